@@ -1,0 +1,34 @@
+"""Send heartbeats to the daemon's intake: what `kill-switch beat` does, for a shell."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+
+from kill_switch.errors import NotAllowed, Unreachable
+
+
+def send(path: Path, name: str, every_s: float | None, *, bye: bool = False) -> None:
+    """Send one datagram, or go on every `every_s` seconds until interrupted.
+
+    A single beat that reaches nobody raises `Unreachable`; a series goes on, because the daemon may come back.
+    """
+    payload = json.dumps({"bye" if bye else "beat": name}).encode()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.settimeout(1.0)
+    due_s = time.monotonic()
+    with sock:
+        while True:
+            try:
+                sock.sendto(payload, str(path))
+            except PermissionError:
+                raise NotAllowed(f"you may not write to {path}: ask to be put into its group") from None
+            except OSError as error:
+                if every_s is None:
+                    raise Unreachable(f"no daemon takes beats on {path}: {error.strerror or error}") from None
+            if every_s is None:
+                return
+            due_s += every_s
+            time.sleep(max(0.0, due_s - time.monotonic()))

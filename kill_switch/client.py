@@ -1,0 +1,35 @@
+"""Ask the daemon over its control socket, with next to nothing to import: `fire` must start fast."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kill_switch.errors import NotAllowed, Unreachable
+
+
+def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0) -> dict[str, Any]:
+    """Ask the daemon one thing; raises `Unreachable`, or `NotAllowed` where the socket's mode says so."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(timeout_s)
+    try:
+        with sock:
+            sock.connect(str(path))
+            sock.sendall(json.dumps(request).encode() + b"\n")
+            answer = bytearray()
+            while not answer.endswith(b"\n"):
+                chunk = sock.recv(1 << 16)
+                if not chunk:
+                    raise Unreachable(f"the daemon hung up on {path}")
+                answer += chunk
+    except PermissionError:
+        raise NotAllowed(f"you may not use {path}: ask to be put into its group") from None
+    except TimeoutError:
+        raise Unreachable(f"the daemon does not answer on {path} (waited {timeout_s:g} s)") from None
+    except OSError as error:
+        raise Unreachable(f"no daemon answers on {path}: {error.strerror}") from None
+    loaded: dict[str, Any] = json.loads(answer)
+    return loaded

@@ -1,0 +1,26 @@
+"""Read the two clocks of the machine, in one place, so that everything else can be told the time."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kill_switch.domain import Now
+
+
+def now() -> Now:
+    """Return this instant in nanoseconds: CLOCK_MONOTONIC (shared by all processes of a boot) and CLOCK_REALTIME."""
+    return Now(time.monotonic_ns(), time.time_ns())
+
+
+def iso(wall_ns: int) -> str:
+    """Format a wall time as ISO 8601 in UTC with microseconds."""
+    return datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + (
+        f".{wall_ns // 1000 % 1_000_000:06d}Z"
+    )
+
+
+def boot_id() -> str:
+    """Return the kernel's id of this boot: monotonic times of different boots must not be subtracted."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,0 +1,228 @@
+"""Load the configuration: one TOML file, strict, with everything that is wrong reported at once.
+
+`load` is what `run` and `check` share. It reads secrets and builds every adapter, so that what it returns can be used
+as it is. `daemon_keys` is for commands that only talk to the daemon: it reads no secret.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+
+from kill_switch.config import document, secrets
+from kill_switch.config.accounts import Account, Tags, pick, read_account, selectable
+from kill_switch.config.problems import (
+    OTHER,
+    Raw,
+    Wrong,
+    at,
+    describe,
+    hint_for,
+    keys_of,
+    nearest,
+    unknown_keys,
+    validate,
+)
+from kill_switch.config.tables import KINDS, AnyTrigger, Daemon, Intake, Rearm, Trigger, directories
+from kill_switch.config.units import in_words, is_name
+from kill_switch.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from kill_switch.venues.base import Adapter
+
+TABLES = ("daemon", "accounts", "triggers", "intake", "rearm")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A configuration that holds together."""
+
+    source: Path
+    daemon: Daemon
+    accounts: Mapping[str, Account]
+    triggers: Mapping[str, AnyTrigger]
+    intake: Intake
+    rearm: Rearm
+
+    def select(self, selectors: Sequence[str]) -> tuple[str, ...]:
+        """Return the accounts that names or tags stand for, all for none; raise ValueError for an unknown one."""
+        tags = {name: account.tags for name, account in self.accounts.items()}
+        for selector in selectors:
+            if selector not in selectable(tags):
+                hint = hint_for(selector, selectable(tags), "known")
+                raise ValueError(f"no account and no tag is called {json.dumps(selector[:64])}; {hint}")
+        return pick(selectors, tags)
+
+
+def load(
+    path: Path | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    venues: Mapping[str, type[Adapter]] | None = None,
+) -> Config:
+    """Load the file, or raise `ConfigError` with all that is wrong; `venues` default to `kill_switch.venues.VENUES`."""
+    if venues is None:
+        from kill_switch.venues import VENUES  # here, since `runtime_dir` does without and must be fast
+
+        venues = VENUES
+    source = document.find(path, environ)
+    parsed = document.parse(source)
+    problems = unknown_keys(parsed, TABLES, "")
+    tables = {name: document.table_of(parsed, name, problems) for name in TABLES}
+
+    daemon = _daemon(tables["daemon"], environ, problems)
+    accounts = _accounts(tables["accounts"], venues, daemon or Daemon(), environ, problems)
+    triggers = _triggers(tables["triggers"], _tags(tables["accounts"]), problems)
+    intake = _intake(tables["intake"], environ, problems)
+    problems += unknown_keys(tables["rearm"], keys_of(Rearm), "rearm")
+    rearm, wrong, _ = validate(Rearm, tables["rearm"], "rearm")
+    problems += wrong
+
+    if problems or daemon is None or intake is None or rearm is None:
+        raise ConfigError(str(source), problems)
+    return Config(source, daemon, MappingProxyType(accounts), MappingProxyType(triggers), intake, rearm)
+
+
+def daemon_keys(path: Path | None, *keys: str, environ: Mapping[str, str] = os.environ) -> Daemon:
+    """Return some keys of the table [daemon], the others at their defaults; raise `ConfigError`.
+
+    For commands that talk to the daemon or read its record: a typo elsewhere must not keep `fire` from working, nor a
+    caller who may not read the keys. A file that nobody named and that cannot be read leaves the defaults.
+    """
+    source = document.find(path, environ)
+    table: Raw = {}
+    problems: list[Problem] = []
+    if path is not None or environ.get("KILL_SWITCH_CONFIG") or os.access(source, os.R_OK):
+        table = document.table_of(document.parse(source), "daemon", problems)
+    only = {key: value for key, value in (directories(environ) | dict(table)).items() if key in keys}
+    daemon, wrong, _ = validate(Daemon, only, "daemon")
+    if daemon is None or problems:
+        raise ConfigError(str(source), problems + wrong)
+    return daemon
+
+
+def runtime_dir(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where the daemon's sockets are, whatever else the file says; raise `ConfigError`."""
+    return daemon_keys(path, "runtime_dir", environ=environ).runtime_dir
+
+
+# ── its tables ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _daemon(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Daemon | None:
+    problems += unknown_keys(table, keys_of(Daemon), "daemon")
+    daemon, wrong, _ = validate(Daemon, directories(environ) | dict(table), "daemon")
+    problems += wrong
+    if daemon is None:
+        return None
+    budget, hedge = in_words(daemon.budget_s), in_words(daemon.hedge_after_s)
+    if daemon.budget_s <= daemon.hedge_after_s:
+        hint = "the second route must have time to answer within the budget"
+        problems.append(Problem("daemon.budget", f"{budget}, not longer than hedge_after = {hedge}", hint))
+    if daemon.state_dir.is_relative_to(daemon.runtime_dir):
+        hint = "systemd empties runtime_dir at every stop, and the latch must outlive that"
+        problems.append(Problem("daemon.state_dir", "inside of runtime_dir", hint))
+    if daemon.group is not None:
+        try:
+            grp.getgrnam(daemon.group)
+        except (KeyError, ValueError):  # not there, or not a name at all
+            groups = [group.gr_name for group in grp.getgrall()]  # a directory service may hide some of them here
+            near = nearest(daemon.group, groups)
+            hint = f'did you mean "{near}"?' if near else "expected the name of a unix group of this machine"
+            problems.append(Problem("daemon.group", describe(daemon.group, groups), hint))
+    return daemon
+
+
+def _accounts(
+    tables: Raw,
+    venues: Mapping[str, type[Adapter]],
+    daemon: Daemon,
+    environ: Mapping[str, str],
+    problems: list[Problem],
+) -> dict[str, Account]:
+    if not tables and not any(problem.path == "accounts" for problem in problems):
+        problems.append(Problem("accounts", "no account", "expected at least one table [accounts.NAME]"))
+    made = {}
+    for name, table in document.named(tables, "accounts", problems).items():
+        account, wrong = read_account(name, table, venues, daemon.hedge_after_s, environ)
+        problems += wrong
+        written = table.get("tags")
+        for index, tag in enumerate(written if isinstance(written, list) else []):
+            if isinstance(tag, str) and tag in tables:
+                found = f'"{tag}", which is an account\'s name'
+                problems.append(Problem(at("accounts", name, "tags", index), found, "call the tag something else"))
+        if account is not None:
+            made[name] = account
+    return made
+
+
+def _tags(tables: Raw) -> Tags:
+    """Return every account's tags as they are written, so that one mistake is not reported as two."""
+    written = {name: table.get("tags") if isinstance(table, dict) else None for name, table in tables.items()}
+    return {
+        name: [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+        for name, tags in written.items()
+    }
+
+
+def _triggers(tables: Raw, tags: Tags, problems: list[Problem]) -> dict[str, AnyTrigger]:
+    made: dict[str, AnyTrigger] = {}
+    flags: dict[str, str] = {}
+    for name, table in document.named(tables, "triggers", problems).items():
+        trigger = _trigger(at("triggers", name), table, tags, problems)
+        if trigger is not None:
+            made[name] = trigger
+        if table.get("kind") == "flag" and isinstance(path := table.get("path"), str):
+            first = flags.setdefault(os.path.normpath(path), name)
+            if first != name:
+                found = f"the same file as {at('triggers', first, 'path')}"
+                problems.append(Problem(at("triggers", name, "path"), found, "expected one trigger a file"))
+    return made
+
+
+def _trigger(path: str, table: Raw, tags: Tags, problems: list[Problem]) -> AnyTrigger | None:
+    kind = table.get("kind")
+    model = KINDS.get(kind) if isinstance(kind, str) else None
+    trigger = None
+    if model is None:  # then only `accounts` is sure to be a key
+        found = "missing" if kind is None else describe(kind, KINDS)
+        problems.append(Problem(at(path, "kind"), found, hint_for(kind, KINDS, "kinds")))
+        problems += validate(Trigger, {**table, "kind": ""}, path)[1]
+    else:
+        problems += unknown_keys(table, keys_of(model), path)
+        trigger, wrong, _ = validate(model, table, path)
+        problems += wrong
+    selectors = table.get("accounts")
+    for index, selector in enumerate(selectors if isinstance(selectors, list) else []):
+        if isinstance(selector, str) and selector not in selectable(tags):
+            shown = describe(selector, selectable(tags))
+            found = "no account and no tag" if shown == OTHER else f"{shown}, no account and no tag"
+            near = nearest(selector, selectable(tags))
+            hint = f'did you mean "{near}"?' if near else f"accounts: {', '.join(filter(is_name, tags))}"
+            problems.append(Problem(at(path, "accounts", index), found, hint))
+    return trigger and trigger.model_copy(update={"accounts": pick(trigger.accounts, tags)})
+
+
+def _intake(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Intake | None:
+    problems += unknown_keys(table, keys_of(Intake), "intake")
+    intake, wrong, _ = validate(Intake, {key: value for key, value in table.items() if key != "key"}, "intake")
+    problems += wrong
+    if "key" in table:
+        try:
+            key = SecretStr(secrets.resolve(table["key"], environ))
+        except Wrong as error:
+            problems.append(Problem("intake.key", error.found, error.hint))
+        else:
+            return intake and intake.model_copy(update={"key": key})
+    elif intake and intake.udp and not intake.udp.loopback:
+        hint = "set key, or listen on 127.0.0.1"
+        problems.append(Problem("intake.udp", "an address that other hosts can reach, without a key", hint))
+    return intake

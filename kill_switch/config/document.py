@@ -1,0 +1,78 @@
+"""Find and parse the configuration file, up to named tables."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from kill_switch.config.problems import Raw, at, describe
+from kill_switch.config.units import NAME_HINT, is_name
+from kill_switch.errors import ConfigError, Problem
+
+DEFAULT = Path("/etc/kill-switch/config.toml")
+
+
+def find(path: Path | None, environ: Mapping[str, str]) -> Path:
+    """Return the file that is meant: the one given, else the environment's, else the system's."""
+    return path or Path(environ.get("KILL_SWITCH_CONFIG") or DEFAULT)
+
+
+def parse(source: Path) -> Raw:
+    """Return the file's tables, or raise `ConfigError` with the one line that says why not."""
+    parsed = _read(source)
+    if isinstance(parsed, Problem):  # raised here and not in an `except`: a traceback would print its cause
+        raise ConfigError(str(source), [parsed])
+    return parsed
+
+
+def _read(source: Path) -> Raw | Problem:
+    try:
+        content = source.read_bytes()
+    except (OSError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or "not a path"
+        hint = "`kill-switch init` writes a file; -c FILE or $KILL_SWITCH_CONFIG names another"
+        return Problem("file", _lower(why), hint)
+    try:
+        document = tomllib.loads(content.decode("utf-8-sig"))
+        json.dumps(document, default=str)  # what JSON cannot carry, no table can
+        return document
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        return Problem(f"line {line}", "not UTF-8", "save the file as UTF-8")
+    except RecursionError:
+        return Problem("file", "nested too deeply", "expected tables as in the file that `kill-switch init` writes")
+    except ValueError as error:
+        said = re.fullmatch(r"(?s)(.*) \(at (line \d+, column \d+|end of document)\)", str(error))
+        if said is None:
+            return Problem("file", "a number with too many digits", "expected a smaller one")
+        return Problem(said[2], _lower(said[1]), 'expected TOML: key = "value", with strings in quotes')
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def table_of(document: Raw, name: str, problems: list[Problem]) -> Raw:
+    """Return a table, an empty one if it is not there or is something else."""
+    table = document.get(name, {})
+    if isinstance(table, dict):
+        return table
+    form = f"[{name}.NAME]" if name in ("accounts", "triggers") else f"[{name}]"
+    problems.append(Problem(name, describe(table), f"expected a table {form}"))
+    return {}
+
+
+def named(tables: Raw, path: str, problems: list[Problem]) -> dict[str, Raw]:
+    """Return the tables in a table; report what is none, and names that are none."""
+    found: dict[str, Raw] = {}
+    for name, value in tables.items():
+        if not is_name(name):
+            problems.append(Problem(at(path, name), "not a name", NAME_HINT))
+        if isinstance(value, dict):
+            found[name] = value
+        else:
+            problems.append(Problem(at(path, name), describe(value), f"expected a table [{at(path, name)}]"))
+    return found

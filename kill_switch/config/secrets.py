@@ -1,0 +1,155 @@
+"""Fetch secrets from where they are kept, and keep them from being shown.
+
+A configuration says where a secret is, never what it is. Each way has its own test of trust: a credential is the
+service manager's to guard; a file must be out of others' reach; a variable is as safe as the environment it is in.
+No error shows what was written in a secret's place, since it may be the secret itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+from collections.abc import Iterator, Mapping
+
+from kill_switch.config.problems import Wrong, describe, nearest
+
+LIMIT = 64 * 1024  # bytes
+WHERE = 'expected { credential = "NAME" }, { file = "/PATH" } or { env = "NAME" }'
+SOURCES = ("credential", "file", "env")
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Secrets(Mapping[str, str]):
+    """Hold secrets by name; show only the names."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Secrets({', '.join(self._values)})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("secrets are not written anywhere")
+
+
+def resolve(source: object, environ: Mapping[str, str]) -> str:
+    """Fetch the secret that `source` points to; raise `Wrong`."""
+    if not isinstance(source, dict):
+        raise Wrong("a literal string, where no secret belongs" if isinstance(source, str) else _type(source), WHERE)
+    for key in source:
+        if key not in SOURCES:
+            near = nearest(key, SOURCES)
+            raise Wrong("an unknown key in its table", f'did you mean "{near}"?' if near else WHERE)
+    if len(source) != 1:
+        raise Wrong(f"{' and '.join(source)} together" if source else "an empty table", WHERE)
+    ((kind, value),) = source.items()
+    if not isinstance(value, str):
+        raise Wrong(f"{kind} is {_type(value)}", WHERE)
+    match kind:
+        case "credential":
+            return _text(_credential(value, environ))
+        case "file":
+            return _text(_file(value))
+        case _:
+            return _text(_variable(value, environ))
+
+
+def _type(value: object) -> str:
+    return "a number" if isinstance(value, int | float) else describe(value)
+
+
+def _credential(name: str, environ: Mapping[str, str]) -> bytes:
+    if not name or "/" in name or ".." in name or name == "." or not name.isprintable():
+        raise Wrong("not the name of a credential", "expected the NAME of LoadCredential=NAME:PATH, without a path")
+    directory = environ.get("CREDENTIALS_DIRECTORY", "")
+    if not directory:
+        raise Wrong(
+            "a credential, but $CREDENTIALS_DIRECTORY is not set",
+            'systemd sets it where the unit has LoadCredential=; elsewhere use { file = "/PATH" } or { env = "NAME" }',
+        )
+    content, _ = _read(os.path.join(directory, name), "no such credential", "add LoadCredential=NAME:PATH to the unit")
+    return content
+
+
+def _file(path: str) -> bytes:
+    if not path.startswith("/") or not path.isprintable():
+        raise Wrong("a file that is not an absolute path", 'it must begin with "/"')
+    content, status = _read(path, "its file does not exist", "check the path")
+    refuse_exposed(status, path, os.geteuid())
+    return content
+
+
+def _read(path: str, absent: str, advice: str) -> tuple[bytes, os.stat_result]:
+    """Read a regular file; what is examined is what was opened, so that nobody can swap it in between."""
+    handle = -1
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise Wrong("not a regular file", "expected a file that holds the secret and nothing else")
+        return os.read(handle, LIMIT + 1), status
+    except (FileNotFoundError, NotADirectoryError):
+        raise Wrong(absent, advice) from None
+    except PermissionError:
+        raise Wrong("this process may not read its file", "run as the daemon's user, or change its owner") from None
+    except (OSError, UnicodeError):
+        raise Wrong("its file cannot be read", "check the path") from None
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def refuse_exposed(status: os.stat_result, path: str, uid: int) -> None:
+    """Raise `Wrong` if others can read the file, or somebody else could have written it."""
+    mode = stat.S_IMODE(status.st_mode)
+    fix = f"chmod g-w,o-rwx {shlex.quote(path)}"
+    if status.st_uid not in (0, uid):
+        raise Wrong(f"its file belongs to uid {status.st_uid}", f"chown {uid} {shlex.quote(path)}")
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Wrong(f"its file can be written by others (mode {mode:04o})", fix)
+    if mode & stat.S_IROTH:
+        raise Wrong(f"its file can be read by everyone (mode {mode:04o})", fix)
+
+
+def _variable(name: str, environ: Mapping[str, str]) -> bytes:
+    if _VARIABLE.fullmatch(name) is None:
+        raise Wrong("not the name of a variable", "expected letters, digits and _, without $")
+    value = environ.get(name)
+    if value is None:
+        raise Wrong("its variable is not set", "set it in the environment of this process")
+    return value.encode("utf-8", "surrogateescape")
+
+
+def _text(content: bytes) -> str:
+    """Refuse what no key, passphrase or PEM file looks like: it would fail at the venue, and not say why."""
+    if len(content) > LIMIT:
+        raise Wrong("longer than 64 KiB", "expected a file that holds the secret and nothing else")
+    try:
+        text = content.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise Wrong("not UTF-8 text", "expected the secret as text, a binary key as PEM") from None
+    if not text:
+        raise Wrong("an empty secret", "expected the secret, in one line, or PEM")
+    if text.startswith("-----BEGIN ") and "-----END " in text:
+        if not text.replace("\r", "").replace("\n", "").replace("\t", "").isprintable():
+            raise Wrong("PEM with control characters", "export it again")
+        return text
+    if "\n" in text:
+        raise Wrong("more than one line, and not PEM", "expected the secret and nothing else")
+    if not text.isprintable() or text != text.strip():
+        raise Wrong("control or invisible characters, or spaces at its ends", "expected the secret and nothing else")
+    return text

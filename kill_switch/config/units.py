@@ -1,0 +1,87 @@
+"""Read what a configuration writes with a unit or in parts: durations, addresses, paths, names."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from kill_switch.config.problems import Wrong, describe
+
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION_HINT = 'expected a duration with its unit, such as "250ms", "3s", "5m" or "1h"'
+_ADDRESS = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
+_ADDRESS_HINT = 'expected an IP address and a port, such as "127.0.0.1:9465" or "[::1]:9465"'
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME_HINT = 'expected letters, digits, ".", "_" and "-", a letter or digit first, 64 at most'
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+
+
+class Address(NamedTuple):
+    """Where a socket listens; `host` is an IP address, never a name that somebody else resolves."""
+
+    host: str
+    port: int
+
+    @property
+    def loopback(self) -> bool:
+        return ipaddress.ip_address(self.host).is_loopback
+
+
+def seconds(value: object) -> float:
+    """Read a duration."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise Wrong(f"{describe(value)}, a number without a unit", _DURATION_HINT)
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise Wrong(describe(value), _DURATION_HINT)
+    duration = float(match[1]) * _SECONDS[match[2]]
+    if duration <= 0:
+        raise Wrong(describe(value), "it must be longer than nothing")
+    return duration
+
+
+def in_words(duration_s: float) -> str:
+    """Write a duration the way that the file does."""
+    unit = "ms" if duration_s < 1 else "s"
+    return f"{duration_s / _SECONDS[unit]:g}{unit}"
+
+
+def address(value: object) -> Address:
+    """Read HOST:PORT; `localhost` is 127.0.0.1, whatever /etc/hosts says."""
+    match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
+    if match is None or not 1 <= int(match[3]) <= 65535:
+        raise Wrong(describe(value) if not isinstance(value, str) else "not an address", _ADDRESS_HINT)
+    host = "127.0.0.1" if match[2] == "localhost" else match[1] or match[2]
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise Wrong("not an address", _ADDRESS_HINT) from None
+    return Address(host, int(match[3]))
+
+
+def absolute(value: object) -> Path:
+    """Read an absolute path; one that cannot be printed on a line is nobody's intention."""
+    if not isinstance(value, str):
+        raise Wrong(describe(value), 'expected an absolute path, such as "/run/kill-switch/KILL"')
+    if not value.startswith("/"):
+        raise Wrong("not an absolute path", 'it must begin with "/"')
+    if not value.isprintable():
+        raise Wrong("a path with control characters", "leave them out")
+    return Path(value)
+
+
+def is_name(word: str) -> bool:
+    """Tell whether an account or a trigger may be called so."""
+    return _NAME.fullmatch(word) is not None
+
+
+def tag(value: object) -> str:
+    """Read a tag."""
+    if not isinstance(value, str):
+        raise Wrong(describe(value), "expected a string")
+    if _TAG.fullmatch(value) is None:
+        raise Wrong("not a tag", 'expected letters, digits, ".", "_", ":" and "-", a letter or digit first, 64 at most')
+    return value

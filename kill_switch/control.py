@@ -1,0 +1,136 @@
+"""Serve operators on a Unix socket: a JSON line in, a JSON line out; the kernel says who is asking.
+
+The socket's mode and group decide who may connect, `SO_PEERCRED` is what the journal records. A line that is malformed
+gets one clear answer and changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anyio
+import orjson
+from anyio.abc import SocketAttribute, SocketStream
+
+from kill_switch.errors import AlreadyRunning, KillSwitchError
+
+log = logging.getLogger(__name__)
+
+NAME = "control.sock"
+MAX_LINE = 64 << 10
+IDLE_S = 60.0
+
+
+class Caller(NamedTuple):
+    """Who is at the other end, as the kernel says."""
+
+    uid: int
+    pid: int
+    user: str
+
+
+class Refusal(Exception):
+    """Answer a request with one line and the exit code that the command ends with."""
+
+    def __init__(self, text: str, exit_code: int = 1, **data: object) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+        self.data = data
+
+
+Handler = Callable[[Mapping[str, Any], Caller], Awaitable[Mapping[str, object]]]
+
+
+async def serve(path: Path, handlers: Mapping[str, Handler], gid: int | None = None) -> None:
+    """Serve for ever; raises `AlreadyRunning` if another daemon answers on that socket."""
+    if await _answers(path):
+        raise AlreadyRunning(f"another daemon answers on {path}")
+    _remove(path)
+    old = os.umask(0o117)
+    try:
+        listener = await anyio.create_unix_listener(path, mode=0o660)
+    finally:
+        os.umask(old)
+    if gid is not None:
+        os.chown(path, -1, gid)
+
+    async def one(stream: SocketStream) -> None:
+        try:
+            async with stream:
+                await _converse(stream, handlers)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError, OSError):
+            pass  # the caller went away
+        except Exception:
+            log.exception("a control connection failed")
+
+    try:
+        async with listener:
+            await listener.serve(one)
+    finally:
+        _remove(path)
+
+
+async def _converse(stream: SocketStream, handlers: Mapping[str, Handler]) -> None:
+    caller = _caller(stream.extra_attributes[SocketAttribute.raw_socket]())
+    rest = b""
+    while True:
+        while b"\n" not in rest:
+            if len(rest) > MAX_LINE:
+                await stream.send(_line({"error": "the line is too long", "exit": 1}))
+                return
+            with anyio.fail_after(IDLE_S):
+                try:
+                    rest += await stream.receive()
+                except anyio.EndOfStream:
+                    return
+        line, _, rest = rest.partition(b"\n")
+        await stream.send(_line(await _answer(line, caller, handlers)))
+
+
+async def _answer(line: bytes, caller: Caller, handlers: Mapping[str, Handler]) -> Mapping[str, object]:
+    try:
+        request = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return {"error": "not a line of JSON", "exit": 1}
+    if not isinstance(request, dict) or request.get("cmd") not in handlers:
+        known = ", ".join(sorted(handlers))
+        return {"error": f'not a request: {{"cmd": …}} with one of {known}', "exit": 1}
+    try:
+        return await handlers[request["cmd"]](request, caller)
+    except Refusal as refusal:
+        return {"error": str(refusal), "exit": refusal.exit_code, **refusal.data}
+    except KillSwitchError as error:
+        return {"error": str(error), "exit": error.exit_code}
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _line(answer: Mapping[str, object]) -> bytes:
+    return orjson.dumps(answer, default=str) + b"\n"
+
+
+def _caller(sock: socket.socket) -> Caller:
+    pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = str(uid)
+    return Caller(uid, pid, user)
+
+
+async def _answers(path: Path) -> bool:
+    try:
+        stream = await anyio.connect_unix(path)
+    except OSError:
+        return False
+    await stream.aclose()
+    return True

@@ -1,0 +1,309 @@
+"""Wire everything together in one task group, and keep it running: the composition root.
+
+Every task is named and guarded. None is meant to end; one that returns or raises is shown, said aloud and started
+again, and no other notices. SIGTERM lets a strike that is under way finish, within a bound, before anything is
+cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import grp
+import logging
+import os
+import resource
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+
+import anyio
+
+import kill_switch
+from kill_switch import clock, control, operators, recovery, wiring
+from kill_switch.config import Config
+from kill_switch.dispatch import Dispatcher, Session
+from kill_switch.domain import Reason, Route
+from kill_switch.engine import Announce, Pulse, Recovered
+from kill_switch.errors import CannotCreate, KillSwitchError
+from kill_switch.journal import Journal, latched_accounts
+from kill_switch.operators import Operators
+from kill_switch.report import Reports
+from kill_switch.systemd import Systemd
+from kill_switch.triggers.attention import Attention
+from kill_switch.triggers.base import Trigger, TriggerState
+from kill_switch.triggers.flag import Flag
+from kill_switch.triggers.heartbeat import Heartbeat
+from kill_switch.triggers.intake import Intake
+
+log = logging.getLogger(__name__)
+
+FINISH_WITHIN_S = 15.0  # a strike under way at SIGTERM; systemd's TimeoutStopSec is longer
+RESTART_AFTER_S = 1.0
+LEVELS = {"trip": logging.CRITICAL, "residue": logging.ERROR, "warn": logging.WARNING}
+
+
+class Daemon:
+    """The running kill switch."""
+
+    def __init__(self, config: Config) -> None:
+        """Take the state directory and rebuild the state; nothing is connected yet. Raises `KillSwitchError`."""
+        self.config = config
+        for directory in (config.daemon.state_dir, config.daemon.runtime_dir):
+            try:
+                directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            except OSError as error:
+                raise CannotCreate(f"directory {directory}: {error.strerror}") from error
+        self.journal = Journal(config.daemon.state_dir, config.daemon.runtime_dir)
+        replay = self.journal.replay
+        self.reports = Reports(int(config.daemon.budget_s * 1e6), replay.entries)
+        self.journal.on_entry = self.reports.take
+        adapters = {name: account.adapter(config.daemon.hedge_after_s) for name, account in config.accounts.items()}
+        paces = {name: adapter.PACE for name, adapter in adapters.items()}
+        state = recovery.rebuild(replay.entries, paces, config.rearm.approvals)
+        self.dispatcher = Dispatcher(state, self.journal, clock.now, self._later, self._announce, self._lane_changed)
+        self.attention = Attention(clock.now)
+        udp = config.intake.udp
+        key = config.intake.key
+        self.intake = Intake(
+            config.daemon.runtime_dir / "intake.sock",
+            (udp.host, udp.port) if udp else None,
+            key.get_secret_value().encode() if key else None,
+            clock=clock.now,
+        )
+        self.triggers: dict[str, Trigger] = {}
+        self.blind: dict[str, str] = {}  # trigger → why its task died
+        self.operators = Operators(config, self.dispatcher, self.journal, self.reports, self.triggers, self.blind)
+        self._adapters = adapters
+        self._systemd = Systemd()
+        self._ready = False
+        self._adopted: str | None = None  # what the latch file said that was taken over last
+        self._stop = anyio.Event()
+        self._make_triggers()
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT."""
+        gid = _gid(self.config.daemon.group)
+        try:
+            self.intake.open(gid)
+        except OSError as error:
+            raise CannotCreate(f"intake: {error.strerror}: {_intake_addresses(self.config)}") from error
+        try:
+            async with anyio.create_task_group() as group:
+                lanes = wiring.connect(self.dispatcher, self.config, self._adapters, group.start_soon)
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+                    asyncio.get_running_loop().add_signal_handler(number, self._signal, number)
+                self._record_start()
+                self._resume()
+                for name, work in lanes:
+                    group.start_soon(self._guard, name, work)
+                for trigger in self.triggers.values():
+                    group.start_soon(self._watch, trigger)
+                group.start_soon(self._guard, "attention", self.attention.run)
+                group.start_soon(self._guard, "intake", self.intake.run)
+                group.start_soon(self._guard, "pulse", self._pulse)
+                group.start_soon(self._control, gid)
+                await self._stop.wait()
+                await self._finish()
+                group.cancel_scope.cancel()
+        finally:
+            self.intake.close()
+            self.journal.append("stop", {"state": self.dispatcher.state.phase}, clock.now())
+            self.journal.close()
+
+    # ── start and stop ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _make_triggers(self) -> None:
+        heartbeats: dict[str, Heartbeat] = {}
+        for name, made in self.config.triggers.items():
+            if made.kind == "flag":
+                self.triggers[name] = Flag(name, made.accounts, made.path, clock=clock.now)
+            else:
+                heartbeats[name] = Heartbeat(
+                    name,
+                    made.accounts,
+                    made.timeout_s,
+                    made.start,
+                    made.allow_bye,
+                    clock=clock.now,
+                    attention=self.attention,
+                    drain=self.intake.drain,
+                )
+        self.intake.heartbeats = heartbeats
+        self.triggers.update(heartbeats)
+
+    def _record_start(self) -> None:
+        replay = self.journal.replay
+        data: dict[str, object] = {
+            "version": kill_switch.__version__,
+            "pid": os.getpid(),
+            "accounts": {name: account.venue for name, account in self.config.accounts.items()},
+            "triggers": {name: trigger.kind for name, trigger in self.triggers.items()},
+        }
+        if replay.torn:
+            data["torn"] = replay.torn.decode("utf-8", "replace")
+        self.journal.append("start", data, clock.now())
+        if not self.journal.flush():
+            log.error("%s", self.journal.trouble)
+
+    def _resume(self) -> None:
+        """Go on where the journal ends; what cannot be believed counts as tripped."""
+        replay = self.journal.replay
+        self.dispatcher.handle(Recovered(clock.now()))
+        self._adopt_latch()
+        if replay.broken:
+            evidence = {"line": replay.broken.line, "set_aside": str(self.journal.set_aside)}
+            self._report("journal", f"the journal is damaged: {replay.broken}", evidence)
+        elif replay.latch_torn:
+            self._report("journal", "the journal ends within a reason's record", {"torn_bytes": len(replay.torn)})
+        elif not replay.entries and self.config.daemon.start == "tripped":
+            self._report("start", 'the configuration says start = "tripped"', {})
+
+    def _adopt_latch(self) -> None:
+        """Take over a latch that was left in a file, by a direct kill or by a daemon whose disk was full."""
+        said = self.journal.foreign_latch()
+        if said is None or said == self._adopted:
+            return
+        self._adopted = said
+        accounts = latched_accounts(said, self.config.accounts)
+        self._report("latch", "a latch was left in a file", {"said": said[:1000]}, accounts)
+        if not self.journal.trouble:
+            self.journal.forget_latch()
+            self._adopted = self.journal.foreign_latch()
+
+    def _report(
+        self, trigger: str, text: str, evidence: Mapping[str, object], accounts: tuple[str, ...] | None = None
+    ) -> None:
+        scope = tuple(self.config.accounts) if accounts is None else accounts
+        self.dispatcher.report(Reason(trigger, text, scope, clock.now(), evidence))
+
+    async def _finish(self) -> None:
+        """Let the strike that is under way come to its end, within the bound."""
+        self._systemd.stopping()
+        with anyio.move_on_after(FINISH_WITHIN_S):
+            while self.dispatcher.striking:
+                log.warning("stopping, after the kill on %s", ", ".join(self.dispatcher.striking))
+                await self.operators.news.wait()
+        left = self.dispatcher.striking
+        if left:
+            log.error("stopped before %s were proven clear: the next start goes on", ", ".join(left))
+
+    def _signal(self, number: int) -> None:
+        if number == signal.SIGUSR1:
+            self._report("operator", "SIGUSR1", {})
+        else:
+            self._stop.set()
+
+    # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _guard(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        """Keep a task that must never end from ending, and its failure from being anybody else's."""
+        while True:
+            try:
+                await work()
+                log.error("task %s ended; it is started again", name)
+            except Exception:
+                log.exception("task %s failed; it is started again", name)
+            await anyio.sleep(RESTART_AFTER_S)
+
+    async def _watch(self, trigger: Trigger) -> None:
+        """Run a trigger; one that dies is blind, visibly, until it runs again."""
+        while True:
+            try:
+                self.blind.pop(trigger.name, None)
+                await trigger.run(self.dispatcher.report)
+                self.blind[trigger.name] = "its task ended"
+            except Exception as error:
+                log.exception("trigger %s failed; it is started again", trigger.name)
+                self.blind[trigger.name] = f"its task failed: {type(error).__name__}"
+            await anyio.sleep(RESTART_AFTER_S)
+
+    async def _control(self, gid: int | None) -> None:
+        path = self.config.daemon.runtime_dir / control.NAME
+        await self._guard("control", lambda: control.serve(path, self.operators.handlers(), gid))
+
+    async def _pulse(self) -> None:
+        """Feed the watchdog with completed engine round trips, and nothing else."""
+        every_s = min(0.5, (self._systemd.watchdog_s or 10.0) / 3)
+        gc.collect()
+        gc.freeze()
+        while True:
+            self._adopt_latch()
+            asked = clock.now()
+            self.dispatcher.handle(Pulse(asked))
+            if self.dispatcher.alive_ns >= asked.mono_ns:
+                self._systemd.alive()
+            self._tell_systemd()
+            await anyio.sleep(every_s)
+
+    def _tell_systemd(self) -> None:
+        sessions = self.dispatcher.sessions.values()
+        ready = sum(session.ready for session in sessions)
+        blind = sum(state is TriggerState.BLIND for state, _ in self.operators.conditions().values())
+        state = operators.outward(self.dispatcher.state.phase)
+        self._systemd.status(f"{state}, {ready}/{len(sessions)} accounts ready, {blind} triggers blind")
+        if not self._ready and (ready == len(sessions) or self.config.daemon.ready == "degraded"):
+            self._ready = True
+            for trigger in self.triggers.values():
+                if isinstance(trigger, Heartbeat):
+                    trigger.boot()
+            self._systemd.ready()
+            log.info("ready: %d/%d accounts, state %s", ready, len(sessions), state)
+
+    # ── what the dispatcher tells ─────────────────────────────────────────────────────────────────────────────────
+
+    def _later(self, seconds: float, function: Callable[..., object], *args: object) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(seconds, function, *args)
+
+    def _announce(self, news: Announce) -> None:
+        level = LEVELS.get(news.level, logging.INFO)
+        about = f"account {news.account}: " if news.account else ""
+        asyncio.get_running_loop().call_soon(log.log, level, "%s: %s%s", news.level, about, news.text)
+        self._changed()
+
+    def _lane_changed(self, session: Session, route: Route) -> None:
+        self._changed()
+
+    def _changed(self) -> None:
+        self.operators.changed()
+
+
+def run(config: Config) -> None:
+    """Run the daemon in the foreground until it is told to stop. Raises `KillSwitchError` if it cannot start."""
+    os.umask(0o027)
+    _raise_descriptor_limit()
+    daemon = Daemon(config)
+    try:
+        anyio.run(daemon.run, backend_options={"use_uvloop": _uvloop()})
+    except BaseExceptionGroup as group:
+        known, rest = group.split(KillSwitchError)
+        if known is not None and rest is None:
+            first: BaseException = known
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise first from None
+        raise
+
+
+def _uvloop() -> bool:
+    try:
+        import uvloop  # noqa: F401 - asked for its presence
+    except ImportError:
+        return False
+    return True
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _gid(group: str | None) -> int | None:
+    return None if group is None else grp.getgrnam(group).gr_gid
+
+
+def _intake_addresses(config: Config) -> str:
+    udp = config.intake.udp
+    here = str(config.daemon.runtime_dir / "intake.sock")
+    return here if udp is None else f"{here} or udp {udp.host}:{udp.port}"
+

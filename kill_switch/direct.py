@@ -1,0 +1,91 @@
+"""Kill without the daemon: connect, strike, read back, in a process of its own.
+
+If the state directory is free, the journal takes the latch and the next daemon starts tripped. If a daemon holds it
+(one that hangs, perhaps), the latch goes into a file that the daemon takes over as soon as it can: it then trips too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+
+from kill_switch import clock, journal, recovery, wiring
+from kill_switch.config import Config
+from kill_switch.dispatch import Dispatcher, Recorder
+from kill_switch.domain import Now, Phase, Reason
+from kill_switch.engine import Announce
+from kill_switch.errors import AlreadyRunning, KillSwitchError
+from kill_switch.report import Reports
+
+log = logging.getLogger(__name__)
+
+
+class _Memory:
+    """A journal that lasts as long as this process, for when the daemon holds the real one."""
+
+    def __init__(self, take: Callable[[Mapping[str, Any]], None]) -> None:
+        self.trouble = ""
+        self._take = take
+        self._boot = clock.boot_id()
+
+    def append(self, kind: str, data: Mapping[str, object], at: Now) -> None:
+        self._take({"at": clock.iso(at.wall_ns), "mono_ns": at.mono_ns, "boot": self._boot, "kind": kind, "data": data})
+
+    def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
+        self.append(kind, data, at)
+        return True
+
+    def flush(self) -> bool:
+        return True
+
+
+async def fire(
+    config: Config, text: str, accounts: tuple[str, ...], wait_s: float, evidence: Mapping[str, object]
+) -> dict[str, object]:
+    """Kill `accounts` and return the report, once all are clear or `wait_s` has passed."""
+    adapters = {name: account.adapter(config.daemon.hedge_after_s) for name, account in config.accounts.items()}
+    paces = {name: adapter.PACE for name, adapter in adapters.items()}
+    reports = Reports(int(config.daemon.budget_s * 1e6))
+    recorder: Recorder
+    held: journal.Journal | None = None
+    try:
+        held = journal.Journal(config.daemon.state_dir, config.daemon.runtime_dir)
+        held.on_entry = reports.take
+        recorder = held
+        state = recovery.rebuild(held.replay.entries, paces)
+    except KillSwitchError as error:
+        held = None
+        if not isinstance(error, AlreadyRunning):
+            log.error("the latch cannot be kept: %s", error)
+        recorder = _Memory(reports.take)
+        state = recovery.rebuild((), paces)
+    reason = Reason("direct", text, accounts, clock.now(), evidence)
+    if held is None:
+        journal.leave_latch(config.daemon.state_dir, config.daemon.runtime_dir, reason)
+    news = anyio.Event()
+
+    def announce(said: Announce) -> None:
+        nonlocal news
+        log.info("%s: %s", said.level, said.text)
+        news.set()
+        news = anyio.Event()
+
+    loop = asyncio.get_running_loop()
+    dispatcher = Dispatcher(state, recorder, clock.now, loop.call_later, announce)
+    try:
+        async with anyio.create_task_group() as group:
+            for _, work in wiring.connect(dispatcher, config, adapters, group.start_soon):
+                group.start_soon(work)
+            dispatcher.report(reason)
+            with anyio.move_on_after(wait_s):
+                while any(dispatcher.state.accounts[name].phase is not Phase.CLEAR for name in accounts):
+                    await news.wait()
+            group.cancel_scope.cancel()
+    finally:
+        if held is not None:
+            held.close()
+    return reports.get("last") or {}

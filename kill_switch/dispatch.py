@@ -1,0 +1,335 @@
+"""Carry out what the engine commands: the one place where decisions meet lanes, timers and the journal.
+
+There is no await in here. From a reason to the last byte of the last account's command everything happens in one
+synchronous pass: the engine decides, the latch is written, each venue's messages go to its lanes. Whatever goes wrong
+with one account becomes that account's answer; another account never feels it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol, assert_never
+
+from kill_switch import engine, sweep
+from kill_switch.domain import Answer, Now, Phase, Reason, Route
+from kill_switch.engine import Granted, Refused, Sent, State, Waiting
+from kill_switch.errors import IllegalEvent
+from kill_switch.transports.lane import LaneState
+from kill_switch.venues import base
+
+log = logging.getLogger(__name__)
+
+FLUSH_AFTER_S = 0.005  # records that are not the latch are written together
+NOISE_LOGGED = 20  # of each account; all are counted
+
+
+class Timer(Protocol):
+    def cancel(self) -> object: ...
+
+
+class Recorder(Protocol):
+    """What the journal is to this module."""
+
+    trouble: str
+
+    def append(self, kind: str, data: Mapping[str, object], at: Now) -> None: ...
+
+    def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool: ...
+
+    def flush(self) -> bool: ...
+
+
+class Ws(Protocol):
+    trouble: str
+
+    @property
+    def state(self) -> LaneState: ...
+
+    def send(self, conn: int, text: bytes) -> bool: ...
+
+    def authenticated(self, conn: int) -> None: ...
+
+    def drop(self, conn: int, reason: str, *, fatal: bool = False) -> None: ...
+
+
+class Http(Protocol):
+    trouble: str
+
+    @property
+    def state(self) -> LaneState: ...
+
+    def call(self, call: base.Call) -> None: ...
+
+    def authenticated(self, proven: bool) -> None: ...
+
+
+class Fresh(Protocol):
+    def call(self, call: base.Call) -> None: ...
+
+
+Later = Callable[..., Timer]  # (seconds, function, *arguments)
+
+
+class Session:
+    """One account at work: its venue's protocol object, its lanes and its timers. It is the lanes' sink."""
+
+    ws: Ws
+    http: Http
+    fresh: Fresh
+
+    def __init__(self, name: str, venue: base.Adapter, dispatcher: Dispatcher) -> None:
+        self.name = name
+        self.venue = venue
+        self.rtt_us: dict[Route, int] = {}
+        self.noise = 0
+        self.strike = 0
+        self._dispatcher = dispatcher
+        self._due: Timer | None = None
+        self._cancels: set[str] = set()  # tags of the cancel calls of the strike that is under way
+        self._routes: list[str] = []
+        self._sent_ns = 0
+        self._passing = False
+
+    @property
+    def ready(self) -> bool:
+        """Every lane could carry its part of a kill now."""
+        return self.ws.state is LaneState.UP and self.http.state is LaneState.UP
+
+    @property
+    def open_orders(self) -> int | None:
+        return len(self.venue.book) if self.venue.book_known else None
+
+    # what the dispatcher asks
+
+    def kill(self, number: int) -> Sent:
+        """Send one strike; whatever goes wrong is an answer."""
+        self.strike, self._routes, self._sent_ns, self._passing = number, [], 0, True
+        self._cancels.clear()
+        now = self._dispatcher.clock()
+        try:
+            self._carry_out(self.venue.kill(now))
+        except Exception as error:
+            log.exception("account %s: the strike failed", self.name)
+            self._fact(base.CancelAnswered(Answer.UNKNOWN, f"internal error: {type(error).__name__}"))
+        finally:
+            self._passing = False
+        return Sent(self.name, number, tuple(self._routes), self._sent_ns)
+
+    def read(self) -> None:
+        """Ask the venue for what is left."""
+        self._guarded(lambda: self.venue.read(self._dispatcher.clock()))
+
+    def wake_at(self, at_ns: int) -> None:
+        """Tell the sweep `Due` then; an earlier appointment is void."""
+        if self._due is not None:
+            self._due.cancel()
+        wait_s = max(0.0, (at_ns - self._dispatcher.clock().mono_ns) / 1e9)
+        self._due = self._dispatcher.later(wait_s, self._wake, at_ns)
+
+    def _wake(self, at_ns: int) -> None:
+        now = self._dispatcher.clock()
+        if now.mono_ns < at_ns:  # an event loop may wake a clock's grain too early
+            self.wake_at(at_ns)
+        else:
+            self._dispatcher.handle(engine.Progress(self.name, sweep.Due(now.mono_ns), now))
+
+    # what the lanes tell
+
+    def event(self, event: base.Event) -> None:
+        self._guarded(lambda: self.venue.feed(event, self._dispatcher.clock()))
+
+    def sent(self, route: Route, tag: str) -> None:
+        if tag in self._cancels:
+            self._note_sent(route)
+
+    def rtt(self, route: Route, rtt_us: int) -> None:
+        self.rtt_us[route] = rtt_us
+
+    def warm(self) -> None:
+        self._guarded(lambda: self.venue.probe(self._dispatcher.clock()))
+
+    # what the venue wants
+
+    def _guarded(self, work: Callable[[], base.Outputs]) -> None:
+        try:
+            self._carry_out(work())
+        except Exception:
+            self.noise += 1
+            if self.noise <= NOISE_LOGGED:
+                log.exception("account %s: an event was not understood", self.name)
+
+    def _carry_out(self, outputs: base.Outputs) -> None:
+        for output in outputs:
+            match output:
+                case base.Call(tag, _, route, _, cancel):
+                    if cancel:
+                        self._cancels.add(tag)
+                    (self.http if route is Route.HTTP else self.fresh).call(output)
+                case base.Send(conn, text, urgent):
+                    if self.ws.send(conn, text) and urgent:
+                        self._note_sent(Route.WS)
+                case base.WakeAfter(tag, seconds):
+                    self._dispatcher.later(seconds, self.event, base.Woke(tag))
+                case base.Drop(conn, why):
+                    self.ws.drop(conn, why)
+                case _:
+                    self._fact(output)
+
+    def _note_sent(self, route: Route) -> None:
+        now = self._dispatcher.clock()
+        self._sent_ns = now.mono_ns
+        if route not in self._routes:
+            self._routes.append(route)
+        if not self._passing:  # a hedge, or a call that had to wait
+            self._dispatcher.handle(engine.Struck((Sent(self.name, self.strike, (route,), now.mono_ns),), now))
+
+    def _fact(
+        self,
+        fact: base.Ready
+        | base.NotReady
+        | base.CancelAnswered
+        | base.OrdersRead
+        | base.OrderSeen
+        | base.RoundTrip
+        | base.Noise,
+    ) -> None:
+        now = self._dispatcher.clock()
+        at_ns = now.mono_ns
+        match fact:
+            case base.CancelAnswered(answer, evidence, cancelled):
+                told: sweep.Event = sweep.Answered(at_ns, answer)
+                self._dispatcher.handle(engine.Progress(self.name, told, now, evidence, cancelled))
+            case base.OrdersRead(orders, complete, asked_ns, why, cancelled):
+                told = sweep.count(orders, complete, asked_ns, at_ns)
+                evidence = why or ", ".join(f"{o.id} {o.symbol} {o.status}" for o in orders[:3])
+                self._dispatcher.handle(engine.Progress(self.name, told, now, evidence, cancelled))
+            case base.OrderSeen(order):
+                seen = f"{order.id} {order.symbol} {order.status}"
+                self._dispatcher.handle(engine.Progress(self.name, sweep.OrderSeen(at_ns), now, seen))
+            case base.Ready(route, conn):
+                if route is Route.WS:
+                    self.ws.authenticated(conn)
+                elif self.http.state is not LaneState.UP:
+                    self.http.authenticated(True)
+                self._dispatcher.lane_changed(self, route)
+            case base.NotReady(route, conn, why, fatal):
+                log.log(logging.ERROR if fatal else logging.WARNING, "account %s: %s lane: %s", self.name, route, why)
+                if route is Route.WS:
+                    self.ws.drop(conn, why, fatal=fatal)
+                else:
+                    self.http.authenticated(False)
+                self._dispatcher.lane_changed(self, route)
+            case base.RoundTrip(route, rtt_us):
+                self.rtt_us[route] = rtt_us
+            case base.Noise(why):
+                self.noise += 1
+                if self.noise <= NOISE_LOGGED:
+                    log.warning("account %s: %s", self.name, why)
+            case _:
+                assert_never(fact)
+
+
+class Dispatcher:
+    """Hold the engine's state, and carry out its commands in order."""
+
+    def __init__(
+        self,
+        state: State,
+        journal: Recorder,
+        clock: Callable[[], Now],
+        later: Later,
+        announce: Callable[[engine.Announce], None],
+        lane_changed: Callable[[Session, Route], None] = lambda session, route: None,
+    ) -> None:
+        self.state = state
+        self.clock = clock
+        self.later = later
+        self.lane_changed = lane_changed
+        self.sessions: dict[str, Session] = {}
+        self.alive_ns = 0  # when the engine last answered a pulse
+        self._journal = journal
+        self._announce = announce
+        self._queue: deque[engine.Event] = deque()
+        self._busy = False
+        self._flushing: Timer | None = None
+        self._verdict: Granted | Waiting | Refused | None = None
+
+    def add(self, name: str, venue: base.Adapter) -> Session:
+        """Take an account in; its lanes are to be set before the first event."""
+        session = self.sessions[name] = Session(name, venue, self)
+        return session
+
+    def report(self, reason: Reason) -> None:
+        """Take a reason: when this returns, the first bytes to every account have been handed over."""
+        self.handle(engine.Reported(reason, self.clock()))
+
+    def rearm(self, asked: engine.RearmAsked) -> Granted | Waiting | Refused:
+        """Put a re-arm before the gate and return its answer."""
+        self._verdict = None
+        self.handle(asked)
+        return self._verdict or Refused(("a kill is being carried out",))
+
+    def handle(self, event: engine.Event) -> None:
+        """Step the engine and carry out what it says; events that this causes follow in their order."""
+        self._queue.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._queue:
+                self._step(self._queue.popleft())
+        finally:
+            self._busy = False
+
+    def _step(self, event: engine.Event) -> None:
+        try:
+            self.state, commands = engine.step(self.state, event)
+        except IllegalEvent as error:
+            log.error("%s", error)
+            return
+        for command in commands:
+            match command:
+                case engine.Record(kind, data, latch):
+                    self._record(kind, data, latch)
+                case engine.Strike(accounts):
+                    sent = tuple([self.sessions[name].kill(number) for name, number in accounts])
+                    self._queue.append(engine.Struck(sent, self.clock()))
+                case engine.WakeAt(account, at_ns):
+                    self.sessions[account].wake_at(at_ns)
+                case engine.Read(account):
+                    self.sessions[account].read()
+                case engine.Announce():
+                    self._announce(command)
+                case engine.Granted() | engine.Waiting() | engine.Refused():
+                    self._verdict = command
+                case engine.Alive():
+                    self.alive_ns = self.clock().mono_ns
+                case _:
+                    assert_never(command)
+
+    def _record(self, kind: str, data: Mapping[str, object], latch: bool) -> None:
+        now = self.clock()
+        if latch:
+            if not self._journal.latch(kind, data, now):
+                self._queue_alarm()
+        else:
+            self._journal.append(kind, data, now)
+            if self._flushing is None:
+                self._flushing = self.later(FLUSH_AFTER_S, self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        if not self._journal.flush():
+            self._queue_alarm()
+            self._flushing = self.later(1.0, self._flush)
+
+    def _queue_alarm(self) -> None:
+        self._announce(engine.Announce("warn", self._journal.trouble))
+
+    @property
+    def striking(self) -> tuple[str, ...]:
+        """Accounts whose sweep is under way and has not been given up as RESIDUE."""
+        busy = (Phase.STRIKING, Phase.CONFIRMING)
+        return tuple(name for name, account in self.state.accounts.items() if account.phase in busy)

@@ -1,0 +1,114 @@
+"""Hold the words that every other module speaks: plain values, no behaviour beyond their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Now(NamedTuple):
+    """An instant on both clocks: monotonic for waiting and measuring, wall for signing and the record."""
+
+    mono_ns: int
+    wall_ns: int
+
+    @property
+    def wall_ms(self) -> int:
+        return self.wall_ns // 1_000_000
+
+    @property
+    def wall_s(self) -> float:
+        return self.wall_ns / 1e9
+
+
+class Phase(StrEnum):
+    """Where an account stands, from harmless to worst."""
+
+    ARMED = "ARMED"
+    CLEAR = "CLEAR"
+    CONFIRMING = "CONFIRMING"
+    STRIKING = "STRIKING"
+    RESIDUE = "RESIDUE"
+
+
+class Answer(StrEnum):
+    """What came back for one strike. None of these ends the work: only a clean read-back does."""
+
+    ACCEPTED = "ACCEPTED"  # the venue took the command; nothing is said of the orders
+    REFUSED = "REFUSED"  # the venue explicitly said no
+    UNKNOWN = "UNKNOWN"  # bytes may have left, no proof either way
+    UNSENT = "UNSENT"  # provably never left this process
+
+
+class Verdict(StrEnum):
+    """What can be said of an account once a kill is reported."""
+
+    CONFIRMED = "CONFIRMED"  # the venue's own data shows nothing left
+    REFUSED = "REFUSED"
+    UNKNOWN = "UNKNOWN"
+    UNSENT = "UNSENT"
+
+    @staticmethod
+    def of(phase: Phase, answer: Answer | None) -> Verdict:
+        """Claim no more than the venue's own data shows."""
+        if phase is Phase.CLEAR:
+            return Verdict.CONFIRMED
+        match answer:
+            case Answer.REFUSED:
+                return Verdict.REFUSED
+            case Answer.UNSENT:
+                return Verdict.UNSENT
+            case _:
+                return Verdict.UNKNOWN
+
+
+class Route(StrEnum):
+    """The way a command takes to its venue."""
+
+    WS = "ws"  # the warm WebSocket lane
+    HTTP = "http"  # the warm HTTP lane
+    FRESH = "fresh"  # a new HTTP connection that shares nothing with the lanes
+
+
+class Life(StrEnum):
+    """How much of an order's life is left, whatever its venue calls it."""
+
+    LIVE = "live"  # may rest, trigger or fill until somebody cancels it
+    PENDING = "pending"  # a cancel is under way; it may still fill, nobody needs to cancel it again
+    GONE = "gone"  # terminal
+
+
+class Order(NamedTuple):
+    """An order as its venue shows it; `symbol` in the venue's own spelling."""
+
+    id: str
+    symbol: str
+    life: Life
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast one venue may be struck and read, in seconds; the venue's adapter states it."""
+
+    answer_within_s: float = 1.0  # no answer to a strike by then: read back all the same
+    read_within_s: float = 2.5  # no answer to a read by then: it counts as failed
+    read_gap_s: float = 0.25  # between two reads
+    clean_reads: int = 2  # that many clean reads in a row prove an account clear
+    strike_gap_s: float = 0.5  # between two strikes on what is left
+    gap_cap_s: float = 5.0  # the strike gap doubles up to this once the account is in RESIDUE
+    residue_after_s: float = 10.0  # not clear by then: say so aloud, and keep chasing
+    guard_every_s: float = 2.0  # between two reads of a clear, tripped account
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One trigger's statement that the accounts in `accounts` must hold no order, with its evidence."""
+
+    trigger: str
+    text: str
+    accounts: tuple[str, ...]
+    observed: Now
+    evidence: Mapping[str, object] = field(default_factory=dict)

@@ -1,0 +1,408 @@
+"""Decide what a reason, an answer, a read-back and a re-arm mean: the latch, the kills, the gate.
+
+Pure: `step(state, event) -> (state, commands)`. No I/O, no clock, no randomness; time is in the event. `dispatch` is
+the one interpreter of the commands, in the order in which they stand.
+
+Per account; the daemon's state is the worst of its accounts' states:
+
+    state                  Reported        sweep progress      last clean read   RearmAsked                 Recovered
+    ARMED                  → STRIKING      –                   –                 refused: not tripped       stays
+    STRIKING, CONFIRMING   recorded        recorded            → CLEAR           refused                    strike again
+    RESIDUE                strikes again   recorded, chased    → CLEAR           refused; force allowed     strike again
+    CLEAR                  strikes again   order → STRIKING    stays             → ARMED if the gate holds  guards
+
+The latch holds from the first reason on: no event but a granted `RearmAsked` leads to ARMED. A kill is everything from
+the first reason until every account in its scope is clear; reasons that arrive before that join it, later ones begin
+the next. A re-arm whose gate does not hold changes nothing and answers with every reason why not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, assert_never
+
+from kill_switch import sweep as sweeping
+from kill_switch.domain import Now, Pace, Phase, Reason
+from kill_switch.errors import IllegalEvent
+from kill_switch.sweep import Act, Sweep
+
+# ── events: what has happened ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Reported(NamedTuple):
+    """A trigger or an operator gave a reason."""
+
+    reason: Reason
+    at: Now
+
+
+class Progress(NamedTuple):
+    """One account's sweep has news: an answer, a read-back, an order seen, or its timer."""
+
+    account: str
+    event: sweeping.Event
+    at: Now
+    evidence: str = ""
+    cancelled: int | None = None
+
+
+class Sent(NamedTuple):
+    """One strike on one account: which routes took it, and when its last byte was handed over (0: not yet)."""
+
+    account: str
+    strike: int
+    routes: tuple[str, ...]
+    mono_ns: int
+
+
+class Struck(NamedTuple):
+    """The dispatcher carried strikes out, all in one pass; a hedge that goes out later is told again."""
+
+    sent: tuple[Sent, ...]
+    at: Now
+
+
+class RearmAsked(NamedTuple):
+    """A person wants `accounts` armed again; `blockers` is what the triggers have against it."""
+
+    uid: int
+    user: str
+    text: str
+    accounts: tuple[str, ...]
+    force: bool
+    blockers: tuple[str, ...]
+    at: Now
+
+
+class Pulse(NamedTuple):
+    """Ask for a sign of life: the answer proves that the engine and its interpreter still turn."""
+
+    at: Now
+
+
+class Recovered(NamedTuple):
+    """The process starts again with this state: unfinished sweeps strike again, finished ones guard."""
+
+    at: Now
+
+
+Event = Reported | Progress | Struck | RearmAsked | Pulse | Recovered
+
+# ── commands: what is to be done ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Record(NamedTuple):
+    """Write to the journal; `latch` means before anything else happens, and synced at once."""
+
+    kind: str
+    data: Mapping[str, object]
+    latch: bool = False
+
+
+class Strike(NamedTuple):
+    """Send one round of cancel commands to each account, all in one synchronous pass."""
+
+    accounts: tuple[tuple[str, int], ...]  # account and the number of its strike
+
+
+class Read(NamedTuple):
+    """Read the account's open orders back."""
+
+    account: str
+
+
+class WakeAt(NamedTuple):
+    """Tell the account's sweep `Due` at that monotonic instant; replaces the account's earlier one."""
+
+    account: str
+    at_ns: int
+
+
+class Announce(NamedTuple):
+    """Tell people. `level` is `trip`, `clear`, `residue`, `rearm` or `warn`."""
+
+    level: str
+    text: str
+    account: str | None = None
+
+
+class Granted(NamedTuple):
+    """Answer a re-arm: these accounts are armed again; the triggers that watch them start over."""
+
+    accounts: tuple[str, ...]
+
+
+class Waiting(NamedTuple):
+    """Answer a re-arm: the gate holds, and another person must say the same."""
+
+    approvals: int
+    needed: int
+
+
+class Refused(NamedTuple):
+    """Answer a re-arm: nothing has changed, for all these reasons."""
+
+    why: tuple[str, ...]
+
+
+class Alive(NamedTuple):
+    """Answer a pulse."""
+
+
+Command = Record | Strike | Read | WakeAt | Announce | Granted | Waiting | Refused | Alive
+
+# ── state ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account: `sweep` is None exactly while it is armed."""
+
+    pace: Pace
+    sweep: Sweep | None = None
+    kill: str | None = None  # the kill that it was last struck for
+
+    @property
+    def phase(self) -> Phase:
+        return Phase.ARMED if self.sweep is None else self.sweep.phase
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """One kill, from the first reason until every account in its scope has been clear."""
+
+    id: str
+    began: Now
+    accounts: frozenset[str]
+    unclear: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    accounts: Mapping[str, Account]
+    kill: Kill | None = None  # the running one, else the last
+    kills: int = 0
+    approvals_needed: int = 1
+    approvals: Mapping[int, frozenset[str]] = field(default_factory=dict)  # uid → accounts it has approved
+
+    @property
+    def phase(self) -> Phase:
+        """The worst of the accounts' phases."""
+        return max((a.phase for a in self.accounts.values()), key=_SEVERITY.__getitem__, default=Phase.ARMED)
+
+    @property
+    def tripped(self) -> tuple[str, ...]:
+        return tuple(name for name, a in self.accounts.items() if a.sweep is not None)
+
+
+_PASS_NS = 5_000_000  # a strike that takes longer to leave was not carried out in one pass
+_SEVERITY = {phase: n for n, phase in enumerate(Phase)}
+
+
+def step(state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
+    """Take one event; return the state after it and what is to be done, in order.
+
+    Raises `IllegalEvent`, with nothing changed, for an event that names an unknown account or that cannot happen.
+    """
+    match event:
+        case Reported():
+            return _reported(state, event)
+        case Progress():
+            return _progress(state, event)
+        case Struck():
+            return _struck(state, event)
+        case RearmAsked():
+            return _rearm(state, event)
+        case Recovered(at):
+            return _recovered(state, at)
+        case Pulse():
+            return state, (Alive(),)
+        case _:
+            assert_never(event)
+
+
+def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]]:
+    reason, at = event
+    _known(state, reason.accounts, "Reported")
+    at_ns = at.mono_ns
+    running = state.kill is not None and bool(state.kill.unclear)
+    kills = state.kills if running else state.kills + 1
+    kill_id = state.kill.id if running and state.kill else _kill_id(kills, reason.observed)
+    accounts = dict(state.accounts)
+    strikes: list[tuple[str, int]] = []
+    wakes: list[WakeAt] = []
+    for name in reason.accounts:
+        account = accounts[name]
+        sweep = account.sweep
+        if sweep is None:
+            sweep = sweeping.begin(account.pace, at_ns)
+        elif sweep.phase in (Phase.CLEAR, Phase.RESIDUE):
+            sweep, _ = sweeping.step(sweep, sweeping.Again(at_ns))
+        else:
+            continue
+        accounts[name] = Account(account.pace, sweep, kill_id)
+        strikes.append((name, sweep.strikes))
+        wakes.append(WakeAt(name, sweep.due_ns))
+    scope = frozenset(reason.accounts)
+    if running and state.kill is not None:
+        kill = replace(
+            state.kill, accounts=state.kill.accounts | scope, unclear=state.kill.unclear | scope
+        )
+    else:
+        kill = Kill(kill_id, reason.observed, scope, scope)
+    record = Record(
+        "reason",
+        {
+            "kill": kill_id,
+            "trigger": reason.trigger,
+            "text": reason.text,
+            "accounts": reason.accounts,
+            "evidence": reason.evidence,
+            "observed_mono_ns": reason.observed.mono_ns,
+            "observed_wall_ns": reason.observed.wall_ns,
+        },
+        latch=True,
+    )
+    told = Announce("trip", f"{reason.trigger}: {reason.text}")
+    after = State(accounts, kill, kills, state.approvals_needed)  # a reason voids approvals under way
+    return after, (record, Strike(tuple(strikes)), *wakes, told) if strikes else (record, told)
+
+
+def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]]:
+    _known(state, (event.account,), type(event.event).__name__)
+    name, account = event.account, state.accounts[event.account]
+    if account.sweep is None:
+        return state, ()  # an armed account's orders are nobody's business; a late answer changes nothing
+    before = account.sweep
+    sweep, acts = sweeping.step(before, event.event)
+    accounts = dict(state.accounts)
+    accounts[name] = Account(account.pace, sweep, account.kill)
+    kill = state.kill
+    commands: list[Command] = []
+    facts = {"kill": account.kill, "account": name}
+    match event.event:
+        case sweeping.Answered(at_ns, answer):
+            answered = {"strike": before.strikes, "answer": answer, "mono_ns": at_ns, "evidence": event.evidence}
+            commands.append(Record("answer", {**facts, **answered, "cancelled": event.cancelled}))
+        case sweeping.OrdersRead(at_ns, _, live, pending, complete) if (
+            before.phase is not Phase.CLEAR or live or pending or event.cancelled
+        ):
+            read = {"live": live, "pending": pending, "complete": complete, "mono_ns": at_ns}
+            commands.append(Record("read", {**facts, **read, "evidence": event.evidence, "cancelled": event.cancelled}))
+        case sweeping.OrderSeen(at_ns) if before.phase is Phase.CLEAR:
+            commands.append(Record("seen", {**facts, "mono_ns": at_ns, "evidence": event.evidence}))
+        case _:
+            pass
+    for act in acts:
+        match act:
+            case Act.STRIKE:
+                commands.append(Strike(((name, sweep.strikes),)))
+            case Act.READ:
+                commands.append(Read(name))
+            case Act.CLEAR:
+                commands.append(Record("clear", {**facts, "strikes": sweep.strikes, "mono_ns": event.at.mono_ns}))
+                commands.append(Announce("clear", f"proven clear after {sweep.strikes} strike(s)", name))
+                if kill is not None and name in kill.unclear:
+                    kill = replace(kill, unclear=kill.unclear - {name})
+                    if not kill.unclear:
+                        commands.append(Record("all-clear", {"kill": kill.id, "mono_ns": event.at.mono_ns}))
+                        commands.append(Announce("clear", f"every account of kill {kill.id} is proven clear"))
+            case Act.RESIDUE:
+                left = "an unknown number of" if sweep.left is None else str(sweep.left)
+                commands.append(Record("residue", {**facts, "left": sweep.left, "mono_ns": event.at.mono_ns}))
+                commands.append(Announce("residue", f"{left} order(s) left, still chasing", name))
+            case _:
+                assert_never(act)
+    if sweep.due_ns != before.due_ns:
+        commands.append(WakeAt(name, sweep.due_ns))
+    return replace(state, accounts=accounts, kill=kill), tuple(commands)
+
+
+def _struck(state: State, event: Struck) -> tuple[State, tuple[Command, ...]]:
+    _known(state, tuple(sent.account for sent in event.sent), "Struck")
+    accounts = dict(state.accounts)
+    told = []
+    for sent in event.sent:
+        account = accounts[sent.account]
+        told.append({"kill": account.kill, **sent._asdict()})
+        sweep = account.sweep
+        if sweep is not None and sweep.phase is not Phase.CLEAR and sent.mono_ns > sweep.struck_ns + _PASS_NS:
+            sweep, _ = sweeping.step(sweep, sweeping.SentLate(sent.mono_ns))
+            accounts[sent.account] = replace(account, sweep=sweep)
+    return replace(state, accounts=accounts), (Record("strike", {"sent": told}),)
+
+
+def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]:
+    _known(state, event.accounts, "RearmAsked")
+    asked = {"uid": event.uid, "user": event.user, "text": event.text, "force": event.force}
+    tripped = tuple(name for name in event.accounts if state.accounts[name].sweep is not None)
+    why = list(event.blockers)
+    if not tripped:
+        why.append("nothing in scope is tripped")
+    for name in tripped:
+        match state.accounts[name].phase:
+            case Phase.STRIKING | Phase.CONFIRMING as phase:
+                why.append(f"{name} is {phase}: wait until it is CLEAR")
+            case Phase.RESIDUE if not event.force:
+                left = _left(state.accounts[name])
+                why.append(f"{name} is RESIDUE, with {left} left: clear it, or use --force if you know better")
+            case _:
+                pass
+    if why:
+        refused = Record("rearm-refused", {**asked, "accounts": event.accounts, "why": tuple(why)})
+        return state, (refused, Refused(tuple(why)))
+    approvals = {**state.approvals, event.uid: frozenset(tripped) | state.approvals.get(event.uid, frozenset())}
+    agreed = sum(1 for approved in approvals.values() if approved.issuperset(tripped))
+    if agreed < state.approvals_needed:
+        record = Record("rearm-approved", {**asked, "accounts": tripped}, latch=True)
+        return replace(state, approvals=approvals), (record, Waiting(agreed, state.approvals_needed))
+    accounts = {
+        name: Account(account.pace, None, account.kill) if name in tripped else account
+        for name, account in state.accounts.items()
+    }
+    kill = state.kill
+    if kill is not None:
+        kill = replace(kill, unclear=kill.unclear - frozenset(tripped))
+    after = replace(state, accounts=accounts, kill=kill, approvals={})
+    told = Announce("rearm", f"{', '.join(tripped)} re-armed by {event.user}: {event.text}")
+    return after, (Record("rearm", {**asked, "accounts": tripped}, latch=True), Granted(tripped), told)
+
+
+def _recovered(state: State, at: Now) -> tuple[State, tuple[Command, ...]]:
+    accounts = dict(state.accounts)
+    strikes: list[tuple[str, int]] = []
+    wakes: list[WakeAt] = []
+    for name, account in state.accounts.items():
+        old = account.sweep
+        if old is None:
+            continue
+        if old.phase is Phase.CLEAR:
+            sweep = sweeping.guard(account.pace, at.mono_ns, old.strikes)
+        else:
+            sweep = sweeping.begin(account.pace, at.mono_ns, old.strikes + 1)
+            strikes.append((name, sweep.strikes))
+        accounts[name] = Account(account.pace, sweep, account.kill)
+        wakes.append(WakeAt(name, sweep.due_ns))
+    after = replace(state, accounts=accounts)
+    if not wakes:
+        return after, ()
+    record = Record("resume", {"accounts": state.tripped, "striking": tuple(name for name, _ in strikes)})
+    told = Announce("warn", f"started tripped: {', '.join(state.tripped)}")
+    return after, (record, *((Strike(tuple(strikes)),) if strikes else ()), *wakes, told)
+
+
+def _known(state: State, accounts: tuple[str, ...], event: str) -> None:
+    for name in accounts:
+        if name not in state.accounts:
+            raise IllegalEvent(f"a state without account {name!r}", event)
+
+
+def _kill_id(number: int, observed: Now) -> str:
+    return f"k{number}-{observed.wall_ns // 1_000_000_000}"
+
+
+def _left(account: Account) -> str:
+    left = account.sweep.left if account.sweep is not None else None
+    return "an unknown number of orders" if left is None else f"{left} order(s)"
+

@@ -1,0 +1,67 @@
+"""Rebuild the engine's state from the journal's entries: what was tripped is tripped, whatever else has been lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kill_switch import sweep as sweeping
+from kill_switch.domain import Now, Pace
+from kill_switch.engine import Account, Kill, State
+
+
+@dataclass(slots=True)
+class _Latch:
+    kill: str
+    clear: bool = False
+    strikes: int = 0
+
+
+def rebuild(entries: Iterable[Mapping[str, Any]], paces: Mapping[str, Pace], approvals_needed: int = 1) -> State:
+    """Fold the entries into a state of the accounts in `paces`; `Recovered` is the event to give it next.
+
+    An account that the journal trips and the configuration no longer has stays out of the state and, because the
+    journal keeps the latch, comes back tripped with it.
+    """
+    latches: dict[str, _Latch] = {}
+    approvals: dict[int, frozenset[str]] = {}
+    kill_id, began, scope, kills = "", Now(0, 0), frozenset[str](), 0
+    for entry in entries:
+        data = entry["data"]
+        match entry["kind"]:
+            case "reason":
+                approvals.clear()
+                if data["kill"] != kill_id:
+                    kill_id, scope, kills = data["kill"], frozenset(), kills + 1
+                    began = Now(data["observed_mono_ns"], data["observed_wall_ns"])
+                scope |= frozenset(data["accounts"])
+                for name in data["accounts"]:
+                    strikes = latches[name].strikes if name in latches else 0
+                    latches[name] = _Latch(kill_id, strikes=strikes)
+            case "strike":
+                for sent in data["sent"]:
+                    if latch := latches.get(sent["account"]):
+                        latch.strikes, latch.clear = sent["strike"], False
+            case "clear":
+                if latch := latches.get(data["account"]):
+                    latch.clear = True
+            case "rearm-approved":
+                approvals[data["uid"]] = approvals.get(data["uid"], frozenset()) | frozenset(data["accounts"])
+            case "rearm":
+                approvals.clear()
+                for name in data["accounts"]:
+                    latches.pop(name, None)
+            case _:
+                pass
+    accounts = {name: _account(pace, latches.get(name)) for name, pace in paces.items()}
+    unclear = frozenset(name for name in scope if name in accounts and name in latches and not latches[name].clear)
+    kill = Kill(kill_id, began, scope, unclear) if kill_id else None
+    return State(accounts, kill, kills, approvals_needed, approvals)
+
+
+def _account(pace: Pace, latch: _Latch | None) -> Account:
+    if latch is None:
+        return Account(pace)
+    begin = sweeping.guard if latch.clear else sweeping.begin
+    return Account(pace, begin(pace, 0, latch.strikes), latch.kill)

@@ -1,0 +1,182 @@
+"""Tell what a kill did, from the journal's entries alone: the record is the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from kill_switch import clock
+from kill_switch.domain import Answer, Phase, Verdict
+
+KEEP = 32  # kills held in memory; the journal has them all
+
+
+@dataclass(slots=True)
+class _Account:
+    state: Phase = Phase.STRIKING
+    answer: Answer | None = None
+    sent_us: int | None = None
+    answered_us: int | None = None
+    clear_us: int | None = None
+    strikes: int = 0
+    routes: list[str] = field(default_factory=list)
+    cancelled: int | None = None
+    left: int | None = None
+    evidence: str = ""
+
+    def as_dict(self) -> dict[str, object]:
+        verdict = Verdict.of(Phase.CLEAR if self.clear_us is not None and self.left == 0 else self.state, self.answer)
+        return {
+            "verdict": verdict,
+            "state": self.state,
+            "sent_us": self.sent_us,
+            "answered_us": self.answered_us,
+            "clear_us": self.clear_us,
+            "strikes": self.strikes,
+            "routes": self.routes,
+            "cancelled": self.cancelled,
+            "left": self.left,
+            "evidence": self.evidence,
+        }
+
+
+@dataclass(slots=True)
+class _Kill:
+    id: str
+    boot: str
+    began_mono_ns: int
+    began_wall_ns: int
+    reasons: list[dict[str, object]] = field(default_factory=list)
+    accounts: dict[str, _Account] = field(default_factory=dict)
+
+    def us(self, entry: Mapping[str, Any], mono_ns: int) -> int:
+        """Count from the first reason; on another boot's clock, by the wall."""
+        if entry["boot"] == self.boot:
+            return (mono_ns - self.began_mono_ns) // 1000
+        wall_s = datetime.fromisoformat(entry["at"]).timestamp()
+        return int(wall_s * 1e6) - self.began_wall_ns // 1000
+
+
+class Reports:
+    """Fold entries into reports, as they are written or as they are read back."""
+
+    def __init__(self, budget_us: int, entries: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._budget_us = budget_us
+        self._kills: dict[str, _Kill] = {}
+        self._latest: dict[str, _Kill] = {}  # account → the kill that it is in
+        for entry in entries:
+            self.take(entry)
+
+    @property
+    def last(self) -> str | None:
+        return next(reversed(self._kills), None)
+
+    def take(self, entry: Mapping[str, Any]) -> None:
+        """Take the next entry."""
+        data: Mapping[str, Any] = entry["data"]
+        match entry["kind"]:
+            case "reason":
+                self._reason(entry, data)
+            case "strike":
+                for sent in data["sent"]:
+                    if account := self._account(sent):
+                        self._sent(entry, sent, account)
+            case "answer" | "read" | "seen" | "clear" | "residue" as kind:
+                if account := self._account(data):
+                    self._progress(entry, kind, data, account)
+            case "rearm":
+                for name in data["accounts"]:
+                    if kill := self._latest.get(name):
+                        kill.accounts[name].state = Phase.ARMED
+            case _:
+                pass
+
+    def get(self, wanted: str = "last") -> dict[str, object] | None:
+        """Return one kill's report in the shape of `report --json`; None if there is none of that id."""
+        kill = self._kills.get((self.last or "") if wanted == "last" else wanted)
+        if kill is None:
+            return None
+        accounts = kill.accounts.values()
+        answered_us = _latest([a.answered_us for a in accounts])
+        return {
+            "id": kill.id,
+            "reasons": kill.reasons,
+            "fired_at": clock.iso(kill.began_wall_ns),
+            "budget_us": self._budget_us,
+            "within_budget": answered_us is not None and answered_us <= self._budget_us,
+            "last_sent_us": _latest([a.sent_us for a in accounts]),
+            "last_answered_us": answered_us,
+            "all_clear_us": _latest([a.clear_us for a in accounts]),
+            "accounts": {name: account.as_dict() for name, account in kill.accounts.items()},
+        }
+
+    def ids(self) -> tuple[str, ...]:
+        return tuple(self._kills)
+
+    def _reason(self, entry: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+        kill = self._kills.get(data["kill"])
+        if kill is None:
+            kill = _Kill(data["kill"], entry["boot"], data["observed_mono_ns"], data["observed_wall_ns"])
+            self._kills[kill.id] = kill
+            if len(self._kills) > KEEP:
+                del self._kills[next(iter(self._kills))]
+        kill.reasons.append(
+            {
+                "trigger": data["trigger"],
+                "text": data["text"],
+                "observed_at": clock.iso(data["observed_wall_ns"]),
+                "evidence": data["evidence"],
+            }
+        )
+        for name in data["accounts"]:
+            account = kill.accounts.setdefault(name, _Account())
+            if account.state is Phase.CLEAR:
+                account.state = Phase.STRIKING
+            self._latest[name] = kill
+
+    def _account(self, data: Mapping[str, Any]) -> _Account | None:
+        kill = self._kills.get(data.get("kill") or "")
+        return None if kill is None else kill.accounts.get(data["account"])
+
+    def _sent(self, entry: Mapping[str, Any], sent: Mapping[str, Any], account: _Account) -> None:
+        kill = self._kills[sent["kill"]]
+        account.strikes = max(account.strikes, sent["strike"])
+        account.routes.extend(route for route in sent["routes"] if route not in account.routes)
+        if account.sent_us is None and sent["mono_ns"]:
+            account.sent_us = kill.us(entry, sent["mono_ns"])
+        if account.state is not Phase.RESIDUE:
+            account.state = Phase.STRIKING
+
+    def _progress(self, entry: Mapping[str, Any], kind: str, data: Mapping[str, Any], account: _Account) -> None:
+        at_us = self._kills[data["kill"]].us(entry, data["mono_ns"])
+        if data.get("cancelled") is not None:
+            account.cancelled = (account.cancelled or 0) + data["cancelled"]
+        match kind:
+            case "answer":
+                account.answer = Answer(data["answer"])
+                account.evidence = data["evidence"] or account.evidence
+                if account.answered_us is None and account.answer in (Answer.ACCEPTED, Answer.REFUSED):
+                    account.answered_us = at_us
+                if account.state is Phase.STRIKING:
+                    account.state = Phase.CONFIRMING
+            case "read":
+                if data["complete"]:
+                    account.left = data["live"] + data["pending"]
+                else:
+                    account.evidence = data["evidence"] or account.evidence
+            case "seen":
+                account.left = max(1, account.left or 0)
+            case "clear":
+                account.state, account.left = Phase.CLEAR, 0
+                if account.clear_us is None:
+                    account.clear_us = at_us
+            case _:
+                account.state, account.left = Phase.RESIDUE, data["left"]
+
+
+def _latest(figures: list[int | None]) -> int | None:
+    """The largest; None if there is none, or one is missing: a last account that never came is not an early one."""
+    known = [figure for figure in figures if figure is not None]
+    return max(known) if known and len(known) == len(figures) else None

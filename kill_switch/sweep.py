@@ -1,0 +1,251 @@
+"""Decide, for one account, when to strike, when to read back, and when it is proven clear.
+
+A sweep is strikes and read-backs until clear; afterwards it stays on as the guard, because a live bot keeps quoting.
+Pure: `step(sweep, event) -> (sweep, actions)`. The clock is in the events, the pace is the venue's.
+
+    STRIKING ──answered, or no answer in time──▶ CONFIRMING ──enough clean reads──▶ CLEAR ◀─┐
+       ▲  ▲                                          │                                │    │ guard reads, clean
+       │  └────────── something is left ─────────────┘                                └────┘
+       └───────────── an order is seen, or a guard read finds one ─────────────────────┘
+    Not clear `residue_after_s` after the sweep began: RESIDUE. The work goes on, at a gap that grows up to the cap.
+
+A read counts only if it was *asked for* after the last strike was sent and after the last order was seen: an older
+one shows a past that says nothing. Only `clean_reads` of them in a row end the work. An order whose cancel is pending
+is neither clean nor worth another strike, until it has been pending for as long as an answer may take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import NamedTuple, assert_never
+
+from kill_switch.domain import Answer, Life, Order, Pace, Phase
+
+
+class Act(StrEnum):
+    """What the sweep wants done now."""
+
+    STRIKE = "strike"
+    READ = "read"
+    CLEAR = "clear"  # say that the account is proven clear
+    RESIDUE = "residue"  # say that it is not, and that the deadline has passed
+
+
+class Answered(NamedTuple):
+    at_ns: int
+    answer: Answer
+
+
+class OrdersRead(NamedTuple):
+    at_ns: int
+    asked_ns: int
+    live: int
+    pending: int
+    complete: bool
+
+
+class SentLate(NamedTuple):
+    """The strike's bytes, or a hedge's, left only now: a read that was asked for before this cannot show its work."""
+
+    at_ns: int
+
+
+class OrderSeen(NamedTuple):
+    """A push said that an order rests on the account."""
+
+    at_ns: int
+
+
+class Due(NamedTuple):
+    at_ns: int
+
+
+class Again(NamedTuple):
+    """Another reason was reported: strike at once, whatever the gap."""
+
+    at_ns: int
+
+
+Event = Answered | OrdersRead | SentLate | OrderSeen | Due | Again
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """One account's sweep; times are monotonic nanoseconds, `due_ns` is when `Due` wants to be told."""
+
+    pace: Pace
+    phase: Phase
+    began_ns: int
+    struck_ns: int
+    due_ns: int
+    strikes: int = 1
+    answer: Answer | None = None
+    owed: bool = False  # another strike is wanted, as soon as the gap allows
+    clean: int = 0  # clean reads in a row
+    clean_ns: int = 0  # when the last of them was asked for
+    left: int | None = None  # orders seen by the last read that counts
+    stale_ns: int = 0  # a read asked for before this instant shows a past that says nothing
+    reading_ns: int = 0  # when the read that is under way was asked for; 0: none is
+    pending_ns: int = 0  # since when only pending cancels are left; 0: they are not
+
+
+def begin(pace: Pace, at_ns: int, strikes: int = 1) -> Sweep:
+    """Start a sweep; the caller carries out the first strike without waiting for anything."""
+    due_ns = at_ns + _ns(pace.answer_within_s)
+    return Sweep(pace, Phase.STRIKING, at_ns, at_ns, due_ns, strikes, stale_ns=at_ns)
+
+
+def guard(pace: Pace, at_ns: int, strikes: int = 0) -> Sweep:
+    """Resume the guard of an account that was clear when the process ended: its first read is due at once."""
+    return Sweep(pace, Phase.CLEAR, at_ns, at_ns - _ns(pace.strike_gap_s), at_ns, strikes, left=0)
+
+
+def count(orders: Iterable[Order], complete: bool, asked_ns: int, at_ns: int) -> OrdersRead:
+    """Turn a read-back into what counts for a sweep."""
+    live = pending = 0
+    for order in orders:
+        live += order.life is Life.LIVE
+        pending += order.life is Life.PENDING
+    return OrdersRead(at_ns, asked_ns, live, pending, complete)
+
+
+def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[Act, ...]]:
+    """Take one event; return the sweep after it and what is to be done now, in this order."""
+    match event:
+        case Again(at_ns):
+            return _strike(_reopened(sweep, at_ns), at_ns)
+        case OrderSeen(at_ns):
+            return _order_seen(sweep, at_ns)
+        case SentLate(at_ns):
+            return replace(sweep, stale_ns=max(sweep.stale_ns, at_ns), clean=0), ()
+        case Answered(at_ns, answer):
+            return _late(*_answered(sweep, at_ns, answer), at_ns)
+        case OrdersRead():
+            return _late(*_read(sweep, event), event.at_ns)
+        case Due(at_ns):
+            return _late(*_due(sweep, at_ns), at_ns)
+        case _:
+            assert_never(event)
+
+
+def _order_seen(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
+    seen = replace(_reopened(sweep, at_ns), clean=0, stale_ns=at_ns, left=max(1, sweep.left or 0))
+    return _strike_when_allowed(seen, at_ns)
+
+
+def _answered(sweep: Sweep, at_ns: int, answer: Answer) -> tuple[Sweep, tuple[Act, ...]]:
+    told = replace(sweep, answer=answer)
+    if sweep.phase is Phase.STRIKING:
+        told = replace(told, phase=Phase.CONFIRMING)
+    if sweep.phase is Phase.CLEAR or sweep.reading_ns >= sweep.stale_ns:
+        return told, ()
+    return _ask(told, at_ns)
+
+
+def _read(sweep: Sweep, read: OrdersRead) -> tuple[Sweep, tuple[Act, ...]]:
+    at_ns = read.at_ns
+    if read.asked_ns >= sweep.reading_ns:  # it is the one under way: whoever asked has read the clock after us
+        sweep = replace(sweep, reading_ns=0)
+    if read.asked_ns < sweep.stale_ns:
+        return sweep, ()  # the timer that is set asks again
+    if not read.complete:
+        if sweep.phase is Phase.CLEAR:
+            return _wait(sweep, at_ns, sweep.pace.guard_every_s), ()
+        return _strike_when_allowed(replace(sweep, clean=0), at_ns)
+    sweep = replace(sweep, left=read.live + read.pending)
+    if read.live or _pending_too_long(sweep, at_ns, read.pending):
+        return _strike_when_allowed(replace(_reopened(sweep, at_ns), clean=0), at_ns)
+    sweep = replace(sweep, owed=False)
+    if read.pending:
+        pending_ns = sweep.pending_ns or at_ns
+        if sweep.phase is not Phase.RESIDUE:
+            sweep = replace(_reopened(sweep, at_ns), phase=Phase.CONFIRMING)
+        return _wait(replace(sweep, clean=0, pending_ns=pending_ns), at_ns, sweep.pace.read_gap_s), ()
+    if sweep.phase is Phase.CLEAR:
+        return _wait(sweep, at_ns, sweep.pace.guard_every_s), ()
+    apart_ns = sweep.clean_ns + _ns(sweep.pace.read_gap_s)
+    if sweep.clean and read.asked_ns < apart_ns:
+        return replace(sweep, due_ns=apart_ns), ()  # too soon after the last one to prove more
+    sweep = replace(sweep, clean=sweep.clean + 1, clean_ns=read.asked_ns, pending_ns=0)
+    if sweep.clean < sweep.pace.clean_reads:
+        return _wait(sweep, at_ns, sweep.pace.read_gap_s), ()
+    return _wait(replace(sweep, phase=Phase.CLEAR), at_ns, sweep.pace.guard_every_s), (Act.CLEAR,)
+
+
+def _due(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
+    if at_ns < sweep.due_ns:
+        return sweep, ()
+    if sweep.owed:
+        return _strike(sweep, at_ns) if at_ns >= _allowed_ns(sweep) else _ask(sweep, at_ns)
+    if sweep.phase is Phase.STRIKING:  # no answer came in time
+        answer = sweep.answer if sweep.answer is not None else Answer.UNKNOWN
+        return _ask(replace(sweep, phase=Phase.CONFIRMING, answer=answer), at_ns)
+    if sweep.reading_ns and sweep.phase is not Phase.CLEAR:  # no answer came to the read either
+        return _strike_when_allowed(replace(sweep, reading_ns=0, clean=0), at_ns)
+    return _ask(sweep, at_ns)
+
+
+def _late(sweep: Sweep, acts: tuple[Act, ...], at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
+    """Say RESIDUE once, when the deadline has passed and the account is not clear."""
+    if sweep.phase in (Phase.CLEAR, Phase.RESIDUE) or at_ns - sweep.began_ns < _ns(sweep.pace.residue_after_s):
+        return sweep, acts
+    return replace(sweep, phase=Phase.RESIDUE), (*acts, Act.RESIDUE)
+
+
+def _reopened(sweep: Sweep, at_ns: int) -> Sweep:
+    """Begin anew, deadline and all, if the account was clear; leave a sweep under way as it is."""
+    if sweep.phase is not Phase.CLEAR:
+        return sweep
+    return replace(sweep, phase=Phase.STRIKING, began_ns=at_ns, clean=0)
+
+
+def _strike_when_allowed(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
+    """Strike, or owe it until the gap is over; the venue may need a moment, so look again before that."""
+    allowed_ns = _allowed_ns(sweep)
+    if at_ns >= allowed_ns:
+        return _strike(sweep, at_ns)
+    return replace(sweep, owed=True, due_ns=min(allowed_ns, at_ns + _ns(sweep.pace.read_gap_s))), ()
+
+
+def _strike(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
+    struck = replace(
+        sweep,
+        phase=Phase.RESIDUE if sweep.phase is Phase.RESIDUE else Phase.STRIKING,
+        struck_ns=at_ns,
+        stale_ns=at_ns,
+        due_ns=at_ns + _ns(sweep.pace.answer_within_s),
+        strikes=sweep.strikes + 1,
+        owed=False,
+        clean=0,
+        pending_ns=0,
+    )
+    return struck, (Act.STRIKE,)
+
+
+def _ask(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
+    asked = _wait(replace(sweep, reading_ns=at_ns), at_ns, sweep.pace.read_within_s)
+    if asked.owed:
+        asked = replace(asked, due_ns=min(asked.due_ns, _allowed_ns(asked)))
+    return asked, (Act.READ,)
+
+
+def _wait(sweep: Sweep, at_ns: int, seconds: float) -> Sweep:
+    return replace(sweep, due_ns=at_ns + _ns(seconds))
+
+
+def _pending_too_long(sweep: Sweep, at_ns: int, pending: int) -> bool:
+    return pending > 0 and sweep.pending_ns > 0 and at_ns - sweep.pending_ns >= _ns(sweep.pace.answer_within_s)
+
+
+def _allowed_ns(sweep: Sweep) -> int:
+    """When the next strike may go: after the venue's gap; in RESIDUE it grows with the delay, up to the cap."""
+    gap_s = sweep.pace.strike_gap_s
+    if sweep.phase is Phase.RESIDUE:
+        gap_s = min(sweep.pace.gap_cap_s, max(gap_s, (sweep.struck_ns - sweep.began_ns) / 4e9))
+    return sweep.struck_ns + _ns(gap_s)
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * 1e9)

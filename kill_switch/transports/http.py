@@ -1,0 +1,243 @@
+"""Keep HTTP/1.1 connections up over TLS, so that a kill is one `write` of bytes that were made beforehand.
+
+A lane has two connections. A read that is not urgent starts only if it leaves one of them idle: the kill never waits
+behind housekeeping. Answers are parsed by httptools in the protocol's callback. There is no pipelining: one request is
+under way on a connection, and a connection whose answer does not come in time is given up, because its next answer
+could no longer be told apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import cast
+
+import anyio
+import httptools
+
+from kill_switch.domain import Route
+from kill_switch.transports.lane import CONNECT_WITHIN_S, Address, Backoff, LaneState, Sink, tls_context, tune, why
+from kill_switch.venues.base import Call, Closed, Lost, Opened, Replied
+
+CONNECTIONS = 2
+ANSWER_WITHIN_S = 3.0
+STEADY_AFTER_S = 5.0
+MAX_HEADER_BYTES = 64 << 10
+MAX_BODY_BYTES = 64 << 20
+
+
+class HttpConnection(asyncio.Protocol):
+    """One connection: idle, or with one call under way."""
+
+    def __init__(self, lane: HttpLane) -> None:
+        self.call: Call | None = None
+        self.used_ns = time.monotonic_ns()
+        self.closed = asyncio.Event()
+        self.why = "closed by the venue"
+        self._lane = lane
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: dict[str, str] = {}
+        self._header_bytes = 0
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+
+    @property
+    def open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def idle(self) -> bool:
+        return self.call is None and self.open
+
+    def start(self, call: Call) -> None:
+        """Write a call's bytes; only for an idle connection."""
+        assert self._transport is not None  # noqa: S101 - `idle` was asked
+        self.call = call
+        self._transport.write(call.request.wire)
+        self.used_ns = time.monotonic_ns()
+        self._timer = asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, self.abort, "no answer in time")
+
+    def abort(self, reason: str) -> None:
+        """End the connection now; a call under way is lost."""
+        if self._transport is not None and not self.closed.is_set():
+            self.why = reason
+            self._transport.abort()
+
+    # asyncio calls these
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        tune(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self.call is None:
+            self.abort("the venue sent what nobody asked for")
+            return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.abort("the answer is not HTTP")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and self.why == "closed by the venue":
+            self.why = why(exc)
+        self.closed.set()
+        call = self._finish()
+        if call is not None:
+            self._lane.lost(call, self.why)
+
+    # httptools calls these
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MAX_HEADER_BYTES:
+            self.abort("the answer's headers are too large")
+            return
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > MAX_BODY_BYTES:
+            self.abort("the answer is too large")
+            return
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        status = self._parser.get_status_code()
+        headers, body = self._headers, b"".join(self._body)
+        self._headers, self._header_bytes, self._body, self._body_bytes = {}, 0, [], 0
+        if status < 200 or self.closed.is_set():
+            return  # an interim answer (RFC 9110, 15.2), or the rest of one that was given up
+        sent_ns = self.used_ns
+        call = self._finish()
+        if call is None:
+            self.abort("the venue answered twice")
+            return
+        if not self._parser.should_keep_alive() and self._transport is not None:
+            self.why = "closed after the answer, as the venue asked"
+            self._transport.close()
+        self._parser = httptools.HttpResponseParser(self)
+        rtt_us = (time.monotonic_ns() - sent_ns) // 1000
+        self._lane.replied(call, Replied(call.tag, status, headers, body, rtt_us))
+
+    def _finish(self) -> Call | None:
+        call, self.call = self.call, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return call
+
+
+class HttpLane:
+    """The warm HTTP lane of one account."""
+
+    def __init__(self, url: str, sink: Sink, *, ca_file: str | None = None, warm_every_s: float = 15.0) -> None:
+        self._address = Address.of(url)
+        self._sink = sink
+        self._tls = tls_context(ca_file)
+        self._warm_every_s = warm_every_s
+        self._connections: list[HttpConnection] = []
+        self._urgent: deque[Call] = deque()
+        self._waiting: deque[Call] = deque()
+        self._proven = False  # the venue has accepted the key on this lane
+        self.trouble = ""
+
+    @property
+    def state(self) -> LaneState:
+        if not any(c.open for c in self._connections):
+            return LaneState.DOWN
+        return LaneState.UP if self._proven else LaneState.CONNECTING
+
+    def authenticated(self, proven: bool) -> None:
+        """Take the venue's word on the key."""
+        self._proven = proven
+
+    def call(self, call: Call) -> None:
+        """Write a call at once if a connection may take it, else queue it; tell `Lost` if none is up."""
+        (self._urgent if call.urgent else self._waiting).append(call)
+        self._pump()
+
+    def lost(self, call: Call, reason: str) -> None:
+        self._sink.event(Lost(call.tag, True, reason))
+        self._pump()
+
+    def replied(self, call: Call, reply: Replied) -> None:
+        self._sink.rtt(Route.HTTP, reply.rtt_us)
+        self._sink.event(reply)
+        self._pump()
+
+    async def run(self) -> None:
+        """Keep the connections up, and used often enough that the venue keeps them, for ever."""
+        async with anyio.create_task_group() as group:
+            for _ in range(CONNECTIONS):
+                group.start_soon(self._keep)
+            while True:
+                await anyio.sleep(self._warm_every_s / CONNECTIONS)
+                if any(c.idle for c in self._connections):
+                    self._sink.warm()
+
+    async def _keep(self) -> None:
+        backoff = Backoff()
+        while True:
+            await anyio.sleep(backoff.next_s())
+            try:
+                with anyio.fail_after(CONNECT_WITHIN_S):
+                    connection = await self._connect()
+            except (OSError, ValueError) as error:
+                self.trouble = why(error)
+                continue
+            since_s = anyio.current_time()
+            self._up(connection)
+            try:
+                await connection.closed.wait()
+            finally:
+                connection.abort("the daemon is stopping")
+                self._down(connection)
+            if anyio.current_time() - since_s >= STEADY_AFTER_S:
+                backoff.reset()
+
+    async def _connect(self) -> HttpConnection:
+        connection = HttpConnection(self)
+        host, port = self._address.host, self._address.port
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: connection, host, port, ssl=self._tls, server_hostname=host)
+        return connection
+
+    def _up(self, connection: HttpConnection) -> None:
+        first = not any(c.open for c in self._connections)
+        self._connections.append(connection)
+        if first:
+            self.trouble = ""
+            self._sink.event(Opened(Route.HTTP, 0))
+        self._pump()
+
+    def _down(self, connection: HttpConnection) -> None:
+        self._connections.remove(connection)
+        if not self._connections:
+            self._proven = False
+            self.trouble = connection.why
+            self._sink.event(Closed(Route.HTTP, 0, connection.why))
+        self._pump()
+
+    def _pump(self) -> None:
+        """Hand queued calls to connections: urgent ones first, others only if one connection stays free for a kill."""
+        while self._urgent or self._waiting:
+            up = [c for c in self._connections if c.open]
+            if not up:
+                call = self._urgent.popleft() if self._urgent else self._waiting.popleft()
+                self._sink.event(Lost(call.tag, False, self.trouble or "the lane is down"))
+                continue
+            idle = [c for c in up if c.idle]
+            if self._urgent and idle:
+                self._start(max(idle, key=lambda c: c.used_ns), self._urgent.popleft())
+            elif self._waiting and len(idle) > (1 if len(up) > 1 else 0):
+                self._start(min(idle, key=lambda c: c.used_ns), self._waiting.popleft())
+            else:
+                return
+
+    def _start(self, connection: HttpConnection, call: Call) -> None:
+        connection.start(call)
+        self._sink.sent(Route.HTTP, call.tag)

@@ -1,0 +1,315 @@
+"""Keep one WebSocket connection up, authenticated and proven alive, ready to carry a kill without an await.
+
+Frames are made by websockets' protocol object, which does no I/O, and written in one pass. A ping goes out every
+second; a peer that answers nothing for two is dead, whatever TCP says. Before the connection reaches the age that
+the venue allows, a new one is opened and authenticated, and only then the old one goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import cast
+
+import anyio
+from websockets.client import ClientProtocol
+from websockets.exceptions import WebSocketException
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import OPEN
+from websockets.uri import parse_uri
+
+from kill_switch.domain import Route
+from kill_switch.transports.lane import CONNECT_WITHIN_S, Address, Backoff, LaneState, Sink, tls_context, tune, why
+from kill_switch.venues.base import Closed, Opened, Received
+
+PING_EVERY_S = 1.0
+DEAD_AFTER_S = 2.0
+LOGIN_WITHIN_S = 10.0
+STEADY_AFTER_S = 5.0  # a connection that lasted this long owes nothing to the failures before it
+ROTATION_RETRY_S = 15.0
+FATAL_WAIT_S = 30.0  # the venue has refused the key: it may be put right, but not by hammering
+MAX_MESSAGE_BYTES = 16 << 20
+
+_quiet = logging.getLogger("kill_switch.websocket")  # websockets logs headers, keys and all, at DEBUG
+_quiet.setLevel(logging.CRITICAL)
+_numbers = count(1)
+
+
+class WsConnection(asyncio.Protocol):
+    """One connection, from the TLS handshake to the end."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], sink: Sink) -> None:
+        self.number = next(_numbers)
+        self.born_ns = time.monotonic_ns()
+        self.authenticated = asyncio.Event()
+        self.closed = asyncio.Event()
+        self.why = "connection lost"
+        self.fatal = False
+        self._sink = sink
+        self._headers = headers
+        self._protocol = ClientProtocol(parse_uri(url), max_size=MAX_MESSAGE_BYTES, logger=_quiet)
+        self._transport: asyncio.Transport | None = None
+        self._told_open = False
+        self._fragments: list[bytes] = []
+        self._heard_s = 0.0
+        self._pinged_s = 0.0  # when the ping that is not answered yet went out
+        self._ticked_s = 0.0
+        self._ticker: asyncio.TimerHandle | None = None
+
+    @property
+    def open(self) -> bool:
+        return self._told_open and self._protocol.state is OPEN and not self.closed.is_set()
+
+    def send(self, text: bytes) -> bool:
+        """Write one text frame; False if the connection cannot take it, in which case no byte has left."""
+        transport = self._transport
+        if transport is None or not self.open or transport.is_closing():
+            return False
+        self._protocol.send_text(text)
+        transport.writelines(self._protocol.data_to_send())
+        return True
+
+    def close(self, reason: str) -> None:
+        """End it in good order: a close frame, and a second for the peer to answer it."""
+        if self.open:
+            self.why = reason
+            self._protocol.send_close(1000)
+            self._flush()
+            asyncio.get_running_loop().call_later(1.0, self.abort, reason)
+
+    def abort(self, reason: str) -> None:
+        """End it now."""
+        if not self.closed.is_set() and self._transport is not None:
+            self.why = reason
+            self._transport.abort()
+
+    # asyncio calls these
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        tune(transport)
+        request = self._protocol.connect()
+        for name, value in self._headers.items():
+            request.headers[name] = value
+        self._protocol.send_request(request)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_s = time.monotonic()
+        try:
+            self._protocol.receive_data(data)
+        except EOFError:
+            return
+        for event in self._protocol.events_received():
+            if isinstance(event, Response):
+                self._handshake(event)
+            else:
+                self._frame(cast(Frame, event))
+        self._flush()
+
+    def eof_received(self) -> bool:
+        self._protocol.receive_eof()
+        self._flush()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if exc is not None and self.why == "connection lost":
+            self.why = why(exc)
+        self.closed.set()
+        if self._told_open:
+            self._sink.event(Closed(Route.WS, self.number, self.why))
+
+    # what the bytes mean
+
+    def _handshake(self, response: Response) -> None:
+        error = self._protocol.handshake_exc
+        if error is not None:
+            self.fatal = response.status_code in (401, 403)
+            self.abort(f"upgrade refused: HTTP {response.status_code}")
+            return
+        self._told_open = True
+        self._heard_s = self._ticked_s = time.monotonic()
+        self._tick()
+        self._sink.event(Opened(Route.WS, self.number))
+
+    def _frame(self, frame: Frame) -> None:
+        match frame.opcode:
+            case Opcode.TEXT | Opcode.BINARY | Opcode.CONT:
+                if frame.fin and not self._fragments:
+                    self._sink.event(Received(self.number, bytes(frame.data)))
+                    return
+                self._fragments.append(bytes(frame.data))
+                if frame.fin:
+                    whole = b"".join(self._fragments)
+                    self._fragments.clear()
+                    self._sink.event(Received(self.number, whole))
+            case Opcode.PONG if self._pinged_s:
+                rtt_us = int((self._heard_s - self._pinged_s) * 1e6)
+                self._pinged_s = 0.0
+                self._sink.rtt(Route.WS, rtt_us)
+            case Opcode.CLOSE:
+                code = self._protocol.close_rcvd.code if self._protocol.close_rcvd else 1006
+                reason = self._protocol.close_rcvd.reason if self._protocol.close_rcvd else ""
+                self.why = f"closed by the venue: {code} {reason[:80]}".rstrip()
+            case _:
+                pass
+
+    def _flush(self) -> None:
+        if self._transport is None:
+            return
+        for data in self._protocol.data_to_send():
+            if data:
+                self._transport.write(data)
+            else:
+                self._transport.close()  # the protocol object asks for the end of the stream
+
+    def _tick(self) -> None:
+        now_s = time.monotonic()
+        self._ticker = asyncio.get_running_loop().call_later(PING_EVERY_S, self._tick)
+        stalled = now_s - self._ticked_s > 1.5 * PING_EVERY_S  # then it is we who were deaf, not the peer
+        self._ticked_s = now_s
+        if self._pinged_s and not stalled and now_s - max(self._pinged_s, self._heard_s) > DEAD_AFTER_S - 0.05:
+            self.abort(f"no sign of life for {DEAD_AFTER_S:g} s")
+        elif not self._pinged_s and self._protocol.state is OPEN:
+            self._pinged_s = now_s
+            self._protocol.send_ping(b"kill-switch")
+            self._flush()
+
+
+class WsLane:
+    """The warm WebSocket lane of one account."""
+
+    def __init__(
+        self,
+        url: str,
+        headers: Callable[[], Mapping[str, str]],
+        sink: Sink,
+        *,
+        ca_file: str | None = None,
+        max_age_s: float = 12 * 3600.0,
+        overlap: bool = True,
+    ) -> None:
+        self._url = url
+        self._address = Address.of(url)
+        self._headers = headers
+        self._sink = sink
+        self._tls = tls_context(ca_file)
+        self._max_age_s = max_age_s
+        self._overlap = overlap  # False where the venue allows one connection only
+        self._connections: dict[int, WsConnection] = {}
+        self.trouble = ""  # why the last attempt failed
+
+    @property
+    def state(self) -> LaneState:
+        if any(c.open and c.authenticated.is_set() for c in self._connections.values()):
+            return LaneState.UP
+        return LaneState.CONNECTING if any(c.open for c in self._connections.values()) else LaneState.DOWN
+
+    def send(self, conn: int, text: bytes) -> bool:
+        """Write a text frame in this pass of the event loop; False if provably no byte of it left."""
+        connection = self._connections.get(conn)
+        return connection is not None and connection.send(text)
+
+    def authenticated(self, conn: int) -> None:
+        """Take the venue's word that the connection is logged in: an older one may go now."""
+        connection = self._connections.get(conn)
+        if connection is not None:
+            connection.authenticated.set()
+
+    def drop(self, conn: int, reason: str, *, fatal: bool = False) -> None:
+        """Give a connection up; `run` makes a new one, after longer if the venue refused the key."""
+        connection = self._connections.get(conn)
+        if connection is not None:
+            connection.fatal = connection.fatal or fatal
+            connection.abort(reason)
+
+    async def run(self) -> None:
+        """Keep a connection up for ever."""
+        backoff = Backoff()
+        try:
+            while True:
+                await anyio.sleep(backoff.next_s())
+                connection = await self._connect()
+                if connection is not None:
+                    await self._live(connection, backoff)
+        finally:
+            for connection in list(self._connections.values()):
+                connection.close("the daemon is stopping")
+
+    async def _connect(self) -> WsConnection | None:
+        """Open and authenticate one connection; None, with `trouble` told, if that does not work in time."""
+        connection: WsConnection | None = None
+        try:
+            headers = self._headers()
+
+            def make() -> WsConnection:
+                nonlocal connection
+                connection = WsConnection(self._url, headers, self._sink)
+                self._connections[connection.number] = connection
+                return connection
+
+            with anyio.fail_after(CONNECT_WITHIN_S):
+                await asyncio.get_running_loop().create_connection(
+                    make, self._address.host, self._address.port, ssl=self._tls, server_hostname=self._address.host
+                )
+            assert connection is not None  # noqa: S101 - create_connection has called make()
+            with anyio.move_on_after(LOGIN_WITHIN_S):
+                await _first(connection.authenticated, connection.closed)
+            if connection.authenticated.is_set() and not connection.closed.is_set():
+                self.trouble = ""
+                return connection
+            connection.abort("no login in time")
+        except (OSError, WebSocketException, ValueError) as error:
+            self.trouble = why(error)
+        if connection is not None:
+            connection.abort("not usable")
+            self.trouble = self.trouble or connection.why
+            self._connections.pop(connection.number, None)
+            if connection.fatal:
+                await anyio.sleep(FATAL_WAIT_S)
+        return None
+
+    async def _live(self, connection: WsConnection, backoff: Backoff) -> None:
+        """Stay with a connection, and with its successors before it is too old, until one ends by itself."""
+        age_s = self._max_age_s
+        while True:
+            since_s = anyio.current_time()
+            with anyio.move_on_after(age_s):
+                await connection.closed.wait()
+            if connection.closed.is_set():
+                self._connections.pop(connection.number, None)
+                self.trouble = connection.why
+                if anyio.current_time() - since_s >= STEADY_AFTER_S:
+                    backoff.reset()
+                if connection.fatal:
+                    await anyio.sleep(FATAL_WAIT_S)
+                return
+            backoff.reset()
+            successor = await self._connect() if self._overlap else None
+            if successor is None and self._overlap:
+                age_s = ROTATION_RETRY_S  # too old for the venue's liking, and better than none
+                continue
+            age_s = self._max_age_s
+            self._connections.pop(connection.number, None)
+            connection.close("rotated before the venue's maximum age")
+            if successor is None:
+                return
+            connection = successor
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Return as soon as one of the events is set."""
+    async with anyio.create_task_group() as group:
+
+        async def one(event: asyncio.Event) -> None:
+            await event.wait()
+            group.cancel_scope.cancel()
+
+        for event in events:
+            group.start_soon(one, event)

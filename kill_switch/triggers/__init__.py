@@ -1,0 +1,1 @@
+"""Watch for trouble: each trigger owns one input and reports reasons."""

@@ -1,0 +1,41 @@
+"""State what a trigger is to the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Protocol
+
+from kill_switch.domain import Reason
+
+Report = Callable[[Reason], None]
+
+
+class TriggerState(StrEnum):
+    OK = "ok"  # sees its input, and all is well
+    WAITING = "waiting"  # has nothing to judge yet
+    TRIPPED = "tripped"
+    BLIND = "blind"  # cannot see its input
+
+
+class Trigger(Protocol):
+    """Watch one input for the accounts in `accounts`.
+
+    `run` watches for ever and reports each reason once, synchronously, at the moment it is observed. It may raise: the
+    daemon shows the trigger as blind, says so aloud, and runs it again.
+    """
+
+    name: str
+    kind: str
+    accounts: tuple[str, ...]
+
+    async def run(self, report: Report) -> None: ...
+
+    def condition(self) -> tuple[TriggerState, str]:
+        """Return the state and a detail that a person understands."""
+
+    def against_rearm(self) -> str | None:
+        """Say why this trigger would trip again at once, if it would."""
+
+    def reset(self) -> None:
+        """Start over: a person has re-armed."""

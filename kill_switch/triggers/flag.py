@@ -1,0 +1,124 @@
+"""Fire when a file appears: `touch` is a kill button that every tool has.
+
+inotify tells within a fraction of a millisecond; a slow poll beside it covers what inotify does not see (network file
+systems, a directory that was replaced, a file that was there before). The file fires at once, empty or not; a text that
+is written into it afterwards is recorded as a second reason. It must be gone before a re-arm.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+from asyncinotify import Inotify, Mask
+
+from kill_switch.domain import Now, Reason
+from kill_switch.triggers.base import Report, TriggerState
+
+POLL_S = 0.5
+TEXT_BYTES = 1024
+_WATCHED = Mask.CREATE | Mask.MOVED_TO | Mask.CLOSE_WRITE | Mask.DELETE | Mask.MOVED_FROM | Mask.DELETE_SELF
+
+
+class Flag:
+    """Watch one path."""
+
+    kind = "flag"
+
+    def __init__(self, name: str, accounts: tuple[str, ...], path: Path, *, clock: Callable[[], Now]) -> None:
+        self.name = name
+        self.accounts = accounts
+        self._path = path
+        self._clock = clock
+        self._present = False
+        self._text = ""
+        self._trouble = ""
+        self._watch = ""  # why inotify does not help, if so
+
+    async def run(self, report: Report) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._poll, report)
+            group.start_soon(self._listen, report)
+
+    def condition(self) -> tuple[TriggerState, str]:
+        if self._present:
+            return TriggerState.TRIPPED, f"{self._path} is there" + (f": {self._text}" if self._text else "")
+        if self._trouble:
+            return TriggerState.BLIND, f"{self._path}: {self._trouble}"
+        return TriggerState.OK, f"{self._path} is not there" + (f" (polled only: {self._watch})" if self._watch else "")
+
+    def against_rearm(self) -> str | None:
+        self._look(lambda reason: None)
+        return f"{self._path} is still there: remove it" if self._present else None
+
+    def reset(self) -> None:
+        self._text = ""
+
+    async def _poll(self, report: Report) -> None:
+        while True:
+            self._look(report)
+            await anyio.sleep(POLL_S)
+
+    async def _listen(self, report: Report) -> None:
+        """Wait for inotify, and for its directory to be there again when it has gone."""
+        while True:
+            try:
+                with Inotify() as inotify:
+                    inotify.add_watch(self._path.parent, _WATCHED)
+                    self._watch = ""
+                    self._look(report)  # what came before the watch
+                    async for event in inotify:
+                        if event.mask & (Mask.DELETE_SELF | Mask.IGNORED | Mask.Q_OVERFLOW):
+                            break
+                        if event.name is not None and event.name.name == self._path.name:
+                            self._look(report)
+            except OSError as error:
+                self._watch = error.strerror or type(error).__name__
+            await anyio.sleep(POLL_S)
+
+    def _look(self, report: Report) -> None:
+        try:
+            os.lstat(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            self._present, self._text = False, ""
+            self._trouble = "" if self._path.parent.is_dir() else f"no directory {self._path.parent}"
+            return
+        except OSError as error:
+            self._trouble = error.strerror or type(error).__name__
+            return
+        self._trouble = ""
+        now = self._clock()
+        if not self._present:
+            self._present = True
+            self._text = ""
+            text = self._read()
+            self._text = text
+            report(self._reason(text, now))
+            return
+        text = self._read()
+        if text and text != self._text:
+            self._text = text
+            report(self._reason(text, now))
+
+    def _reason(self, text: str, now: Now) -> Reason:
+        words = text or f"{self._path} is there"
+        return Reason(self.name, words, self.accounts, now, {"path": str(self._path)})
+
+    def _read(self) -> str:
+        """Return the first line that the file holds; a pipe, a link or an unreadable file has none."""
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return ""
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return ""
+            head = os.read(fd, TEXT_BYTES).decode("utf-8", "replace").strip()
+        except OSError:
+            return ""
+        finally:
+            os.close(fd)
+        return "".join(c if c.isprintable() else " " for c in head)

@@ -1,0 +1,11 @@
+"""List the venues: the one place that a new adapter is named in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kill_switch.venues.base import Adapter
+from kill_switch.venues.oxfun import OxFun
+from kill_switch.venues.roxom import Roxom
+
+VENUES: Mapping[str, type[Adapter]] = {adapter.NAME: adapter for adapter in (OxFun, Roxom)}

@@ -1,0 +1,426 @@
+"""Define what a venue is to this program: a protocol object with no sockets, no clock and no randomness.
+
+An `Adapter` turns a kill into messages and a venue's answers into facts. Whoever drives it (`dispatch`, a test, a
+simulation) gives it events and carries out what it returns, in order:
+
+    in   Opened, Received, Closed      a lane connection came up, delivered a text, went away
+         Replied, Lost                 a call was answered; a call will not be answered any more
+         Woke                          a timer that it asked for ran out
+    out  Send, Call, WakeAfter, Drop   write this frame; make this request; tell me later; give that connection up
+         Ready, NotReady               a lane is authenticated and could carry its part of a kill now, or could not
+         CancelAnswered                what came back for a strike; never the end of the work
+         OrdersRead, OrderSeen         what rests on the account, by a read-back or by a push
+         RoundTrip, Noise              a measured round trip; something that no document explains
+
+Methods return tuples of these. They raise nothing for what a venue may send: what cannot be understood is `Noise`, or
+an unknown answer. Each request that matters goes out on the warm lane first and, when no answer came in time or the
+lane is down, once more on a fresh connection, signed anew: repeating a cancel-all is harmless.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, assert_never
+from urllib.parse import urlsplit
+
+import orjson
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
+
+# ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Request:
+    """An HTTP request, whole; `wire` is what the warm lane writes, made once and kept."""
+
+    __slots__ = ("_wire", "body", "headers", "method", "target")
+
+    def __init__(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self._wire = b""
+
+    def __repr__(self) -> str:
+        return f"Request({self.method} {self.target}, {len(self.body)} bytes)"  # headers hold secrets
+
+    @property
+    def wire(self) -> bytes:
+        """The bytes of RFC 9112; a POST or DELETE always states its length."""
+        if not self._wire:
+            lines = [f"{self.method} {self.target} HTTP/1.1", *(f"{k}: {v}" for k, v in self.headers.items())]
+            if self.body or self.method != "GET":
+                lines.append(f"Content-Length: {len(self.body)}")
+            self._wire = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + self.body
+        return self._wire
+
+
+# ── events ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Opened(NamedTuple):
+    """A lane came up. `conn` is the WebSocket connection's number; an HTTP lane is one, however many sockets it has."""
+
+    route: Route
+    conn: int
+
+
+class Closed(NamedTuple):
+    route: Route
+    conn: int
+    why: str
+
+
+class Received(NamedTuple):
+    conn: int
+    text: str | bytes
+
+
+class Replied(NamedTuple):
+    """A call was answered; `headers` are in lower case, `rtt_us` is from the last byte out to the last byte in."""
+
+    tag: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    rtt_us: int = 0
+
+
+class Lost(NamedTuple):
+    """A call will not be answered. `sent` is False only if provably no byte of it left."""
+
+    tag: str
+    sent: bool
+    why: str
+
+
+class Woke(NamedTuple):
+    tag: str
+
+
+Event = Opened | Closed | Received | Replied | Lost | Woke
+
+# ── outputs ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Send(NamedTuple):
+    """Write a text frame; `urgent` marks a cancel command."""
+
+    conn: int
+    text: bytes
+    urgent: bool = False
+
+
+class Call(NamedTuple):
+    """Make a request. `urgent` goes before everything else and may use every connection; `cancel` is a strike's own."""
+
+    tag: str
+    request: Request
+    route: Route
+    urgent: bool = False
+    cancel: bool = False
+
+
+class WakeAfter(NamedTuple):
+    tag: str
+    seconds: float
+
+
+class Drop(NamedTuple):
+    """Close the connection and make a new one."""
+
+    conn: int
+    why: str
+
+
+class Ready(NamedTuple):
+    route: Route
+    conn: int
+
+
+class NotReady(NamedTuple):
+    """`fatal`: trying again soon cannot help (a wrong key); a person has to look."""
+
+    route: Route
+    conn: int
+    why: str
+    fatal: bool = False
+
+
+class CancelAnswered(NamedTuple):
+    answer: Answer
+    evidence: str
+    cancelled: int | None = None
+
+
+class OrdersRead(NamedTuple):
+    """A read-back that was asked for at `asked_ns`; not `complete` says nothing of what is missing, only `why`.
+
+    `cancelled` counts the orders that pushes have shown as cancelled since the read before, where a venue has those and
+    its answer to a strike does not say it.
+    """
+
+    orders: Sequence[Order]
+    complete: bool
+    asked_ns: int
+    why: str = ""
+    cancelled: int | None = None
+
+
+class OrderSeen(NamedTuple):
+    """A push showed a live order that no earlier message had shown."""
+
+    order: Order
+
+
+class RoundTrip(NamedTuple):
+    route: Route
+    rtt_us: int
+
+
+class Noise(NamedTuple):
+    why: str
+
+
+Output = (
+    Send | Call | WakeAfter | Drop | Ready | NotReady | CancelAnswered | OrdersRead | OrderSeen | RoundTrip | Noise
+)
+Outputs = tuple[Output, ...]
+
+# ── configuration ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class VenueOptions(BaseModel):
+    """The keys of an account that are its venue's business; a venue adds its own and states the defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ws_url: str
+    rest_url: str
+    ca_file: str | None = None
+
+    @field_validator("ws_url")
+    @classmethod
+    def _wss(cls, url: str) -> str:
+        return _secure(url, "wss")
+
+    @field_validator("rest_url")
+    @classmethod
+    def _https(cls, url: str) -> str:
+        return _secure(url, "https").rstrip("/")
+
+
+def _secure(url: str, scheme: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != scheme or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError(f"must be {scheme}://HOST[:PORT][/PATH]: keys travel over verified TLS only")
+    return url
+
+
+# ── the adapter ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(slots=True)
+class Ask:
+    """A request on its way, on one route or on two, until one of them answers."""
+
+    kind: str
+    build: Callable[[Now], Request]
+    asked_ns: int
+    urgent: bool
+    cancel: bool
+    hedge: bool  # may still go out once more, on a fresh connection
+    context: Any = None
+    out: int = 1  # copies that may still be answered
+    sent: bool = False  # a byte of one of them may have left
+
+
+class Adapter(ABC):
+    """One account at one venue. A subclass states the venue; this class keeps requests, hedges and the order book."""
+
+    NAME: ClassVar[str]
+    PACE: ClassVar[Pace] = Pace()
+    WARM_EVERY_S: ClassVar[float] = 15.0  # an idle HTTP connection is used at least that often
+    Options: ClassVar[type[VenueOptions]]
+
+    def __init__(self, options: VenueOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
+        self.ws_url = options.ws_url
+        self.rest_url = options.rest_url
+        self.hedge_after_s = hedge_after_s
+        self.host = urlsplit(options.rest_url).netloc
+        self.book: dict[str, Order] = {}  # live and pending orders, as far as the venue has shown them
+        self.book_known = False  # one complete read has been seen
+        self._asks: dict[str, Ask] = {}
+        self._tags = 0
+
+    # what a subclass states
+
+    @classmethod
+    @abstractmethod
+    def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
+        """Name the secrets that an account with these options needs."""
+
+    @abstractmethod
+    def kill(self, now: Now) -> Outputs:
+        """Make one strike: everything that gets every order off the account, widest command first."""
+
+    @abstractmethod
+    def read(self, now: Now) -> Outputs:
+        """Read all open orders back, conditional and foreign ones too; ends in one `OrdersRead`."""
+
+    @abstractmethod
+    def probe(self, now: Now) -> Outputs:
+        """Use the HTTP lane for a cheap authenticated read, which keeps it warm and proves the key."""
+
+    @abstractmethod
+    def answered(self, ask: Ask, reply: Replied, now: Now) -> Outputs | None:
+        """Turn a reply into facts; None says that it proves nothing and another route should be heard."""
+
+    @abstractmethod
+    def unanswered(self, ask: Ask, why: str, now: Now) -> Outputs:
+        """Turn the loss of a request into facts; `ask.sent` says whether any of it may have left."""
+
+    @abstractmethod
+    def opened(self, route: Route, conn: int, now: Now) -> Outputs: ...
+
+    @abstractmethod
+    def closed(self, route: Route, conn: int, why: str, now: Now) -> Outputs: ...
+
+    @abstractmethod
+    def received(self, conn: int, message: dict[str, Any], now: Now) -> Outputs:
+        """Take one JSON object from the WebSocket."""
+
+    def woke(self, tag: str, now: Now) -> Outputs:
+        """Take a timer of the subclass's own; those with a `#` in their tag belong to requests."""
+        return ()
+
+    def text(self, conn: int, text: str | bytes, now: Now) -> Outputs | None:
+        """Take a frame that is not JSON, if the venue has such; None: it has not."""
+        return None
+
+    def upgrade_headers(self, now: Now) -> Mapping[str, str]:
+        """Return the headers of the WebSocket upgrade that authenticate it, where the venue does it so."""
+        return {}
+
+    # what drives it
+
+    def feed(self, event: Event, now: Now) -> Outputs:
+        """Take one event; return what follows from it."""
+        match event:
+            case Received(conn, text):
+                return self._text(conn, text, now)
+            case Replied():
+                return self._reply(event, now)
+            case Lost(tag, sent, why):
+                return self._lost(tag, sent, why, now)
+            case Woke(tag) if "#" in tag:
+                ask = self._asks.get(tag)
+                return () if ask is None else self._hedge(tag, ask, now)
+            case Woke(tag):
+                return self.woke(tag, now)
+            case Opened(route, conn):
+                return self.opened(route, conn, now)
+            case Closed(route, conn, why):
+                return self.closed(route, conn, why, now)
+            case _:
+                assert_never(event)
+
+    # what a subclass builds with
+
+    def ask(
+        self,
+        kind: str,
+        build: Callable[[Now], Request],
+        now: Now,
+        *,
+        urgent: bool = False,
+        cancel: bool = False,
+        hedge_after_s: float | None = None,
+        context: Any = None,
+    ) -> Outputs:
+        """Make a request on the warm lane; with `hedge_after_s`, once more on a fresh connection if it must be."""
+        self._tags += 1
+        tag = f"{kind}#{self._tags}"
+        self._asks[tag] = Ask(kind, build, now.mono_ns, urgent, cancel, hedge_after_s is not None, context)
+        call = Call(tag, build(now), Route.HTTP, urgent, cancel)
+        return (call,) if hedge_after_s is None else (call, WakeAfter(tag, hedge_after_s))
+
+    def replace_book(self, orders: Sequence[Order]) -> None:
+        """Take a complete read as the truth."""
+        self.book = {order.id: order for order in orders}
+        self.book_known = True
+
+    def push_order(self, order: Order) -> Outputs:
+        """Take a pushed order into the book; an order that is new and alive is a fact of its own."""
+        if order.life is Life.GONE:
+            self.book.pop(order.id, None)
+            return ()
+        new = order.id not in self.book
+        self.book[order.id] = order
+        return (OrderSeen(order),) if new and order.life is Life.LIVE else ()
+
+    # the routes
+
+    def _text(self, conn: int, text: str | bytes, now: Now) -> Outputs:
+        plain = self.text(conn, text, now)
+        if plain is not None:
+            return plain
+        message = parse(text)
+        if not isinstance(message, dict):
+            return (Noise("a frame that is not a JSON object"),)
+        return self.received(conn, message, now)
+
+    def _hedge(self, tag: str, ask: Ask, now: Now) -> Outputs:
+        if not ask.hedge:
+            return ()
+        ask.hedge = False
+        ask.out += 1
+        return (Call(tag, ask.build(now), Route.FRESH, ask.urgent, ask.cancel),)
+
+    def _lost(self, tag: str, sent: bool, why: str, now: Now) -> Outputs:
+        ask = self._asks.get(tag)
+        if ask is None:
+            return ()
+        ask.out -= 1
+        ask.sent = ask.sent or sent
+        return self._other_route_or(lambda: self.unanswered(ask, why, now), tag, ask, now)
+
+    def _reply(self, reply: Replied, now: Now) -> Outputs:
+        ask = self._asks.get(reply.tag)
+        if ask is None:
+            return ()  # the other copy was answered first
+        ask.out -= 1
+        ask.sent = True
+        facts = self.answered(ask, reply, now)
+        if facts is not None:
+            self._asks.pop(reply.tag, None)
+            return facts
+        why = f"HTTP {reply.status} proves nothing"
+        return self._other_route_or(lambda: self.unanswered(ask, why, now), reply.tag, ask, now)
+
+    def _other_route_or(self, give_up: Callable[[], Outputs], tag: str, ask: Ask, now: Now) -> Outputs:
+        if ask.hedge:
+            return self._hedge(tag, ask, now)
+        if ask.out > 0:
+            return ()
+        self._asks.pop(tag, None)
+        return give_up()
+
+
+def parse(text: str | bytes) -> Any:
+    """Parse JSON; return None for what is none, so that a caller cannot forget it."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def brief(text: object, limit: int = 160) -> str:
+    """Cut a venue's own words to what fits a line of evidence, control characters shown."""
+    words = text if isinstance(text, str) else repr(text)
+    words = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
+    return words if len(words) <= limit else words[: limit - 1] + "…"

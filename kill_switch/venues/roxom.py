@@ -1,0 +1,323 @@
+"""Speak to Roxom: account-wide `cancel-all` over REST, order and position pushes over a WebSocket (docs.roxom.com).
+
+Both generations of its authentication are here. `auth = "api-key"` sends the key alone. `auth = "rsa"` signs
+`METHOD:PATH[?QUERY][:SORTED_BODY]` with RSA-2048, PKCS#1 v1.5, SHA-256. There is no time and no nonce in the signed
+text, so a request's signature never changes: that of the kill is made at start-up, and costs nothing when it counts.
+
+The reply to `cancel-all` may name orders that are only pending, and still fill: only reads of every instrument type
+prove an account clear. What the reply does not name but we know of is cancelled one by one.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from pydantic import field_validator
+
+from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
+from kill_switch.venues.base import (
+    Adapter,
+    Ask,
+    CancelAnswered,
+    Drop,
+    Noise,
+    NotReady,
+    OrdersRead,
+    Outputs,
+    Ready,
+    Replied,
+    Request,
+    Send,
+    VenueOptions,
+    WakeAfter,
+    brief,
+    parse,
+)
+
+InstType = Literal["perpetual", "spot", "btc", "digital", "stock", "index"]
+ALL_TYPES: tuple[InstType, ...] = ("perpetual", "spot", "btc", "digital", "stock", "index")
+ACK_WITHIN_S = 3.0  # the shape of the subscription's answer is not documented: silence without an error will do
+SINGLES_PER_STRIKE = 20  # each costs a signature of 0.3 ms, and the venue's rate limit is not documented
+TERMINAL = frozenset({"filled", "cancelled", "partiallyfilledcancelled", "rejected", "inactive", "expired"})
+NOTHING_RESTING = ("order not found", "cannot cancel")  # titles of the documented reasons; a clean read must follow
+
+
+class Roxom(Adapter):
+    """One account at Roxom."""
+
+    NAME = "roxom"
+    PACE = Pace(clean_reads=2, read_gap_s=0.5, strike_gap_s=0.5)
+
+    class Options(VenueOptions):
+        ws_url: str = "wss://ws.roxom.com/ws"
+        rest_url: str = "https://api.roxom.com"
+        auth: Literal["rsa", "api-key"] = "rsa"
+        path_prefix: str = "/api/v1"  # "/v1" in the newest pages; it is part of what is signed
+        inst_types: tuple[InstType, ...] = ALL_TYPES  # read back one by one; fewer is faster, and sees less
+
+        @field_validator("path_prefix")
+        @classmethod
+        def _prefix(cls, prefix: str) -> str:
+            if not prefix.startswith("/") or prefix.endswith("/") or not prefix.isascii() or " " in prefix:
+                raise ValueError('must be a path such as "/api/v1", without a slash at its end')
+            return prefix
+
+        @field_validator("inst_types")
+        @classmethod
+        def _types(cls, types: tuple[InstType, ...]) -> tuple[InstType, ...]:
+            if not types or len(set(types)) != len(types):
+                raise ValueError("must name at least one instrument type, none of them twice")
+            return types
+
+    @classmethod
+    def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
+        return ("api_key", "private_key") if getattr(options, "auth", "rsa") == "rsa" else ("api_key",)
+
+    def __init__(self, options: VenueOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
+        super().__init__(options, secrets, hedge_after_s)
+        assert isinstance(options, Roxom.Options)  # noqa: S101 - the registry pairs them
+        self._key = secrets["api_key"]
+        self._signer = _load_key(secrets["private_key"]) if options.auth == "rsa" else None
+        self._prefix = options.path_prefix
+        self._ws_path = "/" + options.ws_url.split("://", 1)[1].partition("/")[2]
+        self._cancel_all = self._request("POST", f"{self._prefix}/orders/cancel-all")
+        self._lists: dict[str, Request] = {
+            kind: self._request("GET", f"{self._prefix}/orders?instType={kind}") for kind in options.inst_types
+        }
+        self._upgrade = self._headers(f"GET:{self._ws_path}")
+        for request in (self._cancel_all, *self._lists.values()):
+            _ = request.wire  # made now, so that the kill only writes
+        self._sessions: dict[int, bool] = {}  # connection → ready
+        self._reads = 0
+        self._probed = 0
+
+    # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def kill(self, now: Now) -> Outputs:
+        return self.ask(
+            "cancel-all", self._build_cancel_all, now, urgent=True, cancel=True, hedge_after_s=self.hedge_after_s
+        )
+
+    def read(self, now: Now) -> Outputs:
+        read = _Read(now.mono_ns, set(self._lists))
+        return tuple(output for kind in self._lists for output in self._list(kind, read, now))
+
+    def probe(self, now: Now) -> Outputs:
+        kind = list(self._lists)[self._probed % len(self._lists)]  # all types in turn: one cheap call at a time
+        self._probed += 1
+        return self.ask("probe", lambda _: self._lists[kind], now, context=kind)
+
+    def upgrade_headers(self, now: Now) -> Mapping[str, str]:
+        return self._upgrade
+
+    def _build_cancel_all(self, now: Now) -> Request:
+        return self._cancel_all
+
+    def _list(self, kind: str, read: _Read, now: Now, urgent: bool = True) -> Outputs:
+        hedge_after_s = 4 * self.hedge_after_s
+        return self.ask(
+            "orders", lambda _: self._lists[kind], now, urgent=urgent, hedge_after_s=hedge_after_s, context=(kind, read)
+        )
+
+    def _singles(self, named: set[str], now: Now) -> Outputs:
+        """Cancel one by one what we know of and the venue did not name."""
+        rest = [order.id for order in self.book.values() if order.life is Life.LIVE and order.id not in named]
+        calls: Outputs = ()
+        for order_id in rest[:SINGLES_PER_STRIKE]:
+            if _is_uuid(order_id):  # an id goes into the path: nothing else may
+                request = self._request("POST", f"{self._prefix}/orders/{order_id}/cancel")
+                calls = (*calls, *self.ask("cancel-one", _same(request), now, urgent=True, context=order_id))
+        return calls
+
+    def _request(self, method: str, target: str) -> Request:
+        return Request(method, target, {"Host": self.host, **self._headers(f"{method}:{target}")})
+
+    def _headers(self, payload: str) -> dict[str, str]:
+        """Sign `payload`, which is a request without a body (Authentication, payload format)."""
+        headers = {"X-API-Key": self._key, "Content-Type": "application/json"}
+        if self._signer is not None:
+            signature = self._signer.sign(payload.encode(), padding.PKCS1v15(), hashes.SHA256())
+            headers["X-API-Signature"] = base64.b64encode(signature).decode()
+        return headers
+
+    # ── REST answers ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def answered(self, ask: Ask, reply: Replied, now: Now) -> Outputs | None:
+        body = parse(reply.body)
+        if reply.status >= 500 or not isinstance(body, dict):
+            return None
+        error = _error(reply.status, body)
+        match ask.kind:
+            case "cancel-all":
+                return self._cancel_all_answered(reply.status, body, error, now)
+            case "cancel-one":
+                if error is None or any(text in error.lower() for text in NOTHING_RESTING):
+                    return ()  # said to be on its way, or gone; a read will tell
+                return (Noise(f"cancel of one order refused: {error}"),)
+            case "orders":
+                kind, read = ask.context
+                orders = _orders(body) if error is None else None
+                return self._read_part(kind, read, orders, error or f"the {kind} list cannot be read")
+            case _:
+                orders = _orders(body) if error is None else None
+                if orders is None:
+                    words = error or f"the {ask.context} list cannot be read"
+                    return (NotReady(Route.HTTP, 0, words, fatal=reply.status in (401, 403)),)
+                seen = tuple(output for order in orders for output in self.push_order(order))
+                return (Ready(Route.HTTP, 0), *seen)
+
+    def _cancel_all_answered(self, status: int, body: dict[str, Any], error: str | None, now: Now) -> Outputs:
+        if error is not None:
+            return (CancelAnswered(Answer.UNKNOWN if status == 429 else Answer.REFUSED, error),)
+        data = body.get("data")
+        named = data.get("cancelledOrderIds") if isinstance(data, dict) else None
+        if not isinstance(named, list):
+            return (CancelAnswered(Answer.UNKNOWN, "accepted, without the list of cancelled orders"),)
+        ids = {str(order_id) for order_id in named}
+        accepted = CancelAnswered(Answer.ACCEPTED, f"{len(ids)} order(s) named as cancelled", len(ids))
+        return (accepted, *self._singles(ids, now))
+
+    def _read_part(self, kind: str, read: _Read, orders: tuple[Order, ...] | None, why: str) -> Outputs:
+        read.missing.discard(kind)
+        if orders is None:
+            read.troubles.append(f"{kind}: {why}")
+        else:
+            read.orders.extend(orders)
+        if read.missing:
+            return ()
+        if read.troubles:
+            return (OrdersRead((), False, read.asked_ns, "; ".join(read.troubles)),)
+        self.replace_book(read.orders)
+        return (OrdersRead(tuple(read.orders), True, read.asked_ns),)
+
+    def unanswered(self, ask: Ask, why: str, now: Now) -> Outputs:
+        match ask.kind:
+            case "cancel-all":
+                return (CancelAnswered(Answer.UNKNOWN if ask.sent else Answer.UNSENT, why),)
+            case "cancel-one":
+                return ()
+            case "orders":
+                kind, read = ask.context
+                return self._read_part(kind, read, None, why)
+            case _:
+                return (NotReady(Route.HTTP, 0, why),)
+
+    # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def opened(self, route: Route, conn: int, now: Now) -> Outputs:
+        if route is not Route.WS:
+            first = _Read(now.mono_ns, set(self._lists))
+            lists = tuple(output for kind in self._lists for output in self._list(kind, first, now, urgent=False))
+            return (*self.probe(now), *lists)
+        self._sessions[conn] = False
+        args = [{"channel": name} for name in ("orders", "positions", "balance", "account")]
+        return (Send(conn, orjson.dumps({"op": "subscribe", "args": args})), WakeAfter(f"ack {conn}", ACK_WITHIN_S))
+
+    def closed(self, route: Route, conn: int, why: str, now: Now) -> Outputs:
+        self._sessions.pop(conn, None)
+        return (NotReady(route, conn, why),)
+
+    def woke(self, tag: str, now: Now) -> Outputs:
+        return self._ready(int(tag.partition(" ")[2]))
+
+    def received(self, conn: int, message: dict[str, Any], now: Now) -> Outputs:
+        if conn not in self._sessions:
+            return ()
+        match message.get("event"), message.get("type"):
+            case "error", _:
+                return self._refused(conn, message)
+            case "subscribe", _:
+                return self._ready(conn)
+            case _, "order":
+                order = _order(message.get("data"), "orderId", "status")
+                if order is None:
+                    return (Noise("an order push that cannot be read"),)
+                return (*self._ready(conn), *self.push_order(order))
+            case _, "position" | "balance" | "account" | "snapshot" | "delta":
+                return self._ready(conn)
+            case _:
+                return (Noise("a message that no document explains"),)
+
+    def _refused(self, conn: int, message: dict[str, Any]) -> Outputs:
+        code = str(message.get("code", ""))
+        words = brief(f"{code} {message.get('msg', '')}")
+        if code == "600010":  # authentication failed
+            return (NotReady(Route.WS, conn, words, fatal=True), Drop(conn, words))
+        if code in ("60014", "60016", "60017", "60019") and not self._sessions[conn]:
+            return (NotReady(Route.WS, conn, words), Drop(conn, words))
+        return (Noise(words),)
+
+    def _ready(self, conn: int) -> Outputs:
+        if self._sessions.get(conn, True):
+            return ()
+        self._sessions[conn] = True
+        return (Ready(Route.WS, conn),)
+
+
+@dataclass(slots=True)
+class _Read:
+    """One read-back under way: a call an instrument type."""
+
+    asked_ns: int
+    missing: set[str]
+    orders: list[Order] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+
+def _load_key(pem: str) -> rsa.RSAPrivateKey:
+    try:
+        key = load_pem_private_key(pem.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError("private_key is not an unencrypted PEM private key") from None  # nothing of it is shown
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise ValueError("private_key is not an RSA key")
+    if key.key_size < 2048:
+        raise ValueError("private_key is shorter than 2048 bits")
+    return key
+
+
+def _error(status: int, body: dict[str, Any]) -> str | None:
+    """Return the venue's refusal in words; None if the body says success: `error` absent or false, and HTTP 200."""
+    error = body.get("error", False)
+    if status == 200 and error is False:
+        return None
+    if isinstance(error, dict):
+        return f"HTTP {status}: {error.get('code', '')} {brief(error.get('message', ''))}"
+    return f"HTTP {status}: {brief(body.get('message', '') or error)}"
+
+
+def _orders(body: dict[str, Any]) -> tuple[Order, ...] | None:
+    """Read an order list; None if any of it cannot be read: an order must not be missed."""
+    data = body.get("data")
+    items = data.get("orders") if isinstance(data, dict) else None
+    if not isinstance(items, list):
+        return None
+    orders = [_order(item, "id", "status") for item in items]
+    if None in orders:
+        return None
+    return tuple(order for order in orders if order is not None and order.life is not Life.GONE)
+
+
+def _order(item: object, id_key: str, status_key: str) -> Order | None:
+    """Read one order; an unknown status counts as alive."""
+    if not isinstance(item, dict) or not item.get(id_key):
+        return None
+    status = str(item.get(status_key, "")).lower().replace("_", "").replace("canceled", "cancelled")
+    life = Life.GONE if status in TERMINAL else Life.PENDING if status == "pendingcancel" else Life.LIVE
+    return Order(str(item[id_key]), str(item.get("symbol", "")), life, status)
+
+
+def _is_uuid(text: str) -> bool:
+    return len(text) == 36 and all(c in "0123456789abcdefABCDEF-" for c in text)
+
+
+def _same(request: Request) -> Any:
+    return lambda now: request

@@ -1,0 +1,45 @@
+"""Give each account its lanes: what the daemon and a direct kill have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from kill_switch import clock
+from kill_switch.config import Config
+from kill_switch.dispatch import Dispatcher
+from kill_switch.errors import ConfigError, Problem
+from kill_switch.transports.fresh import FreshRoute
+from kill_switch.transports.http import HttpLane
+from kill_switch.transports.ws import WsLane
+from kill_switch.venues.base import Adapter
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+def connect(
+    dispatcher: Dispatcher, config: Config, adapters: Mapping[str, Adapter], spawn: Callable[[Work], object]
+) -> list[tuple[str, Work]]:
+    """Make a session with lanes for each adapter; return the lanes' tasks by name, which the caller keeps running.
+
+    `spawn` starts a coroutine in the caller's task group. Raises `ConfigError` for a `ca_file` that cannot be used.
+    """
+    tasks: list[tuple[str, Work]] = []
+    for name, adapter in adapters.items():
+        options = config.accounts[name].options
+        session = dispatcher.add(name, adapter)
+        try:
+            ws = WsLane(options.ws_url, _headers(adapter), session, ca_file=options.ca_file)
+            http = HttpLane(options.rest_url, session, ca_file=options.ca_file, warm_every_s=adapter.WARM_EVERY_S)
+            fresh = FreshRoute(options.rest_url, session, spawn, ca_file=options.ca_file)
+        except OSError as error:
+            found = error.strerror or "holds no certificate"
+            problem = Problem(f"accounts.{name}.ca_file", found, "expected a file with PEM certificates")
+            raise ConfigError(str(config.source), [problem]) from None
+        session.ws, session.http, session.fresh = ws, http, fresh
+        tasks += [(f"{name} ws", ws.run), (f"{name} http", http.run)]
+    return tasks
+
+
+def _headers(adapter: Adapter) -> Callable[[], Mapping[str, str]]:
+    return lambda: adapter.upgrade_headers(clock.now())

@@ -1,0 +1,208 @@
+"""Prove that secrets are fetched only from where they are safe, and shown nowhere."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kill_switch.config.problems import Wrong
+from kill_switch.config.secrets import LIMIT, WHERE, Secrets, refuse_exposed, resolve
+
+SECRET = "sEcReT-0123456789-aBcDeF"
+PEM = f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----"
+ONLY = "expected the secret and nothing else"
+FILE_ONLY = "expected a file that holds the secret and nothing else"
+
+
+def keep(path: Path, content: str | bytes = SECRET, mode: int = 0o600) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    path.chmod(mode)
+    return path
+
+
+def refusal(source: object, environ: dict[str, str] | None = None) -> tuple[str, str]:
+    with pytest.raises(Wrong) as caught:
+        resolve(source, environ or {})
+    assert SECRET not in caught.value.found + caught.value.hint
+    assert caught.value.__cause__ is None
+    return caught.value.found, caught.value.hint
+
+
+def test_a_variable_is_read_from_the_environment_given() -> None:
+    assert resolve({"env": "KEY"}, {"KEY": SECRET}) == SECRET
+
+
+def test_a_credential_is_read_from_the_service_managers_directory(tmp_path: Path) -> None:
+    keep(tmp_path / "oxfun-key", SECRET + "\n", 0o444)  # its mode is the service manager's business
+    assert resolve({"credential": "oxfun-key"}, {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == SECRET
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o600, 0o640, 0o440])
+def test_a_file_that_only_its_owner_and_group_can_read_is_accepted(tmp_path: Path, mode: int) -> None:
+    assert resolve({"file": str(keep(tmp_path / "key", mode=mode))}, {}) == SECRET
+
+
+def test_a_link_to_a_file_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(keep(tmp_path / "key"))
+    assert resolve({"file": str(tmp_path / "link")}, {}) == SECRET
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\n\n"])
+def test_newlines_at_the_end_are_not_part_of_a_secret(ending: str) -> None:
+    assert resolve({"env": "KEY"}, {"KEY": SECRET + ending}) == SECRET
+
+
+@pytest.mark.parametrize("text", [PEM, PEM.replace("\n", "\r\n")])
+def test_pem_may_have_many_lines(text: str) -> None:
+    assert resolve({"env": "KEY"}, {"KEY": text + "\n"}) == text
+
+
+def test_a_secret_of_64_kib_is_not_too_long() -> None:
+    assert len(resolve({"env": "KEY"}, {"KEY": "x" * LIMIT})) == LIMIT
+
+
+@pytest.mark.parametrize(
+    ("source", "found", "hint"),
+    [
+        (SECRET, "a literal string, where no secret belongs", WHERE),
+        (1234567, "a number", WHERE),
+        (1.5, "a number", WHERE),
+        (True, "a number", WHERE),
+        ([SECRET], "an array", WHERE),
+        ({}, "an empty table", WHERE),
+        ({"env": "A", "file": "/a"}, "env and file together", WHERE),
+        ({"credential": "a", "env": "A", "file": "/a"}, "credential and env and file together", WHERE),
+        ({"credentail": SECRET}, "an unknown key in its table", 'did you mean "credential"?'),
+        ({SECRET: "x"}, "an unknown key in its table", WHERE),
+        ({"env": 5}, "env is a number", WHERE),
+        ({"file": [SECRET]}, "file is an array", WHERE),
+        ({"env": SECRET}, "not the name of a variable", "expected letters, digits and _, without $"),
+        ({"env": "$KEY"}, "not the name of a variable", "expected letters, digits and _, without $"),
+        ({"env": "MISSING"}, "its variable is not set", "set it in the environment of this process"),
+        ({"file": SECRET}, "a file that is not an absolute path", 'it must begin with "/"'),
+        ({"file": "/a\0b"}, "a file that is not an absolute path", 'it must begin with "/"'),
+        ({"file": f"/nowhere/{SECRET}"}, "its file does not exist", "check the path"),
+        ({"file": "/" + SECRET * 30}, "its file cannot be read", "check the path"),
+        ({"file": "/dev/null"}, "not a regular file", FILE_ONLY),
+        ({"file": "/"}, "not a regular file", FILE_ONLY),
+        (
+            {"credential": SECRET},
+            "a credential, but $CREDENTIALS_DIRECTORY is not set",
+            'systemd sets it where the unit has LoadCredential=; elsewhere use { file = "/PATH" } or { env = "NAME" }',
+        ),
+    ],
+)
+def test_what_is_no_source_of_a_secret_is_refused(source: object, found: str, hint: str) -> None:
+    assert refusal(source) == (found, hint)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../key", "/etc/passwd", "a\nb"])
+def test_a_credential_is_a_name_and_no_path(tmp_path: Path, name: str) -> None:
+    assert refusal({"credential": name}, {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == (
+        "not the name of a credential",
+        "expected the NAME of LoadCredential=NAME:PATH, without a path",
+    )
+
+
+def test_a_credential_that_was_not_passed_is_refused_without_its_name(tmp_path: Path) -> None:
+    assert refusal({"credential": SECRET}, {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == (
+        "no such credential",
+        "add LoadCredential=NAME:PATH to the unit",
+    )
+
+
+def test_a_file_that_this_process_may_not_open_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: str, flags: int) -> int:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "open", denied)
+    assert refusal({"file": f"/{SECRET}"}) == (
+        "this process may not read its file",
+        "run as the daemon's user, or change its owner",
+    )
+
+
+def test_a_pipe_is_refused_and_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert refusal({"file": str(tmp_path / "pipe")}) == ("not a regular file", FILE_ONLY)
+
+
+@pytest.mark.parametrize(
+    ("mode", "found"),
+    [
+        (0o644, "its file can be read by everyone (mode 0644)"),
+        (0o604, "its file can be read by everyone (mode 0604)"),
+        (0o660, "its file can be written by others (mode 0660)"),
+        (0o602, "its file can be written by others (mode 0602)"),
+        (0o666, "its file can be written by others (mode 0666)"),
+    ],
+)
+def test_a_file_within_others_reach_is_refused_and_the_hint_repairs_it(tmp_path: Path, mode: int, found: str) -> None:
+    path = keep(tmp_path / "a key", mode=mode)
+    said, hint = refusal({"file": str(path)})
+    assert said == found
+    assert hint == f"chmod g-w,o-rwx '{path}'"
+    subprocess.run(shlex.split(hint), check=True)
+    assert resolve({"file": str(path)}, {}) == SECRET
+
+
+@pytest.mark.parametrize(("owner", "fine"), [(0, True), (1000, True), (1001, False)])
+def test_a_file_belongs_to_root_or_to_the_daemon(owner: int, fine: bool) -> None:
+    status = os.stat_result((0o100600, 0, 0, 1, owner, 0, 0, 0, 0, 0))
+    if fine:
+        refuse_exposed(status, "/key", 1000)
+        return
+    with pytest.raises(Wrong, match="its file belongs to uid 1001") as caught:
+        refuse_exposed(status, "/key", 1000)
+    assert caught.value.hint == "chown 1000 /key"
+
+
+@pytest.mark.parametrize(
+    ("content", "found", "hint"),
+    [
+        (b"", "an empty secret", "expected the secret, in one line, or PEM"),
+        (b"\n", "an empty secret", "expected the secret, in one line, or PEM"),
+        (f"{SECRET}\n{SECRET}".encode(), "more than one line, and not PEM", ONLY),
+        (f"{SECRET}\t".encode(), "control or invisible characters, or spaces at its ends", ONLY),
+        (f"{SECRET}\0x".encode(), "control or invisible characters, or spaces at its ends", ONLY),
+        (f"{SECRET} ".encode(), "control or invisible characters, or spaces at its ends", ONLY),
+        (f"\ufeff{SECRET}".encode(), "control or invisible characters, or spaces at its ends", ONLY),
+        (PEM.replace("-\n", "-\n\0", 1).encode(), "PEM with control characters", "export it again"),
+        (SECRET.encode("utf-16"), "not UTF-8 text", "expected the secret as text, a binary key as PEM"),
+        (b"x" * (LIMIT + 1), "longer than 64 KiB", FILE_ONLY),
+    ],
+)
+def test_content_that_no_secret_has_is_refused(tmp_path: Path, content: bytes, found: str, hint: str) -> None:
+    assert refusal({"file": str(keep(tmp_path / "key", content))}) == (found, hint)
+
+
+def test_a_variable_that_is_not_utf_8_is_refused() -> None:
+    assert refusal({"env": "KEY"}, {"KEY": SECRET + "\udcff"})[0] == "not UTF-8 text"
+
+
+def test_secrets_are_a_mapping() -> None:
+    secrets = Secrets({"api_key": SECRET})
+    assert secrets["api_key"] == SECRET
+    assert list(secrets) == ["api_key"]
+    assert len(secrets) == 1
+    assert "api_secret" not in secrets
+
+
+def test_secrets_show_their_names_only() -> None:
+    secrets = Secrets({"api_key": SECRET, "private_key": PEM})
+    assert repr(secrets) == str(secrets) == f"{secrets}" == "Secrets(api_key, private_key)"
+    for view in (secrets.values(), secrets.items(), [secrets], {"a": secrets}):
+        assert SECRET not in repr(view)
+
+
+@pytest.mark.parametrize("write", [pickle.dumps, copy.copy])
+def test_secrets_are_not_written_anywhere(write: object) -> None:
+    assert callable(write)
+    with pytest.raises(TypeError, match="secrets are not written anywhere"):
+        write(Secrets({"api_key": SECRET}))
