@@ -267,14 +267,8 @@ def sim(venues: Sequence[str], host: str, tls_dir: Path | None, accounts: int, o
     kill-switch sim --venue roxom --option roxom.auth=api-key
     """
     simulators = _simulators()
-    switches: dict[str, dict[str, str]] = {}
-    for option in options:
-        key, equals, value = option.partition("=")
-        venue, dot, name = key.partition(".")
-        if not equals or not dot:
-            raise click.BadParameter(f"{option!r} is not VENUE.KEY=VALUE", param_hint="--option")
-        switches.setdefault(venue, {})[name] = value
     try:
+        switches = simulators.read_options(options)
         sys.exit(simulators.run(venues, host=host, tls_dir=tls_dir, accounts=accounts, options=switches))
     except ValueError as error:
         raise click.UsageError(str(error)) from None

@@ -170,7 +170,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """One kill, from the first reason until every account in its scope has been clear."""
+    """One kill, from the first reason until every account in its scope is clear; a guard that finds orders reopens it."""
 
     id: str
     began: Now
@@ -239,7 +239,8 @@ def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]
             sweep = sweeping.begin(account.pace, at_ns)
         elif sweep.phase in (Phase.CLEAR, Phase.RESIDUE):
             sweep, _ = sweeping.step(sweep, sweeping.Again(at_ns))
-        else:
+        else:  # struck already; what comes of it is told of the kill that this reason belongs to
+            accounts[name] = replace(account, kill=kill_id)
             continue
         accounts[name] = Account(account.pace, sweep, kill_id)
         strikes.append((name, sweep.strikes))
@@ -279,17 +280,20 @@ def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]
     accounts = dict(state.accounts)
     accounts[name] = Account(account.pace, sweep, account.kill)
     kill = state.kill
+    if kill is not None and kill.id == account.kill and before.phase is Phase.CLEAR and sweep.phase is not Phase.CLEAR:
+        kill = replace(kill, unclear=kill.unclear | {name})  # the guard has found something: not over after all
     commands: list[Command] = []
     facts = {"kill": account.kill, "account": name}
     match event.event:
         case sweeping.Answered(at_ns, answer):
             answered = {"strike": before.strikes, "answer": answer, "mono_ns": at_ns, "evidence": event.evidence}
             commands.append(Record("answer", {**facts, **answered, "cancelled": event.cancelled}))
-        case sweeping.OrdersRead(at_ns, _, live, pending, complete) if (
+        case sweeping.OrdersRead(at_ns, asked_ns, live, pending, complete) if (
             before.phase is not Phase.CLEAR or live or pending or event.cancelled
         ):
-            read = {"live": live, "pending": pending, "complete": complete, "mono_ns": at_ns}
-            commands.append(Record("read", {**facts, **read, "evidence": event.evidence, "cancelled": event.cancelled}))
+            read = {"live": live, "pending": pending, "complete": complete, "stale": asked_ns < before.stale_ns}
+            told = {"mono_ns": at_ns, "evidence": event.evidence, "cancelled": event.cancelled}
+            commands.append(Record("read", {**facts, **read, **told}))
         case sweeping.OrderSeen(at_ns) if before.phase is Phase.CLEAR:
             commands.append(Record("seen", {**facts, "mono_ns": at_ns, "evidence": event.evidence}))
         case _:

@@ -69,6 +69,14 @@ def read(path: Path) -> Replay:
     return Replay(entries, size, torn, None)
 
 
+def _read_or_distrust(path: Path) -> Replay:
+    """Read a journal; one that cannot be read is as good as broken: it is set aside, and trips."""
+    try:
+        return read(path)
+    except OSError as error:
+        return Replay([], 0, b"", JournalBroken(1, f"cannot be read: {error.strerror}"))
+
+
 def verify(line: bytes, number: int, prev: str) -> Entry:
     """Check one line against its own hash, its number and the hash before it; raises `JournalBroken`."""
     try:
@@ -105,13 +113,14 @@ class Journal:
             os.close(self._lock)
             raise AlreadyRunning(f"another daemon holds the state directory {state_dir}") from None
         try:
-            self.replay = read(self.path)
+            self.replay = _read_or_distrust(self.path)
             self.set_aside = self._set_aside() if self.replay.broken else None
             entries = [] if self.set_aside else self.replay.entries
             self._size = 0 if self.set_aside else self.replay.size
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
             os.ftruncate(self._fd, self._size)  # a torn tail goes; the next record says that it was there
         except OSError as error:
+            os.close(self._lock)
             raise CannotCreate(f"journal {self.path}: {error.strerror}") from error
         self._seq = len(entries)
         self._prev = entries[-1]["hash"] if entries else GENESIS
@@ -134,9 +143,10 @@ class Journal:
         if self.flush():
             self.sync()
             return True
-        if not _leave(self._latches, _latch_line(kind, data.get("accounts"), at)):
+        if _leave(self._latches, _latch_line(kind, data.get("accounts"), at)):
+            self._left_latch = True
+        else:
             self.trouble += "; and no latch file can be written either"
-        self._left_latch = True
         return False
 
     def flush(self) -> bool:
@@ -189,8 +199,8 @@ class Journal:
         try:
             body = orjson.dumps(entry, default=str)
         except (TypeError, ValueError):  # what cannot be told in JSON is told all the same
-            entry["data"] = {"unserialisable": ascii(data)}
-            body = orjson.dumps(entry)
+            entry["data"] = {key: _tellable(value) for key, value in data.items()}
+            body = orjson.dumps(entry, default=str)
         self._prev = hashlib.sha256(body).hexdigest()
         self.on_entry({**entry, "hash": self._prev})
         return b'%b,"hash":"%b"}\n' % (body[:-1], self._prev.encode())
@@ -205,14 +215,15 @@ class Journal:
         """Return what a latch file says that this journal has not left itself; None if there is none."""
         if self._left_latch:
             return None
+        said: list[str] = []
         for path in self._latches:
             try:
-                return path.read_text("utf-8", "replace")[: 1 << 16]
+                said.append(path.read_text("utf-8", "replace").removesuffix("\n")[: 1 << 16])
             except FileNotFoundError:
                 continue
             except OSError as error:
-                return f"{path}: {error.strerror}"
-        return None
+                said.append(f"{path}: {error.strerror}")
+        return "\n".join(said) if said else None
 
     def forget_latch(self) -> None:
         """Remove the latch files: the journal itself has the latch now."""
@@ -223,12 +234,13 @@ class Journal:
                 self.trouble = f"{path}: {error.strerror}"
 
     def _syncing(self) -> None:
-        while self._sync.get():
+        more = True
+        while more:
+            more = self._sync.get()
             try:
                 os.fdatasync(self._fd)
             except OSError as error:
                 self.trouble = f"journal {self.path}: sync failed: {error.strerror}"
-        os.fdatasync(self._fd)
 
 
 def leave_latch(state_dir: Path, runtime_dir: Path, reason: Reason) -> bool:
@@ -240,17 +252,28 @@ def leave_latch(state_dir: Path, runtime_dir: Path, reason: Reason) -> bool:
 def latched_accounts(said: str, known: Collection[str]) -> tuple[str, ...]:
     """Return the accounts that a latch file's lines name; all that are known, if any line cannot be understood."""
     named: set[str] = set()
-    for line in said.splitlines() or [""]:
+    for line in said.removesuffix("\n").split("\n"):
         try:
             accounts = orjson.loads(line)["accounts"]
-            named.update(str(name) for name in accounts)
         except (orjson.JSONDecodeError, KeyError, TypeError):
             return tuple(known)
+        if not isinstance(accounts, list):
+            return tuple(known)
+        named.update(str(name) for name in accounts)
     return tuple(name for name in known if name in named)
 
 
 def _latch_line(text: str, accounts: object, at: Now) -> bytes:
-    return orjson.dumps({"text": text, "at": clock.iso(at.wall_ns), "accounts": accounts}, default=str)
+    line = {"text": _tellable(text), "at": clock.iso(at.wall_ns), "accounts": _tellable(accounts)}
+    return orjson.dumps(line, default=str)
+
+
+def _tellable(value: object) -> object:
+    try:
+        orjson.dumps(value, default=str)
+    except (TypeError, ValueError):
+        return ascii(value)
+    return value
 
 
 def _leave(paths: Sequence[Path], line: bytes) -> bool:

@@ -20,14 +20,16 @@ class _Account:
     sent_us: int | None = None
     answered_us: int | None = None
     clear_us: int | None = None
+    proven: bool = False  # clear, and nothing has been seen since
     strikes: int = 0
+    struck: int = 0  # the number of the last strike: it counts on from kill to kill, until the re-arm
     routes: list[str] = field(default_factory=list)
     cancelled: int | None = None
     left: int | None = None
     evidence: str = ""
 
     def as_dict(self) -> dict[str, object]:
-        verdict = Verdict.of(Phase.CLEAR if self.clear_us is not None and self.left == 0 else self.state, self.answer)
+        verdict = Verdict.of(Phase.CLEAR if self.proven else self.state, self.answer)
         return {
             "verdict": verdict,
             "state": self.state,
@@ -89,7 +91,8 @@ class Reports:
             case "rearm":
                 for name in data["accounts"]:
                     if kill := self._latest.get(name):
-                        kill.accounts[name].state = Phase.ARMED
+                        account = kill.accounts[name]
+                        account.state, account.struck = Phase.ARMED, 0
             case _:
                 pass
 
@@ -132,8 +135,11 @@ class Reports:
         )
         for name in data["accounts"]:
             account = kill.accounts.setdefault(name, _Account())
-            if account.state is Phase.CLEAR:
-                account.state = Phase.STRIKING
+            if account.state in (Phase.CLEAR, Phase.ARMED):
+                account.state, account.proven = Phase.STRIKING, False
+            before = self._latest.get(name)
+            if before is not None and before is not kill:
+                account.struck = before.accounts[name].struck
             self._latest[name] = kill
 
     def _account(self, data: Mapping[str, Any]) -> _Account | None:
@@ -142,10 +148,12 @@ class Reports:
 
     def _sent(self, entry: Mapping[str, Any], sent: Mapping[str, Any], account: _Account) -> None:
         kill = self._kills[sent["kill"]]
-        account.strikes = max(account.strikes, sent["strike"])
         account.routes.extend(route for route in sent["routes"] if route not in account.routes)
         if account.sent_us is None and sent["mono_ns"]:
             account.sent_us = kill.us(entry, sent["mono_ns"])
+        if sent["strike"] <= account.struck or account.state is Phase.ARMED:
+            return  # a second copy of a strike that has been counted, or one that went out too late to matter
+        account.strikes, account.struck, account.proven = account.strikes + 1, sent["strike"], False
         if account.state is not Phase.RESIDUE:
             account.state = Phase.STRIKING
 
@@ -162,18 +170,22 @@ class Reports:
                 if account.state is Phase.STRIKING:
                     account.state = Phase.CONFIRMING
             case "read":
+                if data.get("stale"):
+                    return
                 if data["complete"]:
                     account.left = data["live"] + data["pending"]
+                    if account.left and account.state is Phase.CLEAR:
+                        account.state, account.proven = Phase.CONFIRMING, False
                 else:
                     account.evidence = data["evidence"] or account.evidence
             case "seen":
-                account.left = max(1, account.left or 0)
+                account.state, account.proven, account.left = Phase.STRIKING, False, max(1, account.left or 0)
             case "clear":
-                account.state, account.left = Phase.CLEAR, 0
+                account.state, account.proven, account.left = Phase.CLEAR, True, 0
                 if account.clear_us is None:
                     account.clear_us = at_us
             case _:
-                account.state, account.left = Phase.RESIDUE, data["left"]
+                account.state, account.proven, account.left = Phase.RESIDUE, False, data["left"]
 
 
 def _latest(figures: list[int | None]) -> int | None:

@@ -81,7 +81,6 @@ class Sweep:
     struck_ns: int
     due_ns: int
     strikes: int = 1
-    answer: Answer | None = None
     owed: bool = False  # another strike is wanted, as soon as the gap allows
     clean: int = 0  # clean reads in a row
     clean_ns: int = 0  # when the last of them was asked for
@@ -120,8 +119,8 @@ def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[Act, ...]]:
             return _order_seen(sweep, at_ns)
         case SentLate(at_ns):
             return replace(sweep, stale_ns=max(sweep.stale_ns, at_ns), clean=0), ()
-        case Answered(at_ns, answer):
-            return _late(*_answered(sweep, at_ns, answer), at_ns)
+        case Answered(at_ns):
+            return _late(*_answered(sweep, at_ns), at_ns)
         case OrdersRead():
             return _late(*_read(sweep, event), event.at_ns)
         case Due(at_ns):
@@ -135,10 +134,8 @@ def _order_seen(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
     return _strike_when_allowed(seen, at_ns)
 
 
-def _answered(sweep: Sweep, at_ns: int, answer: Answer) -> tuple[Sweep, tuple[Act, ...]]:
-    told = replace(sweep, answer=answer)
-    if sweep.phase is Phase.STRIKING:
-        told = replace(told, phase=Phase.CONFIRMING)
+def _answered(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
+    told = replace(sweep, phase=Phase.CONFIRMING) if sweep.phase is Phase.STRIKING else sweep
     if sweep.phase is Phase.CLEAR or sweep.reading_ns >= sweep.stale_ns:
         return told, ()
     return _ask(told, at_ns)
@@ -155,6 +152,8 @@ def _read(sweep: Sweep, read: OrdersRead) -> tuple[Sweep, tuple[Act, ...]]:
             return _wait(sweep, at_ns, sweep.pace.guard_every_s), ()
         return _strike_when_allowed(replace(sweep, clean=0), at_ns)
     sweep = replace(sweep, left=read.live + read.pending)
+    if sweep.left:  # orders seen: a read that was asked for before this one says less, and is not waited for
+        sweep = replace(sweep, stale_ns=at_ns, reading_ns=0)
     if read.live or _pending_too_long(sweep, at_ns, read.pending):
         return _strike_when_allowed(replace(_reopened(sweep, at_ns), clean=0), at_ns)
     sweep = replace(sweep, owed=False)
@@ -180,8 +179,7 @@ def _due(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
     if sweep.owed:
         return _strike(sweep, at_ns) if at_ns >= _allowed_ns(sweep) else _ask(sweep, at_ns)
     if sweep.phase is Phase.STRIKING:  # no answer came in time
-        answer = sweep.answer if sweep.answer is not None else Answer.UNKNOWN
-        return _ask(replace(sweep, phase=Phase.CONFIRMING, answer=answer), at_ns)
+        return _ask(replace(sweep, phase=Phase.CONFIRMING), at_ns)
     if sweep.reading_ns and sweep.phase is not Phase.CLEAR:  # no answer came to the read either
         return _strike_when_allowed(replace(sweep, reading_ns=0, clean=0), at_ns)
     return _ask(sweep, at_ns)

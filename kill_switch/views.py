@@ -46,7 +46,7 @@ def word(text: str) -> Text:
 
 def ms(us: int | None) -> str:
     """Write microseconds as milliseconds."""
-    return "–" if us is None else f"{us / 1000:,.1f} ms"
+    return "–" if us is None else f"{us / 1000:,.1f} ms" if us < 10_000_000 else f"{us / 1e6:,.1f} s"
 
 
 def _number(value: object) -> str:
@@ -54,13 +54,15 @@ def _number(value: object) -> str:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for column in columns:
-        table.add_column(column, overflow="fold", justify="right" if column in _RIGHT else "left")
+        right = column in _RIGHT
+        table.add_column(column, no_wrap=column not in _LONG, overflow="fold", justify="right" if right else "left")
     return table
 
 
-_RIGHT = {"orders", "round trip", "sent", "answered", "clear", "strikes", "cancelled", "left"}
+_RIGHT = {"orders", "round trip", "sent", "answered", "clear", "strikes", "gone", "left"}
+_LONG = {"detail"}
 
 
 def status_view(status: Mapping[str, Any]) -> RenderableType:
@@ -93,7 +95,7 @@ def _next_step(status: Mapping[str, Any]) -> str:
         case "ARMED":
             return 'kill: kill-switch fire --reason "…"'
         case "TRIPPED":
-            return 'every account is proven clear and guarded; what happened: kill-switch report; re-arm: kill-switch rearm --reason "…"'
+            return 'proven clear and guarded. Why: kill-switch report. Re-arm: kill-switch rearm --reason "…"'
         case _:
             return "orders are being cancelled and read back; watch: kill-switch status --watch"
 
@@ -128,7 +130,7 @@ def report_view(report: Mapping[str, Any]) -> RenderableType:
         within,
         f" the budget of {ms(report['budget_us'])}; all clear {ms(report['all_clear_us'])}",
     )
-    table = _table("account", "verdict", "state", "sent", "answered", "clear", "strikes", "cancelled", "left", "routes")
+    table = _table("account", "verdict", "state", "sent", "answered", "clear", "strikes", "gone", "left", "by")
     for name, account in report["accounts"].items():
         left = Text(_number(account["left"]), "green" if account["left"] == 0 else "bold red")
         table.add_row(

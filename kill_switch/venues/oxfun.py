@@ -41,6 +41,7 @@ PING_EVERY_S = 15.0  # the venue wants a "ping" a minute at least
 PONG_WITHIN_S = 5.0
 BATCH_ORDERS = 20  # "Cancel Batch Orders": about twenty orders a message
 BATCH_BYTES = 3800  # below the message length that error 20027 is for
+NEW_KILL_AFTER_S = 10.0  # a sweep, and its guard, read back more often than that
 BATCHES_PER_STRIKE = 40  # of the 50 messages a second that an authenticated connection may send
 
 TERMINAL = frozenset(
@@ -81,14 +82,16 @@ class OxFun(Adapter):
         self._secret = secrets["api_secret"].encode()
         self._nonce = 0
         self._strike = 0
-        self._cancelled = 0  # pushes of cancelled orders since the last strike or read-back
+        self._cancelled = 0  # pushes of cancelled orders since the last read-back of a sweep
+        self._read_ns = 0
         self._logins: dict[int, _Login] = {}
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def kill(self, now: Now) -> Outputs:
         self._strike += 1
-        self._cancelled = 0
+        if now.mono_ns - self._read_ns > NEW_KILL_AFTER_S * 1e9:
+            self._cancelled = 0  # what was cancelled before is not the kill's doing
         everything = self.ask(
             "cancel-all", self._cancel_all, now, urgent=True, cancel=True, hedge_after_s=self.hedge_after_s
         )
@@ -99,6 +102,7 @@ class OxFun(Adapter):
         return (*everything, *(Send(conn, text, urgent=True) for text in self._batches(orders)))
 
     def read(self, now: Now) -> Outputs:
+        self._read_ns = now.mono_ns
         return self.ask("orders", self._working, now, urgent=True, hedge_after_s=4 * self.hedge_after_s)
 
     def probe(self, now: Now) -> Outputs:

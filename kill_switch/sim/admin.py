@@ -1,0 +1,229 @@
+"""Answer the admin API: plain HTTP and JSON, for this machine only.
+
+`POST /orders {"venue","count"?,"account"?,"symbol"?,"kind"?,"inst_type"?,"ids"?}`: rests orders → `{"ids":[…]}`.
+`GET /orders?venue=[&account=][&all=1]` → `{"open","by_state","orders"}`, of every account unless one is named; with
+`all` `orders` has also those that are no longer in the book, and `by_state` counts them always.
+`POST /equity {"venue","equity","unrealised"?,"account"?}`: moves the account's money, pushed where the venue pushes.
+`POST /faults {"venue","fault",…}`, `DELETE /faults?venue=[&fault=]`, `GET /faults?venue=`: see the module `faults`.
+`GET /requests[?venue=]` → a list of `{"t_ns","route","what","ok","account","venue"}`, oldest first.
+`DELETE /requests[?venue=]`: empties it.
+`POST /options {"venue", name: value, …}`, `GET /options?venue=`: switches inferred facts, see the venue's options.
+
+Bad input gets 400 and `{"error": one line}`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import orjson
+
+from .book import ZERO, Account
+from .messages import Answer, Request
+from .options import unknown
+from .server import Connection, Exchange
+from .venue import Venue
+
+_MOST = 200_000
+_HOSTS = {"localhost", "127.0.0.1", "[::1]"}
+
+Input = Mapping[str, Any]
+
+
+class Admin:
+    """Serve the admin API for some venues."""
+
+    def __init__(self, venues: Mapping[str, Venue]) -> None:
+        self.connections: set[Connection] = set()
+        self._venues = venues
+        self._calls: dict[tuple[str, str], Callable[[Input], object]] = {
+            ("POST", "/orders"): self._rest,
+            ("GET", "/orders"): self._book,
+            ("POST", "/equity"): self._equity,
+            ("POST", "/faults"): self._fault,
+            ("GET", "/faults"): self._faults,
+            ("DELETE", "/faults"): self._clear,
+            ("GET", "/requests"): self._requests,
+            ("DELETE", "/requests"): self._forget,
+            ("POST", "/options"): self._set,
+            ("GET", "/options"): self._options,
+        }
+
+    # the server's side
+
+    def connected(self, connection: Connection) -> None:
+        """Take a connection from this machine, drop every other."""
+        self.connections.add(connection)
+        try:
+            local = ipaddress.ip_address(connection.peer).is_loopback
+        except ValueError:
+            local = False
+        if not local:
+            connection.abort()
+
+    def disconnected(self, connection: Connection) -> None:
+        """Forget a connection."""
+        self.connections.discard(connection)
+
+    def upgrading(self, connection: Connection, request: Request) -> Answer | None:
+        """Refuse every WebSocket."""
+        return Answer((b'{"error":"the admin API is plain HTTP"}',), 400)
+
+    def opened(self, connection: Connection, request: Request) -> None:
+        """Do nothing: there are no WebSockets here."""
+
+    def received(self, connection: Connection, message: str | bytes) -> None:
+        """Do nothing: there are no WebSockets here."""
+
+    def requested(self, exchange: Exchange) -> None:
+        """Answer a call."""
+        status, body = self._answer(exchange.request)
+        exchange.reply(status, orjson.dumps(body))
+
+    def _answer(self, request: Request) -> tuple[int, object]:
+        if request.headers.get("host", "localhost").rsplit(":", 1)[0] not in _HOSTS:
+            return 403, {"error": "the admin API is for this machine only"}  # a web page may have rebound its name
+        call = self._calls.get((request.method, request.path))
+        if call is None:
+            known = (f"{method} {path}" for method, path in self._calls)
+            return 404, {"error": unknown("call", f"{request.method} {request.path}", known)}
+        try:
+            given = orjson.loads(request.body) if request.method == "POST" else request.parameters()
+            if not isinstance(given, dict):
+                return 400, {"error": "the body must be a JSON object"}
+            return 200, call(given)
+        except orjson.JSONDecodeError as error:
+            return 400, {"error": f"the body is not JSON: {error}"}
+        except ValueError as error:
+            return 400, {"error": str(error)}
+
+    # the calls
+
+    def _venue(self, given: Input) -> Venue:
+        name = given.get("venue")
+        if name is None:
+            raise ValueError(f"'venue' is missing. Known: {', '.join(sorted(self._venues))}.")
+        venue = self._venues.get(name) if isinstance(name, str) else None
+        if venue is None:
+            raise ValueError(unknown("venue", name, self._venues))
+        return venue
+
+    def _rest(self, given: Input) -> object:
+        _only(given, "venue", "count", "account", "symbol", "kind", "inst_type", "ids")
+        venue = self._venue(given)
+        ids = given.get("ids", [])
+        if not isinstance(ids, list) or len(set(map(str, ids))) != len(ids):
+            raise ValueError("'ids' is a list of different ids")
+        count = given.get("count", len(ids) or 1)
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= _MOST:
+            raise ValueError(f"'count' is a whole number from 0 to {_MOST}")
+        if ids and len(ids) != count:
+            raise ValueError("'ids' has as many ids as 'count' says")
+        if bad := next((one for one in ids if not venue.valid_id(str(one))), None):
+            raise ValueError(f"{bad!r} is no order id of {venue.name}, or is in the book already")
+        kind = given.get("kind", "limit")
+        if kind not in ("limit", "stop"):
+            raise ValueError(unknown("kind", kind, ("limit", "stop")))
+        symbol = given.get("symbol", venue.symbol)
+        if not isinstance(symbol, str) or not symbol:
+            raise ValueError("'symbol' is a text")
+        category = given.get("inst_type", venue.categories[0] if venue.categories else "")
+        if category != "" and category not in venue.categories:
+            raise ValueError(unknown(f"inst_type of {venue.name}", category, venue.categories))
+        orders = venue.rest(
+            venue.account(given.get("account")), count, symbol, kind, category, [str(one) for one in ids]
+        )
+        return {"ids": [order.id for order in orders]}
+
+    def _book(self, given: Input) -> object:
+        _only(given, "venue", "account", "all")
+        venue = self._venue(given)
+        accounts: list[Account] = (
+            [venue.account(given["account"])] if "account" in given else [*venue.accounts.values()]
+        )
+        states: Counter[str] = Counter()
+        orders: list[dict[str, object]] = []
+        for account in accounts:
+            states.update(account.ended)
+            states.update(order.state for order in account.open.values())
+            orders += (order.listing(account.name) for order in account.open.values())
+        count = len(orders)
+        if given.get("all") in ("1", "true"):
+            orders += (order.listing(account.name) for account in accounts for order in account.closed.values())
+        return {"open": count, "by_state": dict(states), "orders": orders}
+
+    def _equity(self, given: Input) -> object:
+        _only(given, "venue", "account", "equity", "unrealised")
+        venue = self._venue(given)
+        equity = _decimal(given, "equity")
+        unrealised = _decimal(given, "unrealised") if "unrealised" in given else None
+        account = venue.account(given.get("account"))
+        venue.set_equity(account, equity, unrealised)
+        return {"account": account.name, "equity": str(account.equity), "unrealised": str(account.unrealised)}
+
+    def _fault(self, given: Input) -> object:
+        venue = self._venue(given)
+        venue.put_fault(given.get("fault"), {key: given[key] for key in given if key not in ("venue", "fault")})
+        return {"faults": venue.faults.listing()}
+
+    def _faults(self, given: Input) -> object:
+        _only(given, "venue")
+        return {"faults": self._venue(given).faults.listing()}
+
+    def _clear(self, given: Input) -> object:
+        _only(given, "venue", "fault")
+        venue = self._venue(given)
+        venue.clear_faults(given.get("fault"))
+        return {"faults": venue.faults.listing()}
+
+    def _some(self, given: Input) -> list[Venue]:
+        _only(given, "venue")
+        return [self._venue(given)] if "venue" in given else [*self._venues.values()]
+
+    def _requests(self, given: Input) -> object:
+        lines = [seen.listing() | {"venue": venue.name} for venue in self._some(given) for seen in venue.log]
+        return sorted(lines, key=_moment)
+
+    def _forget(self, given: Input) -> object:
+        count = 0
+        for venue in self._some(given):
+            count += len(venue.log)
+            venue.log.clear()
+        return {"removed": count}
+
+    def _set(self, given: Input) -> object:
+        venue = self._venue(given)
+        for name, value in given.items():
+            if name != "venue":
+                venue.base_options.set(name, value)
+        venue.reconfigured()
+        return {"options": venue.base_options.listing()}
+
+    def _options(self, given: Input) -> object:
+        _only(given, "venue")
+        return {"options": self._venue(given).base_options.listing()}
+
+
+def _only(given: Input, *names: str) -> None:
+    for key in given:
+        if key not in names:
+            raise ValueError(unknown("key", key, names))
+
+
+def _decimal(given: Input, name: str) -> Decimal:
+    try:
+        value = Decimal(str(given[name]))
+    except (KeyError, InvalidOperation):
+        value = Decimal("NaN")
+    if not value.is_finite():
+        raise ValueError(f"{name!r} is a number, as text or as a JSON number")
+    return value + ZERO
+
+
+def _moment(line: Mapping[str, object]) -> int:
+    moment = line["t_ns"]
+    return moment if isinstance(moment, int) else 0

@@ -1,0 +1,126 @@
+"""Keep one account's orders, positions and money."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+_HISTORY = 20_000
+ZERO = Decimal(0)
+
+
+@dataclass(slots=True)
+class Order:
+    """Hold one order; `state` is the venue's own word."""
+
+    id: str
+    symbol: str
+    kind: str
+    """`limit`, `stop` or `market`."""
+    side: str
+    """`buy` or `sell`."""
+    qty: Decimal
+    price: Decimal
+    state: str
+    created_ns: int
+    stop_price: Decimal | None = None
+    filled: Decimal = ZERO
+    client_id: str = ""
+    tif: str = "gtc"
+    category: str = ""
+    """What a venue needs to find the order: Roxom's instType, and the like of others."""
+    closed_ns: int = 0
+
+    @property
+    def left(self) -> Decimal:
+        """Return the quantity that has not been filled."""
+        return self.qty - self.filled
+
+    def listing(self, account: str) -> dict[str, object]:
+        """Return the order for the admin API."""
+        return {
+            "id": self.id,
+            "account": account,
+            "symbol": self.symbol,
+            "kind": self.kind,
+            "side": self.side,
+            "state": self.state,
+            "price": str(self.price),
+            "qty": str(self.qty),
+            "filled": str(self.filled),
+        }
+
+
+@dataclass(slots=True)
+class Position:
+    """Hold one position; `qty` is negative when short."""
+
+    symbol: str
+    qty: Decimal
+    entry: Decimal
+
+
+@dataclass
+class Account:
+    """Hold one login at a venue: its book and its money."""
+
+    name: str
+    venue_id: str
+    """The venue's own account number."""
+    credentials: dict[str, str]
+    equity: Decimal = Decimal(100_000)
+    unrealised: Decimal = ZERO
+    cash_before: Decimal = ZERO
+    """The cash before it last moved."""
+    positions: dict[str, Position] = field(default_factory=dict)
+    open: dict[str, Order] = field(default_factory=dict)
+    closed: dict[str, Order] = field(default_factory=dict)
+    """The latest orders that are no longer in the book."""
+    ended: Counter[str] = field(default_factory=Counter)
+    """How many orders ended in which state, all of them."""
+
+    @property
+    def cash(self) -> Decimal:
+        """Return the money without the unrealised profit."""
+        return self.equity - self.unrealised
+
+    def rest(self, orders: Iterable[Order]) -> None:
+        """Put orders into the book."""
+        for order in orders:
+            self.open[order.id] = order
+
+    def end(self, order: Order, state: str, at_ns: int) -> bool:
+        """Take an order out of the book with its last state; False when it was not in it."""
+        if self.open.pop(order.id, None) is None:
+            return False
+        order.state = state
+        order.closed_ns = at_ns
+        self.closed[order.id] = order
+        self.ended[state] += 1
+        if len(self.closed) > _HISTORY:
+            del self.closed[next(iter(self.closed))]
+        return True
+
+    def trade(self, order: Order, at_ns: int, state: str, price: Decimal | None = None) -> bool:
+        """Fill what is left of an order in the book, and move the position."""
+        if not self.end(order, state, at_ns):
+            return False
+        self.move(order.symbol, order.left if order.side == "buy" else -order.left, price or order.price)
+        order.filled = order.qty
+        return True
+
+    def move(self, symbol: str, qty: Decimal, price: Decimal) -> None:
+        """Add a signed quantity to a position."""
+        held = self.positions.get(symbol)
+        if held is None:
+            self.positions[symbol] = Position(symbol, qty, price)
+        elif held.qty + qty == 0:
+            del self.positions[symbol]
+        else:
+            if (held.qty > 0) == (qty > 0):
+                held.entry = (held.entry * held.qty + price * qty) / (held.qty + qty)
+            elif abs(qty) > abs(held.qty):
+                held.entry = price
+            held.qty += qty

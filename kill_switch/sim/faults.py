@@ -1,0 +1,213 @@
+"""Keep the faults that are on, and say when one strikes.
+
+Parameters that every fault takes: `account` (one account only; default all), `times` (or `count`: how often it strikes,
+default until cleared). Those with a word in brackets also take `on`: `"cancel"`, `"read"`, `"login"` or `"all"`; the
+bracket is the default. Text pings are never refused by a fault, but their answers are delayed and cut like others.
+
+`delay {ms}` (all): replies leave `ms` later; account events are not delayed.
+`drop_reply` (cancel): the command is carried out, its reply never comes; an HTTP connection answers nothing any more.
+`accept_but_keep`: says yes, cancels nothing.
+`partial {keep}`: a cancel-all leaves `keep` orders, and does not list them.
+`pending {ms, fill}`: orders stay pending for `ms`, then are cancelled, or filled with `fill`.
+`refuse {status|code, message}` (cancel): the venue says no, with this HTTP status or this code of its own.
+`rate_limit {seconds}` (all): too many requests, for that long.
+`garble` (cancel): the reply is no JSON.
+`truncate` (cancel): the reply is cut in the middle, then the connection ends.
+`half_open`: reads nothing and writes nothing, keeps TCP open, on old connections and on new ones.
+`disconnect`: without `on`, drops every connection now; with it, drops the connection that such a command comes on,
+before the command is carried out, or behind it with `after: true`; once, unless `times` says more.
+`reject_login` (login): the credentials are refused where the venue logs in; with `on: all` on every request.
+`maintenance` (all): the venue is down.
+`requote`: a bot places a new order after each command that cancelled something; once, unless `times` says more.
+`late_order {ms}`: an order in flight appears `ms` after the next cancel command; once, unless `times` says more.
+`skew {seconds}`: the venue's clock is off, ahead when positive.
+`duplicate`: account events come twice.
+`reorder {ms}`: account events come in swapped pairs; a single one is held back for `ms` (50).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .messages import Kind
+from .options import unknown
+
+ONS = ("cancel", "read", "login", "all")
+
+
+class Spec(NamedTuple):
+    """Say what a fault takes: parameters with a type, the needed ones, its default `on`, whether `on` can be chosen."""
+
+    on: str = "cancel"
+    choose: bool = False
+    takes: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    times: int | None = None
+    counts: bool = True
+    one: bool = True
+    """Whether it can be limited to one account."""
+
+
+SPECS: Mapping[str, Spec] = {
+    "delay": Spec("all", True, ("ms",), ("ms",)),
+    "drop_reply": Spec("cancel", True),
+    "accept_but_keep": Spec(),
+    "partial": Spec(takes=("keep",), needs=("keep",)),
+    "pending": Spec(takes=("ms", "fill"), needs=("ms",)),
+    "refuse": Spec("cancel", True, ("status", "code", "message")),
+    "rate_limit": Spec("all", True, ("seconds",), ("seconds",)),
+    "garble": Spec("cancel", True),
+    "truncate": Spec("cancel", True),
+    "half_open": Spec("now", counts=False),
+    "disconnect": Spec("now", True, ("after",)),
+    "reject_login": Spec("login", True),
+    "maintenance": Spec("all", True),
+    "requote": Spec(times=1),
+    "late_order": Spec(takes=("ms",), needs=("ms",), times=1),
+    "skew": Spec("all", takes=("seconds",), needs=("seconds",), counts=False, one=False),
+    "duplicate": Spec("event"),
+    "reorder": Spec("event", takes=("ms",)),
+}
+
+
+@dataclass(slots=True)
+class Fault:
+    """Hold one fault that is on; `left` is None while it strikes without end."""
+
+    name: str
+    on: str
+    left: int | None = None
+    account: str | None = None
+    ms: float = 0.0
+    seconds: float = 0.0
+    keep: int = 0
+    fill: bool = False
+    after: bool = False
+    status: int | None = None
+    code: str | None = None
+    message: str | None = None
+    until: float = math.inf
+
+    def listing(self) -> dict[str, object]:
+        """Return the fault for the admin API."""
+        shown = {"fault": self.name, "on": self.on, "times": self.left, "account": self.account}
+        return shown | {key: getattr(self, key) for key in SPECS[self.name].takes}
+
+
+class Faults:
+    """Hold a venue's faults by name; one of each kind at a time, a second one replaces the first."""
+
+    def __init__(self, supported: frozenset[str]) -> None:
+        self.supported = supported
+        self.active = False
+        """True while any fault is on: the one thing that the path without faults looks at."""
+        self._faults: dict[str, Fault] = {}
+
+    def put(self, name: object, parameters: Mapping[str, object]) -> Fault:
+        """Switch a fault on; ValueError says in one line what would be right."""
+        if not isinstance(name, str) or name not in self.supported:
+            raise ValueError(unknown("fault", name, self.supported))
+        fault = _parse(name, parameters)
+        if not (name == "disconnect" and fault.on == "now"):
+            self._faults[name] = fault
+            self.active = True
+        return fault
+
+    def clear(self, name: str | None = None) -> None:
+        """Switch one fault off, or all."""
+        if name is None:
+            self._faults.clear()
+        else:
+            self._faults.pop(name, None)
+        self.active = bool(self._faults)
+
+    def peek(self, name: str) -> Fault | None:
+        """Return a fault that is on, without using it up."""
+        return self._faults.get(name) if self.active else None
+
+    def hit(self, name: str, kind: Kind | None, account: str | None) -> Fault | None:
+        """Return the fault if it strikes a command of this kind now, and count that."""
+        if not self.active:
+            return None
+        fault = self._faults.get(name)
+        if fault is None or (fault.account is not None and fault.account != account):
+            return None
+        if kind is not None and fault.on not in (kind, "all"):
+            return None
+        if time.monotonic() >= fault.until:
+            self.clear(name)
+            return None
+        if fault.left is not None:
+            fault.left -= 1
+            if fault.left <= 0:
+                self.clear(name)
+        return fault
+
+    def listing(self) -> list[dict[str, object]]:
+        """Return what is on."""
+        return [fault.listing() for fault in self._faults.values()]
+
+
+def _parse(name: str, parameters: Mapping[str, object]) -> Fault:
+    spec = SPECS[name]
+    extra = (("account",) if spec.one else ()) + (("times", "count") if spec.counts else ()) + ("on",) * spec.choose
+    allowed = {*spec.takes, *extra}
+    fault = Fault(name, spec.on, spec.times, ms=50.0 if name == "reorder" else 0.0)
+    for key, value in parameters.items():
+        if key not in allowed:
+            raise ValueError(f"fault {name!r}: " + unknown("parameter", key, allowed))
+        _set(fault, key, value)
+    for key in spec.needs:
+        if key not in parameters:
+            raise ValueError(f"fault {name!r} needs {key!r}")
+    if name == "refuse" and fault.status is None and fault.code is None:
+        raise ValueError("fault 'refuse' needs 'status' or 'code'")
+    if name == "rate_limit":
+        fault.until = time.monotonic() + fault.seconds
+    if name == "disconnect" and fault.on != "now" and fault.left is None:
+        fault.left = 1
+    return fault
+
+
+def _set(fault: Fault, key: str, value: object) -> None:
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    match key:
+        case "on" if value in ONS:
+            fault.on = str(value)
+        case "account" if isinstance(value, str):
+            fault.account = value
+        case "times" | "count" if isinstance(number, int) and number > 0:
+            fault.left = number
+        case "keep" if isinstance(number, int) and number >= 0:
+            fault.keep = number
+        case "status" if isinstance(number, int) and 200 <= number <= 599:
+            fault.status = number
+        case "ms" if number is not None and number >= 0:
+            fault.ms = float(number)
+        case "seconds" if number is not None and (number >= 0 or fault.name == "skew"):
+            fault.seconds = float(number)
+        case "fill" | "after" if isinstance(value, bool):
+            setattr(fault, key, value)
+        case "code" if isinstance(value, str | int) and not isinstance(value, bool):
+            fault.code = str(value)
+        case "message" if isinstance(value, str):
+            fault.message = value
+        case _:
+            raise ValueError(f"fault {fault.name!r}: {key!r} cannot be {value!r}{_RIGHT.get(key, '')}")
+
+
+_RIGHT = {
+    "on": f"; one of {', '.join(ONS)}",
+    "times": "; a whole number from 1 on",
+    "count": "; a whole number from 1 on",
+    "keep": "; a whole number from 0 on",
+    "status": "; an HTTP status from 200 to 599",
+    "ms": "; a number, 0 or more",
+    "seconds": "; a number",
+    "fill": "; true or false",
+    "after": "; true or false",
+}

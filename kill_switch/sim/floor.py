@@ -1,0 +1,239 @@
+"""Keep the trading floor of a venue: accounts, sessions, cancels under way, account events.
+
+The engine is slow on purpose where a venue's is: a cancel is accepted, and done later, and the faults of the order path
+(kept, partial, pending, filled, late and re-quoted orders) act between the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import ClassVar
+
+from .book import Account, Order
+from .faults import SPECS, Faults
+from .limits import Window
+from .options import Options, unknown
+from .server import Connection
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """Hold one open WebSocket."""
+
+    connection: Connection
+    account: Account | None = None
+    channels: set[str] = field(default_factory=set)
+    heard_at: float = 0.0
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    window: Window | None = None
+    """The limit on its messages, where the venue has one."""
+    held: bytes | None = None
+    """The account event that the reorder fault holds back."""
+
+
+class Floor(ABC):
+    """Hold the accounts of one venue, and do to their orders what the venue's engine does."""
+
+    name: ClassVar[str]
+    symbol: ClassVar[str]
+    """The market of orders for which none is named."""
+    categories: ClassVar[tuple[str, ...]] = ()
+    """Kinds of product that an order belongs to, where the venue tells them apart; the first is the usual one."""
+    supported: ClassVar[frozenset[str]] = frozenset(SPECS)
+    filled_state: ClassVar[str]
+    """The venue's word for a filled order."""
+
+    def __init__(self, options: Options, accounts: int) -> None:
+        self.base_options = options
+        self.accounts = {account.name: account for account in map(self.make_account, range(1, accounts + 1))}
+        self.faults = Faults(self.supported)
+        self.sessions: dict[Connection, Session] = {}
+        self.listeners: dict[str, dict[Connection, Session]] = {name: {} for name in self.accounts}
+        """The sessions that are logged in, by account."""
+        self.stopped = False
+
+    @abstractmethod
+    def make_account(self, number: int) -> Account:
+        """Make the account of this number, counted from 1."""
+
+    @abstractmethod
+    def make_order(self, account: Account, symbol: str, kind: str, category: str, number: int) -> Order:
+        """Make an order that rests, with an id of the venue's format."""
+
+    @abstractmethod
+    def id_format(self, text: str) -> bool:
+        """Say whether a text is an order id of the venue's format."""
+
+    @abstractmethod
+    def mark(self, account: Account, orders: Sequence[Order]) -> None:
+        """Show that a cancel of these orders is under way, where the venue shows that."""
+
+    @abstractmethod
+    def tell(self, account: Account, orders: Sequence[Order], news: str) -> None:
+        """Send order events; `news` is `opened`, `cancelled` or `filled`."""
+
+    @abstractmethod
+    def tell_equity(self, account: Account) -> None:
+        """Send what the venue sends when an account's money has moved."""
+
+    @abstractmethod
+    def cancelled_state(self, order: Order) -> str:
+        """Return the venue's word for a cancelled order."""
+
+    @abstractmethod
+    def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
+        """Say that accepted cancels came too late, where the venue says so."""
+
+    def wants(self, session: Session, channel: str) -> bool:
+        """Say whether a session gets the events of a private channel."""
+        return channel in session.channels or self.base_options.events == "all"
+
+    def account(self, name: object = None) -> Account:
+        """Return an account by name, the first when none is named."""
+        if name is None:
+            return next(iter(self.accounts.values()))
+        found = self.accounts.get(str(name))
+        if found is None:
+            raise ValueError(unknown(f"{self.name} account", name, self.accounts))
+        return found
+
+    def attach(self, session: Session, account: Account) -> None:
+        """Log a session in."""
+        session.account = account
+        session.connection.account = account.name
+        self.listeners[account.name][session.connection] = session
+
+    def valid_id(self, text: str) -> bool:
+        """Say whether a new order may have this id."""
+        return self.id_format(text) and not any(text in account.open for account in self.accounts.values())
+
+    # the clock
+
+    def now(self) -> float:
+        """Return the venue's wall time in seconds, off by the skew fault."""
+        skew = self.faults.peek("skew")
+        return time.time() + (skew.seconds if skew else 0.0)
+
+    def now_ns(self) -> int:
+        """Return the venue's wall time in nanoseconds."""
+        skew = self.faults.peek("skew")
+        return time.time_ns() + (int(skew.seconds * 1e9) if skew else 0)
+
+    def later(self, seconds: float, call: Callable[..., object], *arguments: object) -> None:
+        """Call after a while, or at once when there is no wait; never after the end."""
+        if seconds <= 0:
+            call(*arguments)
+        else:
+            asyncio.get_running_loop().call_later(seconds, self._unless_stopped, call, *arguments)
+
+    def _unless_stopped(self, call: Callable[..., object], *arguments: object) -> None:
+        if not self.stopped:
+            call(*arguments)
+
+    # orders
+
+    def rest(
+        self, account: Account, count: int, symbol: str, kind: str, category: str = "", ids: Sequence[str] = ()
+    ) -> list[Order]:
+        """Rest orders in an account's book, and say so where the venue says so."""
+        orders = [self.make_order(account, symbol, kind, category, number) for number in range(count)]
+        for order, chosen in zip(orders, ids, strict=False):
+            order.id = chosen
+        account.rest(orders)
+        self.tell(account, orders, "opened")
+        return orders
+
+    def bot(self, account: Account) -> None:
+        """Place one order as a trading bot of this account would."""
+        self.rest(account, 1, self.symbol, "limit", self.categories[0] if self.categories else "")
+
+    def cancel(self, account: Account, orders: list[Order], *, whole: bool, single: bool = False) -> list[Order]:
+        """Begin to cancel; return the orders that the venue says it cancels.
+
+        `whole` is a cancel-all. `single` has `lost_race` called for orders that were gone when the engine came to them.
+        """
+        wait, fill = self.base_options.engine_ms, False
+        if self.faults.active:
+            faults = self.faults
+            if late := faults.hit("late_order", "cancel", account.name):
+                self.later(max(late.ms, 0.001) / 1000, self.bot, account)
+            if faults.hit("accept_but_keep", "cancel", account.name):
+                return orders
+            if whole and (partial := faults.hit("partial", "cancel", account.name)):
+                orders = orders[: max(0, len(orders) - partial.keep)]
+            if orders and (pending := faults.hit("pending", "cancel", account.name)):
+                wait, fill = pending.ms, pending.fill
+        if orders:
+            if wait > 0:
+                self.mark(account, orders)
+            self.later(wait / 1000, self._settle, account, orders, fill, single)
+        return orders
+
+    def _settle(self, account: Account, orders: Sequence[Order], fill: bool, single: bool) -> None:
+        at = self.now_ns()
+        done: list[Order] = []
+        lost: list[Order] = []
+        for order in orders:
+            if fill:
+                there = account.trade(order, at, self.filled_state)
+            else:
+                there = account.end(order, self.cancelled_state(order), at)
+            (done if there else lost).append(order)
+        if done:
+            self.tell(account, done, "filled" if fill else "cancelled")
+        if lost and single:
+            self.lost_race(account, lost)
+        if done and not fill and self.faults.hit("requote", "cancel", account.name):
+            self.bot(account)
+
+    def set_equity(self, account: Account, equity: Decimal, unrealised: Decimal | None) -> None:
+        """Move an account's money; without a figure the unrealised part stays."""
+        account.cash_before = account.cash
+        account.equity = equity
+        if unrealised is not None:
+            account.unrealised = unrealised
+            if unrealised and not account.positions:
+                account.move(self.symbol, Decimal("0.001"), Decimal(30_000))
+        self.tell_equity(account)
+
+    # events
+
+    def emit(self, account: Account, channel: str, text: bytes) -> None:
+        """Send an account event to every session that wants it."""
+        for session in tuple(self.listeners[account.name].values()):
+            if self.wants(session, channel):
+                self._event(session, text)
+
+    def _event(self, session: Session, text: bytes) -> None:
+        connection, faults = session.connection, self.faults
+        if not faults.active:
+            connection.say(text)
+            return
+        texts = [text]
+        if fault := faults.hit("reorder", None, connection.account):
+            if session.held is None:
+                session.held = text
+                self.later(max(fault.ms, 1) / 1000, self._release, session, text)
+                return
+            texts.append(session.held)
+            session.held = None
+        again = faults.hit("duplicate", None, connection.account) is not None
+        for each in texts:
+            connection.say(each)
+            if again:
+                connection.say(each)
+
+    def _release(self, session: Session, text: bytes) -> None:
+        if session.held is text:
+            session.held = None
+            session.connection.say(text)
+
+    def chunk(self, usual: int) -> int:
+        """Return how many orders to put into one event: one while events are to be swapped or doubled."""
+        return 1 if self.faults.active and (self.faults.peek("reorder") or self.faults.peek("duplicate")) else usual

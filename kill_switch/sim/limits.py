@@ -1,0 +1,48 @@
+"""Count requests against a venue's rate limits."""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class Window:
+    """Allow `count` events in any `seconds`; 0 allows everything. Refused events do not count."""
+
+    __slots__ = ("_seen", "count", "seconds")
+
+    def __init__(self, count: int, seconds: float) -> None:
+        self.count = count
+        self.seconds = seconds
+        self._seen: deque[float] = deque()
+
+    def full(self, now: float) -> bool:
+        """Say whether one more event at `now` would be one too many."""
+        seen = self._seen
+        edge = now - self.seconds
+        while seen and seen[0] <= edge:
+            seen.popleft()
+        return 0 < self.count <= len(seen)
+
+    def add(self, now: float) -> None:
+        """Count an event."""
+        if self.count:
+            self._seen.append(now)
+
+
+class Limiter:
+    """Keep the windows of each client (an address or an account); an event passes when none of its windows is full."""
+
+    def __init__(self, *rules: tuple[int, float]) -> None:
+        self._rules = rules
+        self._windows: dict[str, tuple[Window, ...]] = {}
+
+    def allow(self, client: str, now: float) -> bool:
+        """Count an event of this client, or refuse it."""
+        windows = self._windows.get(client)
+        if windows is None:
+            windows = self._windows[client] = tuple(Window(count, seconds) for count, seconds in self._rules)
+        if any(window.full(now) for window in windows):
+            return False
+        for window in windows:
+            window.add(now)
+        return True

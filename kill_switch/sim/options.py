@@ -1,0 +1,81 @@
+"""Switch a venue's inferred and unknown facts, at start-up or while it runs.
+
+A venue declares a dataclass below `Options`; `--option venue.key=value` and `POST /options` set its fields by name,
+as text or as JSON values. What the venue's documents leave open is an option; what they state is not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any
+
+_TRUE = {"true", "on", "yes", "1"}
+_FALSE = {"false", "off", "no", "0"}
+
+
+def option(default: Any, says: str, *choices: str, fixed: bool = False) -> Any:
+    """Declare one option; `fixed` ones decide the credentials or the URLs and are set at start-up only."""
+    return field(default=default, metadata={"says": says, "choices": choices, "fixed": fixed})
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> str:
+    """Say in one line that a name is not known, what it may have been, and what there is."""
+    names = sorted(known)
+    near = get_close_matches(str(name), names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {name!r}.{hint} Known: {', '.join(names)}."
+
+
+@dataclass
+class Options:
+    """Hold what every venue has."""
+
+    engine_ms: float = option(0.0, "milliseconds from an accepted cancel until the engine has done it")
+    idle_s: float = option(0.0, "seconds of silence after which a WebSocket is closed; 0 is never")
+    idle_close_code: int = option(1000, "close code of that")
+    events: str = option("subscribed", "who gets account events", "subscribed", "all")
+
+    def set(self, name: str, value: object, *, starting: bool = False) -> None:
+        """Set one option; ValueError says what would be right."""
+        known = {entry.name: entry for entry in fields(self)}
+        entry = known.get(name)
+        if entry is None:
+            raise ValueError(unknown("option", name, known))
+        if entry.metadata["fixed"] and not starting:
+            raise ValueError(f"option {name!r} decides credentials or addresses: it can be set at start-up only")
+        setattr(self, name, _parse(name, value, entry.default, entry.metadata["choices"]))
+
+    def listing(self) -> dict[str, dict[str, object]]:
+        """Return every option with its value, its default and what it does."""
+        return {
+            entry.name: {
+                "value": getattr(self, entry.name),
+                "default": entry.default,
+                "says": entry.metadata["says"],
+                **({"choices": entry.metadata["choices"]} if entry.metadata["choices"] else {}),
+            }
+            for entry in fields(self)
+        }
+
+
+def _parse(name: str, value: object, default: object, choices: tuple[str, ...]) -> object:
+    text = str(value).strip()
+    if isinstance(default, bool):
+        if text.lower() in _TRUE or text.lower() in _FALSE:
+            return text.lower() in _TRUE
+        raise ValueError(f"option {name!r} is true or false, not {text!r}")
+    if isinstance(default, int | float):
+        try:
+            number = int(text) if isinstance(default, int) else float(text)
+        except ValueError:
+            number = -1
+        if number < 0 or not math.isfinite(number):
+            kind = "a whole number" if isinstance(default, int) else "a number"
+            raise ValueError(f"option {name!r} is {kind}, 0 or more, not {text!r}")
+        return number
+    if choices and text not in choices:
+        raise ValueError(unknown(f"value of option {name!r}:", text, choices))
+    return text

@@ -1,0 +1,149 @@
+"""Keep Roxom's orders and events, as shared/venues/roxom.md has them (§ numbers below are that file's)."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import orjson
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from . import roxom_wire as wire
+from .book import Account, Order
+from .messages import Answer, json_answer
+from .options import Options, option
+from .venue import Venue
+
+TYPES = ("perpetual", "spot", "btc", "digital", "stock", "index")  # §4.4: instType
+_TEXTS = {400: "Bad Request", 404: "Not Found", 415: "Unsupported Media Type", 429: "Too Many Requests"}
+
+
+@dataclass
+class RoxomOptions(Options):
+    """Hold what is inferred or unknown about Roxom, and which generation of its documents it follows."""
+
+    auth: str = option("rsa", "both headers checked (§3.2), or the key alone (§3.1)", "rsa", "api-key", fixed=True)
+    path_prefix: str = option("/api/v1", "in front of every REST path (§2)", "/api/v1", "/v1", fixed=True)
+    fields: str = option("new", "field names of orders, positions, balance (§4.4)", "new", "old")
+    unit: str = option("btc", "unit of the admin API's equity and unrealised", "btc", "sats")
+    cancel_all_includes_stops: bool = option(True, "cancel-all takes orders in waitingtrigger along (§6 [U])")
+    ws_auth_failure: str = option(
+        "frame+close", "what a refused upgrade gets: error 600010 in a frame, or HTTP 401 (§5 [U])",
+        "frame+close", "frame", "http",
+    )  # fmt: skip
+    subscriptions: int = option(100, "subscriptions on a connection until 60016; 0 is no limit (§5, number [U])")
+    rest_per_s: int = option(0, "REST requests a second and key; 0 is no limit (§7 [U])")
+
+
+class RoxomFloor(Venue):
+    """Do what Roxom's engine does."""
+
+    name = "roxom"
+    options_type = RoxomOptions
+    symbol = "US500-BTC"
+    categories = TYPES
+    filled_state = "filled"
+
+    def __init__(self, options: RoxomOptions, accounts: int) -> None:
+        self.options = options
+        self.keys: dict[str, tuple[Account, rsa.RSAPublicKey | None]] = {}
+        """The accounts and the public halves of their keys, by API key."""
+        super().__init__(options, accounts)
+
+    def make_account(self, number: int) -> Account:
+        """Make an account; the venue keeps only the public half of its key (§3.2)."""
+        credentials = {"api_key": f"xrxk_key_{secrets.token_hex(16)}"}
+        public: rsa.RSAPublicKey | None = None
+        if self.options.auth == "rsa":
+            public, credentials["private_key"] = wire.key_pair(number)
+        equity = 10 * (wire.SATS if self.options.unit == "sats" else Decimal(1))
+        account = Account(f"{self.name}-{number}", str(uuid.uuid4()), credentials, equity=equity)
+        self.keys[credentials["api_key"]] = (account, public)
+        return account
+
+    def make_order(self, account: Account, symbol: str, kind: str, category: str, number: int) -> Order:
+        """Make an order; stops wait for their trigger (§6)."""
+        at = self.now_ns()
+        state = "waitingtrigger" if kind == "stop" else "submitted"
+        stop = Decimal("0.05") if kind == "stop" else None
+        side = "sell" if number % 2 else "buy"
+        order = Order(wire.uuid7(at), symbol, kind, side, Decimal("0.1"), Decimal("0.06"), state, at, stop)
+        order.category = category or TYPES[0]
+        return order
+
+    def id_format(self, text: str) -> bool:
+        """Say whether a text is a UUIDv7 (§4.1)."""
+        return wire.is_uuid7(text)
+
+    def cancelled_state(self, order: Order) -> str:
+        """Return the state of a cancelled order (§6)."""
+        return "partiallyfilledcancelled" if order.filled else "cancelled"
+
+    def mark(self, account: Account, orders: Sequence[Order]) -> None:
+        """Show the orders as pendingcancel, in which they may still fill (§6)."""
+        for order in orders:
+            order.state = "pendingcancel"
+        self.tell(account, orders, "pending")
+
+    def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
+        """Say nothing: the order's own events have said it."""
+
+    def tell(self, account: Account, orders: Sequence[Order], news: str) -> None:
+        """Send one event for each order (§5)."""
+        if not self.listeners[account.name]:
+            return
+        reason = {"cancelled": "user cancelled", "filled": "fill"}.get(news, "")
+        at = self.now_ns()
+        for order in orders:
+            self.emit(account, "order", wire.order_event(account, order, reason, at))
+
+    def tell_equity(self, account: Account) -> None:
+        """Send a balance event and the positions with their profit (§5), all in sats."""
+        at = self.now_ns()
+        before = self.money(account.cash_before)
+        after = self.money(account.cash)
+        balance = {
+            "accountId": account.venue_id,
+            "balanceBefore": wire.amount(before, "sats"),
+            "balanceAfter": wire.amount(after, "sats"),
+            "amount": wire.amount(after - before, "sats"),
+            "unit": "sats",
+            "updateType": "ordersettle",
+            "timestamp": at,
+        }
+        self.emit(account, "balance", orjson.dumps({"type": "balance", "data": balance}))
+        held = [
+            wire.position_event(account, one, self.pnl(account) if number == 0 else 0, at)
+            for number, one in enumerate(account.positions.values())
+        ]
+        if held:
+            self.emit(account, "position", orjson.dumps({"type": "position", "data": held}))
+
+    def refuse(self, text: str) -> Answer:
+        """Refuse credentials (§3.4)."""
+        return json_answer({"error": 401, "message": text}, 401)  # §3.4: here the error is a number
+
+    def fail(self, status: int, code: str | None, text: str | None) -> Answer:
+        """Make a REST error (§4.6): an object; 401 has a form of its own (§3.4)."""
+        if status == 401:
+            return self.refuse(text or "Invalid API key")
+        if status == 503 and text is None:
+            text = "Service Unavailable"
+        number: int | str = status if code is None else int(code) if code.isdigit() else code
+        error = {"code": number, "message": text or _TEXTS.get(status, "Refused"), "details": ""}
+        stamp = datetime.fromtimestamp(self.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return json_answer(
+            {"error": error, "timestamp": stamp, "requestId": f"req_{secrets.token_hex(8)}"}, status, ok=False
+        )
+
+    def money(self, value: Decimal) -> Decimal:
+        """Turn an amount of the admin API into BTC."""
+        return value / wire.SATS if self.options.unit == "sats" else value
+
+    def pnl(self, account: Account) -> int:
+        """Return the unrealised profit in sats."""
+        return int(self.money(account.unrealised) * wire.SATS)

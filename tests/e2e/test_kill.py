@@ -1,0 +1,217 @@
+"""The main job, on real connections: trip, cancel, prove, hold, re-arm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+
+import pytest
+
+from tests.e2e.conftest import Play
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+
+
+def test_touching_the_flag_clears_every_order_and_proves_it(play: Play) -> None:
+    for venue in play.venues:
+        play.rest(venue, 150)
+        play.rest(venue, 50, kind="stop")
+    play.flag.touch()
+    play.until_tripped()
+    assert play.open_orders() == 0
+    assert play.command("status").exit_code == 3
+    report = play.command("report", "--json").json
+    assert report["within_budget"] is True
+    assert report["reasons"][0]["trigger"] == "panic"
+    for name, account in report["accounts"].items():
+        assert account["verdict"] == "CONFIRMED", (name, account)
+        assert account["left"] == 0
+        assert account["cancelled"] == 200
+        assert 0 < account["sent_us"] < account["answered_us"] < account["clear_us"]
+    struck = [request["what"] for request in play.admin("GET", "/requests") if request["what"].startswith("cancel")]
+    assert any("all" in what for what in struck), struck
+
+
+def test_an_order_placed_while_tripped_is_swept_too(play: Play) -> None:
+    play.flag.touch()
+    play.until_tripped()
+    for venue in play.venues:
+        play.rest(venue, 3)
+    assert play.open_orders() > 0
+    play.until(lambda: play.open_orders() == 0)
+    play.until_tripped()
+
+
+def test_a_kill_survives_kill_dash_nine_and_goes_on_guarding(play: Play) -> None:
+    play.rest("oxfun", 20)
+    play.flag.touch()
+    play.until_tripped()
+    first = play.command("report", "--json").json["id"]
+    play.stop_daemon(signal.SIGKILL)
+    play.flag.unlink()
+    play.rest("roxom", 5)
+    play.start_daemon(wait=False)
+    play.wait_for(lambda s: s["state"] != "ARMED", 10.0)
+    play.until(lambda: play.open_orders() == 0)
+    play.until_tripped()
+    assert play.status()["last_kill"] == first
+    assert play.command("journal", "--verify").exit_code == 0
+
+
+def test_an_unfinished_kill_is_resumed_at_the_next_start(play: Play) -> None:
+    play.rest("roxom", 30)
+    play.admin("POST", "/faults", venue="roxom", fault="accept_but_keep", times=1000)
+    play.flag.touch()
+    play.until(lambda: play.status()["accounts"]["roxom"]["state"] == "CONFIRMING")
+    play.stop_daemon(signal.SIGKILL)
+    play.flag.unlink()
+    play.admin("DELETE", "/faults?venue=roxom")
+    assert play.book("roxom") == 30
+    play.start_daemon(wait=False)
+    play.until(lambda: play.book("roxom") == 0)
+    play.until_tripped()
+
+
+def test_rearming_is_refused_while_the_flag_is_there_and_granted_afterwards(play: Play) -> None:
+    play.flag.write_text("the quoter went mad\n")
+    play.until_tripped()
+    refused = play.command("rearm", "--reason", "looks fine")
+    assert refused.exit_code == 1
+    assert "remove it" in refused.err
+    assert play.status()["state"] == "TRIPPED"
+    play.flag.unlink()
+    granted = play.command("rearm", "--reason", "looks fine", "--json")
+    assert granted.exit_code == 0, granted.err
+    assert granted.json == {"rearmed": ["oxfun", "roxom"]}
+    assert play.command("status").exit_code == 0
+    play.rest("oxfun", 2)
+    play.until(lambda: play.status()["accounts"]["oxfun"]["open_orders"] == 2)
+    assert play.book("oxfun") == 2
+    play.flag.touch()
+    play.until(lambda: play.book("oxfun") == 0)
+
+
+def test_a_heartbeat_that_stops_kills_its_accounts_after_the_timeout_and_not_before(play: Play) -> None:
+    for venue in play.venues:
+        play.rest(venue, 10)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with sock:
+        for _ in range(8):
+            sock.sendto(b"alive", str(play.runtime_dir / "intake.sock"))
+            last_s = time.monotonic()
+            time.sleep(0.2)
+            assert play.status()["state"] == "ARMED"
+    play.wait_for(lambda s: s["accounts"]["oxfun"]["state"] == "CLEAR", 10.0)
+    report = play.command("report", "--json").json
+    assert report["reasons"][0]["trigger"] == "alive"
+    assert report["reasons"][0]["evidence"]["silent_ms"] >= 700
+    assert time.monotonic() - last_s >= 0.7
+    assert list(report["accounts"]) == ["oxfun"]
+    assert (play.book("oxfun"), play.book("roxom")) == (0, 10)
+
+
+def test_a_daemon_that_was_stopped_for_a_while_does_not_trip_on_beats_it_could_not_hear(play: Play) -> None:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    assert play.daemon is not None
+    with sock:
+        sock.sendto(b"alive", str(play.runtime_dir / "intake.sock"))
+        play.until(lambda: play.status()["triggers"]["alive"]["state"] == "ok")
+        os.kill(play.daemon.pid, signal.SIGSTOP)
+        time.sleep(1.5)
+        os.kill(play.daemon.pid, signal.SIGCONT)
+        for _ in range(5):
+            sock.sendto(b"alive", str(play.runtime_dir / "intake.sock"))
+            time.sleep(0.1)
+    assert play.status()["state"] == "ARMED"
+    play.wait_for(lambda s: s["accounts"]["oxfun"]["state"] == "CLEAR", 10.0)  # and a true loss is not hidden
+
+
+def test_fire_waits_for_the_proof_and_says_what_it_did(play: Play) -> None:
+    for venue in play.venues:
+        play.rest(venue, 5)
+    done = play.command("fire", "--reason", "test", "--scope", "roxom", "--json")
+    assert done.exit_code == 0, done.err
+    assert done.json["accounts"]["roxom"]["verdict"] == "CONFIRMED"
+    assert (play.book("oxfun"), play.book("roxom")) == (5, 0)
+    assert done.json["reasons"][0]["evidence"]["uid"] == os.getuid()
+
+
+def test_fire_ends_with_one_when_something_is_left(play: Play) -> None:
+    play.rest("roxom", 5)
+    play.admin("POST", "/faults", venue="roxom", fault="accept_but_keep", times=1000)
+    done = play.command("fire", "--reason", "test", "--wait", "1", "--json")
+    assert done.exit_code == 1
+    assert done.json["accounts"]["roxom"]["verdict"] != "CONFIRMED"
+    assert done.json["accounts"]["roxom"]["left"] == 5
+
+
+def test_sigusr1_is_an_operators_reason(play: Play) -> None:
+    play.rest("oxfun", 5)
+    assert play.daemon is not None
+    os.kill(play.daemon.pid, signal.SIGUSR1)
+    play.until(lambda: play.book("oxfun") == 0)
+    play.until_tripped()
+
+
+def test_sigterm_lets_the_kill_come_to_its_end(play: Play) -> None:
+    play.rest("oxfun", 50)
+    play.admin("POST", "/faults", venue="oxfun", fault="delay", ms=300, on="all")
+    assert play.daemon is not None
+    play.flag.touch()
+    play.until(lambda: play.status()["state"] == "FIRING")
+    assert play.stop_daemon(signal.SIGTERM) == 0
+    assert play.book("oxfun") == 0
+    kinds = [entry["kind"] for entry in play.command("journal", "--json").json["entries"]]
+    assert "all-clear" in kinds
+    assert kinds[-1] == "stop"
+
+
+def test_an_answer_that_never_comes_is_hedged_over_a_fresh_connection(play: Play) -> None:
+    play.rest("roxom", 5)
+    play.admin("POST", "/faults", venue="roxom", fault="half_open")
+    play.flag.touch()
+    time.sleep(0.5)
+    play.admin("DELETE", "/faults?venue=roxom")
+    play.until(lambda: play.book("roxom") == 0)
+    play.until_tripped()
+    assert "fresh" in play.command("report", "--json").json["accounts"]["roxom"]["routes"]
+
+
+def test_one_venue_that_fails_is_not_felt_by_the_other(play: Play) -> None:
+    for venue in play.venues:
+        play.rest(venue, 5)
+    play.admin("POST", "/faults", venue="roxom", fault="garble", on="all")
+    play.flag.touch()
+    play.wait_for(lambda s: s["accounts"]["oxfun"]["state"] == "CLEAR", 5.0)
+    report = play.command("report", "--json").json
+    assert report["accounts"]["oxfun"]["verdict"] == "CONFIRMED"
+    assert report["accounts"]["roxom"]["verdict"] == "UNKNOWN"
+    play.admin("DELETE", "/faults?venue=roxom")
+    play.until_tripped()
+
+
+def test_fire_direct_kills_without_a_daemon_and_the_next_daemon_is_tripped(play: Play) -> None:
+    play.stop_daemon()
+    for venue in play.venues:
+        play.rest(venue, 20)
+    done = play.command("fire", "--direct", "--reason", "the daemon is dead", "--json")
+    assert done.exit_code == 0, done.err
+    assert play.open_orders() == 0
+    play.start_daemon()
+    assert play.status()["state"] == "TRIPPED"
+
+
+def test_fire_direct_beside_a_hung_daemon_trips_it_when_it_comes_back(play: Play) -> None:
+    for venue in play.venues:
+        play.rest(venue, 20)
+    assert play.daemon is not None
+    os.kill(play.daemon.pid, signal.SIGSTOP)
+    try:
+        done = play.command("fire", "--direct", "--reason", "the daemon hangs", "--json")
+    finally:
+        os.kill(play.daemon.pid, signal.SIGCONT)
+    assert done.exit_code == 0, done.err
+    assert play.open_orders() == 0
+    play.wait_for(lambda s: s["state"] == "TRIPPED", 10.0)

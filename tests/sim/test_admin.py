@@ -1,0 +1,148 @@
+"""Hold the admin API against shared/design/interface.md."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from kill_switch.sim.admin import Admin
+from kill_switch.sim.main import make_venues, read_options
+from kill_switch.sim.messages import Request
+
+from .clients import Sim, running
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_orders_are_rested_and_shown(sim: Sim) -> None:
+    ids = await sim.rest_orders("roxom", 2, symbol="GOLD-BTC", kind="stop")
+    assert [UUID(one).version for one in ids] == [7, 7]
+    shown = await sim.get("/orders", venue="roxom")
+    assert (shown["open"], shown["by_state"]) == (2, {"waitingtrigger": 2})
+    assert [row["id"] for row in shown["orders"]] == ids
+    assert shown["orders"][0]["symbol"] == "GOLD-BTC" and shown["orders"][0]["account"] == "roxom-1"
+
+
+async def test_closed_orders_are_shown_when_asked_for(sim: Sim) -> None:
+    [one] = await sim.rest_orders("roxom", 1)
+    await sim.roxom_cancel_all()
+    assert (await sim.get("/orders", venue="roxom"))["orders"] == []
+    [row] = (await sim.get("/orders", venue="roxom", all="1"))["orders"]
+    assert (row["id"], row["state"]) == (one, "cancelled")
+
+
+async def test_requests_are_a_list_and_can_be_forgotten(sim: Sim) -> None:
+    await sim.roxom_cancel_all()
+    await sim.oxfun_cancel_all()
+    await sim.oxfun("GET", "/v3/orders/working", change={"Signature": "AAAA"})
+    lines = await sim.get("/requests")
+    assert [(line["venue"], line["route"], line["what"], line["ok"]) for line in lines] == [
+        ("roxom", "http", "cancel-all", True),
+        ("oxfun", "http", "cancel-all", True),
+        ("oxfun", "http", "orders", False),
+    ]
+    assert [line["t_ns"] for line in lines] == sorted(line["t_ns"] for line in lines)
+    assert (await sim.admin.delete("/requests", params={"venue": "roxom"})).json() == {"removed": 1}
+    assert len(await sim.get("/requests")) == 2
+    assert (await sim.admin.delete("/requests")).status_code == 200
+    assert await sim.get("/requests") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "says"),
+    [
+        ("/orders", {}, "'venue' is missing"),
+        ("/orders", {"venue": "oxfan"}, "Did you mean 'oxfun'?"),
+        ("/orders", {"venue": "oxfun", "count": -1}, "'count' is a whole number"),
+        ("/orders", {"venue": "oxfun", "count": True}, "'count' is a whole number"),
+        ("/orders", {"venue": "oxfun", "kind": "iceberg"}, "unknown kind 'iceberg'"),
+        ("/orders", {"venue": "oxfun", "account": "nobody"}, "unknown oxfun account"),
+        ("/orders", {"venue": "oxfun", "cuont": 2}, "Did you mean 'count'?"),
+        ("/orders", {"venue": "oxfun", "ids": ["x"]}, "no order id of oxfun"),
+        ("/orders", {"venue": "roxom", "inst_type": "perpetuel"}, "Did you mean 'perpetual'?"),
+        ("/equity", {"venue": "oxfun", "equity": "lots"}, "'equity' is a number"),
+        ("/equity", {"venue": "oxfun"}, "'equity' is a number"),
+        ("/options", {"venue": "roxom", "auth": "api-key"}, "at start-up only"),
+        ("/options", {"venue": "roxom", "fields": "odd"}, "Known: new, old."),
+        ("/options", {"venue": "oxfun", "greeting": "maybe"}, "true or false"),
+        ("/options", {"venue": "oxfun", "engine_ms": -1}, "0 or more"),
+        ("/options", {"venue": "oxfun", "engine": 1}, "Did you mean 'engine_ms'?"),
+    ],
+)
+async def test_bad_input_is_400_and_one_line(sim: Sim, path: str, body: dict[str, Any], says: str) -> None:
+    answer = await sim.admin.post(path, json=body)
+    assert answer.status_code == 400
+    assert says in answer.json()["error"] and "\n" not in answer.json()["error"]
+
+
+async def test_a_body_that_is_no_json_is_400(sim: Sim) -> None:
+    for content in (b"", b"{", b"[]", b"\xff"):
+        assert (await sim.admin.post("/orders", content=content)).status_code == 400
+
+
+async def test_unknown_calls_are_404(sim: Sim) -> None:
+    answer = await sim.admin.get("/order")
+    assert answer.status_code == 404 and "GET /orders" in answer.json()["error"]
+
+
+async def test_a_web_page_cannot_reach_the_admin_api(sim: Sim) -> None:
+    assert (await sim.admin.get("/requests", headers={"Host": "evil.example:80"})).status_code == 403
+
+
+def test_a_client_from_elsewhere_is_dropped() -> None:
+    class Elsewhere:
+        """Be a connection from another machine."""
+
+        peer = "192.0.2.1"
+        dropped = False
+
+        def abort(self) -> None:
+            self.dropped = True
+
+    connection: Any = Elsewhere()
+    Admin({}).connected(connection)
+    assert connection.dropped
+
+
+async def test_options_are_listed_with_what_they_do(sim: Sim) -> None:
+    options = (await sim.get("/options", venue="oxfun"))["options"]
+    assert options["engine_ms"]["value"] == 5.0 and options["limits"]["choices"] == ["ip", "account", "off"]
+    assert all(row["says"] for row in options.values())
+
+
+async def test_many_accounts_share_a_venue() -> None:
+    async with running("roxom", accounts=20) as sim:
+        entry = sim.venue("roxom")
+        keys = {entry["credentials"]["api_key"], *(login["credentials"]["api_key"] for login in entry["accounts"])}
+        assert len(keys) == 20
+        assert all(login["options"] == entry["options"] for login in entry["accounts"])
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "says"),
+    [
+        (["oxfan"], {}, "unknown venue 'oxfan'. Did you mean 'oxfun'? Known: oxfun, roxom."),
+        ([], {}, "name at least one venue"),
+        (["oxfun"], {"roxom": {"auth": "rsa"}}, "not simulated here"),
+        (["oxfun"], {"oxfun": {"greting": "off"}}, "Did you mean 'greeting'?"),
+    ],
+)
+def test_a_wrong_start_is_refused_in_one_line(names: list[str], options: dict[str, dict[str, str]], says: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        make_venues(names, 1, options)
+    assert says in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_options_are_read_as_the_command_line_has_them() -> None:
+    texts = ["roxom.auth=api-key", "oxfun.greeting=off", "roxom.unit=sats"]
+    assert read_options(texts) == {"roxom": {"auth": "api-key", "unit": "sats"}, "oxfun": {"greeting": "off"}}
+    for text in ("roxom.auth", "auth=rsa", ".auth=rsa", "roxom.=1"):
+        with pytest.raises(ValueError, match="is not written venue"):
+            read_options([text])
+
+
+def test_a_querys_last_value_wins() -> None:
+    request = Request("GET", "/x?a=1&a=2&b=", "/x", "a=1&a=2&b=", {}, b"", 0, True)
+    assert request.parameters() == {"a": "2", "b": ""}
