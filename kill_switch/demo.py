@@ -132,4 +132,3 @@ def _tell(console: Console, report: Mapping[str, Any], refused: Mapping[str, Any
     console.print(f"the latch: {latch}; a re-arm was answered: {refused.get('error', 're-armed')}")
     verdict = Text("every account is proven clear", "bold green") if good else Text("SOMETHING IS LEFT", "bold red")
     console.print(Text.assemble(verdict, f"   ({report['took_s']:.1f} s, all of it)"))
-

@@ -45,7 +45,7 @@ def rebuild(entries: Iterable[Mapping[str, Any]], paces: Mapping[str, Pace], app
                     if latch and sent["strike"] > latch.strikes:  # else a second copy of an old one, sent late
                         latch.strikes, latch.clear = sent["strike"], False
             case "read" | "seen":
-                found = entry["kind"] == "seen" or (data["live"] or data["pending"]) and not data.get("stale")
+                found = entry["kind"] == "seen" or ((data["live"] or data["pending"]) and not data.get("stale"))
                 if found and (latch := latches.get(data["account"])):
                     latch.clear = False
             case "clear":

@@ -116,7 +116,7 @@ def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[Act, ...]]:
         case Again(at_ns):
             return _strike(_reopened(sweep, at_ns), at_ns)
         case OrderSeen(at_ns):
-            return _order_seen(sweep, at_ns)
+            return _orders_seen(sweep, at_ns, 1)
         case SentLate(at_ns):
             return replace(sweep, stale_ns=max(sweep.stale_ns, at_ns), clean=0), ()
         case Answered(at_ns):
@@ -129,8 +129,8 @@ def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[Act, ...]]:
             assert_never(event)
 
 
-def _order_seen(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
-    seen = replace(_reopened(sweep, at_ns), clean=0, stale_ns=at_ns, left=max(1, sweep.left or 0))
+def _orders_seen(sweep: Sweep, at_ns: int, number: int) -> tuple[Sweep, tuple[Act, ...]]:
+    seen = replace(_reopened(sweep, at_ns), clean=0, stale_ns=at_ns, left=max(number, sweep.left or 0))
     return _strike_when_allowed(seen, at_ns)
 
 
@@ -148,6 +148,8 @@ def _read(sweep: Sweep, read: OrdersRead) -> tuple[Sweep, tuple[Act, ...]]:
     if read.asked_ns < sweep.stale_ns:
         return sweep, ()  # the timer that is set asks again
     if not read.complete:
+        if read.live:  # what is missing may be more, never less
+            return _orders_seen(sweep, at_ns, read.live + read.pending)
         if sweep.phase is Phase.CLEAR:
             return _wait(sweep, at_ns, sweep.pace.guard_every_s), ()
         return _strike_when_allowed(replace(sweep, clean=0), at_ns)

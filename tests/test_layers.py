@@ -10,7 +10,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_no_module_imports_what_its_layer_forbids() -> None:
-    command = [str(Path(sys.executable).with_name("lint-imports")), "--config", str(ROOT / ".importlinter"), "--no-cache"]
+    command = [
+        str(Path(sys.executable).with_name("lint-imports")),
+        "--config",
+        str(ROOT / ".importlinter"),
+        "--no-cache",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
     assert "0 broken" in done.stdout

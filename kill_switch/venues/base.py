@@ -30,6 +30,8 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
 
+HIDDEN_FROM = 6  # characters: a shorter secret is no secret, and may be part of any sentence
+
 # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -186,9 +188,7 @@ class Noise(NamedTuple):
     why: str
 
 
-Output = (
-    Send | Call | WakeAfter | Drop | Ready | NotReady | CancelAnswered | OrdersRead | OrderSeen | RoundTrip | Noise
-)
+Output = Send | Call | WakeAfter | Drop | Ready | NotReady | CancelAnswered | OrdersRead | OrderSeen | RoundTrip | Noise
 Outputs = tuple[Output, ...]
 
 # ── configuration ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -211,12 +211,16 @@ class VenueOptions(BaseModel):
     @field_validator("rest_url")
     @classmethod
     def _https(cls, url: str) -> str:
-        return _secure(url, "https").rstrip("/")
+        url = _secure(url, "https").rstrip("/")
+        if urlsplit(url).path:
+            raise ValueError("must be https://HOST[:PORT] without a path: the paths are the venue's, and are signed")
+        return url
 
 
 def _secure(url: str, scheme: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme != scheme or not parts.hostname or parts.username or parts.query or parts.fragment:
+    host_is_fine = parts.hostname and parts.netloc.isascii() and parts.port != 0  # raises for a port that is none
+    if parts.scheme != scheme or not host_is_fine or "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError(f"must be {scheme}://HOST[:PORT][/PATH]: keys travel over verified TLS only")
     return url
 
@@ -252,6 +256,7 @@ class Adapter(ABC):
         self.rest_url = options.rest_url
         self.hedge_after_s = hedge_after_s
         self.host = urlsplit(options.rest_url).netloc
+        self._hidden = tuple(value for value in secrets.values() if len(value) >= HIDDEN_FROM)
         self.book: dict[str, Order] = {}  # live and pending orders, as far as the venue has shown them
         self.book_known = False  # one complete read has been seen
         self._asks: dict[str, Ask] = {}
@@ -349,6 +354,13 @@ class Adapter(ABC):
         call = Call(tag, build(now), Route.HTTP, urgent, cancel)
         return (call,) if hedge_after_s is None else (call, WakeAfter(tag, hedge_after_s))
 
+    def words(self, *texts: object) -> str:
+        """Make a line of evidence of a venue's own words; our secrets, which some venues echo, are taken out."""
+        line = " ".join(map(shown, texts))
+        for secret in self._hidden:
+            line = line.replace(secret, "[secret]")
+        return brief(line)
+
     def replace_book(self, orders: Sequence[Order]) -> None:
         """Take a complete read as the truth."""
         self.book = {order.id: order for order in orders}
@@ -419,8 +431,27 @@ def parse(text: str | bytes) -> Any:
         return None
 
 
-def brief(text: object, limit: int = 160) -> str:
+def plain(value: object) -> str:
+    """Return a JSON text or number as text, anything else as none: a code, a status or an id is never more."""
+    return value if isinstance(value, str) else str(value) if isinstance(value, int | float) else ""
+
+
+def header(name: str, secret: str) -> str:
+    """Return a secret that goes into a header; raise ValueError, which does not show it, if none can carry it."""
+    if not secret or not secret.isascii() or not secret.isprintable() or secret != secret.strip():
+        raise ValueError(f"{name} is empty or holds what an HTTP header cannot carry")
+    return secret
+
+
+def shown(value: object) -> str:
+    """Show any JSON value; it may be nested deeper than Python can."""
+    try:
+        return value if isinstance(value, str) else repr(value)
+    except RecursionError:
+        return "nested too deeply"
+
+
+def brief(words: str, limit: int = 160) -> str:
     """Cut a venue's own words to what fits a line of evidence, control characters shown."""
-    words = text if isinstance(text, str) else repr(text)
     words = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
     return words if len(words) <= limit else words[: limit - 1] + "…"

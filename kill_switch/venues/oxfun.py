@@ -12,6 +12,7 @@ import hmac
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -24,6 +25,7 @@ from kill_switch.venues.base import (
     Noise,
     NotReady,
     OrdersRead,
+    Output,
     Outputs,
     Ready,
     Replied,
@@ -32,8 +34,9 @@ from kill_switch.venues.base import (
     Send,
     VenueOptions,
     WakeAfter,
-    brief,
+    header,
     parse,
+    plain,
 )
 
 GREETING_WITHIN_S = 0.5  # log in regardless after that: the greeting is inferred, not documented
@@ -42,6 +45,7 @@ PONG_WITHIN_S = 5.0
 BATCH_ORDERS = 20  # "Cancel Batch Orders": about twenty orders a message
 BATCH_BYTES = 3800  # below the message length that error 20027 is for
 NEW_KILL_AFTER_S = 10.0  # a sweep, and its guard, read back more often than that
+ID_DIGITS = 19  # what fits the 64 bits of an INTEGER
 BATCHES_PER_STRIKE = 40  # of the 50 messages a second that an authenticated connection may send
 
 TERMINAL = frozenset(
@@ -78,7 +82,9 @@ class OxFun(Adapter):
 
     def __init__(self, options: VenueOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
         super().__init__(options, secrets, hedge_after_s)
-        self._key = secrets["api_key"]
+        self._key = header("api_key", secrets["api_key"])
+        port = urlsplit(options.rest_url).port
+        self._signed_host = self.host.removesuffix(f":{port}") if port else self.host
         self._secret = secrets["api_secret"].encode()
         self._nonce = 0
         self._strike = 0
@@ -120,7 +126,7 @@ class OxFun(Adapter):
         self._nonce = max(self._nonce + 1, now.wall_ms)  # never the same twice: its uniqueness rule is unknown
         stamp = datetime.fromtimestamp(now.wall_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         payload = query if method == "GET" else body.decode()
-        text = f"{stamp}\n{self._nonce}\n{method}\n{self.host}\n{path}\n{payload}"
+        text = f"{stamp}\n{self._nonce}\n{method}\n{self._signed_host}\n{path}\n{payload}"
         headers = {
             "Host": self.host,
             "AccessKey": self._key,
@@ -137,9 +143,11 @@ class OxFun(Adapter):
         batch: list[bytes] = []
         size, made = len(tag), 0
         for order in orders:
-            if not order.id.isdigit():  # `orderId` is an INTEGER; one bad id must not spoil the batch
-                continue
+            if not (order.id.isascii() and order.id.isdigit() and len(order.id) <= ID_DIGITS):
+                continue  # `orderId` is an INTEGER; one bad id must not spoil the batch, let alone the kill
             item = orjson.dumps({"marketCode": order.symbol, "orderId": int(order.id)})
+            if len(tag) + len(item) > BATCH_BYTES:
+                continue
             if batch and (len(batch) == BATCH_ORDERS or size + len(item) > BATCH_BYTES):
                 yield tag + b",".join(batch) + b"]}"
                 made += 1
@@ -156,22 +164,24 @@ class OxFun(Adapter):
     def answered(self, ask: Ask, reply: Replied, now: Now) -> Outputs | None:
         body = parse(reply.body)
         success = body.get("success") if isinstance(body, dict) else None
-        code = str(body.get("code", "")) if isinstance(body, dict) else ""
-        if reply.status >= 500 or success is None or (success is False and code in TRY_AGAIN):
+        code = plain(body.get("code", "")) if isinstance(body, dict) else ""
+        if reply.status >= 500 or not isinstance(success, bool) or (not success and code in TRY_AGAIN):
             return None
-        words = f"HTTP {reply.status}" + (f" {code} {brief(body.get('message', ''))}" if success is not True else "")
+        words = f"HTTP {reply.status}" + ("" if success else f" {code} {self.words(body.get('message', ''))}")
         match ask.kind:
             case "cancel-all":
                 return (self._cancel_all_answered(body, reply.status, code, words),)
             case "orders":
-                orders = _orders(body.get("data")) if success is True and reply.status == 200 else None
-                if orders is None:
+                if not success or reply.status != 200:
                     return (OrdersRead((), False, ask.asked_ns, words),)
+                orders = _orders(body.get("data"))
+                if orders is None:
+                    return (OrdersRead((), False, ask.asked_ns, "the order list cannot be read"),)
                 self.replace_book(orders)
                 cancelled, self._cancelled = self._cancelled, 0
                 return (OrdersRead(orders, True, ask.asked_ns, cancelled=cancelled or None),)
             case _:
-                if success is not True or reply.status != 200:
+                if not success or reply.status != 200:
                     return (NotReady(Route.HTTP, 0, words, fatal=code in KEY_REFUSED),)
                 orders = _orders(body.get("data"))
                 if orders is None:
@@ -180,10 +190,10 @@ class OxFun(Adapter):
                 return (Ready(Route.HTTP, 0), OrdersRead(orders, True, ask.asked_ns))
 
     def _cancel_all_answered(self, body: dict[str, Any], status: int, code: str, words: str) -> CancelAnswered:
-        if status == 200 and body["success"] is True:
+        if status == 200 and body["success"]:
             data = body.get("data")
             notice = data.get("notice") if isinstance(data, dict) else None
-            return CancelAnswered(Answer.ACCEPTED, brief(notice or "accepted"))
+            return CancelAnswered(Answer.ACCEPTED, self.words(notice or "accepted"))
         if status == 429 or code in TOO_FAST:
             return CancelAnswered(Answer.UNKNOWN, words)
         return CancelAnswered(Answer.REFUSED, words)
@@ -247,14 +257,14 @@ class OxFun(Adapter):
                 return self._logged_in(conn, login, message)
             case "subscribe":
                 return self._subscribed(conn, login, message)
-            case "cancelorder" | "CANCEL":
+            case "cancelorder" | "cancelorders" | "CANCEL":
                 return self._cancel_reply(message)
             case _ if "nonce" in message or message.get("event") == "Welcome":
                 return self._log_in(conn, login, now)
             case _ if message.get("table") in ("position", "balance"):
                 return ()
             case _ if message.get("success") is False:
-                return (Noise(brief(f"{message.get('code', '')} {message.get('message', '')}")),)
+                return (Noise(self.words(plain(message.get("code", "")), message.get("message", ""))),)
             case _:
                 return (Noise("a message that no document explains"),)
 
@@ -267,11 +277,13 @@ class OxFun(Adapter):
         return (Send(conn, orjson.dumps({"op": "login", "tag": 1, "data": data})),)
 
     def _logged_in(self, conn: int, login: _Login, message: dict[str, Any]) -> Outputs:
+        if login.step != "login":
+            return (Noise("a login answer that nobody waits for"),)
         if message.get("success") is not True:
-            code = str(message.get("code", ""))
+            code = plain(message.get("code", ""))
             if code == "20005":  # already logged in: a login that we know nothing of went through
                 return self._subscribe(conn, login)
-            words = brief(f"login refused: {code} {message.get('message', '')}")
+            words = self.words("login refused:", code, message.get("message", ""))
             return (NotReady(Route.WS, conn, words, fatal=code in KEY_REFUSED), Drop(conn, words))
         return self._subscribe(conn, login)
 
@@ -281,12 +293,14 @@ class OxFun(Adapter):
         return (Send(conn, orjson.dumps({"op": "subscribe", "tag": 101, "args": args})),)
 
     def _subscribed(self, conn: int, login: _Login, message: dict[str, Any]) -> Outputs:
-        if message.get("channel") != "order:all" and message.get("success") is True:
-            return ()
-        if message.get("success") is not True:
-            words = brief(f"subscription refused: {message.get('code', '')} {message.get('message', '')}")
-            return (NotReady(Route.WS, conn, words), Drop(conn, words))
-        if login.step == "ready":
+        granted, channel = message.get("success") is True, plain(message.get("channel", ""))
+        words = (plain(message.get("code", "")), message.get("message", ""))
+        if channel in ("position:all", "balance:all"):  # the kill does without them
+            return () if granted else (Noise(self.words(f"subscription to {channel} refused:", *words)),)
+        if not granted:
+            why = self.words("subscription refused:", *words)
+            return (NotReady(Route.WS, conn, why), Drop(conn, why))
+        if login.step != "subscribe" or channel != "order:all":
             return ()
         login.step = "ready"
         return (Ready(Route.WS, conn), WakeAfter(f"ping {conn}", PING_EVERY_S))
@@ -294,27 +308,27 @@ class OxFun(Adapter):
     def _pushed(self, data: object) -> Outputs:
         if not isinstance(data, list):
             return (Noise("an order push without a list"),)
-        seen: Outputs = ()
+        seen: list[Output] = []
         for item in data:
             order = _order(item)
             if order is None:
-                seen = (*seen, Noise("an order push that cannot be read"))
+                seen.append(Noise("an order push that cannot be read"))
             elif item.get("notice") == "OrderClosed":
                 self.book.pop(order.id, None)
                 self._cancelled += order.status.startswith("CANCELED")
             else:
-                seen = (*seen, *self.push_order(order))
-        return seen
+                seen.extend(self.push_order(order))
+        return tuple(seen)
 
     def _cancel_reply(self, message: dict[str, Any]) -> Outputs:
         if message.get("submitted") is True:
             return ()  # accepted by the gateway; the order's own push or a read says when it is gone
-        code = str(message.get("code", ""))
+        code = plain(message.get("code", ""))
         data = message.get("data")
         if code in NOTHING_RESTING and isinstance(data, dict):
-            self.book.pop(str(data.get("orderId", "")), None)
+            self.book.pop(plain(data.get("orderId", "")), None)
             return ()
-        return (Noise(brief(f"cancel refused: {code} {message.get('message', '')}")),)
+        return (Noise(self.words("cancel refused:", code, message.get("message", ""))),)
 
     def _conn(self) -> int | None:
         """The newest connection that is logged in and subscribed."""
@@ -348,14 +362,13 @@ def _counts(order: Order) -> bool:
 
 def _order(item: object) -> Order | None:
     """Read one order of a list or a push: an unknown status counts as alive."""
-    if not isinstance(item, dict) or "orderId" not in item:
+    order_id = plain(item.get("orderId")) if isinstance(item, dict) else ""
+    if not isinstance(item, dict) or not order_id:
         return None
-    status = str(item.get("status", ""))
+    status = plain(item.get("status", ""))
     return Order(
-        id=str(item["orderId"]),
-        symbol=str(item.get("marketCode", "")),
+        id=order_id,
+        symbol=plain(item.get("marketCode", "")),
         life=Life.GONE if status in TERMINAL else Life.LIVE,
         status=status,
     )
-
-

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 import orjson
@@ -38,8 +39,9 @@ from kill_switch.venues.base import (
     Send,
     VenueOptions,
     WakeAfter,
-    brief,
+    header,
     parse,
+    plain,
 )
 
 InstType = Literal["perpetual", "spot", "btc", "digital", "stock", "index"]
@@ -84,7 +86,7 @@ class Roxom(Adapter):
     def __init__(self, options: VenueOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
         super().__init__(options, secrets, hedge_after_s)
         assert isinstance(options, Roxom.Options)  # noqa: S101 - the registry pairs them
-        self._key = secrets["api_key"]
+        self._key = header("api_key", secrets["api_key"])
         self._signer = _load_key(secrets["private_key"]) if options.auth == "rsa" else None
         self._prefix = options.path_prefix
         self._ws_path = "/" + options.ws_url.split("://", 1)[1].partition("/")[2]
@@ -129,12 +131,11 @@ class Roxom(Adapter):
 
     def _singles(self, named: set[str], now: Now) -> Outputs:
         """Cancel one by one what we know of and the venue did not name."""
-        rest = [order.id for order in self.book.values() if order.life is Life.LIVE and order.id not in named]
+        live = (order.id for order in self.book.values() if order.life is Life.LIVE and order.id not in named)
         calls: Outputs = ()
-        for order_id in rest[:SINGLES_PER_STRIKE]:
-            if _is_uuid(order_id):  # an id goes into the path: nothing else may
-                request = self._request("POST", f"{self._prefix}/orders/{order_id}/cancel")
-                calls = (*calls, *self.ask("cancel-one", _same(request), now, urgent=True, context=order_id))
+        for order_id in islice(filter(_is_uuid, live), SINGLES_PER_STRIKE):  # it goes into the path: nothing else may
+            request = self._request("POST", f"{self._prefix}/orders/{order_id}/cancel")
+            calls = (*calls, *self.ask("cancel-one", _same(request), now, urgent=True, context=order_id))
         return calls
 
     def _request(self, method: str, target: str) -> Request:
@@ -154,11 +155,14 @@ class Roxom(Adapter):
         body = parse(reply.body)
         if reply.status >= 500 or not isinstance(body, dict):
             return None
-        error = _error(reply.status, body)
+        error = self._error(reply.status, body)
         match ask.kind:
             case "cancel-all":
                 return self._cancel_all_answered(reply.status, body, error, now)
             case "cancel-one":
+                data = body.get("data")
+                if error is None and isinstance(data, dict) and data.get("success") is False:
+                    error = "HTTP 200, success false"
                 if error is None or any(text in error.lower() for text in NOTHING_RESTING):
                     return ()  # said to be on its way, or gone; a read will tell
                 return (Noise(f"cancel of one order refused: {error}"),)
@@ -181,7 +185,7 @@ class Roxom(Adapter):
         named = data.get("cancelledOrderIds") if isinstance(data, dict) else None
         if not isinstance(named, list):
             return (CancelAnswered(Answer.UNKNOWN, "accepted, without the list of cancelled orders"),)
-        ids = {str(order_id) for order_id in named}
+        ids = {plain(order_id) for order_id in named}
         accepted = CancelAnswered(Answer.ACCEPTED, f"{len(ids)} order(s) named as cancelled", len(ids))
         return (accepted, *self._singles(ids, now))
 
@@ -197,6 +201,15 @@ class Roxom(Adapter):
             return (OrdersRead((), False, read.asked_ns, "; ".join(read.troubles)),)
         self.replace_book(read.orders)
         return (OrdersRead(tuple(read.orders), True, read.asked_ns),)
+
+    def _error(self, status: int, body: dict[str, Any]) -> str | None:
+        """Return the venue's refusal in words; None if it says success: HTTP 200, and `error` absent, false or null."""
+        error = body.get("error")
+        if status == 200 and (error is None or error is False):
+            return None
+        if isinstance(error, dict):
+            return self.words(f"HTTP {status}:", plain(error.get("code", "")), error.get("message", ""))
+        return self.words(f"HTTP {status}:", body.get("message") or error)
 
     def unanswered(self, ask: Ask, why: str, now: Now) -> Outputs:
         match ask.kind:
@@ -247,8 +260,8 @@ class Roxom(Adapter):
                 return (Noise("a message that no document explains"),)
 
     def _refused(self, conn: int, message: dict[str, Any]) -> Outputs:
-        code = str(message.get("code", ""))
-        words = brief(f"{code} {message.get('msg', '')}")
+        code = plain(message.get("code", ""))
+        words = self.words(code, message.get("msg", ""))
         if code == "600010":  # authentication failed
             return (NotReady(Route.WS, conn, words, fatal=True), Drop(conn, words))
         if code in ("60014", "60016", "60017", "60019") and not self._sessions[conn]:
@@ -284,16 +297,6 @@ def _load_key(pem: str) -> rsa.RSAPrivateKey:
     return key
 
 
-def _error(status: int, body: dict[str, Any]) -> str | None:
-    """Return the venue's refusal in words; None if the body says success: `error` absent or false, and HTTP 200."""
-    error = body.get("error", False)
-    if status == 200 and error is False:
-        return None
-    if isinstance(error, dict):
-        return f"HTTP {status}: {error.get('code', '')} {brief(error.get('message', ''))}"
-    return f"HTTP {status}: {brief(body.get('message', '') or error)}"
-
-
 def _orders(body: dict[str, Any]) -> tuple[Order, ...] | None:
     """Read an order list; None if any of it cannot be read: an order must not be missed."""
     data = body.get("data")
@@ -308,11 +311,12 @@ def _orders(body: dict[str, Any]) -> tuple[Order, ...] | None:
 
 def _order(item: object, id_key: str, status_key: str) -> Order | None:
     """Read one order; an unknown status counts as alive."""
-    if not isinstance(item, dict) or not item.get(id_key):
+    order_id = plain(item.get(id_key)) if isinstance(item, dict) else ""
+    if not isinstance(item, dict) or not order_id:
         return None
-    status = str(item.get(status_key, "")).lower().replace("_", "").replace("canceled", "cancelled")
+    status = plain(item.get(status_key, "")).lower().replace("_", "").replace("canceled", "cancelled")
     life = Life.GONE if status in TERMINAL else Life.PENDING if status == "pendingcancel" else Life.LIVE
-    return Order(str(item[id_key]), str(item.get("symbol", "")), life, status)
+    return Order(order_id, plain(item.get("symbol", "")), life, status)
 
 
 def _is_uuid(text: str) -> bool:

@@ -142,6 +142,7 @@ def test_fire_ends_with_one_when_something_is_left(play: Play) -> None:
     play.rest("roxom", 5)
     play.admin("POST", "/faults", venue="roxom", fault="accept_but_keep", times=1000)
     done = play.command("fire", "--reason", "test", "--wait", "1", "--json")
+    play.stop_daemon(signal.SIGKILL)
     assert done.exit_code == 1
     assert done.json["accounts"]["roxom"]["verdict"] != "CONFIRMED"
     assert done.json["accounts"]["roxom"]["left"] == 5

@@ -1,0 +1,40 @@
+"""Offer the commands. What a command needs is imported when it runs, so that `fire` starts fast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from kill_switch import __version__
+from kill_switch.cli import operate, rehearse, serve
+from kill_switch.errors import ConfigError, KillSwitchError
+
+EXIT_CODES = """
+\b
+Exit codes: 0 done, or armed · 1 something is left, refused or failed · 2 wrong usage · 3 tripped or firing
+69 no daemon answers · 73 cannot create · 75 try again, or waits for the second person · 77 not allowed · 78 bad config
+"""
+
+
+class Commands(click.Group):
+    """A group whose errors are one clear line and the documented exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KillSwitchError as error:
+            click.echo(f"kill-switch: {error}" if not isinstance(error, ConfigError) else str(error), err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+@click.version_option(__version__, prog_name="kill-switch")
+def main() -> None:
+    """Cancel every resting order on every venue, at once, with proof, and stay tripped until a person re-arms."""
+
+
+for _module in (serve, operate, rehearse):
+    for _command in vars(_module).values():
+        if isinstance(_command, click.Command):
+            main.add_command(_command)

@@ -1,0 +1,216 @@
+"""Offer what operators do: look, kill, re-arm, read the record, beat."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from kill_switch.cli.common import ask, config_option, json_option, load, print_json, scope_option
+from kill_switch.errors import KillSwitchError, NotAllowed, Unreachable
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--watch", is_flag=True, help="Redraw twice a second, until interrupted.")
+def status(config: Path | None, as_json: bool, watch: bool) -> None:
+    """Show what is armed, warm, tripped, blind. Exit code 0: armed; 3: tripped or firing; 69: no daemon."""
+    if watch and not as_json:
+        from kill_switch import views
+
+        views.watch_status(lambda: ask(config, {"cmd": "status"}))
+        return
+    answer = ask(config, {"cmd": "status"})
+    if as_json:
+        print_json(answer)
+    else:
+        from kill_switch import views
+
+        views.print_status(answer)
+    sys.exit(0 if answer["state"] == "ARMED" else 3)
+
+
+@click.command()
+@config_option
+@json_option
+@scope_option
+@click.option("--reason", required=True, help="Why; it goes into the record.")
+@click.option("--wait", "wait_s", default=10.0, show_default=True, help="Seconds to wait for the proof; 0: do not.")
+@click.option("--direct", is_flag=True, help="Kill from this process, without the daemon.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be hit.")
+def fire(
+    config: Path | None, reason: str, scope: Sequence[str], wait_s: float, direct: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Kill: cancel every order in scope, prove it, stay tripped.
+
+    \b
+    kill-switch fire --reason "runaway quoter"
+    kill-switch fire --reason "desk closed" --scope desk:mm --wait 30
+    """
+    if direct:
+        report = _fire_directly(config, reason, scope, wait_s, dry_run)
+    else:
+        request = {"cmd": "fire", "reason": reason, "scope": list(scope), "wait_s": wait_s, "dry_run": dry_run}
+        try:
+            report = ask(config, request, timeout_s=wait_s + 10)
+        except Unreachable as error:
+            raise Unreachable(f"{error}\nTo kill without the daemon: kill-switch fire --direct --reason …") from None
+    _show(report, as_json, dry_run)
+    if not dry_run:
+        verdicts = [report["accounts"][name] for name in report["accounts"]]
+        sys.exit(0 if all(v["state"] == "CLEAR" for v in verdicts) else 1)
+
+
+@click.command()
+@config_option
+@json_option
+@scope_option
+@click.option("--reason", required=True, help="Why it is safe to trade again; it goes into the record.")
+@click.option("--force", is_flag=True, help="Also accounts in RESIDUE: what is left there is now your business.")
+def rearm(config: Path | None, reason: str, scope: Sequence[str], force: bool, as_json: bool) -> None:
+    """Arm again what is tripped and proven clear; if the gate does not hold, say every reason why not."""
+    answer = ask(config, {"cmd": "rearm", "reason": reason, "scope": list(scope), "force": force}, fail=False)
+    if as_json:
+        print_json(answer)
+    elif "error" in answer:
+        click.echo("not re-armed:" if "why" in answer else answer["error"], err=True)
+        for why in answer.get("why", ()):
+            click.echo(f"  - {why}", err=True)
+    else:
+        click.echo(f"re-armed: {', '.join(answer['rearmed'])}")
+    sys.exit(answer.get("exit", 0))
+
+
+@click.command()
+@config_option
+@json_option
+@click.argument("kill", default="last")
+def report(config: Path | None, kill: str, as_json: bool) -> None:
+    """Show what a kill did: the last one, or the one of that id. Reads the journal; no daemon is needed."""
+    from kill_switch import journal, views
+    from kill_switch.report import Reports
+
+    loaded_budget_us, state_dir = _record_of(config)
+    try:
+        replay = journal.read(state_dir / journal.NAME)
+    except OSError as error:
+        raise NotAllowed(f"{state_dir / journal.NAME}: {error.strerror}") from None
+    reports = Reports(loaded_budget_us, replay.entries)
+    found = reports.get(kill)
+    if found is None:
+        known = ", ".join(reports.ids()[-5:]) or "none at all"
+        raise KillSwitchError(f"there is no kill {kill!r} on record; the latest: {known}")
+    if as_json:
+        print_json(found)
+    else:
+        views.print_report(found)
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--verify", is_flag=True, help="Check every number, hash and link; exit code 1 if one does not hold.")
+@click.option("--follow", is_flag=True, help="Go on with what comes.")
+def journal(config: Path | None, verify: bool, follow: bool, as_json: bool) -> None:
+    """Show the audit record."""
+    from kill_switch import journal as record
+    from kill_switch import views
+
+    path = _record_of(config)[1] / record.NAME
+    try:
+        if follow:
+            views.follow_journal(path, as_json)
+            return
+        replay = record.read(path)
+    except OSError as error:
+        raise NotAllowed(f"{path}: {error.strerror}") from None
+    if verify:
+        _print_verification(path, replay, as_json)
+        return
+    if as_json:
+        print_json({"entries": replay.entries, "broken": str(replay.broken) if replay.broken else None})
+    else:
+        for entry in replay.entries:
+            click.echo(views.entry_line(entry))
+    if replay.broken:
+        raise replay.broken
+
+
+@click.command()
+@config_option
+@click.argument("name")
+@click.option("--every", "every", metavar="DURATION", help="Go on, a beat every DURATION (250ms, 1s), until stopped.")
+@click.option("--bye", is_flag=True, help="Say an orderly goodbye instead of a beat.")
+def beat(config: Path | None, name: str, every: str | None, bye: bool) -> None:
+    """Send the heartbeat that a trigger of that NAME waits for.
+
+    \b
+    kill-switch beat quoter-alive
+    kill-switch beat quoter-alive --every 1s
+    """
+    from kill_switch import beats
+    from kill_switch import config as configuration
+    from kill_switch.config.units import seconds
+
+    try:
+        period_s = seconds(every) if every else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--every") from None
+    beats.send(configuration.runtime_dir(config) / "intake.sock", name, period_s, bye=bye)
+
+
+def _fire_directly(path: Path | None, reason: str, scope: Sequence[str], wait_s: float, dry_run: bool) -> Any:
+    import os
+
+    import anyio
+
+    from kill_switch import direct, logs
+
+    logs.set_up()
+    loaded = load(path)
+    try:
+        accounts = loaded.select(scope)
+    except ValueError as error:
+        raise KillSwitchError(str(error)) from None
+    if dry_run:
+        return {"dry_run": True, "accounts": {name: {"venue": loaded.accounts[name].venue} for name in accounts}}
+    evidence = {"uid": os.getuid(), "pid": os.getpid()}
+    return anyio.run(direct.fire, loaded, reason, accounts, wait_s, evidence)
+
+
+def _show(report: Mapping[str, Any], as_json: bool, dry_run: bool) -> None:
+    if as_json:
+        print_json(report)
+        return
+    from kill_switch import views
+
+    if dry_run:
+        views.print_dry_run(report)
+    else:
+        views.print_report(report)
+
+
+def _record_of(path: Path | None) -> tuple[int, Path]:
+    """Return the budget in microseconds and the state directory: reading the record needs no secret."""
+    from kill_switch import config
+
+    daemon = config.daemon_keys(path, "state_dir", "budget")
+    return int(daemon.budget_s * 1e6), daemon.state_dir
+
+
+def _print_verification(path: Path, replay: Any, as_json: bool) -> NoReturn:
+    broken, torn = replay.broken, len(replay.torn)
+    if as_json:
+        why = None if broken is None else {"line": broken.line, "why": broken.why}
+        print_json({"path": str(path), "records": len(replay.entries), "torn_bytes": torn, "broken": why})
+    elif broken is not None:
+        click.echo(f"{path}: BROKEN at line {broken.line}: {broken.why}; {len(replay.entries)} records before it hold")
+    else:
+        click.echo(f"{path}: {len(replay.entries)} records, every number, hash and link holds")
+        if torn:
+            click.echo(f"  {torn} bytes after the last record: a write that was cut off; the next start notes it")
+    sys.exit(0 if broken is None else 1)

@@ -1,0 +1,176 @@
+"""Each command's exit code and its one clear line, as interface.md has them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from kill_switch import clock
+from kill_switch.cli import main
+from kill_switch.journal import Journal
+
+CONFIG = """
+[daemon]
+state_dir = "{0}/state"
+runtime_dir = "{0}/run"
+
+[accounts.mm1]
+venue = "oxfun"
+tags = ["desk:mm"]
+api_key = {{ env = "MM1_KEY" }}
+api_secret = {{ env = "MM1_SECRET" }}
+
+[triggers.panic]
+kind = "flag"
+path = "{0}/run/KILL"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MM1_KEY", "key-in-the-environment")
+    monkeypatch.setenv("MM1_SECRET", "secret-in-the-environment")
+    path = tmp_path / "config.toml"
+    path.write_text(CONFIG.format(tmp_path))
+    (tmp_path / "state").mkdir()
+    (tmp_path / "run").mkdir()
+    return path
+
+
+def invoke(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def test_check_says_what_a_good_configuration_holds(config: Path) -> None:
+    done = invoke("check", "-c", config)
+    assert done.exit_code == 0
+    assert "1 account(s), 1 trigger(s)" in done.output
+    assert "account mm1: oxfun, tags desk:mm" in done.output
+    assert "environment" not in done.output
+
+
+def test_check_says_every_problem_at_once_and_ends_with_78(config: Path) -> None:
+    config.write_text(config.read_text().replace("oxfun", "oxfan").replace('kind = "flag"', 'kind = "flagg"'))
+    done = invoke("check", "-c", config)
+    assert done.exit_code == 78
+    assert 'accounts.mm1.venue: "oxfan"; did you mean "oxfun"?' in done.output
+    assert 'triggers.panic.kind: "flagg"; did you mean "flag"?' in done.output
+    as_json = invoke("check", "-c", config, "--json")
+    assert as_json.exit_code == 78
+    assert len(json.loads(as_json.stdout)["problems"]) >= 2
+
+
+def test_run_ends_with_78_before_it_starts_anything(config: Path, tmp_path: Path) -> None:
+    config.write_text("[accounts]\n")
+    assert invoke("run", "-c", config).exit_code == 78
+    assert not list((tmp_path / "state").iterdir())
+
+
+def test_a_missing_configuration_is_one_line_and_78(tmp_path: Path) -> None:
+    done = invoke("run", "-c", tmp_path / "nowhere.toml")
+    assert done.exit_code == 78
+    assert "no such file or directory" in done.output
+    assert done.output.count("\n") == 1
+
+
+def test_a_second_daemon_on_the_same_state_directory_ends_with_75(config: Path, tmp_path: Path) -> None:
+    held = Journal(tmp_path / "state", tmp_path / "run")
+    try:
+        done = invoke("run", "-c", config)
+    finally:
+        held.close()
+    assert done.exit_code == 75
+    assert f"another daemon holds the state directory {tmp_path / 'state'}" in done.output
+
+
+@pytest.mark.parametrize("words", [("status",), ("fire", "--reason", "x"), ("rearm", "--reason", "x"), ("beat", "a")])
+def test_a_daemon_that_is_not_there_is_69(config: Path, words: tuple[str, ...]) -> None:
+    done = invoke(*words, "-c", config)
+    assert done.exit_code == 69
+    assert "no daemon" in done.output
+    assert ("--direct" in done.output) == (words[0] == "fire")
+
+
+def test_a_socket_that_only_others_may_use_is_77(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: socket.socket, address: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert invoke("status", "-c", config).exit_code == 77
+
+
+def test_init_writes_a_configuration_and_says_the_next_three_steps(tmp_path: Path) -> None:
+    done = invoke("init", tmp_path / "new")
+    assert done.exit_code == 0
+    assert [line[:2] for line in done.output.splitlines() if line[:1].isdigit()] == ["1.", "2.", "3."]
+    assert (tmp_path / "new" / "config.toml").read_text().startswith("# kill-switch: the whole configuration.")
+
+
+def test_init_touches_nothing_that_is_there_and_ends_with_73(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("mine")
+    done = invoke("init", tmp_path)
+    assert done.exit_code == 73
+    assert (tmp_path / "config.toml").read_text() == "mine"
+
+
+def test_report_of_nothing_ends_with_one(config: Path) -> None:
+    done = invoke("report", "-c", config)
+    assert done.exit_code == 1
+    assert "there is no kill 'last' on record" in done.output
+
+
+def test_the_journal_verifies_and_a_changed_byte_is_found(config: Path, tmp_path: Path) -> None:
+    held = Journal(tmp_path / "state", tmp_path / "run")
+    for number in range(3):
+        held.append("note", {"number": number}, clock.now())
+    held.close()
+    good = invoke("journal", "--verify", "-c", config)
+    assert good.exit_code == 0
+    assert "3 records" in good.output
+    path = tmp_path / "state" / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"number":1', b'"number":7'))
+    bad = invoke("journal", "--verify", "-c", config, "--json")
+    assert bad.exit_code == 1
+    assert json.loads(bad.stdout)["broken"]["line"] == 2
+
+
+def test_a_beat_reaches_the_intake(config: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as intake:
+        intake.bind(str(tmp_path / "run" / "intake.sock"))
+        assert invoke("beat", "quoter-alive", "-c", config).exit_code == 0
+        assert json.loads(intake.recv(100)) == {"beat": "quoter-alive"}
+
+
+@pytest.mark.parametrize("every", ["1", "fast", "-1s", "0s"])
+def test_a_beats_period_needs_a_unit(config: Path, every: str) -> None:
+    done = invoke("beat", "a", "--every", every, "-c", config)
+    assert done.exit_code == 2
+    assert "--every" in done.output
+
+
+def test_an_unknown_venue_for_the_simulators_is_one_clear_line() -> None:
+    done = invoke("sim", "--venue", "oxfan")
+    assert done.exit_code == 2
+    assert "Did you mean 'oxfun'?" in done.output
+
+
+def test_every_command_has_help_and_takes_the_short_form() -> None:
+    for name in main.commands:
+        done = invoke(name, "-h")
+        assert done.exit_code == 0
+        assert len(done.output.splitlines()) > 3
+
+
+def test_the_top_level_example_is_the_one_that_init_writes(tmp_path: Path) -> None:
+    invoke("init", tmp_path)
+    example = Path(__file__).parents[1] / "config.example.toml"
+    assert example.read_text() == (tmp_path / "config.toml").read_text()
+
+
+def test_secrets_of_the_environment_never_reach_the_output(config: Path) -> None:
+    assert os.environ["MM1_SECRET"] not in invoke("check", "-c", config, "--json").output
