@@ -49,9 +49,7 @@ Handler = Callable[[Mapping[str, Any], Caller], Awaitable[Mapping[str, object]]]
 
 
 async def serve(path: Path, handlers: Mapping[str, Handler], gid: int | None = None) -> None:
-    """Serve for ever; raises `AlreadyRunning` if another daemon answers on that socket."""
-    if await _answers(path):
-        raise AlreadyRunning(f"another daemon answers on {path}")
+    """Serve for ever; whoever served on that path before must be gone (`refuse_second`)."""
     _remove(path)
     old = os.umask(0o117)
     try:
@@ -84,6 +82,7 @@ async def _converse(stream: SocketStream, handlers: Mapping[str, Handler]) -> No
         while b"\n" not in rest:
             if len(rest) > MAX_LINE:
                 await stream.send(_line({"error": "the line is too long", "exit": 1}))
+                await _swallow(stream)
                 return
             with anyio.fail_after(IDLE_S):
                 try:
@@ -94,20 +93,35 @@ async def _converse(stream: SocketStream, handlers: Mapping[str, Handler]) -> No
         await stream.send(_line(await _answer(line, caller, handlers)))
 
 
+async def _swallow(stream: SocketStream) -> None:
+    """Read what is still coming, for a moment: closing on unread bytes would take the answer back."""
+    with anyio.move_on_after(1.0):
+        await stream.send_eof()
+        while True:
+            try:
+                await stream.receive()
+            except anyio.EndOfStream:
+                return
+
+
 async def _answer(line: bytes, caller: Caller, handlers: Mapping[str, Handler]) -> Mapping[str, object]:
     try:
         request = orjson.loads(line)
     except orjson.JSONDecodeError:
         return {"error": "not a line of JSON", "exit": 1}
-    if not isinstance(request, dict) or request.get("cmd") not in handlers:
-        known = ", ".join(sorted(handlers))
-        return {"error": f'not a request: {{"cmd": …}} with one of {known}', "exit": 1}
+    command = request.get("cmd") if isinstance(request, dict) else None
+    handler = handlers.get(command) if isinstance(command, str) else None
+    if handler is None:
+        return {"error": f'not a request: {{"cmd": …}} with one of {", ".join(sorted(handlers))}', "exit": 1}
     try:
-        return await handlers[request["cmd"]](request, caller)
+        return await handler(request, caller)
     except Refusal as refusal:
         return {"error": str(refusal), "exit": refusal.exit_code, **refusal.data}
     except KillSwitchError as error:
         return {"error": str(error), "exit": error.exit_code}
+    except Exception as error:  # whatever it is, the caller hears of it, and nobody else
+        log.exception("the request %r failed", command)
+        return {"error": f"internal error: {type(error).__name__}", "exit": 1}
 
 
 def _remove(path: Path) -> None:
@@ -127,10 +141,11 @@ def _caller(sock: socket.socket) -> Caller:
     return Caller(uid, pid, user)
 
 
-async def _answers(path: Path) -> bool:
+async def refuse_second(path: Path) -> None:
+    """Raise `AlreadyRunning` if a daemon answers on that socket: its sockets must not be taken from it."""
     try:
         stream = await anyio.connect_unix(path)
     except OSError:
-        return False
+        return
     await stream.aclose()
-    return True
+    raise AlreadyRunning(f"another daemon answers on {path}")

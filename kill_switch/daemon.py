@@ -83,6 +83,7 @@ class Daemon:
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT."""
         gid = _gid(self.config.daemon.group)
+        await control.refuse_second(self.config.daemon.runtime_dir / control.NAME)
         try:
             self.intake.open(gid)
         except OSError as error:
@@ -90,7 +91,7 @@ class Daemon:
         try:
             async with anyio.create_task_group() as group:
                 lanes = wiring.connect(self.dispatcher, self.config, self._adapters, group.start_soon)
-                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
                     asyncio.get_running_loop().add_signal_handler(number, self._signal, number)
                 self._record_start()
                 self._resume()
@@ -188,10 +189,13 @@ class Daemon:
             log.error("stopped before %s were proven clear: the next start goes on", ", ".join(left))
 
     def _signal(self, number: int) -> None:
-        if number == signal.SIGUSR1:
-            self._report("operator", "SIGUSR1", {})
-        else:
-            self._stop.set()
+        match number:
+            case signal.SIGUSR1:
+                self._report("operator", "SIGUSR1", {})
+            case signal.SIGHUP:
+                log.warning("SIGHUP is ignored: a terminal that closes must not end a kill switch")
+            case _:
+                self._stop.set()
 
     # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -306,4 +310,3 @@ def _intake_addresses(config: Config) -> str:
     udp = config.intake.udp
     here = str(config.daemon.runtime_dir / "intake.sock")
     return here if udp is None else f"{here} or udp {udp.host}:{udp.port}"
-

@@ -90,20 +90,21 @@ def rearm(config: Path | None, reason: str, scope: Sequence[str], force: bool, a
 @json_option
 @click.argument("kill", default="last")
 def report(config: Path | None, kill: str, as_json: bool) -> None:
-    """Show what a kill did: the last one, or the one of that id. Reads the journal; no daemon is needed."""
+    """Show what a kill did: the last one, or the one of that id. Needs no daemon, where the journal may be read."""
     from kill_switch import journal, views
     from kill_switch.report import Reports
 
-    loaded_budget_us, state_dir = _record_of(config)
+    budget_us, state_dir = _record_of(config)
     try:
         replay = journal.read(state_dir / journal.NAME)
-    except OSError as error:
-        raise NotAllowed(f"{state_dir / journal.NAME}: {error.strerror}") from None
-    reports = Reports(loaded_budget_us, replay.entries)
-    found = reports.get(kill)
-    if found is None:
-        known = ", ".join(reports.ids()[-5:]) or "none at all"
-        raise KillSwitchError(f"there is no kill {kill!r} on record; the latest: {known}")
+    except PermissionError:
+        found = ask(config, {"cmd": "report", "id": kill})  # the daemon may read it, and tells whoever may ask
+    else:
+        reports = Reports(budget_us, replay.entries)
+        found = reports.get(kill)
+        if found is None:
+            known = ", ".join(reports.ids()[-5:]) or "none at all"
+            raise KillSwitchError(f"there is no kill {kill!r} on record; the latest: {known}")
     if as_json:
         print_json(found)
     else:

@@ -156,6 +156,21 @@ def test_sigusr1_is_an_operators_reason(play: Play) -> None:
     play.until_tripped()
 
 
+def test_a_terminal_that_closes_does_not_end_it_and_a_second_daemon_takes_nothing_from_it(play: Play) -> None:
+    assert play.daemon is not None
+    os.kill(play.daemon.pid, signal.SIGHUP)
+    other = play.config.with_name("other.toml")
+    other.write_text(play.config.read_text().replace(str(play.state_dir), str(play.directory / "other-state")))
+    mine, play.config = play.config, other
+    second = play.command("run")
+    play.config = mine
+    assert second.exit_code == 75
+    assert "another daemon answers on" in second.err
+    play.rest("oxfun", 3)
+    assert play.command("fire", "--reason", "still there").exit_code == 0
+    assert play.book("oxfun") == 0
+
+
 def test_sigterm_lets_the_kill_come_to_its_end(play: Play) -> None:
     play.rest("oxfun", 50)
     play.admin("POST", "/faults", venue="oxfun", fault="delay", ms=300, on="all")
