@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 
 import anyio
 
@@ -96,9 +97,9 @@ class Daemon:
                 self._record_start()
                 self._resume()
                 for name, work in lanes:
-                    group.start_soon(self._guard, name, work)
+                    group.start_soon(self._guard, name, work, name=name)
                 for trigger in self.triggers.values():
-                    group.start_soon(self._watch, trigger)
+                    group.start_soon(self._watch, trigger, name=f"trigger {trigger.name}")
                 group.start_soon(self._guard, "attention", self.attention.run)
                 group.start_soon(self._guard, "intake", self.intake.run)
                 group.start_soon(self._guard, "pulse", self._pulse)
@@ -110,6 +111,7 @@ class Daemon:
             self.intake.close()
             self.journal.append("stop", {"state": self.dispatcher.state.phase}, clock.now())
             self.journal.close()
+            self._systemd.close()
 
     # ── start and stop ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -117,6 +119,7 @@ class Daemon:
         heartbeats: dict[str, Heartbeat] = {}
         for name, made in self.config.triggers.items():
             if made.kind == "flag":
+                self._make_flag_directory(made.path.parent)
                 self.triggers[name] = Flag(name, made.accounts, made.path, clock=clock.now)
             else:
                 heartbeats[name] = Heartbeat(
@@ -131,6 +134,16 @@ class Daemon:
                 )
         self.intake.heartbeats = heartbeats
         self.triggers.update(heartbeats)
+
+    def _make_flag_directory(self, directory: Path) -> None:
+        """Make a flag's directory below our own, where tmpfiles(5) has not: its group may put the flag there."""
+        if not directory.is_relative_to(self.config.daemon.runtime_dir) or directory.exists():
+            return
+        try:
+            directory.mkdir(parents=True)
+            directory.chmod(0o2770)
+        except OSError as error:
+            log.error("directory %s: %s; its flag cannot be seen", directory, error.strerror)
 
     def _record_start(self) -> None:
         replay = self.journal.replay
@@ -250,8 +263,11 @@ class Daemon:
             for trigger in self.triggers.values():
                 if isinstance(trigger, Heartbeat):
                     trigger.boot()
-            self._systemd.ready()
             log.info("ready: %d/%d accounts, state %s", ready, len(sessions), state)
+        if self._ready:
+            self._systemd.ready()
+        else:
+            self._systemd.starting()
 
     # ── what the dispatcher tells ─────────────────────────────────────────────────────────────────────────────────
 

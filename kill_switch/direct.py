@@ -84,6 +84,7 @@ async def fire(
             with anyio.move_on_after(wait_s):
                 while any(dispatcher.state.accounts[name].phase is not Phase.CLEAR for name in accounts):
                     await news.wait()
+            logging.getLogger("kill_switch").setLevel(logging.ERROR)  # lanes that are closed say so; it is no news
             group.cancel_scope.cancel()
     finally:
         if held is not None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import logging.handlers
 import os
+import queue
 import sys
 
 from kill_switch import clock
 
+QUEUE = 10_000  # lines that wait for a reader that is stuck; what comes on top is dropped
 _PRIORITY = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
 
@@ -26,11 +30,25 @@ class _Line(logging.Formatter):
         return f"<{_PRIORITY.get(record.levelno, 6)}>{line}" if self._to_journal else line
 
 
+class _Handler(logging.handlers.QueueHandler):
+    """Hand a record to the thread that writes, and never wait for it: whoever reads our lines may be stuck."""
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            pass  # the journal has what matters
+
+
 def set_up() -> None:
     """Send our own records from INFO on, and libraries' from WARNING on, to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Line("JOURNAL_STREAM" in os.environ))
+    writer = logging.StreamHandler(sys.stderr)
+    writer.setFormatter(_Line("JOURNAL_STREAM" in os.environ))
+    lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE)
+    listener = logging.handlers.QueueListener(lines, writer)
+    listener.start()
+    atexit.register(listener.stop)
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_Handler(lines)]
     root.setLevel(logging.WARNING)
     logging.getLogger("kill_switch").setLevel(logging.INFO)

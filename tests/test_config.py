@@ -442,7 +442,7 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
         (MM1 + '[daemon]\nstate_dir = "lib"', ['daemon.state_dir: not an absolute path; it must begin with "/"']),
         (
             MM1 + "[daemon]\nstate_dir = 5",
-            ['daemon.state_dir: 5; expected an absolute path, such as "/run/kill-switch/KILL"'],
+            ['daemon.state_dir: 5; expected an absolute path, such as "/run/kill-switch/flag/KILL"'],
         ),
         (
             MM1 + '[daemon]\nstate_dir = "/a\\u0000"',
@@ -564,7 +564,7 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
         (MM1 + "[triggers.x]\nkind = 5", ["triggers.x.kind: 5; kinds: flag, heartbeat"]),
         (
             MM1 + '[triggers.x]\nkind = "flag"',
-            ['triggers.x.path: missing; expected an absolute path, such as "/run/kill-switch/KILL"'],
+            ['triggers.x.path: missing; expected an absolute path, such as "/run/kill-switch/flag/KILL"'],
         ),
         (MM1 + FLAG.replace("/run/", ""), ['triggers.panic.path: not an absolute path; it must begin with "/"']),
         (

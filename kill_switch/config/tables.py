@@ -59,7 +59,7 @@ class Flag(Trigger):
     """Fire when a file exists."""
 
     kind: Literal["flag"]
-    path: AbsolutePath = Field(description='expected an absolute path, such as "/run/kill-switch/KILL"')
+    path: AbsolutePath = Field(description='expected an absolute path, such as "/run/kill-switch/flag/KILL"')
 
 
 class Heartbeat(Trigger):

@@ -65,7 +65,7 @@ def address(value: object) -> Address:
 def absolute(value: object) -> Path:
     """Read an absolute path; one that cannot be printed on a line is nobody's intention."""
     if not isinstance(value, str):
-        raise Wrong(describe(value), 'expected an absolute path, such as "/run/kill-switch/KILL"')
+        raise Wrong(describe(value), 'expected an absolute path, such as "/run/kill-switch/flag/KILL"')
     if not value.startswith("/"):
         raise Wrong("not an absolute path", 'it must begin with "/"')
     if not value.isprintable():

@@ -1,0 +1,196 @@
+"""Boot a whole systemd in a container over this machine's own root, and throw both away afterwards.
+
+The root is an overlay: a tmpfs above, this machine's root below, so that nothing here is changed and nothing has to be
+downloaded. The network is this machine's, so that simulators outside of the container can be the venues.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+BOOT_WITHIN_S = 30
+STATES = ("running", "degraded", "starting")  # "starting": the kill switch itself is not READY yet
+
+
+def why_not() -> str | None:
+    """Return why no container can be booted here; None if one can be."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "only root can boot a container"
+    needed = ("systemd-nspawn", "systemd-id128", "nsenter", "mount", "umount", "useradd", "runuser")
+    missing = [name for name in needed if shutil.which(name) is None]
+    if missing:
+        return f"not installed: {', '.join(missing)} (apt-get install systemd-container)"
+    if not Path("/lib/systemd/systemd").exists():
+        return "systemd is not installed"
+    if python() is None:
+        return "no Python 3.11 or later with venv that all users may run"
+    return None
+
+
+def python() -> str | None:
+    """Return a Python for the service: outside of /root and /home, which a service with ProtectHome= cannot see."""
+    try_it = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"
+    for path in ("/usr/bin/python3", "/usr/local/bin/python3", os.path.realpath(sys.executable)):
+        hidden = os.path.realpath(path).startswith(("/root/", "/home/"))
+        if os.access(path, os.X_OK) and not hidden:
+            if subprocess.run([path, "-c", try_it], capture_output=True, timeout=20, check=False).returncode == 0:
+                return path
+    return None
+
+
+class Machine:
+    """One container; `close` ends it and unmounts, whatever state it is in."""
+
+    def __init__(self) -> None:
+        self._top = Path(tempfile.mkdtemp(prefix="kill-switch-machine-"))
+        self._mounted: list[Path] = []
+        self._nspawn: subprocess.Popen[bytes] | None = None
+        self.init = 0  # the container's process 1, as seen from outside
+        self.root = self._top / "root"
+        try:
+            self._mount()
+            self._furnish()
+        except BaseException:
+            self.close()
+            raise
+
+    # ── what tests do with it ─────────────────────────────────────────────────────────────────────────────────────
+
+    def run(
+        self, script: str, *, user: str = "", timeout_s: float = 60, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a shell script inside, as root or as a user with all of that user's groups."""
+        environ = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+            **{key: value for key, value in os.environ.items() if key.startswith("PIP_")},
+        }
+        shell = ["runuser", "-u", user, "--"] if user else []
+        command = ["nsenter", "-t", str(self.init), "-a", *shell, "/bin/sh", "-c", script]
+        done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=timeout_s, check=False)
+        assert done.returncode == 0 or not check, f"{script}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def ask(self, script: str, **options: str) -> str:
+        """Return what a script prints; its exit code does not matter."""
+        return self.run(script, user=options.get("user", ""), check=False).stdout.strip()
+
+    def until(self, done: Callable[[], bool], within_s: float, what: str) -> float:
+        """Wait for something, and return how many seconds that took."""
+        began = time.monotonic()
+        while not done():
+            assert time.monotonic() - began < within_s, f"not within {within_s:g} s: {what}"
+            time.sleep(0.1)
+        return time.monotonic() - began
+
+    def boot(self) -> None:
+        """Start the container and wait until its systemd answers."""
+        here = ["--register=no", "--keep-unit"]  # where process 1 is not systemd, nobody could register it
+        if Path("/run/systemd/system").exists():
+            here = [f"--machine=kill-switch-test-{os.getpid()}"]
+        command = ["systemd-nspawn", "--quiet", "-D", str(self.root), *here, "--console=pipe"]
+        with (self._top / "console").open("ab") as console:
+            self._nspawn = subprocess.Popen(
+                [*command, "--boot", "systemd.unit=multi-user.target"],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+            )
+        self.until(self._up, BOOT_WITHIN_S, "the container has booted")
+
+    def power_off(self) -> None:
+        """Shut the container down in good order."""
+        self.run("systemctl poweroff", check=False)
+        self._wait()
+
+    def power_cut(self) -> None:
+        """Kill everything in the container at once."""
+        if self.init:
+            os.kill(self.init, 9)
+        self._wait()
+
+    def close(self) -> None:
+        if self._nspawn is not None and self._nspawn.poll() is None:
+            try:
+                os.kill(self.init or self._nspawn.pid, 9)
+                self._nspawn.wait(timeout=10)
+            except (OSError, subprocess.TimeoutExpired):
+                self._nspawn.kill()
+                self._nspawn.wait(timeout=10)
+        for path in reversed(self._mounted):
+            for options in ([], ["--lazy"]):
+                if subprocess.run(["umount", *options, str(path)], capture_output=True, check=False).returncode == 0:
+                    break
+        self._mounted.clear()
+        if not os.path.ismount(self._top / "overlay") and not os.path.ismount(self.root):
+            shutil.rmtree(self._top, ignore_errors=True)
+
+    # ── how it is made ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _mount(self) -> None:
+        overlay = self._top / "overlay"
+        overlay.mkdir()
+        self.root.mkdir()
+        self._call("mount", "-t", "tmpfs", "-o", "size=2G", "tmpfs", str(overlay))
+        self._mounted.append(overlay)
+        (overlay / "upper").mkdir()
+        (overlay / "work").mkdir()
+        layers = f"lowerdir=/,upperdir={overlay}/upper,workdir={overlay}/work"
+        self._call("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
+        self._mounted.append(self.root)
+
+    def _furnish(self) -> None:
+        """Make it a machine of its own that starts nothing but systemd, with the project in /src."""
+        etc = self.root / "etc"
+        (etc / "machine-id").unlink(missing_ok=True)
+        (etc / "machine-id").write_text(self._call("systemd-id128", "new"))
+        (etc / "fstab").write_text("")
+        for wants in (*etc.glob("systemd/system/*.wants"), *etc.glob("systemd/system/*.requires")):
+            shutil.rmtree(wants)
+        for name in ("systemd-networkd", "systemd-resolved", "systemd-timesyncd", "systemd-networkd-wait-online"):
+            self._mask(f"{name}.service")
+        for name in ("systemd-networkd.socket", "getty.target", "console-getty.service", "postgresql.service"):
+            self._mask(name)
+        for left in ("opt/kill-switch", "etc/kill-switch", "var/lib/kill-switch", "src"):
+            shutil.rmtree(self.root / left, ignore_errors=True)
+        ignored = shutil.ignore_patterns("__pycache__")
+        for name in ("kill_switch", "systemd"):
+            shutil.copytree(PROJECT / name, self.root / "src" / name, ignore=ignored)
+        for name in ("pyproject.toml", "LICENSE", "README.md"):
+            path = PROJECT / name
+            (self.root / "src" / name).write_text(path.read_text("utf-8") if path.exists() else "", "utf-8")
+
+    def _mask(self, name: str) -> None:
+        link = self.root / "etc/systemd/system" / name
+        link.unlink(missing_ok=True)
+        link.symlink_to("/dev/null")
+
+    def _up(self) -> bool:
+        assert self._nspawn is not None
+        assert self._nspawn.poll() is None, (self._top / "console").read_text("utf-8", "replace")[-2000:]
+        pid = self._nspawn.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        if not children:
+            return False
+        self.init = int(children[0])
+        return self.ask("systemctl is-system-running") in STATES
+
+    def _wait(self) -> None:
+        assert self._nspawn is not None
+        self._nspawn.wait(timeout=60)
+        self.init = 0
+
+    def _call(self, *command: str) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        if done.returncode != 0:
+            raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
+        return done.stdout
