@@ -15,13 +15,15 @@ import os
 import resource
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from pathlib import Path
+from typing import assert_never
 
 import anyio
 
 import kill_switch
 from kill_switch import clock, control, operators, recovery, wiring
-from kill_switch.config import Config
+from kill_switch.config import Config, tables
 from kill_switch.dispatch import Dispatcher, Session
 from kill_switch.domain import Reason, Route
 from kill_switch.engine import Announce, Pulse, Recovered
@@ -30,16 +32,20 @@ from kill_switch.journal import Journal, latched_accounts
 from kill_switch.operators import Operators
 from kill_switch.report import Reports
 from kill_switch.systemd import Systemd
+from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import Trigger, TriggerState
 from kill_switch.triggers.flag import Flag
 from kill_switch.triggers.heartbeat import Heartbeat
 from kill_switch.triggers.intake import Intake
+from kill_switch.triggers.link import Link
+from kill_switch.triggers.schedule import Schedule
 
 log = logging.getLogger(__name__)
 
 FINISH_WITHIN_S = 15.0  # a strike under way at SIGTERM; systemd's TimeoutStopSec is longer
 RESTART_AFTER_S = 1.0
+RESTART_CAP_S = 30.0
 LEVELS = {"trip": logging.CRITICAL, "residue": logging.ERROR, "warn": logging.WARNING}
 
 
@@ -73,6 +79,7 @@ class Daemon:
         )
         self.triggers: dict[str, Trigger] = {}
         self.blind: dict[str, str] = {}  # trigger → why its task died
+        self._told_blind: set[str] = set()
         self.operators = Operators(config, self.dispatcher, self.journal, self.reports, self.triggers, self.blind)
         self._adapters = adapters
         self._systemd = Systemd()
@@ -116,24 +123,51 @@ class Daemon:
     # ── start and stop ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _make_triggers(self) -> None:
+        now = clock.now
         heartbeats: dict[str, Heartbeat] = {}
         for name, made in self.config.triggers.items():
-            if made.kind == "flag":
-                self._make_flag_directory(made.path.parent)
-                self.triggers[name] = Flag(name, made.accounts, made.path, clock=clock.now)
-            else:
-                heartbeats[name] = Heartbeat(
-                    name,
-                    made.accounts,
-                    made.timeout_s,
-                    made.start,
-                    made.allow_bye,
-                    clock=clock.now,
-                    attention=self.attention,
-                    drain=self.intake.drain,
-                )
+            match made:
+                case tables.Flag():
+                    self._make_flag_directory(made.path.parent)
+                    self.triggers[name] = Flag(name, made.accounts, made.path, clock=now)
+                case tables.Heartbeat():
+                    heartbeats[name] = Heartbeat(
+                        name,
+                        made.accounts,
+                        made.timeout_s,
+                        made.start,
+                        made.allow_bye,
+                        clock=now,
+                        attention=self.attention,
+                        drain=self.intake.drain,
+                    )
+                    self.triggers[name] = heartbeats[name]
+                case tables.Schedule():
+                    seen = self._last_seen()
+                    self.triggers[name] = Schedule(
+                        name, made.accounts, made.cron, made.timezone, made.missed, clock=now, seen=seen
+                    )
+                case tables.Link():
+                    self.triggers[name] = Link(
+                        name,
+                        made.accounts,
+                        made.timeout_s,
+                        clock=now,
+                        attention=self.attention,
+                        reachable=self._reachable,
+                    )
+                case _:
+                    assert_never(made)
         self.intake.heartbeats = heartbeats
-        self.triggers.update(heartbeats)
+
+    def _last_seen(self) -> datetime | None:
+        """Until when an earlier run has watched: the journal's last word."""
+        entries = self.journal.replay.entries
+        return datetime.fromisoformat(entries[-1]["at"]) if entries else None
+
+    def _reachable(self) -> dict[str, bool]:
+        sessions = self.dispatcher.sessions
+        return {name: LaneState.UP in (s.ws.state, s.http.state) for name, s in sessions.items()}
 
     def _make_flag_directory(self, directory: Path) -> None:
         """Make a flag's directory below our own, where tmpfiles(5) has not: its group may put the flag there."""
@@ -224,15 +258,30 @@ class Daemon:
 
     async def _watch(self, trigger: Trigger) -> None:
         """Run a trigger; one that dies is blind, visibly, until it runs again."""
+        wait_s = RESTART_AFTER_S
         while True:
             try:
-                self.blind.pop(trigger.name, None)
                 await trigger.run(self.dispatcher.report)
                 self.blind[trigger.name] = "its task ended"
             except Exception as error:
-                log.exception("trigger %s failed; it is started again", trigger.name)
+                log.exception("trigger %s failed; it is started again in %g s", trigger.name, wait_s)
                 self.blind[trigger.name] = f"its task failed: {type(error).__name__}"
-            await anyio.sleep(RESTART_AFTER_S)
+            await anyio.sleep(wait_s)
+            wait_s = min(2 * wait_s, RESTART_CAP_S)
+            self.blind.pop(trigger.name, None)
+
+    def _notice_blind(self) -> None:
+        """Say aloud that a trigger cannot see, once; take it for a reason where the configuration says so."""
+        for name, (state, detail) in self.operators.conditions().items():
+            if state is not TriggerState.BLIND:
+                if name in self._told_blind:
+                    self._told_blind.discard(name)
+                    self._announce(Announce("info", f"trigger {name} sees again"))
+            elif name not in self._told_blind:
+                self._told_blind.add(name)
+                self._announce(Announce("warn", f"trigger {name} is blind: {detail}"))
+                if self.config.triggers[name].on_blind == "fire":
+                    self._report(name, f"it is blind: {detail}", {"blind": True}, self.triggers[name].accounts)
 
     async def _control(self, gid: int | None) -> None:
         path = self.config.daemon.runtime_dir / control.NAME
@@ -245,6 +294,7 @@ class Daemon:
         gc.freeze()
         while True:
             self._adopt_latch()
+            self._notice_blind()
             asked = clock.now()
             self.dispatcher.handle(Pulse(asked))
             if self.dispatcher.alive_ns >= asked.mono_ns:

@@ -20,7 +20,7 @@ from pydantic import field_validator, model_validator
 from kill_switch import config, venues
 from kill_switch.config import Config, document, load, runtime_dir
 from kill_switch.config.problems import keys_of
-from kill_switch.config.tables import Daemon, Flag, Heartbeat, Intake, Rearm
+from kill_switch.config.tables import Daemon, Flag, Heartbeat, Intake, Link, Rearm, Schedule
 from kill_switch.config.units import Address, in_words, seconds
 from kill_switch.domain import Now, Route
 from kill_switch.errors import ConfigError
@@ -548,20 +548,20 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
             ["accounts.mm1.api_key: its variable is not set; set it in the environment of this process"],
         ),
         # [triggers.NAME]
-        (MM1 + "[triggers.x]", ["triggers.x.kind: missing; kinds: flag, heartbeat"]),
+        (MM1 + "[triggers.x]", ["triggers.x.kind: missing; kinds: flag, heartbeat, schedule, link"]),
         (
             MM1 + '[triggers.x]\nkind = "flags"',
-            ['triggers.x.kind: "flags"; did you mean "flag"? kinds: flag, heartbeat'],
+            ['triggers.x.kind: "flags"; did you mean "flag"? kinds: flag, heartbeat, schedule, link'],
         ),
         (
             MM1 + '[triggers.x]\nkind = "pnl"\nmax_loss = 5\naccounts = ["zz", 5]',
             [
-                'triggers.x.kind: "pnl"; kinds: flag, heartbeat',
+                'triggers.x.kind: "pnl"; kinds: flag, heartbeat, schedule, link',
                 "triggers.x.accounts[1]: 5; expected a string",
                 'triggers.x.accounts[0]: "zz", no account and no tag; accounts: mm1',
             ],
         ),
-        (MM1 + "[triggers.x]\nkind = 5", ["triggers.x.kind: 5; kinds: flag, heartbeat"]),
+        (MM1 + "[triggers.x]\nkind = 5", ["triggers.x.kind: 5; kinds: flag, heartbeat, schedule, link"]),
         (
             MM1 + '[triggers.x]\nkind = "flag"',
             ['triggers.x.path: missing; expected an absolute path, such as "/run/kill-switch/flag/KILL"'],
@@ -569,7 +569,7 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
         (MM1 + FLAG.replace("/run/", ""), ['triggers.panic.path: not an absolute path; it must begin with "/"']),
         (
             MM1 + FLAG + 'timeout = "1s"',
-            ["triggers.panic.timeout: unknown key; known keys: kind, accounts, path"],
+            ["triggers.panic.timeout: unknown key; known keys: kind, accounts, on_blind, path"],
         ),
         (
             MM1 + FLAG + FLAG.replace("panic", "other").replace("/KILL", "/./KILL"),
@@ -829,24 +829,27 @@ def test_the_examples_commented_keys_are_valid_and_state_the_defaults(
     tmp_path: Path, credentials: dict[str, str]
 ) -> None:
     group = grp.getgrall()[0].gr_name
-    text = re.sub(r"(?m)^#(?=[a-z_]+ +=)", "", EXAMPLE.read_text()).replace('"traders"', f'"{group}"')
+    text = re.sub(r"(?m)^#(?=[a-z_]+ +=|\[)", "", EXAMPLE.read_text()).replace('"traders"', f'"{group}"')
     path = tmp_path / "all.toml"
     path.write_text(text)
     found, plain = load(path, environ=credentials), load(EXAMPLE, environ=credentials)
     assert found.daemon == Daemon().model_copy(update={"group": group})
     assert found.rearm == Rearm()
-    assert found.triggers == plain.triggers
+    assert {name: found.triggers[name] for name in plain.triggers} == plain.triggers
     for name, account in found.accounts.items():
         assert account.options.model_copy(update={"ca_file": None}) == plain.accounts[name].options
 
 
 def test_the_example_names_every_key_that_there_is() -> None:
-    text = re.sub(r"(?m)^#(?=[a-z_]+ +=)", "", EXAMPLE.read_text())
+    text = re.sub(r"(?m)^#(?=[a-z_]+ +=|\[)", "", EXAMPLE.read_text())
     parsed = tomllib.loads(text)
     for table, model in (("daemon", Daemon), ("intake", Intake), ("rearm", Rearm)):
         assert set(parsed[table]) == set(keys_of(model))
     assert set(parsed["triggers"]["panic"]) == set(keys_of(Flag))
-    assert set(parsed["triggers"]["quoter-alive"]) == set(keys_of(Heartbeat))
+    shown_once = {"on_blind", "accounts"}
+    assert set(parsed["triggers"]["quoter-alive"]) | shown_once == set(keys_of(Heartbeat))
+    assert set(parsed["triggers"]["friday-flat"]) | shown_once == set(keys_of(Schedule))
+    assert set(parsed["triggers"]["venue-lost"]) | shown_once == set(keys_of(Link))
     for account in parsed["accounts"].values():
         adapter = venues.VENUES[account["venue"]]
         keys = {"venue", "tags", *keys_of(adapter.Options), *adapter.secrets(adapter.Options.model_construct())}
@@ -859,3 +862,43 @@ def test_importing_the_configuration_brings_no_network_and_no_venue() -> None:
     code = f"import sys, kill_switch.config; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+SCHEDULE = """
+[triggers.x]
+kind = "schedule"
+cron = {cron}
+timezone = {zone}
+"""
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone", "line"),
+    [
+        ('"55 16 * *"', '"UTC"', "cron: not a cron expression; expected minute, hour, day, month and day of the week"),
+        ('"61 16 * * fri"', '"UTC"', "cron: not a cron expression"),
+        ('"0 0 * * 5"', '"UTC"', "cron: a day of the week as a number"),
+        ("5", '"UTC"', "cron: 5; expected minute"),
+        ('"55 16 * * fri"', '"Mars/Olympus"', "timezone: not a time zone"),
+        ('"55 16 * * fri"', "5", "timezone: 5; expected the name of a time zone"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_a_problem(
+    tmp_path: Path, credentials: dict[str, str], cron: str, zone: str, line: str
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(EXAMPLE.read_text() + SCHEDULE.format(cron=cron, zone=zone))
+    with pytest.raises(ConfigError) as caught:
+        load(path, environ=credentials)
+    assert [str(problem).startswith(f"triggers.x.{line}") for problem in caught.value.problems] == [True]
+
+
+def test_a_schedule_and_a_link_are_read(tmp_path: Path, credentials: dict[str, str]) -> None:
+    path = tmp_path / "config.toml"
+    link = '[triggers.y]\nkind = "link"\ntimeout = "10s"\non_blind = "fire"\n'
+    path.write_text(EXAMPLE.read_text() + SCHEDULE.format(cron='"*/5 16 * * mon-fri"', zone='"UTC"') + link)
+    triggers = load(path, environ=credentials).triggers
+    assert triggers["x"] == Schedule(
+        kind="schedule", cron="*/5 16 * * mon-fri", timezone="UTC", accounts=("mm1", "rx1")
+    )
+    assert (triggers["y"].kind, triggers["y"].on_blind) == ("link", "fire")

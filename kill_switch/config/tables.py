@@ -53,6 +53,7 @@ class Trigger(Table):
 
     kind: str
     accounts: tuple[str, ...] = Field(default=(), min_length=1, description=_SELECTORS)
+    on_blind: Literal["alarm", "fire"] = "alarm"  # what it does, besides saying so, when it cannot see its input
 
 
 class Flag(Trigger):
@@ -73,8 +74,24 @@ class Heartbeat(Trigger):
     )  # a strategy may say that it stops on purpose
 
 
-AnyTrigger = Flag | Heartbeat
-KINDS: Mapping[str, type[AnyTrigger]] = {"flag": Flag, "heartbeat": Heartbeat}
+class Schedule(Trigger):
+    """Fire at a wall time."""
+
+    kind: Literal["schedule"]
+    cron: Annotated[str, PlainValidator(units.cron)]
+    timezone: Annotated[str, PlainValidator(units.zone)]
+    missed: Literal["fire", "skip"] = "fire"  # a time that has passed while the daemon was down
+
+
+class Link(Trigger):
+    """Fire when all lanes of an account are down for too long."""
+
+    kind: Literal["link"]
+    timeout_s: Duration = Field(alias="timeout", description=_DURATION)
+
+
+AnyTrigger = Flag | Heartbeat | Schedule | Link
+KINDS: Mapping[str, type[AnyTrigger]] = {"flag": Flag, "heartbeat": Heartbeat, "schedule": Schedule, "link": Link}
 
 
 class Intake(Table):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import zoneinfo
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION_HINT = 'expected a duration with its unit, such as "250ms", "3s", "5m" or "1h"'
 _ADDRESS = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
 _ADDRESS_HINT = 'expected an IP address and a port, such as "127.0.0.1:9465" or "[::1]:9465"'
+_CRON_HINT = 'expected minute, hour, day, month and day of the week, such as "55 16 * * fri"'
+_ZONE_HINT = 'expected the name of a time zone, such as "America/New_York" or "UTC"'
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_HINT = 'expected letters, digits, ".", "_" and "-", a letter or digit first, 64 at most'
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
@@ -71,6 +74,33 @@ def absolute(value: object) -> Path:
     if not value.isprintable():
         raise Wrong("a path with control characters", "leave them out")
     return Path(value)
+
+
+def cron(value: object) -> str:
+    """Read a cron expression of five fields; days of the week have names, since crons do not agree on their numbers."""
+    fields = value.split() if isinstance(value, str) else []
+    if len(fields) != 5:
+        raise Wrong("not a cron expression" if isinstance(value, str) else describe(value), _CRON_HINT)
+    if any(c.isdigit() for c in fields[4].split("/")[0]):
+        raise Wrong("a day of the week as a number", 'expected names, such as "mon-fri": crons count differently')
+    from apscheduler.triggers.cron import CronTrigger  # here: most configurations have no schedule
+
+    try:
+        CronTrigger.from_crontab(value)
+    except (ValueError, TypeError):
+        raise Wrong("not a cron expression", _CRON_HINT) from None
+    return " ".join(fields)
+
+
+def zone(value: object) -> str:
+    """Read the name of a time zone."""
+    if not isinstance(value, str):
+        raise Wrong(describe(value), _ZONE_HINT)
+    try:
+        zoneinfo.ZoneInfo(value)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        raise Wrong("not a time zone", _ZONE_HINT) from None
+    return value
 
 
 def is_name(word: str) -> bool:

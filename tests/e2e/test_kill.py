@@ -231,3 +231,32 @@ def test_fire_direct_beside_a_hung_daemon_trips_it_when_it_comes_back(play: Play
     assert done.exit_code == 0, done.err
     assert play.open_orders() == 0
     play.wait_for(lambda s: s["state"] == "TRIPPED", 10.0)
+
+
+def test_a_venue_that_cannot_be_reached_trips_its_account_and_no_other() -> None:
+    with Play(["oxfun", "roxom"]) as play:
+        play.write_config('[triggers.lost]\nkind = "link"\ntimeout = "1s"\n')
+        play.start_daemon()
+        for venue in play.venues:
+            play.rest(venue, 5)
+        play.admin("POST", "/faults", venue="roxom", fault="half_open")
+        play.wait_for(lambda s: s["triggers"]["lost"]["state"] == "tripped", 15.0)
+        assert play.status()["accounts"]["oxfun"]["state"] == "ARMED"
+        play.admin("DELETE", "/faults?venue=roxom")
+        play.until(lambda: play.book("roxom") == 0)
+        assert play.book("oxfun") == 5
+
+
+def test_a_blind_trigger_is_said_aloud_and_fires_where_it_is_told_to() -> None:
+    with Play(["roxom"]) as play:
+        away = play.directory / "away"
+        away.mkdir()
+        flag = f'[triggers.other]\nkind = "flag"\npath = "{away}/KILL"\non_blind = "fire"\n'
+        play.write_config(flag)
+        play.start_daemon()
+        play.rest("roxom", 5)
+        assert play.status()["state"] == "ARMED"
+        away.rmdir()
+        play.until(lambda: play.book("roxom") == 0)
+        assert play.status()["triggers"]["other"]["state"] == "blind"
+        assert "trigger other is blind" in play.log.read_text()

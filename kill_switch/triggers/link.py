@@ -1,0 +1,90 @@
+"""Fire when an account cannot be reached any more: all of its lanes down, for longer than is bearable.
+
+What is sent then goes over fresh connections, again and again, until the venue answers. Only the accounts that are lost
+are killed. The watch begins when an account has been reached for the first time: a venue that is closed when the daemon
+starts trips nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import anyio
+
+from kill_switch.domain import Now, Reason
+from kill_switch.triggers.attention import Attention
+from kill_switch.triggers.base import Report, TriggerState
+
+LOOK_EVERY_S = 0.1
+
+
+class Link:
+    """Watch the lanes of its accounts; `reachable` says for each whether at least one is up."""
+
+    kind = "link"
+
+    def __init__(
+        self,
+        name: str,
+        accounts: tuple[str, ...],
+        timeout_s: float,
+        *,
+        clock: Callable[[], Now],
+        attention: Attention,
+        reachable: Callable[[], Mapping[str, bool]],
+    ) -> None:
+        self.name = name
+        self.accounts = accounts
+        self._timeout_ns = int(timeout_s * 1e9)
+        self._clock = clock
+        self._attention = attention
+        self._reachable = reachable
+        self._up: dict[str, tuple[int, int]] = {}  # account → when it was last up, and how deaf we had been until then
+        self._fired: set[str] = set()
+
+    async def run(self, report: Report) -> None:
+        while True:
+            self._look(report)
+            await anyio.sleep(LOOK_EVERY_S)
+
+    def condition(self) -> tuple[TriggerState, str]:
+        down = {name: s for name in self.accounts if (s := self._down_s(name)) is not None and s > 2 * LOOK_EVERY_S}
+        words = ", ".join(f"{name} down for {seconds:.1f} s" for name, seconds in down.items())
+        if self._fired:
+            return TriggerState.TRIPPED, words or "every account can be reached again"
+        if not self._up:
+            return TriggerState.WAITING, "waits until an account has been reached"
+        return TriggerState.OK, words or "every account that was reached can be reached"
+
+    def against_rearm(self) -> str | None:
+        reachable = self._reachable()
+        down = [name for name in self.accounts if name in self._fired and not reachable[name]]
+        return f"{', '.join(down)} cannot be reached; it would fire again" if down else None
+
+    def reset(self) -> None:
+        self._fired.clear()
+        self._up.clear()
+
+    def _look(self, report: Report) -> None:
+        now_ns = self._clock().mono_ns
+        reachable = self._reachable()
+        lost = []
+        for name in self.accounts:
+            if reachable[name]:
+                self._up[name] = (now_ns, self._attention.deaf_ns(now_ns))
+            elif name not in self._fired and (down_s := self._down_s(name)) is not None:
+                if down_s * 1e9 >= self._timeout_ns:
+                    lost.append(name)
+        if lost:
+            self._fired.update(lost)
+            text = f"{', '.join(lost)} cannot be reached for {self._timeout_ns / 1e9:g} s"
+            evidence = {"lost": lost, "timeout_ms": self._timeout_ns // 1_000_000}
+            report(Reason(self.name, text, tuple(lost), self._clock(), evidence))
+
+    def _down_s(self, name: str) -> float | None:
+        """How long it has been down, as far as we could see; None if it has never been up."""
+        if name not in self._up:
+            return None
+        since_ns, deaf_ns = self._up[name]
+        now_ns = self._clock().mono_ns
+        return (now_ns - since_ns - (self._attention.deaf_ns(now_ns) - deaf_ns)) / 1e9
