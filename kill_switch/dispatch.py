@@ -161,21 +161,31 @@ class Session:
                 log.exception("account %s: an event was not understood", self.name)
 
     def _carry_out(self, outputs: base.Outputs) -> None:
+        """Carry all of them out, then raise the first failure: one lane's is not the other's."""
+        failures: list[Exception] = []
         for output in outputs:
-            match output:
-                case base.Call(tag, _, route, _, cancel):
-                    if cancel:
-                        self._cancels.add(tag)
-                    (self.http if route is Route.HTTP else self.fresh).call(output)
-                case base.Send(conn, text, urgent):
-                    if self.ws.send(conn, text) and urgent:
-                        self._note_sent(Route.WS)
-                case base.WakeAfter(tag, seconds):
-                    self._dispatcher.later(seconds, self.event, base.Woke(tag))
-                case base.Drop(conn, why):
-                    self.ws.drop(conn, why)
-                case _:
-                    self._fact(output)
+            try:
+                self._carry_out_one(output)
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def _carry_out_one(self, output: base.Output) -> None:
+        match output:
+            case base.Call(tag, _, route, _, cancel):
+                if cancel:
+                    self._cancels.add(tag)
+                (self.http if route is Route.HTTP else self.fresh).call(output)
+            case base.Send(conn, text, urgent):
+                if self.ws.send(conn, text) and urgent:
+                    self._note_sent(Route.WS)
+            case base.WakeAfter(tag, seconds):
+                self._dispatcher.later(seconds, self.event, base.Woke(tag))
+            case base.Drop(conn, why):
+                self.ws.drop(conn, why)
+            case _:
+                self._fact(output)
 
     def _note_sent(self, route: Route) -> None:
         now = self._dispatcher.clock()
@@ -212,6 +222,7 @@ class Session:
                 if route is Route.WS:
                     self.ws.authenticated(conn)
                 elif self.http.state is not LaneState.UP:
+                    self.http.trouble = ""
                     self.http.authenticated(True)
                 self._dispatcher.lane_changed(self, route)
             case base.NotReady(route, conn, why, fatal):
@@ -219,6 +230,7 @@ class Session:
                 if route is Route.WS:
                     self.ws.drop(conn, why, fatal=fatal)
                 else:
+                    self.http.trouble = why
                     self.http.authenticated(False)
                 self._dispatcher.lane_changed(self, route)
             case base.RoundTrip(route, rtt_us):
@@ -267,9 +279,11 @@ class Dispatcher:
 
     def rearm(self, asked: engine.RearmAsked) -> Granted | Waiting | Refused:
         """Put a re-arm before the gate and return its answer."""
+        if self._busy:
+            return Refused(("a kill is being carried out",))
         self._verdict = None
         self.handle(asked)
-        return self._verdict or Refused(("a kill is being carried out",))
+        return self._verdict or Refused(("it names an account that is not there",))
 
     def handle(self, event: engine.Event) -> None:
         """Step the engine and carry out what it says; events that this causes follow in their order."""
@@ -290,24 +304,30 @@ class Dispatcher:
             log.error("%s", error)
             return
         for command in commands:
-            match command:
-                case engine.Record(kind, data, latch):
-                    self._record(kind, data, latch)
-                case engine.Strike(accounts):
-                    sent = tuple([self.sessions[name].kill(number) for name, number in accounts])
-                    self._queue.append(engine.Struck(sent, self.clock()))
-                case engine.WakeAt(account, at_ns):
-                    self.sessions[account].wake_at(at_ns)
-                case engine.Read(account):
-                    self.sessions[account].read()
-                case engine.Announce():
-                    self._announce(command)
-                case engine.Granted() | engine.Waiting() | engine.Refused():
-                    self._verdict = command
-                case engine.Alive():
-                    self.alive_ns = self.clock().mono_ns
-                case _:
-                    assert_never(command)
+            try:
+                self._carry_out(command)
+            except Exception:  # whatever fails here, what follows may be the strike
+                log.exception("%s failed", type(command).__name__)
+
+    def _carry_out(self, command: engine.Command) -> None:
+        match command:
+            case engine.Record(kind, data, latch):
+                self._record(kind, data, latch)
+            case engine.Strike(accounts):
+                sent = tuple([self.sessions[name].kill(number) for name, number in accounts])
+                self._queue.appendleft(engine.Struck(sent, self.clock()))  # before the answers to it
+            case engine.WakeAt(account, at_ns):
+                self.sessions[account].wake_at(at_ns)
+            case engine.Read(account):
+                self.sessions[account].read()
+            case engine.Announce():
+                self._announce(command)
+            case engine.Granted() | engine.Waiting() | engine.Refused():
+                self._verdict = command
+            case engine.Alive():
+                self.alive_ns = self.clock().mono_ns
+            case _:
+                assert_never(command)
 
     def _record(self, kind: str, data: Mapping[str, object], latch: bool) -> None:
         now = self.clock()

@@ -170,7 +170,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """One kill, from the first reason until every account in its scope is clear; a guard that finds orders reopens it."""
+    """One kill: from the first reason until every account in scope is clear; a guard that finds orders reopens it."""
 
     id: str
     began: Now

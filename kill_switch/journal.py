@@ -104,7 +104,7 @@ class Journal:
         self._left_latch = False  # one of them is our own
         self.trouble = ""
         try:
-            self._lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            self._lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise CannotCreate(f"state directory {state_dir}: {error.strerror}") from error
         try:

@@ -45,8 +45,8 @@ def rebuild(entries: Iterable[Mapping[str, Any]], paces: Mapping[str, Pace], app
                     if latch and sent["strike"] > latch.strikes:  # else a second copy of an old one, sent late
                         latch.strikes, latch.clear = sent["strike"], False
             case "read" | "seen":
-                found = entry["kind"] == "seen" or ((data["live"] or data["pending"]) and not data.get("stale"))
-                if found and (latch := latches.get(data["account"])):
+                latch = latches.get(data["account"])
+                if latch and (entry["kind"] == "seen" or _shows_orders(data)):
                     latch.clear = False
             case "clear":
                 if latch := latches.get(data["account"]):
@@ -63,6 +63,11 @@ def rebuild(entries: Iterable[Mapping[str, Any]], paces: Mapping[str, Pace], app
     unclear = frozenset(name for name in scope if name in accounts and name in latches and not latches[name].clear)
     kill = Kill(kill_id, began, scope, unclear) if kill_id else None
     return State(accounts, kill, kills, approvals_needed, approvals)
+
+
+def _shows_orders(read: Mapping[str, Any]) -> bool:
+    """Say whether a read-back shows orders that are there now; an incomplete one proves nothing but live ones."""
+    return not read.get("stale") and bool(read["live"] or (read["pending"] and read["complete"]))
 
 
 def _account(pace: Pace, latch: _Latch | None) -> Account:

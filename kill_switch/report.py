@@ -172,12 +172,13 @@ class Reports:
             case "read":
                 if data.get("stale"):
                     return
-                if data["complete"]:
-                    account.left = data["live"] + data["pending"]
-                    if account.left and account.state is Phase.CLEAR:
-                        account.state, account.proven = Phase.CONFIRMING, False
-                else:
+                seen = data["live"] + data["pending"]
+                if not data["complete"]:
                     account.evidence = data["evidence"] or account.evidence
+                    seen = max(seen, account.left or 0) if data["live"] else account.left
+                account.left = seen
+                if seen and account.state is Phase.CLEAR:
+                    account.state, account.proven = Phase.CONFIRMING, False
             case "seen":
                 account.state, account.proven, account.left = Phase.STRIKING, False, max(1, account.left or 0)
             case "clear":

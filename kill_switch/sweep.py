@@ -182,7 +182,8 @@ def _due(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
         return _strike(sweep, at_ns) if at_ns >= _allowed_ns(sweep) else _ask(sweep, at_ns)
     if sweep.phase is Phase.STRIKING:  # no answer came in time
         return _ask(replace(sweep, phase=Phase.CONFIRMING), at_ns)
-    if sweep.reading_ns and sweep.phase is not Phase.CLEAR:  # no answer came to the read either
+    lost = sweep.reading_ns and at_ns >= sweep.reading_ns + _ns(sweep.pace.read_within_s)
+    if lost and sweep.phase is not Phase.CLEAR:  # no answer came to the read either
         return _strike_when_allowed(replace(sweep, reading_ns=0, clean=0), at_ns)
     return _ask(sweep, at_ns)
 

@@ -11,6 +11,7 @@ from kill_switch.dispatch import Dispatcher
 from kill_switch.errors import ConfigError, Problem
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
+from kill_switch.transports.lane import Declined
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues.base import Adapter
 
@@ -29,7 +30,14 @@ def connect(
         options = config.accounts[name].options
         session = dispatcher.add(name, adapter)
         try:
-            ws = WsLane(options.ws_url, _headers(adapter), session, ca_file=options.ca_file)
+            ws = WsLane(
+                options.ws_url,
+                _headers(adapter),
+                session,
+                ca_file=options.ca_file,
+                max_age_s=adapter.WS_MAX_AGE_S,
+                overlap=adapter.WS_OVERLAP,
+            )
             http = HttpLane(options.rest_url, session, ca_file=options.ca_file, warm_every_s=adapter.WARM_EVERY_S)
             fresh = FreshRoute(options.rest_url, session, spawn, ca_file=options.ca_file)
         except OSError as error:
@@ -42,4 +50,10 @@ def connect(
 
 
 def _headers(adapter: Adapter) -> Callable[[], Mapping[str, str]]:
-    return lambda: adapter.upgrade_headers(clock.now())
+    def headers() -> Mapping[str, str]:
+        now = clock.now()
+        if why := adapter.keep_away(now):
+            raise Declined(why)
+        return adapter.upgrade_headers(now)
+
+    return headers

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import cast
+from typing import NamedTuple, cast
 
 import anyio
 import httptools
@@ -25,6 +25,14 @@ ANSWER_WITHIN_S = 3.0
 STEADY_AFTER_S = 5.0
 MAX_HEADER_BYTES = 64 << 10
 MAX_BODY_BYTES = 64 << 20
+UNASKED = "the venue sent what nobody asked for"
+
+
+class _Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    keep_alive: bool
 
 
 class HttpConnection(asyncio.Protocol):
@@ -37,6 +45,8 @@ class HttpConnection(asyncio.Protocol):
         self.why = "closed by the venue"
         self._lane = lane
         self._transport: asyncio.Transport | None = None
+        self._aborted = False
+        self._answer: _Answer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._headers: dict[str, str] = {}
@@ -55,14 +65,16 @@ class HttpConnection(asyncio.Protocol):
     def start(self, call: Call) -> None:
         """Write a call's bytes; only for an idle connection."""
         assert self._transport is not None  # noqa: S101 - `idle` was asked
+        wire = call.request.wire
         self.call = call
-        self._transport.write(call.request.wire)
+        self._transport.write(wire)
         self.used_ns = time.monotonic_ns()
         self._timer = asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, self.abort, "no answer in time")
 
     def abort(self, reason: str) -> None:
         """End the connection now; a call under way is lost."""
-        if self._transport is not None and not self.closed.is_set():
+        if self._transport is not None and not self._aborted and not self.closed.is_set():
+            self._aborted = True
             self.why = reason
             self._transport.abort()
 
@@ -73,13 +85,16 @@ class HttpConnection(asyncio.Protocol):
         tune(transport)
 
     def data_received(self, data: bytes) -> None:
-        if self.call is None:
-            self.abort("the venue sent what nobody asked for")
+        call = self.call
+        if call is None:
+            self.abort(UNASKED)
             return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.abort("the answer is not HTTP")
+        if self._answer is not None:  # told only now: what came behind it must not meet the next call
+            self._told(call, self._answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None and self.why == "closed by the venue":
@@ -90,6 +105,10 @@ class HttpConnection(asyncio.Protocol):
             self._lane.lost(call, self.why)
 
     # httptools calls these
+
+    def on_message_begin(self) -> None:
+        if self._answer is not None:
+            self.abort(UNASKED)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
@@ -109,19 +128,18 @@ class HttpConnection(asyncio.Protocol):
         status = self._parser.get_status_code()
         headers, body = self._headers, b"".join(self._body)
         self._headers, self._header_bytes, self._body, self._body_bytes = {}, 0, [], 0
-        if status < 200 or self.closed.is_set():
-            return  # an interim answer (RFC 9110, 15.2), or the rest of one that was given up
-        sent_ns = self.used_ns
-        call = self._finish()
-        if call is None:
-            self.abort("the venue answered twice")
-            return
-        if not self._parser.should_keep_alive() and self._transport is not None:
-            self.why = "closed after the answer, as the venue asked"
-            self._transport.close()
+        if status < 200 or self._aborted:
+            return  # an interim answer (RFC 9110, 15.2), or one that was given up
+        self._answer = _Answer(status, headers, body, self._parser.should_keep_alive())
+
+    def _told(self, call: Call, answer: _Answer) -> None:
+        rtt_us = (time.monotonic_ns() - self.used_ns) // 1000
+        self._finish()
+        self._answer = None
         self._parser = httptools.HttpResponseParser(self)
-        rtt_us = (time.monotonic_ns() - sent_ns) // 1000
-        self._lane.replied(call, Replied(call.tag, status, headers, body, rtt_us))
+        if not answer.keep_alive:
+            self.abort("closed after the answer, as the venue asked")  # in good order it may take half a minute
+        self._lane.replied(call, Replied(call.tag, answer.status, answer.headers, answer.body, rtt_us))
 
     def _finish(self) -> Call | None:
         call, self.call = self.call, None

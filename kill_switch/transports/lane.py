@@ -40,6 +40,10 @@ class Sink(Protocol):
         """Use the HTTP lane for something harmless: it has been idle long enough."""
 
 
+class Declined(ValueError):
+    """The venue's protocol wants no connection now, and says why; the lane asks again when it would try again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a lane connects to."""
@@ -100,6 +104,8 @@ def why(error: BaseException) -> str:
         return f"certificate: {error.verify_message}"
     if isinstance(error, TimeoutError):
         return "timed out"
+    if isinstance(error, Declined):
+        return str(error)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return type(error).__name__

@@ -24,13 +24,14 @@ from websockets.uri import parse_uri
 
 from kill_switch.domain import Route
 from kill_switch.transports.lane import CONNECT_WITHIN_S, Address, Backoff, LaneState, Sink, tls_context, tune, why
-from kill_switch.venues.base import Closed, Opened, Received
+from kill_switch.venues.base import Closed, Opened, Received, brief
 
 PING_EVERY_S = 1.0
 DEAD_AFTER_S = 2.0
 LOGIN_WITHIN_S = 10.0
 STEADY_AFTER_S = 5.0  # a connection that lasted this long owes nothing to the failures before it
 ROTATION_RETRY_S = 15.0
+CLOSE_WITHIN_S = 1.0  # for the peer to end TCP once either side has said good-bye
 FATAL_WAIT_S = 30.0  # the venue has refused the key: it may be put right, but not by hammering
 MAX_MESSAGE_BYTES = 16 << 20
 
@@ -47,13 +48,14 @@ class WsConnection(asyncio.Protocol):
         self.born_ns = time.monotonic_ns()
         self.authenticated = asyncio.Event()
         self.closed = asyncio.Event()
-        self.why = "connection lost"
+        self.why = ""  # the first cause that is known
         self.fatal = False
         self._sink = sink
         self._headers = headers
         self._protocol = ClientProtocol(parse_uri(url), max_size=MAX_MESSAGE_BYTES, logger=_quiet)
         self._transport: asyncio.Transport | None = None
         self._told_open = False
+        self._ending = False
         self._fragments: list[bytes] = []
         self._heard_s = 0.0
         self._pinged_s = 0.0  # when the ping that is not answered yet went out
@@ -76,15 +78,17 @@ class WsConnection(asyncio.Protocol):
     def close(self, reason: str) -> None:
         """End it in good order: a close frame, and a second for the peer to answer it."""
         if self.open:
-            self.why = reason
+            self.why = self.why or reason
             self._protocol.send_close(1000)
             self._flush()
-            asyncio.get_running_loop().call_later(1.0, self.abort, reason)
+            self._expect_end()
+        else:
+            self.abort(reason)
 
     def abort(self, reason: str) -> None:
         """End it now."""
         if not self.closed.is_set() and self._transport is not None:
-            self.why = reason
+            self.why = self.why or reason
             self._transport.abort()
 
     # asyncio calls these
@@ -110,6 +114,10 @@ class WsConnection(asyncio.Protocol):
             else:
                 self._frame(cast(Frame, event))
         self._flush()
+        if self._protocol.parser_exc is not None:
+            self.abort(f"frames that cannot be read: {type(self._protocol.parser_exc).__name__}")
+        elif self._protocol.close_expected():
+            self._expect_end()
 
     def eof_received(self) -> bool:
         self._protocol.receive_eof()
@@ -119,8 +127,7 @@ class WsConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
-        if exc is not None and self.why == "connection lost":
-            self.why = why(exc)
+        self.why = self.why or (why(exc) if exc is not None else "connection lost")
         self.closed.set()
         if self._told_open:
             self._sink.event(Closed(Route.WS, self.number, self.why))
@@ -156,7 +163,7 @@ class WsConnection(asyncio.Protocol):
             case Opcode.CLOSE:
                 code = self._protocol.close_rcvd.code if self._protocol.close_rcvd else 1006
                 reason = self._protocol.close_rcvd.reason if self._protocol.close_rcvd else ""
-                self.why = f"closed by the venue: {code} {reason[:80]}".rstrip()
+                self.why = self.why or f"closed by the venue: {code} {brief(reason, 80)}".rstrip()
             case _:
                 pass
 
@@ -168,6 +175,12 @@ class WsConnection(asyncio.Protocol):
                 self._transport.write(data)
             else:
                 self._transport.close()  # the protocol object asks for the end of the stream
+
+    def _expect_end(self) -> None:
+        """Give the peer a moment to end TCP, which is for the server to do, then do it."""
+        if not self._ending:
+            self._ending = True
+            asyncio.get_running_loop().call_later(CLOSE_WITHIN_S, self.abort, "not closed by the venue")
 
     def _tick(self) -> None:
         now_s = time.monotonic()
@@ -245,6 +258,7 @@ class WsLane:
     async def _connect(self) -> WsConnection | None:
         """Open and authenticate one connection; None, with `trouble` told, if that does not work in time."""
         connection: WsConnection | None = None
+        trouble = ""
         try:
             headers = self._headers()
 
@@ -266,13 +280,14 @@ class WsLane:
                 return connection
             connection.abort("no login in time")
         except (OSError, WebSocketException, ValueError) as error:
-            self.trouble = why(error)
+            trouble = why(error)
         if connection is not None:
             connection.abort("not usable")
-            self.trouble = self.trouble or connection.why
+            trouble = trouble or connection.why
             self._connections.pop(connection.number, None)
-            if connection.fatal:
-                await anyio.sleep(FATAL_WAIT_S)
+        self.trouble = trouble
+        if connection is not None and connection.fatal:
+            await anyio.sleep(FATAL_WAIT_S)
         return None
 
     async def _live(self, connection: WsConnection, backoff: Backoff) -> None:

@@ -51,11 +51,18 @@ class Flag:
         return TriggerState.OK, f"{self._path} is not there" + (f" (polled only: {self._watch})" if self._watch else "")
 
     def against_rearm(self) -> str | None:
-        self._look(lambda reason: None)
-        return f"{self._path} is still there: remove it" if self._present else None
+        """Look for the file, and leave it to `run` to report one that has only just come."""
+        try:
+            os.lstat(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:
+            if not self._present:  # as far as anybody knows
+                return None
+        return f"{self._path} is still there: remove it"
 
     def reset(self) -> None:
-        self._text = ""
+        self._present, self._text = False, ""  # it has gone; if it is there again, that is news
 
     async def _poll(self, report: Report) -> None:
         while True:

@@ -104,6 +104,8 @@ class Heartbeat:
         return None if not self._fired else "no heartbeat yet; it would fire again"
 
     def reset(self) -> None:
+        if not self._fired:
+            return  # it sees its beats: a re-arm is no reason to look away
         self._fired = self._watching = False
         self.boot()
         self._wake()

@@ -249,6 +249,8 @@ class Adapter(ABC):
     NAME: ClassVar[str]
     PACE: ClassVar[Pace] = Pace()
     WARM_EVERY_S: ClassVar[float] = 15.0  # an idle HTTP connection is used at least that often
+    WS_MAX_AGE_S: ClassVar[float] = 12 * 3600.0  # a WebSocket connection is replaced before it is older
+    WS_OVERLAP: ClassVar[bool] = True  # False: the venue allows one connection, so the old one goes first
     Options: ClassVar[type[VenueOptions]]
 
     def __init__(self, options: VenueOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
@@ -310,6 +312,10 @@ class Adapter(ABC):
     def upgrade_headers(self, now: Now) -> Mapping[str, str]:
         """Return the headers of the WebSocket upgrade that authenticate it, where the venue does it so."""
         return {}
+
+    def keep_away(self, now: Now) -> str:
+        """Say why no WebSocket connection is wanted now, where the venue allows one and somebody else has it."""
+        return ""
 
     # what drives it
 

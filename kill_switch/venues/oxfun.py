@@ -85,7 +85,10 @@ class OxFun(Adapter):
         self._key = header("api_key", secrets["api_key"])
         port = urlsplit(options.rest_url).port
         self._signed_host = self.host.removesuffix(f":{port}") if port else self.host
-        self._secret = secrets["api_secret"].encode()
+        try:
+            self._secret = secrets["api_secret"].encode()
+        except UnicodeEncodeError:
+            raise ValueError("api_secret is not text") from None  # nothing of it is shown
         self._nonce = 0
         self._strike = 0
         self._cancelled = 0  # pushes of cancelled orders since the last read-back of a sweep

@@ -185,7 +185,7 @@ class Roxom(Adapter):
         named = data.get("cancelledOrderIds") if isinstance(data, dict) else None
         if not isinstance(named, list):
             return (CancelAnswered(Answer.UNKNOWN, "accepted, without the list of cancelled orders"),)
-        ids = {plain(order_id) for order_id in named}
+        ids = {plain(order_id) for order_id in named} - {""}
         accepted = CancelAnswered(Answer.ACCEPTED, f"{len(ids)} order(s) named as cancelled", len(ids))
         return (accepted, *self._singles(ids, now))
 

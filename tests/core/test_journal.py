@@ -1,0 +1,568 @@
+"""The record: chained, verified, torn, tampered with, on a full disk, left beside, followed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from kill_switch import clock, journal
+from kill_switch.domain import Pace
+from kill_switch.errors import AlreadyRunning, CannotCreate, JournalBroken
+from kill_switch.journal import GENESIS, Journal, latched_accounts, leave_latch
+from kill_switch.recovery import rebuild
+from kill_switch.report import Reports
+from tests.core.playbook import at, reason
+
+REASON: dict[str, object] = {
+    "kill": "k1-1700000000",
+    "trigger": "panic",
+    "text": "touched",
+    "accounts": ("a",),
+    "evidence": {"path": "/run/KILL"},
+    "observed_mono_ns": at(0).mono_ns,
+    "observed_wall_ns": at(0).wall_ns,
+}
+
+
+class Disk:
+    """Stand in for the kernel's `write`: full while `room` is 0, and writes short where it is less than is asked for."""
+
+    def __init__(self, write: Callable[[int, bytes], int]) -> None:
+        self.room: int | None = None
+        self._write = write
+
+    def __call__(self, fd: int, data: bytes) -> int:
+        if self.room is None:
+            return self._write(fd, data)
+        if self.room == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self._write(fd, data[: self.room])
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    made = Disk(os.write)
+    monkeypatch.setattr(journal.os, "write", made)
+    return made
+
+
+@pytest.fixture
+def dirs(tmp_path: Path) -> tuple[Path, Path]:
+    state, run = tmp_path / "state", tmp_path / "run"
+    state.mkdir()
+    run.mkdir()
+    return state, run
+
+
+@pytest.fixture
+def opened(dirs: tuple[Path, Path]) -> Iterator[Journal]:
+    made = Journal(*dirs)
+    yield made
+    made.close()
+
+
+def write(dirs: tuple[Path, Path], *kinds: str) -> Path:
+    """Leave a journal with these records, and nobody who holds it."""
+    with_lock = Journal(*dirs)
+    for n, kind in enumerate(kinds):
+        with_lock.append(kind, REASON if kind == "reason" else {"n": n}, at(n))
+    with_lock.close()
+    return with_lock.path
+
+
+def lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines()
+
+
+def kinds(path: Path) -> list[str]:
+    replay = journal.read(path)
+    assert replay.broken is None
+    return [entry["kind"] for entry in replay.entries]
+
+
+def rewritten(line: bytes, **changes: object) -> bytes:
+    """Change a record and make its hash fit again, as somebody would who knows how."""
+    entry: dict[str, Any] = {**orjson.loads(line), **changes}
+    del entry["hash"]
+    body = orjson.dumps(entry)
+    return b'%b,"hash":"%b"}' % (body[:-1], hashlib.sha256(body).hexdigest().encode())
+
+
+# ── what is written ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_journal_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    assert journal.read(tmp_path / "none") == journal.Replay([], 0, b"", None)
+
+
+def test_records_are_numbered_chained_and_stamped_with_both_clocks_and_the_boot(dirs: tuple[Path, Path]) -> None:
+    path = write(dirs, "start", "reason")
+    first, second = (orjson.loads(line) for line in lines(path))
+    assert list(first) == ["seq", "at", "mono_ns", "boot", "kind", "data", "prev", "hash"]
+    assert (first["seq"], first["kind"], first["data"], first["prev"]) == (1, "start", {"n": 0}, GENESIS)
+    assert (first["at"], first["mono_ns"]) == ("2023-11-14T22:13:20.000000Z", at(0).mono_ns)
+    assert first["boot"] == clock.boot_id()
+    assert (second["seq"], second["prev"]) == (2, first["hash"])
+    body, _, end = lines(path)[0].rpartition(b',"hash":')
+    assert orjson.loads(end[:-1]) == hashlib.sha256(body + b"}").hexdigest()
+
+
+def test_a_journal_that_was_closed_reads_back_whole(dirs: tuple[Path, Path]) -> None:
+    path = write(dirs, "start", "reason", "stop")
+    replay = journal.read(path)
+    assert [entry["kind"] for entry in replay.entries] == ["start", "reason", "stop"]
+    assert (replay.size, replay.torn, replay.broken) == (path.stat().st_size, b"", None)
+
+
+def test_the_chain_goes_on_over_restarts(dirs: tuple[Path, Path]) -> None:
+    write(dirs, "start", "stop")
+    path = write(dirs, "start", "stop")
+    replay = journal.read(path)
+    assert replay.broken is None
+    assert [entry["seq"] for entry in replay.entries] == [1, 2, 3, 4]
+
+
+def test_a_latch_is_in_the_file_when_the_call_returns(opened: Journal) -> None:
+    opened.append("start", {}, at(0))
+    assert opened.latch("reason", REASON, at(1)) is True
+    assert kinds(opened.path) == ["start", "reason"]
+
+
+def test_other_records_wait_for_the_flush(opened: Journal) -> None:
+    opened.append("answer", {}, at(0))
+    assert kinds(opened.path) == []
+    assert opened.flush() is True
+    assert kinds(opened.path) == ["answer"]
+    assert opened.flush() is True
+
+
+def test_every_record_is_told_to_whoever_listens_as_it_will_be_read_back(opened: Journal) -> None:
+    told: list[journal.Entry] = []
+    opened.on_entry = told.append
+    opened.latch("reason", {"n": 1}, at(0))
+    assert told == journal.read(opened.path).entries
+
+
+def test_what_json_cannot_tell_is_told_all_the_same_and_the_rest_of_the_record_is_whole(opened: Journal) -> None:
+    evidence = {"big": 1 << 80, 7: "a key that is a number", "half a character": "\ud800"}
+    assert opened.latch("reason", {**REASON, "evidence": evidence}, at(0)) is True
+    (entry,) = journal.read(opened.path).entries
+    assert entry["data"]["accounts"] == ["a"]
+    assert entry["data"]["evidence"] == ascii(evidence)
+
+
+def test_values_that_are_not_jsons_own_become_their_text(opened: Journal) -> None:
+    opened.latch("start", {"path": Path("/run/KILL")}, at(0))
+    assert journal.read(opened.path).entries[0]["data"] == {"path": "/run/KILL"}
+
+
+def test_a_reason_with_evidence_that_json_cannot_tell_trips_reports_and_survives_the_restart(
+    opened: Journal,
+) -> None:
+    reports = Reports(250_000)
+    opened.on_entry = reports.take
+    opened.latch("reason", {**REASON, "text": "half a character: \ud800", "evidence": {1: 1 << 80}}, at(0))
+    assert reports.last == "k1-1700000000"
+    assert rebuild(journal.read(opened.path).entries, {"a": Pace()}).tripped == ("a",)
+
+
+# ── tampering ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _edited(all_lines: list[bytes]) -> list[bytes]:
+    return [*all_lines[:2], all_lines[2].replace(b'"n":2', b'"n":9'), *all_lines[3:]]
+
+
+def _rehashed(all_lines: list[bytes]) -> list[bytes]:
+    return [*all_lines[:2], rewritten(all_lines[2], data={"n": 9}), *all_lines[3:]]
+
+
+def _renumbered_and_rehashed(all_lines: list[bytes]) -> list[bytes]:
+    return [*all_lines[:2], rewritten(all_lines[3], seq=3), *all_lines[4:]]
+
+
+def _removed(all_lines: list[bytes]) -> list[bytes]:
+    return [*all_lines[:2], *all_lines[3:]]
+
+
+def _doubled(all_lines: list[bytes]) -> list[bytes]:
+    return [*all_lines[:3], *all_lines[2:]]
+
+
+def _swapped(all_lines: list[bytes]) -> list[bytes]:
+    return [*all_lines[:2], all_lines[3], all_lines[2], *all_lines[4:]]
+
+
+def _foreign(all_lines: list[bytes]) -> list[bytes]:
+    return [*all_lines[:2], b"not JSON at all", *all_lines[3:]]
+
+
+def _other_json(all_lines: list[bytes]) -> list[bytes]:
+    return [*all_lines[:2], b"[1, 2]", *all_lines[3:]]
+
+
+def _key_missing(all_lines: list[bytes]) -> list[bytes]:
+    entry = orjson.loads(all_lines[2])
+    del entry["boot"]
+    return [*all_lines[:2], orjson.dumps(entry), *all_lines[3:]]
+
+
+def _key_added(all_lines: list[bytes]) -> list[bytes]:
+    return [*all_lines[:2], rewritten(all_lines[2], note="x"), *all_lines[3:]]
+
+
+def _blank(all_lines: list[bytes]) -> list[bytes]:
+    return [*all_lines[:2], b"", *all_lines[3:]]
+
+
+def _hash_moved_to_the_front(all_lines: list[bytes]) -> list[bytes]:
+    entry = orjson.loads(all_lines[2])
+    return [*all_lines[:2], orjson.dumps({"hash": entry.pop("hash"), **entry}), *all_lines[3:]]
+
+
+@pytest.mark.parametrize(
+    ("tamper", "line", "why"),
+    [
+        (_edited, 3, "its hash does not fit its content"),
+        (_rehashed, 4, "does not follow from the line before"),
+        (_renumbered_and_rehashed, 3, "does not follow from the line before"),
+        (_removed, 3, "is numbered 4: a record is missing or doubled"),
+        (_doubled, 4, "is numbered 3: a record is missing or doubled"),
+        (_swapped, 3, "is numbered 4: a record is missing or doubled"),
+        (_foreign, 3, "not JSON"),
+        (_other_json, 3, "not a journal record"),
+        (_key_missing, 3, "not a journal record"),
+        (_key_added, 3, "not a journal record"),
+        (_blank, 3, "not JSON"),
+        (_hash_moved_to_the_front, 3, "its hash does not fit its content"),
+    ],
+)
+def test_tampering_is_found_at_its_line(
+    dirs: tuple[Path, Path], tamper: Callable[[list[bytes]], list[bytes]], line: int, why: str
+) -> None:
+    path = write(dirs, "start", "reason", "answer", "read", "clear")
+    path.write_bytes(b"".join(one + b"\n" for one in tamper(lines(path))))
+    replay = journal.read(path)
+    assert replay.broken is not None
+    assert (replay.broken.line, replay.broken.why) == (line, why)
+    assert str(replay.broken) == f"journal line {line}: {why}"
+    assert len(replay.entries) == line - 1
+    assert replay.torn == b""
+
+
+def test_any_byte_that_changes_is_found(dirs: tuple[Path, Path]) -> None:
+    path = write(dirs, "start", "reason")
+    whole = path.read_bytes()
+    for offset in range(0, len(whole) - 1, 7):
+        changed = bytes([whole[offset] ^ 1])
+        path.write_bytes(whole[:offset] + changed + whole[offset + 1 :])
+        assert journal.read(path).broken is not None, offset
+
+
+# ── a torn tail ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_torn_tail_is_tolerated_noted_and_removed(dirs: tuple[Path, Path]) -> None:
+    path = write(dirs, "start", "answer")
+    whole = path.read_bytes()
+    torn = lines(path)[1][:40]
+    path.write_bytes(whole + torn)
+    replay = journal.read(path)
+    assert (replay.torn, replay.size, replay.broken, replay.latch_torn) == (torn, len(whole), None, False)
+    path = write(dirs, "start")
+    assert kinds(path) == ["start", "answer", "start"]
+
+
+def test_a_torn_tail_stays_known_to_whoever_opened_it(dirs: tuple[Path, Path]) -> None:
+    path = write(dirs, "start")
+    with path.open("ab") as file:
+        file.write(b'{"seq":2')
+    again = Journal(*dirs)
+    again.close()
+    assert again.replay.torn == b'{"seq":2'
+    assert again.set_aside is None
+
+
+def test_a_reason_that_is_torn_is_known_for_one(dirs: tuple[Path, Path]) -> None:
+    path = write(dirs, "start", "reason")
+    first, second = lines(path)
+    for cut in (200, len(second)):  # even whole: without its newline nobody knows that it is
+        path.write_bytes(first + b"\n" + second[:cut])
+        replay = journal.read(path)
+        assert replay.latch_torn
+        assert len(replay.entries) == 1
+
+
+def test_a_file_that_is_one_torn_line_is_an_empty_journal(dirs: tuple[Path, Path]) -> None:
+    (dirs[0] / journal.NAME).write_bytes(b'{"seq":1,"at":')
+    assert kinds(write(dirs, "start")) == ["start"]
+
+
+# ── a journal that cannot be believed ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_broken_journal_is_set_aside_as_it_is_and_a_new_one_begun(dirs: tuple[Path, Path]) -> None:
+    path = write(dirs, "start", "reason")
+    evidence = path.read_bytes().replace(b"touched", b"TOUCHED")
+    path.write_bytes(evidence)
+    opened = Journal(*dirs)
+    opened.append("start", {}, at(0))
+    opened.close()
+    assert opened.replay.broken is not None
+    assert opened.replay.broken.line == 2
+    assert opened.set_aside is not None
+    assert opened.set_aside.name.startswith("journal.jsonl.broken-")
+    assert opened.set_aside.read_bytes() == evidence
+    (entry,) = journal.read(path).entries
+    assert (entry["seq"], entry["prev"]) == (1, GENESIS)
+
+
+def test_a_journal_that_cannot_be_read_is_as_good_as_broken(dirs: tuple[Path, Path]) -> None:
+    (dirs[0] / journal.NAME).mkdir()
+    opened = Journal(*dirs)
+    opened.close()
+    assert str(opened.replay.broken) == "journal line 1: cannot be read: Is a directory"
+    assert opened.set_aside is not None
+    assert opened.set_aside.is_dir()
+    assert opened.path.is_file()
+
+
+def test_a_state_directory_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CannotCreate, match=r"state directory .*/none: No such file or directory"):
+        Journal(tmp_path / "none", tmp_path)
+
+
+def test_a_journal_that_cannot_be_opened_says_so_and_lets_go_of_the_lock(dirs: tuple[Path, Path]) -> None:
+    path = dirs[0] / journal.NAME
+    path.symlink_to(dirs[0] / "none" / "journal.jsonl")
+    with pytest.raises(CannotCreate, match=r"journal .*journal\.jsonl: No such file or directory"):
+        Journal(*dirs)
+    path.unlink()
+    Journal(*dirs).close()
+
+
+def test_a_second_daemon_on_the_same_directory_is_refused_until_the_first_has_gone(dirs: tuple[Path, Path]) -> None:
+    first = Journal(*dirs)
+    with pytest.raises(AlreadyRunning, match=f"another daemon holds the state directory {dirs[0]}"):
+        Journal(*dirs)
+    first.close()
+    Journal(*dirs).close()
+
+
+# ── a disk that takes nothing ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_full_disk_is_said_and_the_records_are_written_later_in_their_order(opened: Journal, disk: Disk) -> None:
+    disk.room = 0
+    opened.append("answer", {}, at(0))
+    assert opened.flush() is False
+    assert opened.trouble == f"journal {opened.path}: No space left on device"
+    assert opened.latch("reason", REASON, at(1)) is False
+    opened.append("read", {}, at(2))
+    assert opened.flush() is False
+    assert kinds(opened.path) == []
+    disk.room = None
+    assert opened.flush() is True
+    assert opened.trouble == ""
+    assert kinds(opened.path) == ["answer", "reason", "read"]
+
+
+def test_half_a_record_is_taken_back(opened: Journal, disk: Disk) -> None:
+    opened.append("start", {}, at(0))
+    opened.flush()
+    disk.room = 30
+    opened.append("answer", {}, at(0))
+    assert opened.flush() is False
+    assert "no space left for a whole record" in opened.trouble
+    assert kinds(opened.path) == ["start"]
+    disk.room = None
+    opened.append("read", {}, at(0))
+    assert opened.flush() is True
+    assert kinds(opened.path) == ["start", "answer", "read"]
+
+
+def test_a_latch_that_the_disk_does_not_take_is_left_in_a_file_until_it_does(
+    opened: Journal, disk: Disk, dirs: tuple[Path, Path]
+) -> None:
+    disk.room = 0
+    assert opened.latch("reason", REASON, at(0)) is False
+    assert (dirs[0] / journal.LATCH).read_bytes() == b""  # nor does it take the file's line: an empty file trips
+    assert opened.foreign_latch() is None  # our own
+    disk.room = None
+    opened.flush()
+    assert not (dirs[0] / journal.LATCH).exists()
+    assert kinds(opened.path) == ["reason"]
+
+
+def test_a_latch_goes_to_the_runtime_directory_when_the_state_directory_takes_no_file(
+    opened: Journal, disk: Disk, dirs: tuple[Path, Path]
+) -> None:
+    (dirs[0] / journal.LATCH).mkdir()
+    disk.room = 0
+    opened.latch("reason", REASON, at(0))
+    assert (dirs[1] / journal.LATCH).is_file()
+    assert "latch file" not in opened.trouble
+
+
+def test_a_latch_that_can_be_left_nowhere_says_so_and_one_of_somebody_elses_is_still_seen(
+    opened: Journal, disk: Disk, dirs: tuple[Path, Path]
+) -> None:
+    for directory in dirs:
+        (directory / journal.LATCH).mkdir()
+    disk.room = 0
+    assert opened.latch("reason", REASON, at(0)) is False
+    assert opened.trouble.endswith("; and no latch file can be written either")
+    disk.room = None
+    (dirs[0] / journal.LATCH).rmdir()
+    leave_latch(*dirs, reason("a"))
+    assert opened.foreign_latch() is not None
+
+
+def test_the_next_start_is_tripped_by_a_latch_that_only_the_file_has(dirs: tuple[Path, Path], disk: Disk) -> None:
+    first = Journal(*dirs)
+    disk.room = 0
+    first.latch("reason", REASON, at(0))
+    first.close()  # the disk is still full
+    disk.room = None
+    second = Journal(*dirs)
+    said = second.foreign_latch()
+    second.close()
+    assert said == ""
+    assert latched_accounts(said, ("a", "b")) == ("a", "b")
+
+
+def test_a_sync_that_fails_is_told(dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    opened = Journal(*dirs)
+    monkeypatch.setattr(journal.os, "fdatasync", fails)
+    opened.latch("reason", REASON, at(0))
+    opened.close()
+    assert opened.trouble == f"journal {opened.path}: sync failed: Input/output error"
+
+
+def test_trouble_that_is_not_over_keeps_the_flush_from_saying_that_all_is_well(opened: Journal) -> None:
+    opened.trouble = "journal: sync failed"
+    assert opened.flush() is False
+
+
+# ── a latch that somebody else has left ───────────────────────────────────────────────────────────────────────────
+
+
+def test_a_latch_that_another_process_left_is_seen_and_forgotten_once_it_is_taken_over(
+    opened: Journal, dirs: tuple[Path, Path]
+) -> None:
+    assert opened.foreign_latch() is None
+    assert leave_latch(*dirs, reason("a", text="by hand")) is True
+    said = opened.foreign_latch()
+    assert said is not None
+    assert orjson.loads(said) == {
+        "text": "panic: by hand",
+        "at": "2023-11-14T22:13:20.000000Z",
+        "accounts": ["a"],
+    }
+    opened.forget_latch()
+    assert opened.foreign_latch() is None
+
+
+def test_latches_in_both_directories_are_both_seen(opened: Journal, dirs: tuple[Path, Path]) -> None:
+    leave_latch(dirs[0], dirs[1], reason("a"))
+    leave_latch(dirs[1], dirs[0], reason("b"))
+    said = opened.foreign_latch()
+    assert said is not None
+    assert latched_accounts(said, ("a", "b", "c")) == ("a", "b")
+
+
+def test_an_empty_latch_beside_a_written_one_still_means_every_account(
+    opened: Journal, dirs: tuple[Path, Path]
+) -> None:
+    (dirs[0] / journal.LATCH).touch()
+    leave_latch(dirs[1], dirs[0], reason("b"))
+    said = opened.foreign_latch()
+    assert said is not None
+    assert latched_accounts(said, ("a", "b")) == ("a", "b")
+
+
+def test_a_latch_that_cannot_be_read_is_a_latch(opened: Journal, dirs: tuple[Path, Path]) -> None:
+    (dirs[0] / journal.LATCH).mkdir()
+    said = opened.foreign_latch()
+    assert said == f"{dirs[0] / journal.LATCH}: Is a directory"
+    assert latched_accounts(said, ("a", "b")) == ("a", "b")
+
+
+def test_a_latch_that_cannot_be_removed_is_trouble(opened: Journal, dirs: tuple[Path, Path]) -> None:
+    (dirs[1] / journal.LATCH).mkdir()
+    opened.forget_latch()
+    assert opened.trouble.startswith(f"{dirs[1] / journal.LATCH}: ")
+
+
+def test_a_latch_that_no_directory_takes_is_said(dirs: tuple[Path, Path]) -> None:
+    for directory in dirs:
+        (directory / journal.LATCH).mkdir()
+    assert leave_latch(*dirs, reason("a")) is False
+
+
+def test_a_latch_whose_text_json_cannot_tell_is_left_all_the_same(opened: Journal, dirs: tuple[Path, Path]) -> None:
+    assert leave_latch(*dirs, reason("a", text="half a character: \ud800")) is True
+    said = opened.foreign_latch()
+    assert said is not None
+    assert latched_accounts(said, ("a", "b")) == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("said", "accounts"),
+    [
+        ('{"accounts":["a"]}\n', ("a",)),
+        ('{"accounts":["c","a"]}\n{"accounts":["b"]}\n', ("a", "b", "c")),
+        ('{"accounts":["b"],"text":"line\u2028separator and \x85 in it"}\n', ("b",)),
+        ('{"accounts":["x"]}\n', ()),
+        ("", ("a", "b", "c")),
+        ("\n", ("a", "b", "c")),
+        ("touched by hand", ("a", "b", "c")),
+        ('{"accounts":["a"]}\n{"accou', ("a", "b", "c")),
+        ('{"accounts":["a"]}\n\n', ("a", "b", "c")),
+        ('{"accounts":"a"}\n', ("a", "b", "c")),
+        ('{"accounts":null}\n', ("a", "b", "c")),
+        ('{"text":"no accounts"}\n', ("a", "b", "c")),
+        ("[1]\n", ("a", "b", "c")),
+    ],
+)
+def test_a_latch_trips_what_it_names_and_everything_if_it_cannot_be_understood(
+    said: str, accounts: Sequence[str]
+) -> None:
+    assert latched_accounts(said, ("a", "b", "c")) == accounts
+
+
+# ── following ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_following_yields_what_is_there_and_what_comes_and_waits_for_whole_lines(dirs: tuple[Path, Path]) -> None:
+    path = write(dirs, "start", "reason", "stop")
+    first, second, third = lines(path)
+    path.write_bytes(first + b"\n" + second[:50])
+    pieces = [second[50:], b"\n" + third + b"\n"]
+
+    def tick() -> None:
+        with path.open("ab") as file:
+            file.write(pieces.pop(0))
+
+    followed = journal.follow(path, tick)
+    assert [next(followed)["kind"] for _ in range(3)] == ["start", "reason", "stop"]
+    assert pieces == []
+
+
+def test_following_stops_at_the_first_line_that_does_not_verify(dirs: tuple[Path, Path]) -> None:
+    path = write(dirs, "start", "reason")
+    path.write_bytes(path.read_bytes().replace(b"touched", b"TOUCHED"))
+    followed = journal.follow(path, lambda: None)
+    assert next(followed)["kind"] == "start"
+    with pytest.raises(JournalBroken, match="journal line 2: its hash does not fit its content"):
+        next(followed)

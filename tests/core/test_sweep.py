@@ -1,0 +1,466 @@
+"""One account's sweep: when it strikes, when it reads back, and what proves it clear."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from kill_switch import sweep
+from kill_switch.domain import Answer, Life, Order, Pace, Phase
+from kill_switch.sweep import Act, Again, Answered, Due, OrderSeen, OrdersRead, SentLate, Sweep
+from tests.core.playbook import PACE, Theatre, ns
+
+
+def begun(pace: Pace = PACE) -> Sweep:
+    """Struck at 0 ms."""
+    return sweep.begin(pace, ns(0))
+
+
+def answered(ms: float, answer: Answer = Answer.ACCEPTED) -> Answered:
+    return Answered(ns(ms), answer)
+
+
+def read(
+    ms: float, live: int = 0, pending: int = 0, *, asked: float | None = None, complete: bool = True
+) -> OrdersRead:
+    return OrdersRead(ns(ms), ns(ms - 1 if asked is None else asked), live, pending, complete)
+
+
+def seen(ms: float) -> OrderSeen:
+    return OrderSeen(ns(ms))
+
+
+def due(ms: float) -> Due:
+    return Due(ns(ms))
+
+
+def after(state: Sweep, *events: sweep.Event) -> Sweep:
+    for event in events:
+        state, _ = sweep.step(state, event)
+    return state
+
+
+def guarding() -> Sweep:
+    """Proven clear at 500 ms."""
+    state = after(begun(), answered(100), read(200), due(450), read(500))
+    assert state.phase is Phase.CLEAR
+    return state
+
+
+# ── from the strike to the proof ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_answer_is_followed_by_a_read_back_at_once(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book.state.due_ns == ns(1000)
+    assert book >> answered(100) << Act.READ
+    assert book.state.phase is Phase.CONFIRMING
+    assert book.state.due_ns == ns(100 + 2500)
+
+
+@pytest.mark.parametrize("answer", list(Answer))
+def test_no_answer_of_any_kind_ends_the_work(play: Theatre, answer: Answer) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100, answer) << Act.READ
+    assert book.state.phase is Phase.CONFIRMING
+
+
+def test_two_clean_reads_in_a_row_prove_the_account_clear(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100) << Act.READ >> read(200, asked=100)
+    assert (book.state.phase, book.state.due_ns) == (Phase.CONFIRMING, ns(450))
+    assert book >> due(450) << Act.READ >> read(500) << Act.CLEAR
+    assert (book.state.phase, book.state.left, book.state.due_ns) == (Phase.CLEAR, 0, ns(2500))
+
+
+def test_one_clean_read_is_enough_where_the_pace_says_so(play: Theatre) -> None:
+    assert play.sweep(begun(Pace(clean_reads=1))) >> answered(100) << Act.READ >> read(200) << Act.CLEAR
+
+
+def test_no_answer_in_time_is_read_back_all_the_same(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> due(1000) << Act.READ
+    assert book.state.phase is Phase.CONFIRMING
+
+
+def test_a_strike_that_is_never_answered_is_still_proven_clear(play: Theatre) -> None:
+    assert (
+        play.sweep(begun())
+        >> due(1000) << Act.READ
+        >> read(1050)
+        >> due(1300) << Act.READ
+        >> read(1350) << Act.CLEAR
+    )  # fmt: skip
+
+
+def test_a_timer_that_is_too_early_does_nothing(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> due(999.999)
+    assert book.state == begun()
+
+
+def test_an_answer_that_comes_during_the_read_asks_for_no_second_read(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> due(1000) << Act.READ >> answered(1010)
+    assert book.state.due_ns == ns(3500)
+
+
+def test_a_second_answer_while_reading_changes_nothing(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100) << Act.READ
+    before = book.state
+    assert book >> answered(101)
+    assert book.state == before
+
+
+# ── reads that do not count ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_read_asked_for_before_the_strike_never_counts(play: Theatre) -> None:
+    book = play.sweep(begun(Pace(clean_reads=1)))
+    assert book >> read(50, asked=-1) >> read(60, asked=-0.001)
+    assert (book.state.phase, book.state.clean) == (Phase.STRIKING, 0)
+
+
+def test_a_read_asked_for_at_the_instant_of_the_strike_counts(play: Theatre) -> None:
+    assert play.sweep(begun(Pace(clean_reads=1))) >> read(60, asked=0) << Act.CLEAR
+
+
+def test_a_read_asked_for_before_the_second_strike_never_counts(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100) << Act.READ >> read(600, live=1, asked=100) << Act.STRIKE
+    assert book >> read(700, asked=599)
+    assert (book.state.phase, book.state.clean, book.state.left) == (Phase.STRIKING, 0, 1)
+
+
+def test_a_read_asked_for_before_an_order_was_seen_never_counts(play: Theatre) -> None:
+    book = play.sweep(begun(Pace(clean_reads=1)))
+    assert book >> answered(100) << Act.READ >> seen(150) >> read(160, asked=100)
+    assert (book.state.clean, book.state.left, book.state.owed) == (0, 1, True)
+
+
+def test_a_clean_read_that_overtakes_a_newer_one_with_orders_never_counts(play: Theatre) -> None:
+    book = play.sweep(begun(Pace(clean_reads=1)))
+    assert book >> answered(100) << Act.READ
+    assert book >> read(210, live=1, asked=200) >> read(220, asked=100)
+    assert (book.state.phase, book.state.left, book.state.owed) == (Phase.CONFIRMING, 1, True)
+
+
+def test_a_clean_read_that_overtakes_a_newer_one_with_pending_cancels_never_counts(play: Theatre) -> None:
+    book = play.sweep(begun(Pace(clean_reads=1)))
+    assert book >> answered(100) << Act.READ >> read(210, pending=1, asked=200) >> read(220, asked=100)
+    assert (book.state.phase, book.state.left) == (Phase.CONFIRMING, 1)
+
+
+def test_a_read_asked_for_before_a_late_byte_left_never_counts(play: Theatre) -> None:
+    book = play.sweep(begun(Pace(clean_reads=1)))
+    assert book >> answered(100) << Act.READ >> SentLate(ns(150)) >> read(160, asked=100)
+    assert book.state.phase is Phase.CONFIRMING
+    assert book >> due(2600) << Act.READ >> read(2650) << Act.CLEAR
+
+
+def test_a_byte_that_left_late_voids_clean_reads_before_it(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100) << Act.READ >> read(200)
+    assert book.state.clean == 1
+    assert book >> SentLate(ns(210))
+    assert book.state.clean == 0
+
+
+def test_news_of_an_earlier_departure_does_not_make_older_reads_count(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> seen(150) >> SentLate(ns(120))
+    assert book.state.stale_ns == ns(150)
+
+
+def test_a_live_read_between_clean_ones_starts_the_count_again(play: Theatre) -> None:
+    assert (
+        play.sweep(begun())
+        >> answered(100) << Act.READ
+        >> read(200)
+        >> due(450) << Act.READ
+        >> read(500, live=1) << Act.STRIKE
+        >> answered(510) << Act.READ
+        >> read(520)
+        >> due(770) << Act.READ
+        >> read(780) << Act.CLEAR
+    )  # fmt: skip
+
+
+def test_two_clean_reads_at_nearly_the_same_instant_prove_no_more_than_one(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100) << Act.READ >> read(200, asked=100) >> read(201, asked=150)
+    assert (book.state.phase, book.state.clean) == (Phase.CONFIRMING, 1)
+    assert book.state.due_ns == ns(350)
+    assert book >> due(350) << Act.READ >> read(360) << Act.CLEAR
+
+
+def test_a_read_that_nobody_asked_for_does_not_cut_short_the_one_under_way(play: Theatre) -> None:
+    book = play.sweep(begun(Pace(clean_reads=3)))
+    assert book >> answered(100) << Act.READ >> read(600, asked=100) >> due(850) << Act.READ
+    assert book >> read(860, asked=845)  # a probe's, asked for just before ours
+    assert book >> due(1110) << Act.READ  # and not a strike: ours has had 260 ms of its 2500
+
+
+# ── something is left ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_orders_left_are_struck_again_once_the_gap_is_over(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100) << Act.READ >> read(200, live=2)
+    assert (book.state.owed, book.state.left, book.state.due_ns) == (True, 2, ns(450))
+    assert book >> due(450) << Act.READ  # the venue may have needed a moment
+    assert book.state.due_ns == ns(500)
+    assert book >> due(500) << Act.STRIKE
+    assert (book.state.strikes, book.state.owed, book.state.struck_ns) == (2, False, ns(500))
+
+
+def test_a_clean_read_before_the_gap_is_over_spares_the_second_strike(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100) << Act.READ >> read(200, live=2) >> due(450) << Act.READ >> read(460)
+    assert (book.state.owed, book.state.clean, book.state.due_ns) == (False, 1, ns(710))
+    assert book >> due(710) << Act.READ >> read(720) << Act.CLEAR
+
+
+def test_orders_left_after_the_gap_are_struck_at_once(play: Theatre) -> None:
+    assert play.sweep(begun()) >> answered(100) << Act.READ >> read(500, live=1) << Act.STRIKE
+
+
+def test_an_answer_while_a_strike_is_owed_keeps_the_appointment(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> seen(300) >> answered(310) << Act.READ
+    assert (book.state.owed, book.state.due_ns) == (True, ns(500))
+    assert book >> due(500) << Act.STRIKE
+
+
+def test_a_read_that_fails_is_taken_for_orders_left(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100) << Act.READ >> read(200, complete=False)
+    assert (book.state.owed, book.state.left) == (True, None)
+    assert book >> due(450) << Act.READ >> due(500) << Act.STRIKE
+
+
+def test_a_read_that_fails_after_the_gap_strikes_at_once(play: Theatre) -> None:
+    assert play.sweep(begun()) >> answered(100) << Act.READ >> read(600, complete=False) << Act.STRIKE
+
+
+def test_a_read_that_is_never_answered_is_followed_by_a_strike(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100) << Act.READ >> due(2600) << Act.STRIKE
+    assert (book.state.clean, book.state.reading_ns) == (0, 0)
+
+
+def test_a_lost_read_voids_the_clean_ones_before_it(play: Theatre) -> None:
+    pace = Pace(strike_gap_s=60.0)
+    book = play.sweep(begun(pace))
+    assert book >> answered(100) << Act.READ >> read(200) >> due(450) << Act.READ
+    assert book >> due(2950)
+    assert (book.state.clean, book.state.owed) == (0, True)
+
+
+def test_an_incomplete_read_that_shows_live_orders_says_how_many_at_least(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100) << Act.READ >> read(200, live=2, pending=1, complete=False)
+    assert (book.state.left, book.state.owed) == (3, True)
+
+
+def test_an_order_that_is_pushed_while_striking_is_struck_after_the_gap(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> seen(100)
+    assert (book.state.owed, book.state.due_ns) == (True, ns(350))
+    assert book >> due(350) << Act.READ >> due(500) << Act.STRIKE
+
+
+def test_pushes_in_quick_succession_do_not_put_the_strike_off(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> seen(100) >> seen(300) >> seen(499)
+    assert book.state.due_ns == ns(500)
+    assert book >> seen(500) << Act.STRIKE
+
+
+def test_another_reason_strikes_whatever_the_gap(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> Again(ns(1)) << Act.STRIKE
+    assert (book.state.strikes, book.state.struck_ns, book.state.phase) == (2, ns(1), Phase.STRIKING)
+
+
+# ── pending cancels ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_pending_cancel_is_neither_clean_nor_struck(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100) << Act.READ >> read(600, pending=1)
+    assert (book.state.phase, book.state.left, book.state.clean) == (Phase.CONFIRMING, 1, 0)
+    assert book.state.due_ns == ns(850)
+
+
+def test_a_cancel_that_stays_pending_for_too_long_is_struck_again(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100) << Act.READ >> read(600, pending=1) >> due(850) << Act.READ
+    assert book >> read(900, pending=1) >> due(1150) << Act.READ >> read(1599, pending=1) >> due(1849) << Act.READ
+    assert book >> read(1850, pending=1) << Act.STRIKE
+    assert book.state.pending_ns == 0
+
+
+def test_a_pending_cancel_that_ends_needs_all_clean_reads_after_it(play: Theatre) -> None:
+    assert (
+        play.sweep(begun())
+        >> answered(100) << Act.READ
+        >> read(200)
+        >> due(450) << Act.READ
+        >> read(460, pending=1)
+        >> due(710) << Act.READ
+        >> read(720)
+        >> due(970) << Act.READ
+        >> read(980) << Act.CLEAR
+    )  # fmt: skip
+
+
+def test_a_pending_cancel_spares_a_strike_that_was_owed(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> seen(100) >> read(200, pending=1)
+    assert (book.state.owed, book.state.phase) == (False, Phase.CONFIRMING)
+
+
+# ── RESIDUE ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_deadline_is_said_once_and_the_work_goes_on(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100) << Act.READ >> read(9999.999, live=1) << Act.STRIKE
+    assert book >> answered(10_000) << Act.READ << Act.RESIDUE
+    assert book.state.phase is Phase.RESIDUE
+    assert book >> read(10_100, live=1)
+    assert book >> due(10_350) << Act.READ >> due(12_850) << Act.STRIKE
+    assert book.state.phase is Phase.RESIDUE
+
+
+def test_silence_alone_leads_to_residue(play: Theatre) -> None:
+    book = play.sweep(begun())
+    acts: list[Act] = []
+    ms, strikes = 0.0, 1
+    while book.state.phase is not Phase.RESIDUE:
+        ms = (book.state.due_ns - ns(0)) / 1e6
+        book.state, done = sweep.step(book.state, due(ms))
+        acts += done
+        strikes += done.count(Act.STRIKE)
+    assert 10_000 <= ms < 10_000 + 2500
+    assert acts[-1] is Act.RESIDUE
+    assert strikes == book.state.strikes == 4  # at 0, 3500, 7000 and 10500 ms
+
+
+@pytest.mark.parametrize(
+    ("struck_ms", "gap_ms"),
+    [(1_000, 500), (2_000, 500), (4_000, 1_000), (10_000, 2_500), (20_000, 5_000), (3_600_000, 5_000)],
+)
+def test_the_gap_grows_with_the_residue_up_to_the_cap(play: Theatre, struck_ms: float, gap_ms: float) -> None:
+    stuck = replace(begun(), phase=Phase.RESIDUE, struck_ns=ns(struck_ms), stale_ns=ns(struck_ms))
+    book = play.sweep(stuck)
+    assert book >> seen(struck_ms + gap_ms - 0.001)
+    assert book.state.owed
+    assert book >> seen(struck_ms + gap_ms) << Act.STRIKE
+
+
+def test_residue_ends_with_the_same_clean_reads(play: Theatre) -> None:
+    stuck = replace(begun(), phase=Phase.RESIDUE, due_ns=ns(10_000))
+    book = play.sweep(stuck)
+    assert book >> due(10_000) << Act.READ >> read(10_100) >> due(10_350) << Act.READ >> read(10_400) << Act.CLEAR
+    assert book.state.phase is Phase.CLEAR
+
+
+def test_residue_stays_residue_while_cancels_are_pending(play: Theatre) -> None:
+    book = play.sweep(replace(begun(), phase=Phase.RESIDUE))
+    assert book >> read(10_100, pending=1)
+    assert book.state.phase is Phase.RESIDUE
+
+
+def test_another_reason_strikes_residue_without_hiding_it(play: Theatre) -> None:
+    book = play.sweep(replace(begun(), phase=Phase.RESIDUE))
+    assert book >> Again(ns(10_100)) << Act.STRIKE
+    assert book.state.phase is Phase.RESIDUE
+
+
+# ── the guard ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_guard_reads_for_ever_and_says_nothing_while_all_is_clean(play: Theatre) -> None:
+    book = play.sweep(guarding())
+    for ms in range(2500, 20_000, 2000):
+        assert book >> due(ms) << Act.READ >> read(ms, asked=ms)
+        assert (book.state.phase, book.state.due_ns) == (Phase.CLEAR, ns(ms + 2000))
+
+
+def test_a_guard_read_that_is_lost_is_asked_again_and_is_no_strike(play: Theatre) -> None:
+    book = play.sweep(guarding())
+    assert book >> due(2500) << Act.READ >> due(5000) << Act.READ >> read(5100, complete=False)
+    assert (book.state.phase, book.state.due_ns) == (Phase.CLEAR, ns(7100))
+
+
+def test_an_order_seen_while_clear_is_struck_at_once(play: Theatre) -> None:
+    book = play.sweep(guarding())
+    assert book >> seen(600) << Act.STRIKE
+    assert (book.state.phase, book.state.left, book.state.began_ns) == (Phase.STRIKING, 1, ns(600))
+
+
+def test_an_order_seen_right_after_a_strike_waits_for_the_gap(play: Theatre) -> None:
+    quick = after(begun(Pace(clean_reads=1)), answered(10), read(20))
+    assert quick.phase is Phase.CLEAR
+    book = play.sweep(quick)
+    assert book >> seen(30)
+    assert (book.state.phase, book.state.owed, book.state.due_ns) == (Phase.STRIKING, True, ns(280))
+    assert book >> due(280) << Act.READ >> due(500) << Act.STRIKE
+
+
+def test_a_guard_read_that_finds_an_order_strikes(play: Theatre) -> None:
+    book = play.sweep(guarding())
+    assert book >> due(2500) << Act.READ >> read(2600, live=4) << Act.STRIKE
+    assert (book.state.phase, book.state.left) == (Phase.STRIKING, 4)
+
+
+def test_an_incomplete_guard_read_that_shows_a_live_order_strikes(play: Theatre) -> None:
+    book = play.sweep(guarding())
+    assert book >> due(2500) << Act.READ >> read(2600, live=1, complete=False) << Act.STRIKE
+    assert book.state.phase is Phase.STRIKING
+
+
+def test_a_guard_read_that_finds_a_pending_cancel_confirms_anew(play: Theatre) -> None:
+    book = play.sweep(guarding())
+    assert book >> due(2500) << Act.READ >> read(2600, pending=1)
+    assert (book.state.phase, book.state.began_ns) == (Phase.CONFIRMING, ns(2600))
+    assert book >> due(2850) << Act.READ >> read(2900) >> due(3150) << Act.READ >> read(3160) << Act.CLEAR
+
+
+def test_a_guard_that_reopens_has_the_whole_deadline_again(play: Theatre) -> None:
+    book = play.sweep(guarding())
+    assert book >> seen(60_000) << Act.STRIKE >> answered(60_100) << Act.READ >> read(69_999, live=1) << Act.STRIKE
+    assert book.state.phase is Phase.STRIKING
+    assert book >> answered(70_000) << Act.READ << Act.RESIDUE
+
+
+def test_a_late_answer_does_not_disturb_the_guard(play: Theatre) -> None:
+    book = play.sweep(guarding())
+    assert book >> answered(600)
+    assert book.state == guarding()
+
+
+def test_a_resumed_guard_reads_at_once_and_may_strike_at_once(play: Theatre) -> None:
+    resumed = sweep.guard(PACE, ns(0), strikes=3)
+    assert (resumed.phase, resumed.left, resumed.due_ns) == (Phase.CLEAR, 0, ns(0))
+    book = play.sweep(resumed)
+    assert book >> due(0) << Act.READ >> read(0, live=1, asked=0) << Act.STRIKE
+    assert book.state.strikes == 4
+
+
+# ── what counts for a sweep ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_live_and_pending_orders_are_counted_and_those_that_are_gone_are_not() -> None:
+    orders = [
+        Order("1", "BTC", Life.LIVE, "open"),
+        Order("2", "BTC", Life.PENDING, "cancelling"),
+        Order("3", "BTC", Life.GONE, "filled"),
+        Order("4", "BTC", Life.LIVE, "untriggered"),
+    ]
+    assert sweep.count(orders, True, 5, 7) == OrdersRead(7, 5, 2, 1, True)
+    assert sweep.count((), False, 5, 7) == OrdersRead(7, 5, 0, 0, False)

@@ -1,0 +1,54 @@
+"""What all tests of the lanes use: the event loop, throw-away certificates, and a sink."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from kill_switch.transports import http, ws
+from kill_switch.transports.lane import Backoff
+
+from .driver import Ear
+from .server import Certificates, Server
+
+
+@pytest.fixture
+def anyio_backend() -> object:
+    return ("asyncio", {"use_uvloop": True})  # as the daemon runs
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let lanes come back sooner than they do in earnest."""
+    for module in (http, ws):
+        monkeypatch.setattr(module, "Backoff", lambda: Backoff(first_s=0.01, cap_s=0.1))
+    monkeypatch.setattr(ws, "CLOSE_WITHIN_S", 0.2)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def ca_file(certificates: Certificates) -> str:
+    return certificates.ca_file
+
+
+@pytest.fixture
+async def server(anyio_backend: object, certificates: Certificates) -> AsyncIterator[Server]:
+    async with Server(certificates.good) as started:
+        yield started
+
+
+@pytest.fixture
+def ear() -> Ear:
+    return Ear()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> str:
+    """Return the file of an authority that has signed nothing here."""
+    return Certificates(tmp_path).ca_file

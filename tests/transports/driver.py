@@ -1,0 +1,145 @@
+"""Sinks for the lanes: an `Ear` that only listens, and a `Driver` that lets an adapter use them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from kill_switch import clock
+from kill_switch.domain import Route
+from kill_switch.transports.fresh import FreshRoute
+from kill_switch.transports.http import HttpLane
+from kill_switch.transports.ws import WsLane
+from kill_switch.venues import base
+from kill_switch.venues.base import Adapter, Call, Event, Output, Outputs, Request
+
+WITHIN_S = 4.0
+
+
+async def until(what: Callable[[], object], within_s: float = WITHIN_S) -> None:
+    """Wait until something is so; fail when it is not in time."""
+    with anyio.fail_after(within_s):
+        while not what():  # noqa: ASYNC110 - anything can be waited for
+            await anyio.sleep(0.005)
+
+
+class Ear:
+    """Hear what a lane tells; `on_event` may do more."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.sents: list[tuple[Route, str]] = []
+        self.rtts: list[tuple[Route, int]] = []
+        self.warms = 0
+        self.on_event: Callable[[Event], None] = lambda event: None
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+        self.on_event(event)
+
+    def sent(self, route: Route, tag: str) -> None:
+        self.sents.append((route, tag))
+
+    def rtt(self, route: Route, rtt_us: int) -> None:
+        self.rtts.append((route, rtt_us))
+
+    def warm(self) -> None:
+        self.warms += 1
+
+    def ends(self, tag: str) -> list[base.Replied | base.Lost]:
+        """Return how a call ended: one of these, in the end."""
+        return [event for event in self.events if isinstance(event, base.Replied | base.Lost) and event.tag == tag]
+
+    async def end(self, tag: str, within_s: float = WITHIN_S) -> base.Replied | base.Lost:
+        await until(lambda: self.ends(tag), within_s)
+        [end] = self.ends(tag)
+        return end
+
+    def opened(self) -> list[int]:
+        return [event.conn for event in self.events if isinstance(event, base.Opened)]
+
+    def closed(self) -> list[base.Closed]:
+        return [event for event in self.events if isinstance(event, base.Closed)]
+
+    def texts(self) -> list[str | bytes]:
+        return [event.text for event in self.events if isinstance(event, base.Received)]
+
+
+class Driver(Ear):
+    """Let an adapter use lanes, as the dispatcher does, and keep what it says."""
+
+    def __init__(self, adapter: Adapter, ca_file: str, group: anyio.abc.TaskGroup) -> None:
+        super().__init__()
+        self.adapter = adapter
+        self.outputs: list[Output] = []
+        self.ws = WsLane(adapter.ws_url, lambda: adapter.upgrade_headers(clock.now()), self, ca_file=ca_file)
+        self.http = HttpLane(adapter.rest_url, self, ca_file=ca_file, warm_every_s=0.2)
+        self.fresh = FreshRoute(adapter.rest_url, self, group.start_soon, ca_file=ca_file)
+        self._timers: list[asyncio.TimerHandle] = []
+
+    def event(self, event: Event) -> None:
+        super().event(event)
+        self.carry_out(self.adapter.feed(event, clock.now()))
+
+    def warm(self) -> None:
+        super().warm()
+        self.carry_out(self.adapter.probe(clock.now()))
+
+    def kill(self) -> None:
+        self.carry_out(self.adapter.kill(clock.now()))
+
+    def read(self) -> None:
+        self.carry_out(self.adapter.read(clock.now()))
+
+    def carry_out(self, outputs: Outputs) -> None:
+        for output in outputs:
+            self.outputs.append(output)
+            match output:
+                case base.Call(_, _, route):
+                    (self.http if route is Route.HTTP else self.fresh).call(output)
+                case base.Send(conn, text):
+                    self.ws.send(conn, text)
+                case base.WakeAfter(tag, seconds):
+                    loop = asyncio.get_running_loop()
+                    self._timers.append(loop.call_later(seconds, self.event, base.Woke(tag)))
+                case base.Drop(conn, why):
+                    self.ws.drop(conn, why)
+                case base.Ready(Route.WS, conn):
+                    self.ws.authenticated(conn)
+                case base.Ready():
+                    self.http.authenticated(True)
+                case base.NotReady(Route.WS, conn, why, fatal):
+                    self.ws.drop(conn, why, fatal=fatal)
+                case base.NotReady():
+                    self.http.authenticated(False)
+                case _:
+                    pass
+
+    def stop(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+
+
+@asynccontextmanager
+async def running(*works: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[anyio.abc.TaskGroup]:
+    """Run eternal tasks while the context is open, and let their sockets go."""
+    async with anyio.create_task_group() as group:
+        for work in works:
+            group.start_soon(work)
+        yield group
+        group.cancel_scope.cancel()
+    await anyio.sleep(0.02)
+
+
+def get(tag: str, *, urgent: bool = False, target: str = "/x") -> Call:
+    return Call(tag, Request("GET", target, {"Host": "127.0.0.1"}), Route.HTTP, urgent)
+
+
+def elapsed_s(since_s: float) -> float:
+    return time.monotonic() - since_s

@@ -1,0 +1,197 @@
+"""The fresh route, on real sockets: every call ends in an answer or a loss, and a loss says whether a byte left."""
+
+from __future__ import annotations
+
+import gzip
+import time
+
+import anyio
+import anyio.abc
+import pytest
+
+from kill_switch.domain import Route
+from kill_switch.transports import fresh
+from kill_switch.transports.fresh import FreshRoute
+from kill_switch.venues.base import Call, Lost, Replied, Request
+
+from .driver import Ear, elapsed_s, get, running, until
+from .server import Certificates, Peer, Script, Server, ok
+
+pytestmark = pytest.mark.anyio
+
+KILL = Call("kill", Request("DELETE", "/v3/all?x=%20y", {"Host": "h.test", "Key": "k"}, b"{}"), Route.FRESH, True, True)
+
+
+def make(server: Server, ear: Ear, group: anyio.abc.TaskGroup, ca_file: str) -> FreshRoute:
+    return FreshRoute(server.https, ear, group.start_soon, ca_file=ca_file)
+
+
+async def test_a_call_is_answered_and_says_when_its_last_byte_left(server: Server, ear: Ear, ca_file: str) -> None:
+    seen: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        seen.append(await peer.request())
+        assert ear.sents == [(Route.FRESH, "kill")]
+        await peer.say(ok(b'{"success":true}', b"X-Why: because"))
+
+    server.script = script
+    async with running() as group:
+        make(server, ear, group, ca_file).call(KILL)
+        end = await ear.end("kill")
+    assert isinstance(end, Replied)
+    assert (end.status, end.body, end.headers["x-why"]) == (200, b'{"success":true}', "because")
+    assert 0 < end.rtt_us < 1_000_000
+    head, _, body = seen[0].partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"DELETE /v3/all?x=%20y HTTP/1.1" and body == b"{}"
+    assert {b"Host: h.test", b"Key: k", b"Content-Length: 2"} <= set(lines)
+
+
+async def test_every_call_has_a_connection_of_its_own(server: Server, ear: Ear, ca_file: str) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(ok())
+        await peer.stay()
+
+    server.script = script
+    async with running() as group:
+        route = make(server, ear, group, ca_file)
+        for tag in ("1", "2", "3"):
+            route.call(get(tag))
+        for tag in ("1", "2", "3"):
+            assert isinstance(await ear.end(tag), Replied)
+    assert len(server.peers) == 3
+
+
+async def test_a_refused_connection_is_provably_unsent(certificates: Certificates, ear: Ear) -> None:
+    async with Server(certificates.good) as server:
+        pass
+    async with running() as group:
+        make(server, ear, group, certificates.ca_file).call(KILL)
+        end = await ear.end("kill")
+    assert isinstance(end, Lost) and not end.sent and end.why
+    assert ear.sents == []
+
+
+@pytest.mark.parametrize("fault", ["other_host", "expired", "authority", "plain"])
+async def test_a_certificate_that_is_not_right_gets_no_byte(
+    fault: str, certificates: Certificates, ear: Ear, elsewhere: str
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.say(b"220 hello\r\n")
+
+    contexts = {"other_host": certificates.other_host, "expired": certificates.expired, "plain": None}
+    async with Server(contexts.get(fault, certificates.good)) as server:
+        server.script = script
+        async with running() as group:
+            make(server, ear, group, elsewhere if fault == "authority" else certificates.ca_file).call(KILL)
+            end = await ear.end("kill")
+    assert isinstance(end, Lost) and not end.sent
+    assert ear.sents == []
+
+
+def saying(*pieces: bytes, every_s: float = 0.0, stay: bool = False) -> Script:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        for piece in pieces:
+            await peer.say(piece)
+            await anyio.sleep(every_s)
+        if stay:
+            await peer.stay()
+
+    return script
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+LOSSES: dict[str, Script] = {
+    "closed": saying(),
+    "cut": saying(HEAD + b"abc"),
+    "garbage": saying(b"SSH-2.0-OpenSSH\r\n\r\n"),
+    "silence": saying(stay=True),
+    "half": saying(HEAD + b"abc", stay=True),
+    "dribble": saying(HEAD, *[b"x"] * 900, every_s=0.05),
+    "body": saying(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000, stay=True),
+    "bad gzip": saying(ok(b"xxx", b"Content-Encoding: gzip")),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_a_call_whose_answer_fails_is_lost_after_it_was_sent(
+    loss: str, server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fresh, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(fresh, "MAX_BODY_BYTES", 4000)
+    server.script = LOSSES[loss]
+    since_s = time.monotonic()
+    async with running() as group:
+        make(server, ear, group, ca_file).call(KILL)
+        end = await ear.end("kill")
+    assert isinstance(end, Lost) and end.sent and end.why
+    assert elapsed_s(since_s) < 1.5
+    assert ear.sents == [(Route.FRESH, "kill")]
+
+
+async def test_a_server_that_never_speaks_is_given_up_unsent(
+    ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fresh, "TIMEOUT_S", 0.2)
+    async with Server(None) as server, running() as group:
+        make(server, ear, group, ca_file).call(KILL)
+        end = await ear.end("kill")
+    assert isinstance(end, Lost) and not end.sent
+
+
+async def test_a_compressed_answer_is_not_asked_for_and_is_read_all_the_same(
+    server: Server, ear: Ear, ca_file: str
+) -> None:
+    seen: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        seen.append(await peer.request())
+        await peer.say(ok(gzip.compress(b'{"success":true}'), b"Content-Encoding: gzip"))
+
+    server.script = script
+    async with running() as group:
+        make(server, ear, group, ca_file).call(KILL)
+        end = await ear.end("kill")
+    assert isinstance(end, Replied) and end.body == b'{"success":true}'
+    assert b"\r\naccept-encoding: identity\r\n" in seen[0].lower()
+
+
+async def test_a_redirect_is_an_answer_and_is_not_followed(server: Server, ear: Ear, ca_file: str) -> None:
+    server.script = saying(b"HTTP/1.1 302 Found\r\nLocation: https://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
+    async with running() as group:
+        make(server, ear, group, ca_file).call(KILL)
+        end = await ear.end("kill")
+    assert isinstance(end, Replied) and end.status == 302
+
+
+async def test_a_call_under_way_when_the_daemon_stops_is_lost(server: Server, ear: Ear, ca_file: str) -> None:
+    async with running() as group:
+        make(server, ear, group, ca_file).call(KILL)
+        await until(lambda: ear.sents)
+    assert ear.ends("kill") == [Lost("kill", True, "the daemon is stopping")]
+
+
+async def test_a_request_that_cannot_be_made_disturbs_no_other(server: Server, ear: Ear, ca_file: str) -> None:
+    server.script = saying(ok())
+    async with running() as group:
+        route = make(server, ear, group, ca_file)
+        route.call(Call("bad", Request("GET", "/x", {"X": "a\r\nb"}), Route.FRESH))
+        route.call(get("worse", target="\u2028"))
+        route.call(get("good"))
+        assert isinstance(await ear.end("good"), Replied)
+        for tag in ("bad", "worse"):
+            end = await ear.end(tag)
+            assert isinstance(end, Lost) and "a\r\nb" not in end.why
+
+
+async def test_the_environments_proxies_are_not_used(
+    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    server.script = saying(ok())
+    async with running() as group:
+        make(server, ear, group, ca_file).call(get("1"))
+        assert isinstance(await ear.end("1"), Replied)

@@ -1,0 +1,188 @@
+"""Play a venue's protocol against an adapter, so that a test reads as the sequence of messages.
+
+A script is a row of steps: what goes in (events, or `Kill`, `Read`, `Probe`, `Pause`), each followed by exactly what
+has to come out. A script that differs, or leaves an output unmentioned, fails with the whole play so far, in which
+`>>` goes in, `<<` comes out, `-` was expected and `+` came.
+
+    player = Player(adapter)
+    player(
+        Opened(Route.WS, 1),
+        WakeAfter("greeting 1", 0.5),
+        Pause(0.5),
+        Woke("greeting 1"),
+        Frame(1, {"op": "login", …}),
+    )
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from kill_switch.domain import Now, Route
+from kill_switch.venues import base
+from kill_switch.venues.base import Adapter, Call, Event, Output, Outputs, Received, Replied, Send
+
+START = Now(5_000_000_000_000, 1_700_000_000_000_000_000)  # the moment of the login vector in oxfun.md
+PAYLOADS = Path(__file__).parent / "payloads"
+
+
+class Kill(NamedTuple):
+    """Strike."""
+
+
+class Read(NamedTuple):
+    """Read back."""
+
+
+class Probe(NamedTuple):
+    """Use the HTTP lane."""
+
+
+class Pause(NamedTuple):
+    """Let time pass."""
+
+    seconds: float
+
+
+@dataclass(eq=False)
+class Frame:
+    """Expect a frame: a JSON object, compared as such, or bytes."""
+
+    conn: int
+    text: object
+    urgent: bool = False
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Send) or (other.conn, other.urgent) != (self.conn, self.urgent):
+            return False
+        return other.text == self.text if isinstance(self.text, bytes) else orjson.loads(other.text) == self.text
+
+
+@dataclass(eq=False)
+class Asked:
+    """Expect a call, by its request line; headers and body are looked at where a test asks for them."""
+
+    tag: str
+    line: str
+    route: Route = Route.HTTP
+    urgent: bool = False
+    cancel: bool = False
+    body: bytes = b""
+    headers: Mapping[str, str] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Call):
+            return False
+        request = other.request
+        return (
+            other == Call(self.tag, request, self.route, self.urgent, self.cancel)
+            and f"{request.method} {request.target}" == self.line
+            and request.body == self.body
+            and (self.headers is None or dict(request.headers) == dict(self.headers))
+        )
+
+
+INPUTS = (
+    base.Opened, base.Closed, base.Received, base.Replied, base.Lost, base.Woke, Kill, Read, Probe, Pause,
+)  # fmt: skip
+Step = Event | Kill | Read | Probe | Pause | Output | Frame | Asked
+
+
+class Player:
+    """Play scripts against one adapter; it remembers the time, and all that came out."""
+
+    def __init__(self, adapter: Adapter, now: Now = START) -> None:
+        self.adapter = adapter
+        self.now = now
+        self.outputs: list[Output] = []
+        self._told: list[str] = []
+
+    def __call__(self, *steps: Step) -> None:
+        """Play a script; it may go on where the last one ended."""
+        __tracebackhide__ = True
+        rest = list(steps)
+        while rest:
+            step = rest.pop(0)
+            assert isinstance(step, INPUTS), f"{step!r} comes out, but nothing has gone in that it could follow"
+            self._told.append(f"  >> {_show(step)}")
+            expected: list[object] = []
+            while rest and not isinstance(rest[0], INPUTS):
+                expected.append(rest.pop(0))
+            self._compare(expected, list(self.put(step)))
+
+    def put(self, step: object) -> Outputs:
+        """Put one thing in, and return what comes out."""
+        outputs: Outputs = ()
+        match step:
+            case Kill():
+                outputs = self.adapter.kill(self.now)
+            case Read():
+                outputs = self.adapter.read(self.now)
+            case Probe():
+                outputs = self.adapter.probe(self.now)
+            case Pause(seconds):
+                passed_ns = round(seconds * 1e9)
+                self.now = Now(self.now.mono_ns + passed_ns, self.now.wall_ns + passed_ns)
+            case base.Opened() | base.Closed() | base.Received() | base.Replied() | base.Lost() | base.Woke():
+                outputs = self.adapter.feed(step, self.now)
+            case _:
+                raise AssertionError(f"{step!r} is no input")
+        self.outputs.extend(outputs)
+        return outputs
+
+    @property
+    def calls(self) -> list[Call]:
+        """Return every call so far."""
+        return [output for output in self.outputs if isinstance(output, Call)]
+
+    def _compare(self, expected: list[object], came: list[Output]) -> None:
+        __tracebackhide__ = True
+        differs = len(expected) != len(came)
+        for number in range(max(len(expected), len(came))):
+            wanted = expected[number] if number < len(expected) else None
+            got = came[number] if number < len(came) else None
+            if got is not None and wanted is not None and _same(wanted, got):
+                self._told.append(f"  << {_show(got)}")
+                continue
+            differs = True
+            if wanted is not None:
+                self._told.append(f"- << {_show(wanted)}")
+            if got is not None:
+                self._told.append(f"+ << {_show(got)}")
+        assert not differs, "the play went otherwise:\n" + "\n".join(self._told)
+
+
+def _same(wanted: object, got: Output) -> bool:
+    """Compare; named tuples of different kinds are never the same, though Python says so."""
+    return wanted == got and (isinstance(wanted, Frame | Asked) or type(wanted) is type(got))
+
+
+def _show(step: object) -> str:
+    match step:
+        case Call(tag, request, route, urgent, cancel):
+            line = f"{request.method} {request.target}"
+            return f"Asked({tag!r}, {line!r}, {route!r}, {urgent=}, {cancel=}, body={request.body!r})"
+        case Send(conn, text, urgent):
+            return f"Frame({conn}, {text!r}, {urgent=})"
+        case _:
+            return repr(step)
+
+
+def payload(name: str) -> Any:
+    """Return an example payload of a venue's documents, `venue/name`."""
+    return orjson.loads((PAYLOADS / f"{name}.json").read_bytes())
+
+
+def hears(conn: int, message: object) -> Received:
+    """Let a frame with this JSON value come in."""
+    return Received(conn, orjson.dumps(message))
+
+
+def answer(tag: str, body: object, status: int = 200) -> Replied:
+    """Let an answer come in; a body that is not bytes goes as JSON."""
+    return Replied(tag, status, {}, body if isinstance(body, bytes) else orjson.dumps(body))

@@ -1,0 +1,132 @@
+"""State, for each venue, what the tests that all venues share have to know of it.
+
+A new venue adds a `Stand` to `STANDS`; a registered one without fails `test_every_registered_venue_has_a_stand`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kill_switch.domain import Route
+from kill_switch.venues import VENUES
+from kill_switch.venues.base import Adapter, Call, Opened, Ready, Replied
+
+from .keys import rsa_pem
+from .playbook import START, Player, answer, hears, payload
+
+HEDGE_S = 0.06
+
+
+@dataclass
+class Stand:
+    """What a venue says in a few situations; bodies are JSON values, or bytes."""
+
+    venue: str
+    secrets: Callable[[], dict[str, str]]
+    options: dict[str, Any] = field(default_factory=dict)
+    strong: dict[str, Any] = field(default_factory=dict)  # options with which it has most to hide
+    login: tuple[object, ...] = ()  # what the venue says on the WebSocket until the lane is ready
+    refused_login: object = None
+    accepted: tuple[object, ...] = ()  # answers to a strike: it took the command
+    refused: tuple[tuple[int, object], ...] = ()  # it said no
+    unknown: tuple[tuple[int, object], ...] = ()  # it said something that is neither
+    nothing: tuple[tuple[int, object], ...] = ()  # it proved nothing, and the other route is worth a try
+    key_refused: tuple[int, object] = (401, None)
+    listed: Callable[..., object] = lambda *ids, status: None  # ids and a status → the body of an order list
+    pushed: Callable[[str, str], object] = lambda one, status: None  # an id and a status → a push
+    ids: tuple[str, ...] = ()
+    live: tuple[str, ...] = ()
+    gone: str = ""
+
+    def make(self, secrets: Mapping[str, str] | None = None, **options: Any) -> Adapter:
+        kind = VENUES[self.venue]
+        return kind(kind.Options(**{**self.options, **options}), secrets or self.secrets(), HEDGE_S)
+
+    def player(self) -> Player:
+        return Player(self.make())
+
+    def ready(self, conn: int = 1) -> Player:
+        """Return a player with a WebSocket and an HTTP lane that are ready, and an empty book."""
+        player = self.player()
+        player.put(Opened(Route.WS, conn))
+        for message in self.login:
+            player.put(hears(conn, message))
+        outputs = player.put(Opened(Route.HTTP, 0))
+        for call in outputs:
+            if isinstance(call, Call):
+                player.put(self.reads(call))
+        assert {output.route for output in player.outputs if isinstance(output, Ready)} == {Route.WS, Route.HTTP}
+        return player
+
+    def reads(self, call: Call, *ids: str, status: str = "") -> Replied:
+        """Answer a read; all orders are in the first list of several."""
+        lists = self.make().read(START)
+        first = next(output for output in lists if isinstance(output, Call)).request.target
+        found = ids if call.request.target == first else ()
+        return answer(call.tag, self.listed(*found, status=status or self.live[0]))
+
+
+def _oxfun_list(*ids: str, status: str) -> object:
+    return {"success": True, "data": [{"orderId": one, "marketCode": "BCH-USDT", "status": status} for one in ids]}
+
+
+def _oxfun_push(one: str, status: str) -> object:
+    item = {"notice": "OrderOpened", "orderId": one, "marketCode": "BCH-USDT", "status": status}
+    return {"table": "order", "data": [item]}
+
+
+def _roxom_list(*ids: str, status: str) -> object:
+    return {"data": {"orders": [{"id": one, "symbol": "US500-BTC", "status": status} for one in ids]}, "error": False}
+
+
+def _roxom_push(one: str, status: str) -> object:
+    return {"type": "order", "data": {"orderId": one, "symbol": "US500-BTC", "status": status}}
+
+
+_SLOW: tuple[tuple[int, object], ...] = ((500, b""), (502, b"<html>"), (503, b"{}"), (200, b"{"), (200, b"[]"))
+
+_OXFUN = Stand(
+    venue="oxfun",
+    secrets=lambda: {"api_key": "oxfun-key-0123456789", "api_secret": "oxfun-secret-0123456789"},
+    login=(payload("oxfun/greeting"), payload("oxfun/login"), payload("oxfun/subscribed")),
+    refused_login=payload("oxfun/login-refused"),
+    accepted=(payload("oxfun/cancel-all-queued"), payload("oxfun/cancel-all-nothing")),
+    refused=((400, payload("oxfun/error")), (200, payload("oxfun/error"))),
+    unknown=((429, {"success": False, "code": "429"}), (200, {"success": False, "code": "20007"})),
+    nothing=(*_SLOW, (200, {"success": False, "code": "50001"})),
+    key_refused=(401, {"success": False, "code": "20025", "message": "API key is invalid"}),
+    listed=_oxfun_list,
+    pushed=_oxfun_push,
+    ids=("300000000000000101", "300000000000000102"),
+    live=("OPEN", "PARTIALLY_FILLED"),
+    gone="CANCELED_BY_USER",
+)
+
+_ROXOM = Stand(
+    venue="roxom",
+    secrets=lambda: {"api_key": "xrxk_key_0123456789abcdef", "private_key": rsa_pem(2048)},
+    options={"auth": "api-key"},  # to load an RSA key takes 50 ms
+    strong={"auth": "rsa"},
+    login=({"event": "subscribe"},),
+    refused_login=payload("roxom/ws-error"),
+    accepted=({"data": {"cancelledOrderIds": []}, "error": False}, payload("roxom/cancel-all")),
+    refused=((401, payload("roxom/bad-key")), (200, payload("roxom/expired-key"))),
+    unknown=((429, {"error": {"code": 429}}), (200, {"data": {}, "error": False})),
+    nothing=_SLOW,
+    key_refused=(401, payload("roxom/bad-key")),
+    listed=_roxom_list,
+    pushed=_roxom_push,
+    ids=("01234567-89ab-7def-8123-456789abcdef", "98765432-10fe-dcba-9876-543210fedcba"),
+    live=("submitted", "waitingtrigger"),
+    gone="cancelled",
+)
+
+STANDS: Mapping[str, Stand] = {
+    stand.venue: stand
+    for stand in (
+        _OXFUN,
+        _ROXOM,
+    )
+}

@@ -1,0 +1,191 @@
+"""No venue can make an adapter raise, and every urgent request ends in exactly one fact, whatever the venue says."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kill_switch.domain import Answer, Route
+from kill_switch.venues import VENUES
+from kill_switch.venues.base import (
+    Adapter,
+    Call,
+    CancelAnswered,
+    Closed,
+    Lost,
+    Opened,
+    OrdersRead,
+    Outputs,
+    Received,
+    Replied,
+    Send,
+    WakeAfter,
+    Woke,
+)
+
+from .playbook import Kill, Pause, Player, Probe, Read
+from .stands import STANDS
+
+KEYS = (
+    "event", "success", "code", "message", "table", "data", "orderId", "status", "notice", "marketCode", "channel",
+    "nonce", "type", "error", "orders", "id", "cancelledOrderIds", "submitted", "msg", "symbol", "tag",
+)  # fmt: skip
+WORDS = (
+    "login", "subscribe", "cancelorder", "CANCEL", "Welcome", "order", "position", "error", "order:all", "OrderClosed",
+    "OrderOpened", "OPEN", "FILLED", "pendingcancel", "cancelled", "20005", "20000", "600010", "60014", "100005", "429",
+    "20032", "", "²", "٣", "9" * 30, "1", "-1", "01234567-89ab-7def-8123-456789abcdef", "../..", "\r\n", "\ud800",
+    "\x00",
+)  # fmt: skip
+leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(min_value=10**18, max_value=10**40),
+    st.floats(),
+    st.sampled_from(WORDS),
+    st.text(max_size=20),
+)
+values: st.SearchStrategy[Any] = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=6),
+    max_leaves=20,
+)
+objects = st.dictionaries(st.sampled_from(KEYS), values, max_size=8)
+bodies = st.one_of(
+    objects.map(lambda value: json.dumps(value).encode()),
+    values.map(lambda value: json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")),
+    st.binary(max_size=40),
+    st.sampled_from([b"", b"pong", b"{", b'{"data":' * 1023 + b"1" + b"}" * 1023, b"[" * 5000, b"1" * 5000, b"1e999"]),
+)
+statuses = st.sampled_from([200, 200, 200, 201, 204, 301, 400, 401, 403, 404, 429, 500, 503, 100, 0])
+picks = st.integers(min_value=0, max_value=1000)
+steps = st.one_of(
+    st.tuples(st.just("received"), picks, bodies | bodies.map(lambda body: body.decode("utf-8", "replace"))),
+    st.tuples(st.just("replied"), picks, statuses, bodies),
+    st.tuples(st.just("lost"), picks, st.booleans()),
+    st.tuples(st.just("woke"), picks),
+    st.tuples(st.sampled_from(["kill", "read", "probe", "open", "close", "open http", "pause"])),
+)
+
+
+class Fuzz:
+    """Drive an adapter with anything; hold what is under way, and who was told what."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.player = Player(adapter)
+        self.out: list[str] = []  # a tag for each copy that was not answered yet
+        self.timers: list[str] = []
+        self.strikes: list[str] = []
+        self.reads: list[int] = []
+        self.answers: Counter[str] = Counter()
+        self.verdicts: dict[str, Answer] = {}
+        self.found: Counter[int] = Counter()
+        self.sent: set[str] = set()
+        self.conns = [0]
+
+    def step(self, what: str, *given: Any) -> None:
+        self.player.put(Pause(1e-9))  # so that every read has a moment of its own
+        match what:
+            case "received":
+                self.put(Received(self.conns[given[0] % len(self.conns)], given[1]))
+            case "replied" if self.out:
+                tag = self.out.pop(given[0] % len(self.out))
+                self.sent.add(tag)
+                self.put(Replied(tag, given[1], {}, given[2]), tag)
+            case "lost" if self.out:
+                tag = self.out.pop(given[0] % len(self.out))
+                if given[1]:
+                    self.sent.add(tag)
+                self.put(Lost(tag, given[1], "why"), tag)
+            case "woke" if self.timers:
+                self.put(Woke(self.timers.pop(given[0] % len(self.timers))))
+            case "kill":
+                call = self.put(Kill())[0]
+                assert isinstance(call, Call) and call.urgent and call.cancel
+                self.strikes.append(call.tag)
+            case "read":
+                self.put(Read())
+                self.reads.append(self.player.now.mono_ns)
+            case "probe":
+                self.put(Probe())
+            case "open":
+                self.conns.append(self.conns[-1] + 1)
+                self.put(Opened(Route.WS, self.conns[-1]))
+            case "close":
+                self.put(Closed(Route.WS, self.conns[-1], "why"))
+            case "open http":
+                self.put(Opened(Route.HTTP, 0))
+
+    def put(self, event: object, tag: str = "") -> Outputs:
+        outputs = self.player.put(event)
+        for output in outputs:
+            match output:
+                case Call():
+                    self.out.append(output.tag)
+                    assert output.request.wire.startswith(output.request.method.encode())
+                case WakeAfter():
+                    self.timers.append(output.tag)
+                case CancelAnswered():
+                    self.answers[tag] += 1
+                    self.verdicts[tag] = output.answer
+                case OrdersRead():
+                    self.found[output.asked_ns] += 1
+                case Send():
+                    assert output.text
+                case _:
+                    repr(output)
+        return outputs
+
+    def finish(self, replies: bool) -> None:
+        """End every copy that is still under way, and those that follow from that."""
+        while self.out:
+            self.step(*(("replied", 0, 200, b"{}") if replies else ("lost", 0, False)))
+
+
+@pytest.mark.parametrize("venue", list(VENUES))
+@settings(max_examples=250, deadline=None)
+@given(script=st.lists(steps, max_size=40), replies=st.booleans(), warm=st.booleans())
+def test_nothing_that_a_venue_sends_raises_and_every_urgent_request_ends_once(
+    venue: str, script: list[tuple[Any, ...]], replies: bool, warm: bool
+) -> None:
+    stand = STANDS[venue]
+    fuzz = Fuzz(stand.make())
+    if warm:
+        fuzz.step("open")
+        for message in stand.login:
+            fuzz.step("received", 1, json.dumps(message).encode())
+    for step in script:
+        fuzz.step(*step)
+    fuzz.step("kill")  # whatever was said before, a strike can be made
+    fuzz.step("read")
+    fuzz.finish(replies)
+    assert fuzz.answers == Counter(fuzz.strikes)
+    assert all(fuzz.found[asked_ns] == 1 for asked_ns in fuzz.reads)
+    for tag, verdict in fuzz.verdicts.items():
+        assert (verdict is Answer.UNSENT) == (tag not in fuzz.sent)
+    assert not fuzz.player.adapter._asks
+
+
+@pytest.mark.parametrize("venue", list(VENUES))
+@settings(max_examples=100, deadline=None)
+@given(ids=st.lists(st.text(max_size=40) | st.integers(0, 10**30).map(str) | st.sampled_from(WORDS), max_size=30))
+def test_no_order_id_or_symbol_spoils_the_kill(venue: str, ids: list[str]) -> None:
+    stand = STANDS[venue]
+    player = stand.ready()
+    for one in [output for output in player.put(Read()) if isinstance(output, Call)]:
+        body = json.dumps(stand.listed(*ids, status=stand.live[0])).encode()
+        player.put(Replied(one.tag, 200, {}, body))
+    call, *rest = player.put(Kill())
+    assert isinstance(call, Call) and call.cancel
+    for output in rest:
+        if isinstance(output, Send):
+            json.loads(output.text)
+            assert len(output.text) <= 4000
+    for output in player.put(Replied(call.tag, 200, {}, json.dumps(stand.accepted[0]).encode())):
+        if isinstance(output, Call):
+            assert b" " not in output.request.target.encode() and "/../" not in output.request.target

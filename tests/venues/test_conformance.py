@@ -1,0 +1,417 @@
+"""What every venue must do, whatever its protocol: the same tests for each that is registered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from kill_switch.domain import Answer, Life, Route
+from kill_switch.venues import VENUES
+from kill_switch.venues.base import (
+    Call,
+    CancelAnswered,
+    Closed,
+    Drop,
+    Lost,
+    Noise,
+    NotReady,
+    Opened,
+    OrderSeen,
+    OrdersRead,
+    Output,
+    Ready,
+    Received,
+    Request,
+    Send,
+    VenueOptions,
+    WakeAfter,
+    Woke,
+)
+
+from .playbook import START, Kill, Pause, Player, Probe, Read, answer, hears
+from .stands import HEDGE_S, STANDS, Stand
+
+NOBODY = Stand("nobody", dict)
+every_venue = pytest.mark.parametrize("stand", [STANDS.get(name, NOBODY) for name in VENUES], ids=list(VENUES))
+
+
+def strike(player: Player) -> Call:
+    """Strike, and return the account-wide command."""
+    outputs = player.put(Kill())
+    assert isinstance(outputs[0], Call)
+    return outputs[0]
+
+
+def calls_of(outputs: tuple[Output, ...]) -> list[Call]:
+    return [output for output in outputs if isinstance(output, Call)]
+
+
+def read(stand: Stand, player: Player, *ids: str, status: str = "") -> OrdersRead:
+    """Read back; the one fact that comes of it."""
+    facts: list[Output] = []
+    for call in calls_of(player.put(Read())):
+        facts.extend(player.put(stand.reads(call, *ids, status=status)))
+    [fact] = facts
+    assert isinstance(fact, OrdersRead)
+    return fact
+
+
+def test_every_registered_venue_has_a_stand() -> None:
+    assert set(STANDS) == set(VENUES), "a venue needs a Stand in tests/venues/stands.py"
+
+
+@every_venue
+def test_a_venue_is_registered_under_its_name_and_has_its_addresses(stand: Stand) -> None:
+    kind = VENUES[stand.venue]
+    assert kind.NAME == stand.venue
+    options = kind.Options()  # type: ignore[call-arg]  # every venue states its production addresses
+    assert options.ws_url.startswith("wss://") and options.rest_url.startswith("https://")
+    assert set(kind.secrets(kind.Options(**stand.strong))) == set(stand.secrets())
+
+
+@every_venue
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ws_url": "ws://venue.test/ws"},
+        {"ws_url": "wss:///ws"},
+        {"ws_url": "wss://venue.test/ws?key=1"},
+        {"ws_url": "wss://venue.test:0/ws"},
+        {"rest_url": "http://venue.test"},
+        {"rest_url": "https://user:word@venue.test"},
+        {"rest_url": "https://@venue.test"},
+        {"rest_url": "https://venue.test#x"},
+        {"rest_url": "https://venue.test/api"},
+        {"rest_url": "https://venue.test:99999"},
+        {"rest_url": "https://venue.test:port"},
+        {"rest_url": "https://börse.test"},
+        {"rest_url": "https://[::1"},
+        {"rest_uri": "https://venue.test"},
+    ],
+)
+def test_addresses_that_no_lane_could_use_are_refused(stand: Stand, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        VENUES[stand.venue].Options(**stand.options, **wrong)
+
+
+@every_venue
+def test_a_slash_at_the_end_of_the_address_changes_nothing(stand: Stand) -> None:
+    adapter = stand.make(rest_url="https://venue.test:8443/")
+    assert (adapter.rest_url, adapter.host) == ("https://venue.test:8443", "venue.test:8443")
+    assert calls_of(adapter.kill(START))[0].request.headers["Host"] == "venue.test:8443"
+
+
+# ── readiness ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@every_venue
+def test_lanes_become_ready_and_are_not_once_they_closed(stand: Stand) -> None:
+    player = stand.ready()
+    player(
+        Closed(Route.WS, 1, "gone"),
+        NotReady(Route.WS, 1, "gone"),
+        Closed(Route.HTTP, 0, "gone too"),
+        NotReady(Route.HTTP, 0, "gone too"),
+    )
+
+
+@every_venue
+def test_a_second_connection_becomes_ready_beside_the_first(stand: Stand) -> None:
+    player = stand.ready()
+    player.put(Opened(Route.WS, 2))
+    outputs = [output for message in stand.login for output in player.put(hears(2, message))]
+    assert Ready(Route.WS, 2) in outputs
+    assert not any(isinstance(output, NotReady) for output in outputs)
+
+
+@every_venue
+def test_a_refused_login_is_fatal_and_gives_the_connection_up(stand: Stand) -> None:
+    player = stand.player()
+    player.put(Opened(Route.WS, 1))
+    for message in stand.login[:-2]:
+        player.put(hears(1, message))
+    unready, drop = player.put(hears(1, stand.refused_login))
+    assert isinstance(unready, NotReady) and unready.fatal and (unready.route, unready.conn) == (Route.WS, 1)
+    assert drop == Drop(1, unready.why) and isinstance(drop, Drop)
+
+
+@every_venue
+def test_a_probe_that_proves_the_key_wrong_is_fatal(stand: Stand) -> None:
+    player = stand.player()
+    [call] = calls_of(player.put(Probe()))
+    status, body = stand.key_refused
+    [unready] = player.put(answer(call.tag, body, status))
+    assert isinstance(unready, NotReady) and unready.fatal and unready.route is Route.HTTP
+
+
+@every_venue
+def test_a_probe_that_is_lost_makes_the_http_lane_unready_for_now(stand: Stand) -> None:
+    player = stand.player()
+    [call] = calls_of(player.put(Probe()))
+    assert not call.urgent and not call.cancel
+    player(Lost(call.tag, True, "no answer in time"), NotReady(Route.HTTP, 0, "no answer in time"))
+
+
+@every_venue
+def test_frames_of_a_connection_that_is_gone_are_ignored(stand: Stand) -> None:
+    player = stand.ready()
+    player.put(Closed(Route.WS, 1, "gone"))
+    player(hears(1, stand.login[-1]), hears(1, stand.pushed(stand.ids[0], stand.live[0])))
+    assert not player.adapter.book
+
+
+# ── the kill ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@every_venue
+def test_a_strike_begins_with_one_account_wide_command_that_may_use_every_connection(stand: Stand) -> None:
+    player = stand.ready()
+    read(stand, player, *stand.ids)
+    outputs = player.put(Kill())
+    call = outputs[0]
+    assert isinstance(call, Call) and call.urgent and call.cancel and call.route is Route.HTTP
+    assert WakeAfter(call.tag, HEDGE_S) in outputs
+    others = [output for output in outputs if isinstance(output, Call) and output is not call]
+    assert not any(output.cancel for output in others)
+    assert all(output.urgent for output in outputs if isinstance(output, Send))
+
+
+@every_venue
+def test_a_strike_needs_no_lane_and_no_knowledge(stand: Stand) -> None:
+    call = strike(stand.player())
+    assert call.urgent and call.cancel
+
+
+@every_venue
+def test_an_accepted_strike_is_accepted_and_never_the_end_of_the_work(stand: Stand) -> None:
+    for body in stand.accepted:
+        player = stand.ready()
+        read(stand, player, *stand.ids)
+        call = strike(player)
+        fact, *more = player.put(answer(call.tag, body))
+        assert isinstance(fact, CancelAnswered) and fact.answer is Answer.ACCEPTED and fact.evidence
+        assert all(isinstance(output, Call) and output.urgent for output in more)
+        assert set(player.adapter.book) == set(stand.ids)
+
+
+@every_venue
+def test_refused_and_unknown_answers_are_told_apart(stand: Stand) -> None:
+    expected = [(Answer.REFUSED, *one) for one in stand.refused] + [(Answer.UNKNOWN, *one) for one in stand.unknown]
+    for verdict, status, body in expected:
+        player = stand.ready()
+        call = strike(player)
+        [fact] = player.put(answer(call.tag, body, status))
+        assert isinstance(fact, CancelAnswered) and (fact.answer, fact.cancelled) == (verdict, None), fact
+        assert fact.evidence
+
+
+@every_venue
+def test_an_answer_that_proves_nothing_uses_the_second_route_at_once(stand: Stand) -> None:
+    for status, body in stand.nothing:
+        player = stand.ready()
+        call = strike(player)
+        [again] = player.put(answer(call.tag, body, status))
+        assert isinstance(again, Call) and again.route is Route.FRESH and again.cancel and again.urgent
+        assert again.tag == call.tag
+        [fact] = player.put(answer(call.tag, body, status))
+        assert isinstance(fact, CancelAnswered) and fact.answer is Answer.UNKNOWN
+
+
+@every_venue
+def test_no_answer_in_time_uses_the_second_route_once(stand: Stand) -> None:
+    player = stand.ready()
+    call = strike(player)
+    player.put(Pause(HEDGE_S))
+    [again] = player.put(Woke(call.tag))
+    assert isinstance(again, Call) and again.route is Route.FRESH
+    assert (again.request.method, again.request.target) == (call.request.method, call.request.target)
+    player(Woke(call.tag))
+
+
+@every_venue
+def test_an_answer_in_time_needs_no_second_route(stand: Stand) -> None:
+    player = stand.ready()
+    call = strike(player)
+    player.put(answer(call.tag, stand.accepted[0]))
+    player(Woke(call.tag), Lost(call.tag, True, "late"), answer(call.tag, stand.accepted[0]))
+
+
+@every_venue
+@pytest.mark.parametrize(
+    ("first", "second", "verdict"),
+    [
+        (False, False, Answer.UNSENT),
+        (True, False, Answer.UNKNOWN),
+        (False, True, Answer.UNKNOWN),
+        (True, True, Answer.UNKNOWN),
+    ],
+)
+def test_a_strike_lost_on_all_routes_is_unsent_only_if_no_byte_left(
+    stand: Stand, first: bool, second: bool, verdict: Answer
+) -> None:
+    player = stand.ready()
+    call = strike(player)
+    [again] = player.put(Lost(call.tag, first, "down"))
+    assert isinstance(again, Call) and again.route is Route.FRESH
+    player(Lost(call.tag, second, "refused"), CancelAnswered(verdict, "refused"))
+
+
+@every_venue
+def test_two_strikes_under_way_are_answered_each_once(stand: Stand) -> None:
+    player = stand.ready()
+    one, two = strike(player), strike(player)
+    assert one.tag != two.tag
+    status, body = stand.refused[0]
+    [last] = player.put(answer(two.tag, body, status))
+    [first] = player.put(answer(one.tag, stand.accepted[0]))
+    assert isinstance(first, CancelAnswered) and first.answer is Answer.ACCEPTED
+    assert isinstance(last, CancelAnswered) and last.answer is Answer.REFUSED
+
+
+# ── read-backs and pushes ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@every_venue
+def test_a_read_back_shows_what_is_left_and_is_the_truth(stand: Stand) -> None:
+    player = stand.ready()
+    player.put(Pause(1))
+    found = read(stand, player, *stand.ids)
+    assert [order.id for order in found.orders] == list(stand.ids)
+    assert (found.complete, found.asked_ns, found.why) == (True, START.mono_ns + 1_000_000_000, "")
+    assert player.adapter.book_known and set(player.adapter.book) == set(stand.ids)
+    assert read(stand, player) == OrdersRead((), True, player.now.mono_ns)
+    assert not player.adapter.book
+
+
+@every_venue
+def test_every_live_status_counts_and_so_does_one_that_nobody_knows(stand: Stand) -> None:
+    for status in (*stand.live, "a status of next year", "0"):
+        [found] = read(stand, stand.ready(), stand.ids[0], status=status).orders
+        assert found.life is Life.LIVE, status
+    assert read(stand, stand.ready(), stand.ids[0], status=stand.gone).orders == ()
+
+
+@every_venue
+def test_a_read_back_that_fails_says_nothing_of_what_is_missing(stand: Stand) -> None:
+    for status, body in (*stand.refused, *stand.unknown, *stand.nothing, stand.key_refused):
+        player = stand.ready()
+        read(stand, player, *stand.ids)
+        first, *rest = calls_of(player.put(Read()))
+        facts = list(player.put(answer(first.tag, body, status)))
+        if any(isinstance(fact, Call) for fact in facts):
+            facts = list(player.put(answer(first.tag, body, status)))
+        for call in rest:
+            facts += player.put(stand.reads(call))
+        [fact] = facts
+        assert isinstance(fact, OrdersRead) and not fact.complete and not fact.orders and fact.why, (status, body)
+        assert set(player.adapter.book) == set(stand.ids)
+
+
+@every_venue
+def test_a_read_back_lost_on_all_routes_is_incomplete(stand: Stand) -> None:
+    player = stand.ready()
+    asked = calls_of(player.put(Read()))
+    assert asked and all(call.urgent and not call.cancel for call in asked)
+    again = [call for one in asked for call in calls_of(player.put(Lost(one.tag, True, "down")))]
+    assert [call.route for call in again] == [Route.FRESH] * len(asked)
+    facts = [fact for one in asked for fact in player.put(Lost(one.tag, True, "refused"))]
+    [fact] = facts
+    assert isinstance(fact, OrdersRead) and not fact.complete and "refused" in fact.why
+
+
+@every_venue
+def test_a_read_back_that_is_slow_takes_the_second_route_and_its_first_answer_counts(stand: Stand) -> None:
+    player = stand.ready()
+    asked = calls_of(player.put(Read()))
+    again = [call for one in asked for call in calls_of(player.put(Woke(one.tag)))]
+    facts = [fact for call in again for fact in player.put(stand.reads(call, *stand.ids))]
+    facts += [fact for call in asked for fact in player.put(stand.reads(call))]
+    [fact] = facts
+    assert isinstance(fact, OrdersRead) and len(fact.orders) == len(stand.ids)
+
+
+@every_venue
+def test_a_pushed_order_is_seen_once_counts_as_alive_and_leaves_at_its_end(stand: Stand) -> None:
+    player = stand.ready()
+    one = stand.ids[0]
+    [seen] = player.put(hears(1, stand.pushed(one, "a status of next year")))
+    assert isinstance(seen, OrderSeen) and (seen.order.id, seen.order.life) == (one, Life.LIVE)
+    player(hears(1, stand.pushed(one, stand.live[0])), hears(1, stand.pushed(one, stand.gone)))
+    assert not player.adapter.book
+
+
+@every_venue
+def test_an_order_that_a_read_back_has_shown_is_not_news(stand: Stand) -> None:
+    player = stand.ready()
+    read(stand, player, *stand.ids)
+    player(hears(1, stand.pushed(stand.ids[0], stand.live[0])))
+
+
+# ── what a venue must not be able to do ───────────────────────────────────────────────────────────────────────────
+
+
+@every_venue
+def test_what_is_no_object_is_noise(stand: Stand) -> None:
+    for text in (b"", b"\xff", b"[]", b"null", "ping", "\ud800", b"[" * 100_000):
+        stand.ready()(Received(1, text), Noise("a frame that is not a JSON object"))
+
+
+@every_venue
+def test_the_venues_own_words_are_cut_and_their_control_characters_shown(stand: Stand) -> None:
+    player = stand.ready()
+    call = strike(player)
+    words = "bad\r\nkey\x1b[2J" + "x" * 1000
+    status, body = stand.refused[0]
+    assert isinstance(body, dict)
+    [fact] = player.put(answer(call.tag, {**body, "message": words}, status))
+    assert isinstance(fact, CancelAnswered)
+    assert "bad\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}key\N{REPLACEMENT CHARACTER}[2J" in fact.evidence
+    assert fact.evidence.isprintable() and fact.evidence.endswith("…") and len(fact.evidence) <= 200
+
+
+@every_venue
+@pytest.mark.parametrize("depth", [900, 980, 1000, 1020])
+def test_nesting_deeper_than_python_can_show_is_only_strange(stand: Stand, depth: int) -> None:
+    deep = b'{"a":' * depth + b"1" + b"}" * depth
+    player = stand.ready()
+    keys = (
+        "event",
+        "code",
+        "message",
+        "orderId",
+        "id",
+        "status",
+        "type",
+        "msg",
+        "channel",
+        "error",
+        "success",
+        "symbol",
+    )
+    for key in keys:
+        for frame in (b'{"%s":%s}', b'{"event":"error","%s":%s}', b'{"success":false,"%s":%s}'):
+            player.put(Received(1, frame % (key.encode(), deep)))
+        for shape in (b'{"data":[{"%s":%s}],"success":true}', b'{"data":{"orders":[{"%s":%s}]}}', b'{"%s":%s}'):
+            for status in (200, 400):
+                for step in (Kill(), Read(), Probe()):
+                    for call in calls_of(player.put(step)):
+                        player.put(answer(call.tag, shape % (key.encode(), deep), status))
+
+
+def test_a_request_does_not_show_its_headers_and_states_its_length_where_a_body_may_be() -> None:
+    get = Request("GET", "/x", {"Host": "h", "Key": "hidden"})
+    assert repr(get) == "Request(GET /x, 0 bytes)"
+    assert get.wire == b"GET /x HTTP/1.1\r\nHost: h\r\nKey: hidden\r\n\r\n"
+    assert Request("POST", "/x", {}).wire == b"POST /x HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
+    assert Request("DELETE", "/x", {}, b"{}").wire == b"DELETE /x HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def test_an_adapter_without_timers_texts_and_upgrade_headers_of_its_own_needs_none() -> None:
+    adapter = STANDS["oxfun"].make()
+    base = type(adapter).__mro__[1]
+    assert base.woke(adapter, "x", START) == ()  # type: ignore[attr-defined]
+    assert base.text(adapter, 1, "x", START) is None  # type: ignore[attr-defined]
+    assert base.upgrade_headers(adapter, START) == {}  # type: ignore[attr-defined]
+    assert issubclass(type(adapter).Options, VenueOptions)

@@ -1,0 +1,917 @@
+"""OX.FUN's adapter against shared/venues/oxfun.md (§ numbers below are that file's)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+
+from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
+from kill_switch.venues import VENUES
+from kill_switch.venues.base import (
+    CancelAnswered,
+    Closed,
+    Drop,
+    Lost,
+    Noise,
+    NotReady,
+    Opened,
+    OrderSeen,
+    OrdersRead,
+    Ready,
+    Received,
+    RoundTrip,
+    Send,
+    WakeAfter,
+    Woke,
+)
+from kill_switch.venues.oxfun import KEY_REFUSED, NOTHING_RESTING, TERMINAL, TRY_AGAIN, OxFun
+
+from .playbook import START, Asked, Frame, Kill, Pause, Player, Probe, Read, answer, hears, payload
+
+CANCEL_ALL = "DELETE /v3/orders/cancel-all"
+WORKING = "GET /v3/orders/working"
+SUBSCRIBE = {"op": "subscribe", "tag": 101, "args": ["order:all", "position:all", "balance:all"]}
+MARKET = "BTC-USD-SWAP-LIN"
+
+
+def make(**options: Any) -> OxFun:
+    return OxFun(OxFun.Options(**options), {"api_key": "key", "api_secret": "secret"}, 0.06)
+
+
+def sign(text: str) -> str:
+    """Sign as §2 and §3.2 say, apart from the adapter."""
+    return base64.b64encode(hmac.new(b"secret", text.encode(), hashlib.sha256).digest()).decode()
+
+
+def login_frame(conn: int, now: Now = START) -> Frame:
+    stamp = str(now.wall_ns // 1_000_000)
+    data = {"apiKey": "key", "timestamp": stamp, "signature": sign(f"{stamp}GET/auth/self/verify")}
+    return Frame(conn, {"op": "login", "tag": 1, "data": data})
+
+
+def subscribed(channel: str = "order:all", **change: Any) -> dict[str, Any]:
+    shown: dict[str, Any] = payload("oxfun/subscribed") | {"channel": channel} | change
+    return shown
+
+
+def ready(conn: int = 1, player: Player | None = None) -> Player:
+    """Play everything up to a lane that is ready."""
+    player = player or Player(make())
+    player(
+        Opened(Route.WS, conn),
+        WakeAfter(f"greeting {conn}", 0.5),
+        hears(conn, payload("oxfun/greeting")),
+        login_frame(conn, player.now),
+        hears(conn, payload("oxfun/login")),
+        Frame(conn, SUBSCRIBE),
+        hears(conn, subscribed()),
+        Ready(Route.WS, conn),
+        WakeAfter(f"ping {conn}", 15.0),
+        hears(conn, subscribed("position:all")),
+        hears(conn, subscribed("balance:all")),
+    )
+    return player
+
+
+def working(*ids: object, status: str = "OPEN", market: str = MARKET) -> dict[str, Any]:
+    return {"success": True, "data": [{"orderId": one, "marketCode": market, "status": status} for one in ids]}
+
+
+def order(one: str, status: str = "OPEN", market: str = MARKET) -> Order:
+    return Order(one, market, Life.LIVE, status)
+
+
+def know(player: Player, body: dict[str, Any]) -> None:
+    """Let a read-back put orders into the book."""
+    player.put(Read())
+    tag = player.calls[-1].tag
+    player.put(answer(tag, body))
+    assert player.adapter.book_known
+
+
+def strike(player: Player, tag: str = "cancel-all#1") -> None:
+    player(Kill(), Asked(tag, CANCEL_ALL, urgent=True, cancel=True, body=b"{}"), WakeAfter(tag, 0.06))
+
+
+def frames(player: Player) -> list[Send]:
+    return [output for output in player.adapter.kill(player.now) if isinstance(output, Send)]
+
+
+# ── session (§3) ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_it_is_registered_with_its_production_addresses_and_its_pace() -> None:
+    assert VENUES["oxfun"] is OxFun
+    options = OxFun.Options()
+    assert (options.ws_url, options.rest_url) == ("wss://api.ox.fun/v2/websocket", "https://api.ox.fun")
+    assert OxFun.secrets(options) == ("api_key", "api_secret")
+    assert OxFun.PACE == Pace(clean_reads=2, read_gap_s=0.25, strike_gap_s=0.5)  # §10.2, §10.3
+    assert make().upgrade_headers(START) == {}
+
+
+def test_the_login_is_the_vector_of_the_venue_file() -> None:
+    player = Player(make())
+    expected = payload("oxfun/login-request")
+    expected["data"]["apiKey"] = "key"
+    player(
+        Opened(Route.WS, 1),
+        WakeAfter("greeting 1", 0.5),
+        hears(1, payload("oxfun/greeting")),
+        Frame(1, expected),
+    )
+
+
+def test_without_a_greeting_it_logs_in_after_half_a_second() -> None:
+    player = Player(make())
+    player(
+        Opened(Route.WS, 1),
+        WakeAfter("greeting 1", 0.5),
+        Pause(0.5),
+        Woke("greeting 1"),
+        login_frame(1, Now(START.mono_ns + 500_000_000, START.wall_ns + 500_000_000)),
+        hears(1, payload("oxfun/greeting")),  # late: it does not log in twice
+    )
+
+
+def test_after_a_greeting_the_timer_does_nothing() -> None:
+    ready()(Woke("greeting 1"))
+
+
+@pytest.mark.parametrize("greeting", [{"nonce": "7f"}, {"event": "Welcome"}, {"event": "Hello", "nonce": 1}])
+def test_any_frame_with_a_nonce_or_a_welcome_is_a_greeting(greeting: dict[str, Any]) -> None:
+    Player(make())(Opened(Route.WS, 1), WakeAfter("greeting 1", 0.5), hears(1, greeting), login_frame(1))
+
+
+def logging_in() -> Player:
+    player = Player(make())
+    player(
+        Opened(Route.WS, 1), WakeAfter("greeting 1", 0.5), hears(1, payload("oxfun/greeting")), login_frame(1),
+    )  # fmt: skip
+    return player
+
+
+@pytest.mark.parametrize("code", sorted(KEY_REFUSED))
+def test_a_refused_key_is_fatal(code: str) -> None:
+    words = f"login refused: {code} Signature is invalid"
+    logging_in()(
+        hears(1, payload("oxfun/login-refused") | {"code": code}),
+        NotReady(Route.WS, 1, words, fatal=True),
+        Drop(1, words),
+    )
+
+
+@pytest.mark.parametrize("code", ["20024", "20007", "000101", "20026", ""])
+def test_another_refused_login_is_worth_another_attempt(code: str) -> None:
+    words = f"login refused: {code} no"
+    logging_in()(
+        hears(1, {"event": "login", "success": False, "code": code, "message": "no"}),
+        NotReady(Route.WS, 1, words),
+        Drop(1, words),
+    )
+
+
+def test_a_login_without_success_is_a_refusal() -> None:
+    logging_in()(hears(1, {"event": "login"}), NotReady(Route.WS, 1, "login refused:  "), Drop(1, "login refused:  "))
+
+
+def test_already_logged_in_is_logged_in() -> None:
+    logging_in()(
+        hears(1, {"event": "login", "success": False, "code": "20005", "message": "Already logged in"}),
+        Frame(1, SUBSCRIBE),
+    )
+
+
+@pytest.mark.parametrize(
+    "message", [payload("oxfun/login"), payload("oxfun/login-refused"), {"event": "login", "code": "20005"}]
+)
+def test_a_second_answer_to_a_login_does_not_make_a_ready_lane_unready(message: dict[str, Any]) -> None:
+    player = ready()
+    player(hears(1, message), Noise("a login answer that nobody waits for"))
+    know(player, working("1"))
+    assert len(frames(player)) == 1
+
+
+def test_a_login_answer_before_the_login_is_noise() -> None:
+    Player(make())(
+        Opened(Route.WS, 1),
+        WakeAfter("greeting 1", 0.5),
+        hears(1, payload("oxfun/login")),
+        Noise("a login answer that nobody waits for"),
+    )
+
+
+def subscribing() -> Player:
+    player = logging_in()
+    player(hears(1, payload("oxfun/login")), Frame(1, SUBSCRIBE))
+    return player
+
+
+@pytest.mark.parametrize("channel", [{"channel": "order:all"}, {}])
+def test_a_refused_order_subscription_gives_the_connection_up(channel: dict[str, str]) -> None:
+    refusal = {"event": "subscribe", "success": False, "code": "20001", "message": "Operation failed", **channel}
+    words = "subscription refused: 20001 Operation failed"
+    subscribing()(hears(1, refusal), NotReady(Route.WS, 1, words), Drop(1, words))
+
+
+@pytest.mark.parametrize("channel", ["position:all", "balance:all"])
+def test_a_refused_subscription_that_no_kill_needs_does_not_cost_the_lane(channel: str) -> None:
+    subscribing()(
+        hears(1, subscribed(channel, success=False, code="20001", message="no")),
+        Noise(f"subscription to {channel} refused: 20001 no"),
+        hears(1, subscribed()),
+        Ready(Route.WS, 1),
+        WakeAfter("ping 1", 15.0),
+    )
+
+
+def test_other_channels_alone_do_not_make_it_ready() -> None:
+    subscribing()(hears(1, subscribed("position:all")), hears(1, subscribed("balance:all")))
+
+
+def test_a_second_acknowledgement_changes_nothing() -> None:
+    ready()(hears(1, subscribed()))
+
+
+def test_an_acknowledgement_before_the_login_changes_nothing() -> None:
+    logging_in()(hears(1, subscribed()))
+
+
+def test_ping_and_pong_measure_the_round_trip_and_go_on() -> None:
+    ready()(
+        Pause(15),
+        Woke("ping 1"),
+        Frame(1, b"ping"),
+        WakeAfter("pong 1", 5.0),
+        Pause(0.0015),
+        Received(1, b"pong"),
+        RoundTrip(Route.WS, 1500),
+        Received(1, "pong"),  # nobody asked for a second one
+        Pause(5),
+        Woke("pong 1"),
+        WakeAfter("ping 1", 10.0),
+        Pause(10),
+        Woke("ping 1"),
+        Frame(1, b"ping"),
+        WakeAfter("pong 1", 5.0),
+    )
+
+
+def test_no_pong_gives_the_connection_up() -> None:
+    ready()(
+        Woke("ping 1"),
+        Frame(1, b"ping"),
+        WakeAfter("pong 1", 5.0),
+        Pause(5),
+        Woke("pong 1"),
+        Drop(1, "no pong for 5 s"),
+    )
+
+
+def test_a_closed_connection_is_forgotten_with_its_timers() -> None:
+    player = ready()
+    player(
+        Closed(Route.WS, 1, "closed by the venue: 1000 idle"),
+        NotReady(Route.WS, 1, "closed by the venue: 1000 idle"),
+        Woke("ping 1"),
+        Woke("pong 1"),
+        Woke("greeting 1"),
+        Received(1, b"pong"),
+        hears(1, payload("oxfun/login")),
+    )
+
+
+def test_frames_that_say_nothing_are_noise() -> None:
+    ready()(
+        Received(1, b"\xff\xfe"),
+        Noise("a frame that is not a JSON object"),
+        Received(1, b"[1]"),
+        Noise("a frame that is not a JSON object"),
+        hears(1, {"event": "x"}),
+        Noise("a message that no document explains"),
+        hears(1, {"success": False, "code": "20003", "message": "Unrecognized operation"}),
+        Noise("20003 Unrecognized operation"),
+        hears(1, {"table": "position", "data": []}),
+        hears(1, {"table": "balance", "data": []}),
+    )
+
+
+# ── order pushes (§4.4, §6, §7) ───────────────────────────────────────────────────────────────────────────────────
+
+
+def push(**item: Any) -> Received:
+    return hears(1, {"table": "order", "data": [{"marketCode": MARKET, **item}]})
+
+
+def test_an_opened_order_is_seen_once_and_then_known() -> None:
+    player = ready()
+    player(
+        push(notice="OrderOpened", orderId="12", status="OPEN"),
+        OrderSeen(order("12")),
+        push(notice="OrderModified", orderId="12", status="OPEN"),
+        push(notice="OrderMatched", orderId="12", status="PARTIAL_FILL"),
+    )
+    assert player.adapter.book == {"12": order("12", "PARTIAL_FILL")}
+
+
+@pytest.mark.parametrize("status", sorted(TERMINAL))
+def test_a_terminal_status_takes_the_order_out_of_the_book(status: str) -> None:
+    player = ready()
+    player(
+        push(notice="OrderOpened", orderId="12", status="OPEN"),
+        OrderSeen(order("12")),
+        push(notice="OrderMatched", orderId="12", status=status),
+    )
+    assert player.adapter.book == {}
+
+
+def test_the_documents_closed_push_takes_the_order_out_whatever_its_status() -> None:
+    player = ready()
+    closed = payload("oxfun/order-closed")
+    one = closed["data"][0]["orderId"]
+    know(player, working(one, "2"))
+    player(hears(1, closed))
+    assert set(player.adapter.book) == {"2"}
+    player(push(notice="OrderClosed", orderId="2", status="A_NEW_WORD"))
+    assert player.adapter.book == {}
+
+
+@pytest.mark.parametrize("status", ["PENDING_CANCEL", "", "open", "TRIGGERED"])
+def test_an_unknown_status_counts_as_alive(status: str) -> None:
+    ready()(push(notice="OrderOpened", orderId=12, status=status), OrderSeen(order("12", status)))
+
+
+def test_pushes_that_cannot_be_read_are_noise_and_do_not_hide_others() -> None:
+    player = ready()
+    items = [{"status": "OPEN"}, 7, {"orderId": None}, {"orderId": ["1"]}, {"orderId": "12", "status": "OPEN"}]
+    noise = Noise("an order push that cannot be read")
+    player(
+        hears(1, {"table": "order", "data": items}),
+        noise,
+        noise,
+        noise,
+        noise,
+        OrderSeen(Order("12", "", Life.LIVE, "OPEN")),
+        hears(1, {"table": "order", "data": {"orderId": "1"}}),
+        Noise("an order push without a list"),
+    )
+
+
+def test_a_read_back_counts_what_pushes_have_shown_as_cancelled() -> None:
+    player = ready()
+    know(player, working("1", "2", "3"))
+    player(
+        push(notice="OrderClosed", orderId="1", status="CANCELED_BY_USER"),
+        push(notice="OrderClosed", orderId="2", status="CANCELED_BY_FOK"),
+        push(notice="OrderClosed", orderId="3", status="FILLED"),
+        Read(),
+        Asked("orders#2", WORKING, urgent=True),
+        WakeAfter("orders#2", 0.24),
+        answer("orders#2", working()),
+        OrdersRead((), True, START.mono_ns, cancelled=2),
+        Read(),
+        Asked("orders#3", WORKING, urgent=True),
+        WakeAfter("orders#3", 0.24),
+        answer("orders#3", working()),
+        OrdersRead((), True, START.mono_ns),
+    )
+
+
+def test_what_was_cancelled_long_before_is_not_the_kills_doing() -> None:
+    player = ready()
+    player.put(push(notice="OrderClosed", orderId="1", status="CANCELED_BY_USER"))
+    player.put(Kill())
+    player(
+        Read(),
+        Asked("orders#2", WORKING, urgent=True),
+        WakeAfter("orders#2", 0.24),
+        answer("orders#2", working()),
+        OrdersRead((), True, START.mono_ns),
+    )
+
+
+def test_what_a_strike_cancelled_is_counted_though_another_strike_follows() -> None:
+    player = ready()
+    know(player, working("1"))
+    player.put(Kill())
+    player.put(push(notice="OrderClosed", orderId="1", status="CANCELED_BY_USER"))
+    player.put(Pause(0.5))
+    player.put(Kill())
+    player.put(Read())
+    [read] = [output for output in player.put(answer("orders#4", working())) if isinstance(output, OrdersRead)]
+    assert read.cancelled == 1
+
+
+# ── cancel replies on the WebSocket (§4.1, §4.2, §4.4) ────────────────────────────────────────────────────────────
+
+
+def test_a_submitted_cancel_proves_nothing() -> None:
+    player = ready()
+    know(player, working("12"))
+    player(hears(1, payload("oxfun/cancelorder")), hears(1, payload("oxfun/cancel-event")))
+    assert set(player.adapter.book) == {"12"}
+
+
+@pytest.mark.parametrize("code", sorted(NOTHING_RESTING))
+def test_an_order_that_is_not_found_leaves_the_book_at_once(code: str) -> None:
+    player = ready()
+    know(player, working("12", "13"))
+    player(hears(1, payload("oxfun/cancelorder-not-found") | {"code": code}))
+    assert set(player.adapter.book) == {"13"}
+
+
+def test_the_late_rejection_has_a_number_for_an_id() -> None:
+    player = ready()
+    know(player, working("300000000000000103"))
+    player(hears(1, payload("oxfun/cancel-late-reject")))
+    assert player.adapter.book == {}
+
+
+@pytest.mark.parametrize("event", ["cancelorder", "cancelorders", "CANCEL"])
+@pytest.mark.parametrize("code", ["05001", "20007", "20019", "20027", "20032", "100006", "710001", "000201"])
+def test_any_other_refusal_of_a_cancel_is_told_and_the_order_stays(event: str, code: str) -> None:
+    player = ready()
+    know(player, working("12"))
+    refusal = payload("oxfun/cancelorder-not-found") | {"event": event, "code": code, "message": "no"}
+    player(hears(1, refusal), Noise(f"cancel refused: {code} no"))
+    assert set(player.adapter.book) == {"12"}
+
+
+def test_not_found_without_an_order_is_told() -> None:
+    ready()(
+        hears(1, {"event": "cancelorder", "submitted": False, "code": "100005", "message": "Open order not found"}),
+        Noise("cancel refused: 100005 Open order not found"),
+    )
+
+
+# ── the kill (§4.2, §4.3, §10) ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_kill_without_known_orders_sends_only_cancel_all() -> None:
+    strike(ready())
+
+
+def test_kill_without_a_lane_sends_only_cancel_all() -> None:
+    player = Player(make())
+    know(player, working("1"))
+    strike(player, "cancel-all#2")
+
+
+@pytest.mark.parametrize("player", [logging_in(), subscribing()])
+def test_kill_does_not_use_a_lane_that_is_not_ready(player: Player) -> None:
+    know(player, working("1"))
+    strike(player, "cancel-all#2")
+
+
+def test_kill_with_known_orders_batches_them_behind_cancel_all() -> None:
+    player = ready()
+    know(player, working("12", "34"))
+    items = [{"marketCode": MARKET, "orderId": 12}, {"marketCode": MARKET, "orderId": 34}]
+    batch = {"op": "cancelorders", "tag": "k1", "dataArray": items}
+    assert set(batch) == set(payload("oxfun/cancelorders-request"))
+    player(
+        Kill(),
+        Asked("cancel-all#2", CANCEL_ALL, urgent=True, cancel=True, body=b"{}"),
+        WakeAfter("cancel-all#2", 0.06),
+        Frame(1, batch, urgent=True),
+        Kill(),
+        Asked("cancel-all#3", CANCEL_ALL, urgent=True, cancel=True, body=b"{}"),
+        WakeAfter("cancel-all#3", 0.06),
+        Frame(1, batch | {"tag": "k2"}, urgent=True),
+    )
+
+
+def test_kill_uses_the_newest_connection_that_is_ready() -> None:
+    player = ready(2, ready(1))
+    player(Opened(Route.WS, 3), WakeAfter("greeting 3", 0.5))
+    know(player, working("1"))
+    assert [frame.conn for frame in frames(player)] == [2]
+    player(Closed(Route.WS, 2, "gone"), NotReady(Route.WS, 2, "gone"))
+    assert [frame.conn for frame in frames(player)] == [1]
+
+
+def sizes(sent: list[Send]) -> list[int]:
+    return [len(orjson.loads(frame.text)["dataArray"]) for frame in sent]
+
+
+def test_a_batch_has_twenty_orders_at_most() -> None:
+    player = ready()
+    know(player, working(*map(str, range(1, 46))))
+    sent = frames(player)
+    assert sizes(sent) == [20, 20, 5]
+    assert all(frame.urgent for frame in sent)
+    cancelled = [item["orderId"] for frame in sent for item in orjson.loads(frame.text)["dataArray"]]
+    assert cancelled == list(range(1, 46))
+
+
+def test_a_full_batch_is_not_followed_by_an_empty_one() -> None:
+    player = ready()
+    know(player, working(*map(str, range(1, 21))))
+    assert sizes(frames(player)) == [20]
+
+
+def test_a_batch_is_short_enough_for_the_venue() -> None:
+    player = ready()
+    know(player, working(*map(str, range(1, 41)), market="X" * 300))
+    sent = frames(player)
+    assert sum(sizes(sent)) == 40 and len(sent) > 2
+    assert all(len(frame.text) <= 4000 for frame in sent)
+
+
+def test_an_order_too_long_for_any_message_is_left_to_cancel_all() -> None:
+    player = ready()
+    body = working("1", "2")
+    body["data"].insert(1, {"orderId": "3", "marketCode": "X" * 5000, "status": "OPEN"})
+    know(player, body)
+    [frame] = frames(player)
+    assert [item["orderId"] for item in orjson.loads(frame.text)["dataArray"]] == [1, 2]
+
+
+def test_a_strike_has_forty_batches_at_most() -> None:
+    player = ready()
+    know(player, working(*map(str, range(1, 1001))))
+    assert sizes(frames(player)) == [20] * 40
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["", "abc", "12x", "-1", "1.5", " 1", "²", "٣", "1" * 20, "9" * 5000, "1e3"],
+    ids=["empty", "letters", "mixed", "minus", "point", "space", "superscript", "arabic", "long", "endless", "float"],
+)
+def test_an_id_that_is_no_integer_of_the_venue_spoils_neither_batch_nor_kill(bad: str) -> None:
+    player = ready()
+    player.adapter.book = {one: order(one) for one in ("1", bad, "2")}
+    outputs = player.adapter.kill(player.now)
+    assert outputs[0] == Asked("cancel-all#1", CANCEL_ALL, urgent=True, cancel=True, body=b"{}")
+    [frame] = [output for output in outputs if isinstance(output, Send)]
+    assert [item["orderId"] for item in orjson.loads(frame.text)["dataArray"]] == [1, 2]
+
+
+def test_the_longest_id_that_fits_is_sent_whole() -> None:
+    player = ready()
+    player.adapter.book = {"9" * 19: order("9" * 19)}
+    [frame] = frames(player)
+    assert orjson.loads(frame.text)["dataArray"][0]["orderId"] == int("9" * 19)
+
+
+# ── REST authentication (§2) ──────────────────────────────────────────────────────────────────────────────────────
+
+
+VECTORS = {
+    "2026-06-08T00:00:00Z\nnonce-1\nGET\napi.ox.fun\n/v3/account\nasset=OX": (
+        "8N+Ov1G0potibfVQkbwA5ZaOGPASA7I3xnxqR+F+DTw="
+    ),
+    "2026-06-08T00:00:00\n1\nDELETE\napi.ox.fun\n/v3/orders/cancel-all\n{}": (
+        "fB9XgYbODK/9fIyRKYaTRPg/SL1hTcxBHOfu6lHQXes="
+    ),
+    "2026-06-08T00:00:00\n1\nGET\napi.ox.fun\n/v3/orders/working\n": "5/LSLgJN1APmqEx2EvX9XzTUocfaZkq5Dm+vJcbWRN8=",
+    "1700000000000GET/auth/self/verify": "qNyCEuPA4GPpD3gYnapr/2/0OOe1C+GUn5QWMIV8GoY=",
+}
+
+
+@pytest.mark.parametrize(("text", "signature"), VECTORS.items())
+def test_the_tests_own_signature_is_that_of_the_venue_files_vectors(text: str, signature: str) -> None:
+    assert sign(text) == signature
+
+
+def rest_headers(line: str, payload_: str, nonce: int, at: str) -> dict[str, str]:
+    method, path = line.split()
+    return {
+        "Host": "api.ox.fun",
+        "AccessKey": "key",
+        "Timestamp": at,
+        "Nonce": str(nonce),
+        "Signature": sign(f"{at}\n{nonce}\n{method}\napi.ox.fun\n{path}\n{payload_}"),
+        "Content-Type": "application/json",
+    }
+
+
+def test_requests_are_signed_as_the_venue_file_says() -> None:
+    wall_s = int(datetime(2026, 6, 8, tzinfo=UTC).timestamp())
+    player = Player(make(), Now(0, wall_s * 1_000_000_000 + 999_999_999))
+    nonce, at = wall_s * 1000 + 999, "2026-06-08T00:00:00"
+    player(
+        Kill(),
+        Asked("cancel-all#1", CANCEL_ALL, Route.HTTP, True, True, b"{}", rest_headers(CANCEL_ALL, "{}", nonce, at)),
+        WakeAfter("cancel-all#1", 0.06),
+        Probe(),
+        Asked("probe#2", WORKING, headers=rest_headers(WORKING, "", nonce + 1, at)),
+    )
+
+
+def test_the_host_is_signed_without_its_port_and_sent_with_it() -> None:
+    player = Player(make(rest_url="https://127.0.0.1:8443"))
+    player.put(Kill())
+    headers = player.calls[0].request.headers
+    stamp, nonce = headers["Timestamp"], headers["Nonce"]
+    assert headers["Host"] == "127.0.0.1:8443"
+    assert headers["Signature"] == sign(f"{stamp}\n{nonce}\nDELETE\n127.0.0.1\n/v3/orders/cancel-all\n{{}}")
+
+
+def test_the_bytes_of_the_kill() -> None:
+    player = Player(make())
+    player.put(Kill())
+    wire = player.calls[0].request.wire
+    head, _, body = wire.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"DELETE /v3/orders/cancel-all HTTP/1.1"
+    assert lines[1] == b"Host: api.ox.fun"
+    assert lines[-1] == b"Content-Length: 2"
+    assert body == b"{}"
+
+
+def test_a_query_is_part_of_the_target_and_of_what_is_signed() -> None:
+    request = make()._signed("GET", "/v3/account", "asset=OX", b"", START)
+    headers = request.headers
+    text = f"{headers['Timestamp']}\n{headers['Nonce']}\nGET\napi.ox.fun\n/v3/account\nasset=OX"
+    assert request.target == "/v3/account?asset=OX"
+    assert headers["Signature"] == sign(text)
+
+
+def test_no_nonce_is_ever_used_twice_though_the_clock_goes_back() -> None:
+    player = Player(make())
+    player.put(Kill())
+    player.now = Now(START.mono_ns, START.wall_ns - 60_000_000_000)
+    player.put(Kill())
+    player.put(Read())
+    nonces = [int(call.request.headers["Nonce"]) for call in player.calls]
+    assert nonces == [1_700_000_000_000, 1_700_000_000_001, 1_700_000_000_002]
+
+
+@pytest.mark.parametrize("secret", ["", " lead", "line\nbreak", "ключ", "clé", "tab\t", "\x7f"])
+def test_a_key_that_no_header_can_carry_is_refused_at_once_and_not_shown(secret: str) -> None:
+    with pytest.raises(ValueError, match=r"^api_key is empty or holds what an HTTP header cannot carry$") as caught:
+        OxFun(OxFun.Options(), {"api_key": secret, "api_secret": "s"}, 0.06)
+    assert not secret.strip() or secret not in str(caught.value)
+
+
+# ── answers to cancel-all (§4.3, §5, §8) ──────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "verdict", "words"),
+    [
+        (200, payload("oxfun/cancel-all-queued"), Answer.ACCEPTED, "Orders queued for cancelation"),
+        (200, payload("oxfun/cancel-all-nothing"), Answer.ACCEPTED, "No working orders found"),
+        (200, {"success": True}, Answer.ACCEPTED, "accepted"),
+        (200, {"success": True, "data": ["?"]}, Answer.ACCEPTED, "accepted"),
+        (200, {"success": True, "data": {"notice": None}}, Answer.ACCEPTED, "accepted"),
+        (200, payload("oxfun/error"), Answer.REFUSED, "HTTP 200 20001 marketCode is invalid"),
+        (200, {"success": False}, Answer.REFUSED, "HTTP 200  "),
+        (400, payload("oxfun/error"), Answer.REFUSED, "HTTP 400 20001 marketCode is invalid"),
+        (400, payload("oxfun/error") | {"code": 20001}, Answer.REFUSED, "HTTP 400 20001 marketCode is invalid"),
+        (401, {"success": False, "code": "20000", "message": "no"}, Answer.REFUSED, "HTTP 401 20000 no"),
+        (401, {"success": False, "code": "20025", "message": "no"}, Answer.REFUSED, "HTTP 401 20025 no"),
+        (200, {"success": False, "code": "05001", "message": "no"}, Answer.REFUSED, "HTTP 200 05001 no"),
+        (429, {"success": False, "code": "429", "message": "slow"}, Answer.UNKNOWN, "HTTP 429 429 slow"),
+        (200, {"success": False, "code": "429", "message": "slow"}, Answer.UNKNOWN, "HTTP 200 429 slow"),
+        (400, {"success": False, "code": "20007", "message": "slow"}, Answer.UNKNOWN, "HTTP 400 20007 slow"),
+    ],
+)
+def test_cancel_all_is_answered(status: int, body: Any, verdict: Answer, words: str) -> None:
+    player = ready()
+    strike(player)
+    player(
+        answer("cancel-all#1", body, status),
+        CancelAnswered(verdict, words),
+        Pause(0.06),
+        Woke("cancel-all#1"),  # answered in time: the second route is not needed
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, {"success": False, "code": "50001", "message": "server"}),
+        (502, b"<html>Bad Gateway</html>"),
+        (503, {"success": True}),
+        (200, b"<html>maintenance</html>"),
+        (200, b""),
+        (200, b"[]"),
+        (200, b"{}"),
+        (429, b"slow down"),
+        (200, {"success": "true"}),
+        (200, {"success": None}),
+        (400, {"success": 0, "code": "20001"}),
+        *((status, {"success": False, "code": code}) for code in sorted(TRY_AGAIN) for status in (200, 400)),
+    ],
+)
+def test_an_answer_that_proves_nothing_goes_to_the_second_route_and_is_unknown_then(status: int, body: object) -> None:
+    player = ready()
+    strike(player)
+    player(
+        answer("cancel-all#1", body, status),
+        Asked("cancel-all#1", CANCEL_ALL, Route.FRESH, urgent=True, cancel=True, body=b"{}"),
+        Woke("cancel-all#1"),
+        answer("cancel-all#1", body, status),
+        CancelAnswered(Answer.UNKNOWN, f"HTTP {status} proves nothing"),
+        answer("cancel-all#1", payload("oxfun/cancel-all-queued")),  # nobody waits any more
+    )
+
+
+def test_the_second_route_may_still_prove_it() -> None:
+    player = ready()
+    strike(player)
+    player(
+        answer("cancel-all#1", b"", 503),
+        Asked("cancel-all#1", CANCEL_ALL, Route.FRESH, urgent=True, cancel=True, body=b"{}"),
+        answer("cancel-all#1", payload("oxfun/cancel-all-queued")),
+        CancelAnswered(Answer.ACCEPTED, "Orders queued for cancelation"),
+    )
+
+
+# ── the second route ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_no_answer_in_time_sends_the_kill_once_more_signed_anew() -> None:
+    player = ready()
+    strike(player)
+    player(
+        Pause(1.2),
+        Woke("cancel-all#1"),
+        Asked("cancel-all#1", CANCEL_ALL, Route.FRESH, urgent=True, cancel=True, body=b"{}"),
+        Woke("cancel-all#1"),  # once
+        answer("cancel-all#1", payload("oxfun/cancel-all-queued")),
+        CancelAnswered(Answer.ACCEPTED, "Orders queued for cancelation"),
+        answer("cancel-all#1", payload("oxfun/cancel-all-nothing")),  # the other copy
+        Lost("cancel-all#1", True, "timed out"),
+    )
+    first, second = (call.request.headers for call in player.calls)
+    assert first["Nonce"] != second["Nonce"]
+    assert first["Signature"] != second["Signature"]
+    assert (first["Timestamp"], second["Timestamp"]) == ("2023-11-14T22:13:20", "2023-11-14T22:13:21")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "verdict"),
+    [
+        (False, False, Answer.UNSENT),
+        (True, False, Answer.UNKNOWN),
+        (False, True, Answer.UNKNOWN),
+        (True, True, Answer.UNKNOWN),
+    ],
+)
+def test_both_copies_lost_is_unknown_unless_provably_none_left(first: bool, second: bool, verdict: Answer) -> None:
+    player = ready()
+    strike(player)
+    player(
+        Lost("cancel-all#1", first, "closed by the venue"),
+        Asked("cancel-all#1", CANCEL_ALL, Route.FRESH, urgent=True, cancel=True, body=b"{}"),
+        Lost("cancel-all#1", second, "Connection refused"),
+        CancelAnswered(verdict, "Connection refused"),
+        Lost("cancel-all#1", True, "again"),
+    )
+
+
+def test_one_copy_lost_waits_for_the_other() -> None:
+    player = ready()
+    strike(player)
+    player(
+        Woke("cancel-all#1"),
+        Asked("cancel-all#1", CANCEL_ALL, Route.FRESH, urgent=True, cancel=True, body=b"{}"),
+        Lost("cancel-all#1", True, "no answer in time"),
+        answer("cancel-all#1", payload("oxfun/cancel-all-queued")),
+        CancelAnswered(Answer.ACCEPTED, "Orders queued for cancelation"),
+    )
+
+
+def test_one_copy_that_proves_nothing_waits_for_the_other() -> None:
+    player = ready()
+    strike(player)
+    player(
+        Woke("cancel-all#1"),
+        Asked("cancel-all#1", CANCEL_ALL, Route.FRESH, urgent=True, cancel=True, body=b"{}"),
+        answer("cancel-all#1", b"", 500),
+        Lost("cancel-all#1", False, "Connection refused"),
+        CancelAnswered(Answer.UNKNOWN, "Connection refused"),  # the first copy was sent
+    )
+
+
+# ── read-backs (§5) ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def reading() -> Player:
+    player = ready()
+    player(Read(), Asked("orders#1", WORKING, urgent=True), WakeAfter("orders#1", 0.24), Pause(0.01))
+    return player
+
+
+def test_a_read_back_shows_live_orders_stops_and_foreign_ones_too() -> None:
+    player = reading()
+    body = working("1", "2")
+    body["data"][1] |= {"status": "PARTIALLY_FILLED", "stopPrice": "29000", "orderType": "STOP_LIMIT"}
+    body["data"].append({"orderId": 3, "marketCode": "BCH-USDT", "status": "SOMETHING_NEW"})
+    body["data"].append({"orderId": "4", "marketCode": MARKET, "status": "FILLED"})
+    orders = (order("1"), order("2", "PARTIALLY_FILLED"), order("3", "SOMETHING_NEW", "BCH-USDT"))
+    player(answer("orders#1", body), OrdersRead(orders, True, START.mono_ns))
+    assert list(player.adapter.book) == ["1", "2", "3"]
+
+
+def test_an_empty_read_back_empties_the_book() -> None:
+    player = ready()
+    know(player, working("1"))
+    know(player, working())
+    assert player.adapter.book == {} and player.adapter.book_known
+
+
+@pytest.mark.parametrize(
+    "data", [None, {}, "none", [None], [[]], [{"status": "OPEN"}], [{"orderId": ""}], [{"orderId": {}}]]
+)
+def test_a_list_of_which_any_part_cannot_be_read_is_incomplete(data: object) -> None:
+    player = reading()
+    if isinstance(data, list):
+        data = [*working("1")["data"], *data]
+    player(
+        answer("orders#1", {"success": True, "data": data}),
+        OrdersRead((), False, START.mono_ns, "the order list cannot be read"),
+    )
+    assert not player.adapter.book_known
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "why"),
+    [
+        (400, payload("oxfun/error"), "HTTP 400 20001 marketCode is invalid"),
+        (200, payload("oxfun/error"), "HTTP 200 20001 marketCode is invalid"),
+        (429, {"success": False, "code": "429", "message": "slow"}, "HTTP 429 429 slow"),
+        (401, {"success": False, "code": "20000", "message": "no"}, "HTTP 401 20000 no"),
+        (403, {"success": True, "data": []}, "HTTP 403"),
+    ],
+)
+def test_a_refused_read_is_incomplete_and_leaves_the_book(status: int, body: Any, why: str) -> None:
+    player = reading()
+    player.adapter.book["1"] = order("1")
+    player(answer("orders#1", body, status), OrdersRead((), False, START.mono_ns, why))
+    assert set(player.adapter.book) == {"1"}
+
+
+def test_a_read_back_takes_the_second_route_too() -> None:
+    player = reading()
+    player(
+        Woke("orders#1"),
+        Asked("orders#1", WORKING, Route.FRESH, urgent=True),
+        Lost("orders#1", True, "no answer in time"),
+        Lost("orders#1", False, "Connection refused"),
+        OrdersRead((), False, START.mono_ns, "Connection refused"),
+    )
+
+
+def test_a_read_back_says_when_it_was_asked_for_not_when_it_was_answered() -> None:
+    player = reading()
+    player(Pause(2), answer("orders#1", working()), OrdersRead((), True, START.mono_ns))
+
+
+# ── the HTTP lane and its probe ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_probe_that_is_answered_makes_the_http_lane_ready_and_fills_the_book() -> None:
+    player = Player(make())
+    player(
+        Opened(Route.HTTP, 0),
+        Asked("probe#1", WORKING),
+        answer("probe#1", working("1")),
+        Ready(Route.HTTP, 0),
+        OrdersRead((order("1"),), True, START.mono_ns),
+        Closed(Route.HTTP, 0, "gone"),
+        NotReady(Route.HTTP, 0, "gone"),
+    )
+
+
+@pytest.mark.parametrize("code", sorted(KEY_REFUSED))
+def test_a_probe_whose_key_is_refused_is_fatal(code: str) -> None:
+    Player(make())(
+        Probe(),
+        Asked("probe#1", WORKING),
+        answer("probe#1", {"success": False, "code": code, "message": "no"}, 401),
+        NotReady(Route.HTTP, 0, f"HTTP 401 {code} no", fatal=True),
+    )
+
+
+def test_a_probe_that_fails_otherwise_makes_the_lane_unready() -> None:
+    Player(make())(
+        Probe(),
+        Asked("probe#1", WORKING),
+        answer("probe#1", {"success": False, "code": "20024", "message": "Timestamp"}, 400),
+        NotReady(Route.HTTP, 0, "HTTP 400 20024 Timestamp"),
+        Probe(),
+        Asked("probe#2", WORKING),
+        answer("probe#2", b"", 503),
+        NotReady(Route.HTTP, 0, "HTTP 503 proves nothing"),
+        Probe(),
+        Asked("probe#3", WORKING),
+        Lost("probe#3", True, "no answer in time"),
+        NotReady(Route.HTTP, 0, "no answer in time"),
+        Probe(),
+        Asked("probe#4", WORKING),
+        answer("probe#4", {"success": True, "data": [{}]}),
+        NotReady(Route.HTTP, 0, "the order list cannot be read"),
+    )
+
+
+def test_frames_on_a_connection_that_nobody_opened_are_ignored() -> None:
+    Player(make())(hears(9, payload("oxfun/login")), Woke("greeting 9"))

@@ -1,0 +1,52 @@
+"""The playbook itself: a script that differs, or is not finished, must fail and show where."""
+
+from __future__ import annotations
+
+import pytest
+
+from kill_switch.domain import Route
+from kill_switch.venues.base import NotReady, Opened, Received, WakeAfter, Woke
+from kill_switch.venues.oxfun import OxFun
+
+from .playbook import Asked, Frame, Kill, Pause, Player
+
+
+def player() -> Player:
+    return Player(OxFun(OxFun.Options(), {"api_key": "key", "api_secret": "secret"}, 0.06))
+
+
+def test_a_script_that_matches_passes() -> None:
+    player()(Opened(Route.WS, 1), WakeAfter("greeting 1", 0.5), Pause(0.5), Received(2, b"pong"))
+
+
+def test_a_script_that_leaves_an_output_out_fails() -> None:
+    with pytest.raises(AssertionError, match=r"(?s)  >> Opened.*\+ << WakeAfter\(tag='greeting 1'"):
+        player()(Opened(Route.WS, 1))
+
+
+def test_a_script_that_expects_too_much_fails() -> None:
+    expected = NotReady(Route.WS, 1, "gone")
+    with pytest.raises(AssertionError, match=r"(?s)  << WakeAfter.*- << NotReady"):
+        player()(Opened(Route.WS, 1), WakeAfter("greeting 1", 0.5), expected)
+
+
+def test_a_difference_shows_both_sides() -> None:
+    with pytest.raises(AssertionError, match=r"(?s)- << Frame\(conn=1.*\+ << WakeAfter"):
+        player()(Opened(Route.WS, 1), Frame(1, b"login"))
+
+
+def test_a_call_is_compared_in_all_its_parts() -> None:
+    with pytest.raises(AssertionError, match=r"- << Asked"):
+        player()(Kill(), Asked("cancel-all#1", "GET /v3/orders/cancel-all"), WakeAfter("cancel-all#1", 0.06))
+
+
+def test_a_script_does_not_begin_with_an_output() -> None:
+    with pytest.raises(AssertionError, match="nothing has gone in"):
+        player()(WakeAfter("greeting 1", 0.5))
+
+
+def test_kinds_of_outputs_are_not_mixed_up() -> None:
+    made = player()
+    made(Opened(Route.WS, 1), WakeAfter("greeting 1", 0.5))
+    with pytest.raises(AssertionError):
+        made(Woke("greeting 1"), Frame(1, {"op": "ping"}))

@@ -1,0 +1,639 @@
+"""Roxom's adapter against shared/venues/roxom.md (§ numbers below are that file's)."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from pydantic import ValidationError
+
+from kill_switch.domain import Answer, Life, Order, Pace, Route
+from kill_switch.venues import VENUES
+from kill_switch.venues.base import (
+    CancelAnswered,
+    Closed,
+    Drop,
+    Lost,
+    Noise,
+    NotReady,
+    Opened,
+    OrderSeen,
+    OrdersRead,
+    Ready,
+    Received,
+    WakeAfter,
+    Woke,
+)
+from kill_switch.venues.roxom import ALL_TYPES, TERMINAL, Roxom
+
+from .keys import elliptic_pem, encrypted_pem, rsa_key, rsa_pem
+from .playbook import START, Asked, Frame, Kill, Player, Probe, Read, Step, answer, hears, payload
+
+CANCEL_ALL = "POST /api/v1/orders/cancel-all"
+UUID_1 = "01234567-89ab-7def-8123-456789abcdef"
+UUID_2 = "98765432-10fe-dcba-9876-543210fedcba"
+SUBSCRIBE = payload("roxom/subscribe-request")
+
+
+def make(pem: str | None = None, **options: Any) -> Roxom:
+    settings = Roxom.Options(**{"auth": "api-key", "inst_types": ("perpetual",), **options})
+    secrets = {"api_key": "xrxk_key_1"}
+    if settings.auth == "rsa":
+        secrets["private_key"] = pem or rsa_pem(2048)
+    return Roxom(settings, secrets, 0.06)
+
+
+def ready(conn: int = 1, player: Player | None = None) -> Player:
+    player = player or Player(make())
+    player(
+        Opened(Route.WS, conn),
+        Frame(conn, SUBSCRIBE),
+        WakeAfter(f"ack {conn}", 3.0),
+        hears(conn, {"event": "subscribe", "args": SUBSCRIBE["args"], "connId": "b1"}),
+        Ready(Route.WS, conn),
+    )
+    return player
+
+
+def listed(*items: dict[str, Any]) -> dict[str, Any]:
+    return {"data": {"orders": list(items)}, "error": False}
+
+
+def row(one: str, status: str = "submitted", symbol: str = "US500-BTC") -> dict[str, Any]:
+    return {"id": one, "symbol": symbol, "status": status}
+
+
+def order(one: str, status: str = "submitted", life: Life = Life.LIVE) -> Order:
+    return Order(one, "US500-BTC", life, status)
+
+
+def uuid(number: int) -> str:
+    return f"01234567-89ab-7def-8123-{number:012x}"
+
+
+def know(player: Player, *items: dict[str, Any]) -> None:
+    """Let a read-back put orders into the book."""
+    player.put(Read())
+    player.put(answer(player.calls[-1].tag, listed(*items)))
+    assert player.adapter.book_known
+
+
+def strike(player: Player, tag: str = "cancel-all#1") -> None:
+    player(Kill(), Asked(tag, CANCEL_ALL, urgent=True, cancel=True), WakeAfter(tag, 0.06))
+
+
+def cancel_one(tag: str, one: str) -> Asked:
+    return Asked(tag, f"POST /api/v1/orders/{one}/cancel", urgent=True)
+
+
+# ── authentication (§3) ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def verify(signature: str, text: str) -> None:
+    """Check as the venue would, with the public half: PKCS#1 v1.5 over SHA-256."""
+    raw = base64.b64decode(signature, validate=True)
+    assert (len(raw), len(signature)) == (256, 344)
+    rsa_key(2048).public_key().verify(raw, text.encode(), padding.PKCS1v15(), hashes.SHA256())
+
+
+def test_it_is_registered_with_its_production_addresses_and_its_pace() -> None:
+    assert VENUES["roxom"] is Roxom
+    options = Roxom.Options()
+    assert (options.ws_url, options.rest_url) == ("wss://ws.roxom.com/ws", "https://api.roxom.com")
+    assert (options.path_prefix, options.auth, options.inst_types) == ("/api/v1", "rsa", ALL_TYPES)
+    assert Roxom.secrets(options) == ("api_key", "private_key")
+    assert Roxom.secrets(Roxom.Options(auth="api-key")) == ("api_key",)
+    assert Roxom.PACE == Pace(clean_reads=2, read_gap_s=0.5, strike_gap_s=0.5)  # §7: two reads a second
+
+
+@pytest.mark.parametrize("prefix", ["/api/v1", "/v1"])
+def test_every_payload_is_signed_as_the_venue_file_says(prefix: str) -> None:
+    player = Player(make(auth="rsa", path_prefix=prefix, inst_types=("perpetual", "spot")))
+    player.put(Kill())
+    player.put(Read())
+    player.adapter.book[UUID_1] = order(UUID_1)
+    player.put(answer("cancel-all#1", {"data": {"cancelledOrderIds": []}}))
+    signed = {}
+    for call in player.calls:
+        headers = call.request.headers
+        text = f"{call.request.method}:{call.request.target}"
+        verify(headers["X-API-Signature"], text)
+        assert headers["X-API-Key"] == "xrxk_key_1" and headers["Content-Type"] == "application/json"
+        assert call.request.body == b""
+        signed[text] = headers["X-API-Signature"]
+    assert set(signed) == {
+        f"POST:{prefix}/orders/cancel-all",
+        f"GET:{prefix}/orders?instType=perpetual",
+        f"GET:{prefix}/orders?instType=spot",
+        f"POST:{prefix}/orders/{UUID_1}/cancel",
+    }
+
+
+def test_the_upgrade_is_signed_over_its_path() -> None:
+    headers = make(auth="rsa").upgrade_headers(START)
+    assert set(headers) == {"X-API-Key", "X-API-Signature", "Content-Type"}
+    verify(headers["X-API-Signature"], "GET:/ws")
+    elsewhere = make(auth="rsa", ws_url="wss://127.0.0.1:9/other/ws").upgrade_headers(START)
+    verify(elsewhere["X-API-Signature"], "GET:/other/ws")
+    verify(make(auth="rsa", ws_url="wss://127.0.0.1").upgrade_headers(START)["X-API-Signature"], "GET:/")
+
+
+def test_a_signature_over_another_text_would_be_noticed() -> None:
+    with pytest.raises(InvalidSignature):
+        verify(make(auth="rsa").upgrade_headers(START)["X-API-Signature"], "GET:/ws\n")
+
+
+def test_the_older_generation_sends_the_key_alone() -> None:
+    player = Player(make())
+    headers = {"Host": "api.roxom.com", "X-API-Key": "xrxk_key_1", "Content-Type": "application/json"}
+    player(
+        Kill(),
+        Asked("cancel-all#1", CANCEL_ALL, urgent=True, cancel=True, headers=headers),
+        WakeAfter("cancel-all#1", 0.06),
+    )
+    assert player.adapter.upgrade_headers(START) == {"X-API-Key": "xrxk_key_1", "Content-Type": "application/json"}
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl here")
+def test_the_signature_is_that_of_the_documents_openssl_command(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text(rsa_pem(2048))
+    command = ["openssl", "dgst", "-sha256", "-sign", str(tmp_path / "key.pem")]
+    signed = subprocess.run(command, input=b"POST:/api/v1/orders/cancel-all", capture_output=True, check=True)
+    player = Player(make(auth="rsa"))
+    player.put(Kill())
+    assert base64.b64decode(player.calls[0].request.headers["X-API-Signature"]) == signed.stdout
+
+
+def test_the_bytes_of_the_kill_are_made_once_and_never_change() -> None:
+    player = Player(make(auth="rsa"))
+    player.put(Kill())
+    player.put(Woke("cancel-all#1"))
+    player.put(Kill())
+    wires = [call.request.wire for call in player.calls]
+    assert wires[0] is wires[1] is wires[2]
+    lines = wires[0].decode().split("\r\n")
+    assert lines[:2] == ["POST /api/v1/orders/cancel-all HTTP/1.1", "Host: api.roxom.com"]
+    assert lines[-3:] == ["Content-Length: 0", "", ""]
+
+
+BROKEN = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("pem", "said"),
+    [
+        ("hunter2-hunter2", "private_key is not an unencrypted PEM private key"),
+        (BROKEN, "private_key is not an unencrypted PEM private key"),
+        ("hunter2\udcff", "private_key is not an unencrypted PEM private key"),
+        (encrypted_pem(), "private_key is not an unencrypted PEM private key"),
+        (elliptic_pem(), "private_key is not an RSA key"),
+        (rsa_pem(1024), "private_key is shorter than 2048 bits"),
+    ],
+    ids=["text", "broken", "bytes", "encrypted", "elliptic", "short"],
+)  # fmt: skip
+def test_a_key_that_cannot_sign_is_refused_without_being_shown(pem: str, said: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        make(pem, auth="rsa")
+    assert str(caught.value) == said
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__ is (said.endswith("private key"))
+
+
+def test_a_key_id_that_no_header_can_carry_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^api_key is empty or holds what an HTTP header cannot carry$"):
+        Roxom(Roxom.Options(auth="api-key"), {"api_key": "clé"}, 0.06)
+
+
+@pytest.mark.parametrize("prefix", ["", "api/v1", "/api/v1/", "/api v1", "/é"])
+def test_a_prefix_that_is_no_path_is_refused(prefix: str) -> None:
+    with pytest.raises(ValidationError, match="must be a path"):
+        Roxom.Options(path_prefix=prefix)
+
+
+@pytest.mark.parametrize("types", [(), ("spot", "spot")])
+def test_instrument_types_are_one_at_least_and_none_twice(types: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError, match="at least one instrument type, none of them twice"):
+        Roxom.Options.model_validate({"inst_types": types})
+
+
+# ── cancel-all (§4.2, §4.6, §8) ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_cancel_all_that_names_every_order_is_accepted() -> None:
+    player = ready()
+    know(player, row(UUID_1), row(UUID_2))
+    strike(player, "cancel-all#2")
+    player(
+        answer("cancel-all#2", payload("roxom/cancel-all")),
+        CancelAnswered(Answer.ACCEPTED, "2 order(s) named as cancelled", 2),
+        Woke("cancel-all#2"),
+    )
+    assert set(player.adapter.book) == {UUID_1, UUID_2}  # only a read-back takes them out
+
+
+@pytest.mark.parametrize("error", [{"error": False}, {}, {"error": None}])
+def test_an_error_that_is_false_null_or_absent_is_none(error: dict[str, Any]) -> None:
+    player = ready()
+    strike(player)
+    player(
+        answer("cancel-all#1", {"data": {"cancelledOrderIds": []}, **error}),
+        CancelAnswered(Answer.ACCEPTED, "0 order(s) named as cancelled", 0),
+    )
+
+
+def test_orders_that_the_answer_does_not_name_are_cancelled_one_by_one() -> None:
+    player = ready()
+    know(player, row(UUID_1), row(uuid(1)), row(uuid(2), "PENDING_CANCEL"), row(uuid(3), "waitingtrigger"))
+    strike(player, "cancel-all#2")
+    player(
+        answer("cancel-all#2", payload("roxom/cancel-all")),
+        CancelAnswered(Answer.ACCEPTED, "2 order(s) named as cancelled", 2),
+        cancel_one("cancel-one#3", uuid(1)),
+        cancel_one("cancel-one#4", uuid(3)),
+        answer("cancel-one#3", payload("roxom/cancel-one")),
+        Lost("cancel-one#4", True, "timed out"),  # a read-back will tell
+    )
+
+
+def test_single_cancels_are_bounded_and_only_an_id_gets_into_a_path() -> None:
+    player = ready()
+    bad = ["../../withdraw", "1", "g1234567-89ab-7def-8123-456789abcdef", UUID_1 + "0", "x" * 36]
+    know(player, *(row(one) for one in bad), *(row(uuid(number)) for number in range(30)))
+    strike(player, "cancel-all#2")
+    outputs = player.put(answer("cancel-all#2", {"data": {"cancelledOrderIds": [None, [], 7]}}))
+    assert outputs[0] == CancelAnswered(Answer.ACCEPTED, "1 order(s) named as cancelled", 1)
+    assert list(outputs[1:]) == [cancel_one(f"cancel-one#{number + 3}", uuid(number)) for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, {"error": {"code": 404, "message": "Order Not Found", "details": ""}}),
+        (400, {"error": {"code": 400, "message": "Cannot Cancel", "details": "order is filled"}}),
+        (200, {"error": 400, "message": "cannot cancel: order is expired"}),
+        (200, {"data": {"success": True}}),
+        (200, {"data": None}),
+        (500, b"<html>"),
+    ],
+)
+def test_an_order_that_is_gone_already_is_no_failure(status: int, body: object) -> None:
+    player = ready()
+    know(player, row(UUID_1))
+    strike(player, "cancel-all#2")
+    player(
+        answer("cancel-all#2", {"data": {"cancelledOrderIds": []}}),
+        CancelAnswered(Answer.ACCEPTED, "0 order(s) named as cancelled", 0),
+        cancel_one("cancel-one#3", UUID_1),
+        answer("cancel-one#3", body, status),
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (400, payload("roxom/error-object"), "HTTP 400: 400 Insufficient balance"),
+        (200, {"data": {"success": False}}, "HTTP 200, success false"),
+        (429, {"error": {"code": 429, "message": "Too Many Requests"}}, "HTTP 429: 429 Too Many Requests"),
+    ],
+)
+def test_a_refused_single_cancel_is_told(status: int, body: object, words: str) -> None:
+    player = ready()
+    know(player, row(UUID_1))
+    strike(player, "cancel-all#2")
+    player(
+        answer("cancel-all#2", {"data": {"cancelledOrderIds": []}}),
+        CancelAnswered(Answer.ACCEPTED, "0 order(s) named as cancelled", 0),
+        cancel_one("cancel-one#3", UUID_1),
+        answer("cancel-one#3", body, status),
+        Noise(f"cancel of one order refused: {words}"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "verdict", "words"),
+    [
+        (401, payload("roxom/no-key"), Answer.REFUSED, "HTTP 401: Authorization header is required"),
+        (401, payload("roxom/bad-key"), Answer.REFUSED, "HTTP 401: Invalid API key"),
+        (401, payload("roxom/expired-key"), Answer.REFUSED, "HTTP 401: API key has expired"),
+        (200, payload("roxom/bad-key"), Answer.REFUSED, "HTTP 200: Invalid API key"),
+        (400, payload("roxom/error-object"), Answer.REFUSED, "HTTP 400: 400 Insufficient balance"),
+        (200, payload("roxom/error-object"), Answer.REFUSED, "HTTP 200: 400 Insufficient balance"),
+        (200, {"error": True}, Answer.REFUSED, "HTTP 200: True"),
+        (404, {}, Answer.REFUSED, "HTTP 404: None"),
+        (429, {"error": {"code": 429, "message": "slow"}}, Answer.UNKNOWN, "HTTP 429: 429 slow"),
+        (200, {"data": {}}, Answer.UNKNOWN, "accepted, without the list of cancelled orders"),
+        (200, {"data": []}, Answer.UNKNOWN, "accepted, without the list of cancelled orders"),
+        (200, {"data": {"cancelledOrderIds": "all"}}, Answer.UNKNOWN, "accepted, without the list of cancelled orders"),
+    ],
+)
+def test_cancel_all_is_answered(status: int, body: Any, verdict: Answer, words: str) -> None:
+    player = ready()
+    know(player, row(UUID_1))
+    strike(player, "cancel-all#2")
+    player(answer("cancel-all#2", body, status), CancelAnswered(verdict, words), Woke("cancel-all#2"))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(500, payload("roxom/cancel-all")), (503, b""), (200, b"<html>"), (200, b"[]"), (401, b"no")]
+)
+def test_an_answer_that_proves_nothing_goes_to_the_second_route_and_is_unknown_then(status: int, body: object) -> None:
+    player = ready()
+    strike(player)
+    player(
+        answer("cancel-all#1", body, status),
+        Asked("cancel-all#1", CANCEL_ALL, Route.FRESH, urgent=True, cancel=True),
+        answer("cancel-all#1", body, status),
+        CancelAnswered(Answer.UNKNOWN, f"HTTP {status} proves nothing"),
+    )
+
+
+@pytest.mark.parametrize(("sent", "verdict"), [(True, Answer.UNKNOWN), (False, Answer.UNSENT)])
+def test_both_copies_lost_is_unknown_unless_provably_none_left(sent: bool, verdict: Answer) -> None:
+    player = ready()
+    strike(player)
+    player(
+        Lost("cancel-all#1", sent, "gone"),
+        Asked("cancel-all#1", CANCEL_ALL, Route.FRESH, urgent=True, cancel=True),
+        Lost("cancel-all#1", False, "Connection refused"),
+        CancelAnswered(verdict, "Connection refused"),
+    )
+
+
+# ── read-backs (§4.4, §6) ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def lists(first: int, *kinds: str, route: Route = Route.HTTP) -> list[Step]:
+    steps: list[Step] = []
+    for number, kind in enumerate(kinds, first):
+        steps.append(Asked(f"orders#{number}", f"GET /api/v1/orders?instType={kind}", route, urgent=True))
+        steps.append(WakeAfter(f"orders#{number}", 0.24))
+    return steps
+
+
+def test_every_instrument_type_is_read_and_only_all_of_them_are_complete() -> None:
+    player = Player(make(inst_types=ALL_TYPES))
+    replies = [answer(f"orders#{number}", listed(row(uuid(number)))) for number in (6, 1, 3, 2, 5)]
+    player(Read(), *lists(1, *ALL_TYPES), *replies)
+    assert not player.adapter.book_known
+    found = tuple(order(uuid(number)) for number in (6, 1, 3, 2, 5, 4))
+    player(answer("orders#4", listed(row(uuid(4)))), OrdersRead(found, True, START.mono_ns))
+    assert set(player.adapter.book) == {uuid(number) for number in range(1, 7)}
+
+
+def test_one_type_that_fails_makes_the_whole_read_incomplete() -> None:
+    player = Player(make(inst_types=("perpetual", "spot", "btc")))
+    player.adapter.book[UUID_1] = order(UUID_1)
+    player(
+        Read(),
+        *lists(1, "perpetual", "spot", "btc"),
+        answer("orders#1", listed()),
+        answer("orders#2", payload("roxom/expired-key"), 401),
+        answer("orders#3", {"data": {"orders": {}}}),
+        OrdersRead((), False, START.mono_ns, "spot: HTTP 401: API key has expired; btc: the btc list cannot be read"),
+    )
+    assert set(player.adapter.book) == {UUID_1} and not player.adapter.book_known
+
+
+def test_a_type_that_is_lost_on_both_routes_makes_the_read_incomplete() -> None:
+    player = Player(make(inst_types=("perpetual", "spot")))
+    player(
+        Read(),
+        *lists(1, "perpetual", "spot"),
+        answer("orders#1", listed(row(UUID_1))),
+        Lost("orders#2", False, "down"),
+        Asked("orders#2", "GET /api/v1/orders?instType=spot", Route.FRESH, urgent=True),
+        Lost("orders#2", False, "Connection refused"),
+        OrdersRead((), False, START.mono_ns, "spot: Connection refused"),
+    )
+
+
+def test_two_reads_under_way_are_not_mixed_up() -> None:
+    player = Player(make(inst_types=("perpetual", "spot")))
+    player(
+        Read(),
+        *lists(1, "perpetual", "spot"),
+        Read(),
+        *lists(3, "perpetual", "spot"),
+        answer("orders#1", listed()),
+        answer("orders#4", listed()),
+        answer("orders#3", listed(row(UUID_1))),
+        OrdersRead((order(UUID_1),), True, START.mono_ns),
+        answer("orders#2", listed()),
+        OrdersRead((), True, START.mono_ns),
+    )
+
+
+def read_one(item: object) -> OrdersRead:
+    player = Player(make())
+    player.put(Read())
+    [read] = player.put(answer("orders#1", {"data": {"orders": [item]}}))
+    assert isinstance(read, OrdersRead)
+    return read
+
+
+def test_the_documents_order_is_read() -> None:
+    [item] = payload("roxom/orders")["data"]["orders"]
+    assert read_one(item).orders == (Order(item["id"], "US500-BTC", Life.LIVE, "submitted"),)
+
+
+def test_the_older_spelling_is_read_too() -> None:
+    item = {
+        "id": UUID_1, "symbol": "US500-BTC", "orderType": "stop", "price": "1", "quantity": "2", "isTriggered": False,
+        "status": "waitingtrigger", "createdAt": 1712345678901234567,
+    }  # fmt: skip
+    assert read_one(item).orders == (order(UUID_1, "waitingtrigger"),)
+
+
+@pytest.mark.parametrize(
+    "status", ["pendingsubmit", "waitingtrigger", "submitted", "partiallyfilled", "PENDING", "", "a new word", None]
+)
+def test_every_status_that_is_not_known_to_be_over_counts_as_alive(status: object) -> None:
+    [found] = read_one(row(UUID_1) | {"status": status}).orders
+    assert found.life is Life.LIVE
+
+
+@pytest.mark.parametrize("status", ["pendingcancel", "PENDING_CANCEL", "PendingCancel"])
+def test_a_pending_cancel_is_pending(status: str) -> None:
+    assert read_one(row(UUID_1, status)).orders == (order(UUID_1, "pendingcancel", Life.PENDING),)
+
+
+@pytest.mark.parametrize(
+    "status", [*sorted(TERMINAL), "CANCELED", "FILLED", "EXPIRED", "partially_filled_canceled", "Cancelled"]
+)
+def test_an_order_that_is_over_does_not_count(status: str) -> None:
+    assert read_one(row(UUID_1, status)) == OrdersRead((), True, START.mono_ns)
+
+
+@pytest.mark.parametrize("item", [None, [], {}, {"id": ""}, {"id": None}, {"id": [UUID_1]}, {"orderId": UUID_1}])
+def test_an_item_that_cannot_be_read_makes_the_list_incomplete(item: object) -> None:
+    assert read_one(item) == OrdersRead((), False, START.mono_ns, "perpetual: the perpetual list cannot be read")
+
+
+@pytest.mark.parametrize("body", [{"data": None}, {"data": []}, {}, {"data": {"orders": None}}])
+def test_a_body_of_another_shape_is_incomplete(body: object) -> None:
+    player = Player(make())
+    player(
+        Read(),
+        *lists(1, "perpetual"),
+        answer("orders#1", body),
+        OrdersRead((), False, START.mono_ns, "perpetual: the perpetual list cannot be read"),
+    )
+
+
+# ── the HTTP lane and its probe ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_http_lane_that_comes_up_is_probed_and_every_type_is_read_behind_it() -> None:
+    player = Player(make(inst_types=("perpetual", "spot")))
+    path = "GET /api/v1/orders?instType="
+    player(
+        Opened(Route.HTTP, 0),
+        Asked("probe#3", f"{path}perpetual"),
+        Asked("orders#1", f"{path}perpetual"),
+        WakeAfter("orders#1", 0.24),
+        Asked("orders#2", f"{path}spot"),
+        WakeAfter("orders#2", 0.24),
+        answer("probe#3", listed(row(UUID_1))),
+        Ready(Route.HTTP, 0),
+        OrderSeen(order(UUID_1)),
+        answer("orders#1", listed(row(UUID_1))),
+        answer("orders#2", listed()),
+        OrdersRead((order(UUID_1),), True, START.mono_ns),
+        Probe(),
+        Asked("probe#4", f"{path}spot"),  # the types in turn
+        answer("probe#4", listed(row(UUID_1, "pendingcancel"))),
+        Ready(Route.HTTP, 0),
+        Probe(),
+        Asked("probe#5", f"{path}perpetual"),
+        Closed(Route.HTTP, 0, "gone"),
+        NotReady(Route.HTTP, 0, "gone"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words", "fatal"),
+    [
+        (401, payload("roxom/bad-key"), "HTTP 401: Invalid API key", True),
+        (403, {"error": 403, "message": "no"}, "HTTP 403: no", True),
+        (400, payload("roxom/error-object"), "HTTP 400: 400 Insufficient balance", False),
+        (200, {"data": {}}, "the perpetual list cannot be read", False),
+        (503, b"", "HTTP 503 proves nothing", False),
+    ],
+)
+def test_a_probe_that_fails_makes_the_lane_unready(status: int, body: object, words: str, fatal: bool) -> None:
+    Player(make())(
+        Probe(),
+        Asked("probe#1", "GET /api/v1/orders?instType=perpetual"),
+        answer("probe#1", body, status),
+        NotReady(Route.HTTP, 0, words, fatal),
+    )
+
+
+# ── the WebSocket (§5) ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def opened() -> Player:
+    player = Player(make())
+    player(Opened(Route.WS, 1), Frame(1, SUBSCRIBE), WakeAfter("ack 1", 3.0))
+    return player
+
+
+def test_silence_without_an_error_will_do_for_an_acknowledgement() -> None:
+    opened()(Woke("ack 1"), Ready(Route.WS, 1), hears(1, {"event": "subscribe"}))
+
+
+def test_the_timer_of_a_connection_that_is_ready_or_gone_does_nothing() -> None:
+    player = ready()
+    player(
+        Woke("ack 1"),
+        Closed(Route.WS, 1, "gone"),
+        NotReady(Route.WS, 1, "gone"),
+        Woke("ack 1"),
+        hears(1, {"event": "subscribe"}),
+    )
+
+
+def test_a_refused_authentication_is_fatal() -> None:
+    opened()(
+        hears(1, payload("roxom/ws-error")),
+        NotReady(Route.WS, 1, "600010 Authentication failed", fatal=True),
+        Drop(1, "600010 Authentication failed"),
+    )
+
+
+@pytest.mark.parametrize("code", ["60014", "60016", "60017", "60019"])
+def test_an_error_before_it_is_ready_gives_the_connection_up(code: str) -> None:
+    opened()(
+        hears(1, {"event": "error", "code": code, "msg": "no", "connId": "b1"}),
+        NotReady(Route.WS, 1, f"{code} no"),
+        Drop(1, f"{code} no"),
+    )
+
+
+@pytest.mark.parametrize("code", ["60014", "60015", "60018", "60019", 60016, "1"])
+def test_an_error_once_it_is_ready_is_only_told(code: object) -> None:
+    ready()(hears(1, {"event": "error", "code": code, "msg": "no"}), Noise(f"{code} no"))
+
+
+def test_an_authentication_that_ends_later_is_fatal_too() -> None:
+    ready()(
+        hears(1, payload("roxom/ws-error")),
+        NotReady(Route.WS, 1, "600010 Authentication failed", fatal=True),
+        Drop(1, "600010 Authentication failed"),
+    )
+
+
+@pytest.mark.parametrize(
+    "message", [{"type": "position", "data": []}, {"type": "balance"}, {"type": "account"}, {"type": "snapshot"}]
+)
+def test_any_event_of_the_account_shows_that_the_subscription_works(message: dict[str, Any]) -> None:
+    opened()(hears(1, message), Ready(Route.WS, 1), hears(1, message))
+
+
+def test_the_documents_order_event_is_read() -> None:
+    event = payload("roxom/order-event")
+    pending = Order(event["data"]["orderId"], "US500-BTC", Life.PENDING, "pendingcancel")
+    player = ready()
+    player(hears(1, event))  # pending: nothing that a strike could do
+    assert player.adapter.book == {pending.id: pending}
+
+
+def event(status: str) -> Received:
+    return hears(1, {"type": "order", "data": {"orderId": UUID_1, "symbol": "US500-BTC", "status": status}})
+
+
+def test_a_pushed_order_is_seen_once_and_leaves_with_its_end() -> None:
+    player = opened()
+    player(
+        event("submitted"),
+        Ready(Route.WS, 1),
+        OrderSeen(order(UUID_1)),
+        event("partiallyfilled"),
+        event("pendingcancel"),
+    )
+    assert player.adapter.book[UUID_1].life is Life.PENDING
+    player(event("cancelled"), event("cancelled"))
+    assert player.adapter.book == {}
+
+
+def test_frames_that_say_nothing_are_noise() -> None:
+    unread, unknown = Noise("an order push that cannot be read"), Noise("a message that no document explains")
+    ready()(
+        hears(1, {"type": "order", "data": []}),
+        unread,
+        hears(1, {"type": "order", "data": {"orderId": None}}),
+        unread,
+        hears(1, {"type": "order"}),
+        unread,
+        hears(1, {}),
+        unknown,
+        Received(1, "ping"),
+        Noise("a frame that is not a JSON object"),
+        hears(2, {"event": "subscribe"}),
+    )

@@ -1,0 +1,129 @@
+"""No adapter shows a secret or a signature anywhere but in the bytes for the wire: one test for all venues."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from kill_switch.domain import Route
+from kill_switch.venues import VENUES
+from kill_switch.venues.base import Call, Lost, NotReady, Opened, Received, Send, Woke
+
+from .keys import rsa_pem
+from .playbook import START, Kill, Player, Probe, Read, answer, hears
+from .stands import STANDS, Stand
+
+every_venue = pytest.mark.parametrize("stand", STANDS.values(), ids=list(STANDS))
+
+
+def parts(secret: str) -> Iterator[str]:
+    """Yield what must not be seen: the secret, and pieces of it that no other text holds."""
+    lines = [line for line in secret.splitlines() if not line.startswith("-----")]
+    for line in lines:
+        yield line
+        yield line[: max(12, len(line) // 2)]
+
+
+def hidden(stand: Stand, secrets: dict[str, str], calls: list[Call], player: Player) -> set[str]:
+    """Collect the secrets, and every signature that was made."""
+    shown = {part for secret in secrets.values() for part in parts(secret)}
+    headers = [call.request.headers for call in calls] + [player.adapter.upgrade_headers(START)]
+    shown |= {value for header in headers for name, value in header.items() if "ignature" in name}
+    for output in player.outputs:
+        if isinstance(output, Send) and b"signature" in output.text:
+            shown.add(orjson.loads(output.text)["data"]["signature"])
+    assert all(len(part) >= 10 for part in shown)
+    return shown
+
+
+def play_everything(stand: Stand, player: Player, echo: list[str]) -> list[str]:
+    """Log in, fail, kill, read and be refused, with a venue that echoes what it was sent; return all that is shown."""
+    told: list[str] = []
+
+    def put(event: object) -> list[Call]:
+        outputs = player.put(event)
+        for output in outputs:
+            told.append(repr(output._replace(text=b"") if isinstance(output, Send) else output))
+            if isinstance(output, Call):
+                told.extend((output.tag, repr(output.request), str(output.request)))
+        told.extend((repr(player.adapter), str(player.adapter), repr(player.adapter.book)))
+        return [output for output in outputs if isinstance(output, Call)]
+
+    for conn in (1, 2):
+        put(Opened(Route.WS, conn))
+        for message in stand.login:
+            put(hears(conn, message))
+    for word in echo:
+        put(hears(2, stand.refused_login))
+        for said in (
+            stand.refused_login,
+            {"event": "error", "code": "1"},
+            {"success": False},
+            {"event": "cancelorder"},
+        ):
+            assert isinstance(said, dict)
+            put(hears(1, {**said, "message": f"no: {word}", "msg": f"no: {word}"}))
+            put(hears(1, {**said, "message": {"deep": [word]}, "msg": [word]}))
+        put(Received(1, word))
+        for step in (Kill(), Read(), Probe()):
+            for status, body in (*stand.refused, *stand.unknown, stand.key_refused):
+                for call in put(step):
+                    assert isinstance(body, dict)
+                    text = "x" * (150 - len(word) // 2) + word  # such that it is cut in its middle
+                    put(answer(call.tag, {**body, "message": text, "error": body.get("error", text)}, status))
+            for call in put(step):
+                for again in [*put(Lost(call.tag, True, "gone")), *put(Woke(call.tag))]:
+                    put(answer(again.tag, word.encode(), 500))
+    return told
+
+
+@every_venue
+def test_what_an_adapter_shows_holds_no_secret(stand: Stand, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    secrets = stand.secrets()
+    player = Player(stand.make(secrets, **stand.strong))
+    told = play_everything(stand, player, [secret for secret in secrets.values() if "\n" not in secret])
+    forbidden = hidden(stand, secrets, player.calls, player)
+    assert len(player.calls) > 10 and any(isinstance(output, NotReady) for output in player.outputs)
+    for text in (*told, caplog.text):
+        for part in forbidden:
+            assert part not in text
+
+
+@every_venue
+def test_a_secret_that_cannot_be_used_is_not_shown(stand: Stand) -> None:
+    for name, right in stand.secrets().items():
+        for wrong in (f"\n{right}\n", "ключ" + right, right + "\udcff", right[: len(right) // 2] + "\x00", ""):
+            try:
+                player = Player(stand.make({**stand.secrets(), name: wrong}, **stand.strong))
+                play_everything(stand, player, [])
+            except ValueError as error:
+                said = "".join(traceback.format_exception(error)) + repr(error)
+                for part in parts(wrong):
+                    assert not part or part not in said
+                assert str(error).startswith(name)
+
+
+@every_venue
+def test_the_wire_carries_what_it_must(stand: Stand) -> None:
+    """The other side of the coin: the tests above look for what is really sent."""
+    player = Player(stand.make(**stand.strong))
+    player.put(Kill())
+    call = player.calls[-1]
+    key = stand.secrets()["api_key"]
+    assert key.encode() in call.request.wire
+    [signature] = [value for name, value in call.request.headers.items() if "ignature" in name]
+    assert base64.b64decode(signature, validate=True) and signature.encode() in call.request.wire
+
+
+def test_every_registered_venue_is_looked_at() -> None:
+    assert set(STANDS) == set(VENUES)
+    everything: dict[str, Any] = {name: stand.secrets() for name, stand in STANDS.items()}
+    assert all(secret for secrets in everything.values() for secret in secrets.values())
+    assert rsa_pem(2048) in everything["roxom"].values()
