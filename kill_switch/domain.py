@@ -94,6 +94,7 @@ class Pace:
     """How fast one venue may be struck and read, in seconds; the venue's adapter states it."""
 
     answer_within_s: float = 1.0  # no answer to a strike by then: read back all the same
+    read_after_s: float = 0.0  # from an answer to the read-back: other accounts' answers come first
     read_within_s: float = 2.5  # no answer to a read by then: it counts as failed
     read_gap_s: float = 0.25  # between two reads
     clean_reads: int = 2  # that many clean reads in a row prove an account clear

@@ -138,7 +138,10 @@ def _answered(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
     told = replace(sweep, phase=Phase.CONFIRMING) if sweep.phase is Phase.STRIKING else sweep
     if sweep.phase is Phase.CLEAR or sweep.reading_ns >= sweep.stale_ns:
         return told, ()
-    return _ask(told, at_ns)
+    if not sweep.pace.read_after_s:
+        return _ask(told, at_ns)
+    due_ns = at_ns + _ns(sweep.pace.read_after_s)
+    return replace(told, due_ns=min(due_ns, told.due_ns) if told.owed else due_ns), ()
 
 
 def _read(sweep: Sweep, read: OrdersRead) -> tuple[Sweep, tuple[Act, ...]]:

@@ -70,7 +70,7 @@ class OxFun(Adapter):
     """One sub-account at OX.FUN."""
 
     NAME = "oxfun"
-    PACE = Pace(clean_reads=2, read_gap_s=0.25, strike_gap_s=0.5)
+    PACE = Pace(clean_reads=2, read_after_s=0.025, read_gap_s=0.25, strike_gap_s=0.5)
 
     class Options(VenueOptions):
         ws_url: str = "wss://api.ox.fun/v2/websocket"

@@ -56,7 +56,7 @@ class Roxom(Adapter):
     """One account at Roxom."""
 
     NAME = "roxom"
-    PACE = Pace(clean_reads=2, read_gap_s=0.5, strike_gap_s=0.5)
+    PACE = Pace(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=0.5)
 
     class Options(VenueOptions):
         ws_url: str = "wss://ws.roxom.com/ws"

@@ -59,6 +59,21 @@ def test_an_answer_is_followed_by_a_read_back_at_once(play: Theatre) -> None:
     assert book.state.due_ns == ns(100 + 2500)
 
 
+def test_the_read_back_waits_for_other_accounts_answers_where_the_pace_says_so(play: Theatre) -> None:
+    book = play.sweep(begun(replace(PACE, read_after_s=0.025)))
+    assert book >> answered(100)
+    assert book.state.due_ns == ns(125)
+    assert book >> due(125) << Act.READ
+
+
+def test_the_read_back_that_waits_is_not_later_than_a_strike_that_is_owed(play: Theatre) -> None:
+    pace = replace(PACE, read_after_s=1.0)
+    book = play.sweep(after(begun(pace), seen(10)))
+    owed_ns = book.state.due_ns
+    assert book >> answered(20)
+    assert book.state.due_ns == owed_ns
+
+
 @pytest.mark.parametrize("answer", list(Answer))
 def test_no_answer_of_any_kind_ends_the_work(play: Theatre, answer: Answer) -> None:
     book = play.sweep(begun())
