@@ -129,7 +129,7 @@ def _remove(path: Path) -> None:
 
 
 def _line(answer: Mapping[str, object]) -> bytes:
-    return orjson.dumps(answer, default=str) + b"\n"
+    return orjson.dumps(answer, default=str, option=orjson.OPT_NON_STR_KEYS) + b"\n"
 
 
 def _caller(sock: socket.socket) -> Caller:

@@ -28,7 +28,7 @@ from kill_switch.dispatch import Dispatcher, Session
 from kill_switch.domain import Reason, Route
 from kill_switch.engine import Announce, Pulse, Recovered
 from kill_switch.errors import CannotCreate, KillSwitchError
-from kill_switch.journal import Journal, latched_accounts
+from kill_switch.journal import Journal, latch_text, latched_accounts
 from kill_switch.operators import Operators
 from kill_switch.report import Reports
 from kill_switch.systemd import Systemd
@@ -80,6 +80,7 @@ class Daemon:
         self.triggers: dict[str, Trigger] = {}
         self.blind: dict[str, str] = {}  # trigger → why its task died
         self._told_blind: set[str] = set()
+        self._told_displaced = False
         self.operators = Operators(config, self.dispatcher, self.journal, self.reports, self.triggers, self.blind)
         self._adapters = adapters
         self._systemd = Systemd()
@@ -99,7 +100,7 @@ class Daemon:
         try:
             async with anyio.create_task_group() as group:
                 lanes = wiring.connect(self.dispatcher, self.config, self._adapters, group.start_soon)
-                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
                     asyncio.get_running_loop().add_signal_handler(number, self._signal, number)
                 self._record_start()
                 self._resume()
@@ -197,13 +198,9 @@ class Daemon:
         """Go on where the journal ends; what cannot be believed counts as tripped."""
         replay = self.journal.replay
         self.dispatcher.handle(Recovered(clock.now()))
-        self._adopt_latch()
-        if replay.broken:
-            evidence = {"line": replay.broken.line, "set_aside": str(self.journal.set_aside)}
-            self._report("journal", f"the journal is damaged: {replay.broken}", evidence)
-        elif replay.latch_torn:
-            self._report("journal", "the journal ends within a reason's record", {"torn_bytes": len(replay.torn)})
-        elif not replay.entries and self.config.daemon.start == "tripped":
+        self._adopt_latch()  # what cannot be believed has left a latch as well
+        tripped = self.dispatcher.state.tripped
+        if not replay.entries and not tripped and self.config.daemon.start == "tripped":
             self._report("start", 'the configuration says start = "tripped"', {})
 
     def _adopt_latch(self) -> None:
@@ -213,7 +210,10 @@ class Daemon:
             return
         self._adopted = said
         accounts = latched_accounts(said, self.config.accounts)
-        self._report("latch", "a latch was left in a file", {"said": said[:1000]}, accounts)
+        evidence: dict[str, object] = {"said": said[:1000]}
+        if self.journal.set_aside is not None:
+            evidence["set_aside"] = str(self.journal.set_aside)
+        self._report("latch", latch_text(said)[:1000], evidence, accounts)
         if not self.journal.trouble:
             self.journal.forget_latch()
             self._adopted = self.journal.foreign_latch()
@@ -239,8 +239,8 @@ class Daemon:
         match number:
             case signal.SIGUSR1:
                 self._report("operator", "SIGUSR1", {})
-            case signal.SIGHUP:
-                log.warning("SIGHUP is ignored: a terminal that closes must not end a kill switch")
+            case signal.SIGHUP | signal.SIGUSR2:
+                log.warning("signal %d is ignored: a terminal that closes must not end a kill switch", number)
             case _:
                 self._stop.set()
 
@@ -283,6 +283,12 @@ class Daemon:
                 if self.config.triggers[name].on_blind == "fire":
                     self._report(name, f"it is blind: {detail}", {"blind": True}, self.triggers[name].accounts)
 
+    def _notice_displaced(self) -> None:
+        """Say aloud, once, that somebody has taken the journal away; the next start will not believe what it finds."""
+        if self.journal.displaced() and not self._told_displaced:
+            self._told_displaced = True
+            self._announce(Announce("warn", f"{self.journal.path} was removed or replaced under the running daemon"))
+
     async def _control(self, gid: int | None) -> None:
         path = self.config.daemon.runtime_dir / control.NAME
         await self._guard("control", lambda: control.serve(path, self.operators.handlers(), gid))
@@ -295,6 +301,7 @@ class Daemon:
         while True:
             self._adopt_latch()
             self._notice_blind()
+            self._notice_displaced()
             asked = clock.now()
             self.dispatcher.handle(Pulse(asked))
             if self.dispatcher.alive_ns >= asked.mono_ns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import threading
 import time
@@ -29,6 +30,7 @@ Show = Callable[[str, Mapping[str, Any], Mapping[str, int]], None]
 def run(*, as_json: bool, orders: int) -> int:
     """Play it through; return 0 if every account is proven clear, the books are empty and the latch held."""
     console = Console(stderr=as_json)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and clean up on the way
     began_s = time.monotonic()
     with Stage(sorted(VENUES)) as stage, _showing(console, quiet=as_json) as show:
         show("starting simulators and daemon", {}, {})

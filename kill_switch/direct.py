@@ -17,7 +17,7 @@ from kill_switch import clock, journal, recovery, wiring
 from kill_switch.config import Config
 from kill_switch.dispatch import Dispatcher, Recorder
 from kill_switch.domain import Now, Phase, Reason
-from kill_switch.engine import Announce
+from kill_switch.engine import Announce, Recovered
 from kill_switch.errors import AlreadyRunning, KillSwitchError
 from kill_switch.report import Reports
 
@@ -65,7 +65,8 @@ async def fire(
         state = recovery.rebuild((), paces)
     reason = Reason("direct", text, accounts, clock.now(), evidence)
     if held is None:
-        journal.leave_latch(config.daemon.state_dir, config.daemon.runtime_dir, reason)
+        if not journal.leave_latch(config.daemon.state_dir, config.daemon.runtime_dir, reason):
+            log.error("no latch can be left for the daemon: it will not know of this kill")
     news = anyio.Event()
 
     def announce(said: Announce) -> None:
@@ -80,6 +81,7 @@ async def fire(
         async with anyio.create_task_group() as group:
             for _, work in wiring.connect(dispatcher, config, adapters, group.start_soon):
                 group.start_soon(work)
+            dispatcher.handle(Recovered(clock.now()))  # what a daemon left unfinished is struck, and not waited for
             dispatcher.report(reason)
             with anyio.move_on_after(wait_s):
                 while any(dispatcher.state.accounts[name].phase is not Phase.CLEAR for name in accounts):

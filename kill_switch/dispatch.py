@@ -84,6 +84,7 @@ class Session:
         self.venue = venue
         self.rtt_us: dict[Route, int] = {}
         self.noise = 0
+        self.not_ready: dict[Route, str] = {}  # why the venue does not take a lane for ready
         self.strike = 0
         self._dispatcher = dispatcher
         self._due: Timer | None = None
@@ -219,6 +220,7 @@ class Session:
                 seen = f"{order.id} {order.symbol} {order.status}"
                 self._dispatcher.handle(engine.Progress(self.name, sweep.OrderSeen(at_ns), now, seen))
             case base.Ready(route, conn):
+                self.not_ready.pop(route, None)
                 if route is Route.WS:
                     self.ws.authenticated(conn)
                 elif self.http.state is not LaneState.UP:
@@ -226,6 +228,7 @@ class Session:
                     self.http.authenticated(True)
                 self._dispatcher.lane_changed(self, route)
             case base.NotReady(route, conn, why, fatal):
+                self.not_ready[route] = why
                 log.log(logging.ERROR if fatal else logging.WARNING, "account %s: %s lane: %s", self.name, route, why)
                 if route is Route.WS:
                     self.ws.drop(conn, why, fatal=fatal)
@@ -342,8 +345,8 @@ class Dispatcher:
     def _flush(self) -> None:
         self._flushing = None
         if not self._journal.flush():
-            self._queue_alarm()
             self._flushing = self.later(1.0, self._flush)
+            self._queue_alarm()
 
     def _queue_alarm(self) -> None:
         self._announce(engine.Announce("warn", self._journal.trouble))

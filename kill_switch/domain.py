@@ -18,10 +18,6 @@ class Now(NamedTuple):
     def wall_ms(self) -> int:
         return self.wall_ns // 1_000_000
 
-    @property
-    def wall_s(self) -> float:
-        return self.wall_ns / 1e9
-
 
 class Phase(StrEnum):
     """Where an account stands, from harmless to worst."""

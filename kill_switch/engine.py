@@ -73,6 +73,7 @@ class RearmAsked(NamedTuple):
     force: bool
     blockers: tuple[str, ...]
     at: Now
+    proved_since_ns: int = 0  # a clean read must have been asked for since then; 0: that of the sweep will do
 
 
 class Pulse(NamedTuple):
@@ -247,9 +248,7 @@ def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]
         wakes.append(WakeAt(name, sweep.due_ns))
     scope = frozenset(reason.accounts)
     if running and state.kill is not None:
-        kill = replace(
-            state.kill, accounts=state.kill.accounts | scope, unclear=state.kill.unclear | scope
-        )
+        kill = replace(state.kill, accounts=state.kill.accounts | scope, unclear=state.kill.unclear | scope)
     else:
         kill = Kill(kill_id, reason.observed, scope, scope)
     record = Record(
@@ -351,6 +350,8 @@ def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]
             case Phase.RESIDUE if not event.force:
                 left = _left(state.accounts[name])
                 why.append(f"{name} is RESIDUE, with {left} left: clear it, or use --force if you know better")
+            case Phase.CLEAR if _proved_ns(state.accounts[name]) < event.proved_since_ns and not event.force:
+                why.append(f"{name} could not be read just now: nobody knows whether it is still clear; or use --force")
             case _:
                 pass
     if why:
@@ -365,9 +366,7 @@ def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]
         name: Account(account.pace, None, account.kill) if name in tripped else account
         for name, account in state.accounts.items()
     }
-    kill = state.kill
-    if kill is not None:
-        kill = replace(kill, unclear=kill.unclear - frozenset(tripped))
+    kill = state.kill and replace(state.kill, unclear=state.kill.unclear - frozenset(tripped))
     after = replace(state, accounts=accounts, kill=kill, approvals={})
     told = Announce("rearm", f"{', '.join(tripped)} re-armed by {event.user}: {event.text}")
     return after, (Record("rearm", {**asked, "accounts": tripped}, latch=True), Granted(tripped), told)
@@ -402,6 +401,10 @@ def _known(state: State, accounts: tuple[str, ...], event: str) -> None:
             raise IllegalEvent(f"a state without account {name!r}", event)
 
 
+def _proved_ns(account: Account) -> int:
+    return 0 if account.sweep is None else account.sweep.proved_ns
+
+
 def _kill_id(number: int, observed: Now) -> str:
     return f"k{number}-{observed.wall_ns // 1_000_000_000}"
 
@@ -409,4 +412,3 @@ def _kill_id(number: int, observed: Now) -> str:
 def _left(account: Account) -> str:
     left = account.sweep.left if account.sweep is not None else None
     return "an unknown number of orders" if left is None else f"{left} order(s)"
-

@@ -11,6 +11,7 @@ the next start, or at once if whoever wrote it was another process (`fire --dire
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -114,6 +115,10 @@ class Journal:
             raise AlreadyRunning(f"another daemon holds the state directory {state_dir}") from None
         try:
             self.replay = _read_or_distrust(self.path)
+            self._marked = os.fstat(self._lock).st_size > 0  # a record has been written here once
+            distrust = self._distrust()
+            if distrust:  # before anything is touched: whatever becomes of this start, the next one trips
+                self._leave_for_next(distrust)
             self.set_aside = self._set_aside() if self.replay.broken else None
             entries = [] if self.set_aside else self.replay.entries
             self._size = 0 if self.set_aside else self.replay.size
@@ -143,10 +148,11 @@ class Journal:
         if self.flush():
             self.sync()
             return True
-        if _leave(self._latches, _latch_line(kind, data.get("accounts"), at)):
-            self._left_latch = True
-        else:
-            self.trouble += "; and no latch file can be written either"
+        if kind == "reason":  # a re-arm that is not on record is none at the next start, which is the safe side
+            if _leave(self._latches, _latch_line(kind, data.get("accounts"), at)):
+                self._left_latch = True
+            else:
+                self.trouble += "; and no latch file can be written either"
         return False
 
     def flush(self) -> bool:
@@ -168,6 +174,8 @@ class Journal:
         self._size += len(whole)
         self._lines.clear()
         self.trouble = ""
+        if not self._marked:
+            self._mark()
         if self._left_latch:
             self._left_latch = False
             self.forget_latch()
@@ -211,6 +219,36 @@ class Journal:
         self.path.rename(aside)
         return aside
 
+    def _mark(self) -> None:
+        """Note beside the journal that there is one; if the disk does not take that, the next flush tries again."""
+        try:
+            self._marked = os.pwrite(self._lock, b"a journal stands beside this\n", 0) > 0
+        except OSError as error:
+            self.trouble = f"{self.path.with_name('lock')}: {error.strerror}"
+
+    def _distrust(self) -> str:
+        """Say why what is here cannot be believed, if so: a journal that is damaged, cut off in a latch, or gone."""
+        if self.replay.broken:
+            return f"the journal is damaged: {self.replay.broken}"
+        if self.replay.latch_torn:
+            return "the journal ends within a reason's record"
+        if self._marked and not self.replay.entries:
+            return "the journal that was here is gone"
+        return ""
+
+    def _leave_for_next(self, why: str) -> None:
+        """Leave a latch for all accounts, on the disk, or raise `OSError`."""
+        if not _leave(self._latches[:1], _latch_line(why, "all", clock.now()), sync=True):
+            raise OSError(errno.ENOSPC, f"{why}, and no latch can be left beside it")
+
+    def displaced(self) -> bool:
+        """Tell whether the file under the journal's name is not the one that is written any more."""
+        try:
+            here, written = os.stat(self.path), os.fstat(self._fd)
+        except OSError:
+            return True
+        return (here.st_dev, here.st_ino) != (written.st_dev, written.st_ino)
+
     def foreign_latch(self) -> str | None:
         """Return what a latch file says that this journal has not left itself; None if there is none."""
         if self._left_latch:
@@ -249,6 +287,17 @@ def leave_latch(state_dir: Path, runtime_dir: Path, reason: Reason) -> bool:
     return _leave((state_dir / LATCH, runtime_dir / LATCH), line)
 
 
+def latch_text(said: str) -> str:
+    """Return what a latch file's lines say, for people."""
+    texts = []
+    for line in said.removesuffix("\n").split("\n"):
+        try:
+            texts.append(str(orjson.loads(line)["text"]))
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            continue
+    return "; ".join(texts) or "a latch was left in a file"
+
+
 def latched_accounts(said: str, known: Collection[str]) -> tuple[str, ...]:
     """Return the accounts that a latch file's lines name; all that are known, if any line cannot be understood."""
     named: set[str] = set()
@@ -276,7 +325,7 @@ def _tellable(value: object) -> object:
     return value
 
 
-def _leave(paths: Sequence[Path], line: bytes) -> bool:
+def _leave(paths: Sequence[Path], line: bytes, *, sync: bool = False) -> bool:
     for path in paths:
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
@@ -284,6 +333,8 @@ def _leave(paths: Sequence[Path], line: bytes) -> bool:
             continue
         try:
             os.write(fd, line + b"\n")
+            if sync:
+                os.fsync(fd)
         except OSError:
             pass  # an empty file trips as well
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import anyio
@@ -13,13 +13,14 @@ from kill_switch import clock
 from kill_switch.config import Config
 from kill_switch.control import Caller, Handler, Refusal
 from kill_switch.dispatch import Dispatcher
-from kill_switch.domain import Phase, Reason
+from kill_switch.domain import Phase, Reason, Route
 from kill_switch.engine import Granted, RearmAsked, Waiting
 from kill_switch.journal import Journal
 from kill_switch.report import Reports
 from kill_switch.triggers.base import Trigger, TriggerState
 
 MAX_WAIT_S = 3600
+PROVE_WITHIN_S = 3.0  # the read-back that a re-arm waits for
 MAX_TEXT = 1000
 _UNDER_WAY = (Phase.STRIKING, Phase.CONFIRMING, Phase.RESIDUE)
 
@@ -79,12 +80,13 @@ class Operators:
                 for name, trigger in self._triggers.items()
             },
             "last_kill": self._reports.last,
-            "journal": self._journal.trouble or "ok",
+            "journal": self._journal.trouble or ("removed or replaced" if self._journal.displaced() else "ok"),
         }
 
     def _account(self, name: str) -> dict[str, object]:
         session = self._dispatcher.sessions[name]
-        trouble = {"ws": session.ws.trouble, "http": session.http.trouble}
+        lanes = {Route.WS: session.ws.trouble, Route.HTTP: session.http.trouble}
+        trouble = {**lanes, **session.not_ready}
         return {
             "venue": session.venue.NAME,
             "state": self._dispatcher.state.accounts[name].phase,
@@ -92,7 +94,7 @@ class Operators:
             "lanes": {"ws": session.ws.state, "http": session.http.state},
             "rtt_us": max(session.rtt_us.values(), default=None),
             "open_orders": session.open_orders,
-            "trouble": {route: why for route, why in trouble.items() if why},
+            "trouble": {route.value: why for route, why in trouble.items() if why},
             "noise": session.noise,
         }
 
@@ -110,8 +112,9 @@ class Operators:
         text = _text(request, "fire")
         accounts = self._scope(request)
         wait_s = request.get("wait_s", 0)
-        if not isinstance(wait_s, int | float) or not 0 <= wait_s <= MAX_WAIT_S:
-            raise Refusal(f"wait_s must be a number of seconds from 0 to {MAX_WAIT_S}")
+        if not isinstance(wait_s, int | float):
+            raise Refusal("wait_s must be a number of seconds")
+        wait_s = min(max(0, wait_s), MAX_WAIT_S)  # how long somebody wants to wait must not keep a kill from going out
         if request.get("dry_run"):
             return {"dry_run": True, "accounts": {name: self._account(name) for name in accounts}}
         evidence = {"uid": caller.uid, "user": caller.user, "pid": caller.pid}
@@ -128,9 +131,15 @@ class Operators:
         states = self._dispatcher.state.accounts
         tripped = {name for name in accounts if states[name].phase is not Phase.ARMED}
         watching = [trigger for trigger in self._triggers.values() if tripped.intersection(trigger.accounts)]
-        blockers = tuple(f"trigger {t.name}: {why}" for t in watching if (why := t.against_rearm()))
         force = request.get("force") is True
-        asked = RearmAsked(caller.uid, caller.user, text, accounts, force, blockers, clock.now())
+        since_ns = clock.now().mono_ns
+        await self._prove(tripped, since_ns)
+        data = {"uid": caller.uid, "user": caller.user, "text": text, "accounts": accounts}
+        self._journal.append("rearm-asked", data, clock.now())
+        if not self._journal.flush():
+            raise Refusal(f"not re-armed, because it could not be recorded: {self._journal.trouble}")
+        blockers = tuple(f"trigger {t.name}: {why}" for t in watching if (why := t.against_rearm()))
+        asked = RearmAsked(caller.uid, caller.user, text, accounts, force, blockers, clock.now(), since_ns)
         match self._dispatcher.rearm(asked):
             case Granted(names):
                 for trigger in watching:
@@ -141,6 +150,20 @@ class Operators:
                 raise Refusal(f"{approvals} of {needed} people have approved: another person must say the same", 75)
             case refused:
                 raise Refusal("not re-armed: " + "; ".join(refused.why), why=refused.why)
+
+    async def _prove(self, names: Collection[str], since_ns: int) -> None:
+        """Have the accounts that count as clear read back once more; return when they have been, or could not be."""
+        for name in names:
+            if self._dispatcher.state.accounts[name].phase is Phase.CLEAR:
+                self._dispatcher.sessions[name].read()
+
+        def waiting() -> bool:
+            accounts = (self._dispatcher.state.accounts[name] for name in names)
+            return any(a.phase is Phase.CLEAR and a.sweep and a.sweep.proved_ns < since_ns for a in accounts)
+
+        with anyio.move_on_after(PROVE_WITHIN_S):
+            while waiting():  # noqa: ASYNC110 - a clean read of a clear account is no news
+                await anyio.sleep(0.01)
 
     def _scope(self, request: Mapping[str, Any]) -> tuple[str, ...]:
         scope = request.get("scope", [])

@@ -28,6 +28,11 @@ class _Account:
     left: int | None = None
     evidence: str = ""
 
+    @property
+    def proven_us(self) -> int | None:
+        """When it was first proven clear; None while it is not, or not any more."""
+        return self.clear_us if self.proven else None
+
     def as_dict(self) -> dict[str, object]:
         verdict = Verdict.of(Phase.CLEAR if self.proven else self.state, self.answer)
         return {
@@ -35,7 +40,7 @@ class _Account:
             "state": self.state,
             "sent_us": self.sent_us,
             "answered_us": self.answered_us,
-            "clear_us": self.clear_us,
+            "clear_us": self.proven_us,
             "strikes": self.strikes,
             "routes": self.routes,
             "cancelled": self.cancelled,
@@ -64,8 +69,9 @@ class _Kill:
 class Reports:
     """Fold entries into reports, as they are written or as they are read back."""
 
-    def __init__(self, budget_us: int, entries: Iterable[Mapping[str, Any]] = ()) -> None:
+    def __init__(self, budget_us: int, entries: Iterable[Mapping[str, Any]] = (), *, keep: int | None = KEEP) -> None:
         self._budget_us = budget_us
+        self._keep = keep
         self._kills: dict[str, _Kill] = {}
         self._latest: dict[str, _Kill] = {}  # account → the kill that it is in
         for entry in entries:
@@ -111,7 +117,7 @@ class Reports:
             "within_budget": answered_us is not None and answered_us <= self._budget_us,
             "last_sent_us": _latest([a.sent_us for a in accounts]),
             "last_answered_us": answered_us,
-            "all_clear_us": _latest([a.clear_us for a in accounts]),
+            "all_clear_us": _latest([a.proven_us for a in accounts]),
             "accounts": {name: account.as_dict() for name, account in kill.accounts.items()},
         }
 
@@ -123,7 +129,7 @@ class Reports:
         if kill is None:
             kill = _Kill(data["kill"], entry["boot"], data["observed_mono_ns"], data["observed_wall_ns"])
             self._kills[kill.id] = kill
-            if len(self._kills) > KEEP:
+            if self._keep is not None and len(self._kills) > self._keep:
                 del self._kills[next(iter(self._kills))]
         kill.reasons.append(
             {
@@ -163,7 +169,10 @@ class Reports:
             account.cancelled = (account.cancelled or 0) + data["cancelled"]
         match kind:
             case "answer":
-                account.answer = Answer(data["answer"])
+                answer = Answer(data["answer"])
+                if answer is Answer.UNSENT and (account.sent_us is not None or account.answer not in (None, answer)):
+                    answer = Answer.UNKNOWN  # this strike never left; an earlier one did
+                account.answer = answer
                 account.evidence = data["evidence"] or account.evidence
                 if account.answered_us is None and account.answer in (Answer.ACCEPTED, Answer.REFUSED):
                     account.answered_us = at_us

@@ -138,7 +138,7 @@ class Stage:
         return 0 if process is None else end(process, number)
 
     def ask(self, **request: object) -> dict[str, Any]:
-        return client.ask(self.runtime_dir / "control.sock", request, timeout_s=60.0)
+        return client.ask(self.runtime_dir / "control.sock", request, timeout_s=15.0)
 
     def status(self) -> dict[str, Any]:
         return self.ask(cmd="status")

@@ -7,6 +7,7 @@ Pure: `step(sweep, event) -> (sweep, actions)`. The clock is in the events, the 
        ▲  ▲                                          │                                │    │ guard reads, clean
        │  └────────── something is left ─────────────┘                                └────┘
        └───────────── an order is seen, or a guard read finds one ─────────────────────┘
+    A guard that cannot read for longer than two of its rounds take: CLEAR no more, and struck again.
     Not clear `residue_after_s` after the sweep began: RESIDUE. The work goes on, at a gap that grows up to the cap.
 
 A read counts only if it was *asked for* after the last strike was sent and after the last order was seen: an older
@@ -88,6 +89,7 @@ class Sweep:
     stale_ns: int = 0  # a read asked for before this instant shows a past that says nothing
     reading_ns: int = 0  # when the read that is under way was asked for; 0: none is
     pending_ns: int = 0  # since when only pending cancels are left; 0: they are not
+    proved_ns: int = 0  # when the last read that showed the account clean was asked for
 
 
 def begin(pace: Pace, at_ns: int, strikes: int = 1) -> Sweep:
@@ -98,7 +100,7 @@ def begin(pace: Pace, at_ns: int, strikes: int = 1) -> Sweep:
 
 def guard(pace: Pace, at_ns: int, strikes: int = 0) -> Sweep:
     """Resume the guard of an account that was clear when the process ended: its first read is due at once."""
-    return Sweep(pace, Phase.CLEAR, at_ns, at_ns - _ns(pace.strike_gap_s), at_ns, strikes, left=0)
+    return Sweep(pace, Phase.CLEAR, at_ns, at_ns - _ns(pace.strike_gap_s), at_ns, strikes, left=0, proved_ns=at_ns)
 
 
 def count(orders: Iterable[Order], complete: bool, asked_ns: int, at_ns: int) -> OrdersRead:
@@ -153,9 +155,9 @@ def _read(sweep: Sweep, read: OrdersRead) -> tuple[Sweep, tuple[Act, ...]]:
     if not read.complete:
         if read.live:  # what is missing may be more, never less
             return _orders_seen(sweep, at_ns, read.live + read.pending)
-        if sweep.phase is Phase.CLEAR:
+        if sweep.phase is Phase.CLEAR and not _blind(sweep, at_ns):
             return _wait(sweep, at_ns, sweep.pace.guard_every_s), ()
-        return _strike_when_allowed(replace(sweep, clean=0), at_ns)
+        return _strike_when_allowed(replace(_reopened(sweep, at_ns), clean=0), at_ns)
     sweep = replace(sweep, left=read.live + read.pending)
     if sweep.left:  # orders seen: a read that was asked for before this one says less, and is not waited for
         sweep = replace(sweep, stale_ns=at_ns, reading_ns=0)
@@ -167,6 +169,7 @@ def _read(sweep: Sweep, read: OrdersRead) -> tuple[Sweep, tuple[Act, ...]]:
         if sweep.phase is not Phase.RESIDUE:
             sweep = replace(_reopened(sweep, at_ns), phase=Phase.CONFIRMING)
         return _wait(replace(sweep, clean=0, pending_ns=pending_ns), at_ns, sweep.pace.read_gap_s), ()
+    sweep = replace(sweep, proved_ns=read.asked_ns)
     if sweep.phase is Phase.CLEAR:
         return _wait(sweep, at_ns, sweep.pace.guard_every_s), ()
     apart_ns = sweep.clean_ns + _ns(sweep.pace.read_gap_s)
@@ -186,9 +189,14 @@ def _due(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
     if sweep.phase is Phase.STRIKING:  # no answer came in time
         return _ask(replace(sweep, phase=Phase.CONFIRMING), at_ns)
     lost = sweep.reading_ns and at_ns >= sweep.reading_ns + _ns(sweep.pace.read_within_s)
-    if lost and sweep.phase is not Phase.CLEAR:  # no answer came to the read either
-        return _strike_when_allowed(replace(sweep, reading_ns=0, clean=0), at_ns)
+    if lost and (sweep.phase is not Phase.CLEAR or _blind(sweep, at_ns)):  # no answer came to the read either
+        return _strike_when_allowed(replace(_reopened(sweep, at_ns), reading_ns=0, clean=0), at_ns)
     return _ask(sweep, at_ns)
+
+
+def _blind(sweep: Sweep, at_ns: int) -> bool:
+    """Nothing has shown the account clean for longer than two guard reads take: CLEAR would be a claim, not a proof."""
+    return at_ns - sweep.proved_ns > _ns(2 * sweep.pace.guard_every_s + sweep.pace.read_within_s)
 
 
 def _late(sweep: Sweep, acts: tuple[Act, ...], at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:

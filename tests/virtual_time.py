@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kill_switch.domain import Now
@@ -60,7 +61,7 @@ class _Selector(selectors.BaseSelector):
     def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
         return self._real.get_key(fileobj)
 
-    def get_map(self) -> object:  # type: ignore[override]  # the loop never asks
+    def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
         return self._real.get_map()
 
 

@@ -12,6 +12,8 @@ import click
 from kill_switch.cli.common import ask, config_option, json_option, load, print_json, scope_option
 from kill_switch.errors import KillSwitchError, NotAllowed, Unreachable
 
+MAX_WAIT_S = 3600.0
+
 
 @click.command()
 @config_option
@@ -51,6 +53,7 @@ def fire(
     kill-switch fire --reason "runaway quoter"
     kill-switch fire --reason "desk closed" --scope desk:mm --wait 30
     """
+    wait_s = min(max(0.0, wait_s), MAX_WAIT_S) if wait_s == wait_s else 0.0  # not a number: then without waiting
     if direct:
         report = _fire_directly(config, reason, scope, wait_s, dry_run)
     else:
@@ -100,7 +103,7 @@ def report(config: Path | None, kill: str, as_json: bool) -> None:
     except PermissionError:
         found = ask(config, {"cmd": "report", "id": kill})  # the daemon may read it, and tells whoever may ask
     else:
-        reports = Reports(budget_us, replay.entries)
+        reports = Reports(budget_us, replay.entries, keep=None)
         found = reports.get(kill)
         if found is None:
             known = ", ".join(reports.ids()[-5:]) or "none at all"

@@ -43,7 +43,7 @@ class Floor(ABC):
     name: ClassVar[str]
     symbol: ClassVar[str]
     """The market of orders for which none is named."""
-    categories: ClassVar[tuple[str, ...]] = ()
+    categories: tuple[str, ...] = ()
     """Kinds of product that an order belongs to, where the venue tells them apart; the first is the usual one."""
     supported: ClassVar[frozenset[str]] = frozenset(SPECS)
     filled_state: ClassVar[str]

@@ -46,3 +46,24 @@ class Limiter:
         for window in windows:
             window.add(now)
         return True
+
+
+class Bucket:
+    """Hold up to `burst` tokens, `per_s` of which come back a second. A refused event takes none."""
+
+    __slots__ = ("_at", "_level", "burst", "per_s")
+
+    def __init__(self, burst: float, per_s: float) -> None:
+        self.burst = burst
+        self.per_s = per_s
+        self._level = burst
+        self._at = 0.0
+
+    def take(self, now: float) -> bool:
+        """Take a token; False when there is none."""
+        self._level = min(self.burst, self._level + max(0.0, now - self._at) * self.per_s)
+        self._at = now
+        if self._level < 1:
+            return False
+        self._level -= 1
+        return True

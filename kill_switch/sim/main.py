@@ -14,12 +14,14 @@ import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import orjson
 import uvloop
 
 from .admin import Admin
+from .crosstrade import CrossTrade
+from .kuna import Kuna
 from .options import unknown
 from .oxfun import Oxfun
 from .roxom import Roxom
@@ -27,7 +29,7 @@ from .server import Connection
 from .tls import scratch, server_context
 from .venue import Venue
 
-VENUES: Mapping[str, type[Venue]] = {venue.name: venue for venue in (Oxfun, Roxom)}
+VENUES: Mapping[str, type[Venue]] = {venue.name: venue for venue in (CrossTrade, Kuna, Oxfun, Roxom)}
 
 Options = Mapping[str, Mapping[str, str]]
 """Options by venue and name, as `--option venue.name=value` gives them."""
@@ -38,7 +40,7 @@ class Login(TypedDict):
 
     name: str
     credentials: dict[str, str]
-    options: dict[str, str]
+    options: dict[str, Any]
 
 
 class Entry(TypedDict):
@@ -48,7 +50,7 @@ class Entry(TypedDict):
     rest_url: str
     name: str
     credentials: dict[str, str]
-    options: dict[str, str]
+    options: dict[str, Any]
     accounts: NotRequired[list[Login]]
 
 
@@ -186,7 +188,7 @@ def _entry(venue: Venue, authority: str) -> Entry:
 
 def _login(venue: Venue, name: str) -> Login:
     account = venue.account(name)
-    return {"name": name, "credentials": account.credentials, "options": venue.account_options()}
+    return {"name": name, "credentials": account.credentials, "options": dict(venue.account_options())}
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

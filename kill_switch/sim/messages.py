@@ -5,7 +5,7 @@ Nothing here knows a venue or a socket; the server makes these values and the ve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Literal
@@ -52,6 +52,8 @@ class Answer:
     ok: bool = True
     close: int | None = None
     """Close the WebSocket with this code after the frames."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers of an HTTP answer beyond those that every one has."""
 
 
 @dataclass(slots=True)
@@ -81,8 +83,12 @@ def json_answer(value: object, status: int = 200, *, ok: bool | None = None) -> 
     return Answer((orjson.dumps(value),), status, status < 400 if ok is None else ok)
 
 
-def encode(status: int, body: bytes, *, keep_alive: bool, head_only: bool = False) -> bytes:
+def encode(
+    status: int, body: bytes, *, keep_alive: bool, head_only: bool = False, headers: Mapping[str, str] | None = None
+) -> bytes:
     """Make the bytes of an HTTP/1.1 response."""
     head = _HEADS.get(status) or f"HTTP/1.1 {status} Simulated\r\nContent-Length: ".encode()
     end = b"\r\n\r\n" if keep_alive else b"\r\nConnection: close\r\n\r\n"
+    if headers:
+        end = "".join(f"\r\n{name}: {value}" for name, value in headers.items()).encode("latin-1") + end
     return b"%b%d%b%b" % (head, len(body), end, b"" if head_only else body)

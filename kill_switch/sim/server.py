@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Protocol, cast
 
 import httptools
@@ -56,10 +57,11 @@ class Exchange:
         self.data: bytes | None = None
         self.close = not request.keep_alive
 
-    def reply(self, status: int, body: bytes) -> None:
+    def reply(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         """Send the reply."""
         request = self.request
-        self.send(encode(status, body, keep_alive=request.keep_alive, head_only=request.method == "HEAD"))
+        head = request.method == "HEAD"
+        self.send(encode(status, body, keep_alive=request.keep_alive, head_only=head, headers=headers))
 
     def send(self, data: bytes, *, close: bool = False) -> None:
         """Send the reply's bytes as they are; `close` ends the connection behind them."""

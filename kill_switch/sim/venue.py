@@ -62,7 +62,7 @@ class Venue(Floor):
     # what a venue adds
 
     @abstractmethod
-    def account_options(self) -> dict[str, str]:
+    def account_options(self) -> Mapping[str, object]:
         """Return the other configuration keys that an account on this simulator needs."""
 
     @abstractmethod
@@ -184,9 +184,9 @@ class Venue(Floor):
 
     def _reply(self, exchange: Exchange, kind: Kind, seen: Seen, answer: Answer) -> None:
         seen.ok = answer.ok
-        body = answer.bodies[0]
+        body, headers = answer.bodies[0], answer.headers
         if not self.faults.active:
-            exchange.reply(answer.status, body)
+            exchange.reply(answer.status, body, headers)
             return
         connection = exchange.connection
         who = connection.account
@@ -197,11 +197,11 @@ class Venue(Floor):
         delay = self.faults.hit("delay", kind, who)
         wait = delay.ms / 1000 if delay else 0.0
         if self.faults.hit("truncate", kind, who):
-            data = encode(answer.status, body, keep_alive=True)
+            data = encode(answer.status, body, keep_alive=True, headers=headers)
             cut = data[: len(data) - max(1, len(body) // 2)]
             self.later(wait, lambda: exchange.send(cut, close=True))
         else:
-            self.later(wait, exchange.reply, answer.status, body)
+            self.later(wait, exchange.reply, answer.status, body, headers)
 
     # WebSocket
 

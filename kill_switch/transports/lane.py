@@ -70,7 +70,7 @@ class Backoff:
         if self.failures == 0:
             self.failures = 1
             return random.uniform(0, self.first_s)  # noqa: S311 - jitter, nothing secret
-        longest = min(self.cap_s, self.first_s * 2**self.failures)
+        longest = min(self.cap_s, self.first_s * 2 ** min(self.failures, 32))  # beyond 2**1023 no float goes
         self.failures += 1
         return random.uniform(longest / 2, longest)  # noqa: S311 - jitter, nothing secret
 

@@ -20,7 +20,9 @@ from kill_switch.triggers.base import Report, TriggerState
 
 POLL_S = 0.5
 TEXT_BYTES = 1024
-_WATCHED = Mask.CREATE | Mask.MOVED_TO | Mask.CLOSE_WRITE | Mask.DELETE | Mask.MOVED_FROM | Mask.DELETE_SELF
+_CAME = Mask.CREATE | Mask.MOVED_TO
+_WENT = Mask.DELETE_SELF | Mask.MOVE_SELF  # the directory itself
+_WATCHED = _CAME | _WENT | Mask.CLOSE_WRITE | Mask.DELETE | Mask.MOVED_FROM
 
 
 class Flag:
@@ -78,10 +80,13 @@ class Flag:
                     self._watch = ""
                     self._look(report)  # what came before the watch
                     async for event in inotify:
-                        if event.mask & (Mask.DELETE_SELF | Mask.IGNORED | Mask.Q_OVERFLOW):
+                        if event.mask & (_WENT | Mask.IGNORED | Mask.Q_OVERFLOW):
                             break
                         if event.name is not None and event.name.name == self._path.name:
+                            came = event.mask & _CAME and not self._present
                             self._look(report)
+                            if came and not self._present:  # and it has gone already: it was touched all the same
+                                report(self._reason(f"{self._path} came and went", self._clock()))
             except OSError as error:
                 self._watch = error.strerror or type(error).__name__
             await anyio.sleep(POLL_S)

@@ -62,8 +62,9 @@ class Link:
         return f"{', '.join(down)} cannot be reached; it would fire again" if down else None
 
     def reset(self) -> None:
+        for name in self._fired:  # the others are watched already, and may be on their way to being lost
+            self._up.pop(name, None)
         self._fired.clear()
-        self._up.clear()
 
     def _look(self, report: Report) -> None:
         now_ns = self._clock().mono_ns

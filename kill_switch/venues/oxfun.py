@@ -46,7 +46,7 @@ BATCH_ORDERS = 20  # "Cancel Batch Orders": about twenty orders a message
 BATCH_BYTES = 3800  # below the message length that error 20027 is for
 NEW_KILL_AFTER_S = 10.0  # a sweep, and its guard, read back more often than that
 ID_DIGITS = 19  # what fits the 64 bits of an INTEGER
-BATCHES_PER_STRIKE = 40  # of the 50 messages a second that an authenticated connection may send
+BATCHES_PER_STRIKE = 20  # of the 50 messages a second that an authenticated connection may send
 
 TERMINAL = frozenset(
     {

@@ -22,7 +22,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from kill_switch import engine, sweep
+import orjson
+
+from kill_switch import clock, engine, sweep
 from kill_switch.domain import Answer, Now, Pace, Phase, Reason
 from kill_switch.engine import Account, Progress, RearmAsked, Record, Recovered, Reported, Sent, State, Struck
 
@@ -303,3 +305,43 @@ def residue(*accounts: str) -> State:
         state = after(state, read(name, 10_000, live=3))
     assert all(account.phase is Phase.RESIDUE for account in state.accounts.values())
     return state
+
+
+# ── a run with its record ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Run:
+    """Let events happen, carry strikes out at once, and keep the record as a journal would give it back."""
+
+    def __init__(self, state: State, boot: str = "boot-1") -> None:
+        self.state = state
+        self.boot = boot
+        self.entries: list[dict[str, Any]] = []
+        self.commands: tuple[engine.Command, ...] = ()  # of the last event
+
+    def __call__(self, *events: engine.Event) -> Run:
+        for event in events:
+            self._take(event)
+        return self
+
+    def _take(self, event: engine.Event) -> None:
+        self.state, commands = engine.step(self.state, event)
+        self.write(commands, event.at)
+        for command in commands:
+            if isinstance(command, engine.Strike):
+                sent = tuple(Sent(name, number, ("http",), event.at.mono_ns) for name, number in command.accounts)
+                self._take(Struck(sent, event.at))
+        self.commands = commands
+
+    def write(self, commands: tuple[engine.Command, ...], at: Now) -> None:
+        for command in commands:
+            if isinstance(command, Record):
+                entry = {
+                    "seq": len(self.entries) + 1,
+                    "at": clock.iso(at.wall_ns),
+                    "mono_ns": at.mono_ns,
+                    "boot": self.boot,
+                    "kind": command.kind,
+                    "data": command.data,
+                }
+                self.entries.append(orjson.loads(orjson.dumps(entry)))

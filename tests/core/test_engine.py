@@ -147,13 +147,18 @@ def test_a_reason_that_comes_after_the_kill_is_over_begins_the_next(play: Theatr
 
 
 def test_a_kill_counts_from_the_moment_its_reason_was_observed(play: Theatre) -> None:
-    late = engine.Reported(reason("a", ms=0), at(250))
+    late = engine.Reported(reason("a", ms=0), at(1250))
     state = after(armed("a"), late)
     assert state.kill is not None
-    assert state.kill.began == at(0)
-    assert play(armed("a")) >> late << record("reason", observed_mono_ns=at(0).mono_ns) << strike("a") << wake(
-        "a", 1250
-    ) << told("trip")
+    assert (state.kill.id, state.kill.began) == (KILL, at(0))
+    assert (
+        play(armed("a"))
+        >> late
+        << record("reason", observed_mono_ns=at(0).mono_ns)
+        << strike("a")
+        << wake("a", 2250)
+        << told("trip")
+    )
 
 
 def test_a_reason_for_no_account_is_recorded_and_strikes_nothing(play: Theatre) -> None:
@@ -272,6 +277,22 @@ def test_a_guard_that_finds_an_order_reopens_its_kill_and_a_reason_joins_it(play
     assert (state.kill.id, state.kills) == (KILL, 1)
 
 
+def test_an_account_of_an_older_kill_that_is_clear_again_ends_no_other_kill(play: Theatre) -> None:
+    """The guard has chased an order of k1 on `a` while k2 runs on `b`."""
+    state = after(clear("a", "b"), reported("b", ms=1000), seen("a", 1100), answered("a", 1200))
+    book = play(after(state, read("a", 1300), due("a", 1550)))
+    assert (
+        book
+        >> read("a", 1600)
+        << record("read", kill=KILL)
+        << record("clear", kill=KILL)
+        << told("clear", account="a")
+        << wake("a", 3600)
+    )
+    assert book.state.kill is not None
+    assert book.state.kill.unclear == {"b"}
+
+
 def test_an_account_that_is_no_longer_the_kills_does_not_hold_it_open(play: Theatre) -> None:
     state = after(clear("a", "b"), reported("b", ms=1000), seen("a", 1100))
     assert state.kill is not None
@@ -302,6 +323,14 @@ def test_an_order_seen_while_clear_is_recorded_and_struck(play: Theatre) -> None
         << wake("a", 61_000)
     )
     assert book.state.phase is Phase.STRIKING
+
+
+def test_a_guard_that_could_not_read_for_too_long_strikes_and_reopens_its_kill(play: Theatre) -> None:
+    state = after(clear("a"), due("a", 2500), due("a", 5000))
+    book = play(state)
+    assert book >> due("a", 7500) << strike("a", number=2) << wake("a", 8500)
+    assert book.state.kill is not None
+    assert book.state.kill.unclear == {"a"}
 
 
 def test_a_clean_guard_read_leaves_the_account_clear_and_no_record(play: Theatre) -> None:
@@ -455,8 +484,11 @@ def test_a_re_arm_of_residue_is_refused_and_points_to_force(play: Theatre) -> No
 
 def test_a_re_arm_of_residue_that_was_never_read_says_that_the_number_is_unknown(play: Theatre) -> None:
     book = play(after(confirming("a"), read("a", 10_000, complete=False)))
-    assert book >> asked("a") << record("rearm-refused") << refused(
-        "a is RESIDUE, with an unknown number of orders left: clear it, or use --force if you know better"
+    assert (
+        book
+        >> asked("a")
+        << record("rearm-refused")
+        << refused("a is RESIDUE, with an unknown number of orders left: clear it, or use --force if you know better")
     )
 
 
@@ -481,16 +513,35 @@ def test_a_clear_account_is_re_armed(play: Theatre) -> None:
     assert book.state.tripped == ()
 
 
+def test_a_re_arm_that_wants_a_newer_proof_than_there_is_is_refused(play: Theatre) -> None:
+    why = "a could not be read just now: nobody knows whether it is still clear; or use --force"
+    book = play(clear("a"))  # proven by a read asked for at 499 ms
+    assert book >> asked("a")._replace(proved_since_ns=ns(500)) << record("rearm-refused") << refused(why)
+    assert book.state.phase is Phase.CLEAR
+    assert book >> read("a", 600) << wake("a", 2600)
+    assert book >> asked("a")._replace(proved_since_ns=ns(599)) << record("rearm") << Granted(("a",)) << told("rearm")
+
+
+def test_force_re_arms_without_a_newer_proof(play: Theatre) -> None:
+    ask = asked("a", force=True)._replace(proved_since_ns=ns(500))
+    assert play(clear("a")) >> ask << record("rearm", force=True) << Granted(("a",)) << told("rearm")
+
+
 def test_every_reason_why_not_is_said_at_once(play: Theatre) -> None:
     state = after(armed("a", "b", "c"), reported("a", ms=0), reported("b", ms=0), answered("b", 100))
     state = after(state, reported("c", ms=0), answered("c", 100), read("c", 10_000, live=1))
     book = play(state)
     blockers = ("trigger panic: /run/KILL is still there: remove it",)
-    assert book >> asked("a", "b", "c", blockers=blockers) << record("rearm-refused") << refused(
-        "trigger panic: /run/KILL is still there: remove it",
-        "a is STRIKING: wait until it is CLEAR",
-        "b is CONFIRMING: wait until it is CLEAR",
-        "c is RESIDUE, with 1 order(s) left: clear it, or use --force if you know better",
+    assert (
+        book
+        >> asked("a", "b", "c", blockers=blockers)
+        << record("rearm-refused")
+        << refused(
+            "trigger panic: /run/KILL is still there: remove it",
+            "a is STRIKING: wait until it is CLEAR",
+            "b is CONFIRMING: wait until it is CLEAR",
+            "c is RESIDUE, with 1 order(s) left: clear it, or use --force if you know better",
+        )
     )
 
 
@@ -608,9 +659,14 @@ def test_an_unfinished_sweep_strikes_again_at_the_start(play: Theatre, phase: Ph
 
 def test_residue_strikes_again_at_the_start(play: Theatre) -> None:
     book = play(residue("a"))
-    assert book >> recovered(90_000) << record("resume", striking=("a",)) << strike("a", number=3) << wake(
-        "a", 91_000
-    ) << told("warn")
+    assert (
+        book
+        >> recovered(90_000)
+        << record("resume", striking=("a",))
+        << strike("a", number=3)
+        << wake("a", 91_000)
+        << told("warn")
+    )
 
 
 def test_a_clear_account_stays_clear_at_the_start_and_is_guarded_at_once(play: Theatre) -> None:

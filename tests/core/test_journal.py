@@ -15,7 +15,7 @@ import pytest
 from kill_switch import clock, journal
 from kill_switch.domain import Pace
 from kill_switch.errors import AlreadyRunning, CannotCreate, JournalBroken
-from kill_switch.journal import GENESIS, Journal, latched_accounts, leave_latch
+from kill_switch.journal import GENESIS, Journal, latch_text, latched_accounts, leave_latch
 from kill_switch.recovery import rebuild
 from kill_switch.report import Reports
 from tests.core.playbook import at, reason
@@ -32,7 +32,7 @@ REASON: dict[str, object] = {
 
 
 class Disk:
-    """Stand in for the kernel's `write`: full while `room` is 0, and writes short where it is less than is asked for."""
+    """Stand in for the kernel's `write`: full while `room` is 0, and short where it is less than is asked for."""
 
     def __init__(self, write: Callable[[int, bytes], int]) -> None:
         self.room: int | None = None
@@ -49,7 +49,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     made = Disk(os.write)
-    monkeypatch.setattr(journal.os, "write", made)
+    monkeypatch.setattr("kill_switch.journal.os.write", made)
     return made
 
 
@@ -59,6 +59,13 @@ def dirs(tmp_path: Path) -> tuple[Path, Path]:
     state.mkdir()
     run.mkdir()
     return state, run
+
+
+def latched(opened: Journal) -> tuple[str, tuple[str, ...]]:
+    """Say what latch stands beside a journal, and which of three accounts it trips."""
+    said = opened.foreign_latch()
+    assert said is not None
+    return latch_text(said), latched_accounts(said, ("a", "b", "c"))
 
 
 @pytest.fixture
@@ -322,6 +329,78 @@ def test_a_broken_journal_is_set_aside_as_it_is_and_a_new_one_begun(dirs: tuple[
     assert opened.set_aside.read_bytes() == evidence
     (entry,) = journal.read(path).entries
     assert (entry["seq"], entry["prev"]) == (1, GENESIS)
+    assert latched(opened) == (
+        "the journal is damaged: journal line 2: its hash does not fit its content",
+        ("a", "b", "c"),
+    )
+
+
+def test_a_broken_journal_trips_the_start_after_the_next_as_well_if_the_next_does_not_get_that_far(
+    dirs: tuple[Path, Path],
+) -> None:
+    path = write(dirs, "start", "reason")
+    path.write_bytes(path.read_bytes().replace(b"touched", b"TOUCHED"))
+    Journal(*dirs).close()  # dies before it has recorded anything
+    again = Journal(*dirs)
+    again.close()
+    assert again.replay.broken is None
+    assert latched(again)[1] == ("a", "b", "c")
+
+
+def test_a_broken_journal_beside_which_no_latch_can_be_left_is_not_touched(dirs: tuple[Path, Path]) -> None:
+    path = write(dirs, "start", "reason")
+    path.write_bytes(path.read_bytes().replace(b"touched", b"TOUCHED"))
+    (dirs[0] / journal.LATCH).mkdir()
+    with pytest.raises(CannotCreate, match=r"the journal is damaged: .*, and no latch can be left beside it"):
+        Journal(*dirs)
+    assert journal.read(path).broken is not None
+
+
+def test_a_reason_that_is_torn_leaves_a_latch(dirs: tuple[Path, Path]) -> None:
+    path = write(dirs, "start", "reason")
+    path.write_bytes(path.read_bytes()[:-20])
+    opened = Journal(*dirs)
+    opened.close()
+    assert opened.set_aside is None
+    assert latched(opened) == ("the journal ends within a reason's record", ("a", "b", "c"))
+
+
+def test_a_journal_that_has_gone_leaves_a_latch(dirs: tuple[Path, Path]) -> None:
+    write(dirs, "start", "reason").unlink()
+    opened = Journal(*dirs)
+    opened.close()
+    assert latched(opened) == ("the journal that was here is gone", ("a", "b", "c"))
+
+
+def test_a_directory_in_which_no_record_was_ever_written_is_a_first_start(dirs: tuple[Path, Path]) -> None:
+    Journal(*dirs).close()
+    opened = Journal(*dirs)
+    opened.close()
+    assert opened.foreign_latch() is None
+
+
+def test_a_mark_that_the_disk_does_not_take_keeps_no_record_from_being_written(
+    opened: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kill_switch.journal.os.pwrite", full)
+        assert opened.latch("reason", REASON, at(0)) is True
+    assert kinds(opened.path) == ["reason"]
+    assert opened.trouble.endswith("lock: No space left on device")
+    opened.append("answer", {}, at(1))
+    assert opened.flush() is True
+    assert opened.trouble == ""
+
+
+def test_a_journal_that_is_taken_away_under_the_daemon_is_noticed(opened: Journal) -> None:
+    assert opened.displaced() is False
+    opened.path.rename(opened.path.with_name("elsewhere"))
+    assert opened.displaced() is True
+    opened.path.touch()
+    assert opened.displaced() is True
 
 
 def test_a_journal_that_cannot_be_read_is_as_good_as_broken(dirs: tuple[Path, Path]) -> None:
@@ -425,6 +504,14 @@ def test_a_latch_that_can_be_left_nowhere_says_so_and_one_of_somebody_elses_is_s
     assert opened.foreign_latch() is not None
 
 
+def test_a_re_arm_that_the_disk_does_not_take_leaves_no_latch(
+    opened: Journal, disk: Disk, dirs: tuple[Path, Path]
+) -> None:
+    disk.room = 0
+    assert opened.latch("rearm", {"accounts": ("a",)}, at(0)) is False
+    assert not (dirs[0] / journal.LATCH).exists()
+
+
 def test_the_next_start_is_tripped_by_a_latch_that_only_the_file_has(dirs: tuple[Path, Path], disk: Disk) -> None:
     first = Journal(*dirs)
     disk.room = 0
@@ -443,7 +530,7 @@ def test_a_sync_that_fails_is_told(dirs: tuple[Path, Path], monkeypatch: pytest.
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     opened = Journal(*dirs)
-    monkeypatch.setattr(journal.os, "fdatasync", fails)
+    monkeypatch.setattr("kill_switch.journal.os.fdatasync", fails)
     opened.latch("reason", REASON, at(0))
     opened.close()
     assert opened.trouble == f"journal {opened.path}: sync failed: Input/output error"
@@ -515,6 +602,19 @@ def test_a_latch_whose_text_json_cannot_tell_is_left_all_the_same(opened: Journa
     said = opened.foreign_latch()
     assert said is not None
     assert latched_accounts(said, ("a", "b")) == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ('{"text":"panic: touched"}\n', "panic: touched"),
+        ('{"text":"one"}\n{"text":"two"}\nnonsense\n{"accounts":[]}\n[1]', "one; two"),
+        ("", "a latch was left in a file"),
+        ("nonsense", "a latch was left in a file"),
+    ],
+)
+def test_a_latch_says_in_words_what_it_can(said: str, text: str) -> None:
+    assert latch_text(said) == text
 
 
 @pytest.mark.parametrize(

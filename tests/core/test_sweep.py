@@ -59,6 +59,25 @@ def test_an_answer_is_followed_by_a_read_back_at_once(play: Theatre) -> None:
     assert book.state.due_ns == ns(100 + 2500)
 
 
+def test_a_guard_that_cannot_read_is_clear_no_more_and_strikes(play: Theatre) -> None:
+    book = play.sweep(guarding())
+    for ms in (2500, 4501, 6502):  # two rounds of the guard and the time of a read: 6.5 s
+        assert book >> due(ms) << Act.READ
+        assert book >> read(ms + 1, complete=False)
+        assert book.state.phase is Phase.CLEAR
+    assert book >> due(8503) << Act.READ
+    assert book >> read(8504, complete=False) << Act.STRIKE
+    assert book.state.phase is Phase.STRIKING
+
+
+def test_a_guard_read_that_never_comes_back_is_clear_no_more_either(play: Theatre) -> None:
+    book = play.sweep(guarding())
+    assert book >> due(2500) << Act.READ
+    assert book >> due(5000) << Act.READ
+    assert book >> due(7500) << Act.STRIKE
+    assert book.state.phase is Phase.STRIKING
+
+
 def test_the_read_back_waits_for_other_accounts_answers_where_the_pace_says_so(play: Theatre) -> None:
     book = play.sweep(begun(replace(PACE, read_after_s=0.025)))
     assert book >> answered(100)
@@ -147,6 +166,25 @@ def test_a_read_asked_for_before_the_second_strike_never_counts(play: Theatre) -
     assert book >> answered(100) << Act.READ >> read(600, live=1, asked=100) << Act.STRIKE
     assert book >> read(700, asked=599)
     assert (book.state.phase, book.state.clean, book.state.left) == (Phase.STRIKING, 0, 1)
+
+
+def test_a_read_asked_for_while_a_strike_was_owed_never_counts_after_that_strike(play: Theatre) -> None:
+    book = play.sweep(begun(Pace(clean_reads=1)))
+    assert book >> seen(100) >> due(350) << Act.READ >> due(500) << Act.STRIKE >> read(510, asked=350)
+    assert (book.state.phase, book.state.clean) == (Phase.STRIKING, 0)
+
+
+def test_a_read_asked_for_before_another_reason_struck_never_counts(play: Theatre) -> None:
+    book = play.sweep(begun(Pace(clean_reads=1)))
+    assert book >> answered(100) << Act.READ >> Again(ns(150)) << Act.STRIKE >> read(160, asked=100)
+    assert book.state.phase is Phase.STRIKING
+
+
+def test_a_strike_voids_the_clean_reads_before_it(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100) << Act.READ >> read(200) >> Again(ns(250)) << Act.STRIKE
+    assert book >> read(600, asked=590)
+    assert (book.state.phase, book.state.clean) == (Phase.STRIKING, 1)
 
 
 def test_a_read_asked_for_before_an_order_was_seen_never_counts(play: Theatre) -> None:
@@ -410,6 +448,18 @@ def test_a_guard_read_that_is_lost_is_asked_again_and_is_no_strike(play: Theatre
     book = play.sweep(guarding())
     assert book >> due(2500) << Act.READ >> due(5000) << Act.READ >> read(5100, complete=False)
     assert (book.state.phase, book.state.due_ns) == (Phase.CLEAR, ns(7100))
+
+
+def test_a_clean_guard_read_is_proof_for_as_long_again(play: Theatre) -> None:
+    book = play.sweep(guarding())
+    assert book >> read(5000) >> read(11_498, complete=False)
+    assert book.state.phase is Phase.CLEAR
+
+
+def test_a_resumed_guard_has_its_time_to_read(play: Theatre) -> None:
+    book = play.sweep(sweep.guard(PACE, ns(60_000)))
+    assert book >> due(60_000) << Act.READ >> due(62_500) << Act.READ >> due(65_000) << Act.READ
+    assert book >> due(67_500) << Act.STRIKE
 
 
 def test_an_order_seen_while_clear_is_struck_at_once(play: Theatre) -> None:

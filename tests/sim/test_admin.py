@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from kill_switch.sim.admin import Admin
-from kill_switch.sim.main import make_venues, read_options
+from kill_switch.sim.main import VENUES, make_venues, read_options
 from kill_switch.sim.messages import Request
 
 from .clients import Sim, running
@@ -123,7 +123,7 @@ async def test_many_accounts_share_a_venue() -> None:
 @pytest.mark.parametrize(
     ("names", "options", "says"),
     [
-        (["oxfan"], {}, "unknown venue 'oxfan'. Did you mean 'oxfun'? Known: oxfun, roxom."),
+        (["oxfan"], {}, f"unknown venue 'oxfan'. Did you mean 'oxfun'? Known: {', '.join(sorted(VENUES))}."),
         ([], {}, "name at least one venue"),
         (["oxfun"], {"roxom": {"auth": "rsa"}}, "not simulated here"),
         (["oxfun"], {"oxfun": {"greting": "off"}}, "Did you mean 'greeting'?"),

@@ -29,13 +29,13 @@ async def silent(ws: ClientConnection, seconds: float = 0.1) -> bool:
 
 
 async def test_delay_holds_replies_back(sim: Sim) -> None:
-    await sim.fault("roxom", "delay", ms=300, on="cancel")
+    await sim.fault("roxom", "delay", ms=1000, on="cancel")
     started = time.monotonic()
     assert (await sim.roxom_cancel_all()).status_code == 200
-    assert time.monotonic() - started >= 0.3
+    assert time.monotonic() - started >= 1.0
     started = time.monotonic()
     await sim.roxom("GET", "/accounts/balance")
-    assert time.monotonic() - started < 0.3
+    assert time.monotonic() - started < 1.0  # however busy the machine is
 
 
 async def test_an_event_comes_before_a_delayed_reply(sim: Sim) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,6 +25,9 @@ from .driver import Driver, elapsed_s, until
 
 pytestmark = pytest.mark.anyio
 every_venue = pytest.mark.parametrize("venue", list(VENUES))
+PUSHING: Mapping[str, Mapping[str, str]] = {"crosstrade": {"order_events": "true"}}
+WS_FIRST = {"crosstrade"}  # a strike is frames, and calls are its second copies
+MOST_TO_HIDE: Mapping[str, Mapping[str, str]] = {"kuna": {"auth": "hmac"}}
 
 
 class Stage:
@@ -54,12 +57,14 @@ class Stage:
 
 
 @asynccontextmanager
-async def on_stage(venue: str, hedge_after_s: float = 0.2, wait: bool = True) -> AsyncIterator[Stage]:
-    async with serve([venue]) as ready:
+async def on_stage(
+    venue: str, hedge_after_s: float = 0.2, wait: bool = True, options: Mapping[str, str] | None = None
+) -> AsyncIterator[Stage]:
+    async with serve([venue], options={venue: {**PUSHING.get(venue, {}), **(options or {})}}) as ready:
         entry = ready["venues"][venue]
         kind = VENUES[venue]
-        options = kind.Options(ws_url=entry["ws_url"], rest_url=entry["rest_url"], **entry["options"])
-        adapter = kind(options, entry["credentials"], hedge_after_s)
+        settings = kind.Options(ws_url=entry["ws_url"], rest_url=entry["rest_url"], **entry["options"])
+        adapter = kind(settings, entry["credentials"], hedge_after_s)
         async with (
             httpx.AsyncClient(base_url=ready["admin"], trust_env=False) as admin,
             anyio.create_task_group() as group,
@@ -104,12 +109,16 @@ async def test_a_kill_on_warm_lanes_empties_the_book_and_is_read_back(venue: str
 async def test_a_kill_that_is_not_answered_takes_the_fresh_route(venue: str) -> None:
     async with on_stage(venue, hedge_after_s=0.05) as stage:
         await stage.post("/orders", count=3)
+        await until(lambda: len(stage.driver.adapter.book) == 3)  # pushed
         await stage.post("/faults", fault="drop_reply", times=1)
         stage.driver.kill()
         await until(lambda: stage.facts(CancelAnswered))
-        assert stage.facts(CancelAnswered)[0].answer is Answer.ACCEPTED
-        assert [call.route for call in stage.facts(Call) if call.cancel] == [Route.HTTP, Route.FRESH]
-        assert [route for route, tag in stage.driver.sents if "cancel-all" in tag] == [Route.HTTP, Route.FRESH]
+        # at KUNA, which has no cancel-all, the second copy finds the orders cancelled, and is told `success: false`
+        expected = Answer.REFUSED if venue == "kuna" else Answer.ACCEPTED
+        assert stage.facts(CancelAnswered)[0].answer is expected
+        routes = [Route.HTTP] if venue in WS_FIRST else [Route.HTTP, Route.FRESH]
+        assert [call.route for call in stage.facts(Call) if call.cancel] == routes
+        assert [route for route, tag in stage.driver.sents if tag.startswith("cancel")] == routes
 
 
 @every_venue
@@ -141,7 +150,7 @@ async def test_a_refused_login_keeps_the_lane_down_and_does_not_hammer(
     async with on_stage(venue) as stage:
         await stage.post("/faults", fault="reject_login")
         await stage.post("/faults", fault="disconnect")
-        await until(lambda: any(fact.fatal for fact in stage.facts(NotReady)))
+        await until(lambda: any(fact.fatal for fact in stage.facts(NotReady)) or "401" in stage.driver.ws.trouble)
         since_s, before = time.monotonic(), len(stage.driver.opened())
         await anyio.sleep(0.3)
         assert stage.driver.ws.state is LaneState.DOWN and stage.driver.ws.trouble
@@ -156,7 +165,7 @@ async def test_real_lanes_show_no_secret_anywhere_at_debug_level(
     venue: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with on_stage(venue, hedge_after_s=0.02) as stage:
+    async with on_stage(venue, hedge_after_s=0.02, options=MOST_TO_HIDE.get(venue)) as stage:
         caplog.set_level(logging.DEBUG)  # for loggers that were made meanwhile
         await stage.post("/orders", count=3)
         await stage.post("/faults", fault="delay", ms=60)
@@ -168,12 +177,12 @@ async def test_real_lanes_show_no_secret_anywhere_at_debug_level(
         await until(lambda: len(stage.facts(CancelAnswered)) == 2)
         await stage.post("/faults", fault="reject_login")
         await stage.post("/faults", fault="disconnect")
-        await until(lambda: any(fact.fatal for fact in stage.facts(NotReady)))
+        await until(lambda: any(fact.fatal for fact in stage.facts(NotReady)) or "401" in stage.driver.ws.trouble)
         outputs, lanes = stage.driver.outputs, (stage.driver.ws, stage.driver.http, stage.driver.fresh)
         shown = [repr(output) for output in outputs if not isinstance(output, Send)]
         shown += [repr(event) for event in stage.driver.events if type(event).__name__ in ("Closed", "Lost", "Woke")]
         shown += [stage.driver.ws.trouble, stage.driver.http.trouble, *map(repr, lanes)]
-        assert any(call.route is Route.FRESH for call in stage.facts(Call))
+        assert any(call.route is Route.FRESH for call in stage.facts(Call)) or venue in WS_FIRST
         assert stage.facts(Noise | Drop | NotReady | RoundTrip)
         headers = [call.request.headers for call in stage.facts(Call)]
         headers.append(stage.driver.adapter.upgrade_headers(clock.now()))
@@ -186,4 +195,4 @@ async def test_real_lanes_show_no_secret_anywhere_at_debug_level(
     for text in (*shown, *logged, out, err):
         for secret in secrets:
             assert secret not in text
-    assert len(secrets) > 3
+    assert len(secrets) > 3 or venue in WS_FIRST

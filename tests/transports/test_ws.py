@@ -263,13 +263,23 @@ async def test_a_loop_that_was_itself_deaf_does_not_blame_the_venue(
 ) -> None:
     monkeypatch.setattr(ws, "PING_EVERY_S", 0.1)
     monkeypatch.setattr(ws, "DEAD_AFTER_S", 0.15)
-    server.script = lives
+    deaf = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal deaf
+        await peer.upgrade()
+        while True:
+            _, data = await peer.frame()
+            if deaf < 2:
+                deaf += 1
+                time.sleep(0.3)  # noqa: ASYNC251 - the whole loop stands still, with a ping on its way
+                await anyio.sleep(0.03)
+            await peer.say(frame(0xA, data))
+
+    server.script = script
     lane = make(server, ear, ca_file)
     async with running(lane.run):
-        await until(lambda: len(ear.rtts) >= 2)
-        for _ in range(2):
-            time.sleep(0.3)  # noqa: ASYNC251 - that is the point
-            await anyio.sleep(0.12)
+        await until(lambda: len(ear.rtts) >= 4)
         assert ear.closed() == [] and lane.state is LaneState.UP
 
 

@@ -39,6 +39,10 @@ class Stand:
     ids: tuple[str, ...] = ()
     live: tuple[str, ...] = ()
     gone: str = ""
+    header: str = "api_key"  # the secret that each request carries as it is
+    ws_first: bool = False  # it strikes over the WebSocket; in tests of a strike's calls that lane is gone
+    signed: bool = True
+    pings: tuple[bytes, ...] = ()  # frames that are no JSON, and that the venue answers or sends
 
     def make(self, secrets: Mapping[str, str] | None = None, **options: Any) -> Adapter:
         kind = VENUES[self.venue]
@@ -85,6 +89,15 @@ def _roxom_push(one: str, status: str) -> object:
     return {"type": "order", "data": {"orderId": one, "symbol": "US500-BTC", "status": status}}
 
 
+def _kuna_list(*ids: str, status: str) -> object:
+    return {"data": [{"id": one, "pair": "BTC_USDT", "status": status} for one in ids]}
+
+
+def _kuna_push(one: str, status: str) -> object:
+    data = {"event": "order", "data": {"id": one, "pair": "BTC_USDT", "status": status}}
+    return {"event": "#publish", "data": {"channel": "order", "data": data}}
+
+
 _SLOW: tuple[tuple[int, object], ...] = ((500, b""), (502, b"<html>"), (503, b"{}"), (200, b"{"), (200, b"[]"))
 
 _OXFUN = Stand(
@@ -123,9 +136,73 @@ _ROXOM = Stand(
     gone="cancelled",
 )
 
+_KUNA_IDS = ("c7fc5b2b-bd9d-48c1-a458-a83412669cf4", "3e5591ba-2778-4d85-8851-54284045ea44")
+_KUNA = Stand(
+    venue="kuna",
+    secrets=lambda: {
+        "public_key": "kuna-public-0123456789",
+        "api_secret": "kuna-secret-0123456789",
+        "api_key": "kuna-single-0123456789",
+    },
+    strong={"auth": "hmac"},
+    login=(payload("kuna/handshake"), payload("kuna/set-auth-token"), {"rid": 2}, {"rid": 3}),
+    refused_login=payload("kuna/login-refused"),
+    # the answer to a batch; to a list, with which a strike begins that knows nothing, it shows orders that have ended
+    accepted=({"data": [{"id": one, "success": True, "status": "Canceled"} for one in _KUNA_IDS]},),
+    refused=(
+        (400, {"code": "BAD_REQUEST", "message": "Trading is closed"}),
+        (200, {"errors": [{"code": "BAD_REQUEST", "message": "Trading is closed"}]}),
+        (500, payload("kuna/error-uuid")),
+    ),
+    unknown=((429, {"errors": [{"code": "TOO_MANY_REQUESTS"}]}), (200, {"data": {}})),
+    nothing=_SLOW[:-1],  # a bare list is an answer here
+    key_refused=(401, {"errors": [{"code": "UNAUTHORIZED", "message": "Unauthorized"}]}),
+    listed=_kuna_list,
+    pushed=_kuna_push,
+    ids=_KUNA_IDS,
+    live=("Open", "Pending", "WaitStop"),
+    gone="Canceled",
+    header="public_key",
+    pings=(b"",),
+)
+
+
+def _crosstrade_list(*ids: str, status: str) -> object:
+    order = payload("crosstrade/order")
+    snapshot = payload("crosstrade/snapshot")  # one body for both: a reader of the one does not look at the other
+    return {**snapshot, "orders": [{**order, "orderId": one, "orderState": status} for one in ids], "success": True}
+
+
+def _crosstrade_push(one: str, status: str) -> object:
+    return {"type": "orderUpdate", "order": {**payload("crosstrade/order"), "orderId": one, "orderState": status}}
+
+
+_CROSSTRADE = Stand(
+    venue="crosstrade",
+    secrets=lambda: {"token": "crosstrade-token-0123456789"},
+    options={"nt_accounts": ("Sim101",)},
+    login=({"id": "hello", "data": {"orders": [], "success": True}},),
+    refused_login={"type": "error", "error": "Session active elsewhere"},
+    accepted=(payload("crosstrade/cancelled"), payload("crosstrade/cancelled-none"), {"success": True}),
+    refused=((400, payload("crosstrade/invalid-account")), (400, payload("crosstrade/invalid-request")), (401, {})),
+    unknown=((408, payload("crosstrade/addon")), (429, payload("crosstrade/rate-limit"))),
+    nothing=_SLOW,
+    key_refused=(401, {"success": False, "error": "unauthorized"}),
+    listed=_crosstrade_list,
+    pushed=_crosstrade_push,
+    ids=("0123456789abcdef0123456789abcdef", "ce0a8e5002ea463e856eb6384f5cee7e"),
+    live=("Working", "TriggerPending"),
+    gone="Cancelled",
+    header="token",
+    ws_first=True,
+    signed=False,
+)
+
 STANDS: Mapping[str, Stand] = {
     stand.venue: stand
     for stand in (
+        _CROSSTRADE,
+        _KUNA,
         _OXFUN,
         _ROXOM,
     )

@@ -116,8 +116,10 @@ def test_the_wire_carries_what_it_must(stand: Stand) -> None:
     player = Player(stand.make(**stand.strong))
     player.put(Kill())
     call = player.calls[-1]
-    key = stand.secrets()["api_key"]
+    key = stand.secrets()[stand.header]
     assert key.encode() in call.request.wire
+    if not stand.signed:
+        return
     [signature] = [value for name, value in call.request.headers.items() if "ignature" in name]
     assert base64.b64decode(signature, validate=True) and signature.encode() in call.request.wire
 

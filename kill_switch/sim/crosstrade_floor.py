@@ -1,0 +1,211 @@
+"""Keep CrossTrade's orders, tokens and streams, as shared/venues/crosstrade.md has them (§ numbers are that file's)."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+import orjson
+
+from . import crosstrade_wire as wire
+from .book import Account, Order
+from .faults import SPECS
+from .floor import Session
+from .limits import Bucket
+from .messages import Answer, json_answer
+from .options import Options, option
+from .venue import Venue
+
+CANCELLING = ("CancelPending", "CancelSubmitted")
+_CODES = {
+    400: ("invalid_request", "Invalid request"),
+    401: ("unauthorized", "Invalid or missing bearer token"),
+    404: ("not_found", "No such endpoint"),
+    408: ("addon_disconnected", "The XT add-on is not connected"),
+    503: ("service_unavailable", "Service unavailable"),
+}
+
+
+@dataclass
+class CrossTradeOptions(Options):
+    """Hold what is inferred or unknown about CrossTrade, and what its user has."""
+
+    engine_ms: float = option(40.0, "milliseconds from an accepted cancel until the order is Cancelled (§4)")
+    nt_accounts: str = option("Sim101", "the user's accounts in NinjaTrader, with commas between", fixed=True)
+    addon: bool = option(True, "the add-on is connected; without it NT8 calls get 408 (§2)")
+    broker: str = option("Connected", "connectionStatus of every account (§5)", "Connected", "ConnectionLost")
+    errors: str = option("new", "the envelope of errors (§2)", "new", "old")
+    ws_errors: str = option(
+        "error", "an RPC's error: beside the id, or in `data` in one of the two envelopes (§6 [U])",
+        "error", "data", "data-old",
+    )  # fmt: skip
+    nothing: str = option(
+        "empty", "what a cancel-all of nothing says (§4 [U])", "empty", "warning", "400"
+    )  # fmt: skip
+    cancelall: str = option("account", "the scope of CancelAllOrders (§4 [U])", "account", "everywhere")
+    has_orders: bool = option(True, "REST has GET /orders (§5 [I])")
+    lists_terminal: bool = option(True, "lists of orders show terminal ones too (§5 [U])")
+    renumber: bool = option(False, "lists show the broker's ids; the given ones are understood (§2)")
+    order_events: bool = option(False, "a subscription to order events works for NT8 accounts (§6 [U])")
+    pong: bool = option(True, "a ping is answered (§6 [U])")
+    elsewhere_code: int = option(1008, "close code of the session that another one takes the place of (§6 [U])")
+    elsewhere_frame: bool = option(False, "it is told so in a frame first (§6 [U])")
+    submitted_ms: float = option(15.0, "milliseconds in CancelPending before CancelSubmitted (§7)")
+    burst: int = option(20, "tokens of a user; 0 is no limit (§3)")
+    per_s: float = option(3.0, "tokens that come back a second (§3)")
+    violations: int = option(10, "WebSocket messages over the limit in a row until 1008 (§3)")
+
+
+class CrossTradeFloor(Venue):
+    """Do what CrossTrade, the add-on and the broker do."""
+
+    name = "crosstrade"
+    options_type = CrossTradeOptions
+    symbol = "ES 09-26"
+    supported = frozenset(SPECS) - {"skew"}  # nothing in its protocol depends on the client's clock
+    filled_state = "Filled"
+
+    def __init__(self, options: CrossTradeOptions, accounts: int) -> None:
+        self.options = options
+        self.categories = tuple(name.strip() for name in options.nt_accounts.split(",") if name.strip())
+        if not self.categories or len({name.casefold() for name in self.categories}) != len(self.categories):
+            raise ValueError("option 'nt_accounts' names different accounts, with commas between")
+        self.tokens: dict[str, Account] = {}
+        self._buckets: dict[str, Bucket] = {}
+        self._aliases: dict[str, str] = {}
+        self._seq = 0
+        super().__init__(options, accounts)
+
+    def reconfigured(self) -> None:
+        """Start the rate limit anew."""
+        self._buckets.clear()
+
+    def account_options(self) -> Mapping[str, object]:
+        """Return the NT accounts, which the configuration must name."""
+        return {"nt_accounts": list(self.categories)}
+
+    def make_account(self, number: int) -> Account:
+        """Make a user; the token is all that he has (§1)."""
+        token = f"ct-{secrets.token_hex(20)}"
+        account = Account(f"{self.name}-{number}", f"user-{number}", {"token": token})
+        self.tokens[token] = account
+        return account
+
+    def make_order(self, account: Account, symbol: str, kind: str, category: str, number: int) -> Order:
+        """Make an order of the NT account `category`; stops are TriggerPending or Accepted at the broker (§7)."""
+        at = self.now_ns()
+        state = "Accepted" if kind == "stop" else "Working"
+        stop = Decimal("6100") if kind == "stop" else None
+        side = "sell" if number % 2 else "buy"
+        order = Order(uuid.uuid4().hex, symbol, kind, side, Decimal(1), Decimal("5990.25"), state, at, stop)
+        order.category = category or self.categories[0]
+        return order
+
+    def id_format(self, text: str) -> bool:
+        """Say whether a text is a GUID without dashes (§2)."""
+        return len(text) == 32 and all(char in "0123456789abcdef" for char in text)
+
+    def nt_account(self, name: object) -> str | None:
+        """Find an NT account; upper and lower case are the same (§2)."""
+        return next((one for one in self.categories if one.casefold() == str(name).casefold()), None)
+
+    def shown_id(self, order: Order) -> str:
+        """Return the id that lists show: the broker's own, where it has given the order another number."""
+        if not self.options.renumber:
+            return order.id
+        alias = hashlib.blake2b(order.id.encode(), digest_size=16).hexdigest()
+        self._aliases[alias] = order.id
+        return alias
+
+    def find(self, account: Account, one: str) -> Order | None:
+        """Find an order by the id that was given at placement, or by the broker's (§2)."""
+        one = self._aliases.get(one, one)
+        return account.open.get(one) or account.closed.get(one)
+
+    # tokens
+
+    def over(self, account: Account) -> bool:
+        """Take a token of the user's, for REST and WebSocket alike (§3); True when there is none."""
+        if not self.options.burst:
+            return False
+        bucket = self._buckets.get(account.name)
+        if bucket is None:
+            bucket = self._buckets[account.name] = Bucket(self.options.burst, self.options.per_s)
+        return not bucket.take(time.monotonic())
+
+    # orders
+
+    def cancelled_state(self, order: Order) -> str:
+        """Return the state of a cancelled order (§7)."""
+        return "Cancelled"
+
+    def mark(self, account: Account, orders: Sequence[Order]) -> None:
+        """Show CancelPending, then CancelSubmitted; in both an order may still fill (§7)."""
+        for order in orders:
+            order.state = CANCELLING[0]
+        self.tell(account, orders, "pending")
+        self.later(max(self.options.submitted_ms, 0.001) / 1000, self._submitted, account, orders)
+
+    def _submitted(self, account: Account, orders: Sequence[Order]) -> None:
+        moved = [order for order in orders if order.id in account.open and order.state == CANCELLING[0]]
+        for order in moved:
+            order.state = CANCELLING[1]
+        self.tell(account, moved, "pending")
+
+    def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
+        """Say nothing: whoever wants to know asks."""
+
+    def tell(self, account: Account, orders: Sequence[Order], news: str) -> None:
+        """Send an orderUpdate for each order, where there is such a thing (§6 [U])."""
+        if not self.options.order_events or not self.listeners[account.name]:
+            return
+        for order in orders:
+            self._seq += 1
+            frame = {"type": "orderUpdate", "seq": self._seq, "order": wire.order_item(order, self.shown_id(order))}
+            self.emit(account, "orders", orjson.dumps(frame))
+
+    def wants(self, session: Session, channel: str) -> bool:
+        """Send what was subscribed to, to that session alone: there is no other way (§6)."""
+        return channel in session.channels
+
+    def tell_equity(self, account: Account) -> None:
+        """Do nothing: pnlUpdate frames come at their interval."""
+
+    # errors
+
+    def error(self, status: int, code: str | None = None, text: str | None = None) -> dict[str, object]:
+        """Make an error's body in the envelope that is switched on (§2)."""
+        usual = _CODES.get(status, ("refused", "Refused"))
+        if status == 429:
+            return {"error": text or "Rate limit exceeded"}
+        if self.options.errors == "old":
+            return {"error": text or usual[1]}
+        return {"success": False, "error": code or usual[0], "detail": text or usual[1]}
+
+    def fail(self, status: int, code: str | None, text: str | None) -> Answer:
+        """Make a REST error; 429 says when to come again (§3)."""
+        answer = json_answer(self.error(status, code, text), status, ok=False)
+        if status == 429:
+            answer.headers = {"Retry-After": "1"}
+        return answer
+
+    def watch_pnl(self, session: Session, interval_s: float) -> None:
+        """Send pnlUpdate until the session ends or says that it is enough (§6)."""
+        account = session.account
+        if account is None or session.connection.closing or f"pnl {interval_s}" not in session.channels:
+            return
+        frame = {"type": "pnlUpdate", "epoch": int(self.now() * 1000), "accounts": self.summary(account)}
+        session.connection.say(orjson.dumps(frame))
+        self.later(interval_s, self.watch_pnl, session, interval_s)
+
+    def summary(self, account: Account) -> list[dict[str, object]]:
+        """Return what the snapshot has of every NT account (§5); the first one has the money and the positions."""
+        return [
+            wire.summary(account, name, self.options.broker, first=number == 0)
+            for number, name in enumerate(self.categories)
+        ]

@@ -1,0 +1,143 @@
+"""Read what KUNA answers, and keep what is known of a strike or a read-back whose calls are still under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from kill_switch.domain import Answer, Life, Order
+from kill_switch.venues.base import CancelAnswered, brief, plain
+
+TERMINAL = frozenset({"closed", "canceled", "cancelled", "rejected", "expired"})
+ENDED = frozenset(f"order with status {status} can't be canceled" for status in TERMINAL)  # two of them documented
+CLIENT_MISTAKES = frozenset({"wrongrequestexception", "invalid json"})  # told with HTTP 500, and meant for us
+KEY_REFUSED = frozenset({"REQUEST_INVALID_KEY"})
+
+Body = dict[str, Any] | list[Any]
+
+
+class Refusal(NamedTuple):
+    """What the venue has against a request."""
+
+    status: int
+    words: str
+    ended: int  # errors that say of an order that it has ended
+    others: int
+    mistake: bool
+    key: bool
+
+    @property
+    def answer(self) -> Answer:
+        """An order that has ended says nothing of the others in its batch, and too many requests nothing at all."""
+        return Answer.UNKNOWN if self.status == 429 or self.ended else Answer.REFUSED
+
+    @property
+    def too_long(self) -> bool:
+        """Say whether the batch may have been too long: the most is not documented."""
+        return self.status in (400, 413) and not self.ended and not self.key
+
+
+@dataclass(slots=True)
+class Strike:
+    """One strike under way: several calls, one answer."""
+
+    waiting: int = 0  # calls that are not answered yet
+    named: set[str] = field(default_factory=set)  # orders that a call has named, or that were left out
+    singles: int = 0
+    splits: int = 0
+    sent: bool = False  # a byte of a call that cancels may have left
+    cancelled: int = 0
+    ended: int = 0
+    answers: set[Answer] = field(default_factory=set)  # of the cancels that failed
+    lists: set[Answer] = field(default_factory=set)  # of the lists that were not read
+    troubles: list[str] = field(default_factory=list)
+
+    def trouble(self, answer: Answer, words: str) -> None:
+        self.answers.add(answer)
+        self.troubles.append(words)
+
+    def unread(self, answer: Answer, words: str) -> None:
+        self.lists.add(answer)
+        self.troubles.append(words)
+
+    def told(self) -> CancelAnswered:
+        counts = [f"{self.cancelled} order(s) cancelled"] if self.cancelled else []
+        counts += [f"{self.ended} had ended"] if self.ended else []
+        evidence = brief("; ".join([*counts, *self.troubles]) or "the lists show nothing to cancel", 200)
+        if not self.troubles:
+            return CancelAnswered(Answer.ACCEPTED, evidence, self.cancelled)
+        if not self.sent:
+            return CancelAnswered(Answer.UNSENT, evidence)
+        refused = Answer.REFUSED in self.answers or (Answer.REFUSED in self.lists and not counts)
+        return CancelAnswered(Answer.REFUSED if refused else Answer.UNKNOWN, evidence, self.cancelled or None)
+
+
+@dataclass(slots=True)
+class ReadBack:
+    """One read-back under way: a call a list."""
+
+    asked_ns: int
+    missing: set[str]
+    orders: dict[str, Order] = field(default_factory=dict)
+    troubles: list[str] = field(default_factory=list)
+
+
+def refusal_of(status: int, body: Body, words: Callable[..., str]) -> Refusal | None:
+    """Return the venue's refusal, in `words`; None if it says success: errors come with HTTP 200, too."""
+    fields = body if isinstance(body, dict) else {}
+    errors, error = fields.get("errors"), fields.get("error")
+    if errors:
+        found = errors if isinstance(errors, list) else [errors]
+    elif error and isinstance(error, dict):
+        found = [error]
+    elif error or fields.get("success") is False or not 200 <= status < 300:
+        found = [fields if fields.get("message") else {"message": error or ""}]
+    else:
+        return None
+    told = [error_of(one) for one in found]
+    ended = sum(has_ended(text) for _, text in told)
+    return Refusal(
+        status,
+        words(f"HTTP {status}", *(part for pair in told for part in pair if part != "")),
+        ended=ended,
+        others=len(told) - ended,
+        mistake=any(word.lower() in CLIENT_MISTAKES for pair in told for word in pair if isinstance(word, str)),
+        key=status in (401, 403) or any(code in KEY_REFUSED for code, _ in told),
+    )
+
+
+def items_of(body: Body) -> list[Any] | None:
+    """Return an answer's list, which is bare or under `data`; None if there is none."""
+    data = body.get("data") if isinstance(body, dict) else body
+    return data if isinstance(data, list) else None
+
+
+def error_of(error: object) -> tuple[str, object]:
+    """Return an error's code and text; the code is its own or that of its extensions."""
+    if not isinstance(error, dict):
+        return "", error
+    inner = error.get("error")
+    fields: dict[str, Any] = inner if isinstance(inner, dict) else error
+    extensions = fields.get("extensions")
+    code = plain(fields.get("code")) or (plain(extensions.get("code")) if isinstance(extensions, dict) else "")
+    return code, fields.get("message") or ""
+
+
+def has_ended(text: object) -> bool:
+    """Say whether a text is on the list of those that say: this order has ended already."""
+    return isinstance(text, str) and text.strip().rstrip(".").lower() in ENDED
+
+
+def id_of(item: object) -> str:
+    """Return an item's order id, which is `id` or `orderId`; empty if it has none."""
+    return (plain(item.get("id")) or plain(item.get("orderId"))) if isinstance(item, dict) else ""
+
+
+def order_of(item: object) -> Order | None:
+    """Read one order; an unknown status counts as alive."""
+    order_id = id_of(item)
+    if not isinstance(item, dict) or not order_id:
+        return None
+    status = plain(item.get("status"))
+    return Order(order_id, plain(item.get("pair")), Life.GONE if status.lower() in TERMINAL else Life.LIVE, status)

@@ -1,0 +1,383 @@
+"""What a kill did, told from its record alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kill_switch.domain import Answer
+from kill_switch.report import KEEP, Reports
+from tests.core.playbook import (
+    Run,
+    after,
+    answered,
+    armed,
+    asked,
+    at,
+    due,
+    ns,
+    read,
+    recovered,
+    reported,
+    seen,
+    struck,
+)
+
+K1 = "k1-1700000000"
+
+
+def report(run: Run, kill: str = "last", budget_us: int = 250_000) -> dict[str, Any]:
+    found = Reports(budget_us, run.entries).get(kill)
+    assert found is not None
+    return found
+
+
+def account(run: Run, name: str = "a", kill: str = "last") -> dict[str, Any]:
+    told: dict[str, Any] = report(run, kill)["accounts"][name]
+    return told
+
+
+def cleared(run: Run, name: str = "a", ms: float = 0) -> Run:
+    return run(answered(name, ms + 100), read(name, ms + 200), due(name, ms + 450), read(name, ms + 500))
+
+
+def test_without_a_kill_there_is_no_report() -> None:
+    reports = Reports(1)
+    assert (reports.last, reports.ids(), reports.get(), reports.get("k1-0")) == (None, (), None, None)
+
+
+def test_the_report_of_a_kill_that_went_well() -> None:
+    run = cleared(Run(armed("a"))(reported("a")))
+    assert report(run) == {
+        "id": K1,
+        "reasons": [
+            {
+                "trigger": "panic",
+                "text": "touched",
+                "observed_at": "2023-11-14T22:13:20.000000Z",
+                "evidence": {"path": "/run/KILL"},
+            }
+        ],
+        "fired_at": "2023-11-14T22:13:20.000000Z",
+        "budget_us": 250_000,
+        "within_budget": True,
+        "last_sent_us": 0,
+        "last_answered_us": 100_000,
+        "all_clear_us": 500_000,
+        "accounts": {
+            "a": {
+                "verdict": "CONFIRMED",
+                "state": "CLEAR",
+                "sent_us": 0,
+                "answered_us": 100_000,
+                "clear_us": 500_000,
+                "strikes": 1,
+                "routes": ["http"],
+                "cancelled": None,
+                "left": 0,
+                "evidence": "the venue's words",
+            }
+        },
+    }
+
+
+def test_figures_are_microseconds_from_the_moment_the_first_reason_was_observed() -> None:
+    late = reported("a")._replace(at=at(30))
+    run = Run(armed("a", "b"))(late, reported("b", ms=40), answered("a", 100.0019), answered("b", 150))
+    assert account(run, "a")["sent_us"] == 30_000
+    assert account(run, "b")["sent_us"] == 40_000
+    assert account(run, "a")["answered_us"] == 100_001
+    assert (report(run)["last_sent_us"], report(run)["last_answered_us"]) == (40_000, 150_000)
+
+
+def test_the_budget_holds_to_the_microsecond() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 250))
+    assert report(run, budget_us=250_000)["within_budget"] is True
+    assert report(run, budget_us=249_999)["within_budget"] is False
+
+
+def test_the_budget_is_missed_while_one_account_has_not_answered() -> None:
+    run = Run(armed("a", "b"))(reported("a", "b"), answered("a", 100))
+    assert report(run)["within_budget"] is False
+    assert report(run)["last_answered_us"] is None
+    assert report(run)["all_clear_us"] is None
+
+
+@pytest.mark.parametrize("answer", [Answer.UNKNOWN, Answer.UNSENT])
+def test_what_proves_nothing_is_no_answer(answer: Answer) -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 10, answer))
+    assert account(run)["answered_us"] is None
+    run(answered("a", 90, Answer.REFUSED))
+    assert account(run)["answered_us"] == 90_000
+    run(answered("a", 95, Answer.ACCEPTED))
+    assert account(run)["answered_us"] == 90_000
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (None, "UNKNOWN"),
+        (Answer.ACCEPTED, "UNKNOWN"),
+        (Answer.REFUSED, "REFUSED"),
+        (Answer.UNKNOWN, "UNKNOWN"),
+        (Answer.UNSENT, "UNKNOWN"),  # this strike may not have left, and an earlier copy has
+    ],
+)
+def test_without_a_proof_the_verdict_says_no_more_than_the_last_answer(answer: Answer | None, verdict: str) -> None:
+    run = Run(armed("a"))(reported("a"))
+    if answer is not None:
+        run(answered("a", 100, answer))
+    assert account(run)["verdict"] == verdict
+
+
+def test_only_what_provably_never_left_is_unsent() -> None:
+    run = Run(armed("a"))(reported("a"))
+    run.entries[1]["data"]["sent"][0].update(mono_ns=0, routes=[])
+    run(answered("a", 1, Answer.UNSENT))
+    assert account(run)["verdict"] == "UNSENT"
+    run(answered("a", 2, Answer.UNSENT))
+    assert account(run)["verdict"] == "UNSENT"
+    run(answered("a", 3, Answer.UNKNOWN), answered("a", 4, Answer.UNSENT))
+    assert account(run)["verdict"] == "UNKNOWN"
+
+
+def test_what_is_not_proven_any_more_has_no_time_of_proof() -> None:
+    run = cleared(Run(armed("a"))(reported("a")))
+    assert report(run)["all_clear_us"] == 500_000
+    run(seen("a", 5000))
+    assert (report(run)["all_clear_us"], account(run)["clear_us"]) == (None, None)
+    assert account(run)["verdict"] == "UNKNOWN"
+
+
+def test_every_kill_on_record_can_be_told_where_nothing_is_forgotten() -> None:
+    run = Run(armed("a"))
+    for number in range(KEEP + 5):
+        cleared(run(reported("a", ms=number * 10_000)), "a", number * 10_000)
+    assert len(Reports(1, run.entries).ids()) == KEEP
+    assert len(Reports(1, run.entries, keep=None).ids()) == KEEP + 5
+
+
+def test_a_proof_outweighs_any_answer() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 100, Answer.REFUSED))
+    run(read("a", 200), due("a", 450), read("a", 500))
+    assert account(run)["verdict"] == "CONFIRMED"
+
+
+def test_one_clean_read_of_two_is_no_proof() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 100), read("a", 200))
+    assert (account(run)["verdict"], account(run)["state"], account(run)["left"]) == ("UNKNOWN", "CONFIRMING", 0)
+
+
+def test_states_follow_the_engines() -> None:
+    run = Run(armed("a"))(reported("a"))
+    assert account(run)["state"] == "STRIKING"
+    run(answered("a", 100))
+    assert account(run)["state"] == "CONFIRMING"
+    run(read("a", 600, live=2))
+    assert (account(run)["state"], account(run)["strikes"], account(run)["left"]) == ("STRIKING", 2, 2)
+    run(answered("a", 700), read("a", 10_000, live=2))
+    assert (account(run)["state"], account(run)["left"]) == ("RESIDUE", 2)
+    run(answered("a", 10_100))
+    assert account(run)["state"] == "RESIDUE"
+    run(read("a", 10_200), due("a", 10_450), read("a", 10_500))
+    assert (account(run)["state"], account(run)["clear_us"]) == ("CLEAR", 10_500_000)
+
+
+def test_residue_that_was_never_read_has_an_unknown_number_left() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 100), read("a", 10_000, complete=False))
+    assert (account(run)["state"], account(run)["left"]) == ("RESIDUE", None)
+    assert account(run)["evidence"] == "timed out"
+
+
+def test_residue_stays_residue_however_often_it_is_struck() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 100), read("a", 10_000, live=1), read("a", 20_000, live=1))
+    assert (account(run)["state"], account(run)["strikes"]) == ("RESIDUE", 3)
+
+
+def test_an_incomplete_read_can_only_show_more_orders() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 100), read("a", 200, live=2), read("a", 210, complete=False))
+    assert account(run)["left"] == 2
+    run(read("a", 220, live=1, complete=False, asked=215))
+    assert account(run)["left"] == 2
+    run(read("a", 230, live=5, complete=False, asked=225))
+    assert account(run)["left"] == 5
+
+
+def test_a_stale_read_is_no_evidence_but_what_it_counted_is_counted() -> None:
+    run = cleared(Run(armed("a"))(reported("a")))(read("a", 600, live=9, asked=-1, cancelled=4))
+    assert (account(run)["state"], account(run)["left"], account(run)["cancelled"]) == ("CLEAR", 0, 4)
+    assert account(run)["verdict"] == "CONFIRMED"
+
+
+def test_cancelled_orders_are_added_up() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 100, cancelled=3), read("a", 200, cancelled=2), read("a", 210))
+    assert account(run)["cancelled"] == 5
+
+
+def test_routes_are_named_once_in_the_order_of_their_use() -> None:
+    run = Run(armed("a"))(reported("a"), struck("a", 1, 60, "fresh", "http"), struck("a", 1, 70, "fresh"))
+    assert (account(run)["routes"], account(run)["strikes"], account(run)["sent_us"]) == (["http", "fresh"], 1, 0)
+
+
+def test_a_strike_that_has_not_left_has_no_time() -> None:
+    state = after(armed("a"), reported("a"))
+    run = Run(armed("a"))(reported("a"))
+    run.entries = run.entries[:1]
+    unsent = struck("a", 1, 0)
+    run.state = state
+    run(unsent._replace(sent=(unsent.sent[0]._replace(mono_ns=0, routes=()),)))
+    assert (account(run)["sent_us"], account(run)["strikes"], account(run)["routes"]) == (None, 1, [])
+    run(struck("a", 1, 80, "fresh"))
+    assert (account(run)["sent_us"], account(run)["routes"]) == (80_000, ["fresh"])
+
+
+def test_a_second_copy_that_leaves_after_the_proof_does_not_unsay_it() -> None:
+    run = cleared(Run(armed("a"))(reported("a")))(struck("a", 1, 600, "fresh"))
+    assert (account(run)["state"], account(run)["verdict"], account(run)["strikes"]) == ("CLEAR", "CONFIRMED", 1)
+    assert account(run)["routes"] == ["http", "fresh"]
+
+
+# ── afterwards ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_guard_that_strikes_again_takes_the_confirmation_back_until_the_next_proof() -> None:
+    run = cleared(Run(armed("a"))(reported("a")))(seen("a", 60_000))
+    assert (account(run)["state"], account(run)["verdict"], account(run)["left"]) == ("STRIKING", "UNKNOWN", 1)
+    run(answered("a", 60_100), read("a", 60_200))
+    assert (account(run)["verdict"], account(run)["left"], account(run)["clear_us"]) == ("UNKNOWN", 0, None)
+    run(due("a", 60_450), read("a", 60_500))
+    assert (account(run)["verdict"], account(run)["strikes"]) == ("CONFIRMED", 2)
+    assert account(run)["clear_us"] == 500_000  # the first time
+
+
+@pytest.mark.parametrize("event", [read("a", 60_000, live=1), read("a", 60_000, live=1, complete=False)])
+def test_a_guard_read_that_finds_orders_takes_the_confirmation_back(event: Any) -> None:
+    run = cleared(Run(armed("a"))(reported("a")))(event)
+    assert (account(run)["verdict"], account(run)["left"]) == ("UNKNOWN", 1)
+
+
+def test_a_guard_read_that_finds_a_pending_cancel_takes_the_confirmation_back() -> None:
+    run = cleared(Run(armed("a"))(reported("a")))(read("a", 60_000, pending=1))
+    assert (account(run)["state"], account(run)["verdict"], account(run)["left"]) == ("CONFIRMING", "UNKNOWN", 1)
+
+
+def test_a_re_arm_shows_and_leaves_the_verdict() -> None:
+    run = cleared(Run(armed("a"))(reported("a")))(asked("a"))
+    assert (account(run)["state"], account(run)["verdict"]) == ("ARMED", "CONFIRMED")
+
+
+def test_a_forced_re_arm_confirms_nothing() -> None:
+    run = cleared(Run(armed("a"))(reported("a")))(seen("a", 1000), answered("a", 1100), read("a", 1200))
+    run(due("a", 20_000), asked("a", force=True))
+    assert run.state.tripped == ()
+    assert (account(run)["state"], account(run)["verdict"], account(run)["left"]) == ("ARMED", "UNKNOWN", 0)
+    assert (account(run)["clear_us"], report(run)["all_clear_us"]) == (None, None)
+
+
+def test_what_leaves_after_a_re_arm_does_not_look_like_a_kill() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 100), read("a", 10_000, live=1), asked("a", force=True))
+    run(struck("a", 2, 70_000, "fresh"))
+    assert account(run)["state"] == "ARMED"
+
+
+def test_a_re_arm_of_an_account_that_was_in_no_kill_is_ignored() -> None:
+    reports = Reports(1, [{"kind": "rearm", "data": {"accounts": ["a"]}}, {"kind": "start", "data": {}}])
+    assert reports.last is None
+
+
+def test_each_kill_has_a_report_of_its_own() -> None:
+    run = cleared(Run(armed("a", "b"))(reported("a", "b")))
+    cleared(run, "b")(asked("a"), reported("a", ms=70_000, trigger="loss"))
+    reports = Reports(1, run.entries)
+    assert reports.ids() == (K1, "k2-1700000070")
+    assert reports.last == "k2-1700000070"
+    assert account(run, "a", K1)["state"] == "ARMED"
+    assert account(run, "a")["state"] == "STRIKING"
+    assert list(report(run)["accounts"]) == ["a"]
+
+
+def test_strikes_are_counted_from_one_in_each_kill() -> None:
+    run = cleared(Run(armed("a"))(reported("a")))
+    run(seen("a", 1000), answered("a", 1010), read("a", 1020), due("a", 1270), read("a", 1280))
+    run(reported("a", ms=70_000))
+    assert (account(run, "a", K1)["strikes"], account(run)["strikes"]) == (2, 1)
+    run(read("a", 71_000, live=1))
+    assert account(run)["strikes"] == 2
+
+
+def test_strikes_after_a_re_arm_within_the_same_kill_are_counted_on() -> None:
+    run = Run(armed("a", "b"))(reported("a", "b"), answered("a", 100), read("a", 10_000, live=1))
+    run(asked("a", force=True), reported("a", ms=70_000))
+    assert report(run)["id"] == K1
+    assert (account(run)["state"], account(run)["strikes"]) == ("STRIKING", 3)
+
+
+def test_a_reason_that_joins_is_told_with_the_others_and_reopens_what_was_clear() -> None:
+    run = cleared(Run(armed("a", "b"))(reported("a", "b")))(reported("a", ms=600, trigger="loss", text="5000 lost"))
+    told = report(run)
+    assert [one["trigger"] for one in told["reasons"]] == ["panic", "loss"]
+    assert told["reasons"][1]["observed_at"] == "2023-11-14T22:13:20.600000Z"
+    assert (account(run)["state"], account(run)["verdict"]) == ("STRIKING", "UNKNOWN")
+
+
+def test_an_account_that_changes_kills_during_its_sweep_is_finished_in_the_new_one() -> None:
+    run = cleared(Run(armed("a", "b"))(reported("a", "b")))
+    cleared(run, "b")(reported("b", ms=1000), seen("a", 1100), reported("a", ms=1200))
+    run(struck("a", 2, 1210, "fresh"))  # a second copy of the strike that k1 has counted
+    run(answered("a", 1300), read("a", 1400), due("a", 1650), read("a", 1700))
+    assert (account(run)["state"], account(run)["verdict"], account(run)["strikes"]) == ("CLEAR", "CONFIRMED", 0)
+
+
+def test_on_another_boot_the_wall_clock_counts() -> None:
+    run = Run(armed("a"))(reported("a"))
+    run.boot = "boot-2"
+    run(recovered(90_000), answered("a", 91_000), read("a", 91_100), due("a", 91_350), read("a", 91_400))
+    for entry in run.entries:
+        if entry["boot"] == "boot-2" and "mono_ns" in entry["data"]:
+            entry["data"]["mono_ns"] = 5  # the monotonic clock has begun anew
+    assert account(run)["answered_us"] == 91_000_000
+    assert account(run)["clear_us"] == 91_400_000
+    assert account(run)["sent_us"] == 0
+
+
+def test_reports_are_the_same_live_and_read_back() -> None:
+    live = Reports(250_000)
+    run = Run(armed("a"))
+    for event in (reported("a"), answered("a", 100), read("a", 600, live=1), answered("a", 700)):
+        before = len(run.entries)
+        run(event)
+        for entry in run.entries[before:]:
+            live.take(entry)
+    assert live.get() == report(run)
+
+
+def test_only_the_last_kills_are_kept_in_memory() -> None:
+    run = Run(armed("a"))
+    for n in range(KEEP + 3):
+        ms = n * 100_000.0
+        cleared(run(reported("a", ms=ms)), "a", ms)
+    reports = Reports(1, run.entries)
+    assert len(reports.ids()) == KEEP
+    assert reports.ids()[0].startswith("k4-")
+    assert reports.get(K1) is None
+    assert run.state.kill is not None
+    assert reports.last == run.state.kill.id
+
+
+def test_all_kills_are_kept_where_that_is_asked_for() -> None:
+    run = Run(armed("a"))
+    for n in range(KEEP + 3):
+        cleared(run(reported("a", ms=n * 100_000.0)), "a", n * 100_000.0)
+    assert len(Reports(1, run.entries, keep=None).ids()) == KEEP + 3
+    assert Reports(1, run.entries, keep=1).ids() == (f"k{KEEP + 3}-{1_700_000_000 + (KEEP + 2) * 100}",)
+
+
+def test_what_is_still_told_of_a_kill_that_is_no_longer_kept_is_ignored() -> None:
+    reports = Reports(1)
+    entry = {"at": "2023-11-14T22:13:20Z", "boot": "b", "mono_ns": ns(0)}
+    gone = {"kill": "k0-0", "account": "a", "mono_ns": ns(0)}
+    reports.take({**entry, "kind": "clear", "data": gone})
+    reports.take({**entry, "kind": "strike", "data": {"sent": [{**gone, "strike": 1, "routes": []}]}})
+    reports.take({**entry, "kind": "strike", "data": {"sent": [{**gone, "kill": None, "strike": 1, "routes": []}]}})
+    assert reports.last is None

@@ -1,0 +1,1274 @@
+"""CrossTrade's adapter against shared/venues/crosstrade.md (§ numbers below are that file's) and seed 003."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from pydantic import ValidationError
+
+from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
+from kill_switch.venues.base import (
+    Call,
+    CancelAnswered,
+    Closed,
+    Drop,
+    Lost,
+    Noise,
+    NotReady,
+    Opened,
+    OrderSeen,
+    OrdersRead,
+    Ready,
+    Received,
+    Replied,
+    Send,
+    WakeAfter,
+    Woke,
+)
+from kill_switch.venues.crosstrade import CrossTrade
+from kill_switch.venues.crosstrade_answers import CANCELLING, NOTHING_RESTING, OFFLINE, TERMINAL
+from kill_switch.venues.crosstrade_strike import BURST, Bucket, Slot
+
+from .playbook import START, Asked, Frame, Kill, Pause, Player, Probe, Read, answer, hears, payload
+
+GUID = "0123456789abcdef0123456789abcdef"
+OTHER = "ce0a8e5002ea463e856eb6384f5cee7e"
+ORDERS = "GET /v1/api/orders"
+SNAPSHOT = "GET /v1/api/accounts/snapshot"
+HEADERS = {"Host": "app.crosstrade.io", "Authorization": "Bearer token-0123456789", "Content-Type": "application/json"}
+
+
+def cancel(account: str = "Sim101") -> str:
+    return f"POST /v1/api/accounts/{account}/orders/cancel"
+
+
+def make(*accounts: str, **options: Any) -> CrossTrade:
+    names = accounts or ("Sim101",)
+    settings = CrossTrade.Options(nt_accounts=names, order_events=False, **options)
+    return CrossTrade(settings, {"token": "token-0123456789"}, 0.06)
+
+
+def listed(*ids: str, state: str = "Working", account: str | None = "Sim101") -> dict[str, Any]:
+    items = [payload("crosstrade/order") | {"orderId": one, "orderState": state, "account": account} for one in ids]
+    return {"orders": items, "success": True}
+
+
+def order(one: str = GUID, status: str = "working", life: Life = Life.LIVE) -> Order:
+    return Order(one, "ES 09-26", life, status)
+
+
+def rpc(tag: str, api: str, conn: int = 1, urgent: bool = False, **args: str) -> Frame:
+    return Frame(conn, {"action": "rpc", "id": tag, "api": api, "args": args}, urgent)
+
+
+def strike_frame(tag: str, account: str = "Sim101", conn: int = 1) -> Frame:
+    return rpc(tag, "CancelOrders", conn, urgent=True, account=account)
+
+
+def twin(tag: str, account: str = "Sim101", route: Route = Route.HTTP) -> Asked:
+    return Asked(tag, cancel(account), route, urgent=True, cancel=True, body=b"{}", headers=HEADERS)
+
+
+def reply(tag: str, data: object, conn: int = 1) -> Received:
+    return hears(conn, {"id": tag, "data": data})
+
+
+def ready(player: Player | None = None, conn: int = 1) -> Player:
+    """Play everything up to a WebSocket lane that is ready, with no orders."""
+    player = player or Player(make())
+    player(
+        Opened(Route.WS, conn),
+        rpc("hello", "GetAllOrders", conn),
+        reply("hello", listed(), conn),
+        Ready(Route.WS, conn),
+        OrdersRead((), True, player.now.mono_ns),
+    )
+    return player
+
+
+def know(player: Player, body: dict[str, Any]) -> None:
+    """Let a read-back put orders into the book."""
+    player.put(Read())
+    player.put(answer(player.calls[-1].tag, body))
+
+
+# ── configuration ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_it_states_its_production_addresses_and_a_pace_that_the_tokens_allow() -> None:
+    options = CrossTrade.Options(nt_accounts=("Sim101",))
+    assert (options.ws_url, options.rest_url) == ("wss://app.crosstrade.io/ws/stream", "https://app.crosstrade.io")
+    assert CrossTrade.secrets(options) == ("token",)
+    assert CrossTrade.PACE == Pace(
+        answer_within_s=1.5, read_within_s=4.0, read_gap_s=1.0, clean_reads=2, strike_gap_s=1.0
+    )  # §9.4: at most one poll a second
+    assert CrossTrade.WS_OVERLAP is False  # §6: one connection for a user
+    assert make().upgrade_headers(START) == {"Authorization": "Bearer token-0123456789"}  # §1
+
+
+@pytest.mark.parametrize(
+    "names",
+    [(), ("",), (" Sim101",), ("Sim\n101",), ("x" * 65,), ("Sim101", "sim101"), tuple(f"A{n}" for n in range(16))],
+)
+def test_accounts_that_cannot_be_right_are_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError, match="nt_accounts"):
+        CrossTrade.Options(nt_accounts=names)
+
+
+def test_without_accounts_there_is_no_configuration() -> None:
+    with pytest.raises(ValidationError, match="nt_accounts"):
+        CrossTrade.Options()  # type: ignore[call-arg]
+
+
+def test_fifteen_accounts_fit_one_burst() -> None:
+    assert len(make(*(f"A{n}" for n in range(15)))._accounts) == 15
+
+
+def test_an_account_name_goes_into_the_path_quoted() -> None:
+    call = make("My Acct/1").kill(START)[0]
+    assert isinstance(call, Call) and call.request.target == "/v1/api/accounts/My%20Acct%2F1/orders/cancel"
+
+
+def test_a_token_that_no_header_can_carry_is_refused() -> None:
+    with pytest.raises(ValueError, match="token is empty"):
+        CrossTrade(CrossTrade.Options(nt_accounts=("Sim101",)), {"token": ""}, 0.06)
+
+
+# ── the strike (§4, §9) ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_frame_is_that_of_the_venue_file() -> None:
+    frame = ready().put(Kill())[0]
+    assert isinstance(frame, Send)
+    assert orjson.loads(frame.text) == payload("crosstrade/rpc-cancel-orders") | {"id": "k1-0"}
+
+
+def test_a_strike_is_one_frame_for_each_account_at_once_and_one_answer() -> None:
+    ready(Player(make("Sim101", "Live1", "Live2")))(
+        Kill(),
+        strike_frame("k1-0"),
+        strike_frame("k1-1", "Live1"),
+        strike_frame("k1-2", "Live2"),
+        WakeAfter("hedge k1-0", 0.06),
+        WakeAfter("hedge k1-1", 0.06),
+        WakeAfter("hedge k1-2", 0.06),
+        reply("k1-2", {"orderIds": [], "success": True}),  # replies come in any order
+        reply("k1-0", payload("crosstrade/cancelled")),
+        reply("k1-1", {"orderIds": [GUID, OTHER], "success": True}),
+        CancelAnswered(Answer.ACCEPTED, "3 NT accounts: 3 order(s) named as cancelled", 3),
+        Woke("hedge k1-0"),  # in time: nothing goes out twice
+        Woke("hedge k1-2"),
+    )
+
+
+def one(player: Player | None = None) -> Player:
+    """Strike over the WebSocket, on one account."""
+    player = ready(player)
+    player(Kill(), strike_frame("k1-0"), WakeAfter("hedge k1-0", 0.06))
+    return player
+
+
+@pytest.mark.parametrize(
+    ("data", "words", "cancelled"),
+    [
+        (payload("crosstrade/cancelled"), "1 order(s) named as cancelled", 1),
+        (payload("crosstrade/cancelled-none"), "0 order(s) named as cancelled", 0),
+        ({"orderIds": [GUID]}, "1 order(s) named as cancelled", 1),
+        ({"success": True}, "accepted", None),
+        (
+            {"orderIds": [], "warning": "No working orders", "success": True},
+            "0 order(s) named as cancelled with a warning: No working orders",
+            0,
+        ),
+        (payload("crosstrade/not-found"), payload("crosstrade/not-found")["error"], 0),
+    ],
+)
+def test_every_shape_of_a_yes_is_accepted(data: object, words: str, cancelled: int | None) -> None:
+    one()(reply("k1-0", data), CancelAnswered(Answer.ACCEPTED, words, cancelled))
+
+
+@pytest.mark.parametrize("text", NOTHING_RESTING)
+@pytest.mark.parametrize("status", [200, 400])
+def test_nothing_to_cancel_is_no_failure(text: str, status: int) -> None:
+    Player(make())(
+        Kill(),
+        twin("cancel#1"),
+        WakeAfter("cancel#1", 0.06),
+        answer("cancel#1", {"error": f"{text.capitalize()} for account 'Sim101'"}, status),
+        CancelAnswered(Answer.ACCEPTED, f"HTTP {status} {text.capitalize()} for account 'Sim101'", 0),
+    )
+
+
+def test_without_an_answer_in_time_the_rest_twin_goes_out_once() -> None:
+    one()(
+        Pause(0.06),
+        Woke("hedge k1-0"),
+        twin("cancel#1"),
+        WakeAfter("cancel#1", 0.5),
+        Woke("hedge k1-0"),
+        answer("cancel#1", payload("crosstrade/cancelled")),
+        CancelAnswered(Answer.ACCEPTED, "1 order(s) named as cancelled", 1),
+        reply("k1-0", payload("crosstrade/cancelled")),  # late: nobody waits for it
+    )
+
+
+def test_the_websockets_answer_may_come_after_the_twin_went_out() -> None:
+    one()(
+        Woke("hedge k1-0"),
+        twin("cancel#1"),
+        WakeAfter("cancel#1", 0.5),
+        reply("k1-0", payload("crosstrade/cancelled")),
+        CancelAnswered(Answer.ACCEPTED, "1 order(s) named as cancelled", 1),
+        answer("cancel#1", payload("crosstrade/invalid-request"), 400),
+    )
+
+
+def test_a_twin_that_is_lost_everywhere_waits_a_little_for_the_websocket() -> None:
+    player = one()
+    player(
+        Woke("hedge k1-0"),
+        twin("cancel#1"),
+        WakeAfter("cancel#1", 0.5),
+        Lost("cancel#1", False, "the lane is down"),
+        twin("cancel#1", route=Route.FRESH),
+        Lost("cancel#1", False, "refused"),
+        WakeAfter("settle k1-0", 1.0),
+        Woke("settle k1-0"),
+        CancelAnswered(Answer.UNKNOWN, "refused"),  # the frame may have left
+        Woke("settle k1-0"),
+        reply("k1-0", payload("crosstrade/cancelled")),
+    )
+
+
+def test_a_no_over_rest_is_not_the_last_word_while_the_websocket_may_say_yes() -> None:
+    one()(
+        Woke("hedge k1-0"),
+        twin("cancel#1"),
+        WakeAfter("cancel#1", 0.5),
+        answer("cancel#1", payload("crosstrade/rate-limit"), 429),
+        WakeAfter("settle k1-0", 1.0),
+        reply("k1-0", payload("crosstrade/cancelled")),
+        CancelAnswered(Answer.ACCEPTED, "1 order(s) named as cancelled", 1),
+    )
+
+
+def errors(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return every shape that an RPC's error may have (§6)."""
+    return [
+        {"id": "k1-0", **body},
+        {"id": "k1-0", "data": body},
+        {"id": "k1-0", "data": {"success": False, **body}},
+    ]
+
+
+@pytest.mark.parametrize("message", errors({"error": "unknown_api", "detail": "Unknown api"}))
+def test_a_refused_rpc_has_its_twin_tried_at_once_and_that_answer_counts(message: dict[str, Any]) -> None:
+    one()(
+        hears(1, message),
+        twin("cancel#1"),
+        WakeAfter("cancel#1", 0.06),
+        Woke("hedge k1-0"),
+        answer("cancel#1", payload("crosstrade/invalid-account"), 400),
+        CancelAnswered(Answer.REFUSED, "HTTP 400 invalid_account Account Sim999 not found"),
+    )
+
+
+def test_a_refused_rpc_whose_twin_is_lost_is_refused() -> None:
+    one()(
+        reply("k1-0", {"success": False, "error": "no"}),
+        twin("cancel#1"),
+        WakeAfter("cancel#1", 0.06),
+        Lost("cancel#1", True, "gone"),
+        twin("cancel#1", route=Route.FRESH),
+        Lost("cancel#1", True, "gone"),
+        CancelAnswered(Answer.REFUSED, "no"),
+    )
+
+
+@pytest.mark.parametrize("data", [None, [], "x", {}, {"orderIds": "x"}])
+def test_a_reply_that_says_nothing_has_the_twin_tried(data: object) -> None:
+    one()(
+        reply("k1-0", data),
+        twin("cancel#1"),
+        WakeAfter("cancel#1", 0.06),
+        answer("cancel#1", payload("crosstrade/cancelled-none")),
+        CancelAnswered(Answer.ACCEPTED, "0 order(s) named as cancelled"),  # the frame may have cancelled some
+    )
+
+
+def test_a_reply_that_says_nothing_after_the_twin_failed_ends_it() -> None:
+    one()(
+        Woke("hedge k1-0"),
+        twin("cancel#1"),
+        WakeAfter("cancel#1", 0.5),
+        answer("cancel#1", payload("crosstrade/invalid-request"), 400),
+        WakeAfter("settle k1-0", 1.0),
+        reply("k1-0", {}),
+        CancelAnswered(Answer.REFUSED, "HTTP 400 Invalid request"),
+    )
+
+
+@pytest.mark.parametrize("message", errors(payload("crosstrade/rate-limit")))
+def test_a_frame_over_the_limit_waits_for_the_timer_of_its_twin(message: dict[str, Any]) -> None:
+    player = one()
+    player(hears(1, message), Pause(0.06))
+    assert player.adapter._bucket.left(player.now) < 1  # type: ignore[attr-defined]
+    player(
+        Woke("hedge k1-0"),
+        twin("cancel#1"),
+        WakeAfter("cancel#1", 0.5),
+        answer("cancel#1", payload("crosstrade/cancelled")),
+        CancelAnswered(Answer.ACCEPTED, "1 order(s) named as cancelled", 1),
+    )
+
+
+def test_a_frame_over_the_limit_after_its_twin_was_too_is_unknown() -> None:
+    one()(
+        Woke("hedge k1-0"),
+        twin("cancel#1"),
+        WakeAfter("cancel#1", 0.5),
+        answer("cancel#1", payload("crosstrade/rate-limit"), 429),
+        WakeAfter("settle k1-0", 1.0),
+        reply("k1-0", payload("crosstrade/rate-limit")),
+        CancelAnswered(Answer.UNKNOWN, "Rate limit exceeded"),
+    )
+
+
+@pytest.mark.parametrize("message", errors(payload("crosstrade/addon")))
+def test_without_the_add_on_no_other_route_is_worth_a_token(message: dict[str, Any]) -> None:
+    words = f"{OFFLINE} (addon_disconnected The XT add-on is not connected)"
+    one()(hears(1, message), CancelAnswered(Answer.UNKNOWN, words), Woke("hedge k1-0"))
+
+
+def test_a_lost_connection_brings_the_twins_at_once() -> None:
+    ready(Player(make("Sim101", "Live1")))(
+        Kill(),
+        strike_frame("k1-0"),
+        strike_frame("k1-1", "Live1"),
+        WakeAfter("hedge k1-0", 0.06),
+        WakeAfter("hedge k1-1", 0.06),
+        Woke("hedge k1-1"),
+        twin("cancel#1", "Live1"),
+        WakeAfter("cancel#1", 0.5),
+        Closed(Route.WS, 1, "gone"),
+        NotReady(Route.WS, 1, "gone"),
+        twin("cancel#2"),
+        WakeAfter("cancel#2", 0.06),
+        answer("cancel#2", payload("crosstrade/cancelled-none")),
+        answer("cancel#1", payload("crosstrade/cancelled-none")),
+        CancelAnswered(Answer.ACCEPTED, "2 NT accounts: accepted"),
+    )
+
+
+def test_a_connection_lost_after_the_twin_failed_ends_it() -> None:
+    one()(
+        Woke("hedge k1-0"),
+        twin("cancel#1"),
+        WakeAfter("cancel#1", 0.5),
+        answer("cancel#1", payload("crosstrade/invalid-request"), 400),
+        WakeAfter("settle k1-0", 1.0),
+        Closed(Route.WS, 1, "gone"),
+        NotReady(Route.WS, 1, "gone"),
+        CancelAnswered(Answer.REFUSED, "HTTP 400 Invalid request"),
+    )
+
+
+def test_a_reply_on_another_connection_is_not_ours() -> None:
+    player = one()
+    ready(player, conn=2)
+    player(reply("k1-0", payload("crosstrade/cancelled"), conn=2))
+
+
+def test_the_newest_connection_carries_the_strike() -> None:
+    player = ready()
+    ready(player, conn=2)
+    player(Kill(), strike_frame("k1-0", conn=2), WakeAfter("hedge k1-0", 0.06))
+
+
+def test_a_connection_that_is_up_carries_a_strike_before_it_has_said_anything() -> None:
+    Player(make())(
+        Opened(Route.WS, 1),
+        rpc("hello", "GetAllOrders"),
+        Kill(),
+        strike_frame("k1-0"),
+        WakeAfter("hedge k1-0", 0.06),
+    )
+
+
+# ── the strike over REST ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def over_rest(*accounts: str) -> Player:
+    player = Player(make(*accounts))
+    steps: list[Any] = []
+    for number, account in enumerate(accounts, 1):
+        steps += [twin(f"cancel#{number}", account), WakeAfter(f"cancel#{number}", 0.06)]
+    player(Kill(), *steps)
+    return player
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "verdict", "words"),
+    [
+        (400, payload("crosstrade/invalid-account"), Answer.REFUSED, "HTTP 400 invalid_account Account Sim999 not"),
+        (400, payload("crosstrade/invalid-request"), Answer.REFUSED, "HTTP 400 Invalid request"),
+        (200, payload("crosstrade/invalid-request"), Answer.REFUSED, "HTTP 200 Invalid request"),
+        (200, {"success": False}, Answer.REFUSED, "HTTP 200"),
+        (401, b"", Answer.REFUSED, "HTTP 401"),
+        (404, b"<html>", Answer.REFUSED, "HTTP 404"),
+        (408, payload("crosstrade/addon"), Answer.UNKNOWN, f"{OFFLINE} (HTTP 408 addon_disconnected The XT add-on is "),
+        (408, b"", Answer.UNKNOWN, f"{OFFLINE} (HTTP 408)"),
+        (429, b"", Answer.UNKNOWN, "HTTP 429"),
+    ],
+)  # fmt: skip
+def test_refused_and_unknown_answers_are_told_apart(status: int, body: object, verdict: Answer, words: str) -> None:
+    [fact] = over_rest("Sim101").put(answer("cancel#1", body, status))
+    assert isinstance(fact, CancelAnswered) and fact.evidence.startswith(words)
+    assert (fact.answer, fact.cancelled) == (verdict, None)
+
+
+@pytest.mark.parametrize("status", [100, 301, 500, 503])
+def test_what_proves_nothing_is_asked_again_on_a_fresh_connection(status: int) -> None:
+    over_rest("Sim101")(
+        answer("cancel#1", payload("crosstrade/cancelled"), status),
+        twin("cancel#1", route=Route.FRESH),
+        answer("cancel#1", payload("crosstrade/cancelled")),
+        CancelAnswered(Answer.ACCEPTED, "1 order(s) named as cancelled", 1),
+    )
+
+
+def test_accounts_that_did_not_accept_are_named_and_a_refusal_weighs_most() -> None:
+    over_rest("Sim101", "Live1", "Live2")(
+        answer("cancel#3", {"error": "Rate limit exceeded"}, 429),
+        answer("cancel#2", payload("crosstrade/invalid-account"), 400),
+        answer("cancel#1", payload("crosstrade/cancelled")),
+        CancelAnswered(
+            Answer.REFUSED, "not accepted for Live1, Live2: HTTP 400 invalid_account Account Sim999 not found"
+        ),
+    )
+
+
+def test_one_account_without_proof_makes_the_whole_strike_unknown() -> None:
+    over_rest("Sim101", "Live1")(
+        Lost("cancel#1", False, "down"),
+        twin("cancel#1", route=Route.FRESH),
+        Lost("cancel#1", False, "refused"),
+        answer("cancel#2", payload("crosstrade/cancelled")),
+        CancelAnswered(Answer.UNKNOWN, "not accepted for Sim101: refused"),
+    )
+
+
+def test_a_strike_of_which_nothing_left_is_unsent() -> None:
+    player = over_rest("Sim101", "Live1")
+    for tag in ("cancel#1", "cancel#2"):
+        player.put(Lost(tag, False, "down"))
+    player(
+        Lost("cancel#1", False, "refused"),
+        Lost("cancel#2", False, "refused"),
+        CancelAnswered(Answer.UNSENT, "not accepted for Sim101, Live1: refused"),
+    )
+
+
+def test_accounts_that_name_no_orders_leave_the_number_open() -> None:
+    over_rest("Sim101", "Live1")(
+        answer("cancel#1", {"success": True}),
+        answer("cancel#2", payload("crosstrade/cancelled")),
+        CancelAnswered(Answer.ACCEPTED, "2 NT accounts: accepted"),
+    )
+
+
+# ── tokens (§3) ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_bucket_counts_like_the_venue() -> None:
+    bucket, now = Bucket(), START
+    bucket.spend(now, 20)
+    assert bucket.left(now) == 0
+    bucket.spend(now)  # refused, and costs nothing
+    later = Now(now.mono_ns + 1_000_000_000, now.wall_ns)
+    assert bucket.left(later) == 3
+    assert bucket.left(Now(now.mono_ns + 60_000_000_000, now.wall_ns)) == BURST
+    assert bucket.left(Now(now.mono_ns - 1, now.wall_ns)) == 0
+
+
+@pytest.mark.parametrize(("header", "left"), [("", 0.0), ("2", -5.0), ("3600", -14.0), ("soon", 0.0), ("²", 0.0)])
+def test_the_venues_word_on_its_tokens_is_believed_within_reason(header: str, left: float) -> None:
+    bucket = Bucket()
+    bucket.drain(START, header)
+    assert bucket.left(START) == left
+    bucket.spend(START)
+    assert bucket.left(START) == left
+
+
+FIFTEEN = tuple(f"A{number}" for number in range(15))
+
+
+def test_fifteen_accounts_go_at_once_and_their_second_copies_as_tokens_come() -> None:
+    player = Player(make(*FIFTEEN))
+    outputs = player.put(Opened(Route.WS, 1)) + player.put(Kill())
+    assert sum(isinstance(output, Send) for output in outputs) == 16
+    *waits, silent = [output for output in outputs if isinstance(output, WakeAfter)]
+    assert [wake.seconds for wake in waits[:3]] == [0.06, 0.06, pytest.approx(0.56)]  # 4 are left, 2 of them for reads
+    assert waits[14].tag == "hedge k1-14" and waits[14].seconds == pytest.approx(0.06 + 13 / 2)
+    assert silent == WakeAfter("silent k1-0", 0.5)
+
+
+def test_frames_that_nobody_answers_have_not_arrived_and_cost_nothing() -> None:
+    player = Player(make(*FIFTEEN))
+    player.put(Opened(Route.WS, 1))
+    player.put(Kill())
+    assert sum(isinstance(output, Call) for output in player.put(Woke("silent k1-0"))) == 15
+
+
+def test_one_reply_proves_that_the_frames_arrived() -> None:
+    player = Player(make(*FIFTEEN))
+    player.put(Opened(Route.WS, 1))
+    player.put(Kill())
+    player.put(reply("k1-3", payload("crosstrade/cancelled-none")))
+    assert player.put(Woke("silent k1-0")) == ()
+
+
+def test_a_strike_over_rest_spaces_its_second_copies_in_the_same_way() -> None:
+    outputs = Player(make(*FIFTEEN)).put(Kill())
+    waits = [output.seconds for output in outputs if isinstance(output, WakeAfter)]
+    assert sum(isinstance(output, Call) for output in outputs) == 15
+    assert waits[:3] == [0.06] * 3 and waits[14] == pytest.approx(0.06 + 12 / 2)
+
+
+def struck(player: Player) -> list[str]:
+    """Strike over REST; return the accounts, and the ids of orders."""
+    targets = [call.request.target.split("/") for call in player.put(Kill()) if isinstance(call, Call)]
+    return [target[4] if len(target) == 7 else target[6] for target in targets]
+
+
+def test_without_tokens_the_first_strike_takes_accounts_with_orders_first_and_then_others() -> None:
+    player = Player(make(*FIFTEEN))
+    know(player, listed(GUID, account="a9"))  # upper and lower case are the same
+    player.adapter._bucket.drain(player.now)  # type: ignore[attr-defined]
+    assert struck(player) == ["A9", "A0", "A1", "A2", "A3"]
+
+
+def test_without_tokens_later_strikes_keep_to_them_and_take_the_accounts_in_turn() -> None:
+    player = Player(make(*FIFTEEN))
+    assert len(struck(player)) == 15
+    player.put(Pause(1))
+    assert struck(player) == ["A0", "A1", "A2", "A3", "A4", "A5", "A6"]  # 8 are there, one of them for the read
+    player.put(Pause(1))
+    assert struck(player) == ["A7", "A8", "A9"]
+
+
+def test_without_tokens_accounts_that_a_read_has_shown_empty_are_left_out() -> None:
+    player = Player(make(*FIFTEEN))
+    struck(player)
+    player.put(Pause(1))
+    know(player, listed(GUID, account="A9"))
+    assert struck(player) == ["A9"]
+    know(player, listed())
+    player.adapter._bucket.drain(player.now)  # type: ignore[attr-defined]
+    assert struck(player) == ["A10"]  # something is struck in any case
+
+
+def test_without_tokens_an_order_of_nobody_knows_whom_leaves_no_account_out() -> None:
+    player = Player(make(*FIFTEEN))
+    struck(player)
+    player.put(Pause(1))
+    know(player, listed(GUID, account=None))
+    assert len(struck(player)) == 6
+
+
+def test_without_tokens_orders_that_outlive_a_strike_get_half_of_them_by_their_ids() -> None:
+    player = Player(make(*FIFTEEN))
+    ids = [f"{number:032x}" for number in range(15)]
+    body = listed()
+    for number, one in enumerate(ids):
+        body["orders"] += listed(one, account=f"A{number}")["orders"]
+    know(player, body)
+    struck(player)
+    player.put(Pause(1))
+    know(player, body)
+    assert struck(player) == ["A0", "A1", "A2", *ids[:2]]
+
+
+def test_a_later_strike_takes_over_what_an_earlier_one_has_not_been_told() -> None:
+    player = ready(Player(make("Sim101", "Live1")))
+    player.put(Kill())
+    player.put(Kill())
+    player(
+        Woke("hedge k1-0"),
+        Closed(Route.WS, 1, "gone"),
+        NotReady(Route.WS, 1, "gone"),
+        CancelAnswered(Answer.UNKNOWN, "not accepted for Sim101, Live1: no answer"),
+        twin("cancel#1"),
+        WakeAfter("cancel#1", 0.06),
+        twin("cancel#2", "Live1"),
+        WakeAfter("cancel#2", 0.06),
+    )
+
+
+def test_a_strike_that_left_accounts_out_says_so() -> None:
+    player = Player(make(*FIFTEEN))
+    player.adapter._bucket.drain(player.now)  # type: ignore[attr-defined]
+    calls = [output for output in player.put(Kill()) if isinstance(output, Call)]
+    for call in calls[:-1]:
+        player.put(answer(call.tag, payload("crosstrade/cancelled-none")))
+    [fact] = player.put(answer(calls[-1].tag, payload("crosstrade/cancelled-none")))
+    waiting = ", ".join(FIFTEEN[5:])
+    assert fact == CancelAnswered(Answer.UNKNOWN, f"no tokens left for {waiting}")
+
+
+def test_even_without_any_token_somebody_is_struck() -> None:
+    player = Player(make(*FIFTEEN))
+    player.adapter._bucket.drain(player.now, "5")  # type: ignore[attr-defined]
+    assert sum(isinstance(output, Call) for output in player.put(Kill())) == 1
+
+
+@pytest.mark.parametrize(("heard", "calls"), [(False, 15), (True, 9)])
+def test_a_lost_connection_that_had_answered_brings_twins_as_tokens_allow(heard: bool, calls: int) -> None:
+    player = Player(make(*FIFTEEN))
+    player.put(Opened(Route.WS, 1))
+    player.put(Kill())
+    if heard:
+        player.put(reply("k1-14", payload("crosstrade/cancelled-none")))
+    outputs = player.put(Closed(Route.WS, 1, "gone"))
+    assert sum(isinstance(output, Call) for output in outputs) == calls  # 4 by our count, and 5 that it may be wrong by
+    assert len(player.put(Woke("hedge k1-12"))) == (2 if heard else 0)  # the others' timers go on
+
+
+def test_polling_leaves_fifteen_tokens_for_the_kill() -> None:
+    player = Player(make())
+    probes = 0
+    while player.put(Probe()):
+        probes += 1
+    left = player.adapter._bucket.left(player.now)  # type: ignore[attr-defined]
+    assert probes == 4 and left == 15
+
+
+def test_a_guard_and_its_probes_leave_the_bucket_nearly_full() -> None:
+    player = Player(make())
+    for second in range(120):
+        player.put(Pause(1))
+        player.put(Read())  # even a sweep's reads, one a second
+        if second % 4 == 0:
+            player.put(Probe())
+    assert player.adapter._bucket.left(player.now) >= 17  # type: ignore[attr-defined]
+
+
+# ── leftovers (§9.5) ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_rests_on_after_a_read_is_cancelled_by_its_id_too() -> None:
+    player = ready()
+    know(player, listed(GUID, OTHER))
+    player(Kill(), strike_frame("k1-0"), WakeAfter("hedge k1-0", 0.06))
+    player(Kill(), strike_frame("k2-0"), WakeAfter("hedge k2-0", 0.06))  # no read since: nothing is known to be left
+    know(player, listed(GUID, "f" * 32))
+    player(
+        Kill(),
+        strike_frame("k3-0"),
+        WakeAfter("hedge k3-0", 0.06),
+        rpc(f"one {GUID}", "Cancel", urgent=True, account="Sim101", orderId=GUID),
+        reply(f"one {GUID}", payload("crosstrade/cancelled-one")),
+        reply(f"one {GUID}", payload("crosstrade/not-found")),
+        reply(f"one {GUID}", {}),
+        hears(1, {"id": f"one {GUID}", "error": "no"}),
+        Noise("cancel of one order refused: no"),
+    )
+
+
+def test_over_rest_the_single_cancel_is_that_of_the_seed() -> None:
+    player = Player(make())
+    know(player, listed(OTHER))
+    player.put(Kill())
+    know(player, listed(OTHER))
+    outputs = player.put(Kill())
+    single = outputs[-1]
+    line = f"POST /v1/api/accounts/Sim101/orders/{OTHER}/cancel"
+    assert single == Asked(f"cancel-one#{len(player.calls)}", line, urgent=True, body=b"{}", headers=HEADERS)
+    assert isinstance(single, Call)
+    player(answer(single.tag, payload("crosstrade/cancelled-one")))
+    player.put(Kill())
+    know(player, listed(OTHER))
+    single = player.put(Kill())[-1]
+    assert isinstance(single, Call)
+    player(answer(single.tag, {"error": "no"}, 400), Noise("cancel of one order refused: HTTP 400 no"))
+    player.put(Kill())
+    know(player, listed(OTHER))
+    single = player.put(Kill())[-1]
+    assert isinstance(single, Call)
+    player(Lost(single.tag, True, "gone"))
+
+
+def test_an_answer_to_a_single_cancel_that_proves_nothing_is_left_to_the_reads() -> None:
+    player = Player(make())
+    know(player, listed(OTHER))
+    player.put(Kill())
+    know(player, listed(OTHER))
+    single = player.put(Kill())[-1]
+    assert isinstance(single, Call)
+    player(answer(single.tag, b"", 500))
+
+
+@pytest.mark.parametrize("bad", ["../../x", "a b", "ü", "x" * 65])
+def test_an_id_that_is_none_does_not_get_into_a_path(bad: str) -> None:
+    player = Player(make())
+    know(player, listed(bad))
+    player.put(Kill())
+    know(player, listed(bad))
+    assert len(player.put(Kill())) == 2
+
+
+def test_an_order_whose_account_nobody_named_is_left_to_the_account_wide_cancel() -> None:
+    player = ready(Player(make("Sim101", "Live1")))
+    for _ in range(2):
+        know(player, listed(GUID, account=None))
+        assert set(player.adapter.book) == {GUID}
+        outputs = player.put(Kill())
+    assert len(outputs) == 4
+
+
+def test_single_cancels_leave_tokens_for_the_read() -> None:
+    player = Player(make())
+    ids = [f"{number:032x}" for number in range(40)]
+    for _ in range(2):
+        know(player, listed(*ids))
+        outputs = player.put(Kill())
+    assert len(outputs) == 2 + 10
+    know(player, listed(*ids))
+    player.adapter._bucket.drain(player.now)  # type: ignore[attr-defined]
+    assert len(player.put(Kill())) == 2
+
+
+# ── reads (§5, §7) ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_one_read_covers_all_accounts_and_orders_of_others_are_not_ours() -> None:
+    player = Player(make("Sim101", "Live1"))
+    body = listed(GUID)
+    body["orders"] += listed(OTHER, account="LIVE1")["orders"] + listed("f" * 32, account="Sim999")["orders"]
+    player(
+        Read(),
+        Asked("orders#1", ORDERS, urgent=True, headers=HEADERS),
+        WakeAfter("orders#1", 1.0),
+        answer("orders#1", body),
+        OrdersRead((order(), order(OTHER)), True, START.mono_ns),
+    )
+    assert player.adapter.book_known and set(player.adapter.book) == {GUID, OTHER}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        listed(GUID),
+        {"orders": listed(GUID)["orders"]},
+        {"data": listed(GUID)["orders"], "success": True},
+        {"data": {"orders": listed(GUID)["orders"]}, "success": True},
+        {"orders": [{"id": GUID, "state": "Working", "instrument": "ES 09-26"}]},
+        {"orders": [payload("crosstrade/order") | {"account": {"name": "SIM101"}}]},
+    ],
+)  # fmt: skip
+def test_every_wrapper_of_a_list_is_understood(body: object) -> None:
+    Player(make())(
+        Read(),
+        Asked("orders#1", ORDERS, urgent=True),
+        WakeAfter("orders#1", 1.0),
+        answer("orders#1", body),
+        OrdersRead((order(),), True, START.mono_ns),
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "life"),
+    [
+        *((state, Life.GONE) for state in ("Filled", "Cancelled", "Canceled", "Rejected")),
+        *((state, Life.PENDING) for state in ("CancelPending", "CancelSubmitted", "Cancel pending")),
+        *(
+            (state, Life.LIVE)
+            for state in (
+                "Initialized", "Submitted", "Accepted", "TriggerPending", "Working", "PartFilled", "ChangePending",
+                "ChangeSubmitted", "Suspended", "Trigger pending", "Partially filled", "", "A state of next year",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_states_are_terminal_pending_or_alive(state: str, life: Life) -> None:
+    player = Player(make())
+    know(player, listed(GUID, state=state))
+    status = state.lower().replace(" ", "")
+    assert player.adapter.book == ({} if life is Life.GONE else {GUID: order(GUID, status, life)})
+    assert (status in TERMINAL, status in CANCELLING) == (life is Life.GONE, life is Life.PENDING)
+
+
+def test_a_state_that_ninjatrader_itself_does_not_know_is_alive_and_said_aloud() -> None:
+    Player(make())(
+        Read(),
+        Asked("orders#1", ORDERS, urgent=True),
+        WakeAfter("orders#1", 1.0),
+        answer("orders#1", listed(GUID, state="Unknown")),
+        OrdersRead((order(GUID, "unknown"),), True, START.mono_ns),
+        Noise(f"order {GUID} is in state Unknown"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "why"),
+    [
+        (400, payload("crosstrade/invalid-request"), "HTTP 400 Invalid request"),
+        (408, payload("crosstrade/addon"), f"{OFFLINE} (HTTP 408 addon_disconnected The XT add-on is not connected)"),
+        (429, payload("crosstrade/rate-limit"), "HTTP 429 Rate limit exceeded"),
+        (200, {"success": True}, "the order list cannot be read"),
+        (200, {"orders": None}, "the order list cannot be read"),
+        (200, {"orders": [{}]}, "the order list cannot be read"),
+        (200, {"orders": [1]}, "the order list cannot be read"),
+        (200, {"error": "No orders"}, "HTTP 200 No orders"),
+        (201, listed(), "accepted"),
+    ],
+)
+def test_a_read_that_fails_says_nothing_of_what_is_missing(status: int, body: object, why: str) -> None:
+    Player(make())(
+        Read(),
+        Asked("orders#1", ORDERS, urgent=True),
+        WakeAfter("orders#1", 1.0),
+        answer("orders#1", body, status),
+        OrdersRead((), False, START.mono_ns, why),
+    )
+
+
+def test_a_read_that_is_slow_goes_out_once_more() -> None:
+    Player(make())(
+        Read(),
+        Asked("orders#1", ORDERS, urgent=True),
+        WakeAfter("orders#1", 1.0),
+        Woke("orders#1"),
+        Asked("orders#1", ORDERS, Route.FRESH, urgent=True),
+        answer("orders#1", b"", 502),
+        Lost("orders#1", True, "gone"),
+        OrdersRead((), False, START.mono_ns, "gone"),
+    )
+
+
+def test_a_read_that_proves_nothing_on_both_routes_is_incomplete() -> None:
+    Player(make())(
+        Read(),
+        Asked("orders#1", ORDERS, urgent=True),
+        WakeAfter("orders#1", 1.0),
+        answer("orders#1", b"", 502),
+        Asked("orders#1", ORDERS, Route.FRESH, urgent=True),
+        answer("orders#1", b"[]"),
+        OrdersRead((), False, START.mono_ns, "HTTP 200 proves nothing"),
+    )
+
+
+# ── where REST has no GET /orders, which is inferred ──────────────────────────────────────────────────────────────
+
+
+def one_list(tag: str, account: str = "Sim101", route: Route = Route.HTTP, urgent: bool = True) -> Asked:
+    return Asked(tag, f"GET /v1/api/accounts/{account}/orders", route, urgent=urgent)
+
+
+def without_path(player: Player) -> Player:
+    """Let GET /orders be answered by 404, on a lane with a WebSocket: the RPC has the same list."""
+    tag = f"orders#{len(player.calls) + 1}"
+    player(
+        Read(),
+        Asked(tag, ORDERS, urgent=True),
+        WakeAfter(tag, 1.0),
+        answer(tag, {"error": "not_found", "did_you_mean": "/v1/api/accounts"}, 404),
+        rpc("r1", "GetAllOrders"),
+        WakeAfter("list r1", 1.5),
+    )
+    return player
+
+
+def test_without_the_path_the_rpc_is_asked_and_stays_the_way() -> None:
+    player = without_path(ready())
+    player(
+        reply("r1", listed(GUID)),
+        OrdersRead((order(),), True, START.mono_ns),
+        Woke("list r1"),
+        Read(),
+        rpc("r2", "GetAllOrders"),
+        WakeAfter("list r2", 1.5),
+        reply("r2", listed()),
+        OrdersRead((), True, START.mono_ns),
+        reply("r2", listed()),
+        Pause(1),
+        Probe(),
+        rpc("r3", "GetAllOrders"),
+        WakeAfter("list r3", 1.5),
+        Asked("snapshot#2", SNAPSHOT),  # the list says nothing of the HTTP lane, and does not keep it warm
+        reply("r3", listed()),
+        OrdersRead((), True, START.mono_ns + 1_000_000_000),
+        answer("snapshot#2", payload("crosstrade/snapshot")),
+        Ready(Route.HTTP, 0),
+    )
+
+
+def test_an_rpc_list_that_does_not_come_leads_to_one_list_an_account() -> None:
+    without_path(ready(Player(make("Sim101", "Live1"))))(
+        Woke("list r1"),
+        one_list("list#2"),
+        WakeAfter("list#2", 1.0),
+        one_list("list#3", "Live1"),
+        WakeAfter("list#3", 1.0),
+        reply("r1", listed(GUID)),
+        answer("list#3", listed(OTHER, account=None)),
+        answer("list#2", listed(GUID)),
+        OrdersRead((order(OTHER), order()), True, START.mono_ns),
+        Read(),  # it was only slow: the next read asks it again
+        rpc("r2", "GetAllOrders"),
+        WakeAfter("list r2", 1.5),
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "again"),
+    [
+        ({"error": "Unknown api GetAllOrders"}, False),
+        ({"orders": [{}]}, False),
+        (None, False),
+        (payload("crosstrade/addon"), True),
+        (payload("crosstrade/rate-limit"), True),
+    ],
+)
+def test_an_rpc_that_there_is_not_is_not_asked_again(data: object, again: bool) -> None:
+    player = without_path(ready())
+    player(reply("r1", data), one_list("list#2"), WakeAfter("list#2", 1.0))
+    outputs = player.put(Read())
+    assert isinstance(outputs[0], Send if again else Call)
+
+
+def test_a_connection_lost_while_it_lists_leads_to_one_list_an_account() -> None:
+    player = without_path(ready())
+    ready(player, conn=2)
+    player(reply("r1", listed(GUID), conn=2))
+    player(
+        Closed(Route.WS, 1, "gone"),
+        NotReady(Route.WS, 1, "gone"),
+        one_list("list#2"),
+        WakeAfter("list#2", 1.0),
+    )
+
+
+def each() -> Player:
+    """Read account by account, two of them: no path, and no WebSocket."""
+    player = Player(make("Sim101", "Live1"))
+    player(
+        Read(),
+        Asked("orders#1", ORDERS, urgent=True),
+        WakeAfter("orders#1", 1.0),
+        answer("orders#1", b"<html>", 404),
+        one_list("list#2"),
+        WakeAfter("list#2", 1.0),
+        one_list("list#3", "Live1"),
+        WakeAfter("list#3", 1.0),
+    )
+    return player
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "why"),
+    [
+        (payload("crosstrade/invalid-account"), 400, "HTTP 400 invalid_account Account Sim999 not found"),
+        ({"orders": [{}]}, 200, "the order list cannot be read"),
+    ],
+)
+def test_one_list_that_cannot_be_had_makes_the_read_incomplete(body: object, status: int, why: str) -> None:
+    each()(
+        answer("list#3", body, status),
+        answer("list#2", listed(GUID)),
+        OrdersRead((), False, START.mono_ns, f"Live1: {why}"),
+    )
+
+
+def test_one_list_that_is_lost_makes_the_read_incomplete() -> None:
+    each()(
+        answer("list#2", listed()),
+        answer("list#3", b"", 500),
+        one_list("list#3", "Live1", Route.FRESH),
+        Lost("list#3", True, "gone"),
+        OrdersRead((), False, START.mono_ns, "Live1: gone"),
+    )
+
+
+def test_a_new_lane_tries_the_path_again() -> None:
+    player = each()
+    player.put(Opened(Route.HTTP, 0))
+    assert player.calls[-2].request.target == "/v1/api/orders"
+
+
+# ── lanes and the probe ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def probed(number: int = 1, player: Player | None = None) -> Player:
+    """Come to the probe of this number."""
+    player = player or Player(make())
+    for _ in range(number - 1):
+        player.put(Pause(4))
+        player.put(Probe())
+        player.put(answer(player.calls[-1].tag, listed()))
+    player.put(Pause(4))
+    return player
+
+
+def test_an_http_lane_that_comes_up_is_proven_by_orders_and_snapshot() -> None:
+    Player(make())(
+        Opened(Route.HTTP, 0),
+        Asked("orders#1", ORDERS),
+        Asked("snapshot#2", SNAPSHOT, headers=HEADERS),
+        answer("snapshot#2", payload("crosstrade/snapshot")),
+        Ready(Route.HTTP, 0),
+        answer("orders#1", listed(GUID)),
+        Ready(Route.HTTP, 0),
+        OrdersRead((order(),), True, START.mono_ns),
+    )
+
+
+def test_every_fourth_probe_looks_at_the_snapshot_too() -> None:
+    probed(4)(Probe(), Asked("orders#4", ORDERS), Asked("snapshot#5", SNAPSHOT))
+
+
+OFFLINE_TOLD = f"{OFFLINE} (HTTP 408 addon_disconnected The XT add-on is not connected)"
+
+
+def test_an_add_on_that_is_gone_is_told_before_any_trigger() -> None:
+    Player(make())(
+        Probe(),
+        Asked("orders#1", ORDERS),
+        answer("orders#1", payload("crosstrade/addon"), 408),
+        NotReady(Route.HTTP, 0, OFFLINE_TOLD),
+        Probe(),
+        Asked("orders#2", ORDERS),
+        answer("orders#2", listed()),
+        Ready(Route.HTTP, 0),
+        OrdersRead((), True, START.mono_ns),
+    )
+
+
+def looks(player: Player | None = None) -> Player:
+    player = player or Player(make())
+    player.put(Opened(Route.HTTP, 0))
+    return player
+
+
+def snapshot(*accounts: object) -> dict[str, Any]:
+    return {"type": "snapshot", "accounts": list(accounts)}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "fact"),
+    [
+        (payload("crosstrade/addon"), 408, NotReady(Route.HTTP, 0, OFFLINE_TOLD)),
+        (b"", 401, NotReady(Route.HTTP, 0, "HTTP 401", fatal=True)),
+        (b"", 403, NotReady(Route.HTTP, 0, "HTTP 403", fatal=True)),
+        (b"", 500, NotReady(Route.HTTP, 0, "a reply that proves nothing")),
+        (snapshot(), 200, NotReady(Route.HTTP, 0, "NinjaTrader does not show account Sim101")),
+        ({"accounts": 1}, 200, NotReady(Route.HTTP, 0, "NinjaTrader does not show account Sim101")),
+        (
+            snapshot(1, {"account": 1}, {"account": {"name": "Sim999"}}),
+            200,
+            NotReady(Route.HTTP, 0, "NinjaTrader does not show account Sim101"),
+        ),
+        (
+            snapshot({"account": {"name": "SIM101", "connectionStatus": "ConnectionLost"}}),
+            200,
+            NotReady(Route.HTTP, 0, "NinjaTrader has no connection to the broker of Sim101"),
+        ),
+        (snapshot({"account": {"name": "SIM101"}}), 200, Ready(Route.HTTP, 0)),
+    ],
+)
+def test_the_snapshot_says_whether_a_kill_could_work(body: object, status: int, fact: Any) -> None:
+    looks()(answer("snapshot#2", body, status), fact)
+
+
+def test_a_snapshot_over_the_limit_says_nothing_of_the_lane() -> None:
+    looks()(answer("snapshot#2", payload("crosstrade/rate-limit"), 429))
+
+
+def test_a_snapshot_that_is_lost_makes_the_lane_unready() -> None:
+    looks()(Lost("snapshot#2", True, "no answer in time"), NotReady(Route.HTTP, 0, "no answer in time"))
+
+
+def test_orders_do_not_hide_what_the_snapshot_has_against_us() -> None:
+    player = looks()
+    player.put(answer("snapshot#2", snapshot()))
+    player(answer("orders#1", listed()), OrdersRead((), True, START.mono_ns))
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_token_is_fatal(status: int) -> None:
+    Player(make())(
+        Probe(),
+        Asked("orders#1", ORDERS),
+        answer("orders#1", {"success": False, "error": "unauthorized"}, status),
+        NotReady(Route.HTTP, 0, f"HTTP {status} unauthorized", fatal=True),
+    )
+
+
+def test_a_probe_over_the_limit_says_nothing_of_the_lane_and_slows_the_probes() -> None:
+    Player(make())(
+        Probe(),
+        Asked("orders#1", ORDERS),
+        Replied("orders#1", 429, {"retry-after": "1"}, b'{"error":"Rate limit exceeded"}'),
+        Probe(),
+    )
+
+
+def test_lanes_that_close_are_not_ready() -> None:
+    ready()(
+        Closed(Route.HTTP, 0, "gone too"),
+        NotReady(Route.HTTP, 0, "gone too"),
+        Closed(Route.WS, 1, "gone"),
+        NotReady(Route.WS, 1, "gone"),
+        reply("hello", listed(GUID)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "rpc_lists"),
+    [({"error": "Unknown api"}, False), ({"orders": 1}, False), (payload("crosstrade/rate-limit"), True)],
+)
+def test_any_reply_to_the_greeting_proves_the_connection(data: object, rpc_lists: bool) -> None:
+    player = Player(make())
+    player(Opened(Route.WS, 1), rpc("hello", "GetAllOrders"), reply("hello", data), Ready(Route.WS, 1))
+    tag = "orders#1"
+    player.put(Read())
+    outputs = player.put(answer(tag, b"", 404))
+    assert isinstance(outputs[0], Send if rpc_lists else Call)
+
+
+def test_a_greeting_that_finds_no_add_on_says_so() -> None:
+    Player(make())(
+        Opened(Route.WS, 1),
+        rpc("hello", "GetAllOrders"),
+        hears(1, {"id": "hello", "error": "addon_disconnected"}),
+        Ready(Route.WS, 1),
+        NotReady(Route.HTTP, 0, f"{OFFLINE} (addon_disconnected)"),
+    )
+
+
+# ── one session for a user (§6) ───────────────────────────────────────────────────────────────────────────────────
+
+AWAY = "another program has this user's one WebSocket; REST only for 30 s"
+
+
+def test_whoever_takes_the_session_over_keeps_it() -> None:
+    player = ready()
+    assert player.adapter.keep_away(player.now) == ""
+    why = f"closed by the venue: 1008 Session active elsewhere: {AWAY}"
+    player(
+        Closed(Route.WS, 1, "closed by the venue: 1008 Session active elsewhere"),
+        NotReady(Route.WS, 1, why, fatal=True),
+        Kill(),  # over REST from now on
+        twin("cancel#1"),
+        WakeAfter("cancel#1", 0.06),
+        Pause(10),
+    )
+    told = "another session has this user's one WebSocket: REST only for 20 s"
+    assert player.adapter.keep_away(player.now) == told
+    player(Pause(20))
+    assert player.adapter.keep_away(player.now) == ""
+
+
+def test_a_frame_that_says_so_ends_the_connection_and_counts_once() -> None:
+    player = one()
+    why = f"Session active elsewhere: {AWAY}"
+    player(
+        hears(1, {"type": "error", "error": "Session active elsewhere"}),
+        NotReady(Route.WS, 1, why, fatal=True),
+        Drop(1, why),
+        twin("cancel#1"),
+        WakeAfter("cancel#1", 0.06),
+        Closed(Route.WS, 1, why),
+        NotReady(Route.WS, 1, why),
+    )
+    assert player.adapter.keep_away(player.now).endswith("for 30 s")
+
+
+def test_a_fight_for_the_session_is_given_up_for_longer_each_time() -> None:
+    slot, now = Slot(), START
+    assert [slot.lost(now.mono_ns, now) for _ in range(9)] == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]
+    assert slot.lost(now.mono_ns - 600_000_000_000, now) == 30  # it had lasted: that was no fight
+    assert slot.lost(now.mono_ns, now) == 60
+
+
+# ── pushes (§6) ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_order_events_are_asked_for_once_and_a_no_costs_nothing() -> None:
+    options = CrossTrade.Options(nt_accounts=("Sim101",))
+    Player(CrossTrade(options, {"token": "token-0123456789"}, 0.06))(
+        Opened(Route.WS, 1),
+        rpc("hello", "GetAllOrders"),
+        Frame(1, {"action": "subscribe", "id": "events", "events": ["orders"]}),
+        hears(1, {"id": "events", "error": "events need an origin"}),
+        hears(1, payload("crosstrade/subscribed")),
+        hears(1, {"id": "events", "success": True}),
+    )
+
+
+def test_a_pushed_order_is_seen_once_and_leaves_at_its_end() -> None:
+    player = ready()
+    shown = payload("crosstrade/order")
+    player(
+        hears(1, {"type": "orderUpdate", "order": shown}),
+        OrderSeen(order()),
+        hears(1, {"type": "orderUpdate", **shown}),
+        hears(1, {"type": "orderUpdate", "order": shown | {"account": "Sim999", "orderId": OTHER}}),
+        hears(1, {"type": "orderUpdate", "order": 1}),
+        Noise("an order push that cannot be read"),
+    )
+    assert set(player.adapter.book) == {GUID}
+    player(hears(1, {"type": "orderUpdate", "order": shown | {"orderState": "Cancelled"}}))
+    assert not player.adapter.book
+
+
+@pytest.mark.parametrize(
+    "frame", [payload("crosstrade/resync"), {"type": "orderUpdate", "order": 1, "dropped": 2}, {"dropped": 1}]
+)
+def test_lost_frames_have_the_orders_read_anew(frame: dict[str, Any]) -> None:
+    player = ready()
+    outputs = player.put(hears(1, frame))
+    assert outputs[-1] == Asked("orders#1", ORDERS)
+    player.adapter._bucket.drain(player.now)  # type: ignore[attr-defined]
+    assert not any(isinstance(output, Call) for output in player.put(hears(1, frame)))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        payload("crosstrade/market-data"),
+        payload("crosstrade/pnl-update"),
+        payload("crosstrade/status"),
+        payload("crosstrade/rpc-cancelled"),  # an id that nobody waits for
+        {"type": "pong"},
+        {"success": True, "pong": 1},
+        {"type": "executionUpdate"},
+    ],
+)
+def test_frames_that_a_kill_does_without_are_nothing_strange(frame: dict[str, Any]) -> None:
+    ready()(hears(1, frame))
+
+
+def test_what_no_document_explains_is_noise() -> None:
+    player = ready()
+    player(
+        hears(1, {"type": "news"}),
+        Noise("a message that no document explains"),
+        hears(1, {"type": ["x"], "error": {"code": 1}, "message": "token-0123456789"}),
+        Noise("{'code': 1} [secret]"),
+        hears(1, {"id": 7, "data": {}}),
+        Noise("a message that no document explains"),
+        hears(1, {"id": "x"}),
+        Noise("a message that no document explains"),
+        Received(1, "pong"),
+        Noise("a frame that is not a JSON object"),
+        hears(1, {"error": "Rate limit exceeded"}),
+        Noise("Rate limit exceeded"),
+    )
+    assert player.adapter._bucket.left(player.now) == 0  # type: ignore[attr-defined]
+
+
+def test_a_late_reply_with_an_error_is_nothing_strange() -> None:
+    ready()(hears(1, {"id": "k9-0", "error": "no"}), Woke("hedge k9-0"), Woke("settle k9-0"), Woke("list r9"))

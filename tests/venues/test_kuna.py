@@ -1,0 +1,1031 @@
+"""KUNA's adapter against shared/venues/kuna.md (§ numbers below are that file's)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+import pytest
+from pydantic import ValidationError
+
+from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
+from kill_switch.venues import VENUES
+from kill_switch.venues.base import (
+    Call,
+    CancelAnswered,
+    Closed,
+    Drop,
+    Lost,
+    Noise,
+    NotReady,
+    Opened,
+    OrderSeen,
+    OrdersRead,
+    Output,
+    Ready,
+    Received,
+    WakeAfter,
+    Woke,
+)
+from kill_switch.venues.kuna import SMALLEST_BATCH, Kuna
+from kill_switch.venues.kuna_answers import ENDED, TERMINAL
+
+from .playbook import START, Asked, Frame, Kill, Pause, Player, Probe, Read, answer, hears, payload
+
+MULTI = "POST /v4/order/private/cancel/multi"
+ONE = "POST /v4/order/private/cancel"
+SINCE = "&start=2014-01-01T00:00:00Z"
+ACTIVE = f"GET /v4/order/private/active?limit=100&sort=desc{SINCE}"
+STOPS = f"GET /v4/order/private/history?status=WaitStop&limit=100&sort=desc{SINCE}"
+UUID_1 = "c7fc5b2b-bd9d-48c1-a458-a83412669cf4"
+UUID_2 = "3e5591ba-2778-4d85-8851-54284045ea44"
+CLOSED = "Order with status Closed can't be canceled"
+SECRETS = {"api_key": "single-key", "public_key": "public-key", "api_secret": "kuna-secret"}
+
+
+def make(**options: Any) -> Kuna:
+    settings = Kuna.Options(**options)
+    return Kuna(settings, {name: SECRETS[name] for name in Kuna.secrets(settings)}, 0.06)
+
+
+def play(**options: Any) -> Player:
+    """Return a player whose account has no stop orders: each read is one call."""
+    return Player(make(**{"stop_orders": False, **options}))
+
+
+def uuid(number: int) -> str:
+    return f"00000000-0000-4000-8000-{number:012x}"
+
+
+def order(one: str, status: str = "Open", pair: str = "BTC_USDT") -> Order:
+    return Order(one, pair, Life.LIVE, status)
+
+
+def listed(*ids: str, status: str = "Open") -> dict[str, Any]:
+    return {"data": [{"id": one, "status": status, "pair": "BTC_USDT"} for one in ids]}
+
+
+def done(*ids: str, success: bool = True) -> dict[str, Any]:
+    return {"data": [{"id": one, "success": success} for one in ids]}
+
+
+def error(text: str, code: str = "BAD_REQUEST") -> dict[str, Any]:
+    return {"code": code, "message": text, "extensions": {"code": code}}
+
+
+def errors(*texts: str) -> dict[str, Any]:
+    return {"errors": [error(text) for text in texts]}
+
+
+def know(player: Player, *ids: str) -> None:
+    """Let a read-back put orders into the book."""
+    for call in calls(player.put(Read())):
+        player.put(answer(call.tag, listed(*ids)))
+    assert player.adapter.book_known and set(player.adapter.book) == set(ids)
+
+
+def calls(outputs: Iterable[Output]) -> list[Call]:
+    return [output for output in outputs if isinstance(output, Call)]
+
+
+def ids_of(call: Call) -> list[str]:
+    body = orjson.loads(call.request.body)
+    ids: list[str] = body.get("orderIds") or [body["orderId"]]
+    return ids
+
+
+def struck(player: Player, *ids: str) -> tuple[Call, Call]:
+    """Know orders, strike; return the batch and the list."""
+    know(player, *ids)
+    multi, found = calls(player.put(Kill()))
+    assert ids_of(multi) == list(ids)
+    return multi, found
+
+
+def told(outputs: Iterable[Output]) -> CancelAnswered:
+    [fact] = outputs
+    assert isinstance(fact, CancelAnswered)
+    return fact
+
+
+# ── options and authentication (§1, §2) ───────────────────────────────────────────────────────────────────────────
+
+
+def test_it_is_registered_with_its_production_addresses_and_its_pace() -> None:
+    assert VENUES["kuna"] is Kuna
+    options = Kuna.Options()
+    assert (options.ws_url, options.rest_url) == ("wss://ws-pro.kuna.io/socketcluster/", "https://api.kuna.io")
+    assert (options.auth, options.account_type, options.stop_orders) == ("api-key", "", True)
+    assert Kuna.PACE == Pace(clean_reads=2, read_gap_s=0.8, strike_gap_s=1.0)  # §7: 300 a minute
+    assert make().upgrade_headers(START) == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, ("api_key",)),
+        ({"ws_login": "none"}, ("api_key",)),
+        ({"auth": "hmac"}, ("public_key", "api_secret", "api_key")),
+        ({"auth": "hmac", "ws_login": "none"}, ("public_key", "api_secret")),
+    ],
+)
+def test_an_account_needs_the_secrets_that_its_logins_use(options: dict[str, Any], names: tuple[str, ...]) -> None:
+    assert Kuna.secrets(Kuna.Options(**options)) == names
+    make(**options)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"since": "yesterday"},
+        {"since": "2014-01-01"},
+        {"since": "2014-01-01T00:00:00Z&limit=1"},
+        {"auth": "rsa"},
+        {"account_type": "basic"},
+        {"batch_orders": 0},
+        {"batch_orders": 101},
+        {"ws_login": "token"},
+    ],
+)
+def test_options_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Kuna.Options(**wrong)
+
+
+@pytest.mark.parametrize("name", ["api_key", "public_key", "api_secret"])
+@pytest.mark.parametrize("value", ["", "ключ", "a\nb", "a\udcff"])
+def test_a_secret_that_cannot_be_used_is_refused_without_being_shown(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} is empty or holds what an HTTP header cannot carry$"):
+        Kuna(Kuna.Options(auth="hmac"), {**SECRETS, name: value}, 0.06)
+
+
+def test_the_single_key_is_sent_as_it_is_and_the_bytes_never_change() -> None:
+    player = play()
+    headers = {
+        "Host": "api.kuna.io",
+        "Accept": "application/json",
+        "Content-Type": "application/json",
+        "api-key": "single-key",
+    }
+    player(Kill(), Asked("find#1", ACTIVE, urgent=True, cancel=True, headers=headers), WakeAfter("find#1", 0.06))
+    player.put(Woke("find#1"))
+    first, second = player.calls
+    assert first.request.wire is second.request.wire
+
+
+def test_a_pro_account_says_so() -> None:
+    player = play(account_type="pro")
+    player.put(Kill())
+    assert player.calls[0].request.headers["account"] == "pro"
+
+
+def test_the_signatures_are_the_vectors_of_the_venue_file() -> None:
+    player = play(auth="hmac", since="")  # START is the moment of the vectors
+    player.adapter.book = {one: order(one) for one in (UUID_1, UUID_2)}
+    player(
+        Kill(),
+        Asked(
+            "cancel-multi#1", MULTI, urgent=True, cancel=True,
+            body=orjson.dumps(payload("kuna/cancel-multi-request")),
+            headers={
+                "Host": "api.kuna.io", "Accept": "application/json", "Content-Type": "application/json",
+                "public-key": "public-key", "nonce": "1700000000000",
+                "signature": "df0f1b61f4d269b83bdfe26355703e2799f4e2f5e8eef43b6359181c51fa1e99"
+                "28dcd4a0316f86c9374d6b1fbb2a9480",
+            },
+        ),
+        WakeAfter("cancel-multi#1", 0.06),
+        Asked("find#2", "GET /v4/order/private/active?limit=100&sort=desc", urgent=True),
+        WakeAfter("find#2", 0.06),
+    )  # fmt: skip
+    player = play(auth="hmac", since="")
+    player.put(Kill())
+    headers = player.calls[0].request.headers
+    assert headers["signature"] == (
+        "4b9a034484851348d528ac3e9f5e62a0bf9c7585f254c362441dc47ace126a2b8f80b8d4c029a07ac4072f6083e958f2"
+    )
+    assert player.calls[0].request.body == b""  # §2: `{}` is signed for a GET
+
+
+def test_every_signed_request_has_a_greater_nonce_and_a_hedge_is_signed_anew() -> None:
+    player = play(auth="hmac")
+    player.adapter.book = {UUID_1: order(UUID_1)}
+    player.put(Kill())
+    player.put(Woke("cancel-multi#1"))
+    player.now = Now(player.now.mono_ns, player.now.wall_ns - 10**12)  # the clock was set back
+    player.put(Read())
+    nonces = [int(call.request.headers["nonce"]) for call in player.calls]
+    assert nonces == [1700000000000, 1700000000001, 1700000000002, 1700000000003]
+    for call in player.calls:
+        request = call.request
+        text = request.target + request.headers["nonce"] + (request.body.decode() or "{}")
+        right = hmac.new(b"kuna-secret", text.encode(), hashlib.sha384).hexdigest()
+        assert request.headers["signature"] == right
+        assert "api-key" not in request.headers
+
+
+@pytest.mark.parametrize("status", [400, 401, 200])
+def test_a_nonce_that_another_request_overtook_is_signed_anew_on_the_second_route(status: int) -> None:
+    player = play(auth="hmac")
+    multi, found = struck(player, UUID_1)
+    [again] = player.put(answer(multi.tag, errors("Nonce is too small"), status))
+    assert isinstance(again, Call) and again.route is Route.FRESH
+    assert int(again.request.headers["nonce"]) > int(found.request.headers["nonce"])
+    player.put(answer(found.tag, listed(UUID_1)))
+    player(answer(multi.tag, done(UUID_1)), CancelAnswered(Answer.ACCEPTED, "1 order(s) cancelled", 1))
+
+
+def test_without_a_signature_the_word_nonce_is_a_refusal_like_any_other() -> None:
+    player = play()
+    player(
+        Kill(),
+        Asked("find#1", ACTIVE, urgent=True, cancel=True),
+        WakeAfter("find#1", 0.06),
+        answer("find#1", errors("Nonce is too small"), 401),
+        CancelAnswered(Answer.REFUSED, "HTTP 401 BAD_REQUEST Nonce is too small"),
+    )
+
+
+# ── the strike (§3, §9) ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_strike_sends_what_is_known_at_once_and_cancels_what_the_lists_add() -> None:
+    player = Player(make())
+    know(player, UUID_1)
+    player(
+        Kill(),
+        Asked("cancel-multi#3", MULTI, urgent=True, cancel=True, body=orjson.dumps({"orderIds": [UUID_1]})),
+        WakeAfter("cancel-multi#3", 0.06),
+        Asked("find#4", ACTIVE, urgent=True),
+        WakeAfter("find#4", 0.06),
+        Asked("find#5", STOPS, urgent=True),
+        WakeAfter("find#5", 0.06),
+        answer("find#4", listed(UUID_1, uuid(1), uuid(2))),
+        Asked("cancel-multi#6", MULTI, urgent=True, cancel=True, body=orjson.dumps({"orderIds": [uuid(1), uuid(2)]})),
+        WakeAfter("cancel-multi#6", 0.06),
+        answer("cancel-multi#6", done(uuid(1), uuid(2))),
+        answer("find#5", listed(uuid(3), uuid(1), status="WaitStop")),
+        Asked("cancel-multi#7", MULTI, urgent=True, cancel=True, body=orjson.dumps({"orderIds": [uuid(3)]})),
+        WakeAfter("cancel-multi#7", 0.06),
+        answer("cancel-multi#3", done(UUID_1)),
+        answer("cancel-multi#7", done(uuid(3))),
+        CancelAnswered(Answer.ACCEPTED, "4 order(s) cancelled", 4),
+    )
+    assert set(player.adapter.book) == {UUID_1, uuid(1), uuid(2), uuid(3)}  # only a read-back takes them out
+
+
+def test_a_strike_that_knows_nothing_begins_with_the_list() -> None:
+    player = Player(make())
+    player(
+        Kill(),
+        Asked("find#1", ACTIVE, urgent=True, cancel=True),
+        WakeAfter("find#1", 0.06),
+        Asked("find#2", STOPS, urgent=True),
+        WakeAfter("find#2", 0.06),
+        answer("find#1", {"data": []}),
+        answer("find#2", b"[]"),
+        CancelAnswered(Answer.ACCEPTED, "the lists show nothing to cancel", 0),
+    )
+
+
+def test_the_documents_answers_are_read_wrapped_and_bare_and_by_either_name_of_the_id() -> None:
+    bare = [{"orderId": UUID_1, "success": True}, {"orderId": UUID_2, "success": True}]
+    for body in (payload("kuna/cancel-multi"), bare, {"data": bare}):
+        for status in (200, 201):
+            player = play()
+            multi, found = struck(player, UUID_1, UUID_2)
+            assert player.put(answer(found.tag, payload("kuna/active"))) == ()
+            fact = told(player.put(answer(multi.tag, body, status)))
+            assert fact == CancelAnswered(Answer.ACCEPTED, "2 order(s) cancelled", 2)
+
+
+def test_the_seeds_example_answer_does_not_name_what_we_sent() -> None:
+    player = play()
+    multi, found = struck(player, UUID_1, UUID_2)
+    player.put(answer(found.tag, listed()))
+    fact = told(player.put(answer(multi.tag, payload("kuna/cancel-multi-bare"))))
+    words = "1 order(s) cancelled; 1 of 2 cancels failed: not named in the answer"
+    assert fact == CancelAnswered(Answer.UNKNOWN, words, 1)
+
+
+@pytest.mark.parametrize("body", [{"data": {"success": True}}, {"data": []}, {"data": [{}, 7, None]}, {}, b"[1]"])
+def test_an_answer_that_names_no_order_proves_nothing_of_it(body: object) -> None:
+    player = play()
+    multi, found = struck(player, UUID_1)
+    player.put(answer(found.tag, listed()))
+    fact = told(player.put(answer(multi.tag, body)))
+    assert fact == CancelAnswered(Answer.UNKNOWN, "1 of 1 cancels failed: not named in the answer")
+
+
+@pytest.mark.parametrize(
+    ("item", "why"),
+    [
+        ({"success": False}, "success false"),
+        ({"success": "true"}, "success false"),
+        ({}, "success false"),
+        ({"success": False, "message": "Order is locked"}, "Order is locked"),
+        ({"success": False, "error": error("no", "LOCKED")}, "LOCKED no"),
+    ],
+)
+def test_an_order_that_is_not_cancelled_is_told_though_others_are(item: dict[str, Any], why: str) -> None:
+    player = play()
+    multi, found = struck(player, UUID_1, UUID_2)
+    player.put(answer(found.tag, listed()))
+    body = {"data": [{"id": UUID_1, **item}, {"id": UUID_2, "success": True}]}
+    fact = told(player.put(answer(multi.tag, body)))
+    assert fact == CancelAnswered(Answer.REFUSED, f"1 order(s) cancelled; 1 of 2 cancels failed: {why}", 1)
+
+
+@pytest.mark.parametrize("text", [*sorted(ENDED), CLOSED, f" {CLOSED}. "])
+def test_an_order_that_has_ended_is_no_failure(text: str) -> None:
+    for status, body in (
+        (200, {"data": [{"id": UUID_1, "success": False, "message": text}]}),
+        (400, errors(text)),
+        (200, errors(text)),
+        (200, {"data": [], **errors(text)}),
+        (400, {"message": text}),
+        (400, {"error": {"message": text}}),
+    ):
+        player = play()
+        multi, found = struck(player, UUID_1)
+        player.put(answer(found.tag, listed()))
+        fact = told(player.put(answer(multi.tag, body, status)))
+        assert fact == CancelAnswered(Answer.ACCEPTED, "1 had ended", 0), body
+
+
+def test_as_many_errors_as_orders_that_are_not_named_account_for_all_of_them() -> None:
+    player = play()
+    multi, found = struck(player, UUID_1, UUID_2, uuid(1))
+    player.put(answer(found.tag, listed()))
+    fact = told(player.put(answer(multi.tag, {**done(UUID_2), **errors(CLOSED, CLOSED)})))
+    assert fact == CancelAnswered(Answer.ACCEPTED, "1 order(s) cancelled; 2 had ended", 1)
+
+
+def test_one_error_for_a_batch_proves_nothing_of_its_other_orders() -> None:
+    player = play()
+    multi, found = struck(player, UUID_1, UUID_2)
+    player.put(answer(found.tag, listed()))
+    fact = told(player.put(answer(multi.tag, payload("kuna/error-closed"), 400)))
+    words = f"2 of 2 cancels failed: HTTP 400 BAD_REQUEST {CLOSED}"
+    assert fact == CancelAnswered(Answer.UNKNOWN, words)  # no second attempt: the next read decides
+
+
+def test_http_200_with_errors_is_a_failure() -> None:
+    player = play()
+    multi, found = struck(player, UUID_1)
+    player.put(answer(found.tag, listed()))
+    fact = told(player.put(answer(multi.tag, {"data": None, **errors("Trading is closed")})))
+    assert fact == CancelAnswered(Answer.REFUSED, "1 of 1 cancels failed: HTTP 200 BAD_REQUEST Trading is closed")
+
+
+@pytest.mark.parametrize("name", ["error-uuid", "error-json"])
+def test_our_own_mistake_is_a_refusal_though_it_comes_with_http_500(name: str) -> None:
+    player = play()
+    multi, found = struck(player, UUID_1)
+    player.put(answer(found.tag, listed()))
+    body = payload(f"kuna/{name}")
+    [one] = body["errors"]
+    fact = told(player.put(answer(multi.tag, body, 500)))  # and is not tried on another route
+    assert fact == CancelAnswered(Answer.REFUSED, f"1 of 1 cancels failed: HTTP 500 {one['code']} {one['message']}")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "verdict", "words"),
+    [
+        (400, errors("no", "not"), Answer.REFUSED, "HTTP 400 BAD_REQUEST no BAD_REQUEST not"),
+        (400, {"errors": "no"}, Answer.REFUSED, "HTTP 400 no"),
+        (200, {"errors": {"extensions": {"code": "X"}}}, Answer.REFUSED, "HTTP 200 X"),
+        (200, {"errors": [{"extensions": 7}]}, Answer.REFUSED, "HTTP 200"),
+        (200, {"error": "no"}, Answer.REFUSED, "HTTP 200 no"),
+        (200, {"error": True}, Answer.REFUSED, "HTTP 200 True"),
+        (200, {"success": False}, Answer.REFUSED, "HTTP 200"),
+        (403, {"statusCode": 403, "message": "Forbidden", "error": "x"}, Answer.REFUSED, "HTTP 403 Forbidden"),
+        (404, {}, Answer.REFUSED, "HTTP 404"),
+        (404, b"[]", Answer.REFUSED, "HTTP 404"),
+        (429, {}, Answer.UNKNOWN, "HTTP 429"),
+        (429, errors("slow down"), Answer.UNKNOWN, "HTTP 429 BAD_REQUEST slow down"),
+    ],
+)
+def test_a_refused_strike_is_told_in_the_venues_words(status: int, body: Any, verdict: Answer, words: str) -> None:
+    player = play()
+    [find] = calls(player.put(Kill()))
+    assert told(player.put(answer(find.tag, body, status))) == CancelAnswered(verdict, words)
+    player = play()
+    multi, found = struck(player, UUID_1)
+    player.put(answer(found.tag, listed()))
+    fact = told(player.put(answer(multi.tag, body, status)))
+    assert fact == CancelAnswered(verdict, f"1 of 1 cancels failed: {words}")
+
+
+@pytest.mark.parametrize("empty", [None, [], "", {}, False])
+def test_errors_that_are_none_are_none(empty: object) -> None:
+    player = play()
+    [find] = calls(player.put(Kill()))
+    fact = told(player.put(answer(find.tag, {"data": [], "errors": empty, "error": empty})))
+    assert fact.answer is Answer.ACCEPTED
+
+
+def test_a_list_that_a_strike_could_not_read_makes_it_unknown_though_every_cancel_was_accepted() -> None:
+    for status, body, words in (
+        (400, errors("no"), "HTTP 400 BAD_REQUEST no"),
+        (200, {"data": [{"status": "Open"}]}, "the active list cannot be read"),
+        (200, {"data": {}}, "the active list cannot be read"),
+    ):
+        player = play()
+        multi, found = struck(player, UUID_1)
+        player.put(answer(multi.tag, done(UUID_1)))
+        fact = told(player.put(answer(found.tag, body, status)))
+        assert fact == CancelAnswered(Answer.UNKNOWN, f"1 order(s) cancelled; {words}", 1)
+
+
+def test_a_lost_list_makes_a_strike_unknown() -> None:
+    player = play()
+    multi, found = struck(player, UUID_1)
+    player.put(answer(multi.tag, done(UUID_1)))
+    player(
+        Lost(found.tag, False, "down"),
+        Asked(found.tag, ACTIVE, Route.FRESH, urgent=True),
+        Lost(found.tag, True, "timed out"),
+        CancelAnswered(Answer.UNKNOWN, "1 order(s) cancelled; timed out", 1),
+    )
+
+
+@pytest.mark.parametrize(("sent", "verdict"), [(True, Answer.UNKNOWN), (False, Answer.UNSENT)])
+def test_a_strike_is_unsent_if_no_byte_of_a_cancel_has_left_though_the_list_was_read(
+    sent: bool, verdict: Answer
+) -> None:
+    player = play()
+    multi, found = struck(player, UUID_1)
+    player.put(answer(found.tag, listed(UUID_1)))
+    [again] = player.put(Lost(multi.tag, False, "down"))
+    assert isinstance(again, Call) and again.route is Route.FRESH and again.cancel
+    player(Lost(multi.tag, sent, "refused"), CancelAnswered(verdict, "1 cancel(s) without an answer: refused"))
+
+
+def test_two_strikes_under_way_do_not_mix() -> None:
+    player = play()
+    one, find_one = struck(player, UUID_1)
+    two, find_two = calls(player.put(Kill()))
+    player.put(answer(find_two.tag, listed(UUID_1)))
+    player.put(answer(find_one.tag, listed()))
+    player(answer(one.tag, done(UUID_1)), CancelAnswered(Answer.ACCEPTED, "1 order(s) cancelled", 1))
+    player(answer(two.tag, errors(CLOSED)), CancelAnswered(Answer.ACCEPTED, "1 had ended", 0))
+
+
+def test_the_evidence_is_bounded() -> None:
+    player = play()
+    multi, found = struck(player, UUID_1)
+    player.put(answer(found.tag, {"message": "x" * 300}, 400))
+    fact = told(player.put(answer(multi.tag, errors("y" * 300))))
+    assert len(fact.evidence) == 200 and fact.evidence.endswith("…")
+
+
+# ── batches and singles (§3.1, §3.2) ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_hundred_orders_go_in_one_batch_and_more_in_several() -> None:
+    player = play()
+    know(player)
+    player.adapter.book = {uuid(n): order(uuid(n)) for n in range(101)}
+    batches = [ids_of(call) for call in calls(player.put(Kill())) if call.cancel]
+    assert [len(batch) for batch in batches] == [100, 1]
+    player = play(batch_orders=40)
+    player.adapter.book = {uuid(n): order(uuid(n)) for n in range(100)}
+    assert [len(ids_of(call)) for call in calls(player.put(Kill())) if call.cancel] == [40, 40, 20]
+
+
+BAD = ["", "1", "../..", "g" + UUID_1[1:], UUID_1 + "0", "x" * 36, UUID_1.replace("-", ""), "4po3091bc-p278-o286-1452"]
+
+
+def test_a_malformed_id_never_gets_into_a_batch() -> None:
+    player = play()
+    player.adapter.book = {one: order(one) for one in (*BAD, UUID_1, UUID_2.upper())}
+    multi, *singles = [call for call in calls(player.put(Kill())) if call.cancel]
+    assert ids_of(multi) == [UUID_1, UUID_2.upper()]
+    assert [orjson.loads(call.request.body) for call in singles] == [{"orderId": one} for one in BAD[:4]]
+    player.put(answer("find#6", listed()))
+    player.put(answer(multi.tag, done(UUID_1, UUID_2.upper())))
+    for call in singles[1:]:
+        assert player.put(answer(call.tag, errors(CLOSED), 400)) == ()
+    words = (
+        "2 order(s) cancelled; 3 had ended; 4 malformed id(s) left for the next strike; 1 of 1 cancels failed: HTTP 404"
+    )
+    assert told(player.put(answer(singles[0].tag, {}, 404))) == CancelAnswered(Answer.REFUSED, words, 2)
+    next_time = [call for call in calls(player.put(Kill())) if call.cancel][1:]
+    assert [ids_of(call) for call in next_time] == [[one] for one in BAD[4:]]  # each has its turn
+
+
+def test_only_malformed_ids_still_make_a_strike() -> None:
+    player = play()
+    player.adapter.book = {"1": order("1")}
+    player(
+        Kill(),
+        Asked("cancel-one#1", ONE, urgent=True, cancel=True, body=b'{"orderId":"1"}'),
+        WakeAfter("cancel-one#1", 0.06),
+        Asked("find#2", ACTIVE, urgent=True),
+        WakeAfter("find#2", 0.06),
+    )
+
+
+def test_an_order_that_two_batches_have_not_cancelled_is_cancelled_by_itself() -> None:
+    player = play()
+    know(player, *(uuid(n) for n in range(10)))
+    for _ in range(2):
+        multi, _ = calls(player.put(Kill()))
+        assert len(ids_of(multi)) == 10
+    know(player, *(uuid(n) for n in range(6)))
+    multi, *singles, _ = calls(player.put(Kill()))
+    assert ids_of(multi) == [uuid(4), uuid(5)]
+    assert [ids_of(call) for call in singles] == [[uuid(n)] for n in range(4)]
+    assert all(f"{call.request.method} {call.request.target}" == ONE for call in singles)
+    know(player, uuid(0), uuid(4), uuid(5))  # those by themselves have their turn now
+    singles = [call for call in calls(player.put(Kill())) if call.cancel]
+    assert [ids_of(call) for call in singles] == [[uuid(0)], [uuid(4)], [uuid(5)]]
+
+
+def test_an_order_that_was_gone_for_a_while_begins_anew() -> None:
+    player = play()
+    know(player, UUID_1)
+    player.put(Kill())
+    player.put(Kill())
+    know(player)
+    know(player, UUID_1)
+    multi, _ = calls(player.put(Kill()))
+    assert f"{multi.request.method} {multi.request.target}" == MULTI
+
+
+def test_a_single_cancel_is_answered() -> None:
+    for status, body, expected in (
+        (200, payload("kuna/cancel-one"), CancelAnswered(Answer.ACCEPTED, "1 order(s) cancelled", 1)),
+        (200, {"success": True}, CancelAnswered(Answer.ACCEPTED, "1 order(s) cancelled", 1)),
+        (400, payload("kuna/error-closed"), CancelAnswered(Answer.ACCEPTED, "1 had ended", 0)),
+        (400, errors("no"), CancelAnswered(Answer.REFUSED, "1 of 1 cancels failed: HTTP 400 BAD_REQUEST no")),
+        (200, {"success": False}, CancelAnswered(Answer.REFUSED, "1 of 1 cancels failed: HTTP 200")),
+        (200, {"data": {}}, CancelAnswered(Answer.UNKNOWN, "1 of 1 cancels failed: the answer cannot be read")),
+        (200, b"[]", CancelAnswered(Answer.UNKNOWN, "1 of 1 cancels failed: the answer cannot be read")),
+        (429, {}, CancelAnswered(Answer.UNKNOWN, "1 of 1 cancels failed: HTTP 429")),
+    ):
+        player = play()
+        player.adapter.book = {"1": order("1")}
+        single, found = calls(player.put(Kill()))
+        player.put(answer(found.tag, listed()))
+        assert told(player.put(answer(single.tag, body, status))) == expected
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_a_batch_that_may_be_too_long_is_halved_within_the_strike(status: int) -> None:
+    player = play()
+    ids = [uuid(n) for n in range(90)]
+    multi, found = struck(player, *ids)
+    player.put(answer(found.tag, listed(*ids)))
+    too_long = errors("orderIds must contain no more than 30 elements")
+    halves = calls(player.put(answer(multi.tag, too_long, status)))
+    assert [len(ids_of(call)) for call in halves] == [45, 45]
+    quarters = [call for half in halves for call in calls(player.put(answer(half.tag, too_long, status)))]
+    assert [len(ids_of(call)) for call in quarters] == [23, 22, 23, 22]
+    assert sorted(one for call in quarters for one in ids_of(call)) == ids
+    assert all(call.urgent and call.cancel for call in quarters)
+    *others, last = quarters
+    for call in others:
+        assert player.put(answer(call.tag, done(*ids_of(call)))) == ()
+    fact = told(player.put(answer(last.tag, done(*ids_of(last)))))
+    assert fact == CancelAnswered(Answer.ACCEPTED, "90 order(s) cancelled", 90)
+    know(player, *(uuid(n) for n in range(100, 150)))
+    assert [len(ids_of(call)) for call in calls(player.put(Kill())) if call.cancel] == [23, 23, 4]  # it has learnt
+
+
+def test_halving_that_was_in_vain_is_not_tried_again_until_a_batch_is_accepted() -> None:
+    player = play()
+    player.adapter.book = {uuid(n): order(uuid(n)) for n in range(100)}
+    out = [call for call in calls(player.put(Kill())) if call.cancel]
+    sizes = []
+    while out:
+        call = out.pop(0)
+        sizes.append(len(ids_of(call)))
+        out += calls(player.put(answer(call.tag, errors("Trading is closed"), 400)))
+    assert sizes[:3] == [100, 50, 50] and len(sizes) == 15 and min(sizes) <= SMALLEST_BATCH
+    player.adapter.book = {uuid(n): order(uuid(n)) for n in range(200, 300)}
+    multi, _ = calls(player.put(Kill()))
+    assert len(ids_of(multi)) == 100
+    assert calls(player.put(answer(multi.tag, errors("Trading is closed"), 400))) == []
+    multi, _ = calls(player.put(Kill()))
+    player.put(answer(multi.tag, done(*ids_of(multi))))
+    player.adapter.book = {uuid(n): order(uuid(n)) for n in range(300, 400)}
+    multi, _ = calls(player.put(Kill()))
+    assert len(calls(player.put(answer(multi.tag, errors("too many"), 400)))) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(400, errors(CLOSED)), (401, errors("no")), (400, {"errors": [error("no", "REQUEST_INVALID_KEY")]}), (429, {}),
+     (404, {}), (200, errors("too many")), (400, {**errors("too many"), **done(uuid(0))})],
+)  # fmt: skip
+def test_a_batch_is_not_halved_for_another_reason(status: int, body: object) -> None:
+    player = play()
+    multi, found = struck(player, *(uuid(n) for n in range(90)))
+    player.put(answer(found.tag, listed()))
+    assert told(player.put(answer(multi.tag, body, status))).answer is not Answer.ACCEPTED
+
+
+# ── read-backs and probes (§3.4, §3.5, §6) ────────────────────────────────────────────────────────────────────────
+
+
+def test_a_read_back_reads_both_lists_and_an_order_in_both_counts_once() -> None:
+    player = Player(make())
+    stop = order(UUID_1, "WaitStop")
+    player(
+        Read(),
+        Asked("orders#1", ACTIVE, urgent=True),
+        WakeAfter("orders#1", 0.24),
+        Asked("orders#2", STOPS, urgent=True),
+        WakeAfter("orders#2", 0.24),
+        answer("orders#2", listed(UUID_1, status="WaitStop")),
+        answer("orders#1", {"data": [*listed(UUID_1, status="WaitStop")["data"], *listed(UUID_2)["data"]]}),
+        OrdersRead((stop, order(UUID_2)), True, START.mono_ns),
+    )
+    assert player.adapter.book == {UUID_1: stop, UUID_2: order(UUID_2)}
+
+
+def test_the_documents_list_is_read() -> None:
+    player = play()
+    [call] = calls(player.put(Read()))
+    player(
+        answer(call.tag, payload("kuna/active")), OrdersRead((order(UUID_2, "Open", "TRX_USDT"),), True, START.mono_ns)
+    )
+
+
+@pytest.mark.parametrize("status", ["Pending", "Open", "WaitStop", "a word of next year", ""])
+def test_what_is_not_known_to_be_over_is_alive(status: str) -> None:
+    player = play()
+    [call] = calls(player.put(Read()))
+    player(
+        answer(call.tag, [{"orderId": UUID_1, "status": status}]),
+        OrdersRead((Order(UUID_1, "", Life.LIVE, status),), True, START.mono_ns),
+    )
+
+
+@pytest.mark.parametrize("status", [*sorted(TERMINAL), "Closed", "Canceled", "Rejected", "Expired"])
+def test_what_is_over_is_not_listed_as_open(status: str) -> None:
+    player = play()
+    [call] = calls(player.put(Read()))
+    player(answer(call.tag, listed(UUID_1, status=status)), OrdersRead((), True, START.mono_ns))
+
+
+def test_a_full_page_is_no_proof_that_there_are_no_more() -> None:
+    player = play()
+    know(player, UUID_1)
+    [call] = calls(player.put(Read()))
+    ids = [uuid(n) for n in range(100)]
+    [read] = player.put(answer(call.tag, listed(*ids)))
+    assert isinstance(read, OrdersRead)
+    assert (read.complete, [one.id for one in read.orders]) == (False, ids)
+    assert read.why == "the active list is full: 100 orders, there may be more"
+    assert set(player.adapter.book) == {UUID_1, *ids}
+    [call] = calls(player.put(Read()))  # not even if none of them is alive
+    player(answer(call.tag, listed(*ids, status="Closed")), OrdersRead((), False, START.mono_ns, read.why))
+    [call] = calls(player.put(Read()))
+    [read] = player.put(answer(call.tag, listed(*ids[1:])))
+    assert isinstance(read, OrdersRead) and read.complete and len(read.orders) == 99
+
+
+def test_a_read_back_of_which_one_list_fails_shows_the_other_and_is_not_complete() -> None:
+    player = Player(make())
+    know(player, UUID_2)
+    first, second = calls(player.put(Read()))
+    player(
+        answer(second.tag, errors("no"), 403),
+        answer(first.tag, listed(UUID_1)),
+        OrdersRead((order(UUID_1),), False, START.mono_ns, "HTTP 403 BAD_REQUEST no"),
+    )
+    assert set(player.adapter.book) == {UUID_1, UUID_2}
+
+
+@pytest.mark.parametrize("body", [{"data": {}}, {"data": [{}]}, {"data": [7]}, {"data": None}, {}, b"[null]"])
+def test_a_list_that_cannot_be_read_proves_nothing(body: object) -> None:
+    player = play()
+    know(player, UUID_1)
+    [call] = calls(player.put(Read()))
+    player(answer(call.tag, body), OrdersRead((), False, START.mono_ns, "the active list cannot be read"))
+    assert set(player.adapter.book) == {UUID_1}
+
+
+@pytest.mark.parametrize(("status", "body"), [(500, b""), (502, b"<html>"), (503, {}), (500, errors("x")), (200, b"7")])
+def test_an_answer_that_proves_nothing_goes_to_the_second_route(status: int, body: object) -> None:
+    player = play()
+    player(
+        Read(),
+        Asked("orders#1", ACTIVE, urgent=True),
+        WakeAfter("orders#1", 0.24),
+        answer("orders#1", body, status),
+        Asked("orders#1", ACTIVE, Route.FRESH, urgent=True),
+        answer("orders#1", body, status),
+        OrdersRead((), False, START.mono_ns, f"HTTP {status} proves nothing"),
+    )
+
+
+def test_lists_go_back_to_the_beginning_unless_told_otherwise() -> None:
+    player = play(since="2024-01-01T00:00:00.000Z")
+    player.put(Read())
+    assert player.calls[0].request.target.endswith("&start=2024-01-01T00:00:00.000Z")
+    player = play(since="")
+    player.put(Read())
+    assert player.calls[0].request.target == "/v4/order/private/active?limit=100&sort=desc"
+
+
+def test_probes_take_the_lists_in_turn_and_each_is_the_truth_on_its_own_part() -> None:
+    player = Player(make())
+    stop = order(uuid(1), "WaitStop")
+    player.adapter.book = {UUID_1: order(UUID_1), stop.id: stop}
+    player(
+        Probe(),
+        Asked("probe#1", ACTIVE),
+        answer("probe#1", listed(UUID_2)),
+        Ready(Route.HTTP, 0),
+        OrderSeen(order(UUID_2)),
+    )
+    assert set(player.adapter.book) == {UUID_2, stop.id}
+    player(Probe(), Asked("probe#2", STOPS), answer("probe#2", listed()), Ready(Route.HTTP, 0))
+    assert set(player.adapter.book) == {UUID_2}
+    player = play()
+    player.adapter.book = {stop.id: stop}
+    player(Probe(), Asked("probe#1", ACTIVE), answer("probe#1", listed()), Ready(Route.HTTP, 0))
+    assert player.adapter.book == {}
+
+
+def test_a_full_page_is_a_fine_probe_and_takes_nothing_out_of_the_book() -> None:
+    player = play()
+    player.adapter.book = {UUID_1: order(UUID_1)}
+    player.put(Probe())
+    ready, *seen = player.put(answer("probe#1", listed(*(uuid(n) for n in range(100)))))
+    assert ready == Ready(Route.HTTP, 0) and len(seen) == 100 and len(player.adapter.book) == 101
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words", "fatal"),
+    [
+        (401, {}, "HTTP 401", True),
+        (403, errors("Wrong account type"), "HTTP 403 BAD_REQUEST Wrong account type", True),
+        (200, {"errors": [error("no", "REQUEST_INVALID_KEY")]}, "HTTP 200 REQUEST_INVALID_KEY no", True),
+        (429, {}, "HTTP 429", False),
+        (400, errors("no"), "HTTP 400 BAD_REQUEST no", False),
+        (503, b"", "HTTP 503 proves nothing", False),
+        (200, {"data": {}}, "the active list cannot be read", False),
+    ],
+)
+def test_a_probe_that_fails_makes_the_lane_unready(status: int, body: object, words: str, fatal: bool) -> None:
+    player = play()
+    player(
+        Probe(), Asked("probe#1", ACTIVE), answer("probe#1", body, status), NotReady(Route.HTTP, 0, words, fatal=fatal)
+    )
+
+
+def test_the_http_lane_probes_and_reads_as_soon_as_it_is_up() -> None:
+    player = Player(make())
+    player(
+        Opened(Route.HTTP, 0),
+        Asked("probe#1", ACTIVE),
+        Asked("orders#2", ACTIVE),
+        WakeAfter("orders#2", 0.24),
+        Asked("orders#3", STOPS),
+        WakeAfter("orders#3", 0.24),
+        Lost("probe#1", True, "gone"),
+        NotReady(Route.HTTP, 0, "gone"),
+    )
+
+
+# ── the WebSocket (§5) ────────────────────────────────────────────────────────────────────────────────────────────
+
+HELLO = payload("kuna/handshake-request")
+LOGIN = {"event": "login", "data": "single-key", "cid": 2}
+TOKEN = payload("kuna/set-auth-token")
+
+
+def subscribe(channel: str, cid: int) -> dict[str, Any]:
+    return {"event": "#subscribe", "data": {"channel": channel}, "cid": cid}
+
+
+def opened(player: Player, conn: int = 1) -> Player:
+    player(Opened(Route.WS, conn), Frame(conn, HELLO), WakeAfter(f"beat {conn}", 8.0))
+    return player
+
+
+def logging_in(player: Player | None = None, conn: int = 1) -> Player:
+    player = opened(player or play(), conn)
+    player(hears(conn, payload("kuna/handshake")), Frame(conn, LOGIN))
+    return player
+
+
+def subscribing(conn: int = 1) -> Player:
+    player = logging_in(conn=conn)
+    player(hears(conn, TOKEN), Frame(conn, subscribe("order", 3)), Frame(conn, subscribe("accounts", 4)))
+    player(hears(conn, {"rid": 2}))
+    return player
+
+
+def ready(conn: int = 1) -> Player:
+    player = subscribing(conn)
+    player(hears(conn, {"rid": 3}), Ready(Route.WS, conn), hears(conn, {"rid": 4}))
+    return player
+
+
+def push(status: str, one: str = UUID_1, **more: Any) -> Received:
+    data = {"id": one, "status": status, "pair": "BTC_USDT"}
+    return hears(1, {"event": "#publish", "data": {"channel": "order", "data": {"event": "x", "data": data}}, **more})
+
+
+def test_the_token_may_come_before_the_answer_to_the_login() -> None:
+    ready()
+
+
+def test_the_token_may_come_after_the_answer_to_the_login() -> None:
+    player = logging_in()
+    player(
+        hears(1, {"rid": 2}),
+        Frame(1, subscribe("order", 3)),
+        Frame(1, subscribe("accounts", 4)),
+        hears(1, TOKEN),
+        hears(1, {"rid": 3}),
+        Ready(Route.WS, 1),
+    )
+
+
+def test_a_token_that_nobody_asked_for_changes_nothing() -> None:
+    ready()(hears(1, TOKEN))
+    opened(play())(hears(1, TOKEN))
+
+
+def test_without_a_single_key_the_lane_is_up_once_the_session_stands() -> None:
+    player = opened(play(auth="hmac", ws_login="none"))
+    player(hears(1, payload("kuna/handshake")), Ready(Route.WS, 1))
+    player.put(Opened(Route.HTTP, 0))
+    opened(player, 2)(hears(2, payload("kuna/handshake")), Ready(Route.WS, 2))
+
+
+def test_the_pair_does_not_log_in_on_the_websocket() -> None:
+    logging_in(play(auth="hmac"))
+
+
+def test_a_subscription_without_a_snapshot_is_followed_by_a_read_if_the_other_lane_is_up() -> None:
+    player = play()
+    player.put(Opened(Route.HTTP, 0))
+    player.put(Opened(Route.WS, 1))
+    for message in (payload("kuna/handshake"), {"rid": 2}):
+        player.put(hears(1, message))
+    player(hears(1, {"rid": 3}), Ready(Route.WS, 1), Asked("orders#3", ACTIVE), WakeAfter("orders#3", 0.24))
+    player.put(Closed(Route.HTTP, 0, "gone"))
+    player.put(Opened(Route.WS, 2))
+    for message in (payload("kuna/handshake"), {"rid": 2}):
+        player.put(hears(2, message))
+    player(hears(2, {"rid": 3}), Ready(Route.WS, 2))
+
+
+def test_a_refused_key_is_fatal_even_after_the_token() -> None:
+    words = "login refused: REQUEST_INVALID_KEY Wrong api key or user blocked"
+    player = logging_in()
+    refusal = payload("kuna/login-refused")
+    player(hears(1, refusal), NotReady(Route.WS, 1, words, fatal=True), Drop(1, words))
+    player = logging_in()
+    player.put(hears(1, TOKEN))
+    player(hears(1, refusal), NotReady(Route.WS, 1, words, fatal=True), Drop(1, words))
+
+
+@pytest.mark.parametrize(("rid", "what"), [(1, "#handshake"), (2, "login"), (3, "order")])
+def test_another_refusal_gives_the_connection_up(rid: int, what: str) -> None:
+    player = {1: lambda: opened(play()), 2: logging_in, 3: subscribing}[rid]()
+    words = f"{what} refused: BUSY try again"
+    refusal = {"rid": rid, "error": {"message": "try again", "extensions": {"code": "BUSY"}}}
+    player(hears(1, refusal), NotReady(Route.WS, 1, words), Drop(1, words))
+
+
+def test_a_subscription_that_no_kill_needs_may_be_refused() -> None:
+    subscribing()(
+        hears(1, {"rid": 4, "error": "no"}), Noise("accounts refused:  no"), hears(1, {"rid": 3}), Ready(Route.WS, 1)
+    )
+
+
+@pytest.mark.parametrize("rid", [9, 1, "2", None, 2.0, [2], {"a": 1}])
+def test_an_answer_to_nothing_is_noise(rid: object) -> None:
+    ready()(hears(1, {"rid": rid}), Noise("an answer that nobody waits for"))
+
+
+def test_an_empty_frame_is_answered_by_one_and_no_storm_comes_of_it() -> None:
+    ready()(
+        Received(1, b""),
+        Frame(1, b""),
+        Received(1, ""),  # an echo
+        Pause(0.5),
+        Received(1, ""),
+        Frame(1, b""),
+    )
+
+
+def test_beats_go_out_unasked_for() -> None:
+    ready()(Pause(8), Received(1, b""), Frame(1, b""), Woke("beat 1"), Frame(1, b""), WakeAfter("beat 1", 8.0))
+
+
+def test_no_beat_goes_out_before_the_handshake() -> None:
+    opened(play())(Pause(8), Woke("beat 1"), WakeAfter("beat 1", 8.0))
+
+
+@pytest.mark.parametrize(("said", "timeout_s"), [(20000, 20.0), (10500, 10.5), (0, 20.0), (None, 20.0), ("5", 20.0)])
+def test_a_connection_that_is_silent_for_the_venues_timeout_is_given_up(said: object, timeout_s: float) -> None:
+    player = opened(play())
+    player(hears(1, {"rid": 1, "data": {"pingTimeout": said}}), Frame(1, LOGIN))
+    first = min(8.0, timeout_s)
+    player(Pause(first), Woke("beat 1"), Frame(1, b""), WakeAfter("beat 1", min(8.0, timeout_s - first)))
+    rest = timeout_s - first
+    player(Pause(rest - 0.5), Woke("beat 1"), Frame(1, b""), WakeAfter("beat 1", 0.5))
+    player(Pause(0.5), Woke("beat 1"), Drop(1, f"silent for {timeout_s:g} s"))
+
+
+def test_a_handshake_without_data_is_one() -> None:
+    opened(play())(hears(1, {"rid": 1}), Frame(1, LOGIN))
+
+
+@pytest.mark.parametrize("frame", [Received(1, b""), Received(1, b"x"), hears(1, {"event": "#publish", "data": {}})])
+def test_any_frame_is_a_sign_of_life(frame: Received) -> None:
+    player = ready()
+    player.put(Pause(19.9))
+    player.put(frame)
+    player.put(Pause(0.1))
+    outputs = player.put(Woke("beat 1"))
+    assert not any(isinstance(output, Drop) for output in outputs) or frame.text == b"x"
+
+
+def test_a_closed_connection_is_forgotten_with_its_timers() -> None:
+    player = ready()
+    player(
+        Closed(Route.WS, 1, "gone"),
+        NotReady(Route.WS, 1, "gone"),
+        Woke("beat 1"),
+        Received(1, b""),
+        hears(1, {"rid": 3}),
+        push("Open"),
+    )
+    assert player.adapter.book == {}
+
+
+def test_an_opened_order_is_seen_once_and_then_known_until_its_end() -> None:
+    player = ready()
+    player(
+        push("Pending"),
+        OrderSeen(order(UUID_1, "Pending")),
+        push("Open"),
+        push("WaitStop", UUID_2),
+        OrderSeen(order(UUID_2, "WaitStop")),
+    )
+    assert set(player.adapter.book) == {UUID_1, UUID_2}
+    player(push("Canceled"), push("Closed", UUID_2))
+    assert player.adapter.book == {}
+
+
+def test_the_documents_push_takes_the_order_out() -> None:
+    player = ready()
+    one = "158cf5f9-b818-458a-a5ae-61d04b50fef4"
+    player.adapter.book = {one: order(one)}
+    player(hears(1, payload("kuna/order-push")))
+    assert player.adapter.book == {}
+
+
+def test_a_push_with_one_level_less_is_read_too() -> None:
+    message = {"event": "#publish", "data": {"channel": "order", "data": {"id": UUID_1, "status": "Open"}}}
+    ready()(hears(1, message), OrderSeen(Order(UUID_1, "", Life.LIVE, "Open")))
+
+
+def test_an_event_with_a_number_is_acknowledged() -> None:
+    ready()(push("Open", cid=7), Frame(1, {"rid": 7}), OrderSeen(order(UUID_1)), push("Open", cid="7"))
+
+
+@pytest.mark.parametrize("data", [{}, {"data": {}}, {"data": {"status": "Open"}}, [], 7, None, {"data": {"id": [1]}}])
+def test_an_order_push_that_cannot_be_read_is_noise(data: object) -> None:
+    message = {"event": "#publish", "data": {"channel": "order", "data": data}}
+    ready()(hears(1, message), Noise("an order push that cannot be read"))
+
+
+@pytest.mark.parametrize("channel", ["accounts", "trade"])
+def test_pushes_that_no_kill_needs_are_let_go(channel: str) -> None:
+    ready()(hears(1, {"event": "#publish", "data": {"channel": channel, "data": {"data": {"assets": []}}}}))
+
+
+@pytest.mark.parametrize("channel", ["btc_usdt@ticker", None, 7, ["order"]])
+def test_pushes_on_other_channels_are_noise(channel: object) -> None:
+    message = {"event": "#publish", "data": {"channel": channel, "data": {"data": {"id": UUID_1}}}}
+    ready()(hears(1, message), Noise("a push on a channel that nobody asked for"))
+
+
+def test_being_logged_out_or_kicked_out_gives_the_connection_up() -> None:
+    words = "the venue has logged us out"
+    ready()(hears(1, {"event": "#removeAuthToken"}), NotReady(Route.WS, 1, words), Drop(1, words))
+    words = "the venue has ended the order subscription"
+    kicked = {"event": "#kickOut", "data": {"channel": "order", "message": "x"}}
+    ready()(hears(1, kicked), NotReady(Route.WS, 1, words), Drop(1, words))
+    ready()(hears(1, {"event": "#kickOut", "data": {"channel": "accounts"}}))
+
+
+@pytest.mark.parametrize("message", [{}, {"event": "x"}, {"event": "#publish"}, {"event": ["#publish"]}, {"data": {}}])
+def test_messages_that_say_nothing_are_noise(message: dict[str, Any]) -> None:
+    ready()(hears(1, message), Noise("a message that no document explains"))
+    ready()(Received(1, b"[1]"), Noise("a frame that is not a JSON object"))
