@@ -67,6 +67,8 @@ class Daemon:
         adapters = {name: account.adapter(config.daemon.hedge_after_s) for name, account in config.accounts.items()}
         paces = {name: adapter.PACE for name, adapter in adapters.items()}
         state = recovery.rebuild(replay.entries, paces, config.rearm.approvals)
+        for name in recovery.latched(replay.entries) - paces.keys():
+            log.error("account %s is tripped, and not in the configuration: under another name it would be armed", name)
         self.dispatcher = Dispatcher(state, self.journal, clock.now, self._later, self._announce, self._lane_changed)
         self.attention = Attention(clock.now)
         udp = config.intake.udp

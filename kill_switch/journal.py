@@ -309,7 +309,7 @@ def latched_accounts(said: str, known: Collection[str]) -> tuple[str, ...]:
         if not isinstance(accounts, list):
             return tuple(known)
         named.update(str(name) for name in accounts)
-    return tuple(name for name in known if name in named)
+    return tuple(name for name in known if name in named) or tuple(known)  # whom else could it have meant
 
 
 def _latch_line(text: str, accounts: object, at: Now) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,13 @@ def rebuild(entries: Iterable[Mapping[str, Any]], paces: Mapping[str, Pace], app
 def _shows_orders(read: Mapping[str, Any]) -> bool:
     """Say whether a read-back shows orders that are there now; an incomplete one proves nothing but live ones."""
     return not read.get("stale") and bool(read["live"] or (read["pending"] and read["complete"]))
+
+
+def latched(entries: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the names of all accounts that the entries leave tripped, whether or not anybody still has them."""
+    reasons = (entry["data"]["accounts"] for entry in entries if entry["kind"] == "reason")
+    everyone = {name: Pace() for accounts in reasons for name in accounts}
+    return frozenset(rebuild(entries, everyone).tripped)
 
 
 def _account(pace: Pace, latch: _Latch | None) -> Account:

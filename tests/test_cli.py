@@ -1,4 +1,4 @@
-"""Each command's exit code and its one clear line, as interface.md has them."""
+"""Each command's exit code and its one clear line."""
 
 from __future__ import annotations
 

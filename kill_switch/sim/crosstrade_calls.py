@@ -1,4 +1,4 @@
-"""Answer CrossTrade's calls, over REST and as RPC alike, as shared/venues/crosstrade.md has them (§ numbers there)."""
+"""Answer CrossTrade's calls, over REST and as RPC alike (§ numbers are those of crosstrade.md of the venue notes)."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class CrossTradeCalls(CrossTradeFloor):
             except orjson.JSONDecodeError:
                 given = None
             if not isinstance(given, dict):
-                return json_answer({"error": "Invalid request"}, 400)  # seed003 has it in this shape
+                return json_answer({"error": "Invalid request"}, 400)  # "POST Cancel Order"
         status, body = self.call(call, account, {**given, **args})
         return self.fail(429, None, None) if status == 429 else json_answer(body, status)
 

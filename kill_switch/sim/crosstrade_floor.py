@@ -1,4 +1,4 @@
-"""Keep CrossTrade's orders, tokens and streams, as shared/venues/crosstrade.md has them (§ numbers are that file's)."""
+"""Keep CrossTrade's orders, tokens and streams (§ numbers are those of crosstrade.md of the venue notes)."""
 
 from __future__ import annotations
 

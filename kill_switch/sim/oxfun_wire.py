@@ -1,4 +1,4 @@
-"""Shape OX.FUN's payloads and check its signatures, as shared/venues/oxfun.md has them."""
+"""Shape OX.FUN's payloads and check its signatures, as oxfun.md of the venue notes has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shape Roxom's payloads and check its signatures, as shared/venues/roxom.md has them."""
+"""Shape Roxom's payloads and check its signatures, as roxom.md of the venue notes has them."""
 
 from __future__ import annotations
 

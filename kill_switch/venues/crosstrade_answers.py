@@ -1,4 +1,4 @@
-"""Read what CrossTrade says: cancels, order lists, the snapshot (§ numbers are shared/venues/crosstrade.md's)."""
+"""Read what CrossTrade says: cancels, order lists, the snapshot (§ numbers are crosstrade.md of the venue notes's)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 
 from kill_switch.domain import Pace, Phase
 from kill_switch.engine import Event, State, Strike
-from kill_switch.recovery import rebuild
+from kill_switch.recovery import latched, rebuild
 from tests.core.playbook import (
     PACE,
     Run,
@@ -194,3 +194,9 @@ def test_strikes_are_numbered_on_over_reasons_and_restarts() -> None:
     run(recovered(61_000))
     assert strike("a", number=3) in run.commands
     assert [s["strike"] for e in run.entries if e["kind"] == "strike" for s in e["data"]["sent"]] == [1, 2, 3]
+
+
+def test_an_account_that_nobody_has_any_more_is_still_known_to_be_latched() -> None:
+    run = Run(armed("a", "b"))(reported("a", "b"), recovered(10))
+    assert latched(run.entries) == {"a", "b"}
+    assert latched([]) == frozenset()

@@ -1,4 +1,4 @@
-"""Hold the admin API against shared/design/interface.md."""
+"""Hold the admin API against its documented interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hold the CrossTrade simulator against shared/venues/crosstrade.md (§ numbers below are that file's) and seed 003."""
+"""Hold the CrossTrade simulator against crosstrade.md of the venue notes (§ numbers are its own) and a seed."""
 
 from __future__ import annotations
 

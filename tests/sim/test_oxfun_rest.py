@@ -1,4 +1,4 @@
-"""Hold the OX.FUN simulator's REST side against shared/venues/oxfun.md."""
+"""Hold the OX.FUN simulator's REST side against oxfun.md of the venue notes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hold the Roxom simulator against shared/venues/roxom.md."""
+"""Hold the Roxom simulator against roxom.md of the venue notes."""
 
 from __future__ import annotations
 
