@@ -86,6 +86,8 @@ class Host(Machine):
         self.run(f"kill -{name} {self.main_pid()}")
 
     def start(self) -> None:
+        direct = f'[ "$(systemctl show -P ActiveState {LAST_RESORT})" = activating ]'  # then it holds the lock
+        self.run(f"timeout 40 sh -c 'while {direct}; do sleep 0.2; done'", timeout_s=45)
         self.run(f"systemctl reset-failed; timeout 20 systemctl start {UNIT}", timeout_s=30)
 
     def back(self, before: str, within_s: float) -> float:
