@@ -89,7 +89,7 @@ class Strike:
             return (CancelAnswered(Answer.ACCEPTED, f"{len(answers)} NT accounts: {words}", total),)
         told = [f"not accepted for {', '.join(short)}: {self.said[short[0]].words}"] if short else []
         if self.waiting:
-            told.append(f"no tokens left for {', '.join(self.waiting)}")
+            told.append(f"left out, as tokens are short: {', '.join(self.waiting)}")
         return (CancelAnswered(_worst({one.answer for one in answers}), "; ".join(told)),)
 
 

@@ -615,7 +615,7 @@ def test_a_strike_that_left_accounts_out_says_so() -> None:
         player.put(answer(call.tag, payload("crosstrade/cancelled-none")))
     [fact] = player.put(answer(calls[-1].tag, payload("crosstrade/cancelled-none")))
     waiting = ", ".join(FIFTEEN[5:])
-    assert fact == CancelAnswered(Answer.UNKNOWN, f"no tokens left for {waiting}")
+    assert fact == CancelAnswered(Answer.UNKNOWN, f"left out, as tokens are short: {waiting}")
 
 
 def test_even_without_any_token_somebody_is_struck() -> None:
