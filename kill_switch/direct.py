@@ -57,10 +57,12 @@ async def fire(
         held.on_entry = reports.take
         recorder = held
         state = recovery.rebuild(held.replay.entries, paces)
-    except KillSwitchError as error:
-        held = None
+    except Exception as error:  # whatever is wrong with the record, the kill goes out
+        if held is not None:
+            held.close()
+            held = None
         if not isinstance(error, AlreadyRunning):
-            log.error("the latch cannot be kept: %s", error)
+            log.error("the journal cannot be used: %s", error if isinstance(error, KillSwitchError) else repr(error))
         recorder = _Memory(reports.take)
         state = recovery.rebuild((), paces)
     reason = Reason("direct", text, accounts, clock.now(), evidence)
@@ -80,7 +82,7 @@ async def fire(
     try:
         async with anyio.create_task_group() as group:
             for _, work in wiring.connect(dispatcher, config, adapters, group.start_soon):
-                group.start_soon(work)
+                group.start_soon(_alone, work)
             dispatcher.handle(Recovered(clock.now()))  # what a daemon left unfinished is struck, and not waited for
             dispatcher.report(reason)
             with anyio.move_on_after(wait_s):
@@ -92,3 +94,11 @@ async def fire(
         if held is not None:
             held.close()
     return reports.get("last") or {}
+
+
+async def _alone(work: wiring.Work) -> None:
+    """Run a lane; its failure is not another account's, and what it would have carried goes out afresh."""
+    try:
+        await work()
+    except Exception:
+        log.exception("a lane failed")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import logging
 import os
 import queue
 import threading
@@ -26,6 +27,8 @@ import orjson
 from kill_switch import clock
 from kill_switch.domain import Now, Reason
 from kill_switch.errors import AlreadyRunning, CannotCreate, JournalBroken
+
+log = logging.getLogger(__name__)
 
 NAME = "journal.jsonl"
 LATCH = "latch.jsonl"
@@ -210,7 +213,10 @@ class Journal:
             entry["data"] = {key: _tellable(value) for key, value in data.items()}
             body = orjson.dumps(entry, default=str)
         self._prev = hashlib.sha256(body).hexdigest()
-        self.on_entry({**entry, "hash": self._prev})
+        try:
+            self.on_entry({**entry, "hash": self._prev})
+        except Exception:  # a report that cannot be told must not keep a latch from being written
+            log.exception("journal record %d is not in the reports", self._seq)
         return b'%b,"hash":"%b"}\n' % (body[:-1], self._prev.encode())
 
     def _set_aside(self) -> Path:

@@ -666,3 +666,14 @@ def test_following_stops_at_the_first_line_that_does_not_verify(dirs: tuple[Path
     assert next(followed)["kind"] == "start"
     with pytest.raises(JournalBroken, match="journal line 2: its hash does not fit its content"):
         next(followed)
+
+
+def test_a_report_that_cannot_be_told_does_not_keep_a_latch_from_being_written(opened: Journal) -> None:
+    def fail(entry: object) -> None:
+        raise KeyError("accounts")
+
+    opened.on_entry = fail
+    assert opened.latch("reason", REASON, at(0))
+    assert opened.latch("reason", REASON, at(1))
+    again = journal.read(opened.path)
+    assert (len(again.entries), again.broken) == (2, None)

@@ -587,6 +587,10 @@ class TestIntake:
             dead.bind(str(tmp_path / "intake.sock"))
         ears = Ears(tmp_path / "intake.sock")
         ears.intake.open()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"garbage", str(tmp_path / "intake.sock"))
+        ears.intake.drain()
+        assert ears.intake.ignored == 1
         ears.intake.close()
 
     async def test_a_flood_gives_the_loop_its_turn(self, tmp_path: Path) -> None:
