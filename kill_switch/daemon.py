@@ -16,14 +16,12 @@ import resource
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from pathlib import Path
-from typing import assert_never
 
 import anyio
 
 import kill_switch
 from kill_switch import clock, control, operators, recovery, wiring
-from kill_switch.config import Config, tables
+from kill_switch.config import Config
 from kill_switch.dispatch import Dispatcher, Session
 from kill_switch.domain import Reason, Route
 from kill_switch.engine import Announce, Pulse, Recovered
@@ -32,21 +30,14 @@ from kill_switch.journal import Journal, latch_text, latched_accounts
 from kill_switch.operators import Operators
 from kill_switch.report import Reports
 from kill_switch.systemd import Systemd
-from kill_switch.transports.lane import LaneState
-from kill_switch.triggers.attention import Attention
-from kill_switch.triggers.base import Trigger, TriggerState
-from kill_switch.triggers.flag import Flag
-from kill_switch.triggers.heartbeat import Heartbeat
 from kill_switch.triggers.intake import Intake
-from kill_switch.triggers.link import Link
-from kill_switch.triggers.schedule import Schedule
+from kill_switch.watching import Watch
 
 log = logging.getLogger(__name__)
 
 FINISH_WITHIN_S = 15.0  # a strike under way at SIGTERM; systemd's TimeoutStopSec is longer
 RESTART_AFTER_S = 1.0
-RESTART_CAP_S = 30.0
-LEVELS = {"trip": logging.CRITICAL, "residue": logging.ERROR, "warn": logging.WARNING}
+LEVELS = {"trip": logging.CRITICAL, "residue": logging.ERROR, "warn": logging.WARNING, "blind": logging.WARNING}
 
 
 class Daemon:
@@ -70,7 +61,6 @@ class Daemon:
         for name in recovery.latched(replay.entries) - paces.keys():
             log.error("account %s is tripped, and not in the configuration: under another name it would be armed", name)
         self.dispatcher = Dispatcher(state, self.journal, clock.now, self._later, self._announce, self._lane_changed)
-        self.attention = Attention(clock.now)
         udp = config.intake.udp
         key = config.intake.key
         self.intake = Intake(
@@ -79,17 +69,14 @@ class Daemon:
             key.get_secret_value().encode() if key else None,
             clock=clock.now,
         )
-        self.triggers: dict[str, Trigger] = {}
-        self.blind: dict[str, str] = {}  # trigger → why its task died
-        self._told_blind: set[str] = set()
+        self.watch = Watch(config, self.dispatcher, self.intake, self._last_seen(), self._announce, clock=clock.now)
+        self.operators = Operators(config, self.dispatcher, self.journal, self.reports, self.watch)
         self._told_displaced = False
-        self.operators = Operators(config, self.dispatcher, self.journal, self.reports, self.triggers, self.blind)
         self._adapters = adapters
         self._systemd = Systemd()
         self._ready = False
         self._adopted: str | None = None  # what the latch file said that was taken over last
         self._stop = anyio.Event()
-        self._make_triggers()
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT."""
@@ -108,9 +95,9 @@ class Daemon:
                 self._resume()
                 for name, work in lanes:
                     group.start_soon(self._guard, name, work, name=name)
-                for trigger in self.triggers.values():
-                    group.start_soon(self._watch, trigger, name=f"trigger {trigger.name}")
-                group.start_soon(self._guard, "attention", self.attention.run)
+                for trigger in self.watch.triggers.values():
+                    group.start_soon(self.watch.run, trigger, name=f"trigger {trigger.name}")
+                group.start_soon(self._guard, "attention", self.watch.attention.run)
                 group.start_soon(self._guard, "intake", self.intake.run)
                 group.start_soon(self._guard, "pulse", self._pulse)
                 group.start_soon(self._control, gid)
@@ -125,62 +112,10 @@ class Daemon:
 
     # ── start and stop ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _make_triggers(self) -> None:
-        now = clock.now
-        heartbeats: dict[str, Heartbeat] = {}
-        for name, made in self.config.triggers.items():
-            match made:
-                case tables.Flag():
-                    self._make_flag_directory(made.path.parent)
-                    self.triggers[name] = Flag(name, made.accounts, made.path, clock=now)
-                case tables.Heartbeat():
-                    heartbeats[name] = Heartbeat(
-                        name,
-                        made.accounts,
-                        made.timeout_s,
-                        made.start,
-                        made.allow_bye,
-                        clock=now,
-                        attention=self.attention,
-                        drain=self.intake.drain,
-                    )
-                    self.triggers[name] = heartbeats[name]
-                case tables.Schedule():
-                    seen = self._last_seen()
-                    self.triggers[name] = Schedule(
-                        name, made.accounts, made.cron, made.timezone, made.missed, clock=now, seen=seen
-                    )
-                case tables.Link():
-                    self.triggers[name] = Link(
-                        name,
-                        made.accounts,
-                        made.timeout_s,
-                        clock=now,
-                        attention=self.attention,
-                        reachable=self._reachable,
-                    )
-                case _:
-                    assert_never(made)
-        self.intake.heartbeats = heartbeats
-
     def _last_seen(self) -> datetime | None:
         """Until when an earlier run has watched: the journal's last word."""
         entries = self.journal.replay.entries
         return datetime.fromisoformat(entries[-1]["at"]) if entries else None
-
-    def _reachable(self) -> dict[str, bool]:
-        sessions = self.dispatcher.sessions
-        return {name: LaneState.UP in (s.ws.state, s.http.state) for name, s in sessions.items()}
-
-    def _make_flag_directory(self, directory: Path) -> None:
-        """Make a flag's directory below our own, where tmpfiles(5) has not: its group may put the flag there."""
-        if not directory.is_relative_to(self.config.daemon.runtime_dir) or directory.exists():
-            return
-        try:
-            directory.mkdir(parents=True)
-            directory.chmod(0o2770)
-        except OSError as error:
-            log.error("directory %s: %s; its flag cannot be seen", directory, error.strerror)
 
     def _record_start(self) -> None:
         replay = self.journal.replay
@@ -188,7 +123,7 @@ class Daemon:
             "version": kill_switch.__version__,
             "pid": os.getpid(),
             "accounts": {name: account.venue for name, account in self.config.accounts.items()},
-            "triggers": {name: trigger.kind for name, trigger in self.triggers.items()},
+            "triggers": {name: trigger.kind for name, trigger in self.watch.triggers.items()},
         }
         if replay.torn:
             data["torn"] = replay.torn.decode("utf-8", "replace")
@@ -258,33 +193,6 @@ class Daemon:
                 log.exception("task %s failed; it is started again", name)
             await anyio.sleep(RESTART_AFTER_S)
 
-    async def _watch(self, trigger: Trigger) -> None:
-        """Run a trigger; one that dies is blind, visibly, until it runs again."""
-        wait_s = RESTART_AFTER_S
-        while True:
-            try:
-                await trigger.run(self.dispatcher.report)
-                self.blind[trigger.name] = "its task ended"
-            except Exception as error:
-                log.exception("trigger %s failed; it is started again in %g s", trigger.name, wait_s)
-                self.blind[trigger.name] = f"its task failed: {type(error).__name__}"
-            await anyio.sleep(wait_s)
-            wait_s = min(2 * wait_s, RESTART_CAP_S)
-            self.blind.pop(trigger.name, None)
-
-    def _notice_blind(self) -> None:
-        """Say aloud that a trigger cannot see, once; take it for a reason where the configuration says so."""
-        for name, (state, detail) in self.operators.conditions().items():
-            if state is not TriggerState.BLIND:
-                if name in self._told_blind:
-                    self._told_blind.discard(name)
-                    self._announce(Announce("info", f"trigger {name} sees again"))
-            elif name not in self._told_blind:
-                self._told_blind.add(name)
-                self._announce(Announce("warn", f"trigger {name} is blind: {detail}"))
-                if self.config.triggers[name].on_blind == "fire":
-                    self._report(name, f"it is blind: {detail}", {"blind": True}, self.triggers[name].accounts)
-
     def _notice_displaced(self) -> None:
         """Say aloud, once, that somebody has taken the journal away; the next start will not believe what it finds."""
         if self.journal.displaced() and not self._told_displaced:
@@ -302,7 +210,7 @@ class Daemon:
         gc.freeze()
         while True:
             self._adopt_latch()
-            self._notice_blind()
+            self.watch.notice_blind()
             self._notice_displaced()
             asked = clock.now()
             self.dispatcher.handle(Pulse(asked))
@@ -314,14 +222,11 @@ class Daemon:
     def _tell_systemd(self) -> None:
         sessions = self.dispatcher.sessions.values()
         ready = sum(session.ready for session in sessions)
-        blind = sum(state is TriggerState.BLIND for state, _ in self.operators.conditions().values())
         state = operators.outward(self.dispatcher.state.phase)
-        self._systemd.status(f"{state}, {ready}/{len(sessions)} accounts ready, {blind} triggers blind")
+        self._systemd.status(f"{state}, {ready}/{len(sessions)} accounts ready, {self.watch.blind()} triggers blind")
         if not self._ready and (ready == len(sessions) or self.config.daemon.ready == "degraded"):
             self._ready = True
-            for trigger in self.triggers.values():
-                if isinstance(trigger, Heartbeat):
-                    trigger.boot()
+            self.watch.boot()
             log.info("ready: %d/%d accounts, state %s", ready, len(sessions), state)
         if self._ready:
             self._systemd.ready()

@@ -121,7 +121,7 @@ class WakeAt(NamedTuple):
 
 
 class Announce(NamedTuple):
-    """Tell people. `level` is `trip`, `clear`, `residue`, `rearm` or `warn`."""
+    """Tell people. `level` is `trip`, `clear`, `residue`, `rearm`, `blind`, `warn` or `info`."""
 
     level: str
     text: str

@@ -17,7 +17,7 @@ from kill_switch.domain import Phase, Reason, Route
 from kill_switch.engine import Granted, RearmAsked, Waiting
 from kill_switch.journal import Journal
 from kill_switch.report import Reports
-from kill_switch.triggers.base import Trigger, TriggerState
+from kill_switch.watching import Watch
 
 MAX_WAIT_S = 3600
 PROVE_WITHIN_S = 3.0  # the read-back that a re-arm waits for
@@ -34,16 +34,14 @@ class Operators:
         dispatcher: Dispatcher,
         journal: Journal,
         reports: Reports,
-        triggers: Mapping[str, Trigger],
-        blind: Mapping[str, str],
+        watch: Watch,
     ) -> None:
         self.news = anyio.Event()  # set when a state, or a lane, may have changed
         self._config = config
         self._dispatcher = dispatcher
         self._journal = journal
         self._reports = reports
-        self._triggers = triggers
-        self._blind = blind  # trigger → why its task died
+        self._watch = watch
         self._phase = dispatcher.state.phase
         self._since_ns = clock.now().wall_ns
 
@@ -59,16 +57,9 @@ class Operators:
         self.news.set()
         self.news = anyio.Event()
 
-    def conditions(self) -> dict[str, tuple[TriggerState, str]]:
-        """Return each trigger's state and detail; one whose task died is blind."""
-        return {
-            name: (TriggerState.BLIND, self._blind[name]) if name in self._blind else trigger.condition()
-            for name, trigger in self._triggers.items()
-        }
-
     def status(self) -> dict[str, object]:
         """Return what `status --json` prints."""
-        conditions = self.conditions()
+        conditions = self._watch.conditions()
         return {
             "state": outward(self._dispatcher.state.phase),
             "since": clock.iso(self._since_ns),
@@ -77,7 +68,7 @@ class Operators:
             "accounts": {name: self._account(name) for name in self._dispatcher.sessions},
             "triggers": {
                 name: {"kind": trigger.kind, "state": conditions[name][0], "detail": conditions[name][1]}
-                for name, trigger in self._triggers.items()
+                for name, trigger in self._watch.triggers.items()
             },
             "last_kill": self._reports.last,
             "journal": self._journal.trouble or ("removed or replaced" if self._journal.displaced() else "ok"),
@@ -130,7 +121,7 @@ class Operators:
         accounts = self._scope(request)
         states = self._dispatcher.state.accounts
         tripped = {name for name in accounts if states[name].phase is not Phase.ARMED}
-        watching = [trigger for trigger in self._triggers.values() if tripped.intersection(trigger.accounts)]
+        watching = list(self._watch.watching(tripped))
         force = request.get("force") is True
         since_ns = clock.now().mono_ns
         await self._prove(tripped, since_ns)

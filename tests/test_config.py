@@ -18,9 +18,21 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from pydantic import field_validator, model_validator
 
 from kill_switch import config, venues
-from kill_switch.config import Config, document, load, runtime_dir
+from kill_switch.config import TABLES, Config, document, load, runtime_dir
 from kill_switch.config.problems import keys_of
-from kill_switch.config.tables import Daemon, Flag, Heartbeat, Intake, Link, Rearm, Schedule
+from kill_switch.config.tables import (
+    KINDS,
+    Daemon,
+    Drill,
+    Flag,
+    Heartbeat,
+    Hooks,
+    Intake,
+    Notify,
+    Ping,
+    Rearm,
+    Schedule,
+)
 from kill_switch.config.units import Address, in_words, seconds
 from kill_switch.domain import Now, Route
 from kill_switch.errors import ConfigError
@@ -401,7 +413,7 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
         ("", ["accounts: no account; expected at least one table [accounts.NAME]"]),
         ("accounts = 5", ["accounts: 5; expected a table [accounts.NAME]"]),
         (BOTH + "[deamon]", ['deamon: unknown key; did you mean "daemon"?']),
-        (BOTH + "[x]", ["x: unknown key; known keys: daemon, accounts, triggers, intake, rearm"]),
+        (BOTH + "[x]", [f"x: unknown key; known keys: {', '.join(TABLES)}"]),
         ("rearm = 2020-01-01" + BOTH, ["rearm: a date or time; expected a table [rearm]"]),
         ("triggers = []" + BOTH, ["triggers: an empty array; expected a table [triggers.NAME]"]),
         # names
@@ -416,7 +428,7 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
         (MM1 + '[daemon]\nbudget_s = "1s"', ['daemon.budget_s: unknown key; did you mean "budget"?']),
         (
             MM1 + "[daemon]\nx = 1",
-            ["daemon.x: unknown key; known keys: budget, hedge_after, state_dir, runtime_dir, start, ready, group"],
+            [f"daemon.x: unknown key; known keys: {', '.join(keys_of(Daemon))}"],
         ),
         (MM1 + "[daemon]\nbudget = 250", [f"daemon.budget: 250, a number without a unit; {DURATION}"]),
         (MM1 + "[daemon]\nbudget = 0.25", [f"daemon.budget: 0.25, a number without a unit; {DURATION}"]),
@@ -548,20 +560,23 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
             ["accounts.mm1.api_key: its variable is not set; set it in the environment of this process"],
         ),
         # [triggers.NAME]
-        (MM1 + "[triggers.x]", ["triggers.x.kind: missing; kinds: flag, heartbeat, schedule, link"]),
+        (MM1 + "[triggers.x]", ["triggers.x.kind: missing; kinds: flag, heartbeat, schedule, link, pnl, order-rate"]),
         (
             MM1 + '[triggers.x]\nkind = "flags"',
-            ['triggers.x.kind: "flags"; did you mean "flag"? kinds: flag, heartbeat, schedule, link'],
+            ['triggers.x.kind: "flags"; did you mean "flag"? kinds: flag, heartbeat, schedule, link, pnl, order-rate'],
         ),
         (
-            MM1 + '[triggers.x]\nkind = "pnl"\nmax_loss = 5\naccounts = ["zz", 5]',
+            MM1 + '[triggers.x]\nkind = "loss"\nmax_loss = 5\naccounts = ["zz", 5]',
             [
-                'triggers.x.kind: "pnl"; kinds: flag, heartbeat, schedule, link',
+                'triggers.x.kind: "loss"; kinds: flag, heartbeat, schedule, link, pnl, order-rate',
                 "triggers.x.accounts[1]: 5; expected a string",
                 'triggers.x.accounts[0]: "zz", no account and no tag; accounts: mm1',
             ],
         ),
-        (MM1 + "[triggers.x]\nkind = 5", ["triggers.x.kind: 5; kinds: flag, heartbeat, schedule, link"]),
+        (
+            MM1 + "[triggers.x]\nkind = 5",
+            [f"triggers.x.kind: 5; kinds: {', '.join(KINDS)}"],
+        ),
         (
             MM1 + '[triggers.x]\nkind = "flag"',
             ['triggers.x.path: missing; expected an absolute path, such as "/run/kill-switch/flag/KILL"'],
@@ -808,7 +823,7 @@ def credentials(tmp_path: Path) -> dict[str, str]:
     """What the example's LoadCredential lines would bring."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    for name in ("oxfun-key", "oxfun-secret", "roxom-key", "intake-key"):
+    for name in re.findall(r'credential = "([a-z-]+)"', EXAMPLE.read_text()):
         (tmp_path / name).write_text(SECRET + "\n")
     (tmp_path / "roxom-private-key").write_text(pem)
     return {"CREDENTIALS_DIRECTORY": str(tmp_path)}
@@ -833,26 +848,38 @@ def test_the_examples_commented_keys_are_valid_and_state_the_defaults(
     path = tmp_path / "all.toml"
     path.write_text(text)
     found, plain = load(path, environ=credentials), load(EXAMPLE, environ=credentials)
-    assert found.daemon == Daemon().model_copy(update={"group": group})
-    assert found.rearm == Rearm()
+    assert found.daemon == Daemon().model_copy(update={"group": group, "metrics": Address("127.0.0.1", 9464)})
+    assert (found.rearm, found.drill.timezone, found.hooks.timeout_s) == (Rearm(), Drill().timezone, Hooks().timeout_s)
     assert {name: found.triggers[name] for name in plain.triggers} == plain.triggers
-    for name, account in found.accounts.items():
-        assert account.options.model_copy(update={"ca_file": None}) == plain.accounts[name].options
+    for name, account in plain.accounts.items():
+        assert found.accounts[name].options.model_copy(update={"ca_file": None}) == account.options
+    assert {account.venue for account in found.accounts.values()} == set(venues.VENUES)
 
 
 def test_the_example_names_every_key_that_there_is() -> None:
     text = re.sub(r"(?m)^#(?=[a-z_]+ +=|\[)", "", EXAMPLE.read_text())
     parsed = tomllib.loads(text)
-    for table, model in (("daemon", Daemon), ("intake", Intake), ("rearm", Rearm)):
-        assert set(parsed[table]) == set(keys_of(model))
-    assert set(parsed["triggers"]["panic"]) == set(keys_of(Flag))
+    tables = {
+        "daemon": Daemon,
+        "intake": Intake,
+        "drill": Drill,
+        "rearm": Rearm,
+        "hooks": Hooks,
+        "notify": Notify,
+        "ping": Ping,
+    }
+    assert {"accounts", "triggers", *tables} == set(TABLES) == set(parsed)
+    for table, model in tables.items():
+        assert set(parsed[table]) == set(keys_of(model)), table
+    assert {trigger["kind"] for trigger in parsed["triggers"].values()} == set(KINDS)
     shown_once = {"on_blind", "accounts"}
-    assert set(parsed["triggers"]["quoter-alive"]) | shown_once == set(keys_of(Heartbeat))
-    assert set(parsed["triggers"]["friday-flat"]) | shown_once == set(keys_of(Schedule))
-    assert set(parsed["triggers"]["venue-lost"]) | shown_once == set(keys_of(Link))
+    for trigger in parsed["triggers"].values():
+        assert set(trigger) | shown_once == set(keys_of(KINDS[trigger["kind"]])), trigger["kind"]
+    assert set(parsed["triggers"]["panic"]) >= shown_once
     for account in parsed["accounts"].values():
         adapter = venues.VENUES[account["venue"]]
-        keys = {"venue", "tags", *keys_of(adapter.Options), *adapter.secrets(adapter.Options.model_construct())}
+        secrets = adapter.secrets(adapter.Options.model_construct(**account))
+        keys = {"venue", "tags", *keys_of(adapter.Options), *secrets}
         assert set(account) - keys == set()
         assert keys - set(account) <= {"ws_url", "rest_url", "ca_file"}  # shown once, at the first account
 

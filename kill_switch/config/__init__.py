@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import SecretStr
 
@@ -31,14 +31,28 @@ from kill_switch.config.problems import (
     unknown_keys,
     validate,
 )
-from kill_switch.config.tables import KINDS, AnyTrigger, Daemon, Intake, Rearm, Trigger, directories
+from kill_switch.config.tables import (
+    KINDS,
+    AnyTrigger,
+    Daemon,
+    Drill,
+    Hooks,
+    Intake,
+    Notify,
+    Ping,
+    Rearm,
+    Table,
+    Trigger,
+    directories,
+)
 from kill_switch.config.units import in_words, is_name
 from kill_switch.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from kill_switch.venues.base import Adapter
 
-TABLES = ("daemon", "accounts", "triggers", "intake", "rearm")
+T = TypeVar("T", bound=Table)
+TABLES = ("daemon", "accounts", "triggers", "intake", "drill", "rearm", "hooks", "notify", "ping")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +64,11 @@ class Config:
     accounts: Mapping[str, Account]
     triggers: Mapping[str, AnyTrigger]
     intake: Intake
+    drill: Drill
     rearm: Rearm
+    hooks: Hooks
+    notify: Notify
+    ping: Ping
 
     def select(self, selectors: Sequence[str]) -> tuple[str, ...]:
         """Return the accounts that names or tags stand for, all for none; raise ValueError for an unknown one."""
@@ -82,13 +100,16 @@ def load(
     accounts = _accounts(tables["accounts"], venues, daemon or Daemon(), environ, problems)
     triggers = _triggers(tables["triggers"], _tags(tables["accounts"]), problems)
     intake = _intake(tables["intake"], environ, problems)
-    problems += unknown_keys(tables["rearm"], keys_of(Rearm), "rearm")
-    rearm, wrong, _ = validate(Rearm, tables["rearm"], "rearm")
-    problems += wrong
+    drill = _plain(Drill, tables["drill"], "drill", problems)
+    rearm = _plain(Rearm, tables["rearm"], "rearm", problems)
+    hooks = _plain(Hooks, tables["hooks"], "hooks", problems)
+    notify = _notify(tables["notify"], environ, problems)
+    ping = _plain(Ping, tables["ping"], "ping", problems)
 
-    if problems or daemon is None or intake is None or rearm is None:
+    if problems or not (daemon and intake and drill and rearm and hooks and notify and ping):
         raise ConfigError(str(source), problems)
-    return Config(source, daemon, MappingProxyType(accounts), MappingProxyType(triggers), intake, rearm)
+    whole = MappingProxyType(accounts), MappingProxyType(triggers)
+    return Config(source, daemon, *whole, intake, drill, rearm, hooks, notify, ping)
 
 
 def daemon_keys(path: Path | None, *keys: str, environ: Mapping[str, str] = os.environ) -> Daemon:
@@ -209,6 +230,18 @@ def _trigger(path: str, table: Raw, tags: Tags, problems: list[Problem]) -> AnyT
             hint = f'did you mean "{near}"?' if near else f"accounts: {', '.join(filter(is_name, tags))}"
             problems.append(Problem(at(path, "accounts", index), found, hint))
     return trigger and trigger.model_copy(update={"accounts": pick(trigger.accounts, tags)})
+
+
+def _plain(model: type[T], table: Raw, name: str, problems: list[Problem]) -> T | None:
+    """Read a table that is nothing but its model."""
+    problems += unknown_keys(table, keys_of(model), name)
+    made, wrong, _ = validate(model, table, name)
+    problems += wrong
+    return made
+
+
+def _notify(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Notify | None:
+    return _plain(Notify, table, "notify", problems)
 
 
 def _intake(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Intake | None:

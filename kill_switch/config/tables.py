@@ -6,6 +6,7 @@ A new kind of trigger is a model here and a line in `KINDS`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,8 +17,13 @@ from kill_switch.config import units
 Duration = Annotated[float, PlainValidator(units.seconds)]
 AbsolutePath = Annotated[Path, PlainValidator(units.absolute)]
 Tag = Annotated[str, PlainValidator(units.tag)]
+Amount = Annotated[Decimal, PlainValidator(units.amount)]
+Currency = Annotated[str, PlainValidator(units.currency)]
 
 _DURATION = 'expected a duration with its unit, such as "3s"'
+_COUNT = "expected a whole number, 1 or more"
+_RATES = 'expected a table such as { EUR = "1.08" }: what one unit is worth in `currency`'
+_WARN_AT = "expected per cents of a limit, such as [50, 75, 90]"
 _GROUP = "expected the name of a unix group"
 _SELECTORS = "expected an array with at least one account or tag; leave the key out for all accounts"
 
@@ -40,6 +46,7 @@ class Daemon(Table):
     start: Literal["armed", "tripped"] = "armed"  # with an empty state_dir
     ready: Literal["all", "degraded"] = "all"  # READY to systemd: once every account is ready, or once we listen
     group: str | None = Field(default=None, description=_GROUP)  # may use the sockets; None: the daemon's own group
+    metrics: Annotated[units.Address | None, PlainValidator(units.loopback)] = None  # Prometheus text over HTTP
 
 
 class Common(Table):
@@ -90,8 +97,41 @@ class Link(Trigger):
     timeout_s: Duration = Field(alias="timeout", description=_DURATION)
 
 
-AnyTrigger = Flag | Heartbeat | Schedule | Link
-KINDS: Mapping[str, type[AnyTrigger]] = {"flag": Flag, "heartbeat": Heartbeat, "schedule": Schedule, "link": Link}
+class Pnl(Trigger):
+    """Fire when the equity of its accounts, together, has fallen too far."""
+
+    kind: Literal["pnl"]
+    currency: Currency
+    rates: Mapping[Currency, Amount] = Field(default={}, description=_RATES)  # what one unit of another one is worth
+    max_loss: Amount | None = None  # from the baseline at the reset
+    max_drawdown: Amount | None = None  # from the peak since the reset
+    floor: Amount | None = None
+    reset: Annotated[units.WallTime, PlainValidator(units.wall_time)]
+    confirm: int = Field(default=2, ge=1, le=100, description="expected a whole number of samples from 1 to 100")
+    stale_after_s: Duration = Field(default=30.0, alias="stale_after", description=_DURATION)
+    on_blind: Literal["alarm", "fire"]  # without a default: whoever watches money says what happens without figures
+    warn_at: tuple[Annotated[int, Field(ge=1, le=99)], ...] = Field(default=(), description=_WARN_AT)
+    source: Literal["accounts", "intake"] = "accounts"
+
+
+class OrderRate(Trigger):
+    """Fire when an algorithm runs away: too many new orders, or too many open ones, within a window."""
+
+    kind: Literal["order-rate"]
+    max_new: int | None = Field(default=None, ge=1, description=_COUNT)  # of each account, within the window
+    max_open: int | None = Field(default=None, ge=1, description=_COUNT)  # of each account, all through the window
+    window_s: Duration = Field(default=10.0, alias="window", description=_DURATION)
+
+
+AnyTrigger = Flag | Heartbeat | Schedule | Link | Pnl | OrderRate
+KINDS: Mapping[str, type[AnyTrigger]] = {
+    "flag": Flag,
+    "heartbeat": Heartbeat,
+    "schedule": Schedule,
+    "link": Link,
+    "pnl": Pnl,
+    "order-rate": OrderRate,
+}
 
 
 class Intake(Table):
@@ -105,6 +145,34 @@ class Rearm(Table):
     """What a re-arm takes."""
 
     approvals: int = Field(default=1, ge=1, le=5, description="expected a whole number from 1 to 5")
+
+
+class Drill(Table):
+    """When harmless commands go through the order path of every lane by themselves."""
+
+    cron: Annotated[str | None, PlainValidator(units.cron)] = None
+    timezone: Annotated[str, PlainValidator(units.zone)] = "UTC"
+
+
+class Hooks(Table):
+    """What else is done, beside the strike."""
+
+    on_trip: tuple[str, ...] = Field(default=(), description='expected an array of commands, such as ["systemctl …"]')
+    timeout_s: Duration = Field(default=10.0, alias="timeout", description=_DURATION)
+
+
+class Ping(Table):
+    """The outer dead man's switch: a monitor elsewhere that is called only while we could fire."""
+
+    url: str | None = None
+    every_s: Duration = Field(default=60.0, alias="every", description=_DURATION)
+
+
+class Notify(Table):
+    """Who is told."""
+
+    urls: tuple[SecretStr, ...] = ()
+    command: str | None = None
 
 
 def directories(environ: Mapping[str, str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import zoneinfo
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +18,23 @@ _ADDRESS = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
 _ADDRESS_HINT = 'expected an IP address and a port, such as "127.0.0.1:9465" or "[::1]:9465"'
 _CRON_HINT = 'expected minute, hour, day, month and day of the week, such as "55 16 * * fri"'
 _ZONE_HINT = 'expected the name of a time zone, such as "America/New_York" or "UTC"'
+_AMOUNT = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?")
+_AMOUNT_HINT = 'expected an amount as a string, such as "5000" or "0.25"'
+_CURRENCY = re.compile(r"[A-Z][A-Z0-9]{1,9}")
+_CURRENCY_HINT = 'expected a currency in capital letters, such as "USD" or "BTC"'
+_CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
+_WALL_TIME_HINT = 'expected a time and its zone, such as "17:00 America/New_York"'
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_HINT = 'expected letters, digits, ".", "_" and "-", a letter or digit first, 64 at most'
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+
+
+class WallTime(NamedTuple):
+    """A time of the day, in a time zone."""
+
+    hour: int
+    minute: int
+    zone: str
 
 
 class Address(NamedTuple):
@@ -63,6 +78,43 @@ def address(value: object) -> Address:
     except ValueError:
         raise Wrong("not an address", _ADDRESS_HINT) from None
     return Address(host, int(match[3]))
+
+
+def loopback(value: object) -> Address:
+    """Read HOST:PORT on this machine."""
+    found = address(value)
+    if not found.loopback:
+        raise Wrong("an address that other hosts can reach", 'expected one on this machine, such as "127.0.0.1:9464"')
+    return found
+
+
+def amount(value: object) -> Decimal:
+    """Read an amount of money: a string, since a float is not exact, more than nothing."""
+    if not isinstance(value, str):
+        raise Wrong(describe(value), _AMOUNT_HINT)
+    if _AMOUNT.fullmatch(value) is None:
+        raise Wrong("not an amount", _AMOUNT_HINT)
+    found = Decimal(value)
+    if not found:
+        raise Wrong("nothing", "it must be more than nothing")
+    return found
+
+
+def currency(value: object) -> str:
+    """Read a currency's code, as the venues write it."""
+    if not isinstance(value, str):
+        raise Wrong(describe(value), _CURRENCY_HINT)
+    if _CURRENCY.fullmatch(value) is None:
+        raise Wrong("not a currency", _CURRENCY_HINT)
+    return value
+
+
+def wall_time(value: object) -> WallTime:
+    """Read `HH:MM ZONE`."""
+    clock, _, where = value.strip().partition(" ") if isinstance(value, str) else ("", "", "")
+    if _CLOCK.fullmatch(clock) is None or not where:
+        raise Wrong("not a time of the day" if isinstance(value, str) else describe(value), _WALL_TIME_HINT)
+    return WallTime(int(clock[:2]), int(clock[3:]), zone(where.strip()))
 
 
 def absolute(value: object) -> Path:
