@@ -16,9 +16,8 @@ def now() -> Now:
 
 def iso(wall_ns: int) -> str:
     """Format a wall time as ISO 8601 in UTC with microseconds."""
-    return datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + (
-        f".{wall_ns // 1000 % 1_000_000:06d}Z"
-    )
+    seconds = datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC).isoformat()[:19]  # strftime takes twice as long
+    return f"{seconds}.{wall_ns // 1000 % 1_000_000:06d}Z"
 
 
 def boot_id() -> str:

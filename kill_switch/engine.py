@@ -5,11 +5,13 @@ the one interpreter of the commands, in the order in which they stand.
 
 Per account; the daemon's state is the worst of its accounts' states:
 
-    state                  Reported        sweep progress      last clean read   RearmAsked                 Recovered
+    state                  Reported        sweep progress      last clean read   RearmAsked                 Recovered¹
     ARMED                  → STRIKING      –                   –                 refused: not tripped       stays
     STRIKING, CONFIRMING   recorded        recorded            → CLEAR           refused                    strike again
     RESIDUE                strikes again   recorded, chased    → CLEAR           refused; force allowed     strike again
     CLEAR                  strikes again   order → STRIKING    stays             → ARMED if the gate holds  guards
+
+    ¹ and Reconfigured, for an account whose session with its venue is a new one.
 
 The latch holds from the first reason on: no event but a granted `RearmAsked` leads to ARMED. A kill is everything from
 the first reason until every account in its scope is clear; reasons that arrive before that join it, later ones begin
@@ -19,7 +21,7 @@ the next. A re-arm whose gate does not hold changes nothing and answers with eve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import NamedTuple, assert_never
 
 from kill_switch import sweep as sweeping
@@ -88,7 +90,19 @@ class Recovered(NamedTuple):
     at: Now
 
 
-Event = Reported | Progress | Struck | RearmAsked | Pulse | Recovered
+class Reconfigured(NamedTuple):
+    """These are the accounts from now on, with their paces; those in `anew` have a new session with their venue.
+
+    Illegal if a tripped account is missing: what is tripped stays tripped.
+    """
+
+    paces: Mapping[str, Pace]
+    anew: frozenset[str]
+    approvals_needed: int
+    at: Now
+
+
+Event = Reported | Progress | Struck | RearmAsked | Pulse | Recovered | Reconfigured
 
 # ── commands: what is to be done ──────────────────────────────────────────────────────────────────────────────────
 
@@ -156,8 +170,7 @@ Command = Record | Strike | Read | WakeAt | Announce | Granted | Waiting | Refus
 # ── state ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """One account: `sweep` is None exactly while it is armed."""
 
     pace: Pace
@@ -169,8 +182,7 @@ class Account:
         return Phase.ARMED if self.sweep is None else self.sweep.phase
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(NamedTuple):
     """One kill: from the first reason until every account in scope is clear; a guard that finds orders reopens it."""
 
     id: str
@@ -179,13 +191,12 @@ class Kill:
     unclear: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     accounts: Mapping[str, Account]
     kill: Kill | None = None  # the running one, else the last
     kills: int = 0
     approvals_needed: int = 1
-    approvals: Mapping[int, frozenset[str]] = field(default_factory=dict)  # uid → accounts it has approved
+    approvals: Mapping[int, frozenset[str]] = MappingProxyType({})  # uid → accounts it has approved
 
     @property
     def phase(self) -> Phase:
@@ -217,6 +228,8 @@ def step(state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
             return _rearm(state, event)
         case Recovered(at):
             return _recovered(state, at)
+        case Reconfigured():
+            return _reconfigured(state, event)
         case Pulse():
             return state, (Alive(),)
         case _:
@@ -241,14 +254,14 @@ def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]
         elif sweep.phase in (Phase.CLEAR, Phase.RESIDUE):
             sweep, _ = sweeping.step(sweep, sweeping.Again(at_ns))
         else:  # struck already; what comes of it is told of the kill that this reason belongs to
-            accounts[name] = replace(account, kill=kill_id)
+            accounts[name] = account._replace(kill=kill_id)
             continue
         accounts[name] = Account(account.pace, sweep, kill_id)
         strikes.append((name, sweep.strikes))
         wakes.append(WakeAt(name, sweep.due_ns))
     scope = frozenset(reason.accounts)
     if running and state.kill is not None:
-        kill = replace(state.kill, accounts=state.kill.accounts | scope, unclear=state.kill.unclear | scope)
+        kill = state.kill._replace(accounts=state.kill.accounts | scope, unclear=state.kill.unclear | scope)
     else:
         kill = Kill(kill_id, reason.observed, scope, scope)
     record = Record(
@@ -270,8 +283,9 @@ def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]
 
 
 def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]]:
-    _known(state, (event.account,), type(event.event).__name__)
-    name, account = event.account, state.accounts[event.account]
+    name, account = event.account, state.accounts.get(event.account)
+    if account is None:
+        raise _unknown(name, type(event.event).__name__)
     if account.sweep is None:
         return state, ()  # an armed account's orders are nobody's business; a late answer changes nothing
     before = account.sweep
@@ -280,13 +294,13 @@ def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]
     accounts[name] = Account(account.pace, sweep, account.kill)
     kill = state.kill
     if kill is not None and kill.id == account.kill and before.phase is Phase.CLEAR and sweep.phase is not Phase.CLEAR:
-        kill = replace(kill, unclear=kill.unclear | {name})  # the guard has found something: not over after all
+        kill = kill._replace(unclear=kill.unclear | {name})  # the guard has found something: not over after all
     commands: list[Command] = []
     facts = {"kill": account.kill, "account": name}
     match event.event:
         case sweeping.Answered(at_ns, answer):
-            answered = {"strike": before.strikes, "answer": answer, "mono_ns": at_ns, "evidence": event.evidence}
-            commands.append(Record("answer", {**facts, **answered, "cancelled": event.cancelled}))
+            told = {"mono_ns": at_ns, "evidence": event.evidence, "cancelled": event.cancelled}
+            commands.append(Record("answer", {**facts, "strike": before.strikes, "answer": answer, **told}))
         case sweeping.OrdersRead(at_ns, asked_ns, live, pending, complete) if (
             before.phase is not Phase.CLEAR or live or pending or event.cancelled
         ):
@@ -307,7 +321,7 @@ def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]
                 commands.append(Record("clear", {**facts, "strikes": sweep.strikes, "mono_ns": event.at.mono_ns}))
                 commands.append(Announce("clear", f"proven clear after {sweep.strikes} strike(s)", name))
                 if kill is not None and name in kill.unclear:
-                    kill = replace(kill, unclear=kill.unclear - {name})
+                    kill = kill._replace(unclear=kill.unclear - {name})
                     if not kill.unclear:
                         commands.append(Record("all-clear", {"kill": kill.id, "mono_ns": event.at.mono_ns}))
                         commands.append(Announce("clear", f"every account of kill {kill.id} is proven clear"))
@@ -319,7 +333,7 @@ def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]
                 assert_never(act)
     if sweep.due_ns != before.due_ns:
         commands.append(WakeAt(name, sweep.due_ns))
-    return replace(state, accounts=accounts, kill=kill), tuple(commands)
+    return State(accounts, kill, state.kills, state.approvals_needed, state.approvals), tuple(commands)
 
 
 def _struck(state: State, event: Struck) -> tuple[State, tuple[Command, ...]]:
@@ -332,8 +346,8 @@ def _struck(state: State, event: Struck) -> tuple[State, tuple[Command, ...]]:
         sweep = account.sweep
         if sweep is not None and sweep.phase is not Phase.CLEAR and sent.mono_ns > sweep.struck_ns + _PASS_NS:
             sweep, _ = sweeping.step(sweep, sweeping.SentLate(sent.mono_ns))
-            accounts[sent.account] = replace(account, sweep=sweep)
-    return replace(state, accounts=accounts), (Record("strike", {"sent": told}),)
+            accounts[sent.account] = account._replace(sweep=sweep)
+    return state._replace(accounts=accounts), (Record("strike", {"sent": told}),)
 
 
 def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]:
@@ -361,24 +375,47 @@ def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]
     agreed = sum(1 for approved in approvals.values() if approved.issuperset(tripped))
     if agreed < state.approvals_needed:
         record = Record("rearm-approved", {**asked, "accounts": tripped}, latch=True)
-        return replace(state, approvals=approvals), (record, Waiting(agreed, state.approvals_needed))
+        return state._replace(approvals=approvals), (record, Waiting(agreed, state.approvals_needed))
     accounts = {
         name: Account(account.pace, None, account.kill) if name in tripped else account
         for name, account in state.accounts.items()
     }
-    kill = state.kill and replace(state.kill, unclear=state.kill.unclear - frozenset(tripped))
-    after = replace(state, accounts=accounts, kill=kill, approvals={})
+    kill = state.kill and state.kill._replace(unclear=state.kill.unclear - frozenset(tripped))
+    after = state._replace(accounts=accounts, kill=kill, approvals={})
     told = Announce("rearm", f"{', '.join(tripped)} re-armed by {event.user}: {event.text}")
     return after, (Record("rearm", {**asked, "accounts": tripped}, latch=True), Granted(tripped), told)
 
 
 def _recovered(state: State, at: Now) -> tuple[State, tuple[Command, ...]]:
+    tripped = state.tripped
+    after, commands = _resumed(state, tripped, at)
+    if not tripped:
+        return after, ()
+    striking = tuple(name for name in tripped if state.accounts[name].phase is not Phase.CLEAR)
+    record = Record("resume", {"accounts": tripped, "striking": striking})
+    return after, (record, *commands, Announce("warn", f"started tripped: {', '.join(tripped)}"))
+
+
+def _reconfigured(state: State, event: Reconfigured) -> tuple[State, tuple[Command, ...]]:
+    for name in state.tripped:
+        if name not in event.paces:
+            raise IllegalEvent(f"{name} {state.accounts[name].phase}", "Reconfigured")
+    accounts = {}
+    for name, pace in event.paces.items():
+        account = state.accounts.get(name, Account(pace))
+        accounts[name] = account._replace(pace=pace, sweep=account.sweep and account.sweep._replace(pace=pace))
+    after = state._replace(accounts=accounts, approvals_needed=event.approvals_needed, approvals={})
+    return _resumed(after, tuple(name for name in after.tripped if name in event.anew), event.at)
+
+
+def _resumed(state: State, names: tuple[str, ...], at: Now) -> tuple[State, tuple[Command, ...]]:
+    """Go on with the tripped accounts in `names`, of whose last strike and read nobody will hear any more."""
     accounts = dict(state.accounts)
     strikes: list[tuple[str, int]] = []
     wakes: list[WakeAt] = []
-    for name, account in state.accounts.items():
-        old = account.sweep
-        if old is None:
+    for name in names:
+        account = accounts[name]
+        if (old := account.sweep) is None:
             continue
         if old.phase is Phase.CLEAR:
             sweep = sweeping.guard(account.pace, at.mono_ns, old.strikes)
@@ -387,18 +424,17 @@ def _recovered(state: State, at: Now) -> tuple[State, tuple[Command, ...]]:
             strikes.append((name, sweep.strikes))
         accounts[name] = Account(account.pace, sweep, account.kill)
         wakes.append(WakeAt(name, sweep.due_ns))
-    after = replace(state, accounts=accounts)
-    if not wakes:
-        return after, ()
-    record = Record("resume", {"accounts": state.tripped, "striking": tuple(name for name, _ in strikes)})
-    told = Announce("warn", f"started tripped: {', '.join(state.tripped)}")
-    return after, (record, *((Strike(tuple(strikes)),) if strikes else ()), *wakes, told)
+    return state._replace(accounts=accounts), (*((Strike(tuple(strikes)),) if strikes else ()), *wakes)
 
 
 def _known(state: State, accounts: tuple[str, ...], event: str) -> None:
     for name in accounts:
         if name not in state.accounts:
-            raise IllegalEvent(f"a state without account {name!r}", event)
+            raise _unknown(name, event)
+
+
+def _unknown(name: str, event: str) -> IllegalEvent:
+    return IllegalEvent(f"a state without account {name!r}", event)
 
 
 def _proved_ns(account: Account) -> int:

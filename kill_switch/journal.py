@@ -5,8 +5,8 @@ the line without it, `prev` the hash of the line before. A latch record is writt
 `write(2)` into the page cache survives `kill -9`; `fdatasync`, for the machine's own death, runs in a thread beside it.
 
 Nothing here raises on the kill path. What cannot be written stays in memory and is tried again; a latch record goes to
-`latch.jsonl`, in the state directory or else in the runtime directory, meanwhile. That file's mere presence trips: at
-the next start, or at once if whoever wrote it was another process (`fire --direct` beside a daemon that hangs).
+a latch file (`latches`) meanwhile. That file's mere presence trips: at the next start, or at once if whoever wrote it
+was another process (`fire --direct` beside a daemon that hangs).
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
 from kill_switch import clock
-from kill_switch.domain import Now, Reason
+from kill_switch.domain import Now
 from kill_switch.errors import AlreadyRunning, CannotCreate, JournalBroken
+from kill_switch.latches import NAME as LATCH
+from kill_switch.latches import Latches, latch_line, leave, tellable
 
 log = logging.getLogger(__name__)
 
 NAME = "journal.jsonl"
-LATCH = "latch.jsonl"
 GENESIS = "0" * 64
 _HASH_BYTES = len(b',"hash":"') + 64 + len(b'"}')
-_KEEP = 100_000  # records held in memory while the disk takes none
+_KEEP = 20_000  # records of each kind of waiting that are held in memory while the disk takes none
 
 Entry = Mapping[str, Any]
 
@@ -104,8 +105,8 @@ class Journal:
     def __init__(self, state_dir: Path, runtime_dir: Path) -> None:
         """Open and lock; raises `AlreadyRunning` or `CannotCreate`. `replay` is what was there, set aside if broken."""
         self.path = state_dir / NAME
-        self._latches = (state_dir / LATCH, runtime_dir / LATCH)
-        self._left_latch = False  # one of them is our own
+        self.latches = Latches(state_dir / LATCH, runtime_dir / LATCH)
+        self._stale_latch = False  # there are files of which the journal is to have everything soon
         self.trouble = ""
         try:
             self._lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -135,7 +136,9 @@ class Journal:
         self._boot = clock.boot_id()
         self._pending: list[tuple[str, Mapping[str, object], Now]] = []
         self._lines: list[bytes] = []  # made, not written yet
+        self._untold: list[Entry] = []  # made, not told to `on_entry` yet
         self._sync: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._sync_began_ns = 0  # of the one that is under way
         self._thread = threading.Thread(target=self._syncing, name="journal-sync", daemon=True)
         self._thread.start()
         self.on_entry: Callable[[Entry], None] = lambda entry: None
@@ -146,23 +149,36 @@ class Journal:
         del self._pending[:-_KEEP]
 
     def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
-        """Write a record before this returns; False if the disk did not take it (it is kept, and tried again)."""
+        """Write a record before this returns; False if the disk did not take it (it is kept, and tried again).
+
+        The next `flush` tells `on_entry` of it, and `sync` has it put on the disk: a strike is waiting.
+        """
         self.append(kind, data, at)
-        if self.flush():
-            self.sync()
+        if self._write():
             return True
         if kind == "reason":  # a re-arm that is not on record is none at the next start, which is the safe side
-            if _leave(self._latches, _latch_line(kind, data.get("accounts"), at)):
-                self._left_latch = True
+            if self.latches.leave(latch_line(kind, data.get("accounts"), at)):
+                self._stale_latch = True
             else:
                 self.trouble += "; and no latch file can be written either"
         return False
 
     def flush(self) -> bool:
         """Write all that is pending in one `write(2)`; False, with `trouble` told, if the disk does not take it."""
-        for kind, data, at in self._pending:
+        written = self._write()
+        untold, self._untold = self._untold, []
+        for entry in untold:
+            try:
+                self.on_entry(entry)
+            except Exception:  # what the reports cannot take is in the journal all the same
+                log.exception("journal record %d is not in the reports", entry["seq"])
+        return written
+
+    def _write(self) -> bool:
+        room = _KEEP - len(self._lines)  # a line has its number, and cannot be left out; what is pending can
+        taken, self._pending = self._pending[:room], self._pending[room:]
+        for kind, data, at in taken:
             self._lines.append(self._line(kind, data, at))
-        self._pending.clear()
         if not self._lines:
             return not self.trouble
         whole = b"".join(self._lines)
@@ -179,21 +195,26 @@ class Journal:
         self.trouble = ""
         if not self._marked:
             self._mark()
-        if self._left_latch:
-            self._left_latch = False
-            self.forget_latch()
-        return True
+        if self._stale_latch:
+            self._forget_latch()
+        return self._write() if self._pending else True
 
     def sync(self) -> None:
         """Have all that is written put on the disk, by the thread beside."""
         self._sync.put(True)
+
+    def lag(self, mono_ns: int) -> tuple[int, int]:
+        """Return how many records are not in the file yet, and for how long, in ns, the sync under way has lasted."""
+        began_ns = self._sync_began_ns
+        return len(self._pending) + len(self._lines), mono_ns - began_ns if began_ns else 0
 
     def close(self) -> None:
         """Write and sync what is left, and let go of the lock."""
         self.flush()
         self._sync.put(False)
         self._thread.join(timeout=5)
-        os.close(self._fd)
+        fd, self._fd = self._fd, -1  # its number may soon be another file's: whoever is late writes nowhere
+        os.close(fd)
         os.close(self._lock)
 
     def _line(self, kind: str, data: Mapping[str, object], at: Now) -> bytes:
@@ -210,13 +231,10 @@ class Journal:
         try:
             body = orjson.dumps(entry, default=str)
         except (TypeError, ValueError):  # what cannot be told in JSON is told all the same
-            entry["data"] = {key: _tellable(value) for key, value in data.items()}
+            entry["data"] = {key: tellable(value) for key, value in data.items()}
             body = orjson.dumps(entry, default=str)
         self._prev = hashlib.sha256(body).hexdigest()
-        try:
-            self.on_entry({**entry, "hash": self._prev})
-        except Exception:  # a report that cannot be told must not keep a latch from being written
-            log.exception("journal record %d is not in the reports", self._seq)
+        self._untold.append({**entry, "hash": self._prev})
         return b'%b,"hash":"%b"}\n' % (body[:-1], self._prev.encode())
 
     def _set_aside(self) -> Path:
@@ -244,7 +262,7 @@ class Journal:
 
     def _leave_for_next(self, why: str) -> None:
         """Leave a latch for all accounts, on the disk, or raise `OSError`."""
-        if not _leave(self._latches[:1], _latch_line(why, "all", clock.now()), sync=True):
+        if leave((self.path.with_name(LATCH),), latch_line(why, "all", clock.now()), sync=True) is None:
             raise OSError(errno.ENOSPC, f"{why}, and no latch can be left beside it")
 
     def displaced(self) -> bool:
@@ -256,97 +274,30 @@ class Journal:
         return (here.st_dev, here.st_ino) != (written.st_dev, written.st_ino)
 
     def foreign_latch(self) -> str | None:
-        """Return what a latch file says that this journal has not left itself; None if there is none."""
-        if self._left_latch:
-            return None
-        said: list[str] = []
-        for path in self._latches:
-            try:
-                said.append(path.read_text("utf-8", "replace").removesuffix("\n")[: 1 << 16])
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                said.append(f"{path}: {error.strerror}")
-        return "\n".join(said) if said else None
+        """Return what latch files say that this journal has neither left itself nor taken over; None if nothing."""
+        return self.latches.foreign()
 
-    def forget_latch(self) -> None:
-        """Remove the latch files: the journal itself has the latch now."""
-        for path in self._latches:
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                self.trouble = f"{path}: {error.strerror}"
+    def take_latch(self, said: str) -> None:
+        """Take over what `foreign_latch` said; the files go as soon as the journal itself has the latch."""
+        self.latches.take(said)
+        self._stale_latch = True
+        if not self.trouble:
+            self._forget_latch()
+
+    def _forget_latch(self) -> None:
+        self._stale_latch = False
+        self.trouble = self.latches.forget()
 
     def _syncing(self) -> None:
         more = True
         while more:
             more = self._sync.get()
+            self._sync_began_ns = clock.now().mono_ns
             try:
                 os.fdatasync(self._fd)
             except OSError as error:
                 self.trouble = f"journal {self.path}: sync failed: {error.strerror}"
-
-
-def leave_latch(state_dir: Path, runtime_dir: Path, reason: Reason) -> bool:
-    """Leave a latch for the daemon that holds the journal; False if no directory takes it."""
-    line = _latch_line(f"{reason.trigger}: {reason.text}", reason.accounts, reason.observed)
-    return _leave((state_dir / LATCH, runtime_dir / LATCH), line)
-
-
-def latch_text(said: str) -> str:
-    """Return what a latch file's lines say, for people."""
-    texts = []
-    for line in said.removesuffix("\n").split("\n"):
-        try:
-            texts.append(str(orjson.loads(line)["text"]))
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            continue
-    return "; ".join(texts) or "a latch was left in a file"
-
-
-def latched_accounts(said: str, known: Collection[str]) -> tuple[str, ...]:
-    """Return the accounts that a latch file's lines name; all that are known, if any line cannot be understood."""
-    named: set[str] = set()
-    for line in said.removesuffix("\n").split("\n"):
-        try:
-            accounts = orjson.loads(line)["accounts"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            return tuple(known)
-        if not isinstance(accounts, list):
-            return tuple(known)
-        named.update(str(name) for name in accounts)
-    return tuple(name for name in known if name in named) or tuple(known)  # whom else could it have meant
-
-
-def _latch_line(text: str, accounts: object, at: Now) -> bytes:
-    line = {"text": _tellable(text), "at": clock.iso(at.wall_ns), "accounts": _tellable(accounts)}
-    return orjson.dumps(line, default=str)
-
-
-def _tellable(value: object) -> object:
-    try:
-        orjson.dumps(value, default=str)
-    except (TypeError, ValueError):
-        return ascii(value)
-    return value
-
-
-def _leave(paths: Sequence[Path], line: bytes, *, sync: bool = False) -> bool:
-    for path in paths:
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        except OSError:
-            continue
-        try:
-            os.write(fd, line + b"\n")
-            if sync:
-                os.fsync(fd)
-        except OSError:
-            pass  # an empty file trips as well
-        finally:
-            os.close(fd)
-        return True
-    return False
+            self._sync_began_ns = 0
 
 
 def follow(path: Path, tick: Callable[[], None]) -> Iterator[Entry]:

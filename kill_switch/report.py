@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -70,7 +70,8 @@ class Reports:
     """Fold entries into reports, as they are written or as they are read back."""
 
     def __init__(self, budget_us: int, entries: Iterable[Mapping[str, Any]] = (), *, keep: int | None = KEEP) -> None:
-        self._budget_us = budget_us
+        self.budget_us = budget_us
+        self.measured: Callable[[str, int], None] = lambda stage, us: None  # of each account of each kill, once a stage
         self._keep = keep
         self._kills: dict[str, _Kill] = {}
         self._latest: dict[str, _Kill] = {}  # account → the kill that it is in
@@ -113,13 +114,19 @@ class Reports:
             "id": kill.id,
             "reasons": kill.reasons,
             "fired_at": clock.iso(kill.began_wall_ns),
-            "budget_us": self._budget_us,
-            "within_budget": answered_us is not None and answered_us <= self._budget_us,
+            "budget_us": self.budget_us,
+            "within_budget": answered_us is not None and answered_us <= self.budget_us,
             "last_sent_us": _latest([a.sent_us for a in accounts]),
             "last_answered_us": answered_us,
             "all_clear_us": _latest([a.proven_us for a in accounts]),
             "accounts": {name: account.as_dict() for name, account in kill.accounts.items()},
         }
+
+    def reasons(self, kill: str) -> list[dict[str, object]]:
+        """Return the reasons of one kill, without their evidence; nothing if there is none of that id."""
+        known = self._kills.get(kill)
+        reasons = () if known is None else known.reasons
+        return [{key: reason[key] for key in ("trigger", "text", "observed_at")} for reason in reasons]
 
     def ids(self) -> tuple[str, ...]:
         return tuple(self._kills)
@@ -157,6 +164,7 @@ class Reports:
         account.routes.extend(route for route in sent["routes"] if route not in account.routes)
         if account.sent_us is None and sent["mono_ns"]:
             account.sent_us = kill.us(entry, sent["mono_ns"])
+            self.measured("sent", account.sent_us)
         if sent["strike"] <= account.struck or account.state is Phase.ARMED:
             return  # a second copy of a strike that has been counted, or one that went out too late to matter
         account.strikes, account.struck, account.proven = account.strikes + 1, sent["strike"], False
@@ -176,6 +184,7 @@ class Reports:
                 account.evidence = data["evidence"] or account.evidence
                 if account.answered_us is None and account.answer in (Answer.ACCEPTED, Answer.REFUSED):
                     account.answered_us = at_us
+                    self.measured("answered", at_us)
                 if account.state is Phase.STRIKING:
                     account.state = Phase.CONFIRMING
             case "read":
@@ -194,6 +203,7 @@ class Reports:
                 account.state, account.proven, account.left = Phase.CLEAR, True, 0
                 if account.clear_us is None:
                     account.clear_us = at_us
+                    self.measured("clear", at_us)
             case _:
                 account.state, account.proven, account.left = Phase.RESIDUE, False, data["left"]
 

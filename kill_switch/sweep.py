@@ -18,7 +18,6 @@ is neither clean nor worth another strike, until it has been pending for as long
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
@@ -72,8 +71,7 @@ class Again(NamedTuple):
 Event = Answered | OrdersRead | SentLate | OrderSeen | Due | Again
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
+class Sweep(NamedTuple):
     """One account's sweep; times are monotonic nanoseconds, `due_ns` is when `Due` wants to be told."""
 
     pace: Pace
@@ -120,7 +118,7 @@ def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[Act, ...]]:
         case OrderSeen(at_ns):
             return _orders_seen(sweep, at_ns, 1)
         case SentLate(at_ns):
-            return replace(sweep, stale_ns=max(sweep.stale_ns, at_ns), clean=0), ()
+            return sweep._replace(stale_ns=max(sweep.stale_ns, at_ns), clean=0), ()
         case Answered(at_ns):
             return _late(*_answered(sweep, at_ns), at_ns)
         case OrdersRead():
@@ -132,24 +130,24 @@ def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[Act, ...]]:
 
 
 def _orders_seen(sweep: Sweep, at_ns: int, number: int) -> tuple[Sweep, tuple[Act, ...]]:
-    seen = replace(_reopened(sweep, at_ns), clean=0, stale_ns=at_ns, left=max(number, sweep.left or 0))
+    seen = _reopened(sweep, at_ns)._replace(clean=0, stale_ns=at_ns, left=max(number, sweep.left or 0))
     return _strike_when_allowed(seen, at_ns)
 
 
 def _answered(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
-    told = replace(sweep, phase=Phase.CONFIRMING) if sweep.phase is Phase.STRIKING else sweep
+    told = sweep._replace(phase=Phase.CONFIRMING) if sweep.phase is Phase.STRIKING else sweep
     if sweep.phase is Phase.CLEAR or sweep.reading_ns >= sweep.stale_ns:
         return told, ()
     if not sweep.pace.read_after_s:
         return _ask(told, at_ns)
     due_ns = at_ns + _ns(sweep.pace.read_after_s)
-    return replace(told, due_ns=min(due_ns, told.due_ns) if told.owed else due_ns), ()
+    return told._replace(due_ns=min(due_ns, told.due_ns) if told.owed else due_ns), ()
 
 
 def _read(sweep: Sweep, read: OrdersRead) -> tuple[Sweep, tuple[Act, ...]]:
     at_ns = read.at_ns
     if read.asked_ns >= sweep.reading_ns:  # it is the one under way: whoever asked has read the clock after us
-        sweep = replace(sweep, reading_ns=0)
+        sweep = sweep._replace(reading_ns=0)
     if read.asked_ns < sweep.stale_ns:
         return sweep, ()  # the timer that is set asks again
     if not read.complete:
@@ -157,28 +155,28 @@ def _read(sweep: Sweep, read: OrdersRead) -> tuple[Sweep, tuple[Act, ...]]:
             return _orders_seen(sweep, at_ns, read.live + read.pending)
         if sweep.phase is Phase.CLEAR and not _blind(sweep, at_ns):
             return _wait(sweep, at_ns, sweep.pace.guard_every_s), ()
-        return _strike_when_allowed(replace(_reopened(sweep, at_ns), clean=0), at_ns)
-    sweep = replace(sweep, left=read.live + read.pending)
+        return _strike_when_allowed(_reopened(sweep, at_ns)._replace(clean=0), at_ns)
+    sweep = sweep._replace(left=read.live + read.pending)
     if sweep.left:  # orders seen: a read that was asked for before this one says less, and is not waited for
-        sweep = replace(sweep, stale_ns=at_ns, reading_ns=0)
+        sweep = sweep._replace(stale_ns=at_ns, reading_ns=0)
     if read.live or _pending_too_long(sweep, at_ns, read.pending):
-        return _strike_when_allowed(replace(_reopened(sweep, at_ns), clean=0), at_ns)
-    sweep = replace(sweep, owed=False)
+        return _strike_when_allowed(_reopened(sweep, at_ns)._replace(clean=0), at_ns)
+    sweep = sweep._replace(owed=False)
     if read.pending:
         pending_ns = sweep.pending_ns or at_ns
         if sweep.phase is not Phase.RESIDUE:
-            sweep = replace(_reopened(sweep, at_ns), phase=Phase.CONFIRMING)
-        return _wait(replace(sweep, clean=0, pending_ns=pending_ns), at_ns, sweep.pace.read_gap_s), ()
-    sweep = replace(sweep, proved_ns=read.asked_ns)
+            sweep = _reopened(sweep, at_ns)._replace(phase=Phase.CONFIRMING)
+        return _wait(sweep._replace(clean=0, pending_ns=pending_ns), at_ns, sweep.pace.read_gap_s), ()
+    sweep = sweep._replace(proved_ns=read.asked_ns)
     if sweep.phase is Phase.CLEAR:
         return _wait(sweep, at_ns, sweep.pace.guard_every_s), ()
     apart_ns = sweep.clean_ns + _ns(sweep.pace.read_gap_s)
     if sweep.clean and read.asked_ns < apart_ns:
-        return replace(sweep, due_ns=apart_ns), ()  # too soon after the last one to prove more
-    sweep = replace(sweep, clean=sweep.clean + 1, clean_ns=read.asked_ns, pending_ns=0)
+        return sweep._replace(due_ns=apart_ns), ()  # too soon after the last one to prove more
+    sweep = sweep._replace(clean=sweep.clean + 1, clean_ns=read.asked_ns, pending_ns=0)
     if sweep.clean < sweep.pace.clean_reads:
         return _wait(sweep, at_ns, sweep.pace.read_gap_s), ()
-    return _wait(replace(sweep, phase=Phase.CLEAR), at_ns, sweep.pace.guard_every_s), (Act.CLEAR,)
+    return _wait(sweep._replace(phase=Phase.CLEAR), at_ns, sweep.pace.guard_every_s), (Act.CLEAR,)
 
 
 def _due(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
@@ -187,10 +185,13 @@ def _due(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
     if sweep.owed:
         return _strike(sweep, at_ns) if at_ns >= _allowed_ns(sweep) else _ask(sweep, at_ns)
     if sweep.phase is Phase.STRIKING:  # no answer came in time
-        return _ask(replace(sweep, phase=Phase.CONFIRMING), at_ns)
-    lost = sweep.reading_ns and at_ns >= sweep.reading_ns + _ns(sweep.pace.read_within_s)
-    if lost and (sweep.phase is not Phase.CLEAR or _blind(sweep, at_ns)):  # no answer came to the read either
-        return _strike_when_allowed(replace(_reopened(sweep, at_ns), reading_ns=0, clean=0), at_ns)
+        return _ask(sweep._replace(phase=Phase.CONFIRMING), at_ns)
+    if sweep.phase is Phase.CLEAR:  # one read that is late may be late; being blind is not
+        lost = sweep.reading_ns and _blind(sweep, at_ns)
+    else:
+        lost = sweep.reading_ns and at_ns >= sweep.reading_ns + _ns(sweep.pace.read_within_s)
+    if lost:  # no answer came to the read either
+        return _strike_when_allowed(_reopened(sweep, at_ns)._replace(reading_ns=0, clean=0), at_ns)
     return _ask(sweep, at_ns)
 
 
@@ -203,14 +204,14 @@ def _late(sweep: Sweep, acts: tuple[Act, ...], at_ns: int) -> tuple[Sweep, tuple
     """Say RESIDUE once, when the deadline has passed and the account is not clear."""
     if sweep.phase in (Phase.CLEAR, Phase.RESIDUE) or at_ns - sweep.began_ns < _ns(sweep.pace.residue_after_s):
         return sweep, acts
-    return replace(sweep, phase=Phase.RESIDUE), (*acts, Act.RESIDUE)
+    return sweep._replace(phase=Phase.RESIDUE), (*acts, Act.RESIDUE)
 
 
 def _reopened(sweep: Sweep, at_ns: int) -> Sweep:
     """Begin anew, deadline and all, if the account was clear; leave a sweep under way as it is."""
     if sweep.phase is not Phase.CLEAR:
         return sweep
-    return replace(sweep, phase=Phase.STRIKING, began_ns=at_ns, clean=0)
+    return sweep._replace(phase=Phase.STRIKING, began_ns=at_ns, clean=0)
 
 
 def _strike_when_allowed(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
@@ -218,12 +219,11 @@ def _strike_when_allowed(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ..
     allowed_ns = _allowed_ns(sweep)
     if at_ns >= allowed_ns:
         return _strike(sweep, at_ns)
-    return replace(sweep, owed=True, due_ns=min(allowed_ns, at_ns + _ns(sweep.pace.read_gap_s))), ()
+    return sweep._replace(owed=True, due_ns=min(allowed_ns, at_ns + _ns(sweep.pace.read_gap_s))), ()
 
 
 def _strike(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
-    struck = replace(
-        sweep,
+    struck = sweep._replace(
         phase=Phase.RESIDUE if sweep.phase is Phase.RESIDUE else Phase.STRIKING,
         struck_ns=at_ns,
         stale_ns=at_ns,
@@ -237,14 +237,14 @@ def _strike(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
 
 
 def _ask(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
-    asked = _wait(replace(sweep, reading_ns=at_ns), at_ns, sweep.pace.read_within_s)
+    asked = _wait(sweep._replace(reading_ns=at_ns), at_ns, sweep.pace.read_within_s)
     if asked.owed:
-        asked = replace(asked, due_ns=min(asked.due_ns, _allowed_ns(asked)))
+        asked = asked._replace(due_ns=min(asked.due_ns, _allowed_ns(asked)))
     return asked, (Act.READ,)
 
 
 def _wait(sweep: Sweep, at_ns: int, seconds: float) -> Sweep:
-    return replace(sweep, due_ns=at_ns + _ns(seconds))
+    return sweep._replace(due_ns=at_ns + _ns(seconds))
 
 
 def _pending_too_long(sweep: Sweep, at_ns: int, pending: int) -> bool:

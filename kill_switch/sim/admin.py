@@ -4,6 +4,8 @@
 `GET /orders?venue=[&account=][&all=1]` → `{"open","by_state","orders"}`, of every account unless one is named; with
 `all` `orders` has also those that are no longer in the book, and `by_state` counts them always.
 `POST /equity {"venue","equity","unrealised"?,"account"?}`: moves the account's money, pushed where the venue pushes.
+`POST /positions {"venue","qty","account"?,"symbol"?,"price"?,"inst_type"?}`: adds a signed quantity to a position.
+`GET /positions?venue=[&account=]` → `{"positions":[…]}`.
 `POST /faults {"venue","fault",…}`, `DELETE /faults?venue=[&fault=]`, `GET /faults?venue=`: see the module `faults`.
 `GET /requests[?venue=]` → a list of `{"t_ns","route","what","ok","account","venue"}`, oldest first.
 `DELETE /requests[?venue=]`: empties it.
@@ -44,6 +46,8 @@ class Admin:
             ("POST", "/orders"): self._rest,
             ("GET", "/orders"): self._book,
             ("POST", "/equity"): self._equity,
+            ("POST", "/positions"): self._move,
+            ("GET", "/positions"): self._positions,
             ("POST", "/faults"): self._fault,
             ("GET", "/faults"): self._faults,
             ("DELETE", "/faults"): self._clear,
@@ -128,12 +132,7 @@ class Admin:
         kind = given.get("kind", "limit")
         if kind not in ("limit", "stop"):
             raise ValueError(unknown("kind", kind, ("limit", "stop")))
-        symbol = given.get("symbol", venue.symbol)
-        if not isinstance(symbol, str) or not symbol:
-            raise ValueError("'symbol' is a text")
-        category = given.get("inst_type", venue.categories[0] if venue.categories else "")
-        if category != "" and category not in venue.categories:
-            raise ValueError(unknown(f"inst_type of {venue.name}", category, venue.categories))
+        symbol, category = _product(venue, given)
         orders = venue.rest(
             venue.account(given.get("account")), count, symbol, kind, category, [str(one) for one in ids]
         )
@@ -141,10 +140,7 @@ class Admin:
 
     def _book(self, given: Input) -> object:
         _only(given, "venue", "account", "all")
-        venue = self._venue(given)
-        accounts: list[Account] = (
-            [venue.account(given["account"])] if "account" in given else [*venue.accounts.values()]
-        )
+        accounts = self._accounts(given)
         states: Counter[str] = Counter()
         orders: list[dict[str, object]] = []
         for account in accounts:
@@ -155,6 +151,27 @@ class Admin:
         if given.get("all") in ("1", "true"):
             orders += (order.listing(account.name) for account in accounts for order in account.closed.values())
         return {"open": count, "by_state": dict(states), "orders": orders}
+
+    def _accounts(self, given: Input) -> list[Account]:
+        venue = self._venue(given)
+        return [venue.account(given["account"])] if "account" in given else [*venue.accounts.values()]
+
+    def _move(self, given: Input) -> object:
+        _only(given, "venue", "account", "symbol", "inst_type", "qty", "price")
+        venue = self._venue(given)
+        symbol, category = _product(venue, given)
+        price = _decimal(given, "price") if "price" in given else Decimal(30_000)
+        account = venue.account(given.get("account"))
+        account.move(symbol, _decimal(given, "qty"), price, category)
+        venue.tell_equity(account)
+        return {"positions": [held.listing(account.name) for held in account.positions.values()]}
+
+    def _positions(self, given: Input) -> object:
+        _only(given, "venue", "account")
+        accounts = self._accounts(given)
+        return {
+            "positions": [held.listing(account.name) for account in accounts for held in account.positions.values()]
+        }
 
     def _equity(self, given: Input) -> object:
         _only(given, "venue", "account", "equity", "unrealised")
@@ -212,6 +229,17 @@ def _only(given: Input, *names: str) -> None:
     for key in given:
         if key not in names:
             raise ValueError(unknown("key", key, names))
+
+
+def _product(venue: Venue, given: Input) -> tuple[str, str]:
+    """Return the symbol, and the kind of product where the venue tells them apart."""
+    symbol = given.get("symbol", venue.symbol)
+    if not isinstance(symbol, str) or not symbol:
+        raise ValueError("'symbol' is a text")
+    category = given.get("inst_type", venue.categories[0] if venue.categories else "")
+    if category != "" and category not in venue.categories:
+        raise ValueError(unknown(f"inst_type of {venue.name}", category, venue.categories))
+    return symbol, str(category)
 
 
 def _decimal(given: Input, name: str) -> Decimal:

@@ -60,6 +60,13 @@ class Position:
     symbol: str
     qty: Decimal
     entry: Decimal
+    category: str = ""
+    """That of the orders which made it."""
+
+    def listing(self, account: str) -> dict[str, object]:
+        """Return the position for the admin API."""
+        shown: dict[str, object] = {"account": account, "symbol": self.symbol, "inst_type": self.category}
+        return shown | {"qty": str(self.qty), "entry": str(self.entry)}
 
 
 @dataclass
@@ -107,17 +114,19 @@ class Account:
         """Fill what is left of an order in the book, and move the position."""
         if not self.end(order, state, at_ns):
             return False
-        self.move(order.symbol, order.left if order.side == "buy" else -order.left, price or order.price)
+        qty = order.left if order.side == "buy" else -order.left
+        self.move(order.symbol, qty, price or order.price, order.category)
         order.filled = order.qty
         return True
 
-    def move(self, symbol: str, qty: Decimal, price: Decimal) -> None:
+    def move(self, symbol: str, qty: Decimal, price: Decimal, category: str = "") -> None:
         """Add a signed quantity to a position."""
-        held = self.positions.get(symbol)
+        key = f"{category} {symbol}".strip()
+        held = self.positions.get(key)
         if held is None:
-            self.positions[symbol] = Position(symbol, qty, price)
+            self.positions[key] = Position(symbol, qty, price, category)
         elif held.qty + qty == 0:
-            del self.positions[symbol]
+            del self.positions[key]
         else:
             if (held.qty > 0) == (qty > 0):
                 held.entry = (held.entry * held.qty + price * qty) / (held.qty + qty)

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import orjson
 
 from . import crosstrade_wire as wire
-from .book import Account, Order
+from .book import Account, Order, Position
 from .crosstrade_floor import CANCELLING, CrossTradeFloor, CrossTradeOptions
 from .messages import Answer, Kind, Request, json_answer
 from .venue import Route
@@ -46,6 +46,7 @@ class CrossTradeCalls(CrossTradeFloor):
             Call("cancel", "cancel", "POST", f"{one}/{{id}}/cancel", ("Cancel", "CancelOrder"), self._cancel_one),
             Call("cancel", "cancel-all", "POST", f"{one}/cancel", ("CancelOrders",), self._cancel_orders),
             Call("cancel", "cancel-everywhere", "POST", f"{many}/cancelall", ("CancelAllOrders",), self._cancel_all),
+            Call("cancel", "flatten", "POST", "/accounts/{a}/positions/flatten", ("Flatten",), self._flatten),
             Call("read", "orders", "GET", one, ("ListOrders",), self._list),
             Call("read", "all-orders", "GET", many, ("GetAllOrders",), self._list_all),
             Call("read", "order", "GET", f"{one}/{{id}}", ("GetOrder",), self._order),
@@ -166,8 +167,31 @@ class CrossTradeCalls(CrossTradeFloor):
         named = self.cancel(account, orders, whole=True)
         return 200, {"cancelled": [self.shown_id(order) for order in named], "failed": [], "success": True}
 
-    def _is(self, order: Order, instrument: object) -> bool:
-        return instrument in (None, "", order.symbol, order.symbol.split(" ")[0])
+    def _flatten(self, account: Account, args: Args) -> Result:
+        """Cancel an NT account's orders and close its positions, of one instrument if one is named."""
+        name = str(args["account"])
+        held = [one for one in wire.positions(account, name) if self._is(one, args.get("instrument"))]
+        orders = [
+            order
+            for order in account.open.values()
+            if order.category == name and self._is(order, args.get("instrument")) and order.state not in CANCELLING
+        ]
+        if orders:
+            self.cancel(account, orders, whole=True)
+        if not held:
+            return self._flat(name)
+        items = [wire.position_item(one, name, 0.0) for one in held]  # as they were before
+        self.close(account, held)
+        return 200, {"closedPositions": items, "success": True}
+
+    def _flat(self, name: str) -> Result:
+        if self.options.flat == "400":
+            return 400, {"error": f"No positions found for account '{name}'"}
+        warning = {"warning": "No positions to flatten"} if self.options.flat == "warning" else {}
+        return 200, {"closedPositions": [], **warning, "success": True}
+
+    def _is(self, one: Order | Position, instrument: object) -> bool:
+        return instrument in (None, "", one.symbol, one.symbol.split(" ")[0])
 
     # reads (§5)
 
@@ -203,12 +227,14 @@ class CrossTradeCalls(CrossTradeFloor):
         return 200, wire.snapshot(self.summary(account), self.now())
 
     def _watermarks(self, account: Account, args: Args) -> Result:
-        stats = {"pnl": float(account.unrealised), "netliq": float(account.equity), "poscount": len(account.positions)}
-        marks = {"netliqhigh": float(account.equity), "unrealhigh": float(account.unrealised)}
+        first = args["account"] == self.categories[0]
+        equity, pnl = (float(account.equity), float(account.unrealised)) if first else (0.0, 0.0)
+        stats = {"pnl": pnl, "netliq": equity, "poscount": len(wire.positions(account, args["account"]))}
+        marks = {"netliqhigh": equity, "unrealhigh": pnl}
         return 200, {"success": True, "data": {"account": args["account"], "watermarks": marks, "stats": stats}}
 
     def _positions(self, account: Account, args: Args) -> Result:
-        held = [wire.position_item(one, self.categories[0], 0.0) for one in wire.positions(account)]
+        held = [wire.position_item(one, name, 0.0) for name in self.categories for one in wire.positions(account, name)]
         return 200, {"positions": held, "count": len(held), "success": True}
 
     def _endpoints(self, account: Account, args: Args) -> Result:

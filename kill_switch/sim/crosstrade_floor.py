@@ -13,7 +13,7 @@ from decimal import Decimal
 import orjson
 
 from . import crosstrade_wire as wire
-from .book import Account, Order
+from .book import Account, Order, Position
 from .faults import SPECS
 from .floor import Session
 from .limits import Bucket
@@ -38,6 +38,10 @@ class CrossTradeOptions(Options):
     engine_ms: float = option(40.0, "milliseconds from an accepted cancel until the order is Cancelled (§4)")
     nt_accounts: str = option("Sim101", "the user's accounts in NinjaTrader, with commas between", fixed=True)
     addon: bool = option(True, "the add-on is connected; without it NT8 calls get 408 (§2)")
+    close_ms: float = option(40.0, "milliseconds from an accepted flatten until its market orders are filled (§4)")
+    close_share: float = option(1.0, "how much of each is filled; the rest of the order is rejected")
+    flat: str = option("warning", "what a flatten of nothing says (§2)", "warning", "empty", "400")
+    pnl_element: str = option("snapshot", "an element of pnlUpdate (§6 [U])", "snapshot", "other")
     broker: str = option("Connected", "connectionStatus of every account (§5)", "Connected", "ConnectionLost")
     errors: str = option("new", "the envelope of errors (§2)", "new", "old")
     ws_errors: str = option(
@@ -140,6 +144,39 @@ class CrossTradeFloor(Venue):
 
     # orders
 
+    def close(self, account: Account, held: Sequence[Position]) -> None:
+        """Close positions with a market order each, of the size that they have now: two at once turn them round."""
+        wait = self.options.close_ms
+        if self.faults.active:
+            if self.faults.hit("accept_but_keep", "cancel", account.name):
+                return
+            if partial := self.faults.hit("partial", "cancel", account.name):
+                held = held[: max(0, len(held) - partial.keep)]
+            if pending := self.faults.hit("pending", "cancel", account.name):
+                wait = pending.ms
+        orders = [self._closing(one) for one in held]
+        account.rest(orders)
+        self.tell(account, orders, "opened")
+        self.later(wait / 1000, self._closed, account, orders)
+
+    def _closing(self, held: Position) -> Order:
+        side = "sell" if held.qty > 0 else "buy"
+        at, size = self.now_ns(), abs(held.qty)
+        order = Order(uuid.uuid4().hex, held.symbol, "market", side, size, held.entry, "Working", at)
+        order.category = held.category
+        return order
+
+    def _closed(self, account: Account, orders: Sequence[Order]) -> None:
+        """Fill what has not been cancelled meanwhile."""
+        share = Decimal(str(self.options.close_share))
+        there = [order for order in orders if order.id in account.open]
+        for order in there:
+            account.end(order, self.filled_state if share >= 1 else "Rejected", self.now_ns())
+            order.filled = order.qty * min(share, Decimal(1))
+            filled = order.filled if order.side == "buy" else -order.filled
+            account.move(order.symbol, filled, order.price, order.category)
+        self.tell(account, there, "filled")
+
     def cancelled_state(self, order: Order) -> str:
         """Return the state of a cancelled order (§7)."""
         return "Cancelled"
@@ -199,12 +236,13 @@ class CrossTradeFloor(Venue):
         account = session.account
         if account is None or session.connection.closing or f"pnl {interval_s}" not in session.channels:
             return
-        frame = {"type": "pnlUpdate", "epoch": int(self.now() * 1000), "accounts": self.summary(account)}
+        accounts = self.summary(account) if self.options.pnl_element == "snapshot" else [{"pnl": 0.0}]
+        frame = {"type": "pnlUpdate", "epoch": int(self.now() * 1000), "accounts": accounts}
         session.connection.say(orjson.dumps(frame))
         self.later(interval_s, self.watch_pnl, session, interval_s)
 
     def summary(self, account: Account) -> list[dict[str, object]]:
-        """Return what the snapshot has of every NT account (§5); the first one has the money and the positions."""
+        """Return what the snapshot has of every NT account (§5); the first one has the money."""
         return [
             wire.summary(account, name, self.options.broker, first=number == 0)
             for number, name in enumerate(self.categories)

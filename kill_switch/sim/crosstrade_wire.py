@@ -40,7 +40,7 @@ def position_item(held: Position, account: str, pnl: float) -> dict[str, object]
         "instrument": held.symbol,
         "instrumentType": "Future",
         "marketPosition": "Long" if held.qty > 0 else "Short",
-        "quantity": float(abs(held.qty)),
+        "quantity": int(abs(held.qty)) if held.qty == int(held.qty) else float(abs(held.qty)),
         "averagePrice": float(held.entry),
         "marketPrice": float(held.entry),
         "unrealizedProfitLoss": pnl,
@@ -66,7 +66,7 @@ def account_item(account: Account, name: str, status: str, *, first: bool) -> di
         "denomination": "UsDollar",
         "status": "Enabled",
         "connectionStatus": status,
-        "isAccountFlat": not (first and account.positions),
+        "isAccountFlat": not positions(account, name),
         "item": item,
     }
 
@@ -74,13 +74,14 @@ def account_item(account: Account, name: str, status: str, *, first: bool) -> di
 def summary(account: Account, name: str, status: str, *, first: bool) -> dict[str, object]:
     """Shape an element of the snapshot (§5)."""
     pnl = float(account.unrealised)
-    held = [position_item(one, name, pnl if number == 0 else 0.0) for number, one in enumerate(positions(account))]
-    return {"account": account_item(account, name, status, first=first), "positions": held if first else []}
+    held = positions(account, name)
+    items = [position_item(one, name, pnl if first and number == 0 else 0.0) for number, one in enumerate(held)]
+    return {"account": account_item(account, name, status, first=first), "positions": items}
 
 
-def positions(account: Account) -> list[Position]:
-    """Return what a user holds; all of it in the first NT account."""
-    return list(account.positions.values())
+def positions(account: Account, name: str) -> list[Position]:
+    """Return what an NT account holds."""
+    return [one for one in account.positions.values() if one.category == name]
 
 
 def snapshot(accounts: list[dict[str, object]], now_s: float) -> dict[str, object]:

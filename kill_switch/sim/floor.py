@@ -13,6 +13,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from email.utils import formatdate
+from functools import lru_cache, partial
 from typing import ClassVar
 
 from .book import Account, Order
@@ -20,6 +22,8 @@ from .faults import SPECS, Faults
 from .limits import Window
 from .options import Options, unknown
 from .server import Connection
+
+_date = lru_cache(maxsize=8)(partial(formatdate, usegmt=True))
 
 
 @dataclass(slots=True, eq=False)
@@ -125,6 +129,10 @@ class Floor(ABC):
         skew = self.faults.peek("skew")
         return time.time_ns() + (int(skew.seconds * 1e9) if skew else 0)
 
+    def date(self) -> str:
+        """Return the venue's wall time as HTTP shows it, in whole seconds (RFC 9110, 6.6.1)."""
+        return _date(int(self.now()))
+
     def later(self, seconds: float, call: Callable[..., object], *arguments: object) -> None:
         """Call after a while, or at once when there is no wait; never after the end."""
         if seconds <= 0:
@@ -199,7 +207,8 @@ class Floor(ABC):
         if unrealised is not None:
             account.unrealised = unrealised
             if unrealised and not account.positions:
-                account.move(self.symbol, Decimal("0.001"), Decimal(30_000))
+                category = self.categories[0] if self.categories else ""
+                account.move(self.symbol, Decimal("0.001"), Decimal(30_000), category)
         self.tell_equity(account)
 
     # events

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 
 from .book import Account, Order
 
@@ -60,6 +61,7 @@ def signed(secret: str, text: bytes, signature: str) -> bool:
     return hmac.compare_digest(right, signature.encode("utf-8", "replace"))
 
 
+@lru_cache(maxsize=64)
 def rest_time(text: str) -> float | None:
     """Read a REST time stamp: UTC, whole seconds (§2); a fraction and a `Z` are tolerated [I]."""
     if not _TIME.fullmatch(text):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -13,7 +13,7 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from . import roxom_wire as wire
-from .book import Account, Order
+from .book import ZERO, Account, Order, Position
 from .messages import Answer, json_answer
 from .options import Options, option
 from .venue import Venue
@@ -50,6 +50,8 @@ class RoxomFloor(Venue):
 
     def __init__(self, options: RoxomOptions, accounts: int) -> None:
         self.options = options
+        self._held: dict[str, dict[str, Position]] = {}
+        """The positions that were told last, by account."""
         self.keys: dict[str, tuple[Account, rsa.RSAPublicKey | None]] = {}
         """The accounts and the public halves of their keys, by API key."""
         super().__init__(options, accounts)
@@ -93,16 +95,18 @@ class RoxomFloor(Venue):
         """Say nothing: the order's own events have said it."""
 
     def tell(self, account: Account, orders: Sequence[Order], news: str) -> None:
-        """Send one event for each order (§5)."""
+        """Send one event for each order, and behind a fill what it did to positions and balance (§5)."""
         if not self.listeners[account.name]:
             return
         reason = {"cancelled": "user cancelled", "filled": "fill"}.get(news, "")
         at = self.now_ns()
         for order in orders:
             self.emit(account, "order", wire.order_event(account, order, reason, at))
+        if news == "filled":
+            self.tell_equity(account)
 
     def tell_equity(self, account: Account) -> None:
-        """Send a balance event and the positions with their profit (§5), all in sats."""
+        """Send a balance event, in the unit that it names, and the positions with their profit, in BTC (§5)."""
         at = self.now_ns()
         before = self.money(account.cash_before)
         after = self.money(account.cash)
@@ -117,9 +121,13 @@ class RoxomFloor(Venue):
         }
         self.emit(account, "balance", orjson.dumps({"type": "balance", "data": balance}))
         held = [
-            wire.position_event(account, one, self.pnl(account) if number == 0 else 0, at)
-            for number, one in enumerate(account.positions.values())
+            wire.position_event(account, one, pnl, at)
+            for one, pnl in zip(account.positions.values(), self.pnls(account), strict=True)
         ]
+        told = self._held.get(account.name, {})
+        self._held[account.name] = dict(account.positions)
+        closed = [replace(one, qty=ZERO) for key, one in told.items() if key not in account.positions]
+        held += [wire.position_event(account, one, ZERO, at) for one in closed]
         if held:
             self.emit(account, "position", orjson.dumps({"type": "position", "data": held}))
 
@@ -144,6 +152,6 @@ class RoxomFloor(Venue):
         """Turn an amount of the admin API into BTC."""
         return value / wire.SATS if self.options.unit == "sats" else value
 
-    def pnl(self, account: Account) -> int:
-        """Return the unrealised profit in sats."""
-        return int(self.money(account.unrealised) * wire.SATS)
+    def pnls(self, account: Account) -> list[Decimal]:
+        """Return the unrealised profit of each position in BTC; the first has all of the account's."""
+        return [self.money(account.unrealised) if number == 0 else ZERO for number in range(len(account.positions))]

@@ -28,6 +28,7 @@ class RoxomRest(RoxomFloor):
             ("GET", f"{prefix}/orders"): Route("read", "orders", self._list),
             ("GET", f"{prefix}/positions"): Route("read", "positions", self._positions),
             ("GET", f"{prefix}/accounts/balance"): Route("read", "balance", self._balance),
+            ("GET", f"{prefix}/market/instruments"): Route("read", "instruments", self._instruments),
         }
         self._cancel_route = Route("cancel", "cancel", self._cancel_one)
         self._order_route = Route("read", "order", self._order)
@@ -117,17 +118,22 @@ class RoxomRest(RoxomFloor):
         return self._data({"order": shown | {"fills": fills}})
 
     def _positions(self, account: Account, request: Request) -> Answer:
-        """List positions; the newer page wants instType and symbol (§4.4)."""
+        """List the positions in one symbol, which must be named, as instType must (§4.4)."""
         wanted, at = request.parameters(), self.now_ns()
         unit, symbol = self._unit(request), wanted.get("symbol")
         if unit is None or wanted.get("instType") not in TYPES:
             return self.fail(400, None, "instType or unit is invalid")
-        held = [one for one in account.positions.values() if symbol in (None, one.symbol)]
-        if self.options.fields == "old":
-            return self._data([wire.old_position(one, self.pnl(account), at) for one in held])
         if not symbol:
             return self.fail(400, None, "symbol is required")
-        return self._data({"positions": [wire.position_item(account, one, unit, at) for one in held]})
+        pnls = zip(account.positions.values(), self.pnls(account), strict=True)
+        held = [(one, pnl) for one, pnl in pnls if one.symbol == symbol and one.category == wanted["instType"]]
+        if self.options.fields == "old":
+            return self._data([wire.old_position(one, pnl, unit, at) for one, pnl in held])
+        return self._data({"positions": [wire.position_item(account, one, unit, at) for one, _ in held]})
+
+    def _instruments(self, account: Account, request: Request) -> Answer:
+        """List what can be traded (§4.4)."""
+        return self._data([wire.instrument(symbol) for symbol in wire.SYMBOLS])
 
     def _balance(self, account: Account, request: Request) -> Answer:
         unit = self._unit(request)

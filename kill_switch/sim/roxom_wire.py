@@ -20,6 +20,7 @@ from .book import Account, Order, Position
 
 SATS = Decimal(100_000_000)
 _KEYS = 8
+SYMBOLS = ("US500-BTC", "US100-BTC", "GOLD-BTC", "OIL-BTC")  # §1: perpetuals
 
 
 @lru_cache(maxsize=_KEYS)
@@ -158,8 +159,8 @@ def order_event(account: Account, order: Order, reason: str, at_ns: int) -> byte
     return orjson.dumps({"type": "order", "data": data})
 
 
-def old_position(held: Position, pnl: int, at_ns: int) -> dict[str, object]:
-    """Shape a position as the older page has it (§4.4): whole sats, with profit."""
+def old_position(held: Position, pnl: Decimal, unit: str, at_ns: int) -> dict[str, object]:
+    """Shape a position as the older page has it (§4.4): with its profit, in whole sats or in BTC."""
     return {
         "positionId": f"{held.symbol}-position",
         "instrument": held.symbol,
@@ -172,7 +173,7 @@ def old_position(held: Position, pnl: int, at_ns: int) -> dict[str, object]:
         "avgExit": "0",
         "openDate": at_ns,
         "closeDate": None,
-        "unrealizedPnl": pnl,
+        "unrealizedPnl": int(pnl * SATS) if unit == "sats" else plain(pnl),
         "markPrice": plain(held.entry),
         "liquidationPrice": "0",
         "createdAt": at_ns,
@@ -186,7 +187,7 @@ def position_item(account: Account, held: Position, unit: str, at_ns: int) -> di
         "id": f"{held.symbol}-position",
         "accountId": account.venue_id,
         "instrumentId": held.symbol,
-        "side": "buy" if held.qty > 0 else "sell",
+        "side": "long" if held.qty > 0 else "short",
         "size": plain(abs(held.qty)),
         "status": "normal",
         "unit": unit,
@@ -211,19 +212,32 @@ def position_item(account: Account, held: Position, unit: str, at_ns: int) -> di
     }
 
 
-def position_event(account: Account, held: Position, pnl: int, at_ns: int) -> dict[str, object]:
-    """Shape an element of the position event (§5), profit in whole sats."""
+def instrument(symbol: str) -> dict[str, object]:
+    """Shape an instrument (§4.4, older page)."""
+    return {
+        "symbol": symbol,
+        "baseAsset": symbol.split("-")[0],
+        "quoteAsset": "BTC",
+        "status": "active",
+        "settlementCurrency": "BTC",
+        "maxLeverage": 10,
+        "expiryDate": None,
+    }
+
+
+def position_event(account: Account, held: Position, pnl: Decimal, at_ns: int) -> dict[str, object]:
+    """Shape an element of the position event (§5), profit in BTC; one without a size has been closed."""
     return {
         "id": f"{held.symbol}-position",
         "symbol": held.symbol,
         "accountId": account.venue_id,
-        "side": "buy" if held.qty > 0 else "sell",
+        "side": "long" if held.qty > 0 else "short",
         "entryAmount": plain(abs(held.qty) * held.entry),
         "exitAmount": "0",
         "size": plain(abs(held.qty)),
         "tradeMode": "isolated",
-        "openDate": at_ns,
-        "closeDate": None,
+        "openDate": at_ns // 1_000_000,
+        "closeDate": None if held.qty else at_ns // 1_000_000,
         "avgEntry": plain(held.entry),
         "avgExit": "0",
         "entryFees": "0",
@@ -233,7 +247,7 @@ def position_event(account: Account, held: Position, pnl: int, at_ns: int) -> di
         "maintenanceMargin": "0",
         "liquidationPrice": "0",
         "leverage": "1",
-        "unrealizedPnl": str(pnl),
+        "unrealizedPnl": plain(pnl),
         "realizedPnl": "0",
         "markPrice": plain(held.entry),
         "status": "normal",

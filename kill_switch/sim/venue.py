@@ -184,7 +184,7 @@ class Venue(Floor):
 
     def _reply(self, exchange: Exchange, kind: Kind, seen: Seen, answer: Answer) -> None:
         seen.ok = answer.ok
-        body, headers = answer.bodies[0], answer.headers
+        body, headers = answer.bodies[0], {"Date": self.date(), **answer.headers}
         if not self.faults.active:
             exchange.reply(answer.status, body, headers)
             return

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import zlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httpx
 
 from kill_switch.domain import Route
-from kill_switch.transports.http import MAX_BODY_BYTES
+from kill_switch.transports.http import MAX_BODY_BYTES, TOO_LARGE
 from kill_switch.transports.lane import Sink, tls_context, why
 from kill_switch.venues.base import Call, Lost, Replied
 
@@ -36,6 +37,7 @@ class FreshRoute:
         self._sink = sink
         self._spawn = spawn
         self._tls = tls_context(ca_file)
+        self._held_bytes = 0  # of answers that are not whole yet
 
     def call(self, call: Call) -> None:
         """Start a call; it ends in `Replied` or `Lost`, whatever happens."""
@@ -43,7 +45,7 @@ class FreshRoute:
 
     async def _call(self, call: Call) -> None:
         sent_ns = 0
-        request = call.request
+        request, body = call.request, bytearray()
 
         async def trace(name: str, info: object) -> None:
             nonlocal sent_ns
@@ -65,20 +67,43 @@ class FreshRoute:
                     extensions={"trace": trace},
                 ) as response,
             ):
-                body = bytearray()
-                async for chunk in response.aiter_bytes():
+                length = response.headers.get("content-length", "")
+                if length.isdecimal() and int(length[:20]) > MAX_BODY_BYTES:
+                    self._sink.event(Lost(call.tag, True, TOO_LARGE))
+                    return
+                async for chunk in response.aiter_raw():
                     body += chunk
-                    if len(body) > MAX_BODY_BYTES:
-                        self._sink.event(Lost(call.tag, True, "the answer is too large"))
+                    self._held_bytes += len(chunk)
+                    if len(body) > MAX_BODY_BYTES or self._held_bytes > 2 * MAX_BODY_BYTES:  # of all calls together
+                        self._sink.event(Lost(call.tag, True, TOO_LARGE))
                         return
+                plain = _plain(bytes(body), response.headers.get("content-encoding", ""))
+                if plain is None:
+                    self._sink.event(Lost(call.tag, True, TOO_LARGE))
+                    return
                 rtt_us = (time.monotonic_ns() - sent_ns) // 1000
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                self._sink.event(Replied(call.tag, response.status_code, headers, bytes(body), rtt_us))
+                self._sink.event(Replied(call.tag, response.status_code, headers, plain, rtt_us))
         except asyncio.CancelledError:
             self._sink.event(Lost(call.tag, sent_ns != 0, "the daemon is stopping"))
             raise
         except Exception as error:  # whatever the library raises, the kill needs a verdict
             self._sink.event(Lost(call.tag, sent_ns != 0, why(error)))
+        finally:
+            self._held_bytes -= len(body)
 
     def _url_of(self, target: str) -> httpx.URL:
         return httpx.URL(self._url).copy_with(raw_path=target.encode("latin-1"))
+
+
+def _plain(body: bytes, encoding: str) -> bytes | None:
+    """Undo a compression that nobody asked for; None if it is too large then. Raises `zlib.error` or `ValueError`."""
+    if encoding.lower() in ("", "identity"):
+        return body
+    inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip's header, or zlib's
+    plain = inflate.decompress(body, MAX_BODY_BYTES + 1)
+    if len(plain) > MAX_BODY_BYTES:
+        return None
+    if not inflate.eof:
+        raise ValueError("the compressed answer ends too soon")
+    return plain

@@ -17,14 +17,26 @@ import anyio
 import httptools
 
 from kill_switch.domain import Route
-from kill_switch.transports.lane import CONNECT_WITHIN_S, Address, Backoff, LaneState, Sink, tls_context, tune, why
+from kill_switch.transports.lane import (
+    CONNECT_WITHIN_S,
+    READ_INTO,
+    Address,
+    Backoff,
+    LaneState,
+    Sink,
+    tls_context,
+    tune,
+    why,
+)
 from kill_switch.venues.base import Call, Closed, Lost, Opened, Replied
 
 CONNECTIONS = 2
 ANSWER_WITHIN_S = 3.0
 STEADY_AFTER_S = 5.0
 MAX_HEADER_BYTES = 64 << 10
-MAX_BODY_BYTES = 64 << 20
+MAX_BODY_BYTES = 16 << 20  # 10,000 orders are 5 MB at the most talkative venue
+TOO_LARGE = "the answer is too large"
+HEADERS_TOO_LARGE = "the answer's headers are too large"
 UNASKED = "the venue sent what nobody asked for"
 
 
@@ -35,7 +47,7 @@ class _Answer(NamedTuple):
     keep_alive: bool
 
 
-class HttpConnection(asyncio.Protocol):
+class HttpConnection(asyncio.BufferedProtocol):
     """One connection: idle, or with one call under way."""
 
     def __init__(self, lane: HttpLane) -> None:
@@ -51,6 +63,8 @@ class HttpConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._headers: dict[str, str] = {}
         self._header_bytes = 0
+        self._fed_bytes = 0  # of the whole answer, interim ones included
+        self._headed = False  # its headers are complete
         self._body: list[bytes] = []
         self._body_bytes = 0
 
@@ -69,7 +83,8 @@ class HttpConnection(asyncio.Protocol):
         self.call = call
         self._transport.write(wire)
         self.used_ns = time.monotonic_ns()
-        self._timer = asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, self.abort, "no answer in time")
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, self._overdue)
 
     def abort(self, reason: str) -> None:
         """End the connection now; a call under way is lost."""
@@ -84,13 +99,20 @@ class HttpConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         tune(transport)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return READ_INTO
+
+    def buffer_updated(self, nbytes: int) -> None:
         call = self.call
         if call is None:
             self.abort(UNASKED)
             return
+        self._fed_bytes += nbytes
+        if self._fed_bytes > (2 * MAX_BODY_BYTES if self._headed else 2 * MAX_HEADER_BYTES):
+            self.abort(TOO_LARGE if self._headed else HEADERS_TOO_LARGE)  # what the parser gathers has no bound
+            return
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(READ_INTO[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.abort("the answer is not HTTP")
         if self._answer is not None:  # told only now: what came behind it must not meet the next call
@@ -100,7 +122,9 @@ class HttpConnection(asyncio.Protocol):
         if exc is not None and self.why == "closed by the venue":
             self.why = why(exc)
         self.closed.set()
-        call = self._finish()
+        if self._timer is not None:
+            self._timer.cancel()
+        call, self.call = self.call, None
         if call is not None:
             self._lane.lost(call, self.why)
 
@@ -113,14 +137,22 @@ class HttpConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEADER_BYTES:
-            self.abort("the answer's headers are too large")
+            self.abort(HEADERS_TOO_LARGE)
             return
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self._headed = self._parser.get_status_code() >= 200
+        length = self._headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > MAX_BODY_BYTES:
+            self.abort(TOO_LARGE)  # before any of it comes
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         if self._body_bytes > MAX_BODY_BYTES:
-            self.abort("the answer is too large")
+            self._body.clear()
+            self.abort(TOO_LARGE)
+        if self._aborted:
             return
         self._body.append(body)
 
@@ -134,19 +166,23 @@ class HttpConnection(asyncio.Protocol):
 
     def _told(self, call: Call, answer: _Answer) -> None:
         rtt_us = (time.monotonic_ns() - self.used_ns) // 1000
-        self._finish()
-        self._answer = None
+        self.call = self._answer = None
+        self._fed_bytes, self._headed = 0, False
         self._parser = httptools.HttpResponseParser(self)
         if not answer.keep_alive:
             self.abort("closed after the answer, as the venue asked")  # in good order it may take half a minute
         self._lane.replied(call, Replied(call.tag, answer.status, answer.headers, answer.body, rtt_us))
 
-    def _finish(self) -> Call | None:
-        call, self.call = self.call, None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        return call
+    def _overdue(self) -> None:
+        """Give up on an answer that does not come; one timer serves all calls, one after the other."""
+        self._timer = None
+        if self.call is None:
+            return
+        left_s = ANSWER_WITHIN_S - (time.monotonic_ns() - self.used_ns) / 1e9
+        if left_s > 0:  # it was set for an earlier call
+            self._timer = asyncio.get_running_loop().call_later(left_s, self._overdue)
+        else:
+            self.abort("no answer in time")
 
 
 class HttpLane:
@@ -175,6 +211,14 @@ class HttpLane:
 
     def call(self, call: Call) -> None:
         """Write a call at once if a connection may take it, else queue it; tell `Lost` if none is up."""
+        if call.urgent and not self._urgent:
+            latest = None
+            for connection in self._connections:
+                if connection.idle and (latest is None or connection.used_ns > latest.used_ns):
+                    latest = connection
+            if latest is not None:
+                self._start(latest, call)
+                return
         (self._urgent if call.urgent else self._waiting).append(call)
         self._pump()
 

@@ -23,7 +23,17 @@ from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
 from kill_switch.domain import Route
-from kill_switch.transports.lane import CONNECT_WITHIN_S, Address, Backoff, LaneState, Sink, tls_context, tune, why
+from kill_switch.transports.lane import (
+    CONNECT_WITHIN_S,
+    READ_INTO,
+    Address,
+    Backoff,
+    LaneState,
+    Sink,
+    tls_context,
+    tune,
+    why,
+)
 from kill_switch.venues.base import Closed, Opened, Received, brief
 
 PING_EVERY_S = 1.0
@@ -34,13 +44,14 @@ ROTATION_RETRY_S = 15.0
 CLOSE_WITHIN_S = 1.0  # for the peer to end TCP once either side has said good-bye
 FATAL_WAIT_S = 30.0  # the venue has refused the key: it may be put right, but not by hammering
 MAX_MESSAGE_BYTES = 16 << 20
+MAX_FRAGMENTS = 10_000
 
 _quiet = logging.getLogger("kill_switch.websocket")  # websockets logs headers, keys and all, at DEBUG
 _quiet.setLevel(logging.CRITICAL)
 _numbers = count(1)
 
 
-class WsConnection(asyncio.Protocol):
+class WsConnection(asyncio.BufferedProtocol):
     """One connection, from the TLS handshake to the end."""
 
     def __init__(self, url: str, headers: Mapping[str, str], sink: Sink) -> None:
@@ -102,10 +113,13 @@ class WsConnection(asyncio.Protocol):
         self._protocol.send_request(request)
         self._flush()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return READ_INTO
+
+    def buffer_updated(self, nbytes: int) -> None:
         self._heard_s = time.monotonic()
         try:
-            self._protocol.receive_data(data)
+            self._protocol.receive_data(bytes(READ_INTO[:nbytes]))
         except EOFError:
             return
         for event in self._protocol.events_received():
@@ -152,7 +166,10 @@ class WsConnection(asyncio.Protocol):
                     self._sink.event(Received(self.number, bytes(frame.data)))
                     return
                 self._fragments.append(bytes(frame.data))
-                if frame.fin:
+                if len(self._fragments) > MAX_FRAGMENTS:  # their bytes are bounded, empty ones are not
+                    self._fragments.clear()
+                    self.abort("a message of too many fragments")
+                elif frame.fin:
                     whole = b"".join(self._fragments)
                     self._fragments.clear()
                     self._sink.event(Received(self.number, whole))

@@ -10,7 +10,11 @@ simulation) gives it events and carries out what it returns, in order:
          Ready, NotReady               a lane is authenticated and could carry its part of a kill now, or could not
          CancelAnswered                what came back for a strike; never the end of the work
          OrdersRead, OrderSeen         what rests on the account, by a read-back or by a push
-         RoundTrip, Noise              a measured round trip; something that no document explains
+         OrderPlaced                   somebody has placed an order, whatever has become of it
+         Equity, Transferred           what the account is worth; a deposit or a withdrawal
+         RoundTrip, ServerTime         a measured round trip; the venue's clock beside ours
+         Drilled                       what a drill's harmless command came to on a lane
+         Noise                         something that no document explains
 
 Methods return tuples of these. They raise nothing for what a venue may send: what cannot be understood is `Noise`, or
 an unknown answer. Each request that matters goes out on the warm lane first and, when no answer came in time or the
@@ -22,15 +26,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, assert_never
+from decimal import Decimal, InvalidOperation
+from typing import Any, ClassVar, NamedTuple, Protocol, assert_never
 from urllib.parse import urlsplit
 
 import orjson
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
+from kill_switch.venues.offset import Offset, date_ns
 
 HIDDEN_FROM = 6  # characters: a shorter secret is no secret, and may be part of any sentence
+MOST_DIGITS = 30  # of a sum of money, on either side of the point
+PAST_IDS = 16_384  # orders that have left the book and are remembered: as many as one read may miss at once
+DRILL = "drill"  # the kind of request that a drill makes
+DRILL_WITHIN_S = 4.0  # a command that has no answer by then would not have carried a kill
 
 # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,11 +194,66 @@ class RoundTrip(NamedTuple):
     rtt_us: int
 
 
+class OrderPlaced(NamedTuple):
+    """A push showed an order that no earlier message had shown, alive or gone already: somebody has placed it.
+
+    None is told until a read has shown the whole book once: before that, an order that is new to us may be old.
+    """
+
+    order: Order
+
+
+class Equity(NamedTuple):
+    """What the account is worth, cash and open profit or loss, by currency; all figures from one moment of the venue's.
+
+    `asked_ns` is when it was asked for, or when the push came: nothing in it is older than the venue's own delay.
+    """
+
+    amounts: Mapping[str, Decimal]
+    asked_ns: int
+
+
+class Transferred(NamedTuple):
+    """A deposit (more than nothing) or a withdrawal (less), where the venue tells it apart from a profit or a loss."""
+
+    currency: str
+    amount: Decimal
+
+
+class ServerTime(NamedTuple):
+    """A venue's clock, as a message of its showed it.
+
+    When it was read, the venue's clock stood between `earliest_ns` and `latest_ns` (wall time, the message's resolution
+    included) while ours went from `sent_ns` to `received_ns` (wall time). For a push, `sent_ns` is a moment before
+    which it cannot have been made: one that lay about for a second must not look like a clock that is late.
+    """
+
+    earliest_ns: int
+    latest_ns: int
+    sent_ns: int
+    received_ns: int
+
+
+class Drilled(NamedTuple):
+    """A drill's harmless command came back on a lane, or did not: `ok` says that the order path would carry a kill.
+
+    Not `tried`: it was not sent, for `evidence`, because that would have cost what is kept for a kill.
+    """
+
+    route: Route
+    ok: bool
+    rtt_us: int
+    evidence: str
+    tried: bool = True
+
+
 class Noise(NamedTuple):
     why: str
 
 
-Output = Send | Call | WakeAfter | Drop | Ready | NotReady | CancelAnswered | OrdersRead | OrderSeen | RoundTrip | Noise
+Lanes = Ready | NotReady | RoundTrip | ServerTime | Drilled
+Facts = CancelAnswered | OrdersRead | OrderSeen | OrderPlaced | Equity | Transferred | Noise
+Output = Send | Call | WakeAfter | Drop | Lanes | Facts
 Outputs = tuple[Output, ...]
 
 # ── configuration ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -238,9 +303,27 @@ class Ask:
     urgent: bool
     cancel: bool
     hedge: bool  # may still go out once more, on a fresh connection
+    hedge_after_s: float | None
     context: Any = None
+    again: bool = False  # it is a second attempt, after a refusal whose reason has been put right
     out: int = 1  # copies that may still be answered
     sent: bool = False  # a byte of one of them may have left
+
+
+class Asks(Protocol):
+    """Make a request as `Adapter.ask` does: what a venue's own parts are given to build with."""
+
+    def __call__(
+        self,
+        kind: str,
+        build: Callable[[Now], Request],
+        now: Now,
+        *,
+        urgent: bool = False,
+        cancel: bool = False,
+        hedge_after_s: float | None = None,
+        context: Any = None,
+    ) -> Outputs: ...
 
 
 class Adapter(ABC):
@@ -251,6 +334,11 @@ class Adapter(ABC):
     WARM_EVERY_S: ClassVar[float] = 15.0  # an idle HTTP connection is used at least that often
     WS_MAX_AGE_S: ClassVar[float] = 12 * 3600.0  # a WebSocket connection is replaced before it is older
     WS_OVERLAP: ClassVar[bool] = True  # False: the venue allows one connection, so the old one goes first
+    CURRENCIES: ClassVar[tuple[str, ...]] = ()  # of `Equity`, where the venue has only these; (): any
+    MEASURE_EVERY_S: ClassVar[float] = 5.0  # between two `measure`, while somebody wants the account's equity
+    CLOCK_WINDOW_S: ClassVar[float | None] = None  # a signature whose time is further off is refused; None: untimed
+    PUSHES_ORDERS: ClassVar[bool] = True  # False: new orders are only found by reading
+    DRILLS: ClassVar[tuple[Route, ...]] = (Route.WS, Route.HTTP)  # lanes that carry a kill: `drill` tells of each
     Options: ClassVar[type[VenueOptions]]
 
     def __init__(self, options: VenueOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
@@ -261,6 +349,9 @@ class Adapter(ABC):
         self._hidden = tuple(value for value in secrets.values() if len(value) >= HIDDEN_FROM)
         self.book: dict[str, Order] = {}  # live and pending orders, as far as the venue has shown them
         self.book_known = False  # one complete read has been seen
+        self.clock = Offset()
+        self._past: dict[str, None] = {}  # orders that were in the book, the latest last
+        self._drills: dict[str, tuple[int, int]] = {}  # by tag: connection, and when it was sent
         self._asks: dict[str, Ask] = {}
         self._tags = 0
 
@@ -309,6 +400,23 @@ class Adapter(ABC):
         """Take a frame that is not JSON, if the venue has such; None: it has not."""
         return None
 
+    @property
+    def pushes_orders(self) -> bool:
+        """Tell whether orders are pushed with these options; then `OrderPlaced` misses none while the lane is up."""
+        return self.PUSHES_ORDERS
+
+    def plan(self) -> tuple[str, ...]:
+        """Say what a strike would send, a line a command, without keys and signatures; nothing is sent or changed."""
+        return ()
+
+    def drill(self, now: Now) -> Outputs:
+        """Send a command that cannot hit anything through the order path; ends in a `Drilled` for each of `DRILLS`."""
+        return ()
+
+    def measure(self, now: Now) -> Outputs:
+        """Ask for what the account is worth; ends in one `Equity`. A venue that pushes it all may return nothing."""
+        return ()
+
     def upgrade_headers(self, now: Now) -> Mapping[str, str]:
         """Return the headers of the WebSocket upgrade that authenticate it, where the venue does it so."""
         return {}
@@ -331,10 +439,16 @@ class Adapter(ABC):
             case Woke(tag) if "#" in tag:
                 ask = self._asks.get(tag)
                 return () if ask is None else self._hedge(tag, ask, now)
+            case Woke(tag) if tag.startswith(DRILL):
+                return self.drilled(tag, False, f"no answer within {DRILL_WITHIN_S:g} s", now)
             case Woke(tag):
                 return self.woke(tag, now)
             case Opened(route, conn):
                 return self.opened(route, conn, now)
+            case Closed(Route.WS, conn, why) if self._drills:
+                lost = [tag for tag, (used, _) in self._drills.items() if used == conn]
+                failed = tuple(output for tag in lost for output in self.drilled(tag, False, why, now))
+                return (*self.closed(Route.WS, conn, why, now), *failed)
             case Closed(route, conn, why):
                 return self.closed(route, conn, why, now)
             case _:
@@ -356,9 +470,55 @@ class Adapter(ABC):
         """Make a request on the warm lane; with `hedge_after_s`, once more on a fresh connection if it must be."""
         self._tags += 1
         tag = f"{kind}#{self._tags}"
-        self._asks[tag] = Ask(kind, build, now.mono_ns, urgent, cancel, hedge_after_s is not None, context)
+        hedge = hedge_after_s is not None
+        self._asks[tag] = Ask(kind, build, now.mono_ns, urgent, cancel, hedge, hedge_after_s, context)
         call = Call(tag, build(now), Route.HTTP, urgent, cancel)
         return (call,) if hedge_after_s is None else (call, WakeAfter(tag, hedge_after_s))
+
+    def ask_again(self, ask: Ask, now: Now) -> Outputs:
+        """Make a request once more, built anew: it was refused for something that has been put right since."""
+        outputs = self.ask(
+            ask.kind,
+            ask.build,
+            now,
+            urgent=ask.urgent,
+            cancel=ask.cancel,
+            hedge_after_s=ask.hedge_after_s,
+            context=ask.context,
+        )
+        self._asks[f"{ask.kind}#{self._tags}"].again = True
+        return outputs
+
+    @property
+    def offset_ns(self) -> int:
+        """How far the venue's clock is taken to be ahead of ours; its bounds are in `clock.bounds_ns`."""
+        return self.clock.ns
+
+    def venue_ms(self, now: Now) -> int:
+        """Return what the venue's clock shows now: the time to sign."""
+        return (now.wall_ns + self.clock.ns) // 1_000_000
+
+    def server_time(self, earliest_ns: int, latest_ns: int, sent_ns: int, now: Now) -> Outputs:
+        """Take note of the venue's clock in a message that has just come; `ServerTime` has the rules."""
+        sample = ServerTime(earliest_ns, latest_ns, sent_ns, now.wall_ns)
+        self.clock.note(*sample, now.mono_ns)
+        return (sample,)
+
+    def drill_call(self, build: Callable[[Now], Request], now: Now) -> Outputs:
+        """Drill the warm HTTP lane, behind whatever is urgent: `answered` judges, `DRILL` being the request's kind."""
+        return self.ask(DRILL, build, now, hedge_after_s=DRILL_WITHIN_S)  # by then it is given up, not sent again
+
+    def drill_send(self, conn: int | None, tag: str, text: bytes, now: Now) -> Outputs:
+        """Drill the WebSocket lane with a frame; `drilled` is called with what comes of it. A tag begins with DRILL."""
+        if conn is None:
+            return (Drilled(Route.WS, False, 0, "the lane is not ready"),)
+        self._drills[tag] = (conn, now.mono_ns)
+        return (Send(conn, text), WakeAfter(tag, DRILL_WITHIN_S))
+
+    def drilled(self, tag: str, ok: bool, evidence: str, now: Now) -> Outputs:
+        """End a drill of the WebSocket lane; nothing if nobody waits for it any more."""
+        drill = self._drills.pop(tag, None)
+        return () if drill is None else (Drilled(Route.WS, ok, (now.mono_ns - drill[1]) // 1000, evidence),)
 
     def words(self, *texts: object) -> str:
         """Make a line of evidence of a venue's own words; our secrets, which some venues echo, are taken out."""
@@ -369,17 +529,33 @@ class Adapter(ABC):
 
     def replace_book(self, orders: Sequence[Order]) -> None:
         """Take a complete read as the truth."""
-        self.book = {order.id: order for order in orders}
+        before, self.book = self.book, {order.id: order for order in orders}
         self.book_known = True
+        for order_id in before:
+            if order_id not in self.book:
+                self._remember(order_id)
 
     def push_order(self, order: Order) -> Outputs:
-        """Take a pushed order into the book; an order that is new and alive is a fact of its own."""
-        if order.life is Life.GONE:
-            self.book.pop(order.id, None)
-            return ()
+        """Take a pushed order into the book; one that is new and alive is a fact, and so is that somebody placed it."""
         new = order.id not in self.book
+        placed = self.book_known and new and order.id not in self._past
+        facts: Outputs = (OrderPlaced(order),) if placed else ()
+        if order.life is Life.GONE:
+            self.drop_order(order.id)
+            return facts
         self.book[order.id] = order
-        return (OrderSeen(order),) if new and order.life is Life.LIVE else ()
+        return (OrderSeen(order), *facts) if new and order.life is Life.LIVE else facts
+
+    def drop_order(self, order_id: str) -> None:
+        """Take an order that is gone out of the book; what the venue still says of it later is not news."""
+        self.book.pop(order_id, None)
+        self._remember(order_id)
+
+    def _remember(self, order_id: str) -> None:
+        self._past.pop(order_id, None)
+        self._past[order_id] = None
+        if len(self._past) > PAST_IDS:
+            del self._past[next(iter(self._past))]
 
     # the routes
 
@@ -393,6 +569,8 @@ class Adapter(ABC):
         return self.received(conn, message, now)
 
     def _hedge(self, tag: str, ask: Ask, now: Now) -> Outputs:
+        if ask.kind == DRILL:
+            return self._give_up(tag, ask, f"no answer within {DRILL_WITHIN_S:g} s", now)
         if not ask.hedge:
             return ()
         ask.hedge = False
@@ -405,28 +583,41 @@ class Adapter(ABC):
             return ()
         ask.out -= 1
         ask.sent = ask.sent or sent
-        return self._other_route_or(lambda: self.unanswered(ask, why, now), tag, ask, now)
+        return self._other_route(tag, ask, why, now)
 
     def _reply(self, reply: Replied, now: Now) -> Outputs:
+        told = self._dated(reply, now)  # first: what is signed again because of this answer is signed right
         ask = self._asks.get(reply.tag)
         if ask is None:
-            return ()  # the other copy was answered first
+            return told  # the other copy was answered first
+        if ask.cancel:
+            told = ()  # noted, but nobody has time for it now
         ask.out -= 1
         ask.sent = True
         facts = self.answered(ask, reply, now)
         if facts is not None:
             self._asks.pop(reply.tag, None)
-            return facts
-        why = f"HTTP {reply.status} proves nothing"
-        return self._other_route_or(lambda: self.unanswered(ask, why, now), reply.tag, ask, now)
+            return (*facts, *told) if told else facts
+        return (*self._other_route(reply.tag, ask, f"HTTP {reply.status} proves nothing", now), *told)
 
-    def _other_route_or(self, give_up: Callable[[], Outputs], tag: str, ask: Ask, now: Now) -> Outputs:
-        if ask.hedge:
-            return self._hedge(tag, ask, now)
-        if ask.out > 0:
+    def _dated(self, reply: Replied, now: Now) -> Outputs:
+        """Read the venue's clock off an answer; one out of a cache (it has an `Age`) is as old as that says."""
+        date = reply.headers.get("date")
+        at_ns = date_ns(date) if date is not None and "age" not in reply.headers else None
+        if at_ns is None:
             return ()
+        return self.server_time(at_ns, at_ns + 1_000_000_000, now.wall_ns - reply.rtt_us * 1000, now)
+
+    def _other_route(self, tag: str, ask: Ask, why: str, now: Now) -> Outputs:
+        if ask.hedge and ask.kind != DRILL:
+            return self._hedge(tag, ask, now)
+        return () if ask.out > 0 else self._give_up(tag, ask, why, now)
+
+    def _give_up(self, tag: str, ask: Ask, why: str, now: Now) -> Outputs:
         self._asks.pop(tag, None)
-        return give_up()
+        if ask.kind == DRILL:
+            return (Drilled(Route.HTTP, False, 0, why),)
+        return self.unanswered(ask, why, now)
 
 
 def parse(text: str | bytes) -> Any:
@@ -440,6 +631,15 @@ def parse(text: str | bytes) -> Any:
 def plain(value: object) -> str:
     """Return a JSON text or number as text, anything else as none: a code, a status or an id is never more."""
     return value if isinstance(value, str) else str(value) if isinstance(value, int | float) else ""
+
+
+def amount(value: object) -> Decimal | None:
+    """Read a JSON text or number as a sum of money; None for what is none, or is beyond all that money can be."""
+    try:
+        number = Decimal(plain(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and abs(number.adjusted()) <= MOST_DIGITS else None
 
 
 def header(name: str, secret: str) -> str:
@@ -459,5 +659,6 @@ def shown(value: object) -> str:
 
 def brief(words: str, limit: int = 160) -> str:
     """Cut a venue's own words to what fits a line of evidence, control characters shown."""
-    words = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
+    if not words.isprintable():
+        words = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
     return words if len(words) <= limit else words[: limit - 1] + "…"

@@ -1,12 +1,16 @@
-"""Read what CrossTrade says: cancels, order lists, the snapshot (§ numbers are crosstrade.md of the venue notes's)."""
+"""Read what CrossTrade says: cancels, lists of orders and positions, the snapshot.
+
+§ numbers are crosstrade.md of the venue notes's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from kill_switch.domain import Answer, Life, Order
-from kill_switch.venues.base import plain, shown
+from kill_switch.venues.base import amount, plain, shown
 
 TERMINAL = frozenset({"filled", "cancelled", "canceled", "rejected"})  # §7
 CANCELLING = frozenset({"cancelpending", "cancelsubmitted"})  # may still fill
@@ -19,6 +23,7 @@ NOTHING_RESTING = (  # the first is documented, and stable; the reply to a cance
     "nothing to cancel",
 )
 CUT_OFF = frozenset({"disconnected", "connectionlost", "disconnecting", "connecting"})
+DOLLARS = frozenset({"usdollar", "usd", ""})  # a denomination, which the snapshot need not state
 OFFLINE = "the XT add-on in NinjaTrader is not connected: nothing here can cancel, use the broker's own platform"
 
 Words = Callable[..., str]  # makes evidence of a venue's words, without our secrets
@@ -33,6 +38,23 @@ class Said(NamedTuple):
     offline: bool = False  # the add-on is not there: no route leads to it
     limited: bool = False  # the tokens are gone: every route costs one
     nothing: bool = False  # it proves nothing: another route should be heard
+    key: bool = False  # the token was refused
+
+
+class Owned(NamedTuple):
+    """An order, whose it is ("" if not ours, "?" if nobody says), and its type in lower case, "" if nobody says."""
+
+    order: Order
+    account: str
+    kind: str = ""
+
+
+class Held(NamedTuple):
+    """A position of one of our accounts, "?" if nobody says of which."""
+
+    account: str
+    symbol: str
+    words: str
 
 
 def judge(status: int | None, body: object, words: Words) -> Said | None:
@@ -59,7 +81,7 @@ def judge(status: int | None, body: object, words: Words) -> Said | None:
         return Said(Answer.UNKNOWN, line, limited=True)
     if any(text in lower for text in NOTHING_RESTING):
         return Said(Answer.ACCEPTED, line, 0)
-    return Said(Answer.REFUSED, line)
+    return Said(Answer.REFUSED, line, key=status in (401, 403))
 
 
 def failure(status: int | None, body: object, words: Words) -> Said | None:
@@ -79,27 +101,67 @@ class Accounts:
         self.names = names
         self._by_key = {name.casefold(): name for name in names}
 
-    def orders(self, body: object, account: str | None = None) -> list[tuple[Order, str]] | None:
+    def orders(self, body: object, account: str | None = None) -> list[Owned] | None:
         """Read a list, all orders with their accounts; None if any cannot be read: an order must not be missed."""
-        data = body.get("orders", body.get("data")) if isinstance(body, dict) else None
-        items = data.get("orders") if isinstance(data, dict) else data
-        if not isinstance(items, list):
+        items = _items(body, "orders")
+        if items is None:
             return None
         found = [self.order(item, account) for item in items]
-        return None if None in found else [one for one in found if one is not None and one[1]]
+        return None if None in found else [one for one in found if one is not None and one.account]
 
-    def order(self, item: object, account: str | None = None) -> tuple[Order, str] | None:
-        """Read an order and whose it is: "" if not ours, "?" if it does not say. An unknown state is alive."""
+    def order(self, item: object, account: str | None = None) -> Owned | None:
+        """Read an order; an unknown state is alive."""
         order_id = plain(item.get("orderId", item.get("id"))) if isinstance(item, dict) else ""
         if not isinstance(item, dict) or not order_id:
             return None
-        named = item.get("account", account)
-        name = plain(named.get("name") if isinstance(named, dict) else named)
-        only = self.names[0] if len(self.names) == 1 else "?"
-        owner = self._by_key.get(name.casefold(), "") if name else only
+        owner = self._owner(item.get("account", account))
         status = plain(item.get("orderState", item.get("state", ""))).lower().replace(" ", "")
         life = Life.GONE if status in TERMINAL else Life.PENDING if status in CANCELLING else Life.LIVE
-        return Order(order_id, plain(item.get("instrument", "")), life, status), owner
+        order = Order(order_id, plain(item.get("instrument", "")), life, status)
+        return Owned(order, owner, plain(item.get("orderType", "")).lower())
+
+    def positions(self, body: object) -> list[Held] | None:
+        """Read a list of positions, those that are not flat; None if any cannot be read."""
+        items = _items(body, "positions")
+        if items is None:
+            return None
+        found: list[Held] = []
+        for item in items:
+            quantity = amount(item.get("quantity")) if isinstance(item, dict) else None
+            symbol = plain(item.get("instrument")) if isinstance(item, dict) else ""
+            if quantity is None or not symbol:
+                return None
+            side = plain(item.get("marketPosition", "")).lower()
+            owner = self._owner(item.get("account"))
+            if owner and quantity and side != "flat":
+                found.append(Held(owner, symbol, f"{side or 'open'} {quantity:f}"))
+        return found
+
+    def worth(self, message: dict[str, Any]) -> Decimal | str:
+        """Add up what our accounts are worth, by the figures of one message, in dollars; or say why that cannot be."""
+        items = message.get("accounts")
+        total, missing = Decimal(0), set(self._by_key)
+        for item in items if isinstance(items, list) else ():
+            account = item.get("account") if isinstance(item, dict) else None
+            key = plain(account.get("name")).casefold() if isinstance(account, dict) else ""
+            if not isinstance(account, dict) or key not in missing:
+                continue
+            figures = account.get("item")
+            worth = amount(figures.get("netLiquidation")) if isinstance(figures, dict) else None
+            money = plain(account.get("denomination", ""))
+            if money.lower().replace(" ", "") not in DOLLARS:
+                return f"account {self._by_key[key]} is kept in {money}, not in dollars"
+            if worth is not None:
+                total += worth
+                missing.discard(key)
+        lacking = ", ".join(name for key, name in self._by_key.items() if key in missing)
+        return f"no net liquidation of {lacking}" if lacking else total
+
+    def _owner(self, named: object) -> str:
+        """Say whose something is: "" if not ours, "?" if that is not said."""
+        name = plain(named.get("name") if isinstance(named, dict) else named)
+        only = self.names[0] if len(self.names) == 1 else "?"
+        return self._by_key.get(name.casefold(), "") if name else only
 
     def cut_off(self, snapshot: dict[str, Any]) -> str:
         """Say what a snapshot has against a kill: accounts that are not there, or not connected (§5); "" if nothing."""
@@ -114,3 +176,17 @@ class Accounts:
             return f"NinjaTrader does not show account {', '.join(missing)}"
         lost = [name for key, name in self._by_key.items() if found[key] in CUT_OFF]
         return f"NinjaTrader has no connection to the broker of {', '.join(lost)}" if lost else ""
+
+
+def standing(body: object) -> Decimal | None:
+    """Return what the watermarks say that their account is worth (§5)."""
+    data = body.get("data") if isinstance(body, dict) else None
+    stats = data.get("stats") if isinstance(data, dict) else None
+    return amount(stats.get("netliq")) if isinstance(stats, dict) else None
+
+
+def _items(body: object, name: str) -> list[Any] | None:
+    """Return a list, which is under its own name, under `data`, or under its name in `data`."""
+    data = body.get(name, body.get("data")) if isinstance(body, dict) else None
+    items = data.get(name) if isinstance(data, dict) else data
+    return items if isinstance(items, list) else None

@@ -1,67 +1,22 @@
-"""Keep what is scarce at CrossTrade, tokens and the one WebSocket, and what a strike on several accounts has heard."""
+"""Carry a strike at CrossTrade out: a frame for each NT account, its REST twin where that is not answered.
+
+Several accounts are one strike, and have one answer. § numbers are crosstrade.md of the venue notes's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from kill_switch.domain import Answer, Now
-from kill_switch.venues.base import CancelAnswered
+from kill_switch.venues.base import Ask, Asks, CancelAnswered, Noise, Output, Outputs, WakeAfter
 from kill_switch.venues.crosstrade_answers import Said
+from kill_switch.venues.crosstrade_choice import READ_KEEPS, SLACK, Choice
+from kill_switch.venues.crosstrade_wire import Wire, path_of
 
-BURST = 20.0  # tokens of one user, REST and WebSocket together (crosstrade.md §3)
-PER_S = 3.0
-DRAINED_S = 5.0  # the longest that a Retry-After is believed for: the kill asks again before that anyway
-AWAY_S = 30.0  # off the WebSocket after another session took it; twice as long each time
-AWAY_MOST_S = 3600.0
-STEADY_S = 600.0  # a session that lasted this long was not part of a fight
-
-
-class Bucket:
-    """The user's tokens, as far as we can know: others may use them too, and the venue says so when they are gone."""
-
-    __slots__ = ("_at_ns", "_level")
-
-    def __init__(self) -> None:
-        self._level = BURST
-        self._at_ns = 0
-
-    def left(self, now: Now) -> float:
-        return min(BURST, self._level + max(0, now.mono_ns - self._at_ns) * PER_S / 1e9)
-
-    def spend(self, now: Now, tokens: int = 1) -> None:
-        left = self.left(now)
-        self._level = min(left, max(0.0, left - tokens))  # a request that is refused costs nothing
-        self._at_ns = now.mono_ns
-
-    def drain(self, now: Now, retry_after: str = "") -> None:
-        """Believe the venue that nothing is left, and for how long."""
-        wait_s = min(float(retry_after), DRAINED_S) if retry_after.isascii() and retry_after.isdigit() else 0.0
-        self._level = min(self.left(now), 0.0, 1 - wait_s * PER_S)
-        self._at_ns = now.mono_ns
-
-
-class Slot:
-    """The user's one WebSocket session (§6): two programs that reconnect at once would fight for it for ever."""
-
-    __slots__ = ("_fights", "_until_ns")
-
-    def __init__(self) -> None:
-        self._fights = 0
-        self._until_ns = 0
-
-    def lost(self, since_ns: int, now: Now) -> float:
-        """Leave it to whoever took it; return for how many seconds. `since_ns`: when we had got it."""
-        if now.mono_ns - since_ns >= STEADY_S * 1e9:
-            self._fights = 0
-        away_s = min(AWAY_MOST_S, AWAY_S * (1 << self._fights))
-        self._fights = min(self._fights + 1, 10)
-        self._until_ns = now.mono_ns + int(away_s * 1e9)
-        return away_s
-
-    def left_s(self, now: Now) -> float:
-        """Return for how long we still stay away; 0 or less: not any more."""
-        return (self._until_ns - now.mono_ns) / 1e9
+SECONDS_PER_S = 2.0  # second copies beyond the bucket go that often: the rest of the refill is for reads
+SILENT_S = 0.5  # not one reply by then: the frames have not arrived, nor cost anything
+SETTLE_S = 1.0  # the REST twin did not work: that much longer for the WebSocket's reply
 
 
 @dataclass(slots=True, eq=False)
@@ -127,3 +82,166 @@ def _sum(counts: Iterable[int | None]) -> int | None:
             return None
         total += count
     return total
+
+
+class Strikes:
+    """Carry strikes out, one after the other; `settled` is told of each account whose cancel has its last word."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        accounts: tuple[str, ...],
+        choice: Choice,
+        ask: Asks,
+        settled: Callable[[str, Now], None],
+        hedge_after_s: float,
+    ) -> None:
+        self.cancels = {name: wire.request("POST", f"{path_of(name)}/orders/cancel") for name in accounts}
+        for request in self.cancels.values():
+            _ = request.wire  # made now, so that the kill only writes
+        self._wire = wire
+        self._accounts = accounts
+        self._choice = choice
+        self._ask = ask
+        self._settled = settled
+        self._hedge_after_s = hedge_after_s
+        self._parts: dict[str, Part] = {}  # of strikes that are not answered yet, by the id of their RPC
+        self._latest = Strike((), ())
+        self._count = 0
+
+    def strike(self, chosen: tuple[str, ...], closing: Collection[str], singles: list[str], now: Now) -> Outputs:
+        """Strike these accounts, and these orders; of the others, those are told of whose positions are not closing."""
+        self._count += 1
+        others = [name for name in self._accounts if name not in chosen]
+        strike = self._latest = Strike(chosen, tuple(name for name in others if name not in closing))
+        parts = [Part(strike, name, f"k{self._count}-{number}") for number, name in enumerate(chosen)]
+        conn = self._wire.newest
+        outputs: list[Output] = []
+        for part in parts if conn is not None else ():
+            part.conn, part.framed = conn, True
+            self._parts[part.id] = part
+            args = {"account": part.account}
+            outputs.append(self._wire.rpc(conn or 0, part.id, "CancelOrders", args, now, urgent=True))
+        if conn is None:
+            self._wire.bucket.spend(now, len(parts))  # known before the second copies are timed
+        left = self._wire.bucket.left(now) - len(singles)
+        wait_s = 0.0
+        for number, part in enumerate(parts):  # a second copy only when a token is there for it
+            wait_s = self._hedge_after_s + max(0.0, (number + 1 + READ_KEEPS - left) / SECONDS_PER_S)
+            if conn is not None:
+                outputs.append(WakeAfter(f"hedge {part.id}", wait_s))
+            else:
+                outputs.extend(self._twin(part, now, wait_s, paid=True))
+        if conn is not None and wait_s > SILENT_S:
+            outputs.append(WakeAfter(f"silent {parts[0].id}", SILENT_S))
+        for one in singles:
+            outputs.extend(self._single(one, conn, now))
+        if not chosen:
+            rest = f"{len(singles)} other order(s) are cancelled by their ids" if singles else "nothing else is left"
+            outputs.append(CancelAnswered(Answer.ACCEPTED, f"what closes positions is not disturbed; {rest}"))
+        return tuple(outputs)
+
+    def _single(self, one: str, conn: int | None, now: Now) -> Outputs:
+        account = self._choice.owner(one)
+        if conn is not None:
+            args = {"account": account, "orderId": one}
+            return (self._wire.rpc(conn, f"one {one}", "Cancel", args, now, urgent=True),)
+        request = self._wire.request("POST", single_target(account, one))
+        return self._ask("cancel-one", self._wire.paid(request), now, urgent=True)
+
+    def _twin(self, part: Part, now: Now, again_s: float, *, paid: bool = False) -> Outputs:
+        """Send the REST twin of an account's cancel, once."""
+        if part.asked:
+            return ()
+        part.asked = True
+        build = self._wire.paid(self.cancels[part.account], paid=paid)
+        return self._ask("cancel", build, now, urgent=True, cancel=True, hedge_after_s=again_s, context=part)
+
+    # what comes back
+
+    def replied(self, conn: int, tag: str, said: Said | None, now: Now) -> Outputs | None:
+        """Take a reply over the WebSocket; None if it is not a strike's."""
+        if tag.startswith("one "):
+            return one_said(said)
+        part = self._parts.get(tag)
+        return None if part is None or part.conn != conn else self._frame_said(part, said, now)
+
+    def _frame_said(self, part: Part, said: Said | None, now: Now) -> Outputs:
+        """Take the WebSocket's reply: what is not a yes has the REST twin tried, unless it leads to the same no."""
+        part.conn, part.strike.heard = None, True
+        if said is not None:
+            if said.answer is Answer.ACCEPTED or said.offline:
+                return self._settle(part, said, now)
+            part.said = said
+            if said.limited and not part.asked:
+                return ()  # the timer that is set brings the twin when there is a token for it
+        if part.over:
+            return self._settle(part, part.said, now)
+        return self._twin(part, now, self._hedge_after_s)
+
+    def twin_said(self, ask: Ask, said: Said | None, now: Now) -> Outputs | None:
+        """Take the REST twin's answer; None if another route should be heard."""
+        if said is not None and said.cancelled == 0 and (ask.context.framed or not ask.hedge):
+            said = said._replace(cancelled=None)  # another copy may have cancelled what this one did not find
+        return None if said is None else self._over(ask.context, said, now)
+
+    def twin_lost(self, ask: Ask, why: str, now: Now) -> Outputs:
+        part: Part = ask.context
+        answer = Answer.UNKNOWN if ask.sent or part.framed else Answer.UNSENT
+        return self._over(part, Said(answer, why), now, lost=True)
+
+    def _over(self, part: Part, said: Said, now: Now, *, lost: bool = False) -> Outputs:
+        """End the REST twin; while the WebSocket may still say yes, a no is not the last word."""
+        part.over = True
+        if part.settled:
+            return ()
+        if said.answer is not Answer.ACCEPTED and part.conn is not None:
+            part.said = said
+            return (WakeAfter(f"settle {part.id}", SETTLE_S),)
+        return self._settle(part, part.said if lost and part.said is not None else said, now)
+
+    def _settle(self, part: Part, said: Said | None, now: Now) -> Outputs:
+        self._parts.pop(part.id, None)
+        self._settled(part.account, now)
+        return part.settle(said)
+
+    def closed(self, conn: int, now: Now) -> Outputs:
+        """Take note that a connection is gone, and what was sent over it unanswered."""
+        outputs: list[Output] = []
+        allowed = max(1, int(self._wire.bucket.left(now)) + SLACK)
+        for part in [part for part in self._parts.values() if part.conn == conn]:
+            part.conn = None
+            if part.over or self._again(part):
+                outputs.extend(self._settle(part, part.said, now))
+            elif not part.asked and (allowed > 0 or not part.strike.heard):  # the others' timers are set
+                allowed -= 1
+                outputs.extend(self._twin(part, now, self._hedge_after_s))
+        return tuple(outputs)
+
+    def woke(self, what: str, tag: str, now: Now) -> Outputs:
+        part = self._parts.get(tag)
+        if part is None:
+            return ()
+        if what == "settle":
+            return self._settle(part, part.said, now)
+        again_s = max(self._hedge_after_s, 1 / SECONDS_PER_S)
+        if what == "silent":
+            strike = part.strike
+            mute = [one for one in self._parts.values() if one.strike is strike and not strike.heard]
+            return tuple(output for one in mute for output in self._twin(one, now, again_s))
+        return self._settle(part, part.said, now) if self._again(part) else self._twin(part, now, again_s)
+
+    def _again(self, part: Part) -> bool:
+        """Say whether a later strike has the account too: a twin would cost that one a token."""
+        return not part.asked and part.strike is not self._latest and part.account in self._latest.accounts
+
+
+def one_said(said: Said | None) -> Outputs:
+    """Take the answer to the cancel of one order: it is an extra, and what rests is read back."""
+    if said is None or said.answer is not Answer.REFUSED:
+        return ()
+    return (Noise(f"cancel of one order refused: {said.words}"),)
+
+
+def single_target(account: str, order: str) -> str:
+    return f"{path_of(account)}/orders/{order}/cancel"

@@ -1,17 +1,20 @@
-"""Read what KUNA answers, and keep what is known of a strike or a read-back whose calls are still under way."""
+"""Read what KUNA answers, and keep what is known of a read-back whose calls are still under way."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from kill_switch.domain import Answer, Life, Order
-from kill_switch.venues.base import CancelAnswered, brief, plain
+from kill_switch.venues.base import amount, plain
 
 TERMINAL = frozenset({"closed", "canceled", "cancelled", "rejected", "expired"})
 ENDED = frozenset(f"order with status {status} can't be canceled" for status in TERMINAL)  # two of them documented
 CLIENT_MISTAKES = frozenset({"wrongrequestexception", "invalid json"})  # told with HTTP 500, and meant for us
+_JUDGED = re.compile(r"^\s*order\b.*(can't be cancel|not found|n[o']t exist)", re.IGNORECASE)  # the first is documented
 KEY_REFUSED = frozenset({"REQUEST_INVALID_KEY"})
 
 Body = dict[str, Any] | list[Any]
@@ -26,6 +29,7 @@ class Refusal(NamedTuple):
     others: int
     mistake: bool
     key: bool
+    order: bool  # it says of the order, and of nothing else, that it is not there to be cancelled
 
     @property
     def answer(self) -> Answer:
@@ -36,41 +40,6 @@ class Refusal(NamedTuple):
     def too_long(self) -> bool:
         """Say whether the batch may have been too long: the most is not documented."""
         return self.status in (400, 413) and not self.ended and not self.key
-
-
-@dataclass(slots=True)
-class Strike:
-    """One strike under way: several calls, one answer."""
-
-    waiting: int = 0  # calls that are not answered yet
-    named: set[str] = field(default_factory=set)  # orders that a call has named, or that were left out
-    singles: int = 0
-    splits: int = 0
-    sent: bool = False  # a byte of a call that cancels may have left
-    cancelled: int = 0
-    ended: int = 0
-    answers: set[Answer] = field(default_factory=set)  # of the cancels that failed
-    lists: set[Answer] = field(default_factory=set)  # of the lists that were not read
-    troubles: list[str] = field(default_factory=list)
-
-    def trouble(self, answer: Answer, words: str) -> None:
-        self.answers.add(answer)
-        self.troubles.append(words)
-
-    def unread(self, answer: Answer, words: str) -> None:
-        self.lists.add(answer)
-        self.troubles.append(words)
-
-    def told(self) -> CancelAnswered:
-        counts = [f"{self.cancelled} order(s) cancelled"] if self.cancelled else []
-        counts += [f"{self.ended} had ended"] if self.ended else []
-        evidence = brief("; ".join([*counts, *self.troubles]) or "the lists show nothing to cancel", 200)
-        if not self.troubles:
-            return CancelAnswered(Answer.ACCEPTED, evidence, self.cancelled)
-        if not self.sent:
-            return CancelAnswered(Answer.UNSENT, evidence)
-        refused = Answer.REFUSED in self.answers or (Answer.REFUSED in self.lists and not counts)
-        return CancelAnswered(Answer.REFUSED if refused else Answer.UNKNOWN, evidence, self.cancelled or None)
 
 
 @dataclass(slots=True)
@@ -103,6 +72,7 @@ def refusal_of(status: int, body: Body, words: Callable[..., str]) -> Refusal | 
         ended=ended,
         others=len(told) - ended,
         mistake=any(word.lower() in CLIENT_MISTAKES for pair in told for word in pair if isinstance(word, str)),
+        order=all(isinstance(text, str) and _JUDGED.search(text) is not None for _, text in told),
         key=status in (401, 403) or any(code in KEY_REFUSED for code, _ in told),
     )
 
@@ -141,3 +111,27 @@ def order_of(item: object) -> Order | None:
         return None
     status = plain(item.get("status"))
     return Order(order_id, plain(item.get("pair")), Life.GONE if status.lower() in TERMINAL else Life.LIVE, status)
+
+
+def worth_of(body: Body) -> dict[str, Decimal] | str:
+    """Add up what is available and what is locked (get-client-balance), by currency; or say why that cannot be."""
+    items = items_of(body)
+    if items is None:
+        return "no list"
+    amounts: dict[str, Decimal] = {}
+    for item in items:
+        currency = plain(item.get("currency")).upper() if isinstance(item, dict) else ""
+        free = amount(item.get("balance")) if isinstance(item, dict) else None
+        locked = amount(item.get("lockBalance")) if isinstance(item, dict) else None
+        if not currency or free is None or locked is None or currency in amounts:
+            return "an item that cannot be read"
+        if free or locked:
+            amounts[currency] = free + locked
+    return amounts
+
+
+def carried(body: Body, refusal: Refusal | None, order: str) -> bool:
+    """Say whether the cancel of an order that does not exist came through: the venue has judged the order."""
+    if refusal is None:
+        return any(id_of(item) == order for item in items_of(body) or ())
+    return refusal.order and not refusal.key and refusal.status != 429

@@ -3,25 +3,36 @@
 A strike is REST `DELETE /v3/orders/cancel-all` for the whole account and, beside it, WebSocket `cancelorders` batches
 for the orders that are known. Both only queue: an order is gone when `GET /v3/orders/working` no longer shows it, on
 two reads at least 250 ms apart. An API key is bound to one sub-account; each needs an account of its own here.
+
+REST requests and the login sign the time. A refusal because of it brings the venue's clock along, and what it was
+said to is signed by that clock and sent again, once.
+
+The account is worth its `collateral`, in OX: the balance, which the venue moves with the open profit or loss, and other
+coins at what the venue lends on them. `positionPnl` is in it already. Deposits and withdrawals are not told apart: the
+venue keeps a history of them, but no read of it is of the same moment as one of the account.
 """
 
 from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from decimal import Decimal
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import orjson
 
 from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
 from kill_switch.venues.base import (
+    DRILL,
     Adapter,
     Ask,
     CancelAnswered,
+    Drilled,
     Drop,
+    Equity,
     Noise,
     NotReady,
     OrdersRead,
@@ -34,6 +45,7 @@ from kill_switch.venues.base import (
     Send,
     VenueOptions,
     WakeAfter,
+    amount,
     header,
     parse,
     plain,
@@ -45,6 +57,7 @@ PONG_WITHIN_S = 5.0
 BATCH_ORDERS = 20  # "Cancel Batch Orders": about twenty orders a message
 BATCH_BYTES = 3800  # below the message length that error 20027 is for
 NEW_KILL_AFTER_S = 10.0  # a sweep, and its guard, read back more often than that
+MS_DIGITS = 13  # of a time in milliseconds, until the year 2286
 ID_DIGITS = 19  # what fits the 64 bits of an INTEGER
 BATCHES_PER_STRIKE = 20  # of the 50 messages a second that an authenticated connection may send
 
@@ -58,12 +71,16 @@ TERMINAL = frozenset(
         "CANCELED_ALL_BY_IOC",
         "CANCELED_PARTIAL_BY_IOC",
         "CANCELED_BY_SELF_TRADE_PROTECTION",
+        "CANCELED_BY_AMEND",
     }
 )
 NOTHING_RESTING = frozenset({"100004", "100005", "40035"})  # the order is gone already; a clean read must still say so
 KEY_REFUSED = frozenset({"05001", "20000", "20025"})  # fatal for the key
 TRY_AGAIN = frozenset({"20032", "000101", "000201", "10001", "50001"})  # says nothing of the command
 TOO_FAST = frozenset({"429", "20007"})
+WRONG_TIME = "20024"
+NO_ORDER = 2**63 - 1  # the largest id that an order could have
+MARKET = "BTC-USD-SWAP-LIN"
 
 
 class OxFun(Adapter):
@@ -71,6 +88,8 @@ class OxFun(Adapter):
 
     NAME = "oxfun"
     PACE = Pace(clean_reads=2, read_after_s=0.025, read_gap_s=0.25, strike_gap_s=0.5)
+    CURRENCIES: ClassVar[tuple[str, ...]] = ("OX",)
+    CLOCK_WINDOW_S: ClassVar[float | None] = 30.0  # that there is one is documented (20024), its width is not
 
     class Options(VenueOptions):
         ws_url: str = "wss://api.ox.fun/v2/websocket"
@@ -86,13 +105,14 @@ class OxFun(Adapter):
         port = urlsplit(options.rest_url).port
         self._signed_host = self.host.removesuffix(f":{port}") if port else self.host
         try:
-            self._secret = secrets["api_secret"].encode()
+            self._signer = hmac.new(secrets["api_secret"].encode(), digestmod="sha256")  # copied for each signature
         except UnicodeEncodeError:
             raise ValueError("api_secret is not text") from None  # nothing of it is shown
         self._nonce = 0
         self._strike = 0
         self._cancelled = 0  # pushes of cancelled orders since the last read-back of a sweep
         self._read_ns = 0
+        self._drill_count = 0
         self._logins: dict[int, _Login] = {}
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -107,8 +127,7 @@ class OxFun(Adapter):
         conn = self._conn()
         if conn is None:
             return everything
-        orders = [order for order in self.book.values() if order.life is Life.LIVE]
-        return (*everything, *(Send(conn, text, urgent=True) for text in self._batches(orders)))
+        return (*everything, *(Send(conn, text, urgent=True) for text in self._batches(self._live())))
 
     def read(self, now: Now) -> Outputs:
         self._read_ns = now.mono_ns
@@ -116,6 +135,38 @@ class OxFun(Adapter):
 
     def probe(self, now: Now) -> Outputs:
         return self.ask("probe", self._working, now)
+
+    def plan(self) -> tuple[str, ...]:
+        everything = "DELETE /v3/orders/cancel-all"
+        frames = [] if self._conn() is None else list(self._batches(self._live()))
+        if not frames:
+            return (everything,)
+        return (everything, f'ws {{"op":"cancelorders",…}}, {len(frames)} message(s) for the orders that are known')
+
+    def drill(self, now: Now) -> Outputs:
+        """Cancel an order that cannot exist, over REST and over the WebSocket."""
+        self._drill_count += 1
+        tag = f"{DRILL}-{self._drill_count}"
+        frame = {"op": "cancelorder", "tag": tag, "data": {"marketCode": MARKET, "orderId": NO_ORDER}}
+        return (
+            *self.drill_call(self._cancel_none, now),
+            *self.drill_send(self._conn(), tag, orjson.dumps(frame), now),
+        )
+
+    def measure(self, now: Now) -> Outputs:
+        return self.ask("account", self._account, now)
+
+    def _cancel_none(self, now: Now) -> Request:
+        order = {"marketCode": MARKET, "orderId": str(NO_ORDER)}
+        # a `timestamp` goes with `recvWindow`: without one it is one second, which a busy venue may exceed (100015)
+        body = {"timestamp": self.venue_ms(now), "recvWindow": 5000, "responseType": "FULL", "orders": [order]}
+        return self._signed("DELETE", "/v3/orders/cancel", "", orjson.dumps(body), now)
+
+    def _account(self, now: Now) -> Request:
+        return self._signed("GET", "/v3/account", "", b"", now)
+
+    def _live(self) -> Iterator[Order]:
+        return (order for order in self.book.values() if order.life is Life.LIVE)
 
     def _cancel_all(self, now: Now) -> Request:
         # "cancel-all" with the body {} and no marketCode: the whole account
@@ -126,8 +177,9 @@ class OxFun(Adapter):
 
     def _signed(self, method: str, path: str, query: str, body: bytes, now: Now) -> Request:
         """Sign `Timestamp \\n Nonce \\n VERB \\n host \\n path \\n payload` (REST API V3, Authentication)."""
-        self._nonce = max(self._nonce + 1, now.wall_ms)  # never the same twice: its uniqueness rule is unknown
-        stamp = datetime.fromtimestamp(now.wall_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        venue_ms = self.venue_ms(now)
+        self._nonce = max(self._nonce + 1, venue_ms)  # never the same twice: its uniqueness rule is unknown
+        stamp = datetime.fromtimestamp(venue_ms // 1000, UTC).isoformat()[:19]
         payload = query if method == "GET" else body.decode()
         text = f"{stamp}\n{self._nonce}\n{method}\n{self._signed_host}\n{path}\n{payload}"
         headers = {
@@ -144,11 +196,14 @@ class OxFun(Adapter):
         """Pack `cancelorders` messages: at most twenty orders, and short enough for the venue, each."""
         tag = b'{"op":"cancelorders","tag":"k%d","dataArray":[' % self._strike
         batch: list[bytes] = []
+        codes: dict[str, bytes] = {}
         size, made = len(tag), 0
         for order in orders:
             if not (order.id.isascii() and order.id.isdigit() and len(order.id) <= ID_DIGITS):
                 continue  # `orderId` is an INTEGER; one bad id must not spoil the batch, let alone the kill
-            item = orjson.dumps({"marketCode": order.symbol, "orderId": int(order.id)})
+            if order.symbol not in codes:
+                codes[order.symbol] = orjson.dumps(order.symbol)
+            item = b'{"marketCode":%b,"orderId":%d}' % (codes[order.symbol], int(order.id))
             if len(tag) + len(item) > BATCH_BYTES:
                 continue
             if batch and (len(batch) == BATCH_ORDERS or size + len(item) > BATCH_BYTES):
@@ -170,7 +225,11 @@ class OxFun(Adapter):
         code = plain(body.get("code", "")) if isinstance(body, dict) else ""
         if reply.status >= 500 or not isinstance(success, bool) or (not success and code in TRY_AGAIN):
             return None
+        if code == WRONG_TIME and not success and not ask.again:
+            return self.ask_again(ask, now)
         words = f"HTTP {reply.status}" + ("" if success else f" {code} {self.words(body.get('message', ''))}")
+        if ask.kind == DRILL:
+            return (self._cancel_none_answered(body, words, reply),)
         match ask.kind:
             case "cancel-all":
                 return (self._cancel_all_answered(body, reply.status, code, words),)
@@ -183,6 +242,11 @@ class OxFun(Adapter):
                 self.replace_book(orders)
                 cancelled, self._cancelled = self._cancelled, 0
                 return (OrdersRead(orders, True, ask.asked_ns, cancelled=cancelled or None),)
+            case "account":
+                worth = _worth(body.get("data")) if success and reply.status == 200 else None
+                if worth is None:
+                    return (Noise(f"the account cannot be measured: {words}"),)
+                return (Equity({"OX": worth}, ask.asked_ns),)
             case _:
                 if not success or reply.status != 200:
                     return (NotReady(Route.HTTP, 0, words, fatal=code in KEY_REFUSED),)
@@ -201,12 +265,28 @@ class OxFun(Adapter):
             return CancelAnswered(Answer.UNKNOWN, words)
         return CancelAnswered(Answer.REFUSED, words)
 
+    def _cancel_none_answered(self, body: dict[str, Any], words: str, reply: Replied) -> Drilled:
+        """Judge a drill: the venue has looked for the order, or has not come so far."""
+        data = body.get("data") if body["success"] is True and reply.status == 200 else None
+        item = data[0] if isinstance(data, list) and data and isinstance(data[0], dict) else body
+        ok, evidence = self._not_there(item)
+        return Drilled(Route.HTTP, ok, reply.rtt_us, evidence or words)
+
+    def _not_there(self, item: dict[str, Any]) -> tuple[bool, str]:
+        """Say whether what came back for an order that cannot exist proves the order path, and in which words."""
+        if item.get("submitted") is True:
+            return True, "submitted"
+        code = plain(item.get("code", ""))
+        return code in NOTHING_RESTING, self.words(code, item.get("message", "")).strip()
+
     def unanswered(self, ask: Ask, why: str, now: Now) -> Outputs:
         match ask.kind:
             case "cancel-all":
                 return (CancelAnswered(Answer.UNKNOWN if ask.sent else Answer.UNSENT, why),)
             case "orders":
                 return (OrdersRead((), False, ask.asked_ns, why),)
+            case "account":
+                return ()  # the lanes say what is wrong with them
             case _:
                 return (NotReady(Route.HTTP, 0, why),)
 
@@ -257,11 +337,13 @@ class OxFun(Adapter):
             return self._pushed(message.get("data"))
         match message.get("event"):
             case "login":
-                return self._logged_in(conn, login, message)
+                return self._logged_in(conn, login, message, now)
             case "subscribe":
                 return self._subscribed(conn, login, message)
             case "cancelorder" | "cancelorders" | "CANCEL":
-                return self._cancel_reply(message)
+                return self._cancel_reply(message, now)
+            case "AMEND":
+                return ()  # somebody's change of an order came too late
             case _ if "nonce" in message or message.get("event") == "Welcome":
                 return self._log_in(conn, login, now)
             case _ if message.get("table") in ("position", "balance"):
@@ -274,21 +356,24 @@ class OxFun(Adapter):
     def _log_in(self, conn: int, login: _Login, now: Now) -> Outputs:
         if login.step != "greeting":
             return ()
-        login.step = "login"
-        stamp = str(now.wall_ms)
+        login.step, login.sent_ns = "login", now.wall_ns
+        stamp = str(self.venue_ms(now))
         data = {"apiKey": self._key, "timestamp": stamp, "signature": self._hmac(f"{stamp}GET/auth/self/verify")}
         return (Send(conn, orjson.dumps({"op": "login", "tag": 1, "data": data})),)
 
-    def _logged_in(self, conn: int, login: _Login, message: dict[str, Any]) -> Outputs:
+    def _logged_in(self, conn: int, login: _Login, message: dict[str, Any], now: Now) -> Outputs:
         if login.step != "login":
             return (Noise("a login answer that nobody waits for"),)
+        stamp = plain(message.get("timestamp", ""))
+        at_ns = int(stamp) * 1_000_000 if stamp.isascii() and stamp.isdigit() and len(stamp) == MS_DIGITS else 0
+        told = self.server_time(at_ns, at_ns + 1_000_000, login.sent_ns, now) if at_ns else ()
         if message.get("success") is not True:
             code = plain(message.get("code", ""))
             if code == "20005":  # already logged in: a login that we know nothing of went through
-                return self._subscribe(conn, login)
+                return (*self._subscribe(conn, login), *told)
             words = self.words("login refused:", code, message.get("message", ""))
-            return (NotReady(Route.WS, conn, words, fatal=code in KEY_REFUSED), Drop(conn, words))
-        return self._subscribe(conn, login)
+            return (NotReady(Route.WS, conn, words, fatal=code in KEY_REFUSED), Drop(conn, words), *told)
+        return (*self._subscribe(conn, login), *told)
 
     def _subscribe(self, conn: int, login: _Login) -> Outputs:
         login.step = "subscribe"
@@ -317,19 +402,22 @@ class OxFun(Adapter):
             if order is None:
                 seen.append(Noise("an order push that cannot be read"))
             elif item.get("notice") == "OrderClosed":
-                self.book.pop(order.id, None)
-                self._cancelled += order.status.startswith("CANCELED")
+                self._cancelled += order.status.startswith("CANCELED") and order.status != "CANCELED_BY_AMEND"
+                seen.extend(self.push_order(order._replace(life=Life.GONE)))
             else:
                 seen.extend(self.push_order(order))
         return tuple(seen)
 
-    def _cancel_reply(self, message: dict[str, Any]) -> Outputs:
+    def _cancel_reply(self, message: dict[str, Any], now: Now) -> Outputs:
+        tag = plain(message.get("tag", ""))
+        if tag.startswith(DRILL):
+            return self.drilled(tag, *self._not_there(message), now)
         if message.get("submitted") is True:
             return ()  # accepted by the gateway; the order's own push or a read says when it is gone
         code = plain(message.get("code", ""))
         data = message.get("data")
         if code in NOTHING_RESTING and isinstance(data, dict):
-            self.book.pop(plain(data.get("orderId", "")), None)
+            self.drop_order(plain(data.get("orderId", "")))
             return ()
         return (Noise(self.words("cancel refused:", code, message.get("message", ""))),)
 
@@ -338,40 +426,49 @@ class OxFun(Adapter):
         return max((conn for conn, login in self._logins.items() if login.step == "ready"), default=None)
 
     def _hmac(self, text: str) -> str:
-        return base64.b64encode(hmac.digest(self._secret, text.encode(), "sha256")).decode()
+        signer = self._signer.copy()
+        signer.update(text.encode())
+        return base64.b64encode(signer.digest()).decode()
 
 
 class _Login:
     """How far one connection has come."""
 
-    __slots__ = ("pinged_ns", "step")
+    __slots__ = ("pinged_ns", "sent_ns", "step")
 
     def __init__(self) -> None:
         self.step: Literal["greeting", "login", "subscribe", "ready"] = "greeting"
         self.pinged_ns = 0
+        self.sent_ns = 0  # when the login went out, on our wall clock
+
+
+def _worth(data: object) -> Decimal | None:
+    """Read what the account is worth in OX; one account only, since the key is bound to one."""
+    item = data[0] if isinstance(data, list) and len(data) == 1 else None
+    return amount(item.get("collateral")) if isinstance(item, dict) else None
 
 
 def _orders(data: object) -> tuple[Order, ...] | None:
     """Read a working-order list; None if any of it cannot be read: an order must not be missed."""
     if not isinstance(data, list):
         return None
-    orders = [_order(item) for item in data]
-    return None if None in orders else tuple(order for order in orders if order is not None and _counts(order))
-
-
-def _counts(order: Order) -> bool:
-    return order.life is not Life.GONE
+    orders: list[Order] = []
+    for item in data:  # there may be thousands
+        order = _order(item)
+        if order is None:
+            return None
+        if order.life is not Life.GONE:
+            orders.append(order)
+    return tuple(orders)
 
 
 def _order(item: object) -> Order | None:
     """Read one order of a list or a push: an unknown status counts as alive."""
-    order_id = plain(item.get("orderId")) if isinstance(item, dict) else ""
-    if not isinstance(item, dict) or not order_id:
+    if not isinstance(item, dict):
+        return None
+    order_id = plain(item.get("orderId"))
+    if not order_id:
         return None
     status = plain(item.get("status", ""))
-    return Order(
-        id=order_id,
-        symbol=plain(item.get("marketCode", "")),
-        life=Life.GONE if status in TERMINAL else Life.LIVE,
-        status=status,
-    )
+    life = Life.GONE if status in TERMINAL else Life.LIVE
+    return Order(order_id, plain(item.get("marketCode", "")), life, status)

@@ -6,6 +6,9 @@ text, so a request's signature never changes: that of the kill is made at start-
 
 The reply to `cancel-all` may name orders that are only pending, and still fill: only reads of every instrument type
 prove an account clear. What the reply does not name but we know of is cancelled one by one.
+
+The WebSocket carries no command: a drill has only the HTTP lane to try. What an account is worth, in BTC, and what is
+a transfer, `roxom_worth` says.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+from urllib.parse import quote
 
 import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -25,9 +29,11 @@ from pydantic import field_validator
 
 from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
 from kill_switch.venues.base import (
+    DRILL,
     Adapter,
     Ask,
     CancelAnswered,
+    Drilled,
     Drop,
     Noise,
     NotReady,
@@ -43,6 +49,14 @@ from kill_switch.venues.base import (
     parse,
     plain,
 )
+from kill_switch.venues.roxom_worth import (
+    QUIET_S,
+    Reads,
+    Worth,
+    read_balance,
+    read_positions,
+    read_symbols,
+)
 
 InstType = Literal["perpetual", "spot", "btc", "digital", "stock", "index"]
 ALL_TYPES: tuple[InstType, ...] = ("perpetual", "spot", "btc", "digital", "stock", "index")
@@ -50,6 +64,9 @@ ACK_WITHIN_S = 3.0  # the shape of the subscription's answer is not documented: 
 SINGLES_PER_STRIKE = 20  # each costs a signature of 0.3 ms, and the venue's rate limit is not documented
 TERMINAL = frozenset({"filled", "cancelled", "partiallyfilledcancelled", "rejected", "inactive", "expired"})
 NOTHING_RESTING = ("order not found", "cannot cancel")  # titles of the documented reasons; a clean read must follow
+NO_ORDER = "ffffffff-ffff-7fff-bfff-ffffffffffff"  # a UUIDv7 of the year 10889
+MEASURE_TRIES = 3  # to find the account at rest; then it is the next measurement's turn
+BALANCE = "balance"
 
 
 class Roxom(Adapter):
@@ -57,6 +74,8 @@ class Roxom(Adapter):
 
     NAME = "roxom"
     PACE = Pace(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=0.5)
+    CURRENCIES: ClassVar[tuple[str, ...]] = ("BTC",)
+    DRILLS: ClassVar[tuple[Route, ...]] = (Route.HTTP,)
 
     class Options(VenueOptions):
         ws_url: str = "wss://ws.roxom.com/ws"
@@ -97,9 +116,14 @@ class Roxom(Adapter):
         self._upgrade = self._headers(f"GET:{self._ws_path}")
         for request in (self._cancel_all, *self._lists.values()):
             _ = request.wire  # made now, so that the kill only writes
+        self._drill = self._request("POST", f"{self._prefix}/orders/{NO_ORDER}/cancel")
+        self._quotes: dict[str, Request] = {}  # requests for figures: they are signed once, too
         self._sessions: dict[int, bool] = {}  # connection → ready
-        self._reads = 0
         self._probed = 0
+        self._worth = Worth()
+        self._symbols: tuple[str, ...] = ()  # that positions can be held in
+        self._measures = 0
+        self._measuring: Reads | None = None
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -119,6 +143,38 @@ class Roxom(Adapter):
 
     def upgrade_headers(self, now: Now) -> Mapping[str, str]:
         return self._upgrade
+
+    def plan(self) -> tuple[str, ...]:
+        return (f"POST {self._cancel_all.target}",)
+
+    def drill(self, now: Now) -> Outputs:
+        """Cancel an order that cannot exist."""
+        return self.drill_call(_same(self._drill), now)
+
+    def measure(self, now: Now) -> Outputs:
+        """Read the balance, and the positions there are; at first, and after a gap in the events, of every symbol."""
+        if not any(self._sessions.values()):
+            return ()  # without the events nobody knows whether the figures belong together
+        if not self._symbols:
+            return self.ask("symbols", self._figures("/market/instruments"), now)
+        return self._measure(now, MEASURE_TRIES)
+
+    def _measure(self, now: Now, tries: int) -> Outputs:
+        every = not self._worth.known
+        symbols = self._symbols if every else sorted(self._worth.symbols)
+        self._measures += 1
+        reads = self._measuring = Reads(now.mono_ns, {BALANCE, *symbols}, every, tries - 1)
+        calls = self.ask("figure", self._figures("/accounts/balance?unit=sats"), now, context=(BALANCE, reads))
+        for symbol in symbols:
+            target = f"/positions?instType=perpetual&symbol={quote(symbol, safe='')}&unit=sats"
+            calls += self.ask("figure", self._figures(target), now, context=(symbol, reads))
+        return calls
+
+    def _figures(self, target: str) -> Any:
+        request = self._quotes.get(target)
+        if request is None:
+            request = self._quotes[target] = self._request("GET", f"{self._prefix}{target}")
+        return _same(request)
 
     def _build_cancel_all(self, now: Now) -> Request:
         return self._cancel_all
@@ -156,6 +212,8 @@ class Roxom(Adapter):
         if reply.status >= 500 or not isinstance(body, dict):
             return None
         error = self._error(reply.status, body)
+        if ask.kind == DRILL:
+            return (self._drill_answered(reply, body, error),)
         match ask.kind:
             case "cancel-all":
                 return self._cancel_all_answered(reply.status, body, error, now)
@@ -170,6 +228,14 @@ class Roxom(Adapter):
                 kind, read = ask.context
                 orders = _orders(body) if error is None else None
                 return self._read_part(kind, read, orders, error or f"the {kind} list cannot be read")
+            case "symbols":
+                self._symbols = (read_symbols(body.get("data")) or ()) if error is None else ()
+                if not self._symbols:
+                    return (Noise(f"the account cannot be measured: {error or 'no instruments can be read'}"),)
+                return self._measure(now, MEASURE_TRIES)
+            case "figure":
+                part, reads = ask.context
+                return self._figure_read(part, reads, body.get("data") if error is None else None, error)
             case _:
                 orders = _orders(body) if error is None else None
                 if orders is None:
@@ -177,6 +243,41 @@ class Roxom(Adapter):
                     return (NotReady(Route.HTTP, 0, words, fatal=reply.status in (401, 403)),)
                 seen = tuple(output for order in orders for output in self.push_order(order))
                 return (Ready(Route.HTTP, 0), *seen)
+
+    def _drill_answered(self, reply: Replied, body: dict[str, Any], error: str | None) -> Drilled:
+        """Judge a drill: "not found" is the answer of a venue that has looked."""
+        data = body.get("data")
+        taken = error is None and isinstance(data, dict) and data.get("success") is True
+        found = error is not None and any(text in error.lower() for text in NOTHING_RESTING)
+        ok = taken or (found and reply.status not in (401, 403, 429))
+        return Drilled(Route.HTTP, ok, reply.rtt_us, error or ("accepted" if taken else "HTTP 200, success false"))
+
+    def _figure_read(self, part: str, reads: Reads, data: object, error: str | None) -> Outputs:
+        if reads is not self._measuring:
+            return ()
+        if part == BALANCE:
+            reads.cash = read_balance(data)
+            readable = reads.cash is not None
+        else:
+            positions = read_positions(data, part, reads.began_ns)
+            reads.found[part] = positions or {}
+            readable = positions is not None
+        if not readable:
+            self._measuring = None
+            return (Noise(f"the account cannot be measured: {part}: {error or 'the answer cannot be read'}"),)
+        reads.missing.discard(part)
+        return () if reads.missing else (WakeAfter(f"measured {self._measures}", QUIET_S),)
+
+    def _measured(self, number: int, now: Now) -> Outputs:
+        """Tell what the account is worth if nothing has moved meanwhile; else read it all again."""
+        reads = self._measuring
+        if reads is None or number != self._measures:
+            return ()
+        self._measuring = None
+        if not self._worth.quiet(reads):
+            return self._measure(now, reads.tries) if reads.tries else ()
+        equity = self._worth.settle(reads)
+        return () if equity is None else (equity,)
 
     def _cancel_all_answered(self, status: int, body: dict[str, Any], error: str | None, now: Now) -> Outputs:
         if error is not None:
@@ -215,8 +316,8 @@ class Roxom(Adapter):
         match ask.kind:
             case "cancel-all":
                 return (CancelAnswered(Answer.UNKNOWN if ask.sent else Answer.UNSENT, why),)
-            case "cancel-one":
-                return ()
+            case "cancel-one" | "symbols" | "figure":
+                return ()  # a read tells; and the lanes say what is wrong with them
             case "orders":
                 kind, read = ask.context
                 return self._read_part(kind, read, None, why)
@@ -235,26 +336,41 @@ class Roxom(Adapter):
         return (Send(conn, orjson.dumps({"op": "subscribe", "args": args})), WakeAfter(f"ack {conn}", ACK_WITHIN_S))
 
     def closed(self, route: Route, conn: int, why: str, now: Now) -> Outputs:
-        self._sessions.pop(conn, None)
+        if route is Route.WS:
+            self._sessions.pop(conn, None)
+            if not any(self._sessions.values()):
+                self._worth.lost()
+                self._measuring = None
         return (NotReady(route, conn, why),)
 
     def woke(self, tag: str, now: Now) -> Outputs:
-        return self._ready(int(tag.partition(" ")[2]))
+        what, _, number = tag.partition(" ")
+        return self._measured(int(number), now) if what == "measured" else self._ready(int(number))
 
     def received(self, conn: int, message: dict[str, Any], now: Now) -> Outputs:
         if conn not in self._sessions:
             return ()
-        match message.get("event"), message.get("type"):
+        data, kind = message.get("data"), message.get("type")
+        if kind is None and isinstance(data, dict):
+            kind = data.get("type")  # the documents' own client looks for it there
+        match message.get("event"), kind:
             case "error", _:
                 return self._refused(conn, message)
             case "subscribe", _:
                 return self._ready(conn)
             case _, "order":
-                order = _order(message.get("data"), "orderId", "status")
+                order = _order(data, "orderId", "status")
                 if order is None:
                     return (Noise("an order push that cannot be read"),)
                 return (*self._ready(conn), *self.push_order(order))
-            case _, "position" | "balance" | "account" | "snapshot" | "delta":
+            case _, "position":
+                readable = self._worth.positions_pushed(data, now)
+                noise = () if readable else (Noise("a position push that cannot be read"),)
+                return (*self._ready(conn), *noise)
+            case _, "balance":
+                moved = self._worth.balance_pushed(data, now)
+                return (*self._ready(conn), *(() if moved is None else (moved,)))
+            case _, "account" | "snapshot" | "delta":
                 return self._ready(conn)
             case _:
                 return (Noise("a message that no document explains"),)
@@ -303,10 +419,14 @@ def _orders(body: dict[str, Any]) -> tuple[Order, ...] | None:
     items = data.get("orders") if isinstance(data, dict) else None
     if not isinstance(items, list):
         return None
-    orders = [_order(item, "id", "status") for item in items]
-    if None in orders:
-        return None
-    return tuple(order for order in orders if order is not None and order.life is not Life.GONE)
+    orders: list[Order] = []
+    for item in items:  # there may be thousands
+        order = _order(item, "id", "status")
+        if order is None:
+            return None
+        if order.life is not Life.GONE:
+            orders.append(order)
+    return tuple(orders)
 
 
 def _order(item: object, id_key: str, status_key: str) -> Order | None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
@@ -295,7 +294,7 @@ def clear(*accounts: str, approvals: int = 1) -> State:
     for name in accounts:
         state = after(state, read(name, 200), due(name, 450), read(name, 500))
     assert all(account.phase is Phase.CLEAR for account in state.accounts.values())
-    return replace(state, approvals_needed=approvals)
+    return state._replace(approvals_needed=approvals)
 
 
 def residue(*accounts: str) -> State:

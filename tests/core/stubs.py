@@ -98,6 +98,9 @@ class Recorder:
         self.trouble = "journal: No space left on device" if self.broken else ""
         return not self.broken
 
+    def sync(self) -> None:
+        self._trace.append("sync")
+
     def of(self, kind: str) -> list[Mapping[str, Any]]:
         return [data for one, data in self.records if one == kind]
 

@@ -12,6 +12,7 @@ from kill_switch.engine import Account, Announce, Granted, Progress, Pulse, Reco
 from kill_switch.sweep import Due
 from kill_switch.transports.lane import LaneState
 from kill_switch.venues.base import (
+    Call,
     CancelAnswered,
     Closed,
     Drop,
@@ -30,7 +31,7 @@ from kill_switch.venues.base import (
     WakeAfter,
 )
 from tests.core.playbook import PACE, Theatre, asked, at, clear
-from tests.core.stubs import Floor
+from tests.core.stubs import GET_ORDERS, Floor
 
 PUSH = Received(1, "{}")
 
@@ -56,6 +57,7 @@ def test_a_strike_has_reached_every_account_when_the_report_returns() -> None:
         "a http POST /cancel-all",
         "b http POST /cancel-all",
         "c http POST /cancel-all",
+        "sync",  # beside, and after: it may wait for a disk
         "append strike",
     ]
     (strike,) = floor.recorder.of("strike")
@@ -92,9 +94,30 @@ def test_one_lane_that_raises_keeps_the_other_lane_from_nothing(caplog: pytest.L
     floor.session("a").ws = broken = type(floor.lanes["a"])("a", floor.trace)
     broken.raises = True
     floor.fire()
-    assert floor.trace[:3] == ["latch reason", "a http POST /cancel-all", "b http POST /cancel-all"]
+    assert floor.trace[:3] == ["latch reason", "b http POST /cancel-all", "a http POST /cancel-all"]
     assert floor.recorder.of("answer")[0]["evidence"] == "internal error: RuntimeError"
     assert "a fault within the lane" in caplog.text
+
+
+def test_every_accounts_first_message_goes_before_any_accounts_second(caplog: pytest.LogCaptureFixture) -> None:
+    floor = Floor(("a", "b"))
+    for name in ("a", "b"):
+        first, *others = floor.venues[name].kill(floor.time.now())
+        floor.venues[name].on_kill = lambda now, first=first, others=others: (first, Send(1, b"more"), *others)
+    floor.fire()
+    expected = ["a http POST /cancel-all", "b http POST /cancel-all", "a ws more", "b ws more"]
+    assert floor.trace[:5] == ["latch reason", *expected]
+
+
+def test_a_second_message_that_fails_is_the_accounts_answer_and_keeps_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    floor = Floor(("a", "b"))
+    calls = floor.venues["a"].kill(floor.time.now())
+    floor.venues["a"].on_kill = lambda now: (*calls, Send(1, b"more"), Send(1, b"still more"))
+    floor.session("a").ws = broken = type(floor.lanes["a"])("a", floor.trace)
+    broken.raises = True
+    floor.fire()
+    assert floor.trace[1:3] == ["a http POST /cancel-all", "b http POST /cancel-all"]
+    assert floor.recorder.of("answer")[0]["evidence"] == "internal error: RuntimeError"
 
 
 def test_the_record_of_a_strike_stands_before_the_answers_that_came_within_it() -> None:
@@ -332,9 +355,9 @@ def test_other_records_are_written_together_a_moment_later() -> None:
     floor.fire()
     floor.answer("a")
     assert floor.recorder.flushes == 1  # the latch
-    floor.time.advance(5)
-    assert floor.recorder.flushes == 2
     floor.time.advance(20)
+    assert floor.recorder.flushes == 2
+    floor.time.advance(80)
     assert floor.recorder.flushes == 2
 
 
@@ -342,7 +365,7 @@ def test_a_disk_that_takes_nothing_is_said_and_tried_again_each_second() -> None
     floor = Floor()
     floor.fire()
     floor.recorder.broken = True
-    floor.time.advance(5)
+    floor.time.advance(20)
     assert floor.announced[-1] == Announce("warn", "journal: No space left on device")
     assert floor.recorder.flushes == 2
     floor.recorder.broken = False
@@ -477,6 +500,15 @@ def test_a_warm_up_uses_the_venues_probe() -> None:
     assert floor.trace == ["a ws probe"]
 
 
+def test_a_warm_up_whose_lane_fails_is_noise(caplog: pytest.LogCaptureFixture) -> None:
+    floor = Floor()
+    floor.venues["a"].on_probe = (Send(1, b"probe"),)
+    floor.lanes["a"].raises = True
+    floor.session().warm()
+    assert floor.session().noise == 1
+    assert caplog.messages == ["account a: an event was not understood"]
+
+
 def test_noise_is_counted_and_logged_within_a_bound(caplog: pytest.LogCaptureFixture) -> None:
     floor = Floor()
     floor.venues["a"].will(Noise("what is this"))
@@ -523,3 +555,25 @@ def test_a_dispatcher_needs_nobody_to_hear_of_its_lanes(play: Theatre) -> None:
     floor = Floor()
     quiet = Dispatcher(floor.dispatcher.state, floor.recorder, floor.time.now, floor.time.later, floor.announced.append)
     quiet.lane_changed(floor.session(), Route.WS)
+
+
+def test_a_look_at_what_rests_stands_behind_everything_that_is_urgent() -> None:
+    floor = Floor()
+    call = Call("orders#1", GET_ORDERS, Route.HTTP, urgent=True)
+    floor.venues["a"].read = lambda now: (call, Noise("of no concern"))  # type: ignore[method-assign]
+    floor.session().look()
+    assert [made.urgent for made in floor.lanes["a"].calls] == [False]
+    assert floor.session().noise == 1
+
+
+def test_what_was_read_last_and_when_the_latest_reason_came_can_be_seen() -> None:
+    floor = Floor(("a", "b"))
+    assert floor.session().last_read is None
+    floor.session().look()
+    floor.answer("a", body=b"o1")
+    read = floor.session().last_read
+    assert read is not None and [order.id for order in read.orders] == ["o1"]
+    before_ns = floor.time.now().mono_ns
+    floor.fire("b")
+    assert list(floor.dispatcher.reported_ns) == ["b"]
+    assert floor.dispatcher.reported_ns["b"] > before_ns

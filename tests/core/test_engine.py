@@ -8,7 +8,19 @@ import pytest
 
 from kill_switch import engine, sweep
 from kill_switch.domain import Answer, Pace, Phase
-from kill_switch.engine import Account, Alive, Granted, Progress, Pulse, Read, Recovered, Refused, State, Waiting
+from kill_switch.engine import (
+    Account,
+    Alive,
+    Granted,
+    Progress,
+    Pulse,
+    Read,
+    Reconfigured,
+    Recovered,
+    Refused,
+    State,
+    Waiting,
+)
 from kill_switch.errors import IllegalEvent
 from tests.core.playbook import (
     PACE,
@@ -133,7 +145,7 @@ def test_a_reason_strikes_a_clear_account_again_at_once(play: Theatre) -> None:
 
 def test_a_reason_that_comes_before_the_kill_is_over_joins_it(play: Theatre) -> None:
     book = play(striking("a"))
-    book.state = after(replace(book.state, accounts={**book.state.accounts, "b": Account(PACE)}), reported("b", ms=100))
+    book.state = after(book.state._replace(accounts={**book.state.accounts, "b": Account(PACE)}), reported("b", ms=100))
     assert book.state.kill is not None
     assert (book.state.kill.id, book.state.kills) == (KILL, 1)
     assert book.state.kill.accounts == book.state.kill.unclear == {"a", "b"}
@@ -628,7 +640,7 @@ def test_a_grant_uses_the_approvals_up(play: Theatre) -> None:
 
 
 def test_an_approval_is_not_taken_while_the_gate_does_not_hold(play: Theatre) -> None:
-    state = replace(confirming("a"), approvals_needed=2)
+    state = confirming("a")._replace(approvals_needed=2)
     book = play(state)
     assert book >> asked("a", uid=1) << record("rearm-refused") << refused("a is CONFIRMING: wait until it is CLEAR")
     assert book.state.approvals == {}
@@ -698,6 +710,73 @@ def test_a_start_strikes_some_and_guards_others_and_leaves_the_armed_alone(play:
         << told("warn", "started tripped: a, b")
     )
     assert [account.phase for account in book.state.accounts.values()] == [Phase.STRIKING, Phase.CLEAR, Phase.ARMED]
+
+
+# ── other accounts ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def reconfigured(*names: str, anew: tuple[str, ...] = (), ms: float = 90_000, approvals: int = 1) -> Reconfigured:
+    return Reconfigured(dict.fromkeys(names, PACE), frozenset(anew), approvals, at(ms))
+
+
+def test_accounts_that_come_are_armed_and_armed_ones_may_go(play: Theatre) -> None:
+    book = play(armed("a", "b"))
+    assert book >> reconfigured("c", "b")
+    assert book.state == armed("c", "b")
+
+
+def test_what_is_tripped_stays_tripped_and_its_sweep_goes_on_undisturbed(play: Theatre) -> None:
+    before = after(armed("a", "b"), reported("a"))
+    book = play(before)
+    assert book >> reconfigured("a", "c")
+    assert book.state.accounts["a"] == before.accounts["a"]
+    assert book.state.tripped == ("a",)
+
+
+def test_a_tripped_account_cannot_be_configured_away(play: Theatre) -> None:
+    book = play(clear("a"))
+    assert book >> reconfigured("b") << Raises(IllegalEvent, "Reconfigured")
+    assert book.state == clear("a")
+
+
+def test_a_clear_account_with_a_new_session_is_read_at_once(play: Theatre) -> None:
+    book = play(clear("a"))
+    assert (
+        book
+        >> reconfigured("a", anew=("a",))
+        << wake("a", 90_000)
+        >> due("a", 90_000)
+        << Read("a")
+        << wake("a", 92_500)
+    )
+    assert book.state.phase is Phase.CLEAR
+
+
+def test_an_account_in_residue_is_struck_at_once_over_its_new_session(play: Theatre) -> None:
+    book = play(residue("a"))
+    assert book >> reconfigured("a", anew=("a",)) << strike("a", number=3) << wake("a", 91_000)
+
+
+def test_an_armed_account_with_a_new_session_is_left_alone(play: Theatre) -> None:
+    book = play(armed("a"))
+    assert book >> reconfigured("a", anew=("a",))
+    assert book.state == armed("a")
+
+
+def test_a_sweep_goes_on_at_the_new_pace(play: Theatre) -> None:
+    slow = replace(PACE, guard_every_s=60.0)
+    book = play(clear("a"))
+    assert book >> Reconfigured({"a": slow}, frozenset({"a"}), 1, at(90_000)) << wake("a", 90_000)
+    sweep_now = book.state.accounts["a"].sweep
+    assert sweep_now is not None
+    assert sweep_now.pace is slow
+
+
+def test_more_approvals_take_effect_and_void_those_that_were_given(play: Theatre) -> None:
+    book = play(clear("a", approvals=2))
+    assert book >> asked("a", uid=1) << record("rearm-approved") << Waiting(1, 2)
+    assert book >> reconfigured("a", approvals=3)
+    assert (book.state.approvals, book.state.approvals_needed) == ({}, 3)
 
 
 # ── the rest ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ import pytest
 from kill_switch import clock, journal
 from kill_switch.domain import Pace
 from kill_switch.errors import AlreadyRunning, CannotCreate, JournalBroken
-from kill_switch.journal import GENESIS, Journal, latch_text, latched_accounts, leave_latch
+from kill_switch.journal import GENESIS, Journal
+from kill_switch.latches import NAME as LATCH
+from kill_switch.latches import latch_text, latched_accounts, leave_latch
 from kill_switch.recovery import rebuild
 from kill_switch.report import Reports
 from tests.core.playbook import at, reason
@@ -154,6 +158,8 @@ def test_every_record_is_told_to_whoever_listens_as_it_will_be_read_back(opened:
     told: list[journal.Entry] = []
     opened.on_entry = told.append
     opened.latch("reason", {"n": 1}, at(0))
+    assert told == []  # a strike is waiting
+    opened.flush()
     assert told == journal.read(opened.path).entries
 
 
@@ -176,6 +182,7 @@ def test_a_reason_with_evidence_that_json_cannot_tell_trips_reports_and_survives
     reports = Reports(250_000)
     opened.on_entry = reports.take
     opened.latch("reason", {**REASON, "text": "half a character: \ud800", "evidence": {1: 1 << 80}}, at(0))
+    opened.flush()
     assert reports.last == "k1-1700000000"
     assert rebuild(journal.read(opened.path).entries, {"a": Pace()}).tripped == ("a",)
 
@@ -350,7 +357,7 @@ def test_a_broken_journal_trips_the_start_after_the_next_as_well_if_the_next_doe
 def test_a_broken_journal_beside_which_no_latch_can_be_left_is_not_touched(dirs: tuple[Path, Path]) -> None:
     path = write(dirs, "start", "reason")
     path.write_bytes(path.read_bytes().replace(b"touched", b"TOUCHED"))
-    (dirs[0] / journal.LATCH).mkdir()
+    (dirs[0] / LATCH).mkdir()
     with pytest.raises(CannotCreate, match=r"the journal is damaged: .*, and no latch can be left beside it"):
         Journal(*dirs)
     assert journal.read(path).broken is not None
@@ -472,21 +479,21 @@ def test_a_latch_that_the_disk_does_not_take_is_left_in_a_file_until_it_does(
 ) -> None:
     disk.room = 0
     assert opened.latch("reason", REASON, at(0)) is False
-    assert (dirs[0] / journal.LATCH).read_bytes() == b""  # nor does it take the file's line: an empty file trips
+    assert (dirs[0] / LATCH).read_bytes() == b""  # nor does it take the file's line: an empty file trips
     assert opened.foreign_latch() is None  # our own
     disk.room = None
     opened.flush()
-    assert not (dirs[0] / journal.LATCH).exists()
+    assert not (dirs[0] / LATCH).exists()
     assert kinds(opened.path) == ["reason"]
 
 
 def test_a_latch_goes_to_the_runtime_directory_when_the_state_directory_takes_no_file(
     opened: Journal, disk: Disk, dirs: tuple[Path, Path]
 ) -> None:
-    (dirs[0] / journal.LATCH).mkdir()
+    (dirs[0] / LATCH).mkdir()
     disk.room = 0
     opened.latch("reason", REASON, at(0))
-    assert (dirs[1] / journal.LATCH).is_file()
+    assert (dirs[1] / LATCH).is_file()
     assert "latch file" not in opened.trouble
 
 
@@ -494,12 +501,12 @@ def test_a_latch_that_can_be_left_nowhere_says_so_and_one_of_somebody_elses_is_s
     opened: Journal, disk: Disk, dirs: tuple[Path, Path]
 ) -> None:
     for directory in dirs:
-        (directory / journal.LATCH).mkdir()
+        (directory / LATCH).mkdir()
     disk.room = 0
     assert opened.latch("reason", REASON, at(0)) is False
     assert opened.trouble.endswith("; and no latch file can be written either")
     disk.room = None
-    (dirs[0] / journal.LATCH).rmdir()
+    (dirs[0] / LATCH).rmdir()
     leave_latch(*dirs, reason("a"))
     assert opened.foreign_latch() is not None
 
@@ -509,7 +516,7 @@ def test_a_re_arm_that_the_disk_does_not_take_leaves_no_latch(
 ) -> None:
     disk.room = 0
     assert opened.latch("rearm", {"accounts": ("a",)}, at(0)) is False
-    assert not (dirs[0] / journal.LATCH).exists()
+    assert not (dirs[0] / LATCH).exists()
 
 
 def test_the_next_start_is_tripped_by_a_latch_that_only_the_file_has(dirs: tuple[Path, Path], disk: Disk) -> None:
@@ -536,6 +543,28 @@ def test_a_sync_that_fails_is_told(dirs: tuple[Path, Path], monkeypatch: pytest.
     assert opened.trouble == f"journal {opened.path}: sync failed: Input/output error"
 
 
+def test_the_lag_is_what_is_not_written_yet_and_how_long_the_sync_lasts(
+    opened: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, done = threading.Event(), threading.Event()
+
+    def sync(fd: int) -> None:
+        slow.set()
+        done.wait(10)
+
+    monkeypatch.setattr("kill_switch.journal.os.fdatasync", sync)
+    assert opened.lag(clock.now().mono_ns) == (0, 0)
+    opened.append("note", {}, at(0))
+    assert opened.lag(clock.now().mono_ns) == (1, 0)
+    opened.flush()
+    opened.sync()
+    assert slow.wait(10)
+    unwritten, syncing_ns = opened.lag(clock.now().mono_ns + 5_000_000_000)
+    assert unwritten == 0
+    assert 5_000_000_000 <= syncing_ns < 15_000_000_000
+    done.set()
+
+
 def test_trouble_that_is_not_over_keeps_the_flush_from_saying_that_all_is_well(opened: Journal) -> None:
     opened.trouble = "journal: sync failed"
     assert opened.flush() is False
@@ -556,8 +585,85 @@ def test_a_latch_that_another_process_left_is_seen_and_forgotten_once_it_is_take
         "at": "2023-11-14T22:13:20.000000Z",
         "accounts": ["a"],
     }
-    opened.forget_latch()
+    opened.take_latch(said)
     assert opened.foreign_latch() is None
+    assert not (dirs[0] / LATCH).exists()
+
+
+def test_a_line_that_comes_after_the_reading_is_not_lost_with_what_was_read(
+    opened: Journal, dirs: tuple[Path, Path]
+) -> None:
+    leave_latch(*dirs, reason("a"))
+    said = opened.foreign_latch()
+    leave_latch(*dirs, reason("b"))
+    assert said is not None
+    opened.take_latch(said)
+    later = opened.foreign_latch()
+    assert later is not None
+    assert latched_accounts(later, ("a", "b", "c")) == ("b",)
+    opened.take_latch(later)
+    assert not (dirs[0] / LATCH).exists()
+
+
+def test_a_file_that_somebody_is_writing_is_not_removed(opened: Journal, dirs: tuple[Path, Path]) -> None:
+    leave_latch(*dirs, reason("a"))
+    said = opened.foreign_latch()
+    assert said is not None
+    writer = os.open(dirs[0] / LATCH, os.O_WRONLY | os.O_APPEND)
+    fcntl.flock(writer, fcntl.LOCK_EX)
+    opened.take_latch(said)
+    os.write(writer, b'{"accounts":["b"],"text":"late"}\n')
+    os.close(writer)
+    later = opened.foreign_latch()
+    assert later is not None
+    assert latched_accounts(later, ("a", "b")) == ("b",)
+
+
+def test_a_file_that_was_removed_between_opening_and_locking_is_made_anew(
+    opened: Journal, dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, times = fcntl.flock, 0
+
+    def flock(fd: int, how: int) -> None:
+        nonlocal times
+        times += 1
+        if times == 1:
+            (dirs[0] / LATCH).unlink()
+        real(fd, how)
+
+    monkeypatch.setattr("kill_switch.latches.fcntl.flock", flock)
+    leave_latch(*dirs, reason("a"))
+    assert opened.foreign_latch() is not None
+
+
+def test_somebody_elses_line_beside_our_own_is_seen_while_the_disk_is_full(
+    opened: Journal, disk: Disk, dirs: tuple[Path, Path]
+) -> None:
+    disk.room = 0
+    assert opened.latch("reason", REASON, at(0)) is False
+    assert opened.foreign_latch() is None
+    disk.room = None
+    leave_latch(*dirs, reason("b"))
+    said = opened.foreign_latch()
+    assert said is not None
+    assert latched_accounts(said, ("a", "b")) == ("b",)
+    opened.flush()
+    assert (dirs[0] / LATCH).exists()  # not taken over yet
+
+
+def test_a_disk_that_stays_full_does_not_fill_the_memory(
+    opened: Journal, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kill_switch.journal._KEEP", 10)
+    disk.room = 0
+    for number in range(50):
+        opened.append("read", {"n": number}, at(number))
+        opened.flush()
+    disk.room = None
+    assert opened.flush() is True
+    replay = journal.read(opened.path)
+    assert replay.broken is None
+    assert [entry["data"]["n"] for entry in replay.entries] == [*range(10), *range(40, 50)]
 
 
 def test_latches_in_both_directories_are_both_seen(opened: Journal, dirs: tuple[Path, Path]) -> None:
@@ -571,7 +677,7 @@ def test_latches_in_both_directories_are_both_seen(opened: Journal, dirs: tuple[
 def test_an_empty_latch_beside_a_written_one_still_means_every_account(
     opened: Journal, dirs: tuple[Path, Path]
 ) -> None:
-    (dirs[0] / journal.LATCH).touch()
+    (dirs[0] / LATCH).touch()
     leave_latch(dirs[1], dirs[0], reason("b"))
     said = opened.foreign_latch()
     assert said is not None
@@ -579,21 +685,23 @@ def test_an_empty_latch_beside_a_written_one_still_means_every_account(
 
 
 def test_a_latch_that_cannot_be_read_is_a_latch(opened: Journal, dirs: tuple[Path, Path]) -> None:
-    (dirs[0] / journal.LATCH).mkdir()
+    (dirs[0] / LATCH).mkdir()
     said = opened.foreign_latch()
-    assert said == f"{dirs[0] / journal.LATCH}: Is a directory"
+    assert said == f"{dirs[0] / LATCH}: Is a directory"
     assert latched_accounts(said, ("a", "b")) == ("a", "b")
 
 
 def test_a_latch_that_cannot_be_removed_is_trouble(opened: Journal, dirs: tuple[Path, Path]) -> None:
-    (dirs[1] / journal.LATCH).mkdir()
-    opened.forget_latch()
-    assert opened.trouble.startswith(f"{dirs[1] / journal.LATCH}: ")
+    (dirs[1] / LATCH).mkdir()
+    said = opened.foreign_latch()
+    assert said is not None
+    opened.take_latch(said)
+    assert opened.trouble.startswith(f"{dirs[1] / LATCH}: ")
 
 
 def test_a_latch_that_no_directory_takes_is_said(dirs: tuple[Path, Path]) -> None:
     for directory in dirs:
-        (directory / journal.LATCH).mkdir()
+        (directory / LATCH).mkdir()
     assert leave_latch(*dirs, reason("a")) is False
 
 
@@ -677,3 +785,16 @@ def test_a_report_that_cannot_be_told_does_not_keep_a_latch_from_being_written(o
     assert opened.latch("reason", REASON, at(1))
     again = journal.read(opened.path)
     assert (len(again.entries), again.broken) == (2, None)
+
+
+def test_what_comes_after_the_close_is_not_written_into_whatever_file_has_its_number_now(
+    dirs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    journal_ = Journal(*dirs)
+    journal_.close()
+    others = [os.open(tmp_path / str(number), os.O_WRONLY | os.O_CREAT) for number in range(3)]
+    journal_.append("late", {}, at(0))
+    assert journal_.flush() is False
+    assert [os.fstat(fd).st_size for fd in others] == [0, 0, 0]
+    for fd in others:
+        os.close(fd)

@@ -352,6 +352,22 @@ def test_reports_are_the_same_live_and_read_back() -> None:
     assert live.get() == report(run)
 
 
+def test_each_stage_of_each_accounts_kill_is_measured_once() -> None:
+    run = Run(armed("a", "b"))(reported("a", "b"))
+    cleared(cleared(run, "a"), "b", 40)
+    cleared(run(seen("a", 1000)), "a", 1000)
+    measured: list[tuple[str, int]] = []
+    reports = Reports(1)
+    reports.measured = lambda stage, us: measured.append((stage, us))
+    for entry in run.entries:
+        reports.take(entry)
+    assert sorted(measured) == [
+        *(("answered", 100_000), ("answered", 140_000)),
+        *(("clear", 500_000), ("clear", 540_000)),
+        *(("sent", 0), ("sent", 0)),
+    ]
+
+
 def test_only_the_last_kills_are_kept_in_memory() -> None:
     run = Run(armed("a"))
     for n in range(KEEP + 3):

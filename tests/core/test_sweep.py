@@ -78,6 +78,15 @@ def test_a_guard_read_that_never_comes_back_is_clear_no_more_either(play: Theatr
     assert book.state.phase is Phase.STRIKING
 
 
+def test_a_guard_whose_reads_fail_late_and_cross_each_other_is_clear_no_more_when_it_is_blind(play: Theatre) -> None:
+    slow = begun(replace(PACE, read_within_s=4.0))
+    book = play.sweep(after(slow, answered(100), read(200), due(450), read(500)))
+    assert book >> due(2500) << Act.READ
+    assert book >> due(6500) << Act.READ  # the first has not come back
+    assert book >> read(7500, asked=2500, complete=False)  # now it has, from a name server that hung
+    assert book >> due(9500) << Act.STRIKE  # the second is under way, and not late yet: blind is blind
+
+
 def test_the_read_back_waits_for_other_accounts_answers_where_the_pace_says_so(play: Theatre) -> None:
     book = play.sweep(begun(replace(PACE, read_after_s=0.025)))
     assert book >> answered(100)
@@ -408,7 +417,7 @@ def test_silence_alone_leads_to_residue(play: Theatre) -> None:
     [(1_000, 500), (2_000, 500), (4_000, 1_000), (10_000, 2_500), (20_000, 5_000), (3_600_000, 5_000)],
 )
 def test_the_gap_grows_with_the_residue_up_to_the_cap(play: Theatre, struck_ms: float, gap_ms: float) -> None:
-    stuck = replace(begun(), phase=Phase.RESIDUE, struck_ns=ns(struck_ms), stale_ns=ns(struck_ms))
+    stuck = begun()._replace(phase=Phase.RESIDUE, struck_ns=ns(struck_ms), stale_ns=ns(struck_ms))
     book = play.sweep(stuck)
     assert book >> seen(struck_ms + gap_ms - 0.001)
     assert book.state.owed
@@ -416,20 +425,20 @@ def test_the_gap_grows_with_the_residue_up_to_the_cap(play: Theatre, struck_ms: 
 
 
 def test_residue_ends_with_the_same_clean_reads(play: Theatre) -> None:
-    stuck = replace(begun(), phase=Phase.RESIDUE, due_ns=ns(10_000))
+    stuck = begun()._replace(phase=Phase.RESIDUE, due_ns=ns(10_000))
     book = play.sweep(stuck)
     assert book >> due(10_000) << Act.READ >> read(10_100) >> due(10_350) << Act.READ >> read(10_400) << Act.CLEAR
     assert book.state.phase is Phase.CLEAR
 
 
 def test_residue_stays_residue_while_cancels_are_pending(play: Theatre) -> None:
-    book = play.sweep(replace(begun(), phase=Phase.RESIDUE))
+    book = play.sweep(begun()._replace(phase=Phase.RESIDUE))
     assert book >> read(10_100, pending=1)
     assert book.state.phase is Phase.RESIDUE
 
 
 def test_another_reason_strikes_residue_without_hiding_it(play: Theatre) -> None:
-    book = play.sweep(replace(begun(), phase=Phase.RESIDUE))
+    book = play.sweep(begun()._replace(phase=Phase.RESIDUE))
     assert book >> Again(ns(10_100)) << Act.STRIKE
     assert book.state.phase is Phase.RESIDUE
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -638,9 +639,9 @@ class TestIntake:
 class Button:
     """A flag that is being watched; `next` waits for its next reason, within a bound."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reach: Callable[[Path], object] = os.lstat) -> None:
         self.path = path
-        self.trigger = Flag("panic", ("a", "b"), path, clock=clock.now)
+        self.trigger = Flag("panic", ("a", "b"), path, clock=clock.now, reach=reach)
         self.reasons: list[Reason] = []
         self._news = anyio.Event()
 
@@ -667,11 +668,11 @@ class Button:
 
 
 @asynccontextmanager
-async def pressing(path: Path) -> AsyncIterator[Button]:
-    button = Button(path)
+async def pressing(path: Path, reach: Callable[[Path], object] = os.lstat) -> AsyncIterator[Button]:
+    button = Button(path, reach)
     async with anyio.create_task_group() as group:
         group.start_soon(button.trigger.run, button.report)
-        await anyio.sleep(0.02)  # inotify is set up
+        await anyio.sleep(0.1)  # inotify is set up
         yield button
         group.cancel_scope.cancel()
 
@@ -930,6 +931,28 @@ class TestFlagAndItsDirectory:
             assert detail == f"{kill_file} is not there (polled only: Too many open files)"
             kill_file.touch()
             await button.next(1)
+
+    async def test_a_file_system_that_hangs_is_blindness_stops_nothing_and_inotify_still_tells(
+        self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hangs, over = threading.Event(), threading.Event()
+
+        def reach(path: Path) -> None:
+            if hangs.is_set():
+                over.wait(10)
+
+        monkeypatch.setattr(flag, "HANGS_AFTER_S", 0.1)
+        async with pressing(kill_file.path, reach) as button:
+            hangs.set()
+            detail = await button.until(TriggerState.BLIND)
+            assert detail == f"{kill_file}: its file system does not answer"
+            assert button.trigger.against_rearm() is None
+            kill_file.touch()
+            await button.next(1)
+            kill_file.remove()
+            hangs.clear()
+            over.set()
+            await button.until(TriggerState.OK)
 
     async def test_a_path_that_cannot_be_looked_at_is_blindness_and_blocks_only_what_was_there(
         self, kill_file: Spot

@@ -33,6 +33,14 @@ async def test_closed_orders_are_shown_when_asked_for(sim: Sim) -> None:
     assert (row["id"], row["state"]) == (one, "cancelled")
 
 
+async def test_positions_are_moved_and_shown(sim: Sim) -> None:
+    await sim.post("/positions", venue="oxfun", qty="2.5", price=100)
+    moved = await sim.post("/positions", venue="oxfun", qty=-1)
+    shown = {"account": "oxfun-1", "symbol": "BTC-USD-SWAP-LIN", "inst_type": "", "qty": "1.5", "entry": "100"}
+    assert moved == {"positions": [shown]} == await sim.get("/positions", venue="oxfun")
+    assert await sim.get("/positions", venue="oxfun", account="oxfun-1") == moved
+
+
 async def test_requests_are_a_list_and_can_be_forgotten(sim: Sim) -> None:
     await sim.roxom_cancel_all()
     await sim.oxfun_cancel_all()
@@ -64,6 +72,8 @@ async def test_requests_are_a_list_and_can_be_forgotten(sim: Sim) -> None:
         ("/orders", {"venue": "roxom", "inst_type": "perpetuel"}, "Did you mean 'perpetual'?"),
         ("/equity", {"venue": "oxfun", "equity": "lots"}, "'equity' is a number"),
         ("/equity", {"venue": "oxfun"}, "'equity' is a number"),
+        ("/positions", {"venue": "oxfun"}, "'qty' is a number"),
+        ("/positions", {"venue": "roxom", "qty": 1, "inst_type": "perpetuel"}, "Did you mean 'perpetual'?"),
         ("/options", {"venue": "roxom", "auth": "api-key"}, "at start-up only"),
         ("/options", {"venue": "roxom", "fields": "odd"}, "Known: new, old."),
         ("/options", {"venue": "oxfun", "greeting": "maybe"}, "true or false"),

@@ -260,6 +260,107 @@ async def test_nothing_to_cancel_is_said_in_any_of_three_ways(
     assert (answer.status_code, answer.json()) == (status, body)
 
 
+# ── flatten (§4) ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def hold(cross: Cross, qty: int, account: str = "Sim101", symbol: str = "ES 09-26") -> None:
+    await cross.sim.post("/positions", venue="crosstrade", qty=qty, inst_type=account, symbol=symbol)
+
+
+async def holding(cross: Cross) -> dict[str, int]:
+    listed = (await cross.sim.get("/positions", venue="crosstrade"))["positions"]
+    return {f"{one['inst_type']} {one['symbol']}": int(float(one["qty"])) for one in listed}
+
+
+async def test_a_flatten_cancels_an_accounts_orders_and_closes_its_positions_at_the_market(cross: Cross) -> None:
+    await cross.rest(2)
+    await cross.rest(1, inst_type="Live1")
+    await hold(cross, 3)
+    await hold(cross, -2, "Live1")
+    answer = await cross.good("POST", "/accounts/sim101/positions/flatten")
+    [closed_one] = answer["closedPositions"]
+    assert (closed_one["account"], closed_one["marketPosition"], closed_one["quantity"]) == ("Sim101", "Long", 3)
+    kinds = [one["orderType"] for one in (await cross.good("GET", "/accounts/Sim101/orders"))["orders"]]
+    assert kinds == ["Limit", "Limit", "Market"]  # submitted, and on their way
+    await cross.until_open(1)
+    assert await holding(cross) == {"Live1 ES 09-26": -2}
+    async with cross.socket() as ws:
+        assert (await rpc(ws, "Flatten", account="Live1"))["data"]["success"] is True
+        await cross.until_open(0)
+    assert await holding(cross) == {}
+
+
+async def test_an_instrument_narrows_a_flatten(cross: Cross) -> None:
+    await hold(cross, 1)
+    await hold(cross, 2, symbol="NQ 09-26")
+    await cross.good("POST", "/accounts/Sim101/positions/flatten", {"instrument": "NQ"})
+    await cross.until_open(0)
+    assert await holding(cross) == {"Sim101 ES 09-26": 1}
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "body"),
+    [
+        ("warning", 200, {"closedPositions": [], "warning": "No positions to flatten", "success": True}),
+        ("empty", 200, {"closedPositions": [], "success": True}),
+        ("400", 400, {"error": "No positions found for account 'Sim101'"}),
+    ],
+)
+async def test_nothing_to_flatten_is_said_in_any_of_three_ways(
+    cross: Cross, how: str, status: int, body: dict[str, Any]
+) -> None:
+    await cross.options(flat=how)
+    answer = await cross.call("POST", "/accounts/Sim101/positions/flatten")
+    assert (answer.status_code, answer.json()) == (status, body)
+
+
+async def test_two_flattens_at_once_turn_the_position_round(cross: Cross) -> None:
+    await cross.options(close_ms=300, engine_ms=1000)
+    await hold(cross, 3)
+    for _ in range(2):
+        await cross.good("POST", "/accounts/Sim101/positions/flatten")
+
+    async def turned() -> bool:
+        return await holding(cross) == {"Sim101 ES 09-26": -3}
+
+    await cross.sim.until(turned)
+
+
+async def test_an_order_that_closes_can_be_cancelled_and_may_be_filled_in_part(cross: Cross) -> None:
+    await cross.options(close_ms=150, engine_ms=0)
+    await hold(cross, 4)
+    await cross.good("POST", "/accounts/Sim101/positions/flatten")
+    await cross.cancel_all()
+    await anyio.sleep(0.2)
+    assert await holding(cross) == {"Sim101 ES 09-26": 4}
+    await cross.options(close_ms=1, close_share=0.5)
+    await cross.good("POST", "/accounts/Sim101/positions/flatten")
+    await cross.until_open(0)
+    assert await holding(cross) == {"Sim101 ES 09-26": 2}
+    assert await cross.sim.states("crosstrade") == {"Cancelled": 1, "Rejected": 1}
+
+
+async def test_faults_hit_a_flatten_too(cross: Cross) -> None:
+    flatten = ("POST", "/accounts/Sim101/positions/flatten")
+    await hold(cross, 1)
+    await hold(cross, 1, symbol="NQ 09-26")
+    await cross.sim.fault("crosstrade", "accept_but_keep", times=1)
+    assert len((await cross.good(*flatten))["closedPositions"]) == 2
+    await anyio.sleep(0.1)
+    assert len(await holding(cross)) == 2
+    await cross.sim.fault("crosstrade", "partial", keep=1, times=1)
+    await cross.good(*flatten)
+    await cross.until_open(0)
+    assert await holding(cross) == {"Sim101 NQ 09-26": 1}
+    await cross.sim.fault("crosstrade", "pending", ms=200, times=1)
+    await cross.good(*flatten)
+    await anyio.sleep(0.1)
+    assert await cross.sim.open("crosstrade") == 1
+    await cross.until_open(0)
+    await cross.sim.fault("crosstrade", "refuse", status=400, message="no", times=1)
+    assert (await cross.call(*flatten)).status_code == 400
+
+
 async def test_an_order_of_another_account_is_not_found(cross: Cross) -> None:
     [one] = await cross.rest(1, inst_type="Live1")
     assert (await cross.call("POST", f"/accounts/Sim101/orders/{one}/cancel")).status_code == 400
@@ -470,6 +571,17 @@ async def test_quotes_and_profits_are_streamed(cross: Cross) -> None:
         assert (await rpc(ws, "GetAllOrders"))["id"] == "req-1"
         with anyio.move_on_after(0.25):
             assert await ws.recv() is None
+
+
+async def test_the_figures_that_are_streamed_follow_the_equity_and_may_have_another_shape(cross: Cross) -> None:
+    async with cross.socket() as ws:
+        await ws.send('{"action":"streamPnl","enabled":true,"interval":100}')
+        await cross.sim.post("/equity", venue="crosstrade", equity="90000", unrealised="-10000")
+        while (await receive(ws))["accounts"][0]["account"]["item"]["netLiquidation"] != 90000.0:
+            pass
+        await cross.options(pnl_element="other")
+        while (await receive(ws))["accounts"] != [{"pnl": 0.0}]:
+            pass
 
 
 async def test_order_events_are_there_only_where_switched_on(cross: Cross) -> None:

@@ -304,6 +304,15 @@ async def test_skew_makes_a_good_clock_look_wrong(sim: Sim) -> None:
     assert abs(int(answer["timestamp"]) / 1000 + 120 - datetime.now(UTC).timestamp()) < 5
 
 
+@pytest.mark.parametrize("venue", ["roxom", "oxfun"])
+async def test_every_answer_shows_the_venues_clock(sim: Sim, venue: str) -> None:
+    for seconds in (0, -120, 120):
+        await sim.fault(venue, "skew", seconds=seconds)
+        answer = await (sim.roxom_cancel_all() if venue == "roxom" else sim.oxfun_cancel_all())
+        date = datetime.strptime(answer.headers["date"], "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
+        assert abs(date.timestamp() - seconds - datetime.now(UTC).timestamp()) < 3
+
+
 async def test_duplicate_sends_events_twice(sim: Sim) -> None:
     async with sim.roxom_socket("orders") as ws:
         await sim.fault("roxom", "duplicate")

@@ -166,7 +166,7 @@ async def test_orders_are_placed_with_a_signed_body(sim: Sim) -> None:
     text = "POST:/api/v1/orders:" + "&".join(f"{key}={market[key]}" for key in sorted(market))
     data(await sim.roxom("POST", "/orders", body=json.dumps(market), text=text))
     [held] = data(await sim.roxom("GET", "/positions?instType=perpetual&symbol=US500-BTC"))["positions"]
-    assert (held["side"], held["size"]) == ("buy", "0.1")
+    assert (held["side"], held["size"]) == ("long", "0.1")
 
 
 @pytest.mark.parametrize(
@@ -179,6 +179,28 @@ async def test_orders_that_cannot_be_placed_are_400(sim: Sim, change: dict[str, 
     answer = await sim.roxom("POST", "/orders", body=json.dumps(body), text=text)
     assert answer.status_code == 400 and answer.json()["error"]["message"]
     assert await sim.open("roxom") == 0
+
+
+async def test_a_fill_is_followed_by_the_balance_and_the_position_until_that_is_closed(sim: Sim) -> None:
+    async with sim.roxom_socket("balance", "positions") as ws:
+        for side in ("buy", "sell"):
+            body = {"symbol": "OIL-BTC", "instType": "perpetual", "orderType": "market", "qty": "0.1"}
+            body |= {"side": side, "timeInForce": "gtc", "unit": "btc"}
+            text = "POST:/api/v1/orders:" + "&".join(f"{key}={body[key]}" for key in sorted(body))
+            data(await sim.roxom("POST", "/orders", body=json.dumps(body), text=text))
+        events = [await receive(ws) for _ in range(4)]
+    assert [event["type"] for event in events] == ["balance", "position"] * 2
+    [opened], [closed] = events[1]["data"], events[3]["data"]
+    assert (opened["symbol"], opened["size"], opened["closeDate"]) == ("OIL-BTC", "0.1", None)
+    assert (closed["symbol"], closed["size"]) == ("OIL-BTC", "0") and closed["closeDate"] > 10**12
+    assert closed["id"] == opened["id"]
+
+
+async def test_positions_are_asked_for_by_symbol_and_the_symbols_can_be_had(sim: Sim) -> None:
+    assert "US500-BTC" in [item["symbol"] for item in data(await sim.roxom("GET", "/market/instruments"))]
+    assert data(await sim.roxom("GET", "/positions?instType=perpetual&symbol=OIL-BTC"))["positions"] == []
+    assert (await sim.roxom("GET", "/positions?instType=perpetual")).status_code == 400
+    assert (await sim.roxom("GET", "/positions?symbol=OIL-BTC")).status_code == 400
 
 
 async def test_requests_may_be_limited(sim: Sim) -> None:
@@ -207,13 +229,13 @@ async def test_order_events_come_to_subscribers(sim: Sim) -> None:
     assert closed["data"]["timestamp"] > 10**18
 
 
-async def test_equity_is_moved_and_pushed_in_sats(sim: Sim) -> None:
+async def test_equity_is_moved_and_pushed_balances_in_sats_and_positions_in_btc(sim: Sim) -> None:
     async with sim.roxom_socket("balance", "positions") as ws:
         await sim.post("/equity", venue="roxom", equity="9.5", unrealised="-0.25")
         balance, position = await receive(ws), await receive(ws)
     assert (balance["data"]["balanceAfter"], balance["data"]["unit"]) == ("975000000", "sats")
     assert balance["data"]["balanceBefore"] == "1000000000"
-    assert position["data"][0]["unrealizedPnl"] == "-25000000"
+    assert position["data"][0]["unrealizedPnl"] == "-0.25"
     [money] = data(await sim.roxom("GET", "/accounts/balance?unit=btc"))["balances"]
     assert (money["asset"], money["current"]) == ("BTC", "9.75")
     [money] = data(await sim.roxom("GET", "/accounts/balance"))["balances"]

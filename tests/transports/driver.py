@@ -97,6 +97,12 @@ class Driver(Ear):
     def read(self) -> None:
         self.carry_out(self.adapter.read(clock.now()))
 
+    def drill(self) -> None:
+        self.carry_out(self.adapter.drill(clock.now()))
+
+    def measure(self) -> None:
+        self.carry_out(self.adapter.measure(clock.now()))
+
     def carry_out(self, outputs: Outputs) -> None:
         for output in outputs:
             self.outputs.append(output)

@@ -112,6 +112,8 @@ LOSSES: dict[str, Script] = {
     "dribble": saying(HEAD, *[b"x"] * 900, every_s=0.05),
     "body": saying(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000, stay=True),
     "bad gzip": saying(ok(b"xxx", b"Content-Encoding: gzip")),
+    "gzip cut off": saying(ok(gzip.compress(b"{}" * 500)[:-9], b"Content-Encoding: gzip")),
+    "gzip bomb": saying(ok(gzip.compress(b" " * 50_000_000), b"Content-Encoding: gzip")),
 }
 
 

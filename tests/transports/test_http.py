@@ -301,6 +301,7 @@ async def test_connection_close_is_honoured_at_once(
 UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nx"
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"
 MUCH = b"X: %b\r\n" % (b"y" * 900) * 80
+ENDLESS_CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=" + b"y" * 200_000
 LOSSES: dict[str, tuple[Script, str]] = {
     "closed": (saying(stay=False), ""),
     "cut": (saying(HALF, stay=False), ""),
@@ -313,6 +314,11 @@ LOSSES: dict[str, tuple[Script, str]] = {
     "headers whole": (saying(ok(b"{}").replace(b"OK\r\n", b"OK\r\n" + MUCH)), "the answer's headers are too large"),
     "body": (saying(ok(b"x" * 5000)), "the answer is too large"),
     "body in pieces": (saying(ok(b"x" * 5000)[:-1], b"x"), "the answer is too large"),
+    "length too large": (saying(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n"), "the answer is too large"),
+    "one long header": (saying(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000), "the answer's headers are too large"),
+    "long status line": (saying(b"HTTP/1.1 200 " + b"O" * 200_000), "the answer's headers are too large"),
+    "interim answers": (saying(b"HTTP/1.1 100 Continue\r\n\r\n" * 8000), "the answer's headers are too large"),
+    "chunk extension": (saying(ENDLESS_CHUNK), "the answer is too large"),
     "silence": (saying(), "no answer in time"),
     "half": (saying(HALF), "no answer in time"),
 }  # fmt: skip

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Any
 
 import anyio
@@ -19,12 +20,24 @@ from kill_switch.sim.main import Entry
 from kill_switch.transports import ws
 from kill_switch.transports.lane import LaneState
 from kill_switch.venues import VENUES
-from kill_switch.venues.base import Call, CancelAnswered, Drop, Noise, NotReady, OrdersRead, RoundTrip, Send
+from kill_switch.venues.base import (
+    Call,
+    CancelAnswered,
+    Drilled,
+    Drop,
+    Equity,
+    Noise,
+    NotReady,
+    OrdersRead,
+    RoundTrip,
+    Send,
+)
 
 from .driver import Driver, elapsed_s, until
 
 pytestmark = pytest.mark.anyio
 every_venue = pytest.mark.parametrize("venue", list(VENUES))
+every_timed_venue = pytest.mark.parametrize("venue", [name for name in VENUES if VENUES[name].CLOCK_WINDOW_S])
 PUSHING: Mapping[str, Mapping[str, str]] = {"crosstrade": {"order_events": "true"}}
 WS_FIRST = {"crosstrade"}  # a strike is frames, and calls are its second copies
 MOST_TO_HIDE: Mapping[str, Mapping[str, str]] = {"kuna": {"auth": "hmac"}}
@@ -110,13 +123,13 @@ async def test_a_kill_that_is_not_answered_takes_the_fresh_route(venue: str) -> 
     async with on_stage(venue, hedge_after_s=0.05) as stage:
         await stage.post("/orders", count=3)
         await until(lambda: len(stage.driver.adapter.book) == 3)  # pushed
-        await stage.post("/faults", fault="drop_reply", times=1)
+        await stage.post("/faults", fault="drop_reply", times=2 if venue in WS_FIRST else 1)
         stage.driver.kill()
         await until(lambda: stage.facts(CancelAnswered))
         # at KUNA, which has no cancel-all, the second copy finds the orders cancelled, and is told `success: false`
         expected = Answer.REFUSED if venue == "kuna" else Answer.ACCEPTED
         assert stage.facts(CancelAnswered)[0].answer is expected
-        routes = [Route.HTTP] if venue in WS_FIRST else [Route.HTTP, Route.FRESH]
+        routes = [Route.HTTP, Route.FRESH]
         assert [call.route for call in stage.facts(Call) if call.cancel] == routes
         assert [route for route, tag in stage.driver.sents if tag.startswith("cancel")] == routes
 
@@ -158,6 +171,65 @@ async def test_a_refused_login_keeps_the_lane_down_and_does_not_hammer(
         await stage.admin.delete("/faults", params={"venue": venue})
         await until(stage.ready)
         assert elapsed_s(since_s) >= 0.3
+
+
+@every_venue
+async def test_a_drill_proves_every_lane_that_carries_a_kill_and_fails_where_the_venue_refuses(
+    venue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Driver, "warm", lambda driver: None)  # the drivers' probes leave some venues' drills no room
+    async with on_stage(venue) as stage:
+        lanes = set(stage.driver.adapter.DRILLS)
+        ids = (await stage.post("/orders", count=3))["ids"]
+        for fault, good in (("", True), ("refuse", False)):
+            if fault:
+                await stage.post("/faults", fault=fault, status=401)
+            before = len(stage.facts(Drilled))
+            with anyio.fail_after(8):
+                while {fact.route for fact in stage.facts(Drilled)[before:] if fact.rtt_us} != lanes:
+                    stage.driver.drill()
+                    await anyio.sleep(1)
+            assert {fact.ok for fact in stage.facts(Drilled)[before:] if fact.rtt_us} == {good}
+        assert await stage.open() == len(ids) and not stage.facts(CancelAnswered)
+
+
+@every_venue
+async def test_the_account_is_measured(venue: str) -> None:
+    async with on_stage(venue) as stage:
+        for equity, unrealised in (("9.5", "0"), ("9.25", "-0.25"), ("9.75", "0.25")):
+            await stage.post("/equity", equity=equity, unrealised=unrealised)
+            with anyio.fail_after(4):
+                while Decimal(equity) not in [amount for e in stage.facts(Equity) for amount in e.amounts.values()]:
+                    stage.driver.measure()
+                    await anyio.sleep(0.4)
+        if known := set(stage.driver.adapter.CURRENCIES):
+            assert {currency for fact in stage.facts(Equity) for currency in fact.amounts} <= known
+
+
+@every_timed_venue
+@pytest.mark.parametrize("seconds", [-3600, 45, 3600])
+async def test_a_venue_whose_clock_is_wrong_is_killed_all_the_same(venue: str, seconds: int) -> None:
+    async with on_stage(venue, wait=False) as stage:
+        await stage.post("/faults", fault="skew", seconds=seconds)
+        await until(lambda: stage.ready() and abs(stage.driver.adapter.offset_ns / 1e9 - seconds) < 1.6)
+        await stage.post("/orders", count=3)
+        stage.driver.kill()
+        await until(lambda: stage.facts(CancelAnswered))
+        assert stage.facts(CancelAnswered)[0].answer is Answer.ACCEPTED
+        with anyio.fail_after(2):
+            while await stage.open():  # noqa: ASYNC110 - the simulator's engine takes its time
+                await anyio.sleep(0.01)
+
+
+@every_timed_venue
+async def test_a_venue_whose_clock_is_set_before_a_kill_is_killed_all_the_same(venue: str) -> None:
+    async with on_stage(venue) as stage:
+        await stage.post("/orders", count=3)
+        await until(lambda: len(stage.driver.adapter.book) == 3)
+        await stage.post("/faults", fault="skew", seconds=3600)
+        stage.driver.kill()
+        await until(lambda: stage.facts(CancelAnswered))
+        assert stage.facts(CancelAnswered)[0].answer is Answer.ACCEPTED
 
 
 @every_venue

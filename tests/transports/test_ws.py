@@ -155,6 +155,7 @@ async def test_a_close_frame_is_answered_and_ends_it_though_the_venue_keeps_tcp_
 OVERSIZED = {
     "frame": frame(0x1, b"x" * 5000),
     "fragments": frame(0x1, b"x" * 3000, fin=False) + frame(0x0, b"x" * 3000),
+    "endless fragments": frame(0x1, b"", fin=False) + frame(0x0, b"", fin=False) * 60,
     "reserved bits": b"\xf1\x01x",
     "masked": b"\x81\x81\x00\x00\x00\x00x",
     "stray continuation": frame(0x0, b"x"),
@@ -168,6 +169,7 @@ async def test_a_frame_against_the_rules_ends_the_connection_though_the_venue_ke
     what: str, server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ws, "MAX_MESSAGE_BYTES", 4000)
+    monkeypatch.setattr(ws, "MAX_FRAGMENTS", 50)
 
     async def breaks_rules(peer: Peer) -> None:
         await peer.upgrade()

@@ -1,8 +1,8 @@
 """Play a venue's protocol against an adapter, so that a test reads as the sequence of messages.
 
-A script is a row of steps: what goes in (events, or `Kill`, `Read`, `Probe`, `Pause`), each followed by exactly what
-has to come out. A script that differs, or leaves an output unmentioned, fails with the whole play so far, in which
-`>>` goes in, `<<` comes out, `-` was expected and `+` came.
+A script is a row of steps: what goes in (events, or `Kill`, `Read`, `Probe`, `Drill`, `Measure`, `Pause`), each
+followed by exactly what has to come out. A script that differs, or leaves an output unmentioned, fails with the whole
+play so far, in which `>>` goes in, `<<` comes out, `-` was expected and `+` came.
 
     player = Player(adapter)
     player(
@@ -41,6 +41,14 @@ class Read(NamedTuple):
 
 class Probe(NamedTuple):
     """Use the HTTP lane."""
+
+
+class Drill(NamedTuple):
+    """Try the order path with what cannot hit anything."""
+
+
+class Measure(NamedTuple):
+    """Ask what the account is worth."""
 
 
 class Pause(NamedTuple):
@@ -88,9 +96,10 @@ class Asked:
 
 
 INPUTS = (
-    base.Opened, base.Closed, base.Received, base.Replied, base.Lost, base.Woke, Kill, Read, Probe, Pause,
+    base.Opened, base.Closed, base.Received, base.Replied, base.Lost, base.Woke,
+    Kill, Read, Probe, Drill, Measure, Pause,
 )  # fmt: skip
-Step = Event | Kill | Read | Probe | Pause | Output | Frame | Asked
+Step = Event | Kill | Read | Probe | Drill | Measure | Pause | Output | Frame | Asked
 
 
 class Player:
@@ -125,6 +134,10 @@ class Player:
                 outputs = self.adapter.read(self.now)
             case Probe():
                 outputs = self.adapter.probe(self.now)
+            case Drill():
+                outputs = self.adapter.drill(self.now)
+            case Measure():
+                outputs = self.adapter.measure(self.now)
             case Pause(seconds):
                 passed_ns = round(seconds * 1e9)
                 self.now = Now(self.now.mono_ns + passed_ns, self.now.wall_ns + passed_ns)

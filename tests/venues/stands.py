@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-from kill_switch.domain import Route
+from kill_switch.domain import Now, Route
 from kill_switch.venues import VENUES
-from kill_switch.venues.base import Adapter, Call, Opened, Ready, Replied
+from kill_switch.venues.base import Adapter, Call, Opened, Ready, Replied, Request
+from kill_switch.venues.kuna import NO_ORDER
 
 from .keys import rsa_pem
-from .playbook import START, Player, answer, hears, payload
+from .playbook import START, Pause, Player, answer, hears, payload
 
 HEDGE_S = 0.06
 
@@ -43,6 +45,15 @@ class Stand:
     ws_first: bool = False  # it strikes over the WebSocket; in tests of a strike's calls that lane is gone
     signed: bool = True
     pings: tuple[bytes, ...] = ()  # frames that are no JSON, and that the venue answers or sends
+    verb: str = ""  # what names the command in a cancel frame; "": the WebSocket carries none
+    drilled: tuple[tuple[int, object], ...] = ()  # answers to a drill over HTTP that prove the order path
+    not_drilled: tuple[tuple[int, object], ...] = ()  # that do not; `nothing` and `key_refused` do not either
+    ws_drilled: Callable[[dict[str, Any]], object] | None = None  # a drill's frame → its answer, which proves the path
+    ws_not_drilled: Callable[[dict[str, Any]], object] | None = None  # → one that does not
+    worth: Callable[[Call], object] | None = None  # a call for figures → its answer's body; None: it has no figures
+    equity: Mapping[str, str] = field(default_factory=dict)  # what they come to
+    settle_s: float = 0.0  # what it does when its lanes come up costs tokens that are back after that long
+    signed_ms: Callable[[Request], int] | None = None  # the time in a request's signature; None: none is signed
 
     def make(self, secrets: Mapping[str, str] | None = None, **options: Any) -> Adapter:
         kind = VENUES[self.venue]
@@ -53,7 +64,8 @@ class Stand:
 
     def ready(self, conn: int = 1) -> Player:
         """Return a player with a WebSocket and an HTTP lane that are ready, and an empty book."""
-        player = self.player()
+        settle_ns = round(self.settle_s * 1e9)
+        player = Player(self.make(), Now(START.mono_ns - settle_ns, START.wall_ns - settle_ns))
         player.put(Opened(Route.WS, conn))
         for message in self.login:
             player.put(hears(conn, message))
@@ -62,6 +74,7 @@ class Stand:
             if isinstance(call, Call):
                 player.put(self.reads(call))
         assert {output.route for output in player.outputs if isinstance(output, Ready)} == {Route.WS, Route.HTTP}
+        player.put(Pause(self.settle_s))
         return player
 
     def reads(self, call: Call, *ids: str, status: str = "") -> Replied:
@@ -79,6 +92,22 @@ def _oxfun_list(*ids: str, status: str) -> object:
 def _oxfun_push(one: str, status: str) -> object:
     item = {"notice": "OrderOpened", "orderId": one, "marketCode": "BCH-USDT", "status": status}
     return {"table": "order", "data": [item]}
+
+
+def _oxfun_stamp(request: Request) -> int:
+    stamp = datetime.fromisoformat(request.headers["Timestamp"]).replace(tzinfo=UTC)
+    return round(stamp.timestamp() * 1000)
+
+
+def _oxfun_answer(frame: dict[str, Any], code: str) -> object:
+    shown = {key: str(value) for key, value in frame["data"].items()}
+    return payload("oxfun/cancelorder-not-found") | {"tag": frame["tag"], "code": code, "data": shown}
+
+
+def _roxom_worth(call: Call) -> object:
+    if "/market/instruments" in call.request.target:
+        return payload("roxom/instruments")
+    return payload("roxom/balance") if "/accounts/balance" in call.request.target else {"data": {"positions": []}}
 
 
 def _roxom_list(*ids: str, status: str) -> object:
@@ -103,7 +132,11 @@ _SLOW: tuple[tuple[int, object], ...] = ((500, b""), (502, b"<html>"), (503, b"{
 _OXFUN = Stand(
     venue="oxfun",
     secrets=lambda: {"api_key": "oxfun-key-0123456789", "api_secret": "oxfun-secret-0123456789"},
-    login=(payload("oxfun/greeting"), payload("oxfun/login"), payload("oxfun/subscribed")),
+    login=(
+        payload("oxfun/greeting"),
+        payload("oxfun/login") | {"timestamp": str(START.wall_ms)},  # a venue whose clock is ours
+        payload("oxfun/subscribed"),
+    ),
     refused_login=payload("oxfun/login-refused"),
     accepted=(payload("oxfun/cancel-all-queued"), payload("oxfun/cancel-all-nothing")),
     refused=((400, payload("oxfun/error")), (200, payload("oxfun/error"))),
@@ -115,6 +148,19 @@ _OXFUN = Stand(
     ids=("300000000000000101", "300000000000000102"),
     live=("OPEN", "PARTIALLY_FILLED"),
     gone="CANCELED_BY_USER",
+    verb="op",
+    drilled=((200, payload("oxfun/cancel-not-found")), (200, {"success": False, "code": "40035"})),
+    not_drilled=(
+        (400, payload("oxfun/error")),
+        (429, {"success": False, "code": "429"}),
+        (200, {"success": True, "data": []}),
+        (200, {"success": True, "data": [{"code": "100015", "submitted": False}]}),
+    ),
+    ws_drilled=lambda frame: _oxfun_answer(frame, "100005"),
+    ws_not_drilled=lambda frame: _oxfun_answer(frame, "20007"),
+    worth=lambda call: payload("oxfun/account"),
+    equity={"OX": "1231231"},
+    signed_ms=_oxfun_stamp,
 )
 
 _ROXOM = Stand(
@@ -134,6 +180,14 @@ _ROXOM = Stand(
     ids=("01234567-89ab-7def-8123-456789abcdef", "98765432-10fe-dcba-9876-543210fedcba"),
     live=("submitted", "waitingtrigger"),
     gone="cancelled",
+    drilled=((404, payload("roxom/order-not-found")), (200, {"data": {"success": True}})),
+    not_drilled=(
+        (200, {"data": {"success": False}}),
+        (429, {"error": {"code": 429, "message": "Order not found, too fast"}}),
+        (400, payload("roxom/error-object")),
+    ),
+    worth=_roxom_worth,
+    equity={"BTC": "0.0015"},
 )
 
 _KUNA_IDS = ("c7fc5b2b-bd9d-48c1-a458-a83412669cf4", "3e5591ba-2778-4d85-8851-54284045ea44")
@@ -164,6 +218,21 @@ _KUNA = Stand(
     gone="Canceled",
     header="public_key",
     pings=(b"",),
+    drilled=(
+        (200, {"data": [{"id": NO_ORDER, "success": False}]}),
+        (200, [{"orderId": NO_ORDER, "success": False}]),
+        (400, payload("kuna/error-closed")),
+        (404, {"errors": [{"code": "NOT_FOUND", "message": "Order not found"}]}),
+    ),
+    not_drilled=(
+        (200, {"data": []}),
+        (200, {"errors": [{"code": "BAD_REQUEST", "message": "Trading is closed"}]}),
+        (429, {"errors": [{"code": "TOO_MANY_REQUESTS", "message": "Order not found, too fast"}]}),
+        (400, {"errors": []}),
+        (500, payload("kuna/error-uuid")),
+    ),
+    worth=lambda call: payload("kuna/balance"),
+    equity={"USDT": "12.5", "UAH": "7234.6"},
 )
 
 
@@ -196,6 +265,18 @@ _CROSSTRADE = Stand(
     header="token",
     ws_first=True,
     signed=False,
+    verb="api",
+    drilled=((400, payload("crosstrade/not-found")), (200, payload("crosstrade/cancelled-one"))),
+    not_drilled=(
+        (400, payload("crosstrade/invalid-account")),
+        (408, payload("crosstrade/addon")),
+        (429, payload("crosstrade/rate-limit")),
+    ),
+    ws_drilled=lambda frame: {"id": frame["id"], "data": payload("crosstrade/not-found")},
+    ws_not_drilled=lambda frame: {"id": frame["id"], "error": "addon_disconnected"},
+    worth=lambda call: payload("crosstrade/snapshot"),
+    equity={"USD": "1E+5"},
+    settle_s=10.0,
 )
 
 STANDS: Mapping[str, Stand] = {

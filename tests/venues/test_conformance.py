@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from kill_switch.domain import Answer, Life, Route
+from kill_switch.domain import Answer, Life, Order, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.base import (
+    DRILL_WITHIN_S,
+    PAST_IDS,
     Call,
     CancelAnswered,
     Closed,
+    Drilled,
     Drop,
+    Equity,
     Lost,
     Noise,
     NotReady,
     Opened,
+    OrderPlaced,
     OrderSeen,
     OrdersRead,
     Output,
     Ready,
     Received,
+    Replied,
     Request,
     Send,
+    ServerTime,
     VenueOptions,
     WakeAfter,
     Woke,
 )
 
-from .playbook import START, Kill, Pause, Player, Probe, Read, answer, hears
+from .playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears
 from .stands import HEDGE_S, STANDS, Stand
 
 NOBODY = Stand("nobody", dict)
@@ -136,7 +145,8 @@ def test_a_refused_login_is_fatal_and_gives_the_connection_up(stand: Stand) -> N
     player.put(Opened(Route.WS, 1))
     for message in stand.login[:-2]:
         player.put(hears(1, message))
-    unready, drop = player.put(hears(1, stand.refused_login))
+    outputs = player.put(hears(1, stand.refused_login))
+    unready, drop = [output for output in outputs if not isinstance(output, ServerTime)]
     assert isinstance(unready, NotReady) and unready.fatal and (unready.route, unready.conn) == (Route.WS, 1)
     assert drop == Drop(1, unready.why) and isinstance(drop, Drop)
 
@@ -342,7 +352,8 @@ def test_a_read_back_that_is_slow_takes_the_second_route_and_its_first_answer_co
 def test_a_pushed_order_is_seen_once_counts_as_alive_and_leaves_at_its_end(stand: Stand) -> None:
     player = stand.ready()
     one = stand.ids[0]
-    [seen] = player.put(hears(1, stand.pushed(one, "a status of next year")))
+    outputs = player.put(hears(1, stand.pushed(one, "a status of next year")))
+    [seen] = [output for output in outputs if not isinstance(output, OrderPlaced)]
     assert isinstance(seen, OrderSeen) and (seen.order.id, seen.order.life) == (one, Life.LIVE)
     player(hears(1, stand.pushed(one, stand.live[0])), hears(1, stand.pushed(one, stand.gone)))
     assert not player.adapter.book
@@ -353,6 +364,268 @@ def test_an_order_that_a_read_back_has_shown_is_not_news(stand: Stand) -> None:
     player = stand.ready()
     read(stand, player, *stand.ids)
     player(hears(1, stand.pushed(stand.ids[0], stand.live[0])))
+
+
+# ── orders that somebody places ───────────────────────────────────────────────────────────────────────────────────
+
+
+def pushing(stand: Stand) -> None:
+    if not stand.make().pushes_orders:
+        pytest.skip("orders of others show in its reads alone")
+
+
+def placed(outputs: tuple[Output, ...]) -> list[str]:
+    return [output.order.id for output in outputs if isinstance(output, OrderPlaced)]
+
+
+@every_venue
+def test_an_order_that_is_pushed_was_placed_whether_it_is_alive_or_gone_already_and_once(stand: Stand) -> None:
+    pushing(stand)
+    for status in (stand.live[0], stand.gone):
+        player = stand.ready()
+        push = hears(1, stand.pushed(stand.ids[0], status))
+        assert placed(player.put(push)) == [stand.ids[0]]
+        again = (*player.put(push), *player.put(hears(1, stand.pushed(stand.ids[0], stand.gone))), *player.put(push))
+        assert placed(again) == []
+
+
+@every_venue
+def test_an_order_that_a_read_has_shown_was_not_placed_now_even_if_it_left_the_book_since(stand: Stand) -> None:
+    pushing(stand)
+    player = stand.ready()
+    read(stand, player, *stand.ids)
+    assert placed(player.put(hears(1, stand.pushed(stand.ids[0], stand.live[0])))) == []
+    read(stand, player)
+    for one in stand.ids:  # late, or once more
+        assert placed(player.put(hears(1, stand.pushed(one, stand.gone)))) == []
+
+
+def test_orders_that_left_the_book_are_remembered_but_not_for_ever() -> None:
+    adapter = STANDS["oxfun"].make()
+    adapter.replace_book(())
+    order = Order("", "BTC", Life.GONE, "FILLED")
+    for number in range(PAST_IDS + 1):
+        assert adapter.push_order(order._replace(id=str(number))) == (OrderPlaced(order._replace(id=str(number))),)
+    assert adapter.push_order(order._replace(id="1")) == ()
+    assert adapter.push_order(order._replace(id="0")) == (OrderPlaced(order._replace(id="0")),)
+    assert len(adapter._past) == PAST_IDS
+
+
+@every_venue
+def test_no_order_counts_as_placed_before_the_whole_book_was_read(stand: Stand) -> None:
+    pushing(stand)
+    player = stand.player()
+    player.put(Opened(Route.WS, 1))
+    for message in stand.login:
+        player.put(hears(1, message))
+    player.adapter.book_known = False  # where the login brings the orders along
+    assert placed(player.put(hears(1, stand.pushed(stand.ids[0], stand.gone)))) == []
+
+
+# ── plan, drill, figures, clock ───────────────────────────────────────────────────────────────────────────────────
+
+
+@every_venue
+@pytest.mark.parametrize("known", [False, True])
+def test_the_plan_is_what_a_strike_sends_and_sends_nothing(stand: Stand, known: bool) -> None:
+    player = stand.ready()
+    if known:
+        read(stand, player, *stand.ids)
+    plan = player.adapter.plan()
+    assert plan == player.adapter.plan() and all(line and line.isprintable() for line in plan)
+    assert not any(secret in line for secret in stand.secrets().values() for line in plan)
+    sent = player.put(Kill())
+    calls = {(call.request.method, call.request.target) for call in calls_of(sent)}
+    http = [line.split(" ") for line in plan if not line.startswith("ws ")]
+    assert {(method, target) for method, target, *_ in http} == calls
+    frames = [json.loads(output.text) for output in sent if isinstance(output, Send)]
+    verbs = {f'"{stand.verb}":"{frame[stand.verb]}"' for frame in frames}
+    on_ws = [line for line in plan if line.startswith("ws ")]
+    assert all(any(verb in line for line in on_ws) for verb in verbs) and bool(on_ws) == bool(verbs)
+
+
+def drill(stand: Stand, player: Player) -> tuple[Call, Send | None]:
+    """Start a drill; the call and the frame that it makes."""
+    outputs = player.put(Drill())
+    assert not [output for output in outputs if not isinstance(output, Call | Send | WakeAfter)]
+    [call], frames = calls_of(outputs), [output for output in outputs if isinstance(output, Send)]
+    assert not call.urgent and not call.cancel and not any(frame.urgent for frame in frames)
+    assert (Route.WS in player.adapter.DRILLS) == bool(frames) and Route.HTTP in player.adapter.DRILLS
+    return call, frames[0] if frames else None
+
+
+@every_venue
+def test_a_drill_whose_order_is_not_found_proves_each_lane(stand: Stand) -> None:
+    for status, body in stand.drilled:
+        player = stand.ready()
+        call, frame = drill(stand, player)
+        reply = answer(call.tag, body, status)._replace(rtt_us=700)
+        [fact] = player.put(reply)
+        assert isinstance(fact, Drilled) and (fact.route, fact.ok, fact.rtt_us) == (Route.HTTP, True, 700), fact
+        assert fact.evidence
+        assert not player.put(reply) and not player.put(Woke(call.tag))
+        if frame is None or stand.ws_drilled is None:
+            continue
+        player.put(Pause(0.002))
+        message = stand.ws_drilled(json.loads(frame.text))
+        [fact] = player.put(hears(1, message))
+        assert isinstance(fact, Drilled) and (fact.route, fact.ok, fact.rtt_us) == (Route.WS, True, 2000), fact
+        assert fact.evidence
+        assert not [more for more in player.put(hears(1, message)) if isinstance(more, Drilled)]
+
+
+@every_venue
+def test_a_drill_that_is_refused_or_proves_nothing_has_failed(stand: Stand) -> None:
+    for status, body in (*stand.not_drilled, *stand.nothing, stand.key_refused):
+        player = stand.ready()
+        call, _ = drill(stand, player)
+        [fact] = player.put(answer(call.tag, body, status))
+        assert isinstance(fact, Drilled) and not fact.ok and fact.evidence, (status, body)
+    if stand.ws_not_drilled is not None:
+        player = stand.ready()
+        _, frame = drill(stand, player)
+        assert frame is not None
+        [fact] = player.put(hears(1, stand.ws_not_drilled(json.loads(frame.text))))
+        assert isinstance(fact, Drilled) and (fact.route, fact.ok) == (Route.WS, False) and fact.evidence
+
+
+@every_venue
+def test_a_drill_ends_on_every_lane_though_nobody_answers(stand: Stand) -> None:
+    player = stand.ready()
+    wakes = [output for output in player.put(Drill()) if isinstance(output, WakeAfter)]
+    assert {wake.seconds for wake in wakes} == {DRILL_WITHIN_S} and len(wakes) == len(player.adapter.DRILLS)
+    player.put(Pause(DRILL_WITHIN_S))
+    facts = [fact for wake in wakes for fact in player.put(Woke(wake.tag))]
+    assert [fact for fact in facts if not isinstance(fact, Drilled) or fact.ok or not fact.evidence] == []
+    assert {fact.route for fact in facts if isinstance(fact, Drilled)} == set(player.adapter.DRILLS)
+    assert not [fact for wake in wakes for fact in player.put(Woke(wake.tag))]
+
+
+@every_venue
+def test_a_drill_ends_when_its_lane_is_lost_and_fails_where_there_is_none(stand: Stand) -> None:
+    player = stand.ready()
+    call, frame = drill(stand, player)
+    player(Lost(call.tag, True, "down"), Drilled(Route.HTTP, False, 0, "down"))
+    facts = [fact for fact in player.put(Closed(Route.WS, 1, "gone")) if isinstance(fact, Drilled)]
+    assert [(fact.route, fact.ok, fact.evidence) for fact in facts] == [(Route.WS, False, "gone")] * bool(frame)
+    facts = [fact for fact in player.put(Drill()) if isinstance(fact, Drilled)]
+    assert [(fact.route, fact.ok) for fact in facts] == [(Route.WS, False)] * bool(frame)
+
+
+@every_venue
+def test_a_drill_and_a_kill_at_the_same_time_do_not_meet(stand: Stand) -> None:
+    player = stand.ready()
+    read(stand, player, *stand.ids)
+    call, frame = drill(stand, player)
+    if stand.ws_first:
+        frame = None  # that lane goes away before the strike
+    struck = strike(player)
+    assert struck.tag != call.tag
+    status, body = stand.drilled[0]
+    facts = [*player.put(answer(call.tag, body, status))]
+    if frame is not None and stand.ws_drilled is not None:
+        facts += player.put(hears(1, stand.ws_drilled(json.loads(frame.text))))
+    assert facts and all(isinstance(fact, Drilled) and fact.ok for fact in facts)
+    assert set(player.adapter.book) == set(stand.ids)
+    [answered, *_] = player.put(answer(struck.tag, stand.accepted[0]))
+    assert isinstance(answered, CancelAnswered) and answered.answer is Answer.ACCEPTED
+
+
+def measure(stand: Stand, player: Player) -> list[Output]:
+    """Measure; whatever comes of it that is neither a call nor a timer."""
+    if stand.worth is None:
+        assert player.put(Measure()) == ()
+        pytest.skip("it has no figures")
+    facts: list[Output] = []
+    work = list(player.put(Measure()))
+    while work:
+        match work.pop(0):
+            case Call() as call:
+                assert not call.urgent and not call.cancel and call.request.method == "GET"
+                work += player.put(answer(call.tag, stand.worth(call)))
+            case WakeAfter(tag, seconds):
+                player.put(Pause(seconds))
+                work += player.put(Woke(tag))
+            case Send(urgent=urgent):  # have them pushed
+                assert not urgent
+            case fact:
+                facts.append(fact)
+    return facts
+
+
+@every_venue
+def test_a_measurement_ends_in_what_the_account_is_worth(stand: Stand) -> None:
+    player = stand.ready()
+    player.put(Pause(60))
+    began_ns = player.now.mono_ns
+    [fact] = measure(stand, player)
+    assert isinstance(fact, Equity) and fact.asked_ns == began_ns
+    assert {currency: str(amount.normalize()) for currency, amount in fact.amounts.items()} == stand.equity
+    if player.adapter.CURRENCIES:
+        assert set(fact.amounts) <= set(player.adapter.CURRENCIES)
+
+
+@every_venue
+def test_a_measurement_that_fails_tells_no_figure(stand: Stand) -> None:
+    if stand.worth is None:
+        pytest.skip("it has no figures")
+    for status, body in (*stand.refused, *stand.unknown, *stand.nothing, stand.key_refused, (200, {"data": [{}]})):
+        player = stand.ready()
+        for call in calls_of(player.put(Measure())):
+            facts = player.put(answer(call.tag, body, status))
+            assert not [fact for fact in facts if not isinstance(fact, Noise | Call)], (status, body)
+    player = stand.ready()
+    for call in calls_of(player.put(Measure())):
+        assert not player.put(Lost(call.tag, True, "down"))
+
+
+def dated(player: Player, tag: str, ahead_s: float, status: int, body: object) -> Replied:
+    """Let an answer come in 40 ms after its request, from a venue whose clock is that far ahead."""
+    at = datetime.fromtimestamp(int(player.now.wall_ns / 1e9 + ahead_s), UTC)
+    headers = {"date": at.strftime("%a, %d %b %Y %H:%M:%S GMT")}
+    return answer(tag, body, status)._replace(headers=headers, rtt_us=40_000)
+
+
+@every_venue
+@pytest.mark.parametrize("ahead_s", [-3600.0, -20.0, 20.0, 3600.0])
+def test_the_venues_clock_is_measured_and_what_signs_a_time_signs_its(stand: Stand, ahead_s: float) -> None:
+    kind = VENUES[stand.venue]
+    assert (kind.CLOCK_WINDOW_S is None) == (stand.signed_ms is None)
+    player = stand.ready()
+    assert player.adapter.offset_ns == 0
+    first = calls_of(player.put(Read()))[0]
+    told = player.put(dated(player, first.tag, ahead_s, 200, stand.listed(status="")))
+    assert [type(fact) for fact in told].count(ServerTime) == 1
+    assert player.adapter.clock.bounds_ns is not None
+    assert abs(player.adapter.offset_ns / 1e9 - ahead_s) <= 1.1
+    if stand.signed_ms is None:
+        return
+    read(stand, player, *stand.ids)
+    if stand.ws_first:
+        player.put(Closed(Route.WS, 1, "gone"))
+    for call in calls_of(player.put(Kill())):
+        assert abs(stand.signed_ms(call.request) - player.now.wall_ms - 1000 * ahead_s) <= 2100
+
+
+@every_venue
+def test_a_venue_whose_clock_may_be_ours_is_signed_by_ours(stand: Stand) -> None:
+    player = stand.ready()
+    call = calls_of(player.put(Read()))[0]
+    player.put(dated(player, call.tag, 0.0, 200, stand.listed(status="")))
+    assert player.adapter.offset_ns == 0 and player.adapter.venue_ms(player.now) == player.now.wall_ms
+
+
+@every_venue
+def test_an_answer_out_of_a_cache_says_nothing_of_the_clock_and_one_to_a_strike_only_to_us(stand: Stand) -> None:
+    player = stand.ready()
+    before = player.adapter.clock.bounds_ns
+    call = calls_of(player.put(Read()))[0]
+    reply = dated(player, call.tag, 600.0, 200, stand.listed(status=""))
+    told = player.put(reply._replace(headers={**reply.headers, "age": "7"}))
+    assert player.adapter.clock.bounds_ns == before and not [fact for fact in told if isinstance(fact, ServerTime)]
+    told = player.put(dated(player, strike(player).tag, 600.0, 200, stand.accepted[0]))
+    assert abs(player.adapter.offset_ns / 1e9 - 600) <= 1.1
+    assert not [fact for fact in told if isinstance(fact, ServerTime)]
 
 
 # ── what a venue must not be able to do ───────────────────────────────────────────────────────────────────────────
@@ -424,4 +697,6 @@ def test_an_adapter_without_timers_texts_and_upgrade_headers_of_its_own_needs_no
     assert base.text(adapter, 1, "x", START) is None  # type: ignore[attr-defined]
     assert base.upgrade_headers(adapter, START) == {}  # type: ignore[attr-defined]
     assert base.keep_away(adapter, START) == ""  # type: ignore[attr-defined]
+    assert base.plan(adapter) == base.drill(adapter, START) == base.measure(adapter, START) == ()  # type: ignore[attr-defined]
+    assert adapter.pushes_orders
     assert issubclass(type(adapter).Options, VenueOptions)

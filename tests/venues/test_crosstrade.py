@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -10,14 +12,18 @@ from pydantic import ValidationError
 
 from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
 from kill_switch.venues.base import (
+    DRILL_WITHIN_S,
     Call,
     CancelAnswered,
     Closed,
+    Drilled,
     Drop,
+    Equity,
     Lost,
     Noise,
     NotReady,
     Opened,
+    OrderPlaced,
     OrderSeen,
     OrdersRead,
     Ready,
@@ -29,9 +35,23 @@ from kill_switch.venues.base import (
 )
 from kill_switch.venues.crosstrade import CrossTrade
 from kill_switch.venues.crosstrade_answers import CANCELLING, NOTHING_RESTING, OFFLINE, TERMINAL
-from kill_switch.venues.crosstrade_strike import BURST, Bucket, Slot
+from kill_switch.venues.crosstrade_wire import BURST, Bucket, Slot
 
-from .playbook import START, Asked, Frame, Kill, Pause, Player, Probe, Read, answer, hears, payload
+from .playbook import (
+    START,
+    Asked,
+    Drill,
+    Frame,
+    Kill,
+    Measure,
+    Pause,
+    Player,
+    Probe,
+    Read,
+    answer,
+    hears,
+    payload,
+)  # fmt: skip
 
 GUID = "0123456789abcdef0123456789abcdef"
 OTHER = "ce0a8e5002ea463e856eb6384f5cee7e"
@@ -102,7 +122,7 @@ def test_it_states_its_production_addresses_and_a_pace_that_the_tokens_allow() -
     assert (options.ws_url, options.rest_url) == ("wss://app.crosstrade.io/ws/stream", "https://app.crosstrade.io")
     assert CrossTrade.secrets(options) == ("token",)
     assert CrossTrade.PACE == Pace(
-        answer_within_s=1.5, read_within_s=4.0, read_gap_s=1.0, clean_reads=2, strike_gap_s=1.0
+        answer_within_s=1.5, read_after_s=0.025, read_within_s=4.0, read_gap_s=1.0, clean_reads=2, strike_gap_s=1.0
     )  # §9.4: at most one poll a second
     assert CrossTrade.WS_OVERLAP is False  # §6: one connection for a user
     assert make().upgrade_headers(START) == {"Authorization": "Bearer token-0123456789"}  # §1
@@ -314,7 +334,7 @@ def test_a_reply_that_says_nothing_after_the_twin_failed_ends_it() -> None:
 def test_a_frame_over_the_limit_waits_for_the_timer_of_its_twin(message: dict[str, Any]) -> None:
     player = one()
     player(hears(1, message), Pause(0.06))
-    assert player.adapter._bucket.left(player.now) < 1  # type: ignore[attr-defined]
+    assert player.adapter._wire.bucket.left(player.now) < 1  # type: ignore[attr-defined]
     player(
         Woke("hedge k1-0"),
         twin("cancel#1"),
@@ -546,7 +566,7 @@ def struck(player: Player) -> list[str]:
 def test_without_tokens_the_first_strike_takes_accounts_with_orders_first_and_then_others() -> None:
     player = Player(make(*FIFTEEN))
     know(player, listed(GUID, account="a9"))  # upper and lower case are the same
-    player.adapter._bucket.drain(player.now)  # type: ignore[attr-defined]
+    player.adapter._wire.bucket.drain(player.now)  # type: ignore[attr-defined]
     assert struck(player) == ["A9", "A0", "A1", "A2", "A3"]
 
 
@@ -566,7 +586,7 @@ def test_without_tokens_accounts_that_a_read_has_shown_empty_are_left_out() -> N
     know(player, listed(GUID, account="A9"))
     assert struck(player) == ["A9"]
     know(player, listed())
-    player.adapter._bucket.drain(player.now)  # type: ignore[attr-defined]
+    player.adapter._wire.bucket.drain(player.now)  # type: ignore[attr-defined]
     assert struck(player) == ["A10"]  # something is struck in any case
 
 
@@ -609,7 +629,7 @@ def test_a_later_strike_takes_over_what_an_earlier_one_has_not_been_told() -> No
 
 def test_a_strike_that_left_accounts_out_says_so() -> None:
     player = Player(make(*FIFTEEN))
-    player.adapter._bucket.drain(player.now)  # type: ignore[attr-defined]
+    player.adapter._wire.bucket.drain(player.now)  # type: ignore[attr-defined]
     calls = [output for output in player.put(Kill()) if isinstance(output, Call)]
     for call in calls[:-1]:
         player.put(answer(call.tag, payload("crosstrade/cancelled-none")))
@@ -620,7 +640,7 @@ def test_a_strike_that_left_accounts_out_says_so() -> None:
 
 def test_even_without_any_token_somebody_is_struck() -> None:
     player = Player(make(*FIFTEEN))
-    player.adapter._bucket.drain(player.now, "5")  # type: ignore[attr-defined]
+    player.adapter._wire.bucket.drain(player.now, "5")  # type: ignore[attr-defined]
     assert sum(isinstance(output, Call) for output in player.put(Kill())) == 1
 
 
@@ -641,7 +661,7 @@ def test_polling_leaves_fifteen_tokens_for_the_kill() -> None:
     probes = 0
     while player.put(Probe()):
         probes += 1
-    left = player.adapter._bucket.left(player.now)  # type: ignore[attr-defined]
+    left = player.adapter._wire.bucket.left(player.now)  # type: ignore[attr-defined]
     assert probes == 4 and left == 15
 
 
@@ -652,7 +672,7 @@ def test_a_guard_and_its_probes_leave_the_bucket_nearly_full() -> None:
         player.put(Read())  # even a sweep's reads, one a second
         if second % 4 == 0:
             player.put(Probe())
-    assert player.adapter._bucket.left(player.now) >= 17  # type: ignore[attr-defined]
+    assert player.adapter._wire.bucket.left(player.now) >= 17  # type: ignore[attr-defined]
 
 
 # ── leftovers (§9.5) ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -736,7 +756,7 @@ def test_single_cancels_leave_tokens_for_the_read() -> None:
         outputs = player.put(Kill())
     assert len(outputs) == 2 + 10
     know(player, listed(*ids))
-    player.adapter._bucket.drain(player.now)  # type: ignore[attr-defined]
+    player.adapter._wire.bucket.drain(player.now)  # type: ignore[attr-defined]
     assert len(player.put(Kill())) == 2
 
 
@@ -1214,6 +1234,7 @@ def test_a_pushed_order_is_seen_once_and_leaves_at_its_end() -> None:
     player(
         hears(1, {"type": "orderUpdate", "order": shown}),
         OrderSeen(order()),
+        OrderPlaced(order()),
         hears(1, {"type": "orderUpdate", **shown}),
         hears(1, {"type": "orderUpdate", "order": shown | {"account": "Sim999", "orderId": OTHER}}),
         hears(1, {"type": "orderUpdate", "order": 1}),
@@ -1231,7 +1252,7 @@ def test_lost_frames_have_the_orders_read_anew(frame: dict[str, Any]) -> None:
     player = ready()
     outputs = player.put(hears(1, frame))
     assert outputs[-1] == Asked("orders#1", ORDERS)
-    player.adapter._bucket.drain(player.now)  # type: ignore[attr-defined]
+    player.adapter._wire.bucket.drain(player.now)  # type: ignore[attr-defined]
     assert not any(isinstance(output, Call) for output in player.put(hears(1, frame)))
 
 
@@ -1239,7 +1260,6 @@ def test_lost_frames_have_the_orders_read_anew(frame: dict[str, Any]) -> None:
     "frame",
     [
         payload("crosstrade/market-data"),
-        payload("crosstrade/pnl-update"),
         payload("crosstrade/status"),
         payload("crosstrade/rpc-cancelled"),  # an id that nobody waits for
         {"type": "pong"},
@@ -1267,8 +1287,629 @@ def test_what_no_document_explains_is_noise() -> None:
         hears(1, {"error": "Rate limit exceeded"}),
         Noise("Rate limit exceeded"),
     )
-    assert player.adapter._bucket.left(player.now) == 0  # type: ignore[attr-defined]
+    assert player.adapter._wire.bucket.left(player.now) == 0  # type: ignore[attr-defined]
 
 
 def test_a_late_reply_with_an_error_is_nothing_strange() -> None:
     ready()(hears(1, {"id": "k9-0", "error": "no"}), Woke("hedge k9-0"), Woke("settle k9-0"), Woke("list r9"))
+
+
+# ── flatten (§4, §9) ──────────────────────────────────────────────────────────────────────────────────────────────
+
+POSITIONS = "GET /v1/api/positions"
+LONG = {"account": "Sim101", "instrument": "ES 09-26", "marketPosition": "Long", "quantity": 2}
+YES = {"closedPositions": [LONG], "success": True}
+
+
+def held(*positions: Mapping[str, object]) -> dict[str, Any]:
+    return {"positions": list(positions), "count": len(positions), "success": True}
+
+
+def position(words: str, life: Life = Life.PENDING, account: str = "Sim101") -> Order:
+    return Order(f"position:{account}:ES 09-26", "ES 09-26", life, words)
+
+
+def flattening(*accounts: str) -> Player:
+    """Return a player of an account that is to be flat too, with a WebSocket and all tokens."""
+    player = Player(make(*(accounts or ("Sim101",)), flatten=True))
+    player(Opened(Route.WS, 1), rpc("hello", "GetAllOrders"), reply("hello", listed()), Ready(Route.WS, 1), Pause(10))
+    return player
+
+
+def looked(player: Player, *positions: Mapping[str, object], orders: object = None) -> list[Any]:
+    """Read orders and positions; return what comes of it."""
+    player.put(Read())
+    player.put(answer(player.calls[-1].tag, orders or listed()))
+    assert (player.calls[-1].request.target, player.calls[-1].urgent) == ("/v1/api/positions", True)
+    return list(player.put(answer(player.calls[-1].tag, held(*positions))))
+
+
+def struck_and_answered(player: Player, strike: int = 1) -> None:
+    outputs = player.put(Kill())
+    if isinstance(outputs[0], Send):
+        outputs = player.put(reply(f"k{strike}-0", payload("crosstrade/cancelled-none")))
+    [fact] = outputs
+    assert isinstance(fact, CancelAnswered) and fact.answer is Answer.ACCEPTED
+
+
+def flattens(outputs: list[Any]) -> list[str]:
+    """Return the accounts that are flattened, by frame or by call."""
+    frames = [orjson.loads(output.text) for output in outputs if isinstance(output, Send)]
+    calls = [output.request.target.split("/") for output in outputs if isinstance(output, Call)]
+    return [frame["args"]["account"] for frame in frames if frame["api"] == "Flatten"] + [
+        parts[4] for parts in calls if parts[-1] == "flatten"
+    ]
+
+
+def test_a_position_is_flattened_once_behind_the_answered_cancels_and_a_read_and_counts_as_left_until_it_is_gone() -> (
+    None
+):
+    player = flattening()
+    player(
+        Kill(),
+        strike_frame("k1-0"),
+        WakeAfter("hedge k1-0", 0.06),
+        reply("k1-0", payload("crosstrade/cancelled-none")),
+        CancelAnswered(Answer.ACCEPTED, "0 order(s) named as cancelled", 0),
+        Read(),
+        Asked("orders#1", ORDERS, urgent=True),
+        WakeAfter("orders#1", 1.0),
+        answer("orders#1", listed()),
+        Asked("positions#2", POSITIONS, urgent=True),
+        WakeAfter("positions#2", 1.0),
+        answer("positions#2", held(LONG)),
+        rpc("f1", "Flatten", account="Sim101"),
+        OrdersRead((position("long 2, flatten sent"),), True, player.now.mono_ns),
+        reply("f1", YES),
+    )
+    player.put(Pause(1))
+    [read] = looked(player, LONG)
+    assert read == OrdersRead((position("long 2, flatten accepted"),), True, player.now.mono_ns)
+    player.put(Pause(1))
+    assert looked(player) == [OrdersRead((), True, player.now.mono_ns)]
+    assert not player.adapter.book
+
+
+def test_without_the_option_nothing_is_ever_flattened_and_positions_are_not_even_read() -> None:
+    player = ready()
+    struck_and_answered(player)
+    player(
+        Read(),
+        Asked("orders#1", ORDERS, urgent=True),
+        WakeAfter("orders#1", 1.0),
+        answer("orders#1", listed()),
+        OrdersRead((), True, player.now.mono_ns),
+    )
+
+
+def test_only_a_strike_has_a_position_flattened_and_each_strike_once() -> None:
+    player = flattening()
+    [read] = looked(player, LONG)  # armed: somebody only wants to know
+    assert read == OrdersRead((position("long 2", Life.LIVE),), True, player.now.mono_ns)
+    struck_and_answered(player)
+    assert flattens(looked(player, LONG)) == ["Sim101"]
+    player.put(reply("f1", YES))
+    player.put(Pause(2))
+    [read] = looked(player, LONG)  # the strike's wish has been granted: the next strike asks again
+    assert read.orders == (position("long 2, flatten accepted", Life.LIVE),)
+
+
+def test_a_read_that_was_asked_for_before_the_cancels_were_answered_flattens_nobody() -> None:
+    player = flattening()
+    player.put(Kill())
+    player.put(Pause(0.1))
+    player.put(Read())
+    player.put(Pause(0.1))
+    player.put(reply("k1-0", payload("crosstrade/cancelled-none")))
+    player.put(answer(player.calls[-1].tag, listed()))
+    [read] = player.put(answer(player.calls[-1].tag, held(LONG)))
+    assert isinstance(read, OrdersRead) and read.orders[0].life is Life.LIVE
+    assert flattens(looked(player, LONG)) == ["Sim101"]
+
+
+def test_cancels_that_nobody_answers_hold_a_flatten_up_for_as_long_as_an_answer_may_take() -> None:
+    player = flattening()
+    player.put(Kill())
+    player.put(Pause(1.4))
+    assert flattens(looked(player, LONG)) == []
+    player.put(Pause(0.1))
+    assert flattens(looked(player, LONG)) == ["Sim101"]
+
+
+def test_the_wish_of_a_strike_that_nobody_read_back_is_forgotten() -> None:
+    player = flattening()
+    struck_and_answered(player)
+    player.put(Pause(5.1))
+    assert flattens(looked(player, LONG)) == []
+    assert flattens(looked(player, LONG)) == []
+
+
+def test_there_is_no_second_flatten_while_the_first_may_be_working() -> None:
+    player = flattening()
+    struck_and_answered(player)
+    assert flattens(looked(player, LONG)) == ["Sim101"]
+    for strike in range(2, 11):  # nobody answers: it may lie in the relay
+        player.put(Pause(2))
+        struck_and_answered(player, strike)
+        found = looked(player, LONG)
+        assert flattens(found) == [] and found[-1].orders[0].life is Life.PENDING
+    player.put(Pause(2))
+    struck_and_answered(player, 11)
+    assert flattens(looked(player, LONG)) == ["Sim101"]  # 20 s
+
+
+def test_a_flatten_that_was_accepted_has_a_moment_to_show_its_orders() -> None:
+    player = flattening()
+    struck_and_answered(player)
+    looked(player, LONG)
+    player.put(reply("f1", YES))
+    player.put(Pause(1.9))
+    struck_and_answered(player, 2)
+    assert flattens(looked(player, LONG)) == []
+    player.put(Pause(0.1))
+    struck_and_answered(player, 3)
+    found = looked(player, LONG)
+    assert flattens(found) == ["Sim101"] and found[-1].orders == (position("long 2, flatten sent"),)
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "flattened"),
+    [
+        ("Market", "Working", False),  # an earlier flatten's own, perhaps of a run of ours before this one
+        ("Market", "CancelPending", False),  # it may still fill
+        ("", "Working", False),
+        ("Market", "Filled", True),
+        ("Limit", "Working", True),  # a flatten cancels it, too
+        ("StopMarket", "TriggerPending", True),
+    ],
+)
+def test_an_account_with_a_market_order_at_work_is_not_flattened(kind: str, state: str, flattened: bool) -> None:
+    player = flattening()
+    struck_and_answered(player)
+    orders = listed(GUID, state=state)
+    orders["orders"][0]["orderType"] = kind
+    assert flattens(looked(player, LONG, orders=orders)) == ["Sim101"] * flattened
+
+
+def test_a_flattens_own_order_is_not_cancelled_while_it_may_be_filled() -> None:
+    player = flattening()
+    struck_and_answered(player)
+    looked(player, LONG)
+    player.put(reply("f1", YES))
+    orders = listed(GUID)
+    orders["orders"][0]["orderType"] = "Market"
+    limit = listed(OTHER)["orders"]
+    found = looked(player, LONG, orders={"orders": orders["orders"] + limit, "success": True})
+    lives = [one.life for one in found[-1].orders]
+    assert lives == [Life.PENDING, Life.PENDING, Life.LIVE]
+    for _ in range(7):
+        player.put(Pause(2))
+        found = looked(player, LONG, orders=orders)
+        assert [one.life for one in found[-1].orders] == [Life.PENDING, Life.PENDING]
+        assert player.put(Kill()) == (CancelAnswered(Answer.ACCEPTED, f"{UNDISTURBED}; nothing else is left"),)
+    player.put(Pause(1))
+    found = looked(player, LONG, orders=orders)
+    assert [one.life for one in found[-1].orders] == [Life.LIVE, Life.LIVE]  # 15 s: it is stuck
+    assert isinstance(player.put(Kill())[0], Send)
+
+
+UNDISTURBED = "what closes positions is not disturbed"
+
+
+def closing(player: Player, *ids: str) -> dict[str, Any]:
+    """Have a position closed by a market order; return the list of that order and some others."""
+    struck_and_answered(player)
+    looked(player, LONG)
+    player.put(reply("f1", YES))
+    body = listed("f" * 32, *ids)
+    body["orders"][0]["orderType"] = "Market"
+    looked(player, LONG, orders=body)
+    return body
+
+
+def test_beside_an_order_that_closes_a_position_others_are_cancelled_by_their_ids_once() -> None:
+    player = flattening()
+    body = closing(player, GUID, OTHER)
+    player(
+        Kill(),
+        rpc(f"one {GUID}", "Cancel", urgent=True, account="Sim101", orderId=GUID),
+        rpc(f"one {OTHER}", "Cancel", urgent=True, account="Sim101", orderId=OTHER),
+        CancelAnswered(Answer.ACCEPTED, f"{UNDISTURBED}; 2 other order(s) are cancelled by their ids"),
+        Pause(1),
+    )
+    looked(player, LONG, orders=body)
+    frames = [orjson.loads(output.text)["api"] for output in player.put(Kill()) if isinstance(output, Send)]
+    assert frames == ["CancelOrders", "Cancel", "Cancel"]  # they rest on: orders come before positions
+
+
+@pytest.mark.parametrize("ids", [tuple(f"{number:032x}" for number in range(11)), ("not an id",)])
+def test_orders_that_are_too_many_or_odd_for_that_are_cancelled_account_wide(ids: tuple[str, ...]) -> None:
+    player = flattening()
+    closing(player, *ids)
+    assert [orjson.loads(output.text)["api"] for output in player.put(Kill()) if isinstance(output, Send)] == [
+        "CancelOrders"
+    ]
+
+
+def test_a_new_kill_cancels_account_wide_whatever_is_closing() -> None:
+    player = flattening()
+    struck_and_answered(player)
+    player.put(Pause(5))
+    looked(player, LONG)  # 20 s for an answer
+    player.put(Pause(10.1))
+    assert isinstance(player.put(Kill())[0], Send)
+
+
+def test_a_strike_tells_of_the_accounts_that_it_took() -> None:
+    player = flattening("Sim101", "Live1")
+    player.put(Kill())
+    for number in range(2):
+        player.put(reply(f"k1-{number}", payload("crosstrade/cancelled-none")))
+    looked(player, LONG)
+    player(
+        Kill(),
+        strike_frame("k2-0", "Live1"),
+        WakeAfter("hedge k2-0", 0.06),
+        reply("k2-0", payload("crosstrade/cancelled-none")),
+        CancelAnswered(Answer.ACCEPTED, "0 order(s) named as cancelled", 0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "again"),
+    [
+        ({"success": False, "error": "invalid_account"}, True),
+        (payload("crosstrade/rate-limit"), True),  # it was not even looked at
+        (payload("crosstrade/addon"), False),  # what becomes of it then nobody knows
+        ({}, False),
+    ],
+)
+def test_what_was_not_carried_out_may_be_tried_again_and_what_may_have_been_may_not(data: object, again: bool) -> None:
+    player = flattening()
+    struck_and_answered(player)
+    looked(player, LONG)
+    player.put(reply("f1", data))
+    player.put(Pause(10))
+    struck_and_answered(player, 2)
+    found = looked(player, LONG)
+    assert flattens(found) == ["Sim101"] * again
+    if data and not again:
+        assert "flatten not accepted: the XT add-on" in found[-1].orders[0].status
+
+
+def test_a_late_answer_to_a_flatten_before_the_last_changes_nothing() -> None:
+    player = flattening()
+    struck_and_answered(player)
+    looked(player, LONG)
+    player.put(reply("f1", YES))
+    player.put(Pause(2))
+    struck_and_answered(player, 2)
+    looked(player, LONG)
+    player.put(reply("f1", {"error": "no"}))
+    player.put(Pause(2))
+    struck_and_answered(player, 3)
+    assert flattens(looked(player, LONG)) == []
+
+
+def test_over_rest_a_flatten_takes_the_second_route_only_if_provably_nothing_left() -> None:
+    target = "POST /v1/api/accounts/Sim101/positions/flatten"
+    player = Player(make(flatten=True))
+    player.put(Kill())
+    player.put(answer("cancel#1", payload("crosstrade/cancelled-none")))
+    [call, _] = looked(player, LONG)
+    assert call == Asked(call.tag, target, urgent=True, body=b"{}", headers=HEADERS)
+    [again] = player.put(Lost(call.tag, False, "refused"))
+    assert isinstance(again, Call) and again == Asked(again.tag, target, Route.FRESH, urgent=True, body=b"{}")
+    player(Woke(call.tag), Woke(again.tag), Lost(again.tag, False, "refused too"))
+    player.put(Kill())
+    player.put(answer(player.calls[-1].tag, payload("crosstrade/cancelled-none")))
+    [call, read] = looked(player, LONG)
+    assert read.orders == (position("long 2, flatten sent"),)
+    player(Lost(call.tag, True, "gone"))  # it may have left: no other route
+    player.put(Kill())
+    player.put(answer(player.calls[-1].tag, payload("crosstrade/cancelled-none")))
+    assert flattens(looked(player, LONG)) == []
+
+
+@pytest.mark.parametrize(("status", "body", "words"), [(200, YES, "flatten accepted"), (503, b"", "flatten sent")])
+def test_over_rest_an_answer_counts_and_one_that_proves_nothing_does_not(status: int, body: object, words: str) -> None:
+    player = Player(make(flatten=True))
+    player.put(Kill())
+    player.put(answer("cancel#1", payload("crosstrade/cancelled-none")))
+    [call, _] = looked(player, LONG)
+    player(answer(call.tag, body, status))
+    [read] = looked(player, LONG)
+    assert read.orders == (position(f"long 2, {words}"),)
+
+
+def test_only_accounts_that_hold_something_are_flattened_and_only_ours() -> None:
+    player = flattening("Sim101", "Live1", "Live2")
+    player.put(Kill())
+    for number in range(3):
+        player.put(reply(f"k1-{number}", payload("crosstrade/cancelled-none")))
+    found = looked(
+        player,
+        LONG | {"account": "LIVE1", "marketPosition": "Short"},
+        LONG | {"account": "Sim999"},
+        LONG | {"account": "Live2", "quantity": 0},
+        LONG | {"account": "Live2", "marketPosition": "Flat"},
+        LONG | {"account": None, "marketPosition": ""},
+    )
+    assert flattens(found) == ["Live1"]
+    short, somebodys = found[-1].orders
+    assert short == position("short 2, flatten sent", account="Live1")
+    assert somebodys == position("open 2", Life.LIVE, "?")  # whose it is nobody says: it is left, and shown
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "why"),
+    [
+        (
+            payload("crosstrade/addon"),
+            408,
+            f"positions: {OFFLINE} (HTTP 408 addon_disconnected The XT add-on is not con",
+        ),
+        ({"success": True}, 200, "the list of positions cannot be read"),
+        (held({"account": "Sim101", "instrument": "ES 09-26"}), 200, "the list of positions cannot be read"),
+        (held({"account": "Sim101", "quantity": 1}), 200, "the list of positions cannot be read"),
+        ({"positions": [1], "success": True}, 200, "the list of positions cannot be read"),
+    ],
+)
+def test_a_read_without_its_positions_is_not_whole_and_still_shows_the_orders(
+    body: object, status: int, why: str
+) -> None:
+    player = flattening()
+    struck_and_answered(player)
+    player.put(Read())
+    player.put(answer(player.calls[-1].tag, listed(GUID)))
+    [read] = player.put(answer(player.calls[-1].tag, body, status))
+    assert isinstance(read, OrdersRead) and not read.complete and read.why.startswith(why)
+    assert read.orders == (order(),) and set(player.adapter.book) == {GUID}
+
+
+def test_positions_that_prove_nothing_take_the_second_route() -> None:
+    player = flattening()
+    player.put(Read())
+    player.put(answer(player.calls[-1].tag, listed()))
+    tag = player.calls[-1].tag
+    player(
+        answer(tag, b"", 502),
+        Asked(tag, POSITIONS, Route.FRESH, urgent=True),
+        Lost(tag, True, "gone"),
+        OrdersRead((), False, player.now.mono_ns, "gone"),
+    )
+
+
+def test_a_probe_never_says_that_an_account_to_be_flat_is_clear() -> None:
+    player = flattening()
+    player.put(Probe())
+    tag = player.calls[-1].tag
+    player(answer(tag, listed()), Ready(Route.HTTP, 0))
+    player.put(Probe())
+    tag = player.calls[-1].tag
+    player(answer(tag, listed(GUID)), Ready(Route.HTTP, 0), OrdersRead((order(),), True, player.now.mono_ns))
+
+
+def test_a_probe_does_not_use_a_strikes_wish_up() -> None:
+    player = flattening()
+    struck_and_answered(player)
+    player.put(Pause(2))
+    player.put(Probe())
+    player.put(answer(player.calls[-1].tag, listed(GUID)))
+    assert flattens(looked(player, LONG)) == ["Sim101"]
+
+
+def test_flattens_wait_for_tokens_and_strikes_leave_them_some() -> None:
+    player = flattening(*FIFTEEN)
+    player.put(Kill())
+    for number in range(15):
+        player.put(reply(f"k1-{number}", payload("crosstrade/cancelled-none")))
+    holding = [LONG | {"account": name} for name in FIFTEEN]
+    assert flattens(looked(player, *holding)) == ["A0", "A1"]  # 20 less 15 cancels and 2 reads, 1 stays
+    player.put(Pause(2))
+    frames = [orjson.loads(output.text) for output in player.put(Kill()) if isinstance(output, Send)]
+    assert [frame["args"]["account"] for frame in frames] == ["A2"]  # tokens stay for the flattens
+    player.put(reply("k2-0", payload("crosstrade/cancelled-none")))
+    assert flattens(looked(player, *holding[2:])) == ["A2"]
+    player.put(Pause(2))
+    frames = [orjson.loads(output.text) for output in player.put(Kill()) if isinstance(output, Send)]
+    assert [frame["args"]["account"] for frame in frames] == ["A3"]
+
+
+# ── plan, drill ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_plan_shows_singles_and_what_is_flattened() -> None:
+    player = flattening("Sim101", "Live 1")
+    know_both = {"orders": listed(GUID)["orders"], "success": True}
+    for strike in range(2):
+        looked(player, orders=know_both)
+        plan = player.adapter.plan()
+        sent = [output.text.decode() for output in player.put(Kill()) if isinstance(output, Send)]
+        shown = [f'ws {{"action":"rpc",{text.split(",", 2)[2]}' for text in sent]
+        assert [line for line in plan if line.startswith("ws ")] == shown and len(shown) == 2 + strike
+    assert plan[-1] == "then Flatten, once, each of Sim101, Live 1 that a read shows a position of"
+    player.put(Closed(Route.WS, 1, "gone"))
+    looked(player, orders=know_both)
+    assert player.adapter.plan() == (
+        "POST /v1/api/accounts/Sim101/orders/cancel {}",
+        "POST /v1/api/accounts/Live%201/orders/cancel {}",
+        f"POST /v1/api/accounts/Sim101/orders/{GUID}/cancel {{}}",
+        plan[-1],
+    )
+
+
+NOBODYS = "0" * 32
+
+
+def test_a_drill_cancels_an_order_that_cannot_exist_on_both_lanes_and_takes_the_accounts_in_turn() -> None:
+    player = Player(make("Sim101", "Live1"))
+    ready(player)
+    not_found = {"error": f"Order linked to '{NOBODYS}' not found or already terminal."}
+    for number, account in enumerate(("Sim101", "Live1", "Sim101"), 1):
+        player.put(Pause(10))
+        player(
+            Drill(),
+            rpc(f"drill {number}", "Cancel", account=account, orderId=NOBODYS),
+            WakeAfter(f"drill {number}", DRILL_WITHIN_S),
+            Asked(f"drill#{number}", f"POST /v1/api/accounts/{account}/orders/{NOBODYS}/cancel", body=b"{}"),
+            WakeAfter(f"drill#{number}", DRILL_WITHIN_S),
+            Pause(0.02),
+            reply(f"drill {number}", not_found),
+            Drilled(Route.WS, True, 20_000, not_found["error"]),
+            answer(f"drill#{number}", not_found, 400),
+            Drilled(Route.HTTP, True, 0, f"HTTP 400 {not_found['error']}"),
+        )
+
+
+def test_a_drill_leaves_fifteen_tokens_for_a_kill() -> None:
+    player = Player(make())
+    ready(player)
+    player.adapter._wire.bucket.spend(player.now, 4)  # type: ignore[attr-defined]
+    why = "the tokens that are left are kept for a kill"
+    assert player.adapter._wire.bucket.left(player.now) == 15  # type: ignore[attr-defined]
+    player(
+        Drill(),
+        Drilled(Route.WS, False, 0, why, tried=False),
+        Drilled(Route.HTTP, False, 0, why, tried=False),
+        Pause(0.7),
+    )
+    player.put(Drill())
+    assert player.adapter._wire.bucket.left(player.now) >= 15  # type: ignore[attr-defined]
+
+
+def test_a_reply_to_a_drill_that_says_nothing_has_not_proven_the_path() -> None:
+    player = ready()
+    player.put(Pause(10))
+    player.put(Drill())
+    player(reply("drill 1", {}), Drilled(Route.WS, False, 0, "a reply that says nothing"))
+
+
+# ── what the accounts are worth (§5, §6) ──────────────────────────────────────────────────────────────────────────
+
+STREAM = {"action": "streamPnl", "enabled": True, "interval": 1000}
+
+
+def worth(name: str, figure: object, **more: object) -> dict[str, Any]:
+    return {"account": {"name": name, "item": {"netLiquidation": figure}, **more}}
+
+
+def update(*accounts: object) -> Received:
+    return hears(1, payload("crosstrade/pnl-update") | {"accounts": list(accounts)})
+
+
+def measured(player: Player, tag: str = "measure#1") -> Player:
+    """Measure for the first time: the stream is asked for, and the snapshot until it comes."""
+    player.put(Pause(10))
+    player(Measure(), Frame(1, STREAM), Asked(tag, SNAPSHOT))
+    return player
+
+
+def test_figures_are_streamed_and_added_up_and_asked_for_until_they_come() -> None:
+    player = measured(ready(Player(make("Sim101", "Live1"))))
+    asked_ns = player.now.mono_ns
+    both: tuple[object, ...] = (
+        worth("SIM101", 1000.1, denomination="UsDollar"),
+        worth("Live1", "-0.3"),
+        worth("Sim999", 7),
+        1,
+        {},
+    )
+    player(
+        Pause(0.2),
+        answer("measure#1", snapshot(*both)),
+        Equity({"USD": Decimal("999.8")}, asked_ns),
+        Pause(0.8),
+        update(*both),
+        Equity({"USD": Decimal("999.8")}, player.now.mono_ns + 1_000_000_000),
+        Pause(3),
+        Measure(),  # they come by themselves
+        Pause(0.1),
+        Measure(),
+        Asked("measure#2", SNAPSHOT),  # not any more
+        Pause(12),
+        Measure(),
+        Frame(1, STREAM),
+        Asked("measure#3", SNAPSHOT),
+    )
+    player.put(Closed(Route.WS, 1, "gone"))
+    player(Measure(), Asked("measure#4", SNAPSHOT))
+    ready(player, conn=2)
+    player(Pause(1), Measure(), Frame(2, STREAM), Asked("measure#5", SNAPSHOT))
+
+
+@pytest.mark.parametrize(
+    ("accounts", "why"),
+    [
+        ([worth("Sim101", 1)], "no net liquidation of Live1"),
+        ([worth("Sim101", 1), worth("Live1", None)], "no net liquidation of Live1"),
+        ([worth("Sim101", 1), {"account": {"name": "Live1", "item": 1}}], "no net liquidation of Live1"),
+        ([{"pnl": 1}], "no net liquidation of Sim101, Live1"),
+        (
+            [worth("Sim101", 1, denomination="Euro"), worth("Live1", 1)],
+            "account Sim101 is kept in Euro, not in dollars",
+        ),
+    ],
+)
+def test_figures_that_are_not_whole_are_none_and_pushes_of_them_are_said_once(accounts: list[Any], why: str) -> None:
+    player = measured(ready(Player(make("Sim101", "Live1"))))
+    player(
+        answer("measure#1", snapshot(*accounts)),
+        Noise(f"the snapshot: {why}"),  # the watermarks of two accounts would be of two moments
+        update(*accounts),
+        Noise(f"a push of figures: {why}"),
+        update(*accounts),
+        update(worth("Sim101", 1), worth("Live1", 1)),
+        Equity({"USD": Decimal(2)}, player.now.mono_ns),
+    )
+
+
+MARKS = {"success": True, "data": {"account": "Sim101", "stats": {"netliq": 5.5}}}
+
+
+@pytest.mark.parametrize("body", [snapshot(), {"error": "Invalid request"}])
+def test_one_account_may_be_measured_by_its_watermarks(body: dict[str, Any]) -> None:
+    player = measured(ready())
+    outputs = player.put(answer("measure#1", body, 400 if "error" in body else 200))
+    assert outputs[-1] == Asked("watermarks#2", "GET /v1/api/accounts/Sim101/watermarks")
+    player(answer("watermarks#2", MARKS), Equity({"USD": Decimal("5.5")}, player.now.mono_ns))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(408, payload("crosstrade/addon")), (429, payload("crosstrade/rate-limit")), (500, b"")],
+)
+def test_without_the_add_on_the_venues_own_figures_stand_still_and_are_not_believed(status: int, body: object) -> None:
+    measured(ready())(answer("measure#1", body, status))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, {"data": {}}), (200, {"data": 1}), (200, b"[]"), (400, {}), (500, b"")]
+)
+def test_watermarks_that_say_nothing_are_no_figure(status: int, body: object) -> None:
+    player = measured(ready())
+    player.put(answer("measure#1", snapshot()))
+    player(answer("watermarks#2", body, status), Noise("the watermarks cannot be read"))
+
+
+def test_figures_that_are_lost_are_asked_for_again_in_time() -> None:
+    player = measured(ready())
+    player(Lost("measure#1", True, "gone"))
+    player.put(Pause(1))
+    player.put(Measure())
+    player.put(answer(player.calls[-1].tag, snapshot()))
+    player(Lost(player.calls[-1].tag, True, "gone"))
+
+
+def test_figures_leave_fifteen_tokens_for_a_kill() -> None:
+    player = ready()
+    player.adapter._wire.bucket.spend(player.now, 4)  # type: ignore[attr-defined]
+    player(Measure(), Pause(0.4), Measure(), Frame(1, STREAM), Pause(0.4))
+    player.put(Measure())
+    player.put(answer(player.calls[-1].tag, snapshot()))
+    assert player.calls[-1].request.target == "/v1/api/accounts/snapshot"  # no token for the watermarks
+    assert player.adapter._wire.bucket.left(player.now) >= 15  # type: ignore[attr-defined]
+
+
+def test_a_position_pushed_by_events_is_nothing_strange_and_new_orders_are_found_by_reading() -> None:
+    assert make().pushes_orders is False and CrossTrade.CURRENCIES == ("USD",)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -14,26 +16,32 @@ from pydantic import ValidationError
 from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.base import (
+    DRILL_WITHIN_S,
     Call,
     CancelAnswered,
     Closed,
+    Drilled,
     Drop,
+    Equity,
     Lost,
     Noise,
     NotReady,
     Opened,
+    OrderPlaced,
     OrderSeen,
     OrdersRead,
     Output,
     Ready,
     Received,
+    Replied,
     WakeAfter,
     Woke,
 )
-from kill_switch.venues.kuna import SMALLEST_BATCH, Kuna
+from kill_switch.venues.kuna import Kuna
 from kill_switch.venues.kuna_answers import ENDED, TERMINAL
+from kill_switch.venues.kuna_strike import SMALLEST_BATCH
 
-from .playbook import START, Asked, Frame, Kill, Pause, Player, Probe, Read, answer, hears, payload
+from .playbook import START, Asked, Drill, Frame, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
 
 MULTI = "POST /v4/order/private/cancel/multi"
 ONE = "POST /v4/order/private/cancel"
@@ -228,14 +236,70 @@ def test_every_signed_request_has_a_greater_nonce_and_a_hedge_is_signed_anew() -
 
 
 @pytest.mark.parametrize("status", [400, 401, 200])
-def test_a_nonce_that_another_request_overtook_is_signed_anew_on_the_second_route(status: int) -> None:
+def test_a_nonce_that_another_request_overtook_is_signed_anew_at_once_and_then_on_the_second_route(status: int) -> None:
     player = play(auth="hmac")
     multi, found = struck(player, UUID_1)
-    [again] = player.put(answer(multi.tag, errors("Nonce is too small"), status))
-    assert isinstance(again, Call) and again.route is Route.FRESH
-    assert int(again.request.headers["nonce"]) > int(found.request.headers["nonce"])
+    again, wake = player.put(answer(multi.tag, errors("Nonce is too small"), status))
+    assert isinstance(again, Call) and again.route is Route.HTTP and again.cancel and again.urgent
+    assert isinstance(wake, WakeAfter) and wake.seconds == 0.06
+    [third] = player.put(answer(again.tag, errors("Nonce is too small"), status))
+    assert isinstance(third, Call) and third.route is Route.FRESH
+    nonces = [int(call.request.headers["nonce"]) for call in (multi, found, again, third)]
+    assert nonces == sorted(set(nonces))
     player.put(answer(found.tag, listed(UUID_1)))
-    player(answer(multi.tag, done(UUID_1)), CancelAnswered(Answer.ACCEPTED, "1 order(s) cancelled", 1))
+    player(answer(third.tag, done(UUID_1)), CancelAnswered(Answer.ACCEPTED, "1 order(s) cancelled", 1))
+
+
+def nonce(player: Player) -> int:
+    return int(player.calls[-1].request.headers["nonce"]) - START.wall_ms
+
+
+def dated(tag: str, ahead_s: int, body: object, status: int = 200) -> Replied:
+    """Answer from a venue whose clock is that far ahead of the one that the test began with."""
+    at = datetime.fromtimestamp(START.wall_ns // 10**9 + ahead_s, UTC)
+    return answer(tag, body, status)._replace(headers={"date": at.strftime("%a, %d %b %Y %H:%M:%S GMT")})
+
+
+def test_the_nonce_is_the_venues_time_and_never_falls_though_the_offset_does() -> None:
+    player = play(auth="hmac")
+    player.put(Read())
+    player.put(dated(player.calls[-1].tag, 60, listed()))
+    player.put(Read())
+    ahead_ms = nonce(player)
+    assert abs(ahead_ms - 60_000) <= 1000
+    player.put(dated(player.calls[-1].tag, -60, listed()))  # the venue's clock was set back
+    for number in range(1, 4):
+        player.put(Read())
+        assert nonce(player) == ahead_ms + number
+    player.put(Pause(200))
+    player.put(Read())
+    assert abs(nonce(player) - 140_000) <= 1000
+
+
+def test_a_clock_that_ran_ahead_does_not_lock_us_out_of_a_venue_with_a_window() -> None:
+    player = play(auth="hmac")
+    player.put(Probe())
+    assert nonce(player) == 0
+    again, *_ = player.put(dated(player.calls[-1].tag, -3600, errors("Nonce is too far off"), 401))
+    assert abs(nonce(player) + 3_600_000) <= 1000  # the venue's time, though it is lower
+    assert isinstance(again, Call)
+    assert Ready(Route.HTTP, 0) in player.put(dated(again.tag, -3600, listed()))
+
+
+def test_a_clock_that_ran_ahead_does_not_lock_us_out_of_a_venue_that_wants_higher_nonces_only() -> None:
+    player = play(auth="hmac")
+    player.put(Probe())
+    player.put(answer(player.calls[-1].tag, listed()))  # accepted: an hour too high, as it turns out
+    player.put(Read())
+    player.put(dated(player.calls[-1].tag, -3600, listed()))
+    player.put(Read())
+    assert nonce(player) == 2  # it goes on from there
+    multi, found = struck(player, UUID_1)
+    [again, _] = player.put(answer(multi.tag, errors("Nonce is too small"), 401))  # overtaken, or too far off?
+    assert abs(nonce(player) + 3_600_000) <= 1000
+    assert isinstance(again, Call)
+    [third] = player.put(answer(again.tag, errors("Nonce is too small"), 401))
+    assert isinstance(third, Call) and nonce(player) > int(found.request.headers["nonce"]) - START.wall_ms
 
 
 def test_without_a_signature_the_word_nonce_is_a_refusal_like_any_other() -> None:
@@ -1029,3 +1093,114 @@ def test_being_logged_out_or_kicked_out_gives_the_connection_up() -> None:
 def test_messages_that_say_nothing_are_noise(message: dict[str, Any]) -> None:
     ready()(hears(1, message), Noise("a message that no document explains"))
     ready()(Received(1, b"[1]"), Noise("a frame that is not a JSON object"))
+
+
+# ── plan, drill, figures ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_plan_is_what_a_strike_begins_with_batches_singles_and_lists() -> None:
+    player = play(batch_orders=2)
+    malformed = "not a uuid"
+    know(player, uuid(1), uuid(2), uuid(3), malformed)
+    plan = player.adapter.plan()
+    shown = [
+        f"{call.request.method} {call.request.target} {call.request.body.decode()}"
+        for call in calls(player.put(Kill()))
+    ]
+    assert [line.split(" (", 1)[0] for line in plan] == [line.strip() for line in shown]
+    assert plan[2] == f'{ONE} {{"orderId":"{malformed}"}}' and len(plan) == 4
+    assert player.adapter.plan() == plan  # and nothing has changed by it
+
+
+NOBODYS = "00000000-0000-4000-8000-000000000000"
+
+
+def test_a_drill_cancels_a_well_formed_order_that_nobody_has_placed() -> None:
+    play()(
+        Drill(),
+        Asked("drill#1", MULTI, body=orjson.dumps({"orderIds": [NOBODYS]})),
+        WakeAfter("drill#1", DRILL_WITHIN_S),
+        answer("drill#1", done(NOBODYS, success=False)),
+        Drilled(Route.HTTP, True, 0, "the venue has judged the order"),
+    )
+    assert Kuna.DRILLS == (Route.HTTP,)
+
+
+def test_a_drill_is_signed_like_a_strike() -> None:
+    player = play(auth="hmac")
+    for number in range(2):
+        player.put(Drill())
+        assert nonce(player) == number and player.calls[-1].request.headers["signature"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "proven"),
+    [
+        (400, errors(CLOSED), True),
+        (404, errors("Order not found"), True),
+        (200, errors(f"Order {NOBODYS} does not exist."), True),
+        (400, errors("Order entry is suspended"), False),
+        (400, errors("Order not found", "Trading is closed"), False),
+        (401, errors("Order not found"), False),
+        (429, errors("Order not found"), False),
+        (200, {"data": [{"id": UUID_1, "success": True}]}, False),
+        (200, {"data": {}}, False),
+        (200, {"error": {"message": {"deep": 1}}}, False),
+    ],
+)
+def test_a_drill_is_good_if_the_venue_has_judged_the_order(status: int, body: object, proven: bool) -> None:
+    player = play()
+    player.put(Drill())
+    [fact] = player.put(answer("drill#1", body, status))
+    assert isinstance(fact, Drilled) and fact.ok is proven
+
+
+def test_the_balances_are_what_is_available_and_what_is_locked() -> None:
+    play()(
+        Measure(),
+        Asked("balance#1", "GET /v4/private/getBalance"),
+        Pause(0.2),
+        answer("balance#1", payload("kuna/balance")),
+        Equity({"USDT": Decimal("12.5"), "UAH": Decimal("7234.6")}, START.mono_ns),
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "why"),
+    [
+        (200, {"data": {}}, "no list"),
+        (200, [{"currency": "USDT", "balance": "1"}], "an item that cannot be read"),
+        (200, [{"currency": "USDT", "balance": "x", "lockBalance": "1"}], "an item that cannot be read"),
+        (200, [{"currency": "", "balance": "1", "lockBalance": "1"}], "an item that cannot be read"),
+        (200, [{"currency": "a", "balance": "1", "lockBalance": "1"}] * 2, "an item that cannot be read"),
+        (200, [1], "an item that cannot be read"),
+        (401, errors("no"), "HTTP 401 BAD_REQUEST no"),
+    ],
+)
+def test_balances_that_are_not_whole_are_none(status: int, body: object, why: str) -> None:
+    play()(
+        Measure(),
+        Asked("balance#1", "GET /v4/private/getBalance"),
+        answer("balance#1", body, status),
+        Noise(f"the balances: {why}"),
+    )
+
+
+def test_balances_that_are_lost_are_asked_for_again_in_time() -> None:
+    play()(Measure(), Asked("balance#1", "GET /v4/private/getBalance"), Lost("balance#1", True, "gone"))
+
+
+def test_orders_are_pushed_to_those_who_log_in() -> None:
+    assert make().pushes_orders is True
+    assert make(auth="hmac", ws_login="none").pushes_orders is False
+
+
+def test_an_order_that_only_a_probe_shows_was_placed_and_one_that_it_misses_is_not_placed_again() -> None:
+    player = play()
+    know(player, UUID_1)
+    player.put(Probe())
+    facts = player.put(answer(player.calls[-1].tag, listed(UUID_2)))
+    assert OrderPlaced(order(UUID_2)) in facts and set(player.adapter.book) == {UUID_2}
+    player.put(Probe())
+    facts = player.put(answer(player.calls[-1].tag, listed(UUID_1, UUID_2)))
+    assert not [fact for fact in facts if isinstance(fact, OrderPlaced)]

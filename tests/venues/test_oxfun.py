@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -16,23 +17,42 @@ from kill_switch.venues import VENUES
 from kill_switch.venues.base import (
     CancelAnswered,
     Closed,
+    Drilled,
     Drop,
+    Equity,
     Lost,
     Noise,
     NotReady,
     Opened,
+    OrderPlaced,
     OrderSeen,
     OrdersRead,
     Ready,
     Received,
+    Replied,
     RoundTrip,
     Send,
+    ServerTime,
     WakeAfter,
     Woke,
 )
-from kill_switch.venues.oxfun import KEY_REFUSED, NOTHING_RESTING, TERMINAL, TRY_AGAIN, OxFun
+from kill_switch.venues.oxfun import KEY_REFUSED, NO_ORDER, NOTHING_RESTING, TERMINAL, TRY_AGAIN, OxFun
 
-from .playbook import START, Asked, Frame, Kill, Pause, Player, Probe, Read, answer, hears, payload
+from .playbook import (
+    START,
+    Asked,
+    Drill,
+    Frame,
+    Kill,
+    Measure,
+    Pause,
+    Player,
+    Probe,
+    Read,
+    answer,
+    hears,
+    payload,
+)
 
 CANCEL_ALL = "DELETE /v3/orders/cancel-all"
 WORKING = "GET /v3/orders/working"
@@ -55,6 +75,16 @@ def login_frame(conn: int, now: Now = START) -> Frame:
     return Frame(conn, {"op": "login", "tag": 1, "data": data})
 
 
+def logged_in(now: Now = START) -> dict[str, Any]:
+    """Be a venue whose clock is ours, and that answers at once."""
+    shown: dict[str, Any] = payload("oxfun/login") | {"timestamp": str(now.wall_ms)}
+    return shown
+
+
+def told_time(now: Now = START) -> ServerTime:
+    return ServerTime(now.wall_ns, now.wall_ns + 1_000_000, now.wall_ns, now.wall_ns)
+
+
 def subscribed(channel: str = "order:all", **change: Any) -> dict[str, Any]:
     shown: dict[str, Any] = payload("oxfun/subscribed") | {"channel": channel} | change
     return shown
@@ -68,8 +98,9 @@ def ready(conn: int = 1, player: Player | None = None) -> Player:
         WakeAfter(f"greeting {conn}", 0.5),
         hears(conn, payload("oxfun/greeting")),
         login_frame(conn, player.now),
-        hears(conn, payload("oxfun/login")),
+        hears(conn, logged_in(player.now)),
         Frame(conn, SUBSCRIBE),
+        told_time(player.now),
         hears(conn, subscribed()),
         Ready(Route.WS, conn),
         WakeAfter(f"ping {conn}", 15.0),
@@ -161,9 +192,10 @@ def logging_in() -> Player:
 def test_a_refused_key_is_fatal(code: str) -> None:
     words = f"login refused: {code} Signature is invalid"
     logging_in()(
-        hears(1, payload("oxfun/login-refused") | {"code": code}),
+        hears(1, payload("oxfun/login-refused") | {"code": code, "timestamp": str(START.wall_ms)}),
         NotReady(Route.WS, 1, words, fatal=True),
         Drop(1, words),
+        told_time(),
     )
 
 
@@ -209,7 +241,7 @@ def test_a_login_answer_before_the_login_is_noise() -> None:
 
 def subscribing() -> Player:
     player = logging_in()
-    player(hears(1, payload("oxfun/login")), Frame(1, SUBSCRIBE))
+    player(hears(1, logged_in()), Frame(1, SUBSCRIBE), told_time())
     return player
 
 
@@ -897,8 +929,8 @@ def test_a_probe_that_fails_otherwise_makes_the_lane_unready() -> None:
     Player(make())(
         Probe(),
         Asked("probe#1", WORKING),
-        answer("probe#1", {"success": False, "code": "20024", "message": "Timestamp"}, 400),
-        NotReady(Route.HTTP, 0, "HTTP 400 20024 Timestamp"),
+        answer("probe#1", {"success": False, "code": "20001", "message": "Operation failed"}, 400),
+        NotReady(Route.HTTP, 0, "HTTP 400 20001 Operation failed"),
         Probe(),
         Asked("probe#2", WORKING),
         answer("probe#2", b"", 503),
@@ -916,3 +948,178 @@ def test_a_probe_that_fails_otherwise_makes_the_lane_unready() -> None:
 
 def test_frames_on_a_connection_that_nobody_opened_are_ignored() -> None:
     Player(make())(hears(9, payload("oxfun/login")), Woke("greeting 9"))
+
+
+# ── the venue's clock (§2, §8: 20024) ─────────────────────────────────────────────────────────────────────────────
+
+WRONG_TIME = {"success": False, "code": "20024", "message": "Timestamp exceeds the threshold"}
+AHEAD_20_S = {"date": "Tue, 14 Nov 2023 22:13:40 GMT"}  # START is 22:13:20
+
+
+def from_ahead(tag: str, body: object, status: int = 200) -> Replied:
+    return answer(tag, body, status)._replace(headers=AHEAD_20_S)
+
+
+def told_ahead() -> ServerTime:
+    at_ns = START.wall_ns + 20_000_000_000
+    return ServerTime(at_ns, at_ns + 1_000_000_000, START.wall_ns, START.wall_ns)
+
+
+def stamps(player: Player) -> list[str]:
+    return [call.request.headers["Timestamp"] for call in player.calls]
+
+
+def test_a_strike_that_is_refused_for_its_time_is_signed_by_the_venues_clock_and_sent_again_once() -> None:
+    player = Player(make())
+    strike(player)
+    player(
+        from_ahead("cancel-all#1", WRONG_TIME, 401),
+        Asked("cancel-all#2", CANCEL_ALL, urgent=True, cancel=True, body=b"{}"),
+        WakeAfter("cancel-all#2", 0.06),
+        Woke("cancel-all#1"),  # the timer of the first has nothing left to do
+        from_ahead("cancel-all#2", WRONG_TIME, 401),
+        CancelAnswered(Answer.REFUSED, "HTTP 401 20024 Timestamp exceeds the threshold"),
+    )
+    assert stamps(player) == ["2023-11-14T22:13:20", "2023-11-14T22:13:40"]
+
+
+def test_reads_and_probes_that_are_refused_for_their_time_are_sent_again_too() -> None:
+    player = Player(make())
+    player(
+        Probe(),
+        Asked("probe#1", WORKING),
+        from_ahead("probe#1", WRONG_TIME, 401),
+        Asked("probe#2", WORKING),
+        told_ahead(),
+        from_ahead("probe#2", working()),
+        Ready(Route.HTTP, 0),
+        OrdersRead((), True, START.mono_ns),
+        told_ahead(),
+    )
+    assert stamps(player)[1] == "2023-11-14T22:13:40"
+
+
+def test_a_login_takes_the_time_of_a_refused_one() -> None:
+    player = logging_in()
+    refused = {"event": "login", "success": False, "code": "20024", "message": "late"}
+    stamp_ms = START.wall_ms + 20_000
+    words = "login refused: 20024 late"
+    player(
+        hears(1, refused | {"timestamp": str(stamp_ms)}),
+        NotReady(Route.WS, 1, words),
+        Drop(1, words),
+        ServerTime(stamp_ms * 1_000_000, (stamp_ms + 1) * 1_000_000, START.wall_ns, START.wall_ns),
+        Opened(Route.WS, 2),
+        WakeAfter("greeting 2", 0.5),
+        hears(2, payload("oxfun/greeting")),
+        login_frame(2, Now(START.mono_ns, START.wall_ns + 20_000_500_000)),
+    )
+
+
+@pytest.mark.parametrize("stamp", [None, "", "0", "soon", "\u0663" * 13, "1" * 400, 1.5e12, [1]])
+def test_a_login_answer_without_a_time_says_nothing_of_the_clock(stamp: object) -> None:
+    player = logging_in()
+    player(hears(1, {"event": "login", "success": True, "timestamp": stamp}), Frame(1, SUBSCRIBE))
+    assert player.adapter.clock.bounds_ns is None
+
+
+# ── drill, plan, figures, orders placed ───────────────────────────────────────────────────────────────────────────
+
+
+def test_a_drill_cancels_an_order_that_cannot_exist_on_both_lanes() -> None:
+    player = ready()
+    order_frame = {"marketCode": MARKET, "orderId": NO_ORDER}
+    orders = [{"marketCode": MARKET, "orderId": str(NO_ORDER)}]
+    body = {"timestamp": START.wall_ms, "recvWindow": 5000, "responseType": "FULL", "orders": orders}
+    player(
+        Drill(),
+        Asked("drill#1", "DELETE /v3/orders/cancel", body=orjson.dumps(body)),
+        WakeAfter("drill#1", 4.0),
+        Frame(1, {"op": "cancelorder", "tag": "drill-1", "data": order_frame}),
+        WakeAfter("drill-1", 4.0),
+        Pause(0.01),
+        answer("drill#1", payload("oxfun/cancel-not-found"))._replace(rtt_us=900),
+        Drilled(Route.HTTP, True, 900, "40035 Open order not found with id"),
+        hears(1, payload("oxfun/cancelorder-not-found") | {"tag": "drill-1"}),
+        Drilled(Route.WS, True, 10_000, "100005 Open order not found"),
+        hears(1, payload("oxfun/cancel-late-reject")),  # the engine's own word on the same order, later
+        Woke("drill-1"),
+        Woke("drill#1"),
+    )
+    request = player.calls[0].request
+    stamp, nonce = request.headers["Timestamp"], request.headers["Nonce"]
+    text = f"{stamp}\n{nonce}\nDELETE\napi.ox.fun\n/v3/orders/cancel\n{request.body.decode()}"
+    assert request.headers["Signature"] == sign(text)
+    assert NO_ORDER == 9_223_372_036_854_775_807  # what an id is documented to be at most
+
+
+def test_a_drill_whose_order_the_gateway_has_taken_proves_the_lane() -> None:
+    player = ready()
+    player.put(Drill())
+    player(
+        hears(1, payload("oxfun/cancelorder") | {"tag": "drill-1"}),
+        Drilled(Route.WS, True, 0, "submitted"),
+        answer("drill#1", {"success": False, "code": "20000", "message": "Signature is invalid"}, 401),
+        Drilled(Route.HTTP, False, 0, "20000 Signature is invalid"),
+    )
+
+
+def test_an_answer_of_no_item_shows_its_status() -> None:
+    player = ready()
+    player.put(Drill())
+    player(answer("drill#1", {"success": True, "data": []}), Drilled(Route.HTTP, False, 0, "HTTP 200"))
+
+
+def test_the_plan_names_the_frames_once_orders_are_known_and_a_lane_is_ready() -> None:
+    player = Player(make())
+    know(player, working(*range(1, 42)))
+    assert player.adapter.plan() == (CANCEL_ALL,)
+    ready(player=player)
+    frames_line = 'ws {"op":"cancelorders",…}, 3 message(s) for the orders that are known'
+    assert player.adapter.plan() == (CANCEL_ALL, frames_line)
+
+
+def test_the_account_is_worth_its_collateral_which_has_the_open_profit_in_it() -> None:
+    ready()(
+        Measure(),
+        Asked("account#1", "GET /v3/account"),
+        answer("account#1", payload("oxfun/account")),
+        Equity({"OX": Decimal("1231231")}, START.mono_ns),
+    )
+
+
+@pytest.mark.parametrize("collateral", [None, "", "NaN", "1e400", "much", True, [], {}])
+def test_an_account_without_a_figure_is_told_and_is_worth_nothing_known(collateral: object) -> None:
+    ready()(
+        Measure(),
+        Asked("account#1", "GET /v3/account"),
+        answer("account#1", {"success": True, "data": [{"collateral": collateral}]}),
+        Noise("the account cannot be measured: HTTP 200"),
+        Measure(),
+        Asked("account#2", "GET /v3/account"),
+        answer("account#2", {"success": True, "data": [{"collateral": "1"}, {"collateral": "2"}]}),
+        Noise("the account cannot be measured: HTTP 200"),
+        Measure(),
+        Asked("account#3", "GET /v3/account"),
+        Lost("account#3", True, "down"),
+    )
+
+
+def test_an_order_that_was_changed_is_closed_and_a_new_one_placed_and_nobody_has_cancelled_it() -> None:
+    player = ready()
+    know(player, working("1"))
+    player.put(Kill())
+    player(
+        push(notice="OrderClosed", orderId="1", status="CANCELED_BY_AMEND"),
+        push(notice="OrderOpened", orderId="2", status="OPEN"),
+        OrderSeen(order("2")),
+        OrderPlaced(order("2")),
+        push(notice="OrderOpened", orderId="3", status="FILLED"),
+        OrderPlaced(Order("3", MARKET, Life.GONE, "FILLED")),
+        hears(1, payload("oxfun/cancel-late-reject") | {"event": "AMEND"}),
+        Read(),
+        Asked("orders#3", WORKING, urgent=True),
+        WakeAfter("orders#3", 0.24),
+        answer("orders#3", working("2")),
+        OrdersRead((order("2"),), True, START.mono_ns),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import shutil
 import subprocess
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from pydantic import ValidationError
 from kill_switch.domain import Answer, Life, Order, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.base import (
+    Call,
     CancelAnswered,
     Closed,
+    Drilled,
     Drop,
+    Equity,
     Lost,
     Noise,
     NotReady,
@@ -28,13 +32,30 @@ from kill_switch.venues.base import (
     OrdersRead,
     Ready,
     Received,
+    Transferred,
     WakeAfter,
     Woke,
 )
-from kill_switch.venues.roxom import ALL_TYPES, TERMINAL, Roxom
+from kill_switch.venues.roxom import ALL_TYPES, NO_ORDER, TERMINAL, Roxom
+from kill_switch.venues.roxom_worth import MOVES_KEPT
 
 from .keys import elliptic_pem, encrypted_pem, rsa_key, rsa_pem
-from .playbook import START, Asked, Frame, Kill, Player, Probe, Read, Step, answer, hears, payload
+from .playbook import (
+    START,
+    Asked,
+    Drill,
+    Frame,
+    Kill,
+    Measure,
+    Pause,
+    Player,
+    Probe,
+    Read,
+    Step,
+    answer,
+    hears,
+    payload,
+)
 
 CANCEL_ALL = "POST /api/v1/orders/cancel-all"
 UUID_1 = "01234567-89ab-7def-8123-456789abcdef"
@@ -623,6 +644,13 @@ def test_a_pushed_order_is_seen_once_and_leaves_with_its_end() -> None:
     assert player.adapter.book == {}
 
 
+def test_an_event_that_is_named_within_is_read_too() -> None:
+    ready()(
+        hears(1, {"data": {"type": "order", "orderId": UUID_1, "symbol": "US500-BTC", "status": "submitted"}}),
+        OrderSeen(order(UUID_1)),
+    )
+
+
 def test_frames_that_say_nothing_are_noise() -> None:
     unread, unknown = Noise("an order push that cannot be read"), Noise("a message that no document explains")
     ready()(
@@ -638,3 +666,335 @@ def test_frames_that_say_nothing_are_noise() -> None:
         Noise("a frame that is not a JSON object"),
         hears(2, {"event": "subscribe"}),
     )
+
+
+# ── drill and figures (§4.4, §5) ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_drill_cancels_an_order_that_cannot_exist_by_a_request_that_was_signed_before() -> None:
+    player = Player(make(auth="rsa"))
+    line = f"POST /api/v1/orders/{NO_ORDER}/cancel"
+    player(
+        Drill(),
+        Asked("drill#1", line),
+        WakeAfter("drill#1", 4.0),
+        answer("drill#1", payload("roxom/order-not-found"), 404)._replace(rtt_us=900),
+        Drilled(Route.HTTP, True, 900, "HTTP 404: 404 Order Not Found"),
+        Drill(),
+        Asked("drill#2", line),
+        WakeAfter("drill#2", 4.0),
+        answer("drill#2", {"data": {"success": False}}),
+        Drilled(Route.HTTP, False, 0, "HTTP 200, success false"),
+    )
+    first, second = (call.request for call in player.calls)
+    assert first is second
+    verify(first.headers["X-API-Signature"], f"POST:/api/v1/orders/{NO_ORDER}/cancel")
+
+
+BALANCE = "GET /api/v1/accounts/balance?unit=sats"
+POSITIONS = "GET /api/v1/positions?instType=perpetual&symbol={}&unit=sats"
+NONE: dict[str, Any] = {"data": {"positions": []}, "error": False}
+
+
+def held(one: str = "p1", symbol: str = "OIL-BTC", size: str = "2", pnl: str | None = "0.25", **more: Any) -> Received:
+    """Push a position; its profit is in BTC."""
+    item = {"id": one, "symbol": symbol, "size": size, "closeDate": None, **more}
+    return hears(1, {"type": "position", "data": [item if pnl is None else item | {"unrealizedPnl": pnl}]})
+
+
+def measuring(tag: int = 1) -> Player:
+    """Play a first measurement up to the moment when every figure is asked for."""
+    player = ready()
+    player(
+        Pause(60),
+        Measure(),
+        Asked(f"symbols#{tag}", "GET /api/v1/market/instruments"),
+        answer(f"symbols#{tag}", payload("roxom/instruments")),
+        Asked(f"figure#{tag + 1}", BALANCE),
+        Asked(f"figure#{tag + 2}", POSITIONS.format("US500-BTC")),
+        Asked(f"figure#{tag + 3}", POSITIONS.format("GOLD-BTC")),
+    )
+    return player
+
+
+def flat() -> Player:
+    """Play a first measurement to its end: no positions, 0.0015 BTC."""
+    player = measuring()
+    asked_ns = player.now.mono_ns
+    player(
+        answer("figure#2", payload("roxom/balance")),
+        answer("figure#3", NONE),
+        answer("figure#4", NONE),
+        WakeAfter("measured 1", 0.25),
+        Pause(0.25),
+        Woke("measured 1"),
+        Equity({"BTC": Decimal("0.0015")}, asked_ns),
+    )
+    return player
+
+
+def measure(player: Player, *symbols: str, body: Any = NONE) -> list[Any]:
+    """Measure again: the balance, and just these symbols; what comes of it."""
+    calls = [call for call in player.put(Measure())]
+    lines = [f"{call.request.method} {call.request.target}" for call in calls]  # type: ignore[union-attr]
+    assert lines == [BALANCE, *(POSITIONS.format(one) for one in symbols)]
+    outputs: list[Any] = []
+    for call, reply in zip(calls, [payload("roxom/balance"), *[body] * len(symbols)], strict=True):
+        outputs += player.put(answer(call.tag, reply))  # type: ignore[union-attr]
+    [wake] = outputs
+    player.put(Pause(0.25))
+    return list(player.put(Woke(wake.tag)))
+
+
+def test_a_flat_account_is_worth_its_balance_and_then_one_call_will_do() -> None:
+    player = flat()
+    asked_ns = player.now.mono_ns
+    assert measure(player) == [Equity({"BTC": Decimal("0.0015")}, asked_ns)]
+
+
+def test_an_account_cannot_be_measured_without_the_events() -> None:
+    Player(make())(Measure())
+    player = flat()
+    player(Closed(Route.WS, 1, "gone"), NotReady(Route.WS, 1, "gone"), Measure())
+
+
+def test_after_a_gap_in_the_events_every_symbol_is_read_again() -> None:
+    player = flat()
+    player.put(held())
+    player.put(Closed(Route.WS, 1, "gone"))
+    ready(2, player)
+    player.put(Pause(1))
+    asked_ns = player.now.mono_ns
+    assert measure(player, "US500-BTC", "GOLD-BTC") == [Equity({"BTC": Decimal("0.0015")}, asked_ns)]
+
+
+def test_a_connection_that_is_replaced_leaves_no_gap() -> None:
+    player = flat()
+    ready(2, player)
+    player(Closed(Route.WS, 1, "replaced"), NotReady(Route.WS, 1, "replaced"), Pause(1))
+    assert len(measure(player)) == 1
+
+
+def test_the_older_generations_reads_show_the_profit_in_sats() -> None:
+    player = flat()
+    player(held(one="01234567-89ab-7def-8123-456789abcdef", size="100000"), Pause(1))
+    asked_ns = player.now.mono_ns
+    assert measure(player, "OIL-BTC", body=payload("roxom/positions-old")) == [
+        Equity({"BTC": Decimal("0.0015") + Decimal("0.125")}, asked_ns)
+    ]
+
+
+def test_the_newer_generations_profit_is_that_of_the_last_event_and_as_old_as_that() -> None:
+    player = flat()
+    event = payload("roxom/position-event")
+    player(hears(1, event), Pause(7))
+    pushed_ns = player.now.mono_ns - 7_000_000_000
+    assert measure(player, "US500-BTC", body=payload("roxom/positions-new")) == [
+        Equity({"BTC": Decimal("0.0015") + Decimal("0.001")}, pushed_ns)
+    ]
+
+
+def test_a_position_whose_profit_nobody_has_told_makes_the_figure_unknown() -> None:
+    player = measuring()
+    player(
+        answer("figure#2", payload("roxom/balance")),
+        answer("figure#3", payload("roxom/positions-new")),
+        answer("figure#4", NONE),
+        WakeAfter("measured 1", 0.25),
+        Pause(0.25),
+        Woke("measured 1"),
+        held(one="pos-uuid", symbol="US500-BTC", size="0.500", pnl="-0.5"),
+        Pause(1),
+    )
+    assert [fact.amounts for fact in measure(player, "US500-BTC", body=payload("roxom/positions-new"))] == [
+        {"BTC": Decimal("-0.4985")}
+    ]
+
+
+def test_a_position_that_was_closed_is_in_no_figure() -> None:
+    for closing in ({"size": "0"}, {"closeDate": 1640995200000}):
+        player = flat()
+        player(held(), held(**closing), Pause(1))
+        assert [fact.amounts for fact in measure(player)] == [{"BTC": Decimal("0.0015")}]
+
+
+def test_a_position_that_is_listed_no_longer_or_as_closed_is_in_no_figure() -> None:
+    closed = {"data": {"positions": [{"id": "p1", "symbol": "OIL-BTC", "size": "2", "closeDate": 1640995200000}]}}
+    for body in (NONE, closed):
+        player = flat()
+        player(held(), Pause(1))
+        assert [fact.amounts for fact in measure(player, "OIL-BTC", body=body)] == [{"BTC": Decimal("0.0015")}]
+        assert len(measure(player)) == 1
+
+
+def test_a_position_in_a_symbol_that_was_not_read_stays() -> None:
+    player = flat()
+    player(held("p1", "OIL-BTC", pnl="1"), Pause(1))
+    calls = player.put(Measure())
+    player(held("p2", "GOLD-BTC", pnl="2"))  # a fill: these reads will not do
+    for call, reply in zip(calls, (payload("roxom/balance"), NONE), strict=True):
+        player.put(answer(call.tag, reply))  # type: ignore[union-attr]
+    player.put(Pause(0.25))
+    again = [call.request.target for call in player.put(Woke("measured 2"))]  # type: ignore[union-attr]
+    assert [target.partition("symbol=")[2] for target in again] == ["", "GOLD-BTC&unit=sats", "OIL-BTC&unit=sats"]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        held(size="3"),
+        held("p2"),
+        held(size="0"),
+        held(closeDate=1640995200000),
+        held(pnl=None),
+        hears(1, {"type": "position", "data": [7]}),
+        hears(1, payload("roxom/balance-event")),
+        hears(1, {"type": "balance"}),
+    ],
+)
+@pytest.mark.parametrize("when", ["before", "between", "behind"])
+def test_figures_that_a_fill_has_come_between_are_read_again(event: Received, when: str) -> None:
+    player = flat()
+    player(held(), Pause(1))
+    if when == "before":
+        player.put(event)
+        player.put(Pause(0.2))
+    balance, *positions = player.put(Measure())
+    player.put(answer(balance.tag, payload("roxom/balance")))  # type: ignore[union-attr]
+    if when == "between":
+        player.put(event)
+    for call in positions:
+        player.put(answer(call.tag, NONE))  # type: ignore[union-attr]
+    player.put(Pause(0.2))
+    if when == "behind":
+        player.put(event)
+    again = player.put(Woke("measured 2"))
+    assert again and all(isinstance(output, Call) for output in again)
+
+
+def test_a_profit_that_moves_disturbs_nothing() -> None:
+    player = flat()
+    player(held(pnl="1"), Pause(1))
+    calls = player.put(Measure())
+    player.put(held(pnl="2"))
+    outputs = [output for call, reply in zip(calls, (payload("roxom/balance"), NONE), strict=True)
+               for output in player.put(answer(call.tag, reply))]  # type: ignore[union-attr]  # fmt: skip
+    assert [type(output) for output in outputs] == [WakeAfter]
+    player.put(Pause(0.25))
+    assert [type(fact) for fact in player.put(Woke("measured 2"))] == [Equity]
+
+
+def test_an_account_that_never_stands_still_is_given_up_until_the_next_measurement() -> None:
+    player = flat()
+    player.put(Measure())
+    for number in range(2, 5):
+        player.put(hears(1, payload("roxom/balance-event")))
+        player.put(answer(player.calls[-1].tag, payload("roxom/balance")))
+        player.put(Pause(0.2))
+        outputs = player.put(Woke(f"measured {number}"))
+        assert len(outputs) == (1 if number < 4 else 0)
+    player.put(Pause(1))
+    assert len(measure(player)) == 1
+
+
+def test_an_answer_to_figures_that_nobody_waits_for_any_more_says_nothing() -> None:
+    player = flat()
+    player.put(Measure())
+    first = player.calls[-1].tag
+    assert len(measure(player)) == 1
+    player(answer(first, payload("roxom/balance")), Woke("measured 2"), Woke("measured 3"))
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"data": {}}, "balance: the answer cannot be read"),
+        ({"data": {"balances": []}}, "balance: the answer cannot be read"),
+        ({"data": {"balances": 7}}, "balance: the answer cannot be read"),
+        ({"data": {"balances": [{"asset": "BTC", "current": "x"}]}}, "balance: the answer cannot be read"),
+        ({"error": {"code": 400, "message": "unit is invalid"}}, "balance: HTTP 200: 400 unit is invalid"),
+        ({"data": [7]}, "balance: the answer cannot be read"),
+    ],
+)
+def test_a_balance_that_cannot_be_read_is_told_and_ends_the_measurement(body: object, words: str) -> None:
+    player = measuring()
+    player(
+        answer("figure#2", body),
+        Noise(f"the account cannot be measured: {words}"),
+        answer("figure#3", NONE),
+        answer("figure#4", NONE),
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {},
+        {"positions": {}},
+        [7],
+        [{"id": "1"}],
+        [{"size": "1", "unrealizedPnl": 1}],
+        [{"id": "1", "size": "1", "unrealizedPnl": "x"}],
+    ],
+)
+def test_positions_that_cannot_be_read_are_told_and_end_the_measurement(data: object) -> None:
+    measuring()(
+        answer("figure#3", {"data": data}),
+        Noise("the account cannot be measured: US500-BTC: the answer cannot be read"),
+    )
+
+
+@pytest.mark.parametrize("data", [None, [], {}, [7], [{"symbol": ""}], [{"symbol": "BTC-USD", "instType": "spot"}]])
+def test_without_instruments_an_account_cannot_be_measured(data: object) -> None:
+    player = ready()
+    player(
+        Measure(),
+        Asked("symbols#1", "GET /api/v1/market/instruments"),
+        answer("symbols#1", {"data": data}),
+        Noise("the account cannot be measured: no instruments can be read"),
+        Measure(),
+        Asked("symbols#2", "GET /api/v1/market/instruments"),
+        answer("symbols#2", {"error": {"code": 400, "message": "no"}}),
+        Noise("the account cannot be measured: HTTP 200: 400 no"),
+        Measure(),
+        Asked("symbols#3", "GET /api/v1/market/instruments"),
+        Lost("symbols#3", True, "down"),
+    )
+
+
+def test_the_older_generations_balance_is_read_too() -> None:
+    player = measuring()
+    player.put(answer("figure#2", payload("roxom/balance-old")))
+    player.put(answer("figure#3", NONE))
+    player.put(answer("figure#4", NONE))
+    player.put(Pause(0.25))
+    [fact] = player.put(Woke("measured 1"))
+    assert isinstance(fact, Equity) and fact.amounts == {"BTC": Decimal("0.0015")}
+
+
+def moved(kind: str, amount: object = "-0.5", unit: str = "btc", at: int = 1) -> Received:
+    data = {"balanceBefore": "1", "balanceAfter": "0.5", "amount": amount, "unit": unit, "updateType": kind}
+    return hears(1, {"type": "balance", "data": data | {"timestamp": at}})
+
+
+def test_transfers_are_told_once_though_two_connections_tell_of_them_and_fills_are_none() -> None:
+    ready()(
+        hears(1, payload("roxom/balance-event")),
+        moved("transfer"),
+        Transferred("BTC", Decimal("-0.5")),
+        moved("transfer"),
+        moved("transfer", at=2),
+        Transferred("BTC", Decimal("-0.5")),
+        moved("DEPOSIT", "50000000", "sats"),
+        Transferred("BTC", Decimal("0.5")),
+        moved("funding"),
+        moved("withdrawal", "x"),
+    )
+
+
+def test_not_every_transfer_is_remembered_for_ever() -> None:
+    player = ready()
+    for at in range(MOVES_KEPT + 1):
+        assert player.put(moved("transfer", at=at))
+    assert player.put(moved("transfer", at=0)) and not player.put(moved("transfer", at=MOVES_KEPT))

@@ -1,0 +1,226 @@
+"""Carry a strike at KUNA out: batches of known orders at once, the lists beside them, and what those add.
+
+All of it ends in one `CancelAnswered`. A malformed id would spoil a whole batch, and so would a batch that is too long:
+the one goes alone, the other is halved, as far as the venue's limits allow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from kill_switch.domain import Answer, Now, Order
+from kill_switch.venues.base import Ask, Asks, CancelAnswered, Outputs, Request, brief
+from kill_switch.venues.kuna_answers import Body, Refusal, error_of, has_ended, id_of, items_of
+from kill_switch.venues.kuna_sign import Signer
+
+SINGLE = "/v4/order/private/cancel"
+MULTI = "/v4/order/private/cancel/multi"
+BATCHES_BEFORE_SINGLE = 2  # an order that rests after so many batches is cancelled by itself
+SINGLES_PER_STRIKE = 4
+SPLITS_PER_STRIKE = 7  # a batch that is refused as a whole is halved: a hundred orders get as far as eight batches
+SMALLEST_BATCH = 20  # a shorter one is not halved
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Strike:
+    """One strike under way: several calls, one answer."""
+
+    waiting: int = 0  # calls that are not answered yet
+    named: set[str] = field(default_factory=set)  # orders that a call has named, or that were left out
+    singles: int = 0
+    splits: int = 0
+    sent: bool = False  # a byte of a call that cancels may have left
+    cancelled: int = 0
+    ended: int = 0
+    answers: set[Answer] = field(default_factory=set)  # of the cancels that failed
+    lists: set[Answer] = field(default_factory=set)  # of the lists that were not read
+    troubles: list[str] = field(default_factory=list)
+
+    def trouble(self, answer: Answer, words: str) -> None:
+        self.answers.add(answer)
+        self.troubles.append(words)
+
+    def unread(self, answer: Answer, words: str) -> None:
+        self.lists.add(answer)
+        self.troubles.append(words)
+
+    def told(self) -> CancelAnswered:
+        counts = [f"{self.cancelled} order(s) cancelled"] if self.cancelled else []
+        counts += [f"{self.ended} had ended"] if self.ended else []
+        evidence = brief("; ".join([*counts, *self.troubles]) or "the lists show nothing to cancel", 200)
+        if not self.troubles:
+            return CancelAnswered(Answer.ACCEPTED, evidence, self.cancelled)
+        if not self.sent:
+            return CancelAnswered(Answer.UNSENT, evidence)
+        refused = Answer.REFUSED in self.answers or (Answer.REFUSED in self.lists and not counts)
+        return CancelAnswered(Answer.REFUSED if refused else Answer.UNKNOWN, evidence, self.cancelled or None)
+
+
+class Strikes:
+    """Make strikes, and take what is said to them."""
+
+    CANCELS = frozenset({"cancel-multi", "cancel-one"})
+    KINDS = CANCELS | {"find"}
+
+    def __init__(
+        self,
+        ask: Asks,
+        words: Callable[..., str],
+        signer: Signer,
+        lists: Mapping[str, Callable[[Now], Request]],
+        batch_orders: int,
+        hedge_after_s: float,
+    ) -> None:
+        self._ask = ask
+        self._words = words
+        self._signer = signer
+        self._lists = lists
+        self._hedge_after_s = hedge_after_s
+        self._most = self._batch = batch_orders
+        self._halving = True  # until it has been in vain
+        self._tries: dict[str, int] = {}  # by order: batches that have named it
+
+    def strike(self, known: Iterable[str], now: Now) -> Outputs:
+        strike = Strike()
+        calls = self._cancel(strike, known, now)
+        for kind, build in self._lists.items():
+            first = not calls  # nothing is known: then the list is what the strike begins with
+            calls += self._part("find", build, strike, kind, now, cancel=first)
+        return calls
+
+    def plan(self, known: Iterable[str]) -> tuple[str, ...]:
+        """Say what a strike would begin with, a line a call."""
+        singles, batch, _ = self._sorted(known, SINGLES_PER_STRIKE)
+        batches = [batch[start : start + self._batch] for start in range(0, len(batch), self._batch)]
+        lines = [f"POST {MULTI} {orjson.dumps({'orderIds': ids}).decode()}" for ids in batches]
+        return (*lines, *(f"POST {SINGLE} {orjson.dumps({'orderId': one}).decode()}" for one in singles))
+
+    def keep(self, book: Container[str]) -> None:
+        """Forget the orders that are gone."""
+        self._tries = {one: tries for one, tries in self._tries.items() if one in book}
+
+    def _sorted(self, ids: Iterable[str], most: int) -> tuple[list[str], list[str], int]:
+        """Sort out what goes alone, `most` at most, and what goes in batches; the third: how many can go nowhere."""
+        ids = list(ids)
+        odd = [one for one in ids if not _UUID.fullmatch(one) or self._tries.get(one, 0) >= BATCHES_BEFORE_SINGLE]
+        odd.sort(key=lambda one: self._tries.get(one, 0))  # each has its turn
+        singles = odd[:most]
+        rest = [one for one in ids if one not in singles]
+        batch = [one for one in rest if _UUID.fullmatch(one)]
+        return singles, batch, len(rest) - len(batch)
+
+    def _cancel(self, strike: Strike, ids: Iterable[str], now: Now) -> Outputs:
+        """Cancel what no call of this strike has named yet."""
+        fresh = [one for one in ids if one not in strike.named]
+        strike.named.update(fresh)
+        singles, batch, malformed = self._sorted(fresh, SINGLES_PER_STRIKE - strike.singles)
+        strike.singles += len(singles)
+        if malformed:
+            strike.trouble(Answer.UNKNOWN, f"{malformed} malformed id(s) left for the next strike")
+        calls = self._batches(strike, batch, now)
+        for one in singles:
+            self._tries[one] = self._tries.get(one, 0) + 1
+            build = self._signer.build("POST", SINGLE, {"orderId": one})
+            calls += self._part("cancel-one", build, strike, [one], now, cancel=True)
+        return calls
+
+    def _batches(self, strike: Strike, ids: list[str], now: Now) -> Outputs:
+        calls: Outputs = ()
+        for start in range(0, len(ids), self._batch):
+            batch = ids[start : start + self._batch]
+            for one in batch:
+                self._tries[one] = self._tries.get(one, 0) + 1
+            build = self._signer.build("POST", MULTI, {"orderIds": batch})
+            calls += self._part("cancel-multi", build, strike, batch, now, cancel=True)
+        return calls
+
+    def _part(
+        self, kind: str, build: Callable[[Now], Request], strike: Strike, what: object, now: Now, *, cancel: bool
+    ) -> Outputs:
+        strike.waiting += 1
+        again_s, context = self._hedge_after_s, (strike, what)
+        return self._ask(kind, build, now, urgent=True, cancel=cancel, hedge_after_s=again_s, context=context)
+
+    # what comes back
+
+    def answered(self, ask: Ask, body: Body, refusal: Refusal | None, now: Now) -> Outputs:
+        """Take the answer to a cancel."""
+        if ask.kind == "cancel-one":
+            return self._one_answered(ask, body, refusal)
+        return self._multi_answered(ask, body, refusal, now)
+
+    def _multi_answered(self, ask: Ask, body: Body, refusal: Refusal | None, now: Now) -> Outputs:
+        strike, ids = ask.context
+        left = dict.fromkeys(ids, "not named in the answer")
+        for item in items_of(body) or ():
+            one = id_of(item)
+            if one not in left:
+                continue
+            if item.get("success") is True:
+                strike.cancelled += 1
+                del left[one]
+            elif has_ended(error_of(item)[1]):
+                strike.ended += 1
+                del left[one]
+            else:
+                left[one] = self._words(*error_of(item)).strip() or "success false"
+        self._halving = self._halving or refusal is None
+        if refusal is not None and not refusal.others and refusal.ended >= len(left):
+            strike.ended += len(left)  # as many orders had ended as the answer does not name
+            left.clear()
+        if not left:
+            return self._done(ask, strike)
+        if refusal is None:
+            why = next((why for why in left.values() if why != "not named in the answer"), "")
+            answer = Answer.REFUSED if why else Answer.UNKNOWN
+            strike.trouble(answer, f"{len(left)} of {len(ids)} cancels failed: {why or 'not named in the answer'}")
+            return self._done(ask, strike)
+        if refusal.too_long and self._halving and len(left) == len(ids):
+            if len(ids) > SMALLEST_BATCH and strike.splits < SPLITS_PER_STRIKE:
+                strike.splits += 1
+                self._batch = min(self._batch, (len(ids) + 1) // 2)
+                return self._done(ask, strike, self._batches(strike, ids, now))
+            self._batch, self._halving = self._most, False  # its length was not the reason
+        strike.trouble(refusal.answer, f"{len(left)} of {len(ids)} cancels failed: {refusal.words}")
+        return self._done(ask, strike)
+
+    def _one_answered(self, ask: Ask, body: Body, refusal: Refusal | None) -> Outputs:
+        strike, _ = ask.context
+        data = body.get("data", body) if isinstance(body, dict) else None
+        if refusal is not None and refusal.ended and not refusal.others:
+            strike.ended += 1
+        elif refusal is not None:
+            strike.trouble(refusal.answer, f"1 of 1 cancels failed: {refusal.words}")
+        elif isinstance(data, dict) and data.get("success") is True:
+            strike.cancelled += 1
+        else:
+            strike.trouble(Answer.UNKNOWN, "1 of 1 cancels failed: the answer cannot be read")
+        return self._done(ask, strike)
+
+    def found(self, ask: Ask, orders: Iterable[Order] | None, why: str, refusal: Refusal | None, now: Now) -> Outputs:
+        """Take a list that a strike has asked for, and cancel at once what it shows and nobody has named."""
+        strike, _ = ask.context
+        if orders is None:
+            strike.unread(Answer.UNKNOWN if refusal is None else refusal.answer, why)
+            return self._done(ask, strike)
+        return self._done(ask, strike, self._cancel(strike, (order.id for order in orders), now))
+
+    def unanswered(self, ask: Ask, why: str) -> Outputs:
+        strike, what = ask.context
+        answer = Answer.UNKNOWN if ask.sent else Answer.UNSENT
+        if ask.kind == "find":
+            strike.unread(answer, why)
+        else:
+            strike.trouble(answer, f"{len(what)} cancel(s) without an answer: {why}")
+        return self._done(ask, strike)
+
+    def _done(self, ask: Ask, strike: Strike, more: Outputs = ()) -> Outputs:
+        """Count a call of a strike as answered; the last one tells what became of the strike."""
+        strike.waiting -= 1
+        strike.sent = strike.sent or (ask.cancel and ask.sent)
+        return more if strike.waiting else (strike.told(),)

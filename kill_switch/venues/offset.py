@@ -1,0 +1,78 @@
+"""Keep how far a venue's clock is ahead of ours, as an interval that every message with a time in it makes narrower.
+
+A message that was made between our `sent` and our `received`, at a moment that the venue calls `earliest` to `latest`,
+says that the venue's clock is ahead by `earliest - received` at least and by `latest - sent` at most. What is true now
+lies in all of these intervals. Old ones are forgotten, because clocks drift; when nothing is in all of them, one of the
+two clocks was stepped, and only the newest message counts.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+
+KEPT_NS = 300 * 1_000_000_000  # a sample counts for one to two of these: a clock that drifts by 50 ppm moves 30 ms
+_MONTHS = {name: n for n, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+_IMF = re.compile(
+    r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d\d) (" + "|".join(_MONTHS) + r") (\d{4}) (\d\d):(\d\d):(\d\d) GMT", re.ASCII
+)
+_Span = tuple[int, int]
+
+
+class Offset:
+    """Estimate one venue's clock; `ns` is what to add to ours, 0 while nothing says that it must be anything else."""
+
+    __slots__ = ("_newer", "_older", "_since_ns", "bounds_ns", "ns")
+
+    def __init__(self) -> None:
+        self.ns = 0
+        self.bounds_ns: _Span | None = None  # the venue's clock is ahead of ours by something in here; None: unknown
+        self._older: _Span | None = None
+        self._newer: _Span | None = None
+        self._since_ns = 0  # when `_newer` began, on our monotonic clock
+
+    def note(self, earliest_ns: int, latest_ns: int, sent_ns: int, received_ns: int, mono_ns: int) -> None:
+        """Take a sample, as wall times; one that contradicts itself says nothing."""
+        span = (earliest_ns - received_ns, latest_ns - sent_ns)
+        if span[0] > span[1]:
+            return
+        if self._newer is None or mono_ns - self._since_ns > KEPT_NS:
+            self._older, self._newer, self._since_ns = self._newer, None, mono_ns
+        self._newer = _meet(self._newer, span)
+        both = self._newer and _meet(self._older, self._newer)
+        if both is None:
+            self._older, self._newer, both = None, span, span
+        self.bounds_ns = both
+        self.ns = _estimate(both)
+
+
+def _meet(one: _Span | None, other: _Span) -> _Span | None:
+    """Return what is in both; None is everything as `one`, and nothing as a result."""
+    if one is None:
+        return other
+    low, high = max(one[0], other[0]), min(one[1], other[1])
+    return (low, high) if low <= high else None
+
+
+def _estimate(span: _Span) -> int:
+    """Return nothing if that may be right: a host that keeps time needs no help, least of all from a coarse header.
+
+    Otherwise the middle: no other choice has a smaller worst error, which is half the interval's width.
+    """
+    low, high = span
+    return 0 if low <= 0 <= high else (low + high) // 2
+
+
+@lru_cache(maxsize=16)  # a kill's answers come within a second or two, from every account
+def date_ns(text: str) -> int | None:
+    """Read an HTTP `Date`, an IMF-fixdate (RFC 9110, 5.6.7), as wall time; the obsolete forms are none."""
+    match = _IMF.fullmatch(text)
+    if match is None:
+        return None
+    day, month, year, hour, minute, second = match.groups()
+    try:
+        at = datetime(int(year), _MONTHS[month], int(day), int(hour), int(minute), int(second), tzinfo=UTC)
+    except ValueError:
+        return None
+    return int(at.timestamp()) * 1_000_000_000
