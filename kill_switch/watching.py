@@ -7,16 +7,16 @@ aloud once, and taken for a reason where the configuration says so.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 import anyio
 
 from kill_switch.config import Config, tables
 from kill_switch.dispatch import Dispatcher
-from kill_switch.domain import Now, Reason
+from kill_switch.domain import Now, Phase, Reason
 from kill_switch.engine import Announce
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.attention import Attention
@@ -24,13 +24,19 @@ from kill_switch.triggers.base import Trigger, TriggerState
 from kill_switch.triggers.flag import Flag
 from kill_switch.triggers.heartbeat import Heartbeat
 from kill_switch.triggers.intake import Intake
+from kill_switch.triggers.ledger import Limits, Reset
 from kill_switch.triggers.link import Link
+from kill_switch.triggers.order_rate import OrderRate, View
+from kill_switch.triggers.pnl import Pnl, Terms
 from kill_switch.triggers.schedule import Schedule
+from kill_switch.venues.base import Equity, OrderPlaced, Transferred
 
 log = logging.getLogger(__name__)
 
 RESTART_AFTER_S = 1.0
 RESTART_CAP_S = 30.0
+LEDGER = "pnl"  # the kind of record that a pnl trigger goes on from
+SLACK_S = 1.0  # accounts are asked every so often, and their answers come when they come
 
 
 class Watch:
@@ -41,35 +47,51 @@ class Watch:
         config: Config,
         dispatcher: Dispatcher,
         intake: Intake,
-        seen: datetime | None,
+        seen: Mapping[str, datetime],
         announce: Callable[[Announce], None],
         *,
         clock: Callable[[], Now],
+        entries: Iterable[Mapping[str, Any]] = (),
     ) -> None:
-        """`seen` is until when an earlier run has watched, None if there was none."""
+        """`seen` says, by trigger, until when an earlier run has watched it; `entries` are what it has recorded."""
         self.attention = Attention(clock)
         self._dispatcher = dispatcher
         self._announce = announce
         self._clock = clock
         self._dead: dict[str, str] = {}  # trigger → why its task died
         self._told: set[str] = set()  # of whom people know that they are blind
-        self._on_blind = {name: made.on_blind for name, made in config.triggers.items()}
-        self._heartbeats: dict[str, Heartbeat] = {}
-        self.triggers: Mapping[str, Trigger] = {
-            name: self._make(name, made, config.daemon.runtime_dir, intake, seen)
-            for name, made in config.triggers.items()
-        }
-        intake.heartbeats = self._heartbeats
+        self._intake = intake
+        self._seen = seen
+        self._ledgers = {entry["data"]["trigger"]: entry["data"] for entry in entries if entry["kind"] == LEDGER}
+        self.triggers: Mapping[str, Trigger] = {}
+        self._take(config, {name: self._make(config, name) for name in config.triggers})
 
-    def _make(
-        self, name: str, made: tables.AnyTrigger, runtime_dir: Path, intake: Intake, seen: datetime | None
-    ) -> Trigger:
+    def prepare(self, config: Config, begun: Iterable[str]) -> Callable[[], None]:
+        """Make the triggers that another configuration begins; return what puts it, with them, into effect."""
+        self._seen = {}  # nobody has watched for these before
+        made = {name: self._make(config, name) for name in begun}
+        return lambda: self._take(config, {name: made.get(name) or self.triggers[name] for name in config.triggers})
+
+    def _take(self, config: Config, triggers: Mapping[str, Trigger]) -> None:
+        for name, trigger in triggers.items():
+            trigger.accounts = config.triggers[name].accounts  # of one that goes on, they may be others now
+        kept = {name for name, trigger in triggers.items() if trigger is self.triggers.get(name)}
+        self._dead = {name: why for name, why in self._dead.items() if name in kept}
+        self._told &= kept
+        self._on_blind = {name: made.on_blind for name, made in config.triggers.items()}
+        self.triggers = triggers
+        self._intake.heartbeats = {name: t for name, t in triggers.items() if isinstance(t, Heartbeat)}
+        self._intake.pnls = {name: t for name, t in triggers.items() if isinstance(t, Pnl)}
+        self._order_rates = [t for t in triggers.values() if isinstance(t, OrderRate)]
+
+    def _make(self, config: Config, name: str) -> Trigger:
+        made = config.triggers[name]
         match made:
             case tables.Flag():
-                _make_flag_directory(made.path.parent, runtime_dir)
+                _make_flag_directory(made.path.parent, config.daemon.runtime_dir)
                 return Flag(name, made.accounts, made.path, clock=self._clock)
             case tables.Heartbeat():
-                self._heartbeats[name] = Heartbeat(
+                return Heartbeat(
                     name,
                     made.accounts,
                     made.timeout_s,
@@ -77,10 +99,10 @@ class Watch:
                     made.allow_bye,
                     clock=self._clock,
                     attention=self.attention,
-                    drain=intake.drain,
+                    drain=self._intake.drain,
                 )
-                return self._heartbeats[name]
             case tables.Schedule():
+                seen = self._seen.get(name)
                 return Schedule(
                     name, made.accounts, made.cron, made.timezone, made.missed, clock=self._clock, seen=seen
                 )
@@ -93,14 +115,74 @@ class Watch:
                     attention=self.attention,
                     reachable=self._reachable,
                 )
-            case tables.Pnl() | tables.OrderRate():
-                raise NotImplementedError
+            case tables.Pnl():
+                return self._make_pnl(config, name, made)
+            case tables.OrderRate():
+                return OrderRate(
+                    name,
+                    made.accounts,
+                    made.max_new,
+                    made.max_open,
+                    made.window_s,
+                    clock=self._clock,
+                    attention=self.attention,
+                    look=self._orders,
+                )
             case _:
                 assert_never(made)
 
+    def _make_pnl(self, config: Config, name: str, made: tables.Pnl) -> Pnl:
+        def record(data: Mapping[str, object]) -> None:
+            self._ledgers[name] = data
+            self._dispatcher.record(LEDGER, data)
+
+        states = self._dispatcher.state.accounts
+        terms = Terms(
+            made.currency,
+            made.rates,
+            Limits(made.max_loss, made.max_drawdown, made.floor),
+            made.confirm,
+            made.stale_after_s,
+            made.warn_at,
+            Reset(*made.reset),
+            made.source == "accounts",
+            max(config.accounts[account].kind.MEASURE_EVERY_S for account in made.accounts) + SLACK_S,
+        )
+        return Pnl(
+            name,
+            made.accounts,
+            terms,
+            clock=self._clock,
+            attention=self.attention,
+            record=record,
+            announce=self._announce,
+            past=self._ledgers.get(name),
+            tripped=all(account in states and states[account].phase is not Phase.ARMED for account in made.accounts),
+        )
+
+    def told(self, account: str, fact: Equity | Transferred | OrderPlaced) -> None:
+        """Hand what a venue tells of an account to the triggers that watch for it."""
+        match fact:
+            case Equity(amounts, asked_ns):
+                for pnl in self._intake.pnls.values():
+                    pnl.measured(account, amounts, asked_ns)
+            case Transferred(currency, amount):
+                for pnl in self._intake.pnls.values():
+                    pnl.moved(account, currency, amount)
+            case OrderPlaced(order):
+                for rate in self._order_rates:
+                    rate.placed(account, order.id)
+            case _:
+                assert_never(fact)
+
+    def measured(self) -> tuple[str, ...]:
+        """Name the accounts whose equity somebody watches."""
+        pnls = self._intake.pnls.values()
+        return tuple(dict.fromkeys(name for pnl in pnls if pnl.terms.from_accounts for name in pnl.accounts))
+
     def boot(self) -> None:
         """Say that the daemon is ready: what counts from then on, begins."""
-        for heartbeat in self._heartbeats.values():
+        for heartbeat in self._intake.heartbeats.values():
             heartbeat.boot()
 
     async def run(self, trigger: Trigger) -> None:
@@ -145,6 +227,12 @@ class Watch:
                     accounts = self.triggers[name].accounts
                     reason = Reason(name, f"it is blind: {detail}", accounts, self._clock(), {"blind": True})
                     self._dispatcher.report(reason)
+
+    def _orders(self, account: str) -> View | None:
+        session = self._dispatcher.sessions.get(account)
+        if session is None:
+            return None
+        return View(session.ws.state is LaneState.UP and session.venue.pushes_orders, session.open_orders)
 
     def _reachable(self) -> dict[str, bool]:
         sessions = self._dispatcher.sessions

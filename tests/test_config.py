@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from pydantic import field_validator, model_validator
+from pydantic import BaseModel, field_validator, model_validator
 
 from kill_switch import config, venues
 from kill_switch.config import TABLES, Config, document, load, runtime_dir
@@ -859,7 +859,7 @@ def test_the_examples_commented_keys_are_valid_and_state_the_defaults(
 def test_the_example_names_every_key_that_there_is() -> None:
     text = re.sub(r"(?m)^#(?=[a-z_]+ +=|\[)", "", EXAMPLE.read_text())
     parsed = tomllib.loads(text)
-    tables = {
+    tables: dict[str, type[BaseModel]] = {
         "daemon": Daemon,
         "intake": Intake,
         "drill": Drill,

@@ -7,17 +7,20 @@ as it is. `daemon_keys` is for commands that only talk to the daemon: it reads n
 from __future__ import annotations
 
 import grp
+import importlib.util
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from kill_switch.config import document, secrets
+from kill_switch.config import document, secrets, together
 from kill_switch.config.accounts import Account, Tags, pick, read_account, selectable
 from kill_switch.config.problems import (
     OTHER,
@@ -52,6 +55,8 @@ if TYPE_CHECKING:
     from kill_switch.venues.base import Adapter
 
 T = TypeVar("T", bound=Table)
+_SECRET = secrets.WHERE.removeprefix("expected ")
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://\S.*")
 TABLES = ("daemon", "accounts", "triggers", "intake", "drill", "rearm", "hooks", "notify", "ping")
 
 
@@ -99,12 +104,13 @@ def load(
     daemon = _daemon(tables["daemon"], environ, problems)
     accounts = _accounts(tables["accounts"], venues, daemon or Daemon(), environ, problems)
     triggers = _triggers(tables["triggers"], _tags(tables["accounts"]), problems)
+    problems += together.problems(triggers, accounts, (daemon or Daemon()).hedge_after_s)
     intake = _intake(tables["intake"], environ, problems)
     drill = _plain(Drill, tables["drill"], "drill", problems)
     rearm = _plain(Rearm, tables["rearm"], "rearm", problems)
     hooks = _plain(Hooks, tables["hooks"], "hooks", problems)
     notify = _notify(tables["notify"], environ, problems)
-    ping = _plain(Ping, tables["ping"], "ping", problems)
+    ping = _ping(tables["ping"], environ, problems)
 
     if problems or not (daemon and intake and drill and rearm and hooks and notify and ping):
         raise ConfigError(str(source), problems)
@@ -241,7 +247,55 @@ def _plain(model: type[T], table: Raw, name: str, problems: list[Problem]) -> T 
 
 
 def _notify(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Notify | None:
-    return _plain(Notify, table, "notify", problems)
+    notify = _plain(Notify, {key: value for key, value in table.items() if key != "urls"}, "notify", problems)
+    written = table.get("urls", [])
+    if not isinstance(written, list):
+        problems.append(Problem("notify.urls", describe(written), f"expected an array of URLs; each may be {_SECRET}"))
+        return notify
+    urls = [_url(url, at("notify.urls", n), environ, problems) for n, url in enumerate(written)]
+    for number, url in enumerate(urls):
+        if url is not None and _URL.fullmatch(url.get_secret_value()) is None:
+            problems.append(Problem(at("notify.urls", number), "not a URL", 'expected one of apprise\'s: "SERVICE://…"'))
+    if urls and importlib.util.find_spec("apprise") is None:
+        hint = "pip install 'kill-switch[notify]', or use command"
+        problems.append(Problem("notify.urls", "given, but apprise is not installed", hint))
+    return notify and notify.model_copy(update={"urls": tuple(filter(None, urls))})
+
+
+def _ping(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Ping | None:
+    ping = _plain(Ping, {key: value for key, value in table.items() if key != "url"}, "ping", problems)
+    if "url" not in table:
+        if "every" in table:
+            problems.append(Problem("ping.url", "missing, with every given", "say whom to call, or leave both out"))
+        return ping
+    url = _url(table["url"], "ping.url", environ, problems)
+    if url is not None and not _safe(url.get_secret_value()):
+        problems.append(Problem("ping.url", "not a https:// address", "only one on this machine may be http://"))
+    return ping and ping.model_copy(update={"url": url})
+
+
+def _url(value: object, path: str, environ: Mapping[str, str], problems: list[Problem]) -> SecretStr | None:
+    """Read a URL that is written as it is, or is kept where secrets are."""
+    try:
+        if not isinstance(value, str | dict):
+            raise Wrong(describe(value), f"expected a URL, or {_SECRET}")
+        return SecretStr(value if isinstance(value, str) else secrets.resolve(value, environ))
+    except Wrong as error:
+        problems.append(Problem(path, error.found, error.hint))
+        return None
+
+
+def _safe(url: str) -> bool:
+    """Tell whether nobody on the way can read a URL."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port
+    except ValueError:
+        return False
+    if not url.isprintable() or " " in url or not host:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and host in ("localhost", "127.0.0.1", "::1"))
 
 
 def _intake(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Intake | None:

@@ -19,8 +19,10 @@ AbsolutePath = Annotated[Path, PlainValidator(units.absolute)]
 Tag = Annotated[str, PlainValidator(units.tag)]
 Amount = Annotated[Decimal, PlainValidator(units.amount)]
 Currency = Annotated[str, PlainValidator(units.currency)]
+Command = Annotated[tuple[str, ...], PlainValidator(units.command)]
 
 _DURATION = 'expected a duration with its unit, such as "3s"'
+_COMMANDS = 'expected an array of commands, such as ["systemctl stop quoter.service"]'
 _COUNT = "expected a whole number, 1 or more"
 _RATES = 'expected a table such as { EUR = "1.08" }: what one unit is worth in `currency`'
 _WARN_AT = "expected per cents of a limit, such as [50, 75, 90]"
@@ -157,22 +159,22 @@ class Drill(Table):
 class Hooks(Table):
     """What else is done, beside the strike."""
 
-    on_trip: tuple[str, ...] = Field(default=(), description='expected an array of commands, such as ["systemctl …"]')
+    on_trip: tuple[Command, ...] = Field(default=(), description=_COMMANDS)
     timeout_s: Duration = Field(default=10.0, alias="timeout", description=_DURATION)
 
 
 class Ping(Table):
     """The outer dead man's switch: a monitor elsewhere that is called only while we could fire."""
 
-    url: str | None = None
-    every_s: Duration = Field(default=60.0, alias="every", description=_DURATION)
+    url: SecretStr | None = None  # whoever knows it can keep the monitor quiet
+    every_s: Annotated[float, PlainValidator(units.pace)] = Field(default=60.0, alias="every", description=_DURATION)
 
 
 class Notify(Table):
     """Who is told."""
 
-    urls: tuple[SecretStr, ...] = ()
-    command: str | None = None
+    urls: tuple[SecretStr, ...] = ()  # apprise's; they hold tokens
+    command: Command | None = None  # gets the message on standard input
 
 
 def directories(environ: Mapping[str, str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shlex
 import zoneinfo
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +21,9 @@ _CRON_HINT = 'expected minute, hour, day, month and day of the week, such as "55
 _ZONE_HINT = 'expected the name of a time zone, such as "America/New_York" or "UTC"'
 _AMOUNT = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?")
 _AMOUNT_HINT = 'expected an amount as a string, such as "5000" or "0.25"'
+_COMMAND_HINT = 'expected a command, such as "systemctl stop quoter.service"'
+_SHELLS = ("sh", "bash", "dash", "zsh")
+_FOR_A_SHELL = re.compile(r"[$`|&;<>]|[0-9]>|.*;$")
 _CURRENCY = re.compile(r"[A-Z][A-Z0-9]{1,9}")
 _CURRENCY_HINT = 'expected a currency in capital letters, such as "USD" or "BTC"'
 _CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
@@ -86,6 +90,31 @@ def loopback(value: object) -> Address:
     if not found.loopback:
         raise Wrong("an address that other hosts can reach", 'expected one on this machine, such as "127.0.0.1:9464"')
     return found
+
+
+def pace(value: object) -> float:
+    """Read a duration between two calls of somebody else's server."""
+    duration = seconds(value)
+    if duration < 1:
+        raise Wrong(describe(value), 'it must be "1s" or more')
+    return duration
+
+
+def command(value: object) -> tuple[str, ...]:
+    """Read a command as a list of words; no shell will see it."""
+    if not isinstance(value, str):
+        raise Wrong(describe(value), _COMMAND_HINT)
+    try:
+        words = tuple(shlex.split(value))
+    except ValueError:
+        raise Wrong("quotes that do not match", _COMMAND_HINT) from None
+    if not words or not words[0]:
+        raise Wrong("an empty command", _COMMAND_HINT)
+    if not value.isprintable():
+        raise Wrong("a command with control characters", "leave them out")
+    if Path(words[0]).name not in _SHELLS and any(_FOR_A_SHELL.match(word) for word in words):
+        raise Wrong("a command for a shell, and there is none here", "put it into a script, or write sh -c '…'")
+    return words
 
 
 def amount(value: object) -> Decimal:

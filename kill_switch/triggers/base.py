@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Protocol
 
 from kill_switch.domain import Reason
 
 Report = Callable[[Reason], None]
+Figures = Mapping[str, tuple[float, float]]
 
 
 class TriggerState(StrEnum):
@@ -33,6 +34,13 @@ class Trigger(Protocol):
 
     def condition(self) -> tuple[TriggerState, str]:
         """Return the state and a detail that a person understands."""
+
+    def figures(self) -> Figures:
+        """Return what it watches in numbers, each with its limit (NaN: it has none), for metrics.
+
+        What has not been seen yet is left out. A name ends with `_s` where the number is seconds. A number grows
+        towards its limit, but for `equity`, which falls to its floor.
+        """
 
     def against_rearm(self) -> str | None:
         """Say why this trigger would trip again at once, if it would."""

@@ -3,22 +3,28 @@
 inotify tells within a fraction of a millisecond; a slow poll beside it covers what inotify does not see (network file
 systems, a directory that was replaced, a file that was there before). The file fires at once, empty or not; a text that
 is written into it afterwards is recorded as a second reason. It must be gone before a re-arm.
+
+A file system that hangs (a network one, whose server is gone) must not stop the event loop: a thread asks it first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 from asyncinotify import Inotify, Mask
 
 from kill_switch.domain import Now, Reason
-from kill_switch.triggers.base import Report, TriggerState
+from kill_switch.triggers.base import Figures, Report, TriggerState
 
 POLL_S = 0.5
+HANGS_AFTER_S = 2.0  # no answer from the file system by then: the trigger is blind
+TICKS = 4
 TEXT_BYTES = 1024
 _CAME = Mask.CREATE | Mask.MOVED_TO
 _WENT = Mask.DELETE_SELF | Mask.MOVE_SELF  # the directory itself
@@ -30,7 +36,16 @@ class Flag:
 
     kind = "flag"
 
-    def __init__(self, name: str, accounts: tuple[str, ...], path: Path, *, clock: Callable[[], Now]) -> None:
+    def __init__(
+        self,
+        name: str,
+        accounts: tuple[str, ...],
+        path: Path,
+        *,
+        clock: Callable[[], Now],
+        reach: Callable[[Path], object] = os.lstat,
+    ) -> None:
+        """`reach` is called in a thread, and returns or raises `OSError` once the path's file system answers."""
         self.name = name
         self.accounts = accounts
         self._path = path
@@ -39,22 +54,34 @@ class Flag:
         self._text = ""
         self._trouble = ""
         self._watch = ""  # why inotify does not help, if so
+        self._reach = reach
+        self._threads = anyio.CapacityLimiter(2)  # of the poll and of inotify: they may hang, and no others with them
+        self._asking = False  # the poll waits for the file system
+        self._missed = 0  # ticks in a row at which it waited: a stopped process has none
 
     async def run(self, report: Report) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(self._poll, report)
             group.start_soon(self._listen, report)
+            group.start_soon(self._tick)
 
     def condition(self) -> tuple[TriggerState, str]:
         if self._present:
             return TriggerState.TRIPPED, f"{self._path} is there" + (f": {self._text}" if self._text else "")
+        if self._hangs():
+            return TriggerState.BLIND, f"{self._path}: its file system does not answer"
         if self._trouble:
             return TriggerState.BLIND, f"{self._path}: {self._trouble}"
         return TriggerState.OK, f"{self._path} is not there" + (f" (polled only: {self._watch})" if self._watch else "")
 
+    def figures(self) -> Figures:
+        return {"present": (float(self._present), 1.0)}
+
     def against_rearm(self) -> str | None:
         """Look for the file, and leave it to `run` to report one that has only just come."""
         try:
+            if self._hangs():
+                raise TimeoutError
             os.lstat(self._path)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -68,12 +95,29 @@ class Flag:
 
     async def _poll(self, report: Report) -> None:
         while True:
+            self._asking = True
+            await self._answers()
+            self._asking = False
             self._look(report)
             await anyio.sleep(POLL_S)
+
+    async def _answers(self) -> None:
+        """Return when the file system answers, whatever it says."""
+        with contextlib.suppress(OSError):
+            await anyio.to_thread.run_sync(self._reach, self._path, abandon_on_cancel=True, limiter=self._threads)
+
+    def _hangs(self) -> bool:
+        return self._asking and self._missed > TICKS
+
+    async def _tick(self) -> None:
+        while True:
+            await anyio.sleep(HANGS_AFTER_S / TICKS)
+            self._missed = self._missed + 1 if self._asking else 0
 
     async def _listen(self, report: Report) -> None:
         """Wait for inotify, and for its directory to be there again when it has gone."""
         while True:
+            await self._answers()
             try:
                 with Inotify() as inotify:
                     inotify.add_watch(self._path.parent, _WATCHED)

@@ -14,7 +14,7 @@ import anyio
 
 from kill_switch.domain import Now, Reason
 from kill_switch.triggers.attention import Attention
-from kill_switch.triggers.base import Report, TriggerState
+from kill_switch.triggers.base import Figures, Report, TriggerState
 
 
 class Heartbeat:
@@ -94,6 +94,11 @@ class Heartbeat:
         if not self._watching:
             return TriggerState.WAITING, f"waits for a beat; last beat: {ago}"
         return TriggerState.OK, f"last beat: {ago}, allowed: {self._timeout_ns / 1e9:g} s"
+
+    def figures(self) -> Figures:
+        if self._beaten_ns is None:
+            return {}
+        return {"silent_s": ((self._clock().mono_ns - self._beaten_ns) / 1e9, self._timeout_ns / 1e9)}
 
     def against_rearm(self) -> str | None:
         if self._start == "first-beat":

@@ -1,6 +1,7 @@
-"""Take heartbeats from outside: datagrams on a Unix socket and, where configured, over UDP.
+"""Take heartbeats and figures from outside: datagrams on a Unix socket and, where configured, over UDP.
 
-A datagram is a bare trigger name, or JSON: `{"beat": NAME}`, `{"bye": NAME}`. Anything else is counted and ignored.
+A datagram is a bare trigger name, or JSON: `{"beat": NAME}`, `{"bye": NAME}`, `{"pnl": NAME, "equity": "101234.5",
+"at": SECONDS SINCE 1970}`. Anything else is counted and ignored.
 With a key, a UDP datagram is `MILLISECONDS SIGNATURE PAYLOAD`: the signature is lower-case hex of HMAC-SHA256 over
 `MILLISECONDS PAYLOAD`, the time must be within 10 s of ours, and no datagram is taken twice.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -19,9 +21,13 @@ import orjson
 
 from kill_switch.domain import Now
 from kill_switch.triggers.heartbeat import Heartbeat
+from kill_switch.triggers.pnl import Pnl
+
+log = logging.getLogger(__name__)
 
 MAX_BYTES = 4096
 SKEW_MS = 10_000
+LOOK_EVERY_S = 1.0  # whether the Unix socket is still there
 PASS_DATAGRAMS = 500  # in one turn of the event loop: a flood must not keep a kill waiting
 
 
@@ -45,30 +51,73 @@ class Intake:
         self.beats = 0
         self.ignored = 0
         self.heartbeats: Mapping[str, Heartbeat] = {}
+        self.pnls: Mapping[str, Pnl] = {}  # those with figures from the accounts too; they ignore what comes here
         self._path = path
         self._udp = udp
         self._key = key
         self._clock = clock
         self._seen: dict[bytes, int] = {}
-        self._sockets: list[tuple[socket.socket, bytes | None]] = []
+        self._sockets: list[tuple[socket.socket, bytes | None]] = []  # the local one first, and each one's key
+        self._changed = anyio.Event()
+        self._gid: int | None = None
 
     def open(self, gid: int | None = None) -> None:
         """Bind the sockets; raises `OSError` naming what could not be bound."""
+        self._gid = gid
+        self._bind_local()
+        self._listen()
+
+    def rebind(self, udp: tuple[str, int] | None, key: bytes | None) -> None:
+        """Listen elsewhere over UDP, or with another key; raises `OSError`, with nothing changed, if that cannot be."""
+        before, old = (self._udp, self._key), self._sockets[1:]
+        del self._sockets[1:]
+        self._udp, self._key = udp, key
+        if udp == before[0]:
+            self._sockets += [(sock, key) for sock, _ in old]
+        else:
+            try:
+                self._listen()
+            except OSError:
+                self._udp, self._key = before
+                self._sockets[1:] = old
+                raise
+            for sock, _ in old:
+                self._ignore(sock)
+                sock.close()
+        self._changed.set()
+
+    def _bind_local(self) -> None:
+        """Make the Unix socket, in the place of the one that there was."""
+        self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
         local = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._sockets.append((local, None))
         old = os.umask(0o117)
         try:
             local.bind(str(self._path))
+            if self._gid is not None:
+                os.chown(self._path, -1, self._gid)
+        except OSError:
+            local.close()
+            raise
         finally:
             os.umask(old)
-        if gid is not None:
-            os.chown(self._path, -1, gid)
-        if self._udp is not None:
-            family = socket.AF_INET6 if ":" in self._udp[0] else socket.AF_INET
-            remote = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            self._sockets.append((remote, self._key))
+        for sock, _ in self._sockets[:1]:
+            self._ignore(sock)
+            sock.close()
+        self._sockets[:1] = [(local, None)]
+
+    def _listen(self) -> None:
+        """Bind the UDP socket, where one is configured."""
+        if self._udp is None:
+            return
+        family = socket.AF_INET6 if ":" in self._udp[0] else socket.AF_INET
+        remote = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
             remote.bind(self._udp)
+        except OSError:
+            remote.close()
+            raise
+        self._sockets.append((remote, self._key))
 
     def close(self) -> None:
         for sock, _ in self._sockets:
@@ -80,13 +129,22 @@ class Intake:
         """Read for ever."""
         loop = asyncio.get_running_loop()
         try:
-            for sock, key in self._sockets:
-                loop.add_reader(sock.fileno(), self._take, sock, key)
-            await anyio.sleep_forever()
+            while True:
+                self._changed = anyio.Event()
+                for sock, key in self._sockets:
+                    loop.add_reader(sock.fileno(), self._take, sock, key)  # replaces the one that there is
+                with anyio.move_on_after(LOOK_EVERY_S):
+                    await self._changed.wait()
+                if not self._path.is_socket():  # somebody has cleaned up the directory under us
+                    self._bind_local()
+                    log.warning("%s was removed; it is there again", self._path)
         finally:
             for sock, _ in self._sockets:
-                if sock.fileno() >= 0:
-                    loop.remove_reader(sock.fileno())
+                self._ignore(sock)
+
+    def _ignore(self, sock: socket.socket) -> None:
+        if sock.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(sock.fileno())
 
     def drain(self) -> None:
         """Read what waits in the sockets, now."""
@@ -127,6 +185,9 @@ class Intake:
             case {"bye": str(name)} if len(message) == 1:
                 trigger = self.heartbeats.get(name)
                 return trigger is not None and trigger.bye()
+            case {"pnl": str(name), "equity": equity, "at": at} if len(message) == 3:
+                watch = self.pnls.get(name)
+                return watch is not None and watch.reported(equity, at)
             case _:
                 return False
 

@@ -13,7 +13,7 @@ import anyio
 
 from kill_switch.domain import Now, Reason
 from kill_switch.triggers.attention import Attention
-from kill_switch.triggers.base import Report, TriggerState
+from kill_switch.triggers.base import Figures, Report, TriggerState
 
 LOOK_EVERY_S = 0.1
 
@@ -55,6 +55,10 @@ class Link:
         if not self._up:
             return TriggerState.WAITING, "waits until an account has been reached"
         return TriggerState.OK, words or "every account that was reached can be reached"
+
+    def figures(self) -> Figures:
+        down = [seconds for name in self.accounts if (seconds := self._down_s(name)) is not None]
+        return {"down_s": (max(down), self._timeout_ns / 1e9)} if down else {}
 
     def against_rearm(self) -> str | None:
         reachable = self._reachable()

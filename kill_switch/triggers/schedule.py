@@ -11,7 +11,7 @@ import anyio
 from apscheduler.triggers.cron import CronTrigger
 
 from kill_switch.domain import Now, Reason
-from kill_switch.triggers.base import Report, TriggerState
+from kill_switch.triggers.base import Figures, Report, TriggerState
 
 LOOK_EVERY_S = 1.0  # a wall clock may be set: the wait is never longer than that
 
@@ -57,6 +57,9 @@ class Schedule:
         if self._fired is not None:
             return TriggerState.TRIPPED, f"fired {self._fired.isoformat(timespec='seconds')}; {coming}"
         return TriggerState.OK, coming
+
+    def figures(self) -> Figures:
+        return {}  # it watches a clock
 
     def against_rearm(self) -> str | None:
         return None  # the next time is in the future

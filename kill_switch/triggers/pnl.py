@@ -1,0 +1,302 @@
+"""Fire when the equity of some accounts, together, has fallen too far: from a baseline, from a peak, or to a floor.
+
+Figures come from the accounts (`measured`, `moved`) or from outside (`reported`); `samples` brings those of one moment
+together, `ledger` judges them. A trigger that gets no whole sample for `stale_after` is blind, and says why.
+
+The day outlives the process: baseline and peak are put on record when a day begins, and the peak when it has risen by a
+hundredth of `max_drawdown`, so that a crash hides no more than that. With other accounts, another currency, other rates
+or another source, figures mean something else: the baseline is taken anew, which is said aloud.
+
+Re-arming after it has fired begins anew as well: the next samples are the baseline, and as much may be lost again. Who
+does not want that leaves it tripped until the reset, or asks for two people. A re-arm for another trigger's reason
+changes nothing. Only a floor cannot begin anew: a re-arm is refused while equity is not above it.
+
+A deposit or a withdrawal of which the venue says nothing looks like a profit or a loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import anyio
+
+from kill_switch.domain import Now, Reason
+from kill_switch.engine import Announce
+from kill_switch.triggers.attention import Attention
+from kill_switch.triggers.base import Figures, Report, TriggerState
+from kill_switch.triggers.ledger import Day, Ledger, Limits, Reset
+from kill_switch.triggers.samples import FUTURE_S, Amounts, Round, Samples, amount_of
+from kill_switch.triggers.standing import INTAKE, figures_of, money, standing, utc
+
+LOOK_EVERY_S = 0.1
+Record = Callable[[Mapping[str, object]], None]
+
+
+class Terms(NamedTuple):
+    """What the configuration says."""
+
+    currency: str
+    rates: Mapping[str, Decimal]  # of other currencies
+    limits: Limits
+    confirm: int
+    stale_after_s: float
+    warn_at: tuple[int, ...]
+    reset: Reset
+    from_accounts: bool
+    window_s: float  # figures of one sample are no further apart
+
+
+class Pnl:
+    """Watch the equity of its accounts."""
+
+    kind = "pnl"
+
+    def __init__(
+        self,
+        name: str,
+        accounts: tuple[str, ...],
+        terms: Terms,
+        *,
+        clock: Callable[[], Now],
+        attention: Attention,
+        record: Record,
+        announce: Callable[[Announce], None],
+        past: Mapping[str, Any] | None = None,
+        tripped: bool = False,
+    ) -> None:
+        """`past` is the last record of an earlier run; `tripped`: none of the accounts is armed."""
+        self.name = name
+        self.accounts = accounts
+        self.terms = terms
+        self._clock = clock
+        self._attention = attention
+        self._record_it = record
+        self._announce = announce
+        sources = accounts if terms.from_accounts else (INTAKE,)
+        self._samples = Samples(sources, {**terms.rates, terms.currency: Decimal(1)}, terms.window_s)
+        self._at_s = 0.0  # of the last figure from outside, by its sender's clock
+        self._last: Round | None = None
+        now = clock()
+        self._seen = (
+            now.mono_ns,
+            attention.deaf_ns(now.mono_ns),
+        )  # the last sample, and how deaf we had been
+        self._fired = ""  # what it said
+        day, why = self._restored(past)
+        self._ledger = Ledger(terms.limits, terms.confirm, terms.reset, terms.warn_at, day)
+        if past is not None and past.get("fired"):
+            if tripped:
+                self._fired = str(past["fired"])
+            else:  # re-armed, and nobody was there to see it
+                why = why or "re-arm"
+        if why:
+            self._ledger.begin_anew(why)
+
+    # ── figures ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def measured(self, account: str, amounts: Amounts, asked_ns: int) -> None:
+        """Take what a venue says that an account is worth."""
+        if self.terms.from_accounts and account in self._samples.last:
+            self._samples.take(account, amounts, asked_ns, self._clock().mono_ns)
+
+    def moved(self, account: str, currency: str, amount: Decimal) -> None:
+        """Take a venue's word of a deposit (more than nothing) or a withdrawal (less)."""
+        if not self.terms.from_accounts or account not in self._samples.last:
+            return
+        rate = Decimal(1) if currency == self.terms.currency else self.terms.rates.get(currency)
+        worth = None if rate is None else self._samples.sensible({currency: amount}) and amount * rate
+        if not worth:  # without a rate, the account's figures tell of it
+            return
+        now = self._clock()
+        self._samples.forget(account, now.mono_ns)
+        self._ledger.transfer(worth, now)
+        self._record("transfer", {"account": account, "currency": currency, "amount": str(amount)})
+
+    def reported(self, equity: object, at: object) -> bool:
+        """Take a figure from outside with its time (seconds since 1970); False if it is ignored."""
+        samples, now = self._samples, self._clock()
+        if self.terms.from_accounts:
+            return False
+        amount = amount_of(equity)
+        if amount is None:
+            return samples.ignore('"equity" is no plain decimal number')
+        if isinstance(at, bool) or not isinstance(at, int | float) or not math.isfinite(at):
+            return samples.ignore('"at" is no time')
+        now_s = now.wall_ns / 1e9
+        if self._at_s > now_s + FUTURE_S:  # our own clock was set back
+            self._at_s = 0.0
+        if at > now_s + FUTURE_S:
+            return samples.ignore("from the future")
+        if at <= self._at_s:
+            return samples.ignore("not newer than the one before")
+        age_s = max(0.0, now_s - at)
+        if age_s > self.terms.stale_after_s:
+            return samples.ignore("too old")
+        self._at_s = float(at)
+        asked_ns = now.mono_ns - int(age_s * 1e9)
+        last = samples.last[INTAKE]
+        if last is not None:  # the two clocks do not run quite alike
+            asked_ns = max(asked_ns, last.asked_ns + 1)
+        return samples.take(INTAKE, {self.terms.currency: amount}, min(asked_ns, now.mono_ns), now.mono_ns)
+
+    # ── the watch ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, report: Report) -> None:
+        try:
+            while True:
+                self._look(report)
+                await anyio.sleep(LOOK_EVERY_S)
+        finally:
+            if self._ledger.day is not None and self._ledger.day.peak != self._ledger.recorded_peak:
+                self._record("stop")
+
+    def _look(self, report: Report) -> None:
+        now = self._clock()
+        sample = self._samples.round(self._last, now, self.terms.stale_after_s)
+        if sample is None:
+            return
+        if self._last is not None and now.mono_ns - self._last.at.mono_ns > self.terms.stale_after_s * 1e9:
+            self._ledger.interrupt()
+        self._last = sample
+        self._seen = (sample.asked_ns, self._attention.deaf_ns(now.mono_ns))
+        verdict = self._ledger.take(sample)
+        if verdict.began:
+            self._say_begun()
+        elif self._ledger.unrecorded:
+            self._record("peak")
+        if verdict.reached and not self._fired:
+            self._fire(verdict.reached, now, report)
+        elif verdict.warn and not self._fired:
+            for limit, part in verdict.warn:
+                self._announce(Announce("warn", f"trigger {self.name}: {part}% of {limit} is gone: {self._standing()}"))
+            self._record("warn")
+
+    def _fire(self, reached: tuple[str, ...], now: Now, report: Report) -> None:
+        self._fired = f"{' and '.join(reached)} reached: {self._standing()}"
+        day = self._ledger.day
+        evidence: dict[str, object] = {
+            "reached": reached,
+            "currency": self.terms.currency,
+            "rates": {currency: str(rate) for currency, rate in self.terms.rates.items()},
+            "limits": {name: str(limit) for name, limit in self.terms.limits._asdict().items() if limit is not None},
+            "baseline": None if day is None else str(day.baseline),
+            "peak": None if day is None else str(day.peak),
+            "since": None if day is None else utc(day.since_ns),
+            "confirm": self.terms.confirm,
+            "samples": [sample.evidence() for sample in self._ledger.rounds],
+            "ignored": self._samples.ignored,
+        }
+        report(Reason(self.name, self._fired, self.accounts, now, evidence))
+        self._record("fired")
+
+    # ── what others see ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def condition(self) -> tuple[TriggerState, str]:
+        blind = self._blindness()
+        if self._fired:
+            return TriggerState.TRIPPED, f"{self._fired}; now {blind or self._standing()}"
+        if blind:
+            return TriggerState.BLIND, blind
+        if self._last is None:
+            missing = [name for name, figure in self._samples.last.items() if figure is None]
+            return TriggerState.WAITING, f"waits for {figures_of(missing)}{self._unrated()}{self._ignored()}"
+        return TriggerState.OK, f"{self._standing()}{self._unrated()}{self._ignored()}"
+
+    def figures(self) -> Figures:
+        if self._last is None:
+            return {}
+        worth, limits = self._last.worth, self.terms.limits
+        floor = math.nan if limits.floor is None else float(limits.floor)
+        found = {"equity": (float(worth), floor), "age_s": (self._age_s(), self.terms.stale_after_s)}
+        names = {"max_loss": "loss", "max_drawdown": "drawdown"}
+        for limit, (fallen, most) in self._ledger.fallen(worth).items():
+            if limit in names:
+                found[names[limit]] = (float(fallen), float(most))
+        return found
+
+    def against_rearm(self) -> str | None:
+        if self._last is None or self._blindness() or not self._ledger.reaches("floor", self._last.worth):
+            return None
+        return f"{self._standing()}; it would fire again as long as equity is not above the floor"
+
+    def reset(self) -> None:
+        if not self._fired:
+            return  # the day goes on: a re-arm for another reason is not a profit
+        self._fired = ""
+        self._ledger.begin_anew("re-arm")
+        self._record("re-arm")
+
+    def _blindness(self) -> str:
+        """Say why there has been no sample for too long, if so; time in which we could not listen does not count."""
+        now_ns = self._clock().mono_ns
+        deaf_ns = self._attention.deaf_ns(now_ns)
+        if now_ns - self._seen[0] - (deaf_ns - self._seen[1]) <= self.terms.stale_after_s * 1e9:
+            return ""
+        allowed_ns = self.terms.stale_after_s * 1e9
+        old = [n for n, f in self._samples.last.items() if f is None or now_ns - f.asked_ns > allowed_ns]
+        if self._samples.unrated:
+            return self._unrated().removeprefix("; ")
+        if old:
+            return f"no {figures_of(old)} for {self.terms.stale_after_s:g} s{self._ignored()}"
+        return f"the {figures_of(list(self._samples.last))} are never from the same {self.terms.window_s:g} s"
+
+    def _standing(self) -> str:
+        if self._last is None:
+            return "nothing is known"
+        return standing(self._last.worth, self.terms.currency, self._age_s(), self._ledger)
+
+    def _unrated(self) -> str:
+        return "".join(f"; {name} holds {held}, and rates has none" for name, held in self._samples.unrated.items())
+
+    def _ignored(self) -> str:
+        count = self._samples.ignored
+        return f"; {count} figure(s) ignored, the last: {self._samples.why_ignored}" if count else ""
+
+    def _age_s(self) -> float:
+        return 0.0 if self._last is None else (self._clock().mono_ns - self._last.asked_ns) / 1e9
+
+    # ── the record ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _meaning(self) -> dict[str, object]:
+        """Return what makes figures comparable."""
+        return {
+            "accounts": list(self.accounts) if self.terms.from_accounts else [INTAKE],
+            "currency": self.terms.currency,
+            "rates": {currency: str(rate) for currency, rate in self.terms.rates.items()},
+        }
+
+    def _record(self, why: str, moved: Mapping[str, object] | None = None) -> None:
+        day = self._ledger.day
+        data: dict[str, object] = {"trigger": self.name, "why": why, "of": self._meaning(), "fired": self._fired}
+        if self._last is not None:
+            data["equity"] = str(self._last.worth)
+        if moved is not None:
+            data["moved"] = moved
+        if day is not None:
+            self._ledger.recorded_peak = day.peak
+            data["day"] = day.told()
+        self._record_it(data)
+
+    def _restored(self, past: Mapping[str, Any] | None) -> tuple[Day | None, str]:
+        """Return the day that an earlier run left, or why it is none to go on with."""
+        if past is None:
+            return None, "first"
+        if past.get("of") != self._meaning():
+            return None, "other figures than before"
+        if past.get("day") is None:
+            return None, "re-arm" if past.get("why") == "re-arm" else "first"
+        try:
+            return Day.of(past["day"]), ""
+        except (KeyError, TypeError, ValueError, ArithmeticError):
+            return None, "the record of the day cannot be understood"
+
+    def _say_begun(self) -> None:
+        day = self._ledger.day
+        if day is not None:
+            self._record(day.why)
+            known = day.why in ("first", "reset", "re-arm", "transfer")
+            words = f"trigger {self.name}: baseline {money(day.baseline)} {self.terms.currency} ({day.why})"
+            self._announce(Announce("info" if known else "warn", words))

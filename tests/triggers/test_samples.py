@@ -1,0 +1,181 @@
+"""A sample has one figure of every account, all of one window; what is no figure is ignored and counted."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kill_switch.domain import Now
+from kill_switch.triggers.samples import Round, Samples, amount_of
+
+RATES = {"USD": Decimal(1), "BTC": Decimal(90_000)}
+S = 1_000_000_000
+
+
+def samples(*accounts: str, window_s: float = 6.0) -> Samples:
+    return Samples(accounts or ("a", "b"), RATES, window_s)
+
+
+def at(seconds: float) -> Now:
+    return Now(int(seconds * S), int(seconds * S))
+
+
+def take(kept: Samples, account: str, usd: str, asked_s: float) -> bool:
+    return kept.take(account, {"USD": Decimal(usd)}, int(asked_s * S), int(asked_s * S))
+
+
+def next_round(kept: Samples, after: Round | None, seconds: float) -> Round | None:
+    return kept.round(after, at(seconds), 30.0)
+
+
+def test_a_sample_waits_for_every_account_and_adds_them_up() -> None:
+    kept = samples()
+    take(kept, "a", "100", 10)
+    assert next_round(kept, None, 10) is None
+    take(kept, "b", "-30.5", 12)
+    found = next_round(kept, None, 12)
+    assert found is not None
+    assert (found.worth, found.asked_ns, set(found.figures)) == (Decimal("69.5"), 10 * S, {"a", "b"})
+
+
+def test_no_figure_is_used_twice() -> None:
+    kept = samples()
+    take(kept, "a", "100", 10)
+    take(kept, "b", "100", 10)
+    first = next_round(kept, None, 10)
+    take(kept, "a", "1", 11)
+    take(kept, "a", "2", 12)
+    assert next_round(kept, first, 12) is None
+    take(kept, "b", "3", 13)
+    second = next_round(kept, first, 13)
+    assert second is not None
+    assert second.worth == 5  # the latest of each
+
+
+def test_figures_that_are_further_apart_than_the_window_are_no_sample() -> None:
+    kept = samples()
+    take(kept, "a", "100", 10)
+    take(kept, "b", "100", 16.1)
+    assert next_round(kept, None, 16.1) is None
+    take(kept, "a", "100", 16.2)
+    assert next_round(kept, None, 16.2) is not None
+
+
+def test_a_figure_that_is_too_old_is_no_part_of_a_sample() -> None:
+    kept = samples("a")
+    take(kept, "a", "100", 10)
+    assert next_round(kept, None, 40) is not None
+    assert next_round(kept, None, 40.1) is None
+
+
+def test_currencies_are_added_at_their_rates() -> None:
+    kept = samples("a")
+    assert kept.take("a", {"BTC": Decimal("0.5"), "USD": Decimal(-1000)}, S, S)
+    found = next_round(kept, None, 1)
+    assert found is not None
+    assert found.worth == 44_000
+
+
+def test_an_amount_without_a_rate_is_no_figure_and_says_what_it_is() -> None:
+    kept = samples("a")
+    assert kept.take("a", {"ETH": Decimal("3"), "USD": Decimal(5)}, S, S)
+    assert next_round(kept, None, 1) is None
+    assert kept.unrated == {"a": "3 ETH"}
+    assert kept.ignored == 0
+    assert kept.take("a", {"ETH": Decimal(0), "USD": Decimal(5)}, 2 * S, 2 * S)  # nothing of it needs no rate
+    assert kept.unrated == {}
+    assert next_round(kept, None, 2) is not None
+
+
+@pytest.mark.parametrize("wrong", ["NaN", "sNaN", "Infinity", "-Infinity", "1e18", "-1e40"])
+def test_what_is_no_sensible_number_is_ignored_and_counted(wrong: str) -> None:
+    kept = samples("a")
+    assert not kept.take("a", {"USD": Decimal(wrong)}, S, S)
+    assert (kept.ignored, kept.why_ignored) == (1, "not a sensible number")
+    assert kept.last["a"] is None
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "why"),
+    [(10, "not newer than the one before"), (9, "not newer than the one before"), (13, "from the future")],
+)
+def test_a_figure_out_of_its_order_is_ignored_and_counted(asked_s: float, why: str) -> None:
+    kept = samples("a")
+    take(kept, "a", "100", 10)
+    assert not kept.take("a", {"USD": Decimal(1)}, int(asked_s * S), 12 * S)
+    assert (kept.ignored, kept.why_ignored) == (1, why)
+    last = kept.last["a"]
+    assert last is not None
+    assert last.worth == 100
+
+
+def test_an_empty_figure_is_ignored_and_counted() -> None:
+    kept = samples("a")
+    assert not kept.take("a", {}, S, S)
+    assert kept.ignored == 1
+
+
+def test_what_was_asked_for_before_money_was_moved_is_neither_taken_nor_used() -> None:
+    kept = samples("a")
+    take(kept, "a", "100", 10)
+    kept.forget("a", 11 * S)
+    assert next_round(kept, None, 11) is None
+    assert not kept.take("a", {"USD": Decimal(100)}, 10 * S + 5, 12 * S)
+    assert take(kept, "a", "150", 11)
+    assert next_round(kept, None, 11) is not None
+
+
+def test_the_evidence_of_a_sample_has_every_figure_and_its_age() -> None:
+    kept = samples()
+    take(kept, "a", "100", 10)
+    kept.take("b", {"BTC": Decimal("0.001")}, 11 * S, 11 * S)
+    found = next_round(kept, None, 12)
+    assert found is not None
+    assert found.evidence() == {
+        "equity": "190.000",
+        "mono_ns": 12 * S,
+        "accounts": {
+            "a": {"amounts": {"USD": "100"}, "worth": "100", "age_ms": 2000},
+            "b": {"amounts": {"BTC": "0.001"}, "worth": "90.000", "age_ms": 1000},
+        },
+    }
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 100), st.integers(-5, 60)), max_size=60))
+def test_any_figures_make_samples_of_one_window_with_news_of_every_account(
+    told: list[tuple[str, int, int]],
+) -> None:
+    kept, after, now_s = samples(), None, 100
+    for account, usd, step in told:
+        now_s += max(0, step)
+        kept.take(account, {"USD": Decimal(usd)}, (now_s + min(0, step)) * S, now_s * S)
+        found = next_round(kept, after, now_s)
+        if found is None:
+            continue
+        asked = [figure.asked_ns for figure in found.figures.values()]
+        assert set(found.figures) == {"a", "b"}
+        assert max(asked) - min(asked) <= 6 * S
+        assert now_s * S - min(asked) <= 30 * S
+        if after is not None:
+            assert all(found.figures[name].asked_ns > after.figures[name].asked_ns for name in "ab")
+        after = found
+
+
+@pytest.mark.parametrize(
+    ("value", "amount"),
+    [("101234.5", "101234.5"), ("-3", "-3"), ("0", "0"), (5, "5"), (1.25, "1.25"), (-0.5, "-0.5"), ("0.00", "0.00")],
+)
+def test_an_equity_from_outside_is_a_plain_number(value: object, amount: str) -> None:
+    assert amount_of(value) == Decimal(amount)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["NaN", "inf", "-0", "-0.00", -0.0, "", " 5", "5 ", "1e5", "1E+2", "+5", ".5", "5.", "1_000", "1,000", "٣", True]
+    + [None, [], {}, 1e300, 10**18, "9" * 19, float("nan"), float("inf")],
+)
+def test_anything_else_is_no_equity(value: object) -> None:
+    assert amount_of(value) is None
