@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 from collections.abc import Mapping
@@ -33,3 +34,18 @@ def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0) -> d
         raise Unreachable(f"no daemon answers on {path}: {error.strerror}") from None
     loaded: dict[str, Any] = json.loads(answer)
     return loaded
+
+
+def listening(path: Path) -> bool:
+    """Say whether a daemon is there, even if it does not answer; raises `NotAllowed` if that may not be known."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(1.0)
+        try:
+            sock.connect(str(path))
+        except PermissionError:
+            raise NotAllowed(f"you may not use {path}: ask to be put into its group") from None
+        except TimeoutError:  # its backlog is full: somebody has it open
+            return True
+        except OSError as error:
+            return error.errno == errno.EAGAIN
+    return True

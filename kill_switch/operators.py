@@ -1,27 +1,35 @@
-"""Answer what operators ask: status, fire, rearm, report. Each handler takes a request and who sent it."""
+"""Answer what operators ask: status, fire, drill, rearm, report. Each handler takes a request and who sent it."""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import anyio
 
 import kill_switch
 from kill_switch import clock
+from kill_switch.clocks import Clocks
 from kill_switch.config import Config
 from kill_switch.control import Caller, Handler, Refusal
-from kill_switch.dispatch import Dispatcher
+from kill_switch.dispatch import Dispatcher, Session
 from kill_switch.domain import Phase, Reason, Route
+from kill_switch.drills import Drills
 from kill_switch.engine import Granted, RearmAsked, Waiting
 from kill_switch.journal import Journal
+from kill_switch.preview import Previews
 from kill_switch.report import Reports
+from kill_switch.triggers.intake import Intake
 from kill_switch.watching import Watch
+
+log = logging.getLogger(__name__)
 
 MAX_WAIT_S = 3600
 PROVE_WITHIN_S = 3.0  # the read-back that a re-arm waits for
 MAX_TEXT = 1000
+MAX_REASONS = 10  # that the status tells; the report has all
 _UNDER_WAY = (Phase.STRIKING, Phase.CONFIRMING, Phase.RESIDUE)
 
 
@@ -35,24 +43,39 @@ class Operators:
         journal: Journal,
         reports: Reports,
         watch: Watch,
+        drills: Drills,
+        clocks: Clocks,
+        intake: Intake,
     ) -> None:
         self.news = anyio.Event()  # set when a state, or a lane, may have changed
-        self._config = config
+        self.config = config
         self._dispatcher = dispatcher
         self._journal = journal
         self._reports = reports
         self._watch = watch
+        self._drills = drills
+        self._clocks = clocks
+        self._previews = Previews(dispatcher)
+        self._intake = intake
+        # each yields a line for people for everything that is wrong with its part of the program
+        self.troubles: list[Callable[[], Iterable[str]]] = [drills.troubles, clocks.troubles]
         self._phase = dispatcher.state.phase
-        self._since_ns = clock.now().wall_ns
+        self._since_ns = self._dispatcher.clock().wall_ns
 
     def handlers(self) -> Mapping[str, Handler]:
-        return {"status": self._status, "fire": self._fire, "rearm": self._rearm, "report": self._report}
+        return {
+            "status": self._status,
+            "fire": self._fire,
+            "drill": self._drill,
+            "rearm": self._rearm,
+            "report": self._report,
+        }
 
     def changed(self) -> None:
         """Wake whoever waits for the state to change."""
         phase = self._dispatcher.state.phase
         if outward(phase) != outward(self._phase):
-            self._since_ns = clock.now().wall_ns
+            self._since_ns = self._dispatcher.clock().wall_ns
         self._phase = phase
         self.news.set()
         self.news = anyio.Event()
@@ -60,6 +83,7 @@ class Operators:
     def status(self) -> dict[str, object]:
         """Return what `status --json` prints."""
         conditions = self._watch.conditions()
+        drill = self._drills.last
         return {
             "state": outward(self._dispatcher.state.phase),
             "since": clock.iso(self._since_ns),
@@ -71,22 +95,31 @@ class Operators:
                 for name, trigger in self._watch.triggers.items()
             },
             "last_kill": self._reports.last,
+            "why": self._why(),
+            "intake": {"beats": self._intake.beats, "ignored": self._intake.ignored},
+            "drill": {
+                "next": self._drills.due,
+                "last": drill and {key: drill[key] for key in ("at", "by", "ok", "answered_us", "budget_us")},
+            },
             "journal": self._journal.trouble or ("removed or replaced" if self._journal.displaced() else "ok"),
+            "trouble": [line for told in self.troubles for line in _told(told)],
         }
+
+    def _why(self) -> list[dict[str, object]]:
+        """Return the first reasons of the kills that hold an account tripped now."""
+        accounts = self._dispatcher.state.accounts
+        kills = dict.fromkeys(accounts[name].kill for name in self._dispatcher.state.tripped)
+        return [reason for kill in kills if kill for reason in self._reports.reasons(kill)][:MAX_REASONS]
 
     def _account(self, name: str) -> dict[str, object]:
         session = self._dispatcher.sessions[name]
-        lanes = {Route.WS: session.ws.trouble, Route.HTTP: session.http.trouble}
-        trouble = {**lanes, **session.not_ready}
         return {
-            "venue": session.venue.NAME,
+            **condition(session),
             "state": self._dispatcher.state.accounts[name].phase,
-            "ready": session.ready,
-            "lanes": {"ws": session.ws.state, "http": session.http.state},
-            "rtt_us": max(session.rtt_us.values(), default=None),
             "open_orders": session.open_orders,
-            "trouble": {route.value: why for route, why in trouble.items() if why},
             "noise": session.noise,
+            "clock_offset_ms": self._clocks.offset_ms(name),
+            "drill": self._drills.lanes.get(name, {}),
         }
 
     async def _status(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
@@ -107,14 +140,19 @@ class Operators:
             raise Refusal("wait_s must be a number of seconds")
         wait_s = min(max(0, wait_s), MAX_WAIT_S)  # how long somebody wants to wait must not keep a kill from going out
         if request.get("dry_run"):
-            return {"dry_run": True, "accounts": {name: self._account(name) for name in accounts}}
+            shown = await self._previews.show(accounts)
+            still = [name for name in shown if name in self._dispatcher.sessions]  # a reload may have come
+            return {"dry_run": True, "accounts": {name: {**self._account(name), **shown[name]} for name in still}}
         evidence = {"uid": caller.uid, "user": caller.user, "pid": caller.pid}
-        self._dispatcher.report(Reason("operator", text, accounts, clock.now(), evidence))
+        self._dispatcher.report(Reason("operator", text, accounts, self._dispatcher.clock(), evidence))
         with anyio.move_on_after(wait_s):
             while any(self._dispatcher.state.accounts[name].phase in _UNDER_WAY for name in accounts):
                 await self.news.wait()
         self._journal.flush()
         return self._reports.get("last") or {}
+
+    async def _drill(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
+        return await self._drills.run(self._scope(request), "operator", uid=caller.uid, user=caller.user)
 
     async def _rearm(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
         text = _text(request, "rearm")
@@ -123,14 +161,19 @@ class Operators:
         tripped = {name for name in accounts if states[name].phase is not Phase.ARMED}
         watching = list(self._watch.watching(tripped))
         force = request.get("force") is True
-        since_ns = clock.now().mono_ns
+        since_ns = self._dispatcher.clock().mono_ns
         await self._prove(tripped, since_ns)
         data = {"uid": caller.uid, "user": caller.user, "text": text, "accounts": accounts}
-        self._journal.append("rearm-asked", data, clock.now())
+        self._journal.append("rearm-asked", data, self._dispatcher.clock())
         if not self._journal.flush():
             raise Refusal(f"not re-armed, because it could not be recorded: {self._journal.trouble}")
-        blockers = tuple(f"trigger {t.name}: {why}" for t in watching if (why := t.against_rearm()))
-        asked = RearmAsked(caller.uid, caller.user, text, accounts, force, blockers, clock.now(), since_ns)
+        reported_ns = self._dispatcher.reported_ns
+        later = [name for name in accounts if reported_ns.get(name, 0) >= since_ns]
+        blockers = (
+            *(f"{name}: a reason was reported after this was asked for" for name in later),
+            *(f"trigger {t.name}: {why}" for t in watching if (why := t.against_rearm())),
+        )
+        asked = RearmAsked(caller.uid, caller.user, text, accounts, force, blockers, self._dispatcher.clock(), since_ns)
         match self._dispatcher.rearm(asked):
             case Granted(names):
                 for trigger in watching:
@@ -161,9 +204,30 @@ class Operators:
         if not isinstance(scope, list) or not all(isinstance(selector, str) for selector in scope):
             raise Refusal("scope must be a list of account names and tags")
         try:
-            return self._config.select(scope)
+            return self.config.select(scope)
         except ValueError as error:
             raise Refusal(str(error)) from None
+
+
+def condition(session: Session) -> dict[str, object]:
+    """Return how an account's lanes are, in the keys of the status."""
+    lanes = {Route.WS: session.ws.trouble, Route.HTTP: session.http.trouble}
+    return {
+        "venue": session.venue.NAME,
+        "ready": session.ready,
+        "lanes": {"ws": session.ws.state, "http": session.http.state},
+        "rtt_us": max(session.rtt_us.values(), default=None),
+        "trouble": {route.value: why for route, why in {**lanes, **session.not_ready}.items() if why},
+    }
+
+
+def _told(told: Callable[[], Iterable[str]]) -> list[str]:
+    """Hear what is wrong with a part of the program; one that fails at it must not keep the rest from being seen."""
+    try:
+        return list(told())
+    except Exception as error:
+        log.exception("a part of the status cannot be told")
+        return [f"internal error: {type(error).__name__}: see the log"]
 
 
 def outward(phase: Phase) -> str:

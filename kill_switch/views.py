@@ -1,22 +1,21 @@
-"""Show status, reports and the record on a terminal; what is worst stands first and is red."""
+"""Show reports, drills, previews and the record on a terminal; what is worst stands first and is red."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from kill_switch import journal
-from kill_switch.errors import KillSwitchError
 
-REFRESH_S = 0.5
+WIDE = 72  # columns: on a narrower terminal less is shown, never something else
 COLOURS = {
     "ARMED": "green",
     "FIRING": "bold red",
@@ -49,11 +48,13 @@ def ms(us: int | None) -> str:
     return "–" if us is None else f"{us / 1000:,.1f} ms" if us < 10_000_000 else f"{us / 1e6:,.1f} s"
 
 
-def _number(value: object) -> str:
+def number(value: object) -> str:
+    """Write a number that may be unknown."""
     return "?" if value is None else str(value)
 
 
-def _table(*columns: str) -> Table:
+def table(*columns: str) -> Table:
+    """Make a table without lines."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for column in columns:
         right = column in _RIGHT
@@ -62,60 +63,7 @@ def _table(*columns: str) -> Table:
 
 
 _RIGHT = {"orders", "round trip", "sent", "answered", "clear", "strikes", "gone", "left"}
-_LONG = {"detail"}
-
-
-def status_view(status: Mapping[str, Any]) -> RenderableType:
-    """Say how things are: the state first, then accounts, then triggers."""
-    head = Text.assemble(word(status["state"]), f"  since {status['since'][:19]}Z", style="")
-    accounts = _table("account", "state", "ready", "ws", "http", "orders", "round trip")
-    for name, account in status["accounts"].items():
-        lanes = account["lanes"]
-        ready = Text("yes", "green") if account["ready"] else Text("NO", "bold red")
-        orders = _number(account["open_orders"])
-        row = (word(account["state"]), ready, word(lanes["ws"]), word(lanes["http"]), orders, ms(account["rtt_us"]))
-        accounts.add_row(f"{name} ({account['venue']})", *row)
-    triggers = _table("trigger", "state", "detail")
-    for name, trigger in status["triggers"].items():
-        triggers.add_row(f"{name} ({trigger['kind']})", word(trigger["state"]), str(trigger["detail"]))
-    troubles = [
-        Text(f"{name} {route}: {why}", "red")
-        for name, account in status["accounts"].items()
-        for route, why in account.get("trouble", {}).items()
-        if account["lanes"][route] != "up"
-    ]
-    if status.get("journal", "ok") != "ok":
-        troubles.append(Text(status["journal"], "bold red"))
-    hint = Text(_next_step(status), "dim")
-    return Group(head, *troubles, Text(), accounts, Text(), triggers, Text(), hint)
-
-
-def _next_step(status: Mapping[str, Any]) -> str:
-    match status["state"]:
-        case "ARMED":
-            return 'kill: kill-switch fire --reason "…"'
-        case "TRIPPED":
-            return 'proven clear and guarded. Why: kill-switch report. Re-arm: kill-switch rearm --reason "…"'
-        case _:
-            return "orders are being cancelled and read back; watch: kill-switch status --watch"
-
-
-def print_status(status: Mapping[str, Any]) -> None:
-    Console().print(status_view(status))
-
-
-def watch_status(ask: Callable[[], Mapping[str, Any]]) -> None:
-    """Redraw until interrupted; a daemon that does not answer is shown as such, not ended on."""
-    with Live(console=Console(), auto_refresh=False, screen=True) as live:
-        try:
-            while True:
-                try:
-                    live.update(status_view(ask()), refresh=True)
-                except KillSwitchError as error:
-                    live.update(Text(str(error), "bold red"), refresh=True)
-                time.sleep(REFRESH_S)
-        except KeyboardInterrupt:
-            return
+_LONG = {"account", "trigger", "detail", "evidence"}
 
 
 def report_view(report: Mapping[str, Any]) -> RenderableType:
@@ -130,10 +78,10 @@ def report_view(report: Mapping[str, Any]) -> RenderableType:
         within,
         f" the budget of {ms(report['budget_us'])}; all clear {ms(report['all_clear_us'])}",
     )
-    table = _table("account", "verdict", "state", "sent", "answered", "clear", "strikes", "gone", "left", "by")
+    accounts = table("account", "verdict", "state", "sent", "answered", "clear", "strikes", "gone", "left", "by")
     for name, account in report["accounts"].items():
-        left = Text(_number(account["left"]), "green" if account["left"] == 0 else "bold red")
-        table.add_row(
+        left = Text(number(account["left"]), "green" if account["left"] == 0 else "bold red")
+        accounts.add_row(
             name,
             word(account["verdict"]),
             word(account["state"]),
@@ -145,7 +93,7 @@ def report_view(report: Mapping[str, Any]) -> RenderableType:
             left,
             "+".join(account["routes"]) or "–",
         )
-    return Group(Text(f"kill {report['id']}", "bold"), *reasons, budget, Text(), table)
+    return Group(Text(f"kill {report['id']}", "bold"), *reasons, budget, Text(), accounts)
 
 
 def print_report(report: Mapping[str, Any]) -> None:
@@ -153,12 +101,92 @@ def print_report(report: Mapping[str, Any]) -> None:
         Console().print(report_view(report))
 
 
-def print_dry_run(answer: Mapping[str, Any]) -> None:
-    table = _table("account", "venue", "state", "orders")
+class DrillView:
+    """One drill: each lane's round trip beside the budget, what failed first; for the width that there is."""
+
+    def __init__(self, drill: Mapping[str, Any]) -> None:
+        self._drill = drill
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        drill, wide = self._drill, options.max_width >= WIDE
+        made = table("account", "venue", "lane", "round trip", "budget", "evidence")
+        if not wide:
+            made = table("account", "lane", "round trip", "budget")
+        below: list[Text] = []
+        for name, account in sorted(drill["accounts"].items(), key=lambda item: item[1]["ok"]):
+            about = (name, account["venue"]) if wide else (name,)
+            if account["skipped"]:
+                below.append(Text(f"! {name} was not drilled: {account['skipped']}", "yellow"))
+            for route, lane in account["lanes"].items():
+                style = "green" if lane["within_budget"] else "bold red"
+                kept = "FAILED" if not lane["ok"] else "within" if lane["within_budget"] else "OVER"
+                evidence = Text(lane["evidence"], "" if lane["ok"] else "red")
+                row = (*about, route, ms(lane["rtt_us"]), Text(kept, style))
+                made.add_row(*row, *((evidence,) if wide else ()))
+                if not wide and not lane["ok"]:
+                    below.append(Text(f"! {name} {route}: {lane['evidence']}", "red"))
+        verdict = Text("every lane would carry a kill", "bold green") if drill["ok"] else Text("NOT GOOD", "bold red")
+        last = "" if drill["answered_us"] is None else f", the last after {ms(drill['answered_us'])}"
+        yield made
+        yield from below
+        yield Text()
+        yield Text.assemble(verdict, f"{last}; the budget is {ms(drill['budget_us'])}")
+
+
+def print_drill(drill: Mapping[str, Any]) -> None:
+    Console(highlight=False).print(DrillView(drill))
+
+
+def check_view(found: Mapping[str, Any]) -> RenderableType:
+    """Tell how everything connects: who is not ready and why, then the drill."""
+    lines: list[RenderableType] = []
+    if found["via"] == "daemon":
+        lines.append(Text("a daemon is running: asked it, and took no connection from it", "dim"))
+    for name, account in found["accounts"].items():
+        if not account["ready"]:
+            why = "; ".join(f"{route}: {text}" for route, text in account["trouble"].items()) or "no reason is known"
+            lines.append(Text(f"{name} ({account['venue']}) is NOT READY: {why}", "bold red"))
+    if found["drill"] is not None:
+        lines += [DrillView(found["drill"])]
+    if found.get("error"):
+        lines.append(Text(found["error"], "bold red"))
+    return Group(*lines)
+
+
+def print_check(found: Mapping[str, Any]) -> None:
+    Console(highlight=False).print(check_view(found))
+
+
+def dry_run_view(answer: Mapping[str, Any], orders: int = 20) -> RenderableType:
+    """Tell what a kill would hit, at most so many `orders` of an account by name, and what it would send."""
+    lines: list[RenderableType] = [Text("a kill would hit this; nothing was changed", "bold")]
     for name, account in answer["accounts"].items():
-        orders = _number(account.get("open_orders"))
-        table.add_row(name, account["venue"], word(str(account.get("state", "?"))), orders)
-    Console().print(Group(Text("this would be hit; nothing was sent", "bold"), table))
+        listed = account["orders"]
+        count = f"{len(listed)} order{'' if len(listed) == 1 else 's'}" if account["orders_known"] else "orders UNKNOWN"
+        state = f", {account['state']}" if account.get("state") else ""
+        style = "" if account["orders_known"] else "bold red"
+        lines += [Text(), Text.assemble((f"{name} ", "bold"), f"({account['venue']}{state}): ", (count, style))]
+        if account["orders_why"]:
+            lines.append(_indented(account["orders_why"], "yellow"))
+        if listed and not account["orders_known"]:
+            lines.append(_indented(f"known so far: {len(listed)}", "yellow"))
+        lines += [_indented(f"{one['id']}  {one['symbol']}  {one['status']}") for one in listed[:orders]]
+        if len(listed) > orders:
+            lines.append(_indented(f"… and {len(listed) - orders} more (--json lists all)", "dim"))
+        lines += [_indented(f"would send: {_cut(line)}", "cyan") for line in account["would_send"]]
+    return Group(*lines)
+
+
+def _cut(line: str, limit: int = 240) -> str:
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def _indented(line: str, style: str = "") -> RenderableType:
+    return Padding(Text(line, style), (0, 0, 0, 2))
+
+
+def print_dry_run(answer: Mapping[str, Any]) -> None:
+    Console(highlight=False).print(dry_run_view(answer))
 
 
 def entry_line(entry: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from kill_switch import __version__
-from kill_switch.cli import operate, rehearse, serve
+from kill_switch.cli import explain, operate, rehearse, serve
 from kill_switch.errors import ConfigError, KillSwitchError
 
 EXIT_CODES = """
@@ -34,7 +34,7 @@ def main() -> None:
     """Cancel every resting order on every venue, at once, with proof, and stay tripped until a person re-arms."""
 
 
-for _module in (serve, operate, rehearse):
+for _module in (serve, operate, rehearse, explain):
     for _command in vars(_module).values():
         if isinstance(_command, click.Command):
             main.add_command(_command)

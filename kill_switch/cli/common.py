@@ -13,6 +13,27 @@ import click
 if TYPE_CHECKING:
     from kill_switch.config import Config
 
+
+def written(context: click.Context) -> Mapping[str, Any]:
+    """Return the configuration's tables as they are written, for completion: unchecked, empty if there are none."""
+    import os
+
+    from kill_switch.config import document
+    from kill_switch.errors import ConfigError
+
+    try:
+        return document.parse(document.find(context.params.get("config"), os.environ))
+    except ConfigError:
+        return {}
+
+
+def _complete_selectors(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    accounts = written(context).get("accounts", {})
+    tables = accounts.values() if isinstance(accounts, dict) else ()
+    tags = {tag for table in tables if isinstance(table, dict) for tag in table.get("tags", ())}
+    return [selector for selector in (*accounts, *sorted(map(str, tags))) if selector.startswith(incomplete)]
+
+
 config_option = click.option(
     "-c",
     "--config",
@@ -21,7 +42,14 @@ config_option = click.option(
     help="The configuration; else $KILL_SWITCH_CONFIG, else /etc/kill-switch/config.toml.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-scope_option = click.option("--scope", "scope", multiple=True, metavar="SEL", help="An account or a tag; repeatable.")
+scope_option = click.option(
+    "--scope",
+    "scope",
+    multiple=True,
+    metavar="SEL",
+    help="An account or a tag; repeatable.",
+    shell_complete=_complete_selectors,
+)
 
 
 def load(path: Path | None) -> Config:
@@ -32,9 +60,9 @@ def load(path: Path | None) -> Config:
 
 def ask(path: Path | None, request: Mapping[str, object], *, timeout_s: float = 10.0, fail: bool = True) -> Any:
     """Ask the daemon; end with its exit code if it says no."""
-    from kill_switch import client, config
+    from kill_switch import client, whereabouts
 
-    answer = client.ask(config.runtime_dir(path) / "control.sock", request, timeout_s)
+    answer = client.ask(whereabouts.runtime_dir(path) / "control.sock", request, timeout_s)
     if fail and "error" in answer:
         click.echo(f"kill-switch: {answer['error']}", err=True)
         sys.exit(answer.get("exit", 1))

@@ -9,10 +9,16 @@ from typing import Any, NoReturn
 
 import click
 
-from kill_switch.cli.common import ask, config_option, json_option, load, print_json, scope_option
+from kill_switch.cli.common import ask, config_option, json_option, load, print_json, scope_option, written
 from kill_switch.errors import KillSwitchError, NotAllowed, Unreachable
 
 MAX_WAIT_S = 3600.0
+
+
+def _complete_heartbeats(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    triggers = written(context).get("triggers", {})
+    beats = [name for name, table in triggers.items() if isinstance(table, dict) and table.get("kind") == "heartbeat"]
+    return [name for name in beats if name.startswith(incomplete)]
 
 
 @click.command()
@@ -20,19 +26,26 @@ MAX_WAIT_S = 3600.0
 @json_option
 @click.option("--watch", is_flag=True, help="Redraw twice a second, until interrupted.")
 def status(config: Path | None, as_json: bool, watch: bool) -> None:
-    """Show what is armed, warm, tripped, blind. Exit code 0: armed; 3: tripped or firing; 69: no daemon."""
-    if watch and not as_json:
-        from kill_switch import views
+    """Show what is armed, warm, tripped, blind. Exit code 0: armed; 3: tripped or firing; 69: no daemon.
 
-        views.watch_status(lambda: ask(config, {"cmd": "status"}))
+    \b
+    Examples:
+      kill-switch status
+      kill-switch status --watch
+      kill-switch status --json | jq .state
+    """
+    if watch and not as_json:
+        from kill_switch import panel
+
+        panel.watch_status(lambda: ask(config, {"cmd": "status"}))
         return
     answer = ask(config, {"cmd": "status"})
     if as_json:
         print_json(answer)
     else:
-        from kill_switch import views
+        from kill_switch import panel
 
-        views.print_status(answer)
+        panel.print_status(answer)
     sys.exit(0 if answer["state"] == "ARMED" else 3)
 
 
@@ -43,15 +56,18 @@ def status(config: Path | None, as_json: bool, watch: bool) -> None:
 @click.option("--reason", required=True, help="Why; it goes into the record.")
 @click.option("--wait", "wait_s", default=10.0, show_default=True, help="Seconds to wait for the proof; 0: do not.")
 @click.option("--direct", is_flag=True, help="Kill from this process, without the daemon.")
-@click.option("--dry-run", is_flag=True, help="Only list what would be hit.")
+@click.option("--dry-run", is_flag=True, help="Only list the orders and what would be sent.")
 def fire(
     config: Path | None, reason: str, scope: Sequence[str], wait_s: float, direct: bool, dry_run: bool, as_json: bool
 ) -> None:
     """Kill: cancel every order in scope, prove it, stay tripped.
 
     \b
-    kill-switch fire --reason "runaway quoter"
-    kill-switch fire --reason "desk closed" --scope desk:mm --wait 30
+    Examples:
+      kill-switch fire --reason "runaway quoter"
+      kill-switch fire --reason "desk closed" --scope desk:mm --wait 30
+      kill-switch fire --reason "would it reach all?" --dry-run
+      kill-switch fire --reason "the daemon is gone" --direct
     """
     wait_s = min(max(0.0, wait_s), MAX_WAIT_S) if wait_s == wait_s else 0.0  # not a number: then without waiting
     if direct:
@@ -72,10 +88,41 @@ def fire(
 @config_option
 @json_option
 @scope_option
+def drill(config: Path | None, scope: Sequence[str], as_json: bool) -> None:
+    """Send a harmless command through the order path of every lane, and compare the round trips with the budget.
+
+    Nothing can be hit by it, and a kill goes first. It stays on record. Exit code 0: every lane would carry a kill in
+    time; 1: one failed or took too long; 69: no daemon; 75: another drill is under way.
+
+    \b
+    Examples:
+      kill-switch drill
+      kill-switch drill --scope desk:mm --json
+    """
+    answer = ask(config, {"cmd": "drill", "scope": list(scope)}, timeout_s=20.0, fail=not as_json)
+    if as_json:
+        print_json(answer)
+    else:
+        from kill_switch import views
+
+        views.print_drill(answer)
+    sys.exit(answer.get("exit", 0 if answer.get("ok") else 1))
+
+
+@click.command()
+@config_option
+@json_option
+@scope_option
 @click.option("--reason", required=True, help="Why it is safe to trade again; it goes into the record.")
 @click.option("--force", is_flag=True, help="Also accounts in RESIDUE: what is left there is now your business.")
 def rearm(config: Path | None, reason: str, scope: Sequence[str], force: bool, as_json: bool) -> None:
-    """Arm again what is tripped and proven clear; if the gate does not hold, say every reason why not."""
+    """Arm again what is tripped and proven clear; if the gate does not hold, say every reason why not.
+
+    \b
+    Examples:
+      kill-switch rearm --reason "quoter fixed, books checked"
+      kill-switch rearm --reason "desk reopens" --scope desk:mm
+    """
     answer = ask(config, {"cmd": "rearm", "reason": reason, "scope": list(scope), "force": force}, fail=False)
     if as_json:
         print_json(answer)
@@ -91,9 +138,35 @@ def rearm(config: Path | None, reason: str, scope: Sequence[str], force: bool, a
 @click.command()
 @config_option
 @json_option
+def reload(config: Path | None, as_json: bool) -> None:
+    """Have the running daemon read its configuration again: all of it takes effect, or nothing does.
+
+    Accounts that did not change keep their connections; what is tripped stays tripped. Exit code 78: refused. SIGHUP
+    does the same, and says in the log what came of it.
+
+    \b
+    Examples:
+      kill-switch check && kill-switch reload
+    """
+    answer = ask(config, {"cmd": "reload"}, timeout_s=30.0, fail=not as_json)
+    if as_json:
+        print_json(answer)
+        sys.exit(answer.get("exit", 0))
+    click.echo(f"reloaded: {answer['reloaded']}")
+
+
+@click.command()
+@config_option
+@json_option
 @click.argument("kill", default="last")
 def report(config: Path | None, kill: str, as_json: bool) -> None:
-    """Show what a kill did: the last one, or the one of that id. Needs no daemon, where the journal may be read."""
+    """Show what a kill did: the last one, or the one of that id. Needs no daemon, where the journal may be read.
+
+    \b
+    Examples:
+      kill-switch report
+      kill-switch report k7-1700000000 --json
+    """
     from kill_switch import journal, views
     from kill_switch.report import Reports
 
@@ -120,7 +193,13 @@ def report(config: Path | None, kill: str, as_json: bool) -> None:
 @click.option("--verify", is_flag=True, help="Check every number, hash and link; exit code 1 if one does not hold.")
 @click.option("--follow", is_flag=True, help="Go on with what comes.")
 def journal(config: Path | None, verify: bool, follow: bool, as_json: bool) -> None:
-    """Show the audit record."""
+    """Show the audit record.
+
+    \b
+    Examples:
+      kill-switch journal --verify
+      kill-switch journal --follow
+    """
     from kill_switch import journal as record
     from kill_switch import views
 
@@ -146,25 +225,29 @@ def journal(config: Path | None, verify: bool, follow: bool, as_json: bool) -> N
 
 @click.command()
 @config_option
-@click.argument("name")
+@click.argument("name", shell_complete=_complete_heartbeats)
 @click.option("--every", "every", metavar="DURATION", help="Go on, a beat every DURATION (250ms, 1s), until stopped.")
 @click.option("--bye", is_flag=True, help="Say an orderly goodbye instead of a beat.")
 def beat(config: Path | None, name: str, every: str | None, bye: bool) -> None:
     """Send the heartbeat that a trigger of that NAME waits for.
 
     \b
-    kill-switch beat quoter-alive
-    kill-switch beat quoter-alive --every 1s
+    Examples:
+      kill-switch beat quoter-alive
+      kill-switch beat quoter-alive --every 1s
+      kill-switch beat quoter-alive --bye
     """
-    from kill_switch import beats
-    from kill_switch import config as configuration
-    from kill_switch.config.units import seconds
+    from kill_switch import beats, whereabouts
 
-    try:
-        period_s = seconds(every) if every else None
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--every") from None
-    beats.send(configuration.runtime_dir(config) / "intake.sock", name, period_s, bye=bye)
+    period_s = None
+    if every:
+        from kill_switch.config.units import seconds
+
+        try:
+            period_s = seconds(every)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--every") from None
+    beats.send(whereabouts.runtime_dir(config) / "intake.sock", name, period_s, bye=bye)
 
 
 def _fire_directly(path: Path | None, reason: str, scope: Sequence[str], wait_s: float, dry_run: bool) -> Any:
@@ -181,7 +264,9 @@ def _fire_directly(path: Path | None, reason: str, scope: Sequence[str], wait_s:
     except ValueError as error:
         raise KillSwitchError(str(error)) from None
     if dry_run:
-        return {"dry_run": True, "accounts": {name: {"venue": loaded.accounts[name].venue} for name in accounts}}
+        from kill_switch import visit
+
+        return {"dry_run": True, "accounts": anyio.run(visit.dry_run, loaded, accounts, wait_s)}
     evidence = {"uid": os.getuid(), "pid": os.getpid()}
     return anyio.run(direct.fire, loaded, reason, accounts, wait_s, evidence)
 

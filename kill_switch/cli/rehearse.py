@@ -23,8 +23,9 @@ def sim(venues: Sequence[str], host: str, tls_dir: Path | None, accounts: int, o
     """Simulate venues on this machine, over real TLS, with an admin API for orders and faults.
 
     \b
-    kill-switch sim --venue oxfun --venue roxom
-    kill-switch sim --venue roxom --option roxom.auth=api-key
+    Examples:
+      kill-switch sim --venue oxfun --venue roxom
+      kill-switch sim --venue roxom --option roxom.auth=api-key
     """
     simulators = _simulators()
     try:
@@ -38,7 +39,13 @@ def sim(venues: Sequence[str], host: str, tls_dir: Path | None, accounts: int, o
 @json_option
 @click.option("--orders", default=50, show_default=True, help="Resting orders at each venue.")
 def demo(as_json: bool, orders: int) -> None:
-    """Show it all on this machine: simulators, daemon, resting orders, a quoting bot, the flag, the kill, the proof."""
+    """Show it all on this machine: simulators, daemon, resting orders, a quoting bot, the flag, the kill, the proof.
+
+    \b
+    Examples:
+      kill-switch demo
+      kill-switch demo --orders 500 --json
+    """
     _simulators()
     from kill_switch import demo as show
 
@@ -47,10 +54,18 @@ def demo(as_json: bool, orders: int) -> None:
 
 @click.command()
 @json_option
-@click.option("--accounts", default="1,4,16", show_default=True, help="Sizes to measure.")
-@click.option("--rounds", default=30, show_default=True, help="Kills a size; the median counts.")
-def bench(as_json: bool, accounts: str, rounds: int) -> None:
-    """Measure the kill on this machine, against the least that sockets can do, in one run."""
+@click.option("--accounts", default="1,4,16,64,256", show_default=True, help="Sizes to measure.")
+@click.option("--rounds", default=100, show_default=True, help="Kills a size; the median counts.")
+@click.option("--peers", is_flag=True, help="Also aiohttp, requests and ccxt; needs the extra `bench`.")
+@click.option("--end-to-end", is_flag=True, help="Also the daemon as a process: touch, heartbeat, fire, and idle.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw a picture; needs `bench` too.")
+def bench(as_json: bool, accounts: str, rounds: int, peers: bool, end_to_end: bool, plot: Path | None) -> None:
+    """Measure the kill on this machine, against the least that sockets can do, in one run.
+
+    \b
+    kill-switch bench
+    kill-switch bench --accounts 16 --rounds 40 --peers --end-to-end
+    """
     _simulators()
     from kill_switch import bench as measure
 
@@ -58,7 +73,9 @@ def bench(as_json: bool, accounts: str, rounds: int) -> None:
         sizes = tuple(int(size) for size in accounts.split(","))
     except ValueError:
         raise click.BadParameter(f"{accounts!r} is not a list of numbers", param_hint="--accounts") from None
-    sys.exit(measure.run(sizes, rounds, as_json=as_json))
+    if not sizes or min(sizes) < 1 or rounds < 1:
+        raise click.BadParameter("sizes and rounds must be 1 or more", param_hint="--accounts, --rounds")
+    sys.exit(measure.run(sizes, rounds, peers=peers, end_to_end=end_to_end, as_json=as_json, plot=plot))
 
 
 def _simulators() -> ModuleType:

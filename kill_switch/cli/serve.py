@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kill_switch.cli.common import config_option, json_option, load, print_json
-from kill_switch.errors import CannotCreate, ConfigError
+from kill_switch.errors import CannotCreate, ConfigError, Problem
+
+if TYPE_CHECKING:
+    from kill_switch.config import Config
+
+MAX_WAIT_S = 600.0
 
 
 @click.command()
 @config_option
 def run(config: Path | None) -> None:
-    """Run the daemon in the foreground, until SIGTERM."""
+    """Run the daemon in the foreground, until SIGTERM.
+
+    \b
+    Examples:
+      kill-switch run
+      kill-switch run -c ./config.toml
+    """
     from kill_switch import daemon, logs
 
     logs.set_up()
@@ -24,21 +36,64 @@ def run(config: Path | None) -> None:
 @click.command()
 @config_option
 @json_option
-def check(config: Path | None, as_json: bool) -> None:
-    """Validate the configuration, all of it at once, secrets included; nothing is started."""
+@click.option("--connect", is_flag=True, help="Log in everywhere, drill the order path, and show the round trips.")
+@click.option("--wait", "wait_s", default=15.0, show_default=True, help="Seconds to wait for the accounts (--connect).")
+def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> None:
+    """Validate the configuration, all of it at once, secrets included; nothing is started.
+
+    With --connect, also: is every account ready, and does every lane carry a harmless command within the budget? It
+    uses the running daemon's connections, or without a daemon its own. Exit code 1: not ready, failed or over budget.
+
+    \b
+    Examples:
+      kill-switch check
+      kill-switch check --connect
+      kill-switch check --connect --wait 30 --json
+    """
     try:
         loaded = load(config)
+        _understood(loaded)
     except ConfigError as error:
         if as_json:
             problems = [{"path": p.path, "found": p.found, "hint": p.hint} for p in error.problems]
             print_json({"ok": False, "source": error.source, "problems": problems})
             sys.exit(error.exit_code)
         raise
+    accounts = {name: account.venue for name, account in loaded.accounts.items()}
+    answer: dict[str, object] = {"ok": True, "source": str(loaded.source), "accounts": accounts}
+    answer["triggers"] = {name: trigger.kind for name, trigger in loaded.triggers.items()}
+    if not as_json:
+        _print_check(loaded)
+    if connect:
+        from kill_switch.cli import connecting
+
+        found = connecting.check(loaded, min(max(0.0, wait_s), MAX_WAIT_S) if wait_s == wait_s else 0.0)
+        answer.update(ok=found["ok"], connect=found)
+        if not as_json:
+            from kill_switch import views
+
+            click.echo()
+            views.print_check(found)
     if as_json:
-        accounts = {name: account.venue for name, account in loaded.accounts.items()}
-        triggers = {name: trigger.kind for name, trigger in loaded.triggers.items()}
-        print_json({"ok": True, "source": str(loaded.source), "accounts": accounts, "triggers": triggers})
-        return
+        print_json(answer)
+    sys.exit(0 if answer["ok"] else 1)
+
+
+def _understood(loaded: Config) -> None:
+    """Raise `ConfigError` for addresses that apprise cannot use; the daemon itself only says so, and starts."""
+    from kill_switch import errands
+
+    hint = "expected one of apprise's: see its list of services"
+    problems = [
+        Problem(f"notify.urls[{number}]", "not understood by apprise", hint)
+        for number, url in enumerate(loaded.notify.urls)
+        if not errands.understands(url.get_secret_value())
+    ]
+    if problems:
+        raise ConfigError(str(loaded.source), problems)
+
+
+def _print_check(loaded: Config) -> None:
     click.echo(f"{loaded.source}: good; {len(loaded.accounts)} account(s), {len(loaded.triggers)} trigger(s)")
     for name, account in loaded.accounts.items():
         click.echo(f"  account {name}: {account.venue}" + (f", tags {', '.join(account.tags)}" if account.tags else ""))
@@ -49,7 +104,13 @@ def check(config: Path | None, as_json: bool) -> None:
 @click.command()
 @click.argument("directory", default=".", type=click.Path(path_type=Path))
 def init(directory: Path) -> None:
-    """Write a commented configuration to DIRECTORY/config.toml and say the next three steps."""
+    """Write a commented configuration to DIRECTORY/config.toml and say the next three steps.
+
+    \b
+    Examples:
+      kill-switch init
+      kill-switch init /etc/kill-switch
+    """
     from importlib.resources import files
 
     path = directory / "config.toml"

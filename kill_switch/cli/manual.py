@@ -1,0 +1,88 @@
+"""Make the manual page out of the commands' own help: man(7) source, one page for all of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import click
+
+_FILES = {
+    "/etc/kill-switch/config.toml": "The configuration, where neither -c nor $KILL_SWITCH_CONFIG names another.",
+    "/var/lib/kill-switch/journal.jsonl": "The audit record, and in it the latch.",
+    "/run/kill-switch/control.sock": "Where the daemon takes commands, from whoever may write there.",
+    "/run/kill-switch/intake.sock": "Where the daemon takes heartbeats and figures.",
+    "/run/kill-switch/flag/KILL": "Touch it, and every order goes.",
+}
+_ENVIRONMENT = {
+    "KILL_SWITCH_CONFIG": "The configuration to use, where -c does not name one.",
+    "STATE_DIRECTORY, RUNTIME_DIRECTORY, CREDENTIALS_DIRECTORY": "As systemd sets them for a service.",
+}
+
+
+def page(root: click.Group, name: str, version: str) -> str:
+    """Return the page of the program `name`, with a section for each command in alphabetical order."""
+    return "\n".join(_lines(root, name, version)) + "\n"
+
+
+def _lines(root: click.Group, name: str, version: str) -> Iterator[str]:
+    top = click.Context(root, info_name=name, **root.context_settings)
+    yield f'.TH {_quoted(name.upper())} 1 "" {_quoted(f"{name} {version}")} "User Commands"'
+    yield ".SH NAME"
+    yield f"{_text(name)} \\- {_text((root.help or '').rstrip('.')[:1].lower() + (root.help or '').rstrip('.')[1:])}"
+    yield ".SH SYNOPSIS"
+    yield f".B {_text(name)}"
+    yield _text(" ".join(root.collect_usage_pieces(top)))
+    yield ".SH COMMANDS"
+    for command_name in root.list_commands(top):
+        command = root.commands[command_name]
+        with click.Context(command, info_name=command_name, parent=top) as context:
+            yield from _command(command, context)
+    yield ".SH EXIT STATUS"
+    yield from _paragraphs(root.epilog or "")
+    yield ".SH FILES"
+    yield from _listed(_FILES)
+    yield ".SH ENVIRONMENT"
+    yield from _listed(_ENVIRONMENT)
+    yield ".SH SEE ALSO"
+    yield ".BR systemd (1),"
+    yield ".BR systemctl (1)"
+
+
+def _command(command: click.Command, context: click.Context) -> Iterator[str]:
+    yield f".SS {_quoted(command.name or '')}"
+    yield f".B {_text(context.command_path)}"
+    yield _text(" ".join(command.collect_usage_pieces(context)))
+    yield from _paragraphs(command.help or "")
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record and record[1]:
+            yield ".TP"
+            yield f".B {_text(record[0])}"
+            yield _text(record[1])
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Turn a help text into paragraphs; one that click keeps as it is (it begins with a line \\b) is an example."""
+    for paragraph in re.split(r"\n\s*\n", text.strip("\n")):
+        lines = [line for line in paragraph.splitlines() if line.strip()]
+        if lines and lines[0].strip() == "\b":
+            yield from (".PP", ".EX", *(_text(line) for line in lines[1:]), ".EE")
+        elif lines:
+            yield ".PP"
+            yield _text(" ".join(line.strip() for line in lines))
+
+
+def _listed(entries: dict[str, str]) -> Iterator[str]:
+    for term, meaning in entries.items():
+        yield from (".TP", f".I {_text(term)}", _text(meaning))
+
+
+def _text(text: str) -> str:
+    """Escape what roff would take for its own."""
+    escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga")
+    return "\\&" + escaped if escaped.startswith((".", "\\(aq")) else escaped
+
+
+def _quoted(text: str) -> str:
+    return '"' + _text(text).replace('"', "\\(dq") + '"'

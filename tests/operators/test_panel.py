@@ -1,0 +1,281 @@
+"""The status as a person sees it: on a wide terminal, on one of 40 columns, and when much is wrong."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from kill_switch import views
+from kill_switch.panel import StatusView
+
+NOW = datetime(2026, 1, 2, 12, 5, tzinfo=UTC)
+LANE = {"ok": True, "rtt_us": 3100, "within_budget": True, "evidence": "not found", "at": "", "budget_us": 250_000}
+
+
+def account(state: str = "ARMED", ws: str = "up", http: str = "up", **more: object) -> dict[str, Any]:
+    made: dict[str, Any] = {"venue": "oxfun", "state": state, "ready": ws == http == "up", "open_orders": 12}
+    made |= {"lanes": {"ws": ws, "http": http}, "rtt_us": 2100, "trouble": {}, "drill": {}, "clock_offset_ms": None}
+    return made | more
+
+
+def status(state: str = "ARMED", **more: Any) -> dict[str, Any]:
+    made: dict[str, Any] = {"state": state, "since": "2026-01-02T12:00:00.000000Z", "accounts": {"mm1": account()}}
+    return made | {"triggers": {}, "why": [], "trouble": [], "journal": "ok"} | more
+
+
+def drawn(view: RenderableType, width: int = 80, *, colour: bool = False) -> list[str]:
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=colour, color_system="standard" if colour else None)
+    console.print(view)
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    assert all(len(line) <= width for line in lines) or colour
+    return lines
+
+
+def seen(answer: dict[str, Any], width: int = 80, rows: int | None = None) -> list[str]:
+    return drawn(StatusView(answer, rows, NOW), width)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+@pytest.mark.parametrize("state", ["ARMED", "FIRING", "TRIPPED"])
+def test_the_state_stands_first_and_what_to_do_last(state: str, width: int) -> None:
+    lines = seen(status(state), width)
+    assert lines[0] == f" {state}  for 5 min  1/1 ready"
+    assert "kill-switch" in " ".join(lines[-2:])
+
+
+def test_a_wide_terminal_shows_it_all() -> None:
+    drill = {"ws": LANE, "http": {**LANE, "rtt_us": 5200}}
+    lines = seen(status(accounts={"mm1": account(drill=drill, clock_offset_ms=-120)}))
+    assert lines[2].split() == "account venue state lanes orders round trip drill clock".split()
+    assert lines[3].split() == "mm1 oxfun ARMED up 12 2.1 ms 5.2 ms -120 ms".split()
+
+
+def test_forty_columns_show_what_matters_and_nothing_else() -> None:
+    lines = seen(status(accounts={"mm1": account(ws="down")}), 40)
+    assert lines[2].split() == "account state lanes orders".split()
+    assert lines[3].split() == "mm1 ARMED ws down 12".split()
+
+
+def test_a_long_name_is_folded_and_never_cut() -> None:
+    name = "a-very-long-account-name-of-a-desk-that-likes-them-long"
+    for width in (40, 80):
+        lines = seen(status(accounts={name: account()}), width)
+        assert name in "".join(line.split(" ")[0] for line in lines[3:])
+
+
+@pytest.mark.parametrize(
+    ("ws", "http", "word"),
+    [
+        ("up", "up", "up"),
+        ("down", "up", "ws down"),
+        ("up", "connecting", "http connecting"),
+        ("connecting", "down", "down"),
+        ("connecting", "connecting", "connecting"),
+    ],
+)
+def test_lanes_are_said_in_one_word_where_one_will_do(ws: str, http: str, word: str) -> None:
+    assert f" {word} " in seen(status(accounts={"mm1": account(ws=ws, http=http)}))[3]
+
+
+def test_why_it_is_tripped_is_told_before_anything_else() -> None:
+    why = {"trigger": "panic", "text": "the quoter went mad", "observed_at": "2026-01-02T12:00:01.5Z"}
+    lines = seen(status("TRIPPED", why=[why]))
+    assert lines[1] == "because 12:00:01Z panic: the quoter went mad"
+
+
+def test_everything_that_is_wrong_is_told() -> None:
+    down = account(ws="down", trouble={"ws": "login refused"})
+    blind = {"kind": "pnl", "state": "blind", "detail": "no figures for 30 s"}
+    answer = status(accounts={"mm1": down}, triggers={"loss": blind}, journal="disk full", trouble=["drill: x"])
+    assert [line for line in seen(answer) if line.startswith("!")] == [
+        "! mm1 ws: login refused",
+        "! trigger loss is blind: no figures for 30 s",
+        "! disk full",
+        "! drill: x",
+    ]
+
+
+def test_the_trouble_of_a_lane_that_is_up_again_is_history() -> None:
+    assert not any("!" in line for line in seen(status(accounts={"mm1": account(trouble={"ws": "was reset"})})))
+
+
+def test_what_is_worst_stands_first() -> None:
+    accounts = {
+        "fine": account(),
+        "cold": account(http="down"),
+        "clear": account("CLEAR"),
+        "left": account("RESIDUE"),
+        "struck": account("STRIKING"),
+    }
+    lines = seen(status("FIRING", accounts=accounts))
+    assert [line.split()[0] for line in lines[3:8]] == ["left", "struck", "clear", "cold", "fine"]
+
+
+def test_a_low_screen_shows_the_worst_accounts_and_counts_the_others() -> None:
+    accounts = {f"mm{number}": account() for number in range(20)} | {"bad": account("RESIDUE")}
+    lines = seen(status("FIRING", accounts=accounts), rows=4)
+    assert [line.split()[0] for line in lines[3:6]] == ["bad", "mm0", "mm1"]
+    assert lines[6] == "and 18 more ARMED"
+
+
+def test_a_low_screen_counts_the_troubles_that_do_not_fit() -> None:
+    troubles = [f"trouble {number}" for number in range(9)]
+    told = [line for line in seen(status(trouble=troubles), rows=9) if line.startswith("!")]
+    assert told[-1] == "! and 5 more: kill-switch status"
+    assert len([line for line in seen(status(trouble=troubles)) if line.startswith("!")]) == 9
+
+
+def test_on_a_narrow_terminal_triggers_that_are_well_are_counted() -> None:
+    ok = {"kind": "flag", "state": "ok", "detail": "/run/KILL is not there"}
+    triggers = {"panic": ok, "halt": ok, "loss": {**ok, "state": "tripped", "detail": "it is there"}}
+    lines = seen(status(triggers=triggers), 40)
+    assert lines[6].split() == "loss tripped it is there".split()
+    assert lines[7] == "2 triggers ok"
+    assert any("panic (flag)" in line for line in seen(status(triggers=triggers)))
+
+
+def test_ignored_datagrams_are_a_hint() -> None:
+    lines = seen(status(intake={"beats": 5, "ignored": 3}))
+    assert lines[1].startswith("3 datagrams not understood, and ignored")
+    assert not any("ignored" in line for line in seen(status(intake={"beats": 5, "ignored": 0})))
+
+
+@pytest.mark.parametrize(
+    ("last", "coming", "words"),
+    [
+        (None, None, None),
+        (None, "2026-01-02T08:00:00-05:00", "drill: next 2026-01-02 13:00Z"),
+        ((True, 4200), None, "drill: 2026-01-02 12:00Z answered in 4.2 ms"),
+        ((False, None), None, "drill: 2026-01-02 12:00Z NOT GOOD"),
+    ],
+)
+def test_the_last_drill_and_the_next_are_told(
+    last: tuple[bool, int | None] | None, coming: str | None, words: str | None
+) -> None:
+    made = last and {"at": "2026-01-02T12:00:00.1Z", "ok": last[0], "answered_us": last[1], "budget_us": 250_000}
+    lines = seen(status(drill={"last": made, "next": coming}))
+    assert [line for line in lines if line.startswith("drill")] == ([words] if words else [])
+
+
+@pytest.mark.parametrize(
+    ("lane", "word"), [({"ok": False, "rtt_us": None}, "FAILED"), ({"rtt_us": 251_000}, "251.0 ms")]
+)
+def test_an_accounts_drill_is_told_by_its_worst_lane(lane: dict[str, object], word: str) -> None:
+    drill = {"ws": LANE, "http": {**LANE, "within_budget": False, **lane}}
+    assert word in seen(status(accounts={"mm1": account(drill=drill)}))[3]
+
+
+def test_a_venue_whose_clock_is_far_off_is_told_in_seconds() -> None:
+    assert seen(status(accounts={"mm1": account(clock_offset_ms=61_000)}))[3].endswith("+61 s")
+
+
+def test_an_answer_of_an_older_daemon_can_be_shown() -> None:
+    old = status()
+    for key in ("why", "trouble"):
+        del old[key]
+    del old["accounts"]["mm1"]["drill"], old["accounts"]["mm1"]["clock_offset_ms"]
+    assert seen(old)[0].startswith(" ARMED")
+
+
+def test_words_of_others_are_shown_as_they_are_and_not_as_markup() -> None:
+    why = {"trigger": "panic", "text": "[bold]boo[/bold] [/", "observed_at": "2026-01-02T12:00:01Z"}
+    flag = {"kind": "flag", "state": "tripped", "detail": "[red]x[/red]"}
+    text = "\n".join(seen(status("TRIPPED", why=[why], triggers={"panic": flag})))
+    assert "[bold]boo[/bold] [/" in text and "[red]x[/red]" in text
+
+
+def test_trouble_is_red_on_a_terminal_with_colours() -> None:
+    lines = drawn(StatusView(status(trouble=["drill: x"]), None, NOW), colour=True)
+    assert "\x1b[1;31m! drill: x" in lines[1]
+
+
+# ── drills, checks and previews ───────────────────────────────────────────────────────────────────────────────────
+
+
+def drill(**accounts: dict[str, Any]) -> dict[str, Any]:
+    good = all(one["ok"] for one in accounts.values())
+    return {"ok": good, "answered_us": 5300 if good else None, "budget_us": 250_000, "accounts": accounts}
+
+
+def lanes(**each: dict[str, Any]) -> dict[str, Any]:
+    good = all(lane["within_budget"] for lane in each.values())
+    return {"venue": "oxfun", "ok": good, "skipped": None, "lanes": each}
+
+
+def test_a_drill_shows_each_lane_beside_the_budget_the_bad_ones_first() -> None:
+    bad = {**LANE, "ok": False, "within_budget": False, "rtt_us": None, "evidence": "no answer within 4 s"}
+    slow = {**LANE, "within_budget": False, "rtt_us": 300_000}
+    lines = drawn(views.DrillView(drill(mm1=lanes(ws=LANE, http=LANE), mm2=lanes(ws=bad, http=slow))))
+    assert lines[1].split() == "mm2 oxfun ws – FAILED no answer within 4 s".split()
+    assert lines[2].split() == "mm2 oxfun http 300.0 ms OVER not found".split()
+    assert lines[3].split() == "mm1 oxfun ws 3.1 ms within not found".split()
+    assert lines[-1] == "NOT GOOD; the budget is 250.0 ms"
+
+
+def test_a_good_drill_says_so() -> None:
+    lines = drawn(views.DrillView(drill(mm1=lanes(ws=LANE, http=LANE))))
+    assert lines[-1] == "every lane would carry a kill, the last after 5.3 ms; the budget is 250.0 ms"
+
+
+def test_an_account_that_was_not_drilled_is_told_with_the_reason() -> None:
+    skipped = {"venue": "oxfun", "ok": False, "skipped": "a kill is under way", "lanes": {}}
+    assert "! mm1 was not drilled: a kill is under way" in drawn(views.DrillView(drill(mm1=skipped)))
+
+
+def test_forty_columns_show_a_drill_without_its_evidence_but_for_what_failed() -> None:
+    bad = {**LANE, "ok": False, "within_budget": False, "rtt_us": None, "evidence": "no answer within 4 s"}
+    lines = drawn(views.DrillView(drill(mm1=lanes(ws=bad, http=LANE))), 40)
+    assert lines[1].split() == "mm1 ws – FAILED".split()
+    assert lines[2].split() == "mm1 http 3.1 ms within".split()
+    assert lines[3] == "! mm1 ws: no answer within 4 s"
+
+
+def test_a_check_names_who_is_not_ready_and_why() -> None:
+    cold = account(ws="down", trouble={"ws": "login refused", "http": "no route"})
+    found = {"via": "daemon", "accounts": {"mm1": cold}, "drill": None, "error": "another drill is under way"}
+    assert drawn(views.check_view(found), 120) == [
+        "a daemon is running: asked it, and took no connection from it",
+        "mm1 (oxfun) is NOT READY: ws: login refused; http: no route",
+        "another drill is under way",
+    ]
+
+
+def preview(count: int, *, known: bool = True, why: str | None = None) -> dict[str, Any]:
+    orders = [{"id": f"o{n}", "symbol": "BTC", "status": "open"} for n in range(count)]
+    shown = {"venue": "oxfun", "state": "ARMED", "orders": orders, "orders_known": known, "orders_why": why}
+    return {"accounts": {"mm1": {**shown, "would_send": ["DELETE /v3/orders/cancel-all"]}}}
+
+
+def test_a_dry_run_lists_the_orders_and_what_would_be_sent() -> None:
+    assert drawn(views.dry_run_view(preview(2)))[1:] == [
+        "",
+        "mm1 (oxfun, ARMED): 2 orders",
+        "  o0  BTC  open",
+        "  o1  BTC  open",
+        "  would send: DELETE /v3/orders/cancel-all",
+    ]
+
+
+def test_a_dry_run_of_many_orders_stays_readable() -> None:
+    lines = drawn(views.dry_run_view(preview(500)))
+    assert "  … and 480 more (--json lists all)" in lines
+    assert len(lines) < 30
+
+
+def test_a_command_that_names_many_orders_is_cut_on_the_screen() -> None:
+    answer = preview(1)
+    answer["accounts"]["mm1"]["would_send"] = ["POST /cancel " + "x" * 10_000]
+    lines = drawn(views.dry_run_view(answer))
+    assert len(lines) < 12
+    assert lines[-1].endswith("…")
+
+
+def test_orders_that_could_not_be_read_are_never_shown_as_none() -> None:
+    lines = drawn(views.dry_run_view(preview(0, known=False, why="no answer within 3 s")))
+    assert lines[2:4] == ["mm1 (oxfun, ARMED): orders UNKNOWN", "  no answer within 3 s"]
+    assert "  known so far: 1" in drawn(views.dry_run_view(preview(1, known=False, why="x")))

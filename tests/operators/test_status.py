@@ -1,0 +1,92 @@
+"""What `status` tells: enough to see in five seconds what is tripped, why, and what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from kill_switch.domain import Route
+from tests.operators.office import Opened
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_armed_daemon_has_no_reason_and_no_trouble(opened: Opened) -> None:
+    status = await opened("a").ask("status")
+    assert status["state"] == "ARMED"
+    assert (status["why"], status["trouble"]) == ([], [])
+    assert status["drill"] == {"next": None, "last": None}
+    assert status["intake"] == {"beats": 0, "ignored": 0}
+    assert status["accounts"]["a"]["drill"] == {}
+    assert status["accounts"]["a"]["clock_offset_ms"] is None
+
+
+async def test_why_it_is_tripped_is_told_until_it_is_re_armed(opened: Opened) -> None:
+    office = opened("a")
+    await office.ask("fire", reason="runaway quoter")
+    await office.kill()
+    (why, *_) = (await office.ask("status"))["why"]
+    assert (why["trigger"], why["text"]) == ("operator", "runaway quoter")
+    assert why["observed_at"].startswith("2023-11-14T22:13:20")
+    office.dispatcher.rearm(office.asked())
+    assert (await office.ask("status"))["why"] == []
+
+
+async def test_why_is_told_of_those_that_are_tripped_and_not_of_a_later_kill_that_is_over(opened: Opened) -> None:
+    office = opened("a", "b")
+    await office.ask("fire", reason="first", scope=["a"])
+    await office.settle()
+    await office.ask("fire", reason="second", scope=["b"])
+    await office.settle()
+    office.dispatcher.rearm(office.asked("b"))
+    assert [why["text"] for why in (await office.ask("status"))["why"]] == ["first"]
+
+
+async def test_a_drill_is_told_as_a_whole_and_by_account(opened: Opened) -> None:
+    office = opened("a")
+    office.venues["a"].after_ms[Route.HTTP] = 300.0
+    office.drills.schedule("0 * * * *", "UTC")
+    drill = await office.ask("drill")
+    status = await office.ask("status")
+    assert status["drill"]["next"] == "2023-11-14T23:00:00+00:00"
+    assert status["drill"]["last"] == {key: drill[key] for key in ("at", "by", "ok", "answered_us", "budget_us")}
+    lanes = status["accounts"]["a"]["drill"]
+    assert (lanes["ws"]["ok"], lanes["ws"]["rtt_us"], lanes["http"]["within_budget"]) == (True, 3000, False)
+    assert status["trouble"] == ["drill: a http: 300 ms, over the budget of 250 ms"]
+
+
+async def test_a_drill_names_who_asked_for_it(opened: Opened) -> None:
+    office = opened("a")
+    drill = await office.ask("drill", scope=["a"])
+    assert (drill["by"], drill["uid"], drill["user"]) == ("operator", 7, "ann")
+    assert (await office.ask("drill", scope=["b"]))["exit"] == 1
+
+
+async def test_every_part_can_tell_its_trouble_and_one_that_fails_at_it_hides_no_other(opened: Opened) -> None:
+    def fails() -> Iterator[str]:
+        yield "never told"
+        raise RuntimeError("a bug")
+
+    office = opened("a")
+    office.operators.troubles += [fails, lambda: ["notify: nobody can be reached"]]
+    trouble = (await office.ask("status"))["trouble"]
+    assert trouble == ["internal error: RuntimeError: see the log", "notify: nobody can be reached"]
+
+
+async def test_ignored_datagrams_are_counted(opened: Opened) -> None:
+    office = opened("a")
+    office.intake.ignored += 3
+    assert (await office.ask("status"))["intake"]["ignored"] == 3
+
+
+async def test_a_dry_run_adds_the_orders_to_what_the_status_says(opened: Opened) -> None:
+    office = opened("a", "b")
+    found = await office.ask("fire", reason="x", scope=["a"], dry_run=True)
+    assert found["dry_run"] is True
+    assert list(found["accounts"]) == ["a"]
+    account = found["accounts"]["a"]
+    assert (account["venue"], account["state"], account["ready"]) == ("stub", "ARMED", True)
+    assert account["orders_known"] is False
+    assert office.dispatcher.state.phase == "ARMED"
+    assert (await office.ask("status"))["last_kill"] is None

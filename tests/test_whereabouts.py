@@ -1,0 +1,97 @@
+"""The commands that an emergency needs start fast: they import next to nothing, and find the daemon all the same."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kill_switch import config, whereabouts
+from kill_switch.config import document
+from kill_switch.config.tables import Daemon
+from kill_switch.errors import ConfigError
+
+HEAVY = ("pydantic", "anyio", "asyncio", "httpx", "rich", "cryptography", "websockets", "orjson", "kill_switch.config")
+
+IMPORTED = """
+import json, sys
+from kill_switch.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    json.dump({"code": end.code, "modules": sorted(sys.modules)}, sys.stdout)
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("fire", "--reason", "x", "--json"),
+        ("status", "--json"),
+        ("beat", "alive"),
+        ("rearm", "--reason", "x", "--json"),
+    ],
+)
+def test_a_command_that_asks_the_daemon_imports_nothing_heavy(words: tuple[str, ...], tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f'[daemon]\nruntime_dir = "{tmp_path}"\n')
+    command = [sys.executable, "-c", IMPORTED, words[0], "-c", str(file), *words[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=15, check=True)
+    told = json.loads(done.stdout)
+    assert told["code"] == 69  # it has got as far as asking: there is no daemon
+    assert [name for name in HEAVY if name in told["modules"]] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "environ"),
+    [
+        ('[daemon]\nruntime_dir = "/run/x"\n', {}),
+        ('[daemon]\nruntime_dir = "/run/x"\n', {"RUNTIME_DIRECTORY": "/run/y"}),
+        ("", {"RUNTIME_DIRECTORY": "/run/y:/run/z"}),
+        ('\ufeff[daemon]\nstart = "a typo that is not our business"\n', {}),
+    ],
+)
+def test_the_runtime_directory_is_the_one_that_the_whole_configuration_would_give(
+    text: str, environ: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    found = whereabouts.runtime_dir(file, environ=environ)
+    assert found == config.runtime_dir(file, environ=environ)
+    assert whereabouts.runtime_dir(None, environ={"KILL_SWITCH_CONFIG": str(file), **environ}) == found
+
+
+def test_a_file_that_nobody_named_need_not_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whereabouts, "CONFIG", "/nonexistent/config.toml")
+    assert whereabouts.runtime_dir(None, environ={}) == Path("/run/kill-switch")
+
+
+def test_the_defaults_are_those_of_the_whole_configuration() -> None:
+    assert whereabouts.CONFIG == str(document.DEFAULT)
+    assert whereabouts.RUNTIME_DIR == str(Daemon().runtime_dir)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('daemon = "x"', "expected a table [daemon]"),
+        ("[daemon]\nruntime_dir = 7\n", "expected an absolute path"),
+        ('[daemon]\nruntime_dir = "run"\n', 'it must begin with "/"'),
+        ('[daemon]\nruntime_dir = "/run/\\u0007"\n', "leave them out"),
+        ("[daemon", "end of document"),
+    ],
+)
+def test_what_is_wrong_is_said_as_the_whole_configuration_says_it(text: str, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        whereabouts.runtime_dir(file, environ={})
+    assert says in str(caught.value)
+
+
+def test_a_file_that_was_named_and_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        whereabouts.runtime_dir(tmp_path / "config.toml", environ={})
