@@ -1,0 +1,114 @@
+"""Put together what goes on beside the kill and must never touch it: messages, hooks, the outer ping, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Mapping
+
+import anyio
+
+from kill_switch import clock
+from kill_switch.aide import Aide
+from kill_switch.config import Config
+from kill_switch.dispatch import Dispatcher
+from kill_switch.engine import Announce
+from kill_switch.hooks import Hooks
+from kill_switch.journal import Journal
+from kill_switch.metrics import Meter
+from kill_switch.notify import Notifier
+from kill_switch.ping import Ping, unable
+from kill_switch.tasks import Tasks
+from kill_switch.watching import Watch
+
+FINISH_WITHIN_S = 2.0  # messages that nobody has seen yet, when the daemon stops
+
+
+class Beside:
+    """All of it, for one daemon; `take` goes over to a configuration, also in the middle of the run."""
+
+    def __init__(
+        self,
+        config: Config,
+        dispatcher: Dispatcher,
+        journal: Journal,
+        watch: Watch,
+        announce: Callable[[Announce], None],
+    ) -> None:
+        self._config = config
+        self._dispatcher = dispatcher
+        self._journal = journal
+        self._watch = watch
+        self._exposing = ""  # what is the matter with it
+        self._aide = Aide()
+        self._notifier = Notifier(self._aide, clock.now)
+        self._hooks = Hooks(self._aide, self._record, announce)
+        self._ping = Ping(self._aide, self._unable, clock.now)
+        self.meter = Meter(dispatcher, journal, watch, self._counts, self._unable, clock.now)
+        if address := config.daemon.metrics:
+            expose = {"do": "expose", "host": address.host, "port": address.port, "pid": os.getpid()}
+            self._aide.standing.append(expose)
+            self._aide.asked, self._aide.told = self.meter.figures, self._told
+        self._configure()
+
+    def start(self, tasks: Tasks) -> None:
+        """Begin all tasks, and go on with the hooks of a kill that is under way."""
+        self._hooks.resume(self._dispatcher.state.kill, self._journal.replay.entries)
+        tasks.keep("aide", self._aide.run)
+        tasks.keep("hooks", self._hooks.run)
+        tasks.keep("notify", self._notifier.run)
+        if self._config.daemon.metrics:
+            tasks.keep("metrics", self.meter.run)
+        tasks.keep("ping", self._ping.run)
+
+    def take(self, config: Config, tasks: Tasks) -> None:
+        """Go over to another configuration."""
+        self._config = config
+        self._configure()
+        tasks.keep("ping", self._ping.run)
+
+    def hear(self, news: Announce) -> None:
+        """Take an announcement, once the strike that it may belong to has left."""
+        asyncio.get_running_loop().call_soon(self._hear, news)
+
+    async def finish(self) -> None:
+        """Let the last messages out, within a bound."""
+        with anyio.move_on_after(FINISH_WITHIN_S):
+            await self._notifier.finish()
+
+    def troubles(self) -> Iterator[str]:
+        """Yield a line for people for everything that does not work."""
+        if self._aide.trouble:
+            yield self._aide.trouble
+        if self._exposing:
+            yield f"metrics: {self._exposing}"
+        for part in (self._notifier, self._hooks, self._ping):
+            yield from part.troubles()
+
+    def _configure(self) -> None:
+        config = self._config
+        self._notifier.configure(config.notify)
+        self._hooks.configure(config.hooks)
+        self._ping.configure(config.ping)
+        if config.daemon.metrics or config.notify.urls or config.notify.command or config.hooks.on_trip:
+            self._aide.want()
+
+    def _hear(self, news: Announce) -> None:
+        kill = self._dispatcher.state.kill
+        if news.level == "trip" and kill is not None:
+            self._hooks.tripped(kill, news.text)
+        self._notifier.hear(news, kill)
+
+    def _told(self, trouble: str) -> None:
+        self._exposing = trouble
+
+    def _unable(self) -> str:
+        ready = self._config.daemon.ready
+        return unable(self._dispatcher, self._journal, self._watch, ready, clock.now())
+
+    def _counts(self) -> Mapping[str, int]:
+        return {**self._notifier.counts(), **self._hooks.counts(), **self._ping.counts()}
+
+    def _record(self, kind: str, data: Mapping[str, object]) -> None:
+        self._journal.append(kind, data, clock.now())
+        self._journal.flush()

@@ -1,0 +1,99 @@
+"""Call a monitor elsewhere, again and again, for as long as the daemon could fire: it raises the alarm at our silence.
+
+"Could fire" means that a reason now would become a kill: the engine turns, its record is written, no trigger is blind,
+and the accounts are ready (all of them, or one at least, just as `[daemon] ready` says). A daemon that is tripped still
+calls: it guards, and could strike again. The monitor's patience should be a few times `every`: a lane that is made anew
+takes a moment, and the call that was due is made as soon as it is over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+
+import anyio
+
+from kill_switch.aide import Errands
+from kill_switch.config.tables import Ping as Table
+from kill_switch.dispatch import Dispatcher
+from kill_switch.domain import Now
+from kill_switch.journal import Journal
+from kill_switch.watching import Watch
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN_S = 1.0
+RETRY_S = 10.0
+CALL_WITHIN_S = 15.0
+PULSE_S = 5.0  # an engine that has not answered for so long does not turn
+
+
+def unable(dispatcher: Dispatcher, journal: Journal, watch: Watch, ready: str, now: Now) -> str:
+    """Say why a reason now would not become a kill, "" if it would; `ready` is `[daemon] ready`."""
+    waiting = [name for name, session in dispatcher.sessions.items() if not session.ready]
+    if waiting and (ready == "all" or len(waiting) == len(dispatcher.sessions)):
+        return f"not ready: {', '.join(waiting)}"
+    if now.mono_ns - dispatcher.alive_ns > PULSE_S * 1e9:
+        return "the engine does not answer"
+    if journal.trouble or journal.displaced():
+        return "the journal is not written"
+    if blind := watch.blind():
+        return f"{blind} trigger(s) are blind"
+    return ""
+
+
+class Ping:
+    """Make the calls; `why_not` says why the daemon could not fire, if so."""
+
+    def __init__(self, errands: Errands, why_not: Callable[[], str], clock: Callable[[], Now]) -> None:
+        self.sent = self.failures = 0
+        self._errands = errands
+        self._why_not = why_not
+        self._clock = clock
+        self._trouble = ""
+        self._table = Table()
+
+    def configure(self, table: Table) -> None:
+        """Take another address or pace; the task is to be begun anew."""
+        self._table = table
+        self._trouble = ""
+
+    async def run(self) -> None:
+        """Call for ever; sleep where there is nobody to call."""
+        url = self._table.url
+        if url is None:
+            await anyio.sleep_forever()
+            return
+        while True:
+            began_ns = self._clock().mono_ns
+            wait_s = await self._once(url.get_secret_value())
+            spent_s = (self._clock().mono_ns - began_ns) / 1e9
+            await anyio.sleep(max(0.0, wait_s - spent_s))
+
+    def troubles(self) -> Iterator[str]:
+        if self._trouble:
+            yield f"ping: {self._trouble}"
+
+    def counts(self) -> Mapping[str, int]:
+        return {"pings_sent_total": self.sent, "ping_failures_total": self.failures}
+
+    async def _once(self, url: str) -> float:
+        """Call, if that would be true; return after how long to look again."""
+        if why := self._why_not():
+            self._tell(f"withheld: {why}")
+            return LOOK_AGAIN_S
+        done = await self._errands.do("call", CALL_WITHIN_S, url=url)
+        if done.ok:
+            self.sent += 1
+            self._tell("")
+            return self._table.every_s
+        self.failures += 1
+        self._tell(done.why)
+        return min(RETRY_S, self._table.every_s)
+
+    def _tell(self, trouble: str) -> None:
+        if trouble and trouble != self._trouble:
+            log.warning("ping: %s", trouble)
+        elif self._trouble and not trouble:
+            log.info("ping: sent again")
+        self._trouble = trouble

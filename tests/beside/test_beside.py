@@ -1,0 +1,119 @@
+"""What is heard of a kill has its effects after the strike has left, and not before."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import cast
+
+import anyio
+import pytest
+
+from kill_switch.beside import Beside
+from kill_switch.config import Config, load
+from kill_switch.engine import Announce
+from kill_switch.journal import Journal
+from kill_switch.tasks import Tasks
+from kill_switch.watching import Watch
+from tests.core.stubs import Floor
+
+TEXT = """
+[daemon]
+metrics = "127.0.0.1:9464"
+[accounts.mm1]
+venue = "oxfun"
+api_key = { env = "KEY" }
+api_secret = { env = "KEY" }
+[hooks]
+on_trip = ["/bin/true"]
+[notify]
+command = "/bin/true"
+[ping]
+url = "https://hc.example/x"
+"""
+
+
+class Record:
+    """A journal of which only the trouble is asked for."""
+
+    trouble = ""
+
+    def displaced(self) -> bool:
+        return False
+
+
+def config(directory: Path, text: str = TEXT) -> Config:
+    path = directory / "config.toml"
+    path.write_text(text)
+    return load(path, environ={"KEY": "a-key-that-is-long-enough"})
+
+
+@pytest.mark.anyio
+async def test_hooks_and_messages_begin_when_the_bytes_of_the_whole_strike_have_left(tmp_path: Path) -> None:
+    floor = Floor(("mm1", "rx1"))
+    announced: list[Announce] = []
+    made = Beside(config(tmp_path), floor.dispatcher, cast(Journal, Record()), cast(Watch, None), announced.append)
+    floor.announce = made.hear
+    floor.fire()
+    assert [line for line in floor.trace if "cancel-all" in line] == [
+        "mm1 http POST /cancel-all",
+        "rx1 http POST /cancel-all",
+    ]
+    assert made._hooks._jobs == [] and made._notifier._outbox.take() is None
+    await anyio.wait_all_tasks_blocked()
+    (job,) = made._hooks._jobs
+    assert (job.argv, job.accounts, job.reason) == (("/bin/true",), ("mm1", "rx1"), "panic: touched")
+    message = made._notifier._outbox.take()
+    assert message is not None and message.kill == job.kill
+
+
+@pytest.mark.anyio
+async def test_a_process_beside_that_cannot_be_had_is_shown_and_keeps_no_strike_from_leaving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent")
+    floor = Floor(("mm1",))
+    announced: list[Announce] = []
+    watch = Quiet()
+    loaded = config(tmp_path)
+    made = Beside(loaded, floor.dispatcher, Replayed(), cast(Watch, watch), announced.append)  # type: ignore[arg-type]
+    floor.announce = made.hear
+    async with anyio.create_task_group() as group:
+        tasks = Tasks(group)
+        made.start(tasks)
+        await anyio.sleep(0.5)
+        floor.fire()
+        assert "mm1 http POST /cancel-all" in floor.trace
+        await anyio.sleep(600)
+        troubles = list(made.troubles())
+        assert troubles[0] == "the process beside cannot be started: No such file or directory"
+        assert any(trouble.startswith("notify command: nothing was heard of it") for trouble in troubles)
+        assert any(news.text.startswith("hook /bin/true failed: nothing was heard of it") for news in announced)
+        made.take(config(tmp_path, TEXT.partition("[hooks]")[0]), tasks)
+        await anyio.sleep(60)
+        assert list(made.troubles()) == troubles[:1]
+        await made.finish()
+        group.cancel_scope.cancel()
+
+
+class Quiet:
+    """Triggers of which none is blind."""
+
+    def blind(self) -> int:
+        return 0
+
+
+class Replayed(Record):
+    """A journal that was empty at the start, and keeps what it is given."""
+
+    class replay:
+        entries = ()
+
+    def __init__(self) -> None:
+        self.records: list[str] = []
+
+    def append(self, kind: str, data: object, at: object) -> None:
+        self.records.append(kind)
+
+    def flush(self) -> bool:
+        return True

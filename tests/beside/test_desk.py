@@ -1,0 +1,88 @@
+"""The process beside is bounded in what it takes on, and gives itself up when it is worn out."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from kill_switch import errands
+from kill_switch.errands import Desk, Errand, Outcome
+
+Pipe = tuple[Desk, int]
+
+
+@pytest.fixture
+def desk() -> Iterator[Pipe]:
+    told, out = os.pipe()
+    yield Desk(out), told
+    os.close(told)
+    os.close(out)
+
+
+def lines(told: int, count: int) -> list[dict[str, Any]]:
+    text = b""
+    while text.count(b"\n") < count:
+        text += os.read(told, 1 << 16)
+    return [orjson.loads(line) for line in text.splitlines()]
+
+
+def test_there_is_an_end_to_what_is_under_way_at_once(desk: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+
+    def wait(errand: Errand) -> Outcome:
+        over.wait(10)
+        return {"ok": True}
+
+    monkeypatch.setattr(errands, "find", wait)
+    monkeypatch.setattr(errands, "AT_ONCE", 3)
+    for number in range(5):
+        desk[0].take({"do": "find", "id": number, "within_s": 5, "argv": ["sh"]})
+    refused = lines(desk[1], 2)
+    assert refused == [{"id": number, "ok": False, "why": "too much is under way"} for number in (3, 4)]
+    over.set()
+    assert sorted(line["id"] for line in lines(desk[1], 3)) == [0, 1, 2]
+
+
+def test_whatever_an_errand_raises_is_told_by_its_kind_alone(desk: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(errand: Errand) -> Outcome:
+        raise ValueError("https://hooks.example/tOkEn is bad")
+
+    monkeypatch.setattr(errands, "call", fail)
+    desk[0].take({"do": "call", "id": 7, "within_s": 5, "url": "https://hooks.example/tOkEn"})
+    assert lines(desk[1], 1) == [{"id": 7, "ok": False, "why": "ValueError"}]
+
+
+def test_a_process_whose_errands_do_not_come_back_ends_and_is_made_anew(
+    desk: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+
+    def hang(errand: Errand) -> Outcome:
+        over.wait(10)
+        return {"ok": True}
+
+    monkeypatch.setattr(errands, "call", hang)
+    monkeypatch.setattr(errands, "STUCK", 2)
+    monkeypatch.setattr(errands, "STUCK_AFTER_S", -1.0)
+    monkeypatch.setattr(errands, "LAST_S", 0.1)
+    told = [orjson.dumps({"do": "call", "id": n, "within_s": 0.0, "url": "x"}) + b"\n" for n in range(10)]
+    read = io.BytesIO(b"".join(told))
+    began_s = time.monotonic()
+    desk[0].serve(read)
+    assert time.monotonic() - began_s < 5
+    assert read.tell() < len(b"".join(told))  # the rest was not taken
+    over.set()
+
+
+def test_a_daemon_that_is_gone_is_no_reason_to_raise() -> None:
+    told, out = os.pipe()
+    os.close(told)
+    Desk(out).write({"id": 1, "ok": True})
+    os.close(out)

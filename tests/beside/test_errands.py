@@ -1,0 +1,315 @@
+"""A process of its own runs the errands: real commands, real calls, a real apprise, and whatever hangs is bounded."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from kill_switch import aide
+from kill_switch.aide import Aide, Done
+
+pytestmark = pytest.mark.anyio
+
+ENV = {"KILL_SWITCH_KILL": "7", "KILL_SWITCH_REASON": "panic: 'now' $HOME `id`"}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # real processes take real time
+
+
+@asynccontextmanager
+async def running(made: Aide | None = None) -> AsyncIterator[Aide]:
+    beside = made or Aide()
+    async with anyio.create_task_group() as group:
+        group.start_soon(beside.run)
+        yield beside
+        group.cancel_scope.cancel()
+
+
+def script(directory: Path, text: str) -> str:
+    path = directory / "script"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+class Site:
+    """An HTTP server on this machine that notes what it is sent; `status` is what it answers, None: nothing."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str, Any]] = []
+        self.status: int | None = 200
+        self.let_go = threading.Event()
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.answer(None)
+
+            def do_POST(self) -> None:
+                self.answer(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+
+            def answer(self, body: Any) -> None:
+                site.seen.append((self.command, self.path, body))
+                if site.status is None:
+                    site.let_go.wait(15)
+                self.send_response(site.status or 500)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
+        self.thread.start()
+
+    def close(self) -> None:
+        self.let_go.set()
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    made = Site()
+    yield made
+    made.close()
+
+
+# ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_command_gets_its_words_its_environment_and_its_text_and_no_shell(tmp_path: Path) -> None:
+    program = script(tmp_path, 'echo "$# $1|$KILL_SWITCH_KILL|$KILL_SWITCH_REASON"; cat; pwd')
+    async with running() as beside:
+        done = await beside.do("run", 5, argv=[program, "a b; $(id)"], env=ENV, text="hello\n")
+    assert (done.ok, done.code, done.why) == (True, 0, "")
+    assert done.output == "1 a b; $(id)|7|panic: 'now' $HOME `id`\nhello\n/\n"
+
+
+async def test_a_command_sees_nothing_of_our_environment_that_might_be_a_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OXFUN_SECRET", "sEcReT")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/x")
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:sEcReT@proxy")
+    async with running() as beside:
+        done = await beside.do("run", 5, argv=["/usr/bin/env"], env=ENV)
+        passed = aide.environ()
+    names = {line.partition("=")[0] for line in done.output.splitlines()}
+    assert names - {"HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"} == {"PATH", *ENV}
+    assert "OXFUN_SECRET" not in passed and "CREDENTIALS_DIRECTORY" not in passed
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "why"), [("exit 3", 3, "exit code 3"), ("kill -9 $$", -9, "ended by signal 9")]
+)
+async def test_a_command_that_fails_says_how(tmp_path: Path, text: str, code: int, why: str) -> None:
+    async with running() as beside:
+        done = await beside.do("run", 5, argv=[script(tmp_path, f"echo no >&2; {text}")], env=ENV)
+    assert (done.ok, done.code, done.why, done.output) == (False, code, why, "no\n")
+
+
+async def test_a_program_that_is_not_there_is_a_failure_like_any_other(tmp_path: Path) -> None:
+    async with running() as beside:
+        done = await beside.do("run", 5, argv=[str(tmp_path / "none")], env=ENV)
+        found = [await beside.do("find", 5, argv=[name]) for name in ("sh", "/bin/sh", str(tmp_path / "none"))]
+    assert done == Done(False, "No such file or directory")
+    assert [one.ok for one in found] == [True, True, False]
+    assert found[2].why == f"{tmp_path / 'none'} is not a program that this process could run"
+
+
+async def test_a_command_that_hangs_is_killed_with_all_its_children(tmp_path: Path) -> None:
+    program = script(tmp_path, f"sleep 60 & echo $! > {tmp_path}/child; echo started; wait")
+    async with running() as beside:
+        began_s = time.monotonic()
+        done = await beside.do("run", 0.3, argv=[program], env=ENV)
+        assert time.monotonic() - began_s < 2
+    assert (done.ok, done.code, done.why, done.output) == (False, -9, "killed after 0.3 s", "started\n")
+    assert gone(int((tmp_path / "child").read_text()))
+
+
+async def test_a_command_that_never_stops_talking_is_cut_short(tmp_path: Path) -> None:
+    async with running() as beside:
+        done = await beside.do("run", 0.5, argv=[script(tmp_path, "exec yes")], env=ENV)
+    assert done.why == "killed after 0.5 s"
+    assert 0 < len(done.output) <= 2000
+
+
+async def test_what_a_command_leaves_running_does_not_hold_its_result_up(tmp_path: Path) -> None:
+    program = script(tmp_path, f"sleep 30 & echo $! > {tmp_path}/child; echo done")
+    async with running() as beside:
+        began_s = time.monotonic()
+        done = await beside.do("run", 20, argv=[program], env=ENV)
+        assert time.monotonic() - began_s < 3
+        os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
+    assert (done.ok, done.output) == (True, "done\n")
+
+
+async def test_commands_run_beside_one_another(tmp_path: Path) -> None:
+    program = script(tmp_path, "sleep 0.5")
+    async with running() as beside:
+        await beside.do("find", 5, argv=["sh"])  # it is up
+        began_s = time.monotonic()
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(lambda: beside.do("run", 5, argv=[program], env=ENV))
+        assert time.monotonic() - began_s < 2.5
+
+
+# ── messages and calls ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_apprise_carries_a_message(site: Site) -> None:
+    url = f"json://127.0.0.1:{site.port}/hook/tOkEn"
+    async with running() as beside:
+        assert await beside.do("tell", 15, url=url) == Done(True)
+        assert site.seen == []  # a look tells nobody
+        done = await beside.do("tell", 15, url=url, subject="KILL: x", text="line 1\nline 2 <b>", type="failure")
+    assert done == Done(True)
+    ((method, path, body),) = site.seen
+    assert (method, path) == ("POST", "/hook/tOkEn")
+    assert (body["title"], body["message"], body["type"]) == ("KILL: x", "line 1\nline 2 <b>", "failure")
+
+
+async def test_a_message_that_is_not_accepted_is_a_failure_without_its_url(site: Site) -> None:
+    site.status = 403
+    async with running() as beside:
+        url = f"json://127.0.0.1:{site.port}/hook/tOkEn"
+        done = await beside.do("tell", 15, url=url, subject="x", text="y", type="info")
+        assert done == Done(False, "it was not accepted")
+        assert await beside.do("tell", 15, url="nosuch://tOkEn") == Done(False, "apprise does not understand the URL")
+
+
+@pytest.mark.parametrize(("status", "done"), [(200, Done(True, "HTTP 200")), (404, Done(False, "HTTP 404"))])
+async def test_a_call_is_a_get_that_wants_a_2xx(site: Site, status: int, done: Done) -> None:
+    site.status = status
+    async with running() as beside:
+        assert await beside.do("call", 5, url=f"http://127.0.0.1:{site.port}/ping/uuid") == done
+    assert site.seen == [("GET", "/ping/uuid", None)]
+
+
+async def test_a_call_that_nobody_answers_is_a_failure_in_bounded_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aide, "GRACE_S", 0.2)
+    site.status = None
+    async with running() as beside:
+        began_s = time.monotonic()
+        done = await beside.do("call", 0.3, url=f"http://127.0.0.1:{site.port}/ping/uuid")
+        assert time.monotonic() - began_s < 2
+        assert done == Done(False, "nothing was heard of it for 0.5 s")
+        assert (await beside.do("find", 5, argv=["sh"])).ok  # others are served meanwhile
+        site.let_go.set()
+
+
+async def test_a_call_that_is_refused_says_so_without_the_url(site: Site) -> None:
+    site.server.socket.close()
+    async with running() as beside:
+        done = await beside.do("call", 5, url=f"http://127.0.0.1:{site.port}/ping/uuid")
+    assert done == Done(False, "ConnectError")
+
+
+# ── the process ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_nobody_is_started_for_whom_there_is_nothing_to_do() -> None:
+    async with running() as beside:
+        await anyio.sleep(0.05)
+        assert beside._process is None
+
+
+async def test_a_process_that_dies_is_started_again_and_what_was_under_way_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aide, "RESTART_AFTER_S", 0.1)
+    async with running() as beside:
+        assert (await beside.do("find", 5, argv=["sh"])).ok
+        process = beside._process
+        assert process is not None
+
+        async def die() -> None:
+            await anyio.sleep(0.2)
+            process.kill()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(die)
+            done = await beside.do("run", 10, argv=["/bin/sleep", "10"], env=ENV)
+        assert done == Done(False, "the process beside ended meanwhile")
+        assert (await beside.do("find", 5, argv=["sh"])).ok
+        assert beside.trouble == ""
+        assert beside._process is not process
+
+
+async def test_a_python_that_cannot_be_started_is_shown_and_errands_fail_in_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent")
+    monkeypatch.setattr(aide, "GRACE_S", 0.1)
+    async with running() as beside:
+        assert await beside.do("find", 0.1, argv=["sh"]) == Done(False, "nothing was heard of it for 0.2 s")
+        assert beside.trouble == "the process beside cannot be started: No such file or directory"
+
+
+async def test_the_process_goes_when_the_daemon_goes_and_takes_its_commands_with_it(tmp_path: Path) -> None:
+    program = script(tmp_path, f"echo $$ > {tmp_path}/pid; sleep 60")
+    began_s = 0.0
+    async with running() as beside:
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: beside.do("run", 30, argv=[program], env=ENV))
+            while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():  # noqa: ASYNC110
+                await anyio.sleep(0.02)
+            group.cancel_scope.cancel()
+        began_s = time.monotonic()
+    assert 1.5 < time.monotonic() - began_s < 3.5  # what was under way had a moment
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
+async def test_what_is_under_way_at_the_end_is_still_delivered(site: Site) -> None:
+    url = f"json://127.0.0.1:{site.port}/hook"
+    async with running() as beside:
+        assert (await beside.do("tell", 15, url=url)).ok
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: beside.do("tell", 15, url=url, subject="x", text="last words", type="info"))
+            await anyio.wait_all_tasks_blocked()  # it is written, and no more
+            group.cancel_scope.cancel()
+    assert [body["message"] for _, _, body in site.seen] == ["last words"]
+
+
+async def test_signals_that_systemd_sends_to_the_whole_group_do_not_end_it_before_the_daemon() -> None:
+    async with running() as beside:
+        assert (await beside.do("find", 5, argv=["sh"])).ok
+        assert beside._process is not None
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            beside._process.send_signal(number)
+        assert (await beside.do("find", 5, argv=["sh"])).ok
+        assert beside.trouble == ""
+
+
+def gone(pid: int) -> bool:
+    """Tell whether a process has ended, within a moment."""
+    for _ in range(100):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.02)
+    return False
