@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +30,10 @@ STOP_WITHIN_S = 20.0
 class Stage:
     """Simulators, a daemon and a directory for all they need, for as long as the context is open."""
 
-    def __init__(self, venues: Sequence[str], *, accounts: int = 1, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, venues: Sequence[str], *, accounts: int = 1, options: Sequence[str] = (), core: int | None = None
+    ) -> None:
+        """Plan simulators of these venues; `core` is the one that they are to run on, where that matters."""
         self.directory = Path(tempfile.mkdtemp(prefix="kill-switch-"))
         self.state_dir = self.directory / "state"
         self.runtime_dir = self.directory / "run"
@@ -41,6 +44,7 @@ class Stage:
         self.ready: dict[str, Any] = {}
         self.daemon: subprocess.Popen[bytes] | None = None
         self._simulators: subprocess.Popen[bytes] | None = None
+        self._core = core
         self._command = ["--accounts", str(accounts)]
         for venue in venues:
             self._command += ["--venue", venue]
@@ -94,6 +98,8 @@ class Stage:
     def _start_simulators(self) -> None:
         command = [sys.executable, "-m", "kill_switch", "sim", *self._command, "--tls-dir", str(self.directory / "tls")]
         self._simulators = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603 - our own command
+        if self._core is not None:
+            os.sched_setaffinity(self._simulators.pid, {self._core})
         line = self._simulators.stdout.readline() if self._simulators.stdout else b""
         if not line:
             raise KillSwitchError("the simulators did not start")
@@ -108,10 +114,15 @@ class Stage:
             for number, login in enumerate(logins, 1):
                 yield (venue if len(logins) == 1 else f"{venue}{number}"), venue, login
 
-    def write_config(self, extra: str = "", daemon: str = "") -> None:
-        """Write a configuration for all accounts, with their keys as files, the flag as a trigger, and `extra` TOML."""
+    def write_config(self, extra: str = "", daemon: str = "", only: Collection[str] | None = None) -> None:
+        """Write a configuration for all accounts, with their keys as files, the flag as a trigger, and `extra` TOML.
+
+        With `only`, for the accounts of these names.
+        """
         text = f"[daemon]\nstate_dir = {_toml(self.state_dir)}\nruntime_dir = {_toml(self.runtime_dir)}\n{daemon}\n"
         for name, venue, login in self.accounts():
+            if only is not None and name not in only:
+                continue
             urls = self.venues[venue]
             text += f'\n[accounts.{name}]\nvenue = "{venue}"\nws_url = "{urls["ws_url"]}"\n'
             text += f'rest_url = "{urls["rest_url"]}"\nca_file = {_toml(self.ready["ca_file"])}\n'

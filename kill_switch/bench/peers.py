@@ -1,0 +1,114 @@
+"""Strike the simulators as other libraries would: each of these needs the extra `bench`.
+
+Every account has a warm client of its own where the library keeps one, and its answer is checked. ccxt speaks to the
+only one of the venues that it knows; its own rate limiter is on by default, and off in a row of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from kill_switch.bench.systems import Floor, Make, Strike, requests
+from kill_switch.errors import KillSwitchError
+from kill_switch.venues.base import Adapter, Request
+
+
+async def with_aiohttp(floor: Floor) -> Strike:
+    """One aiohttp session, `gather`."""
+    import aiohttp
+
+    made = list(requests(floor))
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=floor.tls, keepalive_timeout=3600))
+    floor.closing.append(session.close)
+
+    async def one(adapter: Adapter, request: Request) -> None:
+        url = adapter.rest_url + request.target
+        async with session.request(
+            request.method, url, headers=dict(request.headers), data=request.body or None
+        ) as answer:
+            answer.raise_for_status()
+            await answer.json()
+
+    async def strike() -> tuple[int, int]:
+        began_ns = time.monotonic_ns()
+        await asyncio.gather(*(one(adapter, make()) for adapter, make in made))
+        return began_ns, time.monotonic_ns()
+
+    return strike
+
+
+async def with_requests(floor: Floor) -> Strike:
+    """A warm requests session an account, each in a thread of a pool that has started."""
+    import requests as library
+
+    made = list(requests(floor))
+    sessions = [library.Session() for _ in made]
+    for session in sessions:
+        session.verify = str(floor.stage.ready["ca_file"])
+        session.trust_env = False
+    pool = ThreadPoolExecutor(len(made))
+    list(pool.map(lambda _: time.sleep(0.01), made))
+
+    def one(session: Any, adapter: Adapter, request: Request) -> None:
+        url = adapter.rest_url + request.target
+        answer = session.request(request.method, url, headers=dict(request.headers), data=request.body, timeout=10)
+        answer.raise_for_status()
+        answer.json()
+
+    async def strike() -> tuple[int, int]:
+        loop = asyncio.get_running_loop()
+        began_ns = time.monotonic_ns()
+        work = zip(sessions, made, strict=True)
+        await asyncio.gather(*(loop.run_in_executor(pool, one, s, adapter, make()) for s, (adapter, make) in work))
+        return began_ns, time.monotonic_ns()
+
+    async def close() -> None:
+        pool.shutdown()
+        for session in sessions:
+            session.close()
+
+    floor.closing.append(close)
+    return strike
+
+
+def with_ccxt(*, limiter: bool) -> Make:
+    async def make(floor: Floor) -> Strike:
+        """One ccxt exchange an account, `gather` of `cancel_all_orders`."""
+        import aiohttp
+        import ccxt.async_support as ccxt
+
+        if not hasattr(ccxt, "oxfun"):
+            raise KillSwitchError(f"ccxt {ccxt.__version__} has no OX.FUN any more: pip install 'kill-switch[bench]'")
+        accounts = [account for account in floor.config.accounts.values() if account.venue == "oxfun"][: floor.size]
+        entry = floor.stage.venues["oxfun"]
+        logins = [entry, *entry.get("accounts", ())][: floor.size]
+        exchanges = []
+        for account, login in zip(accounts, logins, strict=True):
+            keys = login["credentials"]
+            exchange = ccxt.oxfun({"apiKey": keys["api_key"], "secret": keys["api_secret"], "enableRateLimit": limiter})
+            exchange.urls["api"] = dict.fromkeys(("public", "private"), account.options.rest_url)
+            exchange.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=floor.tls))
+            exchange.own_session = False
+            floor.closing += [exchange.close, exchange.session.close]
+            exchanges.append(exchange)
+
+        async def strike() -> tuple[int, int]:
+            began_ns = time.monotonic_ns()
+            await asyncio.gather(*(exchange.cancel_all_orders() for exchange in exchanges))
+            return began_ns, time.monotonic_ns()
+
+        return strike
+
+    return make
+
+
+PEERS: Mapping[str, Make] = {
+    "aiohttp": with_aiohttp,
+    "requests": with_requests,
+    "ccxt": with_ccxt(limiter=True),
+    "ccxt, limiter off": with_ccxt(limiter=False),
+}

@@ -1,0 +1,97 @@
+"""Show what was measured: a table for people, JSON for scripts, a picture for a page."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from kill_switch.errors import KillSwitchError
+
+Row = Mapping[str, Any]
+
+
+def print_json(whole: Mapping[str, object]) -> None:
+    sys.stdout.write(json.dumps(whole) + "\n")
+
+
+def print_tables(whole: Mapping[str, Any]) -> None:
+    console = Console()
+    console.print(_systems(whole["rows"]))
+    if "end_to_end" in whole:
+        console.print(_end_to_end(whole["end_to_end"]))
+        idle, shell = whole["idle"], whole["shell"]
+        console.print(f"idle, {idle['accounts']} accounts: {idle['cpu_percent']} % of a core, {idle['rss_mib']} MiB")
+        console.print(f"a shell: `fire` in {shell['fire_ms']} ms, `python -c pass` in {shell['python_ms']} ms")
+
+
+def _systems(rows: Sequence[Row]) -> Table:
+    table = _table("accounts", "system", "received p50", "× limit", "answered p50", "× limit", "p99")
+    limits = {row["accounts"]: row for row in rows if row["system"] == "limit"}
+    for row in rows:
+        limit = limits[row["accounts"]]
+        received, answered = row["received_us"], row["answered_us"]
+        table.add_row(
+            str(row["accounts"]),
+            row["system"],
+            f"{received['p50']:,.0f} µs",
+            f"{received['p50'] / limit['received_us']['p50']:.2f}",
+            f"{answered['p50']:,.0f} µs",
+            f"{answered['p50'] / limit['answered_us']['p50']:.2f}",
+            f"{answered['p99']:,.0f} µs",
+        )
+    return table
+
+
+def _end_to_end(rows: Sequence[Row]) -> Table:
+    table = _table("accounts", "trigger", "received p50", "p90", "p99")
+    for row in rows:
+        figures = (f"{row['received_us'][p]:,.0f} µs" for p in ("p50", "p90", "p99"))
+        table.add_row(str(row["accounts"]), row["trigger"], *figures)
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("system", "trigger") else "right", no_wrap=True)
+    return table
+
+
+def need_matplotlib() -> None:
+    """Raise `KillSwitchError` if there is nothing to plot with: better now than after all the measuring."""
+    try:
+        import matplotlib  # noqa: F401 - asked for its presence
+    except ImportError:
+        raise KillSwitchError("a plot needs the extra: pip install 'kill-switch[bench]'") from None
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """Draw latency against the number of accounts, both logarithmic, a line a system."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4.5), sharey=True)
+    systems = list(dict.fromkeys(row["system"] for row in rows))
+    for axis, figures, title in zip(axes, ("received_us", "answered_us"), ("received", "answered"), strict=True):
+        for system in systems:
+            points = [(row["accounts"], row[figures]["p50"]) for row in rows if row["system"] == system]
+            style = {"linewidth": 2.5} if system == "kill-switch" else {"linestyle": ":" if system == "limit" else "-"}
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=system, **style)
+        axis.set(xscale="log", yscale="log", xlabel="accounts", title=f"last command {title}, median")
+        axis.grid(visible=True, which="both", alpha=0.25)
+        sizes = sorted({row["accounts"] for row in rows})
+        axis.set_xticks(sizes, [str(size) for size in sizes])
+        axis.minorticks_off()
+    axes[0].set_ylabel("µs from the reason")
+    axes[1].legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)

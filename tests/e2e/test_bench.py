@@ -1,0 +1,79 @@
+"""The benchmark measures what it says, in the form that it promises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kill_switch import bench
+from kill_switch.bench import process, show
+from kill_switch.errors import KillSwitchError
+
+pytestmark = pytest.mark.e2e
+
+ROWS = [
+    {"system": system, "accounts": accounts, "received_us": dict(figures), "answered_us": dict(figures)}
+    for system, figures in (("limit", {"p50": 100.0, "p90": 1, "p99": 2}), ("kill-switch", {"p50": 150.0, "p99": 3}))
+    for accounts in (1, 4)
+]
+
+
+def test_every_system_is_measured_at_every_size(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.run((1, 3), 2, as_json=True) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert set(whole["machine"]) == {"cpus", "machine", "system", "python"}
+    measured = [(row["accounts"], row["system"]) for row in whole["rows"]]
+    assert measured == [(size, system) for size in (1, 3) for system in ("limit", "kill-switch", "httpx")]
+    for row in whole["rows"]:
+        assert 0 < row["received_us"]["p50"] < row["answered_us"]["p50"]
+        assert list(row["received_us"]) == list(row["answered_us"]) == ["p50", "p90", "p99"]
+
+
+def test_the_peers_are_measured_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for library in ("aiohttp", "requests", "ccxt"):
+        pytest.importorskip(library)
+    assert bench.run((2,), 1, peers=True, as_json=True) == 0
+    systems = [row["system"] for row in json.loads(capsys.readouterr().out)["rows"]]
+    assert systems[3:] == ["aiohttp", "requests", "ccxt", "ccxt, limiter off"]
+
+
+def test_the_daemon_is_measured_as_a_process() -> None:
+    said: list[str] = []
+    measured = process.measure(1, said.append, idle_s=0.5)
+    assert said == ["the daemon idles for 0.5 s", "1 kills by flag", "1 kills by heartbeat", "1 kills by fire"]
+    rows = measured["end_to_end"]
+    assert isinstance(rows, list)
+    assert [(row["trigger"], row["accounts"]) for row in rows] == [("flag", 16), ("heartbeat", 16), ("fire", 16)]
+    assert all(0 < row["received_us"]["p50"] < 5e6 for row in rows)
+    idle, shell = measured["idle"], measured["shell"]
+    assert isinstance(idle, dict)
+    assert isinstance(shell, dict)
+    assert 0 <= idle["cpu_percent"] < 100
+    assert 10 < idle["rss_mib"] < 200
+    assert shell["fire_ms"] > shell["python_ms"] > 0
+
+
+def test_the_table_shows_multiples_of_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    show.print_tables({"rows": ROWS})
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.split()[:2] == ["4", "kill-switch"])
+    assert line.split() == ["4", "kill-switch", "150", "µs", "1.50", "150", "µs", "1.50", "3", "µs"]
+
+
+def test_the_plot_is_a_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "latency.png"
+    show.plot(ROWS, file)
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_percentiles_are_of_what_was_measured() -> None:
+    assert bench.percentiles([float(n) for n in range(1, 101)]) == {"p50": 50.5, "p90": 91.0, "p99": 100.0}
+    assert bench.percentiles([7.0]) == {"p50": 7.0, "p90": 7.0, "p99": 7.0}
+
+
+def test_a_plot_without_the_library_is_refused_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    with pytest.raises(KillSwitchError, match=r"pip install 'kill-switch\[bench\]'"):
+        bench.run((1,), 1, plot=Path("x.png"))
