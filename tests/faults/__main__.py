@@ -1,0 +1,209 @@
+"""Print the matrix: fault × venue × moment. Exit 1 if a cell does not hold what is promised."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import uvloop
+
+from kill_switch.sim.main import VENUES
+
+from .catalog import FAULTS, MOMENTS, plays
+from .cell import Outcome, Resolver, play
+from .gauge import Gauge
+
+AT_ONCE = 8  # cells in one process: they spend their time waiting
+HEAVY_AT_ONCE = 2
+RESIDUE_AFTER_S = 4.0  # the product waits 10 s; the matrix would take three times as long
+STALL_S = 0.25  # the longest that the event loop may stand still
+HEAVY_STALL_S = 2.0  # in a flood: 8 MiB of JSON parsed in one go (0.5 s), or six requests' endless interim answers
+GROWTH_MIB = 256  # of the process, whatever is sent
+
+Key = tuple[str, str, str]
+
+
+@contextlib.asynccontextmanager
+async def world() -> AsyncIterator[str]:
+    """Start the process that hosts the venues; the value is its socket."""
+    with tempfile.TemporaryDirectory(prefix="kill-switch-world-") as scratch:
+        path = f"{scratch}/socket"
+        command = [sys.executable, "-m", "tests.faults.world", path, scratch]
+        process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            if not await process.stdout.readline():
+                raise RuntimeError("the venues did not start")
+            yield path
+        finally:
+            process.stdin.close()
+            try:
+                await asyncio.wait_for(process.wait(), 10)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+async def work(keys: Sequence[Key], at_once: int, *, tell: bool = False) -> list[Outcome]:
+    """Play cells, some at once, and watch the event loop and the memory meanwhile."""
+    outcomes: list[Outcome] = []
+    turns = asyncio.Semaphore(at_once)
+    gauge = Gauge()
+
+    async def one(key: Key, path: str) -> None:
+        async with turns:
+            gauge.enter(key)
+            try:
+                outcome = await play(*key, path, RESIDUE_AFTER_S, gauge)
+            finally:
+                worst = gauge.leave(key)
+            if outcome.ok and worst.stall_s > (HEAVY_STALL_S if FAULTS[key[0]].heavy else STALL_S):
+                outcome.ok, outcome.late = False, True
+                outcome.text = f"FAIL the event loop stood still for {worst.stall_s:.2f} s"
+            if outcome.ok and worst.growth_mib > GROWTH_MIB:
+                outcome.ok, outcome.text = False, f"FAIL grew by {worst.growth_mib:.0f} MiB"
+            outcome.stall_s, outcome.growth_mib = worst.stall_s, worst.growth_mib
+            outcomes.append(outcome)
+            if tell:
+                sys.stdout.write(json.dumps(asdict(outcome)) + "\n")
+                sys.stdout.flush()
+
+    async with world() as path:
+        gauging = asyncio.create_task(gauge.run())
+        await asyncio.gather(*(one(key, path) for key in keys))
+        gauging.cancel()
+        await asyncio.gather(gauging, return_exceptions=True)
+    return outcomes
+
+
+def run_here(keys: Sequence[Key], *, tell: bool = False, alone: bool = False) -> list[Outcome]:
+    """Play the cells in this process: those with a name server of their own on its event loop, the others on uvloop."""
+    logging.getLogger("kill_switch").setLevel(logging.CRITICAL)
+    outcomes: list[Outcome] = []
+    named = [key for key in keys if FAULTS[key[0]].names]
+    heavy = [key for key in keys if FAULTS[key[0]].heavy]
+    light = [key for key in keys if key not in named and key not in heavy]
+    shares = (
+        (named, Resolver, AT_ONCE),
+        (light, uvloop.new_event_loop, AT_ONCE),
+        (heavy, uvloop.new_event_loop, HEAVY_AT_ONCE),
+    )
+    for some, loop, at_once in shares:
+        if some:
+            with asyncio.Runner(loop_factory=loop) as runner:
+                outcomes += runner.run(work(some, 1 if alone else at_once, tell=tell))
+    return outcomes
+
+
+def cells(faults: Sequence[str], venues: Sequence[str], moments: Sequence[str]) -> list[Key]:
+    """Return the cells that there are."""
+    return [
+        (name, venue, moment)
+        for name in faults
+        for venue in venues
+        for moment in moments
+        if plays(VENUES[venue].supported, FAULTS[name])
+    ]
+
+
+async def _job(keys: Sequence[Key], told: list[Outcome], total: int, log: Path | None, alone: bool) -> None:
+    """Have a process of its own play some cells."""
+    command = [sys.executable, "-m", "tests.faults", "--cells", "alone" if alone else "together"]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=1 << 20
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(keys).encode())
+        process.stdin.close()
+        while line := await process.stdout.readline():
+            told.append(Outcome(**json.loads(line)))
+            if log is not None:
+                with log.open("ab") as file:
+                    file.write(line)
+            if sys.stderr.isatty():
+                sys.stderr.write(f"\r{len(told)}/{total} cells")
+                sys.stderr.flush()
+        if await process.wait():
+            raise RuntimeError(f"a job ended with {process.returncode}")
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+
+
+async def _jobs(keys: Sequence[Key], jobs: int, log: Path | None, *, alone: bool = False) -> list[Outcome]:
+    told: list[Outcome] = []
+    shares = [share for number in range(jobs) if (share := keys[number::jobs])]
+    await asyncio.gather(*(_job(share, told, len(keys), log, alone) for share in shares))
+    return told
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Return the matrix as text."""
+    by_key = {(o.fault, o.moment, o.venue): o for o in outcomes}
+    venues = sorted({o.venue for o in outcomes})
+    faults = [name for name in FAULTS if any(o.fault == name for o in outcomes)]
+    rows = [["fault", "moment", *venues]]
+    for fault in faults:
+        for moment in MOMENTS:
+            found = [by_key.get((fault, moment, venue)) for venue in venues]
+            if any(found):
+                rows.append([fault, moment, *(o.text if o else "-" for o in found)])
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and end what was started on the way
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--venue", action="append", choices=sorted(VENUES))
+    parser.add_argument("--fault", action="append", help="a fault's name, or the beginning of some")
+    parser.add_argument("--moment", action="append", choices=MOMENTS)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--log", type=Path, help="append what each cell came to, a JSON line a cell")
+    parser.add_argument("--cells", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.cells:
+        run_here([tuple(key) for key in json.loads(sys.stdin.read())], tell=True, alone=given.cells == "alone")
+        return 0
+    faults = [name for name in FAULTS if not given.fault or any(name.startswith(start) for start in given.fault)]
+    if not faults:
+        parser.error(f"no fault begins so; there are: {', '.join(FAULTS)}")
+    keys = cells(faults, given.venue or sorted(VENUES), given.moment or MOMENTS)
+    began_s = time.monotonic()
+    outcomes = asyncio.run(_jobs(keys, max(1, given.jobs), given.log))
+    late = [(o.fault, o.venue, o.moment) for o in outcomes if o.late]
+    if late:  # the other cells, or other programs, may have had the machine: once more, one at a time
+        outcomes = [o for o in outcomes if not o.late]
+        outcomes += asyncio.run(_jobs(late, 1, given.log, alone=True))
+    print(table(outcomes))
+    failed = [o for o in outcomes if not o.ok]
+    for outcome in failed:
+        print(f"\nFAIL {outcome.fault} × {outcome.venue} × {outcome.moment}: {outcome.text}")
+        print("\n".join(f"    {line}" for line in outcome.said[-12:]))
+    cleared = sum(o.text.startswith("cleared") for o in outcomes)
+    honest = sum(o.text.startswith("honest") for o in outcomes)
+    worst = max((o.stall_s for o in outcomes), default=0.0), max((o.growth_mib for o in outcomes), default=0.0)
+    print(
+        f"\n{len(outcomes)} of {len(keys)} cells in {time.monotonic() - began_s:.0f} s: {cleared} cleared, "
+        f"{honest} reported as not clear and cleared afterwards, {len(failed)} failed ({len(late)} had been late, "
+        f"and were played once more alone); longest stall of the event loop "
+        f"{worst[0] * 1000:.0f} ms, most growth {worst[1]:.0f} MiB"
+    )
+    return 1 if failed or len(outcomes) != len(keys) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""List the faults: what a simulator can do, what a network can do, and what each is allowed to cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kill_switch.sim.faults import SPECS
+
+from . import shapes
+from .proxy import Mode
+
+Parameters = Mapping[str, object]
+
+MOMENTS = ("before", "during", "after")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What goes wrong. It ends only when the account was cleared in spite of it, or has been reported as not clear."""
+
+    name: str
+    sim: tuple[tuple[str, Parameters], ...] = ()  # the simulator's own faults
+    mode: Mode | None = None  # what the proxy becomes
+    down_s: float | None = None  # the simulator is gone for so long; 0: until the fault ends
+    names: str = ""  # what becomes of host names: "fail" or "hang"
+    heavy: bool = False  # floods: few at a time, and memory is measured
+    options: Parameters | None = None  # of the simulator
+
+
+def _sim(name: str, *faults: tuple[str, Parameters]) -> Fault:
+    return Fault(name, sim=faults)
+
+
+def _net(name: str, mode: Mode, *, heavy: bool = False) -> Fault:
+    return Fault(name, mode=mode, heavy=heavy)
+
+
+def _answer(name: str, shape: shapes.Shape, *, heavy: bool = False) -> Fault:
+    return Fault(f"answer: {name}", mode=Mode(shape=shape), heavy=heavy)
+
+
+def _extended(head: bytes) -> bytes:
+    """Grant a compression that was not asked for."""
+    return head[:-2] + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+
+
+_CUT: tuple[str, Parameters] = ("disconnect", {})
+_ALWAYS: Parameters = {"on": "all"}
+
+# what the simulators play, each with the parameters that make it worst
+_SIMULATED = (
+    _sim("delay 400 ms", ("delay", {"ms": 400})),
+    _sim("delay 5 s", ("delay", {"ms": 5000})),
+    _sim("drop_reply", ("drop_reply", {"on": "cancel"})),
+    _sim("drop_reply to all", ("drop_reply", _ALWAYS)),
+    _sim("accept_but_keep once", ("accept_but_keep", {"times": 1})),
+    _sim("accept_but_keep", ("accept_but_keep", {})),
+    _sim("partial", ("partial", {"keep": 2})),
+    _sim("pending 600 ms", ("pending", {"ms": 600})),
+    _sim("pending, then filled", ("pending", {"ms": 600, "fill": True})),
+    _sim("refuse 400", ("refuse", {"status": 400})),
+    _sim("refuse 500 to all", ("refuse", {"status": 500, "on": "all"})),
+    _sim("rate_limit", ("rate_limit", {"seconds": 3})),
+    _sim("garble", ("garble", {})),
+    _sim("garble all", ("garble", _ALWAYS)),
+    _sim("truncate", ("truncate", {})),
+    _sim("truncate all", ("truncate", _ALWAYS)),
+    _sim("half_open", ("half_open", {})),
+    _sim("disconnect", _CUT),
+    _sim("disconnect at the cancel", ("disconnect", {"on": "cancel", "times": 2})),
+    _sim("disconnect behind the cancel", ("disconnect", {"on": "cancel", "times": 2, "after": True})),
+    _sim("reject_login", ("reject_login", {}), _CUT),
+    _sim("token expires", ("reject_login", _ALWAYS)),
+    _sim("login hangs", ("drop_reply", {"on": "login"}), _CUT),
+    _sim("maintenance", ("maintenance", {})),
+    _sim("requote", ("requote", {"times": 3})),
+    _sim("late_order", ("late_order", {"ms": 150, "times": 2})),
+    _sim("skew 2 min", ("skew", {"seconds": 120})),
+    _sim("duplicate", ("duplicate", {})),
+    _sim("reorder", ("reorder", {"ms": 50})),
+)
+
+_NETWORK = (
+    _net("certificate expired", Mode(certificate="expired", cut=True)),
+    _net("certificate not valid yet", Mode(certificate="not yet", cut=True)),
+    _net("certificate of another host", Mode(certificate="other host", cut=True)),
+    _net("certificate of an unknown authority", Mode(certificate="unknown authority", cut=True)),
+    _net("TLS 1.1", Mode(certificate="TLS 1.1", cut=True)),
+    _net("no TLS", Mode(accept="plain", cut=True)),
+    _net("closed at once", Mode(accept="close", cut=True)),
+    _net("connection refused", Mode(accept="refuse", cut=True)),
+    _net("accepted, then silence", Mode(accept="silent", cut=True)),
+    _net("SYNs dropped", Mode(accept="full", cut=True)),
+    _net("black hole", Mode(deaf=True)),
+    Fault("names do not resolve", mode=Mode(cut=True, accept="refuse"), names="fail"),
+    Fault("name server hangs", mode=Mode(cut=True, accept="refuse"), names="hang"),
+    Fault("venue killed, back in 1.5 s", mode=Mode(), down_s=1.5),
+    Fault("venue killed", mode=Mode(), down_s=0),
+    _answer("byte by byte", shapes.bytewise),
+    _answer("dribbling", shapes.dribble),
+    _answer("reset instead", shapes.reset),
+    _answer("garbage", shapes.garbage),
+    _answer("without a head", shapes.no_head),
+    _answer("101", shapes.upgraded),
+    _answer("status 999", shapes.status_999),
+    _answer("204 with a body", shapes.no_content),
+    _answer("two lengths", shapes.two_lengths),
+    _answer("length and chunks", shapes.length_and_chunks),
+    _answer("negative length", shapes.negative_length),
+    _answer("length too short", shapes.length_too_short),
+    _answer("length too long", shapes.length_too_long),
+    _answer("bad chunks", shapes.bad_chunks),
+    _answer("a stale one behind it", shapes.doubled),
+    _answer("a stale one soon after", shapes.doubled_late),
+    _net("answer: unasked, then none", Mode(shape=shapes.unasked, unasked=True)),
+    _answer("64 MiB", shapes.huge, heavy=True),
+    _answer("64 MiB of JSON", shapes.huge_json, heavy=True),
+    _answer("8 MiB of other JSON", shapes.large_json, heavy=True),
+    _answer("endless body", shapes.endless_body, heavy=True),
+    _answer("endless headers", shapes.endless_headers, heavy=True),
+    _answer("endless header", shapes.endless_header, heavy=True),
+    _answer("endless status line", shapes.endless_status, heavy=True),
+    _answer("endless interim answers", shapes.endless_interim, heavy=True),
+    _answer("endless chunk extension", shapes.endless_chunk_extension, heavy=True),
+    _answer("gzip bomb", shapes.gzip_bomb, heavy=True),
+    _net("WebSocket byte by byte", Mode(pace=True)),
+    _net("upgrade: wrong key", Mode(cut=True, upgrade=lambda head: head.replace(b"Accept: ", b"Accept: x", 1))),
+    _net("upgrade: compression granted unasked", Mode(cut=True, upgrade=_extended)),
+    _net("upgrade: endless headers", Mode(cut=True, upgrade=lambda head: head[:-2] + b"X-More: x\r\n" * 50_000)),
+    _net("upgrade: 200", Mode(cut=True, upgrade=lambda head: shapes.answer(b"{}"))),
+    *(_net(f"frame: {name}", Mode(inject=make)) for name, make in shapes.FRAMES.items()),
+    *(_net(f"frames: {name}", Mode(flood=flood), heavy=True) for name, flood in shapes.FLOODS.items()),
+)
+
+FAULTS: Mapping[str, Fault] = {fault.name: fault for fault in (*_SIMULATED, *_NETWORK)}
+
+assert {name for fault in _SIMULATED for name, _ in fault.sim} == set(SPECS), "a simulator's fault is not played"
+
+
+def plays(venue_supports: frozenset[str], fault: Fault) -> bool:
+    """Say whether a simulator has the fault."""
+    return all(name in venue_supports for name, _ in fault.sim)
