@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 NAME = "control.sock"
 MAX_LINE = 64 << 10
 IDLE_S = 60.0
+LOOK_EVERY_S = 1.0  # whether the socket is still there
 
 
 class Caller(NamedTuple):
@@ -49,13 +50,19 @@ Handler = Callable[[Mapping[str, Any], Caller], Awaitable[Mapping[str, object]]]
 
 
 async def serve(path: Path, handlers: Mapping[str, Handler], gid: int | None = None) -> None:
-    """Serve for ever; whoever served on that path before must be gone (`refuse_second`)."""
+    """Serve until somebody removes or replaces the socket: then return, so that it is made anew.
+
+    Raises `AlreadyRunning` if somebody else serves there.
+    """
+    await refuse_second(path)
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     _remove(path)
     old = os.umask(0o117)
     try:
         listener = await anyio.create_unix_listener(path, mode=0o660)
     finally:
         os.umask(old)
+    mine = inode(path)
     if gid is not None:
         os.chown(path, -1, gid)
 
@@ -69,10 +76,28 @@ async def serve(path: Path, handlers: Mapping[str, Handler], gid: int | None = N
             log.exception("a control connection failed")
 
     try:
-        async with listener:
-            await listener.serve(one)
+        async with listener, anyio.create_task_group() as group:
+            group.start_soon(listener.serve, one)
+            while inode(path) == mine:  # noqa: ASYNC110 - nobody tells
+                await anyio.sleep(LOOK_EVERY_S)
+            log.warning("%s was removed or replaced", path)
+            group.cancel_scope.cancel()
     finally:
-        _remove(path)
+        if inode(path) == mine:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def inode(path: Path) -> tuple[int, int] | None:
+    """Say which file has this name now; None if none has."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 async def _converse(stream: SocketStream, handlers: Mapping[str, Handler]) -> None:
@@ -122,10 +147,6 @@ async def _answer(line: bytes, caller: Caller, handlers: Mapping[str, Handler]) 
     except Exception as error:  # whatever it is, the caller hears of it, and nobody else
         log.exception("the request %r failed", command)
         return {"error": f"internal error: {type(error).__name__}", "exit": 1}
-
-
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
 
 
 def _line(answer: Mapping[str, object]) -> bytes:

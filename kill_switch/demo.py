@@ -15,7 +15,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from kill_switch import views
+from kill_switch import panel, views
 from kill_switch.sim.main import VENUES
 from kill_switch.stage import Stage
 
@@ -122,7 +122,7 @@ def _showing(console: Console, *, quiet: bool) -> Iterator[Show]:
 def _view(doing: str, status: Mapping[str, Any], books: Mapping[str, int]) -> Group:
     book = Text("   ".join(f"{venue}: {count}" for venue, count in books.items()), "bold")
     head = [Text(doing, "bold"), Text.assemble("resting, by the simulators' own books   ", book), Text()]
-    return Group(*head, views.status_view(status)) if status else Group(*head)
+    return Group(*head, panel.StatusView(status)) if status else Group(*head)
 
 
 def _tell(console: Console, report: Mapping[str, Any], refused: Mapping[str, Any], good: bool) -> None:

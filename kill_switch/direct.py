@@ -14,14 +14,19 @@ from typing import Any
 import anyio
 
 from kill_switch import clock, journal, recovery, wiring
+from kill_switch.aide import Aide
 from kill_switch.config import Config
 from kill_switch.dispatch import Dispatcher, Recorder
 from kill_switch.domain import Now, Phase, Reason
 from kill_switch.engine import Announce, Recovered
 from kill_switch.errors import AlreadyRunning, KillSwitchError
+from kill_switch.latches import leave_latch
+from kill_switch.notify import Notifier
 from kill_switch.report import Reports
 
 log = logging.getLogger(__name__)
+
+TELL_WITHIN_S = 3.0  # whoever started this waits for it
 
 
 class _Memory:
@@ -41,6 +46,9 @@ class _Memory:
 
     def flush(self) -> bool:
         return True
+
+    def sync(self) -> None:
+        """Do nothing: there is no disk."""
 
 
 async def fire(
@@ -67,27 +75,35 @@ async def fire(
         state = recovery.rebuild((), paces)
     reason = Reason("direct", text, accounts, clock.now(), evidence)
     if held is None:
-        if not journal.leave_latch(config.daemon.state_dir, config.daemon.runtime_dir, reason):
+        if not leave_latch(config.daemon.state_dir, config.daemon.runtime_dir, reason):
             log.error("no latch can be left for the daemon: it will not know of this kill")
     news = anyio.Event()
 
     def announce(said: Announce) -> None:
         nonlocal news
         log.info("%s: %s", said.level, said.text)
+        loop.call_soon(lambda: notifier.hear(said, dispatcher.state.kill))
         news.set()
         news = anyio.Event()
 
     loop = asyncio.get_running_loop()
     dispatcher = Dispatcher(state, recorder, clock.now, loop.call_later, announce)
+    aide = Aide()
+    notifier = Notifier(aide, clock.now)
+    notifier.configure(config.notify)
     try:
         async with anyio.create_task_group() as group:
             for _, work in wiring.connect(dispatcher, config, adapters, group.start_soon):
                 group.start_soon(_alone, work)
             dispatcher.handle(Recovered(clock.now()))  # what a daemon left unfinished is struck, and not waited for
             dispatcher.report(reason)
+            group.start_soon(_alone, aide.run)
+            group.start_soon(_alone, notifier.run)
             with anyio.move_on_after(wait_s):
                 while any(dispatcher.state.accounts[name].phase is not Phase.CLEAR for name in accounts):
                     await news.wait()
+            with anyio.move_on_after(TELL_WITHIN_S):
+                await notifier.finish()
             logging.getLogger("kill_switch").setLevel(logging.ERROR)  # lanes that are closed say so; it is no news
             group.cancel_scope.cancel()
     finally:
@@ -97,8 +113,8 @@ async def fire(
 
 
 async def _alone(work: wiring.Work) -> None:
-    """Run a lane; its failure is not another account's, and what it would have carried goes out afresh."""
+    """Run a task; its failure is no other's, and what a lane would have carried goes out afresh."""
     try:
         await work()
     except Exception:
-        log.exception("a lane failed")
+        log.exception("a task failed")

@@ -7,7 +7,7 @@ from typing import Any
 
 from kill_switch import clock
 from kill_switch.config import Config
-from kill_switch.dispatch import Dispatcher
+from kill_switch.dispatch import Dispatcher, Session
 from kill_switch.errors import ConfigError, Problem
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
@@ -27,26 +27,34 @@ def connect(
     """
     tasks: list[tuple[str, Work]] = []
     for name, adapter in adapters.items():
-        options = config.accounts[name].options
-        session = dispatcher.add(name, adapter)
-        try:
-            ws = WsLane(
-                options.ws_url,
-                _headers(adapter),
-                session,
-                ca_file=options.ca_file,
-                max_age_s=adapter.WS_MAX_AGE_S,
-                overlap=adapter.WS_OVERLAP,
-            )
-            http = HttpLane(options.rest_url, session, ca_file=options.ca_file, warm_every_s=adapter.WARM_EVERY_S)
-            fresh = FreshRoute(options.rest_url, session, spawn, ca_file=options.ca_file)
-        except OSError as error:
-            found = error.strerror or "holds no certificate"
-            problem = Problem(f"accounts.{name}.ca_file", found, "expected a file with PEM certificates")
-            raise ConfigError(str(config.source), [problem]) from None
-        session.ws, session.http, session.fresh = ws, http, fresh
-        tasks += [(f"{name} ws", ws.run), (f"{name} http", http.run)]
+        dispatcher.sessions[name], lanes = line(dispatcher, config, name, adapter, spawn)
+        tasks += lanes
     return tasks
+
+
+def line(
+    dispatcher: Dispatcher, config: Config, name: str, adapter: Adapter, spawn: Callable[[Work], object]
+) -> tuple[Session, list[tuple[str, Work]]]:
+    """Make one account's session with its lanes, as `connect` does for all; the dispatcher does not know it yet."""
+    options = config.accounts[name].options
+    session = Session(name, adapter, dispatcher)
+    try:
+        ws = WsLane(
+            options.ws_url,
+            _headers(adapter),
+            session,
+            ca_file=options.ca_file,
+            max_age_s=adapter.WS_MAX_AGE_S,
+            overlap=adapter.WS_OVERLAP,
+        )
+        http = HttpLane(options.rest_url, session, ca_file=options.ca_file, warm_every_s=adapter.WARM_EVERY_S)
+        fresh = FreshRoute(options.rest_url, session, spawn, ca_file=options.ca_file)
+    except OSError as error:
+        found = error.strerror or "holds no certificate"
+        problem = Problem(f"accounts.{name}.ca_file", found, "expected a file with PEM certificates")
+        raise ConfigError(str(config.source), [problem]) from None
+    session.ws, session.http, session.fresh = ws, http, fresh
+    return session, [(f"{name} ws", ws.run), (f"{name} http", http.run)]
 
 
 def _headers(adapter: Adapter) -> Callable[[], Mapping[str, str]]:

@@ -1,0 +1,87 @@
+"""Compare two configurations, and say whether a running daemon may go over from one to the other.
+
+Pure. A reload is applied as a whole or refused as a whole. What it must not do is lose a latch, disturb an account that
+it does not concern, or move what other processes rely on under a running daemon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kill_switch.config import Config
+from kill_switch.config.accounts import Account
+from kill_switch.config.tables import AnyTrigger, Pnl
+from kill_switch.domain import Phase
+from kill_switch.errors import Problem
+
+FIXED = ("state_dir", "runtime_dir", "group", "metrics")  # of [daemon]: only a restart can change them
+TABLES = ("daemon", "intake", "drill", "rearm", "hooks", "notify", "ping")
+_STRIKING = (Phase.STRIKING, Phase.CONFIRMING)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to be done; names in the order of the new file, those that go in the order of the old one."""
+
+    added: tuple[str, ...]  # accounts
+    anew: tuple[str, ...]  # accounts that log in differently: their lanes are made anew
+    removed: tuple[str, ...]
+    triggers_begun: tuple[str, ...]
+    triggers_ended: tuple[str, ...]
+    tables: tuple[str, ...]  # others that have changed
+
+    def __bool__(self) -> bool:
+        parts = (self.added, self.anew, self.removed, self.triggers_begun, self.triggers_ended, self.tables)
+        return any(parts)
+
+    def words(self) -> str:
+        """Say it in one line."""
+        parts = {
+            "accounts added": self.added,
+            "accounts connected anew": self.anew,
+            "accounts removed": self.removed,
+            "triggers begun": self.triggers_begun,
+            "triggers ended": self.triggers_ended,
+            "tables changed": self.tables,
+        }
+        return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names) or "nothing changed"
+
+
+def compare(old: Config, new: Config) -> Change:
+    """Say what a reload changes."""
+    both = (name for name in new.accounts if name in old.accounts)
+    kept = {name for name, made in new.triggers.items() if name in old.triggers and _same(old.triggers[name], made)}
+    return Change(
+        added=tuple(name for name in new.accounts if name not in old.accounts),
+        anew=tuple(name for name in both if _differ(old.accounts[name], new.accounts[name])),
+        removed=tuple(name for name in old.accounts if name not in new.accounts),
+        triggers_begun=tuple(name for name in new.triggers if name not in kept),
+        triggers_ended=tuple(name for name in old.triggers if name not in kept),
+        tables=tuple(name for name in TABLES if getattr(old, name) != getattr(new, name)),
+    )
+
+
+def against(old: Config, new: Config, phases: Mapping[str, Phase]) -> list[Problem]:
+    """Return everything that speaks against the reload; `phases` is where each of the old accounts stands."""
+    change = compare(old, new)
+    fixed = [key for key in FIXED if getattr(old.daemon, key) != getattr(new.daemon, key)]
+    removed = [name for name in change.removed if phases[name] is not Phase.ARMED]
+    struck = [name for name in change.anew if phases[name] in _STRIKING]
+    return [
+        *(Problem(f"daemon.{key}", "changed", "only a restart can change it") for key in fixed),
+        *(Problem(f"accounts.{n}", f"removed, and it is {phases[n]}", "re-arm it first") for n in removed),
+        *(Problem(f"accounts.{n}", f"changed, and it is {phases[n]}", "wait until its kill is over") for n in struck),
+    ]
+
+
+def _differ(old: Account, new: Account) -> bool:
+    """Tell whether an account logs in differently; tags are no business of its lanes."""
+    return (old.venue, old.options, dict(old.secrets)) != (new.venue, new.options, dict(new.secrets))
+
+
+def _same(old: AnyTrigger, new: AnyTrigger) -> bool:
+    """Tell whether a trigger may go on as it is: other accounts are told to it, but figures of others are new ones."""
+    if isinstance(old, Pnl) or isinstance(new, Pnl):
+        return old == new
+    return old == new.model_copy(update={"accounts": old.accounts})

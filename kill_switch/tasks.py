@@ -1,0 +1,42 @@
+"""Keep named tasks running: none is meant to end, and what becomes of one is no other's business."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import anyio
+from anyio.abc import TaskGroup
+
+log = logging.getLogger(__name__)
+
+RESTART_AFTER_S = 1.0
+
+
+class Tasks:
+    """Own the tasks of one group, by name."""
+
+    def __init__(self, group: TaskGroup) -> None:
+        self._group = group
+        self._scopes: dict[str, anyio.CancelScope] = {}
+
+    def keep(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        """Run `work`, and again whenever it returns or raises, until `end`; an earlier task of that name is ended."""
+        self.end(name)
+        scope = self._scopes[name] = anyio.CancelScope()
+        self._group.start_soon(self._keep, name, work, scope, name=name)
+
+    def end(self, name: str) -> None:
+        """End the task of that name, if there is one."""
+        if scope := self._scopes.pop(name, None):
+            scope.cancel()
+
+    async def _keep(self, name: str, work: Callable[[], Awaitable[object]], scope: anyio.CancelScope) -> None:
+        with scope:
+            while True:
+                try:
+                    await work()
+                    log.error("task %s ended; it is started again", name)
+                except Exception:
+                    log.exception("task %s failed; it is started again", name)
+                await anyio.sleep(RESTART_AFTER_S)

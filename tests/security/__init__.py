@@ -1,0 +1,1 @@
+"""Try what an attacker on the same machine would try."""

@@ -1,0 +1,108 @@
+"""What others on the machine cannot do: read keys, command the daemon, take the latch away, drown it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kill_switch import hardening
+from kill_switch.errors import CannotCreate
+from tests.e2e.conftest import Play, play  # noqa: F401 - the fixture
+from tests.security import flood
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to become somebody else")
+
+
+@contextlib.contextmanager
+def somebody_else() -> Iterator[None]:
+    """Be nobody for a while: no file, no group."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def test_no_core_is_written_and_nobody_attaches() -> None:
+    code = (
+        "import ctypes, resource; from kill_switch.hardening import forbid_dumps; assert forbid_dumps();"
+        "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=15)
+    assert done.stdout == "0 (0, 0)\n"
+
+
+def test_a_directory_that_everyone_can_write_to_is_refused(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    hardening.make_directory(state)
+    assert state.stat().st_mode & 0o7777 == 0o750
+    state.chmod(0o777)
+    with pytest.raises(CannotCreate, match=r"everyone can write there, and take the latch away; chmod o-w"):
+        hardening.make_directory(state)
+
+
+@as_root
+def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    os.chown(state, NOBODY, NOBODY)
+    with pytest.raises(CannotCreate, match="it belongs to uid 65534"):
+        hardening.make_directory(state)
+
+
+@pytest.mark.e2e
+@as_root
+def test_somebody_else_reaches_neither_socket_even_if_the_directory_lets_him(play: Play) -> None:  # noqa: F811
+    for directory in (play.runtime_dir, *play.runtime_dir.parents):
+        if directory.is_relative_to(play.directory):
+            directory.chmod(0o755)
+    for name, kind in (("control.sock", socket.SOCK_STREAM), ("intake.sock", socket.SOCK_DGRAM)):
+        with socket.socket(socket.AF_UNIX, kind) as sock, somebody_else():
+            with pytest.raises(PermissionError):
+                sock.connect(str(play.runtime_dir / name))
+    assert play.status()["state"] == "ARMED"
+
+
+@pytest.mark.e2e
+def test_no_key_is_in_anything_that_a_kill_leaves_behind(play: Play) -> None:  # noqa: F811
+    play.rest("oxfun", 2)
+    play.admin("POST", "/faults", venue="roxom", fault="refuse", status=401)
+    fired = play.command("fire", "--reason", "look for keys", "--wait", "2")
+    play.admin("DELETE", "/faults?venue=roxom")
+    play.until_tripped()
+    assert play.daemon is not None
+    proc = Path(f"/proc/{play.daemon.pid}")
+    left = [
+        fired.out + fired.err,
+        str(play.status()),
+        play.log.read_text(),
+        proc.joinpath("cmdline").read_text(),
+        proc.joinpath("environ").read_text(),
+        *(path.read_text(errors="replace") for path in play.state_dir.iterdir() if path.is_file()),
+    ]
+    keys = [key for _, _, login in play.accounts() for key in login["credentials"].values()]
+    assert len(keys) >= 4
+    for key in keys:
+        for part in (key, *[line for line in key.splitlines() if len(line) > 40 and "-----" not in line]):
+            assert not any(part in text for text in left)
+
+
+@pytest.mark.e2e
+def test_a_flood_of_datagrams_delays_no_kill_and_grows_nothing(play: Play) -> None:  # noqa: F811
+    figures = flood.measure(play, seconds=2.0, kills=3)
+    assert figures.sent > 20_000
+    assert figures.flooded_ms < figures.quiet_ms + 50  # the flood has taken the other core, and this one is shared
+    assert figures.grown_kib < 4096

@@ -1,0 +1,104 @@
+"""A reload is compared and judged before anything of it takes effect."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from kill_switch.config import Config, load
+from kill_switch.domain import Phase
+from kill_switch.reload import Change, against, compare
+
+ENVIRON = {"KEY": "key-of-the-account", "SECRET": "secret-of-the-account", "OTHER": "another-secret"}
+ACCOUNT = (
+    '[accounts.{name}]\nvenue = "oxfun"\napi_key = {{ env = "KEY" }}\napi_secret = {{ env = "{secret}" }}\n{more}\n'
+)
+A, B = (ACCOUNT.format(name=name, secret="SECRET", more="") for name in "ab")
+BEAT = '[triggers.beat]\nkind = "heartbeat"\ntimeout = "{timeout}"\n'
+FLAG = '[triggers.panic]\nkind = "flag"\npath = "/run/KILL"\n'
+ARMED = {"a": Phase.ARMED, "b": Phase.ARMED}
+
+
+def config(tmp_path: Path, text: str) -> Config:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    return load(path, environ=ENVIRON)
+
+
+def test_the_same_file_changes_nothing(tmp_path: Path) -> None:
+    text = A + B + FLAG + BEAT.format(timeout="3s")
+    change = compare(config(tmp_path, text), config(tmp_path, text))
+    assert not change
+    assert change.words() == "nothing changed"
+
+
+def test_accounts_come_go_and_log_in_anew_and_a_tag_touches_no_lane(tmp_path: Path) -> None:
+    old = config(tmp_path, A + B + ACCOUNT.format(name="c", secret="SECRET", more=""))
+    tagged = ACCOUNT.format(name="a", secret="SECRET", more='tags = ["desk:mm"]')
+    other = ACCOUNT.format(name="b", secret="OTHER", more="")
+    new = config(tmp_path, ACCOUNT.format(name="d", secret="SECRET", more="") + tagged + other)
+    assert compare(old, new) == Change(
+        added=("d",), anew=("b",), removed=("c",), triggers_begun=(), triggers_ended=(), tables=()
+    )
+    assert compare(old, new).words() == "accounts added: d; accounts connected anew: b; accounts removed: c"
+
+
+def test_an_address_that_changes_connects_anew(tmp_path: Path) -> None:
+    new = ACCOUNT.format(name="a", secret="SECRET", more='rest_url = "https://other.test"')
+    assert compare(config(tmp_path, A), config(tmp_path, new)).anew == ("a",)
+
+
+def test_a_trigger_that_stays_the_same_goes_on_even_if_it_has_other_accounts_now(tmp_path: Path) -> None:
+    old = config(tmp_path, A + FLAG + BEAT.format(timeout="3s"))
+    new = config(tmp_path, A + B + FLAG + BEAT.format(timeout="5s"))
+    change = compare(old, new)
+    assert (change.triggers_begun, change.triggers_ended) == (("beat",), ("beat",))
+    assert new.triggers["panic"].accounts == ("a", "b") != old.triggers["panic"].accounts
+
+
+def test_figures_of_other_accounts_are_new_figures(tmp_path: Path) -> None:
+    pnl = (
+        '[triggers.loss]\nkind = "pnl"\ncurrency = "OX"\nmax_loss = "5"\n'
+        'reset = "17:00 UTC"\non_blind = "alarm"\nsource = "intake"\n'
+    )
+    old, new = config(tmp_path, A + pnl), config(tmp_path, A + B + pnl)
+    assert compare(old, new).triggers_begun == ("loss",)
+
+
+def test_tables_that_change_are_named(tmp_path: Path) -> None:
+    change = compare(config(tmp_path, A), config(tmp_path, A + '[daemon]\nbudget = "1s"\n[rearm]\napprovals = 2\n'))
+    assert change.words() == "tables changed: daemon, rearm"
+
+
+@pytest.mark.parametrize("phase", [Phase.STRIKING, Phase.CONFIRMING, Phase.RESIDUE, Phase.CLEAR])
+def test_a_tripped_account_cannot_be_taken_away(tmp_path: Path, phase: Phase) -> None:
+    problems = against(config(tmp_path, A + B), config(tmp_path, A), {**ARMED, "b": phase})
+    assert list(map(str, problems)) == [f"accounts.b: removed, and it is {phase}; re-arm it first"]
+    assert against(config(tmp_path, A + B), config(tmp_path, A), {**ARMED, "a": phase}) == []
+
+
+@pytest.mark.parametrize(
+    ("phase", "fine"), [(Phase.STRIKING, False), (Phase.CONFIRMING, False), (Phase.RESIDUE, True), (Phase.CLEAR, True)]
+)
+def test_a_kill_under_way_keeps_its_session_and_a_wrong_key_can_be_put_right_after_it(
+    tmp_path: Path, phase: Phase, fine: bool
+) -> None:
+    new = config(tmp_path, A + ACCOUNT.format(name="b", secret="OTHER", more=""))
+    problems = against(config(tmp_path, A + B), new, {**ARMED, "b": phase})
+    assert (
+        not problems
+        if fine
+        else list(map(str, problems)) == [f"accounts.b: changed, and it is {phase}; wait until its kill is over"]
+    )
+
+
+def test_what_other_processes_rely_on_takes_a_restart(tmp_path: Path) -> None:
+    old = config(tmp_path, A)
+    moved = old.daemon.model_copy(update={"state_dir": Path("/a"), "runtime_dir": Path("/b")})
+    problems = against(old, dataclasses.replace(old, daemon=moved), ARMED)
+    assert list(map(str, problems)) == [
+        "daemon.state_dir: changed; only a restart can change it",
+        "daemon.runtime_dir: changed; only a restart can change it",
+    ]
