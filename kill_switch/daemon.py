@@ -35,7 +35,7 @@ from kill_switch.engine import Announce, Pulse, Reconfigured, Recovered
 from kill_switch.errors import CannotCreate, ConfigError, KillSwitchError, Problem
 from kill_switch.hardening import forbid_dumps, make_directory
 from kill_switch.journal import Journal
-from kill_switch.latches import latch_text, latched_accounts
+from kill_switch.latches import latch_text, latched_accounts, latched_elsewhere
 from kill_switch.measuring import Measuring
 from kill_switch.operators import Operators
 from kill_switch.reload import Change, against, compare
@@ -95,7 +95,7 @@ class Daemon:
         self.beside = Beside(config, self.dispatcher, self.journal, self.watch, self._announce)
         self.reports.measured = self.beside.meter.measured
         self.operators.troubles.append(self.beside.troubles)
-        self._told_displaced = False
+        self._told_displaced = self._told_unsynced = False
         self._adapters = adapters
         self._systemd = Systemd()
         self._ready = False
@@ -180,6 +180,9 @@ class Daemon:
         evidence: dict[str, object] = {"said": said[:1000]}
         if self.journal.set_aside is not None:
             evidence["set_aside"] = str(self.journal.set_aside)
+        if elsewhere := latched_elsewhere(said, self.config.accounts):  # a direct kill may read a newer file than we
+            self.dispatcher.record("latch", {"accounts": elsewhere, "said": said[:1000]})
+            self._left_tripped |= frozenset(elsewhere)
         self._report("latch", latch_text(said)[:1000], evidence, accounts)
         self.journal.take_latch(said)
 
@@ -213,11 +216,14 @@ class Daemon:
 
     # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _notice_displaced(self) -> None:
-        """Say aloud, once, that somebody has taken the journal away; the next start will not believe what it finds."""
+    def _notice_journal(self) -> None:
+        """Say aloud, once each, that somebody has taken the journal away, or that the disk may not have it."""
         if self.journal.displaced() and not self._told_displaced:
-            self._told_displaced = True
+            self._told_displaced = True  # the next start will not believe what it finds
             self._announce(Announce("warn", f"{self.journal.path} was removed or replaced under the running daemon"))
+        if self.journal.unsynced and not self._told_unsynced:
+            self._told_unsynced = True
+            self._announce(Announce("warn", f"{self.journal.unsynced}: a power cut may undo what is in it"))
 
     async def _control(self, gid: int | None) -> None:
         handlers = {**self.operators.handlers(), "reload": self._reload_asked}
@@ -232,7 +238,7 @@ class Daemon:
             self._adopt_latch()
             self.watch.notice_blind()
             self.clocks.look()
-            self._notice_displaced()
+            self._notice_journal()
             asked = clock.now()
             self.dispatcher.handle(Pulse(asked))
             if self.dispatcher.alive_ns >= asked.mono_ns:
@@ -291,7 +297,7 @@ class Daemon:
         by = {} if caller is None else {"uid": caller.uid, "user": caller.user}
         async with self._reloading:
             try:
-                new = await anyio.to_thread.run_sync(config.load, self.config.source)
+                new = await anyio.to_thread.run_sync(config.load, self.config.source, abandon_on_cancel=True)
                 change = self._apply(new)  # without an await: nothing happens in between
             except ConfigError as error:
                 why = list(map(str, error.problems))

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Protocol, assert_never
 
 from kill_switch import engine, sweep
+from kill_switch.alarms import Alarms, Later, Timer
 from kill_switch.domain import Answer, Now, Phase, Reason, Route
 from kill_switch.engine import Granted, Refused, Sent, State, Waiting
 from kill_switch.errors import IllegalEvent
@@ -21,12 +23,9 @@ from kill_switch.venues import base
 
 log = logging.getLogger(__name__)
 
-FLUSH_AFTER_S = 0.02  # records that are not the latch are written together, when a strike's answers are all there
+FLUSH_AFTER_S = 0.05  # records that are not the latch are written together, when a strike's answers are all there
+SYNC_AFTER_S = 0.005  # waking the thread that syncs takes as long as a strike, and its answers come at once
 NOISE_LOGGED = 20  # of each account; all are counted
-
-
-class Timer(Protocol):
-    def cancel(self) -> object: ...
 
 
 class Recorder(Protocol):
@@ -72,7 +71,6 @@ class Fresh(Protocol):
 
 
 Told = base.OrderPlaced | base.Equity | base.Transferred | base.ServerTime | base.Drilled  # not the engine's business
-Later = Callable[..., Timer]  # (seconds, function, *arguments)
 
 
 class Session:
@@ -91,12 +89,12 @@ class Session:
         self.last_read: base.OrdersRead | None = None
         self.strike = 0
         self._dispatcher = dispatcher
-        self._due: Timer | None = None
+        self._due_ns = 0  # when the sweep wants to be told so; 0: it does not
         self._cancels: set[str] = set()  # tags of the cancel calls of the strike that is under way
         self._routes: list[str] = []
         self._sent_ns = 0
         self._passing = False
-        self._more: list[base.Output] = []  # a strike's messages behind its first
+        self._more: Iterator[base.Output] = iter(())  # what a strike wants behind its first message
         self._afterwards: list[base.Output] = []  # what it wants besides messages
         self._failure: Exception | None = None
         self._retired = False
@@ -110,6 +108,11 @@ class Session:
     def open_orders(self) -> int | None:
         return len(self.venue.book) if self.venue.book_known else None
 
+    @property
+    def _armed(self) -> bool:
+        account = self._dispatcher.state.accounts.get(self.name)
+        return account is not None and account.sweep is None
+
     # what the dispatcher asks
 
     def kill(self, number: int, now: Now) -> None:
@@ -119,75 +122,72 @@ class Session:
         """
         self.strike, self._routes, self._sent_ns, self._passing = number, [], 0, True
         self._cancels.clear()
-        first: base.Output | None = None
         try:
-            for output in self.venue.kill(now):
-                if type(output) is not base.Call and type(output) is not base.Send:
-                    self._afterwards.append(output)
-                elif first is None:
-                    first = output
-                else:
-                    self._more.append(output)
-            if first is not None:
-                self._carry_out_one(first)
+            self._more = iter(self.venue.strike(now))
+            for output in self._more:
+                if isinstance(output, base.Call | base.Send):
+                    self._carry_out_one(output, now)
+                    break
+                self._afterwards.append(output)
         except Exception as error:
             self._failure = error
 
-    def kill_on(self) -> None:
-        """Send the strike's other messages."""
-        more, self._more = self._more, []
-        for output in more:
+    def kill_on(self, now: Now) -> None:
+        """Send the strike's other messages, which a venue may make only now."""
+        more, self._more = self._more, iter(())
+        while True:
             try:
-                self._carry_out_one(output)
+                for output in more:
+                    if isinstance(output, base.Call | base.Send):
+                        self._carry_out_one(output, now)
+                    else:
+                        self._afterwards.append(output)
+                return
             except Exception as error:  # one lane's failure is not the other's
                 self._failure = self._failure or error
 
-    def killed(self) -> Sent:
+    def killed(self, now: Now) -> Sent:
         """Do what the strike wants besides its messages, and tell how it went; whatever went wrong is an answer."""
         afterwards, self._afterwards = self._afterwards, []
         failure, self._failure = self._failure, None
         try:
-            self._carry_out(afterwards)
+            self._carry_out(afterwards, now)
             if failure is not None:
                 raise failure
         except Exception as error:
             log.exception("account %s: the strike failed", self.name)
-            self._fact(base.CancelAnswered(Answer.UNKNOWN, f"internal error: {type(error).__name__}"))
+            self._fact(base.CancelAnswered(Answer.UNKNOWN, f"internal error: {type(error).__name__}"), now)
         finally:
             self._passing = False
         return Sent(self.name, self.strike, tuple(self._routes), self._sent_ns)
 
     def read(self) -> None:
         """Ask the venue for what is left."""
-        self._guarded(lambda: self.venue.read(self._dispatcher.clock()))
+        self._guarded(self.venue.read)
 
     def look(self) -> None:
         """Ask the venue for what rests there, behind everything that is urgent: nobody is being killed."""
 
-        def unhurried() -> base.Outputs:
-            outputs = self.venue.read(self._dispatcher.clock())
+        def unhurried(now: Now) -> base.Outputs:
+            outputs = self.venue.read(now)
             return tuple(one._replace(urgent=False) if isinstance(one, base.Call) else one for one in outputs)
 
         self._guarded(unhurried)
 
     def wake_at(self, at_ns: int) -> None:
         """Tell the sweep `Due` then; an earlier appointment is void."""
-        if self._due is not None:
-            self._due.cancel()
-        wait_s = max(0.0, (at_ns - self._dispatcher.clock().mono_ns) / 1e9)
-        self._due = self._dispatcher.later(wait_s, self._wake, at_ns)
+        self._due_ns = at_ns
+        self._dispatcher.alarms.set(at_ns, self._wake, at_ns)
 
     def retire(self) -> None:
         """Hear no more: another session has taken the account over."""
         self._retired = True
-        if self._due is not None:
-            self._due.cancel()
+        self._due_ns = 0
 
     def _wake(self, at_ns: int) -> None:
-        now = self._dispatcher.clock()
-        if now.mono_ns < at_ns:  # an event loop may wake a clock's grain too early
-            self.wake_at(at_ns)
-        else:
+        if at_ns == self._due_ns:
+            self._due_ns = 0
+            now = self._dispatcher.clock()
             self._dispatcher.handle(engine.Progress(self.name, sweep.Due(now.mono_ns), now))
 
     # what the lanes tell
@@ -195,10 +195,21 @@ class Session:
     def event(self, event: base.Event) -> None:
         if self._retired:
             return
+        now = self._dispatcher.clock()
         try:
-            self._carry_out(self.venue.feed(event, self._dispatcher.clock()))
+            self._carry_out(self.venue.feed(event, now), now)
         except Exception:
             self._not_understood()
+
+    def wanted(self, call: base.Call) -> bool:
+        """Say whether a call that had to wait is to leave: if nothing else has answered it, and nobody has re-armed.
+
+        For an armed account no command of a kill leaves, however late it comes: it would hit orders that are to stay.
+        """
+        return self.venue.awaits(call.tag) and self._allowed(call)
+
+    def _allowed(self, call: base.Call) -> bool:
+        return not (call.urgent and call.request.method != "GET" and self._armed)
 
     def sent(self, route: Route, tag: str) -> None:
         if tag in self._cancels and not self._retired:
@@ -209,20 +220,21 @@ class Session:
 
     def drill(self) -> None:
         """Send a harmless command through the order path of each lane."""
-        self._guarded(lambda: self.venue.drill(self._dispatcher.clock()))
+        self._guarded(self.venue.drill)
 
     def measure(self) -> None:
         """Ask the venue what the account is worth."""
-        self._guarded(lambda: self.venue.measure(self._dispatcher.clock()))
+        self._guarded(self.venue.measure)
 
     def warm(self) -> None:
-        self._guarded(lambda: self.venue.probe(self._dispatcher.clock()))
+        self._guarded(self.venue.probe)
 
     # what the venue wants
 
-    def _guarded(self, work: Callable[[], base.Outputs]) -> None:
+    def _guarded(self, work: Callable[[Now], base.Outputs]) -> None:
+        now = self._dispatcher.clock()
         try:
-            self._carry_out(work())
+            self._carry_out(work(now), now)
         except Exception:
             self._not_understood()
 
@@ -231,32 +243,36 @@ class Session:
         if self.noise <= NOISE_LOGGED:
             log.exception("account %s: an event was not understood", self.name)
 
-    def _carry_out(self, outputs: Iterable[base.Output]) -> None:
+    def _carry_out(self, outputs: Iterable[base.Output], now: Now) -> None:
         """Carry all of them out, then raise the first failure: one lane's is not the other's."""
-        failures: list[Exception] = []
+        failure: Exception | None = None
         for output in outputs:
             try:
-                self._carry_out_one(output)
+                self._carry_out_one(output, now)
             except Exception as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
-    def _carry_out_one(self, output: base.Output) -> None:
+    def _carry_out_one(self, output: base.Output, now: Now) -> None:
         match output:
+            case base.Call() if not self._allowed(output):
+                self.event(base.Lost(output.tag, False, "the account is armed again"))
             case base.Call():
                 if output.cancel:
                     self._cancels.add(output.tag)
                 (self.http if output.route is Route.HTTP else self.fresh).call(output)
-            case base.Send(conn, text, urgent):
-                if self.ws.send(conn, text) and urgent:
+            case base.Send() if output.urgent and self._armed:
+                pass
+            case base.Send():
+                if self.ws.send(output.conn, output.text) and output.urgent:
                     self._note_sent(Route.WS)
             case base.WakeAfter(tag, seconds):
-                self._dispatcher.later(seconds, self.event, base.Woke(tag))
+                self._dispatcher.alarms.set(now.mono_ns + int(seconds * 1e9), self.event, base.Woke(tag))
             case base.Drop(conn, why):
                 self.ws.drop(conn, why)
             case _:
-                self._fact(output)
+                self._fact(output, now)
 
     def _note_sent(self, route: Route) -> None:
         now = self._dispatcher.clock()
@@ -266,8 +282,7 @@ class Session:
         if not self._passing:  # a hedge, or a call that had to wait
             self._dispatcher.handle(engine.Struck((Sent(self.name, self.strike, (route,), now.mono_ns),), now))
 
-    def _fact(self, fact: base.Lanes | base.Facts) -> None:
-        now = self._dispatcher.clock()
+    def _fact(self, fact: base.Lanes | base.Facts, now: Now) -> None:
         at_ns = now.mono_ns
         match fact:
             case base.CancelAnswered(answer, evidence, cancelled):
@@ -325,17 +340,19 @@ class Dispatcher:
     ) -> None:
         self.state = state
         self.clock = clock
-        self.later = later
+        self.alarms = Alarms(clock, later)
         self.lane_changed = lane_changed
         self.told = told
         self.sessions: dict[str, Session] = {}
         self.reported_ns: dict[str, int] = {}  # account → when its latest reason came
         self.alive_ns = 0  # when the engine last answered a pulse
         self._journal = journal
+        self._later = later
         self._announce = announce
         self._queue: deque[engine.Event] = deque()
         self._busy = False
         self._flushing: Timer | None = None
+        self._syncing: Timer | None = None
         self._unsynced = False  # a latch has been written, and the disk has not been asked to take it for good
         self._verdict: Granted | Waiting | Refused | None = None
 
@@ -374,6 +391,7 @@ class Dispatcher:
     def record(self, kind: str, data: Mapping[str, object]) -> None:
         """Put something on record now that must outlive this process, and is no decision of the engine's."""
         self._record(kind, data, latch=True)
+        self._have_synced()
 
     def handle(self, event: engine.Event) -> None:
         """Step the engine and carry out what it says; events that this causes follow in their order."""
@@ -392,15 +410,28 @@ class Dispatcher:
             self.state, commands = engine.step(self.state, event)
         except IllegalEvent as error:
             log.error("%s", error)
+            if isinstance(event, engine.Reported):
+                self._report_the_others(event)
             return
         for command in commands:
             try:
                 self._carry_out(command)
             except Exception:  # whatever fails here, what follows may be the strike
                 log.exception("%s failed", type(command).__name__)
-        if self._unsynced:  # only now: waking a thread takes longer than the strike itself
-            self._unsynced = False
-            self._journal.sync()
+        if self._unsynced:
+            self._have_synced()
+
+    def _report_the_others(self, event: engine.Reported) -> None:
+        """Let a reason hold for the accounts that are there, if it names one that a reload has just taken away."""
+        known = tuple(name for name in event.reason.accounts if name in self.state.accounts)
+        if known and known != event.reason.accounts:
+            self._queue.appendleft(event._replace(reason=replace(event.reason, accounts=known)))
+
+    def _have_synced(self) -> None:
+        """Have the latch put on the disk, soon."""
+        self._unsynced = False
+        if self._syncing is None:
+            self._syncing = self._later(SYNC_AFTER_S, self._sync)
 
     def _carry_out(self, command: engine.Command) -> None:
         match command:
@@ -412,9 +443,10 @@ class Dispatcher:
                 for session, (_, number) in zip(sessions, accounts, strict=True):
                     session.kill(number, now)
                 for session in sessions:
-                    session.kill_on()
-                sent = tuple([session.killed() for session in sessions])
-                self._queue.appendleft(engine.Struck(sent, self.clock()))  # before the answers to it
+                    session.kill_on(now)
+                gone = self.clock()
+                sent = tuple([session.killed(gone) for session in sessions])
+                self._queue.appendleft(engine.Struck(sent, gone))  # before the answers to it
             case engine.WakeAt(account, at_ns):
                 self.sessions[account].wake_at(at_ns)
             case engine.Read(account):
@@ -437,12 +469,16 @@ class Dispatcher:
         else:
             self._journal.append(kind, data, now)
             if self._flushing is None:
-                self._flushing = self.later(FLUSH_AFTER_S, self._flush)
+                self._flushing = self._later(FLUSH_AFTER_S, self._flush)
+
+    def _sync(self) -> None:
+        self._syncing = None
+        self._journal.sync()
 
     def _flush(self) -> None:
         self._flushing = None
         if not self._journal.flush():
-            self._flushing = self.later(1.0, self._flush)
+            self._flushing = self._later(1.0, self._flush)
             self._queue_alarm()
 
     def _queue_alarm(self) -> None:

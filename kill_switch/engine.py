@@ -108,7 +108,7 @@ Event = Reported | Progress | Struck | RearmAsked | Pulse | Recovered | Reconfig
 
 
 class Record(NamedTuple):
-    """Write to the journal; `latch` means before anything else happens, and synced at once."""
+    """Write to the journal; `latch` means before anything else happens, and synced soon after."""
 
     kind: str
     data: Mapping[str, object]
@@ -246,11 +246,14 @@ def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]
     accounts = dict(state.accounts)
     strikes: list[tuple[str, int]] = []
     wakes: list[WakeAt] = []
+    begun: Sweep | None = None  # accounts of one venue have one pace, and begin alike
     for name in reason.accounts:
         account = accounts[name]
         sweep = account.sweep
         if sweep is None:
-            sweep = sweeping.begin(account.pace, at_ns)
+            if begun is None or begun.pace is not account.pace:
+                begun = sweeping.begin(account.pace, at_ns)
+            sweep = begun
         elif sweep.phase in (Phase.CLEAR, Phase.RESIDUE):
             sweep, _ = sweeping.step(sweep, sweeping.Again(at_ns))
         else:  # struck already; what comes of it is told of the kill that this reason belongs to
@@ -292,14 +295,16 @@ def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]
     sweep, acts = sweeping.step(before, event.event)
     accounts = dict(state.accounts)
     accounts[name] = Account(account.pace, sweep, account.kill)
-    kill = state.kill
-    if kill is not None and kill.id == account.kill and before.phase is Phase.CLEAR and sweep.phase is not Phase.CLEAR:
-        kill = kill._replace(unclear=kill.unclear | {name})  # the guard has found something: not over after all
+    kill, approvals = state.kill, state.approvals
+    if before.phase is Phase.CLEAR and sweep.phase is not Phase.CLEAR:  # the guard has found something: not over
+        approvals = {}  # who has approved did not know of that
+        if kill is not None and kill.id == account.kill:
+            kill = kill._replace(unclear=kill.unclear | {name})
     commands: list[Command] = []
     facts = {"kill": account.kill, "account": name}
     match event.event:
         case sweeping.Answered(at_ns, answer):
-            told = {"mono_ns": at_ns, "evidence": event.evidence, "cancelled": event.cancelled}
+            told: dict[str, object] = {"mono_ns": at_ns, "evidence": event.evidence, "cancelled": event.cancelled}
             commands.append(Record("answer", {**facts, "strike": before.strikes, "answer": answer, **told}))
         case sweeping.OrdersRead(at_ns, asked_ns, live, pending, complete) if (
             before.phase is not Phase.CLEAR or live or pending or event.cancelled
@@ -333,7 +338,7 @@ def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]
                 assert_never(act)
     if sweep.due_ns != before.due_ns:
         commands.append(WakeAt(name, sweep.due_ns))
-    return State(accounts, kill, state.kills, state.approvals_needed, state.approvals), tuple(commands)
+    return State(accounts, kill, state.kills, state.approvals_needed, approvals), tuple(commands)
 
 
 def _struck(state: State, event: Struck) -> tuple[State, tuple[Command, ...]]:
@@ -413,9 +418,8 @@ def _resumed(state: State, names: tuple[str, ...], at: Now) -> tuple[State, tupl
     accounts = dict(state.accounts)
     strikes: list[tuple[str, int]] = []
     wakes: list[WakeAt] = []
-    for name in names:
-        account = accounts[name]
-        if (old := account.sweep) is None:
+    for name, account in state.accounts.items():
+        if (old := account.sweep) is None or name not in names:
             continue
         if old.phase is Phase.CLEAR:
             sweep = sweeping.guard(account.pace, at.mono_ns, old.strikes)

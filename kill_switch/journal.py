@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from kill_switch import clock
+from kill_switch import clock, recovery
 from kill_switch.domain import Now
 from kill_switch.errors import AlreadyRunning, CannotCreate, JournalBroken
 from kill_switch.latches import NAME as LATCH
@@ -36,6 +36,7 @@ NAME = "journal.jsonl"
 GENESIS = "0" * 64
 _HASH_BYTES = len(b',"hash":"') + 64 + len(b'"}')
 _KEEP = 20_000  # records of each kind of waiting that are held in memory while the disk takes none
+_TRIPS = ("reason", "latch")  # kinds of records that trip an account at the next start: none of them is ever left out
 
 Entry = Mapping[str, Any]
 
@@ -51,7 +52,7 @@ class Replay(NamedTuple):
     @property
     def latch_torn(self) -> bool:
         """The record that was cut off was one that trips."""
-        return b'"kind":"reason"' in self.torn
+        return any(b'"kind":"%b"' % kind.encode() in self.torn for kind in _TRIPS)
 
 
 def read(path: Path) -> Replay:
@@ -60,10 +61,10 @@ def read(path: Path) -> Replay:
         raw = path.read_bytes()
     except FileNotFoundError:
         return Replay([], 0, b"", None)
-    whole, _, torn = raw.rpartition(b"\n")
+    whole, ended, torn = raw.rpartition(b"\n")
     entries: list[Entry] = []
     prev, size = GENESIS, 0
-    for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
+    for number, line in enumerate(whole.split(b"\n") if ended else (), 1):
         try:
             entry = verify(line, number, prev)
         except JournalBroken as broken:
@@ -75,11 +76,16 @@ def read(path: Path) -> Replay:
 
 
 def _read_or_distrust(path: Path) -> Replay:
-    """Read a journal; one that cannot be read is as good as broken: it is set aside, and trips."""
+    """Read a journal; one that cannot be read, or understood, is as good as broken: it is set aside, and trips."""
     try:
-        return read(path)
+        replay = read(path)
     except OSError as error:
         return Replay([], 0, b"", JournalBroken(1, f"cannot be read: {error.strerror}"))
+    try:
+        recovery.rebuild(replay.entries, {})
+    except JournalBroken as broken:
+        return Replay(replay.entries[: broken.line - 1], 0, b"", broken)
+    return replay
 
 
 def verify(line: bytes, number: int, prev: str) -> Entry:
@@ -89,6 +95,8 @@ def verify(line: bytes, number: int, prev: str) -> Entry:
     except orjson.JSONDecodeError:
         raise JournalBroken(number, "not JSON") from None
     if not isinstance(entry, dict) or entry.keys() != {"seq", "at", "mono_ns", "boot", "kind", "data", "prev", "hash"}:
+        raise JournalBroken(number, "not a journal record")
+    if not isinstance(entry["data"], dict):
         raise JournalBroken(number, "not a journal record")
     if entry["hash"] != hashlib.sha256(line[:-_HASH_BYTES] + b"}").hexdigest():
         raise JournalBroken(number, "its hash does not fit its content")
@@ -108,6 +116,7 @@ class Journal:
         self.latches = Latches(state_dir / LATCH, runtime_dir / LATCH)
         self._stale_latch = False  # there are files of which the journal is to have everything soon
         self.trouble = ""
+        self.unsynced = ""  # why the disk may not have what is in the file: once it has failed, nobody can tell
         try:
             self._lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -146,7 +155,10 @@ class Journal:
     def append(self, kind: str, data: Mapping[str, object], at: Now) -> None:
         """Take a record; `flush` writes it. Costs next to nothing, so that answers are not kept waiting."""
         self._pending.append((kind, data, at))
-        del self._pending[:-_KEEP]
+        if len(self._pending) > _KEEP:
+            oldest = next((n for n, (kind, _, _) in enumerate(self._pending) if kind not in _TRIPS), None)
+            if oldest is not None:
+                del self._pending[oldest]
 
     def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
         """Write a record before this returns; False if the disk did not take it (it is kept, and tried again).
@@ -156,7 +168,7 @@ class Journal:
         self.append(kind, data, at)
         if self._write():
             return True
-        if kind == "reason":  # a re-arm that is not on record is none at the next start, which is the safe side
+        if kind in _TRIPS:  # a re-arm that is not on record is none at the next start, which is the safe side
             if self.latches.leave(latch_line(kind, data.get("accounts"), at)):
                 self._stale_latch = True
             else:
@@ -180,7 +192,7 @@ class Journal:
         for kind, data, at in taken:
             self._lines.append(self._line(kind, data, at))
         if not self._lines:
-            return not self.trouble
+            return self.trouble == self.unsynced
         whole = b"".join(self._lines)
         try:
             written = os.write(self._fd, whole)
@@ -192,12 +204,14 @@ class Journal:
             return False
         self._size += len(whole)
         self._lines.clear()
-        self.trouble = ""
+        self.trouble = self.unsynced
         if not self._marked:
             self._mark()
-        if self._stale_latch:
+        if self._pending:
+            return self._write()
+        if self._stale_latch:  # only now: the latch may have been among what was pending
             self._forget_latch()
-        return self._write() if self._pending else True
+        return True
 
     def sync(self) -> None:
         """Have all that is written put on the disk, by the thread beside."""
@@ -281,12 +295,12 @@ class Journal:
         """Take over what `foreign_latch` said; the files go as soon as the journal itself has the latch."""
         self.latches.take(said)
         self._stale_latch = True
-        if not self.trouble:
+        if self.trouble == self.unsynced:
             self._forget_latch()
 
     def _forget_latch(self) -> None:
         self._stale_latch = False
-        self.trouble = self.latches.forget()
+        self.trouble = self.latches.forget() or self.unsynced
 
     def _syncing(self) -> None:
         more = True
@@ -296,7 +310,7 @@ class Journal:
             try:
                 os.fdatasync(self._fd)
             except OSError as error:
-                self.trouble = f"journal {self.path}: sync failed: {error.strerror}"
+                self.trouble = self.unsynced = f"journal {self.path}: sync failed: {error.strerror}"
             self._sync_began_ns = 0
 
 

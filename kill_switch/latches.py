@@ -101,6 +101,19 @@ def latch_text(said: str) -> str:
     return "; ".join(texts) or "a latch was left in a file"
 
 
+def latched_elsewhere(said: str, known: Collection[str]) -> tuple[str, ...]:
+    """Return the accounts that a latch file's lines name and that are not known here, yet or any more."""
+    named: dict[str, None] = {}
+    for line in said.removesuffix("\n").split("\n"):
+        try:
+            accounts = orjson.loads(line)["accounts"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            continue
+        if isinstance(accounts, list):
+            named |= dict.fromkeys(name for name in accounts if isinstance(name, str))
+    return tuple(name for name in named if name not in known)
+
+
 def latched_accounts(said: str, known: Collection[str]) -> tuple[str, ...]:
     """Return the accounts that a latch file's lines name; all that are known, if any line cannot be understood."""
     named: set[str] = set()

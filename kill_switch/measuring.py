@@ -43,5 +43,5 @@ class Measuring:
             due_ns = self._due_ns.setdefault(name, now_ns + every_ns * number // len(wanted))
             if now_ns < due_ns or name in busy or LaneState.UP not in (session.ws.state, session.http.state):
                 continue
-            self._due_ns[name] = max(due_ns + every_ns, now_ns + every_ns // 2)  # after a pause, no hurry
+            self._due_ns[name] = now_ns + every_ns
             session.measure()

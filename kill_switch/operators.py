@@ -17,7 +17,7 @@ from kill_switch.control import Caller, Handler, Refusal
 from kill_switch.dispatch import Dispatcher, Session
 from kill_switch.domain import Phase, Reason, Route
 from kill_switch.drills import Drills
-from kill_switch.engine import Granted, RearmAsked, Waiting
+from kill_switch.engine import Account, Granted, RearmAsked, Waiting
 from kill_switch.journal import Journal
 from kill_switch.preview import Previews
 from kill_switch.report import Reports
@@ -146,7 +146,7 @@ class Operators:
         evidence = {"uid": caller.uid, "user": caller.user, "pid": caller.pid}
         self._dispatcher.report(Reason("operator", text, accounts, self._dispatcher.clock(), evidence))
         with anyio.move_on_after(wait_s):
-            while any(self._dispatcher.state.accounts[name].phase in _UNDER_WAY for name in accounts):
+            while any(account.phase in _UNDER_WAY for account in self._still(accounts)):
                 await self.news.wait()
         self._journal.flush()
         return self._reports.get("last") or {}
@@ -159,10 +159,10 @@ class Operators:
         accounts = self._scope(request)
         states = self._dispatcher.state.accounts
         tripped = {name for name in accounts if states[name].phase is not Phase.ARMED}
-        watching = list(self._watch.watching(tripped))
         force = request.get("force") is True
         since_ns = self._dispatcher.clock().mono_ns
         await self._prove(tripped, since_ns)
+        watching = list(self._watch.watching(tripped))  # now: a reload may have come
         data = {"uid": caller.uid, "user": caller.user, "text": text, "accounts": accounts}
         self._journal.append("rearm-asked", data, self._dispatcher.clock())
         if not self._journal.flush():
@@ -171,7 +171,7 @@ class Operators:
         later = [name for name in accounts if reported_ns.get(name, 0) >= since_ns]
         blockers = (
             *(f"{name}: a reason was reported after this was asked for" for name in later),
-            *(f"trigger {t.name}: {why}" for t in watching if (why := t.against_rearm())),
+            *self._watch.against_rearm(tripped),
         )
         asked = RearmAsked(caller.uid, caller.user, text, accounts, force, blockers, self._dispatcher.clock(), since_ns)
         match self._dispatcher.rearm(asked):
@@ -192,12 +192,17 @@ class Operators:
                 self._dispatcher.sessions[name].read()
 
         def waiting() -> bool:
-            accounts = (self._dispatcher.state.accounts[name] for name in names)
+            accounts = self._still(names)
             return any(a.phase is Phase.CLEAR and a.sweep and a.sweep.proved_ns < since_ns for a in accounts)
 
         with anyio.move_on_after(PROVE_WITHIN_S):
             while waiting():  # noqa: ASYNC110 - a clean read of a clear account is no news
                 await anyio.sleep(0.01)
+
+    def _still(self, names: Iterable[str]) -> list[Account]:
+        """Return those of the accounts that are there now: a reload may have come while somebody waited."""
+        accounts = self._dispatcher.state.accounts
+        return [accounts[name] for name in names if name in accounts]
 
     def _scope(self, request: Mapping[str, Any]) -> tuple[str, ...]:
         scope = request.get("scope", [])

@@ -9,6 +9,7 @@ from typing import Any
 from kill_switch import sweep as sweeping
 from kill_switch.domain import Now, Pace
 from kill_switch.engine import Account, Kill, State
+from kill_switch.errors import JournalBroken
 
 
 @dataclass(slots=True)
@@ -22,47 +23,63 @@ def rebuild(entries: Iterable[Mapping[str, Any]], paces: Mapping[str, Pace], app
     """Fold the entries into a state of the accounts in `paces`; `Recovered` is the event to give it next.
 
     An account that the journal trips and the configuration no longer has stays out of the state and, because the
-    journal keeps the latch, comes back tripped with it.
+    journal keeps the latch, comes back tripped with it. Raises `JournalBroken` at a record that cannot be understood.
     """
     latches: dict[str, _Latch] = {}
     approvals: dict[int, frozenset[str]] = {}
     kill_id, began, scope, kills = "", Now(0, 0), frozenset[str](), 0
     for entry in entries:
-        data = entry["data"]
-        match entry["kind"]:
-            case "reason":
-                approvals.clear()
-                if data["kill"] != kill_id:
-                    kill_id, scope, kills = data["kill"], frozenset(), kills + 1
-                    began = Now(data["observed_mono_ns"], data["observed_wall_ns"])
-                scope |= frozenset(data["accounts"])
-                for name in data["accounts"]:
-                    strikes = latches[name].strikes if name in latches else 0
-                    latches[name] = _Latch(kill_id, strikes=strikes)
-            case "strike":
-                for sent in data["sent"]:
-                    latch = latches.get(sent["account"])
-                    if latch and sent["strike"] > latch.strikes:  # else a second copy of an old one, sent late
-                        latch.strikes, latch.clear = sent["strike"], False
-            case "read" | "seen":
-                latch = latches.get(data["account"])
-                if latch and (entry["kind"] == "seen" or _shows_orders(data)):
-                    latch.clear = False
-            case "clear":
-                if latch := latches.get(data["account"]):
-                    latch.clear = True
-            case "rearm-approved":
-                approvals[data["uid"]] = approvals.get(data["uid"], frozenset()) | frozenset(data["accounts"])
-            case "rearm":
-                approvals.clear()
-                for name in data["accounts"]:
-                    latches.pop(name, None)
-            case _:
-                pass
+        try:
+            data = entry["data"]
+            match entry["kind"]:
+                case "reason":
+                    approvals.clear()
+                    if data["kill"] != kill_id:
+                        kill_id, scope, kills = str(data["kill"]), frozenset(), kills + 1
+                        began = Now(int(data["observed_mono_ns"]), int(data["observed_wall_ns"]))
+                    scope |= frozenset(data["accounts"])
+                    for name in data["accounts"]:
+                        strikes = latches[name].strikes if name in latches else 0
+                        latches[name] = _Latch(kill_id, strikes=strikes)
+                case "strike":
+                    for sent in data["sent"]:
+                        latch = latches.get(sent["account"])
+                        if latch and sent["strike"] > latch.strikes:  # else a second copy of an old one, sent late
+                            latch.strikes = sent["strike"]
+                            _reopen(latch, approvals)
+                case "read" | "seen":
+                    latch = latches.get(data["account"])
+                    if latch and (entry["kind"] == "seen" or _shows_orders(data)):
+                        _reopen(latch, approvals)
+                case "clear":
+                    if latch := latches.get(data["account"]):
+                        latch.clear = True
+                case "latch":  # left for accounts that nobody had
+                    for name in data["accounts"]:
+                        latches.setdefault(name, _Latch(kill_id))
+                case "reload":
+                    approvals.clear()
+                case "rearm-approved":
+                    approvals[data["uid"]] = approvals.get(data["uid"], frozenset()) | frozenset(data["accounts"])
+                case "rearm":
+                    approvals.clear()
+                    for name in data["accounts"]:
+                        latches.pop(name, None)
+                case _:
+                    pass
+        except (LookupError, TypeError, ValueError, ArithmeticError):  # it verifies: another version has written it
+            raise JournalBroken(entry["seq"], "a record that this version does not understand") from None
     accounts = {name: _account(pace, latches.get(name)) for name, pace in paces.items()}
     unclear = frozenset(name for name in scope if name in accounts and name in latches and not latches[name].clear)
     kill = Kill(kill_id, began, scope, unclear) if kill_id else None
     return State(accounts, kill, kills, approvals_needed, approvals)
+
+
+def _reopen(latch: _Latch, approvals: dict[int, frozenset[str]]) -> None:
+    """Take note that an account is not clear, or not any more: who has approved its re-arm did not know of that."""
+    if latch.clear:
+        approvals.clear()
+    latch.clear = False
 
 
 def _shows_orders(read: Mapping[str, Any]) -> bool:
@@ -72,7 +89,7 @@ def _shows_orders(read: Mapping[str, Any]) -> bool:
 
 def latched(entries: Sequence[Mapping[str, Any]]) -> frozenset[str]:
     """Return the names of all accounts that the entries leave tripped, whether or not anybody still has them."""
-    reasons = (entry["data"]["accounts"] for entry in entries if entry["kind"] == "reason")
+    reasons = (entry["data"]["accounts"] for entry in entries if entry["kind"] in ("reason", "latch"))
     everyone = {name: Pace() for accounts in reasons for name in accounts}
     return frozenset(rebuild(entries, everyone).tripped)
 
@@ -81,4 +98,4 @@ def _account(pace: Pace, latch: _Latch | None) -> Account:
     if latch is None:
         return Account(pace)
     begin = sweeping.guard if latch.clear else sweeping.begin
-    return Account(pace, begin(pace, 0, latch.strikes), latch.kill)
+    return Account(pace, begin(pace, 0, latch.strikes), latch.kill or None)

@@ -97,8 +97,11 @@ def begin(pace: Pace, at_ns: int, strikes: int = 1) -> Sweep:
 
 
 def guard(pace: Pace, at_ns: int, strikes: int = 0) -> Sweep:
-    """Resume the guard of an account that was clear when the process ended: its first read is due at once."""
-    return Sweep(pace, Phase.CLEAR, at_ns, at_ns - _ns(pace.strike_gap_s), at_ns, strikes, left=0, proved_ns=at_ns)
+    """Resume the guard of an account that was clear when the process ended: its first read is due at once.
+
+    It has as long for that as after a clean read, but nothing is proved: nobody is re-armed on it.
+    """
+    return Sweep(pace, Phase.CLEAR, at_ns, at_ns - _ns(pace.strike_gap_s), at_ns, strikes, left=0)
 
 
 def count(orders: Iterable[Order], complete: bool, asked_ns: int, at_ns: int) -> OrdersRead:
@@ -113,14 +116,15 @@ def count(orders: Iterable[Order], complete: bool, asked_ns: int, at_ns: int) ->
 def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[Act, ...]]:
     """Take one event; return the sweep after it and what is to be done now, in this order."""
     match event:
+        case Answered():
+            at_ns = event.at_ns
+            return _late(*_answered(sweep, at_ns), at_ns)
         case Again(at_ns):
             return _strike(_reopened(sweep, at_ns), at_ns)
         case OrderSeen(at_ns):
             return _orders_seen(sweep, at_ns, 1)
         case SentLate(at_ns):
             return sweep._replace(stale_ns=max(sweep.stale_ns, at_ns), clean=0), ()
-        case Answered(at_ns):
-            return _late(*_answered(sweep, at_ns), at_ns)
         case OrdersRead():
             return _late(*_read(sweep, event), event.at_ns)
         case Due(at_ns):
@@ -135,13 +139,13 @@ def _orders_seen(sweep: Sweep, at_ns: int, number: int) -> tuple[Sweep, tuple[Ac
 
 
 def _answered(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
-    told = sweep._replace(phase=Phase.CONFIRMING) if sweep.phase is Phase.STRIKING else sweep
-    if sweep.phase is Phase.CLEAR or sweep.reading_ns >= sweep.stale_ns:
-        return told, ()
+    phase = Phase.CONFIRMING if sweep.phase is Phase.STRIKING else sweep.phase
+    if phase is Phase.CLEAR or sweep.reading_ns >= sweep.stale_ns:
+        return sweep._replace(phase=phase), ()
     if not sweep.pace.read_after_s:
-        return _ask(told, at_ns)
+        return _ask(sweep._replace(phase=phase), at_ns)
     due_ns = at_ns + _ns(sweep.pace.read_after_s)
-    return told._replace(due_ns=min(due_ns, told.due_ns) if told.owed else due_ns), ()
+    return sweep._replace(phase=phase, due_ns=min(due_ns, sweep.due_ns) if sweep.owed else due_ns), ()
 
 
 def _read(sweep: Sweep, read: OrdersRead) -> tuple[Sweep, tuple[Act, ...]]:
@@ -197,7 +201,8 @@ def _due(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
 
 def _blind(sweep: Sweep, at_ns: int) -> bool:
     """Nothing has shown the account clean for longer than two guard reads take: CLEAR would be a claim, not a proof."""
-    return at_ns - sweep.proved_ns > _ns(2 * sweep.pace.guard_every_s + sweep.pace.read_within_s)
+    shown_ns = max(sweep.proved_ns, sweep.began_ns)
+    return at_ns - shown_ns > _ns(2 * sweep.pace.guard_every_s + sweep.pace.read_within_s)
 
 
 def _late(sweep: Sweep, acts: tuple[Act, ...], at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
@@ -237,10 +242,10 @@ def _strike(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
 
 
 def _ask(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
-    asked = _wait(sweep._replace(reading_ns=at_ns), at_ns, sweep.pace.read_within_s)
-    if asked.owed:
-        asked = asked._replace(due_ns=min(asked.due_ns, _allowed_ns(asked)))
-    return asked, (Act.READ,)
+    due_ns = at_ns + _ns(sweep.pace.read_within_s)
+    if sweep.owed:
+        due_ns = min(due_ns, _allowed_ns(sweep))
+    return sweep._replace(reading_ns=at_ns, due_ns=due_ns), (Act.READ,)
 
 
 def _wait(sweep: Sweep, at_ns: int, seconds: float) -> Sweep:

@@ -61,6 +61,7 @@ class Watch:
         self._dead: dict[str, str] = {}  # trigger → why its task died
         self._told: set[str] = set()  # of whom people know that they are blind
         self._intake = intake
+        self._booted = False
         self._seen = seen
         self._ledgers = {entry["data"]["trigger"]: entry["data"] for entry in entries if entry["kind"] == LEDGER}
         self.triggers: Mapping[str, Trigger] = {}
@@ -69,12 +70,21 @@ class Watch:
     def prepare(self, config: Config, begun: Iterable[str]) -> Callable[[], None]:
         """Make the triggers that another configuration begins; return what puts it, with them, into effect."""
         self._seen = {}  # nobody has watched for these before
+        for pnl in self._intake.pnls.values():
+            pnl.save()  # what its successor goes on from
         made = {name: self._make(config, name) for name in begun}
+        for name, trigger in made.items():
+            self._succeed(trigger, self.triggers.get(name))
         return lambda: self._take(config, {name: made.get(name) or self.triggers[name] for name in config.triggers})
 
     def _take(self, config: Config, triggers: Mapping[str, Trigger]) -> None:
         for name, trigger in triggers.items():
-            trigger.accounts = config.triggers[name].accounts  # of one that goes on, they may be others now
+            accounts = config.triggers[name].accounts
+            before = self.triggers.get(name)
+            joined = before is not None and not set(accounts) <= set(before.accounts)
+            if joined and not isinstance(trigger, Link) and self._condition(trigger)[0] is TriggerState.TRIPPED:
+                trigger.reset()  # what it has fired for was told of the others only; a link tells each by itself
+            trigger.accounts = accounts  # of one that goes on, they may be others now
         kept = {name for name, trigger in triggers.items() if trigger is self.triggers.get(name)}
         self._dead = {name: why for name, why in self._dead.items() if name in kept}
         self._told &= kept
@@ -83,6 +93,20 @@ class Watch:
         self._intake.heartbeats = {name: t for name, t in triggers.items() if isinstance(t, Heartbeat)}
         self._intake.pnls = {name: t for name, t in triggers.items() if isinstance(t, Pnl)}
         self._order_rates = [t for t in triggers.values() if isinstance(t, OrderRate)]
+
+    def _succeed(self, trigger: Trigger, before: Trigger | None) -> None:
+        """Let a trigger go on from the one that it replaces; what counts from the daemon's start counts from now."""
+        match trigger, before:
+            case Heartbeat(), Heartbeat():
+                trigger.succeed(before)
+                if self._booted and before.start != trigger.start:
+                    trigger.boot()
+            case Heartbeat(), _ if self._booted:
+                trigger.boot()
+            case Link(), Link():
+                trigger.succeed(before)
+            case _:
+                pass
 
     def _make(self, config: Config, name: str) -> Trigger:
         made = config.triggers[name]
@@ -182,6 +206,7 @@ class Watch:
 
     def boot(self) -> None:
         """Say that the daemon is ready: what counts from then on, begins."""
+        self._booted = True
         for heartbeat in self._intake.heartbeats.values():
             heartbeat.boot()
 
@@ -201,10 +226,15 @@ class Watch:
 
     def conditions(self) -> dict[str, tuple[TriggerState, str]]:
         """Return each trigger's state and detail; one whose task died is blind."""
-        return {
-            name: (TriggerState.BLIND, self._dead[name]) if name in self._dead else trigger.condition()
-            for name, trigger in self.triggers.items()
-        }
+        return {name: self._condition(trigger) for name, trigger in self.triggers.items()}
+
+    def _condition(self, trigger: Trigger) -> tuple[TriggerState, str]:
+        if trigger.name in self._dead:
+            return TriggerState.BLIND, self._dead[trigger.name]
+        try:
+            return trigger.condition()
+        except Exception as error:  # one that cannot say how it is must not keep the others from being seen
+            return TriggerState.BLIND, f"its state cannot be told: {type(error).__name__}"
 
     def blind(self) -> int:
         return sum(state is TriggerState.BLIND for state, _ in self.conditions().values())
@@ -212,6 +242,16 @@ class Watch:
     def watching(self, accounts: set[str]) -> Iterator[Trigger]:
         """Yield the triggers that watch any of the accounts."""
         return (trigger for trigger in self.triggers.values() if accounts.intersection(trigger.accounts))
+
+    def against_rearm(self, accounts: set[str]) -> Iterator[str]:
+        """Yield what the triggers that watch any of the accounts have against re-arming them."""
+        conditions = self.conditions()
+        for trigger in self.watching(accounts):
+            state, detail = conditions[trigger.name]
+            if why := trigger.against_rearm():
+                yield f"trigger {trigger.name}: {why}"
+            elif state is TriggerState.BLIND and self._on_blind[trigger.name] == "fire":
+                yield f'trigger {trigger.name}: it is blind, and has on_blind = "fire": {detail}'
 
     def notice_blind(self) -> None:
         """Say aloud that a trigger cannot see, once; take it for a reason where the configuration says so."""

@@ -162,7 +162,7 @@ def _problem(line: ErrorDetails, table: Raw, path: str, hints: Mapping[str, str]
     error = context.get("error")
     if isinstance(error, Wrong):
         return Problem(where, error.found, error.hint)
-    if error is None and (right := right or _RIGHT.get(kind, "")):
+    if error is None and (right := right or _RIGHT.get(kind, "") or hints.get(str(loc[0]), "")):
         return Problem(where, describe(value), right)
     said = line["msg"] if error is None else str(error)
     return Problem(where, describe(value), without(said, value if isinstance(value, list) else [value]))

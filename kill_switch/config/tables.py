@@ -25,6 +25,7 @@ _DURATION = 'expected a duration with its unit, such as "3s"'
 _COMMANDS = 'expected an array of commands, such as ["systemctl stop quoter.service"]'
 _COUNT = "expected a whole number, 1 or more"
 _RATES = 'expected a table such as { EUR = "1.08" }: what one unit is worth in `currency`'
+_ON_BLIND = "one of: alarm, fire"
 _WARN_AT = "expected per cents of a limit, such as [50, 75, 90]"
 _GROUP = "expected the name of a unix group"
 _SELECTORS = "expected an array with at least one account or tag; leave the key out for all accounts"
@@ -103,15 +104,15 @@ class Pnl(Trigger):
     """Fire when the equity of its accounts, together, has fallen too far."""
 
     kind: Literal["pnl"]
-    currency: Currency
+    currency: Currency = Field(description=units.CURRENCY_HINT)
     rates: Mapping[Currency, Amount] = Field(default={}, description=_RATES)  # what one unit of another one is worth
     max_loss: Amount | None = None  # from the baseline at the reset
     max_drawdown: Amount | None = None  # from the peak since the reset
     floor: Amount | None = None
-    reset: Annotated[units.WallTime, PlainValidator(units.wall_time)]
+    reset: Annotated[units.WallTime, PlainValidator(units.wall_time)] = Field(description=units.WALL_TIME_HINT)
     confirm: int = Field(default=2, ge=1, le=100, description="expected a whole number of samples from 1 to 100")
     stale_after_s: Duration = Field(default=30.0, alias="stale_after", description=_DURATION)
-    on_blind: Literal["alarm", "fire"]  # without a default: whoever watches money says what happens without figures
+    on_blind: Literal["alarm", "fire"] = Field(description=_ON_BLIND)  # who watches money says what happens without it
     warn_at: tuple[Annotated[int, Field(ge=1, le=99)], ...] = Field(default=(), description=_WARN_AT)
     source: Literal["accounts", "intake"] = "accounts"
 

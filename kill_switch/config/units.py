@@ -25,9 +25,9 @@ _COMMAND_HINT = 'expected a command, such as "systemctl stop quoter.service"'
 _SHELLS = ("sh", "bash", "dash", "zsh")
 _FOR_A_SHELL = re.compile(r"[$`|&;<>]|[0-9]>|.*;$")
 _CURRENCY = re.compile(r"[A-Z][A-Z0-9]{1,9}")
-_CURRENCY_HINT = 'expected a currency in capital letters, such as "USD" or "BTC"'
+CURRENCY_HINT = 'expected a currency in capital letters, such as "USD" or "BTC"'
 _CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
-_WALL_TIME_HINT = 'expected a time and its zone, such as "17:00 America/New_York"'
+WALL_TIME_HINT = 'expected a time and its zone, such as "17:00 America/New_York"'
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_HINT = 'expected letters, digits, ".", "_" and "-", a letter or digit first, 64 at most'
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
@@ -132,9 +132,9 @@ def amount(value: object) -> Decimal:
 def currency(value: object) -> str:
     """Read a currency's code, as the venues write it."""
     if not isinstance(value, str):
-        raise Wrong(describe(value), _CURRENCY_HINT)
+        raise Wrong(describe(value), CURRENCY_HINT)
     if _CURRENCY.fullmatch(value) is None:
-        raise Wrong("not a currency", _CURRENCY_HINT)
+        raise Wrong("not a currency", CURRENCY_HINT)
     return value
 
 
@@ -142,7 +142,7 @@ def wall_time(value: object) -> WallTime:
     """Read `HH:MM ZONE`."""
     clock, _, where = value.strip().partition(" ") if isinstance(value, str) else ("", "", "")
     if _CLOCK.fullmatch(clock) is None or not where:
-        raise Wrong("not a time of the day" if isinstance(value, str) else describe(value), _WALL_TIME_HINT)
+        raise Wrong("not a time of the day" if isinstance(value, str) else describe(value), WALL_TIME_HINT)
     return WallTime(int(clock[:2]), int(clock[3:]), zone(where.strip()))
 
 

@@ -37,7 +37,7 @@ class Heartbeat:
         self.name = name
         self.accounts = accounts
         self._timeout_ns = int(timeout_s * 1e9)
-        self._start = start
+        self.start = start
         self._allow_bye = allow_bye
         self._clock = clock
         self._attention = attention
@@ -51,8 +51,13 @@ class Heartbeat:
 
     def boot(self) -> None:
         """Start counting, where the configuration says to do so without waiting for a first beat."""
-        if self._start == "boot" and not self._watching:
+        if self.start == "boot" and not self._watching:
             self._watch(self._clock().mono_ns)
+
+    def succeed(self, before: Heartbeat) -> None:
+        """Go on from the one that this replaces: who was waited for is waited for, and who was silent stays silent."""
+        self._beaten_ns, self._since_ns, self._deaf_ns = before._beaten_ns, before._since_ns, before._deaf_ns
+        self._watching, self._fired = before._watching, before._fired
 
     def beat(self) -> None:
         """Take a beat."""
@@ -101,7 +106,7 @@ class Heartbeat:
         return {"silent_s": ((self._clock().mono_ns - self._beaten_ns) / 1e9, self._timeout_ns / 1e9)}
 
     def against_rearm(self) -> str | None:
-        if self._start == "first-beat":
+        if self.start == "first-beat":
             return None  # it waits for a first beat again
         now_ns = self._clock().mono_ns
         if self._beaten_ns is not None and now_ns - self._beaten_ns < self._timeout_ns:

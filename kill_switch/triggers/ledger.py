@@ -12,7 +12,8 @@ No wrong figure decides anything by itself, nor do `confirm - 1` of them in a ro
 
 A deposit or a withdrawal moves baseline and peak by as much. The venue's word of it and the figures that contain it may
 come in either order. So a rise of the peak in the minute before a deposit is forgotten, none is believed in the minute
-after a transfer, and a baseline that is as young is taken anew.
+after a transfer, no baseline is taken in that minute, and one that is as young is taken anew. Only figures that show a
+withdrawal before its word has come, or no deposit after its word, look like a loss; `confirm` of them in a row are one.
 """
 
 from __future__ import annotations
@@ -157,6 +158,7 @@ class Ledger:
 
     def transfer(self, worth: Decimal, now: Now) -> None:
         """Take out of profit and loss what was brought in (more than nothing) or taken away (less)."""
+        self._rounds.clear()  # figures of before confirm nothing that is measured from now on
         self._gathered.clear()
         self._settled_ns = now.mono_ns + SETTLE_NS
         if self.day is None:
@@ -164,10 +166,13 @@ class Ledger:
         if self.day.taken_ns and now.mono_ns - self.day.taken_ns < SETTLE_NS:
             self.begin_anew("transfer")
             return
-        recent = [before for at_ns, before in self._rises if now.mono_ns - at_ns < SETTLE_NS]
-        peak = recent[0] if worth > 0 and recent else self.day.peak
-        self._rises.clear()
-        self.day = replace(self.day, baseline=self.day.baseline + worth, peak=max(peak, self.day.baseline) + worth)
+        recent = [(at_ns, before + worth) for at_ns, before in self._rises if now.mono_ns - at_ns < SETTLE_NS]
+        peak = self.day.peak + worth
+        if worth > 0 and recent:
+            peak = recent[0][1]
+            recent = []
+        self._rises = deque(recent)  # a deposit may still be to come: they are its, too
+        self.day = replace(self.day, baseline=self.day.baseline + worth, peak=peak)
 
     def reaches(self, name: str, worth: Decimal) -> bool:
         """Tell whether equity of so much reaches a limit."""
@@ -205,6 +210,8 @@ class Ledger:
                 return False
             if self._missed:  # nobody was there at the reset: what came since is not this day's
                 self.day = None
+        if sample.at.mono_ns < self._settled_ns:
+            return False
         self._gathered.append(sample)
         if len(self._gathered) < self._wanted:
             return False

@@ -65,6 +65,10 @@ class Link:
         down = [name for name in self.accounts if name in self._fired and not reachable[name]]
         return f"{', '.join(down)} cannot be reached; it would fire again" if down else None
 
+    def succeed(self, before: Link) -> None:
+        """Go on from the one that this replaces: who is being lost is lost when it is time."""
+        self._up, self._fired = dict(before._up), before._fired & set(self.accounts)
+
     def reset(self) -> None:
         for name in self._fired:  # the others are watched already, and may be on their way to being lost
             self._up.pop(name, None)
@@ -73,6 +77,8 @@ class Link:
     def _look(self, report: Report) -> None:
         now_ns = self._clock().mono_ns
         reachable = self._reachable()
+        for gone in self._up.keys() - set(self.accounts):
+            del self._up[gone]  # if it comes back, it has to be reached first
         lost = []
         for name in self.accounts:
             if reachable[name]:

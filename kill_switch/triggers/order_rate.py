@@ -5,8 +5,8 @@ once. Open orders must be more than `max_open` for the whole window, so that a b
 account is counted on its own; a reason is one for all accounts of the trigger. Only placements count: what is
 cancelled, by us or by anybody, does not.
 
-Orders that were held back while this process stood still come all at once and were not placed all at once: so an order
-counts as placed when we had last listened before it came.
+Orders that were held back while this process stood still, or while the account was not seen, come all at once and were
+not placed all at once: so an order counts as placed when we had last listened before it came.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import Figures, Report, TriggerState
 
 LOOK_EVERY_S = 0.1
-BACKLOG_NS = 1_000_000_000  # what was held back by a stall has come by then
+BACKLOG_NS = 1_000_000_000  # what was held back has come by then
 SHOWN = 5  # orders that a reason names
 
 
@@ -61,12 +61,10 @@ class OrderRate:
         self._placed: dict[str, dict[str, int]] = {}  # account → order → placed when or later; one more than may be
         self._over: dict[str, tuple[int, int]] = {}  # account → since when too many are open, and how deaf we had been
         self._unseen: dict[str, tuple[int, int]] = {}  # account → since when it is not seen, and how deaf we had been
+        self._back: dict[str, tuple[int, int]] = {}  # account → since when it was not seen, and until when that matters
         self._open: dict[str, int] = {}
-        self._stall = (
-            attention.deaf_ns(clock().mono_ns),
-            0,
-            0,
-        )  # how deaf we have been in all, how long in the last stall, and until when that matters
+        # how deaf we have been in all, how long in the last stall, and until when that matters
+        self._stall = (attention.deaf_ns(clock().mono_ns), 0, 0)
         self._found: Reason | None = None
         self._fired = ""
         self._news = anyio.Event()
@@ -77,7 +75,7 @@ class OrderRate:
             return
         now = self._clock()
         placed = self._placed.setdefault(account, {})
-        placed.setdefault(order_id, now.mono_ns - self._held_back_ns(now.mono_ns))
+        placed.setdefault(order_id, min(now.mono_ns - self._held_back_ns(now.mono_ns), self._seen_ns(account, now)))
         if len(placed) > self._max_new + 1:
             del placed[next(iter(placed))]
         if self._fired or self._found or len(placed) <= self._max_new:
@@ -145,10 +143,10 @@ class OrderRate:
         for name in self.accounts:
             view = self._look_at(name)
             seen = view is not None and view.told and (self._max_open is None or view.open is not None)
-            if seen:
-                self._unseen.pop(name, None)
-            else:
+            if not seen:
                 self._unseen.setdefault(name, (now.mono_ns, deaf_ns))
+            elif name in self._unseen:
+                self._back[name] = (self._unseen.pop(name)[0], now.mono_ns + BACKLOG_NS)
             if view is None or view.open is None:
                 self._open.pop(name, None)
             else:
@@ -160,10 +158,9 @@ class OrderRate:
             self._over.setdefault(name, (now.mono_ns, deaf_ns))
             if not self._fired and self._found is None and self._since_ns(self._over[name], now) >= self._window_ns:
                 self._find_open(name, now)
-        for gone in (self._unseen.keys() | self._open.keys() | self._over.keys()) - set(self.accounts):
-            self._unseen.pop(gone, None)  # it is no account of this trigger any more
-            self._open.pop(gone, None)
-            self._over.pop(gone, None)
+        for kept in (self._placed, self._unseen, self._back, self._open, self._over):
+            for gone in kept.keys() - set(self.accounts):  # it is no account of this trigger any more
+                del kept[gone]
 
     def _find_open(self, name: str, now: Now) -> None:
         count = self._open[name]
@@ -180,10 +177,18 @@ class OrderRate:
         before_ns, stall_ns, until_ns = self._stall
         deaf_ns = self._attention.deaf_ns(now_ns)
         if deaf_ns > before_ns:
-            stall_ns = deaf_ns - before_ns + (stall_ns if now_ns < until_ns else 0)
+            new_ns = deaf_ns - before_ns
+            stall_ns = new_ns + (stall_ns if now_ns - new_ns < until_ns else 0)
             until_ns = now_ns + BACKLOG_NS
         self._stall = (deaf_ns, stall_ns, until_ns)
         return stall_ns if now_ns < until_ns else 0
+
+    def _seen_ns(self, account: str, now: Now) -> int:
+        """Return when the account was last seen before what comes now."""
+        if account in self._unseen:
+            return self._unseen[account][0]
+        since_ns, until_ns = self._back.get(account, (0, 0))
+        return since_ns if now.mono_ns < until_ns else now.mono_ns
 
     def _since_ns(self, since: tuple[int, int], now: Now) -> int:
         return now.mono_ns - since[0] - (self._attention.deaf_ns(now.mono_ns) - since[1])

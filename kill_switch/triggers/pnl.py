@@ -80,10 +80,7 @@ class Pnl:
         self._at_s = 0.0  # of the last figure from outside, by its sender's clock
         self._last: Round | None = None
         now = clock()
-        self._seen = (
-            now.mono_ns,
-            attention.deaf_ns(now.mono_ns),
-        )  # the last sample, and how deaf we had been
+        self._seen = (now.mono_ns, attention.deaf_ns(now.mono_ns))  # the last sample, and how deaf we had been
         self._fired = ""  # what it said
         day, why = self._restored(past)
         self._ledger = Ledger(terms.limits, terms.confirm, terms.reset, terms.warn_at, day)
@@ -150,8 +147,12 @@ class Pnl:
                 self._look(report)
                 await anyio.sleep(LOOK_EVERY_S)
         finally:
-            if self._ledger.day is not None and self._ledger.day.peak != self._ledger.recorded_peak:
-                self._record("stop")
+            self.save()
+
+    def save(self) -> None:
+        """Put a peak on record that is not there yet: somebody else goes on from it."""
+        if self._ledger.day is not None and self._ledger.day.peak != self._ledger.recorded_peak:
+            self._record("stop")
 
     def _look(self, report: Report) -> None:
         now = self._clock()

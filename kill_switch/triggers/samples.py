@@ -87,8 +87,10 @@ class Samples:
         if unrated:
             self.unrated[account] = ", ".join(unrated)
             return True
-        self.unrated.pop(account, None)
         worth = sum((amount * self._rates[currency] for currency, amount in held.items()), Decimal())
+        if not self.sensible({"": worth}):
+            return False
+        self.unrated.pop(account, None)
         self.last[account] = Figure(dict(amounts), worth, asked_ns)
         return True
 

@@ -24,7 +24,7 @@ lane is down, once more on a fresh connection, signed anew: repeating a cancel-a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar, NamedTuple, Protocol, assert_never
@@ -332,6 +332,7 @@ class Adapter(ABC):
     NAME: ClassVar[str]
     PACE: ClassVar[Pace] = Pace()
     WARM_EVERY_S: ClassVar[float] = 15.0  # an idle HTTP connection is used at least that often
+    CONNECTIONS: ClassVar[int] = 2  # of the HTTP lane: so many requests of a strike leave at once
     WS_MAX_AGE_S: ClassVar[float] = 12 * 3600.0  # a WebSocket connection is replaced before it is older
     WS_OVERLAP: ClassVar[bool] = True  # False: the venue allows one connection, so the old one goes first
     CURRENCIES: ClassVar[tuple[str, ...]] = ()  # of `Equity`, where the venue has only these; (): any
@@ -365,6 +366,13 @@ class Adapter(ABC):
     @abstractmethod
     def kill(self, now: Now) -> Outputs:
         """Make one strike: everything that gets every order off the account, widest command first."""
+
+    def strike(self, now: Now) -> Iterable[Output]:
+        """Make a strike as `kill` does, one message after the other: the first may leave before the next is made.
+
+        For a venue whose first message needs no orders to be looked at, and others do: there may be thousands.
+        """
+        return self.kill(now)
 
     @abstractmethod
     def read(self, now: Now) -> Outputs:
@@ -453,6 +461,10 @@ class Adapter(ABC):
                 return self.closed(route, conn, why, now)
             case _:
                 assert_never(event)
+
+    def awaits(self, tag: str) -> bool:
+        """Say whether a request is still to be answered: it may have been, on the other route."""
+        return tag in self._asks
 
     # what a subclass builds with
 
@@ -545,6 +557,10 @@ class Adapter(ABC):
             return facts
         self.book[order.id] = order
         return (OrderSeen(order), *facts) if new and order.life is Life.LIVE else facts
+
+    def show_order(self, order: Order) -> Outputs:
+        """Take an order of a read that is not the whole book: nobody knows when it was placed."""
+        return tuple(fact for fact in self.push_order(order) if not isinstance(fact, OrderPlaced))
 
     def drop_order(self, order_id: str) -> None:
         """Take an order that is gone out of the book; what the venue still says of it later is not news."""

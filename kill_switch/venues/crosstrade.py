@@ -12,7 +12,7 @@ time, and never by a second route unless the first one provably sent nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import Field, field_validator
@@ -27,6 +27,7 @@ from kill_switch.venues.base import (
     Noise,
     NotReady,
     OrdersRead,
+    Output,
     Outputs,
     Ready,
     Replied,
@@ -104,7 +105,7 @@ class CrossTrade(Adapter):
         self._flatten = options.flatten
         self._flattens = Flattens(self._wire, self.ask, on=options.flatten)
         cancelled = self._flattens.cancelled
-        self._strikes = Strikes(self._wire, self._accounts, self._choice, self.ask, cancelled, hedge_after_s)
+        self._strikes = Strikes(self._wire, self._accounts, self._choice, self.ask, cancelled, self._hedge_s)
         self._reads = Reads(
             self._wire,
             self._ours,
@@ -113,20 +114,27 @@ class CrossTrade(Adapter):
             self._read_back,
             self._unread,
             positions=options.flatten,
-            again_s=4 * hedge_after_s,
+            hedge_after_s=self._hedge_s,
         )
         self._snapshot = self._wire.request("GET", "/v1/api/accounts/snapshot")
         self._figures = Figures(self._wire, self._ours, self.ask, self.words, self._snapshot)
         self._cut_off = ""  # what the last snapshot had against us
         self._probes = self._rehearsed = 0
 
+    def _hedge_s(self) -> float:
+        return self.hedge_after_s  # a reload may have changed it
+
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def kill(self, now: Now) -> Outputs:
+        return tuple(self.strike(now))
+
+    def strike(self, now: Now) -> Iterator[Output]:
         closing = self._flattens.closing(now)
         chosen, singles = self._choice.strike(self.book, self._wire.bucket.left(now), closing, now)
         self._flattens.want(chosen, now)
-        return self._strikes.strike(chosen, closing, singles, now)
+        yield from self._strikes.strike(chosen, closing, singles, now)
+        self._choice.struck(self.book)
 
     def plan(self) -> tuple[str, ...]:
         chosen, singles = self._choice.choose(self.book, BURST, first=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from kill_switch.domain import Answer, Life, Order
@@ -115,8 +116,7 @@ class Accounts:
         if not isinstance(item, dict) or not order_id:
             return None
         owner = self._owner(item.get("account", account))
-        status = plain(item.get("orderState", item.get("state", ""))).lower().replace(" ", "")
-        life = Life.GONE if status in TERMINAL else Life.PENDING if status in CANCELLING else Life.LIVE
+        status, life = _state(plain(item.get("orderState", item.get("state", ""))))
         order = Order(order_id, plain(item.get("instrument", "")), life, status)
         return Owned(order, owner, plain(item.get("orderType", "")).lower())
 
@@ -176,6 +176,12 @@ class Accounts:
             return f"NinjaTrader does not show account {', '.join(missing)}"
         lost = [name for key, name in self._by_key.items() if found[key] in CUT_OFF]
         return f"NinjaTrader has no connection to the broker of {', '.join(lost)}" if lost else ""
+
+
+@lru_cache(maxsize=64)  # there may be thousands of orders, in a few states
+def _state(text: str) -> tuple[str, Life]:
+    status = text.lower().replace(" ", "")
+    return status, Life.GONE if status in TERMINAL else Life.PENDING if status in CANCELLING else Life.LIVE
 
 
 def standing(body: object) -> Decimal | None:

@@ -53,8 +53,11 @@ class Choice:
         if 0 < len(chosen) < len(self._accounts):
             self._turn = (self._accounts.index(chosen[-1]) + 1) % len(self._accounts)
         self._struck_ns = now.mono_ns
-        self._before, self._read_since = dict(book), False
         return chosen, singles
+
+    def struck(self, book: Mapping[str, Order]) -> None:
+        """Take note of what a strike that has gone out knew of."""
+        self._before, self._read_since = dict(book), False
 
     def choose(self, book: Mapping[str, Order], left: float, closing: Collection[str] = (), *, first: bool) -> Chosen:
         """Choose whom to strike, and which orders to cancel by their ids too; `left` is the number of tokens.

@@ -49,7 +49,7 @@ class Reads:
         failed: Callable[[Read, str, Said | None], Outputs],
         *,
         positions: bool,
-        again_s: float,
+        hedge_after_s: Callable[[], float],
     ) -> None:
         self.has_path = True  # REST has GET /orders
         self.has_rpc = True  # the WebSocket has GetAllOrders
@@ -61,7 +61,7 @@ class Reads:
         self._done = done
         self._failed = failed
         self._positions = wire.request("GET", "/v1/api/positions") if positions else None
-        self._again_s = max(READ_AGAIN_S, again_s)
+        self._hedge_after_s = hedge_after_s
         self._frames: dict[str, Read] = {}  # over the WebSocket, by the id of their RPC
         self._count = 0
 
@@ -83,7 +83,7 @@ class Reads:
         return outputs
 
     def _get(self, kind: str, request: Request, read: Read, context: object, now: Now) -> Outputs:
-        again_s = None if read.probe else self._again_s
+        again_s = None if read.probe else max(READ_AGAIN_S, 4 * self._hedge_after_s())
         build = self._wire.paid(request)
         return self._ask(kind, build, now, urgent=not read.probe, hedge_after_s=again_s, context=context)
 

@@ -94,7 +94,7 @@ class Strikes:
         choice: Choice,
         ask: Asks,
         settled: Callable[[str, Now], None],
-        hedge_after_s: float,
+        hedge_after_s: Callable[[], float],
     ) -> None:
         self.cancels = {name: wire.request("POST", f"{path_of(name)}/orders/cancel") for name in accounts}
         for request in self.cancels.values():
@@ -127,7 +127,7 @@ class Strikes:
         left = self._wire.bucket.left(now) - len(singles)
         wait_s = 0.0
         for number, part in enumerate(parts):  # a second copy only when a token is there for it
-            wait_s = self._hedge_after_s + max(0.0, (number + 1 + READ_KEEPS - left) / SECONDS_PER_S)
+            wait_s = self._hedge_after_s() + max(0.0, (number + 1 + READ_KEEPS - left) / SECONDS_PER_S)
             if conn is not None:
                 outputs.append(WakeAfter(f"hedge {part.id}", wait_s))
             else:
@@ -177,7 +177,7 @@ class Strikes:
                 return ()  # the timer that is set brings the twin when there is a token for it
         if part.over:
             return self._settle(part, part.said, now)
-        return self._twin(part, now, self._hedge_after_s)
+        return self._twin(part, now, self._hedge_after_s())
 
     def twin_said(self, ask: Ask, said: Said | None, now: Now) -> Outputs | None:
         """Take the REST twin's answer; None if another route should be heard."""
@@ -215,7 +215,7 @@ class Strikes:
                 outputs.extend(self._settle(part, part.said, now))
             elif not part.asked and (allowed > 0 or not part.strike.heard):  # the others' timers are set
                 allowed -= 1
-                outputs.extend(self._twin(part, now, self._hedge_after_s))
+                outputs.extend(self._twin(part, now, self._hedge_after_s()))
         return tuple(outputs)
 
     def woke(self, what: str, tag: str, now: Now) -> Outputs:
@@ -224,7 +224,7 @@ class Strikes:
             return ()
         if what == "settle":
             return self._settle(part, part.said, now)
-        again_s = max(self._hedge_after_s, 1 / SECONDS_PER_S)
+        again_s = max(self._hedge_after_s(), 1 / SECONDS_PER_S)
         if what == "silent":
             strike = part.strike
             mute = [one for one in self._parts.values() if one.strike is strike and not strike.heard]

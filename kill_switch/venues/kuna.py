@@ -13,7 +13,7 @@ the session stands, and orders of others show in reads alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -28,6 +28,7 @@ from kill_switch.venues.base import (
     Noise,
     NotReady,
     OrdersRead,
+    Output,
     Outputs,
     Ready,
     Replied,
@@ -55,6 +56,7 @@ class Kuna(Adapter):
     NAME = "kuna"
     # 300 requests a minute (inferred): even a sweep that gets nowhere, with 3 to 7 requests a strike and 2 a read, fits
     PACE = Pace(clean_reads=2, read_gap_s=0.8, strike_gap_s=1.0)
+    CONNECTIONS = 4  # a strike is a batch of what is known, two lists, and what has to go alone
     DRILLS = (Route.HTTP,)  # the WebSocket is push only
 
     class Options(VenueOptions):
@@ -99,7 +101,7 @@ class Kuna(Adapter):
         if options.stop_orders:
             targets["WaitStop"] = f"/v4/order/private/history?status=WaitStop&{query}"
         self._lists = {kind: self._signer.build("GET", target) for kind, target in targets.items()}
-        self._strikes = Strikes(self.ask, self.words, self._signer, self._lists, options.batch_orders, hedge_after_s)
+        self._strikes = Strikes(self.ask, self.words, self._signer, self._lists, options.batch_orders, self._hedge_s)
         self._targets = tuple(targets.values())
         self._balance = self._signer.build("GET", "/v4/private/getBalance")
         self._harmless = self._signer.build("POST", MULTI, {"orderIds": [NO_ORDER]})
@@ -107,10 +109,16 @@ class Kuna(Adapter):
         self._http_up = False
         self._sessions: dict[int, Session] = {}
 
+    def _hedge_s(self) -> float:
+        return self.hedge_after_s  # a reload may have changed it
+
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def kill(self, now: Now) -> Outputs:
-        return self._strikes.strike(self.book, now)
+        return tuple(self.strike(now))
+
+    def strike(self, now: Now) -> Iterator[Output]:
+        return self._strikes.strike(list(self.book), now)
 
     def plan(self) -> tuple[str, ...]:
         lists = (f"GET {target} (what it adds is cancelled too)" for target in self._targets)
@@ -209,7 +217,7 @@ class Kuna(Adapter):
 
     def _probe_found(self, kind: str, orders: tuple[Order, ...], *, whole: bool) -> Outputs:
         """Take a list that keeps the lane warm as the truth on its own part of the book."""
-        seen = tuple(output for order in orders for output in self.push_order(order))
+        seen = tuple(output for order in orders for output in self.show_order(order))
         if whole:
             listed = {order.id for order in orders}
             both = len(self._lists) > 1

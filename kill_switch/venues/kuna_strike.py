@@ -7,13 +7,13 @@ the one goes alone, the other is halved, as far as the venue's limits allow.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import orjson
 
 from kill_switch.domain import Answer, Now, Order
-from kill_switch.venues.base import Ask, Asks, CancelAnswered, Outputs, Request, brief
+from kill_switch.venues.base import Ask, Asks, CancelAnswered, Output, Outputs, Request, brief
 from kill_switch.venues.kuna_answers import Body, Refusal, error_of, has_ended, id_of, items_of
 from kill_switch.venues.kuna_sign import Signer
 
@@ -74,7 +74,7 @@ class Strikes:
         signer: Signer,
         lists: Mapping[str, Callable[[Now], Request]],
         batch_orders: int,
-        hedge_after_s: float,
+        hedge_after_s: Callable[[], float],
     ) -> None:
         self._ask = ask
         self._words = words
@@ -85,17 +85,19 @@ class Strikes:
         self._halving = True  # until it has been in vain
         self._tries: dict[str, int] = {}  # by order: batches that have named it
 
-    def strike(self, known: Iterable[str], now: Now) -> Outputs:
+    def strike(self, known: Iterable[str], now: Now) -> Iterator[Output]:
+        """Make a strike; a batch may leave before the next one is made."""
         strike = Strike()
-        calls = self._cancel(strike, known, now)
+        yield from self._cancel(strike, known, now)
         for kind, build in self._lists.items():
-            first = not calls  # nothing is known: then the list is what the strike begins with
-            calls += self._part("find", build, strike, kind, now, cancel=first)
-        return calls
+            first = not strike.waiting  # nothing is known: then the list is what the strike begins with
+            yield from self._part("find", build, strike, kind, now, cancel=first)
 
     def plan(self, known: Iterable[str]) -> tuple[str, ...]:
         """Say what a strike would begin with, a line a call."""
-        singles, batch, _ = self._sorted(known, SINGLES_PER_STRIKE)
+        ids = list(known)
+        singles, again, _ = self._apart([one for one in ids if self._is_odd(one)], SINGLES_PER_STRIKE)
+        batch = [one for one in ids if not self._is_odd(one)] + again
         batches = [batch[start : start + self._batch] for start in range(0, len(batch), self._batch)]
         lines = [f"POST {MULTI} {orjson.dumps({'orderIds': ids}).decode()}" for ids in batches]
         return (*lines, *(f"POST {SINGLE} {orjson.dumps({'orderId': one}).decode()}" for one in singles))
@@ -104,46 +106,54 @@ class Strikes:
         """Forget the orders that are gone."""
         self._tries = {one: tries for one, tries in self._tries.items() if one in book}
 
-    def _sorted(self, ids: Iterable[str], most: int) -> tuple[list[str], list[str], int]:
-        """Sort out what goes alone, `most` at most, and what goes in batches; the third: how many can go nowhere."""
-        ids = list(ids)
-        odd = [one for one in ids if not _UUID.fullmatch(one) or self._tries.get(one, 0) >= BATCHES_BEFORE_SINGLE]
-        odd.sort(key=lambda one: self._tries.get(one, 0))  # each has its turn
-        singles = odd[:most]
-        rest = [one for one in ids if one not in singles]
-        batch = [one for one in rest if _UUID.fullmatch(one)]
-        return singles, batch, len(rest) - len(batch)
+    def _is_odd(self, one: str) -> bool:
+        """Say whether an order should go alone: it would spoil a batch, or has outlived some."""
+        return self._tries.get(one, 0) >= BATCHES_BEFORE_SINGLE or _UUID.fullmatch(one) is None
 
-    def _cancel(self, strike: Strike, ids: Iterable[str], now: Now) -> Outputs:
+    def _apart(self, odd: list[str], most: int) -> tuple[list[str], list[str], int]:
+        """Sort out what goes alone, `most` at most, and what goes in a batch again; how many can go nowhere."""
+        odd.sort(key=lambda one: self._tries.get(one, 0))  # each has its turn
+        again = [one for one in odd[most:] if _UUID.fullmatch(one)]
+        return odd[:most], again, len(odd[most:]) - len(again)
+
+    def _cancel(self, strike: Strike, ids: Iterable[str], now: Now) -> Iterator[Output]:
         """Cancel what no call of this strike has named yet."""
-        fresh = [one for one in ids if one not in strike.named]
-        strike.named.update(fresh)
-        singles, batch, malformed = self._sorted(fresh, SINGLES_PER_STRIKE - strike.singles)
+        odd: list[str] = []
+        batch: list[str] = []
+        for one in ids:
+            if one in strike.named:
+                continue
+            strike.named.add(one)
+            if self._is_odd(one):
+                odd.append(one)
+                continue
+            batch.append(one)
+            if len(batch) == self._batch:
+                yield from self._batches(strike, batch, now)
+                batch = []
+        singles, again, malformed = self._apart(odd, SINGLES_PER_STRIKE - strike.singles)
         strike.singles += len(singles)
         if malformed:
             strike.trouble(Answer.UNKNOWN, f"{malformed} malformed id(s) left for the next strike")
-        calls = self._batches(strike, batch, now)
+        yield from self._batches(strike, batch + again, now)
         for one in singles:
             self._tries[one] = self._tries.get(one, 0) + 1
             build = self._signer.build("POST", SINGLE, {"orderId": one})
-            calls += self._part("cancel-one", build, strike, [one], now, cancel=True)
-        return calls
+            yield from self._part("cancel-one", build, strike, [one], now, cancel=True)
 
-    def _batches(self, strike: Strike, ids: list[str], now: Now) -> Outputs:
-        calls: Outputs = ()
+    def _batches(self, strike: Strike, ids: list[str], now: Now) -> Iterator[Output]:
         for start in range(0, len(ids), self._batch):
             batch = ids[start : start + self._batch]
             for one in batch:
                 self._tries[one] = self._tries.get(one, 0) + 1
             build = self._signer.build("POST", MULTI, {"orderIds": batch})
-            calls += self._part("cancel-multi", build, strike, batch, now, cancel=True)
-        return calls
+            yield from self._part("cancel-multi", build, strike, batch, now, cancel=True)
 
     def _part(
         self, kind: str, build: Callable[[Now], Request], strike: Strike, what: object, now: Now, *, cancel: bool
     ) -> Outputs:
         strike.waiting += 1
-        again_s, context = self._hedge_after_s, (strike, what)
+        again_s, context = self._hedge_after_s(), (strike, what)
         return self._ask(kind, build, now, urgent=True, cancel=cancel, hedge_after_s=again_s, context=context)
 
     # what comes back
@@ -184,7 +194,7 @@ class Strikes:
             if len(ids) > SMALLEST_BATCH and strike.splits < SPLITS_PER_STRIKE:
                 strike.splits += 1
                 self._batch = min(self._batch, (len(ids) + 1) // 2)
-                return self._done(ask, strike, self._batches(strike, ids, now))
+                return self._done(ask, strike, tuple(self._batches(strike, ids, now)))
             self._batch, self._halving = self._most, False  # its length was not the reason
         strike.trouble(refusal.answer, f"{len(left)} of {len(ids)} cancels failed: {refusal.words}")
         return self._done(ask, strike)
@@ -208,7 +218,7 @@ class Strikes:
         if orders is None:
             strike.unread(Answer.UNKNOWN if refusal is None else refusal.answer, why)
             return self._done(ask, strike)
-        return self._done(ask, strike, self._cancel(strike, (order.id for order in orders), now))
+        return self._done(ask, strike, tuple(self._cancel(strike, (order.id for order in orders), now)))
 
     def unanswered(self, ask: Ask, why: str) -> Outputs:
         strike, what = ask.context

@@ -17,6 +17,7 @@ _MONTHS = {name: n for n, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep
 _IMF = re.compile(
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d\d) (" + "|".join(_MONTHS) + r") (\d{4}) (\d\d):(\d\d):(\d\d) GMT", re.ASCII
 )
+_YEARS = range(1970, 2286)  # a clock that shows another is no clock, and with 2286 a time in ms gets a digit more
 _Span = tuple[int, int]
 
 
@@ -37,6 +38,9 @@ class Offset:
         span = (earliest_ns - received_ns, latest_ns - sent_ns)
         if span[0] > span[1]:
             return
+        newer = self._newer
+        if newer is not None and span[0] <= newer[0] and newer[1] <= span[1] and mono_ns - self._since_ns <= KEPT_NS:
+            return  # it says nothing new
         if self._newer is None or mono_ns - self._since_ns > KEPT_NS:
             self._older, self._newer, self._since_ns = self._newer, None, mono_ns
         self._newer = _meet(self._newer, span)
@@ -68,7 +72,7 @@ def _estimate(span: _Span) -> int:
 def date_ns(text: str) -> int | None:
     """Read an HTTP `Date`, an IMF-fixdate (RFC 9110, 5.6.7), as wall time; the obsolete forms are none."""
     match = _IMF.fullmatch(text)
-    if match is None:
+    if match is None or int(match[3]) not in _YEARS:
         return None
     day, month, year, hour, minute, second = match.groups()
     try:

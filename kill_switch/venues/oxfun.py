@@ -118,16 +118,18 @@ class OxFun(Adapter):
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def kill(self, now: Now) -> Outputs:
+        return tuple(self.strike(now))
+
+    def strike(self, now: Now) -> Iterator[Output]:
         self._strike += 1
         if now.mono_ns - self._read_ns > NEW_KILL_AFTER_S * 1e9:
             self._cancelled = 0  # what was cancelled before is not the kill's doing
-        everything = self.ask(
+        yield from self.ask(
             "cancel-all", self._cancel_all, now, urgent=True, cancel=True, hedge_after_s=self.hedge_after_s
         )
         conn = self._conn()
-        if conn is None:
-            return everything
-        return (*everything, *(Send(conn, text, urgent=True) for text in self._batches(self._live())))
+        if conn is not None:
+            yield from (Send(conn, text, urgent=True) for text in self._batches(self._live()))
 
     def read(self, now: Now) -> Outputs:
         self._read_ns = now.mono_ns
@@ -227,7 +229,7 @@ class OxFun(Adapter):
             return None
         if code == WRONG_TIME and not success and not ask.again:
             return self.ask_again(ask, now)
-        words = f"HTTP {reply.status}" + ("" if success else f" {code} {self.words(body.get('message', ''))}")
+        words = f"HTTP {reply.status}" + ("" if success else f" {self.words(code, body.get('message', ''))}")
         if ask.kind == DRILL:
             return (self._cancel_none_answered(body, words, reply),)
         match ask.kind:

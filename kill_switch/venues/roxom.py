@@ -241,7 +241,7 @@ class Roxom(Adapter):
                 if orders is None:
                     words = error or f"the {ask.context} list cannot be read"
                     return (NotReady(Route.HTTP, 0, words, fatal=reply.status in (401, 403)),)
-                seen = tuple(output for order in orders for output in self.push_order(order))
+                seen = tuple(output for order in orders for output in self.show_order(order))
                 return (Ready(Route.HTTP, 0), *seen)
 
     def _drill_answered(self, reply: Replied, body: dict[str, Any], error: str | None) -> Drilled:

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import logging
+from decimal import Decimal
 
 import pytest
 
-from kill_switch.dispatch import NOISE_LOGGED, Dispatcher
+from kill_switch.dispatch import NOISE_LOGGED, Dispatcher, Session
 from kill_switch.domain import Answer, Life, Now, Order, Route
-from kill_switch.engine import Account, Announce, Granted, Progress, Pulse, Recovered, Refused, State, Waiting
+from kill_switch.engine import (
+    Account,
+    Announce,
+    Granted,
+    Progress,
+    Pulse,
+    Reconfigured,
+    Recovered,
+    Refused,
+    State,
+    Waiting,
+)
+from kill_switch.errors import IllegalEvent
 from kill_switch.sweep import Due
 from kill_switch.transports.lane import LaneState
 from kill_switch.venues.base import (
     Call,
     CancelAnswered,
     Closed,
+    Drilled,
     Drop,
+    Equity,
     Lost,
     Noise,
     NotReady,
@@ -30,8 +45,8 @@ from kill_switch.venues.base import (
     Send,
     WakeAfter,
 )
-from tests.core.playbook import PACE, Theatre, asked, at, clear
-from tests.core.stubs import GET_ORDERS, Floor
+from tests.core.playbook import PACE, Theatre, asked, at, clear, confirming, residue, striking
+from tests.core.stubs import GET_ORDERS, Floor, Lane, Venue
 
 PUSH = Received(1, "{}")
 
@@ -57,9 +72,10 @@ def test_a_strike_has_reached_every_account_when_the_report_returns() -> None:
         "a http POST /cancel-all",
         "b http POST /cancel-all",
         "c http POST /cancel-all",
-        "sync",  # beside, and after: it may wait for a disk
         "append strike",
     ]
+    floor.time.advance(5)
+    assert floor.trace[5:] == ["sync"]  # beside, and after: it may wait for a disk
     (strike,) = floor.recorder.of("strike")
     assert [(s["account"], s["strike"], s["routes"]) for s in strike["sent"]] == [
         ("a", 1, ("http",)),
@@ -355,7 +371,7 @@ def test_other_records_are_written_together_a_moment_later() -> None:
     floor.fire()
     floor.answer("a")
     assert floor.recorder.flushes == 1  # the latch
-    floor.time.advance(20)
+    floor.time.advance(50)
     assert floor.recorder.flushes == 2
     floor.time.advance(80)
     assert floor.recorder.flushes == 2
@@ -365,7 +381,7 @@ def test_a_disk_that_takes_nothing_is_said_and_tried_again_each_second() -> None
     floor = Floor()
     floor.fire()
     floor.recorder.broken = True
-    floor.time.advance(20)
+    floor.time.advance(50)
     assert floor.announced[-1] == Announce("warn", "journal: No space left on device")
     assert floor.recorder.flushes == 2
     floor.recorder.broken = False
@@ -540,6 +556,41 @@ def test_a_late_reply_after_the_re_arm_changes_nothing() -> None:
     assert floor.phase() == "ARMED"
 
 
+def test_no_command_of_a_kill_leaves_after_the_re_arm_and_reads_do() -> None:
+    floor = Floor(state=clear("a"))
+    session, venue = floor.session(), floor.venues["a"]
+    [cancel, _] = venue.kill(floor.time.now())
+    [read] = venue.read(floor.time.now())
+    assert isinstance(cancel, Call) and isinstance(read, Call)
+    read = read._replace(urgent=True)
+    assert session.wanted(cancel) and session.wanted(read)
+    assert floor.dispatcher.rearm(floor.asked()) == Granted(("a",))
+    assert not session.wanted(cancel) and session.wanted(read)
+    del floor.trace[:]
+    venue.will(Send(1, b"cancel", urgent=True), Send(1, b"subscribe"))
+    session.event(PUSH)
+    assert floor.trace == ["a ws subscribe"]
+
+
+def test_a_call_that_waits_is_wanted_until_its_other_copy_is_answered() -> None:
+    floor = Floor()
+    floor.fire()
+    call = floor.lanes["a"].calls[-1]
+    assert floor.session().wanted(call)
+    floor.answer("a")
+    assert not floor.session().wanted(call)
+
+
+def test_a_strikes_late_second_copy_after_the_re_arm_is_lost_unsent_on_both_routes() -> None:
+    floor = Floor(state=clear("a"))
+    session = floor.session()
+    outputs = floor.venues["a"].kill(floor.time.now())  # a call, and the timer of its hedge
+    assert floor.dispatcher.rearm(floor.asked()) == Granted(("a",))
+    del floor.trace[:]
+    session.event(Lost(next(one.tag for one in outputs if isinstance(one, Call)), True, "no answer in time"))
+    assert floor.trace == [] and floor.phase() == "ARMED"
+
+
 def test_only_accounts_under_way_count_as_striking() -> None:
     floor = Floor(("a", "b", "c"))
     floor.fire("a", "b")
@@ -577,3 +628,178 @@ def test_what_was_read_last_and_when_the_latest_reason_came_can_be_seen() -> Non
     floor.fire("b")
     assert list(floor.dispatcher.reported_ns) == ["b"]
     assert floor.dispatcher.reported_ns["b"] > before_ns
+
+
+# ── other accounts ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def reconfigured(floor: Floor, *accounts: str, anew: tuple[str, ...] = ()) -> dict[str, Lane]:
+    """Go over to these accounts, those in `anew` and those that come with sessions of their own; return their lanes."""
+    lanes, sessions = {}, {}
+    for name in accounts:
+        if name in anew or name not in floor.lanes:
+            lane = lanes[name] = Lane(f"new {name}", floor.trace)
+            session = sessions[name] = Session(name, Venue(), floor.dispatcher)
+            session.ws = session.http = session.fresh = lane
+            lane.session = session
+    event = Reconfigured(dict.fromkeys(accounts, PACE), frozenset(anew), 1, floor.time.now())
+    floor.dispatcher.reconfigure(event, sessions)
+    floor.lanes.update(lanes)
+    return lanes
+
+
+def test_an_account_that_comes_is_struck_over_its_own_lanes_and_one_that_goes_is_not() -> None:
+    floor = Floor(("a", "b"))
+    reconfigured(floor, "b", "c")
+    floor.fire("b", "c")
+    assert [line for line in floor.trace if "POST" in line] == [
+        "b http POST /cancel-all",
+        "new c http POST /cancel-all",
+    ]
+    assert list(floor.dispatcher.sessions) == ["b", "c"]
+
+
+def test_a_reason_for_an_account_that_has_gone_strikes_nobody_and_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    floor = Floor(("a", "b"))
+    reconfigured(floor, "b")
+    floor.fire("a")
+    assert floor.trace == []
+    assert caplog.messages == ["Reported is not allowed in a state without account 'a'"]
+
+
+def test_a_reason_that_names_one_account_that_has_gone_strikes_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    floor = Floor(("a", "b", "c"))
+    reconfigured(floor, "a", "c")
+    floor.fire("a", "b", "c")
+    assert floor.dispatcher.state.tripped == ("a", "c")
+    assert [line for line in floor.trace if "POST" in line] == ["a http POST /cancel-all", "c http POST /cancel-all"]
+    assert floor.recorder.of("reason")[0]["accounts"] == ("a", "c")
+    assert caplog.messages == ["Reported is not allowed in a state without account 'b'"]
+
+
+def test_a_session_whose_login_is_replaced_is_heard_no_more() -> None:
+    floor = Floor(state=clear("a"))
+    old = floor.session()
+    old.read()
+    call = floor.lanes["a"].calls[-1]
+    floor.time.advance(5)
+    reconfigured(floor, "a", anew=("a",))
+    before, records = floor.dispatcher.state, list(floor.recorder.records)
+    old.event(Replied(call.tag, 200, {}, b"o1 o2"))
+    old.event(Lost(call.tag, True, "closed"))
+    old.sent(Route.FRESH, "cancel-all#1")
+    assert (floor.dispatcher.state, floor.recorder.records) == (before, records)
+
+
+def test_a_hedge_of_a_session_that_was_replaced_is_no_strike_of_the_new_one() -> None:
+    floor = Floor(state=residue("a"))
+    old = floor.session()
+    floor.fire()
+    (cancel,) = floor.lanes["a"].calls
+    reconfigured(floor, "a", anew=("a",))
+    told = len(floor.recorder.of("strike"))
+    old.sent(Route.FRESH, cancel.tag)
+    assert len(floor.recorder.of("strike")) == told
+
+
+def test_the_appointments_of_a_session_that_was_replaced_are_void() -> None:
+    floor = Floor(state=clear("a"))
+    floor.session().wake_at(at(1_000).mono_ns)
+    reconfigured(floor, "a", anew=("a",))
+    floor.time.advance(2_000)
+    assert [line for line in floor.trace if "GET" in line] == ["new a http GET /orders"]
+
+
+def test_nothing_is_heard_of_an_account_that_was_re_armed_and_then_taken_away(caplog: pytest.LogCaptureFixture) -> None:
+    floor = Floor(("a", "b"), state=clear("a", "b"))
+    floor.session("a").wake_at(at(1_000).mono_ns)
+    assert floor.dispatcher.rearm(floor.asked("a")) == Granted(("a",))
+    reconfigured(floor, "b")
+    floor.time.advance(2_000)
+    assert caplog.messages == []
+
+
+def test_an_account_in_residue_for_a_wrong_key_is_cleared_once_the_key_is_put_right() -> None:
+    floor = Floor(state=residue("a"))
+    lane = reconfigured(floor, "a", anew=("a",))["a"]
+    assert floor.trace == ["new a http POST /cancel-all", "append strike"]
+    for _ in range(20):
+        calls, lane.calls[:] = lane.calls[:], []
+        for call in calls:
+            floor.session().event(Replied(call.tag, 200, {}, b""))
+        floor.time.advance(250)
+    assert floor.phase() == "CLEAR"
+    assert floor.dispatcher.rearm(floor.asked()) == Granted(("a",))
+
+
+@pytest.mark.parametrize("state", [striking("a"), confirming("a"), residue("a"), clear("a")])
+def test_a_tripped_account_cannot_be_taken_from_its_session(state: State) -> None:
+    floor = Floor(state=state)
+    with pytest.raises(IllegalEvent, match="a under way"):
+        reconfigured(floor, "b")
+    assert list(floor.dispatcher.sessions) == ["a"]
+    assert floor.dispatcher.state is state
+
+
+def test_accounts_do_not_change_in_the_middle_of_a_strike() -> None:
+    floor = Floor()
+    found: list[str] = []
+
+    def changes(now: Now) -> Outputs:
+        with pytest.raises(IllegalEvent, match="a kill under way"):
+            reconfigured(floor, "a", "b")
+        found.append("refused")
+        return ()
+
+    floor.venues["a"].on_kill = changes
+    floor.fire()
+    assert found == ["refused"]
+    assert list(floor.dispatcher.sessions) == ["a"]
+
+
+# ── what is nobody's business but the daemon's ────────────────────────────────────────────────────────────────────
+
+
+class Drillable(Venue):
+    """A venue that answers a drill and a measurement at once."""
+
+    def drill(self, now: Now) -> Outputs:
+        return (Drilled(Route.HTTP, True, 5000, "not found, as it must be"),)
+
+    def measure(self, now: Now) -> Outputs:
+        return (Equity({"BTC": Decimal(7)}, now.mono_ns),)
+
+
+def test_what_a_drill_and_a_measurement_come_to_is_told_with_the_account_and_changes_nothing() -> None:
+    floor = Floor(state=clear("a"))
+    told: list[tuple[str, object]] = []
+    floor.dispatcher.told = lambda session, fact, now: told.append((session.name, fact))
+    session = Session("a", Drillable(), floor.dispatcher)
+    before = floor.dispatcher.state
+    session.drill()
+    session.measure()
+    assert told[0] == ("a", Drilled(Route.HTTP, True, 5000, "not found, as it must be"))
+    assert isinstance(told[1][1], Equity)
+    assert (floor.dispatcher.state, floor.trace) == (before, [])
+
+
+def test_who_fails_to_hear_of_it_disturbs_no_lane(caplog: pytest.LogCaptureFixture) -> None:
+    def deaf(session: Session, fact: object, now: Now) -> None:
+        raise RuntimeError("a fault within")
+
+    floor = Floor()
+    floor.dispatcher.told = deaf
+    session = Session("a", Drillable(), floor.dispatcher)
+    session.drill()
+    session.measure()
+    assert session.noise == 2
+    assert caplog.messages == ["account a: an event was not understood"] * 2
+
+
+def test_what_must_outlive_the_process_is_written_at_once_and_synced_without_another_step() -> None:
+    floor = Floor()
+    floor.dispatcher.record("pnl", {"trigger": "loss"})
+    assert floor.recorder.of("pnl") == [{"trigger": "loss"}]
+    assert floor.trace[0] == "latch pnl"
+    floor.time.advance(100)
+    assert floor.trace == ["latch pnl", "sync"]

@@ -639,6 +639,20 @@ def test_a_grant_uses_the_approvals_up(play: Theatre) -> None:
     assert state.approvals == {}
 
 
+@pytest.mark.parametrize("found", [seen("a", 61_000), read("a", 61_000, live=1), read("a", 61_000, pending=1)])
+def test_an_order_that_the_guard_finds_voids_the_approvals_that_were_given_before(found: Progress) -> None:
+    state = after(clear("a", "b", approvals=2), asked("a", "b", uid=1))
+    assert after(state, read("a", 60_500)).approvals == state.approvals != {}  # clean: that is what was approved
+    assert after(state, found).approvals == {}
+
+
+def test_nobody_forces_alone_what_another_has_approved_when_it_was_clear(play: Theatre) -> None:
+    state = after(clear("a", approvals=2), asked("a", uid=1), seen("a", 61_000), read("a", 75_000, live=1))
+    assert state.phase is Phase.RESIDUE
+    book = play(state)
+    assert book >> asked("a", uid=2, ms=76_000, force=True) << record("rearm-approved") << Waiting(1, 2)
+
+
 def test_an_approval_is_not_taken_while_the_gate_does_not_hold(play: Theatre) -> None:
     state = confirming("a")._replace(approvals_needed=2)
     book = play(state)
@@ -750,6 +764,26 @@ def test_a_clear_account_with_a_new_session_is_read_at_once(play: Theatre) -> No
         << wake("a", 92_500)
     )
     assert book.state.phase is Phase.CLEAR
+
+
+def test_a_new_session_is_no_proof_for_a_re_arm_that_was_asked_for_before_it(play: Theatre) -> None:
+    book = play(after(clear("a"), reconfigured("a", anew=("a",))))
+    before = asked("a", ms=91_000)._replace(proved_since_ns=ns(89_000))
+    assert (
+        book
+        >> before
+        << record("rearm-refused")
+        << refused("a could not be read just now: nobody knows whether it is still clear; or use --force")
+    )
+    assert (
+        book
+        >> read("a", 91_500)
+        << wake("a", 93_500)
+        >> before._replace(at=at(92_000))
+        << record("rearm")
+        << Granted(("a",))
+        << told("rearm")
+    )
 
 
 def test_an_account_in_residue_is_struck_at_once_over_its_new_session(play: Theatre) -> None:

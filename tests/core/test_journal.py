@@ -19,7 +19,7 @@ from kill_switch.domain import Pace
 from kill_switch.errors import AlreadyRunning, CannotCreate, JournalBroken
 from kill_switch.journal import GENESIS, Journal
 from kill_switch.latches import NAME as LATCH
-from kill_switch.latches import latch_text, latched_accounts, leave_latch
+from kill_switch.latches import latch_text, latched_accounts, latched_elsewhere, leave_latch
 from kill_switch.recovery import rebuild
 from kill_switch.report import Reports
 from tests.core.playbook import at, reason
@@ -232,6 +232,10 @@ def _key_added(all_lines: list[bytes]) -> list[bytes]:
     return [*all_lines[:2], rewritten(all_lines[2], note="x"), *all_lines[3:]]
 
 
+def _data_of_another_kind(all_lines: list[bytes]) -> list[bytes]:
+    return [*all_lines[:2], rewritten(all_lines[2], data=[1]), *all_lines[3:]]
+
+
 def _blank(all_lines: list[bytes]) -> list[bytes]:
     return [*all_lines[:2], b"", *all_lines[3:]]
 
@@ -254,6 +258,7 @@ def _hash_moved_to_the_front(all_lines: list[bytes]) -> list[bytes]:
         (_other_json, 3, "not a journal record"),
         (_key_missing, 3, "not a journal record"),
         (_key_added, 3, "not a journal record"),
+        (_data_of_another_kind, 3, "not a journal record"),
         (_blank, 3, "not JSON"),
         (_hash_moved_to_the_front, 3, "its hash does not fit its content"),
     ],
@@ -269,6 +274,12 @@ def test_tampering_is_found_at_its_line(
     assert str(replay.broken) == f"journal line {line}: {why}"
     assert len(replay.entries) == line - 1
     assert replay.torn == b""
+
+
+def test_an_empty_line_is_no_empty_journal(dirs: tuple[Path, Path]) -> None:
+    path = dirs[0] / journal.NAME
+    path.write_bytes(b"\n")
+    assert str(journal.read(path).broken) == "journal line 1: not JSON"
 
 
 def test_any_byte_that_changes_is_found(dirs: tuple[Path, Path]) -> None:
@@ -340,6 +351,20 @@ def test_a_broken_journal_is_set_aside_as_it_is_and_a_new_one_begun(dirs: tuple[
         "the journal is damaged: journal line 2: its hash does not fit its content",
         ("a", "b", "c"),
     )
+
+
+def test_a_journal_of_another_version_that_nobody_understands_is_as_good_as_broken(dirs: tuple[Path, Path]) -> None:
+    first = Journal(*dirs)
+    first.append("start", {}, at(0))
+    first.append("reason", {"kill": "k1", "whom": ["a"]}, at(1))
+    first.close()
+    assert journal.read(first.path).broken is None
+    opened = Journal(*dirs)
+    opened.close()
+    assert opened.set_aside is not None
+    assert [entry["kind"] for entry in opened.replay.entries] == ["start"]
+    why = "journal line 2: a record that this version does not understand"
+    assert latched(opened) == (f"the journal is damaged: {why}", ("a", "b", "c"))
 
 
 def test_a_broken_journal_trips_the_start_after_the_next_as_well_if_the_next_does_not_get_that_far(
@@ -666,12 +691,137 @@ def test_a_disk_that_stays_full_does_not_fill_the_memory(
     assert [entry["data"]["n"] for entry in replay.entries] == [*range(10), *range(40, 50)]
 
 
+def test_a_reason_is_never_left_out_however_long_the_disk_stays_full(
+    opened: Journal, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kill_switch.journal._KEEP", 10)
+    disk.room = 0
+    for number in range(15):
+        opened.append("read", {"n": number}, at(number))
+    opened.flush()
+    for number in range(15, 30):
+        opened.append("read", {"n": number}, at(number))
+    opened.latch("reason", REASON, at(30))
+    opened.latch("latch", {"accounts": ("z",)}, at(31))
+    for number in range(32, 80):
+        opened.append("read", {"n": number}, at(number))
+    disk.room = None
+    assert opened.flush() is True
+    replay = journal.read(opened.path)
+    assert replay.broken is None
+    assert [entry["kind"] for entry in replay.entries if entry["kind"] != "read"] == ["reason", "latch"]
+    assert len(replay.entries) == 20
+
+
+def test_a_latch_for_an_account_that_nobody_has_is_left_in_a_file_where_the_disk_takes_no_record(
+    opened: Journal, disk: Disk, dirs: tuple[Path, Path]
+) -> None:
+    disk.room = 0
+    assert opened.latch("latch", {"accounts": ("z",)}, at(0)) is False
+    assert (dirs[0] / LATCH).exists()
+
+
+def test_reasons_alone_are_all_kept(opened: Journal, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kill_switch.journal._KEEP", 3)
+    disk.room = 0
+    for number in range(12):
+        opened.latch("reason", REASON, at(number))
+    disk.room = None
+    assert opened.flush() is True
+    assert len(journal.read(opened.path).entries) == 12
+
+
+def test_a_latch_that_is_taken_over_while_the_disk_is_full_stands_until_it_is_written(
+    opened: Journal, disk: Disk, dirs: tuple[Path, Path]
+) -> None:
+    leave_latch(*dirs, reason("a"))
+    said = opened.foreign_latch()
+    assert said is not None
+    disk.room = 0
+    opened.latch("reason", REASON, at(0))
+    opened.take_latch(said)
+    assert opened.foreign_latch() is None
+    assert (dirs[0] / LATCH).exists()
+    disk.room = None
+    opened.flush()
+    assert not (dirs[0] / LATCH).exists()
+
+
+def test_a_latch_is_left_although_somebody_holds_the_file(dirs: tuple[Path, Path]) -> None:
+    with (dirs[0] / LATCH).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert leave_latch(*dirs, reason("a")) is True
+    assert latched_accounts((dirs[0] / LATCH).read_text(), ("a", "b")) == ("a",)
+
+
+def test_the_latch_file_stands_until_the_reason_itself_is_in_the_journal(
+    opened: Journal, disk: Disk, dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kill_switch.journal._KEEP", 3)
+    disk.room = 0
+    for number in range(3):
+        opened.append("read", {"n": number}, at(number))
+    opened.flush()
+    opened.latch("reason", REASON, at(4))  # no line of it can be made before those before it are written
+    writes: list[bytes] = []
+
+    def once(fd: int, data: bytes) -> int:
+        if writes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        writes.append(data)
+        return real(fd, data)
+
+    disk.room = None
+    real = disk._write
+    monkeypatch.setattr("kill_switch.journal.os.write", once)
+    assert opened.flush() is False
+    assert b'"reason"' not in opened.path.read_bytes()
+    assert (dirs[0] / LATCH).exists()
+    writes.clear()
+    assert opened.flush() is True
+    assert b'"reason"' in opened.path.read_bytes()
+    assert not (dirs[0] / LATCH).exists()
+
+
+def test_a_sync_that_has_failed_is_not_forgotten_with_the_next_record(
+    opened: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = threading.Event()
+
+    def fails(fd: int) -> None:
+        done.set()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("kill_switch.journal.os.fdatasync", fails)
+    opened.latch("reason", REASON, at(0))
+    opened.sync()
+    assert done.wait(10)
+    monkeypatch.undo()
+    while not opened.trouble:  # the thread is about to say so
+        threading.Event().wait(0.001)
+    opened.append("strike", {}, at(1))
+    assert opened.flush() is True  # the record is in the file: what the disk has of it is another question
+    assert opened.flush() is True
+    assert opened.trouble == f"journal {opened.path}: sync failed: Input/output error"
+
+
 def test_latches_in_both_directories_are_both_seen(opened: Journal, dirs: tuple[Path, Path]) -> None:
     leave_latch(dirs[0], dirs[1], reason("a"))
     leave_latch(dirs[1], dirs[0], reason("b"))
     said = opened.foreign_latch()
     assert said is not None
     assert latched_accounts(said, ("a", "b", "c")) == ("a", "b")
+
+
+def test_accounts_that_a_latch_names_and_nobody_knows_are_told_apart(opened: Journal, dirs: tuple[Path, Path]) -> None:
+    leave_latch(*dirs, reason("a", "z"))
+    leave_latch(*dirs, reason("z", "y"))
+    with (dirs[0] / LATCH).open("a") as file:
+        file.write('not JSON\n{"accounts": "all"}\n{"accounts": [1, "x"]}\n7\n')
+    said = opened.foreign_latch()
+    assert said is not None
+    assert latched_elsewhere(said, ("a", "b")) == ("z", "y", "x")
+    assert latched_elsewhere("", ("a",)) == ()
 
 
 def test_an_empty_latch_beside_a_written_one_still_means_every_account(

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from kill_switch.domain import Pace, Phase
-from kill_switch.engine import Event, State, Strike
+from kill_switch.engine import Event, Reconfigured, State, Strike
+from kill_switch.errors import JournalBroken
 from kill_switch.recovery import latched, rebuild
 from tests.core.playbook import (
     PACE,
@@ -161,6 +162,47 @@ def test_approvals_that_a_reason_or_a_grant_voided_stay_void() -> None:
     assert rebuilt(run, approvals=2).approvals == {}
 
 
+def test_approvals_that_a_reload_voided_stay_void() -> None:
+    run = Run(armed("a", approvals=2))(*TO_CLEAR, asked("a", uid=1), Reconfigured({"a": PACE}, frozenset(), 2, at(9)))
+    assert run.state.approvals == {}
+    run.entries.append({"kind": "reload", "data": {"change": "nothing changed"}})
+    assert rebuilt(run, approvals=2).approvals == {}
+
+
+@pytest.mark.parametrize("found", [seen("a", 61_000), read("a", 61_000, live=1), read("a", 61_000, pending=1)])
+def test_approvals_that_an_order_has_voided_stay_void(found: Event) -> None:
+    run = Run(armed("a", approvals=2))(*TO_CLEAR, asked("a", uid=1), found)
+    assert rebuilt(run, approvals=2).approvals == {} == run.state.approvals
+
+
+def test_approvals_that_a_blind_guard_has_voided_stay_void() -> None:
+    run = Run(armed("a", approvals=2))(*TO_CLEAR, asked("a", uid=1, ms=600))
+    run(due("a", 2500), due("a", 5000), due("a", 7500))
+    assert rebuilt(run, approvals=2).approvals == {} == run.state.approvals
+
+
+def test_a_clean_guard_read_voids_no_approval() -> None:
+    run = Run(armed("a", approvals=2))(*TO_CLEAR, asked("a", uid=1), read("a", 61_000, cancelled=2))
+    assert rebuilt(run, approvals=2).approvals == {1: frozenset("a")} == run.state.approvals
+
+
+def test_a_latch_for_an_account_that_nobody_has_is_kept_until_somebody_does() -> None:
+    run = Run(armed("a"))(*TO_CLEAR)
+    run.entries.append({"kind": "latch", "data": {"accounts": ["z"], "said": "by hand"}})
+    assert latched(run.entries) == {"a", "z"}
+    assert rebuilt(run, "a").tripped == ("a",)
+    state = rebuilt(run, "a", "z")
+    assert state.tripped == ("a", "z")
+    assert state.accounts["z"].phase is Phase.STRIKING
+    assert after(state, asked("z", ms=100), reported("z", ms=200)).tripped == ("a", "z")
+
+
+def test_a_latch_alone_belongs_to_no_kill() -> None:
+    entries = [{"kind": "latch", "data": {"accounts": ["z"], "said": "by hand"}}]
+    state = rebuild(entries, {"z": PACE})
+    assert (state.tripped, state.kill, state.accounts["z"].kill) == (("z",), None, None)
+
+
 def test_approvals_add_up_account_by_account() -> None:
     run = Run(armed("a", "b", approvals=2))(reported("b"), *TO_CLEAR)
     run(answered("b", 100), read("b", 200), due("b", 450), read("b", 500), asked("a", uid=1), asked("b", uid=1))
@@ -200,3 +242,27 @@ def test_an_account_that_nobody_has_any_more_is_still_known_to_be_latched() -> N
     run = Run(armed("a", "b"))(reported("a", "b"), recovered(10))
     assert latched(run.entries) == {"a", "b"}
     assert latched([]) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("reason", {"kill": "k1", "accounts": ["a"]}),
+        ("reason", {"kill": "k1", "accounts": [["a"]], "observed_mono_ns": 1, "observed_wall_ns": 1}),
+        ("reason", {"kill": "k1", "accounts": 1, "observed_mono_ns": 1, "observed_wall_ns": 1}),
+        ("reason", {"kill": "k1", "accounts": ["a"], "observed_mono_ns": "soon", "observed_wall_ns": 1}),
+        ("reason", {"kill": "k1", "accounts": ["a"], "observed_mono_ns": float("inf"), "observed_wall_ns": 1}),
+        ("strike", {"sent": [{"account": "a"}]}),
+        ("strike", {"sent": [{"account": "a", "strike": "2"}]}),
+        ("read", {"account": "a"}),
+        ("clear", {}),
+        ("rearm-approved", {"uid": [], "accounts": ["a"]}),
+        ("rearm", {"accounts": None}),
+    ],
+)
+def test_a_record_that_nobody_understands_is_told_by_its_number(kind: str, data: dict[str, Any]) -> None:
+    run = Run(armed("a"))(reported("a"))
+    number = len(run.entries) + 1
+    entries = [*run.entries, {"seq": number, "kind": kind, "data": data}]
+    with pytest.raises(JournalBroken, match=f"line {number}: a record that this version does not understand"):
+        rebuild(entries, {"a": PACE})

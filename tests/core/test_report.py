@@ -397,3 +397,17 @@ def test_what_is_still_told_of_a_kill_that_is_no_longer_kept_is_ignored() -> Non
     reports.take({**entry, "kind": "strike", "data": {"sent": [{**gone, "strike": 1, "routes": []}]}})
     reports.take({**entry, "kind": "strike", "data": {"sent": [{**gone, "kill": None, "strike": 1, "routes": []}]}})
     assert reports.last is None
+
+
+def test_the_reasons_of_a_kill_are_told_without_their_evidence_and_those_of_an_unknown_one_not_at_all() -> None:
+    run = Run(armed("a"))(reported("a"))
+    reports = Reports(1, run.entries)
+    (told,) = reports.reasons("k1-1700000000")
+    assert told == {"trigger": "panic", "text": "touched", "observed_at": "2023-11-14T22:13:20.000000Z"}
+    assert reports.reasons("k9-1700000000") == []
+
+
+def test_a_record_of_another_version_is_left_out_of_the_reports_of_an_earlier_run() -> None:
+    run = cleared(Run(armed("a"))(reported("a")))
+    strange = {**run.entries[0], "kind": "reason", "data": {"kill": "k9"}}
+    assert Reports(250_000, [strange, *run.entries, strange]).get() == Reports(250_000, run.entries).get()

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kill_switch import config as configuration
 from kill_switch.clocks import Clocks
 from kill_switch.control import Caller, Refusal
+from kill_switch.dispatch import Session
+from kill_switch.domain import Pace
+from kill_switch.engine import Reconfigured
 from kill_switch.journal import Journal
 from kill_switch.operators import Operators
+from kill_switch.reload import Change, compare
 from kill_switch.report import Reports
 from kill_switch.triggers.intake import Intake
 from kill_switch.watching import Watch
-from tests.operators.stage import BUDGET_US, Desk
+from tests.core.stubs import Lane
+from tests.operators.stage import BUDGET_US, Desk, Drillable
 from tests.virtual_time import running
 
 Opened = Callable[..., "Office"]
 ANN = Caller(7, 77, "ann")
+ENVIRON = {"KEY": "a-long-key", "SECRET": "a-long-secret"}
 ACCOUNT = """
 [accounts.{0}]
 venue = "oxfun"
@@ -32,10 +38,8 @@ class Office(Desk):
 
     def __init__(self, directory: Path, *accounts: str) -> None:
         super().__init__(*accounts)
-        source = directory / "config.toml"
-        daemon = f'[daemon]\nstate_dir = "{directory}/state"\nruntime_dir = "{directory}/run"\n'
-        source.write_text(daemon + "".join(map(ACCOUNT.format, accounts)))
-        loaded = configuration.load(source, environ={"KEY": "a-long-key", "SECRET": "a-long-secret"})
+        self._directory = directory
+        loaded = self._written("", accounts)
         for path in (loaded.daemon.state_dir, loaded.daemon.runtime_dir):
             path.mkdir()
         self.journal = Journal(loaded.daemon.state_dir, loaded.daemon.runtime_dir)
@@ -44,11 +48,39 @@ class Office(Desk):
         self.dispatcher._journal = self.drills._journal = self.journal
         clock = running().now
         self.intake = Intake(loaded.daemon.runtime_dir / "intake.sock", None, None, clock=clock)
-        watch = Watch(loaded, self.dispatcher, self.intake, {}, self.announced.append, clock=clock)
+        self.watch = watch = Watch(loaded, self.dispatcher, self.intake, {}, self.announced.append, clock=clock)
         clocks = Clocks(self.dispatcher.sessions, self.announced.append)
         self.operators = Operators(
             loaded, self.dispatcher, self.journal, self.reports, watch, self.drills, clocks, self.intake
         )
+
+    def reload(self, triggers: str, *accounts: str) -> Change:
+        """Go over to these triggers, and to these accounts if there are any, as the daemon does."""
+        new = self._written(triggers, accounts or tuple(self.operators.config.accounts))
+        change = compare(self.operators.config, new)
+        take = self.watch.prepare(new, change.triggers_begun)
+        self.operators.config = new
+        if change.added or change.removed:
+            event = Reconfigured(dict.fromkeys(new.accounts, Pace()), frozenset(), 1, running().now())
+            self.dispatcher.reconfigure(event, self.anew(*change.added))
+        take()
+        return change
+
+    def _written(self, triggers: str, accounts: Sequence[str]) -> configuration.Config:
+        source = self._directory / "config.toml"
+        daemon = f'[daemon]\nstate_dir = "{self._directory}/state"\nruntime_dir = "{self._directory}/run"\n'
+        source.write_text(daemon + "".join(map(ACCOUNT.format, accounts)) + triggers)
+        return configuration.load(source, environ=ENVIRON)
+
+    def anew(self, *accounts: str) -> Mapping[str, Session]:
+        """Make new sessions for these accounts, over lanes of their own."""
+        sessions = {}
+        for name in accounts:
+            lane = self.lanes[name] = Lane(name, self.trace)
+            session = sessions[name] = Session(name, Drillable(), self.dispatcher)
+            session.ws = session.http = session.fresh = lane
+            lane.session = session
+        return sessions
 
     async def ask(self, cmd: str, **request: object) -> Mapping[str, Any]:
         """Return the answer, or the refusal as the caller would see it."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from kill_switch.domain import Phase
+from kill_switch.domain import Pace, Phase
+from kill_switch.engine import Granted, Reconfigured
 from kill_switch.operators import PROVE_WITHIN_S
+from kill_switch.triggers.base import TriggerState
+from kill_switch.triggers.order_rate import OrderRate
 from tests.operators.office import Office, Opened
+from tests.virtual_time import running
 
 pytestmark = pytest.mark.anyio
 
@@ -89,3 +94,125 @@ async def test_a_venue_that_does_not_answer_keeps_it_waiting_for_a_bound_time(op
     found = await rearm(office, {})
     assert anyio.current_time() - began_s == pytest.approx(PROVE_WITHIN_S, abs=0.1)
     assert "could not be read just now" in found["why"][0]
+
+
+# ── a reload that comes meanwhile ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def reloaded(office: Office, answers: Mapping[str, bool], reload: Callable[[], object]) -> Mapping[str, Any]:
+    """Ask for a re-arm; `reload` happens while the accounts are read once more."""
+    found: list[Mapping[str, Any]] = []
+
+    async def ask() -> None:
+        found.append(await office.ask("rearm", reason="all well"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await anyio.sleep(0.02)
+        reload()
+        while not found:
+            office.answer(only=[name for name, answering in answers.items() if answering])
+            await anyio.sleep(0.02)
+    return found[0]
+
+
+async def test_a_trigger_that_a_reload_has_begun_meanwhile_is_asked_too(opened: Opened, tmp_path: Path) -> None:
+    office = opened("a")
+    flag = tmp_path / "KILL"
+    flag.touch()
+    await office.kill()
+    found = await reloaded(
+        office, {"a": True}, lambda: office.reload(f'[triggers.panic]\nkind = "flag"\npath = "{flag}"\n')
+    )
+    assert found["why"] == (f"trigger panic: {flag} is still there: remove it",)
+    assert office.dispatcher.state.tripped == ("a",)
+
+
+async def test_the_trigger_that_starts_over_is_the_one_that_is_there_now(opened: Opened) -> None:
+    office = opened("a")
+    await office.kill()
+    begun = '[triggers.rate]\nkind = "order-rate"\nmax_new = 5\nwindow = "1s"\non_blind = "alarm"\n'
+    triggers: list[OrderRate] = []
+
+    def reload() -> None:
+        office.reload(begun)
+        trigger = office.watch.triggers["rate"]
+        assert isinstance(trigger, OrderRate)
+        trigger._fired = "it has fired for what came meanwhile"
+        triggers.append(trigger)
+
+    assert await reloaded(office, {"a": True}, reload) == {"rearmed": ("a",)}
+    assert triggers[0].condition()[0] is not TriggerState.TRIPPED
+
+
+async def test_an_account_whose_session_is_a_new_one_since_then_has_not_been_read(opened: Opened) -> None:
+    office = opened("a")
+    await office.kill()
+    paces = {"a": Pace()}
+
+    def reload() -> None:
+        office.dispatcher.reconfigure(Reconfigured(paces, frozenset("a"), 1, running().now()), office.anew("a"))
+
+    found = await reloaded(office, {"a": False}, reload)
+    assert "a could not be read just now" in found["why"][0]
+
+
+async def test_more_approvals_that_a_reload_wants_hold_for_a_re_arm_that_is_under_way(opened: Opened) -> None:
+    office = opened("a")
+    await office.kill()
+
+    def reload() -> None:
+        office.dispatcher.reconfigure(Reconfigured({"a": Pace()}, frozenset(), 2, running().now()), {})
+
+    found = await reloaded(office, {"a": True}, reload)
+    assert (found["exit"], found["error"]) == (75, "1 of 2 people have approved: another person must say the same")
+
+
+async def test_an_account_that_is_re_armed_and_taken_away_meanwhile_is_refused_in_words(opened: Opened) -> None:
+    office = opened("a", "b")
+    await office.kill()
+
+    def reload() -> None:
+        assert office.dispatcher.rearm(office.asked("b")) == Granted(("b",))
+        office.dispatcher.reconfigure(Reconfigured({"a": Pace()}, frozenset(), 1, running().now()), {})
+
+    found = await reloaded(office, {"a": True}, reload)
+    assert found["error"] == "not re-armed: it names an account that is not there"
+    assert office.dispatcher.state.tripped == ("a",)
+
+
+async def test_who_waits_for_a_kill_hears_of_it_though_an_account_has_gone_meanwhile(opened: Opened) -> None:
+    office = opened("a", "b")
+    found: list[Mapping[str, Any]] = []
+
+    async def fire() -> None:
+        found.append(await office.ask("fire", reason="a test", wait_s=10))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(fire)
+        await anyio.sleep(0.02)
+        while office.dispatcher.state.accounts["b"].phase is not Phase.CLEAR:
+            office.answer(only=["b"])
+            await anyio.sleep(0.02)
+        assert office.dispatcher.rearm(office.asked("b")) == Granted(("b",))
+        office.dispatcher.reconfigure(Reconfigured({"a": Pace()}, frozenset(), 1, running().now()), {})
+        office.operators.changed()
+        while not found:
+            office.answer()
+            office.operators.changed()
+            await anyio.sleep(0.02)
+    assert sorted(found[0]["accounts"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("on_blind", "refused"), [("fire", True), ("alarm", False)])
+async def test_a_trigger_to_which_blindness_is_a_reason_stands_against_it_while_it_is_blind(
+    opened: Opened, on_blind: str, refused: bool
+) -> None:
+    office = opened("a")
+    await office.kill()
+    office.reload(f'[triggers.beat]\nkind = "heartbeat"\ntimeout = "3s"\non_blind = "{on_blind}"\n')
+    office.watch.triggers["beat"].condition = lambda: (TriggerState.BLIND, "it sees nothing")  # type: ignore[method-assign]
+    found = await rearm(office, {"a": True})
+    why = 'trigger beat: it is blind, and has on_blind = "fire": it sees nothing'
+    assert found.get("why") == ((why,) if refused else None)
+    assert (office.dispatcher.state.phase is Phase.ARMED) is not refused

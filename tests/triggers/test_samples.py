@@ -98,6 +98,12 @@ def test_what_is_no_sensible_number_is_ignored_and_counted(wrong: str) -> None:
     assert kept.last["a"] is None
 
 
+def test_an_amount_that_is_absurd_only_at_its_rate_is_ignored_too() -> None:
+    kept = samples("a")
+    assert not kept.take("a", {"BTC": Decimal(10**17)}, S, S)
+    assert (kept.ignored, kept.last["a"]) == (1, None)
+
+
 @pytest.mark.parametrize(
     ("asked_s", "why"),
     [(10, "not newer than the one before"), (9, "not newer than the one before"), (13, "from the future")],
@@ -174,8 +180,10 @@ def test_an_equity_from_outside_is_a_plain_number(value: object, amount: str) ->
 
 @pytest.mark.parametrize(
     "value",
-    ["NaN", "inf", "-0", "-0.00", -0.0, "", " 5", "5 ", "1e5", "1E+2", "+5", ".5", "5.", "1_000", "1,000", "٣", True]
-    + [None, [], {}, 1e300, 10**18, "9" * 19, float("nan"), float("inf")],
+    [
+        *("NaN", "inf", "-0", "-0.00", -0.0, "", " 5", "5 ", "1e5", "1E+2", "+5", ".5", "5.", "1_000", "1,000", "٣"),
+        *(True, None, [], {}, 1e300, 10**18, "9" * 19, float("nan"), float("inf")),
+    ],
 )
 def test_anything_else_is_no_equity(value: object) -> None:
     assert amount_of(value) is None

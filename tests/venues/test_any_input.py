@@ -225,3 +225,14 @@ def test_no_order_id_or_symbol_spoils_the_kill(venue: str, ids: list[str]) -> No
     for output in player.put(Replied(call.tag, 200, {}, json.dumps(stand.accepted[0]).encode())):
         if isinstance(output, Call):
             assert b" " not in output.request.target.encode() and "/../" not in output.request.target
+
+
+@pytest.mark.parametrize("venue", list(VENUES))
+@pytest.mark.parametrize("year", ["0001", "1969", "9999"])
+def test_no_date_of_a_venue_keeps_the_kill_from_going_out(venue: str, year: str) -> None:
+    player = STANDS[venue].ready()
+    for call in [output for output in player.put(Read()) if isinstance(output, Call)]:
+        player.put(Replied(call.tag, 200, {"date": f"Fri, 31 Dec {year} 23:59:59 GMT"}, b"{}"))
+    player.put(Pause(1.0))
+    first = player.put(Kill())[0]
+    assert isinstance(first, Call | Send) and first.urgent

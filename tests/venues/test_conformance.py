@@ -85,6 +85,18 @@ def test_a_venue_is_registered_under_its_name_and_has_its_addresses(stand: Stand
 
 
 @every_venue
+@pytest.mark.parametrize("ready", [True, False])
+def test_another_hedge_after_holds_from_the_next_strike_on(stand: Stand, ready: bool) -> None:
+    """A reload may change it while the adapter is at work."""
+    player = stand.ready() if ready else stand.player()
+    player.adapter.hedge_after_s = 7.0
+    waits = [one for step in (Kill(), Read()) for one in player.put(step) if isinstance(one, WakeAfter)]
+    hedges = [one.seconds for one in waits if "#" in one.tag or one.tag.startswith("hedge")]
+    assert len(hedges) >= 2
+    assert min(hedges) >= 7.0
+
+
+@every_venue
 @pytest.mark.parametrize(
     "wrong",
     [

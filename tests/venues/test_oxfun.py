@@ -15,6 +15,7 @@ import pytest
 from kill_switch.domain import Answer, Life, Now, Order, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.base import (
+    Call,
     CancelAnswered,
     Closed,
     Drilled,
@@ -53,6 +54,7 @@ from .playbook import (
     hears,
     payload,
 )
+from .stands import STANDS
 
 CANCEL_ALL = "DELETE /v3/orders/cancel-all"
 WORKING = "GET /v3/orders/working"
@@ -1123,3 +1125,13 @@ def test_an_order_that_was_changed_is_closed_and_a_new_one_placed_and_nobody_has
         answer("orders#3", working("2")),
         OrdersRead((order("2"),), True, START.mono_ns),
     )
+
+
+def test_a_code_is_shown_like_any_other_words_of_the_venue() -> None:
+    player = STANDS["oxfun"].ready()
+    call = player.put(Kill())[0]
+    assert isinstance(call, Call)
+    code = "X\r\n" + STANDS["oxfun"].secrets()["api_secret"]
+    (told,) = player.put(answer(call.tag, {"success": False, "code": code, "message": "no"}))
+    assert isinstance(told, CancelAnswered)
+    assert told.evidence == "HTTP 200 X\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}[secret] no"

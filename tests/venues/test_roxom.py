@@ -538,6 +538,16 @@ def test_an_http_lane_that_comes_up_is_probed_and_every_type_is_read_behind_it()
     )
 
 
+def test_an_order_that_only_a_probe_shows_was_placed_nobody_knows_when() -> None:
+    player = Player(make())
+    know(player)
+    player.put(Probe())
+    assert player.put(answer(player.calls[-1].tag, listed(row(UUID_1)))) == (
+        Ready(Route.HTTP, 0),
+        OrderSeen(order(UUID_1)),
+    )
+
+
 @pytest.mark.parametrize(
     ("status", "body", "words", "fatal"),
     [

@@ -1,0 +1,459 @@
+"""A running daemon goes over to what its file says, in this process; its venues refuse every connection."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import orjson
+import pytest
+
+from kill_switch import journal, latches
+from kill_switch.clock import now
+from kill_switch.config import load
+from kill_switch.control import Caller
+from kill_switch.daemon import Daemon
+from kill_switch.domain import Phase, Reason
+from kill_switch.engine import Granted, RearmAsked, Waiting
+from kill_switch.errors import ConfigError
+from kill_switch.stage import Stage
+from kill_switch.tasks import Tasks
+from kill_switch.triggers.intake import sign
+from kill_switch.venues.oxfun import OxFun
+
+pytestmark = pytest.mark.anyio
+
+ANN = Caller(7, 77, "ann")
+KEY = b"a-key-of-the-intake"
+BEAT = '[triggers.beat]\nkind = "heartbeat"\ntimeout = "{timeout}"\nstart = "{start}"\n'
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Play:
+    """The daemon of one directory, with accounts at venues where nobody listens."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.state_dir, self.runtime_dir = directory / "state", directory / "run"
+        self.flag = directory / "KILL"
+        self.source = directory / "config.toml"
+        self.announced: list[str] = []
+        self.daemon: Daemon
+
+    def write(self, *accounts: str, more: str = "", env: str = "SECRET") -> None:
+        text = f'[daemon]\nstate_dir = "{self.state_dir}"\nruntime_dir = "{self.runtime_dir}"\nready = "degraded"\n'
+        for name in accounts:
+            text += f'[accounts.{name}]\nvenue = "oxfun"\napi_key = {{ env = "KEY" }}\n'
+            text += f'api_secret = {{ env = "{env}" }}\n'
+            text += 'ws_url = "wss://127.0.0.1:1/ws"\nrest_url = "https://127.0.0.1:1"\n'
+        self.source.write_text(text + more)
+
+    @asynccontextmanager
+    async def running(self, *accounts: str, more: str = "") -> AsyncIterator[Daemon]:
+        """Run the daemon; it stops at once at the end, whatever it is about."""
+        if accounts:
+            self.write(*accounts, more=more)
+        daemon = self.daemon = Daemon(load(self.source))
+        announce = daemon._announce
+
+        def overheard(news: Any) -> None:
+            self.announced.append(news.text)
+            announce(news)
+
+        daemon._announce = daemon.dispatcher._announce = overheard  # type: ignore[method-assign]
+        async with anyio.create_task_group() as group:
+            group.start_soon(daemon.run)
+            await self.until(lambda: daemon._ready)
+            yield daemon
+            group.cancel_scope.cancel()
+
+    async def until(self, true: Callable[[], object]) -> None:
+        with anyio.fail_after(5.0):
+            while not true():  # noqa: ASYNC110 - nobody tells
+                await anyio.sleep(0.005)
+
+    def tripped(self) -> tuple[str, ...]:
+        return self.daemon.dispatcher.state.tripped
+
+    def entries(self, kind: str) -> list[Any]:
+        self.daemon.journal.flush()
+        replay = journal.read(self.daemon.journal.path)
+        assert replay.broken is None
+        return [entry["data"] for entry in replay.entries if entry["kind"] == kind]
+
+    def fire(self, *accounts: str) -> None:
+        self.daemon.dispatcher.report(Reason("panic", "touched", accounts, now()))
+
+    def clear(self, *accounts: str) -> None:
+        """Let the accounts be clear, as if their venues had shown it."""
+        state = self.daemon.dispatcher.state
+        for name in accounts:
+            account = state.accounts[name]
+            assert account.sweep is not None
+            sweep = account.sweep._replace(phase=Phase.CLEAR, proved_ns=now().mono_ns, due_ns=now().mono_ns + 10**12)
+            state = state._replace(accounts={**state.accounts, name: account._replace(sweep=sweep)})
+        self.daemon.dispatcher.state = state
+
+    def asked(self, uid: int, *accounts: str) -> RearmAsked:
+        return RearmAsked(uid, f"user{uid}", "all well", accounts, False, (), now())
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
+    monkeypatch.setenv("KEY", "key-of-the-account")
+    monkeypatch.setenv("SECRET", "secret-of-the-account")
+    monkeypatch.setenv("OTHER", "another-secret-of-it")
+    monkeypatch.setenv("INTAKE", KEY.decode())
+    yield Play(tmp_path)
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def send(port: int, datagram: bytes) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(datagram, ("127.0.0.1", port))
+
+
+# ── the intake ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_beats_are_heard_at_the_new_address_and_no_longer_at_the_old_one(play: Play) -> None:
+    old, new = free_port(), free_port()
+    beat = BEAT.format(timeout="1h", start="boot")
+    async with play.running("a", more=f'{beat}[intake]\nudp = "127.0.0.1:{old}"\n') as daemon:
+        send(old, b"beat")
+        await play.until(lambda: daemon.intake.beats == 1)
+        play.write("a", more=f'{beat}[intake]\nudp = "127.0.0.1:{new}"\n')
+        assert (await daemon.reload()).words() == "tables changed: intake"
+        send(old, b"beat")
+        send(new, b"beat")
+        await play.until(lambda: daemon.intake.beats == 2)
+        await anyio.sleep(0.05)
+        assert daemon.intake.beats == 2
+        play.write("a", more=beat)
+        await daemon.reload()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", new))  # nobody has it any more
+
+
+async def test_a_new_key_holds_from_the_reload_on_and_the_socket_stays(play: Play) -> None:
+    port = free_port()
+    more = BEAT.format(timeout="1h", start="boot") + f'[intake]\nudp = "127.0.0.1:{port}"\n'
+    async with play.running("a", more=more) as daemon:
+        sockets = [sock for sock, _ in daemon.intake._sockets]
+        send(port, b"beat")
+        await play.until(lambda: daemon.intake.beats == 1)
+        play.write("a", more=more + 'key = { env = "INTAKE" }\n')
+        await daemon.reload()
+        assert [sock for sock, _ in daemon.intake._sockets] == sockets
+        send(port, b"beat")
+        await play.until(lambda: daemon.intake.ignored == 1)
+        send(port, sign(b"beat", KEY, now().wall_ms))
+        await play.until(lambda: daemon.intake.beats == 2)
+
+
+async def test_an_address_that_somebody_else_has_changes_nothing_at_all(play: Play) -> None:
+    port = free_port()
+    more = BEAT.format(timeout="1h", start="boot") + f'[intake]\nudp = "127.0.0.1:{port}"\n'
+    async with play.running("a", more=more) as daemon:
+        before = daemon.config, daemon.dispatcher.state, dict(daemon.dispatcher.sessions), dict(daemon.watch.triggers)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as somebody:
+            somebody.bind(("127.0.0.1", 0))
+            taken = somebody.getsockname()[1]
+            more = f'[triggers.other]\nkind = "flag"\npath = "{play.flag}"\n[intake]\nudp = "127.0.0.1:{taken}"\n'
+            play.write("b", more=more)
+            with pytest.raises(ConfigError, match=r"intake\.udp: Address already in use"):
+                await daemon.reload(ANN)
+        assert before == (daemon.config, daemon.dispatcher.state, daemon.dispatcher.sessions, daemon.watch.triggers)
+        (refused,) = play.entries("reload-refused")
+        assert (refused["uid"], refused["user"]) == (7, "ann")
+        assert play.entries("reload") == []
+        send(port, b"beat")
+        await play.until(lambda: daemon.intake.beats == 1)
+
+
+# ── re-arming ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_reload_voids_the_approvals_for_good_and_the_new_number_holds(play: Play) -> None:
+    two = "[rearm]\napprovals = 2\n"
+    async with play.running("a", more=two) as daemon:
+        play.fire("a")
+        play.clear("a")
+        assert daemon.dispatcher.rearm(play.asked(1, "a")) == Waiting(1, 2)
+        play.write("a", more="[rearm]\napprovals = 3\n")
+        await daemon.reload()
+        play.write("a", more=two)
+        await daemon.reload()
+        play.clear("a")
+        assert daemon.dispatcher.state.approvals == {}
+    async with play.running() as daemon:  # and a restart does not bring them back
+        play.clear("a")
+        assert daemon.dispatcher.rearm(play.asked(2, "a")) == Waiting(1, 2)
+        assert daemon.dispatcher.rearm(play.asked(3, "a")) == Granted(("a",))
+
+
+@pytest.mark.e2e
+async def test_a_wrong_key_that_is_put_right_clears_the_account_that_could_not_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(OxFun, "PACE", replace(OxFun.PACE, residue_after_s=0.3))
+    with Stage(["oxfun"]) as stage:
+        stage.write_config(daemon='ready = "degraded"')
+        key = stage.directory / "oxfun-api_secret"
+        right = key.read_text()
+        key.write_text("not-the-secret-of-this-account")
+        stage.rest("oxfun", 3)
+        play = Play(stage.directory)
+        async with play.running() as daemon:
+            play.fire("oxfun")
+            await play.until(lambda: daemon.dispatcher.state.phase is Phase.RESIDUE)
+            assert stage.book("oxfun") == 3
+            key.write_text(right)
+            assert (await daemon.reload()).words() == "accounts connected anew: oxfun"
+            await play.until(lambda: daemon.dispatcher.state.phase is Phase.CLEAR)
+            await play.until(lambda: daemon.dispatcher.sessions["oxfun"].ready)
+            assert stage.book("oxfun") == 0
+            stage.rest("oxfun", 2)
+            await play.until(lambda: stage.book("oxfun") == 0)  # and it is guarded
+        assert right not in daemon.journal.path.read_text()
+
+
+@pytest.mark.e2e
+async def test_the_one_websocket_of_a_user_goes_from_the_old_session_to_the_new_one_without_a_fight() -> None:
+    with Stage(["crosstrade"]) as stage:
+        stage.write_config()
+        play = Play(stage.directory)
+        async with play.running() as daemon:
+            await play.until(lambda: daemon.dispatcher.sessions["crosstrade"].ready)
+            for events in ("false", "true", "false"):
+                old = daemon.dispatcher.sessions["crosstrade"]
+                stage.write_config()
+                text = stage.config.read_text()
+                stage.config.write_text(
+                    text.replace("[accounts.crosstrade]", f"[accounts.crosstrade]\norder_events = {events}")
+                )
+                await daemon.reload()
+                new = daemon.dispatcher.sessions["crosstrade"]
+                assert new is not old
+                await play.until(lambda new=new: new.ready)  # type: ignore[misc]
+            await anyio.sleep(0.3)
+            assert new.ready
+            assert new.noise == 0
+            assert new.venue.keep_away(now()) == ""
+
+
+# ── latches ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_account_that_left_tripped_comes_back_tripped(play: Play) -> None:
+    async with play.running("a", "b"):
+        play.fire("a", "b")
+    async with play.running("a") as daemon:
+        play.write("a", "b")
+        await daemon.reload()
+        assert play.tripped() == ("a", "b")
+        assert play.entries("reason")[-1]["accounts"] == ["b"]
+        play.clear("a", "b")
+        assert daemon.dispatcher.rearm(play.asked(1, "b")) == Granted(("b",))
+        play.write("a")
+        await daemon.reload()
+        play.write("a", "b")
+        await daemon.reload()
+        assert play.tripped() == ("a",)  # once is enough
+
+
+async def test_a_latch_for_an_account_that_comes_with_a_later_reload_is_kept_for_it(play: Play) -> None:
+    """A direct kill reads the new file before the daemon does."""
+    async with play.running("a") as daemon:
+        latches.leave_latch(play.state_dir, play.runtime_dir, Reason("direct", "by hand", ("a", "z"), now()))
+        await play.until(lambda: play.tripped() == ("a",))
+        await play.until(lambda: not (play.state_dir / latches.NAME).exists())
+        play.write("a", "z")
+        await daemon.reload()
+        assert play.tripped() == ("a", "z")
+
+
+async def test_a_latch_for_an_account_that_comes_with_a_later_start_is_kept_for_it(play: Play) -> None:
+    async with play.running("a"):
+        latches.leave_latch(play.state_dir, play.runtime_dir, Reason("direct", "by hand", ("a", "z"), now()))
+        await play.until(lambda: play.tripped() == ("a",))
+    async with play.running("a", "z"):
+        assert play.tripped() == ("a", "z")
+
+
+async def test_a_reason_that_comes_while_the_file_is_read_is_judged_before_anything_changes(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with play.running("a", "b") as daemon:
+        play.write("a")
+
+        def fires_first(source: Path) -> Any:
+            anyio.from_thread.run_sync(play.fire, "b")
+            return load(source)
+
+        monkeypatch.setattr("kill_switch.config.load", fires_first)
+        with pytest.raises(
+            ConfigError, match=r"accounts\.b: removed, and it is (STRIKING|CONFIRMING); re-arm it first"
+        ):
+            await daemon.reload()
+        assert play.tripped() == ("b",)
+
+
+async def test_a_retired_session_tells_the_engine_nothing_any_more(play: Play) -> None:
+    async with play.running("a") as daemon:
+        play.fire("a")
+        play.clear("a")
+        old = daemon.dispatcher.sessions["a"]
+        play.write("a", env="OTHER")
+        await daemon.reload()
+        assert daemon.dispatcher.sessions["a"] is not old
+        play.clear("a")
+        before = daemon.dispatcher.state
+        old.read()
+        old.warm()
+        await anyio.sleep(0.1)  # long enough for a fresh connection to be refused
+        assert daemon.dispatcher.state == before
+        assert [lane for lane in ("a ws", "a http") if lane not in daemon._tasks._scopes] == []
+
+
+# ── triggers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_heartbeat_that_a_reload_adds_long_after_the_start_trips(play: Play) -> None:
+    async with play.running("a") as daemon:
+        play.write("a", more=BEAT.format(timeout="100ms", start="boot"))
+        await daemon.reload()
+        await play.until(lambda: play.tripped() == ("a",))
+
+
+async def test_an_account_that_comes_while_the_flag_is_there_is_killed(play: Play) -> None:
+    flag = f'[triggers.panic]\nkind = "flag"\npath = "{play.flag}"\n'
+    async with play.running("a", more=flag) as daemon:
+        play.flag.touch()
+        await play.until(lambda: play.tripped() == ("a",))
+        play.write("a", "b", more=flag)
+        await daemon.reload()
+        await play.until(lambda: play.tripped() == ("a", "b"))
+
+
+# ── the rest ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_signal_reloads_and_a_wrong_file_is_said_aloud(play: Play) -> None:
+    async with play.running("a") as daemon:
+        play.write("a", more='[triggers.x]\nkind = "flags"\n')
+        os.kill(os.getpid(), signal.SIGHUP)
+        await play.until(lambda: any("the configuration is not reloaded" in text for text in play.announced))
+        play.write("a", "b")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await play.until(lambda: "b" in daemon.dispatcher.sessions)
+        assert [entry["change"] for entry in play.entries("reload")] == ["accounts added: b"]
+
+
+async def test_no_secret_is_in_the_record_or_in_what_is_said(play: Play) -> None:
+    async with play.running("a") as daemon:
+        play.write("a", env="OTHER", more='[intake]\nudp = "127.0.0.1:0"\nkey = { env = "INTAKE" }\n')
+        try:
+            await daemon.reload()
+        except ConfigError as error:
+            play.announced.append(str(error))
+        play.write("a", env="OTHER")
+        await daemon.reload()
+        daemon.journal.flush()
+        told = (
+            daemon.journal.path.read_text() + "".join(play.announced) + orjson.dumps(daemon.operators.status()).decode()
+        )
+    for secret in ("secret-of-the-account", "another-secret-of-it", KEY.decode(), "key-of-the-account"):
+        assert secret not in told
+
+
+async def test_a_disk_that_does_not_sync_is_said_once(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    async with play.running("a"):
+        monkeypatch.setattr("kill_switch.journal.os.fdatasync", fails)
+        play.fire("a")
+        await play.until(lambda: any("sync failed" in text for text in play.announced))
+        await anyio.sleep(1.2)
+        assert sum("sync failed" in text for text in play.announced) == 1
+
+
+# ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_task_that_is_kept_again_under_its_name_ends_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kill_switch.tasks.RESTART_AFTER_S", 0.0)
+    at_work: list[str] = []
+    over: list[str] = []
+
+    def work(name: str) -> Callable[[], Any]:
+        async def work() -> None:
+            at_work.append(name)
+            try:
+                await anyio.sleep_forever()
+            finally:
+                at_work.remove(name)
+                over.append(name)
+
+        return work
+
+    async with anyio.create_task_group() as group:
+        tasks = Tasks(group)
+        tasks.keep("lane", work("old"))
+        await anyio.wait_all_tasks_blocked()
+        tasks.keep("lane", work("new"))
+        await anyio.wait_all_tasks_blocked()
+        assert at_work == ["new"]
+        tasks.keep("brief", work("brief"))
+        tasks.end("brief")  # before it has begun
+        tasks.end("nobody")
+        with anyio.fail_after(5.0):
+            while "brief" not in over:
+                await anyio.lowlevel.checkpoint()
+        assert at_work == ["new"]
+        tasks.end("lane")
+        await anyio.wait_all_tasks_blocked()
+        assert at_work == []
+
+
+async def test_a_task_that_ends_or_fails_is_started_again_and_no_other_notices(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("kill_switch.tasks.RESTART_AFTER_S", 0.0)
+    runs = {"ends": 0, "fails": 0}
+
+    async def ends() -> None:
+        runs["ends"] += 1
+
+    async def fails() -> None:
+        runs["fails"] += 1
+        raise RuntimeError("a fault")
+
+    async with anyio.create_task_group() as group:
+        tasks = Tasks(group)
+        tasks.keep("ends", ends)
+        tasks.keep("fails", fails)
+        with anyio.fail_after(5.0):
+            while min(runs.values()) < 3:
+                await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
+    assert {"task ends ended; it is started again", "task fails failed; it is started again"} <= set(caplog.messages)

@@ -1,0 +1,240 @@
+"""A day is one day, whatever clocks do, and a transfer is neither profit nor loss, whenever its figures come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kill_switch.domain import Now
+from kill_switch.triggers.ledger import Day, Ledger, Limits, Reset, Verdict
+from kill_switch.triggers.samples import Figure, Round
+
+S = 1_000_000_000
+ZONE = ZoneInfo("America/New_York")
+
+
+class Book:
+    """A ledger, and a clock in New York that goes on by five seconds before each sample."""
+
+    def __init__(
+        self,
+        max_loss: int | None = 100,
+        max_drawdown: int | None = None,
+        floor: int | None = None,
+        *,
+        confirm: int = 2,
+        reset: tuple[int, int] = (17, 0),
+        at: str = "2024-01-15T12:00",
+        day: Day | None = None,
+    ) -> None:
+        limits = Limits(*(None if limit is None else Decimal(limit) for limit in (max_loss, max_drawdown, floor)))
+        self.ledger = Ledger(limits, confirm, Reset(*reset, ZONE.key), (1, 50, 99), day)
+        self.mono_ns = 1000 * S
+        self.wall_ns = 0
+        self.set_clock(at)
+
+    def set_clock(self, there: str) -> None:
+        self.wall_ns = int(datetime.fromisoformat(there).replace(tzinfo=ZONE).timestamp()) * S
+
+    def wait(self, seconds: int) -> None:
+        self.mono_ns += seconds * S
+        self.wall_ns += seconds * S
+
+    def take(self, *worths: int) -> Verdict:
+        """Take a sample every five seconds; return the last verdict."""
+        for worth in worths:
+            self.wait(5)
+            figure = Figure({"USD": Decimal(worth)}, Decimal(worth), self.mono_ns)
+            verdict = self.ledger.take(Round({"a": figure}, Decimal(worth), Now(self.mono_ns, self.wall_ns)))
+        return verdict
+
+    def move(self, amount: int) -> None:
+        self.ledger.transfer(Decimal(amount), Now(self.mono_ns, self.wall_ns))
+
+    @property
+    def day(self) -> Day:
+        assert self.ledger.day is not None
+        return self.ledger.day
+
+    @property
+    def stands(self) -> tuple[int, int]:
+        """Baseline and peak."""
+        return int(self.day.baseline), int(self.day.peak)
+
+
+def begun(max_loss: int | None = 100, max_drawdown: int | None = 100) -> Book:
+    """A baseline of a thousand, two minutes old."""
+    book = Book(max_loss, max_drawdown)
+    book.take(1000, 1000, 1000)
+    book.wait(120)
+    return book
+
+
+# ── clocks ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("reset", "since", "began"),
+    [
+        # clocks go forward on the 10th at 02:00: there is no 02:30
+        ((17, 0), "2024-03-09T12:00", ["09 12:01 EST", "09 17:00 EST", "10 17:00 EDT"]),
+        ((2, 30), "2024-03-09T12:00", ["09 12:01 EST", "10 03:00 EDT", "11 02:30 EDT"]),
+        # and back on the 3rd of November at 02:00: 01:30 is shown twice
+        ((17, 0), "2024-11-02T12:00", ["02 12:01 EDT", "02 17:00 EDT", "03 17:00 EST"]),
+        ((1, 30), "2024-11-02T12:00", ["02 12:01 EDT", "03 01:30 EDT", "04 01:30 EST"]),
+    ],
+)
+def test_a_zone_that_changes_its_clocks_has_one_reset_a_day(
+    reset: tuple[int, int], since: str, began: list[str]
+) -> None:
+    book = Book(confirm=1, reset=reset, at=since)
+    found = []
+    for _ in range(49 * 60):  # a sample a minute
+        book.wait(55)
+        if book.take(1000).began:
+            found.append(f"{datetime.fromtimestamp(book.wall_ns // S, ZONE):%d %H:%M %Z}")
+    assert found == began
+
+
+def test_a_clock_that_is_set_back_over_the_reset_begins_no_day_twice() -> None:
+    book = Book(confirm=1, at="2024-01-15T17:01")
+    book.take(1000)
+    book.set_clock("2024-01-15T16:58")
+    assert not any([book.take(950).began for _ in range(120)])
+    book.set_clock("2024-01-16T17:00")
+    assert book.take(950).began
+
+
+# ── transfers ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_withdrawal_between_a_deposits_figures_and_its_word_changes_nothing() -> None:
+    book = begun()
+    book.take(1500, 1500)  # a deposit of 500
+    book.move(-200)
+    book.take(1300, 1300)
+    book.move(500)
+    assert book.stands == (1300, 1300)
+    assert book.take(1300, 1300, 1300).reached == ()
+
+
+def test_samples_before_a_deposit_confirm_no_loss_after_it() -> None:
+    book = begun()
+    book.take(1000)
+    book.move(500)
+    assert book.take(1000).reached == ()  # one figure that does not show it yet
+    assert book.take(1500, 1500).reached == ()
+
+
+def test_a_loss_is_found_after_a_deposit_too() -> None:
+    book = begun()
+    book.move(500)
+    book.take(1400)
+    assert book.take(1400).reached == ("max_loss", "max_drawdown")
+
+
+def test_no_baseline_is_taken_while_figures_may_be_those_of_before_a_withdrawal() -> None:
+    book = begun()
+    book.set_clock("2024-01-15T17:00")
+    book.move(-500)
+    assert not any([book.take(1000).began for _ in range(11)])
+    assert book.stands == (500, 500)
+    assert book.take(500, 500, 500).began
+    assert (book.stands, book.day.why) == ((500, 500), "reset")
+
+
+def test_a_rise_is_believed_again_a_minute_after_a_withdrawal() -> None:
+    book = begun()
+    book.move(-500)
+    book.take(*[700] * 11)
+    assert book.stands == (500, 500)
+    book.take(700)
+    assert book.stands == (500, 700)
+
+
+# ── whatever comes ────────────────────────────────────────────────────────────────────────────────────────────────
+
+CONFIRMS = st.integers(1, 4)
+LIMITS = st.one_of(st.none(), st.integers(1, 60))
+STEPS = st.one_of(st.integers(0, 200), st.sampled_from(["gap", "reset", "re-arm"]), st.tuples(st.integers(-50, 50)))
+
+
+def breached(book: Book, name: str, worth: int) -> bool:
+    """Say what the limits mean, once more."""
+    limit = getattr(book.ledger.limits, name)
+    if limit is None or (name != "floor" and book.ledger.day is None):
+        return False
+    if name == "floor":
+        return bool(worth <= limit)
+    return bool(book.stands[name == "max_drawdown"] - worth >= limit)
+
+
+@given(confirm=CONFIRMS, limits=st.tuples(LIMITS, LIMITS, LIMITS), steps=st.lists(STEPS, max_size=60))
+def test_a_limit_is_reached_by_enough_breaches_in_a_row_and_by_nothing_else(
+    confirm: int, limits: tuple[int | None, int | None, int | None], steps: Sequence[int | str | tuple[int]]
+) -> None:
+    book = Book(*limits, confirm=confirm)
+    row: list[int] = []
+    for step in steps:
+        match step:
+            case "gap":
+                book.ledger.interrupt()
+                row.clear()
+            case "re-arm":
+                book.ledger.begin_anew("re-arm")
+                row.clear()
+            case (amount,) if isinstance(amount, int):
+                book.move(amount)
+                row.clear()
+            case int(worth):
+                verdict = book.take(worth)
+                row.append(worth)
+                for name in Limits._fields:
+                    enough = len(row) >= confirm and all(breached(book, name, one) for one in row[-confirm:])
+                    assert (name in verdict.reached) == enough
+                assert book.ledger.day is None or book.day.peak >= book.day.baseline
+            case _:
+                book.wait(86_400)
+
+
+@given(
+    confirm=st.integers(2, 4), outlier=st.integers(-(10**17), 10**17), place=st.integers(0, 30), restored=st.booleans()
+)
+def test_one_wrong_figure_of_any_size_decides_nothing_and_moves_nothing(
+    confirm: int, outlier: int, place: int, restored: bool
+) -> None:
+    book = Book(1, 1, 999, confirm=confirm, day=begun().day if restored else None)
+    for number in range(30):
+        assert book.take(outlier if number == place else 1000)._replace(began=False) == Verdict()
+        if book.ledger.day is not None:
+            assert book.stands == (1000, 1000)
+    assert book.ledger.day is not None
+
+
+@given(
+    confirm=st.integers(1, 3),
+    start_s=st.integers(-400, 0),  # counted from the reset
+    moves=st.lists(
+        st.tuples(st.integers(0, 400), st.integers(-100, 100), st.integers(0, 55)), max_size=8, unique_by=lambda m: m[0]
+    ),
+)
+def test_no_transfers_that_the_venue_tells_look_like_a_loss(
+    confirm: int, start_s: int, moves: list[tuple[int, int, int]]
+) -> None:
+    """A deposit's figures come up to a minute before its word, a withdrawal's up to a minute after it."""
+    book = Book(1, 1, confirm=confirm, at="2024-01-15T17:00")
+    book.wait(start_s)
+    shown = [(at_s - lag_s if amount > 0 else at_s + lag_s, amount) for at_s, amount, lag_s in moves]
+    for second in range(0, 600, 5):
+        for at_s, amount, _ in sorted(moves):
+            if second - 5 < at_s <= second:
+                book.move(amount)
+        held = 1000 + sum(amount for at_s, amount in shown if at_s <= second)
+        assert book.take(held).reached == (), (second, held, book.ledger.day)
+    assert book.stands == (held, held)

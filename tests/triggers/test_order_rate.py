@@ -1,0 +1,407 @@
+"""An order-rate trigger fires for an account that runs away, and for no stall, burst or outage that only looks so."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kill_switch.domain import Now, Reason
+from kill_switch.triggers.attention import Attention
+from kill_switch.triggers.base import TriggerState
+from kill_switch.triggers.order_rate import OrderRate, View
+from tests.virtual_time import running
+
+pytestmark = pytest.mark.anyio
+
+
+class Floor:
+    """Ten new orders within ten seconds are allowed; accounts a and b are seen, with nothing open."""
+
+    def __init__(self, max_new: int | None, max_open: int | None) -> None:
+        self.loop = running()
+        self.began_s = self.loop.time()
+        self.views: dict[str, View | None] = {"a": View(True, 0), "b": View(True, 0)}
+        self.attention = Attention(self.loop.now)
+        self.reasons: list[Reason] = []
+        self.trigger = OrderRate(
+            "runaway",
+            ("a", "b"),
+            max_new,
+            max_open,
+            10.0,
+            clock=self.loop.now,
+            attention=self.attention,
+            look=self.views.get,
+        )
+        self._orders = 0
+
+    def place(self, count: int = 1, account: str = "a") -> None:
+        for _ in range(count):
+            self._orders += 1
+            self.trigger.placed(account, f"o{self._orders}")
+
+    async def until(self, seconds: float) -> None:
+        await anyio.sleep(self.began_s + seconds - self.loop.time())
+
+    @property
+    def fired_s(self) -> list[float]:
+        return [round(reason.observed.mono_ns / 1e9 - self.began_s, 2) for reason in self.reasons]
+
+    @property
+    def state(self) -> str:
+        return str(self.trigger.condition()[0])
+
+
+@asynccontextmanager
+async def watching(max_new: int | None = 10, max_open: int | None = None) -> AsyncIterator[Floor]:
+    floor = Floor(max_new, max_open)
+    async with anyio.create_task_group() as group:
+        group.start_soon(floor.attention.run)
+        group.start_soon(floor.trigger.run, floor.reasons.append)
+        await anyio.sleep(0.05)
+        yield floor
+        group.cancel_scope.cancel()
+
+
+# ── new orders ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_one_more_than_may_be_fires_at_once() -> None:
+    async with watching() as floor:
+        await floor.until(3)
+        floor.place(10)
+        await floor.until(8)
+        assert floor.reasons == []
+        floor.place()
+        await anyio.sleep(0.001)
+        (reason,) = floor.reasons
+        assert (reason.trigger, reason.accounts, floor.fired_s) == ("runaway", ("a", "b"), [8.0])
+        assert reason.text == "a has 11 new orders within 10 s (allowed: 10)"
+        assert reason.evidence == {
+            "account": "a",
+            "new": 11,
+            "max_new": 10,
+            "within_ms": 5000,
+            "window_ms": 10_000,
+            "latest": ["o7", "o8", "o9", "o10", "o11"],
+        }
+
+
+async def test_the_window_slides_exactly() -> None:
+    async with watching() as floor:
+        for number in range(100):  # one a second and a millisecond: eleven in ten seconds and ten milliseconds
+            await floor.until(1.001 * (number + 1))
+            floor.place()
+        assert (floor.reasons, floor.state) == ([], TriggerState.OK)
+        await floor.until(1.001 * 100 + 0.98)
+        floor.place()
+        await anyio.sleep(0.1)
+        assert floor.fired_s == [round(1.001 * 100 + 0.98, 2)]
+
+
+async def test_what_is_told_twice_was_placed_once() -> None:
+    async with watching() as floor:
+        for _ in range(100):
+            floor.trigger.placed("a", "the same")
+        await anyio.sleep(1)
+        assert floor.reasons == []
+
+
+async def test_each_account_counts_alone() -> None:
+    async with watching() as floor:
+        floor.place(10)
+        floor.place(10, "b")
+        floor.place(500, "c")  # nobody of ours
+        await anyio.sleep(1)
+        assert floor.reasons == []
+        floor.place(1, "b")
+        await anyio.sleep(1)
+        assert floor.reasons[0].text == "b has 11 new orders within 10 s (allowed: 10)"
+
+
+async def test_it_fires_once_until_it_is_rearmed() -> None:
+    async with watching() as floor:
+        floor.place(500)
+        await anyio.sleep(1)
+        floor.place(500)
+        await anyio.sleep(1)
+        assert len(floor.reasons) == 1
+        assert floor.trigger.condition() == (
+            TriggerState.TRIPPED,
+            "a has 11 new orders within 10 s (allowed: 10); now 11 new orders within 10 s, of 10 (a)",
+        )
+        assert floor.trigger.against_rearm() == "11 new orders within 10 s, of 10 (a); it would fire again"
+        await anyio.sleep(10)
+        assert floor.trigger.against_rearm() is None
+        floor.trigger.reset()
+        floor.place(10)
+        await anyio.sleep(1)
+        assert (len(floor.reasons), floor.state) == (1, TriggerState.OK)
+        floor.place(1)
+        await anyio.sleep(1)
+        assert len(floor.reasons) == 2
+
+
+async def test_a_rearm_for_another_reason_forgets_no_order() -> None:
+    async with watching() as floor:
+        floor.place(10)
+        floor.trigger.reset()
+        floor.place(1)
+        await anyio.sleep(1)
+        assert len(floor.reasons) == 1
+
+
+async def test_memory_is_bounded_whatever_comes() -> None:
+    async with watching() as floor:
+        for _ in range(100):
+            floor.place(1000)
+            await anyio.sleep(0.2)
+        assert len(floor.trigger._placed["a"]) == 11
+        floor.trigger.accounts = ("b",)
+        await anyio.sleep(0.2)
+        assert "a" not in floor.trigger._placed
+
+
+@given(
+    max_new=st.integers(1, 5),
+    gaps_ms=st.lists(st.sampled_from([0, 100, 2_500, 5_000, 7_500, 9_900, 10_000]), min_size=1, max_size=40),
+)
+def test_it_fires_for_the_first_order_that_is_one_too_many_and_no_earlier(max_new: int, gaps_ms: list[int]) -> None:
+    clock = [1_000_000_000_000]
+
+    def now() -> Now:
+        return Now(clock[0], clock[0])
+
+    attention = Attention(now)
+    trigger = OrderRate(
+        "x", ("a",), max_new, None, 10.0, clock=now, attention=attention, look=lambda _: View(True, None)
+    )
+    times: list[int] = []
+    for number, gap_ms in enumerate(gaps_ms):
+        for _ in range(0, gap_ms, 100):
+            clock[0] += 100_000_000
+            attention.tick(clock[0])
+        times.append(clock[0])
+        trigger.placed("a", str(number))
+        within = sum(clock[0] - at_ns <= 10_000_000_000 for at_ns in times)
+        assert (trigger._found is not None) == (within > max_new)
+        if within > max_new:
+            return
+
+
+# ── open orders ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_too_many_open_orders_fire_when_they_were_too_many_all_through_the_window() -> None:
+    async with watching(None, 5) as floor:
+        await floor.until(2)
+        floor.views["a"] = View(True, 6)
+        await floor.until(11.9)
+        assert floor.reasons == []
+        await floor.until(12.2)
+        (reason,) = floor.reasons
+        assert reason.text == "a has 6 open orders, and too many for 10 s (allowed: 5)"
+        assert reason.accounts == ("a", "b")
+        assert reason.evidence == {"account": "a", "open": 6, "max_open": 5, "window_ms": 10_000}
+
+
+async def test_a_burst_that_clears_is_no_reason() -> None:
+    async with watching(None, 5) as floor:
+        for _ in range(10):
+            floor.views["a"] = View(True, 500)
+            await anyio.sleep(9.5)
+            floor.views["a"] = View(True, 5)
+            await anyio.sleep(0.2)
+        assert (floor.reasons, floor.state) == ([], TriggerState.OK)
+
+
+async def test_as_many_open_orders_as_may_be_never_fire() -> None:
+    async with watching(None, 5) as floor:
+        floor.views["a"] = floor.views["b"] = View(True, 5)
+        await anyio.sleep(600)
+        assert floor.trigger.condition() == (TriggerState.OK, "5 open orders, of 5 (a)")
+
+
+async def test_new_orders_do_not_count_where_only_open_ones_do() -> None:
+    async with watching(None, 5) as floor:
+        floor.place(10_000)
+        await anyio.sleep(1)
+        assert floor.reasons == []
+
+
+async def test_a_rearm_is_refused_while_too_many_are_open_and_counts_from_then_on() -> None:
+    async with watching(None, 5) as floor:
+        floor.views["b"] = View(True, 9)
+        await anyio.sleep(11)
+        assert floor.trigger.against_rearm() == "9 open orders, of 5 (b); it would fire again"
+        floor.views["b"] = View(True, 0)
+        await anyio.sleep(0.2)
+        assert floor.trigger.against_rearm() is None
+        floor.trigger.reset()
+        floor.views["b"] = View(True, 9)
+        await anyio.sleep(9.9)
+        assert len(floor.reasons) == 1
+        await anyio.sleep(0.5)
+        assert len(floor.reasons) == 2
+
+
+async def test_open_orders_that_cannot_be_seen_for_a_while_count_anew() -> None:
+    async with watching(None, 5) as floor:
+        floor.views["a"] = View(True, 6)
+        await floor.until(8)
+        floor.views["a"] = View(True, None)
+        await floor.until(8.5)
+        floor.views["a"] = View(True, 6)
+        await floor.until(18)
+        assert floor.reasons == []
+        await floor.until(19)
+        assert len(floor.reasons) == 1
+
+
+# ── deaf ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_orders_that_a_stall_of_our_own_held_back_were_not_placed_at_once() -> None:
+    async with watching() as floor:
+        await floor.until(5)
+        floor.loop.stall(60)
+        floor.place(30)  # one every two seconds
+        await anyio.sleep(0.3)
+        floor.place(5)
+        await anyio.sleep(5)
+        assert floor.reasons == []
+        floor.place(11)
+        await anyio.sleep(0.1)
+        assert len(floor.reasons) == 1
+
+
+async def test_orders_that_came_within_a_short_stall_are_too_many_all_the_same() -> None:
+    async with watching() as floor:
+        await floor.until(5)
+        floor.loop.stall(4)
+        floor.place(11)
+        await anyio.sleep(0.1)
+        assert len(floor.reasons) == 1
+
+
+async def test_two_stalls_in_a_row_hold_back_as_long_as_both() -> None:
+    async with watching() as floor:
+        await floor.until(5)
+        floor.loop.stall(8)
+        await anyio.sleep(0.2)
+        floor.loop.stall(8)
+        floor.place(11)
+        await anyio.sleep(0.1)
+        assert floor.reasons == []
+
+
+async def test_time_in_which_we_were_deaf_is_no_part_of_the_window_of_open_orders() -> None:
+    async with watching(None, 5) as floor:
+        floor.views["a"] = View(True, 6)
+        await floor.until(5)
+        floor.loop.stall(60)
+        await anyio.sleep(4.5)
+        assert floor.reasons == []
+        await anyio.sleep(1.5)
+        assert len(floor.reasons) == 1
+
+
+# ── blind ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("view", [None, View(False, 0), View(True, None)])
+async def test_an_account_that_is_not_seen_for_longer_than_the_window_is_blindness(view: View | None) -> None:
+    async with watching(10, 5) as floor:
+        await floor.until(5)
+        assert floor.state == TriggerState.OK
+        floor.views["b"] = view
+        await floor.until(7)
+        assert floor.trigger.condition() == (TriggerState.WAITING, "waits until the orders of b are seen")
+        await floor.until(14.9)
+        assert floor.state == TriggerState.WAITING
+        await floor.until(16)
+        assert floor.state == TriggerState.BLIND
+        assert floor.trigger.condition()[1].startswith("the orders of b are not seen for 1")
+        floor.views["b"] = View(True, 0)
+        await floor.until(17)
+        assert (floor.state, floor.reasons) == (TriggerState.OK, [])
+
+
+async def test_open_orders_need_not_be_known_where_only_new_ones_count() -> None:
+    async with watching() as floor:
+        floor.views["a"] = View(True, None)
+        await anyio.sleep(60)
+        assert floor.trigger.condition() == (TriggerState.OK, "0 new orders within 10 s, of 10 (a)")
+
+
+async def test_time_in_which_we_were_deaf_makes_nobody_blind() -> None:
+    async with watching() as floor:
+        floor.views["a"] = None
+        await floor.until(5)
+        floor.loop.stall(60)
+        assert floor.state == TriggerState.WAITING
+        await anyio.sleep(6)
+        assert floor.state == TriggerState.BLIND
+
+
+async def test_tripped_it_still_says_that_it_is_blind() -> None:
+    async with watching() as floor:
+        floor.place(11)
+        floor.views["a"] = None
+        await anyio.sleep(11)
+        state, detail = floor.trigger.condition()
+        assert state is TriggerState.TRIPPED
+        assert "; now the orders of a are not seen for" in detail
+
+
+async def test_orders_that_show_after_an_outage_were_not_placed_at_once() -> None:
+    async with watching() as floor:
+        await floor.until(5)
+        floor.views["a"] = View(False, 0)
+        await floor.until(125)
+        floor.place(20)  # before the watch has noticed that the account is seen again
+        floor.views["a"] = View(True, 40)
+        await anyio.sleep(0.3)
+        floor.place(20)  # and after it has
+        await anyio.sleep(0.3)
+        assert floor.reasons == []
+        await anyio.sleep(1)
+        floor.place(11)
+        await anyio.sleep(0.1)
+        assert len(floor.reasons) == 1
+
+
+async def test_orders_of_a_short_outage_are_too_many_all_the_same() -> None:
+    async with watching() as floor:
+        await floor.until(5)
+        floor.views["a"] = View(False, 0)
+        await floor.until(9)
+        floor.views["a"] = View(True, 11)
+        await anyio.sleep(0.2)
+        floor.place(11)
+        await anyio.sleep(0.1)
+        assert len(floor.reasons) == 1
+
+
+# ── figures ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_its_figures_are_those_of_the_busiest_account() -> None:
+    async with watching(10, 5) as floor:
+        floor.place(3)
+        floor.place(4, "b")
+        floor.views["a"] = View(True, 2)
+        await anyio.sleep(0.2)
+        assert floor.trigger.figures() == {"new_orders": (4.0, 10.0), "open_orders": (2.0, 5.0)}
+        assert floor.trigger.condition() == (
+            TriggerState.OK,
+            "4 new orders within 10 s, of 10 (b), 2 open orders, of 5 (a)",
+        )
+        floor.views.update(a=None, b=None)
+        await anyio.sleep(10.1)
+        assert floor.trigger.figures() == {"new_orders": (0.0, 10.0)}

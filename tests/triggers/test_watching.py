@@ -1,0 +1,252 @@
+"""The watch makes triggers as the configuration says, feeds them, and lets none be silently absent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from kill_switch.config import Config, load
+from kill_switch.domain import Life, Order
+from kill_switch.transports.lane import LaneState
+from kill_switch.triggers.base import Report, TriggerState
+from kill_switch.triggers.intake import Intake
+from kill_switch.triggers.link import Link
+from kill_switch.triggers.pnl import Pnl
+from kill_switch.venues.base import Equity, OrderPlaced, Transferred
+from kill_switch.watching import LEDGER, Watch
+from tests.core.stubs import Floor
+from tests.virtual_time import running
+
+pytestmark = pytest.mark.anyio
+
+ACCOUNT = '[accounts.{}]\nvenue = "{}"\napi_key = {{ env = "KEY" }}\napi_secret = {{ env = "SECRET" }}\n'
+PNL = """
+[triggers.daily-loss]
+kind = "pnl"
+accounts = ["a", "b"]
+currency = "OX"
+max_loss = "100"
+reset = "00:00 UTC"
+on_blind = "{on_blind}"
+"""
+RATE = '[triggers.runaway]\nkind = "order-rate"\nmax_new = 3\nmax_open = 5\naccounts = ["a"]\n'
+
+
+class Watched:
+    """A watch at work over stub venues a, b and c; its clock is the loop's."""
+
+    def __init__(self, directory: Path, triggers: str, entries: Iterable[Mapping[str, Any]] = ()) -> None:
+        self.loop = running()
+        self._file = directory / "config.toml"
+        self.floor = Floor(("a", "b", "c"))
+        for venue in self.floor.venues.values():
+            venue.replace_book(())
+        self.intake = Intake(directory / "intake.sock", None, None, clock=self.loop.now)
+        self.watch = Watch(
+            self.config(triggers),
+            self.floor.dispatcher,
+            self.intake,
+            {},
+            self.floor.announced.append,
+            clock=self.loop.now,
+            entries=entries,
+        )
+
+    def config(self, triggers: str) -> Config:
+        daemon = f'[daemon]\nruntime_dir = "{self._file.parent}"\n'
+        self._file.write_text(daemon + "".join(ACCOUNT.format(name, "oxfun") for name in "abc") + triggers)
+        return load(self._file, environ={"KEY": "a-key-of-ours", "SECRET": "a-secret-of-ours"})
+
+    def worth(self, a: int, b: int) -> None:
+        for name, ox in (("a", a), ("b", b)):
+            self.watch.told(name, Equity({"OX": Decimal(ox)}, self.loop.now().mono_ns))
+
+    async def samples(self, *worths: tuple[int, int]) -> None:
+        for a, b in worths:
+            await anyio.sleep(5)
+            self.worth(a, b)
+            await anyio.sleep(0.2)
+            self.watch.notice_blind()
+
+    async def wait(self, seconds: int) -> None:
+        """Look for blind triggers as often as the daemon does."""
+        for _ in range(2 * seconds):
+            await anyio.sleep(0.5)
+            self.watch.notice_blind()
+
+    @property
+    def said(self) -> list[str]:
+        return [f"{one.level}: {one.text}" for one in self.floor.announced if not one.account]
+
+    def tripped(self) -> tuple[str, ...]:
+        return self.floor.dispatcher.state.tripped
+
+
+@asynccontextmanager
+async def watching(directory: Path, triggers: str, entries: Iterable[Mapping[str, Any]] = ()) -> AsyncIterator[Watched]:
+    watched = Watched(directory, triggers, entries)
+    async with anyio.create_task_group() as group:
+        group.start_soon(watched.watch.attention.run)
+        for trigger in watched.watch.triggers.values():
+            group.start_soon(watched.watch.run, trigger)
+        yield watched
+        group.cancel_scope.cancel()
+
+
+# ── pnl ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_venues_tell_of_equity_comes_to_the_trigger_and_kills_its_accounts_only(tmp_path: Path) -> None:
+    async with watching(tmp_path, PNL.format(on_blind="alarm")) as watched:
+        assert watched.watch.measured() == ("a", "b")
+        await watched.samples((500, 500), (500, 500), (500, 500), (450, 451), (450, 451))
+        assert watched.tripped() == ()
+        await watched.samples((450, 450), (450, 450))
+        assert watched.tripped() == ("a", "b")
+
+
+async def test_a_withdrawal_that_a_venue_tells_comes_to_the_trigger(tmp_path: Path) -> None:
+    async with watching(tmp_path, PNL.format(on_blind="alarm")) as watched:
+        await watched.samples((500, 500), (500, 500), (500, 500))
+        await anyio.sleep(20)
+        await watched.samples(*[(500, 500)] * 10)
+        watched.watch.told("b", Transferred("OX", Decimal(-400)))
+        await watched.samples(*[(500, 100)] * 10)
+        assert watched.tripped() == ()
+        assert [data["why"] for data in watched.floor.recorder.of(LEDGER)] == ["first", "transfer"]
+
+
+@pytest.mark.parametrize(("on_blind", "tripped"), [("alarm", ()), ("fire", ("a", "b"))])
+async def test_blind_is_said_once_and_fires_where_that_is_written(
+    tmp_path: Path, on_blind: str, tripped: tuple[str, ...]
+) -> None:
+    async with watching(tmp_path, PNL.format(on_blind=on_blind)) as watched:
+        await watched.samples((500, 500), (500, 500), (500, 500))
+        await watched.wait(29)
+        assert watched.tripped() == ()
+        await watched.wait(60)
+        assert watched.tripped() == tripped
+        blind = [line for line in watched.said if line.startswith("blind")]
+        assert blind == ["blind: trigger daily-loss is blind: no figures of a, b for 30 s"]
+        await watched.samples((500, 500))
+        assert watched.said[-1] == "info: trigger daily-loss sees again"
+
+
+async def test_a_stall_of_our_own_fires_nothing_though_blindness_would(tmp_path: Path) -> None:
+    async with watching(tmp_path, PNL.format(on_blind="fire")) as watched:
+        await watched.samples((500, 500), (500, 500), (500, 500))
+        watched.loop.stall(600)
+        watched.watch.notice_blind()
+        await watched.samples((500, 500))
+        assert watched.tripped() == ()
+
+
+async def test_a_day_outlives_the_process(tmp_path: Path) -> None:
+    async with watching(tmp_path, PNL.format(on_blind="alarm")) as watched:
+        await watched.samples((500, 500), (500, 500), (500, 500))
+    entries = [{"kind": kind, "data": data} for kind, data in watched.floor.recorder.records]
+    async with watching(tmp_path, PNL.format(on_blind="alarm"), entries) as again:
+        await again.samples((450, 450), (450, 450))
+        assert again.tripped() == ("a", "b")
+
+
+async def test_a_reload_with_another_limit_goes_on_from_a_peak_that_was_not_on_record(tmp_path: Path) -> None:
+    async with watching(tmp_path, PNL.format(on_blind="alarm")) as watched:
+        await watched.samples(*[(500, 500)] * 3, *[(600, 600)] * 2)
+        new = watched.config(PNL.format(on_blind="alarm") + 'max_drawdown = "200"\n')
+        watched.watch.prepare(new, ["daily-loss"])()
+        trigger = watched.watch.triggers["daily-loss"]
+        assert isinstance(trigger, Pnl)
+        async with anyio.create_task_group() as group:
+            group.start_soon(watched.watch.run, trigger)
+            await watched.samples((500, 500), (500, 500))
+            assert watched.tripped() == ("a", "b")
+            assert watched.watch.conditions()["daily-loss"][1].startswith("max_drawdown reached")
+            group.cancel_scope.cancel()
+
+
+# ── order-rate ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def place(watched: Watched, account: str, *orders: str) -> None:
+    for one in orders:
+        watched.watch.told(account, OrderPlaced(Order(one, "OX-USD-SWAP-LIN", Life.LIVE, "OPEN")))
+
+
+async def test_orders_that_are_placed_come_to_the_trigger(tmp_path: Path) -> None:
+    async with watching(tmp_path, RATE) as watched:
+        await anyio.sleep(0.2)
+        place(watched, "b", *"12345")
+        place(watched, "a", *"123")
+        await anyio.sleep(0.2)
+        assert watched.tripped() == ()
+        place(watched, "a", "4")
+        await anyio.sleep(0.2)
+        assert watched.tripped() == ("a",)
+
+
+async def test_a_lane_that_is_down_and_a_book_that_is_not_known_are_not_seen(tmp_path: Path) -> None:
+    async with watching(tmp_path, RATE) as watched:
+        await anyio.sleep(0.2)
+        assert watched.watch.conditions()["runaway"][0] is TriggerState.OK
+        watched.floor.lanes["a"].state = LaneState.DOWN
+        await watched.wait(11)
+        assert watched.watch.conditions()["runaway"][0] is TriggerState.BLIND
+        watched.floor.lanes["a"].state = LaneState.UP
+        await watched.wait(1)
+        assert watched.watch.conditions()["runaway"][0] is TriggerState.OK
+        watched.floor.venues["a"].book_known = False
+        await watched.wait(11)
+        assert watched.watch.conditions()["runaway"][0] is TriggerState.BLIND
+        assert watched.tripped() == ()
+
+
+async def test_open_orders_are_those_of_the_book(tmp_path: Path) -> None:
+    async with watching(tmp_path, RATE) as watched:
+        watched.floor.venues["a"].replace_book([Order(str(n), "OX", Life.LIVE, "OPEN") for n in range(6)])
+        await anyio.sleep(11)
+        assert watched.tripped() == ("a",)
+
+
+# ── triggers that fail ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Broken(Link):
+    """A trigger that cannot run, and cannot say how it is."""
+
+    async def run(self, report: Report) -> None:
+        raise RuntimeError("a fault of ours")
+
+    def condition(self) -> tuple[TriggerState, str]:
+        raise ArithmeticError("a fault of ours")
+
+
+def broken(watch: Watch) -> Broken:
+    clock = running().now
+    return Broken("daily-loss", ("a", "b"), 1.0, clock=clock, attention=watch.attention, reachable=dict)
+
+
+async def test_a_trigger_that_cannot_say_how_it_is_is_blind_and_hides_no_other(tmp_path: Path) -> None:
+    async with watching(tmp_path, PNL.format(on_blind="fire") + RATE) as watched:
+        await anyio.sleep(0.2)
+        watched.watch.triggers = {**watched.watch.triggers, "daily-loss": broken(watched.watch)}
+        assert watched.watch.conditions() == {
+            "daily-loss": (TriggerState.BLIND, "its state cannot be told: ArithmeticError"),
+            "runaway": (TriggerState.OK, "0 new orders within 10 s, of 3 (a), 0 open orders, of 5 (a)"),
+        }
+        watched.watch.notice_blind()
+        assert watched.tripped() == ("a", "b")
+
+
+async def test_a_trigger_whose_task_dies_is_blind_until_it_runs_again(tmp_path: Path) -> None:
+    async with watching(tmp_path, RATE) as watched, anyio.create_task_group() as group:
+        group.start_soon(watched.watch.run, broken(watched.watch))
+        await anyio.sleep(0.1)
+        assert watched.watch._dead == {"daily-loss": "its task failed: RuntimeError"}
+        group.cancel_scope.cancel()

@@ -1,0 +1,35 @@
+"""Thousands of open orders neither delay a strike's first message nor pile up in memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from kill_switch.venues.base import PAST_IDS
+from tests.many_orders import FACTOR, FEW, cheapest, ids, read_back
+from tests.venues.stands import STANDS
+
+MANY = 10_000
+
+
+@pytest.mark.parametrize("venue", STANDS)
+def test_the_first_message_takes_as_long_with_ten_thousand_orders_as_with_few(venue: str) -> None:
+    stand = STANDS[venue]
+    few = cheapest(stand, FEW.get(venue, 0), players=2)
+    for _ in range(3):  # one quiet moment is enough: it must not grow with the orders
+        many = cheapest(stand, MANY, players=1)
+        if many.first_us <= FACTOR * few.first_us:
+            return
+    pytest.fail(f"{many.first_us:.0f} us, with few orders {few.first_us:.0f} us")
+
+
+@pytest.mark.parametrize("venue", STANDS)
+def test_orders_that_come_and_go_by_the_thousand_leave_nothing_behind_but_a_bounded_memory(venue: str) -> None:
+    stand = STANDS[venue]
+    player = stand.ready()
+    for number in range(30):
+        read_back(stand, player, ids(stand, 1_000, first=1_000 * number))
+        player.outputs.clear()
+    adapter = player.adapter
+    assert len(adapter.book) == 1_000
+    assert len(adapter._past) == PAST_IDS
+    assert not adapter._asks
