@@ -112,7 +112,7 @@ class Aide:
             self._up.set()
             while line := await out.readline():
                 self.trouble = ""
-                self._hear(orjson.loads(line))
+                self._hear(line)
         finally:
             self._up = anyio.Event()
             for future in self._waiting.values():
@@ -120,19 +120,25 @@ class Aide:
                     future.set_result(Done(False, "the process beside ended meanwhile"))
             await _end(process)
 
-    def _hear(self, line: Mapping[str, Any]) -> None:
-        match line:
-            case {"asks": number}:
+    def _hear(self, line: bytes) -> None:
+        """Take a line; a library that prints there must not end what else is under way."""
+        said: Any
+        try:
+            said = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            said = None
+        match said:
+            case {"asks": int(number)}:
                 try:
                     self._write({"do": "figures", "id": number, "figures": self.asked()})
                 except Exception:
                     log.exception("there are no figures to be had")
-            case {"trouble": trouble}:
+            case {"trouble": str(trouble)}:
                 self.told(trouble)
-            case {"id": number, **outcome}:
+            case {"id": int(number), "ok": bool()} if said.keys() <= {"id", *Done._fields}:
                 future = self._waiting.get(number)
                 if future is not None and not future.done():
-                    future.set_result(Done(**outcome))
+                    future.set_result(Done(**{key: value for key, value in said.items() if key != "id"}))
             case _:
                 log.error("the process beside says what nobody understands")
 

@@ -27,7 +27,7 @@ import orjson
 
 from kill_switch.hardening import forbid_dumps
 
-LAST_S = 2.0  # systemd waits for us before it starts the daemon again
+LAST_S = 2.0  # the daemon that stops waits for us
 AT_ONCE = 64  # errands under way; systemd's TasksMax counts their threads
 STUCK = 16  # errands that should have been over long ago, until this process is no good any more
 STUCK_AFTER_S = 10.0  # beyond the time that the errand was given
@@ -212,7 +212,8 @@ class Desk:
 def main() -> None:
     """Serve the process that started this one."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the daemon may have something to say until its very end
+        # the daemon may have something to say until its very end; not SIG_IGN, which every command would inherit
+        signal.signal(number, lambda *_: None)
     logging.disable()  # libraries log URLs
     threading.excepthook = lambda _: None
     with contextlib.suppress(OSError):  # nothing here is as urgent as a kill, nor worth as much memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -76,7 +77,8 @@ class Reports:
         self._kills: dict[str, _Kill] = {}
         self._latest: dict[str, _Kill] = {}  # account → the kill that it is in
         for entry in entries:
-            self.take(entry)
+            with contextlib.suppress(LookupError, TypeError, ValueError, ArithmeticError):  # another version's
+                self.take(entry)
 
     @property
     def last(self) -> str | None:

@@ -82,8 +82,7 @@ class WsConnection(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or not self.open or transport.is_closing():
             return False
-        self._protocol.send_text(text)
-        transport.writelines(self._protocol.data_to_send())
+        transport.write(Frame(Opcode.TEXT, text).serialize(mask=True))  # whole, and no extension is negotiated
         return True
 
     def close(self, reason: str) -> None:
@@ -173,7 +172,7 @@ class WsConnection(asyncio.BufferedProtocol):
                     whole = b"".join(self._fragments)
                     self._fragments.clear()
                     self._sink.event(Received(self.number, whole))
-            case Opcode.PONG if self._pinged_s:
+            case Opcode.PONG if 0 < self._pinged_s <= self._heard_s:  # else it came before our ping went out
                 rtt_us = int((self._heard_s - self._pinged_s) * 1e6)
                 self._pinged_s = 0.0
                 self._sink.rtt(Route.WS, rtt_us)

@@ -303,6 +303,12 @@ async def test_signals_that_systemd_sends_to_the_whole_group_do_not_end_it_befor
         assert beside.trouble == ""
 
 
+async def test_a_command_does_not_inherit_the_deafness_to_signals() -> None:
+    async with running() as beside:
+        done = await beside.do("run", 5, argv=["grep", "SigIgn", "/proc/self/status"], env=ENV)
+    assert int(done.output.split()[1], 16) == 0  # else nobody could end it with SIGTERM, nor what it leaves running
+
+
 def gone(pid: int) -> bool:
     """Tell whether a process has ended, within a moment."""
     for _ in range(100):
@@ -313,3 +319,11 @@ def gone(pid: int) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"printed by a library\n", b"[]", b'{"id":[]}', b'{"id":1,"ok":true,"x":1}', b'{"id":1}']
+)
+async def test_what_a_library_prints_into_the_pipe_ends_nothing(line: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    Aide()._hear(line)
+    assert "says what nobody understands" in caplog.text

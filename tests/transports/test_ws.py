@@ -241,6 +241,26 @@ async def test_a_message_in_the_same_segment_as_the_handshake_follows_it(
         assert [type(event) for event in ear.events] == [Opened, Received]
 
 
+async def test_a_pong_that_comes_before_any_ping_is_no_round_trip(server: Server, ear: Ear, ca_file: str) -> None:
+    async def script(peer: Peer) -> None:
+        written: list[bytes] = []
+
+        async def keep(data: bytes) -> None:
+            written.append(data)
+
+        say = peer.say
+        peer.say = keep  # type: ignore[method-assign]
+        await peer.upgrade()
+        peer.say = say  # type: ignore[method-assign]
+        await peer.say(b"".join(written) + frame(0xA, b""))
+        await peer.live()
+
+    server.script = script
+    async with running(make(server, ear, ca_file).run):
+        await until(lambda: ear.rtts)
+    assert all(rtt_us > 0 for _, rtt_us in ear.rtts)
+
+
 async def test_a_connection_that_is_silent_is_given_up_within_three_seconds(
     server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
