@@ -7,7 +7,9 @@ downloaded. The network is this machine's, so that simulators outside of the con
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
+PREFIX = "kill-switch-machine-"  # then the pid of whoever has made it
 BOOT_WITHIN_S = 30
 STATES = ("running", "degraded", "starting")  # "starting": the kill switch itself is not READY yet
 
@@ -24,7 +27,7 @@ def why_not() -> str | None:
     """Return why no container can be booted here; None if one can be."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "only root can boot a container"
-    needed = ("systemd-nspawn", "systemd-id128", "nsenter", "mount", "umount", "useradd", "runuser")
+    needed = ("systemd-nspawn", "systemd-id128", "nsenter", "setpriv", "mount", "umount", "useradd", "runuser")
     missing = [name for name in needed if shutil.which(name) is None]
     if missing:
         return f"not installed: {', '.join(missing)} (apt-get install systemd-container)"
@@ -46,12 +49,31 @@ def python() -> str | None:
     return None
 
 
+def sweep() -> None:
+    """Unmount and remove what a test run that was killed has left; its container has died with it."""
+    for top in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        owner = top.name.removeprefix(PREFIX).partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            discard(top)
+
+
+def discard(top: Path) -> None:
+    """Unmount and remove a machine's directory; never what is below a mount."""
+    mounts = (top / "root", top / "overlay")
+    for path in mounts:
+        for options in ([], ["--lazy"]):
+            if os.path.ismount(path):
+                subprocess.run(["umount", *options, str(path)], capture_output=True, timeout=30, check=False)
+    if not any(map(os.path.ismount, mounts)):
+        shutil.rmtree(top, ignore_errors=True)
+
+
 class Machine:
     """One container; `close` ends it and unmounts, whatever state it is in."""
 
     def __init__(self) -> None:
-        self._top = Path(tempfile.mkdtemp(prefix="kill-switch-machine-"))
-        self._mounted: list[Path] = []
+        sweep()
+        self._top = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self._nspawn: subprocess.Popen[bytes] | None = None
         self.init = 0  # the container's process 1, as seen from outside
         self.root = self._top / "root"
@@ -92,12 +114,28 @@ class Machine:
             time.sleep(0.1)
         return time.monotonic() - began
 
+    def outside(self, pid: str) -> int:
+        """Return the number that a process of the container has out here."""
+        for path in Path("/proc").glob("[0-9]*/status"):
+            try:
+                inside = re.search(r"^NSpid:\t(\d+)\t.*\b(\d+)$", path.read_text(), re.MULTILINE)
+                if inside and inside[2] == pid and os.readlink(path.parent / "ns/pid") == self._namespace():
+                    return int(inside[1])
+            except OSError:  # it has ended meanwhile
+                continue
+        raise AssertionError(f"no process {pid} in the container")
+
+    @property
+    def runs(self) -> bool:
+        return self._nspawn is not None and self._nspawn.poll() is None
+
     def boot(self) -> None:
-        """Start the container and wait until its systemd answers."""
+        """Start the container and wait until its systemd answers; it ends when whoever started it does."""
         here = ["--register=no", "--keep-unit"]  # where process 1 is not systemd, nobody could register it
         if Path("/run/systemd/system").exists():
             here = [f"--machine=kill-switch-test-{os.getpid()}"]
-        command = ["systemd-nspawn", "--quiet", "-D", str(self.root), *here, "--console=pipe"]
+        command = ["setpriv", "--pdeathsig", "KILL", "systemd-nspawn", "--quiet", "--console=pipe"]
+        command += ["-D", str(self.root), *here]
         with (self._top / "console").open("ab") as console:
             self._nspawn = subprocess.Popen(
                 [*command, "--boot", "systemd.unit=multi-user.target"],
@@ -115,24 +153,22 @@ class Machine:
     def power_cut(self) -> None:
         """Kill everything in the container at once."""
         if self.init:
-            os.kill(self.init, 9)
+            os.kill(self.init, signal.SIGKILL)
         self._wait()
 
     def close(self) -> None:
-        if self._nspawn is not None and self._nspawn.poll() is None:
-            try:
-                os.kill(self.init or self._nspawn.pid, 9)
-                self._nspawn.wait(timeout=10)
-            except (OSError, subprocess.TimeoutExpired):
-                self._nspawn.kill()
-                self._nspawn.wait(timeout=10)
-        for path in reversed(self._mounted):
-            for options in ([], ["--lazy"]):
-                if subprocess.run(["umount", *options, str(path)], capture_output=True, check=False).returncode == 0:
-                    break
-        self._mounted.clear()
-        if not os.path.ismount(self._top / "overlay") and not os.path.ismount(self.root):
-            shutil.rmtree(self._top, ignore_errors=True)
+        """End the container and remove all of it."""
+        nspawn, self._nspawn = self._nspawn, None
+        try:
+            if nspawn is not None and nspawn.poll() is None:
+                os.kill(self.init or nspawn.pid, signal.SIGKILL)
+                nspawn.wait(timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            if nspawn is not None:
+                nspawn.kill()
+                nspawn.wait(timeout=10)
+        finally:
+            discard(self._top)
 
     # ── how it is made ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -141,12 +177,10 @@ class Machine:
         overlay.mkdir()
         self.root.mkdir()
         self._call("mount", "-t", "tmpfs", "-o", "size=2G", "tmpfs", str(overlay))
-        self._mounted.append(overlay)
         (overlay / "upper").mkdir()
         (overlay / "work").mkdir()
         layers = f"lowerdir=/,upperdir={overlay}/upper,workdir={overlay}/work"
         self._call("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
-        self._mounted.append(self.root)
 
     def _furnish(self) -> None:
         """Make it a machine of its own that starts nothing but systemd, with the project in /src."""
@@ -183,6 +217,9 @@ class Machine:
             return False
         self.init = int(children[0])
         return self.ask("systemctl is-system-running") in STATES
+
+    def _namespace(self) -> str:
+        return os.readlink(f"/proc/{self.init}/ns/pid")
 
     def _wait(self) -> None:
         assert self._nspawn is not None

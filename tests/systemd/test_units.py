@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch import control, daemon, direct
+from kill_switch import beside, control, daemon, direct, errands
+from kill_switch.aide import END_WITHIN_S
 from kill_switch.config.tables import Daemon, directories
 from kill_switch.errors import ConfigError
 from kill_switch.systemd import START_USEC
@@ -123,7 +124,8 @@ def test_systemd_makes_the_directories_as_they_are_written(tmp_path: Path) -> No
 
 
 def test_systemd_waits_longer_than_the_daemon_takes_to_finish_a_strike(unit: Unit) -> None:
-    assert unit.seconds("TimeoutStopSec") >= daemon.FINISH_WITHIN_S + CLOSE_WITHIN_S + 2
+    bounds_s = (daemon.FINISH_WITHIN_S, beside.FINISH_WITHIN_S, END_WITHIN_S, CLOSE_WITHIN_S)
+    assert unit.seconds("TimeoutStopSec") >= sum(bounds_s) + 2
 
 
 def test_the_watchdog_forgives_many_pulses_and_not_a_minute(unit: Unit) -> None:
@@ -147,6 +149,19 @@ def test_the_daemon_comes_back_and_its_failure_starts_the_last_resort(unit: Unit
     assert unit["Type"] == "notify" and unit["NotifyAccess"] == "main"
     assert unit["Restart"] == "always"
     assert unit["OnFailure"] == LAST_RESORT
+
+
+def test_what_hooks_do_is_not_done_to_the_daemon(unit: Unit) -> None:
+    assert unit["KillMode"] == "mixed"  # a hook has its time at a stop, and what it leaves delays no start
+    assert unit["OOMPolicy"] == "continue"
+    assert "setpriority" in unit.values["SystemCallFilter"][-1].split() and "os.setpriority" in inspect.getsource(
+        errands
+    )
+    assert int(unit["TasksMax"]) >= 4 * errands.AT_ONCE
+
+
+def test_a_reload_is_the_daemons_own_and_refuses_what_is_wrong(unit: Unit) -> None:
+    assert unit["ExecReload"] == f"{PROGRAM} reload"
 
 
 def test_a_daemon_that_waits_for_a_venue_is_not_killed_for_it(unit: Unit) -> None:
@@ -209,7 +224,7 @@ def test_the_readme_names_every_file() -> None:
 def test_the_readme_says_the_figures_of_the_unit(unit: Unit) -> None:
     readme = (DIRECTORY / "README.md").read_text("utf-8")
     keys = "WatchdogSec StartLimitIntervalSec StartLimitBurst TimeoutStartSec TimeoutStopSec OOMScoreAdjust CPUWeight"
-    for key in keys.split():
+    for key in (*keys.split(), "KillMode", "OOMPolicy", "TasksMax"):
         assert f"`{key}={unit[key]}`" in readme
 
 
