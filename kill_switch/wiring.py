@@ -47,8 +47,15 @@ def line(
             max_age_s=adapter.WS_MAX_AGE_S,
             overlap=adapter.WS_OVERLAP,
         )
-        http = HttpLane(options.rest_url, session, ca_file=options.ca_file, warm_every_s=adapter.WARM_EVERY_S)
-        fresh = FreshRoute(options.rest_url, session, spawn, ca_file=options.ca_file)
+        http = HttpLane(
+            options.rest_url,
+            session,
+            ca_file=options.ca_file,
+            warm_every_s=adapter.WARM_EVERY_S,
+            connections=adapter.CONNECTIONS,
+            wanted=session.wanted,
+        )
+        fresh = FreshRoute(options.rest_url, session, spawn, ca_file=options.ca_file, wanted=session.wanted)
     except OSError as error:
         found = error.strerror or "holds no certificate"
         problem = Problem(f"accounts.{name}.ca_file", found, "expected a file with PEM certificates")

@@ -18,6 +18,7 @@ from .venue import Route
 
 BASE = "/v1/api"
 _ENDED_SHOWN = 50
+_PATHS = 1000  # that are known by heart
 
 Result = tuple[int, dict[str, Any]]
 Args = Mapping[str, Any]
@@ -58,13 +59,19 @@ class CrossTradeCalls(CrossTradeFloor):
             Call("other", "endpoints", "GET", "/_endpoints", (), self._endpoints, addon=False),
         )
         self.apis = {name: call for call in self.calls for name in call.apis}
+        self._found: dict[tuple[str, str, bool], tuple[Call, dict[str, str]] | None] = {}
         self._by_path = {(call.method, tuple(call.path.strip("/").split("/"))): call for call in self.calls}
 
     # REST
 
     def route(self, request: Request) -> Route | None:
         """Find the request's route; what is fixed goes before what is an argument (§5)."""
-        found = self._find(request)
+        key = (request.method, request.path, self.options.has_orders)
+        if key not in self._found:
+            if len(self._found) >= _PATHS:
+                self._found.clear()
+            self._found[key] = self._find(request)
+        found = self._found[key]
         if found is None:
             return None
         call, args = found

@@ -158,8 +158,7 @@ class Connection(asyncio.BufferedProtocol):
         ws = self._ws
         if ws is None or ws.state is not OPEN:
             return b""
-        ws.send_text(text)
-        return b"".join(ws.data_to_send())
+        return Frame(Opcode.TEXT, text).serialize(mask=False)  # whole, and no extension is negotiated
 
     def write(self, data: bytes) -> None:
         """Send bytes as they are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
 import zlib
@@ -12,7 +13,7 @@ from typing import Any
 import httpx
 
 from kill_switch.domain import Route
-from kill_switch.transports.http import MAX_BODY_BYTES, TOO_LARGE
+from kill_switch.transports.http import MAX_BODY_BYTES, NOT_WANTED, TOO_LARGE
 from kill_switch.transports.lane import Sink, tls_context, why
 from kill_switch.venues.base import Call, Lost, Replied
 
@@ -32,10 +33,13 @@ class FreshRoute:
         spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], object],
         *,
         ca_file: str | None = None,
+        wanted: Callable[[Call], bool] = lambda call: True,
     ) -> None:
+        """Make it; `wanted` says whether a call is still to be sent when its connection has come about."""
         self._url = url
         self._sink = sink
         self._spawn = spawn
+        self._wanted = wanted
         self._tls = tls_context(ca_file)
         self._held_bytes = 0  # of answers that are not whole yet
 
@@ -50,6 +54,8 @@ class FreshRoute:
         async def trace(name: str, info: object) -> None:
             nonlocal sent_ns
             if name == "http11.send_request_headers.started":
+                if not self._wanted(call):
+                    raise OSError(errno.ECANCELED, NOT_WANTED)
                 sent_ns = time.monotonic_ns()
             elif name == "http11.send_request_body.complete":
                 sent_ns = time.monotonic_ns()

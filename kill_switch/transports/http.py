@@ -1,9 +1,9 @@
 """Keep HTTP/1.1 connections up over TLS, so that a kill is one `write` of bytes that were made beforehand.
 
-A lane has two connections. A read that is not urgent starts only if it leaves one of them idle: the kill never waits
-behind housekeeping. Answers are parsed by httptools in the protocol's callback. There is no pipelining: one request is
-under way on a connection, and a connection whose answer does not come in time is given up, because its next answer
-could no longer be told apart.
+A lane has two connections or more. A read that is not urgent starts only if it leaves one of them idle: the kill never
+waits behind housekeeping. Answers are parsed by httptools in the protocol's callback. There is no pipelining: one
+request is under way on a connection, and a connection whose answer does not come in time is given up, because its next
+answer could no longer be told apart.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple, cast
 
 import anyio
@@ -38,6 +40,12 @@ MAX_BODY_BYTES = 16 << 20  # 10,000 orders are 5 MB at the most talkative venue
 TOO_LARGE = "the answer is too large"
 HEADERS_TOO_LARGE = "the answer's headers are too large"
 UNASKED = "the venue sent what nobody asked for"
+NOT_WANTED = "not wanted any more"
+
+
+@lru_cache(maxsize=256)  # a venue's answers have the same ones every time
+def _lower(name: bytes) -> str:
+    return name.decode("latin-1").lower()
 
 
 class _Answer(NamedTuple):
@@ -139,7 +147,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         if self._header_bytes > MAX_HEADER_BYTES:
             self.abort(HEADERS_TOO_LARGE)
             return
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        self._headers[_lower(name)] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         self._headed = self._parser.get_status_code() >= 200
@@ -188,11 +196,23 @@ class HttpConnection(asyncio.BufferedProtocol):
 class HttpLane:
     """The warm HTTP lane of one account."""
 
-    def __init__(self, url: str, sink: Sink, *, ca_file: str | None = None, warm_every_s: float = 15.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        sink: Sink,
+        *,
+        ca_file: str | None = None,
+        warm_every_s: float = 15.0,
+        connections: int = CONNECTIONS,
+        wanted: Callable[[Call], bool] = lambda call: True,
+    ) -> None:
+        """Make it; `wanted` says whether a call that had to wait is still to be sent."""
         self._address = Address.of(url)
         self._sink = sink
+        self._wanted = wanted
         self._tls = tls_context(ca_file)
         self._warm_every_s = warm_every_s
+        self._count = connections
         self._connections: list[HttpConnection] = []
         self._urgent: deque[Call] = deque()
         self._waiting: deque[Call] = deque()
@@ -234,10 +254,10 @@ class HttpLane:
     async def run(self) -> None:
         """Keep the connections up, and used often enough that the venue keeps them, for ever."""
         async with anyio.create_task_group() as group:
-            for _ in range(CONNECTIONS):
+            for _ in range(self._count):
                 group.start_soon(self._keep)
             while True:
-                await anyio.sleep(self._warm_every_s / CONNECTIONS)
+                await anyio.sleep(self._warm_every_s / self._count)
                 if any(c.idle for c in self._connections):
                     self._sink.warm()
 
@@ -293,7 +313,9 @@ class HttpLane:
                 self._sink.event(Lost(call.tag, False, self.trouble or "the lane is down"))
                 continue
             idle = [c for c in up if c.idle]
-            if self._urgent and idle:
+            if self._urgent and not self._wanted(self._urgent[0]):
+                self._sink.event(Lost(self._urgent.popleft().tag, False, NOT_WANTED))
+            elif self._urgent and idle:
                 self._start(max(idle, key=lambda c: c.used_ns), self._urgent.popleft())
             elif self._waiting and len(idle) > (1 if len(up) > 1 else 0):
                 self._start(min(idle, key=lambda c: c.used_ns), self._waiting.popleft())

@@ -9,6 +9,7 @@ A file system that hangs (a network one, whose server is gone) must not stop the
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import stat
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
-from asyncinotify import Inotify, Mask
+from asyncinotify import Event, Inotify, Mask
 
 from kill_switch.domain import Now, Reason
 from kill_switch.triggers.base import Figures, Report, TriggerState
@@ -120,20 +121,43 @@ class Flag:
             await self._answers()
             try:
                 with Inotify() as inotify:
+                    inotify.sync_timeout = 0
                     inotify.add_watch(self._path.parent, _WATCHED)
                     self._watch = ""
                     self._look(report)  # what came before the watch
-                    async for event in inotify:
-                        if event.mask & (_WENT | Mask.IGNORED | Mask.Q_OVERFLOW):
-                            break
-                        if event.name is not None and event.name.name == self._path.name:
-                            came = event.mask & _CAME and not self._present
-                            self._look(report)
-                            if came and not self._present:  # and it has gone already: it was touched all the same
-                                report(self._reason(f"{self._path} came and went", self._clock()))
+                    await self._heard(inotify, report)
             except OSError as error:
                 self._watch = error.strerror or type(error).__name__
             await anyio.sleep(POLL_S)
+
+    async def _heard(self, inotify: Inotify, report: Report) -> None:
+        """Take events in the event loop's own callback, which wakes no task, until the directory is gone."""
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+
+        def hear() -> None:
+            try:
+                if not ended.done() and not all(self._event(event, report) for event in inotify):
+                    ended.set_result(None)
+            except Exception as error:
+                ended.set_exception(error)
+
+        loop.add_reader(inotify.fd, hear)
+        try:
+            await ended
+        finally:
+            loop.remove_reader(inotify.fd)
+
+    def _event(self, event: Event, report: Report) -> bool:
+        """Take an event; False if it says that there will be no others."""
+        if event.mask & (_WENT | Mask.IGNORED | Mask.Q_OVERFLOW):
+            return False
+        if event.name is not None and event.name.name == self._path.name:
+            came = event.mask & _CAME and not self._present
+            self._look(report)
+            if came and not self._present:  # and it has gone already: it was touched all the same
+                report(self._reason(f"{self._path} came and went", self._clock()))
+        return True
 
     def _look(self, report: Report) -> None:
         try:

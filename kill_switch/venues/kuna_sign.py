@@ -27,6 +27,7 @@ class Signer:
         self._secret = None if secret is None else secret.encode()
         self._venue_ms = venue_ms
         self._nonce = 0
+        self._turned_ns = 0  # when the nonce was last turned down or up
         self._highest = 0  # of those that were given up as too far ahead
 
     @property
@@ -50,8 +51,15 @@ class Signer:
         signature = hmac.digest(secret, text, "sha384").hex()
         return Request(method, target, {**self._headers, "nonce": str(self._nonce), "signature": signature}, body)
 
-    def refused(self, now: Now) -> None:
-        """Take note that the venue has refused a nonce: next comes the venue's time, or again what was higher."""
+    def refused(self, asked_ns: int, now: Now) -> None:
+        """Take note that the venue has refused a nonce: next comes the venue's time, or again what was higher.
+
+        Requests that go together are refused together: one that was made (at `asked_ns`) before the nonce last turned
+        says nothing of where it stands now.
+        """
+        if asked_ns < self._turned_ns:
+            return
+        self._turned_ns = now.mono_ns
         if self._nonce > self._venue_ms(now) + AHEAD_MS:
             self._highest, self._nonce = max(self._highest, self._nonce), 0
         elif self._highest:

@@ -63,6 +63,24 @@ async def test_every_call_has_a_connection_of_its_own(server: Server, ear: Ear, 
     assert len(server.peers) == 3
 
 
+async def test_a_call_that_nobody_wants_any_more_when_its_connection_stands_is_not_sent(
+    certificates: Certificates, ear: Ear
+) -> None:
+    seen: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        seen.append(await peer.request())
+
+    async with Server(certificates.good) as server:
+        server.script = script
+        async with running() as group:
+            ca_file = certificates.ca_file
+            FreshRoute(server.https, ear, group.start_soon, ca_file=ca_file, wanted=lambda call: False).call(KILL)
+            end = await ear.end("kill")
+    assert isinstance(end, Lost) and not end.sent
+    assert seen == [] == ear.sents
+
+
 async def test_a_refused_connection_is_provably_unsent(certificates: Certificates, ear: Ear) -> None:
     async with Server(certificates.good) as server:
         pass

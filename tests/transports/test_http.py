@@ -94,6 +94,17 @@ async def test_a_lane_is_up_once_the_venue_has_accepted_the_key(server: Server, 
         assert ear.ends("late") == [Lost("late", False, lane.trouble)]
 
 
+async def test_a_lane_keeps_as_many_connections_as_the_venue_asks_for(server: Server, ear: Ear, ca_file: str) -> None:
+    lane = HttpLane(server.https, ear, ca_file=ca_file, connections=4)
+    async with running(lane.run):
+        await until(lambda: len(server.peers) == 4)
+        assert lane._connections is not None
+        await until(lambda: sum(c.idle for c in lane._connections) == 4)
+        for number in range(4):
+            lane.call(get(f"urgent {number}", urgent=True))
+        assert [c.idle for c in lane._connections] == [False] * 4  # none waits for another
+
+
 async def test_a_lane_that_comes_back_has_to_prove_the_key_again(server: Server, ear: Ear, ca_file: str) -> None:
     lane = HttpLane(server.https, ear, ca_file=ca_file)
     async with running(lane.run):
@@ -216,6 +227,32 @@ async def test_urgent_calls_go_before_those_that_wait_and_these_leave_one_connec
             assert isinstance(await ear.end(name), Replied)
         assert seen.index("/kill-3") < seen.index("/read-2") < seen.index("/read-3")
         assert seen[2] == "/kill-2"
+
+
+async def test_a_call_that_had_to_wait_until_nobody_wanted_it_is_lost_unsent(
+    server: Server, ear: Ear, ca_file: str
+) -> None:
+    seen: list[bytes] = []
+    free = anyio.Semaphore(0)
+
+    async def script(peer: Peer) -> None:
+        while True:
+            seen.append(await peer.request())
+            await free.acquire()
+            await peer.say(ok())
+
+    server.script = script
+    lane = HttpLane(server.https, ear, ca_file=ca_file, wanted=lambda call: call.tag != "late")
+    async with running(lane.run):
+        await both_up(lane, server)
+        for tag in ("1", "2", "late", "3"):
+            lane.call(get(tag, urgent=True, target=f"/{tag}"))
+        for _ in range(3):
+            free.release()
+        assert isinstance(await ear.end("3"), Replied)
+        end = await ear.end("late")
+    assert isinstance(end, Lost) and not end.sent
+    assert len(seen) == 3
 
 
 async def test_with_one_connection_left_everything_uses_it(server: Server, ear: Ear, ca_file: str) -> None:

@@ -302,6 +302,32 @@ def test_a_clock_that_ran_ahead_does_not_lock_us_out_of_a_venue_that_wants_highe
     assert isinstance(third, Call) and nonce(player) > int(found.request.headers["nonce"]) - START.wall_ms
 
 
+def test_two_requests_whose_nonces_are_refused_together_do_not_turn_them_down_and_up_again_for_ever() -> None:
+    player = play(auth="hmac", stop_orders=True)
+    player.put(Probe())
+    player.put(dated(player.calls[-1].tag, 60, listed()))
+    player.put(Read())
+    for call in player.calls[-2:]:
+        player.put(dated(call.tag, 60, listed()))
+
+    def refused(calls: Iterable[Call]) -> list[Call]:
+        again = []
+        for call in calls:
+            player.put(Pause(0.01))
+            outputs = player.put(dated(call.tag, 0, errors("Nonce is too small"), 401))
+            again += [output for output in outputs if isinstance(output, Call)]
+        return again
+
+    player.put(Read())
+    both = player.calls[-2:]  # the venue's clock is set back by a minute now, and what it takes for a nonce is not
+    low = refused(both)
+    high = refused(low)
+    before = [int(call.request.headers["nonce"]) for call in both]
+    assert all(int(call.request.headers["nonce"]) < min(before) for call in low)
+    assert all(int(call.request.headers["nonce"]) > max(before) for call in high)
+    assert len(low) == len(high) == 2
+
+
 def test_without_a_signature_the_word_nonce_is_a_refusal_like_any_other() -> None:
     player = play()
     player(
