@@ -90,7 +90,9 @@ def read_back(stand: Stand, player: Player, found: list[str]) -> float:
 
 
 def main() -> int:
-    print(f"{'venue':<12}{'few':>7}{'first':>9}{'whole':>10}{'many':>8}{'first':>9}{'whole':>10}{'reads/s':>12}{'KiB':>8}")
+    print(
+        f"{'venue':<12}{'few':>7}{'first':>9}{'whole':>10}{'many':>8}{'first':>9}{'whole':>10}{'reads/s':>12}{'KiB':>8}"
+    )
     failed = False
     for venue, stand in STANDS.items():
         number = FEW.get(venue, 0)

@@ -255,7 +255,9 @@ def _notify(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> 
     urls = [_url(url, at("notify.urls", n), environ, problems) for n, url in enumerate(written)]
     for number, url in enumerate(urls):
         if url is not None and _URL.fullmatch(url.get_secret_value()) is None:
-            problems.append(Problem(at("notify.urls", number), "not a URL", 'expected one of apprise\'s: "SERVICE://…"'))
+            problems.append(
+                Problem(at("notify.urls", number), "not a URL", 'expected one of apprise\'s: "SERVICE://…"')
+            )
     if urls and importlib.util.find_spec("apprise") is None:
         hint = "pip install 'kill-switch[notify]', or use command"
         problems.append(Problem("notify.urls", "given, but apprise is not installed", hint))
