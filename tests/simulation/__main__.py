@@ -1,0 +1,111 @@
+"""Tell many seeds' stories, stop at the first that breaks a promise, or tell one of them in full.
+
+python -m tests.simulation --seeds 10000 [--start N] [--jobs 2] [--venue NAME]
+python -m tests.simulation --replay SEED [-v] [--venue NAME]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+
+from kill_switch.sim.main import VENUES
+
+from .story import Outcome, tell
+
+CHUNK = 50
+TAIL = 60  # lines of the trace that a failure shows
+
+
+def _told(seed: int, venue: str | None) -> Outcome:
+    try:
+        return tell(seed, venue)
+    except Exception:
+        return Outcome.failed(seed, f"the simulation itself failed: {traceback.format_exc()}")
+
+
+def _chunk(seeds: range, venue: str | None) -> list[Outcome]:
+    told = []
+    for seed in seeds:
+        told.append(_told(seed, venue))
+        if told[-1].found:
+            break
+    return told
+
+
+def _outcomes(start: int, seeds: int, jobs: int, venue: str | None) -> Iterator[Outcome]:
+    """Yield the outcomes in the order of their seeds, up to the first that failed, whatever the number of jobs."""
+    chunks = [range(first, min(first + CHUNK, start + seeds)) for first in range(start, start + seeds, CHUNK)]
+    with ProcessPoolExecutor(jobs) as pool:
+        for told in pool.map(_chunk, chunks, [venue] * len(chunks)):
+            yield from told
+            if told[-1].found:
+                pool.shutdown(cancel_futures=True)
+                return
+
+
+def _many(start: int, seeds: int, jobs: int, venue: str | None) -> int:
+    began_s = time.monotonic()
+    outcomes: list[Outcome] = []
+    for outcome in _outcomes(start, seeds, jobs, venue):
+        outcomes.append(outcome)
+        if len(outcomes) % 500 == 0 and sys.stderr.isatty():
+            rate = len(outcomes) / (time.monotonic() - began_s)
+            print(f"\r{len(outcomes)} of {seeds} seeds, {rate:.0f} a second", end="", file=sys.stderr, flush=True)
+    took_s = time.monotonic() - began_s
+    print(f"{len(outcomes)} seeds from {start} in {took_s:.1f} s, {len(outcomes) / took_s:.0f} a second")
+    for what, figure in (
+        ("tripped at the end", sum(o.tripped for o in outcomes)),
+        ("crashes", sum(o.crashes for o in outcomes)),
+        ("of them power cuts", sum(o.cuts for o in outcomes)),
+        ("cancel commands", sum(o.commands for o in outcomes)),
+        ("accounts in RESIDUE", sum(o.residues for o in outcomes)),
+        ("seeds in which a venue asked us to wait", sum(o.told_to_wait > 0 for o in outcomes)),
+        ("accounts re-armed", sum(o.rearmed for o in outcomes)),
+        ("longest from the last fault to all clear, in s", max(o.settled_s for o in outcomes)),
+    ):
+        print(f"{what}: {figure:g}")
+    failed = outcomes[-1] if outcomes and outcomes[-1].found else None
+    if failed is None:
+        print("every promise was kept")
+        return 0
+    return _replay(failed.seed, venue, verbose=False)
+
+
+def _replay(seed: int, venue: str | None, *, verbose: bool) -> int:
+    outcome = tell(seed, venue, keep=True)
+    if verbose:
+        print("\n".join(outcome.trace))
+    elif outcome.found:
+        first = next(n for n, line in enumerate(outcome.trace) if " WRONG " in line)
+        print("\n".join(outcome.trace[max(0, first - TAIL) : first + 5]))
+    if outcome.error is not None:
+        traceback.print_exception(outcome.error)
+    for what in dict.fromkeys(outcome.found):
+        print(f"seed {seed}: BROKEN: {what}")
+    place = f" --venue {venue}" if venue else ""
+    print(f"seed {seed}: {outcome.lines} lines, trace {outcome.digest}")
+    print(f"again, in full: python -m tests.simulation --replay {seed} -v{place}")
+    return 1 if outcome.found else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__.partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=10_000, help="how many (10000)")
+    parser.add_argument("--start", type=int, default=0, help="the first of them (0)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
+    parser.add_argument("--venue", choices=sorted(VENUES), help="all accounts at this one")
+    parser.add_argument("--replay", type=int, metavar="SEED", help="tell one seed's story")
+    parser.add_argument("-v", "--verbose", action="store_true", help="all of it")
+    given = parser.parse_args()
+    if given.replay is not None:
+        return _replay(given.replay, given.venue, verbose=given.verbose)
+    return _many(given.start, given.seeds, given.jobs, given.venue)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,384 @@
+"""Make up, by seed, what happens: accounts, a bot, faults, reasons, re-arms, crashes; and run it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kill_switch.domain import Phase, Reason
+from kill_switch.engine import RearmAsked
+from kill_switch.latches import leave_latch
+from kill_switch.sim.main import VENUES
+
+from .house import House
+from .judge import STUCK_S, Judge
+from .life import Crashed, Life
+from .world import World, installed
+
+MEMORY = Path("/dev/shm")  # a directory in memory; each seed has its own, of mode 0700, in it
+CALM_S = 3.0  # the guard has looked once more by then
+AGAIN_S = 0.25
+DRILL_S = 3.0  # a re-arm waits that long for its read-back
+
+
+@dataclass(frozen=True)
+class Outcome:
+    seed: int
+    found: tuple[str, ...]
+    digest: str
+    lines: int
+    tripped: bool
+    ended_s: float
+    settled_s: float  # from the end of the faults until everything was clear
+    crashes: int
+    cuts: int  # crashes that took the machine with them
+    commands: int
+    rearmed: int
+    residues: int
+    told_to_wait: int
+    trace: tuple[str, ...] = ()
+    error: BaseException | None = None
+
+    @classmethod
+    def failed(cls, seed: int, what: str) -> Outcome:
+        return cls(seed, (what,), "", 0, False, 0.0, 0.0, 0, 0, 0, 0, 0, 0)
+
+
+class Story:
+    """One seed's story."""
+
+    def __init__(self, world: World, directory: Path, venue: str | None) -> None:
+        self.world = world
+        self.judge = Judge(self.world)
+        self.chance = self.world.plan
+        self.directory = directory
+        self.crashes = self.rearmed = 0
+        self.last_s = 0.0  # until then something is still to happen
+        self.life: Life
+        self._power = False
+        for name in ("state", "run"):
+            (directory / name).mkdir(parents=True)
+        chance = self.chance
+        self.calm_s = chance.uniform(6, 18)
+        self.approvals = 2 if chance.random() < 0.15 else 1
+        kinds = [venue or chance.choice(sorted(VENUES)) for _ in range(chance.choice((1, 2, 2, 3)))]
+        self.houses = {
+            f"{kind}-{number}": House(self.world, f"{kind}-{number}", kind, self.judge, chance)
+            for number, kind in enumerate(kinds, 1)
+        }
+        self.judge.houses = self.houses
+
+    # the plan
+
+    def plan(self) -> None:
+        chance = self.chance
+        for house in self.houses.values():
+            self._plan_house(house)
+        if chance.random() < 0.5:
+            for _ in range(chance.choice((1, 1, 1, 2, 3))):
+                self._plan_reason(chance.uniform(0.3, self.calm_s))
+            for _ in range(chance.choice((0, 1, 2, 4))):
+                self._plan_rearm(self.calm_s + 6)
+        for _ in range(chance.choice((0, 0, 1))):
+            self._plan_rearm(self.calm_s)
+        for _ in range(chance.choice((0, 0, 0, 1, 2))):
+            self._plan_crash(chance.uniform(0.2, self.calm_s))
+        if chance.random() < 0.2:
+            for _ in range(chance.randrange(1, 4)):
+                jump_s = chance.choice((0.2, -0.2, 5.0, -5.0, 40.0, -40.0, 3600.0, -3600.0))
+                self._at(chance.uniform(0, self.calm_s), self._jump, jump_s)
+        self._at(self.calm_s, self._calm)
+
+    def _plan_reason(self, at_s: float) -> None:
+        chance, scope = self.chance, self._scope()
+        if chance.random() < 0.15:
+            self._at(at_s, self._direct, scope)
+        else:
+            self._at(at_s, self._reason, scope, chance.choice(("flag", "pnl")))
+        if chance.random() < 0.25:
+            self._plan_crash(at_s + chance.choice((-0.0001, -0.0001, 0.001, 0.3)))
+        if chance.random() < 0.15:  # another one, while the answers to the first come in
+            self._at(at_s + chance.uniform(0, 0.5), self._reason, self._scope(), "pnl")
+
+    def _plan_rearm(self, until_s: float) -> None:
+        chance = self.chance
+        at_s, force, patient = chance.uniform(0.5, until_s), chance.random() < 0.3, chance.random() < 0.8
+        self._at(at_s, self._ask_rearm, self._scope(), force, patient, chance.choice((1000, 1001)))
+        if chance.random() < 0.2:
+            self._plan_crash(at_s + chance.uniform(-0.01, 0.1))
+
+    def _plan_crash(self, at_s: float) -> None:
+        chance = self.chance
+        steps = chance.randrange(1, chance.choice((10, 60, 400)))
+        self._at(at_s, self._crash_soon, steps, chance.random() < 0.4)
+
+    def _plan_house(self, house: House) -> None:
+        chance, weather = self.chance, house.weather
+        weather.base_s = chance.choice((0.002, 0.01, 0.03, 0.1))
+        self._rest(house, chance.choice((0, 1, 3, 6)))
+        rate = chance.choice((0.0, 0.0, 0.3, 1.0, 4.0))
+        if rate:
+            self._bot(house, rate)
+        if chance.random() < 0.4:
+            weather.spike, weather.spike_s = chance.choice((0.02, 0.1)), chance.choice((0.3, 2.0, 6.0))
+        if chance.random() < 0.2:
+            weather.double = 0.2
+        for _ in range(chance.choice((0, 0, 1, 2, 5))):
+            self._at(chance.uniform(0, self.calm_s), self._cut, house, chance.random() < 0.3, chance.random())
+        for _ in range(chance.choice((0, 0, 0, 1, 2))):
+            began_s = chance.uniform(0, self.calm_s)
+            kind = chance.choice(("refuses", "dark"))
+            self._at(began_s, self._outage, house, kind, True)
+            self._at(began_s + chance.uniform(0.2, 6), self._outage, house, kind, False)
+        for _ in range(chance.choice((0, 1, 1, 2, 4))):
+            self._plan_fault(house)
+
+    def _plan_fault(self, house: House) -> None:
+        chance = self.chance
+        name = chance.choice(sorted(house.venue.supported - house.impossible))
+        on = chance.choice(("cancel", "read", "login", "all"))
+        times = {"times": chance.choice((1, 2, 5))} if chance.random() < 0.6 else {}
+        parameters: dict[str, Any]
+        match name:
+            case "delay":
+                parameters = {"ms": chance.choice((50, 500, 1500, 4000)), "on": on, **times}
+            case "drop_reply" | "garble" | "truncate" | "reject_login" | "maintenance":
+                parameters = {"on": on, **times}
+            case "accept_but_keep" | "duplicate" | "reorder":
+                parameters = times
+            case "partial":
+                parameters = {"keep": chance.choice((1, 2)), **times}
+            case "pending":
+                parameters = {"ms": chance.choice((30, 300, 3000)), "fill": chance.random() < 0.4, **times}
+            case "refuse":
+                parameters = {"status": chance.choice((400, 401, 403, 404, 409, 418, 500, 502, 503)), "on": on, **times}
+            case "rate_limit":
+                parameters = {"seconds": chance.choice((0.5, 3, 8)), "on": on}
+            case "disconnect":
+                parameters = {"on": on, "after": chance.random() < 0.5, **times}
+            case "requote":
+                parameters = {"times": chance.choice((1, 3, 20))}
+            case "late_order":
+                parameters = {"ms": chance.choice((1, 40, 400, 1500)), "times": chance.choice((1, 3))}
+            case "skew":
+                parameters = {"seconds": chance.choice((-60, -20, -2, 2, 20, 60))}
+            case _:
+                parameters = {}
+        began_s = chance.uniform(0, self.calm_s)
+        self._at(began_s, self._fault, house, name, parameters)
+        if chance.random() < 0.7:
+            self._at(began_s + chance.choice((0.5, 2.0, 6.0)), self._fault_ends, house, name)
+
+    def _at(self, at_s: float, function: Callable[..., object], *arguments: Any) -> None:
+        self.last_s = max(self.last_s, at_s)
+        self.world.at(at_s, function, *arguments)
+
+    def _scope(self) -> tuple[str, ...]:
+        chosen = tuple(name for name in self.houses if self.chance.random() < 0.6)
+        return chosen or tuple(self.houses)
+
+    # what happens
+
+    def _rest(self, house: House, count: int) -> None:
+        venue, chance = house.venue, self.world.ids
+        for _ in range(count):
+            category = chance.choice(venue.categories) if venue.categories else ""
+            venue.rest(house.account, 1, venue.symbol, chance.choice(("limit", "limit", "stop")), category)
+
+    def _bot(self, house: House, rate: float) -> None:
+        """Quote, as a bot does that knows nothing of the kill; now and then an order is filled."""
+        if self.world.ns >= self.calm_s * 1e9:
+            return
+        if len(house.book) < 12:
+            self._rest(house, 1)
+        if house.book and self.world.ids.random() < 0.3:
+            order = next(iter(house.book.values()))
+            if house.account.trade(order, house.venue.now_ns(), house.venue.filled_state):
+                house.venue.tell(house.account, [order], "filled")
+        self.world.later(self.world.ids.expovariate(rate), self._bot, house, rate)
+
+    def _fault(self, house: House, name: str, parameters: dict[str, Any]) -> None:
+        self.world.note(house.name, "fault", name, parameters)
+        if self.world.ns < self.calm_s * 1e9:
+            house.venue.put_fault(name, parameters)
+
+    def _fault_ends(self, house: House, name: str) -> None:
+        self.world.note(house.name, "no more", name)
+        house.venue.clear_faults(name)
+
+    def _cut(self, house: House, dark: bool, which: float) -> None:
+        links = sorted(house.links, key=lambda link: link.number)
+        if links:
+            link = links[int(which * len(links))]
+            self.world.note(house.name, "link", link.number, "goes dark" if dark else "is cut")
+            if dark:
+                link.go_dark()
+            else:
+                link.cut()
+
+    def _outage(self, house: House, kind: str, on: bool) -> None:
+        on = on and self.world.ns < self.calm_s * 1e9
+        self.world.note(house.name, "network", kind, on)
+        setattr(house.weather, kind, on)
+        if on and kind == "dark":
+            for link in sorted(house.links, key=lambda link: link.number):
+                link.go_dark()
+
+    def _jump(self, seconds: float) -> None:
+        self.world.note("our wall clock jumps by", seconds)
+        self.world.wall_off_ns += int(seconds * 1e9)
+
+    def _calm(self) -> None:
+        self.world.note("CALM: no more faults")
+        for house in self.houses.values():
+            house.venue.clear_faults()
+            house.weather.calm()
+        if self.life.alive:
+            self.life.crash_in = 0
+
+    def _reason(self, scope: tuple[str, ...], trigger: str) -> None:
+        """Report a reason; a flag is still there after a crash that has swallowed it."""
+        life = self.life
+        if not life.alive:
+            self._at(self.world.ns / 1e9 + AGAIN_S, self._reason, scope, trigger)
+            return
+
+        def report() -> None:
+            life.report(Reason(trigger, "it is so", scope, life.clock(), {"value": 1}))
+
+        life.enter(report)
+        if not life.alive and trigger == "flag":
+            self._at(self.world.ns / 1e9 + AGAIN_S, self._reason, scope, trigger)
+
+    def _direct(self, scope: tuple[str, ...]) -> None:
+        """Leave a latch in a file, as a direct kill does."""
+        reason = Reason("operator", "direct", scope, self.world.now(), {})
+        if leave_latch(self.directory / "state", self.directory / "run", reason):
+            self.judge.latch_left(scope)
+
+    def _ask_rearm(self, scope: tuple[str, ...], force: bool, patient: bool, uid: int) -> None:
+        """Ask as `rearm` does: have what is clear read once more, wait for that, then put it before the gate.
+
+        Who is not patient does not wait, and gets the answer that is due to that.
+        """
+        life = self.life
+        if not life.alive:
+            return
+        since_ns = self.world.mono_ns
+
+        def prove() -> None:
+            for name in scope:
+                if life.dispatcher.state.accounts[name].phase is Phase.CLEAR:
+                    life.dispatcher.sessions[name].read()
+            life.enter_later(0.01 if patient else 0, ask)
+
+        def ask() -> None:
+            accounts = [life.dispatcher.state.accounts[name] for name in scope]
+            waiting = any(a.phase is Phase.CLEAR and a.sweep and a.sweep.proved_ns < since_ns for a in accounts)
+            if patient and waiting and life.world.mono_ns - since_ns < DRILL_S * 1e9:
+                life.enter_later(0.01, ask)
+                return
+            later = [name for name in scope if life.dispatcher.reported_ns.get(name, 0) >= since_ns]
+            blockers = tuple(f"{name}: a reason was reported after this was asked for" for name in later)
+            life.journal.append("rearm-asked", {"uid": uid, "accounts": scope}, life.clock())
+            life.journal.flush()
+            asked = RearmAsked(uid, f"user-{uid}", "all well", scope, force, blockers, life.clock(), since_ns)
+            granted = getattr(life.rearm(asked), "accounts", ())
+            self.rearmed += len(granted)
+
+        life.enter(prove)
+
+    # crash and restart
+
+    def _crash_soon(self, steps: int, power: bool) -> None:
+        if self.life.alive and not self.life.crash_in and self.world.ns < self.calm_s * 1e9:
+            self._power, self.life.crash_in = power, steps
+
+    def start(self) -> None:
+        life = self.life = Life(self.world, self.houses, self.judge, self.directory, self.approvals)
+        life.crashed = self._crashed
+        if self.crashes and self.chance.random() < 0.2 and self.world.ns < self.calm_s * 1e9:
+            life.crash_in = self.chance.randrange(1, 120)  # again, before it stands
+        try:
+            life.begin()
+        except Crashed:
+            life.die()
+        else:
+            self.judge.look(life)
+
+    def _crashed(self) -> None:
+        self.crashes += 1
+        life, chance = self.life, self.chance
+        for house in self.houses.values():
+            for link in sorted(house.links, key=lambda link: link.number):
+                if self._power:
+                    link.dark = True  # nobody tells the venue
+                link.cut("the process is gone")
+        path = self.directory / "state" / "journal.jsonl"
+        if self._power:
+            durable, size = min(life.journal.durable, path.stat().st_size), path.stat().st_size
+            left = chance.choice((durable, size, chance.randint(durable, size)))
+            with path.open("r+b") as file:
+                file.truncate(left)
+            self.world.note("of the journal", left, "bytes are left, of", size)
+        self.judge.died(life, self._power)
+        if self._power:
+            self.world.reboot()
+        self._power = False
+        self._at(self.world.ns / 1e9 + chance.uniform(0.05, 2.5), self.start)
+
+    # the whole
+
+    def run(self) -> Outcome:
+        world, judge = self.world, self.judge
+        self.plan()
+        self.start()
+        world.run_until(self.calm_s)
+        settled_s = 0.0
+        step_s = self.calm_s
+        while not judge.found and step_s - self.calm_s < STUCK_S:
+            step_s += 0.5
+            world.run_until(step_s)
+            if self.life.alive and step_s >= self.last_s and judge.settled(self.life):
+                settled_s = step_s - self.calm_s
+                world.run_until(step_s + CALM_S)
+                if judge.settled(self.life):
+                    break
+        else:
+            if not judge.found:
+                judge.unsettled(self.life)
+        if self.life.alive:
+            if not judge.found:
+                judge.end(self.life, self.directory / "state" / "journal.jsonl")
+            self.life.alive = False
+            self.life.journal.let_go()
+        tripped = any(phase is not Phase.ARMED for phase in judge.phases.values())
+        return Outcome(
+            world.seed, tuple(judge.found), world.digest, world.lines, tripped, world.ns / 1e9, settled_s, self.crashes,
+            world.boots - 1, judge.commands, self.rearmed, judge.residues, judge.told_to_wait, tuple(world.kept or ()),
+            judge.error,
+        )  # fmt: skip
+
+
+def tell(seed: int, venue: str | None = None, *, keep: bool = False) -> Outcome:
+    """Run one seed's story."""
+    base = MEMORY if MEMORY.is_dir() else None
+    directory = Path(tempfile.mkdtemp(prefix="kill-switch-simulation-", dir=base))
+    logger = logging.getLogger("kill_switch")
+    before = logger.level, logger.propagate, logger.handlers
+    try:
+        world = World(seed, keep=keep)
+        with installed(world):
+            story = Story(world, directory, venue)
+            logger.handlers, logger.propagate = [story.judge.complaints], False
+            logger.setLevel(logging.ERROR)
+            return story.run()
+    finally:
+        logger.level, logger.propagate, logger.handlers = before
+        logger.setLevel(before[0])
+        shutil.rmtree(directory)

@@ -1,0 +1,200 @@
+"""Be the time, the chance and the record of one simulation: a heap of events, clocks, seeded draws and a trace.
+
+Nothing waits and nothing is parallel. While a world is `installed`, the product's clock and the simulators' clocks,
+timers and random ids are its own, so that a seed always tells the same story, down to the last signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from random import Random
+from types import ModuleType
+from typing import Any
+
+from kill_switch import clock
+from kill_switch.domain import Now
+from kill_switch.sim import (
+    crosstrade_floor,
+    faults,
+    floor,
+    kuna,
+    kuna_floor,
+    kuna_wire,
+    oxfun,
+    oxfun_floor,
+    roxom,
+    roxom_floor,
+    roxom_wire,
+    venue,
+)
+
+WALL_NS = 1_790_000_000_000_000_000
+UPTIME_NS = 1_000_000_000_000
+READING_NS = 1_000  # between two readings of the clock something has been done
+
+
+class Appointment:
+    """An event to come."""
+
+    __slots__ = ("arguments", "cancelled", "function")
+
+    def __init__(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        self.function = function
+        self.arguments = arguments
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class World:
+    """One simulation's time, chance and trace.
+
+    `plan` decides what is to happen, `net` how long it takes and what is lost, `ids` what the simulators make up.
+    """
+
+    def __init__(self, seed: int, *, keep: bool = False) -> None:
+        self.seed = seed
+        self.ns = 0  # true time since the beginning
+        self.wall_off_ns = 0  # how far the wall clock of our machine is off
+        self.plan, self.net, self.ids = (Random(seed * 4 + n) for n in range(3))  # noqa: S311 - to be repeated
+        self.boot = "boot-1"
+        self.boots = 1
+        self.booted_ns = -UPTIME_NS
+        self.kept: list[str] | None = [] if keep else None
+        self.lines = 0
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._heap: list[tuple[int, int, Appointment]] = []
+        self._number = 0
+
+    # time
+
+    @property
+    def mono_ns(self) -> int:
+        return self.ns - self.booted_ns
+
+    def now(self) -> Now:
+        self.ns += READING_NS
+        return Now(self.ns - self.booted_ns, WALL_NS + self.ns + self.wall_off_ns)
+
+    def reboot(self) -> None:
+        """Begin a new boot: its monotonic clock starts anew."""
+        self.boots += 1
+        self.boot, self.booted_ns = f"boot-{self.boots}", self.ns
+
+    def later(self, seconds: float, function: Callable[..., object], *arguments: Any) -> Appointment:
+        made = Appointment(function, arguments)
+        self._number += 1
+        heapq.heappush(self._heap, (self.ns + max(0, int(seconds * 1e9)), self._number, made))
+        return made
+
+    def at(self, at_s: float, function: Callable[..., object], *arguments: Any) -> Appointment:
+        return self.later(at_s - self.ns / 1e9, function, *arguments)
+
+    def run_until(self, at_s: float) -> None:
+        """Let everything happen that happens until then."""
+        end_ns, heap = int(at_s * 1e9), self._heap
+        while heap and heap[0][0] <= end_ns:
+            at_ns, _, made = heapq.heappop(heap)
+            if not made.cancelled:
+                if at_ns > self.ns:
+                    self.ns = at_ns
+                made.function(*made.arguments)
+        self.ns = max(self.ns, end_ns)
+
+    # record
+
+    def note(self, *words: object) -> None:
+        """Put a line into the trace; its hash is over all of them."""
+        line = f"{self.ns / 1e9:10.6f} {' '.join(map(str, words))}"
+        self._hash.update(line.encode())
+        self.lines += 1
+        if self.kept is not None:
+            self.kept.append(line)
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+_here: list[World] = []
+
+
+class _Time:
+    """The simulators' `time`: a venue's clocks do not jump with ours."""
+
+    @staticmethod
+    def time() -> float:
+        return (WALL_NS + _here[-1].ns) / 1e9
+
+    @staticmethod
+    def time_ns() -> int:
+        return WALL_NS + _here[-1].ns
+
+    @staticmethod
+    def monotonic() -> float:
+        return _here[-1].ns / 1e9
+
+
+class _Loop:
+    @staticmethod
+    def call_later(seconds: float, function: Callable[..., object], *arguments: object) -> Appointment:
+        return _here[-1].later(seconds, function, *arguments)
+
+
+class _Asyncio:
+    @staticmethod
+    def get_running_loop() -> type[_Loop]:
+        return _Loop
+
+
+class _Secrets:
+    @staticmethod
+    def token_hex(size: int) -> str:
+        return _here[-1].ids.randbytes(size).hex()
+
+    token_urlsafe = token_hex
+
+    @staticmethod
+    def token_bytes(size: int) -> bytes:
+        return _here[-1].ids.randbytes(size)
+
+    @staticmethod
+    def randbelow(limit: int) -> int:
+        return _here[-1].ids.randrange(limit)
+
+
+class _Uuid:
+    @staticmethod
+    def uuid4() -> uuid.UUID:
+        return uuid.UUID(int=_here[-1].ids.getrandbits(128), version=4)
+
+
+class _Os:
+    urandom = _Secrets.token_bytes
+
+
+_STANDINS: tuple[tuple[ModuleType, str, object], ...] = (
+    *((module, "time", _Time) for module in (crosstrade_floor, faults, floor, kuna, oxfun, roxom, roxom_wire, venue)),
+    *((module, "secrets", _Secrets) for module in (crosstrade_floor, kuna, kuna_floor, kuna_wire)),
+    *((module, "secrets", _Secrets) for module in (oxfun, oxfun_floor, roxom_floor)),
+    *((module, "uuid", _Uuid) for module in (crosstrade_floor, floor, kuna_floor, roxom_floor)),
+    (floor, "asyncio", _Asyncio),
+    (roxom_wire, "os", _Os),
+)
+
+
+@contextmanager
+def installed(world: World) -> Iterator[None]:
+    """Make `world` the time and the chance of the product's clock and of the simulators."""
+    with ExitStack() as stack:
+        for module, name, standin in (*_STANDINS, (clock, "now", world.now), (clock, "boot_id", lambda: world.boot)):
+            stack.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, standin)
+        _here.append(world)
+        stack.callback(_here.pop)
+        yield
