@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import anyio
+from anyio import to_thread
 
 from kill_switch import clock, journal, recovery, wiring
 from kill_switch.aide import Aide
@@ -20,7 +22,7 @@ from kill_switch.dispatch import Dispatcher, Recorder
 from kill_switch.domain import Now, Phase, Reason
 from kill_switch.engine import Announce, Recovered
 from kill_switch.errors import AlreadyRunning, KillSwitchError
-from kill_switch.latches import leave_latch
+from kill_switch.latches import leave_latch, sync_latch
 from kill_switch.notify import Notifier
 from kill_switch.report import Reports
 
@@ -97,6 +99,9 @@ async def fire(
                 group.start_soon(_alone, work)
             dispatcher.handle(Recovered(clock.now()))  # what a daemon left unfinished is struck, and not waited for
             dispatcher.report(reason)
+            if held is None:  # only now: no disk holds up a strike
+                directories = config.daemon.state_dir, config.daemon.runtime_dir
+                group.start_soon(partial(to_thread.run_sync, sync_latch, *directories, abandon_on_cancel=True))
             group.start_soon(_alone, aide.run)
             group.start_soon(_alone, notifier.run)
             with anyio.move_on_after(wait_s):

@@ -85,6 +85,21 @@ def leave(paths: Sequence[Path], line: bytes, *, sync: bool = False) -> str | No
     return None
 
 
+def sync_latch(state_dir: Path, runtime_dir: Path) -> None:
+    """Have what was left put on the disk; may take as long as the disk does. What is gone has been taken over."""
+    for path in (state_dir / NAME, runtime_dir / NAME):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            os.fsync(fd)
+        except OSError:
+            pass  # nothing is better than it was
+        finally:
+            os.close(fd)
+
+
 def latch_line(text: str, accounts: object, at: Now) -> bytes:
     line = {"text": tellable(text), "at": clock.iso(at.wall_ns), "accounts": tellable(accounts)}
     return orjson.dumps(line, default=str)

@@ -19,7 +19,7 @@ from kill_switch.domain import Pace
 from kill_switch.errors import AlreadyRunning, CannotCreate, JournalBroken
 from kill_switch.journal import GENESIS, Journal
 from kill_switch.latches import NAME as LATCH
-from kill_switch.latches import latch_text, latched_accounts, latched_elsewhere, leave_latch
+from kill_switch.latches import latch_text, latched_accounts, latched_elsewhere, leave_latch, sync_latch
 from kill_switch.recovery import rebuild
 from kill_switch.report import Reports
 from tests.core.playbook import at, reason
@@ -596,6 +596,18 @@ def test_trouble_that_is_not_over_keeps_the_flush_from_saying_that_all_is_well(o
 
 
 # ── a latch that somebody else has left ───────────────────────────────────────────────────────────────────────────
+
+
+def test_a_latch_that_was_left_is_put_on_the_disk_and_one_that_is_gone_is_no_trouble(
+    dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr("kill_switch.latches.os.fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    sync_latch(*dirs)
+    assert synced == []
+    leave_latch(*dirs, reason("a"))
+    sync_latch(*dirs)
+    assert synced == [str(dirs[0] / LATCH)]
 
 
 def test_a_latch_that_another_process_left_is_seen_and_forgotten_once_it_is_taken_over(

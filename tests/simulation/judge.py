@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 STUCK_S = 60.0  # from the end of the faults until every account is clear
 SLACK_S = 2.0
+SYNC_WITHIN_S = 5.0
 UNSTATED = ("crosstrade", "kuna")
 """Venues that may tell us to wait: the one has a bucket for which that is the protocol, the other states no number, and
 the simulator's is what others assume."""
@@ -94,7 +95,12 @@ class Judge:
             self.promised[name] = life.journal.size
             if life.dispatcher.state.accounts[name].phase is Phase.ARMED:
                 self.wrong(f"{name} is ARMED right after a reason")
+        self.world.later(SYNC_WITHIN_S, self._must_be_synced, life, life.journal.size)
         self.look(life)
+
+    def _must_be_synced(self, life: Life, size: int) -> None:
+        if life.alive and life.journal.durable < size:
+            self.wrong(f"a reason was reported {SYNC_WITHIN_S:g} s ago, and the disk was not asked to take its record")
 
     def latch_left(self, accounts: Iterable[str]) -> None:
         self.world.note("latch file", *accounts)

@@ -86,6 +86,8 @@ class Story:
                 self._plan_rearm(self.calm_s + 6)
         for _ in range(chance.choice((0, 0, 1))):
             self._plan_rearm(self.calm_s)
+        if chance.random() < 0.08:
+            self._plan_stubborn(chance.choice(list(self.houses.values())))
         for _ in range(chance.choice((0, 0, 0, 1, 2))):
             self._plan_crash(chance.uniform(0.2, self.calm_s))
         if chance.random() < 0.2:
@@ -104,6 +106,14 @@ class Story:
             self._plan_crash(at_s + chance.choice((-0.0001, -0.0001, 0.001, 0.3)))
         if chance.random() < 0.15:  # another one, while the answers to the first come in
             self._at(at_s + chance.uniform(0, 0.5), self._reason, self._scope(), "pnl")
+
+    def _plan_stubborn(self, house: House) -> None:
+        """Have a venue keep its orders until the account is in RESIDUE, and somebody force the re-arm."""
+        chance, scope = self.chance, tuple(self.houses)
+        self._at(chance.uniform(0.3, 2), self._reason, scope, "flag")
+        self._at(0.1, self._fault, house, chance.choice(("accept_but_keep", "drop_reply", "maintenance")), {})
+        for _ in range(3):
+            self._at(chance.uniform(11, self.calm_s + 3), self._ask_rearm, (house.name,), True, True, 1000)
 
     def _plan_rearm(self, until_s: float) -> None:
         chance = self.chance
