@@ -14,7 +14,9 @@ from .story import tell
 
 SEEDS = 150
 PARTS = 6
-REGRESSIONS: dict[int, str] = {}
+REGRESSIONS = {  # a story that is planned otherwise is another story: then look for a seed that finds it again
+    624: "a strike's call that had to wait left after the re-arm, and hit orders that were to stay",
+}
 
 
 @pytest.mark.parametrize("part", range(PARTS))
