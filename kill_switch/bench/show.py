@@ -93,5 +93,5 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     axes[0].set_ylabel("µs from the reason")
     axes[1].legend(fontsize="small")
     figure.tight_layout()
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=100)
     pyplot.close(figure)

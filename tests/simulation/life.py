@@ -75,6 +75,7 @@ class Life:
         self.world, self.judge = world, judge
         self.alive = True
         self.crash_in = 0  # steps until the crash; 0: none is coming
+        self.stands = False  # what it has found at its start has been judged
         self.crashed: Callable[[], None] = lambda: None
         self._houses = houses
         self.journal = SlowDisk(self, directory / "state", directory / "run")
@@ -100,6 +101,7 @@ class Life:
         self.journal.append("start", {"accounts": {}, "triggers": {}}, self.clock())
         self.journal.flush()
         self.judge.started(self)
+        self.stands = True
         self.dispatcher.handle(Recovered(self.clock()))
         self._adopt_latch()
         self.judge.resumed(self)
@@ -139,7 +141,8 @@ class Life:
     def die(self) -> None:
         """Be gone, without another word."""
         self.alive = False
-        self.judge.look(self)
+        if self.stands:
+            self.judge.look(self)
         self.journal.let_go()
         self.crashed()
 

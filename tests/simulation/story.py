@@ -150,7 +150,7 @@ class Story:
 
     def _plan_fault(self, house: House) -> None:
         chance = self.chance
-        name = chance.choice(sorted(house.venue.supported - house.impossible))
+        name = chance.choice(sorted(house.venue.supported - ({"skew"} if house.remembers else set())))
         on = chance.choice(("cancel", "read", "login", "all"))
         times = {"times": chance.choice((1, 2, 5))} if chance.random() < 0.6 else {}
         parameters: dict[str, Any]
@@ -240,6 +240,8 @@ class Story:
                 link.go_dark()
 
     def _jump(self, seconds: float) -> None:
+        if any(house.remembers for house in self.houses.values()):
+            return
         self.world.note("our wall clock jumps by", seconds)
         self.world.wall_off_ns += int(seconds * 1e9)
 
