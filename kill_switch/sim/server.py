@@ -2,6 +2,9 @@
 
 One `asyncio.Protocol` a connection: the time of arrival is taken before anything is parsed, and a fault can stop
 reading, cut a reply in two or drop the connection. Nothing here knows a venue; a `Handler` decides what is said.
+
+What has arrived is stamped, and waits its turn: the event loop reads all connections between two of them. Else one
+account's command would wait unstamped while another's is answered; real venues are machines of their own.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Protocol, cast
+from weakref import WeakKeyDictionary
 
 import httptools
 from websockets.exceptions import InvalidState
@@ -76,6 +80,37 @@ class Exchange:
         self.connection.flush()
 
 
+class Inbox:
+    """Hold what has arrived on an event loop's connections, and work off one piece in each turn of the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._call_soon = loop.call_soon
+        self._pieces: deque[tuple[Connection, bytes, int]] = deque()
+
+    def put(self, connection: Connection, data: bytes, t_ns: int) -> None:
+        """Take in what a connection has just received."""
+        self._pieces.append((connection, data, t_ns))
+        if len(self._pieces) == 1:
+            self._call_soon(self._turn)
+
+    def finish(self, connection: Connection) -> None:
+        """Work off at once what there is of a connection: no more will come."""
+        for piece in [piece for piece in self._pieces if piece[0] is connection]:
+            self._pieces.remove(piece)
+            connection.take(*piece[1:])
+
+    def _turn(self) -> None:
+        if not self._pieces:
+            return
+        connection, data, t_ns = self._pieces.popleft()
+        if self._pieces:
+            self._call_soon(self._turn)
+        connection.take(data, t_ns)
+
+
+_INBOXES: WeakKeyDictionary[asyncio.AbstractEventLoop, Inbox] = WeakKeyDictionary()
+
+
 class Connection(asyncio.BufferedProtocol):
     """Carry one connection: HTTP until it is upgraded, WebSocket from then on."""
 
@@ -87,6 +122,7 @@ class Connection(asyncio.BufferedProtocol):
         self.t_ns = 0
         """CLOCK_MONOTONIC at the arrival of the latest bytes."""
         self._transport = cast(asyncio.Transport, None)
+        self._inbox = cast(Inbox, None)
         self._parser = httptools.HttpRequestParser(self)
         self._ws: ServerProtocol | None = None
         self._fragments: list[bytes] = []
@@ -103,6 +139,8 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start."""
         self._transport = cast(asyncio.Transport, transport)
+        loop = asyncio.get_running_loop()
+        self._inbox = _INBOXES.get(loop) or _INBOXES.setdefault(loop, Inbox(loop))
         address = transport.get_extra_info("peername")
         self.peer = str(address[0]) if address else ""
         self.handler.connected(self)
@@ -117,14 +155,21 @@ class Connection(asyncio.BufferedProtocol):
         return _BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Stamp the bytes' arrival, then parse them."""
-        self._take(bytes(_BUFFER[:nbytes]), time.monotonic_ns())
+        """Stamp the bytes' arrival; they are parsed in their turn."""
+        self._inbox.put(self, bytes(_BUFFER[:nbytes]), time.monotonic_ns())
 
-    def _take(self, data: bytes, now: int) -> None:
+    def eof_received(self) -> None:
+        """Heed what came before the end."""
+        self._inbox.finish(self)
+
+    def take(self, data: bytes, t_ns: int) -> None:
+        """Parse what had arrived at that moment."""
         if self._frozen:
             self._unread.append(data)
             return
-        self.t_ns = now
+        if self.closing:
+            return
+        self.t_ns = t_ns
         if self._ws is not None:
             self._frames(data)
         else:
@@ -204,7 +249,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.resume_reading()
         unread, self._unread = self._unread, []
         for data in unread:
-            self._take(data, time.monotonic_ns())
+            self.take(data, time.monotonic_ns())
 
     def flush(self) -> None:
         """Send the replies that are ready, up to the first that is not."""
