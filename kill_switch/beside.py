@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator, Mapping
 
 import anyio
@@ -46,7 +45,7 @@ class Beside:
         self._ping = Ping(self._aide, self._unable, clock.now)
         self.meter = Meter(dispatcher, journal, watch, self._counts, self._unable, clock.now)
         if address := config.daemon.metrics:
-            expose = {"do": "expose", "host": address.host, "port": address.port, "pid": os.getpid()}
+            expose = {"do": "expose", "host": address.host, "port": address.port}
             self._aide.standing.append(expose)
             self._aide.asked, self._aide.told = self.meter.figures, self._told
         self._configure()

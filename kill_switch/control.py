@@ -57,11 +57,7 @@ async def serve(path: Path, handlers: Mapping[str, Handler], gid: int | None = N
     await refuse_second(path)
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     _remove(path)
-    old = os.umask(0o117)
-    try:
-        listener = await anyio.create_unix_listener(path, mode=0o660)
-    finally:
-        os.umask(old)
+    listener = await anyio.create_unix_listener(path, mode=0o660)  # before it has that mode, only we may write to it
     mine = inode(path)
     if gid is not None:
         os.chown(path, -1, gid)

@@ -8,37 +8,33 @@ cancelled.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import grp
 import logging
 import os
 import resource
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import Any, assert_never
+from collections.abc import Callable
+from typing import assert_never
 
 import anyio
-import anyio.to_thread
-from anyio.abc import TaskGroup
 
 import kill_switch
-from kill_switch import clock, config, control, operators, recovery, wiring
+from kill_switch import clock, control, operators, past, recovery, wiring
 from kill_switch.beside import Beside
 from kill_switch.clocks import Clocks
 from kill_switch.config import Config
 from kill_switch.dispatch import Dispatcher, Session, Told
 from kill_switch.domain import Now, Reason, Route
 from kill_switch.drills import Drills
-from kill_switch.engine import Announce, Pulse, Reconfigured, Recovered
-from kill_switch.errors import CannotCreate, ConfigError, KillSwitchError, Problem
+from kill_switch.engine import Announce, Pulse, Recovered
+from kill_switch.errors import AlreadyRunning, CannotCreate, KillSwitchError
 from kill_switch.hardening import forbid_dumps, make_directory
 from kill_switch.journal import Journal
-from kill_switch.latches import latch_text, latched_accounts, latched_elsewhere
+from kill_switch.latches import claim
 from kill_switch.measuring import Measuring
 from kill_switch.operators import Operators
-from kill_switch.reload import Change, against, compare
+from kill_switch.reloading import Reloading, remote
 from kill_switch.report import Reports
 from kill_switch.systemd import Systemd
 from kill_switch.tasks import Tasks
@@ -58,7 +54,6 @@ class Daemon:
 
     def __init__(self, config: Config) -> None:
         """Take the state directory and rebuild the state; nothing is connected yet. Raises `KillSwitchError`."""
-        self.config = config
         for directory in (config.daemon.state_dir, config.daemon.runtime_dir):
             make_directory(directory)
         self.journal = Journal(config.daemon.state_dir, config.daemon.runtime_dir)
@@ -66,16 +61,16 @@ class Daemon:
         self.reports = Reports(int(config.daemon.budget_s * 1e6), replay.entries)
         self.journal.on_entry = self.reports.take
         adapters = {name: account.adapter(config.daemon.hedge_after_s) for name, account in config.accounts.items()}
-        paces = {name: adapter.PACE for name, adapter in adapters.items()}
+        paces = wiring.paces(adapters)
         state = recovery.rebuild(replay.entries, paces, config.rearm.approvals)
-        self._left_tripped = recovery.latched(replay.entries) - paces.keys()
-        for name in self._left_tripped:
+        left_tripped = recovery.latched(replay.entries) - paces.keys()
+        for name in left_tripped:
             log.error("account %s is tripped, and not in the configuration: under another name it would be armed", name)
         self.dispatcher = Dispatcher(
             state, self.journal, clock.now, self._later, self._announce, self._lane_changed, self._told
         )
-        self.intake = Intake(config.daemon.runtime_dir / "intake.sock", *_remote(config), clock=clock.now)
-        seen = _seen(replay.entries)
+        self.intake = Intake(config.daemon.runtime_dir / "intake.sock", *remote(config), clock=clock.now)
+        seen = past.seen(replay.entries)
         self.watch = Watch(
             config, self.dispatcher, self.intake, seen, self._announce, clock=clock.now, entries=replay.entries
         )
@@ -95,15 +90,30 @@ class Daemon:
         self.beside = Beside(config, self.dispatcher, self.journal, self.watch, self._announce)
         self.reports.measured = self.beside.meter.measured
         self.operators.troubles.append(self.beside.troubles)
+        self.reloading = Reloading(
+            config,
+            self.dispatcher,
+            self.journal,
+            self.reports,
+            self.intake,
+            self.watch,
+            self.drills,
+            self.operators,
+            self.beside,
+            self._announce,
+        )
+        self.reloading.left_tripped = left_tripped
         self._told_displaced = self._told_unsynced = False
+        self._told_intake = ""
         self._adapters = adapters
         self._systemd = Systemd()
         self._ready = False
         self._stop = anyio.Event()
-        self._hup = anyio.Event()
-        self._reloading = anyio.Lock()
-        self._group: TaskGroup
-        self._tasks: Tasks
+
+    @property
+    def config(self) -> Config:
+        """Return the configuration in force."""
+        return self.reloading.config
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT."""
@@ -115,23 +125,25 @@ class Daemon:
             raise CannotCreate(f"intake: {error.strerror}: {_intake_addresses(self.config)}") from error
         try:
             async with anyio.create_task_group() as group:
-                self._group, self._tasks = group, Tasks(group)
+                tasks = Tasks(group)
+                self.reloading.enter(group, tasks)
                 for name, adapter in self._adapters.items():
-                    self._connect(name, *wiring.line(self.dispatcher, self.config, name, adapter, group.start_soon))
+                    line = wiring.line(self.dispatcher, self.config, name, adapter, group.start_soon)
+                    self.reloading.connect(name, *line)
                 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
                     asyncio.get_running_loop().add_signal_handler(number, self._signal, number)
                 self._record_start()
                 self._resume()
-                self.beside.start(self._tasks)
+                self.beside.start(tasks)
                 for trigger in self.watch.triggers:
-                    self._watch(trigger)
-                self._tasks.keep("attention", self.watch.attention.run)
-                self._tasks.keep("intake", self.intake.run)
-                self._tasks.keep("pulse", self._pulse)
-                self._tasks.keep("drill", self.drills.keep)
-                self._tasks.keep("measuring", Measuring(self.dispatcher, self.watch.measured).run)
-                self._tasks.keep("control", lambda: self._control(gid))
-                self._tasks.keep("reload", self._reload_when_told)
+                    self.reloading.watch(trigger)
+                tasks.keep("attention", self.watch.attention.run)
+                tasks.keep("intake", self.intake.run)
+                tasks.keep("pulse", self._pulse)
+                tasks.keep("drill", self.drills.keep)
+                tasks.keep("measuring", Measuring(self.dispatcher, self.watch.measured).run)
+                tasks.keep("control", lambda: self._control(gid))
+                tasks.keep("reload", self.reloading.run)
                 await self._stop.wait()
                 await self._finish()
                 await self.beside.finish()
@@ -149,18 +161,13 @@ class Daemon:
         data: dict[str, object] = {
             "version": kill_switch.__version__,
             "pid": os.getpid(),
-            **self._cast(),
+            **self.reloading.cast(),
         }
         if replay.torn:
             data["torn"] = replay.torn.decode("utf-8", "replace")
         self.journal.append("start", data, clock.now())
         if not self.journal.flush():
             log.error("%s", self.journal.trouble)
-
-    def _cast(self) -> dict[str, object]:
-        """Name the accounts and triggers that there are, for the record."""
-        accounts = {name: account.venue for name, account in self.config.accounts.items()}
-        return {"accounts": accounts, "triggers": {name: t.kind for name, t in self.watch.triggers.items()}}
 
     def _resume(self) -> None:
         """Go on where the journal ends; what cannot be believed counts as tripped."""
@@ -169,28 +176,24 @@ class Daemon:
         self._adopt_latch()  # what cannot be believed has left a latch as well
         tripped = self.dispatcher.state.tripped
         if not replay.entries and not tripped and self.config.daemon.start == "tripped":
-            self._report("start", 'the configuration says start = "tripped"', {})
+            self._report("start", 'the configuration says start = "tripped"')
 
     def _adopt_latch(self) -> None:
         """Take over a latch that was left in a file, by a direct kill or by a daemon whose disk was full."""
         said = self.journal.foreign_latch()
         if said is None:
             return
-        accounts = latched_accounts(said, self.config.accounts)
-        evidence: dict[str, object] = {"said": said[:1000]}
-        if self.journal.set_aside is not None:
-            evidence["set_aside"] = str(self.journal.set_aside)
-        if elsewhere := latched_elsewhere(said, self.config.accounts):  # a direct kill may read a newer file than we
-            self.dispatcher.record("latch", {"accounts": elsewhere, "said": said[:1000]})
-            self._left_tripped |= frozenset(elsewhere)
-        self._report("latch", latch_text(said)[:1000], evidence, accounts)
+        latch = claim(said, self.config.accounts)
+        if latch.elsewhere:
+            self.dispatcher.record("latch", latch.record())
+            self.reloading.left_tripped |= frozenset(latch.elsewhere)
+        aside = {} if self.journal.set_aside is None else {"set_aside": str(self.journal.set_aside)}
+        self.dispatcher.report(latch.reason(clock.now(), **aside))
         self.journal.take_latch(said)
 
-    def _report(
-        self, trigger: str, text: str, evidence: Mapping[str, object], accounts: tuple[str, ...] | None = None
-    ) -> None:
-        scope = tuple(self.config.accounts) if accounts is None else accounts
-        self.dispatcher.report(Reason(trigger, text, scope, clock.now(), evidence))
+    def _report(self, trigger: str, text: str) -> None:
+        """Give a reason for all accounts."""
+        self.dispatcher.report(Reason(trigger, text, tuple(self.config.accounts), clock.now()))
 
     async def _finish(self) -> None:
         """Let the strike that is under way come to its end, within the bound."""
@@ -206,9 +209,9 @@ class Daemon:
     def _signal(self, number: int) -> None:
         match number:
             case signal.SIGUSR1:
-                self._report("operator", "SIGUSR1", {})
+                self._report("operator", "SIGUSR1")
             case signal.SIGHUP:
-                self._hup.set()
+                self.reloading.ask()
             case signal.SIGUSR2:
                 log.warning("signal %d is ignored", number)
             case _:
@@ -216,8 +219,9 @@ class Daemon:
 
     # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _notice_journal(self) -> None:
-        """Say aloud, once each, that somebody has taken the journal away, or that the disk may not have it."""
+    def _look_after_journal(self) -> None:
+        """Have the disk take what it has not; say aloud, once each, if it may not, or if the journal was taken away."""
+        self.journal.settle()
         if self.journal.displaced() and not self._told_displaced:
             self._told_displaced = True  # the next start will not believe what it finds
             self._announce(Announce("warn", f"{self.journal.path} was removed or replaced under the running daemon"))
@@ -225,9 +229,26 @@ class Daemon:
             self._told_unsynced = True
             self._announce(Announce("warn", f"{self.journal.unsynced}: a power cut may undo what is in it"))
 
+    def _look_after_directory(self) -> None:
+        """Make again what somebody has removed from the runtime directory; say aloud, once, what cannot be made."""
+        for line in self.watch.mend():
+            self._announce(Announce("warn", line))
+        if self.intake.trouble and self.intake.trouble != self._told_intake:
+            self._announce(Announce("warn", f"the intake cannot be reached: {self.intake.trouble}"))
+        self._told_intake = self.intake.trouble
+
     async def _control(self, gid: int | None) -> None:
-        handlers = {**self.operators.handlers(), "reload": self._reload_asked}
-        await control.serve(self.config.daemon.runtime_dir / control.NAME, handlers, gid)
+        handlers = {**self.operators.handlers(), "reload": self.reloading.handle}
+        told = False
+        while True:
+            try:
+                await control.serve(self.config.daemon.runtime_dir / control.NAME, handlers, gid)
+                told = False  # it was there, and somebody has removed it
+            except (OSError, AlreadyRunning) as error:
+                if not told:  # a status cannot tell
+                    self._announce(Announce("warn", f"the control socket cannot be made: {error}"))
+                told = True
+                await anyio.sleep(control.LOOK_EVERY_S)
 
     async def _pulse(self) -> None:
         """Feed the watchdog with completed engine round trips, and nothing else."""
@@ -238,7 +259,8 @@ class Daemon:
             self._adopt_latch()
             self.watch.notice_blind()
             self.clocks.look()
-            self._notice_journal()
+            self._look_after_journal()
+            self._look_after_directory()
             asked = clock.now()
             self.dispatcher.handle(Pulse(asked))
             if self.dispatcher.alive_ns >= asked.mono_ns:
@@ -260,99 +282,6 @@ class Daemon:
             self._systemd.ready()
         else:
             self._systemd.starting()
-
-    # ── reload ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _connect(self, name: str, session: Session, lanes: Iterable[tuple[str, wiring.Work]]) -> None:
-        self.dispatcher.sessions[name] = session
-        for lane, work in lanes:
-            self._tasks.keep(lane, work)
-
-    def _watch(self, name: str) -> None:
-        trigger = self.watch.triggers[name]
-        self._tasks.keep(f"trigger {name}", lambda: self.watch.run(trigger))
-
-    async def _reload_when_told(self) -> None:
-        """Wait for SIGHUP, for ever."""
-        while True:
-            await self._hup.wait()
-            self._hup = anyio.Event()
-            with contextlib.suppress(ConfigError):  # which has been said
-                await self.reload()
-
-    async def _reload_asked(self, request: Mapping[str, object], caller: control.Caller) -> Mapping[str, object]:
-        try:
-            change = await self.reload(caller)
-        except ConfigError as error:
-            raise control.Refusal(
-                f"not reloaded:\n{error}", error.exit_code, why=list(map(str, error.problems))
-            ) from None
-        return {"reloaded": change.words()}
-
-    async def reload(self, caller: control.Caller | None = None) -> Change:
-        """Go over to what the file says now, as a whole; raise `ConfigError`, with nothing changed, if that cannot be.
-
-        Accounts that it does not concern keep their lanes. What is tripped stays tripped.
-        """
-        by = {} if caller is None else {"uid": caller.uid, "user": caller.user}
-        async with self._reloading:
-            try:
-                new = await anyio.to_thread.run_sync(config.load, self.config.source, abandon_on_cancel=True)
-                change = self._apply(new)  # without an await: nothing happens in between
-            except ConfigError as error:
-                why = list(map(str, error.problems))
-                self.journal.append("reload-refused", {**by, "why": why}, clock.now())
-                self.journal.flush()
-                self._announce(Announce("warn", f"the configuration is not reloaded: {'; '.join(why)}"))
-                raise
-            self.journal.append("reload", {**by, "change": change.words(), **self._cast()}, clock.now())
-            self.journal.flush()
-            self._announce(Announce("info", f"configuration reloaded: {change.words()}"))
-            return change
-
-    def _apply(self, new: Config) -> Change:
-        old = self.config
-        phases = {name: account.phase for name, account in self.dispatcher.state.accounts.items()}
-        if problems := against(old, new, phases):
-            raise ConfigError(str(new.source), problems)
-        change = compare(old, new)
-        lines = {}
-        for name in (*change.anew, *change.added):
-            adapter = new.accounts[name].adapter(new.daemon.hedge_after_s)
-            lines[name] = wiring.line(self.dispatcher, new, name, adapter, self._group.start_soon)
-        take_triggers = self.watch.prepare(new, change.triggers_begun)
-        if new.intake != old.intake:
-            try:
-                self.intake.rebind(*_remote(new))
-            except OSError as error:
-                raise ConfigError(str(new.source), [Problem("intake.udp", error.strerror or "no", "")]) from None
-        # from here on nothing can fail
-        self.config = self.operators.config = new
-        for name in (*change.removed, *change.anew):
-            self._tasks.end(f"{name} ws")
-            self._tasks.end(f"{name} http")
-        sessions = {name: session for name, (session, _) in lines.items()}
-        paces = {name: (sessions.get(name) or self.dispatcher.sessions[name]).venue.PACE for name in new.accounts}
-        event = Reconfigured(paces, frozenset(change.anew), new.rearm.approvals, clock.now())
-        self.dispatcher.reconfigure(event, sessions)
-        for name, line in lines.items():
-            self._connect(name, *line)
-        for session in self.dispatcher.sessions.values():
-            session.venue.hedge_after_s = new.daemon.hedge_after_s
-        self.reports.budget_us = self.drills.budget_us = int(new.daemon.budget_s * 1e6)
-        self.drills.schedule(new.drill.cron, new.drill.timezone)
-        self.beside.take(new, self._tasks)
-        for name in change.triggers_ended:
-            self._tasks.end(f"trigger {name}")
-        take_triggers()
-        for name in change.triggers_begun:
-            self._watch(name)
-        again = tuple(name for name in change.added if name in self._left_tripped)
-        self._left_tripped -= frozenset(again)
-        if again:
-            self._report("latch", "tripped when the configuration last had it", {}, again)
-        self._changed()
-        return change
 
     # ── what the dispatcher tells ─────────────────────────────────────────────────────────────────────────────────
 
@@ -425,18 +354,6 @@ def _raise_descriptor_limit() -> None:
 
 def _gid(group: str | None) -> int | None:
     return None if group is None else grp.getgrnam(group).gr_gid
-
-
-def _seen(entries: Sequence[Mapping[str, Any]]) -> dict[str, datetime]:
-    """Say, by trigger, until when the last run has watched it: the journal's last word."""
-    casts = (entry["data"]["triggers"] for entry in reversed(entries) if entry["kind"] in ("start", "reload"))
-    return {name: datetime.fromisoformat(entries[-1]["at"]) for name in next(casts, ())}
-
-
-def _remote(config: Config) -> tuple[tuple[str, int] | None, bytes | None]:
-    """Return where the intake listens besides its socket, and the key that datagrams there are signed with."""
-    udp, key = config.intake.udp, config.intake.key
-    return (udp.host, udp.port) if udp else None, key.get_secret_value().encode() if key else None
 
 
 def _intake_addresses(config: Config) -> str:

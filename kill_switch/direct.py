@@ -58,7 +58,7 @@ async def fire(
 ) -> dict[str, object]:
     """Kill `accounts` and return the report, once all are clear or `wait_s` has passed."""
     adapters = {name: account.adapter(config.daemon.hedge_after_s) for name, account in config.accounts.items()}
-    paces = {name: adapter.PACE for name, adapter in adapters.items()}
+    paces = wiring.paces(adapters)
     reports = Reports(int(config.daemon.budget_s * 1e6))
     recorder: Recorder
     held: journal.Journal | None = None

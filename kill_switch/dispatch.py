@@ -31,7 +31,8 @@ NOISE_LOGGED = 20  # of each account; all are counted
 class Recorder(Protocol):
     """What the journal is to this module."""
 
-    trouble: str
+    @property
+    def trouble(self) -> str: ...
 
     def append(self, kind: str, data: Mapping[str, object], at: Now) -> None: ...
 
@@ -60,6 +61,10 @@ class Http(Protocol):
 
     @property
     def state(self) -> LaneState: ...
+
+    def begin(self, request: base.Request) -> bool: ...
+
+    def forgo(self) -> None: ...
 
     def call(self, call: base.Call) -> None: ...
 
@@ -94,6 +99,10 @@ class Session:
         self._routes: list[str] = []
         self._sent_ns = 0
         self._passing = False
+        self._begun: base.Request | base.Send | None = None  # has left already; the strike says what it is for
+        self._begun_at: Now | None = None
+        self._left_at: Now | None = None  # when what is being noted left, if it was that
+        self._stumble: Exception | None = None  # over what was to begin
         self._more: Iterator[base.Output] = iter(())  # what a strike wants behind its first message
         self._afterwards: list[base.Output] = []  # what it wants besides messages
         self._failure: Exception | None = None
@@ -114,6 +123,19 @@ class Session:
         return account is not None and account.sweep is None
 
     # what the dispatcher asks
+
+    def begin(self, now: Now) -> None:
+        """Send what the venue has at hand, and nothing else: `kill`, which follows in this pass, says what it was."""
+        try:
+            message = self.venue.first(now)
+            if isinstance(message, base.Send):
+                gone = self.ws.send(message.conn, message.text)
+            else:
+                gone = message is not None and self.http.begin(message)
+            if gone:
+                self._begun, self._begun_at = message, self._dispatcher.clock()
+        except Exception as error:
+            self._stumble = error  # others are waiting
 
     def kill(self, number: int, now: Now) -> None:
         """Send a strike's first message, which is its widest, and do nothing else: other accounts are waiting.
@@ -158,7 +180,15 @@ class Session:
             log.exception("account %s: the strike failed", self.name)
             self._fact(base.CancelAnswered(Answer.UNKNOWN, f"internal error: {type(error).__name__}"), now)
         finally:
+            if self._begun is not None:  # the strike has turned out to be another one, and that has left all the same
+                route = Route.WS if isinstance(self._begun, base.Send) else Route.HTTP
+                self._adopt()
+                self._note_sent(route)
+                self.http.forgo()
             self._passing = False
+            if self._stumble is not None:
+                self._not_understood(self._stumble)
+                self._stumble = None
         return Sent(self.name, self.strike, tuple(self._routes), self._sent_ns)
 
     def read(self) -> None:
@@ -198,8 +228,8 @@ class Session:
         now = self._dispatcher.clock()
         try:
             self._carry_out(self.venue.feed(event, now), now)
-        except Exception:
-            self._not_understood()
+        except Exception as error:
+            self._not_understood(error)
 
     def wanted(self, call: base.Call) -> bool:
         """Say whether a call that had to wait is to leave: if nothing else has answered it, and nobody has re-armed.
@@ -235,13 +265,13 @@ class Session:
         now = self._dispatcher.clock()
         try:
             self._carry_out(work(now), now)
-        except Exception:
-            self._not_understood()
+        except Exception as error:
+            self._not_understood(error)
 
-    def _not_understood(self) -> None:
+    def _not_understood(self, error: Exception) -> None:
         self.noise += 1
         if self.noise <= NOISE_LOGGED:
-            log.exception("account %s: an event was not understood", self.name)
+            log.error("account %s: an event was not understood", self.name, exc_info=error)
 
     def _carry_out(self, outputs: Iterable[base.Output], now: Now) -> None:
         """Carry all of them out, then raise the first failure: one lane's is not the other's."""
@@ -261,7 +291,13 @@ class Session:
             case base.Call():
                 if output.cancel:
                     self._cancels.add(output.tag)
+                if output.request is self._begun:
+                    self._adopt()
                 (self.http if output.route is Route.HTTP else self.fresh).call(output)
+                self._left_at = None
+            case base.Send() if output is self._begun:
+                self._adopt()
+                self._note_sent(Route.WS)
             case base.Send() if output.urgent and self._armed:
                 pass
             case base.Send():
@@ -274,8 +310,13 @@ class Session:
             case _:
                 self._fact(output, now)
 
+    def _adopt(self) -> None:
+        """Take what has begun for what is being carried out now."""
+        self._begun, self._left_at = None, self._begun_at
+
     def _note_sent(self, route: Route) -> None:
-        now = self._dispatcher.clock()
+        now = self._left_at or self._dispatcher.clock()
+        self._left_at = None
         self._sent_ns = now.mono_ns
         if route not in self._routes:
             self._routes.append(route)
@@ -440,6 +481,8 @@ class Dispatcher:
             case engine.Strike(accounts):
                 now = self.clock()
                 sessions = [self.sessions[name] for name, _ in accounts]
+                for session in sessions:
+                    session.begin(now)
                 for session, (_, number) in zip(sessions, accounts, strict=True):
                     session.kill(number, now)
                 for session in sessions:

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import anyio
 from apscheduler.triggers.cron import CronTrigger
 
+from kill_switch import past
 from kill_switch.clock import iso
 from kill_switch.dispatch import Dispatcher, Recorder, Session
 from kill_switch.domain import Now, Phase, Route
@@ -72,9 +73,8 @@ class Drills:
         self._not_before_s = 0.0
         self._cron: CronTrigger | None = None
         self._due: datetime | None = None
-        for entry in entries:
-            if entry["kind"] == "drill":
-                self._note(entry["data"])
+        for record in past.understood(entries, ("drill",), _is_record):
+            self._note(record)
 
     # ── one drill ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -238,6 +238,40 @@ class Drills:
     def _after(self, moment: datetime) -> datetime | None:
         found: datetime | None = None if self._cron is None else self._cron.get_next_fire_time(moment, moment)
         return found
+
+
+def _is_record(data: Mapping[str, Any]) -> bool:
+    """Tell whether it is what came of a drill, as `Drills.run` records it."""
+    match data:
+        case {
+            "at": str(),
+            "by": str(),
+            "ok": bool(),
+            "answered_us": int() | None,
+            "budget_us": int(),
+            "accounts": dict() as accounts,
+        }:
+            return all(_is_account(account) for account in accounts.values())
+        case _:
+            return False
+
+
+def _is_account(account: object) -> bool:
+    match account:
+        case {"skipped": str() | None, "lanes": dict() as lanes}:
+            return all(_is_lane(lane) for lane in lanes.values())
+        case _:
+            return False
+
+
+def _is_lane(lane: object) -> bool:
+    match lane:
+        case {"ok": True, "rtt_us": int(), "within_budget": bool(), "evidence": str()}:
+            return True
+        case {"ok": False, "rtt_us": int() | None, "within_budget": bool(), "evidence": str()}:
+            return True
+        case _:
+            return False
 
 
 def _slowness(record: Mapping[str, Any]) -> Iterator[str]:

@@ -252,7 +252,7 @@ def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]
         sweep = account.sweep
         if sweep is None:
             if begun is None or begun.pace is not account.pace:
-                begun = sweeping.begin(account.pace, at_ns)
+                begun = sweeping.begin(account.pace, at_ns, together=len(reason.accounts))
             sweep = begun
         elif sweep.phase in (Phase.CLEAR, Phase.RESIDUE):
             sweep, _ = sweeping.step(sweep, sweeping.Again(at_ns))
@@ -424,7 +424,7 @@ def _resumed(state: State, names: tuple[str, ...], at: Now) -> tuple[State, tupl
         if old.phase is Phase.CLEAR:
             sweep = sweeping.guard(account.pace, at.mono_ns, old.strikes)
         else:
-            sweep = sweeping.begin(account.pace, at.mono_ns, old.strikes + 1)
+            sweep = sweeping.begin(account.pace, at.mono_ns, old.strikes + 1, together=len(names))
             strikes.append((name, sweep.strikes))
         accounts[name] = Account(account.pace, sweep, account.kill)
         wakes.append(WakeAt(name, sweep.due_ns))

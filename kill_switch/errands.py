@@ -177,7 +177,7 @@ class Desk:
             case "expose":
                 from kill_switch.exposition import Exposition  # here: most configurations have no metrics
 
-                self._exposition = Exposition(errand["host"], errand["port"], errand["pid"], self.write)
+                self._exposition = Exposition(errand["host"], errand["port"], self.write)
                 threading.Thread(target=self._exposition.run, daemon=True).start()
             case "figures":
                 self._exposition.take(errand["id"], errand["figures"])

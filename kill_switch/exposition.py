@@ -14,7 +14,7 @@ from socketserver import TCPServer
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -29,11 +29,10 @@ Figures = Sequence[Mapping[str, Any]]
 class Exposition(Collector):
     """Collect what the daemon says; `write` hands it a line."""
 
-    def __init__(self, host: str, port: int, pid: int, write: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, host: str, port: int, write: Callable[[dict[str, Any]], None]) -> None:
         self._host, self._port, self._write = host, port, write
         self._registry = CollectorRegistry()
         self._registry.register(self)
-        ProcessCollector(pid=lambda: pid, registry=self._registry)
         self._asked = 0
         self._answered = threading.Event()
         self._figures: Figures = ()

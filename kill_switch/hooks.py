@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import anyio
 
+from kill_switch import past
 from kill_switch.aide import Done, Errands
 from kill_switch.config.tables import Hooks as Table
 from kill_switch.engine import Announce, Kill
@@ -75,14 +76,13 @@ class Hooks:
         """Go on with a kill that is not over yet."""
         if kill is None or not kill.unclear:
             return
-        about = [(entry["kind"], entry["data"]) for entry in entries if entry["data"].get("kill") == kill.id]
+        about = [entry for entry in entries if entry["data"].get("kill") == kill.id]
         self._kill = kill.id
-        for kind, data in about:
-            if kind == "hook":
-                done = self._done.get(data["command"], frozenset())
-                self._done[data["command"]] = done | frozenset(data["accounts"])
-        reasons = (f"{data['trigger']}: {data['text']}" for kind, data in about if kind == "reason")
-        self.tripped(kill, next(reasons, ""))
+        for data in past.understood(about, ("hook",), _is_record):
+            done = self._done.get(data["command"], frozenset())
+            self._done[data["command"]] = done | frozenset(data["accounts"])
+        reasons = past.understood(about, ("reason",), lambda data: {"trigger", "text"} <= data.keys())
+        self.tripped(kill, next((f"{data['trigger']}: {data['text']}" for data in reasons), ""))
 
     async def run(self) -> None:
         """Run what is due, all at once, for ever; first see whether the commands are there."""
@@ -133,3 +133,8 @@ class Hooks:
             "KILL_SWITCH_ACCOUNTS": " ".join(job.accounts),
         }
         return await self._errands.do("run", self._table.timeout_s, argv=job.argv, env=environ)
+
+
+def _is_record(data: Mapping[str, Any]) -> bool:
+    """Tell whether it is what became of a command; one that is not on record as run is run again."""
+    return isinstance(data.get("command"), str) and past.names(data.get("accounts"))

@@ -6,7 +6,8 @@ the line without it, `prev` the hash of the line before. A latch record is writt
 
 Nothing here raises on the kill path. What cannot be written stays in memory and is tried again; a latch record goes to
 a latch file (`latches`) meanwhile. That file's mere presence trips: at the next start, or at once if whoever wrote it
-was another process (`fire --direct` beside a daemon that hangs).
+was another process (`fire --direct` beside a daemon that hangs). It goes once the disk itself has the journal's record:
+there is no moment in which a power cut leaves neither.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ import errno
 import fcntl
 import hashlib
 import logging
+import math
 import os
-import queue
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,13 +28,15 @@ from kill_switch import clock, recovery
 from kill_switch.domain import Now
 from kill_switch.errors import AlreadyRunning, CannotCreate, JournalBroken
 from kill_switch.latches import NAME as LATCH
-from kill_switch.latches import Latches, latch_line, leave, tellable
+from kill_switch.latches import Latches, latch_line, leave, sync_one, tellable
+from kill_switch.syncing import Syncing
 
 log = logging.getLogger(__name__)
 
 NAME = "journal.jsonl"
 GENESIS = "0" * 64
 _HASH_BYTES = len(b',"hash":"') + 64 + len(b'"}')
+_CLOSE_WITHIN_S = 5.0
 _KEEP = 20_000  # records of each kind of waiting that are held in memory while the disk takes none
 _TRIPS = ("reason", "latch")  # kinds of records that trip an account at the next start: none of them is ever left out
 
@@ -114,9 +116,8 @@ class Journal:
         """Open and lock; raises `AlreadyRunning` or `CannotCreate`. `replay` is what was there, set aside if broken."""
         self.path = state_dir / NAME
         self.latches = Latches(state_dir / LATCH, runtime_dir / LATCH)
-        self._stale_latch = False  # there are files of which the journal is to have everything soon
-        self.trouble = ""
-        self.unsynced = ""  # why the disk may not have what is in the file: once it has failed, nobody can tell
+        self._standing = 0.0  # latch files stand until the disk has so many bytes; infinity: not all is written yet
+        self._unwritten = self._unmarked = ""  # why
         try:
             self._lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -146,11 +147,19 @@ class Journal:
         self._pending: list[tuple[str, Mapping[str, object], Now]] = []
         self._lines: list[bytes] = []  # made, not written yet
         self._untold: list[Entry] = []  # made, not told to `on_entry` yet
-        self._sync: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._sync_began_ns = 0  # of the one that is under way
-        self._thread = threading.Thread(target=self._syncing, name="journal-sync", daemon=True)
-        self._thread.start()
         self.on_entry: Callable[[Entry], None] = lambda entry: None
+        self._named = False  # the disk has the file's name
+        self._syncing = self._begin_syncing()
+
+    @property
+    def trouble(self) -> str:
+        """Say what the matter is with the record, "" if nothing is."""
+        return "; ".join(filter(None, (self._unwritten, self._unmarked, self.latches.trouble, self.unsynced)))
+
+    @property
+    def unsynced(self) -> str:
+        """Say why a power cut may undo what is in the file."""
+        return self._syncing.trouble and f"journal {self.path}: sync failed: {self._syncing.trouble}"
 
     def append(self, kind: str, data: Mapping[str, object], at: Now) -> None:
         """Take a record; `flush` writes it. Costs next to nothing, so that answers are not kept waiting."""
@@ -170,9 +179,9 @@ class Journal:
             return True
         if kind in _TRIPS:  # a re-arm that is not on record is none at the next start, which is the safe side
             if self.latches.leave(latch_line(kind, data.get("accounts"), at)):
-                self._stale_latch = True
+                self._standing = math.inf
             else:
-                self.trouble += "; and no latch file can be written either"
+                self._unwritten += "; and no latch file can be written either"
         return False
 
     def flush(self) -> bool:
@@ -192,7 +201,7 @@ class Journal:
         for kind, data, at in taken:
             self._lines.append(self._line(kind, data, at))
         if not self._lines:
-            return self.trouble == self.unsynced
+            return True
         whole = b"".join(self._lines)
         try:
             written = os.write(self._fd, whole)
@@ -200,33 +209,45 @@ class Journal:
                 os.ftruncate(self._fd, self._size)
                 raise OSError(28, "no space left for a whole record")
         except OSError as error:
-            self.trouble = f"journal {self.path}: {error.strerror}"
+            self._unwritten = f"journal {self.path}: {error.strerror}"
             return False
         self._size += len(whole)
         self._lines.clear()
-        self.trouble = self.unsynced
+        self._unwritten = ""
         if not self._marked:
             self._mark()
         if self._pending:
             return self._write()
-        if self._stale_latch:  # only now: the latch may have been among what was pending
-            self._forget_latch()
+        if self._standing == math.inf:  # only now: the latch may have been among what was pending
+            self._standing = self._size
         return True
 
     def sync(self) -> None:
         """Have all that is written put on the disk, by the thread beside."""
-        self._sync.put(True)
+        self._syncing.ask(self._size)
+
+    def settle(self) -> None:
+        """Have the disk take what it has not, and let go of latch files that are not needed; it waits for nothing.
+
+        To be called again and again: what has failed is tried once more.
+        """
+        if self._unwritten:
+            self.flush()
+        if self._size and not self._marked:
+            self._mark()
+        if self._syncing.durable < max(self._size, self._standing):
+            self.sync()
+        self._forget_latch()
 
     def lag(self, mono_ns: int) -> tuple[int, int]:
         """Return how many records are not in the file yet, and for how long, in ns, the sync under way has lasted."""
-        began_ns = self._sync_began_ns
-        return len(self._pending) + len(self._lines), mono_ns - began_ns if began_ns else 0
+        return len(self._pending) + len(self._lines), self._syncing.lasts_ns(mono_ns)
 
     def close(self) -> None:
         """Write and sync what is left, and let go of the lock."""
         self.flush()
-        self._sync.put(False)
-        self._thread.join(timeout=5)
+        self._syncing.close(self._size, _CLOSE_WITHIN_S)
+        self._forget_latch()
         fd, self._fd = self._fd, -1  # its number may soon be another file's: whoever is late writes nowhere
         os.close(fd)
         os.close(self._lock)
@@ -261,8 +282,9 @@ class Journal:
         """Note beside the journal that there is one; if the disk does not take that, the next flush tries again."""
         try:
             self._marked = os.pwrite(self._lock, b"a journal stands beside this\n", 0) > 0
+            self._unmarked = ""
         except OSError as error:
-            self.trouble = f"{self.path.with_name('lock')}: {error.strerror}"
+            self._unmarked = f"{self.path.with_name('lock')}: {error.strerror}"
 
     def _distrust(self) -> str:
         """Say why what is here cannot be believed, if so: a journal that is damaged, cut off in a latch, or gone."""
@@ -276,7 +298,7 @@ class Journal:
 
     def _leave_for_next(self, why: str) -> None:
         """Leave a latch for all accounts, on the disk, or raise `OSError`."""
-        if leave((self.path.with_name(LATCH),), latch_line(why, "all", clock.now()), sync=True) is None:
+        if not leave((self.path.with_name(LATCH),), latch_line(why, "all", clock.now()), sync=True):
             raise OSError(errno.ENOSPC, f"{why}, and no latch can be left beside it")
 
     def displaced(self) -> bool:
@@ -292,26 +314,24 @@ class Journal:
         return self.latches.foreign()
 
     def take_latch(self, said: str) -> None:
-        """Take over what `foreign_latch` said; the files go as soon as the journal itself has the latch."""
+        """Take over what `foreign_latch` said; the files stand until the disk has the journal's own word for it."""
         self.latches.take(said)
-        self._stale_latch = True
-        if self.trouble == self.unsynced:
-            self._forget_latch()
+        self._standing = math.inf if self._lines or self._pending else self._size
 
     def _forget_latch(self) -> None:
-        self._stale_latch = False
-        self.trouble = self.latches.forget() or self.unsynced
+        if 0 < self._standing <= self._syncing.durable and self.latches.forget():
+            self._standing = 0
 
-    def _syncing(self) -> None:
-        more = True
-        while more:
-            more = self._sync.get()
-            self._sync_began_ns = clock.now().mono_ns
-            try:
-                os.fdatasync(self._fd)
-            except OSError as error:
-                self.trouble = self.unsynced = f"journal {self.path}: sync failed: {error.strerror}"
-            self._sync_began_ns = 0
+    def _begin_syncing(self) -> Syncing:
+        return Syncing(self._fd, self._size, self._sync_names)
+
+    def _sync_names(self) -> None:
+        """Put on the disk that there is a journal, and which latch files there are; in the thread that syncs."""
+        if not self._named:
+            sync_one(self.path.parent)
+            self._named = True
+        if self._standing:
+            self.latches.sync()
 
 
 def follow(path: Path, tick: Callable[[], None]) -> Iterator[Entry]:

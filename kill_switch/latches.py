@@ -1,16 +1,19 @@
 """Leave a latch in a file, and find one: how a kill is told to whoever holds the journal, or will.
 
-`latch.jsonl` stands in the state directory, or else in the runtime directory, and holds a JSON object a line. Its mere
-presence trips; a line that cannot be understood trips every account. Whoever writes or removes it holds `flock(2)` on
-it meanwhile, so that a line that comes between the reading and the removal is not lost. Nobody waits for that lock.
+`latch.jsonl` stands in the state directory, and in the runtime directory too where that one has no room for it, and
+holds a JSON object a line. Its mere presence trips; a line that cannot be understood trips every account. Whoever
+writes or removes it holds `flock(2)` on it meanwhile, so that a line that comes between the reading and the removal is
+not lost. Nobody waits for that lock.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
@@ -19,6 +22,7 @@ from kill_switch.domain import Now, Reason
 
 NAME = "latch.jsonl"
 MOST_BYTES = 1 << 16
+MOST_TOLD = 1000  # characters of a latch file that go on record
 _TRIES = 5
 
 
@@ -26,16 +30,15 @@ class Latches:
     """Hold the latch files that one journal looks after."""
 
     def __init__(self, *paths: Path) -> None:
+        self.trouble = ""  # why a file that is to go cannot be removed
         self._paths = paths
         self._known: set[str] = set()  # lines that this process has written, or taken over
 
     def leave(self, line: bytes) -> bool:
         """Leave a line of our own; False if no directory takes it."""
         left = leave(self._paths, line)
-        if left is None:
-            return False
-        self._known.add(left)
-        return True
+        self._known.update(left)
+        return bool(left)
 
     def foreign(self) -> str | None:
         """Return the lines that somebody else has left, since `take`; None if there are none. An empty file is one."""
@@ -46,63 +49,111 @@ class Latches:
         """Take over what `foreign` has returned: it is not returned again."""
         self._known.update(said.split("\n"))
 
-    def forget(self) -> str:
-        """Remove the files, where they hold nothing that has not been taken over; return what stands against it."""
-        trouble, left = "", False
+    def forget(self) -> bool:
+        """Remove the files, where they hold nothing that has not been taken over; True once all are gone."""
+        self.trouble, gone = "", True
         for path in self._paths:
             try:
-                left = not _remove(path, self._known) or left
+                gone = _remove(path, self._known) and gone
             except OSError as error:
-                trouble, left = f"{path}: {error.strerror}", True
-        if not left:
+                self.trouble, gone = f"{path}: {error.strerror}", False
+        if gone:
             self._known.clear()
-        return trouble
+        return gone
+
+    def sync(self) -> None:
+        """Have the files that there are put on the disk; waits for it."""
+        sync(self._paths)
 
 
 def leave_latch(state_dir: Path, runtime_dir: Path, reason: Reason) -> bool:
     """Leave a latch for the daemon that holds the journal; False if no directory takes it."""
     line = latch_line(f"{reason.trigger}: {reason.text}", reason.accounts, reason.observed)
-    return leave((state_dir / NAME, runtime_dir / NAME), line) is not None
+    return bool(leave((state_dir / NAME, runtime_dir / NAME), line))
 
 
-def leave(paths: Sequence[Path], line: bytes, *, sync: bool = False) -> str | None:
-    """Append a line to the first file that takes one; return what has been written, which a full disk may have cut."""
+def leave(paths: Sequence[Path], line: bytes, *, sync: bool = False) -> list[str]:
+    """Append a line to the first file that takes all of it; return what each has taken, where a full disk cut it.
+
+    A file with half of it, or with nothing, trips as well, but says nothing new to somebody who has seen such a one.
+    """
+    left = []
     for path in paths:
         try:
             fd = _open_locked(path)
         except OSError:
             continue
-        written = 0
+        written, begin = 0, b""
         try:
-            written = os.write(fd, line + b"\n")
+            size = os.fstat(fd).st_size
+            begin = b"\n" if size and os.pread(fd, 1, size - 1) != b"\n" else b""  # the one before was cut
+            written = os.write(fd, b"%b%b\n" % (begin, line))
             if sync:
                 os.fsync(fd)
         except OSError:
             pass  # an empty file trips as well
         finally:
             os.close(fd)
-        return line[:written].decode("utf-8", "replace")
-    return None
+        taken = max(0, written - len(begin))
+        left.append(line[:taken].decode("utf-8", "replace"))
+        if taken > len(line):
+            break
+    return left
 
 
 def sync_latch(state_dir: Path, runtime_dir: Path) -> None:
     """Have what was left put on the disk; may take as long as the disk does. What is gone has been taken over."""
-    for path in (state_dir / NAME, runtime_dir / NAME):
+    sync((state_dir / NAME, runtime_dir / NAME))
+
+
+def sync(paths: Iterable[Path]) -> None:
+    """Have those of these files that are there put on the disk, with their names."""
+    for path in paths:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            sync_one(path)
+            sync_one(path.parent)
         except OSError:
-            continue
-        try:
-            os.fsync(fd)
-        except OSError:
-            pass  # nothing is better than it was
-        finally:
-            os.close(fd)
+            continue  # nothing is better than it was
+
+
+def sync_one(path: Path) -> None:
+    """Have a file, or what names there are in a directory, put on the disk; raises `OSError`."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that syncs no directory by itself
+            raise
+    finally:
+        os.close(fd)
 
 
 def latch_line(text: str, accounts: object, at: Now) -> bytes:
     line = {"text": tellable(text), "at": clock.iso(at.wall_ns), "accounts": tellable(accounts)}
     return orjson.dumps(line, default=str)
+
+
+class Claim(NamedTuple):
+    """What latch files say, to somebody who has certain accounts."""
+
+    text: str
+    accounts: tuple[str, ...]  # of ours: they trip
+    elsewhere: tuple[str, ...]  # not ours, yet or any more: who left the latch may have read a newer configuration
+    evidence: Mapping[str, object]
+
+    def reason(self, at: Now, **evidence: object) -> Reason:
+        return Reason("latch", self.text, self.accounts, at, {**self.evidence, **evidence})
+
+    def record(self) -> Mapping[str, object]:
+        """Return what is to be on record of the accounts elsewhere."""
+        return {"accounts": self.elsewhere, **self.evidence}
+
+
+def claim(said: str, known: Collection[str]) -> Claim:
+    """Understand a latch file's lines; `known` are the accounts that there are."""
+    evidence = {"said": said[:MOST_TOLD]}
+    text = latch_text(said)[:MOST_TOLD]
+    return Claim(text, latched_accounts(said, known), latched_elsewhere(said, known), evidence)
 
 
 def latch_text(said: str) -> str:
@@ -187,7 +238,7 @@ def _open_locked(path: Path) -> int:
     for _ in range(_TRIES):
         if fd >= 0:
             os.close(fd)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(fd).st_nlink:

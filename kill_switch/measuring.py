@@ -13,6 +13,7 @@ from kill_switch.dispatch import Dispatcher
 from kill_switch.transports.lane import LaneState
 
 LOOK_EVERY_S = 0.1
+IDLE_S = 1.0  # while nobody wants to know
 
 
 class Measuring:
@@ -28,7 +29,7 @@ class Measuring:
         """Ask for ever."""
         while True:
             self.look()
-            await anyio.sleep(LOOK_EVERY_S)
+            await anyio.sleep(LOOK_EVERY_S if self._due_ns else IDLE_S)
 
     def look(self) -> None:
         """Ask those whose time has come."""

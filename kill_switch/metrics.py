@@ -21,6 +21,7 @@ from kill_switch.domain import Now, Phase
 from kill_switch.journal import Journal
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import TriggerState
+from kill_switch.vitals import Vitals
 from kill_switch.watching import Watch
 
 TICK_S = 0.1
@@ -79,6 +80,7 @@ class Meter:
         self._unable = unable
         self._clock = clock
         self._started_s = clock().wall_ns / 1e9
+        self._vitals = Vitals(self._started_s)
         self._lag = Histogram(LAGS_S)
         self._stages = {stage: Histogram(LATENCIES_S) for stage in ("sent", "answered", "clear")}
 
@@ -95,7 +97,11 @@ class Meter:
 
     def figures(self) -> list[Family]:
         """Return everything as it is now."""
-        return [*self._daemon(), *self._accounts(), *self._triggers(), *self._record()]
+        return [*self._process(), *self._daemon(), *self._accounts(), *self._triggers(), *self._record()]
+
+    def _process(self) -> Iterable[Family]:
+        for kind, name, text, value in self._vitals.read():
+            yield {**_one(kind, name, text, value), "name": f"process_{name}"}  # no name of ours: everybody's
 
     def _daemon(self) -> Iterable[Family]:
         state = self._dispatcher.state

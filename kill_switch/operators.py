@@ -58,7 +58,7 @@ class Operators:
         self._previews = Previews(dispatcher)
         self._intake = intake
         # each yields a line for people for everything that is wrong with its part of the program
-        self.troubles: list[Callable[[], Iterable[str]]] = [drills.troubles, clocks.troubles]
+        self.troubles: list[Callable[[], Iterable[str]]] = [drills.troubles, clocks.troubles, self._unheard]
         self._phase = dispatcher.state.phase
         self._since_ns = self._dispatcher.clock().wall_ns
 
@@ -104,6 +104,9 @@ class Operators:
             "journal": self._journal.trouble or ("removed or replaced" if self._journal.displaced() else "ok"),
             "trouble": [line for told in self.troubles for line in _told(told)],
         }
+
+    def _unheard(self) -> Iterable[str]:
+        return (f"intake: {self._intake.trouble}",) if self._intake.trouble else ()
 
     def _why(self) -> list[dict[str, object]]:
         """Return the first reasons of the kills that hold an account tripped now."""

@@ -37,8 +37,8 @@ def rebuild(entries: Iterable[Mapping[str, Any]], paces: Mapping[str, Pace], app
                     if data["kill"] != kill_id:
                         kill_id, scope, kills = str(data["kill"]), frozenset(), kills + 1
                         began = Now(int(data["observed_mono_ns"]), int(data["observed_wall_ns"]))
-                    scope |= frozenset(data["accounts"])
-                    for name in data["accounts"]:
+                    scope |= frozenset(_names(data))
+                    for name in _names(data):
                         strikes = latches[name].strikes if name in latches else 0
                         latches[name] = _Latch(kill_id, strikes=strikes)
                 case "strike":
@@ -55,15 +55,15 @@ def rebuild(entries: Iterable[Mapping[str, Any]], paces: Mapping[str, Pace], app
                     if latch := latches.get(data["account"]):
                         latch.clear = True
                 case "latch":  # left for accounts that nobody had
-                    for name in data["accounts"]:
+                    for name in _names(data):
                         latches.setdefault(name, _Latch(kill_id))
                 case "reload":
                     approvals.clear()
                 case "rearm-approved":
-                    approvals[data["uid"]] = approvals.get(data["uid"], frozenset()) | frozenset(data["accounts"])
+                    approvals[data["uid"]] = approvals.get(data["uid"], frozenset()) | frozenset(_names(data))
                 case "rearm":
                     approvals.clear()
-                    for name in data["accounts"]:
+                    for name in _names(data):
                         latches.pop(name, None)
                 case _:
                     pass
@@ -73,6 +73,14 @@ def rebuild(entries: Iterable[Mapping[str, Any]], paces: Mapping[str, Pace], app
     unclear = frozenset(name for name in scope if name in accounts and name in latches and not latches[name].clear)
     kill = Kill(kill_id, began, scope, unclear) if kill_id else None
     return State(accounts, kill, kills, approvals_needed, approvals)
+
+
+def _names(data: Mapping[str, Any]) -> Iterable[str]:
+    """Return the accounts that a record names; raises `TypeError` if it is no list of names, as a lone name is none."""
+    names: Iterable[str] = data["accounts"]
+    if isinstance(names, str | Mapping) or not all(isinstance(name, str) for name in names):
+        raise TypeError("no list of names")
+    return names
 
 
 def _reopen(latch: _Latch, approvals: dict[int, frozenset[str]]) -> None:

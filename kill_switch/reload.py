@@ -76,8 +76,9 @@ def against(old: Config, new: Config, phases: Mapping[str, Phase]) -> list[Probl
 
 
 def _differ(old: Account, new: Account) -> bool:
-    """Tell whether an account logs in differently; tags are no business of its lanes."""
-    return (old.venue, old.options, dict(old.secrets)) != (new.venue, new.options, dict(new.secrets))
+    """Tell whether an account logs in differently, or trusts other authorities; tags are no business of its lanes."""
+    before, after = ((a.venue, a.options, dict(a.secrets), a.ca_digest) for a in (old, new))
+    return before != after
 
 
 def _same(old: AnyTrigger, new: AnyTrigger) -> bool:

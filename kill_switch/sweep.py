@@ -23,6 +23,8 @@ from typing import NamedTuple, assert_never
 
 from kill_switch.domain import Answer, Life, Order, Pace, Phase
 
+ANSWER_NS = 250_000  # what an account's answer may take us, on a busy machine
+
 
 class Act(StrEnum):
     """What the sweep wants done now."""
@@ -88,12 +90,18 @@ class Sweep(NamedTuple):
     reading_ns: int = 0  # when the read that is under way was asked for; 0: none is
     pending_ns: int = 0  # since when only pending cancels are left; 0: they are not
     proved_ns: int = 0  # when the last read that showed the account clean was asked for
+    crowd_ns: int = 0  # by how much longer the first read waits, for the accounts that were struck with it
 
 
-def begin(pace: Pace, at_ns: int, strikes: int = 1) -> Sweep:
-    """Start a sweep; the caller carries out the first strike without waiting for anything."""
+def begin(pace: Pace, at_ns: int, strikes: int = 1, *, together: int = 1) -> Sweep:
+    """Start a sweep; the caller carries out the first strike without waiting for anything.
+
+    `together` accounts are struck in one pass: nobody's first read is to keep another one's answer waiting.
+    """
     due_ns = at_ns + _ns(pace.answer_within_s)
-    return Sweep(pace, Phase.STRIKING, at_ns, at_ns, due_ns, strikes, stale_ns=at_ns)
+    return Sweep(
+        pace, Phase.STRIKING, at_ns, at_ns, due_ns, strikes, stale_ns=at_ns, crowd_ns=(together - 1) * ANSWER_NS
+    )
 
 
 def guard(pace: Pace, at_ns: int, strikes: int = 0) -> Sweep:
@@ -144,7 +152,7 @@ def _answered(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
         return sweep._replace(phase=phase), ()
     if not sweep.pace.read_after_s:
         return _ask(sweep._replace(phase=phase), at_ns)
-    due_ns = at_ns + _ns(sweep.pace.read_after_s)
+    due_ns = at_ns + _ns(sweep.pace.read_after_s) + sweep.crowd_ns
     return sweep._replace(phase=phase, due_ns=min(due_ns, sweep.due_ns) if sweep.owed else due_ns), ()
 
 
@@ -233,6 +241,7 @@ def _strike(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
         struck_ns=at_ns,
         stale_ns=at_ns,
         due_ns=at_ns + _ns(sweep.pace.answer_within_s),
+        crowd_ns=0,
         strikes=sweep.strikes + 1,
         owed=False,
         clean=0,

@@ -14,6 +14,7 @@ from typing import Any, assert_never
 
 import anyio
 
+from kill_switch import past
 from kill_switch.config import Config, tables
 from kill_switch.dispatch import Dispatcher
 from kill_switch.domain import Now, Phase, Reason
@@ -60,10 +61,13 @@ class Watch:
         self._clock = clock
         self._dead: dict[str, str] = {}  # trigger → why its task died
         self._told: set[str] = set()  # of whom people know that they are blind
+        self._fired_blind: set[str] = set()  # of whom that has been a reason
         self._intake = intake
         self._booted = False
+        self._runtime_dir = config.daemon.runtime_dir
         self._seen = seen
-        self._ledgers = {entry["data"]["trigger"]: entry["data"] for entry in entries if entry["kind"] == LEDGER}
+        ledgers = past.understood(entries, (LEDGER,), lambda data: isinstance(data.get("trigger"), str))
+        self._ledgers = {data["trigger"]: data for data in ledgers}
         self.triggers: Mapping[str, Trigger] = {}
         self._take(config, {name: self._make(config, name) for name in config.triggers})
 
@@ -88,6 +92,7 @@ class Watch:
         kept = {name for name, trigger in triggers.items() if trigger is self.triggers.get(name)}
         self._dead = {name: why for name, why in self._dead.items() if name in kept}
         self._told &= kept
+        self._fired_blind &= kept
         self._on_blind = {name: made.on_blind for name, made in config.triggers.items()}
         self.triggers = triggers
         self._intake.heartbeats = {name: t for name, t in triggers.items() if isinstance(t, Heartbeat)}
@@ -160,7 +165,6 @@ class Watch:
             self._ledgers[name] = data
             self._dispatcher.record(LEDGER, data)
 
-        states = self._dispatcher.state.accounts
         terms = Terms(
             made.currency,
             made.rates,
@@ -181,7 +185,7 @@ class Watch:
             record=record,
             announce=self._announce,
             past=self._ledgers.get(name),
-            tripped=all(account in states and states[account].phase is not Phase.ARMED for account in made.accounts),
+            phase=self._phase,
         )
 
     def told(self, account: str, fact: Equity | Transferred | OrderPlaced) -> None:
@@ -248,7 +252,8 @@ class Watch:
         conditions = self.conditions()
         for trigger in self.watching(accounts):
             state, detail = conditions[trigger.name]
-            if why := trigger.against_rearm():
+            part = trigger.against_part(accounts) if isinstance(trigger, Pnl) else None
+            if why := trigger.against_rearm() or part:
                 yield f"trigger {trigger.name}: {why}"
             elif state is TriggerState.BLIND and self._on_blind[trigger.name] == "fire":
                 yield f'trigger {trigger.name}: it is blind, and has on_blind = "fire": {detail}'
@@ -257,16 +262,34 @@ class Watch:
         """Say aloud that a trigger cannot see, once; take it for a reason where the configuration says so."""
         for name, (state, detail) in self.conditions().items():
             if state is not TriggerState.BLIND:
+                self._fired_blind.discard(name)
                 if name in self._told:
                     self._told.discard(name)
                     self._announce(Announce("info", f"trigger {name} sees again"))
-            elif name not in self._told:
+                continue
+            if name not in self._told:
                 self._told.add(name)
                 self._announce(Announce("blind", f"trigger {name} is blind: {detail}"))
-                if self._on_blind[name] == "fire":
-                    accounts = self.triggers[name].accounts
-                    reason = Reason(name, f"it is blind: {detail}", accounts, self._clock(), {"blind": True})
-                    self._dispatcher.report(reason)
+            if self._on_blind[name] == "fire" and name not in self._fired_blind and not self._spared(name):
+                self._fired_blind.add(name)
+                accounts = self.triggers[name].accounts
+                reason = Reason(name, f"it is blind: {detail}", accounts, self._clock(), {"blind": True})
+                self._dispatcher.report(reason)
+
+    def mend(self) -> Iterator[str]:
+        """Make flags' directories again that somebody has removed under the running daemon; yield a line for each."""
+        for trigger in self.triggers.values():
+            if isinstance(trigger, Flag) and _make_flag_directory(trigger.path.parent, self._runtime_dir):
+                yield f"{trigger.path.parent} was removed; it is there again"
+
+    def _spared(self, name: str) -> bool:
+        """Tell whether a trigger that lives is blind only because some of its accounts are being struck."""
+        trigger = self.triggers[name]
+        return isinstance(trigger, Pnl) and name not in self._dead and trigger.spared()
+
+    def _phase(self, account: str) -> Phase:
+        known = self._dispatcher.state.accounts.get(account)
+        return Phase.ARMED if known is None else known.phase
 
     def _orders(self, account: str) -> View | None:
         session = self._dispatcher.sessions.get(account)
@@ -279,12 +302,16 @@ class Watch:
         return {name: LaneState.UP in (s.ws.state, s.http.state) for name, s in sessions.items()}
 
 
-def _make_flag_directory(directory: Path, runtime_dir: Path) -> None:
-    """Make a flag's directory below our own, where tmpfiles(5) has not: its group may put the flag there."""
-    if not directory.is_relative_to(runtime_dir) or directory.exists():
-        return
+def _make_flag_directory(directory: Path, runtime_dir: Path) -> bool:
+    """Make a flag's directory below our own, where tmpfiles(5) has not: its group may put the flag there.
+
+    True if it is new. Where it cannot be made, the flag's trigger is blind, and says so.
+    """
     try:
+        if not directory.is_relative_to(runtime_dir) or directory.exists():
+            return False
         directory.mkdir(parents=True)
         directory.chmod(0o2770)
-    except OSError as error:
-        log.error("directory %s: %s; its flag cannot be seen", directory, error.strerror)
+    except OSError:
+        return False
+    return True

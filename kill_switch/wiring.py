@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from kill_switch import clock
 from kill_switch.config import Config
 from kill_switch.dispatch import Dispatcher, Session
+from kill_switch.domain import Pace
 from kill_switch.errors import ConfigError, Problem
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
@@ -16,6 +18,13 @@ from kill_switch.transports.ws import WsLane
 from kill_switch.venues.base import Adapter
 
 Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+def paces(adapters: Mapping[str, Adapter]) -> dict[str, Pace]:
+    """Return each account's pace; those of one venue on one host have one, since they may share a limit."""
+    kinds = {name: (type(adapter), adapter.host) for name, adapter in adapters.items()}
+    known = {(kind, host): kind.pace(count) for (kind, host), count in Counter(kinds.values()).items()}
+    return {name: known[kind] for name, kind in kinds.items()}
 
 
 def connect(

@@ -73,6 +73,7 @@ class Play:
             announce(news)
 
         daemon._announce = daemon.dispatcher._announce = overheard  # type: ignore[method-assign]
+        daemon.reloading._announce = overheard
         async with anyio.create_task_group() as group:
             group.start_soon(daemon.run)
             await self.until(lambda: daemon._ready)
@@ -141,14 +142,14 @@ async def test_beats_are_heard_at_the_new_address_and_no_longer_at_the_old_one(p
         send(old, b"beat")
         await play.until(lambda: daemon.intake.beats == 1)
         play.write("a", more=f'{beat}[intake]\nudp = "127.0.0.1:{new}"\n')
-        assert (await daemon.reload()).words() == "tables changed: intake"
+        assert (await daemon.reloading.reload()).words() == "tables changed: intake"
         send(old, b"beat")
         send(new, b"beat")
         await play.until(lambda: daemon.intake.beats == 2)
         await anyio.sleep(0.05)
         assert daemon.intake.beats == 2
         play.write("a", more=beat)
-        await daemon.reload()
+        await daemon.reloading.reload()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
             free.bind(("127.0.0.1", new))  # nobody has it any more
 
@@ -161,7 +162,7 @@ async def test_a_new_key_holds_from_the_reload_on_and_the_socket_stays(play: Pla
         send(port, b"beat")
         await play.until(lambda: daemon.intake.beats == 1)
         play.write("a", more=more + 'key = { env = "INTAKE" }\n')
-        await daemon.reload()
+        await daemon.reloading.reload()
         assert [sock for sock, _ in daemon.intake._sockets] == sockets
         send(port, b"beat")
         await play.until(lambda: daemon.intake.ignored == 1)
@@ -180,7 +181,7 @@ async def test_an_address_that_somebody_else_has_changes_nothing_at_all(play: Pl
             more = f'[triggers.other]\nkind = "flag"\npath = "{play.flag}"\n[intake]\nudp = "127.0.0.1:{taken}"\n'
             play.write("b", more=more)
             with pytest.raises(ConfigError, match=r"intake\.udp: Address already in use"):
-                await daemon.reload(ANN)
+                await daemon.reloading.reload(ANN)
         assert before == (daemon.config, daemon.dispatcher.state, daemon.dispatcher.sessions, daemon.watch.triggers)
         (refused,) = play.entries("reload-refused")
         assert (refused["uid"], refused["user"]) == (7, "ann")
@@ -199,9 +200,9 @@ async def test_a_reload_voids_the_approvals_for_good_and_the_new_number_holds(pl
         play.clear("a")
         assert daemon.dispatcher.rearm(play.asked(1, "a")) == Waiting(1, 2)
         play.write("a", more="[rearm]\napprovals = 3\n")
-        await daemon.reload()
+        await daemon.reloading.reload()
         play.write("a", more=two)
-        await daemon.reload()
+        await daemon.reloading.reload()
         play.clear("a")
         assert daemon.dispatcher.state.approvals == {}
     async with play.running() as daemon:  # and a restart does not bring them back
@@ -227,7 +228,7 @@ async def test_a_wrong_key_that_is_put_right_clears_the_account_that_could_not_b
             await play.until(lambda: daemon.dispatcher.state.phase is Phase.RESIDUE)
             assert stage.book("oxfun") == 3
             key.write_text(right)
-            assert (await daemon.reload()).words() == "accounts connected anew: oxfun"
+            assert (await daemon.reloading.reload()).words() == "accounts connected anew: oxfun"
             await play.until(lambda: daemon.dispatcher.state.phase is Phase.CLEAR)
             await play.until(lambda: daemon.dispatcher.sessions["oxfun"].ready)
             assert stage.book("oxfun") == 0
@@ -250,7 +251,7 @@ async def test_the_one_websocket_of_a_user_goes_from_the_old_session_to_the_new_
                 stage.config.write_text(
                     text.replace("[accounts.crosstrade]", f"[accounts.crosstrade]\norder_events = {events}")
                 )
-                await daemon.reload()
+                await daemon.reloading.reload()
                 new = daemon.dispatcher.sessions["crosstrade"]
                 assert new is not old
                 await play.until(lambda new=new: new.ready)  # type: ignore[misc]
@@ -268,15 +269,15 @@ async def test_an_account_that_left_tripped_comes_back_tripped(play: Play) -> No
         play.fire("a", "b")
     async with play.running("a") as daemon:
         play.write("a", "b")
-        await daemon.reload()
+        await daemon.reloading.reload()
         assert play.tripped() == ("a", "b")
         assert play.entries("reason")[-1]["accounts"] == ["b"]
         play.clear("a", "b")
         assert daemon.dispatcher.rearm(play.asked(1, "b")) == Granted(("b",))
         play.write("a")
-        await daemon.reload()
+        await daemon.reloading.reload()
         play.write("a", "b")
-        await daemon.reload()
+        await daemon.reloading.reload()
         assert play.tripped() == ("a",)  # once is enough
 
 
@@ -287,7 +288,7 @@ async def test_a_latch_for_an_account_that_comes_with_a_later_reload_is_kept_for
         await play.until(lambda: play.tripped() == ("a",))
         await play.until(lambda: not (play.state_dir / latches.NAME).exists())
         play.write("a", "z")
-        await daemon.reload()
+        await daemon.reloading.reload()
         assert play.tripped() == ("a", "z")
 
 
@@ -313,7 +314,7 @@ async def test_a_reason_that_comes_while_the_file_is_read_is_judged_before_anyth
         with pytest.raises(
             ConfigError, match=r"accounts\.b: removed, and it is (STRIKING|CONFIRMING); re-arm it first"
         ):
-            await daemon.reload()
+            await daemon.reloading.reload()
         assert play.tripped() == ("b",)
 
 
@@ -323,7 +324,7 @@ async def test_a_retired_session_tells_the_engine_nothing_any_more(play: Play) -
         play.clear("a")
         old = daemon.dispatcher.sessions["a"]
         play.write("a", env="OTHER")
-        await daemon.reload()
+        await daemon.reloading.reload()
         assert daemon.dispatcher.sessions["a"] is not old
         play.clear("a")
         before = daemon.dispatcher.state
@@ -331,7 +332,7 @@ async def test_a_retired_session_tells_the_engine_nothing_any_more(play: Play) -
         old.warm()
         await anyio.sleep(0.1)  # long enough for a fresh connection to be refused
         assert daemon.dispatcher.state == before
-        assert [lane for lane in ("a ws", "a http") if lane not in daemon._tasks._scopes] == []
+        assert [lane for lane in ("a ws", "a http") if lane not in daemon.reloading._tasks._scopes] == []
 
 
 # ── triggers ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -340,7 +341,7 @@ async def test_a_retired_session_tells_the_engine_nothing_any_more(play: Play) -
 async def test_a_heartbeat_that_a_reload_adds_long_after_the_start_trips(play: Play) -> None:
     async with play.running("a") as daemon:
         play.write("a", more=BEAT.format(timeout="100ms", start="boot"))
-        await daemon.reload()
+        await daemon.reloading.reload()
         await play.until(lambda: play.tripped() == ("a",))
 
 
@@ -350,7 +351,7 @@ async def test_an_account_that_comes_while_the_flag_is_there_is_killed(play: Pla
         play.flag.touch()
         await play.until(lambda: play.tripped() == ("a",))
         play.write("a", "b", more=flag)
-        await daemon.reload()
+        await daemon.reloading.reload()
         await play.until(lambda: play.tripped() == ("a", "b"))
 
 
@@ -372,11 +373,11 @@ async def test_no_secret_is_in_the_record_or_in_what_is_said(play: Play) -> None
     async with play.running("a") as daemon:
         play.write("a", env="OTHER", more='[intake]\nudp = "127.0.0.1:0"\nkey = { env = "INTAKE" }\n')
         try:
-            await daemon.reload()
+            await daemon.reloading.reload()
         except ConfigError as error:
             play.announced.append(str(error))
         play.write("a", env="OTHER")
-        await daemon.reload()
+        await daemon.reloading.reload()
         daemon.journal.flush()
         told = (
             daemon.journal.path.read_text() + "".join(play.announced) + orjson.dumps(daemon.operators.status()).decode()

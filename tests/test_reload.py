@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,21 @@ def test_accounts_come_go_and_log_in_anew_and_a_tag_touches_no_lane(tmp_path: Pa
 def test_an_address_that_changes_connects_anew(tmp_path: Path) -> None:
     new = ACCOUNT.format(name="a", secret="SECRET", more='rest_url = "https://other.test"')
     assert compare(config(tmp_path, A), config(tmp_path, new)).anew == ("a",)
+
+
+def test_authorities_that_change_in_their_file_connect_anew_whoever_trusts_them(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    text = ACCOUNT.format(name="a", secret="SECRET", more=f'ca_file = "{ca}"') + B
+    ca.write_text("one authority")
+    old = config(tmp_path, text)
+    ca.write_text("one authority")  # written anew, and the same
+    assert not compare(old, config(tmp_path, text))
+    ca.write_text("another one")
+    assert compare(old, config(tmp_path, text)).words() == "accounts connected anew: a"
+    ca.unlink()
+    assert compare(old, config(tmp_path, text)).anew == ("a",)  # which is refused when its lanes are made
+    os.mkfifo(ca)
+    assert compare(old, config(tmp_path, text)).anew == ("a",)  # and nobody waits for who might write there
 
 
 def test_a_trigger_that_stays_the_same_goes_on_even_if_it_has_other_accounts_now(tmp_path: Path) -> None:

@@ -90,8 +90,9 @@ def _still(status: dict[str, object]) -> bool:
 
 
 def _touch(stage: Stage) -> int:
+    began_ns = time.monotonic_ns()  # not when it returns: the daemon may have struck by then
     stage.flag.touch()
-    return time.monotonic_ns()
+    return began_ns
 
 
 def _fall_silent(stage: Stage) -> int:

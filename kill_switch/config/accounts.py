@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kill_switch.config import secrets
@@ -27,6 +29,7 @@ class Account:
     options: VenueOptions
     secrets: secrets.Secrets
     kind: type[Adapter] = field(repr=False)
+    ca_digest: str = ""  # of what stands in `ca_file`: the file may change under its name
 
     def adapter(self, hedge_after_s: float) -> Adapter:
         """Build a new adapter; raise ValueError for a secret that the venue cannot use."""
@@ -67,12 +70,22 @@ def read_account(
     if problems or common is None or options is None:
         return None, problems
 
-    account = Account(name, str(venue), tuple(dict.fromkeys(common.tags)), options, secrets.Secrets(values), kind)
+    tags, held = tuple(dict.fromkeys(common.tags)), secrets.Secrets(values)
+    account = Account(name, str(venue), tags, options, held, kind, _digest(options.ca_file))
     try:
         account.adapter(hedge_after_s)
     except ValueError as error:
         return None, [_unusable(path, str(error), values)]
     return account, []
+
+
+def _digest(ca_file: str | None) -> str:
+    """Return the digest of a file's content; nothing for one that cannot be read, which whoever connects finds out."""
+    try:
+        file = Path(ca_file or "")
+        return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""  # a pipe would have us wait
+    except (OSError, ValueError):
+        return ""
 
 
 def _unusable(path: str, said: str, values: Mapping[str, str]) -> Problem:

@@ -25,7 +25,7 @@ from .kuna import Kuna
 from .options import unknown
 from .oxfun import Oxfun
 from .roxom import Roxom
-from .server import Connection
+from .server import Connection, Inbox
 from .tls import scratch, server_context
 from .venue import Venue
 
@@ -112,12 +112,13 @@ async def serve(
     async with AsyncExitStack() as stack:
         directory = tls_dir or Path(stack.enter_context(scratch()))
         context, ca_file = server_context(directory, _reachable(host))
+        inbox = Inbox()
         entries: dict[str, Entry] = {}
         for name, venue in made.items():
-            port = await _listen(stack, venue, host, context)
+            port = await _listen(stack, venue, inbox, host, context)
             stack.callback(_stop, venue)
             entries[name] = _entry(venue, _authority(_reachable(host), port))
-        admin = await _listen(stack, Admin(made), "127.0.0.1", None)
+        admin = await _listen(stack, Admin(made), inbox, "127.0.0.1", None)
         yield {"admin": f"http://127.0.0.1:{admin}", "ca_file": str(ca_file.absolute()), "venues": entries}
 
 
@@ -148,9 +149,11 @@ def run(
     return 0
 
 
-async def _listen(stack: AsyncExitStack, handler: Venue | Admin, host: str, context: ssl.SSLContext | None) -> int:
+async def _listen(
+    stack: AsyncExitStack, handler: Venue | Admin, inbox: Inbox, host: str, context: ssl.SSLContext | None
+) -> int:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(handler), host, 0, ssl=context, backlog=1024)
+    server = await loop.create_server(lambda: Connection(handler, inbox), host, 0, ssl=context, backlog=1024)
     stack.push_async_callback(_close, server, handler)
     port: int = server.sockets[0].getsockname()[1]
     return port

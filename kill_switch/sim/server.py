@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Protocol, cast
-from weakref import WeakKeyDictionary
 
 import httptools
 from websockets.exceptions import InvalidState
@@ -81,17 +80,16 @@ class Exchange:
 
 
 class Inbox:
-    """Hold what has arrived on an event loop's connections, and work off one piece in each turn of the loop."""
+    """Hold what has arrived on some connections, and work off one piece in each turn of the event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._call_soon = loop.call_soon
+    def __init__(self) -> None:
         self._pieces: deque[tuple[Connection, bytes, int]] = deque()
 
     def put(self, connection: Connection, data: bytes, t_ns: int) -> None:
         """Take in what a connection has just received."""
         self._pieces.append((connection, data, t_ns))
         if len(self._pieces) == 1:
-            self._call_soon(self._turn)
+            asyncio.get_running_loop().call_soon(self._turn)
 
     def finish(self, connection: Connection) -> None:
         """Work off at once what there is of a connection: no more will come."""
@@ -104,17 +102,15 @@ class Inbox:
             return
         connection, data, t_ns = self._pieces.popleft()
         if self._pieces:
-            self._call_soon(self._turn)
+            asyncio.get_running_loop().call_soon(self._turn)
         connection.take(data, t_ns)
-
-
-_INBOXES: WeakKeyDictionary[asyncio.AbstractEventLoop, Inbox] = WeakKeyDictionary()
 
 
 class Connection(asyncio.BufferedProtocol):
     """Carry one connection: HTTP until it is upgraded, WebSocket from then on."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, inbox: Inbox | None = None) -> None:
+        """Make it; connections with one `inbox` take turns."""
         self.handler = handler
         self.peer = ""
         self.account: str | None = None
@@ -122,7 +118,8 @@ class Connection(asyncio.BufferedProtocol):
         self.t_ns = 0
         """CLOCK_MONOTONIC at the arrival of the latest bytes."""
         self._transport = cast(asyncio.Transport, None)
-        self._inbox = cast(Inbox, None)
+        self._inbox = inbox or Inbox()
+        self._ended = False  # by us: what arrives from now on, or waits, is not heard any more
         self._parser = httptools.HttpRequestParser(self)
         self._ws: ServerProtocol | None = None
         self._fragments: list[bytes] = []
@@ -139,14 +136,13 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start."""
         self._transport = cast(asyncio.Transport, transport)
-        loop = asyncio.get_running_loop()
-        self._inbox = _INBOXES.get(loop) or _INBOXES.setdefault(loop, Inbox(loop))
         address = transport.get_extra_info("peername")
         self.peer = str(address[0]) if address else ""
         self.handler.connected(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """End, once what came before the end has been heeded."""
+        self._inbox.finish(self)
         self._queue.clear()
         self.handler.disconnected(self)
 
@@ -167,7 +163,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._frozen:
             self._unread.append(data)
             return
-        if self.closing:
+        if self._ended:
             return
         self.t_ns = t_ns
         if self._ws is not None:
@@ -226,10 +222,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def finish(self) -> None:
         """Close when everything written has left."""
+        self._ended = True
         self._transport.close()
 
     def abort(self) -> None:
         """Drop the connection at once."""
+        self._ended = True
         self._transport.abort()
 
     def freeze(self) -> None:
@@ -259,7 +257,7 @@ class Connection(asyncio.BufferedProtocol):
             self.write(data)
             if exchange.close and not self._frozen:
                 queue.clear()
-                self._transport.close()
+                self.finish()
 
     # HTTP
 
@@ -332,7 +330,7 @@ class Connection(asyncio.BufferedProtocol):
             self.finish()
             return
         refusal = self.handler.upgrading(self, request)
-        if self.closing:
+        if self._ended:
             return
         if refusal is not None:
             self.write(encode(refusal.status, refusal.bodies[0], keep_alive=False))
@@ -364,7 +362,7 @@ class Connection(asyncio.BufferedProtocol):
                 payload = b"".join(self._fragments)
                 self._fragments.clear()
                 self._message(ws, payload)
-            if self.closing:
+            if self._ended:
                 return
         self._pump(ws)
 
@@ -384,4 +382,4 @@ class Connection(asyncio.BufferedProtocol):
             if data:
                 self.write(data)
             else:  # the protocol's end of stream; TLS has no half-close
-                self._transport.close()
+                self.finish()

@@ -1,26 +1,99 @@
-"""Make a request over a connection that shares nothing with the lanes: the second route of a kill."""
+"""Make a request over a connection that shares nothing with the lanes: the second route of a kill.
+
+Its answers are read by another parser than theirs, which is written in Python and slow: it is fed little by little, so
+that everybody else has a turn in between, and not for ever.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import logging
+import ssl
 import time
 import zlib
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-import httpx
+import anyio
+import httpcore
+from anyio.lowlevel import RunVar
 
 from kill_switch.domain import Route
-from kill_switch.transports.http import MAX_BODY_BYTES, NOT_WANTED, TOO_LARGE
-from kill_switch.transports.lane import Sink, tls_context, why
-from kill_switch.venues.base import Call, Lost, Replied
+from kill_switch.transports.http import (
+    HEADERS_TOO_LARGE,
+    MAX_BODY_BYTES,
+    MAX_HEADER_BYTES,
+    MAX_INTERIM,
+    MAX_PIECES,
+    NOT_WANTED,
+    TOO_LARGE,
+    TOO_MANY_INTERIM,
+    TOO_MANY_PIECES,
+)
+from kill_switch.transports.lane import Address, Sink, tls_context, why
+from kill_switch.venues.base import Call, Event, Lost, Replied
 
 TIMEOUT_S = 5.0
+READ_HEAD_BYTES = 1 << 10  # at once: 40 interim answers take httpcore 2 ms
+READ_CHUNKED_BYTES = 2 << 10  # 340 chunks of a byte take 10 ms
+READ_PLAIN_BYTES = 64 << 10  # a body with a length, in which nothing is looked for
+INFLATE_BYTES = 1 << 20
 
-for _name in ("httpx", "httpcore"):
-    logging.getLogger(_name).setLevel(logging.WARNING)  # they log requests, headers and all, below that
+logging.getLogger("httpcore").setLevel(logging.WARNING)  # it logs requests, headers and all, below that
+
+
+_turns: RunVar[asyncio.Lock] = RunVar("the turns of all answers on fresh connections")
+
+
+async def _turn() -> None:
+    """Wait for a pass of the event loop in which no other answer is read: however many flood us, one at a time does."""
+    try:
+        lock = _turns.get()
+    except LookupError:
+        lock = asyncio.Lock()
+        _turns.set(lock)
+    async with lock:
+        await asyncio.sleep(0)
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """Hand over what has come in small pieces, taking turns, and bound what comes in all.
+
+    Interim answers may precede an answer (RFC 9110, 15.2), and httpcore reads on as long as they come.
+    """
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self.headed = False
+        self.most_bytes = READ_HEAD_BYTES
+        self.sent_ns = 0  # 0: provably no byte of a request
+        self._stream = stream
+        self._fed_bytes = 0
+        self._heads = 0
+
+    async def secure(self, tls: ssl.SSLContext, host: str) -> None:
+        self._stream = await self._stream.start_tls(tls, host, TIMEOUT_S)
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's interface
+        data = await self._stream.read(min(max_bytes, self.most_bytes), timeout)
+        if self._fed_bytes:  # the first piece may be all of it
+            await _turn()
+        self._fed_bytes += len(data)
+        if not self.headed:
+            self._heads += data.count(b"HTTP/1.")  # roughly: of the last piece, some is body
+            if self._heads > MAX_INTERIM + 1:
+                raise OSError(errno.EMSGSIZE, TOO_MANY_INTERIM)
+        if self._fed_bytes > (2 * MAX_BODY_BYTES if self.headed else MAX_HEADER_BYTES):
+            raise OSError(errno.EMSGSIZE, TOO_LARGE if self.headed else HEADERS_TOO_LARGE)
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        if buffer:
+            self.sent_ns = time.monotonic_ns()
+            await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class FreshRoute:
@@ -36,7 +109,7 @@ class FreshRoute:
         wanted: Callable[[Call], bool] = lambda call: True,
     ) -> None:
         """Make it; `wanted` says whether a call is still to be sent when its connection has come about."""
-        self._url = url
+        self._address = Address.of(url)
         self._sink = sink
         self._spawn = spawn
         self._wanted = wanted
@@ -48,68 +121,91 @@ class FreshRoute:
         self._spawn(lambda: self._call(call))
 
     async def _call(self, call: Call) -> None:
-        sent_ns = 0
-        request, body = call.request, bytearray()
-
-        async def trace(name: str, info: object) -> None:
-            nonlocal sent_ns
-            if name == "http11.send_request_headers.started":
-                if not self._wanted(call):
-                    raise OSError(errno.ECANCELED, NOT_WANTED)
-                sent_ns = time.monotonic_ns()
-            elif name == "http11.send_request_body.complete":
-                sent_ns = time.monotonic_ns()
-                self._sink.sent(Route.FRESH, call.tag)
-
+        stream: _Stream | None = None
+        host, port = self._address.host, self._address.port
         try:
-            async with (
-                asyncio.timeout(3 * TIMEOUT_S),  # TCP, TLS, and an answer that dribbles in: httpx has no bound for that
-                httpx.AsyncClient(verify=self._tls, timeout=TIMEOUT_S, trust_env=False) as client,
-                client.stream(
-                    request.method,
-                    self._url_of(request.target),
-                    headers={"Accept-Encoding": "identity", **request.headers},
-                    content=request.body,
-                    extensions={"trace": trace},
-                ) as response,
-            ):
-                length = response.headers.get("content-length", "")
-                if length.isdecimal() and int(length[:20]) > MAX_BODY_BYTES:
-                    self._sink.event(Lost(call.tag, True, TOO_LARGE))
-                    return
-                async for chunk in response.aiter_raw():
-                    body += chunk
-                    self._held_bytes += len(chunk)
-                    if len(body) > MAX_BODY_BYTES or self._held_bytes > 2 * MAX_BODY_BYTES:  # of all calls together
-                        self._sink.event(Lost(call.tag, True, TOO_LARGE))
-                        return
-                plain = _plain(bytes(body), response.headers.get("content-encoding", ""))
-                if plain is None:
-                    self._sink.event(Lost(call.tag, True, TOO_LARGE))
-                    return
-                rtt_us = (time.monotonic_ns() - sent_ns) // 1000
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                self._sink.event(Replied(call.tag, response.status_code, headers, plain, rtt_us))
+            async with asyncio.timeout(3 * TIMEOUT_S):  # TCP, TLS, and an answer that dribbles in, all together
+                stream = _Stream(await httpcore.AnyIOBackend().connect_tcp(host, port, TIMEOUT_S))
+                try:
+                    await stream.secure(self._tls, host)
+                    end: Event = await self._exchange(call, stream)
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await stream.aclose()
         except asyncio.CancelledError:
-            self._sink.event(Lost(call.tag, sent_ns != 0, "the daemon is stopping"))
+            self._sink.event(Lost(call.tag, _sent(stream), "the daemon is stopping"))
             raise
         except Exception as error:  # whatever the library raises, the kill needs a verdict
-            self._sink.event(Lost(call.tag, sent_ns != 0, why(error)))
+            end = Lost(call.tag, _sent(stream), why(error))
+        self._sink.event(end)
+
+    async def _exchange(self, call: Call, stream: _Stream) -> Replied | Lost:
+        if not self._wanted(call):
+            return Lost(call.tag, False, NOT_WANTED)
+
+        async def trace(name: str, info: object) -> None:
+            if name == "http11.send_request_body.complete":
+                self._sink.sent(Route.FRESH, call.tag)
+
+        request, body, pieces = call.request, bytearray(), 0
+        host, port = self._address.host, self._address.port
+        target = request.target.encode("latin-1")
+        connection = httpcore.AsyncHTTP11Connection(httpcore.Origin(b"https", host.encode(), port), stream)
+        try:
+            async with connection.stream(
+                request.method,
+                httpcore.URL(scheme="https", host=host, port=port, target=target),
+                headers=[("Accept-Encoding", "identity"), *request.headers.items()],
+                content=request.body if request.body or request.method != "GET" else None,
+                extensions={"timeout": dict.fromkeys(("read", "write"), TIMEOUT_S), "trace": trace},
+            ) as response:
+                stream.headed = True
+                headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+                length = headers.get("content-length", "")
+                plain = length and "transfer-encoding" not in headers
+                stream.most_bytes = READ_PLAIN_BYTES if plain else READ_CHUNKED_BYTES
+                if length.isdecimal() and int(length[:20]) > MAX_BODY_BYTES:
+                    return Lost(call.tag, True, TOO_LARGE)
+                async for piece in response.aiter_stream():
+                    body += piece
+                    pieces += 1
+                    if not self._hold(len(piece), len(body)):
+                        return Lost(call.tag, True, TOO_LARGE)
+                    if pieces > MAX_PIECES:
+                        return Lost(call.tag, True, TOO_MANY_PIECES)
+            if headers.get("content-encoding", "").lower() not in ("", "identity"):
+                packed, body = body, bytearray()
+                self._held_bytes -= len(packed)
+                async for piece in _inflated(packed):
+                    body += piece
+                    if not self._hold(len(piece), len(body)):
+                        return Lost(call.tag, True, TOO_LARGE)
         finally:
             self._held_bytes -= len(body)
+        rtt_us = (time.monotonic_ns() - stream.sent_ns) // 1000
+        return Replied(call.tag, response.status, headers, bytes(body), rtt_us)
 
-    def _url_of(self, target: str) -> httpx.URL:
-        return httpx.URL(self._url).copy_with(raw_path=target.encode("latin-1"))
+    def _hold(self, more_bytes: int, whole_bytes: int) -> bool:
+        """Take note of more bytes; False if they are too many, of one answer or of all that are not whole yet."""
+        self._held_bytes += more_bytes
+        return whole_bytes <= MAX_BODY_BYTES and self._held_bytes <= 2 * MAX_BODY_BYTES
 
 
-def _plain(body: bytes, encoding: str) -> bytes | None:
-    """Undo a compression that nobody asked for; None if it is too large then. Raises `zlib.error` or `ValueError`."""
-    if encoding.lower() in ("", "identity"):
-        return body
+def _sent(stream: _Stream | None) -> bool:
+    return stream is not None and stream.sent_ns != 0
+
+
+async def _inflated(packed: bytearray) -> AsyncIterator[bytes]:
+    """Undo a compression that nobody asked for, in turns.
+
+    Raises `zlib.error` or `ValueError`.
+    """
     inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip's header, or zlib's
-    plain = inflate.decompress(body, MAX_BODY_BYTES + 1)
-    if len(plain) > MAX_BODY_BYTES:
-        return None
+    rest = piece = bytes(packed)
+    while not inflate.eof and (rest or piece):
+        await _turn()
+        piece = inflate.decompress(rest, INFLATE_BYTES)
+        rest = inflate.unconsumed_tail
+        yield piece
     if not inflate.eof:
         raise ValueError("the compressed answer ends too soon")
-    return plain

@@ -30,15 +30,19 @@ from kill_switch.transports.lane import (
     tune,
     why,
 )
-from kill_switch.venues.base import Call, Closed, Lost, Opened, Replied
+from kill_switch.venues.base import Call, Closed, Lost, Opened, Replied, Request
 
 CONNECTIONS = 2
 ANSWER_WITHIN_S = 3.0
 STEADY_AFTER_S = 5.0
-MAX_HEADER_BYTES = 64 << 10
+MAX_HEADER_BYTES = 32 << 10
 MAX_BODY_BYTES = 16 << 20  # 10,000 orders are 5 MB at the most talkative venue
+MAX_INTERIM = 50  # answers before an answer (RFC 9110, 15.2, has no limit)
+MAX_PIECES = 10_000  # chunks of an answer, of which each takes time: 500 bytes each are that many
 TOO_LARGE = "the answer is too large"
 HEADERS_TOO_LARGE = "the answer's headers are too large"
+TOO_MANY_INTERIM = "too many interim answers"
+TOO_MANY_PIECES = "the answer is in too many pieces"
 UNASKED = "the venue sent what nobody asked for"
 NOT_WANTED = "not wanted any more"
 
@@ -60,6 +64,7 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def __init__(self, lane: HttpLane) -> None:
         self.call: Call | None = None
+        self.begun: Request | None = None  # it has been written, and its call is not known yet
         self.used_ns = time.monotonic_ns()
         self.closed = asyncio.Event()
         self.why = "closed by the venue"
@@ -73,6 +78,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._header_bytes = 0
         self._fed_bytes = 0  # of the whole answer, interim ones included
         self._headed = False  # its headers are complete
+        self._interim = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
 
@@ -82,15 +88,21 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     @property
     def idle(self) -> bool:
-        return self.call is None and self.open
+        return self.call is None and self.begun is None and self.open
 
-    def start(self, call: Call) -> None:
-        """Write a call's bytes; only for an idle connection."""
+    def begin(self, request: Request) -> None:
+        """Write a request; only on an idle connection, and `start` follows before anything can answer."""
         assert self._transport is not None  # noqa: S101 - `idle` was asked
-        wire = call.request.wire
-        self.call = call
+        wire = request.wire
+        self.begun = request
         self._transport.write(wire)
         self.used_ns = time.monotonic_ns()
+
+    def start(self, call: Call) -> None:
+        """Write a call's bytes, unless they have been; only on an idle connection."""
+        if self.begun is None:
+            self.begin(call.request)
+        self.call, self.begun = call, None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, self._overdue)
 
@@ -163,19 +175,26 @@ class HttpConnection(asyncio.BufferedProtocol):
         if self._aborted:
             return
         self._body.append(body)
+        if len(self._body) > MAX_PIECES:
+            self.abort(TOO_MANY_PIECES)
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()
         headers, body = self._headers, b"".join(self._body)
         self._headers, self._header_bytes, self._body, self._body_bytes = {}, 0, [], 0
-        if status < 200 or self._aborted:
-            return  # an interim answer (RFC 9110, 15.2), or one that was given up
+        if self._aborted:
+            return
+        if status < 200:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                self.abort(TOO_MANY_INTERIM)
+            return
         self._answer = _Answer(status, headers, body, self._parser.should_keep_alive())
 
     def _told(self, call: Call, answer: _Answer) -> None:
         rtt_us = (time.monotonic_ns() - self.used_ns) // 1000
         self.call = self._answer = None
-        self._fed_bytes, self._headed = 0, False
+        self._fed_bytes, self._headed, self._interim = 0, False, 0
         self._parser = httptools.HttpResponseParser(self)
         if not answer.keep_alive:
             self.abort("closed after the answer, as the venue asked")  # in good order it may take half a minute
@@ -216,6 +235,7 @@ class HttpLane:
         self._connections: list[HttpConnection] = []
         self._urgent: deque[Call] = deque()
         self._waiting: deque[Call] = deque()
+        self._begun: HttpConnection | None = None
         self._proven = False  # the venue has accepted the key on this lane
         self.trouble = ""
 
@@ -229,18 +249,43 @@ class HttpLane:
         """Take the venue's word on the key."""
         self._proven = proven
 
+    def begin(self, request: Request) -> bool:
+        """Write an urgent request whose `call` follows in this pass of the event loop; False if it cannot leave now."""
+        connection = self._latest()
+        if connection is not None:
+            connection.begin(request)
+            self._begun = connection
+        return connection is not None
+
+    def forgo(self) -> None:
+        """Give up on what has begun: no call follows, so that nobody would know what its answer is for."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.abort(NOT_WANTED)
+
     def call(self, call: Call) -> None:
         """Write a call at once if a connection may take it, else queue it; tell `Lost` if none is up."""
-        if call.urgent and not self._urgent:
-            latest = None
-            for connection in self._connections:
-                if connection.idle and (latest is None or connection.used_ns > latest.used_ns):
-                    latest = connection
-            if latest is not None:
-                self._start(latest, call)
-                return
+        begun = self._begun
+        if begun is not None and begun.begun is call.request:
+            self._begun = None
+            self._start(begun, call)
+            return
+        latest = self._latest() if call.urgent else None
+        if latest is not None:
+            self._start(latest, call)
+            return
         (self._urgent if call.urgent else self._waiting).append(call)
         self._pump()
+
+    def _latest(self) -> HttpConnection | None:
+        """Return the connection that takes what is urgent now: of those that are idle, the one that was used last."""
+        if self._urgent:
+            return None
+        latest = None
+        for connection in self._connections:
+            if connection.idle and (latest is None or connection.used_ns > latest.used_ns):
+                latest = connection
+        return latest
 
     def lost(self, call: Call, reason: str) -> None:
         self._sink.event(Lost(call.tag, True, reason))

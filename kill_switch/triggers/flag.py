@@ -49,7 +49,7 @@ class Flag:
         """`reach` is called in a thread, and returns or raises `OSError` once the path's file system answers."""
         self.name = name
         self.accounts = accounts
-        self._path = path
+        self.path = path
         self._clock = clock
         self._present = False
         self._text = ""
@@ -68,12 +68,12 @@ class Flag:
 
     def condition(self) -> tuple[TriggerState, str]:
         if self._present:
-            return TriggerState.TRIPPED, f"{self._path} is there" + (f": {self._text}" if self._text else "")
+            return TriggerState.TRIPPED, f"{self.path} is there" + (f": {self._text}" if self._text else "")
         if self._hangs():
-            return TriggerState.BLIND, f"{self._path}: its file system does not answer"
+            return TriggerState.BLIND, f"{self.path}: its file system does not answer"
         if self._trouble:
-            return TriggerState.BLIND, f"{self._path}: {self._trouble}"
-        return TriggerState.OK, f"{self._path} is not there" + (f" (polled only: {self._watch})" if self._watch else "")
+            return TriggerState.BLIND, f"{self.path}: {self._trouble}"
+        return TriggerState.OK, f"{self.path} is not there" + (f" (polled only: {self._watch})" if self._watch else "")
 
     def figures(self) -> Figures:
         return {"present": (float(self._present), 1.0)}
@@ -83,13 +83,13 @@ class Flag:
         try:
             if self._hangs():
                 raise TimeoutError
-            os.lstat(self._path)
+            os.lstat(self.path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError:
             if not self._present:  # as far as anybody knows
                 return None
-        return f"{self._path} is still there: remove it"
+        return f"{self.path} is still there: remove it"
 
     def reset(self) -> None:
         self._present, self._text = False, ""  # it has gone; if it is there again, that is news
@@ -105,7 +105,7 @@ class Flag:
     async def _answers(self) -> None:
         """Return when the file system answers, whatever it says."""
         with contextlib.suppress(OSError):
-            await anyio.to_thread.run_sync(self._reach, self._path, abandon_on_cancel=True, limiter=self._threads)
+            await anyio.to_thread.run_sync(self._reach, self.path, abandon_on_cancel=True, limiter=self._threads)
 
     def _hangs(self) -> bool:
         return self._asking and self._missed > TICKS
@@ -122,7 +122,7 @@ class Flag:
             try:
                 with Inotify() as inotify:
                     inotify.sync_timeout = 0
-                    inotify.add_watch(self._path.parent, _WATCHED)
+                    inotify.add_watch(self.path.parent, _WATCHED)
                     self._watch = ""
                     self._look(report)  # what came before the watch
                     await self._heard(inotify, report)
@@ -152,19 +152,19 @@ class Flag:
         """Take an event; False if it says that there will be no others."""
         if event.mask & (_WENT | Mask.IGNORED | Mask.Q_OVERFLOW):
             return False
-        if event.name is not None and event.name.name == self._path.name:
+        if event.name is not None and event.name.name == self.path.name:
             came = event.mask & _CAME and not self._present
             self._look(report)
             if came and not self._present:  # and it has gone already: it was touched all the same
-                report(self._reason(f"{self._path} came and went", self._clock()))
+                report(self._reason(f"{self.path} came and went", self._clock()))
         return True
 
     def _look(self, report: Report) -> None:
         try:
-            os.lstat(self._path)
+            os.lstat(self.path)
         except (FileNotFoundError, NotADirectoryError):
             self._present, self._text = False, ""
-            self._trouble = "" if self._path.parent.is_dir() else f"no directory {self._path.parent}"
+            self._trouble = "" if self.path.parent.is_dir() else f"no directory {self.path.parent}"
             return
         except OSError as error:
             self._trouble = error.strerror or type(error).__name__
@@ -184,13 +184,13 @@ class Flag:
             report(self._reason(text, now))
 
     def _reason(self, text: str, now: Now) -> Reason:
-        words = text or f"{self._path} is there"
-        return Reason(self.name, words, self.accounts, now, {"path": str(self._path)})
+        words = text or f"{self.path} is there"
+        return Reason(self.name, words, self.accounts, now, {"path": str(self.path)})
 
     def _read(self) -> str:
         """Return the first line that the file holds; a pipe, a link or an unreadable file has none."""
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             return ""
         try:

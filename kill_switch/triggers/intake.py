@@ -9,6 +9,7 @@ With a key, a UDP datagram is `MILLISECONDS SIGNATURE PAYLOAD`: the signature is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import os
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 MAX_BYTES = 4096
 SKEW_MS = 10_000
-LOOK_EVERY_S = 1.0  # whether the Unix socket is still there
+LOOK_EVERY_S = 0.25  # whether the Unix socket is still there: who sends meanwhile is not heard
 PASS_DATAGRAMS = 500  # in one turn of the event loop: a flood must not keep a kill waiting
 
 
@@ -50,6 +51,7 @@ class Intake:
     ) -> None:
         self.beats = 0
         self.ignored = 0
+        self.trouble = ""  # why the Unix socket is not there, if so
         self.heartbeats: Mapping[str, Heartbeat] = {}
         self.pnls: Mapping[str, Pnl] = {}  # those with figures from the accounts too; they ignore what comes here
         self._path = path
@@ -123,7 +125,8 @@ class Intake:
         for sock, _ in self._sockets:
             sock.close()
         self._sockets.clear()
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is gone, and its directory with it
+            self._path.unlink()
 
     async def run(self) -> None:
         """Read for ever."""
@@ -135,12 +138,22 @@ class Intake:
                     loop.add_reader(sock.fileno(), self._take, sock, key)  # replaces the one that there is
                 with anyio.move_on_after(LOOK_EVERY_S):
                     await self._changed.wait()
-                if not self._path.is_socket():  # somebody has cleaned up the directory under us
-                    self._bind_local()
-                    log.warning("%s was removed; it is there again", self._path)
+                self._mend()
         finally:
             for sock, _ in self._sockets:
                 self._ignore(sock)
+
+    def _mend(self) -> None:
+        """Make the Unix socket anew if somebody has cleaned up the directory under us."""
+        try:
+            if self._path.is_socket():
+                return
+            self._bind_local()
+        except OSError as error:  # what comes over UDP is heard all the same
+            self.trouble = f"{error.filename or self._path}: {error.strerror}"
+            return
+        self.trouble = ""
+        log.warning("%s was removed; it is there again", self._path)
 
     def _ignore(self, sock: socket.socket) -> None:
         if sock.fileno() >= 0:

@@ -28,9 +28,10 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from kill_switch.domain import Now
-from kill_switch.triggers.samples import Round
+from kill_switch.triggers.samples import ABSURD, Round
 
 SETTLE_NS = 60_000_000_000  # figures and word of a transfer are no further apart than that
+UNREADABLE = (KeyError, TypeError, ValueError, OSError, ArithmeticError)  # what reading a day back raises
 PEAK_STEPS = 100  # a rise is recorded when it is that part of max_drawdown: no crash loses more
 
 
@@ -81,12 +82,14 @@ class Day:
 
     @staticmethod
     def of(told: Mapping[str, Any]) -> Day:
-        """Read it back; raises `KeyError`, `TypeError`, `ValueError` or `ArithmeticError` for what is none."""
+        """Read it back; raises one of `UNREADABLE` for what is none."""
         baseline, peak = Decimal(told["baseline"]), Decimal(told["peak"])
-        if not (baseline.is_finite() and peak.is_finite() and peak >= baseline):
+        if not (-ABSURD < baseline <= peak < ABSURD):
             raise ValueError("no baseline and peak")
-        warned = {str(limit): int(part) for limit, part in told["warned"].items()}
-        return Day(Date.fromisoformat(told["date"]), str(told["why"]), int(told["since_ns"]), baseline, peak, warned)
+        since_ns = int(told["since_ns"])
+        datetime.fromtimestamp(since_ns // 1_000_000_000, UTC)  # or it raises: no time that can be told
+        warned = {str(limit): int(part) for limit, part in dict(told["warned"]).items()}
+        return Day(Date.fromisoformat(told["date"]), str(told["why"]), since_ns, baseline, peak, warned)
 
 
 class Verdict(NamedTuple):

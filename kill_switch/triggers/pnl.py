@@ -9,7 +9,13 @@ or another source, figures mean something else: the baseline is taken anew, whic
 
 Re-arming after it has fired begins anew as well: the next samples are the baseline, and as much may be lost again. Who
 does not want that leaves it tripped until the reset, or asks for two people. A re-arm for another trigger's reason
-changes nothing. Only a floor cannot begin anew: a re-arm is refused while equity is not above it.
+changes nothing. Only a floor cannot begin anew: a re-arm is refused while equity is not above it. Nor does a re-arm of
+some of its accounts begin anew while others stay tripped: it is refused while a limit is reached, and then the day goes
+on.
+
+A kill leaves an account's venue no time for other questions. Its figures are missing meanwhile, and so is every sample:
+the trigger is blind, which is shown and said as ever. But a kill of one account is no reason to kill the others: with
+`on_blind = "fire"`, an account owes a figure only from the end of its kill on. The others owe theirs all the same.
 
 A deposit or a withdrawal of which the venue says nothing looks like a profit or a loss.
 """
@@ -17,17 +23,17 @@ A deposit or a withdrawal of which the venue says nothing looks like a profit or
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import anyio
 
-from kill_switch.domain import Now, Reason
+from kill_switch.domain import Now, Phase, Reason
 from kill_switch.engine import Announce
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import Figures, Report, TriggerState
-from kill_switch.triggers.ledger import Day, Ledger, Limits, Reset
+from kill_switch.triggers.ledger import UNREADABLE, Day, Ledger, Limits, Reset
 from kill_switch.triggers.samples import FUTURE_S, Amounts, Round, Samples, amount_of
 from kill_switch.triggers.standing import INTAKE, figures_of, money, standing, utc
 
@@ -65,9 +71,9 @@ class Pnl:
         record: Record,
         announce: Callable[[Announce], None],
         past: Mapping[str, Any] | None = None,
-        tripped: bool = False,
+        phase: Callable[[str], Phase] = lambda account: Phase.ARMED,
     ) -> None:
-        """`past` is the last record of an earlier run; `tripped`: none of the accounts is armed."""
+        """`past` is the last record of an earlier run; `phase` says where an account stands."""
         self.name = name
         self.accounts = accounts
         self.terms = terms
@@ -75,19 +81,21 @@ class Pnl:
         self._attention = attention
         self._record_it = record
         self._announce = announce
+        self._phase = phase
         sources = accounts if terms.from_accounts else (INTAKE,)
         self._samples = Samples(sources, {**terms.rates, terms.currency: Decimal(1)}, terms.window_s)
         self._at_s = 0.0  # of the last figure from outside, by its sender's clock
         self._last: Round | None = None
         now = clock()
         self._seen = (now.mono_ns, attention.deaf_ns(now.mono_ns))  # the last sample, and how deaf we had been
+        self._owes = dict.fromkeys(accounts, self._seen)  # account → since when it owes a figure
         self._fired = ""  # what it said
         day, why = self._restored(past)
         self._ledger = Ledger(terms.limits, terms.confirm, terms.reset, terms.warn_at, day)
         if past is not None and past.get("fired"):
-            if tripped:
+            if Phase.ARMED not in self._phases():
                 self._fired = str(past["fired"])
-            else:  # re-armed, and nobody was there to see it
+            elif self._all_armed():  # and nobody was there to see it
                 why = why or "re-arm"
         if why:
             self._ledger.begin_anew(why)
@@ -97,7 +105,9 @@ class Pnl:
     def measured(self, account: str, amounts: Amounts, asked_ns: int) -> None:
         """Take what a venue says that an account is worth."""
         if self.terms.from_accounts and account in self._samples.last:
-            self._samples.take(account, amounts, asked_ns, self._clock().mono_ns)
+            now_ns = self._clock().mono_ns
+            if self._samples.take(account, amounts, asked_ns, now_ns) and account not in self._samples.unrated:
+                self._owes[account] = (asked_ns, self._attention.deaf_ns(now_ns))
 
     def moved(self, account: str, currency: str, amount: Decimal) -> None:
         """Take a venue's word of a deposit (more than nothing) or a withdrawal (less)."""
@@ -156,6 +166,8 @@ class Pnl:
 
     def _look(self, report: Report) -> None:
         now = self._clock()
+        for name in self._struck():
+            self._owes[name] = (now.mono_ns, self._attention.deaf_ns(now.mono_ns))
         sample = self._samples.round(self._last, now, self.terms.stale_after_s)
         if sample is None:
             return
@@ -223,25 +235,64 @@ class Pnl:
             return None
         return f"{self._standing()}; it would fire again as long as equity is not above the floor"
 
+    def against_part(self, accounts: Collection[str]) -> str | None:
+        """Say why it would fire again at once if these were re-armed and others of its accounts were not."""
+        left = [name for name in self.accounts if name not in accounts and self._phase(name) is not Phase.ARMED]
+        if not (self._fired and left) or self._last is None or self._blindness():
+            return None
+        if not any(self._ledger.reaches(limit, self._last.worth) for limit in Limits._fields):
+            return None
+        return f"{self._standing()}; the day begins anew only if {', '.join(left)} is re-armed with it"
+
     def reset(self) -> None:
         if not self._fired:
             return  # the day goes on: a re-arm for another reason is not a profit
         self._fired = ""
-        self._ledger.begin_anew("re-arm")
+        if self._all_armed():
+            self._ledger.begin_anew("re-arm")
         self._record("re-arm")
 
-    def _blindness(self) -> str:
-        """Say why there has been no sample for too long, if so; time in which we could not listen does not count."""
+    def spared(self) -> bool:
+        """Say whether it is blind for a kill alone: only accounts that are, or just were, being struck owe a figure.
+
+        A kill leaves their venues no time for other questions. So their silence is no reason to kill the others.
+        """
+        if not self.terms.from_accounts:
+            return False
         now_ns = self._clock().mono_ns
-        deaf_ns = self._attention.deaf_ns(now_ns)
-        if now_ns - self._seen[0] - (deaf_ns - self._seen[1]) <= self.terms.stale_after_s * 1e9:
+        told_ns = {name: 0 if figure is None else figure.asked_ns for name, figure in self._samples.last.items()}
+        owing = any(since_ns > told_ns[name] for name, (since_ns, _) in self._owes.items())
+        return owing and not any(self._overdue(since, now_ns) for since in self._owes.values())
+
+    def _struck(self) -> list[str]:
+        """Name the accounts of which the figures come in whose kills are under way."""
+        if not self.terms.from_accounts:
+            return []
+        return [name for name in self.accounts if self._phase(name) not in (Phase.ARMED, Phase.CLEAR)]
+
+    def _phases(self) -> list[Phase]:
+        return [self._phase(name) for name in self.accounts]
+
+    def _all_armed(self) -> bool:
+        return set(self._phases()) == {Phase.ARMED}
+
+    def _overdue(self, since: tuple[int, int], now_ns: int) -> bool:
+        """Tell whether that is too long ago; time in which we could not listen does not count."""
+        at_ns, deaf_ns = since
+        return now_ns - at_ns - (self._attention.deaf_ns(now_ns) - deaf_ns) > self.terms.stale_after_s * 1e9
+
+    def _blindness(self) -> str:
+        """Say why there has been no sample for too long, if so."""
+        now_ns = self._clock().mono_ns
+        if not self._overdue(self._seen, now_ns):
             return ""
         allowed_ns = self.terms.stale_after_s * 1e9
         old = [n for n, f in self._samples.last.items() if f is None or now_ns - f.asked_ns > allowed_ns]
         if self._samples.unrated:
             return self._unrated().removeprefix("; ")
         if old:
-            return f"no {figures_of(old)} for {self.terms.stale_after_s:g} s{self._ignored()}"
+            kill = ", and a kill is under way" if self._struck() else ""
+            return f"no {figures_of(old)} for {self.terms.stale_after_s:g} s{kill}{self._ignored()}"
         return f"the {figures_of(list(self._samples.last))} are never from the same {self.terms.window_s:g} s"
 
     def _standing(self) -> str:
@@ -291,7 +342,7 @@ class Pnl:
             return None, "re-arm" if past.get("why") == "re-arm" else "first"
         try:
             return Day.of(past["day"]), ""
-        except (KeyError, TypeError, ValueError, ArithmeticError):
+        except UNREADABLE:
             return None, "the record of the day cannot be understood"
 
     def _say_begun(self) -> None:

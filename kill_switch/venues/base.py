@@ -38,6 +38,8 @@ from kill_switch.venues.offset import Offset, date_ns
 
 HIDDEN_FROM = 6  # characters: a shorter secret is no secret, and may be part of any sentence
 MOST_DIGITS = 30  # of a sum of money, on either side of the point
+MAX_MARKS = 500_000  # brackets, braces and commas of an answer: 10,000 orders of 45 fields and five objects each
+MOST_SHOWN = 64 << 10  # characters of a venue's words that are looked at
 PAST_IDS = 16_384  # orders that have left the book and are remembered: as many as one read may miss at once
 DRILL = "drill"  # the kind of request that a drill makes
 DRILL_WITHIN_S = 4.0  # a command that has no answer by then would not have carried a kill
@@ -363,6 +365,19 @@ class Adapter(ABC):
     def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
         """Name the secrets that an account with these options needs."""
 
+    def first(self, now: Now) -> Request | Send | None:
+        """Return what a strike begins with, if that is at hand: it leaves before any account's strike is made.
+
+        `strike`, which is called next and at the same `now`, yields the same object, or a call with the same request.
+        None: it takes time to make, or it depends on what takes time to know.
+        """
+        return None
+
+    @classmethod
+    def pace(cls, together: int) -> Pace:
+        """Say how fast one of so many accounts on one host may be struck and read: a venue may count by address."""
+        return cls.PACE
+
     @abstractmethod
     def kill(self, now: Now) -> Outputs:
         """Make one strike: everything that gets every order off the account, widest command first."""
@@ -637,11 +652,24 @@ class Adapter(ABC):
 
 
 def parse(text: str | bytes) -> Any:
-    """Parse JSON; return None for what is none, so that a caller cannot forget it."""
+    """Parse JSON; return None for what is none, so that a caller cannot forget it.
+
+    So it does for more values than a venue has to tell: 8 MiB of empty lists would hold everybody up for most of a
+    second, while they are made and once more while the garbage is looked for.
+    """
+    if len(text) > MAX_MARKS and _marks(text) > MAX_MARKS:
+        return None
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
+
+
+def _marks(text: str | bytes) -> int:
+    """Count what begins or parts JSON values, those in its texts too: there are as many values at most, and one."""
+    if isinstance(text, str):
+        return sum(map(text.count, "{[,"))
+    return sum(map(text.count, (b"{", b"[", b",")))
 
 
 def plain(value: object) -> str:
@@ -666,15 +694,18 @@ def header(name: str, secret: str) -> str:
 
 
 def shown(value: object) -> str:
-    """Show any JSON value; it may be nested deeper than Python can."""
+    """Show any JSON value, as far as anybody reads; it may be nested deeper than can be written again."""
+    if not isinstance(value, dict | list):
+        return (value if isinstance(value, str) else repr(value))[:MOST_SHOWN]
     try:
-        return value if isinstance(value, str) else repr(value)
-    except RecursionError:
+        return orjson.dumps(value)[:MOST_SHOWN].decode(errors="replace")  # ten times as fast as `repr`
+    except orjson.JSONEncodeError:
         return "nested too deeply"
 
 
 def brief(words: str, limit: int = 160) -> str:
     """Cut a venue's own words to what fits a line of evidence, control characters shown."""
-    if not words.isprintable():
-        words = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
-    return words if len(words) <= limit else words[: limit - 1] + "…"
+    cut = words[:limit]
+    if not cut.isprintable():
+        cut = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in cut)
+    return cut if len(words) <= limit else cut[:-1] + "…"

@@ -126,6 +126,10 @@ class CrossTrade(Adapter):
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def first(self, now: Now) -> Send | None:
+        everybody = self._choice.everybody(self._wire.bucket.left(now), self._flattens.closing(now), now)
+        return self._strikes.first() if everybody else None
+
     def kill(self, now: Now) -> Outputs:
         return tuple(self.strike(now))
 

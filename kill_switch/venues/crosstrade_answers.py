@@ -107,8 +107,14 @@ class Accounts:
         items = _items(body, "orders")
         if items is None:
             return None
-        found = [self.order(item, account) for item in items]
-        return None if None in found else [one for one in found if one is not None and one.account]
+        found: list[Owned] = []
+        for item in items:
+            one = self.order(item, account)
+            if one is None:
+                return None
+            if one.account:
+                found.append(one)
+        return found
 
     def order(self, item: object, account: str | None = None) -> Owned | None:
         """Read an order; an unknown state is alive."""

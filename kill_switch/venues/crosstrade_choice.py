@@ -46,6 +46,11 @@ class Choice:
         """Say whether a strike now would be a kill's first."""
         return now.mono_ns - self._struck_ns > NEW_KILL_AFTER_S * 1e9
 
+    def everybody(self, left: float, closing: Collection[str], now: Now) -> bool:
+        """Say, without a look at the orders, whether a strike now takes every account; False: it may."""
+        first = self.first(now)
+        return (first or not closing) and self._most(left, first=first) >= len(self._accounts)
+
     def strike(self, book: Mapping[str, Order], left: float, closing: Collection[str], now: Now) -> Chosen:
         """Choose for a strike that goes out now; a kill's first has no regard for what is `closing`."""
         first = self.first(now)
@@ -68,7 +73,7 @@ class Choice:
         half to those orders by their ids: one of the two may work. An account whose position is `closing` is left out,
         and its orders are cancelled by their ids, as long as they are few and that has not been in vain.
         """
-        most = max(1, int(left) + SLACK if first else int(left - 1) - len(self._holding))
+        most = self._most(left, first=first)
         if most >= len(self._accounts) and not closing and not (self._before and self._read_since):
             return self._accounts, []  # nothing has outlived a strike: thousands of orders need not be looked at
         live = _live(book)
@@ -90,6 +95,9 @@ class Choice:
         if first or not chosen or not self._read_since or "?" in new:
             chosen += [name for name in turned if name not in chosen][: most - len(chosen)]
         return tuple(chosen), apart + singles[: max(0, min(most - len(chosen), SINGLES_PER_STRIKE))]
+
+    def _most(self, left: float, *, first: bool) -> int:
+        return max(1, int(left) + SLACK if first else int(left - 1) - len(self._holding))
 
     def _spared(
         self, live: frozenset[str], outlived: frozenset[str], closing: Collection[str]

@@ -9,11 +9,12 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from kill_switch.domain import Answer, Now
-from kill_switch.venues.base import Ask, Asks, CancelAnswered, Noise, Output, Outputs, WakeAfter
+from kill_switch.venues.base import Ask, Asks, CancelAnswered, Noise, Output, Outputs, Send, WakeAfter
 from kill_switch.venues.crosstrade_answers import Said
 from kill_switch.venues.crosstrade_choice import READ_KEEPS, SLACK, Choice
-from kill_switch.venues.crosstrade_wire import Wire, path_of
+from kill_switch.venues.crosstrade_wire import Wire, path_of, rpc_frame
 
+CANCEL = "CancelOrders"  # all of an NT account's
 SECONDS_PER_S = 2.0  # second copies beyond the bucket go that often: the rest of the refill is for reads
 SILENT_S = 0.5  # not one reply by then: the frames have not arrived, nor cost anything
 SETTLE_S = 1.0  # the REST twin did not work: that much longer for the WebSocket's reply
@@ -108,9 +109,22 @@ class Strikes:
         self._parts: dict[str, Part] = {}  # of strikes that are not answered yet, by the id of their RPC
         self._latest = Strike((), ())
         self._count = 0
+        self._first: Send | None = None  # what the next strike has begun with
+
+    def first(self) -> Send | None:
+        """Make the first frame of a strike that takes every account."""
+        conn = self._wire.newest
+        if conn is None:
+            return None
+        name = self._accounts[0]
+        self._first = Send(conn, rpc_frame(CANCEL, {"account": name}, f"k{self._count + 1}-0"), urgent=True)
+        return self._first
 
     def strike(self, chosen: tuple[str, ...], closing: Collection[str], singles: list[str], now: Now) -> Outputs:
         """Strike these accounts, and these orders; of the others, those are told of whose positions are not closing."""
+        first, self._first = self._first, None
+        if first is not None and chosen != self._accounts:
+            first, self._count = None, self._count + 1  # it has an id of its own, and whoever answers it is not heard
         self._count += 1
         others = [name for name in self._accounts if name not in chosen]
         strike = self._latest = Strike(chosen, tuple(name for name in others if name not in closing))
@@ -120,8 +134,12 @@ class Strikes:
         for part in parts if conn is not None else ():
             part.conn, part.framed = conn, True
             self._parts[part.id] = part
+            if first is not None and part is parts[0]:
+                self._wire.bucket.spend(now)
+                outputs.append(first)
+                continue
             args = {"account": part.account}
-            outputs.append(self._wire.rpc(conn or 0, part.id, "CancelOrders", args, now, urgent=True))
+            outputs.append(self._wire.rpc(conn or 0, part.id, CANCEL, args, now, urgent=True))
         if conn is None:
             self._wire.bucket.spend(now, len(parts))  # known before the second copies are timed
         left = self._wire.bucket.left(now) - len(singles)

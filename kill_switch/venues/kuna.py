@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from kill_switch.domain import Life, Now, Order, Pace, Route
+from kill_switch.domain import Now, Order, Pace, Route
 from kill_switch.venues.base import (
     DRILL,
     Adapter,
@@ -36,7 +36,7 @@ from kill_switch.venues.base import (
     header,
     parse,
 )
-from kill_switch.venues.kuna_answers import Body, ReadBack, Refusal, carried, items_of, order_of, refusal_of, worth_of
+from kill_switch.venues.kuna_answers import Body, ReadBack, Refusal, carried, items_of, orders_of, refusal_of, worth_of
 from kill_switch.venues.kuna_session import Session
 from kill_switch.venues.kuna_sign import Signer
 from kill_switch.venues.kuna_strike import MULTI, Strikes
@@ -193,11 +193,11 @@ class Kuna(Adapter):
         if refusal is not None:
             return None, refusal.words
         items = items_of(body)
-        orders = None if items is None else [order_of(item) for item in items]
-        if items is None or orders is None or None in orders:
+        orders = None if items is None else orders_of(items)
+        if items is None or orders is None:
             return None, f"the {kind} list cannot be read"
         full = f"the {kind} list is full: {len(items)} orders, there may be more" if len(items) >= PAGE else ""
-        return tuple(order for order in orders if order is not None and order.life is not Life.GONE), full
+        return orders, full
 
     def _read_part(self, ask: Ask, orders: tuple[Order, ...] | None, why: str) -> Outputs:
         kind, read = ask.context

@@ -15,6 +15,7 @@ TERMINAL = frozenset({"closed", "canceled", "cancelled", "rejected", "expired"})
 ENDED = frozenset(f"order with status {status} can't be canceled" for status in TERMINAL)  # two of them documented
 CLIENT_MISTAKES = frozenset({"wrongrequestexception", "invalid json"})  # told with HTTP 500, and meant for us
 _JUDGED = re.compile(r"^\s*order\b.*(can't be cancel|not found|n[o']t exist)", re.IGNORECASE)  # the first is documented
+MOST_TOLD = 1000  # errors of an answer that are looked at: a batch has a hundred orders
 KEY_REFUSED = frozenset({"REQUEST_INVALID_KEY"})
 
 Body = dict[str, Any] | list[Any]
@@ -64,13 +65,13 @@ def refusal_of(status: int, body: Body, words: Callable[..., str]) -> Refusal | 
         found = [fields if fields.get("message") else {"message": error or ""}]
     else:
         return None
-    told = [error_of(one) for one in found]
+    told = [error_of(one) for one in found[:MOST_TOLD]]
     ended = sum(has_ended(text) for _, text in told)
     return Refusal(
         status,
-        words(f"HTTP {status}", *(part for pair in told for part in pair if part != "")),
+        words(f"HTTP {status}", *(part for pair in told[:10] for part in pair if part != "")),
         ended=ended,
-        others=len(told) - ended,
+        others=len(found) - ended,
         mistake=any(word.lower() in CLIENT_MISTAKES for pair in told for word in pair if isinstance(word, str)),
         order=all(isinstance(text, str) and _JUDGED.search(text) is not None for _, text in told),
         key=status in (401, 403) or any(code in KEY_REFUSED for code, _ in told),
@@ -113,6 +114,18 @@ def order_of(item: object) -> Order | None:
     return Order(order_id, plain(item.get("pair")), Life.GONE if status.lower() in TERMINAL else Life.LIVE, status)
 
 
+def orders_of(items: list[Any]) -> tuple[Order, ...] | None:
+    """Read a list's orders that have not ended; None as soon as one cannot be read: an order must not be missed."""
+    orders: list[Order] = []
+    for item in items:
+        order = order_of(item)
+        if order is None:
+            return None
+        if order.life is not Life.GONE:
+            orders.append(order)
+    return tuple(orders)
+
+
 def worth_of(body: Body) -> dict[str, Decimal] | str:
     """Add up what is available and what is locked (get-client-balance), by currency; or say why that cannot be."""
     items = items_of(body)
@@ -133,5 +146,5 @@ def worth_of(body: Body) -> dict[str, Decimal] | str:
 def carried(body: Body, refusal: Refusal | None, order: str) -> bool:
     """Say whether the cancel of an order that does not exist came through: the venue has judged the order."""
     if refusal is None:
-        return any(id_of(item) == order for item in items_of(body) or ())
+        return any(id_of(item) == order for item in (items_of(body) or ())[:MOST_TOLD])
     return refusal.order and not refusal.key and refusal.status != 429

@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar, Literal
@@ -59,6 +60,9 @@ BATCH_BYTES = 3800  # below the message length that error 20027 is for
 NEW_KILL_AFTER_S = 10.0  # a sweep, and its guard, read back more often than that
 MS_DIGITS = 13  # of a time in milliseconds, until the year 2286
 ID_DIGITS = 19  # what fits the 64 bits of an INTEGER
+REST_PER_S = 2500 / 300  # of one address, for long; 100 within one second
+KEPT_FOR_KILLS = 0.2  # of that
+GUARD_AT_LEAST_EVERY_S = 10.0  # the warm lane reads more often
 BATCHES_PER_STRIKE = 20  # of the 50 messages a second that an authenticated connection may send
 
 TERMINAL = frozenset(
@@ -96,6 +100,18 @@ class OxFun(Adapter):
         rest_url: str = "https://api.ox.fun"
 
     @classmethod
+    def pace(cls, together: int) -> Pace:
+        """Guard less closely where many accounts share what the venue allows one address: a part is kept for the kill.
+
+        Each account's warm lane reads the list every few seconds too, and its equity may be asked for. From some
+        twenty accounts on, these alone take up what is not kept.
+        """
+        each_per_s = cls.CONNECTIONS / cls.WARM_EVERY_S + 1 / cls.MEASURE_EVERY_S
+        left_per_s = (1 - KEPT_FOR_KILLS) * REST_PER_S - together * each_per_s
+        guard_every_s = min(GUARD_AT_LEAST_EVERY_S, together / left_per_s) if left_per_s > 0 else GUARD_AT_LEAST_EVERY_S
+        return cls.PACE if guard_every_s <= cls.PACE.guard_every_s else replace(cls.PACE, guard_every_s=guard_every_s)
+
+    @classmethod
     def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
         return ("api_key", "api_secret")
 
@@ -109,6 +125,7 @@ class OxFun(Adapter):
         except UnicodeEncodeError:
             raise ValueError("api_secret is not text") from None  # nothing of it is shown
         self._nonce = 0
+        self._first: Request | None = None  # what the strike that is being made has begun with
         self._strike = 0
         self._cancelled = 0  # pushes of cancelled orders since the last read-back of a sweep
         self._read_ns = 0
@@ -116,6 +133,11 @@ class OxFun(Adapter):
         self._logins: dict[int, _Login] = {}
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def first(self, now: Now) -> Request:
+        self._first = None
+        request = self._first = self._cancel_all(now)
+        return request
 
     def kill(self, now: Now) -> Outputs:
         return tuple(self.strike(now))
@@ -172,7 +194,8 @@ class OxFun(Adapter):
 
     def _cancel_all(self, now: Now) -> Request:
         # "cancel-all" with the body {} and no marketCode: the whole account
-        return self._signed("DELETE", "/v3/orders/cancel-all", "", b"{}", now)
+        first, self._first = self._first, None
+        return first or self._signed("DELETE", "/v3/orders/cancel-all", "", b"{}", now)
 
     def _working(self, now: Now) -> Request:
         return self._signed("GET", "/v3/orders/working", "", b"", now)

@@ -127,6 +127,9 @@ class Roxom(Adapter):
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def first(self, now: Now) -> Request:
+        return self._cancel_all
+
     def kill(self, now: Now) -> Outputs:
         return self.ask(
             "cancel-all", self._build_cancel_all, now, urgent=True, cancel=True, hedge_after_s=self.hedge_after_s

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -12,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from math import nan
+from pathlib import Path
 from typing import Any, cast
 
 import anyio
@@ -25,6 +28,7 @@ from kill_switch.journal import Journal
 from kill_switch.metrics import Histogram, Meter
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import TriggerState
+from kill_switch.vitals import Vitals
 from kill_switch.watching import Watch
 from tests.beside.stubs import now
 from tests.core.stubs import Floor
@@ -109,7 +113,7 @@ def exposed(figures: Any, *, silent: bool = False) -> Iterator[int]:
         elif not silent:
             made.take(line["asks"], figures())
 
-    made = Exposition("127.0.0.1", port, 1, write)
+    made = Exposition("127.0.0.1", port, write)
     thread = threading.Thread(target=made.run, daemon=True)
     thread.start()
     assert up.wait(5) and told == [""]
@@ -157,6 +161,49 @@ def test_an_armed_daemon_in_figures() -> None:
     assert (of("journal_unwritten_records"), of("journal_sync_seconds"), of("journal_trouble")) == (3, 0.04, 0)
     assert of("stalled_seconds_total") == 0.25
     assert of("notification_failures_total") == 4
+
+
+def test_what_the_process_takes_has_everybodys_names() -> None:
+    stage = Stage()
+    values = {name: value for (name, labels), value in stage.values().items() if not labels}
+    assert 0 < values["process_cpu_seconds_total"] <= time.process_time()
+    assert 10_000_000 < values["process_resident_memory_bytes"] < values["process_virtual_memory_bytes"]
+    assert 3 <= values["process_open_fds"] < values["process_max_fds"]
+    assert values["process_threads"] >= 1
+    again = {name: value for (name, labels), value in stage.values().items() if not labels}
+    assert again["process_start_time_seconds"] == values["process_start_time_seconds"]
+
+
+def test_the_process_started_before_its_clock_was_asked_and_not_long_ago() -> None:
+    figures = {vital.name: vital.value for vital in Vitals(time.time()).read()}
+    assert time.time() - 3600 < figures["start_time_seconds"] < time.time()
+
+
+def test_descriptors_are_counted_without_the_one_that_counts_them() -> None:
+    def count() -> float:
+        return next(vital.value for vital in Vitals(0.0).read() if vital.name == "open_fds")
+
+    before = count()
+    with socket.socket():
+        assert count() == before + 1
+
+
+def test_a_process_that_nobody_may_look_at_tells_of_itself() -> None:
+    """As the daemon runs: no root, and nobody can dump it."""
+    look = "import os; os.setgid(65534); os.setuid(65534); " if os.geteuid() == 0 else ""
+    code = (
+        "import kill_switch.hardening, kill_switch.vitals; "
+        f"{look}assert kill_switch.hardening.forbid_dumps(); "
+        "print(*[vital.name for vital in kill_switch.vitals.Vitals(0.0).read()])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    assert {"resident_memory_bytes", "open_fds", "threads"} <= set(done.stdout.split()), done.stderr
+
+
+def test_without_proc_there_is_still_the_time_it_took(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("kill_switch.vitals._SELF", tmp_path)
+    found = {vital.name: vital.value for vital in Vitals(7.0).read()}
+    assert found == {"cpu_seconds_total": pytest.approx(time.process_time(), abs=0.5), "start_time_seconds": 7.0}
 
 
 def test_a_kill_in_figures() -> None:
@@ -288,7 +335,7 @@ async def test_an_address_that_is_taken_is_told_and_served_once_it_is_free(monke
             await anyio.sleep(0.02)
         text = await anyio.to_thread.run_sync(scrape, port)
         assert "kill_switch_x 7.0" in text
-        assert "process_start_time_seconds" in text
+        assert "process_" not in text  # what it takes itself is nobody's business: the daemon tells of the daemon
 
 
 @asynccontextmanager
@@ -303,7 +350,7 @@ async def serving(port: int) -> AsyncIterator[list[str]]:
         "samples": [([], 7)],
     }
     beside.asked, beside.told = lambda: [figure], told.append
-    beside.standing.append({"do": "expose", "host": "127.0.0.1", "port": port, "pid": os.getpid()})
+    beside.standing.append({"do": "expose", "host": "127.0.0.1", "port": port})
     beside.want()
     async with anyio.create_task_group() as group:
         group.start_soon(beside.run)

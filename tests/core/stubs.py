@@ -124,6 +124,15 @@ class Lane:
         self._trace.append(f"{self._name} ws {text.decode()}")
         return self.state is LaneState.UP
 
+    def begin(self, request: Request) -> bool:
+        if self.raises:
+            raise RuntimeError("a fault within the lane")
+        self._trace.append(f"{self._name} begins {request.method} {request.target}")
+        return self.state is LaneState.UP and not self.holds
+
+    def forgo(self) -> None:
+        self._trace.append(f"{self._name} forgoes")
+
     def call(self, call: Call) -> None:
         if self.raises:
             raise RuntimeError("a fault within the lane")
@@ -157,6 +166,7 @@ class Venue(base.Adapter):
 
     def __init__(self, hedge_after_s: float = 0.06) -> None:
         super().__init__(Options(), {}, hedge_after_s)
+        self.on_first: Callable[[], Request | base.Send | None] = lambda: None
         self.on_kill: Callable[[Now], Outputs] | None = None
         self.on_event: Callable[[], Outputs] | None = None
         self.on_probe: Outputs = ()
@@ -164,6 +174,9 @@ class Venue(base.Adapter):
     @classmethod
     def secrets(cls, options: base.VenueOptions) -> tuple[str, ...]:
         return ()
+
+    def first(self, now: Now) -> Request | base.Send | None:
+        return self.on_first()
 
     def kill(self, now: Now) -> Outputs:
         if self.on_kill is not None:

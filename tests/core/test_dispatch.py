@@ -46,7 +46,7 @@ from kill_switch.venues.base import (
     WakeAfter,
 )
 from tests.core.playbook import PACE, Theatre, asked, at, clear, confirming, residue, striking
-from tests.core.stubs import GET_ORDERS, Floor, Lane, Venue
+from tests.core.stubs import CANCEL_ALL, GET_ORDERS, Floor, Lane, Venue
 
 PUSH = Received(1, "{}")
 
@@ -83,6 +83,94 @@ def test_a_strike_has_reached_every_account_when_the_report_returns() -> None:
         ("c", 1, ("http",)),
     ]
     assert all(s["mono_ns"] > at(0).mono_ns for s in strike["sent"])
+
+
+def test_what_the_venues_have_at_hand_leaves_before_anything_else_is_made() -> None:
+    floor = Floor(("a", "b", "c"))
+    frame = Send(1, b"cancel", urgent=True)
+    calls = floor.venues["c"].kill(floor.time.now())
+    floor.venues["b"].on_first = lambda: CANCEL_ALL
+    floor.venues["c"].on_first = lambda: frame
+    floor.venues["c"].on_kill = lambda now: (frame, *calls)
+    floor.fire()
+    assert floor.trace == [
+        "latch reason",
+        "b begins POST /cancel-all",
+        "c ws cancel",
+        "a http POST /cancel-all",
+        "b http POST /cancel-all",  # says which call it is
+        "c http POST /cancel-all",  # and the frame is not sent again
+        "append strike",
+    ]
+    (strike,) = floor.recorder.of("strike")
+    assert [one["routes"] for one in strike["sent"]] == [("http",), ("http",), ("ws", "http")]
+
+
+def test_a_strike_that_turns_out_to_be_another_goes_out_too_and_what_began_it_is_given_up() -> None:
+    floor = Floor(("a", "b"))
+    floor.venues["a"].on_first = lambda: GET_ORDERS
+    floor.venues["b"].on_first = lambda: Send(1, b"cancel", urgent=True)
+    floor.fire()
+    assert floor.trace[1:-1] == [
+        "a begins GET /orders",
+        "b ws cancel",
+        "a http POST /cancel-all",
+        "b http POST /cancel-all",
+        "a forgoes",
+        "b forgoes",
+    ]
+
+
+def test_a_strike_that_fails_when_it_has_begun_tells_what_left_and_when(caplog: pytest.LogCaptureFixture) -> None:
+    def raises(now: Now) -> Outputs:
+        raise KeyError("the adapter has a fault")
+
+    floor = Floor(("a", "b"))
+    for name in ("a", "b"):
+        floor.venues[name].on_kill = raises
+    floor.venues["a"].on_first = lambda: CANCEL_ALL
+    floor.venues["b"].on_first = lambda: Send(1, b"cancel", urgent=True)
+    floor.fire()
+    (strike,) = floor.recorder.of("strike")
+    assert [one["routes"] for one in strike["sent"]] == [("http",), ("ws",)]
+    assert {answer["answer"] for answer in floor.recorder.of("answer")} == {Answer.UNKNOWN}
+    floor.venues["a"].on_kill = None
+    floor.lanes["a"].holds = True  # the next strike cannot begin, and has to wait
+    floor.fire("a")
+    floor.time.advance(4000)
+    waiting = next(call for call in floor.lanes["a"].calls if call.cancel)
+    before, now_ns = len(floor.recorder.of("strike")), floor.time.now().mono_ns
+    floor.lanes["a"].release(waiting)
+    (late,) = floor.recorder.of("strike")[before:]
+    assert late["sent"][0]["mono_ns"] >= now_ns  # and not when the failed one began
+
+
+def test_a_lane_that_cannot_begin_has_the_strike_go_out_as_ever() -> None:
+    floor = Floor(("a", "b"))
+    floor.lanes["a"].state = LaneState.DOWN
+    for venue in floor.venues.values():
+        venue.on_first = lambda: CANCEL_ALL
+    floor.fire()
+    assert floor.trace[1:-1] == [
+        "a begins POST /cancel-all",
+        "b begins POST /cancel-all",
+        "a http POST /cancel-all",
+        "b http POST /cancel-all",
+    ]
+
+
+def test_a_venue_that_stumbles_over_what_it_has_at_hand_strikes_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    def raises() -> None:
+        raise KeyError("the adapter has a fault")
+
+    floor = Floor(("a", "b"))
+    floor.venues["a"].on_first = raises
+    floor.fire()
+    assert [line for line in floor.trace if "cancel-all" in line] == [
+        "a http POST /cancel-all",
+        "b http POST /cancel-all",
+    ]
+    assert floor.session("a").noise == 1
 
 
 def test_one_venue_that_raises_keeps_no_other_from_being_struck(caplog: pytest.LogCaptureFixture) -> None:

@@ -19,9 +19,10 @@ from kill_switch.domain import Pace
 from kill_switch.errors import AlreadyRunning, CannotCreate, JournalBroken
 from kill_switch.journal import GENESIS, Journal
 from kill_switch.latches import NAME as LATCH
-from kill_switch.latches import latch_text, latched_accounts, latched_elsewhere, leave_latch, sync_latch
+from kill_switch.latches import claim, latch_text, latched_accounts, latched_elsewhere, leave_latch, sync_latch
 from kill_switch.recovery import rebuild
 from kill_switch.report import Reports
+from kill_switch.syncing import Syncing
 from tests.core.playbook import at, reason
 
 REASON: dict[str, object] = {
@@ -40,14 +41,20 @@ class Disk:
 
     def __init__(self, write: Callable[[int, bytes], int]) -> None:
         self.room: int | None = None
+        self.where: Path | None = None  # only there
         self._write = write
 
     def __call__(self, fd: int, data: bytes) -> int:
-        if self.room is None:
+        elsewhere = self.where is not None and Path(os.readlink(f"/proc/self/fd/{fd}")).parent != self.where
+        if self.room is None or elsewhere:
             return self._write(fd, data)
         if self.room == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return self._write(fd, data[: self.room])
+
+
+def no_sync(fd: int) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 @pytest.fixture
@@ -75,6 +82,44 @@ def latched(opened: Journal) -> tuple[str, tuple[str, ...]]:
 @pytest.fixture
 def opened(dirs: tuple[Path, Path]) -> Iterator[Journal]:
     made = Journal(*dirs)
+    yield made
+    made.close()
+
+
+class ByHand(Syncing):
+    """Sync when the test says so."""
+
+    def _begin(self) -> None: ...
+
+    def ask(self, size: int) -> None:
+        super().ask(size)
+        self._called = False
+
+    def once(self) -> None:
+        self._once()
+
+    def close(self, size: int, within_s: float) -> None: ...
+
+
+class SyncedByHand(Journal):
+    def _begin_syncing(self) -> Syncing:
+        return ByHand(self._fd, self._size, self._sync_names)
+
+    def synced(self) -> None:
+        """Have the disk do what it was asked for, if it was."""
+        assert isinstance(self._syncing, ByHand)
+        self._syncing.once()
+
+    def put_on_disk(self) -> None:
+        """Let everything that goes on beside come to its end."""
+        self.settle()
+        self.synced()
+        self.settle()
+
+
+@pytest.fixture
+def by_hand(dirs: tuple[Path, Path]) -> Iterator[SyncedByHand]:
+    made = SyncedByHand(*dirs)
     yield made
     made.close()
 
@@ -422,8 +467,7 @@ def test_a_mark_that_the_disk_does_not_take_keeps_no_record_from_being_written(
         assert opened.latch("reason", REASON, at(0)) is True
     assert kinds(opened.path) == ["reason"]
     assert opened.trouble.endswith("lock: No space left on device")
-    opened.append("answer", {}, at(1))
-    assert opened.flush() is True
+    opened.settle()
     assert opened.trouble == ""
 
 
@@ -485,6 +529,17 @@ def test_a_full_disk_is_said_and_the_records_are_written_later_in_their_order(op
     assert kinds(opened.path) == ["answer", "reason", "read"]
 
 
+def test_what_the_disk_did_not_take_is_tried_again_without_a_further_record(opened: Journal, disk: Disk) -> None:
+    disk.room = 0
+    assert opened.latch("rearm", {"accounts": ("a",)}, at(0)) is False
+    opened.settle()
+    assert opened.trouble == f"journal {opened.path}: No space left on device"
+    disk.room = None
+    opened.settle()
+    assert opened.trouble == ""
+    assert kinds(opened.path) == ["rearm"]
+
+
 def test_half_a_record_is_taken_back(opened: Journal, disk: Disk) -> None:
     opened.append("start", {}, at(0))
     opened.flush()
@@ -500,16 +555,20 @@ def test_half_a_record_is_taken_back(opened: Journal, disk: Disk) -> None:
 
 
 def test_a_latch_that_the_disk_does_not_take_is_left_in_a_file_until_it_does(
-    opened: Journal, disk: Disk, dirs: tuple[Path, Path]
+    by_hand: SyncedByHand, disk: Disk, dirs: tuple[Path, Path]
 ) -> None:
     disk.room = 0
-    assert opened.latch("reason", REASON, at(0)) is False
+    assert by_hand.latch("reason", REASON, at(0)) is False
     assert (dirs[0] / LATCH).read_bytes() == b""  # nor does it take the file's line: an empty file trips
-    assert opened.foreign_latch() is None  # our own
+    assert by_hand.foreign_latch() is None  # our own
+    by_hand.put_on_disk()
+    assert (dirs[0] / LATCH).exists()
     disk.room = None
-    opened.flush()
+    by_hand.flush()
+    assert (dirs[0] / LATCH).exists()  # nobody knows yet whether the disk itself has the record
+    by_hand.put_on_disk()
     assert not (dirs[0] / LATCH).exists()
-    assert kinds(opened.path) == ["reason"]
+    assert kinds(by_hand.path) == ["reason"]
 
 
 def test_a_latch_goes_to_the_runtime_directory_when_the_state_directory_takes_no_file(
@@ -520,6 +579,42 @@ def test_a_latch_goes_to_the_runtime_directory_when_the_state_directory_takes_no
     opened.latch("reason", REASON, at(0))
     assert (dirs[1] / LATCH).is_file()
     assert "latch file" not in opened.trouble
+
+
+def test_a_latch_of_which_the_disk_takes_no_word_is_left_in_the_runtime_directory_as_well(
+    by_hand: SyncedByHand, disk: Disk, dirs: tuple[Path, Path]
+) -> None:
+    disk.room, disk.where = 5, dirs[0]
+    by_hand.latch("reason", REASON, at(0))
+    assert (dirs[0] / LATCH).read_bytes() == b'{"tex'  # this survives a reboot
+    assert latched_accounts((dirs[1] / LATCH).read_text(), ("a", "b")) == ("a",)
+    assert by_hand.foreign_latch() is None
+    disk.room = None
+    by_hand.put_on_disk()
+    assert not (dirs[0] / LATCH).exists()
+    assert not (dirs[1] / LATCH).exists()
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_a_latch_of_somebody_elses_is_seen_beside_our_own_where_the_disk_takes_no_word_of_either(
+    opened: Journal, disk: Disk, dirs: tuple[Path, Path], ours_first: bool
+) -> None:
+    disk.room, disk.where = 0, dirs[0]
+    if ours_first:
+        opened.latch("reason", REASON, at(0))
+    leave_latch(*dirs, reason("b"))
+    if not ours_first:
+        opened.latch("reason", REASON, at(0))
+    said = opened.foreign_latch()
+    assert said is not None
+    assert latched_accounts(said, ("a", "b")) == ("b",)
+
+
+def test_our_own_latches_stay_our_own_where_the_disk_takes_half_of_each(opened: Journal, disk: Disk) -> None:
+    disk.room = 5
+    for _ in range(3):
+        opened.latch("reason", REASON, at(0))
+        assert opened.foreign_latch() is None  # else each would trip everybody, and leave one more
 
 
 def test_a_latch_that_can_be_left_nowhere_says_so_and_one_of_somebody_elses_is_still_seen(
@@ -553,16 +648,13 @@ def test_the_next_start_is_tripped_by_a_latch_that_only_the_file_has(dirs: tuple
     second = Journal(*dirs)
     said = second.foreign_latch()
     second.close()
-    assert said == ""
+    assert said == "\n"  # the disk took no word of it, in two directories
     assert latched_accounts(said, ("a", "b")) == ("a", "b")
 
 
 def test_a_sync_that_fails_is_told(dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(fd: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     opened = Journal(*dirs)
-    monkeypatch.setattr("kill_switch.journal.os.fdatasync", fails)
+    monkeypatch.setattr("kill_switch.syncing.os.fdatasync", no_sync)
     opened.latch("reason", REASON, at(0))
     opened.close()
     assert opened.trouble == f"journal {opened.path}: sync failed: Input/output error"
@@ -577,7 +669,7 @@ def test_the_lag_is_what_is_not_written_yet_and_how_long_the_sync_lasts(
         slow.set()
         done.wait(10)
 
-    monkeypatch.setattr("kill_switch.journal.os.fdatasync", sync)
+    monkeypatch.setattr("kill_switch.syncing.os.fdatasync", sync)
     assert opened.lag(clock.now().mono_ns) == (0, 0)
     opened.append("note", {}, at(0))
     assert opened.lag(clock.now().mono_ns) == (1, 0)
@@ -588,11 +680,6 @@ def test_the_lag_is_what_is_not_written_yet_and_how_long_the_sync_lasts(
     assert unwritten == 0
     assert 5_000_000_000 <= syncing_ns < 15_000_000_000
     done.set()
-
-
-def test_trouble_that_is_not_over_keeps_the_flush_from_saying_that_all_is_well(opened: Journal) -> None:
-    opened.trouble = "journal: sync failed"
-    assert opened.flush() is False
 
 
 # ── a latch that somebody else has left ───────────────────────────────────────────────────────────────────────────
@@ -607,53 +694,184 @@ def test_a_latch_that_was_left_is_put_on_the_disk_and_one_that_is_gone_is_no_tro
     assert synced == []
     leave_latch(*dirs, reason("a"))
     sync_latch(*dirs)
-    assert synced == [str(dirs[0] / LATCH)]
+    assert synced == [str(dirs[0] / LATCH), str(dirs[0])]  # and that it is there
 
 
 def test_a_latch_that_another_process_left_is_seen_and_forgotten_once_it_is_taken_over(
-    opened: Journal, dirs: tuple[Path, Path]
+    by_hand: SyncedByHand, dirs: tuple[Path, Path]
 ) -> None:
-    assert opened.foreign_latch() is None
+    assert by_hand.foreign_latch() is None
     assert leave_latch(*dirs, reason("a", text="by hand")) is True
-    said = opened.foreign_latch()
+    said = by_hand.foreign_latch()
     assert said is not None
     assert orjson.loads(said) == {
         "text": "panic: by hand",
         "at": "2023-11-14T22:13:20.000000Z",
         "accounts": ["a"],
     }
-    opened.take_latch(said)
-    assert opened.foreign_latch() is None
+    by_hand.latch("reason", REASON, at(0))
+    by_hand.take_latch(said)
+    by_hand.put_on_disk()
+    assert by_hand.foreign_latch() is None
     assert not (dirs[0] / LATCH).exists()
+
+
+def test_a_latch_file_stands_until_the_disk_itself_has_the_record_that_takes_it_over(
+    by_hand: SyncedByHand, dirs: tuple[Path, Path]
+) -> None:
+    leave_latch(*dirs, reason("a"))
+    said = by_hand.foreign_latch()
+    assert said is not None
+    by_hand.latch("reason", REASON, at(0))
+    by_hand.take_latch(said)
+    by_hand.settle()
+    by_hand.flush()
+    assert (dirs[0] / LATCH).exists()  # a power cut now would leave nothing else
+    by_hand.latch("reason", REASON, at(1))  # later records need not be on the disk for that
+    by_hand.synced()
+    by_hand.settle()
+    assert not (dirs[0] / LATCH).exists()
+
+
+def test_a_journal_that_is_closed_takes_the_latch_files_along(dirs: tuple[Path, Path]) -> None:
+    leave_latch(*dirs, reason("a"))
+    closed = Journal(*dirs)
+    said = closed.foreign_latch()
+    assert said is not None
+    closed.latch("reason", REASON, at(0))
+    closed.take_latch(said)
+    closed.close()
+    assert not (dirs[0] / LATCH).exists()
+
+
+def test_a_disk_that_cannot_sync_takes_no_latch_file_with_it(
+    by_hand: SyncedByHand, dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_latch(*dirs, reason("a"))
+    said = by_hand.foreign_latch()
+    assert said is not None
+    by_hand.latch("reason", REASON, at(0))
+    by_hand.take_latch(said)
+    with monkeypatch.context() as patch:
+        patch.setattr("kill_switch.syncing.os.fdatasync", no_sync)
+        by_hand.put_on_disk()
+    by_hand.put_on_disk()  # succeeds, and has nothing to write: the failure has taken it for written
+    assert (dirs[0] / LATCH).exists()
+    by_hand.append("strike", {}, at(1))
+    by_hand.flush()
+    by_hand.put_on_disk()
+    assert not (dirs[0] / LATCH).exists()
+    assert by_hand.unsynced == f"journal {by_hand.path}: sync failed: Input/output error"  # nobody takes that back
+
+
+def test_what_was_written_late_is_put_on_the_disk_without_anybody_asking(by_hand: SyncedByHand, disk: Disk) -> None:
+    disk.room = 0
+    by_hand.latch("reason", REASON, at(0))
+    by_hand.sync()
+    by_hand.synced()
+    disk.room = None
+    by_hand.flush()
+    by_hand.settle()
+    by_hand.synced()
+    assert by_hand._syncing.durable == by_hand.path.stat().st_size
+
+
+def test_what_a_predecessor_wrote_counts_as_synced_only_with_a_later_record(dirs: tuple[Path, Path]) -> None:
+    write(dirs, "start", "reason")
+    again = SyncedByHand(*dirs)
+    again.put_on_disk()
+    assert again._syncing.durable == 0  # its sync may have failed, and be told to nobody any more
+    again.append("start", {}, at(0))
+    again.flush()
+    again.put_on_disk()
+    assert again._syncing.durable == again.path.stat().st_size
+    again.close()
+
+
+def test_latch_files_and_the_journals_name_are_put_on_the_disk_in_the_thread_beside(
+    by_hand: SyncedByHand, disk: Disk, dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr("kill_switch.latches.os.fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    disk.room, disk.where = 0, dirs[0]
+    by_hand.latch("reason", REASON, at(0))
+    assert synced == []  # a strike is waiting
+    by_hand.sync()
+    by_hand.synced()
+    assert synced == [str(path) for path in (dirs[0], dirs[0] / LATCH, dirs[0], dirs[1] / LATCH, dirs[1])]
+
+
+def test_a_file_system_that_syncs_no_directory_by_itself_is_no_trouble(
+    by_hand: SyncedByHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(fd: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr("kill_switch.latches.os.fsync", refuses)
+    by_hand.latch("reason", REASON, at(0))
+    by_hand.put_on_disk()
+    assert by_hand.trouble == ""
+    assert by_hand._syncing.durable > 0
+
+
+def test_a_directory_that_cannot_be_synced_is_told(by_hand: SyncedByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kill_switch.latches.os.fsync", no_sync)
+    by_hand.latch("reason", REASON, at(0))
+    by_hand.put_on_disk()
+    assert by_hand.trouble == f"journal {by_hand.path}: sync failed: Input/output error"
+    assert by_hand._syncing.durable == 0
 
 
 def test_a_line_that_comes_after_the_reading_is_not_lost_with_what_was_read(
-    opened: Journal, dirs: tuple[Path, Path]
+    by_hand: SyncedByHand, dirs: tuple[Path, Path]
 ) -> None:
     leave_latch(*dirs, reason("a"))
-    said = opened.foreign_latch()
+    said = by_hand.foreign_latch()
     leave_latch(*dirs, reason("b"))
     assert said is not None
-    opened.take_latch(said)
-    later = opened.foreign_latch()
+    by_hand.latch("reason", REASON, at(0))
+    by_hand.take_latch(said)
+    by_hand.put_on_disk()
+    later = by_hand.foreign_latch()
     assert later is not None
     assert latched_accounts(later, ("a", "b", "c")) == ("b",)
-    opened.take_latch(later)
+    by_hand.latch("reason", REASON, at(1))
+    by_hand.take_latch(later)
+    by_hand.put_on_disk()
     assert not (dirs[0] / LATCH).exists()
 
 
-def test_a_file_that_somebody_is_writing_is_not_removed(opened: Journal, dirs: tuple[Path, Path]) -> None:
+def test_a_file_that_somebody_is_writing_is_not_removed(by_hand: SyncedByHand, dirs: tuple[Path, Path]) -> None:
     leave_latch(*dirs, reason("a"))
-    said = opened.foreign_latch()
+    said = by_hand.foreign_latch()
     assert said is not None
+    by_hand.latch("reason", REASON, at(0))
+    by_hand.take_latch(said)
     writer = os.open(dirs[0] / LATCH, os.O_WRONLY | os.O_APPEND)
     fcntl.flock(writer, fcntl.LOCK_EX)
-    opened.take_latch(said)
+    by_hand.put_on_disk()
     os.write(writer, b'{"accounts":["b"],"text":"late"}\n')
     os.close(writer)
-    later = opened.foreign_latch()
+    by_hand.put_on_disk()
+    later = by_hand.foreign_latch()
     assert later is not None
     assert latched_accounts(later, ("a", "b")) == ("b",)
+
+
+def test_a_file_that_somebody_held_and_left_as_it_was_is_removed_the_next_time(
+    by_hand: SyncedByHand, dirs: tuple[Path, Path]
+) -> None:
+    leave_latch(*dirs, reason("a"))
+    said = by_hand.foreign_latch()
+    assert said is not None
+    by_hand.latch("reason", REASON, at(0))
+    by_hand.take_latch(said)
+    with (dirs[0] / LATCH).open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        by_hand.put_on_disk()
+        assert (dirs[0] / LATCH).exists()
+    by_hand.settle()
+    assert not (dirs[0] / LATCH).exists()
 
 
 def test_a_file_that_was_removed_between_opening_and_locking_is_made_anew(
@@ -744,18 +962,20 @@ def test_reasons_alone_are_all_kept(opened: Journal, disk: Disk, monkeypatch: py
 
 
 def test_a_latch_that_is_taken_over_while_the_disk_is_full_stands_until_it_is_written(
-    opened: Journal, disk: Disk, dirs: tuple[Path, Path]
+    by_hand: SyncedByHand, disk: Disk, dirs: tuple[Path, Path]
 ) -> None:
     leave_latch(*dirs, reason("a"))
-    said = opened.foreign_latch()
+    said = by_hand.foreign_latch()
     assert said is not None
     disk.room = 0
-    opened.latch("reason", REASON, at(0))
-    opened.take_latch(said)
-    assert opened.foreign_latch() is None
+    by_hand.latch("reason", REASON, at(0))
+    by_hand.take_latch(said)
+    assert by_hand.foreign_latch() is None
+    by_hand.put_on_disk()
     assert (dirs[0] / LATCH).exists()
     disk.room = None
-    opened.flush()
+    by_hand.flush()
+    by_hand.put_on_disk()
     assert not (dirs[0] / LATCH).exists()
 
 
@@ -767,14 +987,14 @@ def test_a_latch_is_left_although_somebody_holds_the_file(dirs: tuple[Path, Path
 
 
 def test_the_latch_file_stands_until_the_reason_itself_is_in_the_journal(
-    opened: Journal, disk: Disk, dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    by_hand: SyncedByHand, disk: Disk, dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kill_switch.journal._KEEP", 3)
     disk.room = 0
     for number in range(3):
-        opened.append("read", {"n": number}, at(number))
-    opened.flush()
-    opened.latch("reason", REASON, at(4))  # no line of it can be made before those before it are written
+        by_hand.append("read", {"n": number}, at(number))
+    by_hand.flush()
+    by_hand.latch("reason", REASON, at(4))  # no line of it can be made before those before it are written
     writes: list[bytes] = []
 
     def once(fd: int, data: bytes) -> int:
@@ -786,35 +1006,28 @@ def test_the_latch_file_stands_until_the_reason_itself_is_in_the_journal(
     disk.room = None
     real = disk._write
     monkeypatch.setattr("kill_switch.journal.os.write", once)
-    assert opened.flush() is False
-    assert b'"reason"' not in opened.path.read_bytes()
+    assert by_hand.flush() is False
+    by_hand.put_on_disk()
+    assert b'"reason"' not in by_hand.path.read_bytes()
     assert (dirs[0] / LATCH).exists()
     writes.clear()
-    assert opened.flush() is True
-    assert b'"reason"' in opened.path.read_bytes()
+    assert by_hand.flush() is True
+    assert b'"reason"' in by_hand.path.read_bytes()
+    by_hand.put_on_disk()
     assert not (dirs[0] / LATCH).exists()
 
 
 def test_a_sync_that_has_failed_is_not_forgotten_with_the_next_record(
-    opened: Journal, monkeypatch: pytest.MonkeyPatch
+    by_hand: SyncedByHand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = threading.Event()
-
-    def fails(fd: int) -> None:
-        done.set()
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr("kill_switch.journal.os.fdatasync", fails)
-    opened.latch("reason", REASON, at(0))
-    opened.sync()
-    assert done.wait(10)
-    monkeypatch.undo()
-    while not opened.trouble:  # the thread is about to say so
-        threading.Event().wait(0.001)
-    opened.append("strike", {}, at(1))
-    assert opened.flush() is True  # the record is in the file: what the disk has of it is another question
-    assert opened.flush() is True
-    assert opened.trouble == f"journal {opened.path}: sync failed: Input/output error"
+    by_hand.latch("reason", REASON, at(0))
+    with monkeypatch.context() as patch:
+        patch.setattr("kill_switch.syncing.os.fdatasync", no_sync)
+        by_hand.put_on_disk()
+    by_hand.append("strike", {}, at(1))
+    assert by_hand.flush() is True  # the record is in the file: what the disk has of it is another question
+    assert by_hand.flush() is True
+    assert by_hand.trouble == f"journal {by_hand.path}: sync failed: Input/output error"
 
 
 def test_latches_in_both_directories_are_both_seen(opened: Journal, dirs: tuple[Path, Path]) -> None:
@@ -836,6 +1049,20 @@ def test_accounts_that_a_latch_names_and_nobody_knows_are_told_apart(opened: Jou
     assert latched_elsewhere("", ("a",)) == ()
 
 
+def test_a_latch_is_claimed_with_its_text_its_accounts_those_elsewhere_and_its_evidence(
+    opened: Journal, dirs: tuple[Path, Path]
+) -> None:
+    leave_latch(*dirs, reason("a", "z", text="by hand"))
+    said = opened.foreign_latch()
+    assert said is not None
+    taken = claim(said, ("a", "b"))
+    assert taken.record() == {"accounts": ("z",), "said": said}
+    tripped = taken.reason(at(1), set_aside="journal.jsonl.broken-1")
+    assert (tripped.trigger, tripped.text, tripped.accounts) == ("latch", "panic: by hand", ("a",))
+    assert tripped.evidence == {"said": said, "set_aside": "journal.jsonl.broken-1"}
+    assert len(str(claim("x" * 5000, ("a",)).evidence["said"])) == 1000  # anybody may have written it
+
+
 def test_an_empty_latch_beside_a_written_one_still_means_every_account(
     opened: Journal, dirs: tuple[Path, Path]
 ) -> None:
@@ -853,12 +1080,17 @@ def test_a_latch_that_cannot_be_read_is_a_latch(opened: Journal, dirs: tuple[Pat
     assert latched_accounts(said, ("a", "b")) == ("a", "b")
 
 
-def test_a_latch_that_cannot_be_removed_is_trouble(opened: Journal, dirs: tuple[Path, Path]) -> None:
+def test_a_latch_that_cannot_be_removed_is_trouble_until_it_can(by_hand: SyncedByHand, dirs: tuple[Path, Path]) -> None:
     (dirs[1] / LATCH).mkdir()
-    said = opened.foreign_latch()
+    said = by_hand.foreign_latch()
     assert said is not None
-    opened.take_latch(said)
-    assert opened.trouble.startswith(f"{dirs[1] / LATCH}: ")
+    by_hand.latch("reason", REASON, at(0))
+    by_hand.take_latch(said)
+    by_hand.put_on_disk()
+    assert by_hand.trouble.startswith(f"{dirs[1] / LATCH}: ")
+    (dirs[1] / LATCH).rmdir()
+    by_hand.settle()
+    assert by_hand.trouble == ""
 
 
 def test_a_latch_that_no_directory_takes_is_said(dirs: tuple[Path, Path]) -> None:

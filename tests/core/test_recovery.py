@@ -250,6 +250,11 @@ def test_an_account_that_nobody_has_any_more_is_still_known_to_be_latched() -> N
         ("reason", {"kill": "k1", "accounts": ["a"]}),
         ("reason", {"kill": "k1", "accounts": [["a"]], "observed_mono_ns": 1, "observed_wall_ns": 1}),
         ("reason", {"kill": "k1", "accounts": 1, "observed_mono_ns": 1, "observed_wall_ns": 1}),
+        ("reason", {"kill": "k1", "accounts": "a", "observed_mono_ns": 1, "observed_wall_ns": 1}),
+        ("reason", {"kill": "k1", "accounts": {"a": {}}, "observed_mono_ns": 1, "observed_wall_ns": 1}),
+        ("reason", {"kill": "k1", "accounts": [1], "observed_mono_ns": 1, "observed_wall_ns": 1}),
+        ("latch", {"accounts": "a"}),
+        ("latch", {"said": "by hand"}),
         ("reason", {"kill": "k1", "accounts": ["a"], "observed_mono_ns": "soon", "observed_wall_ns": 1}),
         ("reason", {"kill": "k1", "accounts": ["a"], "observed_mono_ns": float("inf"), "observed_wall_ns": 1}),
         ("strike", {"sent": [{"account": "a"}]}),
@@ -258,6 +263,7 @@ def test_an_account_that_nobody_has_any_more_is_still_known_to_be_latched() -> N
         ("clear", {}),
         ("rearm-approved", {"uid": [], "accounts": ["a"]}),
         ("rearm", {"accounts": None}),
+        ("rearm", {"accounts": "a"}),
     ],
 )
 def test_a_record_that_nobody_understands_is_told_by_its_number(kind: str, data: dict[str, Any]) -> None:

@@ -87,6 +87,16 @@ def test_a_guard_whose_reads_fail_late_and_cross_each_other_is_clear_no_more_whe
     assert book >> due(9500) << Act.STRIKE  # the second is under way, and not late yet: blind is blind
 
 
+def test_the_first_read_waits_longer_the_more_accounts_are_struck_together_and_later_ones_do_not(
+    play: Theatre,
+) -> None:
+    pace = replace(PACE, read_after_s=0.025)
+    book = play.sweep(sweep.begin(pace, ns(0), together=101))
+    assert book >> answered(100)
+    assert book.state.due_ns == ns(150)
+    assert sweep.step(book.state, sweep.Again(ns(200)))[0].crowd_ns == 0
+
+
 def test_the_read_back_waits_for_other_accounts_answers_where_the_pace_says_so(play: Theatre) -> None:
     book = play.sweep(begun(replace(PACE, read_after_s=0.025)))
     assert book >> answered(100)

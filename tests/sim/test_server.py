@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 import time
 
 import pytest
@@ -72,6 +74,24 @@ async def test_a_request_that_dribbles_in_is_stamped_when_its_last_byte_arrives(
     assert before < line["t_ns"] < after
     assert (line["route"], line["what"], line["ok"], line["account"]) == ("http", "cancel-all", True, "roxom-1")
     await done(writer)
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+async def test_what_has_arrived_is_heeded_though_its_sender_is_gone(sim: Sim, reset: bool) -> None:
+    """All of it arrives while the simulator is busy with the first."""
+    senders = [await connect(sim) for _ in range(10)]
+    for _, writer in senders:
+        writer.write(request(sim, "POST", "/orders/cancel-all", b"{}"))
+        if reset:
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.transport.abort()
+        else:
+            writer.close()
+    async with asyncio.timeout(5):
+        while len(await sim.requests("roxom")) < len(senders):  # noqa: ASYNC110 - the simulator is another process
+            await asyncio.sleep(0.01)
+    assert all(line["ok"] for line in await sim.requests("roxom"))
 
 
 async def test_a_half_open_server_lets_the_senders_buffers_fill_up(sim: Sim) -> None:

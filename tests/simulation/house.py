@@ -20,6 +20,7 @@ from .world import World
 
 if TYPE_CHECKING:
     from .judge import Judge
+    from .life import Life
 
 HEDGE_AFTER_S = 0.06
 NO_MORE = (b'"20007"',)  # what a refusal for too many messages says where its status does not
@@ -86,6 +87,7 @@ class House:
         self.weather = Weather()
         self.links: set[Link] = set()
         self._link_number = 0
+        self.heard_ns = 0  # when the last frame of the venue's came
         settings = SIMULATORS[kind].options_type()
         for option, choices in _OPTIONS[kind]:
             if chance.random() < 0.5:
@@ -106,6 +108,11 @@ class House:
         """
         options = self.venue.base_options
         return getattr(options, "auth", "") == "hmac" and getattr(options, "nonce", "") == "increasing"
+
+    @property
+    def patience_s(self) -> float:
+        """How long a cancel call may be without an answer before it goes out once more: longer where that costs."""
+        return 3.5 if self.kind == "crosstrade" else HEDGE_AFTER_S
 
     def adapter(self) -> Adapter:
         """Make the real adapter, as the configuration would."""
@@ -132,12 +139,15 @@ class House:
         """Take note of an answer."""
         self.world.note(self.name, "<-", call.tag, status, body[:80])
 
-    def sends(self, text: bytes) -> None:
+    def sends(self, life: Life, text: bytes) -> None:
         """Take note of a frame that leaves on the WebSocket lane."""
         self.world.note(self.name, "ws", text[:60])
         if b"ancel" in text or b"latten" in text:
             message = orjson.loads(text)
-            self.judge.commanded(self, str(message.get("api") or message.get("op")), "")
+            what = str(message.get("api") or message.get("op"))
+            self.judge.commanded(self, what, "")
+            if what == "CancelOrders":
+                self.judge.framed(life, self)
 
     def refused_for_rate(self, what: str) -> None:
         self.judge.refused_for_rate(self, what)

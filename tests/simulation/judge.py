@@ -6,18 +6,21 @@ Nothing here uses the product's own folds: who is tripped is counted from the jo
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from kill_switch import journal, recovery
 from kill_switch.domain import Life as Left
-from kill_switch.domain import Pace, Phase, Reason
+from kill_switch.domain import Pace, Phase, Reason, Route
 from kill_switch.engine import Granted, RearmAsked, Refused, Waiting
 from kill_switch.errors import IllegalEvent
 from kill_switch.report import Reports
-from kill_switch.venues.base import OrdersRead
+from kill_switch.venues.base import Call, OrdersRead
 
 from .world import World
 
@@ -29,7 +32,11 @@ if TYPE_CHECKING:
 
 STUCK_S = 60.0  # from the end of the faults until every account is clear
 SLACK_S = 2.0
+ASKED_WITHIN_S = 0.05
+FILED_WITHIN_S = 2.5
 SYNC_WITHIN_S = 5.0
+HEDGED_WITHIN_S = 0.001
+TWIN_AFTER_S = 0.5  # a frame that nothing answers has its twin by then, however few tokens there are
 UNSTATED = ("crosstrade", "kuna")
 """Venues that may tell us to wait: the one has a bucket for which that is the protocol, the other states no number, and
 the simulator's is what others assume."""
@@ -61,17 +68,24 @@ class Judge:
         self.found: list[str] = []
         self.told_to_wait = 0  # how often that was
         self.phases: dict[str, Phase] = {}
-        self.promised: dict[str, int] = {}  # account → size of the journal with its reason; 0: it has been synced
+        self.promised: dict[str, float] = {}  # account → size of the journal with its reason; 0: it has been synced
         self.scoped: set[str] = set()  # accounts that a reason has ever named
         self.latches: list[str] = []  # accounts that a latch file names which nobody has taken over yet
-        self.distrusted = False
+        self.filed = False  # there are latch files that somebody has left, or may be
+        self.distrusted = self.damaged = self._all_must_trip = False
+        self._resumed = False  # the process has taken over what was left for it
+        self._set_aside = False  # a journal was, and with it the beginnings of kills
+        self._unlisted: set[str] = set()  # accounts that were promised, and that a new process's journal does not have
         self._proved: dict[str, int] = {}
         self.commands = self.residues = 0
         self._read: dict[str, OrdersRead] = {}  # the last of each account
         self._clean: dict[str, int] = defaultdict(int)
         self._clean_ns: dict[str, int] = {}
         self._commanded_ns: dict[str, int] = {}
-        self._tags: dict[str, int] = defaultdict(int)  # the number of each account's latest command
+        self._life: Life
+        self._strike: dict[str, tuple[int, int]] = {}  # each account's latest
+        self._strikes: dict[tuple[str, str], tuple[int, int]] = {}  # that a call belongs to, by account and tag
+        self._twins: dict[str, int] = defaultdict(int)  # cancel calls so far
         self._granted: set[str] = set()
         self._maybe_granted: set[str] = set()
         self._maybe_scoped: set[str] = set()
@@ -91,35 +105,78 @@ class Judge:
     def reported(self, life: Life, reason: Reason) -> None:
         """Take the report's return as a promise; the machine's death may break it until the record is synced."""
         self._maybe_scoped = set()
+        latches = life.journal.latched
         for name in reason.accounts:
-            self.promised[name] = life.journal.size
+            if self.promised.get(name) != 0:
+                self.promised[name] = latches[-1]
             if life.dispatcher.state.accounts[name].phase is Phase.ARMED:
                 self.wrong(f"{name} is ARMED right after a reason")
-        self.world.later(SYNC_WITHIN_S, self._must_be_synced, life, life.journal.size)
+        self.world.later(ASKED_WITHIN_S, self._must_be_asked, life, life.journal.size)
+        self.world.later(FILED_WITHIN_S, self._must_be_filed, life, len(latches) - 1)
+        self.world.later(SYNC_WITHIN_S, self._must_be_synced, life, len(latches) - 1)
         self.look(life)
 
-    def _must_be_synced(self, life: Life, size: int) -> None:
-        if life.alive and life.journal.durable < size:
-            self.wrong(f"a reason was reported {SYNC_WITHIN_S:g} s ago, and the disk was not asked to take its record")
+    def _must_be_asked(self, life: Life, size: int) -> None:
+        if life.alive and life.journal.asked < size:
+            self.wrong(f"a reason was reported {ASKED_WITHIN_S:g} s ago, and the disk was not asked to take its record")
+
+    def _must_be_filed(self, life: Life, latch: int) -> None:
+        """See whether the disk has the latch file, if that has what the journal has not."""
+        disk = self.world.disk
+        filed = life.journal.latched[latch] == math.inf and disk.latch.exists()
+        if life.alive and filed and not disk.has_latch and disk.syncs_for(FILED_WITHIN_S):
+            self.wrong(f"a reason was reported {FILED_WITHIN_S:g} s ago, and the latch file that has it is not synced")
+
+    def _must_be_synced(self, life: Life, latch: int) -> None:
+        """See whether the disk has the record of a latch, unless it is the disk's fault, and that is said."""
+        journal, disk = life.journal, self.world.disk
+        if not life.alive or disk.durable >= journal.latched[latch] or journal.unsynced:
+            return
+        if disk.well_for(SYNC_WITHIN_S):
+            self.wrong(f"the disk has been well for {SYNC_WITHIN_S:g} s, and does not have a reason that was reported")
+        elif not journal.trouble and journal.asked < journal.latched[latch]:
+            self.wrong(f"a reason was reported {SYNC_WITHIN_S:g} s ago, the disk does not have it, and nobody is told")
+        else:
+            self.world.later(SYNC_WITHIN_S, self._must_be_synced, life, latch)
 
     def latch_left(self, accounts: Iterable[str]) -> None:
         self.world.note("latch file", *accounts)
-        self.latches = [*self.latches, *accounts]
+        self.latches, self.filed = [*self.latches, *accounts], True
         self.scoped.update(accounts)
 
     def latch_found(self, said: str, accounts: Iterable[str]) -> None:
         if not set(self.latches) <= set(accounts):
             self.wrong(f"a latch file named {self.latches} and was taken for {accounts}")
-        if not self.latches and not self.distrusted:
+        if not self.filed and not self.distrusted:
             self.wrong(f"a latch file that nobody left: {said}")
+        if self._resumed and not self.latches:
+            self.wrong(f"a latch of our own was taken for somebody else's: {said}")
         self.scoped.update(accounts)
 
     def latch_taken(self) -> None:
         self.latches = []
 
-    def synced(self, size: int) -> None:
+    def settled_disk(self, life: Life) -> None:
+        """Compare what the product believes of the disk with what is so."""
+        disk = self.world.disk
+        if life.journal.durable > disk.durable:
+            self.wrong(f"the disk has {disk.durable} bytes, and is believed to have {life.journal.durable}")
+        self.filed = self.filed and disk.has_files()
+
+    def latch_written(self, size: int) -> None:
         for name, needs in self.promised.items():
-            if needs and needs <= size:
+            self.promised[name] = size if needs == math.inf else needs
+
+    def synced(self, size: int) -> None:
+        """Hear that the disk has so much of the journal: the latches in that are kept for good."""
+        for name, needs in self.promised.items():
+            if needs <= size:
+                self.promised[name] = 0
+
+    def latch_synced(self, content: bytes) -> None:
+        """Hear that the disk has a latch file: the latches in that are kept until the journal has them."""
+        for name in named(content, self.houses):
+            if name in self.latches or self.promised.get(name) == math.inf:
                 self.promised[name] = 0
 
     def rearm_asked(self, asked: RearmAsked) -> None:
@@ -152,17 +209,53 @@ class Judge:
     def commanded(self, house: House, what: str, tag: str | None) -> None:
         """Hear of a cancel command at the moment in which it leaves.
 
-        `tag` is that of its other copies, None that of an extra: a single order's cancel beside a cancel of all.
+        `tag` is that of its other copies, "" if there are none, or none yet; None is that of an extra: a single order's
+        cancel beside a cancel of all.
         """
+        self.look(self._life)  # what has been decided before this leaves
         self.commands += 1
-        number = int(tag.rpartition("#")[2] or 0) if tag is not None else -1
-        if not number or number > self._tags[house.name]:  # else it is late: a later one has left already
-            self._tags[house.name] = max(number, self._tags[house.name])
+        if tag == "" or (tag and self._strikes[house.name, tag] == self._strike[house.name]):  # an older one only helps
             self._clean[house.name], self._commanded_ns[house.name] = 0, self.world.mono_ns
         if house.name not in self.scoped:
             self.wrong(f"{house.name}: {what} was sent, and no reason ever named the account")
         elif self.phases.get(house.name) is Phase.ARMED and house.name not in self._maybe_scoped:
             self.wrong(f"{house.name}: {what} was sent while the account is ARMED")
+
+    def handed(self, life: Life, house: House, route: Route, call: Call) -> None:
+        """Hear of a call that is given to a lane: a cancel without an answer is to go out over another one, too."""
+        if not call.cancel:
+            return
+        self._twins[house.name] += 1
+        if (house.name, call.tag) not in self._strikes:
+            self._strikes[house.name, call.tag] = self._strike[house.name] = self._strike_of(life, house)
+        if route is Route.FRESH:
+            life.doubled.add((house.name, call.tag))
+        else:
+            wait_s = house.patience_s + HEDGED_WITHIN_S
+            self.world.later(wait_s, self._must_be_doubled, life, house, call.tag)
+
+    def _must_be_doubled(self, life: Life, house: House, tag: str) -> None:
+        session = life.dispatcher.sessions[house.name]
+        tripped = life.dispatcher.state.accounts[house.name].sweep is not None
+        if life.alive and tripped and session.venue.awaits(tag) and (house.name, tag) not in life.doubled:
+            self.wrong(f"{house.name}: {tag} has no answer, and goes out by no second route")
+
+    def framed(self, life: Life, house: House) -> None:
+        """Hear of a frame that cancels everything: without an answer, its twin is to go out over HTTP."""
+        strike = self._strike[house.name] = self._strike_of(life, house)
+        wait_s = TWIN_AFTER_S + HEDGED_WITHIN_S
+        self.world.later(wait_s, self._must_have_a_twin, life, house, strike, self._twins[house.name], self.world.ns)
+
+    def _must_have_a_twin(self, life: Life, house: House, strike: tuple[int, int], twins: int, sent_ns: int) -> None:
+        striking = life.dispatcher.state.accounts[house.name].phase is Phase.STRIKING
+        silent = house.heard_ns < sent_ns and striking and self._strike_of(life, house) == strike
+        if life.alive and silent and self._twins[house.name] == twins:
+            self.wrong(f"{house.name}: a frame that cancels has no answer, and goes out by no second route")
+
+    def _strike_of(self, life: Life, house: House) -> tuple[int, int]:
+        """Return what tells an account's latest strike from all others; of an armed one, it is none."""
+        sweep = life.dispatcher.state.accounts[house.name].sweep
+        return (0, 0) if sweep is None else (sweep.began_ns, sweep.strikes)
 
     def refused_for_rate(self, house: House, what: str) -> None:
         self.world.note(house.name, "refused for its rate:", what)
@@ -236,38 +329,58 @@ class Judge:
             for name in [name for name, needs in self.promised.items() if needs]:
                 del self.promised[name]  # it was not on the disk yet
 
+    def rebooted(self, damaged: bool, file: bytes | None) -> None:
+        """Hear what the machine's death has left: a journal with a gap, perhaps, and this latch file."""
+        self.damaged = self.damaged or damaged
+        self.filed = file is not None
+        left = () if file is None else named(file, self.houses)
+        self.latches = [name for name in self.latches if name in left]
+
     def opened(self, replay: journal.Replay) -> None:
         """Hear what a new process has found: a journal that is cut off in a reason, or gone, may trip by itself."""
-        self.distrusted = self.distrusted or replay.latch_torn or not replay.entries
+        self.distrusted = self.distrusted or replay.latch_torn or not replay.entries or self.damaged
+        gone = not replay.entries and self.world.disk.marked
+        self._all_must_trip = self._all_must_trip or replay.latch_torn or replay.broken is not None or gone
+        self.filed = self.filed or self._all_must_trip  # the journal leaves one before it touches anything
 
     def started(self, life: Life) -> None:
         """See whether a new process has every latch that is on record, and no other."""
-        replay = life.journal.replay
-        if replay.broken:
+        self._life, replay = life, life.journal.replay
+        if replay.broken and not self.damaged:
             self.wrong(f"the journal is broken: {replay.broken}")
         tripped = set(life.dispatcher.state.tripped)
         recorded = latched(replay.entries)
         self.world.note("starts with", *sorted(tripped))
         if tripped != recorded:
             self.wrong(f"the journal has {sorted(recorded)} tripped, the new process {sorted(tripped)}")
-        lost = set(self.promised) - recorded
-        if lost - set(self.latches) - self._maybe_granted:
-            self.wrong(f"the latch of {sorted(lost)} is lost")
+        self._unlisted = set(self.promised) - recorded - self._maybe_granted
         if tripped - self.scoped:
             self.wrong(f"{sorted(tripped - self.scoped)} tripped, and no reason ever named them")
         for name in set(self.promised) & self._maybe_granted - tripped:
             del self.promised[name]
-        for name in tripped:
-            self.promised.setdefault(name, 0)
+        self._resumed = False
+        self._set_aside = self._set_aside or replay.broken is not None
+        if replay.broken is None:  # else a latch file has everything until the new one does
+            for name in tripped:
+                self.promised.setdefault(name, replay.size)
+            life.journal.latched.append(replay.size)
+            self.world.later(SYNC_WITHIN_S, self._must_be_synced, life, len(life.journal.latched) - 1)
         self._maybe_granted, self._maybe_scoped, self._granted = set(), set(), set()
         self.phases = {name: account.phase for name, account in life.dispatcher.state.accounts.items()}
         for known in (self._proved, self._read, self._clean, self._clean_ns, self._commanded_ns):
             known.clear()
-        self._tags.clear()
+        self._strike.clear()
+        self._strikes.clear()
 
     def resumed(self, life: Life) -> None:
         """Hear that a new process has taken over all that was left for it."""
-        self.distrusted = False
+        self.distrusted = self.damaged = False
+        armed = {name for name, account in life.dispatcher.state.accounts.items() if account.sweep is None}
+        if self._all_must_trip and armed:
+            self.wrong(f"the journal cannot be believed, and {sorted(armed)} are armed")
+        self._all_must_trip, self._resumed = False, True
+        if lost := self._unlisted - set(life.dispatcher.state.tripped):
+            self.wrong(f"the latch of {sorted(lost)} is lost")
         if self.latches:
             self.wrong(f"the latch file for {self.latches} was not found at the start")
 
@@ -292,6 +405,8 @@ class Judge:
         """Compare the record with what has been."""
         life.journal.flush()
         self.look(life)
+        if self.world.disk.has_files() and not life.journal.unsynced:
+            self.wrong("a latch file stands, and the journal has all that it says")
         replay = journal.read(path)
         if replay.broken or replay.torn:
             self.wrong(f"the journal does not verify: {replay.broken or 'torn'}")
@@ -311,7 +426,7 @@ class Judge:
 
     def _reports(self, life: Life, folded: Reports, phases: Mapping[str, Phase]) -> None:
         for kill in folded.ids():
-            if folded.get(kill) != life.reports.get(kill):
+            if folded.get(kill) != life.reports.get(kill) and not self._set_aside:
                 self.wrong(f"the report of {kill} is another one when it is read from the journal")
         latest: dict[str, Mapping[str, Any]] = {}
         for kill in folded.ids():
@@ -324,6 +439,17 @@ class Judge:
                 self.wrong(f"the report has the clear {name} {told['verdict']}")
             if phases[name] not in (Phase.CLEAR, Phase.ARMED) and told["verdict"] == "CONFIRMED":
                 self.wrong(f"the report has {name} CONFIRMED, and it is {phases[name]}")
+
+
+def named(content: bytes, everyone: Iterable[str]) -> set[str]:
+    """Return the accounts that a latch file trips: those that its lines name, or everyone."""
+    names: set[str] = set()
+    for line in content.split(b"\n")[: -1 if content.endswith(b"\n") else None]:
+        try:
+            names.update(orjson.loads(line)["accounts"])
+        except (ValueError, LookupError, TypeError):
+            return set(everyone)
+    return names & set(everyone) or set(everyone)
 
 
 def latched(entries: Iterable[Mapping[str, Any]]) -> set[str]:

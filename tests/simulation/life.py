@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kill_switch import recovery
 from kill_switch.dispatch import Dispatcher
-from kill_switch.domain import Reason
+from kill_switch.domain import Now, Reason
 from kill_switch.engine import Announce, Granted, Pulse, RearmAsked, Recovered, Refused, Waiting
 from kill_switch.journal import Journal
-from kill_switch.latches import latch_text, latched_accounts
+from kill_switch.latches import claim
 from kill_switch.report import Reports
+from kill_switch.syncing import Syncing
 
 from .house import House
 from .network import FreshRoute, HttpLane, WsLane
@@ -30,37 +32,83 @@ class Crashed(BaseException):
     """The process ends here, in the middle of whatever it was doing."""
 
 
-class SlowDisk(Journal):
-    """The journal, whose sync takes its virtual time; what has been synced outlives the machine."""
+class SlowSync(Syncing):
+    """The sync beside, without its thread: it takes its virtual time."""
+
+    def __init__(self, life: Life, fd: int, size: int, beside: Callable[[], None]) -> None:
+        self._life = life
+        self._under_way = False
+        self.asked = 0
+        super().__init__(fd, size, beside)
+
+    def _begin(self) -> None:
+        """Begin no thread's work: nothing is parallel here."""
+
+    def ask(self, size: int) -> None:
+        super().ask(size)
+        self.asked = size
+        if not self._under_way:
+            self._go()
+
+    def _go(self) -> None:
+        world = self._life.world
+        self._called, self._under_way = False, True
+        world.later(world.disk.takes_s(), self._done)
+
+    def _done(self) -> None:
+        if self._life.alive:
+            self._once()
+            self._under_way = False
+            if self._called:
+                self._go()
+
+
+class Record(Journal):
+    """The journal, each step of which may be the process's last."""
 
     def __init__(self, life: Life, state_dir: Path, runtime_dir: Path) -> None:
         self.life = life
-        self.durable = 0  # bytes that a power cut leaves
+        self.latched: list[float] = []  # bytes that have each latch so far; infinity: it is not written yet
         super().__init__(state_dir, runtime_dir)
-        self.durable = self._size
 
     @property
     def size(self) -> int:
         return self._size
 
+    @property
+    def asked(self) -> int:
+        """Bytes that the disk was asked to take."""
+        assert isinstance(self._syncing, SlowSync)
+        return self._syncing.asked
+
+    @property
+    def durable(self) -> int:
+        """Bytes that the product believes to be on the disk."""
+        return self._syncing.durable
+
+    def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
+        written = super().latch(kind, data, at)
+        self.latched.append(self._size if written else math.inf)
+        if not written:
+            self.life.judge.filed = True
+        return written
+
     def _write(self) -> bool:
         self.life.step()
         written = super()._write()
+        if written and math.inf in self.latched:
+            self.latched = [min(bytes_, self._size) for bytes_ in self.latched]
+            self.life.judge.latch_written(self._size)
         self.life.step()
         return written
 
-    def sync(self) -> None:
-        world = self.life.world
-        takes_s = world.net.random() ** 3 * (2.0 if world.net.random() < 0.1 else 0.05)
-        world.later(takes_s, self._synced, self._size)
+    def _forget_latch(self) -> None:
+        self.life.step()
+        super()._forget_latch()
+        self.life.step()
 
-    def _synced(self, size: int) -> None:
-        if self.life.alive:
-            self.durable = max(self.durable, size)
-            self.life.judge.synced(self.durable)
-
-    def _syncing(self) -> None:
-        """Begin no thread's work: nothing is parallel here."""
+    def _begin_syncing(self) -> Syncing:
+        return SlowSync(self.life, self._fd, self._size, self._sync_names)
 
     def let_go(self) -> None:
         """Close as the kernel does for a process that is gone."""
@@ -75,10 +123,11 @@ class Life:
         self.world, self.judge = world, judge
         self.alive = True
         self.crash_in = 0  # steps until the crash; 0: none is coming
+        self.doubled: set[tuple[str, str]] = set()  # cancel calls whose second copy was made, by account and tag
         self.stands = False  # what it has found at its start has been judged
         self.crashed: Callable[[], None] = lambda: None
-        self._houses = houses
-        self.journal = SlowDisk(self, directory / "state", directory / "run")
+        self._houses, self._directory = houses, directory
+        self.journal = Record(self, directory / "state", directory / "run")
         replay = self.journal.replay
         judge.opened(replay)
         self.reports = Reports(BUDGET_US, replay.entries)
@@ -163,14 +212,16 @@ class Life:
         said = self.journal.foreign_latch()
         if said is None:
             return
-        accounts = latched_accounts(said, self._houses)
-        self.judge.latch_found(said, accounts)
-        self.report(Reason("latch", latch_text(said)[:1000], accounts, self.clock(), {"said": said[:1000]}))
+        latch = claim(said, self._houses)
+        self.judge.latch_found(said, latch.accounts)
+        self.report(latch.reason(self.clock()))
         self.journal.take_latch(said)
         self.judge.latch_taken()
 
     def _pulse(self) -> None:
         self._adopt_latch()
+        self.journal.settle()
+        self.judge.settled_disk(self)
         asked = self.clock()
         self.dispatcher.handle(Pulse(asked))
         if self.dispatcher.alive_ns < asked.mono_ns:
@@ -178,4 +229,5 @@ class Life:
         self.enter_later(PULSE_S, self._pulse)
 
     def _announce(self, news: Announce) -> None:
-        self.world.note("says", news.level, news.account or "-", news.text)
+        text = news.text.replace(str(self._directory), "")  # which is another one each time
+        self.world.note("says", news.level, news.account or "-", text)

@@ -19,6 +19,7 @@ from kill_switch.transports.fresh import TIMEOUT_S
 from kill_switch.transports.http import ANSWER_WITHIN_S, CONNECTIONS, NOT_WANTED
 from kill_switch.transports.lane import LaneState
 from kill_switch.transports.ws import DEAD_AFTER_S, FATAL_WAIT_S, LOGIN_WITHIN_S, PING_EVERY_S, STEADY_AFTER_S
+from kill_switch.venues import base
 from kill_switch.venues.base import Call, Closed, Lost, Opened, Received, Replied
 
 if TYPE_CHECKING:
@@ -39,9 +40,10 @@ class Weather:
         self.double = 0.0  # how often a frame comes twice
         self.refuses = False  # no connection comes about, and we are told so
         self.dark = False  # nothing passes, and nobody is told so
+        self.opening_s = 0.0  # a connection takes so much longer to come about
 
     def calm(self) -> None:
-        self.spike = self.double = 0.0
+        self.spike = self.double = self.opening_s = 0.0
         self.refuses = self.dark = False
 
 
@@ -275,7 +277,7 @@ class WsLane:
         self.life.step()
         if link is None or link.number != conn or not link.open or not self._opened:
             return False
-        self.house.sends(text)
+        self.house.sends(self.life, text)
         link.to_venue(self._deliver, link, text)
         return True
 
@@ -293,6 +295,7 @@ class WsLane:
             self._link.hang_up(reason)
 
     def heard(self, link: WsLink, text: bytes) -> None:
+        self.house.heard_ns = self.world.ns
         self.life.enter(self.session.event, Received(link.number, text))
 
     def _again(self) -> None:
@@ -365,6 +368,7 @@ class _Connection:
     def __init__(self, link: Link) -> None:
         self.link = link
         self.call: Call | None = None
+        self.begun: base.Request | None = None
         self.used_ns = 0
         self.since_ns = link.world.ns
 
@@ -374,7 +378,7 @@ class _Connection:
 
     @property
     def idle(self) -> bool:
-        return self.call is None and self.link.open
+        return self.call is None and self.begun is None and self.link.open
 
 
 class HttpLane:
@@ -387,6 +391,7 @@ class HttpLane:
         self._connections: list[_Connection] = []
         self._urgent: deque[Call] = deque()
         self._waiting: deque[Call] = deque()
+        self._begun: _Connection | None = None
         self._proven = False
         for _ in range(CONNECTIONS):
             backoff = _Backoff(self.world)
@@ -403,8 +408,30 @@ class HttpLane:
     def authenticated(self, proven: bool) -> None:
         self._proven = proven
 
+    def begin(self, request: base.Request) -> bool:
+        self.life.step()
+        idle = [] if self._urgent else [c for c in self._connections if c.idle]
+        if not idle:
+            return False
+        self._begun = max(idle, key=lambda c: c.used_ns)
+        self._begun.begun = request
+        self._write(self._begun, Call("", request, Route.HTTP, urgent=True, cancel=True))
+        self.life.step()
+        return True
+
+    def forgo(self) -> None:
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.link.hang_up(NOT_WANTED)
+
     def call(self, call: Call) -> None:
         self.life.step()
+        self.house.judge.handed(self.life, self.house, Route.HTTP, call)
+        begun = self._begun
+        if begun is not None and begun.begun is call.request:
+            self._begun = None
+            self._start(begun, call)
+            return
         (self._urgent if call.urgent else self._waiting).append(call)
         self._pump()
 
@@ -419,7 +446,7 @@ class HttpLane:
             self.trouble = "refused"
             self.life.enter_later(backoff.next_s() + (CONNECT_WITHIN_S if weather.dark else 0), self._connect, backoff)
             return
-        self.life.enter_later(3 * weather.base_s, self._up, backoff)
+        self.life.enter_later(3 * weather.base_s + weather.opening_s, self._up, backoff)
 
     def _up(self, backoff: _Backoff) -> None:
         link = Link(self.house, self.house.next_link())
@@ -464,16 +491,22 @@ class HttpLane:
             else:
                 return
 
-    def _start(self, connection: _Connection, call: Call) -> None:
-        connection.call, connection.used_ns = call, self.world.ns
+    def _write(self, connection: _Connection, call: Call) -> None:
+        connection.used_ns = self.world.ns
         request = _asked(self.house, call)
         self.house.asks(Route.HTTP, call, request)
         link = connection.link
 
         def told(status: int, body: bytes, headers: Mapping[str, str]) -> None:
-            self.life.enter(self._replied, connection, call, status, body, headers)
+            if connection.call is not None and connection.call.request is call.request:
+                self.life.enter(self._replied, connection, connection.call, status, body, headers)
 
         link.to_venue(self.house.venue.requested, Exchange(link, request, told))
+
+    def _start(self, connection: _Connection, call: Call) -> None:
+        if connection.begun is None:
+            self._write(connection, call)
+        connection.call, connection.begun = call, None
         self.life.enter_later(ANSWER_WITHIN_S, self._overdue, connection, call)
         self.session.sent(Route.HTTP, call.tag)
 
@@ -503,8 +536,9 @@ class FreshRoute:
 
     def call(self, call: Call) -> None:
         self.life.step()
+        self.house.judge.handed(self.life, self.house, Route.FRESH, call)
         weather = self.house.weather
-        wait_s = TIMEOUT_S if weather.dark else 3 * weather.base_s
+        wait_s = TIMEOUT_S if weather.dark else 3 * weather.base_s + weather.opening_s
         self.life.enter_later(wait_s, self._go, call, weather.refuses or weather.dark)
 
     def _go(self, call: Call, fails: bool) -> None:

@@ -8,13 +8,16 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from kill_switch.domain import Phase, Reason
 from kill_switch.engine import RearmAsked
-from kill_switch.latches import leave_latch
+from kill_switch.errors import CannotCreate
+from kill_switch.latches import leave_latch, sync_latch
 from kill_switch.sim.main import VENUES
 
+from .disk import Disk
 from .house import House
 from .judge import STUCK_S, Judge
 from .life import Crashed, Life
@@ -23,6 +26,7 @@ from .world import World, installed
 MEMORY = Path("/dev/shm")  # a directory in memory; each seed has its own, of mode 0700, in it
 CALM_S = 3.0  # the guard has looked once more by then
 AGAIN_S = 0.25
+RESTART_S = 1.0
 DRILL_S = 3.0  # a re-arm waits that long for its read-back
 
 
@@ -63,6 +67,7 @@ class Story:
         self._power = False
         for name in ("state", "run"):
             (directory / name).mkdir(parents=True)
+        self.disk = world.disk = Disk(world, self.judge, directory / "state", directory / "run")
         chance = self.chance
         self.calm_s = chance.uniform(6, 18)
         self.approvals = 2 if chance.random() < 0.15 else 1
@@ -94,7 +99,44 @@ class Story:
             for _ in range(chance.randrange(1, 4)):
                 jump_s = chance.choice((0.2, -0.2, 5.0, -5.0, 40.0, -40.0, 3600.0, -3600.0))
                 self._at(chance.uniform(0, self.calm_s), self._jump, jump_s)
+        self._plan_disk()
+        if self.world.more.random() < 0.15:
+            self._plan_held(self.world.more.choice(list(self.houses.values())))
         self._at(self.calm_s, self._calm)
+
+    def _plan_disk(self) -> None:
+        chance = self.world.more
+        if chance.random() < 0.1:  # a latch file, and the power goes while it is taken over
+            at_s = chance.uniform(0.5, self.calm_s - 1)
+            self._at(at_s, self._direct, tuple(self.houses))
+            self._at(at_s + 0.06, self._disk_fault, "slow", True)
+            self._at(at_s + chance.uniform(0.1, 1.5), self._crash_soon, chance.randrange(1, 30), True)
+            self._at(at_s + 3, self._disk_fault, "slow", False)
+        if chance.random() < 0.1:  # a reason that the disk has no room for, and then the process is gone
+            at_s, kind = chance.uniform(0.5, self.calm_s - 1), chance.choice(("full", "short"))
+            self._at(at_s, self._disk_fault, kind, True)
+            self._at(at_s + 0.05, self._reason, self._some(chance), "pnl")
+            self._at(at_s + chance.uniform(0.05, 1.5), self._crash_soon, chance.randrange(1, 30), chance.random() < 0.4)
+            self._at(at_s + 2, self._disk_fault, kind, False)
+        for _ in range(chance.choice((0, 0, 0, 0, 1, 2))):
+            began_s, kind = chance.uniform(0.05, self.calm_s), chance.choice(("full", "short", "fails", "slow"))
+            self._at(began_s, self._disk_fault, kind, True)
+            self._at(began_s + chance.choice((0.1, 1.0, 4.0, 8.0)), self._disk_fault, kind, False)
+
+    def _plan_held(self, house: House) -> None:
+        """Have a cancel without an answer wait for a second connection that opens slowly, and a re-arm meanwhile."""
+        chance = self.world.more
+        at_s = chance.uniform(1, self.calm_s - 5)
+        self._at(at_s - 0.1, self._slow_opening, house, chance.uniform(2, 4.5))
+        self._at(at_s - 0.1, self._fault, house, "drop_reply", {"on": "cancel", "times": chance.choice((2, 4, 20))})
+        self._at(at_s, self._reason, (house.name,), "pnl")
+        for _ in range(3):
+            self._at(at_s + chance.uniform(1.2, 4.5), self._ask_rearm, (house.name,), chance.random() < 0.5, True, 1000)
+
+    def _slow_opening(self, house: House, seconds: float) -> None:
+        if self.world.ns < self.calm_s * 1e9:
+            self.world.note(house.name, "connections open slowly")
+            house.weather.opening_s = seconds
 
     def _plan_reason(self, at_s: float) -> None:
         chance, scope = self.chance, self._scope()
@@ -189,7 +231,10 @@ class Story:
         self.world.at(at_s, function, *arguments)
 
     def _scope(self) -> tuple[str, ...]:
-        chosen = tuple(name for name in self.houses if self.chance.random() < 0.6)
+        return self._some(self.chance)
+
+    def _some(self, chance: Random) -> tuple[str, ...]:
+        chosen = tuple(name for name in self.houses if chance.random() < 0.6)
         return chosen or tuple(self.houses)
 
     # what happens
@@ -231,6 +276,9 @@ class Story:
             else:
                 link.cut()
 
+    def _disk_fault(self, kind: str, on: bool) -> None:
+        self.disk.fault(kind, on and self.world.ns < self.calm_s * 1e9)
+
     def _outage(self, house: House, kind: str, on: bool) -> None:
         on = on and self.world.ns < self.calm_s * 1e9
         self.world.note(house.name, "network", kind, on)
@@ -250,6 +298,7 @@ class Story:
         for house in self.houses.values():
             house.venue.clear_faults()
             house.weather.calm()
+        self.disk.heal()
         if self.life.alive:
             self.life.crash_in = 0
 
@@ -272,6 +321,11 @@ class Story:
         reason = Reason("operator", "direct", scope, self.world.now(), {})
         if leave_latch(self.directory / "state", self.directory / "run", reason):
             self.judge.latch_left(scope)
+            self.world.later(self.disk.takes_s(), self._direct_synced, self.world.boots)
+
+    def _direct_synced(self, boot: int) -> None:
+        if self.world.boots == boot:
+            sync_latch(self.directory / "state", self.directory / "run")
 
     def _ask_rearm(self, scope: tuple[str, ...], force: bool, patient: bool, uid: int) -> None:
         """Ask as `rearm` does: have what is clear read once more, wait for that, then put it before the gate.
@@ -298,7 +352,8 @@ class Story:
             later = [name for name in scope if life.dispatcher.reported_ns.get(name, 0) >= since_ns]
             blockers = tuple(f"{name}: a reason was reported after this was asked for" for name in later)
             life.journal.append("rearm-asked", {"uid": uid, "accounts": scope}, life.clock())
-            life.journal.flush()
+            if not life.journal.flush():
+                return
             asked = RearmAsked(uid, f"user-{uid}", "all well", scope, force, blockers, life.clock(), since_ns)
             granted = getattr(life.rearm(asked), "accounts", ())
             self.rearmed += len(granted)
@@ -312,10 +367,19 @@ class Story:
             self._power, self.life.crash_in = power, steps
 
     def start(self) -> None:
-        life = self.life = Life(self.world, self.houses, self.judge, self.directory, self.approvals)
+        try:
+            life = Life(self.world, self.houses, self.judge, self.directory, self.approvals)
+        except CannotCreate as error:
+            self.world.note("does not start:", str(error).rpartition("/")[2])
+            if not self.disk.sick:
+                self.judge.wrong(f"does not start: {error}")
+            self._at(self.world.ns / 1e9 + RESTART_S, self.start)
+            return
+        self.life = life
         life.crashed = self._crashed
         if self.crashes and self.chance.random() < 0.2 and self.world.ns < self.calm_s * 1e9:
             life.crash_in = self.chance.randrange(1, 120)  # again, before it stands
+            self._power = self.world.more.random() < 0.3
         try:
             life.begin()
         except Crashed:
@@ -333,13 +397,11 @@ class Story:
                 link.cut("the process is gone")
         path = self.directory / "state" / "journal.jsonl"
         if self._power:
-            durable, size = min(life.journal.durable, path.stat().st_size), path.stat().st_size
+            durable, size = self.disk.kept, path.stat().st_size
             left = chance.choice((durable, size, chance.randint(durable, size)))
-            with path.open("r+b") as file:
-                file.truncate(left)
-            self.world.note("of the journal", left, "bytes are left, of", size)
         self.judge.died(life, self._power)
         if self._power:
+            self.disk.cut(left)
             self.world.reboot()
         self._power = False
         self._at(self.world.ns / 1e9 + chance.uniform(0.05, 2.5), self.start)

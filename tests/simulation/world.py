@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from random import Random
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kill_switch import clock
+from kill_switch import clock, journal, latches, syncing
 from kill_switch.domain import Now
 from kill_switch.sim import (
     crosstrade_floor,
@@ -31,6 +31,11 @@ from kill_switch.sim import (
     roxom_wire,
     venue,
 )
+
+from . import disk as disks
+
+if TYPE_CHECKING:
+    from .disk import Disk
 
 WALL_NS = 1_790_000_000_000_000_000
 UPTIME_NS = 1_000_000_000_000
@@ -55,13 +60,15 @@ class World:
     """One simulation's time, chance and trace.
 
     `plan` decides what is to happen, `net` how long it takes and what is lost, `ids` what the simulators make up.
+    `more` is for what was thought of later: drawing from it leaves the rest of a seed's story as it was.
     """
 
     def __init__(self, seed: int, *, keep: bool = False) -> None:
         self.seed = seed
         self.ns = 0  # true time since the beginning
         self.wall_off_ns = 0  # how far the wall clock of our machine is off
-        self.plan, self.net, self.ids = (Random(seed * 4 + n) for n in range(3))  # noqa: S311 - to be repeated
+        self.plan, self.net, self.ids, self.more = (Random(seed * 4 + n) for n in range(4))  # noqa: S311 - to be repeated
+        self.disk: Disk
         self.boot = "boot-1"
         self.boots = 1
         self.booted_ns = -UPTIME_NS
@@ -178,11 +185,13 @@ class _Os:
     urandom = _Secrets.token_bytes
 
 
+_disk_os = disks.standin(_here)
 _STANDINS: tuple[tuple[ModuleType, str, object], ...] = (
     *((module, "time", _Time) for module in (crosstrade_floor, faults, floor, kuna, oxfun, roxom, roxom_wire, venue)),
     *((module, "secrets", _Secrets) for module in (crosstrade_floor, kuna, kuna_floor, kuna_wire)),
     *((module, "secrets", _Secrets) for module in (oxfun, oxfun_floor, roxom_floor)),
     *((module, "uuid", _Uuid) for module in (crosstrade_floor, floor, kuna_floor, roxom_floor)),
+    *((module, "os", _disk_os) for module in (journal, latches, syncing)),
     (floor, "asyncio", _Asyncio),
     (roxom_wire, "os", _Os),
 )

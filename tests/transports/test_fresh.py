@@ -7,6 +7,8 @@ import time
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
+import httpcore
 import pytest
 
 from kill_switch.domain import Route
@@ -149,6 +151,69 @@ async def test_a_call_whose_answer_fails_is_lost_after_it_was_sent(
     assert isinstance(end, Lost) and end.sent and end.why
     assert elapsed_s(since_s) < 1.5
     assert ear.sents == [(Route.FRESH, "kill")]
+
+
+def endless(first: bytes, again: bytes) -> Script:
+    """Answer with something that has no end, as fast as it is taken."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(first)
+        while True:
+            await peer.say(again * 2000)
+
+    return script
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+ENDLESS = {
+    "interim answers": (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "too many interim answers"),
+    "headers": (endless(b"HTTP/1.1 200 OK\r\n", b"X-More: more\r\n"), "the answer's headers are too large"),
+    "status": (endless(b"HTTP/1.1 200 ", b"O" * 20), "the answer's headers are too large"),
+    "chunks of a byte": (endless(CHUNKED, b"1\r\nx\r\n"), "the answer is in too many pieces"),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+async def test_an_endless_answer_is_cut_off_early(what: str, server: Server, ear: Ear, ca_file: str) -> None:
+    server.script, why = ENDLESS[what]
+    since_s = time.monotonic()
+    async with running() as group:
+        make(server, ear, group, ca_file).call(KILL)
+        end = await ear.end("kill")
+    assert isinstance(end, Lost) and end.sent and end.why == why
+    assert elapsed_s(since_s) < 2
+
+
+class Plenty(httpcore.AsyncNetworkStream):
+    """Have any amount of bytes at once."""
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        return b" " * max_bytes
+
+
+async def test_of_what_has_come_already_one_piece_of_one_answer_is_read_in_a_pass_of_the_event_loop() -> None:
+    passes = 0
+    seen: list[int] = []
+
+    async def others() -> None:
+        nonlocal passes
+        while True:
+            await anyio.lowlevel.checkpoint()
+            passes += 1
+
+    async def reads() -> None:
+        stream = fresh._Stream(Plenty())
+        await stream.read(64 << 10)  # a short answer is all in the first piece, and waits for nobody
+        for _ in range(20):
+            assert len(await stream.read(64 << 10)) == fresh.READ_HEAD_BYTES
+            seen.append(passes)
+
+    async with running(others):
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(reads)
+    assert len(seen) == len(set(seen)) == 80
 
 
 async def test_a_server_that_never_speaks_is_given_up_unsent(

@@ -184,6 +184,63 @@ async def test_a_call_is_written_as_it_is_and_answered(server: Server, ear: Ear,
         assert 0 < end.rtt_us < 1_000_000 and ear.rtts == [(Route.HTTP, end.rtt_us)]
 
 
+async def test_a_request_that_has_begun_is_written_once_and_keeps_its_connection_for_its_call(
+    server: Server, ear: Ear, ca_file: str
+) -> None:
+    seen: list[tuple[int, str]] = []
+
+    async def script(peer: Peer) -> None:
+        while True:
+            target = (await peer.request()).split(b" ")[1].decode()
+            seen.append((peer.number, target))
+            await peer.say(ok(target.encode()))
+
+    server.script = script
+    lane = HttpLane(server.https, ear, ca_file=ca_file)
+    async with running(lane.run):
+        await both_up(lane, server)
+        request = Request("POST", "/all", {"Host": "h"})
+        assert lane.begin(request) and ear.sents == []
+        lane.call(get("other", target="/other", urgent=True))
+        lane.call(Call("kill", request, Route.HTTP, True, True))
+        assert ear.sents == [(Route.HTTP, "other"), (Route.HTTP, "kill")]
+        for tag, body in (("kill", b"/all"), ("other", b"/other")):
+            end = await ear.end(tag)
+            assert isinstance(end, Replied) and end.body == body
+        assert sorted(target for _, target in seen) == ["/all", "/other"]
+        assert seen[0][0] != seen[1][0]
+        lane.call(Call("kill-2", request, Route.HTTP, True, True))  # the same request, and it has not begun
+        assert isinstance(await ear.end("kill-2"), Replied)
+        assert len(seen) == 3
+
+
+async def test_what_has_begun_and_is_forgone_ends_its_connection_and_answers_nothing(
+    server: Server, ear: Ear, ca_file: str
+) -> None:
+    server.script = answers
+    lane = HttpLane(server.https, ear, ca_file=ca_file)
+    async with running(lane.run):
+        await both_up(lane, server)
+        assert lane.begin(Request("POST", "/all", {"Host": "h"}))
+        lane.forgo()
+        lane.forgo()  # there is nothing more to give up
+        lane.call(get("1", target="/1", urgent=True))
+        end = await ear.end("1")
+        assert isinstance(end, Replied) and end.body == b"/1"
+        await until(lambda: len(server.peers) == 3)  # the lane is whole again
+        assert [event for event in ear.events if isinstance(event, Replied)] == [end]
+
+
+async def test_a_lane_without_an_idle_connection_begins_nothing(server: Server, ear: Ear, ca_file: str) -> None:
+    lane = HttpLane(server.https, ear, ca_file=ca_file)
+    assert not lane.begin(Request("POST", "/all", {"Host": "h"}))
+    async with running(lane.run):
+        await both_up(lane, server)
+        for name in ("1", "2"):
+            lane.call(get(name, urgent=True))
+        assert not lane.begin(Request("POST", "/all", {"Host": "h"}))
+
+
 async def test_connections_are_kept_and_used_again(server: Server, ear: Ear, ca_file: str) -> None:
     server.script = answers
     lane = HttpLane(server.https, ear, ca_file=ca_file)
@@ -338,6 +395,7 @@ async def test_connection_close_is_honoured_at_once(
 UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nx"
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"
 MUCH = b"X: %b\r\n" % (b"y" * 900) * 80
+CRUMBS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 400
 ENDLESS_CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=" + b"y" * 200_000
 LOSSES: dict[str, tuple[Script, str]] = {
     "closed": (saying(stay=False), ""),
@@ -354,8 +412,10 @@ LOSSES: dict[str, tuple[Script, str]] = {
     "length too large": (saying(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n"), "the answer is too large"),
     "one long header": (saying(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000), "the answer's headers are too large"),
     "long status line": (saying(b"HTTP/1.1 200 " + b"O" * 200_000), "the answer's headers are too large"),
-    "interim answers": (saying(b"HTTP/1.1 100 Continue\r\n\r\n" * 8000), "the answer's headers are too large"),
+    "interim answers": (saying(b"HTTP/1.1 100 Continue\r\n\r\n" * 60), "too many interim answers"),
+    "large interim answers": (saying((b"HTTP/1.1 103 \r\n" + MUCH[: 3 * 905] + b"\r\n") * 40), "headers are too large"),
     "chunk extension": (saying(ENDLESS_CHUNK), "the answer is too large"),
+    "crumbs": (saying(CRUMBS), "the answer is in too many pieces"),
     "silence": (saying(), "no answer in time"),
     "half": (saying(HALF), "no answer in time"),
 }  # fmt: skip
@@ -367,6 +427,7 @@ async def test_a_call_whose_answer_fails_is_lost_after_it_was_sent_and_the_lane_
 ) -> None:
     monkeypatch.setattr(http, "ANSWER_WITHIN_S", 0.3)
     monkeypatch.setattr(http, "MAX_BODY_BYTES", 4000)
+    monkeypatch.setattr(http, "MAX_PIECES", 300)
     first, why = LOSSES[loss]
     server.script = once(first)
     lane = HttpLane(server.https, ear, ca_file=ca_file)

@@ -12,7 +12,7 @@ import pytest
 from kill_switch.domain import Route
 from kill_switch.transports import ws
 from kill_switch.transports.lane import LaneState
-from kill_switch.transports.ws import WsLane
+from kill_switch.transports.ws import WsConnection, WsLane
 from kill_switch.venues.base import Closed, Event, Opened, Received
 
 from .driver import Ear, elapsed_s, running, until
@@ -185,6 +185,46 @@ async def test_a_frame_against_the_rules_ends_the_connection_though_the_venue_ke
 
 
 # ── messages ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_venue_that_never_stops_talking_is_left_and_one_that_says_much_at_once_is_not(
+    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ws, "PING_EVERY_S", 0.2)
+    monkeypatch.setattr(ws, "FRAMES_AT_ONCE", 1000)
+    monkeypatch.setattr(ws, "FRAMES_PER_S", 1000.0)
+    much = frame(0x1, b"{}") * 900
+
+    async def talks(peer: Peer) -> None:
+        await peer.upgrade()
+        await peer.say(much)
+        await anyio.sleep(1.1)
+        await peer.say(much)
+        await peer.live()
+
+    async def never_stops(peer: Peer) -> None:
+        await peer.upgrade()
+        while True:
+            await peer.say(much)
+
+    server.script = first(never_stops, talks)
+    lane = make(server, ear, ca_file)
+    async with running(lane.run):
+        await until(lambda: len(ear.opened()) == 2)
+        assert [event.why for event in ear.closed()] == ["more frames than anybody has to say"]
+        flooding, talking = ear.opened()
+
+        def texts(conn: int) -> int:
+            return sum(isinstance(event, Received) and event.conn == conn for event in ear.events)
+
+        assert texts(flooding) < 10_000
+        await until(lambda: texts(talking) == 1800)
+        assert len(ear.opened()) == 2 and lane.state is LaneState.UP
+
+
+def test_frames_are_read_little_by_little() -> None:
+    connection = WsConnection("wss://h.test/ws", {}, Ear())
+    assert len(connection.get_buffer(-1)) <= 4 << 10  # small frames are slow to read: then it is the others' turn
 
 
 async def test_messages_come_in_whole_however_they_are_cut(server: Server, ear: Ear, ca_file: str) -> None:

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import anyio
 import pytest
 
-from kill_switch.domain import Reason
+from kill_switch.domain import Phase, Reason
 from kill_switch.engine import Announce
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import TriggerState
@@ -60,7 +60,7 @@ class Desk:
         accounts: tuple[str, ...] = ("a",),
         *,
         past: Mapping[str, object] | None = None,
-        tripped: bool = False,
+        tripped: tuple[str, ...] = (),
         **changed: Any,
     ) -> None:
         self.loop = running()
@@ -69,6 +69,7 @@ class Desk:
         self.records: list[Mapping[str, Any]] = []
         self.said: list[Announce] = []
         self.reasons: list[Reason] = []
+        self.phases = dict.fromkeys(tripped, Phase.CLEAR)
         self.trigger = Pnl(
             "daily-loss",
             accounts,
@@ -78,7 +79,7 @@ class Desk:
             record=self.records.append,
             announce=self.said.append,
             past=past,
-            tripped=tripped,
+            phase=lambda name: self.phases.get(name, Phase.ARMED),
         )
 
     def tell(self, usd: int | str | None = None, account: str = "a", age_s: float = 0.0, **amounts: str) -> None:
@@ -684,7 +685,18 @@ async def test_other_limits_than_before_keep_the_day() -> None:
         assert len(again.reasons) == 1
 
 
-@pytest.mark.parametrize("wrong", [{"baseline": "much"}, {"peak": "NaN"}, {"date": None}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"baseline": "much"},
+        {"peak": "NaN"},
+        {"peak": "1e999999"},
+        {"date": None},
+        {"since_ns": 10**30},
+        {"warned": 5},
+        {"warned": {"max_loss": None}},
+    ],
+)
 async def test_a_record_that_cannot_be_understood_begins_anew_and_that_is_said_aloud(wrong: dict[str, Any]) -> None:
     async with watching() as desk:
         await desk.samples(1000, 1000, 1000)
@@ -700,19 +712,88 @@ async def test_what_has_fired_stays_tripped_over_a_restart_and_says_why() -> Non
     async with watching() as desk:
         await desk.samples(1000, 1000, 1000, 900, 900)
     fired = desk.reasons[0].text
-    async with watching(past=desk.records[-1], tripped=True) as again:
+    async with watching(past=desk.records[-1], tripped=("a",)) as again:
         assert again.trigger.condition() == (TriggerState.TRIPPED, f"{fired}; now nothing is known")
         await again.samples(900, 900, 900)
         assert again.reasons == []
+        again.phases.clear()
         again.trigger.reset()
         await again.samples(900, 900, 900)
         assert again.baselines == [("re-arm", "900")]
 
 
+async def both(desk: Desk, *worths: int) -> None:
+    """Let accounts a and b be worth so much each, a sample every five seconds."""
+    for usd in worths:
+        await anyio.sleep(5)
+        desk.tell(usd, "a")
+        desk.tell(usd, "b")
+    await anyio.sleep(0.15)
+
+
+async def test_some_accounts_cannot_be_rearmed_alone_while_a_limit_is_reached() -> None:
+    async with watching(("a", "b")) as desk:
+        await both(desk, 500, 500, 500, 450, 450)
+        assert len(desk.reasons) == 1
+        desk.phases.update(a=Phase.CLEAR, b=Phase.RESIDUE)
+        assert fresh(desk.trigger.against_part({"a"}) or "") == (
+            "equity 900 USD, loss 100 of 100 (100%), since 2023-11-14T22:13:35Z (first); "
+            "the day begins anew only if b is re-armed with it"
+        )
+        assert desk.trigger.against_part({"a", "b"}) is None
+        desk.phases["b"] = Phase.ARMED
+        assert desk.trigger.against_part({"a"}) is None  # the last of them
+        desk.phases.clear()
+        desk.trigger.reset()
+        await both(desk, 450, 450, 450)
+        assert desk.baselines[-1] == ("re-arm", "900")
+        assert len(desk.reasons) == 1
+
+
+async def test_after_a_rearm_of_some_accounts_the_day_goes_on_and_it_fires_again() -> None:
+    async with watching(("a", "b")) as desk:
+        await both(desk, 500, 500, 500, 450, 450, 455)
+        desk.phases["b"] = Phase.CLEAR
+        assert desk.trigger.against_part({"a"}) is None  # equity has come back
+        desk.trigger.reset()
+        assert desk.state == TriggerState.OK
+        assert [(r["why"], r["fired"], r["day"]["baseline"]) for r in desk.records[-1:]] == [("re-arm", "", "1000")]
+        await both(desk, 455, 450)
+        assert len(desk.reasons) == 1
+        await both(desk, 450)
+        assert len(desk.reasons) == 2
+        assert desk.baselines == [("first", "1000")]
+
+
+async def test_nobody_who_is_blind_or_has_not_fired_has_anything_against_a_rearm_of_some_accounts() -> None:
+    async with watching(("a", "b")) as desk:
+        await both(desk, 500, 500, 500)
+        desk.phases.update(a=Phase.CLEAR, b=Phase.CLEAR)
+        await both(desk, 450)  # once is not confirmed
+        assert desk.trigger.against_part({"a"}) is None
+        desk.phases.clear()
+        await both(desk, 450)
+        desk.phases.update(a=Phase.CLEAR, b=Phase.CLEAR)
+        assert desk.trigger.against_part({"a"}) is not None
+        await anyio.sleep(31)
+        assert desk.trigger.against_part({"a"}) is None
+
+
+async def test_some_accounts_that_were_rearmed_while_nobody_was_there_let_the_day_go_on() -> None:
+    async with watching(("a", "b")) as desk:
+        await both(desk, 500, 500, 500, 450, 450)
+    async with watching(("a", "b"), past=desk.records[-1], tripped=("b",)) as again:
+        assert again.state == TriggerState.WAITING
+        await both(again, 455, 455)
+        assert again.baselines == []
+        await both(again, 450, 450)
+        assert len(again.reasons) == 1
+
+
 async def test_what_was_rearmed_while_nobody_was_there_begins_anew() -> None:
     async with watching() as desk:
         await desk.samples(1000, 1000, 1000, 900, 900)
-    async with watching(past=desk.records[-1], tripped=False) as again:
+    async with watching(past=desk.records[-1]) as again:
         await again.samples(900, 900, 900)
         assert (again.reasons, again.state) == ([], TriggerState.OK)
         assert again.baselines == [("re-arm", "900")]
@@ -739,6 +820,6 @@ async def test_a_crash_right_behind_the_reason_fires_again_and_not_otherwise() -
     async with watching() as desk:
         await desk.samples(1000, 1000, 1000, 900, 900)
     assert desk.records[-1]["why"] == "fired"
-    async with watching(past=desk.records[-2], tripped=True) as again:
+    async with watching(past=desk.records[-2], tripped=("a",)) as again:
         await again.samples(900, 900)
         assert len(again.reasons) == 1

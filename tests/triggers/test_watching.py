@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from kill_switch.config import Config, load
-from kill_switch.domain import Life, Order
+from kill_switch.domain import Life, Order, Phase
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import Report, TriggerState
 from kill_switch.triggers.intake import Intake
@@ -80,6 +80,20 @@ class Watched:
             await anyio.sleep(0.5)
             self.watch.notice_blind()
 
+    async def only_b(self, seconds: int) -> None:
+        """Let b be worth five hundred every five seconds, and nobody ask a."""
+        for _ in range(seconds // 5):
+            self.watch.told("b", Equity({"OX": Decimal(500)}, self.loop.now().mono_ns))
+            await self.wait(5)
+
+    def clear(self, name: str) -> None:
+        """Let a kill be over, as if the venue had shown it."""
+        state = self.floor.dispatcher.state
+        sweep = state.accounts[name].sweep
+        assert sweep is not None
+        account = state.accounts[name]._replace(sweep=sweep._replace(phase=Phase.CLEAR))
+        self.floor.dispatcher.state = state._replace(accounts={**state.accounts, name: account})
+
     @property
     def said(self) -> list[str]:
         return [f"{one.level}: {one.text}" for one in self.floor.announced if not one.account]
@@ -111,6 +125,14 @@ async def test_what_venues_tell_of_equity_comes_to_the_trigger_and_kills_its_acc
         assert watched.tripped() == ("a", "b")
 
 
+async def test_what_has_fired_for_two_accounts_speaks_against_a_rearm_of_one(tmp_path: Path) -> None:
+    async with watching(tmp_path, PNL.format(on_blind="alarm")) as watched:
+        await watched.samples((500, 500), (500, 500), (500, 500), (450, 450), (450, 450))
+        (why,) = watched.watch.against_rearm({"a"})
+        assert why.endswith("the day begins anew only if b is re-armed with it")
+        assert list(watched.watch.against_rearm({"a", "b"})) == []
+
+
 async def test_a_withdrawal_that_a_venue_tells_comes_to_the_trigger(tmp_path: Path) -> None:
     async with watching(tmp_path, PNL.format(on_blind="alarm")) as watched:
         await watched.samples((500, 500), (500, 500), (500, 500))
@@ -136,6 +158,71 @@ async def test_blind_is_said_once_and_fires_where_that_is_written(
         assert blind == ["blind: trigger daily-loss is blind: no figures of a, b for 30 s"]
         await watched.samples((500, 500))
         assert watched.said[-1] == "info: trigger daily-loss sees again"
+
+
+async def test_a_kill_of_one_account_that_goes_on_is_said_as_blindness_and_trips_no_other(tmp_path: Path) -> None:
+    async with watching(tmp_path, PNL.format(on_blind="fire")) as watched:
+        await watched.samples((500, 500), (500, 500), (500, 500))
+        watched.floor.fire("a")
+        await watched.only_b(120)
+        assert watched.tripped() == ("a",)
+        blind = [line for line in watched.said if line.startswith("blind")]
+        assert blind == ["blind: trigger daily-loss is blind: no figure of a for 30 s, and a kill is under way"]
+        watched.loop.stall(60)
+        await watched.only_b(120)
+        assert watched.tripped() == ("a",)
+        watched.clear("a")
+        await watched.only_b(5)
+        await watched.samples((500, 500), (500, 500))
+        assert watched.said[-1] == "info: trigger daily-loss sees again"
+        await watched.samples((400, 500), (400, 500))
+        assert watched.tripped() == ("a", "b")  # and it judges again
+
+
+async def test_an_account_that_says_nothing_after_its_kill_either_is_a_reason_once_its_time_is_over(
+    tmp_path: Path,
+) -> None:
+    async with watching(tmp_path, PNL.format(on_blind="fire")) as watched:
+        await watched.samples((500, 500), (500, 500), (500, 500))
+        watched.floor.fire("a")
+        await watched.only_b(60)
+        watched.clear("a")
+        await watched.only_b(25)
+        assert watched.tripped() == ("a",)
+        await watched.only_b(10)
+        assert watched.tripped() == ("a", "b")
+
+
+async def test_a_kill_of_one_account_excuses_no_other_that_says_nothing(tmp_path: Path) -> None:
+    async with watching(tmp_path, PNL.format(on_blind="fire")) as watched:
+        await watched.samples((500, 500), (500, 500), (500, 500))
+        watched.floor.fire("a")
+        await watched.only_b(60)
+        assert watched.tripped() == ("a",)
+        await watched.wait(25)
+        assert watched.tripped() == ("a",)
+        await watched.wait(10)
+        assert watched.tripped() == ("a", "b")
+
+
+async def test_a_kill_excuses_no_trigger_whose_task_has_died(tmp_path: Path) -> None:
+    async with watching(tmp_path, PNL.format(on_blind="fire")) as watched:
+        await watched.samples((500, 500), (500, 500), (500, 500))
+        watched.floor.fire("a")
+        await watched.only_b(60)
+        watched.watch._dead["daily-loss"] = "its task ended"
+        watched.watch.notice_blind()
+        assert watched.tripped() == ("a", "b")
+
+
+async def test_a_currency_without_a_rate_is_a_reason_although_an_account_is_being_struck(tmp_path: Path) -> None:
+    async with watching(tmp_path, PNL.format(on_blind="fire")) as watched:
+        await watched.samples((500, 500), (500, 500), (500, 500))
+        watched.floor.fire("a")
+        for _ in range(10):
+            watched.watch.told("b", Equity({"DOGE": Decimal(1)}, watched.loop.now().mono_ns))
+            await watched.wait(5)
+        assert watched.tripped() == ("a", "b")
 
 
 async def test_a_stall_of_our_own_fires_nothing_though_blindness_would(tmp_path: Path) -> None:

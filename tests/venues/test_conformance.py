@@ -207,6 +207,23 @@ def test_a_strike_begins_with_one_account_wide_command_that_may_use_every_connec
 
 
 @every_venue
+@pytest.mark.parametrize("ready", [False, True], ids=["not ready", "ready"])
+def test_what_is_at_hand_is_what_the_strike_begins_with(stand: Stand, ready: bool) -> None:
+    player = stand.ready() if ready else stand.player()
+    for _ in range(2):
+        first = player.adapter.first(player.now)
+        outputs = player.put(Kill())
+        if first is not None:
+            begins = next(output for output in outputs if isinstance(output, Call | Send))
+            assert first is (begins.request if isinstance(begins, Call) else begins)
+        again = player.adapter.kill(player.now)
+        assert not any(first is (one.request if isinstance(one, Call) else one) for one in again) or (
+            isinstance(first, Request) and first.method == "POST"
+        )  # one that was signed with a time, or has an id, is for one strike
+        player.put(Pause(20))
+
+
+@every_venue
 def test_a_strike_needs_no_lane_and_no_knowledge(stand: Stand) -> None:
     call = strike(stand.player())
     assert call.urgent and call.cancel

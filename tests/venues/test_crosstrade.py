@@ -557,6 +557,28 @@ def test_a_strike_over_rest_spaces_its_second_copies_in_the_same_way() -> None:
     assert waits[:3] == [0.06] * 3 and waits[14] == pytest.approx(0.06 + 12 / 2)
 
 
+def test_the_first_frame_is_at_hand_while_the_tokens_allow_every_account() -> None:
+    player = ready(Player(make(*FIFTEEN)))
+    first = player.adapter.first(player.now)
+    assert isinstance(first, Send) and orjson.loads(first.text)["args"] == {"account": "A0"}
+    assert next(output for output in player.put(Kill()) if isinstance(output, Send)) is first
+    player.put(Pause(1))
+    assert player.adapter.first(player.now) is None  # not all of them now, and whom depends on their orders
+    player.put(Pause(9.5))
+    assert player.adapter.first(player.now) is not None  # a new kill
+
+
+def test_an_answer_to_a_frame_that_left_for_nothing_answers_no_account() -> None:
+    adapter = make("Sim101", "Live1")
+    player = ready(Player(adapter))
+    first = adapter.first(player.now)
+    assert isinstance(first, Send)
+    adapter._wire.bucket.drain(player.now)  # cannot be, in one pass
+    adapter._choice._struck_ns = player.now.mono_ns
+    frames = [orjson.loads(output.text) for output in player.put(Kill()) if isinstance(output, Send)]
+    assert len(frames) == 1 and frames[0]["id"] != orjson.loads(first.text)["id"]
+
+
 def struck(player: Player) -> list[str]:
     """Strike over REST; return the accounts, and the ids of orders."""
     targets = [call.request.target.split("/") for call in player.put(Kill()) if isinstance(call, Call)]
@@ -1277,7 +1299,7 @@ def test_what_no_document_explains_is_noise() -> None:
         hears(1, {"type": "news"}),
         Noise("a message that no document explains"),
         hears(1, {"type": ["x"], "error": {"code": 1}, "message": "token-0123456789"}),
-        Noise("{'code': 1} [secret]"),
+        Noise('{"code":1} [secret]'),
         hears(1, {"id": 7, "data": {}}),
         Noise("a message that no document explains"),
         hears(1, {"id": "x"}),

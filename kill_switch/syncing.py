@@ -1,0 +1,76 @@
+"""Put a file that only grows on the disk, in a thread beside, and know how much of it a power cut would leave.
+
+A sync that fails may leave the bytes that it could not write marked as written: the next one succeeds, and has not
+written them either. So a success counts only if it is one of later bytes. If earlier ones are missing before those,
+the file shows it, as long as its records hang together.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+
+from kill_switch import clock
+
+
+class Syncing:
+    """Sync one file whenever that is asked for; nobody waits for it."""
+
+    def __init__(self, fd: int, size: int, beside: Callable[[], None]) -> None:
+        """Begin; `size` bytes were there before. `beside` precedes each sync, in the thread; its `OSError` fails it."""
+        self.durable = 0  # so many bytes outlive the machine, or leave a gap that is seen
+        self.trouble = ""  # why the disk may not have what is in the file: once it has failed, nobody can tell
+        self._fd = fd
+        self._beside = beside
+        self._wanted = 0
+        self._doubtful = size  # whether the disk has these bytes, no sync of them alone will say
+        self._failed = False  # just now: the bytes written up to the next asking are doubtful
+        self._called = False
+        self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._began_ns = 0  # of the sync that is under way
+        self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
+        self._begin()
+
+    def ask(self, size: int) -> None:
+        """Have the file's first `size` bytes, all there are, put on the disk: whole records, written before this."""
+        if self._failed:
+            self._doubtful, self._failed = size, False
+        self._wanted = size
+        if not self._called:
+            self._called = True
+            self._calls.put(True)
+
+    def lasts_ns(self, mono_ns: int) -> int:
+        """Return for how long the sync under way has lasted."""
+        began_ns = self._began_ns
+        return mono_ns - began_ns if began_ns else 0
+
+    def close(self, size: int, within_s: float) -> None:
+        """Sync once more, and let go of the file; a disk that hangs is not waited for any longer than that."""
+        self.ask(size)
+        self._calls.put(False)
+        self._thread.join(timeout=within_s)
+        self._fd = -1
+
+    def _begin(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        while self._calls.get():
+            self._called = False  # before the size is looked at: whoever asks from now on is not forgotten
+            self._began_ns = clock.now().mono_ns
+            self._once()
+            self._began_ns = 0
+
+    def _once(self) -> None:
+        size = self._wanted
+        try:
+            self._beside()
+            os.fdatasync(self._fd)
+        except OSError as error:
+            self._failed, self.trouble = True, error.strerror or "no"
+            return
+        if size > self._doubtful and not self._failed:
+            self.durable = size

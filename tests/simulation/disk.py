@@ -1,0 +1,205 @@
+"""Be the machine's disk: take what is written, refuse it, lose it with the power; and forget the runtime directory.
+
+What is written is in the kernel's memory, and outlives a process. What has been synced outlives the machine. A sync
+that fails leaves its bytes marked as written: no later one writes them, so that a power cut may find a gap there. Of
+what was not synced, a power cut leaves as much as it likes; a file that was removed may be back.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from kill_switch import journal, latches
+
+if TYPE_CHECKING:
+    from .judge import Judge
+    from .world import World
+
+
+class Disk:
+    """The state directory's disk, and the runtime directory, which is in memory."""
+
+    def __init__(self, world: World, judge: Judge, state: Path, run: Path) -> None:
+        self.world, self.judge = world, judge
+        self.journal, self.latch = state / journal.NAME, state / latches.NAME
+        self.chance = world.more
+        self.full = False
+        self.short = False  # there is room for a part of each record
+        self.no_names = False  # while it is full, it does not even make an empty file
+        self.fails = False  # to sync
+        self.slow_s = 0.0
+        self.sick_ns = 0  # when it last was any of that
+        self._lame_ns = -(10**18)  # when it last began or ceased to sync as it should
+        self.durable = 0  # bytes of the journal that a power cut leaves, with gaps perhaps
+        self._state, self._run = state, run
+        self._clean = 0  # bytes of the journal that the kernel holds for written
+        self._lost: list[tuple[int, int]] = []  # that it does not hold rightly
+        self._inode = 0
+        self._latch: bytes | None = None  # what a power cut leaves of the latch file; None: none
+
+    @property
+    def sick(self) -> bool:
+        return self.full or self.short or self.fails or self.slow_s > 0
+
+    @property
+    def kept(self) -> int:
+        """Bytes of the journal that a power cut leaves in any case."""
+        status = self.journal.stat()
+        return min(self.durable, status.st_size) if status.st_ino == self._inode else 0
+
+    def syncs_for(self, seconds: float) -> bool:
+        """Say whether a sync has worked and been fast for so long, whether or not there is room."""
+        return not self.fails and not self.slow_s and self.world.ns - self._lame_ns >= seconds * 1e9
+
+    @property
+    def marked(self) -> bool:
+        """There was a journal once."""
+        return (self._state / "lock").stat().st_size > 0
+
+    @property
+    def has_latch(self) -> bool:
+        """The latch file that there is would be there after a power cut."""
+        return self._latch is not None
+
+    def well_for(self, seconds: float) -> bool:
+        return not self.sick and self.world.ns - self.sick_ns >= seconds * 1e9
+
+    def fault(self, kind: str, on: bool) -> None:
+        self.world.note("disk", kind, on)
+        self.sick_ns, lame = self.world.ns, (self.fails, self.slow_s)
+        match kind:
+            case "full":
+                self.full, self.no_names = on, on and self.chance.random() < 0.5
+            case "short":
+                self.short = on
+            case "fails":
+                self.fails = on
+            case _:
+                self.slow_s = 2.0 if on else 0.0
+        if lame != (self.fails, self.slow_s):
+            self._lame_ns = self.world.ns
+
+    def has_files(self) -> bool:
+        """Say whether there is any latch file."""
+        return self.latch.exists() or (self._run / latches.NAME).exists()
+
+    def heal(self) -> None:
+        for kind in ("full", "short", "fails", "slow"):
+            self.fault(kind, False)
+
+    def takes_s(self) -> float:
+        """Return how long a sync takes."""
+        return self.slow_s or self.chance.random() ** 3 * (2.0 if self.chance.random() < 0.1 else 0.05)
+
+    # what the product asks of it
+
+    def _ours(self, fd: int) -> bool:
+        return os.readlink(f"/proc/self/fd/{fd}").startswith(f"{self._state}/")
+
+    def write(self, fd: int, data: bytes) -> int:
+        if self._ours(fd):
+            if self.full:
+                raise _error(errno.ENOSPC)
+            if self.short:
+                data = data[: self.chance.randrange(len(data))]
+                if not data:
+                    raise _error(errno.ENOSPC)
+        return os.write(fd, data)
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        if self.full and self._ours(fd):
+            raise _error(errno.ENOSPC)
+        return os.pwrite(fd, data, offset)
+
+    def open(self, path: Path, flags: int, mode: int = 0o777) -> int:
+        if self.full and self.no_names and flags & os.O_CREAT and path.parent == self._state and not path.exists():
+            raise _error(errno.ENOSPC)
+        return os.open(path, flags, mode)
+
+    def ftruncate(self, fd: int, size: int) -> None:
+        os.ftruncate(fd, size)
+        self.durable, self._clean = min(self.durable, size), min(self._clean, size)
+
+    def fdatasync(self, fd: int) -> None:
+        """Sync the journal, and what names there are."""
+        status = os.fstat(fd)
+        if status.st_ino != self._inode:  # another one has been begun
+            self._inode, self._clean, self._lost = status.st_ino, 0, []
+            self.durable = 0
+        size = status.st_size
+        if self.fails:
+            if self._clean < size:
+                self._lost.append((self._clean, size))
+                self._clean = size
+            self.world.note("disk: sync failed at", size)
+            raise _error(errno.EIO)
+        if self._clean < size:
+            self._clean = self.durable = size
+        self._names()
+        self.world.note("disk: synced", size)
+        self.judge.synced(self.durable)
+
+    def fsync(self, fd: int) -> None:
+        """Sync a latch file, or a directory."""
+        path = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        if self.fails and path.is_relative_to(self._state):
+            raise _error(errno.EIO)
+        self._names()
+        if path == self.latch:
+            self._latch = self.latch.read_bytes() if self.latch.exists() else None
+            if self._latch is not None:
+                self.judge.latch_synced(self._latch)
+
+    def _names(self) -> None:
+        """Take note of a removal: names are kept in order, and go along with whatever is synced."""
+        if not self.latch.exists():
+            self._latch = None
+
+    # its death
+
+    def cut(self, left: int) -> None:
+        """Lose the power, with `left` bytes of the journal."""
+        chance, damaged = self.chance, False
+        if self.journal.stat().st_ino != self._inode:
+            self._lost = []  # of another journal, which was set aside
+        with self.journal.open("r+b") as file:
+            file.truncate(left)
+            for begin, end in self._lost:
+                if begin < min(end, left) and chance.random() < 0.5:
+                    file.seek(begin)
+                    file.write(bytes(min(end, left) - begin))
+                    damaged = True
+            self._inode = os.fstat(file.fileno()).st_ino
+        self.durable = self._clean = left  # whatever is found now has been read from the disk
+        self._lost = []
+        now = self.latch.read_bytes() if self.latch.exists() else None
+        after = chance.choice((now, self._latch))
+        if after is None:
+            self.latch.unlink(missing_ok=True)
+        else:
+            self.latch.write_bytes(after)
+        self._latch = after
+        for path in self._run.iterdir():
+            path.unlink()
+        self.world.note(
+            "of the journal", left, "bytes are left", "with a gap" if damaged else "", "and a latch file:", after
+        )
+        self.judge.rebooted(damaged, after)
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def standin(here: list[World]) -> SimpleNamespace:
+    """Make an `os` whose disk is that of the world that is there."""
+    ways = ("write", "pwrite", "open", "ftruncate", "fdatasync", "fsync")
+
+    def through(way: str) -> object:
+        return lambda *arguments: getattr(here[-1].disk, way)(*arguments)
+
+    return SimpleNamespace(**{**vars(os), **{way: through(way) for way in ways}})
