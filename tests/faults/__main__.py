@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import signal
@@ -12,24 +13,26 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import uvloop
 
+from kill_switch.daemon import COLLECT
 from kill_switch.sim.main import VENUES
 
 from .catalog import FAULTS, MOMENTS, plays
-from .cell import Outcome, Resolver, play
+from .cell import Outcome, play
 from .gauge import Gauge
+from .product import Resolver
 
-AT_ONCE = 8  # cells in one process: they spend their time waiting
-HEAVY_AT_ONCE = 2
-RESIDUE_AFTER_S = 4.0  # the product waits 10 s; the matrix would take three times as long
-STALL_S = 0.25  # the longest that the event loop may stand still
-HEAVY_STALL_S = 2.0  # in a flood: 8 MiB of JSON parsed in one go (0.5 s), or six requests' endless interim answers
-GROWTH_MIB = 256  # of the process, whatever is sent
+AT_ONCE = 16  # cells in one process: they spend their time waiting
+HEAVY_AT_ONCE = 4
+AGAIN_AT_ONCE = 3  # of those that were late
+STALL_S = 0.4  # the longest that the event loop's thread may compute without a turn for the others
+GROWTH_MIB = 384  # of the process, whatever is sent to four accounts at once
 
 Key = tuple[str, str, str]
 
@@ -65,11 +68,11 @@ async def work(keys: Sequence[Key], at_once: int, *, tell: bool = False) -> list
         async with turns:
             gauge.enter(key)
             try:
-                outcome = await play(*key, path, RESIDUE_AFTER_S, gauge)
+                outcome = await play(*key, path, gauge)
             finally:
                 worst = gauge.leave(key)
-            if outcome.ok and worst.stall_s > (HEAVY_STALL_S if FAULTS[key[0]].heavy else STALL_S):
-                outcome.ok, outcome.late = False, True
+            if outcome.ok and worst.stall_s > STALL_S:
+                outcome.ok, outcome.late = False, True  # it may have been another of the cells that are played together
                 outcome.text = f"FAIL the event loop stood still for {worst.stall_s:.2f} s"
             if outcome.ok and worst.growth_mib > GROWTH_MIB:
                 outcome.ok, outcome.text = False, f"FAIL grew by {worst.growth_mib:.0f} MiB"
@@ -84,25 +87,25 @@ async def work(keys: Sequence[Key], at_once: int, *, tell: bool = False) -> list
         await asyncio.gather(*(one(key, path) for key in keys))
         gauging.cancel()
         await asyncio.gather(gauging, return_exceptions=True)
+    gauge.close()
     return outcomes
 
 
-def run_here(keys: Sequence[Key], *, tell: bool = False, alone: bool = False) -> list[Outcome]:
+def kind(key: Key) -> str:
+    """Say what a process has to be like to play a cell: its own name server, much to carry, or nothing special."""
+    fault = FAULTS[key[0]]
+    return "named" if fault.names else "heavy" if fault.heavy else "light"
+
+
+def run_here(keys: Sequence[Key], *, tell: bool = False, at_once: int = AT_ONCE) -> list[Outcome]:
     """Play the cells in this process: those with a name server of their own on its event loop, the others on uvloop."""
     logging.getLogger("kill_switch").setLevel(logging.CRITICAL)
     outcomes: list[Outcome] = []
-    named = [key for key in keys if FAULTS[key[0]].names]
-    heavy = [key for key in keys if FAULTS[key[0]].heavy]
-    light = [key for key in keys if key not in named and key not in heavy]
-    shares = (
-        (named, Resolver, AT_ONCE),
-        (light, uvloop.new_event_loop, AT_ONCE),
-        (heavy, uvloop.new_event_loop, HEAVY_AT_ONCE),
-    )
-    for some, loop, at_once in shares:
-        if some:
+    for each, loop in (("named", Resolver), ("light", uvloop.new_event_loop), ("heavy", uvloop.new_event_loop)):
+        if some := [key for key in keys if kind(key) == each]:
             with asyncio.Runner(loop_factory=loop) as runner:
-                outcomes += runner.run(work(some, 1 if alone else at_once, tell=tell))
+                most = min(at_once, HEAVY_AT_ONCE) if each == "heavy" else at_once
+                outcomes += runner.run(work(some, most, tell=tell))
     return outcomes
 
 
@@ -117,9 +120,9 @@ def cells(faults: Sequence[str], venues: Sequence[str], moments: Sequence[str]) 
     ]
 
 
-async def _job(keys: Sequence[Key], told: list[Outcome], total: int, log: Path | None, alone: bool) -> None:
+async def _job(keys: Sequence[Key], told: list[Outcome], total: int, log: Path | None, at_once: int) -> None:
     """Have a process of its own play some cells."""
-    command = [sys.executable, "-m", "tests.faults", "--cells", "alone" if alone else "together"]
+    command = [sys.executable, "-m", "tests.faults", "--cells", str(at_once)]
     process = await asyncio.create_subprocess_exec(
         *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=1 << 20
     )
@@ -143,10 +146,12 @@ async def _job(keys: Sequence[Key], told: list[Outcome], total: int, log: Path |
             await process.wait()
 
 
-async def _jobs(keys: Sequence[Key], jobs: int, log: Path | None, *, alone: bool = False) -> list[Outcome]:
+async def _jobs(keys: Sequence[Key], jobs: int, log: Path | None, at_once: int = AT_ONCE) -> list[Outcome]:
+    """Play cells in some processes of each kind, all at the same time: some wait while others compute."""
     told: list[Outcome] = []
-    shares = [share for number in range(jobs) if (share := keys[number::jobs])]
-    await asyncio.gather(*(_job(share, told, len(keys), log, alone) for share in shares))
+    kinds = [[key for key in keys if kind(key) == each] for each in ("named", "light", "heavy")]
+    shares = [share for some in kinds for number in range(jobs) if (share := some[number::jobs])]
+    await asyncio.gather(*(_job(share, told, len(keys), log, at_once) for share in shares))
     return told
 
 
@@ -165,18 +170,37 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
 
 
+def summary(outcomes: Sequence[Outcome], expected: int, again: int, took_s: float) -> str:
+    """Return what all of it came to, in one line."""
+    said = Counter(o.reported for o in outcomes if o.ok)
+    failed = sum(not o.ok for o in outcomes)
+    unreported = sum(o.unreported for o in outcomes)
+    worst_ms = max((o.stall_s for o in outcomes), default=0) * 1000
+    other_s = max((o.other_s for o in outcomes), default=0)
+    grown_mib = max((o.growth_mib for o in outcomes), default=0)
+    return (
+        f"{len(outcomes)} of {expected} cells: {said['clear']} cleared, {said['left'] + said['unknown']} honest, then "
+        f"cleared (left {said['left']}, unknown {said['unknown']}), FAIL {failed}, "
+        f"orders left unreported {unreported}, {took_s:.0f} s "
+        f"({again} were late and played again; longest turn of the event loop {worst_ms:.0f} ms, "
+        f"other accounts clear within {other_s:.1f} s, memory grown by {grown_mib:.0f} MiB)"
+    )
+
+
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and end what was started on the way
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--venue", action="append", choices=sorted(VENUES))
     parser.add_argument("--fault", action="append", help="a fault's name, or the beginning of some")
     parser.add_argument("--moment", action="append", choices=MOMENTS)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2, help="one for each core; default 2")
     parser.add_argument("--log", type=Path, help="append what each cell came to, a JSON line a cell")
-    parser.add_argument("--cells", help=argparse.SUPPRESS)
+    parser.add_argument("--cells", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.cells:
-        run_here([tuple(key) for key in json.loads(sys.stdin.read())], tell=True, alone=given.cells == "alone")
+        gc.set_threshold(*COLLECT)  # as the daemon does
+        gc.freeze()
+        run_here([tuple(key) for key in json.loads(sys.stdin.read())], tell=True, at_once=given.cells)
         return 0
     faults = [name for name in FAULTS if not given.fault or any(name.startswith(start) for start in given.fault)]
     if not faults:
@@ -185,23 +209,15 @@ def main() -> int:
     began_s = time.monotonic()
     outcomes = asyncio.run(_jobs(keys, max(1, given.jobs), given.log))
     late = [(o.fault, o.venue, o.moment) for o in outcomes if o.late]
-    if late:  # the other cells, or other programs, may have had the machine: once more, one at a time
+    if late:  # the other cells, or other programs, may have had the machine: once more, few at a time
         outcomes = [o for o in outcomes if not o.late]
-        outcomes += asyncio.run(_jobs(late, 1, given.log, alone=True))
+        outcomes += asyncio.run(_jobs(late, 1, given.log, AGAIN_AT_ONCE))
     print(table(outcomes))
     failed = [o for o in outcomes if not o.ok]
     for outcome in failed:
         print(f"\nFAIL {outcome.fault} × {outcome.venue} × {outcome.moment}: {outcome.text}")
         print("\n".join(f"    {line}" for line in outcome.said[-12:]))
-    cleared = sum(o.text.startswith("cleared") for o in outcomes)
-    honest = sum(o.text.startswith("honest") for o in outcomes)
-    worst = max((o.stall_s for o in outcomes), default=0.0), max((o.growth_mib for o in outcomes), default=0.0)
-    print(
-        f"\n{len(outcomes)} of {len(keys)} cells in {time.monotonic() - began_s:.0f} s: {cleared} cleared, "
-        f"{honest} reported as not clear and cleared afterwards, {len(failed)} failed ({len(late)} had been late, "
-        f"and were played once more alone); longest stall of the event loop "
-        f"{worst[0] * 1000:.0f} ms, most growth {worst[1]:.0f} MiB"
-    )
+    print("\n" + summary(outcomes, len(keys), len(late), time.monotonic() - began_s))
     return 1 if failed or len(outcomes) != len(keys) else 0
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import time
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 TICK_S = 0.01
+WEIGHED_EVERY = 10  # ticks: asking for the memory takes longer than a tick's own work
 
 
 @dataclass(slots=True)
@@ -23,27 +24,39 @@ class Worst:
 
 
 class Gauge:
-    """Tick on the event loop; the time that other processes had the CPU is not counted as our stall.
+    """Tick on the event loop, and see how much its thread has computed from one tick to the next.
 
-    Nor is what the cells themselves do, nor the collection of their garbage.
+    That is how long nobody else had a turn, and a machine that others use makes it no longer. What the cells themselves
+    do before the product runs, and after it, does not count, nor does the search through what all of them have left.
     """
 
     def __init__(self) -> None:
         self._cells: dict[Hashable, Worst] = {}
         self._aside_s = 0.0
-        gc.callbacks.append(self._collected)  # the garbage is that of many cells
+        self._collecting_s = 0.0
+        gc.callbacks.append(self._collect)
 
-    def _collected(self, phase: str, info: dict[str, int]) -> None:
-        self._aside_s += time.monotonic() if phase == "stop" else -time.monotonic()
+    def close(self) -> None:
+        gc.callbacks.remove(self._collect)
+
+    def _collect(self, phase: str, info: dict[str, int]) -> None:
+        if info["generation"] == 2 and phase == "start":
+            self._collecting_s = time.thread_time()
+        elif info["generation"] == 2:
+            self._aside_s += time.thread_time() - self._collecting_s
+
+    def lost_s(self) -> float:
+        """Return for how long this thread could not run the product in all: the CPU was others', or the cells' own."""
+        return queued_s() + self._aside_s
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """Do not count what the cell itself does at once, before the product runs and after it."""
-        began_s = time.monotonic()
+        """Do not count what the cell itself does at once."""
+        began_s = time.thread_time()
         try:
             yield
         finally:
-            self._aside_s += time.monotonic() - began_s
+            self._aside_s += time.thread_time() - began_s
 
     def enter(self, cell: Hashable) -> None:
         self._cells[cell] = Worst(resident_mib())
@@ -53,21 +66,26 @@ class Gauge:
 
     async def run(self) -> None:
         """Measure for ever."""
+        ticks = 0
         while True:
-            before_s, others_s = time.monotonic(), _queued_s() + self._aside_s
+            before_s, ticks = time.thread_time() - self._aside_s, ticks + 1
             await asyncio.sleep(TICK_S)
-            stall_s = time.monotonic() - before_s - TICK_S - (_queued_s() + self._aside_s - others_s)
-            mib = resident_mib()
+            stall_s = time.thread_time() - self._aside_s - before_s
+            mib = resident_mib() if ticks % WEIGHED_EVERY == 0 else 0.0
             for worst in self._cells.values():
                 worst.stall_s = max(worst.stall_s, stall_s)
                 worst.growth_mib = max(worst.growth_mib, mib - worst.from_mib)
 
 
 def resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / (1 << 20)
+    with open("/proc/self/statm", "rb", buffering=0) as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
-def _queued_s() -> float:
-    """How long this thread has been ready to run, and was not run."""
-    return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+def queued_s() -> float:
+    """Return how long this thread has been ready to run in all, while others had the CPU; 0 where nobody counts it."""
+    try:
+        with open("/proc/thread-self/schedstat", "rb", buffering=0) as file:
+            return int(file.read().split()[1]) / 1e9
+    except OSError:
+        return 0.0

@@ -89,6 +89,13 @@ def endless_body(real: Real) -> Steps:
         yield b"%x\r\n" % CHUNK + b" " * CHUNK + b"\r\n"
 
 
+def endless_crumbs(real: Real) -> Steps:
+    """Send chunks of a byte without end."""
+    yield answer(b"", b"Transfer-Encoding: chunked", length=False)
+    while True:
+        yield b"1\r\n \r\n" * 16_384
+
+
 def endless_headers(real: Real) -> Steps:
     """Send header lines without end."""
     yield b"HTTP/1.1 200 OK\r\n"
@@ -146,6 +153,23 @@ def length_and_chunks(real: Real) -> Steps:
 
 def negative_length(real: Real) -> Steps:
     yield answer(b"", b"Content-Length: -1", length=False) + real.body
+
+
+def signed_length(real: Real) -> Steps:
+    """State a length that some read and some do not."""
+    yield answer(b"", b"Content-Length: +%d" % len(real.body), length=False) + real.body
+
+
+def hidden_chunks(real: Real) -> Steps:
+    """State chunks in a header whose name ends in a blank, which some take for another one."""
+    body = b"%x\r\n" % len(real.body) + real.body + b"\r\n0\r\n\r\n"
+    yield answer(body, b"Transfer-Encoding : chunked")
+
+
+def overflowing_chunk(real: Real) -> Steps:
+    """State a chunk of more bytes than 64 bits can count, so that a counter might begin anew."""
+    yield answer(b"", b"Transfer-Encoding: chunked", length=False)
+    yield b"1%016x\r\n" % len(real.body) + real.body + b"\r\n0\r\n\r\n"
 
 
 def length_too_short(real: Real) -> Steps:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .__main__ import Key, run_here
+from .__main__ import Key, run_here, summary
 from .catalog import FAULTS, MOMENTS
+from .cell import Outcome
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 
@@ -24,7 +25,8 @@ CELLS: tuple[Key, ...] = (
     ("answer: byte by byte", "roxom", "before"),
     ("answer: two lengths", "roxom", "before"),
     ("answer: a stale one behind it", "kuna", "before"),
-    ("answer: endless header", "roxom", "before"),
+    ("answer: endless interim answers", "roxom", "before"),
+    ("answer: endless crumbs", "kuna", "before"),
     ("frame: compressed, unasked", "oxfun", "before"),
     ("frame: masked", "crosstrade", "before"),
     ("frames: empty fragments", "oxfun", "before"),
@@ -37,6 +39,18 @@ def test_a_fault_leaves_nothing_behind_or_is_reported_honestly_and_the_other_acc
     failed = [(o.fault, o.venue, o.moment, o.text, o.said[-6:]) for o in outcomes if not o.ok and not o.late]
     assert not failed
     assert sum(o.late for o in outcomes) <= len(CELLS) // 2  # a machine that others use may be slow; see the matrix
+
+
+def test_the_last_line_counts_what_was_played() -> None:
+    def outcome(reported: str, *, ok: bool = True, unreported: int = 0) -> Outcome:
+        return Outcome("f", "v", "m", "", ok, 1.0, reported=reported, unreported=unreported, stall_s=0.02, other_s=0.5)
+
+    outcomes = [outcome("clear"), outcome("left"), outcome("unknown"), outcome("unknown")]
+    line = summary([*outcomes, outcome("clear", ok=False, unreported=3)], 6, 1, 9.0)
+    assert "\n" not in line
+    assert line.startswith(
+        "5 of 6 cells: 1 cleared, 3 honest, then cleared (left 1, unknown 2), FAIL 1, orders left unreported 3, 9 s"
+    )
 
 
 def test_the_cells_that_are_played_here_are_in_the_matrix() -> None:

@@ -24,6 +24,7 @@ from kill_switch.sim.server import Connection
 from kill_switch.sim.venue import Venue
 
 from .catalog import FAULTS
+from .gauge import queued_s
 from .proxy import RELAY, Proxy
 
 HOST = "venue.test"  # for cells whose names do not resolve
@@ -138,7 +139,7 @@ class Cell:
             case {"do": "rest", "who": who, "count": count}:
                 return self._stands[who].rest(count)
             case {"do": "books"}:
-                return {role: stand.book() for role, stand in self._stands.items()}
+                return {role: stand.book() for role, stand in self._stands.items()} | {"queued_s": queued_s()}
             case {"do": "on", "fault": name}:
                 await self._on(name)
                 return True

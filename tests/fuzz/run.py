@@ -45,7 +45,7 @@ class Failure:
 
 def attempt(target: Target, data: bytes) -> Failure | None:
     """Let a target take one input; time is the processor's, not the wall's, and a slow one has three chances."""
-    signal.setitimer(signal.ITIMER_REAL, HANGS_AFTER_S)
+    signal.setitimer(signal.ITIMER_PROF, HANGS_AFTER_S)
     try:
         for _ in range(3):
             began_ns = time.thread_time_ns()
@@ -66,7 +66,7 @@ def attempt(target: Target, data: bytes) -> Failure | None:
         )
         return Failure(target.NAME, kind, "".join(traceback.format_exception(error))[-3000:], data)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return Failure(target.NAME, "slow", f"{took_ns / 1e6:.0f} ms for {len(data)} bytes", data)
 
 
@@ -117,9 +117,9 @@ def _alarm() -> Iterator[None]:
     def ring(number: int, frame: FrameType | None) -> None:
         raise Hangs
 
-    before = signal.signal(signal.SIGALRM, ring)
+    before = signal.signal(signal.SIGPROF, ring)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)

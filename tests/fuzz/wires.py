@@ -114,9 +114,12 @@ def pieces(data: bytes) -> Iterable[bytes]:
 
 
 def feed(connection: HttpConnection | WsConnection, piece: bytes) -> None:
-    buffer = connection.get_buffer(-1)
-    buffer[: len(piece)] = piece
-    connection.buffer_updated(len(piece))
+    while piece:  # as a transport does
+        buffer = connection.get_buffer(-1)
+        size = min(len(piece), len(buffer))
+        buffer[:size] = piece[:size]
+        connection.buffer_updated(size)
+        piece = piece[size:]
 
 
 class HttpTarget(Wire):
