@@ -375,7 +375,8 @@ class Scene:
         for item in items:
             must(isinstance(item, dict), "a complete read of a list of which a part is no order")
             status = str(item.get(self._target.STATUS))
-            one = str(item.get(self._target.ID) or item.get("orderId") or item.get("id"))
+            names = (self._target.ID, "orderId", "id")
+            one = str(next((item[name] for name in names if item.get(name) not in (None, "")), None))
             fine = one in found or ENDED.search(status) or not self._target.ours(item)
             must(fine, "a complete read that leaves an order out")
 
