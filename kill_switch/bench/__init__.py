@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import platform
 import statistics
@@ -53,6 +54,7 @@ def run(
     """Measure each size, print a row a system and size, and return 0."""
     if plot is not None:
         show.need_matplotlib()
+    logging.getLogger("kill_switch").setLevel(logging.ERROR)  # lanes that are closed at the end are nobody's trouble
     rows: list[dict[str, object]] = []
     whole: dict[str, object] = {"machine": _machine(), "rows": rows}
     makes: Mapping[str, Make] = {**SYSTEMS, **PEERS} if peers else SYSTEMS
@@ -89,14 +91,12 @@ def _machine() -> dict[str, object]:
 
 def _measure(size: int, rounds: int, makes: Mapping[str, Make], advance: Callable[[], None]) -> dict[str, list[Round]]:
     options = ["oxfun.limits=off", "crosstrade.burst=0"]
-    cores = sorted(os.sched_getaffinity(0))
-    with Stage(["crosstrade", "oxfun", "roxom"], accounts=2 * size, options=options, core=cores[-1]) as stage:
-        os.sched_setaffinity(0, cores[:1])  # and the simulators on another, where there is one
-        try:
-            stage.write_config()
-            return uvloop.run(_all(Floor(stage, config.load(stage.config), size), rounds, makes, advance))
-        finally:
-            os.sched_setaffinity(0, cores)
+    with (
+        process.apart() as core,
+        Stage(["crosstrade", "oxfun", "roxom"], accounts=2 * size, options=options, core=core) as stage,
+    ):
+        stage.write_config()
+        return uvloop.run(_all(Floor(stage, config.load(stage.config), size), rounds, makes, advance))
 
 
 async def _all(

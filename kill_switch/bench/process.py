@@ -12,7 +12,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kill_switch.errors import KillSwitchError
@@ -31,13 +32,24 @@ timeout = "{BEAT_TIMEOUT_S * 1000:.0f}ms"
 """
 
 
+@contextmanager
+def apart() -> Iterator[int]:
+    """Stay on one core, with what is started from here on, and name another one, where there is one, for simulators."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[:1])
+    try:
+        yield cores[-1]
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 def measure(rounds: int, log: Callable[[str], None], *, idle_s: float = IDLE_S) -> dict[str, object]:
     """Return `end_to_end`, `idle` and `shell`, as `bench --json` prints them."""
     from kill_switch.bench import percentiles
 
     size = sum(ACCOUNTS.values())
     options = ["oxfun.limits=off", "crosstrade.burst=0"]
-    with Stage(list(ACCOUNTS), accounts=max(ACCOUNTS.values()), options=options) as stage:
+    with apart() as core, Stage(list(ACCOUNTS), accounts=max(ACCOUNTS.values()), options=options, core=core) as stage:
         stage.write_config(BEATS, only=_some(stage))
         stage.start_daemon()
         log(f"the daemon idles for {idle_s:g} s")

@@ -93,9 +93,8 @@ class HttpConnection(asyncio.BufferedProtocol):
     def begin(self, request: Request) -> None:
         """Write a request; only on an idle connection, and `start` follows before anything can answer."""
         assert self._transport is not None  # noqa: S101 - `idle` was asked
-        wire = request.wire
+        self._transport.write(request.wire)
         self.begun = request
-        self._transport.write(wire)
         self.used_ns = time.monotonic_ns()
 
     def start(self, call: Call) -> None:
