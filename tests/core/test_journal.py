@@ -716,14 +716,19 @@ def test_a_latch_that_another_process_left_is_seen_and_forgotten_once_it_is_take
     assert not (dirs[0] / LATCH).exists()
 
 
-def test_a_latch_file_stands_until_the_disk_itself_has_the_record_that_takes_it_over(
-    by_hand: SyncedByHand, dirs: tuple[Path, Path]
-) -> None:
-    leave_latch(*dirs, reason("a"))
+def take_over(by_hand: SyncedByHand) -> None:
+    """Do what the daemon does with a latch file that it has found."""
     said = by_hand.foreign_latch()
     assert said is not None
     by_hand.latch("reason", REASON, at(0))
     by_hand.take_latch(said)
+
+
+def test_a_latch_file_stands_until_the_disk_itself_has_the_record_that_takes_it_over(
+    by_hand: SyncedByHand, dirs: tuple[Path, Path]
+) -> None:
+    leave_latch(*dirs, reason("a"))
+    take_over(by_hand)
     by_hand.settle()
     by_hand.flush()
     assert (dirs[0] / LATCH).exists()  # a power cut now would leave nothing else
@@ -748,10 +753,7 @@ def test_a_disk_that_cannot_sync_takes_no_latch_file_with_it(
     by_hand: SyncedByHand, dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leave_latch(*dirs, reason("a"))
-    said = by_hand.foreign_latch()
-    assert said is not None
-    by_hand.latch("reason", REASON, at(0))
-    by_hand.take_latch(said)
+    take_over(by_hand)
     with monkeypatch.context() as patch:
         patch.setattr("kill_switch.syncing.os.fdatasync", no_sync)
         by_hand.put_on_disk()
@@ -843,10 +845,7 @@ def test_a_line_that_comes_after_the_reading_is_not_lost_with_what_was_read(
 
 def test_a_file_that_somebody_is_writing_is_not_removed(by_hand: SyncedByHand, dirs: tuple[Path, Path]) -> None:
     leave_latch(*dirs, reason("a"))
-    said = by_hand.foreign_latch()
-    assert said is not None
-    by_hand.latch("reason", REASON, at(0))
-    by_hand.take_latch(said)
+    take_over(by_hand)
     writer = os.open(dirs[0] / LATCH, os.O_WRONLY | os.O_APPEND)
     fcntl.flock(writer, fcntl.LOCK_EX)
     by_hand.put_on_disk()
@@ -862,10 +861,7 @@ def test_a_file_that_somebody_held_and_left_as_it_was_is_removed_the_next_time(
     by_hand: SyncedByHand, dirs: tuple[Path, Path]
 ) -> None:
     leave_latch(*dirs, reason("a"))
-    said = by_hand.foreign_latch()
-    assert said is not None
-    by_hand.latch("reason", REASON, at(0))
-    by_hand.take_latch(said)
+    take_over(by_hand)
     with (dirs[0] / LATCH).open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         by_hand.put_on_disk()
@@ -1082,10 +1078,7 @@ def test_a_latch_that_cannot_be_read_is_a_latch(opened: Journal, dirs: tuple[Pat
 
 def test_a_latch_that_cannot_be_removed_is_trouble_until_it_can(by_hand: SyncedByHand, dirs: tuple[Path, Path]) -> None:
     (dirs[1] / LATCH).mkdir()
-    said = by_hand.foreign_latch()
-    assert said is not None
-    by_hand.latch("reason", REASON, at(0))
-    by_hand.take_latch(said)
+    take_over(by_hand)
     by_hand.put_on_disk()
     assert by_hand.trouble.startswith(f"{dirs[1] / LATCH}: ")
     (dirs[1] / LATCH).rmdir()

@@ -258,9 +258,9 @@ async def test_messages_come_in_whole_however_they_are_cut(server: Server, ear: 
         assert all(event.conn == conn for event in ear.events if isinstance(event, Received))
 
 
-async def test_a_message_in_the_same_segment_as_the_handshake_follows_it(
-    server: Server, ear: Ear, ca_file: str
-) -> None:
+def upgrading_with(more: bytes) -> Script:
+    """Send something in the segment of the handshake's answer."""
+
     async def script(peer: Peer) -> None:
         written: list[bytes] = []
 
@@ -271,10 +271,16 @@ async def test_a_message_in_the_same_segment_as_the_handshake_follows_it(
         peer.say = keep  # type: ignore[method-assign]
         await peer.upgrade()
         peer.say = say  # type: ignore[method-assign]
-        await peer.say(b"".join(written) + frame(0x1, b"welcome"))
+        await peer.say(b"".join(written) + more)
         await peer.live()
 
-    server.script = script
+    return script
+
+
+async def test_a_message_in_the_same_segment_as_the_handshake_follows_it(
+    server: Server, ear: Ear, ca_file: str
+) -> None:
+    server.script = upgrading_with(frame(0x1, b"welcome"))
     lane = make(server, ear, ca_file)
     async with running(lane.run):
         await until(lambda: ear.texts() == [b"welcome"])
@@ -282,20 +288,7 @@ async def test_a_message_in_the_same_segment_as_the_handshake_follows_it(
 
 
 async def test_a_pong_that_comes_before_any_ping_is_no_round_trip(server: Server, ear: Ear, ca_file: str) -> None:
-    async def script(peer: Peer) -> None:
-        written: list[bytes] = []
-
-        async def keep(data: bytes) -> None:
-            written.append(data)
-
-        say = peer.say
-        peer.say = keep  # type: ignore[method-assign]
-        await peer.upgrade()
-        peer.say = say  # type: ignore[method-assign]
-        await peer.say(b"".join(written) + frame(0xA, b""))
-        await peer.live()
-
-    server.script = script
+    server.script = upgrading_with(frame(0xA, b""))
     async with running(make(server, ear, ca_file).run):
         await until(lambda: ear.rtts)
     assert all(rtt_us > 0 for _, rtt_us in ear.rtts)
