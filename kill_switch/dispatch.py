@@ -1,8 +1,9 @@
 """Carry out what the engine commands: the one place where decisions meet lanes, timers and the journal.
 
 There is no await in here. From a reason to the last byte of the last account's command everything happens in one
-synchronous pass: the engine decides, the latch is written, each venue's messages go to its lanes. Whatever goes wrong
-with one account becomes that account's answer; another account never feels it.
+synchronous pass. Accounts that are armed need no decision: the intent is noted, and what their venues have at hand
+leaves. Then the engine decides, the latch is written, and each venue's other messages go to its lanes. Whatever goes
+wrong with one account becomes that account's answer; another account never feels it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Recorder(Protocol):
     @property
     def trouble(self) -> str: ...
 
+    def intend(self, reason: Reason) -> bool: ...
+
     def append(self, kind: str, data: Mapping[str, object], at: Now) -> None: ...
 
     def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool: ...
@@ -48,6 +51,8 @@ class Ws(Protocol):
 
     @property
     def state(self) -> LaneState: ...
+
+    def prepare(self, conn: int, text: bytes) -> None: ...
 
     def send(self, conn: int, text: bytes) -> bool: ...
 
@@ -99,6 +104,7 @@ class Session:
         self._routes: list[str] = []
         self._sent_ns = 0
         self._passing = False
+        self.begun = False  # the strike that follows in this pass was begun
         self._begun: base.Request | base.Send | None = None  # has left already; the strike says what it is for
         self._begun_at: Now | None = None
         self._left_at: Now | None = None  # when what is being noted left, if it was that
@@ -126,6 +132,7 @@ class Session:
 
     def begin(self, now: Now) -> None:
         """Send what the venue has at hand, and nothing else: `kill`, which follows in this pass, says what it was."""
+        self.begun = True
         try:
             message = self.venue.first(now)
             if isinstance(message, base.Send):
@@ -180,16 +187,21 @@ class Session:
             log.exception("account %s: the strike failed", self.name)
             self._fact(base.CancelAnswered(Answer.UNKNOWN, f"internal error: {type(error).__name__}"), now)
         finally:
-            if self._begun is not None:  # the strike has turned out to be another one, and that has left all the same
-                route = Route.WS if isinstance(self._begun, base.Send) else Route.HTTP
-                self._adopt()
-                self._note_sent(route)
-                self.http.forgo()
+            self.disown()
             self._passing = False
-            if self._stumble is not None:
-                self._not_understood(self._stumble)
-                self._stumble = None
         return Sent(self.name, self.strike, tuple(self._routes), self._sent_ns)
+
+    def disown(self) -> None:
+        """Be done with what `begin` has begun: if no strike has taken it for its own, it has left all the same."""
+        self.begun = False
+        if self._begun is not None:
+            route = Route.WS if isinstance(self._begun, base.Send) else Route.HTTP
+            self._adopt()
+            self._note_sent(route)
+            self.http.forgo()
+        if self._stumble is not None:
+            self._not_understood(self._stumble)
+            self._stumble = None
 
     def read(self) -> None:
         """Ask the venue for what is left."""
@@ -303,6 +315,8 @@ class Session:
             case base.Send():
                 if self.ws.send(output.conn, output.text) and output.urgent:
                     self._note_sent(Route.WS)
+            case base.Prepare(conn, text):
+                self.ws.prepare(conn, text)
             case base.WakeAfter(tag, seconds):
                 self._dispatcher.alarms.set(now.mono_ns + int(seconds * 1e9), self.event, base.Woke(tag))
             case base.Drop(conn, why):
@@ -418,8 +432,27 @@ class Dispatcher:
     def report(self, reason: Reason) -> None:
         """Take a reason: when this returns, the first bytes to every account have been handed over."""
         now = self.clock()
-        self.handle(engine.Reported(reason, now))
+        begun = () if self._busy else self._begin(reason, now)
+        try:
+            self.handle(engine.Reported(reason, now))
+        finally:
+            for session in begun:
+                session.disown()
         self.reported_ns.update(dict.fromkeys(reason.accounts, now.mono_ns))
+
+    def _begin(self, reason: Reason, now: Now) -> list[Session]:
+        """Have the first commands leave before anything else happens, if the latch is safe all the same."""
+        names = engine.untouched(self.state, reason.accounts)
+        try:
+            if not names or not self._journal.intend(reason):
+                return []
+        except Exception:
+            log.exception("the intent cannot be noted")
+            return []
+        sessions = [self.sessions[name] for name in names]
+        for session in sessions:
+            session.begin(now)
+        return sessions
 
     def rearm(self, asked: engine.RearmAsked) -> Granted | Waiting | Refused:
         """Put a re-arm before the gate and return its answer."""
@@ -482,7 +515,8 @@ class Dispatcher:
                 now = self.clock()
                 sessions = [self.sessions[name] for name, _ in accounts]
                 for session in sessions:
-                    session.begin(now)
+                    if not session.begun:
+                        session.begin(now)
                 for session, (_, number) in zip(sessions, accounts, strict=True):
                     session.kill(number, now)
                 for session in sessions:

@@ -20,7 +20,7 @@ the next. A re-arm whose gate does not hold changes nothing and answers with eve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, assert_never
 
@@ -283,6 +283,12 @@ def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]
     told = Announce("trip", f"{reason.trigger}: {reason.text}")
     after = State(accounts, kill, kills, state.approvals_needed)  # a reason voids approvals under way
     return after, (record, Strike(tuple(strikes)), *wakes, told) if strikes else (record, told)
+
+
+def untouched(state: State, names: Iterable[str]) -> tuple[str, ...]:
+    """Return those of these accounts for which a reason is their kill's first: `Reported` strikes each of them."""
+    accounts = state.accounts
+    return tuple([name for name in names if name in accounts and accounts[name].sweep is None])
 
 
 def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]]:

@@ -1,8 +1,9 @@
 """Write down every decision, numbered and chained, so that the state survives and nobody can change the past unseen.
 
 `journal.jsonl` holds one JSON object a line: `seq, at, mono_ns, boot, kind, data, prev, hash`. `hash` is SHA-256 over
-the line without it, `prev` the hash of the line before. A latch record is written before anything else happens:
-`write(2)` into the page cache survives `kill -9`; `fdatasync`, for the machine's own death, runs in a thread beside it.
+the line without it, `prev` the hash of the line before. A latch record is written before anything else happens, but
+for what its `intent` allows: `write(2)` into the page cache survives `kill -9`; `fdatasync`, for the machine's own
+death, runs in a thread beside it.
 
 Nothing here raises on the kill path. What cannot be written stays in memory and is tried again; a latch record goes to
 a latch file (`latches`) meanwhile. That file's mere presence trips: at the next start, or at once if whoever wrote it
@@ -25,10 +26,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from kill_switch import clock, recovery
-from kill_switch.domain import Now
+from kill_switch.domain import Now, Reason
 from kill_switch.errors import AlreadyRunning, CannotCreate, JournalBroken
+from kill_switch.intent import NAME as INTENT
+from kill_switch.intent import Intent, unrecorded
 from kill_switch.latches import NAME as LATCH
-from kill_switch.latches import Latches, latch_line, leave, sync_one, tellable
+from kill_switch.latches import Latches, latch_line, latch_text, leave, sync_one, tellable
 from kill_switch.syncing import Syncing
 
 log = logging.getLogger(__name__)
@@ -127,18 +130,23 @@ class Journal:
         except OSError:
             os.close(self._lock)
             raise AlreadyRunning(f"another daemon holds the state directory {state_dir}") from None
+        self._intent = Intent(runtime_dir / INTENT)
         try:
             self.replay = _read_or_distrust(self.path)
             self._marked = os.fstat(self._lock).st_size > 0  # a record has been written here once
             distrust = self._distrust()
-            if distrust:  # before anything is touched: whatever becomes of this start, the next one trips
-                self._leave_for_next(distrust)
+            if distrust:  # before anything is touched
+                self._leave_for_next(latch_line(distrust, "all", clock.now()))
+            for line in unrecorded(self._intent.found, self.replay.entries):
+                self._leave_for_next(line)
+            self._intent.fulfil()
             self.set_aside = self._set_aside() if self.replay.broken else None
             entries = [] if self.set_aside else self.replay.entries
             self._size = 0 if self.set_aside else self.replay.size
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
             os.ftruncate(self._fd, self._size)  # a torn tail goes; the next record says that it was there
         except OSError as error:
+            self._intent.close()
             os.close(self._lock)
             raise CannotCreate(f"journal {self.path}: {error.strerror}") from error
         self._seq = len(entries)
@@ -154,12 +162,17 @@ class Journal:
     @property
     def trouble(self) -> str:
         """Say what the matter is with the record, "" if nothing is."""
-        return "; ".join(filter(None, (self._unwritten, self._unmarked, self.latches.trouble, self.unsynced)))
+        troubles = (self._unwritten, self._unmarked, self.latches.trouble, self._intent.trouble, self.unsynced)
+        return "; ".join(filter(None, troubles))
 
     @property
     def unsynced(self) -> str:
         """Say why a power cut may undo what is in the file."""
         return self._syncing.trouble and f"journal {self.path}: sync failed: {self._syncing.trouble}"
+
+    def intend(self, reason: Reason) -> bool:
+        """Say that `latch` follows with this reason's record; True if that cannot be lost until then."""
+        return self._intent.note(reason)
 
     def append(self, kind: str, data: Mapping[str, object], at: Now) -> None:
         """Take a record; `flush` writes it. Costs next to nothing, so that answers are not kept waiting."""
@@ -193,6 +206,8 @@ class Journal:
                 self.on_entry(entry)
             except Exception:  # what the reports cannot take is in the journal all the same
                 log.exception("journal record %d is not in the reports", entry["seq"])
+        if written:
+            self._intent.fulfil()
         return written
 
     def _write(self) -> bool:
@@ -235,6 +250,7 @@ class Journal:
             self.flush()
         if self._size and not self._marked:
             self._mark()
+        self._intent.mend()
         if self._syncing.durable < max(self._size, self._standing):
             self.sync()
         self._forget_latch()
@@ -250,6 +266,7 @@ class Journal:
         self._forget_latch()
         fd, self._fd = self._fd, -1  # its number may soon be another file's: whoever is late writes nowhere
         os.close(fd)
+        self._intent.close()
         os.close(self._lock)
 
     def _line(self, kind: str, data: Mapping[str, object], at: Now) -> bytes:
@@ -296,10 +313,10 @@ class Journal:
             return "the journal that was here is gone"
         return ""
 
-    def _leave_for_next(self, why: str) -> None:
-        """Leave a latch for all accounts, on the disk, or raise `OSError`."""
-        if not leave((self.path.with_name(LATCH),), latch_line(why, "all", clock.now()), sync=True):
-            raise OSError(errno.ENOSPC, f"{why}, and no latch can be left beside it")
+    def _leave_for_next(self, line: bytes) -> None:
+        """Leave a latch on the disk, whatever becomes of this start, or raise `OSError`."""
+        if not leave((self.path.with_name(LATCH),), line, sync=True):
+            raise OSError(errno.ENOSPC, f"{latch_text(line.decode())}, and no latch can be left beside it")
 
     def displaced(self) -> bool:
         """Tell whether the file under the journal's name is not the one that is written any more."""

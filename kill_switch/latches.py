@@ -22,6 +22,7 @@ from kill_switch.domain import Now, Reason
 
 NAME = "latch.jsonl"
 MOST_BYTES = 1 << 16
+MOST_LINES = 1000
 MOST_TOLD = 1000  # characters of a latch file that go on record
 _TRIES = 5
 
@@ -159,7 +160,7 @@ def claim(said: str, known: Collection[str]) -> Claim:
 def latch_text(said: str) -> str:
     """Return what a latch file's lines say, for people."""
     texts = []
-    for line in said.removesuffix("\n").split("\n"):
+    for line in _pieces(said):
         try:
             texts.append(str(orjson.loads(line)["text"]))
         except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -170,7 +171,7 @@ def latch_text(said: str) -> str:
 def latched_elsewhere(said: str, known: Collection[str]) -> tuple[str, ...]:
     """Return the accounts that a latch file's lines name and that are not known here, yet or any more."""
     named: dict[str, None] = {}
-    for line in said.removesuffix("\n").split("\n"):
+    for line in _pieces(said):
         try:
             accounts = orjson.loads(line)["accounts"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -183,7 +184,7 @@ def latched_elsewhere(said: str, known: Collection[str]) -> tuple[str, ...]:
 def latched_accounts(said: str, known: Collection[str]) -> tuple[str, ...]:
     """Return the accounts that a latch file's lines name; all that are known, if any line cannot be understood."""
     named: set[str] = set()
-    for line in said.removesuffix("\n").split("\n"):
+    for line in _pieces(said):
         try:
             accounts = orjson.loads(line)["accounts"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -192,6 +193,11 @@ def latched_accounts(said: str, known: Collection[str]) -> tuple[str, ...]:
             return tuple(known)
         named.update(str(name) for name in accounts)
     return tuple(name for name in known if name in named) or tuple(known)  # whom else could it have meant
+
+
+def _pieces(said: str) -> list[str]:
+    """Part a file into its lines; what is more than anybody leaves stays one piece, which nobody understands."""
+    return said.removesuffix("\n").split("\n", MOST_LINES)
 
 
 def tellable(value: object) -> object:

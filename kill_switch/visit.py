@@ -15,7 +15,7 @@ import anyio
 from kill_switch import clock, wiring
 from kill_switch.config import Config
 from kill_switch.dispatch import Dispatcher, Session, Told
-from kill_switch.domain import Now
+from kill_switch.domain import Now, Reason
 from kill_switch.drills import Drills
 from kill_switch.engine import Account, State
 from kill_switch.operators import condition
@@ -34,6 +34,9 @@ class _NoRecord:
     """A journal that keeps nothing."""
 
     trouble = ""
+
+    def intend(self, reason: Reason) -> bool:
+        return False
 
     def append(self, kind: str, data: Mapping[str, object], at: Now) -> None: ...
 

@@ -384,6 +384,10 @@ TOML = 'expected TOML: key = "value", with strings in quotes'
         (f"[a]\nb = {SECRET}", f"line 2, column 5: invalid value; {TOML}"),
         (f'[a]\nb = "{SECRET}', f"end of document: unterminated string; {TOML}"),
         (f"[a]\n[a]\nb = '{SECRET}'", f"line 2, column 3: cannot declare ('a',) twice; {TOML}"),
+        (
+            f"[{'a' * 5000}]\n" * 2,
+            f"line 2, column 5002: cannot declare ('{'a' * 63}…{'a' * 71}',) twice; {TOML}",
+        ),
         ("a = 1\n\xff", "line 2: not UTF-8; save the file as UTF-8"),
         ("a = " + "[" * 5000, "file: nested too deeply; expected tables as in the file that `kill-switch init` writes"),
         ("a = 1" + "0" * 5000, "file: a number with too many digits; expected a smaller one"),
@@ -602,6 +606,14 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
             [
                 "triggers.panic.accounts: a string; "
                 "expected an array with at least one account or tag; leave the key out for all accounts"
+            ],
+        ),
+        (
+            MM1.replace("desk:mm", r"desk\tmm") + FLAG + 'accounts = ["desk:mm"]',
+            [
+                'accounts.mm1.tags[0]: not a tag; expected letters, digits, ".", "_", ":" and "-", '
+                "a letter or digit first, 64 at most",
+                "triggers.panic.accounts[0]: no account and no tag; accounts: mm1",
             ],
         ),
         (

@@ -48,7 +48,7 @@ from kill_switch.config.tables import (
     Trigger,
     directories,
 )
-from kill_switch.config.units import in_words, is_name
+from kill_switch.config.units import in_words, is_name, is_tag
 from kill_switch.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -230,9 +230,10 @@ def _trigger(path: str, table: Raw, tags: Tags, problems: list[Problem]) -> AnyT
     selectors = table.get("accounts")
     for index, selector in enumerate(selectors if isinstance(selectors, list) else []):
         if isinstance(selector, str) and selector not in selectable(tags):
-            shown = describe(selector, selectable(tags))
+            proper = [one for one in selectable(tags) if is_name(one) or is_tag(one)]
+            shown = describe(selector, proper)
             found = "no account and no tag" if shown == OTHER else f"{shown}, no account and no tag"
-            near = nearest(selector, selectable(tags))
+            near = nearest(selector, proper)
             hint = f'did you mean "{near}"?' if near else f"accounts: {', '.join(filter(is_name, tags))}"
             problems.append(Problem(at(path, "accounts", index), found, hint))
     return trigger and trigger.model_copy(update={"accounts": pick(trigger.accounts, tags)})

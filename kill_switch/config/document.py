@@ -13,6 +13,7 @@ from kill_switch.config.units import NAME_HINT, is_name
 from kill_switch.errors import ConfigError, Problem
 
 DEFAULT = Path("/etc/kill-switch/config.toml")
+MOST_SAID = 160  # characters of what the parser says
 
 
 def find(path: Path | None, environ: Mapping[str, str]) -> Path:
@@ -48,11 +49,16 @@ def _read(source: Path) -> Raw | Problem:
         said = re.fullmatch(r"(?s)(.*) \(at (line \d+, column \d+|end of document)\)", str(error))
         if said is None:
             return Problem("file", "a number with too many digits", "expected a smaller one")
-        return Problem(said[2], _lower(said[1]), 'expected TOML: key = "value", with strings in quotes')
+        return Problem(said[2], _brief(_lower(said[1])), 'expected TOML: key = "value", with strings in quotes')
 
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
+
+
+def _brief(text: str) -> str:
+    """Cut what `tomllib` says: it may have a key in it, of any length."""
+    return text if len(text) <= MOST_SAID else f"{text[: MOST_SAID // 2]}…{text[-MOST_SAID // 2 :]}"
 
 
 def table_of(document: Raw, name: str, problems: list[Problem]) -> Raw:

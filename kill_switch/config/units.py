@@ -189,10 +189,15 @@ def is_name(word: str) -> bool:
     return _NAME.fullmatch(word) is not None
 
 
+def is_tag(word: str) -> bool:
+    """Tell whether a tag may be called so."""
+    return _TAG.fullmatch(word) is not None
+
+
 def tag(value: object) -> str:
     """Read a tag."""
     if not isinstance(value, str):
         raise Wrong(describe(value), "expected a string")
-    if _TAG.fullmatch(value) is None:
+    if not is_tag(value):
         raise Wrong("not a tag", 'expected letters, digits, ".", "_", ":" and "-", a letter or digit first, 64 at most')
     return value

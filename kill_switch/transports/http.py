@@ -88,7 +88,8 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     @property
     def idle(self) -> bool:
-        return self.call is None and self.begun is None and self.open
+        transport = self._transport
+        return self.call is None and self.begun is None and transport is not None and not transport.is_closing()
 
     def begin(self, request: Request) -> None:
         """Write a request; only on an idle connection, and `start` follows before anything can answer."""
@@ -235,6 +236,7 @@ class HttpLane:
         self._urgent: deque[Call] = deque()
         self._waiting: deque[Call] = deque()
         self._begun: HttpConnection | None = None
+        self._last: HttpConnection | None = None  # the connection that was used last
         self._proven = False  # the venue has accepted the key on this lane
         self.trouble = ""
 
@@ -253,7 +255,7 @@ class HttpLane:
         connection = self._latest()
         if connection is not None:
             connection.begin(request)
-            self._begun = connection
+            self._begun = self._last = connection
         return connection is not None
 
     def forgo(self) -> None:
@@ -280,6 +282,9 @@ class HttpLane:
         """Return the connection that takes what is urgent now: of those that are idle, the one that was used last."""
         if self._urgent:
             return None
+        latest = self._last
+        if latest is not None and latest.idle:
+            return latest
         latest = None
         for connection in self._connections:
             if connection.idle and (latest is None or connection.used_ns > latest.used_ns):
@@ -368,4 +373,5 @@ class HttpLane:
 
     def _start(self, connection: HttpConnection, call: Call) -> None:
         connection.start(call)
+        self._last = connection
         self._sink.sent(Route.HTTP, call.tag)

@@ -53,6 +53,7 @@ _quiet.setLevel(logging.CRITICAL)
 _numbers = count(1)
 
 
+_NOTHING = (None, b"")
 _READ_INTO = READ_INTO[: 4 << 10]  # at once: 250 of the smallest messages take 16 ms, and others wait
 
 
@@ -66,10 +67,12 @@ class WsConnection(asyncio.BufferedProtocol):
         self.closed = asyncio.Event()
         self.why = ""  # the first cause that is known
         self.fatal = False
+        self.open = False  # it takes text
         self._sink = sink
         self._headers = headers
         self._protocol = ClientProtocol(parse_uri(url), max_size=MAX_MESSAGE_BYTES, logger=_quiet)
         self._transport: asyncio.Transport | None = None
+        self._prepared: tuple[bytes | None, bytes] = _NOTHING  # a text, and the frame of it
         self._told_open = False
         self._ending = False
         self._fragments: list[bytes] = []
@@ -79,21 +82,27 @@ class WsConnection(asyncio.BufferedProtocol):
         self._ticked_s = 0.0
         self._ticker: asyncio.TimerHandle | None = None
 
-    @property
-    def open(self) -> bool:
-        return self._told_open and self._protocol.state is OPEN and not self.closed.is_set()
+    def prepare(self, text: bytes) -> None:
+        """Make the frame of a text that may be sent later; it is good for one time, as its mask is (RFC 6455, 5.3)."""
+        self._prepared = text, _frame(text)
 
     def send(self, text: bytes) -> bool:
         """Write one text frame; False if the connection cannot take it, in which case no byte has left."""
         transport = self._transport
         if transport is None or not self.open or transport.is_closing():
             return False
-        transport.write(Frame(Opcode.TEXT, text).serialize(mask=True))  # whole, and no extension is negotiated
+        prepared, frame = self._prepared
+        if prepared is text:
+            self._prepared = _NOTHING
+        else:
+            frame = _frame(text)
+        transport.write(frame)
         return True
 
     def close(self, reason: str) -> None:
         """End it in good order: a close frame, and a second for the peer to answer it."""
         if self.open:
+            self.open = False
             self.why = self.why or reason
             self._protocol.send_close(1000)
             self._flush()
@@ -127,6 +136,7 @@ class WsConnection(asyncio.BufferedProtocol):
             self._protocol.receive_data(bytes(_READ_INTO[:nbytes]))
         except EOFError:
             return
+        self.open = self.open and self._protocol.state is OPEN  # what is told of now may have a close behind it
         for event in self._protocol.events_received():
             if isinstance(event, Response):
                 self._handshake(event)
@@ -141,6 +151,7 @@ class WsConnection(asyncio.BufferedProtocol):
             self._expect_end()
 
     def eof_received(self) -> bool:
+        self.open = False
         self._protocol.receive_eof()
         self._flush()
         return False
@@ -149,6 +160,7 @@ class WsConnection(asyncio.BufferedProtocol):
         if self._ticker is not None:
             self._ticker.cancel()
         self.why = self.why or (why(exc) if exc is not None else "connection lost")
+        self.open = False
         self.closed.set()
         if self._told_open:
             self._sink.event(Closed(Route.WS, self.number, self.why))
@@ -162,6 +174,7 @@ class WsConnection(asyncio.BufferedProtocol):
             self.abort(f"upgrade refused: HTTP {response.status_code}")
             return
         self._told_open = True
+        self.open = self._protocol.state is OPEN
         self._heard_s = self._ticked_s = time.monotonic()
         self._tick()
         self._sink.event(Opened(Route.WS, self.number))
@@ -221,6 +234,10 @@ class WsConnection(asyncio.BufferedProtocol):
             self._flush()
 
 
+def _frame(text: bytes) -> bytes:
+    return Frame(Opcode.TEXT, text).serialize(mask=True)  # whole, and no extension is negotiated
+
+
 class WsLane:
     """The warm WebSocket lane of one account."""
 
@@ -249,6 +266,12 @@ class WsLane:
         if any(c.open and c.authenticated.is_set() for c in self._connections.values()):
             return LaneState.UP
         return LaneState.CONNECTING if any(c.open for c in self._connections.values()) else LaneState.DOWN
+
+    def prepare(self, conn: int, text: bytes) -> None:
+        """Have a text's frame ready for when that text object is sent."""
+        connection = self._connections.get(conn)
+        if connection is not None:
+            connection.prepare(text)
 
     def send(self, conn: int, text: bytes) -> bool:
         """Write a text frame in this pass of the event loop; False if provably no byte of it left."""

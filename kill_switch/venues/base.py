@@ -7,6 +7,7 @@ simulation) gives it events and carries out what it returns, in order:
          Replied, Lost                 a call was answered; a call will not be answered any more
          Woke                          a timer that it asked for ran out
     out  Send, Call, WakeAfter, Drop   write this frame; make this request; tell me later; give that connection up
+         Prepare                       a strike is likely to begin with this frame: have it ready
          Ready, NotReady               a lane is authenticated and could carry its part of a kill now, or could not
          CancelAnswered                what came back for a strike; never the end of the work
          OrdersRead, OrderSeen         what rests on the account, by a read-back or by a push
@@ -66,11 +67,27 @@ class Request:
     def wire(self) -> bytes:
         """The bytes of RFC 9112; a POST or DELETE always states its length."""
         if not self._wire:
-            lines = [f"{self.method} {self.target} HTTP/1.1", *(f"{k}: {v}" for k, v in self.headers.items())]
-            if self.body or self.method != "GET":
-                lines.append(f"Content-Length: {len(self.body)}")
-            self._wire = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + self.body
+            begin = f"{self.method} {self.target} HTTP/1.1\r\n{_lines(self.headers)}"
+            length = f"Content-Length: {len(self.body)}\r\n" if self.body or self.method != "GET" else ""
+            self._wire = f"{begin}{length}\r\n".encode("latin-1") + self.body
         return self._wire
+
+
+class Form(Request):
+    """Most of a request: `fill` adds the headers that are others each time, to bytes that were made once."""
+
+    __slots__ = ()
+
+    def fill(self, headers: Mapping[str, str]) -> Request:
+        """Make a request with these headers too."""
+        filled = Request(self.method, self.target, {**self.headers, **headers}, self.body)
+        end = len(self.wire) - len(self.body) - 2  # the empty line that ends the headers
+        filled._wire = b"%b%b%b" % (self.wire[:end], _lines(headers).encode("latin-1"), self.wire[end:])
+        return filled
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
 
 
 # ── events ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -127,6 +144,13 @@ class Send(NamedTuple):
     conn: int
     text: bytes
     urgent: bool = False
+
+
+class Prepare(NamedTuple):
+    """Have the frame of this text ready: a `Send` with the same object is likely to be a strike's first."""
+
+    conn: int
+    text: bytes
 
 
 class Call(NamedTuple):
@@ -255,7 +279,7 @@ class Noise(NamedTuple):
 
 Lanes = Ready | NotReady | RoundTrip | ServerTime | Drilled
 Facts = CancelAnswered | OrdersRead | OrderSeen | OrderPlaced | Equity | Transferred | Noise
-Output = Send | Call | WakeAfter | Drop | Lanes | Facts
+Output = Send | Prepare | Call | WakeAfter | Drop | Lanes | Facts
 Outputs = tuple[Output, ...]
 
 # ── configuration ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -127,8 +127,11 @@ class CrossTrade(Adapter):
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def first(self, now: Now) -> Send | None:
-        everybody = self._choice.everybody(self._wire.bucket.left(now), self._flattens.closing(now), now)
-        return self._strikes.first() if everybody else None
+        closing = self._flattens.closing(now)
+        if closing or len(self._accounts) > 1:  # the only one is struck however few tokens are left
+            if not self._choice.everybody(self._wire.bucket.left(now), closing, now):
+                return None
+        return self._strikes.first()
 
     def kill(self, now: Now) -> Outputs:
         return tuple(self.strike(now))
@@ -279,10 +282,11 @@ class CrossTrade(Adapter):
         self._wire.conns[conn] = now.mono_ns
         self._reads.has_rpc = True
         hello = self._wire.rpc(conn, "hello", "GetAllOrders", {}, now)  # harmless, and through to the add-on
+        ready = self._strikes.prepare(conn)
         if not self._events:
-            return (hello,)
+            return (hello, ready)
         self._wire.bucket.spend(now)
-        return (hello, Send(conn, b'{"action":"subscribe","id":"events","events":["orders"]}'))
+        return (hello, ready, Send(conn, b'{"action":"subscribe","id":"events","events":["orders"]}'))
 
     def closed(self, route: Route, conn: int, why: str, now: Now) -> Outputs:
         if route is not Route.WS:

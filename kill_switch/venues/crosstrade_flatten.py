@@ -68,6 +68,8 @@ class Flattens:
 
     def closing(self, now: Now) -> tuple[str, ...]:
         """Return the accounts whose positions may be closing now."""
+        if not self._latest:
+            return ()
         return tuple(account for account in self._latest if self.works(account, now.mono_ns))
 
     def owns(self, one: Owned, asked_ns: int) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from kill_switch.domain import Answer, Now
-from kill_switch.venues.base import Ask, Asks, CancelAnswered, Noise, Output, Outputs, Send, WakeAfter
+from kill_switch.venues.base import Ask, Asks, CancelAnswered, Noise, Output, Outputs, Prepare, Send, WakeAfter
 from kill_switch.venues.crosstrade_answers import Said
 from kill_switch.venues.crosstrade_choice import READ_KEEPS, SLACK, Choice
 from kill_switch.venues.crosstrade_wire import Wire, path_of, rpc_frame
@@ -109,16 +109,24 @@ class Strikes:
         self._parts: dict[str, Part] = {}  # of strikes that are not answered yet, by the id of their RPC
         self._latest = Strike((), ())
         self._count = 0
-        self._first: Send | None = None  # what the next strike has begun with
+        self._next: Send | None = None  # what the next strike would begin with
+        self._first: Send | None = None  # what it has begun with
 
     def first(self) -> Send | None:
-        """Make the first frame of a strike that takes every account."""
+        """Return the first frame of a strike that takes every account, and take it for sent."""
         conn = self._wire.newest
         if conn is None:
             return None
-        name = self._accounts[0]
-        self._first = Send(conn, rpc_frame(CANCEL, {"account": name}, f"k{self._count + 1}-0"), urgent=True)
+        if self._next is None or self._next.conn != conn:
+            self.prepare(conn)
+        self._first = self._next
         return self._first
+
+    def prepare(self, conn: int) -> Prepare:
+        """Make what the next strike would begin with."""
+        text = rpc_frame(CANCEL, {"account": self._accounts[0]}, f"k{self._count + 1}-0")
+        self._next = Send(conn, text, urgent=True)
+        return Prepare(conn, text)
 
     def strike(self, chosen: tuple[str, ...], closing: Collection[str], singles: list[str], now: Now) -> Outputs:
         """Strike these accounts, and these orders; of the others, those are told of whose positions are not closing."""
@@ -126,6 +134,7 @@ class Strikes:
         if first is not None and chosen != self._accounts:
             first, self._count = None, self._count + 1  # it has an id of its own, and whoever answers it is not heard
         self._count += 1
+        self._next = None
         others = [name for name in self._accounts if name not in chosen]
         strike = self._latest = Strike(chosen, tuple(name for name in others if name not in closing))
         parts = [Part(strike, name, f"k{self._count}-{number}") for number, name in enumerate(chosen)]
@@ -154,6 +163,8 @@ class Strikes:
             outputs.append(WakeAfter(f"silent {parts[0].id}", SILENT_S))
         for one in singles:
             outputs.extend(self._single(one, conn, now))
+        if conn is not None:
+            outputs.append(self.prepare(conn))
         if not chosen:
             rest = f"{len(singles)} other order(s) are cancelled by their ids" if singles else "nothing else is left"
             outputs.append(CancelAnswered(Answer.ACCEPTED, f"what closes positions is not disturbed; {rest}"))

@@ -20,7 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, ClassVar, Literal
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
@@ -34,6 +35,7 @@ from kill_switch.venues.base import (
     Drilled,
     Drop,
     Equity,
+    Form,
     Noise,
     NotReady,
     OrdersRead,
@@ -125,6 +127,9 @@ class OxFun(Adapter):
         except UnicodeEncodeError:
             raise ValueError("api_secret is not text") from None  # nothing of it is shown
         self._nonce = 0
+        self._delete_all = self._form("DELETE", "/v3/orders/cancel-all", b"{}")
+        self._read_working = self._form("GET", "/v3/orders/working")
+        self._read_account = self._form("GET", "/v3/account")
         self._first: Request | None = None  # what the strike that is being made has begun with
         self._strike = 0
         self._cancelled = 0  # pushes of cancelled orders since the last read-back of a sweep
@@ -184,10 +189,10 @@ class OxFun(Adapter):
         order = {"marketCode": MARKET, "orderId": str(NO_ORDER)}
         # a `timestamp` goes with `recvWindow`: without one it is one second, which a busy venue may exceed (100015)
         body = {"timestamp": self.venue_ms(now), "recvWindow": 5000, "responseType": "FULL", "orders": [order]}
-        return self._signed("DELETE", "/v3/orders/cancel", "", orjson.dumps(body), now)
+        return self._signed(self._form("DELETE", "/v3/orders/cancel", orjson.dumps(body)), now)
 
     def _account(self, now: Now) -> Request:
-        return self._signed("GET", "/v3/account", "", b"", now)
+        return self._signed(self._read_account, now)
 
     def _live(self) -> Iterator[Order]:
         return (order for order in self.book.values() if order.life is Life.LIVE)
@@ -195,27 +200,25 @@ class OxFun(Adapter):
     def _cancel_all(self, now: Now) -> Request:
         # "cancel-all" with the body {} and no marketCode: the whole account
         first, self._first = self._first, None
-        return first or self._signed("DELETE", "/v3/orders/cancel-all", "", b"{}", now)
+        return first or self._signed(self._delete_all, now)
 
     def _working(self, now: Now) -> Request:
-        return self._signed("GET", "/v3/orders/working", "", b"", now)
+        return self._signed(self._read_working, now)
 
-    def _signed(self, method: str, path: str, query: str, body: bytes, now: Now) -> Request:
+    def _form(self, method: str, target: str, body: bytes = b"") -> _Signable:
+        """Prepare a request to be signed: what of it stays, and what of the signed text does."""
+        path, _, query = target.partition("?")
+        payload = query if method == "GET" else body.decode()
+        headers = {"Host": self.host, "AccessKey": self._key, "Content-Type": "application/json"}
+        return _Signable(Form(method, target, headers, body), f"{method}\n{self._signed_host}\n{path}\n{payload}")
+
+    def _signed(self, what: _Signable, now: Now) -> Request:
         """Sign `Timestamp \\n Nonce \\n VERB \\n host \\n path \\n payload` (REST API V3, Authentication)."""
         venue_ms = self.venue_ms(now)
         self._nonce = max(self._nonce + 1, venue_ms)  # never the same twice: its uniqueness rule is unknown
-        stamp = datetime.fromtimestamp(venue_ms // 1000, UTC).isoformat()[:19]
-        payload = query if method == "GET" else body.decode()
-        text = f"{stamp}\n{self._nonce}\n{method}\n{self._signed_host}\n{path}\n{payload}"
-        headers = {
-            "Host": self.host,
-            "AccessKey": self._key,
-            "Timestamp": stamp,
-            "Nonce": str(self._nonce),
-            "Signature": self._hmac(text),
-            "Content-Type": "application/json",
-        }
-        return Request(method, f"{path}?{query}" if query else path, headers, body)
+        stamp, nonce = _stamp(venue_ms // 1000), str(self._nonce)
+        signature = self._hmac(f"{stamp}\n{nonce}\n{what.text}")
+        return what.form.fill({"Timestamp": stamp, "Nonce": nonce, "Signature": signature})
 
     def _batches(self, orders: Iterable[Order]) -> Iterable[bytes]:
         """Pack `cancelorders` messages: at most twenty orders, and short enough for the venue, each."""
@@ -454,6 +457,17 @@ class OxFun(Adapter):
         signer = self._signer.copy()
         signer.update(text.encode())
         return base64.b64encode(signer.digest()).decode()
+
+
+class _Signable(NamedTuple):
+    form: Form
+    text: str  # what is signed of it, behind the time and the nonce
+
+
+@lru_cache(maxsize=4)
+def _stamp(venue_s: int) -> str:
+    """Write a venue's time as its signatures have it; that of all accounts is the same one for a second."""
+    return datetime.fromtimestamp(venue_s, UTC).isoformat()[:19]
 
 
 class _Login:

@@ -80,7 +80,14 @@ class Recorder:
         self.flushes = 0
         self.broken = False
         self.raises = False
+        self.intends = True
         self._trace = trace
+
+    def intend(self, reason: Reason) -> bool:
+        if self.raises:
+            raise RuntimeError("a fault within the journal")
+        self._trace.append("intend")
+        return self.intends
 
     def append(self, kind: str, data: Mapping[str, object], at: Now) -> None:
         self._trace.append(f"append {kind}")
@@ -117,6 +124,9 @@ class Lane:
         self.session: Session | None = None
         self._name = name
         self._trace = trace
+
+    def prepare(self, conn: int, text: bytes) -> None:
+        self._trace.append(f"{self._name} prepares {text.decode()}")
 
     def send(self, conn: int, text: bytes) -> bool:
         if self.raises:

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from kill_switch import engine
 from kill_switch.dispatch import NOISE_LOGGED, Dispatcher, Session
 from kill_switch.domain import Answer, Life, Now, Order, Route
 from kill_switch.engine import (
@@ -61,13 +62,14 @@ def an_order() -> Order:
 def test_the_latch_is_written_before_the_first_byte_leaves() -> None:
     floor = Floor()
     floor.fire()
-    assert floor.trace[:2] == ["latch reason", "a http POST /cancel-all"]
+    assert floor.trace[:3] == ["intend", "latch reason", "a http POST /cancel-all"]
 
 
 def test_a_strike_has_reached_every_account_when_the_report_returns() -> None:
     floor = Floor(("a", "b", "c"))
     floor.fire()
     assert floor.trace == [
+        "intend",
         "latch reason",
         "a http POST /cancel-all",
         "b http POST /cancel-all",
@@ -75,7 +77,7 @@ def test_a_strike_has_reached_every_account_when_the_report_returns() -> None:
         "append strike",
     ]
     floor.time.advance(5)
-    assert floor.trace[5:] == ["sync"]  # beside, and after: it may wait for a disk
+    assert floor.trace[6:] == ["sync"]  # beside, and after: it may wait for a disk
     (strike,) = floor.recorder.of("strike")
     assert [(s["account"], s["strike"], s["routes"]) for s in strike["sent"]] == [
         ("a", 1, ("http",)),
@@ -85,18 +87,24 @@ def test_a_strike_has_reached_every_account_when_the_report_returns() -> None:
     assert all(s["mono_ns"] > at(0).mono_ns for s in strike["sent"])
 
 
-def test_what_the_venues_have_at_hand_leaves_before_anything_else_is_made() -> None:
-    floor = Floor(("a", "b", "c"))
+def at_hand(floor: Floor) -> None:
+    """Let venue b have a request at hand, and venue c a frame."""
     frame = Send(1, b"cancel", urgent=True)
     calls = floor.venues["c"].kill(floor.time.now())
     floor.venues["b"].on_first = lambda: CANCEL_ALL
     floor.venues["c"].on_first = lambda: frame
     floor.venues["c"].on_kill = lambda now: (frame, *calls)
+
+
+def test_what_the_venues_have_at_hand_leaves_before_the_record_and_behind_the_intent() -> None:
+    floor = Floor(("a", "b", "c"))
+    at_hand(floor)
     floor.fire()
     assert floor.trace == [
-        "latch reason",
+        "intend",
         "b begins POST /cancel-all",
         "c ws cancel",
+        "latch reason",
         "a http POST /cancel-all",
         "b http POST /cancel-all",  # says which call it is
         "c http POST /cancel-all",  # and the frame is not sent again
@@ -104,6 +112,66 @@ def test_what_the_venues_have_at_hand_leaves_before_anything_else_is_made() -> N
     ]
     (strike,) = floor.recorder.of("strike")
     assert [one["routes"] for one in strike["sent"]] == [("http",), ("http",), ("ws", "http")]
+
+
+def test_where_no_intent_can_be_noted_nothing_leaves_before_the_record() -> None:
+    floor = Floor(("a", "b", "c"))
+    at_hand(floor)
+    floor.recorder.intends = False
+    floor.fire()
+    assert floor.trace[:4] == ["intend", "latch reason", "b begins POST /cancel-all", "c ws cancel"]
+
+
+def test_a_later_reason_begins_with_the_accounts_that_are_armed_and_needs_no_intent_for_others() -> None:
+    floor = Floor(("a", "b", "c"))
+    at_hand(floor)
+    floor.fire("c")
+    del floor.trace[:]
+    floor.fire()
+    assert floor.trace[:3] == ["intend", "b begins POST /cancel-all", "latch reason"]
+    assert not any(line.startswith("c ") for line in floor.trace)  # it is struck already
+    del floor.trace[:]
+    floor.fire()
+    assert floor.trace == ["latch reason"]
+
+
+def test_an_account_that_is_struck_once_more_begins_behind_the_record() -> None:
+    floor = Floor(("a", "b"))
+    floor.fire()
+    floor.time.advance(30_000)
+    assert floor.phase("b") == "RESIDUE"
+    floor.venues["b"].on_first = lambda: CANCEL_ALL
+    del floor.trace[:]
+    floor.fire("b")
+    assert floor.trace[:3] == ["latch reason", "b begins POST /cancel-all", "b http POST /cancel-all"]
+
+
+def test_a_reason_that_comes_of_what_is_being_carried_out_waits_for_its_turn() -> None:
+    floor = Floor(("a", "b", "c"))
+    at_hand(floor)
+    floor.announce = lambda said: floor.fire("b") if "b" not in floor.dispatcher.reported_ns else None
+    floor.fire("a")
+    assert "intend" not in floor.trace[1:]
+    assert floor.trace[-4:-1] == ["latch reason", "b begins POST /cancel-all", "b http POST /cancel-all"]
+
+
+def test_what_has_begun_is_given_up_if_the_engine_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(state: engine.State, event: engine.Event) -> tuple[engine.State, tuple[engine.Command, ...]]:
+        if isinstance(event, engine.Reported):
+            raise RuntimeError("a fault within the engine")
+        return real(state, event)
+
+    real = engine.step
+    floor = Floor(("a", "b", "c"))
+    at_hand(floor)
+    monkeypatch.setattr(engine, "step", fails)
+    with pytest.raises(RuntimeError):
+        floor.fire()
+    assert "b forgoes" in floor.trace
+    monkeypatch.undo()
+    del floor.trace[:]
+    floor.fire()
+    assert floor.trace[1:3] == ["b begins POST /cancel-all", "c ws cancel"]  # nothing is taken for sent already
 
 
 def test_a_strike_that_turns_out_to_be_another_goes_out_too_and_what_began_it_is_given_up() -> None:
@@ -114,6 +182,7 @@ def test_a_strike_that_turns_out_to_be_another_goes_out_too_and_what_began_it_is
     assert floor.trace[1:-1] == [
         "a begins GET /orders",
         "b ws cancel",
+        "latch reason",
         "a http POST /cancel-all",
         "b http POST /cancel-all",
         "a forgoes",
@@ -154,6 +223,7 @@ def test_a_lane_that_cannot_begin_has_the_strike_go_out_as_ever() -> None:
     assert floor.trace[1:-1] == [
         "a begins POST /cancel-all",
         "b begins POST /cancel-all",
+        "latch reason",
         "a http POST /cancel-all",
         "b http POST /cancel-all",
     ]
@@ -198,7 +268,7 @@ def test_one_lane_that_raises_keeps_the_other_lane_from_nothing(caplog: pytest.L
     floor.session("a").ws = broken = type(floor.lanes["a"])("a", floor.trace)
     broken.raises = True
     floor.fire()
-    assert floor.trace[:3] == ["latch reason", "b http POST /cancel-all", "a http POST /cancel-all"]
+    assert floor.trace[1:4] == ["latch reason", "b http POST /cancel-all", "a http POST /cancel-all"]
     assert floor.recorder.of("answer")[0]["evidence"] == "internal error: RuntimeError"
     assert "a fault within the lane" in caplog.text
 
@@ -210,7 +280,7 @@ def test_every_accounts_first_message_goes_before_any_accounts_second(caplog: py
         floor.venues[name].on_kill = lambda now, first=first, others=others: (first, Send(1, b"more"), *others)
     floor.fire()
     expected = ["a http POST /cancel-all", "b http POST /cancel-all", "a ws more", "b ws more"]
-    assert floor.trace[:5] == ["latch reason", *expected]
+    assert floor.trace[1:6] == ["latch reason", *expected]
 
 
 def test_a_second_message_that_fails_is_the_accounts_answer_and_keeps_nobody(caplog: pytest.LogCaptureFixture) -> None:
@@ -220,7 +290,7 @@ def test_a_second_message_that_fails_is_the_accounts_answer_and_keeps_nobody(cap
     floor.session("a").ws = broken = type(floor.lanes["a"])("a", floor.trace)
     broken.raises = True
     floor.fire()
-    assert floor.trace[1:3] == ["a http POST /cancel-all", "b http POST /cancel-all"]
+    assert floor.trace[2:4] == ["a http POST /cancel-all", "b http POST /cancel-all"]
     assert floor.recorder.of("answer")[0]["evidence"] == "internal error: RuntimeError"
 
 
@@ -253,7 +323,7 @@ def test_a_journal_that_fails_outright_stops_no_strike(caplog: pytest.LogCapture
     floor.fire()
     assert "a http POST /cancel-all" in floor.trace
     assert floor.phase() == "STRIKING"
-    assert "Record failed" in caplog.text
+    assert "Record failed" in caplog.text and "the intent cannot be noted" in caplog.text
 
 
 def test_an_announcement_that_fails_stops_nothing_that_follows(caplog: pytest.LogCaptureFixture) -> None:

@@ -1128,6 +1128,8 @@ def test_a_latch_says_in_words_what_it_can(said: str, text: str) -> None:
         ('{"accounts":null}\n', ("a", "b", "c")),
         ('{"text":"no accounts"}\n', ("a", "b", "c")),
         ("[1]\n", ("a", "b", "c")),
+        ('{"accounts":["a"]}\n' * 1000, ("a",)),
+        ('{"accounts":["a"]}\n' * 1002, ("a", "b", "c")),  # more than anybody leaves: it is not gone through
     ],
 )
 def test_a_latch_trips_what_it_names_and_everything_if_it_cannot_be_understood(

@@ -135,7 +135,7 @@ def mutate_json(
     if "{" in text and random.random() < 0.08:  # the same key twice
         at = random.choice([n for n, c in enumerate(text[:4000]) if c == "{"] or [0])
         key = random.choice((*keys, *words, "id", "data", "success"))
-        text = f"{text[: at + 1]}{json.dumps(key)}:{json.dumps(random.choice(LEAVES))},{text[at + 1 :]}"
+        text = f"{text[: at + 1]}{json.dumps(key)}:{json.dumps(_leaf(random))},{text[at + 1 :]}"
     raw = text.encode("utf-8", "surrogatepass")
     if random.random() < 0.04:
         depth = random.choice(DEPTHS)
@@ -191,10 +191,15 @@ def _other(random: Random, node: object, pool: Sequence[bytes], words: Sequence[
             try:
                 return json.loads(random.choice(pool))
             except (ValueError, RecursionError):
-                return random.choice(LEAVES)
+                return _leaf(random)
         case _:
-            leaf = random.choice(LEAVES)
-            return json.loads(json.dumps(leaf)) if isinstance(leaf, list | dict) else leaf
+            return _leaf(random)
+
+
+def _leaf(random: Random) -> Any:
+    """Choose a leaf; a list or a table is a new one each time, for what it is put into is changed later."""
+    leaf = random.choice(LEAVES)
+    return json.loads(json.dumps(leaf)) if isinstance(leaf, list | dict) else leaf
 
 
 Mutation = Callable[[Random, bytes, Sequence[bytes]], bytes]

@@ -218,8 +218,11 @@ class Judge:
             self._clean[house.name], self._commanded_ns[house.name] = 0, self.world.mono_ns
         if house.name not in self.scoped:
             self.wrong(f"{house.name}: {what} was sent, and no reason ever named the account")
-        elif self.phases.get(house.name) is Phase.ARMED and house.name not in self._maybe_scoped:
-            self.wrong(f"{house.name}: {what} was sent while the account is ARMED")
+        elif self.phases.get(house.name) is Phase.ARMED:
+            if house.name in self._maybe_scoped:  # the engine does not know yet, and whoever comes next has to
+                self.promised.setdefault(house.name, math.inf)
+            else:
+                self.wrong(f"{house.name}: {what} was sent while the account is ARMED")
 
     def handed(self, life: Life, house: House, route: Route, call: Call) -> None:
         """Hear of a call that is given to a lane: a cancel without an answer is to go out over another one, too."""
@@ -336,6 +339,11 @@ class Judge:
         left = () if file is None else named(file, self.houses)
         self.latches = [name for name in self.latches if name in left]
 
+    def opening(self, intent: Path) -> None:
+        """See what a new process will find: a report that was cut short has left an intent, which becomes a latch."""
+        if self._maybe_scoped and intent.exists() and intent.stat().st_size:
+            self.filed = True
+
     def opened(self, replay: journal.Replay) -> None:
         """Hear what a new process has found: a journal that is cut off in a reason, or gone, may trip by itself."""
         self.distrusted = self.distrusted or replay.latch_torn or not replay.entries or self.damaged
@@ -362,7 +370,7 @@ class Judge:
         self._set_aside = self._set_aside or replay.broken is not None
         if replay.broken is None:  # else a latch file has everything until the new one does
             for name in tripped:
-                self.promised.setdefault(name, replay.size)
+                self.promised[name] = min(self.promised.get(name, math.inf), replay.size)
             life.journal.latched.append(replay.size)
             self.world.later(SYNC_WITHIN_S, self._must_be_synced, life, len(life.journal.latched) - 1)
         self._maybe_granted, self._maybe_scoped, self._granted = set(), set(), set()

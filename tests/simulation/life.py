@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kill_switch import recovery
+from kill_switch import intent, recovery
 from kill_switch.dispatch import Dispatcher
 from kill_switch.domain import Now, Reason
 from kill_switch.engine import Announce, Granted, Pulse, RearmAsked, Recovered, Refused, Waiting
@@ -86,6 +86,12 @@ class Record(Journal):
         """Bytes that the product believes to be on the disk."""
         return self._syncing.durable
 
+    def intend(self, reason: Reason) -> bool:
+        self.life.step()
+        intended = super().intend(reason)
+        self.life.step()
+        return intended
+
     def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
         written = super().latch(kind, data, at)
         self.latched.append(self._size if written else math.inf)
@@ -113,6 +119,7 @@ class Record(Journal):
     def let_go(self) -> None:
         """Close as the kernel does for a process that is gone."""
         os.close(self._fd)
+        self._intent.close()
         os.close(self._lock)
 
 
@@ -127,6 +134,7 @@ class Life:
         self.stands = False  # what it has found at its start has been judged
         self.crashed: Callable[[], None] = lambda: None
         self._houses, self._directory = houses, directory
+        judge.opening(directory / "run" / intent.NAME)
         self.journal = Record(self, directory / "state", directory / "run")
         replay = self.journal.replay
         judge.opened(replay)

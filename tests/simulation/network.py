@@ -272,6 +272,9 @@ class WsLane:
             return LaneState.DOWN
         return LaneState.UP if self._authenticated else LaneState.CONNECTING
 
+    def prepare(self, conn: int, text: bytes) -> None:
+        """Do nothing: there are no frames here."""
+
     def send(self, conn: int, text: bytes) -> bool:
         link = self._link
         self.life.step()

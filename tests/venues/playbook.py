@@ -2,7 +2,8 @@
 
 A script is a row of steps: what goes in (events, or `Kill`, `Read`, `Probe`, `Drill`, `Measure`, `Pause`), each
 followed by exactly what has to come out. A script that differs, or leaves an output unmentioned, fails with the whole
-play so far, in which `>>` goes in, `<<` comes out, `-` was expected and `+` came.
+play so far, in which `>>` goes in, `<<` comes out, `-` was expected and `+` came. What is only made ready (`Prepare`)
+is nothing that happens.
 
     player = Player(adapter)
     player(
@@ -125,7 +126,7 @@ class Player:
             self._compare(expected, list(self.put(step)))
 
     def put(self, step: object) -> Outputs:
-        """Put one thing in, and return what comes out."""
+        """Put one thing in, and return what comes out, without what is only made ready."""
         outputs: Outputs = ()
         match step:
             case Kill():
@@ -146,7 +147,7 @@ class Player:
             case _:
                 raise AssertionError(f"{step!r} is no input")
         self.outputs.extend(outputs)
-        return outputs
+        return tuple(output for output in outputs if not isinstance(output, base.Prepare))
 
     @property
     def calls(self) -> list[Call]:

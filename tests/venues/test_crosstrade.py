@@ -26,6 +26,7 @@ from kill_switch.venues.base import (
     OrderPlaced,
     OrderSeen,
     OrdersRead,
+    Prepare,
     Ready,
     Received,
     Replied,
@@ -566,6 +567,24 @@ def test_the_first_frame_is_at_hand_while_the_tokens_allow_every_account() -> No
     assert player.adapter.first(player.now) is None  # not all of them now, and whom depends on their orders
     player.put(Pause(9.5))
     assert player.adapter.first(player.now) is not None  # a new kill
+
+
+def test_the_text_that_a_strike_begins_with_is_made_ready_before_it() -> None:
+    player = ready(Player(make("Sim101", "Live1")))
+    for _ in range(3):
+        made = [output for output in player.outputs if isinstance(output, Prepare)][-1]
+        first = player.adapter.first(player.now)
+        assert isinstance(first, Send) and (first.conn, first.text) == made and first.text is made.text
+        assert next(output for output in player.put(Kill()) if isinstance(output, Send)) is first
+
+
+def test_what_was_made_ready_for_a_connection_is_not_sent_over_the_next() -> None:
+    player = ready(Player(make()))
+    player.put(Closed(Route.WS, 1, "gone"))
+    assert player.adapter.first(player.now) is None
+    player.put(Opened(Route.WS, 2))
+    first = player.adapter.first(player.now)
+    assert isinstance(first, Send) and first.conn == 2
 
 
 def test_an_answer_to_a_frame_that_left_for_nothing_answers_no_account() -> None:

@@ -1,0 +1,124 @@
+"""Say in memory what is about to be done, so that it can be done before there is a record of it.
+
+A kill's first commands leave before the journal has its reason: the engine, the record and a disk that is slow to take
+it cost as much as all that a kill needs. What they must not cost is the latch. So one `write(2)` comes before them, of
+one line into a file that is open already: `intent.jsonl` in the runtime directory, which is memory. It outlives the
+process, and nothing there waits for a disk. A power cut takes it along, and with it what the journal has not synced.
+
+The file is emptied once the journal has the record. What the next process finds there and the journal does not have is
+left as a latch. There is one writer, who holds the state directory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from kill_switch.domain import Reason
+from kill_switch.latches import tellable
+
+NAME = "intent.jsonl"
+MOST_BYTES = 1 << 16
+
+
+class Intent:
+    """Hold the file open; `found` are the lines that a process before this one has left in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.trouble = ""  # why there is none: commands wait for the record then
+        self._path = path
+        self._fd = -1
+        self._size = 0
+        self.found = self._open()
+
+    def note(self, reason: Reason) -> bool:
+        """Write a reason's line before this returns; False if it may not be there: nothing may rely on it."""
+        if self._fd < 0:
+            return False
+        line = _line(reason)
+        try:
+            written = os.write(self._fd, line)
+            if written == len(line):
+                self._size += written
+                return True
+            os.ftruncate(self._fd, self._size)
+        except OSError as error:
+            self.trouble = f"{self._path}: {error.strerror}"
+        return False
+
+    def fulfil(self) -> None:
+        """Empty the file: all that it says is on record."""
+        if self._size:
+            try:
+                os.ftruncate(self._fd, 0)
+            except OSError as error:  # the next process knows by the record that this is old
+                self.trouble = f"{self._path}: {error.strerror}"
+            else:
+                self._size, self.trouble = 0, ""
+
+    def mend(self) -> None:
+        """Make the file again if somebody has removed it."""
+        if self._fd >= 0 and not self._size and not self._there():
+            os.close(self._fd)
+            self._fd = -1
+        if self._fd < 0:
+            self._open()
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _open(self) -> list[bytes]:
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+            self._size = os.fstat(self._fd).st_size
+            self.trouble = ""
+            return os.pread(self._fd, MOST_BYTES, 0).removesuffix(b"\n").split(b"\n") if self._size else []
+        except OSError as error:
+            self.trouble = f"{self._path}: {error.strerror}"
+            return []
+
+    def _there(self) -> bool:
+        try:
+            here, ours = os.stat(self._path), os.fstat(self._fd)
+        except OSError:
+            return False
+        return (here.st_dev, here.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def unrecorded(lines: Iterable[bytes], entries: Iterable[Mapping[str, Any]]) -> list[bytes]:
+    """Return those of an intent's lines that the journal's entries do not have the reason of."""
+    recorded = {_moment(entry["data"], "observed_") for entry in entries if entry["kind"] == "reason"}
+    left = []
+    for line in lines:
+        try:
+            known = _moment(orjson.loads(line), "") in recorded
+        except (orjson.JSONDecodeError, AttributeError):
+            known = False
+        if not known:
+            left.append(line)
+    return left
+
+
+def _moment(data: Mapping[str, Any], prefix: str) -> tuple[object, object]:
+    """Return what tells a reason from all others."""
+    return data.get(f"{prefix}mono_ns"), data.get(f"{prefix}wall_ns")
+
+
+def _line(reason: Reason) -> bytes:
+    observed = reason.observed
+    line = {
+        "text": f"{reason.trigger}: {reason.text}",
+        "accounts": reason.accounts,
+        "mono_ns": observed.mono_ns,
+        "wall_ns": observed.wall_ns,
+    }
+    try:
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    except (TypeError, ValueError):
+        return orjson.dumps({**line, "text": tellable(line["text"])}, option=orjson.OPT_APPEND_NEWLINE)

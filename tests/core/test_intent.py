@@ -1,0 +1,234 @@
+"""What is written before a kill's first commands: it outlives the process, and becomes a latch if nothing else has."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from kill_switch.domain import Pace, Reason
+from kill_switch.engine import Account, Record, Reported, State, step
+from kill_switch.intent import NAME, Intent, unrecorded
+from kill_switch.journal import Journal
+from kill_switch.latches import NAME as LATCH
+from kill_switch.latches import claim
+from tests.core.playbook import at
+
+BOTH = ("a", "b")
+
+
+def reason(*accounts: str, text: str = "touched", ms: float = 0) -> Reason:
+    return Reason("panic", text, accounts or BOTH, at(ms))
+
+
+def record(journal: Journal, said: Reason) -> bool:
+    """Write a reason down as the engine has it written."""
+    armed = State({name: Account(Pace()) for name in BOTH})
+    made = step(armed, Reported(said, said.observed))[1][0]
+    assert isinstance(made, Record)
+    return journal.latch(made.kind, made.data, said.observed)
+
+
+@pytest.fixture
+def dirs(tmp_path: Path) -> tuple[Path, Path]:
+    state, run = tmp_path / "state", tmp_path / "run"
+    state.mkdir()
+    run.mkdir()
+    return state, run
+
+
+@pytest.fixture
+def intent(dirs: tuple[Path, Path]) -> Iterator[Intent]:
+    made = Intent(dirs[1] / NAME)
+    yield made
+    made.close()
+
+
+def left(dirs: tuple[Path, Path]) -> bytes:
+    return (dirs[1] / NAME).read_bytes()
+
+
+def killed(journal: Journal) -> None:
+    """Let go of a journal as the kernel does for a process that is gone."""
+    os.close(journal._fd)
+    os.close(journal._lock)
+    journal._intent.close()
+
+
+def found(dirs: tuple[Path, Path], known: tuple[str, ...] = BOTH) -> tuple[str, tuple[str, ...]] | None:
+    """Say what latch the next process finds, and whom it trips."""
+    opened = Journal(*dirs)
+    said = opened.foreign_latch()
+    assert left(dirs) == b""  # whatever it said is in the latch file now
+    killed(opened)
+    return None if said is None else (claim(said, known).text, claim(said, known).accounts)
+
+
+# ── the file ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_reason_is_in_the_file_when_it_is_noted_and_out_of_it_when_it_is_fulfilled(
+    intent: Intent, dirs: tuple[Path, Path]
+) -> None:
+    assert left(dirs) == b""
+    assert intent.note(reason("a")) and intent.note(reason("b", ms=1))
+    assert [orjson.loads(line)["accounts"] for line in left(dirs).splitlines()] == [["a"], ["b"]]
+    intent.fulfil()
+    assert left(dirs) == b""
+    assert intent.note(reason("b", ms=2))
+    assert len(left(dirs).splitlines()) == 1
+
+
+def test_nobody_else_may_read_or_write_it(intent: Intent, dirs: tuple[Path, Path]) -> None:
+    assert stat.S_IMODE((dirs[1] / NAME).stat().st_mode) & 0o027 == 0
+
+
+def test_a_text_that_json_cannot_tell_is_noted_all_the_same(intent: Intent, dirs: tuple[Path, Path]) -> None:
+    assert intent.note(reason("a", text="half a character: \ud800"))
+    assert orjson.loads(left(dirs))["accounts"] == ["a"]
+
+
+def test_what_there_is_no_room_for_is_not_noted_and_leaves_the_lines_before(
+    intent: Intent, dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert intent.note(reason("a"))
+    before, real = left(dirs), os.write
+    monkeypatch.setattr("kill_switch.intent.os.write", lambda fd, data: real(fd, data[:10]))
+    assert not intent.note(reason("b"))
+    assert left(dirs) == before
+
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("kill_switch.intent.os.write", full)
+    assert not intent.note(reason("b"))
+    assert intent.trouble.endswith("No space left on device")
+    monkeypatch.undo()
+    intent.fulfil()
+    assert intent.trouble == ""
+
+
+def test_a_link_in_its_place_is_not_followed(dirs: tuple[Path, Path]) -> None:
+    (dirs[0] / "precious").write_text("keep me")
+    (dirs[1] / NAME).symlink_to(dirs[0] / "precious")
+    intent = Intent(dirs[1] / NAME)
+    assert not intent.note(reason()) and "symbolic links" in intent.trouble
+    assert (dirs[0] / "precious").read_text() == "keep me"
+
+
+def test_a_file_that_was_removed_is_made_again(intent: Intent, dirs: tuple[Path, Path]) -> None:
+    intent.mend()
+    (dirs[1] / NAME).unlink()
+    intent.mend()
+    assert intent.note(reason("a"))
+    assert orjson.loads(left(dirs))["accounts"] == ["a"]
+
+
+def test_a_directory_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
+    intent = Intent(tmp_path / "run" / NAME)
+    assert not intent.note(reason()) and "No such file" in intent.trouble
+    intent.mend()
+    (tmp_path / "run").mkdir()
+    intent.mend()
+    assert intent.note(reason()) and intent.trouble == ""
+    intent.close()
+
+
+def test_a_file_that_cannot_be_emptied_is_known_for_old_by_the_record(
+    dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(fd: int, size: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    opened = Journal(*dirs)
+    assert opened.intend(reason("a")) and record(opened, reason("a"))
+    monkeypatch.setattr("kill_switch.intent.os.ftruncate", fails)
+    opened.flush()
+    assert "Input/output error" in opened.trouble
+    monkeypatch.undo()
+    killed(opened)
+    assert found(dirs) is None
+
+
+# ── with the journal ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_intent_that_never_got_on_record_is_the_next_processs_latch(dirs: tuple[Path, Path]) -> None:
+    opened = Journal(*dirs)
+    assert opened.intend(reason("a"))
+    killed(opened)
+    assert found(dirs) == ("panic: touched", ("a",))
+    assert found(dirs) == ("panic: touched", ("a",))  # until somebody takes it over
+
+
+def test_an_intent_that_is_on_record_is_no_latch_though_it_was_not_emptied(dirs: tuple[Path, Path]) -> None:
+    opened = Journal(*dirs)
+    assert opened.intend(reason("a")) and record(opened, reason("a"))
+    assert left(dirs) != b""  # a strike is waiting: not now
+    killed(opened)
+    assert found(dirs) is None
+
+
+def test_of_two_intents_the_one_that_is_not_on_record_is_the_latch(dirs: tuple[Path, Path]) -> None:
+    opened = Journal(*dirs)
+    assert opened.intend(reason("a")) and record(opened, reason("a"))
+    assert opened.intend(reason("b", text="once more", ms=1))
+    killed(opened)
+    assert found(dirs) == ("panic: once more", ("b",))
+
+
+def test_the_next_flush_empties_what_is_on_record(dirs: tuple[Path, Path]) -> None:
+    opened = Journal(*dirs)
+    assert opened.intend(reason("a")) and record(opened, reason("a"))
+    opened.flush()
+    assert left(dirs) == b""
+    opened.close()
+
+
+def test_while_the_disk_takes_no_record_the_intent_stands(
+    dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int, data: bytes) -> int:
+        if fd == opened._fd:
+            raise OSError(28, "No space left on device")
+        return real(fd, data)
+
+    opened, real = Journal(*dirs), os.write
+    monkeypatch.setattr("kill_switch.journal.os.write", full)
+    assert opened.intend(reason("a")) and not record(opened, reason("a"))
+    opened.settle()
+    assert left(dirs) != b""
+    monkeypatch.undo()
+    opened.settle()
+    assert left(dirs) == b""
+    opened.close()
+
+
+def test_a_line_that_was_cut_trips_everything(dirs: tuple[Path, Path]) -> None:
+    opened = Journal(*dirs)
+    record(opened, reason("a"))
+    killed(opened)
+    (dirs[1] / NAME).write_bytes(b'{"text":"panic: touched","acc')
+    assert found(dirs) == ("a latch was left in a file", BOTH)
+
+
+@pytest.mark.parametrize("line", [b"[]", b"1", b'"x"', b"null", b"nonsense", b"{}", b'{"mono_ns":1}'])
+def test_a_line_that_is_none_of_ours_is_not_on_record(line: bytes) -> None:
+    entries = [{"kind": "reason", "data": {"observed_mono_ns": 1, "observed_wall_ns": 2}}]
+    assert unrecorded([line, b'{"mono_ns":1,"wall_ns":2}'], entries) == [line]
+
+
+def test_an_intent_that_no_latch_can_be_made_of_keeps_the_daemon_from_starting(dirs: tuple[Path, Path]) -> None:
+    opened = Journal(*dirs)
+    opened.intend(reason("a"))
+    killed(opened)
+    (dirs[0] / LATCH).mkdir()
+    with pytest.raises(Exception, match="panic: touched, and no latch can be left beside it"):
+        Journal(*dirs)
+    assert left(dirs) != b""  # it is not forgotten
+    (dirs[0] / LATCH).rmdir()
+    assert found(dirs) == ("panic: touched", ("a",))
