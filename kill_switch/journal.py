@@ -136,9 +136,9 @@ class Journal:
             self._marked = os.fstat(self._lock).st_size > 0  # a record has been written here once
             distrust = self._distrust()
             if distrust:  # before anything is touched
-                self._leave_for_next(latch_line(distrust, "all", clock.now()))
+                self._leave_for_next(latch_line(distrust, "all", clock.now()), state_dir)
             for line in unrecorded(self._intent.found, self.replay.entries):
-                self._leave_for_next(line)
+                self._leave_for_next(line, state_dir, runtime_dir)
             self._intent.fulfil()
             self.set_aside = self._set_aside() if self.replay.broken else None
             entries = [] if self.set_aside else self.replay.entries
@@ -313,9 +313,9 @@ class Journal:
             return "the journal that was here is gone"
         return ""
 
-    def _leave_for_next(self, line: bytes) -> None:
-        """Leave a latch on the disk, whatever becomes of this start, or raise `OSError`."""
-        if not leave((self.path.with_name(LATCH),), line, sync=True):
+    def _leave_for_next(self, line: bytes, *directories: Path) -> None:
+        """Leave a latch, whatever becomes of this start, in the first directory that takes it; or raise `OSError`."""
+        if not leave([directory / LATCH for directory in directories], line, sync=True):
             raise OSError(errno.ENOSPC, f"{latch_text(line.decode())}, and no latch can be left beside it")
 
     def displaced(self) -> bool:

@@ -222,13 +222,25 @@ def test_a_line_that_is_none_of_ours_is_not_on_record(line: bytes) -> None:
     assert unrecorded([line, b'{"mono_ns":1,"wall_ns":2}'], entries) == [line]
 
 
+def test_an_intent_that_the_disk_takes_no_latch_of_becomes_one_in_memory(dirs: tuple[Path, Path]) -> None:
+    opened = Journal(*dirs)
+    opened.intend(reason("a"))
+    killed(opened)
+    (dirs[0] / LATCH).mkdir()  # nothing can be written there
+    opened = Journal(*dirs)
+    assert claim((dirs[1] / LATCH).read_text(), BOTH).accounts == ("a",)
+    opened.close()
+
+
 def test_an_intent_that_no_latch_can_be_made_of_keeps_the_daemon_from_starting(dirs: tuple[Path, Path]) -> None:
     opened = Journal(*dirs)
     opened.intend(reason("a"))
     killed(opened)
-    (dirs[0] / LATCH).mkdir()
+    for directory in dirs:
+        (directory / LATCH).mkdir()
     with pytest.raises(Exception, match="panic: touched, and no latch can be left beside it"):
         Journal(*dirs)
     assert left(dirs) != b""  # it is not forgotten
-    (dirs[0] / LATCH).rmdir()
+    for directory in dirs:
+        (directory / LATCH).rmdir()
     assert found(dirs) == ("panic: touched", ("a",))

@@ -123,6 +123,8 @@ class Judge:
     def _must_be_filed(self, life: Life, latch: int) -> None:
         """See whether the disk has the latch file, if that has what the journal has not."""
         disk = self.world.disk
+        if life.alive and life.journal.latched[latch] == math.inf and not disk.has_files():
+            self.wrong(f"a reason was reported {FILED_WITHIN_S:g} s ago, and neither journal nor latch file has it")
         filed = life.journal.latched[latch] == math.inf and disk.latch.exists()
         if life.alive and filed and not disk.has_latch and disk.syncs_for(FILED_WITHIN_S):
             self.wrong(f"a reason was reported {FILED_WITHIN_S:g} s ago, and the latch file that has it is not synced")
