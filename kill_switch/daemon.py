@@ -45,6 +45,8 @@ from kill_switch.watching import Watch
 log = logging.getLogger(__name__)
 
 COLLECT = (20_000, 20, 50)  # a strike makes fewer objects than that: the collector is to find a better moment
+PULSE_S = 0.9  # within a second files are looked at that nobody tells of, and every one costs an idle daemon a little
+START_S = 0.25  # until it is ready
 FINISH_WITHIN_S = 15.0  # a strike under way at SIGTERM; systemd's TimeoutStopSec is longer
 LEVELS = {"trip": logging.CRITICAL, "residue": logging.ERROR, "warn": logging.WARNING, "blind": logging.WARNING}
 
@@ -252,7 +254,7 @@ class Daemon:
 
     async def _pulse(self) -> None:
         """Feed the watchdog with completed engine round trips, and nothing else."""
-        every_s = min(0.5, (self._systemd.watchdog_s or 10.0) / 3)
+        most_s = (self._systemd.watchdog_s or 10.0) / 3
         gc.set_threshold(*COLLECT)
         _freeze()
         while True:
@@ -266,7 +268,7 @@ class Daemon:
             if self.dispatcher.alive_ns >= asked.mono_ns:
                 self._systemd.alive()
             self._tell_systemd()
-            await anyio.sleep(every_s)
+            await anyio.sleep(min(PULSE_S if self._ready else START_S, most_s))
 
     def _tell_systemd(self) -> None:
         sessions = self.dispatcher.sessions.values()

@@ -7,6 +7,7 @@ is added to the peer's time limit, no more: a peer that is gone is found as soon
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import anyio
@@ -39,7 +40,18 @@ class Attention:
         self._ticked_ns = mono_ns
 
     async def run(self) -> None:
-        """Tick for ever."""
-        while True:
+        """Tick for ever, by the event loop's timer: to wake a task that sleeps would cost an idle daemon more."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.Handle | None = None
+
+        def tick() -> None:
+            nonlocal timer
             self.tick(self._clock().mono_ns)
-            await anyio.sleep(TICK_S)
+            timer = loop.call_later(TICK_S, tick)
+
+        tick()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            if timer is not None:
+                timer.cancel()
