@@ -106,6 +106,59 @@ async def test_frames_go_out_in_the_same_pass_or_provably_not_at_all(server: Ser
         lane.drop(conn + 1000, "nobody")
 
 
+async def test_a_text_whose_frame_was_made_beforehand_goes_out_under_a_mask_of_its_own_each_time(
+    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, bytes]] = []
+    made: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.upgrade()
+        while True:
+            seen.append(await peer.frame())
+
+    def make_frame(text: bytes) -> bytes:
+        made.append(real(text))
+        return made[-1]
+
+    real = ws._frame
+    monkeypatch.setattr(ws, "_frame", make_frame)
+    server.script = script
+    lane = make(server, ear, ca_file)
+    async with running(lane.run):
+        await until(lambda: ear.opened())
+        [conn] = ear.opened()
+        text, same = b'{"cancel":"all"}', bytes(bytearray(b'{"cancel":"all"}'))
+        lane.prepare(conn, text)
+        lane.prepare(conn + 1000, text)
+        assert len(made) == 1
+        assert lane.send(conn, same) and len(made) == 2  # the text that was meant is that very object
+        assert lane.send(conn, text) and len(made) == 2
+        assert lane.send(conn, text) and len(made) == 3  # a mask is never used twice (RFC 6455, 5.3)
+        await until(lambda: [one for one in seen if one[0] == 1] == [(1, text)] * 3)
+    assert len({frame[2:6] for frame in made}) == 3
+
+
+async def test_no_text_leaves_behind_a_close_that_has_come(server: Server, ear: Ear, ca_file: str) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.upgrade()
+        await peer.say(frame(0x1, b"news") + frame(0x8, b"\x03\xe8"))
+        await peer.live()
+
+    server.script = first(script)
+    lane = make(server, ear, ca_file)
+    authenticate, sent = ear.on_event, []
+
+    def answer(event: Event) -> None:
+        authenticate(event)
+        if isinstance(event, Received):
+            sent.append(lane.send(event.conn, b"an answer"))
+
+    ear.on_event = answer
+    async with running(lane.run):
+        await until(lambda: sent == [False])
+
+
 async def test_a_dropped_connection_is_told_and_replaced(server: Server, ear: Ear, ca_file: str) -> None:
     server.script = lives
     lane = make(server, ear, ca_file)
