@@ -142,6 +142,7 @@ async def test_a_text_whose_frame_was_made_beforehand_goes_out_under_a_mask_of_i
 async def test_no_text_leaves_behind_a_close_that_has_come(server: Server, ear: Ear, ca_file: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.upgrade()
+        await peer.frame()  # a ping: the connection is open
         await peer.say(frame(0x1, b"news") + frame(0x8, b"\x03\xe8"))
         await peer.live()
 
