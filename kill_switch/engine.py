@@ -108,7 +108,7 @@ Event = Reported | Progress | Struck | RearmAsked | Pulse | Recovered | Reconfig
 
 
 class Record(NamedTuple):
-    """Write to the journal; `latch` means before anything else happens, and synced soon after."""
+    """Write to the journal; `latch` means before any other command is carried out, and synced soon after."""
 
     kind: str
     data: Mapping[str, object]

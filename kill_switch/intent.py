@@ -6,13 +6,14 @@ one line into a file that is open already: `intent.jsonl` in the runtime directo
 process, and nothing there waits for a disk. A power cut takes it along, and with it what the journal has not synced.
 
 The file is emptied once the journal has the record. What the next process finds there and the journal does not have is
-left as a latch. There is one writer, who holds the state directory.
+left as a latch. There is one writer, who holds `flock(2)` on it: another daemon in the same directory does without.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from kill_switch.latches import tellable
 NAME = "intent.jsonl"
 MOST_BYTES = 1 << 16
 
+_Key = tuple[object, object, tuple[object, ...]]  # when a reason was observed, by both clocks, and whom it names
+
 
 class Intent:
     """Hold the file open; `found` are the lines that a process before this one has left in it."""
@@ -33,6 +36,7 @@ class Intent:
         self._path = path
         self._fd = -1
         self._size = 0
+        self._awaited: set[_Key] = set()  # reasons that are in the file, and on no record yet
         self.found = self._open()
 
     def note(self, reason: Reason) -> bool:
@@ -44,15 +48,22 @@ class Intent:
             written = os.write(self._fd, line)
             if written == len(line):
                 self._size += written
+                self._awaited.add((reason.observed.mono_ns, reason.observed.wall_ns, reason.accounts))
+                self.trouble = ""
                 return True
             os.ftruncate(self._fd, self._size)
+            self.trouble = f"{self._path}: no room for a whole line"
         except OSError as error:
             self.trouble = f"{self._path}: {error.strerror}"
         return False
 
+    def recorded(self, data: Mapping[str, object]) -> None:
+        """Take note of a reason's record, which is on its way into the journal."""
+        self._awaited.discard(_key(data, "observed_"))
+
     def fulfil(self) -> None:
-        """Empty the file: all that it says is on record."""
-        if self._size:
+        """Empty the file, if there is a record of all that it says."""
+        if self._size and not self._awaited:
             try:
                 os.ftruncate(self._fd, 0)
             except OSError as error:  # the next process knows by the record that this is old
@@ -67,6 +78,8 @@ class Intent:
             self._fd = -1
         if self._fd < 0:
             self._open()
+        elif not self._size:
+            self.trouble = ""  # there was no room, once
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -76,11 +89,14 @@ class Intent:
     def _open(self) -> list[bytes]:
         try:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._size = os.fstat(self._fd).st_size
             self.trouble = ""
             return os.pread(self._fd, MOST_BYTES, 0).removesuffix(b"\n").split(b"\n") if self._size else []
         except OSError as error:
-            self.trouble = f"{self._path}: {error.strerror}"
+            self.close()
+            held = isinstance(error, BlockingIOError)
+            self.trouble = f"{self._path}: {'another process holds it' if held else error.strerror}"
             return []
 
     def _there(self) -> bool:
@@ -91,13 +107,13 @@ class Intent:
         return (here.st_dev, here.st_ino) == (ours.st_dev, ours.st_ino)
 
 
-def unrecorded(lines: Iterable[bytes], entries: Iterable[Mapping[str, Any]]) -> list[bytes]:
+def unrecorded(lines: Sequence[bytes], entries: Iterable[Mapping[str, Any]]) -> list[bytes]:
     """Return those of an intent's lines that the journal's entries do not have the reason of."""
-    recorded = {_moment(entry["data"], "observed_") for entry in entries if entry["kind"] == "reason"}
+    recorded = [_key(entry["data"], "observed_") for entry in entries if entry["kind"] == "reason"] if lines else []
     left = []
     for line in lines:
         try:
-            known = _moment(orjson.loads(line), "") in recorded
+            known = _key(orjson.loads(line), "") in recorded
         except (orjson.JSONDecodeError, AttributeError):
             known = False
         if not known:
@@ -105,9 +121,11 @@ def unrecorded(lines: Iterable[bytes], entries: Iterable[Mapping[str, Any]]) -> 
     return left
 
 
-def _moment(data: Mapping[str, Any], prefix: str) -> tuple[object, object]:
+def _key(data: Mapping[str, Any], prefix: str) -> _Key:
     """Return what tells a reason from all others."""
-    return data.get(f"{prefix}mono_ns"), data.get(f"{prefix}wall_ns")
+    accounts = data.get("accounts")
+    names = tuple(accounts) if isinstance(accounts, list | tuple) else ()
+    return data.get(f"{prefix}mono_ns"), data.get(f"{prefix}wall_ns"), names
 
 
 def _line(reason: Reason) -> bytes:

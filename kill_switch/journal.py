@@ -177,6 +177,8 @@ class Journal:
     def append(self, kind: str, data: Mapping[str, object], at: Now) -> None:
         """Take a record; `flush` writes it. Costs next to nothing, so that answers are not kept waiting."""
         self._pending.append((kind, data, at))
+        if kind == "reason":
+            self._intent.recorded(data)
         if len(self._pending) > _KEEP:
             oldest = next((n for n, (kind, _, _) in enumerate(self._pending) if kind not in _TRIPS), None)
             if oldest is not None:
@@ -250,6 +252,8 @@ class Journal:
             self.flush()
         if self._size and not self._marked:
             self._mark()
+        if not self._pending and not self._lines:
+            self._intent.fulfil()
         self._intent.mend()
         if self._syncing.durable < max(self._size, self._standing):
             self.sync()
@@ -316,7 +320,9 @@ class Journal:
     def _leave_for_next(self, line: bytes, *directories: Path) -> None:
         """Leave a latch, whatever becomes of this start, in the first directory that takes it; or raise `OSError`."""
         if not leave([directory / LATCH for directory in directories], line, sync=True):
-            raise OSError(errno.ENOSPC, f"{latch_text(line.decode())}, and no latch can be left beside it")
+            raise OSError(
+                errno.ENOSPC, f"{latch_text(line.decode(errors='replace'))}, and no latch can be left beside it"
+            )
 
     def displaced(self) -> bool:
         """Tell whether the file under the journal's name is not the one that is written any more."""

@@ -392,7 +392,7 @@ class Adapter(ABC):
     def first(self, now: Now) -> Request | Send | None:
         """Return what a strike begins with, if that is at hand: it leaves before any account's strike is made.
 
-        `strike`, which is called next and at the same `now`, yields the same object, or a call with the same request.
+        `strike`, which is called next and a moment later, yields the same object, or a call with the same request.
         None: it takes time to make, or it depends on what takes time to know.
         """
         return None

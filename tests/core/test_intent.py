@@ -25,12 +25,16 @@ def reason(*accounts: str, text: str = "touched", ms: float = 0) -> Reason:
     return Reason("panic", text, accounts or BOTH, at(ms))
 
 
-def record(journal: Journal, said: Reason) -> bool:
-    """Write a reason down as the engine has it written."""
+def made(said: Reason) -> Record:
+    """Make a reason's record, as the engine does."""
     armed = State({name: Account(Pace()) for name in BOTH})
-    made = step(armed, Reported(said, said.observed))[1][0]
-    assert isinstance(made, Record)
-    return journal.latch(made.kind, made.data, said.observed)
+    first = step(armed, Reported(said, said.observed))[1][0]
+    assert isinstance(first, Record)
+    return first
+
+
+def record(journal: Journal, said: Reason) -> bool:
+    return journal.latch("reason", made(said).data, said.observed)
 
 
 @pytest.fixture
@@ -77,6 +81,10 @@ def test_a_reason_is_in_the_file_when_it_is_noted_and_out_of_it_when_it_is_fulfi
     assert left(dirs) == b""
     assert intent.note(reason("a")) and intent.note(reason("b", ms=1))
     assert [orjson.loads(line)["accounts"] for line in left(dirs).splitlines()] == [["a"], ["b"]]
+    intent.recorded(made(reason("a")).data)
+    intent.fulfil()
+    assert left(dirs) != b""  # the other one is on no record
+    intent.recorded(made(reason("b", ms=1)).data)
     intent.fulfil()
     assert left(dirs) == b""
     assert intent.note(reason("b", ms=2))
@@ -108,8 +116,25 @@ def test_what_there_is_no_room_for_is_not_noted_and_leaves_the_lines_before(
     assert not intent.note(reason("b"))
     assert intent.trouble.endswith("No space left on device")
     monkeypatch.undo()
+    intent.recorded(made(reason("a")).data)
     intent.fulfil()
     assert intent.trouble == ""
+    monkeypatch.setattr("kill_switch.intent.os.write", full)
+    assert not intent.note(reason("b")) and intent.trouble
+    intent.mend()
+    assert intent.trouble == ""  # nobody is to be told of it for ever
+
+
+def test_a_second_process_in_the_same_directory_takes_nothing_from_the_first(
+    intent: Intent, dirs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert intent.note(reason("a"))
+    (tmp_path / "other").mkdir()
+    other = Journal(tmp_path / "other", dirs[1])
+    assert "another process holds it" in other.trouble
+    assert not other.intend(reason("b")) and other.foreign_latch() is None
+    other.close()
+    assert orjson.loads(left(dirs))["accounts"] == ["a"]
 
 
 def test_a_link_in_its_place_is_not_followed(dirs: tuple[Path, Path]) -> None:
@@ -181,6 +206,16 @@ def test_of_two_intents_the_one_that_is_not_on_record_is_the_latch(dirs: tuple[P
     assert found(dirs) == ("panic: once more", ("b",))
 
 
+def test_an_intent_that_never_became_a_record_stands_though_others_are_on_record(dirs: tuple[Path, Path]) -> None:
+    opened = Journal(*dirs)
+    assert opened.intend(reason("a"))  # and then the engine fails
+    assert opened.intend(reason("b", ms=1)) and record(opened, reason("b", ms=1))
+    opened.flush()
+    opened.settle()
+    killed(opened)
+    assert found(dirs) == ("panic: touched", ("a",))
+
+
 def test_the_next_flush_empties_what_is_on_record(dirs: tuple[Path, Path]) -> None:
     opened = Journal(*dirs)
     assert opened.intend(reason("a")) and record(opened, reason("a"))
@@ -216,10 +251,26 @@ def test_a_line_that_was_cut_trips_everything(dirs: tuple[Path, Path]) -> None:
     assert found(dirs) == ("a latch was left in a file", BOTH)
 
 
-@pytest.mark.parametrize("line", [b"[]", b"1", b'"x"', b"null", b"nonsense", b"{}", b'{"mono_ns":1}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            b"[]",
+            b"1",
+            b'"x"',
+            b"null",
+            b"nonsense",
+            b"\xff",
+            b"{}",
+            b'{"mono_ns":1}',
+            b'{"mono_ns":[],"accounts":[{}]}',
+        ),
+        b'{"mono_ns":1,"wall_ns":2,"accounts":["b"]}',  # of the same moment, and another one
+    ],
+)
 def test_a_line_that_is_none_of_ours_is_not_on_record(line: bytes) -> None:
-    entries = [{"kind": "reason", "data": {"observed_mono_ns": 1, "observed_wall_ns": 2}}]
-    assert unrecorded([line, b'{"mono_ns":1,"wall_ns":2}'], entries) == [line]
+    entries = [{"kind": "reason", "data": {"observed_mono_ns": 1, "observed_wall_ns": 2, "accounts": ["a"]}}]
+    assert unrecorded([line, b'{"mono_ns":1,"wall_ns":2,"accounts":["a"]}'], entries) == [line]
 
 
 def test_an_intent_that_the_disk_takes_no_latch_of_becomes_one_in_memory(dirs: tuple[Path, Path]) -> None:

@@ -13,7 +13,7 @@ class Figures:
     orders_left: int = 0
     latches_lost: int = 0
     false_trips: int = 0
-    strikes_without_record: int = 0  # a cancel had left before the reason was in the journal
+    strikes_without_record: int = 0  # a cancel had left before journal or intent had the reason
     chains_broken: int = 0
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

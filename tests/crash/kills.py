@@ -10,8 +10,8 @@ The moments, as they are drawn:
     re-arm     while the gate is asked
     start      again, within 1.5 s of the start that follows any of these
 
-If the journal holds the reason, the flag is taken away while the daemon is dead: the latch alone must trip it. If it
-does not, no venue may have seen a cancel: the record comes before the first byte.
+If the journal holds the reason, or the intent does, the flag is taken away while the daemon is dead: the latch alone
+must trip it. If neither does, no venue may have seen a cancel: one of them comes before the first byte.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from kill_switch.errors import Unreachable
 
 from .figures import Figures
-from .stand import VENUES, Stand
+from .stand import GUARDED_WITHIN_S, VENUES, Stand
 
 MOMENTS = ("before", "touch", "touch", "strike", "strike", "read-back", "guarding", "re-arm")
 
@@ -94,7 +94,7 @@ def _again(stand: Stand, latched: bool, moment: str) -> None:
     if latched and (status := stand.wait(lambda s: True, 20.0, "no answer")) and status["state"] == "ARMED":
         figures.latches_lost += 1
         figures.failures.append(f"{moment}: armed after the restart, and nobody has re-armed it")
-    stand.expect_clear(f"{moment}, started again")
+    stand.expect_clear(f"{moment}, started again", within_s=GUARDED_WITHIN_S)
 
 
 def _killed_in_rearm(stand: Stand) -> bool:

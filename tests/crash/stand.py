@@ -7,10 +7,11 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
-from kill_switch import journal
+from kill_switch import intent, journal, latches
 from kill_switch.errors import KillSwitchError, Unreachable
 from tests.e2e.conftest import Play
 
@@ -19,6 +20,7 @@ from .figures import Figures
 VENUES = ("oxfun", "roxom", "kuna", "crosstrade")
 CLEAR_WITHIN_S = 25.0
 START_WITHIN_S = 20.0
+GUARDED_WITHIN_S = 5.0  # after a start
 
 
 class Stand(Play):
@@ -28,6 +30,10 @@ class Stand(Play):
         super().__init__(list(venues))
         self.random = Random(seed)  # noqa: S311 - moments, nothing secret
         self.figures = Figures()
+
+    @property
+    def intent(self) -> Path:
+        return self.runtime_dir / intent.NAME
 
     @property
     def pid(self) -> int:
@@ -52,13 +58,16 @@ class Stand(Play):
         return "?"
 
     def latched(self) -> bool:
-        """Say what the journal holds: a reason, and no re-arm after it."""
+        """Say whether a start would trip: by a reason without a re-arm, or an intent, or what became of that."""
         replay = journal.read(self.state_dir / journal.NAME)
         if replay.broken:
             self.figures.chains_broken += 1
             self.figures.failures.append(f"the chain is broken: {replay.broken}")
         last = [entry["kind"] for entry in replay.entries if entry["kind"] in ("reason", "rearm")]
-        return (bool(last) and last[-1] == "reason") or replay.latch_torn
+        said = self.intent.read_bytes().splitlines() if self.intent.exists() else []
+        intended = intent.unrecorded(said, replay.entries)
+        left = any((directory / latches.NAME).exists() for directory in (self.state_dir, self.runtime_dir))
+        return (bool(last) and last[-1] == "reason") or replay.latch_torn or bool(intended) or left
 
     def struck(self) -> bool:
         """Say whether a venue has seen a command that cancels, since `forget`."""
@@ -74,12 +83,20 @@ class Stand(Play):
         self.daemon.wait()
         self.daemon = None
 
-    def expect_clear(self, what: str) -> bool:
-        """Wait until everything is proven clear, and believe only the venues' own books; note what is not so."""
-        if self.wait(lambda s: s["state"] == "TRIPPED", CLEAR_WITHIN_S, what) is None:
-            self.figures.orders_left += self.open_orders()
-            return False
-        left = self.open_orders()
+    def expect_clear(self, what: str, *, within_s: float = 0.0) -> bool:
+        """Wait until everything is proven clear, and believe only the venues' own books; note what is not so.
+
+        `within_s` is for a process that began clear: what rests then it finds with its first reads.
+        """
+        until_s = time.monotonic() + within_s
+        while True:
+            if self.wait(lambda s: s["state"] == "TRIPPED", CLEAR_WITHIN_S, what) is None:
+                self.figures.orders_left += self.open_orders()
+                return False
+            left = self.open_orders()
+            if not left or time.monotonic() > until_s:
+                break
+            time.sleep(0.1)
         self.figures.orders_left += left
         if left:
             self.figures.failures.append(f"{what}: TRIPPED, and {left} orders rest")
