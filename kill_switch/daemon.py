@@ -181,7 +181,7 @@ class Daemon:
             self._report("start", 'the configuration says start = "tripped"')
 
     def _adopt_latch(self) -> None:
-        """Take over a latch that was left in a file, by a direct kill or by a daemon whose disk was full."""
+        """Take over a latch that was left in a file: by a direct kill, on a full disk, or of an intent."""
         said = self.journal.foreign_latch()
         if said is None:
             return

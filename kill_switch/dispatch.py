@@ -444,12 +444,12 @@ class Dispatcher:
         """Have the first commands leave before anything else happens, if the latch is safe all the same."""
         names = engine.untouched(self.state, reason.accounts)
         try:
-            if not names or not self._journal.intend(reason):
+            sessions = [self.sessions[name] for name in names]
+            if not names or not self._journal.intend(self._for_known(reason)):
                 return []
         except Exception:
             log.exception("the intent cannot be noted")
             return []
-        sessions = [self.sessions[name] for name in names]
         for session in sessions:
             session.begin(now)
         return sessions
@@ -497,9 +497,14 @@ class Dispatcher:
 
     def _report_the_others(self, event: engine.Reported) -> None:
         """Let a reason hold for the accounts that are there, if it names one that a reload has just taken away."""
-        known = tuple(name for name in event.reason.accounts if name in self.state.accounts)
-        if known and known != event.reason.accounts:
-            self._queue.appendleft(event._replace(reason=replace(event.reason, accounts=known)))
+        reason = self._for_known(event.reason)
+        if reason.accounts and reason is not event.reason:
+            self._queue.appendleft(event._replace(reason=reason))
+
+    def _for_known(self, reason: Reason) -> Reason:
+        """Return a reason for those of its accounts that are there: itself, mostly."""
+        known = tuple([name for name in reason.accounts if name in self.state.accounts])
+        return reason if len(known) == len(reason.accounts) else replace(reason, accounts=known)
 
     def _have_synced(self) -> None:
         """Have the latch put on the disk, soon."""

@@ -11,8 +11,11 @@ left as a latch. There is one writer, who holds `flock(2)` on it: another daemon
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,19 +27,21 @@ from kill_switch.latches import tellable
 
 NAME = "intent.jsonl"
 MOST_BYTES = 1 << 16
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 
 _Key = tuple[object, object, tuple[object, ...]]  # when a reason was observed, by both clocks, and whom it names
 
 
 class Intent:
-    """Hold the file open; `found` are the lines that a process before this one has left in it."""
+    """Hold the file open; `found` are lines in it that nobody will put on record any more."""
 
     def __init__(self, path: Path) -> None:
         self.trouble = ""  # why there is none: commands wait for the record then
         self._path = path
         self._fd = -1
         self._size = 0
-        self._awaited: set[_Key] = set()  # reasons that are in the file, and on no record yet
+        self._awaited: dict[_Key, bytes] = {}  # lines that are in the file, and on no record yet
+        self._told_unreadable = False
         self.found = self._open()
 
     def note(self, reason: Reason) -> bool:
@@ -45,10 +50,12 @@ class Intent:
             return False
         line = _line(reason)
         try:
+            if not os.fstat(self._fd).st_nlink:
+                return False  # somebody has removed it, and nobody would find it
             written = os.write(self._fd, line)
             if written == len(line):
                 self._size += written
-                self._awaited.add((reason.observed.mono_ns, reason.observed.wall_ns, reason.accounts))
+                self._awaited[reason.observed.mono_ns, reason.observed.wall_ns, reason.accounts] = line[:-1]
                 self.trouble = ""
                 return True
             os.ftruncate(self._fd, self._size)
@@ -59,11 +66,11 @@ class Intent:
 
     def recorded(self, data: Mapping[str, object]) -> None:
         """Take note of a reason's record, which is on its way into the journal."""
-        self._awaited.discard(_key(data, "observed_"))
+        self._awaited.pop(_key(data, "observed_"), None)
 
     def fulfil(self) -> None:
         """Empty the file, if there is a record of all that it says."""
-        if self._size and not self._awaited:
+        if self._size and not self._awaited and not self.found:
             try:
                 os.ftruncate(self._fd, 0)
             except OSError as error:  # the next process knows by the record that this is old
@@ -72,14 +79,28 @@ class Intent:
                 self._size, self.trouble = 0, ""
 
     def mend(self) -> None:
-        """Make the file again if somebody has removed it."""
-        if self._fd >= 0 and not self._size and not self._there():
-            os.close(self._fd)
-            self._fd = -1
+        """Make the file again if somebody has removed it, and find in it what will get on no record.
+
+        To be called when no reason is being reported: what is still awaited has met a fault.
+        """
+        self.found += self._awaited.values()
+        self._awaited.clear()
+        if self._fd >= 0 and not self._there():
+            self.close()
+            self._size = 0
         if self._fd < 0:
-            self._open()
+            self.found += self._open()
         elif not self._size:
             self.trouble = ""  # there was no room, once
+
+    def forget(self) -> None:
+        """Empty the file of what was found, which has been left as a latch; one that cannot be opened is removed."""
+        if self._fd < 0 and self.found:
+            with contextlib.suppress(OSError):  # the directory is ours
+                self._path.unlink()
+                self._open()
+        self.found = []
+        self.fulfil()
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -88,16 +109,29 @@ class Intent:
 
     def _open(self) -> list[bytes]:
         try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+            self._fd = os.open(self._path, _FLAGS, 0o640)
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._size = os.fstat(self._fd).st_size
-            self.trouble = ""
+            status = os.fstat(self._fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, "not a file")
+            self._size, self.trouble = status.st_size, ""
             return os.pread(self._fd, MOST_BYTES, 0).removesuffix(b"\n").split(b"\n") if self._size else []
         except OSError as error:
             self.close()
             held = isinstance(error, BlockingIOError)
             self.trouble = f"{self._path}: {'another process holds it' if held else error.strerror}"
-            return []
+            return [b"unreadable"] if not held and self._says_something() else []
+
+    def _says_something(self) -> bool:
+        """Tell, once, that a file with something in it stands where ours cannot be opened."""
+        if self._told_unreadable:
+            return False
+        self._told_unreadable = True
+        try:
+            status = os.lstat(self._path)
+        except OSError:
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
     def _there(self) -> bool:
         try:

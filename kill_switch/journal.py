@@ -137,9 +137,8 @@ class Journal:
             distrust = self._distrust()
             if distrust:  # before anything is touched
                 self._leave_for_next(latch_line(distrust, "all", clock.now()), state_dir)
-            for line in unrecorded(self._intent.found, self.replay.entries):
-                self._leave_for_next(line, state_dir, runtime_dir)
-            self._intent.fulfil()
+            self._directories = state_dir, runtime_dir
+            self._leave_intended()
             self.set_aside = self._set_aside() if self.replay.broken else None
             entries = [] if self.set_aside else self.replay.entries
             self._size = 0 if self.set_aside else self.replay.size
@@ -252,9 +251,13 @@ class Journal:
             self.flush()
         if self._size and not self._marked:
             self._mark()
+        self._intent.mend()
+        try:
+            self._leave_intended()
+        except OSError as error:  # it stays where it is, and is tried again
+            log.error("journal %s: %s", self.path, error.strerror)
         if not self._pending and not self._lines:
             self._intent.fulfil()
-        self._intent.mend()
         if self._syncing.durable < max(self._size, self._standing):
             self.sync()
         self._forget_latch()
@@ -316,6 +319,13 @@ class Journal:
         if self._marked and not self.replay.entries:
             return "the journal that was here is gone"
         return ""
+
+    def _leave_intended(self) -> None:
+        """Leave a latch for what was intended and has never been put on record, or raise `OSError`."""
+        if self._intent.found:
+            for line in unrecorded(self._intent.found, self.replay.entries):
+                self._leave_for_next(line, *self._directories)
+            self._intent.forget()
 
     def _leave_for_next(self, line: bytes, *directories: Path) -> None:
         """Leave a latch, whatever becomes of this start, in the first directory that takes it; or raise `OSError`."""

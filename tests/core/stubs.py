@@ -81,12 +81,14 @@ class Recorder:
         self.broken = False
         self.raises = False
         self.intends = True
+        self.intended: list[tuple[str, ...]] = []
         self._trace = trace
 
     def intend(self, reason: Reason) -> bool:
         if self.raises:
             raise RuntimeError("a fault within the journal")
         self._trace.append("intend")
+        self.intended.append(reason.accounts)
         return self.intends
 
     def append(self, kind: str, data: Mapping[str, object], at: Now) -> None:

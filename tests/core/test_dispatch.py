@@ -155,6 +155,14 @@ def test_a_reason_that_comes_of_what_is_being_carried_out_waits_for_its_turn() -
     assert floor.trace[-4:-1] == ["latch reason", "b begins POST /cancel-all", "b http POST /cancel-all"]
 
 
+def test_the_intent_names_the_accounts_that_the_record_will_name() -> None:
+    floor = Floor(("a", "b"))
+    floor.fire("a", "gone")
+    assert floor.recorder.intended == [("a",)]
+    assert floor.recorder.of("reason")[0]["accounts"] == ("a",)
+    assert floor.phase("a") == "STRIKING"
+
+
 def test_what_has_begun_is_given_up_if_the_engine_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(state: engine.State, event: engine.Event) -> tuple[engine.State, tuple[engine.Command, ...]]:
         if isinstance(event, engine.Reported):

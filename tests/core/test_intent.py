@@ -211,9 +211,54 @@ def test_an_intent_that_never_became_a_record_stands_though_others_are_on_record
     assert opened.intend(reason("a"))  # and then the engine fails
     assert opened.intend(reason("b", ms=1)) and record(opened, reason("b", ms=1))
     opened.flush()
-    opened.settle()
     killed(opened)
     assert found(dirs) == ("panic: touched", ("a",))
+
+
+def test_an_intent_that_never_became_a_record_is_this_processs_latch_soon(
+    dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Journal(*dirs)
+    assert opened.intend(reason("a"))  # and then the engine fails
+    for directory in dirs:
+        (directory / LATCH).mkdir()
+    opened.settle()
+    opened.flush()
+    assert left(dirs) != b""  # no latch can be left, and it is not forgotten
+    for directory in dirs:
+        (directory / LATCH).rmdir()
+    opened.settle()
+    said = opened.foreign_latch()
+    assert said is not None and said.count("\n") == 0 and claim(said, BOTH).accounts == ("a",)
+    opened.take_latch(said)
+    opened.settle()
+    assert left(dirs) == b"" and opened.foreign_latch() is None
+    opened.close()
+
+
+def test_a_file_that_cannot_be_opened_and_says_something_trips_everything_once(
+    dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def refused(path: Path, flags: int, mode: int = 0o777) -> int:
+        if Path(path).name == NAME and Path(path).exists() and Path(path).stat().st_size:
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags, mode)
+
+    (dirs[1] / NAME).write_bytes(b'{"text":"somebody else\'s"}\n')
+    monkeypatch.setattr("kill_switch.intent.os.open", refused)
+    assert found(dirs) == ("a latch was left in a file", BOTH)
+    (dirs[0] / LATCH).unlink()
+    assert found(dirs) is None  # it was removed, and made anew
+
+
+def test_what_is_no_file_or_was_removed_is_not_written(intent: Intent, dirs: tuple[Path, Path]) -> None:
+    (dirs[1] / NAME).unlink()
+    assert not intent.note(reason("a"))
+    os.mkfifo(dirs[1] / NAME)
+    intent.mend()
+    assert not intent.note(reason("a")) and "not a file" in intent.trouble
 
 
 def test_the_next_flush_empties_what_is_on_record(dirs: tuple[Path, Path]) -> None:
