@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from kill_switch import bench
 from kill_switch.bench import process, show
+from kill_switch.bench.systems import Floor, Strike
 from kill_switch.errors import KillSwitchError
 
 pytestmark = pytest.mark.e2e
@@ -77,3 +80,41 @@ def test_a_plot_without_the_library_is_refused_before_anything_is_measured(monke
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(KillSwitchError, match=r"pip install 'kill-switch\[bench\]'"):
         bench.run((1,), 1, plot=Path("x.png"))
+
+
+class Alone:
+    """A floor on which every command arrives at once."""
+
+    ROUND_WITHIN_S = 5.0
+    size = 1
+
+    async def forget(self) -> None: ...
+
+    async def cancels(self) -> list[int]:
+        return [time.monotonic_ns()]
+
+    async def close(self) -> None: ...
+
+
+async def works(floor: Floor) -> Strike:
+    async def strike() -> tuple[int, int]:
+        return time.monotonic_ns(), time.monotonic_ns()
+
+    return strike
+
+
+async def fails(floor: Floor) -> Strike:
+    async def strike() -> tuple[int, int]:
+        raise TimeoutError
+
+    return strike
+
+
+@pytest.mark.anyio
+async def test_a_peer_that_fails_is_left_out_and_ends_no_benchmark(caplog: pytest.LogCaptureFixture) -> None:
+    floor = cast(Floor, Alone())
+    results = await bench._all(floor, 2, {"limit": works, "a peer": fails}, lambda: None)
+    assert results.keys() == {"limit"} and len(results["limit"]) == 2
+    assert "a peer, 1 accounts: left out: TimeoutError" in caplog.text
+    with pytest.raises(TimeoutError):
+        await bench._all(floor, 2, {"limit": fails}, lambda: None)
