@@ -194,14 +194,22 @@ class Session:
     def disown(self) -> None:
         """Be done with what `begin` has begun: if no strike has taken it for its own, it has left all the same."""
         self.begun = False
-        if self._begun is not None:
-            route = Route.WS if isinstance(self._begun, base.Send) else Route.HTTP
-            self._adopt()
-            self._note_sent(route)
-            self.http.forgo()
+        try:
+            self._give_up()
+        except Exception as error:  # other accounts are waiting
+            self._stumble = self._stumble or error
         if self._stumble is not None:
             self._not_understood(self._stumble)
             self._stumble = None
+
+    def _give_up(self) -> None:
+        if self._begun is not None:
+            route = Route.WS if isinstance(self._begun, base.Send) else Route.HTTP
+            self._adopt()
+            try:
+                self._note_sent(route)
+            finally:
+                self.http.forgo()
 
     def read(self) -> None:
         """Ask the venue for what is left."""

@@ -161,8 +161,12 @@ class Journal:
     @property
     def trouble(self) -> str:
         """Say what the matter is with the record, "" if nothing is."""
-        troubles = (self._unwritten, self._unmarked, self.latches.trouble, self._intent.trouble, self.unsynced)
-        return "; ".join(filter(None, troubles))
+        return "; ".join(filter(None, (self._unwritten, self._unmarked, self.latches.trouble, self.unsynced)))
+
+    @property
+    def unintended(self) -> str:
+        """Say why no intent can be noted, "" if it can: a kill's first commands wait for their record then."""
+        return self._intent.trouble
 
     @property
     def unsynced(self) -> str:
@@ -328,7 +332,7 @@ class Journal:
             self._intent.forget()
 
     def _leave_for_next(self, line: bytes, *directories: Path) -> None:
-        """Leave a latch, whatever becomes of this start, in the first directory that takes it; or raise `OSError`."""
+        """Leave a latch for the next look at them, whoever's it is, in the first directory that takes it, or raise."""
         if not leave([directory / LATCH for directory in directories], line, sync=True):
             raise OSError(
                 errno.ENOSPC, f"{latch_text(line.decode(errors='replace'))}, and no latch can be left beside it"

@@ -58,7 +58,12 @@ class Operators:
         self._previews = Previews(dispatcher)
         self._intake = intake
         # each yields a line for people for everything that is wrong with its part of the program
-        self.troubles: list[Callable[[], Iterable[str]]] = [drills.troubles, clocks.troubles, self._unheard]
+        self.troubles: list[Callable[[], Iterable[str]]] = [
+            drills.troubles,
+            clocks.troubles,
+            self._unheard,
+            self._unintended,
+        ]
         self._phase = dispatcher.state.phase
         self._since_ns = self._dispatcher.clock().wall_ns
 
@@ -107,6 +112,10 @@ class Operators:
 
     def _unheard(self) -> Iterable[str]:
         return (f"intake: {self._intake.trouble}",) if self._intake.trouble else ()
+
+    def _unintended(self) -> Iterable[str]:
+        why = self._journal.unintended
+        return (f"intent: {why}: the first commands of a kill wait for its record",) if why else ()
 
     def _why(self) -> list[dict[str, object]]:
         """Return the first reasons of the kills that hold an account tripped now."""

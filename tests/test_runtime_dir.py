@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from kill_switch import client, control
+from kill_switch import client, control, intent
 from kill_switch.daemon import Daemon
 from tests.test_daemon_reload import Play
 
@@ -94,6 +94,19 @@ async def test_a_socket_that_cannot_be_made_again_is_trouble_until_it_can(play: 
         await play.until(lambda: beat(play) and daemon.intake.beats > 0)
         assert f"intake: {why}" not in troubles(daemon)
         await play.until(lambda: client.listening(play.runtime_dir / control.NAME))
+
+
+async def test_where_no_intent_can_be_noted_the_status_says_so_and_a_kill_goes_out_all_the_same(play: Play) -> None:
+    async with play.running("a", more=TRIGGERS.format(play.directory, "1h")) as daemon:
+        await play.until(lambda: client.listening(play.runtime_dir / control.NAME))
+        (play.runtime_dir / intent.NAME).unlink()
+        (play.runtime_dir / intent.NAME).symlink_to(play.directory / "nowhere")
+        await play.until(lambda: any("the first commands of a kill wait" in line for line in troubles(daemon)))
+        assert daemon.operators.status()["journal"] == "ok"  # it is slower, and does all that it has to
+        (play.runtime_dir / "flag" / "KILL").touch()
+        await play.until(lambda: play.tripped() == ("a",))
+        (play.runtime_dir / intent.NAME).unlink()
+        await play.until(lambda: not any("the first commands" in line for line in troubles(daemon)))
 
 
 async def test_a_beat_that_comes_often_enough_outlives_a_removal(play: Play) -> None:

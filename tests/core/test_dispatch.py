@@ -155,6 +155,22 @@ def test_a_reason_that_comes_of_what_is_being_carried_out_waits_for_its_turn() -
     assert floor.trace[-4:-1] == ["latch reason", "b begins POST /cancel-all", "b http POST /cancel-all"]
 
 
+def test_a_lane_that_fails_at_giving_up_what_has_begun_is_felt_by_no_other_account(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> None:
+        raise RuntimeError("a fault within the lane")
+
+    floor = Floor(("a", "b"))
+    for name in ("a", "b"):
+        floor.venues[name].on_first = lambda: GET_ORDERS  # the strike turns out to be another one
+    monkeypatch.setattr(floor.lanes["a"], "forgo", fails)
+    floor.fire()
+    assert floor.phase("a") == floor.phase("b") == "STRIKING"
+    assert "b forgoes" in floor.trace and len(floor.recorder.of("strike")) == 1
+    assert floor.session("a").noise == 1
+
+
 def test_the_intent_names_the_accounts_that_the_record_will_name() -> None:
     floor = Floor(("a", "b"))
     floor.fire("a", "gone")

@@ -38,14 +38,6 @@ def record(journal: Journal, said: Reason) -> bool:
 
 
 @pytest.fixture
-def dirs(tmp_path: Path) -> tuple[Path, Path]:
-    state, run = tmp_path / "state", tmp_path / "run"
-    state.mkdir()
-    run.mkdir()
-    return state, run
-
-
-@pytest.fixture
 def intent(dirs: tuple[Path, Path]) -> Iterator[Intent]:
     made = Intent(dirs[1] / NAME)
     yield made
@@ -131,7 +123,7 @@ def test_a_second_process_in_the_same_directory_takes_nothing_from_the_first(
     assert intent.note(reason("a"))
     (tmp_path / "other").mkdir()
     other = Journal(tmp_path / "other", dirs[1])
-    assert "another process holds it" in other.trouble
+    assert "another process holds it" in other.unintended and not other.trouble
     assert not other.intend(reason("b")) and other.foreign_latch() is None
     other.close()
     assert orjson.loads(left(dirs))["accounts"] == ["a"]
@@ -173,7 +165,7 @@ def test_a_file_that_cannot_be_emptied_is_known_for_old_by_the_record(
     assert opened.intend(reason("a")) and record(opened, reason("a"))
     monkeypatch.setattr("kill_switch.intent.os.ftruncate", fails)
     opened.flush()
-    assert "Input/output error" in opened.trouble
+    assert "Input/output error" in opened.unintended
     monkeypatch.undo()
     killed(opened)
     assert found(dirs) is None

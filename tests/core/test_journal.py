@@ -64,14 +64,6 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     return made
 
 
-@pytest.fixture
-def dirs(tmp_path: Path) -> tuple[Path, Path]:
-    state, run = tmp_path / "state", tmp_path / "run"
-    state.mkdir()
-    run.mkdir()
-    return state, run
-
-
 def latched(opened: Journal) -> tuple[str, tuple[str, ...]]:
     """Say what latch stands beside a journal, and which of three accounts it trips."""
     said = opened.foreign_latch()
