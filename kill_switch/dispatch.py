@@ -80,6 +80,7 @@ class Fresh(Protocol):
     def call(self, call: base.Call) -> None: ...
 
 
+_MESSAGES = (base.Call, base.Send)  # what is in a strike for others to receive
 Told = base.OrderPlaced | base.Equity | base.Transferred | base.ServerTime | base.Drilled  # not the engine's business
 
 
@@ -154,7 +155,7 @@ class Session:
         try:
             self._more = iter(self.venue.strike(now))
             for output in self._more:
-                if isinstance(output, base.Call | base.Send):
+                if isinstance(output, _MESSAGES):
                     self._carry_out_one(output, now)
                     break
                 self._afterwards.append(output)
@@ -167,7 +168,7 @@ class Session:
         while True:
             try:
                 for output in more:
-                    if isinstance(output, base.Call | base.Send):
+                    if isinstance(output, _MESSAGES):
                         self._carry_out_one(output, now)
                     else:
                         self._afterwards.append(output)
@@ -185,7 +186,7 @@ class Session:
                 raise failure
         except Exception as error:
             log.exception("account %s: the strike failed", self.name)
-            self._fact(base.CancelAnswered(Answer.UNKNOWN, f"internal error: {type(error).__name__}"), now)
+            self._carry_out_one(base.CancelAnswered(Answer.UNKNOWN, f"internal error: {type(error).__name__}"), now)
         finally:
             self.disown()
             self._passing = False
@@ -305,32 +306,46 @@ class Session:
             raise failure
 
     def _carry_out_one(self, output: base.Output, now: Now) -> None:
-        match output:
-            case base.Call() if not self._allowed(output):
-                self.event(base.Lost(output.tag, False, "the account is armed again"))
+        match output:  # a strike and its answer first: each case takes its time
             case base.Call():
-                if output.cancel:
-                    self._cancels.add(output.tag)
-                if output.request is self._begun:
-                    self._adopt()
-                (self.http if output.route is Route.HTTP else self.fresh).call(output)
-                self._left_at = None
-            case base.Send() if output is self._begun:
-                self._adopt()
-                self._note_sent(Route.WS)
-            case base.Send() if output.urgent and self._armed:
-                pass
+                self._call(output, now)
             case base.Send():
-                if self.ws.send(output.conn, output.text) and output.urgent:
-                    self._note_sent(Route.WS)
+                self._send(output)
+            case base.WakeAfter(tag, seconds):
+                self._dispatcher.alarms.set(now.mono_ns + int(seconds * 1e9), self._woke, tag)
+            case base.CancelAnswered(answer, evidence, cancelled):
+                told = sweep.Answered(now.mono_ns, answer)
+                self._dispatcher.handle(engine.Progress(self.name, told, now, evidence, cancelled))
             case base.Prepare(conn, text):
                 self.ws.prepare(conn, text)
-            case base.WakeAfter(tag, seconds):
-                self._dispatcher.alarms.set(now.mono_ns + int(seconds * 1e9), self.event, base.Woke(tag))
             case base.Drop(conn, why):
                 self.ws.drop(conn, why)
             case _:
                 self._fact(output, now)
+
+    def _call(self, call: base.Call, now: Now) -> None:
+        if not self._allowed(call):
+            self.event(base.Lost(call.tag, False, "the account is armed again"))
+            return
+        if call.cancel:
+            self._cancels.add(call.tag)
+        if call.request is self._begun:
+            self._adopt()
+        (self.http if call.route is Route.HTTP else self.fresh).call(call)
+        self._left_at = None
+
+    def _send(self, message: base.Send) -> None:
+        if message is self._begun:
+            self._adopt()
+            self._note_sent(Route.WS)
+        elif message.urgent:
+            if not self._armed and self.ws.send(message.conn, message.text):
+                self._note_sent(Route.WS)
+        else:
+            self.ws.send(message.conn, message.text)
+
+    def _woke(self, tag: str) -> None:
+        self.event(base.Woke(tag))
 
     def _adopt(self) -> None:
         """Take what has begun for what is being carried out now."""
@@ -348,9 +363,6 @@ class Session:
     def _fact(self, fact: base.Lanes | base.Facts, now: Now) -> None:
         at_ns = now.mono_ns
         match fact:
-            case base.CancelAnswered(answer, evidence, cancelled):
-                told: sweep.Event = sweep.Answered(at_ns, answer)
-                self._dispatcher.handle(engine.Progress(self.name, told, now, evidence, cancelled))
             case base.OrdersRead(orders, complete, asked_ns, why, cancelled):
                 self.last_read = fact
                 told = sweep.count(orders, complete, asked_ns, at_ns)
@@ -445,7 +457,8 @@ class Dispatcher:
             self.handle(engine.Reported(reason, now))
         finally:
             for session in begun:
-                session.disown()
+                if session.begun:  # no strike has come
+                    session.disown()
         self.reported_ns.update(dict.fromkeys(reason.accounts, now.mono_ns))
 
     def _begin(self, reason: Reason, now: Now) -> list[Session]:
@@ -522,6 +535,8 @@ class Dispatcher:
 
     def _carry_out(self, command: engine.Command) -> None:
         match command:
+            case engine.WakeAt(account, at_ns):
+                self.sessions[account].wake_at(at_ns)
             case engine.Record(kind, data, latch):
                 self._record(kind, data, latch)
             case engine.Strike(accounts):
@@ -537,8 +552,6 @@ class Dispatcher:
                 gone = self.clock()
                 sent = tuple([session.killed(gone) for session in sessions])
                 self._queue.appendleft(engine.Struck(sent, gone))  # before the answers to it
-            case engine.WakeAt(account, at_ns):
-                self.sessions[account].wake_at(at_ns)
             case engine.Read(account):
                 self.sessions[account].read()
             case engine.Announce():

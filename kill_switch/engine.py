@@ -307,11 +307,12 @@ def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]
         if kill is not None and kill.id == account.kill:
             kill = kill._replace(unclear=kill.unclear | {name})
     commands: list[Command] = []
-    facts = {"kill": account.kill, "account": name}
+    facts: dict[str, object] = {"kill": account.kill, "account": name}
     match event.event:
         case sweeping.Answered(at_ns, answer):
-            told: dict[str, object] = {"mono_ns": at_ns, "evidence": event.evidence, "cancelled": event.cancelled}
-            commands.append(Record("answer", {**facts, "strike": before.strikes, "answer": answer, **told}))
+            facts |= {"strike": before.strikes, "answer": answer, "mono_ns": at_ns}
+            facts |= {"evidence": event.evidence, "cancelled": event.cancelled}
+            commands.append(Record("answer", facts))
         case sweeping.OrdersRead(at_ns, asked_ns, live, pending, complete) if (
             before.phase is not Phase.CLEAR or live or pending or event.cancelled
         ):
@@ -353,7 +354,8 @@ def _struck(state: State, event: Struck) -> tuple[State, tuple[Command, ...]]:
     told = []
     for sent in event.sent:
         account = accounts[sent.account]
-        told.append({"kill": account.kill, **sent._asdict()})
+        at = {"routes": sent.routes, "mono_ns": sent.mono_ns}
+        told.append({"kill": account.kill, "account": sent.account, "strike": sent.strike, **at})
         sweep = account.sweep
         if sweep is not None and sweep.phase is not Phase.CLEAR and sent.mono_ns > sweep.struck_ns + _PASS_NS:
             sweep, _ = sweeping.step(sweep, sweeping.SentLate(sent.mono_ns))

@@ -278,8 +278,8 @@ class Noise(NamedTuple):
 
 
 Lanes = Ready | NotReady | RoundTrip | ServerTime | Drilled
-Facts = CancelAnswered | OrdersRead | OrderSeen | OrderPlaced | Equity | Transferred | Noise
-Output = Send | Prepare | Call | WakeAfter | Drop | Lanes | Facts
+Facts = OrdersRead | OrderSeen | OrderPlaced | Equity | Transferred | Noise
+Output = Send | Prepare | Call | WakeAfter | Drop | CancelAnswered | Lanes | Facts
 Outputs = tuple[Output, ...]
 
 # ── configuration ─────────────────────────────────────────────────────────────────────────────────────────────────

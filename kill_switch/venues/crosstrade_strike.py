@@ -135,8 +135,8 @@ class Strikes:
             first, self._count = None, self._count + 1  # it has an id of its own, and whoever answers it is not heard
         self._count += 1
         self._next = None
-        others = [name for name in self._accounts if name not in chosen]
-        strike = self._latest = Strike(chosen, tuple(name for name in others if name not in closing))
+        left_out = [name for name in self._accounts if name not in chosen and name not in closing]
+        strike = self._latest = Strike(chosen, tuple(left_out))
         parts = [Part(strike, name, f"k{self._count}-{number}") for number, name in enumerate(chosen)]
         conn = self._wire.newest
         outputs: list[Output] = []
