@@ -466,7 +466,8 @@ class Dispatcher:
         names = engine.untouched(self.state, reason.accounts)
         try:
             sessions = [self.sessions[name] for name in names]
-            if not names or not self._journal.intend(self._for_known(reason)):
+            known = reason if len(names) == len(reason.accounts) else self._for_known(reason)
+            if not names or not self._journal.intend(known):
                 return []
         except Exception:
             log.exception("the intent cannot be noted")

@@ -1,7 +1,8 @@
 """Measure the daemon as its own process: from a touch, a heartbeat's end and a shell to the last command received.
 
 The daemon is what `run` starts, with sixteen accounts at three simulated venues. Between two kills it proves them all
-clear and is armed again.
+clear and is armed again. Before that, a process that only watches for the flag and writes (`bare`) shows what this
+machine needs at the least.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kill_switch.errors import KillSwitchError
-from kill_switch.stage import Stage
+from kill_switch.stage import Stage, end
 
 ACCOUNTS = {"crosstrade": 8, "oxfun": 4, "roxom": 4}
 MOST_ROUNDS = 40
@@ -44,13 +45,15 @@ def apart() -> Iterator[int]:
 
 
 def measure(rounds: int, log: Callable[[str], None], *, idle_s: float = IDLE_S) -> dict[str, object]:
-    """Return `end_to_end`, `idle` and `shell`, as `bench --json` prints them."""
+    """Return `end_to_end`, `flag_limit`, `idle` and `shell`, as `bench --json` prints them."""
     from kill_switch.bench import percentiles
 
     size = sum(ACCOUNTS.values())
     options = ["oxfun.limits=off", "crosstrade.burst=0"]
     with apart() as core, Stage(list(ACCOUNTS), accounts=max(ACCOUNTS.values()), options=options, core=core) as stage:
         stage.write_config(BEATS, only=_some(stage))
+        log(f"{rounds} times as little as can be done at a flag")
+        limit = {"accounts": size, "received_us": percentiles(_bare(stage, size, rounds))}
         stage.start_daemon()
         log(f"the daemon idles for {idle_s:g} s")
         idle = {"accounts": size, **_idle(stage, idle_s)}
@@ -58,11 +61,11 @@ def measure(rounds: int, log: Callable[[str], None], *, idle_s: float = IDLE_S) 
         rows = []
         for trigger, fire in (("flag", _touch), ("heartbeat", _fall_silent), ("fire", _shell)):
             log(f"{rounds} kills by {trigger}")
-            took_us = [_round(stage, size, fire) for _ in range(rounds + 1)][1:]
+            took_us = [_kill(stage, size, fire) for _ in range(rounds + 1)][1:]
             rows.append({"trigger": trigger, "accounts": size, "received_us": percentiles(took_us)})
             if fire is _shell:
                 shell["fire_ms"] = round(statistics.median(took_us) / 1000, 1)
-    return {"end_to_end": rows, "idle": idle, "shell": shell}
+    return {"end_to_end": rows, "flag_limit": limit, "idle": idle, "shell": shell}
 
 
 def _some(stage: Stage) -> set[str]:
@@ -73,8 +76,35 @@ def _some(stage: Stage) -> set[str]:
     return names
 
 
-def _round(stage: Stage, size: int, fire: Callable[[Stage], int]) -> float:
-    """Kill once, and make ready for the next; return microseconds from the reason to the last command's arrival."""
+def _bare(stage: Stage, size: int, rounds: int) -> list[float]:
+    """Return what it takes a process that does nothing else."""
+    command = [sys.executable, "-m", "kill_switch.bench.bare", str(stage.config)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603 - our own command
+    try:
+        if not process.stdout or not process.stdout.readline():
+            raise KillSwitchError("the process that the daemon is compared with did not start")
+        took_us = []
+        for _ in range(rounds + 1):
+            took_us.append(_received_us(stage, size, _touch))
+            stage.flag.unlink()
+        return took_us[1:]
+    finally:
+        end(process)
+
+
+def _kill(stage: Stage, size: int, fire: Callable[[Stage], int]) -> float:
+    """Kill once, and make ready for the next; return what it took."""
+    took_us = _received_us(stage, size, fire)
+    stage.flag.unlink(missing_ok=True)
+    stage.wait_for(lambda s: s["state"] == "TRIPPED" and _still(s), CLEAR_WITHIN_S)
+    answer = stage.ask(cmd="rearm", reason="next round")
+    if "rearmed" not in answer:
+        raise KillSwitchError(f"not re-armed between two rounds: {answer.get('error')}")
+    return took_us
+
+
+def _received_us(stage: Stage, size: int, fire: Callable[[Stage], int]) -> float:
+    """Return microseconds from the reason to the arrival of the last account's first command."""
     stage.admin("DELETE", "/requests")
     time.sleep(0.1)
     began_ns = fire(stage)
@@ -85,11 +115,6 @@ def _round(stage: Stage, size: int, fire: Callable[[Stage], int]) -> float:
         received = [r["t_ns"] for r in stage.admin("GET", "/requests") if r["what"].startswith("cancel")]
     if len(received) < size:
         raise KillSwitchError(f"only {len(received)} of {size} cancels arrived")
-    stage.flag.unlink(missing_ok=True)
-    stage.wait_for(lambda s: s["state"] == "TRIPPED" and _still(s), CLEAR_WITHIN_S)
-    answer = stage.ask(cmd="rearm", reason="next round")
-    if "rearmed" not in answer:
-        raise KillSwitchError(f"not re-armed between two rounds: {answer.get('error')}")
     return (sorted(received)[size - 1] - began_ns) / 1000
 
 

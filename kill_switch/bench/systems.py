@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from itertools import islice
@@ -97,42 +98,43 @@ Make = Callable[[Floor], Awaitable[Strike]]
 
 async def limit(floor: Floor) -> Strike:
     """Raw protocols on open connections, bytes made beforehand, answers counted and not read."""
-    answers = _Answers()
-    adapters = {name: account.adapter(HEDGE_S) for name, account in floor.take().items()}
-    wires = [await _raw(floor, adapter, answers) for adapter in adapters.values()]
+    answers = Answers()
+    adapters = [account.adapter(HEDGE_S) for account in floor.take().values()]
+    wires = [await raw(floor.tls, adapter, answers) for adapter in adapters]
     await asyncio.sleep(0.2)  # what a venue says first
 
     async def close() -> None:
-        for raw in wires:
-            raw.transport.abort()
+        for wire in wires:
+            wire.transport.abort()
 
     floor.closing.append(close)
 
     async def strike() -> tuple[int, int]:
-        made = [command(adapter) for adapter in adapters.values()]
+        made = [command(adapter) for adapter in adapters]
         done = answers.expect(len(wires))
         began_ns = time.monotonic_ns()
-        for raw, wire in zip(wires, made, strict=True):
-            raw.transport.write(wire)
+        for wire, sent in zip(wires, made, strict=True):
+            wire.transport.write(sent)
         return began_ns, await done
 
     return strike
 
 
-async def _raw(floor: Floor, adapter: Adapter, answers: _Answers) -> _Raw:
+async def raw(tls: ssl.SSLContext, adapter: Adapter, answers: Answers) -> Raw:
+    """Open a connection that takes the bytes of `command`."""
     framed = _framed(adapter)
     address = Address.of(adapter.ws_url if framed else adapter.rest_url)
-    _, raw = await asyncio.get_running_loop().create_connection(
-        lambda: _Raw(answers), address.host, address.port, ssl=floor.tls, server_hostname=address.host
+    _, wire = await asyncio.get_running_loop().create_connection(
+        lambda: Raw(answers), address.host, address.port, ssl=tls, server_hostname=address.host
     )
     if framed:
         protocol = ClientProtocol(parse_uri(adapter.ws_url))
         request = protocol.connect()
         request.headers.update(adapter.upgrade_headers(clock.now()))
         protocol.send_request(request)
-        raw.transport.writelines(protocol.data_to_send())
+        wire.transport.writelines(protocol.data_to_send())
         adapter.feed(Opened(Route.WS, 1), clock.now())
-    return raw
+    return wire
 
 
 def _framed(adapter: Adapter) -> bool:
@@ -152,7 +154,7 @@ def command(adapter: Adapter) -> bytes:
     raise AssertionError("a strike that sends nothing")
 
 
-class _Answers:
+class Answers:
     """Count answers, and say when the last one came."""
 
     def __init__(self) -> None:
@@ -170,10 +172,10 @@ class _Answers:
             self._done.set_result(time.monotonic_ns())
 
 
-class _Raw(asyncio.BufferedProtocol):
+class Raw(asyncio.BufferedProtocol):
     transport: asyncio.Transport
 
-    def __init__(self, answers: _Answers) -> None:
+    def __init__(self, answers: Answers) -> None:
         self._answers = answers
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from typing import Literal
 import anyio
 import anyio.lowlevel
 import pytest
+from asyncinotify import Event, Inotify
 
 from kill_switch import clock
 from kill_switch.domain import Now, Reason
@@ -785,6 +786,22 @@ class TestFlag:
             assert button.trigger.against_rearm() is None
             kill_file.touch()
             await button.next(2)
+
+    async def test_a_touch_fires_before_the_events_are_read(
+        self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with pressing(kill_file.path) as button:
+            told: list[int] = []
+
+            def late(inotify: Inotify) -> Iterator[Event]:
+                told.append(len(button.reasons))
+                os.read(inotify.fd, 4096)
+                return iter(())
+
+            monkeypatch.setattr(Inotify, "__iter__", late)
+            kill_file.touch()
+            await button.next(1)
+            assert told[0] == 1
 
     async def test_a_text_that_is_written_later_is_a_second_reason(self, kill_file: Spot) -> None:
         async with pressing(kill_file.path) as button:

@@ -45,11 +45,20 @@ def test_the_peers_are_measured_too(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_daemon_is_measured_as_a_process() -> None:
     said: list[str] = []
     measured = process.measure(1, said.append, idle_s=0.5)
-    assert said == ["the daemon idles for 0.5 s", "1 kills by flag", "1 kills by heartbeat", "1 kills by fire"]
+    assert said == [
+        "1 times as little as can be done at a flag",
+        "the daemon idles for 0.5 s",
+        "1 kills by flag",
+        "1 kills by heartbeat",
+        "1 kills by fire",
+    ]
     rows = measured["end_to_end"]
     assert isinstance(rows, list)
     assert [(row["trigger"], row["accounts"]) for row in rows] == [("flag", 16), ("heartbeat", 16), ("fire", 16)]
-    assert all(0 < row["received_us"]["p50"] < 5e6 for row in rows)
+    limit = measured["flag_limit"]
+    assert isinstance(limit, dict)
+    assert limit["accounts"] == 16
+    assert all(0 < row["received_us"]["p50"] < 5e6 for row in (limit, *rows))
     idle, shell = measured["idle"], measured["shell"]
     assert isinstance(idle, dict)
     assert isinstance(shell, dict)
