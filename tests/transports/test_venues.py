@@ -137,10 +137,13 @@ async def test_a_kill_that_is_not_answered_takes_the_fresh_route(venue: str) -> 
 @every_venue
 async def test_lanes_that_were_cut_come_back(venue: str) -> None:
     async with on_stage(venue) as stage:
-        conns = stage.driver.opened()
+
+        def opened() -> int:  # the HTTP lane may have one connection back before it has lost the other
+            return sum(1 for conn in stage.driver.opened() if conn)
+
+        assert opened() == 1
         await stage.post("/faults", fault="disconnect")
-        await until(lambda: len(stage.driver.closed()) >= 2)
-        await until(lambda: stage.ready() and len(stage.driver.opened()) == 2 * len(conns))
+        await until(lambda: opened() == 2 and stage.ready())
         stage.driver.kill()
         await until(lambda: stage.facts(CancelAnswered))
         assert stage.facts(CancelAnswered)[0].answer is Answer.ACCEPTED

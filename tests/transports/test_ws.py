@@ -367,6 +367,13 @@ async def test_a_connection_that_is_silent_is_given_up_within_three_seconds(
         assert len(ear.closed()) == 1  # the second answers
 
 
+@pytest.mark.parametrize("now_s", [7.0, 7.004, 7.06, 7.1, 7.2499, 1234567.8, 6.9996])
+def test_connections_ping_together_however_they_came_up_and_after_a_second_at_the_latest(now_s: float) -> None:
+    wait_s = ws._until_tick_s(now_s)
+    assert 0.74 < wait_s < 1.0051
+    assert (now_s + wait_s) % 0.25 == pytest.approx(0, abs=1e-6)
+
+
 async def test_a_loop_that_was_itself_deaf_does_not_blame_the_venue(
     server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
