@@ -308,7 +308,7 @@ class Session:
     def _carry_out_one(self, output: base.Output, now: Now) -> None:
         match output:  # a strike and its answer first: each case takes its time
             case base.Call():
-                self._call(output, now)
+                self._call(output)
             case base.Send():
                 self._send(output)
             case base.WakeAfter(tag, seconds):
@@ -323,7 +323,7 @@ class Session:
             case _:
                 self._fact(output, now)
 
-    def _call(self, call: base.Call, now: Now) -> None:
+    def _call(self, call: base.Call) -> None:
         if not self._allowed(call):
             self.event(base.Lost(call.tag, False, "the account is armed again"))
             return

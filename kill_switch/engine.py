@@ -310,9 +310,9 @@ def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]
     facts: dict[str, object] = {"kill": account.kill, "account": name}
     match event.event:
         case sweeping.Answered(at_ns, answer):
-            facts |= {"strike": before.strikes, "answer": answer, "mono_ns": at_ns}
-            facts |= {"evidence": event.evidence, "cancelled": event.cancelled}
-            commands.append(Record("answer", facts))
+            answered = {**facts, "strike": before.strikes, "answer": answer, "mono_ns": at_ns}
+            answered |= {"evidence": event.evidence, "cancelled": event.cancelled}
+            commands.append(Record("answer", answered))
         case sweeping.OrdersRead(at_ns, asked_ns, live, pending, complete) if (
             before.phase is not Phase.CLEAR or live or pending or event.cancelled
         ):

@@ -381,6 +381,13 @@ def test_the_deadline_is_recorded_and_announced_and_the_chase_goes_on(play: Thea
     assert book >> read("a", 10_200, live=3) << record("read", live=3) << wake("a", 10_450)
 
 
+def test_what_an_answer_says_stands_in_its_own_record_only() -> None:
+    _, commands = engine.step(striking("a"), answered("a", 10_500))
+    records = {command.kind: set(command.data) for command in commands if isinstance(command, engine.Record)}
+    assert records["answer"] == {"kill", "account", "strike", "answer", "mono_ns", "evidence", "cancelled"}
+    assert records["residue"] == {"kill", "account", "left", "mono_ns"}
+
+
 def test_the_deadline_without_any_read_says_that_the_number_is_unknown(play: Theatre) -> None:
     assert (
         play(confirming("a"))
