@@ -228,8 +228,7 @@ class WsConnection(asyncio.BufferedProtocol):
         stalled = now_s - self._ticked_s > 1.5 * PING_EVERY_S  # then it is we who were deaf, not the peer
         self._ticked_s = now_s
         self._frames_left = min(self._frames_left + FRAMES_PER_S * PING_EVERY_S, FRAMES_AT_ONCE)
-        silent_s = now_s - max(self._pinged_s, self._heard_s)
-        if self._pinged_s and not stalled and silent_s > DEAD_AFTER_S - PING_EVERY_S / PING_BATCHES:
+        if self._pinged_s and not stalled and now_s - max(self._pinged_s, self._heard_s) > DEAD_AFTER_S - 0.05:
             self.abort(f"no sign of life for {DEAD_AFTER_S:g} s")
         elif not self._pinged_s and self._protocol.state is OPEN:
             self._pinged_s = now_s

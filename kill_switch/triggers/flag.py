@@ -137,8 +137,11 @@ class Flag:
 
         def hear() -> None:
             try:
-                self._look(report)  # before anything else: to read the events takes five times as long
-                if not ended.done() and not all(self._event(event, report) for event in inotify):
+                if ended.done():
+                    return
+                if not self._present and not self._missed:
+                    self._look(report, hasty=True)  # to read the events takes five times as long
+                if not all(self._event(event, report) for event in inotify):
                     ended.set_result(None)
             except Exception as error:
                 ended.set_exception(error)
@@ -160,7 +163,8 @@ class Flag:
                 report(self._reason(f"{self.path} came and went", self._clock()))
         return True
 
-    def _look(self, report: Report) -> None:
+    def _look(self, report: Report, *, hasty: bool = False) -> None:
+        """Report the file if it is news; in haste, what seems to be empty is not read: another look follows."""
         try:
             size = os.lstat(self.path).st_size
         except (FileNotFoundError, NotADirectoryError):
@@ -175,11 +179,11 @@ class Flag:
         if not self._present:
             self._present = True
             self._text = ""
-            text = self._read() if size else ""
+            text = self._read() if size or not hasty else ""
             self._text = text
             report(self._reason(text, now))
             return
-        text = self._read() if size else ""
+        text = self._read()
         if text and text != self._text:
             self._text = text
             report(self._reason(text, now))

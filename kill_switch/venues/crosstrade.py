@@ -307,15 +307,15 @@ class CrossTrade(Adapter):
     def received(self, conn: int, message: dict[str, Any], now: Now) -> Outputs:
         if conn not in self._wire.conns:
             return ()
-        tag = message.get("id")
-        if isinstance(tag, str) and "data" in message and "error" not in message:
+        tag, data = message.get("id"), message.get("data")
+        if isinstance(tag, str) and isinstance(data, dict) and data.get("success") is True and "error" not in message:
             return self._replied(conn, tag, message, now)  # it has been carried out: nobody has taken the session
         words = [plain(message.get(key)) for key in ("error", "reason", "message", "detail", "type", "status")]
         if any(ELSEWHERE in text.lower() for text in words):
             unready, *rest = self.closed(Route.WS, conn, "Session active elsewhere", now)
             why = unready.why if isinstance(unready, NotReady) else ""
             return (unready, Drop(conn, why), *rest)
-        if isinstance(tag, str) and "error" in message:
+        if isinstance(tag, str) and ("data" in message or "error" in message):
             return self._replied(conn, tag, message, now)
         again = self._reads.begin(Read(now.mono_ns, probe=True), now) if self._gap(message, now) else ()
         return (*self._event(conn, message, now), *again)

@@ -803,6 +803,37 @@ class TestFlag:
             await button.next(1)
             assert told[0] == 1
 
+    async def test_a_touch_that_the_poll_has_reported_is_not_news_when_its_events_come(self, kill_file: Spot) -> None:
+        async with pressing(kill_file.path) as button:
+            kill_file.touch()
+            button.trigger._look(button.reasons.append)  # the poll, a moment before inotify
+            kill_file.remove()
+            await button.until(TriggerState.OK, f"{kill_file} is not there")
+            await anyio.sleep(0.05)
+            assert [reason.text for reason in button.reasons] == [f"{kill_file} is there"]
+
+    async def test_other_files_events_touch_no_file_system_that_may_hang(
+        self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with pressing(kill_file.path) as button:
+            looked: list[object] = []
+            monkeypatch.setattr(os, "lstat", looked.append)
+            monkeypatch.setattr(button.trigger, "_missed", 1)
+            (kill_file.path.parent / "other").touch()
+            await anyio.sleep(0.05)
+            assert looked == []
+
+    async def test_a_file_whose_size_is_said_to_be_nothing_is_read_all_the_same(
+        self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Empty:
+            st_size = 0
+
+        monkeypatch.setattr(os, "lstat", lambda path: Path(path).stat() and Empty())
+        kill_file.write("the quoter has gone mad")
+        async with pressing(kill_file.path) as button:
+            assert (await button.next(1)).text == "the quoter has gone mad"
+
     async def test_a_text_that_is_written_later_is_a_second_reason(self, kill_file: Spot) -> None:
         async with pressing(kill_file.path) as button:
             kill_file.touch()

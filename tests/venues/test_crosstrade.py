@@ -1232,11 +1232,19 @@ def test_whoever_takes_the_session_over_keeps_it() -> None:
     assert player.adapter.keep_away(player.now) == ""
 
 
-def test_a_frame_that_says_so_ends_the_connection_and_counts_once() -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"type": "error", "error": "Session active elsewhere"},
+        {"id": "k1-0", "data": None, "message": "Session active elsewhere"},
+        {"id": "k1-0", "data": {"success": False}, "reason": "Session active elsewhere"},
+    ],
+)
+def test_a_frame_that_says_so_ends_the_connection_and_counts_once(said: dict[str, Any]) -> None:
     player = one()
     why = f"Session active elsewhere: {AWAY}"
     player(
-        hears(1, {"type": "error", "error": "Session active elsewhere"}),
+        hears(1, said),
         NotReady(Route.WS, 1, why, fatal=True),
         Drop(1, why),
         twin("cancel#1"),
