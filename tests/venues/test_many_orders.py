@@ -15,8 +15,8 @@ MANY = 10_000
 @pytest.mark.parametrize("venue", STANDS)
 def test_the_first_message_takes_as_long_with_ten_thousand_orders_as_with_few(venue: str) -> None:
     stand = STANDS[venue]
-    few = cheapest(stand, FEW.get(venue, 0), players=2)
-    for _ in range(3):  # one quiet moment is enough: it must not grow with the orders
+    for _ in range(10):  # one quiet moment is enough: it must not grow with the orders
+        few = cheapest(stand, FEW.get(venue, 0), players=1)  # each time: the machine may be another one by now
         many = cheapest(stand, MANY, players=1)
         if many.first_us <= FACTOR * few.first_us:
             return
