@@ -17,7 +17,7 @@ import uvloop
 from asyncinotify import Inotify, Mask
 
 from kill_switch import config
-from kill_switch.bench.systems import HEDGE_S, Answers, command, raw
+from kill_switch.bench.systems import HEDGE_S, READY_WITHIN_S, Answers, command, raw
 from kill_switch.config.tables import Flag
 from kill_switch.transports.lane import tls_context
 
@@ -28,9 +28,10 @@ async def main(file: Path) -> None:
     loaded = config.load(file)
     [flag] = [trigger.path for trigger in loaded.triggers.values() if isinstance(trigger, Flag)]
     answers, adapters, wires = Answers(), [], []
-    for account in loaded.accounts.values():
-        adapters.append(account.adapter(HEDGE_S))
-        wires.append(await raw(tls_context(account.options.ca_file), adapters[-1], answers))
+    async with asyncio.timeout(READY_WITHIN_S):
+        for account in loaded.accounts.values():
+            adapters.append(account.adapter(HEDGE_S))
+            wires.append(await raw(tls_context(account.options.ca_file), adapters[-1], answers))
     made: list[bytes] = []
     loop = asyncio.get_running_loop()
 
