@@ -125,9 +125,9 @@ class Session:
         return len(self.venue.book) if self.venue.book_known else None
 
     @property
-    def _armed(self) -> bool:
+    def _tripped(self) -> bool:
         account = self._dispatcher.state.accounts.get(self.name)
-        return account is not None and account.sweep is None
+        return not self._retired and account is not None and account.sweep is not None
 
     # what the dispatcher asks
 
@@ -230,10 +230,19 @@ class Session:
         self._due_ns = at_ns
         self._dispatcher.alarms.set(at_ns, self._wake, at_ns)
 
+    def void(self) -> None:
+        """Drop what strikes still want: a person has armed the account again, or another session has taken it over."""
+        self._cancels.clear()
+        try:
+            self.venue.void()
+        except Exception as error:  # no command leaves all the same
+            self._not_understood(error)
+
     def retire(self) -> None:
-        """Hear no more: another session has taken the account over."""
+        """Hear no more, and send no command: another session has taken the account over, or nobody has it."""
         self._retired = True
         self._due_ns = 0
+        self.void()
 
     def _wake(self, at_ns: int) -> None:
         if at_ns == self._due_ns:
@@ -253,14 +262,15 @@ class Session:
             self._not_understood(error)
 
     def wanted(self, call: base.Call) -> bool:
-        """Say whether a call that had to wait is to leave: if nothing else has answered it, and nobody has re-armed.
+        """Say whether a call that had to wait is to leave: if nothing else has answered it, and nobody has re-armed."""
+        return not self._retired and self.venue.awaits(call.tag) and self._allowed(call)
 
-        For an armed account no command of a kill leaves, however late it comes: it would hit orders that are to stay.
+    def _allowed(self, message: base.Call | base.Send) -> bool:
+        """Say whether a message may leave now.
+
+        A kill's command leaves for a tripped account only, whatever its priority: it would hit orders that are to stay.
         """
-        return self.venue.awaits(call.tag) and self._allowed(call)
-
-    def _allowed(self, call: base.Call) -> bool:
-        return not (call.urgent and call.request.method != "GET" and self._armed)
+        return not message.command or self._tripped
 
     def sent(self, route: Route, tag: str) -> None:
         if tag in self._cancels and not self._retired:
@@ -338,8 +348,8 @@ class Session:
         if message is self._begun:
             self._adopt()
             self._note_sent(Route.WS)
-        elif message.urgent:
-            if not self._armed and self.ws.send(message.conn, message.text):
+        elif message.command:
+            if self._allowed(message) and self.ws.send(message.conn, message.text):
                 self._note_sent(Route.WS)
         else:
             self.ws.send(message.conn, message.text)
@@ -557,7 +567,11 @@ class Dispatcher:
                 self.sessions[account].read()
             case engine.Announce():
                 self._announce(command)
-            case engine.Granted() | engine.Waiting() | engine.Refused():
+            case engine.Granted(accounts):
+                self._verdict = command
+                for name in accounts:
+                    self.sessions[name].void()
+            case engine.Waiting() | engine.Refused():
                 self._verdict = command
             case engine.Alive():
                 self.alive_ns = self.clock().mono_ns

@@ -139,11 +139,11 @@ Event = Opened | Closed | Received | Replied | Lost | Woke
 
 
 class Send(NamedTuple):
-    """Write a text frame; `urgent` marks a cancel command."""
+    """Write a text frame; `command` marks a kill's: it changes the account, and never leaves for an armed one."""
 
     conn: int
     text: bytes
-    urgent: bool = False
+    command: bool = False
 
 
 class Prepare(NamedTuple):
@@ -154,13 +154,18 @@ class Prepare(NamedTuple):
 
 
 class Call(NamedTuple):
-    """Make a request. `urgent` goes before everything else and may use every connection; `cancel` is a strike's own."""
+    """Make a request. `urgent` goes before everything else and may use every connection; `cancel` is a strike's own.
+
+    `command` marks a kill's: it changes the account, or is asked for so that its answer can be acted on. It never
+    leaves for an armed account, whatever its priority and its method.
+    """
 
     tag: str
     request: Request
     route: Route
     urgent: bool = False
     cancel: bool = False
+    command: bool = False
 
 
 class WakeAfter(NamedTuple):
@@ -328,6 +333,7 @@ class Ask:
     asked_ns: int
     urgent: bool
     cancel: bool
+    command: bool
     hedge: bool  # may still go out once more, on a fresh connection
     hedge_after_s: float | None
     context: Any = None
@@ -347,6 +353,7 @@ class Asks(Protocol):
         *,
         urgent: bool = False,
         cancel: bool = False,
+        command: bool = False,
         hedge_after_s: float | None = None,
         context: Any = None,
     ) -> Outputs: ...
@@ -439,6 +446,14 @@ class Adapter(ABC):
     def received(self, conn: int, message: dict[str, Any], now: Now) -> Outputs:
         """Take one JSON object from the WebSocket."""
 
+    def void(self) -> None:
+        """Drop what strikes still want: the account is armed again. What has left stays known, and what is read too.
+
+        A subclass that keeps more of a strike than its requests drops that too. Nothing is told of what was dropped.
+        """
+        for tag in [tag for tag, ask in self._asks.items() if ask.command]:
+            del self._asks[tag]
+
     def woke(self, tag: str, now: Now) -> Outputs:
         """Take a timer of the subclass's own; those with a `#` in their tag belong to requests."""
         return ()
@@ -515,15 +530,19 @@ class Adapter(ABC):
         *,
         urgent: bool = False,
         cancel: bool = False,
+        command: bool = False,
         hedge_after_s: float | None = None,
         context: Any = None,
     ) -> Outputs:
-        """Make a request on the warm lane; with `hedge_after_s`, once more on a fresh connection if it must be."""
+        """Make a request on the warm lane; with `hedge_after_s`, once more on a fresh connection if it must be.
+
+        A strike's other commands, beside what is `cancel` and so one by itself, are marked as `command` (see `Call`).
+        """
         self._tags += 1
         tag = f"{kind}#{self._tags}"
-        hedge = hedge_after_s is not None
-        self._asks[tag] = Ask(kind, build, now.mono_ns, urgent, cancel, hedge, hedge_after_s, context)
-        call = Call(tag, build(now), Route.HTTP, urgent, cancel)
+        hedge, command = hedge_after_s is not None, command or cancel
+        self._asks[tag] = Ask(kind, build, now.mono_ns, urgent, cancel, command, hedge, hedge_after_s, context)
+        call = Call(tag, build(now), Route.HTTP, urgent, cancel, command)
         return (call,) if hedge_after_s is None else (call, WakeAfter(tag, hedge_after_s))
 
     def ask_again(self, ask: Ask, now: Now) -> Outputs:
@@ -534,6 +553,7 @@ class Adapter(ABC):
             now,
             urgent=ask.urgent,
             cancel=ask.cancel,
+            command=ask.command,
             hedge_after_s=ask.hedge_after_s,
             context=ask.context,
         )
@@ -630,7 +650,7 @@ class Adapter(ABC):
             return ()
         ask.hedge = False
         ask.out += 1
-        return (Call(tag, ask.build(now), Route.FRESH, ask.urgent, ask.cancel),)
+        return (Call(tag, ask.build(now), Route.FRESH, ask.urgent, ask.cancel, ask.command),)
 
     def _lost(self, tag: str, sent: bool, why: str, now: Now) -> Outputs:
         ask = self._asks.get(tag)

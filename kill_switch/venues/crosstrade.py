@@ -143,6 +143,11 @@ class CrossTrade(Adapter):
         yield from self._strikes.strike(chosen, closing, singles, now)
         self._choice.struck(self.book)
 
+    def void(self) -> None:
+        super().void()
+        self._strikes.void()
+        self._flattens.void()
+
     def plan(self) -> tuple[str, ...]:
         chosen, singles = self._choice.choose(self.book, BURST, first=True)
         owned = [(self._choice.owner(one), one) for one in singles]

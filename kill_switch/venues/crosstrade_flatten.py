@@ -56,6 +56,10 @@ class Flattens:
         if self._on:
             self._wanted.update(dict.fromkeys(accounts, now.mono_ns + int(CANCELLED_WITHIN_S * 1e9)))
 
+    def void(self) -> None:
+        """Drop every wish; a flatten that has left may still be at work, and stays known."""
+        self._wanted.clear()
+
     def cancelled(self, account: str, now: Now) -> None:
         """Take note that the account's cancels are answered."""
         if account in self._wanted:
@@ -117,7 +121,7 @@ class Flattens:
         if conn is not None:
             return (self._wire.rpc(conn, tag, "Flatten", {"account": account}, now),)
         build = self._wire.paid(self._wire.request("POST", f"{path_of(account)}/positions/flatten"))
-        return self._ask("flatten", build, now, urgent=True, context=tag)
+        return self._ask("flatten", build, now, urgent=True, command=True, context=tag)
 
     def answered(self, tag: str, said: Said | None, now: Now) -> None:
         """Take the answer: only a yes says when it is done, and only a no that nothing is under way."""
@@ -138,7 +142,8 @@ class Flattens:
         if ask.sent:
             return ()
         if ask.kind == "flatten":
-            outputs = self._ask("flatten-again", ask.build, now, urgent=True, context=ask.context)
+            again, context = "flatten-again", ask.context
+            outputs = self._ask(again, ask.build, now, urgent=True, command=True, context=context)
             return tuple(one._replace(route=Route.FRESH) for one in outputs if isinstance(one, Call))
         self.answered(ask.context, Said(Answer.UNSENT, why), now)
         return ()

@@ -112,6 +112,11 @@ class Strikes:
         self._next: Send | None = None  # what the next strike would begin with
         self._first: Send | None = None  # what it has begun with
 
+    def void(self) -> None:
+        """Drop the strikes that are under way: no twin of theirs leaves any more, whatever comes, or does not."""
+        self._parts.clear()
+        self._latest = Strike((), ())
+
     def first(self) -> Send | None:
         """Return the first frame of a strike that takes every account, and take it for sent."""
         conn = self._wire.newest
@@ -125,7 +130,7 @@ class Strikes:
     def prepare(self, conn: int) -> Prepare:
         """Make what the next strike would begin with."""
         text = rpc_frame(CANCEL, {"account": self._accounts[0]}, f"k{self._count + 1}-0")
-        self._next = Send(conn, text, urgent=True)
+        self._next = Send(conn, text, command=True)
         return Prepare(conn, text)
 
     def strike(self, chosen: tuple[str, ...], closing: Collection[str], singles: list[str], now: Now) -> Outputs:
@@ -148,7 +153,7 @@ class Strikes:
                 outputs.append(first)
                 continue
             args = {"account": part.account}
-            outputs.append(self._wire.rpc(conn or 0, part.id, CANCEL, args, now, urgent=True))
+            outputs.append(self._wire.rpc(conn or 0, part.id, CANCEL, args, now))
         if conn is None:
             self._wire.bucket.spend(now, len(parts))  # known before the second copies are timed
         left = self._wire.bucket.left(now) - len(singles)
@@ -174,9 +179,9 @@ class Strikes:
         account = self._choice.owner(one)
         if conn is not None:
             args = {"account": account, "orderId": one}
-            return (self._wire.rpc(conn, f"one {one}", "Cancel", args, now, urgent=True),)
+            return (self._wire.rpc(conn, f"one {one}", "Cancel", args, now),)
         request = self._wire.request("POST", single_target(account, one))
-        return self._ask("cancel-one", self._wire.paid(request), now, urgent=True)
+        return self._ask("cancel-one", self._wire.paid(request), now, urgent=True, command=True)
 
     def _twin(self, part: Part, now: Now, again_s: float, *, paid: bool = False) -> Outputs:
         """Send the REST twin of an account's cancel, once."""

@@ -20,6 +20,7 @@ KEPT = 15.0  # polling leaves that many for a kill
 DRAINED_S = 5.0  # the longest that a Retry-After is believed for: the kill asks again before that anyway
 AWAY_S = 30.0  # off the WebSocket after another session took it; twice as long each time
 AWAY_MOST_S = 3600.0
+READS = frozenset({"GetAllOrders"})  # calls that change nothing
 STEADY_S = 600.0  # a session that lasted this long was not part of a fight
 
 
@@ -102,9 +103,10 @@ class Wire:
 
         return build
 
-    def rpc(self, conn: int, tag: str, api: str, args: Mapping[str, str], now: Now, *, urgent: bool = False) -> Send:
+    def rpc(self, conn: int, tag: str, api: str, args: Mapping[str, str], now: Now) -> Send:
+        """Make a command's frame, and count its token; what does not only read is a kill's command."""
         self.bucket.spend(now)
-        return Send(conn, rpc_frame(api, args, tag), urgent)
+        return Send(conn, rpc_frame(api, args, tag), command=api not in READS)
 
 
 def rpc_frame(api: str, args: Mapping[str, str], tag: str = "") -> bytes:

@@ -154,7 +154,9 @@ class Strikes:
     ) -> Outputs:
         strike.waiting += 1
         again_s, context = self._hedge_after_s(), (strike, what)
-        return self._ask(kind, build, now, urgent=True, cancel=cancel, hedge_after_s=again_s, context=context)
+        return self._ask(
+            kind, build, now, urgent=True, cancel=cancel, command=True, hedge_after_s=again_s, context=context
+        )
 
     # what comes back
 

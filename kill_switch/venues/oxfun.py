@@ -156,7 +156,7 @@ class OxFun(Adapter):
         )
         conn = self._conn()
         if conn is not None:
-            yield from (Send(conn, text, urgent=True) for text in self._batches(self._live()))
+            yield from (Send(conn, text, command=True) for text in self._batches(self._live()))
 
     def read(self, now: Now) -> Outputs:
         self._read_ns = now.mono_ns

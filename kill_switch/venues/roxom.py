@@ -194,7 +194,8 @@ class Roxom(Adapter):
         calls: Outputs = ()
         for order_id in islice(filter(_is_uuid, live), SINGLES_PER_STRIKE):  # it goes into the path: nothing else may
             request = self._request("POST", f"{self._prefix}/orders/{order_id}/cancel")
-            calls = (*calls, *self.ask("cancel-one", _same(request), now, urgent=True, context=order_id))
+            build = _same(request)
+            calls = (*calls, *self.ask("cancel-one", build, now, urgent=True, command=True, context=order_id))
         return calls
 
     def _request(self, method: str, target: str) -> Request:

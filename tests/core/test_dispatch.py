@@ -89,7 +89,7 @@ def test_a_strike_has_reached_every_account_when_the_report_returns() -> None:
 
 def at_hand(floor: Floor) -> None:
     """Let venue b have a request at hand, and venue c a frame."""
-    frame = Send(1, b"cancel", urgent=True)
+    frame = Send(1, b"cancel", command=True)
     calls = floor.venues["c"].kill(floor.time.now())
     floor.venues["b"].on_first = lambda: CANCEL_ALL
     floor.venues["c"].on_first = lambda: frame
@@ -201,7 +201,7 @@ def test_what_has_begun_is_given_up_if_the_engine_fails(monkeypatch: pytest.Monk
 def test_a_strike_that_turns_out_to_be_another_goes_out_too_and_what_began_it_is_given_up() -> None:
     floor = Floor(("a", "b"))
     floor.venues["a"].on_first = lambda: GET_ORDERS
-    floor.venues["b"].on_first = lambda: Send(1, b"cancel", urgent=True)
+    floor.venues["b"].on_first = lambda: Send(1, b"cancel", command=True)
     floor.fire()
     assert floor.trace[1:-1] == [
         "a begins GET /orders",
@@ -222,7 +222,7 @@ def test_a_strike_that_fails_when_it_has_begun_tells_what_left_and_when(caplog: 
     for name in ("a", "b"):
         floor.venues[name].on_kill = raises
     floor.venues["a"].on_first = lambda: CANCEL_ALL
-    floor.venues["b"].on_first = lambda: Send(1, b"cancel", urgent=True)
+    floor.venues["b"].on_first = lambda: Send(1, b"cancel", command=True)
     floor.fire()
     (strike,) = floor.recorder.of("strike")
     assert [one["routes"] for one in strike["sent"]] == [("http",), ("ws",)]
@@ -288,7 +288,7 @@ def test_one_venue_that_raises_keeps_no_other_from_being_struck(caplog: pytest.L
 def test_one_lane_that_raises_keeps_the_other_lane_from_nothing(caplog: pytest.LogCaptureFixture) -> None:
     floor = Floor(("a", "b"))
     calls = floor.venues["a"].kill(floor.time.now())
-    floor.venues["a"].on_kill = lambda now: (Send(1, b"cancel", urgent=True), *calls)
+    floor.venues["a"].on_kill = lambda now: (Send(1, b"cancel", command=True), *calls)
     floor.session("a").ws = broken = type(floor.lanes["a"])("a", floor.trace)
     broken.raises = True
     floor.fire()
@@ -367,7 +367,7 @@ def test_an_announcement_that_fails_stops_nothing_that_follows(caplog: pytest.Lo
 
 def test_a_cancel_over_the_websocket_is_noted_with_its_route() -> None:
     floor = Floor()
-    floor.venues["a"].on_kill = lambda now: (Send(1, b"cancel", urgent=True), Send(1, b"subscribe"))
+    floor.venues["a"].on_kill = lambda now: (Send(1, b"cancel", command=True), Send(1, b"subscribe"))
     floor.fire()
     assert floor.recorder.of("strike")[0]["sent"][0]["routes"] == ("ws",)
 
@@ -383,7 +383,7 @@ def test_a_strike_of_several_calls_names_each_route_once() -> None:
 def test_a_websocket_that_is_down_has_sent_nothing() -> None:
     floor = Floor()
     floor.lanes["a"].state = LaneState.DOWN
-    floor.venues["a"].on_kill = lambda now: (Send(1, b"cancel", urgent=True),)
+    floor.venues["a"].on_kill = lambda now: (Send(1, b"cancel", command=True),)
     floor.fire()
     (sent,) = floor.recorder.of("strike")[0]["sent"]
     assert (sent["routes"], sent["mono_ns"]) == ((), 0)
@@ -749,7 +749,7 @@ def test_no_command_of_a_kill_leaves_after_the_re_arm_and_reads_do() -> None:
     assert floor.dispatcher.rearm(floor.asked()) == Granted(("a",))
     assert not session.wanted(cancel) and session.wanted(read)
     del floor.trace[:]
-    venue.will(Send(1, b"cancel", urgent=True), Send(1, b"subscribe"))
+    venue.will(Send(1, b"cancel", command=True), Send(1, b"subscribe"))
     session.event(PUSH)
     assert floor.trace == ["a ws subscribe"]
 

@@ -249,7 +249,7 @@ class Scene:
         match what:
             case b"kill":
                 outputs = self._heard(self.adapter.kill(self.now))
-                must(any(isinstance(one, Call | Send) and one.urgent for one in outputs), "a kill sends nothing")
+                must(any(isinstance(one, Call | Send) and one.command for one in outputs), "a kill sends nothing")
             case b"read":
                 outputs = self._heard(self.adapter.read(self.now))
                 self._reads[self.now.mono_ns] = {one.tag for one in outputs if isinstance(one, Call)}

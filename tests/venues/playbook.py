@@ -64,10 +64,10 @@ class Frame:
 
     conn: int
     text: object
-    urgent: bool = False
+    command: bool = False
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Send) or (other.conn, other.urgent) != (self.conn, self.urgent):
+        if not isinstance(other, Send) or (other.conn, other.command) != (self.conn, self.command):
             return False
         return other.text == self.text if isinstance(self.text, bytes) else orjson.loads(other.text) == self.text
 
@@ -89,7 +89,7 @@ class Asked:
             return False
         request = other.request
         return (
-            other == Call(self.tag, request, self.route, self.urgent, self.cancel)
+            other[:5] == (self.tag, request, self.route, self.urgent, self.cancel)
             and f"{request.method} {request.target}" == self.line
             and request.body == self.body
             and (self.headers is None or dict(request.headers) == dict(self.headers))
@@ -178,11 +178,11 @@ def _same(wanted: object, got: Output) -> bool:
 
 def _show(step: object) -> str:
     match step:
-        case Call(tag, request, route, urgent, cancel):
+        case Call(tag, request, route, urgent, cancel, _):
             line = f"{request.method} {request.target}"
             return f"Asked({tag!r}, {line!r}, {route!r}, {urgent=}, {cancel=}, body={request.body!r})"
-        case Send(conn, text, urgent):
-            return f"Frame({conn}, {text!r}, {urgent=})"
+        case Send(conn, text, command):
+            return f"Frame({conn}, {text!r}, {command=})"
         case _:
             return repr(step)
 

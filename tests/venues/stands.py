@@ -29,6 +29,8 @@ class Stand:
     secrets: Callable[[], dict[str, str]]
     options: dict[str, Any] = field(default_factory=dict)
     strong: dict[str, Any] = field(default_factory=dict)  # options with which it has most to hide
+    widest: dict[str, Any] = field(default_factory=dict)  # options with which a strike has most commands
+    besides: dict[str, Any] = field(default_factory=dict)  # what an answer to a read has beside the orders, with these
     login: tuple[object, ...] = ()  # what the venue says on the WebSocket until the lane is ready
     refused_login: object = None
     accepted: tuple[object, ...] = ()  # answers to a strike: it took the command
@@ -250,6 +252,8 @@ _CROSSTRADE = Stand(
     venue="crosstrade",
     secrets=lambda: {"token": "crosstrade-token-0123456789"},
     options={"nt_accounts": ("Sim101",)},
+    widest={"nt_accounts": ("Sim101", "Live1"), "flatten": True},
+    besides={"positions": [{"account": "Sim101", "instrument": "ES", "marketPosition": "Long", "quantity": 1}]},
     login=({"id": "hello", "data": {"orders": [], "success": True}},),
     refused_login={"type": "error", "error": "Session active elsewhere"},
     accepted=(payload("crosstrade/cancelled"), payload("crosstrade/cancelled-none"), {"success": True}),

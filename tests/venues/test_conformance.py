@@ -203,7 +203,7 @@ def test_a_strike_begins_with_one_account_wide_command_that_may_use_every_connec
     assert WakeAfter(call.tag, HEDGE_S) in outputs
     others = [output for output in outputs if isinstance(output, Call) and output is not call]
     assert not any(output.cancel for output in others)
-    assert all(output.urgent for output in outputs if isinstance(output, Send))
+    assert all(output.command for output in outputs if isinstance(output, Call | Send))
 
 
 @every_venue
@@ -237,7 +237,7 @@ def test_an_accepted_strike_is_accepted_and_never_the_end_of_the_work(stand: Sta
         call = strike(player)
         fact, *more = player.put(answer(call.tag, body))
         assert isinstance(fact, CancelAnswered) and fact.answer is Answer.ACCEPTED and fact.evidence
-        assert all(isinstance(output, Call) and output.urgent for output in more)
+        assert all(isinstance(output, Call) and output.urgent and output.command for output in more)
         assert set(player.adapter.book) == set(stand.ids)
 
 
@@ -358,7 +358,7 @@ def test_a_read_back_that_fails_says_nothing_of_what_is_missing(stand: Stand) ->
 def test_a_read_back_lost_on_all_routes_is_incomplete(stand: Stand) -> None:
     player = stand.ready()
     asked = calls_of(player.put(Read()))
-    assert asked and all(call.urgent and not call.cancel for call in asked)
+    assert asked and all(call.urgent and not call.cancel and not call.command for call in asked)
     again = [call for one in asked for call in calls_of(player.put(Lost(one.tag, True, "down")))]
     assert [call.route for call in again] == [Route.FRESH] * len(asked)
     facts = [fact for one in asked for fact in player.put(Lost(one.tag, True, "refused"))]
@@ -478,7 +478,7 @@ def drill(stand: Stand, player: Player) -> tuple[Call, Send | None]:
     outputs = player.put(Drill())
     assert not [output for output in outputs if not isinstance(output, Call | Send | WakeAfter)]
     [call], frames = calls_of(outputs), [output for output in outputs if isinstance(output, Send)]
-    assert not call.urgent and not call.cancel and not any(frame.urgent for frame in frames)
+    assert not call.urgent and not call.command and not any(frame.command for frame in frames)
     assert (Route.WS in player.adapter.DRILLS) == bool(frames) and Route.HTTP in player.adapter.DRILLS
     return call, frames[0] if frames else None
 
@@ -575,8 +575,8 @@ def measure(stand: Stand, player: Player) -> list[Output]:
             case WakeAfter(tag, seconds):
                 player.put(Pause(seconds))
                 work += player.put(Woke(tag))
-            case Send(urgent=urgent):  # have them pushed
-                assert not urgent
+            case Send(command=command):  # have them pushed
+                assert not command
             case fact:
                 facts.append(fact)
     return facts

@@ -80,12 +80,16 @@ def order(one: str = GUID, status: str = "working", life: Life = Life.LIVE) -> O
     return Order(one, "ES 09-26", life, status)
 
 
-def rpc(tag: str, api: str, conn: int = 1, urgent: bool = False, **args: str) -> Frame:
-    return Frame(conn, {"action": "rpc", "id": tag, "api": api, "args": args}, urgent)
+def rpc(tag: str, api: str, conn: int = 1, **args: str) -> Frame:
+    return Frame(
+        conn,
+        {"action": "rpc", "id": tag, "api": api, "args": args},
+        command=api != "GetAllOrders" and not tag.startswith("drill"),
+    )
 
 
 def strike_frame(tag: str, account: str = "Sim101", conn: int = 1) -> Frame:
-    return rpc(tag, "CancelOrders", conn, urgent=True, account=account)
+    return rpc(tag, "CancelOrders", conn, account=account)
 
 
 def twin(tag: str, account: str = "Sim101", route: Route = Route.HTTP) -> Asked:
@@ -729,7 +733,7 @@ def test_what_rests_on_after_a_read_is_cancelled_by_its_id_too() -> None:
         Kill(),
         strike_frame("k3-0"),
         WakeAfter("hedge k3-0", 0.06),
-        rpc(f"one {GUID}", "Cancel", urgent=True, account="Sim101", orderId=GUID),
+        rpc(f"one {GUID}", "Cancel", account="Sim101", orderId=GUID),
         reply(f"one {GUID}", payload("crosstrade/cancelled-one")),
         reply(f"one {GUID}", payload("crosstrade/not-found")),
         reply(f"one {GUID}", {}),
@@ -1561,8 +1565,8 @@ def test_beside_an_order_that_closes_a_position_others_are_cancelled_by_their_id
     body = closing(player, GUID, OTHER)
     player(
         Kill(),
-        rpc(f"one {GUID}", "Cancel", urgent=True, account="Sim101", orderId=GUID),
-        rpc(f"one {OTHER}", "Cancel", urgent=True, account="Sim101", orderId=OTHER),
+        rpc(f"one {GUID}", "Cancel", account="Sim101", orderId=GUID),
+        rpc(f"one {OTHER}", "Cancel", account="Sim101", orderId=OTHER),
         CancelAnswered(Answer.ACCEPTED, f"{UNDISTURBED}; 2 other order(s) are cancelled by their ids"),
         Pause(1),
     )

@@ -513,11 +513,11 @@ def test_kill_with_known_orders_batches_them_behind_cancel_all() -> None:
         Kill(),
         Asked("cancel-all#2", CANCEL_ALL, urgent=True, cancel=True, body=b"{}"),
         WakeAfter("cancel-all#2", 0.06),
-        Frame(1, batch, urgent=True),
+        Frame(1, batch, command=True),
         Kill(),
         Asked("cancel-all#3", CANCEL_ALL, urgent=True, cancel=True, body=b"{}"),
         WakeAfter("cancel-all#3", 0.06),
-        Frame(1, batch | {"tag": "k2"}, urgent=True),
+        Frame(1, batch | {"tag": "k2"}, command=True),
     )
 
 
@@ -539,7 +539,7 @@ def test_a_batch_has_twenty_orders_at_most() -> None:
     know(player, working(*map(str, range(1, 46))))
     sent = frames(player)
     assert sizes(sent) == [20, 20, 5]
-    assert all(frame.urgent for frame in sent)
+    assert all(frame.command for frame in sent)
     cancelled = [item["orderId"] for frame in sent for item in orjson.loads(frame.text)["dataArray"]]
     assert cancelled == list(range(1, 46))
 
