@@ -13,6 +13,11 @@ Pure: `step(sweep, event) -> (sweep, actions)`. The clock is in the events, the 
 A read counts only if it was *asked for* after the last strike was sent and after the last order was seen: an older
 one shows a past that says nothing. Only `clean_reads` of them in a row end the work. An order whose cancel is pending
 is neither clean nor worth another strike, until it has been pending for as long as an answer may take.
+
+    a read is late        the venue has answered since the last strike   asked for once more; what comes late counts
+                          nothing at all has come back                   struck again, once the gap allows it
+    answers are slow      the bounds follow: two of the longest round trips that were seen lately, up to 30 s
+    something is left     RESIDUE                                        reads keep a quarter of the strikes' gap
 """
 
 from __future__ import annotations
@@ -24,6 +29,9 @@ from typing import NamedTuple, assert_never
 from kill_switch.domain import Answer, Life, Order, Pace, Phase
 
 ANSWER_NS = 250_000  # what an account's answer may take us, on a busy machine
+ROUND_TRIPS = 2  # a read may take so many of the longest round trips that were seen lately
+BOUND_MOST_NS = 30_000_000_000  # a lane gives an answer up by then
+_SAYS_SO = (Answer.ACCEPTED, Answer.REFUSED)  # answers that are the venue's own: the others may be a loss
 
 
 class Act(StrEnum):
@@ -91,6 +99,8 @@ class Sweep(NamedTuple):
     pending_ns: int = 0  # since when only pending cancels are left; 0: they are not
     proved_ns: int = 0  # when the last read that showed the account clean was asked for
     crowd_ns: int = 0  # by how much longer the first read waits, for the accounts that were struck with it
+    heard_ns: int = 0  # when the venue last said anything: an answer to a strike, or a whole list
+    rtt_ns: int = 0  # the longest round trip of a read that was seen lately
 
 
 def begin(pace: Pace, at_ns: int, strikes: int = 1, *, together: int = 1) -> Sweep:
@@ -126,7 +136,8 @@ def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[Act, ...]]:
     match event:
         case Answered():
             at_ns = event.at_ns
-            return _late(*_answered(sweep, at_ns), at_ns)
+            heard = sweep._replace(heard_ns=at_ns) if event.answer in _SAYS_SO else sweep
+            return _late(*_answered(heard, at_ns), at_ns)
         case Again(at_ns):
             return _strike(_reopened(sweep, at_ns), at_ns)
         case OrderSeen(at_ns):
@@ -158,6 +169,9 @@ def _answered(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
 
 def _read(sweep: Sweep, read: OrdersRead) -> tuple[Sweep, tuple[Act, ...]]:
     at_ns = read.at_ns
+    if read.complete:
+        rtt_ns = max(at_ns - read.asked_ns, sweep.rtt_ns * 3 // 4)
+        sweep = sweep._replace(heard_ns=at_ns, rtt_ns=rtt_ns)
     if read.asked_ns >= sweep.reading_ns:  # it is the one under way: whoever asked has read the clock after us
         sweep = sweep._replace(reading_ns=0)
     if read.asked_ns < sweep.stale_ns:
@@ -178,7 +192,7 @@ def _read(sweep: Sweep, read: OrdersRead) -> tuple[Sweep, tuple[Act, ...]]:
         pending_ns = sweep.pending_ns or at_ns
         if sweep.phase is not Phase.RESIDUE:
             sweep = _reopened(sweep, at_ns)._replace(phase=Phase.CONFIRMING)
-        return _wait(sweep._replace(clean=0, pending_ns=pending_ns), at_ns, sweep.pace.read_gap_s), ()
+        return _again_soon(sweep._replace(clean=0, pending_ns=pending_ns), at_ns), ()
     sweep = sweep._replace(proved_ns=read.asked_ns)
     if sweep.phase is Phase.CLEAR:
         return _wait(sweep, at_ns, sweep.pace.guard_every_s), ()
@@ -200,17 +214,38 @@ def _due(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
         return _ask(sweep._replace(phase=Phase.CONFIRMING), at_ns)
     if sweep.phase is Phase.CLEAR:  # one read that is late may be late; being blind is not
         lost = sweep.reading_ns and _blind(sweep, at_ns)
-    else:
-        lost = sweep.reading_ns and at_ns >= sweep.reading_ns + _ns(sweep.pace.read_within_s)
-    if lost:  # no answer came to the read either
-        return _strike_when_allowed(_reopened(sweep, at_ns)._replace(reading_ns=0, clean=0), at_ns)
+        return _strike_unanswered(sweep, at_ns) if lost else _ask(sweep, at_ns)
+    if not sweep.reading_ns or at_ns < sweep.reading_ns + _ns(sweep.pace.read_within_s):
+        return _ask(sweep, at_ns)
+    if _silent(sweep, at_ns):
+        return _strike_unanswered(sweep, at_ns)
+    late_ns = sweep.reading_ns + _bound_ns(sweep)
+    if sweep.clean and at_ns < late_ns:  # the read under way may be the last that the proof needs
+        return sweep._replace(due_ns=late_ns), ()
     return _ask(sweep, at_ns)
+
+
+def _strike_unanswered(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
+    """Strike again because nothing comes back."""
+    return _strike_when_allowed(_reopened(sweep, at_ns)._replace(reading_ns=0, clean=0), at_ns)
+
+
+def _silent(sweep: Sweep, at_ns: int) -> bool:
+    """Say whether the venue may be gone: it has said nothing to the last strike, or nothing for twice the bound."""
+    if sweep.heard_ns <= sweep.struck_ns:
+        return at_ns - sweep.struck_ns >= _bound_ns(sweep)
+    return at_ns - sweep.heard_ns >= 2 * _bound_ns(sweep)
+
+
+def _bound_ns(sweep: Sweep) -> int:
+    """Return how long a read may take: the pace's time, or longer where round trips are longer than it allows for."""
+    return max(_ns(sweep.pace.read_within_s), min(ROUND_TRIPS * sweep.rtt_ns, BOUND_MOST_NS))
 
 
 def _blind(sweep: Sweep, at_ns: int) -> bool:
     """Nothing has shown the account clean for longer than two guard reads take: CLEAR would be a claim, not a proof."""
     shown_ns = max(sweep.proved_ns, sweep.began_ns)
-    return at_ns - shown_ns > _ns(2 * sweep.pace.guard_every_s + sweep.pace.read_within_s)
+    return at_ns - shown_ns > _ns(2 * sweep.pace.guard_every_s) + _bound_ns(sweep)
 
 
 def _late(sweep: Sweep, acts: tuple[Act, ...], at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
@@ -232,7 +267,8 @@ def _strike_when_allowed(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ..
     allowed_ns = _allowed_ns(sweep)
     if at_ns >= allowed_ns:
         return _strike(sweep, at_ns)
-    return sweep._replace(owed=True, due_ns=min(allowed_ns, at_ns + _ns(sweep.pace.read_gap_s))), ()
+    looking = _again_soon(sweep._replace(owed=True), at_ns)
+    return looking._replace(due_ns=min(allowed_ns, looking.due_ns)), ()
 
 
 def _strike(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
@@ -251,7 +287,7 @@ def _strike(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
 
 
 def _ask(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
-    due_ns = at_ns + _ns(sweep.pace.read_within_s)
+    due_ns = at_ns + _bound_ns(sweep)
     if sweep.owed:
         due_ns = min(due_ns, _allowed_ns(sweep))
     return sweep._replace(reading_ns=at_ns, due_ns=due_ns), (Act.READ,)
@@ -259,6 +295,14 @@ def _ask(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[Act, ...]]:
 
 def _wait(sweep: Sweep, at_ns: int, seconds: float) -> Sweep:
     return sweep._replace(due_ns=at_ns + _ns(seconds))
+
+
+def _again_soon(sweep: Sweep, at_ns: int) -> Sweep:
+    """Read again after the venue's gap; in RESIDUE the gap grows as that of the strikes does, to a quarter of it."""
+    gap_ns = _ns(sweep.pace.read_gap_s)
+    if sweep.phase is Phase.RESIDUE:
+        gap_ns = max(gap_ns, (_allowed_ns(sweep) - sweep.struck_ns) // 4)
+    return sweep._replace(due_ns=at_ns + gap_ns)
 
 
 def _pending_too_long(sweep: Sweep, at_ns: int, pending: int) -> bool:

@@ -264,6 +264,7 @@ class Faults:
     pending_ms: int = 0  # a cancelled order shows as pending for so long
     requotes: int = 0  # orders that a bot places after a strike
     latency_ms: int = 5
+    answer_ms: int = 0  # by so much longer an answer takes than what it answers, and always
     never_answers: bool = False  # not even afterwards: strikes do their work, reads are answered
 
 
@@ -277,11 +278,14 @@ class Floor:
         self.orders = 3
         self.pending_until_ns = 0
         self.strikes: list[int] = []
+        self.reads: list[int] = []
+        self.quick = 0  # answers that are not late
         self.proofs: list[int] = []
         self.residues = 0
         self._queue: list[tuple[int, int, str, int]] = []
         self._numbers: Iterator[int] = itertools.count()
         self._wake_ns = 0
+        self._shown: dict[int, sweep.OrdersRead] = {}  # lists on their way to us, by when they were asked for
 
     def now(self) -> Now:
         return Now(self.now_ns, START.wall_ns + self.now_ns - START.mono_ns)
@@ -297,7 +301,8 @@ class Floor:
                     self.strikes.append(self.now_ns)
                     self.later(self.faults.latency_ms, "strike")
                 case engine.Read():
-                    self.later(self.faults.latency_ms, "read", self.now_ns)
+                    self.reads.append(self.now_ns)
+                    self.later(self.faults.latency_ms, "look", self.now_ns)
                 case engine.WakeAt(_, at_ns):
                     self._wake_ns = at_ns
                     heapq.heappush(self._queue, (at_ns, next(self._numbers), "wake", at_ns))
@@ -327,8 +332,10 @@ class Floor:
                 self._strike()
             elif what == "answer":
                 self.handle(Progress("a", sweep.Answered(self.now_ns, Answer.ACCEPTED), self.now()))
-            elif what == "read" and not self.take("lost_reads"):
-                self._read(asked_ns)
+            elif what == "look" and not self.take("lost_reads"):
+                self._look(asked_ns)
+            elif what == "shown":
+                self.handle(Progress("a", self._shown.pop(asked_ns)._replace(at_ns=self.now_ns), self.now()))
             elif what == "requote":
                 self.orders += 1
 
@@ -339,13 +346,18 @@ class Floor:
         if self.take("requotes"):
             self.later(10, "requote")
         if not self.faults.never_answers and not self.take("lost_answers"):
-            self.later(1, "answer")
+            self.later(self._answers_ms(1), "answer")
 
-    def _read(self, asked_ns: int) -> None:
+    def _answers_ms(self, ms: int) -> int:
+        self.quick -= 1
+        return ms if self.quick >= 0 else ms + self.faults.answer_ms
+
+    def _look(self, asked_ns: int) -> None:
+        """Look at the book now, and show what is there when the answer comes."""
         complete = not self.take("failed_reads")
         pending = int(self.now_ns < self.pending_until_ns)
-        event = sweep.OrdersRead(self.now_ns, asked_ns, self.orders if complete else 0, pending, complete)
-        self.handle(Progress("a", event, self.now()))
+        self._shown[asked_ns] = sweep.OrdersRead(0, asked_ns, self.orders if complete else 0, pending, complete)
+        self.later(self._answers_ms(0), "shown", asked_ns)
 
 
 a_few = st.integers(0, 4)
@@ -385,6 +397,39 @@ def test_a_venue_without_faults_is_struck_once(latency_ms: int, pace: Pace, neve
     floor.play(20_000)
     assert len(floor.strikes) == len(floor.proofs) == 1
     assert floor.residues == 0
+
+
+@settings(LIMITS, max_examples=150)
+@given(
+    latency_ms=st.integers(900, 14_000),
+    pace=st.sampled_from(list(PACES.values())),
+    never_answers=st.booleans(),
+    quick_at_first=st.booleans(),
+)
+def test_a_venue_whose_every_answer_is_late_is_proven_clear_and_struck_only_while_nothing_comes_back(
+    latency_ms: int, pace: Pace, never_answers: bool, quick_at_first: bool
+) -> None:
+    floor = Floor(pace, Faults(latency_ms=2, answer_ms=latency_ms, never_answers=never_answers))
+    floor.quick = 2 if quick_at_first else 0
+    floor.play(200_000)
+    silent_s = (2 if never_answers else 1) * (latency_ms / 1000 + pace.answer_within_s)
+    most = 1 + silent_s / (pace.read_within_s + pace.answer_within_s)
+    assert floor.run.state.accounts["a"].phase is Phase.CLEAR
+    surprised = int(quick_at_first)  # a guard that knows short round trips only is blind once
+    assert len(floor.proofs) <= 1 + surprised, "and it stays clear: a guard read that is late is late"
+    assert len(floor.strikes) <= most * (1 + surprised)
+    took_s = (floor.proofs[-1] - floor.strikes[-1]) / 1e9
+    assert took_s <= (pace.clean_reads + 1) * (latency_ms / 1000 + pace.read_within_s)
+
+
+@settings(LIMITS, max_examples=30)
+@given(pace=st.sampled_from(list(PACES.values())), latency_ms=st.sampled_from([0, 5, 400]))
+def test_an_account_in_residue_is_read_no_oftener_than_four_times_a_strike(pace: Pace, latency_ms: int) -> None:
+    floor = Floor(pace, Faults(end_ms=10**9, kept=10**9, latency_ms=latency_ms))
+    floor.play(120_000)
+    late_ns = START.mono_ns + 60_000_000_000
+    reads, strikes = ([one for one in ones if one > late_ns] for ones in (floor.reads, floor.strikes))
+    assert len(reads) <= 5 * (len(strikes) + 1)  # one behind the answer, and four
 
 
 @settings(LIMITS, max_examples=30)

@@ -164,7 +164,7 @@ def test_a_second_answer_while_reading_changes_nothing(play: Theatre) -> None:
     assert book >> answered(100) << Act.READ
     before = book.state
     assert book >> answered(101)
-    assert book.state == before
+    assert book.state == before._replace(heard_ns=ns(101))
 
 
 # ── reads that do not count ───────────────────────────────────────────────────────────────────────────────────────
@@ -317,18 +317,84 @@ def test_a_read_that_fails_after_the_gap_strikes_at_once(play: Theatre) -> None:
     assert play.sweep(begun()) >> answered(100) << Act.READ >> read(600, complete=False) << Act.STRIKE
 
 
-def test_a_read_that_is_never_answered_is_followed_by_a_strike(play: Theatre) -> None:
-    book = play.sweep(begun())
-    assert book >> answered(100) << Act.READ >> due(2600) << Act.STRIKE
+@pytest.mark.parametrize("answer", [None, Answer.UNKNOWN, Answer.UNSENT])
+def test_a_venue_from_which_nothing_at_all_comes_back_is_struck_again(play: Theatre, answer: Answer | None) -> None:
+    book = play.sweep(begun() if answer is None else after(begun(), answered(900, answer)))
+    if answer is None:
+        assert book >> due(1000) << Act.READ
+    asked_ms = 1000 if answer is None else 900
+    assert book >> due(asked_ms + 2500) << Act.STRIKE
     assert (book.state.clean, book.state.reading_ns) == (0, 0)
 
 
-def test_a_lost_read_voids_the_clean_ones_before_it(play: Theatre) -> None:
-    pace = Pace(strike_gap_s=60.0)
-    book = play.sweep(begun(pace))
+@pytest.mark.parametrize("answer", [Answer.ACCEPTED, Answer.REFUSED])
+def test_a_late_read_of_a_venue_that_has_answered_the_strike_is_asked_for_once_more_and_is_no_strike(
+    play: Theatre, answer: Answer
+) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100, answer) << Act.READ >> due(2600) << Act.READ
+    assert book >> read(5100, asked=100)  # late, and clean: it was asked for behind the strike
+    assert (book.state.clean, book.state.strikes) == (1, 1)
+    assert book >> read(7600, asked=2600) << Act.CLEAR
+
+
+def test_a_venue_that_has_answered_once_and_falls_silent_is_struck_again(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100) << Act.READ >> due(2600) << Act.READ >> due(5100) << Act.STRIKE
+
+
+def test_a_late_read_keeps_the_clean_one_before_it(play: Theatre) -> None:
+    book = play.sweep(begun())
     assert book >> answered(100) << Act.READ >> read(200) >> due(450) << Act.READ
-    assert book >> due(2950)
-    assert (book.state.clean, book.state.owed) == (0, True)
+    assert book >> due(2950) << Act.READ
+    assert (book.state.clean, book.state.owed) == (1, False)
+    assert book >> read(3000, asked=2950) << Act.CLEAR
+
+
+def test_an_answer_to_the_strike_before_shows_that_the_venue_is_there(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> due(1000) << Act.READ >> due(3500) << Act.STRIKE >> due(4500) << Act.READ
+    assert book >> answered(5000) >> read(6000, asked=1000)  # to the first strike; and a read that is stale
+    assert (book.state.clean, book.state.rtt_ns) == (0, ns(5000) - ns(0))
+    assert book >> due(7000) << Act.READ  # and no third strike
+    assert book >> read(9500, asked=4500) >> read(12_000, asked=7000) << Act.CLEAR
+    assert book.state.strikes == 2
+
+
+def test_a_read_that_may_be_the_last_is_waited_for_as_long_as_reads_have_taken(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> answered(100) << Act.READ >> due(2600) << Act.READ >> read(5100, asked=100)
+    assert book.state.due_ns == ns(5350)
+    assert book >> due(5350)  # the second is under way, and has ten seconds
+    assert book.state.due_ns == ns(2600 + 10_000)
+
+
+def test_a_guard_whose_reads_take_long_stays_clear_and_one_that_falls_silent_then_does_not(play: Theatre) -> None:
+    book = play.sweep(after(begun(), answered(100), due(2600), read(5100, asked=100), read(7600, asked=2600)))
+    assert book.state.phase is Phase.CLEAR
+    at = 9600
+    for _ in range(5):
+        assert book >> due(at) << Act.READ >> read(at + 5000, asked=at)
+        assert book.state.phase is Phase.CLEAR
+        at += 7000
+    assert book >> due(at) << Act.READ >> due(at + 10_000) << Act.STRIKE
+
+
+def test_the_bounds_follow_the_round_trips_down_again(play: Theatre) -> None:
+    book = play.sweep(after(begun(), answered(100), due(2600), read(5100, asked=100), read(7600, asked=2600)))
+    at = 9600
+    while book.state.rtt_ns > ns(1000) - ns(0):
+        assert book >> due(at) << Act.READ >> read(at + 10, asked=at)
+        at += 2010
+    assert at < 25_000
+    assert book >> due(at) << Act.READ
+    assert book.state.due_ns == ns(at + 2500)
+
+
+def test_no_round_trip_makes_the_bound_longer_than_a_lane_waits(play: Theatre) -> None:
+    book = play.sweep(after(begun(), answered(100), due(2600), read(90_000, asked=2600)))
+    assert book >> due(90_250) << Act.READ
+    assert book.state.due_ns == ns(90_250 + 30_000)
 
 
 def test_an_incomplete_read_that_shows_live_orders_says_how_many_at_least(play: Theatre) -> None:
@@ -404,8 +470,16 @@ def test_the_deadline_is_said_once_and_the_work_goes_on(play: Theatre) -> None:
     assert book >> answered(10_000) << Act.READ << Act.RESIDUE
     assert book.state.phase is Phase.RESIDUE
     assert book >> read(10_100, live=1)
-    assert book >> due(10_350) << Act.READ >> due(12_850) << Act.STRIKE
+    assert book >> due(10_725) << Act.READ >> due(12_500) << Act.STRIKE
     assert book.state.phase is Phase.RESIDUE
+
+
+def test_reads_in_residue_keep_a_quarter_of_the_strikes_gap(play: Theatre) -> None:
+    for orders in ({"live": 1}, {"pending": 1}):
+        long = begun(replace(PACE, answer_within_s=1000.0))._replace(phase=Phase.RESIDUE, struck_ns=ns(60_000))
+        book = play.sweep(long._replace(stale_ns=ns(60_000), due_ns=ns(60_000)))
+        assert book >> due(60_000) << Act.READ >> read(60_010, asked=60_000, **orders)
+        assert book.state.due_ns == ns(60_010 + 1250)
 
 
 def test_silence_alone_leads_to_residue(play: Theatre) -> None:
@@ -525,7 +599,7 @@ def test_a_guard_that_reopens_has_the_whole_deadline_again(play: Theatre) -> Non
 def test_a_late_answer_does_not_disturb_the_guard(play: Theatre) -> None:
     book = play.sweep(guarding())
     assert book >> answered(600)
-    assert book.state == guarding()
+    assert book.state == guarding()._replace(heard_ns=ns(600))
 
 
 def test_a_resumed_guard_reads_at_once_and_may_strike_at_once(play: Theatre) -> None:
