@@ -32,9 +32,10 @@ from kill_switch.transports.http import (
     TOO_MANY_PIECES,
 )
 from kill_switch.transports.lane import Address, Sink, tls_context, why
-from kill_switch.venues.base import Call, Event, Lost, Replied
+from kill_switch.venues.base import ANSWER_WITHIN_S, Call, Event, Lost, Replied
 
 TIMEOUT_S = 5.0
+LATE_WITHIN_S = 15.0  # an answer that may be late: each call has a connection of its own, and they must not pile up
 READ_HEAD_BYTES = 1 << 10  # at once: 40 interim answers take httpcore 2 ms
 READ_CHUNKED_BYTES = 2 << 10  # 340 chunks of a byte take 10 ms
 READ_PLAIN_BYTES = 64 << 10  # a body with a length, in which nothing is looked for
@@ -124,7 +125,7 @@ class FreshRoute:
         stream: _Stream | None = None
         host, port = self._address.host, self._address.port
         try:
-            async with asyncio.timeout(3 * TIMEOUT_S):  # TCP, TLS, and an answer that dribbles in, all together
+            async with asyncio.timeout(2 * TIMEOUT_S + _within_s(call)):  # TCP, TLS, and an answer that dribbles in
                 stream = _Stream(await httpcore.AnyIOBackend().connect_tcp(host, port, TIMEOUT_S))
                 try:
                     await stream.secure(self._tls, host)
@@ -157,7 +158,7 @@ class FreshRoute:
                 httpcore.URL(scheme="https", host=host, port=port, target=target),
                 headers=[("Accept-Encoding", "identity"), *request.headers.items()],
                 content=request.body if request.body or request.method != "GET" else None,
-                extensions={"timeout": dict.fromkeys(("read", "write"), TIMEOUT_S), "trace": trace},
+                extensions={"timeout": {"read": _within_s(call), "write": TIMEOUT_S}, "trace": trace},
             ) as response:
                 stream.headed = True
                 headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
@@ -189,6 +190,11 @@ class FreshRoute:
         """Take note of more bytes; False if they are too many, of one answer or of all that are not whole yet."""
         self._held_bytes += more_bytes
         return whole_bytes <= MAX_BODY_BYTES and self._held_bytes <= 2 * MAX_BODY_BYTES
+
+
+def _within_s(call: Call) -> float:
+    """Return how long the answer to a call may take."""
+    return LATE_WITHIN_S if call.answer_within_s > ANSWER_WITHIN_S else TIMEOUT_S
 
 
 def _sent(stream: _Stream | None) -> bool:

@@ -2,8 +2,9 @@
 
 A lane has two connections or more. A read that is not urgent starts only if it leaves one of them idle: the kill never
 waits behind housekeeping. Answers are parsed by httptools in the protocol's callback. There is no pipelining: one
-request is under way on a connection, and a connection whose answer does not come in time is given up, because its next
-answer could no longer be told apart.
+request is under way on a connection, and a connection whose answer does not come in time takes no other, because its
+next answer could no longer be told apart. Another connection takes its place. It is given up, unless the call is to be
+answered late too: then it waits beside for that.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from kill_switch.transports.lane import (
     tune,
     why,
 )
-from kill_switch.venues.base import Call, Closed, Lost, Opened, Replied, Request
+from kill_switch.venues.base import ANSWER_WITHIN_S, Call, Closed, Lost, Opened, Replied, Request
 
 CONNECTIONS = 2
-ANSWER_WITHIN_S = 3.0
+LATE_MOST = 8  # connections of a lane that wait for late answers
 STEADY_AFTER_S = 5.0
 MAX_HEADER_BYTES = 32 << 10
 MAX_BODY_BYTES = 16 << 20  # 10,000 orders are 5 MB at the most talkative venue
@@ -67,6 +68,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self.begun: Request | None = None  # it has been written, and its call is not known yet
         self.used_ns = time.monotonic_ns()
         self.closed = asyncio.Event()
+        self.spent = asyncio.Event()  # it takes no other call: closed, or late
         self.why = "closed by the venue"
         self._lane = lane
         self._transport: asyncio.Transport | None = None
@@ -85,6 +87,11 @@ class HttpConnection(asyncio.BufferedProtocol):
     @property
     def open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def late(self) -> bool:
+        """It waits beside the lane for an answer."""
+        return self.spent.is_set() and not self.closed.is_set()
 
     @property
     def idle(self) -> bool:
@@ -142,6 +149,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         if exc is not None and self.why == "closed by the venue":
             self.why = why(exc)
         self.closed.set()
+        self.spent.set()
         if self._timer is not None:
             self._timer.cancel()
         call, self.call = self.call, None
@@ -196,7 +204,9 @@ class HttpConnection(asyncio.BufferedProtocol):
         self.call = self._answer = None
         self._fed_bytes, self._headed, self._interim = 0, False, 0
         self._parser = httptools.HttpResponseParser(self)
-        if not answer.keep_alive:
+        if self.late:
+            self.abort("answered late")
+        elif not answer.keep_alive:
             self.abort("closed after the answer, as the venue asked")  # in good order it may take half a minute
         self._lane.replied(call, Replied(call.tag, answer.status, answer.headers, answer.body, rtt_us))
 
@@ -205,8 +215,12 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._timer = None
         if self.call is None:
             return
-        left_s = ANSWER_WITHIN_S - (time.monotonic_ns() - self.used_ns) / 1e9
-        if left_s > 0:  # it was set for an earlier call
+        within_s = self.call.answer_within_s if self.late else ANSWER_WITHIN_S
+        left_s = within_s - (time.monotonic_ns() - self.used_ns) / 1e9
+        if left_s <= 0 and not self.late and self.call.answer_within_s > ANSWER_WITHIN_S:
+            left_s += self.call.answer_within_s - ANSWER_WITHIN_S
+            self.spent.set()
+        if left_s > 0:  # it was set for an earlier call, or this one may be late
             self._timer = asyncio.get_running_loop().call_later(left_s, self._overdue)
         else:
             self.abort("no answer in time")
@@ -233,6 +247,7 @@ class HttpLane:
         self._warm_every_s = warm_every_s
         self._count = connections
         self._connections: list[HttpConnection] = []
+        self._late: deque[HttpConnection] = deque()  # that wait beside for an answer, or have done so
         self._urgent: deque[Call] = deque()
         self._waiting: deque[Call] = deque()
         self._begun: HttpConnection | None = None
@@ -302,13 +317,17 @@ class HttpLane:
 
     async def run(self) -> None:
         """Keep the connections up, and used often enough that the venue keeps them, for ever."""
-        async with anyio.create_task_group() as group:
-            for _ in range(self._count):
-                group.start_soon(self._keep)
-            while True:
-                await anyio.sleep(self._warm_every_s / self._count)
-                if any(c.idle for c in self._connections):
-                    self._sink.warm()
+        try:
+            async with anyio.create_task_group() as group:
+                for _ in range(self._count):
+                    group.start_soon(self._keep)
+                while True:
+                    await anyio.sleep(self._warm_every_s / self._count)
+                    if any(c.idle for c in self._connections):
+                        self._sink.warm()
+        finally:
+            for connection in self._late:
+                connection.abort("the daemon is stopping")
 
     async def _keep(self) -> None:
         backoff = Backoff()
@@ -322,13 +341,25 @@ class HttpLane:
                 continue
             since_s = anyio.current_time()
             self._up(connection)
+            late = False
             try:
-                await connection.closed.wait()
+                await connection.spent.wait()
+                late = connection.late
             finally:
-                connection.abort("the daemon is stopping")
+                if not late:
+                    connection.abort("the daemon is stopping")
                 self._down(connection)
-            if anyio.current_time() - since_s >= STEADY_AFTER_S:
+            if late:
+                self._wait_beside(connection)
+            if late or anyio.current_time() - since_s >= STEADY_AFTER_S:
                 backoff.reset()
+
+    def _wait_beside(self, connection: HttpConnection) -> None:
+        """Let a connection deliver its late answer; of too many, the oldest is given up."""
+        self._late = deque(one for one in self._late if one.late)
+        if len(self._late) >= LATE_MOST:
+            self._late.popleft().abort("no answer in time")
+        self._late.append(connection)
 
     async def _connect(self) -> HttpConnection:
         connection = HttpConnection(self)
@@ -349,8 +380,8 @@ class HttpLane:
         self._connections.remove(connection)
         if not self._connections:
             self._proven = False
-            self.trouble = connection.why
-            self._sink.event(Closed(Route.HTTP, 0, connection.why))
+            self.trouble = "no answer in time" if connection.late else connection.why
+            self._sink.event(Closed(Route.HTTP, 0, self.trouble))
         self._pump()
 
     def _pump(self) -> None:

@@ -43,6 +43,8 @@ MAX_MARKS = 500_000  # brackets, braces and commas of an answer: 10,000 orders o
 MOST_SHOWN = 64 << 10  # characters of a venue's words that are looked at
 PAST_IDS = 16_384  # orders that have left the book and are remembered: as many as one read may miss at once
 DRILL = "drill"  # the kind of request that a drill makes
+ANSWER_WITHIN_S = 3.0  # of what is not urgent: a lane whose housekeeping takes longer is not ready
+LATE_WITHIN_S = 30.0  # of what is: an answer that is late is worth more than none
 DRILL_WITHIN_S = 4.0  # a command that has no answer by then would not have carried a kill
 
 # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -157,7 +159,7 @@ class Call(NamedTuple):
     """Make a request. `urgent` goes before everything else and may use every connection; `cancel` is a strike's own.
 
     `command` marks a kill's: it changes the account, or is asked for so that its answer can be acted on. It never
-    leaves for an armed account, whatever its priority and its method.
+    leaves for an armed account, whatever its priority and its method. An answer is taken until `answer_within_s`.
     """
 
     tag: str
@@ -166,6 +168,7 @@ class Call(NamedTuple):
     urgent: bool = False
     cancel: bool = False
     command: bool = False
+    answer_within_s: float = ANSWER_WITHIN_S
 
 
 class WakeAfter(NamedTuple):
@@ -542,7 +545,8 @@ class Adapter(ABC):
         tag = f"{kind}#{self._tags}"
         hedge, command = hedge_after_s is not None, command or cancel
         self._asks[tag] = Ask(kind, build, now.mono_ns, urgent, cancel, command, hedge, hedge_after_s, context)
-        call = Call(tag, build(now), Route.HTTP, urgent, cancel, command)
+        within_s = LATE_WITHIN_S if urgent else ANSWER_WITHIN_S
+        call = Call(tag, build(now), Route.HTTP, urgent, cancel, command, within_s)
         return (call,) if hedge_after_s is None else (call, WakeAfter(tag, hedge_after_s))
 
     def ask_again(self, ask: Ask, now: Now) -> Outputs:
@@ -650,7 +654,8 @@ class Adapter(ABC):
             return ()
         ask.hedge = False
         ask.out += 1
-        return (Call(tag, ask.build(now), Route.FRESH, ask.urgent, ask.cancel, ask.command),)
+        within_s = LATE_WITHIN_S if ask.urgent else ANSWER_WITHIN_S
+        return (Call(tag, ask.build(now), Route.FRESH, ask.urgent, ask.cancel, ask.command, within_s),)
 
     def _lost(self, tag: str, sent: bool, why: str, now: Now) -> Outputs:
         ask = self._asks.get(tag)

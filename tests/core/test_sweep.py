@@ -475,10 +475,10 @@ def test_the_deadline_is_said_once_and_the_work_goes_on(play: Theatre) -> None:
 
 
 def test_reads_in_residue_keep_a_quarter_of_the_strikes_gap(play: Theatre) -> None:
-    for orders in ({"live": 1}, {"pending": 1}):
+    for live, pending in ((1, 0), (0, 1)):
         long = begun(replace(PACE, answer_within_s=1000.0))._replace(phase=Phase.RESIDUE, struck_ns=ns(60_000))
         book = play.sweep(long._replace(stale_ns=ns(60_000), due_ns=ns(60_000)))
-        assert book >> due(60_000) << Act.READ >> read(60_010, asked=60_000, **orders)
+        assert book >> due(60_000) << Act.READ >> read(60_010, live, pending, asked=60_000)
         assert book.state.due_ns == ns(60_010 + 1250)
 
 

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 from kill_switch.domain import Route
 from kill_switch.sim.messages import Request
 from kill_switch.sim.server import Connection
-from kill_switch.transports.fresh import TIMEOUT_S
-from kill_switch.transports.http import ANSWER_WITHIN_S, CONNECTIONS, NOT_WANTED
+from kill_switch.transports.fresh import LATE_WITHIN_S, TIMEOUT_S
+from kill_switch.transports.http import CONNECTIONS, LATE_MOST, NOT_WANTED
 from kill_switch.transports.lane import LaneState
 from kill_switch.transports.ws import DEAD_AFTER_S, FATAL_WAIT_S, LOGIN_WITHIN_S, PING_EVERY_S, STEADY_AFTER_S
 from kill_switch.venues import base
-from kill_switch.venues.base import Call, Closed, Lost, Opened, Received, Replied
+from kill_switch.venues.base import ANSWER_WITHIN_S, Call, Closed, Lost, Opened, Received, Replied
 
 if TYPE_CHECKING:
     from .house import House
@@ -368,8 +368,10 @@ class WsLane:
 class _Connection:
     """One of the HTTP lane's connections."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, backoff: _Backoff) -> None:
         self.link = link
+        self.late = False  # it waits beside the lane for an answer
+        self.backoff = backoff
         self.call: Call | None = None
         self.begun: base.Request | None = None
         self.used_ns = 0
@@ -395,6 +397,7 @@ class HttpLane:
         self._urgent: deque[Call] = deque()
         self._waiting: deque[Call] = deque()
         self._begun: _Connection | None = None
+        self._late: list[_Connection] = []
         self._proven = False
         for _ in range(CONNECTIONS):
             backoff = _Backoff(self.world)
@@ -453,7 +456,7 @@ class HttpLane:
 
     def _up(self, backoff: _Backoff) -> None:
         link = Link(self.house, self.house.next_link())
-        connection = _Connection(link)
+        connection = _Connection(link, backoff)
         link.ended = lambda why: self.life.enter(self._ended, connection, backoff, why)
         first = not any(c.open for c in self._connections)
         self._connections.append(connection)
@@ -467,15 +470,22 @@ class HttpLane:
         call, connection.call = connection.call, None
         if call is not None:
             self.session.event(Lost(call.tag, True, why))
+        if connection.late:
+            self._late = [one for one in self._late if one is not connection]
+            self._pump()
+            return
+        self._leaves(connection, why)
+        if self.world.ns - connection.since_ns >= STEADY_AFTER_S * 1e9:
+            backoff.failures = 0
+        self.life.enter_later(backoff.next_s(), self._connect, backoff)
+        self._pump()
+
+    def _leaves(self, connection: _Connection, why: str) -> None:
         self._connections.remove(connection)
         if not self._connections:
             self._proven = False
             self.trouble = why
             self.session.event(Closed(Route.HTTP, 0, why))
-        if self.world.ns - connection.since_ns >= STEADY_AFTER_S * 1e9:
-            backoff.failures = 0
-        self.life.enter_later(backoff.next_s(), self._connect, backoff)
-        self._pump()
 
     def _pump(self) -> None:
         while self._urgent or self._waiting:
@@ -514,8 +524,20 @@ class HttpLane:
         self.session.sent(Route.HTTP, call.tag)
 
     def _overdue(self, connection: _Connection, call: Call) -> None:
-        if connection.call is call:
+        if connection.call is not call:
+            return
+        if connection.late or call.answer_within_s <= ANSWER_WITHIN_S:
             connection.link.hang_up("no answer in time")
+            return
+        connection.late = True
+        self.life.enter_later(call.answer_within_s - ANSWER_WITHIN_S, self._overdue, connection, call)
+        self._leaves(connection, "no answer in time")
+        if len(self._late) >= LATE_MOST:
+            self._late.pop(0).link.hang_up("no answer in time")
+        self._late.append(connection)
+        connection.backoff.failures = 0
+        self.life.enter_later(connection.backoff.next_s(), self._connect, connection.backoff)
+        self._pump()
 
     def _replied(
         self, connection: _Connection, call: Call, status: int, body: bytes, headers: Mapping[str, str]
@@ -525,6 +547,8 @@ class HttpLane:
         self.house.told(call, status, body)
         connection.call = None
         rtt_us = (self.world.ns - connection.used_ns) // 1000
+        if connection.late:
+            connection.link.hang_up("answered late")
         self.session.rtt(Route.HTTP, rtt_us)
         self.session.event(Replied(call.tag, status, _lower(headers), body, rtt_us))
         self._pump()
@@ -563,7 +587,8 @@ class FreshRoute:
         self.house.asks(Route.FRESH, call, request)
         link.to_venue(self.house.venue.connected, link.as_connection)
         link.to_venue(self.house.venue.requested, Exchange(link, request, told))
-        self.world.later(TIMEOUT_S, link.hang_up, "timed out")
+        within_s = LATE_WITHIN_S if call.answer_within_s > ANSWER_WITHIN_S else TIMEOUT_S
+        self.world.later(within_s, link.hang_up, "timed out")
         self.session.sent(Route.FRESH, call.tag)
 
 

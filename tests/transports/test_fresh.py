@@ -49,6 +49,25 @@ async def test_a_call_is_answered_and_says_when_its_last_byte_left(server: Serve
     assert {b"Host: h.test", b"Key: k", b"Content-Length: 2"} <= set(lines)
 
 
+async def test_an_answer_is_awaited_for_as_long_as_its_call_says(
+    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fresh, "TIMEOUT_S", 0.2)
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await anyio.sleep(0.8)
+        await peer.say(ok())
+
+    server.script = script
+    async with running() as group:
+        route = make(server, ear, group, ca_file)
+        route.call(get("soon"))
+        route.call(get("late")._replace(answer_within_s=30.0))
+        assert isinstance(await ear.end("soon"), Lost)
+        assert isinstance(await ear.end("late"), Replied)
+
+
 async def test_every_call_has_a_connection_of_its_own(server: Server, ear: Ear, ca_file: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()

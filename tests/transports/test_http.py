@@ -444,6 +444,85 @@ async def test_a_call_whose_answer_fails_is_lost_after_it_was_sent_and_the_lane_
         assert ear.ends("1") == [end]
 
 
+def late(tag: str) -> Call:
+    """Make a call whose answer is worth having when it is late, too."""
+    return get(tag, urgent=True, target=f"/{tag}")._replace(answer_within_s=30.0)
+
+
+async def slowly(peer: Peer) -> None:
+    """Answer the requests to late calls only when they are late, the others at once."""
+    while True:
+        target = (await peer.request()).split(b" ")[1]
+        if target.startswith(b"/late"):
+            await anyio.sleep(0.4)
+        await peer.say(ok(target))
+
+
+async def test_a_late_answer_arrives_and_other_calls_do_not_wait_for_it(
+    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "ANSWER_WITHIN_S", 0.1)
+    server.script = slowly
+    lane = HttpLane(server.https, ear, ca_file=ca_file)
+    async with running(lane.run):
+        await both_up(lane, server)
+        lane.call(late("late-1"))
+        lane.call(late("late-2"))
+        await until(lambda: len(server.peers) == 4)
+        await until(lambda: len([c for c in lane._connections if c.idle]) == 2)
+        assert not ear.ends("late-1") and not ear.ends("late-2")
+        lane.call(get("kill", urgent=True))
+        assert isinstance(await ear.end("kill"), Replied)
+        assert not ear.ends("late-1")
+        ends = [await ear.end(tag) for tag in ("late-1", "late-2")]
+        assert [end.body for end in ends if isinstance(end, Replied)] == [b"/late-1", b"/late-2"]
+        assert min(end.rtt_us for end in ends if isinstance(end, Replied)) > 300_000
+        await until(lambda: not any(c.open for c in lane._late))  # a connection whose answer was late is done with
+    assert len(server.peers) == 4
+
+
+async def test_an_answer_that_never_comes_is_lost_when_its_time_is_up_or_too_many_are_awaited(
+    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "ANSWER_WITHIN_S", 0.05)
+    monkeypatch.setattr(http, "LATE_MOST", 2)
+    server.script = saying()
+    lane = HttpLane(server.https, ear, ca_file=ca_file)
+    async with running(lane.run):
+        await both_up(lane, server)
+        lane.call(late("1")._replace(answer_within_s=0.2))
+        end = await ear.end("1")
+        assert isinstance(end, Lost) and end.sent and end.why == "no answer in time"
+        for tag in ("2", "3", "4"):
+            await both_up_again(lane)
+            lane.call(late(tag))
+        end = await ear.end("2")
+        assert isinstance(end, Lost) and end.sent
+        assert not ear.ends("3") and not ear.ends("4")
+    ends = [ear.ends(tag) for tag in ("3", "4")]
+    assert all(isinstance(end, Lost) and end.sent for [end] in ends)  # the lane is at its end, and says so
+
+
+async def both_up_again(lane: HttpLane) -> None:
+    await until(lambda: len([c for c in lane._connections if c.idle]) == http.CONNECTIONS)
+
+
+async def test_a_lane_all_of_whose_answers_are_late_is_down_until_it_has_other_connections(
+    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "ANSWER_WITHIN_S", 0.1)
+    server.script = slowly
+    lane = HttpLane(server.https, ear, ca_file=ca_file)
+    async with running(lane.run):
+        await both_up(lane, server)
+        lane.authenticated(True)
+        lane.call(late("late-1"))
+        lane.call(late("late-2"))
+        await until(lambda: len(ear.events) >= 3)
+        assert ear.events[:3] == [Opened(Route.HTTP, 0), Closed(Route.HTTP, 0, "no answer in time"), ear.events[0]]
+        assert lane.state is LaneState.CONNECTING
+
+
 async def test_an_answer_without_a_call_ends_the_connection(server: Server, ear: Ear, ca_file: str) -> None:
     async def script(peer: Peer) -> None:
         if peer.number == 1:
