@@ -27,7 +27,8 @@ from kill_switch.watching import Watch
 log = logging.getLogger(__name__)
 
 MAX_WAIT_S = 3600
-PROVE_WITHIN_S = 3.0  # the read-back that a re-arm waits for
+PROVE_WITHIN_S = 3.0  # the read-back that a re-arm waits for, where reads take no longer
+PROVE_WITHIN_MOST_S = 30.0
 MAX_TEXT = 1000
 MAX_REASONS = 10  # that the status tells; the report has all
 _UNDER_WAY = (Phase.STRIKING, Phase.CONFIRMING, Phase.RESIDUE)
@@ -207,7 +208,9 @@ class Operators:
             accounts = self._still(names)
             return any(a.phase is Phase.CLEAR and a.sweep and a.sweep.proved_ns < since_ns for a in accounts)
 
-        with anyio.move_on_after(PROVE_WITHIN_S):
+        rtts_ns = (a.sweep.rtt_ns for a in self._still(names) if a.sweep is not None)
+        within_s = max(PROVE_WITHIN_S, min(2e-9 * max(rtts_ns, default=0), PROVE_WITHIN_MOST_S))
+        with anyio.move_on_after(within_s):
             while waiting():  # noqa: ASYNC110 - a clean read of a clear account is no news
                 await anyio.sleep(0.01)
 

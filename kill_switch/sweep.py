@@ -175,7 +175,9 @@ def _read(sweep: Sweep, read: OrdersRead) -> tuple[Sweep, tuple[Act, ...]]:
     if read.asked_ns >= sweep.reading_ns:  # it is the one under way: whoever asked has read the clock after us
         sweep = sweep._replace(reading_ns=0)
     if read.asked_ns < sweep.stale_ns:
-        return sweep, ()  # the timer that is set asks again
+        if sweep.reading_ns or sweep.phase not in (Phase.CONFIRMING, Phase.RESIDUE):
+            return sweep, ()  # another is under way, or the timer that is set asks soon
+        return sweep._replace(due_ns=min(sweep.due_ns, _again_soon(sweep, at_ns).due_ns)), ()
     if not read.complete:
         if read.live:  # what is missing may be more, never less
             return _orders_seen(sweep, at_ns, read.live + read.pending)

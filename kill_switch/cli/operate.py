@@ -123,7 +123,8 @@ def rearm(config: Path | None, reason: str, scope: Sequence[str], force: bool, a
       kill-switch rearm --reason "quoter fixed, books checked"
       kill-switch rearm --reason "desk reopens" --scope desk:mm
     """
-    answer = ask(config, {"cmd": "rearm", "reason": reason, "scope": list(scope), "force": force}, fail=False)
+    asked = {"cmd": "rearm", "reason": reason, "scope": list(scope), "force": force}
+    answer = ask(config, asked, timeout_s=40.0, fail=False)  # a slow venue is read once more before the answer
     if as_json:
         print_json(answer)
     elif "error" in answer:

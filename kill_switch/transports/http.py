@@ -290,7 +290,10 @@ class HttpLane:
         if latest is not None:
             self._start(latest, call)
             return
-        (self._urgent if call.urgent else self._waiting).append(call)
+        if call.command:  # ahead of reads that wait, behind other commands
+            self._urgent.insert(sum(waiting.command for waiting in self._urgent), call)
+        else:
+            (self._urgent if call.urgent else self._waiting).append(call)
         self._pump()
 
     def _latest(self) -> HttpConnection | None:

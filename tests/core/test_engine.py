@@ -462,7 +462,7 @@ def test_what_has_been_sent_is_recorded_with_the_kill_that_it_belongs_to(play: T
 def test_a_hedge_that_leaves_late_makes_older_reads_stale(play: Theatre) -> None:
     book = play(confirming("a"))
     assert book >> struck("a", 1, 160, "fresh") << record("strike")
-    assert book >> read("a", 200, asked=150) << record("read", stale=True)
+    assert book >> read("a", 200, asked=150) << record("read", stale=True) << wake("a", 450)
 
 
 def test_a_hedge_that_leaves_after_the_proof_does_not_undo_it(play: Theatre) -> None:

@@ -26,10 +26,11 @@ class Fault:
     names: str = ""  # what becomes of host names: "fail" or "hang"
     heavy: bool = False  # floods: few at a time, and memory is measured
     options: Parameters | None = None  # of the simulator
+    proven_within_s: float = 0.0  # it does not end, and the account is proven clear by then in spite of it; 0: it may
 
 
-def _sim(name: str, *faults: tuple[str, Parameters]) -> Fault:
-    return Fault(name, sim=faults)
+def _sim(name: str, *faults: tuple[str, Parameters], proven_within_s: float = 0.0) -> Fault:
+    return Fault(name, sim=faults, proven_within_s=proven_within_s)
 
 
 def _net(name: str, mode: Mode, *, heavy: bool = False) -> Fault:
@@ -51,7 +52,9 @@ _ALWAYS: Parameters = {"on": "all"}
 # what the simulators play, each with the parameters that make it worst
 _SIMULATED = (
     _sim("delay 400 ms", ("delay", {"ms": 400})),
-    _sim("delay 5 s", ("delay", {"ms": 5000})),
+    _sim("delay 5 s", ("delay", {"ms": 5000}), proven_within_s=40.0),
+    _sim("delay 8 s", ("delay", {"ms": 8000}), proven_within_s=60.0),
+    _sim("reads 5 s late", ("delay", {"ms": 5000, "on": "read"}), proven_within_s=40.0),
     _sim("drop_reply", ("drop_reply", {"on": "cancel"})),
     _sim("drop_reply to all", ("drop_reply", _ALWAYS)),
     _sim("accept_but_keep once", ("accept_but_keep", {"times": 1})),

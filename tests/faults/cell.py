@@ -197,7 +197,12 @@ class _Script:
         product = self._product
         since = self._on if self._moment == "after" else self._fired
         spoken_s = product.pace.residue_after_s + SPOKEN_WITHIN_S + (self._blind_s if self._moment == "after" else 0)
-        cleared = await self._settled(since.own_s + spoken_s, until_residue=True)
+        if self._fault.proven_within_s:  # said or not, it is to be proven while the fault lasts
+            cleared = await self._settled(since.own_s + self._fault.proven_within_s, until_residue=False)
+            if not cleared:
+                raise Failed(f"{product.phase('victim')} after {self._passed_s(since):.1f} s of late answers")
+        else:
+            cleared = await self._settled(since.own_s + spoken_s, until_residue=True)
         if self._seen.other_s is None or self._other_own_s > OTHER_WITHIN_S:
             raise Late(f"the healthy account was cleared after {self._seen.other_s} s")
         if cleared:

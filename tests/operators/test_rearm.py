@@ -96,6 +96,25 @@ async def test_a_venue_that_does_not_answer_keeps_it_waiting_for_a_bound_time(op
     assert "could not be read just now" in found["why"][0]
 
 
+async def test_a_venue_that_is_slow_to_answer_has_as_long_as_its_answers_took_lately(opened: Opened) -> None:
+    office = opened("a")
+    await office.kill()
+    account = office.dispatcher.state.accounts["a"]
+    assert account.sweep is not None
+    slow = account._replace(sweep=account.sweep._replace(rtt_ns=5_000_000_000))
+    office.dispatcher.state = office.dispatcher.state._replace(accounts={"a": slow})
+    found: list[Mapping[str, Any]] = []
+
+    async def ask() -> None:
+        found.append(await office.ask("rearm", reason="all well"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await anyio.sleep(5.0)
+        office.answer()
+    assert found == [{"rearmed": ("a",)}]
+
+
 # ── a reload that comes meanwhile ─────────────────────────────────────────────────────────────────────────────────
 
 

@@ -81,6 +81,7 @@ class Judge:
         self._read: dict[str, OrdersRead] = {}  # the last of each account
         self._clean: dict[str, int] = defaultdict(int)
         self._clean_ns: dict[str, int] = {}
+        self._took_s: dict[str, float] = defaultdict(float)  # the longest that an account's read ever took
         self._commanded_ns: dict[str, int] = {}
         self._life: Life
         self._strike: dict[str, tuple[int, int]] = {}  # each account's latest
@@ -286,7 +287,7 @@ class Judge:
                     self._proved[name] = sweep.proved_ns
                     self._claims(name, sweep.proved_ns)
                 pace = sweep.pace
-                blind_s = 3 * pace.guard_every_s + 2 * pace.read_within_s + SLACK_S
+                blind_s = 3 * pace.guard_every_s + 2 * max(pace.read_within_s, 2 * self._took_s[name]) + SLACK_S
                 if life.alive and life.world.mono_ns - max(sweep.proved_ns, sweep.began_ns) > blind_s * 1e9:
                     self.wrong(f"{name} is CLEAR without a clean read for more than {blind_s:g} s")
 
@@ -310,6 +311,7 @@ class Judge:
         if read is None or read is self._read.get(name):
             return
         self._read[name] = read
+        self._took_s[name] = max(self._took_s[name], (self.world.mono_ns - read.asked_ns) / 1e9)
         if read.asked_ns < self._commanded_ns.get(name, 0):
             return
         if any(order.life is not Left.GONE for order in read.orders):

@@ -438,7 +438,10 @@ class HttpLane:
             self._begun = None
             self._start(begun, call)
             return
-        (self._urgent if call.urgent else self._waiting).append(call)
+        if call.command:
+            self._urgent.insert(sum(waiting.command for waiting in self._urgent), call)
+        else:
+            (self._urgent if call.urgent else self._waiting).append(call)
         self._pump()
 
     def _warm(self) -> None:

@@ -63,6 +63,7 @@ class Story:
         self.directory = directory
         self.crashes = self.rearmed = 0
         self.last_s = 0.0  # until then something is still to happen
+        self.late: tuple[House, dict[str, Any]] | None = None  # whose answers are late, when all else is well, too
         self.life: Life
         self._power = False
         for name in ("state", "run"):
@@ -102,6 +103,8 @@ class Story:
         self._plan_disk()
         if self.world.more.random() < 0.15:
             self._plan_held(self.world.more.choice(list(self.houses.values())))
+        if self.world.more.random() < 0.15:
+            self._plan_late(self.world.more.choice(list(self.houses.values())))
         self._at(self.calm_s, self._calm)
 
     def _plan_disk(self) -> None:
@@ -132,6 +135,15 @@ class Story:
         self._at(at_s, self._reason, (house.name,), "pnl")
         for _ in range(3):
             self._at(at_s + chance.uniform(1.2, 4.5), self._ask_rearm, (house.name,), chance.random() < 0.5, True, 1000)
+
+    def _plan_late(self, house: House) -> None:
+        """Have a venue answer late from some moment on, for ever: its account is to be proven clear all the same."""
+        chance = self.world.more
+        self.late = house, {"ms": chance.choice((2600, 5000, 8000)), "on": chance.choice(("read", "cancel", "all"))}
+        began_s = chance.uniform(0.2, self.calm_s - 1)
+        self._at(began_s, self._fault, house, "delay", self.late[1])
+        if chance.random() < 0.7:
+            self._at(began_s + chance.uniform(-0.2, 6), self._reason, (house.name,), "pnl")
 
     def _slow_opening(self, house: House, seconds: float) -> None:
         if self.world.ns < self.calm_s * 1e9:
@@ -298,6 +310,9 @@ class Story:
         for house in self.houses.values():
             house.venue.clear_faults()
             house.weather.calm()
+        if self.late is not None:
+            house, parameters = self.late
+            house.venue.put_fault("delay", parameters)
         self.disk.heal()
         if self.life.alive:
             self.life.crash_in = 0

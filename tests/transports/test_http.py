@@ -312,6 +312,33 @@ async def test_a_call_that_had_to_wait_until_nobody_wanted_it_is_lost_unsent(
     assert len(seen) == 3
 
 
+async def test_a_command_that_has_to_wait_goes_before_reads_that_wait_and_behind_other_commands(
+    server: Server, ear: Ear, ca_file: str
+) -> None:
+    seen: list[bytes] = []
+    free = anyio.Semaphore(0)
+
+    async def script(peer: Peer) -> None:
+        while True:
+            seen.append((await peer.request()).split(b" ")[1])
+            await free.acquire()
+            await peer.say(ok())
+
+    server.script = script
+    lane = HttpLane(server.https, ear, ca_file=ca_file)
+    async with running(lane.run):
+        await both_up(lane, server)
+        for tag in ("read-1", "read-2", "read-3", "cancel-1", "read-4", "cancel-2"):
+            command = tag.startswith("cancel")
+            lane.call(get(tag, urgent=True, target=f"/{tag}")._replace(command=command))
+        for tag in ("read-1", "read-2", "cancel-1", "cancel-2", "read-3"):
+            free.release()
+            await ear.end(tag)
+        await until(lambda: len(seen) == 6)
+    assert set(seen[:2]) == {b"/read-1", b"/read-2"}
+    assert seen[2:] == [b"/cancel-1", b"/cancel-2", b"/read-3", b"/read-4"]
+
+
 async def test_with_one_connection_left_everything_uses_it(server: Server, ear: Ear, ca_file: str) -> None:
     async def script(peer: Peer) -> None:
         if peer.number > 1:
