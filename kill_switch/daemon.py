@@ -30,6 +30,7 @@ from kill_switch.drills import Drills
 from kill_switch.engine import Announce, Pulse, Recovered
 from kill_switch.errors import AlreadyRunning, CannotCreate, KillSwitchError
 from kill_switch.hardening import forbid_dumps, make_directory
+from kill_switch.identity import new_salt
 from kill_switch.journal import Journal
 from kill_switch.latches import claim
 from kill_switch.measuring import Measuring
@@ -64,10 +65,11 @@ class Daemon:
         self.journal.on_entry = self.reports.take
         adapters = {name: account.adapter(config.daemon.hedge_after_s) for name, account in config.accounts.items()}
         paces = wiring.paces(adapters)
-        state = recovery.rebuild(replay.entries, paces, config.rearm.approvals)
-        left_tripped = recovery.latched(replay.entries) - paces.keys()
+        logins, salt = {name: account.login for name, account in config.accounts.items()}, new_salt()
+        state = recovery.rebuild(replay.entries, paces, config.rearm.approvals, logins, salt)
+        left_tripped = recovery.struck_elsewhere(replay.entries, logins)
         for name in left_tripped:
-            log.error("account %s is tripped, and not in the configuration: under another name it would be armed", name)
+            log.error("account %s is tripped, and in the configuration there is no account with its login", name)
         self.dispatcher = Dispatcher(
             state, self.journal, clock.now, self._later, self._announce, self._lane_changed, self._told
         )
@@ -104,7 +106,7 @@ class Daemon:
             self.beside,
             self._announce,
         )
-        self.reloading.left_tripped = left_tripped
+        self.reloading.left_tripped, self.reloading.salt = left_tripped, salt
         self._told_displaced = self._told_unsynced = False
         self._told_intake = ""
         self._adapters = adapters
@@ -188,7 +190,7 @@ class Daemon:
         latch = claim(said, self.config.accounts)
         if latch.elsewhere:
             self.dispatcher.record("latch", latch.record())
-            self.reloading.left_tripped |= frozenset(latch.elsewhere)
+            self.reloading.left_tripped = {**dict.fromkeys(latch.elsewhere, ()), **self.reloading.left_tripped}
         aside = {} if self.journal.set_aside is None else {"set_aside": str(self.journal.set_aside)}
         self.dispatcher.report(latch.reason(clock.now(), **aside))
         self.journal.take_latch(said)

@@ -22,6 +22,7 @@ from kill_switch.dispatch import Dispatcher, Recorder
 from kill_switch.domain import Now, Phase, Reason
 from kill_switch.engine import Announce, Recovered
 from kill_switch.errors import AlreadyRunning, KillSwitchError
+from kill_switch.identity import new_salt
 from kill_switch.latches import leave_latch, sync_latch
 from kill_switch.notify import Notifier
 from kill_switch.report import Reports
@@ -62,6 +63,7 @@ async def fire(
     """Kill `accounts` and return the report, once all are clear or `wait_s` has passed."""
     adapters = {name: account.adapter(config.daemon.hedge_after_s) for name, account in config.accounts.items()}
     paces = wiring.paces(adapters)
+    logins, salt = {name: account.login for name, account in config.accounts.items()}, new_salt()
     reports = Reports(int(config.daemon.budget_s * 1e6))
     recorder: Recorder
     held: journal.Journal | None = None
@@ -69,7 +71,7 @@ async def fire(
         held = journal.Journal(config.daemon.state_dir, config.daemon.runtime_dir)
         held.on_entry = reports.take
         recorder = held
-        state = recovery.rebuild(held.replay.entries, paces)
+        state = recovery.rebuild(held.replay.entries, paces, 1, logins, salt)
     except Exception as error:  # whatever is wrong with the record, the kill goes out
         if held is not None:
             held.close()
@@ -77,7 +79,7 @@ async def fire(
         if not isinstance(error, AlreadyRunning):
             log.error("the journal cannot be used: %s", error if isinstance(error, KillSwitchError) else repr(error))
         recorder = _Memory(reports.take)
-        state = recovery.rebuild((), paces)
+        state = recovery.rebuild((), paces, 1, logins, salt)
     reason = Reason("direct", text, accounts, clock.now(), evidence)
     if held is None:
         if not leave_latch(config.daemon.state_dir, config.daemon.runtime_dir, reason):

@@ -16,6 +16,10 @@ Per account; the daemon's state is the worst of its accounts' states:
 The latch holds from the first reason on: no event but a granted `RearmAsked` leads to ARMED. A kill is everything from
 the first reason until every account in its scope is clear; reasons that arrive before that join it, later ones begin
 the next. A re-arm whose gate does not hold changes nothing and answers with every reason why not.
+
+The latch belongs to the account that was struck, and not to its name. Whoever is struck is on record with its identity;
+where an account's login is another one than that, its proof begins anew, and what was not proven clear under the old
+login is owed: only `force` re-arms it.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from typing import NamedTuple, assert_never
 from kill_switch import sweep as sweeping
 from kill_switch.domain import Now, Pace, Phase, Reason
 from kill_switch.errors import IllegalEvent
+from kill_switch.identity import Identity, difference
 from kill_switch.sweep import Act, Sweep
 
 # ── events: what has happened ─────────────────────────────────────────────────────────────────────────────────────
@@ -93,13 +98,18 @@ class Recovered(NamedTuple):
 class Reconfigured(NamedTuple):
     """These are the accounts from now on, with their paces; those in `anew` have a new session with their venue.
 
-    Illegal if a tripped account is missing: what is tripped stays tripped.
+    Illegal if a tripped account is missing: what is tripped stays tripped. `owed` has the accounts that log in as
+    somebody else now, or see more, with those that were struck under the name and are not proven clear; `moved` has
+    accounts that were latched under another name.
     """
 
     paces: Mapping[str, Pace]
     anew: frozenset[str]
     approvals_needed: int
     at: Now
+    identities: Mapping[str, Identity] = MappingProxyType({})
+    owed: Mapping[str, tuple[Identity, ...]] = MappingProxyType({})
+    moved: Mapping[str, str] = MappingProxyType({})  # old name → new name
 
 
 Event = Reported | Progress | Struck | RearmAsked | Pulse | Recovered | Reconfigured
@@ -176,6 +186,8 @@ class Account(NamedTuple):
     pace: Pace
     sweep: Sweep | None = None
     kill: str | None = None  # the kill that it was last struck for
+    identity: Identity | None = None  # whom a strike hits now; None: nobody has said
+    owed: tuple[Identity, ...] = ()  # others that were struck under this name, and are not proven clear
 
     @property
     def phase(self) -> Phase:
@@ -197,6 +209,7 @@ class State(NamedTuple):
     kills: int = 0
     approvals_needed: int = 1
     approvals: Mapping[int, frozenset[str]] = MappingProxyType({})  # uid → accounts it has approved
+    moved: Mapping[str, str] = MappingProxyType({})  # accounts that were latched under another name, until `Recovered`
 
     @property
     def phase(self) -> Phase:
@@ -259,7 +272,7 @@ def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]
         else:  # struck already; what comes of it is told of the kill that this reason belongs to
             accounts[name] = account._replace(kill=kill_id)
             continue
-        accounts[name] = Account(account.pace, sweep, kill_id)
+        accounts[name] = Account(account.pace, sweep, kill_id, account.identity, account.owed)
         strikes.append((name, sweep.strikes))
         wakes.append(WakeAt(name, sweep.due_ns))
     scope = frozenset(reason.accounts)
@@ -274,6 +287,7 @@ def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]
             "trigger": reason.trigger,
             "text": reason.text,
             "accounts": reason.accounts,
+            "identities": {name: accounts[name].identity for name in reason.accounts if accounts[name].identity},
             "evidence": reason.evidence,
             "observed_mono_ns": reason.observed.mono_ns,
             "observed_wall_ns": reason.observed.wall_ns,
@@ -300,7 +314,7 @@ def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]
     before = account.sweep
     sweep, acts = sweeping.step(before, event.event)
     accounts = dict(state.accounts)
-    accounts[name] = Account(account.pace, sweep, account.kill)
+    accounts[name] = Account(account.pace, sweep, account.kill, account.identity, account.owed)
     kill, approvals = state.kill, state.approvals
     if before.phase is Phase.CLEAR and sweep.phase is not Phase.CLEAR:  # the guard has found something: not over
         approvals = {}  # who has approved did not know of that
@@ -371,6 +385,8 @@ def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]
     if not tripped:
         why.append("nothing in scope is tripped")
     for name in tripped:
+        if (strange := unlike(state.accounts[name])) and not event.force:
+            why.append(f"{name} is {strange}: look for orders there, then use --force")
         match state.accounts[name].phase:
             case Phase.STRIKING | Phase.CONFIRMING as phase:
                 why.append(f"{name} is {phase}: wait until it is CLEAR")
@@ -390,7 +406,7 @@ def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]
         record = Record("rearm-approved", {**asked, "accounts": tripped}, latch=True)
         return state._replace(approvals=approvals), (record, Waiting(agreed, state.approvals_needed))
     accounts = {
-        name: Account(account.pace, None, account.kill) if name in tripped else account
+        name: Account(account.pace, None, account.kill, account.identity) if name in tripped else account
         for name, account in state.accounts.items()
     }
     kill = state.kill and state.kill._replace(unclear=state.kill.unclear - frozenset(tripped))
@@ -401,12 +417,28 @@ def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]
 
 def _recovered(state: State, at: Now) -> tuple[State, tuple[Command, ...]]:
     tripped = state.tripped
-    after, commands = _resumed(state, tripped, at)
+    after, commands = _resumed(state._replace(moved={}), tripped, at)
     if not tripped:
         return after, ()
     striking = tuple(name for name in tripped if state.accounts[name].phase is not Phase.CLEAR)
-    record = Record("resume", {"accounts": tripped, "striking": striking})
-    return after, (record, *commands, Announce("warn", f"started tripped: {', '.join(tripped)}"))
+    record = Record("resume", {"accounts": tripped, "striking": striking, **_known_as(after, tripped, state.moved)})
+    told = [Announce("warn", f"{new} was struck as {old}: it is tripped", new) for old, new in state.moved.items()]
+    told += [Announce("warn", strange, name) for name in tripped if (strange := unlike(after.accounts[name]))]
+    return after, (record, *commands, Announce("warn", f"started tripped: {', '.join(tripped)}"), *told)
+
+
+def unlike(account: Account) -> str:
+    """Say that a tripped account is not the one that was struck, and why; "" if it is."""
+    if not account.owed or account.identity is None:
+        return ""
+    return f"not the account that was struck: {difference(account.identity, account.owed[-1])}"
+
+
+def _known_as(state: State, names: Iterable[str], moved: Mapping[str, str]) -> dict[str, object]:
+    """Return what a record says of who these accounts are."""
+    known = ((name, state.accounts[name]) for name in names)
+    identities = {name: (*account.owed, account.identity) for name, account in known if account.identity}
+    return {"identities": identities, "moved": dict(moved)}
 
 
 def _reconfigured(state: State, event: Reconfigured) -> tuple[State, tuple[Command, ...]]:
@@ -416,9 +448,21 @@ def _reconfigured(state: State, event: Reconfigured) -> tuple[State, tuple[Comma
     accounts = {}
     for name, pace in event.paces.items():
         account = state.accounts.get(name, Account(pace))
-        accounts[name] = account._replace(pace=pace, sweep=account.sweep and account.sweep._replace(pace=pace))
-    after = state._replace(accounts=accounts, approvals_needed=event.approvals_needed, approvals={})
-    return _resumed(after, tuple(name for name in after.tripped if name in event.anew), event.at)
+        sweep = account.sweep and account.sweep._replace(pace=pace)
+        if sweep is not None and name in event.owed:  # what has been proven was proven of another
+            sweep = sweep._replace(phase=Phase.STRIKING)
+        identity, owed = event.identities.get(name, account.identity), event.owed.get(name, account.owed)
+        accounts[name] = Account(pace, sweep, account.kill, identity, owed)
+    kill, others = state.kill, tuple(name for name in event.owed if accounts[name].sweep is not None)
+    if kill is not None:
+        kill = kill._replace(unclear=kill.unclear | {name for name in others if accounts[name].kill == kill.id})
+    after = state._replace(accounts=accounts, kill=kill, approvals_needed=event.approvals_needed, approvals={})
+    after, commands = _resumed(after, tuple(name for name in after.tripped if name in event.anew), event.at)
+    if not event.owed and not event.moved:
+        return after, commands
+    record = Record("identity", _known_as(after, event.owed, event.moved), latch=True)
+    told = [Announce("warn", strange, name) for name in others if (strange := unlike(after.accounts[name]))]
+    return after, (record, *commands, *told)
 
 
 def _resumed(state: State, names: tuple[str, ...], at: Now) -> tuple[State, tuple[Command, ...]]:
@@ -434,7 +478,7 @@ def _resumed(state: State, names: tuple[str, ...], at: Now) -> tuple[State, tupl
         else:
             sweep = sweeping.begin(account.pace, at.mono_ns, old.strikes + 1, together=len(names))
             strikes.append((name, sweep.strikes))
-        accounts[name] = Account(account.pace, sweep, account.kill)
+        accounts[name] = account._replace(sweep=sweep)
         wakes.append(WakeAt(name, sweep.due_ns))
     return state._replace(accounts=accounts), (*((Strike(tuple(strikes)),) if strikes else ()), *wakes)
 

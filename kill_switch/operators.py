@@ -17,7 +17,7 @@ from kill_switch.control import Caller, Handler, Refusal
 from kill_switch.dispatch import Dispatcher, Session
 from kill_switch.domain import Phase, Reason, Route
 from kill_switch.drills import Drills
-from kill_switch.engine import Account, Granted, RearmAsked, Waiting
+from kill_switch.engine import Account, Granted, RearmAsked, Waiting, unlike
 from kill_switch.journal import Journal
 from kill_switch.preview import Previews
 from kill_switch.report import Reports
@@ -64,6 +64,7 @@ class Operators:
             clocks.troubles,
             self._unheard,
             self._unintended,
+            self._unlike,
         ]
         self._phase = dispatcher.state.phase
         self._since_ns = self._dispatcher.clock().wall_ns
@@ -117,6 +118,10 @@ class Operators:
     def _unintended(self) -> Iterable[str]:
         why = self._journal.unintended
         return (f"intent: {why}: the first commands of a kill wait for its record",) if why else ()
+
+    def _unlike(self) -> Iterable[str]:
+        found = ((name, unlike(account)) for name, account in self._dispatcher.state.accounts.items())
+        return (f"account {name}: {strange}: only rearm --force arms it" for name, strange in found if strange)
 
     def _why(self) -> list[dict[str, object]]:
         """Return the first reasons of the kills that hold an account tripped now."""

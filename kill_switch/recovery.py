@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from kill_switch import sweep as sweeping
 from kill_switch.domain import Now, Pace
 from kill_switch.engine import Account, Kill, State
 from kill_switch.errors import JournalBroken
+from kill_switch.identity import Identity, Login, Struck, find_moved, find_shared
 
 
 @dataclass(slots=True)
@@ -19,13 +21,62 @@ class _Latch:
     strikes: int = 0
 
 
-def rebuild(entries: Iterable[Mapping[str, Any]], paces: Mapping[str, Pace], approvals_needed: int = 1) -> State:
+def rebuild(
+    entries: Iterable[Mapping[str, Any]],
+    paces: Mapping[str, Pace],
+    approvals_needed: int = 1,
+    logins: Mapping[str, Login] = MappingProxyType({}),
+    salt: str = "",
+) -> State:
     """Fold the entries into a state of the accounts in `paces`; `Recovered` is the event to give it next.
 
     An account that the journal trips and the configuration no longer has stays out of the state and, because the
-    journal keeps the latch, comes back tripped with it. Raises `JournalBroken` at a record that cannot be understood.
+    journal keeps the latch, comes back tripped with it. The `logins` decide whose a latch is, and not the names: an
+    account that is somebody else than who was struck begins its proof anew and owes the other's, and one that has
+    another name now is tripped under that. `salt` is for the digests of accounts that were not struck. Raises
+    `JournalBroken` at a record that cannot be understood.
     """
+    latches, struck, approvals, kill_id, began, scope, kills = _folded(entries)
+    moved = find_moved({name: struck.under(name) for name in latches}, logins)
+    latches, scope = _renamed(latches, moved), frozenset(moved.get(name, name) for name in scope)
+    struck.renamed(moved)
+    for name, other in find_shared({name: struck.under(name) for name in latches}, logins).items():
+        latches[name] = _Latch(latches[other].kill)
+    accounts = {}
+    for name, pace in paces.items():
+        known, login = struck.under(name), logins.get(name)
+        if login is None:  # nobody says who it is: the one that was struck last
+            identity, owed = (known[-1] if known else None), known[:-1]
+        else:
+            mine = [one for one in known if login.covers(one)]
+            identity = login.identity(mine[-1]["salt"] if mine else salt)
+            owed = tuple(one for one in known if one not in mine)
+            if known and identity != known[-1]:
+                latches[name].clear = False
+        accounts[name] = _account(pace, latches.get(name))._replace(identity=identity, owed=owed)
+    unclear = frozenset(name for name in scope if name in accounts and name in latches and not latches[name].clear)
+    kill = Kill(kill_id, began, scope, unclear) if kill_id else None
+    return State(accounts, kill, kills, approvals_needed, approvals, moved)
+
+
+def struck_elsewhere(
+    entries: Iterable[Mapping[str, Any]], logins: Mapping[str, Login]
+) -> dict[str, tuple[Identity, ...]]:
+    """Return the accounts that the entries leave tripped and that are in no configuration now, with who was struck."""
+    latches, struck, *_ = _folded(entries)
+    known = {name: struck.under(name) for name in latches}
+    here = {*logins, *find_moved(known, logins)}
+    return {name: ones for name, ones in known.items() if name not in here}
+
+
+_Folded = tuple[
+    dict[str, _Latch], Struck, dict[int, frozenset[str]], str, Now, frozenset[str], int
+]  # latches, who was struck, approvals; and of the last kill its id, its beginning, its scope and its number
+
+
+def _folded(entries: Iterable[Mapping[str, Any]]) -> _Folded:
     latches: dict[str, _Latch] = {}
+    struck = Struck()
     approvals: dict[int, frozenset[str]] = {}
     kill_id, began, scope, kills = "", Now(0, 0), frozenset[str](), 0
     for entry in entries:
@@ -41,6 +92,7 @@ def rebuild(entries: Iterable[Mapping[str, Any]], paces: Mapping[str, Pace], app
                     for name in _names(data):
                         strikes = latches[name].strikes if name in latches else 0
                         latches[name] = _Latch(kill_id, strikes=strikes)
+                    struck.reason(_names(data), data.get("identities", {}))
                 case "strike":
                     for sent in data["sent"]:
                         latch = latches.get(sent["account"])
@@ -57,6 +109,12 @@ def rebuild(entries: Iterable[Mapping[str, Any]], paces: Mapping[str, Pace], app
                 case "latch":  # left for accounts that nobody had
                     for name in _names(data):
                         latches.setdefault(name, _Latch(kill_id))
+                case "resume" | "identity":
+                    moved = dict(data.get("moved", {}))
+                    latches, scope = _renamed(latches, moved), frozenset(moved.get(name, name) for name in scope)
+                    struck.renamed(moved)
+                    for name in struck.changed(data.get("identities", {})):
+                        _reopen(latches.setdefault(name, _Latch(kill_id)), approvals)
                 case "reload":
                     approvals.clear()
                 case "rearm-approved":
@@ -65,14 +123,28 @@ def rebuild(entries: Iterable[Mapping[str, Any]], paces: Mapping[str, Pace], app
                     approvals.clear()
                     for name in _names(data):
                         latches.pop(name, None)
+                    struck.rearmed(_names(data))
                 case _:
                     pass
         except (LookupError, TypeError, ValueError, ArithmeticError):  # it verifies: another version has written it
             raise JournalBroken(entry["seq"], "a record that this version does not understand") from None
-    accounts = {name: _account(pace, latches.get(name)) for name, pace in paces.items()}
-    unclear = frozenset(name for name in scope if name in accounts and name in latches and not latches[name].clear)
-    kill = Kill(kill_id, began, scope, unclear) if kill_id else None
-    return State(accounts, kill, kills, approvals_needed, approvals)
+    return latches, struck, approvals, kill_id, began, scope, kills
+
+
+def _renamed(latches: dict[str, _Latch], moved: Mapping[str, str]) -> dict[str, _Latch]:
+    """Give latches the names that their accounts have now; where two meet, neither's proof holds for the other."""
+    if not moved:
+        return latches
+    renamed: dict[str, _Latch] = {}
+    for name, latch in latches.items():
+        now = moved.get(name, name)
+        both = renamed.get(now)
+        if both is None:
+            renamed[now] = latch
+        else:
+            strikes = max(both.strikes, latch.strikes)
+            renamed[now] = replace(latch if now == name else both, clear=both.clear and latch.clear, strikes=strikes)
+    return renamed
 
 
 def _names(data: Mapping[str, Any]) -> Iterable[str]:

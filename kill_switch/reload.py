@@ -6,14 +6,16 @@ it does not concern, or move what other processes rely on under a running daemon
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from kill_switch.config import Config
 from kill_switch.config.accounts import Account
 from kill_switch.config.tables import AnyTrigger, Pnl
 from kill_switch.domain import Phase
 from kill_switch.errors import Problem
+from kill_switch.identity import Identity
 
 FIXED = ("state_dir", "runtime_dir", "group", "metrics")  # of [daemon]: only a restart can change them
 TABLES = ("daemon", "intake", "drill", "rearm", "hooks", "notify", "ping")
@@ -62,8 +64,16 @@ def compare(old: Config, new: Config) -> Change:
     )
 
 
-def against(old: Config, new: Config, phases: Mapping[str, Phase]) -> list[Problem]:
-    """Return everything that speaks against the reload; `phases` is where each of the old accounts stands."""
+def against(
+    old: Config,
+    new: Config,
+    phases: Mapping[str, Phase],
+    owed: Mapping[str, Sequence[Identity]] = MappingProxyType({}),
+) -> list[Problem]:
+    """Return everything that speaks against the reload; `phases` is where each of the old accounts stands.
+
+    `owed` is who else was struck under an account's name: it may become that one again.
+    """
     change = compare(old, new)
     fixed = [key for key in FIXED if getattr(old.daemon, key) != getattr(new.daemon, key)]
     removed = [name for name in change.removed if phases[name] is not Phase.ARMED]
@@ -72,7 +82,33 @@ def against(old: Config, new: Config, phases: Mapping[str, Phase]) -> list[Probl
         *(Problem(f"daemon.{key}", "changed", "only a restart can change it") for key in fixed),
         *(Problem(f"accounts.{n}", f"removed, and it is {phases[n]}", "re-arm it first") for n in removed),
         *(Problem(f"accounts.{n}", f"changed, and it is {phases[n]}", "wait until its kill is over") for n in struck),
+        *(problem for n in change.anew if n not in struck for problem in _elsewhere(old, new, n, phases, owed)),
+        *(problem for n in (*change.added, *change.anew) for problem in _taken_over(old, new, n, phases)),
     ]
+
+
+def _elsewhere(
+    old: Config, new: Config, name: str, phases: Mapping[str, Phase], owed: Mapping[str, Sequence[Identity]]
+) -> list[Problem]:
+    """Refuse that a tripped account becomes one somewhere else, or shows less of itself: what rests would be lost."""
+    login = new.accounts[name].login
+    words = login.elsewhere(old.accounts[name].login.identity(""))
+    if phases[name] is Phase.ARMED or not words or any(login.covers(one) for one in owed.get(name, ())):
+        return []
+    return [Problem(f"accounts.{name}", f"{'; '.join(words)}, and it is {phases[name]}", "re-arm it first")]
+
+
+def _taken_over(old: Config, new: Config, name: str, phases: Mapping[str, Phase]) -> list[Problem]:
+    """Refuse that an account gets the login of a tripped one that gives it up: under this name it would be armed."""
+    login = new.accounts[name].login
+    problems = []
+    for other, account in old.accounts.items():
+        identity = account.login.identity("")
+        stays = other in new.accounts and new.accounts[other].login.covers(identity)
+        if other != name and phases[other] is not Phase.ARMED and not stays and login.is_same(identity):
+            found = f"has the login of {other}, which is {phases[other]}"
+            problems.append(Problem(f"accounts.{name}", found, f"re-arm {other} first"))
+    return problems
 
 
 def _differ(old: Account, new: Account) -> bool:

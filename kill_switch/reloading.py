@@ -17,10 +17,11 @@ from kill_switch import clock, config, control, wiring
 from kill_switch.beside import Beside
 from kill_switch.config import Config
 from kill_switch.dispatch import Dispatcher, Session
-from kill_switch.domain import Reason
+from kill_switch.domain import Phase, Reason
 from kill_switch.drills import Drills
 from kill_switch.engine import Announce, Reconfigured
 from kill_switch.errors import ConfigError, Problem
+from kill_switch.identity import Identity
 from kill_switch.journal import Journal
 from kill_switch.operators import Operators
 from kill_switch.reload import Change, against, compare
@@ -47,7 +48,9 @@ class Reloading:
         announce: Callable[[Announce], None],
     ) -> None:
         self.config = config
-        self.left_tripped = frozenset[str]()  # accounts that are in no configuration now, and come back tripped
+        self.left_tripped: Mapping[str, tuple[Identity, ...]] = {}
+        """Accounts that are in no configuration now, and who was struck under these names: they come back tripped."""
+        self.salt = ""  # of the identities of accounts that were not struck
         self._dispatcher = dispatcher
         self._journal = journal
         self._reports = reports
@@ -133,8 +136,9 @@ class Reloading:
 
     def _apply(self, new: Config) -> Change:
         old = self.config
-        phases = {name: account.phase for name, account in self._dispatcher.state.accounts.items()}
-        if problems := against(old, new, phases):
+        states = self._dispatcher.state.accounts
+        phases = {name: account.phase for name, account in states.items()}
+        if problems := against(old, new, phases, {name: account.owed for name, account in states.items()}):
             raise ConfigError(str(new.source), problems)
         change = compare(old, new)
         lines = {}
@@ -154,7 +158,12 @@ class Reloading:
             self._tasks.end(f"{name} http")
         sessions = {name: session for name, (session, _) in lines.items()}
         venues = {name: (sessions.get(name) or self._dispatcher.sessions[name]).venue for name in new.accounts}
-        event = Reconfigured(wiring.paces(venues), frozenset(change.anew), new.rearm.approvals, clock.now())
+        back = self._back(new, change.added)
+        identities, owed = self._identities(new, change.anew, back)
+        moved = {was: name for name, was in back.items() if name != was}
+        event = Reconfigured(
+            wiring.paces(venues), frozenset(change.anew), new.rearm.approvals, clock.now(), identities, owed, moved
+        )
         self._dispatcher.reconfigure(event, sessions)
         for name, line in lines.items():
             self.connect(name, *line)
@@ -168,13 +177,43 @@ class Reloading:
         take_triggers()
         for name in change.triggers_begun:
             self.watch(name)
-        again = tuple(name for name in change.added if name in self.left_tripped)
-        self.left_tripped -= frozenset(again)
-        if again:
+        self.left_tripped = {name: ones for name, ones in self.left_tripped.items() if name not in back.values()}
+        if back:
             text = "tripped when the configuration last had it"
-            self._dispatcher.report(Reason("latch", text, again, clock.now()))
+            if moved:
+                text += ", as " + ", ".join(moved)
+            self._dispatcher.report(Reason("latch", text, tuple(back), clock.now()))
         self._operators.changed()
         return change
+
+    def _back(self, new: Config, added: Iterable[str]) -> dict[str, str]:
+        """Return the accounts that come back tripped, with the names under which they went: the same, or others."""
+        back = {name: name for name in added if name in self.left_tripped}
+        for name in added:
+            login = new.accounts[name].login
+            was = (old for old, ones in self.left_tripped.items() if ones and login.is_same(ones[-1]))
+            if name not in back and (old := next(was, None)):
+                back[name] = old
+        return back
+
+    def _identities(
+        self, new: Config, anew: Iterable[str], back: Mapping[str, str]
+    ) -> tuple[dict[str, Identity], dict[str, tuple[Identity, ...]]]:
+        """Return who all accounts are now, and of those that are others, who was struck and is not proven clear."""
+        states = self._dispatcher.state.accounts
+        identities: dict[str, Identity] = {}
+        owed = {}
+        for name, account in new.accounts.items():
+            login, state = account.login, states.get(name)
+            before = None if state is None else state.identity
+            identities[name] = login.identity(self.salt if before is None else before["salt"])
+            if name in back:
+                struck = self.left_tripped[back[name]]
+                owed[name] = tuple(one for one in struck if not login.covers(one))
+            elif state is not None and state.sweep and name in anew and before and identities[name] != before:
+                struck = state.owed if state.phase is Phase.CLEAR else (*state.owed, before)
+                owed[name] = tuple(one for one in struck if not login.covers(one))
+        return identities, owed
 
 
 def remote(config: Config) -> tuple[tuple[str, int] | None, bytes | None]:

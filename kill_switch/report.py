@@ -102,6 +102,10 @@ class Reports:
                     if kill := self._latest.get(name):
                         account = kill.accounts[name]
                         account.state, account.struck = Phase.ARMED, 0
+            case "resume" | "identity":
+                for was, name in data.get("moved", {}).items():  # the same account, under another name
+                    if kill := self._latest.pop(was, None):
+                        self._latest[name], kill.accounts[name] = kill, kill.accounts.pop(was)
             case _:
                 pass
 

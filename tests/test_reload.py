@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from kill_switch.config import Config, load
 from kill_switch.domain import Phase
+from kill_switch.identity import Identity
 from kill_switch.reload import Change, against, compare
 
 ENVIRON = {"KEY": "key-of-the-account", "SECRET": "secret-of-the-account", "OTHER": "another-secret"}
@@ -118,3 +120,87 @@ def test_what_other_processes_rely_on_takes_a_restart(tmp_path: Path) -> None:
         "daemon.state_dir: changed; only a restart can change it",
         "daemon.runtime_dir: changed; only a restart can change it",
     ]
+
+
+# ── whose account it is ───────────────────────────────────────────────────────────────────────────────────────────
+
+TRIPPED = [Phase.RESIDUE, Phase.CLEAR]
+CROSSTRADE = (
+    '[accounts.b]\nvenue = "crosstrade"\ntoken = {{ env = "KEY" }}\nnt_accounts = {names}\nflatten = {flatten}\n'
+)
+
+
+def crosstrade(names: str = '["Sim101", "Live1"]', flatten: str = "true") -> str:
+    return CROSSTRADE.format(names=names, flatten=flatten)
+
+
+def said(old: Config, new: Config, phase: Phase, owed: Sequence[Identity] = ()) -> list[str]:
+    return list(map(str, against(old, new, {**ARMED, "b": phase}, {"b": owed})))
+
+
+@pytest.mark.parametrize("phase", TRIPPED)
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        ('rest_url = "https://other.test"', "its host is other.test, and was api.ox.fun"),
+        ('ws_url = "wss://other.test/ws"', "its WebSocket's host is other.test, and was api.ox.fun"),
+    ],
+)
+def test_a_tripped_account_does_not_go_to_another_host(tmp_path: Path, phase: Phase, new: str, words: str) -> None:
+    other = config(tmp_path, A + ACCOUNT.format(name="b", secret="SECRET", more=new))
+    old = config(tmp_path, A + B)
+    assert said(old, other, phase) == [f"accounts.b: {words}, and it is {phase}; re-arm it first"]
+    assert said(old, other, Phase.ARMED) == []
+
+
+@pytest.mark.parametrize("phase", TRIPPED)
+def test_a_tripped_account_does_not_go_to_another_venue(tmp_path: Path, phase: Phase) -> None:
+    [problem] = said(config(tmp_path, A + B), config(tmp_path, A + crosstrade()), phase)
+    assert problem.startswith("accounts.b: its venue is crosstrade, and was oxfun; its host is")
+    assert problem.endswith(f"and it is {phase}; re-arm it first")
+
+
+@pytest.mark.parametrize("phase", TRIPPED)
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        (crosstrade(names='["Sim101"]'), "nt_accounts no longer has Live1"),
+        (crosstrade(names='["Live1", "Live2"]'), "nt_accounts no longer has Sim101"),
+        (crosstrade(flatten="false"), "flatten is off, and was on"),
+    ],
+)
+def test_a_tripped_account_shows_no_less_of_itself(tmp_path: Path, phase: Phase, new: str, words: str) -> None:
+    old = config(tmp_path, A + crosstrade())
+    assert said(old, config(tmp_path, A + new), phase) == [f"accounts.b: {words}, and it is {phase}; re-arm it first"]
+    wider = config(tmp_path, A + crosstrade(names='["Live2", "Live1", "Sim101"]'))
+    assert said(old, wider, phase) == []
+
+
+@pytest.mark.parametrize("phase", TRIPPED)
+def test_a_tripped_account_may_have_another_key_and_may_become_again_who_was_struck(
+    tmp_path: Path, phase: Phase
+) -> None:
+    rekeyed = B.replace('"KEY"', '"OTHER"')
+    assert said(config(tmp_path, A + B), config(tmp_path, A + rekeyed), phase) == []
+    astray = config(tmp_path, A + ACCOUNT.format(name="b", secret="SECRET", more='rest_url = "https://other.test"'))
+    right = config(tmp_path, A + B)
+    assert said(astray, right, phase) != []
+    assert said(astray, right, phase, [right.accounts["b"].login.identity("salt")]) == []
+
+
+@pytest.mark.parametrize("phase", [*TRIPPED, Phase.STRIKING])
+def test_no_other_account_gets_the_login_that_a_tripped_one_gives_up(tmp_path: Path, phase: Phase) -> None:
+    mine, other = B.replace('"KEY"', '"OTHER"'), B.replace('"KEY"', '"SECRET"')
+    old = config(tmp_path, A + mine)
+    taken = f"has the login of b, which is {phase}; re-arm b first"
+    renamed = config(tmp_path, A + mine.replace("accounts.b", "accounts.c"))
+    assert f"accounts.c: {taken}" in said(old, renamed, phase)
+    moved = config(tmp_path, A + other + mine.replace("accounts.b", "accounts.c"))
+    assert f"accounts.c: {taken}" in said(old, moved, phase)
+    swapped = config(tmp_path, A.replace('"KEY"', '"OTHER"') + B)
+    assert f"accounts.a: {taken}" in said(old, swapped, phase)
+    assert said(old, moved, Phase.ARMED) == []
+
+
+def test_a_second_name_for_a_login_that_stays_tripped_under_its_own_is_no_matter(tmp_path: Path) -> None:
+    assert said(config(tmp_path, A + B), config(tmp_path, A + B + B.replace("s.b", "s.c")), Phase.CLEAR) == []

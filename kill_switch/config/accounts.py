@@ -12,6 +12,7 @@ from kill_switch.config import secrets
 from kill_switch.config.problems import Raw, Wrong, at, describe, hint_for, keys_of, unknown_keys, validate, without
 from kill_switch.config.tables import Common
 from kill_switch.errors import Problem
+from kill_switch.identity import Login
 
 if TYPE_CHECKING:  # a venue's module is costly to import; whoever wants one brings it in
     from kill_switch.venues.base import Adapter, VenueOptions
@@ -30,6 +31,13 @@ class Account:
     secrets: secrets.Secrets
     kind: type[Adapter] = field(repr=False)
     ca_digest: str = ""  # of what stands in `ca_file`: the file may change under its name
+
+    @property
+    def login(self) -> Login:
+        """Say who it is, whatever it is called."""
+        kind, options = self.kind, self.options
+        scope = {name: getattr(options, name) for name in kind.SCOPE}
+        return Login(self.venue, options.ws_url, options.rest_url, self.secrets[kind.key_name(options)], scope)
 
     def adapter(self, hedge_after_s: float) -> Adapter:
         """Build a new adapter; raise ValueError for a secret that the venue cannot use."""

@@ -376,6 +376,7 @@ class Adapter(ABC):
     CLOCK_WINDOW_S: ClassVar[float | None] = None  # a signature whose time is further off is refused; None: untimed
     PUSHES_ORDERS: ClassVar[bool] = True  # False: new orders are only found by reading
     DRILLS: ClassVar[tuple[Route, ...]] = (Route.WS, Route.HTTP)  # lanes that carry a kill: `drill` tells of each
+    SCOPE: ClassVar[tuple[str, ...]] = ()  # options that decide what of an account is struck and read
     Options: ClassVar[type[VenueOptions]]
 
     def __init__(self, options: VenueOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
@@ -398,6 +399,11 @@ class Adapter(ABC):
     @abstractmethod
     def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
         """Name the secrets that an account with these options needs."""
+
+    @classmethod
+    def key_name(cls, options: VenueOptions) -> str:
+        """Name the secret that says whose account it is: its public part, where it has one, and the first of all."""
+        return cls.secrets(options)[0]
 
     def first(self, now: Now) -> Request | Send | None:
         """Return what a strike begins with, if that is at hand: it leaves before any account's strike is made.

@@ -70,6 +70,7 @@ class CrossTrade(Adapter):
     WARM_EVERY_S = 8.0  # a probe every 4 s: nothing pushes orders, and the add-on may be gone at any time
     WS_OVERLAP = False  # §6: a second connection closes the first
     CURRENCIES = (CURRENCY,)
+    SCOPE = ("nt_accounts", "flatten")
     PUSHES_ORDERS = False  # §6: for NT8 accounts not documented; where there are any, they are taken
 
     class Options(VenueOptions):

@@ -57,6 +57,7 @@ class Kuna(Adapter):
     # 300 requests a minute (inferred): even a sweep that gets nowhere, with 3 to 7 requests a strike and 2 a read, fits
     PACE = Pace(clean_reads=2, read_gap_s=0.8, strike_gap_s=1.0)
     CONNECTIONS = 4  # a strike is a batch of what is known, two lists, and what has to go alone
+    SCOPE = ("account_type", "stop_orders", "since")
     DRILLS = (Route.HTTP,)  # the WebSocket is push only
 
     class Options(VenueOptions):

@@ -75,6 +75,7 @@ class Roxom(Adapter):
     NAME = "roxom"
     PACE = Pace(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=0.5)
     CURRENCIES: ClassVar[tuple[str, ...]] = ("BTC",)
+    SCOPE: ClassVar[tuple[str, ...]] = ("inst_types",)
     DRILLS: ClassVar[tuple[Route, ...]] = (Route.HTTP,)
 
     class Options(VenueOptions):

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from kill_switch import engine, sweep
 from kill_switch.domain import Answer, Now, Pace, Phase, Reason
-from kill_switch.engine import Account, Progress, RearmAsked, Recovered, Reported, Sent, State, Struck
+from kill_switch.engine import Account, Progress, RearmAsked, Reconfigured, Recovered, Reported, Sent, State, Struck
 from kill_switch.recovery import rebuild
 from kill_switch.report import Reports
 from tests.core.playbook import PACE, START, Run
@@ -50,10 +50,18 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now_ns = START.mono_ns
-        self.run = Run(State({name: Account(pace) for name, pace in PACES.items()}, approvals_needed=2))
+        accounts = {name: Account(pace, identity=self.login(name, 1)) for name, pace in PACES.items()}
+        self.run = Run(State(accounts, approvals_needed=2))
+        self.logins = dict.fromkeys(ACCOUNTS, 1)  # by name: the number of its login
+        self.unproven: dict[str, set[int]] = {name: set() for name in ACCOUNTS}  # logins that were struck under a name
         self.models = {name: Model() for name in ACCOUNTS}
         self.tripped: set[str] = set()
         self.approved: dict[int, set[str]] = {}
+
+    @staticmethod
+    def login(name: str, number: int) -> dict[str, object]:
+        names = ("venue", "host", "ws_host", "key", "salt")
+        return {**dict.fromkeys(names, f"{name}{number}"), "scope": {}}
 
     # ── what may happen ──
 
@@ -130,6 +138,8 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         holds = bool(phases) and not blocked and all(
             phase is Phase.CLEAR or (phase is Phase.RESIDUE and force) for phase in phases.values()
         )  # fmt: skip
+        if any(self.unproven[name] for name in phases) and not force:
+            holds = False
         if holds:
             self.approved.setdefault(uid, set()).update(phases)
         agreed = sum(approved.issuperset(phases) for approved in self.approved.values())
@@ -148,6 +158,28 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
             self.approved.clear()
             for name in phases:
                 self.models[name] = Model(asked=self.models[name].asked)
+                self.unproven[name].clear()
+
+    @rule(name=accounts, number=st.integers(1, 3))
+    def an_account_logs_in_as_somebody_else(self, name: str, number: int) -> None:
+        account = self.run.state.accounts[name]
+        if number == self.logins[name] or account.phase in (Phase.STRIKING, Phase.CONFIRMING):
+            return  # which a reload refuses
+        if account.phase is Phase.RESIDUE:
+            self.unproven[name].add(self.logins[name])
+        self.unproven[name].discard(number)
+        before, self.logins[name] = self.logins[name], number
+        new = self.login(name, number)
+        owed = {}
+        if account.sweep is not None:
+            struck = (*account.owed, *((self.login(name, before),) if account.phase is Phase.RESIDUE else ()))
+            owed = {name: tuple(one for one in struck if one != new)}
+        self.approved.clear()
+        self.run.entries.append({"kind": "reload", "data": {"change": "of a login"}})
+        self.happens(
+            Reconfigured(PACES, frozenset((name,)), 2, self.now(), {name: new}, owed), free_to_strike=bool(owed)
+        )
+        assert self.run.state.accounts[name].phase is not Phase.CLEAR, "the proof was of another"
 
     @rule()
     def the_process_is_killed_and_starts_again(self) -> None:
@@ -230,6 +262,8 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
             assert new.sweep is not None
             assert (new.kill, new.sweep.strikes) == (old.kill, old.sweep.strikes)
             assert (new.phase is Phase.CLEAR) == (old.phase is Phase.CLEAR)
+            assert (new.identity, new.owed) == (old.identity, old.owed)
+            assert {one["key"] for one in new.owed} == {f"{name}{number}" for number in self.unproven[name]}
 
     @invariant()
     def the_report_claims_no_more_than_is_proven(self) -> None:
