@@ -103,9 +103,11 @@ class Reports:
                         account = kill.accounts[name]
                         account.state, account.struck = Phase.ARMED, 0
             case "resume" | "identity":
-                for was, name in data.get("moved", {}).items():  # the same account, under another name
-                    if kill := self._latest.pop(was, None):
-                        self._latest[name], kill.accounts[name] = kill, kill.accounts.pop(was)
+                moved = data.get("moved", {}).items()  # the same accounts, under other names
+                known = [(name, self._latest.pop(was), was) for was, name in moved if was in self._latest]
+                found = [(name, kill, kill.accounts.pop(was)) for name, kill, was in known]
+                for name, kill, account in found:
+                    self._latest[name], kill.accounts[name] = kill, account
             case _:
                 pass
 

@@ -114,7 +114,11 @@ def drill(config: Path | None, scope: Sequence[str], as_json: bool) -> None:
 @json_option
 @scope_option
 @click.option("--reason", required=True, help="Why it is safe to trade again; it goes into the record.")
-@click.option("--force", is_flag=True, help="Also accounts in RESIDUE: what is left there is now your business.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Also accounts in RESIDUE, or with another login than was struck: what is left there is now your business.",
+)
 def rearm(config: Path | None, reason: str, scope: Sequence[str], force: bool, as_json: bool) -> None:
     """Arm again what is tripped and proven clear; if the gate does not hold, say every reason why not.
 

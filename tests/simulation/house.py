@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from kill_switch.domain import Route
+from kill_switch.identity import Login
 from kill_switch.sim.book import Account, Order
 from kill_switch.sim.main import VENUES as SIMULATORS
 from kill_switch.sim.messages import Answer, Heard, Request
@@ -119,6 +120,15 @@ class House:
         kind = VENUES[self.kind]
         options = kind.Options.model_validate({**self.venue.urls(self.host), **self.venue.account_options()})
         return kind(options, self.account.credentials, HEDGE_AFTER_S)
+
+    @property
+    def login(self) -> Login:
+        """Say who it is, as the configuration would."""
+        kind = VENUES[self.kind]
+        options = kind.Options.model_validate({**self.venue.urls(self.host), **self.venue.account_options()})
+        scope = {name: getattr(options, name) for name in kind.SCOPE}
+        key = self.account.credentials[kind.key_name(options)]
+        return Login(self.kind, options.ws_url, options.rest_url, key, scope)
 
     def next_link(self) -> int:
         self._link_number += 1

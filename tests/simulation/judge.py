@@ -87,6 +87,7 @@ class Judge:
         self._strike: dict[str, tuple[int, int]] = {}  # each account's latest
         self._strikes: dict[tuple[str, str], tuple[int, int]] = {}  # that a call belongs to, by account and tag
         self._twins: dict[str, int] = defaultdict(int)  # cancel calls so far
+        self._under: dict[str, list[House]] = defaultdict(list)  # who was struck under a name since it was armed
         self._granted: set[str] = set()
         self._maybe_granted: set[str] = set()
         self._maybe_scoped: set[str] = set()
@@ -108,6 +109,8 @@ class Judge:
         self._maybe_scoped = set()
         latches = life.journal.latched
         for name in reason.accounts:
+            if self.houses[name] not in self._under[name]:
+                self._under[name].append(self.houses[name])
             if self.promised.get(name) != 0:
                 self.promised[name] = latches[-1]
             if life.dispatcher.state.accounts[name].phase is Phase.ARMED:
@@ -203,6 +206,9 @@ class Judge:
                 self.wrong(f"{name} was re-armed with {len(old)} orders that rested before it was asked for")
             if asked.blockers:
                 self.wrong(f"{name} was re-armed against {asked.blockers}")
+            strangers = [h.host for h in self._under.pop(name, []) if h not in self.houses.values()]
+            if strangers and not asked.force:
+                self.wrong(f"{name} was re-armed, and {strangers}, which were struck under that name, are in no file")
             self.promised.pop(name, None)
             self._granted.add(name)
         self.look(life)
@@ -241,9 +247,11 @@ class Judge:
             self.world.later(wait_s, self._must_be_doubled, life, house, call.tag)
 
     def _must_be_doubled(self, life: Life, house: House, tag: str) -> None:
+        if not life.alive:
+            return
         session = life.dispatcher.sessions[house.name]
         tripped = life.dispatcher.state.accounts[house.name].sweep is not None
-        if life.alive and tripped and session.venue.awaits(tag) and (house.name, tag) not in life.doubled:
+        if tripped and session.venue.awaits(tag) and (house.name, tag) not in life.doubled:
             self.wrong(f"{house.name}: {tag} has no answer, and goes out by no second route")
 
     def framed(self, life: Life, house: House) -> None:
@@ -253,9 +261,11 @@ class Judge:
         self.world.later(wait_s, self._must_have_a_twin, life, house, strike, self._twins[house.name], self.world.ns)
 
     def _must_have_a_twin(self, life: Life, house: House, strike: tuple[int, int], twins: int, sent_ns: int) -> None:
+        if not life.alive:
+            return
         striking = life.dispatcher.state.accounts[house.name].phase is Phase.STRIKING
         silent = house.heard_ns < sent_ns and striking and self._strike_of(life, house) == strike
-        if life.alive and silent and self._twins[house.name] == twins:
+        if silent and self._twins[house.name] == twins:
             self.wrong(f"{house.name}: a frame that cancels has no answer, and goes out by no second route")
 
     def _strike_of(self, life: Life, house: House) -> tuple[int, int]:
@@ -328,6 +338,24 @@ class Judge:
         if old:
             self.wrong(f"{name} is CLEAR, and {len(old)} orders rest that did before it was read: {old[:2]}")
 
+    # another file
+
+    def nothing_is_between(self) -> bool:
+        """Say whether all that was reported and granted is in the journal, under the names of now."""
+        return not (self.latches or self.filed or self._maybe_scoped or self._maybe_granted or self._all_must_trip)
+
+    def edited(self) -> None:
+        """Hear that the accounts have other names now, or are others: a promise is to the account that was struck."""
+        names = {house: name for name, house in self.houses.items()}
+        promised, under = {}, defaultdict(list)
+        for name, houses in self._under.items():
+            now = names.get(houses[-1], name if name in self.houses else None)
+            if now is not None and name in self.promised:
+                promised[now] = self.promised[name]
+                under[now] = houses
+        self.promised, self._under = promised, under
+        self.scoped |= set(promised)
+
     # death and return
 
     def died(self, life: Life, cut: bool) -> None:
@@ -361,7 +389,7 @@ class Judge:
         if replay.broken and not self.damaged:
             self.wrong(f"the journal is broken: {replay.broken}")
         tripped = set(life.dispatcher.state.tripped)
-        recorded = latched(replay.entries)
+        recorded = self._now_called(replay.entries)
         self.world.note("starts with", *sorted(tripped))
         if tripped != recorded:
             self.wrong(f"the journal has {sorted(recorded)} tripped, the new process {sorted(tripped)}")
@@ -396,6 +424,17 @@ class Judge:
         if self.latches:
             self.wrong(f"the latch file for {self.latches} was not found at the start")
 
+    def _now_called(self, entries: Iterable[Mapping[str, Any]]) -> set[str]:
+        """Count from the journal who is tripped, and call them by their names of now: their hosts tell who they are."""
+        hosts = {house.host: name for name, house in self.houses.items()}
+        names = set()
+        for name, host in struck(entries).items():
+            if host == (self.houses[name].host if name in self.houses else None):
+                names.add(name)
+            else:
+                names.add(hosts.get(host, name))
+        return names & set(self.houses)
+
     # the end
 
     def settled(self, life: Life) -> bool:
@@ -424,8 +463,8 @@ class Judge:
             self.wrong(f"the journal does not verify: {replay.broken or 'torn'}")
         states = life.dispatcher.state.accounts
         tripped = {name for name, account in states.items() if account.phase is not Phase.ARMED}
-        if latched(replay.entries) != tripped:
-            self.wrong(f"the journal has {sorted(latched(replay.entries))} tripped, the engine {sorted(tripped)}")
+        if (recorded := set(struck(replay.entries)) & set(states)) != tripped:
+            self.wrong(f"the journal has {sorted(recorded)} tripped, the engine {sorted(tripped)}")
         if tripped - self.scoped:
             self.wrong(f"{sorted(tripped - self.scoped)} tripped, and no reason ever named them")
         if set(self.promised) - tripped:
@@ -445,6 +484,8 @@ class Judge:
             report: Any = folded.get(kill)
             latest.update(report["accounts"])
         for name, told in latest.items():
+            if name not in phases:
+                continue  # it has another name now
             if told["state"] != phases[name]:
                 self.wrong(f"the report has {name} {told['state']}, and it is {phases[name]}")
             if phases[name] is Phase.CLEAR and told["verdict"] != "CONFIRMED":
@@ -464,12 +505,17 @@ def named(content: bytes, everyone: Iterable[str]) -> set[str]:
     return names & set(everyone) or set(everyone)
 
 
-def latched(entries: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Count from the journal's lines who is tripped."""
-    names: set[str] = set()
+def struck(entries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Count from the journal's lines who is tripped, by name, and at which host that is."""
+    hosts: dict[str, str] = {}
     for entry in entries:
-        if entry["kind"] in ("reason", "latch"):
-            names.update(entry["data"]["accounts"])
-        elif entry["kind"] == "rearm":
-            names.difference_update(entry["data"]["accounts"])
-    return names
+        kind, data = entry["kind"], entry["data"]
+        if kind in ("reason", "latch"):
+            identities = data.get("identities", {})
+            hosts.update({name: identities.get(name, {}).get("host", "") for name in data["accounts"]})
+        elif kind == "rearm":
+            hosts = {name: host for name, host in hosts.items() if name not in data["accounts"]}
+        elif kind == "resume":
+            hosts = {data["moved"].get(name, name): host for name, host in hosts.items()}
+            hosts.update({name: ones[-1]["host"] for name, ones in data["identities"].items()})
+    return hosts

@@ -61,7 +61,7 @@ class Story:
         self.judge = Judge(self.world)
         self.chance = self.world.plan
         self.directory = directory
-        self.crashes = self.rearmed = 0
+        self.crashes = self.rearmed = self.edits = 0
         self.last_s = 0.0  # until then something is still to happen
         self.late: tuple[House, dict[str, Any]] | None = None  # whose answers are late, when all else is well, too
         self.life: Life
@@ -103,8 +103,8 @@ class Story:
         self._plan_disk()
         if self.world.more.random() < 0.15:
             self._plan_held(self.world.more.choice(list(self.houses.values())))
-        if self.world.more.random() < 0.15:
-            self._plan_late(self.world.more.choice(list(self.houses.values())))
+        if self.world.later_still.random() < 0.15:
+            self._plan_late(self.world.later_still.choice(list(self.houses.values())))
         self._at(self.calm_s, self._calm)
 
     def _plan_disk(self) -> None:
@@ -138,7 +138,7 @@ class Story:
 
     def _plan_late(self, house: House) -> None:
         """Have a venue answer late from some moment on, for ever: its account is to be proven clear all the same."""
-        chance = self.world.more
+        chance = self.world.later_still
         self.late = house, {"ms": chance.choice((2600, 5000, 8000)), "on": chance.choice(("read", "cancel", "all"))}
         began_s = chance.uniform(0.2, self.calm_s - 1)
         self._at(began_s, self._fault, house, "delay", self.late[1])
@@ -317,22 +317,28 @@ class Story:
         if self.life.alive:
             self.life.crash_in = 0
 
-    def _reason(self, scope: tuple[str, ...], trigger: str) -> None:
+    def _still(self, named: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the accounts that are still called so; somebody may have edited the file."""
+        return tuple(name for name in named if name in self.houses) or tuple(self.houses)
+
+    def _reason(self, named: tuple[str, ...], trigger: str) -> None:
         """Report a reason; a flag is still there after a crash that has swallowed it."""
         life = self.life
         if not life.alive:
-            self._at(self.world.ns / 1e9 + AGAIN_S, self._reason, scope, trigger)
+            self._at(self.world.ns / 1e9 + AGAIN_S, self._reason, named, trigger)
             return
 
         def report() -> None:
+            scope = self._still(named)
             life.report(Reason(trigger, "it is so", scope, life.clock(), {"value": 1}))
 
         life.enter(report)
         if not life.alive and trigger == "flag":
-            self._at(self.world.ns / 1e9 + AGAIN_S, self._reason, scope, trigger)
+            self._at(self.world.ns / 1e9 + AGAIN_S, self._reason, named, trigger)
 
-    def _direct(self, scope: tuple[str, ...]) -> None:
+    def _direct(self, named: tuple[str, ...]) -> None:
         """Leave a latch in a file, as a direct kill does."""
+        scope = self._still(named)
         reason = Reason("operator", "direct", scope, self.world.now(), {})
         if leave_latch(self.directory / "state", self.directory / "run", reason):
             self.judge.latch_left(scope)
@@ -342,12 +348,12 @@ class Story:
         if self.world.boots == boot:
             sync_latch(self.directory / "state", self.directory / "run")
 
-    def _ask_rearm(self, scope: tuple[str, ...], force: bool, patient: bool, uid: int) -> None:
+    def _ask_rearm(self, named: tuple[str, ...], force: bool, patient: bool, uid: int) -> None:
         """Ask as `rearm` does: have what is clear read once more, wait for that, then put it before the gate.
 
         Who is not patient does not wait, and gets the answer that is due to that.
         """
-        life = self.life
+        life, scope = self.life, self._still(named)
         if not life.alive:
             return
         since_ns = self.world.mono_ns
@@ -418,8 +424,35 @@ class Story:
         if self._power:
             self.disk.cut(left)
             self.world.reboot()
+        elif self.world.later_still.random() < 0.25 and self.judge.nothing_is_between():
+            self._edit()
         self._power = False
         self._at(self.world.ns / 1e9 + chance.uniform(0.05, 2.5), self.start)
+
+    def _edit(self) -> None:
+        """Have somebody edit the file while no daemon runs: accounts swap their names, or one gets another."""
+        chance, names = self.world.later_still, list(self.houses)
+        houses, name = dict(self.houses), chance.choice(names)
+        match chance.choice(("swap", "rename", "another")):
+            case "swap" if len(names) > 1:
+                other = chance.choice([one for one in names if one != name])
+                houses[name], houses[other] = houses[other], houses[name]
+            case "another":  # another login under the same name; the old one is in no file any more
+                self.edits += 1
+                house = House(self.world, name, chance.choice(sorted(VENUES)), self.judge, chance)
+                house.host = f"{name}-{self.edits}.test"
+                house.weather.base_s = 0.01
+                self._rest(house, chance.choice((0, 2)))
+                houses[name] = house
+            case _:
+                self.edits += 1
+                houses = {f"{one}-{self.edits}" if one == name else one: house for one, house in houses.items()}
+        self.world.note("EDITED", *(f"{one}={house.host}" for one, house in houses.items()))
+        for one, house in houses.items():
+            house.name = one
+        self.houses.clear()
+        self.houses.update(houses)
+        self.judge.edited()
 
     # the whole
 

@@ -60,7 +60,8 @@ class World:
     """One simulation's time, chance and trace.
 
     `plan` decides what is to happen, `net` how long it takes and what is lost, `ids` what the simulators make up.
-    `more` is for what was thought of later: drawing from it leaves the rest of a seed's story as it was.
+    `more` and `later_still` are for what was thought of later: drawing from them leaves the rest of a seed's story as
+    it was.
     """
 
     def __init__(self, seed: int, *, keep: bool = False) -> None:
@@ -68,6 +69,7 @@ class World:
         self.ns = 0  # true time since the beginning
         self.wall_off_ns = 0  # how far the wall clock of our machine is off
         self.plan, self.net, self.ids, self.more = (Random(seed * 4 + n) for n in range(4))  # noqa: S311 - to be repeated
+        self.later_still = Random(f"{seed}, late answers, and logins that change")  # noqa: S311 - to be repeated
         self.disk: Disk
         self.boot = "boot-1"
         self.boots = 1
