@@ -549,11 +549,20 @@ class Adapter(ABC):
         """Return what the venue's clock shows now: the time to sign."""
         return (now.wall_ns + self.clock.ns) // 1_000_000
 
-    def server_time(self, earliest_ns: int, latest_ns: int, sent_ns: int, now: Now) -> Outputs:
-        """Take note of the venue's clock in a message that has just come; `ServerTime` has the rules."""
+    def server_time(
+        self, earliest_ns: int, latest_ns: int, sent_ns: int, now: Now, *, refused: bool = False
+    ) -> Outputs:
+        """Take note of the venue's clock in a message that has just come; `ServerTime` has the rules.
+
+        `refused`: the venue refuses our time with this message. Otherwise one message alone moves nothing.
+        """
         sample = ServerTime(earliest_ns, latest_ns, sent_ns, now.wall_ns)
-        self.clock.note(*sample, now.mono_ns)
+        self.clock.note(*sample, now.mono_ns, refused=refused)
         return (sample,)
+
+    def time_refused(self, reply: Replied, now: Now) -> None:
+        """Take the venue's clock from an answer that refuses the time of a request, before that is built anew."""
+        self._dated(reply, now, refused=True)
 
     def drill_call(self, build: Callable[[Now], Request], now: Now) -> Outputs:
         """Drill the warm HTTP lane, behind whatever is urgent: `answered` judges, `DRILL` being the request's kind."""
@@ -641,27 +650,26 @@ class Adapter(ABC):
         return self._other_route(tag, ask, why, now)
 
     def _reply(self, reply: Replied, now: Now) -> Outputs:
-        told = self._dated(reply, now)  # first: what is signed again because of this answer is signed right
         ask = self._asks.get(reply.tag)
         if ask is None:
-            return told  # the other copy was answered first
-        if ask.cancel:
-            told = ()  # noted, but nobody has time for it now
+            return ()  # the other copy was answered first
         ask.out -= 1
         ask.sent = True
         facts = self.answered(ask, reply, now)
-        if facts is not None:
-            self._asks.pop(reply.tag, None)
-            return (*facts, *told) if told else facts
-        return (*self._other_route(reply.tag, ask, f"HTTP {reply.status} proves nothing", now), *told)
+        if facts is None:  # what proves nothing may come from a proxy, and so may its clock
+            return self._other_route(reply.tag, ask, f"HTTP {reply.status} proves nothing", now)
+        self._asks.pop(reply.tag, None)
+        told = self._dated(reply, now)
+        return facts if ask.cancel else (*facts, *told)  # a strike's is noted, but nobody has time for it now
 
-    def _dated(self, reply: Replied, now: Now) -> Outputs:
+    def _dated(self, reply: Replied, now: Now, *, refused: bool = False) -> Outputs:
         """Read the venue's clock off an answer; one out of a cache (it has an `Age`) is as old as that says."""
         date = reply.headers.get("date")
         at_ns = date_ns(date) if date is not None and "age" not in reply.headers else None
         if at_ns is None:
             return ()
-        return self.server_time(at_ns, at_ns + 1_000_000_000, now.wall_ns - reply.rtt_us * 1000, now)
+        sent_ns = now.wall_ns - reply.rtt_us * 1000
+        return self.server_time(at_ns, at_ns + 1_000_000_000, sent_ns, now, refused=refused)
 
     def _other_route(self, tag: str, ask: Ask, why: str, now: Now) -> Outputs:
         if ask.hedge and ask.kind != DRILL:

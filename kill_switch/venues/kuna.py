@@ -161,6 +161,7 @@ class Kuna(Adapter):
         if refusal is not None and refusal.status >= 500 and not refusal.mistake:
             return None  # the venue's own failure
         if refusal is not None and self._signer.signs and "nonce" in refusal.words.lower():
+            self.time_refused(reply, now)
             self._signer.refused(ask.asked_ns, now)
             return None if ask.again else self.ask_again(ask, now)
         match ask.kind:

@@ -215,7 +215,7 @@ class OxFun(Adapter):
     def _signed(self, what: _Signable, now: Now) -> Request:
         """Sign `Timestamp \\n Nonce \\n VERB \\n host \\n path \\n payload` (REST API V3, Authentication)."""
         venue_ms = self.venue_ms(now)
-        self._nonce = max(self._nonce + 1, venue_ms)  # never the same twice: its uniqueness rule is unknown
+        self._nonce = max(self._nonce + 1, now.wall_ms)  # never the same twice: its uniqueness rule is unknown
         stamp, nonce = _stamp(venue_ms // 1000), str(self._nonce)
         signature = self._hmac(f"{stamp}\n{nonce}\n{what.text}")
         return what.form.fill({"Timestamp": stamp, "Nonce": nonce, "Signature": signature})
@@ -254,6 +254,7 @@ class OxFun(Adapter):
         if reply.status >= 500 or not isinstance(success, bool) or (not success and code in TRY_AGAIN):
             return None
         if code == WRONG_TIME and not success and not ask.again:
+            self.time_refused(reply, now)
             return self.ask_again(ask, now)
         words = f"HTTP {reply.status}" + ("" if success else f" {self.words(code, body.get('message', ''))}")
         if ask.kind == DRILL:
@@ -394,9 +395,10 @@ class OxFun(Adapter):
             return (Noise("a login answer that nobody waits for"),)
         stamp = plain(message.get("timestamp", ""))
         at_ns = int(stamp) * 1_000_000 if stamp.isascii() and stamp.isdigit() and len(stamp) == MS_DIGITS else 0
-        told = self.server_time(at_ns, at_ns + 1_000_000, login.sent_ns, now) if at_ns else ()
-        if message.get("success") is not True:
-            code = plain(message.get("code", ""))
+        granted, code = message.get("success") is True, plain(message.get("code", ""))
+        late = not granted and code == WRONG_TIME
+        told = self.server_time(at_ns, at_ns + 1_000_000, login.sent_ns, now, refused=late) if at_ns else ()
+        if not granted:
             if code == "20005":  # already logged in: a login that we know nothing of went through
                 return (*self._subscribe(conn, login), *told)
             words = self.words("login refused:", code, message.get("message", ""))

@@ -622,9 +622,11 @@ def test_the_venues_clock_is_measured_and_what_signs_a_time_signs_its(stand: Sta
     assert (kind.CLOCK_WINDOW_S is None) == (stand.signed_ms is None)
     player = stand.ready()
     assert player.adapter.offset_ns == 0
-    first = calls_of(player.put(Read()))[0]
-    told = player.put(dated(player, first.tag, ahead_s, 200, stand.listed(status="")))
-    assert [type(fact) for fact in told].count(ServerTime) == 1
+    for _ in range(2):
+        first = calls_of(player.put(Read()))[0]
+        told = player.put(dated(player, first.tag, ahead_s, 200, stand.listed(status="")))
+        assert [type(fact) for fact in told].count(ServerTime) == 1
+        player.put(Pause(10))
     assert player.adapter.clock.bounds_ns is not None
     assert abs(player.adapter.offset_ns / 1e9 - ahead_s) <= 1.1
     if stand.signed_ms is None:
@@ -645,6 +647,39 @@ def test_a_venue_whose_clock_may_be_ours_is_signed_by_ours(stand: Stand) -> None
 
 
 @every_venue
+def test_one_answer_with_a_wrong_date_moves_nothing(stand: Stand) -> None:
+    player = stand.ready()
+    for number in range(200):
+        call = calls_of(player.put(Read()))[0]
+        player.put(dated(player, call.tag, 3600.0 if number in (0, 50, 199) else 0.0, 200, stand.listed(status="")))
+        assert player.adapter.offset_ns == 0
+        player.put(Pause(10))
+
+
+@every_venue
+def test_the_date_of_what_is_not_the_venues_own_answer_says_nothing(stand: Stand) -> None:
+    for status, body in stand.nothing:
+        player = stand.ready()
+        before = player.adapter.clock.bounds_ns
+        for _ in range(2):
+            call = calls_of(player.put(Read()))[0]
+            told = [*player.put(dated(player, call.tag, 3600.0, status, body))]
+            told += player.put(dated(player, call.tag, 3600.0, status, body))  # of the second route
+            assert not [fact for fact in told if isinstance(fact, ServerTime)], (status, body)
+        assert (player.adapter.offset_ns, player.adapter.clock.bounds_ns) == (0, before)
+
+
+@every_venue
+def test_both_answers_to_one_request_count_as_one(stand: Stand) -> None:
+    player = stand.ready()
+    call = calls_of(player.put(Read()))[0]
+    player.put(Woke(call.tag))
+    for _ in range(2):
+        player.put(dated(player, call.tag, 3600.0, 200, stand.listed(status="")))
+    assert player.adapter.offset_ns == 0
+
+
+@every_venue
 def test_an_answer_out_of_a_cache_says_nothing_of_the_clock_and_one_to_a_strike_only_to_us(stand: Stand) -> None:
     player = stand.ready()
     before = player.adapter.clock.bounds_ns
@@ -652,7 +687,8 @@ def test_an_answer_out_of_a_cache_says_nothing_of_the_clock_and_one_to_a_strike_
     reply = dated(player, call.tag, 600.0, 200, stand.listed(status=""))
     told = player.put(reply._replace(headers={**reply.headers, "age": "7"}))
     assert player.adapter.clock.bounds_ns == before and not [fact for fact in told if isinstance(fact, ServerTime)]
-    told = player.put(dated(player, strike(player).tag, 600.0, 200, stand.accepted[0]))
+    for _ in range(2):
+        told = player.put(dated(player, strike(player).tag, 600.0, 200, stand.accepted[0]))
     assert abs(player.adapter.offset_ns / 1e9 - 600) <= 1.1
     assert not [fact for fact in told if isinstance(fact, ServerTime)]
 
