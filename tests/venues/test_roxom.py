@@ -283,6 +283,42 @@ def test_orders_that_the_answer_does_not_name_are_cancelled_one_by_one() -> None
     )
 
 
+@pytest.mark.parametrize("text", ["no", "Order Not Found", "Cannot Cancel"])
+def test_an_order_whose_single_cancel_is_refused_is_looked_up_once_no_list_shows_it(text: str) -> None:
+    player = ready()
+    know(player, row(UUID_1))
+    strike(player, "cancel-all#2")
+    player.put(answer("cancel-all#2", {"data": {"cancelledOrderIds": []}}))
+    player.put(answer("cancel-one#3", {"error": {"code": 400, "message": text}}, 400))
+    player(
+        Read(),
+        *lists(4, "perpetual"),
+        answer("orders#4", listed()),
+        Asked("look-up#5", f"GET /api/v1/orders/{UUID_1}", urgent=True),
+        WakeAfter("look-up#5", 0.24),
+        answer("look-up#5", {"data": {"order": row(UUID_1, "waitingtrigger")}}),
+        OrdersRead((order(UUID_1, "waitingtrigger"),), True, START.mono_ns),
+    )
+
+
+def test_an_order_that_is_inactive_is_open_where_a_list_of_open_orders_shows_it() -> None:
+    assert read_one(row(UUID_1, "inactive")).orders == (order(UUID_1, "inactive"),)
+
+
+def test_an_order_that_was_pushed_as_inactive_has_ended_if_no_list_shows_it_and_its_look_up_says_so_too() -> None:
+    player = ready()
+    know(player)
+    player.put(hears(1, {"type": "order", "data": {"orderId": UUID_1, "symbol": "US500-BTC", "status": "inactive"}}))
+    assert set(player.adapter.book) == {UUID_1}
+    player.put(Read())
+    player.put(answer(player.calls[-1].tag, listed()))
+    player(
+        answer(player.calls[-1].tag, {"data": {"order": row(UUID_1, "inactive")}}),
+        OrdersRead((), True, START.mono_ns),
+    )
+    assert not player.adapter.book
+
+
 def test_single_cancels_are_bounded_and_only_an_id_gets_into_a_path() -> None:
     player = ready()
     bad = ["../../withdraw", "1", "g1234567-89ab-7def-8123-456789abcdef", UUID_1 + "0", "x" * 36]
@@ -431,8 +467,23 @@ def test_a_type_that_is_lost_on_both_routes_makes_the_read_incomplete() -> None:
         Lost("orders#2", False, "down"),
         Asked("orders#2", "GET /api/v1/orders?instType=spot", Route.FRESH, urgent=True),
         Lost("orders#2", False, "Connection refused"),
-        OrdersRead((), False, START.mono_ns, "spot: Connection refused"),
+        OrdersRead((order(UUID_1),), False, START.mono_ns, "spot: Connection refused"),
     )
+    assert set(player.adapter.book) == {UUID_1}
+
+
+def test_a_list_that_fails_hides_nothing_that_the_others_show_and_takes_nothing_out_of_the_book() -> None:
+    player = Player(make(inst_types=("perpetual", "spot", "btc")))
+    player.adapter.book[UUID_1] = order(UUID_1)
+    player(
+        Read(),
+        *lists(1, "perpetual", "spot", "btc"),
+        answer("orders#2", payload("roxom/expired-key"), 401),
+        answer("orders#3", listed(row(UUID_2))),
+        answer("orders#1", listed()),
+        OrdersRead((order(UUID_2),), False, START.mono_ns, "spot: HTTP 401: API key has expired"),
+    )
+    assert set(player.adapter.book) == {UUID_1, UUID_2} and not player.adapter.book_known
 
 
 def test_two_reads_under_way_are_not_mixed_up() -> None:
@@ -494,7 +545,17 @@ def test_an_order_that_is_over_does_not_count(status: str) -> None:
 
 @pytest.mark.parametrize("item", [None, [], {}, {"id": ""}, {"id": None}, {"id": [UUID_1]}, {"orderId": UUID_1}])
 def test_an_item_that_cannot_be_read_makes_the_list_incomplete(item: object) -> None:
-    assert read_one(item) == OrdersRead((), False, START.mono_ns, "perpetual: the perpetual list cannot be read")
+    why = "perpetual: the perpetual list cannot be read: 1 of 1 orders"
+    assert read_one(item) == OrdersRead((), False, START.mono_ns, why)
+
+
+def test_an_order_that_cannot_be_read_hides_no_other_one_of_its_list() -> None:
+    player = Player(make())
+    player.put(Read())
+    why = "perpetual: the perpetual list cannot be read: 1 of 2 orders"
+    body = {"data": {"orders": [None, row(UUID_1)]}}
+    player(answer("orders#1", body), OrdersRead((order(UUID_1),), False, START.mono_ns, why))
+    assert set(player.adapter.book) == {UUID_1}
 
 
 @pytest.mark.parametrize("body", [{"data": None}, {"data": []}, {}, {"data": {"orders": None}}])
