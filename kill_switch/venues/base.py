@@ -202,6 +202,7 @@ class CancelAnswered(NamedTuple):
 class OrdersRead(NamedTuple):
     """A read-back that was asked for at `asked_ns`: every order that any list or look-up of it has shown.
 
+    One whose list is late and that has shown live orders is told twice: at once as it is, and at its end.
     Not `complete` says that there may be more, and `why`: a list that failed, an order that no list covers.
     `cancelled` counts the orders that pushes have shown as cancelled since the read before, where a venue has those and
     its answer to a strike does not say it.
@@ -502,7 +503,7 @@ class Adapter(ABC):
                 return self._lost(tag, sent, why, now)
             case Woke(tag) if "#" in tag:
                 ask = self._asks.get(tag)
-                return () if ask is None else self._hedge(tag, ask, now)
+                return () if ask is None else (*self._hedge(tag, ask, now), *self._tell_early(ask))
             case Woke(tag) if tag.startswith(DRILL):
                 return self.drilled(tag, False, f"no answer within {DRILL_WITHIN_S:g} s", now)
             case Woke(tag):
@@ -654,6 +655,13 @@ class Adapter(ABC):
         self.book.pop(order_id, None)
         self._remember(order_id, ended=False)
 
+    def claim_order(self, order: Order) -> Outputs:
+        """Take an order that something else of the venue's names, a position for one: no list need cover it."""
+        if order.id in self.book or self._past.get(order.id, False):
+            return ()
+        self.unproven[order.id] = self.book[order.id] = order
+        return (OrderSeen(order),)
+
     def cancel_refused(self, order_id: str) -> None:
         """Take note that the venue has refused to cancel an order: no list alone proves any more that it is gone."""
         order = self.book.get(order_id)
@@ -683,10 +691,19 @@ class Adapter(ABC):
             read.troubles.append(why)
         return () if read.missing else self._look_up(read, now)
 
+    def _tell_early(self, ask: Ask) -> Outputs:
+        """Tell what a read-back has shown so far if a list of it is late: live orders are not to wait for it."""
+        match ask.context:
+            case (name, ReadBack(told_early=False) as read) if read.left:
+                read.told_early = True
+                why = self.words(f"{name}: no answer yet")
+                return (OrdersRead(tuple(read.orders.values()), False, read.asked_ns, why),)
+            case _:
+                return ()
+
     def _look_up(self, read: ReadBack, now: Now) -> Outputs:
         rest = [order for one, order in self.unproven.items() if one not in read.orders]
-        left = any(order.life is Life.LIVE for order in read.orders.values())
-        if not rest or read.troubles or left:  # if anything is left, nobody has to wait to strike
+        if not rest or read.troubles or read.left:  # if anything is left, nobody has to wait to strike
             return self._end_read(read)
         calls: Outputs = ()
         hedge_after_s = 4 * self.hedge_after_s

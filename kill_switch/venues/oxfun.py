@@ -1,8 +1,9 @@
 """Speak to OX.FUN: a WebSocket that logs in by HMAC, and signed REST calls (docs.ox.fun, API v2 WebSocket and v3 REST).
 
 A strike is REST `DELETE /v3/orders/cancel-all` for the whole account and, beside it, WebSocket `cancelorders` batches
-for the orders that are known. Both only queue: an order is gone when `GET /v3/orders/working` no longer shows it, on
-two reads at least 250 ms apart. An API key is bound to one sub-account; each needs an account of its own here.
+for the orders that are known; without a WebSocket, those that no list shows are cancelled by id over REST. All of it
+only queues: an order is gone when `GET /v3/orders/working` no longer shows it, on two reads at least 250 ms apart. An
+API key is bound to one sub-account; each needs an account of its own here.
 
 That list covers the sub-account's open orders, stop orders too (it has their fields; that it has all of them is not
 documented), and may have a longest length, which is not documented: only an empty one proves something. An order that
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -63,6 +64,7 @@ from kill_switch.venues.readback import ReadBack
 GREETING_WITHIN_S = 0.5  # log in regardless after that: the greeting is inferred, not documented
 PING_EVERY_S = 15.0  # the venue wants a "ping" a minute at least
 PONG_WITHIN_S = 5.0
+ITEMS = 8  # "Cancel order" over REST: at most eight orders a request
 BATCH_ORDERS = 20  # "Cancel Batch Orders": about twenty orders a message
 BATCH_BYTES = 3800  # below the message length that error 20027 is for
 NEW_KILL_AFTER_S = 10.0  # a sweep, and its guard, read back more often than that
@@ -164,6 +166,8 @@ class OxFun(Adapter):
         conn = self._conn()
         if conn is not None:
             yield from (Send(conn, text, urgent=True) for text in self._batches(self._live()))
+        elif self.unproven:
+            yield from self.ask("cancel-some", self._cancel_some(list(self.unproven.values())), now, urgent=True)
 
     def read(self, now: Now) -> Outputs:
         self._read_ns = now.mono_ns
@@ -182,7 +186,9 @@ class OxFun(Adapter):
 
     def plan(self) -> tuple[str, ...]:
         everything = "DELETE /v3/orders/cancel-all"
-        frames = [] if self._conn() is None else list(self._batches(self._live()))
+        if self._conn() is None:
+            return (everything, "DELETE /v3/orders/cancel") if self.unproven else (everything,)
+        frames = list(self._batches(self._live()))
         if not frames:
             return (everything,)
         return (everything, f'ws {{"op":"cancelorders",…}}, {len(frames)} message(s) for the orders that are known')
@@ -201,9 +207,15 @@ class OxFun(Adapter):
         return self.ask("account", self._account, now)
 
     def _cancel_none(self, now: Now) -> Request:
-        order = {"marketCode": MARKET, "orderId": str(NO_ORDER)}
+        return self._cancel_by_id([{"marketCode": MARKET, "orderId": str(NO_ORDER)}], now)
+
+    def _cancel_some(self, orders: Sequence[Order]) -> Callable[[Now], Request]:
+        items = [{"marketCode": order.symbol, "orderId": order.id} for order in orders[:ITEMS]]
+        return lambda now: self._cancel_by_id(items, now)
+
+    def _cancel_by_id(self, items: Sequence[Mapping[str, str]], now: Now) -> Request:
         # a `timestamp` goes with `recvWindow`: without one it is one second, which a busy venue may exceed (100015)
-        body = {"timestamp": self.venue_ms(now), "recvWindow": 5000, "responseType": "FULL", "orders": [order]}
+        body = {"timestamp": self.venue_ms(now), "recvWindow": 5000, "responseType": "FULL", "orders": items}
         return self._signed(self._form("DELETE", "/v3/orders/cancel", orjson.dumps(body)), now)
 
     def _account(self, now: Now) -> Request:
@@ -282,6 +294,8 @@ class OxFun(Adapter):
                 return self.take_list(ReadBack(ask.asked_ns, set()), "working", orders, why, now)
             case kind if kind == LOOK_UP:
                 return self._order_answered(ask, body, code, words)
+            case "cancel-some":
+                return ()  # their look-ups tell
             case "account":
                 worth = _worth(body.get("data")) if success and reply.status == 200 else None
                 if worth is None:
@@ -335,7 +349,7 @@ class OxFun(Adapter):
                 return (CancelAnswered(Answer.UNKNOWN if ask.sent else Answer.UNSENT, why),)
             case "orders":
                 return self.take_list(ReadBack(ask.asked_ns, set()), "working", (), why, now)
-            case "account":
+            case "account" | "cancel-some":
                 return ()  # the lanes say what is wrong with them
             case _:
                 return (NotReady(Route.HTTP, 0, why),)

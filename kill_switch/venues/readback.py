@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kill_switch.domain import Order
+from kill_switch.domain import Life, Order
 
 NAMED = 3  # orders that a line of evidence names, at most
 
@@ -24,6 +24,12 @@ class ReadBack:
     orders: dict[str, Order] = field(default_factory=dict)  # all that were shown and are not gone, by id
     troubles: list[str] = field(default_factory=list)  # why it is not whole
     looking: set[str] = field(default_factory=set)  # ids of the orders whose look-up is under way
+    told_early: bool = False  # a list is late, and what the others have shown has been told
+
+    @property
+    def left(self) -> bool:
+        """Say whether an order is alive, as far as the lists have shown."""
+        return any(order.life is Life.LIVE for order in self.orders.values())
 
 
 def unlisted(orders: Iterable[Order]) -> str:

@@ -9,7 +9,8 @@ prove an account clear. What the reply does not name but we know of is cancelled
 shown alive, or whose cancel was refused, and that no list shows is looked up by its id: "Order Not Found" is its end.
 
 A list covers the orders of one instrument type; that it has more than one page is not documented. Whether it has the
-stop-loss and take-profit orders of positions is not documented either.
+stop-loss and take-profit orders of positions is not documented either: where positions are read, for a trigger's
+figures, the orders that they name count as seen alive.
 
 The WebSocket carries no command: a drill has only the HTTP lane to try. What an account is worth, in BTC, and what is
 a transfer, `roxom_worth` says.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
@@ -57,6 +58,7 @@ from kill_switch.venues.roxom_worth import (
     QUIET_S,
     Reads,
     Worth,
+    read_attached,
     read_balance,
     read_positions,
     read_symbols,
@@ -201,7 +203,10 @@ class Roxom(Adapter):
 
     def _singles(self, named: set[str], now: Now) -> Outputs:
         """Cancel one by one what we know of and the venue did not name."""
-        live = (order.id for order in self.book.values() if order.life is Life.LIVE and order.id not in named)
+        unlisted = self.unproven  # first: a cancel-all that names neither has not covered these
+        others = (order for one, order in self.book.items() if one not in unlisted)
+        orders = chain(unlisted.values(), others)
+        live = (order.id for order in orders if order.life is Life.LIVE and order.id not in named)
         calls: Outputs = ()
         for order_id in islice(filter(_is_uuid, live), SINGLES_PER_STRIKE):  # it goes into the path: nothing else may
             request = self._request("POST", f"{self._prefix}/orders/{order_id}/cancel")
@@ -284,7 +289,9 @@ class Roxom(Adapter):
             self._measuring = None
             return (Noise(f"the account cannot be measured: {part}: {error or 'the answer cannot be read'}"),)
         reads.missing.discard(part)
-        return () if reads.missing else (WakeAfter(f"measured {self._measures}", QUIET_S),)
+        attached = [Order(one, symbol, Life.LIVE, "attached") for one, symbol in read_attached(data)]
+        seen = tuple(output for order in attached for output in self.claim_order(order))
+        return seen if reads.missing else (*seen, WakeAfter(f"measured {self._measures}", QUIET_S))
 
     def _measured(self, number: int, now: Now) -> Outputs:
         """Tell what the account is worth if nothing has moved meanwhile; else read it all again."""

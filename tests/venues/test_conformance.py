@@ -592,6 +592,23 @@ def test_the_refused_cancel_of_an_order_that_nobody_has_seen_is_nobodys_order() 
     assert not adapter.book and not adapter.unproven
 
 
+@every_venue
+def test_live_orders_that_a_list_has_shown_do_not_wait_for_a_list_that_is_late(stand: Stand) -> None:
+    player = stand.ready()
+    first, *rest = calls_of(player.put(Read()))
+    if stand.found is None or not rest:
+        pytest.skip("the venue has one list")
+    assert not player.put(stand.reads(first, stand.ids[1]))
+    again, fact = player.put(Woke(rest[0].tag))
+    assert isinstance(again, Call) and again.route is Route.FRESH
+    assert isinstance(fact, OrdersRead) and not fact.complete and fact.why.endswith(": no answer yet")
+    assert [order.id for order in fact.orders] == [stand.ids[1]]
+    more = [fact for call in rest[1:] for fact in player.put(Woke(call.tag))]
+    assert all(isinstance(fact, Call) for fact in more)  # it is told once
+    [end] = [fact for call in rest for fact in player.put(stand.reads(call))]
+    assert isinstance(end, OrdersRead) and end.complete and end.orders == fact.orders
+
+
 # ── orders that somebody places ───────────────────────────────────────────────────────────────────────────────────
 
 

@@ -476,6 +476,22 @@ def test_a_probe_of_an_order_that_no_list_shows_tells_the_read_behind_its_look_u
     )
 
 
+def test_without_a_websocket_orders_that_no_list_shows_are_cancelled_by_their_ids_over_rest() -> None:
+    player = ready()
+    know(player, working("1"))
+    items = [{"orderId": str(number), "marketCode": MARKET, "status": "OPEN"} for number in range(10, 20)]
+    player.put(hears(1, {"table": "order", "data": items}))
+    player.put(Closed(Route.WS, 1, "gone"))
+    assert player.adapter.plan() == ("DELETE /v3/orders/cancel-all", "DELETE /v3/orders/cancel")
+    _, some = [output for output in player.put(Kill()) if isinstance(output, Call)]
+    assert (some.request.method, some.request.target, some.urgent) == ("DELETE", "/v3/orders/cancel", True)
+    sent = orjson.loads(some.request.body)["orders"]
+    assert sent == [{"marketCode": MARKET, "orderId": str(number)} for number in range(10, 18)]
+    player(answer(some.tag, payload("oxfun/cancel-not-found")))
+    _, some = [output for output in player.put(Kill()) if isinstance(output, Call)]
+    player(Lost(some.tag, True, "down"))
+
+
 def test_a_probe_whose_list_cannot_be_read_whole_still_shows_the_others() -> None:
     player = Player(make())
     player.put(Probe())

@@ -301,6 +301,16 @@ def test_an_order_whose_single_cancel_is_refused_is_looked_up_once_no_list_shows
     )
 
 
+def test_orders_that_no_list_shows_are_the_first_that_are_cancelled_one_by_one() -> None:
+    player = ready()
+    know(player, *(row(uuid(number)) for number in range(30)))
+    player.put(hears(1, {"type": "order", "data": {"orderId": UUID_1, "symbol": "X", "status": "submitted"}}))
+    strike(player, "cancel-all#2")
+    outputs = player.put(answer("cancel-all#2", {"data": {"cancelledOrderIds": []}}))
+    expected = [UUID_1, *(uuid(number) for number in range(19))]
+    assert list(outputs[1:]) == [cancel_one(f"cancel-one#{n}", one) for n, one in enumerate(expected, 3)]
+
+
 def test_an_order_that_is_inactive_is_open_where_a_list_of_open_orders_shows_it() -> None:
     assert read_one(row(UUID_1, "inactive")).orders == (order(UUID_1, "inactive"),)
 
@@ -863,6 +873,26 @@ def test_the_newer_generations_profit_is_that_of_the_last_event_and_as_old_as_th
     assert measure(player, "US500-BTC", body=payload("roxom/positions-new")) == [
         Equity({"BTC": Decimal("0.0015") + Decimal("0.001")}, pushed_ns)
     ]
+
+
+def test_the_stop_loss_of_an_open_position_counts_as_seen_alive_until_the_venue_states_its_end() -> None:
+    player = measuring()
+    know(player)
+    [position] = payload("roxom/positions-new")["data"]["positions"]
+    attached = {"stopLossOrderId": UUID_1, "takeProfitOrderId": None, "symbol": "OIL-BTC"}
+    closed = {"id": "p2", "size": "1", "closeDate": 1640995200000, "stopLossOrderId": UUID_2}
+    body = {"data": {"positions": [position | attached, closed]}}
+    one = Order(UUID_1, "OIL-BTC", Life.LIVE, "attached")
+    player(answer("figure#3", body), OrderSeen(one), answer("figure#4", body))
+    assert player.adapter.book == {UUID_1: one}
+    player.put(Read())
+    player.put(answer(player.calls[-1].tag, listed()))
+    found = {"data": {"order": row(UUID_1, "cancelled")}}
+    player(answer(player.calls[-1].tag, found), OrdersRead((), True, player.now.mono_ns))
+    player.put(answer("figure#2", payload("roxom/balance")))
+    player.put(Measure())
+    seen = [output for call in player.calls[-2:] for output in player.put(answer(call.tag, body))]
+    assert not [output for output in seen if isinstance(output, OrderSeen)]
 
 
 def test_a_position_whose_profit_nobody_has_told_makes_the_figure_unknown() -> None:
