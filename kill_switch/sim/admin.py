@@ -130,8 +130,8 @@ class Admin:
         if bad := next((one for one in ids if not venue.valid_id(str(one))), None):
             raise ValueError(f"{bad!r} is no order id of {venue.name}, or is in the book already")
         kind = given.get("kind", "limit")
-        if kind not in ("limit", "stop"):
-            raise ValueError(unknown("kind", kind, ("limit", "stop")))
+        if kind not in venue.kinds:
+            raise ValueError(unknown("kind", kind, venue.kinds))
         symbol, category = _product(venue, given)
         orders = venue.rest(
             venue.account(given.get("account")), count, symbol, kind, category, [str(one) for one in ids]

@@ -71,7 +71,8 @@ class CrossTradeFloor(Venue):
     name = "crosstrade"
     options_type = CrossTradeOptions
     symbol = "ES 09-26"
-    supported = frozenset(SPECS) - {"skew"}  # nothing in its protocol depends on the client's clock
+    supported = frozenset(SPECS) - {"skew", "partial_list", "unlisted"}
+    # nothing in its protocol depends on the client's clock, and it has one list; events of orders are not sure to come
     filled_state = "Filled"
 
     def __init__(self, options: CrossTradeOptions, accounts: int) -> None:

@@ -23,6 +23,10 @@ before the command is carried out, or behind it with `after: true`; once, unless
 `skew {seconds}`: the venue's clock is off, ahead when positive.
 `duplicate`: account events come twice.
 `reorder {ms}`: account events come in swapped pairs; a single one is held back for `ms` (50).
+`partial_list {list}` (read): where a venue has several lists of orders, this one fails (HTTP 500); without `list`, the
+last of them.
+`unlisted`: orders that come to rest meanwhile, while somebody hears the account's events, are in no list, and no
+cancel-all takes them. Events, look-ups and cancels by id know them. When it ends, they are like any other order.
 """
 
 from __future__ import annotations
@@ -71,6 +75,8 @@ SPECS: Mapping[str, Spec] = {
     "skew": Spec("all", takes=("seconds",), needs=("seconds",), counts=False, one=False),
     "duplicate": Spec("event"),
     "reorder": Spec("event", takes=("ms",)),
+    "partial_list": Spec("read", takes=("list",)),
+    "unlisted": Spec("read", counts=False),
 }
 
 
@@ -90,6 +96,7 @@ class Fault:
     status: int | None = None
     code: str | None = None
     message: str | None = None
+    list: str | None = None
     until: float = math.inf
 
     def listing(self) -> dict[str, object]:
@@ -194,8 +201,8 @@ def _set(fault: Fault, key: str, value: object) -> None:
             setattr(fault, key, value)
         case "code" if isinstance(value, str | int) and not isinstance(value, bool):
             fault.code = str(value)
-        case "message" if isinstance(value, str):
-            fault.message = value
+        case "message" | "list" if isinstance(value, str):
+            setattr(fault, key, value)
         case _:
             raise ValueError(f"fault {fault.name!r}: {key!r} cannot be {value!r}{_RIGHT.get(key, '')}")
 

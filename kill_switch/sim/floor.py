@@ -49,6 +49,10 @@ class Floor(ABC):
     """The market of orders for which none is named."""
     categories: tuple[str, ...] = ()
     """Kinds of product that an order belongs to, where the venue tells them apart; the first is the usual one."""
+    kinds: ClassVar[tuple[str, ...]] = ("limit", "stop")
+    """Kinds of orders that the admin API can rest."""
+    lists: ClassVar[tuple[str, ...]] = ()
+    """Names of the lists of orders, where a venue has several."""
     supported: ClassVar[frozenset[str]] = frozenset(SPECS)
     filled_state: ClassVar[str]
     """The venue's word for a filled order."""
@@ -61,6 +65,8 @@ class Floor(ABC):
         self.listeners: dict[str, dict[Connection, Session]] = {name: {} for name in self.accounts}
         """The sessions that are logged in, by account."""
         self.stopped = False
+        self.hidden: set[str] = set()
+        """Orders that came to rest while the `unlisted` fault was on."""
 
     @abstractmethod
     def make_account(self, number: int) -> Account:
@@ -154,8 +160,27 @@ class Floor(ABC):
         for order, chosen in zip(orders, ids, strict=False):
             order.id = chosen
         account.rest(orders)
+        fault = self.faults.peek("unlisted")
+        if fault and fault.account in (None, account.name) and self.listeners[account.name]:
+            self.hidden.update(order.id for order in orders)
         self.tell(account, orders, "opened")
         return orders
+
+    def covered(self, account: Account) -> list[Order]:
+        """Return the open orders that lists show and that a cancel-all takes: all but those that are unlisted."""
+        orders = list(account.open.values())
+        return [order for order in orders if self.shows(order)] if self.faults.peek("unlisted") else orders
+
+    def list_fails(self, account: Account, name: str) -> bool:
+        """Say whether the `partial_list` fault strikes the list of this name."""
+        fault = self.faults.peek("partial_list")
+        if fault is None or name != (fault.list or self.lists[-1]):
+            return False
+        return self.faults.hit("partial_list", "read", account.name) is not None
+
+    def shows(self, order: Order) -> bool:
+        """Say whether lists show an order while the `unlisted` fault is on."""
+        return order.id not in self.hidden
 
     def bot(self, account: Account) -> None:
         """Place one order as a trading bot of this account would."""

@@ -46,6 +46,8 @@ class KunaOptions(Options):
     batch_max: int = option(0, "longest batch; 0 is no limit (§3.2 [U])")
     max_open: int = option(100, "open orders of an account; 0 is no limit (§3.2)")
     active_has_stops: bool = option(False, "the active list has WaitStop orders (§6 [U])")
+    lists_pending: str = option("history", "the list that has Pending orders (§6 [U])", "history", "active", "none")
+    cancels_pending: bool = option(True, "Pending orders can be cancelled (§6 [U])")
     list_days: float = option(14.0, "days that lists go back without `start` (documented with them); 0 is for ever")
     order_age_days: float = option(0.0, "age of orders that the admin API rests")
     nonce: str = option("increasing", "what a nonce must be (§2 [U])", "increasing", "unique", "any")
@@ -62,6 +64,8 @@ class KunaFloor(Venue):
     name = "kuna"
     options_type = KunaOptions
     symbol = "BTC_USDT"
+    kinds = ("limit", "stop", "pending")
+    lists = ("active", "Pending", "WaitStop")
     filled_state = "Closed"
 
     def __init__(self, options: KunaOptions, accounts: int) -> None:
@@ -88,8 +92,9 @@ class KunaFloor(Venue):
         """Make an order; stops wait for their price (§6)."""
         at = self.now_ns()
         stop = Decimal(29_000) if kind == "stop" else None
-        state = "WaitStop" if kind == "stop" else "Open"
+        state = {"stop": "WaitStop", "pending": "Pending"}.get(kind, "Open")
         side = "sell" if number % 2 else "buy"
+        kind = "limit" if kind == "pending" else kind
         return Order(str(uuid.uuid4()), symbol, kind, side, Decimal("0.001"), Decimal(30_000), state, at, stop)
 
     def rest(

@@ -58,8 +58,8 @@ class KunaRest(KunaFloor):
         most = self.options.batch_max
         if most and len(ids) > most:
             return self.fail(400, None, f"orderIds must contain no more than {most} elements")
-        there = [account.open[one] for one in dict.fromkeys(ids) if one in account.open]
-        gone = next((self._gone(account, one) for one in ids if one not in account.open), None)
+        there = [account.open[one] for one in dict.fromkeys(ids) if self._can_cancel(account, one)]
+        gone = next((self._gone(account, one) for one in ids if not self._can_cancel(account, one)), None)
         done = {order.id for order in self.cancel(account, there, whole=True)}
         if gone is not None and self.options.partial == "error":
             return gone
@@ -73,13 +73,17 @@ class KunaRest(KunaFloor):
         one = body.get("orderId")
         if not wire.is_uuid(one):
             return self.fail(500, "WrongRequestException", "orderId must be a UUID")
-        order = account.open.get(str(one))
+        order = account.open[str(one)] if self._can_cancel(account, str(one)) else None
         self.cancel(account, [] if order is None else [order], whole=False)
         return self._gone(account, str(one)) if order is None else self.good({"success": True})
 
+    def _can_cancel(self, account: Account, one: str) -> bool:
+        order = account.open.get(one)
+        return order is not None and (self.options.cancels_pending or order.state != "Pending")
+
     def _gone(self, account: Account, one: str) -> Answer:
         """Say of an order that it cannot be cancelled (§4); what nobody has heard of is [U]."""
-        order = account.closed.get(one)
+        order = account.closed.get(one) or account.open.get(one)
         if order is None:
             return self.fail(404, None, "Order not found")
         return self.fail(400, None, f"Order with status {order.state} can't be canceled")
@@ -95,15 +99,22 @@ class KunaRest(KunaFloor):
 
     def _active(self, account: Account, request: Request) -> Answer:
         """List open orders, newest first, a hundred at most (§3.4)."""
-        states = {"Open", "Pending"} | ({"WaitStop"} if self.options.active_has_stops else set())
-        return self._listed(request, [order for order in account.open.values() if order.state in states])
+        if self.list_fails(account, "active"):
+            return self.fail(500, None, None)
+        states = {"Open"} | ({"WaitStop"} if self.options.active_has_stops else set())
+        states |= {"Pending"} if self.options.lists_pending == "active" else set()
+        return self._listed(request, [order for order in self.covered(account) if order.state in states])
 
     def _history(self, account: Account, request: Request) -> Answer:
         """List orders of one status; of all but Open when none is named (§3.5)."""
         status = request.parameters().get("status")
         if status is not None and status not in wire.STATUSES:
             return self.fail(400, None, f"status must be one of {', '.join(wire.STATUSES)}")
-        orders = [*account.closed.values(), *account.open.values()]
+        if status is not None and self.list_fails(account, status):
+            return self.fail(500, None, None)
+        pending = self.options.lists_pending == "history"
+        there = [order for order in self.covered(account) if pending or order.state != "Pending"]
+        orders = [*account.closed.values(), *there]
         return self._listed(
             request, [order for order in orders if (order.state == status if status else order.state != "Open")]
         )

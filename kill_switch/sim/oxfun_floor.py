@@ -13,6 +13,7 @@ import orjson
 
 from . import oxfun_wire as wire
 from .book import Account, Order
+from .faults import SPECS
 from .messages import Answer, json_answer
 from .options import Options, option
 from .venue import Venue
@@ -46,6 +47,7 @@ class OxfunFloor(Venue):
     options_type = OxfunOptions
     symbol = "BTC-USD-SWAP-LIN"
     filled_state = "FILLED"
+    supported = frozenset(SPECS) - {"partial_list"}  # it has one list
 
     def __init__(self, options: OxfunOptions, accounts: int) -> None:
         self.options = options

@@ -53,7 +53,7 @@ class OxfunRest(OxfunFloor):
         return body if isinstance(body, dict) else None
 
     def _queue(self, account: Account, market: str | None) -> bool:
-        orders = [order for order in account.open.values() if market is None or order.symbol == market]
+        orders = [order for order in self.covered(account) if market is None or order.symbol == market]
         self.cancel(account, orders, whole=True)
         if orders:  # §4.3: every authenticated WebSocket of the account is told, subscribed or not
             text = orjson.dumps({"event": "CANCEL", "submitted": True, "timestamp": wire.ms(self.now())})
@@ -148,7 +148,7 @@ class OxfunRest(OxfunFloor):
         wanted = request.parameters()
         pairs = (("marketCode", "symbol"), ("orderId", "id"), ("clientOrderId", "client_id"))
         tests = [(field, wanted[name]) for name, field in pairs if wanted.get(name)]
-        orders = [o for o in account.open.values() if all(getattr(o, field) == value for field, value in tests)]
+        orders = [o for o in self.covered(account) if all(getattr(o, field) == value for field, value in tests)]
         if self.options.page_limit:
             orders = orders[: self.options.page_limit]
         return self._data([wire.working_item(order) for order in orders])

@@ -45,7 +45,7 @@ class RoxomFloor(Venue):
     name = "roxom"
     options_type = RoxomOptions
     symbol = "US500-BTC"
-    categories = TYPES
+    categories = lists = TYPES
     filled_state = "filled"
 
     def __init__(self, options: RoxomOptions, accounts: int) -> None:

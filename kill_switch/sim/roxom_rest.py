@@ -51,7 +51,7 @@ class RoxomRest(RoxomFloor):
         stops = self.options.cancel_all_includes_stops
         orders = [
             order
-            for order in account.open.values()
+            for order in self.covered(account)
             if order.state != "pendingcancel" and (stops or order.state != "waitingtrigger")
         ]
         named = self.cancel(account, orders, whole=True)
@@ -97,7 +97,9 @@ class RoxomRest(RoxomFloor):
             return self.fail(400, None, "instType is invalid")
         if unit is None:
             return self.fail(400, None, "unit is invalid")
-        orders = list(account.open.values())
+        if self.list_fails(account, category):
+            return self.fail(500, None, None)
+        orders = self.covered(account)
         if wanted.get("includeClosed") == "true":
             orders += account.closed.values()
         symbol, old = wanted.get("symbol"), self.options.fields == "old"

@@ -36,6 +36,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
 from kill_switch.venues.offset import Offset, date_ns
+from kill_switch.venues.readback import ReadBack, unlisted
 
 HIDDEN_FROM = 6  # characters: a shorter secret is no secret, and may be part of any sentence
 MOST_DIGITS = 30  # of a sum of money, on either side of the point
@@ -45,6 +46,9 @@ PAST_IDS = 16_384  # orders that have left the book and are remembered: as many 
 DRILL = "drill"  # the kind of request that a drill makes
 ANSWER_WITHIN_S = 3.0  # of what is not urgent: a lane whose housekeeping takes longer is not ready
 LATE_WITHIN_S = 30.0  # of what is: an answer that is late is worth more than none
+LOOK_UP = "look-up"  # the kind of request that asks for one order by its id
+LOOK_UPS = 10  # of one read-back: the rest is for the next one; no venue here counts fewer requests a second than that
+MOST_WHY = 600  # characters of what a read-back has against itself
 DRILL_WITHIN_S = 4.0  # a command that has no answer by then would not have carried a kill
 
 # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -204,8 +208,10 @@ class CancelAnswered(NamedTuple):
 
 
 class OrdersRead(NamedTuple):
-    """A read-back that was asked for at `asked_ns`; not `complete` says nothing of what is missing, only `why`.
+    """A read-back that was asked for at `asked_ns`: every order that any list or look-up of it has shown.
 
+    One whose list is late and that has shown live orders is told twice: at once as it is, and at its end.
+    Not `complete` says that there may be more, and `why`: a list that failed, an order that no list covers.
     `cancelled` counts the orders that pushes have shown as cancelled since the read before, where a venue has those and
     its answer to a strike does not say it.
     """
@@ -387,8 +393,9 @@ class Adapter(ABC):
         self._hidden = tuple(value for value in secrets.values() if len(value) >= HIDDEN_FROM)
         self.book: dict[str, Order] = {}  # live and pending orders, as far as the venue has shown them
         self.book_known = False  # one complete read has been seen
+        self.unproven: dict[str, Order] = {}  # alive by a word that no list covers: a push, a refused cancel
         self.clock = Offset()
-        self._past: dict[str, None] = {}  # orders that were in the book, the latest last
+        self._past: dict[str, bool] = {}  # orders that were in the book, the latest last: has the venue said their end?
         self._drills: dict[str, tuple[int, int]] = {}  # by tag: connection, and when it was sent
         self._asks: dict[str, Ask] = {}
         self._tags = 0
@@ -471,6 +478,17 @@ class Adapter(ABC):
         """Take a frame that is not JSON, if the venue has such; None: it has not."""
         return None
 
+    def order_request(self, order_id: str) -> Callable[[Now], Request] | None:
+        """Return what builds the request for one order by its id; None: the venue has no such call.
+
+        `answered` gets the reply with the kind `LOOK_UP`, and gives what it says to `looked_up`.
+        """
+        return None
+
+    def count_cancelled(self) -> int | None:
+        """Return what an urgent read-back says in `cancelled`, and begin to count anew."""
+        return None
+
     @property
     def pushes_orders(self) -> bool:
         """Tell whether orders are pushed with these options; then `OrderPlaced` misses none while the lane is up."""
@@ -509,7 +527,7 @@ class Adapter(ABC):
                 return self._lost(tag, sent, why, now)
             case Woke(tag) if "#" in tag:
                 ask = self._asks.get(tag)
-                return () if ask is None else self._hedge(tag, ask, now)
+                return () if ask is None else (*self._hedge(tag, ask, now), *self._tell_early(ask))
             case Woke(tag) if tag.startswith(DRILL):
                 return self.drilled(tag, False, f"no answer within {DRILL_WITHIN_S:g} s", now)
             case Woke(tag):
@@ -579,11 +597,20 @@ class Adapter(ABC):
         """Return what the venue's clock shows now: the time to sign."""
         return (now.wall_ns + self.clock.ns) // 1_000_000
 
-    def server_time(self, earliest_ns: int, latest_ns: int, sent_ns: int, now: Now) -> Outputs:
-        """Take note of the venue's clock in a message that has just come; `ServerTime` has the rules."""
+    def server_time(
+        self, earliest_ns: int, latest_ns: int, sent_ns: int, now: Now, *, refused: bool = False
+    ) -> Outputs:
+        """Take note of the venue's clock in a message that has just come; `ServerTime` has the rules.
+
+        `refused`: the venue refuses our time with this message. Otherwise one message alone moves nothing.
+        """
         sample = ServerTime(earliest_ns, latest_ns, sent_ns, now.wall_ns)
-        self.clock.note(*sample, now.mono_ns)
+        self.clock.note(*sample, now.mono_ns, refused=refused)
         return (sample,)
+
+    def time_refused(self, reply: Replied, now: Now) -> None:
+        """Take the venue's clock from an answer that refuses the time of a request, before that is built anew."""
+        self._dated(reply, now, refused=True)
 
     def drill_call(self, build: Callable[[Now], Request], now: Now) -> Outputs:
         """Drill the warm HTTP lane, behind whatever is urgent: `answered` judges, `DRILL` being the request's kind."""
@@ -609,15 +636,30 @@ class Adapter(ABC):
         return brief(line)
 
     def replace_book(self, orders: Sequence[Order]) -> None:
-        """Take a complete read as the truth."""
+        """Take these orders for all that there are."""
         before, self.book = self.book, {order.id: order for order in orders}
         self.book_known = True
+        self.unproven = {one: order for one, order in self.unproven.items() if one in self.book}
         for order_id in before:
             if order_id not in self.book:
-                self._remember(order_id)
+                self._remember(order_id, ended=False)
 
     def push_order(self, order: Order) -> Outputs:
-        """Take a pushed order into the book; one that is new and alive is a fact, and so is that somebody placed it."""
+        """Take a pushed order into the book; one that is new and alive is a fact, and so is that somebody placed it.
+
+        From a push that shows it alive on, no list alone proves that an order is gone: the list may not cover it.
+        """
+        facts = self._take_order(order)
+        if order.life is not Life.GONE:
+            self.unproven[order.id] = order
+        return facts
+
+    def show_order(self, order: Order) -> Outputs:
+        """Take an order of a list that is not the whole book: nobody knows when it was placed."""
+        self.unproven.pop(order.id, None)
+        return tuple(fact for fact in self._take_order(order) if not isinstance(fact, OrderPlaced))
+
+    def _take_order(self, order: Order) -> Outputs:
         new = order.id not in self.book
         placed = self.book_known and new and order.id not in self._past
         facts: Outputs = (OrderPlaced(order),) if placed else ()
@@ -627,20 +669,104 @@ class Adapter(ABC):
         self.book[order.id] = order
         return (OrderSeen(order), *facts) if new and order.life is Life.LIVE else facts
 
-    def show_order(self, order: Order) -> Outputs:
-        """Take an order of a read that is not the whole book: nobody knows when it was placed."""
-        return tuple(fact for fact in self.push_order(order) if not isinstance(fact, OrderPlaced))
+    def list_order(self, order: Order) -> None:
+        """Take an order of a list into the book, without a fact: a list that covers it may also prove its end."""
+        self.unproven.pop(order.id, None)
+        self.book[order.id] = order
 
     def drop_order(self, order_id: str) -> None:
-        """Take an order that is gone out of the book; what the venue still says of it later is not news."""
+        """Take an order out of the book whose end the venue has stated; what it says of it later is not news."""
         self.book.pop(order_id, None)
-        self._remember(order_id)
+        self.unproven.pop(order_id, None)
+        self._remember(order_id, ended=True)
 
-    def _remember(self, order_id: str) -> None:
+    def unlist_order(self, order_id: str) -> None:
+        """Take an order out of the book that a list covers and no longer shows."""
+        self.book.pop(order_id, None)
+        self._remember(order_id, ended=False)
+
+    def claim_order(self, order: Order) -> Outputs:
+        """Take an order that something else of the venue's names, a position for one: no list need cover it."""
+        if order.id in self.book or self._past.get(order.id, False):
+            return ()
+        self.unproven[order.id] = self.book[order.id] = order
+        return (OrderSeen(order),)
+
+    def cancel_refused(self, order_id: str) -> None:
+        """Take note that the venue has refused to cancel an order: no list alone proves any more that it is gone."""
+        order = self.book.get(order_id)
+        if order is None and self._past.get(order_id, True):
+            return  # the venue has said its end, or nobody has ever seen it
+        self.unproven[order_id] = self.book[order_id] = order or Order(order_id, "", Life.LIVE, "cancel refused")
+
+    def _remember(self, order_id: str, *, ended: bool) -> None:
         self._past.pop(order_id, None)
-        self._past[order_id] = None
+        self._past[order_id] = ended
         if len(self._past) > PAST_IDS:
             del self._past[next(iter(self._past))]
+
+    # read-backs
+
+    def take_list(self, read: ReadBack, name: str, orders: Iterable[Order], why: str, now: Now) -> Outputs:
+        """Take one list's answer into a read-back; the last list ends it, or begins the look-ups that it needs.
+
+        `orders` are those that the answer shows and that are not gone. `why` says why there may be more; "": there are
+        none. An order that is `unproven` and in no list contradicts the lists, and is looked up by its id.
+        """
+        read.missing.discard(name)
+        for order in orders:
+            read.orders[order.id] = order
+            self.list_order(order)
+        if why:
+            read.troubles.append(why)
+        return () if read.missing else self._look_up(read, now)
+
+    def _tell_early(self, ask: Ask) -> Outputs:
+        """Tell what a read-back has shown so far if a list of it is late: live orders are not to wait for it."""
+        match ask.context:
+            case (name, ReadBack(told_early=False) as read) if read.left:
+                read.told_early = True
+                why = self.words(f"{name}: no answer yet")
+                return (OrdersRead(tuple(read.orders.values()), False, read.asked_ns, why),)
+            case _:
+                return ()
+
+    def _look_up(self, read: ReadBack, now: Now) -> Outputs:
+        rest = [order for one, order in self.unproven.items() if one not in read.orders]
+        if not rest or read.troubles or read.left:  # if anything is left, nobody has to wait to strike
+            return self._end_read(read)
+        calls: Outputs = ()
+        hedge_after_s = 4 * self.hedge_after_s
+        for order in rest[:LOOK_UPS]:
+            build = self.order_request(order.id)
+            if build is not None:
+                read.looking.add(order.id)
+                calls += self.ask(
+                    LOOK_UP, build, now, urgent=read.urgent, hedge_after_s=hedge_after_s, context=(read, order.id)
+                )
+        return calls or self._end_read(read)
+
+    def looked_up(self, ask: Ask, order: Order | None, why: str = "") -> Outputs:
+        """Take what the venue says of one order: None is nothing, for the reason `why`; `GONE` is its end."""
+        read, order_id = ask.context
+        read.looking.discard(order_id)
+        if order is None:
+            read.troubles.append(self.words(f"order {order_id} is in no list, and cannot be looked up: {why}"))
+        elif order.life is Life.GONE:
+            self.drop_order(order_id)
+        elif order_id in self.unproven:  # else a push has ended it meanwhile
+            del self.unproven[order_id]  # it goes to the end: each has its turn
+            self.unproven[order_id] = self.book[order_id] = read.orders[order_id] = order
+        return () if read.looking else self._end_read(read)
+
+    def _end_read(self, read: ReadBack) -> Outputs:
+        rest = [order for one, order in self.unproven.items() if one not in read.orders]
+        orders = tuple(read.orders.values())
+        if rest or read.troubles:
+            why = "; ".join([*read.troubles, *([self.words(unlisted(rest))] if rest else [])])
+            return (OrdersRead(orders, False, read.asked_ns, brief(why, MOST_WHY)),)
+        self.replace_book(orders)
+        return (OrdersRead(orders, True, read.asked_ns, cancelled=self.count_cancelled() if read.urgent else None),)
 
     # the routes
 
@@ -672,27 +798,26 @@ class Adapter(ABC):
         return self._other_route(tag, ask, why, now)
 
     def _reply(self, reply: Replied, now: Now) -> Outputs:
-        told = self._dated(reply, now)  # first: what is signed again because of this answer is signed right
         ask = self._asks.get(reply.tag)
         if ask is None:
-            return told  # the other copy was answered first
-        if ask.cancel:
-            told = ()  # noted, but nobody has time for it now
+            return ()  # the other copy was answered first
         ask.out -= 1
         ask.sent = True
         facts = self.answered(ask, reply, now)
-        if facts is not None:
-            self._asks.pop(reply.tag, None)
-            return (*facts, *told) if told else facts
-        return (*self._other_route(reply.tag, ask, f"HTTP {reply.status} proves nothing", now), *told)
+        if facts is None:  # what proves nothing may come from a proxy, and so may its clock
+            return self._other_route(reply.tag, ask, f"HTTP {reply.status} proves nothing", now)
+        self._asks.pop(reply.tag, None)
+        told = self._dated(reply, now)
+        return facts if ask.cancel else (*facts, *told)  # a strike's is noted, but nobody has time for it now
 
-    def _dated(self, reply: Replied, now: Now) -> Outputs:
+    def _dated(self, reply: Replied, now: Now, *, refused: bool = False) -> Outputs:
         """Read the venue's clock off an answer; one out of a cache (it has an `Age`) is as old as that says."""
         date = reply.headers.get("date")
         at_ns = date_ns(date) if date is not None and "age" not in reply.headers else None
         if at_ns is None:
             return ()
-        return self.server_time(at_ns, at_ns + 1_000_000_000, now.wall_ns - reply.rtt_us * 1000, now)
+        sent_ns = now.wall_ns - reply.rtt_us * 1000
+        return self.server_time(at_ns, at_ns + 1_000_000_000, sent_ns, now, refused=refused)
 
     def _other_route(self, tag: str, ask: Ask, why: str, now: Now) -> Outputs:
         if ask.hedge and ask.kind != DRILL:
@@ -703,6 +828,8 @@ class Adapter(ABC):
         self._asks.pop(tag, None)
         if ask.kind == DRILL:
             return (Drilled(Route.HTTP, False, 0, why),)
+        if ask.kind == LOOK_UP:
+            return self.looked_up(ask, None, why)
         return self.unanswered(ask, why, now)
 
 

@@ -5,6 +5,11 @@ it; whatever they show that no call has named yet is cancelled as it comes. All 
 ACCEPTED means: each of these cancels was accepted, or its order had ended, and the lists were read. An error may stand
 for a batch whose other orders were cancelled: the next read decides.
 
+An order is alive while it is Open, Pending or WaitStop. The list of active orders is documented to have the first;
+each of the others is asked for by its status. An order that a push has shown alive, or whose cancel was refused, and
+that no list shows is looked up by its id. What ends it is a terminal status, or words that say that there is no such
+order (inferred: "Order not found"). Spot is all that there is; a key sees one account type, and each needs its own.
+
 `auth = "api-key"` sends one key, and computes nothing when it counts. `auth = "hmac"` signs `PATH?QUERY NONCE BODY`.
 The WebSocket knows the single key only. It is push only and carries no cancel; with `ws_login = "none"` it is up once
 the session stands, and orders of others show in reads alone.
@@ -13,33 +18,45 @@ the session stands, and orders of others show in reads alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
+from urllib.parse import quote
 
 from pydantic import Field, field_validator
 
-from kill_switch.domain import Now, Order, Pace, Route
+from kill_switch.domain import Life, Now, Order, Pace, Route
 from kill_switch.venues.base import (
     DRILL,
+    LOOK_UP,
     Adapter,
     Ask,
     Drilled,
     Equity,
     Noise,
     NotReady,
-    OrdersRead,
     Output,
     Outputs,
     Ready,
     Replied,
+    Request,
     VenueOptions,
     header,
     parse,
 )
-from kill_switch.venues.kuna_answers import Body, ReadBack, Refusal, carried, items_of, orders_of, refusal_of, worth_of
+from kill_switch.venues.kuna_answers import (
+    Body,
+    Refusal,
+    carried,
+    items_of,
+    order_of,
+    orders_of,
+    refusal_of,
+    worth_of,
+)
 from kill_switch.venues.kuna_session import Session
 from kill_switch.venues.kuna_sign import Signer
 from kill_switch.venues.kuna_strike import MULTI, Strikes
+from kill_switch.venues.readback import ReadBack
 
 PAGE = 100  # the longest list, and the most orders that an account may have open
 NO_ORDER = "00000000-0000-4000-8000-000000000000"  # well-formed, and of no randomness: no order can have it
@@ -54,9 +71,9 @@ class Kuna(Adapter):
     """
 
     NAME = "kuna"
-    # 300 requests a minute (inferred): even a sweep that gets nowhere, with 3 to 7 requests a strike and 2 a read, fits
-    PACE = Pace(clean_reads=2, read_gap_s=0.8, strike_gap_s=1.0)
-    CONNECTIONS = 4  # a strike is a batch of what is known, two lists, and what has to go alone
+    # 300 requests a minute (inferred): even a sweep that gets nowhere, with 4 to 7 requests a strike and 3 a read, fits
+    PACE = Pace(clean_reads=2, read_gap_s=1.2, strike_gap_s=1.0)
+    CONNECTIONS = 5  # a strike is a batch of what is known, three lists, and what has to go alone
     SCOPE = ("account_type", "stop_orders", "since")
     DRILLS = (Route.HTTP,)  # the WebSocket is push only
 
@@ -67,6 +84,7 @@ class Kuna(Adapter):
         ws_login: Literal["api-key", "none"] = "api-key"  # "none": for an account that has no single key
         account_type: Literal["", "pro"] = ""
         stop_orders: bool = True  # read WaitStop orders too: whether the active list has them is not documented
+        pending_orders: bool = True  # read Pending orders too, for the same reason
         since: str = "2014-01-01T00:00:00Z"  # the lists leave out what is older than two weeks by default; "" does so
         batch_orders: int = Field(default=PAGE, ge=1, le=PAGE)  # the venue's most is not documented
 
@@ -99,10 +117,20 @@ class Kuna(Adapter):
         self._login = header("api_key", secrets["api_key"]) if options.ws_login == "api-key" else ""
         query = f"limit={PAGE}&sort=desc" + (f"&start={options.since}" if options.since else "")
         targets = {"active": f"/v4/order/private/active?{query}"}
-        if options.stop_orders:
-            targets["WaitStop"] = f"/v4/order/private/history?status=WaitStop&{query}"
+        for status, wanted in (("WaitStop", options.stop_orders), ("Pending", options.pending_orders)):
+            if wanted:
+                targets[status] = f"/v4/order/private/history?status={status}&{query}"
         self._lists = {kind: self._signer.build("GET", target) for kind, target in targets.items()}
-        self._strikes = Strikes(self.ask, self.words, self._signer, self._lists, options.batch_orders, self._hedge_s)
+        self._strikes = Strikes(
+            self.ask,
+            self.words,
+            self._signer,
+            self._lists,
+            options.batch_orders,
+            self._hedge_s,
+            self.drop_order,
+            self.cancel_refused,
+        )
         self._targets = tuple(targets.values())
         self._balance = self._signer.build("GET", "/v4/private/getBalance")
         self._harmless = self._signer.build("POST", MULTI, {"orderIds": [NO_ORDER]})
@@ -145,12 +173,19 @@ class Kuna(Adapter):
         return self.ask("probe", self._lists[kind], now, context=kind)
 
     def _read(self, now: Now, *, urgent: bool) -> Outputs:
-        read = ReadBack(now.mono_ns, set(self._lists))
+        read = ReadBack(now.mono_ns, set(self._lists), urgent)
         calls: Outputs = ()
         for kind, build in self._lists.items():
             hedge_after_s = 4 * self.hedge_after_s
             calls += self.ask("orders", build, now, urgent=urgent, hedge_after_s=hedge_after_s, context=(kind, read))
         return calls
+
+    def order_request(self, order_id: str) -> Callable[[Now], Request]:
+        return self._signer.build("GET", f"/v4/order/private/details/{quote(order_id, safe='')}")
+
+    def replace_book(self, orders: Sequence[Order]) -> None:
+        super().replace_book(orders)
+        self._strikes.keep(self.book)
 
     # ── REST answers ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -162,6 +197,7 @@ class Kuna(Adapter):
         if refusal is not None and refusal.status >= 500 and not refusal.mistake:
             return None  # the venue's own failure
         if refusal is not None and self._signer.signs and "nonce" in refusal.words.lower():
+            self.time_refused(reply, now)
             self._signer.refused(ask.asked_ns, now)
             return None if ask.again else self.ask_again(ask, now)
         match ask.kind:
@@ -169,11 +205,15 @@ class Kuna(Adapter):
                 return self._strikes.answered(ask, body, refusal, now)
             case "find":
                 orders, why = self._listed(ask.context[1], body, refusal)
-                if orders is not None:
-                    self.book.update({order.id: order for order in orders})
+                for order in orders:
+                    self.list_order(order)
                 return self._strikes.found(ask, orders, why, refusal, now)
             case "orders":
-                return self._read_part(ask, *self._listed(ask.context[0], body, refusal))
+                kind, read = ask.context
+                orders, why = self._listed(kind, body, refusal)
+                return self.take_list(read, kind, orders, why if refusal is None else f"{kind}: {why}", now)
+            case kind if kind == LOOK_UP:
+                return self._order_answered(ask, body, refusal)
             case "balance":
                 amounts = refusal.words if refusal is not None else worth_of(body)
                 if isinstance(amounts, str):
@@ -184,59 +224,58 @@ class Kuna(Adapter):
                 return (Drilled(Route.HTTP, carried(body, refusal, NO_ORDER), reply.rtt_us, words),)
             case _:
                 orders, why = self._listed(ask.context, body, refusal)
-                if orders is None:
-                    fatal = refusal is not None and refusal.key
-                    return (NotReady(Route.HTTP, 0, why, fatal=fatal),)
-                return (Ready(Route.HTTP, 0), *self._probe_found(ask.context, orders, whole=not why))
+                seen = self._probe_found(ask.context, orders, whole=not why)
+                if why and len(orders) < PAGE:
+                    return (NotReady(Route.HTTP, 0, why, fatal=refusal is not None and refusal.key), *seen)
+                return (Ready(Route.HTTP, 0), *seen)
 
-    def _listed(self, kind: str, body: Body, refusal: Refusal | None) -> tuple[tuple[Order, ...] | None, str]:
-        """Read a list: its orders, and why it is not whole; no orders at all if any of it cannot be read."""
+    def _listed(self, kind: str, body: Body, refusal: Refusal | None) -> tuple[list[Order], str]:
+        """Read a list: its orders, and why there may be more; "": there are none."""
         if refusal is not None:
-            return None, refusal.words
+            return [], refusal.words
         items = items_of(body)
-        orders = None if items is None else orders_of(items)
-        if items is None or orders is None:
-            return None, f"the {kind} list cannot be read"
+        if items is None:
+            return [], f"the {kind} list cannot be read"
+        orders, unreadable = orders_of(items)
+        if unreadable:
+            return orders, f"the {kind} list cannot be read: {unreadable} of {len(items)} orders"
         full = f"the {kind} list is full: {len(items)} orders, there may be more" if len(items) >= PAGE else ""
         return orders, full
 
-    def _read_part(self, ask: Ask, orders: tuple[Order, ...] | None, why: str) -> Outputs:
-        kind, read = ask.context
-        read.missing.discard(kind)
-        read.orders.update({order.id: order for order in orders or ()})
-        if why:
-            read.troubles.append(why)
-        if read.missing:
-            return ()
-        found = tuple(read.orders.values())
-        if read.troubles:
-            self.book.update(read.orders)
-            return (OrdersRead(found, False, read.asked_ns, "; ".join(read.troubles)),)
-        self.replace_book(found)
-        self._strikes.keep(self.book)
-        return (OrdersRead(found, True, read.asked_ns),)
+    def _order_answered(self, ask: Ask, body: Body, refusal: Refusal | None) -> Outputs:
+        """Take one order by its id."""
+        _, order_id = ask.context
+        if refusal is not None:
+            gone = refusal.forgotten and refusal.status != 429 and not refusal.key
+            order = Order(order_id, "", Life.GONE, "not found") if gone else None
+            return self.looked_up(ask, order, refusal.words)
+        order = order_of(body.get("data", body)) if isinstance(body, dict) else None
+        if order is None or order.id != order_id:
+            return self.looked_up(ask, None, "the answer cannot be read")
+        return self.looked_up(ask, order)
 
-    def _probe_found(self, kind: str, orders: tuple[Order, ...], *, whole: bool) -> Outputs:
+    def _probe_found(self, kind: str, orders: Sequence[Order], *, whole: bool) -> Outputs:
         """Take a list that keeps the lane warm as the truth on its own part of the book."""
         seen = tuple(output for order in orders for output in self.show_order(order))
         if whole:
             listed = {order.id for order in orders}
-            both = len(self._lists) > 1
-            mine = [
-                one
-                for one, order in self.book.items()
-                if one not in listed and (not both or (order.status == "WaitStop") == (kind == "WaitStop"))
-            ]
-            for one in mine:
-                self.drop_order(one)
+            covered = [one for one, order in self.book.items() if self._list_of(order) == kind]
+            for one in covered:
+                if one not in listed and one not in self.unproven:
+                    self.unlist_order(one)
         return seen
+
+    def _list_of(self, order: Order) -> str:
+        """Return the list that shows an order of this status."""
+        return order.status if order.status in self._lists else "active"
 
     def unanswered(self, ask: Ask, why: str, now: Now) -> Outputs:
         match ask.kind:
             case kind if kind in Strikes.KINDS:
                 return self._strikes.unanswered(ask, why)
             case "orders":
-                return self._read_part(ask, None, why)
+                kind, read = ask.context
+                return self.take_list(read, kind, (), f"{kind}: {why}", now)
             case "balance":
                 return ()
             case _:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -14,7 +13,9 @@ from kill_switch.venues.base import amount, plain
 TERMINAL = frozenset({"closed", "canceled", "cancelled", "rejected", "expired"})
 ENDED = frozenset(f"order with status {status} can't be canceled" for status in TERMINAL)  # two of them documented
 CLIENT_MISTAKES = frozenset({"wrongrequestexception", "invalid json"})  # told with HTTP 500, and meant for us
-_JUDGED = re.compile(r"^\s*order\b.*(can't be cancel|not found|n[o']t exist)", re.IGNORECASE)  # the first is documented
+_NOT_THERE = r"^\s*order\b.*(not found|n[o']t exist)"  # inferred: no document says what is said of an unknown order
+_JUDGED = re.compile(rf"{_NOT_THERE}|^\s*order\b.*can't be cancel", re.IGNORECASE)  # the last is documented
+_FORGOTTEN = re.compile(_NOT_THERE, re.IGNORECASE)
 MOST_TOLD = 1000  # errors of an answer that are looked at: a batch has a hundred orders
 KEY_REFUSED = frozenset({"REQUEST_INVALID_KEY"})
 
@@ -31,6 +32,7 @@ class Refusal(NamedTuple):
     mistake: bool
     key: bool
     order: bool  # it says of the order, and of nothing else, that it is not there to be cancelled
+    forgotten: bool  # it says of the order, and of nothing else, that there is none of this id
 
     @property
     def answer(self) -> Answer:
@@ -41,16 +43,6 @@ class Refusal(NamedTuple):
     def too_long(self) -> bool:
         """Say whether the batch may have been too long: the most is not documented."""
         return self.status in (400, 413) and not self.ended and not self.key
-
-
-@dataclass(slots=True)
-class ReadBack:
-    """One read-back under way: a call a list."""
-
-    asked_ns: int
-    missing: set[str]
-    orders: dict[str, Order] = field(default_factory=dict)
-    troubles: list[str] = field(default_factory=list)
 
 
 def refusal_of(status: int, body: Body, words: Callable[..., str]) -> Refusal | None:
@@ -73,9 +65,14 @@ def refusal_of(status: int, body: Body, words: Callable[..., str]) -> Refusal | 
         ended=ended,
         others=len(found) - ended,
         mistake=any(word.lower() in CLIENT_MISTAKES for pair in told for word in pair if isinstance(word, str)),
-        order=all(isinstance(text, str) and _JUDGED.search(text) is not None for _, text in told),
+        order=_all_say(_JUDGED, told),
+        forgotten=_all_say(_FORGOTTEN, told),
         key=status in (401, 403) or any(code in KEY_REFUSED for code, _ in told),
     )
+
+
+def _all_say(pattern: re.Pattern[str], told: list[tuple[str, object]]) -> bool:
+    return all(isinstance(text, str) and pattern.search(text) is not None for _, text in told)
 
 
 def items_of(body: Body) -> list[Any] | None:
@@ -114,16 +111,17 @@ def order_of(item: object) -> Order | None:
     return Order(order_id, plain(item.get("pair")), Life.GONE if status.lower() in TERMINAL else Life.LIVE, status)
 
 
-def orders_of(items: list[Any]) -> tuple[Order, ...] | None:
-    """Read a list's orders that have not ended; None as soon as one cannot be read: an order must not be missed."""
+def orders_of(items: list[Any]) -> tuple[list[Order], int]:
+    """Read a list's orders that have not ended; count the items that cannot be read: each may be an order."""
     orders: list[Order] = []
+    unreadable = 0
     for item in items:
         order = order_of(item)
         if order is None:
-            return None
-        if order.life is not Life.GONE:
+            unreadable += 1
+        elif order.life is not Life.GONE:
             orders.append(order)
-    return tuple(orders)
+    return orders, unreadable
 
 
 def worth_of(body: Body) -> dict[str, Decimal] | str:

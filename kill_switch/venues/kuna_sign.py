@@ -1,9 +1,9 @@
 """Make KUNA's requests: with the single key once and for all, with the key pair signed anew each time.
 
-The nonce of a signature is the venue's time in milliseconds, as far as we know it, and higher than every one before,
-whatever becomes of the clocks. What the venue takes is not documented beyond that. One that it refuses may be too low,
-since a clock that ran ahead has used up the times to come, or too far off for the same reason: then it is tried the
-other way.
+A signature's nonce is our own time in milliseconds, and higher than every one before. The venue may refuse each nonce
+that is lower than the highest it has seen: one that ran far ahead would lock the key out, beyond this process's life.
+So neither an answer's date nor a step of our own clock moves it forward. Only a refusal does, which is the venue's own
+word: the next nonce is then the venue's time, and if that is refused too, it is higher than what was used before.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ class Signer:
         self._secret = None if secret is None else secret.encode()
         self._venue_ms = venue_ms
         self._nonce = 0
+        self._first: Now | None = None  # when the first request was signed
+        self._ahead_ms = 0  # how far the venue's time was ahead of our own when it last refused a nonce
         self._turned_ns = 0  # when the nonce was last turned down or up
         self._highest = 0  # of those that were given up as too far ahead
 
@@ -46,10 +48,15 @@ class Signer:
 
     def _signed(self, secret: bytes, method: str, target: str, body: bytes, now: Now) -> Request:
         """Sign `path?query`, nonce and body (Authorizing requests); a GET signs `{}` and sends nothing."""
-        self._nonce = max(self._nonce + 1, self._venue_ms(now))
+        self._nonce = max(self._nonce + 1, self._own_ms(now) + self._ahead_ms)
         text = f"{target}{self._nonce}".encode() + (body or b"{}")
         signature = hmac.digest(secret, text, "sha384").hex()
         return Request(method, target, {**self._headers, "nonce": str(self._nonce), "signature": signature}, body)
+
+    def _own_ms(self, now: Now) -> int:
+        """Return our time; after a step of our wall clock forward, the time that it would show without that step."""
+        first = self._first = self._first or now
+        return min(now.wall_ms, first.wall_ms + (now.mono_ns - first.mono_ns) // 1_000_000)
 
     def refused(self, asked_ns: int, now: Now) -> None:
         """Take note that the venue has refused a nonce: next comes the venue's time, or again what was higher.
@@ -60,7 +67,9 @@ class Signer:
         if asked_ns < self._turned_ns:
             return
         self._turned_ns = now.mono_ns
-        if self._nonce > self._venue_ms(now) + AHEAD_MS:
+        venue_ms = self._venue_ms(now)
+        self._ahead_ms = venue_ms - self._own_ms(now)
+        if self._nonce > venue_ms + AHEAD_MS:
             self._highest, self._nonce = max(self._highest, self._nonce), 0
         elif self._highest:
             self._highest, self._nonce = 0, max(self._highest, self._nonce)

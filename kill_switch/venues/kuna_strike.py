@@ -20,7 +20,7 @@ from kill_switch.venues.kuna_sign import Signer
 SINGLE = "/v4/order/private/cancel"
 MULTI = "/v4/order/private/cancel/multi"
 BATCHES_BEFORE_SINGLE = 2  # an order that rests after so many batches is cancelled by itself
-SINGLES_PER_STRIKE = 4
+SINGLES_PER_STRIKE = 3
 SPLITS_PER_STRIKE = 7  # a batch that is refused as a whole is halved: a hundred orders get as far as eight batches
 SMALLEST_BATCH = 20  # a shorter one is not halved
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
@@ -75,12 +75,16 @@ class Strikes:
         lists: Mapping[str, Callable[[Now], Request]],
         batch_orders: int,
         hedge_after_s: Callable[[], float],
+        ended: Callable[[str], None],
+        refused: Callable[[str], None],
     ) -> None:
         self._ask = ask
         self._words = words
         self._signer = signer
         self._lists = lists
         self._hedge_after_s = hedge_after_s
+        self._ended = ended  # takes the id of an order whose end the venue states
+        self._refused = refused  # takes the id of an order whose cancel the venue refuses
         self._most = self._batch = batch_orders
         self._halving = True  # until it has been in vain
         self._tries: dict[str, int] = {}  # by order: batches that have named it
@@ -179,11 +183,15 @@ class Strikes:
             elif has_ended(error_of(item)[1]):
                 strike.ended += 1
                 del left[one]
+                self._ended(one)
             else:
+                self._refused(one)
                 left[one] = self._words(*error_of(item)).strip() or "success false"
         self._halving = self._halving or refusal is None
         if refusal is not None and not refusal.others and refusal.ended >= len(left):
             strike.ended += len(left)  # as many orders had ended as the answer does not name
+            for one in left:
+                self._ended(one)
             left.clear()
         if not left:
             return self._done(ask, strike)
@@ -199,27 +207,35 @@ class Strikes:
                 return self._done(ask, strike, tuple(self._batches(strike, ids, now)))
             self._batch, self._halving = self._most, False  # its length was not the reason
         strike.trouble(refusal.answer, f"{len(left)} of {len(ids)} cancels failed: {refusal.words}")
+        if refusal.answer is Answer.REFUSED:
+            for one in left:
+                self._refused(one)
         return self._done(ask, strike)
 
     def _one_answered(self, ask: Ask, body: Body, refusal: Refusal | None) -> Outputs:
-        strike, _ = ask.context
+        strike, [one] = ask.context
         data = body.get("data", body) if isinstance(body, dict) else None
         if refusal is not None and refusal.ended and not refusal.others:
             strike.ended += 1
+            self._ended(one)
         elif refusal is not None:
             strike.trouble(refusal.answer, f"1 of 1 cancels failed: {refusal.words}")
+            if refusal.answer is Answer.REFUSED:
+                self._refused(one)
         elif isinstance(data, dict) and data.get("success") is True:
             strike.cancelled += 1
         else:
             strike.trouble(Answer.UNKNOWN, "1 of 1 cancels failed: the answer cannot be read")
         return self._done(ask, strike)
 
-    def found(self, ask: Ask, orders: Iterable[Order] | None, why: str, refusal: Refusal | None, now: Now) -> Outputs:
-        """Take a list that a strike has asked for, and cancel at once what it shows and nobody has named."""
+    def found(self, ask: Ask, orders: Iterable[Order], why: str, refusal: Refusal | None, now: Now) -> Outputs:
+        """Take a list that a strike has asked for, and cancel at once what it shows and nobody has named.
+
+        `why` says why it was not read, or not all of it.
+        """
         strike, _ = ask.context
-        if orders is None:
+        if why:
             strike.unread(Answer.UNKNOWN if refusal is None else refusal.answer, why)
-            return self._done(ask, strike)
         return self._done(ask, strike, tuple(self._cancel(strike, (order.id for order in orders), now)))
 
     def unanswered(self, ask: Ask, why: str) -> Outputs:

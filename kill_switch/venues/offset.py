@@ -2,8 +2,11 @@
 
 A message that was made between our `sent` and our `received`, at a moment that the venue calls `earliest` to `latest`,
 says that the venue's clock is ahead by `earliest - received` at least and by `latest - sent` at most. What is true now
-lies in all of these intervals. Old ones are forgotten, because clocks drift; when nothing is in all of them, one of the
-two clocks was stepped, and only the newest message counts.
+lies in all of these intervals. Old ones are forgotten, because clocks drift.
+
+A message whose interval has nothing in common with the others contradicts them; the first message of all contradicts
+our own clock if it rules that out. One contradiction is kept and moves nothing: a cache, a proxy or one of the venue's
+machines may be wrong. A second one that agrees with it is believed, and so is one by which the venue refuses our time.
 """
 
 from __future__ import annotations
@@ -19,12 +22,13 @@ _IMF = re.compile(
 )
 _YEARS = range(1970, 2286)  # a clock that shows another is no clock, and with 2286 a time in ms gets a digit more
 _Span = tuple[int, int]
+OURS: _Span = (0, 0)  # what is taken to be so before the venue has shown its clock
 
 
 class Offset:
     """Estimate one venue's clock; `ns` is what to add to ours, 0 while nothing says that it must be anything else."""
 
-    __slots__ = ("_newer", "_older", "_since_ns", "bounds_ns", "ns")
+    __slots__ = ("_doubt", "_newer", "_older", "_since_ns", "bounds_ns", "ns")
 
     def __init__(self) -> None:
         self.ns = 0
@@ -32,29 +36,52 @@ class Offset:
         self._older: _Span | None = None
         self._newer: _Span | None = None
         self._since_ns = 0  # when `_newer` began, on our monotonic clock
+        self._doubt: _Span | None = None  # the last contradiction, until it is confirmed or refuted
 
-    def note(self, earliest_ns: int, latest_ns: int, sent_ns: int, received_ns: int, mono_ns: int) -> None:
-        """Take a sample, as wall times; one that contradicts itself says nothing."""
+    def note(
+        self,
+        earliest_ns: int,
+        latest_ns: int,
+        sent_ns: int,
+        received_ns: int,
+        mono_ns: int,
+        *,
+        refused: bool = False,
+    ) -> None:
+        """Take one sample, as wall times, from a message that the venue itself has made.
+
+        `refused` says that the venue refused our time with this message: then a contradiction counts at once. A sample
+        that contradicts itself says nothing. Give each message to this method once.
+        """
         span = (earliest_ns - received_ns, latest_ns - sent_ns)
         if span[0] > span[1]:
             return
-        newer = self._newer
-        if newer is not None and span[0] <= newer[0] and newer[1] <= span[1] and mono_ns - self._since_ns <= KEPT_NS:
+        newer, old = self._newer, mono_ns - self._since_ns > KEPT_NS
+        if newer is not None and not old and self._doubt is None and _meet(newer, span) == newer:
             return  # it says nothing new
-        if self._newer is None or mono_ns - self._since_ns > KEPT_NS:
-            self._older, self._newer, self._since_ns = self._newer, None, mono_ns
-        self._newer = _meet(self._newer, span)
-        both = self._newer and _meet(self._older, self._newer)
-        if both is None:
-            self._older, self._newer, both = None, span, span
-        self.bounds_ns = both
-        self.ns = _estimate(both)
+        if newer is not None and old:
+            self._older, self._newer = newer, None
+        known = _meet(self._older, self._newer)
+        if _meet(known or OURS, span) is None:
+            agreed = span if refused else _meet(self._doubt, span) if self._doubt else None
+            if agreed is None:
+                self._doubt = span
+                return
+            self._older, self._newer, self._doubt, self._since_ns = None, agreed, None, mono_ns
+        else:
+            if self._newer is None:
+                self._since_ns = mono_ns
+            self._newer = _meet(self._newer, span)
+            if _meet(self._doubt, span) is None:
+                self._doubt = None
+        self.bounds_ns = _meet(self._older, self._newer)
+        self.ns = 0 if self.bounds_ns is None else _estimate(self.bounds_ns)
 
 
-def _meet(one: _Span | None, other: _Span) -> _Span | None:
-    """Return what is in both; None is everything as `one`, and nothing as a result."""
-    if one is None:
-        return other
+def _meet(one: _Span | None, other: _Span | None) -> _Span | None:
+    """Return what is in both; None is everything as an argument, and nothing as a result."""
+    if one is None or other is None:
+        return one or other
     low, high = max(one[0], other[0]), min(one[1], other[1])
     return (low, high) if low <= high else None
 

@@ -1,8 +1,14 @@
 """Speak to OX.FUN: a WebSocket that logs in by HMAC, and signed REST calls (docs.ox.fun, API v2 WebSocket and v3 REST).
 
 A strike is REST `DELETE /v3/orders/cancel-all` for the whole account and, beside it, WebSocket `cancelorders` batches
-for the orders that are known. Both only queue: an order is gone when `GET /v3/orders/working` no longer shows it, on
-two reads at least 250 ms apart. An API key is bound to one sub-account; each needs an account of its own here.
+for the orders that are known; without a WebSocket, those that no list shows are cancelled by id over REST. All of it
+only queues: an order is gone when `GET /v3/orders/working` no longer shows it, on two reads at least 250 ms apart. An
+API key is bound to one sub-account; each needs an account of its own here.
+
+That list covers the sub-account's open orders, stop orders too (it has their fields; that it has all of them is not
+documented), and may have a longest length, which is not documented: only an empty one proves something. An order that
+a push has shown alive, or whose cancel was refused, and that is not in it is looked up by `GET /v3/orders/status`: a
+status that is an end, or "open order not found" (40035, 100005), is its end.
 
 REST requests and the login sign the time. A refusal because of it brings the venue's clock along, and what it was
 said to is signed by that clock and sent again, once.
@@ -16,19 +22,20 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 
 from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
 from kill_switch.venues.base import (
     DRILL,
+    LOOK_UP,
     Adapter,
     Ask,
     CancelAnswered,
@@ -38,7 +45,6 @@ from kill_switch.venues.base import (
     Form,
     Noise,
     NotReady,
-    OrdersRead,
     Output,
     Outputs,
     Ready,
@@ -53,10 +59,12 @@ from kill_switch.venues.base import (
     parse,
     plain,
 )
+from kill_switch.venues.readback import ReadBack
 
 GREETING_WITHIN_S = 0.5  # log in regardless after that: the greeting is inferred, not documented
 PING_EVERY_S = 15.0  # the venue wants a "ping" a minute at least
 PONG_WITHIN_S = 5.0
+ITEMS = 8  # "Cancel order" over REST: at most eight orders a request
 BATCH_ORDERS = 20  # "Cancel Batch Orders": about twenty orders a message
 BATCH_BYTES = 3800  # below the message length that error 20027 is for
 NEW_KILL_AFTER_S = 10.0  # a sweep, and its guard, read back more often than that
@@ -80,7 +88,8 @@ TERMINAL = frozenset(
         "CANCELED_BY_AMEND",
     }
 )
-NOTHING_RESTING = frozenset({"100004", "100005", "40035"})  # the order is gone already; a clean read must still say so
+NOT_FOUND = frozenset({"100005", "40035"})  # no open order of this id
+NOTHING_RESTING = NOT_FOUND | {"100004"}  # the order is gone already; a clean read must still say so
 KEY_REFUSED = frozenset({"05001", "20000", "20025"})  # fatal for the key
 TRY_AGAIN = frozenset({"20032", "000101", "000201", "10001", "50001"})  # says nothing of the command
 TOO_FAST = frozenset({"429", "20007"})
@@ -157,6 +166,10 @@ class OxFun(Adapter):
         conn = self._conn()
         if conn is not None:
             yield from (Send(conn, text, command=True) for text in self._batches(self._live()))
+        elif self.unproven:
+            yield from self.ask(
+                "cancel-some", self._cancel_some(list(self.unproven.values())), now, urgent=True, command=True
+            )
 
     def read(self, now: Now) -> Outputs:
         self._read_ns = now.mono_ns
@@ -165,9 +178,19 @@ class OxFun(Adapter):
     def probe(self, now: Now) -> Outputs:
         return self.ask("probe", self._working, now)
 
+    def order_request(self, order_id: str) -> Callable[[Now], Request]:
+        form = self._form("GET", f"/v3/orders/status?orderId={quote(order_id, safe='')}")
+        return lambda now: self._signed(form, now)
+
+    def count_cancelled(self) -> int | None:
+        cancelled, self._cancelled = self._cancelled, 0
+        return cancelled or None
+
     def plan(self) -> tuple[str, ...]:
         everything = "DELETE /v3/orders/cancel-all"
-        frames = [] if self._conn() is None else list(self._batches(self._live()))
+        if self._conn() is None:
+            return (everything, "DELETE /v3/orders/cancel") if self.unproven else (everything,)
+        frames = list(self._batches(self._live()))
         if not frames:
             return (everything,)
         return (everything, f'ws {{"op":"cancelorders",…}}, {len(frames)} message(s) for the orders that are known')
@@ -186,9 +209,15 @@ class OxFun(Adapter):
         return self.ask("account", self._account, now)
 
     def _cancel_none(self, now: Now) -> Request:
-        order = {"marketCode": MARKET, "orderId": str(NO_ORDER)}
+        return self._cancel_by_id([{"marketCode": MARKET, "orderId": str(NO_ORDER)}], now)
+
+    def _cancel_some(self, orders: Sequence[Order]) -> Callable[[Now], Request]:
+        items = [{"marketCode": order.symbol, "orderId": order.id} for order in orders[:ITEMS]]
+        return lambda now: self._cancel_by_id(items, now)
+
+    def _cancel_by_id(self, items: Sequence[Mapping[str, str]], now: Now) -> Request:
         # a `timestamp` goes with `recvWindow`: without one it is one second, which a busy venue may exceed (100015)
-        body = {"timestamp": self.venue_ms(now), "recvWindow": 5000, "responseType": "FULL", "orders": [order]}
+        body = {"timestamp": self.venue_ms(now), "recvWindow": 5000, "responseType": "FULL", "orders": items}
         return self._signed(self._form("DELETE", "/v3/orders/cancel", orjson.dumps(body)), now)
 
     def _account(self, now: Now) -> Request:
@@ -215,7 +244,7 @@ class OxFun(Adapter):
     def _signed(self, what: _Signable, now: Now) -> Request:
         """Sign `Timestamp \\n Nonce \\n VERB \\n host \\n path \\n payload` (REST API V3, Authentication)."""
         venue_ms = self.venue_ms(now)
-        self._nonce = max(self._nonce + 1, venue_ms)  # never the same twice: its uniqueness rule is unknown
+        self._nonce = max(self._nonce + 1, now.wall_ms)  # never the same twice: its uniqueness rule is unknown
         stamp, nonce = _stamp(venue_ms // 1000), str(self._nonce)
         signature = self._hmac(f"{stamp}\n{nonce}\n{what.text}")
         return what.form.fill({"Timestamp": stamp, "Nonce": nonce, "Signature": signature})
@@ -254,6 +283,7 @@ class OxFun(Adapter):
         if reply.status >= 500 or not isinstance(success, bool) or (not success and code in TRY_AGAIN):
             return None
         if code == WRONG_TIME and not success and not ask.again:
+            self.time_refused(reply, now)
             return self.ask_again(ask, now)
         words = f"HTTP {reply.status}" + ("" if success else f" {self.words(code, body.get('message', ''))}")
         if ask.kind == DRILL:
@@ -262,27 +292,35 @@ class OxFun(Adapter):
             case "cancel-all":
                 return (self._cancel_all_answered(body, reply.status, code, words),)
             case "orders":
-                if not success or reply.status != 200:
-                    return (OrdersRead((), False, ask.asked_ns, words),)
-                orders = _orders(body.get("data"))
-                if orders is None:
-                    return (OrdersRead((), False, ask.asked_ns, "the order list cannot be read"),)
-                self.replace_book(orders)
-                cancelled, self._cancelled = self._cancelled, 0
-                return (OrdersRead(orders, True, ask.asked_ns, cancelled=cancelled or None),)
+                orders, why = _orders(body) if success and reply.status == 200 else ([], words)
+                return self.take_list(ReadBack(ask.asked_ns, set()), "working", orders, why, now)
+            case kind if kind == LOOK_UP:
+                return self._order_answered(ask, body, code, words)
+            case "cancel-some":
+                return ()  # their look-ups tell
             case "account":
                 worth = _worth(body.get("data")) if success and reply.status == 200 else None
                 if worth is None:
                     return (Noise(f"the account cannot be measured: {words}"),)
                 return (Equity({"OX": worth}, ask.asked_ns),)
             case _:
-                if not success or reply.status != 200:
-                    return (NotReady(Route.HTTP, 0, words, fatal=code in KEY_REFUSED),)
-                orders = _orders(body.get("data"))
-                if orders is None:
-                    return (NotReady(Route.HTTP, 0, "the order list cannot be read"),)
-                self.replace_book(orders)
-                return (Ready(Route.HTTP, 0), OrdersRead(orders, True, ask.asked_ns))
+                orders, why = _orders(body) if success and reply.status == 200 else ([], words)
+                if why:
+                    seen = tuple(output for order in orders for output in self.show_order(order))
+                    return (NotReady(Route.HTTP, 0, why, fatal=code in KEY_REFUSED), *seen)
+                read = ReadBack(ask.asked_ns, set(), urgent=False)
+                return (Ready(Route.HTTP, 0), *self.take_list(read, "working", orders, "", now))
+
+    def _order_answered(self, ask: Ask, body: dict[str, Any], code: str, words: str) -> Outputs:
+        """Take one order by its id; that there is no open order of this id is its end."""
+        _, order_id = ask.context
+        if body["success"] is not True:
+            gone = Order(order_id, "", Life.GONE, code)
+            return self.looked_up(ask, gone if code in NOT_FOUND else None, words)
+        order = _order(body.get("data"))
+        if order is None or order.id != order_id:
+            return self.looked_up(ask, None, "the answer cannot be read")
+        return self.looked_up(ask, order)
 
     def _cancel_all_answered(self, body: dict[str, Any], status: int, code: str, words: str) -> CancelAnswered:
         if status == 200 and body["success"]:
@@ -312,8 +350,8 @@ class OxFun(Adapter):
             case "cancel-all":
                 return (CancelAnswered(Answer.UNKNOWN if ask.sent else Answer.UNSENT, why),)
             case "orders":
-                return (OrdersRead((), False, ask.asked_ns, why),)
-            case "account":
+                return self.take_list(ReadBack(ask.asked_ns, set()), "working", (), why, now)
+            case "account" | "cancel-some":
                 return ()  # the lanes say what is wrong with them
             case _:
                 return (NotReady(Route.HTTP, 0, why),)
@@ -394,9 +432,10 @@ class OxFun(Adapter):
             return (Noise("a login answer that nobody waits for"),)
         stamp = plain(message.get("timestamp", ""))
         at_ns = int(stamp) * 1_000_000 if stamp.isascii() and stamp.isdigit() and len(stamp) == MS_DIGITS else 0
-        told = self.server_time(at_ns, at_ns + 1_000_000, login.sent_ns, now) if at_ns else ()
-        if message.get("success") is not True:
-            code = plain(message.get("code", ""))
+        granted, code = message.get("success") is True, plain(message.get("code", ""))
+        late = not granted and code == WRONG_TIME
+        told = self.server_time(at_ns, at_ns + 1_000_000, login.sent_ns, now, refused=late) if at_ns else ()
+        if not granted:
             if code == "20005":  # already logged in: a login that we know nothing of went through
                 return (*self._subscribe(conn, login), *told)
             words = self.words("login refused:", code, message.get("message", ""))
@@ -444,9 +483,10 @@ class OxFun(Adapter):
             return ()  # accepted by the gateway; the order's own push or a read says when it is gone
         code = plain(message.get("code", ""))
         data = message.get("data")
-        if code in NOTHING_RESTING and isinstance(data, dict):
-            self.drop_order(plain(data.get("orderId", "")))
-            return ()
+        if isinstance(data, dict):
+            self.cancel_refused(plain(data.get("orderId", "")))
+            if code in NOTHING_RESTING:
+                return ()
         return (Noise(self.words("cancel refused:", code, message.get("message", ""))),)
 
     def _conn(self) -> int | None:
@@ -487,18 +527,20 @@ def _worth(data: object) -> Decimal | None:
     return amount(item.get("collateral")) if isinstance(item, dict) else None
 
 
-def _orders(data: object) -> tuple[Order, ...] | None:
-    """Read a working-order list; None if any of it cannot be read: an order must not be missed."""
-    if not isinstance(data, list):
-        return None
+def _orders(body: dict[str, Any]) -> tuple[list[Order], str]:
+    """Read a working-order list: the orders that are not gone, and why there may be more; "": there are none."""
+    items = body.get("data")
+    if not isinstance(items, list):
+        return [], "the order list cannot be read"
     orders: list[Order] = []
-    for item in data:  # there may be thousands
+    unreadable = 0
+    for item in items:  # there may be thousands
         order = _order(item)
         if order is None:
-            return None
-        if order.life is not Life.GONE:
+            unreadable += 1
+        elif order.life is not Life.GONE:
             orders.append(order)
-    return tuple(orders)
+    return orders, f"the order list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
 
 
 def _order(item: object) -> Order | None:

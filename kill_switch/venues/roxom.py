@@ -5,7 +5,12 @@ Both generations of its authentication are here. `auth = "api-key"` sends the ke
 text, so a request's signature never changes: that of the kill is made at start-up, and costs nothing when it counts.
 
 The reply to `cancel-all` may name orders that are only pending, and still fill: only reads of every instrument type
-prove an account clear. What the reply does not name but we know of is cancelled one by one.
+prove an account clear. What the reply does not name but we know of is cancelled one by one. An order that a push has
+shown alive, or whose cancel was refused, and that no list shows is looked up by its id: "Order Not Found" is its end.
+
+A list covers the orders of one instrument type; that it has more than one page is not documented. Whether it has the
+stop-loss and take-profit orders of positions is not documented either: where positions are read, for a trigger's
+figures, the orders that they name count as seen alive.
 
 The WebSocket carries no command: a drill has only the HTTP lane to try. What an account is worth, in BTC, and what is
 a transfer, `roxom_worth` says.
@@ -14,9 +19,8 @@ a transfer, `roxom_worth` says.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Mapping
+from itertools import chain, islice
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
@@ -30,6 +34,7 @@ from pydantic import field_validator
 from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
 from kill_switch.venues.base import (
     DRILL,
+    LOOK_UP,
     Adapter,
     Ask,
     CancelAnswered,
@@ -37,7 +42,6 @@ from kill_switch.venues.base import (
     Drop,
     Noise,
     NotReady,
-    OrdersRead,
     Outputs,
     Ready,
     Replied,
@@ -49,10 +53,12 @@ from kill_switch.venues.base import (
     parse,
     plain,
 )
+from kill_switch.venues.readback import ReadBack
 from kill_switch.venues.roxom_worth import (
     QUIET_S,
     Reads,
     Worth,
+    read_attached,
     read_balance,
     read_positions,
     read_symbols,
@@ -62,8 +68,10 @@ InstType = Literal["perpetual", "spot", "btc", "digital", "stock", "index"]
 ALL_TYPES: tuple[InstType, ...] = ("perpetual", "spot", "btc", "digital", "stock", "index")
 ACK_WITHIN_S = 3.0  # the shape of the subscription's answer is not documented: silence without an error will do
 SINGLES_PER_STRIKE = 20  # each costs a signature of 0.3 ms, and the venue's rate limit is not documented
-TERMINAL = frozenset({"filled", "cancelled", "partiallyfilledcancelled", "rejected", "inactive", "expired"})
-NOTHING_RESTING = ("order not found", "cannot cancel")  # titles of the documented reasons; a clean read must follow
+TERMINAL = frozenset({"filled", "cancelled", "partiallyfilledcancelled", "rejected", "expired"})
+INACTIVE = "inactive"  # documented without a meaning: the end of an order only where no list shows that as open
+NOT_FOUND = "order not found"
+NOTHING_RESTING = (NOT_FOUND, "cannot cancel")  # titles of the documented reasons; a clean read must follow
 NO_ORDER = "ffffffff-ffff-7fff-bfff-ffffffffffff"  # a UUIDv7 of the year 10889
 MEASURE_TRIES = 3  # to find the account at rest; then it is the next measurement's turn
 BALANCE = "balance"
@@ -137,8 +145,15 @@ class Roxom(Adapter):
         )
 
     def read(self, now: Now) -> Outputs:
-        read = _Read(now.mono_ns, set(self._lists))
+        return self._read(now, urgent=True)
+
+    def _read(self, now: Now, *, urgent: bool) -> Outputs:
+        read = ReadBack(now.mono_ns, set(self._lists), urgent)
         return tuple(output for kind in self._lists for output in self._list(kind, read, now))
+
+    def order_request(self, order_id: str) -> Callable[[Now], Request]:
+        target = f"{self._prefix}/orders/{quote(order_id, safe='')}"
+        return _same(self._request("GET", target))
 
     def probe(self, now: Now) -> Outputs:
         kind = list(self._lists)[self._probed % len(self._lists)]  # all types in turn: one cheap call at a time
@@ -174,7 +189,7 @@ class Roxom(Adapter):
             calls += self.ask("figure", self._figures(target), now, context=(symbol, reads))
         return calls
 
-    def _figures(self, target: str) -> Any:
+    def _figures(self, target: str) -> Callable[[Now], Request]:
         request = self._quotes.get(target)
         if request is None:
             request = self._quotes[target] = self._request("GET", f"{self._prefix}{target}")
@@ -183,15 +198,16 @@ class Roxom(Adapter):
     def _build_cancel_all(self, now: Now) -> Request:
         return self._cancel_all
 
-    def _list(self, kind: str, read: _Read, now: Now, urgent: bool = True) -> Outputs:
-        hedge_after_s = 4 * self.hedge_after_s
-        return self.ask(
-            "orders", lambda _: self._lists[kind], now, urgent=urgent, hedge_after_s=hedge_after_s, context=(kind, read)
-        )
+    def _list(self, kind: str, read: ReadBack, now: Now) -> Outputs:
+        build, hedge_after_s = _same(self._lists[kind]), 4 * self.hedge_after_s
+        return self.ask("orders", build, now, urgent=read.urgent, hedge_after_s=hedge_after_s, context=(kind, read))
 
     def _singles(self, named: set[str], now: Now) -> Outputs:
         """Cancel one by one what we know of and the venue did not name."""
-        live = (order.id for order in self.book.values() if order.life is Life.LIVE and order.id not in named)
+        unlisted = self.unproven  # first: a cancel-all that names neither has not covered these
+        others = (order for one, order in self.book.items() if one not in unlisted)
+        orders = chain(unlisted.values(), others)
+        live = (order.id for order in orders if order.life is Life.LIVE and order.id not in named)
         calls: Outputs = ()
         for order_id in islice(filter(_is_uuid, live), SINGLES_PER_STRIKE):  # it goes into the path: nothing else may
             request = self._request("POST", f"{self._prefix}/orders/{order_id}/cancel")
@@ -226,13 +242,18 @@ class Roxom(Adapter):
                 data = body.get("data")
                 if error is None and isinstance(data, dict) and data.get("success") is False:
                     error = "HTTP 200, success false"
-                if error is None or any(text in error.lower() for text in NOTHING_RESTING):
-                    return ()  # said to be on its way, or gone; a read will tell
+                if error is None:
+                    return ()  # said to be on its way; a read will tell
+                self.cancel_refused(ask.context)
+                if any(text in error.lower() for text in NOTHING_RESTING):
+                    return ()
                 return (Noise(f"cancel of one order refused: {error}"),)
             case "orders":
                 kind, read = ask.context
-                orders = _orders(body) if error is None else None
-                return self._read_part(kind, read, orders, error or f"the {kind} list cannot be read")
+                orders, why = ((), error) if error is not None else _orders(body, kind)
+                return self.take_list(read, kind, orders, f"{kind}: {why}" if why else "", now)
+            case kind if kind == LOOK_UP:
+                return self._order_answered(ask, reply.status, body, error)
             case "symbols":
                 self._symbols = (read_symbols(body.get("data")) or ()) if error is None else ()
                 if not self._symbols:
@@ -242,11 +263,10 @@ class Roxom(Adapter):
                 part, reads = ask.context
                 return self._figure_read(part, reads, body.get("data") if error is None else None, error)
             case _:
-                orders = _orders(body) if error is None else None
-                if orders is None:
-                    words = error or f"the {ask.context} list cannot be read"
-                    return (NotReady(Route.HTTP, 0, words, fatal=reply.status in (401, 403)),)
+                orders, why = ((), error) if error is not None else _orders(body, ask.context)
                 seen = tuple(output for order in orders for output in self.show_order(order))
+                if why:
+                    return (NotReady(Route.HTTP, 0, why, fatal=reply.status in (401, 403)), *seen)
                 return (Ready(Route.HTTP, 0), *seen)
 
     def _drill_answered(self, reply: Replied, body: dict[str, Any], error: str | None) -> Drilled:
@@ -271,7 +291,9 @@ class Roxom(Adapter):
             self._measuring = None
             return (Noise(f"the account cannot be measured: {part}: {error or 'the answer cannot be read'}"),)
         reads.missing.discard(part)
-        return () if reads.missing else (WakeAfter(f"measured {self._measures}", QUIET_S),)
+        attached = [Order(one, symbol, Life.LIVE, "attached") for one, symbol in read_attached(data)]
+        seen = tuple(output for order in attached for output in self.claim_order(order))
+        return seen if reads.missing else (*seen, WakeAfter(f"measured {self._measures}", QUIET_S))
 
     def _measured(self, number: int, now: Now) -> Outputs:
         """Tell what the account is worth if nothing has moved meanwhile; else read it all again."""
@@ -295,18 +317,17 @@ class Roxom(Adapter):
         accepted = CancelAnswered(Answer.ACCEPTED, f"{len(ids)} order(s) named as cancelled", len(ids))
         return (accepted, *self._singles(ids, now))
 
-    def _read_part(self, kind: str, read: _Read, orders: tuple[Order, ...] | None, why: str) -> Outputs:
-        read.missing.discard(kind)
-        if orders is None:
-            read.troubles.append(f"{kind}: {why}")
-        else:
-            read.orders.extend(orders)
-        if read.missing:
-            return ()
-        if read.troubles:
-            return (OrdersRead((), False, read.asked_ns, "; ".join(read.troubles)),)
-        self.replace_book(read.orders)
-        return (OrdersRead(tuple(read.orders), True, read.asked_ns),)
+    def _order_answered(self, ask: Ask, status: int, body: dict[str, Any], error: str | None) -> Outputs:
+        """Take one order by its id; only "Order Not Found" says that the venue has none of that id."""
+        if error is not None:
+            _, order_id = ask.context
+            forgotten = NOT_FOUND in error.lower() and status not in (401, 403, 429)
+            return self.looked_up(ask, Order(order_id, "", Life.GONE, NOT_FOUND) if forgotten else None, error)
+        data = body.get("data")
+        order = _order(data.get("order"), "id", "status") if isinstance(data, dict) else None
+        if order is None or order.id != ask.context[1]:
+            return self.looked_up(ask, None, "the answer cannot be read")
+        return self.looked_up(ask, order._replace(life=Life.GONE) if order.status == INACTIVE else order)
 
     def _error(self, status: int, body: dict[str, Any]) -> str | None:
         """Return the venue's refusal in words; None if it says success: HTTP 200, and `error` absent, false or null."""
@@ -325,7 +346,7 @@ class Roxom(Adapter):
                 return ()  # a read tells; and the lanes say what is wrong with them
             case "orders":
                 kind, read = ask.context
-                return self._read_part(kind, read, None, why)
+                return self.take_list(read, kind, (), f"{kind}: {why}", now)
             case _:
                 return (NotReady(Route.HTTP, 0, why),)
 
@@ -333,8 +354,7 @@ class Roxom(Adapter):
 
     def opened(self, route: Route, conn: int, now: Now) -> Outputs:
         if route is not Route.WS:
-            first = _Read(now.mono_ns, set(self._lists))
-            lists = tuple(output for kind in self._lists for output in self._list(kind, first, now, urgent=False))
+            lists = self._read(now, urgent=False)
             return (*self.probe(now), *lists)
         self._sessions[conn] = False
         args = [{"channel": name} for name in ("orders", "positions", "balance", "account")]
@@ -396,16 +416,6 @@ class Roxom(Adapter):
         return (Ready(Route.WS, conn),)
 
 
-@dataclass(slots=True)
-class _Read:
-    """One read-back under way: a call an instrument type."""
-
-    asked_ns: int
-    missing: set[str]
-    orders: list[Order] = field(default_factory=list)
-    troubles: list[str] = field(default_factory=list)
-
-
 def _load_key(pem: str) -> rsa.RSAPrivateKey:
     try:
         key = load_pem_private_key(pem.encode(), password=None)
@@ -418,20 +428,21 @@ def _load_key(pem: str) -> rsa.RSAPrivateKey:
     return key
 
 
-def _orders(body: dict[str, Any]) -> tuple[Order, ...] | None:
-    """Read an order list; None if any of it cannot be read: an order must not be missed."""
+def _orders(body: dict[str, Any], kind: str) -> tuple[list[Order], str]:
+    """Read an order list: the orders that are not gone, and why there may be more; "": there are none."""
     data = body.get("data")
     items = data.get("orders") if isinstance(data, dict) else None
     if not isinstance(items, list):
-        return None
+        return [], f"the {kind} list cannot be read"
     orders: list[Order] = []
+    unreadable = 0
     for item in items:  # there may be thousands
         order = _order(item, "id", "status")
         if order is None:
-            return None
-        if order.life is not Life.GONE:
+            unreadable += 1
+        elif order.life is not Life.GONE:
             orders.append(order)
-    return tuple(orders)
+    return orders, f"the {kind} list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
 
 
 def _order(item: object, id_key: str, status_key: str) -> Order | None:
@@ -448,5 +459,5 @@ def _is_uuid(text: str) -> bool:
     return len(text) == 36 and all(c in "0123456789abcdefABCDEF-" for c in text)
 
 
-def _same(request: Request) -> Any:
+def _same(request: Request) -> Callable[[Now], Request]:
     return lambda now: request

@@ -154,6 +154,18 @@ def read_positions(data: object, symbol: str, at_ns: int) -> Positions | None:
     return positions
 
 
+def read_attached(data: object) -> list[tuple[str, str]]:
+    """Read the ids of the stop-loss and take-profit orders of a REST list's open positions, each with its symbol."""
+    items = data.get("positions") if isinstance(data, dict) else None
+    found: list[tuple[str, str]] = []
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, dict) and amount(item.get("size")) and not item.get("closeDate"):
+            symbol = plain(item.get("symbol", "")) or plain(item.get("instrumentId", ""))
+            ids = (plain(item.get(key)) for key in ("stopLossOrderId", "takeProfitOrderId"))
+            found += [(one, symbol) for one in ids if one]
+    return found
+
+
 def read_balance(data: object) -> Decimal | None:
     """Read the whole balance in sats, margin of open positions included, in either generation's shape; return BTC."""
     if not isinstance(data, dict):

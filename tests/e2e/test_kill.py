@@ -43,6 +43,28 @@ def test_an_order_placed_while_tripped_is_swept_too(play: Play) -> None:
     play.until_tripped()
 
 
+def test_an_order_that_no_list_shows_keeps_its_account_from_being_clear_until_it_is_gone(play: Play) -> None:
+    play.admin("POST", "/faults", venue="roxom", fault="unlisted")
+    play.rest("roxom", 1)
+    play.until(lambda: play.status()["accounts"]["roxom"]["open_orders"] == 1)
+    play.admin("POST", "/faults", venue="roxom", fault="accept_but_keep", times=2)  # the cancel-all, and its own cancel
+    play.flag.touch()
+    play.until_tripped()
+    assert play.book("roxom") == 0
+    assert play.command("report", "--json").json["accounts"]["roxom"]["strikes"] >= 2
+
+
+def test_live_orders_are_struck_though_another_list_of_their_venue_fails_and_that_is_said(play: Play) -> None:
+    play.rest("roxom", 3)
+    play.admin("POST", "/faults", venue="roxom", fault="partial_list", list="spot")
+    play.admin("POST", "/faults", venue="roxom", fault="accept_but_keep", times=2)
+    play.flag.touch()
+    play.until(lambda: play.book("roxom") == 0, 4.0)
+    assert play.status()["accounts"]["roxom"]["state"] != "CLEAR"
+    play.admin("DELETE", "/faults?venue=roxom")
+    play.until_tripped()
+
+
 def test_a_kill_survives_kill_dash_nine_and_goes_on_guarding(play: Play) -> None:
     play.rest("oxfun", 20)
     play.flag.touch()

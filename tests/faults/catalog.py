@@ -82,6 +82,9 @@ _SIMULATED = (
     _sim("skew 2 min", ("skew", {"seconds": 120})),
     _sim("duplicate", ("duplicate", {})),
     _sim("reorder", ("reorder", {"ms": 50})),
+    _sim("partial_list", ("partial_list", {})),
+    _sim("partial_list, orders kept", ("partial_list", {}), ("accept_but_keep", {"times": 2})),
+    _sim("unlisted", ("unlisted", {}), ("requote", {"times": 3})),
 )
 
 _NETWORK = (

@@ -16,6 +16,8 @@ CELLS: tuple[Key, ...] = (
     ("requote", "crosstrade", "during"),
     ("token expires", "roxom", "during"),
     ("reorder", "oxfun", "after"),
+    ("partial_list, orders kept", "roxom", "before"),
+    ("unlisted", "kuna", "before"),
     ("certificate expired", "roxom", "before"),
     ("certificate of another host", "kuna", "before"),
     ("SYNs dropped", "oxfun", "before"),

@@ -27,12 +27,14 @@ class Tower:
         self.clocks = Clocks(floor.dispatcher.sessions, self.said.append)
         self._ns = 0
 
-    def shows(self, ahead_s: float, by_s: float = 0.001) -> list[str]:
-        """Have a message of the venue show its clock, known to `by_s`; return what is said of it."""
-        self._ns += S
+    def shows(self, ahead_s: float, by_s: float = 0.001, messages: int = 2) -> list[str]:
+        """Have messages of the venue show its clock, known to `by_s`; return what is said of it."""
         ahead_ns = round(ahead_s * S)
-        self.venue.clock.note(self._ns + ahead_ns, self._ns + ahead_ns + round(by_s * S), self._ns, self._ns, self._ns)
         before = len(self.said)
+        for _ in range(messages):
+            self._ns += S
+            at_ns = self._ns + ahead_ns
+            self.venue.clock.note(at_ns, at_ns + round(by_s * S), self._ns, self._ns, self._ns)
         self.clocks.look()
         return [f"{one.level} {one.account}: {one.text}" for one in self.said[before:]]
 
@@ -59,6 +61,24 @@ def test_more_than_half_of_the_window_is_alarmed_once(ahead_s: float, side: str)
     assert tower.shows(ahead_s) == [f"warn a: clock: {words}"]
     assert tower.shows(ahead_s + 0.1) == []
     assert list(tower.clocks.troubles()) == [f"clock: a: {words.replace('6.0', '6.1' if ahead_s > 0 else '5.9')}"]
+
+
+@pytest.mark.parametrize("before", [0, 100])
+def test_one_message_with_another_time_is_no_alarm(before: int) -> None:
+    tower = Tower(Timed())
+    tower.shows(0.0, messages=before)
+    for _ in range(5):
+        assert tower.shows(3600.0, messages=1) == []
+        assert tower.shows(0.0, messages=1) == []
+    assert tower.clocks.offset_ms("a") == 0
+
+
+def test_one_message_with_our_time_does_not_end_an_alarm() -> None:
+    tower = Tower(Timed())
+    assert len(tower.shows(6.0)) == 1
+    assert tower.shows(0.0, messages=1) == []
+    assert tower.shows(6.0, messages=1) == []
+    assert len(list(tower.clocks.troubles())) == 1
 
 
 def test_an_offset_that_changes_by_much_is_said_again() -> None:

@@ -336,6 +336,35 @@ async def test_a_fault_may_hit_one_account_only() -> None:
         assert (await sim.oxfun_cancel_all()).status_code == 500
 
 
+async def roxom_list(sim: Sim, kind: str = "perpetual") -> tuple[int, list[str]]:
+    answer = await sim.roxom("GET", f"/orders?instType={kind}")
+    rows = answer.json()["data"]["orders"] if answer.status_code == 200 else []
+    return answer.status_code, [row["id"] for row in rows]
+
+
+async def test_a_partial_list_fails_one_product_of_several(sim: Sim) -> None:
+    ids = await sim.rest_orders("roxom", 1)
+    await sim.fault("roxom", "partial_list", times=1)
+    assert await roxom_list(sim) == (200, ids)
+    assert [(await roxom_list(sim, "index"))[0] for _ in range(2)] == [500, 200]
+    await sim.fault("roxom", "partial_list", list="spot")
+    assert [(await roxom_list(sim, kind))[0] for kind in ("index", "spot", "spot")] == [200, 500, 500]
+
+
+async def test_an_unlisted_order_is_pushed_and_found_by_its_id_but_no_list_and_no_cancel_all_knows_it(sim: Sim) -> None:
+    await sim.fault("roxom", "unlisted")
+    heard_of = await sim.rest_orders("roxom", 1)  # nobody hears events yet: it is listed
+    async with sim.roxom_socket("orders") as ws:
+        [hidden] = await sim.rest_orders("roxom", 1)
+        assert (await receive(ws))["data"]["orderId"] == hidden
+        assert await roxom_list(sim) == (200, heard_of)
+        assert (await sim.roxom_cancel_all()).json()["data"]["cancelledOrderIds"] == heard_of
+        found = await sim.roxom("GET", f"/orders/{hidden}")
+        assert found.json()["data"]["order"]["status"] == "submitted"
+        await sim.clear("roxom")
+        assert await roxom_list(sim) == (200, [hidden])
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [
@@ -363,5 +392,5 @@ def test_an_unsupported_fault_names_the_supported_ones() -> None:
 
 def test_the_interfaces_faults_are_all_there() -> None:
     named = "delay drop_reply accept_but_keep partial pending refuse rate_limit garble truncate half_open disconnect"
-    named += " reject_login maintenance requote late_order skew duplicate reorder"
+    named += " reject_login maintenance requote late_order skew duplicate reorder partial_list unlisted"
     assert set(SPECS) == set(named.split())

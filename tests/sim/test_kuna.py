@@ -128,6 +128,36 @@ async def say(ws: ClientConnection, event: str, data: object, cid: int | None = 
 # ── cancels (§3.1, §3.2, §4) ──────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize(
+    ("where", "target"), [("history", f"{HISTORY}?status=Pending"), ("active", ACTIVE), ("none", "")]
+)
+async def test_pending_orders_are_in_the_list_that_the_option_says_and_always_found_by_their_id(
+    sim: Sim, where: str, target: str
+) -> None:
+    await sim.post("/options", venue="kuna", lists_pending=where)
+    [one] = (await sim.post("/orders", venue="kuna", count=1, kind="pending"))["ids"]
+    for each in (ACTIVE, f"{HISTORY}?status=Pending"):
+        assert ids_of(await listed(sim, each)) == ([one] if each == target else [])
+    found = await call(sim, "GET", f"/v4/order/private/details/{one}")
+    assert found.json()["data"]["status"] == "Pending"
+
+
+async def test_pending_orders_are_not_cancelled_if_the_option_says_so(sim: Sim) -> None:
+    await sim.post("/options", venue="kuna", cancels_pending=False)
+    [one] = (await sim.post("/orders", venue="kuna", count=1, kind="pending"))["ids"]
+    assert (await cancel(sim, one)).json()["data"] == [{"id": one, "success": False}]
+    refused = await call(sim, "POST", "/v4/order/private/cancel", {"orderId": one})
+    assert told(refused, 400) == ("BAD_REQUEST", "Order with status Pending can't be canceled")
+
+
+async def test_a_partial_list_fails_one_status(sim: Sim) -> None:
+    await sim.fault("kuna", "partial_list")
+    assert (await call(sim, "GET", ACTIVE)).status_code == 200
+    assert (await call(sim, "GET", f"{HISTORY}?status=WaitStop")).status_code == 500
+    await sim.fault("kuna", "partial_list", list="active")
+    assert (await call(sim, "GET", ACTIVE)).status_code == 500
+
+
 async def test_the_seeds_own_body_cancels_the_orders_that_it_names(sim: Sim) -> None:
     ids = await sim.rest_orders("kuna", 4)
     body = SEED

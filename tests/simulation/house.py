@@ -50,6 +50,12 @@ class _Watched(Venue):
 
     house: House
 
+    def shows(self, order: Order) -> bool:
+        """Hide an order from lists only if its push has reached us: what nobody was told, nobody can know."""
+        if order.id in self.hidden and order.id not in self.house.heard_ids:
+            self.hidden.discard(order.id)  # for good: what a list has shown once, a list covers
+        return super().shows(order)
+
     def throttle(self, connection: Any, request: Request) -> Answer | None:
         answer = super().throttle(connection, request)  # type: ignore[safe-super]
         if answer is not None:
@@ -89,6 +95,7 @@ class House:
         self.links: set[Link] = set()
         self._link_number = 0
         self.heard_ns = 0  # when the last frame of the venue's came
+        self.heard_ids: set[str] = set()  # unlisted orders that the process which lives has been told of
         settings = SIMULATORS[kind].options_type()
         for option, choices in _OPTIONS[kind]:
             if chance.random() < 0.5:
@@ -158,6 +165,11 @@ class House:
             self.judge.commanded(self, what, "")
             if what == "CancelOrders":
                 self.judge.framed(life, self)
+
+    def hears(self, text: bytes) -> None:
+        """Take note of a frame that reaches us."""
+        self.heard_ns = self.world.ns
+        self.heard_ids.update(one for one in self.venue.hidden if one.encode() in text)
 
     def refused_for_rate(self, what: str) -> None:
         self.judge.refused_for_rate(self, what)

@@ -298,7 +298,7 @@ class WsLane:
             self._link.hang_up(reason)
 
     def heard(self, link: WsLink, text: bytes) -> None:
-        self.house.heard_ns = self.world.ns
+        self.house.hears(text)
         self.life.enter(self.session.event, Received(link.number, text))
 
     def _again(self) -> None:

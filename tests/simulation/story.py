@@ -27,6 +27,7 @@ MEMORY = Path("/dev/shm")  # a directory in memory; each seed has its own, of mo
 CALM_S = 3.0  # the guard has looked once more by then
 AGAIN_S = 0.25
 RESTART_S = 1.0
+COVERS_LESS = frozenset({"partial_list", "unlisted"})  # faults that `_plan_lists` plans
 DRILL_S = 3.0  # a re-arm waits that long for its read-back
 
 
@@ -101,6 +102,8 @@ class Story:
                 jump_s = chance.choice((0.2, -0.2, 5.0, -5.0, 40.0, -40.0, 3600.0, -3600.0))
                 self._at(chance.uniform(0, self.calm_s), self._jump, jump_s)
         self._plan_disk()
+        for house in self.houses.values():
+            self._plan_lists(house)
         if self.world.more.random() < 0.15:
             self._plan_held(self.world.more.choice(list(self.houses.values())))
         if self.world.later_still.random() < 0.15:
@@ -149,6 +152,26 @@ class Story:
         if self.world.ns < self.calm_s * 1e9:
             self.world.note(house.name, "connections open slowly")
             house.weather.opening_s = seconds
+
+    def _plan_lists(self, house: House) -> None:
+        """Have a venue's lists cover less than they seem to: one of them fails, or orders are in none of them."""
+        chance, venue = self.world.lists, house.venue
+        for name in sorted(venue.supported & COVERS_LESS):
+            if chance.random() < 0.25:
+                parameters: dict[str, Any] = {}
+                if name == "partial_list":
+                    parameters = {"list": chance.choice(venue.lists)}
+                    parameters |= {"times": chance.choice((1, 2, 5))} if chance.random() < 0.5 else {}
+                began_s = chance.uniform(0, self.calm_s)
+                self._at(began_s, self._fault, house, name, parameters)
+                if chance.random() < 0.5:
+                    self._at(began_s + chance.choice((0.5, 2.0, 6.0)), self._fault_ends, house, name)
+                for _ in range(chance.choice((1, 2, 4))):
+                    self._at(began_s + chance.uniform(0, 4), self._rest_kind, house, chance.choice(venue.kinds))
+
+    def _rest_kind(self, house: House, kind: str) -> None:
+        if self.world.ns < self.calm_s * 1e9 and len(house.book) < 12:
+            house.venue.rest(house.account, 1, house.venue.symbol, kind, "".join(house.venue.categories[:1]))
 
     def _plan_reason(self, at_s: float) -> None:
         chance, scope = self.chance, self._scope()
@@ -204,7 +227,7 @@ class Story:
 
     def _plan_fault(self, house: House) -> None:
         chance = self.chance
-        name = chance.choice(sorted(house.venue.supported - ({"skew"} if house.remembers else set())))
+        name = chance.choice(sorted(house.venue.supported - COVERS_LESS - ({"skew"} if house.remembers else set())))
         on = chance.choice(("cancel", "read", "login", "all"))
         times = {"times": chance.choice((1, 2, 5))} if chance.random() < 0.6 else {}
         parameters: dict[str, Any]
@@ -412,6 +435,7 @@ class Story:
         self.crashes += 1
         life, chance = self.life, self.chance
         for house in self.houses.values():
+            house.heard_ids.clear()
             for link in sorted(house.links, key=lambda link: link.number):
                 if self._power:
                     link.dark = True  # nobody tells the venue

@@ -70,6 +70,7 @@ class World:
         self.wall_off_ns = 0  # how far the wall clock of our machine is off
         self.plan, self.net, self.ids, self.more = (Random(seed * 4 + n) for n in range(4))  # noqa: S311 - to be repeated
         self.later_still = Random(f"{seed}, late answers, and logins that change")  # noqa: S311 - to be repeated
+        self.lists = Random(f"{seed} lists")  # noqa: S311 - to be repeated
         self.disk: Disk
         self.boot = "boot-1"
         self.boots = 1

@@ -40,6 +40,8 @@ class Stand:
     key_refused: tuple[int, object] = (401, None)
     listed: Callable[..., object] = lambda *ids, status: None  # ids and a status → the body of an order list
     pushed: Callable[[str, str], object] = lambda one, status: None  # an id and a status → a push
+    found: Callable[[str, str], object] | None = None  # … → the answer for one order; None: there is no such call
+    forgotten: tuple[tuple[int, object], ...] = ()  # answers to the same call: there is no such order
     ids: tuple[str, ...] = ()
     live: tuple[str, ...] = ()
     gone: str = ""
@@ -129,6 +131,18 @@ def _kuna_push(one: str, status: str) -> object:
     return {"event": "#publish", "data": {"channel": "order", "data": data}}
 
 
+def _oxfun_found(one: str, status: str) -> object:
+    return {"success": True, "data": {"orderId": one, "marketCode": "BCH-USDT", "status": status}}
+
+
+def _roxom_found(one: str, status: str) -> object:
+    return {"data": {"order": {"id": one, "symbol": "US500-BTC", "status": status, "fills": []}}, "error": False}
+
+
+def _kuna_found(one: str, status: str) -> object:
+    return {"data": {"id": one, "pair": "BTC_USDT", "status": status}}
+
+
 _SLOW: tuple[tuple[int, object], ...] = ((500, b""), (502, b"<html>"), (503, b"{}"), (200, b"{"), (200, b"[]"))
 
 _OXFUN = Stand(
@@ -147,6 +161,11 @@ _OXFUN = Stand(
     key_refused=(401, {"success": False, "code": "20025", "message": "API key is invalid"}),
     listed=_oxfun_list,
     pushed=_oxfun_push,
+    found=_oxfun_found,
+    forgotten=(
+        (400, {"success": False, "code": "40035", "message": "Open order not found with id"}),
+        (200, {"success": False, "code": "100005", "message": "Open order not found"}),
+    ),
     ids=("300000000000000101", "300000000000000102"),
     live=("OPEN", "PARTIALLY_FILLED"),
     gone="CANCELED_BY_USER",
@@ -179,6 +198,8 @@ _ROXOM = Stand(
     key_refused=(401, payload("roxom/bad-key")),
     listed=_roxom_list,
     pushed=_roxom_push,
+    found=_roxom_found,
+    forgotten=((404, payload("roxom/order-not-found")),),
     ids=("01234567-89ab-7def-8123-456789abcdef", "98765432-10fe-dcba-9876-543210fedcba"),
     live=("submitted", "waitingtrigger"),
     gone="cancelled",
@@ -215,6 +236,11 @@ _KUNA = Stand(
     key_refused=(401, {"errors": [{"code": "UNAUTHORIZED", "message": "Unauthorized"}]}),
     listed=_kuna_list,
     pushed=_kuna_push,
+    found=_kuna_found,
+    forgotten=(
+        (404, {"errors": [{"code": "NOT_FOUND", "message": "Order not found"}]}),
+        (200, {"errors": [{"code": "BAD_REQUEST", "message": "Order with id 1 does not exist"}]}),
+    ),
     ids=_KUNA_IDS,
     live=("Open", "Pending", "WaitStop"),
     gone="Canceled",

@@ -13,6 +13,8 @@ from kill_switch.domain import Answer, Life, Order, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.base import (
     DRILL_WITHIN_S,
+    LOOK_UP,
+    LOOK_UPS,
     PAST_IDS,
     Call,
     CancelAnswered,
@@ -38,6 +40,8 @@ from kill_switch.venues.base import (
     WakeAfter,
     Woke,
 )
+from kill_switch.venues.oxfun import OxFun
+from kill_switch.venues.readback import ReadBack
 
 from .playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears
 from .stands import HEDGE_S, STANDS, Stand
@@ -62,13 +66,28 @@ def calls_of(outputs: tuple[Output, ...]) -> list[Call]:
 
 
 def read(stand: Stand, player: Player, *ids: str, status: str = "") -> OrdersRead:
-    """Read back; the one fact that comes of it."""
-    facts: list[Output] = []
+    """Read back; the one fact that comes of it. What no list shows has ended, as far as it is looked up."""
+    outputs: list[Output] = []
     for call in calls_of(player.put(Read())):
-        facts.extend(player.put(stand.reads(call, *ids, status=status)))
+        outputs.extend(player.put(stand.reads(call, *ids, status=status)))
+    facts: list[Output] = [output for output in outputs if not isinstance(output, Call | WakeAfter)]
+    for call in calls_of(tuple(outputs)):
+        facts.extend(player.put(answer(call.tag, found(stand, call, stand.gone))))
     [fact] = facts
     assert isinstance(fact, OrdersRead)
     return fact
+
+
+def found(stand: Stand, call: Call, status: str) -> object:
+    """Answer the look-up of an order."""
+    assert stand.found is not None
+    return stand.found(looked_up(stand, call), status)
+
+
+def looked_up(stand: Stand, call: Call) -> str:
+    """Return the id that a call looks up."""
+    assert (call.tag.partition("#")[0], call.request.method, call.cancel) == (LOOK_UP, "GET", False)
+    return call.request.target.replace("=", "/").rpartition("/")[2]
 
 
 def test_every_registered_venue_has_a_stand() -> None:
@@ -395,6 +414,201 @@ def test_an_order_that_a_read_back_has_shown_is_not_news(stand: Stand) -> None:
     player(hears(1, stand.pushed(stand.ids[0], stand.live[0])))
 
 
+# ── orders that no list shows ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def looking(stand: Stand, player: Player, *ids: str) -> tuple[list[Call], list[Output]]:
+    """Read back, and show these orders in the lists; return the look-ups and the facts that follow."""
+    if stand.found is None:
+        pytest.skip("the venue has no call for one order")
+    outputs: list[Output] = []
+    for call in calls_of(player.put(Read())):
+        outputs.extend(player.put(stand.reads(call, *ids)))
+    return calls_of(tuple(outputs)), [one for one in outputs if not isinstance(one, Call | WakeAfter)]
+
+
+def pushed(stand: Stand, *ids: str, status: str = "") -> Player:
+    """Return a player to which a push has shown these orders alive."""
+    player = stand.ready()
+    for one in ids:
+        player.put(hears(1, stand.pushed(one, status or stand.live[0])))
+    return player
+
+
+@every_venue
+def test_an_order_that_was_pushed_alive_and_that_no_list_shows_is_looked_up_and_left_while_it_lives(
+    stand: Stand,
+) -> None:
+    for status in (*stand.live, "a status of next year"):
+        player = pushed(stand, stand.ids[0])
+        for _ in range(2):
+            [call], facts = looking(stand, player)
+            assert not facts and call.urgent and looked_up(stand, call) == stand.ids[0]
+            [fact] = player.put(answer(call.tag, found(stand, call, status)))
+            assert isinstance(fact, OrdersRead) and fact.complete
+            assert [(order.id, order.life) for order in fact.orders] == [(stand.ids[0], Life.LIVE)]
+            assert set(player.adapter.book) == {stand.ids[0]}
+
+
+@every_venue
+def test_an_order_that_no_list_shows_ends_with_the_venues_own_word(stand: Stand) -> None:
+    player = stand.ready()
+    looking(stand, player)
+    assert stand.found is not None
+    for status, body in ((200, stand.found(stand.ids[0], stand.gone)), *stand.forgotten):
+        player = pushed(stand, stand.ids[0])
+        [call], _ = looking(stand, player)
+        player(answer(call.tag, body, status), OrdersRead((), True, player.now.mono_ns))
+        assert not player.adapter.book
+        calls, [fact] = looking(stand, player)
+        assert not calls and fact == OrdersRead((), True, player.now.mono_ns)
+
+
+@every_venue
+def test_an_order_that_cannot_be_looked_up_makes_the_read_incomplete_and_is_named(stand: Stand) -> None:
+    player = stand.ready()
+    looking(stand, player)
+    assert stand.found is not None
+    wrong = (200, stand.found("another order", stand.gone))
+    for status, body in (*stand.unknown, *stand.nothing, *stand.refused, stand.key_refused, wrong, (404, {})):
+        player = pushed(stand, stand.ids[0])
+        [call], _ = looking(stand, player)
+        [fact] = player.put(answer(call.tag, body, status))
+        if isinstance(fact, Call):
+            assert fact.route is Route.FRESH
+            [fact] = player.put(answer(call.tag, body, status))
+        assert isinstance(fact, OrdersRead) and not fact.complete and not fact.orders, (status, body)
+        assert stand.ids[0] in fact.why and set(player.adapter.book) == {stand.ids[0]}
+    [call], _ = looking(stand, player)
+    player.put(Lost(call.tag, True, "down"))
+    [fact] = player.put(Lost(call.tag, True, "refused"))
+    assert isinstance(fact, OrdersRead) and not fact.complete and "refused" in fact.why
+
+
+@every_venue
+def test_an_order_whose_end_was_pushed_or_that_a_list_showed_later_is_not_looked_up(stand: Stand) -> None:
+    player = pushed(stand, stand.ids[0])
+    player.put(hears(1, stand.pushed(stand.ids[0], stand.gone)))
+    calls, [fact] = looking(stand, player)
+    assert not calls and fact == OrdersRead((), True, START.mono_ns)
+    player = pushed(stand, stand.ids[0])
+    read(stand, player, stand.ids[0])
+    calls, [fact] = looking(stand, player)
+    assert not calls and fact == OrdersRead((), True, START.mono_ns)
+
+
+@every_venue
+def test_an_end_that_is_pushed_while_an_order_is_looked_up_counts(stand: Stand) -> None:
+    player = pushed(stand, stand.ids[0])
+    [call], _ = looking(stand, player)
+    player.put(hears(1, stand.pushed(stand.ids[0], stand.gone)))
+    player(answer(call.tag, found(stand, call, stand.live[0])), OrdersRead((), True, START.mono_ns))
+
+
+@every_venue
+def test_an_order_that_is_pushed_while_another_one_is_looked_up_makes_the_read_incomplete(stand: Stand) -> None:
+    player = pushed(stand, stand.ids[0])
+    [call], _ = looking(stand, player)
+    player.put(hears(1, stand.pushed(stand.ids[1], stand.live[0])))
+    [fact] = player.put(answer(call.tag, found(stand, call, stand.gone)))
+    assert isinstance(fact, OrdersRead) and not fact.complete and stand.ids[1] in fact.why
+    assert set(player.adapter.book) == {stand.ids[1]}
+
+
+@every_venue
+def test_what_a_list_shows_is_told_at_once_beside_what_no_list_shows(stand: Stand) -> None:
+    player = pushed(stand, stand.ids[0])
+    calls, [fact] = looking(stand, player, stand.ids[1])
+    assert not calls and isinstance(fact, OrdersRead)
+    assert [order.id for order in fact.orders] == [stand.ids[1]] and not fact.complete and stand.ids[0] in fact.why
+    assert set(player.adapter.book) == set(stand.ids)
+
+
+@every_venue
+def test_many_orders_that_no_list_shows_are_looked_up_a_few_at_a_time_until_each_has_had_its_turn(
+    stand: Stand,
+) -> None:
+    ids = [f"{stand.ids[0][:-2]}{number:02}" for number in range(2 * LOOK_UPS + 1)]
+    player = pushed(stand, *ids)
+    left, asked = set(ids), []
+    for turn in range(3):
+        calls, _ = looking(stand, player)
+        assert len(calls) <= LOOK_UPS
+        facts = [fact for call in calls for fact in player.put(answer(call.tag, found(stand, call, stand.gone)))]
+        asked += [looked_up(stand, call) for call in calls]
+        left -= set(asked)
+        [fact] = facts
+        assert isinstance(fact, OrdersRead) and fact.complete == (turn == 2) and set(player.adapter.book) == left
+    assert sorted(asked) == sorted(ids)
+
+
+@every_venue
+def test_orders_that_go_on_living_take_no_other_ones_turn(stand: Stand) -> None:
+    ids = [f"{stand.ids[0][:-2]}{number:02}" for number in range(LOOK_UPS + 1)]
+    player = pushed(stand, *ids)
+    asked = set()
+    for _ in range(2):
+        for call in looking(stand, player)[0]:
+            asked.add(looked_up(stand, call))
+            player.put(answer(call.tag, found(stand, call, stand.live[0])))
+    assert asked == set(ids)
+
+
+@every_venue
+def test_a_list_that_fails_is_told_with_what_the_others_show_and_names_what_no_list_shows(stand: Stand) -> None:
+    player = pushed(stand, stand.ids[0])
+    first, *rest = calls_of(player.put(Read()))
+    if stand.found is None or not rest:
+        pytest.skip("the venue has one list")
+    outputs = [*player.put(stand.reads(first, stand.ids[1]))]
+    status, body = stand.refused[0]
+    for call in rest:
+        outputs += player.put(answer(call.tag, body, status))
+    [fact] = outputs
+    assert isinstance(fact, OrdersRead) and not fact.complete
+    assert [order.id for order in fact.orders] == [stand.ids[1]] and stand.ids[0] in fact.why
+    assert set(player.adapter.book) == set(stand.ids)
+
+
+class NoLookUps(OxFun):
+    """A venue without a call for one order."""
+
+    def order_request(self, order_id: str) -> None:  # type: ignore[override]
+        return None
+
+
+def test_an_order_that_no_list_shows_is_named_where_the_venue_has_no_call_for_one_order() -> None:
+    adapter = NoLookUps(OxFun.Options(), STANDS["oxfun"].secrets(), HEDGE_S)
+    for number in range(5):
+        adapter.push_order(Order(str(number), "BTC", Life.LIVE, "OPEN"))
+    [fact] = adapter.take_list(ReadBack(START.mono_ns, set()), "working", (), "", START)
+    why = "seen alive, not seen to end, and in no list: 0, 1, 2 and 2 more"
+    assert fact == OrdersRead((), False, START.mono_ns, why)
+
+
+def test_the_refused_cancel_of_an_order_that_nobody_has_seen_is_nobodys_order() -> None:
+    adapter = STANDS["oxfun"].make()
+    adapter.cancel_refused("1")
+    assert not adapter.book and not adapter.unproven
+
+
+@every_venue
+def test_live_orders_that_a_list_has_shown_do_not_wait_for_a_list_that_is_late(stand: Stand) -> None:
+    player = stand.ready()
+    first, *rest = calls_of(player.put(Read()))
+    if stand.found is None or not rest:
+        pytest.skip("the venue has one list")
+    assert not player.put(stand.reads(first, stand.ids[1]))
+    again, fact = player.put(Woke(rest[0].tag))
+    assert isinstance(again, Call) and again.route is Route.FRESH
+    assert isinstance(fact, OrdersRead) and not fact.complete and fact.why.endswith(": no answer yet")
+    assert [order.id for order in fact.orders] == [stand.ids[1]]
+    more = [fact for call in rest[1:] for fact in player.put(Woke(call.tag))]
+    assert all(isinstance(fact, Call) for fact in more)  # it is told once
+    [end] = [fact for call in rest for fact in player.put(stand.reads(call))]
+    assert isinstance(end, OrdersRead) and end.complete and end.orders == fact.orders
+
+
 # ── orders that somebody places ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -622,9 +836,11 @@ def test_the_venues_clock_is_measured_and_what_signs_a_time_signs_its(stand: Sta
     assert (kind.CLOCK_WINDOW_S is None) == (stand.signed_ms is None)
     player = stand.ready()
     assert player.adapter.offset_ns == 0
-    first = calls_of(player.put(Read()))[0]
-    told = player.put(dated(player, first.tag, ahead_s, 200, stand.listed(status="")))
-    assert [type(fact) for fact in told].count(ServerTime) == 1
+    for _ in range(2):
+        first = calls_of(player.put(Read()))[0]
+        told = player.put(dated(player, first.tag, ahead_s, 200, stand.listed(status="")))
+        assert [type(fact) for fact in told].count(ServerTime) == 1
+        player.put(Pause(10))
     assert player.adapter.clock.bounds_ns is not None
     assert abs(player.adapter.offset_ns / 1e9 - ahead_s) <= 1.1
     if stand.signed_ms is None:
@@ -645,6 +861,39 @@ def test_a_venue_whose_clock_may_be_ours_is_signed_by_ours(stand: Stand) -> None
 
 
 @every_venue
+def test_one_answer_with_a_wrong_date_moves_nothing(stand: Stand) -> None:
+    player = stand.ready()
+    for number in range(200):
+        call = calls_of(player.put(Read()))[0]
+        player.put(dated(player, call.tag, 3600.0 if number in (0, 50, 199) else 0.0, 200, stand.listed(status="")))
+        assert player.adapter.offset_ns == 0
+        player.put(Pause(10))
+
+
+@every_venue
+def test_the_date_of_what_is_not_the_venues_own_answer_says_nothing(stand: Stand) -> None:
+    for status, body in stand.nothing:
+        player = stand.ready()
+        before = player.adapter.clock.bounds_ns
+        for _ in range(2):
+            call = calls_of(player.put(Read()))[0]
+            told = [*player.put(dated(player, call.tag, 3600.0, status, body))]
+            told += player.put(dated(player, call.tag, 3600.0, status, body))  # of the second route
+            assert not [fact for fact in told if isinstance(fact, ServerTime)], (status, body)
+        assert (player.adapter.offset_ns, player.adapter.clock.bounds_ns) == (0, before)
+
+
+@every_venue
+def test_both_answers_to_one_request_count_as_one(stand: Stand) -> None:
+    player = stand.ready()
+    call = calls_of(player.put(Read()))[0]
+    player.put(Woke(call.tag))
+    for _ in range(2):
+        player.put(dated(player, call.tag, 3600.0, 200, stand.listed(status="")))
+    assert player.adapter.offset_ns == 0
+
+
+@every_venue
 def test_an_answer_out_of_a_cache_says_nothing_of_the_clock_and_one_to_a_strike_only_to_us(stand: Stand) -> None:
     player = stand.ready()
     before = player.adapter.clock.bounds_ns
@@ -652,7 +901,8 @@ def test_an_answer_out_of_a_cache_says_nothing_of_the_clock_and_one_to_a_strike_
     reply = dated(player, call.tag, 600.0, 200, stand.listed(status=""))
     told = player.put(reply._replace(headers={**reply.headers, "age": "7"}))
     assert player.adapter.clock.bounds_ns == before and not [fact for fact in told if isinstance(fact, ServerTime)]
-    told = player.put(dated(player, strike(player).tag, 600.0, 200, stand.accepted[0]))
+    for _ in range(2):
+        told = player.put(dated(player, strike(player).tag, 600.0, 200, stand.accepted[0]))
     assert abs(player.adapter.offset_ns / 1e9 - 600) <= 1.1
     assert not [fact for fact in told if isinstance(fact, ServerTime)]
 
@@ -727,5 +977,7 @@ def test_an_adapter_without_timers_texts_and_upgrade_headers_of_its_own_needs_no
     assert base.upgrade_headers(adapter, START) == {}  # type: ignore[attr-defined]
     assert base.keep_away(adapter, START) == ""  # type: ignore[attr-defined]
     assert base.plan(adapter) == base.drill(adapter, START) == base.measure(adapter, START) == ()  # type: ignore[attr-defined]
+    assert base.order_request(adapter, "1") is base.count_cancelled(adapter) is None  # type: ignore[attr-defined]
+    assert base.pace(3) is base.PACE  # type: ignore[attr-defined]
     assert adapter.pushes_orders
     assert issubclass(type(adapter).Options, VenueOptions)

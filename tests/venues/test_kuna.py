@@ -55,7 +55,8 @@ SECRETS = {"api_key": "single-key", "public_key": "public-key", "api_secret": "k
 
 
 def make(**options: Any) -> Kuna:
-    settings = Kuna.Options(**options)
+    """Return an adapter that reads no Pending orders unless it is told to: there are two lists, then."""
+    settings = Kuna.Options(**{"pending_orders": False, **options})
     return Kuna(settings, {name: SECRETS[name] for name in Kuna.secrets(settings)}, 0.06)
 
 
@@ -127,7 +128,8 @@ def test_it_is_registered_with_its_production_addresses_and_its_pace() -> None:
     options = Kuna.Options()
     assert (options.ws_url, options.rest_url) == ("wss://ws-pro.kuna.io/socketcluster/", "https://api.kuna.io")
     assert (options.auth, options.account_type, options.stop_orders) == ("api-key", "", True)
-    assert Kuna.PACE == Pace(clean_reads=2, read_gap_s=0.8, strike_gap_s=1.0)  # §7: 300 a minute
+    assert options.pending_orders
+    assert Kuna.PACE == Pace(clean_reads=2, read_gap_s=1.2, strike_gap_s=1.0)  # §7: 300 a minute
     assert make().upgrade_headers(START) == {}
 
 
@@ -260,20 +262,43 @@ def dated(tag: str, ahead_s: int, body: object, status: int = 200) -> Replied:
     return answer(tag, body, status)._replace(headers={"date": at.strftime("%a, %d %b %Y %H:%M:%S GMT")})
 
 
-def test_the_nonce_is_the_venues_time_and_never_falls_though_the_offset_does() -> None:
+@pytest.mark.parametrize("wrong_s", [3600, 86_400, -3600])
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_wrong_dates_of_answers_never_move_the_nonce(wrong_s: int, times: int) -> None:
+    player = play(auth="hmac")
+    for at_s in range(200):
+        player.put(Read())
+        player.put(dated(player.calls[-1].tag, at_s, listed()))
+        player.put(Pause(1))
+    for number in range(times):
+        player.put(Read())
+        player.put(dated(player.calls[-1].tag, 200 + number + wrong_s, listed()))
+        player.put(Pause(1))
+    player.put(Kill())
+    assert nonce(player) == (200 + times) * 1000
+
+
+def test_a_step_of_our_own_clock_forward_never_moves_the_nonce_and_one_back_does_not_stop_it() -> None:
     player = play(auth="hmac")
     player.put(Read())
-    player.put(dated(player.calls[-1].tag, 60, listed()))
+    player.now = Now(player.now.mono_ns + 10**9, player.now.wall_ns + 3600 * 10**9)
     player.put(Read())
-    ahead_ms = nonce(player)
-    assert abs(ahead_ms - 60_000) <= 1000
-    player.put(dated(player.calls[-1].tag, -60, listed()))  # the venue's clock was set back
-    for number in range(1, 4):
-        player.put(Read())
-        assert nonce(player) == ahead_ms + number
-    player.put(Pause(200))
+    assert nonce(player) == 1000
+    player.now = Now(player.now.mono_ns + 10**9, player.now.wall_ns - 7200 * 10**9)
     player.put(Read())
-    assert abs(nonce(player) - 140_000) <= 1000
+    assert nonce(player) == 1001
+
+
+def test_a_venue_that_refuses_our_nonce_gets_its_own_time_and_goes_on_from_there() -> None:
+    player = play(auth="hmac")
+    player.put(Read())
+    again, *_ = player.put(dated(player.calls[-1].tag, 60, errors("Nonce is too far off"), 401))
+    assert isinstance(again, Call) and abs(nonce(player) - 60_000) <= 1000
+    player.put(dated(again.tag, 60, listed()))
+    before_ms = nonce(player)
+    player.put(Pause(10))
+    player.put(Read())
+    assert nonce(player) == before_ms + 10_000
 
 
 def test_a_clock_that_ran_ahead_does_not_lock_us_out_of_a_venue_with_a_window() -> None:
@@ -290,12 +315,13 @@ def test_a_clock_that_ran_ahead_does_not_lock_us_out_of_a_venue_that_wants_highe
     player = play(auth="hmac")
     player.put(Probe())
     player.put(answer(player.calls[-1].tag, listed()))  # accepted: an hour too high, as it turns out
+    for _ in range(2):
+        player.put(Read())
+        player.put(dated(player.calls[-1].tag, -3600, listed()))
     player.put(Read())
-    player.put(dated(player.calls[-1].tag, -3600, listed()))
-    player.put(Read())
-    assert nonce(player) == 2  # it goes on from there
+    assert nonce(player) == 3  # it goes on from there
     multi, found = struck(player, UUID_1)
-    [again, _] = player.put(answer(multi.tag, errors("Nonce is too small"), 401))  # overtaken, or too far off?
+    [again, _] = player.put(dated(multi.tag, -3600, errors("Nonce is too small"), 401))  # overtaken, or too far off?
     assert abs(nonce(player) + 3_600_000) <= 1000
     assert isinstance(again, Call)
     [third] = player.put(answer(again.tag, errors("Nonce is too small"), 401))
@@ -305,6 +331,7 @@ def test_a_clock_that_ran_ahead_does_not_lock_us_out_of_a_venue_that_wants_highe
 def test_two_requests_whose_nonces_are_refused_together_do_not_turn_them_down_and_up_again_for_ever() -> None:
     player = play(auth="hmac", stop_orders=True)
     player.put(Probe())
+    player.put(dated(player.calls[-1].tag, 60, errors("Nonce is too far off"), 401))
     player.put(dated(player.calls[-1].tag, 60, listed()))
     player.put(Read())
     for call in player.calls[-2:]:
@@ -521,7 +548,7 @@ def test_errors_that_are_none_are_none(empty: object) -> None:
 def test_a_list_that_a_strike_could_not_read_makes_it_unknown_though_every_cancel_was_accepted() -> None:
     for status, body, words in (
         (400, errors("no"), "HTTP 400 BAD_REQUEST no"),
-        (200, {"data": [{"status": "Open"}]}, "the active list cannot be read"),
+        (200, {"data": [{"status": "Open"}]}, "the active list cannot be read: 1 of 1 orders"),
         (200, {"data": {}}, "the active list cannot be read"),
     ):
         player = play()
@@ -595,17 +622,17 @@ def test_a_malformed_id_never_gets_into_a_batch() -> None:
     player.adapter.book = {one: order(one) for one in (*BAD, UUID_1, UUID_2.upper())}
     multi, *singles = [call for call in calls(player.put(Kill())) if call.cancel]
     assert ids_of(multi) == [UUID_1, UUID_2.upper()]
-    assert [orjson.loads(call.request.body) for call in singles] == [{"orderId": one} for one in BAD[:4]]
-    player.put(answer("find#6", listed()))
+    assert [orjson.loads(call.request.body) for call in singles] == [{"orderId": one} for one in BAD[:3]]
+    player.put(answer("find#5", listed()))
     player.put(answer(multi.tag, done(UUID_1, UUID_2.upper())))
     for call in singles[1:]:
         assert player.put(answer(call.tag, errors(CLOSED), 400)) == ()
     words = (
-        "2 order(s) cancelled; 3 had ended; 4 malformed id(s) left for the next strike; 1 of 1 cancels failed: HTTP 404"
+        "2 order(s) cancelled; 2 had ended; 5 malformed id(s) left for the next strike; 1 of 1 cancels failed: HTTP 404"
     )
     assert told(player.put(answer(singles[0].tag, {}, 404))) == CancelAnswered(Answer.REFUSED, words, 2)
     next_time = [call for call in calls(player.put(Kill())) if call.cancel][1:]
-    assert [ids_of(call) for call in next_time] == [[one] for one in BAD[4:]]  # each has its turn
+    assert [ids_of(call) for call in next_time] == [[one] for one in BAD[3:6]]  # each has its turn
 
 
 def test_only_malformed_ids_still_make_a_strike() -> None:
@@ -628,8 +655,8 @@ def test_an_order_that_two_batches_have_not_cancelled_is_cancelled_by_itself() -
         assert len(ids_of(multi)) == 10
     know(player, *(uuid(n) for n in range(6)))
     multi, *singles, _ = calls(player.put(Kill()))
-    assert ids_of(multi) == [uuid(4), uuid(5)]
-    assert [ids_of(call) for call in singles] == [[uuid(n)] for n in range(4)]
+    assert ids_of(multi) == [uuid(3), uuid(4), uuid(5)]
+    assert [ids_of(call) for call in singles] == [[uuid(n)] for n in range(3)]
     assert all(f"{call.request.method} {call.request.target}" == ONE for call in singles)
     know(player, uuid(0), uuid(4), uuid(5))  # those by themselves have their turn now
     singles = [call for call in calls(player.put(Kill())) if call.cancel]
@@ -788,7 +815,7 @@ def test_a_read_back_of_which_one_list_fails_shows_the_other_and_is_not_complete
     player(
         answer(second.tag, errors("no"), 403),
         answer(first.tag, listed(UUID_1)),
-        OrdersRead((order(UUID_1),), False, START.mono_ns, "HTTP 403 BAD_REQUEST no"),
+        OrdersRead((order(UUID_1),), False, START.mono_ns, "WaitStop: HTTP 403 BAD_REQUEST no"),
     )
     assert set(player.adapter.book) == {UUID_1, UUID_2}
 
@@ -798,8 +825,23 @@ def test_a_list_that_cannot_be_read_proves_nothing(body: object) -> None:
     player = play()
     know(player, UUID_1)
     [call] = calls(player.put(Read()))
-    player(answer(call.tag, body), OrdersRead((), False, START.mono_ns, "the active list cannot be read"))
+    [read] = player.put(answer(call.tag, body))
+    assert isinstance(read, OrdersRead) and (read.orders, read.complete) == ((), False)
+    assert read.why.startswith("the active list cannot be read")
     assert set(player.adapter.book) == {UUID_1}
+
+
+def test_an_order_that_cannot_be_read_hides_no_other_one_of_its_list() -> None:
+    player = play()
+    [call] = calls(player.put(Read()))
+    body = {"data": [{"status": "Open"}, *listed(UUID_1)["data"], None]}
+    why = "the active list cannot be read: 2 of 3 orders"
+    player(answer(call.tag, body), OrdersRead((order(UUID_1),), False, START.mono_ns, why))
+    [found] = calls(player.put(Kill()))[1:]
+    player.adapter.book.clear()
+    body["data"].append(*listed(UUID_2)["data"])
+    more = calls(player.put(answer(found.tag, body)))
+    assert [ids_of(call) for call in more] == [[UUID_2]]
 
 
 @pytest.mark.parametrize(("status", "body"), [(500, b""), (502, b"<html>"), (503, {}), (500, errors("x")), (200, b"7")])
@@ -812,7 +854,7 @@ def test_an_answer_that_proves_nothing_goes_to_the_second_route(status: int, bod
         answer("orders#1", body, status),
         Asked("orders#1", ACTIVE, Route.FRESH, urgent=True),
         answer("orders#1", body, status),
-        OrdersRead((), False, START.mono_ns, f"HTTP {status} proves nothing"),
+        OrdersRead((), False, START.mono_ns, f"active: HTTP {status} proves nothing"),
     )
 
 
@@ -843,6 +885,154 @@ def test_probes_take_the_lists_in_turn_and_each_is_the_truth_on_its_own_part() -
     player.adapter.book = {stop.id: stop}
     player(Probe(), Asked("probe#1", ACTIVE), answer("probe#1", listed()), Ready(Route.HTTP, 0))
     assert player.adapter.book == {}
+
+
+def test_every_live_status_is_asked_for_by_reads_strikes_and_probes() -> None:
+    player = Player(make(pending_orders=True))
+    wanted = [ACTIVE, STOPS, STOPS.replace("WaitStop", "Pending")]
+    for step in (Read(), Kill()):
+        assert [f"{call.request.method} {call.request.target}" for call in calls(player.put(step))] == wanted
+    probes = [call for _ in wanted for call in calls(player.put(Probe()))]
+    assert [f"{call.request.method} {call.request.target}" for call in probes] == wanted
+
+
+def test_a_probe_takes_no_order_out_of_the_book_that_its_list_does_not_cover() -> None:
+    player = Player(make(pending_orders=True))
+    book = [order(UUID_1), order(uuid(1), "WaitStop"), order(uuid(2), "Pending"), order(uuid(3), "Frozen")]
+    player.adapter.book = {one.id: one for one in book}
+    for left in ({uuid(1), uuid(2)}, {uuid(2)}, set()):
+        [call] = calls(player.put(Probe()))
+        player.put(answer(call.tag, listed()))
+        assert set(player.adapter.book) == left
+
+
+def hearing() -> Player:
+    """Return a player with one list and a WebSocket that hears orders."""
+    player = play()
+    player.put(Opened(Route.WS, 1))
+    for message in (payload("kuna/handshake"), payload("kuna/set-auth-token"), {"rid": 3}):
+        player.put(hears(1, message))
+    return player
+
+
+def details(tag: str, one: str) -> Asked:
+    return Asked(tag, f"GET /v4/order/private/details/{one}", urgent=True)
+
+
+def test_an_order_that_was_pushed_as_pending_is_left_though_its_cancel_is_refused_and_no_list_shows_it() -> None:
+    player = hearing()
+    know(player)
+    player.put(push("Pending"))
+    multi, found = calls(player.put(Kill()))
+    assert ids_of(multi) == [UUID_1]
+    player.put(answer(multi.tag, errors("Order is being processed"), 400))
+    fact = told(player.put(answer(found.tag, listed())))
+    assert fact.answer is Answer.REFUSED
+    player(
+        Read(),
+        Asked("orders#4", ACTIVE, urgent=True),
+        WakeAfter("orders#4", 0.24),
+        answer("orders#4", listed()),
+        details("look-up#5", UUID_1),
+        WakeAfter("look-up#5", 0.24),
+        answer("look-up#5", {"data": {"id": UUID_1, "pair": "BTC_USDT", "status": "Pending"}}),
+        OrdersRead((order(UUID_1, "Pending"),), True, START.mono_ns),
+    )
+    assert set(player.adapter.book) == {UUID_1}  # the next strike names it again
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, {"data": [{"id": UUID_1, "success": False, "error": error("no")}]}),
+        (200, {"data": [{"id": UUID_1, "success": False}]}),
+        (400, errors("Trading is closed")),
+        (403, errors("Trading is closed")),
+        (404, errors("Order not found")),
+    ],
+)
+def test_an_order_whose_cancel_was_refused_is_looked_up_once_no_list_shows_it(status: int, body: object) -> None:
+    player = play()
+    multi, found = struck(player, UUID_1)
+    player.put(answer(multi.tag, body, status))
+    player.put(answer(found.tag, listed()))
+    [read] = calls(player.put(Read()))
+    [call] = calls(player.put(answer(read.tag, listed())))
+    assert call.request.target == f"/v4/order/private/details/{UUID_1}"
+    player(
+        answer(call.tag, {"data": {"id": UUID_1, "pair": "BTC_USDT", "status": "Canceled"}}),
+        OrdersRead((), True, START.mono_ns),
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, {"data": [{"id": UUID_1, "success": False, "error": error(CLOSED)}]}),
+        (400, errors(CLOSED)),
+        (200, done(UUID_1)),
+        (429, errors("Too many requests")),
+    ],
+)
+def test_an_order_whose_cancel_went_through_or_was_not_judged_is_proven_gone_by_the_list_that_showed_it(
+    status: int, body: object
+) -> None:
+    player = play()
+    multi, found = struck(player, UUID_1)
+    player.put(answer(found.tag, listed(UUID_1)))
+    player.put(answer(multi.tag, body, status))
+    [read] = calls(player.put(Read()))
+    player(answer(read.tag, listed()), OrdersRead((), True, START.mono_ns))
+
+
+def test_a_single_cancel_that_is_refused_has_its_order_looked_up_and_one_that_had_ended_does_not() -> None:
+    for text, looked_up in (("no", True), (CLOSED, False)):
+        player = play()
+        know(player, "odd")
+        single, found = calls(player.put(Kill()))
+        player.put(answer(found.tag, listed()))
+        player.put(answer(single.tag, errors(text), 400))
+        [read] = calls(player.put(Read()))
+        outputs = player.put(answer(read.tag, listed()))
+        assert [call.request.target for call in calls(outputs)] == ["/v4/order/private/details/odd"] * looked_up
+
+
+def test_the_refusal_of_a_cancel_does_not_bring_back_an_order_whose_end_was_pushed() -> None:
+    player = hearing()
+    multi, found = struck(player, UUID_1)
+    player.put(push("Canceled"))
+    player.put(answer(multi.tag, errors("Trading is closed"), 400))
+    player.put(answer(found.tag, listed()))
+    [read] = calls(player.put(Read()))
+    player(answer(read.tag, listed()), OrdersRead((), True, START.mono_ns))
+
+
+def test_a_refusal_that_comes_behind_a_clean_list_brings_its_order_back() -> None:
+    player = play()
+    multi, found = struck(player, UUID_1)
+    player.put(answer(found.tag, listed()))
+    [read] = calls(player.put(Read()))
+    player(answer(read.tag, listed()), OrdersRead((), True, START.mono_ns))
+    player.put(answer(multi.tag, errors("Trading is closed"), 400))
+    [read] = calls(player.put(Read()))
+    assert len(calls(player.put(answer(read.tag, listed())))) == 1
+
+
+def test_a_probe_takes_no_order_out_of_the_book_that_a_push_has_shown_alive() -> None:
+    player = hearing()
+    know(player, UUID_2)
+    player.put(push("Open"))
+    [call] = calls(player.put(Probe()))
+    player.put(answer(call.tag, listed()))
+    assert set(player.adapter.book) == {UUID_1}
+
+
+def test_an_id_that_is_no_part_of_a_path_is_written_as_one() -> None:
+    player = hearing()
+    player.put(push("Open", "../a b"))
+    [read] = calls(player.put(Read()))
+    [call] = calls(player.put(answer(read.tag, listed())))
+    assert call.request.target == "/v4/order/private/details/..%2Fa%20b"
 
 
 def test_a_full_page_is_a_fine_probe_and_takes_nothing_out_of_the_book() -> None:

@@ -32,7 +32,7 @@ def test_a_clock_that_may_be_ours_is_taken_for_ours() -> None:
 
 
 def test_a_clock_that_cannot_be_ours_is_taken_to_be_in_the_middle_of_what_it_can_be() -> None:
-    clock = told((20, 21, 0, 0.5))
+    clock = told((20, 21, 0, 0.5), (20, 21, 0, 0.5))
     assert (clock.ns, clock.bounds_ns) == (20_250 * MS, (19_500 * MS, 21_000 * MS))
 
 
@@ -43,22 +43,96 @@ def test_samples_that_agree_make_it_narrower() -> None:
 
 @pytest.mark.parametrize("other", [(-40, -39, 2, 2.1), (60, 61, 2, 2.1)])
 def test_a_clock_that_was_set_is_measured_anew(other: tuple[float, float, float, float]) -> None:
-    clock = told((20, 21, 0, 0.5), (20, 21, 0.8, 0.9), other)
-    assert clock.bounds_ns == told(other).bounds_ns
+    clock = told((20, 21, 0, 0.5), (20, 21, 0.8, 0.9), other, other)
+    assert clock.bounds_ns == told(other, other).bounds_ns
 
 
 def test_a_sample_counts_for_a_while_and_is_forgotten_then() -> None:
-    narrow, wide = (20, 20.001, 0, 0), (20, 21, 0.5, 0.6)
-    assert told(narrow, wide, step_ns=KEPT_NS + 1).bounds_ns == (20 * S, 20_001 * MS)
+    narrow, wide = (0, 0.001, 0, 0), (0, 1, 0.5, 0.6)
+    assert told(narrow, wide, step_ns=KEPT_NS + 1).bounds_ns == (0, 1 * MS)
     assert told(narrow, wide, wide, step_ns=KEPT_NS + 1).bounds_ns == told(wide).bounds_ns
 
 
-def test_what_an_old_sample_contradicts_is_believed() -> None:
-    assert told((20, 20.001, 0, 0), (40, 41, 0.5, 0.6), step_ns=KEPT_NS + 1).bounds_ns == (39_400 * MS, 40_500 * MS)
+def test_what_an_old_sample_contradicts_is_believed_the_second_time() -> None:
+    old, other = (0, 0.001, 0, 0), (40, 41, 0.5, 0.6)
+    assert told(old, other, step_ns=KEPT_NS + 1).ns == 0
+    assert told(old, other, other, step_ns=KEPT_NS + 1).bounds_ns == (39_400 * MS, 40_500 * MS)
 
 
 def test_a_sample_that_contradicts_itself_says_nothing() -> None:
     assert told((2, 1, 0, 0)).bounds_ns is None
+
+
+def good(clock: Offset, count: int, *, ahead_ns: int = 0, from_ns: int = 0, every_ns: int = S) -> int:
+    """Note so many honest answers of 40 ms each; return the moment of the next one."""
+    for number in range(count):
+        at_ns = from_ns + number * every_ns
+        second = (NOW + at_ns + ahead_ns) // S * S
+        clock.note(second, second + S, NOW + at_ns, NOW + at_ns + 40 * MS, at_ns)
+    return from_ns + count * every_ns
+
+
+@pytest.mark.parametrize("ahead_ns", [3600 * S, -3600 * S, 20 * S, 365 * 86_400 * S])
+@pytest.mark.parametrize("before", [0, 1, 200])
+def test_one_answer_that_contradicts_the_others_moves_nothing(ahead_ns: int, before: int) -> None:
+    clock = Offset()
+    at_ns = good(clock, before)
+    bounds_ns = clock.bounds_ns
+    good(clock, 1, ahead_ns=ahead_ns, from_ns=at_ns)
+    assert (clock.ns, clock.bounds_ns) == (0, bounds_ns)
+
+
+def test_answers_that_are_wrong_one_at_a_time_never_add_up() -> None:
+    clock, at_ns = Offset(), 0
+    for _ in range(50):
+        at_ns = good(clock, 1, ahead_ns=3600 * S, from_ns=at_ns)
+        at_ns = good(clock, 1, from_ns=at_ns)
+        assert clock.ns == 0
+
+
+@pytest.mark.parametrize("ahead_ns", [0, 20 * S])
+def test_a_wrong_answer_after_a_long_silence_moves_nothing_however_often_good_ones_follow(ahead_ns: int) -> None:
+    clock = Offset()
+    at_ns = good(clock, 5, ahead_ns=ahead_ns)
+    for _ in range(3):
+        at_ns = good(clock, 1, ahead_ns=ahead_ns + 3600 * S, from_ns=at_ns + 2 * KEPT_NS)
+        assert abs(clock.ns - ahead_ns) <= S
+        at_ns = good(clock, 1, ahead_ns=ahead_ns, from_ns=at_ns)
+        assert abs(clock.ns - ahead_ns) <= S
+
+
+def test_two_wrong_answers_that_do_not_agree_with_each_other_move_nothing() -> None:
+    clock = Offset()
+    at_ns = good(clock, 200)
+    at_ns = good(clock, 1, ahead_ns=3600 * S, from_ns=at_ns)
+    good(clock, 1, ahead_ns=-3600 * S, from_ns=at_ns)
+    assert clock.ns == 0
+
+
+@pytest.mark.parametrize("before", [0, 1, 200])
+def test_two_answers_that_agree_with_each_other_and_contradict_the_others_are_believed(before: int) -> None:
+    clock = Offset()
+    at_ns = good(clock, before)
+    good(clock, 2, ahead_ns=3600 * S, from_ns=at_ns)
+    assert abs(clock.ns - 3600 * S) <= S
+
+
+def test_a_slow_answer_that_fits_both_clocks_neither_confirms_nor_clears_a_contradiction() -> None:
+    clock = Offset()
+    at_ns = good(clock, 5)
+    at_ns = good(clock, 1, ahead_ns=5 * S, from_ns=at_ns)
+    clock.note(NOW + at_ns, NOW + at_ns + S, NOW + at_ns - 9 * S, NOW + at_ns, at_ns)
+    assert clock.ns == 0
+    good(clock, 1, ahead_ns=5 * S, from_ns=at_ns + S)
+    assert abs(clock.ns - 5 * S) <= S
+
+
+@pytest.mark.parametrize("before", [0, 200])
+def test_an_answer_by_which_the_venue_refuses_our_time_is_believed_at_once(before: int) -> None:
+    clock = Offset()
+    at_ns = NOW + good(clock, before)
+    clock.note(at_ns + 3600 * S, at_ns + 3601 * S, at_ns, at_ns, at_ns - NOW, refused=True)
+    assert abs(clock.ns - 3600 * S) <= S
 
 
 @given(
@@ -73,8 +147,9 @@ def test_what_is_true_is_never_ruled_out(offset_ns: int, samples: list[tuple[int
         at_ns = sent_ns + there_ns + back_ns
         second = read_ns // S * S
         clock.note(second, second + S, sent_ns, at_ns, at_ns)
-    assert clock.bounds_ns is not None and clock.bounds_ns[0] <= offset_ns <= clock.bounds_ns[1]
-    assert clock.ns == 0 or clock.bounds_ns[0] <= clock.ns <= clock.bounds_ns[1]
+    assert clock.bounds_ns is None or clock.bounds_ns[0] <= offset_ns <= clock.bounds_ns[1]
+    assert clock.bounds_ns is not None or len(samples) == 1
+    assert clock.ns == 0 or (clock.bounds_ns and clock.bounds_ns[0] <= clock.ns <= clock.bounds_ns[1])
 
 
 def test_the_date_of_a_message_is_read() -> None:

@@ -453,18 +453,58 @@ def test_a_submitted_cancel_proves_nothing() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(NOTHING_RESTING))
-def test_an_order_that_is_not_found_leaves_the_book_at_once(code: str) -> None:
+def test_an_order_that_is_not_found_stays_in_the_book_until_it_is_looked_up(code: str) -> None:
     player = ready()
     know(player, working("12", "13"))
     player(hears(1, payload("oxfun/cancelorder-not-found") | {"code": code}))
-    assert set(player.adapter.book) == {"13"}
+    assert set(player.adapter.book) == {"12", "13"} and set(player.adapter.unproven) == {"12"}
+
+
+def test_a_probe_of_an_order_that_no_list_shows_tells_the_read_behind_its_look_up() -> None:
+    player = ready()
+    know(player, working())
+    player.put(hears(1, {"table": "order", "data": [{"orderId": "12", "marketCode": MARKET, "status": "OPEN"}]}))
+    player(
+        Probe(),
+        Asked("probe#2", WORKING),
+        answer("probe#2", working()),
+        Ready(Route.HTTP, 0),
+        Asked("look-up#3", "GET /v3/orders/status?orderId=12"),
+        WakeAfter("look-up#3", 0.24),
+        answer("look-up#3", {"success": True, "data": {"orderId": "12", "marketCode": MARKET, "status": "OPEN"}}),
+        OrdersRead((order("12"),), True, player.now.mono_ns),
+    )
+
+
+def test_without_a_websocket_orders_that_no_list_shows_are_cancelled_by_their_ids_over_rest() -> None:
+    player = ready()
+    know(player, working("1"))
+    items = [{"orderId": str(number), "marketCode": MARKET, "status": "OPEN"} for number in range(10, 20)]
+    player.put(hears(1, {"table": "order", "data": items}))
+    player.put(Closed(Route.WS, 1, "gone"))
+    assert player.adapter.plan() == ("DELETE /v3/orders/cancel-all", "DELETE /v3/orders/cancel")
+    _, some = [output for output in player.put(Kill()) if isinstance(output, Call)]
+    assert (some.request.method, some.request.target, some.urgent) == ("DELETE", "/v3/orders/cancel", True)
+    sent = orjson.loads(some.request.body)["orders"]
+    assert sent == [{"marketCode": MARKET, "orderId": str(number)} for number in range(10, 18)]
+    player(answer(some.tag, payload("oxfun/cancel-not-found")))
+    _, some = [output for output in player.put(Kill()) if isinstance(output, Call)]
+    player(Lost(some.tag, True, "down"))
+
+
+def test_a_probe_whose_list_cannot_be_read_whole_still_shows_the_others() -> None:
+    player = Player(make())
+    player.put(Probe())
+    body = {"success": True, "data": [{}, *working("1")["data"]]}
+    why = "the order list cannot be read: 1 of 2 orders"
+    player(answer("probe#1", body), NotReady(Route.HTTP, 0, why), OrderSeen(order("1")))
 
 
 def test_the_late_rejection_has_a_number_for_an_id() -> None:
     player = ready()
     know(player, working("300000000000000103"))
     player(hears(1, payload("oxfun/cancel-late-reject")))
-    assert player.adapter.book == {}
+    assert set(player.adapter.unproven) == {"300000000000000103"}
 
 
 @pytest.mark.parametrize("event", ["cancelorder", "cancelorders", "CANCEL"])
@@ -859,14 +899,15 @@ def test_an_empty_read_back_empties_the_book() -> None:
     "data", [None, {}, "none", [None], [[]], [{"status": "OPEN"}], [{"orderId": ""}], [{"orderId": {}}]]
 )
 def test_a_list_of_which_any_part_cannot_be_read_is_incomplete(data: object) -> None:
-    player = reading()
+    player, why = reading(), "the order list cannot be read"
+    shown: tuple[Order, ...] = ()
     if isinstance(data, list):
-        data = [*working("1")["data"], *data]
+        data, shown, why = [*working("1")["data"], *data], (order("1"),), f"{why}: 1 of 2 orders"
     player(
         answer("orders#1", {"success": True, "data": data}),
-        OrdersRead((), False, START.mono_ns, "the order list cannot be read"),
+        OrdersRead(shown, False, START.mono_ns, why),
     )
-    assert not player.adapter.book_known
+    assert not player.adapter.book_known and tuple(player.adapter.book.values()) == shown
 
 
 @pytest.mark.parametrize(
@@ -945,7 +986,7 @@ def test_a_probe_that_fails_otherwise_makes_the_lane_unready() -> None:
         Probe(),
         Asked("probe#4", WORKING),
         answer("probe#4", {"success": True, "data": [{}]}),
-        NotReady(Route.HTTP, 0, "the order list cannot be read"),
+        NotReady(Route.HTTP, 0, "the order list cannot be read: 1 of 1 orders"),
     )
 
 

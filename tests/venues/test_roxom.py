@@ -283,6 +283,52 @@ def test_orders_that_the_answer_does_not_name_are_cancelled_one_by_one() -> None
     )
 
 
+@pytest.mark.parametrize("text", ["no", "Order Not Found", "Cannot Cancel"])
+def test_an_order_whose_single_cancel_is_refused_is_looked_up_once_no_list_shows_it(text: str) -> None:
+    player = ready()
+    know(player, row(UUID_1))
+    strike(player, "cancel-all#2")
+    player.put(answer("cancel-all#2", {"data": {"cancelledOrderIds": []}}))
+    player.put(answer("cancel-one#3", {"error": {"code": 400, "message": text}}, 400))
+    player(
+        Read(),
+        *lists(4, "perpetual"),
+        answer("orders#4", listed()),
+        Asked("look-up#5", f"GET /api/v1/orders/{UUID_1}", urgent=True),
+        WakeAfter("look-up#5", 0.24),
+        answer("look-up#5", {"data": {"order": row(UUID_1, "waitingtrigger")}}),
+        OrdersRead((order(UUID_1, "waitingtrigger"),), True, START.mono_ns),
+    )
+
+
+def test_orders_that_no_list_shows_are_the_first_that_are_cancelled_one_by_one() -> None:
+    player = ready()
+    know(player, *(row(uuid(number)) for number in range(30)))
+    player.put(hears(1, {"type": "order", "data": {"orderId": UUID_1, "symbol": "X", "status": "submitted"}}))
+    strike(player, "cancel-all#2")
+    outputs = player.put(answer("cancel-all#2", {"data": {"cancelledOrderIds": []}}))
+    expected = [UUID_1, *(uuid(number) for number in range(19))]
+    assert list(outputs[1:]) == [cancel_one(f"cancel-one#{n}", one) for n, one in enumerate(expected, 3)]
+
+
+def test_an_order_that_is_inactive_is_open_where_a_list_of_open_orders_shows_it() -> None:
+    assert read_one(row(UUID_1, "inactive")).orders == (order(UUID_1, "inactive"),)
+
+
+def test_an_order_that_was_pushed_as_inactive_has_ended_if_no_list_shows_it_and_its_look_up_says_so_too() -> None:
+    player = ready()
+    know(player)
+    player.put(hears(1, {"type": "order", "data": {"orderId": UUID_1, "symbol": "US500-BTC", "status": "inactive"}}))
+    assert set(player.adapter.book) == {UUID_1}
+    player.put(Read())
+    player.put(answer(player.calls[-1].tag, listed()))
+    player(
+        answer(player.calls[-1].tag, {"data": {"order": row(UUID_1, "inactive")}}),
+        OrdersRead((), True, START.mono_ns),
+    )
+    assert not player.adapter.book
+
+
 def test_single_cancels_are_bounded_and_only_an_id_gets_into_a_path() -> None:
     player = ready()
     bad = ["../../withdraw", "1", "g1234567-89ab-7def-8123-456789abcdef", UUID_1 + "0", "x" * 36]
@@ -431,8 +477,23 @@ def test_a_type_that_is_lost_on_both_routes_makes_the_read_incomplete() -> None:
         Lost("orders#2", False, "down"),
         Asked("orders#2", "GET /api/v1/orders?instType=spot", Route.FRESH, urgent=True),
         Lost("orders#2", False, "Connection refused"),
-        OrdersRead((), False, START.mono_ns, "spot: Connection refused"),
+        OrdersRead((order(UUID_1),), False, START.mono_ns, "spot: Connection refused"),
     )
+    assert set(player.adapter.book) == {UUID_1}
+
+
+def test_a_list_that_fails_hides_nothing_that_the_others_show_and_takes_nothing_out_of_the_book() -> None:
+    player = Player(make(inst_types=("perpetual", "spot", "btc")))
+    player.adapter.book[UUID_1] = order(UUID_1)
+    player(
+        Read(),
+        *lists(1, "perpetual", "spot", "btc"),
+        answer("orders#2", payload("roxom/expired-key"), 401),
+        answer("orders#3", listed(row(UUID_2))),
+        answer("orders#1", listed()),
+        OrdersRead((order(UUID_2),), False, START.mono_ns, "spot: HTTP 401: API key has expired"),
+    )
+    assert set(player.adapter.book) == {UUID_1, UUID_2} and not player.adapter.book_known
 
 
 def test_two_reads_under_way_are_not_mixed_up() -> None:
@@ -494,7 +555,17 @@ def test_an_order_that_is_over_does_not_count(status: str) -> None:
 
 @pytest.mark.parametrize("item", [None, [], {}, {"id": ""}, {"id": None}, {"id": [UUID_1]}, {"orderId": UUID_1}])
 def test_an_item_that_cannot_be_read_makes_the_list_incomplete(item: object) -> None:
-    assert read_one(item) == OrdersRead((), False, START.mono_ns, "perpetual: the perpetual list cannot be read")
+    why = "perpetual: the perpetual list cannot be read: 1 of 1 orders"
+    assert read_one(item) == OrdersRead((), False, START.mono_ns, why)
+
+
+def test_an_order_that_cannot_be_read_hides_no_other_one_of_its_list() -> None:
+    player = Player(make())
+    player.put(Read())
+    why = "perpetual: the perpetual list cannot be read: 1 of 2 orders"
+    body = {"data": {"orders": [None, row(UUID_1)]}}
+    player(answer("orders#1", body), OrdersRead((order(UUID_1),), False, START.mono_ns, why))
+    assert set(player.adapter.book) == {UUID_1}
 
 
 @pytest.mark.parametrize("body", [{"data": None}, {"data": []}, {}, {"data": {"orders": None}}])
@@ -802,6 +873,26 @@ def test_the_newer_generations_profit_is_that_of_the_last_event_and_as_old_as_th
     assert measure(player, "US500-BTC", body=payload("roxom/positions-new")) == [
         Equity({"BTC": Decimal("0.0015") + Decimal("0.001")}, pushed_ns)
     ]
+
+
+def test_the_stop_loss_of_an_open_position_counts_as_seen_alive_until_the_venue_states_its_end() -> None:
+    player = measuring()
+    know(player)
+    [position] = payload("roxom/positions-new")["data"]["positions"]
+    attached = {"stopLossOrderId": UUID_1, "takeProfitOrderId": None, "symbol": "OIL-BTC"}
+    closed = {"id": "p2", "size": "1", "closeDate": 1640995200000, "stopLossOrderId": UUID_2}
+    body = {"data": {"positions": [position | attached, closed]}}
+    one = Order(UUID_1, "OIL-BTC", Life.LIVE, "attached")
+    player(answer("figure#3", body), OrderSeen(one), answer("figure#4", body))
+    assert player.adapter.book == {UUID_1: one}
+    player.put(Read())
+    player.put(answer(player.calls[-1].tag, listed()))
+    found = {"data": {"order": row(UUID_1, "cancelled")}}
+    player(answer(player.calls[-1].tag, found), OrdersRead((), True, player.now.mono_ns))
+    player.put(answer("figure#2", payload("roxom/balance")))
+    player.put(Measure())
+    seen = [output for call in player.calls[-2:] for output in player.put(answer(call.tag, body))]
+    assert not [output for output in seen if isinstance(output, OrderSeen)]
 
 
 def test_a_position_whose_profit_nobody_has_told_makes_the_figure_unknown() -> None:
