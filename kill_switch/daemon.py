@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import assert_never
 
 import anyio
@@ -72,7 +73,7 @@ class Daemon:
             state, self.journal, clock.now, self._later, self._announce, self._lane_changed, self._told
         )
         self.intake = Intake(config.daemon.runtime_dir / "intake.sock", *remote(config), clock=clock.now)
-        seen = past.seen(replay.entries)
+        seen = past.seen(replay.entries, datetime.fromtimestamp(clock.now().wall_ns / 1e9, UTC))
         self.watch = Watch(
             config, self.dispatcher, self.intake, seen, self._announce, clock=clock.now, entries=replay.entries
         )

@@ -7,8 +7,8 @@ aloud once, and taken for a reason where the configuration says so.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -19,7 +19,9 @@ from kill_switch.config import Config, tables
 from kill_switch.dispatch import Dispatcher
 from kill_switch.domain import Now, Phase, Reason
 from kill_switch.engine import Announce
+from kill_switch.past import Seen
 from kill_switch.transports.lane import LaneState
+from kill_switch.triggers import schedule
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import Trigger, TriggerState
 from kill_switch.triggers.flag import Flag
@@ -48,13 +50,13 @@ class Watch:
         config: Config,
         dispatcher: Dispatcher,
         intake: Intake,
-        seen: Mapping[str, datetime],
+        seen: Mapping[str, Seen],
         announce: Callable[[Announce], None],
         *,
         clock: Callable[[], Now],
         entries: Iterable[Mapping[str, Any]] = (),
     ) -> None:
-        """`seen` says, by trigger, until when an earlier run has watched it; `entries` are what it has recorded."""
+        """`seen` says, by trigger, until when earlier runs have watched it; `entries` are what they have recorded."""
         self.attention = Attention(clock)
         self._dispatcher = dispatcher
         self._announce = announce
@@ -66,14 +68,15 @@ class Watch:
         self._booted = False
         self._runtime_dir = config.daemon.runtime_dir
         self._seen = seen
-        ledgers = past.understood(entries, (LEDGER,), lambda data: isinstance(data.get("trigger"), str))
-        self._ledgers = {data["trigger"]: data for data in ledgers}
+        entries = list(entries)
+        self._ledgers = _last(entries, LEDGER, lambda data: isinstance(data.get("trigger"), str))
+        self._fired = _last(entries, schedule.RECORD, schedule.is_record)
         self.triggers: Mapping[str, Trigger] = {}
         self._take(config, {name: self._make(config, name) for name in config.triggers})
 
     def prepare(self, config: Config, begun: Iterable[str]) -> Callable[[], None]:
         """Make the triggers that another configuration begins; return what puts it, with them, into effect."""
-        self._seen = {}  # nobody has watched for these before
+        self._seen, self._fired = {}, {}  # nobody has watched for these before
         for pnl in self._intake.pnls.values():
             pnl.save()  # what its successor goes on from
         made = {name: self._make(config, name) for name in begun}
@@ -108,6 +111,8 @@ class Watch:
                     trigger.boot()
             case Heartbeat(), _ if self._booted:
                 trigger.boot()
+            case Schedule(), Schedule():
+                trigger.succeed(before)
             case Link(), Link():
                 trigger.succeed(before)
             case _:
@@ -133,7 +138,16 @@ class Watch:
             case tables.Schedule():
                 seen = self._seen.get(name)
                 return Schedule(
-                    name, made.accounts, made.cron, made.timezone, made.missed, clock=self._clock, seen=seen
+                    name,
+                    made.accounts,
+                    made.cron,
+                    made.timezone,
+                    made.missed,
+                    clock=self._clock,
+                    seen=seen and seen.until,
+                    last=seen and seen.last,
+                    record=partial(self._dispatcher.record, schedule.RECORD),
+                    past=self._fired.get(name),
                 )
             case tables.Link():
                 return Link(
@@ -300,6 +314,13 @@ class Watch:
     def _reachable(self) -> dict[str, bool]:
         sessions = self._dispatcher.sessions
         return {name: LaneState.UP in (s.ws.state, s.http.state) for name, s in sessions.items()}
+
+
+def _last(
+    entries: Sequence[Mapping[str, Any]], kind: str, fits: Callable[[Mapping[str, Any]], bool]
+) -> dict[str, Mapping[str, Any]]:
+    """Return, by trigger, the data of the last entry of a kind."""
+    return {data["trigger"]: data for data in past.understood(entries, (kind,), fits)}
 
 
 def _make_flag_directory(directory: Path, runtime_dir: Path) -> bool:

@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from kill_switch.past import Seen
 from kill_switch.tasks import Tasks
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import TriggerState
@@ -231,7 +232,7 @@ async def test_a_schedule_that_a_reload_begins_does_not_fire_for_a_time_before_i
     async with playing(opened, "a") as play:
         assert running().now().wall_ns // 10**9 % 3600 == 13 * 60 + 20
         yesterday = datetime.fromtimestamp(running().now().wall_ns / 1e9 - 86400, UTC)
-        play.office.watch._seen = {"flat": yesterday}  # an earlier run has had one of that name
+        play.office.watch._seen = {"flat": Seen(yesterday, yesterday)}  # an earlier run has had one of that name
         await anyio.sleep(300.0)  # 18 minutes past the hour
         play.reload(flat.format("15,28"))
         await anyio.sleep(1.0)
