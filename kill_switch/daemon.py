@@ -260,6 +260,7 @@ class Daemon:
         _freeze()
         while True:
             self._adopt_latch()
+            self.watch.look()
             self.watch.notice_blind()
             self.clocks.look()
             self._look_after_journal()
@@ -279,7 +280,6 @@ class Daemon:
         if not self._ready and (ready == len(sessions) or self.config.daemon.ready == "degraded"):
             self._ready = True
             _freeze()
-            self.watch.boot()
             log.info("ready: %d/%d accounts, state %s", ready, len(sessions), state)
         if self._ready:
             self._systemd.ready()

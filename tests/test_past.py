@@ -73,6 +73,8 @@ STRANGE: list[tuple[str, dict[str, Any]]] = [
     ("drill", drill(rtt_us="fast")),
     ("drill", drill(ok="yes")),
     ("drill", {**drill(), "budget_us": None}),
+    ("heartbeat", {}),
+    ("heartbeat", {"trigger": "loss", "watched": 1, "why": "beat"}),
     ("schedule", {"trigger": "friday", "fired": ["x"]}),
     ("schedule", {"trigger": [], "fired": []}),
     ("hook", {"kill": "k1-1"}),
@@ -130,7 +132,7 @@ async def test_records_of_another_version_neither_keep_it_from_starting_nor_trip
     assert status["drill"]["last"] is None
     assert orjson.loads(orjson.dumps(status, default=str))["triggers"]["loss"]["state"] == "waiting"
     told = [record.message for record in caplog.records if record.name == "kill_switch.past"]
-    for kind in ("start or reload", "pnl", "schedule", "drill", *(("hook",) if latched else ())):
+    for kind in ("start or reload", "pnl", "heartbeat", "schedule", "drill", *(("hook",) if latched else ())):
         assert sum(f"kind {kind} " in line for line in told) == 1, told
 
 
