@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import assert_never
 
 import anyio
@@ -74,7 +75,7 @@ class Daemon:
             state, self.journal, clock.now, self._later, self._announce, self._lane_changed, self._told
         )
         self.intake = Intake(config.daemon.runtime_dir / "intake.sock", *remote(config), clock=clock.now)
-        seen = past.seen(replay.entries)
+        seen = past.seen(replay.entries, datetime.fromtimestamp(clock.now().wall_ns / 1e9, UTC))
         self.watch = Watch(
             config, self.dispatcher, self.intake, seen, self._announce, clock=clock.now, entries=replay.entries
         )
@@ -261,6 +262,7 @@ class Daemon:
         _freeze()
         while True:
             self._adopt_latch()
+            self.watch.look()
             self.watch.notice_blind()
             self.clocks.look()
             self._look_after_journal()
@@ -280,7 +282,6 @@ class Daemon:
         if not self._ready and (ready == len(sessions) or self.config.daemon.ready == "degraded"):
             self._ready = True
             _freeze()
-            self.watch.boot()
             log.info("ready: %d/%d accounts, state %s", ready, len(sessions), state)
         if self._ready:
             self._systemd.ready()

@@ -11,12 +11,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import anyio
-from apscheduler.triggers.cron import CronTrigger
 
 from kill_switch import past
 from kill_switch.clock import iso
@@ -24,6 +21,7 @@ from kill_switch.dispatch import Dispatcher, Recorder, Session
 from kill_switch.domain import Now, Phase, Route
 from kill_switch.engine import Announce
 from kill_switch.errors import AlreadyRunning, KillSwitchError
+from kill_switch.triggers.cron import Crontab, Timetable
 from kill_switch.venues.base import DRILL_WITHIN_S, Drilled
 
 log = logging.getLogger(__name__)
@@ -71,8 +69,7 @@ class Drills:
         self._pass: _Pass | None = None
         self._busy = False
         self._not_before_s = 0.0
-        self._cron: CronTrigger | None = None
-        self._due: datetime | None = None
+        self._times: Timetable | None = None
         for record in past.understood(entries, ("drill",), _is_record):
             self._note(record)
 
@@ -211,33 +208,28 @@ class Drills:
 
     def schedule(self, cron: str | None, zone: str) -> None:
         """Drill by this cron expression from now on; None: never by itself."""
-        self._cron = None if cron is None else CronTrigger.from_crontab(cron, timezone=ZoneInfo(zone))
-        self._due = self._after(self._now())
+        fired = self._times.fired if self._times is not None else ()
+        self._times = None if cron is None else Timetable(Crontab(cron, zone), self._clock(), fired=fired)
 
     @property
     def due(self) -> str | None:
         """When the next one is due, as ISO 8601."""
-        return None if self._due is None else self._due.isoformat()
+        coming = None if self._times is None else self._times.next
+        return None if coming is None else coming.isoformat()
 
     async def keep(self) -> None:
-        """Drill every account when it is due, for ever."""
+        """Drill every account when it is due, for ever; one that is due while nobody looks is made at the next look."""
         while True:
-            now = self._now()
-            if self._due is not None and now >= self._due:
-                self._due = self._after(max(now, self._due))
+            times = self._times
+            due_s = None if times is None else times.look(self._clock())
+            if times is not None and due_s is not None:
+                times.fire(due_s)
                 try:
                     await self.run(tuple(self._dispatcher.sessions), "schedule")
                 except KillSwitchError as error:
                     log.info("the drill that was due is left out: %s", error)
-            wait_s = LOOK_EVERY_S if self._due is None else (self._due - self._now()).total_seconds()
-            await anyio.sleep(min(LOOK_EVERY_S, max(0.0, wait_s)))
-
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock().wall_ns / 1e9, UTC)
-
-    def _after(self, moment: datetime) -> datetime | None:
-        found: datetime | None = None if self._cron is None else self._cron.get_next_fire_time(moment, moment)
-        return found
+            times = self._times  # a reload may have come
+            await anyio.sleep(LOOK_EVERY_S if times is None else times.wait_s(self._clock(), LOOK_EVERY_S))
 
 
 def _is_record(data: Mapping[str, Any]) -> bool:

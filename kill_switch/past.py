@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +34,22 @@ def understood(
     return found
 
 
-def seen(entries: Sequence[Entry]) -> dict[str, datetime]:
-    """Say, by trigger, until when the last run has watched it: the journal's last word."""
+class Seen(NamedTuple):
+    """Until when earlier runs have watched, by the journal's own times."""
+
+    until: datetime | None  # not beyond now
+    last: datetime  # the journal's last word; beyond now, if the clock was wrong then or is wrong now
+
+
+def seen(entries: Sequence[Entry], now: datetime) -> dict[str, Seen]:
+    """Say, by trigger, until when the last run has watched it."""
     casts = understood(entries, ("start", "reload"), lambda data: isinstance(data.get("triggers"), dict))
-    until = next(filter(None, (_instant(entry["at"]) for entry in reversed(entries))), None)
-    return dict.fromkeys(casts[-1]["triggers"], until) if casts and until else {}
+    instants = filter(None, (_instant(entry["at"]) for entry in reversed(entries)))
+    last = next(instants, None) if casts else None
+    if last is None:
+        return {}
+    until = last if last <= now else next((instant for instant in instants if instant <= now), None)
+    return dict.fromkeys(casts[-1]["triggers"], Seen(until, last))
 
 
 def names(value: object) -> bool:

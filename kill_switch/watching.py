@@ -7,8 +7,8 @@ aloud once, and taken for a reason where the configuration says so.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -19,7 +19,9 @@ from kill_switch.config import Config, tables
 from kill_switch.dispatch import Dispatcher
 from kill_switch.domain import Now, Phase, Reason
 from kill_switch.engine import Announce
+from kill_switch.past import Seen
 from kill_switch.transports.lane import LaneState
+from kill_switch.triggers import heartbeat, schedule
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import Trigger, TriggerState
 from kill_switch.triggers.flag import Flag
@@ -48,13 +50,13 @@ class Watch:
         config: Config,
         dispatcher: Dispatcher,
         intake: Intake,
-        seen: Mapping[str, datetime],
+        seen: Mapping[str, Seen],
         announce: Callable[[Announce], None],
         *,
         clock: Callable[[], Now],
-        entries: Iterable[Mapping[str, Any]] = (),
+        entries: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """`seen` says, by trigger, until when an earlier run has watched it; `entries` are what it has recorded."""
+        """`seen` says, by trigger, until when earlier runs have watched it; `entries` are what they have recorded."""
         self.attention = Attention(clock)
         self._dispatcher = dispatcher
         self._announce = announce
@@ -63,17 +65,20 @@ class Watch:
         self._told: set[str] = set()  # of whom people know that they are blind
         self._fired_blind: set[str] = set()  # of whom that has been a reason
         self._intake = intake
-        self._booted = False
+        self._begun = False
+        self._waiting: dict[str, int] = {}  # heartbeats that count once their accounts are ready → since when they wait
+        self._ready: set[str] = set()  # accounts that have been ready
         self._runtime_dir = config.daemon.runtime_dir
         self._seen = seen
-        ledgers = past.understood(entries, (LEDGER,), lambda data: isinstance(data.get("trigger"), str))
-        self._ledgers = {data["trigger"]: data for data in ledgers}
+        self._ledgers = _last(entries, LEDGER, lambda data: isinstance(data.get("trigger"), str))
+        self._beats = _last(entries, heartbeat.RECORD, heartbeat.is_record)
+        self._fired = _last(entries, schedule.RECORD, schedule.is_record)
         self.triggers: Mapping[str, Trigger] = {}
         self._take(config, {name: self._make(config, name) for name in config.triggers})
 
     def prepare(self, config: Config, begun: Iterable[str]) -> Callable[[], None]:
         """Make the triggers that another configuration begins; return what puts it, with them, into effect."""
-        self._seen = {}  # nobody has watched for these before
+        self._seen, self._beats, self._fired = {}, {}, {}  # nobody has watched for these before
         for pnl in self._intake.pnls.values():
             pnl.save()  # what its successor goes on from
         made = {name: self._make(config, name) for name in begun}
@@ -95,19 +100,25 @@ class Watch:
         self._fired_blind &= kept
         self._on_blind = {name: made.on_blind for name, made in config.triggers.items()}
         self.triggers = triggers
-        self._intake.heartbeats = {name: t for name, t in triggers.items() if isinstance(t, Heartbeat)}
+        self._degraded = config.daemon.ready == "degraded"
+        heartbeats = {name: t for name, t in triggers.items() if isinstance(t, Heartbeat)}
+        for name in self._intake.heartbeats.keys() - heartbeats.keys():
+            self._intake.heartbeats[name].end()
+        now_ns = self._clock().mono_ns
+        self._waiting = {name: self._waiting.get(name, now_ns) for name, t in heartbeats.items() if not t.booted}
+        self._intake.heartbeats = heartbeats
         self._intake.pnls = {name: t for name, t in triggers.items() if isinstance(t, Pnl)}
         self._order_rates = [t for t in triggers.values() if isinstance(t, OrderRate)]
+        if self._begun:
+            self.look()
 
     def _succeed(self, trigger: Trigger, before: Trigger | None) -> None:
-        """Let a trigger go on from the one that it replaces; what counts from the daemon's start counts from now."""
+        """Let a trigger go on from the one that it replaces."""
         match trigger, before:
             case Heartbeat(), Heartbeat():
                 trigger.succeed(before)
-                if self._booted and before.start != trigger.start:
-                    trigger.boot()
-            case Heartbeat(), _ if self._booted:
-                trigger.boot()
+            case Schedule(), Schedule():
+                trigger.succeed(before)
             case Link(), Link():
                 trigger.succeed(before)
             case _:
@@ -129,11 +140,23 @@ class Watch:
                     clock=self._clock,
                     attention=self.attention,
                     drain=self._intake.drain,
+                    record=partial(self._dispatcher.record, heartbeat.RECORD),
+                    past=self._beats.get(name),
+                    tripped=any(self._phase(account) is not Phase.ARMED for account in made.accounts),
                 )
             case tables.Schedule():
                 seen = self._seen.get(name)
                 return Schedule(
-                    name, made.accounts, made.cron, made.timezone, made.missed, clock=self._clock, seen=seen
+                    name,
+                    made.accounts,
+                    made.cron,
+                    made.timezone,
+                    made.missed,
+                    clock=self._clock,
+                    seen=seen and seen.until,
+                    last=seen and seen.last,
+                    record=partial(self._dispatcher.record, schedule.RECORD),
+                    past=self._fired.get(name),
                 )
             case tables.Link():
                 return Link(
@@ -208,11 +231,33 @@ class Watch:
         pnls = self._intake.pnls.values()
         return tuple(dict.fromkeys(name for pnl in pnls if pnl.terms.from_accounts for name in pnl.accounts))
 
-    def boot(self) -> None:
-        """Say that the daemon is ready: what counts from then on, begins."""
-        self._booted = True
-        for heartbeat in self._intake.heartbeats.values():
-            heartbeat.boot()
+    def look(self) -> None:
+        """Begin to count for heartbeats whose accounts have all been ready, or have had their time.
+
+        With `ready = "degraded"`, the daemon is ready as it is, and nobody waits for an account.
+        To be called again and again, from the record of the daemon's start on: it writes records too.
+        """
+        if not self._begun:
+            self._begun = True
+            self._say_gone()
+        if self._waiting:
+            self._ready |= {name for name, session in self._dispatcher.sessions.items() if session.ready}
+            within_s = 0.0 if self._degraded else heartbeat.READY_WITHIN_S
+            now_ns = self._clock().mono_ns
+            for name, since_ns in list(self._waiting.items()):
+                waited_s = (now_ns - since_ns) / 1e9
+                if waited_s >= within_s or self._ready.issuperset(self.triggers[name].accounts):
+                    del self._waiting[name]
+                    self._intake.heartbeats[name].boot()
+        for beat in self._intake.heartbeats.values():
+            beat.save()
+
+    def _say_gone(self) -> None:
+        """Say aloud, once, which heartbeats an earlier run has watched that the configuration has no longer."""
+        for name, data in self._beats.items():
+            if data["watched"] and name not in self._intake.heartbeats:
+                self._dispatcher.record(heartbeat.RECORD, {"trigger": name, "watched": False, "why": "removed"})
+                self._announce(Announce("warn", f"trigger {name} is gone: an earlier run has watched its heartbeat"))
 
     async def run(self, trigger: Trigger) -> None:
         """Run a trigger for ever, whatever becomes of it."""
@@ -300,6 +345,13 @@ class Watch:
     def _reachable(self) -> dict[str, bool]:
         sessions = self._dispatcher.sessions
         return {name: LaneState.UP in (s.ws.state, s.http.state) for name, s in sessions.items()}
+
+
+def _last(
+    entries: Sequence[Mapping[str, Any]], kind: str, fits: Callable[[Mapping[str, Any]], bool]
+) -> dict[str, Mapping[str, Any]]:
+    """Return, by trigger, the data of the last entry of a kind."""
+    return {data["trigger"]: data for data in past.understood(entries, (kind,), fits)}
 
 
 def _make_flag_directory(directory: Path, runtime_dir: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from kill_switch import journal
 from kill_switch.clock import now
 from kill_switch.config import load
 from kill_switch.daemon import Daemon
-from kill_switch.past import seen, understood
+from kill_switch.past import Seen, seen, understood
 
 HEAD = """
 [daemon]
@@ -72,6 +73,10 @@ STRANGE: list[tuple[str, dict[str, Any]]] = [
     ("drill", drill(rtt_us="fast")),
     ("drill", drill(ok="yes")),
     ("drill", {**drill(), "budget_us": None}),
+    ("heartbeat", {}),
+    ("heartbeat", {"trigger": "loss", "watched": 1, "why": "beat"}),
+    ("schedule", {"trigger": "friday", "fired": ["x"]}),
+    ("schedule", {"trigger": [], "fired": []}),
     ("hook", {"kill": "k1-1"}),
     ("hook", {"kill": "k1-1", "command": ["true"], "accounts": ["a"]}),
     ("hook", {"kill": "k1-1", "command": "true", "accounts": 1}),
@@ -127,7 +132,7 @@ async def test_records_of_another_version_neither_keep_it_from_starting_nor_trip
     assert status["drill"]["last"] is None
     assert orjson.loads(orjson.dumps(status, default=str))["triggers"]["loss"]["state"] == "waiting"
     told = [record.message for record in caplog.records if record.name == "kill_switch.past"]
-    for kind in ("start or reload", "pnl", "drill", *(("hook",) if latched else ())):
+    for kind in ("start or reload", "pnl", "heartbeat", "schedule", "drill", *(("hook",) if latched else ())):
         assert sum(f"kind {kind} " in line for line in told) == 1, told
 
 
@@ -163,10 +168,25 @@ def test_what_is_left_out_is_said_once_with_the_last_number(caplog: pytest.LogCa
     assert understood(entries, ("pnl",), lambda data: False) == []
 
 
+NOON = datetime(2024, 1, 7, 12, tzinfo=UTC)
+
+
 def test_a_schedule_counts_from_the_last_time_that_can_be_read() -> None:
     cast = entry(1, "start", {"triggers": {"friday": "schedule"}})
     for at in (None, 17, "soon", "2024-01-05T00:00:00", "0001-01-01T00:00:00+00:00", "0001-01-01T00:00:00+23:00"):
-        found = seen([cast, entry(2, "pulse", {}, "2024-01-02T00:00:00Z"), entry(3, "stop", {}, at)])
-        assert {name: moment.isoformat() for name, moment in found.items()} == {"friday": "2024-01-02T00:00:00+00:00"}
-    assert seen([entry(1, "start", {"triggers": {"friday": ""}}, "soon")]) == {}
-    assert seen([]) == {}
+        found = seen([cast, entry(2, "pulse", {}, "2024-01-02T00:00:00Z"), entry(3, "stop", {}, at)], NOON)
+        assert found == {"friday": Seen(datetime(2024, 1, 2, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC))}
+    assert seen([entry(1, "start", {"triggers": {"friday": ""}}, "soon")], NOON) == {}
+    assert seen([], NOON) == {}
+
+
+@pytest.mark.parametrize("ahead", [timedelta(seconds=1), timedelta(days=1), timedelta(days=365)])
+def test_a_schedule_counts_from_no_time_of_the_future(ahead: timedelta) -> None:
+    future = (NOON + ahead).isoformat()
+    entries = [
+        entry(1, "start", {"triggers": {"friday": "schedule"}}, "2024-01-05T00:00:00Z"),
+        entry(2, "start", {"triggers": {"friday": "schedule"}}, future),
+        entry(3, "stop", {}, future),
+    ]
+    assert seen(entries, NOON) == {"friday": Seen(datetime(2024, 1, 5, tzinfo=UTC), NOON + ahead)}
+    assert seen(entries[1:], NOON) == {"friday": Seen(None, NOON + ahead)}

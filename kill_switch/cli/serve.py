@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ def run(config: Path | None) -> None:
 def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> None:
     """Validate the configuration, all of it at once, secrets included; nothing is started.
 
+    It prints the next three times of every schedule, of the drill and of every reset, in their zone and in UTC.
+
     With --connect, also: is every account ready, and does every lane carry a harmless command within the budget? It
     uses the running daemon's connections, or without a daemon its own. Exit code 1: not ready, failed or over budget.
 
@@ -50,6 +53,8 @@ def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> N
       kill-switch check --connect
       kill-switch check --connect --wait 30 --json
     """
+    from kill_switch.cli import schedules
+
     try:
         loaded = load(config)
         _understood(loaded)
@@ -62,8 +67,11 @@ def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> N
     accounts = {name: account.venue for name, account in loaded.accounts.items()}
     answer: dict[str, object] = {"ok": True, "source": str(loaded.source), "accounts": accounts}
     answer["triggers"] = {name: trigger.kind for name, trigger in loaded.triggers.items()}
+    coming = schedules.upcoming(loaded, datetime.now(UTC))
+    answer["schedules"] = coming
     if not as_json:
         _print_check(loaded)
+        schedules.show(coming)
     if connect:
         from kill_switch.cli import connecting
 

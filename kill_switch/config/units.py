@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 import shlex
@@ -158,19 +159,16 @@ def absolute(value: object) -> Path:
 
 
 def cron(value: object) -> str:
-    """Read a cron expression of five fields; days of the week have names, since crons do not agree on their numbers."""
-    fields = value.split() if isinstance(value, str) else []
-    if len(fields) != 5:
-        raise Wrong("not a cron expression" if isinstance(value, str) else describe(value), _CRON_HINT)
-    if any(c.isdigit() for c in fields[4].split("/")[0]):
-        raise Wrong("a day of the week as a number", 'expected names, such as "mon-fri": crons count differently')
-    from apscheduler.triggers.cron import CronTrigger  # here: most configurations have no schedule
+    """Read a cron expression of five fields, as crontab(5) does."""
+    if not isinstance(value, str):
+        raise Wrong(describe(value), _CRON_HINT)
+    from kill_switch.triggers import cron  # here: most configurations have no schedule
 
     try:
-        CronTrigger.from_crontab(value)
-    except (ValueError, TypeError):
-        raise Wrong("not a cron expression", _CRON_HINT) from None
-    return " ".join(fields)
+        cron.check(value)
+    except cron.Misread as misread:
+        raise Wrong(misread.found, misread.hint or _CRON_HINT) from None
+    return " ".join(value.split())
 
 
 def zone(value: object) -> str:
@@ -180,8 +178,19 @@ def zone(value: object) -> str:
     try:
         zoneinfo.ZoneInfo(value)
     except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
-        raise Wrong("not a time zone", _ZONE_HINT) from None
+        near = _nearest_zone(value)
+        raise Wrong("not a time zone", f'did you mean "{near}"?' if near else _ZONE_HINT) from None
     return value
+
+
+def _nearest_zone(word: str) -> str | None:
+    """Return the zone that was probably meant: by nearly its name, or by its city alone."""
+    zones = sorted(name for name in zoneinfo.available_timezones() if "GMT" not in name)  # their signs are reversed
+    meant = word.strip().replace(" ", "_").lower()
+    for known in ({name.lower(): name for name in zones}, {name.lower().split("/")[-1]: name for name in zones}):
+        if close := difflib.get_close_matches(meant, known, 1, 0.85):
+            return known[close[0]]
+    return None
 
 
 def is_name(word: str) -> bool:

@@ -3,18 +3,30 @@
 Time is the monotonic clock's: a wall clock that jumps neither trips this nor hides a loss. Before the time-out is taken
 for true, what already waits in the intake's sockets is read, and time in which this process itself was deaf is not
 counted (`attention`).
+
+That a heartbeat is watched outlives the process, by a record at each change and none for a beat. After a restart the
+time-out counts from `boot` on, which the watch calls when the trigger's accounts are ready, or after a bound. So a
+strategy that dies together with the daemon is found; one that said goodbye before is not waited for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import anyio
 
 from kill_switch.domain import Now, Reason
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import Figures, Report, TriggerState
+
+READY_WITHIN_S = 60.0  # accounts that are not ready by then keep nothing from counting
+RECORD = "heartbeat"  # the kind of record that says whether one is watched
+NOTES, NOTES_NS = 10, 10_000_000_000  # records at once within that time: beats and goodbyes may alternate in a flood
+BYE, TRIP = "bye", "trip"  # why one is not watched
+
+Record = Callable[[Mapping[str, object]], None]
 
 
 class Heartbeat:
@@ -33,7 +45,11 @@ class Heartbeat:
         clock: Callable[[], Now],
         attention: Attention,
         drain: Callable[[], None],
+        record: Record = lambda data: None,
+        past: Mapping[str, Any] | None = None,
+        tripped: bool = False,
     ) -> None:
+        """`past` is the last record of an earlier run (see `is_record`); `tripped`: not all accounts are armed."""
         self.name = name
         self.accounts = accounts
         self._timeout_ns = int(timeout_s * 1e9)
@@ -46,36 +62,57 @@ class Heartbeat:
         self._beaten_ns: int | None = None  # the last beat of all
         self._since_ns = 0  # the last beat, or the start of the watch
         self._deaf_ns = 0  # how deaf we had been until then
-        self._fired = False
+        self._record = record
+        self._state = (False, "") if past is None else (bool(past["watched"]), str(past["why"]))
+        self._on_record = self._state
+        self._notes: deque[int] = deque(maxlen=NOTES)  # when the last records were written
+        self._fired = self._state == (False, TRIP) and tripped
+        self._owed = self._state[0]  # an earlier run has left it watched, and nothing has come since
+        self._left = self._state == (False, BYE) and allow_bye  # the strategy has stopped on purpose
+        self.booted = False
         self._changed = anyio.Event()
 
     def boot(self) -> None:
-        """Start counting, where the configuration says to do so without waiting for a first beat."""
-        if self.start == "boot" and not self._watching:
-            self._watch(self._clock().mono_ns)
+        """Start counting for what needs no first beat: the accounts are ready, or have had their time."""
+        self.booted = True
+        if self._counts_from_boot():
+            self._watch(self._clock().mono_ns, "boot")
+        self._owed = False
 
     def succeed(self, before: Heartbeat) -> None:
         """Go on from the one that this replaces: who was waited for is waited for, and who was silent stays silent."""
+        before.save()
         self._beaten_ns, self._since_ns, self._deaf_ns = before._beaten_ns, before._since_ns, before._deaf_ns
         self._watching, self._fired = before._watching, before._fired
+        self._state, self._on_record, self._notes = before._state, before._on_record, before._notes
+        self._owed, self._left = before._owed, before._left
+        self.booted = before.booted and before.start == self.start
 
     def beat(self) -> None:
         """Take a beat."""
         at_ns = self._clock().mono_ns
         self._beaten_ns = at_ns
         if not self._fired:
-            self._watch(at_ns)
+            self._watch(at_ns, "beat")
 
     def bye(self) -> bool:
         """Take an orderly goodbye: stop watching until the next beat; False where that is not allowed."""
         if not self._allow_bye:
             return False
         if not self._fired:
-            self._watching = False
+            self._watching = self._owed = False
+            self._left = True
+            self._note(False, BYE)
             self._wake()
         return True
 
     async def run(self, report: Report) -> None:
+        try:
+            await self._run(report)
+        finally:
+            self.save()
+
+    async def _run(self, report: Report) -> None:
         while True:
             changed = self._changed
             if not self._watching or self._fired:
@@ -96,6 +133,9 @@ class Heartbeat:
         ago = "never" if self._beaten_ns is None else f"{(now_ns - self._beaten_ns) / 1e9:.1f} s ago"
         if self._fired:
             return TriggerState.TRIPPED, f"heartbeat lost; last beat: {ago}"
+        if not self.booted and self._counts_from_boot():
+            words = f"waits for {', '.join(self.accounts)} to be ready, {READY_WITHIN_S:g} s at most"
+            return TriggerState.WAITING, f"watched before the restart; {words}" if self._owed else words
         if not self._watching:
             return TriggerState.WAITING, f"waits for a beat; last beat: {ago}"
         return TriggerState.OK, f"last beat: {ago}, allowed: {self._timeout_ns / 1e9:g} s"
@@ -117,18 +157,46 @@ class Heartbeat:
         if not self._fired:
             return  # it sees its beats: a re-arm is no reason to look away
         self._fired = self._watching = False
-        self.boot()
+        if self.start == "boot" and self.booted:
+            self._watch(self._clock().mono_ns, "re-arm")
+        else:
+            self._note(False, "re-arm")
         self._wake()
 
     def _deadline_ns(self) -> int:
         now_ns = self._clock().mono_ns
         return self._since_ns + self._timeout_ns + self._attention.deaf_ns(now_ns) - self._deaf_ns
 
-    def _watch(self, at_ns: int) -> None:
+    def _watch(self, at_ns: int, why: str) -> None:
         started = not self._watching
         self._watching, self._since_ns, self._deaf_ns = True, at_ns, self._attention.deaf_ns(at_ns)
         if started:
+            self._owed = self._left = False
+            self._note(True, why)
             self._wake()
+
+    def _counts_from_boot(self) -> bool:
+        idle = not self._watching and not self._fired
+        return idle and (self._owed or (self.start == "boot" and not self._left))
+
+    def end(self) -> None:
+        """Put on record that nobody watches any more: the configuration has it no longer."""
+        self._note(False, "removed")
+        self.save()
+
+    def save(self) -> None:
+        """Put on record whether it is watched, if that is news."""
+        if not _same(self._state, self._on_record):
+            self._on_record = self._state
+            self._notes.append(self._clock().mono_ns)
+            watched, why = self._state
+            self._record({"trigger": self.name, "watched": watched, "why": why})
+
+    def _note(self, watched: bool, why: str) -> None:
+        """Have it put on record: at once, or after a flood of records with the next `save`."""
+        self._state = (watched, why)
+        if len(self._notes) < NOTES or self._clock().mono_ns - self._notes[0] >= NOTES_NS:
+            self.save()
 
     def _wake(self) -> None:
         self._changed.set()
@@ -145,3 +213,18 @@ class Heartbeat:
             "beats_before": self._beaten_ns is not None,
         }
         report(Reason(self.name, text, self.accounts, now, evidence))
+        self._note(False, TRIP)
+
+
+def _same(one: tuple[bool, str], other: tuple[bool, str]) -> bool:
+    """Tell whether two states mean the same after a restart: why one is watched does not matter."""
+    return one == other or (one[0] and other[0])
+
+
+def is_record(data: Mapping[str, Any]) -> bool:
+    """Tell whether it is what a heartbeat puts on record."""
+    match data:
+        case {"trigger": str(), "watched": bool(), "why": str()}:
+            return True
+        case _:
+            return False

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 MAX_BYTES = 4096
 SKEW_MS = 10_000
+MOST_SEEN = 10_000  # signatures, before those are forgotten whose time is over, or far ahead since the clock was set
 LOOK_EVERY_S = 0.25  # whether the Unix socket is still there: who sends meanwhile is not heard
 PASS_DATAGRAMS = 500  # in one turn of the event loop: a flood must not keep a kill waiting
 
@@ -59,6 +60,7 @@ class Intake:
         self._key = key
         self._clock = clock
         self._seen: dict[bytes, int] = {}
+        self._most_seen = MOST_SEEN
         self._sockets: list[tuple[socket.socket, bytes | None]] = []  # the local one first, and each one's key
         self._changed = anyio.Event()
         self._gid: int | None = None
@@ -224,6 +226,9 @@ class Intake:
         if abs(now_ms - int(stamp)) > SKEW_MS or signature in self._seen:
             return None
         self._seen[signature] = int(stamp)
-        if len(self._seen) > 10_000:
-            self._seen = {s: ms for s, ms in self._seen.items() if now_ms - ms <= SKEW_MS}
+        if len(self._seen) > self._most_seen:
+            self._seen = {s: ms for s, ms in self._seen.items() if abs(now_ms - ms) <= SKEW_MS}
+            self._most_seen = max(
+                MOST_SEEN, 2 * len(self._seen)
+            )  # a flood within the skew is not gone through each time
         return payload

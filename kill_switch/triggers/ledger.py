@@ -1,8 +1,10 @@
 """Judge equity against a day's baseline and peak. Pure: time is in the samples.
 
 A day begins at a wall time in a zone. Its date is what tells it from the day before, so that neither the hour that a
-zone's clocks show twice nor a clock that is set back begins it a second time; a reset that nobody was there for is done
-with the next samples. Until the new baseline stands, the old one counts, unless nobody was there at the reset.
+zone's clocks show twice nor a clock that is set back begins it a second time. A day that begins more than 12 hours from
+now is not today's: the clock was ahead then, or is behind now. Once the clock is right, the day that is today's by it
+goes on. A reset that nobody was there for is done with the next samples. Until the new baseline stands, the old one
+counts, unless nobody was there at the reset.
 
 No wrong figure decides anything by itself, nor do `confirm - 1` of them in a row:
 
@@ -29,9 +31,11 @@ from zoneinfo import ZoneInfo
 
 from kill_switch.domain import Now
 from kill_switch.triggers.samples import ABSURD, Round
+from kill_switch.triggers.wall import AHEAD_S
 
 SETTLE_NS = 60_000_000_000  # figures and word of a transfer are no further apart than that
 UNREADABLE = (KeyError, TypeError, ValueError, OSError, ArithmeticError)  # what reading a day back raises
+SET_RIGHT = "the clock was set right"  # why a day goes on that had ended
 PEAK_STEPS = 100  # a rise is recorded when it is that part of max_drawdown: no crash loses more
 
 
@@ -110,6 +114,7 @@ class Ledger:
         self._reset = reset
         self._warn_at = sorted(warn_at)
         self._confirm = confirm
+        self._before: Day | None = None  # the day that ended when this one began, or was not today's by our clock
         self._rounds: deque[Round] = deque(maxlen=confirm)
         self._gathered: list[Round] = []
         self._wanted = 2 * confirm - 1
@@ -154,7 +159,7 @@ class Ledger:
 
     def begin_anew(self, why: str) -> None:
         """Forget the day: the next samples are its baseline."""
-        self.day = None
+        self.day = self._before = None
         self._anew = why
         self._rises.clear()
         self.interrupt()
@@ -164,6 +169,8 @@ class Ledger:
         self._rounds.clear()  # figures of before confirm nothing that is measured from now on
         self._gathered.clear()
         self._settled_ns = now.mono_ns + SETTLE_NS
+        if (before := self._before) is not None:
+            self._before = replace(before, baseline=before.baseline + worth, peak=before.peak + worth)
         if self.day is None:
             return
         if self.day.taken_ns and now.mono_ns - self.day.taken_ns < SETTLE_NS:
@@ -205,25 +212,35 @@ class Ledger:
 
     def _begin(self, sample: Round) -> bool:
         """Begin the day that is due, once there are samples enough for its baseline."""
-        today = self._reset.date(sample.at.wall_ns)
-        if self.day is not None:
-            ahead = self.day.date - today
-            if timedelta() <= ahead <= timedelta(days=1):  # one ahead: the clock was set back, or shows an hour twice
-                self._gathered.clear()
-                return False
-            if self._missed:  # nobody was there at the reset: what came since is not this day's
-                self.day = None
+        if self.day is not None and self._goes_on(self.day, sample.at.wall_ns):
+            self._gathered.clear()
+            return False
+        if self._before is not None and self._goes_on(self._before, sample.at.wall_ns):
+            self.day, self._before = replace(self._before, why=SET_RIGHT), None
+            self._gathered.clear()
+            self._rises.clear()
+            return True
+        if self.day is not None and self._missed:  # nobody was there at the reset: what came since is not this day's
+            self._before = self.day if self.day.since_ns > sample.at.wall_ns else None
+            self.day = None
         if sample.at.mono_ns < self._settled_ns:
             return False
         self._gathered.append(sample)
         if len(self._gathered) < self._wanted:
             return False
         baseline = sorted(one.worth for one in self._gathered)[len(self._gathered) // 2]
+        today = self._reset.date(sample.at.wall_ns)
+        self._before = self.day or self._before
         self.day = Day(today, self._anew or "reset", sample.at.wall_ns, baseline, baseline, {}, sample.at.mono_ns)
         self._anew = ""
         self._gathered.clear()
         self._rises.clear()
         return True
+
+    def _goes_on(self, day: Day, wall_ns: int) -> bool:
+        """Tell whether a day is today's: one date ahead, the clock was set back over the reset, or shows it twice."""
+        ahead = day.date - self._reset.date(wall_ns)
+        return timedelta() <= ahead <= timedelta(days=1) and day.since_ns - wall_ns <= AHEAD_S * 1e9
 
     def _raise_peak(self, now: Now) -> None:
         least = min(one.worth for one in self._rounds)

@@ -1,23 +1,31 @@
-"""Fire at a wall time: the hour at which everything must be off the venues, in the zone that the venue lives in."""
+"""Fire at a wall time: the hour at which everything must be off the venues, in the zone that the venue lives in.
+
+`cron` says which times there are. A time that is noticed more than a minute late has been missed: the daemon was down,
+the process or the machine stood still, or the clock was set forward. `missed = "skip"` leaves it out, in all of these
+cases; otherwise it fires late.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Literal
-from zoneinfo import ZoneInfo
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Literal
 
 import anyio
-from apscheduler.triggers.cron import CronTrigger
 
 from kill_switch.domain import Now, Reason
 from kill_switch.triggers.base import Figures, Report, TriggerState
+from kill_switch.triggers.cron import Crontab, Timetable
 
 LOOK_EVERY_S = 1.0  # a wall clock may be set: the wait is never longer than that
+MISSED_AFTER_S = 60.0  # crontab's times are minutes apart, and a restart takes less
+RECORD = "schedule"  # the kind of record that says what has fired
+
+Record = Callable[[Mapping[str, object]], None]
 
 
 class Schedule:
-    """Watch one cron expression; `seen` is until when an earlier run of the daemon has watched it."""
+    """Watch one cron expression."""
 
     kind = "schedule"
 
@@ -31,32 +39,37 @@ class Schedule:
         *,
         clock: Callable[[], Now],
         seen: datetime | None = None,
+        last: datetime | None = None,
+        record: Record = lambda data: None,
+        past: Mapping[str, Any] | None = None,
     ) -> None:
+        """`seen` and `last` are those of `Timetable`, `past` is the last record of an earlier run (see `is_record`)."""
         self.name = name
         self.accounts = accounts
-        self._cron = CronTrigger.from_crontab(cron, timezone=ZoneInfo(zone))
+        self._missed = missed
         self._clock = clock
-        self._fired: datetime | None = None
-        self._next = self._after(seen if seen is not None and missed == "fire" else self._now())
+        self._record = record
+        self._said = ""  # what it did last
+        self._fired = False
+        self._times = Timetable(Crontab(cron, zone), clock(), seen, last, past["fired"] if past else ())
+
+    def succeed(self, before: Schedule) -> None:
+        """Go on from the one that this replaces: what has fired does not fire again."""
+        for due_s in before._times.fired:
+            self._times.fire(due_s)
 
     async def run(self, report: Report) -> None:
         while True:
-            now = self._now()
-            if self._next is not None and now >= self._next:
-                due, self._fired = self._next, now
-                self._next = self._after(max(now, due))
-                late_s = round((now - due).total_seconds(), 3)
-                text = f"scheduled for {due.isoformat()}" + (f", missed by {late_s:g} s" if late_s > 60 else "")
-                evidence = {"due": due.isoformat(), "late_s": late_s}
-                report(Reason(self.name, text, self.accounts, self._clock(), evidence))
-            wait_s = LOOK_EVERY_S if self._next is None else (self._next - self._now()).total_seconds()
-            await anyio.sleep(min(LOOK_EVERY_S, max(0.0, wait_s)))
+            now = self._clock()
+            due_s = self._times.look(now)
+            if due_s is not None:
+                self._come(due_s, now, report)
+            await anyio.sleep(self._times.wait_s(self._clock(), LOOK_EVERY_S))
 
     def condition(self) -> tuple[TriggerState, str]:
-        coming = "never again" if self._next is None else f"next: {self._next.isoformat()}"
-        if self._fired is not None:
-            return TriggerState.TRIPPED, f"fired {self._fired.isoformat(timespec='seconds')}; {coming}"
-        return TriggerState.OK, coming
+        coming = "never again" if self._times.next is None else f"next: {self._times.next.isoformat()}"
+        state = TriggerState.TRIPPED if self._fired else TriggerState.OK
+        return state, f"{self._said}; {coming}" if self._said else coming
 
     def figures(self) -> Figures:
         return {}  # it watches a clock
@@ -65,12 +78,28 @@ class Schedule:
         return None  # the next time is in the future
 
     def reset(self) -> None:
-        self._fired = None
+        self._fired, self._said = False, ""
 
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock().wall_ns / 1e9, UTC)
+    def _come(self, due_s: int, now: Now, report: Report) -> None:
+        """Fire for a time that has come, or leave it out."""
+        due = self._times.crontab.local(due_s).isoformat()
+        late_s = round(now.wall_ns / 1e9 - due_s, 3)
+        late = late_s > MISSED_AFTER_S
+        text = f"scheduled for {due}" + (f", missed by {late_s:g} s" if late else "")
+        if late and self._missed == "skip":
+            said = f"left out: {text}"
+        else:
+            report(Reason(self.name, text, self.accounts, self._clock(), {"due": due, "late_s": late_s}))
+            self._times.fire(due_s)
+            self._fired, said = True, f"fired: {text}"
+        self._said = said
+        self._record({"trigger": self.name, "text": said, "fired": self._times.fired})
 
-    def _after(self, moment: datetime) -> datetime | None:
-        """Return the first time of the expression after `moment`."""
-        found: datetime | None = self._cron.get_next_fire_time(moment, moment)
-        return found
+
+def is_record(data: Mapping[str, Any]) -> bool:
+    """Tell whether it is what a schedule puts on record."""
+    match data:
+        case {"trigger": str(), "fired": list(times)}:
+            return all(type(due_s) is int and 0 < due_s < 1 << 40 for due_s in times)
+        case _:
+            return False

@@ -22,7 +22,7 @@ from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.flag import Flag
 from kill_switch.triggers.heartbeat import Heartbeat
-from kill_switch.triggers.intake import MAX_BYTES, PASS_DATAGRAMS, SKEW_MS, Intake, sign
+from kill_switch.triggers.intake import MAX_BYTES, MOST_SEEN, PASS_DATAGRAMS, SKEW_MS, Intake, sign
 from kill_switch.triggers.link import Link
 from tests.virtual_time import VirtualTimeLoop, running
 
@@ -477,6 +477,17 @@ def test_a_signed_datagram_is_taken_once(ears: Ears) -> None:
         assert ears.hear(datagram, KEY) is True
         assert ears.hear(datagram, KEY) is False
     assert ears.intake.beats == 3
+
+
+def test_signatures_of_a_clock_that_was_ahead_are_forgotten_once_it_is_right(ears: Ears) -> None:
+    right_ms = ears.wall_ms
+    ears.wall_ms += 86_400_000
+    for number in range(MOST_SEEN):
+        assert ears.hear(sign(b"quoter-alive", KEY, ears.wall_ms - number % 10_000), KEY) is True
+    ears.wall_ms = right_ms
+    for number in range(10):
+        assert ears.hear(sign(b"quoter-alive", KEY, right_ms + number), KEY) is True
+    assert len(ears.intake._seen) == 10
 
 
 def test_a_signature_has_one_spelling_only(ears: Ears) -> None:

@@ -120,13 +120,18 @@ def test_a_runaway_algorithm_trips_its_account_and_a_busy_one_does_not(stage: Pl
     assert reason(stage)["text"] == "roxom has 11 open orders, and too many for 0.5 s (allowed: 10)"
 
 
+@pytest.mark.parametrize("ahead_ns", [None, DAY_NS, 365 * DAY_NS])  # how far the clock was ahead at the end
 @pytest.mark.parametrize(("missed", "state"), [("fire", "TRIPPED"), ("skip", "ARMED")])
-def test_a_schedule_that_was_missed_fires_at_the_start_where_it_is_to(stage: Play, missed: str, state: str) -> None:
+def test_a_schedule_that_was_missed_fires_at_the_start_where_it_is_to(
+    stage: Play, missed: str, state: str, ahead_ns: int | None
+) -> None:
     now = clock.now()
     stage.state_dir.mkdir()
     with contextlib.closing(Journal(stage.state_dir, stage.runtime_dir)) as journal:  # of a daemon of yesterday
         cast = {"accounts": {"oxfun": "oxfun", "roxom": "roxom"}, "triggers": {"flat": "schedule"}}
         journal.append("start", {"version": "0.1.0", "pid": 1, **cast}, Now(now.mono_ns, now.wall_ns - DAY_NS))
+        if ahead_ns is not None:
+            journal.append("stop", {"state": "ARMED"}, Now(now.mono_ns, now.wall_ns + ahead_ns))
     an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
     stage.write_config(
         f'[triggers.flat]\nkind = "schedule"\nmissed = "{missed}"\ncron = "{an_hour_ago:%-M %-H} * * *"\n'
@@ -136,3 +141,23 @@ def test_a_schedule_that_was_missed_fires_at_the_start_where_it_is_to(stage: Pla
     stage.start_daemon()
     status = stage.wait_for(lambda s: s["state"] != "FIRING", 10.0)
     assert (status["state"], stage.book("oxfun")) == (state, 0 if missed == "fire" else 2)
+    tomorrow = (an_hour_ago + timedelta(days=1)).strftime("next: %Y-%m-%dT%H:%M:00+00:00")
+    assert detail(stage, "flat").endswith(tomorrow)
+
+
+def test_check_shows_when_schedules_drills_and_resets_come_next(stage: Play) -> None:
+    flat = '[triggers.flat]\nkind = "schedule"\ncron = "55 16 1,15 * fri"\ntimezone = "America/New_York"\n'
+    loss = pnl("loss", 'currency = "USD"\nmax_loss = "100"\nsource = "intake"\n')
+    stage.write_config(flat + loss + '[drill]\ncron = "30 6 * * *"\ntimezone = "Europe/Kyiv"\n')
+    coming = stage.command("check", "--json").json["schedules"]
+    assert list(coming) == ["triggers.flat.cron", "triggers.loss.reset", "drill.cron"]
+    shown = stage.command("check").out
+    for path, entry in coming.items():
+        assert f"{path}: {entry['when']} in {entry['timezone']}; next:" in shown
+        assert len(entry["next"]) == 3
+        for one in entry["next"]:
+            local = datetime.fromisoformat(one["local"])
+            assert local == datetime.fromisoformat(one["utc"]) > datetime.now(UTC)
+            assert f"{local:%a %Y-%m-%d %H:%M} {one['zone']}  {one['utc']}" in shown
+    days = [datetime.fromisoformat(one["local"]) for one in coming["triggers.flat.cron"]["next"]]
+    assert all(day.day in (1, 15) or day.weekday() == 4 for day in days)

@@ -332,3 +332,34 @@ async def test_a_wall_clock_that_jumps_over_several_drills_makes_one() -> None:
     desk.drills.schedule("*/20 * * * *", "UTC")
     running().jump_wall(7200)
     assert await _keep(desk, 60) == ["00:13:20"]
+
+
+async def test_a_wall_clock_that_was_ahead_when_the_schedule_began_loses_no_drill() -> None:
+    desk = Desk("a")
+    running().jump_wall(7 * 86400)
+    desk.drills.schedule("*/20 * * * *", "UTC")
+    async with anyio.create_task_group() as group:
+        group.start_soon(desk.drills.keep)
+        await anyio.sleep(1.5)
+        running().jump_wall(-7 * 86400)
+        await anyio.sleep(1.5)
+        assert desk.drills.due == "2023-11-14T22:20:00+00:00"
+        await anyio.sleep(3600)
+        group.cancel_scope.cancel()
+    assert len(desk.recorder.of("drill")) == 3
+
+
+async def test_a_wall_clock_that_is_set_back_makes_no_drill_twice_a_reload_or_not() -> None:
+    desk = Desk("a")
+    desk.drills.schedule("*/20 * * * *", "UTC")
+    assert await _keep(desk, 500) == ["22:20:00"]
+    running().jump_wall(-300)
+    desk.drills.schedule("*/20 * * * *", "UTC")
+    assert await _keep(desk, 600) == ["22:20:00"]
+    assert desk.drills.due == "2023-11-14T22:40:00+00:00"
+
+
+async def test_a_drill_has_the_days_of_crontab() -> None:
+    desk = Desk("a")
+    desk.drills.schedule("0 0 15 * fri", "UTC")
+    assert desk.drills.due == "2023-11-15T00:00:00+00:00"

@@ -108,7 +108,16 @@ class Story:
             self._plan_held(self.world.more.choice(list(self.houses.values())))
         if self.world.later_still.random() < 0.15:
             self._plan_late(self.world.later_still.choice(list(self.houses.values())))
+        clocks = Random(f"clocks of {self.world.seed}")  # noqa: S311 - drawn apart: the rest of a story is as it was
+        if clocks.random() < 0.15:
+            self._plan_wrong_start(clocks)
         self._at(self.calm_s, self._calm)
+
+    def _plan_wrong_start(self, chance: Random) -> None:
+        """Have our wall clock be wrong when the first process starts, and set right while it runs."""
+        off_s = chance.choice((3600.0, 86_400.0, 7 * 86_400.0, 365 * 86_400.0)) * chance.choice((1, -1))
+        self._jump(off_s)
+        self._at(chance.uniform(0.05, self.calm_s), self._jump, -off_s)
 
     def _plan_disk(self) -> None:
         chance = self.world.more

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -17,6 +17,7 @@ from kill_switch.triggers.samples import Figure, Round
 
 S = 1_000_000_000
 ZONE = ZoneInfo("America/New_York")
+ONE = Decimal(1000)
 
 
 class Book:
@@ -109,6 +110,60 @@ def test_a_clock_that_is_set_back_over_the_reset_begins_no_day_twice() -> None:
     assert not any([book.take(950).began for _ in range(120)])
     book.set_clock("2024-01-16T17:00")
     assert book.take(950).began
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=1), timedelta(days=2), timedelta(days=7), timedelta(days=366)])
+def test_a_clock_that_was_ahead_at_the_start_loses_no_reset(ahead: timedelta) -> None:
+    noon = datetime(2024, 1, 15, 12)
+    book = Book(confirm=1, at=(noon + ahead).isoformat())
+    book.take(1000)
+    book.set_clock("2024-01-15T12:01")
+    book.take(1000)
+    for day in (15, 16, 17):
+        book.set_clock(f"2024-01-{day}T17:00")
+        book.take(950 + day)
+        assert (book.day.date.day, book.stands[0]) == (day, 950 + day)
+
+
+@pytest.mark.parametrize("ahead_h", [13, 24, 48, 24 * 365])
+def test_a_clock_that_is_ahead_for_a_moment_forgives_no_loss(ahead_h: int) -> None:
+    book = Book(confirm=1, at="2024-01-15T17:01")
+    book.take(1000)
+    book.set_clock("2024-01-16T12:00")
+    assert book.take(950).reached == ()
+    book.wait(ahead_h * 3600)
+    book.take(950)
+    book.wait(-ahead_h * 3600)
+    assert book.take(901).reached == ()
+    assert (book.stands, book.day.why) == ((1000, 1000), "the clock was set right")
+    assert book.take(900).reached == ("max_loss",)
+    book.set_clock("2024-01-16T17:00")
+    assert book.take(900).began
+
+
+@pytest.mark.parametrize("samples", [0, 1, 10])  # before somebody sets the clock
+def test_a_start_with_a_clock_that_is_years_behind_forgives_no_loss(samples: int) -> None:
+    left = Day(date(2024, 1, 15), "reset", int(datetime(2024, 1, 15, 22, tzinfo=UTC).timestamp()) * S, ONE, ONE)
+    book = Book(at="1970-01-02T00:00", day=left)
+    if samples:
+        book.take(*[950] * samples)
+    book.set_clock("2024-01-16T12:00")
+    book.take(950, 950)
+    assert book.stands == (1000, 1000)
+    assert book.take(900, 900).reached == ("max_loss",)
+
+
+def test_a_transfer_while_the_clock_is_ahead_moves_the_day_that_goes_on_after_it() -> None:
+    book = Book(confirm=1, at="2024-01-15T17:01")
+    book.take(1000)
+    book.wait(25 * 3600)
+    book.take(1000)
+    book.mono_ns += 120 * S
+    book.move(500)
+    book.wait(-25 * 3600)
+    book.mono_ns += 26 * 3600 * S
+    book.take(1500)
+    assert book.stands == (1500, 1500)
 
 
 # ── transfers ─────────────────────────────────────────────────────────────────────────────────────────────────────

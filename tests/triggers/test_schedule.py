@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 import pytest
 
 from kill_switch.triggers.base import TriggerState
-from kill_switch.triggers.schedule import Schedule
+from kill_switch.triggers.schedule import Schedule, is_record
 from tests.triggers.stage import watch
 from tests.virtual_time import START, running
 
@@ -46,8 +47,15 @@ async def test_it_fires_once_a_time_and_again_at_the_next(monkeypatch: pytest.Mo
 
 
 async def test_the_zones_summer_time_is_its_own() -> None:
-    trigger = schedule("55 16 * * fri", "America/New_York", seen=datetime(2024, 3, 9, tzinfo=UTC))
-    assert "2024-03-15T16:55:00-04:00" in trigger.condition()[1]
+    running().jump_wall((datetime(2024, 3, 9, tzinfo=UTC) - BEGIN).total_seconds())
+    trigger = schedule("55 16 * * fri", "America/New_York")
+    assert trigger.condition() == (TriggerState.OK, "next: 2024-03-15T16:55:00-04:00")
+
+
+async def test_a_day_of_the_month_and_a_day_of_the_week_both_fire(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kill_switch.triggers.schedule.LOOK_EVERY_S", 3600.0)
+    reasons = await watch(schedule("55 16 15,20 * fri"), WEEK_S)
+    assert [str(reason.evidence["due"])[8:10] for reason in reasons] == ["15", "17", "20"]
 
 
 @pytest.mark.parametrize(("missed", "fires"), [("fire", 1), ("skip", 0)])
@@ -82,6 +90,79 @@ async def test_a_wall_clock_that_is_set_back_does_not_fire_the_same_time_twice()
     assert len(await watch(trigger, 1010.0)) == 1
     running().jump_wall(-600)
     assert await watch(trigger, 1200.0) == []
+
+
+async def run_over(
+    seconds: float, jump: Callable[[float], None], missed: Literal["fire", "skip"], cron: str = "30 22 * * *"
+) -> Schedule:
+    """Watch 22:30 from 22:13 on; lose some seconds from 22:29 on; return the trigger at the end of the next minute."""
+    trigger = schedule(cron, missed=missed)
+    assert await watch(trigger, 940.0) == []
+    jump(seconds)
+    await watch(trigger, 60.0)
+    return trigger
+
+
+@pytest.mark.parametrize(
+    "lost", ["stall", "jump_wall"]
+)  # SIGSTOP; a suspend, in which the monotonic clock stands still
+async def test_skip_holds_for_a_time_that_passes_while_the_process_or_the_machine_stands_still(lost: str) -> None:
+    trigger = await run_over(3600.0, getattr(running(), lost), "skip")
+    state, detail = trigger.condition()
+    assert state is TriggerState.OK
+    assert detail.startswith("left out: scheduled for 2023-11-14T22:30:00+00:00, missed by 35")
+    assert detail.endswith("; next: 2023-11-15T22:30:00+00:00")
+
+
+@pytest.mark.parametrize("missed", ["fire", "skip"])
+@pytest.mark.parametrize("lost", ["stall", "jump_wall"])
+async def test_a_time_that_is_noticed_within_a_minute_is_not_missed(lost: str, missed: Literal["fire", "skip"]) -> None:
+    trigger = await run_over(110.0, getattr(running(), lost), missed)
+    assert trigger.condition()[0] is TriggerState.TRIPPED
+
+
+async def test_of_several_times_that_are_missed_the_latest_is_told() -> None:
+    trigger = await run_over(3600.0, running().stall, "fire", "30,45 22,23 * * *")
+    assert "fired: scheduled for 2023-11-14T22:45:00+00:00, missed by" in trigger.condition()[1]
+
+
+async def test_what_has_fired_is_on_record_and_does_not_fire_again_after_a_restart_with_the_clock_set_back() -> None:
+    records: list[dict[str, Any]] = []
+
+    def begin(*past: dict[str, Any], last: datetime | None = None) -> Schedule:
+        return Schedule(
+            *("s", ("mm1",), "30 22 * * *", "UTC", "fire"),
+            clock=lambda: running().now(),
+            record=lambda data: records.append(dict(data)),
+            past=past[-1] if past else None,
+            last=last,
+        )
+
+    assert len(await watch(begin(), 1010.0)) == 1
+    (record,) = records
+    assert is_record(record)
+    fired_at = datetime.fromtimestamp(running().now().wall_ns / 1e9, UTC)
+    running().jump_wall(-3600)
+    again = begin(record, last=fired_at)
+    assert again.condition() == (TriggerState.OK, "next: 2023-11-15T22:30:00+00:00")
+    assert await watch(again, 7200.0) == []
+
+
+async def test_a_clock_that_was_a_year_ahead_at_the_start_loses_nothing() -> None:
+    running().jump_wall(365 * 86400)
+    trigger = schedule("30 22 * * *", seen=BEGIN - timedelta(days=1))
+    assert len(await watch(trigger, 5.0)) == 1  # missed, as far as anybody knows
+    running().jump_wall(-365 * 86400)
+    assert [reason.evidence["due"] for reason in await watch(trigger, 1000.0)] == ["2023-11-14T22:30:00+00:00"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{}, {"trigger": "s"}, {"trigger": 1, "fired": []}, {"trigger": "s", "fired": "x"}]
+    + [{"trigger": "s", "fired": [one]} for one in ("1", 1.5, True, None, -1, 1 << 60)],
+)
+def test_a_record_that_is_none_of_a_schedule_is_not_taken_for_one(data: dict[str, Any]) -> None:
+    assert not is_record(data)
 
 
 async def test_a_rearm_waits_for_the_next_time() -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from kill_switch.config import Config, load
 from kill_switch.domain import Life, Order, Phase
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import Report, TriggerState
+from kill_switch.triggers.heartbeat import NOTES
 from kill_switch.triggers.intake import Intake
 from kill_switch.triggers.link import Link
 from kill_switch.triggers.pnl import Pnl
@@ -41,7 +44,7 @@ RATE = '[triggers.runaway]\nkind = "order-rate"\nmax_new = 3\nmax_open = 5\nacco
 class Watched:
     """A watch at work over stub venues a, b and c; its clock is the loop's."""
 
-    def __init__(self, directory: Path, triggers: str, entries: Iterable[Mapping[str, Any]] = ()) -> None:
+    def __init__(self, directory: Path, triggers: str, entries: Sequence[Mapping[str, Any]] = ()) -> None:
         self.loop = running()
         self._file = directory / "config.toml"
         self.floor = Floor(("a", "b", "c"))
@@ -103,7 +106,7 @@ class Watched:
 
 
 @asynccontextmanager
-async def watching(directory: Path, triggers: str, entries: Iterable[Mapping[str, Any]] = ()) -> AsyncIterator[Watched]:
+async def watching(directory: Path, triggers: str, entries: Sequence[Mapping[str, Any]] = ()) -> AsyncIterator[Watched]:
     watched = Watched(directory, triggers, entries)
     async with anyio.create_task_group() as group:
         group.start_soon(watched.watch.attention.run)
@@ -337,3 +340,287 @@ async def test_a_trigger_whose_task_dies_is_blind_until_it_runs_again(tmp_path: 
         await anyio.sleep(0.1)
         assert watched.watch._dead == {"daily-loss": "its task failed: RuntimeError"}
         group.cancel_scope.cancel()
+
+
+# ── heartbeats over a restart ─────────────────────────────────────────────────────────────────────────────────────
+
+BEAT = '[triggers.beat]\nkind = "heartbeat"\ntimeout = "3s"\naccounts = ["a"]\n'
+BYE = BEAT + "allow_bye = true\n"
+BOOT = BEAT + 'start = "boot"\n'
+BOOT_BYE = BYE + 'start = "boot"\n'
+WATCHED_BEFORE = "watched before the restart; waits for a to be ready, 60 s at most"
+
+
+class Restarted(Watched):
+    """A watch over accounts that are not ready yet."""
+
+    def __init__(self, directory: Path, triggers: str, entries: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(directory, triggers, entries)
+        self.ready()
+        self.begin_s = self.loop.time()
+
+    def ready(self, *names: str) -> None:
+        for name, lane in self.floor.lanes.items():
+            lane.state = LaneState.UP if name in names else LaneState.DOWN
+
+    def hear(self, datagram: bytes = b"beat") -> None:
+        assert self.intake.datagram(datagram, None)
+
+    async def until(self, seconds: float) -> None:
+        """Look as often as the daemon does."""
+        while self.loop.time() < self.begin_s + seconds - 1e-6:
+            self.watch.look()
+            await anyio.sleep(0.1)
+
+    @property
+    def state(self) -> tuple[TriggerState, str]:
+        return self.watch.conditions()["beat"]
+
+    @property
+    def records(self) -> list[Mapping[str, Any]]:
+        return [data for data in self.floor.recorder.of("heartbeat") if data["trigger"] == "beat"]
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        return [{"kind": kind, "data": data, "seq": n} for n, (kind, data) in enumerate(self.floor.recorder.records)]
+
+
+@asynccontextmanager
+async def living(directory: Path, triggers: str, entries: Sequence[Mapping[str, Any]] = ()) -> AsyncIterator[Restarted]:
+    life = Restarted(directory, triggers, entries)
+    async with anyio.create_task_group() as group:
+        group.start_soon(life.watch.attention.run)
+        for trigger in life.watch.triggers.values():
+            group.start_soon(life.watch.run, trigger)
+        await anyio.lowlevel.checkpoint()
+        yield life
+        group.cancel_scope.cancel()
+
+
+async def died_watching(directory: Path, triggers: str = BEAT, last: bytes = b"beat") -> list[dict[str, Any]]:
+    """Return what a daemon leaves that has heard a beat, and then something else."""
+    async with living(directory, triggers) as life:
+        life.ready("a")
+        await life.until(1)
+        life.hear()
+        await life.until(2.5)
+        life.hear(last)
+        await life.until(3)
+        return life.entries  # as kill -9 leaves it
+
+
+async def test_a_strategy_that_dies_with_the_daemon_is_found_once_its_accounts_are_ready(tmp_path: Path) -> None:
+    async with living(tmp_path, BEAT, await died_watching(tmp_path)) as life:
+        await life.until(20)
+        assert life.state == (TriggerState.WAITING, WATCHED_BEFORE)
+        life.ready("a")  # nobody waits for b and c
+        await life.until(22.9)
+        assert life.tripped() == ()
+        await life.until(23.3)
+        assert life.tripped() == ("a",)
+
+
+async def test_accounts_that_never_get_ready_keep_nothing_from_counting(tmp_path: Path) -> None:
+    async with living(tmp_path, BEAT, await died_watching(tmp_path)) as life:
+        await life.until(62.9)
+        assert life.tripped() == ()
+        await life.until(63.3)
+        assert life.tripped() == ("a",)
+
+
+async def test_accounts_that_have_each_been_ready_once_are_ready(tmp_path: Path) -> None:
+    triggers = BEAT.replace('["a"]', '["a", "b"]')
+    async with living(tmp_path, triggers, await died_watching(tmp_path)) as life:
+        life.ready("a")
+        await life.until(5)
+        life.ready("b")
+        await life.until(8.3)
+        assert life.tripped() == ("a", "b")
+
+
+async def test_a_strategy_that_beats_on_through_a_restart_trips_nothing(tmp_path: Path) -> None:
+    async with living(tmp_path, BEAT, await died_watching(tmp_path)) as life:
+        await life.until(20)
+        life.ready("a")
+        await life.until(22)
+        for second in range(23, 60, 2):
+            life.hear()
+            await life.until(second)
+        assert life.tripped() == ()
+        assert life.records == []  # it was on record before
+
+
+async def test_of_a_beat_before_the_accounts_are_ready_the_time_counts(tmp_path: Path) -> None:
+    async with living(tmp_path, BEAT, await died_watching(tmp_path)) as life:
+        await life.until(10)
+        life.hear()
+        await life.until(13.2)
+        assert life.tripped() == ("a",)
+
+
+async def test_a_strategy_that_has_said_goodbye_is_not_waited_for_after_a_restart(tmp_path: Path) -> None:
+    for triggers in (BYE, BOOT_BYE):
+        left = await died_watching(tmp_path, triggers, b'{"bye":"beat"}')
+        async with living(tmp_path, triggers, left) as life:
+            life.ready("a")
+            await life.until(120)
+            assert (life.tripped(), life.state[0]) == ((), TriggerState.WAITING)
+            life.hear()
+            await life.until(124)
+            assert life.tripped() == ("a",)
+
+
+async def test_a_goodbye_during_the_restart_counts_too(tmp_path: Path) -> None:
+    async with living(tmp_path, BYE, await died_watching(tmp_path, BYE)) as life:
+        await life.until(1)
+        life.hear(b'{"bye":"beat"}')
+        life.ready("a")
+        await life.until(120)
+        assert life.tripped() == ()
+
+
+async def test_a_strategy_that_never_beat_is_not_waited_for_after_a_restart(tmp_path: Path) -> None:
+    async with living(tmp_path, BEAT) as life:
+        await life.until(5)
+        left = life.entries
+    async with living(tmp_path, BEAT, left) as life:
+        life.ready("a")
+        await life.until(120)
+        assert life.tripped() == ()
+
+
+async def test_from_the_boot_on_counts_though_other_accounts_are_down(tmp_path: Path) -> None:
+    async with living(tmp_path, BOOT) as life:
+        await life.until(30)
+        assert life.state == (TriggerState.WAITING, "waits for a to be ready, 60 s at most")
+        life.ready("a")
+        await life.until(33.3)
+        assert life.tripped() == ("a",)
+
+
+async def test_from_the_boot_on_counts_after_a_bound_though_its_own_account_is_down(tmp_path: Path) -> None:
+    async with living(tmp_path, BOOT) as life:
+        await life.until(63.3)
+        assert life.tripped() == ("a",)
+
+
+async def test_ready_though_degraded_waits_for_no_account(tmp_path: Path) -> None:
+    async with living(tmp_path, '[triggers.other]\nkind = "heartbeat"\ntimeout = "3s"\n') as life:
+        life.watch.look()
+        config = life.config(BOOT)
+        degraded = config.daemon.model_copy(update={"ready": "degraded"})
+        life.watch.prepare(replace(config, daemon=degraded), ["beat"])()
+        assert life.watch.conditions()["beat"][1] == "last beat: never, allowed: 3 s"
+
+
+async def test_a_trip_is_on_record_and_a_restart_neither_trips_again_nor_forgets_it(tmp_path: Path) -> None:
+    for triggers, blocked in ((BEAT, []), (BOOT, ["trigger beat: no heartbeat yet; it would fire again"])):
+        async with living(tmp_path, triggers) as life:
+            life.ready("a")
+            await life.until(1)
+            life.hear()
+            await life.until(6)
+            assert life.records[-1] == {"trigger": "beat", "watched": False, "why": "trip"}
+            left, state = life.entries, life.floor.dispatcher.state
+        tripped = Restarted(tmp_path, triggers)
+        tripped.floor.dispatcher.state = state
+        watch = Watch(
+            tripped.config(triggers), tripped.floor.dispatcher, tripped.intake, {}, tripped.floor.announced.append,
+            clock=tripped.loop.now, entries=left,
+        )  # fmt: skip
+        assert watch.conditions()["beat"] == (TriggerState.TRIPPED, "heartbeat lost; last beat: never")
+        assert list(watch.against_rearm({"a"})) == blocked
+
+
+async def test_a_re_arm_has_it_wait_for_a_first_beat_again_over_a_restart_too(tmp_path: Path) -> None:
+    async with living(tmp_path, BEAT) as life:
+        life.hear()
+        await life.until(6)
+        life.watch.triggers["beat"].reset()
+        await life.until(8)
+        left = life.entries
+    assert left[-1]["data"] == {"trigger": "beat", "watched": False, "why": "re-arm"}
+    async with living(tmp_path, BEAT, left) as life:
+        life.ready("a")
+        await life.until(120)
+        assert life.tripped() == ()
+
+
+async def test_beats_are_not_recorded_and_beats_and_goodbyes_in_turn_hardly(tmp_path: Path) -> None:
+    async with living(tmp_path, BYE) as life:
+        life.ready("a")
+        for _ in range(1000):
+            life.hear()
+        await life.until(2)
+        assert [data["why"] for data in life.records] == ["beat"]
+        for _ in range(1000):
+            life.hear(b'{"bye":"beat"}')
+            life.hear()
+        await life.until(4)
+        assert len(life.records) == NOTES + 1  # the last one says how it ended
+        assert life.records[-1]["why"] == "beat"
+
+
+async def test_an_orderly_stop_right_after_a_goodbye_has_it_on_record(tmp_path: Path) -> None:
+    async with living(tmp_path, BYE) as life:
+        life.hear()
+        life.hear(b'{"bye":"beat"}')
+    assert life.records[-1]["why"] == "bye"
+
+
+# the configuration changes with the restart
+
+
+async def test_after_a_restart_another_time_out_counts(tmp_path: Path) -> None:
+    async with living(tmp_path, BEAT.replace("3s", "9s"), await died_watching(tmp_path)) as life:
+        life.ready("a")
+        await life.until(8.9)
+        assert life.tripped() == ()
+        await life.until(9.3)
+        assert life.tripped() == ("a",)
+
+
+async def test_a_goodbye_that_is_not_allowed_any_more_excuses_nobody_who_counts_from_the_boot(tmp_path: Path) -> None:
+    left = await died_watching(tmp_path, BYE, b'{"bye":"beat"}')
+    for triggers, tripped in ((BEAT, ()), (BOOT, ("a",))):
+        async with living(tmp_path, triggers, left) as life:
+            life.ready("a")
+            await life.until(10)
+            assert life.tripped() == tripped
+
+
+async def test_a_watched_heartbeat_that_the_configuration_has_no_longer_is_told_once(tmp_path: Path) -> None:
+    renamed = BEAT.replace("triggers.beat", "triggers.other")
+    async with living(tmp_path, renamed, await died_watching(tmp_path)) as life:
+        life.ready("a")
+        await life.until(60)
+        assert life.tripped() == ()
+        assert life.said == ["warn: trigger beat is gone: an earlier run has watched its heartbeat"]
+        left = life.entries
+    async with living(tmp_path, BEAT, left) as life:  # it is back, long afterwards
+        life.ready("a")
+        await life.until(60)
+        assert (life.tripped(), life.said) == ((), [])
+
+
+async def test_a_heartbeat_that_a_reload_ends_is_not_waited_for_when_it_is_back(tmp_path: Path) -> None:
+    async with living(tmp_path, BEAT) as life:
+        life.hear()
+        await life.until(1.5)
+        life.watch.prepare(life.config(RATE), ["runaway"])()
+        await life.until(3)
+        left = life.entries
+    async with living(tmp_path, BEAT, left) as life:
+        life.ready("a")
+        await life.until(60)
+        assert life.tripped() == ()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{}, {"trigger": "beat"}, {"trigger": "beat", "watched": "yes", "why": "beat"}, {"trigger": [], "watched": True}],
+)
+async def test_a_record_that_is_none_of_a_heartbeat_is_left_out(data: dict[str, Any], tmp_path: Path) -> None:
+    left = [*await died_watching(tmp_path), {"kind": "heartbeat", "data": data, "seq": 99}]
+    async with living(tmp_path, BEAT, left) as life:
+        assert life.state == (TriggerState.WAITING, WATCHED_BEFORE)
