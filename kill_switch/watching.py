@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -64,7 +65,6 @@ class Watch:
         self._fired_blind: set[str] = set()  # of whom that has been a reason
         self._intake = intake
         self._booted = False
-        self._runtime_dir = config.daemon.runtime_dir
         self._seen = seen
         ledgers = past.understood(entries, (LEDGER,), lambda data: isinstance(data.get("trigger"), str))
         self._ledgers = {data["trigger"]: data for data in ledgers}
@@ -117,8 +117,10 @@ class Watch:
         made = config.triggers[name]
         match made:
             case tables.Flag():
-                _make_flag_directory(made.path.parent, config.daemon.runtime_dir)
-                return Flag(name, made.accounts, made.path, clock=self._clock)
+                make = partial(make_flag_directory, made.path.parent, config.daemon.runtime_dir)
+                return Flag(
+                    name, made.accounts, made.path, clock=self._clock, make=make, made=self._flag_directory_made
+                )
             case tables.Heartbeat():
                 return Heartbeat(
                     name,
@@ -276,11 +278,15 @@ class Watch:
                 reason = Reason(name, f"it is blind: {detail}", accounts, self._clock(), {"blind": True})
                 self._dispatcher.report(reason)
 
-    def mend(self) -> Iterator[str]:
-        """Make flags' directories again that somebody has removed under the running daemon; yield a line for each."""
-        for trigger in self.triggers.values():
-            if isinstance(trigger, Flag) and _make_flag_directory(trigger.path.parent, self._runtime_dir):
-                yield f"{trigger.path.parent} was removed; it is there again"
+    async def look(self, accounts: set[str]) -> None:
+        """Have the flags that watch any of the accounts looked for now; to be called before `against_rearm`."""
+        async with anyio.create_task_group() as group:
+            for trigger in self.watching(accounts):
+                if isinstance(trigger, Flag):
+                    group.start_soon(trigger.look)
+
+    def _flag_directory_made(self, directory: Path) -> None:
+        self._announce(Announce("warn", f"{directory} was removed; it is there again"))
 
     def _spared(self, name: str) -> bool:
         """Tell whether a trigger that lives is blind only because some of its accounts are being struck."""
@@ -302,10 +308,10 @@ class Watch:
         return {name: LaneState.UP in (s.ws.state, s.http.state) for name, s in sessions.items()}
 
 
-def _make_flag_directory(directory: Path, runtime_dir: Path) -> bool:
+def make_flag_directory(directory: Path, runtime_dir: Path) -> bool:
     """Make a flag's directory below our own, where tmpfiles(5) has not: its group may put the flag there.
 
-    True if it is new. Where it cannot be made, the flag's trigger is blind, and says so.
+    True if it is new. Where it cannot be made, the flag's trigger is blind, and says so. Waits for the file system.
     """
     try:
         if not directory.is_relative_to(runtime_dir) or directory.exists():
