@@ -47,7 +47,11 @@ def note(what: str, told: object) -> None:
 
 
 def _hook(event: str, args: tuple[object, ...]) -> None:
-    if event in AUDITED and not (event == "open" and isinstance(args[0], int)):
+    if event == "open" and isinstance(args[0], int):
+        return  # it is open already
+    if event == "import" and args[0] in sys.modules:
+        return  # an entry that lets it fail without a search
+    if event in AUDITED:
         note(event, args[:1])
 
 

@@ -21,10 +21,10 @@ from kill_switch.stage import START_WITHIN_S
 from tests.e2e.conftest import Play
 from tests.hung import CannotHang, hung
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 
 KILLED_WITHIN_S = 2.0  # on a machine that is busy with other tests; alone it takes some milliseconds
-ENDED_WITHIN_S = 10.0
+ENDED_WITHIN_S = 20.0  # daemon.END_WITHIN_S is the last bound; nothing is struck here
 OTHER_FLAG = '[triggers.other]\nkind = "flag"\npath = "{0}/KILL"\non_blind = "alarm"\n'
 
 
@@ -59,7 +59,8 @@ class Line:
         until_s = time.monotonic() + within_s
         while True:
             status = self.ask(cmd="status")
-            told = [*status["trouble"], *(t["detail"] for t in status["triggers"].values() if t["state"] == "blind")]
+            blind = [trigger["detail"] for trigger in status["triggers"].values() if trigger["state"] == "blind"]
+            told = [status["journal"], *status["trouble"], *blind]
             if any(words in line for line in told):
                 return
             assert time.monotonic() < until_s, status
@@ -98,6 +99,8 @@ def stuck() -> Iterator[Stuck]:
         made.fill()
         made.start_daemon()
         yield made
+    os.close(made.reader)
+    os.close(made.writer)
 
 
 def killed_within(play: Play, line: Line, within_s: float = KILLED_WITHIN_S) -> None:
@@ -322,10 +325,19 @@ def test_the_event_loop_asks_no_file_system_no_data_base_and_no_process_anything
         play.start_daemon()
         ready_ns = time.monotonic_ns()
         time.sleep(2.5)  # idle: whatever comes round has come
+        for venue in play.venues:
+            play.admin("POST", "/faults", venue=venue, fault="disconnect")  # the lanes are made anew
+        play.wait_for(lambda s: not all(account["ready"] for account in s["accounts"].values()), 5.0)
+        play.wait_for(lambda s: all(account["ready"] for account in s["accounts"].values()), 15.0)
+        for venue in play.venues:
+            play.rest(venue, 3)
+            play.admin("POST", "/faults", venue=venue, fault="drop_reply", on="cancel", times=1)  # the second route
         play.flag.write_text("a person")
         play.until_tripped()
         play.flag.unlink()
-        assert play.command("drill").exit_code == 0
+        for venue in play.venues:
+            play.admin("DELETE", f"/faults?venue={venue}")
+        play.command("drill")  # it may be late, behind a call whose answer was dropped
         assert play.command("rearm", "--reason", "all well").exit_code == 0
         assert play.command("reload").exit_code == 0
         (play.runtime_dir / "intake.sock").unlink()
