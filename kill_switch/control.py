@@ -21,7 +21,7 @@ from anyio.abc import SocketAttribute, SocketListener, SocketStream
 
 from kill_switch.errors import AlreadyRunning, KillSwitchError
 from kill_switch.offload import Offload
-from kill_switch.users import Users
+from kill_switch.users import NAME_WITHIN_S, Users
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,6 @@ def inode(path: Path) -> tuple[int, int] | None:
 
 async def _converse(stream: SocketStream, handlers: Mapping[str, Handler], users: Users) -> None:
     uid, pid = _peer(stream.extra_attributes[SocketAttribute.raw_socket]())
-    users.learn(uid)
     rest = b""
     while True:
         while b"\n" not in rest:
@@ -144,6 +143,7 @@ async def _converse(stream: SocketStream, handlers: Mapping[str, Handler], users
         line, _, rest = rest.partition(b"\n")
         caller = Caller(uid, pid, users.known(uid))
         await stream.send(_line(await _answer(line, caller, handlers, users)))
+        users.learn(uid)  # not before: the line may have been a kill
 
 
 async def _swallow(stream: SocketStream) -> None:
@@ -169,7 +169,7 @@ async def _answer(
     if handler is None:
         return {"error": f'not a request: {{"cmd": …}} with one of {", ".join(sorted(handlers))}', "exit": 1}
     if command in NAMED and users is not None:
-        caller = caller._replace(user=await users.name(caller.uid))
+        caller = caller._replace(user=await users.name(caller.uid, NAME_WITHIN_S))
     try:
         return await handler(request, caller)
     except Refusal as refusal:

@@ -22,7 +22,7 @@ from kill_switch.journal import Journal
 from kill_switch.preview import Previews
 from kill_switch.report import Reports
 from kill_switch.triggers.intake import Intake
-from kill_switch.users import Users
+from kill_switch.users import SOON_S, Users
 from kill_switch.watching import Watch
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class Operators:
         self._previews = Previews(dispatcher)
         self._intake = intake
         self._users = users or Users()
+        self._unnamed = set[int]()  # who has fired, and whose name is not on record yet
         # each yields a line for people for everything that is wrong with its part of the program
         self.troubles: list[Callable[[], Iterable[str]]] = [
             drills.troubles,
@@ -161,18 +162,27 @@ class Operators:
         evidence = {"uid": caller.uid, "user": caller.user, "pid": caller.pid}
         self._dispatcher.report(Reason("operator", text, accounts, self._dispatcher.clock(), evidence))
         if caller.user == str(caller.uid):
-            self._users.when_known(caller.uid, lambda name: self._record_name(caller.uid, name))
+            self._find_name(caller.uid)
         with anyio.move_on_after(wait_s):
             while any(account.phase in _UNDER_WAY for account in self._still(accounts)):
                 await self.news.wait()
+        if caller.uid in self._unnamed:
+            await self._users.name(caller.uid, SOON_S)
         self._journal.flush()
         return self._reports.get("last") or {}
 
-    def _record_name(self, uid: int, name: str) -> None:
-        """Put on record who a uid is, behind a kill that did not wait for it."""
-        if name != str(uid):
-            self._journal.append("user", {"uid": uid, "user": name}, self._dispatcher.clock())
-            self._journal.flush()
+    def _find_name(self, uid: int) -> None:
+        """Put on record who a uid is, as soon as that is found: the kill did not wait for it."""
+
+        def found(name: str) -> None:
+            self._unnamed.discard(uid)
+            if name != str(uid):
+                self._journal.append("user", {"uid": uid, "user": name}, self._dispatcher.clock())
+                self._journal.flush()
+
+        if uid not in self._unnamed:
+            self._unnamed.add(uid)
+            self._users.when_known(uid, found)
 
     async def _drill(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
         return await self._drills.run(self._scope(request), "operator", uid=caller.uid, user=caller.user)

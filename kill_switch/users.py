@@ -19,6 +19,7 @@ import anyio
 from kill_switch.offload import Offload
 
 NAME_WITHIN_S = 1.0  # for commands that want a name on record and may wait: rearm, drill, reload
+SOON_S = 0.1  # for the answer to a kill that is out
 GROUP_WITHIN_S = 3.0  # for the check of a configuration: with a data base that hangs, a group's name is believed
 FRESH_S = 60.0  # a name that is older is looked up again, and used meanwhile
 
@@ -42,12 +43,12 @@ class Users:
         """Return the user's name if it is in memory, else the number."""
         return self._names.get(uid, str(uid))
 
-    async def name(self, uid: int) -> str:
-        """Return the user's name, or the number if there is none, or if it is not found within `NAME_WITHIN_S`."""
+    async def name(self, uid: int, within_s: float) -> str:
+        """Return the user's name, or the number if there is none, or if it is not found within `within_s`."""
         if uid not in self._names:
             found = anyio.Event()
             self.when_known(uid, lambda name: found.set())
-            with anyio.move_on_after(NAME_WITHIN_S):
+            with anyio.move_on_after(within_s):
                 await found.wait()
         return self.known(uid)
 

@@ -87,11 +87,22 @@ async def test_who_fires_is_on_record_by_number_at_once_and_by_name_when_that_is
         assert reason["evidence"]["user"] == str(UID)  # what is on record stays as it is
 
 
+async def test_the_answer_to_a_first_kill_names_who_fired_where_the_data_base_answers(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(users.Users, "learn", lambda self, uid: None)  # nobody has come before
+    async with play.running("a"):
+        await until_served(play)
+        report = await ask(play, cmd="fire", reason="by hand")
+        assert report["reasons"][0]["evidence"]["user"] == NAME
+        assert play.entries("user") == [{"uid": UID, "user": NAME}]
+
+
 async def test_a_command_that_wants_a_name_waits_for_it_no_longer_than_the_bound(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hang = Hang(monkeypatch, pwd, "getpwuid")
-    monkeypatch.setattr(users, "NAME_WITHIN_S", 0.05)
+    monkeypatch.setattr(control, "NAME_WITHIN_S", 0.05)
     async with play.running("a"):
         await until_served(play)
         assert (await ask(play, cmd="reload")) == {"reloaded": "nothing changed"}

@@ -32,7 +32,6 @@ def hangs(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: over.wait(10) and real(uid))
     monkeypatch.setattr(grp, "getgrnam", lambda name: over.wait(10) and group(name))
     monkeypatch.setattr(offload, "HANGS_AFTER_S", 0.08)
-    monkeypatch.setattr(users, "NAME_WITHIN_S", 0.05)
     monkeypatch.setattr(users, "GROUP_WITHIN_S", 0.05)
     yield over
     over.set()
@@ -41,14 +40,14 @@ def hangs(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 async def test_a_name_is_found_and_kept() -> None:
     found = Users()
     assert found.known(UID) == str(UID)
-    assert await found.name(UID) == NAME
+    assert await found.name(UID, 5.0) == NAME
     assert found.known(UID) == NAME
     found.close()
 
 
 async def test_a_user_without_a_name_is_a_number() -> None:
     found = Users()
-    assert await found.name(4_000_000_000) == "4000000000"
+    assert await found.name(4_000_000_000, 5.0) == "4000000000"
     found.close()
 
 
@@ -57,7 +56,7 @@ async def test_a_data_base_that_hangs_costs_a_bounded_time_and_is_trouble_until_
 ) -> None:
     found = Users()
     with anyio.fail_after(2):
-        assert await found.name(UID) == str(UID)
+        assert await found.name(UID, 0.05) == str(UID)
         while not found.trouble:  # noqa: ASYNC110 - a thread
             await anyio.sleep(0.01)
         assert found.trouble == (
