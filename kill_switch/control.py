@@ -21,6 +21,7 @@ from anyio.abc import SocketAttribute, SocketListener, SocketStream
 
 from kill_switch.errors import AlreadyRunning, KillSwitchError
 from kill_switch.offload import Offload
+from kill_switch.sockets import bind
 from kill_switch.users import NAME_WITHIN_S, Users
 
 log = logging.getLogger(__name__)
@@ -87,22 +88,10 @@ async def serve(
 
 
 def _bind(path: Path, gid: int | None) -> tuple[socket.socket, tuple[int, int] | None]:
-    """Make the socket, in the place of one that nobody serves; return it and which file it is."""
-    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        os.fchmod(sock.fileno(), 0o600)  # the mode that the name begins with: only we may write to it
-        sock.bind(str(path))
-        mine = inode(path)
-        if gid is not None:
-            os.chown(path, -1, gid)
-        path.chmod(0o660)
-        sock.listen(BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    return sock, mine
+    """Make the socket; return it and which file it is."""
+    sock = bind(path, socket.SOCK_STREAM, gid)
+    sock.listen(BACKLOG)
+    return sock, inode(path)
 
 
 def _unbind(path: Path, made: tuple[socket.socket, tuple[int, int] | None]) -> None:

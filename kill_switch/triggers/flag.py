@@ -168,7 +168,7 @@ class Flag:
         """Wait for inotify, and for its directory to be there again when it has gone."""
         while True:
             try:
-                inotify = await self._watching.run(watch, self.path.parent, drop=Inotify.close)
+                inotify = await self._watching.run(watch, self.path.parent, drop=_close)
             except OSError as error:
                 self._watch = error.strerror or type(error).__name__
             else:
@@ -177,7 +177,7 @@ class Flag:
                 try:
                     await self._heard(inotify)
                 finally:
-                    self._watching.post(inotify.close)
+                    self._watching.post(_close, inotify)
             await anyio.sleep(POLL_S)
 
     async def _heard(self, inotify: Inotify) -> None:
@@ -248,6 +248,10 @@ def watch(directory: Path) -> Inotify:
         inotify.close()
         raise
     return inotify
+
+
+def _close(inotify: Inotify) -> None:
+    inotify.close()
 
 
 def look(path: Path) -> Seen:

@@ -21,6 +21,7 @@ import orjson
 
 from kill_switch.domain import Now
 from kill_switch.offload import Offload
+from kill_switch.sockets import bind
 from kill_switch.triggers.heartbeat import Heartbeat
 from kill_switch.triggers.pnl import Pnl
 
@@ -37,23 +38,6 @@ def sign(payload: bytes, key: bytes, wall_ms: int) -> bytes:
     """Make the datagram that an intake with a key takes."""
     stamp = str(wall_ms).encode()
     return b"%b %b %b" % (stamp, hmac.digest(key, stamp + b" " + payload, "sha256").hex().encode(), payload)
-
-
-def bind(path: Path, gid: int | None) -> socket.socket:
-    """Make the Unix socket, in the place of what is there; raises `OSError`. Waits for the file system."""
-    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    local = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    try:
-        os.fchmod(local.fileno(), 0o600)  # the mode that the name begins with: nobody else sends before the chmod
-        local.bind(str(path))
-        if gid is not None:
-            os.chown(path, -1, gid)
-        path.chmod(0o660)
-    except BaseException:
-        local.close()
-        raise
-    return local
 
 
 def _close(sock: socket.socket | None) -> None:
@@ -92,7 +76,7 @@ class Intake:
     def open(self, gid: int | None = None) -> None:
         """Bind the sockets; raises `OSError` naming what could not be bound. Waits for the file system."""
         self._gid = gid
-        self._take_local(bind(self._path, gid))
+        self._take_local(bind(self._path, socket.SOCK_DGRAM, gid))
         self._listen()
 
     def belong(self, gid: int) -> None:
@@ -185,7 +169,7 @@ class Intake:
         log.warning("%s was removed; it is there again", self._path)
 
     def _bind_if_gone(self) -> socket.socket | None:
-        return None if self._path.is_socket() else bind(self._path, self._gid)
+        return None if self._path.is_socket() else bind(self._path, socket.SOCK_DGRAM, self._gid)
 
     def _ignore(self, sock: socket.socket) -> None:
         if sock.fileno() >= 0:

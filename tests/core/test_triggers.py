@@ -673,7 +673,10 @@ async def pressing(path: Path) -> AsyncIterator[Button]:
     button = Button(path)
     async with anyio.create_task_group() as group:
         group.start_soon(button.trigger.run, button.report)
-        await anyio.sleep(0.1)  # inotify is set up
+        with anyio.fail_after(5):
+            while not button.trigger._looked or button.trigger._watching.busy:  # noqa: ASYNC110 - threads
+                await anyio.sleep(0.001)
+        await anyio.sleep(0.01)  # what they have found has been taken
         yield button
         group.cancel_scope.cancel()
 
