@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,11 +20,13 @@ import anyio
 import orjson
 
 import kill_switch
+from kill_switch.offload import Offload
 
 log = logging.getLogger(__name__)
 
 RESTART_AFTER_S = 1.0
 END_WITHIN_S = 3.0  # longer than `errands.LAST_S`
+KILL_WITHIN_S = 1.0  # after SIGKILL
 GRACE_S = 3.0  # beyond an errand's own time: until its answer is here, or will not come
 BACKLOG_BYTES = 4 << 20  # in our end of the pipe, while the process does not read
 LINE_BYTES = 1 << 20
@@ -60,9 +63,16 @@ class Aide:
         self.standing: list[Mapping[str, object]] = []  # errands that each process begins with
         self._wanted = anyio.Event()
         self._up = anyio.Event()
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: asyncio.WriteTransport | None = None  # to the process
+        self._starting = Offload("the start of the process beside")
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Done]] = {}
+
+    @property
+    def hangs(self) -> str:
+        """Say that the start of a process hangs; "" if it does not."""
+        return self._starting.trouble
 
     def want(self) -> None:
         """Say that there will be something to do."""
@@ -97,15 +107,11 @@ class Aide:
             await anyio.sleep(RESTART_AFTER_S)
 
     async def _run_one(self) -> None:
-        process = self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "kill_switch.errands"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=environ(),
-            start_new_session=True,
-            limit=LINE_BYTES,
-        )
-        out = process.stdout or asyncio.StreamReader()  # it is there, since it was asked for
+        process = self._process = await self._starting.run(_start, drop=_abandon)
+        loop = asyncio.get_running_loop()
+        out = asyncio.StreamReader(LINE_BYTES)
+        reading, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(out), process.stdout)
+        self._pipe, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, process.stdin)
         try:
             for errand in self.standing:
                 self._write(errand)
@@ -118,7 +124,9 @@ class Aide:
             for future in self._waiting.values():
                 if not future.done():
                     future.set_result(Done(False, "the process beside ended meanwhile"))
-            await _end(process)
+            self._pipe.close()
+            await self._end(process)
+            reading.close()
 
     def _hear(self, line: bytes) -> None:
         """Take a line; a library that prints there must not end what else is under way."""
@@ -143,23 +151,47 @@ class Aide:
                 log.error("the process beside says what nobody understands")
 
     def _write(self, errand: Mapping[str, object]) -> bool:
-        pipe = None if self._process is None else self._process.stdin
-        if pipe is None or pipe.is_closing() or pipe.transport.get_write_buffer_size() > BACKLOG_BYTES:
+        pipe = self._pipe
+        if pipe is None or pipe.is_closing() or pipe.get_write_buffer_size() > BACKLOG_BYTES:
             return False
         pipe.write(orjson.dumps(errand, default=str) + b"\n")
         return True
 
+    async def _end(self, process: subprocess.Popen[bytes]) -> None:
+        """Let the process end by itself: what is under way there has a moment left."""
+        with anyio.move_on_after(END_WITHIN_S + KILL_WITHIN_S, shield=True):
+            await self._starting.run(_reap, process)
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Let the process end by itself: what is under way there has a moment left."""
-    if process.stdin is not None:
-        process.stdin.close()
-    with anyio.CancelScope(shield=True):
-        with anyio.move_on_after(END_WITHIN_S):
-            await process.wait()
-            return
+
+def _start() -> subprocess.Popen[bytes]:
+    """Start the process; raises `OSError`. Waits for the disk that the program is on."""
+    # vfork(2) would keep this whole process from running until the program is loaded
+    setattr(subprocess, "_USE_VFORK", False)  # noqa: B010 - documented, and not for type checkers
+    return subprocess.Popen(
+        (sys.executable, "-P", "-m", "kill_switch.errands"),
+        bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environ(),
+        start_new_session=True,
+    )
+
+
+def _abandon(process: subprocess.Popen[bytes]) -> None:
+    """End a process that nobody wants any more."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    _reap(process)
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    """Wait until the process has ended, and kill it if it does not."""
+    try:
+        process.wait(END_WITHIN_S)
+    except subprocess.TimeoutExpired:
         process.kill()
-        await process.wait()
+        process.wait()
 
 
 def environ() -> dict[str, str]:

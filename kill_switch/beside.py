@@ -77,8 +77,7 @@ class Beside:
 
     def troubles(self) -> Iterator[str]:
         """Yield a line for people for everything that does not work."""
-        if self._aide.trouble:
-            yield self._aide.trouble
+        yield from filter(None, (self._aide.trouble, self._aide.hangs))
         if self._exposing:
             yield f"metrics: {self._exposing}"
         for part in (self._notifier, self._hooks, self._ping):

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import logging
 import os
-import pwd
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
 import orjson
-from anyio.abc import SocketAttribute, SocketStream
+from anyio.abc import SocketAttribute, SocketListener, SocketStream
 
 from kill_switch.errors import AlreadyRunning, KillSwitchError
+from kill_switch.offload import Offload
+from kill_switch.sockets import bind
+from kill_switch.users import NAME_WITHIN_S, Users
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,9 @@ NAME = "control.sock"
 MAX_LINE = 64 << 10
 IDLE_S = 60.0
 LOOK_EVERY_S = 1.0  # whether the socket is still there
+CONNECT_WITHIN_S = 2.0
+BACKLOG = 65536  # the kernel takes what it allows (net.core.somaxconn)
+NAMED = ("rearm", "drill", "reload")  # whose record wants the caller's name; a kill does not wait for one
 
 
 class Caller(NamedTuple):
@@ -34,7 +40,7 @@ class Caller(NamedTuple):
 
     uid: int
     pid: int
-    user: str
+    user: str  # the number, as long as nobody has found the name
 
 
 class Refusal(Exception):
@@ -49,23 +55,22 @@ class Refusal(Exception):
 Handler = Callable[[Mapping[str, Any], Caller], Awaitable[Mapping[str, object]]]
 
 
-async def serve(path: Path, handlers: Mapping[str, Handler], gid: int | None = None) -> None:
+async def serve(
+    path: Path, handlers: Mapping[str, Handler], gid: int | None = None, *, files: Offload, users: Users
+) -> None:
     """Serve until somebody removes or replaces the socket: then return, so that it is made anew.
 
-    Raises `AlreadyRunning` if somebody else serves there.
+    `files` carries out what may wait for the file system of `path`. Raises `AlreadyRunning` if somebody else serves
+    there, and `OSError` if the socket cannot be made.
     """
-    await refuse_second(path)
-    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    _remove(path)
-    listener = await anyio.create_unix_listener(path, mode=0o660)  # before it has that mode, only we may write to it
-    mine = inode(path)
-    if gid is not None:
-        os.chown(path, -1, gid)
+    await refuse_second(path, files)
+    sock, mine = await files.run(_bind, path, gid, drop=partial(_unbind, path))
+    listener = await SocketListener.from_socket(sock)
 
     async def one(stream: SocketStream) -> None:
         try:
             async with stream:
-                await _converse(stream, handlers)
+                await _converse(stream, handlers, users)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError, OSError):
             pass  # the caller went away
         except Exception:
@@ -74,17 +79,31 @@ async def serve(path: Path, handlers: Mapping[str, Handler], gid: int | None = N
     try:
         async with listener, anyio.create_task_group() as group:
             group.start_soon(listener.serve, one)
-            while inode(path) == mine:  # noqa: ASYNC110 - nobody tells
+            while await files.run(inode, path) == mine:  # noqa: ASYNC110 - nobody tells
                 await anyio.sleep(LOOK_EVERY_S)
             log.warning("%s was removed or replaced", path)
             group.cancel_scope.cancel()
     finally:
-        if inode(path) == mine:
-            _remove(path)
+        files.post(_remove, path, mine)
 
 
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
+def _bind(path: Path, gid: int | None) -> tuple[socket.socket, tuple[int, int] | None]:
+    """Make the socket; return it and which file it is."""
+    sock = bind(path, socket.SOCK_STREAM, gid)
+    sock.listen(BACKLOG)
+    return sock, inode(path)
+
+
+def _unbind(path: Path, made: tuple[socket.socket, tuple[int, int] | None]) -> None:
+    """Take back a socket that nobody wants any more."""
+    sock, mine = made
+    sock.close()
+    _remove(path, mine)
+
+
+def _remove(path: Path, mine: tuple[int, int] | None) -> None:
+    if inode(path) == mine:
+        path.unlink(missing_ok=True)
 
 
 def inode(path: Path) -> tuple[int, int] | None:
@@ -96,8 +115,8 @@ def inode(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-async def _converse(stream: SocketStream, handlers: Mapping[str, Handler]) -> None:
-    caller = _caller(stream.extra_attributes[SocketAttribute.raw_socket]())
+async def _converse(stream: SocketStream, handlers: Mapping[str, Handler], users: Users) -> None:
+    uid, pid = _peer(stream.extra_attributes[SocketAttribute.raw_socket]())
     rest = b""
     while True:
         while b"\n" not in rest:
@@ -111,7 +130,9 @@ async def _converse(stream: SocketStream, handlers: Mapping[str, Handler]) -> No
                 except anyio.EndOfStream:
                     return
         line, _, rest = rest.partition(b"\n")
-        await stream.send(_line(await _answer(line, caller, handlers)))
+        caller = Caller(uid, pid, users.known(uid))
+        await stream.send(_line(await _answer(line, caller, handlers, users)))
+        users.learn(uid)  # not before: the line may have been a kill
 
 
 async def _swallow(stream: SocketStream) -> None:
@@ -125,7 +146,9 @@ async def _swallow(stream: SocketStream) -> None:
                 return
 
 
-async def _answer(line: bytes, caller: Caller, handlers: Mapping[str, Handler]) -> Mapping[str, object]:
+async def _answer(
+    line: bytes, caller: Caller, handlers: Mapping[str, Handler], users: Users | None = None
+) -> Mapping[str, object]:
     try:
         request = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -134,6 +157,8 @@ async def _answer(line: bytes, caller: Caller, handlers: Mapping[str, Handler]) 
     handler = handlers.get(command) if isinstance(command, str) else None
     if handler is None:
         return {"error": f'not a request: {{"cmd": …}} with one of {", ".join(sorted(handlers))}', "exit": 1}
+    if command in NAMED and users is not None:
+        caller = caller._replace(user=await users.name(caller.uid, NAME_WITHIN_S))
     try:
         return await handler(request, caller)
     except Refusal as refusal:
@@ -149,20 +174,25 @@ def _line(answer: Mapping[str, object]) -> bytes:
     return orjson.dumps(answer, default=str, option=orjson.OPT_NON_STR_KEYS) + b"\n"
 
 
-def _caller(sock: socket.socket) -> Caller:
+def _peer(sock: socket.socket) -> tuple[int, int]:
+    """Return uid and pid of who is at the other end."""
     pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    try:
-        user = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        user = str(uid)
-    return Caller(uid, pid, user)
+    return uid, pid
 
 
-async def refuse_second(path: Path) -> None:
+async def refuse_second(path: Path, files: Offload) -> None:
     """Raise `AlreadyRunning` if a daemon answers on that socket: its sockets must not be taken from it."""
-    try:
-        stream = await anyio.connect_unix(path)
-    except OSError:
-        return
-    await stream.aclose()
-    raise AlreadyRunning(f"another daemon answers on {path}")
+    if await files.run(_is_served, path):
+        raise AlreadyRunning(f"another daemon answers on {path}")
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(CONNECT_WITHIN_S)
+        try:
+            sock.connect(str(path))
+        except TimeoutError:
+            return True  # its backlog is full: a daemon that hangs is one all the same
+        except OSError:
+            return False
+    return True

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import grp
 import logging
 import os
 import resource
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import assert_never
 
 import anyio
 
 import kill_switch
-from kill_switch import clock, control, operators, past, recovery, wiring
+from kill_switch import clock, control, logs, operators, past, recovery, wiring
 from kill_switch.beside import Beside
 from kill_switch.clocks import Clocks
 from kill_switch.config import Config
@@ -35,12 +36,14 @@ from kill_switch.identity import new_salt
 from kill_switch.journal import Journal
 from kill_switch.latches import claim
 from kill_switch.measuring import Measuring
+from kill_switch.offload import Offload
 from kill_switch.operators import Operators
 from kill_switch.reloading import Reloading, remote
 from kill_switch.report import Reports
 from kill_switch.systemd import Systemd
 from kill_switch.tasks import Tasks
 from kill_switch.triggers.intake import Intake
+from kill_switch.users import Users
 from kill_switch.venues import base
 from kill_switch.watching import Watch
 
@@ -49,7 +52,9 @@ log = logging.getLogger(__name__)
 COLLECT = (20_000, 20, 50)  # a strike makes fewer objects than that: the collector is to find a better moment
 PULSE_S = 0.9  # within a second files are looked at that nobody tells of, and every one costs an idle daemon a little
 START_S = 0.25  # until it is ready
+GROUP_WITHIN_S = 2.0  # at the start: with a data base that hangs, the sockets are made without their group
 FINISH_WITHIN_S = 15.0  # a strike under way at SIGTERM; systemd's TimeoutStopSec is longer
+END_WITHIN_S = 28.0  # after SIGTERM, all bounds of the stop together; systemd's TimeoutStopSec is longer
 LEVELS = {"trip": logging.CRITICAL, "residue": logging.ERROR, "warn": logging.WARNING, "blind": logging.WARNING}
 
 
@@ -74,7 +79,10 @@ class Daemon:
         self.dispatcher = Dispatcher(
             state, self.journal, clock.now, self._later, self._announce, self._lane_changed, self._told
         )
-        self.intake = Intake(config.daemon.runtime_dir / "intake.sock", *remote(config), clock=clock.now)
+        self._files = Offload(f"the file system of {config.daemon.runtime_dir}")
+        self._users = Users()
+        intake = config.daemon.runtime_dir / "intake.sock"
+        self.intake = Intake(intake, *remote(config), clock=clock.now, files=self._files)
         seen = past.seen(replay.entries, datetime.fromtimestamp(clock.now().wall_ns / 1e9, UTC))
         self.watch = Watch(
             config, self.dispatcher, self.intake, seen, self._announce, clock=clock.now, entries=replay.entries
@@ -90,11 +98,19 @@ class Daemon:
         self.drills.schedule(config.drill.cron, config.drill.timezone)
         self.clocks = Clocks(self.dispatcher.sessions, self._announce)
         self.operators = Operators(
-            config, self.dispatcher, self.journal, self.reports, self.watch, self.drills, self.clocks, self.intake
+            config,
+            self.dispatcher,
+            self.journal,
+            self.reports,
+            self.watch,
+            self.drills,
+            self.clocks,
+            self.intake,
+            self._users,
         )
         self.beside = Beside(config, self.dispatcher, self.journal, self.watch, self._announce)
         self.reports.measured = self.beside.meter.measured
-        self.operators.troubles.append(self.beside.troubles)
+        self.operators.troubles += (self.beside.troubles, self._hanging)
         self.reloading = Reloading(
             config,
             self.dispatcher,
@@ -110,10 +126,13 @@ class Daemon:
         self.reloading.left_tripped, self.reloading.salt = left_tripped, salt
         self._told_displaced = self._told_unsynced = False
         self._told_intake = ""
+        self._told_hanging = frozenset[str]()
+        self._gid: int | None = None  # the group that the sockets belong to
         self._adapters = adapters
         self._systemd = Systemd()
         self._ready = False
         self._stop = anyio.Event()
+        self.on_stop: Callable[[], object] = lambda: None
 
     @property
     def config(self) -> Config:
@@ -122,10 +141,10 @@ class Daemon:
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT."""
-        gid = _gid(self.config.daemon.group)
-        await control.refuse_second(self.config.daemon.runtime_dir / control.NAME)
+        group_known = await self._find_group()
+        await control.refuse_second(self._control_path, self._files)
         try:
-            self.intake.open(gid)
+            self.intake.open(self._gid)
         except OSError as error:
             raise CannotCreate(f"intake: {error.strerror}: {_intake_addresses(self.config)}") from error
         try:
@@ -147,16 +166,19 @@ class Daemon:
                 tasks.keep("pulse", self._pulse)
                 tasks.keep("drill", self.drills.keep)
                 tasks.keep("measuring", Measuring(self.dispatcher, self.watch.measured).run)
-                tasks.keep("control", lambda: self._control(gid))
+                tasks.keep("control", self._control)
+                if not group_known:
+                    tasks.keep("group", self._belong)
                 tasks.keep("reload", self.reloading.run)
                 await self._stop.wait()
                 await self._finish()
                 await self.beside.finish()
                 group.cancel_scope.cancel()
         finally:
-            self.intake.close()
             self.journal.append("stop", {"state": self.dispatcher.state.phase}, clock.now())
             self.journal.close()
+            self.intake.close()
+            self._users.close()
             self._systemd.close()
 
     # ── start and stop ────────────────────────────────────────────────────────────────────────────────────────────
@@ -221,6 +243,7 @@ class Daemon:
                 log.warning("signal %d is ignored", number)
             case _:
                 self._stop.set()
+                self.on_stop()
 
     # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -234,20 +257,53 @@ class Daemon:
             self._told_unsynced = True
             self._announce(Announce("warn", f"{self.journal.unsynced}: a power cut may undo what is in it"))
 
-    def _look_after_directory(self) -> None:
-        """Make again what somebody has removed from the runtime directory; say aloud, once, what cannot be made."""
-        for line in self.watch.mend():
+    def _look_after_files(self) -> None:
+        """Say aloud, once each, what cannot be made in the runtime directory, and which blocking calls hang."""
+        hanging = frozenset(self._hanging())
+        for line in sorted(hanging - self._told_hanging):
             self._announce(Announce("warn", line))
+        self._told_hanging = hanging
         if self.intake.trouble and self.intake.trouble != self._told_intake:
             self._announce(Announce("warn", f"the intake cannot be reached: {self.intake.trouble}"))
         self._told_intake = self.intake.trouble
 
-    async def _control(self, gid: int | None) -> None:
+    def _hanging(self) -> Iterator[str]:
+        """Yield a line for each call outside of the event loop that has not come back for long."""
+        for part in (self._files, self._users, self.reloading):
+            if part.trouble:
+                yield part.trouble
+        if lost := logs.trouble():
+            yield lost
+
+    async def _find_group(self) -> bool:
+        """Look up the group of the sockets; return False if the data base has not answered within the bound."""
+        name = self.config.daemon.group
+        try:
+            with anyio.move_on_after(GROUP_WITHIN_S):
+                self._gid = None if name is None else await self._users.group(name)
+        except KeyError:
+            raise CannotCreate(f"daemon.group: there is no group {name}") from None
+        for uid in (os.geteuid(), 0):
+            self._users.learn(uid)
+        return name is None or self._gid is not None
+
+    async def _belong(self) -> None:
+        """Give the sockets to their group as soon as the data base says its number: until then they are ours alone."""
+        gid = self._gid = await self._users.group(self.config.daemon.group or "")
+        self.intake.belong(gid)
+        self._files.post(os.chown, self._control_path, -1, gid)
+        await anyio.sleep_forever()
+
+    @property
+    def _control_path(self) -> Path:
+        return self.config.daemon.runtime_dir / control.NAME
+
+    async def _control(self) -> None:
         handlers = {**self.operators.handlers(), "reload": self.reloading.handle}
         told = False
         while True:
             try:
-                await control.serve(self.config.daemon.runtime_dir / control.NAME, handlers, gid)
+                await control.serve(self._control_path, handlers, self._gid, files=self._files, users=self._users)
                 told = False  # it was there, and somebody has removed it
             except (OSError, AlreadyRunning) as error:
                 if not told:  # a status cannot tell
@@ -262,11 +318,11 @@ class Daemon:
         _freeze()
         while True:
             self._adopt_latch()
-            self.watch.look()
+            self.watch.start_heartbeats()
             self.watch.notice_blind()
             self.clocks.look()
             self._look_after_journal()
-            self._look_after_directory()
+            self._look_after_files()
             asked = clock.now()
             self.dispatcher.handle(Pulse(asked))
             if self.dispatcher.alive_ns >= asked.mono_ns:
@@ -325,6 +381,9 @@ def run(config: Config) -> None:
         log.warning("this process can be dumped: keys in its memory can be read by others of the same user")
     _raise_descriptor_limit()
     daemon = Daemon(config)
+    guard = threading.Timer(END_WITHIN_S, _end_late)
+    guard.daemon = True
+    daemon.on_stop = lambda: None if guard.is_alive() else guard.start()
     try:
         anyio.run(daemon.run, backend_options={"use_uvloop": _uvloop()})
     except BaseExceptionGroup as group:
@@ -335,6 +394,12 @@ def run(config: Config) -> None:
                 first = first.exceptions[0]
             raise first from None
         raise
+
+
+def _end_late() -> None:
+    """End a process that was told to stop and does not come to its end: something waits, and nobody guards."""
+    log.critical("the stop has not ended within %g s: something hangs; the next start goes on", END_WITHIN_S)
+    logs.leave(1)
 
 
 def _freeze() -> None:
@@ -355,10 +420,6 @@ def _raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _gid(group: str | None) -> int | None:
-    return None if group is None else grp.getgrnam(group).gr_gid
 
 
 def _intake_addresses(config: Config) -> str:

@@ -22,6 +22,7 @@ from kill_switch.journal import Journal
 from kill_switch.preview import Previews
 from kill_switch.report import Reports
 from kill_switch.triggers.intake import Intake
+from kill_switch.users import SOON_S, Users
 from kill_switch.watching import Watch
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Operators:
         drills: Drills,
         clocks: Clocks,
         intake: Intake,
+        users: Users | None = None,
     ) -> None:
         self.news = anyio.Event()  # set when a state, or a lane, may have changed
         self.config = config
@@ -58,6 +60,8 @@ class Operators:
         self._clocks = clocks
         self._previews = Previews(dispatcher)
         self._intake = intake
+        self._users = users or Users()
+        self._unnamed = set[int]()  # who has fired, and whose name is not on record yet
         # each yields a line for people for everything that is wrong with its part of the program
         self.troubles: list[Callable[[], Iterable[str]]] = [
             drills.troubles,
@@ -163,11 +167,28 @@ class Operators:
             return {"dry_run": True, "accounts": {name: {**self._account(name), **shown[name]} for name in still}}
         evidence = {"uid": caller.uid, "user": caller.user, "pid": caller.pid}
         self._dispatcher.report(Reason("operator", text, accounts, self._dispatcher.clock(), evidence))
+        if caller.user == str(caller.uid):
+            self._find_name(caller.uid)
         with anyio.move_on_after(wait_s):
             while any(account.phase in _UNDER_WAY for account in self._still(accounts)):
                 await self.news.wait()
+        if caller.uid in self._unnamed:
+            await self._users.name(caller.uid, SOON_S)
         self._journal.flush()
         return self._reports.get("last") or {}
+
+    def _find_name(self, uid: int) -> None:
+        """Put on record who a uid is, as soon as that is found: the kill did not wait for it."""
+
+        def found(name: str) -> None:
+            self._unnamed.discard(uid)
+            if name != str(uid):
+                self._journal.append("user", {"uid": uid, "user": name}, self._dispatcher.clock())
+                self._journal.flush()
+
+        if uid not in self._unnamed:
+            self._unnamed.add(uid)
+            self._users.when_known(uid, found)
 
     async def _drill(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
         return await self._drills.run(self._scope(request), "operator", uid=caller.uid, user=caller.user)
@@ -180,6 +201,7 @@ class Operators:
         force = request.get("force") is True
         since_ns = self._dispatcher.clock().mono_ns
         await self._prove(tripped, since_ns)
+        await self._watch.look(tripped)
         watching = list(self._watch.watching(tripped))  # now: a reload may have come
         data = {"uid": caller.uid, "user": caller.user, "text": text, "accounts": accounts}
         self._journal.append("rearm-asked", data, self._dispatcher.clock())

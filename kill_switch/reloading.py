@@ -10,7 +10,6 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping
 
 import anyio
-import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from kill_switch import clock, config, control, wiring
@@ -23,12 +22,17 @@ from kill_switch.engine import Announce, Reconfigured
 from kill_switch.errors import ConfigError, Problem
 from kill_switch.identity import Identity
 from kill_switch.journal import Journal
+from kill_switch.offload import Offload
 from kill_switch.operators import Operators
 from kill_switch.reload import Change, against, compare
 from kill_switch.report import Reports
 from kill_switch.tasks import Tasks
 from kill_switch.triggers.intake import Intake
 from kill_switch.watching import Watch
+
+READ_WITHIN_S = 10.0  # the configuration and all its secrets
+MOST_READS = 4  # that may hang: each has a thread
+_MEND = "mend it, then reload again"
 
 
 class Reloading:
@@ -60,6 +64,8 @@ class Reloading:
         self._operators = operators
         self._beside = beside
         self._announce = announce
+        self._files = Offload(f"the file system of {config.source}, or of the secrets in it,")
+        self._hung: list[Offload] = []  # each with a read that nobody waits for any more
         self._asked = anyio.Event()
         self._lock = anyio.Lock()
         self._group: TaskGroup
@@ -121,7 +127,7 @@ class Reloading:
         by = {} if caller is None else {"uid": caller.uid, "user": caller.user}
         async with self._lock:
             try:
-                new = await anyio.to_thread.run_sync(config.load, self.config.source, abandon_on_cancel=True)
+                new = await self._read()
                 change = self._apply(new)  # without an await: nothing happens in between
             except ConfigError as error:
                 why = list(map(str, error.problems))
@@ -133,6 +139,27 @@ class Reloading:
             self._journal.flush()
             self._announce(Announce("info", f"configuration reloaded: {change.words()}"))
             return change
+
+    async def _read(self) -> Config:
+        """Return what the file says now; raise `ConfigError` if it is wrong, or if its file system does not answer."""
+        source = self.config.source
+        for files in [files for files in self._hung if not files.busy]:
+            self._hung.remove(files)
+            files.close()
+        if self._files.busy:  # it may hang for ever; meanwhile another file system may be in use
+            if len(self._hung) + 1 >= MOST_READS:
+                found = f"{MOST_READS} earlier reloads still wait for it"
+                raise ConfigError(str(source), [Problem("file system", found, _MEND)])
+            self._hung.append(self._files)
+            self._files = Offload(self._files.what)
+        with anyio.move_on_after(READ_WITHIN_S):
+            return await self._files.run(config.load, source)
+        raise ConfigError(str(source), [Problem("file system", f"no answer within {READ_WITHIN_S:g} s", _MEND)])
+
+    @property
+    def trouble(self) -> str:
+        """Say that an earlier reload still waits for a file system; "" if none does."""
+        return next((files.trouble for files in (*self._hung, self._files) if files.trouble), "")
 
     def _apply(self, new: Config) -> Change:
         old = self.config

@@ -90,6 +90,8 @@ class Reports:
         match entry["kind"]:
             case "reason":
                 self._reason(entry, data)
+            case "user":
+                self._name_user(data["uid"], data["user"])
             case "strike":
                 for sent in data["sent"]:
                     if account := self._account(sent):
@@ -162,6 +164,14 @@ class Reports:
             if before is not None and before is not kill:
                 account.struck = before.accounts[name].struck
             self._latest[name] = kill
+
+    def _name_user(self, uid: int, user: str) -> None:
+        """Fill in who has fired, where only the number was known at that time."""
+        for kill in self._kills.values():
+            for reason in kill.reasons:
+                evidence = reason["evidence"]
+                if isinstance(evidence, dict) and evidence.get("uid") == uid and evidence.get("user") == str(uid):
+                    reason["evidence"] = {**evidence, "user": user}
 
     def _account(self, data: Mapping[str, Any]) -> _Account | None:
         kill = self._kills.get(data.get("kill") or "")

@@ -68,7 +68,6 @@ class Watch:
         self._begun = False
         self._waiting: dict[str, int] = {}  # heartbeats that count once their accounts are ready → since when they wait
         self._ready: set[str] = set()  # accounts that have been ready
-        self._runtime_dir = config.daemon.runtime_dir
         self._seen = seen
         self._ledgers = _last(entries, LEDGER, lambda data: isinstance(data.get("trigger"), str))
         self._beats = _last(entries, heartbeat.RECORD, heartbeat.is_record)
@@ -110,7 +109,7 @@ class Watch:
         self._intake.pnls = {name: t for name, t in triggers.items() if isinstance(t, Pnl)}
         self._order_rates = [t for t in triggers.values() if isinstance(t, OrderRate)]
         if self._begun:
-            self.look()
+            self.start_heartbeats()
 
     def _succeed(self, trigger: Trigger, before: Trigger | None) -> None:
         """Let a trigger go on from the one that it replaces."""
@@ -128,8 +127,10 @@ class Watch:
         made = config.triggers[name]
         match made:
             case tables.Flag():
-                _make_flag_directory(made.path.parent, config.daemon.runtime_dir)
-                return Flag(name, made.accounts, made.path, clock=self._clock)
+                make = partial(make_flag_directory, made.path.parent, config.daemon.runtime_dir)
+                return Flag(
+                    name, made.accounts, made.path, clock=self._clock, make=make, made=self._flag_directory_made
+                )
             case tables.Heartbeat():
                 return Heartbeat(
                     name,
@@ -231,7 +232,7 @@ class Watch:
         pnls = self._intake.pnls.values()
         return tuple(dict.fromkeys(name for pnl in pnls if pnl.terms.from_accounts for name in pnl.accounts))
 
-    def look(self) -> None:
+    def start_heartbeats(self) -> None:
         """Begin to count for heartbeats whose accounts have all been ready, or have had their time.
 
         With `ready = "degraded"`, the daemon is ready as it is, and nobody waits for an account.
@@ -321,11 +322,15 @@ class Watch:
                 reason = Reason(name, f"it is blind: {detail}", accounts, self._clock(), {"blind": True})
                 self._dispatcher.report(reason)
 
-    def mend(self) -> Iterator[str]:
-        """Make flags' directories again that somebody has removed under the running daemon; yield a line for each."""
-        for trigger in self.triggers.values():
-            if isinstance(trigger, Flag) and _make_flag_directory(trigger.path.parent, self._runtime_dir):
-                yield f"{trigger.path.parent} was removed; it is there again"
+    async def look(self, accounts: set[str]) -> None:
+        """Have the flags that watch any of the accounts looked for now; to be called before `against_rearm`."""
+        async with anyio.create_task_group() as group:
+            for trigger in self.watching(accounts):
+                if isinstance(trigger, Flag):
+                    group.start_soon(trigger.look)
+
+    def _flag_directory_made(self, directory: Path) -> None:
+        self._announce(Announce("warn", f"{directory} was removed; it is there again"))
 
     def _spared(self, name: str) -> bool:
         """Tell whether a trigger that lives is blind only because some of its accounts are being struck."""
@@ -354,10 +359,10 @@ def _last(
     return {data["trigger"]: data for data in past.understood(entries, (kind,), fits)}
 
 
-def _make_flag_directory(directory: Path, runtime_dir: Path) -> bool:
+def make_flag_directory(directory: Path, runtime_dir: Path) -> bool:
     """Make a flag's directory below our own, where tmpfiles(5) has not: its group may put the flag there.
 
-    True if it is new. Where it cannot be made, the flag's trigger is blind, and says so.
+    True if it is new. Where it cannot be made, the flag's trigger is blind, and says so. Waits for the file system.
     """
     try:
         if not directory.is_relative_to(runtime_dir) or directory.exists():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -73,7 +75,7 @@ class Play:
             announce(news)
 
         daemon._announce = daemon.dispatcher._announce = overheard  # type: ignore[method-assign]
-        daemon.reloading._announce = overheard
+        daemon.reloading._announce = daemon.watch._announce = overheard
         async with anyio.create_task_group() as group:
             group.start_soon(daemon.run)
             await self.until(lambda: daemon._ready)
@@ -306,8 +308,13 @@ async def test_a_reason_that_comes_while_the_file_is_read_is_judged_before_anyth
     async with play.running("a", "b") as daemon:
         play.write("a")
 
+        loop = asyncio.get_running_loop()
+
         def fires_first(source: Path) -> Any:
-            anyio.from_thread.run_sync(play.fire, "b")
+            fired = threading.Event()
+            loop.call_soon_threadsafe(play.fire, "b")
+            loop.call_soon_threadsafe(fired.set)
+            assert fired.wait(5)
             return load(source)
 
         monkeypatch.setattr("kill_switch.config.load", fires_first)

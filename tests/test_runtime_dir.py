@@ -62,13 +62,12 @@ async def test_a_directory_that_was_removed_is_made_again_with_all_that_is_in_it
     async with play.running("a", more=TRIGGERS.format(play.directory, "1h")) as daemon:
         await play.until(lambda: client.listening(play.runtime_dir / control.NAME))
         flag = play.runtime_dir / "flag"
-        assert flag.stat().st_mode & 0o7777 == 0o2770
+        await play.until(lambda: flag.exists() and flag.stat().st_mode & 0o7777 == 0o2770)
         assert beat(play)
         await play.until(lambda: daemon.intake.beats == 1)
         remove(play)
         await play.until(lambda: beat(play) and daemon.intake.beats > 1)
-        await play.until(flag.exists)
-        assert flag.stat().st_mode & 0o7777 == 0o2770
+        await play.until(lambda: flag.exists() and flag.stat().st_mode & 0o7777 == 0o2770)
         await play.until(lambda: client.listening(play.runtime_dir / control.NAME))
         status = await anyio.to_thread.run_sync(client.ask, play.runtime_dir / control.NAME, {"cmd": "status"})
         assert status["state"] == "ARMED"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -19,6 +20,15 @@ Exit codes: 0 done, or armed · 1 something is left, refused or failed · 2 wron
 
 class Commands(click.Group):
     """A group whose errors are one clear line and the documented exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command; a process that writes its log from a thread ends here, whatever other threads hang."""
+        try:
+            return super().main(*args, **kwargs)
+        except SystemExit as end:
+            if logs := sys.modules.get("kill_switch.logs"):  # a command that needs none has not imported it
+                logs.leave(end.code if isinstance(end.code, int) else int(end.code is not None))
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -158,8 +158,10 @@ def _daemon(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> 
         hint = "systemd empties runtime_dir at every stop, and the latch must outlive that"
         problems.append(Problem("daemon.state_dir", "inside of runtime_dir", hint))
     if daemon.group is not None:
+        from kill_switch import users  # here: most configurations have no group
+
         try:
-            grp.getgrnam(daemon.group)
+            users.group_number(daemon.group)
         except (KeyError, ValueError):  # not there, or not a name at all
             groups = [group.gr_name for group in grp.getgrall()]  # a directory service may hide some of them here
             near = nearest(daemon.group, groups)

@@ -20,6 +20,7 @@ _ADDRESS = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
 _ADDRESS_HINT = 'expected an IP address and a port, such as "127.0.0.1:9465" or "[::1]:9465"'
 _CRON_HINT = 'expected minute, hour, day, month and day of the week, such as "55 16 * * fri"'
 _ZONE_HINT = 'expected the name of a time zone, such as "America/New_York" or "UTC"'
+_ZONES: dict[str, zoneinfo.ZoneInfo] = {}  # kept: whoever asks for one of them later finds it in memory
 _AMOUNT = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?")
 _AMOUNT_HINT = 'expected an amount as a string, such as "5000" or "0.25"'
 _COMMAND_HINT = 'expected a command, such as "systemctl stop quoter.service"'
@@ -176,7 +177,7 @@ def zone(value: object) -> str:
     if not isinstance(value, str):
         raise Wrong(describe(value), _ZONE_HINT)
     try:
-        zoneinfo.ZoneInfo(value)
+        _ZONES[value] = zoneinfo.ZoneInfo(value)
     except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
         near = _nearest_zone(value)
         raise Wrong("not a time zone", f'did you mean "{near}"?' if near else _ZONE_HINT) from None

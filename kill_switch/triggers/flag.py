@@ -1,10 +1,10 @@
 """Fire when a file appears: `touch` is a kill button that every tool has.
 
-inotify tells within a fraction of a millisecond; a slow poll beside it covers what inotify does not see (network file
-systems, a directory that was replaced, a file that was there before). The file fires at once, empty or not; a text that
-is written into it afterwards is recorded as a second reason. It must be gone before a re-arm.
+inotify tells within a fraction of a millisecond, and the event alone is the reason. A slow poll beside it covers what
+inotify does not see (network file systems, a directory that was replaced, a file that was there before). A text in the
+file is recorded too: as a second reason if the first one did not wait for it. The file must be gone before a re-arm.
 
-A file system that hangs (a network one, whose server is gone) must not stop the event loop: a thread asks it first.
+The event loop asks no file system anything: `Offload` does, in a thread. A file system that hangs makes this blind.
 """
 
 from __future__ import annotations
@@ -13,23 +13,36 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
-import anyio.to_thread
-from asyncinotify import Event, Inotify, Mask
+from asyncinotify import Inotify, Mask
 
 from kill_switch.domain import Now, Reason
+from kill_switch.offload import Offload
 from kill_switch.triggers.base import Figures, Report, TriggerState
 
 POLL_S = 0.5
-HANGS_AFTER_S = 2.0  # no answer from the file system by then: the trigger is blind
-TICKS = 4
+LOOK_WITHIN_S = 1.0  # so long a re-arm waits for the file system
 TEXT_BYTES = 1024
-_CAME = Mask.CREATE | Mask.MOVED_TO
-_WENT = Mask.DELETE_SELF | Mask.MOVE_SELF  # the directory itself
-_WATCHED = _CAME | _WENT | Mask.CLOSE_WRITE | Mask.DELETE | Mask.MOVED_FROM
+EVENTS_BYTES = 1 << 16  # read at once; inotify holds the rest
+_CAME = int(Mask.CREATE | Mask.MOVED_TO)
+_GONE = int(Mask.DELETE | Mask.MOVED_FROM)
+_ENDED = int(Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED | Mask.Q_OVERFLOW)  # no more events, or some were lost
+_WATCHED = Mask.CREATE | Mask.MOVED_TO | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.CLOSE_WRITE | Mask.DELETE
+_WATCHED |= Mask.MOVED_FROM
+_EVENT = struct.Struct("iIII")  # inotify(7): watch, mask, cookie, length of the name behind it
+
+
+class Seen(NamedTuple):
+    """What one look at the path has found."""
+
+    present: bool | None  # None: nobody can tell
+    text: str = ""  # the first line that the file holds
+    trouble: str = ""  # why nobody can tell
 
 
 class Flag:
@@ -44,166 +57,222 @@ class Flag:
         path: Path,
         *,
         clock: Callable[[], Now],
-        reach: Callable[[Path], object] = os.lstat,
+        make: Callable[[], bool] = lambda: False,
+        made: Callable[[Path], None] = lambda directory: None,
     ) -> None:
-        """`reach` is called in a thread, and returns or raises `OSError` once the path's file system answers."""
+        """`make` may make the path's directory where it is missing, in the thread, and returns whether it did.
+
+        `made` hears, in the event loop, of a directory that was removed and is there again.
+        """
         self.name = name
         self.accounts = accounts
         self.path = path
+        self._name = os.fsencode(path.name)
         self._clock = clock
+        self._make = make
+        self._made = made
         self._present = False
         self._text = ""
         self._trouble = ""
         self._watch = ""  # why inotify does not help, if so
-        self._reach = reach
-        self._threads = anyio.CapacityLimiter(2)  # of the poll and of inotify: they may hang, and no others with them
-        self._asking = False  # the poll waits for the file system
-        self._missed = 0  # ticks in a row at which it waited: a stopped process has none
+        self._looked = self._had_directory = False
+        self._changes = 0  # events and re-arms: what a look has found before one of them may be over
+        self._stirred = anyio.Event()
+        self._report: Report | None = None
+        self._files = Offload(f"the file system of {path}")
+        self._watching = Offload(f"the file system of {path}")  # it may hang for ever, and the poll must go on after it
 
     async def run(self, report: Report) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._poll, report)
-            group.start_soon(self._listen, report)
-            group.start_soon(self._tick)
+        self._report = report
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._poll)
+                group.start_soon(self._listen)
+        finally:
+            self._report = None
+            self._files.close()
+            self._watching.close()
 
     def condition(self) -> tuple[TriggerState, str]:
         if self._present:
             return TriggerState.TRIPPED, f"{self.path} is there" + (f": {self._text}" if self._text else "")
-        if self._hangs():
+        if self._files.hangs:
             return TriggerState.BLIND, f"{self.path}: its file system does not answer"
         if self._trouble:
             return TriggerState.BLIND, f"{self.path}: {self._trouble}"
-        return TriggerState.OK, f"{self.path} is not there" + (f" (polled only: {self._watch})" if self._watch else "")
+        watch = self._watch or self._watching.trouble
+        return TriggerState.OK, f"{self.path} is not there" + (f" (polled only: {watch})" if watch else "")
 
     def figures(self) -> Figures:
         return {"present": (float(self._present), 1.0)}
 
     def against_rearm(self) -> str | None:
-        """Look for the file, and leave it to `run` to report one that has only just come."""
-        try:
-            if self._hangs():
-                raise TimeoutError
-            os.lstat(self.path)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError:
-            if not self._present:  # as far as anybody knows
-                return None
+        """Say whether the file is there, as `look`, which comes before this, and inotify have found it."""
+        if not self._present:
+            return None if self._looked else f"nobody could look yet whether {self.path} is there"
+        if why := self._files.trouble or self._trouble:
+            return f"{self.path} was there, and nobody can tell that it is gone: {why}"
         return f"{self.path} is still there: remove it"
 
     def reset(self) -> None:
         self._present, self._text = False, ""  # it has gone; if it is there again, that is news
+        self._changes += 1
 
-    async def _poll(self, report: Report) -> None:
+    async def look(self) -> None:
+        """Look for the file now. A file that has only just come is reported. Waits at most `LOOK_WITHIN_S`."""
+        with anyio.move_on_after(LOOK_WITHIN_S):
+            await self._look()
+
+    async def _poll(self) -> None:
         while True:
-            self._asking = True
-            await self._answers()
-            self._asking = False
-            self._look(report)
-            await anyio.sleep(POLL_S)
+            self._stirred = anyio.Event()
+            await self._look()
+            with anyio.move_on_after(POLL_S):
+                await self._stirred.wait()
 
-    async def _answers(self) -> None:
-        """Return when the file system answers, whatever it says."""
-        with contextlib.suppress(OSError):
-            await anyio.to_thread.run_sync(self._reach, self.path, abandon_on_cancel=True, limiter=self._threads)
-
-    def _hangs(self) -> bool:
-        return self._asking and self._missed > TICKS
-
-    async def _tick(self) -> None:
+    async def _look(self) -> None:
+        """Look for the file, and take what was found unless something has happened meanwhile."""
         while True:
-            await anyio.sleep(HANGS_AFTER_S / TICKS)
-            self._missed = self._missed + 1 if self._asking else 0
+            changes = self._changes
+            seen, made = await self._files.run(self._look_in_thread)
+            if changes == self._changes:
+                break
+        if made and self._had_directory:
+            self._made(self.path.parent)
+        self._had_directory = self._had_directory or not seen.trouble
+        self._take(seen)
 
-    async def _listen(self, report: Report) -> None:
+    def _look_in_thread(self) -> tuple[Seen, bool]:
+        made = self._make()
+        return look(self.path), made
+
+    def _take(self, seen: Seen) -> None:
+        self._looked = True
+        self._trouble = seen.trouble
+        if seen.present is None:
+            return
+        if not seen.present:
+            self._present, self._text = False, ""
+        elif not self._present or (seen.text and seen.text != self._text):
+            self._present, self._text = True, seen.text
+            self._tell(seen.text)
+
+    def _tell(self, text: str) -> None:
+        if self._report is not None:
+            words = text or f"{self.path} is there"
+            self._report(Reason(self.name, words, self.accounts, self._clock(), {"path": str(self.path)}))
+
+    # ── inotify ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _listen(self) -> None:
         """Wait for inotify, and for its directory to be there again when it has gone."""
         while True:
-            await self._answers()
             try:
-                with Inotify() as inotify:
-                    inotify.sync_timeout = 0
-                    inotify.add_watch(self.path.parent, _WATCHED)
-                    self._watch = ""
-                    self._look(report)  # what came before the watch
-                    await self._heard(inotify, report)
+                inotify = await self._watching.run(watch, self.path.parent, drop=_close)
             except OSError as error:
                 self._watch = error.strerror or type(error).__name__
+            else:
+                self._watch = ""
+                self._stir()  # what came before the watch
+                try:
+                    await self._heard(inotify)
+                finally:
+                    self._watching.post(_close, inotify)
             await anyio.sleep(POLL_S)
 
-    async def _heard(self, inotify: Inotify, report: Report) -> None:
+    async def _heard(self, inotify: Inotify) -> None:
         """Take events in the event loop's own callback, which wakes no task, until the directory is gone."""
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
+        fd = inotify.fd
 
         def hear() -> None:
             try:
-                if ended.done():
-                    return
-                if not self._present and not self._missed:
-                    self._look(report, hasty=True)  # to read the events takes five times as long
-                if not all(self._event(event, report) for event in inotify):
+                if not ended.done() and not self._hear(os.read(fd, EVENTS_BYTES)):
                     ended.set_result(None)
+            except BlockingIOError:
+                pass
             except Exception as error:
                 ended.set_exception(error)
 
-        loop.add_reader(inotify.fd, hear)
+        loop.add_reader(fd, hear)
         try:
             await ended
         finally:
-            loop.remove_reader(inotify.fd)
+            loop.remove_reader(fd)
 
-    def _event(self, event: Event, report: Report) -> bool:
-        """Take an event; False if it says that there will be no others."""
-        if event.mask & (_WENT | Mask.IGNORED | Mask.Q_OVERFLOW):
-            return False
-        if event.name is not None and event.name.name == self.path.name:
-            came = event.mask & _CAME and not self._present
-            self._look(report)
-            if came and not self._present:  # and it has gone already: it was touched all the same
-                report(self._reason(f"{self.path} came and went", self._clock()))
-        return True
+    def _hear(self, events: bytes) -> bool:
+        """Take events, all that there are; return False if they say that there will be no others."""
+        came = gone = about = ended = False
+        for mask, name in parse(events):
+            if mask & _ENDED:
+                ended = True
+            elif name == self._name:
+                about = True
+                if mask & _CAME:
+                    came, gone = True, False
+                elif mask & _GONE:
+                    gone = True
+        if about:
+            self._changes += 1
+            if came and not self._present:
+                self._present, self._text = not gone, ""
+                self._tell(f"{self.path} came and went" if gone else "")
+            elif gone:
+                self._present, self._text = False, ""
+        if about or ended:
+            self._stir()
+        return not ended
 
-    def _look(self, report: Report, *, hasty: bool = False) -> None:
-        """Report the file if it is news; in haste, what seems to be empty is not read: another look follows."""
+    def _stir(self) -> None:
+        """Have the poll look now."""
+        self._stirred.set()
+
+
+def parse(events: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield mask and name of each event that inotify(7) has written; the name is empty for the directory itself."""
+    at = 0
+    while at < len(events):
+        _, mask, _, length = _EVENT.unpack_from(events, at)
+        at += _EVENT.size
+        yield mask, events[at : at + length].rstrip(b"\0")
+        at += length
+
+
+def watch(directory: Path) -> Inotify:
+    """Have inotify watch a directory; raises `OSError`. Waits for the directory's file system."""
+    inotify = Inotify()
+    try:
+        inotify.add_watch(directory, _WATCHED)
+    except BaseException:
+        inotify.close()
+        raise
+    return inotify
+
+
+def _close(inotify: Inotify) -> None:
+    inotify.close()
+
+
+def look(path: Path) -> Seen:
+    """Look for a file, and at its first line. Waits for its file system."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return Seen(False, trouble="" if path.parent.is_dir() else f"no directory {path.parent}")
+    except OSError as error:
+        return Seen(None, trouble=error.strerror or type(error).__name__)
+    return Seen(True, _read(path))
+
+
+def _read(path: Path) -> str:
+    """Return the first line that a file holds; a pipe, a link or an unreadable file has none."""
+    text = ""
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            size = os.lstat(self.path).st_size
-        except (FileNotFoundError, NotADirectoryError):
-            self._present, self._text = False, ""
-            self._trouble = "" if self.path.parent.is_dir() else f"no directory {self.path.parent}"
-            return
-        except OSError as error:
-            self._trouble = error.strerror or type(error).__name__
-            return
-        self._trouble = ""
-        now = self._clock()
-        if not self._present:
-            self._present = True
-            self._text = ""
-            text = self._read() if size or not hasty else ""
-            self._text = text
-            report(self._reason(text, now))
-            return
-        text = self._read()
-        if text and text != self._text:
-            self._text = text
-            report(self._reason(text, now))
-
-    def _reason(self, text: str, now: Now) -> Reason:
-        words = text or f"{self.path} is there"
-        return Reason(self.name, words, self.accounts, now, {"path": str(self.path)})
-
-    def _read(self) -> str:
-        """Return the first line that the file holds; a pipe, a link or an unreadable file has none."""
-        try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            return ""
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return ""
-            head = os.read(fd, TEXT_BYTES).decode("utf-8", "replace").strip()
-        except OSError:
-            return ""
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                text = os.read(fd, TEXT_BYTES).decode("utf-8", "replace").strip()
         finally:
             os.close(fd)
-        return "".join(c if c.isprintable() else " " for c in head)
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -9,7 +9,6 @@ With a key, a UDP datagram is `MILLISECONDS SIGNATURE PAYLOAD`: the signature is
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import logging
 import os
@@ -21,6 +20,8 @@ import anyio
 import orjson
 
 from kill_switch.domain import Now
+from kill_switch.offload import Offload
+from kill_switch.sockets import bind
 from kill_switch.triggers.heartbeat import Heartbeat
 from kill_switch.triggers.pnl import Pnl
 
@@ -30,6 +31,7 @@ MAX_BYTES = 4096
 SKEW_MS = 10_000
 MOST_SEEN = 10_000  # signatures, before those are forgotten whose time is over, or far ahead since the clock was set
 LOOK_EVERY_S = 0.25  # whether the Unix socket is still there: who sends meanwhile is not heard
+CLOSE_WITHIN_S = 1.0
 PASS_DATAGRAMS = 500  # in one turn of the event loop: a flood must not keep a kill waiting
 
 
@@ -37,6 +39,11 @@ def sign(payload: bytes, key: bytes, wall_ms: int) -> bytes:
     """Make the datagram that an intake with a key takes."""
     stamp = str(wall_ms).encode()
     return b"%b %b %b" % (stamp, hmac.digest(key, stamp + b" " + payload, "sha256").hex().encode(), payload)
+
+
+def _close(sock: socket.socket | None) -> None:
+    if sock is not None:
+        sock.close()
 
 
 class Intake:
@@ -49,7 +56,9 @@ class Intake:
         key: bytes | None,
         *,
         clock: Callable[[], Now],
+        files: Offload | None = None,
     ) -> None:
+        """`files` carries out what may wait for the file system of `path`."""
         self.beats = 0
         self.ignored = 0
         self.trouble = ""  # why the Unix socket is not there, if so
@@ -64,12 +73,18 @@ class Intake:
         self._sockets: list[tuple[socket.socket, bytes | None]] = []  # the local one first, and each one's key
         self._changed = anyio.Event()
         self._gid: int | None = None
+        self._files = files or Offload(f"the file system of {path.parent}")
 
     def open(self, gid: int | None = None) -> None:
-        """Bind the sockets; raises `OSError` naming what could not be bound."""
+        """Bind the sockets; raises `OSError` naming what could not be bound. Waits for the file system."""
         self._gid = gid
-        self._bind_local()
+        self._take_local(bind(self._path, socket.SOCK_DGRAM, gid))
         self._listen()
+
+    def belong(self, gid: int) -> None:
+        """Give the Unix socket to a group that was not known when it was made."""
+        self._gid = gid
+        self._files.post(os.chown, self._path, -1, gid)
 
     def rebind(self, udp: tuple[str, int] | None, key: bytes | None) -> None:
         """Listen elsewhere over UDP, or with another key; raises `OSError`, with nothing changed, if that cannot be."""
@@ -90,25 +105,13 @@ class Intake:
                 sock.close()
         self._changed.set()
 
-    def _bind_local(self) -> None:
-        """Make the Unix socket, in the place of the one that there was."""
-        self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)
-        local = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        old = os.umask(0o117)
-        try:
-            local.bind(str(self._path))
-            if self._gid is not None:
-                os.chown(self._path, -1, self._gid)
-        except OSError:
-            local.close()
-            raise
-        finally:
-            os.umask(old)
+    def _take_local(self, local: socket.socket) -> None:
+        """Take a Unix socket in the place of the one that there was."""
         for sock, _ in self._sockets[:1]:
             self._ignore(sock)
             sock.close()
         self._sockets[:1] = [(local, None)]
+        self._changed.set()
 
     def _listen(self) -> None:
         """Bind the UDP socket, where one is configured."""
@@ -124,38 +127,51 @@ class Intake:
         self._sockets.append((remote, self._key))
 
     def close(self) -> None:
+        """Close the sockets and remove the Unix socket; wait at most `CLOSE_WITHIN_S` for the file system."""
         for sock, _ in self._sockets:
             sock.close()
         self._sockets.clear()
-        with contextlib.suppress(OSError):  # it is gone, and its directory with it
-            self._path.unlink()
+        self._files.post(os.unlink, self._path)  # it may be gone, and its directory with it
+        self._files.close(CLOSE_WITHIN_S)
 
     async def run(self) -> None:
         """Read for ever."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._read)
+            group.start_soon(self._look_after_local)
+
+    async def _read(self) -> None:
         loop = asyncio.get_running_loop()
         try:
             while True:
                 self._changed = anyio.Event()
                 for sock, key in self._sockets:
                     loop.add_reader(sock.fileno(), self._take, sock, key)  # replaces the one that there is
-                with anyio.move_on_after(LOOK_EVERY_S):
-                    await self._changed.wait()
-                self._mend()
+                await self._changed.wait()
         finally:
             for sock, _ in self._sockets:
                 self._ignore(sock)
 
-    def _mend(self) -> None:
+    async def _look_after_local(self) -> None:
+        while True:
+            await anyio.sleep(LOOK_EVERY_S)
+            await self._mend()
+
+    async def _mend(self) -> None:
         """Make the Unix socket anew if somebody has cleaned up the directory under us."""
         try:
-            if self._path.is_socket():
-                return
-            self._bind_local()
+            anew = await self._files.run(self._bind_if_gone, drop=_close)
         except OSError as error:  # what comes over UDP is heard all the same
             self.trouble = f"{error.filename or self._path}: {error.strerror}"
             return
         self.trouble = ""
+        if anew is None:
+            return
+        self._take_local(anew)
         log.warning("%s was removed; it is there again", self._path)
+
+    def _bind_if_gone(self) -> socket.socket | None:
+        return None if self._path.is_socket() else bind(self._path, socket.SOCK_DGRAM, self._gid)
 
     def _ignore(self, sock: socket.socket) -> None:
         if sock.fileno() >= 0:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ from typing import Any
 import anyio
 import pytest
 
-from kill_switch import aide
+from kill_switch import aide, offload
 from kill_switch.aide import Aide, Done
 
 pytestmark = pytest.mark.anyio
@@ -266,6 +267,25 @@ async def test_a_python_that_cannot_be_started_is_shown_and_errands_fail_in_boun
     async with running() as beside:
         assert await beside.do("find", 0.1, argv=["sh"]) == Done(False, "nothing was heard of it for 0.2 s")
         assert beside.trouble == "the process beside cannot be started: No such file or directory"
+
+
+async def test_a_start_that_hangs_stops_no_event_loop_and_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    real = aide._start
+
+    def hangs() -> subprocess.Popen[bytes]:
+        over.wait(10)
+        return real()
+
+    monkeypatch.setattr(aide, "_start", hangs)
+    monkeypatch.setattr(aide, "GRACE_S", 0.1)
+    monkeypatch.setattr(offload, "HANGS_AFTER_S", 0.1)
+    async with running() as beside:
+        assert await beside.do("find", 0.1, argv=["sh"]) == Done(False, "nothing was heard of it for 0.2 s")
+        assert beside.hangs == "the start of the process beside does not answer"
+        over.set()
+        assert (await beside.do("find", 5, argv=["sh"])).ok
+        assert beside.hangs == ""
 
 
 async def test_the_process_goes_when_the_daemon_goes_and_takes_its_commands_with_it(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
@@ -13,9 +13,9 @@ from typing import Literal
 import anyio
 import anyio.lowlevel
 import pytest
-from asyncinotify import Event, Inotify
+from asyncinotify import Inotify
 
-from kill_switch import clock
+from kill_switch import clock, offload
 from kill_switch.domain import Now, Reason
 from kill_switch.triggers import flag
 from kill_switch.triggers.attention import Attention
@@ -651,9 +651,9 @@ class TestIntake:
 class Button:
     """A flag that is being watched; `next` waits for its next reason, within a bound."""
 
-    def __init__(self, path: Path, reach: Callable[[Path], object] = os.lstat) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.trigger = Flag("panic", ("a", "b"), path, clock=clock.now, reach=reach)
+        self.trigger = Flag("panic", ("a", "b"), path, clock=clock.now)
         self.reasons: list[Reason] = []
         self._news = anyio.Event()
 
@@ -680,11 +680,14 @@ class Button:
 
 
 @asynccontextmanager
-async def pressing(path: Path, reach: Callable[[Path], object] = os.lstat) -> AsyncIterator[Button]:
-    button = Button(path, reach)
+async def pressing(path: Path) -> AsyncIterator[Button]:
+    button = Button(path)
     async with anyio.create_task_group() as group:
         group.start_soon(button.trigger.run, button.report)
-        await anyio.sleep(0.1)  # inotify is set up
+        with anyio.fail_after(5):
+            while not button.trigger._looked or button.trigger._watching.busy:  # noqa: ASYNC110 - threads
+                await anyio.sleep(0.001)
+        await anyio.sleep(0.01)  # what they have found has been taken
         yield button
         group.cancel_scope.cancel()
 
@@ -767,19 +770,34 @@ class TestFlag:
         async with pressing(kill_file.path) as button:
             assert (await button.next(1)).text == "left over"
 
-    async def test_a_file_that_came_just_before_the_watch_is_found_when_the_watch_begins(self, kill_file: Spot) -> None:
-        button = Button(kill_file.path)
-        kill_file.touch()
-        async with anyio.create_task_group() as group:
-            group.start_soon(button.trigger._listen, button.report)
-            await button.next(1)
-            group.cancel_scope.cancel()
+    async def test_a_file_that_came_just_before_the_watch_is_found_when_the_watch_begins(
+        self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looked, real_watch, real_look = threading.Event(), flag.watch, flag.look
 
-    async def test_it_fires_on_a_rename_into_place(self, kill_file: Spot) -> None:
+        def look(path: Path) -> flag.Seen:
+            found = real_look(path)
+            looked.set()
+            return found
+
+        def watch(directory: Path) -> Inotify:
+            looked.wait(5)
+            kill_file.touch()
+            return real_watch(directory)
+
+        monkeypatch.setattr(flag, "look", look)
+        monkeypatch.setattr(flag, "watch", watch)
+        async with pressing(kill_file.path) as button:
+            await button.next(1)
+
+    async def test_it_fires_on_a_rename_into_place_at_once_and_tells_the_text_in_a_second_reason(
+        self, kill_file: Spot
+    ) -> None:
         kill_file.beside("other").write("by rename")
         async with pressing(kill_file.path) as button:
             kill_file.beside("other").move_to(kill_file)
-            assert (await button.next(1)).text == "by rename"
+            assert (await button.next(2)).text == "by rename"
+            assert button.reasons[0].text == f"{kill_file} is there"
             assert button.trigger.condition()[1] == f"{kill_file} is there: by rename"
 
     async def test_other_files_are_nobodys_business(self, kill_file: Spot) -> None:
@@ -798,26 +816,10 @@ class TestFlag:
             kill_file.touch()
             await button.next(2)
 
-    async def test_a_touch_fires_before_the_events_are_read(
-        self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        async with pressing(kill_file.path) as button:
-            told: list[int] = []
-
-            def late(inotify: Inotify) -> Iterator[Event]:
-                told.append(len(button.reasons))
-                os.read(inotify.fd, 4096)
-                return iter(())
-
-            monkeypatch.setattr(Inotify, "__iter__", late)
-            kill_file.touch()
-            await button.next(1)
-            assert told[0] == 1
-
     async def test_a_touch_that_the_poll_has_reported_is_not_news_when_its_events_come(self, kill_file: Spot) -> None:
         async with pressing(kill_file.path) as button:
             kill_file.touch()
-            button.trigger._look(button.reasons.append)  # the poll, a moment before inotify
+            button.trigger._take(flag.Seen(True))  # the poll, a moment before inotify
             kill_file.remove()
             await button.until(TriggerState.OK, f"{kill_file} is not there")
             await anyio.sleep(0.05)
@@ -826,24 +828,35 @@ class TestFlag:
     async def test_other_files_events_touch_no_file_system_that_may_hang(
         self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async with pressing(kill_file.path) as button:
+        async with pressing(kill_file.path):
             looked: list[object] = []
-            monkeypatch.setattr(os, "lstat", looked.append)
-            monkeypatch.setattr(button.trigger, "_missed", 1)
+            monkeypatch.setattr(flag, "look", looked.append)
             (kill_file.path.parent / "other").touch()
             await anyio.sleep(0.05)
             assert looked == []
 
-    async def test_a_file_whose_size_is_said_to_be_nothing_is_read_all_the_same(
+    async def test_a_look_that_an_event_has_overtaken_undoes_nothing(
         self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        class Empty:
-            st_size = 0
+        looking, go_on, real = threading.Event(), threading.Event(), flag.look
 
-        monkeypatch.setattr(os, "lstat", lambda path: Path(path).stat() and Empty())
-        kill_file.write("the quoter has gone mad")
+        def look(path: Path) -> flag.Seen:
+            found = real(path)
+            looking.set()
+            go_on.wait(5)
+            return found
+
         async with pressing(kill_file.path) as button:
-            assert (await button.next(1)).text == "the quoter has gone mad"
+            monkeypatch.setattr(flag, "look", look)
+            button.trigger._stir()
+            while not looking.is_set():  # noqa: ASYNC110 - a thread
+                await anyio.sleep(0.001)
+            kill_file.touch()
+            await button.next(1)
+            go_on.set()
+            await anyio.sleep(0.05)
+            assert button.trigger.condition()[0] is TriggerState.TRIPPED
+            assert len(button.reasons) == 1
 
     async def test_a_text_that_is_written_later_is_a_second_reason(self, kill_file: Spot) -> None:
         async with pressing(kill_file.path) as button:
@@ -874,7 +887,7 @@ class TestFlag:
         kill_file.beside("other").write(b"\x1b[31mred\nsecond line\xff" + b"x" * 5000)
         async with pressing(kill_file.path) as button:
             kill_file.beside("other").move_to(kill_file)
-            text = (await button.next(1)).text
+            text = (await button.next(2)).text
             assert text.startswith(" [31mred second line\N{REPLACEMENT CHARACTER}xxx")
             assert len(text) == flag.TEXT_BYTES
 
@@ -914,9 +927,9 @@ class TestFlag:
         async with pressing(kill_file.path) as button:
             with monkeypatch.context() as patch:
                 patch.setattr("kill_switch.triggers.flag.os.read", fails)
-                button.trigger._look(button.report)
-                kill_file.beside("other").move_to(kill_file)
-                button.trigger._look(button.report)
+                assert flag.look(kill_file.beside("other").path) == flag.Seen(True)
+            kill_file.beside("other").move_to(kill_file)
+            assert (await button.next(2)).text == "cannot be read"
             assert button.reasons[0].text == f"{kill_file} is there"
 
     async def test_a_re_arm_is_blocked_while_it_is_there(self, kill_file: Spot) -> None:
@@ -926,12 +939,14 @@ class TestFlag:
             await button.next(1)
             assert button.trigger.against_rearm() == f"{kill_file} is still there: remove it"
             kill_file.remove()
+            await button.trigger.look()
             assert button.trigger.against_rearm() is None
 
     async def test_a_touch_right_before_a_re_arm_is_asked_for_is_not_swallowed(self, kill_file: Spot) -> None:
         async with pressing(kill_file.path) as button:
             kill_file.touch()
-            assert button.trigger.against_rearm() is not None  # asked before inotify has had its turn
+            await button.trigger.look()
+            assert button.trigger.against_rearm() is not None
             await button.next(1)
 
     async def test_a_touch_right_after_a_re_arm_fires_though_the_removal_went_unseen(self, kill_file: Spot) -> None:
@@ -939,6 +954,7 @@ class TestFlag:
             kill_file.touch()
             await button.next(1)
             kill_file.remove()
+            await button.trigger.look()
             assert button.trigger.against_rearm() is None
             button.trigger.reset()
             kill_file.touch()
@@ -994,22 +1010,24 @@ class TestFlagAndItsDirectory:
     async def test_a_file_system_that_hangs_is_blindness_stops_nothing_and_inotify_still_tells(
         self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        hangs, over = threading.Event(), threading.Event()
+        over, real = threading.Event(), flag.look
 
-        def reach(path: Path) -> None:
-            if hangs.is_set():
-                over.wait(10)
+        def look(path: Path) -> flag.Seen:
+            over.wait(10)
+            return real(path)
 
-        monkeypatch.setattr(flag, "HANGS_AFTER_S", 0.1)
-        async with pressing(kill_file.path, reach) as button:
-            hangs.set()
+        monkeypatch.setattr(offload, "HANGS_AFTER_S", 0.1)
+        monkeypatch.setattr(flag, "LOOK_WITHIN_S", 0.1)
+        async with pressing(kill_file.path) as button:
+            monkeypatch.setattr(flag, "look", look)
             detail = await button.until(TriggerState.BLIND)
             assert detail == f"{kill_file}: its file system does not answer"
+            await button.trigger.look()
             assert button.trigger.against_rearm() is None
             kill_file.touch()
             await button.next(1)
+            assert "nobody can tell that it is gone" in str(button.trigger.against_rearm())
             kill_file.remove()
-            hangs.clear()
             over.set()
             await button.until(TriggerState.OK)
 
@@ -1021,8 +1039,8 @@ class TestFlagAndItsDirectory:
             await button.next(1)
             kill_file.directory.move_to(kill_file.directory.beside("away"))
             kill_file.directory.link_to("run")  # a link to itself: ELOOP
-            button.trigger._look(button.report)
-            assert button.trigger.against_rearm() == f"{kill_file} is still there: remove it"
+            await button.trigger.look()
+            assert str(button.trigger.against_rearm()).startswith(f"{kill_file} was there, and ")
             button.trigger.reset()
             assert button.trigger.against_rearm() is None
             assert await button.until(TriggerState.BLIND) == f"{kill_file}: Too many levels of symbolic links"

@@ -1,4 +1,4 @@
-"""Make the machine sick under the running daemon: stopped, disk full, read-only, slow to sync, starved.
+"""Make the machine sick under the running daemon: stopped, disk full, read-only, slow to sync, hanging, starved.
 
 Each run returns its figures; what the daemon did in its sickness is noted in words.
 """
@@ -9,6 +9,7 @@ import contextlib
 import os
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tests.e2e.conftest import HEARTBEAT
+from tests.hung import CannotHang, hung
 
 from .figures import Figures
 from .stand import Stand
@@ -243,6 +245,41 @@ def _start_through(stand: Stand, environ: Mapping[str, str]) -> None:
     stand.until_ready()
 
 
+# ── file systems that hang ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def hanging(seed: int) -> Figures:
+    """Have the file system of each directory hang in turn, as when a file server is gone, and kill meanwhile."""
+    other = '[triggers.other]\nkind = "flag"\npath = "{0}/KILL"\non_blind = "alarm"\n'
+    with Stand(VENUES, seed) as stand:
+        directory = stand.directory / "other"
+        directory.mkdir()
+        stand.write_config(other.format(directory))
+        stand.start_daemon()
+        figures = stand.figures
+        for place in (directory, stand.runtime_dir, stand.state_dir):
+            stand.rest_some()
+            try:
+                with hung(place):
+                    time.sleep(stand.random.uniform(1.5, 3.0))  # every look that comes round has begun
+                    os.kill(stand.pid, signal.SIGUSR1)
+                    began_s = time.monotonic()
+                    while stand.open_orders() and time.monotonic() < began_s + 10.0:
+                        time.sleep(0.005)
+                    took_ms = (time.monotonic() - began_s) * 1e3
+                    left = stand.open_orders()
+            except CannotHang as why:
+                raise Skipped(str(why)) from None
+            figures.notes.append(f"{place.name} hangs: {left} orders left after {took_ms:.0f} ms")
+            figures.orders_left += left
+            stand.expect_clear(f"when {place.name} answers again")
+            if not stand.latched():
+                figures.latches_lost += 1
+            figures.rounds += 1
+            stand.rearm()
+        return figures
+
+
 # ── starvation ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -321,6 +358,7 @@ ALL: Mapping[str, Callable[[int], Figures]] = {
     "full": full,
     "readonly": readonly,
     "slow-sync": slow_sync,
+    "hanging": hanging,
     "descriptors": descriptors,
     "memory": memory,
 }

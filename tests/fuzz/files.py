@@ -21,7 +21,7 @@ from kill_switch.domain import Now, Pace, Phase, Reason
 from kill_switch.errors import ConfigError, JournalBroken
 from kill_switch.latches import MOST_BYTES, Latches, latch_line, latch_text, latched_accounts
 from kill_switch.report import Reports
-from kill_switch.triggers.flag import TEXT_BYTES, Flag
+from kill_switch.triggers.flag import TEXT_BYTES, Flag, look
 from tests.venues.keys import rsa_pem
 from tests.venues.playbook import START
 
@@ -368,8 +368,9 @@ class FlagTarget(FileTarget):
         reasons: list[Reason] = []
         self.path.write_bytes(data)
         flag = Flag("panic", ("a",), self.path, clock=lambda: Now(5, START.wall_ns))
-        flag._look(reasons.append)
-        flag._look(reasons.append)
+        flag._report = reasons.append
+        flag._take(look(self.path))
+        flag._take(look(self.path))
         must(len(reasons) == 1, f"{len(reasons)} reasons for one flag")
         text = reasons[0].text
         must(
@@ -379,7 +380,7 @@ class FlagTarget(FileTarget):
         orjson.dumps(text)
         flag.condition()
         os.unlink(self.path)
-        flag._look(reasons.append)
+        flag._take(look(self.path))
         must(len(reasons) == 1, "a flag that goes is a reason")
 
 

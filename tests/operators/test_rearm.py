@@ -135,7 +135,10 @@ async def reloaded(office: Office, answers: Mapping[str, bool], reload: Callable
     return found[0]
 
 
-async def test_a_trigger_that_a_reload_has_begun_meanwhile_is_asked_too(opened: Opened, tmp_path: Path) -> None:
+async def test_a_trigger_that_a_reload_has_begun_meanwhile_is_asked_too(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kill_switch.triggers.flag.LOOK_WITHIN_S", 3600.0)  # a thread looks, in real time
     office = opened("a")
     flag = tmp_path / "KILL"
     flag.touch()

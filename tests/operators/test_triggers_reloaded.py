@@ -98,7 +98,7 @@ async def test_a_heartbeat_that_waits_for_its_first_beat_goes_on_waiting(opened:
 
 async def test_a_heartbeat_that_has_fired_stays_fired_and_stands_against_the_re_arm(opened: Opened) -> None:
     async with playing(opened, "a") as play:
-        play.office.watch.look()
+        play.office.watch.start_heartbeats()
         play.reload(beat("3s", "boot"))
         await anyio.sleep(4.0)
         await play.office.settle()
@@ -109,7 +109,7 @@ async def test_a_heartbeat_that_has_fired_stays_fired_and_stands_against_the_re_
 
 async def test_a_heartbeat_that_counts_from_the_boot_counts_from_the_reload_that_begins_it(opened: Opened) -> None:
     async with playing(opened, "a") as play:
-        play.office.watch.look()
+        play.office.watch.start_heartbeats()
         await anyio.sleep(60.0)
         play.reload(beat("3s", "boot"))
         await anyio.sleep(2.9)
@@ -123,14 +123,14 @@ async def test_before_the_daemon_is_ready_nothing_counts_from_the_boot(opened: O
         play.reload(beat("3s", "boot"))
         await anyio.sleep(60.0)
         assert play.tripped() == ()
-        play.office.watch.look()
+        play.office.watch.start_heartbeats()
         await anyio.sleep(3.1)
         assert play.tripped() == ("a",)
 
 
 async def test_one_that_no_longer_waits_for_a_first_beat_counts_from_the_reload(opened: Opened) -> None:
     async with playing(opened, "a") as play:
-        play.office.watch.look()
+        play.office.watch.start_heartbeats()
         play.reload(beat("3s", "first-beat"))
         await anyio.sleep(60.0)
         play.reload(beat("3s", "boot"))
@@ -140,7 +140,7 @@ async def test_one_that_no_longer_waits_for_a_first_beat_counts_from_the_reload(
 
 async def test_a_strategy_that_has_said_good_bye_is_not_waited_for_after_a_reload(opened: Opened) -> None:
     async with playing(opened, "a") as play:
-        play.office.watch.look()
+        play.office.watch.start_heartbeats()
         play.reload(beat("3s", "boot", "allow_bye = true"))
         play.beat()
         trigger = play.office.watch.triggers["beat"]

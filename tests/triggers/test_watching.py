@@ -369,7 +369,7 @@ class Restarted(Watched):
     async def until(self, seconds: float) -> None:
         """Look as often as the daemon does."""
         while self.loop.time() < self.begin_s + seconds - 1e-6:
-            self.watch.look()
+            self.watch.start_heartbeats()
             await anyio.sleep(0.1)
 
     @property
@@ -506,7 +506,7 @@ async def test_from_the_boot_on_counts_after_a_bound_though_its_own_account_is_d
 
 async def test_ready_though_degraded_waits_for_no_account(tmp_path: Path) -> None:
     async with living(tmp_path, '[triggers.other]\nkind = "heartbeat"\ntimeout = "3s"\n') as life:
-        life.watch.look()
+        life.watch.start_heartbeats()
         config = life.config(BOOT)
         degraded = config.daemon.model_copy(update={"ready": "degraded"})
         life.watch.prepare(replace(config, daemon=degraded), ["beat"])()

@@ -1,0 +1,116 @@
+"""Look up the names of users and groups without waiting for the data bases that hold them (LDAP and others, by nss).
+
+A kill needs numbers: whoever fires is recorded by uid at once, and the name follows. `control` and `operators` use
+this. Nothing here is called on the way of a kill but `known`, which only looks into memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import pwd
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+import anyio
+
+from kill_switch.offload import Offload
+
+NAME_WITHIN_S = 1.0  # for commands that want a name on record and may wait: rearm, drill, reload
+SOON_S = 0.1  # for the answer to a kill that is out
+GROUP_WITHIN_S = 3.0  # for the check of a configuration: with a data base that hangs, a group's name is believed
+FRESH_S = 60.0  # a name that is older is looked up again, and used meanwhile
+
+
+class Users:
+    """Hold the names that are known, and look up the others in a thread."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+        self._asked_s: dict[int, float] = {}  # uid → when it was last asked for
+        self._told: dict[int, list[Callable[[str], object]]] = {}  # uid → who waits for its name
+        self._lookups = Offload("the data base of users and groups (nsswitch.conf)")
+
+    @property
+    def trouble(self) -> str:
+        """Say that a look-up hangs; "" if none does."""
+        hangs = self._lookups.trouble
+        return hangs and f"{hangs}: people are on record by number until it does"
+
+    def known(self, uid: int) -> str:
+        """Return the user's name if it is in memory, else the number."""
+        return self._names.get(uid, str(uid))
+
+    async def name(self, uid: int, within_s: float) -> str:
+        """Return the user's name, or the number if there is none, or if it is not found within `within_s`."""
+        if uid not in self._names:
+            found = anyio.Event()
+            self.when_known(uid, lambda name: found.set())
+            with anyio.move_on_after(within_s):
+                await found.wait()
+        return self.known(uid)
+
+    def when_known(self, uid: int, tell: Callable[[str], object]) -> None:
+        """Call `tell` with the user's name, or with the number if there is none, once the data base has answered."""
+        self._told.setdefault(uid, []).append(tell)
+        if len(self._told[uid]) == 1:
+            self._asked_s[uid] = time.monotonic()
+            self._lookups.submit(_name_of, uid, then=lambda name: self._answered(uid, name))
+
+    def learn(self, uid: int) -> None:
+        """Have the user's name looked up, unless that has been done lately."""
+        if uid not in self._told and time.monotonic() - self._asked_s.get(uid, float("-inf")) > FRESH_S:
+            self.when_known(uid, lambda name: None)
+
+    async def group(self, name: str) -> int:
+        """Return a group's number; waits for the data base. Raises `KeyError`. Learns its members' names too."""
+        found = await self._lookups.run(grp.getgrnam, name)
+        self._lookups.post(self._learn_members, found.gr_mem)
+        return found.gr_gid
+
+    def close(self) -> None:
+        """Let go of the thread; a look-up that hangs is not waited for."""
+        self._lookups.close()
+
+    def _answered(self, uid: int, name: str | None) -> None:
+        if name is not None:
+            self._names[uid] = name
+        for tell in self._told.pop(uid, ()):
+            tell(self.known(uid))
+
+    def _learn_members(self, names: list[str]) -> None:
+        for name in names:
+            with contextlib.suppress(KeyError):
+                self._names[pwd.getpwnam(name).pw_uid] = name
+
+
+def _name_of(uid: int) -> str | None:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
+def group_number(name: str) -> int | None:
+    """Return a group's number, None if the data base has not answered within `GROUP_WITHIN_S`.
+
+    Raises `KeyError` or `ValueError` for a name that is no group's.
+    """
+    answers: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            answers.put(grp.getgrnam(name).gr_gid)
+        except (KeyError, ValueError) as error:
+            answers.put(error)
+
+    threading.Thread(target=look_up, name="group", daemon=True).start()
+    try:
+        found = answers.get(timeout=GROUP_WITHIN_S)
+    except queue.Empty:
+        return None
+    if isinstance(found, Exception):
+        raise found
+    return found

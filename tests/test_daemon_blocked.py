@@ -1,0 +1,187 @@
+"""What may wait does so in threads: the daemon kills, answers, and says what hangs; no venue is there."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from kill_switch import client, config, control, daemon, offload, reloading, users
+from kill_switch.daemon import Daemon
+from kill_switch.errors import ConfigError
+from tests.test_daemon_reload import Play
+
+pytestmark = pytest.mark.anyio
+UID = os.getuid()
+NAME = pwd.getpwuid(UID).pw_name
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def play(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
+    monkeypatch.setenv("KEY", "key-of-the-account")
+    monkeypatch.setenv("SECRET", "secret-of-the-account")
+    monkeypatch.setenv("OTHER", "another-secret-of-it")
+    monkeypatch.setattr(offload, "HANGS_AFTER_S", 0.2)
+    yield Play(tmp_path)
+
+
+class Hang:
+    """Has a function hang until `over`: each call of it waits first."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
+        self._over = threading.Event()
+        real: Callable[..., object] = getattr(owner, name)
+
+        def hangs(*args: object) -> object:
+            assert threading.current_thread() is not threading.main_thread()
+            self._over.wait(15)
+            return real(*args)
+
+        monkeypatch.setattr(owner, name, hangs)
+
+    def over(self) -> None:
+        self._over.set()
+
+
+async def ask(play: Play, **request: object) -> Mapping[str, Any]:
+    return await anyio.to_thread.run_sync(client.ask, play.runtime_dir / control.NAME, request)
+
+
+async def until_served(play: Play) -> None:
+    await play.until(lambda: client.listening(play.runtime_dir / control.NAME))
+
+
+def troubles(running: Daemon) -> list[str]:
+    found = running.operators.status()["trouble"]
+    assert isinstance(found, list)
+    return found
+
+
+async def test_who_fires_is_on_record_by_number_at_once_and_by_name_when_that_is_found(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hang = Hang(monkeypatch, pwd, "getpwuid")
+    async with play.running("a") as running:
+        await until_served(play)
+        with anyio.fail_after(users.NAME_WITHIN_S / 2):
+            report = await ask(play, cmd="fire", reason="by hand")
+        assert report["reasons"][0]["evidence"]["user"] == str(UID)
+        await play.until(lambda: any("people are on record by number" in line for line in troubles(running)))
+        hang.over()
+        await play.until(lambda: play.entries("user"))
+        assert play.entries("user") == [{"uid": UID, "user": NAME}]
+        assert (await ask(play, cmd="report"))["reasons"][0]["evidence"]["user"] == NAME
+        (reason,) = play.entries("reason")
+        assert reason["evidence"]["user"] == str(UID)  # what is on record stays as it is
+
+
+async def test_the_answer_to_a_first_kill_names_who_fired_where_the_data_base_answers(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(users.Users, "learn", lambda self, uid: None)  # nobody has come before
+    async with play.running("a"):
+        await until_served(play)
+        report = await ask(play, cmd="fire", reason="by hand")
+        assert report["reasons"][0]["evidence"]["user"] == NAME
+        assert play.entries("user") == [{"uid": UID, "user": NAME}]
+
+
+async def test_a_command_that_wants_a_name_waits_for_it_no_longer_than_the_bound(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hang = Hang(monkeypatch, pwd, "getpwuid")
+    monkeypatch.setattr(control, "NAME_WITHIN_S", 0.05)
+    async with play.running("a"):
+        await until_served(play)
+        assert (await ask(play, cmd="reload")) == {"reloaded": "nothing changed"}
+        assert play.entries("reload")[-1]["user"] == str(UID)
+        hang.over()
+
+
+async def test_a_group_that_nobody_can_look_up_delays_no_start_and_gets_its_sockets_later(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = next(found for found in grp.getgrall() if found.gr_gid != os.getgid())
+    play.write("a")
+    play.source.write_text(play.source.read_text().replace("[daemon]\n", f'[daemon]\ngroup = "{group.gr_name}"\n'))
+    config.load(play.source)  # it is good
+    monkeypatch.setattr(daemon, "GROUP_WITHIN_S", 0.05)
+    monkeypatch.setattr(users, "GROUP_WITHIN_S", 0.05)
+    hang = Hang(monkeypatch, grp, "getgrnam")
+    async with play.running():
+        await until_served(play)
+        sockets = [play.runtime_dir / name for name in (control.NAME, "intake.sock")]
+        assert all(path.stat().st_gid != group.gr_gid for path in sockets)
+        play.fire("a")
+        assert play.tripped() == ("a",)
+        hang.over()
+        if os.geteuid() == 0:  # who may give a file to any group
+            await play.until(lambda: all(path.stat().st_gid == group.gr_gid for path in sockets))
+
+
+async def test_a_reload_that_hangs_is_refused_in_words_and_the_next_one_does_not_wait_for_it(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reloading, "READ_WITHIN_S", 0.05)
+    async with play.running("a") as running:
+        play.write("a", "b")
+        with monkeypatch.context() as patch:
+            hang = Hang(patch, config, "load")
+            with pytest.raises(ConfigError, match=r"file system: no answer within 0\.05 s; mend it, then reload again"):
+                await running.reloading.reload()
+            assert any("no answer within" in line for line in play.announced)
+            await play.until(lambda: any("of the secrets in it, does not answer" in line for line in troubles(running)))
+        monkeypatch.setattr(reloading, "READ_WITHIN_S", 5.0)
+        assert (await running.reloading.reload()).added == ("b",)  # by another thread
+        play.write("a")
+        hang.over()
+        await play.until(lambda: not any("does not answer" in line for line in troubles(running)))
+        assert set(running.config.accounts) == {"a", "b"}  # what came too late is not taken
+
+
+async def test_reloads_that_hang_take_a_bounded_number_of_threads(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reloading, "READ_WITHIN_S", 0.02)
+    async with play.running("a") as running:
+        with monkeypatch.context() as patch:
+            hang = Hang(patch, config, "load")
+            before = threading.active_count()
+            for _ in range(10):
+                with pytest.raises(ConfigError) as refused:
+                    await running.reloading.reload()
+            assert "4 earlier reloads still wait for it" in str(refused.value)
+            assert threading.active_count() - before <= reloading.MOST_READS
+            hang.over()
+        monkeypatch.setattr(reloading, "READ_WITHIN_S", 5.0)
+        await play.until(lambda: not running.reloading.trouble and not running.reloading._files.busy)
+        assert not (await running.reloading.reload())
+
+
+async def test_a_runtime_directory_that_hangs_is_said_once_and_what_is_connected_is_served(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with play.running("a") as running:
+        await until_served(play)
+        async with await anyio.connect_unix(play.runtime_dir / control.NAME) as line:
+            hang = Hang(monkeypatch, control, "inode")
+            words = f"the file system of {play.runtime_dir} does not answer"
+            await play.until(lambda: words in play.announced)
+            await line.send(b'{"cmd":"fire","reason":"by hand"}\n')
+            with anyio.fail_after(2):
+                assert b'"by hand"' in await line.receive()
+            await anyio.sleep(1.2)
+            assert play.announced.count(words) == 1
+            assert words in troubles(running)
+        hang.over()
+        await play.until(lambda: words not in troubles(running))

@@ -1,0 +1,132 @@
+"""Blocking calls happen in a thread: the event loop never waits, what hangs is said, and no other thread is held up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from kill_switch import offload
+from kill_switch.offload import Offload
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.parametrize(
+        "anyio_backend",
+        [
+            pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+            pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+        ],
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offload, "HANGS_AFTER_S", 0.08)
+
+
+async def until(true: Callable[[], object]) -> None:
+    with anyio.fail_after(5):
+        while not true():  # noqa: ASYNC110 - a thread
+            await anyio.sleep(0.002)
+
+
+async def test_a_call_returns_its_result_from_another_thread() -> None:
+    files = Offload("the disk")
+    assert await files.run(threading.current_thread) is not threading.main_thread()
+    assert not files.busy
+    files.close()
+
+
+async def test_a_call_raises_what_it_raised() -> None:
+    files = Offload("the disk")
+    with pytest.raises(ValueError, match="invalid literal"):
+        await files.run(int, "x")
+    files.close()
+
+
+async def test_a_call_that_hangs_is_trouble_until_it_answers() -> None:
+    files, over = Offload("the disk"), threading.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(files.run, over.wait)
+        await until(lambda: files.trouble == "the disk does not answer")
+        over.set()
+    assert (files.trouble, files.hangs) == ("", False)
+    files.close()
+
+
+async def test_an_abandoned_call_that_hangs_is_trouble_too_and_one_behind_it_is_left_out_if_abandoned() -> None:
+    files, over, called = Offload("the disk"), threading.Event(), threading.Event()
+    for function in (over.wait, called.set):
+        with anyio.move_on_after(0.01):
+            await files.run(function)
+    assert files.busy
+    await until(lambda: files.hangs)
+    over.set()
+    await until(lambda: not files.busy)
+    assert not files.hangs
+    assert not called.is_set()
+    files.close()
+
+
+async def test_the_result_of_an_abandoned_call_is_dropped_and_one_that_arrives_is_not() -> None:
+    files, over, dropped = Offload("the disk"), threading.Event(), list[int]()
+    with anyio.move_on_after(0.01):
+        await files.run(lambda: over.wait(5) and 7, drop=dropped.append)
+    over.set()
+    await until(lambda: dropped == [7])
+    assert await files.run(abs, -8, drop=dropped.append) == 8
+    files.close(5.0)
+    assert dropped == [7]
+
+
+async def test_a_process_that_was_stopped_finds_nothing_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
+    files, over = Offload("the disk"), threading.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(files.run, over.wait)
+        await anyio.sleep(0.01)
+        over.wait(1.0)  # the loop stands still for much longer than a call may take
+        await anyio.lowlevel.checkpoint()
+        assert not files.hangs
+        over.set()
+    files.close()
+
+
+async def test_one_that_hangs_holds_up_no_other() -> None:
+    sick, sound, over = Offload("a server"), Offload("the disk"), threading.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(sick.run, over.wait)
+        with anyio.fail_after(2):
+            assert await sound.run(abs, -1) == 1
+        over.set()
+    sick.close()
+    sound.close()
+
+
+async def test_closing_waits_for_a_thread_that_hangs_no_longer_than_the_bound() -> None:
+    files, over = Offload("the disk"), threading.Event()
+    files.post(over.wait)
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    files.close(0.05)
+    assert loop.time() - began_s < 2.0
+    assert await files.run(abs, -1) == 1  # in a new thread
+    over.set()
+    files.close()
+
+
+async def test_what_is_posted_is_done_before_the_end_and_its_failure_is_nobodys(tmp_path_factory: object) -> None:
+    files, done = Offload("the disk"), threading.Event()
+
+    def fail() -> None:
+        raise OSError(5, "Input/output error")
+
+    files.post(fail)
+    files.post(done.set)
+    files.close(5.0)
+    assert done.is_set()
