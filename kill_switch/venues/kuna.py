@@ -204,14 +204,14 @@ class Kuna(Adapter):
             case kind if kind in Strikes.CANCELS:
                 return self._strikes.answered(ask, body, refusal, now)
             case "find":
-                orders, why = self._listed(ask.context[1], body, refusal)
+                orders, why, full = self._listed(ask.context[1], body, refusal)
                 for order in orders:
                     self.list_order(order)
-                return self._strikes.found(ask, orders, why, refusal, now)
+                return self._strikes.found(ask, orders, why or full, refusal, now)
             case "orders":
                 kind, read = ask.context
-                orders, why = self._listed(kind, body, refusal)
-                return self.take_list(read, kind, orders, why if refusal is None else f"{kind}: {why}", now)
+                orders, why, full = self._listed(kind, body, refusal)
+                return self.take_list(read, kind, orders, (why or full) if refusal is None else f"{kind}: {why}", now)
             case kind if kind == LOOK_UP:
                 return self._order_answered(ask, body, refusal)
             case "balance":
@@ -223,24 +223,23 @@ class Kuna(Adapter):
                 words = "the venue has judged the order" if refusal is None else refusal.words
                 return (Drilled(Route.HTTP, carried(body, refusal, NO_ORDER), reply.rtt_us, words),)
             case _:
-                orders, why = self._listed(ask.context, body, refusal)
-                seen = self._probe_found(ask.context, orders, whole=not why)
-                if why and len(orders) < PAGE:
+                orders, why, full = self._listed(ask.context, body, refusal)
+                seen = self._probe_found(ask.context, orders, whole=not why and not full)
+                if why:
                     return (NotReady(Route.HTTP, 0, why, fatal=refusal is not None and refusal.key), *seen)
                 return (Ready(Route.HTTP, 0), *seen)
 
-    def _listed(self, kind: str, body: Body, refusal: Refusal | None) -> tuple[list[Order], str]:
-        """Read a list: its orders, and why there may be more; "": there are none."""
+    def _listed(self, kind: str, body: Body, refusal: Refusal | None) -> tuple[list[Order], str, str]:
+        """Read a list: its orders, why it cannot be read (or not all of it), and why there may be a further page."""
         if refusal is not None:
-            return [], refusal.words
+            return [], refusal.words, ""
         items = items_of(body)
         if items is None:
-            return [], f"the {kind} list cannot be read"
+            return [], f"the {kind} list cannot be read", ""
         orders, unreadable = orders_of(items)
-        if unreadable:
-            return orders, f"the {kind} list cannot be read: {unreadable} of {len(items)} orders"
+        why = f"the {kind} list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
         full = f"the {kind} list is full: {len(items)} orders, there may be more" if len(items) >= PAGE else ""
-        return orders, full
+        return orders, why, full
 
     def _order_answered(self, ask: Ask, body: Body, refusal: Refusal | None) -> Outputs:
         """Take one order by its id."""

@@ -1041,6 +1041,10 @@ def test_a_full_page_is_a_fine_probe_and_takes_nothing_out_of_the_book() -> None
     player.put(Probe())
     ready, *seen = player.put(answer("probe#1", listed(*(uuid(n) for n in range(100)))))
     assert ready == Ready(Route.HTTP, 0) and len(seen) == 100 and len(player.adapter.book) == 101
+    player.put(Probe())
+    over = listed(*(uuid(n) for n in range(100, 200)), status="Closed")
+    player(answer("probe#2", over), Ready(Route.HTTP, 0))
+    assert len(player.adapter.book) == 101
 
 
 @pytest.mark.parametrize(
