@@ -421,7 +421,8 @@ def _recovered(state: State, at: Now) -> tuple[State, tuple[Command, ...]]:
     if not tripped:
         return after, ()
     striking = tuple(name for name in tripped if state.accounts[name].phase is not Phase.CLEAR)
-    record = Record("resume", {"accounts": tripped, "striking": striking, **_known_as(after, tripped, state.moved)})
+    data = {"accounts": tripped, "striking": striking, **_known_as(after, tripped, state.moved)}
+    record = Record("resume", data, latch=bool(state.moved))  # whose latch it is must not be forgotten again
     told = [Announce("warn", f"{new} was struck as {old}: it is tripped", new) for old, new in state.moved.items()]
     told += [Announce("warn", strange, name) for name in tripped if (strange := unlike(after.accounts[name]))]
     return after, (record, *commands, Announce("warn", f"started tripped: {', '.join(tripped)}"), *told)

@@ -169,9 +169,8 @@ def _shows_orders(read: Mapping[str, Any]) -> bool:
 
 def latched(entries: Sequence[Mapping[str, Any]]) -> frozenset[str]:
     """Return the names of all accounts that the entries leave tripped, whether or not anybody still has them."""
-    reasons = (entry["data"]["accounts"] for entry in entries if entry["kind"] in ("reason", "latch"))
-    everyone = {name: Pace() for accounts in reasons for name in accounts}
-    return frozenset(rebuild(entries, everyone).tripped)
+    latches, *_ = _folded(entries)
+    return frozenset(latches)
 
 
 def _account(pace: Pace, latch: _Latch | None) -> Account:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from kill_switch import config, direct, recovery, wiring
+from kill_switch import config, direct, journal, recovery, wiring
+from kill_switch.domain import Pace
 from kill_switch.stage import Stage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e, pytest.mark.timeout(60)]
@@ -25,6 +26,21 @@ def left_a_latch(stage: Stage) -> bool:
 async def kill(stage: Stage) -> dict[str, Any]:
     loaded = config.load(stage.config)
     return await direct.fire(loaded, "test", tuple(loaded.accounts), 8.0, {})
+
+
+async def test_who_was_struck_is_on_record_and_another_login_under_the_name_starts_tripped_and_owes_it() -> None:
+    with Stage(["roxom", "oxfun"]) as stage:
+        stage.write_config()
+        stage.state_dir.mkdir()
+        await kill(stage)
+        entries = journal.read(stage.state_dir / journal.NAME).entries
+        [identities] = [entry["data"]["identities"] for entry in entries if entry["kind"] == "reason"]
+        logins = {name: account.login for name, account in config.load(stage.config).accounts.items()}
+    assert all(logins[name].covers(identity) for name, identity in identities.items())
+    swapped = {"roxom": logins["oxfun"], "new": logins["roxom"]}
+    state = recovery.rebuild(entries, dict.fromkeys(swapped, Pace()), 1, swapped, "5a17")
+    assert set(state.tripped) == {"roxom", "new"}
+    assert state.moved == {"roxom": "new", "oxfun": "roxom"}
 
 
 async def test_a_lane_that_fails_is_not_felt_by_another_account(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def test_a_record_shows_where_and_what_and_of_the_key_a_salted_digest_that_is_cu
     assert told["key"] != on_record(A, new_salt())["key"] != on_record(A, new_salt())["key"]
 
 
-@pytest.mark.parametrize("salt", ["", "5a17", new_salt()], ids=["none", "short", "new"])
+@pytest.mark.parametrize("salt", ["", "5a17", "0123456789abcdef"])
 def test_a_login_knows_its_own_record_whatever_the_salt(salt: str) -> None:
     assert A.covers(on_record(A, salt)) and A.is_same(on_record(A, salt))
     assert not B.covers(on_record(A, salt)) and not B.is_same(on_record(A, salt))

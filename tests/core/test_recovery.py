@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from kill_switch.domain import Pace, Phase
 from kill_switch.engine import Event, Reconfigured, State, Strike
 from kill_switch.errors import JournalBroken
-from kill_switch.recovery import latched, rebuild
+from kill_switch.identity import Login
+from kill_switch.recovery import latched, rebuild, struck_elsewhere
 from tests.core.playbook import (
     PACE,
     Run,
@@ -272,3 +274,94 @@ def test_a_record_that_nobody_understands_is_told_by_its_number(kind: str, data:
     entries = [*run.entries, {"seq": number, "kind": kind, "data": data}]
     with pytest.raises(JournalBroken, match=f"line {number}: a record that this version does not understand"):
         rebuild(entries, {"a": PACE})
+
+
+# ── whose latch it is ─────────────────────────────────────────────────────────────────────────────────────────────
+
+X, Y = (Login("oxfun", "wss://ox.test/ws", "https://ox.test", f"key-{one}-0123456789") for one in "xy")
+
+
+def identified(*names: str, **logins: Login) -> State:
+    """Return armed accounts that have said who they are."""
+    state = armed(*names)
+    known = {name: state.accounts[name]._replace(identity=login.identity("5a17")) for name, login in logins.items()}
+    return state._replace(accounts={**state.accounts, **known})
+
+
+def rebuilt_as(run: Run, **logins: Login) -> State:
+    return rebuild(run.entries, dict.fromkeys(logins, PACE), 1, logins, "0ff0")
+
+
+def test_the_account_that_was_struck_comes_back_as_it_was() -> None:
+    state = rebuilt_as(Run(identified("a", a=X))(*TO_CLEAR), a=X)
+    assert (state.accounts["a"].phase, state.accounts["a"].owed) == (Phase.CLEAR, ())
+    assert state.accounts["a"].identity == X.identity("5a17")
+    assert rebuilt_as(Run(armed("a")), a=X).accounts["a"].identity == X.identity("0ff0")
+
+
+def test_another_account_under_the_name_is_struck_and_owes_the_one_that_was(play: Theatre) -> None:
+    run = Run(identified("a", a=X))(*TO_CLEAR)
+    state = rebuilt_as(run, a=Y)
+    assert state.accounts["a"].phase is Phase.STRIKING
+    assert state.accounts["a"].owed == (X.identity("5a17"),)
+    assert state.kill is not None and state.kill.unclear == {"a"}
+    both = {"a": (X.identity("5a17"), Y.identity("0ff0"))}
+    assert (
+        play(state)
+        >> recovered(50)
+        << record("resume", identities=both, moved={})
+        << strike("a", number=2)
+        << wake("a", 1050)
+        << told("warn")
+        << told("warn", "not the account that was struck: its key is another one", "a")
+    )
+
+
+def test_a_latch_that_has_moved_says_so_at_once(play: Theatre) -> None:
+    run = Run(identified("a", a=X))(*TO_CLEAR)
+    state = rebuilt_as(run, b=X, a=Y)
+    assert (state.tripped, state.accounts["b"].phase) == (("b",), Phase.CLEAR)
+    assert state.kill is not None and state.kill.accounts == {"b"}
+    run.state = state
+    run(recovered(50))
+    assert record("resume", latch=True, moved={"a": "b"}).matches(run.commands[0])
+    assert rebuilt_as(run, b=X, a=Y).tripped == ("b",)
+    assert latched(run.entries) == {"b"}
+
+
+def test_latches_of_two_names_that_become_one_account_hold_until_both_are_proven() -> None:
+    run = Run(identified("a", "b", a=X, b=X))(*TO_CLEAR, reported("b", ms=600))
+    run.entries.append({"kind": "resume", "data": {"identities": {}, "moved": {"a": "b"}}})
+    assert rebuilt(run, "b").accounts["b"].phase is Phase.STRIKING
+    run = Run(identified("a", "b", a=X, b=X))(*TO_CLEAR, reported("b", ms=600))
+    run.entries.append({"kind": "identity", "data": {"identities": {}, "moved": {"b": "a"}}})
+    assert rebuilt(run, "a").accounts["a"].phase is Phase.STRIKING
+
+
+def test_an_account_that_takes_a_part_of_a_latched_one_over_is_tripped_too() -> None:
+    whole, one, two = (
+        replace(X, scope={"nt_accounts": names}) for names in (("Sim101", "Live1"), ("Sim101",), ("Live1",))
+    )
+    run = Run(identified("a", a=whole))(*TO_CLEAR)
+    state = rebuilt_as(run, a=one, b=two)
+    assert state.tripped == ("a", "b")
+    assert state.accounts["b"].phase is Phase.STRIKING
+    run.state = state
+    run(recovered(50))
+    assert latched(run.entries) == {"a", "b"}
+
+
+def test_who_left_tripped_is_known_by_what_was_struck() -> None:
+    run = Run(identified("a", "b", a=X, b=Y))(reported("a", "b"))
+    assert struck_elsewhere(run.entries, {"b": Y}) == {"a": (X.identity("5a17"),)}
+    assert struck_elsewhere(run.entries, {"b": Y, "new": X}) == {}
+    assert struck_elsewhere(run.entries, {}) == {"a": (X.identity("5a17"),), "b": (Y.identity("5a17"),)}
+
+
+@pytest.mark.parametrize("wrong", [1, {"a": 1}, {"a": {"venue": "x"}}])
+def test_identities_that_nobody_understands_break_the_journal_as_anything_else_does(wrong: object) -> None:
+    run = Run(armed("a"))(reported("a"))
+    for kind in ("resume", "identity"):
+        entries = [*run.entries, {"seq": 9, "kind": kind, "data": {"identities": wrong, "moved": {}}}]
+        with pytest.raises(JournalBroken, match="line 9"):
+            rebuild(entries, {"a": PACE})

@@ -88,6 +88,7 @@ class Judge:
         self._strikes: dict[tuple[str, str], tuple[int, int]] = {}  # that a call belongs to, by account and tag
         self._twins: dict[str, int] = defaultdict(int)  # cancel calls so far
         self._under: dict[str, list[House]] = defaultdict(list)  # who was struck under a name since it was armed
+        self._labels: set[str] = set()  # names that are tripped in the journal, for all that we know
         self._granted: set[str] = set()
         self._maybe_granted: set[str] = set()
         self._maybe_scoped: set[str] = set()
@@ -108,6 +109,7 @@ class Judge:
         """Take the report's return as a promise; the machine's death may break it until the record is synced."""
         self._maybe_scoped = set()
         latches = life.journal.latched
+        self._labels.update(reason.accounts)
         for name in reason.accounts:
             if self.houses[name] not in self._under[name]:
                 self._under[name].append(self.houses[name])
@@ -349,7 +351,8 @@ class Judge:
         names = {house: name for name, house in self.houses.items()}
         promised, under = {}, defaultdict(list)
         for name, houses in self._under.items():
-            now = names.get(houses[-1], name if name in self.houses else None)
+            kept = name in self.houses and name in self._labels
+            now = names.get(houses[-1], name if kept else None)
             if now is not None and name in self.promised:
                 promised[now] = self.promised[name]
                 under[now] = houses
@@ -419,6 +422,7 @@ class Judge:
         if self._all_must_trip and armed:
             self.wrong(f"the journal cannot be believed, and {sorted(armed)} are armed")
         self._all_must_trip, self._resumed = False, True
+        self._labels = set(life.dispatcher.state.tripped)
         if lost := self._unlisted - set(life.dispatcher.state.tripped):
             self.wrong(f"the latch of {sorted(lost)} is lost")
         if self.latches:
