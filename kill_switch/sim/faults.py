@@ -23,6 +23,7 @@ before the command is carried out, or behind it with `after: true`; once, unless
 `skew {seconds}`: the venue's clock is off, ahead when positive.
 `duplicate`: account events come twice.
 `reorder {ms}`: account events come in swapped pairs; a single one is held back for `ms` (50).
+`foreign_use {per_s}`: another program of the same user sends so many requests a second, whatever it is answered.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ SPECS: Mapping[str, Spec] = {
     "skew": Spec("all", takes=("seconds",), needs=("seconds",), counts=False, one=False),
     "duplicate": Spec("event"),
     "reorder": Spec("event", takes=("ms",)),
+    "foreign_use": Spec("now", takes=("per_s",), needs=("per_s",), counts=False),
 }
 
 
@@ -84,6 +86,7 @@ class Fault:
     account: str | None = None
     ms: float = 0.0
     seconds: float = 0.0
+    per_s: float = 0.0
     keep: int = 0
     fill: bool = False
     after: bool = False
@@ -190,6 +193,8 @@ def _set(fault: Fault, key: str, value: object) -> None:
             fault.ms = float(number)
         case "seconds" if number is not None and (number >= 0 or fault.name == "skew"):
             fault.seconds = float(number)
+        case "per_s" if number is not None and number > 0:
+            fault.per_s = float(number)
         case "fill" | "after" if isinstance(value, bool):
             setattr(fault, key, value)
         case "code" if isinstance(value, str | int) and not isinstance(value, bool):
@@ -208,6 +213,7 @@ _RIGHT = {
     "status": "; an HTTP status from 200 to 599",
     "ms": "; a number, 0 or more",
     "seconds": "; a number",
+    "per_s": "; a number above 0",
     "fill": "; true or false",
     "after": "; true or false",
 }

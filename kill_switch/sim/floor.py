@@ -49,7 +49,7 @@ class Floor(ABC):
     """The market of orders for which none is named."""
     categories: tuple[str, ...] = ()
     """Kinds of product that an order belongs to, where the venue tells them apart; the first is the usual one."""
-    supported: ClassVar[frozenset[str]] = frozenset(SPECS)
+    supported: ClassVar[frozenset[str]] = frozenset(SPECS) - {"foreign_use"}  # it needs a limit that a user's share
     filled_state: ClassVar[str]
     """The venue's word for a filled order."""
 

@@ -79,6 +79,7 @@ _SIMULATED = (
     _sim("skew 2 min", ("skew", {"seconds": 120})),
     _sim("duplicate", ("duplicate", {})),
     _sim("reorder", ("reorder", {"ms": 50})),
+    _sim("foreign_use at the limit", ("foreign_use", {"per_s": 3})),
 )
 
 _NETWORK = (
