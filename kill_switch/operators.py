@@ -63,6 +63,7 @@ class Operators:
             clocks.troubles,
             self._unheard,
             self._unintended,
+            self._slow,
         ]
         self._phase = dispatcher.state.phase
         self._since_ns = self._dispatcher.clock().wall_ns
@@ -116,6 +117,12 @@ class Operators:
     def _unintended(self) -> Iterable[str]:
         why = self._journal.unintended
         return (f"intent: {why}: the first commands of a kill wait for its record",) if why else ()
+
+    def _slow(self) -> Iterable[str]:
+        """Yield a line for each account whose kill would be slow now, though its lanes are ready."""
+        now = self._dispatcher.clock()
+        cautions = ((name, session.venue.caution(now)) for name, session in self._dispatcher.sessions.items())
+        return [f"{name}: {caution}" for name, caution in cautions if caution]
 
     def _why(self) -> list[dict[str, object]]:
         """Return the first reasons of the kills that hold an account tripped now."""

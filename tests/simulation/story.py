@@ -102,7 +102,22 @@ class Story:
         self._plan_disk()
         if self.world.more.random() < 0.15:
             self._plan_held(self.world.more.choice(list(self.houses.values())))
+        for house in self.houses.values():
+            if house.kind == "crosstrade":
+                self._plan_relay(house, Random(f"relay {self.world.seed} {house.name}"))  # noqa: S311 - to be repeated
         self._at(self.calm_s, self._calm)
+
+    def _plan_relay(self, house: House, chance: Random) -> None:
+        """Have another program use the tokens up, and NinjaTrader not show an account; with a chance of its own."""
+        if chance.random() < 0.3:
+            began_s = chance.uniform(0, self.calm_s)
+            self._at(began_s, self._fault, house, "foreign_use", {"per_s": chance.choice((1, 3, 8))})
+            self._at(began_s + chance.uniform(1, 20), self._fault_ends, house, "foreign_use")
+        if chance.random() < 0.3:
+            began_s, name = chance.uniform(0, self.calm_s), chance.choice(house.venue.categories)
+            how = chance.choice(("hidden", "cut_off"))
+            self._at(began_s, self._unseen, house, how, name)
+            self._at(began_s + chance.uniform(0.5, 20), self._unseen, house, how, "")
 
     def _plan_disk(self) -> None:
         chance = self.world.more
@@ -192,7 +207,8 @@ class Story:
 
     def _plan_fault(self, house: House) -> None:
         chance = self.chance
-        name = chance.choice(sorted(house.venue.supported - ({"skew"} if house.remembers else set())))
+        spared = {"foreign_use"} | ({"skew"} if house.remembers else set())  # the first is `_plan_foreign`'s
+        name = chance.choice(sorted(house.venue.supported - spared))
         on = chance.choice(("cancel", "read", "login", "all"))
         times = {"times": chance.choice((1, 2, 5))} if chance.random() < 0.6 else {}
         parameters: dict[str, Any]
@@ -262,6 +278,11 @@ class Story:
         if self.world.ns < self.calm_s * 1e9:
             house.venue.put_fault(name, parameters)
 
+    def _unseen(self, house: House, how: str, name: str) -> None:
+        if self.world.ns < self.calm_s * 1e9 or not name:
+            self.world.note(house.name, how, name or "nothing")
+            house.venue.base_options.set(how, name)
+
     def _fault_ends(self, house: House, name: str) -> None:
         self.world.note(house.name, "no more", name)
         house.venue.clear_faults(name)
@@ -297,6 +318,9 @@ class Story:
         self.world.note("CALM: no more faults")
         for house in self.houses.values():
             house.venue.clear_faults()
+            if house.kind == "crosstrade":
+                self._unseen(house, "hidden", "")
+                self._unseen(house, "cut_off", "")
             house.weather.calm()
         self.disk.heal()
         if self.life.alive:

@@ -62,10 +62,13 @@ def calls_of(outputs: tuple[Output, ...]) -> list[Call]:
 
 
 def read(stand: Stand, player: Player, *ids: str, status: str = "") -> OrdersRead:
-    """Read back; the one fact that comes of it."""
+    """Read back, with all that a read asks behind its lists; the one fact that comes of it."""
     facts: list[Output] = []
-    for call in calls_of(player.put(Read())):
-        facts.extend(player.put(stand.reads(call, *ids, status=status)))
+    work = calls_of(player.put(Read()))
+    while work:
+        outputs = player.put(stand.reads(work.pop(0), *ids, status=status))
+        work += calls_of(outputs)
+        facts += [output for output in outputs if not isinstance(output, Call | WakeAfter)]
     [fact] = facts
     assert isinstance(fact, OrdersRead)
     return fact
@@ -725,7 +728,7 @@ def test_an_adapter_without_timers_texts_and_upgrade_headers_of_its_own_needs_no
     assert base.woke(adapter, "x", START) == ()  # type: ignore[attr-defined]
     assert base.text(adapter, 1, "x", START) is None  # type: ignore[attr-defined]
     assert base.upgrade_headers(adapter, START) == {}  # type: ignore[attr-defined]
-    assert base.keep_away(adapter, START) == ""  # type: ignore[attr-defined]
+    assert base.keep_away(adapter, START) == base.caution(adapter, START) == ""  # type: ignore[attr-defined]
     assert base.plan(adapter) == base.drill(adapter, START) == base.measure(adapter, START) == ()  # type: ignore[attr-defined]
     assert adapter.pushes_orders
     assert issubclass(type(adapter).Options, VenueOptions)
