@@ -69,6 +69,7 @@ class Operators:
             self._unheard,
             self._unintended,
             self._unlike,
+            self._slow,
         ]
         self._phase = dispatcher.state.phase
         self._since_ns = self._dispatcher.clock().wall_ns
@@ -126,6 +127,12 @@ class Operators:
     def _unlike(self) -> Iterable[str]:
         found = ((name, unlike(account)) for name, account in self._dispatcher.state.accounts.items())
         return (f"account {name}: {strange}: only rearm --force arms it" for name, strange in found if strange)
+
+    def _slow(self) -> Iterable[str]:
+        """Yield a line for each account whose kill would be slow now, though its lanes are ready."""
+        now = self._dispatcher.clock()
+        cautions = ((name, session.venue.caution(now)) for name, session in self._dispatcher.sessions.items())
+        return [f"{name}: {caution}" for name, caution in cautions if caution]
 
     def _why(self) -> list[dict[str, object]]:
         """Return the first reasons of the kills that hold an account tripped now."""

@@ -77,7 +77,9 @@ def read_back(stand: Stand, player: Player, found: list[str]) -> float:
     """Have a list of these orders read; return how many seconds it took to take it in."""
     took_s = 0.0
     read = None
-    for call in player.put(Read()):
+    work = [*player.put(Read())]
+    while work:
+        call = work.pop(0)
         if isinstance(call, Call):
             reply = stand.reads(call, *found)
             tracemalloc.clear_traces()
@@ -85,6 +87,7 @@ def read_back(stand: Stand, player: Player, found: list[str]) -> float:
             outputs = player.put(reply)
             took_s += time.perf_counter() - began_s
             read = next((output for output in outputs if isinstance(output, OrdersRead)), read)
+            work += outputs
     assert read is not None and len(read.orders) == len(found)
     return took_s
 

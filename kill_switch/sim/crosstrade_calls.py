@@ -130,14 +130,18 @@ class CrossTradeCalls(CrossTradeFloor):
             if name is None:
                 return 400, self.error(400, "invalid_account", f"Account {args.get('account')} not found")
             args = {**args, "account": name}
-        return call.run(account, args)
+        status, body = call.run(account, args)
+        if self.options.warning and call.kind == "read" and status < 400:
+            body = {**body, "warning": self.options.warning}
+        return status, body
 
     # cancels (§4)
 
     def _cancel_one(self, account: Account, args: Args) -> Result:
         one = str(args.get("orderId"))
         order = self.find(account, one)
-        if order is None or order.id not in account.open or order.category != args["account"]:
+        gone = order is None or order.id not in account.open or not self.reaches(order.category)
+        if order is None or gone or order.category != args["account"]:
             return 400, {"error": f"Order linked to '{one}' not found or already terminal."}  # promised to be stable
         if order.state not in CANCELLING:
             self.cancel(account, [order], whole=False)
@@ -150,6 +154,7 @@ class CrossTradeCalls(CrossTradeFloor):
             order
             for order in account.open.values()
             if order.category == args["account"] and self._is(order, instrument) and order.state not in CANCELLING
+            if self.reaches(order.category)
         ]
         if not orders:
             return self._nothing(str(args["account"]))
@@ -170,6 +175,7 @@ class CrossTradeCalls(CrossTradeFloor):
             order
             for order in account.open.values()
             if order.state not in CANCELLING and (scope == "everywhere" or order.category == args["account"])
+            if self.reaches(order.category)
         ]
         named = self.cancel(account, orders, whole=True)
         return 200, {"cancelled": [self.shown_id(order) for order in named], "failed": [], "success": True}
@@ -206,7 +212,8 @@ class CrossTradeCalls(CrossTradeFloor):
         orders = list(account.open.values())
         if self.options.lists_terminal:
             orders += list(account.closed.values())[-_ENDED_SHOWN:]
-        items = [wire.order_item(order, self.shown_id(order)) for order in orders if name in (None, order.category)]
+        orders = [one for one in orders if name in (None, one.category) and self.reaches(one.category)]
+        items = [wire.order_item(order, self.shown_id(order)) for order in orders]
         return 200, {"orders": items, "success": True}
 
     def _list(self, account: Account, args: Args) -> Result:
@@ -218,7 +225,7 @@ class CrossTradeCalls(CrossTradeFloor):
     def _order(self, account: Account, args: Args) -> Result:
         one = str(args.get("orderId"))
         order = self.find(account, one)
-        if order is None or order.category != args["account"]:
+        if order is None or order.category != args["account"] or not self.reaches(order.category):
             return 400, self.error(400, "order_not_found", f"Order {one} not found")
         return 200, {**wire.order_item(order, one), "success": True}
 
@@ -227,7 +234,7 @@ class CrossTradeCalls(CrossTradeFloor):
 
     def _account(self, account: Account, args: Args) -> Result:
         first = args["account"] == self.categories[0]
-        item = wire.account_item(account, args["account"], self.options.broker, first=first)
+        item = wire.account_item(account, args["account"], self.status(args["account"]), first=first)
         return 200, {**item, "success": True}
 
     def _snapshot(self, account: Account, args: Args) -> Result:
@@ -241,7 +248,7 @@ class CrossTradeCalls(CrossTradeFloor):
         return 200, {"success": True, "data": {"account": args["account"], "watermarks": marks, "stats": stats}}
 
     def _positions(self, account: Account, args: Args) -> Result:
-        held = [wire.position_item(one, name, 0.0) for name in self.categories for one in wire.positions(account, name)]
+        held = [wire.position_item(one, name, 0.0) for name in self.shown for one in wire.positions(account, name)]
         return 200, {"positions": held, "count": len(held), "success": True}
 
     def _endpoints(self, account: Account, args: Args) -> Result:

@@ -14,7 +14,7 @@ import orjson
 
 from . import crosstrade_wire as wire
 from .book import Account, Order, Position
-from .faults import SPECS
+from .faults import SPECS, Fault
 from .floor import Session
 from .limits import Bucket
 from .messages import Answer, json_answer
@@ -43,6 +43,9 @@ class CrossTradeOptions(Options):
     flat: str = option("warning", "what a flatten of nothing says (§2)", "warning", "empty", "400")
     pnl_element: str = option("snapshot", "an element of pnlUpdate (§6 [U])", "snapshot", "other")
     broker: str = option("Connected", "connectionStatus of every account (§5)", "Connected", "ConnectionLost")
+    hidden: str = option("", "accounts that NinjaTrader does not show; what rests there goes on at the broker")
+    cut_off: str = option("", "accounts without a connection: shown as ConnectionLost, and their orders are not listed")
+    warning: str = option("", "a warning in each answer to a read (§2)")
     errors: str = option("new", "the envelope of errors (§2)", "new", "old")
     ws_errors: str = option(
         "error", "an RPC's error: beside the id, or in `data` in one of the two envelopes (§6 [U])",
@@ -77,7 +80,7 @@ class CrossTradeFloor(Venue):
 
     def __init__(self, options: CrossTradeOptions, accounts: int) -> None:
         self.options = options
-        self.categories = tuple(name.strip() for name in options.nt_accounts.split(",") if name.strip())
+        self.categories = _names(options.nt_accounts)
         if not self.categories or len({name.casefold() for name in self.categories}) != len(self.categories):
             raise ValueError("option 'nt_accounts' names different accounts, with commas between")
         self.tokens: dict[str, Account] = {}
@@ -115,9 +118,22 @@ class CrossTradeFloor(Venue):
         """Say whether a text is a GUID without dashes (§2)."""
         return len(text) == 32 and all(char in "0123456789abcdef" for char in text)
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Return the NT accounts that NinjaTrader shows."""
+        return tuple(name for name in self.categories if name not in _names(self.options.hidden))
+
+    def reaches(self, name: str) -> bool:
+        """Say whether NinjaTrader knows, and can cancel, what rests on an NT account."""
+        return name in self.shown and name not in _names(self.options.cut_off)
+
+    def status(self, name: str) -> str:
+        """Return an NT account's connectionStatus (§5)."""
+        return "ConnectionLost" if name in _names(self.options.cut_off) else self.options.broker
+
     def nt_account(self, name: object) -> str | None:
-        """Find an NT account; upper and lower case are the same (§2)."""
-        return next((one for one in self.categories if one.casefold() == str(name).casefold()), None)
+        """Find an NT account that NinjaTrader shows; upper and lower case are the same (§2)."""
+        return next((one for one in self.shown if one.casefold() == str(name).casefold()), None)
 
     def shown_id(self, order: Order) -> str:
         """Return the id that lists show: the broker's own, where it has given the order another number."""
@@ -142,6 +158,22 @@ class CrossTradeFloor(Venue):
         if bucket is None:
             bucket = self._buckets[account.name] = Bucket(self.options.burst, self.options.per_s)
         return not bucket.take(time.monotonic())
+
+    def put_fault(self, name: object, parameters: Mapping[str, object]) -> None:
+        """Switch a fault on; a foreign program begins to send."""
+        super().put_fault(name, parameters)
+        fault = self.faults.peek("foreign_use")
+        if name == "foreign_use" and fault is not None:
+            self._foreign(fault)
+
+    def _foreign(self, fault: Fault) -> None:
+        """Take a token of each user's that the fault is for, or be refused; then again, as long as it is on (§3)."""
+        if self.faults.peek("foreign_use") is not fault:
+            return
+        for account in self.accounts.values():
+            if fault.account in (None, account.name):
+                self.over(account)
+        self.later(1 / fault.per_s, self._foreign, fault)
 
     # orders
 
@@ -244,7 +276,8 @@ class CrossTradeFloor(Venue):
 
     def summary(self, account: Account) -> list[dict[str, object]]:
         """Return what the snapshot has of every NT account (§5); the first one has the money."""
-        return [
-            wire.summary(account, name, self.options.broker, first=number == 0)
-            for number, name in enumerate(self.categories)
-        ]
+        return [wire.summary(account, name, self.status(name), first=name == self.categories[0]) for name in self.shown]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

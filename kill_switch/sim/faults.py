@@ -27,6 +27,7 @@ before the command is carried out, or behind it with `after: true`; once, unless
 last of them.
 `unlisted`: orders that come to rest meanwhile, while somebody hears the account's events, are in no list, and no
 cancel-all takes them. Events, look-ups and cancels by id know them. When it ends, they are like any other order.
+`foreign_use {per_s}`: another program of the same user sends so many requests a second, whatever it is answered.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ SPECS: Mapping[str, Spec] = {
     "reorder": Spec("event", takes=("ms",)),
     "partial_list": Spec("read", takes=("list",)),
     "unlisted": Spec("read", counts=False),
+    "foreign_use": Spec("now", takes=("per_s",), needs=("per_s",), counts=False),
 }
 
 
@@ -90,6 +92,7 @@ class Fault:
     account: str | None = None
     ms: float = 0.0
     seconds: float = 0.0
+    per_s: float = 0.0
     keep: int = 0
     fill: bool = False
     after: bool = False
@@ -197,6 +200,8 @@ def _set(fault: Fault, key: str, value: object) -> None:
             fault.ms = float(number)
         case "seconds" if number is not None and (number >= 0 or fault.name == "skew"):
             fault.seconds = float(number)
+        case "per_s" if number is not None and number > 0:
+            fault.per_s = float(number)
         case "fill" | "after" if isinstance(value, bool):
             setattr(fault, key, value)
         case "code" if isinstance(value, str | int) and not isinstance(value, bool):
@@ -215,6 +220,7 @@ _RIGHT = {
     "status": "; an HTTP status from 200 to 599",
     "ms": "; a number, 0 or more",
     "seconds": "; a number",
+    "per_s": "; a number above 0",
     "fill": "; true or false",
     "after": "; true or false",
 }

@@ -53,7 +53,7 @@ class Floor(ABC):
     """Kinds of orders that the admin API can rest."""
     lists: ClassVar[tuple[str, ...]] = ()
     """Names of the lists of orders, where a venue has several."""
-    supported: ClassVar[frozenset[str]] = frozenset(SPECS)
+    supported: ClassVar[frozenset[str]] = frozenset(SPECS) - {"foreign_use"}  # it needs a limit that a user's share
     filled_state: ClassVar[str]
     """The venue's word for a filled order."""
 

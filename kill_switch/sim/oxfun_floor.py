@@ -47,7 +47,10 @@ class OxfunFloor(Venue):
     options_type = OxfunOptions
     symbol = "BTC-USD-SWAP-LIN"
     filled_state = "FILLED"
-    supported = frozenset(SPECS) - {"partial_list"}  # it has one list
+    supported = frozenset(SPECS) - {
+        "partial_list",
+        "foreign_use",
+    }  # one list, and a limit for each connection
 
     def __init__(self, options: OxfunOptions, accounts: int) -> None:
         self.options = options

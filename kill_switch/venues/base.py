@@ -42,6 +42,7 @@ HIDDEN_FROM = 6  # characters: a shorter secret is no secret, and may be part of
 MOST_DIGITS = 30  # of a sum of money, on either side of the point
 MAX_MARKS = 500_000  # brackets, braces and commas of an answer: 10,000 orders of 45 fields and five objects each
 MOST_SHOWN = 64 << 10  # characters of a venue's words that are looked at
+MOST_WORDS = 160  # characters of a venue's words in one line of evidence
 PAST_IDS = 16_384  # orders that have left the book and are remembered: as many as one read may miss at once
 DRILL = "drill"  # the kind of request that a drill makes
 ANSWER_WITHIN_S = 3.0  # of what is not urgent: a lane whose housekeeping takes longer is not ready
@@ -510,6 +511,10 @@ class Adapter(ABC):
         """Return the headers of the WebSocket upgrade that authenticate it, where the venue does it so."""
         return {}
 
+    def caution(self, now: Now) -> str:
+        """Say in one line for people what would make a kill slow now, though every lane is ready; "" if nothing."""
+        return ""
+
     def keep_away(self, now: Now) -> str:
         """Say why no WebSocket connection is wanted now, where the venue allows one and somebody else has it."""
         return ""
@@ -628,12 +633,12 @@ class Adapter(ABC):
         drill = self._drills.pop(tag, None)
         return () if drill is None else (Drilled(Route.WS, ok, (now.mono_ns - drill[1]) // 1000, evidence),)
 
-    def words(self, *texts: object) -> str:
+    def words(self, *texts: object, limit: int = MOST_WORDS) -> str:
         """Make a line of evidence of a venue's own words; our secrets, which some venues echo, are taken out."""
         line = " ".join(map(shown, texts))
         for secret in self._hidden:
             line = line.replace(secret, "[secret]")
-        return brief(line)
+        return brief(line, limit)
 
     def replace_book(self, orders: Sequence[Order]) -> None:
         """Take these orders for all that there are."""
@@ -885,7 +890,7 @@ def shown(value: object) -> str:
         return "nested too deeply"
 
 
-def brief(words: str, limit: int = 160) -> str:
+def brief(words: str, limit: int = MOST_WORDS) -> str:
     """Cut a venue's own words to what fits a line of evidence, control characters shown."""
     cut = words[:limit]
     if not cut.isprintable():

@@ -2,8 +2,10 @@
 
 A strike is `CancelOrders` for each NT account, all at once over the user's one WebSocket; the REST twin follows for
 those that are not answered in time, and goes first where that lane is down. What rests on after a read is cancelled by
-its id too. All replies mean "submitted": only reads of `GET /orders` prove an account clear. Every request costs one
-of the user's 20 tokens, 3 come back a second (§3): polling leaves 15, and second copies wait for what is left.
+its id too. All replies mean "submitted": only reads of `GET /orders` prove an account clear, together with a snapshot
+that shows each NT account connected to its broker. Every request costs one of the user's 20 tokens, 3 come back a
+second (§3): polling leaves 15, and second copies wait for what is left. Where the venue refuses requests, cancels leave
+over REST one by one, and reads behind them; `caution` says beforehand how long a kill would take then.
 
 With `flatten = true` a read-back shows positions as well, each as an order `position:ACCOUNT:INSTRUMENT` that is left
 until it is closed; `crosstrade_flatten` says when an account is flattened. Only a strike can have that done, one at a
@@ -38,21 +40,28 @@ from kill_switch.venues.base import (
     plain,
     shown,
 )
-from kill_switch.venues.crosstrade_answers import Accounts, Said, failure, judge
+from kill_switch.venues.crosstrade_answers import Accounts, Said, failure, judge, lacking, warning
 from kill_switch.venues.crosstrade_choice import Choice
+from kill_switch.venues.crosstrade_doubts import Doubts
 from kill_switch.venues.crosstrade_figures import CURRENCY, Figures
 from kill_switch.venues.crosstrade_flatten import Flattens
 from kill_switch.venues.crosstrade_reads import Read, Reads
-from kill_switch.venues.crosstrade_strike import Strikes, one_said, single_target
-from kill_switch.venues.crosstrade_wire import BURST, Slot, Wire, rpc_frame
+from kill_switch.venues.crosstrade_strike import Strikes, single_target
+from kill_switch.venues.crosstrade_turns import TURN, Turns
+from kill_switch.venues.crosstrade_wire import BURST, Link, Slot, Wire, rpc_frame
 
 SNAPSHOT_EVERY = 4  # probes
+MOST_TROUBLE = 600  # characters of a line that may name 15 NT accounts
+PROBE_ANYWAY_S = 8.0  # between two probes while others use the tokens up: a refusal costs nothing, and says so
 NO_ORDER = "0" * 32  # the empty GUID: no order can have it
 
 PUSHED = frozenset(  # frames that a kill does without; a gap in their sequence counts all the same
     "marketData pong status resync executionUpdate positionUpdate executionReportUpdate".split()
 )
+UNDISTURBED = "what closes positions is not disturbed"
+TAKEN = "the venue has taken every cancel, and is read before it gets them again"
 ELSEWHERE = "session active elsewhere"
+POLICY = "1008"  # the code with which a session ends, for another one or after ten refusals in a row (§3, §6)
 
 
 class CrossTrade(Adapter):
@@ -105,22 +114,30 @@ class CrossTrade(Adapter):
         self._choice = Choice(self._accounts)
         self._flatten = options.flatten
         self._flattens = Flattens(self._wire, self.ask, on=options.flatten)
-        cancelled = self._flattens.cancelled
-        self._strikes = Strikes(self._wire, self._accounts, self._choice, self.ask, cancelled, self._hedge_s)
+        self._doubts = Doubts()
+        self._turns = Turns(self._wire.bucket)
+        self._strikes = Strikes(self._wire, self._accounts, self._turns, self.ask, self._cancel_said, self._hedge_s)
+        self._snapshot = self._wire.request("GET", "/v1/api/accounts/snapshot")
         self._reads = Reads(
             self._wire,
             self._ours,
+            self._doubts,
+            self._turns,
+            self._snapshot,
             self.ask,
             self.words,
             self._read_back,
             self._unread,
+            self._reached,
             positions=options.flatten,
             hedge_after_s=self._hedge_s,
         )
-        self._snapshot = self._wire.request("GET", "/v1/api/accounts/snapshot")
         self._figures = Figures(self._wire, self._ours, self.ask, self.words, self._snapshot)
-        self._cut_off = ""  # what the last snapshot had against us
+        self._unseen: Mapping[str, str] = {}  # accounts that the last snapshot does not show connected, and why
+        self._unseen_told: Mapping[str, str] = {}  # those that people have been told of
+        self._reach_owed = False  # no snapshot has come yet since the HTTP lane came up
         self._probes = self._rehearsed = 0
+        self._probed_ns = self._read_ns = 0  # when the last probe began, and the last read
 
     def _hedge_s(self) -> float:
         return self.hedge_after_s  # a reload may have changed it
@@ -132,22 +149,44 @@ class CrossTrade(Adapter):
         if closing or len(self._accounts) > 1:  # the only one is struck however few tokens are left
             if not self._choice.everybody(self._wire.bucket.left(now), closing, now):
                 return None
-        return self._strikes.first()
+        return self._strikes.first(now)
 
     def kill(self, now: Now) -> Outputs:
         return tuple(self.strike(now))
 
     def strike(self, now: Now) -> Iterator[Output]:
-        closing = self._flattens.closing(now)
+        closing, kill = self._flattens.closing(now), self._choice.first(now)
         chosen, singles = self._choice.strike(self.book, self._wire.bucket.left(now), closing, now)
         self._flattens.want(chosen, now)
-        yield from self._strikes.strike(chosen, closing, singles, now)
+        owned = [(self._choice.owner(one), one) for one in singles]
+        idle = "" if chosen else UNDISTURBED if closing else TAKEN
+        yield from self._strikes.strike(chosen, owned, now, kill=kill, holding=self._holding, idle=idle)
         self._choice.struck(self.book)
 
     def void(self) -> None:
         super().void()
         self._strikes.void()
         self._flattens.void()
+
+    def _holding(self) -> frozenset[str]:
+        """Return the NT accounts that orders are known of."""
+        return frozenset(map(self._choice.owner, self.book))
+
+    def _cancel_said(self, account: str, order: str, said: Said, now: Now) -> None:
+        """Take the last word on the cancel of an order, or of all of an account's."""
+        if order:
+            self._doubts.single(account, order, said)
+            return
+        self._flattens.cancelled(account, now)
+        if said.accepted:
+            self._choice.taken(account, now)
+        theirs = (one for one in self.book if self._choice.owner(one) == account)
+        self._doubts.answered(account, said, theirs)
+
+    def awaits(self, tag: str) -> bool:
+        """Say whether a request is still to leave; a cancel is not while it is to wait for its turn."""
+        ask = self._asks.get(tag)
+        return ask is not None and not (ask.kind in Strikes.KINDS and self._strikes.holds(ask))
 
     def plan(self) -> tuple[str, ...]:
         chosen, singles = self._choice.choose(self.book, BURST, first=True)
@@ -163,14 +202,22 @@ class CrossTrade(Adapter):
         return tuple(lines)
 
     def read(self, now: Now) -> Outputs:
+        self._read_ns = now.mono_ns
         return self._reads.begin(Read(now.mono_ns), now)
 
     def probe(self, now: Now) -> Outputs:
-        if not self._wire.bucket.spare(now, 2):
+        if not self._wire.bucket.spare(now, 2) and not self._anyway(now):
             return ()
         self._probes += 1
+        self._probed_ns = now.mono_ns
         orders = self._reads.begin(Read(now.mono_ns, probe=True), now)
-        return orders if self._reads.has_path and self._probes % SNAPSHOT_EVERY else (*orders, *self._look(now))
+        good = not self._reach_owed and self._reads.has_path
+        return orders if good and self._probes % SNAPSHOT_EVERY else (*orders, *self._look(now))
+
+    def _anyway(self, now: Now) -> bool:
+        """Say whether to probe without tokens to spare: others use them up, and nobody is being killed."""
+        rested = now.mono_ns - max(self._probed_ns, self._read_ns) >= PROBE_ANYWAY_S * 1e9
+        return rested and self._wire.bucket.contended(now) and not self._turns.cancels
 
     def drill(self, now: Now) -> Outputs:
         """Cancel an order that cannot exist (§4), of each account in its turn; the answer to that is documented."""
@@ -179,15 +226,24 @@ class CrossTrade(Adapter):
             return tuple(Drilled(route, False, 0, why, tried=False) for route in self.DRILLS)
         account = self._accounts[self._rehearsed % len(self._accounts)]
         self._rehearsed += 1
-        tag, conn = f"{DRILL} {self._rehearsed}", self._wire.newest
+        tag, conn = f"{DRILL} {self._rehearsed}", self._wire.carrier(now)
         if conn is not None:
-            self._wire.bucket.spend(now)
+            self._wire.left(conn, tag, now)
         frame = rpc_frame("Cancel", {"account": account, "orderId": NO_ORDER}, tag)
         request = self._wire.request("POST", single_target(account, NO_ORDER))
         return (*self.drill_send(conn, tag, frame, now), *self.drill_call(self._wire.paid(request), now))
 
     def measure(self, now: Now) -> Outputs:
         return self._figures.measure(now)
+
+    def caution(self, now: Now) -> str:
+        """Say how long a kill takes while another program of this user uses its requests up; "": none does."""
+        if not self._wire.bucket.contended(now):
+            return ""
+        count = len(self._accounts)
+        named = "1 NT account" if count == 1 else f"{count} NT accounts"
+        took_s = self._wire.bucket.kill_s(count)
+        return f"another program uses up this user's requests: a kill of {named} takes about {took_s:.0f} s"
 
     def upgrade_headers(self, now: Now) -> Mapping[str, str]:
         return self._bearer
@@ -206,11 +262,11 @@ class CrossTrade(Adapter):
         said = judge(reply.status, body, self.words)
         if said is not None and said.limited:
             self._wire.bucket.drain(now, reply.headers.get("retry-after", ""))
+        elif said is not None:
+            self._wire.bucket.taken()
         match ask.kind:
-            case "cancel":
+            case kind if kind in Strikes.KINDS:
                 return self._strikes.twin_said(ask, said, now)
-            case "cancel-one":
-                return one_said(said)
             case kind if kind in Flattens.KINDS and said is not None:
                 self._flattens.answered(ask.context, said, now)
                 return ()
@@ -227,7 +283,7 @@ class CrossTrade(Adapter):
 
     def unanswered(self, ask: Ask, why: str, now: Now) -> Outputs:
         match ask.kind:
-            case "cancel":
+            case kind if kind in Strikes.KINDS:
                 return self._strikes.twin_lost(ask, why, now)
             case kind if kind in Flattens.KINDS:
                 return self._flattens.unanswered(ask, why, now)
@@ -241,51 +297,87 @@ class CrossTrade(Adapter):
     # ── reads, and what follows from them ─────────────────────────────────────────────────────────────────────────
 
     def _read_back(self, read: Read, now: Now) -> Outputs:
-        """Take a read that is whole; a probe says nothing of positions, and so never that an account is clear."""
+        """Take a read that has ended; a probe says nothing of accounts and positions: it never proves all clear."""
         alive = self._known(read)
-        ready = (Ready(Route.HTTP, 0),) if read.probe and read.conn is None and not self._cut_off else ()
         strange = [Noise(self.words("order", o.id, "is in state Unknown")) for o in alive if o.status == "unknown"]
-        if self._flatten and read.probe:
-            return (*ready, OrdersRead(alive, True, read.asked_ns), *strange) if alive else ready
-        held, flattened = self._flattens.read(read, now)
-        self._choice.held(one.account for one in read.positions)
-        return (*ready, *flattened, OrdersRead((*held, *alive), True, read.asked_ns), *strange)
+        why = self.words("; ".join(read.troubles), limit=MOST_TROUBLE) if read.troubles else ""
+        if read.probe:
+            fact = OrdersRead(alive, not why, read.asked_ns, why)
+            return (*self._proven(read, why), *((fact,) if alive else ()), *strange)
+        held, flattened = self._flattens.read(read, now) if read.positioned else ((), ())
+        if read.positioned:
+            self._choice.held(one.account for one in read.positions)
+        lost = self._lost_reach()
+        return (*flattened, OrdersRead((*held, *alive), not why, read.asked_ns, why), *lost, *strange)
+
+    def _lost_reach(self) -> Outputs:
+        """Say that accounts are out of reach, if a read's snapshot has shown that others are than before."""
+        before, self._unseen_told = self._unseen_told, self._unseen
+        why = lacking(self._unseen) if self._unseen != before else ""
+        return (NotReady(Route.HTTP, 0, self.words(why, limit=MOST_TROUBLE)),) if why else ()
+
+    def _proven(self, read: Read, why: str) -> Outputs:
+        """Say what a probe over HTTP has shown of that lane."""
+        if read.conn is not None:
+            return ()
+        if why:
+            return (NotReady(Route.HTTP, 0, why),)
+        return () if self._reach_owed or self._unseen else (Ready(Route.HTTP, 0),)
 
     def _known(self, read: Read) -> tuple[Order, ...]:
-        """Take all orders that a read has shown as the truth; one that closes a position is not to be cancelled."""
-        self._choice.listed(read.orders)
+        """Take the orders that a read has shown into the book, a whole list as the truth; return what is left.
+
+        What a list leaves out stays if its account need not be listed, or if its end is in doubt. An order that closes
+        a position is not to be cancelled.
+        """
         self._flattens.seen(read)
-        alive = []
+        alive = {}
         for one in read.orders:
             if one.order.life is Life.LIVE and self._flattens.owns(one, read.asked_ns):
-                alive.append(one.order._replace(life=Life.PENDING))
+                alive[one.order.id] = one.order._replace(life=Life.PENDING)
             elif one.order.life is not Life.GONE:
-                alive.append(one.order)
-        self.replace_book(alive)
-        return tuple(alive)
+                alive[one.order.id] = one.order
+        if not read.ordered:
+            for one in read.orders:
+                self._choice.shown(one)
+                self.show_order(one.order)
+            return tuple(alive.values())
+        shown = {one.order.id for one in read.orders} if self.book else set()
+        kept = [order for one, order in self.book.items() if one not in shown and self._stays(one)]
+        self._choice.listed(read.orders, (order.id for order in kept))
+        self.replace_book([*alive.values(), *kept])
+        return (*alive.values(), *kept)
 
-    def _unread(self, read: Read, why: str, said: Said | None) -> Outputs:
-        if not read.probe:
-            return (OrdersRead(self._known(read) if read.ordered else (), False, read.asked_ns, why),)
+    def _stays(self, order: str) -> bool:
+        return self._doubts.holds(order) or self._choice.owner(order) in self._unseen
+
+    def _unread(self, why: str, said: Said | None) -> Outputs:
         if said is not None and said.limited:
             return ()  # somebody else is using the tokens up; the lane is as good as before
         return (NotReady(Route.HTTP, 0, why, fatal=said is not None and said.key),)
 
+    def _reached(self, snapshot: Any) -> Mapping[str, str]:
+        """Take a snapshot; return the accounts that NinjaTrader need not show, and why."""
+        self._unseen = self._ours.unseen(snapshot)
+        self._reach_owed = False
+        return self._unseen
+
     def _looked(self, body: Any, status: int) -> Outputs:
-        """Take the snapshot: are the add-on, our NT accounts and their brokers there?"""
+        """Take a probe's snapshot: are the add-on, our NT accounts and their brokers there?"""
         wrong = failure(status, body, self.words)
         if wrong is not None:
             return () if wrong.limited else (NotReady(Route.HTTP, 0, wrong.words, fatal=wrong.key),)
-        self._cut_off = self._ours.cut_off(body)
-        return (NotReady(Route.HTTP, 0, self.words(self._cut_off)) if self._cut_off else Ready(Route.HTTP, 0),)
+        why = lacking(self._reached(body))
+        self._unseen_told = self._unseen
+        return (NotReady(Route.HTTP, 0, self.words(why, limit=MOST_TROUBLE)) if why else Ready(Route.HTTP, 0),)
 
     # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def opened(self, route: Route, conn: int, now: Now) -> Outputs:
         if route is not Route.WS:
-            self._reads.has_path = True
+            self._reads.has_path = self._reach_owed = True
             return (*self._reads.begin(Read(now.mono_ns, probe=True), now), *self._look(now))
-        self._wire.conns[conn] = now.mono_ns
+        self._wire.links[conn] = Link(now.mono_ns)
         self._reads.has_rpc = True
         hello = self._wire.rpc(conn, "hello", "GetAllOrders", {}, now)  # harmless, and through to the add-on
         ready = self._strikes.prepare(conn)
@@ -297,21 +389,26 @@ class CrossTrade(Adapter):
     def closed(self, route: Route, conn: int, why: str, now: Now) -> Outputs:
         if route is not Route.WS:
             return (NotReady(route, conn, why),)
-        since_ns = self._wire.conns.pop(conn, None)
-        displaced = since_ns is not None and ELSEWHERE in why.lower()
-        if since_ns is not None and displaced:
-            away_s = self._slot.lost(since_ns, now)
+        link = self._wire.links.pop(conn, None)
+        displaced = link is not None and ELSEWHERE in why.lower()
+        limited = link is not None and not displaced and POLICY in why
+        if limited:
+            self._wire.bucket.drain(now)
+        if link is not None and displaced:
+            away_s = self._slot.lost(link.since_ns, now)
             why = self.words(f"{why}: another program has this user's one WebSocket; REST only for {away_s:.0f} s")
         self._figures.closed(conn)
         unready = NotReady(route, conn, why, fatal=displaced)
-        return (unready, *self._strikes.closed(conn, now), *self._reads.closed(conn, now))
+        return (unready, *self._strikes.closed(conn, now, limited=limited), *self._reads.closed(conn, now))
 
     def woke(self, tag: str, now: Now) -> Outputs:
+        if tag == TURN:
+            return self._turns.woke(now)
         what, _, one = tag.partition(" ")
         return self._reads.late(one, now) if what == "list" else self._strikes.woke(what, one, now)
 
     def received(self, conn: int, message: dict[str, Any], now: Now) -> Outputs:
-        if conn not in self._wire.conns:
+        if conn not in self._wire.links:
             return ()
         tag, data = message.get("id"), message.get("data")
         if isinstance(tag, str) and isinstance(data, dict) and data.get("success") is True and "error" not in message:
@@ -339,7 +436,7 @@ class CrossTrade(Adapter):
             case _:
                 told = [message[key] for key in ("error", "message", "detail") if message.get(key)]
                 if "rate limit" in " ".join(map(shown, told)).lower():
-                    self._wire.bucket.drain(now)
+                    self._wire.heard(conn, "", now, limited=True)
                 return (Noise(self.words(*told) if told else "a message that no document explains"),)
 
     def _gap(self, message: dict[str, Any], now: Now) -> bool:
@@ -353,7 +450,8 @@ class CrossTrade(Adapter):
             return (Noise("an order push that cannot be read"),)
         if not one.account:
             return ()
-        self._choice.pushed(one)
+        self._choice.shown(one)
+        self._doubts.pushed(one)
         return self.push_order(one.order)
 
     def _replied(self, conn: int, tag: str, message: dict[str, Any], now: Now) -> Outputs:
@@ -361,8 +459,7 @@ class CrossTrade(Adapter):
         error = message.get("error")
         body = {**message, "success": False} if error else message.get("data")
         said = judge(None, body, self.words)
-        if said is not None and said.limited:
-            self._wire.bucket.drain(now)
+        self._wire.heard(conn, tag, now, limited=said is not None and said.limited)
         if tag == "hello":
             return self._hello(conn, body, said, now)
         if tag.startswith(DRILL):
@@ -379,11 +476,12 @@ class CrossTrade(Adapter):
         ready = Ready(Route.WS, conn)
         if said is not None and said.offline:
             return (ready, NotReady(Route.HTTP, 0, said.words))
-        orders = self._reads.rpc_orders(body)
-        if orders is None:
+        listed = self._reads.rpc_orders(body)
+        if listed is None:
             self._reads.has_rpc = said is not None and said.limited
             return (ready,)
-        read = Read(self._wire.conns[conn], probe=True, conn=conn, orders=orders)
+        whole = not listed.why and not warning(body, self.words)
+        read = Read(self._wire.links[conn].since_ns, probe=True, conn=conn, orders=listed.orders, ordered=whole)
         return (ready, *self._read_back(read, now))
 
 

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -15,15 +16,18 @@ from kill_switch.venues.base import amount, plain, shown
 
 TERMINAL = frozenset({"filled", "cancelled", "canceled", "rejected"})  # §7
 CANCELLING = frozenset({"cancelpending", "cancelsubmitted"})  # may still fill
-NOTHING_RESTING = (  # the first is documented, and stable; the reply to a cancel-all of nothing is not (§4)
-    "not found or already terminal",
+ENDED = "not found or already terminal"  # of one order: documented, and promised to be stable (§4)
+NOTHING_RESTING = (  # the reply to a cancel-all of nothing is not documented (§4)
+    ENDED,
     "no orders",
     "no working orders",
     "no open orders",
     "no active orders",
     "nothing to cancel",
 )
-CUT_OFF = frozenset({"disconnected", "connectionlost", "disconnecting", "connecting"})
+CONNECTED = "connected"  # any other connection status is no proof that an account's orders are shown (§5)
+NO_ACCOUNT = "invalid_account"  # the code (§2); in the old envelope only the text of `detail` tells
+NO_ACCOUNT_TEXT = re.compile(r"\baccount\b.{0,80}\bnot found\b")
 DOLLARS = frozenset({"usdollar", "usd", ""})  # a denomination, which the snapshot need not state
 OFFLINE = "the XT add-on in NinjaTrader is not connected: nothing here can cancel, use the broker's own platform"
 
@@ -40,6 +44,17 @@ class Said(NamedTuple):
     limited: bool = False  # the tokens are gone: every route costs one
     nothing: bool = False  # it proves nothing: another route should be heard
     key: bool = False  # the token was refused
+    no_account: bool = False  # NinjaTrader does not know the NT account: that says nothing of its orders
+    gone: bool = False  # the order has ended: the documented words of §4
+    ids: Sequence[object] = ()  # the orders that it names as cancelled
+
+    @property
+    def accepted(self) -> bool:
+        return self.answer is Answer.ACCEPTED
+
+    @property
+    def refused(self) -> bool:
+        return self.answer is Answer.REFUSED
 
 
 class Owned(NamedTuple):
@@ -48,6 +63,13 @@ class Owned(NamedTuple):
     order: Order
     account: str
     kind: str = ""
+
+
+class Listed(NamedTuple):
+    """A list as far as it can be read; `why` says what speaks against its being whole, "" if nothing does."""
+
+    orders: list[Owned]
+    why: str = ""
 
 
 class Held(NamedTuple):
@@ -71,18 +93,21 @@ def judge(status: int | None, body: object, words: Words) -> Said | None:
         if named is None and body.get("success") is not True:
             return None
         line = "accepted" if named is None else f"{named} order(s) named as cancelled"
-        warning = body.get("warning")
-        return Said(Answer.ACCEPTED, words(line, "with a warning:", warning) if warning else line, named)
-    told = [text for text in (error, body.get("detail"), body.get("message")) if text]
-    line = words(*(() if status is None else (f"HTTP {status}",)), *told)
-    lower = " ".join(map(shown, told)).lower()
+        warned = body.get("warning")
+        told = words(line, "with a warning:", warned) if warned else line
+        return Said(Answer.ACCEPTED, told, named, ids=ids if isinstance(ids, list) else ())
+    refusal = [text for text in (error, body.get("detail"), body.get("message")) if text]
+    line = words(*(() if status is None else (f"HTTP {status}",)), *refusal)
+    lower = " ".join(map(shown, refusal)).lower()
     if status == 408 or "addon" in lower or "add-on" in lower:
         return Said(Answer.UNKNOWN, f"{OFFLINE} ({line})", offline=True)
     if status == 429 or "rate limit" in lower:
         return Said(Answer.UNKNOWN, line, limited=True)
+    if NO_ACCOUNT in lower:
+        return Said(Answer.REFUSED, line, no_account=True)
     if any(text in lower for text in NOTHING_RESTING):
-        return Said(Answer.ACCEPTED, line, 0)
-    return Said(Answer.REFUSED, line, key=status in (401, 403))
+        return Said(Answer.ACCEPTED, line, 0, gone=ENDED in lower)
+    return Said(Answer.REFUSED, line, key=status in (401, 403), no_account=NO_ACCOUNT_TEXT.search(lower) is not None)
 
 
 def failure(status: int | None, body: object, words: Words) -> Said | None:
@@ -95,6 +120,12 @@ def failure(status: int | None, body: object, words: Words) -> Said | None:
     return None if status in (None, 200) and said.answer is Answer.ACCEPTED and said.cancelled is None else said
 
 
+def warning(body: object, words: Words) -> str:
+    """Return what a reply warns of, "" if of nothing: what it lists then need not be all (§2)."""
+    told = body.get("warning") if isinstance(body, dict) else None
+    return words("the venue warns:", told) if told else ""
+
+
 class Accounts:
     """The NT accounts that are ours; upper and lower case are the same (§2)."""
 
@@ -102,19 +133,20 @@ class Accounts:
         self.names = names
         self._by_key = {name.casefold(): name for name in names}
 
-    def orders(self, body: object, account: str | None = None) -> list[Owned] | None:
-        """Read a list, all orders with their accounts; None if any cannot be read: an order must not be missed."""
+    def orders(self, body: object, account: str | None = None) -> Listed:
+        """Read a list of orders; one that cannot be read makes the list less than whole: it may be alive."""
         items = _items(body, "orders")
         if items is None:
-            return None
+            return Listed([], "the order list cannot be read")
         found: list[Owned] = []
+        unread = 0
         for item in items:
             one = self.order(item, account)
             if one is None:
-                return None
-            if one.account:
+                unread += 1
+            elif one.account:
                 found.append(one)
-        return found
+        return Listed(found, f"{unread} of the orders listed cannot be read" if unread else _missing(body, items))
 
     def order(self, item: object, account: str | None = None) -> Owned | None:
         """Read an order; an unknown state is alive."""
@@ -141,7 +173,7 @@ class Accounts:
             owner = self._owner(item.get("account"))
             if owner and quantity and side != "flat":
                 found.append(Held(owner, symbol, f"{side or 'open'} {quantity:f}"))
-        return found
+        return None if _missing(body, items) else found
 
     def worth(self, message: dict[str, Any]) -> Decimal | str:
         """Add up what our accounts are worth, by the figures of one message, in dollars; or say why that cannot be."""
@@ -169,19 +201,35 @@ class Accounts:
         only = self.names[0] if len(self.names) == 1 else "?"
         return self._by_key.get(name.casefold(), "") if name else only
 
-    def cut_off(self, snapshot: dict[str, Any]) -> str:
-        """Say what a snapshot has against a kill: accounts that are not there, or not connected (§5); "" if nothing."""
+    def unseen(self, snapshot: dict[str, Any]) -> dict[str, str]:
+        """Return the accounts whose orders NinjaTrader need not show now, and why: absent, or not connected (§5).
+
+        Their orders rest at the broker all the same. An account whose connection is not stated counts as such.
+        """
         accounts = snapshot.get("accounts")
         found: dict[str, str] = {}
         for item in accounts if isinstance(accounts, list) else ():
             account = item.get("account") if isinstance(item, dict) else None
             if isinstance(account, dict):
-                found[plain(account.get("name")).casefold()] = plain(account.get("connectionStatus")).lower()
-        missing = [name for key, name in self._by_key.items() if key not in found]
-        if missing:
-            return f"NinjaTrader does not show account {', '.join(missing)}"
-        lost = [name for key, name in self._by_key.items() if found[key] in CUT_OFF]
-        return f"NinjaTrader has no connection to the broker of {', '.join(lost)}" if lost else ""
+                found[plain(account.get("name")).casefold()] = plain(account.get("connectionStatus"))
+        unseen: dict[str, str] = {}
+        for key, name in self._by_key.items():
+            if key not in found:
+                unseen[name] = "NinjaTrader does not show NT account"
+            elif found[key].lower() != CONNECTED:
+                unseen[name] = f"connection {found[key][:40] or 'not stated'} between the broker and NT account"
+        return unseen
+
+
+def lacking(unseen: Mapping[str, str]) -> str:
+    """Say which NT accounts a kill cannot reach, and what to do, in one line for people; "" if there is none."""
+    if not unseen:
+        return ""
+    named: dict[str, list[str]] = {}
+    for name, why in unseen.items():
+        named.setdefault(why, []).append(name)
+    told = "; ".join(f"{why} {', '.join(names)}" for why, names in named.items())
+    return f"{told}: no kill reaches orders that rest at its broker; connect it, or take it out of nt_accounts"
 
 
 @lru_cache(maxsize=64)  # there may be thousands of orders, in a few states
@@ -202,3 +250,9 @@ def _items(body: object, name: str) -> list[Any] | None:
     data = body.get(name, body.get("data")) if isinstance(body, dict) else None
     items = data.get(name) if isinstance(data, dict) else data
     return items if isinstance(items, list) else None
+
+
+def _missing(body: object, items: Sequence[object]) -> str:
+    """Say whether a list states that it has more than it shows (§5 has a `count` beside positions); "" if not."""
+    count = body.get("count") if isinstance(body, dict) else None
+    return f"{len(items)} of {count} are listed" if type(count) is int and count > len(items) else ""

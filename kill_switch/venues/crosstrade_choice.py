@@ -1,4 +1,8 @@
-"""Choose whom a strike at CrossTrade takes when tokens are short: each NT account costs one."""
+"""Choose whom a strike at CrossTrade takes, and in which order: each NT account costs a token.
+
+What the tokens do not reach at once waits for its turn (`crosstrade_turns`), so that nobody is left out for want of
+them; accounts that need no cancel now are.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,10 @@ from collections.abc import Collection, Iterable, Mapping
 
 from kill_switch.domain import Life, Now, Order
 from kill_switch.venues.crosstrade_answers import Owned
+from kill_switch.venues.crosstrade_wire import is_id
 
 READ_KEEPS = 2.0  # what a strike may do without leaves that many tokens for the read-back
-SLACK = 5  # the first strike may exceed our count of the tokens by that many; ten violations in a row end the session
+TAKEN_S = 30.0  # a cancel that the venue has taken is not repeated for so long, unless a read says more
 NEW_KILL_AFTER_S = 10.0  # a sweep strikes more often than that
 SINGLES_PER_STRIKE = 10
 
@@ -25,18 +30,28 @@ class Choice:
         self._struck_ns = -int(NEW_KILL_AFTER_S * 2e9)
         self._before: Mapping[str, Order] = {}  # what the last strike knew of
         self._read_since = False  # a complete read since then
+        self._taken: dict[str, int] = {}  # account → when the venue has taken its cancel, since then
         self._turn = 0
 
     def owner(self, order: str) -> str:
         return self._owners.get(order, "")
 
-    def listed(self, orders: Iterable[Owned]) -> None:
-        """Take a complete read of the orders."""
-        self._owners = {one.order.id: one.account for one in orders}
+    def listed(self, orders: Iterable[Owned], kept: Iterable[str]) -> None:
+        """Take a whole list of the orders; those `kept` are not in it, and have not ended either."""
+        owners = {one: self.owner(one) for one in kept}
+        self._owners = owners | {one.order.id: one.account for one in orders}
         self._read_since = True
+        self._taken.clear()
 
-    def pushed(self, one: Owned) -> None:
+    def shown(self, one: Owned) -> None:
+        """Take an order of a push, or of a list that is not whole."""
         self._owners[one.order.id] = one.account
+        if one.order.life is Life.LIVE:
+            self._taken.pop(one.account, None)
+
+    def taken(self, account: str, now: Now) -> None:
+        """Take note that the venue has taken the account's cancel: what comes of it is for a read to show."""
+        self._taken[account] = now.mono_ns
 
     def held(self, accounts: Iterable[str]) -> None:
         """Take note of whose positions a read has shown, where they are to be closed."""
@@ -54,6 +69,8 @@ class Choice:
     def strike(self, book: Mapping[str, Order], left: float, closing: Collection[str], now: Now) -> Chosen:
         """Choose for a strike that goes out now; a kill's first has no regard for what is `closing`."""
         first = self.first(now)
+        old_ns = now.mono_ns if first else now.mono_ns - int(TAKEN_S * 1e9)
+        self._taken = {name: taken_ns for name, taken_ns in self._taken.items() if taken_ns > old_ns}
         chosen, singles = self.choose(book, left, () if first else closing, first=first)
         if 0 < len(chosen) < len(self._accounts):
             self._turn = (self._accounts.index(chosen[-1]) + 1) % len(self._accounts)
@@ -68,10 +85,10 @@ class Choice:
         """Choose whom to strike, and which orders to cancel by their ids too; `left` is the number of tokens.
 
         Everybody, if the tokens allow. If not: first the accounts with orders that no strike has met, or with positions
-        that are to be closed (which costs a token of its own); then, unless a read has shown the others empty, those in
-        turn. Half of what is left of the tokens goes to accounts whose orders have outlived a strike, and the other
-        half to those orders by their ids: one of the two may work. An account whose position is `closing` is left out,
-        and its orders are cancelled by their ids, as long as they are few and that has not been in vain.
+        that are to be closed (which costs a token of its own); then those whose orders have outlived a strike; then
+        the others, unless a read has shown them empty, or the venue has taken their cancel and nobody has read since.
+        Orders that have outlived a strike are cancelled by their ids too. An account whose position is `closing` is
+        left out, and its orders are cancelled by their ids, as long as they are few and that has not been in vain.
         """
         most = self._most(left, first=first)
         if most >= len(self._accounts) and not closing and not (self._before and self._read_since):
@@ -83,21 +100,23 @@ class Choice:
         if not accounts:
             return (), apart
         new = {self.owner(one) for one in live - outlived} | self._holding
-        stubborn = {one: self._owners[one] for one in book if one in outlived}
-        singles = [one for one, account in stubborn.items() if account in accounts and _is_id(one)]
+        stubborn = {one: self.owner(one) for one in book if one in outlived}
+        singles = [one for one, account in stubborn.items() if account in accounts and is_id(one)]
         if most >= len(accounts):
             spare = int(left - READ_KEEPS) - len(accounts) - len(self._holding)
             return accounts, apart + singles[: max(0, min(spare, SINGLES_PER_STRIKE))]
         turned = [name for name in self._accounts[self._turn :] + self._accounts[: self._turn] if name in accounts]
         chosen = [name for name in turned if name in new]
-        again = [name for name in turned if name in stubborn.values() and name not in chosen]
-        chosen = chosen[:most] + again[: max(0, (most - len(chosen) + 1) // 2)]
-        if first or not chosen or not self._read_since or "?" in new:
-            chosen += [name for name in turned if name not in chosen][: most - len(chosen)]
-        return tuple(chosen), apart + singles[: max(0, min(most - len(chosen), SINGLES_PER_STRIKE))]
+        chosen += [name for name in turned if name in stubborn.values() and name not in chosen]
+        if first or not self._read_since or "?" in new:
+            chosen += [name for name in turned if name not in chosen]
+        chosen = [name for name in chosen or turned[:1] if name not in self._taken]
+        if self._holding and not first:
+            chosen = chosen[:most]  # a flatten follows each, and waits for no turn
+        return tuple(chosen), apart + singles[:SINGLES_PER_STRIKE]
 
     def _most(self, left: float, *, first: bool) -> int:
-        return max(1, int(left) + SLACK if first else int(left - 1) - len(self._holding))
+        return max(1, int(left) if first else int(left - 1) - len(self._holding))
 
     def _spared(
         self, live: frozenset[str], outlived: frozenset[str], closing: Collection[str]
@@ -108,7 +127,7 @@ class Choice:
         for name in closing:
             theirs = sorted(one for one in live if self.owner(one) == name)
             few = len(apart) + len(theirs) <= SINGLES_PER_STRIKE
-            if few and all(_is_id(one) and one not in outlived for one in theirs):
+            if few and all(is_id(one) and one not in outlived for one in theirs):
                 spared.add(name)
                 apart += theirs
         return frozenset(spared), apart
@@ -116,8 +135,3 @@ class Choice:
 
 def _live(book: Mapping[str, Order]) -> frozenset[str]:
     return frozenset(order.id for order in book.values() if order.life is Life.LIVE)
-
-
-def _is_id(text: str) -> bool:
-    """Say whether an id may go into a path: a GUID of 32 hexadecimal digits, or the number that a broker gave it."""
-    return len(text) <= 64 and text.isascii() and text.isalnum()

@@ -46,7 +46,7 @@ class Figures:
             self._wire.bucket.spend(now)
             self._streams[conn] = now.mono_ns
             outputs = (Send(conn, STREAM),)
-        if self._wire.bucket.spare(now, 1):
+        if self._wire.bucket.spare(now, 1) or self._wire.bucket.contended(now):  # a refusal costs nothing
             outputs += self._ask("measure", self._wire.paid(self._snapshot), now)
         return outputs
 

@@ -117,7 +117,7 @@ class Flattens:
         self._count += 1
         tag = f"f{self._count}"
         self._latest[account] = Flatten(tag, now.mono_ns + int(UNANSWERED_S * 1e9))
-        conn = self._wire.newest
+        conn = self._wire.carrier(now)
         if conn is not None:
             return (self._wire.rpc(conn, tag, "Flatten", {"account": account}, now),)
         build = self._wire.paid(self._wire.request("POST", f"{path_of(account)}/positions/flatten"))

@@ -85,6 +85,7 @@ _SIMULATED = (
     _sim("partial_list", ("partial_list", {})),
     _sim("partial_list, orders kept", ("partial_list", {}), ("accept_but_keep", {"times": 2})),
     _sim("unlisted", ("unlisted", {}), ("requote", {"times": 3})),
+    _sim("foreign_use at the limit", ("foreign_use", {"per_s": 3})),
 )
 
 _NETWORK = (

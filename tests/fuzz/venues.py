@@ -70,6 +70,7 @@ class VenueTarget(Target):
     ID: ClassVar[str]  # the key of an order's id in a list, and of its status
     STATUS: ClassVar[str]
     OPTIONS: ClassVar[Mapping[str, object]] = {}
+    PATIENT: ClassVar[bool] = False  # what a rate limit refuses is repeated later, so that a strike may add nothing
 
     def __init__(self) -> None:
         self._stand: Stand = replace(STANDS[self.VENUE], options={**STANDS[self.VENUE].options, **self.OPTIONS})
@@ -222,6 +223,10 @@ class VenueTarget(Target):
         """Say whether an order is this account's, where a list has those of others."""
         return True
 
+    def lists(self, tag: str) -> bool:
+        """Say whether a call of a read asks for a list of orders."""
+        return True
+
 
 class Scene:
     """One script, played to its end, at which nothing is under way any more."""
@@ -249,7 +254,8 @@ class Scene:
         match what:
             case b"kill":
                 outputs = self._heard(self.adapter.kill(self.now))
-                must(any(isinstance(one, Call | Send) and one.command for one in outputs), "a kill sends nothing")
+                sent = any(isinstance(one, Call | Send) and one.command for one in outputs)
+                must(sent or self._target.PATIENT, "a kill sends nothing")
             case b"read":
                 outputs = self._heard(self.adapter.read(self.now))
                 self._reads[self.now.mono_ns] = {one.tag for one in outputs if isinstance(one, Call)}
@@ -292,6 +298,9 @@ class Scene:
         value = _parsed(body)
         if value is not _NO_JSON:
             self._answered[tag] = value
+        if self._target.PATIENT and _limits(number, value):
+            for group in self._reads.values():
+                group.discard(tag)
         outputs = self._heard(self.adapter.feed(Replied(tag, number, headers, body, 900), self.now), tag)
         self._judge(outputs, body)
 
@@ -318,9 +327,11 @@ class Scene:
     def _heard(self, outputs: Outputs, tag: str = "") -> Outputs:
         """Look at what came out, because of the end of a call if there is a tag."""
         new = {output.tag for output in outputs if isinstance(output, Call)} - {tag}
+        sends = any(isinstance(output, Send) for output in outputs)
         for group in self._reads.values():
-            if tag in group and new:  # it is asked in another way
-                group.discard(tag)
+            if tag in group and (new or sends):
+                if all(map(self._target.lists, new)):  # it is asked in another way
+                    group.discard(tag)
                 group.update(new)
         for output in outputs:
             match output:
@@ -337,7 +348,7 @@ class Scene:
                     if complete and asked_ns in self._reads:
                         missing = self._reads[asked_ns] - self._answered.keys()
                         must(not missing, "a complete read, though one of its calls was not answered with JSON")
-                        for tag in self._reads[asked_ns]:
+                        for tag in filter(self._target.lists, self._reads[asked_ns]):
                             self._all_there(self._answered[tag], orders)
                 case CancelAnswered(_, evidence) | Drilled(_, _, _, evidence):
                     self._hides(evidence)
@@ -389,6 +400,10 @@ def _parsed(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         return _NO_JSON
+
+
+def _limits(status: int, body: Any) -> bool:
+    return status == 429 or "rate limit" in str(body).lower()
 
 
 def _text(value: object) -> bytes:
@@ -455,6 +470,10 @@ class KunaTarget(VenueTarget):
 class CrossTradeTarget(VenueTarget):
     NAME = VENUE = "crosstrade"
     ID, STATUS = "orderId", "orderState"
+    PATIENT = True
+
+    def lists(self, tag: str) -> bool:
+        return tag.partition("#")[0] in ("orders", "list")
 
     def items(self, body: Any) -> Any:
         data = (

@@ -24,7 +24,11 @@ class Drillable(Venue):
         super().__init__()
         self.after_ms: dict[Route, float | None] = {Route.WS: 3.0, Route.HTTP: 5.0}
         self.good = True
+        self.slow = ""
         self.drills = 0
+
+    def caution(self, now: Now) -> str:
+        return self.slow
 
     def drill(self, now: Now) -> Outputs:
         self.drills += 1

@@ -90,3 +90,11 @@ async def test_a_dry_run_adds_the_orders_to_what_the_status_says(opened: Opened)
     assert account["orders_known"] is False
     assert office.dispatcher.state.phase == "ARMED"
     assert (await office.ask("status"))["last_kill"] is None
+
+
+async def test_an_account_whose_kill_would_be_slow_is_told_though_its_lanes_are_ready(opened: Opened) -> None:
+    office = opened("a", "b")
+    office.venues["b"].slow = "another program uses up this user's requests"
+    status = await office.ask("status")
+    assert status["trouble"] == ["b: another program uses up this user's requests"]
+    assert status["accounts"]["b"]["ready"] is True

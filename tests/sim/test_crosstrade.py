@@ -700,3 +700,66 @@ async def test_the_other_faults_of_the_order_path_work(cross: Cross) -> None:
         await closed(ws)
     answer = await cross.sim.admin.post("/faults", json={"venue": "crosstrade", "fault": "skew", "seconds": 5})
     assert answer.status_code == 400  # nothing in its protocol depends on the client's clock
+
+
+# ── what NinjaTrader does not show ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_account_that_is_hidden_is_not_known_and_its_orders_rest(cross: Cross) -> None:
+    await cross.rest(2, inst_type="Live1")
+    await cross.options(hidden="Live1")
+    answer = await cross.cancel_all("Live1")
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_account")
+    assert (await cross.good("GET", "/orders"))["orders"] == []
+    names = [one["account"]["name"] for one in (await cross.good("GET", "/accounts/snapshot"))["accounts"]]
+    assert names == ["Sim101"] and await cross.sim.open("crosstrade") == 2
+    await cross.options(hidden="")
+    assert len((await cross.good("GET", "/orders"))["orders"]) == 2
+
+
+async def test_an_account_that_is_cut_off_is_shown_so_and_its_orders_are_neither_listed_nor_cancelled(
+    cross: Cross,
+) -> None:
+    [one, _] = await cross.rest(2, inst_type="Live1")
+    await cross.options(cut_off="Live1")
+    assert (await cross.cancel_all("Live1")).json() == {"orderIds": [], "success": True}
+    assert (await cross.call("POST", f"/accounts/Live1/orders/{one}/cancel")).status_code == 400
+    assert (await cross.call("GET", f"/accounts/Live1/orders/{one}")).status_code == 400
+    assert (await cross.good("GET", "/accounts/Live1/orders"))["orders"] == []
+    status = {
+        one["account"]["name"]: one["account"]["connectionStatus"]
+        for one in (await cross.good("GET", "/accounts/snapshot"))["accounts"]
+    }
+    assert status == {"Sim101": "Connected", "Live1": "ConnectionLost"}
+    assert await cross.sim.open("crosstrade") == 2
+
+
+async def test_reads_may_carry_a_warning_and_cancels_do_not(cross: Cross) -> None:
+    await cross.options(warning="stale")
+    assert (await cross.good("GET", "/orders"))["warning"] == "stale"
+    assert "warning" not in (await cross.cancel_all()).json()
+
+
+async def test_a_foreign_program_takes_the_tokens_of_its_user_until_it_ends(cross: Cross) -> None:
+    await cross.options(burst=1, per_s=0.001)
+    await cross.sim.fault("crosstrade", "foreign_use", per_s=200)
+    await anyio.sleep(0.05)
+    assert (await cross.call("GET", "/orders")).status_code == 429
+    await cross.sim.clear("crosstrade")
+    await cross.options(burst=1)  # a new bucket
+    await anyio.sleep(0.05)
+    assert (await cross.call("GET", "/orders")).status_code == 200
+
+
+async def test_a_foreign_program_of_another_user_takes_nothing(anyio_backend: object) -> None:
+    async with running("crosstrade", accounts=2) as sim:
+        cross = Cross(sim)
+        await cross.options(burst=1, per_s=0.001)
+        await sim.fault("crosstrade", "foreign_use", per_s=200, account="crosstrade-2")
+        await anyio.sleep(0.05)
+        assert (await cross.call("GET", "/orders")).status_code == 200
+
+
+async def test_a_pace_of_nothing_is_none(cross: Cross) -> None:
+    answer = await cross.sim.admin.post("/faults", json={"venue": "crosstrade", "fault": "foreign_use", "per_s": 0})
+    assert answer.status_code == 400 and "a number above 0" in answer.json()["error"]

@@ -392,5 +392,5 @@ def test_an_unsupported_fault_names_the_supported_ones() -> None:
 
 def test_the_interfaces_faults_are_all_there() -> None:
     named = "delay drop_reply accept_but_keep partial pending refuse rate_limit garble truncate half_open disconnect"
-    named += " reject_login maintenance requote late_order skew duplicate reorder partial_list unlisted"
+    named += " reject_login maintenance requote late_order skew duplicate reorder partial_list unlisted foreign_use"
     assert set(SPECS) == set(named.split())

@@ -111,6 +111,9 @@ class Story:
         clocks = Random(f"clocks of {self.world.seed}")  # noqa: S311 - drawn apart: the rest of a story is as it was
         if clocks.random() < 0.15:
             self._plan_wrong_start(clocks)
+        for house in self.houses.values():
+            if house.kind == "crosstrade":
+                self._plan_relay(house, Random(f"relay {self.world.seed} {house.name}"))  # noqa: S311 - to be repeated
         self._at(self.calm_s, self._calm)
 
     def _plan_wrong_start(self, chance: Random) -> None:
@@ -118,6 +121,18 @@ class Story:
         off_s = chance.choice((3600.0, 86_400.0, 7 * 86_400.0, 365 * 86_400.0)) * chance.choice((1, -1))
         self._jump(off_s)
         self._at(chance.uniform(0.05, self.calm_s), self._jump, -off_s)
+
+    def _plan_relay(self, house: House, chance: Random) -> None:
+        """Have another program use the tokens up, and NinjaTrader not show an account; with a chance of its own."""
+        if chance.random() < 0.3:
+            began_s = chance.uniform(0, self.calm_s)
+            self._at(began_s, self._fault, house, "foreign_use", {"per_s": chance.choice((1, 3, 8))})
+            self._at(began_s + chance.uniform(1, 20), self._fault_ends, house, "foreign_use")
+        if chance.random() < 0.3:
+            began_s, name = chance.uniform(0, self.calm_s), chance.choice(house.venue.categories)
+            how = chance.choice(("hidden", "cut_off"))
+            self._at(began_s, self._unseen, house, how, name)
+            self._at(began_s + chance.uniform(0.5, 20), self._unseen, house, how, "")
 
     def _plan_disk(self) -> None:
         chance = self.world.more
@@ -236,7 +251,10 @@ class Story:
 
     def _plan_fault(self, house: House) -> None:
         chance = self.chance
-        name = chance.choice(sorted(house.venue.supported - COVERS_LESS - ({"skew"} if house.remembers else set())))
+        spared = (
+            COVERS_LESS | {"foreign_use"} | ({"skew"} if house.remembers else set())
+        )  # planned apart
+        name = chance.choice(sorted(house.venue.supported - spared))
         on = chance.choice(("cancel", "read", "login", "all"))
         times = {"times": chance.choice((1, 2, 5))} if chance.random() < 0.6 else {}
         parameters: dict[str, Any]
@@ -306,6 +324,11 @@ class Story:
         if self.world.ns < self.calm_s * 1e9:
             house.venue.put_fault(name, parameters)
 
+    def _unseen(self, house: House, how: str, name: str) -> None:
+        if self.world.ns < self.calm_s * 1e9 or not name:
+            self.world.note(house.name, how, name or "nothing")
+            house.venue.base_options.set(how, name)
+
     def _fault_ends(self, house: House, name: str) -> None:
         self.world.note(house.name, "no more", name)
         house.venue.clear_faults(name)
@@ -341,6 +364,9 @@ class Story:
         self.world.note("CALM: no more faults")
         for house in self.houses.values():
             house.venue.clear_faults()
+            if house.kind == "crosstrade":
+                self._unseen(house, "hidden", "")
+                self._unseen(house, "cut_off", "")
             house.weather.calm()
         if self.late is not None:
             house, parameters = self.late

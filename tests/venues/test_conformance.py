@@ -66,13 +66,20 @@ def calls_of(outputs: tuple[Output, ...]) -> list[Call]:
 
 
 def read(stand: Stand, player: Player, *ids: str, status: str = "") -> OrdersRead:
-    """Read back; the one fact that comes of it. What no list shows has ended, as far as it is looked up."""
-    outputs: list[Output] = []
-    for call in calls_of(player.put(Read())):
-        outputs.extend(player.put(stand.reads(call, *ids, status=status)))
-    facts: list[Output] = [output for output in outputs if not isinstance(output, Call | WakeAfter)]
-    for call in calls_of(tuple(outputs)):
-        facts.extend(player.put(answer(call.tag, found(stand, call, stand.gone))))
+    """Read back, with all that a read asks behind its lists; the one fact that comes of it.
+
+    What no list shows has ended, as far as it is looked up.
+    """
+    facts: list[Output] = []
+    work = calls_of(player.put(Read()))
+    while work:
+        call = work.pop(0)
+        looks_up = call.tag.startswith(LOOK_UP)
+        outputs = player.put(
+            answer(call.tag, found(stand, call, stand.gone)) if looks_up else stand.reads(call, *ids, status=status)
+        )
+        work += calls_of(outputs)
+        facts += [output for output in outputs if not isinstance(output, Call | WakeAfter)]
     [fact] = facts
     assert isinstance(fact, OrdersRead)
     return fact
@@ -975,7 +982,7 @@ def test_an_adapter_without_timers_texts_and_upgrade_headers_of_its_own_needs_no
     assert base.woke(adapter, "x", START) == ()  # type: ignore[attr-defined]
     assert base.text(adapter, 1, "x", START) is None  # type: ignore[attr-defined]
     assert base.upgrade_headers(adapter, START) == {}  # type: ignore[attr-defined]
-    assert base.keep_away(adapter, START) == ""  # type: ignore[attr-defined]
+    assert base.keep_away(adapter, START) == base.caution(adapter, START) == ""  # type: ignore[attr-defined]
     assert base.plan(adapter) == base.drill(adapter, START) == base.measure(adapter, START) == ()  # type: ignore[attr-defined]
     assert base.order_request(adapter, "1") is base.count_cancelled(adapter) is None  # type: ignore[attr-defined]
     assert base.pace(3) is base.PACE  # type: ignore[attr-defined]

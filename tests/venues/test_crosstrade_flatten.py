@@ -64,6 +64,9 @@ class Ninja:
                     if held
                 ]
                 return {"positions": items, "success": True}, []
+            case "snapshot":
+                items = [{"account": {"name": name, "connectionStatus": "Connected"}} for name in NAMES]
+                return {"accounts": items}, []
             case "cancel":
                 found = [name for name, order in alive.items() if order.account == account and one in ("", name)]
                 for name in found:
@@ -160,7 +163,7 @@ class World:
 
     def called(self, tag: str, target: str, route: Route) -> None:
         parts = target.split("/")
-        what = parts[-1] if parts[-1] in ("cancel", "flatten", "orders", "positions") else ""
+        what = parts[-1] if parts[-1] in ("cancel", "flatten", "orders", "positions", "snapshot") else ""
         account = parts[4] if len(parts) > 5 else ""
         ended: list[bool] = []
 
