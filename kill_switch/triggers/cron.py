@@ -31,9 +31,7 @@ REMEMBERED = 64  # times that were fired; a clock that is set back over more of 
 _FIELDS = {"minute": 60, "hour": 24, "day": 31, "month": 12, "day of the week": 7}  # and how many values each has
 _OVERLAP_S = 4 * 3600  # no zone has set its clocks back by more since 1970: Antarctica/Casey, 3 hours
 _HORIZON = timedelta(days=50 * 366)  # CronSim looks no further than 50 years ahead
-_ANY_YEAR = datetime(
-    2000, 1, 1
-)  # local time of no zone; every expression of this century has its times within 50 years
+_ANY_YEAR = datetime(2000, 1, 1)  # of no zone; an expression that comes at all comes within 50 years from then
 
 
 class Misread(ValueError):

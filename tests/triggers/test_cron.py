@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kill_switch.domain import Now
 from kill_switch.triggers.cron import REMEMBERED, Crontab, Misread, Timetable, check
+from kill_switch.triggers.ledger import Reset
 
 DAY_S = 86_400
 HOUR_S = 3_600
@@ -194,6 +195,22 @@ def test_a_time_of_day_comes_once_each_day_as_soon_as_the_clocks_are_that_far(
         found.append(at_s)
         at_s = crontab.after(at_s)
     assert found == expected
+
+
+@pytest.mark.parametrize(("zone", "day"), DAYS)
+@pytest.mark.parametrize("clock", [(0, 0), (1, 45), (2, 30), (17, 0)])
+def test_a_reset_of_pnl_comes_when_a_schedule_of_that_time_does(zone: str, day: str, clock: tuple[int, int]) -> None:
+    crontab = Crontab(f"{clock[1]} {clock[0]} * * *", zone)
+    reset = Reset(*clock, zone)
+    begin_s = int(datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(zone)).timestamp()) - DAY_S
+    latest, resets, scheduled = reset.date(begin_s * 10**9), [], []
+    for at_s in range(begin_s + 60, begin_s + 3 * DAY_S, 60):
+        if (today := reset.date(at_s * 10**9)) > latest:
+            latest = today
+            resets.append(at_s)
+        if crontab.after(at_s - 60) == at_s:
+            scheduled.append(at_s)
+    assert resets == scheduled
 
 
 @settings(deadline=None)
