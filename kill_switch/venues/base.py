@@ -45,7 +45,7 @@ MOST_SHOWN = 64 << 10  # characters of a venue's words that are looked at
 PAST_IDS = 16_384  # orders that have left the book and are remembered: as many as one read may miss at once
 DRILL = "drill"  # the kind of request that a drill makes
 LOOK_UP = "look-up"  # the kind of request that asks for one order by its id
-LOOK_UPS = 10  # of one read-back: the rest is for the next one; no venue here counts fewer requests a second than that
+LOOK_UPS = 10  # of one read-back, so that reads stay within each venue's limit; the rest is for the next one
 MOST_WHY = 600  # characters of what a read-back has against itself
 DRILL_WITHIN_S = 4.0  # a command that has no answer by then would not have carried a kill
 
@@ -703,6 +703,7 @@ class Adapter(ABC):
 
     def _look_up(self, read: ReadBack, now: Now) -> Outputs:
         rest = [order for one, order in self.unproven.items() if one not in read.orders]
+        read.whole = not read.troubles
         if not rest or read.troubles or read.left:  # if anything is left, nobody has to wait to strike
             return self._end_read(read)
         calls: Outputs = ()
@@ -732,10 +733,11 @@ class Adapter(ABC):
     def _end_read(self, read: ReadBack) -> Outputs:
         rest = [order for one, order in self.unproven.items() if one not in read.orders]
         orders = tuple(read.orders.values())
+        if read.whole:
+            self.replace_book((*orders, *rest))
         if rest or read.troubles:
             why = "; ".join([*read.troubles, *([self.words(unlisted(rest))] if rest else [])])
             return (OrdersRead(orders, False, read.asked_ns, brief(why, MOST_WHY)),)
-        self.replace_book(orders)
         return (OrdersRead(orders, True, read.asked_ns, cancelled=self.count_cancelled() if read.urgent else None),)
 
     # the routes
