@@ -48,7 +48,7 @@ DRILL = "drill"  # the kind of request that a drill makes
 ANSWER_WITHIN_S = 3.0  # of what is not urgent: a lane whose housekeeping takes longer is not ready
 LATE_WITHIN_S = 30.0  # of what is: an answer that is late is worth more than none
 LOOK_UP = "look-up"  # the kind of request that asks for one order by its id
-LOOK_UPS = 10  # of one read-back: the rest is for the next one; no venue here counts fewer requests a second than that
+LOOK_UPS = 10  # of one read-back, so that reads stay within each venue's limit; the rest is for the next one
 MOST_WHY = 600  # characters of what a read-back has against itself
 DRILL_WITHIN_S = 4.0  # a command that has no answer by then would not have carried a kill
 
@@ -738,6 +738,7 @@ class Adapter(ABC):
 
     def _look_up(self, read: ReadBack, now: Now) -> Outputs:
         rest = [order for one, order in self.unproven.items() if one not in read.orders]
+        read.whole = not read.troubles
         if not rest or read.troubles or read.left:  # if anything is left, nobody has to wait to strike
             return self._end_read(read)
         calls: Outputs = ()
@@ -767,10 +768,11 @@ class Adapter(ABC):
     def _end_read(self, read: ReadBack) -> Outputs:
         rest = [order for one, order in self.unproven.items() if one not in read.orders]
         orders = tuple(read.orders.values())
+        if read.whole:
+            self.replace_book((*orders, *rest))
         if rest or read.troubles:
             why = "; ".join([*read.troubles, *([self.words(unlisted(rest))] if rest else [])])
             return (OrdersRead(orders, False, read.asked_ns, brief(why, MOST_WHY)),)
-        self.replace_book(orders)
         return (OrdersRead(orders, True, read.asked_ns, cancelled=self.count_cancelled() if read.urgent else None),)
 
     # the routes

@@ -22,7 +22,8 @@ class ReadBack:
     missing: set[str]  # lists that have not been answered yet
     urgent: bool = True  # its look-ups go before everything else
     orders: dict[str, Order] = field(default_factory=dict)  # all that were shown and are not gone, by id
-    troubles: list[str] = field(default_factory=list)  # why it is not whole
+    troubles: list[str] = field(default_factory=list)  # why it is not complete
+    whole: bool = False  # every list was answered and could be read: what they cover and do not show is gone
     looking: set[str] = field(default_factory=set)  # ids of the orders whose look-up is under way
     told_early: bool = False  # a list is late, and what the others have shown has been told
 

@@ -505,6 +505,18 @@ def test_an_order_whose_end_was_pushed_or_that_a_list_showed_later_is_not_looked
 
 
 @every_venue
+def test_what_the_lists_cover_and_no_longer_show_leaves_the_book_beside_what_no_list_shows(stand: Stand) -> None:
+    player = stand.ready()
+    read(stand, player, stand.ids[1])
+    player.put(hears(1, stand.pushed(stand.ids[0], stand.live[0])))
+    [call], _ = looking(stand, player)
+    player.put(Lost(call.tag, True, "down"))
+    [fact] = player.put(Lost(call.tag, True, "refused"))
+    assert isinstance(fact, OrdersRead) and not fact.complete
+    assert set(player.adapter.book) == {stand.ids[0]}
+
+
+@every_venue
 def test_an_end_that_is_pushed_while_an_order_is_looked_up_counts(stand: Stand) -> None:
     player = pushed(stand, stand.ids[0])
     [call], _ = looking(stand, player)
