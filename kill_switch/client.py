@@ -31,8 +31,13 @@ def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0) -> d
     except TimeoutError:
         raise Unreachable(f"the daemon does not answer on {path} (waited {timeout_s:g} s)") from None
     except OSError as error:
-        raise Unreachable(f"no daemon answers on {path}: {error.strerror}") from None
-    loaded: dict[str, Any] = json.loads(answer)
+        raise Unreachable(f"no daemon answers on {path}: {error.strerror or error}") from None
+    try:
+        loaded = json.loads(answer)
+    except ValueError:
+        loaded = None
+    if not isinstance(loaded, dict):
+        raise Unreachable(f"what answers on {path} is no daemon: its answer is not a JSON object")
     return loaded
 
 

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
-from kill_switch import __version__
+from kill_switch import __version__, unexpected
 from kill_switch.cli import explain, operate, rehearse, serve
 from kill_switch.errors import ConfigError, KillSwitchError
 
+EX_SOFTWARE = 70  # sysexits(3)
 EXIT_CODES = """
 \b
 Exit codes: 0 done, or armed · 1 something is left, refused or failed · 2 wrong usage · 3 tripped or firing
-69 no daemon answers · 73 cannot create · 75 try again, or waits for the second person · 77 not allowed · 78 bad config
+69 no daemon answers · 70 a fault of the program · 73 cannot create · 75 try again, or waits for the second person
+77 not allowed · 78 bad config
 """
 
 
 class Commands(click.Group):
-    """A group whose errors are one clear line and the documented exit code."""
+    """A group whose errors are one clear line and the documented exit code, those that nobody expected too."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().main(*args, **options)
+        except (Exception, BaseExceptionGroup) as error:
+            if unexpected.debugging():
+                raise
+            click.echo(f"kill-switch: internal error: {unexpected.brief(error)}; {unexpected.HINT}", err=True)
+            sys.exit(EX_SOFTWARE)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

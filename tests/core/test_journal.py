@@ -708,7 +708,7 @@ def test_a_latch_that_another_process_left_is_seen_and_forgotten_once_it_is_take
     assert not (dirs[0] / LATCH).exists()
 
 
-def take_over(by_hand: SyncedByHand) -> None:
+def take_over(by_hand: Journal) -> None:
     """Do what the daemon does with a latch file that it has found."""
     said = by_hand.foreign_latch()
     assert said is not None
@@ -1064,7 +1064,7 @@ def test_an_empty_latch_beside_a_written_one_still_means_every_account(
 def test_a_latch_that_cannot_be_read_is_a_latch(opened: Journal, dirs: tuple[Path, Path]) -> None:
     (dirs[0] / LATCH).mkdir()
     said = opened.foreign_latch()
-    assert said.startswith(f"{dirs[0] / LATCH}: not a file")
+    assert said is not None and said.startswith(f"{dirs[0] / LATCH}: not a file")
     assert latched_accounts(said, ("a", "b")) == ("a", "b")
 
 
