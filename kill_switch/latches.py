@@ -107,6 +107,12 @@ def leave(paths: Sequence[Path], line: bytes, *, sync: bool = False) -> list[str
     return left
 
 
+def take_back(paths: Iterable[Path], lines: Collection[str]) -> None:
+    """Remove the files that hold nothing but these lines: what they say is on record. Raises `OSError`."""
+    for path in paths:
+        _remove(path, lines)
+
+
 def sync_latch(state_dir: Path, runtime_dir: Path) -> None:
     """Have what was left put on the disk; may take as long as the disk does. What is gone has been taken over."""
     sync((state_dir / NAME, runtime_dir / NAME))
