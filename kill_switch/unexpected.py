@@ -5,12 +5,14 @@ With `KILL_SWITCH_DEBUG` set to anything, tracebacks are shown as Python shows t
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
-import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from logging import LogRecord
 
 VARIABLE = "KILL_SWITCH_DEBUG"
 HINT = f"{VARIABLE}=1 shows where"
@@ -22,6 +24,8 @@ def brief(error: BaseException) -> str:
 
     Other exceptions' texts are left out: they may repeat what was sent, and with it a secret.
     """
+    import traceback  # here, as logging below: commands that ask the daemon must start fast
+
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     said = type(error).__name__
@@ -37,25 +41,29 @@ def debugging() -> bool:
     return bool(os.environ.get(VARIABLE))
 
 
-class Brief(logging.Filter):
-    """Put an exception's brief form in the place of its traceback, in a log that a person reads as it comes."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
-            record.msg, record.args = f"{record.getMessage()}: {brief(record.exc_info[1])}", None
-            record.exc_info = record.exc_text = None
-        return True
-
-
 def be_brief() -> None:
-    """Have all that ends on standard error by itself, from logs, threads and finalizers, be one line each."""
+    """Have all that ends on standard error by itself, from logs, threads and finalizers, be one line each.
+
+    To be called once the log is set up, by a command that a person waits for.
+    """
+    import logging
+
     if debugging():
         return
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(Brief())
+    for handler in (*logging.getLogger().handlers, logging.lastResort):
+        if handler is not None:
+            handler.addFilter(_shorten)
     threading.excepthook = lambda args: _say("a thread ended", args.exc_value)
     sys.unraisablehook = lambda args: _say("something could not be tidied up", args.exc_value)
     sys.excepthook = lambda kind, error, trace: _say("unexpected", error)
+
+
+def _shorten(record: LogRecord) -> bool:
+    """Put an exception's brief form in the place of its traceback."""
+    if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
+        record.msg, record.args = f"{record.getMessage()}: {brief(record.exc_info[1])}", None
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def _say(what: str, error: BaseException | None) -> None:

@@ -71,8 +71,10 @@ def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> N
     if not as_json:
         _print_check(loaded, notes)
     if connect:
+        from kill_switch import unexpected
         from kill_switch.cli import connecting
 
+        unexpected.be_brief()
         found = connecting.check(loaded, min(max(0.0, wait_s), MAX_WAIT_S) if wait_s == wait_s else 0.0)
         answer.update(ok=found["ok"], connect=found)
         if not as_json:
