@@ -44,7 +44,8 @@ LATCH_WITHIN_S = 0.25  # each of the two directories; a venue's first answer tak
 STRIKE_WITHIN_S = max(CONNECT_WITHIN_S + LOGIN_WITHIN_S + ANSWER_WITHIN_S, 3 * TIMEOUT_S)
 RECORD_WITHIN_S = 5.0  # behind the proof: for a record that is still being read, and for the disk
 TELL_WITHIN_S = 3.0  # whoever started this waits for the messages
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (*_ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Record:
@@ -247,9 +248,12 @@ class Direct:
             log.exception("a task failed")
 
     def _signal(self, number: int) -> None:
-        """Let what is under way come to its end; end at the second time. A terminal that goes away changes nothing."""
+        """Let what is under way come to its end; end at the second time.
+
+        A terminal that goes away changes nothing, nor does a signal that is meant for the daemon.
+        """
         name = signal.Signals(number).name
-        if number == signal.SIGHUP:
+        if number not in _ENDING:
             log.warning("%s: the kill goes on", name)
         elif self._interrupted:
             log.error("%s again: ended before every account has answered", name)

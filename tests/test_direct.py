@@ -126,7 +126,7 @@ async def test_an_account_that_does_not_answer_is_given_up_after_the_transports_
     assert stage.book("roxom") == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 async def test_a_signal_in_the_middle_lets_every_account_answer_first(stage: Stage, number: int) -> None:
     for venue in stage.venues:
         stage.admin("POST", "/faults", venue=venue, fault="delay", ms=300)
