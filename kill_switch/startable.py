@@ -76,7 +76,11 @@ def _unusable(path: Path) -> str:
         above = next((one for one in path.parents if one.exists()), Path("/"))
         if not above.is_dir():
             return f"cannot be made: {above} is not a directory"
-        return "" if os.access(above, os.W_OK | os.X_OK, effective_ids=True) else f"cannot be made: no right to write to {above}"
+        return (
+            ""
+            if os.access(above, os.W_OK | os.X_OK, effective_ids=True)
+            else f"cannot be made: no right to write to {above}"
+        )
     except OSError as error:
         return f"cannot be used: {error.strerror}"
     if not path.is_dir():

@@ -76,13 +76,15 @@ def fire(
       kill-switch fire --reason "the daemon is gone" --direct
     """
     wait_s = min(max(0.0, wait_s), MAX_WAIT_S) if wait_s == wait_s else 0.0  # not a number: then without waiting
+    from kill_switch import client
+
     missed: Mapping[str, str] = {}
     if direct:
         report, missed = _fire_directly(config, reason, scope, wait_s, dry_run)
     else:
         request = {"cmd": "fire", "reason": reason, "scope": list(scope), "wait_s": wait_s, "dry_run": dry_run}
         try:
-            report = ask(config, request, timeout_s=wait_s + 10)
+            report = ask(config, request, timeout_s=wait_s + 10, patience_s=client.STARTS_WITHIN_S)
         except Unreachable as error:
             raise Unreachable(f"{error}\nTo kill without the daemon: kill-switch fire --direct --reason …") from None
     accounts = report.get("accounts", {})
