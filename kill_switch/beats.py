@@ -9,16 +9,21 @@ from pathlib import Path
 
 from kill_switch.errors import NotAllowed, Unreachable
 
+STARTS_WITHIN_S = 1.0  # a daemon, from its first line to its sockets
+AGAIN_S = 0.05
+
 
 def send(path: Path, name: str, every_s: float | None, *, bye: bool = False) -> None:
     """Send one datagram, or go on every `every_s` seconds until interrupted.
 
-    A single beat that reaches nobody raises `Unreachable`; a series goes on, because the daemon may come back.
+    A single beat that reaches nobody within a second raises `Unreachable`: the daemon may just be starting. A series
+    goes on, because the daemon may come back.
     """
     payload = json.dumps({"bye" if bye else "beat": name}).encode()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     sock.settimeout(1.0)
     due_s = time.monotonic()
+    patient_s = due_s + STARTS_WITHIN_S
     with sock:
         while True:
             try:
@@ -26,6 +31,9 @@ def send(path: Path, name: str, every_s: float | None, *, bye: bool = False) -> 
             except PermissionError:
                 raise NotAllowed(f"you may not write to {path}: ask to be put into its group") from None
             except OSError as error:
+                if every_s is None and time.monotonic() < patient_s:
+                    time.sleep(AGAIN_S)
+                    continue
                 if every_s is None:
                     raise Unreachable(f"no daemon takes beats on {path}: {error.strerror or error}") from None
             if every_s is None:

@@ -5,15 +5,25 @@ from __future__ import annotations
 import errno
 import json
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kill_switch.errors import NotAllowed, Unreachable
 
+STARTS_WITHIN_S = 1.0  # from a process's first line to its sockets
+_AGAIN_S = 0.05
 
-def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0) -> dict[str, Any]:
-    """Ask the daemon one thing; raises `Unreachable`, or `NotAllowed` where the socket's mode says so."""
+
+def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0, patience_s: float = 0.0) -> dict[str, Any]:
+    """Ask the daemon one thing; raises `Unreachable`, or `NotAllowed` where the socket's mode says so.
+
+    For `patience_s` it is asked again and again whether it is there: it may just be starting.
+    """
+    until_s = time.monotonic() + patience_s
+    while patience_s and not listening(path) and time.monotonic() < until_s:
+        time.sleep(_AGAIN_S)
     sock = socket.socket(socket.AF_UNIX)
     sock.settimeout(timeout_s)
     try:
@@ -31,8 +41,13 @@ def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0) -> d
     except TimeoutError:
         raise Unreachable(f"the daemon does not answer on {path} (waited {timeout_s:g} s)") from None
     except OSError as error:
-        raise Unreachable(f"no daemon answers on {path}: {error.strerror}") from None
-    loaded: dict[str, Any] = json.loads(answer)
+        raise Unreachable(f"no daemon answers on {path}: {error.strerror or error}") from None
+    try:
+        loaded = json.loads(answer)
+    except ValueError:
+        loaded = None
+    if not isinstance(loaded, dict):
+        raise Unreachable(f"what answers on {path} is no daemon: its answer is not a JSON object")
     return loaded
 
 

@@ -16,34 +16,33 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import assert_never
 
 import anyio
+import anyio.lowlevel
 
 import kill_switch
-from kill_switch import clock, control, logs, operators, past, recovery, wiring
+from kill_switch import apart, clock, logs, operators, past, recovery, wiring
 from kill_switch.beside import Beside
 from kill_switch.clocks import Clocks
 from kill_switch.config import Config
 from kill_switch.dispatch import Dispatcher, Session, Told
 from kill_switch.domain import Now, Reason, Route
+from kill_switch.doors import Doors
 from kill_switch.drills import Drills
 from kill_switch.engine import Announce, Pulse, Recovered
-from kill_switch.errors import AlreadyRunning, CannotCreate, KillSwitchError
+from kill_switch.errors import KillSwitchError
 from kill_switch.hardening import forbid_dumps, make_directory
+from kill_switch.held import HELD, Held
 from kill_switch.identity import new_salt
 from kill_switch.journal import Journal
 from kill_switch.latches import claim
 from kill_switch.measuring import Measuring
-from kill_switch.offload import Offload
 from kill_switch.operators import Operators
-from kill_switch.reloading import Reloading, remote
+from kill_switch.reloading import Reloading
 from kill_switch.report import Reports
 from kill_switch.systemd import Systemd
 from kill_switch.tasks import Tasks
-from kill_switch.triggers.intake import Intake
-from kill_switch.users import Users
 from kill_switch.venues import base
 from kill_switch.watching import Watch
 
@@ -52,20 +51,31 @@ log = logging.getLogger(__name__)
 COLLECT = (20_000, 20, 50)  # a strike makes fewer objects than that: the collector is to find a better moment
 PULSE_S = 0.9  # within a second files are looked at that nobody tells of, and every one costs an idle daemon a little
 START_S = 0.25  # until it is ready
-GROUP_WITHIN_S = 2.0  # at the start: with a data base that hangs, the sockets are made without their group
 FINISH_WITHIN_S = 15.0  # a strike under way at SIGTERM; systemd's TimeoutStopSec is longer
+FINISH_MORE_S = 5.0  # a strike that began while the process beside was ended
 END_WITHIN_S = 28.0  # after SIGTERM, all bounds of the stop together; systemd's TimeoutStopSec is longer
+_SETTLE_S = 0.1  # for a latch of a signal that came in the same moment
 LEVELS = {"trip": logging.CRITICAL, "residue": logging.ERROR, "warn": logging.WARNING, "blind": logging.WARNING}
 
 
 class Daemon:
     """The running kill switch."""
 
-    def __init__(self, config: Config) -> None:
-        """Take the state directory and rebuild the state; nothing is connected yet. Raises `KillSwitchError`."""
-        for directory in (config.daemon.state_dir, config.daemon.runtime_dir):
+    def __init__(
+        self, config: Config, journal: Journal | None = None, doors: Doors | None = None, held: Held | None = None
+    ) -> None:
+        """Rebuild the state; nothing is connected yet. Raises `KillSwitchError`.
+
+        `journal` is taken from its directories if there is none. `doors` may be open already, and `held` may have
+        something for us to do.
+        """
+        directories = config.daemon.state_dir, config.daemon.runtime_dir
+        for directory in directories:
             make_directory(directory)
-        self.journal = Journal(config.daemon.state_dir, config.daemon.runtime_dir)
+        self._held = held or Held()
+        self._held.know(*directories)
+        self._doors = doors or Doors(config, self._held)
+        self.journal = journal or Journal(*directories)
         replay = self.journal.replay
         self.reports = Reports(int(config.daemon.budget_s * 1e6), replay.entries)
         self.journal.on_entry = self.reports.take
@@ -79,10 +89,7 @@ class Daemon:
         self.dispatcher = Dispatcher(
             state, self.journal, clock.now, self._later, self._announce, self._lane_changed, self._told
         )
-        self._files = Offload(f"the file system of {config.daemon.runtime_dir}")
-        self._users = Users()
-        intake = config.daemon.runtime_dir / "intake.sock"
-        self.intake = Intake(intake, *remote(config), clock=clock.now, files=self._files)
+        self.intake = self._doors.intake
         seen = past.seen(replay.entries, datetime.fromtimestamp(clock.now().wall_ns / 1e9, UTC))
         self.watch = Watch(
             config, self.dispatcher, self.intake, seen, self._announce, clock=clock.now, entries=replay.entries
@@ -106,7 +113,7 @@ class Daemon:
             self.drills,
             self.clocks,
             self.intake,
-            self._users,
+            self._doors.users,
         )
         self.beside = Beside(config, self.dispatcher, self.journal, self.watch, self._announce)
         self.reports.measured = self.beside.meter.measured
@@ -127,10 +134,10 @@ class Daemon:
         self._told_displaced = self._told_unsynced = False
         self._told_intake = ""
         self._told_hanging = frozenset[str]()
-        self._gid: int | None = None  # the group that the sockets belong to
         self._adapters = adapters
         self._systemd = Systemd()
         self._ready = False
+        self._ending = False  # no kill can be carried out any more
         self._stop = anyio.Event()
         self.on_stop: Callable[[], object] = lambda: None
 
@@ -141,12 +148,9 @@ class Daemon:
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT."""
-        group_known = await self._find_group()
-        await control.refuse_second(self._control_path, self._files)
-        try:
-            self.intake.open(self._gid)
-        except OSError as error:
-            raise CannotCreate(f"intake: {error.strerror}: {_intake_addresses(self.config)}") from error
+        served = self._doors.opened
+        if not served:
+            await self._doors.open()
         try:
             async with anyio.create_task_group() as group:
                 tasks = Tasks(group)
@@ -154,11 +158,14 @@ class Daemon:
                 for name, adapter in self._adapters.items():
                     line = wiring.line(self.dispatcher, self.config, name, adapter, group.start_soon)
                     self.reloading.connect(name, *line)
-                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
-                    asyncio.get_running_loop().add_signal_handler(number, self._signal, number)
+                self._held.listen(asyncio.get_running_loop().add_signal_handler, self._signal)
+                self._held.settle(_SETTLE_S)
                 self._record_start()
                 self._resume()
                 self.beside.start(tasks)
+                if not served:
+                    tasks.keep("control", self._doors.serve)
+                await self._catch_up()
                 for trigger in self.watch.triggers:
                     self.reloading.watch(trigger)
                 tasks.keep("attention", self.watch.attention.run)
@@ -166,19 +173,18 @@ class Daemon:
                 tasks.keep("pulse", self._pulse)
                 tasks.keep("drill", self.drills.keep)
                 tasks.keep("measuring", Measuring(self.dispatcher, self.watch.measured).run)
-                tasks.keep("control", self._control)
-                if not group_known:
-                    tasks.keep("group", self._belong)
                 tasks.keep("reload", self.reloading.run)
                 await self._stop.wait()
-                await self._finish()
+                await self._finish(FINISH_WITHIN_S)
                 await self.beside.finish()
+                await self._finish(FINISH_MORE_S)  # a kill that came meanwhile
+                self._end()
                 group.cancel_scope.cancel()
         finally:
+            self._end()
             self.journal.append("stop", {"state": self.dispatcher.state.phase}, clock.now())
             self.journal.close()
-            self.intake.close()
-            self._users.close()
+            self._doors.close()
             self._systemd.close()
 
     # ── start and stop ────────────────────────────────────────────────────────────────────────────────────────────
@@ -205,9 +211,24 @@ class Daemon:
         if not replay.entries and not tripped and self.config.daemon.start == "tripped":
             self._report("start", 'the configuration says start = "tripped"')
 
+    async def _catch_up(self) -> None:
+        """Do what has come before anybody could: signals, requests, datagrams."""
+        for number in self._held.noted:
+            self._signal(number)
+        self._held.noted.clear()
+        self._doors.stand({**self.operators.handlers(), "reload": self.reloading.handle}, self._announce)
+        for _ in range(2):
+            await anyio.lowlevel.checkpoint()  # a kill that was asked for is reported in the first
+        if self._held.lines:  # what they stand for has been reported
+            lines, self._held.lines = self._held.lines, []
+            self.journal.take_latch("\n".join(lines))
+
     def _adopt_latch(self) -> None:
         """Take over a latch that was left in a file: by a direct kill, on a full disk, or of an intent."""
         said = self.journal.foreign_latch()
+        if said is not None and self._held.lines:  # those are done, not adopted
+            others = [line for line in said.split("\n") if line not in self._held.lines]
+            said = "\n".join(others) if others else None
         if said is None:
             return
         latch = claim(said, self.config.accounts)
@@ -222,10 +243,10 @@ class Daemon:
         """Give a reason for all accounts."""
         self.dispatcher.report(Reason(trigger, text, tuple(self.config.accounts), clock.now()))
 
-    async def _finish(self) -> None:
+    async def _finish(self, within_s: float) -> None:
         """Let the strike that is under way come to its end, within the bound."""
         self._systemd.stopping()
-        with anyio.move_on_after(FINISH_WITHIN_S):
+        with anyio.move_on_after(within_s):
             while self.dispatcher.striking:
                 log.warning("stopping, after the kill on %s", ", ".join(self.dispatcher.striking))
                 await self.operators.news.wait()
@@ -233,8 +254,15 @@ class Daemon:
         if left:
             log.error("stopped before %s were proven clear: the next start goes on", ", ".join(left))
 
+    def _end(self) -> None:
+        """Carry out no kill any more: what comes from now on is left as a latch, for the next start."""
+        self._ending = True
+        self._doors.shut()
+
     def _signal(self, number: int) -> None:
         match number:
+            case signal.SIGUSR1 if self._ending:
+                self._held.note(number)
             case signal.SIGUSR1:
                 self._report("operator", "SIGUSR1")
             case signal.SIGHUP:
@@ -269,47 +297,11 @@ class Daemon:
 
     def _hanging(self) -> Iterator[str]:
         """Yield a line for each call outside of the event loop that has not come back for long."""
-        for part in (self._files, self._users, self.reloading):
+        for part in (self._doors.files, self._doors.users, self.reloading):
             if part.trouble:
                 yield part.trouble
         if lost := logs.trouble():
             yield lost
-
-    async def _find_group(self) -> bool:
-        """Look up the group of the sockets; return False if the data base has not answered within the bound."""
-        name = self.config.daemon.group
-        try:
-            with anyio.move_on_after(GROUP_WITHIN_S):
-                self._gid = None if name is None else await self._users.group(name)
-        except KeyError:
-            raise CannotCreate(f"daemon.group: there is no group {name}") from None
-        for uid in (os.geteuid(), 0):
-            self._users.learn(uid)
-        return name is None or self._gid is not None
-
-    async def _belong(self) -> None:
-        """Give the sockets to their group as soon as the data base says its number: until then they are ours alone."""
-        gid = self._gid = await self._users.group(self.config.daemon.group or "")
-        self.intake.belong(gid)
-        self._files.post(os.chown, self._control_path, -1, gid)
-        await anyio.sleep_forever()
-
-    @property
-    def _control_path(self) -> Path:
-        return self.config.daemon.runtime_dir / control.NAME
-
-    async def _control(self) -> None:
-        handlers = {**self.operators.handlers(), "reload": self.reloading.handle}
-        told = False
-        while True:
-            try:
-                await control.serve(self._control_path, handlers, self._gid, files=self._files, users=self._users)
-                told = False  # it was there, and somebody has removed it
-            except (OSError, AlreadyRunning) as error:
-                if not told:  # a status cannot tell
-                    self._announce(Announce("warn", f"the control socket cannot be made: {error}"))
-                told = True
-                await anyio.sleep(control.LOOK_EVERY_S)
 
     async def _pulse(self) -> None:
         """Feed the watchdog with completed engine round trips, and nothing else."""
@@ -374,18 +366,19 @@ class Daemon:
         self.operators.changed()
 
 
-def run(config: Config) -> None:
+def run(config: Config, held: Held = HELD) -> None:
     """Run the daemon in the foreground until it is told to stop. Raises `KillSwitchError` if it cannot start."""
     os.umask(0o027)
     if not forbid_dumps():
         log.warning("this process can be dumped: keys in its memory can be read by others of the same user")
     _raise_descriptor_limit()
-    daemon = Daemon(config)
-    guard = threading.Timer(END_WITHIN_S, _end_late)
-    guard.daemon = True
-    daemon.on_stop = lambda: None if guard.is_alive() else guard.start()
+    directories = config.daemon.state_dir, config.daemon.runtime_dir
+    held.know(*directories)
+    for directory in directories:
+        make_directory(directory)
     try:
-        anyio.run(daemon.run, backend_options={"use_uvloop": _uvloop()})
+        with held.away():
+            anyio.run(_live, config, held, backend_options={"use_uvloop": _uvloop()})
     except BaseExceptionGroup as group:
         known, rest = group.split(KillSwitchError)
         if known is not None and rest is None:
@@ -394,6 +387,42 @@ def run(config: Config) -> None:
                 first = first.exceptions[0]
             raise first from None
         raise
+    finally:
+        held.settle()
+
+
+async def _live(config: Config, held: Held) -> None:
+    """Run a daemon, whose sockets are open and whose signals are heard while it still reads its record."""
+    doors = Doors(config, held)
+    scope = anyio.CancelScope()
+    guard = threading.Timer(END_WITHIN_S, _end_late)
+    guard.daemon = True
+
+    def end_soon() -> None:
+        if not guard.is_alive():
+            guard.start()
+
+    def act(number: int) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            end_soon()
+            scope.cancel()
+        else:
+            held.note(number)
+
+    held.listen(asyncio.get_running_loop().add_signal_handler, act)
+    try:
+        with scope:
+            await doors.open()
+            async with anyio.create_task_group() as group:
+                Tasks(group).keep("control", doors.serve)
+                journal = await apart.start(Journal, config.daemon.state_dir, config.daemon.runtime_dir, name="journal")
+                daemon = Daemon(config, journal, doors, held)
+                daemon.on_stop = end_soon
+                await daemon.run()
+                group.cancel_scope.cancel()
+    finally:
+        doors.close()
+        held.block()
 
 
 def _end_late() -> None:
@@ -420,9 +449,3 @@ def _raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _intake_addresses(config: Config) -> str:
-    udp = config.intake.udp
-    here = str(config.daemon.runtime_dir / "intake.sock")
-    return here if udp is None else f"{here} or udp {udp.host}:{udp.port}"

@@ -1,130 +1,379 @@
 """Kill without the daemon: connect, strike, read back, in a process of its own.
 
-If the state directory is free, the journal takes the latch and the next daemon starts tripped. If a daemon holds it
-(one that hangs, perhaps), the latch goes into a file that the daemon takes over as soon as it can: it then trips too.
+The first bytes leave before anything is read. A latch goes into a file first, so that the next daemon knows of the
+kill whatever becomes of this process. The record is opened beside, in a thread: it may be long, on a disk that hangs,
+or held by a daemon. If it can be had, it takes all that was done, and what it shows unfinished is struck too. If a
+daemon holds it (one that hangs, perhaps), the latch file stays, and the daemon takes it over as soon as it can.
+
+Two bounds: until every account has answered the transports' own, `STRIKE_WITHIN_S`; from there on the caller's, for
+the proof. Neither a disk nor a signal shortens the first.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
-from collections.abc import Callable, Mapping
-from functools import partial
+import signal
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import anyio
-from anyio import to_thread
 
-from kill_switch import clock, journal, recovery, wiring
+from kill_switch import apart, clock, latches, recovery, takeover, wiring
 from kill_switch.aide import Aide
 from kill_switch.config import Config
-from kill_switch.dispatch import Dispatcher, Recorder
-from kill_switch.domain import Now, Phase, Reason
-from kill_switch.engine import Announce, Recovered
+from kill_switch.dispatch import Dispatcher
+from kill_switch.domain import Answer, Now, Phase, Reason
+from kill_switch.engine import Account, Announce, Reconfigured, State
 from kill_switch.errors import AlreadyRunning, KillSwitchError
-from kill_switch.identity import new_salt
-from kill_switch.latches import leave_latch, sync_latch
+from kill_switch.identity import Login, new_salt
+from kill_switch.journal import Journal
 from kill_switch.notify import Notifier
 from kill_switch.report import Reports
+from kill_switch.transports.fresh import TIMEOUT_S
+from kill_switch.transports.lane import CONNECT_WITHIN_S
+from kill_switch.transports.ws import LOGIN_WITHIN_S
+from kill_switch.unexpected import brief
+from kill_switch.venues.base import ANSWER_WITHIN_S, Adapter
 
 log = logging.getLogger(__name__)
 
-TELL_WITHIN_S = 3.0  # whoever started this waits for it
+LATCH_WITHIN_S = 0.25  # each of the two directories; a venue's first answer takes as long
+# on a lane, one after the other, or all together on a connection of its own
+STRIKE_WITHIN_S = max(CONNECT_WITHIN_S + LOGIN_WITHIN_S + ANSWER_WITHIN_S, 3 * TIMEOUT_S)
+READ_AFTER_S = 1.0  # what an earlier kill has left unfinished waits no longer than that for a venue that is silent
+SWITCH_S = 0.0002  # a thread that reads a long record lets the event loop in after that, and not after 5 ms
+RECORD_WITHIN_S = 5.0  # behind the proof: for a record that is still being read, and for the disk
+TELL_WITHIN_S = 3.0  # whoever started this waits for the messages
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (*_ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-class _Memory:
-    """A journal that lasts as long as this process, for when the daemon holds the real one."""
+class Record:
+    """Keep what was done, until a journal takes it; tell the reports meanwhile."""
 
-    def __init__(self, take: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, told: Callable[[Mapping[str, Any]], None]) -> None:
         self.trouble = ""
-        self._take = take
+        self.answered: set[str] = set()  # accounts of which a venue has said yes or no to a strike
+        self.news = anyio.Event()
+        self._told = told
         self._boot = clock.boot_id()
+        self._kept: list[tuple[str, Mapping[str, object], Now]] = []
+        self._journal: Journal | None = None
 
     def intend(self, reason: Reason) -> bool:
-        return True  # the latch has been left for the daemon already, or nobody will know of this kill
+        """Agree: the latch has been left, or cannot be."""
+        return True if self._journal is None else self._journal.intend(reason)
 
     def append(self, kind: str, data: Mapping[str, object], at: Now) -> None:
-        self._take({"at": clock.iso(at.wall_ns), "mono_ns": at.mono_ns, "boot": self._boot, "kind": kind, "data": data})
+        if kind == "answer" and data["answer"] in (Answer.ACCEPTED, Answer.REFUSED):
+            self.answered.add(str(data["account"]))
+            self.change()
+        if self._journal is not None:
+            self._journal.append(kind, data, at)
+            return
+        self._kept.append((kind, data, at))
+        entry = {"at": clock.iso(at.wall_ns), "mono_ns": at.mono_ns, "boot": self._boot, "kind": kind, "data": data}
+        self._told(entry)
 
     def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
+        if self._journal is not None:
+            return self._journal.latch(kind, data, at)
         self.append(kind, data, at)
         return True
 
     def flush(self) -> bool:
-        return True
+        return self._journal is None or self._journal.flush()
 
     def sync(self) -> None:
-        """Do nothing: there is no disk."""
+        if self._journal is not None:
+            self._journal.sync()
+
+    def hand_over(self, journal: Journal, joined: takeover.Joined) -> None:
+        """Put on the journal's record what was kept, and all that comes."""
+        self._journal = journal
+        for kind, data, at in self._kept:
+            journal.append(kind, joined.rewrite(kind, data), at)
+        self._kept.clear()
+        journal.flush()
+        journal.sync()
+
+    def release(self) -> Journal | None:
+        """Let go of the journal, if there is one; what comes after this is on no record."""
+        journal, self._journal = self._journal, None
+        return journal
+
+    def change(self) -> None:
+        """Wake whoever waits for news."""
+        self.news.set()
+        self.news = anyio.Event()
+
+
+class Direct:
+    """One kill without the daemon."""
+
+    def __init__(self, config: Config, accounts: Collection[str]) -> None:
+        """Build what can be built of `accounts`; the others are in `failed`, with why."""
+        self.failed: dict[str, str] = {}
+        self._config = config
+        self._directories = config.daemon.state_dir, config.daemon.runtime_dir
+        self._latch_files = [directory / latches.NAME for directory in self._directories]
+        self._adapters: dict[str, Adapter] = {}
+        for name in accounts:
+            self._build(name)
+        self._reports = Reports(int(config.daemon.budget_s * 1e6))
+        self._record = Record(lambda entry: self._reports.take(entry))
+        self._salt = new_salt()
+        paces, logins = wiring.paces(self._adapters), self._logins()
+        loop = asyncio.get_running_loop()
+        self._dispatcher = Dispatcher(
+            State({name: Account(pace, identity=logins[name].identity(self._salt)) for name, pace in paces.items()}),
+            self._record,
+            clock.now,
+            loop.call_later,
+            self._announce,
+        )
+        self._aide = Aide()
+        self._notifier = Notifier(self._aide, clock.now)
+        self._notifier.configure(config.notify)
+        self._interrupted = False
+        self._answered = anyio.Event()
+        self._scope = anyio.CancelScope()
+        self._lines: list[str] = []  # of ours, in the latch files
+        self._answer_by_s: dict[str, float] = {}  # account → until when its first answer is waited for
+
+    async def fire(self, text: str, wait_s: float, evidence: Mapping[str, object]) -> dict[str, object]:
+        """Kill, and return the report once all are proven clear, or `wait_s` after all have answered."""
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._signal, number)
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as group:
+                    self._connect(tuple(self._adapters), group.start_soon)
+                    if self._dispatcher.sessions:
+                        await self._kill(text, wait_s, evidence, group.start_soon)
+                    # lanes that are closed say so; it is no news
+                    logging.getLogger("kill_switch").setLevel(logging.ERROR)
+                    group.cancel_scope.cancel()
+            await self._end_record()
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+        return self._reports.get("last") or {}
+
+    async def _kill(
+        self, text: str, wait_s: float, evidence: Mapping[str, object], spawn: Callable[..., object]
+    ) -> None:
+        names = tuple(self._dispatcher.sessions)
+        reason = Reason("direct", text, names, clock.now(), evidence)
+        await self._leave_latch(reason)
+        self._dispatcher.report(reason)
+        self._expect_answers(names)
+        spawn(self._alone, self._aide.run)
+        spawn(self._alone, self._notifier.run)
+        taking = asyncio.ensure_future(self._take_over(reason, spawn))
+        try:
+            await self._answers()
+            self._answered.set()
+            if not self._interrupted:
+                with anyio.move_on_after(wait_s):
+                    while not (self._interrupted or self._clear(names)):
+                        await self._record.news.wait()
+            with anyio.move_on_after(TELL_WITHIN_S):
+                await self._notifier.finish()
+            if not taking.done():
+                log.warning("the record is still being read: waiting for it for %g s at most", RECORD_WITHIN_S)
+                await asyncio.wait([taking], timeout=RECORD_WITHIN_S)
+            await self._answers()  # of what the record has shown unfinished, too
+            if not taking.done():
+                log.warning("the record cannot be had in time: the latch stays in a file, for the next daemon")
+        finally:
+            taking.cancel()
+
+    # ── the strike ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _build(self, name: str) -> None:
+        try:
+            self._adapters[name] = self._config.accounts[name].adapter(self._config.daemon.hedge_after_s)
+        except Exception as error:  # another account's kill does not depend on it
+            self.failed[name] = f"it cannot be built: {brief(error)}"
+
+    def _logins(self) -> dict[str, Login]:
+        """Return who the accounts are that have been built."""
+        return {name: self._config.accounts[name].login for name in self._adapters}
+
+    def _connect(self, names: Sequence[str], spawn: Callable[..., object]) -> None:
+        """Make the accounts' sessions and lanes; one that cannot be made is another account's business no more."""
+        for name in names:
+            try:
+                session, lanes = wiring.line(self._dispatcher, self._config, name, self._adapters[name], spawn)
+            except Exception as error:
+                self.failed[name] = str(error) if isinstance(error, KillSwitchError) else brief(error)
+                continue
+            self._dispatcher.sessions[name] = session
+            for _, work in lanes:
+                spawn(self._alone, work)
+
+    def _expect_answers(self, names: Iterable[str]) -> None:
+        """Take note that accounts have been struck just now."""
+        self._answer_by_s.update(dict.fromkeys(names, asyncio.get_running_loop().time() + STRIKE_WITHIN_S))
+
+    async def _answers(self) -> None:
+        """Return once every account that was struck has answered, or its time is up."""
+        while left := self._unanswered():
+            with anyio.CancelScope(deadline=max(self._answer_by_s[name] for name in left)):
+                await self._record.news.wait()
+
+    def _unanswered(self) -> list[str]:
+        """Return the accounts that still may answer: the venue has not said yes or no, or has positions to close."""
+        accounts, now_s = self._dispatcher.state.accounts, asyncio.get_running_loop().time()
+        return [
+            name
+            for name, by_s in self._answer_by_s.items()
+            if now_s < by_s
+            and accounts[name].phase is not Phase.CLEAR
+            and (name not in self._record.answered or self._dispatcher.sessions[name].venue.closes_positions)
+        ]
+
+    def _clear(self, names: Sequence[str]) -> bool:
+        accounts = self._dispatcher.state.accounts
+        return all(accounts[name].phase is Phase.CLEAR for name in names)
+
+    def _announce(self, said: Announce) -> None:
+        log.info("%s: %s", said.level, said.text)
+        kill = self._dispatcher.state.kill
+        asyncio.get_running_loop().call_soon(lambda: self._notifier.hear(said, kill))
+        self._record.change()
+
+    async def _alone(self, work: wiring.Work) -> None:
+        """Run a task; its failure is no other's, and what a lane would have carried goes out afresh."""
+        try:
+            await work()
+        except Exception:
+            log.exception("a task failed")
+
+    def _signal(self, number: int) -> None:
+        """Let what is under way come to its end; end at the second time.
+
+        A terminal that goes away changes nothing, nor does a signal that is meant for the daemon.
+        """
+        name = signal.Signals(number).name
+        if number not in _ENDING:
+            log.warning("%s: the kill goes on", name)
+        elif self._interrupted:
+            log.error("%s again: ended before every account has answered", name)
+            self._scope.cancel()
+        else:
+            self._interrupted = True
+            left = ", ".join(self._unanswered()) or "nobody"
+            log.warning(
+                "%s: the proof is not waited for; ending once every account has answered, within %g s; waiting for %s."
+                " Once more ends it now",
+                *(name, STRIKE_WITHIN_S, left),
+            )
+        self._record.change()
+
+    # ── the record ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _leave_latch(self, reason: Reason) -> None:
+        """Leave a latch in the first directory that takes one in time; without one, strike all the same."""
+        line = latches.latch_line(f"{reason.trigger}: {reason.text}", reason.accounts, reason.observed)
+        for path in self._latch_files:
+            leaving = apart.start(latches.leave, [path], line, name="latch")
+            leaving.add_done_callback(self._left)
+            await asyncio.wait([leaving], timeout=LATCH_WITHIN_S)
+            if leaving.done() and any(len(one.encode()) >= len(line) for one in self._lines):
+                return
+            if not leaving.done():
+                log.error("%s does not answer", path.parent)
+        log.error("no latch can be left for the daemon: it will not know of this kill")
+
+    def _left(self, leaving: asyncio.Future[list[str]]) -> None:
+        if not leaving.cancelled() and leaving.exception() is None:
+            self._lines += leaving.result()
+
+    async def _take_over(self, reason: Reason, spawn: Callable[..., object]) -> None:
+        """Open the record, put the kill on it, and strike what it shows unfinished.
+
+        It is not opened before the first answers are there, or are late: the connections that carry them need the
+        processor too.
+        """
+        journal: Journal | None = None
+        with anyio.move_on_after(READ_AFTER_S):
+            await self._answered.wait()
+        apart.start(latches.sync_latch, *self._directories, name="latch")
+        sys.setswitchinterval(SWITCH_S)
+        try:
+            journal = await apart.start(Journal, *self._directories, name="record")
+            entries = journal.replay.entries
+            for name in self._config.accounts:
+                if name not in self._adapters:
+                    self._build(name)
+            past = recovery.rebuild(entries, wiring.paces(self._adapters), 1, self._logins(), self._salt)
+            joined = takeover.join(self._dispatcher.state, past, reason.observed)
+            reports = Reports(self._reports.budget_us, entries)
+        except AlreadyRunning:
+            return  # the daemon takes over the latch
+        except Exception as error:  # whatever is wrong with the record, the kill has gone out
+            said = str(error) if isinstance(error, KillSwitchError) else brief(error)
+            log.error("the journal cannot be used, and the latch stays in a file: %s", said)
+            if journal is not None:
+                journal.close()
+            return
+        journal.on_entry = reports.take
+        self._reports = reports
+        self._record.hand_over(journal, joined)
+        try:
+            self._strike_unfinished(joined, spawn)
+        except Exception as error:
+            log.error("what an earlier kill has left unfinished cannot be struck: %s", brief(error))
+
+    def _strike_unfinished(self, joined: takeover.Joined, spawn: Callable[..., object]) -> None:
+        sessions = self._dispatcher.sessions
+        for name, strikes in joined.strikes.items():
+            sessions[name].strike += strikes
+        self._connect(joined.unfinished, spawn)
+        accounts = {name: account for name, account in joined.state.accounts.items() if name in sessions}
+        self._dispatcher.state = joined.state._replace(accounts=accounts)
+        left = tuple(name for name in joined.unfinished if name in sessions)
+        if left:
+            log.warning("an earlier kill has left unfinished, and this one strikes too: %s", ", ".join(left))
+            paces = {name: account.pace for name, account in accounts.items()}
+            event = Reconfigured(paces, frozenset(left), joined.state.approvals_needed, clock.now())
+            self._dispatcher.reconfigure(event, {})
+            self._expect_answers(left)
+
+    async def _end_record(self) -> None:
+        """Close the record, and take the latch back once the disk has what it stands for; a disk may hang."""
+        journal = self._record.release()
+        if journal is not None:
+            closing = apart.start(self._close, journal, name="record")
+            await asyncio.wait([closing], timeout=2 * RECORD_WITHIN_S)
+            if not closing.done():
+                log.error("the disk does not take the record: the latch stays in a file")
+
+    def _close(self, journal: Journal) -> None:
+        journal.close()
+        try:
+            if journal.trouble:
+                raise OSError(errno.EIO, journal.trouble)
+            for path in sorted(self._directories[0].glob("journal*.jsonl")):
+                latches.sync_one(path)
+            latches.take_back(self._latch_files, self._lines)
+        except OSError as error:
+            log.error("the latch stays in a file: %s", error.strerror)
 
 
 async def fire(
     config: Config, text: str, accounts: tuple[str, ...], wait_s: float, evidence: Mapping[str, object]
-) -> dict[str, object]:
-    """Kill `accounts` and return the report, once all are clear or `wait_s` has passed."""
-    adapters = {name: account.adapter(config.daemon.hedge_after_s) for name, account in config.accounts.items()}
-    paces = wiring.paces(adapters)
-    logins, salt = {name: account.login for name, account in config.accounts.items()}, new_salt()
-    reports = Reports(int(config.daemon.budget_s * 1e6))
-    recorder: Recorder
-    held: journal.Journal | None = None
-    try:
-        held = journal.Journal(config.daemon.state_dir, config.daemon.runtime_dir)
-        held.on_entry = reports.take
-        recorder = held
-        state = recovery.rebuild(held.replay.entries, paces, 1, logins, salt)
-    except Exception as error:  # whatever is wrong with the record, the kill goes out
-        if held is not None:
-            held.close()
-            held = None
-        if not isinstance(error, AlreadyRunning):
-            log.error("the journal cannot be used: %s", error if isinstance(error, KillSwitchError) else repr(error))
-        recorder = _Memory(reports.take)
-        state = recovery.rebuild((), paces, 1, logins, salt)
-    reason = Reason("direct", text, accounts, clock.now(), evidence)
-    if held is None:
-        if not leave_latch(config.daemon.state_dir, config.daemon.runtime_dir, reason):
-            log.error("no latch can be left for the daemon: it will not know of this kill")
-    news = anyio.Event()
+) -> tuple[dict[str, object], Mapping[str, str]]:
+    """Kill `accounts`; return the report, and the accounts that could not be struck, with why.
 
-    def announce(said: Announce) -> None:
-        nonlocal news
-        log.info("%s: %s", said.level, said.text)
-        loop.call_soon(lambda: notifier.hear(said, dispatcher.state.kill))
-        news.set()
-        news = anyio.Event()
-
-    loop = asyncio.get_running_loop()
-    dispatcher = Dispatcher(state, recorder, clock.now, loop.call_later, announce)
-    aide = Aide()
-    notifier = Notifier(aide, clock.now)
-    notifier.configure(config.notify)
-    try:
-        async with anyio.create_task_group() as group:
-            for _, work in wiring.connect(dispatcher, config, adapters, group.start_soon):
-                group.start_soon(_alone, work)
-            dispatcher.handle(Recovered(clock.now()))  # what a daemon left unfinished is struck, and not waited for
-            dispatcher.report(reason)
-            if held is None:  # only now: no disk holds up a strike
-                directories = config.daemon.state_dir, config.daemon.runtime_dir
-                group.start_soon(partial(to_thread.run_sync, sync_latch, *directories, abandon_on_cancel=True))
-            group.start_soon(_alone, aide.run)
-            group.start_soon(_alone, notifier.run)
-            with anyio.move_on_after(wait_s):
-                while any(dispatcher.state.accounts[name].phase is not Phase.CLEAR for name in accounts):
-                    await news.wait()
-            with anyio.move_on_after(TELL_WITHIN_S):
-                await notifier.finish()
-            logging.getLogger("kill_switch").setLevel(logging.ERROR)  # lanes that are closed say so; it is no news
-            group.cancel_scope.cancel()
-    finally:
-        if held is not None:
-            held.close()
-    return reports.get("last") or {}
-
-
-async def _alone(work: wiring.Work) -> None:
-    """Run a task; its failure is no other's, and what a lane would have carried goes out afresh."""
-    try:
-        await work()
-    except Exception:
-        log.exception("a task failed")
+    It ends once all are proven clear, or `wait_s` after all have answered, which takes `STRIKE_WITHIN_S` at most.
+    """
+    kill = Direct(config, accounts)
+    report = await kill.fire(text, wait_s, evidence)
+    return report, {name: why for name, why in kill.failed.items() if name in accounts}

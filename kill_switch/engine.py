@@ -255,7 +255,7 @@ def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]
     at_ns = at.mono_ns
     running = state.kill is not None and bool(state.kill.unclear)
     kills = state.kills if running else state.kills + 1
-    kill_id = state.kill.id if running and state.kill else _kill_id(kills, reason.observed)
+    kill_id = state.kill.id if running and state.kill else id_of_kill(kills, reason.observed)
     accounts = dict(state.accounts)
     strikes: list[tuple[str, int]] = []
     wakes: list[WakeAt] = []
@@ -498,7 +498,7 @@ def _proved_ns(account: Account) -> int:
     return 0 if account.sweep is None else account.sweep.proved_ns
 
 
-def _kill_id(number: int, observed: Now) -> str:
+def id_of_kill(number: int, observed: Now) -> str:
     return f"k{number}-{observed.wall_ns // 1_000_000_000}"
 
 

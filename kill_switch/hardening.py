@@ -29,7 +29,14 @@ def make_directory(path: Path) -> None:
         status = path.stat()
     except OSError as error:
         raise CannotCreate(f"directory {path}: {error.strerror}") from error
-    if status.st_uid not in (0, os.geteuid()):
-        raise CannotCreate(f"directory {path}: it belongs to uid {status.st_uid}, who could take the latch away")
+    if why := distrust(status, path, os.geteuid()):
+        raise CannotCreate(f"directory {path}: {why}")
+
+
+def distrust(status: os.stat_result, path: Path, uid: int) -> str:
+    """Say why the directory of a daemon that runs as `uid` cannot be trusted; "" if it can."""
+    if status.st_uid not in (0, uid):
+        return f"it belongs to uid {status.st_uid}, who could take the latch away"
     if status.st_mode & stat.S_IWOTH:
-        raise CannotCreate(f"directory {path}: everyone can write there, and take the latch away; chmod o-w {path}")
+        return f"everyone can write there, and take the latch away; chmod o-w {path}"
+    return ""

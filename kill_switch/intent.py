@@ -12,7 +12,6 @@ left as a latch. There is one writer, who holds `flock(2)` on it: another daemon
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import stat
@@ -24,10 +23,11 @@ import orjson
 
 from kill_switch.domain import Reason
 from kill_switch.latches import tellable
+from kill_switch.ours import open_ours
 
 NAME = "intent.jsonl"
 MOST_BYTES = 1 << 16
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
 
 _Key = tuple[object, object, tuple[object, ...]]  # when a reason was observed, by both clocks, and whom it names
 
@@ -109,12 +109,9 @@ class Intent:
 
     def _open(self) -> list[bytes]:
         try:
-            self._fd = os.open(self._path, _FLAGS, 0o640)
+            self._fd = open_ours(self._path, _FLAGS)
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            status = os.fstat(self._fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(errno.EINVAL, "not a file")
-            self._size, self.trouble = status.st_size, ""
+            self._size, self.trouble = os.fstat(self._fd).st_size, ""
             return os.pread(self._fd, MOST_BYTES, 0).removesuffix(b"\n").split(b"\n") if self._size else []
         except OSError as error:
             self.close()

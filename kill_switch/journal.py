@@ -32,6 +32,7 @@ from kill_switch.intent import NAME as INTENT
 from kill_switch.intent import Intent, unrecorded
 from kill_switch.latches import NAME as LATCH
 from kill_switch.latches import Latches, latch_line, latch_text, leave, sync_one, tellable
+from kill_switch.ours import open_ours
 from kill_switch.syncing import Syncing
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ class Journal:
         self._standing = 0.0  # latch files stand until the disk has so many bytes; infinity: not all is written yet
         self._unwritten = self._unmarked = ""  # why
         try:
-            self._lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = open_ours(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise CannotCreate(f"state directory {state_dir}: {error.strerror}") from error
         try:
@@ -142,7 +143,7 @@ class Journal:
             self.set_aside = self._set_aside() if self.replay.broken else None
             entries = [] if self.set_aside else self.replay.entries
             self._size = 0 if self.set_aside else self.replay.size
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            self._fd = open_ours(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.ftruncate(self._fd, self._size)  # a torn tail goes; the next record says that it was there
         except OSError as error:
             self._intent.close()

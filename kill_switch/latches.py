@@ -8,9 +8,11 @@ not lost. Nobody waits for that lock.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +21,7 @@ import orjson
 
 from kill_switch import clock
 from kill_switch.domain import Now, Reason
+from kill_switch.ours import open_ours
 
 NAME = "latch.jsonl"
 MOST_BYTES = 1 << 16
@@ -81,7 +84,7 @@ def leave(paths: Sequence[Path], line: bytes, *, sync: bool = False) -> list[str
     left = []
     for path in paths:
         try:
-            fd = _open_locked(path)
+            fd = _open_or_replace(path)
         except OSError:
             continue
         written, begin = 0, b""
@@ -102,6 +105,12 @@ def leave(paths: Sequence[Path], line: bytes, *, sync: bool = False) -> list[str
     return left
 
 
+def take_back(paths: Iterable[Path], lines: Collection[str]) -> None:
+    """Remove the files that hold nothing but these lines: what they say is on record. Raises `OSError`."""
+    for path in paths:
+        _remove(path, lines)
+
+
 def sync_latch(state_dir: Path, runtime_dir: Path) -> None:
     """Have what was left put on the disk; may take as long as the disk does. What is gone has been taken over."""
     sync((state_dir / NAME, runtime_dir / NAME))
@@ -119,7 +128,7 @@ def sync(paths: Iterable[Path]) -> None:
 
 def sync_one(path: Path) -> None:
     """Have a file, or what names there are in a directory, put on the disk; raises `OSError`."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         os.fsync(fd)
     except OSError as error:
@@ -210,22 +219,51 @@ def tellable(value: object) -> object:
 
 
 def _lines(path: Path) -> list[str]:
+    """Return a latch file's lines; of one that cannot be read, or not to its end, a line that says which one it is.
+
+    Its size and its times are in that line, so that another latch, in the same file or in its place, is news.
+    """
     try:
-        with path.open("rb") as file:
-            said = file.read(MOST_BYTES).decode("utf-8", "replace")
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would have us wait
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL, "not a file")
+            said = os.read(fd, MOST_BYTES).decode("utf-8", "replace")
+        finally:
+            os.close(fd)
     except FileNotFoundError:
-        return []
+        if not path.is_symlink():
+            return []
+        return [_unreadable(path, "a link to nowhere")]
     except OSError as error:
-        return [f"{path}: {error.strerror}"]
-    return said.removesuffix("\n").split("\n")
+        return [_unreadable(path, error.strerror or "no")]
+    lines = said.removesuffix("\n").split("\n")
+    if status.st_size > MOST_BYTES:
+        lines.append(_unreadable(path, "more than anybody reads"))
+    return lines
+
+
+def _unreadable(path: Path, why: str) -> str:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return f"{path}: {why}"
+    which = f"{found.st_ino}, {found.st_size} bytes, {found.st_mtime_ns}"
+    return f"{path}: {why} (uid {found.st_uid}, file {which})"
 
 
 def _remove(path: Path, known: Collection[str]) -> bool:
-    """Remove a file unless it holds a line that is not known, or somebody is at it; True if it is gone."""
+    """Remove a file unless it holds a line that is not known, or somebody is at it; True if it is gone.
+
+    One that cannot be opened is kept under another name, as evidence: nobody takes it for a latch there.
+    """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_ours(path, os.O_RDONLY)
     except FileNotFoundError:
-        return True
+        return not path.is_symlink() or _move_aside(path, known)
+    except OSError:
+        return _move_aside(path, known)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not set(_lines(path)) <= set(known):
@@ -238,13 +276,48 @@ def _remove(path: Path, known: Collection[str]) -> bool:
     return True
 
 
+def _move_aside(path: Path, known: Collection[str]) -> bool:
+    """Rename what cannot be opened and is known; who has added to it meanwhile has left a latch, which stays one."""
+    seen = os.lstat(path)
+    if not set(_lines(path)) <= set(known):
+        return False
+    aside = _aside(path)
+    path.rename(aside)
+    with contextlib.suppress(OSError):
+        now = os.lstat(aside)
+        if (now.st_ino, now.st_size, now.st_mtime_ns) != (seen.st_ino, seen.st_size, seen.st_mtime_ns):
+            leave([path], _left_in(aside))
+    return True
+
+
+def _open_or_replace(path: Path) -> int:
+    """Open a file to append to it; one that may not be opened gives way to one that says so, for every account."""
+    try:
+        return _open_locked(path)
+    except OSError as error:
+        if error.errno != errno.EACCES:
+            raise
+    aside = _aside(path)
+    path.rename(aside)
+    leave([path], _left_in(aside))
+    return _open_locked(path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.unreadable-{clock.now().wall_ns}")
+
+
+def _left_in(aside: Path) -> bytes:
+    return latch_line(f"a latch was left in {aside.name}, which cannot be read", "all", clock.now())
+
+
 def _open_locked(path: Path) -> int:
     """Open a file to append to it, and lock it; a file that was removed meanwhile is made anew."""
     fd = -1
     for _ in range(_TRIES):
         if fd >= 0:
             os.close(fd)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        fd = open_ours(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(fd).st_nlink:

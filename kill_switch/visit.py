@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import anyio
@@ -18,9 +19,11 @@ from kill_switch.dispatch import Dispatcher, Session, Told
 from kill_switch.domain import Now, Reason
 from kill_switch.drills import Drills
 from kill_switch.engine import Account, State
+from kill_switch.errors import KillSwitchError
 from kill_switch.operators import condition
 from kill_switch.preview import Previews
-from kill_switch.transports.lane import LaneState
+from kill_switch.transports.lane import CONNECT_WITHIN_S, LaneState
+from kill_switch.unexpected import brief
 from kill_switch.venues.base import Drilled
 
 log = logging.getLogger(__name__)
@@ -78,19 +81,23 @@ async def check(config: Config, within_s: float, progress: Progress) -> dict[str
     return await _visit(config, tuple(config.accounts), work, ws=True)
 
 
-async def dry_run(config: Config, names: Sequence[str], within_s: float) -> dict[str, Any]:
-    """List what a direct kill would hit. Over HTTP: some venues allow one WebSocket, which may be the daemon's."""
+async def dry_run(config: Config, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """List what a direct kill would hit; return also the accounts that cannot be looked at, with why.
+
+    Over HTTP: some venues allow one WebSocket, which may be the daemon's. A venue has `CONNECT_WITHIN_S` to answer.
+    """
+    failed: dict[str, str] = {}
 
     async def work(dispatcher: Dispatcher) -> dict[str, Any]:
-        with anyio.move_on_after(within_s):
+        with anyio.move_on_after(CONNECT_WITHIN_S):
             while any(session.http.state is not LaneState.UP for session in dispatcher.sessions.values()):  # noqa: ASYNC110
                 await anyio.sleep(LOOK_EVERY_S)
-        shown = await Previews(dispatcher).show(names)
+        shown = await Previews(dispatcher).show(tuple(dispatcher.sessions))
         known = _conditions(dispatcher)
         # whether it is tripped is the daemon's to say, and whether a WebSocket could be had was not tried
-        return {name: {**known[name], "state": None, "ready": None, **shown[name]} for name in names}
+        return {name: {**known[name], "state": None, "ready": None, **shown[name]} for name in dispatcher.sessions}
 
-    return await _visit(config, names, work, ws=False)
+    return await _visit(config, names, work, ws=False, failed=failed), failed
 
 
 def _failed(drill: Mapping[str, Any]) -> bool:
@@ -105,20 +112,44 @@ def _say_nothing(said: object) -> None:
     """Take an announcement that the caller is told anyway."""
 
 
-async def _visit(config: Config, names: Sequence[str], work: Callable[[Dispatcher], Awaitable[T]], *, ws: bool) -> T:
-    """Make the accounts' lanes, do the work, and take the lanes down."""
-    adapters = {name: config.accounts[name].adapter(config.daemon.hedge_after_s) for name in names}
+async def _visit(
+    config: Config,
+    names: Sequence[str],
+    work: Callable[[Dispatcher], Awaitable[T]],
+    *,
+    ws: bool,
+    failed: dict[str, str] | None = None,
+) -> T:
+    """Make the accounts' lanes, do the work, and take the lanes down; put into `failed` who has none, or raise."""
+    adapters = {}
+    for name in names:
+        with _its_own(name, failed):
+            adapters[name] = config.accounts[name].adapter(config.daemon.hedge_after_s)
     state = State({name: Account(adapter.PACE) for name, adapter in adapters.items()})
     later = asyncio.get_running_loop().call_later
     dispatcher = Dispatcher(state, _NoRecord(), clock.now, later, _say_nothing)
     async with anyio.create_task_group() as group:
-        for name, lane in wiring.connect(dispatcher, config, adapters, group.start_soon):
-            if ws or not name.endswith(" ws"):
-                group.start_soon(_alone, name, lane)
+        for name, adapter in adapters.items():
+            with _its_own(name, failed):
+                dispatcher.sessions[name], lanes = wiring.line(dispatcher, config, name, adapter, group.start_soon)
+                for lane, run in lanes:
+                    if ws or not lane.endswith(" ws"):
+                        group.start_soon(_alone, lane, run)
         done = await work(dispatcher)
         logging.getLogger("kill_switch").setLevel(logging.ERROR)  # lanes that are closed say so; it is no news
         group.cancel_scope.cancel()
     return done
+
+
+@contextmanager
+def _its_own(name: str, failed: dict[str, str] | None) -> Iterator[None]:
+    """Keep what is wrong with one account its own affair, where the caller wants to know of it."""
+    try:
+        yield
+    except Exception as error:
+        if failed is None:
+            raise
+        failed[name] = str(error) if isinstance(error, KillSwitchError) else brief(error)
 
 
 async def _alone(name: str, lane: wiring.Work) -> None:

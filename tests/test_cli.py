@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,31 @@ def test_a_beat_reaches_the_intake(config: Path, tmp_path: Path) -> None:
         intake.bind(str(tmp_path / "run" / "intake.sock"))
         assert invoke("beat", "quoter-alive", "-c", config).exit_code == 0
         assert json.loads(intake.recv(100)) == {"beat": "quoter-alive"}
+
+
+def test_a_beat_and_a_kill_wait_a_moment_for_a_daemon_that_is_just_starting(config: Path, tmp_path: Path) -> None:
+    said: list[object] = []
+    for words in (("beat", "quoter-alive"), ("fire", "--reason", "x", "--json")):
+        kind = socket.SOCK_DGRAM if words[0] == "beat" else socket.SOCK_STREAM
+        with socket.socket(socket.AF_UNIX, kind) as sock:
+
+            def start(sock: socket.socket = sock, name: str = words[0]) -> None:
+                sock.bind(str(tmp_path / "run" / ("intake.sock" if name == "beat" else "control.sock")))
+                if name == "beat":
+                    said.append(json.loads(sock.recv(100)))
+                    return
+                sock.listen()
+                while len(said) < 2:
+                    with sock.accept()[0] as stream:  # the first only asks whether somebody is there
+                        if line := stream.recv(1000):
+                            said.append(json.loads(line)["cmd"])
+                            stream.sendall(b'{"accounts":{"mm1":{"state":"CLEAR"}}}\n')
+
+            timer = threading.Timer(0.2, start)
+            timer.start()
+            assert invoke(*words, "-c", config).exit_code == 0
+            timer.join()
+    assert said == [{"beat": "quoter-alive"}, "fire"]
 
 
 @pytest.mark.parametrize("every", ["1", "fast", "-1s", "0s"])

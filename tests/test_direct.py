@@ -1,14 +1,22 @@
-"""A direct kill lets no account feel another's failure, and no journal keep it from trying."""
+"""A direct kill strikes before it reads, lets no account feel another's failure, and is cut short by nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from kill_switch import config, direct, journal, recovery, wiring
-from kill_switch.domain import Pace
+from kill_switch import clock, config, direct, journal, latches, recovery, wiring
+from kill_switch.domain import Pace, Reason
+from kill_switch.journal import Journal
 from kill_switch.stage import Stage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e, pytest.mark.timeout(60)]
@@ -19,13 +27,40 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    """Two venues, orders at both, and directories that no daemon holds."""
+    with Stage(["oxfun", "roxom"]) as made:
+        made.write_config()
+        made.state_dir.mkdir()
+        for venue in made.venues:
+            made.rest(venue, 5)
+        yield made
+
+
 def left_a_latch(stage: Stage) -> bool:
-    return (stage.state_dir / "latch.jsonl").exists()
+    return any((directory / latches.NAME).exists() for directory in (stage.state_dir, stage.runtime_dir))
 
 
-async def kill(stage: Stage) -> dict[str, Any]:
+def books(stage: Stage) -> dict[str, int]:
+    return {venue: stage.book(venue) for venue in stage.venues}
+
+
+def cancels(stage: Stage) -> list[dict[str, Any]]:
+    return [request for request in stage.admin("GET", "/requests") if request["what"].startswith("cancel")]
+
+
+def records(stage: Stage, kind: str) -> list[Any]:
+    replay = journal.read(stage.state_dir / journal.NAME)
+    assert replay.broken is None
+    return [entry["data"] for entry in replay.entries if entry["kind"] == kind]
+
+
+async def kill(stage: Stage, *accounts: str, wait_s: float = 8.0) -> dict[str, Any]:
     loaded = config.load(stage.config)
-    return await direct.fire(loaded, "test", tuple(loaded.accounts), 8.0, {})
+    report, failed = await direct.fire(loaded, "test", accounts or tuple(loaded.accounts), wait_s, {})
+    assert failed == {}
+    return report
 
 
 async def test_who_was_struck_is_on_record_and_another_login_under_the_name_starts_tripped_and_owes_it() -> None:
@@ -43,27 +78,24 @@ async def test_who_was_struck_is_on_record_and_another_login_under_the_name_star
     assert state.moved == {"roxom": "new", "oxfun": "roxom"}
 
 
-async def test_a_lane_that_fails_is_not_felt_by_another_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    connect = wiring.connect
+async def test_a_lane_that_fails_is_not_felt_by_another_account(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = wiring.line
 
     async def fail() -> None:
         raise RuntimeError("a bug in one account's lane")
 
-    def one_fails(*words: Any) -> list[tuple[str, Any]]:
-        return [(name, fail if name == "oxfun ws" else work) for name, work in connect(*words)]
+    def one_fails(*words: Any) -> Any:
+        session, lanes = line(*words)
+        return session, [(name, fail if name == "oxfun ws" else work) for name, work in lanes]
 
-    with Stage(["oxfun", "roxom"]) as stage:
-        stage.write_config()
-        for venue in stage.venues:
-            stage.rest(venue, 5)
-        monkeypatch.setattr(wiring, "connect", one_fails)
-        report = await kill(stage)
-        assert {venue: stage.book(venue) for venue in stage.venues} == {"oxfun": 0, "roxom": 0}
+    monkeypatch.setattr(wiring, "line", one_fails)
+    report = await kill(stage)
+    assert books(stage) == {"oxfun": 0, "roxom": 0}
     assert {account["verdict"] for account in report["accounts"].values()} == {"CONFIRMED"}
 
 
 async def test_a_record_that_cannot_be_understood_does_not_keep_it_from_killing(
-    monkeypatch: pytest.MonkeyPatch,
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rebuild: Callable[..., Any] = recovery.rebuild
 
@@ -72,13 +104,181 @@ async def test_a_record_that_cannot_be_understood_does_not_keep_it_from_killing(
             raise KeyError("accounts")
         return rebuild(entries, *words)
 
-    with Stage(["roxom"]) as stage:
-        stage.write_config()
-        stage.state_dir.mkdir()
-        await kill(stage)  # leaves a record
-        stage.rest("roxom", 5)
-        monkeypatch.setattr(recovery, "rebuild", once)
-        report = await kill(stage)
-        assert stage.book("roxom") == 0
-        assert left_a_latch(stage)
+    await kill(stage)  # leaves a record
+    stage.rest("roxom", 5)
+    monkeypatch.setattr(recovery, "rebuild", once)
+    report = await kill(stage)
+    assert stage.book("roxom") == 0
+    assert left_a_latch(stage)
     assert report["accounts"]["roxom"]["verdict"] == "CONFIRMED"
+
+
+# ── what bounds it ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_without_waiting_for_the_proof_every_account_is_struck_and_has_answered(stage: Stage) -> None:
+    report = await kill(stage, wait_s=0.0)
+    assert books(stage) == {"oxfun": 0, "roxom": 0}
+    assert all(account["answered_us"] is not None for account in report["accounts"].values())
+
+
+async def test_a_wait_shorter_than_the_way_to_the_venue_shortens_only_the_proof(stage: Stage) -> None:
+    for venue in stage.venues:
+        stage.admin("POST", "/faults", venue=venue, fault="delay", ms=400)
+    await kill(stage, wait_s=0.3)
+    assert books(stage) == {"oxfun": 0, "roxom": 0}
+
+
+async def test_an_account_that_does_not_answer_is_given_up_after_the_transports_own_bound(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct, "STRIKE_WITHIN_S", 1.5)
+    stage.admin("POST", "/faults", venue="oxfun", fault="half_open")
+    began_s = time.monotonic()
+    report = await kill(stage, wait_s=0.0)
+    assert 1.5 <= time.monotonic() - began_s < 5.0
+    assert report["accounts"]["oxfun"]["verdict"] in ("UNKNOWN", "UNSENT")
+    assert stage.book("roxom") == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+async def test_a_signal_in_the_middle_lets_every_account_answer_first(stage: Stage, number: int) -> None:
+    for venue in stage.venues:
+        stage.admin("POST", "/faults", venue=venue, fault="delay", ms=300)
+    async with anyio.create_task_group() as group:
+        group.start_soon(kill, stage)
+        await asyncio.sleep(0.1)
+        os.kill(os.getpid(), number)
+    assert books(stage) == {"oxfun": 0, "roxom": 0}
+
+
+async def test_the_second_interrupt_ends_it(stage: Stage) -> None:
+    stage.admin("POST", "/faults", venue="oxfun", fault="half_open")
+    began_s = time.monotonic()
+    async with anyio.create_task_group() as group:
+        group.start_soon(kill, stage)
+        for _ in range(2):
+            await asyncio.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGINT)
+    assert time.monotonic() - began_s < 5.0
+    assert stage.book("roxom") == 0
+    assert records(stage, "reason") or left_a_latch(stage)
+
+
+# ── the record ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_first_bytes_do_not_wait_for_the_record_and_a_latch_stands_before_them(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = threading.Event()
+    left_ns: list[int] = []
+    real, leave = Journal, latches.leave
+
+    def slow(*directories: Path) -> Journal:
+        assert read.wait(10.0)
+        return real(*directories)
+
+    def noted(paths: list[Path], line: bytes) -> list[str]:
+        time.sleep(0.1)  # connections are up meanwhile
+        left = leave(paths, line)
+        left_ns.append(time.monotonic_ns())
+        return left
+
+    monkeypatch.setattr(direct, "Journal", slow)
+    monkeypatch.setattr(latches, "leave", noted)
+    async with anyio.create_task_group() as group:
+        group.start_soon(kill, stage)
+        while any(books(stage).values()):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.02)
+        assert left_a_latch(stage)
+        assert min(request["t_ns"] for request in cancels(stage)) > left_ns[0]
+        assert not (stage.state_dir / journal.NAME).exists()
+        read.set()
+    assert not left_a_latch(stage)  # the record has it now
+    assert [data["accounts"] for data in records(stage, "reason")] == [["oxfun", "roxom"]]
+    assert {data["account"] for data in records(stage, "clear")} == {"oxfun", "roxom"}
+
+
+async def test_a_record_that_cannot_be_had_in_time_leaves_the_latch(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    def hangs(*directories: Path) -> Journal:
+        ended.wait(20.0)
+        raise OSError
+
+    monkeypatch.setattr(direct, "Journal", hangs)
+    monkeypatch.setattr(direct, "RECORD_WITHIN_S", 0.2)
+    report = await kill(stage)
+    ended.set()
+    assert {account["verdict"] for account in report["accounts"].values()} == {"CONFIRMED"}
+    assert left_a_latch(stage)
+
+
+async def test_a_state_directory_that_hangs_keeps_no_kill_from_leaving_and_the_latch_is_in_the_other(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended, leave = threading.Event(), latches.leave
+
+    def hangs(*directories: Path) -> Journal:
+        ended.wait(20.0)
+        raise OSError
+
+    def hangs_there(paths: list[Path], line: bytes) -> list[str]:
+        if paths[0].parent == stage.state_dir:
+            ended.wait(20.0)
+        return leave(paths, line)
+
+    monkeypatch.setattr(latches, "leave", hangs_there)
+    monkeypatch.setattr(latches, "sync_latch", hangs)
+    monkeypatch.setattr(direct, "Journal", hangs)
+    monkeypatch.setattr(direct, "RECORD_WITHIN_S", 0.2)
+    report = await kill(stage)
+    there = (stage.state_dir / latches.NAME).exists(), (stage.runtime_dir / latches.NAME).exists()
+    ended.set()
+    assert there == (False, True)
+    assert {account["verdict"] for account in report["accounts"].values()} == {"CONFIRMED"}
+    assert f"{stage.state_dir} does not answer" in caplog.text
+
+
+async def test_where_no_latch_can_be_left_the_kill_goes_out_and_says_so(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    for directory in (stage.state_dir, stage.runtime_dir):
+        (directory / latches.NAME).mkdir()
+    await kill(stage)
+    assert books(stage) == {"oxfun": 0, "roxom": 0}
+    assert "no latch can be left for the daemon" in caplog.text
+
+
+async def test_a_kill_that_the_record_shows_under_way_is_joined_and_what_it_left_is_struck_too(stage: Stage) -> None:
+    state, run = stage.state_dir, stage.runtime_dir
+    first = Journal(state, run)
+    began = clock.now()
+    reason = {"kill": "k7-1", "trigger": "panic", "text": "touched", "accounts": ["oxfun", "roxom"], "evidence": {}}
+    first.append("reason", {**reason, "observed_mono_ns": began.mono_ns, "observed_wall_ns": began.wall_ns}, began)
+    sent = {"kill": "k7-1", "account": "oxfun", "strike": 3, "routes": ["ws"], "mono_ns": began.mono_ns}
+    first.append("strike", {"sent": [sent]}, began)
+    first.close()
+    report = await kill(stage, "oxfun")
+    assert books(stage) == {"oxfun": 0, "roxom": 0}
+    assert report["id"] == "k7-1"
+    assert [reason["trigger"] for reason in report["reasons"]] == ["panic", "direct"]
+    assert report["accounts"]["oxfun"]["strikes"] == 2  # the one that was, and ours
+    replay = journal.read(state / journal.NAME)
+    assert recovery.rebuild(replay.entries, {}).kill is not None
+    assert "oxfun" in recovery.latched(replay.entries)
+
+
+async def test_accounts_out_of_scope_are_neither_struck_nor_connected_to(stage: Stage) -> None:
+    await kill(stage, "roxom")
+    assert books(stage) == {"oxfun": 5, "roxom": 0}
+    assert {request["venue"] for request in stage.admin("GET", "/requests") if "venue" in request} <= {"roxom"}
+
+
+async def test_a_latch_of_somebody_elses_stays_for_the_daemon(stage: Stage) -> None:
+    latches.leave_latch(stage.state_dir, stage.runtime_dir, Reason("direct", "another", ("oxfun",), clock.now()))
+    await kill(stage, "roxom")
+    assert "another" in (stage.state_dir / latches.NAME).read_text()

@@ -81,7 +81,8 @@ def test_the_defaults_are_those_of_the_whole_configuration() -> None:
         ("[daemon]\nruntime_dir = 7\n", "expected an absolute path"),
         ('[daemon]\nruntime_dir = "run"\n', 'it must begin with "/"'),
         ('[daemon]\nruntime_dir = "/run/\\u0007"\n', "leave them out"),
-        ("[daemon", "end of document"),
+        ('[daemon]\nruntime_dir = "/run/x\n', "not understood; where the daemon's files are is unclear"),
+        ("[daemon]\nruntime_dir = '/run/x'\nruntime_dir = '/run/y'\n", "not understood"),
     ],
 )
 def test_what_is_wrong_is_said_as_the_whole_configuration_says_it(text: str, says: str, tmp_path: Path) -> None:
@@ -95,3 +96,33 @@ def test_what_is_wrong_is_said_as_the_whole_configuration_says_it(text: str, say
 def test_a_file_that_was_named_and_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         whereabouts.runtime_dir(tmp_path / "config.toml", environ={})
+
+
+@pytest.mark.parametrize(
+    ("text", "directory", "left_out"),
+    [
+        ('[daemon]\nruntime_dir = "/run/x"\n[accounts.a]\nvenue = oxfun\n', "/run/x", "lines 3 to 5"),
+        ('[accounts.a]\nvenue = oxfun\n[daemon]\nruntime_dir = "/run/x"\n', "/run/x", "lines 1 to 2"),
+        ("[daemon]\nruntime_dir = '/run/x' # here\nbudget = 250 ms\n", "/run/x", "lines 1 to 4"),
+        ('daemon.runtime_dir = "/run/x"\nbudget = \n[accounts.a]\n', "/run/x", "lines 1 to 2"),
+        ("[accounts.a\n", "/run/y", "lines 1 to 2"),
+        ("}}}}", "/run/y", "lines 1 to 1"),
+    ],
+)
+def test_a_syntax_error_keeps_nobody_from_the_daemon_and_is_said(
+    text: str, directory: str, left_out: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    said: list[str] = []
+    found = whereabouts.runtime_dir(file, environ={"RUNTIME_DIRECTORY": "/run/y"}, say=said.append)
+    assert found == Path(directory)
+    assert len(said) == 1 and f"{left_out} cannot be understood" in said[0] and directory in said[0]
+
+
+def test_a_comment_that_is_not_utf_8_keeps_nobody_from_the_daemon(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_bytes('# Börse\n[daemon]\nruntime_dir = "/run/x"\n'.encode("latin-1"))
+    said: list[str] = []
+    assert whereabouts.runtime_dir(file, environ={}, say=said.append) == Path("/run/x")
+    assert len(said) == 1 and "not UTF-8" in said[0]

@@ -7,28 +7,30 @@ from typing import Any
 
 import click
 
-from kill_switch import __version__
+from kill_switch import __version__, unexpected
 from kill_switch.cli import explain, operate, rehearse, serve
 from kill_switch.errors import ConfigError, KillSwitchError
 
+EX_SOFTWARE = 70  # sysexits(3)
 EXIT_CODES = """
 \b
 Exit codes: 0 done, or armed · 1 something is left, refused or failed · 2 wrong usage · 3 tripped or firing
-69 no daemon answers · 73 cannot create · 75 try again, or waits for the second person · 77 not allowed · 78 bad config
+69 no daemon answers · 70 a fault of the program · 73 cannot create · 75 try again, or waits for the second person
+77 not allowed · 78 bad config
 """
 
 
 class Commands(click.Group):
-    """A group whose errors are one clear line and the documented exit code."""
+    """A group whose errors are one clear line and the documented exit code, those that nobody expected too."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a command; a process that writes its log from a thread ends here, whatever other threads hang."""
+    def main(self, *args: Any, **options: Any) -> Any:
         try:
-            return super().main(*args, **kwargs)
-        except SystemExit as end:
-            if logs := sys.modules.get("kill_switch.logs"):  # a command that needs none has not imported it
-                logs.leave(end.code if isinstance(end.code, int) else int(end.code is not None))
-            raise
+            return super().main(*args, **options)
+        except (Exception, BaseExceptionGroup) as error:
+            if unexpected.debugging():
+                raise
+            click.echo(f"kill-switch: internal error: {unexpected.brief(error)}; {unexpected.HINT}", err=True)
+            sys.exit(EX_SOFTWARE)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

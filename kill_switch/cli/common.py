@@ -58,15 +58,33 @@ def load(path: Path | None) -> Config:
     return config.load(path)
 
 
-def ask(path: Path | None, request: Mapping[str, object], *, timeout_s: float = 10.0, fail: bool = True) -> Any:
-    """Ask the daemon; end with its exit code if it says no."""
+def ask(
+    path: Path | None,
+    request: Mapping[str, object],
+    *,
+    timeout_s: float = 10.0,
+    patience_s: float = 0.0,
+    fail: bool = True,
+) -> Any:
+    """Ask the daemon, which may come up within `patience_s`; end with its exit code if it says no."""
     from kill_switch import client, whereabouts
 
-    answer = client.ask(whereabouts.runtime_dir(path) / "control.sock", request, timeout_s)
+    socket = whereabouts.runtime_dir(path, say=say_once) / "control.sock"
+    answer = client.ask(socket, request, timeout_s, patience_s)
     if fail and "error" in answer:
         click.echo(f"kill-switch: {answer['error']}", err=True)
         sys.exit(answer.get("exit", 1))
     return answer
+
+
+_said: set[str] = set()
+
+
+def say_once(line: str) -> None:
+    """Say a line on standard error, unless this command has said it before."""
+    if line not in _said:
+        _said.add(line)
+        click.echo(f"kill-switch: {line}", err=True)
 
 
 def print_json(value: object) -> None:

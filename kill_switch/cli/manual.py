@@ -16,6 +16,7 @@ _FILES = {
 }
 _ENVIRONMENT = {
     "KILL_SWITCH_CONFIG": "The configuration to use, where -c does not name one.",
+    "KILL_SWITCH_DEBUG": "Set to anything, faults of the program are shown with their traceback.",
     "STATE_DIRECTORY, RUNTIME_DIRECTORY, CREDENTIALS_DIRECTORY": "As systemd sets them for a service.",
 }
 

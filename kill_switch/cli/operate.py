@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from kill_switch.cli.common import ask, config_option, json_option, load, print_json, scope_option, written
+from kill_switch.cli.common import ask, config_option, json_option, print_json, say_once, scope_option, written
 from kill_switch.errors import KillSwitchError, NotAllowed, Unreachable
 
 MAX_WAIT_S = 3600.0
@@ -62,6 +62,12 @@ def fire(
 ) -> None:
     """Kill: cancel every order in scope, prove it, stay tripped.
 
+    --wait bounds the proof and nothing else. With --direct it begins once every account has answered: connecting,
+    logging in and the first answers take 23 s at most, then whoever has not answered is given up. Ctrl-C ends the wait
+    for the proof, and at the second time everything.
+
+    --direct kills every account that can be built of the configuration, and names the others: exit code 1.
+
     \b
     Examples:
       kill-switch fire --reason "runaway quoter"
@@ -70,18 +76,29 @@ def fire(
       kill-switch fire --reason "the daemon is gone" --direct
     """
     wait_s = min(max(0.0, wait_s), MAX_WAIT_S) if wait_s == wait_s else 0.0  # not a number: then without waiting
+    from kill_switch import client
+
+    missed: Mapping[str, str] = {}
     if direct:
-        report = _fire_directly(config, reason, scope, wait_s, dry_run)
+        report, missed = _fire_directly(config, reason, scope, wait_s, dry_run)
     else:
         request = {"cmd": "fire", "reason": reason, "scope": list(scope), "wait_s": wait_s, "dry_run": dry_run}
         try:
-            report = ask(config, request, timeout_s=wait_s + 10)
+            report = ask(config, request, timeout_s=wait_s + 10, patience_s=client.STARTS_WITHIN_S)
         except Unreachable as error:
             raise Unreachable(f"{error}\nTo kill without the daemon: kill-switch fire --direct --reason …") from None
-    _show(report, as_json, dry_run)
-    if not dry_run:
-        verdicts = [report["accounts"][name] for name in report["accounts"]]
-        sys.exit(0 if all(v["state"] == "CLEAR" for v in verdicts) else 1)
+    accounts = report.get("accounts", {})
+    done = bool(accounts) and not missed and (dry_run or all(one["state"] == "CLEAR" for one in accounts.values()))
+    if missed:
+        report = {**report, "missed": missed}
+    try:
+        if accounts or as_json:
+            _show(report, as_json, dry_run)
+    except OSError as error:  # whoever reads it has gone: what was done is done
+        click.echo(f"kill-switch: the report cannot be written: {error.strerror}", err=True)
+    for name, why in missed.items():
+        click.echo(f"kill-switch: NOT {'LISTED' if dry_run else 'KILLED'}: {name}: {why}", err=True)
+    sys.exit(0 if done else 1)
 
 
 @click.command()
@@ -252,28 +269,39 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool) -> None:
             period_s = seconds(every)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--every") from None
-    beats.send(whereabouts.runtime_dir(config) / "intake.sock", name, period_s, bye=bye)
+    beats.send(whereabouts.runtime_dir(config, say=say_once) / "intake.sock", name, period_s, bye=bye)
 
 
-def _fire_directly(path: Path | None, reason: str, scope: Sequence[str], wait_s: float, dry_run: bool) -> Any:
+def _fire_directly(
+    path: Path | None, reason: str, scope: Sequence[str], wait_s: float, dry_run: bool
+) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    """Kill or look; return the report, and what was meant and could not be reached, with why."""
     import os
 
     import anyio
 
-    from kill_switch import direct, logs
+    from kill_switch import config, logs, unexpected
 
     logs.set_up()
-    loaded = load(path)
-    try:
-        accounts = loaded.select(scope)
-    except ValueError as error:
-        raise KillSwitchError(str(error)) from None
+    unexpected.be_brief()
+    found = config.rescue(path)
+    for problem in found.problems:
+        click.echo(f"{found.config.source}: {problem}", err=True)
+    accounts, left_out, unknown = found.select(scope)
+    missed = {name: "; ".join(map(str, found.left_out[name])) for name in left_out}
+    missed |= dict.fromkeys(unknown, "no account and no tag is called that")
+    if not accounts:
+        return {}, missed
     if dry_run:
         from kill_switch import visit
 
-        return {"dry_run": True, "accounts": anyio.run(visit.dry_run, loaded, accounts, wait_s)}
+        shown, unseen = anyio.run(visit.dry_run, found.config, accounts)
+        return {"dry_run": True, "accounts": shown}, {**missed, **unseen}
+    from kill_switch import direct
+
     evidence = {"uid": os.getuid(), "pid": os.getpid()}
-    return anyio.run(direct.fire, loaded, reason, accounts, wait_s, evidence)
+    report, failed = anyio.run(direct.fire, found.config, reason, accounts, wait_s, evidence)
+    return report, {**missed, **failed}
 
 
 def _show(report: Mapping[str, Any], as_json: bool, dry_run: bool) -> None:
@@ -292,7 +320,7 @@ def _record_of(path: Path | None) -> tuple[int, Path]:
     """Return the budget in microseconds and the state directory: reading the record needs no secret."""
     from kill_switch import config
 
-    daemon = config.daemon_keys(path, "state_dir", "budget")
+    daemon = config.daemon_keys(path, "state_dir", "budget", say=say_once)
     return int(daemon.budget_s * 1e6), daemon.state_dir
 
 

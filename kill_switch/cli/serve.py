@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +43,8 @@ def run(config: Path | None) -> None:
 def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> None:
     """Validate the configuration, all of it at once, secrets included; nothing is started.
 
-    It prints the next three times of every schedule, of the drill and of every reset, in their zone and in UTC.
+    It prints the next three times of every schedule, of the drill and of every reset, in their zone and in UTC. It
+    also sees what would keep `run` from starting on this machine: directories, sockets, ports, the group.
 
     With --connect, also: is every account ready, and does every lane carry a harmless command within the budget? It
     uses the running daemon's connections, or without a daemon its own. Exit code 1: not ready, failed or over budget.
@@ -53,11 +55,12 @@ def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> N
       kill-switch check --connect
       kill-switch check --connect --wait 30 --json
     """
+    from kill_switch import startable
     from kill_switch.cli import schedules
 
     try:
         loaded = load(config)
-        _understood(loaded)
+        _usable(loaded)
     except ConfigError as error:
         if as_json:
             problems = [{"path": p.path, "found": p.found, "hint": p.hint} for p in error.problems]
@@ -69,12 +72,15 @@ def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> N
     answer["triggers"] = {name: trigger.kind for name, trigger in loaded.triggers.items()}
     coming = schedules.upcoming(loaded, datetime.now(UTC))
     answer["schedules"] = coming
+    answer["notes"] = notes = list(startable.notes(loaded))
     if not as_json:
-        _print_check(loaded)
+        _print_check(loaded, notes)
         schedules.show(coming)
     if connect:
+        from kill_switch import unexpected
         from kill_switch.cli import connecting
 
+        unexpected.be_brief()
         found = connecting.check(loaded, min(max(0.0, wait_s), MAX_WAIT_S) if wait_s == wait_s else 0.0)
         answer.update(ok=found["ok"], connect=found)
         if not as_json:
@@ -87,9 +93,9 @@ def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> N
     sys.exit(0 if answer["ok"] else 1)
 
 
-def _understood(loaded: Config) -> None:
-    """Raise `ConfigError` for addresses that apprise cannot use; the daemon itself only says so, and starts."""
-    from kill_switch import errands
+def _usable(loaded: Config) -> None:
+    """Raise `ConfigError` for what `run` would not start with, and for addresses that apprise cannot use."""
+    from kill_switch import errands, startable
 
     hint = "expected one of apprise's: see its list of services"
     problems = [
@@ -97,16 +103,19 @@ def _understood(loaded: Config) -> None:
         for number, url in enumerate(loaded.notify.urls)
         if not errands.understands(url.get_secret_value())
     ]
+    problems += startable.problems(loaded)
     if problems:
         raise ConfigError(str(loaded.source), problems)
 
 
-def _print_check(loaded: Config) -> None:
+def _print_check(loaded: Config, notes: Sequence[str]) -> None:
     click.echo(f"{loaded.source}: good; {len(loaded.accounts)} account(s), {len(loaded.triggers)} trigger(s)")
     for name, account in loaded.accounts.items():
         click.echo(f"  account {name}: {account.venue}" + (f", tags {', '.join(account.tags)}" if account.tags else ""))
     for name, trigger in loaded.triggers.items():
         click.echo(f"  trigger {name}: {trigger.kind}, for {', '.join(trigger.accounts)}")
+    for note in notes:
+        click.echo(f"  note: {note}")
 
 
 @click.command()

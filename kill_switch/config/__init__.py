@@ -1,7 +1,8 @@
 """Load the configuration: one TOML file, strict, with everything that is wrong reported at once.
 
 `load` is what `run` and `check` share. It reads secrets and builds every adapter, so that what it returns can be used
-as it is. `daemon_keys` is for commands that only talk to the daemon: it reads no secret.
+as it is. `rescue` is for `fire --direct`, and returns what can be used. `daemon_keys` is for commands that only talk to
+the daemon: it reads no secret.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=Table)
 _SECRET = secrets.WHERE.removeprefix("expected ")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://\S.*")
+NOWHERE = Path("/dev/null/unclear")  # stands for a directory that a kill must not guess: whatever is opened there fails
 TABLES = ("daemon", "accounts", "triggers", "intake", "drill", "rearm", "hooks", "notify", "ping")
 
 
@@ -118,17 +120,132 @@ def load(
     return Config(source, daemon, *whole, intake, drill, rearm, hooks, notify, ping)
 
 
-def daemon_keys(path: Path | None, *keys: str, environ: Mapping[str, str] = os.environ) -> Daemon:
+@dataclass(frozen=True, slots=True)
+class Rescue:
+    """What can be used of a configuration that need not be right, for a kill."""
+
+    config: Config  # without triggers
+    left_out: Mapping[str, tuple[Problem, ...]]  # account → why it cannot be used
+    problems: tuple[Problem, ...]  # that keep no account from being used
+    tags: Tags  # of the accounts left out, as far as they are known
+
+    def select(self, selectors: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """Return the accounts meant that can be used, those left out that are or may be meant, and unknown selectors.
+
+        An account left out whose tags are not known may be meant by any selector that is not another account's name.
+        """
+        usable: Tags = {name: account.tags for name, account in self.config.accounts.items()}
+        wanted = set(selectors)
+        perhaps_tags = wanted - usable.keys() - self.left_out.keys()
+
+        def meant(name: str) -> bool:
+            if not wanted or name in wanted:
+                return True
+            return bool(wanted.intersection(self.tags[name]) if name in self.tags else perhaps_tags)
+
+        left_out = tuple(filter(meant, self.left_out))
+        known = {*selectable(usable), *selectable(self.tags), *self.left_out}
+        return pick(selectors, usable), left_out, tuple(one for one in selectors if one not in known)
+
+
+def rescue(
+    path: Path | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    venues: Mapping[str, type[Adapter]] | None = None,
+) -> Rescue:
+    """Load what a kill can use of the file; raise `ConfigError` if there is no account that it can use.
+
+    An account is used whole or not at all. What only the daemon needs (triggers, sockets, hooks) is not read.
+    """
+    if venues is None:
+        from kill_switch.venues import VENUES
+
+        venues = VENUES
+    source = document.find(path, environ)
+    parsed, lost, problems = document.parse_parts(source)
+    daemon = _usable_daemon(parsed.get("daemon", {}), environ, problems)
+    tables = document.table_of(parsed, "accounts", problems)
+    left_out: dict[str, tuple[Problem, ...]] = {
+        name: (Problem(at("accounts", name), f"not understood: {where}", ""),) for name, where in lost.items()
+    }
+    accounts = {}
+    for name, table in tables.items():
+        made, wrong = _account(name, table, venues, daemon.hedge_after_s, environ)
+        if made is not None:
+            accounts[name] = made
+        else:
+            left_out[name] = tuple(wrong)
+    notify = _notify(document.table_of(parsed, "notify", problems), environ, problems) or Notify()
+    if not accounts:
+        wrong = [problem for problems in left_out.values() for problem in problems]
+        none = [] if wrong else [Problem("accounts", "no account", "expected at least one table [accounts.NAME]")]
+        raise ConfigError(str(source), [*problems, *wrong, *none])
+    left_tables = {name: tables[name] for name in left_out if isinstance(tables.get(name), dict)}
+    written = {name: table.get("tags", []) for name, table in left_tables.items()}
+    tags = {name: some for name, some in written.items() if _is_list_of_strings(some)}
+    config = Config(source, daemon, accounts, {}, Intake(), Drill(), Rearm(), Hooks(), notify, Ping())
+    return Rescue(config, left_out, tuple(problems), tags)
+
+
+def _is_list_of_strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _account(
+    name: str, table: object, venues: Mapping[str, type[Adapter]], hedge_after_s: float, environ: Mapping[str, str]
+) -> tuple[Account | None, list[Problem]]:
+    """Read an account whatever is in its table: what this fails on is no other account's business."""
+    if not isinstance(table, dict) or not is_name(name):
+        wrong: list[Problem] = []
+        document.named({name: table}, "accounts", wrong)
+        return None, wrong
+    try:
+        json.dumps(table, default=str, ensure_ascii=False).encode()
+        return read_account(name, table, venues, hedge_after_s, environ)
+    except UnicodeEncodeError:
+        return None, [Problem(at("accounts", name), "not UTF-8", "save the file as UTF-8")]
+    except Exception as error:
+        return None, [Problem(at("accounts", name), f"internal error: {type(error).__name__}", "")]
+
+
+def _usable_daemon(table: object, environ: Mapping[str, str], problems: list[Problem]) -> Daemon:
+    """Read the keys of [daemon] that are right; a directory that is not stands where nothing can be made."""
+    nowhere = dict.fromkeys(("state_dir", "runtime_dir"), str(NOWHERE))
+    if not isinstance(table, dict):
+        whole: Raw = nowhere
+        problems.append(Problem("daemon", describe(table), "expected a table [daemon]"))
+    else:
+        whole = directories(environ) | table
+    daemon, wrong, at_fault = validate(Daemon, whole, "daemon")
+    problems += wrong
+    if daemon is None:
+        left = {key: value for key, value in whole.items() if key not in at_fault}
+        left |= {key: value for key, value in nowhere.items() if key in at_fault}
+        daemon, _, _ = validate(Daemon, left, "daemon")
+    return daemon or Daemon(state_dir=NOWHERE, runtime_dir=NOWHERE)
+
+
+def daemon_keys(
+    path: Path | None,
+    *keys: str,
+    environ: Mapping[str, str] = os.environ,
+    say: Callable[[str], object] = lambda line: None,
+) -> Daemon:
     """Return some keys of the table [daemon], the others at their defaults; raise `ConfigError`.
 
     For commands that talk to the daemon or read its record: a typo elsewhere must not keep `fire` from working, nor a
-    caller who may not read the keys. A file that nobody named and that cannot be read leaves the defaults.
+    caller who may not read the keys. A file that nobody named and that cannot be read leaves the defaults. `say` takes
+    a line for a person for each part of the file that cannot be parsed.
     """
     source = document.find(path, environ)
     table: Raw = {}
     problems: list[Problem] = []
     if path is not None or environ.get("KILL_SWITCH_CONFIG") or os.access(source, os.R_OK):
-        table = document.table_of(document.parse(source), "daemon", problems)
+        parsed, _, syntax = document.parse_parts(source)
+        table = document.table_of(parsed, "daemon", problems)
+        for problem in syntax:
+            say(f"{source}: {problem}")
     only = {key: value for key, value in (directories(environ) | dict(table)).items() if key in keys}
     daemon, wrong, _ = validate(Daemon, only, "daemon")
     if daemon is None or problems:

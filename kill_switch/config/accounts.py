@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kill_switch.config import secrets
+from kill_switch.config import authorities, secrets
 from kill_switch.config.problems import Raw, Wrong, at, describe, hint_for, keys_of, unknown_keys, validate, without
 from kill_switch.config.tables import Common
 from kill_switch.errors import Problem
@@ -75,6 +75,11 @@ def read_account(
                 problems.append(Problem(at(path, key), error.found, error.hint))
         elif sure:
             problems.append(Problem(at(path, key), "missing", secrets.WHERE))
+    if options is not None and options.ca_file:
+        try:
+            authorities.examine(options.ca_file)
+        except Wrong as error:
+            problems.append(Problem(at(path, "ca_file"), error.found, error.hint))
     if problems or common is None or options is None:
         return None, problems
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from kill_switch.config.problems import Raw, at, describe
 from kill_switch.config.units import NAME_HINT, is_name
 from kill_switch.errors import ConfigError, Problem
+from kill_switch.salvage import salvage
 
 DEFAULT = Path("/etc/kill-switch/config.toml")
 MOST_SAID = 160  # characters of what the parser says
@@ -27,6 +28,30 @@ def parse(source: Path) -> Raw:
     if isinstance(parsed, Problem):  # raised here and not in an `except`: a traceback would print its cause
         raise ConfigError(str(source), [parsed])
     return parsed
+
+
+def parse_parts(source: Path) -> tuple[Raw, Mapping[str, str], list[Problem]]:
+    """Return what can be trusted of the file, the accounts that are lost with the lines that name them, and problems.
+
+    Raises `ConfigError` if the file cannot be read, if nothing of it can be trusted, or if a part that does not parse
+    says something unclear of a directory: another daemon's may be meant.
+    """
+    parsed = _read(source)
+    if not isinstance(parsed, Problem):
+        return parsed, {}, []
+    try:
+        found = salvage(source.read_bytes().decode("utf-8-sig", "surrogateescape"))
+    except (OSError, ValueError):
+        raise ConfigError(str(source), [parsed]) from None
+    unclear = [key for key, value in found.directories.items() if value is None]
+    if unclear:
+        hint = "where the daemon's files are is unclear: put it right"
+        raise ConfigError(str(source), [parsed, *(Problem(f"daemon.{key}", "not understood", hint) for key in unclear)])
+    document = dict(found.document)
+    daemon = document.get("daemon", {})
+    if isinstance(daemon, dict):
+        document["daemon"] = {**found.directories, **daemon}
+    return document, found.lost, [parsed, *(Problem(part, "left out", "not TOML") for part in found.parts)]
 
 
 def _read(source: Path) -> Raw | Problem:

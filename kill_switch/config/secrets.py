@@ -114,10 +114,13 @@ def _read(path: str, absent: str, advice: str) -> tuple[bytes, os.stat_result]:
 
 
 def refuse_exposed(status: os.stat_result, path: str, uid: int) -> None:
-    """Raise `Wrong` if others can read the file, or somebody else could have written it."""
+    """Raise `Wrong` if others can read the file, or somebody else than root or `uid` could have written it.
+
+    Root may use anybody's file: `fire --direct` from a root shell uses those of the daemon's own user.
+    """
     mode = stat.S_IMODE(status.st_mode)
     fix = f"chmod g-w,o-rwx {shlex.quote(path)}"
-    if status.st_uid not in (0, uid):
+    if uid and status.st_uid not in (0, uid):
         raise Wrong(f"its file belongs to uid {status.st_uid}", f"chown {uid} {shlex.quote(path)}")
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise Wrong(f"its file can be written by others (mode {mode:04o})", fix)

@@ -32,6 +32,7 @@ SKEW_MS = 10_000
 MOST_SEEN = 10_000  # signatures, before those are forgotten whose time is over, or far ahead since the clock was set
 LOOK_EVERY_S = 0.25  # whether the Unix socket is still there: who sends meanwhile is not heard
 CLOSE_WITHIN_S = 1.0
+MOST_HELD = 10_000  # datagrams that come before the triggers stand; at ten a second, a quarter of an hour's
 PASS_DATAGRAMS = 500  # in one turn of the event loop: a flood must not keep a kill waiting
 
 
@@ -74,6 +75,18 @@ class Intake:
         self._changed = anyio.Event()
         self._gid: int | None = None
         self._files = files or Offload(f"the file system of {path.parent}")
+        self._held: list[bytes] | None = None  # what has come for triggers that do not stand yet
+
+    def hold(self) -> None:
+        """Read from now on, and keep what is well-formed until `release`: the triggers do not stand yet."""
+        self._held = []
+        for sock, key in self._sockets:
+            asyncio.get_running_loop().add_reader(sock.fileno(), self._take, sock, key)
+
+    def release(self) -> None:
+        """Hand over what was held, in its order."""
+        held, self._held = self._held or (), None
+        self.ignored += sum(not self._payload(payload) for payload in held)
 
     def open(self, gid: int | None = None) -> None:
         """Bind the sockets; raises `OSError` naming what could not be bound. Waits for the file system."""
@@ -128,6 +141,8 @@ class Intake:
 
     def close(self) -> None:
         """Close the sockets and remove the Unix socket; wait at most `CLOSE_WITHIN_S` for the file system."""
+        if not self._sockets:
+            return  # it has been closed, and what has its name now is another daemon's
         for sock, _ in self._sockets:
             sock.close()
         self._sockets.clear()
@@ -203,6 +218,10 @@ class Intake:
         return self._payload(datagram)
 
     def _payload(self, payload: bytes) -> bool:
+        if self._held is not None:
+            if len(self._held) < MOST_HELD:
+                self._held.append(payload)
+            return len(self._held) < MOST_HELD
         payload = payload.strip()
         if not payload.startswith(b"{"):
             return self._beat(payload.decode("utf-8", "replace"))

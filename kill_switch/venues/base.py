@@ -548,6 +548,11 @@ class Adapter(ABC):
             case _:
                 assert_never(event)
 
+    @property
+    def closes_positions(self) -> bool:
+        """Say whether a strike goes on to close positions once its cancels are answered."""
+        return False
+
     def awaits(self, tag: str) -> bool:
         """Say whether a request is still to be answered: it may have been, on the other route."""
         return tag in self._asks

@@ -144,6 +144,10 @@ class CrossTrade(Adapter):
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def closes_positions(self) -> bool:
+        return self._flatten
+
     def first(self, now: Now) -> Send | None:
         closing = self._flattens.closing(now)
         if closing or len(self._accounts) > 1:  # the only one is struck however few tokens are left

@@ -708,7 +708,7 @@ def test_a_latch_that_another_process_left_is_seen_and_forgotten_once_it_is_take
     assert not (dirs[0] / LATCH).exists()
 
 
-def take_over(by_hand: SyncedByHand) -> None:
+def take_over(by_hand: Journal) -> None:
     """Do what the daemon does with a latch file that it has found."""
     said = by_hand.foreign_latch()
     assert said is not None
@@ -1064,18 +1064,83 @@ def test_an_empty_latch_beside_a_written_one_still_means_every_account(
 def test_a_latch_that_cannot_be_read_is_a_latch(opened: Journal, dirs: tuple[Path, Path]) -> None:
     (dirs[0] / LATCH).mkdir()
     said = opened.foreign_latch()
-    assert said == f"{dirs[0] / LATCH}: Is a directory"
+    assert said is not None and said.startswith(f"{dirs[0] / LATCH}: not a file")
     assert latched_accounts(said, ("a", "b")) == ("a", "b")
 
 
-def test_a_latch_that_cannot_be_removed_is_trouble_until_it_can(by_hand: SyncedByHand, dirs: tuple[Path, Path]) -> None:
+def test_a_latch_that_cannot_be_moved_is_trouble_until_it_can(
+    by_hand: SyncedByHand, dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, target: Path) -> Path:
+        raise PermissionError(1, "Operation not permitted")
+
     (dirs[1] / LATCH).mkdir()
     take_over(by_hand)
+    monkeypatch.setattr(Path, "rename", refuse)
     by_hand.put_on_disk()
-    assert by_hand.trouble.startswith(f"{dirs[1] / LATCH}: ")
-    (dirs[1] / LATCH).rmdir()
+    assert by_hand.trouble == f"{dirs[1] / LATCH}: Operation not permitted"
+    monkeypatch.undo()
     by_hand.settle()
-    assert by_hand.trouble == ""
+    assert by_hand.trouble == "" and not (dirs[1] / LATCH).exists()
+
+
+def unreadable(path: Path, how: str) -> None:
+    """Put something there that is no file to be read."""
+    match how:
+        case "directory":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case "link":
+            path.symlink_to(path.parent / "nowhere")
+
+
+@pytest.mark.parametrize("how", ["directory", "pipe", "link"])
+def test_a_latch_that_cannot_be_read_counts_once_is_moved_aside_and_does_not_trip_the_next_start(
+    how: str, dirs: tuple[Path, Path]
+) -> None:
+    by_hand = SyncedByHand(*dirs)
+    unreadable(dirs[0] / LATCH, how)
+    assert latched(by_hand)[1] == ("a", "b", "c")
+    take_over(by_hand)
+    assert by_hand.foreign_latch() is None
+    by_hand.put_on_disk()
+    assert not os.path.lexists(dirs[0] / LATCH)
+    assert len(list(dirs[0].glob(f"{LATCH}.unreadable-*"))) == 1
+    by_hand.close()
+    again = Journal(*dirs)
+    assert again.foreign_latch() is None
+    again.close()
+
+
+def test_a_second_latch_in_a_file_that_cannot_be_read_is_seen(opened: Journal, dirs: tuple[Path, Path]) -> None:
+    (dirs[0] / LATCH).mkdir()
+    take_over(opened)
+    os.utime(dirs[0] / LATCH, (7, 7))
+    assert latched(opened)[1] == ("a", "b", "c")
+
+
+def test_a_latch_that_comes_while_an_unreadable_one_is_moved_aside_is_not_lost(
+    by_hand: SyncedByHand, dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def late(path: Path, target: Path) -> Path:
+        os.utime(path, (7, 7))
+        return rename(path, target)
+
+    (dirs[0] / LATCH).mkdir()
+    take_over(by_hand)
+    monkeypatch.setattr(Path, "rename", late)
+    by_hand.put_on_disk()
+    assert latched(by_hand)[1] == ("a", "b", "c")
+
+
+def test_a_latch_behind_more_than_anybody_reads_is_seen(opened: Journal, dirs: tuple[Path, Path]) -> None:
+    (dirs[0] / LATCH).write_bytes(b'{"accounts":["a"],"text":"one"}\n' * 3000)
+    take_over(opened)
+    leave_latch(*dirs, reason("b"))
+    assert opened.foreign_latch() is not None
 
 
 def test_a_latch_that_no_directory_takes_is_said(dirs: tuple[Path, Path]) -> None:

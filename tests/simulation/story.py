@@ -251,9 +251,7 @@ class Story:
 
     def _plan_fault(self, house: House) -> None:
         chance = self.chance
-        spared = (
-            COVERS_LESS | {"foreign_use"} | ({"skew"} if house.remembers else set())
-        )  # planned apart
+        spared = COVERS_LESS | {"foreign_use"} | ({"skew"} if house.remembers else set())  # planned apart
         name = chance.choice(sorted(house.venue.supported - spared))
         on = chance.choice(("cancel", "read", "login", "all"))
         times = {"times": chance.choice((1, 2, 5))} if chance.random() < 0.6 else {}

@@ -13,6 +13,7 @@ import pytest
 
 from kill_switch import beside, control, daemon, direct, errands
 from kill_switch.aide import END_WITHIN_S
+from kill_switch.cli import operate
 from kill_switch.config.tables import Daemon, directories
 from kill_switch.errors import ConfigError
 from kill_switch.systemd import START_USEC
@@ -202,7 +203,13 @@ def test_the_last_resort_needs_neither_daemon_nor_sandbox_nor_start_limit(last_r
 def test_the_last_resort_has_time_for_its_proof_and_an_end(last_resort: Unit) -> None:
     wait = re.search(r"--wait (\d+) ", last_resort["ExecStart"])
     assert wait is not None
-    assert int(wait[1]) + 15 <= last_resort.seconds("TimeoutStartSec") <= 120
+    rest_s = direct.TELL_WITHIN_S + 3 * direct.RECORD_WITHIN_S
+    assert direct.STRIKE_WITHIN_S + int(wait[1]) + rest_s <= last_resort.seconds("TimeoutStartSec") <= 120
+    assert direct.STRIKE_WITHIN_S + rest_s <= last_resort.seconds("TimeoutStopSec") <= 60
+
+
+def test_the_help_names_the_bound_of_a_direct_strike() -> None:
+    assert f"take {direct.STRIKE_WITHIN_S:g} s at most" in " ".join(str(operate.fire.help).split())
 
 
 def test_the_example_drop_in_has_the_secrets_of_the_example_configuration() -> None:

@@ -1,0 +1,117 @@
+"""Read what can be trusted of a TOML file with a syntax error: the tables that the error is not in.
+
+For the commands of an emergency only: those that need nothing but a directory, and `fire --direct`. A file is cut at
+the lines that begin a table. A part that does not parse is left out, and every account that it names counts as not
+understood, whatever another part says of it. `run`, `check` and `reload` refuse such a file as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+_MOST_PARTS = 64  # left out, one after the other: each costs a parse of the whole file
+_WHERE = re.compile(r"\(at line (\d+), column (\d+)\)\Z")
+_TABLE = re.compile(r"""\s*\[+\s*(?P<table>[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?P<name>[\w-]+|"[^"]*"|'[^']*'))?""")
+_DIRECTORY = re.compile(r"""\s*(?:daemon\s*\.\s*)?(?P<key>(?:runtime|state)_dir)\s*=\s*(?P<value>.*)""")
+_STRING = re.compile(r"""(?:"(?P<basic>[^"\\]*)"|'(?P<literal>[^']*)')\s*(?:#.*)?\Z""")
+
+
+class Salvage(NamedTuple):
+    """What is left of a file."""
+
+    document: Mapping[str, Any]
+    lost: Mapping[str, str]  # account → which lines of it were not understood
+    parts: tuple[str, ...]  # a line for each part that was left out, and why
+    directories: Mapping[str, str | None]  # `runtime_dir`, `state_dir` in those parts; None: it says something unclear
+
+
+def salvage(text: str) -> Salvage:
+    """Return what can be trusted of a file's text; raise `ValueError` if that is nothing."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    starts = [0, *(number for number, line in enumerate(lines) if number and line.lstrip().startswith("["))]
+    left = list(lines)
+    lost: dict[str, str] = {}
+    parts: list[str] = []
+    directories: dict[str, str | None] = {}
+    while True:
+        try:
+            document = tomllib.loads("\n".join(left))
+            break
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+        except ValueError as error:
+            if len(parts) == _MOST_PARTS:
+                raise ValueError("too many syntax errors") from None
+            first, end = _part(left, starts, str(error))
+            if not any(line.strip() for line in left[first:end]):
+                raise ValueError("no part of it parses") from None
+        where = f"lines {first + 1} to {end}"
+        parts.append(where)
+        table, account = _named(lines[first])
+        if account:
+            lost[account] = where
+        if not account:  # a table of tables, or what stands before all tables
+            prefix = "" if table == "accounts" else "accounts."
+            lost.update(dict.fromkeys(_keys(lines[first:end], prefix), where))
+        if table == "daemon" or first == 0:
+            directories |= _directories(lines[first:end])
+        if any(quotes in line for line in lines[first:end] for quotes in ('"""', "'''")):
+            # where a text over many lines ends is unclear, and what looks like tables behind it may be part of it
+            parts[-1] = where = f"lines {first + 1} to {len(lines)}"
+            for number in (number for number in starts if number >= end):
+                if account := _named(lines[number])[1]:
+                    lost[account] = where
+            end = len(lines)
+        left[first:end] = [""] * (end - first)
+    accounts = document.get("accounts")
+    if isinstance(accounts, dict):
+        document["accounts"] = {name: table for name, table in accounts.items() if name not in lost}
+    return Salvage(document, lost, tuple(parts), directories)
+
+
+def _part(lines: Sequence[str], starts: Sequence[int], said: str) -> tuple[int, int]:
+    """Return the lines of the part that an error is in."""
+    found = _WHERE.search(said)
+    if found is None:  # the end of the file: what is open there was opened in the last part, or before it
+        at = max((number for number, line in enumerate(lines) if line.strip()), default=0)
+    else:
+        at = min(int(found[1]) - 1, len(lines) - 1)
+        opens = at in starts and int(found[2]) - 1 <= len(lines[at]) - len(lines[at].lstrip())
+        if opens and at:  # what is wrong is that a table begins: the part before it is not at its end
+            at = max((number for number in range(at) if lines[number].strip()), default=0)
+    first = max(number for number in starts if number <= at)
+    return first, min((number for number in starts if number > first), default=len(lines))
+
+
+def _named(line: str) -> tuple[str, str]:
+    """Return the table that a line begins, and its account; "" for what it does not name."""
+    found = _TABLE.match(line)
+    if found is None:
+        return "", ""
+    table, name = (_plain(found[group] or "") for group in ("table", "name"))
+    return table, name if table == "accounts" else ""
+
+
+def _keys(lines: Sequence[str], prefix: str) -> list[str]:
+    """Return the keys below a prefix that lines give a value to."""
+    key = re.compile(rf"""\s*{re.escape(prefix)}([\w-]+|"[^"]*"|'[^']*')\s*[.=]""")
+    return [_plain(found[1]) for found in map(key.match, lines) if found]
+
+
+def _plain(word: str) -> str:
+    return word[1:-1] if word[:1] in ("'", '"') else word
+
+
+def _directories(lines: Sequence[str]) -> dict[str, str | None]:
+    """Find the two directories in lines that do not parse as a whole."""
+    found: dict[str, str | None] = {}
+    for line in lines:
+        if match := _DIRECTORY.match(line):
+            value = _STRING.match(match["value"])
+            said = None if value is None else value["basic"] if value["basic"] is not None else value["literal"]
+            doubled = match["key"] in found and found[match["key"]] != said
+            found[match["key"]] = None if doubled else said
+    return found

@@ -1,0 +1,123 @@
+"""A kill uses what is right in a configuration, whatever else is wrong with it, and names what it leaves out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from kill_switch import config
+from kill_switch.config import Rescue, rescue
+from kill_switch.errors import ConfigError
+
+ENVIRON = {"KEY": "key-of-the-account", "SECRET": "secret-of-the-account"}
+SECRETS = 'api_key = { env = "KEY" }\napi_secret = { env = "SECRET" }\n'
+
+
+def account(name: str, more: str = "", tags: str = '["desk:mm"]') -> str:
+    return f'[accounts.{name}]\nvenue = "oxfun"\ntags = {tags}\n{SECRETS}{more}'
+
+
+def read(directory: Path, text: str) -> Rescue:
+    path = directory / "config.toml"
+    path.write_text(text)
+    return rescue(path, environ=ENVIRON)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        (account("b").replace('"SECRET"', '"GONE"'), "its variable is not set"),
+        (account("b").replace('{ env = "SECRET" }', '{ file = "/nonexistent" }'), "its file does not exist"),
+        (account("b").replace('{ env = "SECRET" }', '{ credential = "x" }'), "$CREDENTIALS_DIRECTORY is not set"),
+        (account("b", 'ca_file = "/nonexistent"\n'), "no such file"),
+        (account("b", f'ca_file = "{__file__}"\n'), "holds no certificate"),
+        (account("b", 'ca_file = "/tmp"\n'), "not a regular file"),
+        (account("b", "rest_url = 7\n"), "expected a string"),
+        (account("b", 'rest_ur = "https://127.0.0.1"\n'), "unknown key"),
+        (account("b").replace("oxfun", "oxfan"), 'did you mean "oxfun"'),
+        (account("b", tags="7"), "expected an array"),
+        ("[accounts]\nb = 7\n", "expected a table"),
+        (account("b", "x = \n"), "not understood: lines"),
+        ('[accounts.b]\nvenue = "roxom"\nprivate_key = { env = "KEY" }\napi_key = { env = "KEY" }\n', "private_key"),
+    ],
+)
+def test_what_is_wrong_with_one_account_leaves_the_others(wrong: str, why: str, tmp_path: Path) -> None:
+    found = read(tmp_path, account("a") + wrong + account("c"))
+    assert list(found.config.accounts) == ["a", "c"]
+    assert list(found.left_out) == ["b"]
+    assert why in "; ".join(map(str, found.left_out["b"]))
+    with pytest.raises(ConfigError):
+        config.load(tmp_path / "config.toml", environ=ENVIRON)  # the daemon takes no such file
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        '[triggers.panic]\nkind = "flagg"\n',
+        "triggers = 7\n",
+        '[intake]\nudp = "0.0.0.0:1"\n',
+        "[drill]\ncron = 7\n",
+        "[rearm]\napprovals = 0\n",
+        '[daemon]\nbudget = "1ms"\nhedge_after = "x"\ngroup = "nobody-has-it"\n',
+        "[notify]\nurls = [7]\n",
+        "[nonsense]\n",
+        "[triggers.panic]\nkind = flag\n",
+    ],
+)
+def test_what_is_wrong_elsewhere_is_no_accounts_business(wrong: str, tmp_path: Path) -> None:
+    found = read(tmp_path, wrong + account("a"))
+    assert list(found.config.accounts) == ["a"] and not found.left_out
+
+
+def test_directories_of_a_table_that_is_none_are_not_guessed(tmp_path: Path) -> None:
+    daemon = read(tmp_path, "daemon = 5\n" + account("a")).config.daemon
+    assert daemon.state_dir == daemon.runtime_dir == config.NOWHERE
+
+
+def test_a_directory_that_is_wrong_is_not_guessed(tmp_path: Path) -> None:
+    found = read(tmp_path, f'[daemon]\nstate_dir = 7\nruntime_dir = "{tmp_path}"\n' + account("a"))
+    assert found.config.daemon.runtime_dir == tmp_path
+    assert not found.config.daemon.state_dir.exists()
+    assert any("daemon.state_dir" in str(problem) for problem in found.problems)
+
+
+def test_a_file_without_an_account_that_can_be_used_is_an_error_that_says_all(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, account("a").replace("oxfun", "x") + account("b", "x =\n"))
+    assert "accounts.a.venue" in str(caught.value) and "accounts.b: not understood" in str(caught.value)
+    with pytest.raises(ConfigError, match="no such file"):
+        rescue(tmp_path / "none.toml", environ=ENVIRON)
+
+
+@pytest.mark.parametrize(
+    ("selectors", "picked", "left_out", "unknown"),
+    [
+        ((), ("a", "c"), ("b", "d"), ()),
+        (("a",), ("a",), (), ()),
+        (("b",), (), ("b",), ()),
+        (("desk:mm",), ("a",), ("b", "d"), ()),
+        (("desk:fx",), ("c",), ("d",), ()),
+        (("c", "typo"), ("c",), ("d",), ("typo",)),
+    ],
+)
+def test_a_scope_names_whoever_is_left_out_and_may_be_meant(
+    selectors: tuple[str, ...],
+    picked: tuple[str, ...],
+    left_out: tuple[str, ...],
+    unknown: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    text = account("a") + account("b", "nonsense = 1\n") + account("c", tags='["desk:fx"]') + account("d", tags="7")
+    assert read(tmp_path, text).select(selectors) == (picked, left_out, unknown)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_root_uses_a_key_file_of_the_daemons_user(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("key-in-a-file")
+    key.chmod(0o400)
+    os.chown(key, 65533, 65533)
+    found = read(tmp_path, account("a").replace('{ env = "SECRET" }', f'{{ file = "{key}" }}'))
+    assert list(found.config.accounts) == ["a"]
