@@ -15,6 +15,7 @@ import asyncio
 import errno
 import logging
 import signal
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 LATCH_WITHIN_S = 0.25  # each of the two directories; a venue's first answer takes as long
 # on a lane, one after the other, or all together on a connection of its own
 STRIKE_WITHIN_S = max(CONNECT_WITHIN_S + LOGIN_WITHIN_S + ANSWER_WITHIN_S, 3 * TIMEOUT_S)
+READ_AFTER_S = 1.0  # what an earlier kill has left unfinished waits no longer than that for a venue that is silent
+SWITCH_S = 0.0002  # a thread that reads a long record lets the event loop in after that, and not after 5 ms
 RECORD_WITHIN_S = 5.0  # behind the proof: for a record that is still being read, and for the disk
 TELL_WITHIN_S = 3.0  # whoever started this waits for the messages
 _ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -135,6 +138,7 @@ class Direct:
         self._notifier = Notifier(self._aide, clock.now)
         self._notifier.configure(config.notify)
         self._interrupted = False
+        self._answered = anyio.Event()
         self._scope = anyio.CancelScope()
         self._lines: list[str] = []  # of ours, in the latch files
         self._answer_by_s: dict[str, float] = {}  # account → until when its first answer is waited for
@@ -144,6 +148,8 @@ class Direct:
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._signal, number)
+        switch_s = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_S)
         try:
             with self._scope:
                 async with anyio.create_task_group() as group:
@@ -153,8 +159,11 @@ class Direct:
                     # lanes that are closed say so; it is no news
                     logging.getLogger("kill_switch").setLevel(logging.ERROR)
                     group.cancel_scope.cancel()
+            for session in self._dispatcher.sessions.values():
+                session.retire()  # its timers run on, and it has no lanes any more
             await self._end_record()
         finally:
+            sys.setswitchinterval(switch_s)
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
         return self._reports.get("last") or {}
@@ -167,13 +176,12 @@ class Direct:
         await self._leave_latch(reason)
         self._dispatcher.report(reason)
         self._expect_answers(names)
-        opening = apart.start(Journal, *self._directories, name="record")
-        apart.start(latches.sync_latch, *self._directories, name="latch")
         spawn(self._alone, self._aide.run)
         spawn(self._alone, self._notifier.run)
-        taking = asyncio.ensure_future(self._take_over(opening, reason, spawn))
+        taking = asyncio.ensure_future(self._take_over(reason, spawn))
         try:
             await self._answers()
+            self._answered.set()
             if not self._interrupted:
                 with anyio.move_on_after(wait_s):
                     while not (self._interrupted or self._clear(names)):
@@ -287,11 +295,18 @@ class Direct:
         if not leaving.cancelled() and leaving.exception() is None:
             self._lines += leaving.result()
 
-    async def _take_over(self, opening: asyncio.Future[Journal], reason: Reason, spawn: Callable[..., object]) -> None:
-        """Put the kill on the record once that is open, and strike what it shows unfinished."""
+    async def _take_over(self, reason: Reason, spawn: Callable[..., object]) -> None:
+        """Open the record, put the kill on it, and strike what it shows unfinished.
+
+        It is not opened before the first answers are there, or are late: the connections that carry them need the
+        processor too.
+        """
         journal: Journal | None = None
+        with anyio.move_on_after(READ_AFTER_S):
+            await self._answered.wait()
+        apart.start(latches.sync_latch, *self._directories, name="latch")
         try:
-            journal = await opening
+            journal = await apart.start(Journal, *self._directories, name="record")
             entries = journal.replay.entries
             for name in self._config.accounts:
                 if name not in self._adapters:

@@ -84,11 +84,9 @@ def leave(paths: Sequence[Path], line: bytes, *, sync: bool = False) -> list[str
     left = []
     for path in paths:
         try:
-            fd = _open_locked(path)
-        except OSError as error:
-            if error.errno != errno.EACCES or not _replace(path):
-                continue
-            fd = _open_locked(path)
+            fd = _open_or_replace(path)
+        except OSError:
+            continue
         written, begin = 0, b""
         try:
             size = os.fstat(fd).st_size
@@ -280,11 +278,10 @@ def _remove(path: Path, known: Collection[str]) -> bool:
 
 def _move_aside(path: Path, known: Collection[str]) -> bool:
     """Rename what cannot be opened and is known; who has added to it meanwhile has left a latch, which stays one."""
-    before = _lines(path)
-    if not set(before) <= set(known):
+    seen = os.lstat(path)
+    if not set(_lines(path)) <= set(known):
         return False
     aside = _aside(path)
-    seen = os.lstat(path)
     path.rename(aside)
     with contextlib.suppress(OSError):
         now = os.lstat(aside)
@@ -293,14 +290,17 @@ def _move_aside(path: Path, known: Collection[str]) -> bool:
     return True
 
 
-def _replace(path: Path) -> bool:
-    """Put a latch that can be read, for every account, in the place of one that cannot; False if that cannot be."""
-    aside = _aside(path)
+def _open_or_replace(path: Path) -> int:
+    """Open a file to append to it; one that may not be opened gives way to one that says so, for every account."""
     try:
-        path.rename(aside)
-    except OSError:
-        return False
-    return bool(leave([path], _left_in(aside)))
+        return _open_locked(path)
+    except OSError as error:
+        if error.errno != errno.EACCES:
+            raise
+    aside = _aside(path)
+    path.rename(aside)
+    leave([path], _left_in(aside))
+    return _open_locked(path)
 
 
 def _aside(path: Path) -> Path:

@@ -71,6 +71,11 @@ def test_what_is_wrong_elsewhere_is_no_accounts_business(wrong: str, tmp_path: P
     assert list(found.config.accounts) == ["a"] and not found.left_out
 
 
+def test_directories_of_a_table_that_is_none_are_not_guessed(tmp_path: Path) -> None:
+    daemon = read(tmp_path, "daemon = 5\n" + account("a")).config.daemon
+    assert daemon.state_dir == daemon.runtime_dir == config.NOWHERE
+
+
 def test_a_directory_that_is_wrong_is_not_guessed(tmp_path: Path) -> None:
     found = read(tmp_path, f'[daemon]\nstate_dir = 7\nruntime_dir = "{tmp_path}"\n' + account("a"))
     assert found.config.daemon.runtime_dir == tmp_path

@@ -164,7 +164,7 @@ def rescue(
         venues = VENUES
     source = document.find(path, environ)
     parsed, lost, problems = document.parse_parts(source)
-    daemon = _usable_daemon(document.table_of(parsed, "daemon", problems), environ, problems)
+    daemon = _usable_daemon(parsed.get("daemon", {}), environ, problems)
     tables = document.table_of(parsed, "accounts", problems)
     left_out: dict[str, tuple[Problem, ...]] = {
         name: (Problem(at("accounts", name), f"not understood: {where}", ""),) for name, where in lost.items()
@@ -209,17 +209,21 @@ def _account(
         return None, [Problem(at("accounts", name), f"internal error: {type(error).__name__}", "")]
 
 
-def _usable_daemon(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Daemon:
+def _usable_daemon(table: object, environ: Mapping[str, str], problems: list[Problem]) -> Daemon:
     """Read the keys of [daemon] that are right; a directory that is not stands where nothing can be made."""
-    whole = directories(environ) | dict(table)
+    nowhere = dict.fromkeys(("state_dir", "runtime_dir"), str(NOWHERE))
+    if not isinstance(table, dict):
+        whole: Raw = nowhere
+        problems.append(Problem("daemon", describe(table), "expected a table [daemon]"))
+    else:
+        whole = directories(environ) | table
     daemon, wrong, at_fault = validate(Daemon, whole, "daemon")
     problems += wrong
-    if daemon is not None:
-        return daemon
-    left = {key: value for key, value in whole.items() if key not in at_fault}
-    left |= {key: str(NOWHERE) for key in ("state_dir", "runtime_dir") if key in at_fault}
-    daemon, _, _ = validate(Daemon, left, "daemon")
-    return daemon or Daemon()
+    if daemon is None:
+        left = {key: value for key, value in whole.items() if key not in at_fault}
+        left |= {key: value for key, value in nowhere.items() if key in at_fault}
+        daemon, _, _ = validate(Daemon, left, "daemon")
+    return daemon or Daemon(state_dir=NOWHERE, runtime_dir=NOWHERE)
 
 
 def daemon_keys(
