@@ -149,6 +149,8 @@ class Direct:
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._signal, number)
+        switch_s = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_S)
         try:
             with self._scope:
                 async with anyio.create_task_group() as group:
@@ -158,8 +160,11 @@ class Direct:
                     # lanes that are closed say so; it is no news
                     logging.getLogger("kill_switch").setLevel(logging.ERROR)
                     group.cancel_scope.cancel()
+            for session in self._dispatcher.sessions.values():
+                session.retire()  # its timers run on, and it has no lanes any more
             await self._end_record()
         finally:
+            sys.setswitchinterval(switch_s)
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
         return self._reports.get("last") or {}
@@ -305,7 +310,6 @@ class Direct:
         with anyio.move_on_after(READ_AFTER_S):
             await self._answered.wait()
         apart.start(latches.sync_latch, *self._directories, name="latch")
-        sys.setswitchinterval(SWITCH_S)
         try:
             journal = await apart.start(Journal, *self._directories, name="record")
             entries = journal.replay.entries

@@ -235,6 +235,12 @@ def trouble() -> str:
     return f"the reader of standard error is stuck: log lines wait, {_writer.lost} lost"
 
 
+def flush() -> None:
+    """Wait until what was logged has been read, `FLUSH_WITHIN_S` at most."""
+    if _writer is not None:
+        _writer.flush(FLUSH_WITHIN_S)
+
+
 def leave(exit_code: int) -> None:
     """End the process now, whatever threads still hang; what was logged has `FLUSH_WITHIN_S` to be read.
 

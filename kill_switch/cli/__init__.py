@@ -26,6 +26,10 @@ class Commands(click.Group):
     def main(self, *args: Any, **options: Any) -> Any:
         try:
             return super().main(*args, **options)
+        except SystemExit:
+            if logs := sys.modules.get("kill_switch.logs"):  # a command that needs none has not imported it
+                logs.flush()
+            raise
         except (Exception, BaseExceptionGroup) as error:
             if unexpected.debugging():
                 raise
