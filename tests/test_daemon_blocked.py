@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from kill_switch import client, config, control, daemon, offload, reloading, users
+from kill_switch import client, config, control, doors, offload, reloading, users
 from kill_switch.daemon import Daemon
 from kill_switch.errors import ConfigError
 from tests.test_daemon_reload import Play
@@ -117,7 +117,7 @@ async def test_a_group_that_nobody_can_look_up_delays_no_start_and_gets_its_sock
     play.write("a")
     play.source.write_text(play.source.read_text().replace("[daemon]\n", f'[daemon]\ngroup = "{group.gr_name}"\n'))
     config.load(play.source)  # it is good
-    monkeypatch.setattr(daemon, "GROUP_WITHIN_S", 0.05)
+    monkeypatch.setattr(doors, "GROUP_WITHIN_S", 0.05)
     monkeypatch.setattr(users, "GROUP_WITHIN_S", 0.05)
     hang = Hang(monkeypatch, grp, "getgrnam")
     async with play.running():

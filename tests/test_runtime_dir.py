@@ -49,7 +49,9 @@ def beat(play: Play) -> bool:
 
 
 def remove(play: Play) -> None:
-    shutil.rmtree(play.runtime_dir)
+    away = play.runtime_dir.with_name("away")
+    play.runtime_dir.rename(away)  # the daemon makes what is gone again, and would meet the removal half-way
+    shutil.rmtree(away)
 
 
 def troubles(daemon: Daemon) -> list[str]:
