@@ -38,6 +38,7 @@ from kill_switch.reloading import Reloading, remote
 from kill_switch.report import Reports
 from kill_switch.systemd import Systemd
 from kill_switch.tasks import Tasks
+from kill_switch.transports.network import Network
 from kill_switch.triggers.intake import Intake
 from kill_switch.venues import base
 from kill_switch.watching import Watch
@@ -91,7 +92,8 @@ class Daemon:
         )
         self.beside = Beside(config, self.dispatcher, self.journal, self.watch, self._announce)
         self.reports.measured = self.beside.meter.measured
-        self.operators.troubles.append(self.beside.troubles)
+        self.network = Network()
+        self.operators.troubles += [self.beside.troubles, self.network.troubles]
         self.reloading = Reloading(
             config,
             self.dispatcher,
@@ -102,6 +104,7 @@ class Daemon:
             self.drills,
             self.operators,
             self.beside,
+            self.network,
             self._announce,
         )
         self.reloading.left_tripped = left_tripped
@@ -126,11 +129,12 @@ class Daemon:
         except OSError as error:
             raise CannotCreate(f"intake: {error.strerror}: {_intake_addresses(self.config)}") from error
         try:
+            await wiring.prepare(self.network, self.config)
             async with anyio.create_task_group() as group:
                 tasks = Tasks(group)
                 self.reloading.enter(group, tasks)
                 for name, adapter in self._adapters.items():
-                    line = wiring.line(self.dispatcher, self.config, name, adapter, group.start_soon)
+                    line = wiring.line(self.dispatcher, self.config, name, adapter, group.start_soon, self.network)
                     self.reloading.connect(name, *line)
                 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
                     asyncio.get_running_loop().add_signal_handler(number, self._signal, number)

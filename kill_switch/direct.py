@@ -104,7 +104,10 @@ async def fire(
             dispatcher.report(reason)
             if held is None:  # only now: no disk holds up a strike
                 directories = config.daemon.state_dir, config.daemon.runtime_dir
-                group.start_soon(partial(to_thread.run_sync, sync_latch, *directories, abandon_on_cancel=True))
+                thread = anyio.CapacityLimiter(1)
+                group.start_soon(
+                    partial(to_thread.run_sync, sync_latch, *directories, abandon_on_cancel=True, limiter=thread)
+                )
             group.start_soon(_alone, aide.run)
             group.start_soon(_alone, notifier.run)
             with anyio.move_on_after(wait_s):

@@ -26,6 +26,7 @@ from kill_switch.operators import Operators
 from kill_switch.reload import Change, against, compare
 from kill_switch.report import Reports
 from kill_switch.tasks import Tasks
+from kill_switch.transports.network import Network
 from kill_switch.triggers.intake import Intake
 from kill_switch.watching import Watch
 
@@ -44,6 +45,7 @@ class Reloading:
         drills: Drills,
         operators: Operators,
         beside: Beside,
+        network: Network,
         announce: Callable[[Announce], None],
     ) -> None:
         self.config = config
@@ -56,9 +58,11 @@ class Reloading:
         self._drills = drills
         self._operators = operators
         self._beside = beside
+        self._network = network
         self._announce = announce
         self._asked = anyio.Event()
         self._lock = anyio.Lock()
+        self._thread = anyio.CapacityLimiter(1)  # its own: a file that hangs holds up no other work in threads
         self._group: TaskGroup
         self._tasks: Tasks
 
@@ -118,7 +122,10 @@ class Reloading:
         by = {} if caller is None else {"uid": caller.uid, "user": caller.user}
         async with self._lock:
             try:
-                new = await anyio.to_thread.run_sync(config.load, self.config.source, abandon_on_cancel=True)
+                new = await anyio.to_thread.run_sync(
+                    config.load, self.config.source, abandon_on_cancel=True, limiter=self._thread
+                )
+                await wiring.prepare(self._network, new)
                 change = self._apply(new)  # without an await: nothing happens in between
             except ConfigError as error:
                 why = list(map(str, error.problems))
@@ -140,7 +147,7 @@ class Reloading:
         lines = {}
         for name in (*change.anew, *change.added):
             adapter = new.accounts[name].adapter(new.daemon.hedge_after_s)
-            lines[name] = wiring.line(self._dispatcher, new, name, adapter, self._group.start_soon)
+            lines[name] = wiring.line(self._dispatcher, new, name, adapter, self._group.start_soon, self._network)
         take_triggers = self._watch.prepare(new, change.triggers_begun)
         if new.intake != old.intake:
             try:

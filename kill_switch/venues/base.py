@@ -42,6 +42,7 @@ MOST_DIGITS = 30  # of a sum of money, on either side of the point
 MAX_MARKS = 500_000  # brackets, braces and commas of an answer: 10,000 orders of 45 fields and five objects each
 MOST_SHOWN = 64 << 10  # characters of a venue's words that are looked at
 PAST_IDS = 16_384  # orders that have left the book and are remembered: as many as one read may miss at once
+NOT_PROCESSED = frozenset((408, 421, 425))  # RFC 9110, 15.5.9 and 15.5.20, RFC 8470, 5.2: ask on another connection
 DRILL = "drill"  # the kind of request that a drill makes
 DRILL_WITHIN_S = 4.0  # a command that has no answer by then would not have carried a kill
 
@@ -122,11 +123,15 @@ class Replied(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """A call will not be answered. `sent` is False only if provably no byte of it left."""
+    """A call will not be answered. `sent` is False only if provably no byte of it left.
+
+    `spare`: a connection of the warm HTTP lane is idle now, and could carry the request at once.
+    """
 
     tag: str
     sent: bool
     why: str
+    spare: bool = False
 
 
 class Woke(NamedTuple):
@@ -333,6 +338,7 @@ class Ask:
     context: Any = None
     again: bool = False  # it is a second attempt, after a refusal whose reason has been put right
     out: int = 1  # copies that may still be answered
+    spares: int = 0  # how often it may still go out on a spare warm connection
     sent: bool = False  # a byte of one of them may have left
 
 
@@ -365,6 +371,7 @@ class Adapter(ABC):
     MEASURE_EVERY_S: ClassVar[float] = 5.0  # between two `measure`, while somebody wants the account's equity
     CLOCK_WINDOW_S: ClassVar[float | None] = None  # a signature whose time is further off is refused; None: untimed
     PUSHES_ORDERS: ClassVar[bool] = True  # False: new orders are only found by reading
+    NOT_PROCESSED: ClassVar[frozenset[int]] = NOT_PROCESSED  # statuses that are no answer; another route is asked
     DRILLS: ClassVar[tuple[Route, ...]] = (Route.WS, Route.HTTP)  # lanes that carry a kill: `drill` tells of each
     Options: ClassVar[type[VenueOptions]]
 
@@ -481,8 +488,8 @@ class Adapter(ABC):
                 return self._text(conn, text, now)
             case Replied():
                 return self._reply(event, now)
-            case Lost(tag, sent, why):
-                return self._lost(tag, sent, why, now)
+            case Lost():
+                return self._lost(event, now)
             case Woke(tag) if "#" in tag:
                 ask = self._asks.get(tag)
                 return () if ask is None else self._hedge(tag, ask, now)
@@ -522,7 +529,8 @@ class Adapter(ABC):
         self._tags += 1
         tag = f"{kind}#{self._tags}"
         hedge = hedge_after_s is not None
-        self._asks[tag] = Ask(kind, build, now.mono_ns, urgent, cancel, hedge, hedge_after_s, context)
+        spares = self.CONNECTIONS if hedge and urgent else 0
+        self._asks[tag] = Ask(kind, build, now.mono_ns, urgent, cancel, hedge, hedge_after_s, context, spares=spares)
         call = Call(tag, build(now), Route.HTTP, urgent, cancel)
         return (call,) if hedge_after_s is None else (call, WakeAfter(tag, hedge_after_s))
 
@@ -632,13 +640,21 @@ class Adapter(ABC):
         ask.out += 1
         return (Call(tag, ask.build(now), Route.FRESH, ask.urgent, ask.cancel),)
 
-    def _lost(self, tag: str, sent: bool, why: str, now: Now) -> Outputs:
-        ask = self._asks.get(tag)
+    def _lost(self, lost: Lost, now: Now) -> Outputs:
+        ask = self._asks.get(lost.tag)
         if ask is None:
             return ()
         ask.out -= 1
-        ask.sent = ask.sent or sent
-        return self._other_route(tag, ask, why, now)
+        ask.sent = ask.sent or lost.sent
+        if lost.spare and ask.spares:
+            return self._spare(lost.tag, ask, now)
+        return self._other_route(lost.tag, ask, lost.why, now)
+
+    def _spare(self, tag: str, ask: Ask, now: Now) -> Outputs:
+        """Make the request on another warm connection: it is there, and a fresh one takes three round trips."""
+        ask.spares -= 1
+        ask.out += 1
+        return (Call(tag, ask.build(now), Route.HTTP, ask.urgent, ask.cancel),)
 
     def _reply(self, reply: Replied, now: Now) -> Outputs:
         told = self._dated(reply, now)  # first: what is signed again because of this answer is signed right
@@ -649,6 +665,11 @@ class Adapter(ABC):
             told = ()  # noted, but nobody has time for it now
         ask.out -= 1
         ask.sent = True
+        if reply.status in self.NOT_PROCESSED and ask.hedge_after_s is not None and ask.kind != DRILL:
+            why = f"HTTP {reply.status}: not processed"
+            if not ask.hedge and not ask.out and ask.spares:
+                return (*self._spare(reply.tag, ask, now), *told)
+            return (*self._other_route(reply.tag, ask, why, now), *told)
         facts = self.answered(ask, reply, now)
         if facts is not None:
             self._asks.pop(reply.tag, None)

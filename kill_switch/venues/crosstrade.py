@@ -20,6 +20,7 @@ from pydantic import Field, field_validator
 from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
 from kill_switch.venues.base import (
     DRILL,
+    NOT_PROCESSED,
     Adapter,
     Ask,
     Drilled,
@@ -70,6 +71,7 @@ class CrossTrade(Adapter):
     WARM_EVERY_S = 8.0  # a probe every 4 s: nothing pushes orders, and the add-on may be gone at any time
     WS_OVERLAP = False  # §6: a second connection closes the first
     CURRENCIES = (CURRENCY,)
+    NOT_PROCESSED = NOT_PROCESSED - {408}  # §2: the add-on is not connected, on whatever route
     PUSHES_ORDERS = False  # §6: for NT8 accounts not documented; where there are any, they are taken
 
     class Options(VenueOptions):

@@ -438,6 +438,10 @@ class HttpLane:
         (self._urgent if call.urgent else self._waiting).append(call)
         self._pump()
 
+    @property
+    def spare(self) -> bool:
+        return not self._urgent and any(c.idle for c in self._connections)
+
     def _warm(self) -> None:
         if any(c.idle for c in self._connections):
             self.session.warm()
@@ -466,7 +470,7 @@ class HttpLane:
     def _ended(self, connection: _Connection, backoff: _Backoff, why: str) -> None:
         call, connection.call = connection.call, None
         if call is not None:
-            self.session.event(Lost(call.tag, True, why))
+            self.session.event(Lost(call.tag, True, why, self.spare))
         self._connections.remove(connection)
         if not self._connections:
             self._proven = False
@@ -546,10 +550,10 @@ class FreshRoute:
 
     def _go(self, call: Call, fails: bool) -> None:
         if fails or not self.session.wanted(call):
-            self.session.event(Lost(call.tag, False, "refused" if fails else NOT_WANTED))
+            self._lost(call, "refused" if fails else NOT_WANTED, sent=False)
             return
         link = Link(self.house, self.house.next_link())
-        link.ended = lambda why: self.life.enter(self.session.event, Lost(call.tag, True, why))
+        link.ended = lambda why: self.life.enter(self._lost, call, why)
         sent_ns = self.world.ns
 
         def told(status: int, body: bytes, headers: Mapping[str, str]) -> None:
@@ -565,6 +569,9 @@ class FreshRoute:
         link.to_venue(self.house.venue.requested, Exchange(link, request, told))
         self.world.later(TIMEOUT_S, link.hang_up, "timed out")
         self.session.sent(Route.FRESH, call.tag)
+
+    def _lost(self, call: Call, why: str, *, sent: bool = True) -> None:
+        self.session.event(Lost(call.tag, sent, why, cast(HttpLane, self.session.http).spare))
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:
