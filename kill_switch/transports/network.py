@@ -10,7 +10,6 @@ threads, `loop.sock_connect` of uvloop even for a literal address.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import socket
@@ -29,7 +28,7 @@ from kill_switch.transports.turns import Turns
 STAGGER_S = 0.25  # between the starts of two attempts (RFC 8305, 5: Connection Attempt Delay)
 HANDSHAKE_STAGGER_S = 0.75  # more, for an address that has accepted TCP: a handshake takes two round trips
 NAME_WITHIN_S = 10.0  # the name service's time for a first answer; with addresses known, nobody waits for it
-END_WITHIN_S = 0.5  # for a handshake whose socket has been shut down: a few passes of the event loop
+END_WITHIN_S = 0.002  # for a handshake that has failed: a pass or two of the event loop
 REFRESH_EVERY_S = 60.0  # names and authorities, while nothing connects: a second route finds them recent
 
 
@@ -205,11 +204,12 @@ class _Race:
         shaking.add_done_callback(lambda done: None if _succeeded(done) else sock.close())
         try:
             await asyncio.shield(shaking)
-        except asyncio.CancelledError:  # a handshake that is cancelled while it fails would log a traceback
-            with contextlib.suppress(OSError):  # it has ended by itself
-                sock.shutdown(socket.SHUT_RDWR)
+        except asyncio.CancelledError:
             with anyio.CancelScope(shield=True):
+                # one that has just failed ends by itself: cancelled then, it would log a traceback
                 await asyncio.wait([shaking], timeout=END_WITHIN_S)
+                shaking.cancel()
+                await asyncio.wait([shaking])
             raise
         finally:
             self._accepted.discard(place)
