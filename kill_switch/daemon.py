@@ -43,6 +43,7 @@ from kill_switch.reloading import Reloading
 from kill_switch.report import Reports
 from kill_switch.systemd import Systemd
 from kill_switch.tasks import Tasks
+from kill_switch.transports.network import Network
 from kill_switch.venues import base
 from kill_switch.watching import Watch
 
@@ -117,7 +118,8 @@ class Daemon:
         )
         self.beside = Beside(config, self.dispatcher, self.journal, self.watch, self._announce)
         self.reports.measured = self.beside.meter.measured
-        self.operators.troubles += (self.beside.troubles, self._hanging)
+        self.network = Network()
+        self.operators.troubles += (self.beside.troubles, self._hanging, self.network.troubles)
         self.reloading = Reloading(
             config,
             self.dispatcher,
@@ -128,6 +130,7 @@ class Daemon:
             self.drills,
             self.operators,
             self.beside,
+            self.network,
             self._announce,
         )
         self.reloading.left_tripped, self.reloading.salt = left_tripped, salt
@@ -152,11 +155,12 @@ class Daemon:
         if not served:
             await self._doors.open()
         try:
+            await wiring.prepare(self.network, self.config)
             async with anyio.create_task_group() as group:
                 tasks = Tasks(group)
                 self.reloading.enter(group, tasks)
                 for name, adapter in self._adapters.items():
-                    line = wiring.line(self.dispatcher, self.config, name, adapter, group.start_soon)
+                    line = wiring.line(self.dispatcher, self.config, name, adapter, group.start_soon, self.network)
                     self.reloading.connect(name, *line)
                 self._held.listen(asyncio.get_running_loop().add_signal_handler, self._signal)
                 self._held.settle(_SETTLE_S)

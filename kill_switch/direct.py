@@ -214,7 +214,9 @@ class Direct:
         """Make the accounts' sessions and lanes; one that cannot be made is another account's business no more."""
         for name in names:
             try:
-                session, lanes = wiring.line(self._dispatcher, self._config, name, self._adapters[name], spawn)
+                session, lanes = wiring.line(
+                    self._dispatcher, self._config, name, self._adapters[name], spawn, self._network
+                )
             except Exception as error:
                 self.failed[name] = str(error) if isinstance(error, KillSwitchError) else brief(error)
                 continue

@@ -27,6 +27,7 @@ from kill_switch.operators import Operators
 from kill_switch.reload import Change, against, compare
 from kill_switch.report import Reports
 from kill_switch.tasks import Tasks
+from kill_switch.transports.network import Network
 from kill_switch.triggers.intake import Intake
 from kill_switch.watching import Watch
 
@@ -49,6 +50,7 @@ class Reloading:
         drills: Drills,
         operators: Operators,
         beside: Beside,
+        network: Network,
         announce: Callable[[Announce], None],
     ) -> None:
         self.config = config
@@ -63,6 +65,7 @@ class Reloading:
         self._drills = drills
         self._operators = operators
         self._beside = beside
+        self._network = network
         self._announce = announce
         self._files = Offload(f"the file system of {config.source}, or of the secrets in it,")
         self._hung: list[Offload] = []  # each with a read that nobody waits for any more
@@ -128,6 +131,7 @@ class Reloading:
         async with self._lock:
             try:
                 new = await self._read()
+                await wiring.prepare(self._network, new)
                 change = self._apply(new)  # without an await: nothing happens in between
             except ConfigError as error:
                 why = list(map(str, error.problems))
@@ -171,7 +175,7 @@ class Reloading:
         lines = {}
         for name in (*change.anew, *change.added):
             adapter = new.accounts[name].adapter(new.daemon.hedge_after_s)
-            lines[name] = wiring.line(self._dispatcher, new, name, adapter, self._group.start_soon)
+            lines[name] = wiring.line(self._dispatcher, new, name, adapter, self._group.start_soon, self._network)
         take_triggers = self._watch.prepare(new, change.triggers_begun)
         if new.intake != old.intake:
             try:

@@ -14,6 +14,7 @@ from kill_switch.errors import ConfigError, Problem
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lane import Declined
+from kill_switch.transports.network import Network
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues.base import Adapter
 
@@ -28,23 +29,36 @@ def paces(adapters: Mapping[str, Adapter]) -> dict[str, Pace]:
 
 
 def connect(
-    dispatcher: Dispatcher, config: Config, adapters: Mapping[str, Adapter], spawn: Callable[[Work], object]
+    dispatcher: Dispatcher,
+    config: Config,
+    adapters: Mapping[str, Adapter],
+    spawn: Callable[[Work], object],
+    network: Network | None = None,
 ) -> list[tuple[str, Work]]:
     """Make a session with lanes for each adapter; return the lanes' tasks by name, which the caller keeps running.
 
     `spawn` starts a coroutine in the caller's task group. Raises `ConfigError` for a `ca_file` that cannot be used.
     """
+    network = network or Network()
     tasks: list[tuple[str, Work]] = []
     for name, adapter in adapters.items():
-        dispatcher.sessions[name], lanes = line(dispatcher, config, name, adapter, spawn)
+        dispatcher.sessions[name], lanes = line(dispatcher, config, name, adapter, spawn, network)
         tasks += lanes
     return tasks
 
 
 def line(
-    dispatcher: Dispatcher, config: Config, name: str, adapter: Adapter, spawn: Callable[[Work], object]
+    dispatcher: Dispatcher,
+    config: Config,
+    name: str,
+    adapter: Adapter,
+    spawn: Callable[[Work], object],
+    network: Network,
 ) -> tuple[Session, list[tuple[str, Work]]]:
-    """Make one account's session with its lanes, as `connect` does for all; the dispatcher does not know it yet."""
+    """Make one account's session with its lanes, as `connect` does for all; the dispatcher does not know it yet.
+
+    This reads the account's authorities, and blocks, unless `prepare` was awaited.
+    """
     options = config.accounts[name].options
     session = Session(name, adapter, dispatcher)
     try:
@@ -55,6 +69,7 @@ def line(
             ca_file=options.ca_file,
             max_age_s=adapter.WS_MAX_AGE_S,
             overlap=adapter.WS_OVERLAP,
+            network=network,
         )
         http = HttpLane(
             options.rest_url,
@@ -63,14 +78,28 @@ def line(
             warm_every_s=adapter.WARM_EVERY_S,
             connections=adapter.CONNECTIONS,
             wanted=session.wanted,
+            network=network,
         )
-        fresh = FreshRoute(options.rest_url, session, spawn, ca_file=options.ca_file, wanted=session.wanted)
+        fresh = FreshRoute(
+            options.rest_url,
+            session,
+            spawn,
+            ca_file=options.ca_file,
+            wanted=session.wanted,
+            spare=lambda: http.spare,
+            network=network,
+        )
     except OSError as error:
         found = error.strerror or "holds no certificate"
         problem = Problem(f"accounts.{name}.ca_file", found, "expected a file with PEM certificates")
         raise ConfigError(str(config.source), [problem]) from None
     session.ws, session.http, session.fresh = ws, http, fresh
     return session, [(f"{name} ws", ws.run), (f"{name} http", http.run)]
+
+
+async def prepare(network: Network, config: Config) -> None:
+    """Read in threads the authorities that the accounts rely on, so that `line` does not block; within 10 s."""
+    await network.trusts.prepare(account.options.ca_file for account in config.accounts.values())
 
 
 def _headers(adapter: Adapter) -> Callable[[], Mapping[str, str]]:

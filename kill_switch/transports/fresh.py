@@ -9,15 +9,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import ssl
 import time
-import zlib
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, cast
 
-import anyio
 import httpcore
-from anyio.lowlevel import RunVar
 
 from kill_switch.domain import Route
 from kill_switch.transports.http import (
@@ -31,7 +27,10 @@ from kill_switch.transports.http import (
     TOO_MANY_INTERIM,
     TOO_MANY_PIECES,
 )
-from kill_switch.transports.lane import Address, Sink, tls_context, why
+from kill_switch.transports.inflate import inflated
+from kill_switch.transports.lane import Address, Sink, tune, why
+from kill_switch.transports.network import Network
+from kill_switch.transports.second_opinion import refuse_framing
 from kill_switch.venues.base import ANSWER_WITHIN_S, Call, Event, Lost, Replied
 
 TIMEOUT_S = 5.0
@@ -39,23 +38,8 @@ LATE_WITHIN_S = 15.0  # an answer that may be late: each call has a connection o
 READ_HEAD_BYTES = 1 << 10  # at once: 40 interim answers take httpcore 2 ms
 READ_CHUNKED_BYTES = 2 << 10  # 340 chunks of a byte take 10 ms
 READ_PLAIN_BYTES = 64 << 10  # a body with a length, in which nothing is looked for
-INFLATE_BYTES = 1 << 20
 
 logging.getLogger("httpcore").setLevel(logging.WARNING)  # it logs requests, headers and all, below that
-
-
-_turns: RunVar[asyncio.Lock] = RunVar("the turns of all answers on fresh connections")
-
-
-async def _turn() -> None:
-    """Wait for a pass of the event loop in which no other answer is read: however many flood us, one at a time does."""
-    try:
-        lock = _turns.get()
-    except LookupError:
-        lock = asyncio.Lock()
-        _turns.set(lock)
-    async with lock:
-        await asyncio.sleep(0)
 
 
 class _Stream(httpcore.AsyncNetworkStream):
@@ -64,21 +48,29 @@ class _Stream(httpcore.AsyncNetworkStream):
     Interim answers may precede an answer (RFC 9110, 15.2), and httpcore reads on as long as they come.
     """
 
-    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, turn: Callable[[int], Awaitable[None]]
+    ) -> None:
+        """`turn` is awaited before each further piece, with the bytes of the one before it."""
         self.headed = False
         self.most_bytes = READ_HEAD_BYTES
         self.sent_ns = 0  # 0: provably no byte of a request
-        self._stream = stream
+        self._reader = reader
+        self._writer = writer
+        self._turn = turn
+        self._piece_bytes = 0
         self._fed_bytes = 0
         self._heads = 0
 
-    async def secure(self, tls: ssl.SSLContext, host: str) -> None:
-        self._stream = await self._stream.start_tls(tls, host, TIMEOUT_S)
-
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's interface
-        data = await self._stream.read(min(max_bytes, self.most_bytes), timeout)
+        async with asyncio.timeout(timeout):
+            data = await self._reader.read(min(max_bytes, self.most_bytes))
+            if not self._fed_bytes:  # empty lines may precede an answer, as RFC 9112, 2.2, has it of a request
+                while data and not (data := data.lstrip(b"\r\n")):
+                    data = await self._reader.read(1)
         if self._fed_bytes:  # the first piece may be all of it
-            await _turn()
+            await self._turn(self._piece_bytes)
+        self._piece_bytes = len(data)
         self._fed_bytes += len(data)
         if not self.headed:
             self._heads += data.count(b"HTTP/1.")  # roughly: of the last piece, some is body
@@ -91,10 +83,23 @@ class _Stream(httpcore.AsyncNetworkStream):
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
         if buffer:
             self.sent_ns = time.monotonic_ns()
-            await self._stream.write(buffer, timeout)
+            self._writer.write(buffer)
+            async with asyncio.timeout(timeout):
+                await self._writer.drain()
 
     async def aclose(self) -> None:
-        await self._stream.aclose()
+        self._writer.transport.abort()  # what was written is in the kernel's hands, or is not wanted any more
+
+
+class _Protocol(asyncio.StreamReaderProtocol):
+    """Keep the transport for whoever writes."""
+
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        tune(transport)
+        super().connection_made(transport)
 
 
 class FreshRoute:
@@ -108,14 +113,25 @@ class FreshRoute:
         *,
         ca_file: str | None = None,
         wanted: Callable[[Call], bool] = lambda call: True,
+        spare: Callable[[], bool] = lambda: False,
+        network: Network | None = None,
     ) -> None:
-        """Make it; `wanted` says whether a call is still to be sent when its connection has come about."""
+        """Make it; `wanted` says whether a call is still to be sent when its connection has come about.
+
+        `spare` says whether the warm lane has an idle connection, for whoever is told that a call is lost. Raises
+        `OSError` for a `ca_file` that cannot be used. Without a `network` it has one of its own.
+        """
+        network = network or Network()
         self._address = Address.of(url)
+        self._dialer = network.dialer(url, ca_file)
+        self._turns = network.turns
         self._sink = sink
         self._spawn = spawn
         self._wanted = wanted
-        self._tls = tls_context(ca_file)
+        self._spare = spare
+        self._calls = 0  # under way
         self._held_bytes = 0  # of answers that are not whole yet
+        self._had_bytes = 0  # that were read in turns since no call was under way
 
     def call(self, call: Call) -> None:
         """Start a call; it ends in `Replied` or `Lost`, whatever happens."""
@@ -123,22 +139,37 @@ class FreshRoute:
 
     async def _call(self, call: Call) -> None:
         stream: _Stream | None = None
-        host, port = self._address.host, self._address.port
+        self._calls += 1
         try:
-            async with asyncio.timeout(2 * TIMEOUT_S + _within_s(call)):  # TCP, TLS, and an answer that dribbles in
-                stream = _Stream(await httpcore.AnyIOBackend().connect_tcp(host, port, TIMEOUT_S))
+            async with asyncio.timeout(2 * TIMEOUT_S + _within_s(call)):  # a connection, and an answer that dribbles in
+                stream = await self._connect()
                 try:
-                    await stream.secure(self._tls, host)
                     end: Event = await self._exchange(call, stream)
                 finally:
-                    with anyio.CancelScope(shield=True):
-                        await stream.aclose()
+                    await stream.aclose()
         except asyncio.CancelledError:
             self._sink.event(Lost(call.tag, _sent(stream), "the daemon is stopping"))
             raise
         except Exception as error:  # whatever the library raises, the kill needs a verdict
             end = Lost(call.tag, _sent(stream), why(error))
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._had_bytes = 0
+        if isinstance(end, Lost):
+            end = end._replace(spare=self._spare())
         self._sink.event(end)
+
+    async def _connect(self) -> _Stream:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = _Protocol(reader, loop=loop)
+        await self._dialer.connect(protocol, within_s=TIMEOUT_S, patience_s=0.0, name_within_s=TIMEOUT_S)
+        return _Stream(reader, asyncio.StreamWriter(protocol.transport, protocol, reader, loop), self._turn)
+
+    async def _turn(self, piece_bytes: int) -> None:
+        self._had_bytes += piece_bytes
+        await self._turns.turn(self._had_bytes)
 
     async def _exchange(self, call: Call, stream: _Stream) -> Replied | Lost:
         if not self._wanted(call):
@@ -161,6 +192,7 @@ class FreshRoute:
                 extensions={"timeout": {"read": _within_s(call), "write": TIMEOUT_S}, "trace": trace},
             ) as response:
                 stream.headed = True
+                refuse_framing(response.headers)
                 headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
                 length = headers.get("content-length", "")
                 plain = length and "transfer-encoding" not in headers
@@ -174,13 +206,14 @@ class FreshRoute:
                         return Lost(call.tag, True, TOO_LARGE)
                     if pieces > MAX_PIECES:
                         return Lost(call.tag, True, TOO_MANY_PIECES)
-            if headers.get("content-encoding", "").lower() not in ("", "identity"):
+            if encoding := headers.get("content-encoding", ""):
                 packed, body = body, bytearray()
                 self._held_bytes -= len(packed)
-                async for piece in _inflated(packed):
+                for piece in inflated(encoding, bytes(packed)):
                     body += piece
                     if not self._hold(len(piece), len(body)):
                         return Lost(call.tag, True, TOO_LARGE)
+                    await self._turn(len(piece))
         finally:
             self._held_bytes -= len(body)
         rtt_us = (time.monotonic_ns() - stream.sent_ns) // 1000
@@ -199,19 +232,3 @@ def _within_s(call: Call) -> float:
 
 def _sent(stream: _Stream | None) -> bool:
     return stream is not None and stream.sent_ns != 0
-
-
-async def _inflated(packed: bytearray) -> AsyncIterator[bytes]:
-    """Undo a compression that nobody asked for, in turns.
-
-    Raises `zlib.error` or `ValueError`.
-    """
-    inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip's header, or zlib's
-    rest = piece = bytes(packed)
-    while not inflate.eof and (rest or piece):
-        await _turn()
-        piece = inflate.decompress(rest, INFLATE_BYTES)
-        rest = inflate.unconsumed_tail
-        yield piece
-    if not inflate.eof:
-        raise ValueError("the compressed answer ends too soon")

@@ -11,27 +11,30 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple, cast
+from typing import cast
 
 import anyio
+import h11
 import httptools
 
 from kill_switch.domain import Route
+from kill_switch.transports.inflate import inflated
 from kill_switch.transports.lane import (
     CONNECT_WITHIN_S,
     READ_INTO,
-    Address,
     Backoff,
     LaneState,
     Sink,
-    tls_context,
     tune,
     why,
 )
-from kill_switch.venues.base import ANSWER_WITHIN_S, Call, Closed, Lost, Opened, Replied, Request
+from kill_switch.transports.network import Network
+from kill_switch.transports.second_opinion import Answer, SecondOpinion
+from kill_switch.venues.base import ANSWER_WITHIN_S, NOT_PROCESSED, Call, Closed, Lost, Opened, Replied, Request
 
 CONNECTIONS = 2
 LATE_MOST = 8  # connections of a lane that wait for late answers
@@ -39,11 +42,14 @@ STEADY_AFTER_S = 5.0
 MAX_HEADER_BYTES = 32 << 10
 MAX_BODY_BYTES = 16 << 20  # 10,000 orders are 5 MB at the most talkative venue
 MAX_INTERIM = 50  # answers before an answer (RFC 9110, 15.2, has no limit)
+MAX_INFLATED_BYTES = 4 << 20  # of a compressed answer, unasked, in one go: 15 ms
+MAX_RAW_BYTES = 64 << 10  # of an answer that is kept as it came, for a second opinion on it
 MAX_PIECES = 10_000  # chunks of an answer, of which each takes time: 500 bytes each are that many
 TOO_LARGE = "the answer is too large"
 HEADERS_TOO_LARGE = "the answer's headers are too large"
 TOO_MANY_INTERIM = "too many interim answers"
 TOO_MANY_PIECES = "the answer is in too many pieces"
+NOT_HTTP = "the answer is not HTTP"
 UNASKED = "the venue sent what nobody asked for"
 NOT_WANTED = "not wanted any more"
 
@@ -53,11 +59,8 @@ def _lower(name: bytes) -> str:
     return name.decode("latin-1").lower()
 
 
-class _Answer(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    keep_alive: bool
+class _Doubt(Exception):
+    """An answer's framing is not what httptools can be relied on for."""
 
 
 class HttpConnection(asyncio.BufferedProtocol):
@@ -67,19 +70,25 @@ class HttpConnection(asyncio.BufferedProtocol):
         self.call: Call | None = None
         self.begun: Request | None = None  # it has been written, and its call is not known yet
         self.used_ns = time.monotonic_ns()
+        self.answered = False  # it has brought a whole answer
+        self.failed = False  # a call was lost on it
         self.closed = asyncio.Event()
         self.spent = asyncio.Event()  # it takes no other call: closed, or late
         self.why = "closed by the venue"
         self._lane = lane
         self._transport: asyncio.Transport | None = None
         self._aborted = False
-        self._answer: _Answer | None = None
+        self._answer: Answer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._headers: dict[str, str] = {}
         self._header_bytes = 0
+        self._codings = 0  # of its Transfer-Encoding headers
         self._fed_bytes = 0  # of the whole answer, interim ones included
         self._headed = False  # its headers are complete
+        self._to_the_end = False  # it ends with the connection
+        self._raw = bytearray()  # what has come of it
+        self._second: SecondOpinion | None = None  # which reads it, since httptools has refused it
         self._interim = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
@@ -115,10 +124,13 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def abort(self, reason: str) -> None:
         """End the connection now; a call under way is lost."""
-        if self._transport is not None and not self._aborted and not self.closed.is_set():
+        transport = self._transport
+        if transport is not None and not self.closed.is_set():
             self._aborted = True
+            self._transport = None
             self.why = reason
-            self._transport.abort()
+            # not in the middle of a read: the peer's good-bye behind it would be answered on a socket that is closed
+            asyncio.get_running_loop().call_soon(transport.abort)
 
     # asyncio calls these
 
@@ -130,18 +142,22 @@ class HttpConnection(asyncio.BufferedProtocol):
         return READ_INTO
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self._aborted:
+            return
         call = self.call
+        data = READ_INTO[:nbytes]
         if call is None:
-            self.abort(UNASKED)
+            if bytes(data).strip(b"\r\n"):  # old servers send an empty line behind a body
+                self.abort(UNASKED)
             return
         self._fed_bytes += nbytes
         if self._fed_bytes > (2 * MAX_BODY_BYTES if self._headed else 2 * MAX_HEADER_BYTES):
             self.abort(TOO_LARGE if self._headed else HEADERS_TOO_LARGE)  # what the parser gathers has no bound
             return
-        try:
-            self._parser.feed_data(READ_INTO[:nbytes])
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self.abort("the answer is not HTTP")
+        if self._second is not None:
+            self._ask(self._second, bytes(data))
+        else:
+            self._feed(data)
         if self._answer is not None:  # told only now: what came behind it must not meet the next call
             self._told(call, self._answer)
 
@@ -152,9 +168,58 @@ class HttpConnection(asyncio.BufferedProtocol):
         self.spent.set()
         if self._timer is not None:
             self._timer.cancel()
-        call, self.call = self.call, None
+        call = self.call
+        if call is not None and exc is None and not self._aborted:
+            self._end()
+            if self._answer is not None:
+                self._told(call, self._answer)
+                return
+        self.call = None
         if call is not None:
+            self.failed = True
             self._lane.lost(call, self.why)
+
+    # what the bytes are
+
+    def _feed(self, data: memoryview) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.abort(NOT_HTTP)
+        except httptools.HttpParserError:
+            if self._answer is not None:
+                self.abort(NOT_HTTP)  # it is whole; this came behind it
+            elif self._fed_bytes != len(self._raw) + len(data):
+                self.abort(NOT_HTTP)  # too much of it has gone by
+            elif not (raw := bytes(self._raw) + bytes(data)).lstrip(b"\r\n").startswith(b"HTTP/1."):
+                self.abort(NOT_HTTP)
+            elif not self._aborted:
+                self._begin_answer()
+                self._second = SecondOpinion()
+                self._ask(self._second, raw)
+        else:
+            if self._answer is None and self._fed_bytes <= MAX_RAW_BYTES:
+                self._raw += data
+
+    def _ask(self, second: SecondOpinion, data: bytes) -> None:
+        try:
+            self._answer = second.feed(data)
+        except (h11.ProtocolError, ValueError):
+            self.abort(NOT_HTTP)
+        self._headed = second.headed
+
+    def _end(self) -> None:
+        """Take the end of the connection for the end of the answer, where nothing else ends it (RFC 9112, 6.3)."""
+        if self._second is not None:
+            self._ask(self._second, b"")
+        elif self._to_the_end:
+            body = b"".join(self._body)
+            self._answer = Answer(self._parser.get_status_code(), self._headers, body, keep_alive=False)
+
+    def _begin_answer(self) -> None:
+        """Forget what has come of an answer."""
+        self._headers, self._header_bytes, self._body, self._body_bytes = {}, 0, [], 0
+        self._headed = self._to_the_end = False
 
     # httptools calls these
 
@@ -167,12 +232,22 @@ class HttpConnection(asyncio.BufferedProtocol):
         if self._header_bytes > MAX_HEADER_BYTES:
             self.abort(HEADERS_TOO_LARGE)
             return
-        self._headers[_lower(name)] = value.decode("latin-1")
+        lower = _lower(name)
+        self._headers[lower] = value.decode("latin-1")
+        if lower == "transfer-encoding":
+            self._codings += 1
 
     def on_headers_complete(self) -> None:
-        self._headed = self._parser.get_status_code() >= 200
-        length = self._headers.get("content-length", "")
-        if length.isdecimal() and int(length[:20]) > MAX_BODY_BYTES:
+        status, headers = self._parser.get_status_code(), self._headers
+        self._headed = status >= 200
+        length = headers.get("content-length")
+        coding = headers.get("transfer-encoding")
+        if status < 100 or (coding is not None and (coding.lower() != "chunked" or self._codings > 1)):
+            raise _Doubt
+        self._codings = 0
+        if length is None:
+            self._to_the_end = self._headed and coding is None and status not in (204, 304)
+        elif length.isdecimal() and int(length[:20]) > MAX_BODY_BYTES:
             self.abort(TOO_LARGE)  # before any of it comes
 
     def on_body(self, body: bytes) -> None:
@@ -197,18 +272,30 @@ class HttpConnection(asyncio.BufferedProtocol):
             if self._interim > MAX_INTERIM:
                 self.abort(TOO_MANY_INTERIM)
             return
-        self._answer = _Answer(status, headers, body, self._parser.should_keep_alive())
+        self._answer = Answer(status, headers, body, self._parser.should_keep_alive())
 
-    def _told(self, call: Call, answer: _Answer) -> None:
+    def _told(self, call: Call, answer: Answer) -> None:
         rtt_us = (time.monotonic_ns() - self.used_ns) // 1000
-        self.call = self._answer = None
-        self._fed_bytes, self._headed, self._interim = 0, False, 0
+        self.call = self._answer = self._second = None
+        self.answered = True
+        self._fed_bytes, self._headed, self._to_the_end, self._interim = 0, False, False, 0
+        self._raw.clear()
         self._parser = httptools.HttpResponseParser(self)
         if self.late:
             self.abort("answered late")
         elif not answer.keep_alive:
             self.abort("closed after the answer, as the venue asked")  # in good order it may take half a minute
-        self._lane.replied(call, Replied(call.tag, answer.status, answer.headers, answer.body, rtt_us))
+        elif answer.status in NOT_PROCESSED:
+            self._lane.shun(self)
+        body = answer.body
+        if encoding := answer.headers.get("content-encoding"):
+            unpacked = _unpacked(encoding, body)
+            if unpacked is None:
+                self.abort("the answer is compressed, unasked, and cannot be read")
+                self._lane.lost(call, self.why)
+                return
+            body = unpacked
+        self._lane.replied(call, Replied(call.tag, answer.status, answer.headers, body, rtt_us))
 
     def _overdue(self) -> None:
         """Give up on an answer that does not come; one timer serves all calls, one after the other."""
@@ -226,6 +313,19 @@ class HttpConnection(asyncio.BufferedProtocol):
             self.abort("no answer in time")
 
 
+def _unpacked(encoding: str, packed: bytes) -> bytes | None:
+    """Undo a compression that nobody asked for; None for what cannot be read, or is too much for one go."""
+    body = bytearray()
+    try:
+        for piece in inflated(encoding, packed):
+            body += piece
+            if len(body) > MAX_INFLATED_BYTES:
+                return None
+    except (zlib.error, ValueError):
+        return None
+    return bytes(body)
+
+
 class HttpLane:
     """The warm HTTP lane of one account."""
 
@@ -238,12 +338,15 @@ class HttpLane:
         warm_every_s: float = 15.0,
         connections: int = CONNECTIONS,
         wanted: Callable[[Call], bool] = lambda call: True,
+        network: Network | None = None,
     ) -> None:
-        """Make it; `wanted` says whether a call that had to wait is still to be sent."""
-        self._address = Address.of(url)
+        """Make it; `wanted` says whether a call that had to wait is still to be sent.
+
+        Raises `OSError` for a `ca_file` that cannot be used. Without a `network` it has one of its own.
+        """
+        self._dialer = (network or Network()).dialer(url, ca_file)
         self._sink = sink
         self._wanted = wanted
-        self._tls = tls_context(ca_file)
         self._warm_every_s = warm_every_s
         self._count = connections
         self._connections: list[HttpConnection] = []
@@ -309,8 +412,19 @@ class HttpLane:
                 latest = connection
         return latest
 
+    def shun(self, connection: HttpConnection) -> None:
+        """Prefer every other connection for what is urgent: the venue has not processed a request on this one."""
+        connection.used_ns = 0
+        if self._last is connection:
+            self._last = None
+
+    @property
+    def spare(self) -> bool:
+        """Tell whether an urgent call would leave at once."""
+        return not self._urgent and any(c.idle for c in self._connections)
+
     def lost(self, call: Call, reason: str) -> None:
-        self._sink.event(Lost(call.tag, True, reason))
+        self._sink.event(Lost(call.tag, True, reason, self.spare))
         self._pump()
 
     def replied(self, call: Call, reply: Replied) -> None:
@@ -326,6 +440,7 @@ class HttpLane:
                     group.start_soon(self._keep)
                 while True:
                     await anyio.sleep(self._warm_every_s / self._count)
+                    self._dialer.refresh()
                     if any(c.idle for c in self._connections):
                         self._sink.warm()
         finally:
@@ -336,9 +451,9 @@ class HttpLane:
         backoff = Backoff()
         while True:
             await anyio.sleep(backoff.next_s())
+            connection = HttpConnection(self)
             try:
-                with anyio.fail_after(CONNECT_WITHIN_S):
-                    connection = await self._connect()
+                place = await self._dialer.connect(connection, within_s=CONNECT_WITHIN_S)
             except (OSError, ValueError) as error:
                 self.trouble = why(error)
                 continue
@@ -354,7 +469,9 @@ class HttpLane:
                 self._down(connection)
             if late:
                 self._wait_beside(connection)
-            if late or anyio.current_time() - since_s >= STEADY_AFTER_S:
+            elif connection.failed:
+                self._dialer.blame(place)
+            if late or connection.answered or anyio.current_time() - since_s >= STEADY_AFTER_S:
                 backoff.reset()
 
     def _wait_beside(self, connection: HttpConnection) -> None:
@@ -363,13 +480,6 @@ class HttpLane:
         if len(self._late) >= LATE_MOST:
             self._late.popleft().abort("no answer in time")
         self._late.append(connection)
-
-    async def _connect(self) -> HttpConnection:
-        connection = HttpConnection(self)
-        host, port = self._address.host, self._address.port
-        loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: connection, host, port, ssl=self._tls, server_hostname=host)
-        return connection
 
     def _up(self, connection: HttpConnection) -> None:
         first = not any(c.open for c in self._connections)

@@ -8,12 +8,11 @@ import ssl
 from asyncio import BaseTransport
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
-from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from kill_switch.domain import Route
+from kill_switch.transports.trust import tls_context as tls_context  # what the benchmark's peers connect with
 from kill_switch.venues.base import Event
 
 READ_INTO = memoryview(bytearray(64 << 10))  # by every connection: a loop fills it and hands it over in one go
@@ -78,24 +77,6 @@ class Backoff:
 
     def reset(self) -> None:
         self.failures = 0
-
-
-def tls_context(ca_file: str | Path | None) -> ssl.SSLContext:
-    """Verify chain and host name, from TLS 1.2 on; a `ca_file` replaces the system's authorities. No way around it.
-
-    Lanes share a context, as long as the file is the same: one has all the authorities in memory.
-    """
-    if not ca_file:
-        return _context(None, 0, 0)
-    found = Path(ca_file).stat()
-    return _context(str(ca_file), found.st_ino, found.st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _context(ca_file: str | None, inode: int, mtime_ns: int) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def tune(transport: BaseTransport) -> None:

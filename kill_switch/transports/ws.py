@@ -26,14 +26,14 @@ from kill_switch.domain import Route
 from kill_switch.transports.lane import (
     CONNECT_WITHIN_S,
     READ_INTO,
-    Address,
     Backoff,
     LaneState,
     Sink,
-    tls_context,
     tune,
     why,
 )
+from kill_switch.transports.network import Network
+from kill_switch.transports.resolver import Place
 from kill_switch.venues.base import Closed, Opened, Received, brief
 
 PING_EVERY_S = 1.0
@@ -116,7 +116,9 @@ class WsConnection(asyncio.BufferedProtocol):
         """End it now."""
         if not self.closed.is_set() and self._transport is not None:
             self.why = self.why or reason
-            self._transport.abort()
+            self.open = False
+            # not in the middle of a read: the peer's good-bye behind it would be answered on a socket that is closed
+            asyncio.get_running_loop().call_soon(self._transport.abort)
 
     # asyncio calls these
 
@@ -258,12 +260,13 @@ class WsLane:
         ca_file: str | None = None,
         max_age_s: float = 12 * 3600.0,
         overlap: bool = True,
+        network: Network | None = None,
     ) -> None:
+        """Make it; raise `OSError` for a `ca_file` that cannot be used. Without a `network` it has one of its own."""
         self._url = url
-        self._address = Address.of(url)
+        self._dialer = (network or Network()).dialer(url, ca_file)
         self._headers = headers
         self._sink = sink
-        self._tls = tls_context(ca_file)
         self._max_age_s = max_age_s
         self._overlap = overlap  # False where the venue allows one connection only
         self._connections: dict[int, WsConnection] = {}
@@ -315,21 +318,12 @@ class WsLane:
     async def _connect(self) -> WsConnection | None:
         """Open and authenticate one connection; None, with `trouble` told, if that does not work in time."""
         connection: WsConnection | None = None
+        place: Place | None = None
         trouble = ""
         try:
-            headers = self._headers()
-
-            def make() -> WsConnection:
-                nonlocal connection
-                connection = WsConnection(self._url, headers, self._sink)
-                self._connections[connection.number] = connection
-                return connection
-
-            with anyio.fail_after(CONNECT_WITHIN_S):
-                await asyncio.get_running_loop().create_connection(
-                    make, self._address.host, self._address.port, ssl=self._tls, server_hostname=self._address.host
-                )
-            assert connection is not None  # noqa: S101 - create_connection has called make()
+            connection = WsConnection(self._url, self._headers(), self._sink)
+            self._connections[connection.number] = connection
+            place = await self._dialer.connect(connection, within_s=CONNECT_WITHIN_S)
             with anyio.move_on_after(LOGIN_WITHIN_S):
                 await _first(connection.authenticated, connection.closed)
             if connection.authenticated.is_set() and not connection.closed.is_set():
@@ -342,6 +336,8 @@ class WsLane:
             connection.abort("not usable")
             trouble = trouble or connection.why
             self._connections.pop(connection.number, None)
+        if place is not None:
+            self._dialer.blame(place)  # TLS was fine; what is behind it is not
         self.trouble = trouble
         if connection is not None and connection.fatal:
             await anyio.sleep(FATAL_WAIT_S)

@@ -44,6 +44,7 @@ MAX_MARKS = 500_000  # brackets, braces and commas of an answer: 10,000 orders o
 MOST_SHOWN = 64 << 10  # characters of a venue's words that are looked at
 MOST_WORDS = 160  # characters of a venue's words in one line of evidence
 PAST_IDS = 16_384  # orders that have left the book and are remembered: as many as one read may miss at once
+NOT_PROCESSED = frozenset((408, 421, 425))  # RFC 9110, 15.5.9 and 15.5.20, RFC 8470, 5.2: ask on another connection
 DRILL = "drill"  # the kind of request that a drill makes
 ANSWER_WITHIN_S = 3.0  # of what is not urgent: a lane whose housekeeping takes longer is not ready
 LATE_WITHIN_S = 30.0  # of what is: an answer that is late is worth more than none
@@ -129,11 +130,15 @@ class Replied(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """A call will not be answered. `sent` is False only if provably no byte of it left."""
+    """A call will not be answered. `sent` is False only if provably no byte of it left.
+
+    `spare`: a connection of the warm HTTP lane is idle now, and could carry the request at once.
+    """
 
     tag: str
     sent: bool
     why: str
+    spare: bool = False
 
 
 class Woke(NamedTuple):
@@ -349,6 +354,7 @@ class Ask:
     context: Any = None
     again: bool = False  # it is a second attempt, after a refusal whose reason has been put right
     out: int = 1  # copies that may still be answered
+    spares: int = 0  # how often it may still go out on a spare warm connection
     sent: bool = False  # a byte of one of them may have left
 
 
@@ -382,6 +388,7 @@ class Adapter(ABC):
     MEASURE_EVERY_S: ClassVar[float] = 5.0  # between two `measure`, while somebody wants the account's equity
     CLOCK_WINDOW_S: ClassVar[float | None] = None  # a signature whose time is further off is refused; None: untimed
     PUSHES_ORDERS: ClassVar[bool] = True  # False: new orders are only found by reading
+    NOT_PROCESSED: ClassVar[frozenset[int]] = NOT_PROCESSED  # statuses that are no answer; another route is asked
     DRILLS: ClassVar[tuple[Route, ...]] = (Route.WS, Route.HTTP)  # lanes that carry a kill: `drill` tells of each
     SCOPE: ClassVar[tuple[str, ...]] = ()  # options that decide what of an account is struck and read
     Options: ClassVar[type[VenueOptions]]
@@ -528,8 +535,8 @@ class Adapter(ABC):
                 return self._text(conn, text, now)
             case Replied():
                 return self._reply(event, now)
-            case Lost(tag, sent, why):
-                return self._lost(tag, sent, why, now)
+            case Lost():
+                return self._lost(event, now)
             case Woke(tag) if "#" in tag:
                 ask = self._asks.get(tag)
                 return () if ask is None else (*self._hedge(tag, ask, now), *self._tell_early(ask))
@@ -578,9 +585,11 @@ class Adapter(ABC):
         self._tags += 1
         tag = f"{kind}#{self._tags}"
         hedge, command = hedge_after_s is not None, command or cancel
-        self._asks[tag] = Ask(kind, build, now.mono_ns, urgent, cancel, command, hedge, hedge_after_s, context)
-        within_s = LATE_WITHIN_S if urgent else ANSWER_WITHIN_S
-        call = Call(tag, build(now), Route.HTTP, urgent, cancel, command, within_s)
+        spares = self.CONNECTIONS if hedge and urgent else 0
+        ask = self._asks[tag] = Ask(
+            kind, build, now.mono_ns, urgent, cancel, command, hedge, hedge_after_s, context, spares=spares
+        )
+        call = self._call(tag, ask, Route.HTTP, now)
         return (call,) if hedge_after_s is None else (call, WakeAfter(tag, hedge_after_s))
 
     def ask_again(self, ask: Ask, now: Now) -> Outputs:
@@ -798,16 +807,28 @@ class Adapter(ABC):
             return ()
         ask.hedge = False
         ask.out += 1
-        within_s = LATE_WITHIN_S if ask.urgent else ANSWER_WITHIN_S
-        return (Call(tag, ask.build(now), Route.FRESH, ask.urgent, ask.cancel, ask.command, within_s),)
+        return (self._call(tag, ask, Route.FRESH, now),)
 
-    def _lost(self, tag: str, sent: bool, why: str, now: Now) -> Outputs:
-        ask = self._asks.get(tag)
+    def _lost(self, lost: Lost, now: Now) -> Outputs:
+        ask = self._asks.get(lost.tag)
         if ask is None:
             return ()
         ask.out -= 1
-        ask.sent = ask.sent or sent
-        return self._other_route(tag, ask, why, now)
+        ask.sent = ask.sent or lost.sent
+        if lost.spare and ask.spares:
+            return self._spare(lost.tag, ask, now)
+        return self._other_route(lost.tag, ask, lost.why, now)
+
+    def _spare(self, tag: str, ask: Ask, now: Now) -> Outputs:
+        """Make the request on another warm connection: it is there, and a fresh one takes three round trips."""
+        ask.spares -= 1
+        ask.out += 1
+        return (self._call(tag, ask, Route.HTTP, now),)
+
+    def _call(self, tag: str, ask: Ask, route: Route, now: Now) -> Call:
+        """Make a copy of a request."""
+        within_s = LATE_WITHIN_S if ask.urgent else ANSWER_WITHIN_S
+        return Call(tag, ask.build(now), route, ask.urgent, ask.cancel, ask.command, within_s)
 
     def _reply(self, reply: Replied, now: Now) -> Outputs:
         ask = self._asks.get(reply.tag)
@@ -815,6 +836,11 @@ class Adapter(ABC):
             return ()  # the other copy was answered first
         ask.out -= 1
         ask.sent = True
+        if reply.status in self.NOT_PROCESSED and ask.hedge_after_s is not None and ask.kind != DRILL:
+            why = f"HTTP {reply.status}: not processed"
+            if not ask.hedge and not ask.out and ask.spares:
+                return self._spare(reply.tag, ask, now)
+            return self._other_route(reply.tag, ask, why, now)
         facts = self.answered(ask, reply, now)
         if facts is None:  # what proves nothing may come from a proxy, and so may its clock
             return self._other_route(reply.tag, ask, f"HTTP {reply.status} proves nothing", now)

@@ -22,6 +22,7 @@ from pydantic import Field, field_validator
 from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
 from kill_switch.venues.base import (
     DRILL,
+    NOT_PROCESSED,
     Adapter,
     Ask,
     Drilled,
@@ -80,6 +81,7 @@ class CrossTrade(Adapter):
     WS_OVERLAP = False  # §6: a second connection closes the first
     CURRENCIES = (CURRENCY,)
     SCOPE = ("nt_accounts", "flatten")
+    NOT_PROCESSED = NOT_PROCESSED - {408}  # §2: the add-on is not connected, on whatever route
     PUSHES_ORDERS = False  # §6: for NT8 accounts not documented; where there are any, they are taken
 
     class Options(VenueOptions):

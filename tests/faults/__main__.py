@@ -26,7 +26,6 @@ from kill_switch.sim.main import VENUES
 from .catalog import FAULTS, MOMENTS, plays
 from .cell import Outcome, play
 from .gauge import Gauge
-from .product import Resolver
 
 AT_ONCE = 16  # cells in one process: they spend their time waiting
 HEAVY_AT_ONCE = 4
@@ -92,18 +91,17 @@ async def work(keys: Sequence[Key], at_once: int, *, tell: bool = False) -> list
 
 
 def kind(key: Key) -> str:
-    """Say what a process has to be like to play a cell: its own name server, much to carry, or nothing special."""
-    fault = FAULTS[key[0]]
-    return "named" if fault.names else "heavy" if fault.heavy else "light"
+    """Say what a process has to be like to play a cell: much to carry, or nothing special."""
+    return "heavy" if FAULTS[key[0]].heavy else "light"
 
 
 def run_here(keys: Sequence[Key], *, tell: bool = False, at_once: int = AT_ONCE) -> list[Outcome]:
-    """Play the cells in this process: those with a name server of their own on its event loop, the others on uvloop."""
+    """Play the cells in this process, on uvloop as the daemon runs."""
     logging.getLogger("kill_switch").setLevel(logging.CRITICAL)
     outcomes: list[Outcome] = []
-    for each, loop in (("named", Resolver), ("light", uvloop.new_event_loop), ("heavy", uvloop.new_event_loop)):
+    for each in ("light", "heavy"):
         if some := [key for key in keys if kind(key) == each]:
-            with asyncio.Runner(loop_factory=loop) as runner:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 most = min(at_once, HEAVY_AT_ONCE) if each == "heavy" else at_once
                 outcomes += runner.run(work(some, most, tell=tell))
     return outcomes
@@ -149,7 +147,7 @@ async def _job(keys: Sequence[Key], told: list[Outcome], total: int, log: Path |
 async def _jobs(keys: Sequence[Key], jobs: int, log: Path | None, at_once: int = AT_ONCE) -> list[Outcome]:
     """Play cells in some processes of each kind, all at the same time: some wait while others compute."""
     told: list[Outcome] = []
-    kinds = [[key for key in keys if kind(key) == each] for each in ("named", "light", "heavy")]
+    kinds = [[key for key in keys if kind(key) == each] for each in ("light", "heavy")]
     shares = [share for some in kinds for number in range(jobs) if (share := some[number::jobs])]
     await asyncio.gather(*(_job(share, told, len(keys), log, at_once) for share in shares))
     return told

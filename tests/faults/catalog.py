@@ -23,7 +23,9 @@ class Fault:
     sim: tuple[tuple[str, Parameters], ...] = ()  # the simulator's own faults
     mode: Mode | None = None  # what the proxy becomes
     down_s: float | None = None  # the simulator is gone for so long; 0: until the fault ends
-    names: str = ""  # what becomes of host names: "fail" or "hang"
+    names: str = ""  # what becomes of host names, as `product.NameServer` has it
+    authorities: bool = False  # the victim's file names another authority from then on
+    harmless: bool = False  # the account must be cleared all the same
     heavy: bool = False  # floods: few at a time, and memory is measured
     options: Parameters | None = None  # of the simulator
     proven_within_s: float = 0.0  # it does not end, and the account is proven clear by then in spite of it; 0: it may
@@ -39,6 +41,15 @@ def _net(name: str, mode: Mode, *, heavy: bool = False) -> Fault:
 
 def _answer(name: str, shape: shapes.Shape, *, heavy: bool = False) -> Fault:
     return Fault(f"answer: {name}", mode=Mode(shape=shape), heavy=heavy)
+
+
+def _legal(name: str, shape: shapes.Shape) -> Fault:
+    return Fault(f"legal: {name}", mode=Mode(shape=shape), harmless=True)
+
+
+def _named(name: str, names: str) -> Fault:
+    """Have the connections cut while something is wrong with the venue's name, and the venue itself well."""
+    return Fault(name, mode=Mode(cut=True), names=names, harmless=True)
 
 
 def _extended(head: bytes) -> bytes:
@@ -102,6 +113,15 @@ _NETWORK = (
     _net("black hole", Mode(deaf=True)),
     Fault("names do not resolve", mode=Mode(cut=True, accept="refuse"), names="fail"),
     Fault("name server hangs", mode=Mode(cut=True, accept="refuse"), names="hang"),
+    _named("resolver fails, venue well", "fail"),
+    _named("resolver hangs, venue well", "hang"),
+    _named("resolver is slow", "slow"),
+    _named("resolver lies", "lie"),
+    _named("resolver names nothing", "nothing"),
+    _named("first address refuses", "refuses"),
+    _named("first address drops SYNs", "drops"),
+    _named("first address accepts and says nothing", "says nothing"),
+    Fault("authorities change", mode=Mode(certificate="unknown authority", cut=True), authorities=True, harmless=True),
     Fault("venue killed, back in 1.5 s", mode=Mode(), down_s=1.5),
     Fault("venue killed", mode=Mode(), down_s=0),
     _answer("byte by byte", shapes.bytewise),
@@ -123,6 +143,14 @@ _NETWORK = (
     _answer("bad chunks", shapes.bad_chunks),
     _answer("a stale one behind it", shapes.doubled),
     _answer("a stale one soon after", shapes.doubled_late),
+    _legal("ends with the connection", shapes.to_the_end),
+    _legal("HTTP/1.0", shapes.http_1_0),
+    _legal("folded lines", shapes.folded),
+    _legal("one length, twice", shapes.equal_lengths),
+    _legal("chunks, extensions, trailers", shapes.fancy_chunks),
+    _legal("interim answers first", shapes.interim_first),
+    _legal("closed, with something behind it", shapes.closed_with_more),
+    _legal("compressed", shapes.compressed),
     _net("answer: unasked, then none", Mode(shape=shapes.unasked, unasked=True)),
     _answer("64 MiB", shapes.huge, heavy=True),
     _answer("64 MiB of JSON", shapes.huge_json, heavy=True),

@@ -28,7 +28,7 @@ from kill_switch.transports.lane import LaneState
 from .catalog import FAULTS, Fault
 from .gauge import Gauge
 from .link import Failed, Late, Link, Moment
-from .product import Product, Resolver
+from .product import Product
 from .world import HOST
 
 ORDERS = 5
@@ -130,10 +130,11 @@ async def _play(
             async with anyio.create_task_group() as group:
                 with gauge.aside():
                     product.connect(group)
-                text = await _Script(fault, moment, link, product, int(entries["victim"]["port"]), seen).run()
+                text = await _Script(fault, moment, link, product, seen).run()
                 group.cancel_scope.cancel()
         finally:
             link.close()
+            product.names.close()
             with gauge.aside():
                 product.journal.close()
         replay = journal.read(product.journal.path)
@@ -147,9 +148,9 @@ async def _play(
 class _Script:
     """What happens in a cell, in order."""
 
-    def __init__(self, fault: Fault, moment: str, link: Link, product: Product, port: int, seen: Seen) -> None:
+    def __init__(self, fault: Fault, moment: str, link: Link, product: Product, seen: Seen) -> None:
         self._seen = seen
-        self._fault, self._moment, self._link, self._product, self._port = fault, moment, link, product, port
+        self._fault, self._moment, self._link, self._product = fault, moment, link, product
         self._lies: list[str] = []
         self._asking: set[asyncio.Task[None]] = set()
         self._fired = self._on = Moment(0.0, 0.0)
@@ -177,21 +178,15 @@ class _Script:
             )
             await self._begin()
             await link.do("rest", who="victim", count=3)
-        try:
-            return await self._judge()
-        finally:
-            self._names("")
+        return await self._judge()
 
     async def _begin(self) -> None:
-        self._names(self._fault.names)
+        self._product.names.begin(self._fault.names)
+        if self._fault.authorities:
+            self._product.change_authorities()
         await self._link.do("on", fault=self._fault.name)
         self._on = self._link.now()
         self._said_before = len(self._product.said) if self._moment == "after" else 0
-
-    def _names(self, trouble: str) -> None:
-        loop = asyncio.get_running_loop()
-        if isinstance(loop, Resolver):
-            loop.trouble[self._port] = trouble
 
     async def _judge(self) -> str:
         product = self._product
@@ -219,9 +214,11 @@ class _Script:
             raise Failed(f"claims {report['verdict']} while {self._seen.unreported} orders rest")
         if not self._alarmed():
             raise Failed(f"{product.phase('victim')} after {self._passed_s(since):.1f} s, and nothing was said")
+        if self._fault.harmless:
+            raise Late(f"not cleared in spite of a fault that must not matter: {self._alarms()}")
         self._seen.reported = "left" if report["left"] else "unknown"
         what = f"honest: RESIDUE/{report['verdict']} + alarm {self._passed_s(since):.1f} s"
-        self._names("")
+        self._product.names.trouble = ""
         await self._link.do("off")
         healed = self._link.now()
         cleared = await self._settled(healed.own_s + HEALED_WITHIN_S, until_residue=False)
@@ -266,6 +263,9 @@ class _Script:
     def _alarmed(self) -> bool:
         said = self._product.said[self._said_before :]
         return any(news.level == "residue" and news.account == "victim" for news in said)
+
+    def _alarms(self) -> str:
+        return "; ".join(news.text for news in self._product.said if news.level == "residue")
 
     def _check_verdict(self) -> None:
         report = self._product.report("victim")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +21,23 @@ from kill_switch.dispatch import Dispatcher
 from kill_switch.domain import Pace, Phase, Reason
 from kill_switch.engine import Announce
 from kill_switch.report import Reports
+from kill_switch.transports.network import Network
 
 from .world import HOST
+
+DEAD = "127.0.0.77"  # an address of this host where no venue listens
+SLOW_S = 5.0  # what a resolver takes whose first server is gone
 
 
 class Product:
     """The product's parts, wired for two accounts."""
 
     def __init__(self, directory: Path, entries: dict[str, Any], venues: dict[str, str]) -> None:
+        self.names = NameServer(int(entries["victim"]["port"]))
+        self._ca_file = directory / "victim.pem"
+        self._other_ca_file = entries["victim"]["other_ca_file"]
+        shutil.copy(entries["victim"]["ca_file"], self._ca_file)
+        entries = {**entries, "victim": {**entries["victim"], "ca_file": str(self._ca_file)}}
         self.config = config.load(_write_config(directory, entries, venues))
         adapters = {name: a.adapter(self.config.daemon.hedge_after_s) for name, a in self.config.accounts.items()}
         paces = {name: hurried(adapter.PACE) for name, adapter in adapters.items()}
@@ -42,8 +53,15 @@ class Product:
         self._adapters = adapters
 
     def connect(self, group: anyio.abc.TaskGroup) -> None:
-        for _, work in wiring.connect(self.dispatcher, self.config, self._adapters, group.start_soon):
+        network = Network(self.names)
+        for _, work in wiring.connect(self.dispatcher, self.config, self._adapters, group.start_soon, network):
             group.start_soon(self._keep, work)
+
+    def change_authorities(self) -> None:
+        """Have the victim's file name another authority, as an update of the system's would."""
+        new = self._ca_file.with_suffix(".new")
+        shutil.copy(self._other_ca_file, new)
+        new.rename(self._ca_file)
 
     def fire(self) -> None:
         self.dispatcher.report(Reason("test", "the matrix", ("victim", "other"), clock.now()))
@@ -71,22 +89,55 @@ class Product:
             self.on_clear(news.account)
 
 
-class Resolver(asyncio.SelectorEventLoop):
-    """An event loop whose name server knows one name, and can fail by port."""
+class NameServer:
+    """Answer for one name as the system's resolver would, in whatever thread asks; it can fail in all its ways."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.trouble: dict[int, str] = {}
+    def __init__(self, port: int) -> None:
+        self.trouble = ""
+        self._port = port
+        self._over = threading.Event()
+        self._dead: list[socket.socket] = []
 
-    async def getaddrinfo(self, host: Any, port: Any, **more: Any) -> Any:
-        if host not in (HOST, HOST.encode()):
-            return await super().getaddrinfo(host, port, **more)
-        match self.trouble.get(int(port)):
+    def __call__(self, host: str) -> list[tuple[Any, ...]]:
+        if host != HOST:
+            return list(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+        match self.trouble:
             case "fail":
                 raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
             case "hang":
-                await asyncio.Event().wait()
-        return await super().getaddrinfo("127.0.0.1", port, **more)
+                self._over.wait()
+            case "slow":
+                self._over.wait(SLOW_S)
+            case "nothing":
+                return []
+            case "lie":
+                return _answer(DEAD)
+            case "refuses" | "drops" | "says nothing":
+                return _answer(DEAD, "127.0.0.1")
+        return _answer("127.0.0.1")
+
+    def begin(self, trouble: str) -> None:
+        """Fail in this way; "": not at all."""
+        self.trouble = trouble
+        if trouble in ("drops", "says nothing"):
+            self._dead = [socket.socket()]
+            self._dead[0].bind((DEAD, self._port))
+            self._dead[0].listen(0 if trouble == "drops" else 128)
+            for _ in range(3 if trouble == "drops" else 0):  # two fill the queue; further SYNs are dropped
+                self._dead.append(socket.socket())
+                self._dead[-1].setblocking(False)
+                self._dead[-1].connect_ex((DEAD, self._port))
+
+    def close(self) -> None:
+        """Let go of every thread and socket."""
+        self.trouble = ""
+        self._over.set()
+        for sock in self._dead:
+            sock.close()
+
+
+def _answer(*addresses: str) -> list[tuple[Any, ...]]:
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
 
 
 def hurried(pace: Pace) -> Pace:

@@ -256,6 +256,9 @@ async def _take(writer: asyncio.StreamWriter, step: Step) -> bool:
             return False
         case float():
             await asyncio.sleep(step)
+        case str():
+            writer.close()
+            return False
         case _:
             writer.write(step)
             await writer.drain()

@@ -1,6 +1,6 @@
 """Make the bytes that no honest venue sends: answers, upgrades and frames of every hostile shape.
 
-A shape of an answer is a generator: it yields bytes to write, seconds to wait, or `CUT` to drop the connection.
+A shape of an answer is a generator: it yields bytes to write, seconds to wait, or `CUT` or `END` for the connection.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 CUT = None
+END = "end"  # of the connection, in good order
 CHUNK = 256 << 10
 HUGE = 64 << 20
 _EMPTY = b'{"a":[]},'
 
-Step = bytes | float | None
+Step = bytes | float | str | None
 Steps = Iterator[Step]
 
 
@@ -229,6 +230,59 @@ def no_content(real: Real) -> Steps:
 
 def reset(real: Real) -> Steps:
     yield CUT
+
+
+# ── legal answers, seldom seen (RFC 9112) ─────────────────────────────────────────────────────────────────────────
+
+
+def _framed(real: Real, *framing: bytes, version: bytes = b"HTTP/1.1") -> bytes:
+    """Return the true answer's head with other framing."""
+    first, *lines = real.head[:-4].split(b"\r\n")
+    kept = [line for line in lines if line.lower().partition(b":")[0] not in (b"content-length", b"connection")]
+    return b"\r\n".join([version + first[8:], *kept, *framing]) + b"\r\n\r\n"
+
+
+def to_the_end(real: Real) -> Steps:
+    """State no length: the body ends with the connection."""
+    yield _framed(real) + real.body
+    yield END
+
+
+def http_1_0(real: Real) -> Steps:
+    yield _framed(real, version=b"HTTP/1.0") + real.body
+    yield END
+
+
+def folded(real: Real) -> Steps:
+    yield _framed(real, b"X-Folded: one\r\n two\r\n\tthree", b"Content-Length:\r\n  %d" % len(real.body)) + real.body
+
+
+def equal_lengths(real: Real) -> Steps:
+    length = b"%d" % len(real.body)
+    yield _framed(real, b"Content-Length: " + length + b", " + length) + real.body
+
+
+def fancy_chunks(real: Real) -> Steps:
+    head = _framed(real, b"TRANSFER-ENCODING: Chunked", b"Trailer: X-Sum")
+    half = len(real.body) // 2
+    parts = [part for part in (real.body[:half], real.body[half:]) if part]
+    chunks = b"".join(b'00%X;a=b;c="d;\\"e"\r\n%b\r\n' % (len(part), part) for part in parts)
+    yield head + chunks + b"0;last\r\nX-Sum: 1\r\n\r\n"
+
+
+def interim_first(real: Real) -> Steps:
+    yield b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 \r\n\r\n"
+    yield real.whole
+
+
+def closed_with_more(real: Real) -> Steps:
+    yield _framed(real, b"Connection: x, CLOSE", b"Content-Length: %d" % len(real.body)) + real.body + b"and more"
+    yield END
+
+
+def compressed(real: Real) -> Steps:
+    body = gzip.compress(real.body)
+    yield _framed(real, b"Content-Encoding: gzip", b"Content-Length: %d" % len(body)) + body
 
 
 # ── frames ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -37,6 +37,8 @@ class Certificates:
         authority, stranger = trustme.CA(), trustme.CA()
         self.ca_file = directory / "ca.pem"
         authority.cert_pem.write_to_path(str(self.ca_file))
+        self.other_ca_file = directory / "other.pem"
+        stranger.cert_pem.write_to_path(str(self.other_ca_file))
         names = ("127.0.0.1", "localhost", HOST)
         past, future = datetime(2020, 1, 1, tzinfo=UTC), datetime(2099, 1, 1, tzinfo=UTC)
         old = _context(authority.issue_cert(*names))
@@ -105,6 +107,7 @@ class Stand:
             "credentials": account.credentials,
             "options": dict(self.venue.account_options()),
             "ca_file": str(self._certificates.ca_file),
+            "other_ca_file": str(self._certificates.other_ca_file),
         }
 
     def rest(self, count: int) -> int:

@@ -444,6 +444,10 @@ class HttpLane:
             (self._urgent if call.urgent else self._waiting).append(call)
         self._pump()
 
+    @property
+    def spare(self) -> bool:
+        return not self._urgent and any(c.idle for c in self._connections)
+
     def _warm(self) -> None:
         if any(c.idle for c in self._connections):
             self.session.warm()
@@ -472,7 +476,7 @@ class HttpLane:
     def _ended(self, connection: _Connection, backoff: _Backoff, why: str) -> None:
         call, connection.call = connection.call, None
         if call is not None:
-            self.session.event(Lost(call.tag, True, why))
+            self.session.event(Lost(call.tag, True, why, self.spare))
         if connection.late:
             self._late = [one for one in self._late if one is not connection]
             self._pump()
@@ -573,10 +577,10 @@ class FreshRoute:
 
     def _go(self, call: Call, fails: bool) -> None:
         if fails or not self.session.wanted(call):
-            self.session.event(Lost(call.tag, False, "refused" if fails else NOT_WANTED))
+            self._lost(call, "refused" if fails else NOT_WANTED, sent=False)
             return
         link = Link(self.house, self.house.next_link())
-        link.ended = lambda why: self.life.enter(self.session.event, Lost(call.tag, True, why))
+        link.ended = lambda why: self.life.enter(self._lost, call, why)
         sent_ns = self.world.ns
 
         def told(status: int, body: bytes, headers: Mapping[str, str]) -> None:
@@ -593,6 +597,9 @@ class FreshRoute:
         within_s = LATE_WITHIN_S if call.answer_within_s > ANSWER_WITHIN_S else TIMEOUT_S
         self.world.later(within_s, link.hang_up, "timed out")
         self.session.sent(Route.FRESH, call.tag)
+
+    def _lost(self, call: Call, why: str, *, sent: bool = True) -> None:
+        self.session.event(Lost(call.tag, sent, why, cast(HttpLane, self.session.http).spare))
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

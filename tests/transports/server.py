@@ -56,6 +56,7 @@ class Peer:
     async def say(self, data: bytes) -> None:
         self.writer.write(data)
         await self.writer.drain()
+        await asyncio.sleep(0)  # `drain` gives nobody a turn while the kernel takes all, or the connection is dead
 
     async def upgrade(self) -> bytes:
         """Accept a WebSocket; return the request."""

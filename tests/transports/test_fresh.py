@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import time
+from typing import cast
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
-import httpcore
 import pytest
 
 from kill_switch.domain import Route
 from kill_switch.transports import fresh
 from kill_switch.transports.fresh import FreshRoute
+from kill_switch.transports.network import Network
+from kill_switch.transports.turns import Turns
 from kill_switch.venues.base import Call, Lost, Replied, Request
 
 from .driver import Ear, elapsed_s, get, running, until
@@ -204,16 +207,12 @@ async def test_an_endless_answer_is_cut_off_early(what: str, server: Server, ear
     assert elapsed_s(since_s) < 2
 
 
-class Plenty(httpcore.AsyncNetworkStream):
-    """Have any amount of bytes at once."""
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
-        return b" " * max_bytes
-
-
-async def test_of_what_has_come_already_one_piece_of_one_answer_is_read_in_a_pass_of_the_event_loop() -> None:
+async def test_of_what_has_come_already_one_piece_of_one_answer_is_read_in_a_pass_of_the_event_loop(
+    ca_file: str,
+) -> None:
     passes = 0
     seen: list[int] = []
+    network = Network()
 
     async def others() -> None:
         nonlocal passes
@@ -222,7 +221,10 @@ async def test_of_what_has_come_already_one_piece_of_one_answer_is_read_in_a_pas
             passes += 1
 
     async def reads() -> None:
-        stream = fresh._Stream(Plenty())
+        route = FreshRoute("https://127.0.0.1:1", Ear(), print, ca_file=ca_file, network=network)
+        reader = asyncio.StreamReader()
+        reader.feed_data(b" " * (64 << 10))
+        stream = fresh._Stream(reader, cast(asyncio.StreamWriter, None), route._turn)
         await stream.read(64 << 10)  # a short answer is all in the first piece, and waits for nobody
         for _ in range(20):
             assert len(await stream.read(64 << 10)) == fresh.READ_HEAD_BYTES
@@ -233,6 +235,19 @@ async def test_of_what_has_come_already_one_piece_of_one_answer_is_read_in_a_pas
             for _ in range(4):
                 group.start_soon(reads)
     assert len(seen) == len(set(seen)) == 80
+
+
+async def test_an_answer_of_one_account_does_not_wait_behind_the_floods_of_others() -> None:
+    turns, order = Turns(), []
+
+    async def account(name: str, had: int) -> None:
+        await turns.turn(had)
+        order.append(name)
+
+    async with anyio.create_task_group() as group:
+        for name, had in (("flood", 3 << 20), ("flood", 1 << 20), ("flood", 2 << 20), ("healthy", 1 << 10)):
+            group.start_soon(account, name, had)
+    assert order[0] == "healthy"
 
 
 async def test_a_server_that_never_speaks_is_given_up_unsent(

@@ -10,6 +10,7 @@ import pytest
 
 from kill_switch.domain import Route
 from kill_switch.transports import http
+from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lane import LaneState
 from kill_switch.venues.base import Call, Closed, Lost, Opened, Replied, Request
@@ -417,6 +418,49 @@ async def test_connection_close_is_honoured_at_once(
         assert isinstance(await ear.end("2"), Replied)
 
 
+@pytest.mark.parametrize("status", [408, 421, 425])
+async def test_a_connection_on_which_nothing_was_processed_is_not_the_next_one(
+    status: int, server: Server, ear: Ear, ca_file: str
+) -> None:
+    seen: list[int] = []
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            seen.append(peer.number)
+            await peer.say(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status)
+
+    server.script = script
+    lane = HttpLane(server.https, ear, ca_file=ca_file)
+    async with running(lane.run):
+        await both_up(lane, server)
+        for tag in ("1", "2"):
+            lane.call(get(tag, urgent=True))
+            assert isinstance(await ear.end(tag), Replied)
+    assert sorted(seen) == [1, 2]
+
+
+async def test_a_call_that_is_lost_says_whether_another_connection_is_idle(
+    server: Server, ear: Ear, ca_file: str
+) -> None:
+    server.script = once(saying(stay=False))
+    lane = HttpLane(server.https, ear, ca_file=ca_file)
+    async with running(lane.run) as group:
+        fresh = FreshRoute("https://127.0.0.1:1", ear, group.start_soon, ca_file=ca_file, spare=lambda: lane.spare)
+        await both_up(lane, server)
+        lane.call(get("1", urgent=True))
+        end = await ear.end("1")
+        assert isinstance(end, Lost) and end.spare
+        fresh.call(get("2", urgent=True))
+        end = await ear.end("2")
+        assert isinstance(end, Lost) and end.spare
+        await server.stop()
+        await until(lambda: not lane.spare)
+        fresh.call(get("3", urgent=True))
+        end = await ear.end("3")
+        assert isinstance(end, Lost) and not end.spare
+
+
 # ── calls that are lost ───────────────────────────────────────────────────────────────────────────────────────────
 
 UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nx"
@@ -427,7 +471,6 @@ ENDLESS_CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=" + b
 LOSSES: dict[str, tuple[Script, str]] = {
     "closed": (saying(stay=False), ""),
     "cut": (saying(HALF, stay=False), ""),
-    "no length": (saying(b"HTTP/1.1 200 OK\r\n\r\nabc", stay=False), ""),
     "garbage": (saying(b"SSH-2.0-OpenSSH\r\n"), "the answer is not HTTP"),
     "bad length": (saying(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), "the answer is not HTTP"),
     "two lengths": (saying(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n" + HALF[17:]), "the answer is not HTTP"),

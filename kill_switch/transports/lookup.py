@@ -1,0 +1,100 @@
+"""Ask a blocking question in threads of its own: the name service and the certificate files are asked so.
+
+The event loop never waits for such a thread. A question that hangs costs nothing to any other question. No executor is
+used: a pool of fixed size would let one hanging question take the place of another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import itertools
+from _thread import start_new_thread
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+OVERDUE_S = 10.0  # without an answer: then a second thread may ask; each further one waits twice as long as the last
+MOST_THREADS = 12  # of one question; the twelfth starts after 5.7 hours of silence
+
+
+class Lookup(Generic[T]):
+    """Keep the last good answer to one question.
+
+    All methods run on the event loop. `ask` runs in a thread, may block, and fails by raising an `Exception`.
+    """
+
+    def __init__(self, ask: Callable[[], T], on_end: Callable[[], None] = lambda: None) -> None:
+        """Ask nothing yet; `on_end` is called on the event loop whenever a question has ended."""
+        self.answer: T | None = None  # the last good one
+        self.error: Exception | None = None  # of the latest question that has ended; None: it was answered
+        self.ended_s = float("-inf")  # when that was, by the event loop's clock
+        self._ask = ask
+        self._on_end = on_end
+        self._numbers = itertools.count(1)
+        self._latest = 0  # the number of the question that `answer` and `error` come from
+        self._under_way: dict[int, float] = {}  # number → when it was asked
+        self._end = anyio.Event()
+
+    @property
+    def waiting_s(self) -> float:
+        """Return for how long the oldest unanswered question has been under way; 0 if there is none."""
+        if not self._under_way:
+            return 0.0
+        return asyncio.get_running_loop().time() - next(iter(self._under_way.values()))
+
+    @property
+    def under_way(self) -> bool:
+        return bool(self._under_way)
+
+    def begin(self) -> None:
+        """Ask in a new thread, unless a thread is asking that is not overdue."""
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        if self._under_way:
+            asking = len(self._under_way)
+            youngest_s = next(reversed(self._under_way.values()))
+            if asking >= MOST_THREADS or now_s - youngest_s < OVERDUE_S * 2 ** (asking - 1):
+                return
+        number = next(self._numbers)
+        self._under_way[number] = now_s
+        try:
+            start_new_thread(self._run, (loop, number))  # `Thread.start` would wait until the thread runs
+        except RuntimeError:  # as many as this process may have
+            self._ended(number, None, OSError(errno.EAGAIN, "no thread can be started"))
+
+    async def settle(self, patience_s: float) -> None:
+        """Wait until the question that is under way ends, for at most `patience_s` from when it was asked."""
+        left_s = patience_s - self.waiting_s
+        if self._under_way and left_s > 0:
+            with anyio.move_on_after(left_s):
+                await self.end()
+
+    async def end(self) -> None:
+        """Wait until a question ends."""
+        await self._end.wait()
+
+    def _run(self, loop: asyncio.AbstractEventLoop, number: int) -> None:
+        answer: T | None = None
+        error: Exception | None = None
+        try:
+            answer = self._ask()
+        except Exception as raised:  # it is told on the event loop
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+            loop.call_soon_threadsafe(self._ended, number, answer, error)
+
+    def _ended(self, number: int, answer: T | None, error: Exception | None) -> None:
+        del self._under_way[number]
+        if number > self._latest:  # else a younger question has ended before
+            self._latest, self.error = number, error
+            self.ended_s = asyncio.get_running_loop().time()
+            if error is None:
+                self.answer = answer
+        end, self._end = self._end, anyio.Event()
+        end.set()
+        self._on_end()
