@@ -41,9 +41,9 @@ def test_the_daemon_is_asked_for_it_and_told_that_it_is_dry(config: Path, tmp_pa
 
 
 def test_without_the_daemon_the_venues_are_asked(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def dry_run(loaded: Any, names: Sequence[str], within_s: float) -> dict[str, Any]:
-        assert (tuple(names), within_s) == (("mm1",), 4.0)
-        return {"mm1": {**ACCOUNT, "state": None}}
+    async def dry_run(loaded: Any, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+        assert tuple(names) == ("mm1",)
+        return {"mm1": {**ACCOUNT, "state": None}}, {}
 
     monkeypatch.setattr(visit, "dry_run", dry_run)
     words = ("fire", "--direct", "--dry-run", "--reason", "looking", "--wait", "4", "-c", config)
