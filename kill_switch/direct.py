@@ -34,12 +34,14 @@ from kill_switch.notify import Notifier
 from kill_switch.report import Reports
 from kill_switch.transports.fresh import TIMEOUT_S
 from kill_switch.transports.lane import CONNECT_WITHIN_S
+from kill_switch.transports.network import Network
 from kill_switch.transports.ws import LOGIN_WITHIN_S
 from kill_switch.unexpected import brief
 from kill_switch.venues.base import ANSWER_WITHIN_S, Adapter
 
 log = logging.getLogger(__name__)
 
+AUTHORITIES_WITHIN_S = 2.0  # for the files of certificates; an account whose file hangs is left out
 LATCH_WITHIN_S = 0.25  # each of the two directories; a venue's first answer takes as long
 # on a lane, one after the other, or all together on a connection of its own
 STRIKE_WITHIN_S = max(CONNECT_WITHIN_S + LOGIN_WITHIN_S + ANSWER_WITHIN_S, 3 * TIMEOUT_S)
@@ -125,6 +127,7 @@ class Direct:
             self._build(name)
         self._reports = Reports(int(config.daemon.budget_s * 1e6))
         self._record = Record(lambda entry: self._reports.take(entry))
+        self._network = Network()
         self._salt = new_salt()
         paces, logins = wiring.paces(self._adapters), self._logins()
         loop = asyncio.get_running_loop()
@@ -154,6 +157,8 @@ class Direct:
         try:
             with self._scope:
                 async with anyio.create_task_group() as group:
+                    with anyio.move_on_after(AUTHORITIES_WITHIN_S):
+                        await wiring.prepare(self._network, self._config)
                     self._connect(tuple(self._adapters), group.start_soon)
                     if self._dispatcher.sessions:
                         await self._kill(text, wait_s, evidence, group.start_soon)

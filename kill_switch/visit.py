@@ -22,6 +22,7 @@ from kill_switch.engine import Account, State
 from kill_switch.errors import KillSwitchError
 from kill_switch.operators import condition
 from kill_switch.preview import Previews
+from kill_switch.transports.network import Network
 from kill_switch.transports.lane import CONNECT_WITHIN_S, LaneState
 from kill_switch.unexpected import brief
 from kill_switch.venues.base import Drilled

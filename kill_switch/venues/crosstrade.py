@@ -486,8 +486,9 @@ class CrossTrade(Adapter):
         if listed is None:
             self._reads.has_rpc = said is not None and said.limited
             return (ready,)
-        whole = not listed.why and not warning(body, self.words)
-        read = Read(self._wire.links[conn].since_ns, probe=True, conn=conn, orders=listed.orders, ordered=whole)
+        why = warning(body, self.words) or listed.why
+        read = Read(self._wire.links[conn].since_ns, probe=True, conn=conn, orders=listed.orders, ordered=not why)
+        read.troubles += [why] if why else []
         return (ready, *self._read_back(read, now))
 
 

@@ -255,9 +255,6 @@ class Strikes:
 
     def _turn(self, part: Part, now: Now) -> Outputs:
         part.turned = True
-        if part.settled:
-            self._turns.drop(part.what)
-            return ()
         return self._twin(part, now, LAST_AGAIN_S)
 
     def _limited(self, part: Part, said: Said, now: Now) -> Outputs:
@@ -322,8 +319,6 @@ class Strikes:
 
     def _settle(self, part: Part, said: Said | None, now: Now) -> Outputs:
         """Take the last word on a part; of what waits for the same cancel, a yes is the last word too."""
-        if part.settled:
-            return ()
         part.settled = True
         if self._parts.get(part.id) is part:
             del self._parts[part.id]

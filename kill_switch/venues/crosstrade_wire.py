@@ -73,10 +73,12 @@ class Bucket:
 
     def drain(self, now: Now, retry_after: str = "") -> None:
         """Believe the venue that nothing is left, and for how long (`retry_after`, in seconds)."""
+        if self._count(now) >= SURPRISE or self.contended(now):
+            if not self.contended(now):
+                self._heard.clear()  # of the time before
+            self._contended_ns = now.mono_ns
         self._heard.append(False)
         self.refused = min(self.refused + 1, HEARD)
-        if self._count(now) >= SURPRISE or self.contended(now):
-            self._contended_ns = now.mono_ns
         wait_s = min(float(retry_after), DRAINED_S) if retry_after.isascii() and retry_after.isdigit() else 0.0
         self._level = min(self._count(now), 0.0, 1 - wait_s * PER_S)
         self._at_ns = now.mono_ns

@@ -14,6 +14,7 @@ CELLS: tuple[Key, ...] = (
     ("drop_reply to all", "kuna", "during"),
     ("pending, then filled", "oxfun", "before"),
     ("requote", "crosstrade", "during"),
+    ("foreign_use at the limit", "crosstrade", "during"),
     ("token expires", "roxom", "during"),
     ("reorder", "oxfun", "after"),
     ("partial_list, orders kept", "roxom", "before"),

@@ -214,6 +214,13 @@ def test_a_probe_with_a_warning_says_so_before_any_trigger() -> None:
     player = Player(make())
     player.put(Probe())
     player(answer(player.calls[-1].tag, warned(listed())), NotReady(Route.HTTP, 0, WARNED))
+    player.put(Probe())
+    shown_ns = player.now.mono_ns
+    player(
+        answer(player.calls[-1].tag, warned(listed(GUID))),
+        NotReady(Route.HTTP, 0, WARNED),
+        OrdersRead((order(),), False, shown_ns, WARNED),
+    )
 
 
 def test_one_order_that_cannot_be_read_hides_no_other() -> None:
@@ -421,3 +428,45 @@ def test_doubts_do_not_grow_without_bound() -> None:
     for number in range(MOST + 10):
         doubts.pushed(Owned(order(str(number)), "Sim101"))
     assert len(doubts.orders()) == MOST and not doubts.holds("9") and doubts.holds("10")
+
+
+def test_a_look_that_is_lost_ends_no_doubt() -> None:
+    player = looking()
+    player.put(Read())
+    player.put(answer(player.calls[-1].tag, listed()))
+    player.put(answer(player.calls[-1].tag, connected("Sim101")))
+    tag = player.calls[-1].tag
+    player.put(Lost(tag, True, "down"))
+    [read] = player.put(Lost(tag, True, "down too"))
+    assert isinstance(read, OrdersRead) and not read.complete and read.why.endswith("that it ended: down too")
+
+
+def test_a_single_cancel_that_knows_no_account_has_the_account_looked_at() -> None:
+    player = Player(make())
+    reads(player, listed(GUID))
+    struck(player)
+    reads(player, listed(GUID))
+    *_, single = player.put(Kill())
+    assert isinstance(single, Call)
+    player.put(answer(single.tag, UNKNOWN_ACCOUNT, 400))
+    reads(player, listed(), connected("Sim101"), listed(), ({"error": "no"}, 400))
+    assert asked(player, 2) == ["/v1/api/accounts/Sim101/orders", f"/v1/api/accounts/Sim101/orders/{GUID}"]
+
+
+def test_a_probe_whose_lists_by_account_fail_says_so_of_the_lane() -> None:
+    player = Player(make("Sim101", "Live1"))
+    player.put(Probe())
+    player.put(answer(player.calls[-1].tag, b"", 404))
+    for call in player.calls[-2:]:
+        outputs = player.put(answer(call.tag, {"error": "no"}, 400))
+    assert outputs == (NotReady(Route.HTTP, 0, "Sim101: HTTP 400 no; Live1: HTTP 400 no"),)
+
+
+def test_a_greeting_whose_list_is_not_whole_shows_its_orders_and_speaks_for_no_other_lane() -> None:
+    player = Player(make())
+    player.put(Opened(Route.WS, 1))
+    player(
+        reply("hello", warned(listed(GUID))),
+        Ready(Route.WS, 1),
+        OrdersRead((order(),), False, player.now.mono_ns, WARNED),
+    )

@@ -191,6 +191,39 @@ def test_a_later_strike_adds_nothing_to_what_waits_and_a_new_kill_sends_somethin
     assert targets(player.put(Kill())) == ["Sim101"]
 
 
+def test_a_yes_to_a_later_strike_answers_an_earlier_one_that_waits() -> None:
+    player = starved("Sim101")
+    player.put(Kill())
+    player.put(refuse(player.calls[-1].tag, "5"))
+    player.put(Pause(11))
+    player.put(Kill())
+    outputs = player.put(answer(player.calls[-1].tag, NONE))
+    assert [type(output) for output in outputs] == [CancelAnswered, CancelAnswered]
+    assert targets(turn(player)) == []
+
+
+def test_orders_that_wait_to_be_cancelled_one_by_one_need_not_once_all_of_their_account_are() -> None:
+    player = starved("Sim101", "Live1")
+    player.put(Kill())
+    player.put(answer(player.calls[-1].tag, NONE))
+    turn(player)
+    player.put(answer(player.calls[-1].tag, NONE))
+    know(player, listed(GUID))
+    player.put(Kill())
+    player.put(answer(player.calls[-1].tag, NONE))
+    know(player, listed(GUID))
+    assert targets(player.put(Kill())) == ["Sim101"]  # and the order waits
+    player.put(answer(player.calls[-1].tag, NONE))
+    assert turn(player) == ()
+
+
+def test_the_first_frame_is_for_the_connection_that_is_left() -> None:
+    player = ready(ready(Player(make())), conn=2)
+    player.put(Closed(Route.WS, 2, "gone"))
+    first = player.adapter.first(player.now)
+    assert isinstance(first, Send) and first.conn == 1
+
+
 def test_accounts_with_orders_go_before_the_others() -> None:
     player = starved(*FIFTEEN)
     know(player, listed(GUID, account="a9"))  # upper and lower case are the same
@@ -324,8 +357,10 @@ def test_foreign_use_is_told_while_it_is_seen_with_what_a_kill_would_take() -> N
 def test_how_long_a_kill_takes_follows_from_the_share_of_requests_that_the_venue_takes() -> None:
     bucket = Bucket()
     for _ in range(10):
-        bucket.taken()
+        bucket.taken()  # before anybody else was seen: it says nothing
+    for _ in range(10):
         bucket.drain(START)
+        bucket.taken()
     assert bucket.kill_s(15) == pytest.approx(19 * TURN_S * 2)
     for _ in range(20):
         bucket.drain(START)
