@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 import anyio.lowlevel
@@ -61,10 +62,18 @@ async def test_a_call_that_hangs_is_trouble_until_it_answers() -> None:
 
 
 async def test_an_abandoned_call_that_hangs_is_trouble_too_and_one_behind_it_is_left_out_if_abandoned() -> None:
-    files, over, called = Offload("the disk"), threading.Event(), threading.Event()
-    for function in (over.wait, called.set):
-        with anyio.move_on_after(0.01):
-            await files.run(function)
+    files, over, begun, called = Offload("the disk"), threading.Event(), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        over.wait(10)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(files.run, hang)
+        await until(begun.is_set)
+        group.start_soon(files.run, called.set)
+        await anyio.sleep(0.01)
+        group.cancel_scope.cancel()
     assert files.busy
     await until(lambda: files.hangs)
     over.set()
@@ -75,9 +84,17 @@ async def test_an_abandoned_call_that_hangs_is_trouble_too_and_one_behind_it_is_
 
 
 async def test_the_result_of_an_abandoned_call_is_dropped_and_one_that_arrives_is_not() -> None:
-    files, over, dropped = Offload("the disk"), threading.Event(), list[int]()
-    with anyio.move_on_after(0.01):
-        await files.run(lambda: over.wait(5) and 7, drop=dropped.append)
+    files, over, begun, dropped = Offload("the disk"), threading.Event(), threading.Event(), list[int]()
+
+    def hang() -> int:
+        begun.set()
+        over.wait(10)
+        return 7
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(files.run, hang, drop=dropped.append))
+        await until(begun.is_set)
+        group.cancel_scope.cancel()
     over.set()
     await until(lambda: dropped == [7])
     assert await files.run(abs, -8, drop=dropped.append) == 8

@@ -1,8 +1,9 @@
 """Fire when a file appears: `touch` is a kill button that every tool has.
 
 inotify tells within a fraction of a millisecond, and the event alone is the reason. A slow poll beside it covers what
-inotify does not see (network file systems, a directory that was replaced, a file that was there before). A text in the
-file is recorded too: as a second reason if the first one did not wait for it. The file must be gone before a re-arm.
+inotify does not see (network file systems, a directory that was replaced, a file that was there before). A file that is
+renamed into place may hold a text, which becomes the reason if it can be read in `TEXT_WITHIN_S`. A text that comes
+later is recorded as a second reason. The file must be gone before a re-arm.
 
 The event loop asks no file system anything: `Offload` does, in a thread. A file system that hangs makes this blind.
 """
@@ -27,9 +28,11 @@ from kill_switch.triggers.base import Figures, Report, TriggerState
 
 POLL_S = 0.5
 LOOK_WITHIN_S = 1.0  # so long a re-arm waits for the file system
+TEXT_WITHIN_S = 0.02  # so long a file that was renamed into place waits for its text; one that was made does not
 TEXT_BYTES = 1024
 EVENTS_BYTES = 1 << 16  # read at once; inotify holds the rest
 _CAME = int(Mask.CREATE | Mask.MOVED_TO)
+_MOVED = int(Mask.MOVED_TO)
 _GONE = int(Mask.DELETE | Mask.MOVED_FROM)
 _ENDED = int(Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED | Mask.Q_OVERFLOW)  # no more events, or some were lost
 _WATCHED = Mask.CREATE | Mask.MOVED_TO | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.CLOSE_WRITE | Mask.DELETE
@@ -79,6 +82,7 @@ class Flag:
         self._changes = 0  # events and re-arms: what a look has found before one of them may be over
         self._stirred = anyio.Event()
         self._report: Report | None = None
+        self._untold: tuple[Now, asyncio.TimerHandle] | None = None  # when it came; its text is being read
         self._files = Offload(f"the file system of {path}")
         self._watching = Offload(f"the file system of {path}")  # it may hang for ever, and the poll must go on after it
 
@@ -89,6 +93,8 @@ class Flag:
                 group.start_soon(self._poll)
                 group.start_soon(self._listen)
         finally:
+            if self._untold is not None:
+                self._tell("")
             self._report = None
             self._files.close()
             self._watching.close()
@@ -152,15 +158,26 @@ class Flag:
         if seen.present is None:
             return
         if not seen.present:
+            if self._untold is not None:
+                self._tell(self._came_and_went)
             self._present, self._text = False, ""
-        elif not self._present or (seen.text and seen.text != self._text):
+        elif not self._present or self._untold is not None or (seen.text and seen.text != self._text):
             self._present, self._text = True, seen.text
             self._tell(seen.text)
 
     def _tell(self, text: str) -> None:
+        now = self._clock()
+        if self._untold is not None:
+            now, timer = self._untold
+            timer.cancel()
+            self._untold = None
         if self._report is not None:
             words = text or f"{self.path} is there"
-            self._report(Reason(self.name, words, self.accounts, self._clock(), {"path": str(self.path)}))
+            self._report(Reason(self.name, words, self.accounts, now, {"path": str(self.path)}))
+
+    @property
+    def _came_and_went(self) -> str:
+        return f"{self.path} came and went"
 
     # ── inotify ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -203,22 +220,28 @@ class Flag:
 
     def _hear(self, events: bytes) -> bool:
         """Take events, all that there are; return False if they say that there will be no others."""
-        came = gone = about = ended = False
+        came = moved = gone = about = ended = False
         for mask, name in parse(events):
             if mask & _ENDED:
                 ended = True
             elif name == self._name:
                 about = True
                 if mask & _CAME:
-                    came, gone = True, False
+                    came, moved, gone = True, bool(mask & _MOVED), False
                 elif mask & _GONE:
                     gone = True
         if about:
             self._changes += 1
             if came and not self._present:
                 self._present, self._text = not gone, ""
-                self._tell(f"{self.path} came and went" if gone else "")
+                if moved and not gone:
+                    loop = asyncio.get_running_loop()
+                    self._untold = self._clock(), loop.call_later(TEXT_WITHIN_S, self._tell, "")
+                else:
+                    self._tell(self._came_and_went if gone else "")
             elif gone:
+                if self._untold is not None:
+                    self._tell(self._came_and_went)
                 self._present, self._text = False, ""
         if about or ended:
             self._stir()

@@ -744,6 +744,12 @@ def no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for a text for as long as a busy machine may take."""
+    monkeypatch.setattr(flag, "TEXT_WITHIN_S", 5.0)
+
+
+@pytest.fixture
 def quick_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flag, "POLL_S", 0.02)
 
@@ -790,15 +796,49 @@ class TestFlag:
         async with pressing(kill_file.path) as button:
             await button.next(1)
 
-    async def test_it_fires_on_a_rename_into_place_at_once_and_tells_the_text_in_a_second_reason(
-        self, kill_file: Spot
+    async def test_it_fires_on_a_rename_into_place_with_the_text_as_its_reason(
+        self, kill_file: Spot, patient: None
     ) -> None:
         kill_file.beside("other").write("by rename")
         async with pressing(kill_file.path) as button:
             kill_file.beside("other").move_to(kill_file)
-            assert (await button.next(2)).text == "by rename"
-            assert button.reasons[0].text == f"{kill_file} is there"
+            assert (await button.next(1)).text == "by rename"
             assert button.trigger.condition()[1] == f"{kill_file} is there: by rename"
+
+    async def test_a_rename_fires_within_a_bound_though_its_text_cannot_be_had_and_that_follows(
+        self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        over, real = threading.Event(), flag.look
+        kill_file.beside("other").write("by rename")
+        async with pressing(kill_file.path) as button:
+            monkeypatch.setattr(flag, "look", lambda path: over.wait(10) and real(path))
+            kill_file.beside("other").move_to(kill_file)
+            reason = await button.next(1)
+            assert reason.text == f"{kill_file} is there"
+            waited_ns = clock.now().mono_ns - reason.observed.mono_ns  # a kill's time begins with the event
+            assert waited_ns > flag.TEXT_WITHIN_S * 0.9e9
+            over.set()
+            assert (await button.next(2)).text == "by rename"
+
+    async def test_a_rename_that_is_undone_at_once_fires_all_the_same(self, kill_file: Spot, patient: None) -> None:
+        kill_file.beside("other").touch()
+        async with pressing(kill_file.path) as button:
+            kill_file.beside("other").move_to(kill_file)
+            kill_file.remove()
+            assert (await button.next(1)).text == f"{kill_file} came and went"
+
+    async def test_a_trigger_that_is_ended_while_it_reads_a_text_fires_before(
+        self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch, patient: None
+    ) -> None:
+        over = threading.Event()
+        kill_file.beside("other").touch()
+        async with pressing(kill_file.path) as button:
+            monkeypatch.setattr(flag, "look", lambda path: over.wait(10) and flag.Seen(True))
+            kill_file.beside("other").move_to(kill_file)
+            while button.trigger._untold is None:  # noqa: ASYNC110 - inotify
+                await anyio.sleep(0.001)
+        assert [reason.text for reason in button.reasons] == [f"{kill_file} is there"]
+        over.set()
 
     async def test_other_files_are_nobodys_business(self, kill_file: Spot) -> None:
         async with pressing(kill_file.path) as button:
@@ -883,11 +923,13 @@ class TestFlag:
             kill_file.touch()
             await button.next(2)
 
-    async def test_only_the_head_of_a_text_is_taken_and_what_is_not_printable_is_not(self, kill_file: Spot) -> None:
+    async def test_only_the_head_of_a_text_is_taken_and_what_is_not_printable_is_not(
+        self, kill_file: Spot, patient: None
+    ) -> None:
         kill_file.beside("other").write(b"\x1b[31mred\nsecond line\xff" + b"x" * 5000)
         async with pressing(kill_file.path) as button:
             kill_file.beside("other").move_to(kill_file)
-            text = (await button.next(2)).text
+            text = (await button.next(1)).text
             assert text.startswith(" [31mred second line\N{REPLACEMENT CHARACTER}xxx")
             assert len(text) == flag.TEXT_BYTES
 
@@ -918,7 +960,7 @@ class TestFlag:
                 assert (await button.next(1)).text == f"{kill_file} is there"
 
     async def test_a_file_that_cannot_be_read_fires_all_the_same(
-        self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch
+        self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch, patient: None
     ) -> None:
         def fails(fd: int, size: int) -> bytes:
             raise OSError(5, "Input/output error")
@@ -929,8 +971,7 @@ class TestFlag:
                 patch.setattr("kill_switch.triggers.flag.os.read", fails)
                 assert flag.look(kill_file.beside("other").path) == flag.Seen(True)
             kill_file.beside("other").move_to(kill_file)
-            assert (await button.next(2)).text == "cannot be read"
-            assert button.reasons[0].text == f"{kill_file} is there"
+            assert (await button.next(1)).text == "cannot be read"
 
     async def test_a_re_arm_is_blocked_while_it_is_there(self, kill_file: Spot) -> None:
         async with pressing(kill_file.path) as button:
