@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 _MOST_PARTS = 64  # left out, one after the other: each costs a parse of the whole file
 _WHERE = re.compile(r"\(at line (\d+), column (\d+)\)\Z")
 _TABLE = re.compile(r"""\s*\[+\s*(?P<table>[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?P<name>[\w-]+|"[^"]*"|'[^']*'))?""")
+_HEADER = re.compile(r"""\s*\[+[\w\s."'-]+\]*\s*(?:#.*)?\Z""")  # a bracket may be missing, or be one too many
 _DIRECTORY = re.compile(r"""\s*(?:daemon\s*\.\s*)?(?P<key>(?:runtime|state)_dir)\s*=\s*(?P<value>.*)""")
 _STRING = re.compile(r"""(?:"(?P<basic>[^"\\]*)"|'(?P<literal>[^']*)')\s*(?:#.*)?\Z""")
 
@@ -46,6 +47,8 @@ def salvage(text: str) -> Salvage:
             if len(parts) == _MOST_PARTS:
                 raise ValueError("too many syntax errors") from None
             first, end = _part(left, starts, str(error))
+            while first and not _HEADER.match(lines[first]):  # it begins no table: the part before it goes on there
+                first = max(number for number in starts if number < first)
             if not any(line.strip() for line in left[first:end]):
                 raise ValueError("no part of it parses") from None
         where = f"lines {first + 1} to {end}"

@@ -22,8 +22,8 @@ from kill_switch.engine import Account, State
 from kill_switch.errors import KillSwitchError
 from kill_switch.operators import condition
 from kill_switch.preview import Previews
-from kill_switch.transports.network import Network
 from kill_switch.transports.lane import CONNECT_WITHIN_S, LaneState
+from kill_switch.transports.network import Network
 from kill_switch.unexpected import brief
 from kill_switch.venues.base import Drilled
 
@@ -129,10 +129,13 @@ async def _visit(
     state = State({name: Account(adapter.PACE) for name, adapter in adapters.items()})
     later = asyncio.get_running_loop().call_later
     dispatcher = Dispatcher(state, _NoRecord(), clock.now, later, _say_nothing)
+    network = Network()
+    await wiring.prepare(network, config)
     async with anyio.create_task_group() as group:
         for name, adapter in adapters.items():
             with _its_own(name, failed):
-                dispatcher.sessions[name], lanes = wiring.line(dispatcher, config, name, adapter, group.start_soon)
+                session, lanes = wiring.line(dispatcher, config, name, adapter, group.start_soon, network)
+                dispatcher.sessions[name] = session
                 for lane, run in lanes:
                     if ws or not lane.endswith(" ws"):
                         group.start_soon(_alone, lane, run)

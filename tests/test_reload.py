@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import trustme
 
 from kill_switch.config import Config, load
 from kill_switch.domain import Phase
+from kill_switch.errors import ConfigError
 from kill_switch.identity import Identity
 from kill_switch.reload import Change, against, compare
 
@@ -54,18 +56,30 @@ def test_an_address_that_changes_connects_anew(tmp_path: Path) -> None:
 
 
 def test_authorities_that_change_in_their_file_connect_anew_whoever_trusts_them(tmp_path: Path) -> None:
+    one, another = (trustme.CA().cert_pem.bytes() for _ in range(2))
     ca = tmp_path / "ca.pem"
     text = ACCOUNT.format(name="a", secret="SECRET", more=f'ca_file = "{ca}"') + B
-    ca.write_text("one authority")
+    ca.write_bytes(one)
     old = config(tmp_path, text)
-    ca.write_text("one authority")  # written anew, and the same
+    ca.write_bytes(one)  # written anew, and the same
     assert not compare(old, config(tmp_path, text))
-    ca.write_text("another one")
+    ca.write_bytes(another)
     assert compare(old, config(tmp_path, text)).words() == "accounts connected anew: a"
+
+
+def test_authorities_that_are_none_are_refused_with_the_file_and_nobody_waits_for_a_pipe(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    text = ACCOUNT.format(name="a", secret="SECRET", more=f'ca_file = "{ca}"')
+    refused = r"accounts\.a\.ca_file: .*expected a file with PEM certificates"
+    with pytest.raises(ConfigError, match=refused):
+        config(tmp_path, text)
+    ca.write_text("none")
+    with pytest.raises(ConfigError, match=refused):
+        config(tmp_path, text)
     ca.unlink()
-    assert compare(old, config(tmp_path, text)).anew == ("a",)  # which is refused when its lanes are made
     os.mkfifo(ca)
-    assert compare(old, config(tmp_path, text)).anew == ("a",)  # and nobody waits for who might write there
+    with pytest.raises(ConfigError, match=refused):
+        config(tmp_path, text)
 
 
 def test_a_trigger_that_stays_the_same_goes_on_even_if_it_has_other_accounts_now(tmp_path: Path) -> None:

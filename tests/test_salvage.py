@@ -67,6 +67,12 @@ def test_directories_are_found_in_a_part_that_is_left_out_unless_they_are_unclea
     assert salvage("[daemon]\nstate_dir = /var\nbudget = 2 s\n").directories == {"state_dir": None}
 
 
+def test_a_bracket_that_begins_no_table_leaves_the_table_out_that_it_stands_in() -> None:
+    saved = salvage(table("a", "[nt_accounts = []", 'api_key = "k"') + table("b"))
+    assert saved.lost == {"a": "lines 1 to 4"}
+    assert list(saved.document["accounts"]) == ["b"]
+
+
 WHOLE = (
     DAEMON + table("a", 'tags = ["x", "y"]', 'api_key = { file = "/k" }') + table("b", "flatten = true") + table("c")
 )

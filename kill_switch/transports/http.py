@@ -469,7 +469,7 @@ class HttpLane:
                 self._down(connection)
             if late:
                 self._wait_beside(connection)
-            elif connection.failed:
+            if late or connection.failed:
                 self._dialer.blame(place)
             if late or connection.answered or anyio.current_time() - since_s >= STEADY_AFTER_S:
                 backoff.reset()

@@ -383,7 +383,7 @@ async def test_an_address_that_stops_working_behind_its_tls_is_left_for_the_othe
                 await until(lambda: len(lane._connections) == http.CONNECTIONS)
                 for number in range(3):
                     await until(lambda: lane.spare)
-                    lane.call(get(str(number), urgent=True))
+                    lane.call(get(str(number), urgent=True)._replace(answer_within_s=0.2))
                     end = await ear.end(str(number))
                 assert isinstance(end, Replied)
 
