@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import assert_never
 
 import anyio
@@ -105,7 +106,7 @@ class Daemon:
             self._announce,
         )
         self.reloading.left_tripped = left_tripped
-        self._told_displaced = self._told_unsynced = False
+        self._told_unsynced = False
         self._told_intake = ""
         self._adapters = adapters
         self._systemd = Systemd()
@@ -134,6 +135,8 @@ class Daemon:
                     self.reloading.connect(name, *line)
                 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
                     asyncio.get_running_loop().add_signal_handler(number, self._signal, number)
+                loop = asyncio.get_running_loop()
+                self.journal.on_latch = partial(loop.call_soon_threadsafe, self._adopt_latch)
                 self._record_start()
                 self._resume()
                 self.beside.start(tasks)
@@ -152,6 +155,7 @@ class Daemon:
                 group.cancel_scope.cancel()
         finally:
             self.intake.close()
+            self.journal.on_latch = lambda: None
             self.journal.append("stop", {"state": self.dispatcher.state.phase}, clock.now())
             self.journal.close()
             self._systemd.close()
@@ -224,9 +228,8 @@ class Daemon:
     def _look_after_journal(self) -> None:
         """Have the disk take what it has not; say aloud, once each, if it may not, or if the journal was taken away."""
         self.journal.settle()
-        if self.journal.displaced() and not self._told_displaced:
-            self._told_displaced = True  # the next start will not believe what it finds
-            self._announce(Announce("warn", f"{self.journal.path} was removed or replaced under the running daemon"))
+        while self.journal.news:
+            self._announce(Announce("warn", self.journal.news.popleft()))
         if self.journal.unsynced and not self._told_unsynced:
             self._told_unsynced = True
             self._announce(Announce("warn", f"{self.journal.unsynced}: a power cut may undo what is in it"))

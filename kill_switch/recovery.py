@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,60 +19,116 @@ class _Latch:
     strikes: int = 0
 
 
+class Fold:
+    """Hold what the entries so far say of latches, kills and approvals, for all accounts that they name."""
+
+    def __init__(self) -> None:
+        self.latches: dict[str, _Latch] = {}
+        self.approvals: dict[int, frozenset[str]] = {}
+        self.kill_id, self.began, self.scope, self.kills = "", Now(0, 0), frozenset[str](), 0
+
+    def take(self, entry: Mapping[str, Any]) -> None:
+        """Take the next entry; raise `JournalBroken` at one that cannot be understood."""
+        try:
+            self._take(entry["kind"], entry["data"])
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):  # another version has written it
+            raise JournalBroken(entry["seq"], "a record that this version does not understand") from None
+
+    def _take(self, kind: str, data: Mapping[str, Any]) -> None:
+        latches, approvals = self.latches, self.approvals
+        match kind:
+            case "reason":
+                approvals.clear()
+                if data["kill"] != self.kill_id:
+                    self.kill_id, self.scope, self.kills = str(data["kill"]), frozenset(), self.kills + 1
+                    self.began = Now(int(data["observed_mono_ns"]), int(data["observed_wall_ns"]))
+                self.scope |= frozenset(_names(data))
+                for name in _names(data):
+                    strikes = latches[name].strikes if name in latches else 0
+                    latches[name] = _Latch(self.kill_id, strikes=strikes)
+            case "strike":
+                for sent in data["sent"]:
+                    latch = latches.get(sent["account"])
+                    if latch and sent["strike"] > latch.strikes:  # else a second copy of an old one, sent late
+                        latch.strikes = sent["strike"]
+                        _reopen(latch, approvals)
+            case "read" | "seen":
+                latch = latches.get(data["account"])
+                if latch and (kind == "seen" or shows_orders(data)):
+                    _reopen(latch, approvals)
+            case "clear":
+                if latch := latches.get(data["account"]):
+                    latch.clear = True
+            case "repeats":  # many of these four, in one
+                if latch := latches.get(data["account"]):
+                    latch.strikes = max(latch.strikes, int(data["strike"]))
+                    if data["clear"]:
+                        latch.clear = True
+                    else:
+                        _reopen(latch, approvals)
+            case "latch":  # left for accounts that nobody had
+                for name in _names(data):
+                    latches.setdefault(name, _Latch(self.kill_id))
+            case "reload":
+                approvals.clear()
+            case "rearm-approved":
+                approvals[data["uid"]] = approvals.get(data["uid"], frozenset()) | frozenset(_names(data))
+            case "rearm":
+                approvals.clear()
+                for name in _names(data):
+                    latches.pop(name, None)
+            case "checkpoint":
+                self._restore(data["latches"])
+            case _:
+                pass
+
+    def told(self) -> dict[str, object]:
+        """Return all of it in JSON's own values, for a checkpoint."""
+        return {
+            "accounts": {name: [one.kill, one.clear, one.strikes] for name, one in self.latches.items()},
+            "approvals": [[uid, sorted(names)] for uid, names in self.approvals.items()],
+            "kill": self.kill_id,
+            "began": list(self.began),
+            "scope": sorted(self.scope),
+            "kills": self.kills,
+        }
+
+    def _restore(self, told: Mapping[str, Any]) -> None:
+        latches = {
+            str(name): _Latch(str(kill), bool(clear), int(strikes))
+            for name, (kill, clear, strikes) in told["accounts"].items()
+        }
+        approvals = {int(uid): frozenset(map(str, names)) for uid, names in told["approvals"]}
+        mono_ns, wall_ns = told["began"]
+        began, scope, kills = Now(int(mono_ns), int(wall_ns)), frozenset(map(str, told["scope"])), int(told["kills"])
+        self.kill_id, self.began, self.scope, self.kills = str(told["kill"]), began, scope, kills
+        self.latches, self.approvals = latches, approvals
+
+
 def rebuild(entries: Iterable[Mapping[str, Any]], paces: Mapping[str, Pace], approvals_needed: int = 1) -> State:
     """Fold the entries into a state of the accounts in `paces`; `Recovered` is the event to give it next.
 
     An account that the journal trips and the configuration no longer has stays out of the state and, because the
     journal keeps the latch, comes back tripped with it. Raises `JournalBroken` at a record that cannot be understood.
     """
-    latches: dict[str, _Latch] = {}
-    approvals: dict[int, frozenset[str]] = {}
-    kill_id, began, scope, kills = "", Now(0, 0), frozenset[str](), 0
-    for entry in entries:
-        try:
-            data = entry["data"]
-            match entry["kind"]:
-                case "reason":
-                    approvals.clear()
-                    if data["kill"] != kill_id:
-                        kill_id, scope, kills = str(data["kill"]), frozenset(), kills + 1
-                        began = Now(int(data["observed_mono_ns"]), int(data["observed_wall_ns"]))
-                    scope |= frozenset(_names(data))
-                    for name in _names(data):
-                        strikes = latches[name].strikes if name in latches else 0
-                        latches[name] = _Latch(kill_id, strikes=strikes)
-                case "strike":
-                    for sent in data["sent"]:
-                        latch = latches.get(sent["account"])
-                        if latch and sent["strike"] > latch.strikes:  # else a second copy of an old one, sent late
-                            latch.strikes = sent["strike"]
-                            _reopen(latch, approvals)
-                case "read" | "seen":
-                    latch = latches.get(data["account"])
-                    if latch and (entry["kind"] == "seen" or _shows_orders(data)):
-                        _reopen(latch, approvals)
-                case "clear":
-                    if latch := latches.get(data["account"]):
-                        latch.clear = True
-                case "latch":  # left for accounts that nobody had
-                    for name in _names(data):
-                        latches.setdefault(name, _Latch(kill_id))
-                case "reload":
-                    approvals.clear()
-                case "rearm-approved":
-                    approvals[data["uid"]] = approvals.get(data["uid"], frozenset()) | frozenset(_names(data))
-                case "rearm":
-                    approvals.clear()
-                    for name in _names(data):
-                        latches.pop(name, None)
-                case _:
-                    pass
-        except (LookupError, TypeError, ValueError, ArithmeticError):  # it verifies: another version has written it
-            raise JournalBroken(entry["seq"], "a record that this version does not understand") from None
+    fold = _folded(entries)
+    latches, scope = fold.latches, fold.scope
     accounts = {name: _account(pace, latches.get(name)) for name, pace in paces.items()}
     unclear = frozenset(name for name in scope if name in accounts and name in latches and not latches[name].clear)
-    kill = Kill(kill_id, began, scope, unclear) if kill_id else None
-    return State(accounts, kill, kills, approvals_needed, approvals)
+    kill = Kill(fold.kill_id, fold.began, scope, unclear) if fold.kill_id else None
+    return State(accounts, kill, fold.kills, approvals_needed, fold.approvals)
+
+
+def latched(entries: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the names of all accounts that the entries leave tripped, whether or not anybody still has them."""
+    return frozenset(_folded(entries).latches)
+
+
+def _folded(entries: Iterable[Mapping[str, Any]]) -> Fold:
+    fold = Fold()
+    for entry in entries:
+        fold.take(entry)
+    return fold
 
 
 def _names(data: Mapping[str, Any]) -> Iterable[str]:
@@ -90,16 +146,9 @@ def _reopen(latch: _Latch, approvals: dict[int, frozenset[str]]) -> None:
     latch.clear = False
 
 
-def _shows_orders(read: Mapping[str, Any]) -> bool:
+def shows_orders(read: Mapping[str, Any]) -> bool:
     """Say whether a read-back shows orders that are there now; an incomplete one proves nothing but live ones."""
     return not read.get("stale") and bool(read["live"] or (read["pending"] and read["complete"]))
-
-
-def latched(entries: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-    """Return the names of all accounts that the entries leave tripped, whether or not anybody still has them."""
-    reasons = (entry["data"]["accounts"] for entry in entries if entry["kind"] in ("reason", "latch"))
-    everyone = {name: Pace() for accounts in reasons for name in accounts}
-    return frozenset(rebuild(entries, everyone).tripped)
 
 
 def _account(pace: Pace, latch: _Latch | None) -> Account:

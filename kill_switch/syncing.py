@@ -1,4 +1,4 @@
-"""Put a file that only grows on the disk, in a thread beside, and know how much of it a power cut would leave.
+"""Put files that only grow on the disk, in a thread beside, and know how much of it a power cut would leave.
 
 A sync that fails may leave the bytes that it could not write marked as written: the next one succeeds, and has not
 written them either. So a success counts only if it is one of later bytes. If earlier ones are missing before those,
@@ -16,13 +16,14 @@ from kill_switch import clock
 
 
 class Syncing:
-    """Sync one file whenever that is asked for; nobody waits for it."""
+    """Sync one file, and then the next, whenever that is asked for; nobody waits for it."""
 
     def __init__(self, fd: int, size: int, beside: Callable[[], None]) -> None:
         """Begin; `size` bytes were there before. `beside` precedes each sync, in the thread; its `OSError` fails it."""
         self.durable = 0  # so many bytes outlive the machine, or leave a gap that is seen
         self.trouble = ""  # why the disk may not have what is in the file: once it has failed, nobody can tell
-        self._fd = fd
+        self._fd = os.dup(fd)  # whoever writes the file may close it while a sync is under way
+        self._next = -1
         self._beside = beside
         self._wanted = 0
         self._doubtful = size  # whether the disk has these bytes, no sync of them alone will say
@@ -52,7 +53,12 @@ class Syncing:
         self.ask(size)
         self._calls.put(False)
         self._thread.join(timeout=within_s)
-        self._fd = -1
+        if not self._thread.is_alive():
+            self._let_go()
+
+    def turn(self, fd: int) -> None:
+        """Go over to the next file; sizes go on from those of the one before, which is on the disk."""
+        self._next = os.dup(fd)
 
     def _begin(self) -> None:
         self._thread.start()
@@ -64,8 +70,18 @@ class Syncing:
             self._once()
             self._began_ns = 0
 
+    def _let_go(self) -> None:
+        """Close what is open."""
+        for fd in {self._fd, self._next} - {-1}:
+            os.close(fd)
+        self._fd = self._next = -1
+
     def _once(self) -> None:
         size = self._wanted
+        following, self._next = self._next, -1
+        if following >= 0:
+            os.close(self._fd)
+            self._fd = following
         try:
             self._beside()
             os.fdatasync(self._fd)

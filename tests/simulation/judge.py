@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kill_switch import journal, recovery
+from kill_switch import checkpoint, journal, recovery, segments
 from kill_switch.domain import Life as Left
 from kill_switch.domain import Pace, Phase, Reason, Route
 from kill_switch.engine import Granted, RearmAsked, Refused, Waiting
-from kill_switch.errors import IllegalEvent
+from kill_switch.errors import IllegalEvent, JournalBroken
 from kill_switch.report import Reports
 from kill_switch.venues.base import Call, OrdersRead
 
@@ -73,6 +73,7 @@ class Judge:
         self.latches: list[str] = []  # accounts that a latch file names which nobody has taken over yet
         self.filed = False  # there are latch files that somebody has left, or may be
         self.distrusted = self.damaged = self._all_must_trip = False
+        self._unwritten = False  # the process before had a reason that it had not written yet
         self._resumed = False  # the process has taken over what was left for it
         self._set_aside = False  # a journal was, and with it the beginnings of kills
         self._unlisted: set[str] = set()  # accounts that were promised, and that a new process's journal does not have
@@ -111,22 +112,28 @@ class Judge:
                 self.promised[name] = latches[-1]
             if life.dispatcher.state.accounts[name].phase is Phase.ARMED:
                 self.wrong(f"{name} is ARMED right after a reason")
-        self.world.later(ASKED_WITHIN_S, self._must_be_asked, life, life.journal.size)
+        self.world.later(ASKED_WITHIN_S, self._must_be_asked, life, len(latches) - 1)
         self.world.later(FILED_WITHIN_S, self._must_be_filed, life, len(latches) - 1)
         self.world.later(SYNC_WITHIN_S, self._must_be_synced, life, len(latches) - 1)
         self.look(life)
 
-    def _must_be_asked(self, life: Life, size: int) -> None:
-        if life.alive and life.journal.asked < size:
+    def _must_be_asked(self, life: Life, latch: int) -> None:
+        size, disk = life.journal.latched[latch], self.world.disk
+        sick = size == math.inf and not disk.well_for(2 * ASKED_WITHIN_S)
+        if life.alive and life.journal.asked < size and not sick and not disk.hangs:
             self.wrong(f"a reason was reported {ASKED_WITHIN_S:g} s ago, and the disk was not asked to take its record")
 
     def _must_be_filed(self, life: Life, latch: int) -> None:
         """See whether the disk has the latch file, if that has what the journal has not."""
         disk = self.world.disk
-        if life.alive and life.journal.latched[latch] == math.inf and not disk.has_files():
+        if not life.alive:
+            return
+        waits = disk.hangs or not disk.well_for(FILED_WITHIN_S)
+        intended = waits and disk.intent.stat().st_size  # what outlives the process, as long as the disk says nothing
+        if life.journal.latched[latch] == math.inf and not disk.has_files() and not intended:
             self.wrong(f"a reason was reported {FILED_WITHIN_S:g} s ago, and neither journal nor latch file has it")
         filed = life.journal.latched[latch] == math.inf and disk.latch.exists()
-        if life.alive and filed and not disk.has_latch and disk.syncs_for(FILED_WITHIN_S):
+        if filed and not disk.has_latch and disk.syncs_for(FILED_WITHIN_S):
             self.wrong(f"a reason was reported {FILED_WITHIN_S:g} s ago, and the latch file that has it is not synced")
 
     def _must_be_synced(self, life: Life, latch: int) -> None:
@@ -136,7 +143,7 @@ class Judge:
             return
         if disk.well_for(SYNC_WITHIN_S):
             self.wrong(f"the disk has been well for {SYNC_WITHIN_S:g} s, and does not have a reason that was reported")
-        elif not journal.trouble and journal.asked < journal.latched[latch]:
+        elif not journal.trouble and math.inf > journal.latched[latch] > journal.asked:
             self.wrong(f"a reason was reported {SYNC_WITHIN_S:g} s ago, the disk does not have it, and nobody is told")
         else:
             self.world.later(SYNC_WITHIN_S, self._must_be_synced, life, latch)
@@ -330,6 +337,7 @@ class Judge:
 
     def died(self, life: Life, cut: bool) -> None:
         self.world.note("POWER CUT" if cut else "KILLED")
+        self._unwritten = not cut and math.inf in life.journal.latched
         if cut:
             for name in [name for name, needs in self.promised.items() if needs]:
                 del self.promised[name]  # it was not on the disk yet
@@ -343,7 +351,7 @@ class Judge:
 
     def opening(self, intent: Path) -> None:
         """See what a new process will find: a report that was cut short has left an intent, which becomes a latch."""
-        if self._maybe_scoped and intent.exists() and intent.stat().st_size:
+        if (self._maybe_scoped or self._unwritten) and intent.exists() and intent.stat().st_size:
             self.filed = True
 
     def opened(self, replay: journal.Replay) -> None:
@@ -356,10 +364,13 @@ class Judge:
     def started(self, life: Life) -> None:
         """See whether a new process has every latch that is on record, and no other."""
         self._life, replay = life, life.journal.replay
+        base = self.world.disk.forget_base()
+        self.promised = {name: max(0, needs - base) for name, needs in self.promised.items()}
         if replay.broken and not self.damaged:
             self.wrong(f"the journal is broken: {replay.broken}")
         tripped = set(life.dispatcher.state.tripped)
-        recorded = latched(replay.entries)
+        # a damaged journal was set aside, and what is believed of it is all that there is
+        recorded = set(recovery.latched(replay.entries)) if replay.broken else latched(whole(life.journal.path))
         self.world.note("starts with", *sorted(tripped))
         if tripped != recorded:
             self.wrong(f"the journal has {sorted(recorded)} tripped, the new process {sorted(tripped)}")
@@ -373,7 +384,7 @@ class Judge:
         if replay.broken is None:  # else a latch file has everything until the new one does
             for name in tripped:
                 self.promised[name] = min(self.promised.get(name, math.inf), replay.size)
-            life.journal.latched.append(replay.size)
+            life.journal.started()
             self.world.later(SYNC_WITHIN_S, self._must_be_synced, life, len(life.journal.latched) - 1)
         self._maybe_granted, self._maybe_scoped, self._granted = set(), set(), set()
         self.phases = {name: account.phase for name, account in life.dispatcher.state.accounts.items()}
@@ -413,26 +424,33 @@ class Judge:
 
     def end(self, life: Life, path: Path) -> None:
         """Compare the record with what has been."""
-        life.journal.flush()
+        life.journal.all()
         self.look(life)
         if self.world.disk.has_files() and not life.journal.unsynced:
             self.wrong("a latch file stands, and the journal has all that it says")
-        replay = journal.read(path)
-        if replay.broken or replay.torn:
-            self.wrong(f"the journal does not verify: {replay.broken or 'torn'}")
+        try:
+            entries = whole(path)
+        except JournalBroken as broken:
+            self.wrong(f"the journal does not verify: {broken}")
+            return
         states = life.dispatcher.state.accounts
         tripped = {name for name, account in states.items() if account.phase is not Phase.ARMED}
-        if latched(replay.entries) != tripped:
-            self.wrong(f"the journal has {sorted(latched(replay.entries))} tripped, the engine {sorted(tripped)}")
+        if latched(entries) != tripped:
+            self.wrong(f"the journal has {sorted(latched(entries))} tripped, the engine {sorted(tripped)}")
         if tripped - self.scoped:
             self.wrong(f"{sorted(tripped - self.scoped)} tripped, and no reason ever named them")
         if set(self.promised) - tripped:
             self.wrong(f"{sorted(set(self.promised) - tripped)} should be tripped")
-        recovered = recovery.rebuild(replay.entries, {name: Pace() for name in states})
+        begun = segments.remember(path).entries  # what a start reads
+        recovered = recovery.rebuild(begun, {name: Pace() for name in states})
+        if recovered != recovery.rebuild(entries, {name: Pace() for name in states}):
+            self.wrong("the last file of the journal says other things than all of them")
         for name, account in states.items():
             if (account.phase is Phase.CLEAR) != (recovered.accounts[name].phase is Phase.CLEAR):
                 self.wrong(f"{name} is {account.phase}, and would be {recovered.accounts[name].phase} after a restart")
-        self._reports(life, Reports(life.reports.budget_us, replay.entries), {n: a.phase for n, a in states.items()})
+        phases = {name: account.phase for name, account in states.items()}
+        for known in (entries, begun):
+            self._reports(life, Reports(life.reports.budget_us, known), phases)
 
     def _reports(self, life: Life, folded: Reports, phases: Mapping[str, Phase]) -> None:
         for kill in folded.ids():
@@ -460,6 +478,11 @@ def named(content: bytes, everyone: Iterable[str]) -> set[str]:
         except (ValueError, LookupError, TypeError):
             return set(everyone)
     return names & set(everyone) or set(everyone)
+
+
+def whole(path: Path) -> list[Mapping[str, Any]]:
+    """Return the entries of all files, without checkpoints; raises `JournalBroken`."""
+    return [entry for entry in segments.Reading(path).entries() if entry["kind"] != checkpoint.KIND]
 
 
 def latched(entries: Iterable[Mapping[str, Any]]) -> set[str]:
