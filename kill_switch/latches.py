@@ -252,7 +252,7 @@ def _lines(path: Path) -> list[str]:
     try:
         with path.open("rb") as file:
             said = file.read(MOST_BYTES).decode("utf-8", "replace")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         return [f"{path}: {error.strerror}"]
@@ -263,7 +263,7 @@ def _remove(path: Path, known: Collection[str]) -> bool:
     """Remove a file unless it holds a line that is not known, or somebody is at it; True if it is gone."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return True
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
