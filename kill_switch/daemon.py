@@ -59,7 +59,8 @@ class Daemon:
         """Take the state directory and rebuild the state; nothing is connected yet. Raises `KillSwitchError`."""
         for directory in (config.daemon.state_dir, config.daemon.runtime_dir):
             make_directory(directory)
-        self.journal = Journal(config.daemon.state_dir, config.daemon.runtime_dir)
+        self._systemd = Systemd()
+        self.journal = Journal(config.daemon.state_dir, config.daemon.runtime_dir, self._systemd.starting)
         replay = self.journal.replay
         self.reports = Reports(int(config.daemon.budget_s * 1e6), replay.entries)
         self.journal.on_entry = self.reports.take
@@ -109,7 +110,6 @@ class Daemon:
         self._told_unsynced = False
         self._told_intake = ""
         self._adapters = adapters
-        self._systemd = Systemd()
         self._ready = False
         self._stop = anyio.Event()
 

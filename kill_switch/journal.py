@@ -55,10 +55,11 @@ _SYNC_WITHIN_S = 4.0
 class Journal:
     """Append to the journal of one state directory; holds its lock, so that there is one daemon to a directory."""
 
-    def __init__(self, state_dir: Path, runtime_dir: Path) -> None:
+    def __init__(self, state_dir: Path, runtime_dir: Path, reading: Callable[[], object] = lambda: None) -> None:
         """Open and lock; raises `AlreadyRunning` or `CannotCreate`. `replay` is what was there, set aside if broken.
 
-        `replay.entries` stand for all that were ever written, as `checkpoint` says.
+        `replay.entries` stand for all that were ever written, as `checkpoint` says. `reading` is called again and again
+        while a file is read that is longer than any that this version writes.
         """
         self.path = state_dir / NAME
         try:
@@ -74,7 +75,7 @@ class Journal:
         self._files = LatchFile(state_dir / LATCH), LatchFile(runtime_dir / LATCH)
         self._intent = Intent(runtime_dir / INTENT)
         try:
-            self.replay = remember(self.path)
+            self.replay = remember(self.path, reading)
             distrust = self._distrust()
             if distrust:  # before anything is touched
                 self._leave_for_next(latch_line(distrust, "all", clock.now()), state_dir)
@@ -181,11 +182,11 @@ class Journal:
     def append(self, kind: str, data: Mapping[str, object], at: Now) -> None:
         """Take a record; `flush` has it written. Costs next to nothing, so that answers are not kept waiting."""
         inbox = self._writer.inbox
+        self._untold.append((kind, data, at))
         if len(inbox) >= KEEP and kind not in TRIPS:
             return  # the thread that takes them hangs
         self._appended += 1
         inbox.append(Record(self._appended, kind, data, at))
-        self._untold.append((kind, data, at))
         if kind == "reason":
             self._intent.recorded(data, self._appended)
 
@@ -263,10 +264,10 @@ class Journal:
         self._run.close(_CLOSE_WITHIN_S)
         self._poll()
         self._closed = True
-        if ended:
-            self._writer.let_go()
         self._intent.close()
-        os.close(self._lock)
+        if ended:  # else the thread still has the file, and nobody else is to have it before this process has ended
+            self._writer.let_go()
+            os.close(self._lock)
 
     def _tell(self) -> None:
         """Tell `on_entry` of what came."""
@@ -287,7 +288,7 @@ class Journal:
             if self._left.popleft():
                 self._intent.forget(self._writer.written)
                 if not self._intent.opened:
-                    self._run.post(self._remove_intent)
+                    self._run.post(self._intent.remove)  # the next look makes it anew
         while self._looked:
             found = self._looked.popleft()
             if found is None:
@@ -300,6 +301,7 @@ class Journal:
 
     def foreign_latch(self) -> str | None:
         """Return what latch files said that this journal has neither left itself nor taken over; None if nothing."""
+        self._poll()
         under_way = self._looking or self._looking_runtime
         if under_way and clock.now().mono_ns - self._looked_ns < SILENT_NS:
             return None  # soon
@@ -358,11 +360,6 @@ class Journal:
             log.error("journal %s: %s", self.path, error.strerror)
             return False
         return True
-
-    def _remove_intent(self) -> None:
-        """Remove an intent that cannot be opened, in the thread."""
-        self._intent.remove()
-        self._looked.append(self._intent.look())
 
     def _leave_for_next(self, line: bytes, *directories: Path) -> None:
         """Leave a latch for the next look at them, whoever's it is, in the first directory that takes it, or raise."""

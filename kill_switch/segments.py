@@ -107,20 +107,20 @@ def read(path: Path) -> Replay:
     return _read(path, entries.append)._replace(entries=entries)
 
 
-def remember(path: Path) -> Replay:
+def remember(path: Path, reading: Callable[[], object] = lambda: None) -> Replay:
     """Read and verify one file as a start does: in bounded memory, with the entries that stand for all of them.
 
-    One that cannot be read, or understood, is broken.
+    One that cannot be read, or understood, is broken. `reading` is called for each `CHUNK` of a file that is longer.
     """
     snapshot = Snapshot()
     try:
-        replay = _read(path, snapshot.take)
+        replay = _read(path, snapshot.take, reading)
     except OSError as error:
         return Replay([], 0, b"", JournalBroken(1, f"cannot be read: {error.strerror}"), snapshot)
     return replay._replace(entries=snapshot.entries(), snapshot=snapshot)
 
 
-def _read(path: Path, take: Callable[[Entry], object]) -> Replay:
+def _read(path: Path, take: Callable[[Entry], object], reading: Callable[[], object] = lambda: None) -> Replay:
     chain, size, rest, number = Chain(), 0, b"", 0
     try:
         file = path.open("rb")
@@ -136,6 +136,8 @@ def _read(path: Path, take: Callable[[Entry], object]) -> Replay:
                 except JournalBroken as broken:
                     return Replay([], size, b"", JournalBroken(number, broken.why))
                 size += len(line) + 1
+            if len(chunk) == CHUNK:
+                reading()
     return Replay([], size, rest, None)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from kill_switch import clock
@@ -23,7 +24,7 @@ class Syncing:
         self.durable = 0  # so many bytes outlive the machine, or leave a gap that is seen
         self.trouble = ""  # why the disk may not have what is in the file: once it has failed, nobody can tell
         self._fd = os.dup(fd)  # whoever writes the file may close it while a sync is under way
-        self._next = -1
+        self._following: deque[int] = deque()  # files that it goes over to
         self._beside = beside
         self._wanted = 0
         self._doubtful = size  # whether the disk has these bytes, no sync of them alone will say
@@ -57,8 +58,8 @@ class Syncing:
             self._let_go()
 
     def turn(self, fd: int) -> None:
-        """Go over to the next file; sizes go on from those of the one before, which is on the disk."""
-        self._next = os.dup(fd)
+        """Go over to the next file, and own `fd`; sizes go on from those of the one before, which is on the disk."""
+        self._following.append(fd)
 
     def _begin(self) -> None:
         self._thread.start()
@@ -72,16 +73,16 @@ class Syncing:
 
     def _let_go(self) -> None:
         """Close what is open."""
-        for fd in {self._fd, self._next} - {-1}:
+        for fd in (self._fd, *self._following):
             os.close(fd)
-        self._fd = self._next = -1
+        self._following.clear()
+        self._fd = -1
 
     def _once(self) -> None:
         size = self._wanted
-        following, self._next = self._next, -1
-        if following >= 0:
+        while self._following:
             os.close(self._fd)
-            self._fd = following
+            self._fd = self._following.popleft()
         try:
             self._beside()
             os.fdatasync(self._fd)

@@ -384,11 +384,17 @@ class Writer:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(fd)
             sync_one(self.path)
+            synced = os.dup(fd)
+        except OSError:
+            os.close(fd)
+            raise
+        try:
             if not full.exists():
                 os.link(self.path, full)
             sync_one(self.path.parent)
             os.rename(following, self.path)
         except OSError:
+            os.close(synced)
             os.close(fd)
             raise
         before, self._fd = self._fd, fd
@@ -397,7 +403,7 @@ class Writer:
         self._seq, self._prev = self._seq + 1, own
         self._snapshot.seq, self._snapshot.hash = self._seq, own
         self._named = False
-        self.syncing.turn(fd)
+        self.syncing.turn(synced)
         os.close(before)
         self._marks.append((self.position, self.written))
 

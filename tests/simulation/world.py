@@ -206,7 +206,7 @@ _STANDINS: tuple[tuple[ModuleType, str, object], ...] = (
 
 
 def _sizes(world: World) -> Iterator[tuple[ModuleType, str, object]]:
-    """Yield how small a file of the journal is full, and how soon records are counted and not written, in some seeds."""
+    """Yield how small a file of the journal is full, and how soon records are only counted, in some seeds."""
     chance = world.threads
     if chance.random() < 0.5:
         yield writer, "FULL_BYTES", chance.choice((2_000, 6_000, 20_000))
