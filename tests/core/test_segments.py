@@ -138,7 +138,7 @@ def test_a_journal_without_a_checkpoint_that_is_longer_than_a_file_is_cut_at_the
     written(dirs, 10_000)
     chunks: list[None] = []
     made = Prompt(*dirs, lambda: chunks.append(None))
-    assert len(chunks) == made.path.stat().st_size // segments.CHUNK == 2  # systemd is to wait for that
+    assert len(chunks) == made.path.stat().st_size // segments.CHUNK > 1  # systemd is to wait for that
     made.settle()
     assert len(segments.full(dirs[0])) == 1
     assert made.path.stat().st_size < FULL
@@ -306,7 +306,9 @@ def test_files_that_were_archived_from_the_first_on_leave_a_chain_that_holds(ope
 def test_following_goes_over_from_file_to_file(opened: Prompt, dirs: Dirs) -> None:
     opened.append("note", {}, at(0))
     opened.flush()
-    writes = iter([lambda: fill(opened), lambda: fill(opened, 3), lambda: opened.latch("reason", REASON, at(0))])
+    writes: Iterator[Callable[[], object]] = iter(
+        [lambda: fill(opened), lambda: fill(opened, 3), lambda: opened.latch("reason", REASON, at(0))]
+    )
     followed = Reading(opened.path).entries(lambda: next(writes)())
     seen = []
     for entry in followed:
