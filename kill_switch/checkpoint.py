@@ -168,11 +168,6 @@ class Snapshot:
         last = {"seq": self.seq, "at": self._until, "mono_ns": 0, "boot": self._boot, "kind": KIND, "data": self.data()}
         return [*self._carried.entries(), last]
 
-    @property
-    def latched(self) -> tuple[str, ...]:
-        """Return the accounts that are latched."""
-        return tuple(self._latches.latches)
-
 
 def _readable(at: object) -> bool:
     """Tell whether it is a time, as `past` reads one."""

@@ -22,7 +22,7 @@ import fcntl
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kill_switch import clock, segments
@@ -233,11 +233,6 @@ class Journal:
         sync, self._sync_asked = self._sync_asked, False
         self._writer.write(sync=sync)
 
-    def conclude(self) -> None:
-        """Have what was counted written as well: somebody is going to read the file."""
-        self._tell()
-        self._state.post(self._writer.conclude)
-
     def settle(self) -> None:
         """Look after everything; it waits for nothing. To be called again and again: what has failed is tried again."""
         self._tell()
@@ -394,8 +389,3 @@ class Journal:
 
     def _begin_worker(self, name: str) -> Worker:
         return Worker(name)
-
-
-def follow(path: Path, tick: Callable[[], object]) -> Iterator[Entry]:
-    """Yield the entries of a journal and those that come; `tick` waits between two looks. Raises `JournalBroken`."""
-    return segments.Reading(path).entries(tick)

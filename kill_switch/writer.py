@@ -28,7 +28,7 @@ from kill_switch.checkpoint import Snapshot
 from kill_switch.condense import Condenser, Made
 from kill_switch.domain import Now
 from kill_switch.errors import JournalBroken
-from kill_switch.latches import LatchFile, latch_line, leave, sync_one, tellable
+from kill_switch.latches import LatchFile, latch_line, sync_one, tellable
 from kill_switch.syncing import Syncing
 
 log = logging.getLogger(__name__)
@@ -304,10 +304,6 @@ class Writer:
         self._take_in()
         self._held += [Record(self._taken, *made) for made in self._condenser.conclude()]
         self.write()
-
-    def leave_for_next(self, line: bytes, *directories: Path) -> bool:
-        """Leave a latch that is nobody's yet, in the first directory that takes it; False if none does."""
-        return bool(leave([directory / self._files[0].path.name for directory in directories], line, sync=True))
 
     def close(self, known: Sequence[Collection[str]], stands: int, within_s: float) -> None:
         """Write and sync what there is."""

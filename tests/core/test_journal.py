@@ -23,6 +23,7 @@ from kill_switch.latches import claim, latch_text, latched_accounts, latched_els
 from kill_switch.recovery import latched as latched_by
 from kill_switch.recovery import rebuild
 from kill_switch.report import Reports
+from kill_switch.segments import Reading
 from kill_switch.syncing import Syncing
 from tests.core.at_once import Prompt
 from tests.core.playbook import at, reason
@@ -1120,7 +1121,7 @@ def test_following_yields_what_is_there_and_what_comes_and_waits_for_whole_lines
         with path.open("ab") as file:
             file.write(pieces.pop(0))
 
-    followed = journal.follow(path, tick)
+    followed = Reading(path).entries(tick)
     assert [next(followed)["kind"] for _ in range(3)] == ["start", "reason", "stop"]
     assert pieces == []
 
@@ -1128,7 +1129,7 @@ def test_following_yields_what_is_there_and_what_comes_and_waits_for_whole_lines
 def test_following_stops_at_the_first_line_that_does_not_verify(dirs: tuple[Path, Path]) -> None:
     path = write(dirs, "start", "reason")
     path.write_bytes(path.read_bytes().replace(b"touched", b"TOUCHED"))
-    followed = journal.follow(path, lambda: None)
+    followed = Reading(path).entries(lambda: None)
     assert next(followed)["kind"] == "start"
     with pytest.raises(JournalBroken, match=r"journal\.jsonl line 2: its hash does not fit its content"):
         next(followed)

@@ -34,6 +34,7 @@ class Disk:
         self.fails = False  # to sync
         self.slow_s = 0.0
         self.hangs = False  # whoever asks for anything waits
+        self.displaced = False  # somebody has taken the journal away, or cut it
         self.step: Callable[[], object] = lambda: None  # said before and after what a thread asks for
         self.sick_ns = 0  # when it last was any of that
         self._lame_ns = -(10**18)  # when it last began or ceased to sync as it should
@@ -56,8 +57,22 @@ class Disk:
         status = self.journal.stat()
         return max(0, min(self.durable - self._base, status.st_size)) if status.st_ino == self._inode else 0
 
+    def displace(self, way: str) -> None:
+        """Take the journal away from under the process, or cut it."""
+        self.world.note("disk: the journal is", way)
+        self.displaced = True
+        match way:
+            case "removed":
+                self.journal.unlink()
+            case "emptied":
+                for path in self._state.iterdir():
+                    path.unlink()
+            case _:
+                os.truncate(self.journal, self.journal.stat().st_size // 2)
+
     def opened(self) -> None:
         """Count bytes from the beginning of the file that there is: a new process does."""
+        self.displaced = False
         self._before, self._base = self._base, 0
         self.durable = max(0, self.durable - self._before)
 
@@ -189,7 +204,7 @@ class Disk:
         self.judge.synced(self.durable)
 
     def _current(self, fd: int) -> bool:
-        return os.fstat(fd).st_ino == self.journal.stat().st_ino
+        return not self.displaced and os.fstat(fd).st_ino == self.journal.stat().st_ino
 
     def fsync(self, fd: int) -> None:
         """Sync a latch file, a directory, or the journal before its next file is begun."""

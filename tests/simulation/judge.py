@@ -119,7 +119,7 @@ class Judge:
 
     def _must_be_asked(self, life: Life, latch: int) -> None:
         size, disk = life.journal.latched[latch], self.world.disk
-        sick = size == math.inf and not disk.well_for(2 * ASKED_WITHIN_S)
+        sick = size == math.inf and (disk.displaced or not disk.well_for(2 * ASKED_WITHIN_S))
         if life.alive and life.journal.asked < size and not sick and not disk.hangs:
             self.wrong(f"a reason was reported {ASKED_WITHIN_S:g} s ago, and the disk was not asked to take its record")
 
@@ -168,7 +168,7 @@ class Judge:
     def settled_disk(self, life: Life) -> None:
         """Compare what the product believes of the disk with what is so."""
         disk = self.world.disk
-        if life.journal.durable > disk.durable:
+        if life.journal.durable > disk.durable and not disk.displaced:
             self.wrong(f"the disk has {disk.durable} bytes, and is believed to have {life.journal.durable}")
         self.filed = self.filed and disk.has_files()
 
@@ -341,6 +341,12 @@ class Judge:
         if cut:
             for name in [name for name, needs in self.promised.items() if needs]:
                 del self.promised[name]  # it was not on the disk yet
+
+    def displaced(self) -> None:
+        """Hear that the journal was taken away: all that it had is lost, and the next start is to trip for that."""
+        self.distrusted = self.damaged = self._all_must_trip = self._set_aside = self.filed = True
+        self.promised = dict.fromkeys(self.promised, math.inf)
+        self.scoped.update(self.houses)
 
     def rebooted(self, damaged: bool, file: bytes | None) -> None:
         """Hear what the machine's death has left: a journal with a gap, perhaps, and this latch file."""

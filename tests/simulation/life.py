@@ -181,7 +181,7 @@ class Record(Journal):
 
     def all(self) -> None:
         """Have everything written."""
-        self.conclude()
+        self._state.post(self._writer.conclude)
         for worker in (self._state, self._run):
             assert isinstance(worker, SlowWorker)
             worker.all()

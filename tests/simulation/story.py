@@ -119,6 +119,9 @@ class Story:
             self._at(at_s + chance.uniform(0.05, 1.5), self._crash_soon, chance.randrange(1, 30), chance.random() < 0.4)
             self._at(at_s + 2, self._disk_fault, kind, False)
         threads = self.world.threads
+        if threads.random() < 0.1:
+            at_s = threads.uniform(0.5, self.calm_s)
+            self._at(at_s, self._displace, threads.choice(("removed", "emptied", "cut")))
         if threads.random() < 0.15:
             began_s = threads.uniform(0.05, self.calm_s)
             self._at(began_s, self._disk_fault, "hangs", True)
@@ -288,6 +291,23 @@ class Story:
     def _disk_fault(self, kind: str, on: bool) -> None:
         self.disk.fault(kind, on and self.world.ns < self.calm_s * 1e9)
 
+    def _displace(self, way: str) -> None:
+        """Take the journal away; a reason may come; then, when that could be noticed, kill the process."""
+        life, threads = self.life, self.world.threads
+        if not life.alive or self.disk.sick or life.crash_in or self.world.ns > (self.calm_s - 0.5) * 1e9:
+            return
+        life.enter(life.journal.all)
+        self.disk.displace(way)
+        self.judge.displaced()
+        if threads.random() < 0.5:
+            self._at(self.world.ns / 1e9 + threads.uniform(0, 1), self._reason, self._some(threads), "pnl")
+        self._at(self.world.ns / 1e9 + threads.uniform(1.2, 3), self._kill_now, life)
+
+    def _kill_now(self, life: Life) -> None:
+        if life.alive:
+            self._power = False
+            life.die()
+
     def _outage(self, house: House, kind: str, on: bool) -> None:
         on = on and self.world.ns < self.calm_s * 1e9
         self.world.note(house.name, "network", kind, on)
@@ -377,7 +397,7 @@ class Story:
 
     def _crash_soon(self, steps: int, power: bool) -> None:
         if self.life.alive and not self.life.crash_in and self.world.ns < self.calm_s * 1e9:
-            self._power, self.life.crash_in = power, steps
+            self._power, self.life.crash_in = power and not self.disk.displaced, steps
 
     def start(self) -> None:
         if self.disk.hangs:
