@@ -235,6 +235,37 @@ def slow_sync(seed: int, seconds: float = 3.0) -> Figures:
         return figures
 
 
+def hung(seed: int) -> Figures:
+    """Have every call into the state directory hang: a kill waits for none, and what stands in memory has it."""
+    with _playing(seed) as stand:
+        figures, hangs = stand.figures, stand.directory / "hangs"
+        _start_through(stand, {"KILL_SWITCH_TEST_HANGS": str(hangs), "KILL_SWITCH_TEST_STATE": str(stand.state_dir)})
+        for killed in (False, True):
+            stand.rest_some()
+            hangs.touch()
+            if killed:  # the thread is in the middle of a call already
+                stand.wait(lambda s: "does not answer" in s["journal"], 5.0, "nobody says that the directory hangs")
+            stand.flag.touch()
+            began_s = time.monotonic()
+            stand.expect_clear("with a directory that hangs")
+            figures.notes.append(f"all clear after {time.monotonic() - began_s:.2f} s, with a directory that hangs")
+            stand.wait(lambda s: "does not answer" in s["journal"], 5.0, "nobody says that the directory hangs")
+            figures.rounds += 1
+            if killed:
+                stand.kill()
+                hangs.unlink()
+                break
+            hangs.unlink()
+            stand.wait(lambda s: s["journal"] == "ok", 10.0, "the journal is not written again")
+            _verify(stand)
+            stand.rearm()
+        if not stand.latched():
+            figures.latches_lost += 1
+        _restart(stand, "killed while the directory hung")
+        _verify(stand)
+        return figures
+
+
 def _start_through(stand: Stand, environ: Mapping[str, str]) -> None:
     """Start the daemon behind the layer that injects faults into its process."""
     with stand.log.open("ab") as log:
@@ -321,6 +352,7 @@ ALL: Mapping[str, Callable[[int], Figures]] = {
     "full": full,
     "readonly": readonly,
     "slow-sync": slow_sync,
+    "hung": hung,
     "descriptors": descriptors,
     "memory": memory,
 }
