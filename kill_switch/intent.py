@@ -131,9 +131,9 @@ class Intent:
     def opened(self) -> bool:
         return self._fd >= 0
 
-    def forget(self, written: int) -> None:
-        """Empty the file of what was found, which has been left as a latch."""
-        self.found = []
+    def forget(self, lines: Sequence[bytes], written: int) -> None:
+        """Empty the file of these lines that were found, if there is nothing else: they have been left as a latch."""
+        self.found = [line for line in self.found if line not in lines]
         self.fulfil(written)
 
     def close(self) -> None:

@@ -85,7 +85,7 @@ class Journal:
                 if not self._intent.opened:
                     self._intent.remove()
                     self._intent.mend()
-                self._intent.forget(0)
+                self._intent.forget(self._intent.found, 0)
             self.set_aside = self._set_aside() if self.replay.broken else None
             if not self.replay.entries or self.set_aside:  # the chain begins anew: what was full is of another one
                 for path in segments.full(state_dir):
@@ -113,7 +113,7 @@ class Journal:
         self._stands = 1  # latch files stand until the disk has so many records
         self._untold: list[tuple[str, Mapping[str, object], Now]] = []  # not told to `on_entry` yet
         self._told_silent = self._closed = False
-        self._left: deque[bool] = deque()  # whether a latch was left for what was intended
+        self._left: deque[list[bytes]] = deque()  # lines of the intent that a latch was left for
         self._looked: deque[Found | None] = deque()  # what has come of a look after the intent
         self._looking = self._looking_runtime = self._leaving = False  # a job for that is not over yet
         self._looked_ns = 0  # when both were last asked to look
@@ -205,6 +205,7 @@ class Journal:
             return True
         if self._writer.written < self._appended and not self._writer.trouble and not self._writer.displaced:
             line = latch_line(kind, data.get("accounts"), at)
+            self._stands = max(self._stands, self._appended)
             self._run.carry_out(lambda: self._files[1].leave(line), LATCH_WITHIN_S)
         return False
 
@@ -279,11 +280,10 @@ class Journal:
         for file in self._files:
             file.poll()
         while self._left:
-            self._leaving = False
-            if self._left.popleft():
-                self._intent.forget(self._writer.written)
-                if not self._intent.opened:
-                    self._run.post(self._intent.remove)  # the next look makes it anew
+            self._leaving, lines = False, self._left.popleft()
+            if lines and not self._intent.opened:
+                self._run.post(self._intent.remove)  # the next look makes it anew
+            self._intent.forget(lines, self._writer.written)
         while self._looked:
             found = self._looked.popleft()
             if found is None:
@@ -346,15 +346,15 @@ class Journal:
         if self._foreign:
             self.on_latch()
 
-    def _leave_intended(self, lines: list[bytes]) -> bool:
-        """Leave a latch for what was intended and has never been put on record, in the thread; True if that is done."""
+    def _leave_intended(self, lines: list[bytes]) -> list[bytes]:
+        """Leave a latch for what was intended and has never been put on record, in the thread; return what is done."""
         try:
             for line in unrecorded(lines, self.replay.entries):
                 self._leave_for_next(line, *self._directories)
         except OSError as error:  # it stays where it is, and is tried again
             log.error("journal %s: %s", self.path, error.strerror)
-            return False
-        return True
+            return []
+        return lines
 
     def _leave_for_next(self, line: bytes, *directories: Path) -> None:
         """Leave a latch for the next look at them, whoever's it is, in the first directory that takes it, or raise."""

@@ -168,7 +168,8 @@ class Writer:
             self._take_back(len(whole))
             raise
         self._seq, self._prev = seq, prev
-        self._unfolded += lines
+        if self._foldable:
+            self._unfolded += lines
         if any(record.kind in TRIPS for record in self._held):
             self._trip_ns = clock.now().mono_ns
         self._held.clear()
@@ -325,6 +326,7 @@ class Writer:
             except JournalBroken as broken:  # the next start trips by it
                 log.error("%s: no further file of the journal is begun", broken)
                 self._foldable = False
+                self._unfolded.clear()
             count += 1
             if not count % _FOLD:
                 self._pause()

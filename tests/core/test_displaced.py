@@ -251,9 +251,18 @@ def test_a_reason_whose_intent_cannot_be_noted_is_left_in_the_runtime_directory_
     opened: Prompt, dirs: Dirs
 ) -> None:
     (dirs[1] / INTENT).unlink()
+    opened.settle()
+    assert isinstance(opened._writer.syncing, ByHand)
+    opened._writer.syncing.once()  # the disk has what was before
+    (dirs[1] / INTENT).unlink()
     opened.state.stuck = True
     assert reported(opened) is False
     assert latched_accounts((dirs[1] / LATCH).read_text(), ACCOUNTS) == ("a",)
+    opened.state.stuck = False
+    opened.state.go_on()
+    opened.settle()
+    assert opened.on_record
+    assert (dirs[1] / LATCH).exists()  # until the disk itself has the record
     killed(opened)
     assert trips(dirs) == {"a"}
 

@@ -233,6 +233,22 @@ def test_an_intent_that_never_became_a_record_is_this_processs_latch_soon(
     opened.close()
 
 
+def test_an_intent_that_meets_a_fault_while_the_one_before_is_being_left_is_left_too(dirs: tuple[Path, Path]) -> None:
+    opened = Prompt(*dirs)
+    assert opened.intend(reason("a"))  # and then the engine fails
+    opened.state.stuck = True
+    opened.settle()
+    assert opened.intend(reason("b", ms=1))  # once more
+    opened.settle()
+    opened.state.stuck = False
+    opened.state.go_on()
+    opened.settle()
+    said = opened.foreign_latch()
+    assert said is not None and claim(said, BOTH).accounts == ("a", "b")
+    assert left(dirs) == b""
+    opened.close()
+
+
 def test_a_file_that_cannot_be_opened_and_says_something_trips_everything_once(
     dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
