@@ -37,6 +37,7 @@ class Disk:
         self.displaced = False  # somebody has taken the journal away, or cut it
         self.step: Callable[[], object] = lambda: None  # said before and after what a thread asks for
         self.sick_ns = 0  # when it last was any of that
+        self._hung_ns = -(10**18)  # when it last began or ceased to hang
         self._lame_ns = -(10**18)  # when it last began or ceased to sync as it should
         self.durable = 0  # bytes of the journal that a power cut leaves, with gaps perhaps; over all its files
         self._base = self._before = 0  # bytes of the files before this one
@@ -99,6 +100,10 @@ class Disk:
         """The latch file that there is would be there after a power cut."""
         return self._latch is not None
 
+    def hung_for(self, seconds: float) -> bool:
+        """Say whether it hangs, or has within so long."""
+        return self.hangs or self.world.ns - self._hung_ns < seconds * 1e9
+
     def well_for(self, seconds: float) -> bool:
         return not self.sick and self.world.ns - self.sick_ns >= seconds * 1e9
 
@@ -116,6 +121,8 @@ class Disk:
                 self.hangs = on
             case _:
                 self.slow_s = 2.0 if on else 0.0
+        if kind == "hangs":
+            self._hung_ns = self.world.ns
         if lame != (self.fails, self.slow_s) or kind == "hangs":
             self._lame_ns = self.world.ns
 

@@ -35,6 +35,7 @@ SLACK_S = 2.0
 ASKED_WITHIN_S = 0.05
 FILED_WITHIN_S = 2.5
 SYNC_WITHIN_S = 5.0
+RECORDED_WITHIN_S = 1.0
 HEDGED_WITHIN_S = 0.001
 TWIN_AFTER_S = 0.5  # a frame that nothing answers has its twin by then, however few tokens there are
 UNSTATED = ("crosstrade", "kuna")
@@ -73,6 +74,8 @@ class Judge:
         self.latches: list[str] = []  # accounts that a latch file names which nobody has taken over yet
         self.filed = False  # there are latch files that somebody has left, or may be
         self.distrusted = self.damaged = self._all_must_trip = False
+        self._unclear_ns: dict[str, int] = {}  # since when a tripped account has not been clear
+        self._not_clear = set[str]()  # accounts that were not when the process died, and whose record says so
         self._unwritten = False  # the process before had a reason that it had not written yet
         self._resumed = False  # the process has taken over what was left for it
         self._set_aside = False  # a journal was, and with it the beginnings of kills
@@ -128,8 +131,7 @@ class Judge:
         disk = self.world.disk
         if not life.alive:
             return
-        waits = disk.hangs or not disk.well_for(FILED_WITHIN_S)
-        intended = waits and disk.intent.stat().st_size  # what outlives the process, as long as the disk says nothing
+        intended = disk.hung_for(FILED_WITHIN_S) and disk.intent.stat().st_size  # as long as the disk says nothing
         if life.journal.latched[latch] == math.inf and not disk.has_files() and not intended:
             self.wrong(f"a reason was reported {FILED_WITHIN_S:g} s ago, and neither journal nor latch file has it")
         filed = life.journal.latched[latch] == math.inf and disk.latch.exists()
@@ -300,6 +302,10 @@ class Judge:
     def _changed(self, name: str, before: Phase | None, phase: Phase) -> None:
         self.world.note(name, before, "->", phase)
         self.phases[name] = phase
+        if phase in (Phase.ARMED, Phase.CLEAR):
+            self._unclear_ns.pop(name, None)
+        else:
+            self._unclear_ns.setdefault(name, self.world.ns)
         if before is None:
             return
         if before is Phase.ARMED and not (name in self._maybe_scoped or name in self.promised):
@@ -338,6 +344,9 @@ class Judge:
     def died(self, life: Life, cut: bool) -> None:
         self.world.note("POWER CUT" if cut else "KILLED")
         self._unwritten = not cut and math.inf in life.journal.latched
+        told = not cut and self.world.disk.well_for(RECORDED_WITHIN_S) and not self.world.disk.displaced
+        late_ns = self.world.ns - int(RECORDED_WITHIN_S * 1e9)
+        self._not_clear = {name for name, ns in self._unclear_ns.items() if told and ns < late_ns}
         if cut:
             for name in [name for name, needs in self.promised.items() if needs]:
                 del self.promised[name]  # it was not on the disk yet
@@ -383,6 +392,11 @@ class Judge:
         self._unlisted = set(self.promised) - recorded - self._maybe_granted
         if tripped - self.scoped:
             self.wrong(f"{sorted(tripped - self.scoped)} tripped, and no reason ever named them")
+        states = life.dispatcher.state.accounts
+        if clear := [name for name in self._not_clear & tripped if states[name].phase is Phase.CLEAR]:
+            self.wrong(f"{clear} were not clear, and the new process takes them for clear")
+        self._not_clear = set()
+        self._unclear_ns = {name: self.world.ns for name in tripped if states[name].phase is not Phase.CLEAR}
         for name in set(self.promised) & self._maybe_granted - tripped:
             del self.promised[name]
         self._resumed = False
