@@ -93,7 +93,9 @@ class Journal:
             size = 0 if self.set_aside else self.replay.size
             fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
             os.ftruncate(fd, size)  # a torn tail goes; the next record says that it was there
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(
+                OSError
+            ):  # if it is there for good, the next file cannot be begun, and that is said
                 os.unlink(self.path.with_name(segments.NEXT))  # the beginning of a file that never got the name
         except OSError as error:
             self._intent.close()
@@ -371,7 +373,8 @@ class Journal:
             return f"the journal is damaged: {self.replay.broken}"
         if self.replay.latch_torn:
             return "the journal ends within a reason's record"
-        if os.fstat(self._lock).st_size and not self.replay.entries:  # a record has been written here once
+        was_here = os.fstat(self._lock).st_size or segments.full(self.path.parent)  # a record has been written once
+        if was_here and not self.replay.entries:
             return "the journal that was here is gone"
         return ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -40,7 +40,7 @@ class _Account:
 
     def told(self) -> dict[str, object]:
         """Return every field, for the journal."""
-        return asdict(self)
+        return {**{name: getattr(self, name) for name in _FIELDS}, "routes": list(self.routes)}
 
     @staticmethod
     def of(told: Mapping[str, Any]) -> _Account:

@@ -244,7 +244,19 @@ def test_a_journal_that_is_gone_while_full_files_are_there_trips(dirs: Dirs) -> 
     fill(first)
     first.close()
     first.path.unlink()
+    (dirs[0] / "lock").unlink()  # nor does anything else say that there was one
     assert trips(dirs) == {"a", "b"}
+
+
+def test_what_stands_in_the_way_of_the_next_file_keeps_no_daemon_from_starting(dirs: Dirs) -> None:
+    (dirs[0] / NEXT).mkdir()
+    made = Prompt(*dirs)
+    for n in range(60):
+        made.append("note", {"n": n}, at(n))
+    made.settle()
+    assert "the next file cannot be begun: Is a directory" in made.trouble
+    assert made.on_record
+    made.close()
 
 
 def test_a_checkpoint_that_was_changed_trips(dirs: Dirs) -> None:
