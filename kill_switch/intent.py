@@ -128,6 +128,11 @@ class Intent:
             self._path.unlink()
 
     @property
+    def awaits(self) -> bool:
+        """A reason is in the file, and not in the journal yet."""
+        return bool(self._awaited or self._on_way)
+
+    @property
     def opened(self) -> bool:
         return self._fd >= 0
 

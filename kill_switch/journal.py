@@ -201,6 +201,8 @@ class Journal:
         covered = kind != "reason" or self._intent.covers(data)
         self.append(kind, data, at)
         if covered:  # a re-arm that is not on record is none at the next start, which is the safe side
+            if kind != "reason" and not self._intent.awaits:  # in a strike, `sync` comes soon enough
+                self._ask()
             return not self._writer.trouble and not self._writer.displaced
         self._state.carry_out(self._writer.write, LATCH_WITHIN_S)
         if self.on_record:

@@ -344,6 +344,11 @@ def test_whatever_call_hangs_in_the_state_directory_no_reason_and_no_look_waits_
     assert [entry["kind"] for entry in entries] == ["start", "reason", "reason", "reason"]
 
 
+def test_what_must_outlive_the_process_is_handed_to_the_thread_at_once(threaded: Journal) -> None:
+    threaded.latch("pnl", {"trigger": "loss"}, at(5))
+    until(lambda: journal.read(threaded.path).entries[-1]["kind"] == "pnl")
+
+
 def test_a_reason_whose_intent_cannot_be_noted_waits_for_its_record_within_a_bound(
     threaded: Journal, dirs: Dirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
