@@ -16,6 +16,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import assert_never
 
 import anyio
@@ -63,7 +64,12 @@ class Daemon:
     """The running kill switch."""
 
     def __init__(
-        self, config: Config, journal: Journal | None = None, doors: Doors | None = None, held: Held | None = None
+        self,
+        config: Config,
+        journal: Journal | None = None,
+        doors: Doors | None = None,
+        held: Held | None = None,
+        systemd: Systemd | None = None,
     ) -> None:
         """Rebuild the state; nothing is connected yet. Raises `KillSwitchError`.
 
@@ -76,7 +82,8 @@ class Daemon:
         self._held = held or Held()
         self._held.know(*directories)
         self._doors = doors or Doors(config, self._held)
-        self.journal = journal or Journal(*directories)
+        self._systemd = systemd or Systemd()
+        self.journal = journal or Journal(*directories, self._systemd.starting)
         replay = self.journal.replay
         self.reports = Reports(int(config.daemon.budget_s * 1e6), replay.entries)
         self.journal.on_entry = self.reports.take
@@ -134,11 +141,10 @@ class Daemon:
             self._announce,
         )
         self.reloading.left_tripped, self.reloading.salt = left_tripped, salt
-        self._told_displaced = self._told_unsynced = False
+        self._told_unsynced = False
         self._told_intake = ""
         self._told_hanging = frozenset[str]()
         self._adapters = adapters
-        self._systemd = Systemd()
         self._ready = False
         self._ending = False  # no kill can be carried out any more
         self._stop = anyio.Event()
@@ -162,8 +168,10 @@ class Daemon:
                 for name, adapter in self._adapters.items():
                     line = wiring.line(self.dispatcher, self.config, name, adapter, group.start_soon, self.network)
                     self.reloading.connect(name, *line)
-                self._held.listen(asyncio.get_running_loop().add_signal_handler, self._signal)
+                loop = asyncio.get_running_loop()
+                self._held.listen(loop.add_signal_handler, self._signal)
                 self._held.settle(_SETTLE_S)
+                self.journal.on_latch = partial(loop.call_soon_threadsafe, self._adopt_latch)
                 self._record_start()
                 self._resume()
                 self.beside.start(tasks)
@@ -186,6 +194,7 @@ class Daemon:
                 group.cancel_scope.cancel()
         finally:
             self._end()
+            self.journal.on_latch = lambda: None
             self.journal.append("stop", {"state": self.dispatcher.state.phase}, clock.now())
             self.journal.close()
             self._doors.close()
@@ -282,9 +291,8 @@ class Daemon:
     def _look_after_journal(self) -> None:
         """Have the disk take what it has not; say aloud, once each, if it may not, or if the journal was taken away."""
         self.journal.settle()
-        if self.journal.displaced() and not self._told_displaced:
-            self._told_displaced = True  # the next start will not believe what it finds
-            self._announce(Announce("warn", f"{self.journal.path} was removed or replaced under the running daemon"))
+        while self.journal.news:
+            self._announce(Announce("warn", self.journal.news.popleft()))
         if self.journal.unsynced and not self._told_unsynced:
             self._told_unsynced = True
             self._announce(Announce("warn", f"{self.journal.unsynced}: a power cut may undo what is in it"))
@@ -397,7 +405,7 @@ def run(config: Config, held: Held = HELD) -> None:
 
 async def _live(config: Config, held: Held) -> None:
     """Run a daemon, whose sockets are open and whose signals are heard while it still reads its record."""
-    doors = Doors(config, held)
+    doors, systemd = Doors(config, held), Systemd()
     scope = anyio.CancelScope()
     guard = threading.Timer(END_WITHIN_S, _end_late)
     guard.daemon = True
@@ -419,8 +427,9 @@ async def _live(config: Config, held: Held) -> None:
             await doors.open()
             async with anyio.create_task_group() as group:
                 Tasks(group).keep("control", doors.serve)
-                journal = await apart.start(Journal, config.daemon.state_dir, config.daemon.runtime_dir, name="journal")
-                daemon = Daemon(config, journal, doors, held)
+                directories = config.daemon.state_dir, config.daemon.runtime_dir
+                journal = await apart.start(Journal, *directories, systemd.starting, name="journal")
+                daemon = Daemon(config, journal, doors, held, systemd)
                 daemon.on_stop = end_soon
                 await daemon.run()
                 group.cancel_scope.cancel()

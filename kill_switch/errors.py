@@ -74,10 +74,11 @@ class CannotCreate(KillSwitchError):
 class JournalBroken(KillSwitchError):
     """Say at which line the audit record stops being believable, and why."""
 
-    def __init__(self, line: int, why: str) -> None:
+    def __init__(self, line: int, why: str, file: str = "journal") -> None:
         self.line = line
         self.why = why
-        super().__init__(f"journal line {line}: {why}")
+        self.file = file
+        super().__init__(f"{file} line {line}: {why}")
 
 
 class IllegalEvent(KillSwitchError):

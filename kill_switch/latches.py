@@ -13,6 +13,8 @@ import errno
 import fcntl
 import os
 import stat
+import threading
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -30,44 +32,81 @@ MOST_TOLD = 1000  # characters of a latch file that go on record
 _TRIES = 5
 
 
-class Latches:
-    """Hold the latch files that one journal looks after."""
+class LatchFile:
+    """Look after one latch file: what is in it, and which of its lines are ours.
 
-    def __init__(self, *paths: Path) -> None:
-        self.trouble = ""  # why a file that is to go cannot be removed
-        self._paths = paths
-        self._known: set[str] = set()  # lines that this process has written, or taken over
+    `look`, `leave` and `remove` use the file's name, and may wait for its file system: they run in other threads, and
+    what they have found comes back in `events`. The other methods belong to the one thread that decides.
+    """
 
-    def leave(self, line: bytes) -> bool:
-        """Leave a line of our own; False if no directory takes it."""
-        left = leave(self._paths, line)
-        self._known.update(left)
-        return bool(left)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.trouble = ""  # why it cannot be removed, though it is to go
+        self.there = False  # something was left, or found, and has not been removed since
+        self._found: list[str] = []
+        self._known: set[str] = set()  # lines that this process has left, or taken over
+        self._events: deque[tuple[str, list[str]]] = deque()
+        self._lock = threading.Lock()  # no two threads are at the file and the events at a time
 
-    def foreign(self) -> str | None:
-        """Return the lines that somebody else has left, since `take`; None if there are none. An empty file is one."""
-        said = [line for path in self._paths for line in _lines(path) if line not in self._known]
-        return "\n".join(said) if said else None
+    # in any thread
 
-    def take(self, said: str) -> None:
-        """Take over what `foreign` has returned: it is not returned again."""
-        self._known.update(said.split("\n"))
+    def look(self) -> bool:
+        """Read the file; True if somebody else may have left something."""
+        with self._lock:
+            found = _lines(self.path)
+            self._events.append(("found", found))
+        return any(line not in self._known for line in found)
 
-    def forget(self) -> bool:
-        """Remove the files, where they hold nothing that has not been taken over; True once all are gone."""
-        self.trouble, gone = "", True
-        for path in self._paths:
+    def leave(self, line: bytes) -> bool | None:
+        """Leave a line of our own; False if there is no room for all of it, None if nothing could be left."""
+        with self._lock:
+            left = leave((self.path,), line)
+            self._events.append(("left", left))
+        return len(left[0].encode("utf-8", "replace")) >= len(line) if left else None
+
+    def remove(self, known: Collection[str]) -> None:
+        """Remove the file, unless it holds a line that is not known."""
+        with self._lock:
             try:
-                gone = _remove(path, self._known) and gone
+                if _remove(self.path, known):
+                    self._events.append(("gone", []))
             except OSError as error:
-                self.trouble, gone = f"{path}: {error.strerror}", False
-        if gone:
-            self._known.clear()
-        return gone
+                self._events.append(("stuck", [f"{self.path}: {error.strerror}"]))
 
     def sync(self) -> None:
-        """Have the files that there are put on the disk; waits for it."""
-        sync(self._paths)
+        """Have the file put on the disk, if it is there."""
+        sync((self.path,))
+
+    # in the thread that decides
+
+    def poll(self) -> None:
+        """Take note of what the other threads have found, in its order."""
+        while self._events:
+            what, lines = self._events.popleft()
+            match what:
+                case "found":
+                    self._found, self.there = lines, bool(lines)
+                case "left":
+                    self._known.update(lines)
+                    self.there = self.there or bool(lines)
+                case "gone":
+                    self._known.clear()
+                    self._found, self.there, self.trouble = [], False, ""
+                case _:
+                    self.trouble = lines[0]
+
+    def foreign(self) -> list[str]:
+        """Return the lines that somebody else has left, as far as they were looked at. An empty file is one."""
+        self.poll()
+        return [line for line in self._found if line not in self._known]
+
+    def take(self, lines: Iterable[str]) -> None:
+        """Take over what `foreign` has returned: it is not returned again."""
+        self._known.update(lines)
+
+    def known(self) -> frozenset[str]:
+        self.poll()
+        return frozenset(self._known)
 
 
 def leave_latch(state_dir: Path, runtime_dir: Path, reason: Reason) -> bool:
@@ -232,7 +271,7 @@ def _lines(path: Path) -> list[str]:
             said = os.read(fd, MOST_BYTES).decode("utf-8", "replace")
         finally:
             os.close(fd)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if not path.is_symlink():
             return []
         return [_unreadable(path, "a link to nowhere")]
@@ -260,7 +299,7 @@ def _remove(path: Path, known: Collection[str]) -> bool:
     """
     try:
         fd = open_ours(path, os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return not path.is_symlink() or _move_aside(path, known)
     except OSError:
         return _move_aside(path, known)

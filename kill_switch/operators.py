@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 MAX_WAIT_S = 3600
 PROVE_WITHIN_S = 3.0  # the read-back that a re-arm waits for, where reads take no longer
 PROVE_WITHIN_MOST_S = 30.0
+RECORD_WITHIN_S = 2.0  # a person who re-arms waits for the record
 MAX_TEXT = 1000
 MAX_REASONS = 10  # that the status tells; the report has all
 _UNDER_WAY = (Phase.STRIKING, Phase.CONFIRMING, Phase.RESIDUE)
@@ -113,7 +114,7 @@ class Operators:
                 "next": self._drills.due,
                 "last": drill and {key: drill[key] for key in ("at", "by", "ok", "answered_us", "budget_us")},
             },
-            "journal": self._journal.trouble or ("removed or replaced" if self._journal.displaced() else "ok"),
+            "journal": self._journal.trouble or "ok",
             "trouble": [line for told in self.troubles for line in _told(told)],
         }
 
@@ -212,8 +213,9 @@ class Operators:
         watching = list(self._watch.watching(tripped))  # now: a reload may have come
         data = {"uid": caller.uid, "user": caller.user, "text": text, "accounts": accounts}
         self._journal.append("rearm-asked", data, self._dispatcher.clock())
-        if not self._journal.flush():
-            raise Refusal(f"not re-armed, because it could not be recorded: {self._journal.trouble}")
+        if not await self._recorded():
+            why = self._journal.trouble or "the disk has not taken the record yet"
+            raise Refusal(f"not re-armed, because it could not be recorded: {why}")
         reported_ns = self._dispatcher.reported_ns
         later = [name for name in accounts if reported_ns.get(name, 0) >= since_ns]
         blockers = (
@@ -226,11 +228,22 @@ class Operators:
                 for trigger in watching:
                     trigger.reset()
                 self.changed()
+                if not await self._recorded():
+                    log.error("re-armed, and not on record yet: a restart now would be tripped")
                 return {"rearmed": names}
             case Waiting(approvals, needed):
+                await self._recorded()
                 raise Refusal(f"{approvals} of {needed} people have approved: another person must say the same", 75)
             case refused:
                 raise Refusal("not re-armed: " + "; ".join(refused.why), why=refused.why)
+
+    async def _recorded(self) -> bool:
+        """Have everything so far written; False if the disk does not take it within `RECORD_WITHIN_S`."""
+        self._journal.sync()
+        with anyio.move_on_after(RECORD_WITHIN_S):
+            while not self._journal.on_record and not self._journal.unwritten:  # noqa: ASYNC110 - a thread's work
+                await anyio.sleep(0.001)
+        return self._journal.on_record
 
     async def _prove(self, names: Collection[str], since_ns: int) -> None:
         """Have the accounts that count as clear read back once more; return when they have been, or could not be."""

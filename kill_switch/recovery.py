@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +21,107 @@ class _Latch:
     strikes: int = 0
 
 
+class Fold:
+    """Hold what the entries so far say of latches, kills and approvals, for all accounts that they name."""
+
+    def __init__(self) -> None:
+        self.latches: dict[str, _Latch] = {}
+        self.struck = Struck()
+        self.approvals: dict[int, frozenset[str]] = {}
+        self.kill_id, self.began, self.scope, self.kills = "", Now(0, 0), frozenset[str](), 0
+
+    def take(self, entry: Mapping[str, Any]) -> None:
+        """Take the next entry; raise `JournalBroken` at one that cannot be understood."""
+        try:
+            self._take(entry["kind"], entry["data"])
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):  # another version has written it
+            raise JournalBroken(entry["seq"], "a record that this version does not understand") from None
+
+    def _take(self, kind: str, data: Mapping[str, Any]) -> None:
+        latches, approvals = self.latches, self.approvals
+        match kind:
+            case "reason":
+                approvals.clear()
+                if data["kill"] != self.kill_id:
+                    self.kill_id, self.scope, self.kills = str(data["kill"]), frozenset(), self.kills + 1
+                    self.began = Now(int(data["observed_mono_ns"]), int(data["observed_wall_ns"]))
+                self.scope |= frozenset(_names(data))
+                for name in _names(data):
+                    strikes = latches[name].strikes if name in latches else 0
+                    latches[name] = _Latch(self.kill_id, strikes=strikes)
+                self.struck.reason(_names(data), data.get("identities", {}))
+            case "strike":
+                for sent in data["sent"]:
+                    latch = latches.get(sent["account"])
+                    if latch and sent["strike"] > latch.strikes:  # else a second copy of an old one, sent late
+                        latch.strikes = sent["strike"]
+                        _reopen(latch, approvals)
+            case "read" | "seen":
+                latch = latches.get(data["account"])
+                if latch and (kind == "seen" or shows_orders(data)):
+                    _reopen(latch, approvals)
+            case "clear":
+                if latch := latches.get(data["account"]):
+                    latch.clear = True
+            case "repeats":  # many of these four, in one
+                if latch := latches.get(data["account"]):
+                    latch.strikes = max(latch.strikes, int(data["strike"]))
+                    if data["clear"]:
+                        latch.clear = True
+                    else:
+                        _reopen(latch, approvals)
+            case "latch":  # left for accounts that nobody had
+                for name in _names(data):
+                    latches.setdefault(name, _Latch(self.kill_id))
+            case "resume" | "identity":
+                moved = dict(data.get("moved", {}))
+                self.rename(moved)
+                for name in self.struck.changed(data.get("identities", {})):
+                    _reopen(self.latches.setdefault(name, _Latch(self.kill_id)), approvals)
+            case "reload":
+                approvals.clear()
+            case "rearm-approved":
+                approvals[data["uid"]] = approvals.get(data["uid"], frozenset()) | frozenset(_names(data))
+            case "rearm":
+                approvals.clear()
+                for name in _names(data):
+                    latches.pop(name, None)
+                self.struck.rearmed(_names(data))
+            case "checkpoint":
+                self._restore(data["latches"])
+            case _:
+                pass
+
+    def told(self) -> dict[str, object]:
+        """Return all of it in JSON's own values, for a checkpoint."""
+        return {
+            "accounts": {name: [one.kill, one.clear, one.strikes] for name, one in self.latches.items()},
+            "approvals": [[uid, sorted(names)] for uid, names in self.approvals.items()],
+            "kill": self.kill_id,
+            "began": list(self.began),
+            "scope": sorted(self.scope),
+            "kills": self.kills,
+            "struck": self.struck.told(),
+        }
+
+    def rename(self, moved: Mapping[str, str]) -> None:
+        """Give accounts that were latched under another name the one that they have now."""
+        self.latches = _renamed(self.latches, moved)
+        self.scope = frozenset(moved.get(name, name) for name in self.scope)
+        self.struck.renamed(moved)
+
+    def _restore(self, told: Mapping[str, Any]) -> None:
+        latches = {
+            str(name): _Latch(str(kill), bool(clear), int(strikes))
+            for name, (kill, clear, strikes) in told["accounts"].items()
+        }
+        approvals = {int(uid): frozenset(map(str, names)) for uid, names in told["approvals"]}
+        mono_ns, wall_ns = told["began"]
+        began, scope, kills = Now(int(mono_ns), int(wall_ns)), frozenset(map(str, told["scope"])), int(told["kills"])
+        self.kill_id, self.began, self.scope, self.kills = str(told["kill"]), began, scope, kills
+        self.latches, self.approvals, self.struck = latches, approvals, Struck.of(told.get("struck", {}))
+
+
 def rebuild(
     entries: Iterable[Mapping[str, Any]],
     paces: Mapping[str, Pace],
@@ -36,10 +137,10 @@ def rebuild(
     another name now is tripped under that. `salt` is for the digests of accounts that were not struck. Raises
     `JournalBroken` at a record that cannot be understood.
     """
-    latches, struck, approvals, kill_id, began, scope, kills = _folded(entries)
-    moved = find_moved({name: struck.under(name) for name in latches}, logins)
-    latches, scope = _renamed(latches, moved), frozenset(moved.get(name, name) for name in scope)
-    struck.renamed(moved)
+    fold = _folded(entries)
+    moved = find_moved({name: fold.struck.under(name) for name in fold.latches}, logins)
+    fold.rename(moved)
+    latches, struck, scope = fold.latches, fold.struck, fold.scope
     for name, other in find_shared({name: struck.under(name) for name in latches}, logins).items():
         latches[name] = _Latch(latches[other].kill)
     accounts = {}
@@ -55,80 +156,18 @@ def rebuild(
                 latches[name].clear = False
         accounts[name] = _account(pace, latches.get(name))._replace(identity=identity, owed=owed)
     unclear = frozenset(name for name in scope if name in accounts and name in latches and not latches[name].clear)
-    kill = Kill(kill_id, began, scope, unclear) if kill_id else None
-    return State(accounts, kill, kills, approvals_needed, approvals, moved)
+    kill = Kill(fold.kill_id, fold.began, scope, unclear) if fold.kill_id else None
+    return State(accounts, kill, fold.kills, approvals_needed, fold.approvals, moved)
 
 
 def struck_elsewhere(
     entries: Iterable[Mapping[str, Any]], logins: Mapping[str, Login]
 ) -> dict[str, tuple[Identity, ...]]:
     """Return the accounts that the entries leave tripped and that are in no configuration now, with who was struck."""
-    latches, struck, *_ = _folded(entries)
-    known = {name: struck.under(name) for name in latches}
+    fold = _folded(entries)
+    known = {name: fold.struck.under(name) for name in fold.latches}
     here = {*logins, *find_moved(known, logins)}
     return {name: ones for name, ones in known.items() if name not in here}
-
-
-_Folded = tuple[
-    dict[str, _Latch], Struck, dict[int, frozenset[str]], str, Now, frozenset[str], int
-]  # latches, who was struck, approvals; and of the last kill its id, its beginning, its scope and its number
-
-
-def _folded(entries: Iterable[Mapping[str, Any]]) -> _Folded:
-    latches: dict[str, _Latch] = {}
-    struck = Struck()
-    approvals: dict[int, frozenset[str]] = {}
-    kill_id, began, scope, kills = "", Now(0, 0), frozenset[str](), 0
-    for entry in entries:
-        try:
-            data = entry["data"]
-            match entry["kind"]:
-                case "reason":
-                    approvals.clear()
-                    if data["kill"] != kill_id:
-                        kill_id, scope, kills = str(data["kill"]), frozenset(), kills + 1
-                        began = Now(int(data["observed_mono_ns"]), int(data["observed_wall_ns"]))
-                    scope |= frozenset(_names(data))
-                    for name in _names(data):
-                        strikes = latches[name].strikes if name in latches else 0
-                        latches[name] = _Latch(kill_id, strikes=strikes)
-                    struck.reason(_names(data), data.get("identities", {}))
-                case "strike":
-                    for sent in data["sent"]:
-                        latch = latches.get(sent["account"])
-                        if latch and sent["strike"] > latch.strikes:  # else a second copy of an old one, sent late
-                            latch.strikes = sent["strike"]
-                            _reopen(latch, approvals)
-                case "read" | "seen":
-                    latch = latches.get(data["account"])
-                    if latch and (entry["kind"] == "seen" or _shows_orders(data)):
-                        _reopen(latch, approvals)
-                case "clear":
-                    if latch := latches.get(data["account"]):
-                        latch.clear = True
-                case "latch":  # left for accounts that nobody had
-                    for name in _names(data):
-                        latches.setdefault(name, _Latch(kill_id))
-                case "resume" | "identity":
-                    moved = dict(data.get("moved", {}))
-                    latches, scope = _renamed(latches, moved), frozenset(moved.get(name, name) for name in scope)
-                    struck.renamed(moved)
-                    for name in struck.changed(data.get("identities", {})):
-                        _reopen(latches.setdefault(name, _Latch(kill_id)), approvals)
-                case "reload":
-                    approvals.clear()
-                case "rearm-approved":
-                    approvals[data["uid"]] = approvals.get(data["uid"], frozenset()) | frozenset(_names(data))
-                case "rearm":
-                    approvals.clear()
-                    for name in _names(data):
-                        latches.pop(name, None)
-                    struck.rearmed(_names(data))
-                case _:
-                    pass
-        except (LookupError, TypeError, ValueError, ArithmeticError):  # it verifies: another version has written it
-            raise JournalBroken(entry["seq"], "a record that this version does not understand") from None
-    return latches, struck, approvals, kill_id, began, scope, kills
 
 
 def _renamed(latches: dict[str, _Latch], moved: Mapping[str, str]) -> dict[str, _Latch]:
@@ -147,6 +186,18 @@ def _renamed(latches: dict[str, _Latch], moved: Mapping[str, str]) -> dict[str, 
     return renamed
 
 
+def latched(entries: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the names of all accounts that the entries leave tripped, whether or not anybody still has them."""
+    return frozenset(_folded(entries).latches)
+
+
+def _folded(entries: Iterable[Mapping[str, Any]]) -> Fold:
+    fold = Fold()
+    for entry in entries:
+        fold.take(entry)
+    return fold
+
+
 def _names(data: Mapping[str, Any]) -> Iterable[str]:
     """Return the accounts that a record names; raises `TypeError` if it is no list of names, as a lone name is none."""
     names: Iterable[str] = data["accounts"]
@@ -162,15 +213,9 @@ def _reopen(latch: _Latch, approvals: dict[int, frozenset[str]]) -> None:
     latch.clear = False
 
 
-def _shows_orders(read: Mapping[str, Any]) -> bool:
+def shows_orders(read: Mapping[str, Any]) -> bool:
     """Say whether a read-back shows orders that are there now; an incomplete one proves nothing but live ones."""
     return not read.get("stale") and bool(read["live"] or (read["pending"] and read["complete"]))
-
-
-def latched(entries: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-    """Return the names of all accounts that the entries leave tripped, whether or not anybody still has them."""
-    latches, *_ = _folded(entries)
-    return frozenset(latches)
 
 
 def _account(pace: Pace, latch: _Latch | None) -> Account:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
+
+import orjson
 
 from kill_switch import clock
 from kill_switch.domain import Answer, Phase, Verdict
 
 KEEP = 32  # kills held in memory; the journal has them all
+KEEP_REASONS = 50  # of a kill's first reasons, and of its last
+CHECKPOINT_BYTES = 1 << 17  # what kills may take up in a checkpoint; the oldest are left out
 
 
 @dataclass(slots=True)
@@ -34,6 +38,20 @@ class _Account:
         """When it was first proven clear; None while it is not, or not any more."""
         return self.clear_us if self.proven else None
 
+    def told(self) -> dict[str, object]:
+        """Return every field, for the journal."""
+        return {**{name: getattr(self, name) for name in _FIELDS}, "routes": list(self.routes)}
+
+    @staticmethod
+    def of(told: Mapping[str, Any]) -> _Account:
+        """Read back what `told` has returned; fields of a later version are left out."""
+        known = {name: told[name] for name in _FIELDS if name in told}
+        account = _Account(**known)
+        account.state = Phase(account.state)
+        account.answer = None if account.answer is None else Answer(account.answer)
+        account.routes = list(account.routes)
+        return account
+
     def as_dict(self) -> dict[str, object]:
         verdict = Verdict.of(Phase.CLEAR if self.proven else self.state, self.answer)
         return {
@@ -50,6 +68,9 @@ class _Account:
         }
 
 
+_FIELDS = tuple(one.name for one in fields(_Account))
+
+
 @dataclass(slots=True)
 class _Kill:
     id: str
@@ -58,6 +79,23 @@ class _Kill:
     began_wall_ns: int
     reasons: list[dict[str, object]] = field(default_factory=list)
     accounts: dict[str, _Account] = field(default_factory=dict)
+
+    def told(self) -> dict[str, object]:
+        """Return every field, for a checkpoint."""
+        return {
+            "id": self.id,
+            "boot": self.boot,
+            "began": [self.began_mono_ns, self.began_wall_ns],
+            "reasons": self.reasons,
+            "accounts": {name: account.told() for name, account in self.accounts.items()},
+        }
+
+    @staticmethod
+    def of(told: Mapping[str, Any]) -> _Kill:
+        """Read back what `told` has returned."""
+        mono_ns, wall_ns = told["began"]
+        accounts = {name: _Account.of(account) for name, account in told["accounts"].items()}
+        return _Kill(told["id"], told["boot"], mono_ns, wall_ns, list(told["reasons"]), accounts)
 
     def us(self, entry: Mapping[str, Any], mono_ns: int) -> int:
         """Count from the first reason; on another boot's clock, by the wall."""
@@ -99,6 +137,10 @@ class Reports:
             case "answer" | "read" | "seen" | "clear" | "residue" as kind:
                 if account := self._account(data):
                     self._progress(entry, kind, data, account)
+            case "repeats":
+                self._repeats(data)
+            case "checkpoint":
+                self._restore(data["kills"])
             case "rearm":
                 for name in data["accounts"]:
                     if kill := self._latest.get(name):
@@ -141,6 +183,40 @@ class Reports:
     def ids(self) -> tuple[str, ...]:
         return tuple(self._kills)
 
+    def stands(self, kill: str, account: str) -> dict[str, object] | None:
+        """Return all that the report of a kill says of an account; `take` reads it back in a `repeats` entry."""
+        known = self._kills.get(kill)
+        found = None if known is None else known.accounts.get(account)
+        return None if found is None else found.told()
+
+    def told(self) -> dict[str, object]:
+        """Return the kills in JSON's own values, for a checkpoint: the last ones, as far as there is room."""
+        latest = {name: kill.id for name, kill in self._latest.items()}
+        older = {kill.id: kill for kill in self._latest.values() if kill.id not in self._kills}
+        held = older | self._kills
+        left, told = CHECKPOINT_BYTES, dict[str, object]()
+        for kill in reversed(held.values()):
+            one = kill.told()
+            left -= len(orjson.dumps(one, default=str))
+            if left < 0:  # of kills that accounts are still in, all but the evidence of later reasons
+                if kill.id not in latest.values():
+                    continue
+                one["reasons"] = [*kill.reasons[:1], *({**reason, "evidence": {}} for reason in kill.reasons[1:])]
+            told[kill.id] = one
+        pruned = [name for name in told if name in older]
+        return {"held": list(reversed(told.values())), "latest": latest, "pruned": pruned}
+
+    def _restore(self, told: Mapping[str, Any]) -> None:
+        """Begin anew with what a checkpoint says."""
+        held = {one["id"]: _Kill.of(one) for one in told["held"]}
+        self._latest = {name: held[kill] for name, kill in told["latest"].items() if kill in held}
+        self._kills = {name: kill for name, kill in held.items() if name not in told["pruned"]}
+
+    def _repeats(self, data: Mapping[str, Any]) -> None:
+        kill = self._kills.get(data["kill"] or "")
+        if kill is not None and data["account"] in kill.accounts and data["stands"] is not None:
+            kill.accounts[data["account"]] = _Account.of(data["stands"])
+
     def _reason(self, entry: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         kill = self._kills.get(data["kill"])
         if kill is None:
@@ -156,6 +232,8 @@ class Reports:
                 "evidence": data["evidence"],
             }
         )
+        if self._keep is not None and len(kill.reasons) > 2 * KEEP_REASONS:
+            del kill.reasons[KEEP_REASONS]
         for name in data["accounts"]:
             account = kill.accounts.setdefault(name, _Account())
             if account.state in (Phase.CLEAR, Phase.ARMED):

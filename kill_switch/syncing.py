@@ -1,4 +1,4 @@
-"""Put a file that only grows on the disk, in a thread beside, and know how much of it a power cut would leave.
+"""Put files that only grow on the disk, in a thread beside, and know how much of it a power cut would leave.
 
 A sync that fails may leave the bytes that it could not write marked as written: the next one succeeds, and has not
 written them either. So a success counts only if it is one of later bytes. If earlier ones are missing before those,
@@ -10,19 +10,21 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from kill_switch import clock
 
 
 class Syncing:
-    """Sync one file whenever that is asked for; nobody waits for it."""
+    """Sync one file, and then the next, whenever that is asked for; nobody waits for it."""
 
     def __init__(self, fd: int, size: int, beside: Callable[[], None]) -> None:
         """Begin; `size` bytes were there before. `beside` precedes each sync, in the thread; its `OSError` fails it."""
         self.durable = 0  # so many bytes outlive the machine, or leave a gap that is seen
         self.trouble = ""  # why the disk may not have what is in the file: once it has failed, nobody can tell
-        self._fd = fd
+        self._fd = os.dup(fd)  # whoever writes the file may close it while a sync is under way
+        self._following: deque[int] = deque()  # files that it goes over to
         self._beside = beside
         self._wanted = 0
         self._doubtful = size  # whether the disk has these bytes, no sync of them alone will say
@@ -52,7 +54,12 @@ class Syncing:
         self.ask(size)
         self._calls.put(False)
         self._thread.join(timeout=within_s)
-        self._fd = -1
+        if not self._thread.is_alive():
+            self._let_go()
+
+    def turn(self, fd: int) -> None:
+        """Go over to the next file, and own `fd`; sizes go on from those of the one before, which is on the disk."""
+        self._following.append(fd)
 
     def _begin(self) -> None:
         self._thread.start()
@@ -64,8 +71,18 @@ class Syncing:
             self._once()
             self._began_ns = 0
 
+    def _let_go(self) -> None:
+        """Close what is open."""
+        for fd in (self._fd, *self._following):
+            os.close(fd)
+        self._following.clear()
+        self._fd = -1
+
     def _once(self) -> None:
         size = self._wanted
+        while self._following:
+            os.close(self._fd)
+            self._fd = self._following.popleft()
         try:
             self._beside()
             os.fdatasync(self._fd)

@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from kill_switch import journal
+from kill_switch import segments
 
 WIDE = 72  # columns: on a narrower terminal less is shown, never something else
 COLOURS = {
@@ -198,7 +198,7 @@ def follow_journal(path: Path, as_json: bool) -> None:
     """Print the entries, and those that come, until interrupted."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
     try:
-        for entry in journal.follow(path, lambda: time.sleep(0.2)):
+        for entry in segments.Reading(path).entries(lambda: time.sleep(0.2)):
             console.print(json.dumps(entry) if as_json else entry_line(entry))
     except KeyboardInterrupt:
         return

@@ -6,12 +6,13 @@ import json
 import os
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from kill_switch import clock
+from kill_switch import clock, segments
 from kill_switch.cli import main
 from kill_switch.journal import Journal
 
@@ -200,3 +201,62 @@ def test_the_top_level_example_is_the_one_that_init_writes(tmp_path: Path) -> No
 
 def test_secrets_of_the_environment_never_reach_the_output(config: Path) -> None:
     assert os.environ["MM1_SECRET"] not in invoke("check", "-c", config, "--json").output
+
+
+@pytest.fixture
+def files(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Leave a journal of three full files and one that is written, with a kill in each of the full ones."""
+    monkeypatch.setattr("kill_switch.writer.FULL_BYTES", 2_000)
+    monkeypatch.setattr("kill_switch.writer._CALM_NS", 0)
+    held = Journal(tmp_path / "state", tmp_path / "run")
+    for number in range(3):
+        observed = {"observed_mono_ns": number, "observed_wall_ns": 10**18}
+        told = {"trigger": "panic", "text": "touched", "accounts": ("a",), "evidence": {}, **observed}
+        held.latch("reason", {"kill": f"k{number}-1", **told}, clock.now())
+        for n in range(10):
+            held.append("note", {"number": n}, clock.now())
+        until = time.monotonic() + 10
+        while len(segments.full(tmp_path / "state")) <= number and time.monotonic() < until:
+            held.settle()
+            time.sleep(0.01)
+    held.close()
+    return segments.full(tmp_path / "state")
+
+
+def test_a_journal_of_several_files_is_verified_and_its_head_is_told(config: Path, files: list[Path]) -> None:
+    good = json.loads(invoke("journal", "--verify", "-c", config, "--json").stdout)
+    last = json.loads((files[0].parent / "journal.jsonl").read_text().splitlines()[-1])
+    assert (good["broken"], good["first"], good["head"]) == (None, 1, last["hash"])
+    assert good["records"] == good["seq"] == last["seq"] == 36
+    assert last["hash"] in invoke("journal", "--verify", "-c", config).output
+
+
+def test_files_that_were_archived_are_said_and_the_rest_is_verified(config: Path, files: list[Path]) -> None:
+    for path in files[:2]:
+        path.unlink()
+    done = invoke("journal", "--verify", "-c", config)
+    assert done.exit_code == 0
+    assert "records 1 to 23 are not here: archived, or lost" in done.output
+
+
+def test_a_file_that_is_missing_in_the_middle_is_named(config: Path, files: list[Path]) -> None:
+    files[1].unlink()
+    done = invoke("journal", "--verify", "-c", config)
+    assert done.exit_code == 1
+    assert f"{files[2]}: BROKEN at line 1: records 12 to 23 are missing" in done.output
+    shown = invoke("journal", "--verify", "-c", config, "--json")
+    assert json.loads(shown.stdout)["broken"]["file"] == files[2].name
+
+
+def test_reports_and_the_record_are_told_over_all_files(config: Path, files: list[Path]) -> None:
+    for number in range(3):
+        assert json.loads(invoke("report", f"k{number}-1", "-c", config, "--json").stdout)["id"] == f"k{number}-1"
+    assert json.loads(invoke("report", "-c", config, "--json").stdout)["id"] == "k2-1"
+    whole = json.loads(invoke("journal", "-c", config, "--json").stdout)
+    assert [entry["seq"] for entry in whole["entries"]] == list(range(1, 37))
+    assert whole["broken"] is None
+    assert len(invoke("journal", "-c", config).output.splitlines()) == 36
+    files[2].write_bytes(files[2].read_bytes().replace(b'"number":3', b'"number":4'))
+    damaged = invoke("journal", "-c", config, "--json")
+    assert damaged.exit_code == 1
+    assert "journal-000003.jsonl line" in json.loads(damaged.stdout)["broken"]

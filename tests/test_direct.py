@@ -178,7 +178,7 @@ async def test_the_first_bytes_do_not_wait_for_the_record_and_a_latch_stands_bef
 
     def slow(*directories: Path) -> Journal:
         assert read.wait(10.0)
-        return real(*directories)
+        return real(directories[0], directories[1])
 
     def noted(paths: list[Path], line: bytes) -> list[str]:
         time.sleep(0.1)  # connections are up meanwhile

@@ -9,7 +9,8 @@ import click
 
 _FILES = {
     "/etc/kill-switch/config.toml": "The configuration, where neither -c nor $KILL_SWITCH_CONFIG names another.",
-    "/var/lib/kill-switch/journal.jsonl": "The audit record, and in it the latch.",
+    "/var/lib/kill-switch/journal.jsonl": "The newest part of the audit record, and in it the latch.",
+    "/var/lib/kill-switch/journal-000001.jsonl": "The oldest part; newer ones have higher numbers.",
     "/run/kill-switch/control.sock": "Where the daemon takes commands, from whoever may write there.",
     "/run/kill-switch/intake.sock": "Where the daemon takes heartbeats and figures.",
     "/run/kill-switch/flag/KILL": "Touch it, and every order goes.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -189,16 +190,14 @@ def report(config: Path | None, kill: str, as_json: bool) -> None:
       kill-switch report
       kill-switch report k7-1700000000 --json
     """
-    from kill_switch import journal, views
-    from kill_switch.report import Reports
+    from kill_switch import segments, views
 
     budget_us, state_dir = _record_of(config)
     try:
-        replay = journal.read(state_dir / journal.NAME)
+        reports = segments.reports(state_dir / segments.NAME, budget_us)
     except PermissionError:
         found = ask(config, {"cmd": "report", "id": kill})  # the daemon may read it, and tells whoever may ask
     else:
-        reports = Reports(budget_us, replay.entries, keep=None)
         found = reports.get(kill)
         if found is None:
             known = ", ".join(reports.ids()[-5:]) or "none at all"
@@ -215,34 +214,32 @@ def report(config: Path | None, kill: str, as_json: bool) -> None:
 @click.option("--verify", is_flag=True, help="Check every number, hash and link; exit code 1 if one does not hold.")
 @click.option("--follow", is_flag=True, help="Go on with what comes.")
 def journal(config: Path | None, verify: bool, follow: bool, as_json: bool) -> None:
-    """Show the audit record.
+    """Show the audit record, all of its files in their order.
+
+    journal.jsonl is written; journal-000001.jsonl and on are full. Old ones may be moved to an archive, the oldest
+    first: --verify then says from which record on the chain was checked.
 
     \b
     Examples:
       kill-switch journal --verify
       kill-switch journal --follow
     """
-    from kill_switch import journal as record
-    from kill_switch import views
+    from kill_switch import segments, views
 
-    path = _record_of(config)[1] / record.NAME
+    path = _record_of(config)[1] / segments.NAME
+    reading = segments.Reading(path)
     try:
         if follow:
             views.follow_journal(path, as_json)
-            return
-        replay = record.read(path)
+        elif verify:
+            _print_verification(path, reading, as_json)
+        elif as_json:
+            _print_entries(reading)
+        else:
+            for entry in reading.entries():
+                click.echo(views.entry_line(entry))
     except OSError as error:
-        raise NotAllowed(f"{path}: {error.strerror}") from None
-    if verify:
-        _print_verification(path, replay, as_json)
-        return
-    if as_json:
-        print_json({"entries": replay.entries, "broken": str(replay.broken) if replay.broken else None})
-    else:
-        for entry in replay.entries:
-            click.echo(views.entry_line(entry))
-    if replay.broken:
-        raise replay.broken
+        raise NotAllowed(f"{error.filename or path}: {error.strerror}") from None
 
 
 @click.command()
@@ -324,15 +321,48 @@ def _record_of(path: Path | None) -> tuple[int, Path]:
     return int(daemon.budget_s * 1e6), daemon.state_dir
 
 
-def _print_verification(path: Path, replay: Any, as_json: bool) -> NoReturn:
-    broken, torn = replay.broken, len(replay.torn)
+def _print_entries(reading: Any) -> None:
+    """Print one JSON object, an entry at a time: there may be millions of them."""
+    from kill_switch.errors import JournalBroken
+
+    broken, comma = None, ""
+    click.echo('{"entries": [', nl=False)
+    try:
+        for entry in reading.entries():
+            click.echo(comma + json.dumps(entry), nl=False)
+            comma = ",\n"
+    except JournalBroken as error:
+        broken = error
+    click.echo(f'], "broken": {json.dumps(str(broken) if broken else None)}}}')
+    if broken:
+        raise broken
+
+
+def _print_verification(path: Path, reading: Any, as_json: bool) -> NoReturn:
+    from kill_switch.errors import JournalBroken
+
+    broken: JournalBroken | None = None
+    records = 0
+    try:
+        for _ in reading.entries():
+            records += 1
+    except JournalBroken as error:
+        broken = error
+    chain, torn = reading.chain, reading.torn if broken is None else 0
     if as_json:
-        why = None if broken is None else {"line": broken.line, "why": broken.why}
-        print_json({"path": str(path), "records": len(replay.entries), "torn_bytes": torn, "broken": why})
-    elif broken is not None:
-        click.echo(f"{path}: BROKEN at line {broken.line}: {broken.why}; {len(replay.entries)} records before it hold")
+        why = None if broken is None else {"file": broken.file, "line": broken.line, "why": broken.why}
+        told = {"path": str(path), "records": records, "torn_bytes": torn, "broken": why}
+        print_json({**told, "first": chain.first, "seq": chain.seq, "head": chain.hash})
+        sys.exit(0 if broken is None else 1)
+    if chain.first > 1:
+        click.echo(f"{path.parent}: records 1 to {chain.first - 1} are not here: archived, or lost")
+    if broken is not None:
+        where = f"{path.parent / broken.file}: BROKEN at line {broken.line}: {broken.why}"
+        click.echo(f"{where}; {records} records before it hold")
     else:
-        click.echo(f"{path}: {len(replay.entries)} records, every number, hash and link holds")
+        click.echo(f"{path}: {records} records, every number, hash and link holds")
         if torn:
             click.echo(f"  {torn} bytes after the last record: a write that was cut off; the next start notes it")
+        if records:
+            click.echo(f"  head: record {chain.seq}, {chain.hash}")
     sys.exit(0 if broken is None else 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.core.at_once import AtOnce
 from tests.core.playbook import Theatre, theatre
 
 
@@ -14,6 +15,13 @@ from tests.core.playbook import Theatre, theatre
 def play() -> Iterator[Theatre]:
     with theatre() as opened:
         yield opened
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have journals do everything in the thread that asks for it."""
+    monkeypatch.setattr("kill_switch.journal.Worker", AtOnce)
+    monkeypatch.setattr("kill_switch.writer.Writer._pause", lambda writer: None)
 
 
 @pytest.fixture

@@ -16,7 +16,10 @@ from kill_switch.intent import NAME, Intent, unrecorded
 from kill_switch.journal import Journal
 from kill_switch.latches import NAME as LATCH
 from kill_switch.latches import claim
+from tests.core.at_once import Prompt
 from tests.core.playbook import at
+
+pytestmark = pytest.mark.usefixtures("at_once")
 
 BOTH = ("a", "b")
 
@@ -50,14 +53,14 @@ def left(dirs: tuple[Path, Path]) -> bytes:
 
 def killed(journal: Journal) -> None:
     """Let go of a journal as the kernel does for a process that is gone."""
-    os.close(journal._fd)
+    os.close(journal._writer._fd)
     os.close(journal._lock)
     journal._intent.close()
 
 
 def found(dirs: tuple[Path, Path], known: tuple[str, ...] = BOTH) -> tuple[str, tuple[str, ...]] | None:
     """Say what latch the next process finds, and whom it trips."""
-    opened = Journal(*dirs)
+    opened = Prompt(*dirs)
     said = opened.foreign_latch()
     assert left(dirs) == b""  # whatever it said is in the latch file now
     killed(opened)
@@ -73,11 +76,13 @@ def test_a_reason_is_in_the_file_when_it_is_noted_and_out_of_it_when_it_is_fulfi
     assert left(dirs) == b""
     assert intent.note(reason("a")) and intent.note(reason("b", ms=1))
     assert [orjson.loads(line)["accounts"] for line in left(dirs).splitlines()] == [["a"], ["b"]]
-    intent.recorded(made(reason("a")).data)
-    intent.fulfil()
-    assert left(dirs) != b""  # the other one is on no record
-    intent.recorded(made(reason("b", ms=1)).data)
-    intent.fulfil()
+    intent.recorded(made(reason("a")).data, 1)
+    intent.fulfil(1)
+    assert left(dirs) != b""  # the other one is in no record
+    intent.recorded(made(reason("b", ms=1)).data, 2)
+    intent.fulfil(1)
+    assert left(dirs) != b""  # its record is not in the journal yet
+    intent.fulfil(2)
     assert left(dirs) == b""
     assert intent.note(reason("b", ms=2))
     assert len(left(dirs).splitlines()) == 1
@@ -108,8 +113,8 @@ def test_what_there_is_no_room_for_is_not_noted_and_leaves_the_lines_before(
     assert not intent.note(reason("b"))
     assert intent.trouble.endswith("No space left on device")
     monkeypatch.undo()
-    intent.recorded(made(reason("a")).data)
-    intent.fulfil()
+    intent.recorded(made(reason("a")).data, 1)
+    intent.fulfil(1)
     assert intent.trouble == ""
     monkeypatch.setattr("kill_switch.intent.os.write", full)
     assert not intent.note(reason("b")) and intent.trouble
@@ -122,7 +127,7 @@ def test_a_second_process_in_the_same_directory_takes_nothing_from_the_first(
 ) -> None:
     assert intent.note(reason("a"))
     (tmp_path / "other").mkdir()
-    other = Journal(tmp_path / "other", dirs[1])
+    other = Prompt(tmp_path / "other", dirs[1])
     assert "another process holds it" in other.unintended and not other.trouble
     assert not other.intend(reason("b")) and other.foreign_latch() is None
     other.close()
@@ -161,7 +166,7 @@ def test_a_file_that_cannot_be_emptied_is_known_for_old_by_the_record(
     def fails(fd: int, size: int) -> None:
         raise OSError(5, "Input/output error")
 
-    opened = Journal(*dirs)
+    opened = Prompt(*dirs)
     assert opened.intend(reason("a")) and record(opened, reason("a"))
     monkeypatch.setattr("kill_switch.intent.os.ftruncate", fails)
     opened.flush()
@@ -175,7 +180,7 @@ def test_a_file_that_cannot_be_emptied_is_known_for_old_by_the_record(
 
 
 def test_an_intent_that_never_got_on_record_is_the_next_processs_latch(dirs: tuple[Path, Path]) -> None:
-    opened = Journal(*dirs)
+    opened = Prompt(*dirs)
     assert opened.intend(reason("a"))
     killed(opened)
     assert found(dirs) == ("panic: touched", ("a",))
@@ -183,7 +188,7 @@ def test_an_intent_that_never_got_on_record_is_the_next_processs_latch(dirs: tup
 
 
 def test_an_intent_that_is_on_record_is_no_latch_though_it_was_not_emptied(dirs: tuple[Path, Path]) -> None:
-    opened = Journal(*dirs)
+    opened = Prompt(*dirs)
     assert opened.intend(reason("a")) and record(opened, reason("a"))
     assert left(dirs) != b""  # a strike is waiting: not now
     killed(opened)
@@ -191,7 +196,7 @@ def test_an_intent_that_is_on_record_is_no_latch_though_it_was_not_emptied(dirs:
 
 
 def test_of_two_intents_the_one_that_is_not_on_record_is_the_latch(dirs: tuple[Path, Path]) -> None:
-    opened = Journal(*dirs)
+    opened = Prompt(*dirs)
     assert opened.intend(reason("a")) and record(opened, reason("a"))
     assert opened.intend(reason("b", text="once more", ms=1))
     killed(opened)
@@ -199,7 +204,7 @@ def test_of_two_intents_the_one_that_is_not_on_record_is_the_latch(dirs: tuple[P
 
 
 def test_an_intent_that_never_became_a_record_stands_though_others_are_on_record(dirs: tuple[Path, Path]) -> None:
-    opened = Journal(*dirs)
+    opened = Prompt(*dirs)
     assert opened.intend(reason("a"))  # and then the engine fails
     assert opened.intend(reason("b", ms=1)) and record(opened, reason("b", ms=1))
     opened.flush()
@@ -210,7 +215,7 @@ def test_an_intent_that_never_became_a_record_stands_though_others_are_on_record
 def test_an_intent_that_never_became_a_record_is_this_processs_latch_soon(
     dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = Journal(*dirs)
+    opened = Prompt(*dirs)
     assert opened.intend(reason("a"))  # and then the engine fails
     for directory in dirs:
         (directory / LATCH).mkdir()
@@ -225,6 +230,22 @@ def test_an_intent_that_never_became_a_record_is_this_processs_latch_soon(
     opened.take_latch(said)
     opened.settle()
     assert left(dirs) == b"" and opened.foreign_latch() is None
+    opened.close()
+
+
+def test_an_intent_that_meets_a_fault_while_the_one_before_is_being_left_is_left_too(dirs: tuple[Path, Path]) -> None:
+    opened = Prompt(*dirs)
+    assert opened.intend(reason("a"))  # and then the engine fails
+    opened.state.stuck = True
+    opened.settle()
+    assert opened.intend(reason("b", ms=1))  # once more
+    opened.settle()
+    opened.state.stuck = False
+    opened.state.go_on()
+    opened.settle()
+    said = opened.foreign_latch()
+    assert said is not None and claim(said, BOTH).accounts == ("a", "b")
+    assert left(dirs) == b""
     opened.close()
 
 
@@ -254,7 +275,7 @@ def test_what_is_no_file_or_was_removed_is_not_written(intent: Intent, dirs: tup
 
 
 def test_the_next_flush_empties_what_is_on_record(dirs: tuple[Path, Path]) -> None:
-    opened = Journal(*dirs)
+    opened = Prompt(*dirs)
     assert opened.intend(reason("a")) and record(opened, reason("a"))
     opened.flush()
     assert left(dirs) == b""
@@ -265,12 +286,12 @@ def test_while_the_disk_takes_no_record_the_intent_stands(
     dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(fd: int, data: bytes) -> int:
-        if fd == opened._fd:
+        if fd == opened._writer._fd:
             raise OSError(28, "No space left on device")
         return real(fd, data)
 
-    opened, real = Journal(*dirs), os.write
-    monkeypatch.setattr("kill_switch.journal.os.write", full)
+    opened, real = Prompt(*dirs), os.write
+    monkeypatch.setattr("kill_switch.writer.os.write", full)
     assert opened.intend(reason("a")) and not record(opened, reason("a"))
     opened.settle()
     assert left(dirs) != b""
@@ -281,7 +302,7 @@ def test_while_the_disk_takes_no_record_the_intent_stands(
 
 
 def test_a_line_that_was_cut_trips_everything(dirs: tuple[Path, Path]) -> None:
-    opened = Journal(*dirs)
+    opened = Prompt(*dirs)
     record(opened, reason("a"))
     killed(opened)
     (dirs[1] / NAME).write_bytes(b'{"text":"panic: touched","acc')
@@ -311,23 +332,23 @@ def test_a_line_that_is_none_of_ours_is_not_on_record(line: bytes) -> None:
 
 
 def test_an_intent_that_the_disk_takes_no_latch_of_becomes_one_in_memory(dirs: tuple[Path, Path]) -> None:
-    opened = Journal(*dirs)
+    opened = Prompt(*dirs)
     opened.intend(reason("a"))
     killed(opened)
     (dirs[0] / LATCH).mkdir()  # nothing can be written there
-    opened = Journal(*dirs)
+    opened = Prompt(*dirs)
     assert claim((dirs[1] / LATCH).read_text(), BOTH).accounts == ("a",)
     opened.close()
 
 
 def test_an_intent_that_no_latch_can_be_made_of_keeps_the_daemon_from_starting(dirs: tuple[Path, Path]) -> None:
-    opened = Journal(*dirs)
+    opened = Prompt(*dirs)
     opened.intend(reason("a"))
     killed(opened)
     for directory in dirs:
         (directory / LATCH).mkdir()
     with pytest.raises(Exception, match="panic: touched, and no latch can be left beside it"):
-        Journal(*dirs)
+        Prompt(*dirs)
     assert left(dirs) != b""  # it is not forgotten
     for directory in dirs:
         (directory / LATCH).rmdir()

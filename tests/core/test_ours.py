@@ -15,10 +15,11 @@ from kill_switch.domain import Reason
 from kill_switch.errors import CannotCreate
 from kill_switch.intent import NAME as INTENT
 from kill_switch.journal import NAME as JOURNAL
-from kill_switch.journal import Journal
+from kill_switch.journal import Journal, read
 from kill_switch.latches import NAME as LATCH
 from kill_switch.latches import latched_accounts, leave_latch
 from kill_switch.ours import open_ours
+from tests.core.at_once import Prompt
 
 DAEMON = 65533
 GROUP = 65532
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two 
 
 
 @pytest.fixture
-def theirs(dirs: tuple[Path, Path], tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+def theirs(dirs: tuple[Path, Path], tmp_path: Path, at_once: None) -> Iterator[tuple[Path, Path]]:
     """Give both directories to the daemon's user, and set the umask of a careful root shell."""
     for directory in dirs:
         os.chown(directory, DAEMON, GROUP)
@@ -75,13 +76,13 @@ def test_a_daemon_starts_in_directories_that_root_has_used_before_it(theirs: tup
     assert owner(theirs[1] / INTENT) == (DAEMON, GROUP, 0o640)
     with as_daemon():
         second = Journal(*theirs)
-        assert [entry["kind"] for entry in second.replay.entries] == ["note"]
+        assert [entry["kind"] for entry in read(second.path).entries] == ["note"]
         second.close()
 
 
 def test_roots_latches_beside_a_daemon_trip_what_they_name_each_and_go(theirs: tuple[Path, Path]) -> None:
     with as_daemon():
-        held = Journal(*theirs)
+        held = Prompt(*theirs)
     for name in ("a", "b"):
         assert leave_latch(*theirs, reason(name))
         assert owner(theirs[0] / LATCH) == (DAEMON, GROUP, 0o640)
@@ -102,7 +103,7 @@ def test_roots_own_latch_that_the_daemon_may_not_read_counts_once_and_is_moved_a
     (theirs[0] / LATCH).write_text('{"text":"of an earlier version","accounts":["a"]}\n')
     (theirs[0] / LATCH).chmod(0o600)
     with as_daemon():
-        held = Journal(*theirs)
+        held = Prompt(*theirs)
         said = held.foreign_latch()
         assert said is not None and latched_accounts(said, KNOWN) == KNOWN
         held.latch("reason", REASON, clock.now())
@@ -115,7 +116,7 @@ def test_roots_own_latch_that_the_daemon_may_not_read_counts_once_and_is_moved_a
         assert again is not None and again != said
         held.take_latch(again)
         held.close()
-        later = Journal(*theirs)
+        later = Prompt(*theirs)
         assert later.foreign_latch() is None
         later.close()
 
@@ -127,7 +128,7 @@ def test_a_latch_that_the_daemon_may_not_open_does_not_keep_it_from_leaving_its_
     (theirs[0] / JOURNAL).write_bytes(b"damaged\n")
     os.chown(theirs[0] / JOURNAL, DAEMON, GROUP)
     with as_daemon():
-        held = Journal(*theirs)
+        held = Prompt(*theirs)
         said = held.foreign_latch()
         assert said is not None and latched_accounts(said, KNOWN) == KNOWN
         assert "cannot be read" in said and "the journal is damaged" in said

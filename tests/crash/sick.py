@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tests.e2e.conftest import HEARTBEAT
-from tests.hung import CannotHang, hung
+from tests.hung import CannotHang
+from tests.hung import hung as made_to_hang
 
 from .figures import Figures
 from .stand import Stand
@@ -237,6 +238,37 @@ def slow_sync(seed: int, seconds: float = 3.0) -> Figures:
         return figures
 
 
+def hung(seed: int) -> Figures:
+    """Have every call into the state directory hang: a kill waits for none, and what stands in memory has it."""
+    with _playing(seed) as stand:
+        figures, hangs = stand.figures, stand.directory / "hangs"
+        _start_through(stand, {"KILL_SWITCH_TEST_HANGS": str(hangs), "KILL_SWITCH_TEST_STATE": str(stand.state_dir)})
+        for killed in (False, True):
+            stand.rest_some()
+            hangs.touch()
+            if killed:  # the thread is in the middle of a call already
+                stand.wait(lambda s: "does not answer" in s["journal"], 5.0, "nobody says that the directory hangs")
+            stand.flag.touch()
+            began_s = time.monotonic()
+            stand.expect_clear("with a directory that hangs")
+            figures.notes.append(f"all clear after {time.monotonic() - began_s:.2f} s, with a directory that hangs")
+            stand.wait(lambda s: "does not answer" in s["journal"], 5.0, "nobody says that the directory hangs")
+            figures.rounds += 1
+            if killed:
+                stand.kill()
+                hangs.unlink()
+                break
+            hangs.unlink()
+            stand.wait(lambda s: s["journal"] == "ok", 10.0, "the journal is not written again")
+            _verify(stand)
+            stand.rearm()
+        if not stand.latched():
+            figures.latches_lost += 1
+        _restart(stand, "killed while the directory hung")
+        _verify(stand)
+        return figures
+
+
 def _start_through(stand: Stand, environ: Mapping[str, str]) -> None:
     """Start the daemon behind the layer that injects faults into its process."""
     with stand.log.open("ab") as log:
@@ -260,7 +292,7 @@ def hanging(seed: int) -> Figures:
         for place in (directory, stand.runtime_dir, stand.state_dir):
             stand.rest_some()
             try:
-                with hung(place):
+                with made_to_hang(place):
                     time.sleep(stand.random.uniform(1.5, 3.0))  # every look that comes round has begun
                     os.kill(stand.pid, signal.SIGUSR1)
                     began_s = time.monotonic()
@@ -359,6 +391,7 @@ ALL: Mapping[str, Callable[[int], Figures]] = {
     "readonly": readonly,
     "slow-sync": slow_sync,
     "hanging": hanging,
+    "hung": hung,
     "descriptors": descriptors,
     "memory": memory,
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from kill_switch import intent, journal, latches
+from kill_switch import intent, journal, latches, recovery, segments
 from kill_switch.errors import KillSwitchError, Unreachable
 from tests.e2e.conftest import Play
 
@@ -59,15 +59,14 @@ class Stand(Play):
 
     def latched(self) -> bool:
         """Say whether a start would trip: by a reason without a re-arm, or an intent, or what became of that."""
-        replay = journal.read(self.state_dir / journal.NAME)
+        replay = segments.remember(self.state_dir / journal.NAME)
         if replay.broken:
             self.figures.chains_broken += 1
             self.figures.failures.append(f"the chain is broken: {replay.broken}")
-        last = [entry["kind"] for entry in replay.entries if entry["kind"] in ("reason", "rearm")]
         said = self.intent.read_bytes().splitlines() if self.intent.exists() else []
         intended = intent.unrecorded(said, replay.entries)
         left = any((directory / latches.NAME).exists() for directory in (self.state_dir, self.runtime_dir))
-        return (bool(last) and last[-1] == "reason") or replay.latch_torn or bool(intended) or left
+        return bool(recovery.latched(replay.entries)) or replay.latch_torn or bool(intended) or left
 
     def struck(self) -> bool:
         """Say whether a venue has seen a command that cancels, since `forget`."""

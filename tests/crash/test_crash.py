@@ -25,6 +25,11 @@ def test_a_daemon_without_a_file_descriptor_to_spare_still_kills() -> None:
     assert figures.good, figures
 
 
+def test_a_state_directory_that_does_not_answer_delays_no_kill_and_loses_no_latch() -> None:
+    figures = sick.hung(seed=1)
+    assert figures.good, figures
+
+
 def test_a_runtime_directory_that_is_removed_under_the_daemon_is_made_anew() -> None:
     with Stand(("roxom",), seed=1) as stand:
         stand.write_config(HEARTBEAT.replace("oxfun", "roxom"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import time
@@ -304,6 +305,28 @@ def test_a_journal_that_was_taken_away_trips_at_the_next_start(play: Play) -> No
     (play.state_dir / "journal.jsonl").unlink()
     play.until(lambda: play.status()["journal"] != "ok")
     play.stop_daemon(signal.SIGKILL)
+    play.start_daemon()
+    assert play.status()["state"] != "ARMED"
+
+
+@pytest.mark.parametrize("way", ["removed", "emptied", "cut"])
+def test_a_kill_after_the_journal_was_taken_away_is_tripped_after_the_next_start(play: Play, way: str) -> None:
+    match way:
+        case "removed":
+            shutil.rmtree(play.state_dir)
+        case "emptied":
+            for path in play.state_dir.iterdir():
+                path.unlink()
+        case _:
+            os.truncate(play.state_dir / "journal.jsonl", 0)
+    for venue in play.venues:
+        play.rest(venue, 3)
+    play.flag.touch()
+    status = play.wait_for(lambda s: s["state"] == "TRIPPED" and s["journal"] != "ok", 10.0)
+    assert "nothing is on record" in status["journal"]
+    assert play.open_orders() == 0
+    play.stop_daemon(signal.SIGKILL)
+    play.flag.unlink()
     play.start_daemon()
     assert play.status()["state"] != "ARMED"
 

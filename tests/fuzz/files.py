@@ -16,10 +16,10 @@ from typing import Any
 
 import orjson
 
-from kill_switch import config, journal, recovery
+from kill_switch import config, journal, recovery, segments
 from kill_switch.domain import Now, Pace, Phase, Reason
 from kill_switch.errors import ConfigError, JournalBroken
-from kill_switch.latches import MOST_BYTES, Latches, latch_line, latch_text, latched_accounts
+from kill_switch.latches import MOST_BYTES, LatchFile, latch_line, latch_text, latched_accounts
 from kill_switch.report import Reports
 from kill_switch.triggers.flag import TEXT_BYTES, Flag, look
 from tests.venues.keys import rsa_pem
@@ -272,8 +272,8 @@ class JournalTarget(FileTarget):
             state = recovery.rebuild(replay.entries, PACES)
         except JournalBroken as broken:
             must(1 <= broken.line <= len(replay.entries), "broken at a line that is not there")
-            known = journal._read_or_distrust(self.path)
-            must(known.broken is not None and len(known.entries) < broken.line, "what is not understood is believed")
+            known = segments.remember(self.path)
+            must(known.broken is not None and known.broken.line <= broken.line, "what is not understood is believed")
             recovery.rebuild(known.entries, PACES)
             return
         held = recovery.latched(replay.entries)
@@ -335,22 +335,22 @@ class LatchTarget(FileTarget):
 
     def take(self, data: bytes) -> None:
         self.path.write_bytes(data)
-        latches = Latches(self.directory / "none", self.path)
-        said = latches.foreign()
-        must(said is not None, "a latch file that says nothing")
-        assert said is not None
+        file = LatchFile(self.path)
+        file.look()
+        lines = file.foreign()
+        must(bool(lines), "a latch file that says nothing")
+        said = "\n".join(lines)
         must(isinstance(latch_text(said), str), "a text that is none")
         accounts = latched_accounts(said, ("a", "b"))
         must(accounts and set(accounts) <= {"a", "b"}, f"a latch that trips {accounts}")
-        must(not latches.forget() and self.path.exists(), "a latch file is gone that nobody has taken over")
-        latches.take(said)
-        must(latches.foreign() is None, "a latch that is news twice")
-        must(latches.leave(b'{"text":"ours"}'), "no latch can be left")
-        must(
-            latches.foreign() is None or len(data) > MOST_BYTES or not data.endswith(b"\n"), "our own latch is foreign"
-        )
+        file.remove(file.known())
+        must(self.path.exists(), "a latch file is gone that nobody has taken over")
+        file.take(said.split("\n"))
+        must(not file.foreign(), "a latch that is news twice")
+        must(bool(file.leave(b'{"text":"ours"}')), "no latch can be left")
+        file.look()
+        must(not file.foreign() or len(data) > MOST_BYTES or not data.endswith(b"\n"), "our own latch is foreign")
         self.path.unlink(missing_ok=True)
-        (self.directory / "none").unlink(missing_ok=True)
 
 
 class FlagTarget(FileTarget):

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kill_switch import journal, recovery
+from kill_switch import checkpoint, journal, recovery, segments
 from kill_switch.domain import Life as Left
 from kill_switch.domain import Pace, Phase, Reason, Route
 from kill_switch.engine import Granted, RearmAsked, Refused, Waiting
-from kill_switch.errors import IllegalEvent
+from kill_switch.errors import IllegalEvent, JournalBroken
 from kill_switch.report import Reports
 from kill_switch.venues.base import Call, OrdersRead
 
@@ -35,6 +35,7 @@ SLACK_S = 2.0
 ASKED_WITHIN_S = 0.05
 FILED_WITHIN_S = 2.5
 SYNC_WITHIN_S = 5.0
+RECORDED_WITHIN_S = 1.0
 HEDGED_WITHIN_S = 0.001
 TWIN_AFTER_S = 0.5  # a frame that nothing answers has its twin by then, however few tokens there are
 UNSTATED = ("crosstrade", "kuna")
@@ -73,6 +74,9 @@ class Judge:
         self.latches: list[str] = []  # accounts that a latch file names which nobody has taken over yet
         self.filed = False  # there are latch files that somebody has left, or may be
         self.distrusted = self.damaged = self._all_must_trip = False
+        self._unclear_ns: dict[str, int] = {}  # since when a tripped account has not been clear
+        self._not_clear = set[str]()  # accounts that were not when the process died, and whose record says so
+        self._unwritten = False  # the process before had a reason that it had not written yet
         self._resumed = False  # the process has taken over what was left for it
         self._set_aside = False  # a journal was, and with it the beginnings of kills
         self._unlisted: set[str] = set()  # accounts that were promised, and that a new process's journal does not have
@@ -117,22 +121,27 @@ class Judge:
                 self.promised[name] = latches[-1]
             if life.dispatcher.state.accounts[name].phase is Phase.ARMED:
                 self.wrong(f"{name} is ARMED right after a reason")
-        self.world.later(ASKED_WITHIN_S, self._must_be_asked, life, life.journal.size)
+        self.world.later(ASKED_WITHIN_S, self._must_be_asked, life, len(latches) - 1)
         self.world.later(FILED_WITHIN_S, self._must_be_filed, life, len(latches) - 1)
         self.world.later(SYNC_WITHIN_S, self._must_be_synced, life, len(latches) - 1)
         self.look(life)
 
-    def _must_be_asked(self, life: Life, size: int) -> None:
-        if life.alive and life.journal.asked < size:
+    def _must_be_asked(self, life: Life, latch: int) -> None:
+        size, disk = life.journal.latched[latch], self.world.disk
+        sick = size == math.inf and (disk.displaced or not disk.well_for(2 * ASKED_WITHIN_S))
+        if life.alive and life.journal.asked < size and not sick and not disk.hangs:
             self.wrong(f"a reason was reported {ASKED_WITHIN_S:g} s ago, and the disk was not asked to take its record")
 
     def _must_be_filed(self, life: Life, latch: int) -> None:
         """See whether the disk has the latch file, if that has what the journal has not."""
         disk = self.world.disk
-        if life.alive and life.journal.latched[latch] == math.inf and not disk.has_files():
+        if not life.alive:
+            return
+        intended = disk.hung_for(FILED_WITHIN_S) and disk.intent.stat().st_size  # as long as the disk says nothing
+        if life.journal.latched[latch] == math.inf and not disk.has_files() and not intended:
             self.wrong(f"a reason was reported {FILED_WITHIN_S:g} s ago, and neither journal nor latch file has it")
         filed = life.journal.latched[latch] == math.inf and disk.latch.exists()
-        if life.alive and filed and not disk.has_latch and disk.syncs_for(FILED_WITHIN_S):
+        if filed and not disk.has_latch and disk.syncs_for(FILED_WITHIN_S):
             self.wrong(f"a reason was reported {FILED_WITHIN_S:g} s ago, and the latch file that has it is not synced")
 
     def _must_be_synced(self, life: Life, latch: int) -> None:
@@ -142,7 +151,7 @@ class Judge:
             return
         if disk.well_for(SYNC_WITHIN_S):
             self.wrong(f"the disk has been well for {SYNC_WITHIN_S:g} s, and does not have a reason that was reported")
-        elif not journal.trouble and journal.asked < journal.latched[latch]:
+        elif not journal.trouble and math.inf > journal.latched[latch] > journal.asked:
             self.wrong(f"a reason was reported {SYNC_WITHIN_S:g} s ago, the disk does not have it, and nobody is told")
         else:
             self.world.later(SYNC_WITHIN_S, self._must_be_synced, life, latch)
@@ -167,7 +176,7 @@ class Judge:
     def settled_disk(self, life: Life) -> None:
         """Compare what the product believes of the disk with what is so."""
         disk = self.world.disk
-        if life.journal.durable > disk.durable:
+        if life.journal.durable > disk.durable and not disk.displaced:
             self.wrong(f"the disk has {disk.durable} bytes, and is believed to have {life.journal.durable}")
         self.filed = self.filed and disk.has_files()
 
@@ -306,6 +315,10 @@ class Judge:
     def _changed(self, name: str, before: Phase | None, phase: Phase) -> None:
         self.world.note(name, before, "->", phase)
         self.phases[name] = phase
+        if phase in (Phase.ARMED, Phase.CLEAR):
+            self._unclear_ns.pop(name, None)
+        else:
+            self._unclear_ns.setdefault(name, self.world.ns)
         if before is None:
             return
         if before is Phase.ARMED and not (name in self._maybe_scoped or name in self.promised):
@@ -363,9 +376,19 @@ class Judge:
 
     def died(self, life: Life, cut: bool) -> None:
         self.world.note("POWER CUT" if cut else "KILLED")
+        self._unwritten = not cut and math.inf in life.journal.latched
+        told = not cut and self.world.disk.well_for(RECORDED_WITHIN_S) and not self.world.disk.displaced
+        late_ns = self.world.ns - int(RECORDED_WITHIN_S * 1e9)
+        self._not_clear = {name for name, ns in self._unclear_ns.items() if told and ns < late_ns}
         if cut:
             for name in [name for name, needs in self.promised.items() if needs]:
                 del self.promised[name]  # it was not on the disk yet
+
+    def displaced(self) -> None:
+        """Hear that the journal was taken away: all that it had is lost, and the next start is to trip for that."""
+        self.distrusted = self.damaged = self._all_must_trip = self._set_aside = self.filed = True
+        self.promised = dict.fromkeys(self.promised, math.inf)
+        self.scoped.update(self.houses)
 
     def rebooted(self, damaged: bool, file: bytes | None) -> None:
         """Hear what the machine's death has left: a journal with a gap, perhaps, and this latch file."""
@@ -376,7 +399,7 @@ class Judge:
 
     def opening(self, intent: Path) -> None:
         """See what a new process will find: a report that was cut short has left an intent, which becomes a latch."""
-        if self._maybe_scoped and intent.exists() and intent.stat().st_size:
+        if (self._maybe_scoped or self._unwritten) and intent.exists() and intent.stat().st_size:
             self.filed = True
 
     def opened(self, replay: journal.Replay) -> None:
@@ -389,16 +412,24 @@ class Judge:
     def started(self, life: Life) -> None:
         """See whether a new process has every latch that is on record, and no other."""
         self._life, replay = life, life.journal.replay
+        base = self.world.disk.forget_base()
+        self.promised = {name: max(0, needs - base) for name, needs in self.promised.items()}
         if replay.broken and not self.damaged:
             self.wrong(f"the journal is broken: {replay.broken}")
         tripped = set(life.dispatcher.state.tripped)
-        recorded = self._now_called(replay.entries)
+        # a damaged journal was set aside, and what is believed of it is all that there is
+        recorded = self._now_called(believed(replay.entries) if replay.broken else struck(whole(life.journal.path)))
         self.world.note("starts with", *sorted(tripped))
         if tripped != recorded:
             self.wrong(f"the journal has {sorted(recorded)} tripped, the new process {sorted(tripped)}")
         self._unlisted = set(self.promised) - recorded - self._maybe_granted
         if tripped - self.scoped:
             self.wrong(f"{sorted(tripped - self.scoped)} tripped, and no reason ever named them")
+        states = life.dispatcher.state.accounts
+        if clear := [name for name in self._not_clear & tripped if states[name].phase is Phase.CLEAR]:
+            self.wrong(f"{clear} were not clear, and the new process takes them for clear")
+        self._not_clear = set()
+        self._unclear_ns = {name: self.world.ns for name in tripped if states[name].phase is not Phase.CLEAR}
         for name in set(self.promised) & self._maybe_granted - tripped:
             del self.promised[name]
         self._resumed = False
@@ -406,7 +437,7 @@ class Judge:
         if replay.broken is None:  # else a latch file has everything until the new one does
             for name in tripped:
                 self.promised[name] = min(self.promised.get(name, math.inf), replay.size)
-            life.journal.latched.append(replay.size)
+            life.journal.started()
             self.world.later(SYNC_WITHIN_S, self._must_be_synced, life, len(life.journal.latched) - 1)
         self._maybe_granted, self._maybe_scoped, self._granted = set(), set(), set()
         self.phases = {name: account.phase for name, account in life.dispatcher.state.accounts.items()}
@@ -428,11 +459,11 @@ class Judge:
         if self.latches:
             self.wrong(f"the latch file for {self.latches} was not found at the start")
 
-    def _now_called(self, entries: Iterable[Mapping[str, Any]]) -> set[str]:
-        """Count from the journal who is tripped, and call them by their names of now: their hosts tell who they are."""
+    def _now_called(self, tripped: Mapping[str, str]) -> set[str]:
+        """Call who is tripped, each at a host, by their names of now: their hosts tell who they are."""
         hosts = {house.host: name for name, house in self.houses.items()}
         names = set()
-        for name, host in struck(entries).items():
+        for name, host in tripped.items():
             if host == (self.houses[name].host if name in self.houses else None):
                 names.add(name)
             else:
@@ -458,26 +489,33 @@ class Judge:
 
     def end(self, life: Life, path: Path) -> None:
         """Compare the record with what has been."""
-        life.journal.flush()
+        life.journal.all()
         self.look(life)
         if self.world.disk.has_files() and not life.journal.unsynced:
             self.wrong("a latch file stands, and the journal has all that it says")
-        replay = journal.read(path)
-        if replay.broken or replay.torn:
-            self.wrong(f"the journal does not verify: {replay.broken or 'torn'}")
+        try:
+            entries = whole(path)
+        except JournalBroken as broken:
+            self.wrong(f"the journal does not verify: {broken}")
+            return
         states = life.dispatcher.state.accounts
         tripped = {name for name, account in states.items() if account.phase is not Phase.ARMED}
-        if (recorded := set(struck(replay.entries)) & set(states)) != tripped:
+        if (recorded := set(struck(entries)) & set(states)) != tripped:
             self.wrong(f"the journal has {sorted(recorded)} tripped, the engine {sorted(tripped)}")
         if tripped - self.scoped:
             self.wrong(f"{sorted(tripped - self.scoped)} tripped, and no reason ever named them")
         if set(self.promised) - tripped:
             self.wrong(f"{sorted(set(self.promised) - tripped)} should be tripped")
-        recovered = recovery.rebuild(replay.entries, {name: Pace() for name in states})
+        begun = segments.remember(path).entries  # what a start reads
+        recovered = recovery.rebuild(begun, {name: Pace() for name in states})
+        if recovered != recovery.rebuild(entries, {name: Pace() for name in states}):
+            self.wrong("the last file of the journal says other things than all of them")
         for name, account in states.items():
             if (account.phase is Phase.CLEAR) != (recovered.accounts[name].phase is Phase.CLEAR):
                 self.wrong(f"{name} is {account.phase}, and would be {recovered.accounts[name].phase} after a restart")
-        self._reports(life, Reports(life.reports.budget_us, replay.entries), {n: a.phase for n, a in states.items()})
+        phases = {name: account.phase for name, account in states.items()}
+        for known in (entries, begun):
+            self._reports(life, Reports(life.reports.budget_us, known), phases)
 
     def _reports(self, life: Life, folded: Reports, phases: Mapping[str, Phase]) -> None:
         for kill in folded.ids():
@@ -507,6 +545,17 @@ def named(content: bytes, everyone: Iterable[str]) -> set[str]:
         except (ValueError, LookupError, TypeError):
             return set(everyone)
     return names & set(everyone) or set(everyone)
+
+
+def whole(path: Path) -> list[Mapping[str, Any]]:
+    """Return the entries of all files, without checkpoints; raises `JournalBroken`."""
+    return [entry for entry in segments.Reading(path).entries() if entry["kind"] != checkpoint.KIND]
+
+
+def believed(entries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return who is tripped by a start's own reading, by name, and at which host that is."""
+    found = recovery.struck_elsewhere(entries, {})
+    return {name: ones[-1]["host"] if ones else "" for name, ones in found.items()}
 
 
 def struck(entries: Iterable[Mapping[str, Any]]) -> dict[str, str]:

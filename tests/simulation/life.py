@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from kill_switch.journal import Journal
 from kill_switch.latches import claim
 from kill_switch.report import Reports
 from kill_switch.syncing import Syncing
+from kill_switch.worker import Job, Worker
 
 from .house import House
 from .network import FreshRoute, HttpLane, WsLane
@@ -51,17 +54,77 @@ class SlowSync(Syncing):
         if not self._under_way:
             self._go()
 
+    def let_go(self) -> None:
+        self._let_go()
+
     def _go(self) -> None:
         world = self._life.world
         self._called, self._under_way = False, True
         world.later(world.disk.takes_s(), self._done)
 
     def _done(self) -> None:
-        if self._life.alive:
-            self._once()
-            self._under_way = False
-            if self._called:
-                self._go()
+        if not self._life.alive:
+            return
+        if self._life.world.disk.hangs:
+            self._life.world.later(0.05, self._done)
+            return
+        self._once()
+        self._under_way = False
+        if self._called:
+            self._go()
+
+
+class SlowWorker(Worker):
+    """A thread beside, without one: each job is carried out a moment after it was posted, and may be the last."""
+
+    def __init__(self, life: Life, name: str) -> None:
+        self._life = life
+        self._waiting: deque[Job] = deque()
+        self._since_ns = 0  # when the first of them was posted
+        super().__init__(name)
+
+    def _begin(self) -> None:
+        """Begin no thread's work: nothing is parallel here."""
+
+    def post(self, job: Job) -> None:
+        if not self._waiting:
+            self._since_ns = self._life.world.mono_ns
+            self._soon()
+        self._waiting.append(job)
+
+    def carry_out(self, job: Job, within_s: float) -> bool:
+        self.post(job)
+        while self._waiting and not self._life.world.disk.hangs:
+            self._carry_out(self._waiting.popleft())
+        return not self._waiting
+
+    def lasts_ns(self, mono_ns: int) -> int:
+        return mono_ns - self._since_ns if self._waiting and self._life.world.disk.hangs else 0
+
+    def all(self) -> None:
+        """Carry out all that waits."""
+        while self._waiting:
+            self._carry_out(self._waiting.popleft())
+
+    def _soon(self) -> None:
+        world = self._life.world
+        world.later(world.threads.random() ** 4 * 0.02, self._next)
+
+    def _next(self) -> None:
+        if not self._life.alive or not self._waiting:
+            return
+        if self._life.world.disk.hangs:
+            self._life.world.later(0.02, self._next)
+            return
+        job = self._waiting.popleft()
+        if self._waiting:
+            self._soon()
+        self._life.enter(self._carry_out, job)
+
+    def _carry_out(self, job: Job) -> None:
+        with self._life.in_thread():
+            self._once(job)
+        self._life.journal.noted()
 
 
 class Record(Journal):
@@ -70,22 +133,29 @@ class Record(Journal):
     def __init__(self, life: Life, state_dir: Path, runtime_dir: Path) -> None:
         self.life = life
         self.latched: list[float] = []  # bytes that have each latch so far; infinity: it is not written yet
+        self._numbers: list[int] = []  # of their records
+        self._filed = 0
         super().__init__(state_dir, runtime_dir)
 
     @property
     def size(self) -> int:
-        return self._size
+        return self._writer.position
 
     @property
     def asked(self) -> int:
         """Bytes that the disk was asked to take."""
-        assert isinstance(self._syncing, SlowSync)
-        return self._syncing.asked
+        assert isinstance(self._writer.syncing, SlowSync)
+        return self._writer.syncing.asked
 
     @property
     def durable(self) -> int:
         """Bytes that the product believes to be on the disk."""
-        return self._syncing.durable
+        return self._writer.syncing.durable
+
+    def started(self) -> None:
+        """Count the latches that were there."""
+        self.latched.append(self.size)
+        self._numbers.append(0)
 
     def intend(self, reason: Reason) -> bool:
         self.life.step()
@@ -94,32 +164,41 @@ class Record(Journal):
         return intended
 
     def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
-        written = super().latch(kind, data, at)
-        self.latched.append(self._size if written else math.inf)
-        if not written:
-            self.life.judge.filed = True
-        return written
+        self.latched.append(math.inf)
+        self._numbers.append(self._appended + 1)
+        self.life.step()
+        taken = super().latch(kind, data, at)
+        self.life.step()
+        return taken
 
-    def _write(self) -> bool:
-        self.life.step()
-        written = super()._write()
-        if written and math.inf in self.latched:
-            self.latched = [min(bytes_, self._size) for bytes_ in self.latched]
-            self.life.judge.latch_written(self._size)
-        self.life.step()
-        return written
+    def noted(self) -> None:
+        """See what a thread has done."""
+        if self._writer._filed != self._filed:
+            self._filed, self.life.judge.filed = self._writer._filed, True
+        for n, (number, size) in enumerate(zip(self._numbers, self.latched, strict=True)):
+            if size == math.inf and number <= self._writer.written:
+                self.latched[n] = self.size
+                self.life.judge.latch_written(self.size)
 
-    def _forget_latch(self) -> None:
-        self.life.step()
-        super()._forget_latch()
-        self.life.step()
+    def all(self) -> None:
+        """Have everything written."""
+        self._state.post(self._writer.conclude)
+        for worker in (self._state, self._run):
+            assert isinstance(worker, SlowWorker)
+            worker.all()
+        self._poll()
 
-    def _begin_syncing(self) -> Syncing:
-        return SlowSync(self.life, self._fd, self._size, self._sync_names)
+    def _begin_syncing(self, fd: int, size: int, beside: Callable[[], None]) -> Syncing:
+        return SlowSync(self.life, fd, size, beside)
+
+    def _begin_worker(self, name: str) -> Worker:
+        return SlowWorker(self.life, name)
 
     def let_go(self) -> None:
         """Close as the kernel does for a process that is gone."""
-        os.close(self._fd)
+        assert isinstance(self._writer.syncing, SlowSync)
+        self._writer.syncing.let_go()
+        self._writer.let_go()
         self._intent.close()
         os.close(self._lock)
 
@@ -137,6 +216,7 @@ class Life:
         self._houses, self._directory = houses, directory
         judge.opening(directory / "run" / intent.NAME)
         self.journal = Record(self, directory / "state", directory / "run")
+        world.disk.opened()
         replay = self.journal.replay
         judge.opened(replay)
         self.reports = Reports(BUDGET_US, replay.entries)
@@ -160,6 +240,7 @@ class Life:
                 HttpLane(self, house),
                 FreshRoute(self, house),
             )
+        self.journal.on_latch = lambda: self.enter_later(0.0, self._adopt_latch)
         self.journal.append("start", {"accounts": {}, "triggers": {}}, self.clock())
         self.journal.flush()
         self.judge.started(self)
@@ -174,6 +255,16 @@ class Life:
         return self.world.now()
 
     # steps, and the last of them
+
+    @contextmanager
+    def in_thread(self) -> Iterator[None]:
+        """Count what a job asks of the disk as steps, too."""
+        disk = self.world.disk
+        disk.step = self.step
+        try:
+            yield
+        finally:
+            disk.step = lambda: None
 
     def step(self) -> None:
         """Do one more thing; the crash may come here."""

@@ -148,6 +148,18 @@ class Story:
             self._at(at_s + 0.05, self._reason, self._some(chance), "pnl")
             self._at(at_s + chance.uniform(0.05, 1.5), self._crash_soon, chance.randrange(1, 30), chance.random() < 0.4)
             self._at(at_s + 2, self._disk_fault, kind, False)
+        threads = self.world.threads
+        if threads.random() < 0.1:
+            at_s = threads.uniform(0.5, self.calm_s)
+            self._at(at_s, self._displace, threads.choice(("removed", "emptied", "cut")))
+        if threads.random() < 0.15:
+            began_s = threads.uniform(0.05, self.calm_s)
+            self._at(began_s, self._disk_fault, "hangs", True)
+            self._at(began_s + threads.choice((0.05, 0.5, 3.0)), self._disk_fault, "hangs", False)
+            if threads.random() < 0.5:
+                self._at(began_s + threads.uniform(0, 1), self._reason, self._some(threads), "pnl")
+            if threads.random() < 0.5:
+                self._at(began_s + threads.uniform(0, 1), self._crash_soon, threads.randrange(1, 60), False)
         for _ in range(chance.choice((0, 0, 0, 0, 1, 2))):
             began_s, kind = chance.uniform(0.05, self.calm_s), chance.choice(("full", "short", "fails", "slow"))
             self._at(began_s, self._disk_fault, kind, True)
@@ -344,6 +356,23 @@ class Story:
     def _disk_fault(self, kind: str, on: bool) -> None:
         self.disk.fault(kind, on and self.world.ns < self.calm_s * 1e9)
 
+    def _displace(self, way: str) -> None:
+        """Take the journal away; a reason may come; then, when that could be noticed, kill the process."""
+        life, threads = self.life, self.world.threads
+        if not life.alive or self.disk.sick or life.crash_in or self.world.ns > (self.calm_s - 0.5) * 1e9:
+            return
+        life.enter(life.journal.all)
+        self.disk.displace(way)
+        self.judge.displaced()
+        if threads.random() < 0.5:
+            self._at(self.world.ns / 1e9 + threads.uniform(0, 1), self._reason, self._some(threads), "pnl")
+        self._at(self.world.ns / 1e9 + threads.uniform(1.2, 3), self._kill_now, life)
+
+    def _kill_now(self, life: Life) -> None:
+        if life.alive:
+            self._power = False
+            life.die()
+
     def _outage(self, house: House, kind: str, on: bool) -> None:
         on = on and self.world.ns < self.calm_s * 1e9
         self.world.note(house.name, "network", kind, on)
@@ -426,11 +455,15 @@ class Story:
             if patient and waiting and life.world.mono_ns - since_ns < DRILL_S * 1e9:
                 life.enter_later(0.01, ask)
                 return
+            life.journal.append("rearm-asked", {"uid": uid, "accounts": scope}, life.clock())
+            life.journal.sync()
+            life.enter_later(0.03, ask_on)
+
+        def ask_on() -> None:
+            if not life.journal.on_record:
+                return
             later = [name for name in scope if life.dispatcher.reported_ns.get(name, 0) >= since_ns]
             blockers = tuple(f"{name}: a reason was reported after this was asked for" for name in later)
-            life.journal.append("rearm-asked", {"uid": uid, "accounts": scope}, life.clock())
-            if not life.journal.flush():
-                return
             asked = RearmAsked(uid, f"user-{uid}", "all well", scope, force, blockers, life.clock(), since_ns)
             granted = getattr(life.rearm(asked), "accounts", ())
             self.rearmed += len(granted)
@@ -441,9 +474,12 @@ class Story:
 
     def _crash_soon(self, steps: int, power: bool) -> None:
         if self.life.alive and not self.life.crash_in and self.world.ns < self.calm_s * 1e9:
-            self._power, self.life.crash_in = power, steps
+            self._power, self.life.crash_in = power and not self.disk.displaced, steps
 
     def start(self) -> None:
+        if self.disk.hangs:
+            self._at(self.world.ns / 1e9 + RESTART_S, self.start)
+            return
         try:
             life = Life(self.world, self.houses, self.judge, self.directory, self.approvals)
         except CannotCreate as error:

@@ -15,7 +15,7 @@ from random import Random
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from kill_switch import clock, journal, latches, syncing
+from kill_switch import clock, condense, journal, latches, syncing, writer
 from kill_switch.domain import Now
 from kill_switch.sim import (
     crosstrade_floor,
@@ -71,6 +71,7 @@ class World:
         self.plan, self.net, self.ids, self.more = (Random(seed * 4 + n) for n in range(4))  # noqa: S311 - to be repeated
         self.later_still = Random(f"{seed}, late answers, and logins that change")  # noqa: S311 - to be repeated
         self.lists = Random(f"{seed} lists")  # noqa: S311 - to be repeated
+        self.threads = Random(f"the threads of {seed}")  # noqa: S311 - how long they take, and how small files are
         self.disk: Disk
         self.boot = "boot-1"
         self.boots = 1
@@ -150,6 +151,12 @@ class _Time:
         return _here[-1].ns / 1e9
 
 
+class _NoPause:
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        """Go on: nothing is parallel here."""
+
+
 class _Loop:
     @staticmethod
     def call_later(seconds: float, function: Callable[..., object], *arguments: object) -> Appointment:
@@ -194,17 +201,33 @@ _STANDINS: tuple[tuple[ModuleType, str, object], ...] = (
     *((module, "secrets", _Secrets) for module in (crosstrade_floor, kuna, kuna_floor, kuna_wire)),
     *((module, "secrets", _Secrets) for module in (oxfun, oxfun_floor, roxom_floor)),
     *((module, "uuid", _Uuid) for module in (crosstrade_floor, floor, kuna_floor, roxom_floor)),
-    *((module, "os", _disk_os) for module in (journal, latches, syncing)),
+    *((module, "os", _disk_os) for module in (journal, latches, syncing, writer)),
+    (writer, "time", _NoPause),
     (floor, "asyncio", _Asyncio),
     (roxom_wire, "os", _Os),
 )
+
+
+def _sizes(world: World) -> Iterator[tuple[ModuleType, str, object]]:
+    """Yield how small a file of the journal is full, and how soon records are only counted, in some seeds."""
+    chance = world.threads
+    if chance.random() < 0.5:
+        yield writer, "FULL_BYTES", chance.choice((2_000, 6_000, 20_000))
+    if chance.random() < 0.5:
+        yield condense, "VERBATIM", chance.choice((0, 3, 20))
+        yield condense, "EVERY_NS", chance.choice((300_000_000, 3_000_000_000))
 
 
 @contextmanager
 def installed(world: World) -> Iterator[None]:
     """Make `world` the time and the chance of the product's clock and of the simulators."""
     with ExitStack() as stack:
-        for module, name, standin in (*_STANDINS, (clock, "now", world.now), (clock, "boot_id", lambda: world.boot)):
+        for module, name, standin in (
+            *_STANDINS,
+            *_sizes(world),
+            (clock, "now", world.now),
+            (clock, "boot_id", lambda: world.boot),
+        ):
             stack.callback(setattr, module, name, getattr(module, name))
             setattr(module, name, standin)
         _here.append(world)

@@ -1,0 +1,71 @@
+"""Have the journal's jobs carried out at once, in the thread that posts them, so that a test sees what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kill_switch.domain import Now
+from kill_switch.journal import Journal
+from kill_switch.worker import Job, Worker
+
+
+class AtOnce(Worker):
+    """A worker without a thread; while it is `stuck`, jobs wait, as they do behind a call that hangs."""
+
+    def __init__(self, name: str) -> None:
+        self.stuck = False
+        self.waiting: list[Job] = []
+        super().__init__(name)
+
+    def _begin(self) -> None: ...
+
+    def post(self, job: Job) -> None:
+        self.waiting.append(job)
+        self.go_on()
+
+    def carry_out(self, job: Job, within_s: float) -> bool:
+        self.post(job)
+        return not self.stuck
+
+    def close(self, within_s: float) -> bool:
+        return not self.stuck
+
+    def lasts_ns(self, mono_ns: int) -> int:
+        return 10**18 if self.stuck and self.waiting else 0
+
+    def go_on(self) -> None:
+        """Carry out what waits, unless it is stuck."""
+        while self.waiting and not self.stuck:
+            self._once(self.waiting.pop(0))
+
+
+class Prompt(Journal):
+    """A journal whose threads have always just done their work."""
+
+    @property
+    def state(self) -> AtOnce:
+        assert isinstance(self._state, AtOnce)
+        return self._state
+
+    def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
+        taken = super().latch(kind, data, at)
+        self._ask()
+        return taken and self.on_record
+
+    def flush(self) -> bool:
+        written = super().flush()
+        self._poll()
+        return written
+
+    def settle(self) -> None:
+        super().settle()
+        super().settle()  # what the first has found
+
+    def foreign_latch(self) -> str | None:
+        for file in self._files:
+            file.look()
+        return super().foreign_latch()
+
+    def displaced(self) -> bool:
+        self._ask()
+        return super().displaced()
