@@ -196,8 +196,6 @@ def test_a_reason_is_carried_word_for_word_as_long_as_one_of_its_accounts_is_lat
     entries = told([("reason", ("a", "b")), ("clear", "a"), ("clear", "b"), ("reason", ("c",))])
     identity = dict.fromkeys(("venue", "host", "ws_host", "key", "salt"), "x")
     entries[0]["data"]["identities"] = {"a": {**identity, "scope": {}}}
-        "a": dict.fromkeys(("venue", "host", "ws_host", "key", "salt"), "x") | {"scope": {}}
-    }
     carried = [entry for entry in cut(entries, len(entries)) if entry["kind"] == "reason"]
     assert carried[0] == entries[0]
     for n, name in enumerate(("a", "b"), 1):
