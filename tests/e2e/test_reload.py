@@ -48,17 +48,20 @@ def test_a_file_that_is_wrong_changes_nothing_and_says_why(play: Play) -> None:
 
 
 def test_a_tripped_account_stays_tripped_and_is_guarded_over_its_new_lanes(play: Play) -> None:
-    play.command("fire", "--reason", "a test")
     good = play.config.read_text()
+    play.config.write_text(good.replace("[accounts.roxom]", '[accounts.roxom]\ninst_types = ["perpetual", "spot"]'))
+    assert play.command("reload").out == "reloaded: accounts connected anew: roxom\n"
+    play.wait_for(lambda s: s["accounts"]["roxom"]["ready"], 10.0)
+    play.command("fire", "--reason", "a test")
     without = good[: good.index("[accounts.roxom]")] + good[good.index("[triggers.") :]
     play.config.write_text(without)
     refused = play.command("reload")
     assert refused.exit_code == 78
     assert "accounts.roxom: removed, and it is CLEAR; re-arm it first" in refused.err
-    play.config.write_text(good.replace("[accounts.roxom]", '[accounts.roxom]\ninst_types = ["perpetual", "spot"]'))
+    play.config.write_text(good)  # it reads more than before: less is refused until it is re-armed
     done = play.command("reload")
     assert done.out == "reloaded: accounts connected anew: roxom\n", done.err
-    assert play.status()["accounts"]["roxom"]["state"] == "CLEAR"
+    play.wait_for(lambda s: s["accounts"]["roxom"]["state"] == "CLEAR", 10.0)  # what it reads now is proven, too
     play.rest("roxom", 3)
     play.until(lambda: play.book("roxom") == 0)
     play.wait_for(lambda s: s["state"] == "TRIPPED" and s["accounts"]["roxom"]["ready"], 10.0)

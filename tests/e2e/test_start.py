@@ -233,9 +233,13 @@ def test_what_it_starts_inherits_no_blocked_signal(starting: Starting) -> None:
     starting.start("record")
     starting.stands()
     assert starting.daemon is not None
-    children = Path(f"/proc/{starting.daemon.pid}/task/{starting.daemon.pid}/children")
-    starting.until(lambda: bool(children.read_text().split()))
-    child = children.read_text().split()[0]
+    threads = Path(f"/proc/{starting.daemon.pid}/task")  # each has the children that it started
+
+    def children() -> list[str]:
+        return [child for thread in threads.glob("*/children") for child in thread.read_text().split()]
+
+    starting.until(lambda: bool(children()))
+    [child] = children()
     masks = dict(
         line.split(":\t") for line in Path(f"/proc/{child}/status").read_text().splitlines() if line.startswith("Sig")
     )

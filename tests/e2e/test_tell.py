@@ -187,6 +187,7 @@ def test_a_daemon_that_dies_in_a_kill_runs_its_hooks_after_the_start(stage: Play
     stage.admin("POST", "/faults", venue="roxom", fault="accept_but_keep", times=1000)
     stage.flag.touch()
     stage.until(lambda: stage.status()["accounts"]["roxom"]["state"] == "CONFIRMING")
+    stage.until(lambda: '"kind":"reason"' in (stage.state_dir / "journal.jsonl").read_text())
     stage.stop_daemon(signal.SIGKILL)
     stage.flag.unlink()
     stage.write_config(f'[hooks]\non_trip = ["{hook}"]\n')
