@@ -197,10 +197,11 @@ class Journal:
     def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
         """Take a record that must not be lost; False if it may be, with `trouble` told.
 
-        A reason is in the intent when this returns, or in the file, or in a latch file. The next `flush` tells
-        `on_entry` of it, and `sync` has it written and put on the disk: a strike is waiting.
+        A reason is in the intent when this returns, or in the file, or in a latch file. What gives a latch to another
+        name is in the file, unless the disk takes longer than `LATCH_WITHIN_S`. The next `flush` tells `on_entry` of
+        it, and `sync` has it written and put on the disk: a strike is waiting.
         """
-        covered = kind != "reason" or self._intent.covers(data)
+        covered = self._intent.covers(data) if kind == "reason" else not _renames(kind, data)
         self.append(kind, data, at)
         if covered:  # a re-arm that is not on record is none at the next start, which is the safe side
             if kind != "reason" and not self._intent.awaits:  # in a strike, `sync` comes soon enough
@@ -397,3 +398,8 @@ class Journal:
 
     def _begin_worker(self, name: str) -> Worker:
         return Worker(name)
+
+
+def _renames(kind: str, data: Mapping[str, object]) -> bool:
+    """Say whether a record has a latch under another name, or for another login: nothing else remembers that."""
+    return kind == "identity" or (kind == "resume" and bool(data.get("moved")))

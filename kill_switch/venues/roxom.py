@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
@@ -133,6 +133,7 @@ class Roxom(Adapter):
         self._symbols: tuple[str, ...] = ()  # that positions can be held in
         self._measures = 0
         self._measuring: Reads | None = None
+        self._tries: dict[str, int] = {}  # how often an order's own cancel was sent, by id
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -203,13 +204,16 @@ class Roxom(Adapter):
         return self.ask("orders", build, now, urgent=read.urgent, hedge_after_s=hedge_after_s, context=(kind, read))
 
     def _singles(self, named: set[str], now: Now) -> Outputs:
-        """Cancel one by one what we know of and the venue did not name."""
-        unlisted = self.unproven  # first: a cancel-all that names neither has not covered these
+        """Cancel one by one what we know of and the venue did not name: what was tried least often first."""
+        unlisted = self.unproven  # before the others: a cancel-all that names neither has not covered these
         others = (order for one, order in self.book.items() if one not in unlisted)
         orders = chain(unlisted.values(), others)
         live = (order.id for order in orders if order.life is Life.LIVE and order.id not in named)
+        ids = list(filter(_is_uuid, live))  # they go into the path: nothing else may
+        self._tries = {one: self._tries.get(one, 0) for one in ids}
         calls: Outputs = ()
-        for order_id in islice(filter(_is_uuid, live), SINGLES_PER_STRIKE):  # it goes into the path: nothing else may
+        for order_id in sorted(ids, key=self._tries.__getitem__)[:SINGLES_PER_STRIKE]:
+            self._tries[order_id] += 1
             request = self._request("POST", f"{self._prefix}/orders/{order_id}/cancel")
             build = _same(request)
             calls = (*calls, *self.ask("cancel-one", build, now, urgent=True, command=True, context=order_id))

@@ -75,7 +75,7 @@ class Judge:
         self.filed = False  # there are latch files that somebody has left, or may be
         self.distrusted = self.damaged = self._all_must_trip = False
         self._unclear_ns: dict[str, int] = {}  # since when a tripped account has not been clear
-        self._not_clear = set[str]()  # accounts that were not when the process died, and whose record says so
+        self._not_clear: set[House] = set()  # who was not when the process died, and whose record says so
         self._unwritten = False  # the process before had a reason that it had not written yet
         self._resumed = False  # the process has taken over what was left for it
         self._set_aside = False  # a journal was, and with it the beginnings of kills
@@ -93,6 +93,7 @@ class Judge:
         self._twins: dict[str, int] = defaultdict(int)  # cancel calls so far
         self._under: dict[str, list[House]] = defaultdict(list)  # who was struck under a name since it was armed
         self._labels: set[str] = set()  # names that are tripped in the journal, for all that we know
+        self._resumed_as: set[House] = set()  # who had such a name when a process went on with its latch
         self._granted: set[str] = set()
         self._maybe_granted: set[str] = set()
         self._maybe_scoped: set[str] = set()
@@ -370,7 +371,7 @@ class Judge:
                 promised[now] = self.promised[name]
                 under[now] = houses
         self.promised, self._under = promised, under
-        self.scoped |= set(promised)
+        self.scoped |= set(promised) | {name for name, house in self.houses.items() if house in self._resumed_as}
 
     # death and return
 
@@ -379,7 +380,7 @@ class Judge:
         self._unwritten = not cut and math.inf in life.journal.latched
         told = not cut and self.world.disk.well_for(RECORDED_WITHIN_S) and not self.world.disk.displaced
         late_ns = self.world.ns - int(RECORDED_WITHIN_S * 1e9)
-        self._not_clear = {name for name, ns in self._unclear_ns.items() if told and ns < late_ns}
+        self._not_clear = {self.houses[name] for name, ns in self._unclear_ns.items() if told and ns < late_ns}
         if cut:
             for name in [name for name, needs in self.promised.items() if needs]:
                 del self.promised[name]  # it was not on the disk yet
@@ -426,7 +427,7 @@ class Judge:
         if tripped - self.scoped:
             self.wrong(f"{sorted(tripped - self.scoped)} tripped, and no reason ever named them")
         states = life.dispatcher.state.accounts
-        if clear := [name for name in self._not_clear & tripped if states[name].phase is Phase.CLEAR]:
+        if clear := [n for n in tripped if self.houses[n] in self._not_clear and states[n].phase is Phase.CLEAR]:
             self.wrong(f"{clear} were not clear, and the new process takes them for clear")
         self._not_clear = set()
         self._unclear_ns = {name: self.world.ns for name in tripped if states[name].phase is not Phase.CLEAR}
@@ -454,6 +455,7 @@ class Judge:
             self.wrong(f"the journal cannot be believed, and {sorted(armed)} are armed")
         self._all_must_trip, self._resumed = False, True
         self._labels = set(life.dispatcher.state.tripped)
+        self._resumed_as |= {self.houses[name] for name in self._labels}
         if lost := self._unlisted - set(life.dispatcher.state.tripped):
             self.wrong(f"the latch of {sorted(lost)} is lost")
         if self.latches:
@@ -479,11 +481,11 @@ class Judge:
             accounts[name].phase is Phase.CLEAR and not self.houses[name].book for name in self.promised
         )
 
-    def unsettled(self, life: Life) -> None:
+    def unsettled(self, life: Life, within_s: float) -> None:
         for name in self.promised:
             phase, left = life.dispatcher.state.accounts[name].phase, len(self.houses[name].book)
             if phase is not Phase.CLEAR or left:
-                self.wrong(f"{name} is {phase} with {left} orders, {STUCK_S:g} s after the last fault")
+                self.wrong(f"{name} is {phase} with {left} orders, {within_s:g} s after the last fault")
         if self.latches:
             self.wrong("a latch file was never taken over")
 

@@ -26,6 +26,7 @@ from .world import World, installed
 MEMORY = Path("/dev/shm")  # a directory in memory; each seed has its own, of mode 0700, in it
 CALM_S = 3.0  # the guard has looked once more by then
 AGAIN_S = 0.25
+LATE_ANSWERS = 8  # of a strike, a cancel by id, a look-up and two reads, some of them twice
 RESTART_S = 1.0
 COVERS_LESS = frozenset({"partial_list", "unlisted"})  # faults that `_plan_lists` plans
 DRILL_S = 3.0  # a re-arm waits that long for its read-back
@@ -556,7 +557,10 @@ class Story:
         world.run_until(self.calm_s)
         settled_s = 0.0
         step_s = self.calm_s
-        while not judge.found and step_s - self.calm_s < STUCK_S:
+        within_s = STUCK_S
+        if self.late is not None:  # each answer that the proof needs takes so much longer
+            within_s += LATE_ANSWERS * self.late[1]["ms"] / 1000
+        while not judge.found and step_s - self.calm_s < within_s:
             step_s += 0.5
             world.run_until(step_s)
             if self.life.alive and step_s >= self.last_s and judge.settled(self.life):
@@ -566,7 +570,7 @@ class Story:
                     break
         else:
             if not judge.found:
-                judge.unsettled(self.life)
+                judge.unsettled(self.life, within_s)
         if self.life.alive:
             if not judge.found:
                 judge.end(self.life, self.directory / "state" / "journal.jsonl")

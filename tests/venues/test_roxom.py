@@ -339,6 +339,20 @@ def test_single_cancels_are_bounded_and_only_an_id_gets_into_a_path() -> None:
     assert list(outputs[1:]) == [cancel_one(f"cancel-one#{number + 3}", uuid(number)) for number in range(20)]
 
 
+def test_orders_whose_own_cancel_was_tried_go_behind_those_that_were_not_tried_yet() -> None:
+    player = ready()
+    know(player, *(row(uuid(number)) for number in range(30)))
+    strike(player, "cancel-all#2")
+    player.put(answer("cancel-all#2", {"data": {"cancelledOrderIds": []}}))
+    for tag in [call.tag for call in player.calls if call.tag.startswith("cancel-one")]:
+        player.put(answer(tag, {"error": {"code": 400, "message": "Cannot Cancel"}}, 400))
+    player.put(Kill())
+    again = player.put(answer(player.calls[-1].tag, {"data": {"cancelledOrderIds": []}}))
+    ids = [call.request.target.split("/")[-2] for call in again if isinstance(call, Call)]
+    assert ids[:10] == [uuid(number) for number in range(20, 30)]
+    assert ids[10:] == [uuid(number) for number in range(10)]
+
+
 @pytest.mark.parametrize(
     ("status", "body"),
     [
