@@ -130,7 +130,7 @@ class CrossTrade(Adapter):
             self.words,
             self._read_back,
             self._unread,
-            self._reached,
+            self._reached_throughout,
             positions=options.flatten,
             hedge_after_s=self._hedge_s,
         )
@@ -361,6 +361,14 @@ class CrossTrade(Adapter):
         if said is not None and said.limited:
             return ()  # somebody else is using the tokens up; the lane is as good as before
         return (NotReady(Route.HTTP, 0, why, fatal=said is not None and said.key),)
+
+    def _reached_throughout(self, snapshot: Any) -> Mapping[str, str]:
+        """Return the accounts that this snapshot or the one before does not show connected, and why.
+
+        A list lies between two snapshots: an account that came into sight behind it was not covered by it.
+        """
+        before = {name: f"until now, {why}" for name, why in self._unseen.items()}
+        return {**before, **self._reached(snapshot)}
 
     def _reached(self, snapshot: Any) -> Mapping[str, str]:
         """Take a snapshot; return the accounts that NinjaTrader need not show, and why."""

@@ -93,6 +93,9 @@ class Judge:
         self._twins: dict[str, int] = defaultdict(int)  # cancel calls so far
         self._under: dict[str, list[House]] = defaultdict(list)  # who was struck under a name since it was armed
         self._labels: set[str] = set()  # names that are tripped in the journal, for all that we know
+        self._exchanged: set[str] = set()  # names that more than one account has had
+        self._had: dict[str, House] = {}  # who had a name when accounts were last edited
+        self._renamed: set[str] = set()  # names that accounts have got since the last process died
         self._resumed_as: set[House] = set()  # who had such a name when a process went on with its latch
         self._granted: set[str] = set()
         self._maybe_granted: set[str] = set()
@@ -167,7 +170,8 @@ class Judge:
             self.wrong(f"a latch file named {self.latches} and was taken for {accounts}")
         if not self.filed and not self.distrusted:
             self.wrong(f"a latch file that nobody left: {said}")
-        if self._resumed and not self.latches:
+        # on a full disk a direct kill leaves an empty file beside its line elsewhere; it is seen late if that disk hung
+        if self._resumed and not self.latches and said:
             self.wrong(f"a latch of our own was taken for somebody else's: {said}")
         self.scoped.update(accounts)
 
@@ -364,6 +368,9 @@ class Judge:
         """Hear that the accounts have other names now, or are others: a promise is to the account that was struck."""
         names = {house: name for name, house in self.houses.items()}
         promised, under = {}, defaultdict(list)
+        self._renamed = set(self.houses) - set(self._under)
+        self._exchanged |= {name for name, house in self.houses.items() if self._had.get(name, house) is not house}
+        self._had.update(self.houses)
         for name, houses in self._under.items():
             kept = name in self.houses and name in self._labels
             now = names.get(houses[-1], name if kept else None)
@@ -406,6 +413,9 @@ class Judge:
     def opened(self, replay: journal.Replay) -> None:
         """Hear what a new process has found: a journal that is cut off in a reason, or gone, may trip by itself."""
         self.distrusted = self.distrusted or replay.latch_torn or not replay.entries or self.damaged
+        self._had.update(self.houses)
+        if self.distrusted:  # who was struck was in the journal alone: latch files have names
+            self._under.clear()
         gone = not replay.entries and self.world.disk.marked
         self._all_must_trip = self._all_must_trip or replay.latch_torn or replay.broken is not None or gone
         self.filed = self.filed or self._all_must_trip  # the journal leaves one before it touches anything
@@ -456,8 +466,12 @@ class Judge:
         self._all_must_trip, self._resumed = False, True
         self._labels = set(life.dispatcher.state.tripped)
         self._resumed_as |= {self.houses[name] for name in self._labels}
-        if lost := self._unlisted - set(life.dispatcher.state.tripped):
+        lost = self._unlisted - set(life.dispatcher.state.tripped)
+        for name in lost & self._renamed:  # a latch file, and an intent, have the names of the accounts alone
+            del self.promised[name]
+        if lost := lost - self._renamed:
             self.wrong(f"the latch of {sorted(lost)} is lost")
+        self._renamed = set()
         if self.latches:
             self.wrong(f"the latch file for {self.latches} was not found at the start")
 
@@ -528,8 +542,8 @@ class Judge:
             report: Any = folded.get(kill)
             latest.update(report["accounts"])
         for name, told in latest.items():
-            if name not in phases:
-                continue  # it has another name now
+            if name not in phases or name in self._exchanged:
+                continue  # it has another name now, and another account may have this one
             if told["state"] != phases[name]:
                 self.wrong(f"the report has {name} {told['state']}, and it is {phases[name]}")
             if phases[name] is Phase.CLEAR and told["verdict"] != "CONFIRMED":

@@ -181,7 +181,8 @@ class Record(Journal):
                 self.life.judge.latch_written(self.size)
 
     def all(self) -> None:
-        """Have everything written."""
+        """Have everything told and written."""
+        self._tell()
         self._state.post(self._writer.conclude)
         for worker in (self._state, self._run):
             assert isinstance(worker, SlowWorker)

@@ -115,8 +115,19 @@ def test_orders_of_an_account_that_is_not_shown_any_more_stay_in_the_book_and_ar
     assert reads(player, listed(), connected("Sim101")).orders == (order(OTHER),)
     assert set(player.adapter.book) == {OTHER}
     assert reads(player, listed(GUID)).orders == (order(GUID), order(OTHER))
+    assert not reads(player, listed(), connected("Sim101", "Live1")).complete
     assert reads(player, listed(), connected("Sim101", "Live1")) == OrdersRead((), True, player.now.mono_ns)
     assert not player.adapter.book
+
+
+def test_a_list_that_was_asked_for_before_an_account_came_into_sight_again_does_not_cover_it() -> None:
+    player = Player(make("Sim101", "Live1"))
+    assert reads(player, listed(), connected("Sim101", "Live1")).complete
+    assert not reads(player, listed(), connected("Sim101")).complete
+    found = reads(player, listed(), connected("Sim101", "Live1"))
+    assert not found.complete
+    assert found.why.startswith("until now, ") and "Live1" in found.why
+    assert reads(player, listed(), connected("Sim101", "Live1")).complete
 
 
 def test_an_order_that_stays_in_the_book_is_cancelled_by_its_id_too() -> None:
