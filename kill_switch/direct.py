@@ -116,9 +116,13 @@ class Record:
 class Direct:
     """One kill without the daemon."""
 
-    def __init__(self, config: Config, accounts: Collection[str]) -> None:
-        """Build what can be built of `accounts`; the others are in `failed`, with why."""
+    def __init__(self, config: Config, accounts: Collection[str], also: Collection[str] = ()) -> None:
+        """Build what can be built of `accounts`; the others are in `failed`, with why.
+
+        `also` are accounts that are meant and that the configuration does not have: a latch is left for all of them.
+        """
         self.failed: dict[str, str] = {}
+        self._meant = tuple(dict.fromkeys((*accounts, *also)))
         self._config = config
         self._directories = config.daemon.state_dir, config.daemon.runtime_dir
         self._latch_files = [directory / latches.NAME for directory in self._directories]
@@ -162,6 +166,8 @@ class Direct:
                     self._connect(tuple(self._adapters), group.start_soon)
                     if self._dispatcher.sessions:
                         await self._kill(text, wait_s, evidence, group.start_soon)
+                    else:  # a daemon that can reach them is to know
+                        await self._leave_latch(Reason("direct", text, (), clock.now(), evidence))
                     # lanes that are closed say so; it is no news
                     logging.getLogger("kill_switch").setLevel(logging.ERROR)
                     group.cancel_scope.cancel()
@@ -291,8 +297,11 @@ class Direct:
     # ── the record ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _leave_latch(self, reason: Reason) -> None:
-        """Leave a latch in the first directory that takes one in time; without one, strike all the same."""
-        line = latches.latch_line(f"{reason.trigger}: {reason.text}", reason.accounts, reason.observed)
+        """Leave a latch in the first directory that takes one in time; without one, strike all the same.
+
+        It names accounts that cannot be struck from here too: the daemon may be able to.
+        """
+        line = latches.latch_line(f"{reason.trigger}: {reason.text}", self._meant, reason.observed)
         for path in self._latch_files:
             leaving = apart.start(latches.leave, [path], line, name="latch")
             leaving.add_done_callback(self._left)
@@ -337,6 +346,8 @@ class Direct:
         journal.on_entry = reports.take
         self._reports = reports
         self._record.hand_over(journal, joined)
+        if unstruck := [name for name in self._meant if name not in reason.accounts]:
+            journal.latch("latch", {"accounts": unstruck, "said": f"{reason.trigger}: {reason.text}"}, clock.now())
         try:
             self._strike_unfinished(joined, spawn)
         except Exception as error:
@@ -379,12 +390,18 @@ class Direct:
 
 
 async def fire(
-    config: Config, text: str, accounts: tuple[str, ...], wait_s: float, evidence: Mapping[str, object]
+    config: Config,
+    text: str,
+    accounts: tuple[str, ...],
+    wait_s: float,
+    evidence: Mapping[str, object],
+    also: Collection[str] = (),
 ) -> tuple[dict[str, object], Mapping[str, str]]:
     """Kill `accounts`; return the report, and the accounts that could not be struck, with why.
 
+    `also` are accounts that are meant and cannot be built: they are latched with the others.
     It ends once all are proven clear, or `wait_s` after all have answered, which takes `STRIKE_WITHIN_S` at most.
     """
-    kill = Direct(config, accounts)
+    kill = Direct(config, accounts, also)
     report = await kill.fire(text, wait_s, evidence)
     return report, {name: why for name, why in kill.failed.items() if name in accounts}

@@ -12,11 +12,13 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
 SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+_TOGETHER_S = 0.005  # for a SIGUSR1 of the same moment
 SETTLE_WITHIN_S = 1.0  # for a latch that is being left when the process ends
 
 
@@ -73,14 +75,15 @@ class Held:
     def leave(self, text: str, accounts: Sequence[str] | None = None) -> None:
         """Leave a latch for what a daemon has to do, for all accounts if none are named; nobody waits for the disk."""
         thread = threading.Thread(target=self._leave, args=(text, accounts), name="latch", daemon=True)
+        thread.start()  # first: whoever settles meanwhile can wait for no thread that has not begun
         self._leaving.append(thread)
-        thread.start()
 
     def settle(self, within_s: float = SETTLE_WITHIN_S) -> None:
         """Wait for latches that are being left, so long for each at most."""
-        for thread in self._leaving:
+        for thread in tuple(self._leaving):
             thread.join(within_s)
-        self._leaving.clear()
+            with contextlib.suppress(ValueError):  # another thread has settled too
+                self._leaving.remove(thread)
 
     def end(self) -> None:
         """Take signals for the last time: the process ends behind this."""
@@ -93,8 +96,18 @@ class Held:
         if number not in (signal.SIGTERM, signal.SIGINT):
             self.note(number)
         elif self._ends:
-            self.settle()
-            raise SystemExit(0)
+            self._ends = False
+            threading.Thread(target=self._end, name="end", daemon=True).start()
+
+    def _end(self) -> None:
+        """End the process, beside the main thread: nothing is under way.
+
+        An exception in a signal's handler may meet code that swallows it, or an import that takes it for another
+        fault. And a latch that is being left may wait for an import that only the main thread can end.
+        """
+        time.sleep(_TOGETHER_S)
+        self.settle()
+        os._exit(0)
 
     def _leave(self, text: str, accounts: Sequence[str] | None) -> None:
         from kill_switch import clock, latches  # here, in a thread: the main one may be importing them

@@ -287,7 +287,7 @@ def _fire_directly(
     accounts, left_out, unknown = found.select(scope)
     missed = {name: "; ".join(map(str, found.left_out[name])) for name in left_out}
     missed |= dict.fromkeys(unknown, "no account and no tag is called that")
-    if not accounts:
+    if not accounts and (dry_run or not left_out):
         return {}, missed
     if dry_run:
         from kill_switch import visit
@@ -297,7 +297,7 @@ def _fire_directly(
     from kill_switch import direct
 
     evidence = {"uid": os.getuid(), "pid": os.getpid()}
-    report, failed = anyio.run(direct.fire, found.config, reason, accounts, wait_s, evidence)
+    report, failed = anyio.run(direct.fire, found.config, reason, accounts, wait_s, evidence, left_out)
     return report, {**missed, **failed}
 
 

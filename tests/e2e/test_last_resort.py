@@ -17,6 +17,25 @@ from tests.e2e.conftest import Play
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 
+
+@pytest.mark.parametrize("running", [True, False], ids=["beside a daemon", "before a daemon starts"])
+def test_an_account_that_cannot_be_struck_from_here_is_struck_by_the_daemon_that_can(
+    running: bool, field: Play
+) -> None:
+    good = field.config.read_text()
+    if running:
+        field.start_daemon()
+    field.config.write_text(good.replace('venue = "oxfun"', "venue = oxfun"))
+    assert field.command(*FIRE).exit_code == 1
+    field.config.write_text(good)
+    if not running:
+        assert field.book("oxfun") == 5
+        field.start_daemon()
+    field.until(lambda: field.open_orders() == 0)
+    field.until_tripped()
+    assert {account["state"] for account in field.status()["accounts"].values()} == {"CLEAR"}
+
+
 FIRE = ("fire", "--direct", "--reason", "the daemon is gone", "--json")
 
 
