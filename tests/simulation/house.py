@@ -91,6 +91,7 @@ class House:
     def __init__(self, world: World, name: str, kind: str, judge: Judge, chance: Random) -> None:
         self.world, self.name, self.kind, self.judge = world, name, kind, judge
         self.host = f"{name}.test"
+        self.sight_ns = -(10**18)  # when an account of it was last put out of sight, or back
         self.weather = Weather()
         self.links: set[Link] = set()
         self._link_number = 0

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .house import House
     from .life import Life
 
+SIGHT_NS = 5_000_000_000  # two reads of a guard, each a list and a snapshot
+LOOKED_WITHIN_NS = 1_000_000_000  # at the place of the journal
 STUCK_S = 60.0  # from the end of the faults until every account is clear
 SLACK_S = 2.0
 ASKED_WITHIN_S = 0.05
@@ -95,6 +97,7 @@ class Judge:
         self._labels: set[str] = set()  # names that are tripped in the journal, for all that we know
         self._exchanged: set[str] = set()  # names that more than one account has had
         self._had: dict[str, House] = {}  # who had a name when accounts were last edited
+        self._displaced_ns = -LOOKED_WITHIN_NS
         self._renamed: set[str] = set()  # names that accounts have got since the last process died
         self._resumed_as: set[House] = set()  # who had such a name when a process went on with its latch
         self._granted: set[str] = set()
@@ -354,8 +357,10 @@ class Judge:
     def _claims(self, name: str, proved_ns: int) -> None:
         if not proved_ns:
             return  # the guard of a new process, which claims nothing yet: its first read is due at once
-        old = self.houses[name].book.older_than(proved_ns + self.world.booted_ns)
-        if old:
+        house = self.houses[name]
+        old = house.book.older_than(proved_ns + self.world.booted_ns)
+        # out of sight for the one list between two snapshots: the venue tells nobody, and the next list shows it
+        if old and self.world.ns - house.sight_ns > SIGHT_NS:
             self.wrong(f"{name} is CLEAR, and {len(old)} orders rest that did before it was read: {old[:2]}")
 
     # another file
@@ -385,6 +390,8 @@ class Judge:
     def died(self, life: Life, cut: bool) -> None:
         self.world.note("POWER CUT" if cut else "KILLED")
         self._unwritten = not cut and math.inf in life.journal.latched
+        if self.world.ns - self._displaced_ns < LOOKED_WITHIN_NS:  # nobody has looked since all files were removed
+            self.promised, self._all_must_trip = {}, False
         told = not cut and self.world.disk.well_for(RECORDED_WITHIN_S) and not self.world.disk.displaced
         late_ns = self.world.ns - int(RECORDED_WITHIN_S * 1e9)
         self._not_clear = {self.houses[name] for name, ns in self._unclear_ns.items() if told and ns < late_ns}
@@ -395,6 +402,7 @@ class Judge:
     def displaced(self) -> None:
         """Hear that the journal was taken away: all that it had is lost, and the next start is to trip for that."""
         self.distrusted = self.damaged = self._all_must_trip = self._set_aside = self.filed = True
+        self._displaced_ns = self.world.ns
         self.promised = dict.fromkeys(self.promised, math.inf)
         self.scoped.update(self.houses)
 

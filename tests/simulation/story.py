@@ -339,6 +339,7 @@ class Story:
         if self.world.ns < self.calm_s * 1e9 or not name:
             self.world.note(house.name, how, name or "nothing")
             house.venue.base_options.set(how, name)
+            house.sight_ns = self.world.ns
 
     def _fault_ends(self, house: House, name: str) -> None:
         self.world.note(house.name, "no more", name)
