@@ -136,6 +136,19 @@ def test_a_start_is_ended_in_good_order(where: str, number: int, starting: Start
     assert "Traceback" not in starting.log.read_text()
 
 
+@WHERE
+def test_a_start_that_is_ended_right_behind_a_kill_signal_leaves_the_kill_for_the_next(
+    where: str, starting: Starting
+) -> None:
+    starting.start(where)
+    starting.signal(signal.SIGUSR1)
+    starting.signal(signal.SIGTERM)
+    starting.go.touch()
+    assert starting.daemon is not None
+    assert starting.daemon.wait(10.0) == 0, starting.log.read_text()
+    assert starting.latched()
+
+
 def test_signals_that_whoever_starts_it_has_blocked_count_all_the_same(starting: Starting) -> None:
     command = [sys.executable, "-m", "kill_switch", "run", "-c", str(starting.config)]
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
