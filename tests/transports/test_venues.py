@@ -153,7 +153,7 @@ async def test_a_half_open_websocket_is_noticed_within_three_seconds() -> None:
     async with on_stage(next(iter(VENUES))) as stage:  # one will do: the lane is the same for all
         await until(lambda: any(route is Route.WS for route, _ in stage.driver.rtts))
         await stage.post("/faults", fault="half_open")
-        await until(lambda: stage.driver.ws.state is LaneState.DOWN, 3.5)
+        await until(lambda: [event.why for event in stage.driver.closed() if event.route is Route.WS] != [], 3.5)
         [closed] = [event for event in stage.driver.closed() if event.route is Route.WS]
         assert closed.why == "no sign of life for 2 s"
 
