@@ -114,6 +114,7 @@ class _Race:
         self._trust = trust
         self._protocol = protocol
         self._winner: Place | None = None
+        self._won: asyncio.Transport | None = None
         self._over = False
         self._running: set[Place] = set()
         self._accepted: set[Place] = set()  # of those that run, those that are in their TLS handshake
@@ -139,6 +140,10 @@ class _Race:
                         break
                     self._news = anyio.Event()
                 group.cancel_scope.cancel()
+        except BaseException:
+            if self._won is not None:  # the caller is cancelled, and never gets it
+                self._won.abort()
+            raise
         finally:
             self._over = True
         if self._winner is None:
@@ -150,7 +155,7 @@ class _Race:
         if self._winner is not None or self._over:
             transport.abort()
             return
-        self._winner = place
+        self._winner, self._won = place, transport
         self._host.proved(place)
         for other in self._tried[: self._tried.index(place)]:
             if other in self._running:  # it had a start, and is still not there

@@ -419,6 +419,31 @@ async def test_a_race_leaves_no_socket_behind(
     await until(lambda: len(os.listdir("/proc/self/fd")) <= before + 4)  # the server's own are closed a moment later
 
 
+class Leaves(asyncio.Protocol):
+    """Cancel whoever connects it, in the moment in which the connection is made."""
+
+    def __init__(self, scope: anyio.CancelScope) -> None:
+        self.ended = asyncio.Event()
+        self._scope = scope
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._scope.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set()
+
+
+async def test_a_connection_that_is_made_as_its_owner_is_cancelled_is_closed(server: Server, ca_file: str) -> None:
+    server.script = answers
+    dialer = Network(Names("127.0.0.1")).dialer(f"https://{HOST}:{server.port}", ca_file)
+    with anyio.CancelScope() as scope:
+        leaves = Leaves(scope)
+        await dialer.connect(leaves, within_s=5.0)
+    assert scope.cancelled_caught
+    with anyio.fail_after(5.0):
+        await leaves.ended.wait()
+
+
 async def test_an_answer_that_comes_during_the_race_joins_it(
     server: Server, ear: Ear, ca_file: str, certificates: Certificates, names: Names
 ) -> None:
