@@ -47,6 +47,7 @@ LATCH_WITHIN_S = 0.25  # each of the two directories; a venue's first answer tak
 STRIKE_WITHIN_S = max(CONNECT_WITHIN_S + LOGIN_WITHIN_S + ANSWER_WITHIN_S, 3 * TIMEOUT_S)
 READ_AFTER_S = 1.0  # what an earlier kill has left unfinished waits no longer than that for a venue that is silent
 SWITCH_S = 0.0002  # a thread that reads a long record lets the event loop in after that, and not after 5 ms
+RECORD_SOON_S = 0.5  # behind the proof: a record is as a rule read by then, and nothing is said
 RECORD_WITHIN_S = 5.0  # behind the proof: for a record that is still being read, and for the disk
 TELL_WITHIN_S = 3.0  # whoever started this waits for the messages
 _ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -200,6 +201,7 @@ class Direct:
                         await self._record.news.wait()
             with anyio.move_on_after(TELL_WITHIN_S):
                 await self._notifier.finish()
+            await asyncio.wait([taking], timeout=RECORD_SOON_S)
             if not taking.done():
                 log.warning("the record is still being read: waiting for it for %g s at most", RECORD_WITHIN_S)
                 await asyncio.wait([taking], timeout=RECORD_WITHIN_S)

@@ -439,6 +439,7 @@ class Dispatcher:
         self._flushing: Timer | None = None
         self._syncing: Timer | None = None
         self._unsynced = False  # a latch has been written, and the disk has not been asked to take it for good
+        self._alarmed = ""  # the journal's trouble that was announced and has lasted since
         self._verdict: Granted | Waiting | Refused | None = None
 
     def add(self, name: str, venue: base.Adapter) -> Session:
@@ -583,7 +584,7 @@ class Dispatcher:
         if latch:
             self._unsynced = True
             if not self._journal.latch(kind, data, now):
-                self._queue_alarm()
+                self._alarm()
         else:
             self._journal.append(kind, data, now)
             if self._flushing is None:
@@ -595,12 +596,17 @@ class Dispatcher:
 
     def _flush(self) -> None:
         self._flushing = None
-        if not self._journal.flush():
+        if self._journal.flush():
+            self._alarmed = ""
+        else:
             self._flushing = self._later(1.0, self._flush)
-            self._queue_alarm()
+            self._alarm()
 
-    def _queue_alarm(self) -> None:
-        self._announce(engine.Announce("warn", self._journal.trouble))
+    def _alarm(self) -> None:
+        """Announce the journal's trouble, once for as long as it lasts."""
+        if self._journal.trouble != self._alarmed:
+            self._alarmed = self._journal.trouble
+            self._announce(engine.Announce("warn", self._journal.trouble))
 
     @property
     def striking(self) -> tuple[str, ...]:

@@ -575,6 +575,20 @@ def test_a_disk_that_takes_nothing_is_said_and_tried_again_each_second() -> None
     assert floor.recorder.trouble == ""
 
 
+def test_a_disk_that_takes_nothing_for_a_minute_is_said_once_and_again_after_it_was_well() -> None:
+    floor = Floor()
+    floor.fire()
+    floor.recorder.broken = True
+    floor.time.advance(60_000)
+    assert floor.announced.count(Announce("warn", "journal: No space left on device")) == 1
+    floor.recorder.broken = False
+    floor.time.advance(2_000)
+    floor.recorder.broken = True
+    floor.answer("a")
+    floor.time.advance(60_000)
+    assert floor.announced.count(Announce("warn", "journal: No space left on device")) == 2
+
+
 # ── the gate ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
