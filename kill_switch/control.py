@@ -6,6 +6,7 @@ gets one clear answer and changes nothing.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -19,6 +20,7 @@ import anyio
 import orjson
 from anyio.abc import SocketAttribute, SocketListener, SocketStream
 
+from kill_switch import printable
 from kill_switch.errors import AlreadyRunning, KillSwitchError
 from kill_switch.offload import Offload
 from kill_switch.sockets import bind
@@ -150,8 +152,8 @@ async def _answer(
     line: bytes, caller: Caller, handlers: Mapping[str, Handler], users: Users | None = None
 ) -> Mapping[str, object]:
     try:
-        request = orjson.loads(line)
-    except orjson.JSONDecodeError:
+        request = _request(line)
+    except ValueError:
         return {"error": "not a line of JSON", "exit": 1}
     command = request.get("cmd") if isinstance(request, dict) else None
     handler = handlers.get(command) if isinstance(command, str) else None
@@ -168,6 +170,15 @@ async def _answer(
     except Exception as error:  # whatever it is, the caller hears of it, and nobody else
         log.exception("the request %r failed", command)
         return {"error": f"internal error: {type(error).__name__}", "exit": 1}
+
+
+def _request(line: bytes) -> Any:
+    """Return what a line says; what is no UTF-8, and what does not print, is replaced. Raises `ValueError`."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:  # whoever wants a kill may type in any encoding
+        request = json.loads(line.decode("utf-8", "replace"), strict=False)
+        return printable.mapping(request) if isinstance(request, dict) else request
 
 
 def _line(answer: Mapping[str, object]) -> bytes:

@@ -21,7 +21,7 @@ from typing import Any
 
 import anyio
 
-from kill_switch import apart, clock, latches, recovery, takeover, wiring
+from kill_switch import apart, clock, latches, printable, recovery, takeover, wiring
 from kill_switch.aide import Aide
 from kill_switch.config import Config
 from kill_switch.dispatch import Dispatcher
@@ -405,5 +405,5 @@ async def fire(
     It ends once all are proven clear, or `wait_s` after all have answered, which takes `STRIKE_WITHIN_S` at most.
     """
     kill = Direct(config, accounts, also)
-    report = await kill.fire(text, wait_s, evidence)
+    report = await kill.fire(printable.line(text), wait_s, evidence)
     return report, {name: why for name, why in kill.failed.items() if name in accounts}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from kill_switch import past
+from kill_switch import past, printable
 from kill_switch.aide import Done, Errands
 from kill_switch.config.tables import Hooks as Table
 from kill_switch.engine import Announce, Kill
@@ -129,7 +129,7 @@ class Hooks:
     async def _attempt(self, job: Job) -> Done:
         environ = {
             "KILL_SWITCH_KILL": job.kill,
-            "KILL_SWITCH_REASON": " ".join(job.reason.replace("\0", " ").split())[:TEXT],
+            "KILL_SWITCH_REASON": " ".join(printable.line(job.reason).split())[:TEXT],
             "KILL_SWITCH_ACCOUNTS": " ".join(job.accounts),
         }
         return await self._errands.do("run", self._table.timeout_s, argv=job.argv, env=environ)

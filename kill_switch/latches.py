@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import orjson
 
-from kill_switch import clock
+from kill_switch import clock, printable
 from kill_switch.domain import Now, Reason
 from kill_switch.ours import open_ours
 
@@ -210,7 +210,7 @@ def latch_text(said: str) -> str:
     texts = []
     for line in _pieces(said):
         try:
-            texts.append(str(orjson.loads(line)["text"]))
+            texts.append(printable.line(str(orjson.loads(line)["text"])))
         except (orjson.JSONDecodeError, KeyError, TypeError):
             continue
     return "; ".join(texts) or "a latch was left in a file"

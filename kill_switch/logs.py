@@ -21,7 +21,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TextIO
 
-from kill_switch import clock
+from kill_switch import clock, printable
 
 QUEUE = 10_000  # lines that wait for a reader that is stuck
 STUCK_AFTER_S = 2.0  # a line that has waited so long is said in the status
@@ -42,7 +42,7 @@ class _Line(logging.Formatter):
         return clock.iso(int(record.created * 1e9))
 
     def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record).replace("\n", "\n  ")
+        line = printable.lines(super().format(record)).replace("\n", "\n  ")
         return f"<{_PRIORITY.get(record.levelno, 6)}>{line}" if self._to_journal else line
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kill_switch import clock
+from kill_switch import clock, printable
 from kill_switch.domain import Now
 
 SAME_AGAIN_S = 600.0  # what is said over and over again is told that often
@@ -104,7 +104,7 @@ def compose(news: Sequence[News], host: str) -> Message:
     """Write a message: the worst first, accounts that share a text in one line."""
     together: dict[tuple[int, str, str], list[str]] = {}
     for one in news:
-        accounts = together.setdefault((RANK[one.level], one.level, " ".join(one.text.split())), [])
+        accounts = together.setdefault((RANK[one.level], one.level, " ".join(printable.line(one.text).split())), [])
         if one.account and one.account not in accounts:
             accounts.append(one.account)
     worst = sorted(together.items(), key=lambda item: item[0][0])

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 import kill_switch
-from kill_switch import clock
+from kill_switch import clock, printable
 from kill_switch.clocks import Clocks
 from kill_switch.config import Config
 from kill_switch.control import Caller, Handler, Refusal
@@ -312,4 +312,4 @@ def _text(request: Mapping[str, Any], command: str) -> str:
     text = request.get("reason")
     if not isinstance(text, str) or not text.strip():
         raise Refusal(f"{command} needs a reason")
-    return text.strip()[:MAX_TEXT]
+    return printable.line(text).strip()[:MAX_TEXT]

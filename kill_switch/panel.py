@@ -15,6 +15,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.live import Live
 from rich.text import Text
 
+from kill_switch import printable
 from kill_switch.errors import KillSwitchError
 from kill_switch.views import WIDE, ms, number, table, word
 
@@ -34,7 +35,7 @@ class StatusView:
     """A status answer, laid out for the width that there is; `rows` bounds how many accounts are shown."""
 
     def __init__(self, status: Mapping[str, Any], rows: int | None = None, now: datetime | None = None) -> None:
-        self._status = status
+        self._status = printable.mapping(status)
         self._rows = rows
         self._now = now or datetime.now(UTC)
 
@@ -198,7 +199,7 @@ def watch_status(ask: Callable[[], Mapping[str, Any]]) -> None:
                     around = 8 + len(status["triggers"]) + len(list(troubles(status))) + len(status.get("why", ()))
                     live.update(StatusView(status, max(FEW_ROWS, console.height - around)), refresh=True)
                 except KillSwitchError as error:
-                    live.update(Text(str(error), "bold red"), refresh=True)
+                    live.update(Text(printable.lines(str(error)), "bold red"), refresh=True)
                 time.sleep(REFRESH_S)
         except KeyboardInterrupt:
             return

@@ -11,6 +11,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kill_switch import printable
+
 if TYPE_CHECKING:
     from logging import LogRecord
 
@@ -68,4 +70,4 @@ def _shorten(record: LogRecord) -> bool:
 
 def _say(what: str, error: BaseException | None) -> None:
     if sys.stderr is not None:
-        sys.stderr.write(f"kill-switch: {what}: {'?' if error is None else brief(error)}\n")
+        sys.stderr.write(printable.line(f"kill-switch: {what}: {'?' if error is None else brief(error)}") + "\n")

@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from kill_switch import segments
+from kill_switch import printable, segments
 
 WIDE = 72  # columns: on a narrower terminal less is shown, never something else
 COLOURS = {
@@ -68,6 +68,7 @@ _LONG = {"account", "trigger", "detail", "evidence"}
 
 def report_view(report: Mapping[str, Any]) -> RenderableType:
     """Tell one kill: why, how fast, what is left."""
+    report = printable.mapping(report)
     reasons = [
         Text.assemble((f"{reason['trigger']}: ", "bold"), reason["text"], (f"  {reason['observed_at']}", "dim"))
         for reason in report["reasons"]
@@ -105,7 +106,7 @@ class DrillView:
     """One drill: each lane's round trip beside the budget, what failed first; for the width that there is."""
 
     def __init__(self, drill: Mapping[str, Any]) -> None:
-        self._drill = drill
+        self._drill = printable.mapping(drill)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         drill, wide = self._drill, options.max_width >= WIDE
@@ -139,6 +140,7 @@ def print_drill(drill: Mapping[str, Any]) -> None:
 
 def check_view(found: Mapping[str, Any]) -> RenderableType:
     """Tell how everything connects: who is not ready and why, then the drill."""
+    found = printable.mapping(found)
     lines: list[RenderableType] = []
     if found["via"] == "daemon":
         lines.append(Text("a daemon is running: asked it, and took no connection from it", "dim"))
@@ -159,6 +161,7 @@ def print_check(found: Mapping[str, Any]) -> None:
 
 def dry_run_view(answer: Mapping[str, Any], orders: int = 20) -> RenderableType:
     """Tell what a kill would hit, at most so many `orders` of an account by name, and what it would send."""
+    answer = printable.mapping(answer)
     lines: list[RenderableType] = [Text("a kill would hit this; nothing was changed", "bold")]
     for name, account in answer["accounts"].items():
         listed = account["orders"]
@@ -191,7 +194,8 @@ def print_dry_run(answer: Mapping[str, Any]) -> None:
 
 def entry_line(entry: Mapping[str, Any]) -> str:
     """Write one journal entry on one line."""
-    return f"{entry['seq']:>6}  {entry['at']}  {entry['kind']:<14} {json.dumps(entry['data'], ensure_ascii=False)}"
+    told = f"{entry['seq']:>6}  {entry['at']}  {entry['kind']:<14} {json.dumps(entry['data'], ensure_ascii=False)}"
+    return printable.line(told)
 
 
 def follow_journal(path: Path, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from kill_switch import __version__, unexpected
 from kill_switch.cli import explain, operate, rehearse, serve
+from kill_switch.cli.common import say
 from kill_switch.errors import ConfigError, KillSwitchError
 
 EX_SOFTWARE = 70  # sysexits(3)
@@ -24,6 +26,9 @@ class Commands(click.Group):
     """A group whose errors are one clear line and the documented exit code, those that nobody expected too."""
 
     def main(self, *args: Any, **options: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a terminal may know fewer characters than we print
+                stream.reconfigure(errors="replace")
         try:
             return super().main(*args, **options)
         except SystemExit:
@@ -33,14 +38,14 @@ class Commands(click.Group):
         except (Exception, BaseExceptionGroup) as error:
             if unexpected.debugging():
                 raise
-            click.echo(f"kill-switch: internal error: {unexpected.brief(error)}; {unexpected.HINT}", err=True)
+            say(f"kill-switch: internal error: {unexpected.brief(error)}; {unexpected.HINT}", err=True)
             sys.exit(EX_SOFTWARE)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except KillSwitchError as error:
-            click.echo(f"kill-switch: {error}" if not isinstance(error, ConfigError) else str(error), err=True)
+            say(f"kill-switch: {error}" if not isinstance(error, ConfigError) else str(error), err=True)
             ctx.exit(error.exit_code)
 
 

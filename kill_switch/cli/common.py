@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kill_switch import printable
+
 if TYPE_CHECKING:
     from kill_switch.config import Config
 
@@ -72,9 +74,14 @@ def ask(
     socket = whereabouts.runtime_dir(path, say=say_once) / "control.sock"
     answer = client.ask(socket, request, timeout_s, patience_s)
     if fail and "error" in answer:
-        click.echo(f"kill-switch: {answer['error']}", err=True)
+        say(f"kill-switch: {answer['error']}", err=True)
         sys.exit(answer.get("exit", 1))
     return answer
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text on standard output or standard error; what would not print there is replaced."""
+    click.echo(printable.lines(text), err=err)
 
 
 _said: set[str] = set()
@@ -84,7 +91,7 @@ def say_once(line: str) -> None:
     """Say a line on standard error, unless this command has said it before."""
     if line not in _said:
         _said.add(line)
-        click.echo(f"kill-switch: {line}", err=True)
+        say(f"kill-switch: {line}", err=True)
 
 
 def print_json(value: object) -> None:

@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 import click
 
-from kill_switch.cli.common import ask, config_option, json_option, print_json, say_once, scope_option, written
+from kill_switch import printable
+from kill_switch.cli.common import ask, config_option, json_option, print_json, say, say_once, scope_option, written
 from kill_switch.errors import KillSwitchError, NotAllowed, Unreachable
 
 MAX_WAIT_S = 3600.0
@@ -77,6 +78,7 @@ def fire(
       kill-switch fire --reason "the daemon is gone" --direct
     """
     wait_s = min(max(0.0, wait_s), MAX_WAIT_S) if wait_s == wait_s else 0.0  # not a number: then without waiting
+    reason, scope = printable.line(reason), [printable.line(selector) for selector in scope]
     from kill_switch import client
 
     missed: Mapping[str, str] = {}
@@ -96,9 +98,9 @@ def fire(
         if accounts or as_json:
             _show(report, as_json, dry_run)
     except OSError as error:  # whoever reads it has gone: what was done is done
-        click.echo(f"kill-switch: the report cannot be written: {error.strerror}", err=True)
+        say(f"kill-switch: the report cannot be written: {error.strerror}", err=True)
     for name, why in missed.items():
-        click.echo(f"kill-switch: NOT {'LISTED' if dry_run else 'KILLED'}: {name}: {why}", err=True)
+        say(f"kill-switch: NOT {'LISTED' if dry_run else 'KILLED'}: {name}: {why}", err=True)
     sys.exit(0 if done else 1)
 
 
@@ -145,16 +147,17 @@ def rearm(config: Path | None, reason: str, scope: Sequence[str], force: bool, a
       kill-switch rearm --reason "quoter fixed, books checked"
       kill-switch rearm --reason "desk reopens" --scope desk:mm
     """
-    asked = {"cmd": "rearm", "reason": reason, "scope": list(scope), "force": force}
+    reason, scope = printable.line(reason), [printable.line(selector) for selector in scope]
+    asked = {"cmd": "rearm", "reason": reason, "scope": scope, "force": force}
     answer = ask(config, asked, timeout_s=40.0, fail=False)  # a slow venue is read once more before the answer
     if as_json:
         print_json(answer)
     elif "error" in answer:
-        click.echo("not re-armed:" if "why" in answer else answer["error"], err=True)
+        say("not re-armed:" if "why" in answer else answer["error"], err=True)
         for why in answer.get("why", ()):
-            click.echo(f"  - {why}", err=True)
+            say(f"  - {why}", err=True)
     else:
-        click.echo(f"re-armed: {', '.join(answer['rearmed'])}")
+        say(f"re-armed: {', '.join(answer['rearmed'])}")
     sys.exit(answer.get("exit", 0))
 
 
@@ -175,7 +178,7 @@ def reload(config: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         sys.exit(answer.get("exit", 0))
-    click.echo(f"reloaded: {answer['reloaded']}")
+    say(f"reloaded: {answer['reloaded']}")
 
 
 @click.command()
@@ -237,7 +240,7 @@ def journal(config: Path | None, verify: bool, follow: bool, as_json: bool) -> N
             _print_entries(reading)
         else:
             for entry in reading.entries():
-                click.echo(views.entry_line(entry))
+                say(views.entry_line(entry))
     except OSError as error:
         raise NotAllowed(f"{error.filename or path}: {error.strerror}") from None
 
@@ -283,7 +286,7 @@ def _fire_directly(
     unexpected.be_brief()
     found = config.rescue(path)
     for problem in found.problems:
-        click.echo(f"{found.config.source}: {problem}", err=True)
+        say(f"{found.config.source}: {problem}", err=True)
     accounts, left_out, unknown = found.select(scope)
     missed = {name: "; ".join(map(str, found.left_out[name])) for name in left_out}
     missed |= dict.fromkeys(unknown, "no account and no tag is called that")
@@ -355,14 +358,14 @@ def _print_verification(path: Path, reading: Any, as_json: bool) -> NoReturn:
         print_json({**told, "first": chain.first, "seq": chain.seq, "head": chain.hash})
         sys.exit(0 if broken is None else 1)
     if chain.first > 1:
-        click.echo(f"{path.parent}: records 1 to {chain.first - 1} are not here: archived, or lost")
+        say(f"{path.parent}: records 1 to {chain.first - 1} are not here: archived, or lost")
     if broken is not None:
         where = f"{path.parent / broken.file}: BROKEN at line {broken.line}: {broken.why}"
-        click.echo(f"{where}; {records} records before it hold")
+        say(f"{where}; {records} records before it hold")
     else:
-        click.echo(f"{path}: {records} records, every number, hash and link holds")
+        say(f"{path}: {records} records, every number, hash and link holds")
         if torn:
-            click.echo(f"  {torn} bytes after the last record: a write that was cut off; the next start notes it")
+            say(f"  {torn} bytes after the last record: a write that was cut off; the next start notes it")
         if records:
-            click.echo(f"  head: record {chain.seq}, {chain.hash}")
+            say(f"  head: record {chain.seq}, {chain.hash}")
     sys.exit(0 if broken is None else 1)

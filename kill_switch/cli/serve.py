@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kill_switch.cli.common import config_option, json_option, load, print_json
+from kill_switch.cli.common import config_option, json_option, load, print_json, say
 from kill_switch.errors import CannotCreate, ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -109,13 +109,13 @@ def _usable(loaded: Config) -> None:
 
 
 def _print_check(loaded: Config, notes: Sequence[str]) -> None:
-    click.echo(f"{loaded.source}: good; {len(loaded.accounts)} account(s), {len(loaded.triggers)} trigger(s)")
+    say(f"{loaded.source}: good; {len(loaded.accounts)} account(s), {len(loaded.triggers)} trigger(s)")
     for name, account in loaded.accounts.items():
-        click.echo(f"  account {name}: {account.venue}" + (f", tags {', '.join(account.tags)}" if account.tags else ""))
+        say(f"  account {name}: {account.venue}" + (f", tags {', '.join(account.tags)}" if account.tags else ""))
     for name, trigger in loaded.triggers.items():
-        click.echo(f"  trigger {name}: {trigger.kind}, for {', '.join(trigger.accounts)}")
+        say(f"  trigger {name}: {trigger.kind}, for {', '.join(trigger.accounts)}")
     for note in notes:
-        click.echo(f"  note: {note}")
+        say(f"  note: {note}")
 
 
 @click.command()

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import anyio
 from asyncinotify import Inotify, Mask
 
+from kill_switch import printable
 from kill_switch.domain import Now, Reason
 from kill_switch.offload import Offload
 from kill_switch.triggers.base import Figures, Report, TriggerState
@@ -298,4 +299,4 @@ def _read(path: Path) -> str:
                 text = os.read(fd, TEXT_BYTES).decode("utf-8", "replace").strip()
         finally:
             os.close(fd)
-    return "".join(c if c.isprintable() else " " for c in text)
+    return printable.line(text)

@@ -34,6 +34,7 @@ from urllib.parse import urlsplit
 import orjson
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from kill_switch import printable
 from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
 from kill_switch.venues.offset import Offset, date_ns
 from kill_switch.venues.readback import ReadBack, unlisted
@@ -924,8 +925,6 @@ def shown(value: object) -> str:
 
 
 def brief(words: str, limit: int = MOST_WORDS) -> str:
-    """Cut a venue's own words to what fits a line of evidence, control characters shown."""
-    cut = words[:limit]
-    if not cut.isprintable():
-        cut = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in cut)
+    """Cut a venue's own words to what fits a line of evidence, as `printable.line` has it."""
+    cut = printable.line(words[:limit])
     return cut if len(words) <= limit else cut[:-1] + "…"

@@ -57,7 +57,7 @@ async def test_every_command_is_run_at_once_and_told_what_the_kill_is() -> None:
         assert (first.errand["argv"], second.errand["argv"]) == (STOP, PAGE)
         assert first.errand["env"] == {
             "KILL_SWITCH_KILL": kill().id,
-            "KILL_SWITCH_REASON": "panic: the flag is there",
+            "KILL_SWITCH_REASON": "panic: the flag is there\ufffd",
             "KILL_SWITCH_ACCOUNTS": "mm1 rx1",
         }
         assert first.at_s == second.at_s == pytest.approx(0.01, abs=0.001)
