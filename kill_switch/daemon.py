@@ -387,7 +387,8 @@ def run(config: Config, held: Held = HELD) -> None:
     directories = config.daemon.state_dir, config.daemon.runtime_dir
     held.know(*directories)
     for directory in directories:
-        make_directory(directory)
+        if why := make_directory(directory):
+            log.warning("directory %s: %s", directory, why)
     try:
         with held.away():
             anyio.run(_live, config, held, backend_options={"use_uvloop": _uvloop()})

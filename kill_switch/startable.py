@@ -17,7 +17,7 @@ from kill_switch.config import Config
 from kill_switch.config.problems import at
 from kill_switch.config.tables import Daemon, Flag, directories
 from kill_switch.errors import NotAllowed, Problem
-from kill_switch.hardening import distrust
+from kill_switch.hardening import distrust, doubt
 
 MOST_PATH = 107  # bytes of a Unix socket's name; unix(7)
 _FILES = ("lock", "journal.jsonl", "intent.jsonl")
@@ -54,6 +54,8 @@ def notes(config: Config) -> Iterator[str]:
         path: Path = getattr(config.daemon, key)
         if not path.exists() and _unusable(path):
             yield f"daemon.{key}: {path} is not there, and only systemd or root can make it"
+        elif path.is_dir() and (why := doubt(path.stat(), path)):
+            yield f"daemon.{key}: {why}"
     for name, trigger in config.triggers.items():
         if isinstance(trigger, Flag) and not trigger.path.is_relative_to(config.daemon.runtime_dir):
             if not trigger.path.parent.is_dir():

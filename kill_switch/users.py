@@ -12,11 +12,14 @@ import pwd
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
 import anyio
 
 from kill_switch.offload import Offload
+
+_T = TypeVar("_T")
 
 NAME_WITHIN_S = 1.0  # for commands that want a name on record and may wait: rearm, drill, reload
 SOON_S = 0.1  # for the answer to a kill that is out
@@ -98,19 +101,42 @@ def group_number(name: str) -> int | None:
 
     Raises `KeyError` or `ValueError` for a name that is no group's.
     """
-    answers: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
+    return _bounded(lambda: grp.getgrnam(name).gr_gid)
 
-    def look_up() -> None:
+
+def others_in(gid: int, uids: Collection[int]) -> list[str] | None:
+    """Return who is in a group besides the users `uids`, sorted, whether by the group's entry or by their own.
+
+    None if the data base has not answered within `GROUP_WITHIN_S`.
+    """
+
+    def look_up() -> list[str]:
+        known = {user.pw_name: user for user in pwd.getpwall()}
         try:
-            answers.put(grp.getgrnam(name).gr_gid)
-        except (KeyError, ValueError) as error:
-            answers.put(error)
+            named = grp.getgrgid(gid).gr_mem
+        except KeyError:
+            named = []
+        members = {*named, *(name for name, user in known.items() if user.pw_gid == gid)}
+        return sorted(name for name in members if name not in known or known[name].pw_uid not in uids)
 
-    threading.Thread(target=look_up, name="group", daemon=True).start()
+    return _bounded(look_up)
+
+
+def _bounded(look_up: Callable[[], _T]) -> _T | None:
+    """Return what a look-up finds in a thread; None if it takes longer than `GROUP_WITHIN_S`."""
+    answers: queue.SimpleQueue[tuple[_T | None, Exception | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            answers.put((look_up(), None))
+        except (KeyError, ValueError) as error:
+            answers.put((None, error))
+
+    threading.Thread(target=run, name="group", daemon=True).start()
     try:
-        found = answers.get(timeout=GROUP_WITHIN_S)
+        found, error = answers.get(timeout=GROUP_WITHIN_S)
     except queue.Empty:
         return None
-    if isinstance(found, Exception):
-        raise found
+    if error is not None:
+        raise error
     return found

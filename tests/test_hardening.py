@@ -1,0 +1,95 @@
+"""Nobody but the daemon's user and root can take a latch away: what a directory's owner, mode and group must be."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kill_switch import users
+from kill_switch.errors import CannotCreate
+from kill_switch.hardening import make_directory
+from tests.test_startable import Site, site
+
+__all__ = ["site"]
+
+GID = 4242
+UID = os.geteuid()
+
+
+def user(name: str, uid: int, gid: int) -> pwd.struct_passwd:
+    return pwd.struct_passwd((name, "x", uid, gid, "", "/", "/bin/sh"))
+
+
+@pytest.fixture
+def people(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Have the data base say who is in the group: by its own entry, and by the users' entries."""
+
+    def are(named: list[str], known: list[pwd.struct_passwd]) -> None:
+        monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group(("g", "x", gid, named)))
+        monkeypatch.setattr(pwd, "getpwall", lambda: [user("us", UID, 0), *known])
+
+    return are
+
+
+def directory(path: Path, mode: int) -> Path:
+    path.mkdir()
+    path.chmod(mode)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("named", "known"),
+    [(["eve"], [user("eve", 1001, 1)]), ([], [user("eve", 1001, os.getegid())]), (["eve"], [])],
+    ids=["by the group", "by the user", "a user that nobody knows"],
+)
+def test_a_directory_whose_group_has_other_members_and_may_write_is_refused(
+    tmp_path: Path, people: Callable[..., None], named: list[str], known: list[pwd.struct_passwd]
+) -> None:
+    people(named, known)
+    path = directory(tmp_path / "state", 0o770)
+    with pytest.raises(CannotCreate) as refused:
+        make_directory(path)
+    why = f"its group can write there, and eve could take the latch away; chmod g-w {path}"
+    assert str(refused.value) == f"directory {path}: {why}"
+    path.chmod(0o750)
+    assert make_directory(path) == ""
+
+
+def test_a_private_group_that_may_write_is_a_warning(tmp_path: Path, people: Callable[..., None]) -> None:
+    people(["root", "us"], [user("root", 0, 0)])
+    path = directory(tmp_path / "state", 0o775)
+    assert make_directory(path).endswith(f"chmod g-w {path}")
+
+
+def test_a_sticky_bit_keeps_a_group_from_removing_what_is_ours(tmp_path: Path, people: Callable[..., None]) -> None:
+    people(["eve"], [])
+    assert make_directory(directory(tmp_path / "state", 0o1770)) == ""
+
+
+def test_a_data_base_that_hangs_is_waited_for_within_a_bound_and_the_daemon_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(pwd, "getpwall", lambda: go.wait(15) and [])
+    monkeypatch.setattr(users, "GROUP_WITHIN_S", 0.1)
+    try:
+        assert "whoever joins that group" in make_directory(directory(tmp_path / "state", 0o770))
+    finally:
+        go.set()
+
+
+def test_check_refuses_what_run_refuses_and_notes_what_run_warns_of(site: Site, people: Callable[..., None]) -> None:
+    for path in (site.state, site.run):
+        directory(path, 0o770)
+    people(["eve"], [])
+    assert [line.partition(":")[0] for line in site.found()] == ["daemon.state_dir", "daemon.runtime_dir"]
+    people([], [])
+    assert site.found() == []
+    done = site.command("check")
+    assert done.exit_code == 0 and f"chmod g-w {site.state}" in done.output
