@@ -36,6 +36,7 @@ from kill_switch.errors import KillSwitchError
 from kill_switch.hardening import forbid_dumps, make_directory
 from kill_switch.held import HELD, Held
 from kill_switch.identity import new_salt
+from kill_switch.in_force import APPROVALS
 from kill_switch.journal import Journal
 from kill_switch.latches import claim
 from kill_switch.measuring import Measuring
@@ -91,6 +92,12 @@ class Daemon:
         paces = wiring.paces(adapters)
         logins, salt = {name: account.login for name, account in config.accounts.items()}, new_salt()
         state = recovery.rebuild(replay.entries, paces, config.rearm.approvals, logins, salt)
+        recorded = past.in_force(replay.entries)
+        before = recorded.get(APPROVALS)
+        if isinstance(before, int) and before > config.rearm.approvals:
+            if state.tripped or self.journal.foreign_latch() is not None:
+                state = state._replace(approvals_needed=before)
+                log.warning("a re-arm takes %d people, as when it tripped, and not %d", before, config.rearm.approvals)
         left_tripped = recovery.struck_elsewhere(replay.entries, logins)
         for name in left_tripped:
             log.error("account %s is tripped, and in the configuration there is no account with its login", name)
@@ -141,6 +148,7 @@ class Daemon:
             self._announce,
         )
         self.reloading.left_tripped, self.reloading.salt = left_tripped, salt
+        self.reloading.recorded = recorded
         self._told_unsynced = False
         self._told_intake = ""
         self._told_hanging = frozenset[str]()

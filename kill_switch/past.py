@@ -52,6 +52,15 @@ def seen(entries: Sequence[Entry], now: datetime) -> dict[str, Seen]:
     return dict.fromkeys(casts[-1]["triggers"], Seen(until, last))
 
 
+def in_force(entries: Sequence[Entry]) -> Mapping[str, Any]:
+    """Return the configuration that was in force last, as `in_force` lists it; {} if none is on record."""
+    for entry in reversed(entries):
+        if entry["kind"] in ("start", "reload"):
+            last = entry["data"].get("config")
+            return last if isinstance(last, dict) else {}
+    return {}
+
+
 def names(value: object) -> bool:
     """Tell whether it is a list of names."""
     return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)

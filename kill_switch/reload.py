@@ -78,8 +78,12 @@ def against(
     fixed = [key for key in FIXED if getattr(old.daemon, key) != getattr(new.daemon, key)]
     removed = [name for name in change.removed if phases[name] is not Phase.ARMED]
     struck = [name for name in change.anew if phases[name] in _STRIKING]
+    tripped = [name for name, phase in phases.items() if phase is not Phase.ARMED]
+    lowered = tripped if new.rearm.approvals < old.rearm.approvals else []
+    fewer = f"lowered from {old.rearm.approvals} to {new.rearm.approvals}, and {', '.join(lowered)} is tripped"
     return [
         *(Problem(f"daemon.{key}", "changed", "only a restart can change it") for key in fixed),
+        *([Problem("rearm.approvals", fewer, "re-arm first, by as many people as before")] if lowered else []),
         *(Problem(f"accounts.{n}", f"removed, and it is {phases[n]}", "re-arm it first") for n in removed),
         *(Problem(f"accounts.{n}", f"changed, and it is {phases[n]}", "wait until its kill is over") for n in struck),
         *(problem for n in change.anew if n not in struck for problem in _elsewhere(old, new, n, phases, owed)),

@@ -21,6 +21,7 @@ from kill_switch.drills import Drills
 from kill_switch.engine import Announce, Reconfigured
 from kill_switch.errors import ConfigError, Problem
 from kill_switch.identity import Identity
+from kill_switch.in_force import APPROVALS, changes, in_force
 from kill_switch.journal import Journal
 from kill_switch.offload import Offload
 from kill_switch.operators import Operators
@@ -56,6 +57,7 @@ class Reloading:
         self.config = config
         self.left_tripped: Mapping[str, tuple[Identity, ...]] = {}
         """Accounts that are in no configuration now, and who was struck under these names: they come back tripped."""
+        self.recorded: Mapping[str, object] = {}  # the configuration that was in force at the last record
         self.salt = ""  # of the identities of accounts that were not struck
         self._dispatcher = dispatcher
         self._journal = journal
@@ -92,9 +94,16 @@ class Reloading:
         self._tasks.keep(f"trigger {name}", lambda: self._watch.run(trigger))
 
     def cast(self) -> dict[str, object]:
-        """Name the accounts and triggers that there are, for the record."""
+        """Return the accounts and triggers that there are, the configuration in force and what is new in it.
+
+        For the record; the next call compares with this one.
+        """
         accounts = {name: account.venue for name, account in self.config.accounts.items()}
-        return {"accounts": accounts, "triggers": {name: t.kind for name, t in self._watch.triggers.items()}}
+        triggers = {name: t.kind for name, t in self._watch.triggers.items()}
+        before = self.recorded
+        self.recorded = {**in_force(self.config), APPROVALS: self._dispatcher.state.approvals_needed}
+        changed = changes(before, self.recorded) if before else {}
+        return {"accounts": accounts, "triggers": triggers, "config": self.recorded, "changed": changed}
 
     # ── who asks ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -192,8 +201,11 @@ class Reloading:
         back = self._back(new, change.added)
         identities, owed = self._identities(new, change.anew, back)
         moved = {was: name for name, was in back.items() if name != was}
+        approvals = new.rearm.approvals
+        if self._dispatcher.state.tripped:  # fewer than when it tripped would do for nobody
+            approvals = max(approvals, self._dispatcher.state.approvals_needed)
         event = Reconfigured(
-            wiring.paces(venues), frozenset(change.anew), new.rearm.approvals, clock.now(), identities, owed, moved
+            wiring.paces(venues), frozenset(change.anew), approvals, clock.now(), identities, owed, moved
         )
         self._dispatcher.reconfigure(event, sessions)
         for name, line in lines.items():

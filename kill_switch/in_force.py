@@ -1,0 +1,46 @@
+"""List what a configuration says about safety, for the record: which limits and whose approval were in force.
+
+No secret is in it, nor the addresses of messages and of the outer ping, which hold tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+
+from kill_switch.config import Config
+from kill_switch.config.problems import at
+
+Values = Mapping[str, Any]  # path of a key → what JSON tells of its value
+APPROVALS = "rearm.approvals"
+
+
+def in_force(config: Config) -> Values:
+    """Return each key of the configuration with its value, defaults too, by its path: `triggers.loss.max_loss`."""
+    found: dict[str, Any] = {}
+    for name in ("daemon", "intake", "drill", "rearm", "hooks"):
+        found.update(_keys(name, getattr(config, name)))
+    for name, trigger in config.triggers.items():
+        found.update(_keys(at("triggers", name), trigger))
+    for name, account in config.accounts.items():
+        path = at("accounts", name)
+        found |= {at(path, "venue"): account.venue, at(path, "tags"): list(account.tags)}
+        found.update(_keys(path, account.options))
+    return found
+
+
+def changes(old: Values, new: Values) -> dict[str, list[Any]]:
+    """Return what differs: path → old and new value, null where there is no such key."""
+    paths = dict.fromkeys((*old, *new))
+    return {path: [old.get(path), new.get(path)] for path in paths if old.get(path) != new.get(path)}
+
+
+def _keys(path: str, table: BaseModel) -> Iterator[tuple[str, Any]]:
+    for name, field in type(table).model_fields.items():
+        value = getattr(table, name)
+        if isinstance(value, SecretStr):
+            value = "set"
+        yield at(path, field.alias or name), json.loads(json.dumps(value, default=str))
