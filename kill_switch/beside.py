@@ -40,9 +40,9 @@ class Beside:
         self._watch = watch
         self._exposing = ""  # what is the matter with it
         self._aide = Aide()
-        self._notifier = Notifier(self._aide, clock.now)
+        self._notifier = Notifier(self._aide, clock.now, head=lambda: journal.head.words)
         self._hooks = Hooks(self._aide, self._record, announce)
-        self._ping = Ping(self._aide, self._unable, clock.now)
+        self._ping = Ping(self._aide, self._unable, clock.now, lambda: journal.head.words)
         self.meter = Meter(dispatcher, journal, watch, self._counts, self._unable, clock.now)
         if address := config.daemon.metrics:
             expose = {"do": "expose", "host": address.host, "port": address.port}

@@ -89,7 +89,10 @@ def find(errand: Errand) -> Outcome:
 def call(errand: Errand) -> Outcome:
     """Call a URL; anything but a 2xx is a failure."""
     httpx = importlib.import_module("httpx")  # here: most configurations call nobody
-    with httpx.Client(timeout=CALL_S) as client, client.stream("GET", errand["url"]) as response:
+    with (
+        httpx.Client(timeout=CALL_S) as client,
+        client.stream("GET", errand["url"], headers={"User-Agent": errand["agent"]}) as response,
+    ):
         code: int = response.status_code
     return {"ok": 200 <= code < 300, "why": f"HTTP {code}"}
 

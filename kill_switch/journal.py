@@ -173,6 +173,11 @@ class Journal:
         """Every record so far is in the file."""
         return self._writer.written >= self._appended and not self._writer.displaced
 
+    @property
+    def head(self) -> segments.Head:
+        """Return the newest record that is in the file."""
+        return self._writer.head
+
     def lag(self, mono_ns: int) -> tuple[int, int]:
         """Return how many records are not in the file yet, and for how long, in ns, the sync under way has lasted."""
         return self._appended - self._writer.written, self._writer.syncing.lasts_ns(mono_ns)

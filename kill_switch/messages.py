@@ -72,10 +72,10 @@ class Outbox:
     def urgent(self) -> bool:
         return any(news.level not in CALM for news in self._news)
 
-    def take(self) -> Message | None:
-        """Make one message of all there is."""
+    def take(self, head: str = "") -> Message | None:
+        """Make one message of all there is; `head` is the journal's newest record."""
         news, self._news = self._news, []
-        return compose(news, self._host) if news else None
+        return compose(news, self._host, head) if news else None
 
     def _known(self, news: News) -> bool:
         """Tell whether the same was told a short while ago: a bot that quotes into a guard makes a CLEAR a second."""
@@ -100,8 +100,8 @@ def least(levels: Sequence[str]) -> int:
     return max(range(len(levels)), key=lambda n: (RANK[levels[n]], -n))
 
 
-def compose(news: Sequence[News], host: str) -> Message:
-    """Write a message: the worst first, accounts that share a text in one line."""
+def compose(news: Sequence[News], host: str, head: str = "") -> Message:
+    """Write a message: the worst first, accounts that share a text in one line, the journal's newest record last."""
     together: dict[tuple[int, str, str], list[str]] = {}
     for one in news:
         accounts = together.setdefault((RANK[one.level], one.level, " ".join(printable.line(one.text).split())), [])
@@ -122,6 +122,8 @@ def compose(news: Sequence[News], host: str) -> Message:
     else:
         lines += ["", "more: kill-switch status"]
     lines.append(f"{host}, {clock.iso(news[0].at.wall_ns)}")
+    if head:
+        lines.append(f"journal: record {head}")
     return Message(level, subject, "\n".join(lines), last.kill)
 
 

@@ -165,6 +165,9 @@ class Meter:
         unwritten, syncing_ns = self._journal.lag(self._clock().mono_ns)
         yield _one("gauge", "journal_unwritten_records", "Records that are not in the file yet.", unwritten)
         yield _one("gauge", "journal_sync_seconds", "How long the sync under way has taken.", syncing_ns / 1e9)
+        seq, number = self._journal.head.seq, self._journal.head.number
+        yield _one("gauge", "journal_head_record", "The number of the newest record in the file.", seq)
+        yield _one("gauge", "journal_head_hash", "The first 48 bits of that record's hash.", number)
         trouble = int(bool(self._journal.trouble))
         yield _one("gauge", "journal_trouble", "Whether the disk takes no records.", trouble)
 

@@ -125,11 +125,14 @@ class Channel:
 class Notifier:
     """Hear all announcements, and have them told in every way that is configured."""
 
-    def __init__(self, errands: Errands, clock: Callable[[], Now], host: str = "") -> None:
-        """`host` is who we are, to people; default: this machine's name."""
+    def __init__(
+        self, errands: Errands, clock: Callable[[], Now], host: str = "", head: Callable[[], str] = lambda: ""
+    ) -> None:
+        """`host` is who we are, to people; default: this machine's name. `head` returns the journal's newest record."""
         self.channels: dict[str, Channel] = {}  # by what they send to, which is secret
         self._errands = errands
         self._clock = clock
+        self._head = head
         self._outbox = Outbox(host or socket.gethostname().partition(".")[0])
         self._calm_ns = -int(CALM_S * 1e9)  # when the last message left that was nothing but warnings
         self._news = anyio.Event()
@@ -205,7 +208,7 @@ class Notifier:
 
     def _post(self) -> None:
         self._news = anyio.Event()
-        if message := self._outbox.take():
+        if message := self._outbox.take(self._head()):
             if message.level in CALM:
                 self._calm_ns = self._clock().mono_ns
             for channel in self.channels.values():

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import anyio
 
+from kill_switch import __version__
 from kill_switch.aide import Errands
 from kill_switch.config.tables import Ping as Table
 from kill_switch.dispatch import Dispatcher
@@ -45,11 +46,19 @@ def unable(dispatcher: Dispatcher, journal: Journal, watch: Watch, ready: str, n
 class Ping:
     """Make the calls; `why_not` says why the daemon could not fire, if so."""
 
-    def __init__(self, errands: Errands, why_not: Callable[[], str], clock: Callable[[], Now]) -> None:
+    def __init__(
+        self,
+        errands: Errands,
+        why_not: Callable[[], str],
+        clock: Callable[[], Now],
+        head: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`head` returns the journal's newest record: the monitor sees it in each call's User-Agent."""
         self.sent = self.failures = 0
         self._errands = errands
         self._why_not = why_not
         self._clock = clock
+        self._head = head
         self._trouble = ""
         self._table = Table()
 
@@ -82,7 +91,7 @@ class Ping:
         if why := self._why_not():
             self._tell(f"withheld: {why}")
             return LOOK_AGAIN_S
-        done = await self._errands.do("call", CALL_WITHIN_S, url=url)
+        done = await self._errands.do("call", CALL_WITHIN_S, url=url, agent=self._agent())
         if done.ok:
             self.sent += 1
             self._tell("")
@@ -90,6 +99,10 @@ class Ping:
         self.failures += 1
         self._tell(done.why)
         return min(RETRY_S, self._table.every_s)
+
+    def _agent(self) -> str:
+        seq, _, digest = self._head().partition(" ")
+        return f"kill-switch/{__version__}" + (f" (record {seq}; {digest})" if digest else "")
 
     def _tell(self, trouble: str) -> None:
         if trouble and trouble != self._trouble:

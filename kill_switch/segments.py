@@ -28,6 +28,8 @@ NEXT = "journal.jsonl.next"  # the file to come, while it is being made
 GENESIS = "0" * 64
 CHUNK = 1 << 20  # bytes that are read at a time
 _HASH_BYTES = len(b',"hash":"') + 64 + len(b'"}')
+LEAST_DIGITS = 12  # of a hash that is looked for: 48 bits
+SHOWN_DIGITS = 16
 _KEYS = frozenset({"seq", "at", "mono_ns", "boot", "kind", "data", "prev", "hash"})
 _NUMBERED = re.compile(r"journal-(\d{6,})\.jsonl")
 _TRIPS = ("reason", "latch")  # kinds of records that trip an account at the next start
@@ -48,6 +50,23 @@ class Replay(NamedTuple):
     def latch_torn(self) -> bool:
         """The record that was cut off was one that trips."""
         return any(b'"kind":"%b"' % kind.encode() in self.torn for kind in _TRIPS)
+
+
+class Head(NamedTuple):
+    """The newest record of a journal. Whoever keeps it elsewhere can tell later that nothing before it is missing."""
+
+    seq: int  # 0: there is none
+    hash: str
+
+    @property
+    def words(self) -> str:
+        """Return it for people: `journal --verify --head` takes its second word."""
+        return f"{self.seq} {self.hash[:SHOWN_DIGITS]}" if self.seq else ""
+
+    @property
+    def number(self) -> int:
+        """Return the first 48 bits of the hash, which a metric can hold exactly."""
+        return int(self.hash[:LEAST_DIGITS], 16)
 
 
 class Chain:

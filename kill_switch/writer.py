@@ -90,6 +90,7 @@ class Writer:
         self._base = 0  # bytes of the files before it, since this process began
         self._head = 0  # bytes of its checkpoint
         self._seq, self._prev = snapshot.seq, snapshot.hash or segments.GENESIS
+        self.head = segments.Head(self._seq, self._prev)  # the newest record that counts as written
         self._boot = clock.boot_id()
         self._snapshot = snapshot
         self._unfolded: deque[bytes] = deque()  # lines that are in the file, and not in the snapshot yet
@@ -169,6 +170,7 @@ class Writer:
             self._take_back(len(whole))
             raise
         self._seq, self._prev = seq, prev
+        self.head = segments.Head(seq, prev)
         if self._foldable:
             self._unfolded += lines
         if any(record.kind in TRIPS for record in self._held):
@@ -401,6 +403,7 @@ class Writer:
         self._size = self._head = len(line)
         self._seq, self._prev = self._seq + 1, own
         self._snapshot.seq, self._snapshot.hash = self._seq, own
+        self.head = segments.Head(self._seq, own)
         self._named = False
         self.syncing.turn(synced)
         os.close(before)

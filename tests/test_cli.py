@@ -126,6 +126,34 @@ def test_report_of_nothing_ends_with_one(config: Path) -> None:
     assert "there is no kill 'last' on record" in done.output
 
 
+def test_a_head_that_was_kept_shows_that_the_end_of_the_record_was_cut_off(config: Path, tmp_path: Path) -> None:
+    held = Journal(tmp_path / "state", tmp_path / "run")
+    for number in range(3):
+        held.append("note", {"number": number}, clock.now())
+    held.flush()
+    assert held._state.carry_out(lambda: None, 5.0)
+    kept = held.head
+    held.close()
+    seq, digits = kept.words.split()
+    assert (kept.seq, int(seq), len(digits)) == (3, 3, 16) and kept.number == int(kept.hash[:12], 16)
+    good = invoke("journal", "--verify", "--head", digits.upper(), "-c", config)
+    assert good.exit_code == 0 and f"{digits} is record 3: nothing up to it is missing" in good.output
+    path = tmp_path / "state" / "journal.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+    assert invoke("journal", "--verify", "-c", config).exit_code == 0  # the chain alone does not show it
+    bad = invoke("journal", "--verify", "--head", digits, "-c", config)
+    assert bad.exit_code == 1 and f"{digits} is no record's hash" in bad.output
+    as_json = invoke("journal", "--verify", "--head", digits, "-c", config, "--json")
+    assert as_json.exit_code == 1 and json.loads(as_json.stdout)["found"] is None
+
+
+@pytest.mark.parametrize(
+    "words", [("--head", "0" * 12), ("--verify", "--head", "0" * 11), ("--verify", "--head", "g" * 12)]
+)
+def test_a_head_that_is_none_is_wrong_usage(config: Path, words: tuple[str, ...]) -> None:
+    assert invoke("journal", *words, "-c", config).exit_code == 2
+
+
 def test_the_journal_verifies_and_a_changed_byte_is_found(config: Path, tmp_path: Path) -> None:
     held = Journal(tmp_path / "state", tmp_path / "run")
     for number in range(3):

@@ -215,27 +215,38 @@ def report(config: Path | None, kill: str, as_json: bool) -> None:
 @config_option
 @json_option
 @click.option("--verify", is_flag=True, help="Check every number, hash and link; exit code 1 if one does not hold.")
+@click.option("--head", metavar="HASH", help="With --verify: exit code 1 unless a record has this hash, or begins so.")
 @click.option("--follow", is_flag=True, help="Go on with what comes.")
-def journal(config: Path | None, verify: bool, follow: bool, as_json: bool) -> None:
+def journal(config: Path | None, verify: bool, head: str | None, follow: bool, as_json: bool) -> None:
     """Show the audit record, all of its files in their order.
 
     journal.jsonl is written; journal-000001.jsonl and on are full. Old ones may be moved to an archive, the oldest
     first: --verify then says from which record on the chain was checked.
 
+    A chain does not show that its end was cut off. Every message and every call of the outer ping names the newest
+    record and the beginning of its hash: --verify --head HASH proves that nothing up to that record is missing.
+
     \b
     Examples:
       kill-switch journal --verify
+      kill-switch journal --verify --head 0f3a9c5d7e1b2846
       kill-switch journal --follow
     """
     from kill_switch import segments, views
 
+    if head is not None:
+        head = head.lower()
+        if not verify or follow:
+            raise click.UsageError("--head goes with --verify")
+        if not segments.LEAST_DIGITS <= len(head) <= 64 or not set(head) <= set("0123456789abcdef"):
+            raise click.BadParameter(f"expected {segments.LEAST_DIGITS} to 64 of a hash's digits", param_hint="--head")
     path = _record_of(config)[1] / segments.NAME
     reading = segments.Reading(path)
     try:
         if follow:
             views.follow_journal(path, as_json)
         elif verify:
-            _print_verification(path, reading, as_json)
+            _print_verification(path, reading, head, as_json)
         elif as_json:
             _print_entries(reading)
         else:
@@ -341,22 +352,25 @@ def _print_entries(reading: Any) -> None:
         raise broken
 
 
-def _print_verification(path: Path, reading: Any, as_json: bool) -> NoReturn:
+def _print_verification(path: Path, reading: Any, head: str | None, as_json: bool) -> NoReturn:
     from kill_switch.errors import JournalBroken
 
     broken: JournalBroken | None = None
-    records = 0
+    records, found = 0, None  # the record that has the hash which is looked for
     try:
-        for _ in reading.entries():
+        for entry in reading.entries():
             records += 1
+            if head and entry["hash"].startswith(head):
+                found = entry["seq"]
     except JournalBroken as error:
         broken = error
     chain, torn = reading.chain, reading.torn if broken is None else 0
+    lost = head is not None and found is None
     if as_json:
         why = None if broken is None else {"file": broken.file, "line": broken.line, "why": broken.why}
         told = {"path": str(path), "records": records, "torn_bytes": torn, "broken": why}
-        print_json({**told, "first": chain.first, "seq": chain.seq, "head": chain.hash})
-        sys.exit(0 if broken is None else 1)
+        print_json({**told, "first": chain.first, "seq": chain.seq, "head": chain.hash, "found": found})
+        sys.exit(1 if broken or lost else 0)
     if chain.first > 1:
         say(f"{path.parent}: records 1 to {chain.first - 1} are not here: archived, or lost")
     if broken is not None:
@@ -368,4 +382,8 @@ def _print_verification(path: Path, reading: Any, as_json: bool) -> NoReturn:
             say(f"  {torn} bytes after the last record: a write that was cut off; the next start notes it")
         if records:
             say(f"  head: record {chain.seq}, {chain.hash}")
-    sys.exit(0 if broken is None else 1)
+    if found:
+        say(f"  {head} is record {found}: nothing up to it is missing")
+    elif lost:
+        say(f"  {head} is no record's hash: the record was cut off, or is another one", err=True)
+    sys.exit(1 if broken or lost else 0)

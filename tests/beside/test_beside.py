@@ -13,6 +13,7 @@ from kill_switch.beside import Beside
 from kill_switch.config import Config, load
 from kill_switch.engine import Announce
 from kill_switch.journal import Journal
+from kill_switch.segments import Head
 from kill_switch.tasks import Tasks
 from kill_switch.watching import Watch
 from tests.core.stubs import Floor
@@ -106,6 +107,8 @@ class Quiet:
 
 class Replayed(Record):
     """A journal that was empty at the start, and keeps what it is given."""
+
+    head = Head(7, "0f" * 32)
 
     class replay:
         entries = ()

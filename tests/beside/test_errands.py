@@ -203,7 +203,7 @@ async def test_a_message_that_is_not_accepted_is_a_failure_without_its_url(site:
 async def test_a_call_is_a_get_that_wants_a_2xx(site: Site, status: int, done: Done) -> None:
     site.status = status
     async with running() as beside:
-        assert await beside.do("call", 5, url=f"http://127.0.0.1:{site.port}/ping/uuid") == done
+        assert await beside.do("call", 5, url=f"http://127.0.0.1:{site.port}/ping/uuid", agent="us (record 7)") == done
     assert site.seen == [("GET", "/ping/uuid", None)]
 
 
@@ -214,7 +214,7 @@ async def test_a_call_that_nobody_answers_is_a_failure_in_bounded_time(
     site.status = None
     async with running() as beside:
         began_s = time.monotonic()
-        done = await beside.do("call", 0.3, url=f"http://127.0.0.1:{site.port}/ping/uuid")
+        done = await beside.do("call", 0.3, url=f"http://127.0.0.1:{site.port}/ping/uuid", agent="us")
         assert time.monotonic() - began_s < 2
         assert done == Done(False, "nothing was heard of it for 0.5 s")
         assert (await beside.do("find", 5, argv=["sh"])).ok  # others are served meanwhile
@@ -224,7 +224,7 @@ async def test_a_call_that_nobody_answers_is_a_failure_in_bounded_time(
 async def test_a_call_that_is_refused_says_so_without_the_url(site: Site) -> None:
     site.server.socket.close()
     async with running() as beside:
-        done = await beside.do("call", 5, url=f"http://127.0.0.1:{site.port}/ping/uuid")
+        done = await beside.do("call", 5, url=f"http://127.0.0.1:{site.port}/ping/uuid", agent="us (record 7)")
     assert done == Done(False, "ConnectError")
 
 

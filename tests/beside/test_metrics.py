@@ -26,6 +26,7 @@ from kill_switch.aide import Aide
 from kill_switch.exposition import Exposition
 from kill_switch.journal import Journal
 from kill_switch.metrics import Histogram, Meter
+from kill_switch.segments import Head
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import TriggerState
 from kill_switch.vitals import Vitals
@@ -68,6 +69,8 @@ class Record:
     """As much of the journal as is measured."""
 
     trouble = ""
+
+    head = Head(1234, "0123456789abcdef" * 4)
 
     def lag(self, mono_ns: int) -> tuple[int, int]:
         return 3, 40_000_000
@@ -159,6 +162,7 @@ def test_an_armed_daemon_in_figures() -> None:
     assert of("trigger_state", trigger="panic", kind="flag", state="blind") == 1
     assert of("trigger_state", trigger="panic", kind="flag", state="ok") == 0
     assert (of("journal_unwritten_records"), of("journal_sync_seconds"), of("journal_trouble")) == (3, 0.04, 0)
+    assert (of("journal_head_record"), of("journal_head_hash")) == (1234, 0x0123456789AB)
     assert of("stalled_seconds_total") == 0.25
     assert of("notification_failures_total") == 4
 

@@ -130,6 +130,13 @@ def test_a_trip_is_not_lost_among_too_many_warnings(place: int) -> None:
     assert outbox.take() is None
 
 
+def test_a_message_names_the_journals_newest_record() -> None:
+    outbox = Outbox("h")
+    outbox.put(news("trip", "panic: now"))
+    message = outbox.take("1234 0f3a9c5d7e1b2846")
+    assert message is not None and message.text.endswith("\njournal: record 1234 0f3a9c5d7e1b2846")
+
+
 def test_what_was_told_is_not_remembered_for_ever() -> None:
     outbox = Outbox("h")
     for number in range(20 * OUTBOX):

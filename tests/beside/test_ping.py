@@ -11,6 +11,7 @@ import anyio
 import pytest
 from pydantic import SecretStr
 
+from kill_switch import __version__
 from kill_switch.config.tables import Ping as Table
 from kill_switch.dispatch import Dispatcher
 from kill_switch.domain import Now
@@ -28,7 +29,7 @@ class Stage:
     why: str = ""
 
     def __post_init__(self) -> None:
-        self.ping = Ping(self.beside, lambda: self.why, now)
+        self.ping = Ping(self.beside, lambda: self.why, now, lambda: "7 0f3a")
 
     @property
     def times(self) -> list[float]:
@@ -52,7 +53,7 @@ async def test_the_monitor_is_called_at_the_pace_that_was_asked_for() -> None:
         made.beside.takes = lambda run: 2.0
         await anyio.sleep(200)
         assert made.times == pytest.approx([0, 60, 120, 180], abs=0.01)
-        assert made.beside.runs[0].errand == {"url": URL}
+        assert made.beside.runs[0].errand == {"url": URL, "agent": f"kill-switch/{__version__} (record 7; 0f3a)"}
         assert made.ping.counts() == {"pings_sent_total": 4, "ping_failures_total": 0}
 
 
