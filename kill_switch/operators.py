@@ -183,7 +183,7 @@ class Operators:
         if caller.uid in self._unnamed:
             await self._users.name(caller.uid, SOON_S)
         self._journal.flush()
-        return self._reports.get("last") or {}
+        return {**(self._reports.get("last") or {}), "asked": accounts}
 
     def _find_name(self, uid: int) -> None:
         """Put on record who a uid is, as soon as that is found: the kill did not wait for it."""

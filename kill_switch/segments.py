@@ -287,13 +287,18 @@ def _is_same(path: Path, file: BinaryIO) -> bool:
     return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
 
 
-def reports(path: Path, budget_us: int) -> Reports:
-    """Return the reports of all kills, from all files; up to the first fault, if there is one. Raises `OSError`."""
+def reports(path: Path, budget_us: int) -> tuple[Reports, JournalBroken | None]:
+    """Return the reports of all kills, from all files, and the first fault; what is behind it is left out.
+
+    Raises `OSError`.
+    """
     made = Reports(budget_us, keep=None)
-    with contextlib.suppress(JournalBroken):
+    try:
         for number, entry in enumerate(Reading(path).entries()):
             if entry["kind"] == checkpoint.KIND and number:
                 continue  # it says what those before it have said
             with contextlib.suppress(LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
                 made.take(entry)
-    return made
+    except JournalBroken as broken:
+        return made, broken
+    return made, None

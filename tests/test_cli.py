@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from kill_switch import clock, segments
 from kill_switch.cli import main
 from kill_switch.journal import Journal
+from tests.fake_daemon import answering
 
 CONFIG = """
 [daemon]
@@ -124,6 +125,32 @@ def test_report_of_nothing_ends_with_one(config: Path) -> None:
     done = invoke("report", "-c", config)
     assert done.exit_code == 1
     assert "there is no kill 'last' on record" in done.output
+
+
+def test_a_report_of_a_damaged_journal_says_so_and_ends_with_one(config: Path, tmp_path: Path) -> None:
+    held = Journal(tmp_path / "state", tmp_path / "run")
+    at = clock.now()
+    for kill in ("k1-1", "k2-2"):
+        reason = {"trigger": "panic", "text": kill, "accounts": ["mm1"], "kill": kill, "evidence": dict[str, str]()}
+        held.append("reason", {**reason, "observed_mono_ns": at.mono_ns, "observed_wall_ns": at.wall_ns}, at)
+    held.close()
+    assert invoke("report", "-c", config).exit_code == 0
+    path = tmp_path / "state" / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"text":"k2-2"', b'"text":"k2-3"'))
+    done = invoke("report", "-c", config)
+    assert done.exit_code == 1
+    assert "k1-1" in done.output and "kills behind that are not seen" in done.output
+    as_json = invoke("report", "-c", config, "--json")
+    assert as_json.exit_code == 1 and json.loads(as_json.stdout)["id"] == "k1-1"
+
+
+@pytest.mark.parametrize(("asked", "code"), [(["b"], 0), (["a"], 1), (["a", "b"], 1), (["b", "c"], 1)])
+def test_fire_ends_with_0_if_the_accounts_that_it_asked_for_are_clear(
+    config: Path, tmp_path: Path, asked: list[str], code: int
+) -> None:
+    answer = {"accounts": {"a": {"state": "RESIDUE"}, "b": {"state": "CLEAR"}}, "asked": asked}
+    with answering(tmp_path / "run" / "control.sock", {"fire": answer}):
+        assert invoke("fire", "--reason", "x", "--json", "-c", config).exit_code == code
 
 
 def test_a_head_that_was_kept_shows_that_the_end_of_the_record_was_cut_off(config: Path, tmp_path: Path) -> None:

@@ -91,7 +91,9 @@ def fire(
         except Unreachable as error:
             raise Unreachable(f"{error}\nTo kill without the daemon: kill-switch fire --direct --reason …") from None
     accounts = report.get("accounts", {})
-    done = bool(accounts) and not missed and (dry_run or all(one["state"] == "CLEAR" for one in accounts.values()))
+    meant = report.get("asked", accounts)  # of a kill that was under way already there are more
+    clear = all(accounts.get(name, {}).get("state") == "CLEAR" for name in meant)
+    done = bool(accounts) and not missed and (dry_run or clear)
     if missed:
         report = {**report, "missed": missed}
     try:
@@ -188,6 +190,8 @@ def reload(config: Path | None, as_json: bool) -> None:
 def report(config: Path | None, kill: str, as_json: bool) -> None:
     """Show what a kill did: the last one, or the one of that id. Needs no daemon, where the journal may be read.
 
+    Exit code 1: there is none, or the journal is damaged; kills behind the damage are not seen.
+
     \b
     Examples:
       kill-switch report
@@ -196,19 +200,24 @@ def report(config: Path | None, kill: str, as_json: bool) -> None:
     from kill_switch import segments, views
 
     budget_us, state_dir = _record_of(config)
+    broken = None
     try:
-        reports = segments.reports(state_dir / segments.NAME, budget_us)
+        reports, broken = segments.reports(state_dir / segments.NAME, budget_us)
     except PermissionError:
         found = ask(config, {"cmd": "report", "id": kill})  # the daemon may read it, and tells whoever may ask
     else:
         found = reports.get(kill)
         if found is None:
             known = ", ".join(reports.ids()[-5:]) or "none at all"
-            raise KillSwitchError(f"there is no kill {kill!r} on record; the latest: {known}")
+            damage = f"; {broken}" if broken else ""
+            raise KillSwitchError(f"there is no kill {kill!r} on record; the latest: {known}{damage}")
     if as_json:
         print_json(found)
     else:
         views.print_report(found)
+    if broken:
+        say(f"kill-switch: {broken}: kills behind that are not seen, and this may not be the last one", err=True)
+        sys.exit(1)
 
 
 @click.command()

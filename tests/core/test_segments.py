@@ -312,7 +312,7 @@ def test_files_that_were_archived_from_the_first_on_leave_a_chain_that_holds(ope
     count = sum(1 for _ in reading.entries())
     assert reading.chain.first > 1
     assert reading.chain.seq == reading.chain.first + count - 1
-    assert segments.reports(opened.path, 1).ids() == ("k1-1700000000",)
+    assert segments.reports(opened.path, 1)[0].ids() == ("k1-1700000000",)
 
 
 def test_following_goes_over_from_file_to_file(opened: Prompt, dirs: Dirs) -> None:
@@ -345,7 +345,7 @@ def test_reports_are_told_from_all_files(opened: Prompt, dirs: Dirs) -> None:
     for number in range(3):
         opened.latch("reason", {**REASON, "kill": f"k{number}-1"}, at(0))
         fill(opened)
-    assert segments.reports(opened.path, 1).ids() == ("k0-1", "k1-1", "k2-1")
+    assert segments.reports(opened.path, 1)[0].ids() == ("k0-1", "k1-1", "k2-1")
 
 
 # ── how much a start reads ────────────────────────────────────────────────────────────────────────────────────────
