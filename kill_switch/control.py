@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
@@ -37,12 +38,17 @@ BACKLOG = 65536  # the kernel takes what it allows (net.core.somaxconn)
 NAMED = ("rearm", "drill", "reload")  # whose record wants the caller's name; a kill does not wait for one
 
 
+def _never() -> bool:
+    return False
+
+
 class Caller(NamedTuple):
     """Who is at the other end, as the kernel says."""
 
     uid: int
     pid: int
     user: str  # the number, as long as nobody has found the name
+    gone: Callable[[], bool] = _never  # whether it has closed the connection, and hears no answer
 
 
 class Refusal(Exception):
@@ -118,7 +124,9 @@ def inode(path: Path) -> tuple[int, int] | None:
 
 
 async def _converse(stream: SocketStream, handlers: Mapping[str, Handler], users: Users) -> None:
-    uid, pid = _peer(stream.extra_attributes[SocketAttribute.raw_socket]())
+    sock = stream.extra_attributes[SocketAttribute.raw_socket]()
+    uid, pid = _peer(sock)
+    gone = partial(_hung_up, sock)
     rest = b""
     while True:
         while b"\n" not in rest:
@@ -132,7 +140,7 @@ async def _converse(stream: SocketStream, handlers: Mapping[str, Handler], users
                 except anyio.EndOfStream:
                     return
         line, _, rest = rest.partition(b"\n")
-        caller = Caller(uid, pid, users.known(uid))
+        caller = Caller(uid, pid, users.known(uid), gone)
         await stream.send(_line(await _answer(line, caller, handlers, users)))
         users.learn(uid)  # not before: the line may have been a kill
 
@@ -189,6 +197,13 @@ def _peer(sock: socket.socket) -> tuple[int, int]:
     """Return uid and pid of who is at the other end."""
     pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return uid, pid
+
+
+def _hung_up(sock: socket.socket) -> bool:
+    """Tell whether the other end has closed; one that has only ended its own requests still hears. See poll(2)."""
+    poll = select.poll()
+    poll.register(sock.fileno(), 0)
+    return bool(poll.poll(0))
 
 
 async def refuse_second(path: Path, files: Offload) -> None:

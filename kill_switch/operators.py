@@ -223,6 +223,9 @@ class Operators:
             *self._watch.against_rearm(tripped),
         )
         asked = RearmAsked(caller.uid, caller.user, text, accounts, force, blockers, self._dispatcher.clock(), since_ns)
+        if caller.gone():
+            log.warning("not re-armed: %s, who asked for it, did not wait for the answer", caller.user)
+            raise Refusal("whoever asked has gone")
         match self._dispatcher.rearm(asked):
             case Granted(names):
                 for trigger in watching:

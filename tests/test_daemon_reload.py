@@ -18,7 +18,7 @@ import anyio.lowlevel
 import orjson
 import pytest
 
-from kill_switch import journal, latches
+from kill_switch import journal, latches, operators
 from kill_switch.clock import now
 from kill_switch.config import load
 from kill_switch.control import Caller
@@ -195,6 +195,29 @@ async def test_an_address_that_somebody_else_has_changes_nothing_at_all(play: Pl
 
 
 # ── re-arming ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("hangs_up", [True, False])
+async def test_a_re_arm_is_not_carried_out_for_a_caller_that_has_hung_up(
+    play: Play, monkeypatch: pytest.MonkeyPatch, hangs_up: bool
+) -> None:
+    monkeypatch.setattr(operators, "PROVE_WITHIN_S", 0.3)  # the venue cannot be read: the re-arm waits for that long
+    async with play.running("a") as daemon:
+        play.fire("a")
+        play.clear("a")
+        line = await anyio.connect_unix(play.runtime_dir / "control.sock")
+        await line.send(b'{"cmd":"rearm","reason":"all well","force":true}\n')
+        if hangs_up:
+            await line.aclose()
+            await play.until(lambda: play.entries("rearm-asked"))
+            await anyio.sleep(0.1)
+            assert play.tripped() == ("a",)
+            return
+        await line.send_eof()  # as a pipe into nc does: the answer is still waited for
+        with anyio.fail_after(5.0):
+            assert b'"rearmed":["a"]' in await line.receive()
+        await line.aclose()
+        assert daemon.dispatcher.state.phase is Phase.ARMED
 
 
 TWO, ONE = "[rearm]\napprovals = 2\n", "[rearm]\napprovals = 1\n"
