@@ -5,6 +5,9 @@ waits behind housekeeping. Answers are parsed by httptools in the protocol's cal
 request is under way on a connection, and a connection whose answer does not come in time takes no other, because its
 next answer could no longer be told apart. Another connection takes its place. It is given up, unless the call is to be
 answered late too: then it waits beside for that.
+
+A venue may end a connection behind any answer (RFC 9112, 9.3 and 9.6). That is no failure: another connection replaces
+it without back-off, and the lane does not count as closed meanwhile. Reads wait for that connection, commands do not.
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ from kill_switch.venues.base import ANSWER_WITHIN_S, NOT_PROCESSED, Call, Closed
 CONNECTIONS = 2
 LATE_MOST = 8  # connections of a lane that wait for late answers
 STEADY_AFTER_S = 5.0
+APART_S = 0.1  # between the beginnings of two connections in one place of the lane
+RETURN_WITHIN_S = 1.0  # three round trips to a venue far away: a lane whose connections have all ended in good order
 MAX_HEADER_BYTES = 32 << 10
 MAX_BODY_BYTES = 16 << 20  # 10,000 orders are 5 MB at the most talkative venue
 MAX_INTERIM = 50  # answers before an answer (RFC 9110, 15.2, has no limit)
@@ -72,6 +77,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self.used_ns = time.monotonic_ns()
         self.answered = False  # it has brought a whole answer
         self.failed = False  # a call was lost on it
+        self.orderly = False  # it has ended behind an answer, in good order
         self.closed = asyncio.Event()
         self.spent = asyncio.Event()  # it takes no other call: closed, or late
         self.why = "closed by the venue"
@@ -169,11 +175,14 @@ class HttpConnection(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
         call = self.call
-        if call is not None and exc is None and not self._aborted:
-            self._end()
-            if self._answer is not None:
-                self._told(call, self._answer)
-                return
+        if exc is None and not self._aborted:
+            if call is None:
+                self.orderly = self.answered
+            else:
+                self._end()
+                if self._answer is not None:
+                    self._told(call, self._answer)
+                    return
         self.call = None
         if call is not None:
             self.failed = True
@@ -188,7 +197,8 @@ class HttpConnection(asyncio.BufferedProtocol):
             self.abort(NOT_HTTP)
         except httptools.HttpParserError:
             if self._answer is not None:
-                self.abort(NOT_HTTP)  # it is whole; this came behind it
+                if self._answer.keep_alive:  # else whatever comes behind it is not read (RFC 9112, 9.6)
+                    self.abort(NOT_HTTP)
             elif self._fed_bytes != len(self._raw) + len(data):
                 self.abort(NOT_HTTP)  # too much of it has gone by
             elif not (raw := bytes(self._raw) + bytes(data)).lstrip(b"\r\n").startswith(b"HTTP/1."):
@@ -284,6 +294,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         if self.late:
             self.abort("answered late")
         elif not answer.keep_alive:
+            self.orderly = True
             self.abort("closed after the answer, as the venue asked")  # in good order it may take half a minute
         elif answer.status in NOT_PROCESSED:
             self._lane.shun(self)
@@ -355,6 +366,8 @@ class HttpLane:
         self._waiting: deque[Call] = deque()
         self._begun: HttpConnection | None = None
         self._last: HttpConnection | None = None  # the connection that was used last
+        self._opened = False  # the sink has been told so
+        self._return: asyncio.TimerHandle | None = None  # when a lane that is to be back at once is taken for closed
         self._proven = False  # the venue has accepted the key on this lane
         self.trouble = ""
 
@@ -444,18 +457,25 @@ class HttpLane:
                     if any(c.idle for c in self._connections):
                         self._sink.warm()
         finally:
+            if not self._connections:
+                self._gone("the daemon is stopping")
             for connection in self._late:
                 connection.abort("the daemon is stopping")
 
     async def _keep(self) -> None:
         backoff = Backoff()
+        wait_s = backoff.next_s()
         while True:
-            await anyio.sleep(backoff.next_s())
+            await anyio.sleep(wait_s)
+            began_s = anyio.current_time()
             connection = HttpConnection(self)
             try:
                 place = await self._dialer.connect(connection, within_s=CONNECT_WITHIN_S)
             except (OSError, ValueError) as error:
                 self.trouble = why(error)
+                if not self._connections:
+                    self._gone(self.trouble)
+                wait_s = backoff.next_s()
                 continue
             since_s = anyio.current_time()
             self._up(connection)
@@ -471,8 +491,10 @@ class HttpLane:
                 self._wait_beside(connection)
             if late or connection.failed:
                 self._dialer.blame(place)
-            if late or connection.answered or anyio.current_time() - since_s >= STEADY_AFTER_S:
+            now_s = anyio.current_time()
+            if late or connection.orderly or now_s - since_s >= STEADY_AFTER_S:
                 backoff.reset()
+            wait_s = max(0.0, began_s + APART_S - now_s) if connection.orderly else backoff.next_s()
 
     def _wait_beside(self, connection: HttpConnection) -> None:
         """Let a connection deliver its late answer; of too many, the oldest is given up."""
@@ -482,19 +504,41 @@ class HttpLane:
         self._late.append(connection)
 
     def _up(self, connection: HttpConnection) -> None:
-        first = not any(c.open for c in self._connections)
         self._connections.append(connection)
-        if first:
+        if self._return is not None:
+            self._return.cancel()
+            self._return = None
+        if not self._opened:
+            self._opened = True
             self.trouble = ""
             self._sink.event(Opened(Route.HTTP, 0))
         self._pump()
 
     def _down(self, connection: HttpConnection) -> None:
         self._connections.remove(connection)
-        if not self._connections:
-            self._proven = False
-            self.trouble = "no answer in time" if connection.late else connection.why
-            self._sink.event(Closed(Route.HTTP, 0, self.trouble))
+        reason = "no answer in time" if connection.late else connection.why
+        if self._connections:
+            self._pump()
+        elif connection.orderly:
+            self._return = asyncio.get_running_loop().call_later(RETURN_WITHIN_S, self._gone, reason)
+            self._pump()
+        else:
+            self._gone(reason)
+
+    @property
+    def _returning(self) -> bool:
+        """Say whether the lane is to be up again at once: its last connection has ended in good order."""
+        return self._return is not None or any(c.orderly for c in self._connections)
+
+    def _gone(self, reason: str) -> None:
+        """Take the lane, which has no connection, for closed; what waits for one is lost."""
+        if self._return is not None:
+            self._return.cancel()
+            self._return = None
+        if self._opened:
+            self._opened = self._proven = False
+            self.trouble = reason
+            self._sink.event(Closed(Route.HTTP, 0, reason))
         self._pump()
 
     def _pump(self) -> None:
@@ -502,8 +546,10 @@ class HttpLane:
         while self._urgent or self._waiting:
             up = [c for c in self._connections if c.open]
             if not up:
-                call = self._urgent.popleft() if self._urgent else self._waiting.popleft()
-                self._sink.event(Lost(call.tag, False, self.trouble or "the lane is down"))
+                queue = self._urgent or self._waiting
+                if self._returning and not queue[0].command:
+                    return
+                self._sink.event(Lost(queue.popleft().tag, False, self.trouble or "the lane is down"))
                 continue
             idle = [c for c in up if c.idle]
             if self._urgent and not self._wanted(self._urgent[0]):
