@@ -53,6 +53,7 @@ from kill_switch.venues.crosstrade_wire import BURST, Link, Slot, Wire, rpc_fram
 
 SNAPSHOT_EVERY = 4  # probes
 MOST_TROUBLE = 600  # characters of a line that may name 15 NT accounts
+PROBE_AGAIN_S = 4.0  # a lane that comes up so soon after a probe is probed again only with tokens to spare
 PROBE_ANYWAY_S = 8.0  # between two probes while others use the tokens up: a refusal costs nothing, and says so
 NO_ORDER = "0" * 32  # the empty GUID: no order can have it
 
@@ -219,6 +220,10 @@ class CrossTrade(Adapter):
         orders = self._reads.begin(Read(now.mono_ns, probe=True), now)
         good = not self._reach_owed and self._reads.has_path
         return orders if good and self._probes % SNAPSHOT_EVERY else (*orders, *self._look(now))
+
+    def _may_prove(self, now: Now) -> bool:
+        """Say whether to probe a lane that has come up; one that comes and goes would use up what a kill needs."""
+        return now.mono_ns - self._probed_ns >= PROBE_AGAIN_S * 1e9 or self._wire.bucket.spare(now, 2)
 
     def _anyway(self, now: Now) -> bool:
         """Say whether to probe without tokens to spare: others use them up, and nobody is being killed."""
@@ -390,6 +395,9 @@ class CrossTrade(Adapter):
     def opened(self, route: Route, conn: int, now: Now) -> Outputs:
         if route is not Route.WS:
             self._reads.has_path = self._reach_owed = True
+            if not self._may_prove(now):
+                return ()  # the next probe does it
+            self._probed_ns = now.mono_ns
             return (*self._reads.begin(Read(now.mono_ns, probe=True), now), *self._look(now))
         self._wire.links[conn] = Link(now.mono_ns)
         self._reads.has_rpc = True

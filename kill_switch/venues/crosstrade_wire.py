@@ -40,14 +40,19 @@ class Bucket:
 
     The venue states no level (§3). That others use the tokens shows in a refusal while our count says that there are
     some. From then on, until no request has been refused for `CONTENDED_S`, one token at most is counted on.
+
+    What was used before our first request is not known: a daemon that was killed a moment ago may have used it all. So
+    there are two counts, from all and from none, which become one when there must be all again, or a refusal says none.
+    We act on the one, and accuse others on the other.
     """
 
-    __slots__ = ("_at_ns", "_contended_ns", "_heard", "_level", "refused", "until_ns")
+    __slots__ = ("_at_ns", "_contended_ns", "_heard", "_level", "_sure", "refused", "until_ns")
 
     def __init__(self) -> None:
         self.until_ns = 0  # the venue wants no request before that
         self.refused = 0  # requests in a row, by the last answers
         self._level = BURST
+        self._sure = 0.0  # the level if there was no token when we began
         self._at_ns = 0
         self._contended_ns: int | None = None  # the last refusal that others have caused
         self._heard: deque[bool] = deque(maxlen=HEARD)  # of the last answers: was a token there?
@@ -62,8 +67,9 @@ class Bucket:
         return self.left(now) >= KEPT + tokens
 
     def spend(self, now: Now, tokens: int = 1) -> None:
-        left = self._count(now)
+        left, sure = self._count(now), self._count_sure(now)
         self._level = min(left, max(0.0, left - tokens))  # a request that is refused costs nothing
+        self._sure = min(sure, max(0.0, sure - tokens))
         self._at_ns = now.mono_ns
 
     def taken(self) -> None:
@@ -73,14 +79,14 @@ class Bucket:
 
     def drain(self, now: Now, retry_after: str = "") -> None:
         """Believe the venue that nothing is left, and for how long (`retry_after`, in seconds)."""
-        if self._count(now) >= SURPRISE or self.contended(now):
+        if self._count_sure(now) >= SURPRISE or self.contended(now):
             if not self.contended(now):
                 self._heard.clear()  # of the time before
             self._contended_ns = now.mono_ns
         self._heard.append(False)
         self.refused = min(self.refused + 1, HEARD)
         wait_s = min(float(retry_after), DRAINED_S) if retry_after.isascii() and retry_after.isdigit() else 0.0
-        self._level = min(self._count(now), 0.0, 1 - wait_s * PER_S)
+        self._level = self._sure = min(self._count(now), 0.0, 1 - wait_s * PER_S)
         self._at_ns = now.mono_ns
         if wait_s > 1:  # 1 is the least that whole seconds can say, and a token is back after a third of that
             self.until_ns = max(self.until_ns, now.mono_ns + int(wait_s * 1e9))
@@ -96,6 +102,9 @@ class Bucket:
 
     def _count(self, now: Now) -> float:
         return min(BURST, self._level + max(0, now.mono_ns - self._at_ns) * PER_S / 1e9)
+
+    def _count_sure(self, now: Now) -> float:
+        return min(self._count(now), self._sure + max(0, now.mono_ns - (self._at_ns or now.mono_ns)) * PER_S / 1e9)
 
 
 class Slot:

@@ -36,7 +36,7 @@ from kill_switch.venues.base import (
 )
 from kill_switch.venues.crosstrade import CrossTrade
 from kill_switch.venues.crosstrade_answers import CANCELLING, NOTHING_RESTING, OFFLINE, TERMINAL
-from kill_switch.venues.crosstrade_wire import BURST, Bucket, Slot
+from kill_switch.venues.crosstrade_wire import BURST, KEPT, Bucket, Slot
 
 from .playbook import (
     START,
@@ -1090,8 +1090,16 @@ def test_a_refused_token_is_fatal(status: int) -> None:
     )
 
 
+def counted(adapter: CrossTrade) -> Player:
+    """Return a player that has run for a while: there must be tokens, whoever has used them before."""
+    player = Player(adapter)
+    adapter._wire.bucket.spend(player.now)
+    player.put(Pause(10))
+    return player
+
+
 def test_a_probe_over_the_limit_says_nothing_of_the_lane_and_slows_the_probes() -> None:
-    Player(make())(
+    counted(make())(
         Probe(),
         Asked("orders#1", ORDERS),
         Replied("orders#1", 429, {"retry-after": "1"}, b'{"error":"Rate limit exceeded"}'),
@@ -1899,3 +1907,20 @@ def test_figures_leave_fifteen_tokens_for_a_kill() -> None:
 
 def test_a_position_pushed_by_events_is_nothing_strange_and_new_orders_are_found_by_reading() -> None:
     assert make().pushes_orders is False and CrossTrade.CURRENCIES == ("USD",)
+
+
+def test_a_lane_that_comes_and_goes_leaves_the_tokens_that_are_kept_for_a_kill() -> None:
+    player = Player(make())
+    for _ in range(30):
+        asked = len(player.calls)
+        player.put(Opened(Route.HTTP, 0))
+        for call in player.calls[asked:]:
+            player.put(Lost(call.tag, True, "closed"))
+        player.put(Closed(Route.HTTP, 0, "closed"))
+        player.put(Pause(0.05))
+    assert 2 <= len(player.calls) <= 12
+    assert player.adapter._wire.bucket.left(player.now) >= KEPT  # type: ignore[attr-defined]
+    asked = len(player.calls)
+    player.put(Pause(4))
+    player.put(Opened(Route.HTTP, 0))
+    assert len(player.calls) == asked + 2

@@ -41,6 +41,7 @@ from .test_crosstrade import (
     ORDERS,
     SNAPSHOT,
     connected,
+    counted,
     errors,
     know,
     listed,
@@ -307,7 +308,7 @@ def test_while_cancels_wait_a_read_asks_for_nothing_and_says_so() -> None:
 
 
 def test_a_request_of_a_read_that_is_refused_is_repeated_in_its_turn_until_it_is_answered() -> None:
-    player = Player(make())
+    player = counted(make())
     asked_ns = player.now.mono_ns
     player(
         Read(),
@@ -365,6 +366,26 @@ def test_how_long_a_kill_takes_follows_from_the_share_of_requests_that_the_venue
     for _ in range(20):
         bucket.drain(START)
     assert bucket.kill_s(1) == pytest.approx(5 * TURN_S * 22)
+
+
+def test_what_was_used_up_before_we_began_is_nobody_elses() -> None:
+    """A daemon that was killed may have used the tokens up a moment ago."""
+
+    def refused_after(*moments_s: float) -> bool:
+        bucket = Bucket()
+        for at_s in moments_s:
+            now = Now(START.mono_ns + int(at_s * 1e9), START.wall_ns)
+            bucket.spend(now)
+        bucket.drain(now)
+        return bucket.contended(now)
+
+    assert not refused_after(0.0)
+    assert not refused_after(0.0, 0.5)
+    assert not refused_after(
+        *(number / 3 for number in range(60))
+    )  # as many as come back: there never was one to spare
+    assert refused_after(0.0, 1.5)
+    assert refused_after(*(number / 2 for number in range(60)))
 
 
 def test_what_we_have_used_up_ourselves_is_nobody_elses() -> None:
