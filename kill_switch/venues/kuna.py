@@ -56,6 +56,7 @@ from kill_switch.venues.kuna_answers import (
 from kill_switch.venues.kuna_session import Session
 from kill_switch.venues.kuna_sign import Signer
 from kill_switch.venues.kuna_strike import MULTI, Strikes
+from kill_switch.venues.kuna_turns import ACTIVE, TURN, Turns
 from kill_switch.venues.readback import ReadBack
 
 PAGE = 100  # the longest list, and the most orders that an account may have open
@@ -116,7 +117,7 @@ class Kuna(Adapter):
         self._signer = Signer(headers, secret, self.venue_ms)
         self._login = header("api_key", secrets["api_key"]) if options.ws_login == "api-key" else ""
         query = f"limit={PAGE}&sort=desc" + (f"&start={options.since}" if options.since else "")
-        targets = {"active": f"/v4/order/private/active?{query}"}
+        targets = {ACTIVE: f"/v4/order/private/active?{query}"}
         for status, wanted in (("WaitStop", options.stop_orders), ("Pending", options.pending_orders)):
             if wanted:
                 targets[status] = f"/v4/order/private/history?status={status}&{query}"
@@ -131,6 +132,7 @@ class Kuna(Adapter):
             self.drop_order,
             self.cancel_refused,
         )
+        self._turns = Turns(self._ask_list)
         self._targets = tuple(targets.values())
         self._balance = self._signer.build("GET", "/v4/private/getBalance")
         self._harmless = self._signer.build("POST", MULTI, {"orderIds": [NO_ORDER]})
@@ -147,6 +149,7 @@ class Kuna(Adapter):
         return tuple(self.strike(now))
 
     def strike(self, now: Now) -> Iterator[Output]:
+        self._turns.drop()
         return self._strikes.strike(list(self.book), now)
 
     def plan(self) -> tuple[str, ...]:
@@ -165,7 +168,7 @@ class Kuna(Adapter):
         return self.ask("balance", self._balance, now)
 
     def read(self, now: Now) -> Outputs:
-        return self._read(now, urgent=True)
+        return () if self._turns.join() else self._read(now, urgent=True)
 
     def probe(self, now: Now) -> Outputs:
         kind = list(self._lists)[self._probed % len(self._lists)]  # in turn: one cheap call at a time
@@ -174,11 +177,12 @@ class Kuna(Adapter):
 
     def _read(self, now: Now, *, urgent: bool) -> Outputs:
         read = ReadBack(now.mono_ns, set(self._lists), urgent)
-        calls: Outputs = ()
-        for kind, build in self._lists.items():
-            hedge_after_s = 4 * self.hedge_after_s
-            calls += self.ask("orders", build, now, urgent=urgent, hedge_after_s=hedge_after_s, context=(kind, read))
-        return calls
+        return tuple(output for kind in self._lists for output in self._ask_list(read, kind, now))
+
+    def _ask_list(self, read: ReadBack, kind: str, now: Now) -> Outputs:
+        hedge_after_s = 4 * self.hedge_after_s
+        build, context = self._lists[kind], (kind, read)
+        return self.ask("orders", build, now, urgent=read.urgent, hedge_after_s=hedge_after_s, context=context)
 
     def order_request(self, order_id: str) -> Callable[[Now], Request]:
         return self._signer.build("GET", f"/v4/order/private/details/{quote(order_id, safe='')}")
@@ -210,8 +214,10 @@ class Kuna(Adapter):
                 return self._strikes.found(ask, orders, why or full, refusal, now)
             case "orders":
                 kind, read = ask.context
+                if refusal is not None and refusal.status == 429 and not read.orders and not read.troubles:
+                    return self._turns.refused(read, kind, ask.asked_ns, reply.headers.get("retry-after", ""))
                 orders, why, full = self._listed(kind, body, refusal)
-                return self.take_list(read, kind, orders, (why or full) if refusal is None else f"{kind}: {why}", now)
+                return self._list_came(ask, orders, (why or full) if refusal is None else f"{kind}: {why}", now)
             case kind if kind == LOOK_UP:
                 return self._order_answered(ask, body, refusal)
             case "balance":
@@ -228,6 +234,17 @@ class Kuna(Adapter):
                 if why:
                     return (NotReady(Route.HTTP, 0, why, fatal=refusal is not None and refusal.key), *seen)
                 return (Ready(Route.HTTP, 0), *seen)
+
+    def _list_came(self, ask: Ask, orders: Sequence[Order], why: str, now: Now) -> Outputs:
+        """Take a list into its read-back, which waits for lists that were refused only while nothing is left."""
+        kind, read = ask.context
+        in_turn = self._turns.came(read, kind, ask.asked_ns)
+        outputs = self.take_list(read, kind, orders, why, now)
+        if orders or why:
+            for rest in self._turns.leave(read):
+                outputs += self.take_list(read, rest, (), f"{rest}: HTTP 429", now)
+            return outputs
+        return (*outputs, *self._turns.go_on(now)) if in_turn else outputs
 
     def _listed(self, kind: str, body: Body, refusal: Refusal | None) -> tuple[list[Order], str, str]:
         """Read a list: its orders, why it cannot be read (or not all of it), and why there may be a further page."""
@@ -273,8 +290,7 @@ class Kuna(Adapter):
             case kind if kind in Strikes.KINDS:
                 return self._strikes.unanswered(ask, why)
             case "orders":
-                kind, read = ask.context
-                return self.take_list(read, kind, (), f"{kind}: {why}", now)
+                return self._list_came(ask, (), f"{ask.context[0]}: {why}", now)
             case "balance":
                 return ()
             case _:
@@ -297,6 +313,8 @@ class Kuna(Adapter):
         return (NotReady(route, conn, why),)
 
     def woke(self, tag: str, now: Now) -> Outputs:
+        if tag == TURN:
+            return self._turns.woke(now)
         session = self._sessions.get(int(tag.partition(" ")[2]))
         return () if session is None else session.woke(now)
 

@@ -56,6 +56,7 @@ class Stand:
     ws_not_drilled: Callable[[dict[str, Any]], object] | None = None  # → one that does not
     worth: Callable[[Call], object] | None = None  # a call for figures → its answer's body; None: it has no figures
     equity: Mapping[str, str] = field(default_factory=dict)  # what they come to
+    waits: bool = False  # a read-back waits for what the rate limit refuses, and does not fail
     settle_s: float = 0.0  # what it does when its lanes come up costs tokens that are back after that long
     signed_ms: Callable[[Request], int] | None = None  # the time in a request's signature; None: none is signed
 
@@ -232,6 +233,7 @@ _KUNA = Stand(
         (500, payload("kuna/error-uuid")),
     ),
     unknown=((429, {"errors": [{"code": "TOO_MANY_REQUESTS"}]}), (200, {"data": {}})),
+    waits=True,
     nothing=_SLOW[:-1],  # a bare list is an answer here
     key_refused=(401, {"errors": [{"code": "UNAUTHORIZED", "message": "Unauthorized"}]}),
     listed=_kuna_list,

@@ -367,6 +367,8 @@ def test_every_live_status_counts_and_so_does_one_that_nobody_knows(stand: Stand
 @every_venue
 def test_a_read_back_that_fails_says_nothing_of_what_is_missing(stand: Stand) -> None:
     for status, body in (*stand.refused, *stand.unknown, *stand.nothing, stand.key_refused):
+        if status == 429 and stand.waits:
+            continue
         player = stand.ready()
         read(stand, player, *stand.ids)
         first, *rest = calls_of(player.put(Read()))
