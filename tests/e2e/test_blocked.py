@@ -19,6 +19,7 @@ import pytest
 
 from kill_switch.stage import START_WITHIN_S
 from tests.e2e.conftest import Play
+from tests.e2e.mounted import Mounted
 from tests.hung import CannotHang, hung
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
@@ -227,29 +228,13 @@ def test_a_reload_from_a_file_system_that_hangs_is_refused_in_words_and_delays_n
 
 # ── the data base of users ────────────────────────────────────────────────────────────────────────────────────────
 
-HUNG_USERS = 'mount --bind "$1" /etc/passwd && shift && exec "$@"'
-
-
-class Nameless(Play):
-    """A daemon that hangs as soon as it looks for a user's name: its `/etc/passwd` is a pipe that nobody writes."""
-
-    def start_daemon(self, *, wait: bool = True) -> None:
-        pipe = self.directory / "passwd"
-        os.mkfifo(pipe)
-        run = [sys.executable, "-m", "kill_switch", "run", "-c", str(self.config)]
-        command = ["unshare", "--mount", "sh", "-c", HUNG_USERS, "sh", str(pipe), *run]
-        with self.log.open("ab") as log:
-            self.daemon = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
-        if wait:
-            self.wait_for(lambda s: all(account["ready"] for account in s["accounts"].values()), START_WITHIN_S)
-
 
 @pytest.fixture
-def nameless() -> Iterator[Nameless]:
-    probe = ["unshare", "--mount", "sh", "-c", "mount --bind /etc/hostname /etc/hostname"]
-    if os.geteuid() or subprocess.run(probe, capture_output=True).returncode:
-        pytest.skip("it takes root, and a mount namespace of its own")
-    with Nameless(["oxfun", "roxom"]) as made:
+def nameless() -> Iterator[Mounted]:
+    """A daemon that hangs as soon as it looks for a user's name: its `/etc/passwd` is a pipe that nobody writes."""
+    with Mounted(["oxfun", "roxom"]) as made:
+        made.files["/etc/passwd"] = made.directory / "passwd"
+        os.mkfifo(made.files["/etc/passwd"])
         made.write_config(daemon=f'group = "{group()}"')
         made.start_daemon()
         yield made
@@ -259,7 +244,7 @@ def group() -> str:
     return Path("/etc/group").read_text().partition(":")[0]
 
 
-def test_a_kill_by_hand_waits_for_no_data_base_of_users(nameless: Nameless) -> None:
+def test_a_kill_by_hand_waits_for_no_data_base_of_users(nameless: Mounted) -> None:
     nameless.rest("oxfun", 3)
     with Line(nameless.runtime_dir / "control.sock") as line:
         began_s = time.monotonic()
