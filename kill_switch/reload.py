@@ -6,7 +6,7 @@ it does not concern, or move what other processes rely on under a running daemon
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -14,6 +14,7 @@ from kill_switch.config import Config
 from kill_switch.config.accounts import Account
 from kill_switch.config.tables import AnyTrigger, Pnl
 from kill_switch.domain import Phase
+from kill_switch.engine import Account as State
 from kill_switch.errors import Problem
 from kill_switch.identity import Identity
 
@@ -89,6 +90,32 @@ def against(
         *(problem for n in change.anew if n not in struck for problem in _elsewhere(old, new, n, phases, owed)),
         *(problem for n in (*change.added, *change.anew) for problem in _taken_over(old, new, n, phases)),
     ]
+
+
+def identify(
+    new: Config,
+    anew: Iterable[str],
+    states: Mapping[str, State],
+    back: Mapping[str, Sequence[Identity]],
+    salt: str,
+) -> tuple[dict[str, Identity], dict[str, tuple[Identity, ...]]]:
+    """Return who all accounts are now, and of those that are others, who was struck and is not proven clear.
+
+    `states` has the accounts that there were; `back` has those that were tripped when the configuration last had them,
+    with who was struck. An account that nobody has named so far gets its key's digest with `salt`.
+    """
+    identities: dict[str, Identity] = {}
+    owed = {}
+    for name, account in new.accounts.items():
+        login, state = account.login, states.get(name)
+        before = None if state is None else state.identity
+        identities[name] = login.identity(salt if before is None else before["salt"])
+        if name in back:
+            owed[name] = tuple(one for one in back[name] if not login.covers(one))
+        elif state is not None and state.sweep and name in anew and before and identities[name] != before:
+            struck = state.owed if state.phase is Phase.CLEAR else (*state.owed, before)
+            owed[name] = tuple(one for one in struck if not login.covers(one))
+    return identities, owed
 
 
 def _elsewhere(

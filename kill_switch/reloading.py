@@ -16,7 +16,7 @@ from kill_switch import clock, config, control, wiring
 from kill_switch.beside import Beside
 from kill_switch.config import Config
 from kill_switch.dispatch import Dispatcher, Session
-from kill_switch.domain import Phase, Reason
+from kill_switch.domain import Reason
 from kill_switch.drills import Drills
 from kill_switch.engine import Announce, Reconfigured
 from kill_switch.errors import ConfigError, Problem
@@ -25,7 +25,7 @@ from kill_switch.in_force import APPROVALS, changes, in_force
 from kill_switch.journal import Journal
 from kill_switch.offload import Offload
 from kill_switch.operators import Operators
-from kill_switch.reload import Change, against, compare
+from kill_switch.reload import Change, against, compare, identify
 from kill_switch.report import Reports
 from kill_switch.tasks import Tasks
 from kill_switch.transports.network import Network
@@ -199,7 +199,8 @@ class Reloading:
         sessions = {name: session for name, (session, _) in lines.items()}
         venues = {name: (sessions.get(name) or self._dispatcher.sessions[name]).venue for name in new.accounts}
         back = self._back(new, change.added)
-        identities, owed = self._identities(new, change.anew, back)
+        struck = {name: self.left_tripped[was] for name, was in back.items()}
+        identities, owed = identify(new, change.anew, states, struck, self.salt)
         moved = {was: name for name, was in back.items() if name != was}
         approvals = new.rearm.approvals
         if self._dispatcher.state.tripped:  # fewer than when it tripped would do for nobody
@@ -238,25 +239,6 @@ class Reloading:
             if name not in back and (old := next(was, None)):
                 back[name] = old
         return back
-
-    def _identities(
-        self, new: Config, anew: Iterable[str], back: Mapping[str, str]
-    ) -> tuple[dict[str, Identity], dict[str, tuple[Identity, ...]]]:
-        """Return who all accounts are now, and of those that are others, who was struck and is not proven clear."""
-        states = self._dispatcher.state.accounts
-        identities: dict[str, Identity] = {}
-        owed = {}
-        for name, account in new.accounts.items():
-            login, state = account.login, states.get(name)
-            before = None if state is None else state.identity
-            identities[name] = login.identity(self.salt if before is None else before["salt"])
-            if name in back:
-                struck = self.left_tripped[back[name]]
-                owed[name] = tuple(one for one in struck if not login.covers(one))
-            elif state is not None and state.sweep and name in anew and before and identities[name] != before:
-                struck = state.owed if state.phase is Phase.CLEAR else (*state.owed, before)
-                owed[name] = tuple(one for one in struck if not login.covers(one))
-        return identities, owed
 
 
 def remote(config: Config) -> tuple[tuple[str, int] | None, bytes | None]:
