@@ -461,7 +461,8 @@ def _reconfigured(state: State, event: Reconfigured) -> tuple[State, tuple[Comma
     after, commands = _resumed(after, tuple(name for name in after.tripped if name in event.anew), event.at)
     if not event.owed and not event.moved:
         return after, commands
-    record = Record("identity", _known_as(after, event.owed, event.moved), latch=True)
+    data = {"accounts": tuple(event.owed), **_known_as(after, event.owed, event.moved)}
+    record = Record("identity", data, latch=True)
     told = [Announce("warn", strange, name) for name in others if (strange := unlike(after.accounts[name]))]
     return after, (record, *commands, *told)
 

@@ -52,6 +52,7 @@ SILENT_NS = 1_000_000_000  # a call that has lasted for so long hangs
 SYNC_SILENT_NS = 10_000_000_000  # a sync may take longer: a disk that is busy is no disk that hangs
 _CLOSE_WITHIN_S = 5.0
 _SYNC_WITHIN_S = 4.0
+_NOT_RECORDED = "tripped accounts have other logins or names now, and the disk did not take that in time"
 
 
 class Journal:
@@ -216,7 +217,7 @@ class Journal:
         if self.on_record:
             return True
         if self._writer.written < self._appended and not self._writer.trouble and not self._writer.displaced:
-            line = latch_line(kind, data.get("accounts"), at)
+            line = latch_line(_NOT_RECORDED, data.get("accounts"), at)
             self._stands = max(self._stands, self._appended)
             self._run.carry_out(lambda: self._files[1].leave(line), LATCH_WITHIN_S)
         return False

@@ -13,6 +13,7 @@ import pytest
 
 from kill_switch import journal, recovery
 from kill_switch.domain import Now, Pace, Reason
+from kill_switch.engine import Account, Reconfigured, Record, Reported, State, step
 from kill_switch.intent import NAME as INTENT
 from kill_switch.journal import Journal
 from kill_switch.latches import NAME as LATCH
@@ -265,6 +266,22 @@ def test_a_reason_whose_intent_cannot_be_noted_is_left_in_the_runtime_directory_
     assert (dirs[1] / LATCH).exists()  # until the disk itself has the record
     killed(opened)
     assert trips(dirs) == {"a"}
+
+
+def test_another_login_that_a_directory_which_hangs_does_not_take_is_left_for_its_account_alone(
+    opened: Prompt, dirs: Dirs
+) -> None:
+    state = State({name: Account(Pace()) for name in ACCOUNTS})
+    state, _ = step(state, Reported(Reason("flag", "it is there", ("a",), at(0)), at(0)))
+    change = Reconfigured(dict.fromkeys(ACCOUNTS, Pace()), frozenset({"a"}), 1, at(1), {}, {"a": ()})
+    _, (record, *_) = step(state, change)
+    assert isinstance(record, Record) and record.latch
+    opened.state.stuck = True
+    opened.settle()
+    assert opened.latch(record.kind, record.data, at(1)) is False
+    said = (dirs[1] / LATCH).read_text()
+    assert latched_accounts(said, ACCOUNTS) == ("a",)
+    assert "tripped accounts have other logins or names now" in said
 
 
 def test_the_memory_that_a_directory_which_hangs_may_take_is_bounded_and_no_reason_is_left_out(
