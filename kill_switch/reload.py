@@ -88,7 +88,7 @@ def against(
         *(Problem(f"accounts.{n}", f"removed, and it is {phases[n]}", "re-arm it first") for n in removed),
         *(Problem(f"accounts.{n}", f"changed, and it is {phases[n]}", "wait until its kill is over") for n in struck),
         *(problem for n in change.anew if n not in struck for problem in _elsewhere(old, new, n, phases, owed)),
-        *(problem for n in (*change.added, *change.anew) for problem in _taken_over(old, new, n, phases)),
+        *(problem for n in (*change.added, *change.anew) for problem in _taken_over(old, new, n, phases, owed)),
     ]
 
 
@@ -129,17 +129,25 @@ def _elsewhere(
     return [Problem(f"accounts.{name}", f"{'; '.join(words)}, and it is {phases[name]}", "re-arm it first")]
 
 
-def _taken_over(old: Config, new: Config, name: str, phases: Mapping[str, Phase]) -> list[Problem]:
-    """Refuse that an account gets the login of a tripped one that gives it up: under this name it would be armed."""
+def _taken_over(
+    old: Config, new: Config, name: str, phases: Mapping[str, Phase], owed: Mapping[str, Sequence[Identity]]
+) -> list[Problem]:
+    """Refuse that an account gets a login that a tripped one gives up, or owes: under this name it would be armed."""
     login = new.accounts[name].login
     problems = []
     for other, account in old.accounts.items():
-        identity = account.login.identity("")
-        stays = other in new.accounts and new.accounts[other].login.covers(identity)
-        if other != name and phases[other] is not Phase.ARMED and not stays and login.is_same(identity):
+        if other == name or phases[other] is Phase.ARMED:
+            continue
+        struck = (account.login.identity(""), *owed.get(other, ()))
+        if any(login.is_same(one) and not _shows(new, other, one) for one in struck):
             found = f"has the login of {other}, which is {phases[other]}"
             problems.append(Problem(f"accounts.{name}", found, f"re-arm {other} first"))
     return problems
+
+
+def _shows(config: Config, name: str, identity: Identity) -> bool:
+    """Say whether all that an account was is seen under a name."""
+    return name in config.accounts and config.accounts[name].login.covers(identity)
 
 
 def _differ(old: Account, new: Account) -> bool:

@@ -152,6 +152,27 @@ async def test_a_tripped_account_stays_where_it_is_and_so_does_its_proof(desk: D
         await daemon.reloading.reload()
 
 
+async def test_no_other_account_gets_the_login_of_orders_that_a_tripped_one_owes(desk: Desk) -> None:
+    desk.logins(a="X", b="Z")
+    async with desk.running() as daemon:
+        desk.fire("a")
+        desk.leave("a")
+        desk.logins(a="Y", b="Z")
+        await daemon.reloading.reload()
+        for accounts in ({"a": "Y", "b": "X"}, {"a": "Y", "b": "Z", "c": "X"}):
+            desk.logins(**accounts)
+            with pytest.raises(ConfigError, match="accounts.[bc]: has the login of a, which is") as refused:
+                await daemon.reloading.reload()
+            assert "re-arm a first" in str(refused.value)
+            assert desk.tripped() == ("a",)
+        desk.prove("a")
+        assert "its key is another one" in desk.refused("a")
+        desk.logins(a="X", b="Z")  # it goes back to where it was
+        await daemon.reloading.reload()
+        desk.prove("a")
+        assert desk.rearm("a") == Granted(("a",))
+
+
 # ── at a start ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
