@@ -66,6 +66,8 @@ def _many(start: int, seeds: int, jobs: int, venue: str | None) -> int:
         ("accounts in RESIDUE", sum(o.residues for o in outcomes)),
         ("seeds in which a venue asked us to wait", sum(o.told_to_wait > 0 for o in outcomes)),
         ("accounts re-armed", sum(o.rearmed for o in outcomes)),
+        ("accounts that a reload had log in as others", sum(o.switched for o in outcomes)),
+        ("reloads refused", sum(o.stayed for o in outcomes)),
         ("longest from the last fault to all clear, in s", max(o.settled_s for o in outcomes)),
     ):
         print(f"{what}: {figure:g}")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from kill_switch.config.accounts import Account as Configured
+from kill_switch.config.secrets import Secrets
 from kill_switch.domain import Route
 from kill_switch.identity import Login
 from kill_switch.sim.book import Account, Order
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from .life import Life
 
 HEDGE_AFTER_S = 0.06
+SALT = "5a17"  # the same one each time: a seed tells the same story
 NO_MORE = (b'"20007"',)  # what a refusal for too many messages says where its status does not
 
 
@@ -123,20 +126,27 @@ class House:
         """How long a cancel call may be without an answer before it goes out once more: longer where that costs."""
         return 3.5 if self.kind == "crosstrade" else HEDGE_AFTER_S
 
-    def adapter(self) -> Adapter:
-        """Make the real adapter, as the configuration would."""
+    @property
+    def configured(self) -> Configured:
+        """Return it as the configuration has it."""
         kind = VENUES[self.kind]
         options = kind.Options.model_validate({**self.venue.urls(self.host), **self.venue.account_options()})
-        return kind(options, self.account.credentials, HEDGE_AFTER_S)
+        return Configured(self.name, self.kind, (), options, Secrets(self.account.credentials), kind)
+
+    def adapter(self) -> Adapter:
+        """Make the real adapter, as the configuration would."""
+        return self.configured.adapter(HEDGE_AFTER_S)
 
     @property
     def login(self) -> Login:
         """Say who it is, as the configuration would."""
-        kind = VENUES[self.kind]
-        options = kind.Options.model_validate({**self.venue.urls(self.host), **self.venue.account_options()})
-        scope = {name: getattr(options, name) for name in kind.SCOPE}
-        key = self.account.credentials[kind.key_name(options)]
-        return Login(self.kind, options.ws_url, options.rest_url, key, scope)
+        return self.configured.login
+
+    @property
+    def mark(self) -> tuple[str, str]:
+        """Return the host and the key's digest that are on record of it."""
+        identity = self.login.identity(SALT)
+        return str(identity["host"]), str(identity["key"])
 
     def next_link(self) -> int:
         self._link_number += 1
@@ -146,6 +156,7 @@ class House:
 
     def asks(self, route: Route, call: Call, request: Request) -> None:
         """Take note of a request that leaves on a lane."""
+        self.judge.asked(self, f"{request.method} {request.path}")
         known = self.venue.route(request)
         self.world.note(self.name, route, call.tag, request.method, request.path)
         if known is None:
@@ -160,6 +171,7 @@ class House:
     def sends(self, life: Life, text: bytes) -> None:
         """Take note of a frame that leaves on the WebSocket lane."""
         self.world.note(self.name, "ws", text[:60])
+        self.judge.asked(self, "a frame")
         if b"ancel" in text or b"latten" in text:
             message = orjson.loads(text)
             what = str(message.get("api") or message.get("op"))

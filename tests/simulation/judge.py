@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .house import House
     from .life import Life
 
+Mark = tuple[str, str]  # what tells one account from another on record: its host, and its key's digest
 SIGHT_NS = 5_000_000_000  # two reads of a guard, each a list and a snapshot
 LOOKED_WITHIN_NS = 1_000_000_000  # at the place of the journal
 STUCK_S = 60.0  # from the end of the faults until every account is clear
@@ -83,7 +84,7 @@ class Judge:
         self._set_aside = False  # a journal was, and with it the beginnings of kills
         self._unlisted: set[str] = set()  # accounts that were promised, and that a new process's journal does not have
         self._proved: dict[str, int] = {}
-        self.commands = self.residues = 0
+        self.commands = self.residues = self.switches = self.stays = 0
         self._read: dict[str, OrdersRead] = {}  # the last of each account
         self._clean: dict[str, int] = defaultdict(int)
         self._clean_ns: dict[str, int] = {}
@@ -100,6 +101,7 @@ class Judge:
         self._displaced_ns = -LOOKED_WITHIN_NS
         self._renamed: set[str] = set()  # names that accounts have got since the last process died
         self._resumed_as: set[House] = set()  # who had such a name when a process went on with its latch
+        self._before_reload: dict[str, Phase] = {}
         self._granted: set[str] = set()
         self._maybe_granted: set[str] = set()
         self._maybe_scoped: set[str] = set()
@@ -173,6 +175,8 @@ class Judge:
             self.wrong(f"a latch file named {self.latches} and was taken for {accounts}")
         if not self.filed and not self.distrusted:
             self.wrong(f"a latch file that nobody left: {said}")
+        if '"accounts":null' in said:
+            self.wrong(f"a latch file names nobody, and everybody trips: {said}")
         # on a full disk a direct kill leaves an empty file beside its line elsewhere; it is seen late if that disk hung
         if self._resumed and not self.latches and said:
             self.wrong(f"a latch of our own was taken for somebody else's: {said}")
@@ -240,6 +244,8 @@ class Judge:
         `tag` is that of its other copies, "" if there are none, or none yet; None is that of an extra: a single order's
         cancel beside a cancel of all.
         """
+        if not self.asked(house, what):
+            return
         self.look(self._life)  # what has been decided before this leaves
         self.commands += 1
         if tag == "" or (tag and self._strikes[house.name, tag] == self._strike[house.name]):  # an older one only helps
@@ -252,9 +258,16 @@ class Judge:
             else:
                 self.wrong(f"{house.name}: {what} was sent while the account is ARMED")
 
-    def handed(self, life: Life, house: House, route: Route, call: Call) -> None:
+    def asked(self, house: House, what: str) -> bool:
+        """Hear of whatever leaves for a login: it is to be in force, which is said."""
+        in_force = self.houses.get(house.name) is house
+        if not in_force:
+            self.wrong(f"{what} was sent at {house.host}, as {house.name}: that login is in force no more")
+        return in_force
+
+    def handed(self, life: Life, house: House, session: Session, route: Route, call: Call) -> None:
         """Hear of a call that is given to a lane: a cancel without an answer is to go out over another one, too."""
-        if not call.cancel:
+        if not self.asked(house, call.tag) or not call.cancel:
             return
         self._twins[house.name] += 1
         if (house.name, call.tag) not in self._strikes:
@@ -263,12 +276,11 @@ class Judge:
             life.doubled.add((house.name, call.tag))
         else:
             wait_s = house.patience_s + HEDGED_WITHIN_S
-            self.world.later(wait_s, self._must_be_doubled, life, house, call.tag)
+            self.world.later(wait_s, self._must_be_doubled, life, house, session, call.tag)
 
-    def _must_be_doubled(self, life: Life, house: House, tag: str) -> None:
-        if not life.alive:
+    def _must_be_doubled(self, life: Life, house: House, session: Session, tag: str) -> None:
+        if not life.alive or life.dispatcher.sessions.get(house.name) is not session:
             return
-        session = life.dispatcher.sessions[house.name]
         tripped = life.dispatcher.state.accounts[house.name].sweep is not None
         if tripped and session.venue.awaits(tag) and (house.name, tag) not in life.doubled:
             self.wrong(f"{house.name}: {tag} has no answer, and goes out by no second route")
@@ -277,10 +289,13 @@ class Judge:
         """Hear of a frame that cancels everything: without an answer, its twin is to go out over HTTP."""
         strike = self._strike[house.name] = self._strike_of(life, house)
         wait_s = TWIN_AFTER_S + HEDGED_WITHIN_S
-        self.world.later(wait_s, self._must_have_a_twin, life, house, strike, self._twins[house.name], self.world.ns)
+        session, twins = life.dispatcher.sessions[house.name], self._twins[house.name]
+        self.world.later(wait_s, self._must_have_a_twin, life, house, session, strike, twins, self.world.ns)
 
-    def _must_have_a_twin(self, life: Life, house: House, strike: tuple[int, int], twins: int, sent_ns: int) -> None:
-        if not life.alive:
+    def _must_have_a_twin(
+        self, life: Life, house: House, session: Session, strike: tuple[int, int], twins: int, sent_ns: int
+    ) -> None:
+        if not life.alive or life.dispatcher.sessions.get(house.name) is not session:
             return
         striking = life.dispatcher.state.accounts[house.name].phase is Phase.STRIKING
         silent = house.heard_ns < sent_ns and striking and self._strike_of(life, house) == strike
@@ -362,6 +377,56 @@ class Judge:
         # out of sight for the one list between two snapshots: the venue tells nobody, and the next list shows it
         if old and self.world.ns - house.sight_ns > SIGHT_NS:
             self.wrong(f"{name} is CLEAR, and {len(old)} orders rest that did before it was read: {old[:2]}")
+
+    # other logins in a process that lives
+
+    def reload_judged(self, houses: Mapping[str, House], problems: Sequence[str]) -> None:
+        """See whether a reload is granted, or refused, rightly; it is granted if there are no problems."""
+        self.world.note("reload", *(f"{name}={house.host}" for name, house in houses.items()), *problems)
+        self._before_reload = phases = dict(self.phases)
+        if problems:
+            self.stays += 1
+            if all(phase is Phase.ARMED for phase in phases.values()):
+                self.wrong(f"every account is ARMED, and a reload is refused: {problems}")
+            return
+        for name, was in self.houses.items():
+            house, phase = houses[name], phases[name]
+            if phase is Phase.ARMED or house is was:
+                continue
+            if phase in (Phase.STRIKING, Phase.CONFIRMING):
+                self.wrong(f"{name} is {phase}, and a reload has it log in as another one")
+            if (house.kind, house.host) != (was.kind, was.host) and house not in self._under[name]:
+                self.wrong(f"{name} is {phase} at {was.host}, and a reload moves it to {house.host}")
+            if was in houses.values():
+                self.wrong(f"{name} is {phase}, and a reload gives its login to another account")
+
+    def switched(self, before: Mapping[str, House]) -> None:
+        """Hear that names stand for others from now on: what was proven of one login is proven of no other."""
+        changed = {name for name, house in self.houses.items() if before[name] is not house}
+        self.switches += len(changed)
+        for known in (self._proved, self._read, self._clean, self._clean_ns, self._commanded_ns, self._strike):
+            for name in changed:
+                known.pop(name, None)
+        self._strikes = {key: strike for key, strike in self._strikes.items() if key[0] not in changed}
+        for name in changed:
+            if self.phases[name] is not Phase.ARMED:
+                struck = [*self._under[name], before[name]]
+                if self.phases[name] is Phase.CLEAR:  # else it is owed
+                    struck = [house for house in struck if house is not before[name]]
+                self._under[name] = [*(house for house in struck if house is not self.houses[name]), self.houses[name]]
+        if changed & self.scoped:  # a latch may come to light under the other's name, if the power goes
+            self.scoped |= changed
+        self._had.update(self.houses)
+
+    def reloaded(self, life: Life) -> None:
+        """See what a reload has left of the proofs and the latches that there were."""
+        for name, account in life.dispatcher.state.accounts.items():
+            before = self._before_reload[name]
+            if (account.phase is Phase.ARMED) != (before is Phase.ARMED):
+                self.wrong(f"{name} was {before}, and is {account.phase} after a reload")
+            if account.phase is Phase.CLEAR and name not in self._proved:
+                self.wrong(f"{name} logs in as another one, and is CLEAR by what that one has never shown")
+        self.look(life)
 
     # another file
 
@@ -483,15 +548,15 @@ class Judge:
         if self.latches:
             self.wrong(f"the latch file for {self.latches} was not found at the start")
 
-    def _now_called(self, tripped: Mapping[str, str]) -> set[str]:
-        """Call who is tripped, each at a host, by their names of now: their hosts tell who they are."""
-        hosts = {house.host: name for name, house in self.houses.items()}
+    def _now_called(self, tripped: Mapping[str, Mark]) -> set[str]:
+        """Call who is tripped, each with a mark, by their names of now: their marks tell who they are."""
+        marks = {house.mark: name for name, house in self.houses.items()}
         names = set()
-        for name, host in tripped.items():
-            if host == (self.houses[name].host if name in self.houses else None):
+        for name, mark in tripped.items():
+            if mark == (self.houses[name].mark if name in self.houses else None):
                 names.add(name)
             else:
-                names.add(hosts.get(host, name))
+                names.add(marks.get(mark, name))
         return names & set(self.houses)
 
     # the end
@@ -576,23 +641,27 @@ def whole(path: Path) -> list[Mapping[str, Any]]:
     return [entry for entry in segments.Reading(path).entries() if entry["kind"] != checkpoint.KIND]
 
 
-def believed(entries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return who is tripped by a start's own reading, by name, and at which host that is."""
+def believed(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mark]:
+    """Return who is tripped by a start's own reading, by name, and the mark of each."""
     found = recovery.struck_elsewhere(entries, {})
-    return {name: ones[-1]["host"] if ones else "" for name, ones in found.items()}
+    return {name: _mark(ones[-1] if ones else {}) for name, ones in found.items()}
 
 
-def struck(entries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Count from the journal's lines who is tripped, by name, and at which host that is."""
-    hosts: dict[str, str] = {}
+def struck(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mark]:
+    """Count from the journal's lines who is tripped, by name, and the mark of each."""
+    marks: dict[str, Mark] = {}
     for entry in entries:
         kind, data = entry["kind"], entry["data"]
         if kind in ("reason", "latch"):
             identities = data.get("identities", {})
-            hosts.update({name: identities.get(name, {}).get("host", "") for name in data["accounts"]})
+            marks.update({name: _mark(identities.get(name, {})) for name in data["accounts"]})
         elif kind == "rearm":
-            hosts = {name: host for name, host in hosts.items() if name not in data["accounts"]}
-        elif kind == "resume":
-            hosts = {data["moved"].get(name, name): host for name, host in hosts.items()}
-            hosts.update({name: ones[-1]["host"] for name, ones in data["identities"].items()})
-    return hosts
+            marks = {name: mark for name, mark in marks.items() if name not in data["accounts"]}
+        elif kind in ("resume", "identity"):
+            marks = {data["moved"].get(name, name): mark for name, mark in marks.items()}
+            marks.update({name: _mark(ones[-1]) for name, ones in data["identities"].items()})
+    return marks
+
+
+def _mark(identity: Mapping[str, Any]) -> Mark:
+    return identity.get("host", ""), identity.get("key", "")

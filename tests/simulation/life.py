@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kill_switch import intent, recovery
-from kill_switch.dispatch import Dispatcher
+from kill_switch.config import Config
+from kill_switch.config.tables import Daemon, Drill, Hooks, Intake, Notify, Ping, Rearm
+from kill_switch.dispatch import Dispatcher, Session
 from kill_switch.domain import Now, Reason
-from kill_switch.engine import Announce, Granted, Pulse, RearmAsked, Recovered, Refused, Waiting
+from kill_switch.engine import Announce, Granted, Pulse, RearmAsked, Reconfigured, Recovered, Refused, Waiting
 from kill_switch.journal import Journal
 from kill_switch.latches import claim
+from kill_switch.reload import against, compare, identify
 from kill_switch.report import Reports
 from kill_switch.syncing import Syncing
 from kill_switch.worker import Job, Worker
 
-from .house import House
+from .house import SALT, House
 from .network import FreshRoute, HttpLane, WsLane
 from .world import Appointment, World
 
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 
 PULSE_S = 0.5
 BUDGET_US = 500_000
-SALT = "5a17"  # the same one each time: a seed tells the same story
 
 
 class Crashed(BaseException):
@@ -135,6 +137,7 @@ class Record(Journal):
         self.latched: list[float] = []  # bytes that have each latch so far; infinity: it is not written yet
         self._numbers: list[int] = []  # of their records
         self._filed = 0
+        self.filed_login = False  # the disk was late to take that a tripped account logs in as another one
         super().__init__(state_dir, runtime_dir)
 
     @property
@@ -168,6 +171,7 @@ class Record(Journal):
         self._numbers.append(self._appended + 1)
         self.life.step()
         taken = super().latch(kind, data, at)
+        self.filed_login = self.filed_login or (kind == "identity" and not taken)
         self.life.step()
         return taken
 
@@ -214,7 +218,7 @@ class Life:
         self.doubled: set[tuple[str, str]] = set()  # cancel calls whose second copy was made, by account and tag
         self.stands = False  # what it has found at its start has been judged
         self.crashed: Callable[[], None] = lambda: None
-        self._houses, self._directory = houses, directory
+        self._houses, self._directory, self._approvals = houses, directory, approvals
         judge.opening(directory / "run" / intent.NAME)
         self.journal = Record(self, directory / "state", directory / "run")
         world.disk.opened()
@@ -235,12 +239,7 @@ class Life:
     def begin(self) -> None:
         """Do what the daemon does at its start."""
         for name, session in self.dispatcher.sessions.items():
-            house = self._houses[name]
-            session.ws, session.http, session.fresh = (
-                WsLane(self, house),
-                HttpLane(self, house),
-                FreshRoute(self, house),
-            )
+            self._connect(session, self._houses[name])
         self.journal.on_latch = lambda: self.enter_later(0.0, self._adopt_latch)
         self.journal.append("start", {"accounts": {}, "triggers": {}}, self.clock())
         self.journal.flush()
@@ -250,6 +249,10 @@ class Life:
         self._adopt_latch()
         self.judge.resumed(self)
         self._pulse()
+
+    def _connect(self, session: Session, house: House) -> None:
+        session.ws, session.http = WsLane(self, house, session), HttpLane(self, house, session)
+        session.fresh = FreshRoute(self, house, session)
 
     def clock(self) -> Any:
         self.step()
@@ -297,6 +300,8 @@ class Life:
         self.alive = False
         if self.stands:
             self.judge.look(self)
+        if self.journal.filed_login and self.world.disk.has_files():
+            self.judge.filed = True
         self.journal.let_go()
         self.crashed()
 
@@ -312,6 +317,44 @@ class Life:
         verdict = self.dispatcher.rearm(asked)
         self.judge.rearm_answered(self, asked, verdict)
         return verdict
+
+    def reload(self, houses: Mapping[str, House], edited: Callable[[], None]) -> None:
+        """Go over to these logins as `Reloading` does: judged as a whole, then without a pause.
+
+        `edited` makes them the ones in force, if that is granted.
+        """
+        old, new = self._config(self._houses), self._config(houses)
+        states = self.dispatcher.state.accounts
+        phases = {name: account.phase for name, account in states.items()}
+        problems = against(old, new, phases, {name: account.owed for name, account in states.items()})
+        self.judge.reload_judged(houses, list(map(str, problems)))
+        if problems:
+            self.journal.append("reload-refused", {"why": list(map(str, problems))}, self.clock())
+            self.journal.flush()
+            return
+        change = compare(old, new)
+        edited()
+        anew = {}
+        for name in change.anew:
+            anew[name] = Session(name, houses[name].adapter(), self.dispatcher)
+            self._connect(anew[name], houses[name])
+        for name in change.anew:
+            lanes: Any = self.dispatcher.sessions[name]
+            lanes.ws.end()
+            lanes.http.end()
+        self.doubled = {one for one in self.doubled if one[0] not in anew}
+        identities, owed = identify(new, change.anew, states, {}, SALT)
+        paces = {name: houses[name].adapter().PACE for name in houses}
+        event = Reconfigured(paces, frozenset(anew), self._approvals, self.clock(), identities, owed)
+        self.dispatcher.reconfigure(event, anew)
+        self.judge.reloaded(self)
+        self.journal.append("reload", {"change": change.words()}, self.clock())
+        self.journal.flush()
+
+    def _config(self, houses: Mapping[str, House]) -> Config:
+        accounts = {name: house.configured for name, house in houses.items()}
+        rest = Intake(), Drill(), Rearm(), Hooks(), Notify(), Ping()
+        return Config(self._directory, Daemon(), accounts, {}, *rest)
 
     def _adopt_latch(self) -> None:
         said = self.journal.foreign_latch()

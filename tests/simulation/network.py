@@ -8,7 +8,7 @@ on their way, or go dark without a word.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -23,6 +23,8 @@ from kill_switch.venues import base
 from kill_switch.venues.base import ANSWER_WITHIN_S, Call, Closed, Lost, Opened, Received, Replied
 
 if TYPE_CHECKING:
+    from kill_switch.dispatch import Session
+
     from .house import House
     from .life import Life
     from .world import World
@@ -232,6 +234,28 @@ class Exchange:
         self.connection.finish("the answer is cut off")
 
 
+class _Lane:
+    """What lanes have in common: a reload ends them, and whatever they were about."""
+
+    life: Life
+    over = False
+
+    def soon(self, seconds: float, function: Callable[..., object], *arguments: Any) -> None:
+        """Call a function of this lane, unless the lane or the process has ended."""
+        self.life.enter_later(seconds, self._go_on, function, arguments)
+
+    def _go_on(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        if not self.over:
+            function(*arguments)
+
+    def _leave(self, links: Iterable[Link]) -> None:
+        """End these connections without a word to the session."""
+        self.over = True
+        for link in links:
+            link.ended = lambda why: None
+            link.hang_up("the account logs in as another one")
+
+
 class _Backoff:
     def __init__(self, world: World) -> None:
         self._world = world
@@ -252,12 +276,11 @@ def _asked(house: House, call: Call) -> Request:
     return Request(request.method, target, parts.path, parts.query, headers, request.body, ns, True)
 
 
-class WsLane:
+class WsLane(_Lane):
     """Stand in for the WebSocket lane."""
 
-    def __init__(self, life: Life, house: House) -> None:
-        self.life, self.house, self.world = life, house, house.world
-        self.session = life.dispatcher.sessions[house.name]
+    def __init__(self, life: Life, house: House, session: Session) -> None:
+        self.life, self.house, self.world, self.session = life, house, house.world, session
         self.trouble = ""
         self._link: WsLink | None = None
         self._opened = self._authenticated = False
@@ -271,6 +294,10 @@ class WsLane:
         if self._link is None or not self._link.open or not self._opened:
             return LaneState.DOWN
         return LaneState.UP if self._authenticated else LaneState.CONNECTING
+
+    def end(self) -> None:
+        self._leave([self._link] if self._link is not None else [])
+        self._link = None
 
     def prepare(self, conn: int, text: bytes) -> None:
         """Do nothing: there are no frames here."""
@@ -304,7 +331,7 @@ class WsLane:
     def _again(self) -> None:
         wait_s = self._backoff.next_s() + (FATAL_WAIT_S if self._fatal else 0)
         self._fatal = False
-        self.life.enter_later(wait_s, self._connect)
+        self.soon(wait_s, self._connect)
 
     def _connect(self) -> None:
         venue = self.session.venue
@@ -321,7 +348,7 @@ class WsLane:
         headers |= {"host": self.house.host, "upgrade": "websocket", "connection": "Upgrade"}
         request = Request("GET", target, target, "", headers, b"", self.world.ns, True)
         link.to_venue(self._upgrade, link, request)
-        self.life.enter_later(CONNECT_WITHIN_S, self._late, link)
+        self.soon(CONNECT_WITHIN_S, self._late, link)
 
     def _upgrade(self, link: WsLink, request: Request) -> None:
         self.house.venue.connected(link.as_connection)
@@ -347,7 +374,7 @@ class WsLane:
         if link is self._link and link.open and not self._opened:
             link.hang_up("timed out")
         elif link is self._link and link.open and not self._authenticated:
-            self.life.enter_later(LOGIN_WITHIN_S, self._not_logged_in, link)
+            self.soon(LOGIN_WITHIN_S, self._not_logged_in, link)
 
     def _not_logged_in(self, link: WsLink) -> None:
         if link is self._link and link.open and not self._authenticated:
@@ -386,12 +413,11 @@ class _Connection:
         return self.call is None and self.begun is None and self.link.open
 
 
-class HttpLane:
+class HttpLane(_Lane):
     """Stand in for the HTTP lane: two connections, one of them always free for a kill."""
 
-    def __init__(self, life: Life, house: House) -> None:
-        self.life, self.house, self.world = life, house, house.world
-        self.session = life.dispatcher.sessions[house.name]
+    def __init__(self, life: Life, house: House, session: Session) -> None:
+        self.life, self.house, self.world, self.session = life, house, house.world, session
         self.trouble = ""
         self._connections: list[_Connection] = []
         self._urgent: deque[Call] = deque()
@@ -401,9 +427,9 @@ class HttpLane:
         self._proven = False
         for _ in range(CONNECTIONS):
             backoff = _Backoff(self.world)
-            life.enter_later(backoff.next_s(), self._connect, backoff)
+            self.soon(backoff.next_s(), self._connect, backoff)
         self._warm_s = self.session.venue.WARM_EVERY_S / CONNECTIONS
-        life.enter_later(self._warm_s, self._warm)
+        self.soon(self._warm_s, self._warm)
 
     @property
     def state(self) -> LaneState:
@@ -413,6 +439,10 @@ class HttpLane:
 
     def authenticated(self, proven: bool) -> None:
         self._proven = proven
+
+    def end(self) -> None:
+        self._leave([connection.link for connection in (*self._connections, *self._late)])
+        self._connections.clear()
 
     def begin(self, request: base.Request) -> bool:
         self.life.step()
@@ -432,7 +462,7 @@ class HttpLane:
 
     def call(self, call: Call) -> None:
         self.life.step()
-        self.house.judge.handed(self.life, self.house, Route.HTTP, call)
+        self.house.judge.handed(self.life, self.house, self.session, Route.HTTP, call)
         begun = self._begun
         if begun is not None and begun.begun is call.request:
             self._begun = None
@@ -451,15 +481,15 @@ class HttpLane:
     def _warm(self) -> None:
         if any(c.idle for c in self._connections):
             self.session.warm()
-        self.life.enter_later(self._warm_s, self._warm)
+        self.soon(self._warm_s, self._warm)
 
     def _connect(self, backoff: _Backoff) -> None:
         weather = self.house.weather
         if weather.refuses or weather.dark:
             self.trouble = "refused"
-            self.life.enter_later(backoff.next_s() + (CONNECT_WITHIN_S if weather.dark else 0), self._connect, backoff)
+            self.soon(backoff.next_s() + (CONNECT_WITHIN_S if weather.dark else 0), self._connect, backoff)
             return
-        self.life.enter_later(3 * weather.base_s + weather.opening_s, self._up, backoff)
+        self.soon(3 * weather.base_s + weather.opening_s, self._up, backoff)
 
     def _up(self, backoff: _Backoff) -> None:
         link = Link(self.house, self.house.next_link())
@@ -484,7 +514,7 @@ class HttpLane:
         self._leaves(connection, why)
         if self.world.ns - connection.since_ns >= STEADY_AFTER_S * 1e9:
             backoff.failures = 0
-        self.life.enter_later(backoff.next_s(), self._connect, backoff)
+        self.soon(backoff.next_s(), self._connect, backoff)
         self._pump()
 
     def _leaves(self, connection: _Connection, why: str) -> None:
@@ -527,7 +557,7 @@ class HttpLane:
         if connection.begun is None:
             self._write(connection, call)
         connection.call, connection.begun = call, None
-        self.life.enter_later(ANSWER_WITHIN_S, self._overdue, connection, call)
+        self.soon(ANSWER_WITHIN_S, self._overdue, connection, call)
         self.session.sent(Route.HTTP, call.tag)
 
     def _overdue(self, connection: _Connection, call: Call) -> None:
@@ -537,13 +567,13 @@ class HttpLane:
             connection.link.hang_up("no answer in time")
             return
         connection.late = True
-        self.life.enter_later(call.answer_within_s - ANSWER_WITHIN_S, self._overdue, connection, call)
+        self.soon(call.answer_within_s - ANSWER_WITHIN_S, self._overdue, connection, call)
         self._leaves(connection, "no answer in time")
         if len(self._late) >= LATE_MOST:
             self._late.pop(0).link.hang_up("no answer in time")
         self._late.append(connection)
         connection.backoff.failures = 0
-        self.life.enter_later(connection.backoff.next_s(), self._connect, connection.backoff)
+        self.soon(connection.backoff.next_s(), self._connect, connection.backoff)
         self._pump()
 
     def _replied(
@@ -564,13 +594,12 @@ class HttpLane:
 class FreshRoute:
     """Stand in for the fresh route: each call over a connection of its own."""
 
-    def __init__(self, life: Life, house: House) -> None:
-        self.life, self.house, self.world = life, house, house.world
-        self.session = life.dispatcher.sessions[house.name]
+    def __init__(self, life: Life, house: House, session: Session) -> None:
+        self.life, self.house, self.world, self.session = life, house, house.world, session
 
     def call(self, call: Call) -> None:
         self.life.step()
-        self.house.judge.handed(self.life, self.house, Route.FRESH, call)
+        self.house.judge.handed(self.life, self.house, self.session, Route.FRESH, call)
         weather = self.house.weather
         wait_s = TIMEOUT_S if weather.dark else 3 * weather.base_s + weather.opening_s
         self.life.enter_later(wait_s, self._go, call, weather.refuses or weather.dark)

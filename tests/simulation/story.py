@@ -47,6 +47,8 @@ class Outcome:
     rearmed: int
     residues: int
     told_to_wait: int
+    switched: int = 0  # accounts that a reload had log in as others
+    stayed: int = 0  # reloads that were refused
     trace: tuple[str, ...] = ()
     error: BaseException | None = None
 
@@ -64,6 +66,7 @@ class Story:
         self.chance = self.world.plan
         self.directory = directory
         self.crashes = self.rearmed = self.edits = 0
+        self.former: list[House] = []  # logins that a reload has put out of the file
         self.last_s = 0.0  # until then something is still to happen
         self.late: tuple[House, dict[str, Any]] | None = None  # whose answers are late, when all else is well, too
         self.life: Life
@@ -112,6 +115,9 @@ class Story:
         clocks = Random(f"clocks of {self.world.seed}")  # noqa: S311 - drawn apart: the rest of a story is as it was
         if clocks.random() < 0.15:
             self._plan_wrong_start(clocks)
+        logins = Random(f"{self.world.seed} logs in")  # noqa: S311 - to be repeated
+        if logins.random() < 0.2:
+            self._plan_logins(logins)
         for house in self.houses.values():
             if house.kind == "crosstrade":
                 self._plan_relay(house, Random(f"relay {self.world.seed} {house.name}"))  # noqa: S311 - to be repeated
@@ -122,6 +128,31 @@ class Story:
         off_s = chance.choice((3600.0, 86_400.0, 7 * 86_400.0, 365 * 86_400.0)) * chance.choice((1, -1))
         self._jump(off_s)
         self._at(chance.uniform(0.05, self.calm_s), self._jump, -off_s)
+
+    def _plan_logins(self, chance: Random) -> None:
+        """Have reloads give names other logins: while all is well, and while a kill is under way or over."""
+        if self.calm_s > 13 and chance.random() < 0.5:  # orders that no cancel takes stay behind at the old login
+            name, at_s = chance.choice(list(self.houses)), chance.uniform(11.5, self.calm_s)
+            self._at(0.1, self._rest, self.houses[name], 1)
+            self._at(0.2, self._fault, self.houses[name], "accept_but_keep", {})
+            self._at(0.3, self._reason, (name,), "pnl")
+            self._at(at_s, self._log_in, name, "key", chance)
+            self._at(at_s + chance.uniform(1, 4), self._ask_rearm, (name,), False, True, 1000)
+        for _ in range(chance.choice((1, 2, 4))):
+            at_s, name = chance.uniform(0.5, self.calm_s), chance.choice(list(self.houses))
+            if chance.random() < 0.7:
+                self._at(at_s, self._reason, (name,), "pnl")
+                at_s += chance.uniform(0.2, 5)
+            if chance.random() < 0.2:
+                self._at(at_s, self._crash_soon, chance.randrange(1, 60), chance.random() < 0.4)
+            if chance.random() < 0.15:
+                kind = chance.choice(("hangs", "hangs", "full", "fails"))
+                self._at(at_s, self._disk_fault, kind, True)
+                self._at(at_s + chance.choice((0.05, 0.5)), self._disk_fault, kind, False)
+                self._at(at_s + chance.uniform(0, 1), self._crash_soon, chance.randrange(1, 60), False)
+            self._at(at_s, self._log_in, name, chance.choice(("key", "key", "place", "swap", "back")), chance)
+            if chance.random() < 0.5:
+                self._at(at_s + chance.uniform(0.2, 6), self._ask_rearm, (name,), chance.random() < 0.2, True, 1000)
 
     def _plan_relay(self, house: House, chance: Random) -> None:
         """Have another program use the tokens up, and NinjaTrader not show an account; with a chance of its own."""
@@ -391,7 +422,7 @@ class Story:
 
     def _calm(self) -> None:
         self.world.note("CALM: no more faults")
-        for house in self.houses.values():
+        for house in (*self.houses.values(), *self.former):  # a reload may go back to one
             house.venue.clear_faults()
             if house.kind == "crosstrade":
                 self._unseen(house, "hidden", "")
@@ -533,12 +564,7 @@ class Story:
                 other = chance.choice([one for one in names if one != name])
                 houses[name], houses[other] = houses[other], houses[name]
             case "another":  # another login under the same name; the old one is in no file any more
-                self.edits += 1
-                house = House(self.world, name, chance.choice(sorted(VENUES)), self.judge, chance)
-                house.host = f"{name}-{self.edits}.test"
-                house.weather.base_s = 0.01
-                self._rest(house, chance.choice((0, 2)))
-                houses[name] = house
+                houses[name] = self._another(name, chance.choice(sorted(VENUES)), chance)
             case _:
                 self.edits += 1
                 houses = {f"{one}-{self.edits}" if one == name else one: house for one, house in houses.items()}
@@ -548,6 +574,49 @@ class Story:
         self.houses.clear()
         self.houses.update(houses)
         self.judge.edited()
+
+    def _another(self, name: str, kind: str, chance: Random, host: str = "") -> House:
+        """Make a login that no file has had so far."""
+        self.edits += 1
+        house = House(self.world, name, kind, self.judge, chance)
+        house.host = host or f"{name}-{self.edits}.test"
+        house.weather.base_s = 0.01
+        self._rest(house, chance.choice((0, 2)))
+        return house
+
+    def _log_in(self, name: str, how: str, chance: Random) -> None:
+        """Edit the file so that a name stands for another login, and have the process that lives reload it."""
+        if not self.life.alive:
+            return
+        houses = dict(self.houses)
+        name = self._still((name,))[0]
+        now, others = houses[name], [one for one in houses if one != name]
+        former = [house for house in self.former if not house.remembers and house not in houses.values()]
+        if how == "swap" and others:
+            other = chance.choice(others)
+            houses[name], houses[other] = houses[other], now
+        elif how == "back" and former:
+            houses[name] = chance.choice(former)
+        elif how == "place":
+            houses[name] = self._another(name, chance.choice(sorted(VENUES)), chance)
+        else:
+            houses[name] = self._another(name, now.kind, chance, now.host)
+        self.life.enter(self.life.reload, houses, lambda: self._edited(houses))
+
+    def _edited(self, houses: dict[str, House]) -> None:
+        """Have these logins be in force, and the others in none: a crash in this moment finds the new file."""
+        before = dict(self.houses)
+        for one, house in houses.items():
+            if before[one] is not house:
+                house.name = one
+                house.heard_ids.clear()
+        for house in before.values():
+            if house not in houses.values():
+                house.name = f"{house.name}, as it was"
+                self.former.append(house)
+        self.houses.clear()
+        self.houses.update(houses)
+        self.judge.switched(before)
 
     # the whole
 
@@ -580,8 +649,8 @@ class Story:
         tripped = any(phase is not Phase.ARMED for phase in judge.phases.values())
         return Outcome(
             world.seed, tuple(judge.found), world.digest, world.lines, tripped, world.ns / 1e9, settled_s, self.crashes,
-            world.boots - 1, judge.commands, self.rearmed, judge.residues, judge.told_to_wait, tuple(world.kept or ()),
-            judge.error,
+            world.boots - 1, judge.commands, self.rearmed, judge.residues, judge.told_to_wait, judge.switches,
+            judge.stays, tuple(world.kept or ()), judge.error,
         )  # fmt: skip
 
 
