@@ -161,7 +161,7 @@ async def test_no_other_account_gets_the_login_of_orders_that_a_tripped_one_owes
         await daemon.reloading.reload()
         for accounts in ({"a": "Y", "b": "X"}, {"a": "Y", "b": "Z", "c": "X"}):
             desk.logins(**accounts)
-            with pytest.raises(ConfigError, match="accounts.[bc]: has the login of a, which is") as refused:
+            with pytest.raises(ConfigError, match=r"accounts\.[bc]: has the login of a, which is") as refused:
                 await daemon.reloading.reload()
             assert "re-arm a first" in str(refused.value)
             assert desk.tripped() == ("a",)
