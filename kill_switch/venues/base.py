@@ -385,7 +385,7 @@ class Adapter(ABC):
     CONNECTIONS: ClassVar[int] = 2  # of the HTTP lane: so many requests of a strike leave at once
     WS_MAX_AGE_S: ClassVar[float] = 12 * 3600.0  # a WebSocket connection is replaced before it is older
     WS_OVERLAP: ClassVar[bool] = True  # False: the venue allows one connection, so the old one goes first
-    CURRENCIES: ClassVar[tuple[str, ...]] = ()  # of `Equity`, where the venue has only these; (): any
+    CURRENCIES: ClassVar[tuple[str, ...]] = ()  # that each `Equity` has; there may be others in it
     MEASURE_EVERY_S: ClassVar[float] = 5.0  # between two `measure`, while somebody wants the account's equity
     CLOCK_WINDOW_S: ClassVar[float | None] = None  # a signature whose time is further off is refused; None: untimed
     PUSHES_ORDERS: ClassVar[bool] = True  # False: new orders are only found by reading

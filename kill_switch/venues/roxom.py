@@ -59,7 +59,6 @@ from kill_switch.venues.roxom_worth import (
     Reads,
     Worth,
     read_attached,
-    read_balance,
     read_positions,
     read_symbols,
 )
@@ -73,7 +72,7 @@ INACTIVE = "inactive"  # documented without a meaning: the end of an order only 
 NOT_FOUND = "order not found"
 NOTHING_RESTING = (NOT_FOUND, "cannot cancel")  # titles of the documented reasons; a clean read must follow
 NO_ORDER = "ffffffff-ffff-7fff-bfff-ffffffffffff"  # a UUIDv7 of the year 10889
-MEASURE_TRIES = 3  # to find the account at rest; then it is the next measurement's turn
+MEASURE_TRIES = 3  # to read a balance that the balance events tell of; then it counts as it is
 BALANCE = "balance"
 
 
@@ -265,7 +264,7 @@ class Roxom(Adapter):
                 return self._measure(now, MEASURE_TRIES)
             case "figure":
                 part, reads = ask.context
-                return self._figure_read(part, reads, body.get("data") if error is None else None, error)
+                return self._figure_read(part, reads, body.get("data") if error is None else None, error, now)
             case _:
                 orders, why = ((), error) if error is not None else _orders(body, ask.context)
                 seen = tuple(output for order in orders for output in self.show_order(order))
@@ -281,34 +280,34 @@ class Roxom(Adapter):
         ok = taken or (found and reply.status not in (401, 403, 429))
         return Drilled(Route.HTTP, ok, reply.rtt_us, error or ("accepted" if taken else "HTTP 200, success false"))
 
-    def _figure_read(self, part: str, reads: Reads, data: object, error: str | None) -> Outputs:
+    def _figure_read(self, part: str, reads: Reads, data: object, error: str | None, now: Now) -> Outputs:
         if reads is not self._measuring:
             return ()
         if part == BALANCE:
-            reads.cash = read_balance(data)
-            readable = reads.cash is not None
+            why = error or self._worth.balances_read(data, reads, now)
         else:
             positions = read_positions(data, part, reads.began_ns)
             reads.found[part] = positions or {}
-            readable = positions is not None
-        if not readable:
+            why = error or ("the answer cannot be read" if positions is None else "")
+        if why:
             self._measuring = None
-            return (Noise(f"the account cannot be measured: {part}: {error or 'the answer cannot be read'}"),)
+            return (Noise(self.words(f"the account cannot be measured: {part}: {why}")),)
         reads.missing.discard(part)
         attached = [Order(one, symbol, Life.LIVE, "attached") for one, symbol in read_attached(data)]
         seen = tuple(output for order in attached for output in self.claim_order(order))
         return seen if reads.missing else (*seen, WakeAfter(f"measured {self._measures}", QUIET_S))
 
     def _measured(self, number: int, now: Now) -> Outputs:
-        """Tell what the account is worth if nothing has moved meanwhile; else read it all again."""
+        """Tell what the account is worth; read it all again if it is unknown which fills the balance has in it."""
         reads = self._measuring
         if reads is None or number != self._measures:
             return ()
+        if wait_s := self._worth.wait_s(reads, now):
+            return (WakeAfter(f"measured {number}", wait_s),)
         self._measuring = None
-        if not self._worth.quiet(reads):
-            return self._measure(now, reads.tries) if reads.tries else ()
-        equity = self._worth.settle(reads)
-        return () if equity is None else (equity,)
+        if reads.tries and not self._worth.placed(reads, now):
+            return self._measure(now, reads.tries)
+        return self._worth.settle(reads, now)
 
     def _cancel_all_answered(self, status: int, body: dict[str, Any], error: str | None, now: Now) -> Outputs:
         if error is not None:
@@ -397,8 +396,7 @@ class Roxom(Adapter):
                 noise = () if readable else (Noise("a position push that cannot be read"),)
                 return (*self._ready(conn), *noise)
             case _, "balance":
-                moved = self._worth.balance_pushed(data, now)
-                return (*self._ready(conn), *(() if moved is None else (moved,)))
+                return (*self._ready(conn), *self._worth.balance_pushed(data, now))
             case _, "account" | "snapshot" | "delta":
                 return self._ready(conn)
             case _:
