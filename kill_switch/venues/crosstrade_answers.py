@@ -126,6 +126,16 @@ def warning(body: object, words: Words) -> str:
     return words("the venue warns:", told) if told else ""
 
 
+class NoFigure(NamedTuple):
+    """Why a message does not say what the accounts are worth.
+
+    `away`: NinjaTrader does not show an account, or has lost its connection: what others say of it stands still.
+    """
+
+    why: str
+    away: bool = False
+
+
 class Accounts:
     """The NT accounts that are ours; upper and lower case are the same (§2)."""
 
@@ -175,25 +185,37 @@ class Accounts:
                 found.append(Held(owner, symbol, f"{side or 'open'} {quantity:f}"))
         return None if _missing(body, items) else found
 
-    def worth(self, message: dict[str, Any]) -> Decimal | str:
-        """Add up what our accounts are worth, by the figures of one message, in dollars; or say why that cannot be."""
+    def worth(self, message: dict[str, Any]) -> Decimal | NoFigure:
+        """Add up what our accounts are worth, by the figures of one message, in dollars; or say why that cannot be.
+
+        An account that is not connected shows zeros, or what was last known (§5). So a zero counts only if the
+        connection is stated.
+        """
         items = message.get("accounts")
-        total, missing = Decimal(0), set(self._by_key)
+        total, found = Decimal(0), set[str]()
         for item in items if isinstance(items, list) else ():
             account = item.get("account") if isinstance(item, dict) else None
             key = plain(account.get("name")).casefold() if isinstance(account, dict) else ""
-            if not isinstance(account, dict) or key not in missing:
+            if not isinstance(account, dict) or key not in self._by_key:
                 continue
+            name, status = self._by_key[key], account.get("connectionStatus")
+            if key in found:
+                return NoFigure(f"NT account {name} is listed twice")
+            found.add(key)
+            if status is not None and plain(status).lower() != CONNECTED:
+                return NoFigure(_unconnected(plain(status), name), away=True)
             figures = account.get("item")
             worth = amount(figures.get("netLiquidation")) if isinstance(figures, dict) else None
             money = plain(account.get("denomination", ""))
             if money.lower().replace(" ", "") not in DOLLARS:
-                return f"account {self._by_key[key]} is kept in {money}, not in dollars"
-            if worth is not None:
-                total += worth
-                missing.discard(key)
-        lacking = ", ".join(name for key, name in self._by_key.items() if key in missing)
-        return f"no net liquidation of {lacking}" if lacking else total
+                return NoFigure(f"account {name} is kept in {money}, not in dollars")
+            if worth is None:
+                return NoFigure(f"no net liquidation of {name}")
+            if not worth and status is None:
+                return NoFigure(f"the net liquidation of {name} is zero, and its connection is not stated", away=True)
+            total += worth
+        lacking = ", ".join(name for key, name in self._by_key.items() if key not in found)
+        return NoFigure(f"no net liquidation of {lacking}", away=True) if lacking else total
 
     def _owner(self, named: object) -> str:
         """Say whose something is: "" if not ours, "?" if that is not said."""
@@ -217,8 +239,12 @@ class Accounts:
             if key not in found:
                 unseen[name] = "NinjaTrader does not show NT account"
             elif found[key].lower() != CONNECTED:
-                unseen[name] = f"connection {found[key][:40] or 'not stated'} between the broker and NT account"
+                unseen[name] = _unconnected(found[key])
         return unseen
+
+
+def _unconnected(status: str, name: str = "") -> str:
+    return f"connection {status[:40] or 'not stated'} between the broker and NT account {name}".rstrip()
 
 
 def lacking(unseen: Mapping[str, str]) -> str:

@@ -2,8 +2,11 @@
 
 A sum is of one message: figures of two moments make a fall that never was. The stream is asked for on each connection,
 and costs nothing after that; while it is silent the snapshot is read, if the token is not needed for a kill. The
-venue's own watermarks are the last resort, for one account alone, and never while the add-on is away: they would stand
-still, and to know nothing is better than to believe that nothing moves (§5, §6 of crosstrade.md of the venue notes).
+venue's own watermarks are the last resort, for one account alone, and never while the add-on is away or the account is
+not connected: they would stand still, and to know nothing is better than to believe that nothing moves (§5, §6 of
+crosstrade.md of the venue notes).
+
+A message says of which moment it is (`epoch`, milliseconds). A second one of the same moment is no second figure.
 """
 
 from __future__ import annotations
@@ -12,12 +15,13 @@ from decimal import Decimal
 from typing import Any
 
 from kill_switch.domain import Now
-from kill_switch.venues.base import Ask, Asks, Equity, Noise, Outputs, Request, Send
-from kill_switch.venues.crosstrade_answers import Accounts, Words, failure, standing
+from kill_switch.venues.base import Ask, Asks, Equity, Noise, Outputs, Request, Send, amount, plain
+from kill_switch.venues.crosstrade_answers import Accounts, NoFigure, Words, failure, standing
 from kill_switch.venues.crosstrade_wire import Wire, path_of
 
 CURRENCY = "USD"
 FRESH_S = 3.0  # no figure pushed for that long: ask
+LATE_MS = 10_000  # a message of an earlier moment than that is no late one: the venue's clock was set
 STREAM_AGAIN_S = 15.0  # a stream that brings nothing is asked for again, not sooner
 STREAM = b'{"action":"streamPnl","enabled":true,"interval":1000}'
 
@@ -36,6 +40,8 @@ class Figures:
         self._streams: dict[int, int] = {}  # connection → when it was asked for a stream
         self._pushed_ns: int | None = None  # when the last figure came by itself
         self._odd: set[int] = set()  # connections whose pushes cannot be read, which was said
+        self._moment: Decimal | str = ""  # of the last figure, as the venue has it
+        self._still = False  # the snapshot stands still, which was said
 
     def measure(self, now: Now) -> Outputs:
         if self._pushed_ns is not None and now.mono_ns - self._pushed_ns <= FRESH_S * 1e9:
@@ -57,13 +63,15 @@ class Figures:
     def pushed(self, conn: int, message: dict[str, Any], now: Now) -> Outputs:
         """Take a `pnlUpdate`, if its elements are those of the snapshot: what they are is not documented (§6)."""
         worth = self._ours.worth(message)
-        if not isinstance(worth, str):
+        if not isinstance(worth, NoFigure):
+            if not self._newer(message):
+                return ()
             self._pushed_ns = now.mono_ns
             return (Equity({CURRENCY: worth}, now.mono_ns),)
         if conn in self._odd:
             return ()
         self._odd.add(conn)
-        return (Noise(self._words("a push of figures:", worth)),)
+        return (Noise(self._words("a push of figures:", worth.why)),)
 
     def closed(self, conn: int) -> None:
         self._streams.pop(conn, None)
@@ -73,13 +81,32 @@ class Figures:
         wrong = failure(status, body, self._words)
         if ask.kind == "watermarks":
             worth = standing(body) if wrong is None else None
-            return (Noise("the watermarks cannot be read") if worth is None else _equity(worth, ask),)
+            return (_equity(worth, ask) if worth else Noise("the watermarks cannot be read"),)
         if wrong is not None:
             return () if wrong.limited or wrong.offline or wrong.nothing else self._watermarks(now)
         total = self._ours.worth(body)
-        if isinstance(total, str):
-            return (Noise(self._words("the snapshot:", total)), *self._watermarks(now))
-        return (_equity(total, ask),)
+        if isinstance(total, NoFigure):
+            told = (Noise(self._words("the snapshot:", total.why)),)
+            return told if total.away else (*told, *self._watermarks(now))
+        if self._newer(body):
+            self._still = False
+            return (_equity(total, ask),)
+        if self._still or now.mono_ns - (self._pushed_ns or 0) <= FRESH_S * 1e9:
+            return ()
+        self._still = True
+        return (Noise("the snapshot stands still: it is of the same moment as the figures before"),)
+
+    def _newer(self, message: dict[str, Any]) -> bool:
+        """Say whether a message is of a later moment than the last figure; one that states no moment is."""
+        epoch = amount(message.get("epoch"))
+        moment = plain(message.get("timestamp")) if epoch is None else epoch
+        last = self._moment
+        if not moment or moment == last:
+            return not moment
+        if isinstance(moment, Decimal) and isinstance(last, Decimal) and 0 < last - moment <= LATE_MS:
+            return False
+        self._moment = moment
+        return True
 
     def _watermarks(self, now: Now) -> Outputs:
         [name, *more] = self._ours.names

@@ -25,6 +25,7 @@ from urllib.parse import quote
 from pydantic import Field, field_validator
 
 from kill_switch.domain import Life, Now, Order, Pace, Route
+from kill_switch.venues.balances import Balances
 from kill_switch.venues.base import (
     DRILL,
     LOOK_UP,
@@ -135,6 +136,7 @@ class Kuna(Adapter):
         self._turns = Turns(self._ask_list)
         self._targets = tuple(targets.values())
         self._balance = self._signer.build("GET", "/v4/private/getBalance")
+        self._balances = Balances()
         self._harmless = self._signer.build("POST", MULTI, {"orderIds": [NO_ORDER]})
         self._probed = 0
         self._http_up = False
@@ -221,10 +223,7 @@ class Kuna(Adapter):
             case kind if kind == LOOK_UP:
                 return self._order_answered(ask, body, refusal)
             case "balance":
-                amounts = refusal.words if refusal is not None else worth_of(body)
-                if isinstance(amounts, str):
-                    return (Noise(f"the balances: {amounts}"),)
-                return (Equity(amounts, ask.asked_ns),)
+                return self._balances_answered(ask, body, refusal)
             case kind if kind == DRILL:
                 words = "the venue has judged the order" if refusal is None else refusal.words
                 return (Drilled(Route.HTTP, carried(body, refusal, NO_ORDER), reply.rtt_us, words),)
@@ -245,6 +244,16 @@ class Kuna(Adapter):
                 outputs += self.take_list(read, rest, (), f"{rest}: HTTP 429", now)
             return outputs
         return (*outputs, *self._turns.go_on(now)) if in_turn else outputs
+
+    def _balances_answered(self, ask: Ask, body: Body, refusal: Refusal | None) -> Outputs:
+        """Tell what the account holds; one that holds nothing is worth a zero of each currency that is listed."""
+        amounts = refusal.words if refusal is not None else worth_of(body)
+        why = amounts if isinstance(amounts, str) else self._balances.lacking(amounts)
+        if isinstance(amounts, str) or why:
+            return (Noise(self.words(f"the balances: {why}")),)
+        self._balances.keep(amounts)
+        held = {currency: amount for currency, amount in amounts.items() if amount}
+        return (Equity(held or amounts, ask.asked_ns),)
 
     def _listed(self, kind: str, body: Body, refusal: Refusal | None) -> tuple[list[Order], str, str]:
         """Read a list: its orders, why it cannot be read (or not all of it), and why there may be a further page."""

@@ -125,10 +125,13 @@ def orders_of(items: list[Any]) -> tuple[list[Order], int]:
 
 
 def worth_of(body: Body) -> dict[str, Decimal] | str:
-    """Add up what is available and what is locked (get-client-balance), by currency; or say why that cannot be."""
+    """Add up what is available and what is locked (get-client-balance), by currency; or say why that cannot be.
+
+    A currency of which there is nothing is in it, as zero: whether all are listed is not documented.
+    """
     items = items_of(body)
-    if items is None:
-        return "no list"
+    if not items:
+        return "no list" if items is None else "none is listed"
     amounts: dict[str, Decimal] = {}
     for item in items:
         currency = plain(item.get("currency")).upper() if isinstance(item, dict) else ""
@@ -136,8 +139,7 @@ def worth_of(body: Body) -> dict[str, Decimal] | str:
         locked = amount(item.get("lockBalance")) if isinstance(item, dict) else None
         if not currency or free is None or locked is None or currency in amounts:
             return "an item that cannot be read"
-        if free or locked:
-            amounts[currency] = free + locked
+        amounts[currency] = free + locked
     return amounts
 
 

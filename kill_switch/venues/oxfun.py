@@ -522,9 +522,17 @@ class _Login:
 
 
 def _worth(data: object) -> Decimal | None:
-    """Read what the account is worth in OX; one account only, since the key is bound to one."""
+    """Read what the account is worth in OX; one account only, since the key is bound to one.
+
+    A collateral of zero beside a balance in OX is none: it was not filled in.
+    """
     item = data[0] if isinstance(data, list) and len(data) == 1 else None
-    return amount(item.get("collateral")) if isinstance(item, dict) else None
+    worth = amount(item.get("collateral")) if isinstance(item, dict) else None
+    if worth or not isinstance(item, dict):
+        return worth
+    balances = item.get("balances")
+    held = [one for one in balances if isinstance(one, dict)] if isinstance(balances, list) else []
+    return None if any(one.get("asset") == "OX" and amount(one.get("total")) for one in held) else worth
 
 
 def _orders(body: dict[str, Any]) -> tuple[list[Order], str]:

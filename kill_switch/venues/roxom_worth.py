@@ -190,7 +190,7 @@ class Worth:
         amounts = read_balances(data)
         if isinstance(amounts, str):
             return amounts
-        why = self._balances.lacking(amounts)
+        why = self._balances.lacking(_besides(amounts))
         if not why:
             reads.amounts, reads.cash_ns = amounts, now.mono_ns
         return why
@@ -225,7 +225,7 @@ class Worth:
         asked_ns = min([asked_ns, *(position.at_ns for position in then.values())])
         if self._splits_transfer(reads, level, asked_ns):
             return ()
-        self._balances.keep(reads.amounts)
+        self._balances.keep(_besides(reads.amounts))
         open_pnl = sum((position.pnl for position in then.values() if position.pnl is not None), Decimal(0))
         amounts = {asset: held for asset, held in reads.amounts.items() if held} | {"BTC": reads.cash + open_pnl}
         return (*self._doubt(reads, level), Equity(amounts, asked_ns))
@@ -304,6 +304,11 @@ class Worth:
         """Say it, unless it was said last."""
         said, self._told = self._told, why
         return () if said == why else (Noise(f"{why} {more}".rstrip()),)
+
+
+def _besides(amounts: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    """Return what is held besides BTC, which is listed always."""
+    return {asset: held for asset, held in amounts.items() if asset != "BTC"}
 
 
 def _between(began_ns: int, ended_ns: int) -> Level:

@@ -1861,7 +1861,10 @@ def test_figures_that_are_not_whole_are_none_and_pushes_of_them_are_said_once(ac
 MARKS = {"success": True, "data": {"account": "Sim101", "stats": {"netliq": 5.5}}}
 
 
-@pytest.mark.parametrize("body", [snapshot(), {"error": "Invalid request"}])
+UNREAD = snapshot(worth("Sim101", None, connectionStatus="Connected"))
+
+
+@pytest.mark.parametrize("body", [UNREAD, {"error": "Invalid request"}])
 def test_one_account_may_be_measured_by_its_watermarks(body: dict[str, Any]) -> None:
     player = measured(ready())
     outputs = player.put(answer("measure#1", body, 400 if "error" in body else 200))
@@ -1878,12 +1881,124 @@ def test_without_the_add_on_the_venues_own_figures_stand_still_and_are_not_belie
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(200, {"data": {}}), (200, {"data": 1}), (200, b"[]"), (400, {}), (500, b"")]
+    ("status", "body"),
+    [
+        (200, {"data": {}}),
+        (200, {"data": {"stats": {"netliq": 0}}}),
+        (200, {"data": 1}),
+        (200, b"[]"),
+        (400, {}),
+        (500, b""),
+    ],
 )
 def test_watermarks_that_say_nothing_are_no_figure(status: int, body: object) -> None:
     player = measured(ready())
-    player.put(answer("measure#1", snapshot()))
+    player.put(answer("measure#1", UNREAD))
     player(answer("watermarks#2", body, status), Noise("the watermarks cannot be read"))
+
+
+def connection(status: object) -> str:
+    return f"connection {status} between the broker and NT account Live1"
+
+
+@pytest.mark.parametrize(
+    ("accounts", "why"),
+    [
+        ([worth("Live1", 0, connectionStatus="ConnectionLost")], connection("ConnectionLost")),
+        ([worth("Live1", 9, connectionStatus="ConnectionLost")], connection("ConnectionLost")),
+        ([worth("Live1", 9, connectionStatus="Disconnected")], connection("Disconnected")),
+        ([worth("Live1", 9, connectionStatus="Connecting")], connection("Connecting")),
+        ([worth("Live1", 9, connectionStatus="")], connection("not stated")),
+        ([worth("Live1", 9, connectionStatus={})], connection("not stated")),
+        ([worth("Live1", 0)], "the net liquidation of Live1 is zero, and its connection is not stated"),
+        ([worth("Live1", "0.00")], "the net liquidation of Live1 is zero, and its connection is not stated"),
+        ([], "no net liquidation of Live1"),
+        ([worth("Live1", 1), worth("LIVE1", 0)], "NT account Live1 is listed twice"),
+        ([worth("Live1", "NaN", connectionStatus="Connected")], "no net liquidation of Live1"),
+        ([{"account": {"name": "Live1", "connectionStatus": "Connected", "item": {}}}], "no net liquidation of Live1"),
+        ([{"account": {"name": "Live1", "connectionStatus": "Connected"}}], "no net liquidation of Live1"),
+    ],
+)
+def test_an_account_that_is_not_connected_or_not_whole_makes_the_sum_none(accounts: list[Any], why: str) -> None:
+    player = measured(ready(Player(make("Sim101", "Live1"))))
+    rich = worth("Sim101", 1000, connectionStatus="Connected")
+    player(
+        update(rich, *accounts),
+        Noise(f"a push of figures: {why}"),
+        answer("measure#1", snapshot(rich, *accounts)),
+        Noise(f"the snapshot: {why}"),
+    )
+
+
+@pytest.mark.parametrize(
+    "accounts", [[], [worth("Sim101", 0, connectionStatus="ConnectionLost")], [worth("Sim101", 0)]]
+)
+def test_the_watermarks_of_an_account_that_is_not_connected_stand_still_and_are_not_asked_for(accounts: Any) -> None:
+    player = measured(ready())
+    [noise] = player.put(answer("measure#1", snapshot(*accounts)))
+    assert isinstance(noise, Noise)
+
+
+def test_an_account_that_is_connected_and_has_nothing_is_worth_nothing() -> None:
+    player = measured(ready())
+    told = snapshot(worth("Sim101", 0, connectionStatus="Connected"))
+    player(answer("measure#1", told), Equity({"USD": Decimal(0)}, player.now.mono_ns))
+
+
+def frame(epoch: object, figure: object = 7, conn: int = 1, **more: object) -> Received:
+    return hears(conn, {"type": "pnlUpdate", "epoch": epoch, "accounts": [worth("Sim101", figure)], **more})
+
+
+def test_frames_of_one_moment_are_one_figure_and_a_late_one_is_none() -> None:
+    player = ready()
+    player(
+        frame(1000),
+        Equity({"USD": Decimal(7)}, player.now.mono_ns),
+        Pause(1),
+        frame(1000),
+        frame(1000, 5),
+        frame("1000.0", 5),
+        frame(999, 5),
+        frame(2000, None),
+        Noise("a push of figures: no net liquidation of Sim101"),
+        frame(2000, 6),
+        Equity({"USD": Decimal(6)}, player.now.mono_ns + 1_000_000_000),
+        frame(1000, 5),
+    )
+
+
+def test_the_stream_of_a_venue_whose_clock_was_set_back_goes_on() -> None:
+    player = ready()
+    kinds = [[type(fact) for fact in player.put(frame(epoch))] for epoch in (3_600_000, 3_595_000, 1000, 2000, 2000)]
+    assert kinds == [[Equity], [], [Equity], [Equity], []]
+
+
+def test_frames_without_an_epoch_are_told_apart_by_their_time_and_else_taken() -> None:
+    player = ready()
+    kinds = [[type(fact) for fact in player.put(frame(None, timestamp=stamp))] for stamp in ("a", "a", "b", None, None)]
+    assert kinds == [[Equity], [], [Equity], [Equity], [Equity]]
+
+
+def test_a_stream_that_stands_still_has_the_snapshot_read_which_is_no_figure_if_it_stands_still_too() -> None:
+    player = ready()
+    player.put(Pause(10))
+    player.put(frame(1000))
+    for still in (Noise("the snapshot stands still: it is of the same moment as the figures before"), None):
+        for _ in range(4):
+            player(Pause(1), frame(1000))
+        calls = [call for call in player.put(Measure()) if isinstance(call, Call)]
+        told = player.put(answer(calls[0].tag, snapshot(worth("Sim101", 7)) | {"epoch": 1000}))
+        assert told == (() if still is None else (still,))
+    player.put(Pause(5))
+    [call] = [call for call in player.put(Measure()) if isinstance(call, Call)]
+    [fact] = player.put(answer(call.tag, snapshot(worth("Sim101", 7)) | {"epoch": 9000}))
+    assert isinstance(fact, Equity)
+
+
+def test_a_snapshot_that_a_push_has_overtaken_is_no_second_figure() -> None:
+    player = measured(ready())
+    player.put(frame(1000))
+    player(answer("measure#1", snapshot(worth("Sim101", 7)) | {"epoch": 1000}))
 
 
 def test_figures_that_are_lost_are_asked_for_again_in_time() -> None:

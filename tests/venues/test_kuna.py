@@ -1389,6 +1389,13 @@ def test_the_balances_are_what_is_available_and_what_is_locked() -> None:
     ("status", "body", "why"),
     [
         (200, {"data": {}}, "no list"),
+        (200, {}, "no list"),
+        (200, {"data": None}, "no list"),
+        (200, {"data": []}, "none is listed"),
+        (200, [], "none is listed"),
+        (200, [{}], "an item that cannot be read"),
+        (200, [{"currency": "USDT", "balance": "1", "lockBalance": None}], "an item that cannot be read"),
+        (200, [{"currency": "USDT", "balance": "NaN", "lockBalance": "0"}], "an item that cannot be read"),
         (200, [{"currency": "USDT", "balance": "1"}], "an item that cannot be read"),
         (200, [{"currency": "USDT", "balance": "x", "lockBalance": "1"}], "an item that cannot be read"),
         (200, [{"currency": "", "balance": "1", "lockBalance": "1"}], "an item that cannot be read"),
@@ -1404,6 +1411,33 @@ def test_balances_that_are_not_whole_are_none(status: int, body: object, why: st
         answer("balance#1", body, status),
         Noise(f"the balances: {why}"),
     )
+
+
+def holds(**balances: str) -> list[dict[str, str]]:
+    return [{"currency": name, "balance": held, "lockBalance": "0"} for name, held in balances.items()]
+
+
+def balances(player: Player, listed: object) -> list[dict[str, Decimal]]:
+    """Measure; return the amounts that are told."""
+    player.put(Measure())
+    facts = player.put(answer(player.calls[-1].tag, listed))
+    return [dict(fact.amounts) for fact in facts if isinstance(fact, Equity)]
+
+
+def test_an_account_whose_balances_are_all_zero_is_worth_nothing() -> None:
+    assert balances(play(), holds(USDT="0", BTC="0.00")) == [{"USDT": Decimal(0), "BTC": Decimal(0)}]
+
+
+def test_a_currency_that_is_not_listed_any_more_is_sold_unless_the_venue_lists_those_of_which_there_is_nothing() -> (
+    None
+):
+    player = play()
+    assert balances(player, holds(USDT="100", UAH="5"))
+    assert balances(player, holds(UAH="4000")) == [{"UAH": Decimal(4000)}]
+    assert balances(player, holds(USDT="100", UAH="5", BTC="0"))
+    assert not balances(player, holds(UAH="5", BTC="0"))
+    assert not balances(player, holds(UAH="5"))
+    assert balances(player, holds(UAH="4000", USDT="0")) == [{"UAH": Decimal(4000)}]
 
 
 def test_balances_that_are_lost_are_asked_for_again_in_time() -> None:

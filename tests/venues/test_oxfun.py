@@ -1149,6 +1149,33 @@ def test_an_account_without_a_figure_is_told_and_is_worth_nothing_known(collater
     )
 
 
+@pytest.mark.parametrize(
+    ("account", "worth"),
+    [
+        ({"collateral": "0"}, [Decimal(0)]),
+        ({"collateral": "0", "balances": []}, [Decimal(0)]),
+        ({"collateral": "0", "balances": [7, {"asset": "OX", "total": "0"}, {"asset": "FLEX", "total": "5"}]}, [0]),
+        ({"collateral": "0", "balances": [{"asset": "OX", "total": "5"}]}, []),
+        ({"balances": [{"asset": "OX", "total": "5"}]}, []),
+        ({}, []),
+        ([], []),
+    ],
+)
+def test_a_collateral_of_zero_counts_unless_there_is_a_balance_in_ox(account: object, worth: list[Decimal]) -> None:
+    player = ready()
+    player.put(Measure())
+    facts = player.put(answer("account#1", {"success": True, "data": [account]}))
+    assert [fact.amounts["OX"] for fact in facts if isinstance(fact, Equity)] == worth
+
+
+@pytest.mark.parametrize("data", [None, [], {}, {"collateral": "1"}, [None]])
+def test_an_answer_without_one_account_is_no_figure(data: object) -> None:
+    player = ready()
+    player.put(Measure())
+    [noise] = player.put(answer("account#1", {"success": True, "data": data}))
+    assert isinstance(noise, Noise)
+
+
 def test_an_order_that_was_changed_is_closed_and_a_new_one_placed_and_nobody_has_cancelled_it() -> None:
     player = ready()
     know(player, working("1"))
