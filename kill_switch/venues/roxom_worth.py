@@ -31,6 +31,7 @@ SAT = 1 / SATS
 UNITS = {"sats": SATS, "btc": Decimal(1)}  # how many of them are one BTC
 QUIET_S = 0.25  # behind a set of reads: events of what it shows come soon
 PAIR_S = 0.1  # the balance event and the position event of one fill are no further apart (inferred)
+OLD_S = 15.0  # a profit that no event has told anew for that long is said to be old
 WAITS = 5  # for the second of them, of one set of reads
 STEPS_KEPT = 512  # balance events that are remembered to find the moment of a read
 MOVES_KEPT = 64  # transfers that are remembered: while connections overlap, each comes twice
@@ -228,6 +229,9 @@ class Worth:
         self._balances.keep(_besides(reads.amounts))
         open_pnl = sum((position.pnl for position in then.values() if position.pnl is not None), Decimal(0))
         amounts = {asset: held for asset, held in reads.amounts.items() if held} | {"BTC": reads.cash + open_pnl}
+        if reads.began_ns - asked_ns > OLD_S * 1e9:
+            oldest = min(then.values(), key=lambda position: position.at_ns)
+            return (*self._say(f"no figure is newer than the last event of {oldest.symbol}"), Equity(amounts, asked_ns))
         return (*self._doubt(reads, level), Equity(amounts, asked_ns))
 
     def _level(self, reads: Reads, now: Now) -> Level | None:

@@ -380,6 +380,20 @@ def test_a_position_that_has_changed_without_an_event_has_no_known_profit_until_
     assert fact.amounts == {"BTC": Decimal("0.5015")}
 
 
+def test_a_figure_is_as_old_as_the_oldest_profit_in_it_which_is_said_once_while_it_is_old() -> None:
+    player = flat()
+    pushed_ns = player.now.mono_ns
+    player(held(pnl="1"), Pause(20))
+    for said in (True, False):
+        player.put(balance("0.0015", "0.0015", player.now.mono_ns))  # it trades in something else
+        told = measure(player, "OIL-BTC", body=item("2"))
+        assert [type(output) for output in told] == ([Noise, Equity] if said else [Equity])
+        assert told[-1].asked_ns == pushed_ns
+    assert isinstance(told[0], Equity)
+    player(held(pnl="2"), Pause(1))
+    assert [type(output) for output in measure(player, "OIL-BTC", body=item("2"))] == [Equity]
+
+
 def test_a_position_event_without_a_profit_makes_the_figure_unknown_until_another_comes() -> None:
     for unread in (held(pnl=None), held(size="x"), held(pnl="NaN")):
         player = flat()
