@@ -41,7 +41,7 @@ class Figures:
         self._pushed_ns: int | None = None  # when the last figure came by itself
         self._odd: set[int] = set()  # connections whose pushes cannot be read, which was said
         self._moment: Decimal | str = ""  # of the last figure, as the venue has it
-        self._still = False  # the snapshot stands still, which was said
+        self._said = ""  # why the last snapshot was no figure
 
     def measure(self, now: Now) -> Outputs:
         if self._pushed_ns is not None and now.mono_ns - self._pushed_ns <= FRESH_S * 1e9:
@@ -86,15 +86,19 @@ class Figures:
             return () if wrong.limited or wrong.offline or wrong.nothing else self._watermarks(now)
         total = self._ours.worth(body)
         if isinstance(total, NoFigure):
-            told = (Noise(self._words("the snapshot:", total.why)),)
+            told = self._say(self._words("the snapshot:", total.why))
             return told if total.away else (*told, *self._watermarks(now))
         if self._newer(body):
-            self._still = False
+            self._said = ""
             return (_equity(total, ask),)
-        if self._still or now.mono_ns - (self._pushed_ns or 0) <= FRESH_S * 1e9:
-            return ()
-        self._still = True
-        return (Noise("the snapshot stands still: it is of the same moment as the figures before"),)
+        if now.mono_ns - (self._pushed_ns or 0) <= FRESH_S * 1e9:
+            return ()  # a push has overtaken it
+        return self._say("the snapshot stands still: it is of the same moment as the figures before")
+
+    def _say(self, why: str) -> Outputs:
+        """Say why a snapshot is no figure, unless it was said of the one before."""
+        said, self._said = self._said, why
+        return () if said == why else (Noise(why),)
 
     def _newer(self, message: dict[str, Any]) -> bool:
         """Say whether a message is of a later moment than the last figure; one that states no moment is."""

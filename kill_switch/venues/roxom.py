@@ -54,14 +54,8 @@ from kill_switch.venues.base import (
     plain,
 )
 from kill_switch.venues.readback import ReadBack
-from kill_switch.venues.roxom_worth import (
-    QUIET_S,
-    Reads,
-    Worth,
-    read_attached,
-    read_positions,
-    read_symbols,
-)
+from kill_switch.venues.roxom_answers import read_attached, read_positions, read_symbols
+from kill_switch.venues.roxom_worth import QUIET_S, Reads, Worth
 
 InstType = Literal["perpetual", "spot", "btc", "digital", "stock", "index"]
 ALL_TYPES: tuple[InstType, ...] = ("perpetual", "spot", "btc", "digital", "stock", "index")

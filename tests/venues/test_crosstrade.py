@@ -1930,6 +1930,19 @@ def test_an_account_that_is_not_connected_or_not_whole_makes_the_sum_none(accoun
     )
 
 
+def test_why_a_snapshot_is_no_figure_is_said_once_until_there_is_one() -> None:
+    player = ready()
+    player.put(Pause(10))
+    kinds = []
+    for connected in (False, False, True, False):
+        status = "Connected" if connected else "ConnectionLost"
+        player.put(Measure())
+        body = snapshot(worth("Sim101", 7, connectionStatus=status))
+        kinds += [type(fact) for fact in player.put(answer(player.calls[-1].tag, body))]
+        player.put(Pause(5))
+    assert kinds == [Noise, Equity, Noise]
+
+
 @pytest.mark.parametrize(
     "accounts", [[], [worth("Sim101", 0, connectionStatus="ConnectionLost")], [worth("Sim101", 0)]]
 )
