@@ -258,7 +258,7 @@ class Roxom(Adapter):
                 return self._measure(now, MEASURE_TRIES)
             case "figure":
                 part, reads = ask.context
-                return self._figure_read(part, reads, body.get("data") if error is None else None, error, now)
+                return self._figure_read(part, reads, body.get("data") if error is None else None, error)
             case _:
                 orders, why = ((), error) if error is not None else _orders(body, ask.context)
                 seen = tuple(output for order in orders for output in self.show_order(order))
@@ -274,17 +274,19 @@ class Roxom(Adapter):
         ok = taken or (found and reply.status not in (401, 403, 429))
         return Drilled(Route.HTTP, ok, reply.rtt_us, error or ("accepted" if taken else "HTTP 200, success false"))
 
-    def _figure_read(self, part: str, reads: Reads, data: object, error: str | None, now: Now) -> Outputs:
+    def _figure_read(self, part: str, reads: Reads, data: object, error: str | None) -> Outputs:
         if reads is not self._measuring:
             return ()
         if part == BALANCE:
-            why = error or self._worth.balances_read(data, reads, now)
+            why = error or self._worth.balances_read(data, reads)
         else:
             positions = read_positions(data, part, reads.began_ns)
             reads.found[part] = positions or {}
             why = error or ("the answer cannot be read" if positions is None else "")
         if why:
             self._measuring = None
+            if error and part != BALANCE:
+                self._symbols = ()  # it may not be traded any more
             return (Noise(self.words(f"the account cannot be measured: {part}: {why}")),)
         reads.missing.discard(part)
         attached = [Order(one, symbol, Life.LIVE, "attached") for one, symbol in read_attached(data)]

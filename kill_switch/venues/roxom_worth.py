@@ -54,7 +54,6 @@ class Reads:
     every: bool  # all symbols: what is not in here is not there
     tries: int  # that are left
     amounts: Mapping[str, Decimal] = field(default_factory=dict)  # the balances, by asset
-    cash_ns: int = 0  # when they were answered
     found: dict[str, Positions] = field(default_factory=dict)  # by symbol
     waits: int = 0
 
@@ -168,15 +167,13 @@ class Worth:
 
     # reads
 
-    def balances_read(self, data: object, reads: Reads, now: Now) -> str:
+    def balances_read(self, data: object, reads: Reads) -> str:
         """Take the balances into a set of reads; return why they are no figure, "" if they are one."""
         amounts = read_balances(data)
         if isinstance(amounts, str):
             return amounts
-        why = self._balances.lacking(_besides(amounts))
-        if not why:
-            reads.amounts, reads.cash_ns = amounts, now.mono_ns
-        return why
+        reads.amounts = amounts
+        return self._balances.lacking(_besides(amounts))
 
     def wait_s(self, reads: Reads, now: Now) -> float:
         """Return how long to wait for the second event of a fill of which the first has just come; 0: not at all."""
@@ -229,11 +226,7 @@ class Worth:
         levels = [(_between(since_ns, steps[0].at_ns), steps[0].before), (last, steps[-1].after)]
         for one, other in pairwise(steps):
             levels += [(_between(one.at_ns, other.at_ns), value) for value in {one.after, other.before}]
-        found = [
-            level
-            for level, value in levels
-            if value is not None and abs(value - reads.cash) < 1 / SATS and level.began_ns <= reads.cash_ns + QUIET_NS
-        ]
+        found = [level for level, value in levels if value is not None and abs(value - reads.cash) < 1 / SATS]
         return max(found, key=lambda level: level.ended_ns - level.began_ns, default=None)
 
     def _around(self, reads: Reads) -> list[Step]:
@@ -242,8 +235,7 @@ class Worth:
 
     def _at(self, at_ns: int) -> Positions:
         """Return the positions of a moment, as the events have told them."""
-        held = next((held for since_ns, held in reversed(self._past) if since_ns <= at_ns), {})
-        return held if self.known else self._positions | held  # what no event has told of yet may have been open then
+        return next((held for since_ns, held in reversed(self._past) if since_ns <= at_ns), {})
 
     def _together(self, reads: Reads, at_ns: int | None) -> Positions:
         """Return the positions of a moment, None: of now: as they were read, but where an event has come since."""
@@ -259,6 +251,8 @@ class Worth:
                     kept[one] = position
             elif before is not None:
                 kept[one] = position if position.size == before.size else before
+            elif not self.known:  # it may have been open then
+                kept[one] = replace(position, pnl=None)
         for listed in reads.found.values():
             kept |= {one: _listed(item, self._positions.get(one)) for one, item in listed.items() if one not in moving}
         return {one: position for one, position in kept.items() if position.size}

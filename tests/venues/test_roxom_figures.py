@@ -14,7 +14,7 @@ import pytest
 from kill_switch.venues.base import Call, Equity, Noise, Output, Received, Transferred, WakeAfter, Woke
 
 from .playbook import Measure, Pause, Player, answer, hears, payload
-from .test_roxom import NONE, flat, held, measure, ready
+from .test_roxom import NONE, flat, held, measure, measuring, ready
 
 BTC = Decimal(1)
 SATS = Decimal(100_000_000)
@@ -203,6 +203,86 @@ def test_equity_that_was_lost_while_events_came_is_in_the_next_figure() -> None:
     assert worth == sorted(worth, reverse=True) and worth[-1] < 75
 
 
+def open_position(pnl: str = "10") -> Player:
+    """Have a position whose reads tell no profit; the balance is 5 BTC."""
+    player = flat()
+    player(held(size="9", pnl=pnl), Pause(1))
+    return player
+
+
+def read_among(player: Player, cash: object, *events: tuple[float, Received], before: int = 0) -> Equity:
+    """Measure while these events come, so many seconds apart, `before` of them before; return the figure."""
+    for pause_s, event in events[:before]:
+        player.put(Pause(pause_s))
+        player.put(event)
+    player.put(Pause(0.01))
+    calls = [call for call in player.put(Measure()) if isinstance(call, Call)]
+    for call in calls:
+        body = listed(("BTC", sats(cash))) if "balance" in call.request.target else item("9")
+        outputs = player.put(answer(call.tag, body))
+    for pause_s, event in events[before:]:
+        player.put(Pause(pause_s))
+        player.put(event)
+    player.put(Pause(0.25))
+    [fact] = figures(player.put(Woke(outputs[-1].tag)))  # type: ignore[union-attr]
+    return fact
+
+
+def test_a_position_event_that_came_before_the_read_belongs_to_the_balance_event_that_comes_behind_it() -> None:
+    fill = ((0.1, held(size="8", pnl="9.5")), (0.03, balance(5, "5.5", 1)))
+    assert read_among(open_position(), 5, *fill, before=1).amounts == {"BTC": Decimal(15)}
+    assert read_among(open_position(), "5.5", *fill, before=1).amounts == {"BTC": Decimal(15)}
+
+
+def test_of_two_times_at_which_the_balance_was_the_same_the_longer_one_counts() -> None:
+    events = (
+        (0.02, balance(5, 6, 1)),
+        (0.01, held(size="8", pnl="9")),
+        (0.01, balance(6, 5, 2)),
+        (0.01, balance(5, 6, 3)),
+        (0.01, held(size="7", pnl="9.0")),
+    )
+    assert read_among(open_position(), 5, *events).amounts == {"BTC": Decimal(15)}
+
+
+def test_balance_events_that_come_in_another_order_are_put_in_theirs() -> None:
+    events = (
+        (0.02, balance(6, 7, 2)),
+        (0.004, held(size="8", pnl="9")),
+        (0.006, balance(5, 6, 1)),
+        (0.005, held(size="7", pnl="8")),
+    )
+    assert read_among(open_position(), 7, *events).amounts == {"BTC": Decimal(15)}
+
+
+def test_an_event_that_a_second_connection_tells_again_moves_nothing() -> None:
+    player = flat()
+    player(balance(7, 8, 1), Pause(1))
+    [call] = player.put(Measure())
+    assert isinstance(call, Call)
+    player.put(answer(call.tag, listed(("BTC", sats(8)))))
+    player(Pause(0.25), balance(7, 8, 1))
+    assert [type(output) for output in player.put(Woke("measured 2"))] == [Equity]
+
+
+def test_a_position_of_which_the_first_event_comes_while_it_is_read_makes_the_first_figure_unknown() -> None:
+    player = measuring()
+    player.put(answer("figure#2", listed(("BTC", sats(5)))))
+    player.put(answer("figure#3", NONE))
+    player.put(answer("figure#4", NONE))
+    player(Pause(0.02), balance(5, "5.5", 1), held(size="1", pnl="0.5"), Pause(0.25))
+    [told] = player.put(Woke("measured 1"))
+    assert told == Noise("the account cannot be measured: no profit is told of a position in OIL-BTC")
+    player.put(Pause(5))
+    body = listed(("BTC", sats("5.5")))
+    calls = [call for call in player.put(Measure()) if isinstance(call, Call)]
+    outputs = [output for call, reply in zip(calls, (body, item("1")), strict=True)
+               for output in player.put(answer(call.tag, reply))]  # fmt: skip
+    player.put(Pause(0.25))
+    assert isinstance(outputs[-1], WakeAfter)
+    assert [fact.amounts for fact in figures(player.put(Woke(outputs[-1].tag)))] == [{"BTC": Decimal(6)}]
+
+
 # ── deposits and withdrawals (§5) ─────────────────────────────────────────────────────────────────────────────────
 
 WENT = {"balanceBefore": "1.5", "balanceAfter": "1"}
@@ -271,7 +351,7 @@ def test_a_figure_has_a_transfer_in_all_of_it_or_in_nothing_of_it() -> None:
     player.put(Pause(1))
     deposited = listed(("BTC", sats(4)))
     calls = [call for call in player.put(Measure()) if isinstance(call, Call)]
-    for call, body in zip(calls, (deposited, payload("roxom/positions-new")), strict=True):
+    for call, body in zip(calls, (deposited, item("2")), strict=True):
         outputs = player.put(answer(call.tag, body))
     player.put(Pause(0.25))
     # the profit is older than the withdrawal: whoever takes the figure for an old one would count six bitcoin too much
@@ -288,6 +368,25 @@ def test_a_withdrawal_behind_the_read_is_not_in_the_figure_which_is_older() -> N
     player(balance(10, 4, 1, updateType="withdrawal"), Transferred("BTC", Decimal(-6)), Pause(0.15))
     [fact] = figures(player.put(Woke("measured 2")))
     assert fact.amounts == {"BTC": Decimal(10)} and fact.asked_ns < withdrawn_ns
+
+
+def test_a_withdrawal_before_the_read_is_in_the_figure_which_is_younger() -> None:
+    player = flat()
+    [call] = player.put(Measure())
+    assert isinstance(call, Call)
+    player.put(Pause(0.02))
+    withdrawn_ns = player.now.mono_ns
+    player(balance(10, 4, 1, updateType="withdrawal"), Transferred("BTC", Decimal(-6)), Pause(0.02))
+    player.put(answer(call.tag, listed(("BTC", sats(4)))))
+    player.put(Pause(0.25))
+    [fact] = figures(player.put(Woke("measured 2")))
+    assert fact.amounts == {"BTC": Decimal(4)} and fact.asked_ns > withdrawn_ns
+
+
+def test_no_figure_is_told_while_it_is_unknown_whether_a_transfer_is_in_it() -> None:
+    events = (balance(70 + n, 71 + n, n, updateType="deposit") for n in count(1))
+    told = steady(flat(), 0.2, events, lambda: listed(("BTC", sats(7))))
+    assert {type(output) for output in told} == {Transferred}
 
 
 # ── what is held (§4.4) ───────────────────────────────────────────────────────────────────────────────────────────
@@ -429,6 +528,15 @@ def test_a_profit_that_names_its_unit_is_read_in_it() -> None:
     call = player.calls[-1]
     [noise] = player.put(answer(call.tag, item("2", unrealizedPnl="0.5", unit="usd")))
     assert noise == Noise("the account cannot be measured: OIL-BTC: the answer cannot be read")
+
+
+def test_an_instrument_that_the_venue_knows_no_longer_does_not_make_the_account_unknown_for_ever() -> None:
+    player = measuring()
+    refused = {"error": {"code": 404, "message": "Market not available"}}
+    [noise] = player.put(answer(player.calls[-1].tag, refused, 404))
+    assert isinstance(noise, Noise)
+    player.put(Measure())
+    assert player.calls[-1].request.target == "/api/v1/market/instruments"
 
 
 def test_a_position_that_is_listed_twice_is_no_figure() -> None:
