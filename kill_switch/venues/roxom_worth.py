@@ -250,7 +250,7 @@ class Worth:
                 if not reads.every and position.symbol not in reads.found:
                     kept[one] = position
             elif before is not None:
-                kept[one] = position if position.size == before.size else before
+                kept[one] = before
             elif not self.known:  # it may have been open then
                 kept[one] = replace(position, pnl=None)
         for listed in reads.found.values():

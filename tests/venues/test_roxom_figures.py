@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from itertools import count
@@ -140,6 +141,24 @@ def test_an_account_that_trades_all_the_time_is_measured_each_time_and_each_figu
             assert min(possible) <= fact.amounts["BTC"] <= max(possible), (seed, fact)
 
 
+def test_fills_that_come_faster_than_their_events_are_told_apart_make_an_error_that_is_bounded_and_told() -> None:
+    wrong = Decimal(0)
+    for seed in range(5):
+        trading = Trading(seed, every_s=0.05, apart_s=0.08, lag_s=0.02, old=False)
+        trading.later(0.0, trading.fill)
+        trading.later(2.0, trading.measure)
+        trading.run(60.0)
+        words = [fact.why for _, fact in trading.told if isinstance(fact, Noise)]
+        told = re.findall(r"the account never stands still: its equity may be wrong by up to (.+) BTC", " ".join(words))
+        for at_ns, fact in trading.told:
+            if isinstance(fact, Equity):
+                possible = trading.between(fact.asked_ns - 400_000_000, at_ns)
+                error = max(Decimal(0), min(possible) - fact.amounts["BTC"], fact.amounts["BTC"] - max(possible))
+                assert error <= 2 * max(map(Decimal, told)), seed
+                wrong = max(wrong, error)
+    assert wrong  # else this shows nothing
+
+
 def steady(player: Player, every_s: float, events: Iterator[Received], body: Callable[[], object]) -> list[Output]:
     """Measure a flat account once, while an event comes every so often; return what is told of it."""
     told: list[Output] = []
@@ -232,6 +251,12 @@ def test_a_position_event_that_came_before_the_read_belongs_to_the_balance_event
     fill = ((0.1, held(size="8", pnl="9.5")), (0.03, balance(5, "5.5", 1)))
     assert read_among(open_position(), 5, *fill, before=1).amounts == {"BTC": Decimal(15)}
     assert read_among(open_position(), "5.5", *fill, before=1).amounts == {"BTC": Decimal(15)}
+
+
+def test_a_profit_that_was_realised_at_an_unchanged_size_is_that_of_its_time() -> None:
+    events = ((0.2, balance(5, 7, 1)), (0.001, held(size="9", pnl="8")))  # from long to short, or a settlement
+    assert read_among(open_position(), 5, *events).amounts == {"BTC": Decimal(15)}
+    assert read_among(open_position(), 7, *events).amounts == {"BTC": Decimal(15)}
 
 
 def test_of_two_times_at_which_the_balance_was_the_same_the_longer_one_counts() -> None:
