@@ -12,8 +12,8 @@ A list covers the orders of one instrument type; that it has more than one page 
 stop-loss and take-profit orders of positions is not documented either: where positions are read, for a trigger's
 figures, the orders that they name count as seen alive.
 
-The WebSocket carries no command: a drill has only the HTTP lane to try. What an account is worth, in BTC, and what is
-a transfer, `roxom_worth` says.
+The WebSocket carries no command: a drill has only the HTTP lane to try. What an account is worth, and what is a
+transfer, `roxom_worth` says.
 """
 
 from __future__ import annotations
