@@ -42,7 +42,8 @@ class Refusal(NamedTuple):
     @property
     def too_long(self) -> bool:
         """Say whether the batch may have been too long: the most is not documented."""
-        return self.status in (400, 413) and not self.ended and not self.key
+        hurried = "too_many_requests" in self.words.lower().replace(" ", "_")
+        return self.status in (200, 400, 413) and not self.ended and not self.key and not hurried
 
 
 def refusal_of(status: int, body: Body, words: Callable[..., str]) -> Refusal | None:

@@ -1,7 +1,8 @@
 """Speak to OX.FUN: a WebSocket that logs in by HMAC, and signed REST calls (docs.ox.fun, API v2 WebSocket and v3 REST).
 
 A strike is REST `DELETE /v3/orders/cancel-all` for the whole account and, beside it, WebSocket `cancelorders` batches
-for the orders that are known; without a WebSocket, those that no list shows are cancelled by id over REST. All of it
+for the orders that are known. Orders that have outlived a strike are cancelled by id over REST: neither that cancel-all
+needs no market nor that it takes stop orders is sure. Without a WebSocket so are those that no list shows. All of it
 only queues: an order is gone when `GET /v3/orders/working` no longer shows it, on two reads at least 250 ms apart. An
 API key is bound to one sub-account; each needs an account of its own here.
 
@@ -91,6 +92,7 @@ TERMINAL = frozenset(
 NOT_FOUND = frozenset({"100005", "40035"})  # no open order of this id
 NOTHING_RESTING = NOT_FOUND | {"100004"}  # the order is gone already; a clean read must still say so
 KEY_REFUSED = frozenset({"05001", "20000", "20025"})  # fatal for the key
+LOGIN_ENDED = frozenset({"05001", "20026"})  # said of a command on the WebSocket; how long a login lasts is unknown
 TRY_AGAIN = frozenset({"20032", "000101", "000201", "10001", "50001"})  # says nothing of the command
 TOO_FAST = frozenset({"429", "20007"})
 WRONG_TIME = "20024"
@@ -141,6 +143,9 @@ class OxFun(Adapter):
         self._read_account = self._form("GET", "/v3/account")
         self._first: Request | None = None  # what the strike that is being made has begun with
         self._strike = 0
+        self._struck: frozenset[str] = frozenset()  # orders that were known of at the kill's last strike
+        self._outlived: frozenset[str] = frozenset()  # those of them that a list has shown since
+        self._tries: dict[str, int] = {}  # how often an order was cancelled by its id over REST
         self._cancelled = 0  # pushes of cancelled orders since the last read-back of a sweep
         self._read_ns = 0
         self._drill_count = 0
@@ -158,18 +163,25 @@ class OxFun(Adapter):
 
     def strike(self, now: Now) -> Iterator[Output]:
         self._strike += 1
-        if now.mono_ns - self._read_ns > NEW_KILL_AFTER_S * 1e9:
+        new = now.mono_ns - self._read_ns > NEW_KILL_AFTER_S * 1e9
+        if new:
             self._cancelled = 0  # what was cancelled before is not the kill's doing
         yield from self.ask(
             "cancel-all", self._cancel_all, now, urgent=True, cancel=True, hedge_after_s=self.hedge_after_s
         )
+        if new:
+            self._outlived = frozenset()
         conn = self._conn()
         if conn is not None:
             yield from (Send(conn, text, command=True) for text in self._batches(self._live()))
-        elif self.unproven:
-            yield from self.ask(
-                "cancel-some", self._cancel_some(list(self.unproven.values())), now, urgent=True, command=True
-            )
+        if some := self._apart(conn):
+            self._tries |= {order.id: self._tries.get(order.id, 0) + 1 for order in some}
+            yield from self.ask("cancel-some", self._cancel_some(some), now, urgent=True, command=True)
+        self._struck, self._outlived = frozenset(self.book), frozenset()
+
+    def replace_book(self, orders: Sequence[Order]) -> None:
+        super().replace_book(orders)
+        self._outlived = self._struck & self.book.keys()
 
     def read(self, now: Now) -> Outputs:
         self._read_ns = now.mono_ns
@@ -189,7 +201,7 @@ class OxFun(Adapter):
     def plan(self) -> tuple[str, ...]:
         everything = "DELETE /v3/orders/cancel-all"
         if self._conn() is None:
-            return (everything, "DELETE /v3/orders/cancel") if self.unproven else (everything,)
+            return (everything, "DELETE /v3/orders/cancel") if self._apart(None) else (everything,)
         frames = list(self._batches(self._live()))
         if not frames:
             return (everything,)
@@ -219,6 +231,14 @@ class OxFun(Adapter):
         # a `timestamp` goes with `recvWindow`: without one it is one second, which a busy venue may exceed (100015)
         body = {"timestamp": self.venue_ms(now), "recvWindow": 5000, "responseType": "FULL", "orders": items}
         return self._signed(self._form("DELETE", "/v3/orders/cancel", orjson.dumps(body)), now)
+
+    def _apart(self, conn: int | None) -> list[Order]:
+        """Return what goes by its id over REST, what was tried least often first, as many as one request takes."""
+        if not self._outlived and (conn is not None or not self.unproven):
+            return []  # the usual case: thousands of orders need not be looked at
+        wanted = [o for o in self._live() if o.id in self._outlived or (conn is None and o.id in self.unproven)]
+        self._tries = {order.id: self._tries.get(order.id, 0) for order in wanted}
+        return sorted(wanted, key=lambda order: self._tries[order.id])[:ITEMS]
 
     def _account(self, now: Now) -> Request:
         return self._signed(self._read_account, now)
@@ -407,7 +427,7 @@ class OxFun(Adapter):
             case "subscribe":
                 return self._subscribed(conn, login, message)
             case "cancelorder" | "cancelorders" | "CANCEL":
-                return self._cancel_reply(message, now)
+                return (*self._cancel_reply(message, now), *self._login_ended(conn, message))
             case "AMEND":
                 return ()  # somebody's change of an order came too late
             case _ if "nonce" in message or message.get("event") == "Welcome":
@@ -488,6 +508,14 @@ class OxFun(Adapter):
             if code in NOTHING_RESTING:
                 return ()
         return (Noise(self.words("cancel refused:", code, message.get("message", ""))),)
+
+    def _login_ended(self, conn: int, message: dict[str, Any]) -> Outputs:
+        """Give a connection up whose login the venue no longer knows: it would hear no push, and never say so."""
+        code = plain(message.get("code", ""))
+        if code not in LOGIN_ENDED:
+            return ()
+        why = self.words("the login has ended:", code, message.get("message", ""))
+        return (NotReady(Route.WS, conn, why), Drop(conn, why))
 
     def _conn(self) -> int | None:
         """The newest connection that is logged in and subscribed."""

@@ -306,12 +306,15 @@ class Roxom(Adapter):
         return self._worth.settle(reads, now)
 
     def _cancel_all_answered(self, status: int, body: dict[str, Any], error: str | None, now: Now) -> Outputs:
-        if error is not None:
+        if error is not None and {status, _number(body.get("error"))} & {401, 403, 429}:
             return (CancelAnswered(Answer.UNKNOWN if status == 429 else Answer.REFUSED, error),)
+        if error is not None:  # of what it covers; whether that has stop orders is not documented
+            return (CancelAnswered(Answer.REFUSED, error), *self._singles(set(), now))
         data = body.get("data")
         named = data.get("cancelledOrderIds") if isinstance(data, dict) else None
         if not isinstance(named, list):
-            return (CancelAnswered(Answer.UNKNOWN, "accepted, without the list of cancelled orders"),)
+            unknown = CancelAnswered(Answer.UNKNOWN, "accepted, without the list of cancelled orders")
+            return (unknown, *self._singles(set(), now))
         ids = {plain(order_id) for order_id in named} - {""}
         accepted = CancelAnswered(Answer.ACCEPTED, f"{len(ids)} order(s) named as cancelled", len(ids))
         return (accepted, *self._singles(ids, now))
@@ -451,6 +454,12 @@ def _order(item: object, id_key: str, status_key: str) -> Order | None:
     status = plain(item.get(status_key, "")).lower().replace("_", "").replace("canceled", "cancelled")
     life = Life.GONE if status in TERMINAL else Life.PENDING if status == "pendingcancel" else Life.LIVE
     return Order(order_id, plain(item.get("symbol", "")), life, status)
+
+
+def _number(error: object) -> object:
+    """Return an error's number, which is the error itself or its `code`: errors may come with HTTP 200."""
+    code = error.get("code") if isinstance(error, dict) else error
+    return code if isinstance(code, int) else None
 
 
 def _is_uuid(text: str) -> bool:

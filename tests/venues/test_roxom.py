@@ -284,6 +284,31 @@ def test_orders_that_the_answer_does_not_name_are_cancelled_one_by_one() -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, {"error": {"code": 404, "message": "Order Not Found"}}),  # nothing that it covers: a stop may rest
+        (200, {"error": {"code": "E404", "message": "Request failed"}}),
+        (200, {"data": {}, "error": False}),
+    ],
+)
+def test_orders_are_cancelled_one_by_one_where_cancel_all_is_refused_or_names_none(status: int, body: object) -> None:
+    player = ready()
+    know(player, row(UUID_1), row(UUID_2, "waitingtrigger"))
+    strike(player, "cancel-all#2")
+    said, *singles = player.put(answer("cancel-all#2", body, status))
+    assert isinstance(said, CancelAnswered) and said.answer is not Answer.ACCEPTED
+    assert singles == [cancel_one("cancel-one#3", UUID_1), cancel_one("cancel-one#4", UUID_2)]
+
+
+@pytest.mark.parametrize("status", [401, 403, 429])
+def test_a_refusal_that_is_meant_for_the_key_is_not_followed_by_single_cancels(status: int) -> None:
+    player = ready()
+    know(player, row(UUID_1))
+    strike(player, "cancel-all#2")
+    assert len(player.put(answer("cancel-all#2", {"error": {"code": status, "message": "no"}}, status))) == 1
+
+
 @pytest.mark.parametrize("text", ["no", "Order Not Found", "Cannot Cancel"])
 def test_an_order_whose_single_cancel_is_refused_is_looked_up_once_no_list_shows_it(text: str) -> None:
     player = ready()
@@ -419,7 +444,8 @@ def test_cancel_all_is_answered(status: int, body: Any, verdict: Answer, words: 
     player = ready()
     know(player, row(UUID_1))
     strike(player, "cancel-all#2")
-    player(answer("cancel-all#2", body, status), CancelAnswered(verdict, words), Woke("cancel-all#2"))
+    assert player.put(answer("cancel-all#2", body, status))[0] == CancelAnswered(verdict, words)
+    player(Woke("cancel-all#2"))
 
 
 @pytest.mark.parametrize(
