@@ -26,6 +26,10 @@ def sim(venues: Sequence[str], host: str, tls_dir: Path | None, accounts: int, o
     Examples:
       kill-switch sim --venue oxfun --venue roxom
       kill-switch sim --venue roxom --option roxom.auth=api-key
+      kill-switch sim --venue kuna --option kuna.unknown=harsh
+
+    VENUE.unknown decides all that a venue's documents leave open: kind or harsh.
+    docs/simulators.md lists the faults and the switches.
     """
     simulators = _simulators()
     try:

@@ -214,9 +214,7 @@ class Admin:
 
     def _set(self, given: Input) -> object:
         venue = self._venue(given)
-        for name, value in given.items():
-            if name != "venue":
-                venue.base_options.set(name, value)
+        venue.base_options.set_all({name: given[name] for name in given if name != "venue"})
         venue.reconfigured()
         return {"options": venue.base_options.listing()}
 

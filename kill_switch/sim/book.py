@@ -32,6 +32,8 @@ class Order:
     category: str = ""
     """What a venue needs to find the order: Roxom's instType, and the like of others."""
     closed_ns: int = 0
+    rested_as: str = ""
+    """Its state when it came to rest."""
 
     @property
     def left(self) -> Decimal:
@@ -96,6 +98,7 @@ class Account:
     def rest(self, orders: Iterable[Order]) -> None:
         """Put orders into the book."""
         for order in orders:
+            order.rested_as = order.state
             self.open[order.id] = order
 
     def end(self, order: Order, state: str, at_ns: int) -> bool:

@@ -76,7 +76,7 @@ class CrossTrade(CrossTradeCalls):
         if request.path != "/ws/stream":
             return self.lost(request)
         user = self._user(request)
-        if user is None or self.faults.hit("reject_login", "login", user.name):
+        if user is None or self.faults.hit("reject_login", "login", user.name, "ws"):
             return self.fail(401, None, None)
         for other in tuple(self.listeners[user.name]):
             if self.options.elsewhere_frame:
@@ -150,7 +150,10 @@ class CrossTrade(CrossTradeCalls):
         args = heard.data.get("args", {})
         if not isinstance(args, dict) or session.account is None:
             return self.fail_message(heard, 400, None, "args is an object")
-        status, body = self.call(self.apis[str(heard.data["api"])], session.account, args)
+        call = self.apis[str(heard.data["api"])]
+        if call.kind == "read" and self.list_fails(session.account, call.what):
+            return self.fail_message(heard, 500, None, None)
+        status, body = self.call(call, session.account, args)
         if status >= 400:
             return self._rpc_error(heard, body)
         frame = {"data": body} if heard.tag is None else {"id": heard.tag, "data": body}
@@ -163,6 +166,7 @@ class CrossTrade(CrossTradeCalls):
             if not self.options.order_events:
                 return self.fail_message(heard, 400, "invalid_request", "events need an origin")
             session.channels.update(map(str, events))
+            self.later(0.001, self.subscribed, session)
             return Answer((orjson.dumps({"status": "subscribed", "events": events}),))
         if not isinstance(instruments, list):
             return self.fail_message(heard, 400, None, None)

@@ -111,7 +111,7 @@ class CrossTradeCalls(CrossTradeFloor):
             if not isinstance(given, dict):
                 return json_answer({"error": "Invalid request"}, 400)  # "POST Cancel Order"
         status, body = self.call(call, account, {**given, **args})
-        return self.fail(429, None, None) if status == 429 else json_answer(body, status)
+        return self.fail(status, None, None) if status in (408, 429) else json_answer(body, status)
 
     def lost(self, request: Request) -> Answer:
         """Answer a path that there is not: a hint below the API, the marketing site elsewhere (§1)."""
@@ -209,12 +209,13 @@ class CrossTradeCalls(CrossTradeFloor):
     # reads (§5)
 
     def _listing(self, account: Account, name: str | None) -> Result:
-        orders = list(account.open.values())
-        if self.options.lists_terminal:
-            orders += list(account.closed.values())[-_ENDED_SHOWN:]
+        which = "all-orders" if name is None else "orders"
+        found = self.listed(account, which, ended=self.options.lists_terminal)
+        orders = [one for one in found if not one.closed_ns]
+        orders += [one for one in found if one.closed_ns][-_ENDED_SHOWN:]
         orders = [one for one in orders if name in (None, one.category) and self.reaches(one.category)]
         items = [wire.order_item(order, self.shown_id(order)) for order in orders]
-        return 200, {"orders": items, "success": True}
+        return 200, {self.options.orders_key: items[: self.options.page_limit or None], "success": True}
 
     def _list(self, account: Account, args: Args) -> Result:
         return self._listing(account, args["account"])

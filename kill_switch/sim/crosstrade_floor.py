@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -18,7 +18,7 @@ from .faults import SPECS, Fault
 from .floor import Session
 from .limits import Bucket
 from .messages import Answer, json_answer
-from .options import Options, option
+from .options import Options, option, unknown
 from .venue import Venue
 
 CANCELLING = ("CancelPending", "CancelSubmitted")
@@ -35,33 +35,43 @@ _CODES = {
 class CrossTradeOptions(Options):
     """Hold what is inferred or unknown about CrossTrade, and what its user has."""
 
-    engine_ms: float = option(40.0, "milliseconds from an accepted cancel until the order is Cancelled (§4)")
+    engine_ms: float = option(
+        40.0, "milliseconds from an accepted cancel until the order is Cancelled (§4)", harsh=400.0
+    )
     nt_accounts: str = option("Sim101", "the user's accounts in NinjaTrader, with commas between", fixed=True)
     addon: bool = option(True, "the add-on is connected; without it NT8 calls get 408 (§2)")
     close_ms: float = option(40.0, "milliseconds from an accepted flatten until its market orders are filled (§4)")
     close_share: float = option(1.0, "how much of each is filled; the rest of the order is rejected")
-    flat: str = option("warning", "what a flatten of nothing says (§2)", "warning", "empty", "400")
-    pnl_element: str = option("snapshot", "an element of pnlUpdate (§6 [U])", "snapshot", "other")
+    flat: str = option("warning", "what a flatten of nothing says (§2)", "warning", "empty", "400", harsh="400")
+    pnl_element: str = option("snapshot", "an element of pnlUpdate (§6 [U])", "snapshot", "other", harsh="other")
     broker: str = option("Connected", "connectionStatus of every account (§5)", "Connected", "ConnectionLost")
     hidden: str = option("", "accounts that NinjaTrader does not show; what rests there goes on at the broker")
     cut_off: str = option("", "accounts without a connection: shown as ConnectionLost, and their orders are not listed")
     warning: str = option("", "a warning in each answer to a read (§2)")
-    errors: str = option("new", "the envelope of errors (§2)", "new", "old")
+    errors: str = option(
+        "new", "the envelope of errors (§2); none at all for those of 401 and 408 (§1, §11 [U])",
+        "new", "old", "empty", harsh="empty",
+    )  # fmt: skip
     ws_errors: str = option(
         "error", "an RPC's error: beside the id, or in `data` in one of the two envelopes (§6 [U])",
-        "error", "data", "data-old",
+        "error", "data", "data-old", harsh="data-old",
     )  # fmt: skip
-    nothing: str = option(
-        "empty", "what a cancel-all of nothing says (§4 [U])", "empty", "warning", "400"
-    )  # fmt: skip
+    nothing: str = option("empty", "what a cancel-all of nothing says (§4 [U])", "empty", "warning", "400", harsh="400")
     cancelall: str = option("account", "the scope of CancelAllOrders (§4 [U])", "account", "everywhere")
-    has_orders: bool = option(True, "REST has GET /orders (§5 [I])")
-    lists_terminal: bool = option(True, "lists of orders show terminal ones too (§5 [U])")
-    renumber: bool = option(False, "lists show the broker's ids; the given ones are understood (§2)")
-    order_events: bool = option(False, "a subscription to order events works for NT8 accounts (§6 [U])")
-    pong: bool = option(True, "a ping is answered (§6 [U])")
-    elsewhere_code: int = option(1008, "close code of the session that another one takes the place of (§6 [U])")
+    has_orders: bool = option(True, "REST has GET /orders (§5 [I])", harsh=False)
+    orders_key: str = option("orders", "what a list of orders is under (§5 [I])", "orders", "data", harsh="data")
+    page_limit: int = option(0, "longest list of orders; 0 is no limit (§5 [U])", harsh=5)
+    lists_terminal: bool = option(True, "lists of orders show terminal ones too (§5 [U])", harsh=False)
+    renumber: bool = option(False, "lists show the broker's ids; the given ones are understood (§2)", harsh=True)
+    order_events: bool = option(
+        False, "a subscription to order events works for NT8 accounts (§6 [U])", kind=True, harsh=False
+    )
+    pong: bool = option(True, "a ping is answered (§6 [U])", harsh=False)
+    elsewhere_code: int = option(
+        1008, "close code of the session that another one takes the place of (§6 [U])", harsh=1000
+    )
     elsewhere_frame: bool = option(False, "it is told so in a frame first (§6 [U])")
+    retry_after: bool = option(True, "a 429 says when to come again (§3 [D2])", harsh=False)
     submitted_ms: float = option(15.0, "milliseconds in CancelPending before CancelSubmitted (§7)")
     burst: int = option(20, "tokens of a user; 0 is no limit (§3)")
     per_s: float = option(3.0, "tokens that come back a second (§3)")
@@ -74,8 +84,12 @@ class CrossTradeFloor(Venue):
     name = "crosstrade"
     options_type = CrossTradeOptions
     symbol = "ES 09-26"
-    supported = frozenset(SPECS) - {"skew", "partial_list", "unlisted"}
-    # nothing in its protocol depends on the client's clock, and it has one list; events of orders are not sure to come
+    lists = ("orders", "all-orders")
+    reads = ("snapshot", "positions", "order", "account", "accounts", "watermarks")
+    supported = frozenset(SPECS) - {"skew", "unlisted", "expire_token", "read_only_key"}
+    # nothing in its protocol depends on the client's clock, events of orders are not sure to come, and a token has
+    # neither an end nor scopes
+    order_channel = "orders"
     filled_state = "Filled"
 
     def __init__(self, options: CrossTradeOptions, accounts: int) -> None:
@@ -121,7 +135,21 @@ class CrossTradeFloor(Venue):
     @property
     def shown(self) -> tuple[str, ...]:
         """Return the NT accounts that NinjaTrader shows."""
-        return tuple(name for name in self.categories if name not in _names(self.options.hidden))
+        gone = self.faults.peek("vanish")
+        hidden = _names(self.options.hidden)
+        there = (name for name in self.categories if name not in hidden)
+        return tuple(name for name in there if gone is None or gone.account not in (None, name))
+
+    def vanished(self, who: str | None) -> bool:
+        """Say that the user is there: what vanishes is an NT account."""
+        return False
+
+    def check_target(self, fault: str, name: object) -> None:
+        """Refuse to limit a fault to what is no account; what vanishes is an NT account."""
+        if fault != "vanish":
+            super().check_target(fault, name)
+        elif name not in self.categories:
+            raise ValueError(unknown("NT account", name, self.categories))
 
     def reaches(self, name: str) -> bool:
         """Say whether NinjaTrader knows, and can cancel, what rests on an NT account."""
@@ -230,14 +258,12 @@ class CrossTradeFloor(Venue):
     def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
         """Say nothing: whoever wants to know asks."""
 
-    def tell(self, account: Account, orders: Sequence[Order], news: str) -> None:
-        """Send an orderUpdate for each order, where there is such a thing (§6 [U])."""
-        if not self.options.order_events or not self.listeners[account.name]:
-            return
-        for order in orders:
+    def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
+        """Make an orderUpdate for each order, where there is such a thing (§6 [U])."""
+        for order in orders if self.options.order_events else ():
             self._seq += 1
             frame = {"type": "orderUpdate", "seq": self._seq, "order": wire.order_item(order, self.shown_id(order))}
-            self.emit(account, "orders", orjson.dumps(frame))
+            yield orjson.dumps(frame)
 
     def wants(self, session: Session, channel: str) -> bool:
         """Send what was subscribed to, to that session alone: there is no other way (§6)."""
@@ -259,8 +285,10 @@ class CrossTradeFloor(Venue):
 
     def fail(self, status: int, code: str | None, text: str | None) -> Answer:
         """Make a REST error; 429 says when to come again (§3)."""
+        if self.options.errors == "empty" and status in (401, 408):
+            return Answer((b"",), status, ok=False)
         answer = json_answer(self.error(status, code, text), status, ok=False)
-        if status == 429:
+        if status == 429 and self.options.retry_after:
             answer.headers = {"Retry-After": "1"}
         return answer
 
@@ -271,7 +299,7 @@ class CrossTradeFloor(Venue):
             return
         accounts = self.summary(account) if self.options.pnl_element == "snapshot" else [{"pnl": 0.0}]
         frame = {"type": "pnlUpdate", "epoch": int(self.now() * 1000), "accounts": accounts}
-        session.connection.say(orjson.dumps(frame))
+        self.event(session, orjson.dumps(frame), "balance")
         self.later(interval_s, self.watch_pnl, session, interval_s)
 
     def summary(self, account: Account) -> list[dict[str, object]]:

@@ -10,8 +10,8 @@ import asyncio
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from email.utils import formatdate
 from functools import lru_cache, partial
@@ -22,6 +22,9 @@ from .faults import SPECS, Faults
 from .limits import Window
 from .options import Options, unknown
 from .server import Connection
+
+_PUSHES = {"orders": "order", "accounts": "balance", "pnl": "balance"}
+"""What the events of a channel tell of, where its name does not say so."""
 
 _date = lru_cache(maxsize=8)(partial(formatdate, usegmt=True))
 
@@ -52,8 +55,12 @@ class Floor(ABC):
     kinds: ClassVar[tuple[str, ...]] = ("limit", "stop")
     """Kinds of orders that the admin API can rest."""
     lists: ClassVar[tuple[str, ...]] = ()
-    """Names of the lists of orders, where a venue has several."""
+    """Names of the lists of orders."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Names of what else is read, as requests are called in their log."""
     supported: ClassVar[frozenset[str]] = frozenset(SPECS) - {"foreign_use"}  # it needs a limit that a user's share
+    order_channel: ClassVar[str] = "order"
+    """The channel of order events."""
     filled_state: ClassVar[str]
     """The venue's word for a filled order."""
 
@@ -85,8 +92,8 @@ class Floor(ABC):
         """Show that a cancel of these orders is under way, where the venue shows that."""
 
     @abstractmethod
-    def tell(self, account: Account, orders: Sequence[Order], news: str) -> None:
-        """Send order events; `news` is `opened`, `cancelled` or `filled`."""
+    def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
+        """Make order events; `news` is `opened`, `pending`, `cancelled` or `filled`."""
 
     @abstractmethod
     def tell_equity(self, account: Account) -> None:
@@ -99,6 +106,19 @@ class Floor(ABC):
     @abstractmethod
     def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
         """Say that accepted cancels came too late, where the venue says so."""
+
+    def tell(self, account: Account, orders: Sequence[Order], news: str) -> None:
+        """Send order events to those who want them."""
+        if self.listeners[account.name]:
+            for text in self.order_events(account, orders, news):
+                self.emit(account, self.order_channel, text)
+
+    def subscribed(self, session: Session) -> None:
+        """Show a session that has just subscribed to order events those that rest, where that is switched on."""
+        account = session.account
+        if self.base_options.snapshot and account is not None and account.open:
+            for text in self.order_events(account, list(account.open.values()), "opened"):
+                self.event(session, text, "order")
 
     def wants(self, session: Session, channel: str) -> bool:
         """Say whether a session gets the events of a private channel."""
@@ -171,6 +191,39 @@ class Floor(ABC):
         orders = list(account.open.values())
         return [order for order in orders if self.shows(order)] if self.faults.peek("unlisted") else orders
 
+    def listed(self, account: Account, name: str, *, ended: bool = False) -> list[Order]:
+        """Return what the list of this name shows: the open orders, and with `ended` those that have ended first."""
+        done = list(account.closed.values()) if ended else []
+        if not self.faults.active:
+            return [*done, *account.open.values()]
+        if self.faults.hit_list("empty_reads", name, account.name):
+            return []
+        stale = self.faults.on("stale_reads", account.name)
+        if stale is None or stale.list not in (None, name):
+            return [*done, *self.covered(account)]
+        return self._past(account, done, self.now_ns() - int(stale.seconds * 1e9))
+
+    def _past(self, account: Account, done: Sequence[Order], at_ns: int) -> list[Order]:
+        """Return the open orders of a moment, as they came to rest, behind those of `done` that had ended by then."""
+        there = [order for order in account.closed.values() if order.created_ns <= at_ns < order.closed_ns]
+        there += [order for order in self.covered(account) if order.created_ns <= at_ns]
+        shown = [replace(order, state=order.rested_as or order.state, closed_ns=0) for order in there]
+        return [*(order for order in done if order.closed_ns <= at_ns), *shown]
+
+    def vanished(self, who: str | None) -> bool:
+        """Say whether the venue knows nothing of an account that it has known."""
+        return self.faults.active and self.faults.on("vanish", who) is not None
+
+    def check_target(self, fault: str, name: object) -> None:
+        """Refuse to limit a fault to what is no account; ValueError says what there is."""
+        self.account(name)
+
+    def expire(self, session: Session) -> None:
+        """End a session's login."""
+        if session.account is not None:
+            self.listeners[session.account.name].pop(session.connection, None)
+            session.account = None
+
     def list_fails(self, account: Account, name: str) -> bool:
         """Say whether the `partial_list` fault strikes the list of this name."""
         fault = self.faults.peek("partial_list")
@@ -242,32 +295,43 @@ class Floor(ABC):
         """Send an account event to every session that wants it."""
         for session in tuple(self.listeners[account.name].values()):
             if self.wants(session, channel):
-                self._event(session, text)
+                self.event(session, text, _PUSHES.get(channel, channel))
 
-    def _event(self, session: Session, text: bytes) -> None:
+    def broadcast(self, account: Account, text: bytes, push: str) -> None:
+        """Send an account event to every session of the account, whatever it has subscribed to."""
+        for session in tuple(self.listeners[account.name].values()):
+            self.event(session, text, push)
+
+    def event(self, session: Session, text: bytes, push: str) -> None:
+        """Send an account event that tells of this: orders, positions or the balance."""
         connection, faults = session.connection, self.faults
         if not faults.active:
             connection.say(text)
             return
+        who = session.account.name if session.account else None
+        if self.vanished(who) or faults.hit_push("lose_push", push, who):
+            return
+        late = faults.hit_push("late_push", push, who)
+        wait_s = late.ms / 1000 if late else 0.0
         texts = [text]
-        if fault := faults.hit("reorder", None, connection.account):
+        if fault := faults.hit("reorder", None, who):
             if session.held is None:
                 session.held = text
-                self.later(max(fault.ms, 1) / 1000, self._release, session, text)
+                self.later(max(fault.ms, 1) / 1000, self._release, session, text, wait_s)
                 return
             texts.append(session.held)
             session.held = None
-        again = faults.hit("duplicate", None, connection.account) is not None
+        again = faults.hit("duplicate", None, who) is not None
         for each in texts:
-            connection.say(each)
-            if again:
-                connection.say(each)
+            for _ in range(1 + again):
+                self.later(wait_s, connection.say, each)
 
-    def _release(self, session: Session, text: bytes) -> None:
+    def _release(self, session: Session, text: bytes, wait_s: float) -> None:
         if session.held is text:
             session.held = None
-            session.connection.say(text)
+            self.later(wait_s, session.connection.say, text)
 
     def chunk(self, usual: int) -> int:
-        """Return how many orders to put into one event: one while events are to be swapped or doubled."""
-        return 1 if self.faults.active and (self.faults.peek("reorder") or self.faults.peek("duplicate")) else usual
+        """Return how many orders to put into one event: one while events are swapped, doubled, lost or late."""
+        apart = ("reorder", "duplicate", "lose_push", "late_push")
+        return 1 if self.faults.active and any(map(self.faults.peek, apart)) else usual

@@ -202,10 +202,20 @@ class Kuna(KunaRest):
         self.attach(session, account)
         token = wire.token()
         self._tokens[token] = account
+        if self.options.token_s > 0:
+            self.later(self.options.token_s, self.expire, session)
         told = (orjson.dumps({"event": "#setAuthToken", "data": {"token": token}}),)
         replied = self._replied(heard, None).bodies
         order = {"before": told + replied, "after": replied + told, "none": replied}
         return Answer(order[self.options.token])
+
+    def expire(self, session: Session) -> None:
+        """End a session's login as SocketCluster does: its tokens are none any more, and it is told so (§5)."""
+        if session.account is None:
+            return
+        self._tokens = {one: account for one, account in self._tokens.items() if account is not session.account}
+        super().expire(session)
+        session.connection.say(orjson.dumps({"event": "#removeAuthToken", "data": {}}))
 
     def _subscribe(self, session: Session, heard: Heard, data: Any) -> Answer:
         """Subscribe with `{"channel": name}`, unsubscribe with the name alone (§5)."""
@@ -216,6 +226,8 @@ class Kuna(KunaRest):
         if subscribing and channel in _PRIVATE and session.account is None:
             return self.fail_message(heard, 400, "UNAUTHORIZED", "Log in first")
         (session.channels.add if subscribing else session.channels.discard)(channel)
+        if subscribing and channel == "order":
+            self.later(0.001, self.subscribed, session)
         return self._replied(heard, None)
 
     def _replied(self, heard: Heard, data: object) -> Answer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -32,30 +32,39 @@ _DAY_NS = 86_400 * 10**9
 class KunaOptions(Options):
     """Hold what is inferred or unknown about KUNA."""
 
+    engine_ms: float = option(0.0, "milliseconds from an accepted cancel until it is done (§6 [I])", harsh=150.0)
     idle_s: float = option(20.0, "seconds without a frame until a WebSocket is closed: pingTimeout (§5)")
     idle_close_code: int = option(4001, "close code of that: SocketCluster's 'client pong timed out'")
     auth: str = option("api-key", "what accounts are told to use; both are checked (§2)", "api-key", "hmac", fixed=True)
     ws_login: str = option("api-key", "whether accounts have a key for the WebSocket", "api-key", "none", fixed=True)
     account_type: str = option("", "'pro': requests must say `account: pro` (§2)", "", "pro", fixed=True)
-    wrap: bool = option(True, "successes are wrapped in `data` (§3); else bare")
-    id_key: str = option("id", "name of the id in the answer to cancel/multi (§3.2)", "id", "orderId")
-    error_status: int = option(0, "HTTP status of every error but 429 and 503, as 200; 0 is the documented one (§4)")
-    partial: str = option(
-        "items", "a batch with ended orders: success false, or one error (§3.2 [U])", "items", "error"
+    wrap: bool = option(True, "successes are wrapped in `data` (§3); else bare", harsh=False)
+    id_key: str = option("id", "name of the id in the answer to cancel/multi (§3.2)", "id", "orderId", harsh="orderId")
+    error_status: int = option(
+        0, "HTTP status of every error but 429 and 503, as 200; 0 is the documented one (§4)", harsh=200
     )
-    batch_max: int = option(0, "longest batch; 0 is no limit (§3.2 [U])")
+    partial: str = option(
+        "items", "a batch with ended orders: success false, or one error (§3.2 [U])", "items", "error", harsh="error"
+    )
+    batch_max: int = option(0, "longest batch; 0 is no limit (§3.2 [U])", harsh=3)
     max_open: int = option(100, "open orders of an account; 0 is no limit (§3.2)")
-    active_has_stops: bool = option(False, "the active list has WaitStop orders (§6 [U])")
-    lists_pending: str = option("history", "the list that has Pending orders (§6 [U])", "history", "active", "none")
-    cancels_pending: bool = option(True, "Pending orders can be cancelled (§6 [U])")
+    active_has_stops: bool = option(False, "the active list has WaitStop orders (§6 [U])", kind=True)
+    lists_pending: str = option(
+        "history", "the list that has Pending orders (§6 [U])", "history", "active", "none", kind="active", harsh="none"
+    )
+    cancels_pending: bool = option(True, "Pending orders can be cancelled (§6 [U])", harsh=False)
     list_days: float = option(14.0, "days that lists go back without `start` (documented with them); 0 is for ever")
     order_age_days: float = option(0.0, "age of orders that the admin API rests")
-    nonce: str = option("increasing", "what a nonce must be (§2 [U])", "increasing", "unique", "any")
-    nonce_window_s: float = option(0.0, "how far a nonce may be off, in seconds; 0 is no limit (§2 [U])")
-    rest_per_min: int = option(300, "private requests a minute and key; 0 is no limit (§7 [I])")
-    token: str = option("before", "#setAuthToken, to the answer of a login (§5)", "before", "after", "none")
-    ping_s: float = option(8.0, "seconds between pings (§5 [I]); 0 is never")
-    numbered_pushes: bool = option(False, "pushes have a `cid` and want to be acknowledged")
+    nonce: str = option("increasing", "what a nonce must be (§2 [U])", "increasing", "unique", "any", kind="any")
+    nonce_window_s: float = option(0.0, "how far a nonce may be off, in seconds; 0 is no limit (§2 [U])", harsh=5.0)
+    rest_per_min: int = option(300, "private requests a minute and key; 0 is no limit (§7 [I])", kind=0, harsh=150)
+    token: str = option(
+        "before", "#setAuthToken, to the answer of a login (§5)", "before", "after", "none", harsh="none"
+    )
+    token_s: float = option(0.0, "seconds until a login has expired, as its token has; 0 is never (§5 [U])", harsh=20.0)
+    ping_s: float = option(8.0, "seconds between pings (§5 [I]); 0 is never", harsh=15.0)
+    numbered_pushes: bool = option(False, "pushes have a `cid` and want to be acknowledged", harsh=True)
+    push_event: str = option("", "the inner event's name in a push; empty is the channel's (§5 [U])", harsh="update")
 
 
 class KunaFloor(Venue):
@@ -66,6 +75,7 @@ class KunaFloor(Venue):
     symbol = "BTC_USDT"
     kinds = ("limit", "stop", "pending")
     lists = ("active", "Pending", "WaitStop")
+    reads = ("order", "balance", "trades", "me")
     filled_state = "Closed"
 
     def __init__(self, options: KunaOptions, accounts: int) -> None:
@@ -128,11 +138,9 @@ class KunaFloor(Venue):
     def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
         """Say nothing: the orders' own events have said it."""
 
-    def tell(self, account: Account, orders: Sequence[Order], news: str) -> None:
-        """Send an event for each order (§5)."""
-        if self.listeners[account.name]:
-            for order in orders:
-                self.emit(account, "order", self.publish("order", wire.order_event(account, order)))
+    def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
+        """Make an event for each order (§5)."""
+        return [self.publish("order", wire.order_event(account, order)) for order in orders]
 
     def tell_equity(self, account: Account) -> None:
         """Send the balances (§5): there is no profit and no position, this is a spot venue (§3.5)."""
@@ -141,7 +149,7 @@ class KunaFloor(Venue):
 
     def publish(self, channel: str, data: object) -> bytes:
         """Shape a push."""
-        text = wire.publish(channel, data)
+        text = wire.publish(channel, data, self.options.push_event or channel)
         return text[:-1] + b',"cid":%d}' % secrets.randbelow(10_000) if self.options.numbered_pushes else text
 
     def fail(self, status: int, code: str | None, text: str | None) -> Answer:

@@ -103,7 +103,7 @@ class KunaRest(KunaFloor):
             return self.fail(500, None, None)
         states = {"Open"} | ({"WaitStop"} if self.options.active_has_stops else set())
         states |= {"Pending"} if self.options.lists_pending == "active" else set()
-        return self._listed(request, [order for order in self.covered(account) if order.state in states])
+        return self._page(request, [order for order in self.listed(account, "active") if order.state in states])
 
     def _history(self, account: Account, request: Request) -> Answer:
         """List orders of one status; of all but Open when none is named (§3.5)."""
@@ -113,13 +113,13 @@ class KunaRest(KunaFloor):
         if status is not None and self.list_fails(account, status):
             return self.fail(500, None, None)
         pending = self.options.lists_pending == "history"
-        there = [order for order in self.covered(account) if pending or order.state != "Pending"]
-        orders = [*account.closed.values(), *there]
-        return self._listed(
+        orders = self.listed(account, status or "history", ended=True)
+        orders = [order for order in orders if pending or order.state != "Pending"]
+        return self._page(
             request, [order for order in orders if (order.state == status if status else order.state != "Open")]
         )
 
-    def _listed(self, request: Request, orders: list[Order]) -> Answer:
+    def _page(self, request: Request, orders: list[Order]) -> Answer:
         wanted = request.parameters()
         limit, sort = wanted.get("limit", "100"), wanted.get("sort", "desc")
         if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= 100) or sort not in ("asc", "desc"):

@@ -111,9 +111,9 @@ def _shared(order: Order) -> dict[str, object]:
     }
 
 
-def publish(channel: str, data: object) -> bytes:
-    """Shape a push: three levels of `data`; the inner event's name is a guess (§5)."""
-    inner = {"event": channel, "data": data}
+def publish(channel: str, data: object, event: str) -> bytes:
+    """Shape a push: three levels of `data`; the name of the inner event is a guess (§5)."""
+    inner = {"event": event, "data": data}
     return orjson.dumps({"event": "#publish", "data": {"channel": channel, "data": inner}})
 
 

@@ -89,8 +89,7 @@ def make_venues(names: Sequence[str], accounts: int, options: Options) -> dict[s
     made: dict[str, Venue] = {}
     for name in dict.fromkeys(names):
         settings = VENUES[name].options_type()
-        for key, value in options.get(name, {}).items():
-            settings.set(key, value, starting=True)
+        settings.set_all(options.get(name, {}), starting=True)
         made[name] = VENUES[name](settings, accounts)
     return made
 

@@ -2,13 +2,16 @@
 
 A venue declares a dataclass below `Options`; `--option venue.key=value` and `POST /options` set its fields by name,
 as text or as JSON values. What the venue's documents leave open is an option; what they state is not.
+
+The option `unknown` sets many at once: `harsh` decides every such fact against its client, `kind` in its favour.
+Options that are given beside it win.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,9 +19,16 @@ _TRUE = {"true", "on", "yes", "1"}
 _FALSE = {"false", "off", "no", "0"}
 
 
-def option(default: Any, says: str, *choices: str, fixed: bool = False) -> Any:
-    """Declare one option; `fixed` ones decide the credentials or the URLs and are set at start-up only."""
-    return field(default=default, metadata={"says": says, "choices": choices, "fixed": fixed})
+def option(
+    default: Any, says: str, *choices: str, fixed: bool = False, kind: object = None, harsh: object = None
+) -> Any:
+    """Declare one option; `fixed` ones decide the credentials or the URLs and are set at start-up only.
+
+    `kind` and `harsh` are its values where the fact that it stands for is decided for or against a client; None is the
+    default.
+    """
+    shown = {"says": says, "choices": choices, "fixed": fixed, "kind": kind, "harsh": harsh}
+    return field(default=default, metadata=shown)
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
@@ -33,10 +43,15 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
 class Options:
     """Hold what every venue has."""
 
-    engine_ms: float = option(0.0, "milliseconds from an accepted cancel until the engine has done it")
-    idle_s: float = option(0.0, "seconds of silence after which a WebSocket is closed; 0 is never")
+    unknown: str = option(
+        "default", "how every fact is decided that the documents leave open", "default", "kind", "harsh"
+    )
+    engine_ms: float = option(0.0, "milliseconds from an accepted cancel until the engine has done it", harsh=150.0)
+    idle_s: float = option(0.0, "seconds of silence after which a WebSocket is closed; 0 is never", harsh=20.0)
     idle_close_code: int = option(1000, "close code of that")
-    events: str = option("subscribed", "who gets account events", "subscribed", "all")
+    life_s: float = option(0.0, "seconds after which a WebSocket is closed in any case; 0 is never", harsh=30.0)
+    events: str = option("subscribed", "who gets account events", "subscribed", "all", harsh="all")
+    snapshot: bool = option(False, "a subscription to order events shows the orders that rest, as events", harsh=True)
 
     def set(self, name: str, value: object, *, starting: bool = False) -> None:
         """Set one option; ValueError says what would be right."""
@@ -47,6 +62,20 @@ class Options:
         if entry.metadata["fixed"] and not starting:
             raise ValueError(f"option {name!r} decides credentials or addresses: it can be set at start-up only")
         setattr(self, name, _parse(name, value, entry.default, entry.metadata["choices"]))
+        if name == "unknown":
+            for one in self.unknowns():
+                chosen = one.metadata.get(self.unknown)
+                setattr(self, one.name, one.default if chosen is None else chosen)
+
+    def set_all(self, values: Mapping[str, object], *, starting: bool = False) -> None:
+        """Set some options, `unknown` before the others; ValueError says what would be right."""
+        for name in sorted(values, key=lambda name: name != "unknown"):
+            self.set(name, values[name], starting=starting)
+
+    @classmethod
+    def unknowns(cls) -> list[Field[Any]]:
+        """Return the options for facts that `unknown` decides."""
+        return [one for one in fields(cls) if one.metadata["kind"] is not None or one.metadata["harsh"] is not None]
 
     def listing(self) -> dict[str, dict[str, object]]:
         """Return every option with its value, its default and what it does."""
@@ -56,6 +85,7 @@ class Options:
                 "default": entry.default,
                 "says": entry.metadata["says"],
                 **({"choices": entry.metadata["choices"]} if entry.metadata["choices"] else {}),
+                **({} if entry.metadata["harsh"] is None else {"harsh": entry.metadata["harsh"]}),
             }
             for entry in fields(self)
         }

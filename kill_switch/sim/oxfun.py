@@ -108,7 +108,7 @@ class Oxfun(OxfunRest):
 
     def fail_message(self, heard: Heard, status: int, code: str | None, text: str | None) -> Answer:
         """Make a WebSocket error; those of orders say `submitted`, the others `success` (§3.2, §4.1)."""
-        code = code or {401: "20025", 429: "20007", 503: "000101"}.get(status, "20001")
+        code = code or {401: "20025", 403: "05001", 429: "20007", 503: "000101"}.get(status, "20001")
         body: dict[str, object] = {"event": heard.op} if heard.op else {}
         body["submitted" if heard.kind == "cancel" else "success"] = False
         body |= {"code": code, "message": text or wire.TEXTS.get(code, "Refused"), "timestamp": wire.ms(self.now())}
@@ -195,6 +195,8 @@ class Oxfun(OxfunRest):
             return self.fail_message(heard, 400, account, None)
         self.attach(session, account)
         session.window = Window(self.options.ws_limit, 1.0)
+        if self.options.login_s > 0:
+            self.later(self.options.login_s, self.expire, session)
         body = {"event": "login", "success": True, "timestamp": wire.ms(self.now())}
         return Answer((orjson.dumps(body | ({} if heard.tag is None else {"tag": heard.tag})),))
 
@@ -238,6 +240,8 @@ class Oxfun(OxfunRest):
                 body |= {"code": code, "message": wire.TEXTS[code]}
             elif heard.op == "subscribe":
                 session.channels.add(base)
+                if base == "order":
+                    self.later(0.001, self.subscribed, session)
             else:
                 session.channels.discard(base)
             frames.append(orjson.dumps(body))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -27,15 +27,23 @@ _CLIENT = 1_700_000_000_011
 class OxfunOptions(Options):
     """Hold what is inferred or unknown about OX.FUN."""
 
-    engine_ms: float = option(5.0, "milliseconds from 'queued' or 'submitted' until the engine has done it")
+    engine_ms: float = option(
+        5.0, "milliseconds from 'queued' or 'submitted' until the engine has done it", harsh=150.0
+    )
     idle_s: float = option(60.0, "seconds without a message until a WebSocket is closed (§3.3)")
-    greeting: bool = option(True, "a Welcome frame with a nonce comes first (§3.1 [I])")
-    max_skew_s: float = option(30.0, "how far a client's clock may be off, in seconds (§2 [U])")
-    nonce_unique: bool = option(False, "a REST nonce is good for one request (§2 [U])")
+    greeting: bool = option(True, "a Welcome frame with a nonce comes first (§3.1 [I])", harsh=False)
+    max_skew_s: float = option(30.0, "how far a client's clock may be off, in seconds (§2 [U])", harsh=3.0)
+    nonce_unique: bool = option(False, "a REST nonce is good for one request (§2 [U])", harsh=True)
+    login_s: float = option(0.0, "seconds until a login has expired, without a word; 0 is never (§3.2 [U])", harsh=20.0)
+    cancel_all: str = option(
+        "account", "a cancel-all without marketCode: the whole account, or refused (§4.3)", "account", "market",
+        harsh="market",
+    )  # fmt: skip
+    cancel_all_includes_stops: bool = option(True, "cancel-all takes stop orders along (§12 [I])", harsh=False)
     string_ids: bool = option(False, "orderId may be text in WebSocket commands (§4.1: documented as integer)")
-    max_message: int = option(4000, "longest WebSocket message in characters (§11 [I])")
-    page_limit: int = option(0, "longest working list; 0 is no limit (§5 [U])")
-    error_status: int = option(0, "HTTP status of every error but 429 and 503; 0 is one that fits (§5 [U])")
+    max_message: int = option(4000, "longest WebSocket message in characters (§11 [I])", harsh=1000)
+    page_limit: int = option(0, "longest working list; 0 is no limit (§5 [U])", harsh=5)
+    error_status: int = option(0, "HTTP status of every error but 429 and 503; 0 is one that fits (§5 [U])", harsh=200)
     limits: str = option("ip", "what the REST and connect limits count by (§3.4)", "ip", "account", "off")
     ws_limit: int = option(50, "WebSocket messages a second once logged in; 0 is no limit (§3.4)")
 
@@ -47,10 +55,9 @@ class OxfunFloor(Venue):
     options_type = OxfunOptions
     symbol = "BTC-USD-SWAP-LIN"
     filled_state = "FILLED"
-    supported = frozenset(SPECS) - {
-        "partial_list",
-        "foreign_use",
-    }  # one list, and a limit for each connection
+    lists = ("orders",)
+    reads = ("order", "positions", "balances", "account")
+    supported = frozenset(SPECS) - {"foreign_use"}  # the limit is one of each connection
 
     def __init__(self, options: OxfunOptions, accounts: int) -> None:
         self.options = options
@@ -89,18 +96,14 @@ class OxfunFloor(Venue):
     def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
         """Reject cancels that were accepted and came too late (§4.4)."""
         for order in orders:
-            text = orjson.dumps(wire.late_reject(order, self.now()))
-            for session in tuple(self.listeners[account.name].values()):
-                session.connection.say(text)
+            self.broadcast(account, orjson.dumps(wire.late_reject(order, self.now())), "order")
 
-    def tell(self, account: Account, orders: Sequence[Order], news: str) -> None:
-        """Send order events, several to a frame (§4.4, §6)."""
-        if not self.listeners[account.name]:
-            return
+    def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
+        """Make order events, several to a frame (§4.4, §6)."""
         size, now = self.chunk(_CHUNK), self.now()
         for start in range(0, len(orders), size):
             data = [wire.notice(account, order, news, now) for order in orders[start : start + size]]
-            self.emit(account, "order", orjson.dumps({"table": "order", "data": data}))
+            yield orjson.dumps({"table": "order", "data": data})
 
     def tell_equity(self, account: Account) -> None:
         """Send the balance and the positions (§6); profit is in OX."""
@@ -125,9 +128,13 @@ class OxfunFloor(Venue):
             order = next((order for order in account.open.values() if order.client_id == wanted), None)
         return order if order is not None and order.symbol == item["marketCode"] else None
 
+    def no_account(self) -> Answer:
+        """Refuse a key that there is not (§8)."""
+        return self.fail(401, "20025", None)
+
     def fail(self, status: int, code: str | None, text: str | None) -> Answer:
         """Make a REST error (§5)."""
-        code = code or {401: "20000", 429: "429", 503: "000101"}.get(status, "20001")
+        code = code or {401: "20000", 403: "05001", 429: "429", 503: "000101"}.get(status, "20001")
         forced = self.options.error_status
         if forced and status not in (429, 503):
             status = forced

@@ -53,12 +53,13 @@ class OxfunRest(OxfunFloor):
         return body if isinstance(body, dict) else None
 
     def _queue(self, account: Account, market: str | None) -> bool:
+        stops = self.options.cancel_all_includes_stops
         orders = [order for order in self.covered(account) if market is None or order.symbol == market]
+        orders = [order for order in orders if stops or order.kind != "stop"]
         self.cancel(account, orders, whole=True)
         if orders:  # §4.3: every authenticated WebSocket of the account is told, subscribed or not
             text = orjson.dumps({"event": "CANCEL", "submitted": True, "timestamp": wire.ms(self.now())})
-            for session in tuple(self.listeners[account.name].values()):
-                session.connection.say(text)
+            self.broadcast(account, text, "order")
         return bool(orders)
 
     def _cancel_all(self, account: Account, request: Request) -> Answer:
@@ -68,6 +69,8 @@ class OxfunRest(OxfunFloor):
         market = body.get("marketCode")
         if not isinstance(market, str | None):
             return self.fail(400, "20001", "marketCode is invalid")
+        if market is None and self.options.cancel_all == "market":
+            return self.fail(400, "20011", None)
         queued = self._queue(account, market)
         notice = "Orders queued for cancelation" if queued else "No working orders found"
         return json_answer({"success": True, "data": {"notice": notice}})
@@ -148,7 +151,8 @@ class OxfunRest(OxfunFloor):
         wanted = request.parameters()
         pairs = (("marketCode", "symbol"), ("orderId", "id"), ("clientOrderId", "client_id"))
         tests = [(field, wanted[name]) for name, field in pairs if wanted.get(name)]
-        orders = [o for o in self.covered(account) if all(getattr(o, field) == value for field, value in tests)]
+        orders = self.listed(account, "orders")
+        orders = [one for one in orders if all(getattr(one, field) == value for field, value in tests)]
         if self.options.page_limit:
             orders = orders[: self.options.page_limit]
         return self._data([wire.working_item(order) for order in orders])

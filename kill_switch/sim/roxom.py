@@ -99,7 +99,7 @@ class Roxom(RoxomRest):
         """Make a WebSocket error frame (§5)."""
         code = code or {401: "600010", 429: "60016"}.get(status, "60019")
         body = {"event": "error", "code": code, "msg": text or _ERRORS.get(code, "Refused"), "connId": heard.tag}
-        return Answer((orjson.dumps(body),), ok=False)
+        return Answer((orjson.dumps(body),), ok=False, close=1008 if self.options.errors_close else None)
 
     # WebSocket
 
@@ -107,7 +107,8 @@ class Roxom(RoxomRest):
         """Authenticate the upgrade (§5): the same two headers, over `GET:/ws`."""
         if request.path != "/ws":
             return self.fail(404, None, None)
-        if self.faults.hit("reject_login", "login", self.identify(request)):
+        who = self.identify(request)
+        if self.faults.hit("reject_login", "login", who, "ws") or self.vanished(who):
             account: Account | Answer = self.refuse("Invalid API key")
         else:
             account = self.authenticate(request)
@@ -168,5 +169,9 @@ class Roxom(RoxomRest):
             channels.append(_PRIVATE.get(str(name)) or f"{name}.{item['symbol']}")
         for channel in channels:
             (session.channels.add if heard.op == "subscribe" else session.channels.discard)(channel)
-        # the form of the acknowledgement beyond `event` is [U]
-        return Answer((orjson.dumps({"event": heard.op, "args": heard.data["args"], "connId": heard.tag}),))
+        if heard.op == "subscribe" and "order" in channels:
+            self.later(0.001, self.subscribed, session)
+        if self.options.ack == "none":
+            return Answer(())
+        said = {} if self.options.ack == "bare" else {"args": heard.data["args"], "connId": heard.tag}
+        return Answer((orjson.dumps({"event": heard.op} | said),))

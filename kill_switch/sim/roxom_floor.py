@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -30,13 +30,36 @@ class RoxomOptions(Options):
     path_prefix: str = option("/api/v1", "in front of every REST path (§2)", "/api/v1", "/v1", fixed=True)
     fields: str = option("new", "field names of orders, positions, balance (§4.4)", "new", "old")
     unit: str = option("btc", "unit of the admin API's equity and unrealised", "btc", "sats")
-    cancel_all_includes_stops: bool = option(True, "cancel-all takes orders in waitingtrigger along (§6 [U])")
+    cancel_all_includes_stops: bool = option(
+        True, "cancel-all takes orders in waitingtrigger along (§6 [U])", harsh=False
+    )
+    nothing: str = option("empty", "what a cancel-all of nothing says (§4.2 [I])", "empty", "404", harsh="404")
+    cancels_pending: bool = option(True, "a cancel of a pendingcancel order is taken (§4.6 [U])", harsh=False)
+    cancel_all_closes: bool = option(False, "cancel-all closes positions, as one page has it (§4.2)", harsh=True)
+    page_limit: int = option(0, "longest list of orders; 0 is no limit (§4.4 [U])", harsh=5)
+    error_status: int = option(
+        0, "HTTP status of every error but 429 and 503; 0 is one that fits (§4.6 [U])", harsh=200
+    )
+    error_texts: str = option(
+        "titles",
+        "what cancel errors say: the documented titles, or else (§4.6 [U])",
+        "titles",
+        "other",
+        harsh="other",
+    )
+    ack: str = option(
+        "full", "the answer to a subscription: with its arguments, without, none (§5 [U])",
+        "full", "bare", "none", harsh="none",
+    )  # fmt: skip
+    errors_close: bool = option(False, "a WebSocket is closed behind an error frame (§5 [U])", harsh=True)
     ws_auth_failure: str = option(
         "frame+close", "what a refused upgrade gets: error 600010 in a frame, or HTTP 401 (§5 [U])",
-        "frame+close", "frame", "http",
+        "frame+close", "frame", "http", harsh="frame",
     )  # fmt: skip
-    subscriptions: int = option(100, "subscriptions on a connection until 60016; 0 is no limit (§5, number [U])")
-    rest_per_s: int = option(0, "REST requests a second and key; 0 is no limit (§7 [U])")
+    subscriptions: int = option(
+        100, "subscriptions on a connection until 60016; 0 is no limit (§5, number [U])", harsh=4
+    )
+    rest_per_s: int = option(0, "REST requests a second and key; 0 is no limit (§7 [U])", harsh=30)
 
 
 class RoxomFloor(Venue):
@@ -46,6 +69,7 @@ class RoxomFloor(Venue):
     options_type = RoxomOptions
     symbol = "US500-BTC"
     categories = lists = TYPES
+    reads = ("order", "positions", "balance", "instruments")
     filled_state = "filled"
 
     def __init__(self, options: RoxomOptions, accounts: int) -> None:
@@ -94,14 +118,15 @@ class RoxomFloor(Venue):
     def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
         """Say nothing: the order's own events have said it."""
 
-    def tell(self, account: Account, orders: Sequence[Order], news: str) -> None:
-        """Send one event for each order, and behind a fill what it did to positions and balance (§5)."""
-        if not self.listeners[account.name]:
-            return
+    def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
+        """Make one event for each order (§5)."""
         reason = {"cancelled": "user cancelled", "filled": "fill"}.get(news, "")
         at = self.now_ns()
-        for order in orders:
-            self.emit(account, "order", wire.order_event(account, order, reason, at))
+        return [wire.order_event(account, order, reason, at) for order in orders]
+
+    def tell(self, account: Account, orders: Sequence[Order], news: str) -> None:
+        """Send order events, and behind a fill what it did to positions and balance (§5)."""
+        super().tell(account, orders, news)
         if news == "filled":
             self.tell_equity(account)
 
@@ -133,7 +158,8 @@ class RoxomFloor(Venue):
 
     def refuse(self, text: str) -> Answer:
         """Refuse credentials (§3.4)."""
-        return json_answer({"error": 401, "message": text}, 401)  # §3.4: here the error is a number
+        body = {"error": 401, "message": text}  # §3.4: here the error is a number
+        return json_answer(body, self.options.error_status or 401, ok=False)
 
     def fail(self, status: int, code: str | None, text: str | None) -> Answer:
         """Make a REST error (§4.6): an object; 401 has a form of its own (§3.4)."""
@@ -142,6 +168,8 @@ class RoxomFloor(Venue):
         if status == 503 and text is None:
             text = "Service Unavailable"
         number: int | str = status if code is None else int(code) if code.isdigit() else code
+        if self.options.error_status and status not in (429, 503):
+            status = self.options.error_status
         error = {"code": number, "message": text or _TEXTS.get(status, "Refused"), "details": ""}
         stamp = datetime.fromtimestamp(self.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return json_answer(

@@ -54,6 +54,12 @@ class RoxomRest(RoxomFloor):
             for order in self.covered(account)
             if order.state != "pendingcancel" and (stops or order.state != "waitingtrigger")
         ]
+        if self.options.cancel_all_closes and account.positions:
+            for held in list(account.positions.values()):
+                account.move(held.symbol, -held.qty, held.entry, held.category)
+            self.tell_equity(account)
+        if not orders and self.options.nothing == "404":
+            return self._refused(404, "Order Not Found", "no active orders")
         named = self.cancel(account, orders, whole=True)
         return json_answer({"data": {"cancelledOrderIds": [order.id for order in named]}, "error": False})
 
@@ -66,17 +72,21 @@ class RoxomRest(RoxomFloor):
         if order is None:
             gone = account.closed.get(one)
             if gone is None:
-                return self.fail(404, None, "Order Not Found")
-            return self._error(400, "Cannot Cancel", f"order is {gone.state}")
+                return self._refused(404, "Order Not Found", "")
+            return self._refused(400, "Cannot Cancel", f"order is {gone.state}")
         if order.state != "pendingcancel":
             self.cancel(account, [order], whole=False)
+        elif not self.options.cancels_pending:
+            return self._refused(400, "Cannot Cancel", "order is pendingcancel")
         return json_answer({"data": {"success": True}})
 
-    def _error(self, status: int, text: str, details: str) -> Answer:
-        answer = self.fail(status, None, text)
+    def _refused(self, status: int, title: str, details: str) -> Answer:
+        """Refuse to cancel or to show an order; only the titles of these errors are documented (§4.6)."""
+        known = self.options.error_texts == "titles"
+        answer = self.fail(status, None if known else f"E{status}", title if known else "Request failed")
         body = orjson.loads(answer.bodies[0])
         body["error"]["details"] = details
-        return json_answer(body, status)
+        return json_answer(body, answer.status, ok=False)
 
     # REST: reads
 
@@ -99,22 +109,20 @@ class RoxomRest(RoxomFloor):
             return self.fail(400, None, "unit is invalid")
         if self.list_fails(account, category):
             return self.fail(500, None, None)
-        orders = self.covered(account)
-        if wanted.get("includeClosed") == "true":
-            orders += account.closed.values()
+        orders = self.listed(account, category, ended=wanted.get("includeClosed") == "true")
         symbol, old = wanted.get("symbol"), self.options.fields == "old"
         items = [
             wire.order_item(account, order, unit, old=old)
             for order in orders
             if order.category == category and symbol in (None, order.symbol)
-        ]
+        ][: self.options.page_limit or None]
         return self._data({"orders": items})
 
     def _order(self, account: Account, request: Request) -> Answer:
         one = request.path[len(self._orders) + 1 :]
         order = account.open.get(one) or account.closed.get(one)
         if order is None:
-            return self.fail(404, None, "Order Not Found")
+            return self._refused(404, "Order Not Found", "")
         shown = wire.order_item(account, order, "sats", old=self.options.fields == "old")
         fills = [{"px": wire.plain(order.price), "qty": wire.plain(order.filled)}] if order.filled else []
         return self._data({"order": shown | {"fills": fills}})

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .book import Account
-from .faults import Fault
+from .faults import Fault, Lane
 from .floor import Floor, Session
 from .messages import Answer, Heard, Kind, Later, Request, encode
 from .options import Options, unknown
@@ -113,13 +113,17 @@ class Venue(Floor):
     def reconfigured(self) -> None:
         """Take up options that were changed."""
 
+    def no_account(self) -> Answer:
+        """Refuse credentials that the venue has never heard of."""
+        return self.fail(401, None, None)
+
     # connections
 
     def connected(self, connection: Connection) -> None:
         """Take note of a connection; a half-open venue does not read it."""
         self.connections.add(connection)
         fault = self.faults.peek("half_open")
-        if fault and fault.account is None:
+        if fault and fault.account is None and fault.lane is None:
             connection.freeze()
 
     def disconnected(self, connection: Connection) -> None:
@@ -131,16 +135,23 @@ class Venue(Floor):
 
     def put_fault(self, name: object, parameters: Mapping[str, object]) -> None:
         """Switch a fault on, and do what it does to connections at once."""
-        who = parameters.get("account")
+        who, which = parameters.get("account"), parameters.get("list")
         if who is not None:
-            self.account(who)
+            self.check_target(str(name), who)
+        if which is not None and which not in (*self.lists, *self.reads):
+            raise ValueError(unknown(f"list of {self.name}", which, (*self.lists, *self.reads)))
         fault = self.faults.put(name, parameters)
-        if fault.name == "half_open":
-            for connection in self._of(fault):
-                connection.freeze()
-        elif fault.name == "disconnect" and fault.on == "now":
-            for connection in self._of(fault):
-                connection.abort()
+        match fault.name:
+            case "half_open":
+                for connection in self._of(fault):
+                    connection.freeze()
+            case "disconnect" if fault.instant:
+                for connection in self._of(fault):
+                    connection.abort()
+            case "expire_token":
+                for session in tuple(self.sessions.values()):
+                    if session.account is not None and fault.account in (None, session.account.name):
+                        self.expire(session)
 
     def clear_faults(self, name: str | None = None) -> None:
         """Switch one fault off, or all."""
@@ -152,13 +163,24 @@ class Venue(Floor):
                 connection.thaw()
 
     def _of(self, fault: Fault) -> list[Connection]:
-        return [c for c in self.connections if fault.account is None or c.account == fault.account]
+        theirs = [c for c in self.connections if fault.account in (None, c.account)]
+        return [c for c in theirs if fault.lane is None or c.is_websocket is (fault.lane == "ws")]
+
+    def _freezes(self, connection: Connection, lane: Lane) -> bool:
+        """Freeze a connection if that lane is half-open; say whether it is."""
+        fault = self.faults.on("half_open", connection.account)
+        if fault is None or fault.lane != lane:
+            return False
+        connection.freeze()
+        return True
 
     # HTTP
 
     def requested(self, exchange: Exchange) -> None:
         """Answer a request: limits, faults, authentication, then the route."""
         request, connection = exchange.request, exchange.connection
+        if self.faults.active and self._freezes(connection, "http"):
+            return
         route = self.route(request)
         kind: Kind = route.kind if route else "other"
         seen = Seen(request.t_ns, "http", route.what if route else f"{request.method} {request.path}", False, None)
@@ -168,14 +190,19 @@ class Venue(Floor):
             who = self.identify(request)
             if self._dropped(connection, kind, who, after=False):
                 return
-            answer = self._fault(kind, who)
+            answer = self._fault(kind, who, "http")
         if answer is None:
             account = self.authenticate(request)
             if isinstance(account, Answer):
                 answer = account
             else:
                 connection.account = seen.account = account.name
-                answer = route.call(account, request) if route else self.fail(404, None, None)
+                if route is None:
+                    answer = self.fail(404, None, None)
+                elif kind == "read" and self.list_fails(account, route.what):
+                    answer = self.fail(500, None, None)
+                else:
+                    answer = route.call(account, request)
         if isinstance(answer, Later):
             make = answer.make
             self.later(answer.seconds, lambda: self._reply(exchange, kind, seen, make()))
@@ -190,13 +217,13 @@ class Venue(Floor):
             return
         connection = exchange.connection
         who = connection.account
-        if self._dropped(connection, kind, who, after=True) or self.faults.hit("drop_reply", kind, who):
+        if self._dropped(connection, kind, who, after=True) or self.faults.hit("drop_reply", kind, who, "http"):
             return
-        if self.faults.hit("garble", kind, who):
+        if self.faults.hit("garble", kind, who, "http"):
             body = GARBLED + body
-        delay = self.faults.hit("delay", kind, who)
+        delay = self.faults.hit("delay", kind, who, "http")
         wait = delay.ms / 1000 if delay else 0.0
-        if self.faults.hit("truncate", kind, who):
+        if self.faults.hit("truncate", kind, who, "http"):
             data = encode(answer.status, body, keep_alive=True, headers=headers)
             cut = data[: len(data) - max(1, len(body) // 2)]
             self.later(wait, lambda: exchange.send(cut, close=True))
@@ -211,7 +238,10 @@ class Venue(Floor):
         self.log.append(seen)
         answer: Answer | Account | None = self.throttle(connection, request)
         if answer is None and self.faults.active:
-            answer = self._fault("login", self.identify(request), upgrade=True)
+            who = self.identify(request)
+            answer = self._fault("login", who, "ws", upgrade=True)
+            if self._freezes(connection, "ws") or (who is not None and self.faults.hit("hang_login", "login", who)):
+                connection.freeze()
         if answer is None:
             answer = self.admit(connection, request)
         if isinstance(answer, Answer):
@@ -228,6 +258,8 @@ class Venue(Floor):
         session = self.sessions[connection]
         self.greet(session)
         self._watch(session)
+        if self.base_options.life_s > 0:
+            self.later(self.base_options.life_s, connection.close_websocket, 1001, "too old")
 
     def _watch(self, session: Session) -> None:
         connection, idle = session.connection, self.base_options.idle_s
@@ -250,8 +282,10 @@ class Venue(Floor):
         if self.faults.active:
             if self._dropped(connection, heard.kind, connection.account, after=False):
                 return
+            if heard.kind == "login" and self.faults.hit("hang_login", "login", heard.who):
+                return
             if answer is None:
-                answer = self._fault(heard.kind, connection.account or heard.who, heard)
+                answer = self._fault(heard.kind, connection.account or heard.who, "ws", heard)
         if answer is None:
             answer = self.act(session, heard)
         seen.ok, seen.account = answer.ok, connection.account
@@ -265,14 +299,14 @@ class Venue(Floor):
 
     def _say(self, connection: Connection, kind: Kind, answer: Answer) -> None:
         who, faults = connection.account, self.faults
-        if faults.hit("drop_reply", kind, who):
+        if faults.hit("drop_reply", kind, who, "ws"):
             return
         bodies = answer.bodies
-        if faults.hit("garble", kind, who):
+        if faults.hit("garble", kind, who, "ws"):
             bodies = tuple(GARBLED + body for body in bodies)
-        delay = faults.hit("delay", kind, who)
+        delay = faults.hit("delay", kind, who, "ws")
         wait = delay.ms / 1000 if delay else 0.0
-        if bodies and faults.hit("truncate", kind, who):
+        if bodies and faults.hit("truncate", kind, who, "ws"):
             self.later(wait, self._cut, connection, bodies[0])
             return
         for body in bodies:
@@ -293,18 +327,24 @@ class Venue(Floor):
         return True
 
     def _fault(
-        self, kind: Kind, who: str | None, heard: Heard | None = None, *, upgrade: bool = False
+        self, kind: Kind, who: str | None, lane: Lane, heard: Heard | None = None, *, upgrade: bool = False
     ) -> Answer | None:
         if kind == "ping":
             return None
         faults = self.faults
-        if faults.hit("rate_limit", kind, who):
+        if faults.hit("ip_refused", None, who) and heard is None:  # what is connected already stays so
+            return self._failure(heard, 403, None, "This IP address is not allowed")
+        if faults.hit("rate_limit", kind, who, lane):
             return self._failure(heard, 429, None, None)
-        if faults.hit("maintenance", kind, who):
+        if faults.hit("maintenance", kind, who, lane):
             return self._failure(heard, 503, None, None)
-        if fault := faults.hit("refuse", kind, who):
+        if fault := faults.hit("refuse", kind, who, lane):
             return self._failure(heard, fault.status or 400, fault.code, fault.message)
-        if not upgrade and faults.hit("reject_login", kind, who):  # a venue that logs in by upgrade looks itself
+        if self.vanished(who) and not upgrade:
+            return self._failure(heard, 401, None, None) if heard else self.no_account()
+        if faults.hit("read_only_key", kind, who):
+            return self._failure(heard, 403, None, "This key may read only")
+        if not upgrade and faults.hit("reject_login", kind, who, lane):  # who logs in by upgrade looks itself
             return self._failure(heard, 401, None, None)
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -15,6 +16,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from kill_switch.sim.faults import SPECS, Faults
+from kill_switch.sim.main import VENUES
 
 from .clients import Sim, oxfun_login, receive, roxom_headers, running
 
@@ -393,4 +395,11 @@ def test_an_unsupported_fault_names_the_supported_ones() -> None:
 def test_the_interfaces_faults_are_all_there() -> None:
     named = "delay drop_reply accept_but_keep partial pending refuse rate_limit garble truncate half_open disconnect"
     named += " reject_login maintenance requote late_order skew duplicate reorder partial_list unlisted foreign_use"
+    named += " lose_push late_push stale_reads empty_reads vanish expire_token hang_login read_only_key ip_refused"
     assert set(SPECS) == set(named.split())
+
+
+def test_the_page_names_every_fault_and_every_switch_of_what_is_unknown() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulators.md").read_text()
+    named = [*SPECS, *(one.name for kind in VENUES.values() for one in kind.options_type.unknowns())]
+    assert [name for name in named if f"| `{name}` |" not in page] == []

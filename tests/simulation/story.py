@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -29,6 +29,9 @@ AGAIN_S = 0.25
 LATE_ANSWERS = 8  # of a strike, a cancel by id, a look-up and two reads, some of them twice
 RESTART_S = 1.0
 COVERS_LESS = frozenset({"partial_list", "unlisted"})  # faults that `_plan_lists` plans
+SHOWS_LESS = frozenset(  # faults that `_plan_sessions` plans; what lists of a past moment hide, nobody can know
+    "lose_push late_push vanish expire_token hang_login read_only_key ip_refused stale_reads empty_reads".split()
+)
 DRILL_S = 3.0  # a re-arm waits that long for its read-back
 
 
@@ -60,7 +63,9 @@ class Outcome:
 class Story:
     """One seed's story."""
 
-    def __init__(self, world: World, directory: Path, venue: str | None) -> None:
+    def __init__(
+        self, world: World, directory: Path, venue: str | None, options: Mapping[str, object] | None = None
+    ) -> None:
         self.world = world
         self.judge = Judge(self.world)
         self.chance = self.world.plan
@@ -79,7 +84,7 @@ class Story:
         self.approvals = 2 if chance.random() < 0.15 else 1
         kinds = [venue or chance.choice(sorted(VENUES)) for _ in range(chance.choice((1, 2, 2, 3)))]
         self.houses = {
-            f"{kind}-{number}": House(self.world, f"{kind}-{number}", kind, self.judge, chance)
+            f"{kind}-{number}": House(self.world, f"{kind}-{number}", kind, self.judge, chance, options)
             for number, kind in enumerate(kinds, 1)
         }
         self.judge.houses = self.houses
@@ -108,6 +113,7 @@ class Story:
         self._plan_disk()
         for house in self.houses.values():
             self._plan_lists(house)
+            self._plan_sessions(house, Random(f"sessions {self.world.seed} {house.name}"))  # noqa: S311 - to be repeated
         if self.world.more.random() < 0.15:
             self._plan_held(self.world.more.choice(list(self.houses.values())))
         if self.world.later_still.random() < 0.15:
@@ -237,6 +243,28 @@ class Story:
                 for _ in range(chance.choice((1, 2, 4))):
                     self._at(began_s + chance.uniform(0, 4), self._rest_kind, house, chance.choice(venue.kinds))
 
+    def _plan_sessions(self, house: House, chance: Random) -> None:
+        """Have pushes be lost or late, logins expire or hang, keys lose what they may do, or one lane fail alone."""
+        pushes = {"push": chance.choice(("order", "balance", "all")), "share": chance.choice((0.1, 0.5, 1.0))}
+        lane = {"on": chance.choice(("ws", "http"))}
+        faults: dict[str, dict[str, Any]] = {
+            "lose_push": pushes,
+            "late_push": {**pushes, "ms": chance.choice((200, 2000, 8000))},
+            "vanish": {"seconds": chance.choice((0.5, 3, 10))},
+            "expire_token": {},
+            "hang_login": {"times": chance.choice((1, 3))},
+            "read_only_key": {"times": chance.choice((1, 3, 10))},
+            "ip_refused": {"times": chance.choice((1, 3, 10))},
+            "disconnect": lane,
+            "half_open": lane,
+            "maintenance": lane,
+        }
+        for name, parameters in faults.items():
+            began_s, lasts_s, played = chance.uniform(0, self.calm_s), chance.choice((0.5, 2.0, 6.0)), chance.random()
+            if name in house.venue.supported and played < 0.08:
+                self._at(began_s, self._fault, house, name, parameters)
+                self._at(began_s + lasts_s, self._fault_ends, house, name)
+
     def _rest_kind(self, house: House, kind: str) -> None:
         if self.world.ns < self.calm_s * 1e9 and len(house.book) < 12:
             house.venue.rest(house.account, 1, house.venue.symbol, kind, "".join(house.venue.categories[:1]))
@@ -295,7 +323,7 @@ class Story:
 
     def _plan_fault(self, house: House) -> None:
         chance = self.chance
-        spared = COVERS_LESS | {"foreign_use"} | ({"skew"} if house.remembers else set())  # planned apart
+        spared = COVERS_LESS | SHOWS_LESS | {"foreign_use"} | ({"skew"} if house.remembers else set())  # planned apart
         name = chance.choice(sorted(house.venue.supported - spared))
         on = chance.choice(("cancel", "read", "login", "all"))
         times = {"times": chance.choice((1, 2, 5))} if chance.random() < 0.6 else {}
@@ -654,8 +682,10 @@ class Story:
         )  # fmt: skip
 
 
-def tell(seed: int, venue: str | None = None, *, keep: bool = False) -> Outcome:
-    """Run one seed's story."""
+def tell(
+    seed: int, venue: str | None = None, *, options: Mapping[str, object] | None = None, keep: bool = False
+) -> Outcome:
+    """Run one seed's story; `options` are those of all simulators."""
     base = MEMORY if MEMORY.is_dir() else None
     directory = Path(tempfile.mkdtemp(prefix="kill-switch-simulation-", dir=base))
     logger = logging.getLogger("kill_switch")
@@ -663,7 +693,7 @@ def tell(seed: int, venue: str | None = None, *, keep: bool = False) -> Outcome:
     try:
         world = World(seed, keep=keep)
         with installed(world):
-            story = Story(world, directory, venue)
+            story = Story(world, directory, venue, options)
             logger.handlers, logger.propagate = [story.judge.complaints], False
             logger.setLevel(logging.ERROR)
             return story.run()

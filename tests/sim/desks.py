@@ -1,0 +1,163 @@
+"""Ask each simulator the same few things: list, cancel everything, look up, listen."""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import anyio
+import httpx
+import websockets
+from websockets.asyncio.client import ClientConnection
+
+from .clients import Sim, receive, roxom_headers
+from .test_crosstrade import Cross, rpc
+from .test_kuna import call as kuna_call
+from .test_kuna import socket as kuna_socket
+
+
+class Desk(ABC):
+    """One account at one simulated venue."""
+
+    name: str
+    id_key = '"orderId":"?([^",}]+)'
+
+    def __init__(self, sim: Sim) -> None:
+        self.sim = sim
+
+    @abstractmethod
+    async def ask(self) -> httpx.Response:
+        """Ask for the list of open orders."""
+
+    @abstractmethod
+    async def look_up(self, one: str) -> httpx.Response:
+        """Ask for one order by its id."""
+
+    @abstractmethod
+    async def cancel(self, *ids: str) -> httpx.Response:
+        """Cancel everything; where there is no such call, these."""
+
+    @abstractmethod
+    def listening(self) -> AbstractAsyncContextManager[ClientConnection]:
+        """Log in on a WebSocket and subscribe to order events."""
+
+    async def ids(self) -> set[str]:
+        answer = await self.ask()
+        assert answer.status_code == 200, answer.text
+        return set(re.findall(self.id_key, answer.text))
+
+    async def heard(self, ws: ClientConnection, within_s: float = 5.0) -> str | None:
+        """Return the id in the next event; None if none comes in time."""
+        with anyio.move_on_after(within_s):
+            while True:
+                text = str(await ws.recv())
+                if found := re.search(self.id_key, text):
+                    return found[1]
+        return None
+
+    async def rest(self, count: int = 1) -> list[str]:
+        return await self.sim.rest_orders(self.name, count)
+
+    async def fault(self, fault: str, **more: object) -> None:
+        await self.sim.fault(self.name, fault, **more)
+
+    async def clear(self) -> None:
+        await self.sim.clear(self.name)
+
+
+class OxfunDesk(Desk):
+    name = "oxfun"
+
+    async def ask(self) -> httpx.Response:
+        return await self.sim.oxfun("GET", "/v3/orders/working")
+
+    async def look_up(self, one: str) -> httpx.Response:
+        return await self.sim.oxfun("GET", "/v3/orders/status", query=f"orderId={one}")
+
+    async def cancel(self, *ids: str) -> httpx.Response:
+        return await self.sim.oxfun_cancel_all()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[ClientConnection]:
+        async with self.sim.oxfun_socket("order:all") as ws:
+            yield ws
+
+
+class RoxomDesk(Desk):
+    name = "roxom"
+    id_key = '"(?:id|orderId)":"([^"]+)"'
+
+    async def ask(self) -> httpx.Response:
+        return await self.sim.roxom("GET", "/orders?instType=perpetual")
+
+    async def look_up(self, one: str) -> httpx.Response:
+        return await self.sim.roxom("GET", f"/orders/{one}")
+
+    async def cancel(self, *ids: str) -> httpx.Response:
+        return await self.sim.roxom_cancel_all()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[ClientConnection]:
+        async with self.sim.roxom_socket("orders") as ws:
+            yield ws
+
+
+class KunaDesk(Desk):
+    name = "kuna"
+    id_key = '"id":"([^"]+)"'
+
+    async def ask(self) -> httpx.Response:
+        return await kuna_call(self.sim, "GET", "/v4/order/private/active")
+
+    async def look_up(self, one: str) -> httpx.Response:
+        return await kuna_call(self.sim, "GET", f"/v4/order/private/details/{one}")
+
+    async def cancel(self, *ids: str) -> httpx.Response:
+        return await kuna_call(self.sim, "POST", "/v4/order/private/cancel/multi", {"orderIds": list(ids)})
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[ClientConnection]:
+        async with kuna_socket(self.sim, "order") as ws:
+            yield ws
+
+
+class CrossTradeDesk(Desk):
+    name = "crosstrade"
+
+    async def ask(self) -> httpx.Response:
+        return await Cross(self.sim).call("GET", "/orders")
+
+    async def look_up(self, one: str) -> httpx.Response:
+        return await Cross(self.sim).call("GET", f"/accounts/Sim101/orders/{one}")
+
+    async def cancel(self, *ids: str) -> httpx.Response:
+        return await Cross(self.sim).cancel_all()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[ClientConnection]:
+        async with Cross(self.sim).socket() as ws:
+            await ws.send(json.dumps({"action": "subscribe", "events": ["orders"]}))
+            assert (await receive(ws))["status"] == "subscribed"
+            yield ws
+
+    async def rpc_orders(self, ws: ClientConnection) -> object:
+        return await rpc(ws, "GetAllOrders")
+
+
+@asynccontextmanager
+async def upgraded(sim: Sim, venue: str) -> AsyncIterator[ClientConnection]:
+    """Open a WebSocket of a venue that logs in by the upgrade, or of another before its login."""
+    headers: Mapping[str, str] = {}
+    if venue == "roxom":
+        headers = roxom_headers(sim.venue("roxom"), "GET:/ws")
+    elif venue == "crosstrade":
+        headers = Cross(sim).headers
+    async with websockets.connect(sim.venue(venue)["ws_url"], ssl=sim.tls, additional_headers=headers) as ws:
+        yield ws
+
+
+DESKS: Mapping[str, type[Desk]] = {desk.name: desk for desk in (CrossTradeDesk, KunaDesk, OxfunDesk, RoxomDesk)}
+OPTIONS = {"crosstrade": {"order_events": "on", "lists_terminal": "off", "engine_ms": "0"}, "oxfun": {"engine_ms": "0"}}
