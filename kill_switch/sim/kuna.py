@@ -66,7 +66,7 @@ class Kuna(KunaRest):
         """Count 300 a minute and key, 60 of the public ones (§7 [I])."""
         if "upgrade" in request.headers:
             return None
-        if request.path == PUBLIC:
+        if request.path in PUBLIC:
             fits = self._public.allow(connection.peer, time.monotonic())
         else:
             key = request.headers.get("api-key") or request.headers.get("public-key") or connection.peer
@@ -82,7 +82,7 @@ class Kuna(KunaRest):
     def authenticate(self, request: Request) -> Account | Answer:
         """Check the single key, or the signature (§2), and that the account is of the kind that is asked for."""
         headers = request.headers
-        if request.path == PUBLIC:
+        if request.path in PUBLIC:
             return self.account()
         if request.method == "POST" and not headers.get("content-type", "").startswith("application/json"):
             return self.fail(400, None, "Content-Type must be application/json")
@@ -103,8 +103,9 @@ class Kuna(KunaRest):
         if known is None or at is None or (request.method == "GET" and request.body not in (b"", b"{}")):
             return None
         account, secret = known
-        text = wire.signing_text(request.target, headers["nonce"], request.body)
-        if not wire.signed(secret, text, headers.get("signature", "")):
+        bodies = {request.body, wire.compact(request.body) if self.options.signs_compact else request.body}
+        texts = (wire.signing_text(request.target, headers["nonce"], body) for body in bodies)
+        if not any(wire.signed(secret, text, headers.get("signature", "")) for text in texts):
             return None
         used, rule = self._nonces.setdefault(account.name, set()), self.options.nonce
         window = self.options.nonce_window_s

@@ -38,6 +38,11 @@ class KunaOptions(Options):
     auth: str = option("api-key", "what accounts are told to use; both are checked (§2)", "api-key", "hmac", fixed=True)
     ws_login: str = option("api-key", "whether accounts have a key for the WebSocket", "api-key", "none", fixed=True)
     account_type: str = option("", "'pro': requests must say `account: pro` (§2)", "", "pro", fixed=True)
+    signs_compact: bool = option(
+        True,
+        "what is signed of a body is its compact JSON, with whatever blanks it is sent (§2); else its bytes",
+        harsh=False,
+    )
     wrap: bool = option(True, "successes are wrapped in `data` (§3); else bare", harsh=False)
     id_key: str = option("id", "name of the id in the answer to cancel/multi (§3.2)", "id", "orderId", harsh="orderId")
     error_status: int = option(

@@ -16,7 +16,8 @@ from .venue import Route
 
 _ORDERS = "/v4/order/private"
 _DAY_NS = 86_400 * 10**9
-PUBLIC = "/v4/public/timestamp"
+_TIMESTAMP, _CURRENCIES, _MARKETS = "/v4/public/timestamp", "/v4/public/currencies", "/v4/markets/public/getAll"
+PUBLIC = frozenset({_TIMESTAMP, _CURRENCIES, _MARKETS})
 
 
 class KunaRest(KunaFloor):
@@ -33,7 +34,9 @@ class KunaRest(KunaFloor):
             ("GET", "/v4/trade/private/history"): Route("read", "trades", self._trades),
             ("GET", "/v4/private/getBalance"): Route("read", "balance", self._balance),
             ("GET", "/v4/private/me"): Route("read", "me", self._me),
-            ("GET", PUBLIC): Route("other", "timestamp", self._timestamp),
+            ("GET", _TIMESTAMP): Route("other", "timestamp", self._timestamp),
+            ("GET", _CURRENCIES): Route("other", "currencies", self._currencies),
+            ("GET", _MARKETS): Route("other", "markets", self._markets),
         }
         self._details_route = Route("read", "order", self._details)
 
@@ -159,6 +162,12 @@ class KunaRest(KunaFloor):
     def _timestamp(self, account: Account, request: Request) -> Answer:
         milliseconds = self.now_ns() // 1_000_000
         return self.good({"timestamp": milliseconds // 1000, "timestamp_miliseconds": milliseconds})
+
+    def _currencies(self, account: Account, request: Request) -> Answer:
+        return self.good([wire.currency(code) for code in wire.CURRENCIES])
+
+    def _markets(self, account: Account, request: Request) -> Answer:
+        return self.good([wire.market(pair) for pair in wire.PAIRS])
 
     # place
 

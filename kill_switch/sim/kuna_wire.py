@@ -20,6 +20,8 @@ from .book import Account, Order
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 _TYPES = {"limit": "Limit", "stop": "StopLossLimit", "market": "Market"}
 KINDS = {"Limit": "limit", "Market": "market", "StopLossLimit": "stop", "TakeProfitLimit": "stop"}  # §3.5
+CURRENCIES = {"BTC": ("Bitcoin", 8), "ETH": ("Ethereum", 8), "USDT": ("Tether", 6), "UAH": ("Hryvnia", 2)}
+PAIRS = ("BTC_USDT", "ETH_USDT", "BTC_UAH", "DAY_NIGHT")  # the last is for tests at the venue itself (§1)
 STATUSES = ("Canceled", "Closed", "Expired", "Open", "Pending", "Rejected", "WaitStop")  # §6
 
 
@@ -46,6 +48,28 @@ def nonce(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) and value > 0 else None
+
+
+def compact(body: bytes) -> bytes:
+    """Return a JSON body without blanks, which is what is signed of it (§2); anything else as it is."""
+    try:
+        return orjson.dumps(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        return body
+
+
+def currency(code: str) -> dict[str, object]:
+    """Shape a currency, as ccxt's client knows it."""
+    name, precision = CURRENCIES.get(code, (code, 8))
+    shown: dict[str, object] = {"code": code, "name": name, "payload": {}, "position": 1}
+    kind = "Fiat" if code == "UAH" else "Crypto"
+    return shown | {"precision": precision, "tradePrecision": precision, "type": kind}
+
+
+def market(pair: str) -> dict[str, object]:
+    """Shape a market, as ccxt's client knows it."""
+    base, quote = ({"code": code, "precision": 6} for code in pair.split("_"))
+    return {"pair": pair, "baseAsset": base, "quoteAsset": quote, "tickerPriceChange": "0"}
 
 
 def token() -> str:

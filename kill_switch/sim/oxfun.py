@@ -136,7 +136,8 @@ class Oxfun(OxfunRest):
     def understand(self, session: Session, message: str | bytes) -> Heard:
         """Read a message (§3.2–§3.4): `ping`, or a JSON object with `op` and perhaps `tag`."""
         window, now, fits = session.window, time.monotonic(), True
-        if window is not None:
+        free = message == "ping" and session.account is None and not self.options.counts_pings
+        if window is not None and not free:
             fits = not window.full(now)
             if fits:
                 window.add(now)

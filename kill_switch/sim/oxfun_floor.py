@@ -34,6 +34,7 @@ class OxfunOptions(Options):
     greeting: bool = option(True, "a Welcome frame with a nonce comes first (§3.1 [I])", harsh=False)
     max_skew_s: float = option(30.0, "how far a client's clock may be off, in seconds (§2 [U])", harsh=3.0)
     nonce_unique: bool = option(False, "a REST nonce is good for one request (§2 [U])", harsh=True)
+    counts_pings: bool = option(False, "a ping before the login is one of its messages (§3.4 [U])", harsh=True)
     login_s: float = option(0.0, "seconds until a login has expired, without a word; 0 is never (§3.2 [U])", harsh=20.0)
     cancel_all: str = option(
         "account", "a cancel-all without marketCode: the whole account, or refused (§4.3)", "account", "market",

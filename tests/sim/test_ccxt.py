@@ -1,0 +1,70 @@
+"""Let ccxt's own clients talk to the simulators of the venues that it knew (4.4.60)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from .clients import Sim, running
+
+ccxt = pytest.importorskip("ccxt.async_support")
+pro = pytest.importorskip("ccxt.pro")
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def client(sim: Sim, kind: Any, keys: dict[str, str], **urls: str) -> AsyncIterator[Any]:
+    """Make a client that trusts the simulator; it is told nothing else."""
+    exchange = kind({**keys, "enableRateLimit": False})
+    exchange.urls["api"] = {**exchange.urls["api"], **urls}
+    session = exchange.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=sim.tls))
+    exchange.own_session = False
+    try:
+        yield exchange
+    finally:
+        await exchange.close()
+        await session.close()
+
+
+@pytest.mark.skipif(not hasattr(ccxt, "kuna"), reason="this ccxt has no KUNA")
+async def test_ccxts_kuna_client_lists_places_and_cancels() -> None:
+    async with running("kuna", options={"kuna": {"auth": "hmac"}}) as sim:
+        entry = sim.venue("kuna")
+        secrets = entry["credentials"]
+        keys = {"apiKey": secrets["public_key"], "secret": secrets["api_secret"]}
+        ids = await sim.rest_orders("kuna", 3)
+        async with client(sim, ccxt.kuna, keys, v4=entry["rest_url"]) as kuna:
+            assert "BTC/USDT" in await kuna.load_markets()
+            assert {order["id"] for order in await kuna.fetch_open_orders("BTC/USDT")} == set(ids)
+            await asyncio.sleep(0.002)  # its nonce is a millisecond, and goes up
+            assert (await kuna.fetch_balance())["USDT"]["total"] == 100_000
+            await asyncio.sleep(0.002)
+            await kuna.cancel_order(ids[0])
+            await asyncio.sleep(0.002)
+            await kuna.cancel_orders(ids[1:])
+            assert await sim.open("kuna") == 0
+            await asyncio.sleep(0.002)
+            placed = await kuna.create_order("BTC/USDT", "limit", "buy", 0.001, 100)
+            assert [order["id"] for order in (await sim.get("/orders", venue="kuna"))["orders"]] == [placed["id"]]
+
+
+@pytest.mark.skipif(not hasattr(pro, "oxfun"), reason="this ccxt has no OX.FUN")
+async def test_ccxts_oxfun_client_pings_at_once_and_is_logged_in_all_the_same() -> None:
+    async with running("oxfun") as sim:
+        entry = sim.venue("oxfun")
+        keys = {"apiKey": entry["credentials"]["api_key"], "secret": entry["credentials"]["api_secret"]}
+        async with client(sim, pro.oxfun, keys, ws=entry["ws_url"]) as oxfun:
+            task = asyncio.create_task(oxfun.authenticate())
+
+            async def logged_in() -> bool:
+                return any(line["what"] == "login" for line in await sim.requests("oxfun"))
+
+            await sim.until(logged_in)
+            task.cancel()
+            lines = [(line["what"], line["ok"]) for line in await sim.requests("oxfun") if line["what"] != "connect"]
+            assert lines == [("ping", True), ("login", True)]
