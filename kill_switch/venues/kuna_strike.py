@@ -22,7 +22,7 @@ MULTI = "/v4/order/private/cancel/multi"
 BATCHES_BEFORE_SINGLE = 2  # an order that rests after so many batches is cancelled by itself
 SINGLES_PER_STRIKE = 3
 SPLITS_PER_STRIKE = 7  # a batch that is refused as a whole is halved: a hundred orders get as far as eight batches
-SMALLEST_BATCH = 20  # a shorter one is not halved
+SMALLEST_BATCH = 3  # a longer one is halved; as many orders go alone in one strike
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 

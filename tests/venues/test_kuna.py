@@ -39,7 +39,6 @@ from kill_switch.venues.base import (
 )
 from kill_switch.venues.kuna import Kuna
 from kill_switch.venues.kuna_answers import ENDED, TERMINAL
-from kill_switch.venues.kuna_strike import SMALLEST_BATCH
 
 from .playbook import START, Asked, Drill, Frame, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
 
@@ -714,6 +713,14 @@ def test_a_batch_that_may_be_too_long_is_halved_within_the_strike(status: int) -
     assert [len(ids_of(call)) for call in calls(player.put(Kill())) if call.cancel] == [23, 23, 4]  # it has learnt
 
 
+def test_a_short_batch_is_halved_too() -> None:
+    player = play()
+    player.adapter.book = {uuid(n): order(uuid(n)) for n in range(6)}
+    multi, _ = calls(player.put(Kill()))
+    halves = calls(player.put(answer(multi.tag, errors("orderIds must contain no more than 3 elements"), 400)))
+    assert [len(ids_of(call)) for call in halves] == [3, 3]
+
+
 def test_halving_that_was_in_vain_is_not_tried_again_until_a_batch_is_accepted() -> None:
     player = play()
     player.adapter.book = {uuid(n): order(uuid(n)) for n in range(100)}
@@ -723,7 +730,7 @@ def test_halving_that_was_in_vain_is_not_tried_again_until_a_batch_is_accepted()
         call = out.pop(0)
         sizes.append(len(ids_of(call)))
         out += calls(player.put(answer(call.tag, errors("Trading is closed"), 400)))
-    assert sizes[:3] == [100, 50, 50] and len(sizes) == 15 and min(sizes) <= SMALLEST_BATCH
+    assert sizes[:3] == [100, 50, 50] and len(sizes) == 15
     player.adapter.book = {uuid(n): order(uuid(n)) for n in range(200, 300)}
     multi, _ = calls(player.put(Kill()))
     assert len(ids_of(multi)) == 100
