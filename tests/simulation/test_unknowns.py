@@ -34,5 +34,5 @@ def test_every_promise_is_kept_with_all_that_is_unknown_decided_one_way(venue: s
 
 @pytest.mark.parametrize(("venue", "name", "value"), HARSH)
 def test_every_promise_is_kept_with_one_harsh_fact_alone(venue: str, name: str, value: object) -> None:
-    for seed in (3, 7):
+    for seed in (5, 11):
         assert not tell(seed, venue, options={name: value}).found, f"seed {seed}"
