@@ -17,7 +17,7 @@ from kill_switch.domain import Now
 
 ABSURD = Decimal(10) ** 18  # nobody has so much, in any currency
 FUTURE_S = 1.0  # a sender's clock may be ahead of ours by so much
-_EQUITY = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?")
+_EQUITY = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,2})?")
 
 Amounts = Mapping[str, Decimal]  # by currency
 
@@ -126,9 +126,10 @@ class Samples:
 
 
 def amount_of(value: object) -> Decimal | None:
-    """Read an equity from outside: a plain decimal number, as a text or as JSON's number; None for anything else.
+    """Read an equity from outside, as a text or as JSON's number; None for what is no decimal number.
 
-    A minus nothing is what a broken computation says, and no equity.
+    An exponent is fine: programs write small and large numbers so (`5e-05`). A minus nothing is what a broken
+    computation says, and no equity.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None

@@ -93,7 +93,7 @@ def test_a_figure_names_its_trigger_its_equity_and_its_time(ears: Ears, datagram
         b'{"pnl":["outside"],"equity":"1","at":1700000000}',
         b'{"pnl":"outside","equity":NaN,"at":1700000000}',
         b'{"pnl":"outside","equity":"NaN","at":1700000000}',
-        b'{"pnl":"outside","equity":"1e5","at":1700000000}',
+        b'{"pnl":"outside","equity":"1e5x","at":1700000000}',
         b'{"pnl":"outside","equity":1e300,"at":1700000000}',
         b'{"pnl":"outside","equity":-0.0,"at":1700000000}',
         b'{"pnl":"outside","equity":{"USD":1},"at":1700000000}',

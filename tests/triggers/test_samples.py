@@ -172,17 +172,21 @@ def test_any_figures_make_samples_of_one_window_with_news_of_every_account(
 
 @pytest.mark.parametrize(
     ("value", "amount"),
-    [("101234.5", "101234.5"), ("-3", "-3"), ("0", "0"), (5, "5"), (1.25, "1.25"), (-0.5, "-0.5"), ("0.00", "0.00")],
+    [
+        *(("101234.5", "101234.5"), ("-3", "-3"), ("0", "0"), (5, "5"), (1.25, "1.25"), (-0.5, "-0.5")),
+        *(("0.00", "0.00"), ("5e-05", "0.00005"), (5e-05, "0.00005"), ("1e5", "100000"), ("-1.5E+2", "-150")),
+        (1e17, "1e17"),
+    ],
 )
-def test_an_equity_from_outside_is_a_plain_number(value: object, amount: str) -> None:
+def test_an_equity_from_outside_is_a_decimal_number(value: object, amount: str) -> None:
     assert amount_of(value) == Decimal(amount)
 
 
 @pytest.mark.parametrize(
     "value",
     [
-        *("NaN", "inf", "-0", "-0.00", -0.0, "", " 5", "5 ", "1e5", "1E+2", "+5", ".5", "5.", "1_000", "1,000", "٣"),
-        *(True, None, [], {}, 1e300, 10**18, "9" * 19, float("nan"), float("inf")),
+        *("NaN", "inf", "-0", "-0.00", -0.0, "-0e5", "", " 5", "5 ", "1e", "1e5.0", "e5", "1e+300", "+5", ".5", "5."),
+        *("1_000", "1,000", "٣", True, None, [], {}, 1e300, 10**18, "9" * 19, float("nan"), float("inf")),
     ],
 )
 def test_anything_else_is_no_equity(value: object) -> None:
