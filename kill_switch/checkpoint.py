@@ -54,6 +54,7 @@ _LAST: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Iterable[Key]]]] = 
     "drill": ("drill", _drilled),
     "heartbeat": ("heartbeat", _trigger),
     "schedule": ("schedule", _trigger),
+    "stamps": ("stamps", _trigger),
 }
 
 

@@ -20,6 +20,7 @@ from kill_switch.engine import Account, Progress, RearmAsked, Reported, Sent, St
 from kill_switch.errors import JournalBroken
 from kill_switch.intent import mark, unrecorded
 from kill_switch.report import KEEP, Reports
+from kill_switch.triggers import stamps
 from tests.core.playbook import START, Run
 
 ACCOUNTS = ("a", "b", "c")
@@ -38,6 +39,7 @@ happenings = st.one_of(
     st.tuples(st.just("drill"), drilled),
     st.tuples(st.just("pnl"), st.sampled_from(["loss", "floor"])),
     st.tuples(st.just("heartbeat"), st.sampled_from(["quoter", "hedger"]), st.booleans()),
+    st.tuples(st.just("stamps"), st.sampled_from(["quoter", "hedger"])),
     st.tuples(st.just("hook"), scopes),
     st.tuples(st.sampled_from(["start", "reload"]), st.lists(st.sampled_from(["loss", "flat"]), unique=True)),
     st.tuples(st.just("strange"), st.sampled_from(["start", "pnl", "drill", "hook", "heartbeat", "new"])),
@@ -82,6 +84,9 @@ class Story(Run):
                 self.note("pnl", {"trigger": trigger, "n": self.ns}, at)
             case "heartbeat", trigger, watched:
                 self.note("heartbeat", {"trigger": trigger, "watched": watched}, at)
+            case "stamps", trigger:
+                line = [self.ns, 500, self.ns, 7, "boot"]
+                self.note("stamps", {"trigger": trigger, "floor": 0, "senders": {"bot": line}}, at)
             case "hook", scope:
                 kill = self.state.kill.id if self.state.kill else ""
                 self.note("hook", {"kill": kill, "command": "stop", "accounts": scope, "ok": True}, at)
@@ -119,6 +124,7 @@ def reading(entries: Iterable[Mapping[str, Any]]) -> dict[str, object]:
         "seen": past.seen(entries, datetime(2100, 1, 1, tzinfo=UTC)),
         "pnl": {data["trigger"]: data for data in past.understood(entries, ("pnl",), lambda data: "trigger" in data)},
         "beats": {d["trigger"]: d for d in past.understood(entries, ("heartbeat",), lambda data: "trigger" in data)},
+        "stamps": {d["trigger"]: d for d in past.understood(entries, ("stamps",), stamps.is_record)},
         "drill": drills[-1:],
         "drills": {
             name: (drill["at"], drill["answered_us"])
