@@ -105,7 +105,8 @@ class Beside:
         return unable(self._dispatcher, self._journal, self._watch, ready, clock.now())
 
     def _counts(self) -> Mapping[str, int]:
-        return {**self._notifier.counts(), **self._hooks.counts(), **self._ping.counts()}
+        heard = {f"intake_{name}_total": count for name, count in self._watch.heard().items()}
+        return {**self._notifier.counts(), **self._hooks.counts(), **self._ping.counts(), **heard}
 
     def _record(self, kind: str, data: Mapping[str, object]) -> None:
         self._journal.append(kind, data, clock.now())

@@ -150,7 +150,7 @@ class Daemon:
         self.reloading.left_tripped, self.reloading.salt = left_tripped, salt
         self.reloading.recorded = recorded
         self._told_unsynced = False
-        self._told_intake = ""
+        self._told_intake = frozenset[str]()
         self._told_hanging = frozenset[str]()
         self._adapters = adapters
         self._ready = False
@@ -311,9 +311,12 @@ class Daemon:
         for line in sorted(hanging - self._told_hanging):
             self._announce(Announce("warn", line))
         self._told_hanging = hanging
-        if self.intake.trouble and self.intake.trouble != self._told_intake:
-            self._announce(Announce("warn", f"the intake cannot be reached: {self.intake.trouble}"))
-        self._told_intake = self.intake.trouble
+        intake = frozenset(self.intake.troubles())
+        absent = (self.intake.trouble, self.intake.udp_trouble)
+        for line in sorted(intake - self._told_intake):
+            about = "the intake cannot be reached" if line in absent else "intake"
+            self._announce(Announce("warn", f"{about}: {line}"))
+        self._told_intake = intake
 
     def _hanging(self) -> Iterator[str]:
         """Yield a line for each call outside of the event loop that has not come back for long."""

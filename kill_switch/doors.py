@@ -21,6 +21,7 @@ from kill_switch.errors import AlreadyRunning, CannotCreate
 from kill_switch.held import Held
 from kill_switch.offload import Offload
 from kill_switch.reloading import remote
+from kill_switch.sockets import MOST_PATH
 from kill_switch.triggers.intake import Intake
 from kill_switch.users import Users
 
@@ -34,8 +35,8 @@ class Doors:
     def __init__(self, config: Config, held: Held) -> None:
         self.files = Offload(f"the file system of {config.daemon.runtime_dir}")
         self.users = Users()
-        intake = config.daemon.runtime_dir / "intake.sock"
-        self.intake = Intake(intake, *remote(config), clock=clock.now, files=self.files)
+        self._intake_path = config.daemon.runtime_dir / "intake.sock"
+        self.intake = Intake(self._intake_path, *remote(config), clock=clock.now, files=self.files)
         self.opened = False
         self._gid: int | None = None  # the group that the sockets belong to
         self._path = config.daemon.runtime_dir / control.NAME
@@ -47,13 +48,17 @@ class Doors:
         self._shut = False
 
     async def open(self) -> None:
-        """Open the intake; raises `AlreadyRunning` if another daemon answers here, `CannotCreate` for what is taken."""
+        """Open the intake; what of it cannot be had is shown, and tried again: a kill needs none of it.
+
+        Raises `AlreadyRunning` if another daemon answers here, `CannotCreate` if no socket can ever be made here.
+        """
         await control.refuse_second(self._path, self.files)
         await self._find_group()
-        try:
-            self.intake.open(self._gid)
-        except OSError as error:
-            raise CannotCreate(f"intake: {error.strerror or error}: {_intake_addresses(self._config)}") from error
+        longest = max(len(os.fsencode(path)) for path in (self._path, self._intake_path))
+        if longest > MOST_PATH:
+            words = f"too long for a socket in it by {longest - MOST_PATH} bytes: set a shorter daemon.runtime_dir"
+            raise CannotCreate(f"{self._config.daemon.runtime_dir}: {words}")
+        self.intake.open(self._gid)
         self.opened = True
         self.intake.hold()
 
@@ -132,9 +137,3 @@ class Doors:
             return False
         self._held.leave(f"operator: {text.strip()}", accounts)
         return True
-
-
-def _intake_addresses(config: Config) -> str:
-    udp = config.intake.udp
-    here = str(config.daemon.runtime_dir / "intake.sock")
-    return here if udp is None else f"{here} or udp {udp.host}:{udp.port}"

@@ -109,7 +109,10 @@ class Operators:
             },
             "last_kill": self._reports.last,
             "why": self._why(),
-            "intake": {"beats": self._intake.beats, "ignored": self._intake.ignored},
+            "intake": {
+                **self._intake.counts(),
+                "why_ignored": dict(self._intake.why_ignored),
+            },
             "drill": {
                 "next": self._drills.due,
                 "last": drill and {key: drill[key] for key in ("at", "by", "ok", "answered_us", "budget_us")},
@@ -119,7 +122,7 @@ class Operators:
         }
 
     def _unheard(self) -> Iterable[str]:
-        return (f"intake: {self._intake.trouble}",) if self._intake.trouble else ()
+        return (f"intake: {line}" for line in self._intake.troubles())
 
     def _unintended(self) -> Iterable[str]:
         why = self._journal.unintended

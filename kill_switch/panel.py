@@ -111,7 +111,10 @@ def troubles(status: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _notes(status: Mapping[str, Any]) -> Iterator[str]:
-    ignored = status.get("intake", {}).get("ignored", 0)
+    intake = status.get("intake", {})
+    ignored, wrong = intake.get("ignored", 0), intake.get("wrong_time", 0)
+    if wrong:
+        yield f"{wrong} signed datagram{'s' if wrong > 1 else ''} with a wrong time: is a sender's clock set back?"
     if ignored:
         yield f"{ignored} datagram{'s' if ignored > 1 else ''} not understood, and ignored (beats with a wrong name?)"
 

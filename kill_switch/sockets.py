@@ -6,6 +6,8 @@ import os
 import socket
 from pathlib import Path
 
+MOST_PATH = 107  # bytes of a Unix socket's name; unix(7)
+
 
 def bind(path: Path, kind: socket.SocketKind, gid: int | None) -> socket.socket:
     """Make a socket of mode 0660, in the place of what is there; raises `OSError`. Waits for the file system.

@@ -18,8 +18,8 @@ from kill_switch.config.problems import at
 from kill_switch.config.tables import Daemon, Flag, directories
 from kill_switch.errors import NotAllowed, Problem
 from kill_switch.hardening import distrust, doubt
+from kill_switch.sockets import MOST_PATH
 
-MOST_PATH = 107  # bytes of a Unix socket's name; unix(7)
 _FILES = ("lock", "journal.jsonl", "intent.jsonl")
 _SOCKETS = ("control.sock", "intake.sock")
 
@@ -43,9 +43,6 @@ def problems(config: Config) -> Iterator[Problem]:
         if gid not in (os.getegid(), *os.getgroups()):
             hint = "put the daemon's user into it, or leave it out"
             yield Problem("daemon.group", "a group that this user is not in: the sockets cannot be given to it", hint)
-    udp = config.intake.udp
-    if udp is not None and not _runs(daemon) and (why := _unbindable(udp.host, udp.port)):
-        yield Problem("intake.udp", why, "expected an address of this machine that nobody else uses")
 
 
 def notes(config: Config) -> Iterator[str]:
@@ -56,6 +53,9 @@ def notes(config: Config) -> Iterator[str]:
             yield f"daemon.{key}: {path} is not there, and only systemd or root can make it"
         elif path.is_dir() and (why := doubt(path.stat(), path)):
             yield f"daemon.{key}: {why}"
+    udp = config.intake.udp
+    if udp is not None and not _runs(config.daemon) and (why := _unbindable(udp.host, udp.port)):
+        yield f"intake.udp: {why}: heartbeats that come over UDP would be blind until it can be"
     for name, trigger in config.triggers.items():
         if isinstance(trigger, Flag) and not trigger.path.is_relative_to(config.daemon.runtime_dir):
             if not trigger.path.parent.is_dir():

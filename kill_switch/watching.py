@@ -15,13 +15,14 @@ from typing import Any, assert_never
 import anyio
 
 from kill_switch import past
+from kill_switch.clock import boot_id
 from kill_switch.config import Config, tables
 from kill_switch.dispatch import Dispatcher
 from kill_switch.domain import Now, Phase, Reason
 from kill_switch.engine import Announce
 from kill_switch.past import Seen
 from kill_switch.transports.lane import LaneState
-from kill_switch.triggers import heartbeat, schedule
+from kill_switch.triggers import heartbeat, schedule, stamps
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import Trigger, TriggerState
 from kill_switch.triggers.flag import Flag
@@ -32,6 +33,7 @@ from kill_switch.triggers.link import Link
 from kill_switch.triggers.order_rate import OrderRate, View
 from kill_switch.triggers.pnl import Pnl, Terms
 from kill_switch.triggers.schedule import Schedule
+from kill_switch.triggers.stamps import Stamps
 from kill_switch.venues.base import Equity, OrderPlaced, Transferred
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,8 @@ class Watch:
         self._ledgers = _last(entries, LEDGER, lambda data: isinstance(data.get("trigger"), str))
         self._beats = _last(entries, heartbeat.RECORD, heartbeat.is_record)
         self._fired = _last(entries, schedule.RECORD, schedule.is_record)
+        intake.stamps = Stamps(intake.since, boot_id(), partial(dispatcher.record, stamps.RECORD))
+        intake.stamps.restore(_last(entries, stamps.RECORD, stamps.is_record).values())
         self.triggers: Mapping[str, Trigger] = {}
         self._take(config, {name: self._make(config, name) for name in config.triggers})
 
@@ -285,6 +289,10 @@ class Watch:
             return trigger.condition()
         except Exception as error:  # one that cannot say how it is must not keep the others from being seen
             return TriggerState.BLIND, f"its state cannot be told: {type(error).__name__}"
+
+    def heard(self) -> Mapping[str, int]:
+        """Return what has come to the intake, in numbers."""
+        return self._intake.counts()
 
     def blind(self) -> int:
         return sum(state is TriggerState.BLIND for state, _ in self.conditions().values())

@@ -28,6 +28,7 @@ from kill_switch.engine import Granted, RearmAsked, Waiting
 from kill_switch.errors import ConfigError
 from kill_switch.stage import Stage
 from kill_switch.tasks import Tasks
+from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.intake import sign
 from kill_switch.venues.oxfun import OxFun
 
@@ -162,16 +163,64 @@ async def test_a_new_key_holds_from_the_reload_on_and_the_socket_stays(play: Pla
     port = free_port()
     more = BEAT.format(timeout="1h", start="boot") + f'[intake]\nudp = "127.0.0.1:{port}"\n'
     async with play.running("a", more=more) as daemon:
-        sockets = [sock for sock, _ in daemon.intake._sockets]
+        sockets = [inlet.sock for inlet in daemon.intake._inlets.values()]
         send(port, b"beat")
         await play.until(lambda: daemon.intake.beats == 1)
         play.write("a", more=more + 'key = { env = "INTAKE" }\n')
         await daemon.reloading.reload()
-        assert [sock for sock, _ in daemon.intake._sockets] == sockets
+        assert [inlet.sock for inlet in daemon.intake._inlets.values()] == sockets
         send(port, b"beat")
         await play.until(lambda: daemon.intake.ignored == 1)
         send(port, sign(b"beat", KEY, now().wall_ms))
         await play.until(lambda: daemon.intake.beats == 2)
+
+
+async def test_an_address_that_somebody_else_has_at_the_start_keeps_no_kill_switch_from_starting(play: Play) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as somebody:
+        somebody.bind(("127.0.0.1", 0))
+        port = somebody.getsockname()[1]
+        flag = f'[triggers.panic]\nkind = "flag"\npath = "{play.flag}"\n'
+        more = flag + BEAT.format(timeout="1h", start="first-beat") + f'[intake]\nudp = "127.0.0.1:{port}"\n'
+        async with play.running("a", more=more) as daemon:
+            why = f"udp 127.0.0.1:{port}: Address already in use"
+            await play.until(lambda: f"the intake cannot be reached: {why}" in play.announced)
+            await play.until(lambda: daemon.watch.conditions()["beat"][0] is TriggerState.BLIND)
+            status = daemon.operators.status()
+            assert f"intake: {why}" in status["trouble"]  # type: ignore[operator]
+            somebody.close()
+            await play.until(lambda: daemon.watch.conditions()["beat"][0] is TriggerState.WAITING)
+            send(port, b"beat")
+            await play.until(lambda: daemon.intake.beats == 1)
+            play.flag.touch()
+            await play.until(lambda: play.tripped() == ("a",))
+
+
+async def test_an_intake_that_cannot_be_had_at_all_keeps_no_kill_switch_from_starting(play: Play) -> None:
+    (play.runtime_dir / "intake.sock").mkdir(parents=True)
+    flag = f'[triggers.panic]\nkind = "flag"\npath = "{play.flag}"\n'
+    async with play.running("a", more=flag + BEAT.format(timeout="1h", start="first-beat")) as daemon:
+        await play.until(lambda: daemon.watch.conditions()["beat"][0] is TriggerState.BLIND)
+        play.flag.touch()
+        await play.until(lambda: play.tripped() == ("a",))
+
+
+async def test_signed_beats_that_were_taken_are_on_record_and_a_restart_takes_none_of_them_again(play: Play) -> None:
+    port = free_port()
+    intake = f'[intake]\nudp = "127.0.0.1:{port}"\nkey = {{ env = "INTAKE" }}\n'
+    captured = [sign(b'{"beat":"beat","from":"bot"}', KEY, now().wall_ms + number) for number in range(3)]
+    async with play.running("a", more=BEAT.format(timeout="1h", start="boot") + intake) as daemon:
+        for datagram in captured:
+            send(port, datagram)
+        await play.until(lambda: daemon.intake.beats == 3)
+        assert len(play.entries("stamps")) == 1
+    async with play.running() as daemon:
+        for datagram in captured:
+            send(port, datagram)
+        await play.until(lambda: daemon.intake.wrong_time == 3)
+        assert daemon.beside._counts()["intake_wrong_time_total"] == 3
+        await anyio.sleep(0.6)
+        send(port, sign(b'{"beat":"beat","from":"bot"}', KEY, now().wall_ms))
+        await play.until(lambda: daemon.intake.beats == 1)
 
 
 async def test_an_address_that_somebody_else_has_changes_nothing_at_all(play: Play) -> None:

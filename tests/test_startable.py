@@ -87,9 +87,6 @@ def break_it(site: Site, how: str) -> None:
             site.write(accounts='ca_file = "/nonexistent.pem"')
         case "a directory for a file":
             (site.state / "lock").mkdir(parents=True)
-        case "a port that is taken":
-            site.taken.bind(("127.0.0.1", 0))
-            site.write(more=f'[intake]\nudp = "127.0.0.1:{site.taken.getsockname()[1]}"')
 
 
 @pytest.mark.parametrize(
@@ -101,7 +98,6 @@ def break_it(site: Site, how: str) -> None:
         "too long",
         "no authorities",
         "a directory for a file",
-        "a port that is taken",
     ],
 )
 def test_what_run_does_not_start_with_check_does_not_call_good(how: str, site: Site) -> None:
@@ -110,6 +106,7 @@ def test_what_run_does_not_start_with_check_does_not_call_good(how: str, site: S
     assert ran.exit_code in (73, 78)
     assert checked.exit_code == 78, checked.output
     assert "Traceback" not in checked.output + ran.output
+    assert "None" not in ran.output
 
 
 @as_root
@@ -152,6 +149,23 @@ def test_default_directories_that_only_systemd_can_make_are_a_note(
         assert site.found() == []
         (note,) = startable.notes(load(site.file))
     assert "/nonexistent/state is not there" in note
+
+
+def test_a_port_that_somebody_else_has_is_a_note(site: Site) -> None:
+    site.taken.bind(("127.0.0.1", 0))
+    site.write(more=f'[intake]\nudp = "127.0.0.1:{site.taken.getsockname()[1]}"')
+    done = site.command("check", "--json")
+    assert done.exit_code == 0
+    (note,) = json.loads(done.stdout)["notes"]
+    assert note.startswith("intake.udp: cannot be listened on: Address already in use")
+
+
+def test_a_runtime_directory_that_is_too_long_for_sockets_is_named_with_what_to_do(site: Site) -> None:
+    break_it(site, "too long")
+    ran = site.command("run")
+    assert ran.exit_code == 73
+    assert "too long for a socket in it by" in ran.output
+    assert "set a shorter daemon.runtime_dir" in ran.output
 
 
 def test_a_flag_whose_directory_is_not_there_is_a_note(site: Site) -> None:

@@ -4,6 +4,10 @@ Time is the monotonic clock's: a wall clock that jumps neither trips this nor hi
 for true, what already waits in the intake's sockets is read, and time in which this process itself was deaf is not
 counted (`attention`).
 
+`doubt` says that beats may have come that could not be taken: the kernel has dropped datagrams, a socket is missing, a
+signed beat has a wrong time. From then on the whole time-out must be silent before it counts as silence. Without a beat
+for longer than the time-out, and in doubt, the trigger is blind.
+
 That a heartbeat is watched outlives the process, by a record at each change and none for a beat. After a restart the
 time-out counts from `boot` on, which the watch calls when the trigger's accounts are ready, or after a bound. So a
 strategy that dies together with the daemon is found; one that said goodbye before is not waited for.
@@ -25,6 +29,7 @@ READY_WITHIN_S = 60.0  # accounts that are not ready by then keep nothing from c
 RECORD = "heartbeat"  # the kind of record that says whether one is watched
 NOTES, NOTES_NS = 10, 10_000_000_000  # records at once within that time: beats and goodbyes may alternate in a flood
 BYE, TRIP = "bye", "trip"  # why one is not watched
+ABSENT_NS = 1_000_000_000  # the intake says more often than that that a socket of its own is missing
 
 Record = Callable[[Mapping[str, object]], None]
 
@@ -62,6 +67,10 @@ class Heartbeat:
         self._beaten_ns: int | None = None  # the last beat of all
         self._since_ns = 0  # the last beat, or the start of the watch
         self._deaf_ns = 0  # how deaf we had been until then
+        self._doubted = (0, 0)  # when a beat may have been lost last, and how deaf we had been until then
+        self._absent_ns = -ABSENT_NS  # when a way in was last said to be missing
+        self._why_doubted = ""
+        self._ways: set[str] = set()  # by which its beats have come
         self._record = record
         self._state = (False, "") if past is None else (bool(past["watched"]), str(past["why"]))
         self._on_record = self._state
@@ -83,17 +92,33 @@ class Heartbeat:
         """Go on from the one that this replaces: who was waited for is waited for, and who was silent stays silent."""
         before.save()
         self._beaten_ns, self._since_ns, self._deaf_ns = before._beaten_ns, before._since_ns, before._deaf_ns
+        self._doubted, self._why_doubted = before._doubted, before._why_doubted
+        self._absent_ns, self._ways = before._absent_ns, before._ways
         self._watching, self._fired = before._watching, before._fired
         self._state, self._on_record, self._notes = before._state, before._on_record, before._notes
         self._owed, self._left = before._owed, before._left
         self.booted = before.booted and before.start == self.start
 
-    def beat(self) -> None:
-        """Take a beat."""
+    def beat(self, way: str = "") -> None:
+        """Take a beat that has come by this way in."""
         at_ns = self._clock().mono_ns
+        if way:
+            self._ways.add(way)
         self._beaten_ns = at_ns
         if not self._fired:
             self._watch(at_ns, "beat")
+
+    def doubt(self, why: str, way: str = "", *, absent: bool = False) -> None:
+        """Say that a beat may have come by this way in and was not taken; `absent`: nothing can come there at all.
+
+        A way by which its beats have never come, while they have come by another, is none of its business.
+        """
+        if self._ways and way and way not in self._ways:
+            return
+        now_ns = self._clock().mono_ns
+        self._doubted, self._why_doubted = (now_ns, self._attention.deaf_ns(now_ns)), why
+        if absent:
+            self._absent_ns = now_ns
 
     def bye(self) -> bool:
         """Take an orderly goodbye: stop watching until the next beat; False where that is not allowed."""
@@ -137,7 +162,12 @@ class Heartbeat:
             words = f"waits for {', '.join(self.accounts)} to be ready, {READY_WITHIN_S:g} s at most"
             return TriggerState.WAITING, f"watched before the restart; {words}" if self._owed else words
         if not self._watching:
-            return TriggerState.WAITING, f"waits for a beat; last beat: {ago}"
+            if now_ns - self._absent_ns < ABSENT_NS and not self._left:
+                return TriggerState.BLIND, f"{self._why_doubted}; last beat: {ago}"
+            doubt = f"; {self._why_doubted}" if self._in_doubt(now_ns) else ""
+            return TriggerState.WAITING, f"waits for a beat; last beat: {ago}{doubt}"
+        if self._in_doubt(now_ns) and self._overdue_ns(self._since_ns, self._deaf_ns, now_ns) > 0:
+            return TriggerState.BLIND, f"{self._why_doubted}; last beat: {ago}, allowed: {self._timeout_ns / 1e9:g} s"
         return TriggerState.OK, f"last beat: {ago}, allowed: {self._timeout_ns / 1e9:g} s"
 
     def figures(self) -> Figures:
@@ -165,7 +195,16 @@ class Heartbeat:
 
     def _deadline_ns(self) -> int:
         now_ns = self._clock().mono_ns
-        return self._since_ns + self._timeout_ns + self._attention.deaf_ns(now_ns) - self._deaf_ns
+        since = max((self._since_ns, self._deaf_ns), self._doubted)
+        return now_ns - self._overdue_ns(*since, now_ns)
+
+    def _overdue_ns(self, since_ns: int, deaf_ns: int, now_ns: int) -> int:
+        """Return by how much the time-out is over; time in which we were deaf does not count."""
+        return now_ns - since_ns - self._timeout_ns - (self._attention.deaf_ns(now_ns) - deaf_ns)
+
+    def _in_doubt(self, now_ns: int) -> bool:
+        """Tell whether a beat may have been lost since the last one, within the time-out."""
+        return self._doubted[0] > self._since_ns and self._overdue_ns(*self._doubted, now_ns) <= 0
 
     def _watch(self, at_ns: int, why: str) -> None:
         started = not self._watching

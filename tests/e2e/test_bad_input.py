@@ -70,14 +70,18 @@ def test_half_a_line_keeps_nobody_waiting(play: Play) -> None:
         assert play.status()["state"] == "ARMED"
 
 
-def test_a_port_that_is_taken_is_one_clear_line() -> None:
+def test_a_port_that_is_taken_is_said_and_the_daemon_starts_and_kills() -> None:
     with Play(["roxom"]) as play, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
-        play.write_config(f'[intake]\nudp = "127.0.0.1:{taken.getsockname()[1]}"\n')
-        done = play.command("run")
-    assert done.exit_code == 73
-    assert f"127.0.0.1:{taken.getsockname()[1] if taken.fileno() >= 0 else ''}" in done.err or "udp" in done.err
-    assert "Traceback" not in done.err
+        udp = f"127.0.0.1:{taken.getsockname()[1]}"
+        play.write_config(f'[intake]\nudp = "{udp}"\n')
+        play.start_daemon()
+        assert f"intake: udp {udp}: Address already in use" in play.status()["trouble"]
+        play.rest("roxom", 5)
+        play.flag.touch()
+        play.until_tripped()
+        assert play.book("roxom") == 0
+        assert "Traceback" not in play.log.read_text()
 
 
 def test_a_damaged_journal_starts_tripped_and_is_kept_as_evidence() -> None:

@@ -285,18 +285,19 @@ def test_a_blind_trigger_is_said_aloud_and_fires_where_it_is_told_to() -> None:
 
 
 def test_a_damaged_journal_trips_even_if_the_start_after_it_fails() -> None:
-    with Play(["roxom"]) as play, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+    with Play(["roxom"]) as play, socket.socket(socket.AF_UNIX) as taken:
         play.write_config()
         play.start_daemon()
         play.command("fire", "--reason", "test")
         play.stop_daemon()
         path = play.state_dir / "journal.jsonl"
         path.write_bytes(path.read_bytes().replace(b'"kind":"reason"', b'"kind":"raisin"'))
-        taken.bind(("127.0.0.1", 0))
-        good = play.config.read_text()
-        play.config.write_text(f'{good}\n[intake]\nudp = "127.0.0.1:{taken.getsockname()[1]}"\n')
-        assert play.command("run").exit_code == 73
-        play.config.write_text(good)
+        control = play.runtime_dir / "control.sock"
+        control.unlink(missing_ok=True)
+        taken.bind(str(control))
+        taken.listen()
+        assert play.command("run").exit_code == 75
+        taken.close()
         play.start_daemon()
         assert play.status()["state"] != "ARMED"
 

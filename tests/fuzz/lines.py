@@ -20,9 +20,10 @@ from kill_switch.aide import Aide, Done
 from kill_switch.domain import Now, Reason
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.heartbeat import Heartbeat
-from kill_switch.triggers.intake import MAX_BYTES, SKEW_MS, Intake, sign
+from kill_switch.triggers.intake import MAX_BYTES, Intake, sign
 from kill_switch.triggers.ledger import Limits, Reset
 from kill_switch.triggers.pnl import Pnl, Terms
+from kill_switch.triggers.stamps import MOST_RECENT, MOST_SENDERS, NEW_WITHIN_MS
 from kill_switch.venues.base import Call, Replied
 from tests.operators.office import ANN, ENVIRON, Office
 from tests.venues.playbook import START
@@ -82,14 +83,16 @@ class IntakeTarget(Target):
             b"strict\n",
             b'{"beat":"quoter-alive"}',
             b'{"bye":"quoter-alive"}',
+            b'{"beat":"quoter-alive","from":"quoter-1"}',
+            b'quoter-alive\nstrict\x00{"bye":"strict"}',
             b'{"bye":"strict"}',
             b'{"pnl":"daily-loss","equity":"101234.5","at":%f}' % at,
             b'{"pnl":"daily-loss","equity":-1e5,"at":%d}' % at,
         ):
             yield payload
             yield sign(payload, KEY, START.wall_ms)
-            yield sign(payload, KEY, START.wall_ms + SKEW_MS)
-            yield sign(payload, KEY, START.wall_ms - SKEW_MS - 1)
+            yield sign(payload, KEY, START.wall_ms + NEW_WITHIN_MS)
+            yield sign(payload, KEY, START.wall_ms - NEW_WITHIN_MS - 1)
             yield sign(payload, OTHER_KEY, START.wall_ms)
 
     def mutate(self, random: Random, data: bytes) -> bytes:
@@ -97,7 +100,7 @@ class IntakeTarget(Target):
         at = data.find(b"{")
         if at < 0 or random.random() < 0.4:
             return mutate_bytes(random, data, self.pool)
-        payload = mutate_json(random, data[at:], self.pool, words, ("beat", "bye", "pnl", "equity", "at"))
+        payload = mutate_json(random, data[at:], self.pool, words, ("beat", "bye", "pnl", "equity", "at", "from"))
         return sign(payload, KEY, START.wall_ms) if at and random.random() < 0.7 else data[:at] + payload
 
     def take(self, data: bytes) -> None:
@@ -134,7 +137,9 @@ class IntakeTarget(Target):
 
     def age(self) -> None:
         ears, self._old = self._old, Ears()
-        must(len(ears.intake._seen) <= 10_000, "signatures are remembered without end")
+        for table in ears.intake.stamps._tables.values():
+            must(len(table.senders) <= MOST_SENDERS, "senders are remembered without end")
+            must(len(table.recent) <= MOST_RECENT, "stamps are remembered without end")
 
 
 def _signed(data: bytes) -> bool:
@@ -142,7 +147,7 @@ def _signed(data: bytes) -> bool:
     if len(parts) != 3 or not parts[0].isdigit():
         return False
     wanted = hmac.new(KEY, parts[0] + b" " + parts[2], hashlib.sha256).hexdigest().encode()
-    return parts[1] == wanted and abs(int(parts[0]) - START.wall_ms) <= SKEW_MS
+    return parts[1] == wanted and abs(int(parts[0]) - START.wall_ms) <= NEW_WITHIN_MS
 
 
 class ControlTarget(Target):

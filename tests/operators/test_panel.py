@@ -143,6 +143,7 @@ def test_ignored_datagrams_are_a_hint() -> None:
     lines = seen(status(intake={"beats": 5, "ignored": 3}))
     assert lines[1].startswith("3 datagrams not understood, and ignored")
     assert not any("ignored" in line for line in seen(status(intake={"beats": 5, "ignored": 0})))
+    assert seen(status(intake={"wrong_time": 1}))[1].startswith("1 signed datagram with a wrong time")
 
 
 @pytest.mark.parametrize(

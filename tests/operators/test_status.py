@@ -17,7 +17,7 @@ async def test_an_armed_daemon_has_no_reason_and_no_trouble(opened: Opened) -> N
     assert status["state"] == "ARMED"
     assert (status["why"], status["trouble"]) == ([], [])
     assert status["drill"] == {"next": None, "last": None}
-    assert status["intake"] == {"beats": 0, "ignored": 0}
+    assert status["intake"] == {"beats": 0, "ignored": 0, "wrong_time": 0, "lost": 0, "why_ignored": {}}
     assert status["accounts"]["a"]["drill"] == {}
     assert status["accounts"]["a"]["clock_offset_ms"] is None
 

@@ -18,7 +18,7 @@ from kill_switch.domain import Life, Order, Phase
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import Report, TriggerState
 from kill_switch.triggers.heartbeat import NOTES
-from kill_switch.triggers.intake import Intake
+from kill_switch.triggers.intake import Intake, sign
 from kill_switch.triggers.link import Link
 from kill_switch.triggers.pnl import Pnl
 from kill_switch.venues.base import Equity, OrderPlaced, Transferred
@@ -28,6 +28,7 @@ from tests.virtual_time import running
 
 pytestmark = pytest.mark.anyio
 
+KEY = b"a key of the intake"
 ACCOUNT = '[accounts.{}]\nvenue = "{}"\napi_key = {{ env = "KEY" }}\napi_secret = {{ env = "SECRET" }}\n'
 PNL = """
 [triggers.daily-loss]
@@ -566,6 +567,61 @@ async def test_an_orderly_stop_right_after_a_goodbye_has_it_on_record(tmp_path: 
         life.hear()
         life.hear(b'{"bye":"beat"}')
     assert life.records[-1]["why"] == "bye"
+
+
+# what cannot be heard
+
+
+@pytest.mark.parametrize(("on_blind", "tripped"), [("alarm", ()), ("fire", ("a",))])
+async def test_of_a_heartbeat_that_cannot_be_heard_for_longer_than_its_time_out_on_blind_decides(
+    tmp_path: Path, on_blind: str, tripped: tuple[str, ...]
+) -> None:
+    async with living(tmp_path, BEAT + f'on_blind = "{on_blind}"\n') as life:
+        life.ready("a")
+        life.hear()
+        for second in range(1, 30):
+            await life.until(second)
+            life.intake._note_lost("UDP", 1)
+            life.watch.notice_blind()
+            assert second in (3, 4) or life.tripped() == (tripped if second > 4 else ())
+        blind = [line for line in life.said if line.startswith("blind")]
+        assert len(blind) == 1
+        assert "more datagrams come by UDP than can be read" in blind[0]
+
+
+async def test_a_restart_takes_no_signed_beat_of_the_run_before(tmp_path: Path) -> None:
+    async with living(tmp_path, BEAT) as life:
+        life.ready("a")
+        captured = []
+        for second in range(1, 60):
+            await life.until(second)
+            captured.append(sign(b"beat", KEY, life.loop.now().wall_ms))
+            assert life.intake.datagram(captured[-1], KEY)
+        left = life.entries
+    async with living(tmp_path, BEAT, left) as life:
+        await life.until(1)
+        life.ready("a")
+        for tick in range(100):
+            await life.until(1 + tick / 10)
+            for datagram in captured[-3:]:
+                assert not life.intake.datagram(datagram, KEY)
+            assert tick < 35 or life.state[0] is TriggerState.BLIND
+        await life.until(14.5)
+        assert life.tripped() == ("a",)
+
+
+async def test_a_reload_of_a_heartbeat_keeps_its_doubts_and_its_stamps(tmp_path: Path) -> None:
+    async with living(tmp_path, BEAT) as life:
+        life.ready("a")
+        await life.until(1)
+        captured = sign(b"beat", KEY, life.loop.now().wall_ms)
+        assert life.intake.datagram(captured, KEY, "UDP")
+        await life.until(3)
+        life.intake._note_lost("UDP", 1)
+        life.watch.prepare(life.config(BYE), ["beat"])()
+        assert not life.intake.datagram(captured, KEY, "UDP")
+        await life.until(4.5)
+        assert life.state[0] is TriggerState.BLIND
 
 
 # the configuration changes with the restart

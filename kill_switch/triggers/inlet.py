@@ -1,0 +1,96 @@
+"""Own one datagram socket of the intake, and know when something sent to it may have been lost.
+
+`intake` reads from it. A UDP socket counts what the kernel drops because the queue is full. On a Unix socket the kernel
+drops nothing: it refuses the sender. So a queue that was full of what nobody wants counts as a loss there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+ROOM_BYTES = 4 << 20  # of the kernel's queue: some 10,000 datagrams; without CAP_NET_ADMIN, net.core.rmem_max limits it
+PASS_DATAGRAMS = 500  # in one turn of the event loop: a flood must not keep a kill waiting
+PASS_NS = 1_000_000  # of one turn
+_RCVBUFFORCE = 33  # SO_RCVBUFFORCE, asm-generic/socket.h
+_MEMINFO, _MEMINFO_FORMAT, _DROPS = 55, "9I", 8  # SO_MEMINFO, Linux 4.12; linux/sock_diag.h
+_QLEN = Path("/proc/sys/net/unix/max_dgram_qlen")
+_QLEN_USUAL = 10
+
+
+class Inlet:
+    """A datagram socket that does not block; `key` is what its datagrams are signed with."""
+
+    def __init__(self, sock: socket.socket, key: bytes | None = None) -> None:
+        self.sock = sock
+        self.key = key
+        self.is_local = sock.family == socket.AF_UNIX
+        self._dropped = 0  # by the last look
+        self._queue = _queue_length() if self.is_local else 0
+        if not self.is_local:
+            _make_room(sock)
+
+    def read(self, take: Callable[[bytes], bool], max_bytes: int, mono_ns: Callable[[], int]) -> tuple[bool, int]:
+        """Hand waiting datagrams to `take`, which says whether it wants them, for one turn of the event loop.
+
+        Return whether the queue is empty now, and how many datagrams may have been lost until now.
+        """
+        until_ns = mono_ns() + PASS_NS
+        unwanted = 0
+        for count in range(PASS_DATAGRAMS):
+            if count % 8 == 7 and mono_ns() > until_ns:
+                return False, self._lost(count, unwanted)
+            try:
+                datagram = self.sock.recv(max_bytes)
+            except OSError:  # nothing more, for now
+                return True, self._lost(count, unwanted)
+            unwanted += not take(datagram)
+        return False, self._lost(PASS_DATAGRAMS, unwanted)
+
+    def _lost(self, count: int, unwanted: int) -> int:
+        if not self.is_local:
+            return self._dropped_since()
+        return int(count > self._queue and 2 * unwanted > count)
+
+    def _dropped_since(self) -> int:
+        """Return how many datagrams the kernel has dropped since the last call; none is dropped unless others wait."""
+        try:
+            info = self.sock.getsockopt(socket.SOL_SOCKET, _MEMINFO, struct.calcsize(_MEMINFO_FORMAT))
+        except OSError:
+            return 0
+        values = struct.unpack(f"{len(info) // 4}I", info)
+        total = values[_DROPS] if len(values) > _DROPS else 0
+        since, self._dropped = (total - self._dropped) % (1 << 32), total
+        return since
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+def listen(address: tuple[str, int], key: bytes | None) -> Inlet:
+    """Bind a UDP socket; raises `OSError`."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return Inlet(sock, key)
+
+
+def _make_room(sock: socket.socket) -> None:
+    for option in (socket.SO_RCVBUF, _RCVBUFFORCE):
+        with contextlib.suppress(OSError):  # the second takes CAP_NET_ADMIN
+            sock.setsockopt(socket.SOL_SOCKET, option, ROOM_BYTES)
+
+
+def _queue_length() -> int:
+    """Return how many datagrams wait on a Unix socket before the kernel refuses more."""
+    try:
+        return int(_QLEN.read_text())
+    except (OSError, ValueError):
+        return _QLEN_USUAL
