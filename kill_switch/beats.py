@@ -13,13 +13,13 @@ STARTS_WITHIN_S = 1.0  # a daemon, from its first line to its sockets
 AGAIN_S = 0.05
 
 
-def send(path: Path, name: str, every_s: float | None, *, bye: bool = False) -> None:
-    """Send one datagram, or go on every `every_s` seconds until interrupted.
+def send(path: Path, name: str, every_s: float | None, *, bye: bool = False, sender: str = "") -> None:
+    """Send one datagram from `sender` (default: this host's name), or go on every `every_s` seconds until interrupted.
 
     A single beat that reaches nobody within a second raises `Unreachable`: the daemon may just be starting. A series
     goes on, because the daemon may come back.
     """
-    payload = json.dumps({"bye" if bye else "beat": name}).encode()
+    payload = json.dumps({"bye" if bye else "beat": name, "from": sender or socket.gethostname()}).encode()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     sock.settimeout(1.0)
     due_s = time.monotonic()

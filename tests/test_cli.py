@@ -200,7 +200,9 @@ def test_a_beat_reaches_the_intake(config: Path, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as intake:
         intake.bind(str(tmp_path / "run" / "intake.sock"))
         assert invoke("beat", "quoter-alive", "-c", config).exit_code == 0
-        assert json.loads(intake.recv(100)) == {"beat": "quoter-alive"}
+        assert json.loads(intake.recv(100)) == {"beat": "quoter-alive", "from": socket.gethostname()}
+        assert invoke("beat", "quoter-alive", "--bye", "--from", "quoter-2", "-c", config).exit_code == 0
+        assert json.loads(intake.recv(100)) == {"bye": "quoter-alive", "from": "quoter-2"}
 
 
 def test_a_beat_and_a_kill_wait_a_moment_for_a_daemon_that_is_just_starting(config: Path, tmp_path: Path) -> None:
@@ -225,7 +227,7 @@ def test_a_beat_and_a_kill_wait_a_moment_for_a_daemon_that_is_just_starting(conf
             timer.start()
             assert invoke(*words, "-c", config).exit_code == 0
             timer.join()
-    assert said == [{"beat": "quoter-alive"}, "fire"]
+    assert said == [{"beat": "quoter-alive", "from": socket.gethostname()}, "fire"]
 
 
 @pytest.mark.parametrize("every", ["1", "fast", "-1s", "0s"])

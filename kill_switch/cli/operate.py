@@ -270,7 +270,8 @@ def journal(config: Path | None, verify: bool, head: str | None, follow: bool, a
 @click.argument("name", shell_complete=_complete_heartbeats)
 @click.option("--every", "every", metavar="DURATION", help="Go on, a beat every DURATION (250ms, 1s), until stopped.")
 @click.option("--bye", is_flag=True, help="Say an orderly goodbye instead of a beat.")
-def beat(config: Path | None, name: str, every: str | None, bye: bool) -> None:
+@click.option("--from", "sender", metavar="SENDER", default="", help="Who beats; default: this host's name.")
+def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: str) -> None:
     """Send the heartbeat that a trigger of that NAME waits for.
 
     \b
@@ -289,7 +290,8 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool) -> None:
             period_s = seconds(every)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--every") from None
-    beats.send(whereabouts.runtime_dir(config, say=say_once) / "intake.sock", name, period_s, bye=bye)
+    path = whereabouts.runtime_dir(config, say=say_once) / "intake.sock"
+    beats.send(path, name, period_s, bye=bye, sender=sender)
 
 
 def _fire_directly(
