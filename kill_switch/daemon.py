@@ -378,7 +378,7 @@ class Daemon:
         match fact:
             case base.Drilled():
                 self.drills.told(session.name, fact, now)
-            case base.Equity() | base.Transferred() | base.OrderPlaced():
+            case base.Equity() | base.Transferred() | base.OrderPlaced() | base.OrdersFound():
                 self.watch.told(session.name, fact)
             case base.ServerTime():
                 pass  # the adapter has taken note of it

@@ -81,7 +81,9 @@ class Fresh(Protocol):
 
 
 _MESSAGES = (base.Call, base.Send)  # what is in a strike for others to receive
-Told = base.OrderPlaced | base.Equity | base.Transferred | base.ServerTime | base.Drilled  # not the engine's business
+Told = (
+    base.OrderPlaced | base.OrdersFound | base.Equity | base.Transferred | base.ServerTime | base.Drilled
+)  # not the engine's business
 
 
 class Session:
@@ -122,7 +124,7 @@ class Session:
 
     @property
     def open_orders(self) -> int | None:
-        return len(self.venue.book) if self.venue.book_known else None
+        return self.venue.open_orders
 
     @property
     def _tripped(self) -> bool:
@@ -400,7 +402,14 @@ class Session:
                 self._dispatcher.lane_changed(self, route)
             case base.RoundTrip(route, rtt_us):
                 self.rtt_us[route] = rtt_us
-            case base.OrderPlaced() | base.Equity() | base.Transferred() | base.ServerTime() | base.Drilled():
+            case (
+                base.OrderPlaced()
+                | base.OrdersFound()
+                | base.Equity()
+                | base.Transferred()
+                | base.ServerTime()
+                | base.Drilled()
+            ):
                 self._dispatcher.told(self, fact, now)
             case base.Noise(why):
                 self.noise += 1

@@ -223,7 +223,7 @@ class Operators:
         later = [name for name in accounts if reported_ns.get(name, 0) >= since_ns]
         blockers = (
             *(f"{name}: a reason was reported after this was asked for" for name in later),
-            *self._watch.against_rearm(tripped),
+            *self._watch.against_rearm(tripped, force=force),
         )
         asked = RearmAsked(caller.uid, caller.user, text, accounts, force, blockers, self._dispatcher.clock(), since_ns)
         if caller.gone():

@@ -24,7 +24,7 @@ from kill_switch.past import Seen
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers import heartbeat, schedule, stamps
 from kill_switch.triggers.attention import Attention
-from kill_switch.triggers.base import Trigger, TriggerState
+from kill_switch.triggers.base import Trigger, TriggerState, Unsure
 from kill_switch.triggers.flag import Flag
 from kill_switch.triggers.heartbeat import Heartbeat
 from kill_switch.triggers.intake import Intake
@@ -34,7 +34,7 @@ from kill_switch.triggers.order_rate import OrderRate, View
 from kill_switch.triggers.pnl import Pnl, Terms
 from kill_switch.triggers.schedule import Schedule
 from kill_switch.triggers.stamps import Stamps
-from kill_switch.venues.base import Equity, OrderPlaced, Transferred
+from kill_switch.venues.base import Equity, OrderPlaced, OrdersFound, Transferred
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +123,8 @@ class Watch:
             case Schedule(), Schedule():
                 trigger.succeed(before)
             case Link(), Link():
+                trigger.succeed(before)
+            case OrderRate(), OrderRate():
                 trigger.succeed(before)
             case _:
                 pass
@@ -216,7 +218,7 @@ class Watch:
             phase=self._phase,
         )
 
-    def told(self, account: str, fact: Equity | Transferred | OrderPlaced) -> None:
+    def told(self, account: str, fact: Equity | Transferred | OrderPlaced | OrdersFound) -> None:
         """Hand what a venue tells of an account to the triggers that watch for it."""
         match fact:
             case Equity(amounts, asked_ns):
@@ -228,6 +230,9 @@ class Watch:
             case OrderPlaced(order):
                 for rate in self._order_rates:
                     rate.placed(account, order.id)
+            case OrdersFound(ids, since_ns):
+                for rate in self._order_rates:
+                    rate.found(account, ids, since_ns)
             case _:
                 assert_never(fact)
 
@@ -301,13 +306,17 @@ class Watch:
         """Yield the triggers that watch any of the accounts."""
         return (trigger for trigger in self.triggers.values() if accounts.intersection(trigger.accounts))
 
-    def against_rearm(self, accounts: set[str]) -> Iterator[str]:
-        """Yield what the triggers that watch any of the accounts have against re-arming them."""
+    def against_rearm(self, accounts: set[str], *, force: bool = False) -> Iterator[str]:
+        """Yield what the triggers that watch any of the accounts have against re-arming them.
+
+        `force` overrides those that cannot see whether they would fire again, and no others.
+        """
         conditions = self.conditions()
         for trigger in self.watching(accounts):
             state, detail = conditions[trigger.name]
             part = trigger.against_part(accounts) if isinstance(trigger, Pnl) else None
-            if why := trigger.against_rearm() or part:
+            why = trigger.against_rearm() or part
+            if why and not (force and isinstance(why, Unsure)):
                 yield f"trigger {trigger.name}: {why}"
             elif state is TriggerState.BLIND and self._on_blind[trigger.name] == "fire":
                 yield f'trigger {trigger.name}: it is blind, and has on_blind = "fire": {detail}'
@@ -353,7 +362,8 @@ class Watch:
         session = self._dispatcher.sessions.get(account)
         if session is None:
             return None
-        return View(session.ws.state is LaneState.UP and session.venue.pushes_orders, session.open_orders)
+        venue = session.venue
+        return View(session.ws.state is LaneState.UP and venue.pushes_orders and venue.book_current, venue.open_orders)
 
     def _reachable(self) -> dict[str, bool]:
         sessions = self._dispatcher.sessions

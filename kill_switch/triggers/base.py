@@ -19,6 +19,12 @@ class TriggerState(StrEnum):
     BLIND = "blind"  # cannot see its input
 
 
+class Unsure(str):
+    """Words against a re-arm of a trigger that cannot see whether it would fire again: `--force` overrides them."""
+
+    __slots__ = ()
+
+
 class Trigger(Protocol):
     """Watch one input for the accounts in `accounts`.
 
@@ -43,7 +49,7 @@ class Trigger(Protocol):
         """
 
     def against_rearm(self) -> str | None:
-        """Say why this trigger would trip again at once, if it would."""
+        """Say why this trigger would trip again at once, if it would; `Unsure`: it cannot see whether it would."""
 
     def reset(self) -> None:
         """Start over: a person has re-armed."""

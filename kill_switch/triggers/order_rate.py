@@ -1,24 +1,26 @@
 """Fire when an algorithm runs away: too many new orders within a window, or too many open ones all through it.
 
 New orders are counted exactly, over a window that slides with each of them: one more than `max_new` within it fires at
-once. Open orders must be more than `max_open` for the whole window, so that a burst which clears is no reason. Each
-account is counted on its own; a reason is one for all accounts of the trigger. Only placements count: what is
+once. Open orders must be more than `max_open` for as long as the window: a burst that clears is no reason. Each account
+is counted on its own; a reason is one for all accounts of the trigger. Only placements count: what is
 cancelled, by us or by anybody, does not.
 
-Orders that were held back while this process stood still, or while the account was not seen, come all at once and were
-not placed all at once: so an order counts as placed when we had last listened before it came.
+An order counts at the earliest moment at which it may have been placed. For a push that is when it came, or when we had
+last listened before a stall, or when the account was last seen before a gap. For an order that a list shows first it is
+when the lists were asked for that do not show it. `docs/triggers/order-rate.md` has every case, and what can be missed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from bisect import insort
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import anyio
 
 from kill_switch.domain import Now, Reason
 from kill_switch.triggers.attention import Attention
-from kill_switch.triggers.base import Figures, Report, TriggerState
+from kill_switch.triggers.base import Figures, Report, TriggerState, Unsure
 
 LOOK_EVERY_S = 0.1
 BACKLOG_NS = 1_000_000_000  # what was held back has come by then
@@ -28,8 +30,41 @@ SHOWN = 5  # orders that a reason names
 class View(NamedTuple):
     """What can be seen of an account now."""
 
-    told: bool  # its orders are pushed to us
+    told: bool  # its orders are pushed to us, and what the last gap in that has hidden has been read
     open: int | None  # orders, as far as they are known
+
+
+class Mark(NamedTuple):
+    """A moment, monotonic, and how long we had been deaf in all by then."""
+
+    at_ns: int
+    deaf_ns: int
+
+    def since_ns(self, now: Mark) -> int:
+        """Return how long ago that is, without the time in which we were deaf."""
+        return now.at_ns - self.at_ns - (now.deaf_ns - self.deaf_ns)
+
+
+class Watched:
+    """What is known of one account."""
+
+    __slots__ = ("back", "new", "open", "over", "over_ns", "times", "unseen", "watched")
+
+    def __init__(self, now: Mark) -> None:
+        self.unseen: Mark | None = now  # since when it is not seen; None: it is
+        self.watched: Mark | None = None  # since when nothing was missed for longer than the window; None: not yet seen
+        self.back = (0, 0)  # since when it was not seen before it was seen again, and until when that matters
+        self.open: int | None = None
+        self.over_ns = 0  # for how long too many were seen open, without one look that saw fewer
+        self.over: Mark | None = None  # the last look, if that saw too many; None: it saw fewer, or nothing
+        self.new: list[tuple[int, str]] = []  # orders by the time at which they count, the newest; see `_take`
+        self.times: dict[str, int] = {}  # the same ones
+
+    def forget(self) -> None:
+        """Begin to count anew; what is seen stays seen."""
+        self.new.clear()
+        self.times.clear()
+        self.over_ns, self.over = 0, None
 
 
 class OrderRate:
@@ -58,40 +93,66 @@ class OrderRate:
         self._clock = clock
         self._attention = attention
         self._look_at = look
-        self._placed: dict[str, dict[str, int]] = {}  # account → order → placed when or later; one more than may be
-        self._over: dict[str, tuple[int, int]] = {}  # account → since when too many are open, and how deaf we had been
-        self._unseen: dict[str, tuple[int, int]] = {}  # account → since when it is not seen, and how deaf we had been
-        self._back: dict[str, tuple[int, int]] = {}  # account → since when it was not seen, and until when that matters
-        self._open: dict[str, int] = {}
+        self._known = {account: Watched(self._mark(clock())) for account in accounts}
         # how deaf we have been in all, how long in the last stall, and until when that matters
         self._stall = (attention.deaf_ns(clock().mono_ns), 0, 0)
         self._found: Reason | None = None
         self._fired = ""
         self._news = anyio.Event()
 
+    def succeed(self, before: OrderRate) -> None:
+        """Go on from the trigger that this one replaces: what that has seen is not forgotten."""
+        self._known.update((name, before._of(name)) for name in self.accounts if name in before.accounts)
+        self._stall = before._stall
+
+    # ── orders ────────────────────────────────────────────────────────────────────────────────────────────────────
+
     def placed(self, account: str, order_id: str) -> None:
-        """Take word of an order that somebody has placed."""
+        """Take word of an order that somebody has placed just now; it may have been told by `found` before."""
+        if self._max_new is None or account not in self.accounts:
+            return
+        now, watched = self._clock(), self._of(account)
+        at_ns = min(now.mono_ns - self._held_back_ns(now.mono_ns), self._seen_ns(watched, now))
+        self._take(account, watched, (order_id,), at_ns, now)
+
+    def found(self, account: str, orders: Sequence[str], since_ns: int) -> None:
+        """Take word of orders that somebody has placed at `since_ns` (monotonic) or later."""
         if self._max_new is None or account not in self.accounts:
             return
         now = self._clock()
-        placed = self._placed.setdefault(account, {})
-        placed.setdefault(order_id, min(now.mono_ns - self._held_back_ns(now.mono_ns), self._seen_ns(account, now)))
-        if len(placed) > self._max_new + 1:
-            del placed[next(iter(placed))]
-        if self._fired or self._found or len(placed) <= self._max_new:
+        if since_ns >= now.mono_ns - self._window_ns:
+            self._take(account, self._of(account), orders[-self._max_new - 1 :], since_ns, now)
+
+    def _take(self, account: str, watched: Watched, orders: Iterable[str], at_ns: int, now: Now) -> None:
+        """Count orders at a time, each once, at the latest time that is told of it; keep one more than may be."""
+        assert self._max_new is not None  # noqa: S101 - for the type checker
+        new, times = watched.new, watched.times
+        for one in orders:
+            before_ns = times.get(one)
+            if before_ns is not None and before_ns >= at_ns:
+                continue
+            if before_ns is not None:
+                new.remove((before_ns, one))
+            times[one] = at_ns
+            insort(new, (at_ns, one), key=_time)
+            if len(new) > self._max_new + 1:
+                del times[new.pop(0)[1]]
+        if self._fired or self._found or len(new) <= self._max_new:
             return
-        span_ns = now.mono_ns - next(iter(placed.values()))
+        span_ns = now.mono_ns - new[0][0]
         if span_ns <= self._window_ns:
-            text = f"{account} has {len(placed)} new orders within {self._window_s:g} s (allowed: {self._max_new})"
+            text = f"{account} has {len(new)} new orders within {self._window_s:g} s (allowed: {self._max_new})"
             evidence = {
                 "account": account,
-                "new": len(placed),
+                "new": len(new),
                 "max_new": self._max_new,
                 "within_ms": span_ns // 1_000_000,
                 "window_ms": self._window_ns // 1_000_000,
-                "latest": list(placed)[-SHOWN:],
+                "latest": [one for _, one in new[-SHOWN:]],
             }
             self._find(text, evidence, now)
+
+    # ── the watch ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self, report: Report) -> None:
         while True:
@@ -104,66 +165,39 @@ class OrderRate:
                 await self._news.wait()
             self._news = anyio.Event()
 
-    def condition(self) -> tuple[TriggerState, str]:
-        blind = self._blindness()
-        if self._fired:
-            return TriggerState.TRIPPED, f"{self._fired}; now {blind or self._standing()}"
-        if blind:
-            return TriggerState.BLIND, blind
-        if self._unseen:
-            return TriggerState.WAITING, f"waits until the orders of {', '.join(self._unseen)} are seen"
-        return TriggerState.OK, self._standing()
-
-    def figures(self) -> Figures:
-        found: dict[str, tuple[float, float]] = {}
-        if self._max_new is not None:
-            most = max((self._new(name) for name in self.accounts), default=0)
-            found["new_orders"] = (float(most), float(self._max_new))
-        if self._max_open is not None and self._open:
-            found["open_orders"] = (float(max(self._open.values())), float(self._max_open))
-        return found
-
-    def against_rearm(self) -> str | None:
-        many = [name for name in self.accounts if self._max_new is not None and self._new(name) > self._max_new]
-        full = [name for name in self.accounts if self._max_open is not None and name in self._over]
-        if not many and not full:
-            return None
-        return f"{self._standing()}; it would fire again"
-
-    def reset(self) -> None:
-        if self._fired:
-            self._fired = ""
-            self._placed.clear()
-            self._over.clear()
-
     def _look(self) -> None:
         now = self._clock()
-        deaf_ns = self._attention.deaf_ns(now.mono_ns)
+        mark = self._mark(now)
         self._held_back_ns(now.mono_ns)
         for name in self.accounts:
-            view = self._look_at(name)
-            seen = view is not None and view.told and (self._max_open is None or view.open is not None)
-            if not seen:
-                self._unseen.setdefault(name, (now.mono_ns, deaf_ns))
-            elif name in self._unseen:
-                self._back[name] = (self._unseen.pop(name)[0], now.mono_ns + BACKLOG_NS)
-            if view is None or view.open is None:
-                self._open.pop(name, None)
-            else:
-                self._open[name] = view.open
-            over = seen and self._max_open is not None and self._open.get(name, 0) > self._max_open
-            if not over:
-                self._over.pop(name, None)
+            watched, view = self._of(name), self._look_at(name)
+            watched.open = None if view is None else view.open
+            if view is None or not view.told or (self._max_open is not None and view.open is None):
+                self._unsee(watched, mark)
                 continue
-            self._over.setdefault(name, (now.mono_ns, deaf_ns))
-            if not self._fired and self._found is None and self._since_ns(self._over[name], now) >= self._window_ns:
-                self._find_open(name, now)
-        for kept in (self._placed, self._unseen, self._back, self._open, self._over):
-            for gone in kept.keys() - set(self.accounts):  # it is no account of this trigger any more
-                del kept[gone]
+            if watched.unseen is not None:
+                watched.back = (watched.unseen.at_ns, now.mono_ns + BACKLOG_NS)
+                watched.unseen = None
+                watched.watched = watched.watched or mark
+            if self._max_open is None or view.open is None or view.open <= self._max_open:
+                watched.over_ns, watched.over = 0, None
+                continue
+            watched.over_ns += watched.over.since_ns(mark) if watched.over is not None else 0
+            watched.over = mark
+            if not self._fired and self._found is None and watched.over_ns >= self._window_ns:
+                self._find_open(name, view.open, now)
+        for gone in self._known.keys() - set(self.accounts):  # it is no account of this trigger any more
+            del self._known[gone]
 
-    def _find_open(self, name: str, now: Now) -> None:
-        count = self._open[name]
+    def _unsee(self, watched: Watched, now: Mark) -> None:
+        """Stop the clocks of an account that is not seen; after a window they are void, and the account is blind."""
+        watched.over = None
+        if watched.unseen is None:
+            watched.unseen = now
+        elif watched.unseen.since_ns(now) > self._window_ns:
+            watched.over_ns, watched.watched = 0, None
+
+    def _find_open(self, name: str, count: int, now: Now) -> None:
         text = f"{name} has {count} open orders, and too many for {self._window_s:g} s (allowed: {self._max_open})"
         window_ms = self._window_ns // 1_000_000
         self._find(text, {"account": name, "open": count, "max_open": self._max_open, "window_ms": window_ms}, now)
@@ -183,20 +217,72 @@ class OrderRate:
         self._stall = (deaf_ns, stall_ns, until_ns)
         return stall_ns if now_ns < until_ns else 0
 
-    def _seen_ns(self, account: str, now: Now) -> int:
+    def _seen_ns(self, watched: Watched, now: Now) -> int:
         """Return when the account was last seen before what comes now."""
-        if account in self._unseen:
-            return self._unseen[account][0]
-        since_ns, until_ns = self._back.get(account, (0, 0))
+        if watched.unseen is not None:
+            return watched.unseen.at_ns
+        since_ns, until_ns = watched.back
         return since_ns if now.mono_ns < until_ns else now.mono_ns
 
-    def _since_ns(self, since: tuple[int, int], now: Now) -> int:
-        return now.mono_ns - since[0] - (self._attention.deaf_ns(now.mono_ns) - since[1])
+    def _of(self, name: str) -> Watched:
+        watched = self._known.get(name)
+        if watched is None:
+            watched = self._known[name] = Watched(self._mark(self._clock()))
+        return watched
+
+    def _mark(self, now: Now) -> Mark:
+        return Mark(now.mono_ns, self._attention.deaf_ns(now.mono_ns))
+
+    # ── what others see ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def condition(self) -> tuple[TriggerState, str]:
+        blind, unseen = self._blindness(), self._unseen()
+        if self._fired:
+            return TriggerState.TRIPPED, f"{self._fired}; now {blind or self._standing()}"
+        if blind:
+            return TriggerState.BLIND, blind
+        if unseen:
+            return TriggerState.WAITING, f"waits until the orders of {', '.join(unseen)} are seen"
+        return TriggerState.OK, self._standing()
+
+    def figures(self) -> Figures:
+        found: dict[str, tuple[float, float]] = {}
+        if self._max_new is not None:
+            most = max((self._new(name) for name in self.accounts), default=0)
+            found["new_orders"] = (float(most), float(self._max_new))
+        if self._max_open is not None and (fullest := self._fullest()) is not None:
+            found["open_orders"] = (float(fullest[1]), float(self._max_open))
+        return found
+
+    def against_rearm(self) -> str | None:
+        many = [name for name in self.accounts if self._max_new is not None and self._new(name) > self._max_new]
+        full = [name for name in self.accounts if self._of(name).over is not None]
+        if many or full:
+            return f"{self._standing()}; it would fire again"
+        now = self._mark(self._clock())
+        watched = {name: self._of(name).watched for name in self.accounts if name not in self._unseen()}
+        short = [name for name, since in watched.items() if since is None or since.since_ns(now) < self._window_ns]
+        names = [*self._unseen(), *(short if self._max_new is not None else ())]
+        if not names:
+            return None
+        why = f"its orders have not been seen for {self._window_s:g} s"
+        return Unsure(
+            f"cannot see whether {', '.join(names)} has too many orders: {why}; wait for that, or use --force"
+        )
+
+    def reset(self) -> None:
+        if self._fired:
+            self._fired = ""
+            for watched in self._known.values():
+                watched.forget()
+
+    def _unseen(self) -> list[str]:
+        return [name for name in self.accounts if self._of(name).unseen is not None]
 
     def _blindness(self) -> str:
         """Say whose orders have not been seen for longer than the window, if so."""
-        now = self._clock()
-        unseen = {name: self._since_ns(since, now) for name, since in self._unseen.items()}
+        now = self._mark(self._clock())
+        unseen = {name: since.since_ns(now) for name in self.accounts if (since := self._of(name).unseen) is not None}
         return ", ".join(
             f"the orders of {name} are not seen for {ns / 1e9:.1f} s"
             for name, ns in unseen.items()
@@ -206,7 +292,12 @@ class OrderRate:
     def _new(self, account: str) -> int:
         """Count the new orders within the window that ends now."""
         since_ns = self._clock().mono_ns - self._window_ns
-        return sum(at_ns >= since_ns for at_ns in self._placed.get(account, {}).values())
+        return sum(at_ns >= since_ns for at_ns, _ in self._of(account).new)
+
+    def _fullest(self) -> tuple[str, int] | None:
+        """Return the account with the most open orders, and how many these are; None: of none it is known."""
+        counts = [(name, count) for name in self.accounts if (count := self._of(name).open) is not None]
+        return max(counts, key=lambda one: one[1], default=None)
 
     def _standing(self) -> str:
         """Say how many orders the busiest accounts have."""
@@ -214,7 +305,10 @@ class OrderRate:
         if self._max_new is not None:
             busiest = max(self.accounts, key=self._new)
             words.append(f"{self._new(busiest)} new orders within {self._window_s:g} s, of {self._max_new} ({busiest})")
-        if self._max_open is not None and self._open:
-            fullest = max(self._open, key=self._open.__getitem__)
-            words.append(f"{self._open[fullest]} open orders, of {self._max_open} ({fullest})")
+        if self._max_open is not None and (fullest := self._fullest()) is not None:
+            words.append(f"{fullest[1]} open orders, of {self._max_open} ({fullest[0]})")
         return ", ".join(words) or "nothing is known"
+
+
+def _time(placed: tuple[int, str]) -> int:
+    return placed[0]

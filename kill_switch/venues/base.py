@@ -11,7 +11,7 @@ simulation) gives it events and carries out what it returns, in order:
          Ready, NotReady               a lane is authenticated and could carry its part of a kill now, or could not
          CancelAnswered                what came back for a strike; never the end of the work
          OrdersRead, OrderSeen         what rests on the account, by a read-back or by a push
-         OrderPlaced                   somebody has placed an order, whatever has become of it
+         OrderPlaced, OrdersFound      somebody has placed an order now, or orders since a moment
          Equity, Transferred           what the account is worth; a deposit or a withdrawal
          RoundTrip, ServerTime         a measured round trip; the venue's clock beside ours
          Drilled                       what a drill's harmless command came to on a lane
@@ -36,6 +36,11 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from kill_switch import printable
 from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
+from kill_switch.venues.book import PAST_IDS as PAST_IDS
+from kill_switch.venues.book import Book
+from kill_switch.venues.book import OrderPlaced as OrderPlaced
+from kill_switch.venues.book import OrderSeen as OrderSeen
+from kill_switch.venues.book import OrdersFound as OrdersFound
 from kill_switch.venues.offset import Offset, date_ns
 from kill_switch.venues.readback import ReadBack, unlisted
 
@@ -44,12 +49,13 @@ MOST_DIGITS = 30  # of a sum of money, on either side of the point
 MAX_MARKS = 500_000  # brackets, braces and commas of an answer: 10,000 orders of 45 fields and five objects each
 MOST_SHOWN = 64 << 10  # characters of a venue's words that are looked at
 MOST_WORDS = 160  # characters of a venue's words in one line of evidence
-PAST_IDS = 16_384  # orders that have left the book and are remembered: as many as one read may miss at once
 NOT_PROCESSED = frozenset((408, 421, 425))  # RFC 9110, 15.5.9 and 15.5.20, RFC 8470, 5.2: ask on another connection
 DRILL = "drill"  # the kind of request that a drill makes
 ANSWER_WITHIN_S = 3.0  # of what is not urgent: a lane whose housekeeping takes longer is not ready
 LATE_WITHIN_S = 30.0  # of what is: an answer that is late is worth more than none
 LOOK_UP = "look-up"  # the kind of request that asks for one order by its id
+LISTS_PER_S = 2  # that are read because connections come back: no venue documents a limit below that
+LOOKS_OVER = 5  # orders that are looked up at once while no read-back waits for them
 LOOK_UPS = 10  # of one read-back, so that reads stay within each venue's limit; the rest is for the next one
 MOST_WHY = 600  # characters of what a read-back has against itself
 DRILL_WITHIN_S = 4.0  # a command that has no answer by then would not have carried a kill
@@ -230,24 +236,9 @@ class OrdersRead(NamedTuple):
     cancelled: int | None = None
 
 
-class OrderSeen(NamedTuple):
-    """A push showed a live order that no earlier message had shown."""
-
-    order: Order
-
-
 class RoundTrip(NamedTuple):
     route: Route
     rtt_us: int
-
-
-class OrderPlaced(NamedTuple):
-    """A push showed an order that no earlier message had shown, alive or gone already: somebody has placed it.
-
-    None is told until a read has shown the whole book once: before that, an order that is new to us may be old.
-    """
-
-    order: Order
 
 
 class Equity(NamedTuple):
@@ -299,7 +290,7 @@ class Noise(NamedTuple):
 
 
 Lanes = Ready | NotReady | RoundTrip | ServerTime | Drilled
-Facts = OrdersRead | OrderSeen | OrderPlaced | Equity | Transferred | Noise
+Facts = OrdersRead | OrderSeen | OrderPlaced | OrdersFound | Equity | Transferred | Noise
 Output = Send | Prepare | Call | WakeAfter | Drop | CancelAnswered | Lanes | Facts
 Outputs = tuple[Output, ...]
 
@@ -376,8 +367,8 @@ class Asks(Protocol):
     ) -> Outputs: ...
 
 
-class Adapter(ABC):
-    """One account at one venue. A subclass states the venue; this class keeps requests, hedges and the order book."""
+class Adapter(Book, ABC):
+    """One account at one venue. A subclass states the venue; this class keeps its requests, and `Book` its orders."""
 
     NAME: ClassVar[str]
     PACE: ClassVar[Pace] = Pace()
@@ -395,19 +386,19 @@ class Adapter(ABC):
     Options: ClassVar[type[VenueOptions]]
 
     def __init__(self, options: VenueOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
+        super().__init__()
         self.ws_url = options.ws_url
         self.rest_url = options.rest_url
         self.hedge_after_s = hedge_after_s
         self.host = urlsplit(options.rest_url).netloc
         self._hidden = tuple(value for value in secrets.values() if len(value) >= HIDDEN_FROM)
-        self.book: dict[str, Order] = {}  # live and pending orders, as far as the venue has shown them
-        self.book_known = False  # one complete read has been seen
-        self.unproven: dict[str, Order] = {}  # alive by a word that no list covers: a push, a refused cancel
         self.clock = Offset()
-        self._past: dict[str, bool] = {}  # orders that were in the book, the latest last: has the venue said their end?
         self._drills: dict[str, tuple[int, int]] = {}  # by tag: connection, and when it was sent
         self._asks: dict[str, Ask] = {}
         self._tags = 0
+        self._looking: set[str] = set()  # orders whose look-up is under way, for no read-back
+        self._http_up = False
+        self._refreshed_ns: int | None = None  # when all lists were last asked for behind everything urgent
 
     # what a subclass states
 
@@ -531,6 +522,7 @@ class Adapter(ABC):
 
     def feed(self, event: Event, now: Now) -> Outputs:
         """Take one event; return what follows from it."""
+        self._now_ns = now.mono_ns
         match event:
             case Received(conn, text):
                 return self._text(conn, text, now)
@@ -546,12 +538,15 @@ class Adapter(ABC):
             case Woke(tag):
                 return self.woke(tag, now)
             case Opened(route, conn):
+                self._http_up = self._http_up or route is not Route.WS
                 return self.opened(route, conn, now)
-            case Closed(Route.WS, conn, why) if self._drills:
+            case Closed(Route.WS, conn, why):
+                self.end_pushes(conn)
                 lost = [tag for tag, (used, _) in self._drills.items() if used == conn]
                 failed = tuple(output for tag in lost for output in self.drilled(tag, False, why, now))
                 return (*self.closed(Route.WS, conn, why, now), *failed)
             case Closed(route, conn, why):
+                self._http_up = False
                 return self.closed(route, conn, why, now)
             case _:
                 assert_never(event)
@@ -655,77 +650,24 @@ class Adapter(ABC):
             line = line.replace(secret, "[secret]")
         return brief(line, limit)
 
-    def replace_book(self, orders: Sequence[Order]) -> None:
-        """Take these orders for all that there are."""
-        before, self.book = self.book, {order.id: order for order in orders}
-        self.book_known = True
-        self.unproven = {one: order for one, order in self.unproven.items() if one in self.book}
-        for order_id in before:
-            if order_id not in self.book:
-                self._remember(order_id, ended=False)
-
-    def push_order(self, order: Order) -> Outputs:
-        """Take a pushed order into the book; one that is new and alive is a fact, and so is that somebody placed it.
-
-        From a push that shows it alive on, no list alone proves that an order is gone: the list may not cover it.
-        """
-        facts = self._take_order(order)
-        if order.life is not Life.GONE:
-            self.unproven[order.id] = order
-        return facts
-
-    def show_order(self, order: Order) -> Outputs:
-        """Take an order of a list that is not the whole book: nobody knows when it was placed."""
-        self.unproven.pop(order.id, None)
-        return tuple(fact for fact in self._take_order(order) if not isinstance(fact, OrderPlaced))
-
-    def _take_order(self, order: Order) -> Outputs:
-        new = order.id not in self.book
-        placed = self.book_known and new and order.id not in self._past
-        facts: Outputs = (OrderPlaced(order),) if placed else ()
-        if order.life is Life.GONE:
-            self.drop_order(order.id)
-            return facts
-        self.book[order.id] = order
-        return (OrderSeen(order), *facts) if new and order.life is Life.LIVE else facts
-
-    def list_order(self, order: Order) -> None:
-        """Take an order of a list into the book, without a fact: a list that covers it may also prove its end."""
-        self.unproven.pop(order.id, None)
-        self.book[order.id] = order
-
-    def drop_order(self, order_id: str) -> None:
-        """Take an order out of the book whose end the venue has stated; what it says of it later is not news."""
-        self.book.pop(order_id, None)
-        self.unproven.pop(order_id, None)
-        self._remember(order_id, ended=True)
-
-    def unlist_order(self, order_id: str) -> None:
-        """Take an order out of the book that a list covers and no longer shows."""
-        self.book.pop(order_id, None)
-        self._remember(order_id, ended=False)
-
-    def claim_order(self, order: Order) -> Outputs:
-        """Take an order that something else of the venue's names, a position for one: no list need cover it."""
-        if order.id in self.book or self._past.get(order.id, False):
-            return ()
-        self.unproven[order.id] = self.book[order.id] = order
-        return (OrderSeen(order),)
-
-    def cancel_refused(self, order_id: str) -> None:
-        """Take note that the venue has refused to cancel an order: no list alone proves any more that it is gone."""
-        order = self.book.get(order_id)
-        if order is None and self._past.get(order_id, True):
-            return  # the venue has said its end, or nobody has ever seen it
-        self.unproven[order_id] = self.book[order_id] = order or Order(order_id, "", Life.LIVE, "cancel refused")
-
-    def _remember(self, order_id: str, *, ended: bool) -> None:
-        self._past.pop(order_id, None)
-        self._past[order_id] = ended
-        if len(self._past) > PAST_IDS:
-            del self._past[next(iter(self._past))]
-
     # read-backs
+
+    def begin_pushes(self, conn: int, now: Now) -> Outputs:
+        """Take note that a connection pushes orders from now on, and read what was placed and ended before."""
+        if not self.pushes_orders:
+            return ()
+        self.start_pushes(conn, now.mono_ns)
+        if not self._http_up:
+            return ()  # the HTTP lane reads when it comes up
+        gap_ns = len(self.lists) * int(1e9 / LISTS_PER_S)
+        if self._refreshed_ns is not None and now.mono_ns - self._refreshed_ns < gap_ns:
+            return ()  # connections come and go too fast for reads; a probe reads what is stale
+        self._refreshed_ns = now.mono_ns
+        return self.refresh(now)
+
+    def refresh(self, now: Now) -> Outputs:
+        """Read every list, behind everything that is urgent."""
+        return self.probe(now)
 
     def take_list(self, read: ReadBack, name: str, orders: Iterable[Order], why: str, now: Now) -> Outputs:
         """Take one list's answer into a read-back; the last list ends it, or begins the look-ups that it needs.
@@ -734,12 +676,12 @@ class Adapter(ABC):
         none. An order that is `unproven` and in no list contradicts the lists, and is looked up by its id.
         """
         read.missing.discard(name)
-        for order in orders:
-            read.orders[order.id] = order
-            self.list_order(order)
+        listed = {order.id: order for order in orders}
+        read.orders.update(listed)
+        found = self.show_list(name, listed.values(), read.asked_ns, whole=not why)
         if why:
             read.troubles.append(why)
-        return () if read.missing else self._look_up(read, now)
+        return found if read.missing else (*self._look_up(read, now), *found)
 
     def _tell_early(self, ask: Ask) -> Outputs:
         """Tell what a read-back has shown so far if a list of it is late: live orders are not to wait for it."""
@@ -755,7 +697,7 @@ class Adapter(ABC):
         rest = [order for one, order in self.unproven.items() if one not in read.orders]
         read.whole = not read.troubles
         if not rest or read.troubles or read.left:  # if anything is left, nobody has to wait to strike
-            return self._end_read(read)
+            return (*self._end_read(read), *(() if read.urgent else self.look_over(now)))
         calls: Outputs = ()
         hedge_after_s = 4 * self.hedge_after_s
         for order in rest[:LOOK_UPS]:
@@ -767,24 +709,40 @@ class Adapter(ABC):
                 )
         return calls or self._end_read(read)
 
+    def look_over(self, now: Now) -> Outputs:
+        """Look up a few of the orders that are doubted, for no read-back: whether they count is to be known."""
+        calls: Outputs = ()
+        for order_id in list(self.doubted)[: LOOKS_OVER - len(self._looking)]:
+            build = self.order_request(order_id)
+            if build is not None and order_id not in self._looking:
+                self._looking.add(order_id)
+                calls += self.ask(LOOK_UP, build, now, context=(None, order_id))
+        return calls
+
     def looked_up(self, ask: Ask, order: Order | None, why: str = "") -> Outputs:
         """Take what the venue says of one order: None is nothing, for the reason `why`; `GONE` is its end."""
-        read, order_id = ask.context
-        read.looking.discard(order_id)
+        read: ReadBack | None = ask.context[0]
+        order_id: str = ask.context[1]
+        if read is None:
+            self._looking.discard(order_id)
+        else:
+            read.looking.discard(order_id)
         if order is None:
-            read.troubles.append(self.words(f"order {order_id} is in no list, and cannot be looked up: {why}"))
+            if read is not None:
+                read.troubles.append(self.words(f"order {order_id} is in no list, and cannot be looked up: {why}"))
+            elif order_id in self.doubted:  # it goes to the end: each has its turn
+                self.doubted[order_id] = self.doubted.pop(order_id)
         elif order.life is Life.GONE:
             self.drop_order(order_id)
         elif order_id in self.unproven:  # else a push has ended it meanwhile
-            del self.unproven[order_id]  # it goes to the end: each has its turn
-            self.unproven[order_id] = self.book[order_id] = read.orders[order_id] = order
-        return () if read.looking else self._end_read(read)
+            self.confirm_order(order)
+            if read is not None:
+                read.orders[order_id] = order
+        return () if read is None or read.looking else self._end_read(read)
 
     def _end_read(self, read: ReadBack) -> Outputs:
         rest = [order for one, order in self.unproven.items() if one not in read.orders]
         orders = tuple(read.orders.values())
-        if read.whole:
-            self.replace_book((*orders, *rest))
         if rest or read.troubles:
             why = "; ".join([*read.troubles, *([self.words(unlisted(rest))] if rest else [])])
             return (OrdersRead(orders, False, read.asked_ns, brief(why, MOST_WHY)),)

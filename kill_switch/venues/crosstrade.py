@@ -309,17 +309,17 @@ class CrossTrade(Adapter):
 
     def _read_back(self, read: Read, now: Now) -> Outputs:
         """Take a read that has ended; a probe says nothing of accounts and positions: it never proves all clear."""
-        alive = self._known(read)
+        alive, found = self._known(read)
         strange = [Noise(self.words("order", o.id, "is in state Unknown")) for o in alive if o.status == "unknown"]
         why = self.words("; ".join(read.troubles), limit=MOST_TROUBLE) if read.troubles else ""
         if read.probe:
             fact = OrdersRead(alive, not why, read.asked_ns, why)
-            return (*self._proven(read, why), *((fact,) if alive else ()), *strange)
+            return (*self._proven(read, why), *((fact,) if alive else ()), *strange, *found)
         held, flattened = self._flattens.read(read, now) if read.positioned else ((), ())
         if read.positioned:
             self._choice.held(one.account for one in read.positions)
         lost = self._lost_reach()
-        return (*flattened, OrdersRead((*held, *alive), not why, read.asked_ns, why), *lost, *strange)
+        return (*flattened, OrdersRead((*held, *alive), not why, read.asked_ns, why), *lost, *strange, *found)
 
     def _lost_reach(self) -> Outputs:
         """Say that accounts are out of reach, if a read's snapshot has shown that others are than before."""
@@ -335,7 +335,7 @@ class CrossTrade(Adapter):
             return (NotReady(Route.HTTP, 0, why),)
         return () if self._reach_owed or self._unseen else (Ready(Route.HTTP, 0),)
 
-    def _known(self, read: Read) -> tuple[Order, ...]:
+    def _known(self, read: Read) -> tuple[tuple[Order, ...], Outputs]:
         """Take the orders that a read has shown into the book, a whole list as the truth; return what is left.
 
         What a list leaves out stays if its account need not be listed, or if its end is in doubt. An order that closes
@@ -351,13 +351,14 @@ class CrossTrade(Adapter):
         if not read.ordered:
             for one in read.orders:
                 self._choice.shown(one)
-                self.show_order(one.order)
-            return tuple(alive.values())
+            return tuple(alive.values()), self.show_list("orders", alive.values(), read.asked_ns, whole=False)
         shown = {one.order.id for one in read.orders} if self.book else set()
         kept = [order for one, order in self.book.items() if one not in shown and self._stays(one)]
         self._choice.listed(read.orders, (order.id for order in kept))
-        self.replace_book([*alive.values(), *kept])
-        return (*alive.values(), *kept)
+        stay = {order.id for order in kept}
+        found = self.show_list("orders", alive.values(), read.asked_ns, whole=True, kept=stay)
+        self.doubted.update(dict.fromkeys(one for one in stay if self._doubts.holds(one)))
+        return (*alive.values(), *kept), found
 
     def _stays(self, order: str) -> bool:
         return self._doubts.holds(order) or self._choice.owner(order) in self._unseen
@@ -496,6 +497,7 @@ class CrossTrade(Adapter):
     def _hello(self, conn: int, body: object, said: Said | None, now: Now) -> Outputs:
         """Take any reply as the proof that this connection carries commands; what it says of the add-on too."""
         ready = Ready(Route.WS, conn)
+        self.start_pushes(conn, self._wire.links[conn].since_ns)
         if said is not None and said.offline:
             return (ready, NotReady(Route.HTTP, 0, said.words))
         listed = self._reads.rpc_orders(body)

@@ -18,7 +18,7 @@ the session stands, and orders of others show in reads alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -123,6 +123,7 @@ class Kuna(Adapter):
             if wanted:
                 targets[status] = f"/v4/order/private/history?status={status}&{query}"
         self._lists = {kind: self._signer.build("GET", target) for kind, target in targets.items()}
+        self.lists = tuple(self._lists)
         self._strikes = Strikes(
             self.ask,
             self.words,
@@ -138,8 +139,6 @@ class Kuna(Adapter):
         self._balance = self._signer.build("GET", "/v4/private/getBalance")
         self._balances = Balances()
         self._harmless = self._signer.build("POST", MULTI, {"orderIds": [NO_ORDER]})
-        self._probed = 0
-        self._http_up = False
         self._sessions: dict[int, Session] = {}
 
     def _hedge_s(self) -> float:
@@ -172,10 +171,12 @@ class Kuna(Adapter):
     def read(self, now: Now) -> Outputs:
         return () if self._turns.join() else self._read(now, urgent=True)
 
+    def refresh(self, now: Now) -> Outputs:
+        return self._read(now, urgent=False)
+
     def probe(self, now: Now) -> Outputs:
-        kind = list(self._lists)[self._probed % len(self._lists)]  # in turn: one cheap call at a time
-        self._probed += 1
-        return self.ask("probe", self._lists[kind], now, context=kind)
+        calls = (self.ask("probe", self._lists[kind], now, context=kind) for kind in self.lists_due())
+        return tuple(output for outputs in calls for output in outputs)
 
     def _read(self, now: Now, *, urgent: bool) -> Outputs:
         read = ReadBack(now.mono_ns, set(self._lists), urgent)
@@ -189,9 +190,11 @@ class Kuna(Adapter):
     def order_request(self, order_id: str) -> Callable[[Now], Request]:
         return self._signer.build("GET", f"/v4/order/private/details/{quote(order_id, safe='')}")
 
-    def replace_book(self, orders: Sequence[Order]) -> None:
-        super().replace_book(orders)
-        self._strikes.keep(self.book)
+    def take_list(self, read: ReadBack, name: str, orders: Iterable[Order], why: str, now: Now) -> Outputs:
+        told = super().take_list(read, name, orders, why, now)
+        if read.whole:
+            self._strikes.keep(self.book)
+        return told
 
     # ── REST answers ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -210,10 +213,10 @@ class Kuna(Adapter):
             case kind if kind in Strikes.CANCELS:
                 return self._strikes.answered(ask, body, refusal, now)
             case "find":
-                orders, why, full = self._listed(ask.context[1], body, refusal)
-                for order in orders:
-                    self.list_order(order)
-                return self._strikes.found(ask, orders, why or full, refusal, now)
+                kind = ask.context[1]
+                orders, why, full = self._listed(kind, body, refusal)
+                found = self.show_list(kind, orders, ask.asked_ns, whole=False)  # a read ends orders, no strike
+                return (*self._strikes.found(ask, orders, why or full, refusal, now), *found)
             case "orders":
                 kind, read = ask.context
                 if refusal is not None and refusal.status == 429 and not read.orders and not read.troubles:
@@ -229,10 +232,10 @@ class Kuna(Adapter):
                 return (Drilled(Route.HTTP, carried(body, refusal, NO_ORDER), reply.rtt_us, words),)
             case _:
                 orders, why, full = self._listed(ask.context, body, refusal)
-                seen = self._probe_found(ask.context, orders, whole=not why and not full)
+                seen = self.show_part(ask.context, orders, ask.asked_ns, whole=not why and not full)
                 if why:
                     return (NotReady(Route.HTTP, 0, why, fatal=refusal is not None and refusal.key), *seen)
-                return (Ready(Route.HTTP, 0), *seen)
+                return (Ready(Route.HTTP, 0), *seen, *self.look_over(now))
 
     def _list_came(self, ask: Ask, orders: Sequence[Order], why: str, now: Now) -> Outputs:
         """Take a list into its read-back, which waits for lists that were refused only while nothing is left."""
@@ -279,21 +282,6 @@ class Kuna(Adapter):
             return self.looked_up(ask, None, "the answer cannot be read")
         return self.looked_up(ask, order)
 
-    def _probe_found(self, kind: str, orders: Sequence[Order], *, whole: bool) -> Outputs:
-        """Take a list that keeps the lane warm as the truth on its own part of the book."""
-        seen = tuple(output for order in orders for output in self.show_order(order))
-        if whole:
-            listed = {order.id for order in orders}
-            covered = [one for one, order in self.book.items() if self._list_of(order) == kind]
-            for one in covered:
-                if one not in listed and one not in self.unproven:
-                    self.unlist_order(one)
-        return seen
-
-    def _list_of(self, order: Order) -> str:
-        """Return the list that shows an order of this status."""
-        return order.status if order.status in self._lists else "active"
-
     def unanswered(self, ask: Ask, why: str, now: Now) -> Outputs:
         match ask.kind:
             case kind if kind in Strikes.KINDS:
@@ -309,7 +297,6 @@ class Kuna(Adapter):
 
     def opened(self, route: Route, conn: int, now: Now) -> Outputs:
         if route is not Route.WS:
-            self._http_up = True
             return (*self.probe(now), *self._read(now, urgent=False))
         session = self._sessions[conn] = Session(conn, self._login, self.words, self.push_order, now)
         return session.hello()
@@ -317,8 +304,6 @@ class Kuna(Adapter):
     def closed(self, route: Route, conn: int, why: str, now: Now) -> Outputs:
         if route is Route.WS:
             self._sessions.pop(conn, None)
-        else:
-            self._http_up = False
         return (NotReady(route, conn, why),)
 
     def woke(self, tag: str, now: Now) -> Outputs:
@@ -338,6 +323,6 @@ class Kuna(Adapter):
         if session is None:
             return ()
         told = session.received(message, now)
-        if not self._login or not self._http_up or not any(isinstance(output, Ready) for output in told):
-            return told  # the HTTP lane reads when it comes up
-        return (*told, *self._read(now, urgent=False))  # a subscription begins without a snapshot
+        if not any(isinstance(output, Ready) for output in told):
+            return told
+        return (*told, *self.begin_pushes(conn, now))  # a subscription begins without a snapshot

@@ -137,6 +137,7 @@ class OxFun(Adapter):
             self._signer = hmac.new(secrets["api_secret"].encode(), digestmod="sha256")  # copied for each signature
         except UnicodeEncodeError:
             raise ValueError("api_secret is not text") from None  # nothing of it is shown
+        self.lists = ("working",)
         self._nonce = 0
         self._delete_all = self._form("DELETE", "/v3/orders/cancel-all", b"{}")
         self._read_working = self._form("GET", "/v3/orders/working")
@@ -326,7 +327,7 @@ class OxFun(Adapter):
             case _:
                 orders, why = _orders(body) if success and reply.status == 200 else ([], words)
                 if why:
-                    seen = tuple(output for order in orders for output in self.show_order(order))
+                    seen = self.show_part("working", orders, ask.asked_ns, whole=False)
                     return (NotReady(Route.HTTP, 0, why, fatal=code in KEY_REFUSED), *seen)
                 read = ReadBack(ask.asked_ns, set(), urgent=False)
                 return (Ready(Route.HTTP, 0), *self.take_list(read, "working", orders, "", now))
@@ -425,7 +426,7 @@ class OxFun(Adapter):
             case "login":
                 return self._logged_in(conn, login, message, now)
             case "subscribe":
-                return self._subscribed(conn, login, message)
+                return self._subscribed(conn, login, message, now)
             case "cancelorder" | "cancelorders" | "CANCEL":
                 return (*self._cancel_reply(message, now), *self._login_ended(conn, message))
             case "AMEND":
@@ -467,7 +468,7 @@ class OxFun(Adapter):
         args = ["order:all", "position:all", "balance:all"]
         return (Send(conn, orjson.dumps({"op": "subscribe", "tag": 101, "args": args})),)
 
-    def _subscribed(self, conn: int, login: _Login, message: dict[str, Any]) -> Outputs:
+    def _subscribed(self, conn: int, login: _Login, message: dict[str, Any], now: Now) -> Outputs:
         granted, channel = message.get("success") is True, plain(message.get("channel", ""))
         words = (plain(message.get("code", "")), message.get("message", ""))
         if channel in ("position:all", "balance:all"):  # the kill does without them
@@ -478,7 +479,7 @@ class OxFun(Adapter):
         if login.step != "subscribe" or channel != "order:all":
             return ()
         login.step = "ready"
-        return (Ready(Route.WS, conn), WakeAfter(f"ping {conn}", PING_EVERY_S))
+        return (Ready(Route.WS, conn), WakeAfter(f"ping {conn}", PING_EVERY_S), *self.begin_pushes(conn, now))
 
     def _pushed(self, data: object) -> Outputs:
         if not isinstance(data, list):
@@ -492,7 +493,7 @@ class OxFun(Adapter):
                 self._cancelled += order.status.startswith("CANCELED") and order.status != "CANCELED_BY_AMEND"
                 seen.extend(self.push_order(order._replace(life=Life.GONE)))
             else:
-                seen.extend(self.push_order(order))
+                seen.extend(self.push_order(order, opened=item.get("notice") == "OrderOpened"))
         return tuple(seen)
 
     def _cancel_reply(self, message: dict[str, Any], now: Now) -> Outputs:

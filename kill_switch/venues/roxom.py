@@ -120,8 +120,8 @@ class Roxom(Adapter):
             _ = request.wire  # made now, so that the kill only writes
         self._drill = self._request("POST", f"{self._prefix}/orders/{NO_ORDER}/cancel")
         self._quotes: dict[str, Request] = {}  # requests for figures: they are signed once, too
+        self.lists = options.inst_types
         self._sessions: dict[int, bool] = {}  # connection → ready
-        self._probed = 0
         self._worth = Worth()
         self._symbols: tuple[str, ...] = ()  # that positions can be held in
         self._measures = 0
@@ -149,10 +149,12 @@ class Roxom(Adapter):
         target = f"{self._prefix}/orders/{quote(order_id, safe='')}"
         return _same(self._request("GET", target))
 
+    def refresh(self, now: Now) -> Outputs:
+        return self._read(now, urgent=False)
+
     def probe(self, now: Now) -> Outputs:
-        kind = list(self._lists)[self._probed % len(self._lists)]  # all types in turn: one cheap call at a time
-        self._probed += 1
-        return self.ask("probe", lambda _: self._lists[kind], now, context=kind)
+        calls = (self.ask("probe", _same(self._lists[kind]), now, context=kind) for kind in self.lists_due())
+        return tuple(output for outputs in calls for output in outputs)
 
     def upgrade_headers(self, now: Now) -> Mapping[str, str]:
         return self._upgrade
@@ -260,11 +262,11 @@ class Roxom(Adapter):
                 part, reads = ask.context
                 return self._figure_read(part, reads, body.get("data") if error is None else None, error)
             case _:
-                orders, why = ((), error) if error is not None else _orders(body, ask.context)
-                seen = tuple(output for order in orders for output in self.show_order(order))
+                orders, why = ([], error) if error is not None else _orders(body, ask.context)
+                seen = self.show_part(ask.context, orders, ask.asked_ns, whole=not why)
                 if why:
                     return (NotReady(Route.HTTP, 0, why, fatal=reply.status in (401, 403)), *seen)
-                return (Ready(Route.HTTP, 0), *seen)
+                return (Ready(Route.HTTP, 0), *seen, *self.look_over(now))
 
     def _drill_answered(self, reply: Replied, body: dict[str, Any], error: str | None) -> Drilled:
         """Judge a drill: "not found" is the answer of a venue that has looked."""
@@ -372,7 +374,7 @@ class Roxom(Adapter):
 
     def woke(self, tag: str, now: Now) -> Outputs:
         what, _, number = tag.partition(" ")
-        return self._measured(int(number), now) if what == "measured" else self._ready(int(number))
+        return self._measured(int(number), now) if what == "measured" else self._ready(int(number), now)
 
     def received(self, conn: int, message: dict[str, Any], now: Now) -> Outputs:
         if conn not in self._sessions:
@@ -384,20 +386,20 @@ class Roxom(Adapter):
             case "error", _:
                 return self._refused(conn, message)
             case "subscribe", _:
-                return self._ready(conn)
+                return self._ready(conn, now)
             case _, "order":
                 order = _order(data, "orderId", "status")
                 if order is None:
                     return (Noise("an order push that cannot be read"),)
-                return (*self._ready(conn), *self.push_order(order))
+                return (*self._ready(conn, now), *self.push_order(order))
             case _, "position":
                 readable = self._worth.positions_pushed(data, now)
                 noise = () if readable else (Noise("a position push that cannot be read"),)
-                return (*self._ready(conn), *noise)
+                return (*self._ready(conn, now), *noise)
             case _, "balance":
-                return (*self._ready(conn), *self._worth.balance_pushed(data, now))
+                return (*self._ready(conn, now), *self._worth.balance_pushed(data, now))
             case _, "account" | "snapshot" | "delta":
-                return self._ready(conn)
+                return self._ready(conn, now)
             case _:
                 return (Noise("a message that no document explains"),)
 
@@ -410,11 +412,11 @@ class Roxom(Adapter):
             return (NotReady(Route.WS, conn, words), Drop(conn, words))
         return (Noise(words),)
 
-    def _ready(self, conn: int) -> Outputs:
+    def _ready(self, conn: int, now: Now) -> Outputs:
         if self._sessions.get(conn, True):
             return ()
         self._sessions[conn] = True
-        return (Ready(Route.WS, conn),)
+        return (Ready(Route.WS, conn), *self.begin_pushes(conn, now))
 
 
 def _load_key(pem: str) -> rsa.RSAPrivateKey:

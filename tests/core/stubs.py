@@ -202,14 +202,20 @@ class Venue(base.Adapter):
     def probe(self, now: Now) -> Outputs:
         return self.on_probe
 
+    def show(self, *orders: str, asked_ns: int = 0) -> None:
+        """Let a read have shown these orders, and pushes come ever since."""
+        self.start_pushes(1, asked_ns)
+        listed = [Order(name, "BTC", Life.LIVE, "open") for name in orders]
+        self.show_list("orders", listed, asked_ns, whole=True)
+
     def answered(self, ask: Ask, reply: Replied, now: Now) -> Outputs | None:
         if reply.status != 200:
             return None
         if ask.kind == "cancel-all":
             return (CancelAnswered(Answer.ACCEPTED, "ok"),)
         orders = [Order(name, "BTC", Life.LIVE, "open") for name in reply.body.decode().split()]
-        self.replace_book(orders)
-        return (OrdersRead(orders, True, ask.asked_ns),)
+        found = self.show_list("orders", orders, ask.asked_ns, whole=True)
+        return (OrdersRead(orders, True, ask.asked_ns), *found)
 
     def unanswered(self, ask: Ask, why: str, now: Now) -> Outputs:
         if ask.kind == "cancel-all":

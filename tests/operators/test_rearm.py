@@ -150,7 +150,9 @@ async def test_a_trigger_that_a_reload_has_begun_meanwhile_is_asked_too(
     assert office.dispatcher.state.tripped == ("a",)
 
 
-async def test_the_trigger_that_starts_over_is_the_one_that_is_there_now(opened: Opened) -> None:
+async def test_the_trigger_that_starts_over_is_the_one_that_is_there_now_and_force_does_for_what_it_cannot_see(
+    opened: Opened,
+) -> None:
     office = opened("a")
     await office.kill()
     begun = '[triggers.rate]\nkind = "order-rate"\nmax_new = 5\nwindow = "1s"\non_blind = "alarm"\n'
@@ -163,7 +165,11 @@ async def test_the_trigger_that_starts_over_is_the_one_that_is_there_now(opened:
         trigger._fired = "it has fired for what came meanwhile"
         triggers.append(trigger)
 
-    assert await reloaded(office, {"a": True}, reload) == {"rearmed": ("a",)}
+    found = await reloaded(office, {"a": True}, reload)
+    unseen = "its orders have not been seen for 1 s; wait for that, or use --force"
+    assert found["why"] == (f"trigger rate: cannot see whether a has too many orders: {unseen}",)
+    assert triggers[0].condition()[0] is TriggerState.TRIPPED
+    assert await rearm(office, {"a": True}, force=True) == {"rearmed": ("a",)}
     assert triggers[0].condition()[0] is not TriggerState.TRIPPED
 
 

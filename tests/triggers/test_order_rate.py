@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kill_switch.domain import Now, Reason
 from kill_switch.triggers.attention import Attention
-from kill_switch.triggers.base import TriggerState
+from kill_switch.triggers.base import TriggerState, Unsure
 from kill_switch.triggers.order_rate import OrderRate, View
 from tests.virtual_time import running
 
@@ -44,6 +44,12 @@ class Floor:
         for _ in range(count):
             self._orders += 1
             self.trigger.placed(account, f"o{self._orders}")
+
+    def found(self, count: int, ago_s: float, account: str = "a") -> None:
+        """Let a list show orders that were placed so many seconds ago or later."""
+        first, self._orders = self._orders, self._orders + count
+        ids = [f"o{number + 1}" for number in range(first, self._orders)]
+        self.trigger.found(account, ids, self.loop.now().mono_ns - round(ago_s * 1e9))
 
     async def until(self, seconds: float) -> None:
         await anyio.sleep(self.began_s + seconds - self.loop.time())
@@ -161,10 +167,12 @@ async def test_memory_is_bounded_whatever_comes() -> None:
         for _ in range(100):
             floor.place(1000)
             await anyio.sleep(0.2)
-        assert len(floor.trigger._placed["a"]) == 11
+        assert len(floor.trigger._known["a"].new) == len(floor.trigger._known["a"].times) == 11
+        floor.trigger.found("a", [str(number) for number in range(100_000)], floor.loop.now().mono_ns)
+        assert len(floor.trigger._known["a"].new) == len(floor.trigger._known["a"].times) == 11
         floor.trigger.accounts = ("b",)
         await anyio.sleep(0.2)
-        assert "a" not in floor.trigger._placed
+        assert "a" not in floor.trigger._known
 
 
 @given(
@@ -181,6 +189,10 @@ def test_it_fires_for_the_first_order_that_is_one_too_many_and_no_earlier(max_ne
     trigger = OrderRate(
         "x", ("a",), max_new, None, 10.0, clock=now, attention=attention, look=lambda _: View(True, None)
     )
+    trigger._look()
+    for _ in range(11):  # what comes in the first second may have been held back until the account was seen
+        clock[0] += 100_000_000
+        attention.tick(clock[0])
     times: list[int] = []
     for number, gap_ms in enumerate(gaps_ms):
         for _ in range(0, gap_ms, 100):
@@ -250,17 +262,93 @@ async def test_a_rearm_is_refused_while_too_many_are_open_and_counts_from_then_o
         assert len(floor.reasons) == 2
 
 
-async def test_open_orders_that_cannot_be_seen_for_a_while_count_anew() -> None:
+async def test_time_in_which_open_orders_are_not_seen_stops_their_clock_and_does_not_set_it_back() -> None:
     async with watching(None, 5) as floor:
         floor.views["a"] = View(True, 6)
         await floor.until(8)
         floor.views["a"] = View(True, None)
-        await floor.until(8.5)
+        await floor.until(11)
         floor.views["a"] = View(True, 6)
-        await floor.until(18)
+        await floor.until(12.9)
         assert floor.reasons == []
-        await floor.until(19)
+        await floor.until(13.6)
         assert len(floor.reasons) == 1
+
+
+async def test_too_many_open_orders_fire_though_the_lane_comes_back_more_often_than_the_window() -> None:
+    async with watching(None, 5) as floor:
+        for _ in range(10):
+            floor.views["a"] = View(True, 6)
+            await anyio.sleep(2)
+            floor.views["a"] = View(False, 6)
+            await anyio.sleep(1)
+        assert len(floor.fired_s) == 1 and 14 <= floor.fired_s[0] <= 18
+
+
+async def test_the_clock_of_open_orders_begins_anew_behind_blindness_and_after_one_look_that_sees_fewer() -> None:
+    async with watching(None, 5) as floor:
+        for between in (View(False, 6), View(True, 5)):
+            floor.views["a"] = View(True, 6)
+            await anyio.sleep(8)
+            floor.views["a"] = between
+            await anyio.sleep(10.3)
+            floor.views["a"] = View(True, 6)
+            await anyio.sleep(9)
+            assert floor.reasons == []
+            floor.views["a"] = View(True, 0)
+            await anyio.sleep(0.2)
+
+
+async def test_orders_that_a_list_shows_count_from_the_list_before() -> None:
+    async with watching() as floor:
+        await floor.until(100)
+        floor.found(40, 10.1)
+        floor.place(10)
+        assert floor.trigger.figures() == {"new_orders": (10.0, 10.0)}
+        await anyio.sleep(1)
+        assert floor.reasons == []
+        floor.found(11, 9.9)
+        await anyio.sleep(0.001)
+        assert floor.reasons[0].text == "a has 11 new orders within 10 s (allowed: 10)"
+
+
+async def test_a_burst_that_a_list_shows_before_its_late_pushes_fires_with_them_and_each_order_counts_once() -> None:
+    async with watching() as floor:
+        await floor.until(100)
+        floor.found(11, 15)
+        await anyio.sleep(1)
+        assert floor.reasons == []
+        for number in range(1, 11):
+            floor.trigger.placed("a", f"o{number}")
+            floor.trigger.placed("a", f"o{number}")
+        await anyio.sleep(1)
+        assert floor.reasons == []
+        floor.trigger.placed("a", "o11")
+        await anyio.sleep(0.1)
+        assert len(floor.reasons) == 1
+
+
+async def test_an_order_of_which_two_times_are_told_counts_once_at_the_later_one() -> None:
+    async with watching() as floor:
+        await floor.until(100)
+        floor.place(5)
+        floor._orders = 0
+        floor.found(5, 8)
+        await anyio.sleep(9)
+        assert floor.trigger.figures() == {"new_orders": (5.0, 10.0)}
+        await anyio.sleep(1.1)
+        assert floor.trigger.figures() == {"new_orders": (0.0, 10.0)}
+
+
+async def test_where_only_open_orders_count_and_for_an_account_of_others_nothing_that_is_found_does() -> None:
+    async with watching(None, 5) as floor:
+        floor.found(100, 1)
+        await anyio.sleep(0.2)
+        assert floor.reasons == []
+    async with watching() as floor:
+        floor.found(100, 1, "c")
+        await anyio.sleep(0.2)
+        assert floor.reasons == []
 
 
 # ── deaf ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -330,6 +418,85 @@ async def test_an_account_that_is_not_seen_for_longer_than_the_window_is_blindne
         floor.views["b"] = View(True, 0)
         await floor.until(17)
         assert (floor.state, floor.reasons) == (TriggerState.OK, [])
+
+
+async def test_an_account_that_is_never_seen_from_the_start_on_is_waited_for_and_then_blindness() -> None:
+    async with watching() as floor:
+        trigger = OrderRate(
+            "x", ("c",), 10, 5, 10.0, clock=floor.loop.now, attention=floor.attention, look=floor.views.get
+        )
+        assert trigger.condition() == (TriggerState.WAITING, "waits until the orders of c are seen")
+        await anyio.sleep(10.2)
+        assert trigger.condition()[0] is TriggerState.BLIND
+
+
+async def test_an_account_that_a_reload_adds_is_not_seen_until_it_is_looked_at() -> None:
+    async with watching() as floor:
+        floor.trigger.accounts = ("a", "c")
+        assert floor.state == TriggerState.WAITING
+        floor.views["c"] = View(True, 0)
+        await anyio.sleep(0.2)
+        assert floor.state == TriggerState.OK
+
+
+async def test_a_rearm_is_refused_while_it_cannot_see_and_force_is_named() -> None:
+    async with watching() as floor:
+        words = "cannot see whether {} has too many orders: its orders have not been seen for 10 s"
+        words += "; wait for that, or use --force"
+        await floor.until(5)
+        why = floor.trigger.against_rearm()  # it has just started: what was placed before, it has not seen
+        assert isinstance(why, Unsure) and why == words.format("a, b")
+        await floor.until(11)
+        assert floor.trigger.against_rearm() is None
+        floor.views["a"] = View(False, 0)
+        await floor.until(12)
+        assert floor.trigger.against_rearm() == words.format("a")
+        floor.views["a"] = View(True, 0)
+        await floor.until(13)
+        assert floor.trigger.against_rearm() is None  # the orders of a short gap have been read
+        floor.views["a"] = None
+        await floor.until(25)
+        assert floor.trigger.against_rearm() == words.format("a")
+        floor.views["a"] = View(True, 0)
+        await floor.until(26)
+        assert floor.trigger.against_rearm() == words.format("a")
+        await floor.until(36)
+        assert floor.trigger.against_rearm() is None
+        floor.place(11)
+        floor.views["b"] = None
+        await floor.until(37)
+        assert not isinstance(floor.trigger.against_rearm(), Unsure)  # what it does see speaks against it
+
+
+async def test_a_reload_with_other_limits_forgets_no_order_and_no_time() -> None:
+    async with watching(10, 5) as floor:
+        await floor.until(5)
+        floor.place(8)
+        floor.views["a"] = View(True, 6)
+        await floor.until(10)
+        trigger = OrderRate(
+            "runaway", ("a",), 9, 5, 10.0, clock=floor.loop.now, attention=floor.attention, look=floor.views.get
+        )
+        trigger.succeed(floor.trigger)
+        assert trigger.figures() == {"new_orders": (8.0, 9.0), "open_orders": (6.0, 5.0)}
+        trigger.placed("a", "x")
+        assert trigger._found is None
+        trigger.placed("a", "y")
+        assert trigger._found is not None
+
+
+async def test_a_wall_clock_that_jumps_changes_nothing() -> None:
+    async with watching(10, 5) as floor:
+        floor.views["a"] = View(True, 6)
+        await floor.until(5)
+        floor.place(5)
+        for seconds in (7200, -86_400):
+            floor.loop.jump_wall(seconds)
+            await anyio.sleep(0.3)
+            floor.place(2)
+        assert (floor.trigger.figures()["new_orders"], floor.reasons) == ((9.0, 10.0), [])
+        await floor.until(10.4)
+        assert len(floor.reasons) == 1
 
 
 async def test_open_orders_need_not_be_known_where_only_new_ones_count() -> None:

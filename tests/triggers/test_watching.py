@@ -50,7 +50,7 @@ class Watched:
         self._file = directory / "config.toml"
         self.floor = Floor(("a", "b", "c"))
         for venue in self.floor.venues.values():
-            venue.replace_book(())
+            venue.show()
         self.intake = Intake(directory / "intake.sock", None, None, clock=self.loop.now)
         self.watch = Watch(
             self.config(triggers),
@@ -292,7 +292,8 @@ async def test_a_lane_that_is_down_and_a_book_that_is_not_known_are_not_seen(tmp
         watched.floor.lanes["a"].state = LaneState.UP
         await watched.wait(1)
         assert watched.watch.conditions()["runaway"][0] is TriggerState.OK
-        watched.floor.venues["a"].book_known = False
+        watched.floor.venues["a"].end_pushes(1)
+        watched.floor.venues["a"].start_pushes(1, watched.loop.now().mono_ns)
         await watched.wait(11)
         assert watched.watch.conditions()["runaway"][0] is TriggerState.BLIND
         assert watched.tripped() == ()
@@ -300,7 +301,7 @@ async def test_a_lane_that_is_down_and_a_book_that_is_not_known_are_not_seen(tmp
 
 async def test_open_orders_are_those_of_the_book(tmp_path: Path) -> None:
     async with watching(tmp_path, RATE) as watched:
-        watched.floor.venues["a"].replace_book([Order(str(n), "OX", Life.LIVE, "OPEN") for n in range(6)])
+        watched.floor.venues["a"].show(*"123456", asked_ns=1)
         await anyio.sleep(11)
         assert watched.tripped() == ("a",)
 

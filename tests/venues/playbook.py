@@ -3,7 +3,7 @@
 A script is a row of steps: what goes in (events, or `Kill`, `Read`, `Probe`, `Drill`, `Measure`, `Pause`), each
 followed by exactly what has to come out. A script that differs, or leaves an output unmentioned, fails with the whole
 play so far, in which `>>` goes in, `<<` comes out, `-` was expected and `+` came. What is only made ready (`Prepare`)
-is nothing that happens.
+is nothing that happens, and the new orders that a list shows (`OrdersFound`) are in `Player.found`.
 
     player = Player(adapter)
     player(
@@ -126,7 +126,7 @@ class Player:
             self._compare(expected, list(self.put(step)))
 
     def put(self, step: object) -> Outputs:
-        """Put one thing in, and return what comes out, without what is only made ready."""
+        """Put one thing in, and return what comes out, without what is only made ready, and what is in `found`."""
         outputs: Outputs = ()
         match step:
             case Kill():
@@ -147,7 +147,12 @@ class Player:
             case _:
                 raise AssertionError(f"{step!r} is no input")
         self.outputs.extend(outputs)
-        return tuple(output for output in outputs if not isinstance(output, base.Prepare))
+        return tuple(output for output in outputs if not isinstance(output, base.Prepare | base.OrdersFound))
+
+    @property
+    def found(self) -> list[base.OrdersFound]:
+        """Return what was told so far of new orders that lists have shown."""
+        return [output for output in self.outputs if isinstance(output, base.OrdersFound)]
 
     @property
     def calls(self) -> list[Call]:

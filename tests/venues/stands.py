@@ -95,7 +95,8 @@ def _oxfun_list(*ids: str, status: str) -> object:
 
 
 def _oxfun_push(one: str, status: str) -> object:
-    item = {"notice": "OrderOpened", "orderId": one, "marketCode": "BCH-USDT", "status": status}
+    notice = "OrderOpened" if status in _OXFUN.live else "OrderMatched"
+    item = {"notice": notice, "orderId": one, "marketCode": "BCH-USDT", "status": status}
     return {"table": "order", "data": [item]}
 
 

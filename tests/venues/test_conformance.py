@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -420,7 +421,8 @@ def test_a_pushed_order_is_seen_once_counts_as_alive_and_leaves_at_its_end(stand
 def test_an_order_that_a_read_back_has_shown_is_not_news(stand: Stand) -> None:
     player = stand.ready()
     read(stand, player, *stand.ids)
-    player(hears(1, stand.pushed(stand.ids[0], stand.live[0])))
+    push = player.put(hears(1, stand.pushed(stand.ids[0], stand.live[0])))
+    assert not [output for output in push if isinstance(output, OrderSeen)]
 
 
 # ── orders that no list shows ─────────────────────────────────────────────────────────────────────────────────────
@@ -642,36 +644,87 @@ def placed(outputs: tuple[Output, ...]) -> list[str]:
     return [output.order.id for output in outputs if isinstance(output, OrderPlaced)]
 
 
-@every_venue
-def test_an_order_that_is_pushed_was_placed_whether_it_is_alive_or_gone_already_and_once(stand: Stand) -> None:
-    pushing(stand)
-    for status in (stand.live[0], stand.gone):
-        player = stand.ready()
-        push = hears(1, stand.pushed(stand.ids[0], status))
-        assert placed(player.put(push)) == [stand.ids[0]]
-        again = (*player.put(push), *player.put(hears(1, stand.pushed(stand.ids[0], stand.gone))), *player.put(push))
-        assert placed(again) == []
+def founds(player: Player) -> list[tuple[set[str], float]]:
+    """Return the orders that were told as found, and how many seconds before now they may have been placed."""
+    return [(set(fact.ids), (player.now.mono_ns - fact.since_ns) / 1e9) for fact in player.found]
+
+
+def answered(stand: Stand, player: Player, calls: Iterable[Call], *ids: str) -> None:
+    for call in calls:
+        player.put(stand.reads(call, *ids))
+
+
+def back(stand: Stand, player: Player, conn: int = 2) -> list[Call]:
+    """Let another WebSocket connection become ready, and return what is read then."""
+    outputs = player.put(Opened(Route.WS, conn))
+    for message in stand.login:
+        outputs += player.put(hears(conn, message))
+    assert Ready(Route.WS, conn) in outputs
+    return calls_of(outputs)
 
 
 @every_venue
-def test_an_order_that_a_read_has_shown_was_not_placed_now_even_if_it_left_the_book_since(stand: Stand) -> None:
+def test_a_new_order_that_a_push_shows_alive_was_placed_now_and_once(stand: Stand) -> None:
     pushing(stand)
     player = stand.ready()
+    push = hears(1, stand.pushed(stand.ids[0], stand.live[0]))
+    assert placed(player.put(push)) == [stand.ids[0]]
+    again = (*player.put(push), *player.put(hears(1, stand.pushed(stand.ids[0], stand.gone))), *player.put(push))
+    read(stand, player, *stand.ids[:1])
+    assert (placed((*again, *player.put(push))), player.found) == ([], [])
+
+
+@every_venue
+def test_an_end_of_an_order_that_nobody_has_seen_is_no_new_order(stand: Stand) -> None:
+    pushing(stand)
+    player = stand.ready()
+    end = hears(1, stand.pushed(stand.ids[0], stand.gone))
+    assert placed((*player.put(end), *player.put(end))) == []
+    player.put(Pause(61))
+    assert placed(player.put(hears(1, stand.pushed(stand.ids[0], stand.live[0])))) == []  # nor is a late echo of it
+
+
+@every_venue
+def test_an_order_whose_end_comes_before_its_beginning_was_placed_all_the_same(stand: Stand) -> None:
+    pushing(stand)
+    player = stand.ready()
+    player.put(hears(1, stand.pushed(stand.ids[0], stand.gone)))
+    late = hears(1, stand.pushed(stand.ids[0], stand.live[0]))
+    assert placed((*player.put(late), *player.put(late))) == [stand.ids[0]]
+
+
+@every_venue
+def test_an_order_that_a_list_shows_before_its_push_counts_from_the_list_before_and_again_with_its_push(
+    stand: Stand,
+) -> None:
+    pushing(stand)
+    player = stand.ready()
+    for _ in player.adapter.lists:
+        answered(stand, player, calls_of(player.put(Probe())))
+    player.put(Pause(5))
     read(stand, player, *stand.ids)
-    assert placed(player.put(hears(1, stand.pushed(stand.ids[0], stand.live[0])))) == []
+    assert founds(player) == [(set(stand.ids), 5.0)]
+    player.put(Pause(8))
+    push = hears(1, stand.pushed(stand.ids[0], stand.live[0]))
+    assert placed((*player.put(push), *player.put(push))) == [stand.ids[0]]
+    player.put(Pause(60))
+    assert placed(player.put(hears(1, stand.pushed(stand.ids[1], stand.live[0])))) == []  # an old order has changed
     read(stand, player)
     for one in stand.ids:  # late, or once more
         assert placed(player.put(hears(1, stand.pushed(one, stand.gone)))) == []
+    assert len(player.found) == 1
 
 
 def test_orders_that_left_the_book_are_remembered_but_not_for_ever() -> None:
     adapter = STANDS["oxfun"].make()
-    adapter.replace_book(())
+    adapter.start_pushes(1, 0)
+    adapter.show_list("working", (), 0, whole=True)
     order = Order("", "BTC", Life.GONE, "FILLED")
     for number in range(PAST_IDS + 1):
-        assert adapter.push_order(order._replace(id=str(number))) == (OrderPlaced(order._replace(id=str(number))),)
-    assert adapter.push_order(order._replace(id="1")) == ()
-    assert adapter.push_order(order._replace(id="0")) == (OrderPlaced(order._replace(id="0")),)
+        one = order._replace(id=str(number))
+        assert adapter.push_order(one, opened=True) == (OrderPlaced(one),)
+    assert adapter.push_order(order._replace(id="1"), opened=True) == ()
+    assert adapter.push_order(order._replace(id="0"), opened=True) == (OrderPlaced(order._replace(id="0")),)
     assert len(adapter._past) == PAST_IDS
 
 
@@ -682,8 +735,148 @@ def test_no_order_counts_as_placed_before_the_whole_book_was_read(stand: Stand) 
     player.put(Opened(Route.WS, 1))
     for message in stand.login:
         player.put(hears(1, message))
-    player.adapter.book_known = False  # where the login brings the orders along
-    assert placed(player.put(hears(1, stand.pushed(stand.ids[0], stand.gone)))) == []
+    assert placed(player.put(hears(1, stand.pushed(stand.ids[0], stand.live[0])))) == []
+    outputs = player.put(Opened(Route.HTTP, 0))
+    answered(stand, player, calls_of(outputs), *stand.ids)
+    assert player.adapter.book_current and player.found == []  # what is open at first sight was there before
+
+
+@every_venue
+def test_a_list_that_is_refused_at_the_start_is_asked_for_again_and_until_then_nothing_is_current(stand: Stand) -> None:
+    pushing(stand)
+    player = stand.player()
+    player.put(Opened(Route.WS, 1))
+    for message in stand.login:
+        player.put(hears(1, message))
+    for call in calls_of(player.put(Opened(Route.HTTP, 0))):
+        player.put(answer(call.tag, stand.refused[0][1], 400))
+    assert not player.adapter.book_known and not player.adapter.book_current
+    answered(stand, player, calls_of(player.put(Probe())))
+    assert player.adapter.book_current
+
+
+@every_venue
+def test_all_lists_are_read_when_pushes_begin_again_and_only_then_the_book_is_current(stand: Stand) -> None:
+    pushing(stand)
+    player = stand.ready()
+    player.put(Pause(600))
+    player.put(Closed(Route.WS, 1, "gone"))
+    player.put(Pause(30))
+    lists = back(stand, player)
+    targets = [call.request.target for call in calls_of(stand.make().read(player.now))]
+    assert [call.request.target for call in lists] == targets and not any(call.urgent for call in lists)
+    assert not player.adapter.book_current
+    answered(stand, player, lists, *stand.ids)
+    assert player.adapter.book_current and founds(player) == [(set(stand.ids), 630 + stand.settle_s)]
+
+
+@every_venue
+def test_a_push_behind_a_gap_that_has_not_been_read_yet_may_be_of_an_order_of_the_gap(stand: Stand) -> None:
+    pushing(stand)
+    player = stand.ready()
+    player.put(Pause(20))
+    player.put(Closed(Route.WS, 1, "gone"))
+    lists = back(stand, player)
+    assert placed(player.put(hears(2, stand.pushed(stand.ids[0], stand.live[0])))) == []
+    assert founds(player) == [({stand.ids[0]}, 20.0 + stand.settle_s)]
+    answered(stand, player, lists, *stand.ids)
+    assert founds(player)[1:] == [({stand.ids[1]}, 20.0 + stand.settle_s)]
+    assert placed(player.put(hears(2, stand.pushed(stand.ids[1], stand.live[0])))) == []
+
+
+@every_venue
+def test_connections_that_come_and_go_do_not_read_without_end(stand: Stand) -> None:
+    pushing(stand)
+    player = stand.ready()
+    reads = 0
+    for conn in range(2, 102):  # ten a second
+        player.put(Pause(0.1))
+        player.put(Closed(Route.WS, conn - 1, "gone"))
+        reads += len(back(stand, player, conn))
+    assert 15 <= reads <= 26
+    answered(stand, player, calls_of(player.put(Probe())))
+    assert player.adapter.book_current
+
+
+@every_venue
+def test_while_another_connection_pushes_there_is_no_gap(stand: Stand) -> None:
+    pushing(stand)
+    player = stand.ready()
+    player.put(Pause(20))
+    lists = back(stand, player)
+    assert lists and player.adapter.book_current
+    player.put(Closed(Route.WS, 1, "replaced"))
+    assert placed(player.put(hears(2, stand.pushed(stand.ids[0], stand.live[0])))) == [stand.ids[0]]
+
+
+@every_venue
+def test_orders_that_were_replaced_in_a_gap_count_as_open_once(stand: Stand) -> None:
+    pushing(stand)
+    player = stand.ready()
+    old = [one for one in many(stand, 60)]
+    new = [one for one in many(stand, 120)][60:]
+    for one in old:
+        player.put(hears(1, stand.pushed(one, stand.live[0])))
+    assert player.adapter.open_orders == 60
+    player.put(Pause(5))
+    player.put(Closed(Route.WS, 1, "gone"))
+    player.put(Pause(5))
+    answered(stand, player, back(stand, player), *new)
+    assert player.adapter.open_orders == 60 and set(player.adapter.book) == {*old, *new}
+
+
+@every_venue
+def test_doubted_orders_are_looked_up_a_few_at_a_time_and_count_again_if_they_are_alive(stand: Stand) -> None:
+    pushing(stand)
+    player = stand.ready()
+    assert stand.found is not None
+    ids = many(stand, 12)
+    for one in ids:
+        player.put(hears(1, stand.pushed(one, stand.live[0])))
+    player.put(Pause(5))
+    player.put(Closed(Route.WS, 1, "gone"))
+    player.put(Pause(5))
+    looks = [out for call in back(stand, player) for out in player.put(stand.reads(call, stand.ids[0]))]
+    turns = 0
+    while pending := [call for call in calls_of(tuple(looks)) if call.tag.startswith("look-up")]:
+        assert len(pending) <= 5 and not any(call.urgent for call in pending)
+        for call in pending:
+            one = next(one for one in ids if one in call.request.target)
+            status = stand.live[0] if one == ids[0] else stand.gone
+            player.put(answer(call.tag, stand.found(one, status)))
+        player.put(Pause(5))
+        looks = [out for call in calls_of(player.put(Probe())) for out in player.put(stand.reads(call, stand.ids[0]))]
+        turns += 1
+    assert turns == 3 and set(player.adapter.book) == {ids[0], stand.ids[0]} and player.adapter.open_orders == 2
+
+
+@every_venue
+def test_an_end_that_is_pushed_while_a_list_is_on_its_way_stands_against_that_list(stand: Stand) -> None:
+    pushing(stand)
+    player = stand.ready()
+    player.put(hears(1, stand.pushed(stand.ids[0], stand.live[0])))
+    asked = calls_of(player.put(Read()))
+    player.put(Pause(0.5))
+    player.put(hears(1, stand.pushed(stand.ids[0], stand.gone)))
+    answered(stand, player, asked, stand.ids[0])
+    assert player.adapter.open_orders == 0
+
+
+@every_venue
+def test_an_older_answer_says_nothing_of_the_book_once_a_later_one_has_come(stand: Stand) -> None:
+    pushing(stand)
+    player = stand.ready()
+    old = calls_of(player.put(Read()))
+    player.put(Pause(0.5))
+    answered(stand, player, calls_of(player.put(Read())), stand.ids[0])
+    answered(stand, player, old, stand.ids[1])
+    assert set(player.adapter.book) == {stand.ids[0]}
+
+
+def many(stand: Stand, count: int) -> list[str]:
+    """Return well-formed ids."""
+    first = stand.ids[0]
+    return [f"{first[:-4]}{number:04d}" for number in range(1000, 1000 + count)]
 
 
 # ── plan, drill, figures, clock ───────────────────────────────────────────────────────────────────────────────────

@@ -878,21 +878,20 @@ def test_lists_go_back_to_the_beginning_unless_told_otherwise() -> None:
 def test_probes_take_the_lists_in_turn_and_each_is_the_truth_on_its_own_part() -> None:
     player = Player(make())
     stop = order(uuid(1), "WaitStop")
-    player.adapter.book = {UUID_1: order(UUID_1), stop.id: stop}
+    for call in calls(player.put(Read())):
+        player.put(
+            answer(call.tag, listed(UUID_1) if "active" in call.request.target else listed(stop.id, status="WaitStop"))
+        )
     player(
         Probe(),
-        Asked("probe#1", ACTIVE),
-        answer("probe#1", listed(UUID_2)),
+        Asked("probe#3", ACTIVE),
+        answer("probe#3", listed(UUID_2)),
         Ready(Route.HTTP, 0),
         OrderSeen(order(UUID_2)),
     )
     assert set(player.adapter.book) == {UUID_2, stop.id}
-    player(Probe(), Asked("probe#2", STOPS), answer("probe#2", listed()), Ready(Route.HTTP, 0))
+    player(Probe(), Asked("probe#4", STOPS), answer("probe#4", listed()), Ready(Route.HTTP, 0))
     assert set(player.adapter.book) == {UUID_2}
-    player = play()
-    player.adapter.book = {stop.id: stop}
-    player(Probe(), Asked("probe#1", ACTIVE), answer("probe#1", listed()), Ready(Route.HTTP, 0))
-    assert player.adapter.book == {}
 
 
 def test_every_live_status_is_asked_for_by_reads_strikes_and_probes() -> None:
@@ -906,8 +905,11 @@ def test_every_live_status_is_asked_for_by_reads_strikes_and_probes() -> None:
 
 def test_a_probe_takes_no_order_out_of_the_book_that_its_list_does_not_cover() -> None:
     player = Player(make(pending_orders=True))
-    book = [order(UUID_1), order(uuid(1), "WaitStop"), order(uuid(2), "Pending"), order(uuid(3), "Frozen")]
-    player.adapter.book = {one.id: one for one in book}
+    frozen = listed(uuid(3), status="Frozen")["data"]
+    active, stops, pending = calls(player.put(Read()))
+    player.put(answer(active.tag, {"data": [*listed(UUID_1)["data"], *frozen]}))
+    player.put(answer(stops.tag, listed(uuid(1), status="WaitStop")))
+    player.put(answer(pending.tag, listed(uuid(2), status="Pending")))
     for left in ({uuid(1), uuid(2)}, {uuid(2)}, set()):
         [call] = calls(player.put(Probe()))
         player.put(answer(call.tag, listed()))
