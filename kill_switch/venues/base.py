@@ -36,8 +36,8 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from kill_switch import printable
 from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
+from kill_switch.venues.book import NEVER, Book
 from kill_switch.venues.book import PAST_IDS as PAST_IDS
-from kill_switch.venues.book import Book
 from kill_switch.venues.book import OrderPlaced as OrderPlaced
 from kill_switch.venues.book import OrderSeen as OrderSeen
 from kill_switch.venues.book import OrdersFound as OrdersFound
@@ -54,6 +54,7 @@ DRILL = "drill"  # the kind of request that a drill makes
 ANSWER_WITHIN_S = 3.0  # of what is not urgent: a lane whose housekeeping takes longer is not ready
 LATE_WITHIN_S = 30.0  # of what is: an answer that is late is worth more than none
 LOOK_UP = "look-up"  # the kind of request that asks for one order by its id
+REFRESH = "refresh"  # the tag of the timer that has the lists read
 LISTS_PER_S = 2  # that are read because connections come back: no venue documents a limit below that
 LOOKS_OVER = 5  # orders that are looked up at once while no read-back waits for them
 LOOK_UPS = 10  # of one read-back, so that reads stay within each venue's limit; the rest is for the next one
@@ -398,7 +399,8 @@ class Adapter(Book, ABC):
         self._tags = 0
         self._looking: set[str] = set()  # orders whose look-up is under way, for no read-back
         self._http_up = False
-        self._refreshed_ns: int | None = None  # when all lists were last asked for behind everything urgent
+        self._refreshed_ns = NEVER  # when all lists were last asked for, because pushes began
+        self._refresh_due = False  # they are to be again, a little later
 
     # what a subclass states
 
@@ -535,6 +537,8 @@ class Adapter(Book, ABC):
                 return () if ask is None else (*self._hedge(tag, ask, now), *self._tell_early(ask))
             case Woke(tag) if tag.startswith(DRILL):
                 return self.drilled(tag, False, f"no answer within {DRILL_WITHIN_S:g} s", now)
+            case Woke(tag) if tag == REFRESH:
+                return self._refresh(now)
             case Woke(tag):
                 return self.woke(tag, now)
             case Opened(route, conn):
@@ -657,13 +661,17 @@ class Adapter(Book, ABC):
         if not self.pushes_orders:
             return ()
         self.start_pushes(conn, now.mono_ns)
-        if not self._http_up:
+        if not self._http_up or self._refresh_due:
             return ()  # the HTTP lane reads when it comes up
-        gap_ns = len(self.lists) * int(1e9 / LISTS_PER_S)
-        if self._refreshed_ns is not None and now.mono_ns - self._refreshed_ns < gap_ns:
-            return ()  # connections come and go too fast for reads; a probe reads what is stale
-        self._refreshed_ns = now.mono_ns
-        return self.refresh(now)
+        due_ns = self._refreshed_ns + len(self.lists) * int(1e9 / LISTS_PER_S)
+        if now.mono_ns < due_ns:  # connections come and go faster than the lists may be read
+            self._refresh_due = True
+            return (WakeAfter(REFRESH, (due_ns - now.mono_ns) / 1e9),)
+        return self._refresh(now)
+
+    def _refresh(self, now: Now) -> Outputs:
+        self._refresh_due, self._refreshed_ns = False, now.mono_ns
+        return self.refresh(now) if self._http_up else ()
 
     def refresh(self, now: Now) -> Outputs:
         """Read every list, behind everything that is urgent."""

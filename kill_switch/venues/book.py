@@ -16,6 +16,7 @@ from typing import NamedTuple
 from kill_switch.domain import Life, Order
 
 PAST_IDS = 16_384  # orders that have left the book and are remembered: as many as one read may miss at once
+NEVER = -(10**18)
 LATE_NS = 60_000_000_000  # a live push later than that behind the first word of its order says nothing of its placing
 
 
@@ -63,6 +64,7 @@ class Book:
             str, int
         ] = {}  # orders that were in the book, the latest last → when their end was stated, or 0
         self._asked_ns: dict[str, int] = {}  # list → when its last whole answer was asked for
+        self._round_ns = NEVER  # the earliest of these, once every list has one: what is older, the lists have shown
         self._shown: dict[str, set[str]] = {}  # list → the orders that it has shown and not left out since
         self._pushing: set[int] = set()  # connections that push orders now
         self._pushing_ns = 0  # since when, without a gap, one of them has
@@ -73,12 +75,12 @@ class Book:
     @property
     def book_known(self) -> bool:
         """Tell whether every list has been read whole once."""
-        return len(self._asked_ns) == len(self.lists)
+        return self._round_ns != NEVER
 
     @property
     def book_current(self) -> bool:
         """Tell whether orders are pushed, and every list has been read whole since the last gap in that."""
-        return bool(self._pushing) and not self.stale
+        return bool(self._pushing) and self._round_ns >= self._pushing_ns
 
     @property
     def open_orders(self) -> int | None:
@@ -90,7 +92,7 @@ class Book:
         """Name the lists that have not been read whole since orders are pushed; none while they are not pushed."""
         if not self._pushing:
             return ()
-        return tuple(name for name in self.lists if self._asked_ns.get(name, -1) < self._pushing_ns)
+        return tuple(name for name in self.lists if self._asked_ns.get(name, NEVER) < self._pushing_ns)
 
     def lists_due(self) -> tuple[str, ...]:
         """Name the lists that a probe is to read: each in its turn, one cheap call at a time, and what is stale."""
@@ -137,7 +139,7 @@ class Book:
             return ()
         if self.book_current:
             return (OrderPlaced(order),)
-        return (OrdersFound((order.id,), min(self._asked_ns.values())),) if self.book_known else ()
+        return (OrdersFound((order.id,), self._round_ns),) if self.book_known else ()
 
     def _await(self, ids: Iterable[str]) -> None:
         """Expect live pushes of orders that are known by another word, if no gap can have swallowed them."""
@@ -207,8 +209,7 @@ class Book:
         that are `unproven`. An answer to a question older than that of the last whole one is no news. An end that was
         stated after the list was asked for stands against it.
         """
-        before_ns = self._asked_ns.get(name, -1)
-        if asked_ns < before_ns:
+        if asked_ns < self._asked_ns.get(name, NEVER):
             return ()
         shown = {order.id: order for order in orders}
         for one in [one for one in shown.keys() & self._past.keys() if self._past[one] > asked_ns]:
@@ -217,18 +218,18 @@ class Book:
         found: tuple[OrdersFound, ...] = ()
         if new and self.book_known:  # not while any list is missing: it may be one that has moved to this list
             ids = tuple(one for one in shown if one in new)
-            since_ns = min(self._asked_ns.values())
-            found = (OrdersFound(ids, since_ns),)
-            if since_ns >= self._pushing_ns:
-                self._await(ids)
+            found = (OrdersFound(ids, self._round_ns),)
+            self._await(ids)
         self.book.update(shown)
-        for one in shown.keys() & (self.unproven.keys() | self.doubted.keys()):
+        for one in (*(shown.keys() & self.unproven.keys()), *(shown.keys() & self.doubted.keys())):
             self._prove(one)
         if whole:
             self._asked_ns[name] = asked_ns
             self._leave_out(name, shown.keys(), self.unproven.keys() if kept is None else kept)
             self._shown[name] = set(shown)
-            if asked_ns > before_ns:
+            round_ns = min(self._asked_ns.get(one, NEVER) for one in self.lists)
+            if round_ns > self._round_ns:
+                self._round_ns = round_ns
                 self._doubt()
         else:
             self._shown.setdefault(name, set()).update(shown)
@@ -249,8 +250,6 @@ class Book:
 
     def _doubt(self) -> None:
         """Doubt the orders of which every list has been asked since the word that they are alive, and shows none."""
-        if not self.unproven or not self.book_known:
-            return
-        since_ns = min(self._asked_ns.values())
-        doubted = (one for one in self.unproven if self._word_ns[one] < since_ns and one not in self._confirmed)
+        words, confirmed, round_ns = self._word_ns, self._confirmed, self._round_ns
+        doubted = (one for one in self.unproven if words[one] < round_ns and one not in confirmed)
         self.doubted.update(dict.fromkeys(doubted))

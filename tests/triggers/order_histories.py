@@ -325,7 +325,7 @@ class Story:
         missed, due = [], 0
         at_s = 0.0
         while (at_s := at_s + 2.0) < LENGTH_S - 5:
-            start_s = self._seen_back(at_s, WINDOW_S + self.blur_s + 1.0)
+            start_s = self._seen_back(at_s, WINDOW_S + 4 * self.blur_s + 1.0)  # up to four spans between gaps
             gaps = [end - start for start, end in self.unseen if start < at_s and end > start_s]
             if start_s < 0 or any(gap > WINDOW_S - SLACK_S for gap in gaps) or self._few(start_s, at_s) > 0:
                 continue
