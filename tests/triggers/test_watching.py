@@ -21,7 +21,7 @@ from kill_switch.triggers.heartbeat import NOTES
 from kill_switch.triggers.intake import Intake, sign
 from kill_switch.triggers.link import Link
 from kill_switch.triggers.pnl import Pnl
-from kill_switch.venues.base import Equity, OrderPlaced, Transferred
+from kill_switch.venues.base import Equity, OrderPlaced, OrdersFound, Transferred
 from kill_switch.watching import LEDGER, Watch
 from tests.core.stubs import Floor
 from tests.virtual_time import running
@@ -280,6 +280,39 @@ async def test_orders_that_are_placed_come_to_the_trigger(tmp_path: Path) -> Non
         place(watched, "a", "4")
         await anyio.sleep(0.2)
         assert watched.tripped() == ("a",)
+
+
+async def test_orders_that_lists_show_come_to_the_trigger_and_a_reload_with_another_limit_forgets_none(
+    tmp_path: Path,
+) -> None:
+    async with watching(tmp_path, RATE) as watched:
+        await anyio.sleep(12)
+        watched.watch.told("b", OrdersFound(tuple("12345"), watched.loop.now().mono_ns))
+        watched.watch.told("a", OrdersFound(tuple("12345"), watched.loop.now().mono_ns - 11 * 10**9))
+        watched.watch.told("a", OrdersFound(tuple("67"), watched.loop.now().mono_ns - 10**9))
+        await anyio.sleep(0.2)
+        assert watched.watch.conditions()["runaway"][1].startswith("2 new orders within 10 s, of 3 (a)")
+        other = RATE.replace("max_new = 3", "max_new = 4")
+        watched.watch.prepare(watched.config(other), ["runaway"])()
+        assert watched.watch.conditions()["runaway"][1].startswith("2 new orders within 10 s, of 4 (a)")
+
+
+async def test_a_gate_that_cannot_see_orders_is_overridden_by_force_and_one_that_sees_too_many_is_not(
+    tmp_path: Path,
+) -> None:
+    async with watching(tmp_path, RATE) as watched:
+        await anyio.sleep(12)
+        assert list(watched.watch.against_rearm({"a"})) == []
+        watched.floor.lanes["a"].state = LaneState.DOWN
+        await anyio.sleep(0.2)
+        (why,) = watched.watch.against_rearm({"a"})
+        assert why.startswith("trigger runaway: cannot see whether a has too many orders") and "--force" in why
+        assert list(watched.watch.against_rearm({"a"}, force=True)) == []
+        watched.floor.lanes["a"].state = LaneState.UP
+        await anyio.sleep(1.2)
+        place(watched, "a", *"1234")
+        await anyio.sleep(0.2)
+        assert len(list(watched.watch.against_rearm({"a"}, force=True))) == 1
 
 
 async def test_a_lane_that_is_down_and_a_book_that_is_not_known_are_not_seen(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ from kill_switch.venues.base import (
 from kill_switch.venues.oxfun import OxFun
 from kill_switch.venues.readback import ReadBack
 
-from .playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears
+from .playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
 from .stands import HEDGE_S, STANDS, Stand
 
 NOBODY = Stand("nobody", dict)
@@ -832,6 +832,20 @@ def test_orders_that_were_replaced_in_a_gap_count_as_open_once(stand: Stand) -> 
     player.put(Pause(5))
     answered(stand, player, back(stand, player), *new)
     assert player.adapter.open_orders == 60 and set(player.adapter.book) == {*old, *new}
+
+
+def test_at_crosstrade_too_orders_that_were_replaced_in_a_gap_count_as_open_once() -> None:
+    stand = STANDS["crosstrade"]
+    player = stand.ready()
+    player.put(hears(1, stand.pushed(stand.ids[0], stand.live[0])))
+    player.put(Pause(5))
+    player.put(Closed(Route.WS, 1, "gone"))
+    player.put(Pause(5))
+    player.put(Opened(Route.WS, 2))
+    hello = {"orders": [{**payload("crosstrade/order"), "orderId": stand.ids[1], "orderState": "Working"}]}
+    player.put(hears(2, {"id": "hello", "data": {**hello, "success": True}}))
+    assert set(player.adapter.book) == set(stand.ids) and player.adapter.open_orders == 1
+    assert founds(player) == [({stand.ids[1]}, 10.0 + stand.settle_s)] and player.adapter.book_current
 
 
 @every_venue
