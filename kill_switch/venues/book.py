@@ -55,7 +55,9 @@ class Book:
         self.lists: tuple[str, ...] = ("orders",)
         self.book: dict[str, Order] = {}
         self.unproven: dict[str, Order] = {}  # alive by a word that no list covers: a push, a refused cancel
-        self.doubted: dict[str, None] = {}  # of these: each list was read since that word, and none shows the order
+        self.doubted: dict[
+            str, None
+        ] = {}  # of these: a later word, or every list that was read since, contradicts that word
         self._turn = -1  # the list that was read in its turn last
         self._now_ns = 0  # when the event that is being taken came
         self._word_ns: dict[str, int] = {}  # unproven order → when that word came
@@ -125,6 +127,8 @@ class Book:
             self.drop_order(order.id)
         else:
             self._take_word(order)
+            if self._past.get(order.id):  # its end was stated before: one of the two is late
+                self.doubted[order.id] = None
         if order.life is not Life.LIVE and not opened:
             if not known:
                 self._await((order.id,))
@@ -181,6 +185,7 @@ class Book:
     def confirm_order(self, order: Order) -> None:
         """Take note that the venue, asked for this order, shows it alive: it counts, whatever the lists show."""
         self.unproven.pop(order.id, None)  # it goes to the end: each has its turn
+        self._past.pop(order.id, None)
         self._take_word(order)
         self._confirmed.add(order.id)
 
@@ -212,9 +217,13 @@ class Book:
         if asked_ns < self._asked_ns.get(name, NEVER):
             return ()
         shown = {order.id: order for order in orders}
-        for one in [one for one in shown.keys() & self._past.keys() if self._past[one] > asked_ns]:
-            del shown[one]
-        new = shown.keys() - self.book.keys() - self._past.keys()
+        again = shown.keys() & self._past.keys()
+        for one in again:
+            if self._past[one] > asked_ns:
+                del shown[one]
+            else:
+                self._past[one] = 0
+        new = shown.keys() - self.book.keys() - again
         found: tuple[OrdersFound, ...] = ()
         if new and self.book_known:  # not while any list is missing: it may be one that has moved to this list
             ids = tuple(one for one in shown if one in new)

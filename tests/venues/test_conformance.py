@@ -691,6 +691,13 @@ def test_an_order_whose_end_comes_before_its_beginning_was_placed_all_the_same(s
     player.put(hears(1, stand.pushed(stand.ids[0], stand.gone)))
     late = hears(1, stand.pushed(stand.ids[0], stand.live[0]))
     assert placed((*player.put(late), *player.put(late))) == [stand.ids[0]]
+    assert (
+        set(player.adapter.book) == {stand.ids[0]} and player.adapter.open_orders == 0
+    )  # a kill hits it; it counts not
+    player.put(Pause(5))
+    read(stand, player, stand.ids[0])
+    player.put(late)
+    assert player.adapter.open_orders == 1
 
 
 @every_venue
