@@ -24,7 +24,7 @@ from kill_switch.past import Seen
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers import heartbeat, schedule, stamps
 from kill_switch.triggers.attention import Attention
-from kill_switch.triggers.base import Trigger, TriggerState, Unsure
+from kill_switch.triggers.base import Trigger, TriggerState, Unseen
 from kill_switch.triggers.flag import Flag
 from kill_switch.triggers.heartbeat import Heartbeat
 from kill_switch.triggers.intake import Intake
@@ -309,15 +309,15 @@ class Watch:
     def against_rearm(self, accounts: set[str], *, force: bool = False) -> Iterator[str]:
         """Yield what the triggers that watch any of the accounts have against re-arming them.
 
-        `force` overrides those that cannot see whether they would fire again, and no others.
+        `force` leaves out what a trigger cannot see, and nothing that it does see.
         """
         conditions = self.conditions()
         for trigger in self.watching(accounts):
             state, detail = conditions[trigger.name]
             part = trigger.against_part(accounts) if isinstance(trigger, Pnl) else None
-            why = trigger.against_rearm() or part
-            if why and not (force and isinstance(why, Unsure)):
-                yield f"trigger {trigger.name}: {why}"
+            found = [why for why in (trigger.against_rearm(), part) if why and not (force and isinstance(why, Unseen))]
+            if found:
+                yield f"trigger {trigger.name}: {found[0]}"
             elif state is TriggerState.BLIND and self._on_blind[trigger.name] == "fire":
                 yield f'trigger {trigger.name}: it is blind, and has on_blind = "fire": {detail}'
 

@@ -139,8 +139,8 @@ def drill(config: Path | None, scope: Sequence[str], as_json: bool) -> None:
 @click.option(
     "--force",
     is_flag=True,
-    help="Also accounts in RESIDUE, or with another login than was struck: what is left there is now your business. "
-    "Also where a trigger cannot see whether it would fire again.",
+    help="Also accounts in RESIDUE, or with another login than was struck, and though a trigger cannot see: "
+    "what is left there is now your business.",
 )
 def rearm(config: Path | None, reason: str, scope: Sequence[str], force: bool, as_json: bool) -> None:
     """Arm again what is tripped and proven clear; if the gate does not hold, say every reason why not.

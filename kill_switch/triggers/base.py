@@ -19,10 +19,14 @@ class TriggerState(StrEnum):
     BLIND = "blind"  # cannot see its input
 
 
-class Unsure(str):
-    """Words against a re-arm of a trigger that cannot see whether it would fire again: `--force` overrides them."""
+class Unseen(str):
+    """Why a trigger cannot tell whether it would trip again: a re-arm is refused for it, unless a person forces it."""
 
     __slots__ = ()
+
+    def __new__(cls, what: str, why: str = "") -> Unseen:
+        """`what` could not be seen, as in "whether equity is above the floor"; `why` is what keeps it from view."""
+        return super().__new__(cls, f"cannot see {what}{f': {why}' if why else ''}; look there, then use --force")
 
 
 class Trigger(Protocol):
@@ -49,7 +53,10 @@ class Trigger(Protocol):
         """
 
     def against_rearm(self) -> str | None:
-        """Say why this trigger would trip again at once, if it would; `Unsure`: it cannot see whether it would."""
+        """Say why this trigger would trip again at once, if it would; an `Unseen` if it cannot tell.
+
+        A gate that cannot see must not say yes: None means that the input was seen, or that it does not matter.
+        """
 
     def reset(self) -> None:
         """Start over: a person has re-armed."""

@@ -20,7 +20,7 @@ import anyio
 
 from kill_switch.domain import Now, Reason
 from kill_switch.triggers.attention import Attention
-from kill_switch.triggers.base import Figures, Report, TriggerState, Unsure
+from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
 
 LOOK_EVERY_S = 0.1
 BACKLOG_NS = 1_000_000_000  # what was held back has come by then
@@ -266,9 +266,7 @@ class OrderRate:
         if not names:
             return None
         why = f"its orders have not been seen for {self._window_s:g} s"
-        return Unsure(
-            f"cannot see whether {', '.join(names)} has too many orders: {why}; wait for that, or use --force"
-        )
+        return Unseen(f"whether {', '.join(names)} has too many orders", why)
 
     def reset(self) -> None:
         if self._fired:

@@ -166,7 +166,7 @@ async def test_the_trigger_that_starts_over_is_the_one_that_is_there_now_and_for
         triggers.append(trigger)
 
     found = await reloaded(office, {"a": True}, reload)
-    unseen = "its orders have not been seen for 1 s; wait for that, or use --force"
+    unseen = "its orders have not been seen for 1 s; look there, then use --force"
     assert found["why"] == (f"trigger rate: cannot see whether a has too many orders: {unseen}",)
     assert triggers[0].condition()[0] is TriggerState.TRIPPED
     assert await rearm(office, {"a": True}, force=True) == {"rearmed": ("a",)}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kill_switch.domain import Now, Reason
 from kill_switch.triggers.attention import Attention
-from kill_switch.triggers.base import TriggerState, Unsure
+from kill_switch.triggers.base import TriggerState, Unseen
 from kill_switch.triggers.order_rate import OrderRate, View
 from tests.virtual_time import running
 
@@ -442,10 +442,10 @@ async def test_an_account_that_a_reload_adds_is_not_seen_until_it_is_looked_at()
 async def test_a_rearm_is_refused_while_it_cannot_see_and_force_is_named() -> None:
     async with watching() as floor:
         words = "cannot see whether {} has too many orders: its orders have not been seen for 10 s"
-        words += "; wait for that, or use --force"
+        words += "; look there, then use --force"
         await floor.until(5)
         why = floor.trigger.against_rearm()  # it has just started: what was placed before, it has not seen
-        assert isinstance(why, Unsure) and why == words.format("a, b")
+        assert isinstance(why, Unseen) and why == words.format("a, b")
         await floor.until(11)
         assert floor.trigger.against_rearm() is None
         floor.views["a"] = View(False, 0)
@@ -465,7 +465,7 @@ async def test_a_rearm_is_refused_while_it_cannot_see_and_force_is_named() -> No
         floor.place(11)
         floor.views["b"] = None
         await floor.until(37)
-        assert not isinstance(floor.trigger.against_rearm(), Unsure)  # what it does see speaks against it
+        assert not isinstance(floor.trigger.against_rearm(), Unseen)  # what it does see speaks against it
 
 
 async def test_a_reload_with_other_limits_forgets_no_order_and_no_time() -> None:
