@@ -250,10 +250,14 @@ class Story:
         return any(start_s <= trip.at_s <= end_s for trip in self.trips)
 
     def false_new(self) -> list[Trip]:
-        placed = [one.placed_s for one in self.orders]
+        def counted(one: Placement, start_s: float, end_s: float) -> bool:
+            """Say whether it may count: a change is taken for a late push where the first push was lost."""
+            return start_s <= one.placed_s <= end_s or start_s <= one.pushed_s <= end_s
+
         within_s = WINDOW_S + self.late_s + SLACK_S
         new = [trip for trip in self.trips if trip.new]
-        return [trip for trip in new if sum(trip.at_s - within_s <= at_s <= trip.at_s for at_s in placed) <= MAX_NEW]
+        spans = ((trip, trip.at_s - within_s) for trip in new)
+        return [trip for trip, since_s in spans if sum(counted(o, since_s, trip.at_s) for o in self.orders) <= MAX_NEW]
 
     def missed_new(self) -> tuple[list[float], int]:
         """Return when a trip was missed, and how many there had to be."""
