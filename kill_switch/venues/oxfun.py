@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -46,6 +46,7 @@ from kill_switch.venues.base import (
     Form,
     Noise,
     NotReady,
+    OrdersFound,
     Output,
     Outputs,
     Ready,
@@ -180,9 +181,13 @@ class OxFun(Adapter):
             yield from self.ask("cancel-some", self._cancel_some(some), now, urgent=True, command=True)
         self._struck, self._outlived = frozenset(self.book), frozenset()
 
-    def replace_book(self, orders: Sequence[Order]) -> None:
-        super().replace_book(orders)
-        self._outlived = self._struck & self.book.keys()
+    def show_list(
+        self, name: str, orders: Iterable[Order], asked_ns: int, *, whole: bool, kept: Collection[str] | None = None
+    ) -> tuple[OrdersFound, ...]:
+        found = super().show_list(name, orders, asked_ns, whole=whole, kept=kept)
+        if whole:
+            self._outlived = self._struck & self.book.keys()
+        return found
 
     def read(self, now: Now) -> Outputs:
         self._read_ns = now.mono_ns
