@@ -25,10 +25,11 @@ from kill_switch.transports.lane import LaneState
 from kill_switch.triggers import heartbeat, schedule, stamps
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import Trigger, TriggerState, Unseen
+from kill_switch.triggers.days import Reset
 from kill_switch.triggers.flag import Flag
 from kill_switch.triggers.heartbeat import Heartbeat
 from kill_switch.triggers.intake import Intake
-from kill_switch.triggers.ledger import Limits, Reset
+from kill_switch.triggers.ledger import Limits
 from kill_switch.triggers.link import Link
 from kill_switch.triggers.order_rate import OrderRate, View
 from kill_switch.triggers.pnl import Pnl, Terms

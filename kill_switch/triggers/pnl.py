@@ -4,20 +4,26 @@ Figures come from the accounts (`measured`, `moved`) or from outside (`reported`
 together, `ledger` judges them. A trigger that gets no whole sample for `stale_after` is blind, and says why.
 
 The day outlives the process: baseline and peak are put on record when a day begins, and the peak when it has risen by a
-hundredth of `max_drawdown`, so that a crash hides no more than that. With other accounts, another currency, other rates
-or another source, figures mean something else: the baseline is taken anew, which is said aloud.
+hundredth of `max_drawdown`, so that a crash hides no more than that. The last figure is on record too, every ten
+minutes. With other accounts, another currency, other rates or another source, figures mean something else: the
+baseline is taken anew. That, and whatever else ends a day early, is a warning with the amount that counts no more.
+
+Figures that come slower than `stale_after` confirm a limit all the same. The trigger is blind between them, and from
+the second such gap on until they come in time.
 
 Re-arming after it has fired begins anew as well: the next samples are the baseline, and as much may be lost again. Who
 does not want that leaves it tripped until the reset, or asks for two people. A re-arm for another trigger's reason
-changes nothing. Only a floor cannot begin anew: a re-arm is refused while equity is not above it. Nor does a re-arm of
-some of its accounts begin anew while others stay tripped: it is refused while a limit is reached, and then the day goes
-on.
+changes nothing: it is refused while the last figure reaches a limit of the day that goes on. Only a floor cannot begin
+anew: a re-arm is refused while equity is not above it. Nor does a re-arm of some of its accounts begin anew while
+others stay tripped: it is refused while a limit is reached, and then the day goes on. Where the figure of now is
+missing, each of these is refused as well, because nobody can see; there `force` helps.
 
 A kill leaves an account's venue no time for other questions. Its figures are missing meanwhile, and so is every sample:
 the trigger is blind, which is shown and said as ever. But a kill of one account is no reason to kill the others: with
 `on_blind = "fire"`, an account owes a figure only from the end of its kill on. The others owe theirs all the same.
 
-A deposit or a withdrawal of which the venue says nothing looks like a profit or a loss.
+A deposit or a withdrawal of which the venue says nothing looks like a profit or a loss. docs/triggers/pnl.md has every
+case.
 """
 
 from __future__ import annotations
@@ -32,12 +38,17 @@ import anyio
 from kill_switch.domain import Now, Phase, Reason
 from kill_switch.engine import Announce
 from kill_switch.triggers.attention import Attention
-from kill_switch.triggers.base import Figures, Report, TriggerState
-from kill_switch.triggers.ledger import UNREADABLE, Day, Ledger, Limits, Reset
-from kill_switch.triggers.samples import FUTURE_S, Amounts, Round, Samples, amount_of
+from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
+from kill_switch.triggers.days import UNREADABLE, Day, Left, Reset
+from kill_switch.triggers.ledger import Ledger, Limits
+from kill_switch.triggers.samples import ABSURD, FUTURE_S, Amounts, Round, Samples, amount_of
 from kill_switch.triggers.standing import INTAKE, figures_of, money, standing, utc
+from kill_switch.triggers.transfers import SETTLE_NS, Transfer
 
 LOOK_EVERY_S = 0.1
+RECORD_EVERY_NS = 600_000_000_000  # nanoseconds; a crash hides no more of when and where equity was last seen
+OTHER_FIGURES = "other figures than before"  # why a day begins anew
+UNREADABLE_DAY = "the record of the day cannot be understood"
 Record = Callable[[Mapping[str, object]], None]
 
 
@@ -89,9 +100,14 @@ class Pnl:
         now = clock()
         self._seen = (now.mono_ns, attention.deaf_ns(now.mono_ns))  # the last sample, and how deaf we had been
         self._owes = dict.fromkeys(accounts, self._seen)  # account → since when it owes a figure
+        self._every_s = 0.0  # between the last two samples
+        self._slow = 0  # how many samples in a row came later than `stale_after` behind the one before
         self._fired = ""  # what it said
-        day, why = self._restored(past)
-        self._ledger = Ledger(terms.limits, terms.confirm, terms.reset, terms.warn_at, day)
+        self._known: Decimal | None = None  # what equity was in an earlier run, when it was last put on record
+        self._recorded: tuple[int, Round | None] = (now.mono_ns, None)  # when, and which sample, was last on record
+        left, why = self._restored(past, now)
+        self._ledger = Ledger(terms.limits, terms.confirm, terms.reset, terms.warn_at, left)
+        self._lost = ""  # what an earlier run has counted that counts no more
         if past is not None and past.get("fired"):
             if Phase.ARMED not in self._phases():
                 self._fired = str(past["fired"])
@@ -99,6 +115,8 @@ class Pnl:
                 why = why or "re-arm"
         if why:
             self._ledger.begin_anew(why)
+        if why in (OTHER_FIGURES, UNREADABLE_DAY):
+            self._lost = _lost(past)
 
     # ── figures ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -117,9 +135,7 @@ class Pnl:
         worth = None if rate is None else self._samples.sensible({currency: amount}) and amount * rate
         if not worth:  # without a rate, the account's figures tell of it
             return
-        now = self._clock()
-        self._samples.forget(account, now.mono_ns)
-        self._ledger.transfer(worth, now)
+        self._ledger.transfer(account, worth, self._clock().mono_ns)
         self._record("transfer", {"account": account, "currency": currency, "amount": str(amount)})
 
     def reported(self, equity: object, at: object) -> bool:
@@ -160,8 +176,8 @@ class Pnl:
             self.save()
 
     def save(self) -> None:
-        """Put a peak on record that is not there yet: somebody else goes on from it."""
-        if self._ledger.day is not None and self._ledger.day.peak != self._ledger.recorded_peak:
+        """Put on record what is not there yet, the last figure included: somebody else goes on from it."""
+        if self._last is not None and self._last is not self._recorded[1]:
             self._record("stop")
 
     def _look(self, report: Report) -> None:
@@ -171,8 +187,9 @@ class Pnl:
         sample = self._samples.round(self._last, now, self.terms.stale_after_s)
         if sample is None:
             return
-        if self._last is not None and now.mono_ns - self._last.at.mono_ns > self.terms.stale_after_s * 1e9:
-            self._ledger.interrupt()
+        late = self._last is not None and self._overdue(self._seen, sample.asked_ns)
+        self._slow = self._slow + 1 if late else 0
+        self._every_s = 0.0 if self._last is None else (sample.asked_ns - self._last.asked_ns) / 1e9
         self._last = sample
         self._seen = (sample.asked_ns, self._attention.deaf_ns(now.mono_ns))
         verdict = self._ledger.take(sample)
@@ -180,6 +197,10 @@ class Pnl:
             self._say_begun()
         elif self._ledger.unrecorded:
             self._record("peak")
+        elif now.mono_ns - self._recorded[0] >= RECORD_EVERY_NS:
+            self._record("figure")
+        for twice in verdict.twice:
+            self._say_twice(twice)
         if verdict.reached and not self._fired:
             self._fire(verdict.reached, now, report)
         elif verdict.warn and not self._fired:
@@ -216,14 +237,15 @@ class Pnl:
         if self._last is None:
             missing = [name for name, figure in self._samples.last.items() if figure is None]
             return TriggerState.WAITING, f"waits for {figures_of(missing)}{self._unrated()}{self._ignored()}"
-        return TriggerState.OK, f"{self._standing()}{self._unrated()}{self._ignored()}"
+        state = TriggerState.WAITING if self._ledger.waits else TriggerState.OK
+        return state, f"{self._standing()}{self._unrated()}{self._ignored()}"
 
     def figures(self) -> Figures:
         if self._last is None:
             return {}
-        worth, limits = self._last.worth, self.terms.limits
+        worth, limits = self._ledger.worth(self._last), self.terms.limits
         floor = math.nan if limits.floor is None else float(limits.floor)
-        found = {"equity": (float(worth), floor), "age_s": (self._age_s(), self.terms.stale_after_s)}
+        found = {"equity": (float(self._last.worth), floor), "age_s": (self._age_s(), self.terms.stale_after_s)}
         names = {"max_loss": "loss", "max_drawdown": "drawdown"}
         for limit, (fallen, most) in self._ledger.fallen(worth).items():
             if limit in names:
@@ -231,18 +253,35 @@ class Pnl:
         return found
 
     def against_rearm(self) -> str | None:
-        if self._last is None or self._blindness() or not self._ledger.reaches("floor", self._last.worth):
+        day_goes_on = not self._fired and self._ledger.day is not None  # else the re-arm begins another one
+        kept = [name for name, limit in self.terms.limits._asdict().items() if limit is not None]
+        kept = [name for name in kept if day_goes_on or name == "floor"]
+        if not kept:
             return None
-        return f"{self._standing()}; it would fire again as long as equity is not above the floor"
+        if (last := self._fresh()) is None:
+            floor = self.terms.limits.floor
+            above = f"whether equity is above the floor {money(floor)}" if floor is not None else ""
+            return Unseen(above or f"whether {' or '.join(kept)} is reached", self._out_of_sight())
+        reached = [name for name in kept if self._ledger.reaches(name, last)]
+        if not reached:
+            return None
+        until = "equity is not above the floor" if reached == ["floor"] else f"{' and '.join(reached)} is reached"
+        return f"{self._standing()}; it would fire again as long as {until}"
 
     def against_part(self, accounts: Collection[str]) -> str | None:
-        """Say why it would fire again at once if these were re-armed and others of its accounts were not."""
+        """Say why it would fire again at once if these were re-armed and others of its accounts were not.
+
+        An `Unseen` if nobody can tell.
+        """
         left = [name for name in self.accounts if name not in accounts and self._phase(name) is not Phase.ARMED]
-        if not (self._fired and left) or self._last is None or self._blindness():
+        if not (self._fired and left):
             return None
-        if not any(self._ledger.reaches(limit, self._last.worth) for limit in Limits._fields):
+        words = f"the day begins anew only if {', '.join(left)} is re-armed with it"
+        if (last := self._fresh()) is None:
+            return Unseen("whether a limit is still reached", f"{self._out_of_sight()}; {words}")
+        if not any(self._ledger.reaches(limit, last) for limit in Limits._fields):
             return None
-        return f"{self._standing()}; the day begins anew only if {', '.join(left)} is re-armed with it"
+        return f"{self._standing()}; {words}"
 
     def reset(self) -> None:
         if not self._fired:
@@ -263,6 +302,17 @@ class Pnl:
         told_ns = {name: 0 if figure is None else figure.asked_ns for name, figure in self._samples.last.items()}
         owing = any(since_ns > told_ns[name] for name, (since_ns, _) in self._owes.items())
         return owing and not any(self._overdue(since, now_ns) for since in self._owes.values())
+
+    def _fresh(self) -> Round | None:
+        """Return the last sample, if it is no older than `stale_after`."""
+        return None if self._overdue(self._seen, self._clock().mono_ns) else self._last
+
+    def _out_of_sight(self) -> str:
+        """Say why there is no figure of now, and what the last one was."""
+        missing = [name for name, figure in self._samples.last.items() if figure is None]
+        why = self._blindness() or f"no {figures_of(missing or list(self._samples.last))} yet"
+        worth = self._known if self._last is None else self._last.worth
+        return why if worth is None else f"{why}; equity was last seen at {money(worth)} {self.terms.currency}"
 
     def _struck(self) -> list[str]:
         """Name the accounts of which the figures come in whose kills are under way."""
@@ -285,20 +335,21 @@ class Pnl:
         """Say why there has been no sample for too long, if so."""
         now_ns = self._clock().mono_ns
         if not self._overdue(self._seen, now_ns):
-            return ""
+            slow = self._slow > 1
+            return f"figures come every {self._every_s:.0f} s, and are stale after {self._stale}" if slow else ""
         allowed_ns = self.terms.stale_after_s * 1e9
         old = [n for n, f in self._samples.last.items() if f is None or now_ns - f.asked_ns > allowed_ns]
         if self._samples.unrated:
             return self._unrated().removeprefix("; ")
         if old:
             kill = ", and a kill is under way" if self._struck() else ""
-            return f"no {figures_of(old)} for {self.terms.stale_after_s:g} s{kill}{self._ignored()}"
+            return f"no {figures_of(old)} for {self._stale}{kill}{self._ignored()}"
         return f"the {figures_of(list(self._samples.last))} are never from the same {self.terms.window_s:g} s"
 
     def _standing(self) -> str:
         if self._last is None:
             return "nothing is known"
-        return standing(self._last.worth, self.terms.currency, self._age_s(), self._ledger)
+        return standing(self._last, self.terms.currency, self._age_s(), self._ledger) + self._in_doubt()
 
     def _unrated(self) -> str:
         return "".join(f"; {name} holds {held}, and rates has none" for name, held in self._samples.unrated.items())
@@ -306,6 +357,15 @@ class Pnl:
     def _ignored(self) -> str:
         count = self._samples.ignored
         return f"; {count} figure(s) ignored, the last: {self._samples.why_ignored}" if count else ""
+
+    def _in_doubt(self) -> str:
+        moved = self._ledger.in_doubt
+        total = sum((abs(one.worth) for one in moved), Decimal())
+        return f"; {money(total)} {self.terms.currency} moved, not found in the figures yet" if moved else ""
+
+    @property
+    def _stale(self) -> str:
+        return f"{self.terms.stale_after_s:g} s"
 
     def _age_s(self) -> float:
         return 0.0 if self._last is None else (self._clock().mono_ns - self._last.asked_ns) / 1e9
@@ -321,34 +381,105 @@ class Pnl:
         }
 
     def _record(self, why: str, moved: Mapping[str, object] | None = None) -> None:
-        day = self._ledger.day
+        now, ledger = self._clock(), self._ledger
+        self._recorded = (now.mono_ns, self._last)
         data: dict[str, object] = {"trigger": self.name, "why": why, "of": self._meaning(), "fired": self._fired}
         if self._last is not None:
             data["equity"] = str(self._last.worth)
+            data["seen_ns"] = self._last.at.wall_ns
+        elif self._known is not None:
+            data["equity"] = str(self._known)
         if moved is not None:
             data["moved"] = moved
-        if day is not None:
-            self._ledger.recorded_peak = day.peak
-            data["day"] = day.told()
+        if ledger.transfers:
+            ahead_ns = now.wall_ns - now.mono_ns
+            data["transfers"] = [[one.account, str(one.worth), one.told_ns + ahead_ns] for one in ledger.transfers]
+        if ledger.day is not None:
+            ledger.recorded_peak = ledger.day.peak
+            data["day"] = ledger.day.told()
+            data["ended"] = [day.told() for day in ledger.ended]
         self._record_it(data)
 
-    def _restored(self, past: Mapping[str, Any] | None) -> tuple[Day | None, str]:
-        """Return the day that an earlier run left, or why it is none to go on with."""
+    def _restored(self, past: Mapping[str, Any] | None, now: Now) -> tuple[Left, str]:
+        """Return what an earlier run left, or why its day is none to go on with."""
         if past is None:
-            return None, "first"
-        if past.get("of") != self._meaning():
-            return None, "other figures than before"
+            return Left(), "first"
+        if not _same(past.get("of"), self._meaning()):
+            return Left(), OTHER_FIGURES
+        self._known = amount_of(past.get("equity"))
         if past.get("day") is None:
-            return None, "re-arm" if past.get("why") == "re-arm" else "first"
+            return Left(), "re-arm" if past.get("why") == "re-arm" else "first"
         try:
-            return Day.of(past["day"]), ""
+            seen_ns = past.get("seen_ns")
+            ended = tuple(Day.of(told) for told in past.get("ended", ()))
+            transfers = tuple(_transfer(told, now) for told in past.get("transfers", ()))
+            return Left(Day.of(past["day"]), ended, None if seen_ns is None else int(seen_ns), transfers), ""
         except UNREADABLE:
-            return None, "the record of the day cannot be understood"
+            return Left(), UNREADABLE_DAY
 
     def _say_begun(self) -> None:
-        day = self._ledger.day
-        if day is not None:
-            self._record(day.why)
-            known = day.why in ("first", "reset", "re-arm", "transfer")
-            words = f"trigger {self.name}: baseline {money(day.baseline)} {self.terms.currency} ({day.why})"
-            self._announce(Announce("info" if known else "warn", words))
+        ledger, currency = self._ledger, self.terms.currency
+        day = ledger.day
+        if day is None:
+            return
+        self._record(day.why)
+        expected = day.why in ("first", "reset", "re-arm") and not ledger.because
+        words = f"trigger {self.name}: baseline {money(day.baseline)} {currency} ({day.why})"
+        words += f": {ledger.because}" if ledger.because else ""
+        if ledger.beside:
+            words += "; the day before counts beside it for a day"
+        elif self._lost:
+            words += f"; {self._lost}"
+        elif ledger.lost is not None and ledger.lost > 0 and (not expected or day.why == "re-arm"):
+            words += f"; {_counts_no_more(ledger.lost, currency)}"
+        self._lost = ""
+        self._announce(Announce("info" if expected else "warn", words))
+
+    def _say_twice(self, transfer: Transfer) -> None:
+        amount = f"{money(abs(transfer.worth))} {self.terms.currency}"
+        kind = "deposit" if transfer.worth > 0 else "withdrawal"
+        words = f"trigger {self.name}: a {kind} of {amount} of {transfer.account} was told twice and shows once"
+        self._announce(Announce("warn", f"{words}: it counts once"))
+        self._record("told twice")
+
+
+def _same(of: object, other: Mapping[str, Any]) -> bool:
+    """Tell whether figures mean the same, by value: neither an order of accounts nor a way to write a rate counts."""
+    match of:
+        case {"accounts": list() | tuple() as accounts, "currency": str(currency), "rates": Mapping() as rates}:
+            try:
+                worths = {name: Decimal(rate) for name, rate in rates.items()}
+                others = {name: Decimal(rate) for name, rate in other["rates"].items()}
+                return sorted(accounts) == sorted(other["accounts"]) and (currency, worths) == (
+                    other["currency"],
+                    others,
+                )
+            except UNREADABLE:
+                return False
+        case _:
+            return False
+
+
+def _transfer(told: Any, now: Now) -> Transfer:
+    """Read a transfer back; raises one of `UNREADABLE`. Its word is as old as the wall clock says."""
+    account, worth, told_ns = told
+    amount = Decimal(str(worth))
+    if not (isinstance(account, str) and isinstance(told_ns, int) and abs(amount) < ABSURD):
+        raise ValueError("no transfer")
+    age_ns = min(max(0, now.wall_ns - told_ns), 2 * SETTLE_NS)
+    return Transfer(account, amount, now.mono_ns - age_ns)
+
+
+def _lost(past: Mapping[str, Any] | None) -> str:
+    """Say what an earlier run has counted as lost, in the currency that it was in."""
+    if past is None:
+        return ""
+    try:
+        lost = Decimal(past["day"]["baseline"]) - Decimal(past["equity"])
+        return _counts_no_more(lost, str(past["of"]["currency"])) if lost > 0 else "nothing was lost before"
+    except UNREADABLE:
+        return "nobody knows what was lost before: it is not counted any more"
+
+
+def _counts_no_more(lost: Decimal, currency: str) -> str:
+    return f"{money(lost)} {currency} that were lost before are not counted any more"

@@ -69,7 +69,6 @@ class Samples:
         self.unrated: dict[str, str] = {}  # account → what it holds that has no rate
         self.last: dict[str, Figure | None] = dict.fromkeys(accounts)
         self._rates = rates
-        self._not_before_ns: dict[str, int] = dict.fromkeys(self.last, 0)
 
     def take(self, account: str, amounts: Amounts, asked_ns: int, now_ns: int) -> bool:
         """Take a figure; False, with `ignored` counted, if it is none."""
@@ -80,7 +79,9 @@ class Samples:
             return self.ignore("no amount in it")
         if asked_ns > now_ns:
             return self.ignore("from the future")
-        if asked_ns < self._not_before_ns[account] or (last is not None and asked_ns <= last.asked_ns):
+        if last is not None and asked_ns == last.asked_ns and amounts == last.amounts:
+            return False  # the same moment is the same figure, however often it comes
+        if last is not None and asked_ns <= last.asked_ns:
             return self.ignore("not newer than the one before")
         held = {currency: amount + 0 for currency, amount in amounts.items() if amount}
         unrated = [f"{amount:f} {currency}" for currency, amount in held.items() if currency not in self._rates]
@@ -99,10 +100,6 @@ class Samples:
         fine = all(amount.is_finite() and abs(amount) < ABSURD for amount in amounts.values())
         return fine or self.ignore("not a sensible number")
 
-    def forget(self, account: str, before_ns: int) -> None:
-        """Take nothing of that account any more that was asked for before then: its money has been moved."""
-        self._not_before_ns[account] = before_ns
-
     def ignore(self, why: str) -> bool:
         """Count what is no figure."""
         self.ignored += 1
@@ -115,8 +112,6 @@ class Samples:
         for name, figure in self.last.items():
             used = after.figures.get(name) if after is not None else None
             if figure is None or (used is not None and figure.asked_ns <= used.asked_ns):
-                return None
-            if figure.asked_ns < self._not_before_ns[name]:
                 return None
             figures[name] = figure
         asked = [figure.asked_ns for figure in figures.values()]

@@ -7,16 +7,17 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from kill_switch.triggers.ledger import Ledger
+from kill_switch.triggers.samples import Round
 
 INTAKE = "intake"  # the one account of figures from outside
 
 
-def standing(worth: Decimal, currency: str, age_s: float, ledger: Ledger) -> str:
+def standing(last: Round, currency: str, age_s: float, ledger: Ledger) -> str:
     """Write one line."""
-    words = [f"equity {money(worth)} {currency}, {age_s:.1f} s old"]
+    words = [f"equity {money(last.worth)} {currency}, {age_s:.1f} s old"]
     if ledger.day is None:
         words.append(f"the baseline stands after {ledger.wanted} more sample(s)")
-    for limit, (fallen, most) in ledger.fallen(worth).items():
+    for limit, (fallen, most) in ledger.fallen(ledger.worth(last)).items():
         match limit:
             case "max_loss" if fallen <= 0:
                 words.append(f"profit {money(-fallen)}, max_loss {money(most)}")

@@ -19,9 +19,10 @@ from kill_switch import control
 from kill_switch.aide import Aide, Done
 from kill_switch.domain import Now, Reason
 from kill_switch.triggers.attention import Attention
+from kill_switch.triggers.days import Reset
 from kill_switch.triggers.heartbeat import Heartbeat
 from kill_switch.triggers.intake import MAX_BYTES, Intake, sign
-from kill_switch.triggers.ledger import Limits, Reset
+from kill_switch.triggers.ledger import Limits
 from kill_switch.triggers.pnl import Pnl, Terms
 from kill_switch.triggers.stamps import MOST_RECENT, MOST_SENDERS, NEW_WITHIN_MS
 from kill_switch.venues.base import Call, Replied

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kill_switch.domain import Now
 from kill_switch.triggers.cron import REMEMBERED, Crontab, Misread, Timetable, check
-from kill_switch.triggers.ledger import Reset
+from kill_switch.triggers.days import Reset
 
 DAY_S = 86_400
 HOUR_S = 3_600

@@ -10,8 +10,9 @@ import pytest
 from kill_switch.domain import Now
 from kill_switch.engine import Announce
 from kill_switch.triggers.attention import Attention
+from kill_switch.triggers.days import Reset
 from kill_switch.triggers.intake import Intake, sign
-from kill_switch.triggers.ledger import Limits, Reset
+from kill_switch.triggers.ledger import Limits
 from kill_switch.triggers.pnl import Pnl, Terms
 
 NOW = Now(1_000_000_000_000, 1_700_000_000_500_000_000)

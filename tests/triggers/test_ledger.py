@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kill_switch.domain import Now
-from kill_switch.triggers.ledger import SETTLE_NS, Day, Ledger, Limits, Reset, Verdict
+from kill_switch.triggers.days import Day, Left, Reset
+from kill_switch.triggers.ledger import Ledger, Limits, Verdict
 from kill_switch.triggers.samples import Figure, Round
+from kill_switch.triggers.transfers import SETTLE_NS
 
 S = 1_000_000_000
 NEW_YORK = Reset(17, 0, "America/New_York")
@@ -29,7 +31,7 @@ class Book:
         warn_at: tuple[int, ...] = (),
         day: Day | None = None,
     ) -> None:
-        self.ledger = Ledger(Limits(*map(_amount, limits)), confirm, reset, warn_at, day)
+        self.ledger = Ledger(Limits(*map(_amount, limits)), confirm, reset, warn_at, Left(day))
         self.now_s = 0.0
         self.wall_s: float = MORNING  # what a clock on the wall showed at the beginning
 
@@ -101,6 +103,8 @@ def test_a_day_begins_at_its_wall_time_with_the_next_samples() -> None:
 def test_until_the_new_baseline_stands_the_old_one_counts() -> None:
     book = Book()
     book.take(1000, 1000, 1000)
+    book.to(2023, 11, 14, 21, 59)
+    book.take(1000)
     book.to(2023, 11, 14, 22)
     assert book.reached(950, 950) == [(), ("max_loss",)]
 
@@ -115,10 +119,10 @@ def test_a_reset_that_was_missed_is_done_with_the_first_samples_and_what_was_los
 def test_a_reset_that_passed_while_there_were_no_samples_is_one_that_was_missed() -> None:
     book = Book()
     book.take(1000, 1000, 1000)
-    book.ledger.interrupt()
     book.to(2023, 11, 15, 10)
     assert book.reached(900, 900, 900) == [()] * 3
-    assert book.day.baseline == 900
+    assert (book.day.baseline, book.ledger.lost) == (Decimal(900), Decimal(100))
+    assert book.ledger.because == "nothing was known for 19 h"
 
 
 def test_a_day_of_an_earlier_run_goes_on_within_the_same_day() -> None:
@@ -203,12 +207,18 @@ def test_a_floor_is_watched_before_there_is_a_baseline() -> None:
     assert book.reached(900, 900) == [(), ("floor",)]
 
 
-def test_samples_before_a_gap_confirm_nothing_after_it() -> None:
+def test_samples_on_both_sides_of_a_gap_are_in_a_row() -> None:
     book = Book()
     book.take(1000, 1000, 1000)
     assert book.reached(940) == [()]
-    book.ledger.interrupt()
-    assert book.reached(940, 940) == [(), ("max_loss",)]
+    book.now_s += 600
+    assert book.reached(940) == [("max_loss",)]
+
+
+def test_a_sample_that_says_otherwise_ends_the_row() -> None:
+    book = Book()
+    book.take(1000, 1000, 1000)
+    assert book.reached(940, 951, 940) == [()] * 3
 
 
 def test_beginning_anew_forgets_the_loss_and_not_the_floor() -> None:
@@ -337,11 +347,11 @@ def settled(book: Book, *worths: float) -> None:
 def test_a_withdrawal_is_no_loss_and_a_deposit_no_profit() -> None:
     book = Book()
     settled(book, 1000, 1000, 1000)
-    book.ledger.transfer(Decimal(-500), book.now)
+    book.ledger.transfer("a", Decimal(-500), book.now.mono_ns)
     assert book.reached(500, 500, 500) == [()] * 3
     assert book.figures == (500, 500)
     book.now_s += SETTLE_NS / S
-    book.ledger.transfer(Decimal(200), book.now)
+    book.ledger.transfer("a", Decimal(200), book.now.mono_ns)
     assert book.reached(700, 700, 651, 651, 650, 650)[-1] == ("max_loss",)
     assert book.figures == (700, 700)
 
@@ -349,20 +359,18 @@ def test_a_withdrawal_is_no_loss_and_a_deposit_no_profit() -> None:
 def test_a_deposit_that_was_seen_in_the_figures_first_is_no_peak() -> None:
     book = Book()
     settled(book, 1000, 1000, 1000)
-    book.take(1010, 1010, 1500, 1500, 1500)
-    book.ledger.transfer(Decimal(500), book.now)
-    assert book.figures == (
-        1500,
-        1500,
-    )  # the ten of the last minute are forgotten, the five hundred are not counted twice
-    assert book.reached(1500, 1500, 1490) == [()] * 3
+    book.take(1010, 1010, 1510, 1510, 1510)
+    assert book.figures == (1000, 1510)
+    book.ledger.transfer("a", Decimal(500), book.now.mono_ns)
+    assert book.figures == (1500, 1510)
+    assert book.reached(1510, 1510, 1490) == [()] * 3
 
 
 def test_a_rise_that_is_old_is_not_forgotten_by_a_deposit() -> None:
     book = Book()
     settled(book, 1000, 1000, 1000)
     settled(book, 1060, 1060)
-    book.ledger.transfer(Decimal(500), book.now)
+    book.ledger.transfer("a", Decimal(500), book.now.mono_ns)
     assert book.figures == (1500, 1560)
 
 
@@ -370,38 +378,42 @@ def test_a_withdrawal_that_was_seen_in_the_figures_first_is_forgiven_once_it_is_
     book = Book()
     settled(book, 1000, 1000, 1000)
     assert book.reached(500) == [()]
-    book.ledger.transfer(Decimal(-500), book.now)
+    book.ledger.transfer("a", Decimal(-500), book.now.mono_ns)
     assert book.reached(500, 500) == [(), ()]
 
 
 def test_figures_that_lag_behind_a_withdrawal_are_no_peak() -> None:
     book = Book()
     settled(book, 1000, 1000, 1000)
-    book.ledger.transfer(Decimal(-500), book.now)
+    book.ledger.transfer("a", Decimal(-500), book.now.mono_ns)
     assert book.reached(1000, 1000, 500, 500, 500) == [()] * 5
     assert book.figures == (500, 500)
 
 
-def test_a_baseline_of_the_last_minute_is_taken_anew_after_a_transfer() -> None:
+def test_a_baseline_that_may_contain_a_deposit_already_is_the_lower_one() -> None:
     book = Book()
-    book.take(1500, 1500, 1500)  # of which 500 have just come
-    book.ledger.transfer(Decimal(500), book.now)
-    assert book.ledger.day is None
-    assert book.reached(*[1500] * 11) == [()] * 11  # for a minute, figures may still not be what they seem
-    assert book.ledger.day is None
-    book.take(1500, 1500, 1500)
-    assert (book.day.baseline, book.day.why) == (Decimal(1500), "transfer")
+    book.take(1500, 1500, 1500)  # of which 500 have just come, before anybody looked
+    book.ledger.transfer("a", Decimal(500), book.now.mono_ns)
+    assert book.figures == (1500, 1500)
+    assert book.reached(*[1500] * 20) == [()] * 20
 
 
-def test_a_transfer_while_a_baseline_is_gathered_starts_the_gathering_over() -> None:
+def test_a_baseline_follows_a_deposit_that_its_figures_show_only_later() -> None:
+    book = Book()
+    book.take(1000, 1000, 1000)
+    book.ledger.transfer("a", Decimal(500), book.now.mono_ns)
+    assert book.figures == (1000, 1000)
+    assert book.reached(1000, 1000, 1500, 1500, 1450) == [()] * 5
+    assert book.figures == (1500, 1500)
+    assert book.reached(1450)[-1] == ("max_loss",)
+
+
+def test_a_transfer_while_a_baseline_is_gathered_moves_the_samples_that_do_not_contain_it() -> None:
     book = Book()
     book.take(1000, 1000)
-    book.ledger.transfer(Decimal(-500), book.now)
-    book.take(1000, 1000, 500)
-    assert book.ledger.wanted == 3
-    book.now_s += SETTLE_NS / S
-    book.take(500, 500, 500)
-    assert book.day.baseline == 500
+    book.ledger.transfer("a", Decimal(-500), book.now.mono_ns)
+    book.take(500)
+    assert book.figures == (500, 500)
 
 
 # ── the record ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -124,14 +124,14 @@ def test_an_empty_figure_is_ignored_and_counted() -> None:
     assert kept.ignored == 1
 
 
-def test_what_was_asked_for_before_money_was_moved_is_neither_taken_nor_used() -> None:
+def test_the_same_moment_is_the_same_figure_and_is_not_counted_as_ignored() -> None:
     kept = samples("a")
     take(kept, "a", "100", 10)
-    kept.forget("a", 11 * S)
-    assert next_round(kept, None, 11) is None
-    assert not kept.take("a", {"USD": Decimal(100)}, 10 * S + 5, 12 * S)
-    assert take(kept, "a", "150", 11)
-    assert next_round(kept, None, 11) is not None
+    first = next_round(kept, None, 10)
+    for seconds in (11, 12, 13):
+        assert not kept.take("a", {"USD": Decimal("100.0")}, 10 * S, seconds * S)
+        assert next_round(kept, first, seconds) is None
+    assert kept.ignored == 0
 
 
 def test_the_evidence_of_a_sample_has_every_figure_and_its_age() -> None:
