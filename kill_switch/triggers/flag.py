@@ -25,7 +25,7 @@ from asyncinotify import Inotify, Mask
 from kill_switch import printable
 from kill_switch.domain import Now, Reason
 from kill_switch.offload import Offload
-from kill_switch.triggers.base import Figures, Report, TriggerState
+from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
 
 POLL_S = 0.5
 LOOK_WITHIN_S = 1.0  # so long a re-arm waits for the file system
@@ -79,7 +79,7 @@ class Flag:
         self._text = ""
         self._trouble = ""
         self._watch = ""  # why inotify does not help, if so
-        self._looked = self._had_directory = False
+        self._looked = self._had_directory = self._unknown = False
         self._changes = 0  # events and re-arms: what a look has found before one of them may be over
         self._stirred = anyio.Event()
         self._report: Report | None = None
@@ -114,9 +114,15 @@ class Flag:
         return {"present": (float(self._present), 1.0)}
 
     def against_rearm(self) -> str | None:
-        """Say whether the file is there, as `look`, which comes before this, and inotify have found it."""
+        """Say whether the file is there, as `look`, which comes before this, and inotify have found it.
+
+        An `Unseen` where neither can tell.
+        """
         if not self._present:
-            return None if self._looked else f"nobody could look yet whether {self.path} is there"
+            why = self._trouble if self._unknown else self._watch and self._files.trouble  # else inotify tells
+            if self._looked and not why:
+                return None
+            return Unseen(f"whether {self.path} is there", why or "nobody could look yet")
         if why := self._files.trouble or self._trouble:
             return f"{self.path} was there, and nobody can tell that it is gone: {why}"
         return f"{self.path} is still there: remove it"
@@ -155,7 +161,7 @@ class Flag:
 
     def _take(self, seen: Seen) -> None:
         self._looked = True
-        self._trouble = seen.trouble
+        self._trouble, self._unknown = seen.trouble, seen.present is None
         if seen.present is None:
             return
         if not seen.present:

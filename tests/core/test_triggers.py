@@ -19,7 +19,7 @@ from kill_switch import clock, offload
 from kill_switch.domain import Now, Reason
 from kill_switch.triggers import flag
 from kill_switch.triggers.attention import Attention
-from kill_switch.triggers.base import TriggerState
+from kill_switch.triggers.base import TriggerState, Unseen
 from kill_switch.triggers.flag import Flag
 from kill_switch.triggers.heartbeat import Heartbeat
 from kill_switch.triggers.inlet import PASS_DATAGRAMS, Inlet
@@ -1069,7 +1069,7 @@ class TestFlagAndItsDirectory:
             over.set()
             await button.until(TriggerState.OK)
 
-    async def test_a_path_that_cannot_be_looked_at_is_blindness_and_blocks_only_what_was_there(
+    async def test_a_path_that_cannot_be_looked_at_is_blindness_and_blocks_until_it_is_seen_or_forced(
         self, kill_file: Spot
     ) -> None:
         kill_file.touch()
@@ -1079,6 +1079,9 @@ class TestFlagAndItsDirectory:
             kill_file.directory.link_to("run")  # a link to itself: ELOOP
             await button.trigger.look()
             assert str(button.trigger.against_rearm()).startswith(f"{kill_file} was there, and ")
+            assert not isinstance(button.trigger.against_rearm(), Unseen)  # no force helps against what was seen
             button.trigger.reset()
-            assert button.trigger.against_rearm() is None
+            why = button.trigger.against_rearm()
+            assert isinstance(why, Unseen)
+            assert why.startswith(f"cannot see whether {kill_file} is there: Too many levels of symbolic links")
             assert await button.until(TriggerState.BLIND) == f"{kill_file}: Too many levels of symbolic links"

@@ -244,3 +244,14 @@ async def test_a_trigger_to_which_blindness_is_a_reason_stands_against_it_while_
     why = 'trigger beat: it is blind, and has on_blind = "fire": it sees nothing'
     assert found.get("why") == ((why,) if refused else None)
     assert (office.dispatcher.state.phase is Phase.ARMED) is not refused
+
+
+async def test_force_lifts_what_a_trigger_cannot_see(opened: Opened) -> None:
+    office = opened("a")
+    await office.kill()
+    office.reload(
+        '[triggers.loss]\nkind = "pnl"\ncurrency = "OX"\nfloor = "8"\nreset = "00:00 UTC"\non_blind = "alarm"\n'
+    )
+    (why,) = (await rearm(office, {"a": True}))["why"]
+    assert why.startswith("trigger loss: cannot see whether equity is above the floor 8: ") and "--force" in why
+    assert await rearm(office, {"a": True}, force=True) == {"rearmed": ("a",)}

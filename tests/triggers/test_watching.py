@@ -137,6 +137,15 @@ async def test_what_has_fired_for_two_accounts_speaks_against_a_rearm_of_one(tmp
         assert list(watched.watch.against_rearm({"a", "b"})) == []
 
 
+async def test_what_a_trigger_cannot_see_holds_against_a_rearm_until_it_is_forced(tmp_path: Path) -> None:
+    async with watching(tmp_path, PNL.replace('max_loss = "100"', 'floor = "8"').format(on_blind="alarm")) as watched:
+        (why,) = watched.watch.against_rearm({"a", "b"})
+        assert why.startswith(
+            "trigger daily-loss: cannot see whether equity is above the floor 8: no figures of a, b yet"
+        )
+        assert list(watched.watch.against_rearm({"a", "b"}, force=True)) == []
+
+
 async def test_a_withdrawal_that_a_venue_tells_comes_to_the_trigger(tmp_path: Path) -> None:
     async with watching(tmp_path, PNL.format(on_blind="alarm")) as watched:
         await watched.samples((500, 500), (500, 500), (500, 500))
