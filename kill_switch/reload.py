@@ -158,6 +158,6 @@ def _differ(old: Account, new: Account) -> bool:
 
 def _same(old: AnyTrigger, new: AnyTrigger) -> bool:
     """Tell whether a trigger may go on as it is: other accounts are told to it, but figures of others are new ones."""
-    if isinstance(old, Pnl) or isinstance(new, Pnl):
-        return old == new
+    if isinstance(old, Pnl) and sorted(old.accounts) != sorted(new.accounts):
+        return False
     return old == new.model_copy(update={"accounts": old.accounts})

@@ -99,6 +99,12 @@ def test_figures_of_other_accounts_are_new_figures(tmp_path: Path) -> None:
     assert compare(old, new).triggers_begun == ("loss",)
 
 
+def test_figures_of_the_same_accounts_in_another_order_or_with_limits_in_other_words_go_on(tmp_path: Path) -> None:
+    pnl = '[triggers.loss]\nkind = "pnl"\ncurrency = "OX"\nmax_loss = "{}"\nreset = "17:00 UTC"\non_blind = "alarm"\n'
+    old, new = config(tmp_path, A + B + pnl.format("50000")), config(tmp_path, B + A + pnl.format("50000.0"))
+    assert compare(old, new).triggers_begun == ()
+
+
 def test_tables_that_change_are_named(tmp_path: Path) -> None:
     change = compare(config(tmp_path, A), config(tmp_path, A + '[daemon]\nbudget = "1s"\n[rearm]\napprovals = 2\n'))
     assert change.words() == "tables changed: daemon, rearm"
