@@ -39,16 +39,15 @@ from kill_switch.domain import Now, Phase, Reason
 from kill_switch.engine import Announce
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
-from kill_switch.triggers.days import UNREADABLE, Day, Left, Reset
+from kill_switch.triggers.days import Reset
 from kill_switch.triggers.ledger import Ledger, Limits
-from kill_switch.triggers.samples import ABSURD, FUTURE_S, Amounts, Round, Samples, amount_of
+from kill_switch.triggers.restored import OTHER_FIGURES, UNREADABLE_DAY, counts_no_more, equity_of, lost, read
+from kill_switch.triggers.samples import FUTURE_S, Amounts, Round, Samples, amount_of
 from kill_switch.triggers.standing import INTAKE, figures_of, money, standing, utc
-from kill_switch.triggers.transfers import SETTLE_NS, Transfer
+from kill_switch.triggers.transfers import Transfer
 
 LOOK_EVERY_S = 0.1
 RECORD_EVERY_NS = 600_000_000_000  # nanoseconds; a crash hides no more of when and where equity was last seen
-OTHER_FIGURES = "other figures than before"  # why a day begins anew
-UNREADABLE_DAY = "the record of the day cannot be understood"
 Record = Callable[[Mapping[str, object]], None]
 
 
@@ -103,9 +102,9 @@ class Pnl:
         self._every_s = 0.0  # between the last two samples
         self._slow = 0  # how many samples in a row came later than `stale_after` behind the one before
         self._fired = ""  # what it said
-        self._known: Decimal | None = None  # what equity was in an earlier run, when it was last put on record
         self._recorded: tuple[int, Round | None] = (now.mono_ns, None)  # when, and which sample, was last on record
-        left, why = self._restored(past, now)
+        left, why = read(past, self._meaning(), now)
+        self._known = equity_of(past, self._meaning())
         self._ledger = Ledger(terms.limits, terms.confirm, terms.reset, terms.warn_at, left)
         self._lost = ""  # what an earlier run has counted that counts no more
         if past is not None and past.get("fired"):
@@ -116,7 +115,7 @@ class Pnl:
         if why:
             self._ledger.begin_anew(why)
         if why in (OTHER_FIGURES, UNREADABLE_DAY):
-            self._lost = _lost(past)
+            self._lost = lost(past)
 
     # ── figures ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -400,23 +399,6 @@ class Pnl:
             data["ended"] = [day.told() for day in ledger.ended]
         self._record_it(data)
 
-    def _restored(self, past: Mapping[str, Any] | None, now: Now) -> tuple[Left, str]:
-        """Return what an earlier run left, or why its day is none to go on with."""
-        if past is None:
-            return Left(), "first"
-        if not _same(past.get("of"), self._meaning()):
-            return Left(), OTHER_FIGURES
-        self._known = amount_of(past.get("equity"))
-        if past.get("day") is None:
-            return Left(), "re-arm" if past.get("why") == "re-arm" else "first"
-        try:
-            seen_ns = past.get("seen_ns")
-            ended = tuple(Day.of(told) for told in past.get("ended", ()))
-            transfers = tuple(_transfer(told, now) for told in past.get("transfers", ()))
-            return Left(Day.of(past["day"]), ended, None if seen_ns is None else int(seen_ns), transfers), ""
-        except UNREADABLE:
-            return Left(), UNREADABLE_DAY
-
     def _say_begun(self) -> None:
         ledger, currency = self._ledger, self.terms.currency
         day = ledger.day
@@ -431,7 +413,7 @@ class Pnl:
         elif self._lost:
             words += f"; {self._lost}"
         elif ledger.lost is not None and ledger.lost > 0 and (not expected or day.why == "re-arm"):
-            words += f"; {_counts_no_more(ledger.lost, currency)}"
+            words += f"; {counts_no_more(ledger.lost, currency)}"
         self._lost = ""
         self._announce(Announce("info" if expected else "warn", words))
 
@@ -441,45 +423,3 @@ class Pnl:
         words = f"trigger {self.name}: a {kind} of {amount} of {transfer.account} was told twice and shows once"
         self._announce(Announce("warn", f"{words}: it counts once"))
         self._record("told twice")
-
-
-def _same(of: object, other: Mapping[str, Any]) -> bool:
-    """Tell whether figures mean the same, by value: neither an order of accounts nor a way to write a rate counts."""
-    match of:
-        case {"accounts": list() | tuple() as accounts, "currency": str(currency), "rates": Mapping() as rates}:
-            try:
-                worths = {name: Decimal(rate) for name, rate in rates.items()}
-                others = {name: Decimal(rate) for name, rate in other["rates"].items()}
-                return sorted(accounts) == sorted(other["accounts"]) and (currency, worths) == (
-                    other["currency"],
-                    others,
-                )
-            except UNREADABLE:
-                return False
-        case _:
-            return False
-
-
-def _transfer(told: Any, now: Now) -> Transfer:
-    """Read a transfer back; raises one of `UNREADABLE`. Its word is as old as the wall clock says."""
-    account, worth, told_ns = told
-    amount = Decimal(str(worth))
-    if not (isinstance(account, str) and isinstance(told_ns, int) and abs(amount) < ABSURD):
-        raise ValueError("no transfer")
-    age_ns = min(max(0, now.wall_ns - told_ns), 2 * SETTLE_NS)
-    return Transfer(account, amount, now.mono_ns - age_ns)
-
-
-def _lost(past: Mapping[str, Any] | None) -> str:
-    """Say what an earlier run has counted as lost, in the currency that it was in."""
-    if past is None:
-        return ""
-    try:
-        lost = Decimal(past["day"]["baseline"]) - Decimal(past["equity"])
-        return _counts_no_more(lost, str(past["of"]["currency"])) if lost > 0 else "nothing was lost before"
-    except UNREADABLE:
-        return "nobody knows what was lost before: it is not counted any more"
-
-
-def _counts_no_more(lost: Decimal, currency: str) -> str:
-    return f"{money(lost)} {currency} that were lost before are not counted any more"
