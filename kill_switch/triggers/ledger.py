@@ -299,6 +299,9 @@ class Ledger:
         elif self.day is not None and abs(set_s) > SET_S:
             self._why = f"the clock was set by {_hours(abs(set_s))}"
             self._beside, self._beside_ns = _stricter(self.day, self._beside), at.mono_ns
+        today = self._reset.date(at.wall_ns)
+        if self._gathered and self._reset.date(self._gathered[-1].sample.at.wall_ns) != today:
+            self._gathered.clear()  # a baseline is of one day
         self._gathered.append(self._entries[-1])
         return self._gather(at)
 
