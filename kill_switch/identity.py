@@ -36,6 +36,13 @@ class Login:
     key: str = field(repr=False)  # the secret that says whose account it is
     scope: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def places(self) -> frozenset[tuple[str, str]]:
+        """Return where it logs in: the venue, whichever module serves it, with each of its hosts."""
+        family = self.venue.removeprefix("ccxt:").replace("-", "")
+        hosts = (_host(url).rstrip(".").replace("localhost", "127.0.0.1") for url in (self.rest_url, self.ws_url))
+        return frozenset((family, host) for host in hosts if host)
+
     def identity(self, salt: str) -> dict[str, object]:
         """Return what may be on record of it."""
         return {

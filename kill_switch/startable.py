@@ -57,10 +57,13 @@ def notes(config: Config) -> Iterator[str]:
     if udp is not None and not _runs(config.daemon) and (why := _unbindable(udp.host, udp.port)):
         yield f"intake.udp: {why}: heartbeats that come over UDP would be blind until it can be"
     for name, trigger in config.triggers.items():
-        if isinstance(trigger, Flag) and not trigger.path.is_relative_to(config.daemon.runtime_dir):
-            if not trigger.path.parent.is_dir():
-                where = at("triggers", name, "path")
-                yield f"{where}: there is no directory {trigger.path.parent}: the trigger would be blind"
+        if not isinstance(trigger, Flag):
+            continue
+        where = at("triggers", name, "path")
+        if os.path.lexists(trigger.path):
+            yield f"{where}: {trigger.path} is there: the daemon trips at once when it starts"
+        elif not trigger.path.is_relative_to(config.daemon.runtime_dir) and not trigger.path.parent.is_dir():
+            yield f"{where}: there is no directory {trigger.path.parent}: the trigger would be blind"
 
 
 def _made_by_systemd(key: str, path: Path) -> bool:

@@ -314,7 +314,7 @@ async def test_a_journal_without_identities_goes_by_names_as_ever(desk: Desk, mo
 
 
 async def test_no_key_is_on_record_and_no_digest_is_the_same_in_two_processes(desk: Desk) -> None:
-    desk.logins(a="X", b="X")
+    desk.logins(a="X", b="Y")
     digests = set()
     for _ in range(2):
         async with desk.running():

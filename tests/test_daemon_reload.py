@@ -58,7 +58,7 @@ class Play:
     def write(self, *accounts: str, more: str = "", env: str = "SECRET") -> None:
         text = f'[daemon]\nstate_dir = "{self.state_dir}"\nruntime_dir = "{self.runtime_dir}"\nready = "degraded"\n'
         for name in accounts:
-            text += f'[accounts.{name}]\nvenue = "oxfun"\napi_key = {{ env = "KEY" }}\n'
+            text += f'[accounts.{name}]\nvenue = "oxfun"\napi_key = {{ env = "KEY_{name}" }}\n'
             text += f'api_secret = {{ env = "{env}" }}\n'
             text += 'ws_url = "wss://127.0.0.1:1/ws"\nrest_url = "https://127.0.0.1:1"\n'
         self.source.write_text(text + more)
@@ -118,7 +118,8 @@ class Play:
 
 @pytest.fixture
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
-    monkeypatch.setenv("KEY", "key-of-the-account")
+    for name in "abcz":
+        monkeypatch.setenv(f"KEY_{name}", f"key-of-the-account-{name}")
     monkeypatch.setenv("SECRET", "secret-of-the-account")
     monkeypatch.setenv("OTHER", "another-secret-of-it")
     monkeypatch.setenv("INTAKE", KEY.decode())

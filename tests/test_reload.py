@@ -16,10 +16,10 @@ from kill_switch.errors import ConfigError
 from kill_switch.identity import Identity
 from kill_switch.reload import Change, against, compare
 
-ENVIRON = {"KEY": "key-of-the-account", "SECRET": "secret-of-the-account", "OTHER": "another-secret"}
-ACCOUNT = (
-    '[accounts.{name}]\nvenue = "oxfun"\napi_key = {{ env = "KEY" }}\napi_secret = {{ env = "{secret}" }}\n{more}\n'
-)
+ENVIRON = {"SECRET": "secret-of-the-account", "OTHER": "another-secret"}
+ENVIRON |= {f"KEY_{name}": f"key-of-the-account-{name}" for name in "abcd"}
+ACCOUNT = '[accounts.{name}]\nvenue = "oxfun"\napi_key = {{ env = "KEY_{name}" }}\n'
+ACCOUNT += 'api_secret = {{ env = "{secret}" }}\n{more}\n'
 A, B = (ACCOUNT.format(name=name, secret="SECRET", more="") for name in "ab")
 BEAT = '[triggers.beat]\nkind = "heartbeat"\ntimeout = "{timeout}"\n'
 FLAG = '[triggers.panic]\nkind = "flag"\npath = "/run/KILL"\n'
@@ -146,7 +146,7 @@ def test_what_other_processes_rely_on_takes_a_restart(tmp_path: Path) -> None:
 
 TRIPPED = [Phase.RESIDUE, Phase.CLEAR]
 CROSSTRADE = (
-    '[accounts.b]\nvenue = "crosstrade"\ntoken = {{ env = "KEY" }}\nnt_accounts = {names}\nflatten = {flatten}\n'
+    '[accounts.b]\nvenue = "crosstrade"\ntoken = {{ env = "KEY_b" }}\nnt_accounts = {names}\nflatten = {flatten}\n'
 )
 
 
@@ -200,7 +200,7 @@ def test_a_tripped_account_shows_no_less_of_itself(tmp_path: Path, phase: Phase,
 def test_a_tripped_account_may_have_another_key_and_may_become_again_who_was_struck(
     tmp_path: Path, phase: Phase
 ) -> None:
-    rekeyed = B.replace('"KEY"', '"OTHER"')
+    rekeyed = B.replace('"KEY_b"', '"OTHER"')
     assert said(config(tmp_path, A + B), config(tmp_path, A + rekeyed), phase) == []
     astray = config(tmp_path, A + ACCOUNT.format(name="b", secret="SECRET", more='rest_url = "https://other.test"'))
     right = config(tmp_path, A + B)
@@ -210,17 +210,19 @@ def test_a_tripped_account_may_have_another_key_and_may_become_again_who_was_str
 
 @pytest.mark.parametrize("phase", [*TRIPPED, Phase.STRIKING])
 def test_no_other_account_gets_the_login_that_a_tripped_one_gives_up(tmp_path: Path, phase: Phase) -> None:
-    mine, other = B.replace('"KEY"', '"OTHER"'), B.replace('"KEY"', '"SECRET"')
+    mine, other = B.replace('"KEY_b"', '"OTHER"'), B.replace('"KEY_b"', '"SECRET"')
     old = config(tmp_path, A + mine)
     taken = f"has the login of b, which is {phase}; re-arm b first"
     renamed = config(tmp_path, A + mine.replace("accounts.b", "accounts.c"))
     assert f"accounts.c: {taken}" in said(old, renamed, phase)
     moved = config(tmp_path, A + other + mine.replace("accounts.b", "accounts.c"))
     assert f"accounts.c: {taken}" in said(old, moved, phase)
-    swapped = config(tmp_path, A.replace('"KEY"', '"OTHER"') + B)
+    swapped = config(tmp_path, A.replace('"KEY_a"', '"OTHER"') + B)
     assert f"accounts.a: {taken}" in said(old, swapped, phase)
     assert said(old, moved, Phase.ARMED) == []
 
 
-def test_a_second_name_for_a_login_that_stays_tripped_under_its_own_is_no_matter(tmp_path: Path) -> None:
-    assert said(config(tmp_path, A + B), config(tmp_path, A + B + B.replace("s.b", "s.c")), Phase.CLEAR) == []
+def test_another_sub_account_of_a_login_that_stays_tripped_under_its_own_name_is_no_matter(tmp_path: Path) -> None:
+    mine = '[accounts.b]\nvenue = "kuna"\napi_key = { env = "KEY_b" }\n'
+    other = mine.replace("s.b", "s.c") + 'account_type = "pro"\n'
+    assert said(config(tmp_path, A + mine), config(tmp_path, A + mine + other), Phase.CLEAR) == []

@@ -187,3 +187,13 @@ def test_a_daemon_that_runs_and_holds_everything_is_no_problem(site: Site, tmp_p
         held = Journal(site.state, site.run)
         assert site.found() == []
         held.close()
+
+
+def test_a_flag_that_is_there_is_a_note(site: Site, tmp_path: Path) -> None:
+    flag = tmp_path / "KILL"
+    flag.symlink_to("/nonexistent")  # whatever it is: the trigger follows no link either
+    site.write(more=f'[triggers.panic]\nkind = "flag"\npath = "{flag}"')
+    done = site.command("check", "--json")
+    assert done.exit_code == 0
+    (note,) = json.loads(done.stdout)["notes"]
+    assert note == f"triggers.panic.path: {flag} is there: the daemon trips at once when it starts"

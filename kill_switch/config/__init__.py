@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from kill_switch.config import document, secrets, together
+from kill_switch.config import document, duplicates, secrets, standing, together
 from kill_switch.config.accounts import Account, Tags, pick, read_account, selectable
 from kill_switch.config.problems import (
     OTHER,
@@ -113,6 +113,11 @@ def load(
     hooks = _plain(Hooks, tables["hooks"], "hooks", problems)
     notify = _notify(tables["notify"], environ, problems)
     ping = _ping(tables["ping"], environ, problems)
+    problems += standing.problems(source, daemon, parsed, environ)
+    problems += duplicates.logins(accounts)
+    listening = {"daemon.metrics": daemon.metrics if daemon else None, "intake.udp": intake.udp if intake else None}
+    problems += duplicates.addresses(listening)
+    problems += duplicates.commands(hooks.on_trip if hooks else ())
 
     if problems or not (daemon and intake and drill and rearm and hooks and notify and ping):
         raise ConfigError(str(source), problems)
@@ -271,9 +276,6 @@ def _daemon(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> 
     if daemon.budget_s <= daemon.hedge_after_s:
         hint = "the second route must have time to answer within the budget"
         problems.append(Problem("daemon.budget", f"{budget}, not longer than hedge_after = {hedge}", hint))
-    if daemon.state_dir.is_relative_to(daemon.runtime_dir):
-        hint = "systemd empties runtime_dir at every stop, and the latch must outlive that"
-        problems.append(Problem("daemon.state_dir", "inside of runtime_dir", hint))
     if daemon.group is not None:
         from kill_switch import users  # here: most configurations have no group
 
@@ -321,16 +323,10 @@ def _tags(tables: Raw) -> Tags:
 
 def _triggers(tables: Raw, tags: Tags, problems: list[Problem]) -> dict[str, AnyTrigger]:
     made: dict[str, AnyTrigger] = {}
-    flags: dict[str, str] = {}
     for name, table in document.named(tables, "triggers", problems).items():
         trigger = _trigger(at("triggers", name), table, tags, problems)
         if trigger is not None:
             made[name] = trigger
-        if table.get("kind") == "flag" and isinstance(path := table.get("path"), str):
-            first = flags.setdefault(os.path.normpath(path), name)
-            if first != name:
-                found = f"the same file as {at('triggers', first, 'path')}"
-                problems.append(Problem(at("triggers", name, "path"), found, "expected one trigger a file"))
     return made
 
 
@@ -378,6 +374,7 @@ def _notify(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> 
             problems.append(
                 Problem(at("notify.urls", number), "not a URL", 'expected one of apprise\'s: "SERVICE://…"')
             )
+    problems += duplicates.channels(urls)
     if urls and importlib.util.find_spec("apprise") is None:
         hint = "pip install 'kill-switch[notify]', or use command"
         problems.append(Problem("notify.urls", "given, but apprise is not installed", hint))

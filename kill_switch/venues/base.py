@@ -384,6 +384,9 @@ class Adapter(Book, ABC):
     NOT_PROCESSED: ClassVar[frozenset[int]] = NOT_PROCESSED  # statuses that are no answer; another route is asked
     DRILLS: ClassVar[tuple[Route, ...]] = (Route.WS, Route.HTTP)  # lanes that carry a kill: `drill` tells of each
     SCOPE: ClassVar[tuple[str, ...]] = ()  # options that decide what of an account is struck and read
+    PARTS: ClassVar[
+        tuple[str, ...]
+    ] = ()  # options that name sub-accounts: one login with other ones is another account
     Options: ClassVar[type[VenueOptions]]
 
     def __init__(self, options: VenueOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:

@@ -82,6 +82,7 @@ class CrossTrade(Adapter):
     WS_OVERLAP = False  # §6: a second connection closes the first
     CURRENCIES = (CURRENCY,)
     SCOPE = ("nt_accounts", "flatten")
+    PARTS = ("nt_accounts",)
     NOT_PROCESSED = NOT_PROCESSED - {408}  # §2: the add-on is not connected, on whatever route
     PUSHES_ORDERS = False  # §6: for NT8 accounts not documented; where there are any, they are taken
 

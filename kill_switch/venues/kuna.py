@@ -77,6 +77,7 @@ class Kuna(Adapter):
     PACE = Pace(clean_reads=2, read_gap_s=1.2, strike_gap_s=1.0)
     CONNECTIONS = 5  # a strike is a batch of what is known, three lists, and what has to go alone
     SCOPE = ("account_type", "stop_orders", "since")
+    PARTS = ("account_type",)
     DRILLS = (Route.HTTP,)  # the WebSocket is push only
 
     class Options(VenueOptions):

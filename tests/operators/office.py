@@ -26,11 +26,11 @@ from tests.virtual_time import running
 
 Opened = Callable[..., "Office"]
 ANN = Caller(7, 77, "ann")
-ENVIRON = {"KEY": "a-long-key", "SECRET": "a-long-secret"}
+ENVIRON = {"SECRET": "a-long-secret"} | {f"KEY_{name}": f"a-long-key-of-{name}" for name in "abcdefgh"}
 ACCOUNT = """
 [accounts.{0}]
 venue = "oxfun"
-api_key = {{ env = "KEY" }}
+api_key = {{ env = "KEY_{0}" }}
 api_secret = {{ env = "SECRET" }}
 """
 

@@ -29,7 +29,7 @@ from tests.virtual_time import running
 pytestmark = pytest.mark.anyio
 
 KEY = b"a key of the intake"
-ACCOUNT = '[accounts.{}]\nvenue = "{}"\napi_key = {{ env = "KEY" }}\napi_secret = {{ env = "SECRET" }}\n'
+ACCOUNT = '[accounts.{0}]\nvenue = "{1}"\napi_key = {{ env = "KEY_{0}" }}\napi_secret = {{ env = "SECRET" }}\n'
 PNL = """
 [triggers.daily-loss]
 kind = "pnl"
@@ -65,7 +65,9 @@ class Watched:
     def config(self, triggers: str) -> Config:
         daemon = f'[daemon]\nruntime_dir = "{self._file.parent}"\n'
         self._file.write_text(daemon + "".join(ACCOUNT.format(name, "oxfun") for name in "abc") + triggers)
-        return load(self._file, environ={"KEY": "a-key-of-ours", "SECRET": "a-secret-of-ours"})
+        return load(
+            self._file, environ={"SECRET": "a-secret-of-ours"} | {f"KEY_{name}": f"a-key-of-{name}" for name in "abc"}
+        )
 
     def worth(self, a: int, b: int) -> None:
         for name, ox in (("a", a), ("b", b)):
