@@ -27,6 +27,7 @@ SHORTHANDS = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
+LEAST_WAIT_S = 0.001
 REMEMBERED = 64  # times that were fired; a clock that is set back over more of them fires the oldest ones again
 _FIELDS = {"minute": 60, "hour": 24, "day": 31, "month": 12, "day of the week": 7}  # and how many values each has
 _OVERLAP_S = 4 * 3600  # no zone has set its clocks back by more since 1970: Antarctica/Casey, 3 hours
@@ -192,8 +193,14 @@ class Timetable:
         self.next_s = self._next()
 
     def wait_s(self, now: Now, most_s: float) -> float:
-        """Return how long to wait until the next look; a wall clock may be set, so never longer than `most_s`."""
-        return most_s if self.next_s is None else min(most_s, max(0.0, self.next_s - now.wall_ns / 1e9))
+        """Return how long to wait until the next look; a wall clock may be set, so never longer than `most_s`.
+
+        It is never nothing: a float of the wall clock is exact to a quarter of a microsecond, and a look that comes
+        too early by that would be repeated without a pause.
+        """
+        if self.next_s is None:
+            return most_s
+        return min(most_s, max(LEAST_WAIT_S, (self.next_s * 1_000_000_000 - now.wall_ns) / 1e9))
 
     @property
     def next(self) -> datetime | None:

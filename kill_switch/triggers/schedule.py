@@ -51,7 +51,8 @@ class Schedule:
         self._record = record
         self._said = ""  # what it did last
         self._fired = False
-        self._times = Timetable(Crontab(cron, zone), clock(), seen, last, past["fired"] if past else ())
+        self._recorded = list(past["fired"]) if past else []
+        self._times = Timetable(Crontab(cron, zone), clock(), seen, last, self._recorded)
 
     def succeed(self, before: Schedule) -> None:
         """Go on from the one that this replaces: what has fired does not fire again."""
@@ -64,6 +65,8 @@ class Schedule:
             due_s = self._times.look(now)
             if due_s is not None:
                 self._come(due_s, now, report)
+            elif self._times.fired != self._recorded:  # a clock was far ahead when it fired: a restart must know, too
+                self._put_on_record("the clock was set back")
             await anyio.sleep(self._times.wait_s(self._clock(), LOOK_EVERY_S))
 
     def condition(self) -> tuple[TriggerState, str]:
@@ -93,7 +96,11 @@ class Schedule:
             self._times.fire(due_s)
             self._fired, said = True, f"fired: {text}"
         self._said = said
-        self._record({"trigger": self.name, "text": said, "fired": self._times.fired})
+        self._put_on_record(said)
+
+    def _put_on_record(self, text: str) -> None:
+        self._recorded = self._times.fired
+        self._record({"trigger": self.name, "text": text, "fired": self._times.fired})
 
 
 def is_record(data: Mapping[str, Any]) -> bool:

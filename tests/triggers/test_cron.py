@@ -339,3 +339,11 @@ def test_what_an_earlier_run_has_fired_does_not_fire_again_after_a_set_back() ->
     )  # set back by five hours while it was down
     assert times.go(DAY_S) == []
     assert times.go(DAY_S) == ["04 16:55"]
+
+
+@pytest.mark.parametrize("early_ns", [0, 1, 100, 999])
+def test_the_wait_for_a_time_that_is_all_but_there_is_not_nothing(early_ns: int) -> None:
+    due_ns = 1_700_001_000 * 1_000_000_000
+    table = Timetable(Crontab("30 22 * * *", "UTC"), Now(0, due_ns - 10**10))
+    assert table.next_s == 1_700_001_000
+    assert 0 < table.wait_s(Now(10**10 - early_ns, due_ns - early_ns), 1.0) < 0.01

@@ -148,6 +148,32 @@ async def test_what_has_fired_is_on_record_and_does_not_fire_again_after_a_resta
     assert await watch(again, 7200.0) == []
 
 
+@pytest.mark.parametrize("down", [False, True])
+async def test_what_a_clock_that_was_days_ahead_has_fired_comes_all_the_same_after_a_restart(down: bool) -> None:
+    records: list[dict[str, Any]] = []
+
+    def begin(last: datetime | None = None) -> Schedule:
+        return Schedule(
+            *("s", ("mm1",), "30 22 * * *", "UTC", "fire"),
+            clock=lambda: running().now(),
+            record=lambda data: records.append(dict(data)),
+            past=records[-1] if records else None,
+            last=last,
+        )
+
+    def wall() -> datetime:
+        return datetime.fromtimestamp(running().now().wall_ns / 1e9, UTC)
+
+    running().jump_wall(2 * 86400)
+    ahead = begin()
+    assert len(await watch(ahead, 1010.0)) == 1  # for the day after tomorrow
+    last = wall()
+    running().jump_wall(-2 * 86400)
+    await watch(begin(last) if down else ahead, 10.0)  # set right before the restart, or while it was down
+    reasons = [*await watch(begin(wall()), 86400.0), *await watch(begin(wall()), 86400.0)]
+    assert [str(reason.evidence["due"])[:10] for reason in reasons] == ["2023-11-15", "2023-11-16"]
+
+
 async def test_a_clock_that_was_a_year_ahead_at_the_start_loses_nothing() -> None:
     running().jump_wall(365 * 86400)
     trigger = schedule("30 22 * * *", seen=BEGIN - timedelta(days=1))
