@@ -52,9 +52,10 @@ class Link:
         words = ", ".join(f"{name} down for {seconds:.1f} s" for name, seconds in down.items())
         if self._fired:
             return TriggerState.TRIPPED, words or "every account can be reached again"
-        if not self._up:
-            return TriggerState.WAITING, "waits until an account has been reached"
-        return TriggerState.OK, words or "every account that was reached can be reached"
+        if unreached := [name for name in self.accounts if name not in self._up]:
+            waits = f"waits until {', '.join(unreached)} can be reached for the first time"
+            return TriggerState.WAITING, f"{words}; {waits}" if words else waits
+        return TriggerState.OK, words or "every account can be reached"
 
     def figures(self) -> Figures:
         down = [seconds for name in self.accounts if (seconds := self._down_s(name)) is not None]
