@@ -8,6 +8,7 @@ import pytest
 
 from kill_switch.config import load, rescue
 from kill_switch.errors import ConfigError
+from kill_switch.identity import Login
 
 SECRET = "sEcReT-0123456789-aBcDeF"
 ENVIRON = {"KEY": SECRET, "OTHER": SECRET + "-other", "SECRET": SECRET + "-secret"}
@@ -124,6 +125,16 @@ def test_two_accounts_of_one_token_that_share_an_account_of_ninjatrader_are_refu
         "accounts.b.nt_accounts: sim101 is in accounts.a.nt_accounts too, with the same token; "
         "expected each of them in one account only: its equity would count twice, and its orders be struck twice"
     )
+
+
+@pytest.mark.parametrize(
+    ("venue", "other", "shared"),
+    [("oxfun", "ccxt:oxfun", True), ("kraken-futures", "ccxt:krakenfutures", True), ("kraken", "ccxt:oxfun", False)],
+)
+def test_a_venue_of_its_own_and_through_ccxt_is_one_place(venue: str, other: str, shared: bool) -> None:
+    one = Login(venue, "", "https://api.example", "key")
+    another = Login(other, "wss://api.example/ws", "https://API.example.:443/", "key")
+    assert bool(one.places & another.places) is shared
 
 
 def test_a_duplicate_keeps_no_account_from_being_killed_directly(tmp_path: Path) -> None:

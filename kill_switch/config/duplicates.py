@@ -29,25 +29,33 @@ _PART = f"expected each of them in one account only: {_TWICE}"
 
 def logins(accounts: Mapping[str, Account]) -> Iterator[Problem]:
     """Yield a problem for each account that has a login, or a part of one, that an earlier account has."""
-    reported: set[str] = set()
-    for one, other in combinations(accounts.values(), 2):
-        if other.name in reported or not one.login.places & other.login.places:
-            continue
-        mine, theirs = _keys(one), _keys(other)
-        same = next((key for key in theirs if key in mine), None)
-        if same is None:
-            continue
-        shared = _shared_part(one, other)
-        if shared is None:
-            continue
-        reported.add(other.name)
-        if shared:
-            option, value = shared
-            found = f"{value} is in {at('accounts', one.name, option)} too, with the same {theirs[same]}"
-            yield Problem(at("accounts", other.name, option), found, _PART)
-        else:
-            found = f"the same key at the same venue as {at('accounts', one.name, mine[same])}"
-            yield Problem(at("accounts", other.name, theirs[same]), found, _LOGIN)
+    known: dict[tuple[str, str, str], list[tuple[Account, str]]] = {}  # by venue, host and key; with the key's name
+    for account in accounts.values():
+        keys = _keys(account)
+        ways = [(venue, host, key) for venue, host in sorted(account.login.places) for key in keys]
+        found = (
+            problem
+            for way in ways
+            for one, name in known.get(way, ())
+            if (problem := _clash(one, name, account, keys[way[-1]])) is not None
+        )
+        if (first := next(found, None)) is not None:
+            yield first
+        for way in ways:
+            known.setdefault(way, []).append((account, keys[way[-1]]))
+
+
+def _clash(one: Account, its_key: str, other: Account, key: str) -> Problem | None:
+    """Return what is wrong with two accounts that have one login; None if they are disjoint parts of it."""
+    shared = _shared_part(one, other)
+    if shared is None:
+        return None
+    if shared:
+        option, value = shared
+        found = f"{value} is in {at('accounts', one.name, option)} too, with the same {key}"
+        return Problem(at("accounts", other.name, option), found, _PART)
+    found = f"the same key at the same venue as {at('accounts', one.name, its_key)}"
+    return Problem(at("accounts", other.name, key), found, _LOGIN)
 
 
 def _keys(account: Account) -> dict[str, str]:
