@@ -120,7 +120,7 @@ class Orders(Model):
         self._over_s += seconds  # what is open may have been so all the time
 
     def rearmed(self) -> None:
-        self._placed.clear()
+        self._placed = deque((at_s, False) for at_s, _ in self._placed)  # a restart forgets that it has fired for them
         self._over, self._over_s, self._stays = None, 0.0, 0
 
     def mend(self) -> None:
