@@ -7,7 +7,7 @@ from collections import deque
 from kill_switch.dispatch import Session
 from kill_switch.domain import Life, Order
 from kill_switch.transports.lane import LaneState
-from kill_switch.venues.base import OrderPlaced
+from kill_switch.venues.base import OrderPlaced, OrdersFound
 from tests.year.model import DAY, EARLY_S, HOUR, LATE_S, STEP_S, Due, Model, Since
 
 MAX_NEW, MAX_OPEN, WINDOW_S = 20, 50, 1800.0
@@ -61,9 +61,30 @@ class Orders(Model):
             self._place()
         few = 10 if self.tripped else 12
         while len(self._book) > few and (self.tripped or not (self._heap or self._stays)):
-            del self._book[next(iter(self._book))]
+            self._end(next(iter(self._book)))
+        if self.world.up:
+            self._read()
+
+    def _read(self) -> None:
+        """Have the venue's lists read whole while the WebSocket is up; while it is down nothing is pushed."""
+        venue, now_ns = self._session.venue, self.world.loop.now().mono_ns
+        if self._session.ws.state is not LaneState.UP:
+            venue.end_pushes(1)
+            return
+        if not venue.book_current:
+            venue.start_pushes(1, now_ns)
+        for name in venue.lists:
+            self._tell(*venue.show_list(name, self._book.values(), now_ns, whole=True))
+
+    def _tell(self, *facts: object) -> None:
+        for fact in facts:
+            if isinstance(fact, OrderPlaced | OrdersFound):
+                self.world.watch.told(self.ACCOUNTS[0], fact)
+
+    def _end(self, order_id: str) -> None:
+        order = self._book.pop(order_id)
         if self.world.up and self._session.ws.state is LaneState.UP:
-            self._session.venue.replace_book(list(self._book.values()))
+            self._tell(*self._session.venue.push_order(order._replace(life=Life.GONE)))
 
     _stays = 0
 
@@ -82,7 +103,7 @@ class Orders(Model):
         steadily = seen and self._seen is not None and self._seen.seconds > 3 * STEP_S
         self._placed.append((self.world.now_s, steadily))
         if seen:
-            self.world.watch.told(self.ACCOUNTS[0], OrderPlaced(order))
+            self._tell(*self._session.venue.push_order(order))
 
     # ── what is right ─────────────────────────────────────────────────────────────────────────────────────────────
 
