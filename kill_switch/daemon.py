@@ -149,6 +149,7 @@ class Daemon:
         )
         self.reloading.left_tripped, self.reloading.salt = left_tripped, salt
         self.reloading.recorded = recorded
+        self.reloading.adopt = self._adopt_latch
         self._told_unsynced = False
         self._told_intake = frozenset[str]()
         self._told_hanging = frozenset[str]()

@@ -323,6 +323,12 @@ class Journal:
         self._sure = False
         return "\n".join(said) if said else None
 
+    @property
+    def looking(self) -> bool:
+        """Tell whether a look after the latch files is under way; `settle` begins one."""
+        self._poll()
+        return self._looking or self._looking_runtime
+
     def take_latch(self, said: str) -> None:
         """Take over what `foreign_latch` said; the files stand until the disk has the journal's own word for it."""
         for file in self._files:

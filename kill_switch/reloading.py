@@ -33,6 +33,7 @@ from kill_switch.triggers.intake import Intake
 from kill_switch.watching import Watch
 
 READ_WITHIN_S = 10.0  # the configuration and all its secrets
+LATCHES_WITHIN_S = 1.0  # for the file systems of both directories; a pulse takes over what comes later
 MOST_READS = 4  # that may hang: each has a thread
 _MEND = "mend it, then reload again"
 
@@ -57,6 +58,7 @@ class Reloading:
         self.config = config
         self.left_tripped: Mapping[str, tuple[Identity, ...]] = {}
         """Accounts that are in no configuration now, and who was struck under these names: they come back tripped."""
+        self.adopt: Callable[[], object] = lambda: None  # takes over latches that were left in files
         self.recorded: Mapping[str, object] = {}  # the configuration that was in force at the last record
         self.salt = ""  # of the identities of accounts that were not struck
         self._dispatcher = dispatcher
@@ -141,6 +143,7 @@ class Reloading:
             try:
                 new = await self._read()
                 await wiring.prepare(self._network, new)
+                await self._take_latches()
                 change = self._apply(new)  # without an await: nothing happens in between
             except ConfigError as error:
                 why = list(map(str, error.problems))
@@ -152,6 +155,15 @@ class Reloading:
             self._journal.flush()
             self._announce(Announce("info", f"configuration reloaded: {change.words()}"))
             return change
+
+    async def _take_latches(self) -> None:
+        """Take over what direct kills have left: it is for the accounts as they are, not as they are to be."""
+        with anyio.move_on_after(LATCHES_WITHIN_S):
+            for _ in range(2):  # a look that is under way may have come too early
+                self._journal.settle()
+                while self._journal.looking:  # noqa: ASYNC110 - threads' work
+                    await anyio.sleep(0.005)
+        self.adopt()
 
     async def _read(self) -> Config:
         """Return what the file says now; raise `ConfigError` if it is wrong, or if its file system does not answer."""

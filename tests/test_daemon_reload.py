@@ -255,6 +255,7 @@ async def test_a_re_arm_is_not_carried_out_for_a_caller_that_has_hung_up(
     async with play.running("a") as daemon:
         play.fire("a")
         play.clear("a")
+        await play.until(lambda: (play.runtime_dir / "control.sock").exists())
         line = await anyio.connect_unix(play.runtime_dir / "control.sock")
         await line.send(b'{"cmd":"rearm","reason":"all well","force":true}\n')
         if hangs_up:
@@ -421,6 +422,15 @@ async def test_a_latch_for_an_account_that_comes_with_a_later_reload_is_kept_for
         play.write("a", "z")
         await daemon.reloading.reload()
         assert play.tripped() == ("a", "z")
+
+
+async def test_a_latch_that_was_just_left_is_for_the_login_that_a_reload_would_change(play: Play) -> None:
+    async with play.running("a") as daemon:
+        latches.leave_latch(play.state_dir, play.runtime_dir, Reason("direct", "by hand", ("a",), now()))
+        play.write("a", env="OTHER")
+        with pytest.raises(ConfigError, match=r"changed, and it is (STRIKING|CONFIRMING)"):
+            await daemon.reloading.reload()
+        assert play.tripped() == ("a",)
 
 
 async def test_a_latch_for_an_account_that_comes_with_a_later_start_is_kept_for_it(play: Play) -> None:
