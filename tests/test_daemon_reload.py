@@ -19,6 +19,7 @@ import orjson
 import pytest
 
 from kill_switch import journal, latches, operators
+from kill_switch.client import listening
 from kill_switch.clock import now
 from kill_switch.config import load
 from kill_switch.control import Caller
@@ -255,7 +256,7 @@ async def test_a_re_arm_is_not_carried_out_for_a_caller_that_has_hung_up(
     async with play.running("a") as daemon:
         play.fire("a")
         play.clear("a")
-        await play.until(lambda: (play.runtime_dir / "control.sock").exists())
+        await play.until(lambda: listening(play.runtime_dir / "control.sock"))
         line = await anyio.connect_unix(play.runtime_dir / "control.sock")
         await line.send(b'{"cmd":"rearm","reason":"all well","force":true}\n')
         if hangs_up:
