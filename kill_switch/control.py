@@ -161,7 +161,7 @@ async def _answer(
 ) -> Mapping[str, object]:
     try:
         request = _request(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"error": "not a line of JSON", "exit": 1}
     command = request.get("cmd") if isinstance(request, dict) else None
     handler = handlers.get(command) if isinstance(command, str) else None
@@ -181,7 +181,10 @@ async def _answer(
 
 
 def _request(line: bytes) -> Any:
-    """Return what a line says; what is no UTF-8, and what does not print, is replaced. Raises `ValueError`."""
+    """Return what a line says; what is no UTF-8, and what does not print, is replaced.
+
+    Raises `ValueError`, or `RecursionError` for a line that is too deep.
+    """
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError:  # whoever wants a kill may type in any encoding

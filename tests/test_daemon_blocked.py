@@ -30,7 +30,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def play(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
-    monkeypatch.setenv("KEY", "key-of-the-account")
+    for name in "abcz":
+        monkeypatch.setenv(f"KEY_{name}", f"key-of-the-account-{name}")
     monkeypatch.setenv("SECRET", "secret-of-the-account")
     monkeypatch.setenv("OTHER", "another-secret-of-it")
     monkeypatch.setattr(offload, "HANGS_AFTER_S", 0.2)

@@ -159,7 +159,8 @@ async def test_a_request_in_another_encoding_is_carried_out(line: bytes) -> None
 
 @pytest.mark.anyio
 async def test_what_is_no_json_in_any_encoding_is_one_clear_answer() -> None:
-    assert await _answer(b"\xff{", ANN, {}) == {"error": "not a line of JSON", "exit": 1}
+    for line in (b"\xff{", b"[" * 60_000, b"\xff" + b'{"a":' * 10_000, b""):
+        assert await _answer(line, ANN, {}) == {"error": "not a line of JSON", "exit": 1}
 
 
 def test_a_reason_in_any_encoding_and_a_terminal_that_knows_ascii_only_do_not_fail_a_kill(tmp_path: Path) -> None:

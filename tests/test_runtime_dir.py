@@ -34,7 +34,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
-    monkeypatch.setenv("KEY", "key-of-the-account")
+    for name in "abcz":
+        monkeypatch.setenv(f"KEY_{name}", f"key-of-the-account-{name}")
     monkeypatch.setenv("SECRET", "secret-of-the-account")
     yield Play(tmp_path)
 

@@ -927,7 +927,7 @@ class TestFlag:
         async with pressing(kill_file.path) as button:
             kill_file.beside("other").move_to(kill_file)
             text = (await button.next(1)).text
-            assert text.startswith(" [31mred second line\N{REPLACEMENT CHARACTER}xxx")
+            assert text.startswith("\N{REPLACEMENT CHARACTER}[31mred second line\N{REPLACEMENT CHARACTER}xxx")
             assert len(text) == flag.TEXT_BYTES
 
     async def test_a_link_fires_without_being_followed(self, kill_file: Spot, tmp_path: Path) -> None:
