@@ -95,7 +95,7 @@ class Daemon:
         recorded = past.in_force(replay.entries)
         before = recorded.get(APPROVALS)
         if isinstance(before, int) and before > config.rearm.approvals:
-            if state.tripped or self.journal.foreign_latch() is not None:
+            if state.tripped or self.journal.has_foreign_latch:
                 state = state._replace(approvals_needed=before)
                 log.warning("a re-arm takes %d people, as when it tripped, and not %d", before, config.rearm.approvals)
         left_tripped = recovery.struck_elsewhere(replay.entries, logins)

@@ -324,6 +324,11 @@ class Journal:
         return "\n".join(said) if said else None
 
     @property
+    def has_foreign_latch(self) -> bool:
+        """Tell whether a latch file says something that is not this journal's, as far as the files were looked at."""
+        return any(file.foreign() for file in self._files)
+
+    @property
     def looking(self) -> bool:
         """Tell whether a look after the latch files is under way; `settle` begins one."""
         self._poll()
