@@ -778,6 +778,20 @@ def test_all_lists_are_read_when_pushes_begin_again_and_only_then_the_book_is_cu
 
 
 @every_venue
+def test_lists_read_as_pushes_begin_were_asked_for_before_a_strike_of_that_moment(stand: Stand) -> None:
+    pushing(stand)
+    player = stand.ready()
+    player.put(Pause(600))
+    player.put(Closed(Route.WS, 1, "gone"))
+    player.put(Pause(30))
+    lists, now_ns = back(stand, player), player.now.mono_ns
+    told = len(player.outputs)
+    answered(stand, player, lists)
+    reads = [output for output in player.outputs[told:] if isinstance(output, OrdersRead)]
+    assert all(one.asked_ns < now_ns for one in reads) and player.adapter.book_current
+
+
+@every_venue
 def test_a_push_behind_a_gap_that_has_not_been_read_yet_may_be_of_an_order_of_the_gap(stand: Stand) -> None:
     pushing(stand)
     player = stand.ready()
