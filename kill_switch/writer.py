@@ -97,6 +97,7 @@ class Writer:
         self._condenser = Condenser(entries, self._boot)
         self._held: list[Record] = []  # to be written
         self._taken = 0  # number of the last record that is in `_held`, or counted
+        self._owes_sync = False  # what is held was to be synced, and cannot be as long as it is not written
         self._durable = 0  # number of the last record that the disk has
         self._part = False  # of a record may stand at the end of the file
         self._foldable = True
@@ -116,8 +117,12 @@ class Writer:
     # ── records ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def write(self, *, sync: bool = False) -> None:
-        """Write what has come; leave a latch file for what trips, if the journal does not take it."""
+        """Write what has come; leave a latch file for what trips, if the journal does not take it.
+
+        With `sync` the disk is asked to take it for good: now, and again once the journal has taken it.
+        """
         self._take_in()
+        self._owes_sync = self._owes_sync or sync
         try:
             self._must_be_there()
             if self._held:
@@ -133,8 +138,9 @@ class Writer:
         else:
             self.written = self._taken
         filed = self.displaced or self._filed > self.written  # a latch file says what the journal does not
-        if sync and (filed or self.syncing.durable < self.position):
+        if self._owes_sync and (filed or self.syncing.durable < self.position):
             self.syncing.ask(self.position)
+        self._owes_sync = self._owes_sync and bool(self._held)
 
     def _take_in(self) -> None:
         while self.inbox:

@@ -775,7 +775,6 @@ def test_what_was_written_late_is_put_on_the_disk_without_anybody_asking(by_hand
     by_hand.synced()
     disk.room = None
     by_hand.flush()
-    by_hand.settle()
     by_hand.synced()
     assert by_hand.syncing.durable == by_hand.path.stat().st_size
 
