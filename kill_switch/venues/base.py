@@ -748,8 +748,9 @@ class Adapter(Book, ABC):
                 self.doubted[order_id] = self.doubted.pop(order_id)
         elif order.life is Life.GONE:
             self.drop_order(order_id)
-        elif order_id in self.unproven:  # else a push has ended it meanwhile
-            self.confirm_order(order)
+        elif order_id in self.book:  # else its end has been stated meanwhile
+            if order_id in self.unproven:  # else a list has shown it meanwhile
+                self.confirm_order(order)
             if read is not None:
                 read.orders[order_id] = order
         return () if read is None or read.looking else self._end_read(read)

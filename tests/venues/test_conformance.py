@@ -529,6 +529,19 @@ def test_an_end_that_is_pushed_while_an_order_is_looked_up_counts(stand: Stand) 
 
 
 @every_venue
+def test_an_order_that_a_list_shows_while_it_is_looked_up_and_found_alive_is_left(stand: Stand) -> None:
+    player = pushed(stand, stand.ids[0])
+    [call], _ = looking(stand, player)
+    for _ in player.adapter.lists:
+        player.put(Pause(0.001))
+        for probe in calls_of(player.put(Probe())):
+            player.put(stand.reads(probe, stand.ids[0]))
+    [fact] = player.put(answer(call.tag, found(stand, call, stand.live[0])))
+    assert isinstance(fact, OrdersRead) and [order.id for order in fact.orders] == [stand.ids[0]]
+    assert set(player.adapter.book) == {stand.ids[0]}
+
+
+@every_venue
 def test_an_order_that_is_pushed_while_another_one_is_looked_up_makes_the_read_incomplete(stand: Stand) -> None:
     player = pushed(stand, stand.ids[0])
     [call], _ = looking(stand, player)
