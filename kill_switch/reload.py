@@ -101,8 +101,8 @@ def identify(
 ) -> tuple[dict[str, Identity], dict[str, tuple[Identity, ...]]]:
     """Return who all accounts are now, and of those that are others, who was struck and is not proven clear.
 
-    `states` has the accounts that there were; `back` has those that were tripped when the configuration last had them,
-    with who was struck. An account that nobody has named so far gets its key's digest with `salt`.
+    `states` has the accounts that there were; `back` has those with a latch that no account had, with who was struck
+    under it. An account that nobody has named so far gets its key's digest with `salt`.
     """
     identities: dict[str, Identity] = {}
     owed = {}
@@ -110,10 +110,11 @@ def identify(
         login, state = account.login, states.get(name)
         before = None if state is None else state.identity
         identities[name] = login.identity(salt if before is None else before["salt"])
-        if name in back:
-            owed[name] = tuple(one for one in back[name] if not login.covers(one))
-        elif state is not None and state.sweep and name in anew and before and identities[name] != before:
-            struck = state.owed if state.phase is Phase.CLEAR else (*state.owed, before)
+        other = before is not None and name in anew and identities[name] != before
+        if name in back or (other and state is not None and state.sweep):
+            struck = (*back.get(name, ()), *(() if state is None else state.owed))
+            if other and before and state is not None and state.phase not in (Phase.ARMED, Phase.CLEAR):
+                struck += (before,)
             owed[name] = tuple(one for one in struck if not login.covers(one))
     return identities, owed
 

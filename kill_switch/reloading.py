@@ -210,7 +210,7 @@ class Reloading:
             self._tasks.end(f"{name} http")
         sessions = {name: session for name, (session, _) in lines.items()}
         venues = {name: (sessions.get(name) or self._dispatcher.sessions[name]).venue for name in new.accounts}
-        back = self._back(new, change.added)
+        back = self._back(new, (*change.added, *change.anew))
         struck = {name: self.left_tripped[was] for name, was in back.items()}
         identities, owed = identify(new, change.anew, states, struck, self.salt)
         moved = {was: name for name, was in back.items() if name != was}
@@ -242,12 +242,15 @@ class Reloading:
         self._operators.changed()
         return change
 
-    def _back(self, new: Config, added: Iterable[str]) -> dict[str, str]:
-        """Return the accounts that come back tripped, with the names under which they went: the same, or others."""
-        back = {name: name for name in added if name in self.left_tripped}
-        for name in added:
+    def _back(self, new: Config, others: Iterable[str]) -> dict[str, str]:
+        """Return which accounts of `others`, new ones or with another login, are tripped, and under which names.
+
+        Such an account has a name under which somebody was struck that is in no configuration now, or the login of one.
+        """
+        back = {name: name for name in others if name in self.left_tripped}
+        for name in others:
             login = new.accounts[name].login
-            was = (old for old, ones in self.left_tripped.items() if ones and login.is_same(ones[-1]))
+            was = (old for old, ones in self.left_tripped.items() if any(map(login.is_same, ones)))
             if name not in back and (old := next(was, None)):
                 back[name] = old
         return back

@@ -287,6 +287,54 @@ async def test_an_account_that_left_tripped_comes_back_tripped_under_any_name(de
         assert desk.tripped() == ()
 
 
+async def test_an_account_that_gets_the_login_of_one_that_left_tripped_is_tripped(desk: Desk) -> None:
+    desk.logins(a="X", b="Y")
+    async with desk.running():
+        desk.fire("a")
+    desk.logins(b="Y")
+    async with desk.running() as daemon:
+        desk.logins(b="X")
+        await daemon.reloading.reload()
+        assert desk.tripped() == ("b",) and daemon.reloading.left_tripped == {}
+    async with desk.running():
+        assert desk.tripped() == ("b",)
+        desk.prove("b")
+        assert desk.rearm("b") == Granted(("b",))
+    async with desk.running():
+        assert desk.tripped() == ()
+
+
+async def test_a_tripped_account_that_gets_the_login_of_one_that_left_tripped_owes_its_own(desk: Desk) -> None:
+    desk.logins(a="X", b="Y")
+    async with desk.running():
+        desk.fire("a")
+    desk.logins(b="Y")
+    async with desk.running() as daemon:
+        desk.fire("b")
+        desk.leave("b")
+        desk.logins(b="X")
+        await daemon.reloading.reload()
+        assert desk.tripped() == ("b",) and daemon.reloading.left_tripped == {}
+        desk.prove("b")
+        assert "b is not the account that was struck: its key is another one" in desk.refused("b")
+
+
+async def test_a_login_that_an_account_that_left_tripped_owes_comes_back_tripped(desk: Desk) -> None:
+    desk.logins(a="X", b="Z")
+    async with desk.running() as daemon:
+        desk.fire("a")
+        desk.leave("a")
+        desk.logins(a="Y", b="Z")
+        await daemon.reloading.reload()
+    desk.logins(b="Z")
+    async with desk.running() as daemon:
+        desk.logins(b="Z", c="X")
+        await daemon.reloading.reload()
+        assert desk.tripped() == ("c",)
+        desk.prove("c")
+        assert "c is not the account that was struck: its key is another one" in desk.refused("c")
+
+
 async def test_a_name_that_left_tripped_and_comes_back_as_somebody_else_owes_the_old_one(desk: Desk) -> None:
     desk.logins(a="X", b="Y")
     async with desk.running():
