@@ -201,11 +201,13 @@ class Strikes:
             strike.trouble(answer, f"{len(left)} of {len(ids)} cancels failed: {why or 'not named in the answer'}")
             return self._done(ask, strike)
         if refusal.too_long and self._halving and len(left) == len(ids):
-            if len(ids) > SMALLEST_BATCH and strike.splits < SPLITS_PER_STRIKE:
-                strike.splits += 1
+            if len(ids) <= SMALLEST_BATCH:
+                self._batch, self._halving = self._most, False  # its length was not the reason
+            else:
                 self._batch = min(self._batch, (len(ids) + 1) // 2)
-                return self._done(ask, strike, tuple(self._batches(strike, ids, now)))
-            self._batch, self._halving = self._most, False  # its length was not the reason
+                if strike.splits < SPLITS_PER_STRIKE:  # else the next strike begins with shorter ones
+                    strike.splits += 1
+                    return self._done(ask, strike, tuple(self._batches(strike, ids, now)))
         strike.trouble(refusal.answer, f"{len(left)} of {len(ids)} cancels failed: {refusal.words}")
         if refusal.answer is Answer.REFUSED:
             for one in left:

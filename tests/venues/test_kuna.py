@@ -721,23 +721,47 @@ def test_a_short_batch_is_halved_too() -> None:
     assert [len(ids_of(call)) for call in halves] == [3, 3]
 
 
-def test_halving_that_was_in_vain_is_not_tried_again_until_a_batch_is_accepted() -> None:
+@pytest.mark.parametrize("most", [10, 5, 3])
+def test_a_hundred_orders_at_a_venue_that_takes_a_few_at_a_time_are_cancelled_in_a_few_strikes(most: int) -> None:
     player = play()
-    player.adapter.book = {uuid(n): order(uuid(n)) for n in range(100)}
+    left = {uuid(n): order(uuid(n)) for n in range(100)}
+    for _ in range(4):
+        player.adapter.book = dict(left)
+        out = [call for call in calls(player.put(Kill())) if call.cancel and "multi" in call.request.target]
+        while out:
+            call = out.pop(0)
+            if len(ids_of(call)) > most:
+                out += calls(player.put(answer(call.tag, errors("orderIds must contain no more elements"), 400)))
+            else:
+                player.put(answer(call.tag, done(*ids_of(call))))
+                for one in ids_of(call):
+                    del left[one]
+    assert len(left) <= 9  # that went alone
+
+
+def refuse_batches(player: Player, first: int) -> list[int]:
+    """Strike a hundred orders, and refuse all; return how many orders each batch had."""
+    player.adapter.book = {uuid(n): order(uuid(n)) for n in range(first, first + 100)}
     out = [call for call in calls(player.put(Kill())) if call.cancel]
     sizes = []
     while out:
         call = out.pop(0)
         sizes.append(len(ids_of(call)))
         out += calls(player.put(answer(call.tag, errors("Trading is closed"), 400)))
+    return sizes
+
+
+def test_halving_that_was_in_vain_is_not_tried_again_until_a_batch_is_accepted() -> None:
+    player = play()
+    sizes = refuse_batches(player, 100)
     assert sizes[:3] == [100, 50, 50] and len(sizes) == 15
-    player.adapter.book = {uuid(n): order(uuid(n)) for n in range(200, 300)}
-    multi, _ = calls(player.put(Kill()))
-    assert len(ids_of(multi)) == 100
-    assert calls(player.put(answer(multi.tag, errors("Trading is closed"), 400))) == []
+    in_vain = [*refuse_batches(player, 200), *refuse_batches(player, 300)]
+    assert min(in_vain) <= 3 and len(in_vain) < 80  # of the 300 requests that a minute has
+    for first in (400, 500):
+        assert refuse_batches(player, first) == [100]
     multi, _ = calls(player.put(Kill()))
     player.put(answer(multi.tag, done(*ids_of(multi))))
-    player.adapter.book = {uuid(n): order(uuid(n)) for n in range(300, 400)}
+    player.adapter.book = {uuid(n): order(uuid(n)) for n in range(600, 700)}
     multi, _ = calls(player.put(Kill()))
     assert len(calls(player.put(answer(multi.tag, errors("too many"), 400)))) == 2
 
