@@ -175,12 +175,15 @@ class Book:
         self._take_word(order)
         return (OrderSeen(order),)
 
-    def cancel_refused(self, order_id: str) -> None:
-        """Take note that the venue has refused to cancel an order: no list alone proves any more that it is gone."""
+    def cancel_refused(self, order_id: str, symbol: str = "") -> None:
+        """Take note that the venue has refused to cancel an order: no list alone proves any more that it is gone.
+
+        `symbol` is what the refusal says of it, for an order that has left the book.
+        """
         order = self.book.get(order_id)
         if order is None and self._past.get(order_id, 1):
             return  # the venue has said its end, or nobody has ever seen it
-        self._take_word(order or Order(order_id, "", Life.LIVE, "cancel refused"))
+        self._take_word(order or Order(order_id, symbol, Life.LIVE, "cancel refused"))
 
     def confirm_order(self, order: Order) -> None:
         """Take note that the venue, asked for this order, shows it alive: it counts, whatever the lists show."""

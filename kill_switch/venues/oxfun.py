@@ -250,7 +250,8 @@ class OxFun(Adapter):
         return self._signed(self._read_account, now)
 
     def _live(self) -> Iterator[Order]:
-        return (order for order in self.book.values() if order.life is Life.LIVE)
+        """Return the live orders, without those of which no market is known: one spoils the message that it is in."""
+        return (order for order in self.book.values() if order.life is Life.LIVE and order.symbol)
 
     def _cancel_all(self, now: Now) -> Request:
         # "cancel-all" with the body {} and no marketCode: the whole account
@@ -510,7 +511,7 @@ class OxFun(Adapter):
         code = plain(message.get("code", ""))
         data = message.get("data")
         if isinstance(data, dict):
-            self.cancel_refused(plain(data.get("orderId", "")))
+            self.cancel_refused(plain(data.get("orderId", "")), plain(data.get("marketCode")))
             if code in NOTHING_RESTING:
                 return ()
         return (Noise(self.words("cancel refused:", code, message.get("message", ""))),)

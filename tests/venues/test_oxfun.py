@@ -521,6 +521,23 @@ def test_any_other_refusal_of_a_cancel_is_told_and_the_order_stays(event: str, c
     assert set(player.adapter.book) == {"12"}
 
 
+@pytest.mark.parametrize("market", [MARKET, None])
+def test_an_order_whose_market_is_not_known_spoils_no_message_that_cancels_others(market: str | None) -> None:
+    """The venue refuses a message with one as a whole (20011)."""
+    player = ready()
+    know(player, working("1", "12"))
+    know(player, working("1"))
+    refusal = payload("oxfun/cancelorder-not-found") | {"data": {"orderId": "12", "marketCode": market}}
+    player.put(hears(1, refusal))  # late
+    assert set(player.adapter.book) == {"1", "12"}
+    [frame] = [orjson.loads(output.text) for output in player.put(Kill()) if isinstance(output, Send)]
+    named = {item["orderId"]: item["marketCode"] for item in frame["dataArray"]}
+    assert named == ({1: MARKET, 12: MARKET} if market else {1: MARKET})
+    know(player, working("1"))
+    [*_, some] = calls_of(player, Kill())
+    assert {"orderId": "12", "marketCode": ""} not in orjson.loads(some.request.body)["orders"]
+
+
 @pytest.mark.parametrize("code", ["05001", "20026"])
 @pytest.mark.parametrize("tag", ["k1", "drill-1"])
 def test_a_cancel_that_is_refused_for_its_login_gives_the_connection_up(code: str, tag: str) -> None:
