@@ -74,12 +74,13 @@ class Daemon:
     ) -> None:
         """Rebuild the state; nothing is connected yet. Raises `KillSwitchError`.
 
-        `journal` is taken from its directories if there is none. `doors` may be open already, and `held` may have
-        something for us to do.
+        Without a `journal`, its directories are made and it is taken from them, which may block. `doors` may be open
+        already, and `held` may have something for us to do.
         """
         directories = config.daemon.state_dir, config.daemon.runtime_dir
-        for directory in directories:
-            make_directory(directory)
+        if journal is None:
+            for directory in directories:
+                make_directory(directory)
         self._held = held or Held()
         self._held.know(*directories)
         self._doors = doors or Doors(config, self._held)

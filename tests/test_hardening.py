@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch import users
+from kill_switch import config, users
+from kill_switch.daemon import Daemon
 from kill_switch.errors import CannotCreate
 from kill_switch.hardening import make_directory
+from kill_switch.journal import Journal
 from tests.test_startable import Site, site
 
 __all__ = ["site"]
@@ -93,3 +95,25 @@ def test_check_refuses_what_run_refuses_and_notes_what_run_warns_of(site: Site, 
     assert site.found() == []
     done = site.command("check")
     assert done.exit_code == 0 and f"chmod g-w {site.state}" in done.output
+
+
+def test_a_daemon_asks_who_is_in_a_group_before_its_event_loop_and_not_on_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory service may take seconds, and the sockets are open by then."""
+    asked: list[str] = []
+
+    def everyone() -> list[pwd.struct_passwd]:
+        asked.append("everyone")
+        return [user("us", UID, 0)]
+
+    monkeypatch.setattr(pwd, "getpwall", everyone)
+    for path in (site.state, site.run):
+        make_directory(directory(path, 0o770))
+    assert len(asked) == 2
+    record = Journal(site.state, site.run)
+    try:
+        Daemon(config.load(site.file), record)
+    finally:
+        record.close()
+    assert len(asked) == 2
