@@ -756,6 +756,8 @@ class Adapter(Book, ABC):
         return () if read is None or read.looking else self._end_read(read)
 
     def _end_read(self, read: ReadBack) -> Outputs:
+        for order in self.shown_since(read.asked_ns):  # what the lists of this read did not show yet, or not any more
+            read.orders.setdefault(order.id, order)
         rest = [order for one, order in self.unproven.items() if one not in read.orders]
         orders = tuple(read.orders.values())
         if rest or read.troubles:

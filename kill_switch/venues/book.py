@@ -10,7 +10,7 @@ are ends: an order whose first word is its end, or a cancel under way, has not b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kill_switch.domain import Life, Order
@@ -246,6 +246,12 @@ class Book:
         else:
             self._shown.setdefault(name, set()).update(shown)
         return found
+
+    def shown_since(self, asked_ns: int) -> Iterator[Order]:
+        """Yield the open orders that a whole list has shown which was asked for after `asked_ns`."""
+        for name, ids in self._shown.items():
+            if self._asked_ns.get(name, NEVER) > asked_ns:
+                yield from (self.book[one] for one in ids if one in self.book)
 
     def show_part(self, name: str, orders: Sequence[Order], asked_ns: int, *, whole: bool) -> Seen:
         """Take a list as `show_list` does, where nobody asks for a read-back: a live order that is new is a fact."""

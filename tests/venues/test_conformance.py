@@ -542,6 +542,21 @@ def test_an_order_that_a_list_shows_while_it_is_looked_up_and_found_alive_is_lef
 
 
 @every_venue
+def test_an_order_that_a_later_list_shows_while_a_slow_read_is_under_way_is_left(stand: Stand) -> None:
+    """A stop order is triggered, and goes to the list that everybody reads."""
+    if stand.found is None:
+        pytest.skip("the venue has no call for one order")
+    player = pushed(stand, stand.ids[0])
+    slow = calls_of(player.put(Read()))
+    for _ in player.adapter.lists:
+        player.put(Pause(0.001))
+        for probe in calls_of(player.put(Probe())):
+            player.put(stand.reads(probe, stand.ids[0]))
+    told = [output for call in slow for output in player.put(stand.reads(call)) if isinstance(output, OrdersRead)]
+    assert [[order.id for order in fact.orders] for fact in told] == [[stand.ids[0]]]
+
+
+@every_venue
 def test_an_order_that_is_pushed_while_another_one_is_looked_up_makes_the_read_incomplete(stand: Stand) -> None:
     player = pushed(stand, stand.ids[0])
     [call], _ = looking(stand, player)
