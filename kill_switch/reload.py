@@ -20,6 +20,8 @@ from kill_switch.identity import Identity
 
 FIXED = ("state_dir", "runtime_dir", "group", "metrics")  # of [daemon]: only a restart can change them
 TABLES = ("daemon", "intake", "drill", "rearm", "hooks", "notify", "ping")
+_Place = tuple[str, str, str]  # venue, host, digest of the key
+_Claims = dict[str, dict[_Place, list[tuple[str, Identity]]]]
 _STRIKING = (Phase.STRIKING, Phase.CONFIRMING)
 
 
@@ -82,13 +84,14 @@ def against(
     tripped = [name for name, phase in phases.items() if phase is not Phase.ARMED]
     lowered = tripped if new.rearm.approvals < old.rearm.approvals else []
     fewer = f"lowered from {old.rearm.approvals} to {new.rearm.approvals}, and {', '.join(lowered)} is tripped"
+    claims = _claims(old, phases, owed)
     return [
         *(Problem(f"daemon.{key}", "changed", "only a restart can change it") for key in fixed),
         *([Problem("rearm.approvals", fewer, "re-arm first, by as many people as before")] if lowered else []),
         *(Problem(f"accounts.{n}", f"removed, and it is {phases[n]}", "re-arm it first") for n in removed),
         *(Problem(f"accounts.{n}", f"changed, and it is {phases[n]}", "wait until its kill is over") for n in struck),
         *(problem for n in change.anew if n not in struck for problem in _elsewhere(old, new, n, phases, owed)),
-        *(problem for n in (*change.added, *change.anew) for problem in _taken_over(old, new, n, phases, owed)),
+        *(problem for n in (*change.added, *change.anew) for problem in _taken_over(new, n, phases, claims)),
     ]
 
 
@@ -130,20 +133,29 @@ def _elsewhere(
     return [Problem(f"accounts.{name}", f"{'; '.join(words)}, and it is {phases[name]}", "re-arm it first")]
 
 
-def _taken_over(
-    old: Config, new: Config, name: str, phases: Mapping[str, Phase], owed: Mapping[str, Sequence[Identity]]
-) -> list[Problem]:
+def _claims(old: Config, phases: Mapping[str, Phase], owed: Mapping[str, Sequence[Identity]]) -> _Claims:
+    """Return who was struck under the names of tripped accounts, by the salt of its key's digest and by its login."""
+    claims: _Claims = {}
+    for name, account in old.accounts.items():
+        if phases[name] is not Phase.ARMED:
+            for one in (account.login.identity(""), *owed.get(name, ())):
+                claims.setdefault(one["salt"], {}).setdefault(_place(one), []).append((name, one))
+    return claims
+
+
+def _place(identity: Identity) -> _Place:
+    return identity["venue"], identity["host"], identity["key"]
+
+
+def _taken_over(new: Config, name: str, phases: Mapping[str, Phase], claims: _Claims) -> list[Problem]:
     """Refuse that an account gets a login that a tripped one gives up, or owes: under this name it would be armed."""
     login = new.accounts[name].login
-    problems = []
-    for other, account in old.accounts.items():
-        if other == name or phases[other] is Phase.ARMED:
-            continue
-        struck = (account.login.identity(""), *owed.get(other, ()))
-        if any(login.is_same(one) and not _shows(new, other, one) for one in struck):
-            found = f"has the login of {other}, which is {phases[other]}"
-            problems.append(Problem(f"accounts.{name}", found, f"re-arm {other} first"))
-    return problems
+    alike = (claim for salt, claims_of in claims.items() for claim in claims_of.get(_place(login.identity(salt)), ()))
+    taken = [other for other, one in alike if other != name and login.is_same(one) and not _shows(new, other, one)]
+    return [
+        Problem(f"accounts.{name}", f"has the login of {other}, which is {phases[other]}", f"re-arm {other} first")
+        for other in dict.fromkeys(taken)
+    ]
 
 
 def _shows(config: Config, name: str, identity: Identity) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from kill_switch import identity
 from kill_switch.config import Config, load
 from kill_switch.domain import Phase
 from kill_switch.errors import ConfigError
@@ -220,6 +221,26 @@ def test_no_other_account_gets_the_login_that_a_tripped_one_gives_up(tmp_path: P
     swapped = config(tmp_path, A.replace('"KEY_a"', '"OTHER"') + B)
     assert f"accounts.a: {taken}" in said(old, swapped, phase)
     assert said(old, moved, Phase.ARMED) == []
+
+
+def test_other_keys_for_all_of_many_tripped_accounts_are_not_compared_in_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop waits for it, and after an incident all keys are replaced."""
+    names = [f"n{number}" for number in range(40)]
+    text = "".join(ACCOUNT.format(name=name, secret="SECRET", more="") for name in names)
+    (path := tmp_path / "config.toml").write_text(text)
+    old, new = (load(path, environ=ENVIRON | {f"KEY_{name}": f"{name}-{age}" for name in names}) for age in "12")
+    owed = {name: [old.accounts[name].login.identity("salt")] for name in names}
+    digest, made = identity._digest, []
+
+    def counted(key: str, salt: str) -> str:
+        made.append(salt)
+        return digest(key, salt)
+
+    monkeypatch.setattr(identity, "_digest", counted)
+    assert against(old, new, dict.fromkeys(names, Phase.CLEAR), owed) == []
+    assert len(made) < 10 * len(names)
 
 
 def test_another_sub_account_of_a_login_that_stays_tripped_under_its_own_name_is_no_matter(tmp_path: Path) -> None:
