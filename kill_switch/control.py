@@ -188,7 +188,7 @@ def _request(line: bytes) -> Any:
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError:  # whoever wants a kill may type in any encoding
-        request = json.loads(line.decode("utf-8", "replace"), strict=False)
+        request = json.loads(line.decode("utf-8-sig", "replace"), strict=False)
         return printable.mapping(request) if isinstance(request, dict) else request
 
 

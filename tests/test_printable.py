@@ -143,7 +143,13 @@ def test_a_log_line_cannot_be_forged(capsys: pytest.CaptureFixture[str], monkeyp
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    "line", [b'{"cmd":"fire","reason":"fl\xe4che\x1b"}', b'{"cmd":"fire","reason":"fl\\udce4che\\u001b"}']
+    "line",
+    [
+        b'{"cmd":"fire","reason":"fl\xe4che\x1b"}',
+        b'{"cmd":"fire","reason":"fl\\udce4che\\u001b"}',
+        b'\xef\xbb\xbf{"cmd":"fire","reason":"fl\xe4che\x1b"}',
+    ],
+    ids=["Latin-1", "a surrogate", "behind a byte order mark"],
 )
 async def test_a_request_in_another_encoding_is_carried_out(line: bytes) -> None:
     heard: list[object] = []
