@@ -210,7 +210,7 @@ class Reloading:
             self._tasks.end(f"{name} http")
         sessions = {name: session for name, (session, _) in lines.items()}
         venues = {name: (sessions.get(name) or self._dispatcher.sessions[name]).venue for name in new.accounts}
-        back = self._back(new, (*change.added, *change.anew))
+        back = self._back(old, new, (*change.added, *change.anew))
         struck = {name: self.left_tripped[was] for name, was in back.items()}
         identities, owed = identify(new, change.anew, states, struck, self.salt)
         moved = {was: name for name, was in back.items() if name != was}
@@ -242,17 +242,18 @@ class Reloading:
         self._operators.changed()
         return change
 
-    def _back(self, new: Config, others: Iterable[str]) -> dict[str, str]:
+    def _back(self, old: Config, new: Config, others: Iterable[str]) -> dict[str, str]:
         """Return which accounts of `others`, new ones or with another login, are tripped, and under which names.
 
-        Such an account has a name under which somebody was struck that is in no configuration now, or the login of one.
+        Such an account has a name under which somebody was struck that is in no configuration now, or has got a login
+        of such a name.
         """
         back = {name: name for name in others if name in self.left_tripped}
         for name in others:
-            login = new.accounts[name].login
-            was = (old for old, ones in self.left_tripped.items() if any(map(login.is_same, ones)))
-            if name not in back and (old := next(was, None)):
-                back[name] = old
+            login, before = new.accounts[name].login, old.accounts[name].login if name in old.accounts else None
+            for was, ones in self.left_tripped.items():
+                if any(login.is_same(one) and not (before and before.is_same(one)) for one in ones):
+                    back.setdefault(name, was)
         return back
 
 
