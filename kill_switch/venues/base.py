@@ -712,6 +712,8 @@ class Adapter(Book, ABC):
         read.whole = not read.troubles
         if not rest or read.troubles or read.left:  # if anything is left, nobody has to wait to strike
             return (*self._end_read(read), *(() if read.urgent else self.look_over(now)))
+        if not read.urgent:  # what was placed since does not contradict the lists, and a kill needs the requests
+            rest = [order for order in rest if self._word_ns[order.id] <= read.asked_ns]
         calls: Outputs = ()
         hedge_after_s = 4 * self.hedge_after_s
         for order in rest[:LOOK_UPS]:

@@ -15,6 +15,7 @@ import pytest
 from kill_switch.domain import Answer, Life, Now, Order, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.base import (
+    LOOK_UPS,
     Call,
     CancelAnswered,
     Closed,
@@ -478,6 +479,22 @@ def test_a_probe_of_an_order_that_no_list_shows_tells_the_read_behind_its_look_u
         answer("look-up#3", {"success": True, "data": {"orderId": "12", "marketCode": MARKET, "status": "OPEN"}}),
         OrdersRead((order("12"),), True, player.now.mono_ns),
     )
+
+
+def test_orders_that_are_placed_while_a_probe_is_under_way_cost_no_look_up() -> None:
+    """Its list cannot have them, and a bot that quotes would use the requests up that a kill needs."""
+    player = ready()
+    player.put(Probe())
+    player.put(Pause(0.1))
+    player.put(hears(1, {"table": "order", "data": working(*range(10, 30))["data"]}))
+    player.put(Pause(0.1))
+    outputs = player.put(answer("probe#1", working()))
+    assert [output for output in outputs if isinstance(output, Call)] == []
+    assert len(player.adapter.book) == 20
+    player.put(Pause(1.0))
+    player.put(Probe())
+    outputs = player.put(answer("probe#2", working()))
+    assert len([output for output in outputs if isinstance(output, Call)]) == LOOK_UPS
 
 
 def test_without_a_websocket_orders_that_no_list_shows_are_cancelled_by_their_ids_over_rest() -> None:
