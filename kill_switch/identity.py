@@ -139,19 +139,30 @@ class Struck:
             self._known.pop(name, None)
 
 
+def place(identity: Identity) -> tuple[str, str, str]:
+    """Return what two identities of one account have in common if their digests have one salt; the scope apart."""
+    return identity["venue"], identity["host"], identity["key"]
+
+
 def find_moved(known: Mapping[str, Sequence[Identity]], logins: Mapping[str, Login]) -> dict[str, str]:
     """Return the latched accounts that have another name now, and which: the identity decides, and not the label.
 
     Of several accounts with one login, each keeps its own latch.
     """
     kept = {name for name, ones in known.items() if ones and name in logins and logins[name].is_same(ones[-1])}
+    lost = {name: ones[-1] for name, ones in known.items() if ones and name not in kept}
+    free: dict[str, dict[tuple[str, str, str], list[str]]] = {}  # by the salt of the key's digest and by the login
+    for salt in {one["salt"] for one in lost.values()}:
+        places = free[salt] = {}
+        for name, login in logins.items():
+            if name not in kept:
+                places.setdefault(place(login.identity(salt)), []).append(name)
     moved = {}
-    for name, ones in known.items():
-        if ones and name not in kept:
-            free = (new for new in logins if new not in kept and new != name)
-            now = next((new for new in free if logins[new].is_same(ones[-1])), None)
-            if now is not None:
-                moved[name] = now
+    for name, one in lost.items():
+        alike = free[one["salt"]].get(place(one), ())
+        now = next((new for new in alike if new != name and logins[new].is_same(one)), None)
+        if now is not None:
+            moved[name] = now
     return moved
 
 

@@ -16,12 +16,11 @@ from kill_switch.config.tables import AnyTrigger, Pnl
 from kill_switch.domain import Phase
 from kill_switch.engine import Account as State
 from kill_switch.errors import Problem
-from kill_switch.identity import Identity
+from kill_switch.identity import Identity, place
 
 FIXED = ("state_dir", "runtime_dir", "group", "metrics")  # of [daemon]: only a restart can change them
 TABLES = ("daemon", "intake", "drill", "rearm", "hooks", "notify", "ping")
-_Place = tuple[str, str, str]  # venue, host, digest of the key
-_Claims = dict[str, dict[_Place, list[tuple[str, Identity]]]]
+_Claims = dict[str, dict[tuple[str, str, str], list[tuple[str, Identity]]]]
 _STRIKING = (Phase.STRIKING, Phase.CONFIRMING)
 
 
@@ -139,18 +138,14 @@ def _claims(old: Config, phases: Mapping[str, Phase], owed: Mapping[str, Sequenc
     for name, account in old.accounts.items():
         if phases[name] is not Phase.ARMED:
             for one in (account.login.identity(""), *owed.get(name, ())):
-                claims.setdefault(one["salt"], {}).setdefault(_place(one), []).append((name, one))
+                claims.setdefault(one["salt"], {}).setdefault(place(one), []).append((name, one))
     return claims
-
-
-def _place(identity: Identity) -> _Place:
-    return identity["venue"], identity["host"], identity["key"]
 
 
 def _taken_over(new: Config, name: str, phases: Mapping[str, Phase], claims: _Claims) -> list[Problem]:
     """Refuse that an account gets a login that a tripped one gives up, or owes: under this name it would be armed."""
     login = new.accounts[name].login
-    alike = (claim for salt, claims_of in claims.items() for claim in claims_of.get(_place(login.identity(salt)), ()))
+    alike = (claim for salt, claims_of in claims.items() for claim in claims_of.get(place(login.identity(salt)), ()))
     taken = [other for other, one in alike if other != name and login.is_same(one) and not _shows(new, other, one)]
     return [
         Problem(f"accounts.{name}", f"has the login of {other}, which is {phases[other]}", f"re-arm {other} first")

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from kill_switch import identity
 from kill_switch.identity import Login, Struck, difference, find_moved, find_shared, new_salt
 
 KEY = "xrxk_public_part_of_a_key"
@@ -104,6 +105,27 @@ def test_accounts_that_have_swapped_their_names_swap_their_latches() -> None:
 def test_accounts_of_one_login_keep_a_latch_each() -> None:
     known = {"a": [on_record(A)], "b": [on_record(A)]}
     assert find_moved(known, {"a": A, "b": A}) == find_moved(known, {"a": A}) == {}
+
+
+def test_many_latched_accounts_that_have_other_keys_or_names_are_not_looked_for_in_pairs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sockets are open, and a kill waits."""
+    logins = {f"n{number}": replace(A, key=f"key {number}") for number in range(40)}
+    known = {name: [on_record(login)] for name, login in logins.items()}
+    others = {name: replace(login, key=f"new {login.key}") for name, login in logins.items()}
+    digest, made = identity._digest, []
+
+    def counted(key: str, salt: str) -> str:
+        made.append(salt)
+        return digest(key, salt)
+
+    monkeypatch.setattr(identity, "_digest", counted)
+    assert find_moved(known, others) == {}
+    assert find_moved(known, {f"new {name}": login for name, login in logins.items()}) == {
+        name: f"new {name}" for name in logins
+    }
+    assert len(made) < 10 * len(logins)
 
 
 def test_an_account_that_takes_over_a_part_of_a_latched_one_shares_its_latch() -> None:
