@@ -7,7 +7,8 @@ next answer could no longer be told apart. Another connection takes its place. I
 answered late too: then it waits beside for that.
 
 A venue may end a connection behind any answer (RFC 9112, 9.3 and 9.6). That is no failure: another connection replaces
-it without back-off, and the lane does not count as closed meanwhile. Reads wait for that connection, commands do not.
+it without back-off, and the lane does not count as closed meanwhile. Calls wait for that connection, but for a strike's
+own cancels: these have another route, and a command that has none must not be lost for it.
 """
 
 from __future__ import annotations
@@ -546,10 +547,10 @@ class HttpLane:
         while self._urgent or self._waiting:
             up = [c for c in self._connections if c.open]
             if not up:
-                queue = self._urgent or self._waiting
-                if self._returning and not queue[0].command:
+                lost = self._give_up()
+                if lost is None:
                     return
-                self._sink.event(Lost(queue.popleft().tag, False, self.trouble or "the lane is down"))
+                self._sink.event(Lost(lost.tag, False, self.trouble or "the lane is down"))
                 continue
             idle = [c for c in up if c.idle]
             if self._urgent and not self._wanted(self._urgent[0]):
@@ -560,6 +561,15 @@ class HttpLane:
                 self._start(min(idle, key=lambda c: c.used_ns), self._waiting.popleft())
             else:
                 return
+
+    def _give_up(self) -> Call | None:
+        """Take a call that is lost, since no connection is up, out of its queue; None if all wait for one."""
+        if not self._returning:
+            return (self._urgent or self._waiting).popleft()
+        cancel = next((call for call in self._urgent if call.cancel), None)
+        if cancel is not None:
+            self._urgent.remove(cancel)
+        return cancel
 
     def _start(self, connection: HttpConnection, call: Call) -> None:
         connection.start(call)

@@ -94,7 +94,7 @@ async def test_a_connection_that_is_closed_while_nobody_uses_it_takes_the_lane_d
         assert [event for event in ear.events if isinstance(event, Opened | Closed)] == [Opened(Route.HTTP, 0)]
 
 
-async def test_only_a_command_does_not_wait_for_a_connection_that_is_on_its_way_back(
+async def test_only_a_cancel_that_has_another_route_does_not_wait_for_a_connection_that_is_on_its_way_back(
     server: Server, ear: Ear, ca_file: str
 ) -> None:
     server.script = closing(CLOSED)
@@ -106,14 +106,17 @@ async def test_only_a_command_does_not_wait_for_a_connection_that_is_on_its_way_
             if isinstance(event, Replied) and event.tag == "first":
                 lane.call(get("housekeeping"))
                 lane.call(get("read", urgent=True))
-                lane.call(get("cancel", urgent=True)._replace(command=True))
+                for tag in ("one", "another"):  # of many orders, each cancelled by its id
+                    lane.call(get(tag, urgent=True)._replace(command=True))
+                lane.call(get("cancel", urgent=True)._replace(command=True, cancel=True))
 
         ear.on_event = on_event
         lane.call(get("first"))
         await ear.end("first")
         assert [type(one) for one in ear.ends("cancel")] == [Lost]  # at once: another route is quicker
-        assert not ear.ends("read") and not ear.ends("housekeeping")
-        for tag in ("read", "housekeeping"):
+        waiting = ("one", "another", "read", "housekeeping")
+        assert not any(map(ear.ends, waiting))
+        for tag in waiting:
             assert isinstance(await ear.end(tag), Replied)
 
 
