@@ -17,7 +17,8 @@ from kill_switch.domain import Now
 
 ABSURD = Decimal(10) ** 18  # nobody has so much, in any currency
 FUTURE_S = 1.0  # a sender's clock may be ahead of ours by so much
-_EQUITY = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,2})?")
+# a float is written with up to 21 decimals, a quotient of decimals with 28 digits behind its zeros
+_EQUITY = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,60})?(?:[eE](?:-[0-9]{1,3}|\+?[0-9]{1,2}))?")
 
 Amounts = Mapping[str, Decimal]  # by currency
 

@@ -176,6 +176,9 @@ def test_any_figures_make_samples_of_one_window_with_news_of_every_account(
         *(("101234.5", "101234.5"), ("-3", "-3"), ("0", "0"), (5, "5"), (1.25, "1.25"), (-0.5, "-0.5")),
         *(("0.00", "0.00"), ("5e-05", "0.00005"), (5e-05, "0.00005"), ("1e5", "100000"), ("-1.5E+2", "-150")),
         (1e17, "1e17"),
+        (0.05 / 7, "0.0071428571428571435"),  # a small float is written with more than 18 decimals
+        (1.5e-300, "1.5e-300"),
+        (str(Decimal(1) / Decimal(14)), "0.07142857142857142857142857143"),  # what Python's Decimal says of a quotient
     ],
 )
 def test_an_equity_from_outside_is_a_decimal_number(value: object, amount: str) -> None:
