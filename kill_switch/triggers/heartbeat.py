@@ -23,7 +23,7 @@ import anyio
 
 from kill_switch.domain import Now, Reason
 from kill_switch.triggers.attention import Attention
-from kill_switch.triggers.base import Figures, Report, TriggerState
+from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
 
 READY_WITHIN_S = 60.0  # accounts that are not ready by then keep nothing from counting
 RECORD = "heartbeat"  # the kind of record that says whether one is watched
@@ -176,12 +176,13 @@ class Heartbeat:
         return {"silent_s": ((self._clock().mono_ns - self._beaten_ns) / 1e9, self._timeout_ns / 1e9)}
 
     def against_rearm(self) -> str | None:
-        if self.start == "first-beat":
-            return None  # it waits for a first beat again
         now_ns = self._clock().mono_ns
         if self._beaten_ns is not None and now_ns - self._beaten_ns < self._timeout_ns:
             return None
-        return None if not self._fired else "no heartbeat yet; it would fire again"
+        if self._fired:  # one that starts with a first beat waits for that again
+            return "no heartbeat yet; it would fire again" if self.start == "boot" else None
+        is_due = self._watching or self._counts_from_boot()
+        return Unseen("whether it beats", self.condition()[1]) if is_due else None
 
     def reset(self) -> None:
         if not self._fired:

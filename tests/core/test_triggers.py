@@ -308,9 +308,27 @@ class TestHeartbeat:
             await watch.until(60)
             assert watch.fired_s == [3.0, 16.0]
 
-    async def test_a_boot_trigger_that_has_not_fired_blocks_nothing(self) -> None:
+    async def test_a_trigger_that_is_owed_a_beat_and_has_heard_none_cannot_see_whether_it_would_fire(self) -> None:
         async with watching("boot") as watch:
+            assert isinstance(watch.trigger.against_rearm(), Unseen)
+            watch.trigger.boot()
+            await watch.until(1)
+            assert watch.trigger.against_rearm() == (
+                "cannot see whether it beats: last beat: never, allowed: 3 s; look there, then use --force"
+            )
+            watch.trigger.beat()
             assert watch.trigger.against_rearm() is None
+
+    async def test_a_trigger_whose_beats_may_be_lost_cannot_see_whether_it_would_fire(self) -> None:
+        async with watching() as watch:
+            assert watch.trigger.against_rearm() is None  # it waits for a first beat
+            watch.trigger.beat()
+            await watch.until(2)
+            watch.trigger.doubt("more datagrams come by UDP than can be read", "UDP")
+            assert watch.trigger.against_rearm() is None
+            await watch.until(3.1)
+            assert watch.state is TriggerState.BLIND
+            assert isinstance(watch.trigger.against_rearm(), Unseen)
 
     @pytest.mark.parametrize("start", ["first-beat", "boot"])
     async def test_a_re_arm_for_another_reason_does_not_end_the_watch(self, start: Start) -> None:

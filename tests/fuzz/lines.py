@@ -213,7 +213,7 @@ class ControlTarget(Target):
         must(not any(secret.encode() in line for secret in ENVIRON.values()), "a secret is shown")
         tripped = set(office.dispatcher.state.tripped)
         if tripped - before:
-            request = json.loads(data.decode("utf-8", "replace"), strict=False)
+            request = control._request(data)
             must(request.get("cmd") == "fire" and not request.get("dry_run"), "tripped by what is no fire")
             must(request["reason"].strip(), "tripped without a reason")
         if tripped:

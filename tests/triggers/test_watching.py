@@ -466,6 +466,20 @@ async def test_a_strategy_that_dies_with_the_daemon_is_found_once_its_accounts_a
         assert life.tripped() == ("a",)
 
 
+async def test_a_strategy_that_was_watched_before_a_restart_and_is_not_heard_yet_holds_against_a_re_arm(
+    tmp_path: Path,
+) -> None:
+    async with living(tmp_path, BEAT, await died_watching(tmp_path)) as life:
+        for seconds in (0.1, 2.5):  # before its account is ready, and while its time-out counts
+            await life.until(seconds)
+            (why,) = life.watch.against_rearm({"a"})
+            assert why.startswith("trigger beat: cannot see whether it beats: ")
+            assert list(life.watch.against_rearm({"a"}, force=True)) == []
+            life.ready("a")
+        life.hear()
+        assert list(life.watch.against_rearm({"a"})) == []
+
+
 async def test_accounts_that_never_get_ready_keep_nothing_from_counting(tmp_path: Path) -> None:
     async with living(tmp_path, BEAT, await died_watching(tmp_path)) as life:
         await life.until(62.9)
