@@ -1,7 +1,8 @@
 """Own one datagram socket of the intake, and know when something sent to it may have been lost.
 
 `intake` reads from it. A UDP socket counts what the kernel drops because the queue is full. On a Unix socket the kernel
-drops nothing: it refuses the sender. So a queue that was full of what nobody wants counts as a loss there.
+drops nothing: it refuses the sender. So a queue that was full of what nobody wants counts as a loss there, and so does
+one that is filled as fast as it is read, by whatever it is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 ROOM_BYTES = 4 << 20  # of the kernel's queue: some 10,000 datagrams; without CAP_NET_ADMIN, net.core.rmem_max limits it
 PASS_DATAGRAMS = 500  # in one turn of the event loop: a flood must not keep a kill waiting
 PASS_NS = 1_000_000  # of one turn
+REFILLS = 4  # times its length, without being empty: a Unix socket's queue that is filled as fast as it is read
 _RCVBUFFORCE = 33  # SO_RCVBUFFORCE, asm-generic/socket.h
 _MEMINFO, _MEMINFO_FORMAT, _DROPS = 55, "9I", 8  # SO_MEMINFO, Linux 4.12; linux/sock_diag.h
 _QLEN = Path("/proc/sys/net/unix/max_dgram_qlen")
@@ -28,6 +30,7 @@ class Inlet:
         self.sock = sock
         self.key = key
         self.is_local = sock.family == socket.AF_UNIX
+        self._count = self._unwanted = 0  # datagrams since the queue was last empty, and those that nobody wants
         self._dropped = 0  # by the last look
         self._queue = _queue_length() if self.is_local else 0
         if not self.is_local:
@@ -39,21 +42,24 @@ class Inlet:
         Return whether the queue is empty now, and how many datagrams may have been lost until now.
         """
         until_ns = mono_ns() + PASS_NS
-        unwanted = 0
         for count in range(PASS_DATAGRAMS):
             if count % 8 == 7 and mono_ns() > until_ns:
-                return False, self._lost(count, unwanted)
+                break
             try:
                 datagram = self.sock.recv(max_bytes)
             except OSError:  # nothing more, for now
-                return True, self._lost(count, unwanted)
-            unwanted += not take(datagram)
-        return False, self._lost(PASS_DATAGRAMS, unwanted)
+                lost = self._lost()
+                self._count = self._unwanted = 0
+                return True, lost
+            self._count += 1
+            self._unwanted += not take(datagram)
+        return False, self._lost()
 
-    def _lost(self, count: int, unwanted: int) -> int:
+    def _lost(self) -> int:
         if not self.is_local:
             return self._dropped_since()
-        return int(count > self._queue and 2 * unwanted > count)
+        was_full, refilled = self._count > self._queue, self._count >= REFILLS * self._queue
+        return int(refilled or (was_full and 2 * self._unwanted > self._count))
 
     def _dropped_since(self) -> int:
         """Return how many datagrams the kernel has dropped since the last call; none is dropped unless others wait."""

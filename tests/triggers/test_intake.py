@@ -14,10 +14,12 @@ import anyio.lowlevel
 import pytest
 
 from kill_switch.domain import Reason
+from kill_switch.sockets import bind
 from kill_switch.triggers import inlet
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.heartbeat import Heartbeat
+from kill_switch.triggers.inlet import Inlet
 from kill_switch.triggers.intake import LOCAL, UDP, Intake, sign
 from tests.virtual_time import running
 
@@ -212,6 +214,38 @@ async def test_a_unix_socket_that_is_full_of_beats_hides_no_loss(tmp_path: Path)
             await bench.until(tick / 10)
             fill(bench, b"other")
         assert bench.fired_s == [3.0]
+
+
+async def test_a_full_queue_that_takes_several_turns_to_read_is_full_of_junk_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inlet, "PASS_DATAGRAMS", 5)  # systemd has the kernel hold 512: more than one turn reads
+    async with working(tmp_path) as bench:
+        await bench.until(0.1)
+        fill(bench, b"junk")
+        await bench.until(0.2)
+        assert bench.intake.lost
+
+
+@pytest.mark.parametrize(("refills", "lost"), [(3, 0), (5, 1)])
+async def test_a_unix_socket_that_is_filled_as_fast_as_it_is_read_may_lose_beats_whatever_it_is_filled_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refills: int, lost: int
+) -> None:
+    monkeypatch.setattr(inlet, "_queue_length", lambda: 10)
+    async with working(tmp_path) as bench:
+        receiving = Inlet(bind(tmp_path / "other.sock", socket.SOCK_DGRAM, None))
+        taken = 0
+
+        def take(datagram: bytes) -> bool:
+            nonlocal taken
+            taken += 1
+            if taken < refills * 10:  # a runaway program beats again as soon as there is room
+                bench.local.sendto(b"beat", str(tmp_path / "other.sock"))
+            return True
+
+        bench.local.sendto(b"beat", str(tmp_path / "other.sock"))
+        assert receiving.read(take, 100, lambda: 0) == (True, lost)
+        receiving.close()
 
 
 async def test_a_queue_that_cannot_be_read_to_its_end_makes_no_silence_certain(
