@@ -22,7 +22,7 @@ from kill_switch.domain import Now, Phase, Reason
 from kill_switch.engine import Announce
 from kill_switch.past import Seen
 from kill_switch.transports.lane import LaneState
-from kill_switch.triggers import heartbeat, schedule, stamps
+from kill_switch.triggers import heartbeat, restored, schedule, stamps
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import Trigger, TriggerState, Unseen
 from kill_switch.triggers.days import Reset
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 RESTART_AFTER_S = 1.0
 RESTART_CAP_S = 30.0
 LEDGER = "pnl"  # the kind of record that a pnl trigger goes on from
+REMOVED = "removed"  # why nobody watches any more: the configuration has the trigger no longer
 SLACK_S = 1.0  # accounts are asked every so often, and their answers come when they come
 
 
@@ -108,10 +109,13 @@ class Watch:
         heartbeats = {name: t for name, t in triggers.items() if isinstance(t, Heartbeat)}
         for name in self._intake.heartbeats.keys() - heartbeats.keys():
             self._intake.heartbeats[name].end()
+        pnls = {name: t for name, t in triggers.items() if isinstance(t, Pnl)}
+        for name in self._intake.pnls.keys() - pnls.keys():
+            self._end_pnl(name)
         now_ns = self._clock().mono_ns
         self._waiting = {name: self._waiting.get(name, now_ns) for name, t in heartbeats.items() if not t.booted}
         self._intake.heartbeats = heartbeats
-        self._intake.pnls = {name: t for name, t in triggers.items() if isinstance(t, Pnl)}
+        self._intake.pnls = pnls
         self._order_rates = [t for t in triggers.values() if isinstance(t, OrderRate)]
         if self._begun:
             self.start_heartbeats()
@@ -264,11 +268,22 @@ class Watch:
             beat.save()
 
     def _say_gone(self) -> None:
-        """Say aloud, once, which heartbeats an earlier run has watched that the configuration has no longer."""
+        """Say aloud, once, what an earlier run has watched that the configuration has no longer."""
         for name, data in self._beats.items():
             if data["watched"] and name not in self._intake.heartbeats:
-                self._dispatcher.record(heartbeat.RECORD, {"trigger": name, "watched": False, "why": "removed"})
+                self._dispatcher.record(heartbeat.RECORD, {"trigger": name, "watched": False, "why": REMOVED})
                 self._announce(Announce("warn", f"trigger {name} is gone: an earlier run has watched its heartbeat"))
+        for name in [name for name in self._ledgers if name not in self._intake.pnls]:
+            self._end_pnl(name)
+
+    def _end_pnl(self, name: str) -> None:
+        """Say aloud, once, what counts no more because a pnl trigger is gone; its day stays on record."""
+        data = self._ledgers.get(name)
+        if data is None or data.get("why") == REMOVED or data.get("day") is None:
+            return
+        self._ledgers[name] = removed = {**data, "why": REMOVED}
+        self._dispatcher.record(LEDGER, removed)
+        self._announce(Announce("warn", f"trigger {name} is gone: {restored.lost(data)}"))
 
     async def run(self, trigger: Trigger) -> None:
         """Run a trigger for ever, whatever becomes of it."""

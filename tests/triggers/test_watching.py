@@ -276,6 +276,39 @@ async def test_a_reload_with_another_limit_goes_on_from_a_peak_that_was_not_on_r
 # ── order-rate ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+GONE = "warn: trigger daily-loss is gone: 80 OX that were lost before are not counted any more"
+
+
+async def test_what_a_trigger_that_a_reload_removes_or_renames_has_seen_lost_is_told_and_kept(tmp_path: Path) -> None:
+    table = PNL.format(on_blind="alarm")
+    async with watching(tmp_path, table) as watched:
+        await watched.samples((500, 500), (500, 500), (500, 500), (460, 460), (460, 460))
+        renamed = watched.config(table.replace("daily-loss", "day-loss"))
+        watched.watch.prepare(renamed, ["day-loss"])()
+        assert watched.said[-1] == GONE
+        watched.watch.prepare(watched.config(table), ["daily-loss"])()
+        async with anyio.create_task_group() as group:
+            group.start_soon(watched.watch.run, watched.watch.triggers["daily-loss"])
+            await watched.samples((450, 450), (450, 450))  # it is back on the same day, which goes on
+            assert watched.tripped() == ("a", "b")
+            group.cancel_scope.cancel()
+
+
+async def test_what_a_trigger_that_is_gone_after_a_restart_has_seen_lost_is_told_once(tmp_path: Path) -> None:
+    table = PNL.format(on_blind="alarm")
+    async with watching(tmp_path, table) as watched:
+        await watched.samples((500, 500), (500, 500), (500, 500), (460, 460), (460, 460))
+        watched.watch.triggers["daily-loss"].save()  # type: ignore[attr-defined]
+        left = [{"kind": kind, "data": data, "seq": n} for n, (kind, data) in enumerate(watched.floor.recorder.records)]
+    for told in ([GONE], []):
+        async with watching(tmp_path, table.replace("daily-loss", "day-loss"), left) as watched:
+            watched.watch.start_heartbeats()
+            assert watched.said == told
+            left += [
+                {"kind": k, "data": data, "seq": 1000 + n} for n, (k, data) in enumerate(watched.floor.recorder.records)
+            ]
+
+
 def place(watched: Watched, account: str, *orders: str) -> None:
     for one in orders:
         watched.watch.told(account, OrderPlaced(Order(one, "OX-USD-SWAP-LIN", Life.LIVE, "OPEN")))

@@ -1986,6 +1986,27 @@ def test_the_stream_of_a_venue_whose_clock_was_set_back_goes_on() -> None:
     assert kinds == [[Equity], [], [Equity], [Equity], []]
 
 
+def test_frames_that_stand_still_beside_figures_that_go_on_are_no_figures() -> None:
+    player = ready()
+    told = []
+    for second in range(60):  # one connection of two, or a gateway, repeats what it saw last
+        player.put(Pause(1))
+        told += player.put(frame(1_000_000 + 1000 * second, 5))
+        told += player.put(frame(990_000, 7))
+        told += player.put(frame(None, 7, timestamp="2026-01-05T07:53:13"))
+    assert [fact.amounts["USD"] for fact in told if isinstance(fact, Equity)] == [5, 7, *[5] * 59]
+
+
+def test_frames_that_come_long_behind_others_are_late_ones_and_no_figures() -> None:
+    player = ready()
+    told = []
+    for second in range(60):
+        player.put(Pause(1))
+        told += player.put(frame(1_000_500 + 1000 * second, 5))
+        told += player.put(frame(980_000 + 1000 * second, 7))
+    assert {fact.amounts["USD"] for fact in told if isinstance(fact, Equity)} == {5}
+
+
 def test_frames_without_an_epoch_are_told_apart_by_their_time_and_else_taken() -> None:
     player = ready()
     kinds = [[type(fact) for fact in player.put(frame(None, timestamp=stamp))] for stamp in ("a", "a", "b", None, None)]
