@@ -21,7 +21,8 @@ from kill_switch.venues.crosstrade_wire import Wire, path_of
 
 CURRENCY = "USD"
 FRESH_S = 3.0  # no figure pushed for that long: ask
-LATE_MS = 10_000  # a message of an earlier moment than that is no late one: the venue's clock was set
+LATE_MS = 10_000  # one that is further behind, with none of a later moment for `FRESH_S`: the venue's clock was set
+MOMENTS_KEPT = 64  # of messages: what stands still may come beside what goes on
 STREAM_AGAIN_S = 15.0  # a stream that brings nothing is asked for again, not sooner
 STREAM = b'{"action":"streamPnl","enabled":true,"interval":1000}'
 
@@ -40,7 +41,8 @@ class Figures:
         self._streams: dict[int, int] = {}  # connection → when it was asked for a stream
         self._pushed_ns: int | None = None  # when the last figure came by itself
         self._odd: set[int] = set()  # connections whose pushes cannot be read, which was said
-        self._moment: Decimal | str = ""  # of the last figure, as the venue has it
+        self._moments: dict[Decimal | str, None] = {}  # of the last messages, as the venue has them
+        self._latest, self._latest_ns = Decimal(0), 0  # epoch of the last figure that had one, and when it came
         self._said = ""  # why the last snapshot was no figure
 
     def measure(self, now: Now) -> Outputs:
@@ -64,7 +66,7 @@ class Figures:
         """Take a `pnlUpdate`, if its elements are those of the snapshot: what they are is not documented (§6)."""
         worth = self._ours.worth(message)
         if not isinstance(worth, NoFigure):
-            if not self._newer(message):
+            if not self._newer(message, now):
                 return ()
             self._pushed_ns = now.mono_ns
             return (Equity({CURRENCY: worth}, now.mono_ns),)
@@ -88,7 +90,7 @@ class Figures:
         if isinstance(total, NoFigure):
             told = self._say(self._words("the snapshot:", total.why))
             return told if total.away else (*told, *self._watermarks(now))
-        if self._newer(body):
+        if self._newer(body, now):
             self._said = ""
             return (_equity(total, ask),)
         if now.mono_ns - (self._pushed_ns or 0) <= FRESH_S * 1e9:
@@ -100,16 +102,24 @@ class Figures:
         said, self._said = self._said, why
         return () if said == why else (Noise(why),)
 
-    def _newer(self, message: dict[str, Any]) -> bool:
-        """Say whether a message is of a later moment than the last figure; one that states no moment is."""
+    def _newer(self, message: dict[str, Any], now: Now) -> bool:
+        """Say whether a message is of a later moment than the figures before; one that states no moment is."""
         epoch = amount(message.get("epoch"))
         moment = plain(message.get("timestamp")) if epoch is None else epoch
-        last = self._moment
-        if not moment or moment == last:
-            return not moment
-        if isinstance(moment, Decimal) and isinstance(last, Decimal) and 0 < last - moment <= LATE_MS:
+        if not moment:
+            return True
+        is_again = moment in self._moments
+        self._moments.pop(moment, None)
+        self._moments[moment] = None
+        if len(self._moments) > MOMENTS_KEPT:
+            del self._moments[next(iter(self._moments))]
+        if is_again:
             return False
-        self._moment = moment
+        if isinstance(moment, Decimal):
+            behind, since_ns = self._latest - moment, now.mono_ns - self._latest_ns
+            if 0 < behind <= LATE_MS or (behind > LATE_MS and since_ns <= FRESH_S * 1e9):
+                return False
+            self._latest, self._latest_ns = moment, now.mono_ns
         return True
 
     def _watermarks(self, now: Now) -> Outputs:
