@@ -1991,7 +1991,7 @@ def test_the_stream_of_a_venue_whose_clock_was_set_back_goes_on() -> None:
 
 def test_frames_that_stand_still_beside_figures_that_go_on_are_no_figures() -> None:
     player = ready()
-    told = []
+    told: list[object] = []
     for second in range(60):  # one connection of two, or a gateway, repeats what it saw last
         player.put(Pause(1))
         told += player.put(frame(1_000_000 + 1000 * second, 5))
@@ -2002,7 +2002,7 @@ def test_frames_that_stand_still_beside_figures_that_go_on_are_no_figures() -> N
 
 def test_frames_that_come_long_behind_others_are_late_ones_and_no_figures() -> None:
     player = ready()
-    told = []
+    told: list[object] = []
     for second in range(60):
         player.put(Pause(1))
         told += player.put(frame(1_000_500 + 1000 * second, 5))
