@@ -260,10 +260,12 @@ class Watch:
             within_s = 0.0 if self._degraded else heartbeat.READY_WITHIN_S
             now_ns = self._clock().mono_ns
             for name, since_ns in list(self._waiting.items()):
-                waited_s = (now_ns - since_ns) / 1e9
+                beat, waited_s = self._intake.heartbeats[name], (now_ns - since_ns) / 1e9
+                if now_ns + beat.timeout_ns < self._intake.stamps.settles_ns(name):
+                    continue  # its time-out would be over before a beat can be taken
                 if waited_s >= within_s or self._ready.issuperset(self.triggers[name].accounts):
                     del self._waiting[name]
-                    self._intake.heartbeats[name].boot()
+                    beat.boot()
         for beat in self._intake.heartbeats.values():
             beat.save()
 

@@ -57,7 +57,7 @@ class Heartbeat:
         """`past` is the last record of an earlier run (see `is_record`); `tripped`: not all accounts are armed."""
         self.name = name
         self.accounts = accounts
-        self._timeout_ns = int(timeout_s * 1e9)
+        self.timeout_ns = int(timeout_s * 1e9)
         self.start = start
         self._allow_bye = allow_bye
         self._clock = clock
@@ -167,17 +167,17 @@ class Heartbeat:
             doubt = f"; {self._why_doubted}" if self._in_doubt(now_ns) else ""
             return TriggerState.WAITING, f"waits for a beat; last beat: {ago}{doubt}"
         if self._in_doubt(now_ns) and self._overdue_ns(self._since_ns, self._deaf_ns, now_ns) > 0:
-            return TriggerState.BLIND, f"{self._why_doubted}; last beat: {ago}, allowed: {self._timeout_ns / 1e9:g} s"
-        return TriggerState.OK, f"last beat: {ago}, allowed: {self._timeout_ns / 1e9:g} s"
+            return TriggerState.BLIND, f"{self._why_doubted}; last beat: {ago}, allowed: {self.timeout_ns / 1e9:g} s"
+        return TriggerState.OK, f"last beat: {ago}, allowed: {self.timeout_ns / 1e9:g} s"
 
     def figures(self) -> Figures:
         if self._beaten_ns is None:
             return {}
-        return {"silent_s": ((self._clock().mono_ns - self._beaten_ns) / 1e9, self._timeout_ns / 1e9)}
+        return {"silent_s": ((self._clock().mono_ns - self._beaten_ns) / 1e9, self.timeout_ns / 1e9)}
 
     def against_rearm(self) -> str | None:
         now_ns = self._clock().mono_ns
-        if self._beaten_ns is not None and now_ns - self._beaten_ns < self._timeout_ns:
+        if self._beaten_ns is not None and now_ns - self._beaten_ns < self.timeout_ns:
             return None
         if self._fired:  # one that starts with a first beat waits for that again
             return "no heartbeat yet; it would fire again" if self.start == "boot" else None
@@ -201,7 +201,7 @@ class Heartbeat:
 
     def _overdue_ns(self, since_ns: int, deaf_ns: int, now_ns: int) -> int:
         """Return by how much the time-out is over; time in which we were deaf does not count."""
-        return now_ns - since_ns - self._timeout_ns - (self._attention.deaf_ns(now_ns) - deaf_ns)
+        return now_ns - since_ns - self.timeout_ns - (self._attention.deaf_ns(now_ns) - deaf_ns)
 
     def _in_doubt(self, now_ns: int) -> bool:
         """Tell whether a beat may have been lost since the last one, within the time-out."""
@@ -245,10 +245,10 @@ class Heartbeat:
     def _fire(self, now: Now, report: Report) -> None:
         self._fired = True
         silent_ms = (now.mono_ns - self._since_ns) // 1_000_000
-        text = f"no heartbeat for {silent_ms / 1000:.3f} s (allowed: {self._timeout_ns / 1e9:g} s)"
+        text = f"no heartbeat for {silent_ms / 1000:.3f} s (allowed: {self.timeout_ns / 1e9:g} s)"
         evidence = {
             "silent_ms": silent_ms,
-            "timeout_ms": self._timeout_ns // 1_000_000,
+            "timeout_ms": self.timeout_ns // 1_000_000,
             "deaf_ms": (self._attention.deaf_ns(now.mono_ns) - self._deaf_ns) // 1_000_000,
             "beats_before": self._beaten_ns is not None,
         }

@@ -92,6 +92,12 @@ class Stamps:
             for name, (ms, ahead_ms, at_ns, wall_ms, boot) in data["senders"].items():
                 table.senders[name] = _Sender(Line(ms, ahead_ms, at_ns, wall_ms, boot))
 
+    def settles_ns(self, trigger: str) -> int:
+        """Return until when what the senders of a trigger say may be refused because of a restart (monotonic)."""
+        senders = self._tables[trigger].senders.values() if trigger in self._tables else ()
+        ahead_ms = max((one.line.ahead_ms for one in senders if one.last_ms is None), default=0)
+        return self._start.mono_ns + 2 * ahead_ms * 1_000_000
+
     def judge(self, trigger: str, sender: str, ms: int, now: Now) -> Verdict:
         """Say whether a stamp of that sender, for that trigger, is new; take note of it if it is."""
         table = self._tables.setdefault(trigger, _Table())

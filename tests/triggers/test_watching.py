@@ -702,6 +702,23 @@ async def test_a_restart_takes_no_signed_beat_of_the_run_before(tmp_path: Path) 
         assert life.tripped() == ("a",)
 
 
+async def test_signed_beats_that_a_restart_cannot_take_yet_are_not_waited_for_and_no_reason(tmp_path: Path) -> None:
+    short = BEAT.replace('timeout = "3s"', 'timeout = "300ms"\non_blind = "fire"')
+    left: list[dict[str, Any]] = []
+    for _ in range(2):
+        async with living(tmp_path, short, left) as life:
+            life.ready("a")
+            for tick in range(1, 50):
+                await life.until(tick / 10)
+                life.intake.datagram(sign(b"beat", KEY, life.loop.now().wall_ms), KEY)
+                life.watch.notice_blind()
+                assert life.tripped() == ()
+            assert life.state[0] is TriggerState.OK
+            left = life.entries
+            await life.until(5.4)
+            assert life.tripped() == ("a",)
+
+
 async def test_a_reload_of_a_heartbeat_keeps_its_doubts_and_its_stamps(tmp_path: Path) -> None:
     async with living(tmp_path, BEAT) as life:
         life.ready("a")
