@@ -10,7 +10,7 @@ A word that comes a second time shows in no figure: if an equal one is found, it
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import combinations, zip_longest
@@ -21,6 +21,7 @@ from kill_switch.triggers.samples import Round
 SETTLE_NS = 60_000_000_000  # nanoseconds; figures and word of a transfer are no further apart than that
 NEAR = Decimal("0.33")  # part of an amount: a step that is further off contains something else
 MORE = Decimal("0.05")  # so much better several transfers have to explain a step than one does
+STEP_KEPT_NS, KEPT_NS = 3 * SETTLE_NS, 5 * SETTLE_NS  # nanoseconds; of steps, and of transfers, which outlast theirs
 STEPS = 200  # of an account, that are looked through
 LOOKED_AT, TOGETHER = 6, 3  # a step contains so many transfers at most, of so many that are told nearest to it
 TWICE_NS = 3600_000_000_000  # nanoseconds; no second word is left out so soon after another: a loss may hide transfers
@@ -35,6 +36,7 @@ class Transfer:
     worth: Decimal
     told_ns: int  # monotonic
     shown_ns: int | None = None  # when the first figure was asked for that contains it; None: in none so far
+    off: Decimal = ZERO  # by which part the step that contains it does not fit
 
     def is_in(self, asked_ns: int) -> bool | None:
         """Tell whether a figure that was asked for then contains it; None: nobody can tell."""
@@ -62,6 +64,13 @@ class _Fit(NamedTuple):
     asked_ns: int  # the step's
     told_ns: int  # the first word
     transfers: Sequence[Transfer]
+
+
+class _Place(NamedTuple):
+    """Where a transfer was found."""
+
+    asked_ns: int  # the step's
+    off: Decimal
 
 
 class Readings(NamedTuple):
@@ -101,7 +110,7 @@ class Transfers:
             if figure.asked_ns > began_ns:
                 steps = self._steps.setdefault(account, deque(maxlen=STEPS))
                 steps.append(_Step(began_ns, figure.asked_ns, figure.worth - worth))
-                while figure.asked_ns - steps[0].asked_ns > 3 * SETTLE_NS:
+                while figure.asked_ns - steps[0].asked_ns > STEP_KEPT_NS:
                     steps.popleft()
                 if any(one.account == account and one.shown_ns is None for one in self._open):
                     self._find(account)
@@ -117,11 +126,14 @@ class Transfers:
         return twice
 
     def prune(self, held: Sequence[Round], now_ns: int) -> None:
-        """Forget the transfers that all samples contain that are still `held`, and every later one."""
+        """Forget the transfers that all samples contain that are still `held`, and every later one.
+
+        No step that is still known may have contained them: another transfer would be found in it.
+        """
         self._open = [
             one
             for one in self._open
-            if now_ns - one.told_ns <= 3 * SETTLE_NS
+            if now_ns - one.told_ns <= KEPT_NS
             or not all(one.account not in r.figures or one.is_in(r.figures[one.account].asked_ns) for r in held)
         ]
 
@@ -156,27 +168,29 @@ class Transfers:
         return [one for one in self._open if (f := sample.figures.get(one.account)) and one.is_in(f.asked_ns) is None]
 
     def _find(self, account: str) -> None:
-        """Find the account's transfers of the last minutes in its steps anew, the best fit first: more is known now."""
+        """Find the account's transfers of the last minutes in its steps: more is known now.
+
+        What was found stays found, unless it is found anew in a way that leaves fewer out, or fits clearly better. Else
+        equal transfers, one a minute, would change places until one has no step left.
+        """
         latest_ns, steps = self._asked_ns(account), self._steps.get(account, ())
         there = {None, *(step.asked_ns for step in steps)}
         ours = [one for one in self._open if one.account == account]
         lately = [one for one in ours if latest_ns - one.told_ns < 2 * SETTLE_NS and one.shown_ns in there]
         if not lately:
             return
-        fits = [fit for step in steps for fit in _fits(step, lately)]
-        for one in lately:
-            one.shown_ns = None
-        taken = {one.shown_ns for one in ours}
-        for fit in sorted(fits, key=lambda fit: (fit.off, fit.asked_ns, fit.told_ns)):
-            if fit.asked_ns not in taken and all(one.shown_ns is None for one in fit.transfers):
-                taken.add(fit.asked_ns)
-                for one in fit.transfers:
-                    one.shown_ns = fit.asked_ns
+        taken = {one.shown_ns for one in ours if one.shown_ns is not None and one not in lately}
+        known = {one: _Place(one.shown_ns, one.off) for one in lately if one.shown_ns is not None}
+        found = _placed(steps, lately, known, taken)
+        if len(found) < len(lately):
+            anew = _placed(steps, lately, {}, taken)
+            if len(anew) > len(found) or (len(anew) == len(found) and _off(anew) + MORE < _off(found)):
+                found = anew
         for worth in {one.worth for one in lately}:  # equal ones come in the order of their words
             equal = [one for one in lately if one.worth == worth]
-            shown = sorted(one.shown_ns for one in equal if one.shown_ns is not None)
-            for one, shown_ns in zip_longest(equal, shown):
-                one.shown_ns = shown_ns
+            places = sorted(found[one] for one in equal if one in found)
+            for one, place in zip_longest(equal, places):
+                one.shown_ns, one.off = place or (None, ZERO)
 
     def _is_second(self, transfer: Transfer) -> bool:
         """Tell whether an equal transfer was told close by, and found."""
@@ -190,6 +204,24 @@ class Transfers:
     def _asked_ns(self, account: str) -> int:
         """Return when the last figure of an account was asked for."""
         return self._last[account][0] if account in self._last else 0
+
+
+def _placed(
+    steps: Iterable[_Step], transfers: Sequence[Transfer], known: Mapping[Transfer, _Place], taken: Collection[int]
+) -> dict[Transfer, _Place]:
+    """Return where transfers are, the best fit first: beside what is `known`, and in no step that is taken."""
+    found, full = dict(known), {*taken, *(place.asked_ns for place in known.values())}
+    wanted = [one for one in transfers if one not in found]
+    fits = [fit for step in steps if step.asked_ns not in full for fit in _fits(step, wanted)]
+    for fit in sorted(fits, key=lambda fit: (fit.off, fit.asked_ns, fit.told_ns)):
+        if fit.asked_ns not in full and not any(one in found for one in fit.transfers):
+            full.add(fit.asked_ns)
+            found |= dict.fromkeys(fit.transfers, _Place(fit.asked_ns, fit.off))
+    return found
+
+
+def _off(found: Mapping[Transfer, _Place]) -> Decimal:
+    return sum((place.off for place in found.values()), ZERO)
 
 
 def _fits(step: _Step, transfers: Iterable[Transfer]) -> Iterator[_Fit]:

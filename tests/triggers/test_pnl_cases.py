@@ -72,6 +72,24 @@ async def test_a_transfer_each_fifty_seconds_from_the_start_does_not_switch_the_
         assert 100 <= lost <= 150
 
 
+@pytest.mark.parametrize("amount", [500, -500])
+@pytest.mark.parametrize(("every_s", "lag_s"), [(20, 0), (50, 0), (20, 5), (90, 45)])
+async def test_equal_transfers_again_and_again_are_no_loss_and_none_is_left_out(
+    amount: int, every_s: int, lag_s: int
+) -> None:
+    async with watching(limits=limits(100, 100, None)) as desk:
+        await desk.samples(100_000, 100_000, 100_000)
+        shown = 0
+        for second in range(5, 900, 5):
+            moved, shown = second % every_s == 0, shown + ((second - lag_s) % every_s == 0 and second > lag_s)
+            await anyio.sleep(4.9)
+            if moved:
+                move(desk, amount)
+            await anyio.sleep(0.1)
+            desk.tell(100_000 + shown * amount + second % 3 - 1)  # the market moves a little
+        assert (desk.reasons, warnings(desk)) == ([], [])
+
+
 @pytest.mark.parametrize("lead_s", [0, 5, 30, 50])
 async def test_a_deposit_that_figures_show_only_later_is_no_loss(lead_s: int) -> None:
     async with watching(limits=limits(100, 100, None)) as desk:
