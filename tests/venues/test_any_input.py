@@ -199,7 +199,9 @@ def test_nothing_that_a_venue_sends_raises_and_every_urgent_request_ends_once(
     fuzz.step("read")
     fuzz.finish(replies)
     assert fuzz.answers.total() == fuzz.strikes
-    assert all(fuzz.found[asked_ns] == 1 for asked_ns in fuzz.reads)
+    # a read that waits for its turn is joined by a later one, or voided by a strike
+    waits = {0, 1} if fuzz.patient else {1}
+    assert all(fuzz.found[asked_ns] in waits for asked_ns in fuzz.reads)
     assert not fuzz.player.adapter._asks
     assert fuzz.drilled == Counter({route: fuzz.drills for route in fuzz.player.adapter.DRILLS})
     if (stand.ws_first and len(fuzz.conns) > 1) or fuzz.patient:  # then a timer or a frame may lead to an answer
