@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,24 +14,7 @@ from kill_switch import hardening
 from kill_switch.errors import CannotCreate
 from tests.e2e.conftest import Play, play  # noqa: F401 - the fixture
 from tests.security import flood
-
-NOBODY = 65534
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to become somebody else")
-
-
-@contextlib.contextmanager
-def somebody_else() -> Iterator[None]:
-    """Be nobody for a while: no file, no group."""
-    groups = os.getgroups()
-    os.setgroups([])
-    os.setegid(NOBODY)
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
+from tests.security.people import NOBODY, as_root, somebody_else
 
 
 def test_no_core_is_written_and_nobody_attaches() -> None:
@@ -43,6 +24,19 @@ def test_no_core_is_written_and_nobody_attaches() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=15)
     assert done.stdout == "0 (0, 0)\n"
+
+
+@pytest.mark.parametrize("words", [["check"], ["fire", "--direct", "--reason", "x"]], ids=" ".join)
+def test_every_command_that_holds_keys_forbids_dumps(words: list[str], tmp_path: Path) -> None:
+    code = (
+        "import ctypes, sys; from click.testing import CliRunner; from kill_switch.cli import main;"
+        "CliRunner().invoke(main, sys.argv[1:]); print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    )
+    config = tmp_path / "config.toml"
+    config.touch()
+    command = [sys.executable, "-c", code, *words, "-c", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=15)
+    assert done.stdout == "0\n"
 
 
 def test_a_directory_that_everyone_can_write_to_is_refused(tmp_path: Path) -> None:
