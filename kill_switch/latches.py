@@ -12,7 +12,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import stat
 import threading
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -263,11 +262,9 @@ def _lines(path: Path) -> list[str]:
     Its size and its times are in that line, so that another latch, in the same file or in its place, is news.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would have us wait
+        fd = open_ours(path, os.O_RDONLY)
         try:
             status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL, "not a file")
             said = os.read(fd, MOST_BYTES).decode("utf-8", "replace")
         finally:
             os.close(fd)
