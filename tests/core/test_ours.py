@@ -73,7 +73,7 @@ def test_a_daemon_starts_in_directories_that_root_has_used_before_it(theirs: tup
     first.close()
     assert owner(theirs[0] / JOURNAL) == (DAEMON, GROUP, 0o640)
     assert owner(theirs[0] / "lock") == (DAEMON, GROUP, 0o600)
-    assert owner(theirs[1] / INTENT) == (DAEMON, GROUP, 0o640)
+    assert owner(theirs[1] / INTENT) == (DAEMON, GROUP, 0o600)
     with as_daemon():
         second = Journal(*theirs)
         assert [entry["kind"] for entry in read(second.path).entries] == ["note"]
