@@ -84,8 +84,7 @@ def _above(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 def _others_who_can_remove(status: os.stat_result, trusted: Collection[int]) -> str:
     """Name those members of a directory's group who could remove files of others in it; "" if there are none."""
-    others = (users.others_in(status.st_gid, trusted) if _group_can_remove(status) else None) or []
-    return ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    return users.strangers(status.st_gid, trusted) if _group_can_remove(status) else ""
 
 
 def _group_can_remove(status: os.stat_result) -> bool:

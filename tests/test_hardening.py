@@ -13,7 +13,7 @@ import pytest
 
 from kill_switch import config, users
 from kill_switch.daemon import Daemon
-from kill_switch.errors import CannotCreate
+from kill_switch.errors import CannotCreate, ConfigError
 from kill_switch.hardening import make_directory
 from kill_switch.journal import Journal
 from tests.test_startable import Site, site
@@ -151,3 +151,18 @@ def test_a_daemon_asks_who_is_in_a_group_before_its_event_loop_and_not_on_it(
     finally:
         record.close()
     assert len(asked) == 2
+
+
+def test_a_configuration_that_others_can_write_is_refused_and_kills_all_the_same(
+    site: Site, people: Callable[..., None]
+) -> None:
+    people(["eve"], [])
+    site.file.chmod(0o646)
+    with pytest.raises(ConfigError, match=f"everyone can write to it; chmod o-w {site.file}"):
+        config.load(site.file)
+    site.file.chmod(0o664)
+    with pytest.raises(ConfigError, match=f"its group can write to it, and eve is in it; chmod g-w {site.file}"):
+        config.load(site.file)
+    assert list(config.rescue(site.file).config.accounts) == ["a"]
+    people([], [])
+    assert list(config.load(site.file).accounts) == ["a"]

@@ -100,7 +100,7 @@ def load(
         venues = VENUES
     source = document.find(path, environ)
     parsed = document.parse(source)
-    problems = unknown_keys(parsed, TABLES, "")
+    problems = [*document.exposed(source), *unknown_keys(parsed, TABLES, "")]
     tables = {name: document.table_of(parsed, name, problems) for name in TABLES}
 
     daemon = _daemon(tables["daemon"], environ, problems)
