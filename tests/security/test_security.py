@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from kill_switch import hardening
 from kill_switch.errors import CannotCreate
-from tests.e2e.conftest import Play, play  # noqa: F401 - the fixture
+from tests.e2e.conftest import HEARTBEAT, Play, play  # noqa: F401 - the fixture
 from tests.security import flood
 from tests.security.people import NOBODY, as_root, somebody_else
 
@@ -72,6 +73,11 @@ def test_somebody_else_reaches_neither_socket_even_if_the_directory_lets_him(pla
 
 @pytest.mark.e2e
 def test_no_key_is_in_anything_that_a_kill_leaves_behind(play: Play) -> None:  # noqa: F811
+    play.stop_daemon()
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        metrics = f"127.0.0.1:{sock.getsockname()[1]}"
+    play.write_config(HEARTBEAT, daemon=f'metrics = "{metrics}"')
+    play.start_daemon()
     play.rest("oxfun", 2)
     play.admin("POST", "/faults", venue="roxom", fault="refuse", status=401)
     fired = play.command("fire", "--reason", "look for keys", "--wait", "2")
@@ -81,6 +87,7 @@ def test_no_key_is_in_anything_that_a_kill_leaves_behind(play: Play) -> None:  #
     proc = Path(f"/proc/{play.daemon.pid}")
     left = [
         fired.out + fired.err,
+        httpx.get(f"http://{metrics}/metrics", trust_env=False, timeout=10.0).raise_for_status().text,
         str(play.status()),
         play.log.read_text(),
         proc.joinpath("cmdline").read_text(),
