@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import zlib
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 
 from kill_switch.domain import Route
 from kill_switch.transports.http import HttpLane
+from kill_switch.transports.inflate import MOST_MEMBERS, inflated
 from kill_switch.transports.lane import LaneState
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues.base import Call, Replied, Request
@@ -119,3 +121,12 @@ async def test_a_compressed_message_is_not_asked_for_and_ends_the_connection_unr
         await until(lambda: len(server.peers) >= 2, 5.0)
         assert ear.texts() == []
     assert b"sec-websocket-extensions" not in seen[0].lower()
+
+
+def test_a_compressed_answer_of_many_members_is_refused_and_costs_no_more_for_each() -> None:
+    member = gzip.compress(b"{}")
+    assert b"".join(inflated("gzip", member * MOST_MEMBERS)) == b"{}" * MOST_MEMBERS
+    with pytest.raises(ValueError, match="too many members"):
+        list(inflated("gzip", member * (MOST_MEMBERS + 1)))
+    with pytest.raises(ValueError, match="too many members"):
+        list(inflated("gzip", gzip.compress(b"") * 50_000))  # a mebibyte
