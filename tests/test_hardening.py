@@ -17,6 +17,7 @@ from kill_switch.errors import CannotCreate, ConfigError
 from kill_switch.hardening import make_directory
 from kill_switch.journal import Journal
 from tests.test_startable import Site, site
+from tests.transports.server import Certificates
 
 __all__ = ["site"]
 
@@ -166,3 +167,14 @@ def test_a_configuration_that_others_can_write_is_refused_and_kills_all_the_same
     assert list(config.rescue(site.file).config.accounts) == ["a"]
     people([], [])
     assert list(config.load(site.file).accounts) == ["a"]
+
+
+def test_authorities_that_others_can_write_are_refused_and_killed_with_all_the_same(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    Certificates(tmp_path)
+    site.write(accounts=f'ca_file = "{file}"')
+    assert site.found() == []
+    file.chmod(0o666)
+    with pytest.raises(ConfigError, match=r"accounts\.a\.ca_file: everyone can write to it; chmod o-w"):
+        config.load(site.file)
+    assert list(config.rescue(site.file).config.accounts) == ["a"]

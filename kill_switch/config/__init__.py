@@ -114,6 +114,9 @@ def load(
     notify = _notify(tables["notify"], environ, problems)
     ping = _ping(tables["ping"], environ, problems)
     problems += standing.problems(source, daemon, parsed, environ)
+    for name, account in accounts.items():
+        if account.options.ca_file:
+            problems += document.exposed(Path(account.options.ca_file), at("accounts", name, "ca_file"))
     problems += duplicates.logins(accounts)
     listening = {"daemon.metrics": daemon.metrics if daemon else None, "intake.udp": intake.udp if intake else None}
     problems += duplicates.addresses(listening)

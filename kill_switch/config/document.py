@@ -89,21 +89,21 @@ def _brief(text: str) -> str:
     return text if len(text) <= MOST_SAID else f"{text[: MOST_SAID // 2]}…{text[-MOST_SAID // 2 :]}"
 
 
-def exposed(source: Path) -> Iterator[Problem]:
-    """Yield why a file is not to be followed: somebody else could have written in it where keys go, and what runs."""
+def exposed(path: Path, where: str = "file") -> Iterator[Problem]:
+    """Yield why a file is not to be followed: others can write to it, and so say where keys go and what runs."""
     try:
-        status = os.stat(source)
-    except OSError:
-        return  # reading it says why
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return  # whoever reads it says why
     if status.st_mode & stat.S_IWOTH:
-        yield Problem("file", "everyone can write to it", f"chmod o-w {shlex.quote(str(source))}")
+        yield Problem(where, "everyone can write to it", f"chmod o-w {shlex.quote(str(path))}")
         return
     if not status.st_mode & stat.S_IWGRP:
         return
     from kill_switch import users  # here: `fire` and `status` do without, and must be fast
 
     if who := users.strangers(status.st_gid, (0, os.geteuid(), status.st_uid)):
-        yield Problem("file", f"its group can write to it, and {who} is in it", f"chmod g-w {shlex.quote(str(source))}")
+        yield Problem(where, f"its group can write to it, and {who} is in it", f"chmod g-w {shlex.quote(str(path))}")
 
 
 def table_of(document: Raw, name: str, problems: list[Problem]) -> Raw:

@@ -37,7 +37,7 @@ def test_a_command_runs_no_code_of_the_working_directory(evil: Path) -> None:
     program = Path(sys.executable).with_name("kill-switch")
     if not program.exists():
         pytest.skip("the program is not installed beside this Python")
-    command = [program, "check", "-c", "nothing.toml"]
+    command = [str(program), "check", "-c", "nothing.toml"]
     done = subprocess.run(command, cwd=evil, capture_output=True, text=True, timeout=30)
     assert done.returncode == 78, done.stderr
     assert not (evil / "obeyed").exists()
