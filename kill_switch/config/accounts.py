@@ -45,9 +45,15 @@ class Account:
 
 
 def read_account(
-    name: str, table: Raw, venues: Mapping[str, type[Adapter]], hedge_after_s: float, environ: Mapping[str, str]
+    name: str,
+    table: Raw,
+    venues: Mapping[str, type[Adapter]],
+    hedge_after_s: float,
+    environ: Mapping[str, str],
+    *,
+    strict: bool = True,
 ) -> tuple[Account | None, list[Problem]]:
-    """Read one account; return it, or all that is wrong with it."""
+    """Read one account; return it, or all that is wrong with it. `strict` is as in `secrets.resolve`."""
     path = at("accounts", name)
     common, problems, _ = validate(Common, table, path)
     venue = table.get("venue")
@@ -70,7 +76,7 @@ def read_account(
     for key in names:
         if key in table:
             try:
-                values[key] = secrets.resolve(table[key], environ)
+                values[key] = secrets.resolve(table[key], environ, strict=strict)
             except Wrong as error:
                 problems.append(Problem(at(path, key), error.found, error.hint))
         elif sure:
