@@ -29,6 +29,7 @@ MOST_BYTES = 1 << 16
 MOST_LINES = 1000
 MOST_TOLD = 1000  # characters of a latch file that go on record
 _TRIES = 5
+_MODE = 0o600  # who may read a file may lock it too, and a latch file that is locked is not removed
 
 
 class LatchFile:
@@ -353,7 +354,7 @@ def _open_locked(path: Path) -> int:
     for _ in range(_TRIES):
         if fd >= 0:
             os.close(fd)
-        fd = open_ours(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        fd = open_ours(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, _MODE)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(fd).st_nlink:

@@ -44,4 +44,6 @@ def test_the_group_reads_the_record_and_nobody_else_reads_or_writes_a_file_of_ou
     modes = {path.name: path.stat().st_mode & 0o777 for path in (*state.iterdir(), *run.iterdir())}
     assert {"journal.jsonl", "lock", "latch.jsonl", "intent.jsonl"} <= modes.keys()
     assert {name: oct(mode) for name, mode in modes.items() if mode & 0o137} == {}
-    assert modes["lock"] == modes["intent.jsonl"] == 0o600  # who may read a file may also lock it, flock(2)
+    assert (
+        modes["lock"] == modes["intent.jsonl"] == modes["latch.jsonl"] == 0o600
+    )  # who may read a file may also lock it, flock(2)
