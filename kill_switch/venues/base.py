@@ -872,7 +872,9 @@ def _marks(text: str | bytes) -> int:
 
 def plain(value: object) -> str:
     """Return a JSON text or number as text, anything else as none: a code, a status or an id is never more."""
-    return value if isinstance(value, str) else str(value) if isinstance(value, int | float) else ""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
 def amount(value: object) -> Decimal | None:

@@ -318,7 +318,7 @@ class CrossTrade(Adapter):
             return (*self._proven(read, why), *((fact,) if alive else ()), *strange, *found)
         held, flattened = self._flattens.read(read, now) if read.positioned else ((), ())
         if read.positioned:
-            self._choice.held(one.account for one in read.positions)
+            self._choice.held((one.account for one in read.positions), whole=not read.troubles)
         lost = self._lost_reach()
         return (*flattened, OrdersRead((*held, *alive), not why, read.asked_ns, why), *lost, *strange, *found)
 

@@ -260,14 +260,17 @@ class Kuna(Adapter):
         return (Equity(held or amounts, ask.asked_ns),)
 
     def _listed(self, kind: str, body: Body, refusal: Refusal | None) -> tuple[list[Order], str, str]:
-        """Read a list: its orders, why it cannot be read (or not all of it), and why there may be a further page."""
-        if refusal is not None:
-            return [], refusal.words, ""
+        """Read a list: its orders, why it cannot be read (or not all of it), and why there may be a further page.
+
+        Orders that come beside a refusal count.
+        """
+        refused = "" if refusal is None else refusal.words
         items = items_of(body)
         if items is None:
-            return [], f"the {kind} list cannot be read", ""
+            return [], refused or f"the {kind} list cannot be read", ""
         orders, unreadable = orders_of(items)
-        why = f"the {kind} list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
+        lacking = f"the {kind} list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
+        why = refused or lacking
         full = f"the {kind} list is full: {len(items)} orders, there may be more" if len(items) >= PAGE else ""
         return orders, why, full
 

@@ -319,7 +319,7 @@ class OxFun(Adapter):
             case "cancel-all":
                 return (self._cancel_all_answered(body, reply.status, code, words),)
             case "orders":
-                orders, why = _orders(body) if success and reply.status == 200 else ([], words)
+                orders, why = _orders(body, "" if success and reply.status == 200 else words)
                 return self.take_list(ReadBack(ask.asked_ns, set()), "working", orders, why, now)
             case kind if kind == LOOK_UP:
                 return self._order_answered(ask, body, code, words)
@@ -331,7 +331,7 @@ class OxFun(Adapter):
                     return (Noise(f"the account cannot be measured: {words}"),)
                 return (Equity({"OX": worth}, ask.asked_ns),)
             case _:
-                orders, why = _orders(body) if success and reply.status == 200 else ([], words)
+                orders, why = _orders(body, "" if success and reply.status == 200 else words)
                 if why:
                     seen = self.show_part("working", orders, ask.asked_ns, whole=False)
                     return (NotReady(Route.HTTP, 0, why, fatal=code in KEY_REFUSED), *seen)
@@ -570,20 +570,24 @@ def _worth(data: object) -> Decimal | None:
     return None if any(one.get("asset") == "OX" and amount(one.get("total")) for one in held) else worth
 
 
-def _orders(body: dict[str, Any]) -> tuple[list[Order], str]:
-    """Read a working-order list: the orders that are not gone, and why there may be more; "": there are none."""
+def _orders(body: dict[str, Any], error: str) -> tuple[list[Order], str]:
+    """Read a working-order list: the orders that are not gone, and why there may be more; "": there are none.
+
+    Orders that come beside an `error` count. An entry without an id may be an order, unless it says that it has ended.
+    """
     items = body.get("data")
     if not isinstance(items, list):
-        return [], "the order list cannot be read"
+        return [], error or "the order list cannot be read"
     orders: list[Order] = []
     unreadable = 0
     for item in items:  # there may be thousands
         order = _order(item)
         if order is None:
-            unreadable += 1
+            unreadable += not (isinstance(item, dict) and plain(item.get("status")) in TERMINAL)
         elif order.life is not Life.GONE:
             orders.append(order)
-    return orders, f"the order list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
+    lacking = f"the order list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
+    return orders, error or lacking
 
 
 def _order(item: object) -> Order | None:
