@@ -74,6 +74,10 @@ class Roxom(Adapter):
     """One account at Roxom."""
 
     NAME = "roxom"
+    LIMIT: ClassVar[tuple[int, float] | None] = (
+        300,
+        60.0,
+    )  # of one key; none is documented: it makes two reads a second
     PACE = Pace(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=0.5)
     CURRENCIES: ClassVar[tuple[str, ...]] = ("BTC",)
     SCOPE: ClassVar[tuple[str, ...]] = ("inst_types",)
