@@ -20,8 +20,9 @@ from .stands import STANDS
 LIMITS = {
     "oxfun": (2500, 300.0, True),
     "kuna": (300, 60.0, False),
-    "crosstrade": (200, 60.0, False),
-}  # 20 at once, and 3 a second
+    "roxom": (300, 60.0, False),
+    "crosstrade": (200, 60.0, False),  # 20 at once, and 3 a second
+}
 SETTLE_S = 15.0  # until an account is proven clear, from its orders' end on
 
 Make = Callable[..., Address]
@@ -65,6 +66,7 @@ def chase(address: Address, fault: str, seconds: float) -> None:
         ("oxfun", 10, 420),
         ("kuna", 1, 150),
         ("kuna", 3, 150),
+        ("roxom", 1, 150),
         ("crosstrade", 1, 150),
         ("crosstrade", 3, 150),
     ],
