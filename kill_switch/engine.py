@@ -412,7 +412,9 @@ def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]
     kill = state.kill and state.kill._replace(unclear=state.kill.unclear - frozenset(tripped))
     after = state._replace(accounts=accounts, kill=kill, approvals={})
     told = Announce("rearm", f"{', '.join(tripped)} re-armed by {event.user}: {event.text}")
-    return after, (Record("rearm", {**asked, "accounts": tripped}, latch=True), Granted(tripped), told)
+    people = tuple(uid for uid, approved in approvals.items() if approved.issuperset(tripped))
+    record = Record("rearm", {**asked, "accounts": tripped, "approvals": people}, latch=True)
+    return after, (record, Granted(tripped), told)
 
 
 def _recovered(state: State, at: Now) -> tuple[State, tuple[Command, ...]]:

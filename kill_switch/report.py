@@ -6,12 +6,13 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from kill_switch import clock
 from kill_switch.domain import Answer, Phase, Verdict
+from kill_switch.kill_head import Approvals, Head, by, config_hash
 
 KEEP = 32  # kills held in memory; the journal has them all
 KEEP_REASONS = 50  # of a kill's first reasons, and of its last
@@ -32,6 +33,7 @@ class _Account:
     cancelled: int | None = None
     left: int | None = None
     evidence: str = ""
+    rearmed: bool = False  # since its last strike in this kill; the state stays what it was
 
     @property
     def proven_us(self) -> int | None:
@@ -48,6 +50,8 @@ class _Account:
         known = {name: told[name] for name in _FIELDS if name in told}
         account = _Account(**known)
         account.state = Phase(account.state)
+        if account.state is Phase.ARMED:  # an older version shows a re-arm as the account's state
+            account.state, account.rearmed = Phase.CLEAR if account.proven else Phase.RESIDUE, True
         account.answer = None if account.answer is None else Answer(account.answer)
         account.routes = list(account.routes)
         return account
@@ -79,6 +83,7 @@ class _Kill:
     began_wall_ns: int
     reasons: list[dict[str, object]] = field(default_factory=list)
     accounts: dict[str, _Account] = field(default_factory=dict)
+    head: Head = field(default_factory=Head)
 
     def told(self) -> dict[str, object]:
         """Return every field, for a checkpoint."""
@@ -88,6 +93,7 @@ class _Kill:
             "began": [self.began_mono_ns, self.began_wall_ns],
             "reasons": self.reasons,
             "accounts": {name: account.told() for name, account in self.accounts.items()},
+            "head": self.head.told(),
         }
 
     @staticmethod
@@ -95,7 +101,8 @@ class _Kill:
         """Read back what `told` has returned."""
         mono_ns, wall_ns = told["began"]
         accounts = {name: _Account.of(account) for name, account in told["accounts"].items()}
-        return _Kill(told["id"], told["boot"], mono_ns, wall_ns, list(told["reasons"]), accounts)
+        head = Head.of(told.get("head", {}))
+        return _Kill(told["id"], told["boot"], mono_ns, wall_ns, list(told["reasons"]), accounts, head)
 
     def us(self, entry: Mapping[str, Any], mono_ns: int) -> int:
         """Count from the first reason; on another boot's clock, by the wall."""
@@ -103,6 +110,13 @@ class _Kill:
             return (mono_ns - self.began_mono_ns) // 1000
         wall_s = datetime.fromisoformat(entry["at"]).timestamp()
         return int(wall_s * 1e6) - self.began_wall_ns // 1000
+
+
+class _Place(NamedTuple):
+    """Where an account was struck: the kill, and the name that the account had then."""
+
+    kill: str
+    name: str
 
 
 class Reports:
@@ -114,6 +128,9 @@ class Reports:
         self._keep = keep
         self._kills: dict[str, _Kill] = {}
         self._latest: dict[str, _Kill] = {}  # account → the kill that it is in
+        self._tripped: dict[str, dict[_Place, None]] = {}  # account → where it was struck since it was armed
+        self._approvals = Approvals()
+        self._config: str | None = None  # hash of the configuration in force
         for entry in entries:
             with contextlib.suppress(LookupError, TypeError, ValueError, ArithmeticError):  # another version's
                 self.take(entry)
@@ -128,6 +145,15 @@ class Reports:
         match entry["kind"]:
             case "reason":
                 self._reason(entry, data)
+            case "start" | "reload" as kind:
+                if isinstance(data.get("config"), Mapping):
+                    self._config = config_hash(data["config"])
+                if kind == "reload":
+                    self._approvals.clear()
+            case "direct":
+                self._direct(data)
+            case "evidence":
+                self._add_evidence(data)
             case "user":
                 self._name_user(data["uid"], data["user"])
             case "strike":
@@ -141,17 +167,12 @@ class Reports:
                 self._repeats(data)
             case "checkpoint":
                 self._restore(data["kills"])
+            case "rearm-approved":
+                self._approvals.take(data, entry["at"])
             case "rearm":
-                for name in data["accounts"]:
-                    if kill := self._latest.get(name):
-                        account = kill.accounts[name]
-                        account.state, account.struck = Phase.ARMED, 0
+                self._rearm(entry, data)
             case "resume" | "identity":
-                moved = data.get("moved", {}).items()  # the same accounts, under other names
-                known = [(name, self._latest.pop(was), was) for was, name in moved if was in self._latest]
-                found = [(name, kill, kill.accounts.pop(was)) for name, kill, was in known]
-                for name, kill, account in found:
-                    self._latest[name], kill.accounts[name] = kill, account
+                self._rename(data.get("moved", {}))
             case _:
                 pass
 
@@ -171,6 +192,10 @@ class Reports:
             "last_sent_us": _latest([a.sent_us for a in accounts]),
             "last_answered_us": answered_us,
             "all_clear_us": _latest([a.proven_us for a in accounts]),
+            "scope": [*kill.accounts, *(name for name in kill.head.unstruck if name not in kill.accounts)],
+            "by": by(kill.reasons[0]),
+            "rearmed": kill.head.rearmed(name for name, account in kill.accounts.items() if not account.rearmed),
+            "config": kill.head.config,
             "accounts": {name: account.as_dict() for name, account in kill.accounts.items()},
         }
 
@@ -204,13 +229,25 @@ class Reports:
                 one["reasons"] = [*kill.reasons[:1], *({**reason, "evidence": {}} for reason in kill.reasons[1:])]
             told[kill.id] = one
         pruned = [name for name in told if name in older]
-        return {"held": list(reversed(told.values())), "latest": latest, "pruned": pruned}
+        places = {name: [[*place] for place in places] for name, places in self._tripped.items()}
+        held_ones = {"held": list(reversed(told.values())), "latest": latest, "pruned": pruned, "tripped": places}
+        return {**held_ones, "approvals": self._approvals.told(), "config": self._config}
 
     def _restore(self, told: Mapping[str, Any]) -> None:
         """Begin anew with what a checkpoint says."""
         held = {one["id"]: _Kill.of(one) for one in told["held"]}
         self._latest = {name: held[kill] for name, kill in told["latest"].items() if kill in held}
         self._kills = {name: kill for name, kill in held.items() if name not in told["pruned"]}
+        self._approvals = Approvals(told.get("approvals", ()))
+        self._config = told.get("config", self._config)
+        if "tripped" in told:
+            self._tripped = {name: {_Place(*one): None for one in places} for name, places in told["tripped"].items()}
+        else:  # an older version
+            self._tripped = {
+                name: {_Place(kill.id, name): None}
+                for name, kill in self._latest.items()
+                if name in kill.accounts and not kill.accounts[name].rearmed
+            }
 
     def _repeats(self, data: Mapping[str, Any]) -> None:
         kill = self._kills.get(data["kill"] or "")
@@ -221,9 +258,10 @@ class Reports:
         kill = self._kills.get(data["kill"])
         if kill is None:
             kill = _Kill(data["kill"], entry["boot"], data["observed_mono_ns"], data["observed_wall_ns"])
+            kill.head.config = self._config
             self._kills[kill.id] = kill
             if self._keep is not None and len(self._kills) > self._keep:
-                del self._kills[next(iter(self._kills))]
+                self._forget(next(iter(self._kills)))
         kill.reasons.append(
             {
                 "trigger": data["trigger"],
@@ -234,14 +272,70 @@ class Reports:
         )
         if self._keep is not None and len(kill.reasons) > 2 * KEEP_REASONS:
             del kill.reasons[KEEP_REASONS]
+        self._approvals.clear()
         for name in data["accounts"]:
             account = kill.accounts.setdefault(name, _Account())
-            if account.state in (Phase.CLEAR, Phase.ARMED):
-                account.state, account.proven = Phase.STRIKING, False
+            if account.state is Phase.CLEAR or account.rearmed:
+                account.state, account.proven, account.rearmed = Phase.STRIKING, False, False
+            self._tripped.setdefault(name, {})[_Place(kill.id, name)] = None
             before = self._latest.get(name)
             if before is not None and before is not kill:
                 account.struck = before.accounts[name].struck
             self._latest[name] = kill
+
+    def _forget(self, kill_id: str) -> None:
+        """Let go of a kill, unless an account is in no later one."""
+        del self._kills[kill_id]
+        if all(kill.id != kill_id for kill in self._latest.values()):
+            for places in self._tripped.values():
+                for place in [place for place in places if place.kill == kill_id]:
+                    del places[place]
+
+    def _rearm(self, entry: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+        """Take note in every kill that the accounts were struck in since they were armed last."""
+        granted = self._approvals.granted(data, entry["at"])
+        armed: dict[str, tuple[_Kill, list[str]]] = {}
+        for name in data["accounts"]:
+            latest = self._latest.get(name)
+            for place in self._tripped.pop(name, ()):
+                kill = self._kills.get(place.kill) or latest
+                if kill is not None and kill.id == place.kill and place.name in kill.accounts:
+                    kill.accounts[place.name].rearmed = True
+                    armed.setdefault(kill.id, (kill, []))[1].append(place.name)
+            if latest is not None:
+                latest.accounts[name].rearmed, latest.accounts[name].struck = True, 0
+        for kill, names in armed.values():
+            kill.head.rearm(granted, names)
+
+    def _rename(self, moved: Mapping[str, str]) -> None:
+        """Give accounts the names that they have now; kills that are over keep the names of that time."""
+        known = [(name, self._latest.pop(was), was) for was, name in moved.items() if was in self._latest]
+        found = [(name, kill, kill.accounts.pop(was)) for name, kill, was in known]
+        for name, kill, account in found:
+            self._latest[name], kill.accounts[name] = kill, account
+        renamed = {_Place(kill.id, was): _Place(kill.id, name) for name, kill, was in known}
+        places = [(moved[was], self._tripped.pop(was)) for was in moved if was in self._tripped]
+        for name, ones in places:
+            mine = {renamed.get(place, place): None for place in ones}
+            self._tripped[name] = {**self._tripped.get(name, {}), **mine}
+
+    def _direct(self, data: Mapping[str, Any]) -> None:
+        """Take what a kill without the daemon says of itself: its own configuration, and whom it could not strike."""
+        if (kill := self._kills.get(data["kill"])) is None:
+            return
+        kill.head.config = kill.head.config if len(kill.reasons) > 1 else config_hash(data["config"])
+        kill.head.unstruck += [name for name in data["unstruck"] if name not in kill.head.unstruck]
+
+    def _add_evidence(self, data: Mapping[str, Any]) -> None:
+        """Add what was found out about a reason after the kill had gone out."""
+        observed_at = clock.iso(data["observed_wall_ns"])
+        for kill in reversed(self._kills.values()):
+            for reason in kill.reasons:
+                evidence = reason["evidence"]
+                known = reason["trigger"] == data["trigger"] and reason["observed_at"] == observed_at
+                if known and isinstance(evidence, Mapping):
+                    reason["evidence"] = {**evidence, **data["evidence"]}
+                    return
 
     def _name_user(self, uid: int, user: str) -> None:
         """Fill in who has fired, where only the number was known at that time."""
@@ -261,7 +355,7 @@ class Reports:
         if account.sent_us is None and sent["mono_ns"]:
             account.sent_us = kill.us(entry, sent["mono_ns"])
             self.measured("sent", account.sent_us)
-        if sent["strike"] <= account.struck or account.state is Phase.ARMED:
+        if sent["strike"] <= account.struck or account.rearmed:
             return  # a second copy of a strike that has been counted, or one that went out too late to matter
         account.strikes, account.struck, account.proven = account.strikes + 1, sent["strike"], False
         if account.state is not Phase.RESIDUE:

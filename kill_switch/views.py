@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,49 @@ def report_view(report: Mapping[str, Any]) -> RenderableType:
             left,
             "+".join(account["routes"]) or "–",
         )
-    return Group(Text(f"kill {report['id']}", "bold"), *reasons, budget, Text(), accounts)
+    return Group(
+        Text(f"kill {report['id']}", "bold"), *reasons, *_head(report), budget, *_problems(report), Text(), accounts
+    )
+
+
+def _head(report: Mapping[str, Any]) -> Iterator[Text]:
+    """Yield who fired, at what, under which configuration, and who has re-armed it; what is not known is left out."""
+    if by := report.get("by"):
+        whose = f", {_person(by)}" if by["uid"] is not None else ""
+        file = f", whose file is of {by['at']}" if by["at"] else ""
+        yield Text(f"by {by['trigger']}{whose}{file}")
+    if scope := report.get("scope"):
+        config = report.get("config")
+        under = f"; configuration {config[: segments.SHOWN_DIGITS]}" if config else ""
+        yield Text(f"scope {_few(scope)}{under}")
+    if rearmed := report.get("rearmed"):
+        forced = ", forced" if rearmed["forced"] else ""
+        approvals = [_person(one) for one in rearmed["approvals"][:-1]]
+        agreed = f", with the approval of {', '.join(approvals)}" if approvals else ""
+        words = f"re-armed {_few(rearmed['accounts'])} at {rearmed['at']} by {_person(rearmed)}{forced}{agreed}"
+        yield Text(f"{words}: {rearmed['text']}")
+        if rearmed["left"]:
+            yield Text(f"still tripped: {_few(rearmed['left'])}", "yellow")
+    elif "rearmed" in report:
+        yield Text("not re-armed", "yellow")
+
+
+def _problems(report: Mapping[str, Any]) -> Iterator[Text]:
+    """Yield what keeps the kill from being proven, latched and on record, with what to do."""
+    for problem in report.get("problems", ()):
+        yield Text(f"! {problem['text']}", "bold red")
+        yield Text(f"  {problem['do']}", "red")
+
+
+def _person(known: Mapping[str, Any]) -> str:
+    named = known["user"] is not None and known["user"] != str(known["uid"])
+    return f"{known['user']} (uid {known['uid']})" if named else f"uid {known['uid']}"
+
+
+def _few(names: Sequence[str], most: int = 20) -> str:
+    """List names; of many, the first and the number of the others."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def print_report(report: Mapping[str, Any]) -> None:

@@ -37,7 +37,7 @@ def harmless(shown: str) -> bool:
 
 def drawn(view: RenderableType) -> str:
     out = io.StringIO()
-    Console(file=out, width=200, color_system=None).print(view)
+    Console(file=out, width=1000, color_system=None).print(view)
     return out.getvalue()
 
 
@@ -54,6 +54,15 @@ REPORT: Mapping[str, Any] = {
     **dict.fromkeys(("last_sent_us", "last_answered_us", "all_clear_us"), None),
     "budget_us": 1,
     "within_budget": True,
+    "scope": [EVIL],
+    "by": {"trigger": EVIL, "uid": EVIL, "user": EVIL, "at": EVIL},
+    "rearmed": {
+        **dict.fromkeys(("uid", "user", "at", "text"), EVIL),
+        **{"forced": True, "accounts": [EVIL], "left": [EVIL], "earlier": []},
+        "approvals": [{"uid": EVIL, "user": EVIL}, {"uid": EVIL, "user": EVIL}],
+    },
+    "config": EVIL,
+    "problems": [{"text": EVIL, "do": EVIL}],
     "accounts": {
         EVIL: {
             **dict.fromkeys(("verdict", "state", "evidence"), EVIL),

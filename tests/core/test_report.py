@@ -65,6 +65,10 @@ def test_the_report_of_a_kill_that_went_well() -> None:
         "last_sent_us": 0,
         "last_answered_us": 100_000,
         "all_clear_us": 500_000,
+        "scope": ["a"],
+        "by": {"trigger": "panic", "uid": None, "user": None, "at": None},
+        "rearmed": None,
+        "config": None,
         "accounts": {
             "a": {
                 "verdict": "CONFIRMED",
@@ -262,23 +266,24 @@ def test_a_guard_read_that_finds_a_pending_cancel_takes_the_confirmation_back() 
     assert (account(run)["state"], account(run)["verdict"], account(run)["left"]) == ("CONFIRMING", "UNKNOWN", 1)
 
 
-def test_a_re_arm_shows_and_leaves_the_verdict() -> None:
+def test_a_re_arm_leaves_the_kills_last_state_and_its_verdict() -> None:
     run = cleared(Run(armed("a"))(reported("a")))(asked("a"))
-    assert (account(run)["state"], account(run)["verdict"]) == ("ARMED", "CONFIRMED")
+    assert (account(run)["state"], account(run)["verdict"]) == ("CLEAR", "CONFIRMED")
 
 
 def test_a_forced_re_arm_confirms_nothing() -> None:
     run = cleared(Run(armed("a"))(reported("a")))(seen("a", 1000), answered("a", 1100), read("a", 1200))
     run(due("a", 20_000), asked("a", force=True))
     assert run.state.tripped == ()
-    assert (account(run)["state"], account(run)["verdict"], account(run)["left"]) == ("ARMED", "UNKNOWN", 0)
+    assert (account(run)["state"], account(run)["verdict"], account(run)["left"]) == ("RESIDUE", "UNKNOWN", 0)
     assert (account(run)["clear_us"], report(run)["all_clear_us"]) == (None, None)
 
 
 def test_what_leaves_after_a_re_arm_does_not_look_like_a_kill() -> None:
     run = Run(armed("a"))(reported("a"), answered("a", 100), read("a", 10_000, live=1), asked("a", force=True))
+    before = account(run)["strikes"]
     run(struck("a", 2, 70_000, "fresh"))
-    assert account(run)["state"] == "ARMED"
+    assert (account(run)["state"], account(run)["strikes"]) == ("RESIDUE", before)
 
 
 def test_a_re_arm_of_an_account_that_was_in_no_kill_is_ignored() -> None:
@@ -292,7 +297,7 @@ def test_each_kill_has_a_report_of_its_own() -> None:
     reports = Reports(1, run.entries)
     assert reports.ids() == (K1, "k2-1700000070")
     assert reports.last == "k2-1700000070"
-    assert account(run, "a", K1)["state"] == "ARMED"
+    assert account(run, "a", K1)["state"] == "CLEAR"
     assert account(run, "a")["state"] == "STRIKING"
     assert list(report(run)["accounts"]) == ["a"]
 

@@ -617,7 +617,10 @@ class Judge:
         for name, told in latest.items():
             if name not in phases or name in self._exchanged:
                 continue  # it has another name now, and another account may have this one
-            if told["state"] != phases[name]:
+            if phases[name] is Phase.ARMED:
+                if told["state"] not in (Phase.CLEAR, Phase.RESIDUE):  # the kill's last state stays
+                    self.wrong(f"the report has {name} {told['state']}, and it was re-armed")
+            elif told["state"] != phases[name]:
                 self.wrong(f"the report has {name} {told['state']}, and it is {phases[name]}")
             if phases[name] is Phase.CLEAR and told["verdict"] != "CONFIRMED":
                 self.wrong(f"the report has the clear {name} {told['verdict']}")

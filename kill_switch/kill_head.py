@@ -1,0 +1,106 @@
+"""Say of a kill as a whole who fired it, under which configuration, and who has re-armed it since.
+
+`report` holds a `Head` for each kill and fills it from the journal's records. Nothing here reads a clock or a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MOST_REARMS = 20  # of one kill that are kept: the last ones
+MOST_APPROVALS = 20  # that are kept while another person is waited for
+
+
+@dataclass(slots=True)
+class Head:
+    """What is known of one kill besides its reasons and its accounts."""
+
+    config: str | None = None  # hash of the configuration that was in force; None: the record does not say
+    unstruck: list[str] = field(default_factory=list)  # accounts that were meant, and could not be struck
+    rearms: list[dict[str, object]] = field(default_factory=list)
+
+    def told(self) -> dict[str, object]:
+        """Return every field in JSON's own values, for a checkpoint."""
+        return {"config": self.config, "unstruck": self.unstruck, "rearms": self.rearms}
+
+    @staticmethod
+    def of(told: Mapping[str, Any]) -> Head:
+        """Read back what `told` has returned; an older version has told nothing."""
+        return Head(told.get("config"), list(told.get("unstruck", ())), list(told.get("rearms", ())))
+
+    def rearm(self, record: Mapping[str, object], accounts: Iterable[str]) -> None:
+        """Take note that a re-arm, as `Approvals.granted` describes it, has armed these accounts of the kill."""
+        self.rearms.append({**record, "accounts": list(accounts)})
+        del self.rearms[:-MOST_REARMS]
+
+    def rearmed(self, left: Iterable[str]) -> dict[str, object] | None:
+        """Return the last re-arm, the accounts that are `left` tripped and the earlier re-arms; None without one."""
+        if not self.rearms:
+            return None
+        return {**self.rearms[-1], "left": list(left), "earlier": self.rearms[:-1]}
+
+
+class Approvals:
+    """Hold who has approved a re-arm that waits for another person."""
+
+    def __init__(self, told: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._given = [dict(one) for one in told]
+
+    def told(self) -> list[dict[str, object]]:
+        """Return them in JSON's own values, for a checkpoint."""
+        return self._given
+
+    def take(self, data: Mapping[str, Any], at: str) -> None:
+        """Take a record `rearm-approved`; a person's later approval adds to the earlier one."""
+        accounts = list(data["accounts"])
+        for one in [one for one in self._given if one["uid"] == data["uid"]]:
+            self._given.remove(one)
+            accounts += [name for name in one["accounts"] if name not in accounts]
+        self._given.append({**_person(data, at), "accounts": accounts})
+        del self._given[:-MOST_APPROVALS]
+
+    def clear(self) -> None:
+        """Forget them: a reason or a reload has come in between."""
+        self._given.clear()
+
+    def granted(self, data: Mapping[str, Any], at: str) -> dict[str, object]:
+        """Take a record `rearm`; return who re-armed, when, and everybody who has agreed, the last person included."""
+        names = set(data["accounts"])
+        agreed = data.get("approvals")  # an older version does not say who they were
+        given = [
+            {key: value for key, value in one.items() if key != "accounts"}
+            for one in self._given
+            if one["uid"] != data["uid"]
+            and (one["uid"] in agreed if isinstance(agreed, list | tuple) else names.issubset(one["accounts"]))
+        ]
+        self.clear()
+        last = _person(data, at)
+        return {**last, "forced": bool(data.get("force")), "approvals": [*given, last]}
+
+
+def by(reason: Mapping[str, Any]) -> dict[str, object]:
+    """Return who fired, by a kill's first reason: the trigger, and the person whom its evidence names.
+
+    `at` is when the owner of a flag file has changed it last.
+    """
+    evidence = reason.get("evidence")
+    known: Mapping[str, Any] = evidence if isinstance(evidence, Mapping) else {}
+    uid = known.get("uid")
+    user = known.get("user")
+    if user is None and uid is not None:
+        user = str(uid)
+    return {"trigger": reason["trigger"], "uid": uid, "user": user, "at": known.get("mtime")}
+
+
+def config_hash(values: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a configuration as `in_force` lists it: equal for equal values, in whatever order."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _person(data: Mapping[str, Any], at: str) -> dict[str, object]:
+    return {"uid": data.get("uid"), "user": data.get("user"), "at": at, "text": data.get("text")}
