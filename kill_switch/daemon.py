@@ -138,6 +138,7 @@ class Daemon:
             self.intake,
             self._doors.users,
         )
+        self.watch.identify = self.operators.find_name
         self.beside = Beside(config, self.dispatcher, self.journal, self.watch, self._announce)
         self.reports.measured = self.beside.meter.measured
         self.network = Network()

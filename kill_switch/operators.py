@@ -179,7 +179,7 @@ class Operators:
         evidence = {"uid": caller.uid, "user": caller.user, "pid": caller.pid}
         self._dispatcher.report(Reason("operator", text, accounts, self._dispatcher.clock(), evidence))
         if caller.user == str(caller.uid):
-            self._find_name(caller.uid)
+            self.find_name(caller.uid)
         with anyio.move_on_after(wait_s):
             while any(account.phase in _UNDER_WAY for account in self._still(accounts)):
                 await self.news.wait()
@@ -188,7 +188,7 @@ class Operators:
         self._journal.flush()
         return {**(self._reports.get("last") or {}), "asked": accounts}
 
-    def _find_name(self, uid: int) -> None:
+    def find_name(self, uid: int) -> None:
         """Put on record who a uid is, as soon as that is found: the kill did not wait for it."""
 
         def found(name: str) -> None:

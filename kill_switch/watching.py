@@ -23,7 +23,7 @@ from kill_switch.domain import Now, Phase, Reason
 from kill_switch.engine import Announce
 from kill_switch.past import Seen
 from kill_switch.transports.lane import LaneState
-from kill_switch.triggers import heartbeat, restored, schedule, stamps
+from kill_switch.triggers import flag_evidence, heartbeat, restored, schedule, stamps
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import Trigger, TriggerState, Unseen
 from kill_switch.triggers.days import Reset
@@ -68,6 +68,7 @@ class Watch:
         `renamed` has triggers that had another name in the last run: new name → old name.
         """
         self.attention = Attention(clock)
+        self.identify: Callable[[int], object] = lambda uid: None  # has a user's name put on record, once it is found
         self._dispatcher = dispatcher
         self._announce = announce
         self._clock = clock
@@ -178,7 +179,13 @@ class Watch:
             case tables.Flag():
                 make = partial(make_flag_directory, made.path.parent, config.daemon.runtime_dir)
                 return Flag(
-                    name, made.accounts, made.path, clock=self._clock, make=make, made=self._flag_directory_made
+                    name,
+                    made.accounts,
+                    made.path,
+                    clock=self._clock,
+                    make=make,
+                    made=self._flag_directory_made,
+                    found=self._owner_found,
                 )
             case tables.Heartbeat():
                 return Heartbeat(
@@ -338,7 +345,7 @@ class Watch:
         wait_s = RESTART_AFTER_S
         while True:
             try:
-                await trigger.run(self._dispatcher.report)
+                await trigger.run(self._report)
                 self._dead[trigger.name] = "its task ended"
             except Exception as error:
                 log.exception("trigger %s failed; it is started again in %g s", trigger.name, wait_s)
@@ -346,6 +353,19 @@ class Watch:
             await anyio.sleep(wait_s)
             wait_s = min(2 * wait_s, RESTART_CAP_S)
             self._dead.pop(trigger.name, None)
+
+    def _report(self, reason: Reason) -> None:
+        self._dispatcher.report(reason)
+        if isinstance(uid := reason.evidence.get("uid"), int):
+            self.identify(uid)
+
+    def _owner_found(self, reason: Reason, evidence: Mapping[str, object]) -> None:
+        """Put on record whose the flag file is that has given a reason: the kill did not wait for it."""
+        observed = {"observed_mono_ns": reason.observed.mono_ns, "observed_wall_ns": reason.observed.wall_ns}
+        data = {"trigger": reason.trigger, **observed, "evidence": evidence}
+        self._dispatcher.record(flag_evidence.RECORD, data)
+        if isinstance(uid := evidence.get("uid"), int):
+            self.identify(uid)
 
     def conditions(self) -> dict[str, tuple[TriggerState, str]]:
         """Return each trigger's state and detail; one whose task died is blind."""

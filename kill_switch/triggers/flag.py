@@ -15,8 +15,9 @@ import contextlib
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import anyio
@@ -25,6 +26,7 @@ from asyncinotify import Inotify, Mask
 from kill_switch import printable
 from kill_switch.domain import Now, Reason
 from kill_switch.offload import Offload
+from kill_switch.triggers import flag_evidence
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
 
 POLL_S = 0.5
@@ -63,10 +65,12 @@ class Flag:
         clock: Callable[[], Now],
         make: Callable[[], bool] = lambda: False,
         made: Callable[[Path], None] = lambda directory: None,
+        found: Callable[[Reason, Mapping[str, object]], None] = lambda reason, evidence: None,
     ) -> None:
         """`make` may make the path's directory where it is missing, in the thread, and returns whether it did.
 
-        `made` hears, in the event loop, of a directory that was removed and is there again.
+        `made` hears, in the event loop, of a directory that was removed and is there again. `found` takes whose the
+        file of a reason is, where the reason was reported before anybody had looked.
         """
         self.name = name
         self.accounts = accounts
@@ -75,6 +79,8 @@ class Flag:
         self._clock = clock
         self._make = make
         self._made = made
+        self._found = found
+        self._unowned: Reason | None = None  # of the file that is there: whose it is has not been found yet
         self._present = False
         self._text = ""
         self._trouble = ""
@@ -128,7 +134,7 @@ class Flag:
         return f"{self.path} is still there: remove it"
 
     def reset(self) -> None:
-        self._present, self._text = False, ""  # it has gone; if it is there again, that is news
+        self._present, self._text, self._unowned = False, "", None  # if it is there again, that is news
         self._changes += 1
 
     async def look(self) -> None:
@@ -147,19 +153,20 @@ class Flag:
         """Look for the file, and take what was found unless something has happened meanwhile."""
         while True:
             changes = self._changes
-            seen, made = await self._files.run(self._look_in_thread)
+            seen, made, evidence = await self._files.run(self._look_in_thread)
             if changes == self._changes:
                 break
         if made and self._had_directory:
             self._made(self.path.parent)
         self._had_directory = self._had_directory or not seen.trouble
-        self._take(seen)
+        self._take(seen, evidence)
 
-    def _look_in_thread(self) -> tuple[Seen, bool]:
+    def _look_in_thread(self) -> tuple[Seen, bool, Mapping[str, object]]:
         made = self._make()
-        return look(self.path), made
+        seen = look(self.path)
+        return seen, made, flag_evidence.find(self.path, seen.text) if seen.present else {}
 
-    def _take(self, seen: Seen) -> None:
+    def _take(self, seen: Seen, evidence: Mapping[str, object] = MappingProxyType({})) -> None:
         self._looked = True
         self._trouble, self._unknown = seen.trouble, seen.present is None
         if seen.present is None:
@@ -167,12 +174,15 @@ class Flag:
         if not seen.present:
             if self._untold is not None:
                 self._tell(self._came_and_went)
-            self._present, self._text = False, ""
+            self._present, self._text, self._unowned = False, "", None
         elif not self._present or self._untold is not None or (seen.text and seen.text != self._text):
             self._present, self._text = True, seen.text
-            self._tell(seen.text)
+            self._tell(seen.text, evidence)
+        elif self._unowned is not None and evidence:
+            self._found(self._unowned, evidence)
+            self._unowned = None
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, text: str, evidence: Mapping[str, object] = MappingProxyType({})) -> None:
         now = self._clock()
         if self._untold is not None:
             now, timer = self._untold
@@ -180,7 +190,9 @@ class Flag:
             self._untold = None
         if self._report is not None:
             words = text or f"{self.path} is there"
-            self._report(Reason(self.name, words, self.accounts, now, {"path": str(self.path)}))
+            reason = Reason(self.name, words, self.accounts, now, {"path": str(self.path), **evidence})
+            self._unowned = None if evidence or not self._present else reason
+            self._report(reason)
 
     @property
     def _came_and_went(self) -> str:
@@ -249,7 +261,7 @@ class Flag:
             elif gone:
                 if self._untold is not None:
                     self._tell(self._came_and_went)
-                self._present, self._text = False, ""
+                self._present, self._text, self._unowned = False, "", None
         if about or ended:
             self._stir()
         return not ended

@@ -1,0 +1,34 @@
+"""Say whose a flag file is and when it was written: the evidence of a reason that a file has given.
+
+`flag` calls `find` in its thread, since `lstat(2)` waits for the file system. The owner is told by number; whoever
+takes the reason looks the name up afterwards (`users`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from kill_switch import clock, printable
+
+RECORD = "evidence"  # the kind of record for what was found out after the reason had been reported
+MOST_TEXT = 1000  # characters of the file's text that are kept
+
+
+def of(status: os.stat_result, text: str = "") -> dict[str, object]:
+    """Return uid, user (the number, until somebody has looked the name up), `mtime` as ISO 8601, and the text."""
+    found: dict[str, object] = {"uid": status.st_uid, "user": str(status.st_uid)}
+    with contextlib.suppress(ValueError, ArithmeticError, OSError):  # a time that no calendar has
+        found["mtime"] = clock.iso(status.st_mtime_ns)
+    if text:
+        found["text"] = printable.line(text[:MOST_TEXT])
+    return found
+
+
+def find(path: Path, text: str = "") -> dict[str, object]:
+    """Return the evidence of the file that is there now, of a link that of the link; {} if none can be had."""
+    try:
+        return of(os.lstat(path), text)
+    except OSError:
+        return {}
