@@ -268,6 +268,8 @@ class Daemon:
             self.reloading.left_tripped = {**dict.fromkeys(latch.elsewhere, ()), **self.reloading.left_tripped}
         aside = {} if self.journal.set_aside is None else {"set_aside": str(self.journal.set_aside)}
         self.dispatcher.report(latch.reason(clock.now(), **aside))
+        if isinstance(uid := latch.evidence.get("uid"), int):
+            self.operators.find_name(uid)
         self.journal.take_latch(said)
 
     def _report(self, trigger: str, text: str) -> None:

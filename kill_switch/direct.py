@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -21,14 +22,16 @@ from typing import Any
 
 import anyio
 
-from kill_switch import apart, clock, latches, printable, recovery, takeover, wiring
+from kill_switch import apart, client, clock, latches, outcome, printable, recovery, takeover, users, wiring
 from kill_switch.aide import Aide
-from kill_switch.config import Config
+from kill_switch.config import Config, load
+from kill_switch.direct_latch import DirectLatch
 from kill_switch.dispatch import Dispatcher
 from kill_switch.domain import Answer, Now, Phase, Reason
 from kill_switch.engine import Account, Announce, Reconfigured, State
 from kill_switch.errors import AlreadyRunning, KillSwitchError
 from kill_switch.identity import Login, new_salt
+from kill_switch.in_force import Values, in_force
 from kill_switch.journal import Journal
 from kill_switch.notify import Notifier
 from kill_switch.report import Reports
@@ -42,13 +45,16 @@ from kill_switch.venues.base import ANSWER_WITHIN_S, Adapter
 log = logging.getLogger(__name__)
 
 AUTHORITIES_WITHIN_S = 2.0  # for the files of certificates; an account whose file hangs is left out
-LATCH_WITHIN_S = 0.25  # each of the two directories; a venue's first answer takes as long
 # on a lane, one after the other, or all together on a connection of its own
 STRIKE_WITHIN_S = max(CONNECT_WITHIN_S + LOGIN_WITHIN_S + ANSWER_WITHIN_S, 3 * TIMEOUT_S)
 READ_AFTER_S = 1.0  # what an earlier kill has left unfinished waits no longer than that for a venue that is silent
 SWITCH_S = 0.0002  # a thread that reads a long record lets the event loop in after that, and not after 5 ms
 RECORD_SOON_S = 0.5  # behind the proof: a record is as a rule read by then, and nothing is said
 RECORD_WITHIN_S = 5.0  # behind the proof: for a record that is still being read, and for the disk
+HAND_OVER_WITHIN_S = 4.0  # a daemon looks for latches once a second, and removes what its disk has
+CONFIG_WITHIN_S = 0.5  # for the configuration as a whole: the kill has gone out with what it needs
+DAEMON_WITHIN_S = 1.5  # to find out whether one is there
+NAME_WITHIN_S = 0.5  # behind the proof: for the user's name, which nobody has waited for
 TELL_WITHIN_S = 3.0  # whoever started this waits for the messages
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _SIGNALS = (*_ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -126,7 +132,7 @@ class Direct:
         self._meant = tuple(dict.fromkeys((*accounts, *also)))
         self._config = config
         self._directories = config.daemon.state_dir, config.daemon.runtime_dir
-        self._latch_files = [directory / latches.NAME for directory in self._directories]
+        self._latch = DirectLatch(*self._directories)
         self._adapters: dict[str, Adapter] = {}
         for name in accounts:
             self._build(name)
@@ -149,7 +155,9 @@ class Direct:
         self._interrupted = False
         self._answered = anyio.Event()
         self._scope = anyio.CancelScope()
-        self._lines: list[str] = []  # of ours, in the latch files
+        self._kill_id = ""  # as the record has it, once there is one
+        self._unrecorded = "it could not be read in time"  # why the record does not have the kill, "" if it does
+        self._held = False  # another process holds the record
         self._answer_by_s: dict[str, float] = {}  # account → until when its first answer is waited for
 
     async def fire(self, text: str, wait_s: float, evidence: Mapping[str, object]) -> dict[str, object]:
@@ -175,11 +183,16 @@ class Direct:
             for session in self._dispatcher.sessions.values():
                 session.retire()  # its timers run on, and it has no lanes any more
             await self._end_record()
+            problems = await self._problems()
         finally:
             sys.setswitchinterval(switch_s)
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
-        return self._reports.get("last") or {}
+        found = self._reports.get(self._kill_id)
+        if found is None and self._kill_id:
+            text = "what came of this kill cannot be told: see the log"
+            problems.append(outcome.problem(text, "look at the venues, then kill-switch status"))
+        return {**(found or {}), "problems": problems}
 
     async def _kill(
         self, text: str, wait_s: float, evidence: Mapping[str, object], spawn: Callable[..., object]
@@ -188,10 +201,13 @@ class Direct:
         reason = Reason("direct", text, names, clock.now(), evidence)
         await self._leave_latch(reason)
         self._dispatcher.report(reason)
+        self._kill_id = self._dispatcher.state.kill.id if self._dispatcher.state.kill else ""
         self._expect_answers(names)
         spawn(self._alone, self._aide.run)
         spawn(self._alone, self._notifier.run)
         taking = asyncio.ensure_future(self._take_over(reason, spawn))
+        naming = apart.start(users.name_of, os.getuid(), name="user")
+        naming.add_done_callback(self._named)
         try:
             await self._answers()
             self._answered.set()
@@ -201,6 +217,7 @@ class Direct:
                         await self._record.news.wait()
             with anyio.move_on_after(TELL_WITHIN_S):
                 await self._notifier.finish()
+            await asyncio.wait([naming], timeout=NAME_WITHIN_S)
             await asyncio.wait([taking], timeout=RECORD_SOON_S)
             if not taking.done():
                 log.warning("the record is still being read: waiting for it for %g s at most", RECORD_WITHIN_S)
@@ -296,27 +313,12 @@ class Direct:
             )
         self._record.change()
 
-    # ── the record ────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def _leave_latch(self, reason: Reason) -> None:
-        """Leave a latch in the first directory that takes one in time; without one, strike all the same.
+        """Leave a latch for all that are meant: the daemon may be able to strike whom this process cannot."""
+        text = f"{reason.trigger}: {reason.text}"
+        await self._latch.leave(latches.latch_line(text, self._meant, reason.observed, reason.evidence.get("uid")))
 
-        It names accounts that cannot be struck from here too: the daemon may be able to.
-        """
-        line = latches.latch_line(f"{reason.trigger}: {reason.text}", self._meant, reason.observed)
-        for path in self._latch_files:
-            leaving = apart.start(latches.leave, [path], line, name="latch")
-            leaving.add_done_callback(self._left)
-            await asyncio.wait([leaving], timeout=LATCH_WITHIN_S)
-            if leaving.done() and any(len(one.encode()) >= len(line) for one in self._lines):
-                return
-            if not leaving.done():
-                log.error("%s does not answer", path.parent)
-        log.error("no latch can be left for the daemon: it will not know of this kill")
-
-    def _left(self, leaving: asyncio.Future[list[str]]) -> None:
-        if not leaving.cancelled() and leaving.exception() is None:
-            self._lines += leaving.result()
+    # ── the record ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _take_over(self, reason: Reason, spawn: Callable[..., object]) -> None:
         """Open the record, put the kill on it, and strike what it shows unfinished.
@@ -327,6 +329,7 @@ class Direct:
         journal: Journal | None = None
         with anyio.move_on_after(READ_AFTER_S):
             await self._answered.wait()
+        await self._describe(reason)
         apart.start(latches.sync_latch, *self._directories, name="latch")
         try:
             journal = await apart.start(Journal, *self._directories, name="record")
@@ -337,16 +340,18 @@ class Direct:
             past = recovery.rebuild(entries, wiring.paces(self._adapters), 1, self._logins(), self._salt)
             joined = takeover.join(self._dispatcher.state, past, reason.observed)
             reports = Reports(self._reports.budget_us, entries)
-        except AlreadyRunning:
-            return  # the daemon takes over the latch
+        except AlreadyRunning as error:  # the daemon takes over the latch
+            self._held, self._unrecorded = True, str(error)
+            return
         except Exception as error:  # whatever is wrong with the record, the kill has gone out
             said = str(error) if isinstance(error, KillSwitchError) else brief(error)
+            self._unrecorded = said
             log.error("the journal cannot be used, and the latch stays in a file: %s", said)
             if journal is not None:
                 journal.close()
             return
         journal.on_entry = reports.take
-        self._reports = reports
+        self._reports, self._kill_id = reports, joined.kill
         self._record.hand_over(journal, joined)
         if unstruck := [name for name in self._meant if name not in reason.accounts]:
             journal.latch("latch", {"accounts": unstruck, "said": f"{reason.trigger}: {reason.text}"}, clock.now())
@@ -370,6 +375,21 @@ class Direct:
             self._dispatcher.reconfigure(event, {})
             self._expect_answers(left)
 
+    async def _describe(self, reason: Reason) -> None:
+        """Put on record which configuration is in force, and whom this process means and cannot strike."""
+        unstruck = [name for name in self._meant if name not in reason.accounts]
+        reading = apart.start(_values, self._config, name="config")
+        await asyncio.wait([reading], timeout=CONFIG_WITHIN_S)
+        if not reading.done() or reading.exception() is not None:
+            log.error("the configuration cannot be put on record: it cannot be read once more")
+            return
+        data = {"kill": self._kill_id, "config": reading.result(), "unstruck": unstruck, "pid": os.getpid()}
+        self._record.append("direct", data, clock.now())
+
+    def _named(self, naming: asyncio.Future[str | None]) -> None:
+        if not naming.cancelled() and naming.exception() is None and (name := naming.result()):
+            self._record.append("user", {"uid": os.getuid(), "user": name}, clock.now())
+
     async def _end_record(self) -> None:
         """Close the record, and take the latch back once the disk has what it stands for; a disk may hang."""
         journal = self._record.release()
@@ -377,18 +397,44 @@ class Direct:
             closing = apart.start(self._close, journal, name="record")
             await asyncio.wait([closing], timeout=2 * RECORD_WITHIN_S)
             if not closing.done():
+                self._unrecorded = "the disk does not take it"
                 log.error("the disk does not take the record: the latch stays in a file")
 
     def _close(self, journal: Journal) -> None:
         journal.close()
         try:
-            if journal.trouble:
-                raise OSError(errno.EIO, journal.trouble)
+            if trouble := journal.unwritten or journal.silent or journal.unsynced:
+                raise OSError(errno.EIO, trouble)
             for path in sorted(self._directories[0].glob("journal*.jsonl")):
                 latches.sync_one(path)
-            latches.take_back(self._latch_files, self._lines)
+            self._unrecorded = ""
+            self._latch.take_back()
         except OSError as error:
+            if self._unrecorded:
+                self._unrecorded = error.strerror or brief(error)
             log.error("the latch stays in a file: %s", error.strerror)
+
+    async def _problems(self) -> list[outcome.Problem]:
+        """Return in what this kill is weaker than latched and on record."""
+        if not self._unrecorded:
+            return []
+        self._held = self._held or await self._is_daemon_there()
+        found = await self._latch.look(HAND_OVER_WITHIN_S if self._held and not self._interrupted else 0.0)
+        return outcome.of_direct(self._unrecorded, found, self._config.source, held=self._held)
+
+    async def _is_daemon_there(self) -> bool:
+        """Tell whether somebody listens on the daemon's socket, though nobody can say who holds the record."""
+        asking = apart.start(client.listening, self._directories[1] / "control.sock", name="daemon")
+        await asyncio.wait([asking], timeout=DAEMON_WITHIN_S)
+        return asking.done() and asking.exception() is None and asking.result()
+
+
+def _values(config: Config) -> Values:
+    """List the whole configuration if it can be loaded, else what a kill uses of it. Waits for the file system."""
+    try:
+        return in_force(load(config.source))
+    except (KillSwitchError, OSError):
+        return in_force(config)
 
 
 async def fire(

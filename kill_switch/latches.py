@@ -123,25 +123,28 @@ def leave(paths: Sequence[Path], line: bytes, *, sync: bool = False) -> list[str
     left = []
     for path in paths:
         try:
-            fd = _open_or_replace(path)
+            taken = _append(path, line, sync=sync)
         except OSError:
             continue
-        written, begin = 0, b""
-        try:
-            size = os.fstat(fd).st_size
-            begin = b"\n" if size and os.pread(fd, 1, size - 1) != b"\n" else b""  # the one before was cut
-            written = os.write(fd, b"%b%b\n" % (begin, line))
-            if sync:
-                os.fsync(fd)
-        except OSError:
-            pass  # an empty file trips as well
-        finally:
-            os.close(fd)
-        taken = max(0, written - len(begin))
         left.append(line[:taken].decode("utf-8", "replace"))
         if taken > len(line):
             break
     return left
+
+
+def why_not(path: Path, line: bytes) -> str:
+    """Try to leave a line in a file; return why it takes nothing of it, "" if it does."""
+    try:
+        _append(path, line, sync=False)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
+
+
+def standing(paths: Iterable[Path]) -> dict[Path, list[str]]:
+    """Return those of these files that trip a daemon at its start, with their lines. It may wait."""
+    found = ((path, _lines(path)) for path in paths)
+    return {path: lines for path, lines in found if lines}
 
 
 def take_back(paths: Iterable[Path], lines: Collection[str]) -> None:
@@ -177,8 +180,11 @@ def sync_one(path: Path) -> None:
         os.close(fd)
 
 
-def latch_line(text: str, accounts: object, at: Now) -> bytes:
+def latch_line(text: str, accounts: object, at: Now, uid: object = None) -> bytes:
+    """Return a line for a latch file; `uid` is the person who fired, where it was one."""
     line = {"text": tellable(text), "at": clock.iso(at.wall_ns), "accounts": tellable(accounts)}
+    if uid is not None:
+        line["uid"] = uid
     return orjson.dumps(line, default=str)
 
 
@@ -200,7 +206,9 @@ class Claim(NamedTuple):
 
 def claim(said: str, known: Collection[str]) -> Claim:
     """Understand a latch file's lines; `known` are the accounts that there are."""
-    evidence = {"said": said[:MOST_TOLD]}
+    evidence: dict[str, object] = {"said": said[:MOST_TOLD]}
+    if (uid := _latched_by(said)) is not None:
+        evidence |= {"uid": uid, "user": str(uid)}
     text = latch_text(said)[:MOST_TOLD]
     return Claim(text, latched_accounts(said, known), latched_elsewhere(said, known), evidence)
 
@@ -214,6 +222,18 @@ def latch_text(said: str) -> str:
         except (orjson.JSONDecodeError, KeyError, TypeError):
             continue
     return "; ".join(texts) or "a latch was left in a file"
+
+
+def _latched_by(said: str) -> int | None:
+    """Return the user whom the first line that names one names."""
+    for line in _pieces(said):
+        try:
+            uid = orjson.loads(line)["uid"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            continue
+        if isinstance(uid, int):
+            return uid
+    return None
 
 
 def latched_elsewhere(said: str, known: Collection[str]) -> tuple[str, ...]:
@@ -325,6 +345,26 @@ def _move_aside(path: Path, known: Collection[str]) -> bool:
         if (now.st_ino, now.st_size, now.st_mtime_ns) != (seen.st_ino, seen.st_size, seen.st_mtime_ns):
             leave([path], _left_in(aside))
     return True
+
+
+def _append(path: Path, line: bytes, *, sync: bool) -> int:
+    """Append a line to a latch file; return how many of its bytes were taken, one more with the line's end.
+
+    Raises `OSError` if the file cannot be opened. One on a full disk takes nothing, and trips as well.
+    """
+    fd = _open_or_replace(path)
+    written, begin = 0, b""
+    try:
+        size = os.fstat(fd).st_size
+        begin = b"\n" if size and os.pread(fd, 1, size - 1) != b"\n" else b""  # the one before was cut
+        written = os.write(fd, b"%b%b\n" % (begin, line))
+        if sync:
+            os.fsync(fd)
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+    return max(0, written - len(begin))
 
 
 def _open_or_replace(path: Path) -> int:

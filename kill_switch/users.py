@@ -60,7 +60,7 @@ class Users:
         self._told.setdefault(uid, []).append(tell)
         if len(self._told[uid]) == 1:
             self._asked_s[uid] = time.monotonic()
-            self._lookups.submit(_name_of, uid, then=lambda name: self._answered(uid, name))
+            self._lookups.submit(name_of, uid, then=lambda name: self._answered(uid, name))
 
     def learn(self, uid: int) -> None:
         """Have the user's name looked up, unless that has been done lately."""
@@ -89,7 +89,8 @@ class Users:
                 self._names[pwd.getpwnam(name).pw_uid] = name
 
 
-def _name_of(uid: int) -> str | None:
+def name_of(uid: int) -> str | None:
+    """Return a user's name, None if there is none. Waits for the data base."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

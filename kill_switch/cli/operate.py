@@ -93,7 +93,8 @@ def fire(
     accounts = report.get("accounts", {})
     meant = report.get("asked", accounts)  # of a kill that was under way already there are more
     clear = all(accounts.get(name, {}).get("state") == "CLEAR" for name in meant)
-    done = bool(accounts) and not missed and (dry_run or clear)
+    problems = report.get("problems", ())
+    done = bool(accounts) and not missed and not problems and (dry_run or clear)
     if missed:
         report = {**report, "missed": missed}
     try:
@@ -101,6 +102,8 @@ def fire(
             _show(report, as_json, dry_run)
     except OSError as error:  # whoever reads it has gone: what was done is done
         say(f"kill-switch: the report cannot be written: {error.strerror}", err=True)
+    for problem in problems if as_json or not accounts else ():  # else the report has said so
+        say(f"kill-switch: {problem['text']}\n  {problem['do']}", err=True)
     for name, why in missed.items():
         say(f"kill-switch: NOT {'LISTED' if dry_run else 'KILLED'}: {name}: {why}", err=True)
     sys.exit(0 if done else 1)
@@ -324,7 +327,7 @@ def _fire_directly(
         return {"dry_run": True, "accounts": shown}, {**missed, **unseen}
     from kill_switch import direct
 
-    evidence = {"uid": os.getuid(), "pid": os.getpid()}
+    evidence = {"uid": os.getuid(), "user": str(os.getuid()), "pid": os.getpid()}
     report, failed = anyio.run(direct.fire, found.config, reason, accounts, wait_s, evidence, left_out)
     return report, {**missed, **failed}
 

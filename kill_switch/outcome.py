@@ -1,0 +1,55 @@
+"""Say in what a kill is weaker than killed, proven, latched and on record, and what to do about it. Pure.
+
+`direct` and `operators` find the facts, and put what is made of them here into the answer as `problems`. A command
+whose answer has one does not end with exit code 0.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+Problem = Mapping[str, str]  # `text`: what is wrong and what follows; `do`: the command to type now
+
+
+class Latches(NamedTuple):
+    """What has become of the latch that a direct kill leaves."""
+
+    standing: Sequence[Path]  # files that trip the next start
+    refused: Mapping[Path, str]  # files that take nothing, and why
+    left: bool  # at the beginning of the kill; if it does not stand any more, a daemon has taken it over
+
+
+def problem(text: str, do: str) -> Problem:
+    """Return a problem in the keys of the answer."""
+    return {"text": text, "do": do}
+
+
+def of_direct(unrecorded: str, latch: Latches, config: Path, *, held: bool) -> list[Problem]:
+    """Return what is wrong after a kill without the daemon that is not on record, for the reason `unrecorded`.
+
+    `held` says that a daemon is there, or another process that holds the record.
+    """
+    at_file = ", ".join(map(str, latch.standing))
+    if latch.standing and held:
+        text = "the daemon that is running has not taken this kill over: it may hang, and count as ARMED"
+        return [problem(text, f"the latch stands in {at_file}; systemctl restart kill-switch: it starts tripped")]
+    if latch.standing:
+        text = f"this kill is not on record: {unrecorded}"
+        return [problem(text, f"mend that; the latch stands in {at_file}: the next start is tripped and records it")]
+    if held and latch.left:
+        return []
+    why = "; ".join(f"{path.parent}: {why}" for path, why in latch.refused.items()) or "it was removed"
+    if held:
+        text = f"no latch is left ({why}): a daemon is running, was not told of this kill, and is ARMED"
+        return [
+            problem(text, f"kill-switch fire -c {shlex.quote(str(config))} --reason 'a direct kill without a latch'")
+        ]
+    text = f"no latch is left ({why}), and the record lacks this kill ({unrecorded}): the daemon would start ARMED"
+    path = next(iter(latch.refused), None)
+    if path is None:
+        return [problem(text, f"fire once more: kill-switch fire --direct -c {shlex.quote(str(config))} --reason …")]
+    directory, file = (shlex.quote(str(one)) for one in (path.parent, path))
+    return [problem(text, f"before the daemon starts: mkdir -p {directory} && touch {file}; it then starts tripped")]
