@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from kill_switch.errors import NotAllowed, Unreachable
@@ -13,11 +14,19 @@ STARTS_WITHIN_S = 1.0  # a daemon, from its first line to its sockets
 AGAIN_S = 0.05
 
 
-def send(path: Path, name: str, every_s: float | None, *, bye: bool = False, sender: str = "") -> None:
+def send(
+    path: Path,
+    name: str,
+    every_s: float | None,
+    *,
+    bye: bool = False,
+    sender: str = "",
+    sent: Callable[[], object] = lambda: None,
+) -> None:
     """Send one datagram from `sender` (default: this host's name), or go on every `every_s` seconds until interrupted.
 
     A single beat that reaches nobody within a second raises `Unreachable`: the daemon may just be starting. A series
-    goes on, because the daemon may come back.
+    goes on, because the daemon may come back. `sent` is called once, behind the first datagram that was taken.
     """
     payload = json.dumps({"bye" if bye else "beat": name, "from": sender or socket.gethostname()}).encode()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -36,7 +45,14 @@ def send(path: Path, name: str, every_s: float | None, *, bye: bool = False, sen
                     continue
                 if every_s is None:
                     raise Unreachable(f"no daemon takes beats on {path}: {error.strerror or error}") from None
+            else:
+                sent()
+                sent = _nothing
             if every_s is None:
                 return
             due_s += every_s
             time.sleep(max(0.0, due_s - time.monotonic()))
+
+
+def _nothing() -> None:
+    """Do what is to be done behind every datagram but the first."""

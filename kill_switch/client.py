@@ -15,6 +15,8 @@ from kill_switch.errors import NotAllowed, Unreachable
 STARTS_WITHIN_S = 1.0  # from a process's first line to its sockets
 _AGAIN_S = 0.05
 MOST_ANSWER = 64 << 20  # bytes; a status takes about 1 KiB an account
+_LOOKS = ("status", "report")  # requests that change nothing
+_UNKNOWN = ": whether it has done, or will do, what was asked is not known; see kill-switch status"
 
 
 def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0, patience_s: float = 0.0) -> dict[str, Any]:
@@ -28,9 +30,11 @@ def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0, pati
     sock = socket.socket(socket.AF_UNIX)
     until_s = time.monotonic() + timeout_s
     sock.settimeout(timeout_s)
+    unknown = ""  # what follows if no answer comes
     try:
         with sock:
             sock.connect(str(path))
+            unknown = "" if request.get("cmd") in _LOOKS else _UNKNOWN
             sock.sendall(json.dumps(request).encode() + b"\n")
             answer = bytearray()
             while not answer.endswith(b"\n"):
@@ -39,20 +43,20 @@ def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0, pati
                 sock.settimeout(max(0.001, until_s - time.monotonic()))
                 chunk = sock.recv(1 << 16)
                 if not chunk:
-                    raise Unreachable(f"the daemon hung up on {path}")
+                    raise Unreachable(f"the daemon hung up on {path}{unknown}")
                 answer += chunk
     except PermissionError:
         raise NotAllowed(f"you may not use {path}: ask to be put into its group") from None
     except TimeoutError:
-        raise Unreachable(f"the daemon does not answer on {path} (waited {timeout_s:g} s)") from None
+        raise Unreachable(f"the daemon does not answer on {path} (waited {timeout_s:g} s){unknown}") from None
     except OSError as error:
-        raise Unreachable(f"no daemon answers on {path}: {error.strerror or error}") from None
+        raise Unreachable(f"no daemon answers on {path}: {error.strerror or error}{unknown}") from None
     try:
         loaded = json.loads(answer)
     except ValueError:
         loaded = None
     if not isinstance(loaded, dict):
-        raise Unreachable(f"what answers on {path} is no daemon: its answer is not a JSON object")
+        raise Unreachable(f"what answers on {path} is no daemon: its answer is not a JSON object{unknown}")
     return loaded
 
 

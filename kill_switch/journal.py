@@ -115,6 +115,7 @@ class Journal:
         self.on_latch: Callable[[], object] = lambda: None  # called in another thread: somebody has left a latch
         self._boot = clock.boot_id()
         self._appended = 0  # records so far
+        self._trips = 0  # number of the last one that trips
         self._stands = 1  # latch files stand until the disk has so many records
         self._untold: list[tuple[str, Mapping[str, object], Now]] = []  # not told to `on_entry` yet
         self._told_silent = self._closed = False
@@ -175,6 +176,13 @@ class Journal:
         return self._writer.written >= self._appended and not self._writer.displaced
 
     @property
+    def is_latched(self) -> bool:
+        """Tell whether the next start trips by what has been reported, though it may not be in the file."""
+        self._poll()
+        written = self._writer.written >= self._trips and not self._writer.displaced
+        return written or self._intent.awaits or any(file.there for file in self._files)
+
+    @property
     def head(self) -> segments.Head:
         """Return the newest record that is in the file."""
         return self._writer.head
@@ -197,6 +205,8 @@ class Journal:
             return  # the thread that takes them hangs
         self._appended += 1
         inbox.append(Record(self._appended, kind, data, at))
+        if kind in TRIPS:
+            self._trips = self._appended
         if kind == "reason":
             self._intent.recorded(data, self._appended)
 

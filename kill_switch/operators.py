@@ -19,8 +19,9 @@ from kill_switch.domain import Phase, Reason, Route
 from kill_switch.drills import Drills
 from kill_switch.engine import Account, Granted, RearmAsked, Waiting, unlike
 from kill_switch.journal import Journal
+from kill_switch.outcome import Problem, of_daemon
 from kill_switch.preview import Previews
-from kill_switch.report import Reports
+from kill_switch.report import KEEP_REASONS, Reports
 from kill_switch.triggers.intake import Intake
 from kill_switch.users import SOON_S, Users
 from kill_switch.watching import Watch
@@ -31,6 +32,7 @@ MAX_WAIT_S = 3600
 PROVE_WITHIN_S = 3.0  # the read-back that a re-arm waits for, where reads take no longer
 PROVE_WITHIN_MOST_S = 30.0
 RECORD_WITHIN_S = 2.0  # a person who re-arms waits for the record
+KILL_RECORD_WITHIN_S = 0.5  # who fires, or reads a report, waits less: the kill has gone out
 MAX_TEXT = 1000
 MAX_REASONS = 10  # that the status tells; the report has all
 _UNDER_WAY = (Phase.STRIKING, Phase.CONFIRMING, Phase.RESIDUE)
@@ -163,7 +165,7 @@ class Operators:
         report = self._reports.get(str(request.get("id", "last")))
         if report is None:
             raise Refusal("there is no such kill")
-        return report
+        return {**report, "problems": await self.problems(KILL_RECORD_WITHIN_S)}
 
     async def _fire(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
         text = _text(request, "fire")
@@ -177,7 +179,9 @@ class Operators:
             still = [name for name in shown if name in self._dispatcher.sessions]  # a reload may have come
             return {"dry_run": True, "accounts": {name: {**self._account(name), **shown[name]} for name in still}}
         evidence = {"uid": caller.uid, "user": caller.user, "pid": caller.pid}
-        self._dispatcher.report(Reason("operator", text, accounts, self._dispatcher.clock(), evidence))
+        reason = Reason("operator", text, accounts, self._dispatcher.clock(), evidence)
+        self._dispatcher.report(reason)
+        kill = self._dispatcher.state.kill
         if caller.user == str(caller.uid):
             self.find_name(caller.uid)
         with anyio.move_on_after(wait_s):
@@ -186,7 +190,10 @@ class Operators:
         if caller.uid in self._unnamed:
             await self._users.name(caller.uid, SOON_S)
         self._journal.flush()
-        return {**(self._reports.get("last") or {}), "asked": accounts}
+        report = None if kill is None else self._reports.get(kill.id)
+        if report is None or not _has(report, reason):  # another kill's report would be believed
+            raise Refusal("the kill has gone out, and what came of it cannot be told: see the log, and the venues")
+        return {**report, "asked": accounts, "problems": await self.problems(KILL_RECORD_WITHIN_S)}
 
     def find_name(self, uid: int) -> None:
         """Put on record who a uid is, as soon as that is found: the kill did not wait for it."""
@@ -234,19 +241,27 @@ class Operators:
                 for trigger in watching:
                     trigger.reset()
                 self.changed()
-                if not await self._recorded():
+                if problems := await self.problems():
                     log.error("re-armed, and not on record yet: a restart now would be tripped")
-                return {"rearmed": names}
+                return {"rearmed": names, **({"problems": problems} if problems else {})}
             case Waiting(approvals, needed):
                 await self._recorded()
                 raise Refusal(f"{approvals} of {needed} people have approved: another person must say the same", 75)
             case refused:
                 raise Refusal("not re-armed: " + "; ".join(refused.why), why=refused.why)
 
-    async def _recorded(self) -> bool:
-        """Have everything so far written; False if the disk does not take it within `RECORD_WITHIN_S`."""
+    async def problems(self, within_s: float = RECORD_WITHIN_S) -> list[Problem]:
+        """Have everything so far written; return in what the record is not what it should be."""
+        unwritten = ""
+        if not await self._recorded(within_s):
+            unwritten = self._journal.unwritten or self._journal.silent or "the disk has not taken it yet"
+        latched = self._journal.is_latched
+        return of_daemon(unwritten, self._journal.unsynced, self.config.source, latched=latched)
+
+    async def _recorded(self, within_s: float = RECORD_WITHIN_S) -> bool:
+        """Have everything so far written; False if the disk does not take it in time."""
         self._journal.sync()
-        with anyio.move_on_after(RECORD_WITHIN_S):
+        with anyio.move_on_after(within_s):
             while not self._journal.on_record and not self._journal.unwritten:  # noqa: ASYNC110 - a thread's work
                 await anyio.sleep(0.001)
         return self._journal.on_record
@@ -292,6 +307,14 @@ def condition(session: Session) -> dict[str, object]:
         "rtt_us": max(session.rtt_us.values(), default=None),
         "trouble": {route.value: why for route, why in {**lanes, **session.not_ready}.items() if why},
     }
+
+
+def _has(report: Mapping[str, Any], reason: Reason) -> bool:
+    """Tell whether a report has this reason; of very many it has the first and the last only."""
+    observed_at = clock.iso(reason.observed.wall_ns)
+    return len(report["reasons"]) > KEEP_REASONS or any(
+        one["trigger"] == reason.trigger and one["observed_at"] == observed_at for one in report["reasons"]
+    )
 
 
 def _told(told: Callable[[], Iterable[str]]) -> list[str]:

@@ -27,6 +27,24 @@ def problem(text: str, do: str) -> Problem:
     return {"text": text, "do": do}
 
 
+def of_daemon(unwritten: str, unsynced: str, config: Path, *, latched: bool) -> list[Problem]:
+    """Return what is wrong with the record of a daemon that is running.
+
+    `unwritten` is why it lacks something, `unsynced` why a power cut may undo it, "" for nothing. `latched` says that
+    the next start trips all the same, by an intent or a latch file.
+    """
+    status = f"kill-switch status -c {shlex.quote(str(config))}"
+    if unwritten and latched:
+        text = f"what was done is not on record: {unwritten}"
+        return [problem(text, f"mend that: the daemon then writes what it has kept; {status} says when")]
+    if unwritten:
+        text = f"what was done is not on record ({unwritten}), and no latch is left: a restart would start ARMED"
+        return [problem(text, f"do not restart the daemon before the disk is mended; {status} says when")]
+    if unsynced:
+        return [problem(f"a power cut may undo the record: {unsynced}", f"replace the disk, and see {status}")]
+    return []
+
+
 def of_direct(unrecorded: str, latch: Latches, config: Path, *, held: bool) -> list[Problem]:
     """Return what is wrong after a kill without the daemon that is not on record, for the reason `unrecorded`.
 

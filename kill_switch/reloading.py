@@ -129,7 +129,8 @@ class Reloading:
             raise control.Refusal(
                 f"not reloaded:\n{error}", error.exit_code, why=list(map(str, error.problems))
             ) from None
-        return {"reloaded": change.words()}
+        problems = await self._operators.problems()
+        return {"reloaded": change.words(), **({"problems": problems} if problems else {})}
 
     # ── what is done ──────────────────────────────────────────────────────────────────────────────────────────────
 

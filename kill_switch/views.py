@@ -124,8 +124,8 @@ def _head(report: Mapping[str, Any]) -> Iterator[Text]:
 def _problems(report: Mapping[str, Any]) -> Iterator[Text]:
     """Yield what keeps the kill from being proven, latched and on record, with what to do."""
     for problem in report.get("problems", ()):
-        yield Text(f"! {problem['text']}", "bold red")
-        yield Text(f"  {problem['do']}", "red")
+        yield Text(f"! {problem['text']}", "bold red", no_wrap=True, overflow="ignore")
+        yield Text(f"  {problem['do']}", "red", no_wrap=True, overflow="ignore")  # a command stays in one piece
 
 
 def _person(known: Mapping[str, Any]) -> str:

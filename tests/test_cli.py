@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from kill_switch import clock, segments
-from kill_switch.cli import main
+from kill_switch import clock, latches, segments
+from kill_switch.cli import main, reporting
+from kill_switch.domain import Reason
+from kill_switch.intent import Intent
 from kill_switch.journal import Journal
 from tests.fake_daemon import answering
 
@@ -151,6 +156,132 @@ def test_fire_ends_with_0_if_the_accounts_that_it_asked_for_are_clear(
     answer = {"accounts": {"a": {"state": "RESIDUE"}, "b": {"state": "CLEAR"}}, "asked": asked}
     with answering(tmp_path / "run" / "control.sock", {"fire": answer}):
         assert invoke("fire", "--reason", "x", "--json", "-c", config).exit_code == code
+
+
+def leave_kills(tmp_path: Path, *kills: str) -> None:
+    held, at = Journal(tmp_path / "state", tmp_path / "run"), clock.now()
+    for kill in kills:
+        reason = {"trigger": "panic", "text": kill, "accounts": ["mm1"], "kill": kill, "evidence": dict[str, str]()}
+        held.append("reason", {**reason, "observed_mono_ns": at.mono_ns, "observed_wall_ns": at.wall_ns}, at)
+    held.close()
+
+
+PROBLEM = {"text": "not on record: No space left on device", "do": "mend the disk"}
+
+
+def test_a_fire_whose_kill_is_clear_and_not_on_record_ends_with_1_and_says_so(config: Path, tmp_path: Path) -> None:
+    answer = {"accounts": {"a": {"state": "CLEAR"}}, "asked": ["a"], "problems": [PROBLEM]}
+    with answering(tmp_path / "run" / "control.sock", {"fire": answer}):
+        done = invoke("fire", "--reason", "x", "--json", "-c", config)
+    assert done.exit_code == 1 and "No space left on device\n  mend the disk" in done.stderr
+
+
+@pytest.mark.parametrize(("kill", "shown"), [("last", "k3-3"), ("k3-3", "k3-3"), ("k1-1", "k1-1")])
+def test_a_report_asks_the_daemon_for_what_its_disk_has_not_taken(
+    config: Path, tmp_path: Path, kill: str, shown: str
+) -> None:
+    leave_kills(tmp_path, "k1-1", "k2-2")
+
+    def told(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"id": "k3-3" if request["id"] == "last" else request["id"], "problems": [PROBLEM]}
+
+    with answering(tmp_path / "run" / "control.sock", {"report": told}):
+        done = invoke("report", kill, "--json", "-c", config)
+    assert (done.exit_code, json.loads(done.stdout)["id"]) == (1, shown)
+    assert "No space left on device" in done.stderr
+
+
+def test_a_kill_that_the_daemon_no_longer_knows_is_told_from_the_disk(config: Path, tmp_path: Path) -> None:
+    leave_kills(tmp_path, "k1-1", "k2-2")
+    answers = {"report": {"error": "there is no such kill", "exit": 1}}
+    with answering(tmp_path / "run" / "control.sock", answers):
+        done = invoke("report", "k1-1", "--json", "-c", config)
+    assert (done.exit_code, json.loads(done.stdout)["id"]) == (0, "k1-1")
+
+
+def test_a_report_beside_a_daemon_that_hangs_is_not_taken_for_the_last_one(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "ANSWER_WITHIN_S", 0.1)
+    leave_kills(tmp_path, "k1-1")
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "run" / "control.sock"))
+        silent.listen()
+        last = invoke("report", "--json", "-c", config)
+        named = invoke("report", "k1-1", "--json", "-c", config)
+    assert (last.exit_code, named.exit_code) == (1, 0)
+    assert "may know of a later kill" in json.loads(last.stdout)["problems"][0]["text"]
+
+
+@pytest.mark.parametrize("how", ["latch", "intent"])
+def test_a_kill_that_is_in_a_latch_alone_is_later_than_the_last_one_on_record(
+    how: str, config: Path, tmp_path: Path
+) -> None:
+    leave_kills(tmp_path, "k1-1")
+    assert invoke("report", "-c", config).exit_code == 0
+    reason = Reason("direct", "on a full disk", ("mm1",), clock.now())
+    if how == "latch":
+        latches.leave_latch(tmp_path / "state", tmp_path / "run", reason)
+    else:
+        noted = Intent(tmp_path / "run" / "intent.jsonl")
+        assert noted.note(reason)
+        noted.close()
+    last = invoke("report", "--json", "-c", config)
+    assert last.exit_code == 1
+    assert "direct: on a full disk" in json.loads(last.stdout)["problems"][0]["text"]
+    assert invoke("report", "k1-1", "-c", config).exit_code == 0
+
+
+def test_a_journal_that_the_disk_does_not_give_is_one_clear_line(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: Path, budget_us: int) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(segments, "reports", fails)
+    done = invoke("report", "-c", config)
+    assert done.exit_code == 1
+    assert "there is no kill 'last' on record" in done.stderr and "journal.jsonl: Input/output error" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("fire", "--reason", "x"), ("rearm", "--reason", "x"), ("reload",), ("drill",)])
+@pytest.mark.parametrize("how", ["hangs up", "resets"])
+def test_a_daemon_that_dies_over_a_request_leaves_its_effect_unknown_and_that_is_said(
+    how: str, words: tuple[str, ...], config: Path, tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX) as dies:
+        dies.bind(str(tmp_path / "run" / "control.sock"))
+        dies.listen()
+
+        def die() -> None:
+            asked = b""
+            while not asked:  # `fire` first looks whether somebody is there
+                with dies.accept()[0] as stream:
+                    asked = stream.recv(1000, socket.MSG_PEEK)
+                    if how == "hangs up":
+                        stream.recv(1000)
+
+        thread = threading.Thread(target=die, daemon=True)
+        thread.start()
+        done = invoke(*words, "-c", config)
+        thread.join()
+    assert done.exit_code == 69
+    assert "re-armed" not in done.stdout and "reloaded" not in done.stdout
+    assert "is not known" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "code"), [("alive", 0), ("alife", 1), ("panic", 1)])
+def test_a_beat_for_a_heartbeat_that_the_daemon_does_not_know_ends_with_1(
+    name: str, code: int, config: Path, tmp_path: Path
+) -> None:
+    status = {"triggers": {"alive": {"kind": "heartbeat"}, "panic": {"kind": "flag"}}}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as intake:
+        intake.bind(str(tmp_path / "run" / "intake.sock"))
+        with answering(tmp_path / "run" / "control.sock", {"status": status}):
+            done = invoke("beat", name, "-c", config)
+        assert json.loads(intake.recv(100))["beat"] == name
+    assert done.exit_code == code
+    assert ("waits for no heartbeat" in done.stderr and "there are alive" in done.stderr) == bool(code)
 
 
 def test_a_head_that_was_kept_shows_that_the_end_of_the_record_was_cut_off(config: Path, tmp_path: Path) -> None:

@@ -184,6 +184,7 @@ def test_a_reason_in_any_encoding_and_a_terminal_that_knows_ascii_only_do_not_fa
     config.write_text(f'[daemon]\nruntime_dir = "{tmp_path}/run"\nstate_dir = "{tmp_path}"\n')
     report = {
         **REPORT,
+        "problems": [],
         "accounts": {"a": {**REPORT["accounts"][EVIL], "state": "CLEAR", "verdict": "UNSENT", "routes": []}},
     }
     env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}

@@ -97,5 +97,13 @@ def say_once(line: str) -> None:
         say(f"kill-switch: {line}", err=True)
 
 
+def say_problems(answer: Mapping[str, Any]) -> bool:
+    """Say on standard error what keeps a success from being one; False if nothing does."""
+    problems = answer.get("problems", ())
+    for problem in problems:
+        say(f"kill-switch: {problem['text']}\n  {problem['do']}", err=True)
+    return bool(problems)
+
+
 def print_json(value: object) -> None:
     click.echo(json.dumps(value, default=str))

@@ -11,10 +11,21 @@ from typing import Any, NoReturn
 import click
 
 from kill_switch import printable
-from kill_switch.cli.common import ask, config_option, json_option, print_json, say, say_once, scope_option, written
+from kill_switch.cli.common import (
+    ask,
+    config_option,
+    json_option,
+    print_json,
+    say,
+    say_once,
+    say_problems,
+    scope_option,
+    written,
+)
 from kill_switch.errors import KillSwitchError, NotAllowed, Unreachable
 
 MAX_WAIT_S = 3600.0
+KNOWN_WITHIN_S = 2.0  # for the daemon to say which heartbeats there are
 
 
 def _complete_heartbeats(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -102,8 +113,8 @@ def fire(
             _show(report, as_json, dry_run)
     except OSError as error:  # whoever reads it has gone: what was done is done
         say(f"kill-switch: the report cannot be written: {error.strerror}", err=True)
-    for problem in problems if as_json or not accounts else ():  # else the report has said so
-        say(f"kill-switch: {problem['text']}\n  {problem['do']}", err=True)
+    if as_json or not accounts or not sys.stdout.isatty():  # else the report has said so
+        say_problems(report)
     for name, why in missed.items():
         say(f"kill-switch: NOT {'LISTED' if dry_run else 'KILLED'}: {name}: {why}", err=True)
     sys.exit(0 if done else 1)
@@ -164,6 +175,7 @@ def rearm(config: Path | None, reason: str, scope: Sequence[str], force: bool, a
             say(f"  - {why}", err=True)
     else:
         say(f"re-armed: {', '.join(answer['rearmed'])}")
+    say_problems(answer)
     sys.exit(answer.get("exit", 0))
 
 
@@ -183,8 +195,10 @@ def reload(config: Path | None, as_json: bool) -> None:
     answer = ask(config, {"cmd": "reload"}, timeout_s=30.0, fail=not as_json)
     if as_json:
         print_json(answer)
-        sys.exit(answer.get("exit", 0))
-    say(f"reloaded: {answer['reloaded']}")
+    else:
+        say(f"reloaded: {answer['reloaded']}")
+    say_problems(answer)
+    sys.exit(answer.get("exit", 0))
 
 
 @click.command()
@@ -194,34 +208,27 @@ def reload(config: Path | None, as_json: bool) -> None:
 def report(config: Path | None, kill: str, as_json: bool) -> None:
     """Show what a kill did: the last one, or the one of that id. Needs no daemon, where the journal may be read.
 
-    Exit code 1: there is none, or the journal is damaged; kills behind the damage are not seen.
+    A daemon that is running is asked too: it knows what its disk has not taken.
+
+    Exit code 1: there is none; the journal is damaged, and kills behind the damage are not seen; the kill is not on
+    record; or there may be a later one.
 
     \b
     Examples:
       kill-switch report
       kill-switch report k7-1700000000 --json
     """
-    from kill_switch import segments, views
+    from kill_switch import views
+    from kill_switch.cli import reporting
 
-    budget_us, state_dir = _record_of(config)
-    broken = None
-    try:
-        reports, broken = segments.reports(state_dir / segments.NAME, budget_us)
-    except PermissionError:
-        found = ask(config, {"cmd": "report", "id": kill})  # the daemon may read it, and tells whoever may ask
-    else:
-        found = reports.get(kill)
-        if found is None:
-            known = ", ".join(reports.ids()[-5:]) or "none at all"
-            damage = f"; {broken}" if broken else ""
-            raise KillSwitchError(f"there is no kill {kill!r} on record; the latest: {known}{damage}")
+    found = reporting.find(config, kill)
     if as_json:
         print_json(found)
     else:
         views.print_report(found)
-    if broken:
-        say(f"kill-switch: {broken}: kills behind that are not seen, and this may not be the last one", err=True)
-        sys.exit(1)
+    if as_json or not sys.stdout.isatty():  # else the report has said so
+        say_problems(found)
+    sys.exit(1 if found["problems"] else 0)
 
 
 @click.command()
@@ -276,7 +283,7 @@ def journal(config: Path | None, verify: bool, head: str | None, follow: bool, a
 @click.option("--bye", is_flag=True, help="Say an orderly goodbye instead of a beat.")
 @click.option("--from", "sender", metavar="SENDER", default="", help="Who beats; default: this host's name.")
 def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: str) -> None:
-    """Send the heartbeat that a trigger of that NAME waits for.
+    """Send the heartbeat that a trigger of that NAME waits for. Exit code 1: the daemon knows no such heartbeat.
 
     \b
     Examples:
@@ -294,8 +301,30 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
             period_s = seconds(every)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--every") from None
-    path = whereabouts.runtime_dir(config, say=say_once) / "intake.sock"
-    beats.send(path, name, period_s, bye=bye, sender=sender)
+    directory, unknown = whereabouts.runtime_dir(config, say=say_once), False
+
+    def look() -> None:
+        nonlocal unknown
+        unknown = _is_unknown(directory / "control.sock", name)
+
+    beats.send(directory / "intake.sock", name, period_s, bye=bye, sender=sender, sent=look)
+    sys.exit(1 if unknown else 0)
+
+
+def _is_unknown(path: Path, name: str) -> bool:
+    """Say so, if the daemon says that no heartbeat has this name; a daemon that cannot be asked has taken the beat."""
+    from kill_switch import client
+
+    try:
+        triggers = client.ask(path, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S)["triggers"]
+    except (KillSwitchError, LookupError):
+        return False
+    names = [one for one, trigger in triggers.items() if trigger["kind"] == "heartbeat"]
+    if name in names:
+        return False
+    there_are = f"there are {', '.join(names)}" if names else "there is none"
+    say(f"kill-switch: the daemon waits for no heartbeat {name!r}: {there_are}", err=True)
+    return True
 
 
 def _fire_directly(

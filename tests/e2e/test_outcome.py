@@ -156,3 +156,45 @@ def test_a_direct_kill_beside_a_daemon_that_it_cannot_tell_ends_with_1(play: Pla
     [problem] = done.json["problems"]
     assert "was not told of this kill" in problem["text"] and problem["do"].startswith("kill-switch fire -c ")
     assert play.status()["state"] == "ARMED"
+
+
+# ── a kill through the daemon whose disk is sick ──────────────────────────────────────────────────────────────────
+
+
+def fill(directory: Path) -> None:
+    with contextlib.suppress(OSError), open(directory / "filler", "wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 64)
+
+
+@pytest.mark.parametrize("how", ["full", "a directory", "removed", "replaced"])
+def test_on_a_sick_disk_fire_and_report_show_this_kill_and_no_older_one_and_end_with_1(how: str, play: Play) -> None:
+    with mounted(play.state_dir, "-t", "tmpfs", "-o", "size=512k,mode=750", "tmpfs"):
+        journal = play.state_dir / "journal.jsonl"
+        play.start_daemon()
+        old = play.command("fire", "--reason", "an earlier kill", "--json")
+        assert (old.exit_code, old.json["problems"]) == (0, []), old.err
+        assert play.command("rearm", "--reason", "well").exit_code == 0
+        match how:
+            case "full":
+                fill(play.state_dir)
+            case "a directory":
+                journal.unlink()
+                journal.mkdir()
+            case "removed":
+                journal.unlink()
+            case _:
+                (play.state_dir / "other").write_bytes(journal.read_bytes())
+                (play.state_dir / "other").rename(journal)
+        done = play.command("fire", "--reason", "this kill", "--json")
+        assert (done.exit_code, done.json["reasons"][0]["text"]) == (1, "this kill"), done.err
+        assert {account["state"] for account in done.json["accounts"].values()} == {"CLEAR"}
+        assert "not on record" in done.json["problems"][0]["text"]
+        for words in ("last", done.json["id"]):
+            told = play.command("report", words, "--json")
+            assert (told.exit_code, told.json["id"]) == (1, done.json["id"]), told.err
+            assert "not on record" in told.json["problems"][0]["text"] and "not on record" in told.err
+        assert play.command("report", old.json["id"], "--json").json["id"] == old.json["id"]
+        play.stop_daemon(signal.SIGKILL)
+        alone = play.command("report", "last", "--json")
+        assert alone.exit_code == 1, (alone.out, alone.err)  # an older kill is not shown as the last
