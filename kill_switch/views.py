@@ -94,9 +94,7 @@ def report_view(report: Mapping[str, Any]) -> RenderableType:
             left,
             "+".join(account["routes"]) or "–",
         )
-    return Group(
-        Text(f"kill {report['id']}", "bold"), *reasons, *_head(report), budget, *_problems(report), Text(), accounts
-    )
+    return Group(Text(f"kill {report['id']}", "bold"), *reasons, *_head(report), budget, Text(), accounts)
 
 
 def _head(report: Mapping[str, Any]) -> Iterator[Text]:
@@ -124,8 +122,8 @@ def _head(report: Mapping[str, Any]) -> Iterator[Text]:
 def _problems(report: Mapping[str, Any]) -> Iterator[Text]:
     """Yield what keeps the kill from being proven, latched and on record, with what to do."""
     for problem in report.get("problems", ()):
-        yield Text(f"! {problem['text']}", "bold red", no_wrap=True, overflow="ignore")
-        yield Text(f"  {problem['do']}", "red", no_wrap=True, overflow="ignore")  # a command stays in one piece
+        yield Text(f"! {printable.line(problem['text'])}", "bold red")
+        yield Text(f"  {printable.line(problem['do'])}", "red")
 
 
 def _person(known: Mapping[str, Any]) -> str:
@@ -141,7 +139,10 @@ def _few(names: Sequence[str], most: int = 20) -> str:
 
 def print_report(report: Mapping[str, Any]) -> None:
     if report:
-        Console().print(report_view(report))
+        console = Console()
+        console.print(report_view(report))
+        for line in _problems(report):
+            console.print(line, soft_wrap=True)  # a command stays in one piece
 
 
 class DrillView:

@@ -62,7 +62,6 @@ REPORT: Mapping[str, Any] = {
         "approvals": [{"uid": EVIL, "user": EVIL}, {"uid": EVIL, "user": EVIL}],
     },
     "config": EVIL,
-    "problems": [{"text": EVIL, "do": EVIL}],
     "accounts": {
         EVIL: {
             **dict.fromkeys(("verdict", "state", "evidence"), EVIL),
@@ -184,7 +183,6 @@ def test_a_reason_in_any_encoding_and_a_terminal_that_knows_ascii_only_do_not_fa
     config.write_text(f'[daemon]\nruntime_dir = "{tmp_path}/run"\nstate_dir = "{tmp_path}"\n')
     report = {
         **REPORT,
-        "problems": [],
         "accounts": {"a": {**REPORT["accounts"][EVIL], "state": "CLEAR", "verdict": "UNSENT", "routes": []}},
     }
     env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}

@@ -6,10 +6,11 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from kill_switch.report import Reports
-from kill_switch.views import report_view
+from kill_switch.views import print_report, report_view
 from tests.core.playbook import Run, answered, armed, asked, due, read, reported
 
 
@@ -37,10 +38,13 @@ def test_the_text_of_a_report_says_who_fired_at_what_and_who_re_armed_it() -> No
     ) in drawn(found)
 
 
-def test_the_text_of_a_report_says_what_is_weaker_than_a_kill_on_record_and_what_to_do() -> None:
+def test_the_text_of_a_report_says_what_is_weaker_than_a_kill_on_record_and_what_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     found: Any = Reports(250_000, Run(armed("a"))(reported("a")).entries).get()
-    shown = drawn({**found, "problems": [{"text": "no latch", "do": "touch /x/latch.jsonl"}]})
-    assert "! no latch\n  touch /x/latch.jsonl\n" in shown
+    command = f"touch /{'long' * 40}/latch.jsonl"
+    print_report({**found, "problems": [{"text": "no latch\x1b", "do": command}]})
+    assert f"! no latch\ufffd\n  {command}\n" in capsys.readouterr().out
 
 
 def test_a_report_of_a_daemon_of_an_older_version_is_shown() -> None:
