@@ -128,6 +128,8 @@ class Reports:
         match entry["kind"]:
             case "reason":
                 self._reason(entry, data)
+            case "reason-text":
+                self._amend(data["trigger"], clock.iso(data["observed_wall_ns"]), data["text"])
             case "user":
                 self._name_user(data["uid"], data["user"])
             case "strike":
@@ -242,6 +244,13 @@ class Reports:
             if before is not None and before is not kill:
                 account.struck = before.accounts[name].struck
             self._latest[name] = kill
+
+    def _amend(self, trigger: str, observed_at: str, text: str) -> None:
+        """Give a reason the text that became known after it."""
+        for kill in self._kills.values():
+            for reason in kill.reasons:
+                if (reason["trigger"], reason["observed_at"]) == (trigger, observed_at):
+                    reason["text"] = text
 
     def _name_user(self, uid: int, user: str) -> None:
         """Fill in who has fired, where only the number was known at that time."""

@@ -22,7 +22,7 @@ from kill_switch.domain import Now, Phase, Reason
 from kill_switch.engine import Announce
 from kill_switch.past import Seen
 from kill_switch.transports.lane import LaneState
-from kill_switch.triggers import heartbeat, restored, schedule, stamps
+from kill_switch.triggers import flag, heartbeat, restored, schedule, stamps
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import Trigger, TriggerState, Unseen
 from kill_switch.triggers.days import Reset
@@ -62,6 +62,7 @@ class Watch:
     ) -> None:
         """`seen` says, by trigger, until when earlier runs have watched it; `entries` are what they have recorded."""
         self.attention = Attention(clock)
+        self.amended: Callable[[str, str], object] = lambda words, after: None  # what a reason was called, and is now
         self._dispatcher = dispatcher
         self._announce = announce
         self._clock = clock
@@ -140,7 +141,13 @@ class Watch:
             case tables.Flag():
                 make = partial(make_flag_directory, made.path.parent, config.daemon.runtime_dir)
                 return Flag(
-                    name, made.accounts, made.path, clock=self._clock, make=make, made=self._flag_directory_made
+                    name,
+                    made.accounts,
+                    made.path,
+                    clock=self._clock,
+                    make=make,
+                    made=self._flag_directory_made,
+                    amend=self._amend,
                 )
             case tables.Heartbeat():
                 return Heartbeat(
@@ -363,6 +370,13 @@ class Watch:
             for trigger in self.watching(accounts):
                 if isinstance(trigger, Flag):
                     group.start_soon(trigger.look)
+
+    def _amend(self, reason: Reason, text: str) -> None:
+        """Add to a reason what its flag's file says: the kill did not wait for it."""
+        data = {"trigger": reason.trigger, "observed_wall_ns": reason.observed.wall_ns, "text": text}
+        self._dispatcher.record(flag.RECORD, data)
+        self._announce(Announce("info", f"trigger {reason.trigger}: its file says: {text}"))
+        self.amended(f"{reason.trigger}: {reason.text}", f"{reason.trigger}: {text}")
 
     def _flag_directory_made(self, directory: Path) -> None:
         self._announce(Announce("warn", f"{directory} was removed; it is there again"))
