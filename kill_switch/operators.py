@@ -237,7 +237,7 @@ class Operators:
         match self._dispatcher.rearm(asked):
             case Granted(names):
                 for trigger in watching:
-                    trigger.reset()
+                    self._watch.rearmed(trigger, names)
                 self.changed()
                 if not await self._recorded():
                     log.error("re-armed, and not on record yet: a restart now would be tripped")

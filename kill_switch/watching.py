@@ -7,7 +7,7 @@ aloud once, and taken for a reason where the configuration says so.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 RESTART_AFTER_S = 1.0
 RESTART_CAP_S = 30.0
+HEALTHY_S = 30.0  # a task that has run for so long is started again as after its first failure
 LEDGER = "pnl"  # the kind of record that a pnl trigger goes on from
 REMOVED = "removed"  # why nobody watches any more: the configuration has the trigger no longer
 SLACK_S = 1.0  # accounts are asked every so often, and their answers come when they come
@@ -298,12 +299,15 @@ class Watch:
         """Run a trigger for ever, whatever becomes of it."""
         wait_s = RESTART_AFTER_S
         while True:
+            began_s = anyio.current_time()
             try:
                 await trigger.run(self._dispatcher.report)
                 self._dead[trigger.name] = "its task ended"
             except Exception as error:
-                log.exception("trigger %s failed; it is started again in %g s", trigger.name, wait_s)
+                log.exception("trigger %s failed; it is started again", trigger.name)
                 self._dead[trigger.name] = f"its task failed: {type(error).__name__}"
+            if anyio.current_time() - began_s >= HEALTHY_S:
+                wait_s = RESTART_AFTER_S
             await anyio.sleep(wait_s)
             wait_s = min(2 * wait_s, RESTART_CAP_S)
             self._dead.pop(trigger.name, None)
@@ -339,12 +343,31 @@ class Watch:
         conditions = self.conditions()
         for trigger in self.watching(accounts):
             state, detail = conditions[trigger.name]
-            part = trigger.against_part(accounts) if isinstance(trigger, Pnl) else None
-            found = [why for why in (trigger.against_rearm(), part) if why and not (force and isinstance(why, Unseen))]
+            if isinstance(trigger, OrderRate) and trigger.name not in self._dead:
+                detail = trigger.blindness(accounts)  # another account's is not theirs
+            against = self._against(trigger, accounts)
+            found = [why for why in against if why and not (force and isinstance(why, Unseen))]
             if found:
                 yield f"trigger {trigger.name}: {found[0]}"
-            elif state is TriggerState.BLIND and self._on_blind[trigger.name] == "fire":
+            elif state is TriggerState.BLIND and detail and self._on_blind[trigger.name] == "fire":
                 yield f'trigger {trigger.name}: it is blind, and has on_blind = "fire": {detail}'
+
+    def _against(self, trigger: Trigger, accounts: set[str]) -> tuple[str | None, ...]:
+        match trigger:
+            case Link() | OrderRate():  # they judge each account by itself
+                return (trigger.against_rearm(accounts),)
+            case Pnl():
+                return trigger.against_rearm(), trigger.against_part(accounts)
+            case _:
+                return (trigger.against_rearm(),)
+
+    def rearmed(self, trigger: Trigger, accounts: Collection[str]) -> None:
+        """Have a trigger start over, since a person has re-armed these accounts."""
+        match trigger:
+            case Link() | OrderRate():
+                trigger.reset(accounts)
+            case _:
+                trigger.reset()
 
     def notice_blind(self) -> None:
         """Say aloud that a trigger cannot see, once; take it for a reason where the configuration says so."""

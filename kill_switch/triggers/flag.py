@@ -132,9 +132,9 @@ class Flag:
 
         An `Unseen` where neither can tell.
         """
-        if self._owed is not None:
-            return f"{self._owed.text}; nobody has been told yet"
         if not self._present:
+            if self._owed is not None:
+                return f"{self._owed.text}; nobody has been told yet"
             why = self._trouble if self._unknown else self._watch and self._files.trouble  # else inotify tells
             if self._looked and not why:
                 return None

@@ -134,7 +134,7 @@ async def test_events_that_a_look_was_faster_than_are_no_second_touch(kill_file:
 
 async def test_a_re_arm_has_the_events_taken_that_came_before_it(kill_file: Spot, no_poll: None) -> None:
     async with pressing(kill_file.path) as button:
-        noise(kill_file, 4000)
+        noise(kill_file, QUEUE - 1000)
         kill_file.touch()
         kill_file.remove()
         await button.trigger.look()

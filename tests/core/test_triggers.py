@@ -880,7 +880,7 @@ class TestFlag:
         button = Button(kill_file.path)
         kill_file.touch()
         await button.trigger.look()
-        assert "nobody has been told" in str(button.trigger.against_rearm())
+        assert "is still there" in str(button.trigger.against_rearm())
         async with anyio.create_task_group() as group:
             group.start_soon(button.trigger.run, button.report)
             assert (await button.next(1)).text == f"{kill_file} is there"
