@@ -45,9 +45,18 @@ class Account:
 
 
 def read_account(
-    name: str, table: Raw, venues: Mapping[str, type[Adapter]], hedge_after_s: float, environ: Mapping[str, str]
+    name: str,
+    table: Raw,
+    venues: Mapping[str, type[Adapter]],
+    hedge_after_s: float,
+    environ: Mapping[str, str],
+    *,
+    at_any_rate: bool = False,
 ) -> tuple[Account | None, list[Problem]]:
-    """Read one account; return it, or all that is wrong with it."""
+    """Read one account; return it, or all that is wrong with it.
+
+    `at_any_rate`: a kill is to be tried with every secret that can be fetched, however unlikely it looks.
+    """
     path = at("accounts", name)
     common, problems, _ = validate(Common, table, path)
     venue = table.get("venue")
@@ -71,6 +80,8 @@ def read_account(
         if key in table:
             try:
                 values[key] = secrets.resolve(table[key], environ)
+                if not at_any_rate:
+                    secrets.refuse_unlikely(values[key], table[key], is_typed=key == "passphrase")
             except Wrong as error:
                 problems.append(Problem(at(path, key), error.found, error.hint))
         elif sure:
