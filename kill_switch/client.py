@@ -14,6 +14,7 @@ from kill_switch.errors import NotAllowed, Unreachable
 
 STARTS_WITHIN_S = 1.0  # from a process's first line to its sockets
 _AGAIN_S = 0.05
+MOST_ANSWER = 64 << 20  # bytes; a status takes about 1 KiB an account
 
 
 def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0, patience_s: float = 0.0) -> dict[str, Any]:
@@ -25,6 +26,7 @@ def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0, pati
     while patience_s and not listening(path) and time.monotonic() < until_s:
         time.sleep(_AGAIN_S)
     sock = socket.socket(socket.AF_UNIX)
+    until_s = time.monotonic() + timeout_s
     sock.settimeout(timeout_s)
     try:
         with sock:
@@ -32,6 +34,9 @@ def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0, pati
             sock.sendall(json.dumps(request).encode() + b"\n")
             answer = bytearray()
             while not answer.endswith(b"\n"):
+                if len(answer) > MOST_ANSWER:
+                    raise Unreachable(f"what answers on {path} is no daemon: its answer does not end")
+                sock.settimeout(max(0.001, until_s - time.monotonic()))
                 chunk = sock.recv(1 << 16)
                 if not chunk:
                     raise Unreachable(f"the daemon hung up on {path}")

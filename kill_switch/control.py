@@ -15,7 +15,8 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,7 @@ MAX_LINE = 64 << 10
 IDLE_S = 60.0
 LOOK_EVERY_S = 1.0  # whether the socket is still there
 CONNECT_WITHIN_S = 2.0
+MOST_OPEN = 32  # connections of one user: descriptors are for venues first, and each request takes the loop's time
 BACKLOG = 65536  # the kernel takes what it allows (net.core.somaxconn)
 NAMED = ("rearm", "drill", "reload")  # whose record wants the caller's name; a kill does not wait for one
 
@@ -92,12 +94,14 @@ async def serve(
     await refuse_second(path, files)
     sock, mine = await files.run(_bind, path, gid, drop=partial(_unbind, path))
     listener = await SocketListener.from_socket(sock)
-    turnstile = Turnstile()
+    connections, turnstile = _Connections(), Turnstile()
 
     async def one(stream: SocketStream) -> None:
+        uid, pid = _peer(stream.extra_attributes[SocketAttribute.raw_socket]())
         try:
             async with stream:
-                await _converse(stream, handlers, users, turnstile)
+                with connections.enter(uid) as connection:
+                    await _converse(stream, connection, uid, pid, handlers, users, turnstile)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError, OSError):
             pass  # the caller went away
         except Exception:
@@ -112,6 +116,43 @@ async def serve(
             group.cancel_scope.cancel()
     finally:
         files.post(_remove, path, mine)
+
+
+class _Connection:
+    """One caller's connection: its scope ends it; it is busy while a request of it is carried out."""
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
+        self.is_busy = False
+
+
+class _Connections:
+    """Bound the connections of each user to `MOST_OPEN`: a new one replaces the oldest idle one, else the oldest.
+
+    So a member of the group can neither use up the descriptors that lanes need, nor keep a `fire` from being read.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[int, list[_Connection]] = {}  # uid → its connections, the oldest first
+
+    @contextmanager
+    def enter(self, uid: int) -> Iterator[_Connection]:
+        """Count a connection of that user for as long as the context is open."""
+        mine = self._open.setdefault(uid, [])
+        if len(mine) >= MOST_OPEN:
+            given_up = next((one for one in mine if not one.is_busy), mine[0])
+            mine.remove(given_up)
+            given_up.scope.cancel()
+        connection = _Connection()
+        mine.append(connection)
+        try:
+            with connection.scope:
+                yield connection
+        finally:
+            if connection in mine:
+                mine.remove(connection)
+            if not mine and self._open.get(uid) is mine:
+                del self._open[uid]
 
 
 def _bind(path: Path, gid: int | None) -> tuple[socket.socket, tuple[int, int] | None]:
@@ -142,10 +183,16 @@ def inode(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-async def _converse(stream: SocketStream, handlers: Mapping[str, Handler], users: Users, turnstile: Turnstile) -> None:
-    sock = stream.extra_attributes[SocketAttribute.raw_socket]()
-    uid, pid = _peer(sock)
-    gone = partial(_hung_up, sock)
+async def _converse(
+    stream: SocketStream,
+    connection: _Connection,
+    uid: int,
+    pid: int,
+    handlers: Mapping[str, Handler],
+    users: Users,
+    turnstile: Turnstile,
+) -> None:
+    gone = partial(_hung_up, stream.extra_attributes[SocketAttribute.raw_socket]())
     rest, had = b"", 0
     while True:
         while b"\n" not in rest:
@@ -160,8 +207,9 @@ async def _converse(stream: SocketStream, handlers: Mapping[str, Handler], users
                     return
         line, _, rest = rest.partition(b"\n")
         caller = Caller(uid, pid, users.known(uid), gone)
+        connection.is_busy = True
         await stream.send(_line(await _answer(line, caller, handlers, users, turnstile, had)))
-        had += 1
+        connection.is_busy, had = False, had + 1
         users.learn(uid)  # not before: the line may have been a kill
 
 

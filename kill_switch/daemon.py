@@ -36,7 +36,7 @@ from kill_switch.errors import KillSwitchError
 from kill_switch.hardening import forbid_dumps, make_directory
 from kill_switch.held import HELD, Held
 from kill_switch.identity import new_salt
-from kill_switch.in_force import APPROVALS
+from kill_switch.in_force import APPROVALS, in_force, renamed
 from kill_switch.journal import Journal
 from kill_switch.latches import claim
 from kill_switch.measuring import Measuring
@@ -108,7 +108,14 @@ class Daemon:
         self.intake = self._doors.intake
         seen = past.seen(replay.entries, datetime.fromtimestamp(clock.now().wall_ns / 1e9, UTC))
         self.watch = Watch(
-            config, self.dispatcher, self.intake, seen, self._announce, clock=clock.now, entries=replay.entries
+            config,
+            self.dispatcher,
+            self.intake,
+            seen,
+            self._announce,
+            clock=clock.now,
+            entries=replay.entries,
+            renamed=renamed(recorded, in_force(config)) if recorded else {},
         )
         self.drills = Drills(
             self.dispatcher,

@@ -103,6 +103,9 @@ class Session:
         self.strike = 0
         self._dispatcher = dispatcher
         self._due_ns = 0  # when the sweep wants to be told so; 0: it does not
+        self._read_ns = (
+            0  # when a read that the sweep wants is to leave, as the limit had no room for it; 0: none waits
+        )
         self._cancels: set[str] = set()  # tags of the cancel calls of the strike that is under way
         self._routes: list[str] = []
         self._sent_ns = 0
@@ -215,8 +218,22 @@ class Session:
                 self.http.forgo()
 
     def read(self) -> None:
-        """Ask the venue for what is left."""
-        self._guarded(self.venue.read)
+        """Ask the venue for what is left; of a kill that gets nowhere, once the venue's limit has room for it."""
+        now, account = self._dispatcher.clock(), self._dispatcher.state.accounts.get(self.name)
+        waits = account is not None and account.sweep is not None and sweep.may_wait(account.sweep, now.mono_ns)
+        wait_s = self.venue.read_wait_s(now) if waits else 0.0
+        if not wait_s:
+            self._read_ns = 0
+            self._guarded(self.venue.read)
+        elif not self._read_ns:
+            self._read_ns = now.mono_ns + int(wait_s * 1e9)
+            self._dispatcher.alarms.set(self._read_ns, self._read_at, self._read_ns)
+
+    def _read_at(self, at_ns: int) -> None:
+        if at_ns == self._read_ns:
+            self._read_ns = 0
+            if self._tripped:
+                self.read()
 
     def look(self) -> None:
         """Ask the venue for what rests there, behind everything that is urgent: nobody is being killed."""

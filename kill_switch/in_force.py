@@ -38,6 +38,33 @@ def changes(old: Values, new: Values) -> dict[str, list[Any]]:
     return {path: [old.get(path), new.get(path)] for path in paths if old.get(path) != new.get(path)}
 
 
+def renamed(old: Values, new: Values) -> dict[str, str]:
+    """Return the triggers that have another name than before and are the same otherwise: new name → old name.
+
+    Of several that are alike, the first takes the place of the first.
+    """
+    before, after = _triggers(old), _triggers(new)
+    gone = [name for name in before if name not in after]
+    found: dict[str, str] = {}
+    for name, keys in after.items():
+        same = next((one for one in gone if before[one] == keys), None) if name not in before else None
+        if same is not None:
+            gone.remove(same)
+            found[name] = same
+    return found
+
+
+def _triggers(values: Values) -> dict[str, dict[str, Any]]:
+    """Return the triggers' keys, by name: a path is `triggers.NAME.KEY`, the name in quotes where it needs them."""
+    found: dict[str, dict[str, Any]] = {}
+    for path, value in values.items():
+        table, _, rest = path.partition(".")
+        name, _, key = rest.rpartition(".")
+        if table == "triggers" and name:
+            found.setdefault(json.loads(name) if name.startswith('"') else name, {})[key] = value
+    return found
+
+
 def _keys(path: str, table: BaseModel) -> Iterator[tuple[str, Any]]:
     for name, field in type(table).model_fields.items():
         value = getattr(table, name)

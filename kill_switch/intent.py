@@ -30,6 +30,7 @@ from kill_switch.ours import open_ours
 NAME = "intent.jsonl"
 MOST_BYTES = 1 << 20  # far more than the reasons that come while a disk takes no record
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+_MODE = 0o600  # who may read a file may lock it too, and a daemon without the lock does without the file
 
 _Key = tuple[object, object, tuple[object, ...]]  # when a reason was observed, by both clocks, and whom it names
 
@@ -173,7 +174,9 @@ class Intent:
     def _open(self) -> Found:
         fd = -1
         try:
-            fd = open_ours(self._path, _FLAGS)
+            fd = open_ours(self._path, _FLAGS, _MODE)
+            with contextlib.suppress(OSError):  # not ours: root's, or of an earlier version
+                os.fchmod(fd, _MODE)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             size = os.fstat(fd).st_size
             lines = os.pread(fd, MOST_BYTES, 0).removesuffix(b"\n").split(b"\n") if size else []

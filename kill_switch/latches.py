@@ -12,7 +12,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import stat
 import threading
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -30,6 +29,7 @@ MOST_BYTES = 1 << 16
 MOST_LINES = 1000
 MOST_TOLD = 1000  # characters of a latch file that go on record
 _TRIES = 5
+_MODE = 0o600  # who may read a file may lock it too, and a latch file that is locked is not removed
 
 
 class LatchFile:
@@ -263,11 +263,9 @@ def _lines(path: Path) -> list[str]:
     Its size and its times are in that line, so that another latch, in the same file or in its place, is news.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would have us wait
+        fd = open_ours(path, os.O_RDONLY)
         try:
             status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL, "not a file")
             said = os.read(fd, MOST_BYTES).decode("utf-8", "replace")
         finally:
             os.close(fd)
@@ -356,7 +354,7 @@ def _open_locked(path: Path) -> int:
     for _ in range(_TRIES):
         if fd >= 0:
             os.close(fd)
-        fd = open_ours(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        fd = open_ours(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, _MODE)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(fd).st_nlink:

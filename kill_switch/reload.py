@@ -7,7 +7,7 @@ it does not concern, or move what other processes rely on under a running daemon
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from kill_switch.config import Config
@@ -17,6 +17,7 @@ from kill_switch.domain import Phase
 from kill_switch.engine import Account as State
 from kill_switch.errors import Problem
 from kill_switch.identity import Identity, place
+from kill_switch.in_force import in_force, renamed
 
 FIXED = ("state_dir", "runtime_dir", "group", "metrics")  # of [daemon]: only a restart can change them
 TABLES = ("daemon", "intake", "drill", "rearm", "hooks", "notify", "ping")
@@ -34,6 +35,7 @@ class Change:
     triggers_begun: tuple[str, ...]
     triggers_ended: tuple[str, ...]
     tables: tuple[str, ...]  # others that have changed
+    renamed: Mapping[str, str] = field(default_factory=dict)  # begun ones that go on from an ended one: new → old name
 
     def __bool__(self) -> bool:
         parts = (self.added, self.anew, self.removed, self.triggers_begun, self.triggers_ended, self.tables)
@@ -47,6 +49,7 @@ class Change:
             "accounts removed": self.removed,
             "triggers begun": self.triggers_begun,
             "triggers ended": self.triggers_ended,
+            "triggers renamed": tuple(f"{old} to {new}" for new, old in self.renamed.items()),
             "tables changed": self.tables,
         }
         return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names) or "nothing changed"
@@ -63,6 +66,7 @@ def compare(old: Config, new: Config) -> Change:
         triggers_begun=tuple(name for name in new.triggers if name not in kept),
         triggers_ended=tuple(name for name in old.triggers if name not in kept),
         tables=tuple(name for name in TABLES if getattr(old, name) != getattr(new, name)),
+        renamed=renamed(in_force(old), in_force(new)),
     )
 
 

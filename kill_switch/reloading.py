@@ -197,7 +197,7 @@ class Reloading:
         for name in (*change.anew, *change.added):
             adapter = new.accounts[name].adapter(new.daemon.hedge_after_s)
             lines[name] = wiring.line(self._dispatcher, new, name, adapter, self._group.start_soon, self._network)
-        take_triggers = self._watch.prepare(new, change.triggers_begun)
+        take_triggers = self._watch.prepare(new, change.triggers_begun, change.renamed)
         if new.intake != old.intake:
             try:
                 self._intake.rebind(*remote(new))

@@ -27,9 +27,12 @@ NAME = "journal.jsonl"
 NEXT = "journal.jsonl.next"  # the file to come, while it is being made
 GENESIS = "0" * 64
 CHUNK = 1 << 20  # bytes that are read at a time
+MOST_LINE = 64 << 20  # bytes of a record; a file that goes on without a newline must use up neither time nor memory
+_DEEPEST = 254  # levels that orjson writes: nothing that is nested deeper is a record of ours
 _HASH_BYTES = len(b',"hash":"') + 64 + len(b'"}')
 LEAST_DIGITS = 12  # of a hash that is looked for: 48 bits
 SHOWN_DIGITS = 16
+TOO_LONG = "longer than any record"
 _KEYS = frozenset({"seq", "at", "mono_ns", "boot", "kind", "data", "prev", "hash"})
 _NUMBERED = re.compile(r"journal-(\d{6,})\.jsonl")
 _TRIPS = ("reason", "latch")  # kinds of records that trip an account at the next start
@@ -115,9 +118,19 @@ def _parsed(line: bytes, number: int) -> Entry:
         raise JournalBroken(number, "not JSON") from None
     if not isinstance(entry, dict) or entry.keys() != _KEYS or not isinstance(entry["data"], dict):
         raise JournalBroken(number, "not a journal record")
+    if line.count(b"{") + line.count(b"[") > _DEEPEST and _is_too_deep(entry):
+        raise JournalBroken(number, "nested too deeply")
     if entry["hash"] != hashlib.sha256(line[:-_HASH_BYTES] + b"}").hexdigest():
         raise JournalBroken(number, "its hash does not fit its content")
     return entry
+
+
+def _is_too_deep(entry: Entry) -> bool:
+    try:
+        orjson.dumps(entry)
+    except orjson.JSONEncodeError:
+        return True
+    return False
 
 
 def read(path: Path) -> Replay:
@@ -155,6 +168,8 @@ def _read(path: Path, take: Callable[[Entry], object], reading: Callable[[], obj
                 except JournalBroken as broken:
                     return Replay([], size, b"", JournalBroken(number, broken.why))
                 size += len(line) + 1
+            if len(rest) > MOST_LINE:
+                return Replay([], size, b"", JournalBroken(number + 1, TOO_LONG))
             if len(chunk) == CHUNK:
                 reading()
     return Replay([], size, rest, None)
@@ -277,6 +292,8 @@ class Reading:
                     raise JournalBroken(broken.line, broken.why, path.name) from None
                 self.line += 1
                 yield entry
+            if len(self._rest) > MOST_LINE:
+                raise JournalBroken(self.line + 1, TOO_LONG, path.name)
 
     def _must_be_whole(self) -> None:
         if self._rest:

@@ -54,6 +54,8 @@ def notes(config: Config) -> Iterator[str]:
         elif path.is_dir() and (why := doubt(path.stat(), path)):
             yield f"daemon.{key}: {why}"
     udp = config.intake.udp
+    if udp is not None and config.intake.key is None:
+        yield "intake.udp: without [intake] key, every user of this machine can beat for a bot that is dead"
     if udp is not None and not _runs(config.daemon) and (why := _unbindable(udp.host, udp.port)):
         yield f"intake.udp: {why}: heartbeats that come over UDP would be blind until it can be"
     for name, trigger in config.triggers.items():

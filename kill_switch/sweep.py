@@ -18,6 +18,7 @@ is neither clean nor worth another strike, until it has been pending for as long
                           nothing at all has come back                   struck again, once the gap allows it
     answers are slow      the bounds follow: two of the longest round trips that were seen lately, up to 30 s
     something is left     RESIDUE                                        reads keep a quarter of the strikes' gap
+    no room in the limit  the read is one that `may_wait`                it leaves later, and no other one beside it
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from kill_switch.domain import Answer, Life, Order, Pace, Phase
 ANSWER_NS = 250_000  # what an account's answer may take us, on a busy machine
 ROUND_TRIPS = 2  # a read may take so many of the longest round trips that were seen lately
 BOUND_MOST_NS = 30_000_000_000  # a lane gives an answer up by then
+AT_ONCE_NS = 2_000_000_000  # from a sweep's begin on, in which it either gets somewhere or its reads may wait
 _SAYS_SO = (Answer.ACCEPTED, Answer.REFUSED)  # answers that are the venue's own: the others may be a loss
 
 
@@ -129,6 +131,14 @@ def count(orders: Iterable[Order], complete: bool, asked_ns: int, at_ns: int) ->
         live += order.life is Life.LIVE
         pending += order.life is Life.PENDING
     return OrdersRead(at_ns, asked_ns, live, pending, complete)
+
+
+def may_wait(sweep: Sweep, at_ns: int) -> bool:
+    """Say whether a read that is wanted may wait until the venue's limit has room: the sweep gets nowhere.
+
+    What proves an account clear never waits: neither the first reads, nor the one behind a clean read, nor the guard's.
+    """
+    return sweep.phase is not Phase.CLEAR and not sweep.clean and at_ns - sweep.began_ns > AT_ONCE_NS
 
 
 def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[Act, ...]]:

@@ -122,6 +122,12 @@ def others_in(gid: int, uids: Collection[int]) -> list[str] | None:
     return _bounded(look_up)
 
 
+def strangers(gid: int, uids: Collection[int]) -> str:
+    """Name the first three of those in a group besides the users `uids`; "" if there are none, or nobody can tell."""
+    others = others_in(gid, uids) or []
+    return ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+
+
 def _bounded(look_up: Callable[[], _T]) -> _T | None:
     """Return what a look-up finds in a thread; None if it takes longer than `GROUP_WITHIN_S`."""
     answers: queue.SimpleQueue[tuple[_T | None, Exception | None]] = queue.SimpleQueue()

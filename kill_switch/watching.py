@@ -10,7 +10,8 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, assert_never
+from types import MappingProxyType
+from typing import Any, TypeVar, assert_never
 
 import anyio
 
@@ -38,6 +39,7 @@ from kill_switch.triggers.stamps import Stamps
 from kill_switch.venues.base import Equity, OrderPlaced, OrdersFound, Transferred
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 RESTART_AFTER_S = 1.0
 RESTART_CAP_S = 30.0
@@ -60,8 +62,12 @@ class Watch:
         *,
         clock: Callable[[], Now],
         entries: Sequence[Mapping[str, Any]] = (),
+        renamed: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`seen` says, by trigger, until when earlier runs have watched it; `entries` are what they have recorded."""
+        """`seen` says, by trigger, until when earlier runs have watched it; `entries` are what they have recorded.
+
+        `renamed` has triggers that had another name in the last run: new name → old name.
+        """
         self.attention = Attention(clock)
         self.amended: Callable[[str, str], object] = lambda words, after: None  # what a reason was called, and is now
         self._dispatcher = dispatcher
@@ -74,24 +80,38 @@ class Watch:
         self._begun = False
         self._waiting: dict[str, int] = {}  # heartbeats that count once their accounts are ready → since when they wait
         self._ready: set[str] = set()  # accounts that have been ready
-        self._seen = seen
         self._ledgers = _last(entries, LEDGER, lambda data: isinstance(data.get("trigger"), str))
         self._beats = _last(entries, heartbeat.RECORD, heartbeat.is_record)
-        self._fired = _last(entries, schedule.RECORD, schedule.is_record)
+        self._fired = _under_new_names(_last(entries, schedule.RECORD, schedule.is_record), renamed)
+        self._seen = _under_new_names(seen, renamed)
+        self._renamed = renamed
         intake.stamps = Stamps(intake.since, boot_id(), partial(dispatcher.record, stamps.RECORD))
         intake.stamps.restore(_last(entries, stamps.RECORD, stamps.is_record).values())
         self.triggers: Mapping[str, Trigger] = {}
         self._take(config, {name: self._make(config, name) for name in config.triggers})
 
-    def prepare(self, config: Config, begun: Iterable[str]) -> Callable[[], None]:
-        """Make the triggers that another configuration begins; return what puts it, with them, into effect."""
+    def prepare(
+        self, config: Config, begun: Iterable[str], renamed: Mapping[str, str] = MappingProxyType({})
+    ) -> Callable[[], None]:
+        """Make the triggers that another configuration begins; return what puts it, with them, into effect.
+
+        Those in `renamed`, new name → old name, go on from one that it ends.
+        """
         self._seen, self._beats, self._fired = {}, {}, {}  # nobody has watched for these before
+        self._renamed = {}
         for pnl in self._intake.pnls.values():
             pnl.save()  # what its successor goes on from
         made = {name: self._make(config, name) for name in begun}
         for name, trigger in made.items():
-            self._succeed(trigger, self.triggers.get(name))
-        return lambda: self._take(config, {name: made.get(name) or self.triggers[name] for name in config.triggers})
+            if name not in renamed:
+                self._succeed(trigger, self.triggers.get(name))
+
+        def take() -> None:
+            for name in [name for name in made if name in renamed]:
+                self._take_over(made[name], self.triggers[renamed[name]])
+            self._take(config, {name: made.get(name) or self.triggers[name] for name in config.triggers})
+
+        return take
 
     def _take(self, config: Config, triggers: Mapping[str, Trigger]) -> None:
         for name, trigger in triggers.items():
@@ -110,7 +130,7 @@ class Watch:
         self._degraded = config.daemon.ready == "degraded"
         heartbeats = {name: t for name, t in triggers.items() if isinstance(t, Heartbeat)}
         for name in self._intake.heartbeats.keys() - heartbeats.keys():
-            self._intake.heartbeats[name].end()
+            self._end_heartbeat(self._intake.heartbeats[name], heartbeats.values())
         pnls = {name: t for name, t in triggers.items() if isinstance(t, Pnl)}
         for name in self._intake.pnls.keys() - pnls.keys():
             self._end_pnl(name)
@@ -135,6 +155,24 @@ class Watch:
                 trigger.succeed(before)
             case _:
                 pass
+
+    def _take_over(self, trigger: Trigger, before: Trigger) -> None:
+        """Let a trigger go on from one of another name, and say so."""
+        if not isinstance(trigger, Heartbeat) or not isinstance(before, Heartbeat):
+            self._succeed(trigger, before)
+            return
+        trigger.take_over(before)
+        if trigger.watched:
+            self._announce(Announce("warn", _goes_on(trigger, before.name)))
+
+    def _end_heartbeat(self, ended: Heartbeat, others: Iterable[Heartbeat]) -> None:
+        """Put on record that a heartbeat is watched no more; say aloud if its strategy may die unnoticed now."""
+        ended.end()
+        if not ended.watched:
+            return
+        waiting = [other.name for other in others if not other.watched and set(other.accounts) & set(ended.accounts)]
+        more = f"; {', '.join(waiting)} waits for a first beat" if waiting else ""
+        self._announce(Announce("warn", f"trigger {ended.name} is gone: nobody waits for its beats any more{more}"))
 
     def _make(self, config: Config, name: str) -> Trigger:
         made = config.triggers[name]
@@ -161,7 +199,7 @@ class Watch:
                     attention=self.attention,
                     drain=self._intake.drain,
                     record=partial(self._dispatcher.record, heartbeat.RECORD),
-                    past=self._beats.get(name),
+                    past=self._beats.get(self._renamed.get(name, name)),
                     tripped=any(self._phase(account) is not Phase.ARMED for account in made.accounts),
                 )
             case tables.Schedule():
@@ -279,10 +317,18 @@ class Watch:
 
     def _say_gone(self) -> None:
         """Say aloud, once, what an earlier run has watched that the configuration has no longer."""
+        for name, was in self._renamed.items():
+            beat, data = self._intake.heartbeats.get(name), self._beats.get(was)
+            if beat is not None and data is not None:
+                beat.record_anew()
+                if data["watched"]:
+                    self._announce(Announce("warn", _goes_on(beat, was)))
         for name, data in self._beats.items():
             if data["watched"] and name not in self._intake.heartbeats:
                 self._dispatcher.record(heartbeat.RECORD, {"trigger": name, "watched": False, "why": REMOVED})
-                self._announce(Announce("warn", f"trigger {name} is gone: an earlier run has watched its heartbeat"))
+                if name not in self._renamed.values():
+                    text = f"trigger {name} is gone: an earlier run has watched its heartbeat"
+                    self._announce(Announce("warn", text))
         for name in [name for name in self._ledgers if name not in self._intake.pnls]:
             self._end_pnl(name)
 
@@ -423,6 +469,15 @@ class Watch:
     def _reachable(self) -> dict[str, bool]:
         sessions = self._dispatcher.sessions
         return {name: LaneState.UP in (s.ws.state, s.http.state) for name, s in sessions.items()}
+
+
+def _under_new_names(known: Mapping[str, T], renamed: Mapping[str, str]) -> Mapping[str, T]:
+    return {**known, **{name: known[was] for name, was in renamed.items() if was in known}}
+
+
+def _goes_on(beat: Heartbeat, was: str) -> str:
+    within = f"{beat.timeout_ns / 1e9:g} s"
+    return f"trigger {was} is now {beat.name}: it fires if no beat comes under the new name within {within}"
 
 
 def _last(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Mapping
 from typing import Any
 
 from kill_switch import clock
@@ -22,10 +21,21 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 def paces(adapters: Mapping[str, Adapter]) -> dict[str, Pace]:
-    """Return each account's pace; those of one venue on one host have one, since they may share a limit."""
-    kinds = {name: (type(adapter), adapter.host) for name, adapter in adapters.items()}
-    known = {(kind, host): kind.pace(count) for (kind, host), count in Counter(kinds.values()).items()}
-    return {name: known[kind] for name, kind in kinds.items()}
+    """Return each account's pace; have those that share a limit of their venue's count together, and keep one pace.
+
+    What has been counted so far goes on, if one of them is at work already.
+    """
+    together: dict[Hashable, list[str]] = {}
+    for name, adapter in adapters.items():
+        together.setdefault(adapter.limited_by, []).append(name)
+    found: dict[str, Pace] = {}
+    for names in together.values():
+        sharing = [adapters[name] for name in names]
+        first = next((adapter for adapter in sharing if adapter.at_work), sharing[0])
+        for adapter in sharing:
+            adapter.share(first)
+        found.update(dict.fromkeys(names, first.pace(len(names))))
+    return {name: found[name] for name in adapters}
 
 
 def connect(

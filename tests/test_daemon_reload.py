@@ -161,6 +161,23 @@ async def test_beats_are_heard_at_the_new_address_and_no_longer_at_the_old_one(p
             free.bind(("127.0.0.1", new))  # nobody has it any more
 
 
+async def test_a_watched_heartbeat_goes_on_under_another_name_by_a_reload_and_by_a_restart(play: Play) -> None:
+    beat = BEAT.format(timeout="1h", start="first-beat")
+    by_reload, by_restart = (beat.replace("triggers.beat", f"triggers.{name}") for name in ("second", "third"))
+    async with play.running("a", more=beat) as daemon:
+        assert daemon.intake.datagram(b"beat", None)
+        play.write("a", more=by_reload)
+        words = "triggers begun: second; triggers ended: beat; triggers renamed: beat to second"
+        assert (await daemon.reloading.reload()).words() == words
+        assert daemon.watch.conditions()["second"][0] is TriggerState.OK
+    async with play.running("a", more=by_restart) as daemon:
+        await play.until(lambda: daemon.watch.conditions()["third"][0] is TriggerState.OK)
+        goes_on = "trigger second is now third: it fires if no beat comes under the new name within 3600 s"
+        assert play.announced.count(goes_on) == 1
+        told = [(data["trigger"], data["watched"]) for data in play.entries("heartbeat")]
+        assert told[-2:] == [("third", True), ("second", False)]
+
+
 async def test_a_new_key_holds_from_the_reload_on_and_the_socket_stays(play: Play) -> None:
     port = free_port()
     more = BEAT.format(timeout="1h", start="boot") + f'[intake]\nudp = "127.0.0.1:{port}"\n'

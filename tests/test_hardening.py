@@ -13,10 +13,11 @@ import pytest
 
 from kill_switch import config, users
 from kill_switch.daemon import Daemon
-from kill_switch.errors import CannotCreate
+from kill_switch.errors import CannotCreate, ConfigError
 from kill_switch.hardening import make_directory
 from kill_switch.journal import Journal
 from tests.test_startable import Site, site
+from tests.transports.server import Certificates
 
 __all__ = ["site"]
 
@@ -74,6 +75,40 @@ def test_a_sticky_bit_keeps_a_group_from_removing_what_is_ours(tmp_path: Path, p
     assert make_directory(directory(tmp_path / "state", 0o1770)) == ""
 
 
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_a_directory_that_everyone_could_move_away_is_refused(tmp_path: Path, through_a_link: bool) -> None:
+    above = directory(tmp_path / "shared", 0o777)
+    state = directory(above / "state", 0o750)
+    if through_a_link:
+        state = tmp_path / "link"
+        state.symlink_to(above / "state")
+    with pytest.raises(CannotCreate) as refused:
+        make_directory(state)
+    assert f"everyone can write to {above}, and move it away with the latch in it; chmod o-w {above}" in str(
+        refused.value
+    )
+    above.chmod(0o1777)  # as /tmp: nobody can rename there what is not his own
+    assert make_directory(state) == ""
+
+
+def test_a_directory_that_members_of_a_group_could_move_away_is_refused(
+    tmp_path: Path, people: Callable[..., None]
+) -> None:
+    above = directory(tmp_path / "shared", 0o770)
+    people(["eve"], [])
+    with pytest.raises(CannotCreate, match=f"the group of {above} can write there, and eve could move it away"):
+        make_directory(above / "state")
+    people([], [])
+    assert make_directory(above / "state").endswith(f"chmod g-w {above}")
+
+
+@pytest.mark.skipif(UID != 0, reason="takes root, to give a directory away")
+def test_a_directory_below_somebody_elses_is_a_warning(tmp_path: Path) -> None:
+    above = directory(tmp_path / "theirs", 0o755)
+    os.chown(above, 65534, 65534)
+    assert make_directory(above / "state").startswith(f"{above} belongs to uid 65534, who could move it away")
+
+
 def test_a_data_base_that_hangs_is_waited_for_within_a_bound_and_the_daemon_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,3 +152,29 @@ def test_a_daemon_asks_who_is_in_a_group_before_its_event_loop_and_not_on_it(
     finally:
         record.close()
     assert len(asked) == 2
+
+
+def test_a_configuration_that_others_can_write_is_refused_and_kills_all_the_same(
+    site: Site, people: Callable[..., None]
+) -> None:
+    people(["eve"], [])
+    site.file.chmod(0o646)
+    with pytest.raises(ConfigError, match=f"everyone can write to it; chmod o-w {site.file}"):
+        config.load(site.file)
+    site.file.chmod(0o664)
+    with pytest.raises(ConfigError, match=f"its group can write to it, and eve is in it; chmod g-w {site.file}"):
+        config.load(site.file)
+    assert list(config.rescue(site.file).config.accounts) == ["a"]
+    people([], [])
+    assert list(config.load(site.file).accounts) == ["a"]
+
+
+def test_authorities_that_others_can_write_are_refused_and_killed_with_all_the_same(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    Certificates(tmp_path)
+    site.write(accounts=f'ca_file = "{file}"')
+    assert site.found() == []
+    file.chmod(0o666)
+    with pytest.raises(ConfigError, match=r"accounts\.a\.ca_file: everyone can write to it; chmod o-w"):
+        config.load(site.file)
+    assert list(config.rescue(site.file).config.accounts) == ["a"]

@@ -51,6 +51,29 @@ def test_accounts_come_go_and_log_in_anew_and_a_tag_touches_no_lane(tmp_path: Pa
     assert compare(old, new).words() == "accounts added: d; accounts connected anew: b; accounts removed: c"
 
 
+def test_a_trigger_of_another_name_that_is_the_same_otherwise_is_renamed(tmp_path: Path) -> None:
+    other = BEAT.replace("triggers.beat", 'triggers."other.2"')
+    old, new = (
+        config(tmp_path, A + FLAG + BEAT.format(timeout="3s")),
+        config(tmp_path, A + FLAG + other.format(timeout="3s")),
+    )
+    change = compare(old, new)
+    assert change.renamed == {"other.2": "beat"}
+    assert change.words().endswith("triggers ended: beat; triggers renamed: beat to other.2")
+    assert not compare(old, config(tmp_path, A + FLAG + other.format(timeout="4s"))).renamed
+    assert not compare(new, new).renamed
+
+
+def test_of_triggers_that_are_alike_the_first_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    one, two, three, four = (
+        BEAT.replace("triggers.beat", f"triggers.{name}").format(timeout="3s")
+        for name in ("one", "two", "three", "four")
+    )
+    old = config(tmp_path, A + one + two + three)
+    assert compare(old, config(tmp_path, A + two + four)).renamed == {"four": "one"}
+    assert compare(old, config(tmp_path, A + four)).renamed == {"four": "one"}
+
+
 def test_an_address_that_changes_connects_anew(tmp_path: Path) -> None:
     new = ACCOUNT.format(name="a", secret="SECRET", more='rest_url = "https://other.test"')
     assert compare(config(tmp_path, A), config(tmp_path, new)).anew == ("a",)

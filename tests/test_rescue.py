@@ -119,5 +119,22 @@ def test_root_uses_a_key_file_of_the_daemons_user(tmp_path: Path) -> None:
     key.write_text("key-in-a-file")
     key.chmod(0o400)
     os.chown(key, 65533, 65533)
-    found = read(tmp_path, account("a").replace('{ env = "SECRET" }', f'{{ file = "{key}" }}'))
+    found = read(tmp_path, key_in(account("a"), key))
     assert list(found.config.accounts) == ["a"]
+
+
+def test_a_key_that_everyone_can_read_kills_all_the_same_and_is_said(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("key-of-the-account")
+    key.chmod(0o644)
+    found = read(tmp_path, key_in(account("a"), key))
+    assert list(found.config.accounts) == ["a"] and not found.left_out
+    assert [str(problem).partition(";")[0] for problem in found.problems] == [
+        "accounts.a.api_secret: its file can be read by everyone (mode 0644)"
+    ]
+    key.chmod(0o666)  # it may be another account's key by now
+    assert list(read(tmp_path, account("b") + key_in(account("a"), key)).left_out) == ["a"]
+
+
+def key_in(text: str, key: Path) -> str:
+    return text.replace('{ env = "SECRET" }', f'{{ file = "{key}" }}')

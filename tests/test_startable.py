@@ -156,8 +156,9 @@ def test_a_port_that_somebody_else_has_is_a_note(site: Site) -> None:
     site.write(more=f'[intake]\nudp = "127.0.0.1:{site.taken.getsockname()[1]}"')
     done = site.command("check", "--json")
     assert done.exit_code == 0
-    (note,) = json.loads(done.stdout)["notes"]
+    unsigned, note = json.loads(done.stdout)["notes"]
     assert note.startswith("intake.udp: cannot be listened on: Address already in use")
+    assert unsigned.startswith("intake.udp: without [intake] key, every user of this machine can beat")
 
 
 def test_a_runtime_directory_that_is_too_long_for_sockets_is_named_with_what_to_do(site: Site) -> None:

@@ -55,8 +55,11 @@ scope_option = click.option(
 
 
 def load(path: Path | None) -> Config:
+    """Read the whole configuration, with the keys of all accounts; no core dump of this process shows them."""
     from kill_switch import config
+    from kill_switch.hardening import forbid_dumps
 
+    forbid_dumps()
     return config.load(path)
 
 

@@ -304,9 +304,11 @@ def _fire_directly(
     import anyio
 
     from kill_switch import config, logs, unexpected
+    from kill_switch.hardening import forbid_dumps
 
     logs.set_up()
     unexpected.be_brief()
+    forbid_dumps()
     found = config.rescue(path)
     for problem in found.problems:
         say(f"{found.config.source}: {problem}", err=True)

@@ -100,7 +100,7 @@ def load(
         venues = VENUES
     source = document.find(path, environ)
     parsed = document.parse(source)
-    problems = unknown_keys(parsed, TABLES, "")
+    problems = [*document.exposed(source), *unknown_keys(parsed, TABLES, "")]
     tables = {name: document.table_of(parsed, name, problems) for name in TABLES}
 
     daemon = _daemon(tables["daemon"], environ, problems)
@@ -114,6 +114,9 @@ def load(
     notify = _notify(tables["notify"], environ, problems)
     ping = _ping(tables["ping"], environ, problems)
     problems += standing.problems(source, daemon, parsed, environ)
+    for name, account in accounts.items():
+        if account.options.ca_file:
+            problems += document.exposed(Path(account.options.ca_file), at("accounts", name, "ca_file"))
     problems += duplicates.logins(accounts)
     listening = {"daemon.metrics": daemon.metrics if daemon else None, "intake.udp": intake.udp if intake else None}
     problems += duplicates.addresses(listening)
@@ -179,6 +182,7 @@ def rescue(
         made, wrong = _account(name, table, venues, daemon.hedge_after_s, environ)
         if made is not None:
             accounts[name] = made
+            problems += wrong
         else:
             left_out[name] = tuple(wrong)
     notify = _notify(document.table_of(parsed, "notify", problems), environ, problems) or Notify()
@@ -200,14 +204,20 @@ def _is_list_of_strings(value: object) -> bool:
 def _account(
     name: str, table: object, venues: Mapping[str, type[Adapter]], hedge_after_s: float, environ: Mapping[str, str]
 ) -> tuple[Account | None, list[Problem]]:
-    """Read an account whatever is in its table: what this fails on is no other account's business."""
+    """Read an account whatever is in its table: what this fails on is no other account's business.
+
+    One that has nothing against it but keys that everyone can read is returned, with what is wrong.
+    """
     if not isinstance(table, dict) or not is_name(name):
         wrong: list[Problem] = []
         document.named({name: table}, "accounts", wrong)
         return None, wrong
     try:
         json.dumps(table, default=str, ensure_ascii=False).encode()
-        return read_account(name, table, venues, hedge_after_s, environ, at_any_rate=True)
+        made, wrong = read_account(name, table, venues, hedge_after_s, environ)
+        if made is None:
+            made, _ = read_account(name, table, venues, hedge_after_s, environ, strict=False)
+        return made, wrong
     except UnicodeEncodeError:
         return None, [Problem(at("accounts", name), "not UTF-8", "save the file as UTF-8")]
     except Exception as error:

@@ -51,11 +51,11 @@ def read_account(
     hedge_after_s: float,
     environ: Mapping[str, str],
     *,
-    at_any_rate: bool = False,
+    strict: bool = True,
 ) -> tuple[Account | None, list[Problem]]:
     """Read one account; return it, or all that is wrong with it.
 
-    `at_any_rate`: a kill is to be tried with every secret that can be fetched, however unlikely it looks.
+    `strict` is as in `secrets.resolve`; without it, a secret is taken however unlikely it looks: a kill is to be tried.
     """
     path = at("accounts", name)
     common, problems, _ = validate(Common, table, path)
@@ -79,8 +79,8 @@ def read_account(
     for key in names:
         if key in table:
             try:
-                values[key] = secrets.resolve(table[key], environ)
-                if not at_any_rate:
+                values[key] = secrets.resolve(table[key], environ, strict=strict)
+                if strict:
                     secrets.refuse_unlikely(values[key], table[key], is_typed=key == "passphrase")
             except Wrong as error:
                 problems.append(Problem(at(path, key), error.found, error.hint))

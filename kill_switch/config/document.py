@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kill_switch.config.problems import Raw, at, describe
@@ -84,6 +87,23 @@ def _lower(text: str) -> str:
 def _brief(text: str) -> str:
     """Cut what `tomllib` says: it may have a key in it, of any length."""
     return text if len(text) <= MOST_SAID else f"{text[: MOST_SAID // 2]}…{text[-MOST_SAID // 2 :]}"
+
+
+def exposed(path: Path, where: str = "file") -> Iterator[Problem]:
+    """Yield why a file is not to be followed: others can write to it, and so say where keys go and what runs."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return  # whoever reads it says why
+    if status.st_mode & stat.S_IWOTH:
+        yield Problem(where, "everyone can write to it", f"chmod o-w {shlex.quote(str(path))}")
+        return
+    if not status.st_mode & stat.S_IWGRP:
+        return
+    from kill_switch import users  # here: `fire` and `status` do without, and must be fast
+
+    if who := users.strangers(status.st_gid, (0, os.geteuid(), status.st_uid)):
+        yield Problem(where, f"its group can write to it, and {who} is in it", f"chmod g-w {shlex.quote(str(path))}")
 
 
 def table_of(document: Raw, name: str, problems: list[Problem]) -> Raw:

@@ -60,8 +60,11 @@ class Secrets(Mapping[str, str]):
         raise TypeError("secrets are not written anywhere")
 
 
-def resolve(source: object, environ: Mapping[str, str]) -> str:
-    """Fetch the secret that `source` points to; raise `Wrong`."""
+def resolve(source: object, environ: Mapping[str, str], *, strict: bool = True) -> str:
+    """Fetch the secret that `source` points to; raise `Wrong`.
+
+    Unless `strict`, a file that everyone can read is used: to a kill, a key that others know is better than none.
+    """
     if not isinstance(source, dict):
         raise Wrong("a literal string, where no secret belongs" if isinstance(source, str) else _type(source), WHERE)
     for key in source:
@@ -77,7 +80,7 @@ def resolve(source: object, environ: Mapping[str, str]) -> str:
         case "credential":
             return _text(_credential(value, environ))
         case "file":
-            return _text(_file(value))
+            return _text(_file(value, strict))
         case _:
             return _text(_variable(value, environ))
 
@@ -122,11 +125,11 @@ def _credential(name: str, environ: Mapping[str, str]) -> bytes:
     return content
 
 
-def _file(path: str) -> bytes:
+def _file(path: str, strict: bool) -> bytes:
     if not path.startswith("/") or not path.isprintable():
         raise Wrong("a file that is not an absolute path", 'it must begin with "/"')
     content, status = _read(path, "its file does not exist", "check the path")
-    refuse_exposed(status, path, os.geteuid())
+    refuse_exposed(status, path, os.geteuid(), strict=strict)
     return content
 
 
@@ -150,8 +153,8 @@ def _read(path: str, absent: str, advice: str) -> tuple[bytes, os.stat_result]:
             os.close(handle)
 
 
-def refuse_exposed(status: os.stat_result, path: str, uid: int) -> None:
-    """Raise `Wrong` if others can read the file, or somebody else than root or `uid` could have written it.
+def refuse_exposed(status: os.stat_result, path: str, uid: int, *, strict: bool = True) -> None:
+    """Raise `Wrong` if others can read the file (if `strict`), or somebody else than root or `uid` can have written it.
 
     Root may use anybody's file: `fire --direct` from a root shell uses those of the daemon's own user.
     """
@@ -161,7 +164,7 @@ def refuse_exposed(status: os.stat_result, path: str, uid: int) -> None:
         raise Wrong(f"its file belongs to uid {status.st_uid}", f"chown {uid} {shlex.quote(path)}")
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise Wrong(f"its file can be written by others (mode {mode:04o})", fix)
-    if mode & stat.S_IROTH:
+    if strict and mode & stat.S_IROTH:
         raise Wrong(f"its file can be read by everyone (mode {mode:04o})", fix)
 
 

@@ -99,6 +99,24 @@ class Heartbeat:
         self._owed, self._left = before._owed, before._left
         self.booted = before.booted and before.start == self.start
 
+    def take_over(self, before: Heartbeat) -> None:
+        """Go on from one of another name, which is no more: the time-out counts from now on, for beats of this name."""
+        self.succeed(before)
+        now_ns = self._clock().mono_ns
+        self._since_ns, self._deaf_ns = now_ns, self._attention.deaf_ns(now_ns)
+        before._watching = before._owed = False
+        self.record_anew()
+
+    def record_anew(self) -> None:
+        """Put on record under this name what an earlier run, or another trigger, has left under another one."""
+        self._on_record = (False, "")
+        self.save()
+
+    @property
+    def watched(self) -> bool:
+        """Tell whether a beat that does not come is noticed: now, or once it counts."""
+        return self._watching or self._owed
+
     def beat(self, way: str = "") -> None:
         """Take a beat that has come by this way in."""
         at_ns = self._clock().mono_ns

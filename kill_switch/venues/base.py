@@ -26,9 +26,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
-from typing import Any, ClassVar, NamedTuple, Protocol, assert_never
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, assert_never
 from urllib.parse import urlsplit
 
 import orjson
@@ -42,6 +42,7 @@ from kill_switch.venues.book import OrderPlaced as OrderPlaced
 from kill_switch.venues.book import OrderSeen as OrderSeen
 from kill_switch.venues.book import OrdersFound as OrdersFound
 from kill_switch.venues.offset import Offset, date_ns
+from kill_switch.venues.pool import Pool
 from kill_switch.venues.readback import ReadBack, unlisted
 
 HIDDEN_FROM = 6  # characters: a shorter secret is no secret, and may be part of any sentence
@@ -383,6 +384,8 @@ class Adapter(Book, ABC):
     PUSHES_ORDERS: ClassVar[bool] = True  # False: new orders are only found by reading
     NOT_PROCESSED: ClassVar[frozenset[int]] = NOT_PROCESSED  # statuses that are no answer; another route is asked
     DRILLS: ClassVar[tuple[Route, ...]] = (Route.WS, Route.HTTP)  # lanes that carry a kill: `drill` tells of each
+    LIMIT: ClassVar[tuple[int, float] | None] = None  # requests within seconds that the venue allows; None: unknown
+    LIMITED_BY: ClassVar[Literal["address", "key"]] = "key"  # whose requests it counts together
     SCOPE: ClassVar[tuple[str, ...]] = ()  # options that decide what of an account is struck and read
     PARTS: ClassVar[
         tuple[str, ...]
@@ -395,6 +398,9 @@ class Adapter(Book, ABC):
         self.rest_url = options.rest_url
         self.hedge_after_s = hedge_after_s
         self.host = urlsplit(options.rest_url).netloc
+        key = secrets.get(self.key_name(options)) if self.secrets(options) and self.LIMITED_BY == "key" else None
+        self.limited_by = (self.NAME, self.host, hash(key))  # accounts with the same one share a limit
+        self.pool = None if self.LIMIT is None else Pool(*self.LIMIT)
         self._hidden = tuple(value for value in secrets.values() if len(value) >= HIDDEN_FROM)
         self.clock = Offset()
         self._drills: dict[str, tuple[int, int]] = {}  # by tag: connection, and when it was sent
@@ -427,8 +433,21 @@ class Adapter(Book, ABC):
 
     @classmethod
     def pace(cls, together: int) -> Pace:
-        """Say how fast one of so many accounts on one host may be struck and read: a venue may count by address."""
+        """Say how fast one of so many accounts that share a limit may be struck and read."""
         return cls.PACE
+
+    def share(self, other: Adapter) -> None:
+        """Share the limit of an account that has the same one."""
+        self.pool = other.pool
+
+    @property
+    def at_work(self) -> bool:
+        """Say whether it has made a request."""
+        return self._tags > 0
+
+    def read_wait_s(self, now: Now) -> float:
+        """Return in how many seconds a read may go that is to leave enough for cancels; 0: now."""
+        return 0.0 if self.pool is None else self.pool.wait_s(now)
 
     @abstractmethod
     def kill(self, now: Now) -> Outputs:
@@ -806,7 +825,10 @@ class Adapter(Book, ABC):
     def _call(self, tag: str, ask: Ask, route: Route, now: Now) -> Call:
         """Make a copy of a request."""
         within_s = LATE_WITHIN_S if ask.urgent else ANSWER_WITHIN_S
-        return Call(tag, ask.build(now), route, ask.urgent, ask.cancel, ask.command, within_s)
+        request = ask.build(now)
+        if self.pool is not None and request.method == "GET":
+            self.pool.take(now)
+        return Call(tag, request, route, ask.urgent, ask.cancel, ask.command, within_s)
 
     def _reply(self, reply: Replied, now: Now) -> Outputs:
         ask = self._asks.get(reply.tag)
@@ -870,9 +892,23 @@ def _marks(text: str | bytes) -> int:
     return sum(map(text.count, (b"{", b"[", b",")))
 
 
+def shared_pace(pace: Pace, together: int) -> Pace:
+    """Return the pace of one of so many accounts that share what is enough for one: guarded and chased in turn."""
+    if together == 1:
+        return pace
+    return replace(
+        pace,
+        guard_every_s=together * pace.guard_every_s,
+        strike_gap_s=together * pace.strike_gap_s,
+        gap_cap_s=together * pace.gap_cap_s,
+    )
+
+
 def plain(value: object) -> str:
     """Return a JSON text or number as text, anything else as none: a code, a status or an id is never more."""
-    return value if isinstance(value, str) else str(value) if isinstance(value, int | float) else ""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
 def amount(value: object) -> Decimal | None:

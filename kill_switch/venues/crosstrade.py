@@ -39,10 +39,11 @@ from kill_switch.venues.base import (
     header,
     parse,
     plain,
+    shared_pace,
     shown,
 )
 from kill_switch.venues.crosstrade_answers import Accounts, Said, failure, judge, lacking, warning
-from kill_switch.venues.crosstrade_choice import Choice
+from kill_switch.venues.crosstrade_choice import READ_KEEPS, Choice
 from kill_switch.venues.crosstrade_doubts import Doubts
 from kill_switch.venues.crosstrade_figures import CURRENCY, Figures
 from kill_switch.venues.crosstrade_flatten import Flattens
@@ -103,6 +104,10 @@ class CrossTrade(Adapter):
             return names
 
     @classmethod
+    def pace(cls, together: int) -> Pace:
+        return shared_pace(cls.PACE, together)
+
+    @classmethod
     def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
         return ("token",)
 
@@ -142,6 +147,14 @@ class CrossTrade(Adapter):
         self._reach_owed = False  # no snapshot has come yet since the HTTP lane came up
         self._probes = self._rehearsed = 0
         self._probed_ns = self._read_ns = 0  # when the last probe began, and the last read
+
+    def share(self, other: Adapter) -> None:
+        super().share(other)
+        assert isinstance(other, CrossTrade)  # noqa: S101 - one venue's accounts share
+        self._wire.bucket = self._turns.bucket = other._wire.bucket
+
+    def read_wait_s(self, now: Now) -> float:
+        return 0.0 if self._wire.bucket.contended(now) else self._wire.bucket.wait_s(READ_KEEPS + 1, now)
 
     def _hedge_s(self) -> float:
         return self.hedge_after_s  # a reload may have changed it
@@ -318,7 +331,7 @@ class CrossTrade(Adapter):
             return (*self._proven(read, why), *((fact,) if alive else ()), *strange, *found)
         held, flattened = self._flattens.read(read, now) if read.positioned else ((), ())
         if read.positioned:
-            self._choice.held(one.account for one in read.positions)
+            self._choice.held((one.account for one in read.positions), whole=not read.troubles)
         lost = self._lost_reach()
         return (*flattened, OrdersRead((*held, *alive), not why, read.asked_ns, why), *lost, *strange, *found)
 

@@ -144,7 +144,7 @@ class Accounts:
         self._by_key = {name.casefold(): name for name in names}
 
     def orders(self, body: object, account: str | None = None) -> Listed:
-        """Read a list of orders; one that cannot be read makes the list less than whole: it may be alive."""
+        """Read a list of orders; one that cannot be read makes the list less than whole: it may be ours, and alive."""
         items = _items(body, "orders")
         if items is None:
             return Listed([], "the order list cannot be read")
@@ -153,37 +153,46 @@ class Accounts:
         for item in items:
             one = self.order(item, account)
             if one is None:
-                unread += 1
+                unread += self._may_rest(item, account)
             elif one.account:
                 found.append(one)
         return Listed(found, f"{unread} of the orders listed cannot be read" if unread else _missing(body, items))
 
     def order(self, item: object, account: str | None = None) -> Owned | None:
         """Read an order; an unknown state is alive."""
-        order_id = plain(item.get("orderId", item.get("id"))) if isinstance(item, dict) else ""
+        order_id = (plain(item.get("orderId")) or plain(item.get("id"))) if isinstance(item, dict) else ""
         if not isinstance(item, dict) or not order_id:
             return None
         owner = self._owner(item.get("account", account))
-        status, life = _state(plain(item.get("orderState", item.get("state", ""))))
+        status, life = _state_of(item)
         order = Order(order_id, plain(item.get("instrument", "")), life, status)
         return Owned(order, owner, plain(item.get("orderType", "")).lower())
 
-    def positions(self, body: object) -> list[Held] | None:
-        """Read a list of positions, those that are not flat; None if any cannot be read."""
+    def _may_rest(self, item: object, account: str | None) -> bool:
+        """Say whether an entry without an id may be a live order of ours: of another account, or ended, it is not."""
+        if not isinstance(item, dict):
+            return True
+        return bool(self._owner(item.get("account", account))) and _state_of(item)[1] is not Life.GONE
+
+    def positions(self, body: object) -> tuple[list[Held], str]:
+        """Read a list of positions: ours that are not flat, and why there may be more; "": there are none."""
         items = _items(body, "positions")
         if items is None:
-            return None
+            return [], "the list of positions cannot be read"
         found: list[Held] = []
+        unread = 0
         for item in items:
+            owner = self._owner(item.get("account")) if isinstance(item, dict) else "?"
             quantity = amount(item.get("quantity")) if isinstance(item, dict) else None
             symbol = plain(item.get("instrument")) if isinstance(item, dict) else ""
+            side = plain(item.get("marketPosition")).lower() if isinstance(item, dict) else ""
+            if not owner or (quantity is not None and (not quantity or side == "flat")):
+                continue
             if quantity is None or not symbol:
-                return None
-            side = plain(item.get("marketPosition", "")).lower()
-            owner = self._owner(item.get("account"))
-            if owner and quantity and side != "flat":
+                unread += 1
+            else:
                 found.append(Held(owner, symbol, f"{side or 'open'} {quantity:f}"))
-        return None if _missing(body, items) else found
+        return found, f"{unread} of the positions listed cannot be read" if unread else _missing(body, items)
 
     def worth(self, message: dict[str, Any]) -> Decimal | NoFigure:
         """Add up what our accounts are worth, by the figures of one message, in dollars; or say why that cannot be.
@@ -218,10 +227,11 @@ class Accounts:
         return NoFigure(f"no net liquidation of {lacking}", away=True) if lacking else total
 
     def _owner(self, named: object) -> str:
-        """Say whose something is: "" if not ours, "?" if that is not said."""
-        name = plain(named.get("name") if isinstance(named, dict) else named)
-        only = self.names[0] if len(self.names) == 1 else "?"
-        return self._by_key.get(name.casefold(), "") if name else only
+        """Say whose something is: "" if not ours, "?" if that is not said in words."""
+        told = named.get("name") if isinstance(named, dict) else named
+        name, only = plain(told).strip(), self.names[0] if len(self.names) == 1 else "?"
+        stranger = "" if isinstance(told, str) else only  # a name is a text: what is none may mean anybody
+        return self._by_key.get(name.casefold(), stranger) if name else only
 
     def unseen(self, snapshot: dict[str, Any]) -> dict[str, str]:
         """Return the accounts whose orders NinjaTrader need not show now, and why: absent, or not connected (§5).
@@ -256,6 +266,10 @@ def lacking(unseen: Mapping[str, str]) -> str:
         named.setdefault(why, []).append(name)
     told = "; ".join(f"{why} {', '.join(names)}" for why, names in named.items())
     return f"{told}: no kill reaches orders that rest at its broker; connect it, or take it out of nt_accounts"
+
+
+def _state_of(item: dict[str, Any]) -> tuple[str, Life]:
+    return _state(plain(item.get("orderState", item.get("state"))))
 
 
 @lru_cache(maxsize=64)  # there may be thousands of orders, in a few states

@@ -53,9 +53,12 @@ class Choice:
         """Take note that the venue has taken the account's cancel: what comes of it is for a read to show."""
         self._taken[account] = now.mono_ns
 
-    def held(self, accounts: Iterable[str]) -> None:
-        """Take note of whose positions a read has shown, where they are to be closed."""
-        self._holding = frozenset(accounts)
+    def held(self, accounts: Iterable[str], *, whole: bool) -> None:
+        """Take note of whose positions a read has shown, where they are to be closed.
+
+        Not `whole`: there may be more, so those of before stay.
+        """
+        self._holding = frozenset(accounts) | (frozenset() if whole else self._holding)
 
     def first(self, now: Now) -> bool:
         """Say whether a strike now would be a kill's first."""

@@ -253,11 +253,9 @@ class Reads:
     def _held(self, read: Read, body: object, wrong: Said | None, now: Now) -> Outputs:
         if wrong is not None:
             return self._fail(read, f"positions: {wrong.words}", wrong, now)
-        positions = self._ours.positions(body)
-        if positions is None:
-            return self._fail(read, "the list of positions cannot be read", None, now)
-        read.positions, read.positioned = positions, True
-        if why := warning(body, self._words):
+        read.positions, why = self._ours.positions(body)
+        read.positioned = not why or bool(read.positions)
+        if why := warning(body, self._words) or why:
             return self._fail(read, f"positions: {why}", None, now)
         return self._reach(read, now)
 

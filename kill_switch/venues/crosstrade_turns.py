@@ -31,7 +31,7 @@ class Turns:
     """Keep what waits for a token, and send it when its turn has come."""
 
     def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
+        self.bucket = bucket
         self._cancels: dict[str, tuple[int, Send]] = {}  # by what is cancelled; the lower number goes first
         self._out: set[str] = set()  # cancels that have left in their turn, and are not answered
         self._reads: list[Send] = []
@@ -74,7 +74,7 @@ class Turns:
         if not self._due_ns:
             return ()
         self._due_ns = 0
-        if now.mono_ns < self._bucket.until_ns:
+        if now.mono_ns < self.bucket.until_ns:
             return self._wind(now)
         self._sent_ns = now.mono_ns
         outputs: Outputs = ()
@@ -91,11 +91,11 @@ class Turns:
         """Set the timer for what waits: a gap behind the last one that left, and never in step with the answers."""
         if self._due_ns or not (self._cancels or self._reads):
             return ()
-        if self._bucket.until_ns <= now.mono_ns and now.mono_ns - self._sent_ns > int(IDLE_S * 1e9):
+        if self.bucket.until_ns <= now.mono_ns and now.mono_ns - self._sent_ns > int(IDLE_S * 1e9):
             self._sent_ns = now.mono_ns  # what brings us here has left a moment ago
         self._count += 1
         shift = SPREAD * (self._count * GOLDEN % 1)
-        gap_s = max(LEAST_S, TURN_S * SHORTER**self._bucket.refused)
+        gap_s = max(LEAST_S, TURN_S * SHORTER**self.bucket.refused)
         earliest_ns = max(self._sent_ns + int((1 - SPREAD / 2 + shift) * gap_s * 1e9), now.mono_ns)
-        self._due_ns = max(earliest_ns, self._bucket.until_ns, now.mono_ns + int(shift * LEAST_S * 1e9))
+        self._due_ns = max(earliest_ns, self.bucket.until_ns, now.mono_ns + int(shift * LEAST_S * 1e9))
         return (WakeAfter(TURN, (self._due_ns - now.mono_ns) / 1e9),)

@@ -66,6 +66,10 @@ class Bucket:
         """Say whether that many can go without touching what is kept for a kill."""
         return self.left(now) >= KEPT + tokens
 
+    def wait_s(self, tokens: float, now: Now) -> float:
+        """Return in how many seconds so many tokens are left, by our count; 0: now."""
+        return max(0.0, (tokens - self._count(now)) / PER_S)
+
     def spend(self, now: Now, tokens: int = 1) -> None:
         left, sure = self._count(now), self._count_sure(now)
         self._level = min(left, max(0.0, left - tokens))  # a request that is refused costs nothing

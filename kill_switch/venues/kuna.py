@@ -43,6 +43,7 @@ from kill_switch.venues.base import (
     VenueOptions,
     header,
     parse,
+    shared_pace,
 )
 from kill_switch.venues.kuna_answers import (
     Body,
@@ -74,6 +75,7 @@ class Kuna(Adapter):
 
     NAME = "kuna"
     # 300 requests a minute (inferred): even a sweep that gets nowhere, with 4 to 7 requests a strike and 3 a read, fits
+    LIMIT = 300, 60.0  # of one key (inferred)
     PACE = Pace(clean_reads=2, read_gap_s=1.2, strike_gap_s=1.0)
     CONNECTIONS = 5  # a strike is a batch of what is known, three lists, and what has to go alone
     SCOPE = ("account_type", "stop_orders", "since")
@@ -97,6 +99,10 @@ class Kuna(Adapter):
             if since and not _MOMENT.fullmatch(since):
                 raise ValueError('must be a moment such as "2014-01-01T00:00:00Z", or empty')
             return since
+
+    @classmethod
+    def pace(cls, together: int) -> Pace:
+        return shared_pace(cls.PACE, together)
 
     @classmethod
     def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
@@ -260,14 +266,17 @@ class Kuna(Adapter):
         return (Equity(held or amounts, ask.asked_ns),)
 
     def _listed(self, kind: str, body: Body, refusal: Refusal | None) -> tuple[list[Order], str, str]:
-        """Read a list: its orders, why it cannot be read (or not all of it), and why there may be a further page."""
-        if refusal is not None:
-            return [], refusal.words, ""
+        """Read a list: its orders, why it cannot be read (or not all of it), and why there may be a further page.
+
+        Orders that come beside a refusal count.
+        """
+        refused = "" if refusal is None else refusal.words
         items = items_of(body)
         if items is None:
-            return [], f"the {kind} list cannot be read", ""
+            return [], refused or f"the {kind} list cannot be read", ""
         orders, unreadable = orders_of(items)
-        why = f"the {kind} list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
+        lacking = f"the {kind} list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
+        why = refused or lacking
         full = f"the {kind} list is full: {len(items)} orders, there may be more" if len(items) >= PAGE else ""
         return orders, why, full
 

@@ -113,13 +113,16 @@ def order_of(item: object) -> Order | None:
 
 
 def orders_of(items: list[Any]) -> tuple[list[Order], int]:
-    """Read a list's orders that have not ended; count the items that cannot be read: each may be an order."""
+    """Read a list's orders that have not ended; count the items that cannot be read.
+
+    Each of these may be an order, unless it says that it has ended.
+    """
     orders: list[Order] = []
     unreadable = 0
     for item in items:
         order = order_of(item)
         if order is None:
-            unreadable += 1
+            unreadable += not (isinstance(item, dict) and plain(item.get("status")).lower() in TERMINAL)
         elif order.life is not Life.GONE:
             orders.append(order)
     return orders, unreadable

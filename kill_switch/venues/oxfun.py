@@ -72,9 +72,13 @@ BATCH_BYTES = 3800  # below the message length that error 20027 is for
 NEW_KILL_AFTER_S = 10.0  # a sweep, and its guard, read back more often than that
 MS_DIGITS = 13  # of a time in milliseconds, until the year 2286
 ID_DIGITS = 19  # what fits the 64 bits of an INTEGER
-REST_PER_S = 2500 / 300  # of one address, for long; 100 within one second
-KEPT_FOR_KILLS = 0.2  # of that
+REST = 2500, 300.0  # requests within seconds, of one address, for long; 100 within one second
+KEPT_FOR_CANCELS = 0.5  # of that
+STRIKE = 2  # requests of one on what has outlived another
+FIRST_STRIKES = 20  # of a kill that gets nowhere, before it is RESIDUE
 GUARD_AT_LEAST_EVERY_S = 10.0  # the warm lane reads more often
+GAP_MOST_S = 30.0  # between two strikes, of however many accounts
+STRIKE_GAP_EACH_S = 0.06  # of each account: a strike and its reads are up to six requests, of 100 within one second
 BATCHES_PER_STRIKE = 20  # of the 50 messages a second that an authenticated connection may send
 
 TERMINAL = frozenset(
@@ -106,6 +110,8 @@ class OxFun(Adapter):
 
     NAME = "oxfun"
     PACE = Pace(clean_reads=2, read_after_s=0.025, read_gap_s=0.25, strike_gap_s=0.5)
+    LIMIT: ClassVar[tuple[int, float] | None] = REST
+    LIMITED_BY: ClassVar[Literal["address", "key"]] = "address"
     CURRENCIES: ClassVar[tuple[str, ...]] = ("OX",)
     CLOCK_WINDOW_S: ClassVar[float | None] = 30.0  # that there is one is documented (20024), its width is not
 
@@ -115,15 +121,25 @@ class OxFun(Adapter):
 
     @classmethod
     def pace(cls, together: int) -> Pace:
-        """Guard less closely where many accounts share what the venue allows one address: a part is kept for the kill.
+        """Guard less closely, and chase with longer gaps, where many accounts share what the venue allows one address.
 
-        Each account's warm lane reads the list every few seconds too, and its equity may be asked for. From some
-        twenty accounts on, these alone take up what is not kept.
+        Half of that is for cancels. Each account's warm lane reads the list every few seconds too, and its equity may
+        be asked for: from twelve accounts on, these alone take up the other half.
         """
+        count, within_s = REST
         each_per_s = cls.CONNECTIONS / cls.WARM_EVERY_S + 1 / cls.MEASURE_EVERY_S
-        left_per_s = (1 - KEPT_FOR_KILLS) * REST_PER_S - together * each_per_s
+        left_per_s = (1 - KEPT_FOR_CANCELS) * count / within_s - together * each_per_s
         guard_every_s = min(GUARD_AT_LEAST_EVERY_S, together / left_per_s) if left_per_s > 0 else GUARD_AT_LEAST_EVERY_S
-        return cls.PACE if guard_every_s <= cls.PACE.guard_every_s else replace(cls.PACE, guard_every_s=guard_every_s)
+        strikes = KEPT_FOR_CANCELS * count / (together * STRIKE) - FIRST_STRIKES  # of one account, within the time
+        gap_cap_s = min(GAP_MOST_S, within_s / strikes) if strikes > 0 else GAP_MOST_S
+        pace = cls.PACE
+        found = replace(
+            pace,
+            guard_every_s=max(pace.guard_every_s, guard_every_s),
+            gap_cap_s=max(pace.gap_cap_s, gap_cap_s),
+            strike_gap_s=max(pace.strike_gap_s, together * STRIKE_GAP_EACH_S),
+        )
+        return pace if found == pace else found
 
     @classmethod
     def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
@@ -319,7 +335,7 @@ class OxFun(Adapter):
             case "cancel-all":
                 return (self._cancel_all_answered(body, reply.status, code, words),)
             case "orders":
-                orders, why = _orders(body) if success and reply.status == 200 else ([], words)
+                orders, why = _orders(body, "" if success and reply.status == 200 else words)
                 return self.take_list(ReadBack(ask.asked_ns, set()), "working", orders, why, now)
             case kind if kind == LOOK_UP:
                 return self._order_answered(ask, body, code, words)
@@ -331,7 +347,7 @@ class OxFun(Adapter):
                     return (Noise(f"the account cannot be measured: {words}"),)
                 return (Equity({"OX": worth}, ask.asked_ns),)
             case _:
-                orders, why = _orders(body) if success and reply.status == 200 else ([], words)
+                orders, why = _orders(body, "" if success and reply.status == 200 else words)
                 if why:
                     seen = self.show_part("working", orders, ask.asked_ns, whole=False)
                     return (NotReady(Route.HTTP, 0, why, fatal=code in KEY_REFUSED), *seen)
@@ -570,20 +586,24 @@ def _worth(data: object) -> Decimal | None:
     return None if any(one.get("asset") == "OX" and amount(one.get("total")) for one in held) else worth
 
 
-def _orders(body: dict[str, Any]) -> tuple[list[Order], str]:
-    """Read a working-order list: the orders that are not gone, and why there may be more; "": there are none."""
+def _orders(body: dict[str, Any], error: str) -> tuple[list[Order], str]:
+    """Read a working-order list: the orders that are not gone, and why there may be more; "": there are none.
+
+    Orders that come beside an `error` count. An entry without an id may be an order, unless it says that it has ended.
+    """
     items = body.get("data")
     if not isinstance(items, list):
-        return [], "the order list cannot be read"
+        return [], error or "the order list cannot be read"
     orders: list[Order] = []
     unreadable = 0
     for item in items:  # there may be thousands
         order = _order(item)
         if order is None:
-            unreadable += 1
+            unreadable += not (isinstance(item, dict) and plain(item.get("status")) in TERMINAL)
         elif order.life is not Life.GONE:
             orders.append(order)
-    return orders, f"the order list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
+    lacking = f"the order list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
+    return orders, error or lacking
 
 
 def _order(item: object) -> Order | None:

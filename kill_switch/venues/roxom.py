@@ -74,6 +74,10 @@ class Roxom(Adapter):
     """One account at Roxom."""
 
     NAME = "roxom"
+    LIMIT: ClassVar[tuple[int, float] | None] = (
+        300,
+        60.0,
+    )  # of one key; none is documented: it makes two reads a second
     PACE = Pace(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=0.5)
     CURRENCIES: ClassVar[tuple[str, ...]] = ("BTC",)
     SCOPE: ClassVar[tuple[str, ...]] = ("inst_types",)
@@ -249,7 +253,7 @@ class Roxom(Adapter):
                 return (Noise(f"cancel of one order refused: {error}"),)
             case "orders":
                 kind, read = ask.context
-                orders, why = ((), error) if error is not None else _orders(body, kind)
+                orders, why = _orders(body, kind, error)
                 return self.take_list(read, kind, orders, f"{kind}: {why}" if why else "", now)
             case kind if kind == LOOK_UP:
                 return self._order_answered(ask, reply.status, body, error)
@@ -262,7 +266,7 @@ class Roxom(Adapter):
                 part, reads = ask.context
                 return self._figure_read(part, reads, body.get("data") if error is None else None, error)
             case _:
-                orders, why = ([], error) if error is not None else _orders(body, ask.context)
+                orders, why = _orders(body, ask.context, error)
                 seen = self.show_part(ask.context, orders, ask.asked_ns, whole=not why)
                 if why:
                     return (NotReady(Route.HTTP, 0, why, fatal=reply.status in (401, 403)), *seen)
@@ -431,21 +435,25 @@ def _load_key(pem: str) -> rsa.RSAPrivateKey:
     return key
 
 
-def _orders(body: dict[str, Any], kind: str) -> tuple[list[Order], str]:
-    """Read an order list: the orders that are not gone, and why there may be more; "": there are none."""
+def _orders(body: dict[str, Any], kind: str, error: str | None) -> tuple[list[Order], str]:
+    """Read an order list: the orders that are not gone, and why there may be more; "": there are none.
+
+    Orders that come beside an `error` count. An entry without an id may be an order, unless it says that it has ended.
+    """
     data = body.get("data")
     items = data.get("orders") if isinstance(data, dict) else None
     if not isinstance(items, list):
-        return [], f"the {kind} list cannot be read"
+        return [], error or f"the {kind} list cannot be read"
     orders: list[Order] = []
     unreadable = 0
     for item in items:  # there may be thousands
         order = _order(item, "id", "status")
         if order is None:
-            unreadable += 1
+            unreadable += not (isinstance(item, dict) and _state(item.get("status"))[1] is Life.GONE)
         elif order.life is not Life.GONE:
             orders.append(order)
-    return orders, f"the {kind} list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
+    lacking = f"the {kind} list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
+    return orders, error or lacking
 
 
 def _order(item: object, id_key: str, status_key: str) -> Order | None:
@@ -453,9 +461,13 @@ def _order(item: object, id_key: str, status_key: str) -> Order | None:
     order_id = plain(item.get(id_key)) if isinstance(item, dict) else ""
     if not isinstance(item, dict) or not order_id:
         return None
-    status = plain(item.get(status_key, "")).lower().replace("_", "").replace("canceled", "cancelled")
-    life = Life.GONE if status in TERMINAL else Life.PENDING if status == "pendingcancel" else Life.LIVE
+    status, life = _state(item.get(status_key))
     return Order(order_id, plain(item.get("symbol", "")), life, status)
+
+
+def _state(told: object) -> tuple[str, Life]:
+    status = plain(told).lower().replace("_", "").replace("canceled", "cancelled")
+    return status, Life.GONE if status in TERMINAL else Life.PENDING if status == "pendingcancel" else Life.LIVE
 
 
 def _number(error: object) -> object:

@@ -57,7 +57,8 @@ class Time:
     def advance(self, ms: float) -> None:
         end_ns = self.ns + round(ms * 1e6)
         while True:
-            waiting = [a for a in self._appointments if not a.cancelled and a.at_ns - self.early_ns <= end_ns]
+            self._appointments = [a for a in self._appointments if not a.cancelled]  # hours of them add up
+            waiting = [a for a in self._appointments if a.at_ns - self.early_ns <= end_ns]
             if not waiting:
                 break
             first = min(waiting, key=lambda a: (a.at_ns, a.number))

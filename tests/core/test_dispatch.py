@@ -497,6 +497,59 @@ def test_a_read_shows_its_first_orders_as_evidence() -> None:
     assert floor.session().open_orders == 4
 
 
+class Short(Venue):
+    """A venue whose limit has room for a read at one time only."""
+
+    room_ns = 0
+
+    def read_wait_s(self, now: Now) -> float:
+        return max(0.0, (self.room_ns - now.mono_ns) / 1e9)
+
+
+def chasing() -> Floor:
+    """Return a floor whose account `a` keeps its orders for 11 s already; the limit has no room for 3 s."""
+    floor = Floor(state=residue("a"))
+    floor.time.ns = at(11_000).mono_ns
+    venue = floor.session().venue = Short()
+    venue.room_ns = at(14_000).mono_ns
+    return floor
+
+
+def reads_of(floor: Floor) -> int:
+    return sum(call.request is GET_ORDERS for call in floor.lanes["a"].calls)
+
+
+def test_a_read_of_a_chase_waits_for_room_in_the_limit_and_is_asked_for_once() -> None:
+    floor = chasing()
+    for _ in range(3):
+        floor.session().read()
+    floor.time.advance(2990)
+    assert reads_of(floor) == 0
+    floor.time.advance(20)
+    assert reads_of(floor) == 1
+
+
+def test_a_read_that_waits_for_room_does_not_leave_once_the_account_is_armed() -> None:
+    floor = chasing()
+    floor.session().read()
+    floor.dispatcher.state = State({"a": Account(PACE)})
+    floor.time.advance(5000)
+    assert reads_of(floor) == 0
+
+
+def test_a_read_that_waits_for_room_delays_no_read_of_a_proof() -> None:
+    floor = chasing()
+    floor.session().read()
+    account = floor.dispatcher.state.accounts["a"]
+    assert account.sweep is not None
+    clean = account._replace(sweep=account.sweep._replace(clean=1))
+    floor.dispatcher.state = floor.dispatcher.state._replace(accounts={"a": clean})
+    floor.session().read()
+    assert reads_of(floor) == 1
+    floor.time.advance(5000)  # and it has left with that one
+    assert reads_of(floor) == 1
+
+
 def test_a_read_that_fails_says_why() -> None:
     floor = Floor()
     floor.fire()

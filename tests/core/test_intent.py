@@ -89,7 +89,7 @@ def test_a_reason_is_in_the_file_when_it_is_noted_and_out_of_it_when_it_is_fulfi
 
 
 def test_nobody_else_may_read_or_write_it(intent: Intent, dirs: tuple[Path, Path]) -> None:
-    assert stat.S_IMODE((dirs[1] / NAME).stat().st_mode) & 0o027 == 0
+    assert stat.S_IMODE((dirs[1] / NAME).stat().st_mode) == 0o600
 
 
 def test_a_text_that_json_cannot_tell_is_noted_all_the_same(intent: Intent, dirs: tuple[Path, Path]) -> None:

@@ -73,7 +73,7 @@ def test_a_daemon_starts_in_directories_that_root_has_used_before_it(theirs: tup
     first.close()
     assert owner(theirs[0] / JOURNAL) == (DAEMON, GROUP, 0o640)
     assert owner(theirs[0] / "lock") == (DAEMON, GROUP, 0o600)
-    assert owner(theirs[1] / INTENT) == (DAEMON, GROUP, 0o640)
+    assert owner(theirs[1] / INTENT) == (DAEMON, GROUP, 0o600)
     with as_daemon():
         second = Journal(*theirs)
         assert [entry["kind"] for entry in read(second.path).entries] == ["note"]
@@ -85,7 +85,7 @@ def test_roots_latches_beside_a_daemon_trip_what_they_name_each_and_go(theirs: t
         held = Prompt(*theirs)
     for name in ("a", "b"):
         assert leave_latch(*theirs, reason(name))
-        assert owner(theirs[0] / LATCH) == (DAEMON, GROUP, 0o640)
+        assert owner(theirs[0] / LATCH) == (DAEMON, GROUP, 0o600)
         with as_daemon():
             said = held.foreign_latch()
             assert said is not None

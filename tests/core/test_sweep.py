@@ -482,6 +482,17 @@ def test_reads_in_residue_keep_a_quarter_of_the_strikes_gap(play: Theatre) -> No
         assert book.state.due_ns == ns(60_010 + 1250)
 
 
+def test_reads_of_a_sweep_that_gets_nowhere_may_wait_and_none_of_a_proof() -> None:
+    nowhere = after(begun(), answered(100), read(200, live=1))
+    assert not sweep.may_wait(nowhere, ns(2000))  # a kill's first reads
+    assert sweep.may_wait(nowhere, ns(2001))
+    assert sweep.may_wait(after(nowhere, due(10_000)), ns(10_001))
+    clean = after(nowhere, due(500), answered(600), read(5000, asked=4999))
+    assert clean.clean == 1 and not sweep.may_wait(clean, ns(5001))
+    assert not sweep.may_wait(guarding(), ns(60_000))
+    assert not sweep.may_wait(after(guarding(), seen(60_000)), ns(61_000))  # it begins anew
+
+
 def test_silence_alone_leads_to_residue(play: Theatre) -> None:
     book = play.sweep(begun())
     acts: list[Act] = []

@@ -67,7 +67,7 @@ class Office(Desk):
         """Go over to these triggers, and to these accounts if there are any, as the daemon does."""
         new = self._written(triggers, accounts or tuple(self.operators.config.accounts))
         change = compare(self.operators.config, new)
-        take = self.watch.prepare(new, change.triggers_begun)
+        take = self.watch.prepare(new, change.triggers_begun, change.renamed)
         self.operators.config = new
         if change.added or change.removed:
             event = Reconfigured(dict.fromkeys(new.accounts, Pace()), frozenset(), 1, running().now())

@@ -1,4 +1,4 @@
-"""Flood the intake while kills go out, and see what it costs: `python -m tests.security.flood`.
+"""Flood the intake or the control socket while kills go out: `python -m tests.security.flood`, for the intake.
 
 Prints how many datagrams were sent, what they did to the time from `touch` to the last command's arrival at a venue
 (medians), and by how much the daemon has grown.
@@ -32,21 +32,49 @@ while time.monotonic() < end:
 print(sent, refused)
 """
 
+ASKER = """
+import socket, sys, threading, time
+end = time.monotonic() + float(sys.argv[2])
+answered = [0]
+def ask():
+    while time.monotonic() < end:
+        try:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(sys.argv[1])
+                answers = sock.makefile("rb")
+                while time.monotonic() < end:
+                    sock.sendall(b'{"cmd":"status"}\\n')
+                    if not answers.readline():
+                        break
+                    answered[0] += 1
+        except OSError:
+            pass
+threads = [threading.Thread(target=ask) for _ in range(64)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(answered[0])
+"""
+
 
 class Figures(NamedTuple):
-    sent: int  # datagrams that the kernel took
+    sent: int  # datagrams that the kernel took, or requests that were answered
     per_s: float
     quiet_ms: float
     flooded_ms: float
     grown_kib: int
 
 
-def measure(stage: Stage, seconds: float, kills: int) -> Figures:
-    """Kill some times in quiet, and as often during a flood; the daemon of `stage` is armed before and after."""
+def measure(stage: Stage, seconds: float, kills: int, *, script: str = FLOODER, where: str = "intake.sock") -> Figures:
+    """Kill some times in quiet, and as often during a flood; the daemon of `stage` is armed before and after.
+
+    `script` floods the socket `where` in the runtime directory.
+    """
     assert stage.daemon is not None
     quiet_ms = statistics.median(_kill(stage) for _ in range(kills))
     before_kib = _resident_kib(stage.daemon.pid)
-    command = [sys.executable, "-c", FLOODER, str(stage.runtime_dir / "intake.sock"), str(seconds)]
+    command = [sys.executable, "-c", script, str(stage.runtime_dir / where), str(seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as flooder:
         time.sleep(0.2)
         flooded = [_kill(stage) for _ in range(kills)]

@@ -58,14 +58,15 @@ class Peer:
         await self.writer.drain()
         await asyncio.sleep(0)  # `drain` gives nobody a turn while the kernel takes all, or the connection is dead
 
-    async def upgrade(self) -> bytes:
-        """Accept a WebSocket; return the request."""
+    async def upgrade(self, *headers: bytes) -> bytes:
+        """Accept a WebSocket, with more headers; return the request."""
         request = await self.request()
         key = next(line for line in request.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
         digest = hashlib.sha1(key.split(b": ")[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False)
         accept = base64.b64encode(digest.digest())
         head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        await self.say(head + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+        lines = [head + b"Sec-WebSocket-Accept: " + accept, *headers]
+        await self.say(b"\r\n".join(lines) + b"\r\n\r\n")
         return request
 
     async def frame(self) -> tuple[int, bytes]:

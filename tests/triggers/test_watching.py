@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -46,7 +47,13 @@ RATE = '[triggers.runaway]\nkind = "order-rate"\nmax_new = 3\nmax_open = 5\nacco
 class Watched:
     """A watch at work over stub venues a, b and c; its clock is the loop's."""
 
-    def __init__(self, directory: Path, triggers: str, entries: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        triggers: str,
+        entries: Sequence[Mapping[str, Any]] = (),
+        renamed: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.loop = running()
         self._file = directory / "config.toml"
         self.floor = Floor(("a", "b", "c"))
@@ -61,6 +68,7 @@ class Watched:
             self.floor.announced.append,
             clock=self.loop.now,
             entries=entries,
+            renamed=renamed,
         )
 
     def config(self, triggers: str) -> Config:
@@ -457,8 +465,14 @@ WATCHED_BEFORE = "watched before the restart; waits for a to be ready, 60 s at m
 class Restarted(Watched):
     """A watch over accounts that are not ready yet."""
 
-    def __init__(self, directory: Path, triggers: str, entries: Sequence[Mapping[str, Any]] = ()) -> None:
-        super().__init__(directory, triggers, entries)
+    def __init__(
+        self,
+        directory: Path,
+        triggers: str,
+        entries: Sequence[Mapping[str, Any]] = (),
+        renamed: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(directory, triggers, entries, renamed)
         self.ready()
         self.begin_s = self.loop.time()
 
@@ -489,8 +503,13 @@ class Restarted(Watched):
 
 
 @asynccontextmanager
-async def living(directory: Path, triggers: str, entries: Sequence[Mapping[str, Any]] = ()) -> AsyncIterator[Restarted]:
-    life = Restarted(directory, triggers, entries)
+async def living(
+    directory: Path,
+    triggers: str,
+    entries: Sequence[Mapping[str, Any]] = (),
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> AsyncIterator[Restarted]:
+    life = Restarted(directory, triggers, entries, renamed)
     async with anyio.create_task_group() as group:
         group.start_soon(life.watch.attention.run)
         for trigger in life.watch.triggers.values():
@@ -790,6 +809,106 @@ async def test_a_watched_heartbeat_that_the_configuration_has_no_longer_is_told_
         life.ready("a")
         await life.until(60)
         assert (life.tripped(), life.said) == ((), [])
+
+
+OTHER = BEAT.replace("triggers.beat", "triggers.other")
+RENAMED = "warn: trigger beat is now other: it fires if no beat comes under the new name within 3 s"
+
+
+@asynccontextmanager
+async def renamed(
+    directory: Path, last: bytes = b"beat", old: str = BEAT, new: str = OTHER
+) -> AsyncIterator[Restarted]:
+    """Have a daemon rename its heartbeat 3 s after its start; `last` was heard half a second before."""
+    async with living(directory, old) as life:
+        life.ready("a")
+        await life.until(1)
+        life.hear()
+        await life.until(2.5)
+        life.hear(last)
+        await life.until(3)
+        life.watch.prepare(life.config(new), ["other"], {"other": "beat"})()
+        async with anyio.create_task_group() as group:
+            group.start_soon(life.watch.run, life.watch.triggers["other"])
+            yield life
+            group.cancel_scope.cancel()
+
+
+async def test_a_strategy_that_dies_while_its_heartbeat_is_renamed_is_found(tmp_path: Path) -> None:
+    async with renamed(tmp_path) as life:
+        assert life.said == [RENAMED]
+        assert life.watch.conditions()["other"][0] is TriggerState.OK
+        told = [(data["trigger"], data["watched"]) for data in life.floor.recorder.of("heartbeat")]
+        assert told == [("beat", True), ("other", True), ("beat", False)]  # at no time is neither on record
+        await life.until(5.9)  # it has the whole time-out to beat under its new name
+        assert life.tripped() == ()
+        await life.until(6.3)
+        assert life.tripped() == ("a",)
+        left = life.entries
+    assert left[-1]["data"] == {"trigger": "other", "watched": False, "why": "trip"}
+
+
+async def test_a_strategy_that_beats_on_under_the_new_name_trips_nothing(tmp_path: Path) -> None:
+    async with renamed(tmp_path) as life:
+        for second in range(4, 20, 2):
+            life.hear(b"other")
+            await life.until(second)
+        assert life.tripped() == ()
+        await life.until(21.5)
+        assert life.tripped() == ("a",)
+
+
+async def test_a_strategy_that_has_said_goodbye_is_not_waited_for_under_another_name(tmp_path: Path) -> None:
+    new = BYE.replace("triggers.beat", "triggers.other")
+    async with renamed(tmp_path, b'{"bye":"beat"}', BYE, new) as life:
+        await life.until(60)
+        assert (life.tripped(), life.said) == ((), [])
+
+
+async def test_a_strategy_that_died_with_the_daemon_is_found_though_its_heartbeat_was_renamed_meanwhile(
+    tmp_path: Path,
+) -> None:
+    async with living(tmp_path, OTHER, await died_watching(tmp_path), {"other": "beat"}) as life:
+        await life.until(1)
+        assert life.said == [RENAMED]
+        told = [(data["trigger"], data["watched"]) for data in life.floor.recorder.of("heartbeat")]
+        assert told == [("other", True), ("beat", False)]
+        left = life.entries
+        life.ready("a")
+        await life.until(4.5)
+        assert life.tripped() == ("a",)
+    async with living(tmp_path, OTHER, left) as life:  # killed before that, it goes on under the new name
+        life.ready("a")
+        await life.until(3.5)
+        assert life.tripped() == ("a",)
+        assert not any(line.startswith("warn") for line in life.said)
+
+
+@pytest.mark.parametrize("more", ["", "; other waits for a first beat"])
+async def test_a_watched_heartbeat_that_a_reload_ends_for_good_is_told(more: str, tmp_path: Path) -> None:
+    async with living(tmp_path, BEAT) as life:
+        life.hear()
+        await life.until(1.5)
+        rest = OTHER.replace("3s", "9s") if more else RATE
+        life.watch.prepare(life.config(rest), ["other" if more else "runaway"])()
+        assert life.said == [f"warn: trigger beat is gone: nobody waits for its beats any more{more}"]
+
+
+async def test_a_heartbeat_that_is_not_watched_ends_without_a_word(tmp_path: Path) -> None:
+    async with living(tmp_path, BEAT) as life:
+        await life.until(1.5)
+        life.watch.prepare(life.config(OTHER), ["other"], {"other": "beat"})()
+        life.watch.prepare(life.config(RATE), ["runaway"])()
+        assert life.said == []
+
+
+async def test_orders_that_a_trigger_has_counted_are_not_forgotten_when_it_is_renamed(tmp_path: Path) -> None:
+    async with watching(tmp_path, RATE) as watched:
+        await anyio.sleep(12)
+        watched.watch.told("a", OrdersFound(("6", "7"), watched.loop.now().mono_ns - 10**9))
+        table = RATE.replace("triggers.runaway", "triggers.fast")
+        watched.watch.prepare(watched.config(table), ["fast"], {"fast": "runaway"})()
+        assert watched.watch.conditions()["fast"][1].startswith("2 new orders within 10 s, of 3 (a)")
 
 
 async def test_a_heartbeat_that_a_reload_ends_is_not_waited_for_when_it_is_back(tmp_path: Path) -> None:

@@ -1641,10 +1641,10 @@ def test_only_accounts_that_hold_something_are_flattened_and_only_ours() -> None
             408,
             f"positions: {OFFLINE} (HTTP 408 addon_disconnected The XT add-on is not con",
         ),
-        ({"success": True}, 200, "the list of positions cannot be read"),
-        (held({"account": "Sim101", "instrument": "ES 09-26"}), 200, "the list of positions cannot be read"),
-        (held({"account": "Sim101", "quantity": 1}), 200, "the list of positions cannot be read"),
-        ({"positions": [1], "success": True}, 200, "the list of positions cannot be read"),
+        ({"success": True}, 200, "positions: the list of positions cannot be read"),
+        (held({"account": "Sim101", "instrument": "ES 09-26"}), 200, "positions: 1 of the positions listed cannot be"),
+        (held({"account": "Sim101", "quantity": 1}), 200, "positions: 1 of the positions listed cannot be read"),
+        ({"positions": [1], "success": True}, 200, "positions: 1 of the positions listed cannot be read"),
     ],
 )
 def test_a_read_without_its_positions_is_not_whole_and_still_shows_the_orders(

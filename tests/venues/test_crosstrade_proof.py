@@ -245,7 +245,7 @@ def test_a_list_that_states_more_than_it_shows_is_not_whole() -> None:
     player = Player(make())
     assert reads(player, listed() | {"count": 2}).why == "0 of 2 are listed"
     player = flattening()
-    assert reads(player, listed(), held() | {"count": 1}).why == "the list of positions cannot be read"
+    assert reads(player, listed(), held() | {"count": 1}).why == "positions: 0 of 1 are listed"
 
 
 def test_orders_beside_an_error_are_seen() -> None:

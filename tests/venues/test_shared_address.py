@@ -1,175 +1,191 @@
-"""Many accounts on one address keep below what their venue allows it, and leave room for the kill."""
+"""Accounts that share a limit of their venue keep below it in every state, and leave half of it for cancels."""
 
 from __future__ import annotations
 
-import types
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Callable
 
 import pytest
 
-from kill_switch.dispatch import Dispatcher
-from kill_switch.domain import Reason, Route
-from kill_switch.engine import Account, State
-from kill_switch.measuring import Measuring
-from kill_switch.sim import oxfun as simulated
-from kill_switch.sim.messages import Answer
-from kill_switch.sim.messages import Request as Heard
-from kill_switch.sim.oxfun_floor import OxfunOptions
-from kill_switch.sim.server import Connection
-from kill_switch.venues.base import Call, Opened, Replied
+from kill_switch.venues.base import Adapter
+from kill_switch.venues.crosstrade import CrossTrade
+from kill_switch.venues.kuna import Kuna
 from kill_switch.venues.oxfun import OxFun
 from kill_switch.wiring import paces
-from tests.core.playbook import START
-from tests.core.stubs import Lane, Recorder, Time
 
-TRIP_MS = 40.0
+from .address import Address
+from .playbook import START
+from .stands import STANDS
 
+# what the venue allows one of those who count together, and whether that is all accounts of the address
+LIMITS = {
+    "oxfun": (2500, 300.0, True),
+    "kuna": (300, 60.0, False),
+    "roxom": (300, 60.0, False),
+    "crosstrade": (200, 60.0, False),  # 20 at once, and 3 a second
+}
+SETTLE_S = 15.0  # until an account is proven clear, from its orders' end on
 
-class Way(Lane):
-    """An HTTP lane to the simulator, all of them from one address."""
-
-    def __init__(self, address: Address, name: str) -> None:
-        super().__init__(name, [])
-        self._address = address
-
-    def call(self, call: Call) -> None:
-        self.release(call)
-        self._address.time.later(TRIP_MS / 2000, self._arrives, call)
-
-    def _arrives(self, call: Call) -> None:
-        status, body = self._address.answer(call)
-        self._address.time.later(TRIP_MS / 2000, self._comes_back, call, status, body)
-
-    def _comes_back(self, call: Call, status: int, body: bytes) -> None:
-        assert self.session is not None
-        self.session.event(Replied(call.tag, status, {}, body, int(TRIP_MS * 1000)))
+Make = Callable[..., Address]
 
 
-class Address:
-    """So many accounts of one host: real adapters, engine and sweeps, and the simulator's rules, in virtual time."""
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Make:
+    def made(name: str, accounts: int, *, alone: bool = False, one_key: bool = False) -> Address:
+        address = Address(name, accounts, monkeypatch, alone=alone, one_key=one_key)
+        address.run(20)
+        assert address.refused == 0
+        return address
 
-    def __init__(self, accounts: int, *, alone: bool = False) -> None:
-        """`alone`: each is paced as if there were no other."""
-        self.time = Time()
-        self.asked_ns: list[int] = []
-        self.refused = 0
-        self.venue = simulated.Oxfun(OxfunOptions(), accounts)
-        self._connection = cast(Connection, types.SimpleNamespace(peer="198.51.100.7"))
-        options = OxFun.Options(rest_url="https://api.ox.fun")
-        keys = list(self.venue.keys.values())
-        adapters = {f"a{n}": OxFun(options, key.credentials, 0.06) for n, key in enumerate(keys)}
-        pace = {name: OxFun.pace(1) for name in adapters} if alone else paces(adapters)
-        state = State({name: Account(pace[name]) for name in adapters})
-        self.recorder = Recorder([])
-        self.dispatcher = Dispatcher(state, self.recorder, self.time.now, self.time.later, lambda said: None)
-        for number, (name, adapter) in enumerate(adapters.items()):
-            session = self.dispatcher.add(name, adapter)
-            way = Way(self, name)
-            session.ws = session.http = session.fresh = way
-            way.session = session
-            session.event(Opened(Route.HTTP, 0))
-            self.time.later(number * 0.4, self._warm, name)
-        self._measuring = Measuring(self.dispatcher, lambda: tuple(adapters))
-
-    def _warm(self, name: str) -> None:
-        session = self.dispatcher.sessions[name]
-        session.warm()
-        self.time.later(session.venue.WARM_EVERY_S / session.venue.CONNECTIONS, self._warm, name)
-
-    def answer(self, call: Call) -> tuple[int, bytes]:
-        """Be the simulator's front door."""
-        made = call.request
-        path, _, query = made.target.partition("?")
-        headers = {key.lower(): value for key, value in made.headers.items()}
-        request = Heard(made.method, made.target, path, query, headers, made.body, self.time.ns, True)
-        self.asked_ns.append(self.time.ns)
-        answer = self.venue.throttle(self._connection, request)
-        if answer is None:
-            account, route = self.venue.authenticate(request), self.venue.route(request)
-            assert route is not None
-            said = account if isinstance(account, Answer) else route.call(account, request)
-            assert isinstance(said, Answer)
-            assert said.status == 200, said.bodies
-            answer = said
-        else:
-            self.refused += 1
-        return answer.status, answer.bodies[0]
-
-    def run(self, seconds: float) -> None:
-        for _ in range(round(seconds * 10)):
-            self._measuring.look()
-            self.time.advance(100)
-
-    def fire(self) -> None:
-        self.dispatcher.report(Reason("panic", "touched", tuple(self.dispatcher.sessions), self.time.now()))
-
-    def phases(self) -> set[str]:
-        return {account.phase.value for account in self.dispatcher.state.accounts.values()}
-
-    def within(self, seconds: float) -> int:
-        """Count the requests of the last so many seconds."""
-        return sum(at_ns > self.time.ns - seconds * 1e9 for at_ns in self.asked_ns)
+    return made
 
 
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Address]]:
-    """Let the simulator's clocks be those of the address that is tested."""
-    made: list[Address] = []
-
-    def now_ns() -> int:
-        return made[0].time.ns if made else START.mono_ns
-
-    monkeypatch.setattr(simulated, "time", types.SimpleNamespace(monotonic=lambda: now_ns() / 1e9))
-    monkeypatch.setattr(simulated.Oxfun, "now", lambda self: (START.wall_ns + now_ns() - START.mono_ns) / 1e9)
-    yield made
+def reads(address: Address, name: str) -> tuple[int, float]:
+    """Return the most reads within the limit's time, and the half of the limit."""
+    count, seconds, together = LIMITS[name]
+    return address.most(seconds, cancels=False, account="" if together else "a0"), count / 2
 
 
-def tripped(clock: list[Address], accounts: int, *, alone: bool = False) -> Address:
-    address = Address(accounts, alone=alone)
-    clock.append(address)
-    address.run(3)
+def chase(address: Address, fault: str, seconds: float) -> None:
+    """Fire while the venue cancels nothing, for so long."""
+    address.rest()
+    if fault == "accept":
+        address.venue.put_fault("accept_but_keep", {})
+    else:
+        address.venue.put_fault("refuse", {"status": 400})
     address.fire()
-    address.run(1)
-    assert (address.phases(), address.refused) == ({"CLEAR"}, 0)
-    return address
+    address.run(seconds)
+    assert address.phases() == {"RESIDUE"}
 
 
-def test_sixteen_guarded_accounts_keep_below_the_limits_of_their_address(clock: list[Address]) -> None:
-    address = tripped(clock, 16)
-    strikes = len(address.recorder.of("strike"))
-    address.run(360)
+@pytest.mark.parametrize("fault", ["accept", "refuse"])
+@pytest.mark.parametrize(
+    ("name", "accounts", "seconds"),
+    [
+        ("oxfun", 1, 320),
+        ("oxfun", 3, 320),
+        ("oxfun", 10, 420),
+        ("kuna", 1, 150),
+        ("kuna", 3, 150),
+        ("roxom", 1, 150),
+        ("crosstrade", 1, 150),
+        ("crosstrade", 3, 150),
+    ],
+)
+def test_a_chase_that_gets_nowhere_uses_no_limit_up_and_ends_soon_after_the_venue_cancels_again(
+    make: Make, name: str, accounts: int, seconds: float, fault: str
+) -> None:
+    address = make(name, accounts)
+    chase(address, fault, seconds)
+    assert address.refused == 0
+    most, half = reads(address, name)
+    assert most <= half
+    address.venue.clear_faults()
+    address.run(max(account.pace.gap_cap_s for account in address.dispatcher.state.accounts.values()) + 1)
+    assert address.open == 0
+    address.run(SETTLE_S)
     assert (address.phases(), address.refused) == ({"CLEAR"}, 0)
-    assert address.within(300) < 0.8 * 2500
-    assert len(address.recorder.of("strike")) == strikes  # none of them has become unreadable
+
+
+@pytest.mark.parametrize(
+    ("name", "accounts", "seconds"),
+    [("oxfun", 1, 320), ("oxfun", 3, 320), ("oxfun", 10, 420), ("kuna", 3, 150), ("crosstrade", 3, 150)],
+)
+def test_a_guard_leaves_half_of_the_limit_for_cancels(make: Make, name: str, accounts: int, seconds: float) -> None:
+    address = make(name, accounts)
+    address.fire()
+    address.run(seconds)
+    assert (address.phases(), address.refused) == ({"CLEAR"}, 0)
+    assert len(address.recorder.of("strike")) == 1  # none of them has become unreadable
+    most, half = reads(address, name)
+    assert most <= half
     for _ in range(3):  # what is left is enough for more than one kill
+        address.rest()
         address.fire()
-        address.run(1)
-        assert (address.phases(), address.refused) == ({"CLEAR"}, 0)
+        address.run(4)
+        assert (address.phases(), address.open, address.refused) == ({"CLEAR"}, 0, 0)
 
 
-def test_sixteen_accounts_that_each_read_as_if_they_were_alone_would_not(clock: list[Address]) -> None:
-    address = tripped(clock, 16, alone=True)
-    while not address.refused:
-        address.run(1)
-        assert address.time.ms < 300_000
+def test_ten_accounts_that_each_chase_as_if_they_were_alone_would_be_refused(make: Make) -> None:
+    address = make("oxfun", 10, alone=True)
+    address.rest()
+    address.venue.put_fault("accept_but_keep", {})
+    address.fire()
+    address.run(290)
+    assert address.refused
 
 
-def test_a_few_accounts_are_guarded_as_closely_as_one() -> None:
-    assert OxFun.pace(1) is OxFun.pace(8) is OxFun.PACE
-    assert OxFun.PACE.guard_every_s == 2.0
-    closer, wider = OxFun.pace(12), OxFun.pace(200)
-    assert 2.0 < closer.guard_every_s < wider.guard_every_s == 10.0
-    assert closer.read_gap_s == OxFun.PACE.read_gap_s  # a kill is as fast as ever
+@pytest.mark.parametrize("name", ["oxfun", "kuna", "crosstrade", "roxom"])
+def test_many_accounts_are_proven_clear_as_fast_as_each_of_them_alone(make: Make, name: str) -> None:
+    took = []
+    for alone in (True, False):
+        address = make(name, 10 if name == "oxfun" else 3, alone=alone)
+        address.rest()
+        fired_ns = address.time.ns
+        address.fire()
+        while address.phases() != {"CLEAR"}:
+            address.time.advance(1)
+        took.append((address.time.ns - fired_ns) // 1_000_000)
+    assert took[0] == took[1]
+
+
+def test_parts_of_one_crosstrade_user_share_its_tokens(make: Make) -> None:
+    address = make("crosstrade", 3, one_key=True)
+    wires = [session.venue._wire for session in address.dispatcher.sessions.values()]  # type: ignore[attr-defined]
+    assert len({id(wire.bucket) for wire in wires}) == 1
+    address.rest()
+    address.venue.put_fault("accept_but_keep", {})
+    address.fire()
+    address.run(120)
+    assert [one for one in address.asked if one.refused and not one.cancels] == []
+    address.venue.clear_faults()
+    address.run(25)
+    assert (address.phases(), address.open) == ({"CLEAR"}, 0)
+
+
+def test_a_few_accounts_are_guarded_and_chased_as_closely_as_one() -> None:
+    assert OxFun.pace(1) is OxFun.pace(5) is OxFun.PACE
+    closer, wider = OxFun.pace(8), OxFun.pace(200)
+    assert OxFun.PACE.guard_every_s < closer.guard_every_s < wider.guard_every_s == 10.0
+    assert OxFun.PACE.gap_cap_s < closer.gap_cap_s < wider.gap_cap_s == 30.0
+    assert closer.read_gap_s == wider.read_gap_s == OxFun.PACE.read_gap_s  # a kill is as fast as ever
+
+
+def test_parts_of_one_login_are_guarded_and_chased_in_turn() -> None:
+    assert (Kuna.pace(1), CrossTrade.pace(1)) == (Kuna.PACE, CrossTrade.PACE)
+    assert CrossTrade.pace(3).guard_every_s == 3 * CrossTrade.PACE.guard_every_s
+    assert Kuna.pace(2).gap_cap_s == 2 * Kuna.PACE.gap_cap_s
+
+
+def oxfun(host: str, number: int = 0) -> Adapter:
+    options = OxFun.Options(rest_url=f"https://{host}")
+    return OxFun(options, {"api_key": f"a-key-of-ours-{number}", "api_secret": "a-secret-of-ours"}, 0.06)
 
 
 def test_accounts_on_other_addresses_and_of_other_venues_are_not_counted_together() -> None:
-    def adapter(host: str) -> OxFun:
-        options = OxFun.Options(rest_url=f"https://{host}")
-        return OxFun(options, {"api_key": "a-key-of-ours", "api_secret": "a-secret-of-ours"}, 0.06)
-
-    found = paces({f"{host}{n}": adapter(host) for host in ("one.test", "two.test") for n in range(8)})
-    assert {pace.guard_every_s for pace in found.values()} == {2.0}
-    found = paces({f"a{n}": adapter("one.test") for n in range(16)})
+    hosts = ("one.test", "two.test")
+    adapters = {f"{host}{n}": oxfun(host, n) for host in hosts for n in range(5)}
+    found = paces({**adapters, "kuna": STANDS["kuna"].make()})
+    assert {found[name].guard_every_s for name in adapters} == {2.0}
+    assert len({id(adapter.pool) for adapter in adapters.values()}) == 2
+    found = paces({f"a{n}": oxfun("one.test", n) for n in range(16)})
     assert len({id(pace) for pace in found.values()}) == 1
     assert found["a0"] == OxFun.pace(16)
+
+
+@pytest.mark.parametrize(("name", "shared"), [("oxfun", True), ("kuna", False), ("roxom", False)])
+def test_a_limit_is_shared_by_address_or_by_key_as_the_venue_counts(name: str, shared: bool) -> None:
+    stand = STANDS[name]
+    one = stand.make()
+    key = type(one).key_name(type(one).Options(**stand.options))
+    other = stand.make({**stand.secrets(), key: "another-key-0123456789"})
+    paces({"one": one, "other": other})
+    assert (one.pool is other.pool) is shared
+
+
+def test_what_accounts_at_work_have_used_is_counted_when_another_one_joins_them() -> None:
+    new, old = oxfun("one.test", 1), oxfun("one.test", 2)
+    paces({"old": old})
+    pool = old.pool
+    old.probe(START)
+    paces({"new": new, "old": old})
+    assert new.pool is old.pool is pool
