@@ -11,7 +11,7 @@ from kill_switch import clock
 from kill_switch.aide import Aide
 from kill_switch.config import Config
 from kill_switch.dispatch import Dispatcher
-from kill_switch.engine import Announce
+from kill_switch.engine import Announce, Kill
 from kill_switch.hooks import Hooks
 from kill_switch.journal import Journal
 from kill_switch.metrics import Meter
@@ -20,6 +20,7 @@ from kill_switch.ping import Ping, unable
 from kill_switch.tasks import Tasks
 from kill_switch.watching import Watch
 
+WORDS_WITHIN_S = 0.02  # hooks wait so long for the text of a reason that was reported without it
 FINISH_WITHIN_S = 2.0  # messages that nobody has seen yet, when the daemon stops
 
 
@@ -39,6 +40,7 @@ class Beside:
         self._journal = journal
         self._watch = watch
         self._exposing = ""  # what is the matter with it
+        self._tripped: list[tuple[Kill, str]] = []  # kills whose hooks have not begun, and why
         self._aide = Aide()
         self._notifier = Notifier(self._aide, clock.now, head=lambda: journal.head.words)
         self._hooks = Hooks(self._aide, self._record, announce)
@@ -68,10 +70,16 @@ class Beside:
 
     def hear(self, news: Announce) -> None:
         """Take an announcement, once the strike that it may belong to has left."""
-        asyncio.get_running_loop().call_soon(self._hear, news)
+        asyncio.get_running_loop().call_soon(self._hear, news, self._dispatcher.state.kill)
+
+    def amend(self, words: str, after: str) -> None:
+        """Give a reason other words, as far as nobody has been told of it yet."""
+        self._notifier.amend(words, after)
+        self._tripped = [(kill, after if text == words else text) for kill, text in self._tripped]
 
     async def finish(self) -> None:
         """Let the last messages out, within a bound."""
+        self._begin_hooks()
         with anyio.move_on_after(FINISH_WITHIN_S):
             await self._notifier.finish()
 
@@ -91,11 +99,16 @@ class Beside:
         if config.daemon.metrics or config.notify.urls or config.notify.command or config.hooks.on_trip:
             self._aide.want()
 
-    def _hear(self, news: Announce) -> None:
-        kill = self._dispatcher.state.kill
+    def _hear(self, news: Announce, kill: Kill | None) -> None:
         if news.level == "trip" and kill is not None:
-            self._hooks.tripped(kill, news.text)
+            self._tripped.append((kill, news.text))
+            asyncio.get_running_loop().call_later(WORDS_WITHIN_S, self._begin_hooks)
         self._notifier.hear(news, kill)
+
+    def _begin_hooks(self) -> None:
+        tripped, self._tripped = self._tripped, []
+        for kill, text in tripped:
+            self._hooks.tripped(kill, text)
 
     def _told(self, trouble: str) -> None:
         self._exposing = trouble

@@ -2,6 +2,9 @@
 
 The socket's mode and group decide who may connect, `SO_PEERCRED` is what the journal records. A line that is malformed
 gets one clear answer and changes nothing.
+
+However many connections ask for however much, one request begins in each pass of the event loop, and one kill. A kill
+waits behind other kills only.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from kill_switch import printable
 from kill_switch.errors import AlreadyRunning, KillSwitchError
 from kill_switch.offload import Offload
 from kill_switch.sockets import bind
+from kill_switch.transports.turns import Turns
 from kill_switch.users import NAME_WITHIN_S, Users
 
 log = logging.getLogger(__name__)
@@ -53,6 +57,20 @@ class Caller(NamedTuple):
     gone: Callable[[], bool] = _never  # whether it has closed the connection, and hears no answer
 
 
+class Turnstile:
+    """Let requests begin one by one: kills apart from the others, and who has asked least first."""
+
+    def __init__(self) -> None:
+        self._kills, self._others = Turns(), Turns()
+
+    async def enter(self, request: Mapping[str, Any], had: int) -> None:
+        """Return when the request may begin; `had` is how many its connection has had."""
+        is_kill = request.get("cmd") == "fire" and not request.get("dry_run")
+        turns = self._kills if is_kill else self._others
+        if not turns.is_free():
+            await turns.turn(had)
+
+
 class Refusal(Exception):
     """Answer a request with one line and the exit code that the command ends with."""
 
@@ -76,14 +94,14 @@ async def serve(
     await refuse_second(path, files)
     sock, mine = await files.run(_bind, path, gid, drop=partial(_unbind, path))
     listener = await SocketListener.from_socket(sock)
-    connections = _Connections()
+    connections, turnstile = _Connections(), Turnstile()
 
     async def one(stream: SocketStream) -> None:
         uid, pid = _peer(stream.extra_attributes[SocketAttribute.raw_socket]())
         try:
             async with stream:
                 with connections.enter(uid) as connection:
-                    await _converse(stream, connection, uid, pid, handlers, users)
+                    await _converse(stream, connection, uid, pid, handlers, users, turnstile)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError, OSError):
             pass  # the caller went away
         except Exception:
@@ -166,10 +184,16 @@ def inode(path: Path) -> tuple[int, int] | None:
 
 
 async def _converse(
-    stream: SocketStream, connection: _Connection, uid: int, pid: int, handlers: Mapping[str, Handler], users: Users
+    stream: SocketStream,
+    connection: _Connection,
+    uid: int,
+    pid: int,
+    handlers: Mapping[str, Handler],
+    users: Users,
+    turnstile: Turnstile,
 ) -> None:
     gone = partial(_hung_up, stream.extra_attributes[SocketAttribute.raw_socket]())
-    rest = b""
+    rest, had = b"", 0
     while True:
         while b"\n" not in rest:
             if len(rest) > MAX_LINE:
@@ -184,8 +208,8 @@ async def _converse(
         line, _, rest = rest.partition(b"\n")
         caller = Caller(uid, pid, users.known(uid), gone)
         connection.is_busy = True
-        await stream.send(_line(await _answer(line, caller, handlers, users)))
-        connection.is_busy = False
+        await stream.send(_line(await _answer(line, caller, handlers, users, turnstile, had)))
+        connection.is_busy, had = False, had + 1
         users.learn(uid)  # not before: the line may have been a kill
 
 
@@ -201,7 +225,12 @@ async def _swallow(stream: SocketStream) -> None:
 
 
 async def _answer(
-    line: bytes, caller: Caller, handlers: Mapping[str, Handler], users: Users | None = None
+    line: bytes,
+    caller: Caller,
+    handlers: Mapping[str, Handler],
+    users: Users | None = None,
+    turnstile: Turnstile | None = None,
+    had: int = 0,
 ) -> Mapping[str, object]:
     try:
         request = _request(line)
@@ -211,6 +240,8 @@ async def _answer(
     handler = handlers.get(command) if isinstance(command, str) else None
     if handler is None:
         return {"error": f'not a request: {{"cmd": …}} with one of {", ".join(sorted(handlers))}', "exit": 1}
+    if turnstile is not None:
+        await turnstile.enter(request, had)
     if command in NAMED and users is not None:
         caller = caller._replace(user=await users.name(caller.uid, NAME_WITHIN_S))
     try:

@@ -141,6 +141,7 @@ class Daemon:
         self.watch.identify = self.operators.find_name
         self.beside = Beside(config, self.dispatcher, self.journal, self.watch, self._announce)
         self.reports.measured = self.beside.meter.measured
+        self.watch.amended = self.beside.amend
         self.network = Network()
         self.operators.troubles += (self.beside.troubles, self._hanging, self.network.troubles)
         self.reloading = Reloading(

@@ -234,7 +234,7 @@ class Journal:
 
     def flush(self) -> bool:
         """Have all that came written, soon; False, with `trouble` told, if the disk took nothing the last time."""
-        self._tell()
+        self.tell()
         self._poll()
         if not self.on_record:
             self._ask()
@@ -259,7 +259,7 @@ class Journal:
 
     def settle(self) -> None:
         """Look after everything; it waits for nothing. To be called again and again: what has failed is tried again."""
-        self._tell()
+        self.tell()
         self._poll()
         self._intent.give_up()
         if self._intent.found and not self._leaving:
@@ -275,7 +275,7 @@ class Journal:
 
     def close(self) -> None:
         """Write and sync what is left, and let go of the lock; a disk that hangs is waited for within a bound."""
-        self._tell()
+        self.tell()
         self._poll()
         known = [file.known() for file in self._files]
         self._state.post(lambda: self._writer.close(known, self._stands, _SYNC_WITHIN_S))
@@ -289,8 +289,8 @@ class Journal:
             self._writer.let_go()
             os.close(self._lock)
 
-    def _tell(self) -> None:
-        """Tell `on_entry` of what came."""
+    def tell(self) -> None:
+        """Give `on_entry` every record that was taken so far, written or not. A strike does not wait for that."""
         untold, self._untold = self._untold, []
         for kind, data, at in untold:
             stamps = {"at": clock.iso(at.wall_ns), "mono_ns": at.mono_ns, "boot": self._boot}

@@ -68,6 +68,12 @@ class Outbox:
             self.dropped += 1
         return True
 
+    def amend(self, words: str, after: str) -> None:
+        """Give a reason other words."""
+        self._news = [
+            one._replace(text=after) if (one.level, one.text) == ("trip", words) else one for one in self._news
+        ]
+
     @property
     def urgent(self) -> bool:
         return any(news.level not in CALM for news in self._news)

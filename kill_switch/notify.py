@@ -161,6 +161,10 @@ class Notifier:
         if self._outbox.put(told):
             self._news.set()
 
+    def amend(self, words: str, after: str) -> None:
+        """Give a reason other words, unless it has been told already."""
+        self._outbox.amend(words, after)
+
     async def run(self) -> None:
         """Make messages, and have them sent, for ever."""
         while True:

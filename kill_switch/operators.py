@@ -88,15 +88,20 @@ class Operators:
 
     def changed(self) -> None:
         """Wake whoever waits for the state to change."""
+        self._note_phase()
+        self.news.set()
+        self.news = anyio.Event()
+
+    def _note_phase(self) -> None:
         phase = self._dispatcher.state.phase
         if outward(phase) != outward(self._phase):
             self._since_ns = self._dispatcher.clock().wall_ns
         self._phase = phase
-        self.news.set()
-        self.news = anyio.Event()
 
     def status(self) -> dict[str, object]:
-        """Return what `status --json` prints."""
+        """Return what `status --json` prints: all of it as of now, the reasons of a kill that has just begun too."""
+        self._note_phase()
+        self._journal.tell()
         conditions = self._watch.conditions()
         drill = self._drills.last
         return {
@@ -239,7 +244,7 @@ class Operators:
         match self._dispatcher.rearm(asked):
             case Granted(names):
                 for trigger in watching:
-                    trigger.reset()
+                    self._watch.rearmed(trigger, names)
                 self.changed()
                 if problems := await self.problems():
                     log.error("re-armed, and not on record yet: a restart now would be tripped")

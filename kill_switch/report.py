@@ -152,8 +152,8 @@ class Reports:
                     self._approvals.clear()
             case "direct":
                 self._direct(data)
-            case "evidence":
-                self._add_evidence(data)
+            case "amendment":
+                self._amend(data)
             case "user":
                 self._name_user(data["uid"], data["user"])
             case "strike":
@@ -326,16 +326,15 @@ class Reports:
         kill.head.config = kill.head.config if len(kill.reasons) > 1 else config_hash(data["config"])
         kill.head.unstruck += [name for name in data["unstruck"] if name not in kill.head.unstruck]
 
-    def _add_evidence(self, data: Mapping[str, Any]) -> None:
-        """Add what was found out about a reason after the kill had gone out."""
+    def _amend(self, data: Mapping[str, Any]) -> None:
+        """Add what was found out about a reason after the kill had gone out: its text, and evidence."""
         observed_at = clock.iso(data["observed_wall_ns"])
-        for kill in reversed(self._kills.values()):
+        for kill in self._kills.values():
             for reason in kill.reasons:
-                evidence = reason["evidence"]
-                known = reason["trigger"] == data["trigger"] and reason["observed_at"] == observed_at
-                if known and isinstance(evidence, Mapping):
-                    reason["evidence"] = {**evidence, **data["evidence"]}
-                    return
+                if (reason["trigger"], reason["observed_at"]) == (data["trigger"], observed_at):
+                    reason["text"] = data["text"] or reason["text"]
+                    if isinstance(reason["evidence"], Mapping):
+                        reason["evidence"] = {**reason["evidence"], **data["evidence"]}
 
     def _name_user(self, uid: int, user: str) -> None:
         """Fill in who has fired, where only the number was known at that time."""

@@ -7,7 +7,7 @@ aloud once, and taken for a reason where the configuration says so.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +23,7 @@ from kill_switch.domain import Now, Phase, Reason
 from kill_switch.engine import Announce
 from kill_switch.past import Seen
 from kill_switch.transports.lane import LaneState
-from kill_switch.triggers import flag_evidence, heartbeat, restored, schedule, stamps
+from kill_switch.triggers import flag, heartbeat, restored, schedule, stamps
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import Trigger, TriggerState, Unseen
 from kill_switch.triggers.days import Reset
@@ -43,6 +43,7 @@ T = TypeVar("T")
 
 RESTART_AFTER_S = 1.0
 RESTART_CAP_S = 30.0
+HEALTHY_S = 30.0  # a task that has run for so long is started again as after its first failure
 LEDGER = "pnl"  # the kind of record that a pnl trigger goes on from
 REMOVED = "removed"  # why nobody watches any more: the configuration has the trigger no longer
 SLACK_S = 1.0  # accounts are asked every so often, and their answers come when they come
@@ -69,6 +70,7 @@ class Watch:
         """
         self.attention = Attention(clock)
         self.identify: Callable[[int], object] = lambda uid: None  # has a user's name put on record, once it is found
+        self.amended: Callable[[str, str], object] = lambda words, after: None  # what a reason was called, and is now
         self._dispatcher = dispatcher
         self._announce = announce
         self._clock = clock
@@ -185,7 +187,7 @@ class Watch:
                     clock=self._clock,
                     make=make,
                     made=self._flag_directory_made,
-                    found=self._owner_found,
+                    amend=self._amend,
                 )
             case tables.Heartbeat():
                 return Heartbeat(
@@ -344,26 +346,24 @@ class Watch:
         """Run a trigger for ever, whatever becomes of it."""
         wait_s = RESTART_AFTER_S
         while True:
+            began_s = anyio.current_time()
             try:
                 await trigger.run(self._report)
                 self._dead[trigger.name] = "its task ended"
             except Exception as error:
-                log.exception("trigger %s failed; it is started again in %g s", trigger.name, wait_s)
+                log.exception("trigger %s failed; it is started again", trigger.name)
                 self._dead[trigger.name] = f"its task failed: {type(error).__name__}"
+            if anyio.current_time() - began_s >= HEALTHY_S:
+                wait_s = RESTART_AFTER_S
             await anyio.sleep(wait_s)
             wait_s = min(2 * wait_s, RESTART_CAP_S)
             self._dead.pop(trigger.name, None)
 
     def _report(self, reason: Reason) -> None:
         self._dispatcher.report(reason)
-        if isinstance(uid := reason.evidence.get("uid"), int):
-            self.identify(uid)
+        self._identify(reason.evidence)
 
-    def _owner_found(self, reason: Reason, evidence: Mapping[str, object]) -> None:
-        """Put on record whose the flag file is that has given a reason: the kill did not wait for it."""
-        observed = {"observed_mono_ns": reason.observed.mono_ns, "observed_wall_ns": reason.observed.wall_ns}
-        data = {"trigger": reason.trigger, **observed, "evidence": evidence}
-        self._dispatcher.record(flag_evidence.RECORD, data)
+    def _identify(self, evidence: Mapping[str, object]) -> None:
         if isinstance(uid := evidence.get("uid"), int):
             self.identify(uid)
 
@@ -398,12 +398,31 @@ class Watch:
         conditions = self.conditions()
         for trigger in self.watching(accounts):
             state, detail = conditions[trigger.name]
-            part = trigger.against_part(accounts) if isinstance(trigger, Pnl) else None
-            found = [why for why in (trigger.against_rearm(), part) if why and not (force and isinstance(why, Unseen))]
+            if isinstance(trigger, OrderRate) and trigger.name not in self._dead:
+                detail = trigger.blindness(accounts)  # another account's is not theirs
+            against = self._against(trigger, accounts)
+            found = [why for why in against if why and not (force and isinstance(why, Unseen))]
             if found:
                 yield f"trigger {trigger.name}: {found[0]}"
-            elif state is TriggerState.BLIND and self._on_blind[trigger.name] == "fire":
+            elif state is TriggerState.BLIND and detail and self._on_blind[trigger.name] == "fire":
                 yield f'trigger {trigger.name}: it is blind, and has on_blind = "fire": {detail}'
+
+    def _against(self, trigger: Trigger, accounts: set[str]) -> tuple[str | None, ...]:
+        match trigger:
+            case Link() | OrderRate():  # they judge each account by itself
+                return (trigger.against_rearm(accounts),)
+            case Pnl():
+                return trigger.against_rearm(), trigger.against_part(accounts)
+            case _:
+                return (trigger.against_rearm(),)
+
+    def rearmed(self, trigger: Trigger, accounts: Collection[str]) -> None:
+        """Have a trigger start over, since a person has re-armed these accounts."""
+        match trigger:
+            case Link() | OrderRate():
+                trigger.reset(accounts)
+            case _:
+                trigger.reset()
 
     def notice_blind(self) -> None:
         """Say aloud that a trigger cannot see, once; take it for a reason where the configuration says so."""
@@ -429,6 +448,16 @@ class Watch:
             for trigger in self.watching(accounts):
                 if isinstance(trigger, Flag):
                     group.start_soon(trigger.look)
+
+    def _amend(self, reason: Reason, text: str, evidence: Mapping[str, object]) -> None:
+        """Add to a reason what its flag's file says, and whose the file is: the kill did not wait for either."""
+        observed = {"observed_mono_ns": reason.observed.mono_ns, "observed_wall_ns": reason.observed.wall_ns}
+        data = {"trigger": reason.trigger, **observed, "text": text, "evidence": evidence}
+        self._dispatcher.record(flag.RECORD, data)
+        self._identify(evidence)
+        if text:
+            self._announce(Announce("info", f"trigger {reason.trigger}: its file says: {text}"))
+            self.amended(f"{reason.trigger}: {reason.text}", f"{reason.trigger}: {text}")
 
     def _flag_directory_made(self, directory: Path) -> None:
         self._announce(Announce("warn", f"{directory} was removed; it is there again"))

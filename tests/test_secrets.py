@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from kill_switch.config import load, rescue
 from kill_switch.config.problems import Wrong
-from kill_switch.config.secrets import LIMIT, WHERE, Secrets, refuse_exposed, resolve
+from kill_switch.config.secrets import LIMIT, WHERE, Secrets, refuse_exposed, refuse_unlikely, resolve
+from kill_switch.errors import ConfigError
 
 SECRET = "sEcReT-0123456789-aBcDeF"
 PEM = f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----"
@@ -206,3 +208,93 @@ def test_secrets_are_not_written_anywhere(write: object) -> None:
     assert callable(write)
     with pytest.raises(TypeError, match="secrets are not written anywhere"):
         write(Secrets({"api_key": SECRET}))
+
+
+# ── secrets that are none ─────────────────────────────────────────────────────────────────────────────────────────
+
+HOLDERS = {"credential": "its credential", "file": "its file", "env": "its variable"}
+UNLIKELY = {
+    "quotes around the secret": [
+        *(f"{one}{SECRET}{other}" for one, other in ('""', "''", "``", "“”", "„“", "»«")),
+        f'"{PEM.replace(chr(10), "")}"',
+    ],
+    "a name before the secret, as in NAME=…": [
+        *(
+            f"{before}{SECRET}"
+            for before in ("API_KEY=", "KEY=", "_K2=", "KEY = ", "OXFUN_SECRET==", "export API_KEY=")
+        ),
+        *(f"{before}{SECRET}" for before in ("api_key=", "api-secret: ", "token=", "Secret:", "export key=")),
+    ],
+    "a placeholder": [
+        *("<your key>", "<API_KEY>", "<>", "<token-here>", "[api key]", "{api_key}", "{{ api_key }}", "${API_KEY}"),
+        *("$API_KEY", "%API_KEY%", "YOUR_API_KEY", "your-api-key-here", "replace-me", "REPLACE_WITH_SECRET"),
+        *("changeme", "change_me", "TODO", "****", "...", f"sk-<your key>-{SECRET}"),
+    ],
+    "letters outside ASCII: look-alikes, typographic quotes or dashes?": [
+        *(f"{SECRET}{letter}{SECRET}" for letter in "éßаІ–—…“‑中🔑"),
+    ],
+    "spaces within the secret": [f"{SECRET} {SECRET}", f"key {SECRET}"],
+}
+LIKELY = [
+    *(
+        SECRET,
+        PEM,
+        PEM.replace("\n", "\r\n"),
+        "c2VjcmV0LXNlY3JldA==",
+        "QUJDREVGR0g=",
+        "ABCDEFGHIJKLMNOP==",
+        "AB/CD+EF==",
+    ),
+    *(
+        "0123456789abcdef" * 4,
+        "a",
+        "K",
+        "_",
+        "a'b\"c",
+        "a<b",
+        "x>y<z",
+        "p@ss:word=1",
+        "aB=c",
+        "eyJhbGciOi.J9-_x.y",
+        "50%",
+    ),
+    *("https://hooks.example/T0/B0/x?a=b", "$ecret1", "keyboard", "tokenise", "yours-truly-1", "none-of-it", "token"),
+]
+
+
+@pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in UNLIKELY.items() for text in texts])
+def test_a_secret_that_is_none_is_refused_with_its_holder_and_its_kind_and_is_never_shown(kind: str, text: str) -> None:
+    for source, holder in HOLDERS.items():
+        with pytest.raises(Wrong) as caught:
+            refuse_unlikely(text, {source: "x"})
+        assert (caught.value.found, SECRET in caught.value.hint) == (f"{holder} has {kind}", False)
+
+
+@pytest.mark.parametrize("text", LIKELY)
+def test_a_secret_that_may_be_one_is_taken(text: str) -> None:
+    refuse_unlikely(text, {"env": "x"})
+
+
+def test_a_secret_that_people_choose_may_have_spaces_and_brackets() -> None:
+    refuse_unlikely("correct horse <battery> staple", {"env": "x"}, is_typed=True)
+
+
+@pytest.mark.parametrize("kind", HOLDERS)
+def test_check_refuses_such_a_secret_at_its_key_and_a_direct_kill_tries_it(tmp_path: Path, kind: str) -> None:
+    keep(tmp_path / "secret", f'"{SECRET}"\n')
+    environ = {"KEY": SECRET, "SECRET": f'"{SECRET}"', "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    where = {"credential": "secret", "file": str(tmp_path / "secret"), "env": "SECRET"}[kind]
+    path = tmp_path / "config.toml"
+    path.write_text(
+        f'[accounts.mm1]\nvenue = "oxfun"\napi_key = {{ env = "KEY" }}\napi_secret = {{ {kind} = "{where}" }}\n'
+        f'[intake]\nkey = {{ {kind} = "{where}" }}\n[ping]\nurl = {{ {kind} = "{where}" }}\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(path, environ=environ)
+    found = [str(problem) for problem in caught.value.problems]
+    assert [line for line in found if "quotes" in line] == [
+        f"{key}: {HOLDERS[kind]} has quotes around the secret; take them away"
+        for key in ("accounts.mm1.api_secret", "intake.key", "ping.url")
+    ]
+    assert SECRET not in str(caught.value)
+    assert list(rescue(path, environ=environ).config.accounts) == ["mm1"]

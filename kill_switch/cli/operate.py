@@ -295,10 +295,10 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
 
     period_s = None
     if every:
-        from kill_switch.config.units import seconds
+        from kill_switch.config.units import duration
 
         try:
-            period_s = seconds(every)
+            period_s = duration("beat.every")(every)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--every") from None
     directory, unknown = whereabouts.runtime_dir(config, say=say_once), False

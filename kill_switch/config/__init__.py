@@ -408,7 +408,11 @@ def _url(value: object, path: str, environ: Mapping[str, str], problems: list[Pr
     try:
         if not isinstance(value, str | dict):
             raise Wrong(describe(value), f"expected a URL, or {_SECRET}")
-        return SecretStr(value if isinstance(value, str) else secrets.resolve(value, environ))
+        if isinstance(value, str):
+            return SecretStr(value)
+        url = secrets.resolve(value, environ)
+        secrets.refuse_unlikely(url, value)
+        return SecretStr(url)
     except Wrong as error:
         problems.append(Problem(path, error.found, error.hint))
         return None
@@ -434,6 +438,7 @@ def _intake(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> 
     if "key" in table:
         try:
             key = SecretStr(secrets.resolve(table["key"], environ))
+            secrets.refuse_unlikely(key.get_secret_value(), table["key"], is_typed=True)
         except Wrong as error:
             problems.append(Problem("intake.key", error.found, error.hint))
         else:

@@ -53,7 +53,10 @@ def read_account(
     *,
     strict: bool = True,
 ) -> tuple[Account | None, list[Problem]]:
-    """Read one account; return it, or all that is wrong with it. `strict` is as in `secrets.resolve`."""
+    """Read one account; return it, or all that is wrong with it.
+
+    `strict` is as in `secrets.resolve`; without it, a secret is taken however unlikely it looks: a kill is to be tried.
+    """
     path = at("accounts", name)
     common, problems, _ = validate(Common, table, path)
     venue = table.get("venue")
@@ -77,6 +80,8 @@ def read_account(
         if key in table:
             try:
                 values[key] = secrets.resolve(table[key], environ, strict=strict)
+                if strict:
+                    secrets.refuse_unlikely(values[key], table[key], is_typed=key == "passphrase")
             except Wrong as error:
                 problems.append(Problem(at(path, key), error.found, error.hint))
         elif sure:

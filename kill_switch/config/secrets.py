@@ -16,9 +16,23 @@ from collections.abc import Iterator, Mapping
 from kill_switch.config.problems import Wrong, describe, nearest
 
 LIMIT = 64 * 1024  # bytes
+ONLY = "expected the secret and nothing else"
 WHERE = 'expected { credential = "NAME" }, { file = "/PATH" } or { env = "NAME" }'
 SOURCES = ("credential", "file", "env")
 
+_HOLDERS = {"credential": "its credential", "file": "its file", "env": "its variable"}
+_QUOTES = "\"'`“”‘’„«»"
+_ASSIGNED = re.compile(  # a line of a shell or of a configuration; base64 has "=" at its end only
+    r"(?:export\s+)?[A-Z_][A-Z0-9_]*\s*=+[^=]|(?i:export\s|set\s)"
+    r"|(?i:(?:api|private|client)?[ _-]?(?:key|secret|token|id|passphrase|password))\s*(?:=+[^=]|:)"
+)
+_PLACEHOLDER = re.compile(
+    r"<.*>|\[.*\]|\$?\{.*\}|\$[A-Z_][A-Z0-9_]*|%[A-Za-z_]+%|\*+|\.{3,}"
+    r"|(?i:your|insert|replace|change|put|enter|paste)[ _-]?(?i:me|it|this|with|here|your|the|api|key|secret|token)\b.*"
+    r"|(?i:your|insert|replace|change|put|enter|paste)_.*|(?i:changeme|todo|fixme|placeholder|redacted|n/a|none|null)",
+    re.DOTALL,
+)
+_TO_FILL_IN = re.compile(r"<[A-Za-z][^<>]*>")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -69,6 +83,29 @@ def resolve(source: object, environ: Mapping[str, str], *, strict: bool = True) 
             return _text(_file(value, strict))
         case _:
             return _text(_variable(value, environ))
+
+
+def refuse_unlikely(text: str, source: Mapping[str, object], *, is_typed: bool = False) -> None:
+    """Raise `Wrong` for a secret that was fetched whole and is none: with quotes or a name around it, a placeholder.
+
+    `source` is where it was fetched from. `is_typed`: people choose such a secret, and it may have spaces inside. The
+    line never shows any of it.
+    """
+    holder = _HOLDERS.get(next(iter(source), ""), "it")
+    if text.startswith("-----BEGIN "):
+        if not text.isascii():
+            raise Wrong(f"{holder} has PEM with letters outside ASCII", "export it again")
+        return
+    if text[0] in _QUOTES and text[-1] in _QUOTES and len(text) > 1:
+        raise Wrong(f"{holder} has quotes around the secret", "take them away")
+    if _ASSIGNED.match(text):
+        raise Wrong(f"{holder} has a name before the secret, as in NAME=…", "leave the secret alone in it")
+    if _PLACEHOLDER.fullmatch(text) or (not is_typed and _TO_FILL_IN.search(text)):
+        raise Wrong(f"{holder} has a placeholder", "put the secret in its place")
+    if not text.isascii():
+        raise Wrong(f"{holder} has letters outside ASCII: look-alikes, typographic quotes or dashes?", "copy it again")
+    if not is_typed and " " in text:
+        raise Wrong(f"{holder} has spaces within the secret", ONLY)
 
 
 def _type(value: object) -> str:

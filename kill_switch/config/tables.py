@@ -14,7 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr
 
 from kill_switch.config import units
 
-Duration = Annotated[float, PlainValidator(units.seconds)]
+Budget = Annotated[float, PlainValidator(units.duration("budget"))]
+HedgeAfter = Annotated[float, PlainValidator(units.duration("hedge_after"))]
+BeatTimeout = Annotated[float, PlainValidator(units.duration("heartbeat.timeout"))]
+LinkTimeout = Annotated[float, PlainValidator(units.duration("link.timeout"))]
+StaleAfter = Annotated[float, PlainValidator(units.duration("stale_after"))]
+Window = Annotated[float, PlainValidator(units.duration("window"))]
+HookTimeout = Annotated[float, PlainValidator(units.duration("hooks.timeout"))]
+PingEvery = Annotated[float, PlainValidator(units.duration("ping.every"))]
 AbsolutePath = Annotated[Path, PlainValidator(units.absolute)]
 Tag = Annotated[str, PlainValidator(units.tag)]
 Amount = Annotated[Decimal, PlainValidator(units.amount)]
@@ -40,8 +47,8 @@ class Table(BaseModel):
 class Daemon(Table):
     """What concerns the process as a whole."""
 
-    budget_s: Duration = Field(default=0.25, alias="budget")  # reason observed → every account has answered
-    hedge_after_s: Duration = Field(
+    budget_s: Budget = Field(default=0.25, alias="budget")  # reason observed → every account has answered
+    hedge_after_s: HedgeAfter = Field(
         default=0.06, alias="hedge_after"
     )  # no answer by then: the second route goes out too
     state_dir: AbsolutePath = Path("/var/lib/kill-switch")
@@ -77,7 +84,7 @@ class Heartbeat(Trigger):
     """Fire when a beat has not come for too long."""
 
     kind: Literal["heartbeat"]
-    timeout_s: Duration = Field(alias="timeout", description=_DURATION)
+    timeout_s: BeatTimeout = Field(alias="timeout", description=_DURATION)
     start: Literal["first-beat", "boot"] = "first-beat"  # what the first timeout counts from
     allow_bye: bool = Field(
         default=False, description="expected true or false"
@@ -97,7 +104,7 @@ class Link(Trigger):
     """Fire when all lanes of an account are down for too long."""
 
     kind: Literal["link"]
-    timeout_s: Duration = Field(alias="timeout", description=_DURATION)
+    timeout_s: LinkTimeout = Field(alias="timeout", description=_DURATION)
 
 
 class Pnl(Trigger):
@@ -111,7 +118,7 @@ class Pnl(Trigger):
     floor: Amount | None = None
     reset: Annotated[units.WallTime, PlainValidator(units.wall_time)] = Field(description=units.WALL_TIME_HINT)
     confirm: int = Field(default=2, ge=1, le=100, description="expected a whole number of samples from 1 to 100")
-    stale_after_s: Duration = Field(default=30.0, alias="stale_after", description=_DURATION)
+    stale_after_s: StaleAfter = Field(default=30.0, alias="stale_after", description=_DURATION)
     on_blind: Literal["alarm", "fire"] = Field(description=_ON_BLIND)  # who watches money says what happens without it
     warn_at: tuple[Annotated[int, Field(ge=1, le=99)], ...] = Field(default=(), description=_WARN_AT)
     source: Literal["accounts", "intake"] = "accounts"
@@ -123,7 +130,7 @@ class OrderRate(Trigger):
     kind: Literal["order-rate"]
     max_new: int | None = Field(default=None, ge=1, description=_COUNT)  # of each account, within the window
     max_open: int | None = Field(default=None, ge=1, description=_COUNT)  # of each account, all through the window
-    window_s: Duration = Field(default=10.0, alias="window", description=_DURATION)
+    window_s: Window = Field(default=10.0, alias="window", description=_DURATION)
 
 
 AnyTrigger = Flag | Heartbeat | Schedule | Link | Pnl | OrderRate
@@ -161,14 +168,14 @@ class Hooks(Table):
     """What else is done, beside the strike."""
 
     on_trip: tuple[Command, ...] = Field(default=(), description=_COMMANDS)
-    timeout_s: Duration = Field(default=10.0, alias="timeout", description=_DURATION)
+    timeout_s: HookTimeout = Field(default=10.0, alias="timeout", description=_DURATION)
 
 
 class Ping(Table):
     """The outer dead man's switch: a monitor elsewhere that is called only while we could fire."""
 
     url: SecretStr | None = None  # whoever knows it can keep the monitor quiet
-    every_s: Annotated[float, PlainValidator(units.pace)] = Field(default=60.0, alias="every", description=_DURATION)
+    every_s: PingEvery = Field(default=60.0, alias="every", description=_DURATION)
 
 
 class Notify(Table):

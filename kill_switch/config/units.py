@@ -7,6 +7,7 @@ import ipaddress
 import re
 import shlex
 import zoneinfo
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,17 @@ from kill_switch.config.problems import Wrong, describe
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION_HINT = 'expected a duration with its unit, such as "250ms", "3s", "5m" or "1h"'
+BOUNDS = {  # duration key → the shortest and the longest that make sense; every duration key has its line here
+    "budget": ("1ms", "1h"),
+    "hedge_after": ("1ms", "10m"),
+    "heartbeat.timeout": ("10ms", "168h"),
+    "link.timeout": ("100ms", "24h"),  # lanes are looked at ten times a second
+    "stale_after": ("100ms", "24h"),
+    "window": ("1ms", "24h"),
+    "hooks.timeout": ("100ms", "1h"),
+    "ping.every": ("1s", "24h"),  # somebody else's server is called
+    "beat.every": ("10ms", "24h"),
+}
 _ADDRESS = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
 _ADDRESS_HINT = 'expected an IP address and a port, such as "127.0.0.1:9465" or "[::1]:9465"'
 _CRON_HINT = 'expected minute, hour, day, month and day of the week, such as "55 16 * * fri"'
@@ -55,16 +67,32 @@ class Address(NamedTuple):
 
 
 def seconds(value: object) -> float:
-    """Read a duration."""
+    """Read a duration, of any length but none; `duration` bounds it."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise Wrong(f"{describe(value)}, a number without a unit", _DURATION_HINT)
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise Wrong(describe(value), _DURATION_HINT)
-    duration = float(match[1]) * _SECONDS[match[2]]
-    if duration <= 0:
+    found_s = float(match[1]) * _SECONDS[match[2]]
+    if found_s <= 0:
         raise Wrong(describe(value), "it must be longer than nothing")
-    return duration
+    return found_s
+
+
+def duration(key: str) -> Callable[[object], float]:
+    """Return what reads the durations of a key, within its `BOUNDS`."""
+    least, most = BOUNDS[key]
+    least_s, most_s = seconds(least), seconds(most)
+
+    def read(value: object) -> float:
+        found_s = seconds(value)
+        if found_s < least_s:
+            raise Wrong(describe(value), f'it must be "{least}" or more')
+        if found_s > most_s:
+            raise Wrong(describe(value), f'it must be "{most}" or less')
+        return found_s
+
+    return read
 
 
 def in_words(duration_s: float) -> str:
@@ -92,14 +120,6 @@ def loopback(value: object) -> Address:
     if not found.loopback:
         raise Wrong("an address that other hosts can reach", 'expected one on this machine, such as "127.0.0.1:9464"')
     return found
-
-
-def pace(value: object) -> float:
-    """Read a duration between two calls of somebody else's server."""
-    duration = seconds(value)
-    if duration < 1:
-        raise Wrong(describe(value), 'it must be "1s" or more')
-    return duration
 
 
 def command(value: object) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""Share the event loop between answers that are read slowly: the fresh route's, which a parser in Python reads."""
+"""Share the event loop between those who can make much work: answers that are read slowly, and operators' requests.
+
+The fresh route's answers are read by a parser in Python. Requests on the control socket may come from many connections.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,17 @@ class Turns:
         self._numbers = itertools.count()
         self._passing = False
 
+    def is_free(self) -> bool:
+        """Take this pass at once, if nobody has had it and nobody waits."""
+        if self._passing:
+            return False
+        self._passing = True
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._pass, loop)
+        return True
+
     async def turn(self, had: int) -> None:
-        """Wait for a pass of one's own; `had` is how much one has had, in bytes."""
+        """Wait for a pass of one's own; `had` is how much one has had, in bytes or requests."""
         loop = asyncio.get_running_loop()
         mine: asyncio.Future[None] = loop.create_future()
         heapq.heappush(self._waiting, (had, next(self._numbers), mine))

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from kill_switch import clock, printable
 
-RECORD = "evidence"  # the kind of record for what was found out after the reason had been reported
 MOST_TEXT = 1000  # characters of the file's text that are kept
 
 

@@ -7,7 +7,7 @@ starts trips nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import anyio
 
@@ -61,19 +61,23 @@ class Link:
         down = [seconds for name in self.accounts if (seconds := self._down_s(name)) is not None]
         return {"down_s": (max(down), self._timeout_ns / 1e9)} if down else {}
 
-    def against_rearm(self) -> str | None:
+    def against_rearm(self, accounts: Collection[str] | None = None) -> str | None:
+        """Say which of these accounts (None: of all of its own) it has fired for and cannot be reached yet."""
         reachable = self._reachable()
-        down = [name for name in self.accounts if name in self._fired and not reachable[name]]
+        fired = [name for name in self.accounts if name in self._fired and (accounts is None or name in accounts)]
+        down = [name for name in fired if not reachable[name]]
         return f"{', '.join(down)} cannot be reached; it would fire again" if down else None
 
     def succeed(self, before: Link) -> None:
         """Go on from the one that this replaces: who is being lost is lost when it is time."""
         self._up, self._fired = dict(before._up), before._fired & set(self.accounts)
 
-    def reset(self) -> None:
-        for name in self._fired:  # the others are watched already, and may be on their way to being lost
+    def reset(self, accounts: Collection[str] | None = None) -> None:
+        """Start over for these accounts, or for all of its own; another one that is lost stays so until its re-arm."""
+        fired = {name for name in self._fired if accounts is None or name in accounts}
+        for name in fired:  # the others are watched already, and may be on their way to being lost
             self._up.pop(name, None)
-        self._fired.clear()
+        self._fired -= fired
 
     def _look(self, report: Report) -> None:
         now_ns = self._clock().mono_ns

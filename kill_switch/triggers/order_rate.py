@@ -13,7 +13,7 @@ when the lists were asked for that do not show it. `docs/triggers/order-rate.md`
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import anyio
@@ -97,7 +97,8 @@ class OrderRate:
         # how deaf we have been in all, how long in the last stall, and until when that matters
         self._stall = (attention.deaf_ns(clock().mono_ns), 0, 0)
         self._found: Reason | None = None
-        self._fired = ""
+        self._fired = ""  # why, until all accounts that it has fired for are re-armed
+        self._struck: set[str] = set()  # those that are not
         self._news = anyio.Event()
 
     def succeed(self, before: OrderRate) -> None:
@@ -137,7 +138,7 @@ class OrderRate:
             insort(new, (at_ns, one), key=_time)
             if len(new) > self._max_new + 1:
                 del times[new.pop(0)[1]]
-        if self._fired or self._found or len(new) <= self._max_new:
+        if account in self._struck or self._found or len(new) <= self._max_new:
             return
         span_ns = now.mono_ns - new[0][0]
         if span_ns <= self._window_ns:
@@ -160,6 +161,7 @@ class OrderRate:
             if self._found is not None:
                 reason, self._found = self._found, None
                 self._fired = reason.text
+                self._struck.update(reason.accounts)
                 report(reason)
             with anyio.move_on_after(LOOK_EVERY_S):
                 await self._news.wait()
@@ -184,7 +186,7 @@ class OrderRate:
                 continue
             watched.over_ns += watched.over.since_ns(mark) if watched.over is not None else 0
             watched.over = mark
-            if not self._fired and self._found is None and watched.over_ns >= self._window_ns:
+            if name not in self._struck and self._found is None and watched.over_ns >= self._window_ns:
                 self._find_open(name, view.open, now)
         for gone in self._known.keys() - set(self.accounts):  # it is no account of this trigger any more
             del self._known[gone]
@@ -236,7 +238,7 @@ class OrderRate:
     # ── what others see ───────────────────────────────────────────────────────────────────────────────────────────
 
     def condition(self) -> tuple[TriggerState, str]:
-        blind, unseen = self._blindness(), self._unseen()
+        blind, unseen = self._blindness(self.accounts), self._unseen(self.accounts)
         if self._fired:
             return TriggerState.TRIPPED, f"{self._fired}; now {blind or self._standing()}"
         if blind:
@@ -250,37 +252,48 @@ class OrderRate:
         if self._max_new is not None:
             most = max((self._new(name) for name in self.accounts), default=0)
             found["new_orders"] = (float(most), float(self._max_new))
-        if self._max_open is not None and (fullest := self._fullest()) is not None:
+        if self._max_open is not None and (fullest := self._fullest(self.accounts)) is not None:
             found["open_orders"] = (float(fullest[1]), float(self._max_open))
         return found
 
-    def against_rearm(self) -> str | None:
-        many = [name for name in self.accounts if self._max_new is not None and self._new(name) > self._max_new]
-        full = [name for name in self.accounts if self._of(name).over is not None]
+    def against_rearm(self, accounts: Collection[str] | None = None) -> str | None:
+        """Say why it would fire again for one of these accounts, or of all of its own; each is counted by itself."""
+        asked = [name for name in self.accounts if accounts is None or name in accounts]
+        many = [name for name in asked if self._max_new is not None and self._new(name) > self._max_new]
+        full = [name for name in asked if self._of(name).over is not None]
         if many or full:
-            return f"{self._standing()}; it would fire again"
+            return f"{self._standing(asked)}; it would fire again"
         now = self._mark(self._clock())
-        watched = {name: self._of(name).watched for name in self.accounts if name not in self._unseen()}
+        unseen = self._unseen(asked)
+        watched = {name: self._of(name).watched for name in asked if name not in unseen}
         short = [name for name, since in watched.items() if since is None or since.since_ns(now) < self._window_ns]
-        names = [*self._unseen(), *(short if self._max_new is not None else ())]
+        names = [*unseen, *(short if self._max_new is not None else ())]
         if not names:
             return None
         why = f"its orders have not been seen for {self._window_s:g} s"
         return Unseen(f"whether {', '.join(names)} has too many orders", why)
 
-    def reset(self) -> None:
-        if self._fired:
-            self._fired = ""
-            for watched in self._known.values():
+    def reset(self, accounts: Collection[str] | None = None) -> None:
+        """Start over for these accounts, or for all of its own, as far as it has fired for them."""
+        if not self._fired:
+            return
+        for name, watched in self._known.items():
+            if accounts is None or name in accounts:
                 watched.forget()
+                self._struck.discard(name)
+        if not self._struck.intersection(self.accounts):
+            self._fired = ""
 
-    def _unseen(self) -> list[str]:
-        return [name for name in self.accounts if self._of(name).unseen is not None]
+    def blindness(self, accounts: Collection[str]) -> str:
+        """Say which of these accounts' orders have not been seen for longer than the window, if so."""
+        return self._blindness([name for name in self.accounts if name in accounts])
 
-    def _blindness(self) -> str:
-        """Say whose orders have not been seen for longer than the window, if so."""
+    def _unseen(self, names: Sequence[str]) -> list[str]:
+        return [name for name in names if self._of(name).unseen is not None]
+
+    def _blindness(self, names: Sequence[str]) -> str:
         now = self._mark(self._clock())
-        unseen = {name: since.since_ns(now) for name in self.accounts if (since := self._of(name).unseen) is not None}
+        unseen = {name: since.since_ns(now) for name in names if (since := self._of(name).unseen) is not None}
         return ", ".join(
             f"the orders of {name} are not seen for {ns / 1e9:.1f} s"
             for name, ns in unseen.items()
@@ -292,18 +305,18 @@ class OrderRate:
         since_ns = self._clock().mono_ns - self._window_ns
         return sum(at_ns >= since_ns for at_ns, _ in self._of(account).new)
 
-    def _fullest(self) -> tuple[str, int] | None:
+    def _fullest(self, names: Sequence[str]) -> tuple[str, int] | None:
         """Return the account with the most open orders, and how many these are; None: of none it is known."""
-        counts = [(name, count) for name in self.accounts if (count := self._of(name).open) is not None]
+        counts = [(name, count) for name in names if (count := self._of(name).open) is not None]
         return max(counts, key=lambda one: one[1], default=None)
 
-    def _standing(self) -> str:
-        """Say how many orders the busiest accounts have."""
-        words = []
+    def _standing(self, names: Sequence[str] = ()) -> str:
+        """Say how many orders the busiest accounts have, of these or of all."""
+        words, names = [], names or self.accounts
         if self._max_new is not None:
-            busiest = max(self.accounts, key=self._new)
+            busiest = max(names, key=self._new)
             words.append(f"{self._new(busiest)} new orders within {self._window_s:g} s, of {self._max_new} ({busiest})")
-        if self._max_open is not None and (fullest := self._fullest()) is not None:
+        if self._max_open is not None and (fullest := self._fullest(names)) is not None:
             words.append(f"{fullest[1]} open orders, of {self._max_open} ({fullest[0]})")
         return ", ".join(words) or "nothing is known"
 

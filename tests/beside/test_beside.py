@@ -9,7 +9,7 @@ from typing import cast
 import anyio
 import pytest
 
-from kill_switch.beside import Beside
+from kill_switch.beside import WORDS_WITHIN_S, Beside
 from kill_switch.config import Config, load
 from kill_switch.engine import Announce
 from kill_switch.journal import Journal
@@ -61,11 +61,26 @@ async def test_hooks_and_messages_begin_when_the_bytes_of_the_whole_strike_have_
         "rx1 http POST /cancel-all",
     ]
     assert made._hooks._jobs == [] and made._notifier._outbox.take() is None
-    await anyio.wait_all_tasks_blocked()
+    await anyio.sleep(2 * WORDS_WITHIN_S)
     (job,) = made._hooks._jobs
     assert (job.argv, job.accounts, job.reason) == (("/bin/true",), ("mm1", "rx1"), "panic: touched")
     message = made._notifier._outbox.take()
     assert message is not None and message.kill == job.kill
+
+
+@pytest.mark.anyio
+async def test_a_text_that_is_found_at_once_is_what_hooks_and_messages_tell(tmp_path: Path) -> None:
+    floor = Floor(("mm1",))
+    made = Beside(config(tmp_path), floor.dispatcher, cast(Journal, Record()), cast(Watch, None), lambda news: None)
+    floor.announce = made.hear
+    floor.fire()
+    await anyio.sleep(WORDS_WITHIN_S / 2)
+    made.amend("panic: touched", "panic: the quoter went mad")
+    await anyio.sleep(WORDS_WITHIN_S)
+    (job,) = made._hooks._jobs
+    message = made._notifier._outbox.take()
+    assert job.reason == "panic: the quoter went mad"
+    assert message is not None and "the quoter went mad" in message.text and "touched" not in message.text
 
 
 @pytest.mark.anyio

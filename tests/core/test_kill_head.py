@@ -81,7 +81,7 @@ def test_what_is_found_out_about_a_flag_after_the_kill_is_in_the_reason_that_it_
     run = Run(armed("a"))(reported("a", ms=10, trigger="loss"), reported("a", ms=20))
     found = {"uid": 1000, "user": "1000", "mtime": "2023-11-14T22:13:00.000000Z", "text": "runaway"}
     observed = {"observed_mono_ns": ns(20), "observed_wall_ns": 1_700_000_000_020_000_000}
-    note(run, "evidence", trigger="panic", **observed, evidence=found)
+    note(run, "amendment", trigger="panic", **observed, text="", evidence=found)
     assert [one["evidence"] for one in head(run)["reasons"]] == [
         {"path": "/run/KILL"},
         {"path": "/run/KILL", **found},

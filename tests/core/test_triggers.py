@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
@@ -17,9 +17,10 @@ from asyncinotify import Inotify
 
 from kill_switch import clock, offload
 from kill_switch.domain import Now, Reason
-from kill_switch.triggers import flag
+from kill_switch.triggers import directory, flag
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import TriggerState, Unseen
+from kill_switch.triggers.directory import Directory
 from kill_switch.triggers.flag import Flag
 from kill_switch.triggers.heartbeat import Heartbeat
 from kill_switch.triggers.inlet import PASS_DATAGRAMS, Inlet
@@ -668,13 +669,19 @@ class Button:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.trigger = Flag("panic", ("a", "b"), path, clock=clock.now)
+        self.trigger = Flag("panic", ("a", "b"), path, clock=clock.now, amend=self._amend)
         self.reasons: list[Reason] = []
+        self.texts: list[tuple[Reason, str]] = []  # added to reasons
         self._news = anyio.Event()
 
     def report(self, reason: Reason) -> None:
         self.reasons.append(reason)
         self._news.set()
+
+    def _amend(self, reason: Reason, text: str, evidence: Mapping[str, object]) -> None:
+        if text:
+            self.texts.append((reason, text))
+            self._news.set()
 
     async def next(self, number: int) -> Reason:
         with anyio.fail_after(5):
@@ -683,6 +690,15 @@ class Button:
                 await self._news.wait()
         assert len(self.reasons) == number
         return self.reasons[-1]
+
+    async def text(self, text: str) -> None:
+        """Wait, within a bound, until this text is added to the one reason that there is."""
+        with anyio.fail_after(5):
+            while not (self.texts and self.texts[-1][1] == text):
+                self._news = anyio.Event()
+                await self._news.wait()
+        (reason,) = self.reasons
+        assert self.texts[-1][0].observed == reason.observed
 
     async def until(self, state: TriggerState, words: str = "") -> str:
         """Wait, within a bound, until its condition is this."""
@@ -702,7 +718,7 @@ async def pressing(path: Path) -> AsyncIterator[Button]:
         with anyio.fail_after(5):
             while not button.trigger._looked or button.trigger._watching.busy:  # noqa: ASYNC110 - threads
                 await anyio.sleep(0.001)
-        await anyio.sleep(0.01)  # what they have found has been taken
+        await anyio.sleep(5 * flag.LOOK_APART_S)  # what they have found has been taken
         yield button
         group.cancel_scope.cancel()
 
@@ -760,8 +776,14 @@ def no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for a text for as long as a busy machine may take."""
+    """Take a text for the reason's own for as long as a busy machine may need to read it."""
     monkeypatch.setattr(flag, "TEXT_WITHIN_S", 5.0)
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every text that comes after its file for a late one."""
+    monkeypatch.setattr(flag, "TEXT_WITHIN_S", 0.0)
 
 
 @pytest.fixture
@@ -794,14 +816,14 @@ class TestFlag:
     async def test_a_file_that_came_just_before_the_watch_is_found_when_the_watch_begins(
         self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        looked, real_watch, real_look = threading.Event(), flag.watch, flag.look
+        looked, real_watch, real_look = threading.Event(), directory.watch, flag.look
 
         def look(path: Path) -> flag.Seen:
             found = real_look(path)
             looked.set()
             return found
 
-        def watch(directory: Path) -> Inotify:
+        def watch(directory: Path) -> tuple[Inotify, Directory | None]:
             looked.wait(5)
             kill_file.touch()
             return real_watch(directory)
@@ -811,49 +833,59 @@ class TestFlag:
         async with pressing(kill_file.path) as button:
             await button.next(1)
 
-    async def test_it_fires_on_a_rename_into_place_with_the_text_as_its_reason(
+    async def test_a_rename_into_place_is_one_reason_to_which_its_text_is_added(
         self, kill_file: Spot, patient: None
     ) -> None:
         kill_file.beside("other").write("by rename")
         async with pressing(kill_file.path) as button:
             kill_file.beside("other").move_to(kill_file)
-            assert (await button.next(1)).text == "by rename"
+            await button.next(1)
+            await button.text("by rename")
             assert button.trigger.condition()[1] == f"{kill_file} is there: by rename"
 
-    async def test_a_rename_fires_within_a_bound_though_its_text_cannot_be_had_and_that_follows(
-        self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch
+    async def test_a_file_that_is_made_and_written_is_one_reason_to_which_its_text_is_added(
+        self, kill_file: Spot, patient: None
+    ) -> None:
+        async with pressing(kill_file.path) as button:
+            with kill_file.path.open("w") as file:
+                await button.next(1)
+                file.write("the quoter ")
+                file.flush()
+                await anyio.sleep(0.02)
+                file.write("has gone mad")
+            await button.text("the quoter has gone mad")
+
+    async def test_a_kill_does_not_wait_for_a_text_that_cannot_be_had(
+        self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch, patient: None
     ) -> None:
         over, real = threading.Event(), flag.look
         kill_file.beside("other").write("by rename")
         async with pressing(kill_file.path) as button:
             monkeypatch.setattr(flag, "look", lambda path: over.wait(10) and real(path))
             kill_file.beside("other").move_to(kill_file)
-            reason = await button.next(1)
-            assert reason.text == f"{kill_file} is there"
-            waited_ns = clock.now().mono_ns - reason.observed.mono_ns  # a kill's time begins with the event
-            assert waited_ns > flag.TEXT_WITHIN_S * 0.9e9
+            assert (await button.next(1)).text == f"{kill_file} is there"
+            assert button.texts == []
             over.set()
-            assert (await button.next(2)).text == "by rename"
+            await button.text("by rename")
 
-    async def test_a_rename_that_is_undone_at_once_fires_all_the_same(self, kill_file: Spot, patient: None) -> None:
+    async def test_a_rename_that_is_undone_at_once_fires_all_the_same(self, kill_file: Spot) -> None:
         kill_file.beside("other").touch()
         async with pressing(kill_file.path) as button:
             kill_file.beside("other").move_to(kill_file)
             kill_file.remove()
             assert (await button.next(1)).text == f"{kill_file} came and went"
 
-    async def test_a_trigger_that_is_ended_while_it_reads_a_text_fires_before(
-        self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch, patient: None
+    async def test_a_file_that_is_found_while_nobody_takes_reasons_is_a_reason_once_somebody_does(
+        self, kill_file: Spot
     ) -> None:
-        over = threading.Event()
-        kill_file.beside("other").touch()
-        async with pressing(kill_file.path) as button:
-            monkeypatch.setattr(flag, "look", lambda path: over.wait(10) and flag.Seen(True))
-            kill_file.beside("other").move_to(kill_file)
-            while button.trigger._untold is None:  # noqa: ASYNC110 - inotify
-                await anyio.sleep(0.001)
-        assert [reason.text for reason in button.reasons] == [f"{kill_file} is there"]
-        over.set()
+        button = Button(kill_file.path)
+        kill_file.touch()
+        await button.trigger.look()
+        assert "is still there" in str(button.trigger.against_rearm())
+        async with anyio.create_task_group() as group:
+            group.start_soon(button.trigger.run, button.report)
+            assert (await button.next(1)).text == f"{kill_file} is there"
+            group.cancel_scope.cancel()
 
     async def test_other_files_are_nobodys_business(self, kill_file: Spot) -> None:
         async with pressing(kill_file.path) as button:
@@ -913,14 +945,14 @@ class TestFlag:
             assert button.trigger.condition()[0] is TriggerState.TRIPPED
             assert len(button.reasons) == 1
 
-    async def test_a_text_that_is_written_later_is_a_second_reason(self, kill_file: Spot) -> None:
+    async def test_a_text_that_is_written_later_is_a_second_reason(self, kill_file: Spot, late: None) -> None:
         async with pressing(kill_file.path) as button:
             kill_file.touch()
             await button.next(1)
             kill_file.write("the quoter has gone mad")
             assert (await button.next(2)).text == "the quoter has gone mad"
 
-    async def test_the_same_text_again_is_no_news(self, kill_file: Spot) -> None:
+    async def test_the_same_text_again_is_no_news(self, kill_file: Spot, late: None) -> None:
         async with pressing(kill_file.path) as button:
             kill_file.write("once")
             await button.until(TriggerState.TRIPPED, "once")
@@ -944,7 +976,8 @@ class TestFlag:
         kill_file.beside("other").write(b"\x1b[31mred\nsecond line\xff" + b"x" * 5000)
         async with pressing(kill_file.path) as button:
             kill_file.beside("other").move_to(kill_file)
-            text = (await button.next(1)).text
+            await button.until(TriggerState.TRIPPED, "red")
+            ((_, text),) = button.texts
             assert text.startswith("\N{REPLACEMENT CHARACTER}[31mred second line\N{REPLACEMENT CHARACTER}xxx")
             assert len(text) == flag.TEXT_BYTES
 
@@ -986,7 +1019,7 @@ class TestFlag:
                 patch.setattr("kill_switch.triggers.flag.os.read", fails)
                 assert flag.look(kill_file.beside("other").path) == flag.Seen(True)
             kill_file.beside("other").move_to(kill_file)
-            assert (await button.next(1)).text == "cannot be read"
+            await button.text("cannot be read")
 
     async def test_a_re_arm_is_blocked_while_it_is_there(self, kill_file: Spot) -> None:
         async with pressing(kill_file.path) as button:
@@ -1056,7 +1089,7 @@ class TestFlagAndItsDirectory:
         def none_left() -> None:
             raise OSError(24, "Too many open files")
 
-        monkeypatch.setattr(flag, "Inotify", none_left)
+        monkeypatch.setattr(directory, "Inotify", none_left)
         async with pressing(kill_file.path) as button:
             detail = await button.until(TriggerState.OK, "polled only")
             assert detail == f"{kill_file} is not there (polled only: Too many open files)"

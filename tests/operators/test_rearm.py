@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from kill_switch.domain import Pace, Phase
 from kill_switch.engine import Granted, Reconfigured
 from kill_switch.operators import PROVE_WITHIN_S
+from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.order_rate import OrderRate
 from tests.operators.office import Office, Opened
@@ -255,3 +257,103 @@ async def test_force_lifts_what_a_trigger_cannot_see(opened: Opened) -> None:
     (why,) = (await rearm(office, {"a": True}))["why"]
     assert why.startswith("trigger loss: cannot see whether equity is above the floor 8: ") and "--force" in why
     assert await rearm(office, {"a": True}, force=True) == {"rearmed": ("a",)}
+
+
+# ── triggers over several accounts ────────────────────────────────────────────────────────────────────────────────
+
+LINK = '[triggers.lost]\nkind = "link"\ntimeout = "10s"\non_blind = "fire"\n'
+RATE = '[triggers.runaway]\nkind = "order-rate"\nmax_new = 3\nwindow = "10s"\non_blind = "fire"\n'
+
+
+@asynccontextmanager
+async def guarded(office: Office, triggers: str) -> AsyncIterator[None]:
+    """Have these triggers watch, from a moment on at which all is well."""
+    office.reload(triggers)
+    async with anyio.create_task_group() as group:
+        group.start_soon(office.watch.attention.run)
+        for trigger in office.watch.triggers.values():
+            group.start_soon(office.watch.run, trigger)
+        await anyio.sleep(12)
+        yield
+        group.cancel_scope.cancel()
+
+
+async def attend(office: Office, seconds: float) -> None:
+    """Let time go by, in which the venues answer."""
+    for _ in range(int(seconds / 0.05)):
+        office.answer()
+        await anyio.sleep(0.05)
+
+
+async def rearm_of(office: Office, *accounts: str) -> Mapping[str, Any]:
+    """Ask for a re-arm of these accounts, whose venues answer."""
+    found: list[Mapping[str, Any]] = []
+
+    async def ask() -> None:
+        found.append(await office.ask("rearm", reason="all well", scope=list(accounts)))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        while not found:
+            await anyio.sleep(0.02)
+            office.answer()
+    return found[0]
+
+
+async def test_a_link_holds_the_account_that_is_down_and_no_other(opened: Opened) -> None:
+    office = opened("a", "b")
+    async with guarded(office, LINK):
+        office.lanes["a"].state = LaneState.DOWN
+        await attend(office, 11)
+        assert office.dispatcher.state.tripped == ("a",)
+        office.fire("b")
+        await office.settle()
+        assert await rearm_of(office, "b") == {"rearmed": ("b",)}
+        refused = await rearm_of(office, "a")  # the re-arm of b is none of a
+        assert any("a cannot be reached; it would fire again" in why for why in refused["why"])
+        assert any("lost" in why for why in (await rearm_of(office, "a", "b"))["why"])
+        await attend(office, 30)
+        assert office.dispatcher.state.tripped == ("a",)
+        office.lanes["a"].state = LaneState.UP
+        assert await rearm_of(office, "a") == {"rearmed": ("a",)}
+
+
+async def test_an_account_whose_orders_are_not_seen_holds_no_other(opened: Opened) -> None:
+    office = opened("a", "b")
+    for venue in office.venues.values():
+        venue.show()
+    async with guarded(office, RATE):
+        (rate,) = office.watch.triggers.values()
+        assert isinstance(rate, OrderRate)
+        office.lanes["a"].state = LaneState.DOWN
+        await anyio.sleep(1)
+        assert list(office.watch.against_rearm({"b"})) == []
+        assert "cannot see whether a has too many orders" in next(office.watch.against_rearm({"a", "b"}))
+        await anyio.sleep(10)
+        assert rate.condition()[0] is TriggerState.BLIND
+        assert list(office.watch.against_rearm({"b"}, force=True)) == []
+        assert "on_blind" in next(office.watch.against_rearm({"a"}, force=True))
+
+
+async def test_an_account_that_has_too_many_orders_holds_no_other_and_fires_no_second_time(opened: Opened) -> None:
+    office = opened("a", "b")
+    for venue in office.venues.values():
+        venue.show()
+    async with guarded(office, RATE):
+        (rate,) = office.watch.triggers.values()
+        assert isinstance(rate, OrderRate)
+        for number in range(5):
+            rate.placed("a", str(number))
+        await anyio.sleep(0.2)
+        await office.settle()
+        assert office.dispatcher.state.tripped == ("a", "b")
+        assert await rearm_of(office, "b") == {"rearmed": ("b",)}
+        assert rate.condition()[0] is TriggerState.TRIPPED
+        rate.placed("a", "another one, by the algorithm that runs away")
+        await anyio.sleep(0.2)
+        assert list(office.dispatcher.state.tripped) == ["a"]
+        assert any("6 new orders" in why or "(a)" in why for why in (await rearm_of(office, "a"))["why"])
+        for number in range(5):
+            rate.placed("b", f"b{number}")
+        await anyio.sleep(0.2)
+        assert office.dispatcher.state.tripped == ("a", "b")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import anyio
 import pytest
 
-from kill_switch.domain import Route
+from kill_switch import segments
+from kill_switch.domain import Phase, Route
+from kill_switch.report import Reports
+from kill_switch.triggers.flag import Flag, Seen
 from tests.operators.office import Opened
 
 pytestmark = pytest.mark.anyio
@@ -31,6 +35,42 @@ async def test_why_it_is_tripped_is_told_until_it_is_re_armed(opened: Opened) ->
     assert why["observed_at"].startswith("2023-11-14T22:13:20")
     office.dispatcher.rearm(office.asked())
     assert (await office.ask("status"))["why"] == []
+
+
+async def test_a_status_in_the_moment_of_a_kill_has_its_reason_its_id_and_its_time(opened: Opened) -> None:
+    office = opened("a")
+    armed = await office.ask("status")
+    await anyio.sleep(5)
+    office.fire()
+    status = await office.ask("status")
+    assert (status["state"], [why["text"] for why in status["why"]]) == ("FIRING", ["touched"])
+    assert status["last_kill"] == office.dispatcher.state.accounts["a"].kill
+    assert status["since"] == status["why"][0]["observed_at"] != armed["since"]
+    await office.settle()
+    cleared = await office.ask("status")
+    assert cleared["state"] == "TRIPPED"
+    assert cleared["since"] > status["since"]
+    assert office.reports.get("last")["accounts"]["a"]["state"] == "CLEAR"  # type: ignore[index]
+
+
+async def test_a_text_that_is_found_behind_its_kill_is_its_reason_in_every_answer(opened: Opened) -> None:
+    office = opened("a")
+    office.reload('[triggers.panic]\nkind = "flag"\npath = "/nonexistent/KILL"\n')
+    words: list[tuple[str, str]] = []
+    office.watch.amended = lambda before, after: words.append((before, after))
+    flag = office.watch.triggers["panic"]
+    assert isinstance(flag, Flag)
+    flag._report = office.dispatcher.report
+    flag._take(Seen(True))
+    assert office.dispatcher.state.phase is Phase.STRIKING
+    flag._take(Seen(True, "the quoter went mad"))
+    assert [why["text"] for why in (await office.ask("status"))["why"]] == ["the quoter went mad"]
+    await office.settle()
+    report = await office.ask("report")
+    assert [reason["text"] for reason in report["reasons"]] == ["the quoter went mad"]
+    assert words == [("panic: /nonexistent/KILL is there", "panic: the quoter went mad")]
+    again = segments.Reading(office.journal.path).entries()
+    assert Reports(1, again).get()["reasons"] == report["reasons"]  # type: ignore[index]
 
 
 async def test_why_is_told_of_those_that_are_tripped_and_not_of_a_later_kill_that_is_over(opened: Opened) -> None:

@@ -186,7 +186,7 @@ class Record(Journal):
 
     def all(self) -> None:
         """Have everything told and written."""
-        self._tell()
+        self.tell()
         self._state.post(self._writer.conclude)
         for worker in (self._state, self._run):
             assert isinstance(worker, SlowWorker)

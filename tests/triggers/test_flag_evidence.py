@@ -55,7 +55,11 @@ class Press:
     def __init__(self, path: Path) -> None:
         self.reasons: list[Reason] = []
         self.found: list[tuple[Reason, Mapping[str, object]]] = []
-        self.flag = Flag("panic", ("a",), path, clock=clock.now, found=lambda *words: self.found.append(words))
+        self.flag = Flag("panic", ("a",), path, clock=clock.now, amend=self._amend)
+
+    def _amend(self, reason: Reason, text: str, evidence: Mapping[str, object]) -> None:
+        assert text == ""
+        self.found.append((reason, evidence))
 
     async def until_told(self, *, found: int) -> None:
         with anyio.fail_after(5):
@@ -95,7 +99,7 @@ async def test_a_touch_fires_at_once_and_its_owner_is_found_once_afterwards(tmp_
         await press.flag.look()
         group.cancel_scope.cancel()
     [reason], [(about, evidence)] = press.reasons, press.found
-    assert about is reason and reason.evidence == {"path": str(tmp_path / "KILL")}
+    assert about == reason and reason.evidence == {"path": str(tmp_path / "KILL")}
     assert evidence["uid"] == os.getuid() and str(evidence["mtime"]).endswith("Z")
 
 
@@ -103,7 +107,7 @@ def test_a_file_that_came_and_went_has_no_owner_and_lends_it_to_no_other(tmp_pat
     press = Press(tmp_path / "KILL")
     press.flag._report = press.reasons.append
     press.flag._present = True
-    press.flag._tell("")
+    press.flag._tell("it is there")
     press.flag._take(Seen(False))
     press.flag._take(Seen(True), {"uid": 1})
     assert [reason.evidence.get("uid") for reason in press.reasons] == [None, 1]

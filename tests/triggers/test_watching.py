@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -23,7 +24,7 @@ from kill_switch.triggers.intake import Intake, sign
 from kill_switch.triggers.link import Link
 from kill_switch.triggers.pnl import Pnl
 from kill_switch.venues.base import Equity, OrderPlaced, OrdersFound, Transferred
-from kill_switch.watching import LEDGER, Watch
+from kill_switch.watching import HEALTHY_S, LEDGER, Watch
 from tests.core.stubs import Floor
 from tests.virtual_time import running
 
@@ -427,6 +428,29 @@ async def test_a_trigger_whose_task_dies_is_blind_until_it_runs_again(tmp_path: 
         await anyio.sleep(0.1)
         assert watched.watch._dead == {"daily-loss": "its task failed: RuntimeError"}
         group.cancel_scope.cancel()
+
+
+async def test_a_trigger_that_dies_again_and_again_waits_longer_and_after_a_time_of_health_as_at_first(
+    tmp_path: Path,
+) -> None:
+    loop, runs = running(), list[tuple[float, float]]()  # when it began, and how long it was well
+    plan = [0.0] * 7 + [HEALTHY_S + 1, 0.0, HEALTHY_S / 2, 0.0]
+
+    class Sick(Link):
+        async def run(self, report: Report) -> None:
+            runs.append((loop.time(), plan[len(runs)] if len(runs) < len(plan) else 1e6))
+            await anyio.sleep(runs[-1][1])
+            raise RuntimeError("a fault of ours")
+
+    watched = Watched(tmp_path, RATE)
+    attention = watched.watch.attention
+    sick = Sick("lost", ("a",), 1.0, clock=loop.now, attention=attention, reachable=lambda: {"a": True})
+    async with anyio.create_task_group() as group:
+        group.start_soon(watched.watch.run, sick)
+        await anyio.sleep(300)
+        group.cancel_scope.cancel()
+    waits = [after - begun - well for (begun, well), (after, _) in itertools.pairwise(runs)]
+    assert waits == pytest.approx([1, 2, 4, 8, 16, 30, 30, 1, 2, 4, 8])
 
 
 # ── heartbeats over a restart ─────────────────────────────────────────────────────────────────────────────────────

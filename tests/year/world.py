@@ -255,7 +255,7 @@ class World:
         match self.floor.dispatcher.rearm(asked):
             case Granted():
                 for trigger in self.watch.watching(accounts):
-                    trigger.reset()
+                    self.watch.rearmed(trigger, accounts)
                 return []
             case refused:
                 return whys or [str(refused)]

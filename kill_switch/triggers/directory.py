@@ -1,0 +1,66 @@
+"""Read inotify(7)'s events of a directory; `flag` watches one with it. Decides nothing."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+from asyncinotify import Inotify, Mask
+
+Directory = tuple[int, int]  # device and inode
+
+CAME = int(Mask.CREATE | Mask.MOVED_TO)
+GONE = int(Mask.DELETE | Mask.MOVED_FROM)
+ENDED = int(Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED)  # there will be no more events
+LOST = int(Mask.Q_OVERFLOW)
+LONGEST = 16 + 256  # bytes of an event: its name has 255 at most, and a NUL
+_WATCHED = Mask.CREATE | Mask.MOVED_TO | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.CLOSE_WRITE | Mask.DELETE
+_WATCHED |= Mask.MOVED_FROM
+_EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name behind it
+
+
+def sift(events: bytes, name: bytes) -> tuple[list[int], int]:
+    """Read what inotify(7) has written; return the masks of the events about `name`, and those about the watch itself.
+
+    Names of other files are compared as bytes, and nothing is made of them: there may be very many.
+    """
+    ours: list[int] = []
+    itself, at, end, wanted = 0, 0, len(events), name + b"\0"
+    while at < end:
+        _, mask, _, length = _EVENT.unpack_from(events, at)
+        at += _EVENT.size
+        if not length:
+            itself |= mask
+        elif events.startswith(wanted, at):
+            ours.append(mask)
+        at += length
+    return ours, itself
+
+
+def watch(directory: Path) -> tuple[Inotify, Directory | None]:
+    """Have inotify watch a directory; return it, and which directory that is. Raises `OSError`.
+
+    Waits for the directory's file system. A directory that is replaced meanwhile counts as the one before.
+    """
+    watched = identity(directory)
+    inotify = Inotify()
+    try:
+        inotify.add_watch(directory, _WATCHED)
+    except BaseException:
+        inotify.close()
+        raise
+    return inotify, watched
+
+
+def identity(directory: Path) -> Directory | None:
+    """Say which directory has this path; None if none has. Waits for its file system."""
+    try:
+        found = os.stat(directory)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def close(watching: tuple[Inotify, Directory | None]) -> None:
+    watching[0].close()

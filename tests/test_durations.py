@@ -1,0 +1,104 @@
+"""Every duration of the configuration has bounds, takes what lies within them, and says in one line what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kill_switch.config import load, tables
+from kill_switch.config.problems import Wrong, validate
+from kill_switch.config.units import BOUNDS, duration, seconds
+from kill_switch.errors import ConfigError
+
+WHOLE: Mapping[type[tables.Table], dict[str, Any]] = {  # what a table needs besides the duration
+    tables.Daemon: {},
+    tables.Hooks: {},
+    tables.Ping: {},
+    tables.Heartbeat: {"kind": "heartbeat", "timeout": "3s"},
+    tables.Link: {"kind": "link", "timeout": "10s"},
+    tables.Pnl: {"kind": "pnl", "currency": "USD", "reset": "17:00 UTC", "on_blind": "alarm"},
+    tables.OrderRate: {"kind": "order-rate"},
+}
+ABSURD = ("0s", "0ms", "0.0h", "-1s", "999999999h", "999999999.999999999h", "1e9h", "inf", "", "10", 10, True)
+
+
+def models() -> Iterator[type[tables.Table]]:
+    """Yield every table of the configuration."""
+    waiting: list[type[tables.Table]] = [tables.Table]
+    while waiting:
+        model = waiting.pop()
+        yield model
+        waiting += model.__subclasses__()
+
+
+def durations() -> list[tuple[type[tables.Table], str, str]]:
+    """List every duration: its table, its key and its line in `BOUNDS`."""
+    found = []
+    for model in models():
+        for name, field in model.model_fields.items():
+            if name.endswith("_s"):
+                key = field.alias or name
+                prefix = {tables.Heartbeat: "heartbeat.", tables.Link: "link.", tables.Hooks: "hooks."}.get(model, "")
+                found.append((model, key, f"{'ping.' if model is tables.Ping else prefix}{key}"))
+    return found
+
+
+DURATIONS = durations()
+
+
+def refused(model: type[tables.Table], key: str, value: object) -> str:
+    made, problems, _ = validate(model, WHOLE[model] | {key: value}, "table")
+    assert made is None
+    (problem,) = problems
+    return str(problem)
+
+
+def test_every_duration_has_its_bounds_and_all_bounds_are_used() -> None:
+    assert {bounds for _, _, bounds in DURATIONS} | {"beat.every"} == set(BOUNDS)
+    assert all(model in WHOLE for model, _, _ in DURATIONS)
+
+
+@pytest.mark.parametrize(("model", "key", "bounds"), DURATIONS)
+def test_a_duration_takes_its_bounds_and_its_default_and_nothing_beyond(
+    model: type[tables.Table], key: str, bounds: str
+) -> None:
+    least, most = BOUNDS[bounds]
+    name = next(name for name, field in model.model_fields.items() if (field.alias or name) == key)
+    for value in (least, most):
+        made, problems, _ = validate(model, WHOLE[model] | {key: value}, "table")
+        assert problems == [] and getattr(made, name) == pytest.approx(seconds(value))
+    default = model.model_fields[name].default
+    if isinstance(default, float):
+        assert seconds(least) <= default <= seconds(most)
+    short_ms, long_s = seconds(least) * 999, seconds(most) + 1
+    assert refused(model, key, f"{short_ms:.6f}ms").endswith(f'it must be "{least}" or more')
+    assert refused(model, key, f"{long_s:.0f}s").endswith(f'it must be "{most}" or less')
+    for absurd in ABSURD:
+        line = refused(model, key, absurd)
+        assert (line.startswith(f"table.{key}: ") and "\n" not in line and " must be " in line) or "expected" in line
+
+
+@pytest.mark.parametrize("value", ABSURD)
+def test_a_beats_period_has_bounds_too(value: object) -> None:
+    with pytest.raises(Wrong):
+        duration("beat.every")(value)
+
+
+def test_a_file_with_absurd_durations_is_refused_with_all_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(
+        '[accounts.mm1]\nvenue = "oxfun"\napi_key = { env = "KEY" }\napi_secret = { env = "KEY" }\n'
+        '[daemon]\nbudget = "999999999h"\n[hooks]\ntimeout = "0s"\n'
+        '[triggers.beat]\nkind = "heartbeat"\ntimeout = "1ms"\n[triggers.lost]\nkind = "link"\ntimeout = "99999999h"\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(path, environ={"KEY": "a-key-that-is-long-enough"})
+    assert [str(problem) for problem in caught.value.problems] == [
+        'daemon.budget: "999999999h"; it must be "1h" or less',
+        'triggers.beat.timeout: "1ms"; it must be "10ms" or more',
+        'triggers.lost.timeout: "99999999h"; it must be "24h" or less',
+        'hooks.timeout: "0s"; it must be longer than nothing',
+    ]
