@@ -1,27 +1,31 @@
 """Serve the daemon's figures to Prometheus: within the process beside, which asks the daemon for them at each scrape.
 
-Whoever scrapes wildly, or connects and says nothing, keeps this process busy and not the daemon: it is asked for its
-figures at most every `FRESH_S`. One that does not answer is told as `kill_switch_responding 0`.
+All clients are served at once, in one event loop. Each has `HEAD_S` for its request and `SEND_S` to take the answer,
+however slowly it does either. At most `CONNECTIONS` are open: one more ends the oldest. The daemon is asked at most
+every `FRESH_S`, once for all who scrape. One that does not answer is told as `kill_switch_responding 0`.
 """
 
 from __future__ import annotations
 
-import socket
-import threading
+import asyncio
+import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from socketserver import TCPServer
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 FRESH_S = 0.25
 ANSWER_S = 2.0  # a daemon that needs longer does not respond
-IDLE_S = 2.0  # a client that needs longer for its request is let go: there is one at a time
+HEAD_S = 2.0  # from the connection to the end of the request's head, in all
+SEND_S = 5.0  # until a client has taken the whole answer
 AGAIN_S = 2.0  # after an address that was taken
+HEAD_BYTES = 1 << 14
+CONNECTIONS = 128
 
 Figures = Sequence[Mapping[str, Any]]
 
@@ -34,77 +38,113 @@ class Exposition(Collector):
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self._asked = 0
-        self._answered = threading.Event()
-        self._figures: Figures = ()
+        self._asked_s = float("-inf")
+        self._figures: Figures | None = ()  # None: the daemon does not respond
         self._taken_s = float("-inf")
-        self._server: _Server | None = None
+        self._answered = asyncio.Event()
+        self._clients: dict[asyncio.WriteTransport, None] = {}  # the oldest first
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended = asyncio.Event()
 
     def run(self) -> None:
         """Serve until `close`; an address that is taken is tried again, and the daemon hears of it."""
-        while True:
-            try:
-                with self._serving() as server:
-                    self._server = server
-                    self._write({"trouble": ""})
-                    return server.serve_forever()
-            except OSError as error:
-                self._write({"trouble": f"{self._host}:{self._port}: {error.strerror or type(error).__name__}"})
-            time.sleep(AGAIN_S)
+        asyncio.run(self._run())
 
     def close(self) -> None:
-        """Stop serving."""
-        if self._server is not None:
-            self._server.shutdown()
+        """Stop serving. May be called by any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._ended.set)
 
     def take(self, number: int, figures: Figures) -> None:
-        """Take the daemon's answer; one that comes too late is none."""
+        """Take the daemon's answer to the last question. May be called by any thread."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._take, number, figures)
+
+    def collect(self) -> Iterable[Metric]:
+        responds = self._figures is not None
+        yield GaugeMetricFamily("kill_switch_responding", "Whether the daemon answered this scrape.", float(responds))
+        yield from map(family, self._figures or ())
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        while not self._ended.is_set():
+            try:
+                server = await asyncio.start_server(self._serve, self._host, self._port, limit=HEAD_BYTES)
+            except OSError as error:
+                self._write({"trouble": f"{self._host}:{self._port}: {_words(error)}"})
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._ended.wait(), AGAIN_S)
+                continue
+            self._write({"trouble": ""})
+            await self._ended.wait()
+            server.close()
+
+    def _take(self, number: int, figures: Figures) -> None:
         if number == self._asked:
             self._figures, self._taken_s = figures, time.monotonic()
             self._answered.set()
 
-    def collect(self) -> Iterable[Metric]:
-        responds = self._ask()
-        yield GaugeMetricFamily("kill_switch_responding", "Whether the daemon answered this scrape.", float(responds))
-        if responds:
-            yield from map(family, self._figures)
+    async def _ask(self) -> None:
+        """Have figures that are fresh, or none; a question that is not answered yet is not asked again."""
+        now_s = time.monotonic()
+        if now_s - self._taken_s < FRESH_S:
+            return
+        if self._answered.is_set() or now_s - self._asked_s > ANSWER_S:
+            self._answered.clear()
+            self._asked += 1
+            self._asked_s = now_s
+            self._write({"asks": self._asked})
+        try:
+            await asyncio.wait_for(self._answered.wait(), self._asked_s + ANSWER_S - now_s)
+        except TimeoutError:
+            self._figures = None
 
-    def _ask(self) -> bool:
-        if time.monotonic() - self._taken_s < FRESH_S:
-            return True
-        self._answered.clear()
-        self._asked += 1
-        self._write({"asks": self._asked})
-        return self._answered.wait(ANSWER_S)
+    # ── clients ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _serving(self) -> _Server:
-        kind = _Server6 if ":" in self._host else _Server
-        server = kind((self._host, self._port), _Handler)
-        server.set_app(make_wsgi_app(self._registry))
-        return server
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client, who may end it at any time; so may we."""
+        self._clients[writer.transport] = None
+        if len(self._clients) > CONNECTIONS:
+            oldest = next(iter(self._clients))
+            del self._clients[oldest]
+            oldest.abort()
+        try:
+            with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                async with asyncio.timeout(HEAD_S):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                answer = await self._answer(head.decode("latin-1"))
+                async with asyncio.timeout(SEND_S):
+                    writer.write(answer)
+                    writer.close()
+                    await writer.wait_closed()
+        finally:
+            self._clients.pop(writer.transport, None)
+            writer.transport.abort()
+
+    async def _answer(self, head: str) -> bytes:
+        request, *lines = head.split("\r\n")
+        method = request.partition(" ")[0]
+        if method not in ("GET", "HEAD"):
+            return _response("405 Method Not Allowed", "text/plain", b"only GET and HEAD\n", "Allow: GET, HEAD\r\n")
+        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        await self._ask()
+        encoder, kind = choose_encoder(headers.get("accept", ""))
+        text = encoder(self._registry)
+        whole = _response("200 OK", kind, text)
+        return whole[: -len(text)] if method == "HEAD" else whole
 
 
-class _Server(WSGIServer):
-    """Serve one request after the other."""
-
-    def server_bind(self) -> None:
-        """Bind, without asking a name server who we are."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = "kill-switch", self.server_address[1]
-        self.setup_environ()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Leave a client alone that went away."""
+def _response(status: str, kind: str, body: bytes, more: str = "") -> bytes:
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{more}Connection: close\r\n\r\n"
+    )
+    return head.encode("latin-1") + body
 
 
-class _Server6(_Server):
-    address_family = socket.AF_INET6
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = IDLE_S
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Log nothing."""
+def _words(error: OSError) -> str:
+    """Say what is wrong with an address; asyncio's own text repeats it."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else type(error).__name__
 
 
 def family(figure: Mapping[str, Any]) -> Metric:

@@ -10,8 +10,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from math import nan
 from pathlib import Path
@@ -308,12 +309,110 @@ def test_scrapes_in_quick_succession_ask_the_daemon_once() -> None:
 
 
 def test_a_client_that_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.exposition._Handler.timeout", 0.2)
+    monkeypatch.setattr("kill_switch.exposition.HEAD_S", 0.2)
     with exposed(list) as port, socket.create_connection(("127.0.0.1", port)):
         time.sleep(0.05)
         began_s = time.monotonic()
         scrape(port)
         assert time.monotonic() - began_s < 2
+
+
+@contextmanager
+def crowd(port: int, count: int, say: Callable[[socket.socket], None]) -> Iterator[None]:
+    """Have that many clients connected, and each say something every 50 ms, as long as it is let."""
+    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
+    over = threading.Event()
+
+    def talk() -> None:
+        while not over.wait(0.05):
+            for client in clients:
+                with suppress(OSError):
+                    say(client)
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        for client in clients:
+            client.close()
+
+
+@pytest.mark.parametrize("count", [1, 20, 300])
+@pytest.mark.parametrize("letter", [b"", b"G"], ids=["silent", "dribbling"])
+def test_clients_that_never_come_to_the_point_hold_nobody_up(
+    letter: bytes, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kill_switch.exposition.HEAD_S", 3600.0)
+    with exposed(list) as port, crowd(port, count, lambda client: client.sendall(letter)):
+        for _ in range(3):
+            began_s = time.monotonic()
+            scrape(port)
+            assert time.monotonic() - began_s < 4  # some milliseconds on an idle machine
+
+
+def test_a_client_has_a_bounded_time_for_its_whole_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kill_switch.exposition.HEAD_S", 0.3)
+    with exposed(list) as port, socket.create_connection(("127.0.0.1", port)) as client:
+        client.settimeout(0.05)
+        for _ in range(100):
+            client.sendall(b"G")
+            with suppress(TimeoutError):
+                assert client.recv(1) == b""
+                break
+        else:
+            raise AssertionError("it was not let go")
+
+
+def test_clients_that_read_nothing_of_the_answer_hold_nobody_up_and_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kill_switch.exposition.SEND_S", 0.5)
+    much = {"type": "gauge", "name": "kill_switch_x", "help": "x" * 20_000_000, "labels": [], "samples": [([], 7)]}
+    figures: list[Any] = [much]
+    with exposed(lambda: figures) as port, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", port))
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        time.sleep(0.5)
+        figures.clear()
+        assert "kill_switch_responding 1.0" in scrape(port)
+        time.sleep(0.6)
+        taken = 0
+        client.settimeout(5)
+        with suppress(ConnectionError):
+            while chunk := client.recv(1 << 20):
+                taken += len(chunk)
+        assert taken < 20_000_000
+
+
+def test_many_scrapes_at_once_wait_for_a_slow_daemon_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kill_switch.exposition.ANSWER_S", 0.5)
+    with exposed(None, silent=True) as port, ThreadPoolExecutor(20) as pool:
+        began_s = time.monotonic()
+        texts = list(pool.map(lambda _: scrape(port), range(20)))
+        assert time.monotonic() - began_s < 5
+    assert all("kill_switch_responding 0.0" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", b"200"),
+        (b"HEAD /metrics HTTP/1.0\r\nAccept: \xff\r\n:\r\nx\r\n\r\n", b"200"),
+        (b"DELETE / HTTP/1.1\r\n\r\n", b"405"),
+        (b"\xff\0\r\n\r\n", b"405"),
+        (b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 10_000, b""),
+    ],
+)
+def test_whatever_a_client_says_it_gets_an_answer_or_is_let_go(asked: bytes, status: bytes) -> None:
+    with exposed(list) as port, socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        with suppress(ConnectionError):
+            client.sendall(asked)
+            answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+            assert answer[9:12] == status
+            assert not answer.partition(b"\r\n\r\n")[2] or not asked.startswith(b"HEAD")
+        assert "kill_switch_responding 1.0" in scrape(port)
 
 
 def test_only_reading_is_allowed() -> None:
