@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import anyio
 
-from kill_switch import clock
-from kill_switch.aide import Aide
+from kill_switch import clock, orphans
+from kill_switch.aide import Aides
 from kill_switch.config import Config
 from kill_switch.dispatch import Dispatcher
 from kill_switch.engine import Announce, Kill
@@ -41,21 +41,24 @@ class Beside:
         self._watch = watch
         self._exposing = ""  # what is the matter with it
         self._tripped: list[tuple[Kill, str]] = []  # kills whose hooks have not begun, and why
-        self._aide = Aide()
-        self._notifier = Notifier(self._aide, clock.now, head=lambda: journal.head.words)
-        self._hooks = Hooks(self._aide, self._record, announce)
-        self._ping = Ping(self._aide, self._unable, clock.now, lambda: journal.head.words)
+        self._aides = aides = Aides()
+        for aide in aides.both():
+            aide.warn = lambda text: announce(Announce("warn", text))
+        self._notifier = Notifier(aides, clock.now, head=lambda: journal.head.words)
+        self._hooks = Hooks(aides, self._record, announce, lambda: dispatcher.state.tripped)
+        self._ping = Ping(aides, self._unable, clock.now, lambda: journal.head.words)
         self.meter = Meter(dispatcher, journal, watch, self._counts, self._unable, clock.now)
         if address := config.daemon.metrics:
             expose = {"do": "expose", "host": address.host, "port": address.port}
-            self._aide.standing.append(expose)
-            self._aide.asked, self._aide.told = self.meter.figures, self._told
+            aides.messages.standing.append(expose)
+            aides.messages.asked, aides.messages.told = self.meter.figures, self._told
         self._configure()
 
     def start(self, tasks: Tasks) -> None:
         """Begin all tasks, and go on with the hooks of a kill that is under way."""
         self._hooks.resume(self._dispatcher.state.kill, self._journal.replay.entries)
-        tasks.keep("aide", self._aide.run)
+        for aide in self._aides.both():
+            tasks.keep(aide.name, aide.run)
         tasks.keep("hooks", self._hooks.run)
         tasks.keep("notify", self._notifier.run)
         if self._config.daemon.metrics:
@@ -78,14 +81,25 @@ class Beside:
         self._tripped = [(kill, after if text == words else text) for kill, text in self._tripped]
 
     async def finish(self) -> None:
-        """Let the last messages out, within a bound."""
+        """Let the last messages out and hooks come to their end, within a bound."""
         self._begin_hooks()
         with anyio.move_on_after(FINISH_WITHIN_S):
             await self._notifier.finish()
+            while not self._hooks.idle:  # noqa: ASYNC110 - some milliseconds
+                await anyio.sleep(0.02)
+
+    @property
+    def missing(self) -> str:
+        """Say which process beside is not there or does not work; "" if none is missed."""
+        return next(self._aides.troubles(), "")
+
+    def reap(self) -> None:
+        """Collect children that others have left to this process; see `orphans`."""
+        orphans.reap([aide.pid for aide in self._aides.both()])
 
     def troubles(self) -> Iterator[str]:
         """Yield a line for people for everything that does not work."""
-        yield from filter(None, (self._aide.trouble, self._aide.hangs))
+        yield from self._aides.troubles()
         if self._exposing:
             yield f"metrics: {self._exposing}"
         for part in (self._notifier, self._hooks, self._ping):
@@ -96,8 +110,10 @@ class Beside:
         self._notifier.configure(config.notify)
         self._hooks.configure(config.hooks)
         self._ping.configure(config.ping)
-        if config.daemon.metrics or config.notify.urls or config.notify.command or config.hooks.on_trip:
-            self._aide.want()
+        if config.daemon.metrics or config.notify.urls or config.ping.url:
+            self._aides.messages.want()
+        if config.notify.command or config.hooks.on_trip:
+            self._aides.commands.want()
 
     def _hear(self, news: Announce, kill: Kill | None) -> None:
         if news.level == "trip" and kill is not None:
@@ -119,7 +135,8 @@ class Beside:
 
     def _counts(self) -> Mapping[str, int]:
         heard = {f"intake_{name}_total": count for name, count in self._watch.heard().items()}
-        return {**self._notifier.counts(), **self._hooks.counts(), **self._ping.counts(), **heard}
+        restarts = {"process_restarts_total": sum(aide.restarts for aide in self._aides.both())}
+        return {**self._notifier.counts(), **self._hooks.counts(), **self._ping.counts(), **restarts, **heard}
 
     def _record(self, kind: str, data: Mapping[str, object]) -> None:
         self._journal.append(kind, data, clock.now())

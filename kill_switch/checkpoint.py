@@ -56,6 +56,7 @@ _LAST: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Iterable[Key]]]] = 
     "schedule": ("schedule", _trigger),
     "stamps": ("stamps", _trigger),
 }
+_HOOKS = ("hook-started", "hook")  # of each, the last attempt
 
 
 class _Carried:
@@ -76,13 +77,13 @@ class _Carried:
             case "reason":
                 if data["kill"] != self._kill:
                     self._kill = data["kill"]
-                    self._owners = {key: kept for key, kept in self._owners.items() if key[0] != "hook"}
+                    self._owners = {key: kept for key, kept in self._owners.items() if key[0] not in _HOOKS}
                     self._owners["kill",] = entry
                 for name in data["accounts"]:
                     self._owners.setdefault(("first reason", name), entry)
                     self._owners["last reason", name] = entry
-            case "hook" if data.get("kill") == self._kill:
-                self._owners["hook", str(data.get("command")), str(data.get("accounts"))] = entry
+            case kind if kind in _HOOKS and data.get("kill") == self._kill:
+                self._owners[kind, str(data.get("command")), str(data.get("accounts"))] = entry
             case "rearm":
                 for name in data["accounts"]:
                     self._owners.pop(("first reason", name), None)

@@ -351,6 +351,7 @@ class Daemon:
             self.clocks.look()
             self._look_after_journal()
             self._look_after_files()
+            self.beside.reap()
             asked = clock.now()
             self.dispatcher.handle(Pulse(asked))
             if self.dispatcher.alive_ns >= asked.mono_ns:
@@ -362,7 +363,8 @@ class Daemon:
         sessions = self.dispatcher.sessions.values()
         ready = sum(session.ready for session in sessions)
         state = operators.outward(self.dispatcher.state.phase)
-        self._systemd.status(f"{state}, {ready}/{len(sessions)} accounts ready, {self.watch.blind()} triggers blind")
+        line = f"{state}, {ready}/{len(sessions)} accounts ready, {self.watch.blind()} triggers blind"
+        self._systemd.status(f"{line}; {missing}" if (missing := self.beside.missing) else line)
         if not self._ready and (ready == len(sessions) or self.config.daemon.ready == "degraded"):
             self._ready = True
             _freeze()

@@ -23,7 +23,7 @@ from typing import Any
 import anyio
 
 from kill_switch import apart, client, clock, latches, outcome, printable, recovery, takeover, users, wiring
-from kill_switch.aide import Aide
+from kill_switch.aide import Aides
 from kill_switch.config import Config, load
 from kill_switch.direct_latch import DirectLatch
 from kill_switch.dispatch import Dispatcher
@@ -149,8 +149,8 @@ class Direct:
             loop.call_later,
             self._announce,
         )
-        self._aide = Aide()
-        self._notifier = Notifier(self._aide, clock.now)
+        self._aides = Aides()
+        self._notifier = Notifier(self._aides, clock.now)
         self._notifier.configure(config.notify)
         self._interrupted = False
         self._answered = anyio.Event()
@@ -203,7 +203,8 @@ class Direct:
         self._dispatcher.report(reason)
         self._kill_id = self._dispatcher.state.kill.id if self._dispatcher.state.kill else ""
         self._expect_answers(names)
-        spawn(self._alone, self._aide.run)
+        for aide in self._aides.both():
+            spawn(self._alone, aide.run)
         spawn(self._alone, self._notifier.run)
         taking = asyncio.ensure_future(self._take_over(reason, spawn))
         naming = apart.start(users.name_of, os.getuid(), name="user")

@@ -35,6 +35,7 @@ COUNTERS = {
     "hook_failures_total": "Hooks that failed, or were killed when their time was over.",
     "pings_sent_total": "Calls to the monitor elsewhere.",
     "ping_failures_total": "Calls to the monitor elsewhere that failed.",
+    "process_restarts_total": "Processes beside that ended or hung, and were started again.",
     "intake_beats_total": "Heartbeats that were taken.",
     "intake_ignored_total": "Datagrams, or lines of one, that were ignored.",
     "intake_wrong_time_total": "Signed datagrams that were not taken: their stamp does not rise.",

@@ -102,9 +102,14 @@ async def test_a_process_beside_that_cannot_be_had_is_shown_and_keeps_no_strike_
         assert "mm1 http POST /cancel-all" in floor.trace
         await anyio.sleep(600)
         troubles = list(made.troubles())
-        assert troubles[0] == "the process beside cannot be started: No such file or directory"
-        assert any(trouble.startswith("notify command: nothing was heard of it") for trouble in troubles)
-        assert any(news.text.startswith("hook /bin/true failed: nothing was heard of it") for news in announced)
+        for what in ("messages", "commands"):
+            assert f"the process for {what} cannot be started: No such file or directory" in troubles
+        assert made.missing == "the process for messages cannot be started: No such file or directory"
+        assert any(trouble.startswith("notify command: the process for commands was not there") for trouble in troubles)
+        assert [news.text for news in announced if news.text.startswith("hook")] == [
+            "hook /bin/true: the process for commands was not there for 8 s",
+            "hook /bin/true waits to be run: the process for commands was not there for 13 s",
+        ]
         made.take(config(tmp_path, TEXT.partition("[hooks]")[0]), tasks)
         await anyio.sleep(60)
         assert troubles[0] in made.troubles()

@@ -16,6 +16,7 @@ from kill_switch import errands
 from kill_switch.errands import Desk, Errand, Outcome
 
 Pipe = tuple[Desk, int]
+CALL = {"do": "call", "within_s": 5, "begin_by_s": 1e12, "url": "https://hooks.example/tOkEn"}
 
 
 @pytest.fixture
@@ -40,10 +41,10 @@ def test_there_is_an_end_to_what_is_under_way_at_once(desk: Pipe, monkeypatch: p
         over.wait(10)
         return {"ok": True}
 
-    monkeypatch.setattr(errands, "find", wait)
+    monkeypatch.setattr(errands, "call", wait)
     monkeypatch.setattr(errands, "AT_ONCE", 3)
     for number in range(5):
-        desk[0].take({"do": "find", "id": number, "within_s": 5, "argv": ["sh"]})
+        desk[0].take({**CALL, "id": number})
     refused = lines(desk[1], 2)
     assert refused == [{"id": number, "ok": False, "why": "too much is under way"} for number in (3, 4)]
     over.set()
@@ -55,7 +56,7 @@ def test_whatever_an_errand_raises_is_told_by_its_kind_alone(desk: Pipe, monkeyp
         raise ValueError("https://hooks.example/tOkEn is bad")
 
     monkeypatch.setattr(errands, "call", fail)
-    desk[0].take({"do": "call", "id": 7, "within_s": 5, "url": "https://hooks.example/tOkEn"})
+    desk[0].take({**CALL, "id": 7})
     assert lines(desk[1], 1) == [{"id": 7, "ok": False, "why": "ValueError"}]
 
 
@@ -72,13 +73,31 @@ def test_a_process_whose_errands_do_not_come_back_ends_and_is_made_anew(
     monkeypatch.setattr(errands, "STUCK", 2)
     monkeypatch.setattr(errands, "STUCK_AFTER_S", -1.0)
     monkeypatch.setattr(errands, "LAST_S", 0.1)
-    told = [orjson.dumps({"do": "call", "id": n, "within_s": 0.0, "url": "x"}) + b"\n" for n in range(10)]
+    told = [orjson.dumps({**CALL, "id": n, "within_s": 0.0}) + b"\n" for n in range(10)]
     read = io.BytesIO(b"".join(told))
     began_s = time.monotonic()
     desk[0].serve(read)
     assert time.monotonic() - began_s < 5
     assert read.tell() < len(b"".join(told))  # the rest was not taken
     over.set()
+
+
+def test_an_errand_that_comes_too_late_is_not_begun(desk: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errands, "call", lambda errand: {"ok": True})
+    desk[0].take({**CALL, "id": 1, "begin_by_s": time.monotonic() - 0.001})
+    desk[0].take({**CALL, "id": 2, "begin_by_s": time.monotonic() + 10})
+    assert [line["id"] for line in lines(desk[1], 1)] == [2]
+
+
+def test_a_system_without_threads_fails_an_errand_and_not_the_process(
+    desk: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    desk[0].take({**CALL, "id": 1})
+    assert lines(desk[1], 1) == [{"id": 1, "ok": False, "why": "no thread can be started"}]
 
 
 def test_a_daemon_that_is_gone_is_no_reason_to_raise() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import anyio
 import pytest
 
-from kill_switch.aide import Done
+from kill_switch.aide import INTERRUPTED, UNBEGUN, Done
 from kill_switch.config.tables import Hooks as Table
 from kill_switch.engine import Announce
-from kill_switch.hooks import Hooks
-from tests.beside.stubs import Beside, Run, kill
+from kill_switch.hooks import ATTEMPTS, Hooks
+from tests.beside.stubs import OK, Beside, Run, kill, seconds
 
 pytestmark = pytest.mark.anyio
 
@@ -26,9 +26,14 @@ class Stage:
     beside: Beside = field(default_factory=Beside)
     records: list[Mapping[str, Any]] = field(default_factory=list)
     announced: list[Announce] = field(default_factory=list)
+    latched: set[str] = field(default_factory=lambda: {"mm1", "rx1"})
+    started: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def record(self, kind: str, data: Mapping[str, Any]) -> None:
+        {"hook": self.records, "hook-started": self.started}[kind].append(data)
 
     def __post_init__(self) -> None:
-        self.hooks = Hooks(self.beside, lambda kind, data: self.records.append(data), self.announced.append)
+        self.hooks = Hooks(self.beside, self.record, self.announced.append, lambda: self.latched)
 
     @property
     def ran(self) -> list[tuple[str, str]]:
@@ -73,6 +78,7 @@ async def test_what_became_of_it_is_on_record_without_its_environment() -> None:
             "kill": kill().id,
             "command": "page 'a b'",
             "accounts": ("mm1", "rx1"),
+            "attempt": 1,
             "ok": True,
             "why": "",
             "code": 0,
@@ -125,13 +131,91 @@ async def test_a_hook_that_hangs_keeps_the_next_kills_from_nothing() -> None:
         assert [round(run.at_s) for run in made.beside.of("run")] == [0, 1, 2, 3, 4]
 
 
-async def test_a_command_of_which_nothing_was_heard_is_run_once_more() -> None:
+async def test_a_command_that_was_interrupted_is_run_again_and_each_attempt_has_its_two_records() -> None:
     async with stage(STOP) as made:
-        made.beside.answer = lambda run: Done(False, "the process beside ended meanwhile")
+        ends = iter([Done(False, "its keeper was killed", lost=INTERRUPTED), Done(True, "", 0, 12)])
+        made.beside.answer = lambda run: next(ends)
+        made.hooks.tripped(kill(), "panic: now")
+        await anyio.sleep(5)
+        assert len(made.ran) == 2
+        assert [record["attempt"] for record in made.started] == [1, 2]
+        assert [(record["attempt"], record["ok"], record["why"]) for record in made.records] == [
+            (1, False, "interrupted: its keeper was killed; it is run again"),
+            (2, True, ""),
+        ]
+        assert [news.text for news in made.announced] == [
+            "hook systemctl stop quoter.service failed: interrupted: its keeper was killed; it is run again"
+        ]
+
+
+async def test_a_command_that_is_interrupted_again_and_again_is_given_up() -> None:
+    async with stage(STOP) as made:
+        made.beside.answer = lambda run: Done(False, "its keeper was killed", lost=INTERRUPTED)
+        made.hooks.tripped(kill(), "panic: now")
+        await anyio.sleep(60)
+        assert len(made.ran) == len(made.started) == len(made.records) == ATTEMPTS
+        assert made.records[-1]["why"] == "interrupted: its keeper was killed; it is not run again"
+
+
+async def test_a_command_that_cannot_begin_is_handed_over_until_it_does_and_said_once() -> None:
+    async with stage(STOP) as made:
+        made.beside.answer = lambda run: OK if seconds() > 100 else Done(False, "nobody is there", lost=UNBEGUN)
+        made.hooks.tripped(kill(), "panic: now")
+        await anyio.sleep(99)
+        assert (len(made.started), made.records, made.hooks.idle) == (1, [], False)
+        await anyio.sleep(5)
+        assert [record["ok"] for record in made.records] == [True]
+        assert [news.text for news in made.announced] == [
+            "hook systemctl stop quoter.service waits to be run: nobody is there"
+        ]
+        assert made.hooks.idle
+
+
+@pytest.mark.parametrize("lost", [UNBEGUN, INTERRUPTED])
+async def test_a_command_whose_accounts_are_armed_again_is_not_run_any_more(lost: str) -> None:
+    async with stage(STOP) as made:
+        made.beside.takes = lambda run: 5.0
+        made.beside.answer = lambda run: Done(False, "nobody knows", lost=lost)
         made.hooks.tripped(kill(), "panic: now")
         await anyio.sleep(1)
-        assert len(made.ran) == 2
-        assert len(made.records) == len(made.announced) == 1
+        made.latched.clear()
+        await anyio.sleep(60)
+        assert len(made.ran) == 1
+        assert [record["why"] for record in made.records] == [f"{lost}: nobody knows; it is not run again"]
+
+
+def attempt(number: int, kind: str = "hook-started", command: str = "systemctl stop quoter.service") -> dict[str, Any]:
+    data = {"kill": kill().id, "command": command, "accounts": ["mm1", "rx1"], "attempt": number}
+    return {"kind": kind, "data": data}
+
+
+@pytest.mark.parametrize("unclear", [True, False])
+@pytest.mark.parametrize(
+    ("number", "latched", "again"), [(1, {"mm1"}, True), (1, set(), False), (ATTEMPTS, {"mm1"}, False)]
+)
+async def test_a_start_runs_what_was_interrupted_while_its_accounts_are_tripped(
+    number: int, latched: set[str], again: bool, unclear: bool
+) -> None:
+    entries = [{"kind": "reason", "data": {"kill": kill().id, "trigger": "panic", "text": "now"}}]
+    entries += [entry for n in range(1, number) for entry in (attempt(n), attempt(n, "hook"))]
+    entries += [attempt(1, "hook-started", "page 'a b'"), attempt(1, "hook", "page 'a b'"), attempt(number)]
+    async with stage(STOP, PAGE) as made:
+        made.latched = latched
+        made.hooks.resume(kill(unclear=unclear), entries)
+        await anyio.sleep(5)
+        assert made.ran == ([("systemctl", "mm1 rx1")] if again else [])
+        ended = "interrupted: the daemon ended meanwhile; it is " + ("run again" if again else "not run again")
+        assert [(one["attempt"], one["why"]) for one in made.records] == [
+            (number, ended),
+            *([(number + 1, "")] if again else []),
+        ]
+
+
+async def test_what_was_interrupted_and_is_not_configured_any_more_is_not_run() -> None:
+    async with stage(PAGE) as made:
+        made.hooks.resume(kill(unclear=False), [attempt(1)])
+        await anyio.sleep(5)
+        assert made.ran == [] and len(made.records) == 1
 
 
 @pytest.mark.parametrize(("done", "ran"), [(("page",), ["systemctl"]), ((), ["systemctl", "page"])])

@@ -368,7 +368,13 @@ def test_a_client_has_a_bounded_time_for_its_whole_request(monkeypatch: pytest.M
 
 def test_clients_that_read_nothing_of_the_answer_hold_nobody_up_and_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kill_switch.exposition.SEND_S", 0.5)
-    much = {"type": "gauge", "name": "kill_switch_x", "help": "x" * 20_000_000, "labels": [], "samples": [([], 7)]}
+    much: dict[str, Any] = {
+        "type": "gauge",
+        "name": "kill_switch_x",
+        "help": "x" * 20_000_000,
+        "labels": [],
+        "samples": [([], 7)],
+    }
     figures: list[Any] = [much]
     with exposed(lambda: figures) as port, socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -40,7 +40,7 @@ happenings = st.one_of(
     st.tuples(st.just("pnl"), st.sampled_from(["loss", "floor"])),
     st.tuples(st.just("heartbeat"), st.sampled_from(["quoter", "hedger"]), st.booleans()),
     st.tuples(st.just("stamps"), st.sampled_from(["quoter", "hedger"])),
-    st.tuples(st.just("hook"), scopes),
+    st.tuples(st.sampled_from(["hook", "hook-started"]), scopes, st.integers(1, 3)),
     st.tuples(st.sampled_from(["start", "reload"]), st.lists(st.sampled_from(["loss", "flat"]), unique=True)),
     st.tuples(st.just("strange"), st.sampled_from(["start", "pnl", "drill", "hook", "heartbeat", "new"])),
 )
@@ -87,9 +87,9 @@ class Story(Run):
             case "stamps", trigger:
                 line = [self.ns, 500, self.ns, 7, "boot"]
                 self.note("stamps", {"trigger": trigger, "floor": 0, "senders": {"bot": line}}, at)
-            case "hook", scope:
+            case "hook" | "hook-started" as kind, scope, attempt:
                 kill = self.state.kill.id if self.state.kill else ""
-                self.note("hook", {"kill": kill, "command": "stop", "accounts": scope, "ok": True}, at)
+                self.note(kind, {"kill": kill, "command": "stop", "accounts": scope, "attempt": attempt}, at)
             case "start" | "reload" as kind, triggers:
                 self.note(kind, {"triggers": dict.fromkeys(triggers, "pnl"), "n": self.ns}, at)
             case _:
@@ -114,7 +114,7 @@ def reading(entries: Iterable[Mapping[str, Any]]) -> dict[str, object]:
     state = recovery.rebuild(entries, PACES, 2)
     reports = Reports(250_000, entries)
     reasons = [entry["data"] for entry in entries if entry["kind"] == "reason"]
-    kill = state.kill.id if state.kill and state.kill.unclear else None
+    kill = state.kill.id if state.kill else None
     about = [entry for entry in entries if entry["data"].get("kill") == kill]
     drills = past.understood(entries, ("drill",), lambda data: "accounts" in data)
     return {
@@ -132,7 +132,11 @@ def reading(entries: Iterable[Mapping[str, Any]]) -> dict[str, object]:
             for name, found in drill["accounts"].items()
             if not found["skipped"]
         },
-        "hooks": {(data["command"], str(data["accounts"])) for data in past.understood(about, ("hook",), _hooked)},
+        "hooks": {
+            (kind, data["command"], str(data["accounts"])): data["attempt"]
+            for kind in ("hook-started", "hook")
+            for data in past.understood(about, (kind,), _hooked)
+        },
         "first reason": next((entry["data"] for entry in about if entry["kind"] == "reason"), None),
         "latched by": {
             name: next((reason for reason in reversed(reasons) if name in reason["accounts"]), None)

@@ -88,7 +88,7 @@ def test_what_is_found_out_about_a_flag_after_the_kill_is_in_the_reason_that_it_
     ]
     assert head(run)["by"]["trigger"] == "loss"
     again = Run(armed("a"))(reported("a", ms=20))
-    note(again, "evidence", trigger="panic", **observed, evidence=found)
+    note(again, "amendment", trigger="panic", **observed, text="", evidence=found)
     assert head(again)["by"] == {"trigger": "panic", "uid": 1000, "user": "1000", "at": found["mtime"]}
 
 

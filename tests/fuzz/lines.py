@@ -16,7 +16,7 @@ from random import Random
 import orjson
 
 from kill_switch import control
-from kill_switch.aide import Aide, Done
+from kill_switch.aide import Aide, Done, _Waiting
 from kill_switch.domain import Now, Reason
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.days import Reset
@@ -251,18 +251,19 @@ class AideTarget(Target):
         yield b'{"asks":1}\n'
         yield b'{"trouble":"127.0.0.1:9464: Address already in use"}\n'
         yield b'{"trouble":""}\n'
+        yield b'{"beat":0}\n'
+        yield b'{"begun":1}\n'
 
     def mutate(self, random: Random, data: bytes) -> bytes:
-        return mutate_json(
-            random, data, self.pool, ("id", "ok"), ("id", "ok", "why", "code", "ms", "output", "asks", "trouble")
-        )
+        keys = ("id", "ok", "why", "code", "ms", "output", "lost", "asks", "trouble", "beat", "begun")
+        return mutate_json(random, data, self.pool, ("id", "ok"), keys)
 
     def take(self, data: bytes) -> None:
         aide = Aide()
         troubles: list[str] = []
         aide.told = troubles.append
         future: asyncio.Future[Done] = self._loop.create_future()
-        aide._waiting[1] = future
+        aide._waiting[1] = _Waiting("", future)
         aide._hear(data)
         if future.done():
             must(isinstance(future.result().ok, bool), "an outcome that is none")

@@ -142,8 +142,8 @@ class Host(Machine):
         return self.ask(f"cat /sys/fs/cgroup/{below} /sys/fs/cgroup/*/{below} 2>/dev/null | sort -u").split()
 
     def beside(self) -> str:
-        """Return the pid of the process beside the daemon; nothing if there is none."""
-        return self.ask(f"pgrep -P {self.main_pid()} -f kill_switch.errands")
+        """Return the pid of the process beside the daemon that runs commands; nothing if there is none."""
+        return self.ask(f"pgrep -P {self.main_pid()} -f kill_switch.commands")
 
     @contextlib.contextmanager
     def limit(self, controller: Literal["memory", "pids"], most: int) -> Iterator[None]:

@@ -274,7 +274,7 @@ def test_the_process_beside_may_die_and_dies_with_the_service(host: Host, equip:
     assert sorted(host.processes()) == sorted([host.main_pid(), host.beside()])
     assert host.beside() != second
     host.run(f"systemctl stop {UNIT}")
-    assert host.processes() == [] and host.ask("pgrep -f [k]ill_switch.errands") == ""
+    assert host.processes() == [] and host.ask("pgrep -f [k]ill_switch.commands") == ""
 
 
 # ── memory, keys, and who is killed first ─────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch import beside, control, daemon, direct, errands
+from kill_switch import beside, commands, control, daemon, direct, errands, subordinate
 from kill_switch.aide import END_WITHIN_S
 from kill_switch.cli import operate
 from kill_switch.config.tables import Daemon, directories
@@ -154,10 +154,9 @@ def test_the_daemon_comes_back_and_its_failure_starts_the_last_resort(unit: Unit
 def test_what_hooks_do_is_not_done_to_the_daemon(unit: Unit) -> None:
     assert unit["KillMode"] == "mixed"  # a hook has its time at a stop, and what it leaves delays no start
     assert unit["OOMPolicy"] == "continue"
-    assert "setpriority" in unit.values["SystemCallFilter"][-1].split() and "os.setpriority" in inspect.getsource(
-        errands
-    )
-    assert int(unit["TasksMax"]) >= 4 * errands.AT_ONCE
+    assert "setpriority" in unit.values["SystemCallFilter"][-1].split()
+    assert "os.setpriority" in inspect.getsource(subordinate)
+    assert int(unit["TasksMax"]) >= 2 * errands.AT_ONCE + 3 * commands.AT_ONCE + commands.LEFT
 
 
 def test_a_reload_is_the_daemons_own_and_refuses_what_is_wrong(unit: Unit) -> None:

@@ -1,0 +1,3 @@
+"""It ends before it has begun."""
+
+raise SystemExit(1)
