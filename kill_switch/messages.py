@@ -43,6 +43,7 @@ class Message(NamedTuple):
     subject: str
     text: str
     kill: str
+    id: str = ""  # the same each time that the message is sent
 
     @property
     def type(self) -> str:
@@ -78,10 +79,10 @@ class Outbox:
     def urgent(self) -> bool:
         return any(news.level not in CALM for news in self._news)
 
-    def take(self, head: str = "") -> Message | None:
-        """Make one message of all there is; `head` is the journal's newest record."""
+    def take(self, head: str = "", id: str = "") -> Message | None:
+        """Make one message of all there is; `head` is the journal's newest record, `id` names the message."""
         news, self._news = self._news, []
-        return compose(news, self._host, head) if news else None
+        return compose(news, self._host, head, id) if news else None
 
     def _known(self, news: News) -> bool:
         """Tell whether the same was told a short while ago: a bot that quotes into a guard makes a CLEAR a second."""
@@ -106,8 +107,11 @@ def least(levels: Sequence[str]) -> int:
     return max(range(len(levels)), key=lambda n: (RANK[levels[n]], -n))
 
 
-def compose(news: Sequence[News], host: str, head: str = "") -> Message:
-    """Write a message: the worst first, accounts that share a text in one line, the journal's newest record last."""
+def compose(news: Sequence[News], host: str, head: str = "", id: str = "") -> Message:
+    """Write a message: the worst first, accounts that share a text in one line, the journal's newest record last.
+
+    It may arrive twice: `id`, which is in it, says so.
+    """
     together: dict[tuple[int, str, str], list[str]] = {}
     for one in news:
         accounts = together.setdefault((RANK[one.level], one.level, " ".join(printable.line(one.text).split())), [])
@@ -130,7 +134,9 @@ def compose(news: Sequence[News], host: str, head: str = "") -> Message:
     lines.append(f"{host}, {clock.iso(news[0].at.wall_ns)}")
     if head:
         lines.append(f"journal: record {head}")
-    return Message(level, subject, "\n".join(lines), last.kill)
+    if id:
+        lines.append(f"message: {id}")
+    return Message(level, subject, "\n".join(lines), last.kill, id)
 
 
 def _about(accounts: Sequence[str]) -> str:

@@ -135,6 +135,7 @@ class Notifier:
         self._head = head
         self._outbox = Outbox(host or socket.gethostname().partition(".")[0])
         self._calm_ns = -int(CALM_S * 1e9)  # when the last message left that was nothing but warnings
+        self._posted = 0
         self._news = anyio.Event()
         self._changed = anyio.Event()
 
@@ -212,7 +213,8 @@ class Notifier:
 
     def _post(self) -> None:
         self._news = anyio.Event()
-        if message := self._outbox.take(self._head()):
+        self._posted += 1
+        if message := self._outbox.take(self._head(), f"{self._clock().wall_ms:x}-{self._posted}"):
             if message.level in CALM:
                 self._calm_ns = self._clock().mono_ns
             for channel in self.channels.values():
@@ -234,6 +236,7 @@ class Notifier:
                 "KILL_SWITCH_LEVEL": message.level,
                 "KILL_SWITCH_SUBJECT": message.subject,
                 "KILL_SWITCH_KILL": message.kill,
+                "KILL_SWITCH_MESSAGE": message.id,
             }
             text = f"{message.subject}\n\n{message.text}\n"
             return await self._errands.do("run", SEND_WITHIN_S, argv=argv, env=environ, text=text)

@@ -185,6 +185,7 @@ async def test_what_comes_within_a_second_is_one_message_in_every_way() -> None:
         "KILL_SWITCH_LEVEL": "trip",
         "KILL_SWITCH_SUBJECT": "kill-switch host1: KILL: panic: now",
         "KILL_SWITCH_KILL": kill().id,
+        "KILL_SWITCH_MESSAGE": f"{START.wall_ms + 1000:x}-1",
     }
     assert run.errand["text"].startswith("kill-switch host1: KILL: panic: now\n\nKILL: panic: now\n")
 
@@ -220,6 +221,8 @@ async def test_a_message_that_did_not_arrive_is_sent_again_and_again_and_then_gi
         await anyio.sleep(20)
         times = [run.at_s for run in beside.of("tell")]
         assert times == pytest.approx([1, 2, 4, 8, 16], abs=0.1)
+        numbers = {run.errand["text"].splitlines()[-1] for run in beside.of("tell")}
+        assert numbers == {f"message: {START.wall_ms + 1000:x}-1"}  # whoever gets it twice can tell
         assert list(made.troubles()) == ["notify urls[0] slack: HTTP 500"]
         await anyio.sleep(2 * GIVE_UP_AFTER_S)
         assert made.counts() == {
