@@ -19,7 +19,7 @@ from kill_switch import clock, recovery, wiring
 from kill_switch.config import Config
 from kill_switch.config.accounts import Account
 from kill_switch.dispatch import Dispatcher
-from kill_switch.domain import Reason, Route
+from kill_switch.domain import Answer, Reason, Route
 from kill_switch.engine import Event, Progress
 from kill_switch.journal import Journal
 from kill_switch.stage import Stage
@@ -252,10 +252,17 @@ class _Watch:
 
     def _watch(self, event: Event) -> None:
         self._handle(event)
-        if isinstance(event, Progress) and isinstance(event.event, Answered) and self._missing:
-            self._missing.discard(event.account)
-            if not self._missing and self._done is not None:
-                self._done.set_result(time.monotonic_ns())
+        if not (isinstance(event, Progress) and isinstance(event.event, Answered) and self._missing):
+            return
+        done = self._done
+        if done is None or done.done():
+            return
+        if event.event.answer is not Answer.ACCEPTED:  # it measures no kill
+            done.set_exception(RuntimeError(f"{event.account}: {event.event.answer}: {event.evidence}"))
+            return
+        self._missing.discard(event.account)
+        if not self._missing:
+            done.set_result(time.monotonic_ns())
 
 
 # ── what most people would write ──────────────────────────────────────────────────────────────────────────────────
