@@ -47,6 +47,8 @@ class _Account:
     is_clear: bool = False  # by what has come
     strike: int = 0  # the last one's number
     residue: bool = False  # has been written for this kill
+    version: int = 0  # of the orders' names in the report, when the last record had come
+    names: bool = False  # records that are not written have changed the names
     counted: int = 0  # records that are not written
     since: Now = field(default_factory=lambda: Now(0, 0))  # the first of them
     at: Now = field(default_factory=lambda: Now(0, 0))  # the last of them
@@ -114,6 +116,8 @@ class Condenser:
     def _of(self, name: str, kill: str, at: Now) -> _Account:
         account = self._accounts.setdefault(name, _Account())
         if kill != account.kill or at.mono_ns - account.last_ns >= QUIET_NS:
+            if kill != account.kill:
+                account.version, account.names = 0, False
             account.kill, account.written, account.residue = kill, 0, False
         account.last_ns = at.mono_ns
         return account
@@ -125,7 +129,7 @@ class Condenser:
             name, number = sent["account"], sent["strike"]
             account = self._of(name, sent["kill"], at)
             newer = number > account.strike
-            if self._is_written(account, reopens=newer, closes=False):
+            if self._is_written(name, account, reopens=newer, closes=False):
                 written.append(sent)
             else:
                 due += self._count(name, account, at)
@@ -142,7 +146,7 @@ class Condenser:
         reopens = kind == "seen" or (kind == "read" and shows_orders(data))
         first_residue = kind == "residue" and not account.residue
         account.residue = account.residue or first_residue
-        if self._is_written(account, reopens=reopens, closes=kind == "clear") or first_residue:
+        if self._is_written(name, account, reopens=reopens, closes=kind == "clear") or first_residue:
             yield Made(kind, data, at)
             return
         due = list(self._count(name, account, at))
@@ -152,11 +156,14 @@ class Condenser:
             account.most = max(account.most, data["live"] + data["pending"])
         yield from due
 
-    def _is_written(self, account: _Account, *, reopens: bool, closes: bool) -> bool:
+    def _is_written(self, name: str, account: _Account, *, reopens: bool, closes: bool) -> bool:
         """Say whether a record is written as it is, and take note of what it says."""
+        tally = self._reports.tally(account.kill, name)
+        before, account.version = account.version, tally.version if tally is not None else 0
         if reopens or closes:
             account.is_clear = closes
         if account.written >= VERBATIM and not (reopens and account.clear):
+            account.names = account.names or account.version != before
             return False
         account.written += 1
         if reopens or closes:
@@ -185,8 +192,8 @@ class Condenser:
             "most": account.most,
             "clear": account.is_clear,
             "mono_ns": account.at.mono_ns,
-            "stands": self._reports.stands(account.kill, name),
+            "stands": self._reports.stands(account.kill, name, names=account.names),
         }
-        account.clear, account.counted = account.is_clear, 0
+        account.clear, account.counted, account.names = account.is_clear, 0, False
         account.first_strike = account.strikes = account.answers = account.reads = account.most = 0
         return Made("repeats", data, account.at)

@@ -105,6 +105,7 @@ class Daemon:
         self.dispatcher = Dispatcher(
             state, self.journal, clock.now, self._later, self._announce, self._lane_changed, self._told
         )
+        self.dispatcher.counts.resume(state.kills_of_accounts(), self.reports.tally, state.moved)
         self.intake = self._doors.intake
         seen = past.seen(replay.entries, datetime.fromtimestamp(clock.now().wall_ns / 1e9, UTC))
         self.watch = Watch(

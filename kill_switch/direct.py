@@ -15,6 +15,7 @@ import asyncio
 import errno
 import logging
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -143,7 +144,10 @@ class Direct:
         paces, logins = wiring.paces(self._adapters), self._logins()
         loop = asyncio.get_running_loop()
         self._dispatcher = Dispatcher(
-            State({name: Account(pace, identity=logins[name].identity(self._salt)) for name, pace in paces.items()}),
+            State(
+                {name: Account(pace, identity=logins[name].identity(self._salt)) for name, pace in paces.items()},
+                alone=f"direct-{secrets.token_hex(4)}",
+            ),
             self._record,
             clock.now,
             loop.call_later,
@@ -199,6 +203,8 @@ class Direct:
     ) -> None:
         names = tuple(self._dispatcher.sessions)
         reason = Reason("direct", text, names, clock.now(), evidence)
+        for session in self._dispatcher.sessions.values():
+            session.look_beside()  # it connects while the latch is left; the strike waits for the latch alone
         await self._leave_latch(reason)
         self._dispatcher.report(reason)
         self._kill_id = self._dispatcher.state.kill.id if self._dispatcher.state.kill else ""
@@ -351,6 +357,7 @@ class Direct:
             if journal is not None:
                 journal.close()
             return
+        self._dispatcher.counts.resume(joined.state.kills_of_accounts(), reports.tally, past.moved)
         journal.on_entry = reports.take
         self._reports, self._kill_id = reports, joined.kill
         self._record.hand_over(journal, joined)

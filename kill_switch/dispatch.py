@@ -19,6 +19,7 @@ from kill_switch.alarms import Alarms, Later, Timer
 from kill_switch.domain import Answer, Now, Phase, Reason, Route
 from kill_switch.engine import Granted, Refused, Sent, State, Waiting
 from kill_switch.errors import IllegalEvent
+from kill_switch.tally import Count, Counts, names
 from kill_switch.transports.lane import LaneState
 from kill_switch.venues import base
 
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 FLUSH_AFTER_S = 0.05  # records that are not the latch are written together, when a strike's answers are all there
 SYNC_AFTER_S = 0.005  # waking the thread that syncs takes as long as a strike, and its answers come at once
+STRIKES_KNOWN = 32  # of each account, the last ones: an answer to an older one counts for the last
 NOISE_LOGGED = 20  # of each account; all are counted
 
 
@@ -107,6 +109,9 @@ class Session:
             0  # when a read that the sweep wants is to leave, as the limit had no room for it; 0: none waits
         )
         self._cancels: set[str] = set()  # tags of the cancel calls of the strike that is under way
+        self._strike_of: dict[str, int] = {}  # tags of commands that may still be answered → number of their strike
+        self._made: dict[int, int] = {}  # when a strike was made → its number
+        self._answered = 0  # the number of the strike whose command the event that is taken answers; 0: it says none
         self._routes: list[str] = []
         self._sent_ns = 0
         self._passing = False
@@ -157,6 +162,7 @@ class Session:
         """
         self.strike, self._routes, self._sent_ns, self._passing = number, [], 0, True
         self._cancels.clear()
+        self._made[now.mono_ns] = number
         try:
             self._more = iter(self.venue.strike(now))
             for output in self._more:
@@ -195,7 +201,7 @@ class Session:
         finally:
             self.disown()
             self._passing = False
-        return Sent(self.name, self.strike, tuple(self._routes), self._sent_ns)
+        return Sent(self.name, self.strike, tuple(self._routes), self._sent_ns, self._count_strike(now))
 
     def disown(self) -> None:
         """Be done with what `begin` has begun: if no strike has taken it for its own, it has left all the same."""
@@ -217,6 +223,24 @@ class Session:
             finally:
                 self.http.forgo()
 
+    def _count_strike(self, now: Now) -> Mapping[str, object] | None:
+        """Take the orders that are open into the kill's count; return what is new of them."""
+        try:
+            if len(self._made) > STRIKES_KNOWN:
+                del self._made[next(iter(self._made))]
+            count, cold = self._count(now), not (self.venue.tracing or self.venue.book_known)
+            count.struck(self.venue, now.mono_ns)
+            if cold:
+                self._carry_out(self.venue.look_beside(now), now)
+            return count.changes()
+        except Exception as error:  # the strike has left, and is to be told
+            self._not_understood(error)
+            return None
+
+    def _count(self, now: Now) -> Count:
+        kill = self._dispatcher.state.accounts[self.name].kill or ""
+        return self._dispatcher.counts.of(self.name, kill, now.mono_ns)
+
     def read(self) -> None:
         """Ask the venue for what is left; of a kill that gets nowhere, once the venue's limit has room for it."""
         now, account = self._dispatcher.clock(), self._dispatcher.state.accounts.get(self.name)
@@ -235,6 +259,10 @@ class Session:
             if self._tripped:
                 self.read()
 
+    def look_beside(self) -> None:
+        """Ask the venue for what rests there, if a strike will not say; nothing waits for it."""
+        self._guarded(self.venue.look_beside)
+
     def look(self) -> None:
         """Ask the venue for what rests there, behind everything that is urgent: nobody is being killed."""
 
@@ -252,6 +280,8 @@ class Session:
     def void(self) -> None:
         """Drop what strikes still want: a person has armed the account again, or another session has taken it over."""
         self._cancels.clear()
+        self._strike_of.clear()
+        self._made.clear()
         try:
             self.venue.void()
         except Exception as error:  # no command leaves all the same
@@ -275,10 +305,15 @@ class Session:
         if self._retired:
             return
         now = self._dispatcher.clock()
+        before, tag = self._answered, event.tag if isinstance(event, base.Replied | base.Lost) else ""
+        self._answered = self._strike_of.get(tag, 0)
         try:
             self._carry_out(self.venue.feed(event, now), now)
         except Exception as error:
             self._not_understood(error)
+        if self._answered and tag not in self.venue.asked:
+            self._strike_of.pop(tag, None)
+        self._answered = before
 
     def wanted(self, call: base.Call) -> bool:
         """Say whether a call that had to wait is to leave: if nothing else has answered it, and nobody has re-armed."""
@@ -344,7 +379,14 @@ class Session:
                 self._dispatcher.alarms.set(now.mono_ns + int(seconds * 1e9), self._woke, tag)
             case base.CancelAnswered(answer, evidence, cancelled):
                 told = sweep.Answered(now.mono_ns, answer)
-                self._dispatcher.handle(engine.Progress(self.name, told, now, evidence, cancelled))
+                orders = None
+                if self._tripped:
+                    count = self._count(now)
+                    count.heard(self.venue, now.mono_ns)
+                    orders = count.changes()
+                number = self._answered or self._made.get(self.venue.answers_ns, 0)
+                answered = engine.Progress(self.name, told, now, evidence, cancelled, orders, number)
+                self._dispatcher.handle(answered)
             case base.Prepare(conn, text):
                 self.ws.prepare(conn, text)
             case base.Drop(conn, why):
@@ -356,8 +398,10 @@ class Session:
         if not self._allowed(call):
             self.event(base.Lost(call.tag, False, "the account is armed again"))
             return
-        if call.cancel:
-            self._cancels.add(call.tag)
+        if call.command:
+            if call.cancel:
+                self._cancels.add(call.tag)
+            self._strike_of.setdefault(call.tag, self._answered or self.strike)
         if call.request is self._begun:
             self._adopt()
         (self.http if call.route is Route.HTTP else self.fresh).call(call)
@@ -396,7 +440,12 @@ class Session:
                 self.last_read = fact
                 told = sweep.count(orders, complete, asked_ns, at_ns)
                 evidence = why or ", ".join(f"{o.id} {o.symbol} {o.status}" for o in orders[:3])
-                self._dispatcher.handle(engine.Progress(self.name, told, now, evidence, cancelled))
+                news = None
+                if self._tripped:
+                    count = self._count(now)
+                    count.shown(self.venue, names(orders), asked_ns, at_ns, whole=complete)
+                    news = count.changes()
+                self._dispatcher.handle(engine.Progress(self.name, told, now, evidence, cancelled, news))
             case base.OrderSeen(order):
                 seen = f"{order.id} {order.symbol} {order.status}"
                 self._dispatcher.handle(engine.Progress(self.name, sweep.OrderSeen(at_ns), now, seen))
@@ -455,6 +504,7 @@ class Dispatcher:
         self.lane_changed = lane_changed
         self.told = told
         self.sessions: dict[str, Session] = {}
+        self.counts = Counts()
         self.reported_ns: dict[str, int] = {}  # account → when its latest reason came
         self.alive_ns = 0  # when the engine last answered a pulse
         self._journal = journal

@@ -51,7 +51,9 @@ class Progress(NamedTuple):
     event: sweeping.Event
     at: Now
     evidence: str = ""
-    cancelled: int | None = None
+    cancelled: int | None = None  # the venue's own count
+    orders: Mapping[str, object] | None = None  # what is new of the orders that the kill counts; `tally` has it
+    strike: int = 0  # the number of the strike that is answered; 0: the last one
 
 
 class Sent(NamedTuple):
@@ -61,6 +63,7 @@ class Sent(NamedTuple):
     strike: int
     routes: tuple[str, ...]
     mono_ns: int
+    orders: Mapping[str, object] | None = None  # what is new of the orders that the kill counts; `tally` has it
 
 
 class Struck(NamedTuple):
@@ -210,11 +213,16 @@ class State(NamedTuple):
     approvals_needed: int = 1
     approvals: Mapping[int, frozenset[str]] = MappingProxyType({})  # uid → accounts it has approved
     moved: Mapping[str, str] = MappingProxyType({})  # accounts that were latched under another name, until `Recovered`
+    alone: str = ""  # what a process names its kills by that has no record to number them on; "": it has one
 
     @property
     def phase(self) -> Phase:
         """The worst of the accounts' phases."""
         return max((a.phase for a in self.accounts.values()), key=_SEVERITY.__getitem__, default=Phase.ARMED)
+
+    def kills_of_accounts(self) -> dict[str, str]:
+        """Return each tripped account with the kill that it was last struck for."""
+        return {name: a.kill or "" for name, a in self.accounts.items() if a.sweep is not None}
 
     @property
     def tripped(self) -> tuple[str, ...]:
@@ -255,7 +263,7 @@ def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]
     at_ns = at.mono_ns
     running = state.kill is not None and bool(state.kill.unclear)
     kills = state.kills if running else state.kills + 1
-    kill_id = state.kill.id if running and state.kill else id_of_kill(kills, reason.observed)
+    kill_id = state.kill.id if running and state.kill else id_of_kill(kills, reason.observed, state.alone)
     accounts = dict(state.accounts)
     strikes: list[tuple[str, int]] = []
     wakes: list[WakeAt] = []
@@ -295,7 +303,8 @@ def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]
         latch=True,
     )
     told = Announce("trip", f"{reason.trigger}: {reason.text}")
-    after = State(accounts, kill, kills, state.approvals_needed)  # a reason voids approvals under way
+    approvals = MappingProxyType[int, frozenset[str]]({})  # a reason voids those that are under way
+    after = State(accounts, kill, kills, state.approvals_needed, approvals, alone=state.alone)
     return after, (record, Strike(tuple(strikes)), *wakes, told) if strikes else (record, told)
 
 
@@ -324,15 +333,15 @@ def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]
     facts: dict[str, object] = {"kill": account.kill, "account": name}
     match event.event:
         case sweeping.Answered(at_ns, answer):
-            answered = {**facts, "strike": before.strikes, "answer": answer, "mono_ns": at_ns}
+            answered = {**facts, "strike": event.strike or before.strikes, "answer": answer, "mono_ns": at_ns}
             answered |= {"evidence": event.evidence, "cancelled": event.cancelled}
-            commands.append(Record("answer", answered))
+            commands.append(Record("answer", {**answered, **_counted(event.orders)}))
         case sweeping.OrdersRead(at_ns, asked_ns, live, pending, complete) if (
-            before.phase is not Phase.CLEAR or live or pending or event.cancelled
+            before.phase is not Phase.CLEAR or live or pending or event.cancelled or event.orders is not None
         ):
             read = {"live": live, "pending": pending, "complete": complete, "stale": asked_ns < before.stale_ns}
             told = {"mono_ns": at_ns, "evidence": event.evidence, "cancelled": event.cancelled}
-            commands.append(Record("read", {**facts, **read, **told}))
+            commands.append(Record("read", {**facts, **read, **told, **_counted(event.orders)}))
         case sweeping.OrderSeen(at_ns) if before.phase is Phase.CLEAR:
             commands.append(Record("seen", {**facts, "mono_ns": at_ns, "evidence": event.evidence}))
         case _:
@@ -359,7 +368,8 @@ def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]
                 assert_never(act)
     if sweep.due_ns != before.due_ns:
         commands.append(WakeAt(name, sweep.due_ns))
-    return State(accounts, kill, state.kills, state.approvals_needed, approvals), tuple(commands)
+    after = State(accounts, kill, state.kills, state.approvals_needed, approvals, alone=state.alone)
+    return after, tuple(commands)
 
 
 def _struck(state: State, event: Struck) -> tuple[State, tuple[Command, ...]]:
@@ -368,13 +378,18 @@ def _struck(state: State, event: Struck) -> tuple[State, tuple[Command, ...]]:
     told = []
     for sent in event.sent:
         account = accounts[sent.account]
-        at = {"routes": sent.routes, "mono_ns": sent.mono_ns}
+        at = {"routes": sent.routes, "mono_ns": sent.mono_ns, **_counted(sent.orders)}
         told.append({"kill": account.kill, "account": sent.account, "strike": sent.strike, **at})
         sweep = account.sweep
         if sweep is not None and sweep.phase is not Phase.CLEAR and sent.mono_ns > sweep.struck_ns + _PASS_NS:
             sweep, _ = sweeping.step(sweep, sweeping.SentLate(sent.mono_ns))
             accounts[sent.account] = account._replace(sweep=sweep)
     return state._replace(accounts=accounts), (Record("strike", {"sent": told}),)
+
+
+def _counted(orders: Mapping[str, object] | None) -> Mapping[str, object]:
+    """Return what a record says of the orders that the kill counts: nothing if nothing is new."""
+    return {} if orders is None else {"orders": orders}
 
 
 def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]:
@@ -501,8 +516,9 @@ def _proved_ns(account: Account) -> int:
     return 0 if account.sweep is None else account.sweep.proved_ns
 
 
-def id_of_kill(number: int, observed: Now) -> str:
-    return f"k{number}-{observed.wall_ns // 1_000_000_000}"
+def id_of_kill(number: int, observed: Now, alone: str = "") -> str:
+    """Return a kill's id: its number on the record, or what tells it from all others where it is on none, and when."""
+    return f"{alone or f'k{number}'}-{observed.wall_ns // 1_000_000_000}"
 
 
 def _left(account: Account) -> str:

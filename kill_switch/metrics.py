@@ -26,6 +26,11 @@ from kill_switch.watching import Watch
 
 TICK_S = 0.1
 LATENCIES_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+STAGES = {
+    "sent": "first command left",
+    "answered": "cancel was first accepted",
+    "clear": "orders were first proven gone",
+}
 LAGS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 COUNTERS = {
     "notifications_sent_total": "Messages that arrived; one to two addresses counts twice.",
@@ -87,10 +92,10 @@ class Meter:
         self._started_s = clock().wall_ns / 1e9
         self._vitals = Vitals(self._started_s)
         self._lag = Histogram(LAGS_S)
-        self._stages = {stage: Histogram(LATENCIES_S) for stage in ("sent", "answered", "clear")}
+        self._stages = {stage: Histogram(LATENCIES_S) for stage in STAGES}
 
     def measured(self, stage: str, us: int) -> None:
-        """Take how long one account's kill took until it was sent, answered, or clear."""
+        """Take how long one account's kill took until a stage of `STAGES`."""
         self._stages[stage].observe(us / 1e6)
 
     async def run(self) -> None:
@@ -119,7 +124,7 @@ class Meter:
         yield _one("gauge", "able_to_fire", "Whether a reason now would become a kill; while 0, no ping.", able)
         yield _one("counter", "kills_total", "Kills of all time.", state.kills)
         for stage, histogram in self._stages.items():
-            what = f"From the first reason until an account's kill was {stage}."
+            what = f"From a kill's first reason until an account's {STAGES[stage]}."
             yield _family("histogram", f"kill_{stage}_seconds", what, [([], histogram.sample())])
         yield _family("histogram", "event_loop_lag_seconds", "How late a timer fired.", [([], self._lag.sample())])
         deaf_s = self._watch.attention.deaf_ns(self._clock().mono_ns) / 1e9

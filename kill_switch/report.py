@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from kill_switch import clock
+from kill_switch.attempts import Attempts
 from kill_switch.domain import Answer, Phase, Verdict
 from kill_switch.kill_head import Approvals, Head, by, config_hash
+from kill_switch.tally import NAMED, Tally
 
 KEEP = 32  # kills held in memory; the journal has them all
 KEEP_REASONS = 50  # of a kill's first reasons, and of its last
@@ -23,14 +25,13 @@ CHECKPOINT_BYTES = 1 << 17  # what kills may take up in a checkpoint; the oldest
 class _Account:
     state: Phase = Phase.STRIKING
     answer: Answer | None = None
-    sent_us: int | None = None
-    answered_us: int | None = None
+    attempts: Attempts = field(default_factory=Attempts)
     clear_us: int | None = None
     proven: bool = False  # clear, and nothing has been seen since
     strikes: int = 0
     struck: int = 0  # the number of the last strike: it counts on from kill to kill, until the re-arm
-    routes: list[str] = field(default_factory=list)
-    cancelled: int | None = None
+    tally: Tally = field(default_factory=Tally)
+    claimed: int | None = None  # orders that the venue has said it has cancelled, strike by strike
     left: int | None = None
     evidence: str = ""
     rearmed: bool = False  # since its last strike in this kill; the state stays what it was
@@ -40,9 +41,10 @@ class _Account:
         """When it was first proven clear; None while it is not, or not any more."""
         return self.clear_us if self.proven else None
 
-    def told(self) -> dict[str, object]:
-        """Return every field, for the journal."""
-        return {**{name: getattr(self, name) for name in _FIELDS}, "routes": list(self.routes)}
+    def told(self, *, names: bool = True) -> dict[str, object]:
+        """Return every field, for the journal; without `names`, orders are only counted."""
+        plain = {name: getattr(self, name) for name in _FIELDS}
+        return {**plain, "attempts": self.attempts.told(), "tally": self.tally.told(names=names)}
 
     @staticmethod
     def of(told: Mapping[str, Any]) -> _Account:
@@ -53,26 +55,33 @@ class _Account:
         if account.state is Phase.ARMED:  # an older version shows a re-arm as the account's state
             account.state, account.rearmed = Phase.CLEAR if account.proven else Phase.RESIDUE, True
         account.answer = None if account.answer is None else Answer(account.answer)
-        account.routes = list(account.routes)
+        if "attempts" in told:
+            account.attempts, account.tally = Attempts.restore(told["attempts"]), Tally.of(told["tally"])
+        else:  # an earlier version has written it: it added up what venues said
+            account.attempts, account.claimed = Attempts.of_old(told), told["cancelled"]
         return account
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Any]:
         verdict = Verdict.of(Phase.CLEAR if self.proven else self.state, self.answer)
+        figures = self.attempts.figures(verdict)
         return {
             "verdict": verdict,
             "state": self.state,
-            "sent_us": self.sent_us,
-            "answered_us": self.answered_us,
+            "sent_us": figures["sent_us"],
+            "answered_us": figures["answered_us"],
             "clear_us": self.proven_us,
             "strikes": self.strikes,
-            "routes": self.routes,
-            "cancelled": self.cancelled,
+            "routes": figures["routes"],
+            "attempts": self.attempts.shown(),
+            "cancelled": self.tally.cancelled,
+            "cancelled_ids": list(self.tally.gone)[:NAMED] if self.tally.read else [],
+            "claimed": self.claimed,
             "left": self.left,
             "evidence": self.evidence,
         }
 
 
-_FIELDS = tuple(one.name for one in fields(_Account))
+_FIELDS = tuple(one.name for one in fields(_Account) if one.name not in ("attempts", "tally"))
 
 
 @dataclass(slots=True)
@@ -81,18 +90,20 @@ class _Kill:
     boot: str
     began_mono_ns: int
     began_wall_ns: int
+    known_as: str = ""  # another id of it: it had begun before the record could be had
     reasons: list[dict[str, object]] = field(default_factory=list)
     accounts: dict[str, _Account] = field(default_factory=dict)
     head: Head = field(default_factory=Head)
 
-    def told(self) -> dict[str, object]:
-        """Return every field, for a checkpoint."""
+    def told(self, *, names: bool = True) -> dict[str, object]:
+        """Return every field, for a checkpoint; without `names`, orders are only counted."""
         return {
             "id": self.id,
             "boot": self.boot,
+            "known_as": self.known_as,
             "began": [self.began_mono_ns, self.began_wall_ns],
             "reasons": self.reasons,
-            "accounts": {name: account.told() for name, account in self.accounts.items()},
+            "accounts": {name: account.told(names=names) for name, account in self.accounts.items()},
             "head": self.head.told(),
         }
 
@@ -101,8 +112,8 @@ class _Kill:
         """Read back what `told` has returned."""
         mono_ns, wall_ns = told["began"]
         accounts = {name: _Account.of(account) for name, account in told["accounts"].items()}
-        head = Head.of(told.get("head", {}))
-        return _Kill(told["id"], told["boot"], mono_ns, wall_ns, list(told["reasons"]), accounts, head)
+        known_as, reasons, head = told.get("known_as", ""), list(told["reasons"]), Head.of(told.get("head", {}))
+        return _Kill(told["id"], told["boot"], mono_ns, wall_ns, known_as, reasons, accounts, head)
 
     def us(self, entry: Mapping[str, Any], mono_ns: int) -> int:
         """Count from the first reason; on another boot's clock, by the wall."""
@@ -180,23 +191,25 @@ class Reports:
         """Return one kill's report in the shape of `report --json`; None if there is none of that id."""
         kill = self._kills.get((self.last or "") if wanted == "last" else wanted)
         if kill is None:
+            kill = next((one for one in self._kills.values() if one.known_as and one.known_as == wanted), None)
+        if kill is None:
             return None
-        accounts = kill.accounts.values()
-        answered_us = _latest([a.answered_us for a in accounts])
+        accounts = {name: account.as_dict() for name, account in kill.accounts.items()}
+        answered_us = _latest([one["answered_us"] for one in accounts.values()])
         return {
             "id": kill.id,
             "reasons": kill.reasons,
             "fired_at": clock.iso(kill.began_wall_ns),
             "budget_us": self.budget_us,
             "within_budget": answered_us is not None and answered_us <= self.budget_us,
-            "last_sent_us": _latest([a.sent_us for a in accounts]),
+            "last_sent_us": _latest([one["sent_us"] for one in accounts.values()]),
             "last_answered_us": answered_us,
-            "all_clear_us": _latest([a.proven_us for a in accounts]),
+            "all_clear_us": _latest([one["clear_us"] for one in accounts.values()]),
             "scope": [*kill.accounts, *(name for name in kill.head.unstruck if name not in kill.accounts)],
             "by": by(kill.reasons[0]),
             "rearmed": kill.head.rearmed(name for name, account in kill.accounts.items() if not account.rearmed),
             "config": kill.head.config,
-            "accounts": {name: account.as_dict() for name, account in kill.accounts.items()},
+            "accounts": accounts,
         }
 
     def reasons(self, kill: str) -> list[dict[str, object]]:
@@ -208,11 +221,29 @@ class Reports:
     def ids(self) -> tuple[str, ...]:
         return tuple(self._kills)
 
-    def stands(self, kill: str, account: str) -> dict[str, object] | None:
-        """Return all that the report of a kill says of an account; `take` reads it back in a `repeats` entry."""
+    def stands(self, kill: str, account: str, *, names: bool = True) -> dict[str, object] | None:
+        """Return all that the report of a kill says of an account; `take` reads it back in a `repeats` entry.
+
+        Without `names`, the orders that it counts are left out: entries that are read before it have named them.
+        """
+        found = self._found(kill, account)
+        if found is None:
+            return None
+        told = found.told()
+        if not names:
+            told["tally"] = {**found.tally.told(names=False), "names": "as before"}
+        return told
+
+    def tally(self, kill: str, account: str) -> Tally | None:
+        """Return what the orders of an account have come to in a kill; None if there is no such kill."""
+        found = self._found(kill, account)
+        return None if found is None else found.tally
+
+    def _found(self, kill: str, account: str) -> _Account | None:
         known = self._kills.get(kill)
-        found = None if known is None else known.accounts.get(account)
-        return None if found is None else found.told()
+        if known is None:  # more kills are held than are told, if accounts are still in them
+            known = next((one for one in self._latest.values() if one.id == kill), None)
+        return None if known is None else known.accounts.get(account)
 
     def told(self) -> dict[str, object]:
         """Return the kills in JSON's own values, for a checkpoint: the last ones, as far as there is room."""
@@ -222,7 +253,11 @@ class Reports:
         left, told = CHECKPOINT_BYTES, dict[str, object]()
         for kill in reversed(held.values()):
             one = kill.told()
-            left -= len(orjson.dumps(one, default=str))
+            size = len(orjson.dumps(one, default=str))
+            if size > left:  # thousands of orders may be named in it
+                one = kill.told(names=False)
+                size = len(orjson.dumps(one, default=str))
+            left -= size
             if left < 0:  # of kills that accounts are still in, all but the evidence of later reasons
                 if kill.id not in latest.values():
                     continue
@@ -250,9 +285,13 @@ class Reports:
             }
 
     def _repeats(self, data: Mapping[str, Any]) -> None:
-        kill = self._kills.get(data["kill"] or "")
-        if kill is not None and data["account"] in kill.accounts and data["stands"] is not None:
-            kill.accounts[data["account"]] = _Account.of(data["stands"])
+        kill, stands = self._kills.get(data["kill"] or ""), data["stands"]
+        if kill is None or data["account"] not in kill.accounts or stands is None:
+            return
+        before = kill.accounts[data["account"]].tally
+        account = kill.accounts[data["account"]] = _Account.of(stands)
+        if stands.get("tally", {}).get("names") == "as before":
+            account.tally.name_as(before)
 
     def _reason(self, entry: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         kill = self._kills.get(data["kill"])
@@ -262,6 +301,7 @@ class Reports:
             self._kills[kill.id] = kill
             if self._keep is not None and len(self._kills) > self._keep:
                 self._forget(next(iter(self._kills)))
+        kill.known_as = data.get("known_as", kill.known_as)
         kill.reasons.append(
             {
                 "trigger": data["trigger"],
@@ -349,31 +389,35 @@ class Reports:
         return None if kill is None else kill.accounts.get(data["account"])
 
     def _sent(self, entry: Mapping[str, Any], sent: Mapping[str, Any], account: _Account) -> None:
-        kill = self._kills[sent["kill"]]
-        account.routes.extend(route for route in sent["routes"] if route not in account.routes)
-        if account.sent_us is None and sent["mono_ns"]:
-            account.sent_us = kill.us(entry, sent["mono_ns"])
-            self.measured("sent", account.sent_us)
-        if sent["strike"] <= account.struck or account.rearmed:
+        if sent.get("orders") is not None:
+            account.tally.take(sent["orders"])
+        number, again = sent["strike"], sent["strike"] <= account.struck or account.rearmed
+        attempt = account.attempts.of(number, max(1, account.strikes if again else account.strikes + 1))
+        sent_us = self._kills[sent["kill"]].us(entry, sent["mono_ns"]) if sent["mono_ns"] else None
+        if account.attempts.left(attempt, sent_us, sent["routes"]) and sent_us is not None:
+            self.measured("sent", sent_us)
+        if again:
             return  # a second copy of a strike that has been counted, or one that went out too late to matter
-        account.strikes, account.struck, account.proven = account.strikes + 1, sent["strike"], False
+        account.strikes, account.struck, account.proven = account.strikes + 1, number, False
         if account.state is not Phase.RESIDUE:
             account.state = Phase.STRIKING
 
     def _progress(self, entry: Mapping[str, Any], kind: str, data: Mapping[str, Any], account: _Account) -> None:
         at_us = self._kills[data["kill"]].us(entry, data["mono_ns"])
         if data.get("cancelled") is not None:
-            account.cancelled = (account.cancelled or 0) + data["cancelled"]
+            account.claimed = (account.claimed or 0) + data["cancelled"]
+        if data.get("orders") is not None:
+            account.tally.take(data["orders"])
         match kind:
             case "answer":
-                answer = Answer(data["answer"])
-                if answer is Answer.UNSENT and (account.sent_us is not None or account.answer not in (None, answer)):
+                answer, attempts = Answer(data["answer"]), account.attempts
+                attempt = attempts.of(data["strike"], max(1, account.strikes))
+                if attempts.answered(attempt, answer, at_us, data["evidence"]):
+                    self.measured("answered", at_us)
+                if answer is Answer.UNSENT and (attempts.first is not None or account.answer not in (None, answer)):
                     answer = Answer.UNKNOWN  # this strike never left; an earlier one did
                 account.answer = answer
                 account.evidence = data["evidence"] or account.evidence
-                if account.answered_us is None and account.answer in (Answer.ACCEPTED, Answer.REFUSED):
-                    account.answered_us = at_us
-                    self.measured("answered", at_us)
                 if account.state is Phase.STRIKING:
                     account.state = Phase.CONFIRMING
             case "read":
@@ -383,6 +427,8 @@ class Reports:
                 if not data["complete"]:
                     account.evidence = data["evidence"] or account.evidence
                     seen = max(seen, account.left or 0) if data["live"] else account.left
+                else:
+                    account.tally.show(seen)
                 account.left = seen
                 if seen and account.state is Phase.CLEAR:
                     account.state, account.proven = Phase.CONFIRMING, False

@@ -23,6 +23,8 @@ class Joined(NamedTuple):
 
     def rewrite(self, kind: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a record's data as the record has it."""
+        if kind == "reason" and data["kill"] != self.kill:
+            return {**data, "kill": self.kill, "known_as": data["kill"]}
         if kind == "strike":
             return {"sent": [self._numbered(sent) for sent in data["sent"]]}
         return self._numbered(data) if "kill" in data else data

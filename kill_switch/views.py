@@ -62,6 +62,8 @@ def table(*columns: str) -> Table:
     return table
 
 
+ATTEMPTS_SHOWN = 3  # of an account's strikes that were not accepted; --json has more
+ORDERS_SHOWN = 3  # of the orders that are gone, by their ids; --json has more
 _RIGHT = {"orders", "round trip", "sent", "answered", "clear", "strikes", "gone", "left"}
 _LONG = {"account", "trigger", "detail", "evidence"}
 
@@ -94,7 +96,12 @@ def report_view(report: Mapping[str, Any]) -> RenderableType:
             left,
             "+".join(account["routes"]) or "–",
         )
-    return Group(Text(f"kill {report['id']}", "bold"), *reasons, *_head(report), budget, Text(), accounts)
+    lines = [line for name, account in report["accounts"].items() for line in _details(name, account)]
+    details = [Padding(Text(line), (0, 0, 0, 2)) for line in lines]  # what is wrapped begins no line of ours
+    blank = [Text()] if details else []
+    return Group(
+        Text(f"kill {report['id']}", "bold"), *reasons, *_head(report), budget, Text(), accounts, *blank, *details
+    )
 
 
 def _head(report: Mapping[str, Any]) -> Iterator[Text]:
@@ -135,6 +142,24 @@ def _few(names: Sequence[str], most: int = 20) -> str:
     """List names; of many, the first and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def _details(name: str, account: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the strikes that the venue has not accepted, and what has become of the orders."""
+    failed = [one for one in account.get("attempts", ()) if one["answer"] != "ACCEPTED"]
+    for one in failed[:ATTEMPTS_SHOWN]:
+        after = "" if one["answered_us"] is None else f" after {ms(one['answered_us'])}"
+        words = f": {one['evidence']}" if one["evidence"] else ""
+        sent = "not sent" if one["sent_us"] is None else f"sent after {ms(one['sent_us'])} by {'+'.join(one['routes'])}"
+        yield f"{name}: strike {one['strike']}, {sent}: {one['answer'] or 'no answer'}{after}{words}"
+    if len(failed) > ATTEMPTS_SHOWN:
+        yield f"{name}: and {len(failed) - ATTEMPTS_SHOWN} more strikes that were not accepted"
+    cancelled, claimed = account["cancelled"], account.get("claimed")
+    if ids := account.get("cancelled_ids"):
+        more = f" and {cancelled - ORDERS_SHOWN} more" if cancelled > ORDERS_SHOWN else ""
+        yield f"{name}: gone: {', '.join(ids[:ORDERS_SHOWN])}{more}"
+    if claimed is not None and claimed != cancelled:
+        yield f"{name}: the venue said, strike by strike, that it cancelled {claimed}"
 
 
 def print_report(report: Mapping[str, Any]) -> None:

@@ -283,3 +283,38 @@ async def test_a_latch_of_somebody_elses_stays_for_the_daemon(stage: Stage) -> N
     latches.leave_latch(stage.state_dir, stage.runtime_dir, Reason("direct", "another", ("oxfun",), clock.now()))
     await kill(stage, "roxom")
     assert "another" in (stage.state_dir / latches.NAME).read_text()
+
+
+# ── what it counts, and what it is called ─────────────────────────────────────────────────────────────────────────
+
+
+async def test_it_counts_the_orders_that_it_has_cancelled_where_it_knew_of_none_before(stage: Stage) -> None:
+    stage.admin("POST", "/faults", venue="oxfun", fault="pending", ms=300)  # the list is seen before they are gone
+    report = await kill(stage)
+    for name, account in report["accounts"].items():
+        assert (account["cancelled"], len(account["cancelled_ids"])) == (5, 5), (name, account)
+
+
+async def test_direct_kills_go_on_counting_where_the_record_ends_and_their_first_id_finds_them(stage: Stage) -> None:
+    ids = [(await kill(stage))["id"] for _ in range(2)]
+    assert [one.partition("-")[0] for one in ids] == ["k1", "k2"]
+    known_as = [data["known_as"] for data in records(stage, "reason")]
+    assert len(set(known_as)) == 2 and all(one.startswith("direct-") for one in known_as)
+
+
+async def test_a_kill_that_is_on_no_record_has_an_id_that_no_other_has(stage: Stage) -> None:
+    holder = Journal(stage.state_dir, stage.runtime_dir)
+    try:
+        ids = [(await kill(stage, "roxom", wait_s=0.0))["id"] for _ in range(2)]
+    finally:
+        holder.close()
+    assert len(set(ids)) == 2 and all(one.startswith("direct-") for one in ids)
+
+
+async def test_a_kill_that_joins_one_on_record_counts_the_orders_of_both_once(stage: Stage) -> None:
+    stage.admin("POST", "/faults", venue="roxom", fault="partial", keep=2, times=1)
+    first = await kill(stage, "roxom", wait_s=0.0)
+    stage.admin("DELETE", "/faults?venue=roxom")
+    report = await kill(stage)
+    assert report["id"] == first["id"]
+    assert report["accounts"]["roxom"]["cancelled"] == 5

@@ -65,9 +65,15 @@ REPORT: Mapping[str, Any] = {
     "accounts": {
         EVIL: {
             **dict.fromkeys(("verdict", "state", "evidence"), EVIL),
-            **dict.fromkeys(("sent_us", "answered_us", "clear_us", "left", "cancelled"), None),
+            **dict.fromkeys(("sent_us", "answered_us", "clear_us", "left"), None),
             "strikes": 1,
             "routes": [EVIL],
+            "attempts": [
+                {"strike": 1, "sent_us": 1, "answered_us": 2, "answer": EVIL, "routes": [EVIL], "evidence": EVIL}
+            ],
+            "cancelled": 1,
+            "cancelled_ids": [EVIL],
+            "claimed": 2,
         }
     },
 }

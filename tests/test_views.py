@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from kill_switch import views
 from kill_switch.report import Reports
 from kill_switch.views import print_report, report_view
 from tests.core.playbook import Run, answered, armed, asked, due, read, reported
@@ -51,3 +52,71 @@ def test_a_report_of_a_daemon_of_an_older_version_is_shown() -> None:
     found: Any = Reports(250_000, Run(armed("a"))(reported("a")).entries).get()
     old = {key: value for key, value in found.items() if key not in ("by", "scope", "rearmed", "config")}
     assert "panic: touched" in drawn(old)
+
+
+def lines(**account: Any) -> list[str]:
+    told = {
+        **{
+            "verdict": "CONFIRMED",
+            "state": "CLEAR",
+            "sent_us": 1_000_400,
+            "answered_us": 1_500_000,
+            "clear_us": 2_000_000,
+        },
+        **{"strikes": 2, "routes": ["http"], "attempts": [], "cancelled": None, "cancelled_ids": [], "claimed": None},
+        **{"left": 0, "evidence": ""},
+        **account,
+    }
+    report = {
+        **{"id": "k1-1700000000", "reasons": [], "budget_us": 250_000, "within_budget": False},
+        **{
+            "last_sent_us": 1_000_400,
+            "last_answered_us": 1_500_000,
+            "all_clear_us": 2_000_000,
+            "accounts": {"mm1": told},
+        },
+    }
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(views.report_view(report))
+    return [line.strip() for line in capture.get().splitlines()]
+
+
+def test_strikes_that_were_refused_stand_below_the_table_beside_their_own_times() -> None:
+    refused = {
+        "strike": 1,
+        "sent_us": 400,
+        "answered_us": 6_500,
+        "answer": "REFUSED",
+        "routes": ["ws"],
+        "evidence": "no",
+    }
+    accepted = {**refused, "strike": 2, "sent_us": 1_000_400, "answered_us": 1_500_000, "answer": "ACCEPTED"}
+    shown = lines(attempts=[refused, accepted])
+    assert shown[-1] == "mm1: strike 1, sent after 0.4 ms by ws: REFUSED after 6.5 ms: no"
+    assert "1,000.4 ms 1,500.0 ms" in shown[-3]
+    assert lines(attempts=[accepted])[-1].split()[:2] == ["mm1", "CONFIRMED"]
+
+
+def test_many_refused_strikes_are_counted() -> None:
+    lost: dict[str, Any] = {
+        "strike": 1,
+        "sent_us": None,
+        "answered_us": None,
+        "answer": None,
+        "routes": [],
+        "evidence": "",
+    }
+    shown = lines(attempts=[lost] * 8)
+    assert shown[-2:] == ["mm1: strike 1, not sent: no answer", "mm1: and 5 more strikes that were not accepted"]
+
+
+def test_the_orders_that_are_gone_are_named_and_a_claim_that_differs_is_said() -> None:
+    shown = lines(cancelled=5, cancelled_ids=["a", "b", "c", "d"], claimed=15)
+    assert shown[-2] == "mm1: gone: a, b, c and 2 more"
+    assert shown[-1] == "mm1: the venue said, strike by strike, that it cancelled 15"
+    assert lines(cancelled=1, cancelled_ids=["a"], claimed=1)[-1] == "mm1: gone: a"
+
+
+def test_what_is_gone_is_unknown_where_nobody_knows() -> None:
+    assert " – " in lines()[-1]

@@ -210,6 +210,9 @@ def report(config: Path | None, kill: str, as_json: bool) -> None:
 
     A daemon that is running is asked too: it knows what its disk has not taken.
 
+    "sent", "answered" and "by" are those of the strike that the venue accepted first; strikes that it refused are
+    listed below the table. "gone" counts the distinct orders that were open and that a read no longer shows.
+
     Exit code 1: there is none; the journal is damaged, and kills behind the damage are not seen; the kill is not on
     record; or there may be a later one.
 

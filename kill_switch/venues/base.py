@@ -25,7 +25,7 @@ lane is down, once more on a fresh connection, signed anew: repeating a cancel-a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, assert_never
@@ -348,6 +348,7 @@ class Ask:
     context: Any = None
     again: bool = False  # it is a second attempt, after a refusal whose reason has been put right
     out: int = 1  # copies that may still be answered
+    alone: bool = False  # it is answered, and no other copy of it can have been carried out
     spares: int = 0  # how often it may still go out on a spare warm connection
     sent: bool = False  # a byte of one of them may have left
 
@@ -409,6 +410,7 @@ class Adapter(Book, ABC):
         self._looking: set[str] = set()  # orders whose look-up is under way, for no read-back
         self._http_up = False
         self._refreshed_ns = NEVER  # when all lists were last asked for, because pushes began
+        self.answers_ns = 0  # the strike that was answered last over the WebSocket was made then, monotonic
         self._refresh_due = False  # they are to be again, a little later
 
     # what a subclass states
@@ -464,6 +466,13 @@ class Adapter(Book, ABC):
     def read(self, now: Now) -> Outputs:
         """Read all open orders back, conditional and foreign ones too; ends in one `OrdersRead`."""
 
+    def look_beside(self, now: Now) -> Outputs:
+        """Ask for the open orders beside a kill's first strike, of which none are known; `note_open` takes them.
+
+        For a venue whose answer to the strike does not name the orders that it cancels; nothing waits for this.
+        """
+        return ()
+
     @abstractmethod
     def probe(self, now: Now) -> Outputs:
         """Use the HTTP lane for a cheap authenticated read, which keeps it warm and proves the key."""
@@ -491,6 +500,7 @@ class Adapter(Book, ABC):
 
         A subclass that keeps more of a strike than its requests drops that too. Nothing is told of what was dropped.
         """
+        self.stop_tracing()
         for tag in [tag for tag, ask in self._asks.items() if ask.command]:
             del self._asks[tag]
 
@@ -581,6 +591,11 @@ class Adapter(Book, ABC):
     def closes_positions(self) -> bool:
         """Say whether a strike goes on to close positions once its cancels are answered."""
         return False
+
+    @property
+    def asked(self) -> Container[str]:
+        """The tags of the requests that may still be answered."""
+        return self._asks
 
     def awaits(self, tag: str) -> bool:
         """Say whether a request is still to be answered: it may have been, on the other route."""
@@ -768,6 +783,7 @@ class Adapter(Book, ABC):
             elif order_id in self.doubted:  # it goes to the end: each has its turn
                 self.doubted[order_id] = self.doubted.pop(order_id)
         elif order.life is Life.GONE:
+            self.note_end(order)
             self.drop_order(order_id)
         elif order_id in self.book:  # else its end has been stated meanwhile
             if order_id in self.unproven:  # else a list has shown it meanwhile
@@ -835,6 +851,7 @@ class Adapter(Book, ABC):
         if ask is None:
             return ()  # the other copy was answered first
         ask.out -= 1
+        ask.alone = not ask.sent and not ask.out
         ask.sent = True
         if reply.status in self.NOT_PROCESSED and ask.hedge_after_s is not None and ask.kind != DRILL:
             why = f"HTTP {reply.status}: not processed"

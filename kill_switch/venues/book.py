@@ -10,13 +10,14 @@ are ends: an order whose first word is its end, or a cancel under way, has not b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from kill_switch.domain import Life, Order
 
 PAST_IDS = 16_384  # orders that have left the book and are remembered: as many as one read may miss at once
 NEVER = -(10**18)
+LAPSED = frozenset({"filled", "closed", "expired", "rejected"})  # states in lower case that no cancel leads to
 LATE_NS = 60_000_000_000  # a live push later than that behind the first word of its order says nothing of its placing
 
 
@@ -71,6 +72,10 @@ class Book:
         self._pushing: set[int] = set()  # connections that push orders now
         self._pushing_ns = 0  # since when, without a gap, one of them has
         self._awaited: dict[str, int] = {}  # known, and not by a live push; one within `LATE_NS` counts → known since
+        self.tracing = False  # the next three are kept
+        self.entered: dict[str, int] = {}  # orders that came into the book → when
+        self.ended: dict[str, bool] = {}  # orders whose end the venue has stated → whether it was cancelled
+        self.named_none = False  # the venue has named the orders that a command has cancelled, and there were none
 
     # what is known
 
@@ -114,6 +119,53 @@ class Book:
         if not self._pushing:
             self._awaited.clear()
 
+    # what a kill counts
+
+    def trace(self) -> None:
+        """Keep from now on which orders come into the book and how they end; what was kept is dropped."""
+        self.tracing = True
+        self.entered.clear()
+        self.ended.clear()
+        self.named_none = False
+
+    def stop_tracing(self) -> None:
+        self.trace()
+        self.tracing = False
+
+    def name_cancelled(self, ids: Iterable[str], *, all_of_them: bool = False) -> None:
+        """Take note of orders that the venue says it has cancelled; they need not be known.
+
+        `all_of_them`: it names every order that the command has hit, and no other copy of the command can have hit any.
+        """
+        if not self.tracing:
+            return
+        self._keep_traced(self.ended, dict.fromkeys(ids, True))
+        self.named_none = self.named_none or (all_of_them and not self.ended)
+
+    def note_open(self, ids: Iterable[str], since_ns: int) -> None:
+        """Take note of orders that were open then, whatever has become of them."""
+        if self.tracing:
+            self._keep_traced(self.entered, {one: since_ns for one in ids if one not in self.entered})
+
+    def note_end(self, order: Order, *, cancels: bool = True) -> None:
+        """Take note of how an order has ended, as far as its status says; without `cancels`, of other ends only."""
+        if not self.tracing:
+            return
+        status = order.status.lower()
+        if status in LAPSED:
+            self._keep_traced(self.ended, {order.id: False})
+        elif cancels and "cancel" in status and "amend" not in status:
+            self._keep_traced(self.ended, {order.id: True})
+
+    def _enter(self, ids: Iterable[str]) -> None:
+        self._keep_traced(self.entered, dict.fromkeys(ids, self._now_ns))
+
+    @staticmethod
+    def _keep_traced(kept: dict[str, Any], more: Mapping[str, Any]) -> None:
+        kept.update(more)
+        while len(kept) > PAST_IDS:
+            del kept[next(iter(kept))]
+
     # what pushes show
 
     def push_order(self, order: Order, *, opened: bool = False) -> Seen:
@@ -124,6 +176,7 @@ class Book:
         """
         listed, known = order.id in self.book, order.id in self.book or order.id in self._past
         if order.life is Life.GONE:
+            self.note_end(order)
             self.drop_order(order.id)
         else:
             self._take_word(order)
@@ -154,6 +207,8 @@ class Book:
             del self._awaited[next(iter(self._awaited))]
 
     def _take_word(self, order: Order) -> None:
+        if self.tracing and order.id not in self.book:
+            self._enter((order.id,))
         self.unproven[order.id] = self.book[order.id] = order
         self._word_ns[order.id] = self._now_ns
         self.doubted.pop(order.id, None)
@@ -232,6 +287,8 @@ class Book:
             ids = tuple(one for one in shown if one in new)
             found = (OrdersFound(ids, self._round_ns),)
             self._await(ids)
+        if self.tracing:
+            self._enter(shown.keys() - self.book.keys())
         self.book.update(shown)
         for one in (*(shown.keys() & self.unproven.keys()), *(shown.keys() & self.doubted.keys())):
             self._prove(one)

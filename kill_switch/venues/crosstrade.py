@@ -125,7 +125,9 @@ class CrossTrade(Adapter):
         self._flattens = Flattens(self._wire, self.ask, on=options.flatten)
         self._doubts = Doubts()
         self._turns = Turns(self._wire.bucket)
-        self._strikes = Strikes(self._wire, self._accounts, self._turns, self.ask, self._cancel_said, self._hedge_s)
+        self._strikes = Strikes(
+            self._wire, self._accounts, self._turns, self.ask, self._cancel_said, self._hedge_s, self._answers
+        )
         self._snapshot = self._wire.request("GET", "/v1/api/accounts/snapshot")
         self._reads = Reads(
             self._wire,
@@ -144,6 +146,7 @@ class CrossTrade(Adapter):
         self._figures = Figures(self._wire, self._ours, self.ask, self.words, self._snapshot)
         self._unseen: Mapping[str, str] = {}  # accounts that the last snapshot does not show connected, and why
         self._unseen_told: Mapping[str, str] = {}  # those that people have been told of
+        self._closing: dict[str, Order] = {}  # orders that close positions, as the last reads have shown them
         self._reach_owed = False  # no snapshot has come yet since the HTTP lane came up
         self._probes = self._rehearsed = 0
         self._probed_ns = self._read_ns = 0  # when the last probe began, and the last read
@@ -158,6 +161,9 @@ class CrossTrade(Adapter):
 
     def _hedge_s(self) -> float:
         return self.hedge_after_s  # a reload may have changed it
+
+    def _answers(self, made_ns: int) -> None:
+        self.answers_ns = made_ns
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -195,6 +201,8 @@ class CrossTrade(Adapter):
 
     def _cancel_said(self, account: str, order: str, said: Said, now: Now) -> None:
         """Take the last word on the cancel of an order, or of all of an account's."""
+        if said.accepted:
+            self.name_cancelled(one for one in map(plain, said.ids) if one)
         if order:
             self._doubts.single(account, order, said)
             return
@@ -358,8 +366,10 @@ class CrossTrade(Adapter):
         self._flattens.seen(read)
         alive = {}
         for one in read.orders:
+            if one.order.life is Life.GONE:
+                self.note_end(one.order, cancels=False)  # a list does not say when
             if one.order.life is Life.LIVE and self._flattens.owns(one, read.asked_ns):
-                alive[one.order.id] = one.order._replace(life=Life.PENDING)
+                alive[one.order.id] = self._closing[one.order.id] = one.order._replace(life=Life.PENDING)
             elif one.order.life is not Life.GONE:
                 alive[one.order.id] = one.order
         if not read.ordered:
@@ -367,6 +377,8 @@ class CrossTrade(Adapter):
                 self._choice.shown(one)
             return tuple(alive.values()), self.show_list("orders", alive.values(), read.asked_ns, whole=False)
         shown = {one.order.id for one in read.orders} if self.book else set()
+        for order_id in [one for one in self._closing if one not in alive]:
+            self.note_end(self._closing.pop(order_id)._replace(status="filled"))  # nobody has cancelled it
         kept = [order for one, order in self.book.items() if one not in shown and self._stays(one)]
         self._choice.listed(read.orders, (order.id for order in kept))
         stay = {order.id for order in kept}

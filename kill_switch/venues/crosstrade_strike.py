@@ -30,6 +30,7 @@ class Strike:
     """One strike: the NT accounts in it, and what was said so far."""
 
     accounts: tuple[str, ...]
+    made_ns: int = 0  # monotonic
     heard: bool = False  # a reply came over the WebSocket
     short: bool = False  # tokens are: what has not left waits for its turn
     said: dict[str, Said] = field(default_factory=dict)
@@ -103,6 +104,7 @@ class Strikes:
         ask: Asks,
         settled: Callable[[str, str, Said, Now], None],
         hedge_after_s: Callable[[], float],
+        answered: Callable[[int], None],
     ) -> None:
         self.cancels = {name: wire.request("POST", f"{path_of(name)}/orders/cancel") for name in accounts}
         for request in self.cancels.values():
@@ -112,6 +114,7 @@ class Strikes:
         self._turns = turns
         self._ask = ask
         self._settled = settled
+        self._answered = answered  # takes when the strike was made that is answered now
         self._hedge_after_s = hedge_after_s
         self._parts: dict[str, Part] = {}  # of strikes that are not answered yet, by the id of their RPC
         self._waiting: dict[str, Part] = {}  # those that wait for their turn, or have left in it, by what they cancel
@@ -175,7 +178,7 @@ class Strikes:
                 return (CancelAnswered(Answer.UNKNOWN, f"{len(self._waiting)} cancel(s) leave one by one already"),)
         self._count += 1
         self._next = None
-        strike = self._latest = Strike(chosen)
+        strike = self._latest = Strike(chosen, now.mono_ns)
         self._singles.clear()
         parts = [Part(strike, name, f"k{self._count}-{number}") for number, name in enumerate(chosen)]
         parts += [Part(strike, account, f"one {one}", one, rank=2) for account, one in singles]
@@ -334,6 +337,8 @@ class Strikes:
         self._settled(part.account, "", last, now)
         part.strike.said[part.account] = last
         outputs: Outputs = part.strike.answer()
+        if outputs:
+            self._answered(part.strike.made_ns)
         if waiting is not None and waiting is not part and last.accepted and not waiting.turned:
             outputs += self._settle(waiting, last, now)
         return outputs

@@ -140,6 +140,7 @@ class Kuna(Adapter):
             self._hedge_s,
             self.drop_order,
             self.cancel_refused,
+            self.name_cancelled,
         )
         self._turns = Turns(self._ask_list)
         self._targets = tuple(targets.values())

@@ -77,6 +77,7 @@ class Strikes:
         hedge_after_s: Callable[[], float],
         ended: Callable[[str], None],
         refused: Callable[[str], None],
+        cancelled: Callable[[Iterable[str]], None],
     ) -> None:
         self._ask = ask
         self._words = words
@@ -85,6 +86,7 @@ class Strikes:
         self._hedge_after_s = hedge_after_s
         self._ended = ended  # takes the id of an order whose end the venue states
         self._refused = refused  # takes the id of an order whose cancel the venue refuses
+        self._cancelled = cancelled  # takes the ids of orders that the venue says it has cancelled
         self._most = self._batch = batch_orders
         self._halving = True  # until it has been in vain
         self._tries: dict[str, int] = {}  # by order: batches that have named it
@@ -179,6 +181,7 @@ class Strikes:
                 continue
             if item.get("success") is True:
                 strike.cancelled += 1
+                self._cancelled((one,))
                 del left[one]
             elif has_ended(error_of(item)[1]):
                 strike.ended += 1
@@ -226,6 +229,7 @@ class Strikes:
                 self._refused(one)
         elif isinstance(data, dict) and data.get("success") is True:
             strike.cancelled += 1
+            self._cancelled((one,))
         else:
             strike.trouble(Answer.UNKNOWN, "1 of 1 cancels failed: the answer cannot be read")
         return self._done(ask, strike)

@@ -96,6 +96,7 @@ TERMINAL = frozenset(
 )
 NOT_FOUND = frozenset({"100005", "40035"})  # no open order of this id
 NOTHING_RESTING = NOT_FOUND | {"100004"}  # the order is gone already; a clean read must still say so
+NOTHING_WORKING = "No working orders found"  # what a cancel-all of nothing is answered with
 KEY_REFUSED = frozenset({"05001", "20000", "20025"})  # fatal for the key
 LOGIN_ENDED = frozenset({"05001", "20026"})  # said of a command on the WebSocket; how long a login lasts is unknown
 TRY_AGAIN = frozenset({"20032", "000101", "000201", "10001", "50001"})  # says nothing of the command
@@ -208,6 +209,11 @@ class OxFun(Adapter):
     def read(self, now: Now) -> Outputs:
         self._read_ns = now.mono_ns
         return self.ask("orders", self._working, now, urgent=True, hedge_after_s=4 * self.hedge_after_s)
+
+    def look_beside(self, now: Now) -> Outputs:
+        if any(ask.kind == "beside" for ask in self._asks.values()):
+            return ()
+        return self.ask("beside", self._working, now, urgent=True, hedge_after_s=self.hedge_after_s)
 
     def probe(self, now: Now) -> Outputs:
         return self.ask("probe", self._working, now)
@@ -333,7 +339,7 @@ class OxFun(Adapter):
             return (self._cancel_none_answered(body, words, reply),)
         match ask.kind:
             case "cancel-all":
-                return (self._cancel_all_answered(body, reply.status, code, words),)
+                return (self._cancel_all_answered(body, reply.status, code, words, alone=ask.alone),)
             case "orders":
                 orders, why = _orders(body, "" if success and reply.status == 200 else words)
                 return self.take_list(ReadBack(ask.asked_ns, set()), "working", orders, why, now)
@@ -341,6 +347,10 @@ class OxFun(Adapter):
                 return self._order_answered(ask, body, code, words)
             case "cancel-some":
                 return ()  # their look-ups tell
+            case "beside":
+                orders, _ = _orders(body, "" if success and reply.status == 200 else words)
+                self.note_open((order.id for order in orders), ask.asked_ns)
+                return self.show_list("working", orders, ask.asked_ns, whole=False)
             case "account":
                 worth = _worth(body.get("data")) if success and reply.status == 200 else None
                 if worth is None:
@@ -365,10 +375,14 @@ class OxFun(Adapter):
             return self.looked_up(ask, None, "the answer cannot be read")
         return self.looked_up(ask, order)
 
-    def _cancel_all_answered(self, body: dict[str, Any], status: int, code: str, words: str) -> CancelAnswered:
+    def _cancel_all_answered(
+        self, body: dict[str, Any], status: int, code: str, words: str, *, alone: bool
+    ) -> CancelAnswered:
         if status == 200 and body["success"]:
             data = body.get("data")
             notice = data.get("notice") if isinstance(data, dict) else None
+            if notice == NOTHING_WORKING:
+                self.name_cancelled((), all_of_them=alone)
             return CancelAnswered(Answer.ACCEPTED, self.words(notice or "accepted"))
         if status == 429 or code in TOO_FAST:
             return CancelAnswered(Answer.UNKNOWN, words)
@@ -394,7 +408,7 @@ class OxFun(Adapter):
                 return (CancelAnswered(Answer.UNKNOWN if ask.sent else Answer.UNSENT, why),)
             case "orders":
                 return self.take_list(ReadBack(ask.asked_ns, set()), "working", (), why, now)
-            case "account" | "cancel-some":
+            case "account" | "cancel-some" | "beside":
                 return ()  # the lanes say what is wrong with them
             case _:
                 return (NotReady(Route.HTTP, 0, why),)

@@ -240,7 +240,7 @@ class Roxom(Adapter):
             return (self._drill_answered(reply, body, error),)
         match ask.kind:
             case "cancel-all":
-                return self._cancel_all_answered(reply.status, body, error, now)
+                return self._cancel_all_answered(reply.status, body, error, now, alone=ask.alone)
             case "cancel-one":
                 data = body.get("data")
                 if error is None and isinstance(data, dict) and data.get("success") is False:
@@ -311,7 +311,9 @@ class Roxom(Adapter):
             return self._measure(now, reads.tries)
         return self._worth.settle(reads, now)
 
-    def _cancel_all_answered(self, status: int, body: dict[str, Any], error: str | None, now: Now) -> Outputs:
+    def _cancel_all_answered(
+        self, status: int, body: dict[str, Any], error: str | None, now: Now, *, alone: bool
+    ) -> Outputs:
         if error is not None and {status, _number(body.get("error"))} & {401, 403, 429}:
             return (CancelAnswered(Answer.UNKNOWN if status == 429 else Answer.REFUSED, error),)
         if error is not None:  # of what it covers; whether that has stop orders is not documented
@@ -322,6 +324,7 @@ class Roxom(Adapter):
             unknown = CancelAnswered(Answer.UNKNOWN, "accepted, without the list of cancelled orders")
             return (unknown, *self._singles(set(), now))
         ids = {plain(order_id) for order_id in named} - {""}
+        self.name_cancelled(ids, all_of_them=alone)
         accepted = CancelAnswered(Answer.ACCEPTED, f"{len(ids)} order(s) named as cancelled", len(ids))
         return (accepted, *self._singles(ids, now))
 

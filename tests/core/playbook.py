@@ -205,8 +205,17 @@ def reported(*accounts: str, ms: float = 0, trigger: str = "panic", text: str = 
     return Reported(reason(*accounts, ms=ms, trigger=trigger, text=text), at(ms))
 
 
-def answered(account: str, ms: float, answer: Answer = Answer.ACCEPTED, cancelled: int | None = None) -> Progress:
-    return Progress(account, sweep.Answered(ns(ms), answer), at(ms), "the venue's words", cancelled)
+def answered(
+    account: str,
+    ms: float,
+    answer: Answer = Answer.ACCEPTED,
+    cancelled: int | None = None,
+    *,
+    orders: Mapping[str, object] | None = None,
+    strike: int = 0,
+) -> Progress:
+    event = sweep.Answered(ns(ms), answer)
+    return Progress(account, event, at(ms), "the venue's words", cancelled, orders, strike)
 
 
 def read(
@@ -218,11 +227,12 @@ def read(
     asked: float | None = None,
     complete: bool = True,
     cancelled: int | None = None,
+    orders: Mapping[str, object] | None = None,
 ) -> Progress:
     """A read-back that arrives; unless said otherwise it was asked for a millisecond before."""
     asked_ns = ns(ms - 1 if asked is None else asked)
     event = sweep.OrdersRead(ns(ms), asked_ns, live, pending, complete)
-    return Progress(account, event, at(ms), "" if complete else "timed out", cancelled)
+    return Progress(account, event, at(ms), "" if complete else "timed out", cancelled, orders)
 
 
 def seen(account: str, ms: float) -> Progress:

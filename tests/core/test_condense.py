@@ -13,6 +13,8 @@ from kill_switch.condense import VERBATIM, Condenser
 from kill_switch.domain import Answer, Now, Pace, Phase, Reason
 from kill_switch.engine import Account, Progress, Reported, State
 from kill_switch.report import Reports
+from kill_switch.tally import Count
+from kill_switch.venues.book import Book
 from tests.core.playbook import START, Run
 
 HOURS = 3
@@ -27,6 +29,7 @@ class Day:
         self.run = Run(State({name: Account(pace) for name, pace in PACES.items()}))
         self.condenser = Condenser((), self.run.boot)
         self.made: list[dict[str, Any]] = []
+        self.book, self.count, self.orders = Book(), Count("k1", self.ns), 0
         self._taken = 0
 
     def now(self, s: float = 0.0) -> Now:
@@ -55,10 +58,15 @@ class Day:
 
     def read(self, live: int, after_s: float = 0.3, name: str = "a") -> None:
         at = self.now(after_s)
-        self.happens(Progress(name, sweep.OrdersRead(at.mono_ns, at.mono_ns - 1000, live, 0, True), at, f"{live} live"))
+        shown = sweep.OrdersRead(at.mono_ns, at.mono_ns - 1000, live, 0, True)
+        ids = frozenset(f"o{self.orders + n}" for n in range(live))
+        self.count.shown(self.book, ids, shown.asked_ns, at.mono_ns, whole=True)
+        orders = self.count.changes()
+        self.happens(Progress(name, shown, at, f"{live} live", None, orders))
 
     def requoting_bot(self) -> None:
         """Rest an order as soon as the account is clear; the guard finds it with its next read."""
+        self.orders += 1
         self.read(1, 2.0)
         self.answer()
         self.read(0)
@@ -84,6 +92,7 @@ def test_hours_of_guarding_write_at_most_two_records_a_minute(cycle: Callable[[D
     day.take("stop", {})
     whole, condensed = Reports(1, day.run.entries), Reports(1, day.made)
     assert condensed.get() == whole.get()
+    assert max(len(orjson.dumps(entry)) for entry in day.made[-VERBATIM:]) < 5_000  # names are not written over again
     assert recovery.rebuild(day.made, PACES) == recovery.rebuild(day.run.entries, PACES)
 
 

@@ -25,6 +25,7 @@ from kill_switch.engine import (
 from kill_switch.errors import IllegalEvent
 from kill_switch.sweep import Due
 from kill_switch.transports.lane import LaneState
+from kill_switch.venues import base
 from kill_switch.venues.base import (
     Call,
     CancelAnswered,
@@ -1052,3 +1053,67 @@ def test_what_must_outlive_the_process_is_written_at_once_and_synced_without_ano
     assert floor.trace[0] == "latch pnl"
     floor.time.advance(100)
     assert floor.trace == ["latch pnl", "sync"]
+
+
+# ── what is told of strikes and orders ────────────────────────────────────────────────────────────────────────────
+
+
+def answers(floor: Floor) -> list[tuple[int, str]]:
+    return [(data["strike"], data["answer"]) for data in floor.recorder.of("answer")]
+
+
+def test_an_answer_is_told_of_the_strike_whose_command_it_answers_though_another_has_left_since() -> None:
+    floor = Floor()
+    floor.fire()
+    first = floor.lanes["a"].calls[-1]
+    floor.time.advance(1100)  # no answer in time: it reads
+    floor.answer("a", body=b"1")
+    second = floor.lanes["a"].calls[-1]
+    assert second.cancel and second.tag != first.tag
+    floor.session().event(Replied(first.tag, 200, {}, b""))
+    floor.session().event(Replied(second.tag, 200, {}, b""))
+    assert answers(floor) == [(1, "ACCEPTED"), (2, "ACCEPTED")]
+
+
+def test_what_a_reply_to_one_strike_has_sent_again_is_answered_for_that_strike() -> None:
+    floor = Floor()
+    venue, again = floor.venues["a"], list[base.Ask]()
+    taken = venue.answered
+
+    def once(ask: base.Ask, reply: Replied, now: Now) -> base.Outputs | None:
+        if ask.kind == "cancel-all" and not again:
+            again.append(ask)
+            return venue.ask_again(ask, now)
+        return taken(ask, reply, now)
+
+    venue.answered = once  # type: ignore[method-assign]
+    floor.fire()
+    first = floor.lanes["a"].calls[-1]
+    floor.time.advance(1100)
+    floor.answer("a", body=b"1")
+    floor.session().event(Replied(first.tag, 200, {}, b""))
+    floor.answer("a")
+    assert answers(floor) == [(1, "ACCEPTED")]
+
+
+def test_the_orders_that_are_open_at_the_strike_are_on_its_record_and_the_reads_say_which_are_gone() -> None:
+    floor = Floor()
+    floor.venues["a"].show("1", "2", "3", asked_ns=floor.time.now().mono_ns)
+    floor.fire()
+    floor.answer("a")
+    floor.answer("a", body=b"3")
+    [struck, *_] = floor.recorder.of("strike")
+    assert struck["sent"][0]["orders"] == {"open": ["1", "2", "3"]}
+    assert floor.recorder.of("read")[0]["orders"] == {"gone": ["1", "2"]}
+
+
+def test_a_count_that_fails_keeps_no_strike_from_being_told(caplog: pytest.LogCaptureFixture) -> None:
+    floor = Floor()
+
+    def fails() -> None:
+        raise RuntimeError("a fault of the book")
+
+    floor.venues["a"].trace = fails  # type: ignore[method-assign]
+    floor.fire()
+    [struck] = floor.recorder.of("strike")
+    assert struck["sent"][0]["strike"] == 1 and "orders" not in struck["sent"][0]

@@ -26,6 +26,7 @@ from tests.core.playbook import (
     PACE,
     Like,
     Raises,
+    Run,
     Theatre,
     after,
     answered,
@@ -884,3 +885,19 @@ def test_phases_are_ordered_from_harmless_to_worst() -> None:
     assert list(Phase) == [Phase.ARMED, Phase.CLEAR, Phase.CONFIRMING, Phase.STRIKING, Phase.RESIDUE]
     assert sweep.Act("strike") is sweep.Act.STRIKE
     assert isinstance(recovered(0), Recovered)
+
+
+def test_what_is_new_of_the_orders_that_a_kill_counts_is_on_record_and_nothing_if_nothing_is() -> None:
+    told = {"open": ["1"]}
+    sent = engine.Sent("a", 1, ("ws",), ns(0), told)
+    run = Run(armed("a"))(reported("a"), engine.Struck((sent,), at(0)), answered("a", 100, orders=told, strike=1))
+    run(read("a", 200, orders=told), answered("a", 250))
+    entries = [entry["data"] for entry in run.entries if entry["kind"] in ("answer", "read")]
+    [again] = [entry["data"]["sent"][0] for entry in run.entries if entry["kind"] == "strike"][1:]
+    assert [data.get("orders") for data in (again, *entries)] == [told, told, told, None]
+    assert "orders" not in entries[-1]
+
+
+def test_a_guard_read_that_has_news_of_the_count_alone_is_recorded(play: Theatre) -> None:
+    told = {"ended": ["1"]}
+    assert play(clear("a")) >> read("a", 2600, orders=told) << record("read", orders=told) << wake("a", 4600)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from kill_switch.domain import Answer
-from kill_switch.report import KEEP, Reports
+from kill_switch.report import CHECKPOINT_BYTES, KEEP, Reports
+from kill_switch.tally import NAMED
 from tests.core.playbook import (
     Run,
     after,
@@ -78,7 +80,19 @@ def test_the_report_of_a_kill_that_went_well() -> None:
                 "clear_us": 500_000,
                 "strikes": 1,
                 "routes": ["http"],
+                "attempts": [
+                    {
+                        "strike": 1,
+                        "sent_us": 0,
+                        "answered_us": 100_000,
+                        "answer": "ACCEPTED",
+                        "routes": ["http"],
+                        "evidence": "the venue's words",
+                    }
+                ],
                 "cancelled": None,
+                "cancelled_ids": [],
+                "claimed": None,
                 "left": 0,
                 "evidence": "the venue's words",
             }
@@ -112,10 +126,69 @@ def test_the_budget_is_missed_while_one_account_has_not_answered() -> None:
 def test_what_proves_nothing_is_no_answer(answer: Answer) -> None:
     run = Run(armed("a"))(reported("a"), answered("a", 10, answer))
     assert account(run)["answered_us"] is None
-    run(answered("a", 90, Answer.REFUSED))
+    run(answered("a", 90, Answer.ACCEPTED))
     assert account(run)["answered_us"] == 90_000
     run(answered("a", 95, Answer.ACCEPTED))
     assert account(run)["answered_us"] == 90_000
+
+
+# ── the figures are those of the strike that the verdict rests on ─────────────────────────────────────────────────
+
+
+def test_a_refused_strike_is_no_answer_and_the_figures_are_those_of_the_first_that_is_accepted() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 6.5, Answer.REFUSED), read("a", 1000, live=2))
+    refused = report(run)
+    assert (refused["within_budget"], refused["last_answered_us"]) == (False, None)
+    assert (account(run)["verdict"], account(run)["answered_us"]) == ("REFUSED", None)
+    run(struck("a", 2, 1001, "fresh"), answered("a", 1500), read("a", 1600), due("a", 1850), read("a", 1900))
+    told = account(run)
+    assert (told["verdict"], told["sent_us"], told["answered_us"]) == ("CONFIRMED", 1_000_000, 1_500_000)
+    assert [(one["strike"], one["answer"], one["answered_us"]) for one in told["attempts"]] == [
+        (1, "REFUSED", 6_500),
+        (2, "ACCEPTED", 1_500_000),
+    ]
+    assert (report(run)["within_budget"], report(run)["last_answered_us"]) == (False, 1_500_000)
+
+
+def test_the_routes_are_those_of_the_strike_that_was_accepted() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 10, Answer.REFUSED), read("a", 1000, live=2))
+    run.entries[-1]["data"]["sent"][0]["routes"] = ["ws"]
+    run(answered("a", 1100))
+    assert account(run)["routes"] == ["ws"]
+
+
+def test_an_answer_to_an_earlier_strike_stands_beside_that_strikes_figures() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 10, Answer.UNKNOWN), read("a", 1000, live=2))
+    run(answered("a", 1010, strike=1))
+    assert (account(run)["sent_us"], account(run)["answered_us"]) == (0, 1_010_000)
+    assert [one["answer"] for one in account(run)["attempts"]] == ["ACCEPTED", None]
+
+
+def test_a_strike_that_is_refused_after_one_that_was_accepted_is_not_told_with_the_others_figures() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 10), read("a", 1000, live=2))
+    assert (account(run)["verdict"], account(run)["answered_us"]) == ("UNKNOWN", 10_000)
+    run(answered("a", 1100, Answer.REFUSED))
+    told = account(run)
+    assert (told["verdict"], told["sent_us"], told["answered_us"]) == ("REFUSED", 1_000_000, None)
+    assert report(run)["within_budget"] is False
+
+
+def test_without_an_accepted_strike_a_proof_has_no_time_of_an_answer_and_is_not_within_the_budget() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 10, Answer.REFUSED))
+    run(read("a", 200), due("a", 450), read("a", 500))
+    told = account(run)
+    assert (told["verdict"], told["sent_us"], told["answered_us"]) == ("CONFIRMED", 0, None)
+    assert report(run)["within_budget"] is False
+
+
+def test_of_very_many_strikes_the_first_and_the_last_are_told_and_the_accepted_ones_figures_stay() -> None:
+    run = Run(armed("a"))(reported("a"))
+    for number in range(2, 60):
+        ms = 6000.0 * number
+        run(answered("a", ms - 10, Answer.ACCEPTED if number == 20 else Answer.UNKNOWN), read("a", ms, live=1))
+    told = account(run)
+    assert (told["strikes"], told["answered_us"], told["sent_us"]) == (59, 119_990_000, 114_000_000)
+    assert [one["strike"] for one in told["attempts"]] == [1, 2, 3, 4, *range(52, 60)]
 
 
 @pytest.mark.parametrize(
@@ -208,15 +281,111 @@ def test_an_incomplete_read_can_only_show_more_orders() -> None:
     assert account(run)["left"] == 5
 
 
-def test_a_stale_read_is_no_evidence_but_what_it_counted_is_counted() -> None:
+def test_a_stale_read_is_no_evidence_but_what_it_claimed_is_counted() -> None:
     run = cleared(Run(armed("a"))(reported("a")))(read("a", 600, live=9, asked=-1, cancelled=4))
-    assert (account(run)["state"], account(run)["left"], account(run)["cancelled"]) == ("CLEAR", 0, 4)
+    assert (account(run)["state"], account(run)["left"], account(run)["claimed"]) == ("CLEAR", 0, 4)
     assert account(run)["verdict"] == "CONFIRMED"
 
 
-def test_cancelled_orders_are_added_up() -> None:
+def test_what_the_venue_claims_is_added_up_and_is_not_what_is_cancelled() -> None:
     run = Run(armed("a"))(reported("a"), answered("a", 100, cancelled=3), read("a", 200, cancelled=2), read("a", 210))
-    assert account(run)["cancelled"] == 5
+    assert (account(run)["claimed"], account(run)["cancelled"]) == (5, None)
+
+
+# ── the orders that are gone ──────────────────────────────────────────────────────────────────────────────────────
+
+SIX = {"open": ["1", "2", "3", "4", "5", "6"]}
+
+
+def gone(run: Run) -> tuple[int | None, list[str], int | None]:
+    told = account(run)
+    return told["cancelled"], told["cancelled_ids"], told["left"]
+
+
+def test_orders_that_a_venue_says_it_cancels_and_that_rest_are_not_gone() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 10, cancelled=6, orders=SIX))
+    for number in range(1, 24):
+        run(read("a", 1000.0 * number, live=6), answered("a", 1000.0 * number + 10, cancelled=6))
+    assert (gone(run), account(run)["claimed"]) == ((0, [], 6), 144)
+
+
+def test_orders_are_gone_with_the_read_that_shows_none_and_not_before() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 10, cancelled=6, orders=SIX))
+    assert gone(run) == (None, [], None)
+    run(read("a", 20, complete=False))
+    assert gone(run) == (None, [], None)
+    run(read("a", 500, live=2, orders={"gone": ["1", "2", "3", "4"]}))
+    assert gone(run) == (4, ["1", "2", "3", "4"], 2)
+    run(read("a", 1200))
+    assert gone(run) == (6, SIX["open"], 0)
+
+
+def test_a_read_that_was_asked_for_before_the_strike_ends_no_order() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 10, orders=SIX), read("a", 20, asked=-5))
+    assert gone(run) == (None, [], None)
+
+
+def test_an_order_that_comes_back_and_one_that_was_filled_are_not_counted() -> None:
+    run = cleared(Run(armed("a"))(reported("a"), answered("a", 10, orders=SIX)))
+    assert account(run)["cancelled"] == 6
+    run(read("a", 3000, live=1, orders={"open": ["3"]}), read("a", 3500, orders={"ended": ["4"]}))
+    assert gone(run) == (5, ["1", "2", "5", "6", "3"], 0)
+
+
+def test_orders_beyond_those_that_are_named_are_counted() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 10, orders={**SIX, "more": [9994, 0]}), read("a", 500))
+    assert account(run)["cancelled"] == 10_000
+    run(read("a", 900, live=1, orders={"more": [1, 9993]}))
+    assert account(run)["cancelled"] == 9_999
+
+
+def test_the_strikes_record_names_the_orders_so_that_a_crash_before_the_answer_does_not_lose_them() -> None:
+    run = Run(armed("a"))(reported("a"))
+    run.entries[-1]["data"]["sent"][0]["orders"] = SIX
+    run(recovered(5000), answered("a", 5100), read("a", 5200))
+    assert gone(run) == (6, SIX["open"], 0)
+
+
+def test_a_journal_of_an_earlier_version_is_told_with_its_claims_and_without_a_count() -> None:
+    run = cleared(Run(armed("a"))(reported("a"), answered("a", 10, cancelled=3)))
+    for entry in run.entries:
+        for data in (entry["data"], *entry["data"].get("sent", ())):
+            data.pop("orders", None)
+    assert (account(run)["verdict"], account(run)["claimed"], account(run)["cancelled"]) == ("CONFIRMED", 3, None)
+
+
+def test_a_checkpoint_of_many_orders_has_room_and_counts_those_that_it_does_not_name() -> None:
+    names = tuple(f"a{number}" for number in range(40))
+    run = Run(armed(*names))(reported(*names))
+    for name in names:
+        ids = [f"{name}-0a1b2c3d4e5f60718293a4b5c6d7{number:04}" for number in range(NAMED)]
+        run(answered(name, 10, orders={"open": ids, "more": [500, 0]}), read(name, 20))
+    told = Reports(1, run.entries).told()
+    assert len(orjson.dumps(told)) < CHECKPOINT_BYTES
+    again = Reports(1)
+    again.take({"kind": "checkpoint", "data": {"kills": orjson.loads(orjson.dumps(told))}})
+    found = again.get()
+    assert found is not None
+    assert {one["cancelled"] for one in found["accounts"].values()} == {NAMED + 500}  # type: ignore[attr-defined]
+
+
+def test_what_an_earlier_version_has_kept_of_an_account_is_read() -> None:
+    stands = {"state": "CLEAR", "answer": "ACCEPTED", "sent_us": 5, "answered_us": 9, "clear_us": 20, "proven": True}
+    stands |= {"strikes": 40, "struck": 40, "routes": ["ws"], "cancelled": 7, "left": 0, "evidence": "ok"}
+    run = Run(armed("a"))(reported("a"))
+    data = {"kill": K1, "account": "a", "stands": stands}
+    run.entries.append({**run.entries[-1], "kind": "repeats", "data": data})
+    told = account(run)
+    assert (told["sent_us"], told["answered_us"], told["routes"], told["strikes"]) == (5, 9, ["ws"], 40)
+    assert (told["claimed"], told["cancelled"], told["verdict"]) == (7, None, "CONFIRMED")
+
+
+def test_a_kill_that_began_without_the_record_is_found_by_the_id_that_it_had_then() -> None:
+    run = Run(armed("a"))(reported("a"))
+    run.entries[0]["data"]["known_as"] = "direct-0a1b2c3d-1700000000"
+    reports = Reports(1, run.entries)
+    assert reports.get("direct-0a1b2c3d-1700000000") == reports.get(K1)
+    assert reports.get("direct-0a1b2c3d-1700000001") is None
 
 
 def test_routes_are_named_once_in_the_order_of_their_use() -> None:
@@ -343,7 +512,7 @@ def test_on_another_boot_the_wall_clock_counts() -> None:
             entry["data"]["mono_ns"] = 5  # the monotonic clock has begun anew
     assert account(run)["answered_us"] == 91_000_000
     assert account(run)["clear_us"] == 91_400_000
-    assert account(run)["sent_us"] == 0
+    assert account(run)["sent_us"] == 90_000_000  # of the strike that is answered
 
 
 def test_reports_are_the_same_live_and_read_back() -> None:

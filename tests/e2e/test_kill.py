@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import time
+from typing import Any
 
 import pytest
 
@@ -378,3 +379,63 @@ def test_a_flag_that_comes_and_goes_at_once_has_been_touched(play: Play) -> None
     play.flag.touch()
     play.flag.unlink()
     play.until(lambda: play.book("roxom") == 0)
+
+
+def told(play: Play, name: str) -> dict[str, Any]:
+    report: dict[str, Any] = play.command("report", "--json").json
+    account: dict[str, Any] = report["accounts"][name]
+    return {**account, "within_budget": report["within_budget"]}
+
+
+def test_orders_that_a_venue_says_it_cancels_and_keeps_are_left_and_not_gone(play: Play) -> None:
+    ids = play.rest("roxom", 6)
+    play.wait_for(lambda s: s["accounts"]["roxom"]["open_orders"] == 6, 5.0)
+    play.admin("POST", "/faults", venue="roxom", fault="accept_but_keep", times=1000)
+    play.flag.touch()
+    play.until(lambda: told(play, "roxom")["strikes"] >= 3, 8.0)
+    kept = told(play, "roxom")
+    assert (kept["cancelled"], kept["cancelled_ids"], kept["left"]) == (0, [], 6)
+    assert kept["claimed"] >= 12
+    play.admin("DELETE", "/faults?venue=roxom")
+    play.until_tripped()
+    gone = told(play, "roxom")
+    assert (gone["cancelled"], sorted(gone["cancelled_ids"]), gone["left"]) == (6, sorted(ids), 0)
+
+
+def test_orders_that_are_filled_while_their_cancel_is_pending_are_not_gone(play: Play) -> None:
+    for venue in play.venues:
+        play.rest(venue, 4)
+    play.wait_for(lambda s: all(one["open_orders"] == 4 for one in s["accounts"].values()), 5.0)
+    for venue in play.venues:
+        play.admin("POST", "/faults", venue=venue, fault="pending", ms=100, fill=True)
+    play.flag.touch()
+    play.until_tripped()
+    assert {name: told(play, name)["cancelled"] for name in play.venues} == dict.fromkeys(play.venues, 0)
+
+
+def test_a_restart_in_the_middle_of_a_kill_neither_loses_nor_doubles_orders(play: Play) -> None:
+    ids = play.rest("roxom", 30)
+    play.wait_for(lambda s: s["accounts"]["roxom"]["open_orders"] == 30, 5.0)
+    play.admin("POST", "/faults", venue="roxom", fault="accept_but_keep", times=1000)
+    play.flag.touch()
+    play.until(lambda: play.status()["accounts"]["roxom"]["state"] == "CONFIRMING")
+    play.stop_daemon(signal.SIGKILL)
+    play.flag.unlink()
+    play.admin("DELETE", "/faults?venue=roxom")
+    play.start_daemon(wait=False)
+    play.until_tripped()
+    gone = told(play, "roxom")
+    assert (gone["cancelled"], sorted(gone["cancelled_ids"])) == (30, sorted(ids))
+
+
+def test_a_refused_cancel_is_no_answer_and_the_time_is_that_of_the_one_that_was_accepted(play: Play) -> None:
+    play.rest("roxom", 3)
+    play.admin("POST", "/faults", venue="roxom", fault="refuse", status=403, times=3)
+    play.flag.touch()
+    play.until_tripped()
+    account = told(play, "roxom")
+    *refused, accepted = account["attempts"]
+    assert [one["answer"] for one in account["attempts"]] == ["REFUSED"] * 3 + ["ACCEPTED"]
+    assert account["answered_us"] == accepted["answered_us"] > 1_000_000
+    assert account["sent_us"] == accepted["sent_us"] > refused[-1]["answered_us"]
+    assert (account["verdict"], account["within_budget"]) == ("CONFIRMED", False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,14 +22,21 @@ def evil(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_process_beside_runs_no_code_of_the_working_directory_or_of_pythonpath(
-    evil: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("which", ["messages", "commands"])
+def test_the_processes_beside_run_no_code_of_the_working_directory_or_of_pythonpath(
+    which: str, evil: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(evil)
     monkeypatch.setenv("PYTHONPATH", str(evil))
     monkeypatch.setenv("PYTHONSTARTUP", str(evil / "orjson.py"))
-    process = aide._start()
-    process.communicate(b'{"id":1,"do":"find","within_s":1,"argv":["true"]}\n', timeout=15)
+    read, write = os.pipe()
+    beside: aide.Aide = getattr(aide.Aides(), which)
+    process = beside._start(write)
+    try:
+        process.communicate(b'{"id":1,"do":"find","within_s":1,"argv":["true"]}\n', timeout=15)
+    finally:
+        os.close(read)
+        os.close(write)
     assert process.returncode == 0
     assert not (evil / "obeyed").exists()
 

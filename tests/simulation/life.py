@@ -233,6 +233,7 @@ class Life:
         )
         state = recovery.rebuild(replay.entries, paces, approvals, logins, SALT)
         self.dispatcher = Dispatcher(state, self.journal, self.clock, self.later, self._announce)
+        self.dispatcher.counts.resume(state.kills_of_accounts(), self.reports.tally, state.moved)
         for name, adapter in adapters.items():
             self.dispatcher.add(name, adapter)
 

@@ -269,6 +269,42 @@ def test_an_accepted_strike_is_accepted_and_never_the_end_of_the_work(stand: Sta
 
 
 @every_venue
+def test_the_orders_that_an_answer_names_as_cancelled_are_kept_for_the_count_of_a_kill_and_of_no_other_time(
+    stand: Stand,
+) -> None:
+    names = {"roxom", "kuna", "crosstrade"}  # the answer of the others is a sentence
+    for traced in (False, True):
+        player = stand.ready()
+        read(stand, player, *stand.ids)
+        call = strike(player)
+        if traced:
+            player.adapter.trace()
+        said: set[str] = set()
+        for body in stand.accepted:
+            player.put(answer(call.tag, body))
+            said |= player.adapter.ended.keys()
+            call = strike(player)
+        assert bool(said) == (traced and stand.venue in names)
+        assert all(player.adapter.ended.values())
+
+
+@every_venue
+def test_a_pushed_end_is_kept_for_the_count_of_a_kill_as_a_cancel_or_as_another_end(stand: Stand) -> None:
+    player = stand.ready()
+    player.adapter.trace()
+    ends = {"oxfun": ("CANCELED_BY_USER", "FILLED"), "kuna": ("Canceled", "Closed")}
+    cancelled, filled = ends.get(stand.venue, ("cancelled", "filled"))
+    first, second = (f"{stand.ids[0][:-1]}{digit}" for digit in "78")
+    for one, status in ((first, cancelled), (second, filled)):
+        player.put(hears(1, stand.pushed(one, stand.live[0])))
+        player.put(hears(1, stand.pushed(one, status)))
+    assert list(player.adapter.entered) == [first, second]
+    assert player.adapter.ended == {first: True, second: False}
+    player.adapter.void()
+    assert not player.adapter.tracing
+
+
+@every_venue
 def test_refused_and_unknown_answers_are_told_apart(stand: Stand) -> None:
     expected = [(Answer.REFUSED, *one) for one in stand.refused] + [(Answer.UNKNOWN, *one) for one in stand.unknown]
     for verdict, status, body in expected:

@@ -1282,3 +1282,38 @@ def test_a_code_is_shown_like_any_other_words_of_the_venue() -> None:
     (told,) = player.put(answer(call.tag, {"success": False, "code": code, "message": "no"}))
     assert isinstance(told, CancelAnswered)
     assert told.evidence == "HTTP 200 X  [secret] no"
+
+
+def beside(player: Player) -> Call:
+    call, _ = player.adapter.look_beside(player.now)
+    assert isinstance(call, Call)
+    return call
+
+
+def test_a_list_beside_a_strike_shows_what_was_open_and_is_the_truth_on_nothing() -> None:
+    player = Player(make())
+    call = beside(player)
+    assert call.urgent and not call.command
+    assert player.adapter.look_beside(player.now) == ()  # one is under way
+    player.adapter.trace()
+    player(answer(call.tag, working("1", "2")))
+    assert (list(player.adapter.entered), set(player.adapter.book)) == (["1", "2"], {"1", "2"})
+    assert not player.adapter.book_known
+
+
+def test_a_list_beside_a_strike_that_comes_behind_a_later_read_still_shows_what_was_open() -> None:
+    player = Player(make())
+    call = beside(player)
+    player.adapter.trace()
+    player.put(Pause(0.1))
+    know(player, working())
+    player(answer(call.tag, working("1")))
+    assert player.adapter.entered == {"1": START.mono_ns} and not player.adapter.book
+
+
+def test_a_cancel_all_of_nothing_says_that_no_order_was_open() -> None:
+    player = Player(make())
+    player.adapter.trace()
+    strike(player)
+    player.put(answer("cancel-all#1", payload("oxfun/cancel-all-nothing")))
+    assert player.adapter.named_none
