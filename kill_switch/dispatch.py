@@ -385,6 +385,8 @@ class Session:
                     count.heard(self.venue, now.mono_ns)
                     orders = count.changes()
                 number = self._answered or self._made.get(self.venue.answers_ns, 0)
+                if self._passing:  # the strike itself says so
+                    number = self.strike
                 answered = engine.Progress(self.name, told, now, evidence, cancelled, orders, number)
                 self._dispatcher.handle(answered)
             case base.Prepare(conn, text):

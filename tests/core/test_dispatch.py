@@ -1096,6 +1096,24 @@ def test_what_a_reply_to_one_strike_has_sent_again_is_answered_for_that_strike()
     assert answers(floor) == [(1, "ACCEPTED")]
 
 
+def test_an_answer_over_the_websocket_is_told_of_the_strike_that_the_venue_says_and_a_strikes_own_of_itself() -> None:
+    floor = Floor()
+    venue, made = floor.venues["a"], list[int]()
+
+    def kill(now: Now) -> base.Outputs:
+        made.append(now.mono_ns)
+        return (CancelAnswered(Answer.UNKNOWN, "nothing to send"),) if len(made) > 1 else ()
+
+    venue.on_kill = kill
+    floor.fire()
+    floor.time.advance(1100)
+    venue.answers_ns = made[0]
+    floor.answer("a", body=b"1")
+    venue.will(CancelAnswered(Answer.ACCEPTED, "late"))
+    floor.session().event(PUSH)
+    assert answers(floor) == [(2, "UNKNOWN"), (1, "ACCEPTED")]
+
+
 def test_the_orders_that_are_open_at_the_strike_are_on_its_record_and_the_reads_say_which_are_gone() -> None:
     floor = Floor()
     floor.venues["a"].show("1", "2", "3", asked_ns=floor.time.now().mono_ns)
