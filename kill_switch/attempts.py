@@ -124,7 +124,7 @@ class Attempts:
 
     @staticmethod
     def of_old(told: Mapping[str, Any]) -> Attempts:
-        """Make one of what versions before 0.2 have kept: one set of figures, of whatever came first."""
+        """Make one of what earlier versions have kept: one set of figures, of whatever came first."""
         attempts = Attempts()
         if told["sent_us"] is None and told["answered_us"] is None:
             return attempts

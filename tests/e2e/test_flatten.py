@@ -52,6 +52,7 @@ def test_positions_are_closed_with_one_flatten_an_account_and_again_when_one_app
     assert (floor.held(), floor.open_orders(), floor.flattens()) == ([], 0, 2)
     report = floor.command("report", "--json").json["accounts"]["crosstrade"]
     assert (report["verdict"], report["left"]) == ("CONFIRMED", 0)
+    assert report["cancelled"] == 5  # neither positions, nor the orders that close them
     floor.hold(5)
     floor.until(lambda: not floor.held())
     floor.until_tripped()

@@ -2076,3 +2076,12 @@ def test_a_lane_that_comes_and_goes_leaves_the_tokens_that_are_kept_for_a_kill()
     player.put(Pause(4))
     player.put(Opened(Route.HTTP, 0))
     assert len(player.calls) == asked + 2
+
+
+def test_an_answer_over_the_websocket_says_which_strike_it_answers() -> None:
+    player = one()
+    made_ns = player.now.mono_ns
+    player.put(Pause(2.0))
+    player.put(Kill())
+    player(reply("k1-0", {"success": True}), CancelAnswered(Answer.ACCEPTED, "accepted"))
+    assert player.adapter.answers_ns == made_ns
