@@ -22,9 +22,11 @@ def evil(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("which", ["messages", "commands"])
+@pytest.mark.parametrize(
+    ("which", "errand"), [("messages", b'{"id":1,"do":"find","within_s":1,"argv":["true"]}\n'), ("commands", b"")]
+)
 def test_the_processes_beside_run_no_code_of_the_working_directory_or_of_pythonpath(
-    which: str, evil: Path, monkeypatch: pytest.MonkeyPatch
+    which: str, errand: bytes, evil: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(evil)
     monkeypatch.setenv("PYTHONPATH", str(evil))
@@ -33,7 +35,7 @@ def test_the_processes_beside_run_no_code_of_the_working_directory_or_of_pythonp
     beside: aide.Aide = getattr(aide.Aides(), which)
     process = beside._start(write)
     try:
-        process.communicate(b'{"id":1,"do":"find","within_s":1,"argv":["true"]}\n', timeout=15)
+        process.communicate(errand, timeout=15)
     finally:
         os.close(read)
         os.close(write)
