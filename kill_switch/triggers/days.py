@@ -14,8 +14,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from kill_switch.triggers.courses import Transfer
 from kill_switch.triggers.samples import ABSURD
-from kill_switch.triggers.transfers import Transfer
 
 UNREADABLE = (KeyError, TypeError, ValueError, OSError, ArithmeticError)  # what reading a day back raises
 

@@ -17,6 +17,7 @@ come between them, however long that took:
 A deposit or a withdrawal moves the day and the samples that do not contain it by as much: all is in money of now. While
 nobody can tell whether a sample contains it (`transfers`), the sample has two readings. The more favourable one is
 judged by the limits, the other one makes baseline and peak. So a transfer hides a loss of as much, for `SETTLE_NS`.
+Once more is known, samples of this day are judged again by `max_loss`: what was lost then fires late, and not never.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ from itertools import islice
 from typing import NamedTuple
 
 from kill_switch.domain import Now
+from kill_switch.triggers.courses import SETTLE_NS, Transfer
 from kill_switch.triggers.days import Day, Left, Reset
 from kill_switch.triggers.samples import Round
-from kill_switch.triggers.transfers import SETTLE_NS, Readings, Transfer, Transfers
+from kill_switch.triggers.transfers import Readings, Transfers
 from kill_switch.triggers.wall import AHEAD_S
 
 SET_RIGHT = "the clock was set right"  # why a day goes on that had ended
 PEAK_STEPS = 100  # a rise is recorded when it is that part of max_drawdown: no crash loses more
+KNOWN_NS = 3 * SETTLE_NS  # so long a transfer may change what is known of a sample
 BRIDGED_S = 3600.0  # seconds; after a longer gap across the reset, the old day judges nothing
 SET_S = 3600.0  # seconds; a clock that is set by less was near enough: the reset is the reset
 BESIDE_S = 86_400.0  # seconds; so long the day before counts beside one that a clock that was set has begun
@@ -142,7 +145,7 @@ class Ledger:
         twice = tuple(self._transfers.follow(sample))
         for transfer in twice:
             self._shift(-transfer.worth)
-        if twice or self._transfers:
+        if twice or self._transfers.changed():
             self._correct()
         self._entries.append(_Entry(sample, self._transfers.readings(sample)))
         self._hold(len(self._entries) - 1)
@@ -152,7 +155,11 @@ class Ledger:
         row = self._row
         if len(row) < self._confirm:
             return Verdict(began, twice=twice)
-        reached = tuple(name for name in Limits._fields if all(self._reaches(name, entry) for entry in row))
+        reached = tuple(
+            name
+            for name in Limits._fields
+            if all(self._reaches(name, entry) for entry in row) or (name == "max_loss" and self._was_lost())
+        )
         return Verdict(began, reached, () if reached else self._warn(max(entry.readings.most for entry in row)), twice)
 
     def transfer(self, account: str, worth: Decimal, mono_ns: int) -> None:
@@ -212,6 +219,15 @@ class Ledger:
                 most = limits.max_drawdown
                 return most is not None and any(day.peak - entry.readings.most >= most for day in days)
 
+    def _was_lost(self) -> bool:
+        """Tell whether `confirm` samples in a row of this day reach `max_loss`, now that more is known of transfers."""
+        count = 0
+        for entry in self._entries if self._transfers else ():
+            count = count + 1 if self._is_of_day(entry) and self._reaches("max_loss", entry) else 0
+            if count == self._confirm:
+                return True
+        return False
+
     def _warn(self, worth: Decimal) -> tuple[tuple[str, int], ...]:
         """Find the per cents that have been passed for the first time this day; of several, the most."""
         if self.day is None:
@@ -266,13 +282,13 @@ class Ledger:
         """Let go of what no transfer can change any more."""
         while len(self._entries) > self._confirm:
             first = self._entries[self._confirm - 1]  # of those that hold something, together with the very first
-            if now_ns - first.sample.at.mono_ns <= 2 * SETTLE_NS:
+            if now_ns - first.sample.at.mono_ns <= KNOWN_NS:
                 break
             if first.held is not None and self._is_of_day(first):
                 self._peak = max(self._peak, first.held)
             first.held = None
             self._entries.popleft()
-        if self.day is not None and now_ns - self.day.taken_ns > 2 * SETTLE_NS:
+        if self.day is not None and now_ns - self.day.taken_ns > KNOWN_NS:
             self._basis = ()
         held = (*self._entries, *self._gathered, *self._basis)
         self._transfers.prune([entry.sample for entry in held], now_ns)

@@ -39,12 +39,12 @@ from kill_switch.domain import Now, Phase, Reason
 from kill_switch.engine import Announce
 from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
+from kill_switch.triggers.courses import Transfer
 from kill_switch.triggers.days import Reset
 from kill_switch.triggers.ledger import Ledger, Limits
 from kill_switch.triggers.restored import OTHER_FIGURES, UNREADABLE_DAY, counts_no_more, equity_of, lost, read
 from kill_switch.triggers.samples import FUTURE_S, Amounts, Round, Samples, amount_of
 from kill_switch.triggers.standing import INTAKE, figures_of, money, standing, utc
-from kill_switch.triggers.transfers import Transfer
 
 LOOK_EVERY_S = 0.1
 RECORD_EVERY_NS = 600_000_000_000  # nanoseconds; a crash hides no more of when and where equity was last seen

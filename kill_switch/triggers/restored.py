@@ -7,10 +7,10 @@ from decimal import Decimal
 from typing import Any
 
 from kill_switch.domain import Now
+from kill_switch.triggers.courses import SETTLE_NS, Transfer
 from kill_switch.triggers.days import UNREADABLE, Day, Left
 from kill_switch.triggers.samples import ABSURD, amount_of
 from kill_switch.triggers.standing import money
-from kill_switch.triggers.transfers import SETTLE_NS, Transfer
 
 OTHER_FIGURES = "other figures than before"  # why a day begins anew
 UNREADABLE_DAY = "the record of the day cannot be understood"

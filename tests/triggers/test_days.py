@@ -8,7 +8,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kill_switch.domain import Now
@@ -188,10 +188,17 @@ def test_samples_before_a_deposit_confirm_no_loss_after_it() -> None:
     assert book.take(1500, 1500).reached == ()
 
 
-def test_a_loss_is_found_after_a_deposit_too() -> None:
+def test_a_loss_that_comes_with_a_deposit_is_found_once_no_other_word_can_explain_it() -> None:
     book = begun()
     book.move(500)
-    book.take(1400)
+    assert book.take(*[1400] * 12).reached == ()  # or another deposit of 400 is on its way to us
+    assert book.take(1400).reached == ("max_loss", "max_drawdown")
+
+
+def test_a_loss_is_found_right_after_a_deposit_that_figures_show_cleanly() -> None:
+    book = begun()
+    book.move(500)
+    book.take(1500, 1400)
     assert book.take(1400).reached == ("max_loss", "max_drawdown")
 
 
@@ -270,6 +277,8 @@ def test_one_wrong_figure_of_any_size_decides_nothing_and_moves_nothing(
     assert book.ledger.day is not None
 
 
+@settings(deadline=None, max_examples=40)
+@pytest.mark.timeout(120)
 @given(
     confirm=st.integers(1, 3),
     start_s=st.integers(-400, 0),  # counted from the reset
@@ -280,9 +289,10 @@ def test_one_wrong_figure_of_any_size_decides_nothing_and_moves_nothing(
 def test_no_transfers_that_the_venue_tells_look_like_a_loss(
     confirm: int, start_s: int, moves: list[tuple[int, int, int]]
 ) -> None:
-    """Figures come up to a minute before or after the word; which is whose may stay unclear by the largest of them."""
-    book = Book(101, 101, confirm=confirm, at="2024-01-15T17:00")
+    """Figures come up to a minute before or after the word."""
+    book = Book(1, 1, confirm=confirm, at="2024-01-15T17:00")
     book.wait(start_s)
+    book.take(*[1000] * 13)  # none of them around the first figure of all: nobody could tell whether that contains it
     shown = [(max(0, at_s - lag_s) if amount > 0 else at_s + lag_s, amount) for at_s, amount, lag_s in moves]
     for second in range(0, 600, 5):
         for at_s, amount, _ in sorted(moves):
@@ -290,5 +300,6 @@ def test_no_transfers_that_the_venue_tells_look_like_a_loss(
                 book.move(amount)
         held = 1000 + sum(amount for at_s, amount in shown if at_s <= second)
         assert book.take(held).reached == (), (second, held, book.ledger.day)
-    baseline, peak = book.stands
-    assert held - 100 <= baseline <= peak <= held + 100
+    book.wait(200)
+    book.take(*[held] * confirm)
+    assert book.stands == (held, held)

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kill_switch.domain import Now
+from kill_switch.triggers.courses import SETTLE_NS
 from kill_switch.triggers.days import Day, Left, Reset
 from kill_switch.triggers.ledger import Ledger, Limits, Verdict
 from kill_switch.triggers.samples import Figure, Round
-from kill_switch.triggers.transfers import SETTLE_NS
 
 S = 1_000_000_000
 NEW_YORK = Reset(17, 0, "America/New_York")

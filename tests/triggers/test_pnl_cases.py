@@ -41,7 +41,7 @@ async def test_a_transfer_after_each_figure_does_not_switch_the_limit_off(amount
             lost += 10
             move(desk, amount)
         assert desk.reasons
-        assert lost <= 100 + 30 + 24 * abs(amount if abs(amount) < 30 else 0)
+        assert lost <= 100 + 30 + 30 * abs(amount if abs(amount) < 30 else 0)
 
 
 async def test_a_transfer_between_question_and_answer_of_each_figure_does_not_either() -> None:
@@ -88,6 +88,28 @@ async def test_equal_transfers_again_and_again_are_no_loss_and_none_is_left_out(
             await anyio.sleep(0.1)
             desk.tell(100_000 + shown * amount + second % 3 - 1)  # the market moves a little
         assert (desk.reasons, warnings(desk)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("amount", "every_s", "lag_s"), [(-500, 20, 20), (-500, 20, 50), (-800, 45, 45), (900, 20, 20)]
+)
+async def test_transfers_without_end_that_are_always_on_their_way_hide_a_loss_for_two_minutes_at_most(
+    amount: int, every_s: int, lag_s: int
+) -> None:
+    async with watching() as desk:
+        await desk.samples(100_000, 100_000, 100_000)
+        shown = lost = 0
+        for second in range(5, 900, 5):
+            await anyio.sleep(4.9)
+            if second % every_s == 0:
+                move(desk, amount)
+            await anyio.sleep(0.1)
+            shown += (second - lag_s) % every_s == 0 and second > lag_s
+            lost += 1 if second > 100 else 0
+            desk.tell(100_000 + shown * amount - 10 * lost)
+            if desk.reasons:
+                break
+        assert 100 <= 10 * lost <= 100 + 10 * 27
 
 
 @pytest.mark.parametrize("lead_s", [0, 5, 30, 50])
