@@ -29,7 +29,7 @@ def main() -> int:
     years = max(1, round(chosen.years))
     days = DAYS * min(1.0, chosen.years)
     began_s = time.monotonic()
-    live = partial(run, days=days, begin=NEW_YEAR, density=chosen.density)
+    live = partial(run, days=days, begin=NEW_YEAR, density=chosen.density, tell=True)
     seeds = range(chosen.seed, chosen.seed + years)
     good = True
     with ProcessPoolExecutor(chosen.jobs) as pool:

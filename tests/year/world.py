@@ -199,14 +199,16 @@ class World:
 
     # ── what happens ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def live(self) -> None:
-        """Let all its days pass."""
+    async def live(self, each_day: Callable[[World], None] = lambda world: None) -> None:
+        """Let all its days pass; `each_day` is called behind each."""
         end_s, told_s = self.days * DAY, 0.0
         async with anyio.create_task_group() as group:
             self._boot(group)
             while self.now_s < end_s:
                 before_s, was_up = self.now_s, self.up
                 await anyio.sleep(STEP_S)
+                if self.now_s // DAY > before_s // DAY:
+                    each_day(self)
                 if was_up:
                     self.heard_s += self.now_s - before_s
                     self._daemons_pulse()
