@@ -52,6 +52,7 @@ class Money(Model):
         self._unclear_until_s = 0.0  # what a reset does is not clear: nobody was there, or the clock was wrong
         self._beyond: Since | None = None  # since when figures show it
         self._figured = False
+        self._right = 0  # figures since the last one that was wrong: `confirm` of those in a row are a reason
 
     @property
     def _total(self) -> float:
@@ -74,7 +75,8 @@ class Money(Model):
             self._transfer()
         self._figured = True
         self._settling -= self._settling > 0
-        wrong = self.random.randrange(2) if self.random.random() < 0.002 else None
+        wrong = self.random.randrange(2) if self.random.random() < 0.002 and self._right >= 5 * CONFIRM else None
+        self._right = 0 if wrong is not None else self._right + 1
         for number, account in enumerate(self.ACCOUNTS):
             amount = self._equity[number] + self.random.uniform(-NOISE, NOISE)
             if number == wrong:  # a figure that was never true: one of them is no reason
