@@ -10,11 +10,12 @@ The search goes forward from figure to figure, and keeps the cheapest ways to ea
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from itertools import combinations_with_replacement
 
 SETTLE_NS = 60_000_000_000  # nanoseconds; figures and word of a transfer are no further apart than that
@@ -237,12 +238,21 @@ class Course:
 def _fits(change: Decimal, worths: Sequence[Decimal]) -> list[tuple[Sequence[Decimal], Decimal]]:
     """Return what transfers of which worths leave of a change: none of them, and those that it fits."""
     found: list[tuple[Sequence[Decimal], Decimal]] = [((), abs(change))]
-    for count in range(1, TOGETHER + 1):
-        for some in combinations_with_replacement(worths, count):
-            left_over = abs(change - sum(some))
-            if left_over <= NEAR * min(abs(worth) for worth in some):
-                found.append((some, left_over))
+    off = NEAR * max((abs(worth) for worth in worths), default=ZERO)
+    sums = _sums(tuple(sorted(worths)))
+    first = bisect_left(sums, change - off, key=lambda one: one[0])
+    for total, most, some in sums[first : bisect_right(sums, change + off, key=lambda one: one[0])]:
+        if abs(change - total) <= most:
+            found.append((some, abs(change - total)))
     return found
+
+
+@lru_cache(maxsize=64)
+def _sums(worths: tuple[Decimal, ...]) -> list[tuple[Decimal, Decimal, Sequence[Decimal]]]:
+    """Return the sums of up to `TOGETHER` worths in their order, and by how much a change may be off from each."""
+    some = (one for count in range(1, TOGETHER + 1) for one in combinations_with_replacement(worths, count))
+    found = [(sum(one, ZERO), NEAR * min(map(abs, one)), one) for one in some]
+    return sorted(found, key=lambda one: one[0])
 
 
 def _earliest(missing: Missing, worths: Sequence[Decimal]) -> Missing | None:
