@@ -23,7 +23,8 @@ def evil(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("which", "errand"), [("messages", b'{"id":1,"do":"find","within_s":1,"argv":["true"]}\n'), ("commands", b"")]
+    ("which", "errand"),
+    [("messages", b'{"id":1,"do":"find","within_s":1,"begin_by_s":1e12,"argv":["true"]}\n'), ("commands", b"")],
 )
 def test_the_processes_beside_run_no_code_of_the_working_directory_or_of_pythonpath(
     which: str, errand: bytes, evil: Path, monkeypatch: pytest.MonkeyPatch
