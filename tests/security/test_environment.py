@@ -22,10 +22,10 @@ def evil(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("which", "errand"),
-    [("messages", b'{"id":1,"do":"find","within_s":1,"begin_by_s":1e12,"argv":["true"]}\n'), ("commands", b"")],
-)
+CALL = b'{"id":1,"do":"call","url":"http://127.0.0.1:1/","agent":"x","within_s":1,"begin_by_s":1e12}\n'
+
+
+@pytest.mark.parametrize(("which", "errand"), [("messages", CALL), ("commands", b"")])
 def test_the_processes_beside_run_no_code_of_the_working_directory_or_of_pythonpath(
     which: str, errand: bytes, evil: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
