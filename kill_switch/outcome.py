@@ -1,7 +1,7 @@
 """Say in what a kill is weaker than killed, proven, latched and on record, and what to do about it. Pure.
 
 `direct` and `operators` find the facts, and put what is made of them here into the answer as `problems`. A command
-whose answer has one does not end with exit code 0.
+whose answer has one does not end with exit code 0, but for notes: the latch of that kill stands, outside of the record.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-Problem = Mapping[str, str]  # `text`: what is wrong and what follows; `do`: the command to type now
+# `text`: what is wrong and what follows; `do`: the command to type now; `note`: the next start is tripped all the same
+Problem = Mapping[str, str | bool]
 
 
 class Latches(NamedTuple):
@@ -22,9 +23,14 @@ class Latches(NamedTuple):
     left: bool  # at the beginning of the kill; if it does not stand any more, a daemon has taken it over
 
 
-def problem(text: str, do: str) -> Problem:
+def problem(text: str, do: str, *, note: bool = False) -> Problem:
     """Return a problem in the keys of the answer."""
-    return {"text": text, "do": do}
+    return {"text": text, "do": do, "note": note}
+
+
+def is_grave(answer: Mapping[str, Any]) -> bool:
+    """Tell whether an answer has a problem that is more than a note: then exit code 0 would be a lie."""
+    return any(not each.get("note") for each in answer.get("problems", ()))
 
 
 def of_daemon(unwritten: str, unsynced: str, config: Path, *, latched: bool) -> list[Problem]:
@@ -36,12 +42,14 @@ def of_daemon(unwritten: str, unsynced: str, config: Path, *, latched: bool) -> 
     status = f"kill-switch status -c {shlex.quote(str(config))}"
     if unwritten and latched:
         text = f"what was done is not on record: {unwritten}"
-        return [problem(text, f"mend that: the daemon then writes what it has kept; {status} says when")]
+        return [problem(text, f"mend that: the daemon then writes what it has kept; {status} says when", note=True)]
     if unwritten:
         text = f"what was done is not on record ({unwritten}), and no latch is left: a restart would start ARMED"
         return [problem(text, f"do not restart the daemon before the disk is mended; {status} says when")]
     if unsynced:
-        return [problem(f"a power cut may undo the record: {unsynced}", f"replace the disk, and see {status}")]
+        return [
+            problem(f"a power cut may undo the record: {unsynced}", f"replace the disk, and see {status}", note=True)
+        ]
     return []
 
 
@@ -53,10 +61,12 @@ def of_direct(unrecorded: str, latch: Latches, config: Path, *, held: bool) -> l
     at_file = ", ".join(map(str, latch.standing))
     if latch.standing and held:
         text = "the daemon that is running has not taken this kill over: it may hang, and count as ARMED"
-        return [problem(text, f"the latch stands in {at_file}; systemctl restart kill-switch: it starts tripped")]
+        do = f"the latch stands in {at_file}; systemctl restart kill-switch: it starts tripped"
+        return [problem(text, do, note=True)]
     if latch.standing:
         text = f"this kill is not on record: {unrecorded}"
-        return [problem(text, f"mend that; the latch stands in {at_file}: the next start is tripped and records it")]
+        do = f"mend that; the latch stands in {at_file}: the next start is tripped and records it"
+        return [problem(text, do, note=True)]
     if held and latch.left:
         return []
     why = "; ".join(f"{path.parent}: {why}" for path, why in latch.refused.items()) or "it was removed"

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from kill_switch import printable
+from kill_switch import outcome, printable
 from kill_switch.cli.common import (
     ask,
     config_option,
@@ -104,8 +104,7 @@ def fire(
     accounts = report.get("accounts", {})
     meant = report.get("asked", accounts)  # of a kill that was under way already there are more
     clear = all(accounts.get(name, {}).get("state") == "CLEAR" for name in meant)
-    problems = report.get("problems", ())
-    done = bool(accounts) and not missed and not problems and (dry_run or clear)
+    done = bool(accounts) and not missed and not outcome.is_grave(report) and (dry_run or clear)
     if missed:
         report = {**report, "missed": missed}
     try:
@@ -231,7 +230,7 @@ def report(config: Path | None, kill: str, as_json: bool) -> None:
         views.print_report(found)
     if as_json or not sys.stdout.isatty():  # else the report has said so
         say_problems(found)
-    sys.exit(1 if found["problems"] else 0)
+    sys.exit(1 if outcome.is_grave(found) else 0)
 
 
 @click.command()

@@ -102,7 +102,7 @@ def test_a_kill_that_dies_between_its_first_byte_and_its_record_trips_the_next_d
 def test_a_record_that_cannot_be_read_for_hanging_keeps_neither_the_kill_nor_its_end(field: Play) -> None:
     os.mkfifo(field.state_dir / "journal.jsonl")
     done = field.command(*FIRE, within_s=30.0)
-    assert done.exit_code == 1, done.err  # it is on no record
+    assert done.exit_code == 0 and "not on record" in done.err  # the latch stands
     assert field.open_orders() == 0
     assert {account["verdict"] for account in done.json["accounts"].values()} == {"CONFIRMED"}
     assert (field.state_dir / LATCH).exists()
