@@ -14,14 +14,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol, assert_never
 
-from kill_switch import engine, sweep
+from kill_switch import engine, printable, sweep
 from kill_switch.alarms import Alarms, Later, Timer
 from kill_switch.domain import Answer, Now, Phase, Reason, Route
 from kill_switch.engine import Granted, Refused, Sent, State, Waiting
 from kill_switch.errors import IllegalEvent
+from kill_switch.repeats import Repeats
 from kill_switch.tally import Count, Counts, names
+from kill_switch.transports.certificates import Expiry
 from kill_switch.transports.lane import LaneState
-from kill_switch.venues import base
+from kill_switch.venues import base, retry_after
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,8 @@ FLUSH_AFTER_S = 0.05  # records that are not the latch are written together, whe
 SYNC_AFTER_S = 0.005  # waking the thread that syncs takes as long as a strike, and its answers come at once
 STRIKES_KNOWN = 32  # of each account, the last ones: an answer to an older one counts for the last
 NOISE_LOGGED = 20  # of each account; all are counted
+REFUSED_FIRST_S = 2.0  # without housekeeping on the HTTP lane, once a login was refused; twice as long each time,
+REFUSED_MOST_S = 30.0  # up to this
 
 
 class Recorder(Protocol):
@@ -49,7 +53,10 @@ class Recorder(Protocol):
 
 
 class Ws(Protocol):
-    trouble: str
+    trouble: str  # the newest
+
+    @property
+    def certificate(self) -> Expiry | None: ...
 
     @property
     def state(self) -> LaneState: ...
@@ -64,7 +71,10 @@ class Ws(Protocol):
 
 
 class Http(Protocol):
-    trouble: str
+    trouble: str  # the newest
+
+    @property
+    def certificate(self) -> Expiry | None: ...
 
     @property
     def state(self) -> LaneState: ...
@@ -76,6 +86,8 @@ class Http(Protocol):
     def call(self, call: base.Call) -> None: ...
 
     def authenticated(self, proven: bool) -> None: ...
+
+    def hold(self, asked_s: float) -> None: ...
 
 
 class Fresh(Protocol):
@@ -100,7 +112,9 @@ class Session:
         self.venue = venue
         self.rtt_us: dict[Route, int] = {}
         self.noise = 0
-        self.not_ready: dict[Route, str] = {}  # why the venue does not take a lane for ready
+        self._repeats = {Route.WS: Repeats(), Route.HTTP: Repeats()}
+        self._quiet = ("", 0)  # why only what is urgent leaves, and until when
+        self._refusals = 0  # of the key, over HTTP, one after the other
         self.last_read: base.OrdersRead | None = None
         self.strike = 0
         self._dispatcher = dispatcher
@@ -129,6 +143,11 @@ class Session:
     def ready(self) -> bool:
         """Every lane could carry its part of a kill now."""
         return self.ws.state is LaneState.UP and self.http.state is LaneState.UP
+
+    def troubles(self) -> dict[str, str]:
+        """Say what is wrong with each lane: the newest that is known, and whether the venue wants no calls."""
+        http = "; ".join(dict.fromkeys(filter(None, (self.http.trouble, self.quiet))))
+        return {route.value: why for route, why in ((Route.WS, self.ws.trouble), (Route.HTTP, http)) if why}
 
     @property
     def open_orders(self) -> int | None:
@@ -309,11 +328,34 @@ class Session:
         self._answered = self._strike_of.get(tag, 0)
         try:
             self._carry_out(self.venue.feed(event, now), now)
+            if type(event) is base.Replied and event.status >= 400:
+                self._mind(event, now)
         except Exception as error:
             self._not_understood(error)
         if self._answered and tag not in self.venue.asked:
             self._strike_of.pop(tag, None)
         self._answered = before
+
+    def _mind(self, reply: base.Replied, now: Now) -> None:
+        """Keep to what a refusal says about when to come again: until then, only what is urgent leaves."""
+        asked_s = retry_after.asked_s(reply.headers, now.wall_ns)
+        if asked_s:
+            why = f"HTTP {reply.status}: {retry_after.words(asked_s)}; cancels leave all the same"
+            self._hold(asked_s, why, now)
+            self._log(Route.HTTP, logging.WARNING, why)
+
+    def _hold(self, asked_s: float, why: str, now: Now) -> None:
+        """Let no call leave for a while but urgent ones and commands."""
+        until_ns = now.mono_ns + int(min(asked_s, retry_after.MOST_S) * 1e9)
+        if until_ns > self._quiet[1]:
+            self._quiet = why, until_ns
+        self.http.hold(asked_s)
+
+    @property
+    def quiet(self) -> str:
+        """Say why only urgent calls and commands leave now; "" if all do."""
+        why, until_ns = self._quiet
+        return why if self._dispatcher.clock().mono_ns < until_ns else ""
 
     def wanted(self, call: base.Call) -> bool:
         """Say whether a call that had to wait is to leave: if nothing else has answered it, and nobody has re-armed."""
@@ -333,13 +375,32 @@ class Session:
     def rtt(self, route: Route, rtt_us: int) -> None:
         self.rtt_us[route] = rtt_us
 
+    def trouble(self, route: Route, why: str) -> None:
+        """Log what is wrong with a lane: once, and again at a bounded pace; and that it is over."""
+        if self._retired:
+            return
+        if why:
+            self._log(route, logging.WARNING, why)
+        elif self._repeats[route].over():
+            log.info("account %s: %s lane: up again", self.name, route)
+
+    def _log(self, route: Route, level: int, why: str) -> None:
+        if line := self._repeats[route].line(why, self._dispatcher.clock().mono_ns):
+            log.log(level, "account %s: %s lane: %s", self.name, route, printable.line(line))
+
     def drill(self) -> None:
         """Send a harmless command through the order path of each lane."""
-        self._guarded(self.venue.drill)
+        self._guarded(self._drill)
+
+    def _drill(self, now: Now) -> base.Outputs:
+        if not (quiet := self.quiet):
+            return self.venue.drill(now)
+        return tuple(base.Drilled(route, False, 0, quiet, tried=False) for route in self.venue.DRILLS)
 
     def measure(self) -> None:
-        """Ask the venue what the account is worth."""
-        self._guarded(self.venue.measure)
+        """Ask the venue what the account is worth, unless it wants no requests now."""
+        if not self.quiet:
+            self._guarded(self.venue.measure)
 
     def warm(self) -> None:
         self._guarded(self.venue.probe)
@@ -435,6 +496,23 @@ class Session:
         if not self._passing:  # a hedge, or a call that had to wait
             self._dispatcher.handle(engine.Struck((Sent(self.name, self.strike, (route,), now.mono_ns),), now))
 
+    def _unready(self, fact: base.NotReady, now: Now) -> None:
+        route, conn, why, fatal = fact
+        if route is Route.WS:
+            self.ws.drop(conn, why, fatal=fatal)
+            if self.ws.state is LaneState.UP:  # it was not the connection that serves
+                return
+            self.ws.trouble = why
+        else:
+            self.http.trouble = why
+            self.http.authenticated(False)
+            if fatal:
+                wait_s = min(REFUSED_FIRST_S * 2 ** min(self._refusals, 10), REFUSED_MOST_S)
+                self._refusals += 1
+                self._hold(wait_s, f"the login was refused: {why}", now)
+        self._log(route, logging.ERROR if fatal else logging.WARNING, why)
+        self._dispatcher.lane_changed(self, route)
+
     def _fact(self, fact: base.Lanes | base.Facts, now: Now) -> None:
         at_ns = now.mono_ns
         match fact:
@@ -452,22 +530,14 @@ class Session:
                 seen = f"{order.id} {order.symbol} {order.status}"
                 self._dispatcher.handle(engine.Progress(self.name, sweep.OrderSeen(at_ns), now, seen))
             case base.Ready(route, conn):
-                self.not_ready.pop(route, None)
                 if route is Route.WS:
                     self.ws.authenticated(conn)
                 elif self.http.state is not LaneState.UP:
-                    self.http.trouble = ""
+                    self._refusals = 0
                     self.http.authenticated(True)
                 self._dispatcher.lane_changed(self, route)
-            case base.NotReady(route, conn, why, fatal):
-                self.not_ready[route] = why
-                log.log(logging.ERROR if fatal else logging.WARNING, "account %s: %s lane: %s", self.name, route, why)
-                if route is Route.WS:
-                    self.ws.drop(conn, why, fatal=fatal)
-                else:
-                    self.http.trouble = why
-                    self.http.authenticated(False)
-                self._dispatcher.lane_changed(self, route)
+            case base.NotReady():
+                self._unready(fact, now)
             case base.RoundTrip(route, rtt_us):
                 self.rtt_us[route] = rtt_us
             case (

@@ -15,13 +15,14 @@ from kill_switch.clocks import Clocks
 from kill_switch.config import Config
 from kill_switch.control import Caller, Handler, Refusal
 from kill_switch.dispatch import Dispatcher, Session
-from kill_switch.domain import Phase, Reason, Route
+from kill_switch.domain import Phase, Reason
 from kill_switch.drills import Drills
 from kill_switch.engine import Account, Granted, RearmAsked, Waiting, unlike
 from kill_switch.journal import Journal
 from kill_switch.outcome import Problem, of_daemon
 from kill_switch.preview import Previews
 from kill_switch.report import KEEP_REASONS, Reports
+from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.intake import Intake
 from kill_switch.users import SOON_S, Users
 from kill_switch.watching import Watch
@@ -73,6 +74,7 @@ class Operators:
             self._unintended,
             self._unlike,
             self._slow,
+            self._worn,
         ]
         self._phase = dispatcher.state.phase
         self._since_ns = self._dispatcher.clock().wall_ns
@@ -134,6 +136,14 @@ class Operators:
     def _unintended(self) -> Iterable[str]:
         why = self._journal.unintended
         return (f"intent: {why}: the first commands of a kill wait for its record",) if why else ()
+
+    def _worn(self) -> Iterable[str]:
+        """Yield a line for each lane that is up, and has trouble all the same: no successor, fewer connections."""
+        for name, session in self._dispatcher.sessions.items():
+            states = {"ws": session.ws.state, "http": session.http.state}
+            for route, why in session.troubles().items():
+                if states[route] is LaneState.UP:
+                    yield f"{name} {route} is up, but: {why}"
 
     def _unlike(self) -> Iterable[str]:
         found = ((name, unlike(account)) for name, account in self._dispatcher.state.accounts.items())
@@ -304,13 +314,12 @@ class Operators:
 
 def condition(session: Session) -> dict[str, object]:
     """Return how an account's lanes are, in the keys of the status."""
-    lanes = {Route.WS: session.ws.trouble, Route.HTTP: session.http.trouble}
     return {
         "venue": session.venue.NAME,
         "ready": session.ready,
         "lanes": {"ws": session.ws.state, "http": session.http.state},
         "rtt_us": max(session.rtt_us.values(), default=None),
-        "trouble": {route.value: why for route, why in {**lanes, **session.not_ready}.items() if why},
+        "trouble": session.troubles(),
     }
 
 

@@ -19,6 +19,7 @@ from kill_switch.config.tables import Ping as Table
 from kill_switch.dispatch import Dispatcher
 from kill_switch.domain import Now
 from kill_switch.journal import Journal
+from kill_switch.repeats import Repeats
 from kill_switch.watching import Watch
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def unable(dispatcher: Dispatcher, journal: Journal, watch: Watch, ready: str, n
     """Say why a reason now would not become a kill, "" if it would; `ready` is `[daemon] ready`."""
     waiting = [name for name, session in dispatcher.sessions.items() if not session.ready]
     if waiting and (ready == "all" or len(waiting) == len(dispatcher.sessions)):
-        return f"not ready: {', '.join(waiting)}"
+        return f"not ready: {', '.join(_unready(name, dispatcher) for name in waiting)}"
     if now.mono_ns - dispatcher.alive_ns > PULSE_S * 1e9:
         return "the engine does not answer"
     if journal.trouble or journal.displaced():
@@ -41,6 +42,13 @@ def unable(dispatcher: Dispatcher, journal: Journal, watch: Watch, ready: str, n
     if blind := watch.blind():
         return f"{blind} trigger(s) are blind"
     return ""
+
+
+def _unready(name: str, dispatcher: Dispatcher) -> str:
+    """Name an account that is not ready, with what is wrong with its lanes."""
+    troubles = dispatcher.sessions[name].troubles()
+    why = "; ".join(f"{route}: {trouble}" for route, trouble in troubles.items())
+    return f"{name} ({why})" if why else name
 
 
 class Ping:
@@ -60,6 +68,7 @@ class Ping:
         self._clock = clock
         self._head = head
         self._trouble = ""
+        self._repeats = Repeats()
         self._table = Table()
 
     def configure(self, table: Table) -> None:
@@ -105,8 +114,9 @@ class Ping:
         return f"kill-switch/{__version__}" + (f" (record {seq}; {digest})" if digest else "")
 
     def _tell(self, trouble: str) -> None:
-        if trouble and trouble != self._trouble:
-            log.warning("ping: %s", trouble)
-        elif self._trouble and not trouble:
-            log.info("ping: sent again")
         self._trouble = trouble
+        if not trouble:
+            if self._repeats.over():
+                log.info("ping: sent again")
+        elif line := self._repeats.line(trouble, self._clock().mono_ns):
+            log.warning("ping: %s", line)

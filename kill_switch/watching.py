@@ -225,6 +225,7 @@ class Watch:
                     clock=self._clock,
                     attention=self.attention,
                     reachable=self._reachable,
+                    troubles=self._lane_troubles,
                 )
             case tables.Pnl():
                 return self._make_pnl(config, name, made)
@@ -477,6 +478,10 @@ class Watch:
             return None
         venue = session.venue
         return View(session.ws.state is LaneState.UP and venue.pushes_orders and venue.book_current, venue.open_orders)
+
+    def _lane_troubles(self, account: str) -> Mapping[str, str]:
+        session = self._dispatcher.sessions.get(account)
+        return {} if session is None else session.troubles()
 
     def _reachable(self) -> dict[str, bool]:
         sessions = self._dispatcher.sessions

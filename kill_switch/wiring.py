@@ -97,6 +97,7 @@ def line(
             ca_file=options.ca_file,
             wanted=session.wanted,
             spare=lambda: http.spare,
+            quiet=lambda: session.quiet,
             network=network,
         )
     except OSError as error:

@@ -16,6 +16,7 @@ from typing import Any, cast
 import httpcore
 
 from kill_switch.domain import Route
+from kill_switch.transports.causes import why
 from kill_switch.transports.http import (
     HEADERS_TOO_LARGE,
     MAX_BODY_BYTES,
@@ -28,7 +29,7 @@ from kill_switch.transports.http import (
     TOO_MANY_PIECES,
 )
 from kill_switch.transports.inflate import inflated
-from kill_switch.transports.lane import Address, Sink, tune, why
+from kill_switch.transports.lane import Address, Sink, tune
 from kill_switch.transports.network import Network
 from kill_switch.transports.second_opinion import refuse_framing
 from kill_switch.venues.base import ANSWER_WITHIN_S, Call, Event, Lost, Replied
@@ -63,11 +64,15 @@ class _Stream(httpcore.AsyncNetworkStream):
         self._heads = 0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's interface
-        async with asyncio.timeout(timeout):
-            data = await self._reader.read(min(max_bytes, self.most_bytes))
-            if not self._fed_bytes:  # empty lines may precede an answer, as RFC 9112, 2.2, has it of a request
-                while data and not (data := data.lstrip(b"\r\n")):
-                    data = await self._reader.read(1)
+        try:
+            async with asyncio.timeout(timeout):
+                data = await self._reader.read(min(max_bytes, self.most_bytes))
+                if not self._fed_bytes:  # empty lines may precede an answer, as RFC 9112, 2.2, has it of a request
+                    while data and not (data := data.lstrip(b"\r\n")):
+                        data = await self._reader.read(1)
+        except TimeoutError:
+            step = "the answer stopped in its middle" if self._fed_bytes else "no answer"
+            raise TimeoutError(errno.ETIMEDOUT, f"timed out after {timeout:g} s: {step}") from None
         if self._fed_bytes:  # the first piece may be all of it
             await self._turn(self._piece_bytes)
         self._piece_bytes = len(data)
@@ -114,11 +119,13 @@ class FreshRoute:
         ca_file: str | None = None,
         wanted: Callable[[Call], bool] = lambda call: True,
         spare: Callable[[], bool] = lambda: False,
+        quiet: Callable[[], str] = lambda: "",
         network: Network | None = None,
     ) -> None:
         """Make it; `wanted` says whether a call is still to be sent when its connection has come about.
 
-        `spare` says whether the warm lane has an idle connection, for whoever is told that a call is lost. Raises
+        `spare` says whether the warm lane has an idle connection, for whoever is told that a call is lost. `quiet` says
+        why nothing but urgent calls and commands is to leave now, if so: the venue has asked for that. Raises
         `OSError` for a `ca_file` that cannot be used. Without a `network` it has one of its own.
         """
         network = network or Network()
@@ -129,6 +136,7 @@ class FreshRoute:
         self._spawn = spawn
         self._wanted = wanted
         self._spare = spare
+        self._quiet = quiet
         self._calls = 0  # under way
         self._held_bytes = 0  # of answers that are not whole yet
         self._had_bytes = 0  # that were read in turns since no call was under way
@@ -141,6 +149,8 @@ class FreshRoute:
         stream: _Stream | None = None
         self._calls += 1
         try:
+            if not (call.urgent or call.command) and (quiet := self._quiet()):
+                raise OSError(0, quiet)
             async with asyncio.timeout(2 * TIMEOUT_S + _within_s(call)):  # a connection, and an answer that dribbles in
                 stream = await self._connect()
                 try:
@@ -180,6 +190,8 @@ class FreshRoute:
                 self._sink.sent(Route.FRESH, call.tag)
 
         request, body, pieces = call.request, bytearray(), 0
+        head: httpcore.Response | None = None
+        cut = False
         host, port = self._address.host, self._address.port
         target = request.target.encode("latin-1")
         connection = httpcore.AsyncHTTP11Connection(httpcore.Origin(b"https", host.encode(), port), stream)
@@ -199,6 +211,7 @@ class FreshRoute:
                 stream.most_bytes = READ_PLAIN_BYTES if plain else READ_CHUNKED_BYTES
                 if length.isdecimal() and int(length[:20]) > MAX_BODY_BYTES:
                     return Lost(call.tag, True, TOO_LARGE)
+                head = response
                 async for piece in response.aiter_stream():
                     body += piece
                     pieces += 1
@@ -214,10 +227,15 @@ class FreshRoute:
                     if not self._hold(len(piece), len(body)):
                         return Lost(call.tag, True, TOO_LARGE)
                     await self._turn(len(piece))
+        except (OSError, httpcore.NetworkError, httpcore.ProtocolError):
+            if head is None or not 400 <= head.status < 500:
+                raise
+            cut = True  # the status says what there is to know
         finally:
             self._held_bytes -= len(body)
         rtt_us = (time.monotonic_ns() - stream.sent_ns) // 1000
-        return Replied(call.tag, response.status, headers, bytes(body), rtt_us)
+        whole = b"" if cut and "content-encoding" in headers else bytes(body)
+        return Replied(call.tag, response.status, headers, whole, rtt_us)
 
     def _hold(self, more_bytes: int, whole_bytes: int) -> bool:
         """Take note of more bytes; False if they are too many, of one answer or of all that are not whole yet."""

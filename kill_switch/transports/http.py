@@ -26,6 +26,9 @@ import h11
 import httptools
 
 from kill_switch.domain import Route
+from kill_switch.transports import certificates
+from kill_switch.transports.causes import why
+from kill_switch.transports.certificates import Expiry
 from kill_switch.transports.inflate import inflated
 from kill_switch.transports.lane import (
     CONNECT_WITHIN_S,
@@ -34,10 +37,10 @@ from kill_switch.transports.lane import (
     LaneState,
     Sink,
     tune,
-    why,
 )
 from kill_switch.transports.network import Network
 from kill_switch.transports.second_opinion import Answer, SecondOpinion
+from kill_switch.venues import retry_after
 from kill_switch.venues.base import ANSWER_WITHIN_S, NOT_PROCESSED, Call, Closed, Lost, Opened, Replied, Request
 
 CONNECTIONS = 2
@@ -58,6 +61,7 @@ TOO_MANY_PIECES = "the answer is in too many pieces"
 NOT_HTTP = "the answer is not HTTP"
 UNASKED = "the venue sent what nobody asked for"
 NOT_WANTED = "not wanted any more"
+OVERDUE = "no answer in time"
 
 
 @lru_cache(maxsize=256)  # a venue's answers have the same ones every time
@@ -99,6 +103,10 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._interim = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        return self._transport
 
     @property
     def open(self) -> bool:
@@ -184,10 +192,23 @@ class HttpConnection(asyncio.BufferedProtocol):
                 if self._answer is not None:
                     self._told(call, self._answer)
                     return
+        if call is not None and (refusal := self._cut_refusal()) is not None:
+            self._told(call, refusal)
+            self.orderly = False
+            return
         self.call = None
         if call is not None:
             self.failed = True
             self._lane.lost(call, self.why)
+
+    def _cut_refusal(self) -> Answer | None:
+        """Return a refusal whose head came whole and whose body did not: its status says what there is to know."""
+        if not self._headed or self._second is not None or (self._aborted and self.why != OVERDUE):
+            return None
+        status = self._parser.get_status_code()
+        if not 400 <= status < 500:
+            return None
+        return Answer(status, self._headers, b"".join(self._body), keep_alive=False)
 
     # what the bytes are
 
@@ -322,7 +343,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         if left_s > 0:  # it was set for an earlier call, or this one may be late
             self._timer = asyncio.get_running_loop().call_later(left_s, self._overdue)
         else:
-            self.abort("no answer in time")
+            self.abort(OVERDUE)
 
 
 def _unpacked(encoding: str, packed: bytes) -> bytes | None:
@@ -370,7 +391,10 @@ class HttpLane:
         self._opened = False  # the sink has been told so
         self._return: asyncio.TimerHandle | None = None  # when a lane that is to be back at once is taken for closed
         self._proven = False  # the venue has accepted the key on this lane
-        self.trouble = ""
+        self._held: asyncio.TimerHandle | None = None  # until then nothing leaves but what is urgent
+        self._partly = ""  # why not all connections are there, while some are
+        self.trouble = ""  # the newest
+        self.certificate: Expiry | None = None  # what the last connection was verified by ends then
 
     @property
     def state(self) -> LaneState:
@@ -380,7 +404,32 @@ class HttpLane:
 
     def authenticated(self, proven: bool) -> None:
         """Take the venue's word on the key."""
+        if proven and (not self._proven or self.trouble != self._partly):
+            self._tell(self._partly)
         self._proven = proven
+
+    def hold(self, asked_s: float) -> None:
+        """Let only urgent calls and commands leave for a while, `retry_after.MOST_S` at most; an earlier end is void.
+
+        Others wait in their queue. A probe follows at once: a lane that was refused is to be ready soon again.
+        """
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + min(asked_s, retry_after.MOST_S)
+        if self._held is not None:
+            if self._held.when() >= end_s:
+                return
+            self._held.cancel()
+        self._held = loop.call_at(end_s, self._release)
+
+    def _release(self) -> None:
+        self._held = None
+        self._pump()
+        if any(c.idle for c in self._connections):
+            self._sink.warm()
+
+    def _tell(self, trouble: str) -> None:
+        self.trouble = trouble
+        self._sink.trouble(Route.HTTP, trouble)
 
     def begin(self, request: Request) -> bool:
         """Write an urgent request whose `call` follows in this pass of the event loop; False if it cannot leave now."""
@@ -455,9 +504,11 @@ class HttpLane:
                 while True:
                     await anyio.sleep(self._warm_every_s / self._count)
                     self._dialer.refresh()
-                    if any(c.idle for c in self._connections):
+                    if self._held is None and any(c.idle for c in self._connections):
                         self._sink.warm()
         finally:
+            if self._held is not None:
+                self._held.cancel()
             if not self._connections:
                 self._gone("the daemon is stopping")
             for connection in self._late:
@@ -473,15 +524,14 @@ class HttpLane:
             try:
                 place = await self._dialer.connect(connection, within_s=CONNECT_WITHIN_S)
             except (OSError, ValueError) as error:
-                self.trouble = why(error)
-                if not self._connections:
-                    self._gone(self.trouble)
+                self._failed(why(error))
                 wait_s = backoff.next_s()
                 continue
             since_s = anyio.current_time()
             self._up(connection)
             late = False
             try:
+                self.certificate = certificates.expiry(connection.transport)
                 await connection.spent.wait()
                 late = connection.late
             finally:
@@ -501,23 +551,38 @@ class HttpLane:
         """Let a connection deliver its late answer; of too many, the oldest is given up."""
         self._late = deque(one for one in self._late if one.late)
         if len(self._late) >= LATE_MOST:
-            self._late.popleft().abort("no answer in time")
+            self._late.popleft().abort(OVERDUE)
         self._late.append(connection)
+
+    def _failed(self, reason: str) -> None:
+        """Take note that a connection could not be made."""
+        up = len(self._connections)
+        self._partly = f"{up} of {self._count} connections: {reason}" if up else ""
+        if up:
+            self._tell(self._partly)
+        elif self._opened:
+            self._gone(reason)
+        else:
+            self._tell(reason)
+            self._pump()
 
     def _up(self, connection: HttpConnection) -> None:
         self._connections.append(connection)
+        if len(self._connections) == self._count and self._partly:
+            if self.trouble == self._partly:
+                self._tell("")
+            self._partly = ""
         if self._return is not None:
             self._return.cancel()
             self._return = None
         if not self._opened:
             self._opened = True
-            self.trouble = ""
             self._sink.event(Opened(Route.HTTP, 0))
         self._pump()
 
     def _down(self, connection: HttpConnection) -> None:
         self._connections.remove(connection)
-        reason = "no answer in time" if connection.late else connection.why
+        reason = OVERDUE if connection.late else connection.why
         if self._connections:
             self._pump()
         elif connection.orderly:
@@ -538,7 +603,8 @@ class HttpLane:
             self._return = None
         if self._opened:
             self._opened = self._proven = False
-            self.trouble = reason
+            self._partly = ""
+            self._tell(reason)
             self._sink.event(Closed(Route.HTTP, 0, reason))
         self._pump()
 
@@ -557,7 +623,7 @@ class HttpLane:
                 self._sink.event(Lost(self._urgent.popleft().tag, False, NOT_WANTED))
             elif self._urgent and idle:
                 self._start(max(idle, key=lambda c: c.used_ns), self._urgent.popleft())
-            elif self._waiting and len(idle) > (1 if len(up) > 1 else 0):
+            elif self._waiting and self._held is None and len(idle) > (1 if len(up) > 1 else 0):
                 self._start(min(idle, key=lambda c: c.used_ns), self._waiting.popleft())
             else:
                 return

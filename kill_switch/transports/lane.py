@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import socket
-import ssl
 from asyncio import BaseTransport
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,6 +35,9 @@ class Sink(Protocol):
 
     def rtt(self, route: Route, rtt_us: int) -> None:
         """Take note of a measured round trip."""
+
+    def trouble(self, route: Route, why: str) -> None:
+        """Take note of why a lane could not carry a kill now, or has just failed again; "": it is as it should be."""
 
     def warm(self) -> None:
         """Use the HTTP lane for something harmless: it has been idle long enough."""
@@ -90,16 +92,3 @@ def tune(transport: BaseTransport) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 3000)
-
-
-def why(error: BaseException) -> str:
-    """Say in a few words what went wrong with a connection, without anything that was sent over it."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate: {error.verify_message}"
-    if isinstance(error, TimeoutError):
-        return "timed out"
-    if isinstance(error, Declined):
-        return str(error)
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return type(error).__name__

@@ -20,7 +20,10 @@ from typing import cast
 import anyio
 import anyio.abc
 
-from kill_switch.transports.lane import Address, why
+from kill_switch import clock
+from kill_switch.transports import certificates
+from kill_switch.transports.causes import why
+from kill_switch.transports.lane import Address
 from kill_switch.transports.resolver import PATIENCE_S, Host, Place, Query, Resolver, ask_system
 from kill_switch.transports.trust import Trust, TrustStore
 from kill_switch.transports.turns import Turns
@@ -81,8 +84,10 @@ class Dialer:
         self._trust.look()
         await self._trust.settle()
         await self._host.settle(patience_s, name_within_s)
-        with anyio.fail_after(within_s):
-            return await _Race(self._host, self._address, self._trust, protocol).run()
+        race = _Race(self._host, self._address, self._trust, protocol)
+        with anyio.move_on_after(within_s):
+            return await race.run()
+        raise TimeoutError(errno.ETIMEDOUT, race.overdue(within_s))
 
     def refresh(self) -> None:
         """Ask for names and authorities again in the background, now and then: nothing waits for them."""
@@ -118,6 +123,7 @@ class _Race:
         self._over = False
         self._running: set[Place] = set()
         self._accepted: set[Place] = set()  # of those that run, those that are in their TLS handshake
+        self._shook: set[Place] = set()  # all that came to their TLS handshake
         self._errors: dict[Place, Exception] = {}
         self._tried: list[Place] = []
         self._news = anyio.Event()
@@ -181,8 +187,12 @@ class _Race:
     async def _try(self, place: Place) -> None:
         try:
             await self._attempt(place)
+        except ssl.SSLCertVerificationError as error:
+            words = certificates.refused(error, self._address.host, self._trust.name, clock.now().wall_ns / 1e9)
+            self._errors[place] = OSError(0, words)
+            self._host.failed(place)
         except Exception as error:  # of a socket, of TLS: it is told when no other address works
-            self._errors[place] = error
+            self._errors[place] = OSError(0, f"TLS handshake: {why(error)}") if place in self._shook else error
             self._host.failed(place)
         finally:
             self._running.discard(place)
@@ -201,6 +211,7 @@ class _Race:
         loop = asyncio.get_running_loop()
         sock = await _connected(place, self._address.port)
         self._accepted.add(place)
+        self._shook.add(place)
         shaking = loop.create_task(
             loop.create_connection(
                 lambda: _Handshake(self, place), sock=sock, ssl=context, server_hostname=self._address.host
@@ -218,6 +229,16 @@ class _Race:
             raise
         finally:
             self._accepted.discard(place)
+
+    def overdue(self, within_s: float) -> str:
+        """Say in which step each address is, now that its time is over."""
+        steps = [
+            f"{place.address}: {why(self._errors[place])}"
+            if place in self._errors
+            else f"{place.address} does not answer {'in the TLS handshake' if place in self._shook else 'at all (TCP)'}"
+            for place in self._tried
+        ]
+        return "; ".join((f"timed out after {within_s:g} s", *steps))
 
     def _failure(self) -> Exception:
         """Return why no address works: the one failure, or all of them in words."""

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import anyio
 
+from kill_switch.transports.certificates import Handshake
 from kill_switch.transports.lookup import Lookup
 
 log = logging.getLogger(__name__)
@@ -89,17 +90,18 @@ class Trust:
         error, loaded = self._lookup.error, self._lookup.answer
         trouble = ""
         if error is not None:
-            trouble = f"{self._name}: {_words(error)}: the authorities that were read before are used"
+            trouble = f"{self.name}: {_words(error)}: the authorities that were read before are used"
         elif loaded is not None and loaded is not self._loaded:
             if self._loaded is not None:
-                log.info("%s: the authorities have changed, and new connections use them", self._name)
+                log.info("%s: the authorities have changed, and new connections use them", self.name)
             self._loaded = loaded
         if trouble and trouble != self.trouble and self._loaded is not None:
             log.warning("%s", trouble)
         self.trouble = trouble if self._loaded is not None else ""
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """Name the authorities for people."""
         return f"ca_file {self._ca_file}" if self._ca_file else "the system's certificate authorities"
 
     def _read(self) -> _Loaded:
@@ -151,6 +153,7 @@ def tls_context(ca_file: str | Path | None) -> ssl.SSLContext:
 def _read_all(ca_file: str | None) -> tuple[ssl.SSLContext, frozenset[str]]:
     """Return a context, and the files and directories that gave it an authority. Raises `OSError`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslobject_class = Handshake
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if sys.version_info >= (3, 13):  # as `ssl.create_default_context` has it
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT

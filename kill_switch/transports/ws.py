@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Mapping
 from itertools import count
@@ -22,7 +23,11 @@ from websockets.http11 import Response
 from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
+from kill_switch import clock
 from kill_switch.domain import Route
+from kill_switch.transports import certificates
+from kill_switch.transports.causes import why
+from kill_switch.transports.certificates import Expiry
 from kill_switch.transports.lane import (
     CONNECT_WITHIN_S,
     READ_INTO,
@@ -30,10 +35,11 @@ from kill_switch.transports.lane import (
     LaneState,
     Sink,
     tune,
-    why,
 )
 from kill_switch.transports.network import Network
 from kill_switch.transports.resolver import Place
+from kill_switch.transports.upgrade import UpgradeAnswer
+from kill_switch.venues import retry_after
 from kill_switch.venues.base import Closed, Opened, Received, brief
 
 PING_EVERY_S = 1.0
@@ -42,9 +48,14 @@ _EARLY_S = 0.005  # an event loop may wake us a clock's grain too early
 DEAD_AFTER_S = 2.0
 LOGIN_WITHIN_S = 10.0
 STEADY_AFTER_S = 5.0  # a connection that lasted this long owes nothing to the failures before it
-ROTATION_RETRY_S = 15.0
 CLOSE_WITHIN_S = 1.0  # for the peer to end TCP once either side has said good-bye
 FATAL_WAIT_S = 30.0  # the venue has refused the key: it may be put right, but not by hammering
+REFUSED_FIRST_S = 0.25  # after an upgrade that was refused for another reason; twice as long each time,
+REFUSED_MOST_S = 30.0  # up to this
+TOO_MANY = (418, 429)  # requests, says the venue: an address is banned at some for what it does next
+TOO_MANY_WAIT_S = 1.0  # at least, where the venue does not name a time
+REFUSAL_WITHIN_S = 0.5  # for the body of a refusal, whose head is there
+ORPHAN_S = 2.0  # for a successor that is being made, once the connection that it is to replace has gone
 MAX_MESSAGE_BYTES = 16 << 20
 MAX_FRAGMENTS = 10_000
 FRAMES_AT_ONCE = 50_000  # of a peer: 10,000 orders that a kill takes away are told of in 30,000 at most
@@ -62,14 +73,25 @@ _READ_INTO = READ_INTO[: 4 << 10]  # at once: 250 of the smallest messages take 
 class WsConnection(asyncio.BufferedProtocol):
     """One connection, from the TLS handshake to the end."""
 
-    def __init__(self, url: str, headers: Mapping[str, str], sink: Sink) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        sink: Sink,
+        on_end: Callable[[WsConnection], object] = lambda connection: None,
+    ) -> None:
+        """`on_end` is called when one that was open has ended, before the sink is told."""
         self.number = next(_numbers)
         self.born_ns = time.monotonic_ns()
         self.authenticated = asyncio.Event()
         self.closed = asyncio.Event()
         self.why = ""  # the first cause that is known
         self.fatal = False
+        self.status = 0  # of an upgrade that was refused
+        self.asked_s = 0.0  # for so long the venue wants no other attempt, by its refusal
         self.open = False  # it takes text
+        self._answer: UpgradeAnswer | None = UpgradeAnswer()  # to the upgrade, until that is decided
+        self._on_end = on_end
         self._sink = sink
         self._headers = headers
         self._protocol = ClientProtocol(parse_uri(url), max_size=MAX_MESSAGE_BYTES, logger=_quiet)
@@ -83,6 +105,15 @@ class WsConnection(asyncio.BufferedProtocol):
         self._pinged_s = 0.0  # when the ping that is not answered yet went out
         self._ticked_s = 0.0
         self._ticker: asyncio.TimerHandle | None = None
+
+    @property
+    def upgraded(self) -> bool:
+        """Tell whether the venue has accepted the upgrade."""
+        return self._told_open
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        return self._transport
 
     def prepare(self, text: bytes) -> None:
         """Make the frame of a text that may be sent later; it is good for one time, as its mask is (RFC 6455, 5.3)."""
@@ -136,8 +167,16 @@ class WsConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._heard_s = time.monotonic()
+        data = bytes(_READ_INTO[:nbytes])
+        if self._answer is not None:
+            self._answer.feed(data)
+            if not self._answer.for_websocket:
+                if self._answer.refuses:
+                    self._expect_refusal(self._answer)
+                return
+            data, self._answer = self._answer.raw, None
         try:
-            self._protocol.receive_data(bytes(_READ_INTO[:nbytes]))
+            self._protocol.receive_data(data)
         except EOFError:
             return
         self.open = self.open and self._protocol.state is OPEN  # what is told of now may have a close behind it
@@ -147,7 +186,9 @@ class WsConnection(asyncio.BufferedProtocol):
             else:
                 self._frame(cast(Frame, event))
         self._flush()
-        if self._protocol.parser_exc is not None:
+        if not self._told_open and self._protocol.handshake_exc is not None:
+            self.abort(why(self._protocol.handshake_exc))
+        elif self._protocol.parser_exc is not None:
             self.abort(f"frames that cannot be read: {type(self._protocol.parser_exc).__name__}")
         elif self._frames_left < 0:
             self.abort("more frames than anybody has to say")
@@ -156,6 +197,9 @@ class WsConnection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         self.open = False
+        if self._answer is not None:
+            self._refused()
+            return False
         self._protocol.receive_eof()
         self._flush()
         return False
@@ -163,10 +207,13 @@ class WsConnection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
-        self.why = self.why or (why(exc) if exc is not None else "connection lost")
+        end = why(exc) if exc is not None else "closed by the venue without a word"
+        self._refused(end)
+        self.why = self.why or end
         self.open = False
         self.closed.set()
         if self._told_open:
+            self._on_end(self)
             self._sink.event(Closed(Route.WS, self.number, self.why))
 
     # what the bytes mean
@@ -174,14 +221,35 @@ class WsConnection(asyncio.BufferedProtocol):
     def _handshake(self, response: Response) -> None:
         error = self._protocol.handshake_exc
         if error is not None:
-            self.fatal = response.status_code in (401, 403)
-            self.abort(f"upgrade refused: HTTP {response.status_code}")
+            self.abort(f"upgrade refused: HTTP {response.status_code}, but {why(error)}")
             return
         self._told_open = True
         self.open = self._protocol.state is OPEN
         self._heard_s = self._ticked_s = time.monotonic()
         self._tick()
         self._sink.event(Opened(Route.WS, self.number))
+
+    def _expect_refusal(self, answer: UpgradeAnswer) -> None:
+        """Give a refusal's body a moment to come, and abort: whatever comes, the status is known."""
+        if answer.whole:
+            self._refused()
+        elif not self.status:
+            asyncio.get_running_loop().call_later(REFUSAL_WITHIN_S, self._refused)
+        self.status = answer.status
+
+    def _refused(self, end: str = "closed by the venue") -> None:
+        """Take what has come of the answer to the upgrade for all there is of it; `end` is how the connection ended."""
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return
+        answer.feed(b"")
+        if answer.refuses:
+            self.status = answer.status
+            self.fatal = self.fatal or answer.status == 401
+            self.asked_s = retry_after.asked_s(answer.headers, clock.now().wall_ns)
+            asked = f" ({retry_after.words(self.asked_s)})" if self.asked_s else ""
+            self.why = self.why or answer.words(self._headers.values()) + asked
+        self.abort(f"{end} {'in the middle of' if answer.raw else 'before'} its answer to the upgrade")
 
     def _frame(self, frame: Frame) -> None:
         self._frames_left -= 1
@@ -270,7 +338,12 @@ class WsLane:
         self._max_age_s = max_age_s
         self._overlap = overlap  # False where the venue allows one connection only
         self._connections: dict[int, WsConnection] = {}
-        self.trouble = ""  # why the last attempt failed
+        self._failing = Backoff()
+        self._refused = Backoff(first_s=REFUSED_FIRST_S, cap_s=REFUSED_MOST_S)
+        self._not_before_s = 0.0  # by the event loop's clock: the venue has asked for that
+        self._stopping = False
+        self.trouble = ""  # why the last attempt failed, or the connection ended
+        self.certificate: Expiry | None = None  # what the last connection was verified by ends then
 
     @property
     def state(self) -> LaneState:
@@ -304,71 +377,121 @@ class WsLane:
 
     async def run(self) -> None:
         """Keep a connection up for ever."""
-        backoff = Backoff()
+        wait_s = self._failing.next_s()
         try:
             while True:
-                await anyio.sleep(backoff.next_s())
-                connection = await self._connect()
-                if connection is not None:
-                    await self._live(connection, backoff)
+                await anyio.sleep(max(wait_s, self._not_before_s - anyio.current_time()))
+                made = await self._connect()
+                wait_s = await self._live(made) if isinstance(made, WsConnection) else made
         finally:
+            self._stopping = True
             for connection in list(self._connections.values()):
                 connection.close("the daemon is stopping")
 
-    async def _connect(self) -> WsConnection | None:
-        """Open and authenticate one connection; None, with `trouble` told, if that does not work in time."""
+    async def _connect(self) -> WsConnection | float:
+        """Open and authenticate one connection; if that fails, tell the trouble and return when to try again, in s."""
         connection: WsConnection | None = None
         place: Place | None = None
         trouble = ""
         try:
-            connection = WsConnection(self._url, self._headers(), self._sink)
+            connection = WsConnection(self._url, self._headers(), self._sink, self._ended)
             self._connections[connection.number] = connection
             place = await self._dialer.connect(connection, within_s=CONNECT_WITHIN_S)
+            self.certificate = certificates.expiry(connection.transport)
             with anyio.move_on_after(LOGIN_WITHIN_S):
                 await _first(connection.authenticated, connection.closed)
             if connection.authenticated.is_set() and not connection.closed.is_set():
-                self.trouble = ""
+                self._tell("")
                 return connection
-            connection.abort("no login in time")
+            step = "no login in time" if connection.upgraded else "no answer to the upgrade"
+            connection.abort(f"{step}: timed out after {LOGIN_WITHIN_S:g} s")
         except (OSError, WebSocketException, ValueError) as error:
             trouble = why(error)
         if connection is not None:
             connection.abort("not usable")
-            trouble = trouble or connection.why
             self._connections.pop(connection.number, None)
         if place is not None:
             self._dialer.blame(place)  # TLS was fine; what is behind it is not
-        self.trouble = trouble
-        if connection is not None and connection.fatal:
-            await anyio.sleep(FATAL_WAIT_S)
-        return None
+        if connection is None or not connection.upgraded:  # else it has told by itself, or does when it ends
+            self._tell(trouble or (connection.why if connection is not None else ""))
+        return self._wait_s(connection)
 
-    async def _live(self, connection: WsConnection, backoff: Backoff) -> None:
-        """Stay with a connection, and with its successors before it is too old, until one ends by itself."""
-        age_s = self._max_age_s
+    async def _live(self, connection: WsConnection) -> float:
+        """Stay with a connection, and with its successors before it is too old, until one ends by itself.
+
+        Return after how long to make another.
+        """
+        age_s, due = self._max_age_s, False
         while True:
             since_s = anyio.current_time()
             with anyio.move_on_after(age_s):
                 await connection.closed.wait()
             if connection.closed.is_set():
                 self._connections.pop(connection.number, None)
-                self.trouble = connection.why
-                if anyio.current_time() - since_s >= STEADY_AFTER_S:
-                    backoff.reset()
-                if connection.fatal:
-                    await anyio.sleep(FATAL_WAIT_S)
-                return
-            backoff.reset()
-            successor = await self._connect() if self._overlap else None
-            if successor is None and self._overlap:
-                age_s = ROTATION_RETRY_S  # too old for the venue's liking, and better than none
+                if anyio.current_time() - since_s >= STEADY_AFTER_S and not due:
+                    self._steady()
+                return self._wait_s(connection)
+            if not due:
+                self._steady()
+            due = True
+            successor = await self._succeed(connection) if self._overlap else 0.0
+            if self._overlap and not isinstance(successor, WsConnection):
+                # too old for the venue's liking, and better than none
+                age_s = max(successor, self._not_before_s - anyio.current_time())
                 continue
-            age_s = self._max_age_s
+            age_s, due = self._max_age_s, False
             self._connections.pop(connection.number, None)
             connection.close("rotated before the venue's maximum age")
-            if successor is None:
-                return
+            if not isinstance(successor, WsConnection):
+                return self._failing.next_s()
             connection = successor
+
+    async def _succeed(self, old: WsConnection) -> WsConnection | float:
+        """Make a connection that is to replace another; if that one ends, this is not waited for much longer."""
+        made: WsConnection | float = 0.0
+        async with anyio.create_task_group() as group:
+
+            async def attempt() -> None:
+                nonlocal made
+                made = await self._connect()
+                group.cancel_scope.cancel()
+
+            group.start_soon(attempt)
+            await old.closed.wait()
+            await anyio.sleep(ORPHAN_S)
+            group.cancel_scope.cancel()
+        for connection in [one for one in self._connections.values() if one not in (old, made)]:
+            self._connections.pop(connection.number)
+            connection.abort("it has not come up in time")
+        return made
+
+    def _wait_s(self, connection: WsConnection | None) -> float:
+        """Return how long to wait after an attempt, or a connection, that has ended; `Retry-After` is kept beside."""
+        if connection is None:
+            return self._failing.next_s()
+        if connection.asked_s:
+            least_s = min(connection.asked_s, retry_after.MOST_S)
+            self._not_before_s = anyio.current_time() + least_s * random.uniform(1, 1.05)  # noqa: S311 - jitter
+        if connection.fatal:
+            return FATAL_WAIT_S * random.uniform(1, 1.05)  # noqa: S311 - jitter, nothing secret
+        if 400 <= connection.status < 500:
+            wait_s = self._refused.next_s()
+            return max(wait_s, TOO_MANY_WAIT_S) if connection.status in TOO_MANY else wait_s
+        return self._failing.next_s()
+
+    def _steady(self) -> None:
+        """Forget the failures before a connection that has lasted."""
+        self._failing.reset()
+        self._refused.reset()
+
+    def _ended(self, connection: WsConnection) -> None:
+        """Take note of why a connection that was open has ended, unless another one serves."""
+        if self.state is not LaneState.UP and not self._stopping:
+            self._tell(connection.why)
+
+    def _tell(self, trouble: str) -> None:
+        self.trouble = trouble
+        self._sink.trouble(Route.WS, trouble)
 
 
 async def _first(*events: asyncio.Event) -> None:

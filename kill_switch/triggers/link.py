@@ -32,13 +32,16 @@ class Link:
         clock: Callable[[], Now],
         attention: Attention,
         reachable: Callable[[], Mapping[str, bool]],
+        troubles: Callable[[str], Mapping[str, str]] = lambda account: {},
     ) -> None:
+        """`reachable` tells of each account whether a lane is up, `troubles` what is wrong with its lanes."""
         self.name = name
         self.accounts = accounts
         self._timeout_ns = int(timeout_s * 1e9)
         self._clock = clock
         self._attention = attention
         self._reachable = reachable
+        self._troubles = troubles
         self._up: dict[str, tuple[int, int]] = {}  # account → when it was last up, and how deaf we had been until then
         self._fired: set[str] = set()
 
@@ -94,7 +97,11 @@ class Link:
         if lost:
             self._fired.update(lost)
             text = f"{', '.join(lost)} cannot be reached for {self._timeout_ns / 1e9:g} s"
-            evidence = {"lost": lost, "timeout_ms": self._timeout_ns // 1_000_000}
+            evidence = {
+                "lost": lost,
+                "timeout_ms": self._timeout_ns // 1_000_000,
+                "why": {name: why for name in lost if (why := dict(self._troubles(name)))},
+            }
             report(Reason(self.name, text, tuple(lost), self._clock(), evidence))
 
     def _down_s(self, name: str) -> float | None:

@@ -109,6 +109,9 @@ class Floor:
             def __init__(self, ready: bool) -> None:
                 self.ready = ready
 
+            def troubles(self) -> dict[str, str]:
+                return {} if self.ready else {"ws": "Connection refused"}
+
         class Parts:
             alive_ns = 1_000_000_000_000 - int(floor.pulse_age_s * 1e9)
             trouble = floor.trouble
@@ -135,9 +138,13 @@ class Floor:
         ({"trouble": "journal: No space left on device"}, "all", "the journal is not written"),
         ({"displaced": True}, "all", "the journal is not written"),
         ({"blind": 2}, "all", "2 trigger(s) are blind"),
-        ({"ready": {"mm1": True, "rx1": False}}, "all", "not ready: rx1"),
+        ({"ready": {"mm1": True, "rx1": False}}, "all", "not ready: rx1 (ws: Connection refused)"),
         ({"ready": {"mm1": True, "rx1": False}}, "degraded", ""),
-        ({"ready": {"mm1": False, "rx1": False}}, "degraded", "not ready: mm1, rx1"),
+        (
+            {"ready": {"mm1": False, "rx1": False}},
+            "degraded",
+            "not ready: mm1 (ws: Connection refused), rx1 (ws: Connection refused)",
+        ),
     ],
 )
 def test_only_who_could_fire_may_say_so(change: dict[str, object], mode: str, why: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from kill_switch import engine
 from kill_switch.dispatch import Dispatcher, Session
 from kill_switch.domain import Answer, Life, Now, Order, Pace, Reason, Route
+from kill_switch.transports.certificates import Expiry
 from kill_switch.transports.lane import LaneState
 from kill_switch.venues import base
 from kill_switch.venues.base import Ask, Call, CancelAnswered, OrdersRead, Output, Outputs, Replied, Request
@@ -120,6 +121,7 @@ class Lane:
 
     def __init__(self, name: str, trace: list[str]) -> None:
         self.trouble = ""
+        self.certificate: Expiry | None = None
         self.state = LaneState.UP
         self.raises = False
         self.holds = False  # takes calls, and sends them when `release` says so
@@ -145,6 +147,9 @@ class Lane:
 
     def forgo(self) -> None:
         self._trace.append(f"{self._name} forgoes")
+
+    def hold(self, asked_s: float) -> None:
+        self._trace.append(f"{self._name} holds for {asked_s:.0f} s")
 
     def call(self, call: Call) -> None:
         if self.raises:

@@ -265,6 +265,8 @@ class WsTarget(Wire):
             def rtt(self, route: Route, rtt_us: int) -> None:
                 must(rtt_us >= 0, "an answer before its question")
 
+            def trouble(self, route: Route, why: str) -> None: ...
+
             def warm(self) -> None:
                 raise AssertionError("nobody is idle")
 

@@ -21,6 +21,7 @@ from kill_switch.transports.lane import LaneState
 from kill_switch.transports.ws import DEAD_AFTER_S, FATAL_WAIT_S, LOGIN_WITHIN_S, PING_EVERY_S, STEADY_AFTER_S
 from kill_switch.venues import base
 from kill_switch.venues.base import ANSWER_WITHIN_S, Call, Closed, Lost, Opened, Received, Replied
+from kill_switch.venues.retry_after import MOST_S
 
 if TYPE_CHECKING:
     from kill_switch.dispatch import Session
@@ -279,6 +280,8 @@ def _asked(house: House, call: Call) -> Request:
 class WsLane(_Lane):
     """Stand in for the WebSocket lane."""
 
+    certificate = None
+
     def __init__(self, life: Life, house: House, session: Session) -> None:
         self.life, self.house, self.world, self.session = life, house, house.world, session
         self.trouble = ""
@@ -416,9 +419,12 @@ class _Connection:
 class HttpLane(_Lane):
     """Stand in for the HTTP lane: two connections, one of them always free for a kill."""
 
+    certificate = None
+
     def __init__(self, life: Life, house: House, session: Session) -> None:
         self.life, self.house, self.world, self.session = life, house, house.world, session
         self.trouble = ""
+        self._quiet_until_ns = 0
         self._connections: list[_Connection] = []
         self._urgent: deque[Call] = deque()
         self._waiting: deque[Call] = deque()
@@ -478,8 +484,24 @@ class HttpLane(_Lane):
     def spare(self) -> bool:
         return not self._urgent and any(c.idle for c in self._connections)
 
+    def hold(self, asked_s: float) -> None:
+        end_ns = self.world.ns + int(min(asked_s, MOST_S) * 1e9)
+        if end_ns > self._quiet_until_ns:
+            self._quiet_until_ns = end_ns
+            self.soon(min(asked_s, MOST_S) + 1e-6, self._release)
+
+    @property
+    def _quiet(self) -> bool:
+        return self.world.ns < self._quiet_until_ns
+
+    def _release(self) -> None:
+        if not self._quiet:
+            self._pump()
+            if any(c.idle for c in self._connections):
+                self.session.warm()
+
     def _warm(self) -> None:
-        if any(c.idle for c in self._connections):
+        if not self._quiet and any(c.idle for c in self._connections):
             self.session.warm()
         self.soon(self._warm_s, self._warm)
 
@@ -536,7 +558,7 @@ class HttpLane(_Lane):
                 self.session.event(Lost(self._urgent.popleft().tag, False, NOT_WANTED))
             elif self._urgent and idle:
                 self._start(max(idle, key=lambda c: c.used_ns), self._urgent.popleft())
-            elif self._waiting and len(idle) > (1 if len(up) > 1 else 0):
+            elif self._waiting and not self._quiet and len(idle) > (1 if len(up) > 1 else 0):
                 self._start(min(idle, key=lambda c: c.used_ns), self._waiting.popleft())
             else:
                 return

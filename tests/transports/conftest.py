@@ -23,7 +23,7 @@ def anyio_backend() -> object:
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let lanes come back sooner than they do in earnest."""
     for module in (http, ws):
-        monkeypatch.setattr(module, "Backoff", lambda: Backoff(first_s=0.01, cap_s=0.1))
+        monkeypatch.setattr(module, "Backoff", lambda first_s=0.0, cap_s=0.0: Backoff(first_s=0.01, cap_s=0.1))
     monkeypatch.setattr(ws, "CLOSE_WITHIN_S", 0.2)
 
 

@@ -36,6 +36,7 @@ class Ear:
         self.events: list[Event] = []
         self.sents: list[tuple[Route, str]] = []
         self.rtts: list[tuple[Route, int]] = []
+        self.troubles: list[tuple[Route, str]] = []
         self.warms = 0
         self.on_event: Callable[[Event], None] = lambda event: None
 
@@ -48,6 +49,9 @@ class Ear:
 
     def rtt(self, route: Route, rtt_us: int) -> None:
         self.rtts.append((route, rtt_us))
+
+    def trouble(self, route: Route, why: str) -> None:
+        self.troubles.append((route, why))
 
     def warm(self) -> None:
         self.warms += 1

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import ssl
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 
@@ -27,6 +27,15 @@ class Certificates:
         self.good = _context(authority.issue_cert("127.0.0.1", "localhost"))
         self.other_host = _context(authority.issue_cert("elsewhere.test"))
         self.expired = _context(authority.issue_cert("127.0.0.1", not_after=datetime(2020, 1, 1, tzinfo=UTC)))
+        future = datetime(2090, 1, 1, tzinfo=UTC)
+        self.not_yet = _context(
+            authority.issue_cert("127.0.0.1", not_before=future, not_after=future + timedelta(days=1))
+        )
+        self._authority = authority
+
+    def ending_in(self, days: float) -> ssl.SSLContext:
+        """Make a certificate that expires so many days from now."""
+        return _context(self._authority.issue_cert("127.0.0.1", not_after=datetime.now(UTC) + timedelta(days=days)))
 
 
 def _context(leaf: trustme.LeafCert) -> ssl.SSLContext:

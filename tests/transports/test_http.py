@@ -157,7 +157,7 @@ async def test_a_server_that_never_speaks_is_given_up(ear: Ear, ca_file: str, mo
     async with Server(None) as server:
         lane = HttpLane(server.https, ear, ca_file=ca_file)
         async with running(lane.run):
-            await until(lambda: lane.trouble == "timed out")
+            await until(lambda: lane.trouble == "timed out after 0.1 s; 127.0.0.1 does not answer in the TLS handshake")
 
 
 # ── calls ─────────────────────────────────────────────────────────────────────────────────────────────────────────

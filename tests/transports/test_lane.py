@@ -8,7 +8,8 @@ import ssl
 
 import pytest
 
-from kill_switch.transports.lane import Address, Backoff, tls_context, tune, why
+from kill_switch.transports.causes import why
+from kill_switch.transports.lane import Address, Backoff, tls_context, tune
 
 
 def test_waits_grow_with_jitter_up_to_the_cap() -> None:

@@ -416,27 +416,26 @@ async def test_a_certificate_that_is_not_right_keeps_the_lane_down_and_says_so(
             assert ear.events == [] and lane.state is LaneState.DOWN
 
 
-@pytest.mark.parametrize("status", [401, 403])
 async def test_a_refused_key_is_not_hammered(
-    status: int, server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ws, "FATAL_WAIT_S", 0.5)
-    server.script = first(refuse(status))
+    server.script = first(refuse(401))
     lane = make(server, ear, ca_file)
     since_s = time.monotonic()
     async with running(lane.run):
         await until(lambda: lane.trouble)
-        assert lane.trouble == f"upgrade refused: HTTP {status}" and ear.events == []
+        assert lane.trouble == "upgrade refused: HTTP 401 Unauthorized: no" and ear.events == []
         await until(lambda: lane.state is LaneState.UP and lane.trouble == "")
         assert elapsed_s(since_s) >= 0.5
 
 
-@pytest.mark.parametrize("status", [200, 301, 429, 503])
+@pytest.mark.parametrize("status", [200, 301, 403, 404, 503])
 async def test_another_refused_upgrade_is_soon_tried_again(status: int, server: Server, ear: Ear, ca_file: str) -> None:
     server.script = first(refuse(status))
     lane = make(server, ear, ca_file)
     async with running(lane.run):
-        await until(lambda: lane.trouble == f"upgrade refused: HTTP {status}")
+        await until(lambda: lane.trouble.startswith(f"upgrade refused: HTTP {status}"))
         await until(lambda: lane.state is LaneState.UP, 1.0)
 
 
@@ -481,8 +480,8 @@ async def test_a_login_that_is_never_answered_is_given_up(
     lane = make(server, ear, ca_file, trust=False)
     async with running(lane.run):
         await until(lambda: len(ear.opened()) == 2)
-        assert lane.trouble == "no login in time"
-        assert ear.closed() == [Closed(Route.WS, ear.opened()[0], "no login in time")]
+        assert lane.trouble == "no login in time: timed out after 0.2 s"
+        assert ear.closed() == [Closed(Route.WS, ear.opened()[0], lane.trouble)]
 
 
 async def test_a_server_that_never_speaks_is_given_up(ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -490,7 +489,7 @@ async def test_a_server_that_never_speaks_is_given_up(ear: Ear, ca_file: str, mo
     async with Server(None) as server:
         lane = make(server, ear, ca_file)
         async with running(lane.run):
-            await until(lambda: lane.trouble == "timed out")
+            await until(lambda: lane.trouble == "timed out after 0.1 s; 127.0.0.1 does not answer in the TLS handshake")
 
 
 async def test_headers_that_cannot_be_made_are_trouble_and_no_end(server: Server, ear: Ear, ca_file: str) -> None:
@@ -533,10 +532,10 @@ async def test_the_trouble_is_that_of_the_last_attempt(
     server.script = first(refuse(503), refuse(404))
     lane = make(server, ear, ca_file)
     async with running(lane.run):
-        await until(lambda: lane.trouble == "upgrade refused: HTTP 503")
-        await until(lambda: lane.trouble == "upgrade refused: HTTP 404")
+        await until(lambda: lane.trouble.startswith("upgrade refused: HTTP 503"))
+        await until(lambda: lane.trouble.startswith("upgrade refused: HTTP 404"))
         server.script = silent
-        await until(lambda: lane.trouble == "no login in time")
+        await until(lambda: lane.trouble == "no answer to the upgrade: timed out after 0.2 s")
 
 
 # ── rotation and the end ──────────────────────────────────────────────────────────────────────────────────────────
@@ -573,17 +572,15 @@ async def test_rotation_where_one_connection_is_allowed_closes_first(server: Ser
 
 
 async def test_a_rotation_that_fails_keeps_the_old_connection_and_is_tried_again(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: Ear, ca_file: str
 ) -> None:
-    monkeypatch.setattr(ws, "ROTATION_RETRY_S", 0.2)
-
     async def script(peer: Peer) -> None:
         await (refuse(503) if peer.number == 2 else lives)(peer)
 
     server.script = script
     lane = make(server, ear, ca_file, max_age_s=0.2)
     async with running(lane.run):
-        await until(lambda: lane.trouble == "upgrade refused: HTTP 503")
+        await until(lambda: lane.trouble.startswith("upgrade refused: HTTP 503"))
         assert lane.state is LaneState.UP and not ear.closed()
         await until(lambda: ear.closed())
         assert len(ear.opened()) >= 2 and lane.state is LaneState.UP

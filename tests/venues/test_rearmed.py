@@ -38,6 +38,7 @@ class Post:
     """One account of a real dispatcher, with the venue's real adapter; it is its lanes, and the venue behind them."""
 
     trouble = ""
+    certificate = None
     state = LaneState.UP
 
     def __init__(self, stand: Stand, mood: str, *, known: bool) -> None:
@@ -72,6 +73,8 @@ class Post:
     def prepare(self, conn: int, text: bytes) -> None: ...
 
     def authenticated(self, proven: bool | int) -> None: ...
+
+    def hold(self, asked_s: float) -> None: ...
 
     def drop(self, conn: int, reason: str, *, fatal: bool = False) -> None: ...
 

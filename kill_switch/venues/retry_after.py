@@ -1,0 +1,40 @@
+"""Read what a venue says about when to come again (`Retry-After`, RFC 9110, 10.2.3); pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+MOST_S = 120.0  # a venue's longer wish is not followed: the lane would be away for that long, for one answer
+
+
+def asked_s(headers: Mapping[str, str], wall_ns: int) -> float:
+    """Return for how many seconds a venue wants no request; 0 if it does not say so, or nonsense.
+
+    `headers` have names in lower case. A date counts from the answer's own `Date`, if it has one, else from `wall_ns`.
+    """
+    said = headers.get("retry-after", "").strip()
+    if said.isascii() and said.isdigit():
+        return float(said[:10])
+    at_s = _epoch_s(said)
+    if at_s is None:
+        return 0.0
+    from_s = _epoch_s(headers.get("date", ""))
+    return max(0.0, at_s - (wall_ns / 1e9 if from_s is None else from_s))
+
+
+def words(asked_s: float) -> str:
+    """Say for people what the venue asks for, and what is done."""
+    if asked_s <= MOST_S:
+        return f"the venue asks for {asked_s:,.0f} s without requests"
+    return f"the venue asks for {asked_s:,.0f} s without requests, and gets {MOST_S:g} s, the most that is given"
+
+
+def _epoch_s(text: str) -> float | None:
+    """Read a date in any of the three forms of RFC 9110, 5.6.7."""
+    try:
+        at = parsedate_to_datetime(text)
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
