@@ -33,6 +33,7 @@ from kill_switch.doors import Doors
 from kill_switch.drills import Drills
 from kill_switch.engine import Announce, Pulse, Recovered
 from kill_switch.errors import KillSwitchError
+from kill_switch.expiries import Expiries
 from kill_switch.hardening import forbid_dumps, make_directory
 from kill_switch.held import HELD, Held
 from kill_switch.identity import new_salt
@@ -128,6 +129,7 @@ class Daemon:
         )
         self.drills.schedule(config.drill.cron, config.drill.timezone)
         self.clocks = Clocks(self.dispatcher.sessions, self._announce)
+        self.expiries = Expiries(self.dispatcher.sessions, clock.now, self._announce)
         self.operators = Operators(
             config,
             self.dispatcher,
@@ -144,7 +146,12 @@ class Daemon:
         self.reports.measured = self.beside.meter.measured
         self.watch.amended = self.beside.amend
         self.network = Network()
-        self.operators.troubles += (self.beside.troubles, self._hanging, self.network.troubles)
+        self.operators.troubles += (
+            self.beside.troubles,
+            self._hanging,
+            self.network.troubles,
+            self.expiries.troubles,
+        )
         self.reloading = Reloading(
             config,
             self.dispatcher,
@@ -350,6 +357,7 @@ class Daemon:
             self.watch.start_heartbeats()
             self.watch.notice_blind()
             self.clocks.look()
+            self.expiries.look()
             self._look_after_journal()
             self._look_after_files()
             self.beside.reap()

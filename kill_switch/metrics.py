@@ -149,6 +149,14 @@ class Meter:
         ]
         yield _gauge("lane_up", "Whether a lane is connected and authenticated.", lanes, "account", "route")
         rtts = [([name, route], us / 1e6) for name, s in sessions.items() for route, us in s.rtt_us.items()]
+        ends = [
+            ([name, route], lane.certificate.at_s)
+            for name, session in sessions.items()
+            for route, lane in (("ws", session.ws), ("http", session.http))
+            if lane.certificate is not None
+        ]
+        what = "When the first certificate of the chain that a lane was verified by expires, since the epoch."
+        yield _gauge("certificate_expiry_timestamp_seconds", what, ends, "account", "route")
         yield _gauge("lane_round_trip_seconds", "The last measured round trip.", rtts, "account", "route")
         known = [(name, s.venue) for name, s in sessions.items() if s.venue.clock.bounds_ns is not None]
         offsets = [([name], venue.offset_ns / 1e9) for name, venue in known]

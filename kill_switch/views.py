@@ -216,6 +216,7 @@ def check_view(found: Mapping[str, Any]) -> RenderableType:
         if not account["ready"]:
             why = "; ".join(f"{route}: {text}" for route, text in account["trouble"].items()) or "no reason is known"
             lines.append(Text(f"{name} ({account['venue']}) is NOT READY: {why}", "bold red"))
+    lines += [Text(f"! {warning}", "yellow") for warning in found.get("warnings", ())]
     if found["drill"] is not None:
         lines += [DrillView(found["drill"])]
     if found.get("error"):

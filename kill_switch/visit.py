@@ -20,6 +20,7 @@ from kill_switch.domain import Now, Reason
 from kill_switch.drills import Drills
 from kill_switch.engine import Account, State
 from kill_switch.errors import KillSwitchError
+from kill_switch.expiries import Expiries
 from kill_switch.operators import condition
 from kill_switch.preview import Previews
 from kill_switch.transports.lane import CONNECT_WITHIN_S, LaneState
@@ -55,6 +56,7 @@ class _NoRecord:
 
 async def check(config: Config, within_s: float, progress: Progress) -> dict[str, Any]:
     """Log in everywhere on both lanes, wait until every account is ready or `within_s` has passed, and drill them."""
+    network = Network()
 
     async def work(dispatcher: Dispatcher) -> dict[str, Any]:
         drills = Drills(
@@ -77,9 +79,10 @@ async def check(config: Config, within_s: float, progress: Progress) -> dict[str
         while _failed(drill) and anyio.current_time() - began_s < within_s:  # what logging in has used up comes back
             progress(_conditions(dispatcher), anyio.current_time() - began_s)
             drill = await drills.run(names, "check")
-        return {"waited_s": waited_s, "accounts": _conditions(dispatcher), "drill": drill}
+        warnings = [*network.troubles(), *Expiries(dispatcher.sessions, clock.now, _say_nothing).troubles()]
+        return {"waited_s": waited_s, "accounts": _conditions(dispatcher), "warnings": warnings, "drill": drill}
 
-    return await _visit(config, tuple(config.accounts), work, ws=True)
+    return await _visit(config, tuple(config.accounts), work, network, ws=True)
 
 
 async def dry_run(config: Config, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -98,7 +101,7 @@ async def dry_run(config: Config, names: Sequence[str]) -> tuple[dict[str, Any],
         # whether it is tripped is the daemon's to say, and whether a WebSocket could be had was not tried
         return {name: {**known[name], "state": None, "ready": None, **shown[name]} for name in dispatcher.sessions}
 
-    return await _visit(config, names, work, ws=False, failed=failed), failed
+    return await _visit(config, names, work, Network(), ws=False, failed=failed), failed
 
 
 def _failed(drill: Mapping[str, Any]) -> bool:
@@ -117,6 +120,7 @@ async def _visit(
     config: Config,
     names: Sequence[str],
     work: Callable[[Dispatcher], Awaitable[T]],
+    network: Network,
     *,
     ws: bool,
     failed: dict[str, str] | None = None,
@@ -129,7 +133,6 @@ async def _visit(
     state = State({name: Account(adapter.PACE) for name, adapter in adapters.items()})
     later = asyncio.get_running_loop().call_later
     dispatcher = Dispatcher(state, _NoRecord(), clock.now, later, _say_nothing)
-    network = Network()
     await wiring.prepare(network, config)
     async with anyio.create_task_group() as group:
         for name, adapter in adapters.items():

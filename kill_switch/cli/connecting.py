@@ -44,7 +44,8 @@ def _by_daemon(config: Config, within_s: float, progress: Progress) -> dict[str,
     path = config.daemon.runtime_dir / "control.sock"
     began_s = time.monotonic()
     while True:
-        known = client.ask(path, {"cmd": "status"}, ANSWER_WITHIN_S)["accounts"]
+        status = client.ask(path, {"cmd": "status"}, ANSWER_WITHIN_S)
+        known = status["accounts"]
         accounts = {name: known.get(name) or _missing(account.venue) for name, account in config.accounts.items()}
         waited_s = time.monotonic() - began_s
         if waited_s >= within_s or all(accounts[name]["ready"] for name in accounts if name in known):
@@ -55,7 +56,7 @@ def _by_daemon(config: Config, within_s: float, progress: Progress) -> dict[str,
     drill: dict[str, Any] = {"error": "the running daemon has none of these accounts"}
     if both:
         drill = client.ask(path, {"cmd": "drill", "scope": both}, timeout_s=20.0)
-    found = {"waited_s": round(waited_s, 3), "accounts": accounts}
+    found = {"waited_s": round(waited_s, 3), "accounts": accounts, "warnings": status.get("trouble", [])}
     return {**found, "drill": None, "error": drill["error"]} if "error" in drill else {**found, "drill": drill}
 
 

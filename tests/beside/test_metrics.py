@@ -28,6 +28,7 @@ from kill_switch.exposition import Exposition
 from kill_switch.journal import Journal
 from kill_switch.metrics import Histogram, Meter
 from kill_switch.segments import Head
+from kill_switch.transports.certificates import Expiry
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import TriggerState
 from kill_switch.vitals import Vitals
@@ -218,6 +219,7 @@ def test_a_kill_in_figures() -> None:
         stage.meter.measured("sent", us)
     stage.floor.lanes["rx1"].state = LaneState.DOWN
     stage.floor.session("mm1").rtt_us["ws"] = 1500  # type: ignore[index]
+    stage.floor.lanes["mm1"].certificate = Expiry(1_800_000_000.0)
     stage.why = "not ready: rx1"
     stage.record.trouble = "no space"
     values = stage.values()
@@ -230,6 +232,7 @@ def test_a_kill_in_figures() -> None:
     assert of("account_phase", account="rx1", phase="STRIKING") == 0
     assert (of("account_ready", account="rx1"), of("lane_up", account="rx1", route="http")) == (0, 0)
     assert of("lane_round_trip_seconds", account="mm1", route="ws") == 0.0015
+    assert of("certificate_expiry_timestamp_seconds", account="mm1", route="http") == 1_800_000_000
     assert [of("kill_sent_seconds_bucket", le=le) for le in ("0.0005", "0.001", "0.005", "30.0", "+Inf")] == [
         *(0, 1, 2, 2, 3),
     ]
