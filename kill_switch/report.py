@@ -33,7 +33,8 @@ class _Account:
     tally: Tally = field(default_factory=Tally)
     claimed: int | None = None  # orders that the venue has said it has cancelled, strike by strike
     left: int | None = None
-    evidence: str = ""
+    evidence: str = ""  # of the last answer
+    unproven: str = ""  # why the last read did not show everything
     rearmed: bool = False  # since its last strike in this kill; the state stays what it was
 
     @property
@@ -77,7 +78,7 @@ class _Account:
             "cancelled_ids": list(self.tally.gone)[:NAMED] if self.tally.read else [],
             "claimed": self.claimed,
             "left": self.left,
-            "evidence": self.evidence,
+            "evidence": self.evidence if self.proven else self.unproven or self.evidence,
         }
 
 
@@ -424,8 +425,8 @@ class Reports:
                 if data.get("stale"):
                     return
                 seen = data["live"] + data["pending"]
+                account.unproven = "" if data["complete"] else data["evidence"]
                 if not data["complete"]:
-                    account.evidence = data["evidence"] or account.evidence
                     seen = max(seen, account.left or 0) if data["live"] else account.left
                 else:
                     account.tally.show(seen)

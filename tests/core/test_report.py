@@ -267,6 +267,14 @@ def test_residue_that_was_never_read_has_an_unknown_number_left() -> None:
     assert account(run)["evidence"] == "timed out"
 
 
+def test_why_a_read_did_not_show_everything_stays_the_evidence_until_one_does() -> None:
+    run = Run(armed("a"))(reported("a"), answered("a", 100), read("a", 10_000, complete=False))
+    run(answered("a", 10_100, Answer.REFUSED))
+    assert account(run)["evidence"] == "timed out"  # what was answered stands beside the attempt
+    run(read("a", 10_200, live=1))
+    assert account(run)["evidence"] == "the venue's words"
+
+
 def test_residue_stays_residue_however_often_it_is_struck() -> None:
     run = Run(armed("a"))(reported("a"), answered("a", 100), read("a", 10_000, live=1), read("a", 20_000, live=1))
     assert (account(run)["state"], account(run)["strikes"]) == ("RESIDUE", 3)
