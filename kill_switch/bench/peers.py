@@ -82,7 +82,9 @@ def with_ccxt(*, limiter: bool) -> Make:
         import ccxt.async_support as ccxt
 
         if not hasattr(ccxt, "oxfun"):
-            raise KillSwitchError(f"ccxt {ccxt.__version__} has no OX.FUN any more: pip install 'kill-switch[bench]'")
+            raise KillSwitchError(
+                f"ccxt {ccxt.__version__} has no OX.FUN any more; in the checkout: pip install '.[bench]'"
+            )
         accounts = [account for account in floor.config.accounts.values() if account.venue == "oxfun"][: floor.size]
         entry = floor.stage.venues["oxfun"]
         logins = [entry, *entry.get("accounts", ())][: floor.size]

@@ -69,7 +69,7 @@ def need_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401 - asked for its presence
     except ImportError:
-        raise KillSwitchError("a plot needs the extra: pip install 'kill-switch[bench]'") from None
+        raise KillSwitchError("a plot needs an extra; in the checkout: pip install '.[bench]'") from None
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:

@@ -86,5 +86,5 @@ def _simulators() -> ModuleType:
     try:
         from kill_switch.sim import main as simulators
     except ImportError as error:
-        raise KillSwitchError(f"the simulators need the extra: pip install 'kill-switch[sim]' ({error})") from None
+        raise KillSwitchError(f"simulators need an extra; in the checkout: pip install '.[sim]' ({error})") from None
     return simulators

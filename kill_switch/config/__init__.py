@@ -386,7 +386,7 @@ def _notify(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> 
             )
     problems += duplicates.channels(urls)
     if urls and importlib.util.find_spec("apprise") is None:
-        hint = "pip install 'kill-switch[notify]', or use command"
+        hint = "in the checkout: pip install '.[notify]'; or use command"
         problems.append(Problem("notify.urls", "given, but apprise is not installed", hint))
     return notify and notify.model_copy(update={"urls": tuple(filter(None, urls))})
 

@@ -118,6 +118,6 @@ def test_urls_without_apprise_are_a_problem_of_the_configuration(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert wrong(tmp_path, '[notify]\nurls = ["mailto://x"]') == [
-        "notify.urls: given, but apprise is not installed; pip install 'kill-switch[notify]', or use command"
+        "notify.urls: given, but apprise is not installed; in the checkout: pip install '.[notify]'; or use command"
     ]
     assert loaded(tmp_path, '[notify]\ncommand = "page"').notify.command == ("page",)
