@@ -34,7 +34,12 @@ class Turns:
         self._timed = False  # the timer runs
 
     def join(self) -> bool:
-        """Say whether a read-back is under way here: it takes the place of a further one, and becomes urgent."""
+        """Say whether a read-back is under way here: it takes the place of a further one, and becomes urgent.
+
+        One of housekeeping whose next list has been asked for is forgotten: that request may be held up for minutes.
+        """
+        if self._read is not None and self._out and not self._read.urgent:
+            self.drop()
         if self._read is not None:
             self._read.urgent = True
         return self._read is not None

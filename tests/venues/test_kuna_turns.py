@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from kill_switch.domain import Route
 from kill_switch.sim.limits import Window
-from kill_switch.venues.base import Call, Lost, OrdersRead, Replied, WakeAfter, Woke
+from kill_switch.venues.base import Call, Lost, Opened, OrdersRead, Replied, WakeAfter, Woke
 from kill_switch.venues.kuna import Kuna
 from kill_switch.venues.kuna_turns import TURN_S
 
@@ -99,6 +100,23 @@ def test_a_read_does_not_begin_while_another_one_waits_unless_a_strike_has_left_
     play.put(Kill())
     play(Woke("turn"))
     assert len(reading(play)) == 3
+
+
+def test_a_kills_read_does_not_wait_for_a_request_of_housekeeping_that_is_held_up() -> None:
+    """The venue may have asked for two minutes without requests: only urgent ones leave then."""
+    play = player()
+    play.put(Kill())
+    tags = [output.tag for output in play.put(Opened(Route.HTTP, 0)) if isinstance(output, Call)]
+    play.put(refuse(tags[-1], retry_after="120"))
+    [call] = [output for output in play.put(Woke("turn")) if isinstance(output, Call)]
+    assert not call.urgent
+    calls = [output for output in play.put(Read()) if isinstance(output, Call)]
+    assert len(calls) == 3 and all(call.urgent for call in calls)
+    play.put(refuse(call.tag))  # it comes late, and belongs to nothing any more
+    for call in calls[:-1]:
+        play.put(answer(call.tag, listed()))
+    [fact] = [output for output in play.put(answer(calls[-1].tag, listed())) if isinstance(output, OrdersRead)]
+    assert fact.complete
 
 
 def test_of_two_reads_that_are_refused_one_waits_and_the_other_says_nothing() -> None:
