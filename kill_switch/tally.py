@@ -19,6 +19,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from kill_switch.latest import keep_latest
+
 NAMED = 1000  # orders of one account and kill that are named; a name takes up to 40 bytes of the journal
 LONGEST_ID = 128  # characters: a longer one is no order's id, and is only counted
 POSITION = "position:"  # how the id of a position begins that a read shows as an order
@@ -98,7 +100,7 @@ class Traced(Protocol):
     book: dict[str, Any]
     doubted: dict[str, None]
     entered: dict[str, int]
-    ended: dict[str, bool]
+    ended: dict[str, int]
     named_none: bool
 
     @property
@@ -122,7 +124,7 @@ class Count:
         self._known = self._told_known = before.known
         self._open = dict.fromkeys(before.open, 0)  # order → since when a read must have been asked for to end it
         self._gone = dict(before.gone)
-        self._otherwise: dict[str, None] = {}  # the venue has said that no cancel ended it
+        self._otherwise: dict[str, int] = {}  # no cancel ended it, the venue has said → when it said so
         self._names = {*before.open, *before.gone}
         self._more = [before.more_open, before.more_gone]
         self._told_more = list(self._more)
@@ -199,9 +201,9 @@ class Count:
             return
         for one, since_ns in book.entered.items():
             self._see(one, since_ns)
-        for one, cancelled in book.ended.items():
-            if not cancelled:
-                self._end_otherwise(one)
+        for one, otherwise_ns in book.ended.items():
+            if otherwise_ns:
+                self._end_otherwise(one, otherwise_ns)
             elif one not in self._open and one not in self._gone and one not in self._otherwise:
                 self._add(one, self._began_ns)
         if book.named_none and self._strikes <= 1:
@@ -222,8 +224,8 @@ class Count:
         self._more[0] += len(ids) - len(named)
 
     def _see(self, one: str, since_ns: int) -> None:
-        """Take an order for open, whatever was said of it before."""
-        if one in self._open:
+        """Take an order for open since then, whatever was said of it before."""
+        if one in self._open or self._otherwise.get(one, -1) >= since_ns:
             return
         if one in self._gone:
             del self._gone[one]
@@ -242,7 +244,8 @@ class Count:
         if len(self._names) < NAMED and len(one) <= LONGEST_ID:
             self._names.add(one)
         if self._asked_ns and self._asked_ns >= since_ns and one not in self._shown:
-            self._keep(self._gone, one)
+            self._gone[one] = None
+            keep_latest(self._gone, KEPT)
             self._tell(one, "gone", 0, 1)
         else:
             self._open[one] = since_ns
@@ -257,17 +260,17 @@ class Count:
         self._more[0] -= len(ids) - len(named)
         self._more[1] += len(ids) - len(named)
         self._gone.update(dict.fromkeys(ids))
-        while len(self._gone) > KEPT:
-            del self._gone[next(iter(self._gone))]
+        keep_latest(self._gone, KEPT)
 
-    def _end_otherwise(self, one: str) -> None:
+    def _end_otherwise(self, one: str, at_ns: int) -> None:
         if one in self._open:
             del self._open[one]
             self._tell(one, "ended", -1, 0)
         elif one in self._gone:
             del self._gone[one]
             self._tell(one, "ended", 0, -1)
-        self._keep(self._otherwise, one)
+        self._otherwise[one] = at_ns
+        keep_latest(self._otherwise, KEPT)
 
     def _tell(self, one: str, what: str, more_open: int, more_gone: int) -> None:
         """Have the next record say what has become of an order: by its name, or in numbers."""
@@ -277,12 +280,6 @@ class Count:
         else:
             self._more[0] += more_open
             self._more[1] += more_gone
-
-    @staticmethod
-    def _keep(orders: dict[str, None], one: str) -> None:
-        orders[one] = None
-        if len(orders) > KEPT:
-            del orders[next(iter(orders))]
 
 
 class Counts:

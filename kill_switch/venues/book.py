@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kill_switch.domain import Life, Order
+from kill_switch.latest import keep_latest
 
 PAST_IDS = 16_384  # orders that have left the book and are remembered: as many as one read may miss at once
 NEVER = -(10**18)
@@ -74,7 +75,7 @@ class Book:
         self._awaited: dict[str, int] = {}  # known, and not by a live push; one within `LATE_NS` counts → known since
         self.tracing = False  # the next three are kept
         self.entered: dict[str, int] = {}  # orders that came into the book → when
-        self.ended: dict[str, bool] = {}  # orders whose end the venue has stated → whether it was cancelled
+        self.ended: dict[str, int] = {}  # orders whose end the venue has stated → when, if it was no cancel; else 0
         self.named_none = False  # the venue has named the orders that a command has cancelled, and there were none
 
     # what is known
@@ -139,7 +140,7 @@ class Book:
         """
         if not self.tracing:
             return
-        self._keep_traced(self.ended, dict.fromkeys(ids, True))
+        self._keep_traced(self.ended, dict.fromkeys(ids, 0))
         self.named_none = self.named_none or (all_of_them and not self.ended)
 
     def note_open(self, ids: Iterable[str], since_ns: int) -> None:
@@ -153,9 +154,9 @@ class Book:
             return
         status = order.status.lower()
         if status in LAPSED:
-            self._keep_traced(self.ended, {order.id: False})
+            self._keep_traced(self.ended, {order.id: max(1, self._now_ns)})
         elif cancels and "cancel" in status and "amend" not in status:
-            self._keep_traced(self.ended, {order.id: True})
+            self._keep_traced(self.ended, {order.id: 0})
 
     def _enter(self, ids: Iterable[str]) -> None:
         self._keep_traced(self.entered, dict.fromkeys(ids, self._now_ns))
@@ -163,8 +164,7 @@ class Book:
     @staticmethod
     def _keep_traced(kept: dict[str, Any], more: Mapping[str, Any]) -> None:
         kept.update(more)
-        while len(kept) > PAST_IDS:
-            del kept[next(iter(kept))]
+        keep_latest(kept, PAST_IDS)
 
     # what pushes show
 
@@ -203,8 +203,7 @@ class Book:
         if not self.book_current:
             return
         self._awaited.update(dict.fromkeys(ids, self._now_ns))
-        while len(self._awaited) > PAST_IDS:
-            del self._awaited[next(iter(self._awaited))]
+        keep_latest(self._awaited, PAST_IDS)
 
     def _take_word(self, order: Order) -> None:
         if self.tracing and order.id not in self.book:
@@ -252,8 +251,7 @@ class Book:
         self._prove(order_id)
         self._past.pop(order_id, None)
         self._past[order_id] = ended_ns
-        if len(self._past) > PAST_IDS:
-            del self._past[next(iter(self._past))]
+        keep_latest(self._past, PAST_IDS)
 
     def _prove(self, order_id: str) -> None:
         self.unproven.pop(order_id, None)

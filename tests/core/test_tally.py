@@ -122,6 +122,31 @@ def test_an_order_whose_end_is_pushed_as_another_than_a_cancel_does_not_count_wh
     assert case.gone() == (1, ["3"])
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_what_was_asked_for_before_an_order_was_filled_and_comes_later_does_not_make_it_cancelled(beside: bool) -> None:
+    case = Case("1", "2")
+    case.strike()
+    asked_ns = case.tick()
+    case.push("1", Life.GONE, "filled")
+    case.hear()
+    if beside:
+        case.book.note_open(["1"], asked_ns)
+        case.hear()
+    else:
+        case.read("1", "2", asked_ns=asked_ns)
+    case.read()
+    assert case.gone() == (1, ["2"])
+
+
+def test_an_order_that_a_later_read_shows_behind_its_end_counts_as_open() -> None:
+    case = Case("1", "2")
+    case.strike()
+    case.push("1", Life.GONE, "filled")
+    case.read("1")
+    case.read()
+    assert case.gone() == (2, ["1", "2"])
+
+
 def test_an_order_that_was_filled_or_cancelled_before_the_kill_does_not_count() -> None:
     case = Case("1", "2", "3")
     case.push("1", Life.GONE, "filled")
@@ -350,7 +375,7 @@ def test_a_book_keeps_what_a_kill_counts_only_while_it_is_traced() -> None:
     case.strike()
     case.push("3")
     case.push("3", Life.GONE, "filled")
-    assert (list(case.book.entered), case.book.ended) == (["3"], {"3": False})
+    assert (list(case.book.entered), list(case.book.ended)) == (["3"], ["3"])
     case.book.stop_tracing()
     case.push("4")
     assert (case.book.entered, case.book.ended) == ({}, {})
