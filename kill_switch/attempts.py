@@ -26,7 +26,7 @@ KEPT_FIRST, KEPT_LAST = 4, 8  # attempts that are kept of an account's first one
 class Attempt:
     """One strike; times in microseconds since the kill's first reason was observed."""
 
-    number: int  # as records number strikes: on from kill to kill, until the re-arm
+    number: int  # as records number strikes: on from kill to kill, until the re-arm; below 0: before that
     strike: int  # as the report counts them: from 1 in each kill
     sent_us: int | None = None
     answered_us: int | None = None  # when the venue said yes or no
@@ -61,6 +61,16 @@ class Attempts:
         if len(self._kept) > KEPT_FIRST + KEPT_LAST:
             del self._kept[KEPT_FIRST]
         return made
+
+    def is_earlier(self, number: int) -> bool:
+        """Tell whether a strike belongs to an earlier kill, which was over before the venue answered it."""
+        return self.first is not None and number < self.first.number
+
+    def close(self) -> None:
+        """Take note of a re-arm: strikes are numbered from one again, and no answer to these comes any more."""
+        for one in (*self._kept, self.first, self.accepted, self.refused):
+            if one is not None:
+                one.number = -one.strike
 
     def left(self, attempt: Attempt, sent_us: int | None, routes: Sequence[str]) -> bool:
         """Take note that a copy of a strike's command has left; return whether it is the kill's first."""

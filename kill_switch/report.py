@@ -345,6 +345,7 @@ class Reports:
                     armed.setdefault(kill.id, (kill, []))[1].append(place.name)
             if latest is not None:
                 latest.accounts[name].rearmed, latest.accounts[name].struck = True, 0
+                latest.accounts[name].attempts.close()
         for kill, names in armed.values():
             kill.head.rearm(granted, names)
 
@@ -412,6 +413,10 @@ class Reports:
         match kind:
             case "answer":
                 answer, attempts = Answer(data["answer"]), account.attempts
+                if account.state is Phase.STRIKING:
+                    account.state = Phase.CONFIRMING
+                if attempts.is_earlier(data["strike"]):
+                    return
                 attempt = attempts.of(data["strike"], max(1, account.strikes))
                 if attempts.answered(attempt, answer, at_us, data["evidence"]):
                     self.measured("answered", at_us)
@@ -419,8 +424,6 @@ class Reports:
                     answer = Answer.UNKNOWN  # this strike never left; an earlier one did
                 account.answer = answer
                 account.evidence = data["evidence"] or account.evidence
-                if account.state is Phase.STRIKING:
-                    account.state = Phase.CONFIRMING
             case "read":
                 if data.get("stale"):
                     return

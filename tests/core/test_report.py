@@ -40,6 +40,12 @@ def account(run: Run, name: str = "a", kill: str = "last") -> dict[str, Any]:
     return told
 
 
+def checkpointed(run: Run) -> list[dict[str, Any]]:
+    """Return what a journal has that begins with a checkpoint."""
+    kills = orjson.loads(orjson.dumps(Reports(1, run.entries).told(), default=str))
+    return [{**run.entries[-1], "kind": "checkpoint", "data": {"kills": kills}}]
+
+
 def cleared(run: Run, name: str = "a", ms: float = 0) -> Run:
     return run(answered(name, ms + 100), read(name, ms + 200), due(name, ms + 450), read(name, ms + 500))
 
@@ -162,6 +168,27 @@ def test_an_answer_to_an_earlier_strike_stands_beside_that_strikes_figures() -> 
     run(answered("a", 1010, strike=1))
     assert (account(run)["sent_us"], account(run)["answered_us"]) == (0, 1_010_000)
     assert [one["answer"] for one in account(run)["attempts"]] == ["ACCEPTED", None]
+
+
+@pytest.mark.parametrize("answer", [Answer.ACCEPTED, Answer.REFUSED])
+def test_a_late_answer_to_a_strike_of_an_earlier_kill_is_no_figure_of_the_next_one(answer: Answer) -> None:
+    run = Run(armed("a"))(reported("a"), read("a", 1000), due("a", 1250), read("a", 1300))
+    run(reported("a", ms=70_000), answered("a", 70_001, answer, strike=1))
+    told = account(run)
+    assert (told["verdict"], told["sent_us"], told["answered_us"]) == ("UNKNOWN", 0, None)
+    assert [one["strike"] for one in told["attempts"]] == [1]
+    run(answered("a", 72_000))
+    assert (account(run)["sent_us"], account(run)["answered_us"]) == (0, 2_000_000)
+    assert report(run)["within_budget"] is False
+
+
+def test_the_first_strike_after_a_re_arm_within_the_same_kill_is_an_attempt_of_its_own() -> None:
+    run = Run(armed("a", "b"))(reported("a", "b"), answered("a", 5, Answer.REFUSED), read("a", 10_000, live=1))
+    run(asked("a", force=True), reported("a", ms=70_000), answered("a", 70_003))
+    told = account(run)
+    assert (told["sent_us"], told["answered_us"]) == (70_000_000, 70_003_000)
+    assert [(one["strike"], one["answer"]) for one in told["attempts"]] == [(1, "REFUSED"), (2, None), (3, "ACCEPTED")]
+    assert Reports(1, run.entries).told() == Reports(1, checkpointed(run)).told()
 
 
 def test_a_strike_that_is_refused_after_one_that_was_accepted_is_not_told_with_the_others_figures() -> None:
