@@ -371,7 +371,7 @@ class Direct:
     def _strike_unfinished(self, joined: takeover.Joined, spawn: Callable[..., object]) -> None:
         sessions = self._dispatcher.sessions
         for name, strikes in joined.strikes.items():
-            sessions[name].strike += strikes
+            sessions[name].number_on(strikes)
         self._connect(joined.unfinished, spawn)
         accounts = {name: account for name, account in joined.state.accounts.items() if name in sessions}
         self._dispatcher.state = joined.state._replace(accounts=accounts)

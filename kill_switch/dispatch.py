@@ -222,6 +222,12 @@ class Session:
             self._passing = False
         return Sent(self.name, self.strike, tuple(self._routes), self._sent_ns, self._count_strike(now))
 
+    def number_on(self, before: int) -> None:
+        """Count so many strikes of an earlier process as the account's first ones: answers to ours are yet to come."""
+        self.strike += before
+        self._strike_of = {tag: number + before for tag, number in self._strike_of.items()}
+        self._made = {made_ns: number + before for made_ns, number in self._made.items()}
+
     def disown(self) -> None:
         """Be done with what `begin` has begun: if no strike has taken it for its own, it has left all the same."""
         self.begun = False

@@ -273,6 +273,16 @@ async def test_a_kill_that_the_record_shows_under_way_is_joined_and_what_it_left
     assert "oxfun" in recovery.latched(replay.entries)
 
 
+async def test_an_answer_that_comes_behind_the_record_is_that_of_the_strike_of_this_kill(stage: Stage) -> None:
+    await kill(stage, "roxom")
+    stage.rest("roxom", 5)
+    stage.admin("POST", "/faults", venue="roxom", fault="delay", ms=1000 * (direct.READ_AFTER_S + 0.5))
+    report = await kill(stage, "roxom", wait_s=0.0)
+    account = report["accounts"]["roxom"]
+    assert (account["attempts"][0]["strike"], account["attempts"][0]["answer"]) == (1, "ACCEPTED")
+    assert account["sent_us"] is not None and account["answered_us"] >= 1_000_000
+
+
 async def test_accounts_out_of_scope_are_neither_struck_nor_connected_to(stage: Stage) -> None:
     await kill(stage, "roxom")
     assert books(stage) == {"oxfun": 5, "roxom": 0}
