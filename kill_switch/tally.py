@@ -25,6 +25,7 @@ NAMED = 1000  # orders of one account and kill that are named; a name takes up t
 LONGEST_ID = 128  # characters: a longer one is no order's id, and is only counted
 POSITION = "position:"  # how the id of a position begins that a read shows as an order
 KEPT = 16_384  # orders that are gone and are remembered, so that one that comes back is not counted twice
+MOST_OPEN = 65_536  # orders that are taken for open: while no read is whole, none of a bot's quotes is seen to be gone
 
 
 @dataclass(slots=True)
@@ -129,6 +130,7 @@ class Count:
         self._more = [before.more_open, before.more_gone]
         self._told_more = list(self._more)
         self._earlier = before.more_open  # orders that were open before, and whose names nobody has any more
+        self._forgotten = 0  # orders that are open by what is known, and that are only counted
         self._news: dict[str, str] = {}  # named order → what it has become since the last record
         self._asked_ns = 0  # when the last whole read was asked for
         self._shown: Collection[str] = ()  # what it has shown
@@ -147,18 +149,22 @@ class Count:
     def shown(self, book: Traced, orders: frozenset[str], asked_ns: int, now_ns: int, *, whole: bool) -> None:
         """Take a read that has shown these orders; `whole`: it would have shown any other that is open."""
         self._take(book, now_ns)
+        new = orders - self._open.keys()
         if not whole or asked_ns < self._asked_ns:
-            for one in orders:
-                if one not in self._open and one not in self._gone and one not in self._otherwise:
-                    self._add(one, asked_ns)
+            new = {one for one in new if one not in self._gone and one not in self._otherwise}
+            self._recall(len(new))
+            for one in new:
+                self._add(one, asked_ns)
             return
         self._asked_ns, self._shown = asked_ns, orders
-        for one in orders - self._open.keys():
+        self._recall(len(new))
+        for one in new:
             self._see(one, asked_ns)
         self._go([one for one, since_ns in self._open.items() if since_ns <= asked_ns and one not in orders])
-        self._more[0] -= self._earlier
-        self._more[1] += self._earlier
-        self._earlier = 0
+        unnamed = self._earlier + self._forgotten
+        self._more[0] -= unnamed
+        self._more[1] += unnamed
+        self._earlier = self._forgotten = 0
 
     def adopt(self, kill: str, stood: Tally) -> None:
         """Go on as a part of another kill, of which the record has said this; it has our own records too."""
@@ -201,6 +207,7 @@ class Count:
             return
         for one, since_ns in book.entered.items():
             self._see(one, since_ns)
+        self._forget()
         for one, otherwise_ns in book.ended.items():
             if otherwise_ns:
                 self._end_otherwise(one, otherwise_ns)
@@ -209,6 +216,20 @@ class Count:
         if book.named_none and self._strikes <= 1:
             self._known = True
         book.trace()
+
+    def _forget(self) -> None:
+        """Only count the oldest of very many orders that are open, but for those that are named."""
+        if len(self._open) > MOST_OPEN:
+            unnamed = [one for one in self._open if one not in self._names]
+            old = set(unnamed[: len(self._open) - MOST_OPEN // 2])
+            self._open = {one: since_ns for one, since_ns in self._open.items() if one not in old}
+            self._forgotten += len(old)
+
+    def _recall(self, count: int) -> None:
+        """Take orders that a read shows, and that have not come into the book just now, for forgotten ones."""
+        known = min(count, self._forgotten)
+        self._forgotten -= known
+        self._more[0] -= known
 
     def _see_all(self, ids: Sequence[str], since_ns: int) -> None:
         """Take orders for open; there may be thousands, and a strike's answers are on their way."""

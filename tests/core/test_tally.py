@@ -337,6 +337,24 @@ def test_a_bot_that_quotes_for_ever_takes_no_memory_for_ever(monkeypatch: pytest
     assert len(case.count._gone) == 10 and len(case.records.gone) == 5
 
 
+def test_a_bot_that_quotes_while_no_read_is_whole_takes_no_memory_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally, "KEPT", 10)
+    monkeypatch.setattr(tally, "MOST_OPEN", 20)
+    monkeypatch.setattr(tally, "NAMED", 5)
+    case = Case()
+    case.strike()
+    for number in range(200):
+        case.push(f"o{number}")
+        if number not in (0, 100):
+            case.push(f"o{number}", Life.GONE, "cancelled")
+        case.read(*(("o0", "o100") if number > 100 else ("o0",)), whole=False)
+        assert len(case.count._open) <= 20
+    case.read("o0", "o100")
+    assert case.records.cancelled == 198
+    case.read()
+    assert case.records.cancelled == 200
+
+
 # ── accounts and kills ────────────────────────────────────────────────────────────────────────────────────────────
 
 
