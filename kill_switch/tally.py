@@ -151,9 +151,9 @@ class Count:
         self._take(book, now_ns)
         new = orders - self._open.keys()
         if not whole or asked_ns < self._asked_ns:
-            new = {one for one in new if one not in self._gone and one not in self._otherwise}
-            self._recall(len(new))
-            for one in new:
+            unseen = [one for one in new if one not in self._gone and one not in self._otherwise]
+            self._recall(len(unseen))
+            for one in unseen:
                 self._add(one, asked_ns)
             return
         self._asked_ns, self._shown = asked_ns, orders
