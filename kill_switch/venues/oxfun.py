@@ -211,7 +211,10 @@ class OxFun(Adapter):
         return self.ask("orders", self._working, now, urgent=True, hedge_after_s=4 * self.hedge_after_s)
 
     def look_beside(self, now: Now) -> Outputs:
+        """Of many accounts at one address, do so for the first ones only: strikes of the others need the requests."""
         if any(ask.kind == "beside" for ask in self._asks.values()):
+            return ()
+        if self.pool is not None and not self.pool.is_rested(now):
             return ()
         return self.ask("beside", self._working, now, urgent=True, hedge_after_s=self.hedge_after_s)
 

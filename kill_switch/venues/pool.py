@@ -11,6 +11,7 @@ from kill_switch.domain import Now
 
 AT_ONCE = 0.05  # of the limit: so many reads may go in a row
 FOR_LONG = 0.4  # of the limit: so many come back in its time. A twentieth is for those that never wait
+RESTED = 0.94  # of those that may go in a row: with fewer left, a kill does without reads that it does not need
 OVERDRAWN_MOST = 5.0  # reads that did not wait delay the others by so many, at most
 
 
@@ -32,6 +33,10 @@ class Pool:
     def wait_s(self, now: Now) -> float:
         """Return in how many seconds there is a read that may go; 0: now."""
         return max(0.0, (1 - self._count(now)) / self._per_s)
+
+    def is_rested(self, now: Now) -> bool:
+        """Say whether hardly any read has gone of late: one that a kill does not need would take no other's place."""
+        return self._count(now) >= RESTED * self._most
 
     def _count(self, now: Now) -> float:
         return min(self._most, self._left + max(0, now.mono_ns - self._at_ns) * self._per_s / 1e9)

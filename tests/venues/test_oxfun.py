@@ -39,6 +39,7 @@ from kill_switch.venues.base import (
     Woke,
 )
 from kill_switch.venues.oxfun import KEY_REFUSED, NO_ORDER, NOTHING_RESTING, TERMINAL, TRY_AGAIN, OxFun
+from kill_switch.wiring import paces
 
 from .playbook import (
     START,
@@ -1288,6 +1289,14 @@ def beside(player: Player) -> Call:
     call, _ = player.adapter.look_beside(player.now)
     assert isinstance(call, Call)
     return call
+
+
+def test_lists_beside_the_strikes_of_many_accounts_take_no_requests_that_the_strikes_need() -> None:
+    """An address has a hundred within one second: forty strikes, as many reads, and little else."""
+    adapters = {str(number): make() for number in range(40)}
+    paces(adapters)
+    calls = [call for one in adapters.values() for call in one.look_beside(START) if isinstance(call, Call)]
+    assert len(calls) == 8
 
 
 def test_a_list_beside_a_strike_shows_what_was_open_and_is_the_truth_on_nothing() -> None:
