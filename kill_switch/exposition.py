@@ -3,16 +3,22 @@
 All clients are served at once, in one event loop. Each has `HEAD_S` for its request and `SEND_S` to take the answer,
 however slowly it does either. At most `CONNECTIONS` are open: one more ends the oldest. The daemon is asked at most
 every `FRESH_S`, once for all who scrape. One that does not answer is told as `kill_switch_responding 0`.
+
+A web page can give its own name this machine's address (DNS rebinding), and its browser then sends that name as `Host`.
+So only requests for an IP address, for `localhost` or for this machine's name are answered.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
+import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -26,6 +32,7 @@ SEND_S = 5.0  # until a client has taken the whole answer
 AGAIN_S = 2.0  # after an address that was taken
 HEAD_BYTES = 1 << 14
 CONNECTIONS = 128
+_MISDIRECTED = b"ask by IP address, as localhost, or by this machine's name\n"
 
 Figures = Sequence[Mapping[str, Any]]
 
@@ -127,12 +134,26 @@ class Exposition(Collector):
         method = request.partition(" ")[0]
         if method not in ("GET", "HEAD"):
             return _response("405 Method Not Allowed", "text/plain", b"only GET and HEAD\n", "Allow: GET, HEAD\r\n")
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        fields = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+        headers = dict(fields)
+        if not all(_is_this_machine(value) for name, value in fields if name == "host"):
+            return _response("421 Misdirected Request", "text/plain", _MISDIRECTED)
         await self._ask()
         encoder, kind = choose_encoder(headers.get("accept", ""))
         text = encoder(self._registry)
         whole = _response("200 OK", kind, text)
         return whole[: -len(text)] if method == "HEAD" else whole
+
+
+def _is_this_machine(host: str) -> bool:
+    """Tell whether a `Host` is an IP address, `localhost` or this machine's name: no page has one of them."""
+    name = ""
+    with contextlib.suppress(ValueError):
+        name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
+        ipaddress.ip_address(name)
+        return True
+    own = socket.gethostname().lower()
+    return name in ("localhost", own, own.partition(".")[0])
 
 
 def _response(status: str, kind: str, body: bytes, more: str = "") -> bytes:

@@ -424,6 +424,38 @@ def test_whatever_a_client_says_it_gets_an_answer_or_is_let_go(asked: bytes, sta
         assert "kill_switch_responding 1.0" in scrape(port)
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *((host, 200) for host in ("127.0.0.1:9464", "[::1]:9464", "192.0.2.7", "localhost:9464", "LOCALHOST.", "")),
+        *((host, 200) for host in ("guard7.desk.example:9464", "Guard7.Desk.Example", "guard7:9464")),
+        *(
+            (host, 421)
+            for host in ("evil.example", "evil.example:9464", "127.0.0.1.evil.example", "localhost.evil.example")
+        ),
+        *(
+            (host, 421)
+            for host in ("guard7.evil.example", "guard8", "[::1", "evil.example@127.0.0.1.evil", "127.1", "a b")
+        ),
+        *(
+            (host, 421)
+            for host in ("127.0.0.1\r\nHost: evil.example", "evil.example\r\nHost: 127.0.0.1", " ", "[evil]")
+        ),
+    ],
+)
+def test_only_a_request_for_an_address_for_localhost_or_for_this_machines_name_is_answered(
+    host: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A web page can give its own name this machine's address (DNS rebinding), but none of these."""
+    monkeypatch.setattr("socket.gethostname", lambda: "Guard7.desk.example")
+    field = f"Host: {host}\r\n" if host else ""
+    with exposed(list) as port, socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        client.sendall(f"GET /metrics HTTP/1.1\r\n{field}\r\n".encode())
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answer.split()[1] == str(status).encode()
+    assert (b"kill_switch" in answer) == (status == 200)
+
+
 def test_only_reading_is_allowed() -> None:
     with exposed(list) as port:
         request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", data=b"x", method="POST")
