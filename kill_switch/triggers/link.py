@@ -87,6 +87,7 @@ class Link:
         reachable = self._reachable()
         for gone in self._up.keys() - set(self.accounts):
             del self._up[gone]  # if it comes back, it has to be reached first
+        self._fired.intersection_update(self.accounts)  # nobody would tell this trigger of another one's re-arm
         lost = []
         for name in self.accounts:
             if reachable[name]:

@@ -190,6 +190,9 @@ class OrderRate:
                 self._find_open(name, view.open, now)
         for gone in self._known.keys() - set(self.accounts):  # it is no account of this trigger any more
             del self._known[gone]
+        self._struck.intersection_update(self.accounts)  # nobody would tell this trigger of another one's re-arm
+        if not self._struck:
+            self._fired = ""
 
     def _unsee(self, watched: Watched, now: Mark) -> None:
         """Stop the clocks of an account that is not seen; after a window they are void, and the account is blind."""

@@ -42,6 +42,7 @@ reset = "00:00 UTC"
 on_blind = "{on_blind}"
 """
 RATE = '[triggers.runaway]\nkind = "order-rate"\nmax_new = 3\nmax_open = 5\naccounts = ["a"]\n'
+LINK = '[triggers.reach]\nkind = "link"\ntimeout = "1s"\naccounts = [{0}]\n'
 
 
 class Watched:
@@ -932,3 +933,47 @@ async def test_a_record_that_is_none_of_a_heartbeat_is_left_out(data: dict[str, 
     left = [*await died_watching(tmp_path), {"kind": "heartbeat", "data": data, "seq": 99}]
     async with living(tmp_path, BEAT, left) as life:
         assert life.state == (TriggerState.WAITING, WATCHED_BEFORE)
+
+
+# ── accounts that come and go ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("text", [RATE.replace('"a"', "{0}"), LINK], ids=["order-rate", "link"])
+async def test_an_account_that_left_a_trigger_while_it_was_struck_is_watched_when_a_reload_brings_it_back(
+    text: str, tmp_path: Path
+) -> None:
+    one, both = text.replace("{0}", '"a"'), text.replace("{0}", '"a", "b"')
+
+    async def strike_b(watched: Watched) -> None:
+        await anyio.sleep(12)
+        place(watched, "b", *(str(watched.loop.now().mono_ns + n) for n in range(4)))
+        watched.floor.lanes["b"].state = LaneState.DOWN
+        await anyio.sleep(2)
+        watched.floor.lanes["b"].state = LaneState.UP
+        await anyio.sleep(0.2)
+
+    async with watching(tmp_path, both) as watched:
+        await strike_b(watched)
+        (trigger,) = watched.watch.triggers.values()
+        assert len(watched.floor.recorder.of("reason")) == 1
+        watched.watch.prepare(watched.config(one), [])()
+        await anyio.sleep(1)
+        watched.watch.rearmed(trigger, ["a"])
+        assert trigger.condition()[0] is not TriggerState.TRIPPED
+        watched.watch.prepare(watched.config(both), [])()
+        await strike_b(watched)
+        assert len(watched.floor.recorder.of("reason")) == 2
+
+
+async def test_a_trigger_is_not_tripped_any_more_once_the_account_that_it_holds_has_left_it(tmp_path: Path) -> None:
+    one, both = RATE, RATE.replace('"a"', '"a", "b"')
+    async with watching(tmp_path, both) as watched:
+        await anyio.sleep(12)
+        place(watched, "b", *"1234")
+        await anyio.sleep(0.2)
+        (trigger,) = watched.watch.triggers.values()
+        watched.watch.rearmed(trigger, ["a"])
+        assert trigger.condition()[0] is TriggerState.TRIPPED
+        watched.watch.prepare(watched.config(one), [])()
+        await anyio.sleep(1)
+        assert trigger.condition()[0] is TriggerState.OK
