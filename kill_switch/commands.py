@@ -246,7 +246,7 @@ class Desk:
             case _ if now_s > errand["begin_by_s"]:
                 pass  # the daemon counts it as one that never began
             case _ if sum(kept.until_s > now_s for kept in self._keepers.values()) >= AT_ONCE:
-                tell(self._answers, {"id": errand["id"], "ok": False, "why": "too much is under way"})
+                self._decline(errand, "too much is under way")
             case _:
                 tell(self._outcomes, {"begun": errand["id"]})  # before it has: it is never begun twice
                 self._fork(errand, now_s)
@@ -255,7 +255,7 @@ class Desk:
         try:
             pid = os.fork()
         except OSError as error:
-            tell(self._answers, {"id": errand["id"], "ok": False, "why": error.strerror})
+            self._decline(errand, error.strerror or type(error).__name__)
             return
         if pid == 0:
             self._become_keeper(errand)
@@ -263,6 +263,10 @@ class Desk:
         left = [old for old, kept in self._keepers.items() if kept.until_s < now_s]
         for old in left[:-LEFT]:
             os.kill(old, signal.SIGKILL)
+
+    def _decline(self, errand: Errand, why: str) -> None:
+        """Say that a command has not begun, and will not: whoever still wants it hands it over again."""
+        tell(self._answers, {"id": errand["id"], "ok": False, "why": why, "lost": "unbegun"})
 
     def _become_keeper(self, errand: Errand) -> None:
         """Go on as the keeper, which a signal to this process or its group does not reach, and end."""

@@ -22,6 +22,7 @@ import pytest
 
 from kill_switch import aide, offload
 from kill_switch.aide import INTERRUPTED, UNBEGUN, Aide, Aides, Done
+from kill_switch.commands import AT_ONCE
 
 pytestmark = pytest.mark.anyio
 
@@ -338,3 +339,20 @@ def gone(pid: int, within_s: float = 2.0) -> bool:
 async def test_what_a_library_prints_into_the_pipe_ends_nothing(line: bytes, caplog: pytest.LogCaptureFixture) -> None:
     Aide()._hear(line)
     assert "says what nobody understands" in caplog.text
+
+
+async def test_commands_beyond_what_may_run_at_once_have_not_begun_and_that_is_said(tmp_path: Path) -> None:
+    """So a hook is handed over again, and a bot is stopped later rather than never."""
+    path, outcomes = script(tmp_path, f"echo $$ >> {tmp_path}/began; sleep 1"), list[Done]()
+
+    async def run() -> None:
+        outcomes.append(await beside.do("run", 20.0, argv=(path,), env={}))
+
+    async with running() as beside:
+        assert (await beside.do("find", 5.0, argv=(path,))).ok
+        async with anyio.create_task_group() as group:
+            for _ in range(AT_ONCE + 3):
+                group.start_soon(run)
+    declined = [done for done in outcomes if not done.ok]
+    assert declined and set(declined) == {Done(False, "too much is under way", lost=UNBEGUN)}
+    assert len((tmp_path / "began").read_text().split()) == len(outcomes) - len(declined)
