@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 
 import anyio
+import anyio.lowlevel
 
 from kill_switch import clock, orphans
 from kill_switch.aide import Aides
@@ -22,6 +23,7 @@ from kill_switch.watching import Watch
 
 WORDS_WITHIN_S = 0.02  # hooks wait so long for the text of a reason that was reported without it
 FINISH_WITHIN_S = 2.0  # messages that nobody has seen yet, when the daemon stops
+LAST_WORDS_S = 0.2  # to hand over what came meanwhile: the processes beside still have `subordinate.LAST_S` for it
 
 
 class Beside:
@@ -80,10 +82,11 @@ class Beside:
         self._notifier.amend(words, after)
         self._tripped = [(kill, after if text == words else text) for kill, text in self._tripped]
 
-    async def finish(self) -> None:
+    async def finish(self, within_s: float = FINISH_WITHIN_S) -> None:
         """Let the last messages out and hooks come to their end, within a bound."""
+        await anyio.lowlevel.checkpoint()  # what is announced in this very moment is on its way here
         self._begin_hooks()
-        with anyio.move_on_after(FINISH_WITHIN_S):
+        with anyio.move_on_after(within_s):
             await self._notifier.finish()
             while not self._hooks.idle:  # noqa: ASYNC110 - some milliseconds
                 await anyio.sleep(0.02)

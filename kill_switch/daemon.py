@@ -24,7 +24,7 @@ import anyio.lowlevel
 
 import kill_switch
 from kill_switch import apart, clock, logs, operators, past, recovery, wiring
-from kill_switch.beside import Beside
+from kill_switch.beside import LAST_WORDS_S, Beside
 from kill_switch.clocks import Clocks
 from kill_switch.config import Config
 from kill_switch.dispatch import Dispatcher, Session, Told
@@ -217,6 +217,7 @@ class Daemon:
                 await self._finish(FINISH_WITHIN_S)
                 await self.beside.finish()
                 await self._finish(FINISH_MORE_S)  # a kill that came meanwhile
+                await self.beside.finish(LAST_WORDS_S)
                 self._end()
                 group.cancel_scope.cancel()
         finally:

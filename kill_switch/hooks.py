@@ -68,7 +68,7 @@ class Hooks:
         self._jobs: list[Job] = []
         self._news = anyio.Event()
         self._missing: dict[str, str] = {}
-        self._running = 0
+        self._running = 0  # jobs that were begun and are not over
 
     @property
     def idle(self) -> bool:
@@ -119,11 +119,13 @@ class Hooks:
 
     async def run(self) -> None:
         """Run what is due, all at once, for ever; first see whether the commands are there."""
+        self._running = 0
         async with anyio.create_task_group() as group:
             checked: Table | None = None
             while True:
                 self._news = anyio.Event()
                 jobs, self._jobs = self._jobs, []
+                self._running += len(jobs)
                 for job in jobs:
                     group.start_soon(self._run, job)
                 if checked is not self._table:
@@ -147,7 +149,6 @@ class Hooks:
 
     async def _run(self, job: Job) -> None:
         """Attempt it until what became of it is known."""
-        self._running += 1
         try:
             while self._over(job, await self._attempt(job)):
                 job = job._replace(attempt=job.attempt + 1)

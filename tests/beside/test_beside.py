@@ -16,6 +16,7 @@ from kill_switch.journal import Journal
 from kill_switch.segments import Head
 from kill_switch.tasks import Tasks
 from kill_switch.watching import Watch
+from tests.beside.stubs import Beside as Desk
 from tests.core.stubs import Floor
 
 TEXT = """
@@ -141,3 +142,20 @@ class Replayed(Record):
 
     def flush(self) -> bool:
         return True
+
+
+@pytest.mark.anyio
+async def test_a_trip_in_the_very_moment_of_the_stop_has_its_hooks_run_first(tmp_path: Path) -> None:
+    floor, desk = Floor(("mm1",)), Desk()
+    text = TEXT.partition("[notify]")[0]
+    made = Beside(config(tmp_path, text), floor.dispatcher, Replayed(), cast(Watch, Quiet()), lambda news: None)  # type: ignore[arg-type]
+    made._hooks._errands = desk
+    floor.announce = made.hear
+    async with anyio.create_task_group() as group:
+        group.start_soon(made._hooks.run)
+        await anyio.sleep(1)
+        floor.fire()
+        await made.finish()
+        group.cancel_scope.cancel()
+    assert [run.errand["argv"] for run in desk.of("run")] == [("/bin/true",)]
+    assert made._hooks.idle

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from kill_switch.aide import INTERRUPTED, UNBEGUN, Done
@@ -264,3 +265,16 @@ async def test_a_program_that_is_not_there_is_said_at_the_start_and_not_first_at
         assert list(made.hooks.troubles()) == []
         group.cancel_scope.cancel()
     assert made.ran == []
+
+
+async def test_a_command_is_never_nowhere_between_the_trip_and_its_end() -> None:
+    """Else a daemon that stops in that moment does not wait for it."""
+    async with stage(STOP) as made:
+        made.beside.takes = lambda run: 1.0
+        made.hooks.tripped(kill(), "panic: now")
+        while not made.beside.of("run"):
+            assert not made.hooks.idle
+            await anyio.lowlevel.checkpoint()
+        assert not made.hooks.idle
+        await anyio.sleep(2)
+        assert made.hooks.idle

@@ -217,3 +217,21 @@ def test_an_address_that_apprise_does_not_understand_is_found_by_check_and_stops
     assert TOKEN not in done.err + done.out
     stage.start_daemon()
     stage.until(lambda: stage.status()["trouble"] == ["notify urls[0] slack: apprise does not understand the URL"])
+
+
+def test_a_kill_that_comes_while_the_daemon_stops_is_told_before_it_ends(stage: Play, site: Site) -> None:
+    hook = program(stage, "hook", f'echo "$KILL_SWITCH_ACCOUNTS" >> {stage.directory}/ran; sleep 60')
+    stage.write_config(
+        f'[notify]\nurls = ["json://127.0.0.1:{site.port}/{TOKEN}"]\n[hooks]\non_trip = ["{hook}"]\ntimeout = "30s"\n'
+    )
+    stage.start_daemon()
+    assert stage.command("fire", "--scope", "oxfun", "--reason", "first").exit_code == 0
+    stage.until(lambda: len(messages(site)) == 1)
+    assert stage.daemon is not None
+    stage.daemon.send_signal(signal.SIGTERM)
+    time.sleep(1.5)  # it waits for the hook, 2 s at most
+    stage.flag.touch()
+    assert stage.stop_daemon() == 0
+    assert len(records(stage, "reason")) == 2
+    assert (stage.directory / "ran").read_text() == "oxfun\noxfun roxom\n"
+    assert len(messages(site)) == 2 and "KILL" in messages(site)[1]
