@@ -244,7 +244,7 @@ class Desk:
             case "beat":
                 tell(self._answers, {"beat": errand["id"]})
             case _ if now_s > errand["begin_by_s"]:
-                pass  # the daemon counts it as one that never began
+                self._decline(errand, "it came too late to begin")
             case _ if sum(kept.until_s > now_s for kept in self._keepers.values()) >= AT_ONCE:
                 self._decline(errand, "too much is under way")
             case _:

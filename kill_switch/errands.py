@@ -121,7 +121,7 @@ class Desk:
             case "figures":
                 self._exposition.take(errand["id"], errand["figures"])
             case _ if time.monotonic() > errand["begin_by_s"]:
-                pass  # the daemon counts it as one that never began
+                self.write({"id": errand["id"], "ok": False, "why": "it came too late to begin"})
             case _ if len(self._under_way) >= AT_ONCE:
                 self.write({"id": errand["id"], "ok": False, "why": "too much is under way"})
             case do:

@@ -82,11 +82,15 @@ def test_a_process_whose_errands_do_not_come_back_ends_and_is_made_anew(
     over.set()
 
 
-def test_an_errand_that_comes_too_late_is_not_begun(desk: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_errand_that_comes_too_late_is_not_begun_and_that_is_said(
+    desk: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(errands, "call", lambda errand: {"ok": True})
     desk[0].take({**CALL, "id": 1, "begin_by_s": time.monotonic() - 0.001})
     desk[0].take({**CALL, "id": 2, "begin_by_s": time.monotonic() + 10})
-    assert [line["id"] for line in lines(desk[1], 1)] == [2]
+    late, in_time = sorted(lines(desk[1], 2), key=lambda line: line["id"])
+    assert late == {"id": 1, "ok": False, "why": "it came too late to begin"}
+    assert in_time == {"id": 2, "ok": True}
 
 
 def test_a_system_without_threads_fails_an_errand_and_not_the_process(

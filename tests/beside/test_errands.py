@@ -356,3 +356,32 @@ async def test_commands_beyond_what_may_run_at_once_have_not_begun_and_that_is_s
     declined = [done for done in outcomes if not done.ok]
     assert declined and set(declined) == {Done(False, "too much is under way", lost=UNBEGUN)}
     assert len((tmp_path / "began").read_text().split()) == len(outcomes) - len(declined)
+
+
+@pytest.mark.parametrize("what", ["run", "tell"])
+async def test_an_errand_that_comes_too_late_to_begin_is_said_to_have_come_too_late(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a hook is handed over again only when all its time is over, which may be an hour."""
+    monkeypatch.setattr(aide, "GRACE_S", 0.3)
+    monkeypatch.setattr(aide, "BEAT_S", 60.0)  # a process that was only slow is not taken for one that hangs
+    errand: dict[str, Any] = {"argv": ("/bin/true",), "env": {}} if what == "run" else {"url": "json://127.0.0.1:9"}
+    async with running() as beside:
+        desk = beside.commands if what == "run" else beside.messages
+        await beside.do(what, 20.0, **errand)
+        assert desk.pid is not None
+        os.kill(desk.pid, signal.SIGSTOP)
+        async with anyio.create_task_group() as group:
+            outcomes = list[Done]()
+
+            async def run() -> None:
+                outcomes.append(await beside.do(what, 3600.0, **errand))
+
+            group.start_soon(run)
+            await anyio.sleep(0.5)
+            os.kill(desk.pid, signal.SIGCONT)
+            with anyio.fail_after(20):
+                while not outcomes:  # noqa: ASYNC110
+                    await anyio.sleep(0.02)
+    assert outcomes[0]._replace(lost="") == Done(False, "it came too late to begin")
+    assert what == "tell" or outcomes[0].lost == UNBEGUN
