@@ -275,8 +275,45 @@ def test_a_secret_that_may_be_one_is_taken(text: str) -> None:
     refuse_unlikely(text, {"env": "x"})
 
 
-def test_a_secret_that_people_choose_may_have_spaces_and_brackets() -> None:
-    refuse_unlikely("correct horse <battery> staple", {"env": "x"}, is_typed=True)
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "correct horse <battery> staple",
+            "enter the dragon 99",
+            "put it on 7!",
+            "set sail at dawn",
+            "export quality",
+        ),
+        *("change with the tide", "key to the highway", "a = b", "Paste, the third"),
+    ],
+)
+def test_a_secret_that_people_choose_may_have_spaces_and_brackets_and_be_a_sentence(text: str) -> None:
+    refuse_unlikely(text, {"env": "x"}, is_typed=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["your key here", "put-your-key-here", "replace_with_secret", "export KEY=a b", "set k=1"]
+)
+def test_a_sentence_that_stands_for_a_secret_is_none(text: str) -> None:
+    with pytest.raises(Wrong):
+        refuse_unlikely(text, {"env": "x"}, is_typed=True)
+
+
+SENDERS = ("from=Alert<alert@desk.example>", "name=Kill Switch", "name=Schön", "+X-Key=[abc]")
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+def test_a_url_that_is_kept_as_a_secret_may_have_all_that_one_may_have_that_is_written(sender: str) -> None:
+    refuse_unlikely(f"mailto://desk:{SECRET}@desk.example?{sender}", {"env": "x"}, is_url=True)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://hc.example/<your-uuid>", "'https://hc.example/x'", "URL=https://hc.example/x"]
+)
+def test_a_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(Wrong):
+        refuse_unlikely(url, {"env": "x"}, is_url=True)
 
 
 @pytest.mark.parametrize("kind", HOLDERS)

@@ -411,7 +411,7 @@ def _url(value: object, path: str, environ: Mapping[str, str], problems: list[Pr
         if isinstance(value, str):
             return SecretStr(value)
         url = secrets.resolve(value, environ)
-        secrets.refuse_unlikely(url, value)
+        secrets.refuse_unlikely(url, value, is_url=True)
         return SecretStr(url)
     except Wrong as error:
         problems.append(Problem(path, error.found, error.hint))

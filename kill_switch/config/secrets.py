@@ -23,16 +23,17 @@ SOURCES = ("credential", "file", "env")
 _HOLDERS = {"credential": "its credential", "file": "its file", "env": "its variable"}
 _QUOTES = "\"'`“”‘’„«»"
 _ASSIGNED = re.compile(  # a line of a shell or of a configuration; base64 has "=" at its end only
-    r"(?:export\s+)?[A-Z_][A-Z0-9_]*\s*=+[^=]|(?i:export\s|set\s)"
+    r"(?:export\s+)?[A-Z_][A-Z0-9_]*\s*=+[^=]|(?i:export|set)\s+\w+\s*="
     r"|(?i:(?:api|private|client)?[ _-]?(?:key|secret|token|id|passphrase|password))\s*(?:=+[^=]|:)"
 )
-_PLACEHOLDER = re.compile(
+_PLACEHOLDER = re.compile(  # as a person says "enter the dragon", it is none
     r"<.*>|\[.*\]|\$?\{.*\}|\$[A-Z_][A-Z0-9_]*|%[A-Za-z_]+%|\*+|\.{3,}"
-    r"|(?i:your|insert|replace|change|put|enter|paste)[ _-]?(?i:me|it|this|with|here|your|the|api|key|secret|token)\b.*"
+    r"|(?i:your|insert|replace|change|put|enter|paste)[ _-]?(?i:me|this|here|your|api|key|secret|token)\b.*"
+    r"|(?i:insert|replace|change|put|enter|paste)[_-]?(?i:it|with|the)\b(?! ).*"
     r"|(?i:your|insert|replace|change|put|enter|paste)_.*|(?i:changeme|todo|fixme|placeholder|redacted|n/a|none|null)",
     re.DOTALL,
 )
-_TO_FILL_IN = re.compile(r"<[A-Za-z][^<>]*>")
+_TO_FILL_IN = re.compile(r"<[A-Za-z][A-Za-z0-9 _.-]*>")  # not the address of a mail
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -85,11 +86,11 @@ def resolve(source: object, environ: Mapping[str, str], *, strict: bool = True) 
             return _text(_variable(value, environ))
 
 
-def refuse_unlikely(text: str, source: Mapping[str, object], *, is_typed: bool = False) -> None:
+def refuse_unlikely(text: str, source: Mapping[str, object], *, is_typed: bool = False, is_url: bool = False) -> None:
     """Raise `Wrong` for a secret that was fetched whole and is none: with quotes or a name around it, a placeholder.
 
-    `source` is where it was fetched from. `is_typed`: people choose such a secret, and it may have spaces inside. The
-    line never shows any of it.
+    `source` is where it was fetched from. `is_typed`: people choose such a secret, and it may have spaces inside.
+    `is_url`: it may have any letters, in the name of a sender for example. The line never shows any of it.
     """
     holder = _HOLDERS.get(next(iter(source), ""), "it")
     if text.startswith("-----BEGIN "):
@@ -102,6 +103,8 @@ def refuse_unlikely(text: str, source: Mapping[str, object], *, is_typed: bool =
         raise Wrong(f"{holder} has a name before the secret, as in NAME=…", "leave the secret alone in it")
     if _PLACEHOLDER.fullmatch(text) or (not is_typed and _TO_FILL_IN.search(text)):
         raise Wrong(f"{holder} has a placeholder", "put the secret in its place")
+    if is_url:
+        return
     if not text.isascii():
         raise Wrong(f"{holder} has letters outside ASCII: look-alikes, typographic quotes or dashes?", "copy it again")
     if not is_typed and " " in text:
