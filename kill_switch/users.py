@@ -25,6 +25,7 @@ NAME_WITHIN_S = 1.0  # for commands that want a name on record and may wait: rea
 SOON_S = 0.1  # for the answer to a kill that is out
 GROUP_WITHIN_S = 3.0  # for the check of a configuration: with a data base that hangs, a group's name is believed
 FRESH_S = 60.0  # a name that is older is looked up again, and used meanwhile
+_OF_ROOT = ("sync", "shutdown", "halt", "operator")  # of group 0 in Red Hat's systems and images; nobody works as them
 
 
 class Users:
@@ -117,7 +118,8 @@ def others_in(gid: int, uids: Collection[int]) -> list[str] | None:
             named = grp.getgrgid(gid).gr_mem
         except KeyError:
             named = []
-        members = {*named, *(name for name, user in known.items() if user.pw_gid == gid)}
+        nobody = _OF_ROOT if gid == 0 else ()
+        members = {*named, *(name for name, user in known.items() if user.pw_gid == gid and name not in nobody)}
         return sorted(name for name in members if name not in known or known[name].pw_uid not in uids)
 
     return _bounded(look_up)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
@@ -100,6 +101,19 @@ def test_a_directory_that_members_of_a_group_could_move_away_is_refused(
         make_directory(above / "state")
     people([], [])
     assert make_directory(above / "state").endswith(f"chmod g-w {above}")
+
+
+@pytest.mark.skipif(UID != 0, reason="takes root, to give a directory to root's group")
+@pytest.mark.parametrize(("name", "refused"), [("halt", False), ("operator", False), ("eve", True)])
+def test_accounts_that_a_system_has_in_roots_group_by_itself_are_nobody(
+    name: str, refused: bool, tmp_path: Path, people: Callable[..., None]
+) -> None:
+    """A container of Red Hat's has them, and its directories belong to group 0, which may write there."""
+    people([], [user(name, 11, 0)])
+    path = directory(tmp_path / "state", 0o770)
+    os.chown(path, 0, 0)
+    with pytest.raises(CannotCreate) if refused else contextlib.nullcontext():
+        assert "whoever joins that group" in make_directory(path)
 
 
 @pytest.mark.skipif(UID != 0, reason="takes root, to give a directory away")
