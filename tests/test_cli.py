@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -285,6 +287,32 @@ def test_a_beat_for_a_heartbeat_that_the_daemon_does_not_know_ends_with_1(
         assert json.loads(intake.recv(100))["beat"] == name
     assert done.exit_code == code
     assert ("waits for no heartbeat" in done.stderr and "there are alive" in done.stderr) == bool(code)
+
+
+def test_a_daemon_that_does_not_say_which_heartbeats_there_are_holds_up_no_beat(config: Path, tmp_path: Path) -> None:
+    """Else a bot that begins to beat at a daemon that is busy is taken for dead."""
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as intake,
+        socket.socket(socket.AF_UNIX) as busy,
+    ):
+        intake.bind(str(tmp_path / "run" / "intake.sock"))
+        intake.settimeout(30)
+        busy.bind(str(tmp_path / "run" / "control.sock"))
+        busy.listen()
+        command = (sys.executable, "-m", "kill_switch", "beat", "alive", "--every", "20ms", "-c", str(config))
+        beating = subprocess.Popen(command)
+        try:
+            intake.recv(100)
+            with busy.accept()[0] as asking:
+                assert asking.recv(1000)
+                for _ in range(5):
+                    intake.recv(100)
+                asking.setblocking(False)
+                with pytest.raises(BlockingIOError):  # it still waits for the answer
+                    asking.recv(1)
+        finally:
+            beating.kill()
+            beating.wait()
 
 
 def test_a_head_that_was_kept_shows_that_the_end_of_the_record_was_cut_off(config: Path, tmp_path: Path) -> None:

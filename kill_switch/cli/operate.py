@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -309,7 +310,11 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
         nonlocal unknown
         unknown = _is_unknown(directory / "control.sock", name)
 
-    beats.send(directory / "intake.sock", name, period_s, bye=bye, sender=sender, sent=look)
+    def look_beside() -> None:
+        threading.Thread(target=look, daemon=True).start()  # a daemon that is slow to answer is to hold up no beat
+
+    sent = look if period_s is None else look_beside
+    beats.send(directory / "intake.sock", name, period_s, bye=bye, sender=sender, sent=sent)
     sys.exit(1 if unknown else 0)
 
 
