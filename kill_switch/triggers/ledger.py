@@ -93,6 +93,7 @@ class Ledger:
         self._transfers = Transfers(left.transfers)
         self._entries: deque[_Entry] = deque()  # as long as a transfer may change them, the latest last
         self._gathered: deque[_Entry] = deque(maxlen=2 * confirm - 1)
+        self._judged_ns = 0  # samples before that have tripped, and a person has re-armed: they do so no more
         self._basis: tuple[_Entry, ...] = ()  # what the baseline is the median of, as long as a transfer may change it
         self._peak = self.recorded_peak  # of the day, apart from what `_entries` have held
         self._beside: Day | None = None  # the day before, if only a clock that was set has ended it
@@ -168,6 +169,10 @@ class Ledger:
         self._transfers.tell(Transfer(account, worth, mono_ns))
         self._correct()
 
+    def go_on(self, now_ns: int) -> None:
+        """Let the day go on behind a re-arm of some accounts: what has tripped is not judged again."""
+        self._judged_ns = now_ns
+
     def begin_anew(self, why: str) -> None:
         """Forget the day: the next samples are its baseline."""
         if self.day is not None:
@@ -223,7 +228,8 @@ class Ledger:
         """Tell whether `confirm` samples in a row of this day reach `max_loss`, now that more is known of transfers."""
         count = 0
         for entry in self._entries if self._transfers else ():
-            count = count + 1 if self._is_of_day(entry) and self._reaches("max_loss", entry) else 0
+            counts = self._is_of_day(entry) and entry.sample.at.mono_ns >= self._judged_ns
+            count = count + 1 if counts and self._reaches("max_loss", entry) else 0
             if count == self._confirm:
                 return True
         return False

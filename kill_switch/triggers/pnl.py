@@ -288,6 +288,8 @@ class Pnl:
         self._fired = ""
         if self._all_armed():
             self._ledger.begin_anew("re-arm")
+        else:
+            self._ledger.go_on(self._clock().mono_ns)
         self._record("re-arm")
 
     def spared(self) -> bool:

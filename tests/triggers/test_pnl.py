@@ -773,6 +773,31 @@ async def test_after_a_rearm_of_some_accounts_the_day_goes_on_and_it_fires_again
         assert desk.baselines == [("first", "1000")]
 
 
+async def test_what_a_person_has_rearmed_after_is_not_judged_again_once_more_is_known_of_a_transfer() -> None:
+    async with watching(("a", "b")) as desk:
+
+        async def samples(count: int, a: int, b: int) -> None:
+            for _ in range(count):
+                await anyio.sleep(5)
+                desk.tell(a, "a")
+                desk.tell(b, "b")
+            await anyio.sleep(0.15)
+
+        await samples(3, 500, 500)
+        desk.trigger.moved("a", "USD", Decimal(200))
+        await samples(26, 700, 500)
+        await samples(2, 700, 400)
+        assert len(desk.reasons) == 1
+        await samples(1, 700, 500)  # it has come back
+        desk.phases["b"] = Phase.CLEAR
+        assert desk.trigger.against_part({"a"}) is None
+        desk.trigger.reset()
+        await samples(20, 700, 500)
+        assert len(desk.reasons) == 1
+        await samples(2, 700, 400)
+        assert len(desk.reasons) == 2
+
+
 async def test_nobody_who_has_not_fired_has_anything_against_a_rearm_of_some_accounts() -> None:
     async with watching(("a", "b")) as desk:
         await both(desk, 500, 500, 500)
