@@ -399,14 +399,21 @@ class Watch:
         conditions = self.conditions()
         for trigger in self.watching(accounts):
             state, detail = conditions[trigger.name]
-            if isinstance(trigger, OrderRate) and trigger.name not in self._dead:
-                detail = trigger.blindness(accounts)  # another account's is not theirs
+            blind = detail if state is TriggerState.BLIND else ""
+            if trigger.name not in self._dead:
+                match trigger:  # which may have fired, too: it would fire again for being blind
+                    case OrderRate():
+                        blind = trigger.blindness(accounts)  # another account's is not theirs
+                    case Pnl():
+                        blind = trigger.blindness()
+                    case _:
+                        pass
             against = self._against(trigger, accounts)
             found = [why for why in against if why and not (force and isinstance(why, Unseen))]
             if found:
                 yield f"trigger {trigger.name}: {found[0]}"
-            elif state is TriggerState.BLIND and detail and self._on_blind[trigger.name] == "fire":
-                yield f'trigger {trigger.name}: it is blind, and has on_blind = "fire": {detail}'
+            elif blind and self._on_blind[trigger.name] == "fire":
+                yield f'trigger {trigger.name}: it is blind, and has on_blind = "fire": {blind}'
 
     def _against(self, trigger: Trigger, accounts: set[str]) -> tuple[str | None, ...]:
         match trigger:

@@ -228,7 +228,7 @@ class Pnl:
     # ── what others see ───────────────────────────────────────────────────────────────────────────────────────────
 
     def condition(self) -> tuple[TriggerState, str]:
-        blind = self._blindness()
+        blind = self.blindness()
         if self._fired:
             return TriggerState.TRIPPED, f"{self._fired}; now {blind or self._standing()}"
         if blind:
@@ -311,7 +311,7 @@ class Pnl:
     def _out_of_sight(self) -> str:
         """Say why there is no figure of now, and what the last one was."""
         missing = [name for name, figure in self._samples.last.items() if figure is None]
-        why = self._blindness() or f"no {figures_of(missing or list(self._samples.last))} yet"
+        why = self.blindness() or f"no {figures_of(missing or list(self._samples.last))} yet"
         worth = self._known if self._last is None else self._last.worth
         return why if worth is None else f"{why}; equity was last seen at {money(worth)} {self.terms.currency}"
 
@@ -332,7 +332,7 @@ class Pnl:
         at_ns, deaf_ns = since
         return now_ns - at_ns - (self._attention.deaf_ns(now_ns) - deaf_ns) > self.terms.stale_after_s * 1e9
 
-    def _blindness(self) -> str:
+    def blindness(self) -> str:
         """Say why there has been no sample for too long, if so."""
         now_ns = self._clock().mono_ns
         if not self._overdue(self._seen, now_ns):

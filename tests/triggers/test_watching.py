@@ -158,6 +158,27 @@ async def test_what_a_trigger_cannot_see_holds_against_a_rearm_until_it_is_force
         assert list(watched.watch.against_rearm({"a", "b"}, force=True)) == []
 
 
+@pytest.mark.parametrize(("on_blind", "refused"), [("alarm", False), ("fire", True)])
+async def test_one_that_has_fired_and_would_fire_at_once_for_being_blind_is_rearmed_by_no_force(
+    on_blind: str, refused: bool, tmp_path: Path
+) -> None:
+    rate = RATE + f'on_blind = "{on_blind}"\n'
+    async with watching(tmp_path, PNL.format(on_blind=on_blind) + rate) as watched:
+        await watched.samples((500, 500), (500, 500), (500, 500), (450, 450), (450, 450))
+        place(watched, "a", *"1234")
+        await anyio.sleep(0.2)
+        states = [state for state, _ in watched.watch.conditions().values()]
+        assert states == [TriggerState.TRIPPED, TriggerState.TRIPPED]
+        for name in "ab":
+            watched.clear(name)
+        watched.floor.lanes["a"].state = LaneState.DOWN
+        await watched.wait(60)
+        found = list(watched.watch.against_rearm({"a", "b"}, force=True))
+        assert [line.partition(": it is blind")[0] for line in found] == (
+            ["trigger daily-loss", "trigger runaway"] if refused else []
+        )
+
+
 async def test_a_withdrawal_that_a_venue_tells_comes_to_the_trigger(tmp_path: Path) -> None:
     async with watching(tmp_path, PNL.format(on_blind="alarm")) as watched:
         await watched.samples((500, 500), (500, 500), (500, 500))
