@@ -5,27 +5,35 @@ says at which figure each transfer has entered. It costs what it leaves to the m
 down, that no transfer accounts for. The cheapest explanation is the best one. Another one is likely too, if it costs
 little more for the difference that it makes to a figure: then nobody can tell the two apart, and both readings count.
 
-The search goes forward from figure to figure, and keeps the cheapest ways to each set of transfers that are missing.
+The search goes from figure to figure, and keeps the cheapest ways to each set of transfers that are missing. It runs on
+the event loop, so each part of it is bounded: figures that are looked at are `APART_NS` apart or more, besides the last
+one. From each of `WIDTH` ways, `FITS` steps are tried. What a figure between two of those lacks, they tell.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
-from itertools import combinations_with_replacement
+from heapq import merge
+from itertools import combinations_with_replacement, islice
+from operator import itemgetter
 
 SETTLE_NS = 60_000_000_000  # nanoseconds; figures and word of a transfer are no further apart than that
 KEPT_NS = 3 * SETTLE_NS  # nanoseconds; figures that are looked through
-FIGURES, RECENT = 200, 40  # of an account: that are looked through, and that say what a common move is
+APART_NS = 4_000_000_000  # nanoseconds; figures that are looked at are so far apart, besides the last one
+RECENT = 40  # figures that say what a common move is
 CLEAN, USUAL = Decimal("0.02"), 6  # a step is clean if it is off by that part of the transfer and so many common moves
 LIKELY = Decimal("0.34")  # part of the difference it makes to a figure that a likely explanation may cost
 NEAR = Decimal("0.5")  # part of the least transfer that a step may be off: a worse one contains something else
-REACH, WIDTH = 2, 32  # ways that cost more than so many times the largest transfer, or are more, are dropped
-LOOKED_AT, TOGETHER = 10, 4  # amounts that are looked for in a step, those told nearest to it; so many enter together
+REACH, WIDTH = 2, 8  # ways that cost more than so many times the largest transfer, or are more, are dropped
+SOUGHT = 24  # transfers of two minutes that are looked for; those told later are not
+LOOKED_AT = 8  # different amounts that are looked for in a step, those told nearest to it
+TOGETHER, ALIKE = 3, 8  # transfers that enter in one step, and equal ones
+STEPS = 32  # from all ways to the next figure, those that leave least to the market
 ZERO = Decimal(0)
 
 
@@ -37,6 +45,7 @@ class Transfer:
     worth: Decimal
     told_ns: int  # monotonic
     shown_ns: int | None = None  # when the first figure was asked for that contains it; None: in none so far
+    sought: bool = True  # in the figures; else it is in none of them
 
     def is_in(self, asked_ns: int) -> bool | None:
         """Tell whether a figure that was asked for then contains it, by its word alone; None: nobody can tell."""
@@ -45,6 +54,9 @@ class Transfer:
 
 Missing = frozenset[Transfer]  # transfers that a figure may contain, and does not
 NOTHING: Missing = frozenset()
+Sum = tuple[Decimal, Decimal, Sequence[Decimal]]  # of worths, by how much a change may be off from it, and the worths
+Fit = tuple[Decimal, Sequence[Decimal]]  # what is left of a change, and the worths that enter
+Step = tuple[Decimal, Decimal, Missing, Sequence[Decimal]]  # cost in all, of the step; from where, by which fit
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +67,8 @@ class Point:
     worth: Decimal
     ways: dict[Missing, Decimal] = field(default_factory=lambda: {NOTHING: ZERO})  # → the least cost to get there
     back: dict[Missing, list[tuple[Missing, Decimal]]] = field(default_factory=dict)  # → from where, at which cost
-    likely: list[Missing] = field(default_factory=lambda: [NOTHING])
+    begun: Missing = NOTHING  # what it may contain, and no figure before it
+    likely: list[Missing] = field(default_factory=list)  # none: nobody has judged it yet
     crowded: bool = False  # there are more explanations than are looked at
     judged: bool = False
     move: Decimal = ZERO  # of the market, as the best explanation has it
@@ -77,7 +90,7 @@ class Point:
     def stand(self, move: Decimal) -> None:
         """Take the figure as it is: there is no transfer that it may lack."""
         self.move, self.judged = move, True
-        self.back = {NOTHING: [(NOTHING, move)]}
+        self.back, self.likely = {NOTHING: [(NOTHING, move)]}, [NOTHING]
 
     def arrive(self, way: Missing, earlier: Missing, step: Decimal, cost: Decimal) -> None:
         """Take note of a way to get here, for `step` more than the `cost` of the earlier one."""
@@ -86,12 +99,18 @@ class Point:
             self.ways[way] = cost + step
 
     def prune(self, largest: Decimal) -> None:
-        """Drop the ways that are out of reach: `largest` is the largest transfer that was looked at."""
+        """Drop the ways that are out of reach, and those that are too many: `largest` is the largest transfer of all.
+
+        It is crowded if one of the latter costs less than the difference that it makes: that one may be true.
+        """
         reach = min(self.ways.values()) + REACH * largest
         kept = sorted(
             (way for way, cost in self.ways.items() if cost <= reach), key=lambda way: (self.ways[way], len(way))
         )
-        self.crowded = self.crowded or len(kept) > WIDTH
+        best = kept[0]
+        self.crowded = self.crowded or any(
+            self.ways[way] - self.ways[best] < abs(_sum(way) - _sum(best)) for way in kept[WIDTH:]
+        )
         self.ways = {way: self.ways[way] for way in kept[:WIDTH]}
 
     def judge(self, best: Missing, ahead: Mapping[Missing, Decimal], least: Decimal, usual: Decimal) -> bool:
@@ -102,7 +121,7 @@ class Point:
                 dearer, other = self.ways[way] + cost - least, abs(_sum(way) - sum_)
                 if dearer <= other * LIKELY or dearer < other * (1 - CLEAN) - usual * USUAL * len(way ^ best):
                     self.likely.append(way)
-        return self.likely != before
+        return bool(before) and self.likely != before
 
 
 class Course:
@@ -118,16 +137,31 @@ class Course:
         """When the last figure was asked for."""
         return self._points[-1].asked_ns if self._points else 0
 
-    def at(self, asked_ns: int) -> Point | None:
-        """Return the figure that was asked for then, if it is still known."""
+    def likely(self, asked_ns: int) -> Sequence[Missing]:
+        """Return what may be missing in the figure that was asked for then; nothing: it is not known any more.
+
+        Of a figure between two that are looked at, it is the least and the most that may be.
+        """
         n = bisect_left(self._points, asked_ns, key=lambda point: point.asked_ns)
-        return self._points[n] if n < len(self._points) and self._points[n].asked_ns == asked_ns else None
+        if n == len(self._points) or (n == 0 and self._points[0].asked_ns != asked_ns):
+            return ()
+        point = self._points[n]
+        if point.asked_ns == asked_ns:
+            return point.likely
+        before = self._points[n - 1].likely
+        if not point.begun and before == point.likely:
+            return before
+        ways = {*(way | point.begun for way in before), *point.likely}
+        sure, some = NOTHING.union(*ways).intersection(*ways), NOTHING.union(*ways)
+        return [sure.union(one for one in some if (one.worth > 0) == more) for more in (False, True)]
 
     def tell(self, transfer: Transfer) -> None:
         """Take a venue's word; figures that have come already may contain it."""
+        close = (one for one in self.transfers if one.sought and abs(one.told_ns - transfer.told_ns) < 2 * SETTLE_NS)
+        transfer.sought = sum(1 for _ in close) < SOUGHT
         self.transfers.append(transfer)
-        self.transfers.sort(key=lambda one: one.told_ns)
-        first = next((n for n, p in enumerate(self._points) if p.asked_ns > transfer.told_ns - SETTLE_NS), None)
+        self.transfers.sort(key=_told_ns)
+        first = self._first(transfer)
         if first == 0:
             self._points[0].doubt(transfer)
         if first is not None:
@@ -135,26 +169,35 @@ class Course:
 
     def follow(self, asked_ns: int, worth: Decimal) -> None:
         """Take the next figure."""
+        points = self._points
         if asked_ns <= self.asked_ns:
             return
-        last = self._points[-1].worth if self._points else worth
-        self._points.append(Point(asked_ns, worth))
-        if len(self._points) == 1:
+        last = points.pop() if len(points) > 1 and points[-1].asked_ns - points[-2].asked_ns < APART_NS else None
+        points.append(Point(asked_ns, worth))
+        if len(points) == 1:
             for one in self.transfers:
-                self._points[0].doubt(one)
-        while len(self._points) > FIGURES or (len(self._points) > 2 and asked_ns - self._points[1].asked_ns > KEPT_NS):
-            del self._points[0]
+                points[0].doubt(one)
+        while len(points) > 2 and asked_ns - points[1].asked_ns > KEPT_NS:
+            del points[0]
         if self.transfers:
-            self._explain(len(self._points) - 1)
+            self._explain(len(points) - 1)
         else:
-            self._points[-1].stand(abs(worth - last))
+            points[-1].stand(abs(worth - points[-2].worth) if len(points) > 1 else ZERO)
+        if last is not None:  # it is between two others now
+            self.changed |= bool(points[-1].begun) or not points[-2].likely == last.likely == points[-1].likely
 
     def forget(self, transfers: Collection[Transfer]) -> None:
         """Go on as if these had never been told."""
+        firsts = [first for first in map(self._first, transfers) if first is not None]
         self.transfers = [one for one in self.transfers if one not in transfers]
-        if self._points:
+        if firsts:
             self._points[0].ways = {way.difference(transfers): cost for way, cost in self._points[0].ways.items()}
-            self._explain(0)
+            self._explain(min(firsts))
+
+    def _first(self, transfer: Transfer) -> int | None:
+        """Return the number of the first figure that may contain a transfer, if there is one."""
+        n = bisect_right(self._points, transfer.told_ns - SETTLE_NS, key=lambda point: point.asked_ns)
+        return n if n < len(self._points) else None
 
     @property
     def _usual(self) -> Decimal:
@@ -166,36 +209,45 @@ class Course:
 
     def _explain(self, first: int) -> None:
         """Search again from a figure on: it is new, or more is known of transfers."""
+        told = [one for one in self.transfers if one.sought]
+        others = [one for one in self.transfers if not one.sought]
         for n in range(max(1, first), len(self._points)):
-            self._enter(n)
+            self._enter(n, told)
+            point = self._points[n]
+            point.crowded = point.crowded or any(one.is_in(point.asked_ns) is None for one in others)
         for point in self._points[first:]:
             point.judged = False
         self._judge()
 
-    def _begun(self, n: int) -> list[Transfer]:
-        """Return the transfers that a figure may contain, and no figure before it."""
-        before_ns, asked_ns = self._points[n - 1].asked_ns, self._points[n].asked_ns
-        return [one for one in self.transfers if before_ns <= one.told_ns - SETTLE_NS < asked_ns]
-
-    def _enter(self, n: int) -> None:
+    def _enter(self, n: int, told: Sequence[Transfer]) -> None:
         """Find the ways to what may be missing in a figure, from those to the figure before it."""
-        before, point, begun = self._points[n - 1], self._points[n], self._begun(n)
-        change, fits = point.worth - before.worth, dict[Missing, list[tuple[Sequence[Decimal], Decimal]]]()
-        wanted = {way: way.union(begun) for way in before.ways}
-        near = sorted(frozenset().union(*wanted.values()), key=lambda one: abs(one.told_ns - point.asked_ns))
-        worths = list(dict.fromkeys(one.worth for one in near))
-        point.crowded = len(worths) > LOOKED_AT
-        point.ways, point.back = {}, {}
+        before, point = self._points[n - 1], self._points[n]
+        point.begun = frozenset(told[_begun(told, before.asked_ns) : _begun(told, point.asked_ns)])
+        over = frozenset(told[: bisect_right(told, point.asked_ns - SETTLE_NS, key=_told_ns)])
+        wanted = {way: way | point.begun for way in before.ways}
+        doubtful = NOTHING.union(*wanted.values())
+        near = sorted((one for one in told if one in doubtful), key=lambda one: abs(one.told_ns - point.asked_ns))
+        often = Counter(one.worth for one in near)
+        worths = sorted(islice(often, LOOKED_AT))
+        sums = _sums(tuple((worth, _most(often[worth])) for worth in worths))
+        change, fits, steps = point.worth - before.worth, dict[Missing, list[Fit]](), list[Iterable[Step]]()
+        point.ways, point.back, point.crowded = {}, {}, len(often) > LOOKED_AT
         for way, missing in wanted.items():
-            forced = frozenset(one for one in missing if one.is_in(point.asked_ns))
+            forced = missing & over
+            left_over = change - _sum(forced)
+            point.arrive(missing - forced, way, abs(left_over), before.ways[way])  # nothing else has entered
             if forced not in fits:
-                fits[forced] = _fits(change - _sum(forced), worths[:LOOKED_AT])
-            left = missing - forced
-            for fit, left_over in fits[forced]:
-                entered = _earliest(left, fit)
-                if entered is not None:
-                    point.arrive(left - entered, way, left_over, before.ways[way])
-        point.prune(max((abs(worth) for worth in worths), default=ZERO))
+                fits[forced] = _fits(left_over, worths, sums)
+            steps.append(_steps(way, before.ways[way], fits[forced]))
+        alike: dict[Missing, Mapping[Decimal, Sequence[Transfer]]] = {}
+        for _, left_over, way, fit in islice(merge(*steps, key=itemgetter(0)), STEPS):
+            left = wanted[way] - over
+            if left not in alike:
+                alike[left] = _alike(left, near)
+            entered = _earliest(alike[left], fit)
+            if entered is not None:
+                point.arrive(left - entered, way, left_over, before.ways[way])
+        point.prune(max(map(abs, often), default=ZERO))
 
     def _judge(self) -> None:
         """Go back from the last figure: which ways are likely, and which figure shows each transfer first.
@@ -215,7 +267,7 @@ class Course:
                 break
             before = self._points[n - 1]
             last, _ = min(point.back[best], key=lambda one: before.ways[one[0]] + one[1])
-            entered = last.union(self._begun(n)) - best
+            entered = last.union(point.begun) - best
             left_over = point.worth - before.worth - _sum(entered)
             point.move = abs(left_over)
             least_of = min((abs(one.worth) for one in entered), default=ZERO)
@@ -235,38 +287,60 @@ class Course:
                 one.shown_ns = found.get(one)
 
 
-def _fits(change: Decimal, worths: Sequence[Decimal]) -> list[tuple[Sequence[Decimal], Decimal]]:
-    """Return what transfers of which worths leave of a change: none of them, and those that it fits."""
-    found: list[tuple[Sequence[Decimal], Decimal]] = [((), abs(change))]
-    off = NEAR * max((abs(worth) for worth in worths), default=ZERO)
-    sums = _sums(tuple(sorted(worths)))
-    first = bisect_left(sums, change - off, key=lambda one: one[0])
-    for total, most, some in sums[first : bisect_right(sums, change + off, key=lambda one: one[0])]:
-        if abs(change - total) <= most:
-            found.append((some, abs(change - total)))
-    return found
+def _told_ns(transfer: Transfer) -> int:
+    return transfer.told_ns
+
+
+def _begun(told: Sequence[Transfer], asked_ns: int) -> int:
+    """Return how many of these some figure may contain that was asked for before then."""
+    return bisect_left(told, asked_ns + SETTLE_NS, key=_told_ns)
+
+
+def _most(count: int) -> int:
+    """Return so many, or a few more: sums are computed more rarely so."""
+    return next((most for most in (1, TOGETHER, ALIKE) if count <= most), ALIKE)
+
+
+def _fits(change: Decimal, worths: Sequence[Decimal], sums: Sequence[Sum]) -> list[Fit]:
+    """Return what fits to a change, and what it leaves of it, the least first."""
+    off = NEAR * max(map(abs, worths), default=ZERO)
+    first = bisect_left(sums, change - off, key=itemgetter(0))
+    last = bisect_right(sums, change + off, key=itemgetter(0))
+    found = [(abs(change - total), some) for total, most, some in sums[first:last] if abs(change - total) <= most]
+    return sorted(found, key=itemgetter(0))
+
+
+def _steps(way: Missing, cost: Decimal, fits: Iterable[Fit]) -> Iterator[Step]:
+    """Yield the steps that go on from a way, with the cost of the whole and of the step."""
+    return ((cost + left_over, left_over, way, fit) for left_over, fit in fits)
 
 
 @lru_cache(maxsize=64)
-def _sums(worths: tuple[Decimal, ...]) -> list[tuple[Decimal, Decimal, Sequence[Decimal]]]:
-    """Return the sums of up to `TOGETHER` worths in their order, and by how much a change may be off from each."""
-    some = (one for count in range(1, TOGETHER + 1) for one in combinations_with_replacement(worths, count))
+def _sums(often: tuple[tuple[Decimal, int], ...]) -> list[Sum]:
+    """Return the sums of worths that may enter together, in their order; `often` says how many there are of each."""
+    some = [one for count in range(1, TOGETHER + 1) for one in combinations_with_replacement(dict(often), count)]
+    some = [one for one in some if all(one.count(worth) <= most for worth, most in often)]
+    some += [(worth,) * count for worth, most in often for count in range(TOGETHER + 1, most + 1)]
     found = [(sum(one, ZERO), NEAR * min(map(abs, one)), one) for one in some]
-    return sorted(found, key=lambda one: one[0])
+    return sorted(found, key=itemgetter(0))
 
 
-def _earliest(missing: Missing, worths: Sequence[Decimal]) -> Missing | None:
+def _alike(missing: Missing, near: Iterable[Transfer]) -> Mapping[Decimal, Sequence[Transfer]]:
+    """Return those missing of these transfers by their worth, the earliest first."""
+    found: dict[Decimal, list[Transfer]] = {}
+    for one in sorted((one for one in near if one in missing), key=_told_ns):
+        found.setdefault(one.worth, []).append(one)
+    return found
+
+
+def _earliest(alike: Mapping[Decimal, Sequence[Transfer]], worths: Sequence[Decimal]) -> Missing | None:
     """Return transfers of these worths, the earliest first where several are alike; None: so many are not missing."""
-    if not worths:
-        return NOTHING
-    entered: list[Transfer] = []
-    for worth, count in Counter(worths).items():
-        alike = sorted((one for one in missing if one.worth == worth), key=lambda one: one.told_ns)
-        if len(alike) < count:
-            return None
-        entered += alike[:count]
-    return frozenset(entered)
+    try:
+        return frozenset(alike[worth][worths[:n].count(worth)] for n, worth in enumerate(worths))
+    except LookupError:
+        return None
 
 
-def _sum(transfers: Iterable[Transfer]) -> Decimal:
+@lru_cache(maxsize=1024)
+def _sum(transfers: Missing) -> Decimal:
     return sum((one.worth for one in transfers), ZERO)

@@ -46,7 +46,8 @@ class Transfers:
 
     def tell(self, transfer: Transfer) -> None:
         """Take a venue's word; figures that have come already may contain it."""
-        self._course(transfer.account).tell(transfer)
+        if transfer.worth:  # no figure could show that nothing was moved
+            self._course(transfer.account).tell(transfer)
 
     def follow(self, sample: Round) -> list[Transfer]:
         """Look for transfers in the next sample; return those that were told twice: they count no more."""
@@ -85,19 +86,19 @@ class Transfers:
             course = self._course(account)
             if not course.transfers:
                 continue
-            point = course.at(figure.asked_ns)
+            likely = course.likely(figure.asked_ns)
             later, doubtful = ZERO, []
             for one in course.transfers:
                 is_in = one.is_in(figure.asked_ns)
-                if is_in is None and point is None and one.shown_ns is not None:
+                if is_in is None and not likely and one.shown_ns is not None:
                     is_in = figure.asked_ns >= one.shown_ns
                 if is_in is None:
                     doubtful.append(one)
                 elif not is_in:
                     later += one.worth
             unfound = [one for one in doubtful if one.shown_ns is None]
-            likely = point.likely if point is not None else ()
-            missing = [_sum(one for one in way if one not in unfound) for way in likely] or [ZERO]
+            found = frozenset(one for one in doubtful if one.shown_ns is not None)
+            missing = [_sum(way & found) for way in likely] or [ZERO]
             least += later + min(missing) + _sum(one for one in unfound if one.worth < 0)
             most += later + max(missing) + _sum(one for one in unfound if one.worth > 0)
         return Readings(least, most)
