@@ -194,6 +194,12 @@ class Course:
             self._points[0].ways = {way.difference(transfers): cost for way, cost in self._points[0].ways.items()}
             self._explain(min(firsts))
 
+    def has_looked_for(self, transfer: Transfer) -> bool:
+        """Tell whether a transfer would have been found: all figures around its word are known, and none is crowded."""
+        around = [point for point in self._points if transfer.is_in(point.asked_ns) is None]
+        known = bool(around) and around[0].asked_ns - transfer.told_ns < APART_NS
+        return transfer.sought and known and not any(point.crowded for point in around)
+
     def _first(self, transfer: Transfer) -> int | None:
         """Return the number of the first figure that may contain a transfer, if there is one."""
         n = bisect_right(self._points, transfer.told_ns - SETTLE_NS, key=lambda point: point.asked_ns)

@@ -41,6 +41,7 @@ from kill_switch.triggers.wall import AHEAD_S
 SET_RIGHT = "the clock was set right"  # why a day goes on that had ended
 PEAK_STEPS = 100  # a rise is recorded when it is that part of max_drawdown: no crash loses more
 KNOWN_NS = 3 * SETTLE_NS  # so long a transfer may change what is known of a sample
+LIKE_MONEY = ("max_loss", "max_drawdown")  # the limits that are judged in money of now: transfers may hide a loss
 BRIDGED_S = 3600.0  # seconds; after a longer gap across the reset, the old day judges nothing
 SET_S = 3600.0  # seconds; a clock that is set by less was near enough: the reset is the reset
 BESIDE_S = 86_400.0  # seconds; so long the day before counts beside one that a clock that was set has begun
@@ -104,6 +105,7 @@ class Ledger:
         self._last: Now | None = None  # when the last sample came
         self._gap_s = 0.0  # the longest time without a sample since the day was last today's
         self._left_ns = left.seen_ns
+        self._clear_ns = 0  # monotonic; of the last sample of which it is known that it reaches no limit
 
     @property
     def rounds(self) -> tuple[Round, ...]:
@@ -141,6 +143,13 @@ class Ledger:
         """The transfers of which nobody can tell whether the last sample contains them."""
         return tuple(self._transfers.doubtful(self._entries[-1].sample)) if self._entries else ()
 
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """The limits of which nobody has been able to tell for `KNOWN_NS` whether they are reached."""
+        if not self._entries or self._entries[-1].sample.at.mono_ns - self._clear_ns <= KNOWN_NS:
+            return ()
+        return tuple(name for name in LIKE_MONEY if self._may_reach(name, self._entries[-1]))
+
     def take(self, sample: Round) -> Verdict:
         """Judge one sample of all accounts."""
         twice = tuple(self._transfers.follow(sample))
@@ -152,6 +161,7 @@ class Ledger:
         self._hold(len(self._entries) - 1)
         began = self._begin(sample.at)
         self._raise_peak()
+        self._clear(sample.at.mono_ns)
         self._forget(sample.at.mono_ns)
         row = self._row
         if len(row) < self._confirm:
@@ -233,6 +243,23 @@ class Ledger:
             if count == self._confirm:
                 return True
         return False
+
+    def _clear(self, now_ns: int) -> None:
+        """Take note of the last sample that reaches no limit by either reading; behind a gap, time begins anew."""
+        before_ns = self._entries[-2].sample.at.mono_ns if len(self._entries) > 1 else 0
+        if not self._transfers or now_ns - before_ns > KNOWN_NS:
+            self._clear_ns = now_ns
+            return
+        for entry in reversed(self._entries):
+            if entry.sample.at.mono_ns <= self._clear_ns:
+                break
+            if not any(self._may_reach(name, entry) for name in LIKE_MONEY):
+                self._clear_ns = entry.sample.at.mono_ns
+                break
+
+    def _may_reach(self, name: str, entry: _Entry) -> bool:
+        """Tell whether a sample reaches a limit by its less favourable reading."""
+        return self._reaches(name, _Entry(entry.sample, Readings(entry.readings.least, entry.readings.least)))
 
     def _warn(self, worth: Decimal) -> tuple[tuple[str, int], ...]:
         """Find the per cents that have been passed for the first time this day; of several, the most."""

@@ -41,7 +41,7 @@ from kill_switch.triggers.attention import Attention
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
 from kill_switch.triggers.courses import Transfer
 from kill_switch.triggers.days import Reset
-from kill_switch.triggers.ledger import Ledger, Limits
+from kill_switch.triggers.ledger import KNOWN_NS, Ledger, Limits
 from kill_switch.triggers.restored import OTHER_FIGURES, UNREADABLE_DAY, counts_no_more, equity_of, lost, read
 from kill_switch.triggers.samples import FUTURE_S, Amounts, Round, Samples, amount_of
 from kill_switch.triggers.standing import INTAKE, figures_of, money, standing, utc
@@ -305,8 +305,8 @@ class Pnl:
         return owing and not any(self._overdue(since, now_ns) for since in self._owes.values())
 
     def _fresh(self) -> Round | None:
-        """Return the last sample, if it is no older than `stale_after`."""
-        return None if self._overdue(self._seen, self._clock().mono_ns) else self._last
+        """Return the last sample, if it is no older than `stale_after`, and transfers hide no limit for long."""
+        return None if self._overdue(self._seen, self._clock().mono_ns) or self._ledger.hidden else self._last
 
     def _out_of_sight(self) -> str:
         """Say why there is no figure of now, and what the last one was."""
@@ -337,7 +337,11 @@ class Pnl:
         now_ns = self._clock().mono_ns
         if not self._overdue(self._seen, now_ns):
             slow = self._slow > 1
-            return f"figures come every {self._every_s:.0f} s, and are stale after {self._stale}" if slow else ""
+            return (
+                f"figures come every {self._every_s:.0f} s, and are stale after {self._stale}"
+                if slow
+                else self._hidden()
+            )
         allowed_ns = self.terms.stale_after_s * 1e9
         old = [n for n, f in self._samples.last.items() if f is None or now_ns - f.asked_ns > allowed_ns]
         if self._samples.unrated:
@@ -346,6 +350,12 @@ class Pnl:
             kill = ", and a kill is under way" if self._struck() else ""
             return f"no {figures_of(old)} for {self._stale}{kill}{self._ignored()}"
         return f"the {figures_of(list(self._samples.last))} are never from the same {self.terms.window_s:g} s"
+
+    def _hidden(self) -> str:
+        """Say which limits transfers may have hidden for too long, if so."""
+        limits = " or ".join(self._ledger.hidden)
+        words = f"nobody can tell whether {limits} is reached, for more than {KNOWN_NS // 1_000_000_000} s"
+        return words + self._in_doubt() if limits else ""
 
     def _standing(self) -> str:
         if self._last is None:

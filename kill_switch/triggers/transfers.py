@@ -56,7 +56,7 @@ class Transfers:
         if self._left_out_ns is not None and sample.at.mono_ns - self._left_out_ns < TWICE_NS:
             return []
         overdue = [one for one in self if one.shown_ns is None and one.is_in(self._course(one.account).asked_ns)]
-        twice = [one for one in overdue if self._is_second(one)]
+        twice = [one for one in overdue if self._is_second(one) and self._course(one.account).has_looked_for(one)]
         if twice:
             self._left_out_ns = sample.at.mono_ns
         for account in {one.account for one in twice}:

@@ -112,6 +112,45 @@ async def test_transfers_without_end_that_are_always_on_their_way_hide_a_loss_fo
         assert 100 <= 10 * lost <= 100 + 10 * 27
 
 
+@pytest.mark.parametrize("limit", [limits(200, None, None), limits(None, 200, None)])
+async def test_a_crowd_of_transfers_without_end_that_may_hide_a_loss_makes_it_blind_after_three_minutes(
+    limit: Any,
+) -> None:
+    async with watching(limits=limit) as desk:
+        await desk.samples(*[100_000] * 16)
+        held, blind_s = 100_000, None
+        for number in range(120):
+            for amount in (300 + number % 7, -301 - number % 11):  # 48 in two minutes
+                move(desk, amount)
+                held += amount
+            held -= 10 if 20 <= number < 60 else 0  # 200 are lost at 40
+            await desk.samples(held)
+            if desk.reasons:
+                return  # it has found out
+            if desk.state == "blind":
+                blind_s = desk.s if blind_s is None else blind_s
+                assert "nobody can tell whether" in desk.trigger.condition()[1]
+                assert isinstance(desk.trigger.against_rearm(), Unseen)
+            else:
+                assert (blind_s, desk.state) == (None, "ok")
+        assert blind_s is not None
+        assert 180 <= blind_s <= 80 + 5 * 40 + 180 + 60
+        await desk.samples(*[held] * 26)  # no more transfers: what was lost is seen
+        assert desk.reasons
+
+
+async def test_a_crowd_of_transfers_without_end_that_cannot_hide_a_loss_is_no_blindness() -> None:
+    async with watching(limits=limits(20_000, 20_000, None)) as desk:
+        await desk.samples(*[100_000] * 16)
+        held = 100_000
+        for number in range(100):
+            for amount in (300 + number % 7, -301 - number % 11):
+                move(desk, amount)
+                held += amount
+            await desk.samples(held)
+            assert (desk.state, desk.reasons) == ("ok", [])
+
+
 @pytest.mark.parametrize("lead_s", [0, 5, 30, 50])
 async def test_a_deposit_that_figures_show_only_later_is_no_loss(lead_s: int) -> None:
     async with watching(limits=limits(100, 100, None)) as desk:
