@@ -15,6 +15,7 @@ from typing import NamedTuple
 from tests.virtual_time import VirtualTimeLoop
 from tests.year.beats import Beats
 from tests.year.flags import Flags
+from tests.year.floors import Floors
 from tests.year.links import Links
 from tests.year.model import Model
 from tests.year.money import Money
@@ -22,7 +23,7 @@ from tests.year.orders import Orders
 from tests.year.times import Fridays, Nights
 from tests.year.world import World, rarer_looks
 
-KINDS: tuple[type[Model], ...] = (Flags, Beats, Money, Orders, Fridays, Nights, Links)
+KINDS: tuple[type[Model], ...] = (Flags, Beats, Money, Floors, Orders, Fridays, Nights, Links)
 NEW_YEAR = datetime(2024, 1, 1, tzinfo=UTC)
 
 

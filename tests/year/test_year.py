@@ -8,6 +8,7 @@ import pytest
 
 from tests.year.beats import Beats
 from tests.year.flags import Flags
+from tests.year.floors import Floors
 from tests.year.links import Links
 from tests.year.model import Model
 from tests.year.money import Money
@@ -30,7 +31,7 @@ def test_in_dense_days_nothing_trips_falsely_no_trip_is_missed_and_no_rearm_is_r
     assert counted.restarts
 
 
-@pytest.mark.parametrize("kind", [Beats, Flags, Links, Money, Nights, Orders])
+@pytest.mark.parametrize("kind", [Beats, Flags, Floors, Links, Money, Nights, Orders])
 def test_a_trigger_that_tells_nobody_is_missed(kind: type[Model], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kill_switch.dispatch.Dispatcher.report", lambda self, reason: None)
     assert run(1, DAYS, SPRING, DENSITY, [kind]).missed
