@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from kill_switch.held import HELD
+from kill_switch.daemon.held_signals import HELD
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     finally:
         if runs:
             HELD.end()
-    if logs := sys.modules.get("kill_switch.logs"):  # a command that needs none has not imported it
+    if logs := sys.modules.get("kill_switch.logging_setup"):  # a command that needs none has not imported it
         logs.leave(code)
     if runs:
         _leave(code)

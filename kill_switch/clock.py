@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kill_switch.domain import Now
+from kill_switch.core.domain import Now
 
 
 def now() -> Now:

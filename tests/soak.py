@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kill_switch.errors import KillSwitchError
-from kill_switch.stage import Stage
+from kill_switch.testbed.testbed import Stage
 
 VENUES = ("oxfun", "roxom")
 PERIOD_S = 1.0

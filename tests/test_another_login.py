@@ -12,11 +12,11 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch import sweep
 from kill_switch.clock import now
-from kill_switch.daemon import Daemon
-from kill_switch.domain import Now, Phase
-from kill_switch.engine import Granted, Progress, Refused
+from kill_switch.core import sweep
+from kill_switch.core.domain import Now, Phase
+from kill_switch.core.engine import Granted, Progress, Refused
+from kill_switch.daemon.daemon import Daemon
 from kill_switch.errors import ConfigError
 from tests.test_daemon_reload import Play
 

@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from kill_switch import clock, latches, segments
-from kill_switch.cli import main, reporting
-from kill_switch.domain import Reason
-from kill_switch.intent import Intent
-from kill_switch.journal import Journal
+from kill_switch import clock
+from kill_switch.cli import find_report, main
+from kill_switch.core.domain import Reason
+from kill_switch.journal import latch_file, segments
+from kill_switch.journal.journal import Journal
+from kill_switch.journal.write_ahead import Intent
 from tests.fake_daemon import answering
 
 CONFIG = """
@@ -207,7 +208,7 @@ def test_a_kill_that_the_daemon_no_longer_knows_is_told_from_the_disk(config: Pa
 def test_a_report_beside_a_daemon_that_hangs_is_not_taken_for_the_last_one(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reporting, "ANSWER_WITHIN_S", 0.1)
+    monkeypatch.setattr(find_report, "ANSWER_WITHIN_S", 0.1)
     leave_kills(tmp_path, "k1-1")
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(tmp_path / "run" / "control.sock"))
@@ -226,7 +227,7 @@ def test_a_kill_that_is_in_a_latch_alone_is_later_than_the_last_one_on_record(
     assert invoke("report", "-c", config).exit_code == 0
     reason = Reason("direct", "on a full disk", ("mm1",), clock.now())
     if how == "latch":
-        latches.leave_latch(tmp_path / "state", tmp_path / "run", reason)
+        latch_file.leave_latch(tmp_path / "state", tmp_path / "run", reason)
     else:
         noted = Intent(tmp_path / "run" / "intent.jsonl")
         assert noted.note(reason)
@@ -425,8 +426,8 @@ def test_secrets_of_the_environment_never_reach_the_output(config: Path) -> None
 @pytest.fixture
 def files(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Leave a journal of three full files and one that is written, with a kill in each of the full ones."""
-    monkeypatch.setattr("kill_switch.writer.FULL_BYTES", 2_000)
-    monkeypatch.setattr("kill_switch.writer._CALM_NS", 0)
+    monkeypatch.setattr("kill_switch.journal.writer.FULL_BYTES", 2_000)
+    monkeypatch.setattr("kill_switch.journal.writer._CALM_NS", 0)
     held = Journal(tmp_path / "state", tmp_path / "run")
     for number in range(3):
         observed = {"observed_mono_ns": number, "observed_wall_ns": 10**18}

@@ -17,10 +17,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import BaseModel, field_validator, model_validator
 
-from kill_switch import config, venues
-from kill_switch.config import TABLES, Config, document, load, runtime_dir
-from kill_switch.config.problems import keys_of
-from kill_switch.config.tables import (
+from kill_switch import venues
+from kill_switch.config import loader, toml_file
+from kill_switch.config.loader import TABLES, Config, load, runtime_dir
+from kill_switch.config.messages import keys_of
+from kill_switch.config.parsers import Address, in_words, seconds
+from kill_switch.config.schema import (
     KINDS,
     Daemon,
     Drill,
@@ -33,8 +35,7 @@ from kill_switch.config.tables import (
     Rearm,
     Schedule,
 )
-from kill_switch.config.units import Address, in_words, seconds
-from kill_switch.domain import Now, Route
+from kill_switch.core.domain import Now, Route
 from kill_switch.errors import ConfigError
 from kill_switch.venues.base import Adapter, Ask, Outputs, Replied, VenueOptions
 
@@ -355,7 +356,7 @@ def test_the_file_given_goes_before_the_environments(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("environ", [{}, {"KILL_SWITCH_CONFIG": ""}])
 def test_the_systems_file_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]) -> None:
-    monkeypatch.setattr(document, "DEFAULT", tmp_path / "etc.toml")
+    monkeypatch.setattr(toml_file, "DEFAULT", tmp_path / "etc.toml")
     (tmp_path / "etc.toml").write_text(MM1)
     assert load(environ=ENVIRON | environ, venues=VENUES).source == tmp_path / "etc.toml"
 
@@ -799,7 +800,7 @@ def test_the_sockets_are_found_whatever_else_is_wrong(tmp_path: Path) -> None:
 def test_the_sockets_are_where_they_are_by_default_without_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(document, "DEFAULT", tmp_path / "missing.toml")
+    monkeypatch.setattr(toml_file, "DEFAULT", tmp_path / "missing.toml")
     assert runtime_dir(environ={}) == Path("/run/kill-switch")
     assert runtime_dir(environ={"RUNTIME_DIRECTORY": "/r:/q"}) == Path("/r")
 
@@ -826,7 +827,7 @@ def test_a_file_that_was_named_must_be_there_for_the_sockets_too(tmp_path: Path)
 
 # ── the example and the package ───────────────────────────────────────────────────────────────────────────────────
 
-EXAMPLE = Path(config.__file__).with_name("example.toml")
+EXAMPLE = Path(loader.__file__).with_name("example.toml")
 
 
 @pytest.fixture
@@ -897,7 +898,7 @@ def test_the_example_names_every_key_that_there_is() -> None:
 
 def test_importing_the_configuration_brings_no_network_and_no_venue() -> None:
     heavy = "{'anyio', 'httpx', 'websockets', 'cryptography', 'kill_switch.venues'}"
-    code = f"import sys, kill_switch.config; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, kill_switch.config.loader; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

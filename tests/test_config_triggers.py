@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.config import load
-from kill_switch.config.tables import OrderRate, Pnl
-from kill_switch.config.units import WallTime
+from kill_switch.config.loader import load
+from kill_switch.config.parsers import WallTime
+from kill_switch.config.schema import OrderRate, Pnl
 from kill_switch.errors import ConfigError
 
 ENVIRON = {"KEY": "a-key-of-the-account", "SECRET": "a-secret-of-the-account"}

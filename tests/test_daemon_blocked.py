@@ -13,9 +13,12 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from kill_switch import client, config, control, doors, offload, reloading, users
-from kill_switch.daemon import Daemon
+from kill_switch.config import loader
+from kill_switch.control import client, server
+from kill_switch.daemon import listeners, reload
+from kill_switch.daemon.daemon import Daemon
 from kill_switch.errors import ConfigError
+from kill_switch.system import offload, users
 from tests.test_daemon_reload import Play
 
 pytestmark = pytest.mark.anyio
@@ -57,11 +60,11 @@ class Hang:
 
 
 async def ask(play: Play, **request: object) -> Mapping[str, Any]:
-    return await anyio.to_thread.run_sync(client.ask, play.runtime_dir / control.NAME, request)
+    return await anyio.to_thread.run_sync(client.ask, play.runtime_dir / server.NAME, request)
 
 
 async def until_served(play: Play) -> None:
-    await play.until(lambda: client.listening(play.runtime_dir / control.NAME))
+    await play.until(lambda: client.listening(play.runtime_dir / server.NAME))
 
 
 def troubles(running: Daemon) -> list[str]:
@@ -103,7 +106,7 @@ async def test_a_command_that_wants_a_name_waits_for_it_no_longer_than_the_bound
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hang = Hang(monkeypatch, pwd, "getpwuid")
-    monkeypatch.setattr(control, "NAME_WITHIN_S", 0.05)
+    monkeypatch.setattr(server, "NAME_WITHIN_S", 0.05)
     async with play.running("a"):
         await until_served(play)
         assert (await ask(play, cmd="reload")) == {"reloaded": "nothing changed"}
@@ -117,13 +120,13 @@ async def test_a_group_that_nobody_can_look_up_delays_no_start_and_gets_its_sock
     group = next(found for found in grp.getgrall() if found.gr_gid != os.getgid())
     play.write("a")
     play.source.write_text(play.source.read_text().replace("[daemon]\n", f'[daemon]\ngroup = "{group.gr_name}"\n'))
-    config.load(play.source)  # it is good
-    monkeypatch.setattr(doors, "GROUP_WITHIN_S", 0.05)
+    loader.load(play.source)  # it is good
+    monkeypatch.setattr(listeners, "GROUP_WITHIN_S", 0.05)
     monkeypatch.setattr(users, "GROUP_WITHIN_S", 0.05)
     hang = Hang(monkeypatch, grp, "getgrnam")
     async with play.running():
         await until_served(play)
-        sockets = [play.runtime_dir / name for name in (control.NAME, "intake.sock")]
+        sockets = [play.runtime_dir / name for name in (server.NAME, "intake.sock")]
         assert all(path.stat().st_gid != group.gr_gid for path in sockets)
         play.fire("a")
         assert play.tripped() == ("a",)
@@ -135,16 +138,16 @@ async def test_a_group_that_nobody_can_look_up_delays_no_start_and_gets_its_sock
 async def test_a_reload_that_hangs_is_refused_in_words_and_the_next_one_does_not_wait_for_it(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reloading, "READ_WITHIN_S", 0.05)
+    monkeypatch.setattr(reload, "READ_WITHIN_S", 0.05)
     async with play.running("a") as running:
         play.write("a", "b")
         with monkeypatch.context() as patch:
-            hang = Hang(patch, config, "load")
+            hang = Hang(patch, loader, "load")
             with pytest.raises(ConfigError, match=r"file system: no answer within 0\.05 s; mend it, then reload again"):
                 await running.reloading.reload()
             assert any("no answer within" in line for line in play.announced)
             await play.until(lambda: any("of the secrets in it, does not answer" in line for line in troubles(running)))
-        monkeypatch.setattr(reloading, "READ_WITHIN_S", 5.0)
+        monkeypatch.setattr(reload, "READ_WITHIN_S", 5.0)
         assert (await running.reloading.reload()).added == ("b",)  # by another thread
         play.write("a")
         hang.over()
@@ -153,18 +156,18 @@ async def test_a_reload_that_hangs_is_refused_in_words_and_the_next_one_does_not
 
 
 async def test_reloads_that_hang_take_a_bounded_number_of_threads(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reloading, "READ_WITHIN_S", 0.02)
+    monkeypatch.setattr(reload, "READ_WITHIN_S", 0.02)
     async with play.running("a") as running:
         with monkeypatch.context() as patch:
-            hang = Hang(patch, config, "load")
+            hang = Hang(patch, loader, "load")
             before = threading.active_count()
             for _ in range(10):
                 with pytest.raises(ConfigError) as refused:
                     await running.reloading.reload()
             assert "4 earlier reloads still wait for it" in str(refused.value)
-            assert threading.active_count() - before <= reloading.MOST_READS
+            assert threading.active_count() - before <= reload.MOST_READS
             hang.over()
-        monkeypatch.setattr(reloading, "READ_WITHIN_S", 5.0)
+        monkeypatch.setattr(reload, "READ_WITHIN_S", 5.0)
         await play.until(lambda: not running.reloading.trouble and not running.reloading._files.busy)
         assert not (await running.reloading.reload())
 
@@ -174,8 +177,8 @@ async def test_a_runtime_directory_that_hangs_is_said_once_and_what_is_connected
 ) -> None:
     async with play.running("a") as running:
         await until_served(play)
-        async with await anyio.connect_unix(play.runtime_dir / control.NAME) as line:
-            hang = Hang(monkeypatch, control, "inode")
+        async with await anyio.connect_unix(play.runtime_dir / server.NAME) as line:
+            hang = Hang(monkeypatch, server, "inode")
             words = f"the file system of {play.runtime_dir} does not answer"
             await play.until(lambda: words in play.announced)
             await line.send(b'{"cmd":"fire","reason":"by hand"}\n')

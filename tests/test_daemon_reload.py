@@ -18,20 +18,21 @@ import anyio.lowlevel
 import orjson
 import pytest
 
-from kill_switch import journal, latches, operators
-from kill_switch.client import listening
 from kill_switch.clock import now
-from kill_switch.config import load
-from kill_switch.control import Caller
-from kill_switch.daemon import Daemon
-from kill_switch.domain import Phase, Reason
-from kill_switch.engine import Granted, RearmAsked, Waiting
+from kill_switch.config.loader import load
+from kill_switch.control import handlers
+from kill_switch.control.client import listening
+from kill_switch.control.server import Caller
+from kill_switch.core.domain import Phase, Reason
+from kill_switch.core.engine import Granted, RearmAsked, Waiting
+from kill_switch.daemon.daemon import Daemon
 from kill_switch.errors import ConfigError
-from kill_switch.stage import Stage
+from kill_switch.journal import journal, latch_file
 from kill_switch.tasks import Tasks
+from kill_switch.testbed.testbed import Stage
 from kill_switch.triggers.base import TriggerState
-from kill_switch.triggers.intake import sign
-from kill_switch.venues.oxfun import OxFun
+from kill_switch.triggers.intake.intake import sign
+from kill_switch.venues.oxfun.adapter import OxFun
 
 pytestmark = pytest.mark.anyio
 
@@ -269,7 +270,7 @@ async def test_an_address_that_somebody_else_has_changes_nothing_at_all(play: Pl
 async def test_a_re_arm_is_not_carried_out_for_a_caller_that_has_hung_up(
     play: Play, monkeypatch: pytest.MonkeyPatch, hangs_up: bool
 ) -> None:
-    monkeypatch.setattr(operators, "PROVE_WITHIN_S", 0.3)  # the venue cannot be read: the re-arm waits for that long
+    monkeypatch.setattr(handlers, "PROVE_WITHIN_S", 0.3)  # the venue cannot be read: the re-arm waits for that long
     async with play.running("a") as daemon:
         play.fire("a")
         play.clear("a")
@@ -323,7 +324,7 @@ async def test_while_it_is_tripped_a_restart_cannot_lower_the_approvals_however_
 async def test_a_latch_that_a_direct_kill_has_left_wants_as_many_approvals_as_when_it_was_left(play: Play) -> None:
     async with play.running("a", more=TWO):
         pass
-    (play.state_dir / latches.NAME).write_bytes(latches.latch_line("by hand", ["a"], now()))
+    (play.state_dir / latch_file.NAME).write_bytes(latch_file.latch_line("by hand", ["a"], now()))
     async with play.running("a", more=ONE) as daemon:
         assert play.tripped() == ("a",) and daemon.dispatcher.state.approvals_needed == 2
 
@@ -434,9 +435,9 @@ async def test_an_account_that_left_tripped_comes_back_tripped(play: Play) -> No
 async def test_a_latch_for_an_account_that_comes_with_a_later_reload_is_kept_for_it(play: Play) -> None:
     """A direct kill reads the new file before the daemon does."""
     async with play.running("a") as daemon:
-        latches.leave_latch(play.state_dir, play.runtime_dir, Reason("direct", "by hand", ("a", "z"), now()))
+        latch_file.leave_latch(play.state_dir, play.runtime_dir, Reason("direct", "by hand", ("a", "z"), now()))
         await play.until(lambda: play.tripped() == ("a",))
-        await play.until(lambda: not (play.state_dir / latches.NAME).exists())
+        await play.until(lambda: not (play.state_dir / latch_file.NAME).exists())
         play.write("a", "z")
         await daemon.reloading.reload()
         assert play.tripped() == ("a", "z")
@@ -444,7 +445,7 @@ async def test_a_latch_for_an_account_that_comes_with_a_later_reload_is_kept_for
 
 async def test_a_latch_that_was_just_left_is_for_the_login_that_a_reload_would_change(play: Play) -> None:
     async with play.running("a") as daemon:
-        latches.leave_latch(play.state_dir, play.runtime_dir, Reason("direct", "by hand", ("a",), now()))
+        latch_file.leave_latch(play.state_dir, play.runtime_dir, Reason("direct", "by hand", ("a",), now()))
         play.write("a", env="OTHER")
         with pytest.raises(ConfigError, match=r"changed, and it is (STRIKING|CONFIRMING)"):
             await daemon.reloading.reload()
@@ -453,7 +454,7 @@ async def test_a_latch_that_was_just_left_is_for_the_login_that_a_reload_would_c
 
 async def test_a_latch_for_an_account_that_comes_with_a_later_start_is_kept_for_it(play: Play) -> None:
     async with play.running("a"):
-        latches.leave_latch(play.state_dir, play.runtime_dir, Reason("direct", "by hand", ("a", "z"), now()))
+        latch_file.leave_latch(play.state_dir, play.runtime_dir, Reason("direct", "by hand", ("a", "z"), now()))
         await play.until(lambda: play.tripped() == ("a",))
     async with play.running("a", "z"):
         assert play.tripped() == ("a", "z")
@@ -474,7 +475,7 @@ async def test_a_reason_that_comes_while_the_file_is_read_is_judged_before_anyth
             assert fired.wait(5)
             return load(source)
 
-        monkeypatch.setattr("kill_switch.config.load", fires_first)
+        monkeypatch.setattr("kill_switch.config.loader.load", fires_first)
         with pytest.raises(
             ConfigError, match=r"accounts\.b: removed, and it is (STRIKING|CONFIRMING); re-arm it first"
         ):
@@ -555,7 +556,7 @@ async def test_a_disk_that_does_not_sync_is_said_once(play: Play, monkeypatch: p
         raise OSError(5, "Input/output error")
 
     async with play.running("a"):
-        monkeypatch.setattr("kill_switch.journal.os.fdatasync", fails)
+        monkeypatch.setattr("kill_switch.journal.journal.os.fdatasync", fails)
         play.fire("a")
         await play.until(lambda: any("sync failed" in text for text in play.announced))
         await anyio.sleep(1.2)

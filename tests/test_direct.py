@@ -14,10 +14,15 @@ from typing import Any
 import anyio
 import pytest
 
-from kill_switch import clock, config, direct, journal, latches, recovery, wiring
-from kill_switch.domain import Pace, Reason
-from kill_switch.journal import Journal
-from kill_switch.stage import Stage
+from kill_switch import clock
+from kill_switch.config import loader
+from kill_switch.core import recovery
+from kill_switch.core.domain import Pace, Reason
+from kill_switch.direct import direct_kill
+from kill_switch.dispatch import connect
+from kill_switch.journal import journal, latch_file
+from kill_switch.journal.journal import Journal
+from kill_switch.testbed.testbed import Stage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e, pytest.mark.timeout(60)]
 
@@ -39,7 +44,7 @@ def stage() -> Iterator[Stage]:
 
 
 def left_a_latch(stage: Stage) -> bool:
-    return any((directory / latches.NAME).exists() for directory in (stage.state_dir, stage.runtime_dir))
+    return any((directory / latch_file.NAME).exists() for directory in (stage.state_dir, stage.runtime_dir))
 
 
 def books(stage: Stage) -> dict[str, int]:
@@ -57,8 +62,8 @@ def records(stage: Stage, kind: str) -> list[Any]:
 
 
 async def kill(stage: Stage, *accounts: str, wait_s: float = 8.0) -> dict[str, Any]:
-    loaded = config.load(stage.config)
-    report, failed = await direct.fire(loaded, "test", accounts or tuple(loaded.accounts), wait_s, {})
+    loaded = loader.load(stage.config)
+    report, failed = await direct_kill.fire(loaded, "test", accounts or tuple(loaded.accounts), wait_s, {})
     assert failed == {}
     return report
 
@@ -70,7 +75,7 @@ async def test_who_was_struck_is_on_record_and_another_login_under_the_name_star
         await kill(stage)
         entries = journal.read(stage.state_dir / journal.NAME).entries
         [identities] = [entry["data"]["identities"] for entry in entries if entry["kind"] == "reason"]
-        logins = {name: account.login for name, account in config.load(stage.config).accounts.items()}
+        logins = {name: account.login for name, account in loader.load(stage.config).accounts.items()}
     assert all(logins[name].covers(identity) for name, identity in identities.items())
     swapped = {"roxom": logins["oxfun"], "new": logins["roxom"]}
     state = recovery.rebuild(entries, dict.fromkeys(swapped, Pace()), 1, swapped, "5a17")
@@ -79,7 +84,7 @@ async def test_who_was_struck_is_on_record_and_another_login_under_the_name_star
 
 
 async def test_a_lane_that_fails_is_not_felt_by_another_account(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = wiring.line
+    line = connect.line
 
     async def fail() -> None:
         raise RuntimeError("a bug in one account's lane")
@@ -88,7 +93,7 @@ async def test_a_lane_that_fails_is_not_felt_by_another_account(stage: Stage, mo
         session, lanes = line(*words)
         return session, [(name, fail if name == "oxfun ws" else work) for name, work in lanes]
 
-    monkeypatch.setattr(wiring, "line", one_fails)
+    monkeypatch.setattr(connect, "line", one_fails)
     report = await kill(stage)
     assert books(stage) == {"oxfun": 0, "roxom": 0}
     assert {account["verdict"] for account in report["accounts"].values()} == {"CONFIRMED"}
@@ -132,7 +137,7 @@ async def test_a_wait_shorter_than_the_way_to_the_venue_shortens_only_the_proof(
 async def test_an_account_that_does_not_answer_is_given_up_after_the_transports_own_bound(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(direct, "STRIKE_WITHIN_S", 1.5)
+    monkeypatch.setattr(direct_kill, "STRIKE_WITHIN_S", 1.5)
     stage.admin("POST", "/faults", venue="oxfun", fault="half_open")
     began_s = time.monotonic()
     report = await kill(stage, wait_s=0.0)
@@ -162,7 +167,7 @@ async def test_the_second_interrupt_ends_it(stage: Stage) -> None:
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
             await asyncio.sleep(0.05)
-    assert time.monotonic() - began_s < direct.STRIKE_WITHIN_S
+    assert time.monotonic() - began_s < direct_kill.STRIKE_WITHIN_S
     assert records(stage, "reason") or left_a_latch(stage)
 
 
@@ -174,7 +179,7 @@ async def test_the_first_bytes_do_not_wait_for_the_record_and_a_latch_stands_bef
 ) -> None:
     read = threading.Event()
     left_ns: list[int] = []
-    real, leave = Journal, latches.leave
+    real, leave = Journal, latch_file.leave
 
     def slow(*directories: Path) -> Journal:
         assert read.wait(10.0)
@@ -186,8 +191,8 @@ async def test_the_first_bytes_do_not_wait_for_the_record_and_a_latch_stands_bef
         left_ns.append(time.monotonic_ns())
         return left
 
-    monkeypatch.setattr(direct, "Journal", slow)
-    monkeypatch.setattr(latches, "leave", noted)
+    monkeypatch.setattr(direct_kill, "Journal", slow)
+    monkeypatch.setattr(latch_file, "leave", noted)
     async with anyio.create_task_group() as group:
         group.start_soon(kill, stage)
         while any(books(stage).values()):  # noqa: ASYNC110 - nobody tells
@@ -210,8 +215,8 @@ async def test_a_record_that_cannot_be_had_in_time_leaves_the_latch(
         ended.wait(20.0)
         raise OSError
 
-    monkeypatch.setattr(direct, "Journal", hangs)
-    monkeypatch.setattr(direct, "RECORD_WITHIN_S", 0.2)
+    monkeypatch.setattr(direct_kill, "Journal", hangs)
+    monkeypatch.setattr(direct_kill, "RECORD_WITHIN_S", 0.2)
     report = await kill(stage)
     ended.set()
     assert {account["verdict"] for account in report["accounts"].values()} == {"CONFIRMED"}
@@ -221,7 +226,7 @@ async def test_a_record_that_cannot_be_had_in_time_leaves_the_latch(
 async def test_a_state_directory_that_hangs_keeps_no_kill_from_leaving_and_the_latch_is_in_the_other(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ended, leave = threading.Event(), latches.leave
+    ended, leave = threading.Event(), latch_file.leave
 
     def hangs(*directories: Path) -> Journal:
         ended.wait(20.0)
@@ -232,12 +237,12 @@ async def test_a_state_directory_that_hangs_keeps_no_kill_from_leaving_and_the_l
             ended.wait(20.0)
         return leave(paths, line)
 
-    monkeypatch.setattr(latches, "leave", hangs_there)
-    monkeypatch.setattr(latches, "sync_latch", hangs)
-    monkeypatch.setattr(direct, "Journal", hangs)
-    monkeypatch.setattr(direct, "RECORD_WITHIN_S", 0.2)
+    monkeypatch.setattr(latch_file, "leave", hangs_there)
+    monkeypatch.setattr(latch_file, "sync_latch", hangs)
+    monkeypatch.setattr(direct_kill, "Journal", hangs)
+    monkeypatch.setattr(direct_kill, "RECORD_WITHIN_S", 0.2)
     report = await kill(stage)
-    there = (stage.state_dir / latches.NAME).exists(), (stage.runtime_dir / latches.NAME).exists()
+    there = (stage.state_dir / latch_file.NAME).exists(), (stage.runtime_dir / latch_file.NAME).exists()
     ended.set()
     assert there == (False, True)
     assert {account["verdict"] for account in report["accounts"].values()} == {"CONFIRMED"}
@@ -248,7 +253,7 @@ async def test_where_no_latch_can_be_left_the_kill_goes_out_and_says_so(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     for directory in (stage.state_dir, stage.runtime_dir):
-        (directory / latches.NAME).mkdir()
+        (directory / latch_file.NAME).mkdir()
     await kill(stage)
     assert books(stage) == {"oxfun": 0, "roxom": 0}
     assert "no latch can be left for the daemon" in caplog.text
@@ -276,7 +281,7 @@ async def test_a_kill_that_the_record_shows_under_way_is_joined_and_what_it_left
 async def test_an_answer_that_comes_behind_the_record_is_that_of_the_strike_of_this_kill(stage: Stage) -> None:
     await kill(stage, "roxom")
     stage.rest("roxom", 5)
-    stage.admin("POST", "/faults", venue="roxom", fault="delay", ms=1000 * (direct.READ_AFTER_S + 0.5))
+    stage.admin("POST", "/faults", venue="roxom", fault="delay", ms=1000 * (direct_kill.READ_AFTER_S + 0.5))
     report = await kill(stage, "roxom", wait_s=0.0)
     account = report["accounts"]["roxom"]
     assert (account["attempts"][0]["strike"], account["attempts"][0]["answer"]) == (1, "ACCEPTED")
@@ -290,9 +295,9 @@ async def test_accounts_out_of_scope_are_neither_struck_nor_connected_to(stage: 
 
 
 async def test_a_latch_of_somebody_elses_stays_for_the_daemon(stage: Stage) -> None:
-    latches.leave_latch(stage.state_dir, stage.runtime_dir, Reason("direct", "another", ("oxfun",), clock.now()))
+    latch_file.leave_latch(stage.state_dir, stage.runtime_dir, Reason("direct", "another", ("oxfun",), clock.now()))
     await kill(stage, "roxom")
-    assert "another" in (stage.state_dir / latches.NAME).read_text()
+    assert "another" in (stage.state_dir / latch_file.NAME).read_text()
 
 
 # ── what it counts, and what it is called ─────────────────────────────────────────────────────────────────────────

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from kill_switch import visit
-from kill_switch.cli import connecting
+from kill_switch.cli import check_connect
+from kill_switch.direct import connect_check
 from tests.fake_daemon import answering
 from tests.test_cli import config, invoke
 
@@ -66,7 +66,7 @@ def test_without_a_daemon_there_is_no_drill(config: Path) -> None:
 def test_a_running_daemon_is_asked_and_keeps_its_connections(
     config: Path, sock: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(visit, "check", None)
+    monkeypatch.setattr(connect_check, "check", None)
     with answering(sock, {"status": {"accounts": {"mm1": UP, "old": UP}}, "drill": GOOD}) as requests:
         done = invoke("check", "--connect", "-c", config)
         as_json = json.loads(invoke("check", "--connect", "--json", "-c", config).stdout)
@@ -111,8 +111,8 @@ def test_a_drill_that_cannot_be_made_now_ends_with_one_and_says_why(config: Path
 def test_a_daemon_that_is_there_and_does_not_answer_keeps_its_connections_too(
     config: Path, sock: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(visit, "check", None)
-    monkeypatch.setattr(connecting, "ANSWER_WITHIN_S", 0.05)
+    monkeypatch.setattr(connect_check, "check", None)
+    monkeypatch.setattr(check_connect, "ANSWER_WITHIN_S", 0.05)
     with socket.socket(socket.AF_UNIX) as hung:
         hung.bind(str(sock))
         hung.listen()
@@ -134,7 +134,7 @@ def test_without_a_daemon_it_connects_itself(config: Path, monkeypatch: pytest.M
         progress({"mm1": DOWN}, 0.1)
         return {"waited_s": within_s, "accounts": {"mm1": UP}, "drill": GOOD}
 
-    monkeypatch.setattr(visit, "check", visited)
+    monkeypatch.setattr(connect_check, "check", visited)
     done = invoke("check", "--connect", "--wait", "7", "--json", "-c", config)
     assert done.exit_code == 0
     connect = json.loads(done.stdout)["connect"]
@@ -142,11 +142,11 @@ def test_without_a_daemon_it_connects_itself(config: Path, monkeypatch: pytest.M
 
 
 def test_a_wrong_configuration_connects_to_nobody(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connecting, "check", None)
+    monkeypatch.setattr(check_connect, "check", None)
     config.write_text(config.read_text().replace("oxfun", "oxfan"))
     assert invoke("check", "--connect", "-c", config).exit_code == 78
 
 
 def test_without_connect_nobody_is_asked(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connecting, "check", None)
+    monkeypatch.setattr(check_connect, "check", None)
     assert json.loads(invoke("check", "--json", "-c", config).stdout)["ok"] is True

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kill_switch import visit
+from kill_switch.direct import connect_check
 from tests.fake_daemon import answering
 from tests.test_cli import config, invoke
 
@@ -45,7 +45,7 @@ def test_without_the_daemon_the_venues_are_asked(config: Path, monkeypatch: pyte
         assert tuple(names) == ("mm1",)
         return {"mm1": {**ACCOUNT, "state": None}}, {}
 
-    monkeypatch.setattr(visit, "dry_run", dry_run)
+    monkeypatch.setattr(connect_check, "dry_run", dry_run)
     words = ("fire", "--direct", "--dry-run", "--reason", "looking", "--wait", "4", "-c", config)
     assert "mm1 (oxfun): 1 order\n" in invoke(*words).output
     assert json.loads(invoke(*words, "--json").stdout)["accounts"]["mm1"]["orders"] == [ORDER]

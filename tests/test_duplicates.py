@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.config import load, rescue
+from kill_switch.config.loader import load, rescue
+from kill_switch.core.identity import Login
 from kill_switch.errors import ConfigError
-from kill_switch.identity import Login
 
 SECRET = "sEcReT-0123456789-aBcDeF"
 ENVIRON = {"KEY": SECRET, "OTHER": SECRET + "-other", "SECRET": SECRET + "-secret"}

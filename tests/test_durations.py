@@ -8,48 +8,49 @@ from typing import Any
 
 import pytest
 
-from kill_switch.config import load, tables
-from kill_switch.config.problems import Wrong, validate
-from kill_switch.config.units import BOUNDS, duration, seconds
+from kill_switch.config import schema
+from kill_switch.config.loader import load
+from kill_switch.config.messages import Wrong, validate
+from kill_switch.config.parsers import BOUNDS, duration, seconds
 from kill_switch.errors import ConfigError
 
-WHOLE: Mapping[type[tables.Table], dict[str, Any]] = {  # what a table needs besides the duration
-    tables.Daemon: {},
-    tables.Hooks: {},
-    tables.Ping: {},
-    tables.Heartbeat: {"kind": "heartbeat", "timeout": "3s"},
-    tables.Link: {"kind": "link", "timeout": "10s"},
-    tables.Pnl: {"kind": "pnl", "currency": "USD", "reset": "17:00 UTC", "on_blind": "alarm"},
-    tables.OrderRate: {"kind": "order-rate"},
+WHOLE: Mapping[type[schema.Table], dict[str, Any]] = {  # what a table needs besides the duration
+    schema.Daemon: {},
+    schema.Hooks: {},
+    schema.Ping: {},
+    schema.Heartbeat: {"kind": "heartbeat", "timeout": "3s"},
+    schema.Link: {"kind": "link", "timeout": "10s"},
+    schema.Pnl: {"kind": "pnl", "currency": "USD", "reset": "17:00 UTC", "on_blind": "alarm"},
+    schema.OrderRate: {"kind": "order-rate"},
 }
 ABSURD = ("0s", "0ms", "0.0h", "-1s", "999999999h", "999999999.999999999h", "1e9h", "inf", "", "10", 10, True)
 
 
-def models() -> Iterator[type[tables.Table]]:
+def models() -> Iterator[type[schema.Table]]:
     """Yield every table of the configuration."""
-    waiting: list[type[tables.Table]] = [tables.Table]
+    waiting: list[type[schema.Table]] = [schema.Table]
     while waiting:
         model = waiting.pop()
         yield model
         waiting += model.__subclasses__()
 
 
-def durations() -> list[tuple[type[tables.Table], str, str]]:
+def durations() -> list[tuple[type[schema.Table], str, str]]:
     """List every duration: its table, its key and its line in `BOUNDS`."""
     found = []
     for model in models():
         for name, field in model.model_fields.items():
             if name.endswith("_s"):
                 key = field.alias or name
-                prefix = {tables.Heartbeat: "heartbeat.", tables.Link: "link.", tables.Hooks: "hooks."}.get(model, "")
-                found.append((model, key, f"{'ping.' if model is tables.Ping else prefix}{key}"))
+                prefix = {schema.Heartbeat: "heartbeat.", schema.Link: "link.", schema.Hooks: "hooks."}.get(model, "")
+                found.append((model, key, f"{'ping.' if model is schema.Ping else prefix}{key}"))
     return found
 
 
 DURATIONS = durations()
 
 
-def refused(model: type[tables.Table], key: str, value: object) -> str:
+def refused(model: type[schema.Table], key: str, value: object) -> str:
     made, problems, _ = validate(model, WHOLE[model] | {key: value}, "table")
     assert made is None
     (problem,) = problems
@@ -63,7 +64,7 @@ def test_every_duration_has_its_bounds_and_all_bounds_are_used() -> None:
 
 @pytest.mark.parametrize(("model", "key", "bounds"), DURATIONS)
 def test_a_duration_takes_its_bounds_and_its_default_and_nothing_beyond(
-    model: type[tables.Table], key: str, bounds: str
+    model: type[schema.Table], key: str, bounds: str
 ) -> None:
     least, most = BOUNDS[bounds]
     name = next(name for name, field in model.model_fields.items() if (field.alias or name) == key)

@@ -64,10 +64,10 @@ def test_the_manual_page_has_a_section_for_each_command_and_man_finds_no_fault_i
 
 
 def test_roff_takes_nothing_of_the_text_for_its_own() -> None:
-    from kill_switch.cli import manual
+    from kill_switch.cli import man_page
 
     group = click.Group("k", help="Do 'it'.", epilog="Exit codes:\n\n\b\n.dot -minus\n'quote \\back")
-    page = manual.page(group, "k", "1")
+    page = man_page.page(group, "k", "1")
     assert "\\&.dot \\-minus" in page
     assert "\\&\\(aqquote \\eback" in page
 

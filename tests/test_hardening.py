@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch import config, users
-from kill_switch.daemon import Daemon
+from kill_switch.config import loader
+from kill_switch.daemon.daemon import Daemon
 from kill_switch.errors import CannotCreate, ConfigError
-from kill_switch.hardening import make_directory
-from kill_switch.journal import Journal
+from kill_switch.journal.journal import Journal
+from kill_switch.system import users
+from kill_switch.system.hardening import make_directory
 from tests.test_startable import Site, site
 from tests.transports.server import Certificates
 
@@ -162,7 +163,7 @@ def test_a_daemon_asks_who_is_in_a_group_before_its_event_loop_and_not_on_it(
     assert len(asked) == 2
     record = Journal(site.state, site.run)
     try:
-        Daemon(config.load(site.file), record)
+        Daemon(loader.load(site.file), record)
     finally:
         record.close()
     assert len(asked) == 2
@@ -174,13 +175,13 @@ def test_a_configuration_that_others_can_write_is_refused_and_kills_all_the_same
     people(["eve"], [])
     site.file.chmod(0o646)
     with pytest.raises(ConfigError, match=f"everyone can write to it; chmod o-w {site.file}"):
-        config.load(site.file)
+        loader.load(site.file)
     site.file.chmod(0o664)
     with pytest.raises(ConfigError, match=f"its group can write to it, and eve is in it; chmod g-w {site.file}"):
-        config.load(site.file)
-    assert list(config.rescue(site.file).config.accounts) == ["a"]
+        loader.load(site.file)
+    assert list(loader.rescue(site.file).config.accounts) == ["a"]
     people([], [])
-    assert list(config.load(site.file).accounts) == ["a"]
+    assert list(loader.load(site.file).accounts) == ["a"]
 
 
 def test_authorities_that_others_can_write_are_refused_and_killed_with_all_the_same(site: Site, tmp_path: Path) -> None:
@@ -190,5 +191,5 @@ def test_authorities_that_others_can_write_are_refused_and_killed_with_all_the_s
     assert site.found() == []
     file.chmod(0o666)
     with pytest.raises(ConfigError, match=r"accounts\.a\.ca_file: everyone can write to it; chmod o-w"):
-        config.load(site.file)
-    assert list(config.rescue(site.file).config.accounts) == ["a"]
+        loader.load(site.file)
+    assert list(loader.rescue(site.file).config.accounts) == ["a"]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from kill_switch.held import Held
+from kill_switch.daemon.held_signals import Held
 
 
 class Blocked(Held):

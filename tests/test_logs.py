@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 import pytest
 
-from kill_switch import logs
+from kill_switch import logging_setup
 
 FLOOD = """
 import logging, os, sys, time
-from kill_switch import logs
+from kill_switch import logging_setup as logs
 logs.set_up()
 log = logging.getLogger("kill_switch.flood")
 began = time.monotonic()
@@ -62,7 +62,9 @@ def test_a_process_ends_within_a_bound_though_its_reader_is_stuck(end: str, code
 
 def test_a_process_leaves_though_a_thread_hangs_that_nobody_made_a_daemon() -> None:
     hung = "import threading, time; threading.Thread(target=time.sleep, args=(60,)).start(); "
-    code, out, told = run(f"from kill_switch import logs; logs.set_up(); {hung}print('said'); logs.leave(5)")
+    code, out, told = run(
+        f"from kill_switch import logging_setup as logs; logs.set_up(); {hung}print('said'); logs.leave(5)"
+    )
     assert (code, out, told) == (5, b"said\n", b"")
 
 
@@ -77,12 +79,12 @@ def test_a_process_leaves_though_a_thread_hangs_that_nobody_made_a_daemon() -> N
     ],
 )
 def test_whatever_is_said_to_standard_error_arrives(does: str, says: bytes) -> None:
-    assert says in run(f"import logging, sys; from kill_switch import logs; logs.set_up(); {does}")[2]
+    assert says in run(f"import logging, sys; from kill_switch import logging_setup as logs; logs.set_up(); {does}")[2]
 
 
 def test_an_exception_that_nobody_can_catch_is_logged() -> None:
     code = "class A:\n    def __del__(self) -> None: raise ValueError('too late')\na = A()\ndel a\n"
-    told = run(f"from kill_switch import logs\nlogs.set_up()\n{code}logs.leave(0)")[2]
+    told = run(f"from kill_switch import logging_setup as logs\nlogs.set_up()\n{code}logs.leave(0)")[2]
     assert b"ERROR    an exception was ignored" in told
     assert b"ValueError: too late" in told
 
@@ -96,9 +98,9 @@ class Reader:
     def __init__(self) -> None:
         self.told = ""
         self.stuck, self.goes_on = False, threading.Event()
-        self.writer = logs.Writer(self._take)
+        self.writer = logging_setup.Writer(self._take)
         self.log = logging.Logger("kill_switch.test")
-        self.log.addHandler(logs._Handler(self.writer, logs._Line(to_journal=False)))
+        self.log.addHandler(logging_setup._Handler(self.writer, logging_setup._Line(to_journal=False)))
 
     def _take(self, text: str) -> None:
         if self.stuck:
@@ -150,7 +152,7 @@ def test_a_record_whose_arguments_do_not_fit_is_told_as_far_as_it_can_be(reader:
 
 
 def test_a_full_queue_drops_lines_and_says_how_many_once(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "QUEUE", 3)
+    monkeypatch.setattr(logging_setup, "QUEUE", 3)
     reader.stuck = True
     reader.log.warning("the first")
     while not reader.writer.stuck_s:
@@ -172,6 +174,6 @@ def test_a_full_queue_drops_lines_and_says_how_many_once(reader: Reader, monkeyp
 def test_a_stream_that_nobody_reads_any_more_ends_nothing() -> None:
     stream = io.StringIO()
     stream.close()
-    writer = logs.Writer(stream.write)
-    logs.Stderr(writer, stream).write("to nobody")
+    writer = logging_setup.Writer(stream.write)
+    logging_setup.Stderr(writer, stream).write("to nobody")
     assert writer.flush(5)

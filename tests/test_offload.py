@@ -11,8 +11,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from kill_switch import offload
-from kill_switch.offload import Offload
+from kill_switch.system import offload
+from kill_switch.system.offload import Offload
 
 pytestmark = [
     pytest.mark.anyio,

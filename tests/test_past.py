@@ -11,11 +11,11 @@ import anyio
 import orjson
 import pytest
 
-from kill_switch import journal
 from kill_switch.clock import now
-from kill_switch.config import load
-from kill_switch.daemon import Daemon
-from kill_switch.past import Seen, seen, understood
+from kill_switch.config.loader import load
+from kill_switch.daemon.daemon import Daemon
+from kill_switch.journal import journal
+from kill_switch.journal.history import Seen, seen, understood
 
 HEAD = """
 [daemon]
@@ -126,12 +126,12 @@ async def test_records_of_another_version_neither_keep_it_from_starting_nor_trip
 ) -> None:
     reasons = [("reason", REASON)] if latched else []
     source = stage(tmp_path, monkeypatch, *reasons, *STRANGE)
-    with caplog.at_level(logging.WARNING, "kill_switch.past"):
+    with caplog.at_level(logging.WARNING, "kill_switch.journal.history"):
         tripped, status = await life(source)
     assert tripped == (("a",) if latched else ())
     assert status["drill"]["last"] is None
     assert orjson.loads(orjson.dumps(status, default=str))["triggers"]["loss"]["state"] == "waiting"
-    told = [record.message for record in caplog.records if record.name == "kill_switch.past"]
+    told = [record.message for record in caplog.records if record.name == "kill_switch.journal.history"]
     for kind in ("start or reload", "pnl", "heartbeat", "schedule", "drill", *(("hook",) if latched else ())):
         assert sum(f"kind {kind} " in line for line in told) == 1, told
 
@@ -162,7 +162,7 @@ def entry(seq: int, kind: str, data: dict[str, Any], at: object = "2024-01-01T00
 
 def test_what_is_left_out_is_said_once_with_the_last_number(caplog: pytest.LogCaptureFixture) -> None:
     entries = [entry(n, "drill", {"ok": n}) for n in range(1, 5)]
-    with caplog.at_level(logging.WARNING, "kill_switch.past"):
+    with caplog.at_level(logging.WARNING, "kill_switch.journal.history"):
         assert understood(entries, ("drill",), lambda data: data["ok"] > 3) == [{"ok": 4}]
     (line,) = caplog.messages
     assert line.startswith("journal: 3 record(s) of the kind drill left out, the last is number 3")

@@ -15,11 +15,14 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console, RenderableType
 
-from kill_switch import latches, logs, messages, printable, views
+from kill_switch import logging_setup, printable
 from kill_switch.cli import main
-from kill_switch.control import Caller, Handler, _answer
-from kill_switch.domain import Now
-from kill_switch.panel import StatusView
+from kill_switch.control.server import Caller, Handler, _answer
+from kill_switch.core.domain import Now
+from kill_switch.journal import latch_file
+from kill_switch.outbound import digest
+from kill_switch.terminal import report_views
+from kill_switch.terminal.status_view import StatusView
 from kill_switch.venues.base import brief
 from tests.fake_daemon import answering
 
@@ -121,12 +124,12 @@ STATUS: Mapping[str, Any] = {
 @pytest.mark.parametrize(
     "view",
     [
-        views.report_view(REPORT),
-        views.DrillView(DRILL),
-        views.check_view(CHECK),
-        views.dry_run_view(DRY_RUN),
+        report_views.report_view(REPORT),
+        report_views.DrillView(DRILL),
+        report_views.check_view(CHECK),
+        report_views.dry_run_view(DRY_RUN),
         StatusView(STATUS),
-        views.entry_line({"seq": 1, "at": EVIL, "kind": EVIL, "data": {EVIL: EVIL}}),
+        report_views.entry_line({"seq": 1, "at": EVIL, "kind": EVIL, "data": {EVIL: EVIL}}),
     ],
     ids=["report", "drill", "check", "dry run", "status", "journal"],
 )
@@ -138,18 +141,18 @@ def test_no_view_shows_more_than_printable_text(view: RenderableType) -> None:
 
 def test_a_venues_words_a_latchs_text_and_a_message_are_one_line_each() -> None:
     assert harmless(brief(EVIL)) and "\n" not in brief(EVIL)
-    said = latches.latch_text(latches.latch_line(EVIL.replace("\udcff", ""), ("a",), Now(0, 0)).decode())
+    said = latch_file.latch_text(latch_file.latch_line(EVIL.replace("\udcff", ""), ("a",), Now(0, 0)).decode())
     assert "ARMED" in said and harmless(said) and "\n" not in said
-    news = messages.News("trip", EVIL, "a", "k1", ("a",), Now(0, 0))
-    message = messages.compose([news], "host")
+    news = digest.News("trip", EVIL, "a", "k1", ("a",), Now(0, 0))
+    message = digest.compose([news], "host")
     assert harmless(message.subject) and "\n" not in message.subject and harmless(message.text)
 
 
 def test_a_log_line_cannot_be_forged(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
-    logs.set_up()
+    logging_setup.set_up()
     logging.getLogger("kill_switch.test").warning("the venue says %s", EVIL)
-    logs.flush()
+    logging_setup.flush()
     lines = capsys.readouterr().err.rstrip("\n").split("\n")
     assert all(line.isprintable() for line in lines)
     assert [line.startswith("  ") for line in lines] == [False, True]

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import trustme
 
-from kill_switch import identity
-from kill_switch.config import Config, load
-from kill_switch.domain import Phase
+from kill_switch.config.diff import Change, against, compare
+from kill_switch.config.loader import Config, load
+from kill_switch.core import identity
+from kill_switch.core.domain import Phase
+from kill_switch.core.identity import Identity
 from kill_switch.errors import ConfigError
-from kill_switch.identity import Identity
-from kill_switch.reload import Change, against, compare
 
 ENVIRON = {"SECRET": "secret-of-the-account", "OTHER": "another-secret"}
 ENVIRON |= {f"KEY_{name}": f"key-of-the-account-{name}" for name in "abcd"}

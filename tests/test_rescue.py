@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch import config
-from kill_switch.config import Rescue, rescue
+from kill_switch.config import loader
+from kill_switch.config.loader import Rescue, rescue
 from kill_switch.errors import ConfigError
 
 ENVIRON = {"KEY": "key-of-the-account", "SECRET": "secret-of-the-account"}
@@ -49,7 +49,7 @@ def test_what_is_wrong_with_one_account_leaves_the_others(wrong: str, why: str, 
     assert list(found.left_out) == ["b"]
     assert why in "; ".join(map(str, found.left_out["b"]))
     with pytest.raises(ConfigError):
-        config.load(tmp_path / "config.toml", environ=ENVIRON)  # the daemon takes no such file
+        loader.load(tmp_path / "config.toml", environ=ENVIRON)  # the daemon takes no such file
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_what_is_wrong_elsewhere_is_no_accounts_business(wrong: str, tmp_path: P
 
 def test_directories_of_a_table_that_is_none_are_not_guessed(tmp_path: Path) -> None:
     daemon = read(tmp_path, "daemon = 5\n" + account("a")).config.daemon
-    assert daemon.state_dir == daemon.runtime_dir == config.NOWHERE
+    assert daemon.state_dir == daemon.runtime_dir == loader.NOWHERE
 
 
 def test_a_directory_that_is_wrong_is_not_guessed(tmp_path: Path) -> None:

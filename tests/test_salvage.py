@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kill_switch.salvage import salvage
+from kill_switch.config.salvage import salvage
 
 DAEMON = '[daemon]\nruntime_dir = "/run/x"\n'
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.config import load, rescue
-from kill_switch.config.problems import Wrong
+from kill_switch.config.loader import load, rescue
+from kill_switch.config.messages import Wrong
 from kill_switch.config.secrets import LIMIT, WHERE, Secrets, refuse_exposed, refuse_unlikely, resolve
 from kill_switch.errors import ConfigError
 

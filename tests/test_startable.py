@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from kill_switch import startable
 from kill_switch.cli import main
-from kill_switch.config import load
-from kill_switch.journal import Journal
+from kill_switch.config.loader import load
+from kill_switch.daemon import preflight
+from kill_switch.journal.journal import Journal
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
@@ -40,7 +40,7 @@ class Site:
         return CliRunner().invoke(main, [*words, "-c", str(self.file)])
 
     def found(self) -> list[str]:
-        return list(map(str, startable.problems(load(self.file))))
+        return list(map(str, preflight.problems(load(self.file))))
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_default_directories_that_only_systemd_can_make_are_a_note(
     tmp_path.chmod(0o777)
     with as_nobody(tmp_path):
         assert site.found() == []
-        (note,) = startable.notes(load(site.file))
+        (note,) = preflight.notes(load(site.file))
     assert "/nonexistent/state is not there" in note
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch import config, unexpected
+from kill_switch import unexpected
+from kill_switch.config import loader
 from kill_switch.errors import ConfigError
 
 NOISY = """
@@ -47,8 +48,8 @@ def test_logs_threads_finalizers_and_the_end_are_one_line_each() -> None:
 
 def test_a_fault_is_told_by_its_kind_and_the_place_in_this_program(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        config.load(tmp_path / "none.toml", environ={})
-    assert unexpected.brief(caught.value).startswith("ConfigError (document.py, line ")
+        loader.load(tmp_path / "none.toml", environ={})
+    assert unexpected.brief(caught.value).startswith("ConfigError (toml_file.py, line ")
     group = ExceptionGroup("several", [OSError(28, "No space left on device", "/x")])
     assert unexpected.brief(group) == "No space left on device: /x"
     assert unexpected.brief(KeyError("a secret")) == "KeyError"

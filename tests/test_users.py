@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from kill_switch import offload, users
-from kill_switch.users import Users
+from kill_switch.system import offload, users
+from kill_switch.system.users import Users
 
 pytestmark = pytest.mark.anyio
 UID = os.getuid()

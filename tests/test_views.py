@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from kill_switch import views
-from kill_switch.report import Reports
-from kill_switch.views import print_report, report_view
+from kill_switch.journal.kill_report import Reports
+from kill_switch.terminal import report_views
+from kill_switch.terminal.report_views import print_report, report_view
 from tests.core.playbook import Run, answered, armed, asked, due, read, reported
 
 
@@ -78,7 +78,7 @@ def lines(**account: Any) -> list[str]:
     }
     console = Console(width=200)
     with console.capture() as capture:
-        console.print(views.report_view(report))
+        console.print(report_views.report_view(report))
     return [line.strip() for line in capture.get().splitlines()]
 
 

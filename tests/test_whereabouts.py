@@ -9,12 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch import config, whereabouts
-from kill_switch.config import document
-from kill_switch.config.tables import Daemon
+from kill_switch.config import loader, toml_file
+from kill_switch.config.schema import Daemon
+from kill_switch.control import paths
 from kill_switch.errors import ConfigError
 
-HEAVY = ("pydantic", "anyio", "asyncio", "httpx", "rich", "cryptography", "websockets", "orjson", "kill_switch.config")
+HEAVY = (
+    "pydantic",
+    "anyio",
+    "asyncio",
+    "httpx",
+    "rich",
+    "cryptography",
+    "websockets",
+    "orjson",
+    "kill_switch.config.loader",
+)
 
 IMPORTED = """
 import json, sys
@@ -59,19 +69,19 @@ def test_the_runtime_directory_is_the_one_that_the_whole_configuration_would_giv
 ) -> None:
     file = tmp_path / "config.toml"
     file.write_text(text)
-    found = whereabouts.runtime_dir(file, environ=environ)
-    assert found == config.runtime_dir(file, environ=environ)
-    assert whereabouts.runtime_dir(None, environ={"KILL_SWITCH_CONFIG": str(file), **environ}) == found
+    found = paths.runtime_dir(file, environ=environ)
+    assert found == loader.runtime_dir(file, environ=environ)
+    assert paths.runtime_dir(None, environ={"KILL_SWITCH_CONFIG": str(file), **environ}) == found
 
 
 def test_a_file_that_nobody_named_need_not_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whereabouts, "CONFIG", "/nonexistent/config.toml")
-    assert whereabouts.runtime_dir(None, environ={}) == Path("/run/kill-switch")
+    monkeypatch.setattr(paths, "CONFIG", "/nonexistent/config.toml")
+    assert paths.runtime_dir(None, environ={}) == Path("/run/kill-switch")
 
 
 def test_the_defaults_are_those_of_the_whole_configuration() -> None:
-    assert whereabouts.CONFIG == str(document.DEFAULT)
-    assert whereabouts.RUNTIME_DIR == str(Daemon().runtime_dir)
+    assert paths.CONFIG == str(toml_file.DEFAULT)
+    assert paths.RUNTIME_DIR == str(Daemon().runtime_dir)
 
 
 @pytest.mark.parametrize(
@@ -89,13 +99,13 @@ def test_what_is_wrong_is_said_as_the_whole_configuration_says_it(text: str, say
     file = tmp_path / "config.toml"
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        whereabouts.runtime_dir(file, environ={})
+        paths.runtime_dir(file, environ={})
     assert says in str(caught.value)
 
 
 def test_a_file_that_was_named_and_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
-        whereabouts.runtime_dir(tmp_path / "config.toml", environ={})
+        paths.runtime_dir(tmp_path / "config.toml", environ={})
 
 
 @pytest.mark.parametrize(
@@ -115,7 +125,7 @@ def test_a_syntax_error_keeps_nobody_from_the_daemon_and_is_said(
     file = tmp_path / "config.toml"
     file.write_text(text)
     said: list[str] = []
-    found = whereabouts.runtime_dir(file, environ={"RUNTIME_DIRECTORY": "/run/y"}, say=said.append)
+    found = paths.runtime_dir(file, environ={"RUNTIME_DIRECTORY": "/run/y"}, say=said.append)
     assert found == Path(directory)
     assert len(said) == 1 and f"{left_out} cannot be understood" in said[0] and directory in said[0]
 
@@ -124,5 +134,5 @@ def test_a_comment_that_is_not_utf_8_keeps_nobody_from_the_daemon(tmp_path: Path
     file = tmp_path / "config.toml"
     file.write_bytes('# Börse\n[daemon]\nruntime_dir = "/run/x"\n'.encode("latin-1"))
     said: list[str] = []
-    assert whereabouts.runtime_dir(file, environ={}, say=said.append) == Path("/run/x")
+    assert paths.runtime_dir(file, environ={}, say=said.append) == Path("/run/x")
     assert len(said) == 1 and "not UTF-8" in said[0]

@@ -17,7 +17,7 @@ import selectors
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from kill_switch.domain import Now
+from kill_switch.core.domain import Now
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike

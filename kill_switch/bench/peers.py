@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from kill_switch.bench.systems import Floor, Make, Strike, requests
+from kill_switch.bench.contenders import Floor, Make, Strike, requests
 from kill_switch.errors import KillSwitchError
 from kill_switch.venues.base import Adapter, Request
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from kill_switch import __version__, unexpected
-from kill_switch.cli import explain, operate, rehearse, serve
+from kill_switch.cli import daemon_commands, help_commands, operator_commands, sim_commands
 from kill_switch.cli.common import say
 from kill_switch.errors import ConfigError, KillSwitchError
 
@@ -32,7 +32,7 @@ class Commands(click.Group):
         try:
             return super().main(*args, **options)
         except SystemExit:
-            if logs := sys.modules.get("kill_switch.logs"):  # a command that needs none has not imported it
+            if logs := sys.modules.get("kill_switch.logging_setup"):  # a command that needs none has not imported it
                 logs.flush()
             raise
         except (Exception, BaseExceptionGroup) as error:
@@ -55,7 +55,7 @@ def main() -> None:
     """Cancel every resting order on every venue, at once, with proof, and stay tripped until a person re-arms."""
 
 
-for _module in (serve, operate, rehearse, explain):
+for _module in (daemon_commands, operator_commands, sim_commands, help_commands):
     for _command in vars(_module).values():
         if isinstance(_command, click.Command):
             main.add_command(_command)

@@ -13,18 +13,18 @@ import click
 from kill_switch import printable
 
 if TYPE_CHECKING:
-    from kill_switch.config import Config
+    from kill_switch.config.loader import Config
 
 
 def written(context: click.Context) -> Mapping[str, Any]:
     """Return the configuration's tables as they are written, for completion: unchecked, empty if there are none."""
     import os
 
-    from kill_switch.config import document
+    from kill_switch.config import toml_file
     from kill_switch.errors import ConfigError
 
     try:
-        return document.parse(document.find(context.params.get("config"), os.environ))
+        return toml_file.parse(toml_file.find(context.params.get("config"), os.environ))
     except ConfigError:
         return {}
 
@@ -56,11 +56,11 @@ scope_option = click.option(
 
 def load(path: Path | None) -> Config:
     """Read the whole configuration, with the keys of all accounts; no core dump of this process shows them."""
-    from kill_switch import config
-    from kill_switch.hardening import forbid_dumps
+    from kill_switch.config import loader
+    from kill_switch.system.hardening import forbid_dumps
 
     forbid_dumps()
-    return config.load(path)
+    return loader.load(path)
 
 
 def ask(
@@ -72,9 +72,9 @@ def ask(
     fail: bool = True,
 ) -> Any:
     """Ask the daemon, which may come up within `patience_s`; end with its exit code if it says no."""
-    from kill_switch import client, whereabouts
+    from kill_switch.control import client, paths
 
-    socket = whereabouts.runtime_dir(path, say=say_once) / "control.sock"
+    socket = paths.runtime_dir(path, say=say_once) / "control.sock"
     answer = client.ask(socket, request, timeout_s, patience_s)
     if fail and "error" in answer:
         say(f"kill-switch: {answer['error']}", err=True)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from kill_switch.config import tables
-from kill_switch.config.problems import at
-from kill_switch.triggers.cron import Crontab
+from kill_switch.config import schema
+from kill_switch.config.messages import at
+from kill_switch.cron import Crontab
 
 if TYPE_CHECKING:
-    from kill_switch.config import Config
+    from kill_switch.config.loader import Config
 
 SHOWN = 3  # times of each
 
@@ -48,10 +48,10 @@ def _entries(config: Config) -> Iterator[Entry]:
     for name, trigger in config.triggers.items():
         path = at("triggers", name)
         match trigger:
-            case tables.Schedule():
+            case schema.Schedule():
                 crontab = Crontab(trigger.cron, trigger.timezone)
                 yield Entry(at(path, "cron"), trigger.cron, trigger.timezone, crontab)
-            case tables.Pnl():
+            case schema.Pnl():
                 hour, minute, zone = trigger.reset
                 yield Entry(at(path, "reset"), f"{hour:02}:{minute:02}", zone, Crontab(f"{minute} {hour} * * *", zone))
             case _:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kill_switch.config import authorities, secrets
-from kill_switch.config.problems import Raw, Wrong, at, describe, hint_for, keys_of, unknown_keys, validate, without
-from kill_switch.config.tables import Common
+from kill_switch.config.messages import Raw, Wrong, at, describe, hint_for, keys_of, unknown_keys, validate, without
+from kill_switch.config.schema import Common
+from kill_switch.core.identity import Login
 from kill_switch.errors import Problem
-from kill_switch.identity import Login
 
 if TYPE_CHECKING:  # a venue's module is costly to import; whoever wants one brings it in
     from kill_switch.venues.base import Adapter, VenueOptions

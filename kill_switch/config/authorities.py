@@ -6,7 +6,7 @@ import ssl
 from functools import lru_cache
 from pathlib import Path
 
-from kill_switch.config.problems import Wrong
+from kill_switch.config.messages import Wrong
 
 _HINT = "expected a file with PEM certificates"
 

@@ -13,8 +13,8 @@ from typing import TypeVar
 from pydantic import SecretStr
 
 from kill_switch.config.accounts import Account
-from kill_switch.config.problems import at
-from kill_switch.config.units import Address
+from kill_switch.config.messages import at
+from kill_switch.config.parsers import Address
 from kill_switch.errors import Problem
 
 T = TypeVar("T", bound=Hashable)

@@ -13,7 +13,7 @@ import shlex
 import stat
 from collections.abc import Iterator, Mapping
 
-from kill_switch.config.problems import Wrong, describe, nearest
+from kill_switch.config.messages import Wrong, describe, nearest
 
 LIMIT = 64 * 1024  # bytes
 ONLY = "expected the secret and nothing else"

@@ -5,6 +5,6 @@ Nothing here knows the adapters: signatures and payloads are written from the ve
 
 from __future__ import annotations
 
-from .main import VENUES, Ready, make_venues, read_options, run, serve
+from kill_switch.sim.main import VENUES, Ready, make_venues, read_options, run, serve
 
 __all__ = ["VENUES", "Ready", "make_venues", "read_options", "run", "serve"]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import read_options, run
+from kill_switch.sim import read_options, run
 
 _FLAGS = ("--venue", "--accounts", "--host", "--tls-dir", "--option")
 

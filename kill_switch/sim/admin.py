@@ -24,11 +24,11 @@ from typing import Any
 
 import orjson
 
-from .book import ZERO, Account
-from .messages import Answer, Request
-from .options import unknown
-from .server import Connection, Exchange
-from .venue import Venue
+from kill_switch.sim.kit.book import ZERO, Account
+from kill_switch.sim.kit.options import unknown
+from kill_switch.sim.kit.protocol import Answer, Request
+from kill_switch.sim.kit.server import Connection, Exchange
+from kill_switch.sim.kit.venue import Venue
 
 _MOST = 200_000
 _HOSTS = {"localhost", "127.0.0.1", "[::1]"}

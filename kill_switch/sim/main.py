@@ -19,15 +19,15 @@ from typing import Any, NotRequired, TypedDict
 import orjson
 import uvloop
 
-from .admin import Admin
-from .crosstrade import CrossTrade
-from .kuna import Kuna
-from .options import unknown
-from .oxfun import Oxfun
-from .roxom import Roxom
-from .server import Connection, Inbox
-from .tls import scratch, server_context
-from .venue import Venue
+from kill_switch.sim.admin import Admin
+from kill_switch.sim.crosstrade.venue import CrossTrade
+from kill_switch.sim.kit.options import unknown
+from kill_switch.sim.kit.server import Connection, Inbox
+from kill_switch.sim.kit.venue import Venue
+from kill_switch.sim.kuna.venue import Kuna
+from kill_switch.sim.oxfun.venue import Oxfun
+from kill_switch.sim.roxom.venue import Roxom
+from kill_switch.sim.tls import scratch, server_context
 
 VENUES: Mapping[str, type[Venue]] = {venue.name: venue for venue in (CrossTrade, Kuna, Oxfun, Roxom)}
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import httpcore
 
-from kill_switch.domain import Route
+from kill_switch.core.domain import Route
 from kill_switch.transports.causes import why
 from kill_switch.transports.http import (
     HEADERS_TOO_LARGE,

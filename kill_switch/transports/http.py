@@ -25,7 +25,7 @@ import anyio
 import h11
 import httptools
 
-from kill_switch.domain import Route
+from kill_switch.core.domain import Route
 from kill_switch.transports import certificates
 from kill_switch.transports.causes import why
 from kill_switch.transports.certificates import Expiry

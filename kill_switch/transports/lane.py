@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from kill_switch.domain import Route
+from kill_switch.core.domain import Route
 from kill_switch.transports.trust import tls_context as tls_context  # what the benchmark's peers connect with
 from kill_switch.venues.base import Event
 

@@ -24,7 +24,7 @@ from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
 from kill_switch import clock
-from kill_switch.domain import Route
+from kill_switch.core.domain import Route
 from kill_switch.transports import certificates
 from kill_switch.transports.causes import why
 from kill_switch.transports.certificates import Expiry

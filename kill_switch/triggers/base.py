@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Protocol
 
-from kill_switch.domain import Reason
+from kill_switch.core.domain import Reason
 
 Report = Callable[[Reason], None]
 Figures = Mapping[str, tuple[float, float]]

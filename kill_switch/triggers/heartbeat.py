@@ -21,9 +21,9 @@ from typing import Any, Literal
 
 import anyio
 
-from kill_switch.domain import Now, Reason
-from kill_switch.triggers.attention import Attention
+from kill_switch.core.domain import Now, Reason
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
+from kill_switch.triggers.stall_clock import Attention
 
 READY_WITHIN_S = 60.0  # accounts that are not ready by then keep nothing from counting
 RECORD = "heartbeat"  # the kind of record that says whether one is watched

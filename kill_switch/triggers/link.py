@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Mapping
 
 import anyio
 
-from kill_switch.domain import Now, Reason
-from kill_switch.triggers.attention import Attention
+from kill_switch.core.domain import Now, Reason
 from kill_switch.triggers.base import Figures, Report, TriggerState
+from kill_switch.triggers.stall_clock import Attention
 
 LOOK_EVERY_S = 0.1
 

@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import anyio
 
-from kill_switch.domain import Now, Reason
-from kill_switch.triggers.attention import Attention
+from kill_switch.core.domain import Now, Reason
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
+from kill_switch.triggers.stall_clock import Attention
 
 LOOK_EVERY_S = 0.1
 BACKLOG_NS = 1_000_000_000  # what was held back has come by then

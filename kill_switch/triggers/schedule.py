@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import anyio
 
-from kill_switch.domain import Now, Reason
+from kill_switch.core.domain import Now, Reason
+from kill_switch.cron import Crontab, Timetable
 from kill_switch.triggers.base import Figures, Report, TriggerState
-from kill_switch.triggers.cron import Crontab, Timetable
 
 LOOK_EVERY_S = 1.0  # a wall clock may be set: the wait is never longer than that
 MISSED_AFTER_S = 60.0  # crontab's times are minutes apart, and a restart takes less

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kill_switch.venues.base import Adapter
-from kill_switch.venues.crosstrade import CrossTrade
-from kill_switch.venues.kuna import Kuna
-from kill_switch.venues.oxfun import OxFun
-from kill_switch.venues.roxom import Roxom
+from kill_switch.venues.crosstrade.adapter import CrossTrade
+from kill_switch.venues.kuna.adapter import Kuna
+from kill_switch.venues.oxfun.adapter import OxFun
+from kill_switch.venues.roxom.adapter import Roxom
 
 VENUES: Mapping[str, type[Adapter]] = {adapter.NAME: adapter for adapter in (CrossTrade, Kuna, OxFun, Roxom)}

@@ -35,14 +35,14 @@ import orjson
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from kill_switch import printable
-from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
-from kill_switch.venues.book import NEVER, Book
-from kill_switch.venues.book import PAST_IDS as PAST_IDS
-from kill_switch.venues.book import OrderPlaced as OrderPlaced
-from kill_switch.venues.book import OrderSeen as OrderSeen
-from kill_switch.venues.book import OrdersFound as OrdersFound
-from kill_switch.venues.offset import Offset, date_ns
-from kill_switch.venues.pool import Pool
+from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Route
+from kill_switch.venues.clock_offset import Offset, date_ns
+from kill_switch.venues.order_book import NEVER, Book
+from kill_switch.venues.order_book import PAST_IDS as PAST_IDS
+from kill_switch.venues.order_book import OrderPlaced as OrderPlaced
+from kill_switch.venues.order_book import OrderSeen as OrderSeen
+from kill_switch.venues.order_book import OrdersFound as OrdersFound
+from kill_switch.venues.rate_pool import Pool
 from kill_switch.venues.readback import ReadBack, unlisted
 
 HIDDEN_FROM = 6  # characters: a shorter secret is no secret, and may be part of any sentence
@@ -304,9 +304,9 @@ class VenueOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ws_url: str
-    rest_url: str
-    ca_file: str | None = None
+    ws_url: str  # the private WebSocket's whole address
+    rest_url: str  # scheme, host and port
+    ca_file: str | None = None  # certificate authorities in PEM, instead of the system's
 
     @field_validator("ws_url")
     @classmethod

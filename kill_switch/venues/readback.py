@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kill_switch.domain import Life, Order
+from kill_switch.core.domain import Life, Order
 
 NAMED = 3  # orders that a line of evidence names, at most
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from kill_switch.aide import Done
-from kill_switch.domain import Now
-from kill_switch.engine import Kill
+from kill_switch.core.domain import Now
+from kill_switch.core.engine import Kill
+from kill_switch.worker.client import Done
 from tests.virtual_time import START, running
 
 OK = Done(True)

@@ -9,13 +9,13 @@ from typing import cast
 import anyio
 import pytest
 
-from kill_switch.beside import WORDS_WITHIN_S, Beside
-from kill_switch.config import Config, load
-from kill_switch.engine import Announce
-from kill_switch.journal import Journal
-from kill_switch.segments import Head
+from kill_switch.config.loader import Config, load
+from kill_switch.core.engine import Announce
+from kill_switch.journal.journal import Journal
+from kill_switch.journal.segments import Head
+from kill_switch.outbound.services import WORDS_WITHIN_S, Beside
 from kill_switch.tasks import Tasks
-from kill_switch.watching import Watch
+from kill_switch.triggers.supervisor import Watch
 from tests.beside.stubs import Beside as Desk
 from tests.core.stubs import Floor
 

@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch import errands
-from kill_switch.errands import Desk, Errand, Outcome
+from kill_switch.worker import main
+from kill_switch.worker.main import Desk, Errand, Outcome
 
 Pipe = tuple[Desk, int]
 CALL = {"do": "call", "within_s": 5, "begin_by_s": 1e12, "url": "https://hooks.example/tOkEn"}
@@ -41,8 +41,8 @@ def test_there_is_an_end_to_what_is_under_way_at_once(desk: Pipe, monkeypatch: p
         over.wait(10)
         return {"ok": True}
 
-    monkeypatch.setattr(errands, "call", wait)
-    monkeypatch.setattr(errands, "AT_ONCE", 3)
+    monkeypatch.setattr(main, "call", wait)
+    monkeypatch.setattr(main, "AT_ONCE", 3)
     for number in range(5):
         desk[0].take({**CALL, "id": number})
     refused = lines(desk[1], 2)
@@ -55,7 +55,7 @@ def test_whatever_an_errand_raises_is_told_by_its_kind_alone(desk: Pipe, monkeyp
     def fail(errand: Errand) -> Outcome:
         raise ValueError("https://hooks.example/tOkEn is bad")
 
-    monkeypatch.setattr(errands, "call", fail)
+    monkeypatch.setattr(main, "call", fail)
     desk[0].take({**CALL, "id": 7})
     assert lines(desk[1], 1) == [{"id": 7, "ok": False, "why": "ValueError"}]
 
@@ -69,10 +69,10 @@ def test_a_process_whose_errands_do_not_come_back_ends_and_is_made_anew(
         over.wait(10)
         return {"ok": True}
 
-    monkeypatch.setattr(errands, "call", hang)
-    monkeypatch.setattr(errands, "STUCK", 2)
-    monkeypatch.setattr(errands, "STUCK_AFTER_S", -1.0)
-    monkeypatch.setattr(errands, "LAST_S", 0.1)
+    monkeypatch.setattr(main, "call", hang)
+    monkeypatch.setattr(main, "STUCK", 2)
+    monkeypatch.setattr(main, "STUCK_AFTER_S", -1.0)
+    monkeypatch.setattr(main, "LAST_S", 0.1)
     told = [orjson.dumps({**CALL, "id": n, "within_s": 0.0}) + b"\n" for n in range(10)]
     read = io.BytesIO(b"".join(told))
     began_s = time.monotonic()
@@ -85,7 +85,7 @@ def test_a_process_whose_errands_do_not_come_back_ends_and_is_made_anew(
 def test_an_errand_that_comes_too_late_is_not_begun_and_that_is_said(
     desk: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(errands, "call", lambda errand: {"ok": True})
+    monkeypatch.setattr(main, "call", lambda errand: {"ok": True})
     desk[0].take({**CALL, "id": 1, "begin_by_s": time.monotonic() - 0.001})
     desk[0].take({**CALL, "id": 2, "begin_by_s": time.monotonic() + 10})
     late, in_time = sorted(lines(desk[1], 2), key=lambda line: line["id"])

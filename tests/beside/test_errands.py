@@ -20,9 +20,10 @@ from typing import Any
 import anyio
 import pytest
 
-from kill_switch import aide, offload
-from kill_switch.aide import INTERRUPTED, UNBEGUN, Aide, Aides, Done
-from kill_switch.commands import AT_ONCE
+from kill_switch.system import offload
+from kill_switch.worker import client
+from kill_switch.worker.client import INTERRUPTED, UNBEGUN, Aide, Aides, Done
+from kill_switch.worker.commands import AT_ONCE
 
 pytestmark = pytest.mark.anyio
 
@@ -116,7 +117,7 @@ async def test_a_command_sees_nothing_of_our_environment_that_might_be_a_secret(
     monkeypatch.setenv("HTTPS_PROXY", "http://user:sEcReT@proxy")
     async with running() as beside:
         done = await beside.do("run", 5, argv=["/usr/bin/env"], env=ENV)
-        passed = aide.environ()
+        passed = client.environ()
     names = {line.partition("=")[0] for line in done.output.splitlines()}
     assert names - {"HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"} == {"PATH", *ENV}
     assert "OXFUN_SECRET" not in passed and "CREDENTIALS_DIRECTORY" not in passed
@@ -217,12 +218,12 @@ async def test_a_call_that_nobody_answers_is_a_failure_in_bounded_time(
     async with running() as beside:
         assert (await beside.do("find", 5, argv=["sh"])).ok
         await beside.do("tell", 5, url="nosuch://")  # both are there
-        monkeypatch.setattr(aide, "GRACE_S", 0.2)
+        monkeypatch.setattr(client, "GRACE_S", 0.2)
         began_s = time.monotonic()
         done = await beside.do("call", 0.3, url=f"http://127.0.0.1:{site.port}/ping/uuid", agent="us")
         assert time.monotonic() - began_s < 2
         assert done == Done(False, "nothing was heard of it for 0.5 s", lost=INTERRUPTED)
-        monkeypatch.setattr(aide, "GRACE_S", 3.0)
+        monkeypatch.setattr(client, "GRACE_S", 3.0)
         assert not (await beside.do("tell", 5, url="nosuch://")).lost  # others are served meanwhile
         site.let_go.set()
 
@@ -247,7 +248,7 @@ async def test_a_python_that_cannot_be_started_is_shown_and_errands_fail_in_boun
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent")
-    monkeypatch.setattr(aide, "GRACE_S", 0.1)
+    monkeypatch.setattr(client, "GRACE_S", 0.1)
     async with running() as beside:
         assert await beside.do("find", 0.1, argv=["sh"]) == Done(
             False, "the process for commands was not there for 0.2 s", lost=UNBEGUN
@@ -265,7 +266,7 @@ async def test_a_start_that_hangs_stops_no_event_loop_and_is_shown(monkeypatch: 
         return real(self, outcomes)
 
     monkeypatch.setattr(Aide, "_start", hangs)
-    monkeypatch.setattr(aide, "GRACE_S", 0.1)
+    monkeypatch.setattr(client, "GRACE_S", 0.1)
     monkeypatch.setattr(offload, "HANGS_AFTER_S", 0.1)
     async with running() as beside:
         assert await beside.do("find", 0.1, argv=["sh"]) == Done(
@@ -273,7 +274,7 @@ async def test_a_start_that_hangs_stops_no_event_loop_and_is_shown(monkeypatch: 
         )
         assert list(beside.troubles()) == ["the start of the process for commands does not answer"]
         over.set()
-        monkeypatch.setattr(aide, "GRACE_S", 5.0)
+        monkeypatch.setattr(client, "GRACE_S", 5.0)
         assert (await beside.do("find", 5, argv=["sh"])).ok
         assert list(beside.troubles()) == []
 
@@ -363,8 +364,8 @@ async def test_an_errand_that_comes_too_late_to_begin_is_said_to_have_come_too_l
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a hook is handed over again only when all its time is over, which may be an hour."""
-    monkeypatch.setattr(aide, "GRACE_S", 0.3)
-    monkeypatch.setattr(aide, "BEAT_S", 60.0)  # a process that was only slow is not taken for one that hangs
+    monkeypatch.setattr(client, "GRACE_S", 0.3)
+    monkeypatch.setattr(client, "BEAT_S", 60.0)  # a process that was only slow is not taken for one that hangs
     errand: dict[str, Any] = {"argv": ("/bin/true",), "env": {}} if what == "run" else {"url": "json://127.0.0.1:9"}
     async with running() as beside:
         desk = beside.commands if what == "run" else beside.messages

@@ -14,8 +14,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from kill_switch import aide
-from kill_switch.aide import INTERRUPTED, UNBEGUN, Aide, Done
+from kill_switch.worker import client
+from kill_switch.worker.client import INTERRUPTED, UNBEGUN, Aide, Done
 from tests.beside.test_errands import ENV, Site, gone, running, script, site  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
@@ -30,7 +30,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aide, "BEAT_S", 0.5)
+    monkeypatch.setattr(client, "BEAT_S", 0.5)
 
 
 @asynccontextmanager
@@ -90,7 +90,7 @@ async def test_a_process_that_cannot_begin_is_started_less_and_less_often(monkey
     real = anyio.sleep
 
     async def sleep(seconds: float) -> None:
-        if seconds in aide.PAUSES_S:
+        if seconds in client.PAUSES_S:
             pauses.append(seconds)
             seconds = 0.0
         await real(seconds)
@@ -98,7 +98,7 @@ async def test_a_process_that_cannot_begin_is_started_less_and_less_often(monkey
     monkeypatch.setattr(anyio, "sleep", sleep)
     async with one("tests.beside.sick.dead") as (made, told):
         await until(lambda: len(pauses) >= 6)
-        assert pauses[:6] == [*aide.PAUSES_S, aide.PAUSES_S[-1]]
+        assert pauses[:6] == [*client.PAUSES_S, client.PAUSES_S[-1]]
         assert told[0] == "the process for messages ended; it is started again" and made.restarts >= 6
 
 
@@ -230,7 +230,7 @@ async def test_a_command_that_does_not_read_its_text_is_not_harmed(tmp_path: Pat
 
 DAEMON = """
 import anyio, sys
-from kill_switch.aide import Aides
+from kill_switch.worker.client import Aides
 
 async def main():
     aides = Aides()

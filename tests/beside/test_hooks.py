@@ -11,10 +11,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from kill_switch.aide import INTERRUPTED, UNBEGUN, Done
-from kill_switch.config.tables import Hooks as Table
-from kill_switch.engine import Announce
-from kill_switch.hooks import ATTEMPTS, Hooks
+from kill_switch.config.schema import Hooks as Table
+from kill_switch.core.engine import Announce
+from kill_switch.outbound.hooks import ATTEMPTS, Hooks
+from kill_switch.worker.client import INTERRUPTED, UNBEGUN, Done
 from tests.beside.stubs import OK, Beside, Run, kill, seconds
 
 pytestmark = pytest.mark.anyio

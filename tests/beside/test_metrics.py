@@ -23,16 +23,16 @@ import anyio.to_thread
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from kill_switch.aide import Aide
-from kill_switch.exposition import Exposition
-from kill_switch.journal import Journal
-from kill_switch.metrics import Histogram, Meter
-from kill_switch.segments import Head
+from kill_switch.journal.journal import Journal
+from kill_switch.journal.segments import Head
+from kill_switch.outbound.metrics import Histogram, Meter
+from kill_switch.system.process_metrics import Vitals
 from kill_switch.transports.certificates import Expiry
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import TriggerState
-from kill_switch.vitals import Vitals
-from kill_switch.watching import Watch
+from kill_switch.triggers.supervisor import Watch
+from kill_switch.worker.client import Aide
+from kill_switch.worker.metrics_server import Exposition
 from tests.beside.stubs import now
 from tests.core.stubs import Floor
 from tests.virtual_time import running
@@ -198,16 +198,16 @@ def test_a_process_that_nobody_may_look_at_tells_of_itself() -> None:
     """As the daemon runs: no root, and nobody can dump it."""
     look = "import os; os.setgid(65534); os.setuid(65534); " if os.geteuid() == 0 else ""
     code = (
-        "import kill_switch.hardening, kill_switch.vitals; "
-        f"{look}assert kill_switch.hardening.forbid_dumps(); "
-        "print(*[vital.name for vital in kill_switch.vitals.Vitals(0.0).read()])"
+        "import kill_switch.system.hardening, kill_switch.system.process_metrics; "
+        f"{look}assert kill_switch.system.hardening.forbid_dumps(); "
+        "print(*[vital.name for vital in kill_switch.system.process_metrics.Vitals(0.0).read()])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     assert {"resident_memory_bytes", "open_fds", "threads"} <= set(done.stdout.split()), done.stderr
 
 
 def test_without_proc_there_is_still_the_time_it_took(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("kill_switch.vitals._SELF", tmp_path)
+    monkeypatch.setattr("kill_switch.system.process_metrics._SELF", tmp_path)
     found = {vital.name: vital.value for vital in Vitals(7.0).read()}
     assert found == {"cpu_seconds_total": pytest.approx(time.process_time(), abs=0.5), "start_time_seconds": 7.0}
 
@@ -291,7 +291,7 @@ def test_collecting_for_many_accounts_costs_the_event_loop_little() -> None:
 
 
 def test_a_daemon_that_does_not_answer_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.exposition.ANSWER_S", 0.1)
+    monkeypatch.setattr("kill_switch.worker.metrics_server.ANSWER_S", 0.1)
     with exposed(None, silent=True) as port:
         values = read(scrape(port))
     assert values["kill_switch_responding", frozenset()] == 0
@@ -312,7 +312,7 @@ def test_scrapes_in_quick_succession_ask_the_daemon_once() -> None:
 
 
 def test_a_client_that_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.exposition.HEAD_S", 0.2)
+    monkeypatch.setattr("kill_switch.worker.metrics_server.HEAD_S", 0.2)
     with exposed(list) as port, socket.create_connection(("127.0.0.1", port)):
         time.sleep(0.05)
         began_s = time.monotonic()
@@ -348,7 +348,7 @@ def crowd(port: int, count: int, say: Callable[[socket.socket], None]) -> Iterat
 def test_clients_that_never_come_to_the_point_hold_nobody_up(
     letter: bytes, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kill_switch.exposition.HEAD_S", 3600.0)
+    monkeypatch.setattr("kill_switch.worker.metrics_server.HEAD_S", 3600.0)
     with exposed(list) as port, crowd(port, count, lambda client: client.sendall(letter)):
         for _ in range(3):
             began_s = time.monotonic()
@@ -357,7 +357,7 @@ def test_clients_that_never_come_to_the_point_hold_nobody_up(
 
 
 def test_a_client_has_a_bounded_time_for_its_whole_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.exposition.HEAD_S", 0.3)
+    monkeypatch.setattr("kill_switch.worker.metrics_server.HEAD_S", 0.3)
     with exposed(list) as port, socket.create_connection(("127.0.0.1", port)) as client:
         client.settimeout(0.05)
         for _ in range(100):
@@ -370,7 +370,7 @@ def test_a_client_has_a_bounded_time_for_its_whole_request(monkeypatch: pytest.M
 
 
 def test_clients_that_read_nothing_of_the_answer_hold_nobody_up_and_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.exposition.SEND_S", 0.5)
+    monkeypatch.setattr("kill_switch.worker.metrics_server.SEND_S", 0.5)
     much: dict[str, Any] = {
         "type": "gauge",
         "name": "kill_switch_x",
@@ -396,7 +396,7 @@ def test_clients_that_read_nothing_of_the_answer_hold_nobody_up_and_are_let_go(m
 
 
 def test_many_scrapes_at_once_wait_for_a_slow_daemon_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.exposition.ANSWER_S", 0.5)
+    monkeypatch.setattr("kill_switch.worker.metrics_server.ANSWER_S", 0.5)
     with exposed(None, silent=True) as port, ThreadPoolExecutor(20) as pool:
         began_s = time.monotonic()
         texts = list(pool.map(lambda _: scrape(port), range(20)))

@@ -10,12 +10,12 @@ import anyio.lowlevel
 import pytest
 from pydantic import SecretStr
 
-from kill_switch.aide import Done
-from kill_switch.config.tables import Notify
-from kill_switch.domain import Now
-from kill_switch.engine import Announce
-from kill_switch.messages import OUTBOX, SAME_AGAIN_S, Message, News, Outbox, compose
-from kill_switch.notify import GIVE_UP_AFTER_S, LETTERS, Notifier
+from kill_switch.config.schema import Notify
+from kill_switch.core.domain import Now
+from kill_switch.core.engine import Announce
+from kill_switch.outbound.digest import OUTBOX, SAME_AGAIN_S, Message, News, Outbox, compose
+from kill_switch.outbound.notifier import GIVE_UP_AFTER_S, LETTERS, Notifier
+from kill_switch.worker.client import Done
 from tests.beside.stubs import NO, OK, Beside, Run, kill, now, seconds
 from tests.virtual_time import START
 

@@ -10,7 +10,7 @@ import pytest
 SUBREAPER = "import ctypes; assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0"
 LEAVE = """
 import os, subprocess, sys, time
-from kill_switch import orphans
+from kill_switch.system import orphans as orphans
 
 def zombies():
     children = open(f"/proc/self/task/{os.getpid()}/children").read().split()

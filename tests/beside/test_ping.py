@@ -12,12 +12,12 @@ import pytest
 from pydantic import SecretStr
 
 from kill_switch import __version__
-from kill_switch.config.tables import Ping as Table
-from kill_switch.dispatch import Dispatcher
-from kill_switch.domain import Now
-from kill_switch.journal import Journal
-from kill_switch.ping import Ping, unable
-from kill_switch.watching import Watch
+from kill_switch.config.schema import Ping as Table
+from kill_switch.core.domain import Now
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.journal.journal import Journal
+from kill_switch.outbound.healthcheck_ping import Ping, unable
+from kill_switch.triggers.supervisor import Watch
 from tests.beside.stubs import NO, OK, Beside, now, seconds
 
 URL = "https://hc.example/ping/0b7c"

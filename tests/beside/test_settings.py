@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.config import Config, load
+from kill_switch.config.loader import Config, load
 from kill_switch.errors import ConfigError
 
 SECRET = "sEcReT-0123456789"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kill_switch.domain import Now
-from kill_switch.journal import Journal
-from kill_switch.worker import Job, Worker
+from kill_switch.core.domain import Now
+from kill_switch.journal.journal import Journal
+from kill_switch.system.job_thread import Job, Worker
 
 
 class AtOnce(Worker):

@@ -23,9 +23,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
 
-from kill_switch import clock, engine, sweep
-from kill_switch.domain import Answer, Now, Pace, Phase, Reason
-from kill_switch.engine import Account, Progress, RearmAsked, Record, Recovered, Reported, Sent, State, Struck
+from kill_switch import clock
+from kill_switch.core import engine, sweep
+from kill_switch.core.domain import Answer, Now, Pace, Phase, Reason
+from kill_switch.core.engine import Account, Progress, RearmAsked, Record, Recovered, Reported, Sent, State, Struck
 
 S = TypeVar("S")  # state
 E = TypeVar("E")  # event

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from kill_switch import engine
-from kill_switch.dispatch import Dispatcher, Session
-from kill_switch.domain import Answer, Life, Now, Order, Pace, Reason, Route
+from kill_switch.core import engine
+from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Reason, Route
+from kill_switch.dispatch.dispatcher import Dispatcher, Session
 from kill_switch.transports.certificates import Expiry
 from kill_switch.transports.lane import LaneState
 from kill_switch.venues import base

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kill_switch.alarms import Alarms
+from kill_switch.dispatch.timers import Alarms
 from tests.core.playbook import START
 from tests.core.stubs import Time
 

@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kill_switch import checkpoint, engine, past, recovery, sweep
-from kill_switch.checkpoint import Snapshot
-from kill_switch.condense import Condenser
-from kill_switch.domain import Answer, Now, Pace, Phase, Reason
-from kill_switch.engine import Account, Progress, RearmAsked, Reported, Sent, State, Struck
+from kill_switch.core import engine, recovery, sweep
+from kill_switch.core.domain import Answer, Now, Pace, Phase, Reason
+from kill_switch.core.engine import Account, Progress, RearmAsked, Reported, Sent, State, Struck
 from kill_switch.errors import JournalBroken
-from kill_switch.intent import mark, unrecorded
-from kill_switch.report import KEEP, Reports
-from kill_switch.triggers import stamps
+from kill_switch.journal import checkpoint, history
+from kill_switch.journal.checkpoint import Snapshot
+from kill_switch.journal.condenser import Condenser
+from kill_switch.journal.kill_report import KEEP, Reports
+from kill_switch.journal.write_ahead import mark, unrecorded
+from kill_switch.triggers.intake import stamps
 from tests.core.playbook import START, Run
 
 ACCOUNTS = ("a", "b", "c")
@@ -116,15 +117,17 @@ def reading(entries: Iterable[Mapping[str, Any]]) -> dict[str, object]:
     reasons = [entry["data"] for entry in entries if entry["kind"] == "reason"]
     kill = state.kill.id if state.kill else None
     about = [entry for entry in entries if entry["data"].get("kill") == kill]
-    drills = past.understood(entries, ("drill",), lambda data: "accounts" in data)
+    drills = history.understood(entries, ("drill",), lambda data: "accounts" in data)
     return {
         "state": state,
         "latched": recovery.latched(entries),
         "reports": [reports.get(one) for one in reports.ids()],
-        "seen": past.seen(entries, datetime(2100, 1, 1, tzinfo=UTC)),
-        "pnl": {data["trigger"]: data for data in past.understood(entries, ("pnl",), lambda data: "trigger" in data)},
-        "beats": {d["trigger"]: d for d in past.understood(entries, ("heartbeat",), lambda data: "trigger" in data)},
-        "stamps": {d["trigger"]: d for d in past.understood(entries, ("stamps",), stamps.is_record)},
+        "seen": history.seen(entries, datetime(2100, 1, 1, tzinfo=UTC)),
+        "pnl": {
+            data["trigger"]: data for data in history.understood(entries, ("pnl",), lambda data: "trigger" in data)
+        },
+        "beats": {d["trigger"]: d for d in history.understood(entries, ("heartbeat",), lambda data: "trigger" in data)},
+        "stamps": {d["trigger"]: d for d in history.understood(entries, ("stamps",), stamps.is_record)},
         "drill": drills[-1:],
         "drills": {
             name: (drill["at"], drill["answered_us"])
@@ -135,7 +138,7 @@ def reading(entries: Iterable[Mapping[str, Any]]) -> dict[str, object]:
         "hooks": {
             (kind, data["command"], str(data["accounts"])): data["attempt"]
             for kind in ("hook-started", "hook")
-            for data in past.understood(about, (kind,), _hooked)
+            for data in history.understood(about, (kind,), _hooked)
         },
         "first reason": next((entry["data"] for entry in about if entry["kind"] == "reason"), None),
         "latched by": {
@@ -182,9 +185,9 @@ def test_condensed_records_leave_the_same_latches_and_reports_and_never_a_clear_
 ) -> None:
     entries = told(happened)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kill_switch.condense.VERBATIM", verbatim)
-        patch.setattr("kill_switch.condense.EVERY_NS", every_s * 1_000_000_000)
-        patch.setattr("kill_switch.condense.QUIET_NS", 10_000_000_000)
+        patch.setattr("kill_switch.journal.condenser.VERBATIM", verbatim)
+        patch.setattr("kill_switch.journal.condenser.EVERY_NS", every_s * 1_000_000_000)
+        patch.setattr("kill_switch.journal.condenser.QUIET_NS", 10_000_000_000)
         condenser, made = Condenser((), "boot-1"), Entries()
         for n, entry in enumerate(entries, 1):
             at = Now(entry["mono_ns"], START.wall_ns + entry["mono_ns"] - START.mono_ns)
@@ -266,7 +269,7 @@ def test_an_empty_journal_stands_for_nothing() -> None:
 def test_a_second_copy_of_a_strike_is_counted_with_it() -> None:
     condenser = Condenser()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kill_switch.condense.VERBATIM", 1)
+        patch.setattr("kill_switch.journal.condenser.VERBATIM", 1)
         sent = (Sent("a", 1, ("ws",), 5), Sent("a", 1, ("fresh",), 6))
         story = Story()
         story.tell(("reason", ("a",)))

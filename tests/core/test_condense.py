@@ -8,13 +8,13 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch import recovery, sweep
-from kill_switch.condense import VERBATIM, Condenser
-from kill_switch.domain import Answer, Now, Pace, Phase, Reason
-from kill_switch.engine import Account, Progress, Reported, State
-from kill_switch.report import Reports
-from kill_switch.tally import Count
-from kill_switch.venues.book import Book
+from kill_switch.core import recovery, sweep
+from kill_switch.core.domain import Answer, Now, Pace, Phase, Reason
+from kill_switch.core.engine import Account, Progress, Reported, State
+from kill_switch.core.tally import Count
+from kill_switch.journal.condenser import VERBATIM, Condenser
+from kill_switch.journal.kill_report import Reports
+from kill_switch.venues.order_book import Book
 from tests.core.playbook import START, Run
 
 HOURS = 3

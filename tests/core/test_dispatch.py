@@ -7,10 +7,9 @@ from decimal import Decimal
 
 import pytest
 
-from kill_switch import engine
-from kill_switch.dispatch import NOISE_LOGGED, Dispatcher, Session
-from kill_switch.domain import Answer, Life, Now, Order, Route
-from kill_switch.engine import (
+from kill_switch.core import engine
+from kill_switch.core.domain import Answer, Life, Now, Order, Route
+from kill_switch.core.engine import (
     Account,
     Announce,
     Granted,
@@ -22,8 +21,9 @@ from kill_switch.engine import (
     State,
     Waiting,
 )
+from kill_switch.core.sweep import Due
+from kill_switch.dispatch.dispatcher import NOISE_LOGGED, Dispatcher, Session
 from kill_switch.errors import IllegalEvent
-from kill_switch.sweep import Due
 from kill_switch.transports.lane import LaneState
 from kill_switch.venues import base
 from kill_switch.venues.base import (

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch import journal, recovery
-from kill_switch.domain import Now, Pace, Reason
-from kill_switch.engine import Account, Reconfigured, Record, Reported, State, step
-from kill_switch.intent import NAME as INTENT
-from kill_switch.journal import Journal
-from kill_switch.latches import NAME as LATCH
-from kill_switch.latches import latched_accounts
+from kill_switch.core import recovery
+from kill_switch.core.domain import Now, Pace, Reason
+from kill_switch.core.engine import Account, Reconfigured, Record, Reported, State, step
+from kill_switch.journal import journal
+from kill_switch.journal.journal import Journal
+from kill_switch.journal.latch_file import NAME as LATCH
+from kill_switch.journal.latch_file import latched_accounts
+from kill_switch.journal.write_ahead import NAME as INTENT
 from tests.core.at_once import Prompt
 from tests.core.playbook import at
 from tests.core.test_journal import REASON, ByHand
@@ -88,7 +89,7 @@ WAYS = (
 
 @pytest.fixture
 def opened(dirs: Dirs, at_once: None, monkeypatch: pytest.MonkeyPatch) -> Prompt:
-    monkeypatch.setattr("kill_switch.journal.Syncing", ByHand)
+    monkeypatch.setattr("kill_switch.journal.journal.Syncing", ByHand)
     made = Prompt(*dirs)
     made.append("start", {"triggers": {}}, at(0))
     made.flush()
@@ -171,7 +172,7 @@ def test_a_journal_that_is_displaced_between_the_look_and_the_write_is_noticed_b
         return real(fd, data)
 
     opened.append("note", {}, at(1))
-    monkeypatch.setattr("kill_switch.writer.os.write", write)
+    monkeypatch.setattr("kill_switch.journal.writer.os.write", write)
     opened.flush()
     monkeypatch.undo()
     assert opened.displaced() and not opened.on_record
@@ -287,7 +288,7 @@ def test_another_login_that_a_directory_which_hangs_does_not_take_is_left_for_it
 def test_the_memory_that_a_directory_which_hangs_may_take_is_bounded_and_no_reason_is_left_out(
     opened: Prompt, dirs: Dirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kill_switch.journal.KEEP", 10)
+    monkeypatch.setattr("kill_switch.journal.journal.KEEP", 10)
     opened.state.stuck = True
     for n in range(100):
         opened.append("read", {"n": n}, at(n))

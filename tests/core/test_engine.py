@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from kill_switch import engine, sweep
-from kill_switch.domain import Answer, Pace, Phase
-from kill_switch.engine import (
+from kill_switch.core import engine, sweep
+from kill_switch.core.domain import Answer, Pace, Phase
+from kill_switch.core.engine import (
     Account,
     Alive,
     Granted,

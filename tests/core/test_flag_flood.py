@@ -13,9 +13,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from kill_switch.triggers import flag
 from kill_switch.triggers.base import TriggerState
-from kill_switch.triggers.directory import LOST, identity, sift
+from kill_switch.triggers.flag import trigger
+from kill_switch.triggers.flag.directory import LOST, identity, sift
 from tests.core.test_triggers import Spot, pressing, real_time
 
 pytestmark = [pytest.mark.anyio, real_time]
@@ -50,7 +50,7 @@ def kill_file(tmp_path: Path) -> Spot:
 
 @pytest.fixture
 def no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flag, "POLL_S", 3600.0)
+    monkeypatch.setattr(trigger, "POLL_S", 3600.0)
 
 
 @pytest.mark.usefixtures("no_poll")
@@ -64,7 +64,7 @@ async def test_a_turn_of_the_loop_takes_a_bounded_number_of_events_and_others_ha
         return sift(events, name)
 
     async with pressing(kill_file.path) as button:
-        monkeypatch.setattr(flag, "sift", count)
+        monkeypatch.setattr(trigger, "sift", count)
         noise(kill_file, 4000)
         kill_file.touch()
         with anyio.fail_after(5):
@@ -94,12 +94,12 @@ async def test_lost_events_cost_one_look_and_not_the_watch(
 ) -> None:
     looks: list[Path] = []
 
-    def look(path: Path) -> flag.Seen:
+    def look(path: Path) -> trigger.Seen:
         looks.append(path)
-        return flag.Seen(False)
+        return trigger.Seen(False)
 
     async with pressing(kill_file.path) as button:
-        monkeypatch.setattr(flag, "look", look)
+        monkeypatch.setattr(trigger, "look", look)
         overflow = struct.pack("iIII", -1, LOST, 0, 0)
         assert button.trigger._hear(overflow) and button.trigger._hear(overflow)
         await anyio.sleep(0.1)
@@ -110,7 +110,7 @@ async def test_a_file_behind_many_events_is_found_before_these_have_been_read(
     kill_file: Spot, no_poll: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with pressing(kill_file.path) as button:
-        monkeypatch.setattr(flag, "sift", lambda events, name: ([], 0))  # as if its event were far behind
+        monkeypatch.setattr(trigger, "sift", lambda events, name: ([], 0))  # as if its event were far behind
         noise(kill_file, 400)
         kill_file.touch()
         assert (await button.next(1)).text == f"{kill_file} is there"
@@ -120,9 +120,9 @@ async def test_events_that_a_look_was_faster_than_are_no_second_touch(kill_file:
     async with pressing(kill_file.path) as button:
         noise(kill_file, 2000)
         kill_file.touch()
-        button.trigger._take(flag.Seen(True))
+        button.trigger._take(trigger.Seen(True))
         kill_file.remove()
-        button.trigger._take(flag.Seen(False))  # and a person re-arms
+        button.trigger._take(trigger.Seen(False))  # and a person re-arms
         await button.trigger.look()
         assert button.trigger.against_rearm() is None
         button.trigger.reset()
@@ -145,31 +145,31 @@ async def test_a_file_that_comes_and_goes_for_ever_is_a_bounded_number_of_reason
     kill_file: Spot, no_poll: None
 ) -> None:
     async with pressing(kill_file.path) as button:
-        for _ in range(2 * flag.REASONS):
+        for _ in range(2 * trigger.REASONS):
             kill_file.touch()
             kill_file.remove()
             await anyio.sleep(0.001)
-        assert len(button.reasons) == flag.REASONS
+        assert len(button.reasons) == trigger.REASONS
         assert "came and went; nobody has been told yet" in str(button.trigger.against_rearm())
         await button.trigger.look()
-        assert len(button.reasons) == flag.REASONS + 1
+        assert len(button.reasons) == trigger.REASONS + 1
         assert button.trigger.against_rearm() is None
         button.trigger.reset()
         kill_file.touch()
-        await button.next(flag.REASONS + 2)
+        await button.next(trigger.REASONS + 2)
 
 
 async def test_a_directory_whose_parent_was_replaced_is_watched_anew(
     kill_file: Spot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flag, "POLL_S", 0.02)
+    monkeypatch.setattr(trigger, "POLL_S", 0.02)
     async with pressing(kill_file.path) as button:
         kill_file.directory.directory.move_to(kill_file.directory.directory.beside("old"))  # no event tells of that
         kill_file.directory.path.mkdir(parents=True)
         with anyio.fail_after(5):
             while button.trigger._inotify is None or button.trigger._directory != identity(kill_file.directory.path):  # noqa: ASYNC110 - a thread
                 await anyio.sleep(0.01)
-        monkeypatch.setattr(flag, "POLL_S", 3600.0)
+        monkeypatch.setattr(trigger, "POLL_S", 3600.0)
         await anyio.sleep(0.1)
         kill_file.touch()
         await button.next(1)
@@ -178,7 +178,7 @@ async def test_a_directory_whose_parent_was_replaced_is_watched_anew(
 async def test_a_directory_that_is_replaced_while_its_events_are_lost_is_watched_anew(
     kill_file: Spot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flag, "POLL_S", 0.02)
+    monkeypatch.setattr(trigger, "POLL_S", 0.02)
     async with pressing(kill_file.path) as button:
         noise(kill_file, QUEUE + 100)
         kill_file.directory.move_to(kill_file.directory.beside("old"))

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch import identity
-from kill_switch.identity import Login, Struck, difference, find_moved, find_shared, new_salt
+from kill_switch.core import identity
+from kill_switch.core.identity import Login, Struck, difference, find_moved, find_shared, new_salt
 
 KEY = "xrxk_public_part_of_a_key"
 A = Login("roxom", "wss://ws.roxom.com/ws", "https://api.roxom.com", KEY, {"inst_types": ("spot", "btc")})

@@ -10,12 +10,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from kill_switch.domain import Pace, Reason
-from kill_switch.engine import Account, Record, Reported, State, step
-from kill_switch.intent import NAME, Intent, unrecorded
-from kill_switch.journal import Journal
-from kill_switch.latches import NAME as LATCH
-from kill_switch.latches import claim
+from kill_switch.core.domain import Pace, Reason
+from kill_switch.core.engine import Account, Record, Reported, State, step
+from kill_switch.journal.journal import Journal
+from kill_switch.journal.latch_file import NAME as LATCH
+from kill_switch.journal.latch_file import claim
+from kill_switch.journal.write_ahead import NAME, Intent, unrecorded
 from tests.core.at_once import Prompt
 from tests.core.playbook import at
 
@@ -102,21 +102,21 @@ def test_what_there_is_no_room_for_is_not_noted_and_leaves_the_lines_before(
 ) -> None:
     assert intent.note(reason("a"))
     before, real = left(dirs), os.write
-    monkeypatch.setattr("kill_switch.intent.os.write", lambda fd, data: real(fd, data[:10]))
+    monkeypatch.setattr("kill_switch.journal.write_ahead.os.write", lambda fd, data: real(fd, data[:10]))
     assert not intent.note(reason("b"))
     assert left(dirs) == before
 
     def full(fd: int, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kill_switch.intent.os.write", full)
+    monkeypatch.setattr("kill_switch.journal.write_ahead.os.write", full)
     assert not intent.note(reason("b"))
     assert intent.trouble.endswith("No space left on device")
     monkeypatch.undo()
     intent.recorded(made(reason("a")).data, 1)
     intent.fulfil(1)
     assert intent.trouble == ""
-    monkeypatch.setattr("kill_switch.intent.os.write", full)
+    monkeypatch.setattr("kill_switch.journal.write_ahead.os.write", full)
     assert not intent.note(reason("b")) and intent.trouble
     intent.mend()
     assert intent.trouble == ""  # nobody is to be told of it for ever
@@ -168,7 +168,7 @@ def test_a_file_that_cannot_be_emptied_is_known_for_old_by_the_record(
 
     opened = Prompt(*dirs)
     assert opened.intend(reason("a")) and record(opened, reason("a"))
-    monkeypatch.setattr("kill_switch.intent.os.ftruncate", fails)
+    monkeypatch.setattr("kill_switch.journal.write_ahead.os.ftruncate", fails)
     opened.flush()
     assert "Input/output error" in opened.unintended
     monkeypatch.undo()
@@ -260,7 +260,7 @@ def test_a_file_that_cannot_be_opened_and_says_something_trips_everything_once(
         return real(path, flags, mode)
 
     (dirs[1] / NAME).write_bytes(b'{"text":"somebody else\'s"}\n')
-    monkeypatch.setattr("kill_switch.intent.os.open", refused)
+    monkeypatch.setattr("kill_switch.journal.write_ahead.os.open", refused)
     assert found(dirs) == ("a latch was left in a file", BOTH)
     (dirs[0] / LATCH).unlink()
     assert found(dirs) is None  # it was removed, and made anew
@@ -291,7 +291,7 @@ def test_while_the_disk_takes_no_record_the_intent_stands(
         return real(fd, data)
 
     opened, real = Prompt(*dirs), os.write
-    monkeypatch.setattr("kill_switch.writer.os.write", full)
+    monkeypatch.setattr("kill_switch.journal.writer.os.write", full)
     assert opened.intend(reason("a")) and not record(opened, reason("a"))
     opened.settle()
     assert left(dirs) != b""

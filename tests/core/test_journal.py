@@ -14,17 +14,25 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch import clock, journal
-from kill_switch.domain import Pace
+from kill_switch import clock
+from kill_switch.core.domain import Pace
+from kill_switch.core.recovery import latched as latched_by
+from kill_switch.core.recovery import rebuild
 from kill_switch.errors import AlreadyRunning, CannotCreate, JournalBroken
-from kill_switch.journal import GENESIS, Journal
-from kill_switch.latches import NAME as LATCH
-from kill_switch.latches import claim, latch_text, latched_accounts, latched_elsewhere, leave_latch, sync_latch
-from kill_switch.recovery import latched as latched_by
-from kill_switch.recovery import rebuild
-from kill_switch.report import Reports
-from kill_switch.segments import Reading
-from kill_switch.syncing import Syncing
+from kill_switch.journal import journal
+from kill_switch.journal.fsync import Syncing
+from kill_switch.journal.journal import GENESIS, Journal
+from kill_switch.journal.kill_report import Reports
+from kill_switch.journal.latch_file import NAME as LATCH
+from kill_switch.journal.latch_file import (
+    claim,
+    latch_text,
+    latched_accounts,
+    latched_elsewhere,
+    leave_latch,
+    sync_latch,
+)
+from kill_switch.journal.segments import Reading
 from tests.core.at_once import Prompt
 from tests.core.playbook import at, reason
 
@@ -65,7 +73,7 @@ def no_sync(fd: int) -> None:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     made = Disk(os.write)
-    monkeypatch.setattr("kill_switch.writer.os.write", made)
+    monkeypatch.setattr("kill_switch.journal.writer.os.write", made)
     return made
 
 
@@ -465,7 +473,7 @@ def test_a_mark_that_the_disk_does_not_take_keeps_no_record_from_being_written(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("kill_switch.writer.os.pwrite", full)
+        patch.setattr("kill_switch.journal.writer.os.pwrite", full)
         assert opened.latch("reason", REASON, at(0)) is True
     assert kinds(opened.path) == ["reason"]
     assert opened.trouble.endswith("lock: No space left on device")
@@ -656,7 +664,7 @@ def test_the_next_start_is_tripped_by_a_latch_that_only_the_file_has(dirs: tuple
 
 def test_a_sync_that_fails_is_told(dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Prompt(*dirs)
-    monkeypatch.setattr("kill_switch.syncing.os.fdatasync", no_sync)
+    monkeypatch.setattr("kill_switch.journal.fsync.os.fdatasync", no_sync)
     opened.latch("reason", REASON, at(0))
     opened.close()
     assert opened.trouble == f"journal {opened.path}: sync failed: Input/output error"
@@ -671,7 +679,7 @@ def test_the_lag_is_what_is_not_written_yet_and_how_long_the_sync_lasts(
         slow.set()
         done.wait(10)
 
-    monkeypatch.setattr("kill_switch.syncing.os.fdatasync", sync)
+    monkeypatch.setattr("kill_switch.journal.fsync.os.fdatasync", sync)
     assert opened.lag(clock.now().mono_ns) == (0, 0)
     opened.append("note", {}, at(0))
     assert opened.lag(clock.now().mono_ns) == (1, 0)
@@ -691,7 +699,9 @@ def test_a_latch_that_was_left_is_put_on_the_disk_and_one_that_is_gone_is_no_tro
     dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []
-    monkeypatch.setattr("kill_switch.latches.os.fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    monkeypatch.setattr(
+        "kill_switch.journal.latch_file.os.fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+    )
     sync_latch(*dirs)
     assert synced == []
     leave_latch(*dirs, reason("a"))
@@ -757,7 +767,7 @@ def test_a_disk_that_cannot_sync_takes_no_latch_file_with_it(
     leave_latch(*dirs, reason("a"))
     take_over(by_hand)
     with monkeypatch.context() as patch:
-        patch.setattr("kill_switch.syncing.os.fdatasync", no_sync)
+        patch.setattr("kill_switch.journal.fsync.os.fdatasync", no_sync)
         by_hand.put_on_disk()
     by_hand.put_on_disk()  # succeeds, and has nothing to write: the failure has taken it for written
     assert (dirs[0] / LATCH).exists()
@@ -795,7 +805,9 @@ def test_latch_files_and_the_journals_name_are_put_on_the_disk_in_the_thread_bes
     by_hand: SyncedByHand, disk: Disk, dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []
-    monkeypatch.setattr("kill_switch.latches.os.fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    monkeypatch.setattr(
+        "kill_switch.journal.latch_file.os.fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+    )
     disk.room, disk.where = 0, dirs[0]
     by_hand.latch("reason", REASON, at(0))
     assert synced == []  # a strike is waiting
@@ -810,7 +822,7 @@ def test_a_file_system_that_syncs_no_directory_by_itself_is_no_trouble(
     def refuses(fd: int) -> None:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
-    monkeypatch.setattr("kill_switch.latches.os.fsync", refuses)
+    monkeypatch.setattr("kill_switch.journal.latch_file.os.fsync", refuses)
     by_hand.latch("reason", REASON, at(0))
     by_hand.put_on_disk()
     assert by_hand.trouble == ""
@@ -818,7 +830,7 @@ def test_a_file_system_that_syncs_no_directory_by_itself_is_no_trouble(
 
 
 def test_a_directory_that_cannot_be_synced_is_told(by_hand: SyncedByHand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.latches.os.fsync", no_sync)
+    monkeypatch.setattr("kill_switch.journal.latch_file.os.fsync", no_sync)
     by_hand.latch("reason", REASON, at(0))
     by_hand.put_on_disk()
     assert by_hand.trouble == f"journal {by_hand.path}: sync failed: Input/output error"
@@ -883,7 +895,7 @@ def test_a_file_that_was_removed_between_opening_and_locking_is_made_anew(
             (dirs[0] / LATCH).unlink()
         real(fd, how)
 
-    monkeypatch.setattr("kill_switch.latches.fcntl.flock", flock)
+    monkeypatch.setattr("kill_switch.journal.latch_file.fcntl.flock", flock)
     leave_latch(*dirs, reason("a"))
     assert opened.foreign_latch() is not None
 
@@ -906,7 +918,7 @@ def test_somebody_elses_line_beside_our_own_is_seen_while_the_disk_is_full(
 def test_a_disk_that_stays_full_does_not_fill_the_memory(
     opened: Prompt, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kill_switch.writer.KEEP", 10)
+    monkeypatch.setattr("kill_switch.journal.writer.KEEP", 10)
     disk.room = 0
     for number in range(50):
         opened.append("read", {"n": number}, at(number))
@@ -921,7 +933,7 @@ def test_a_disk_that_stays_full_does_not_fill_the_memory(
 def test_a_reason_is_never_left_out_however_long_the_disk_stays_full(
     opened: Prompt, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kill_switch.writer.KEEP", 10)
+    monkeypatch.setattr("kill_switch.journal.writer.KEEP", 10)
     disk.room = 0
     for number in range(15):
         opened.append("read", {"n": number}, at(number))
@@ -950,7 +962,7 @@ def test_a_latch_for_an_account_that_nobody_has_is_left_in_a_file_where_the_disk
 
 
 def test_reasons_alone_are_all_kept(opened: Prompt, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.writer.KEEP", 3)
+    monkeypatch.setattr("kill_switch.journal.writer.KEEP", 3)
     disk.room = 0
     for number in range(12):
         opened.latch("reason", REASON, at(number))
@@ -989,7 +1001,7 @@ def test_a_sync_that_has_failed_is_not_forgotten_with_the_next_record(
 ) -> None:
     by_hand.latch("reason", REASON, at(0))
     with monkeypatch.context() as patch:
-        patch.setattr("kill_switch.syncing.os.fdatasync", no_sync)
+        patch.setattr("kill_switch.journal.fsync.os.fdatasync", no_sync)
         by_hand.put_on_disk()
     by_hand.append("strike", {}, at(1))
     assert by_hand.flush() is True  # the record is in the file: what the disk has of it is another question

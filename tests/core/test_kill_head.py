@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
-from kill_switch.checkpoint import Snapshot
-from kill_switch.domain import Phase
-from kill_switch.engine import Reported
-from kill_switch.kill_head import config_hash
-from kill_switch.report import KEEP, Reports
+from kill_switch.core.domain import Phase
+from kill_switch.core.engine import Reported
+from kill_switch.journal.checkpoint import Snapshot
+from kill_switch.journal.kill_head import config_hash
+from kill_switch.journal.kill_report import KEEP, Reports
 from tests.core.playbook import (
     Run,
     answered,

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from kill_switch.domain import Route
-from kill_switch.repeats import AGAIN_S, MOST, Repeats
+from kill_switch.core.domain import Route
+from kill_switch.dispatch.repeats import AGAIN_S, MOST, Repeats
 from kill_switch.transports.lane import LaneState
 from kill_switch.venues import retry_after
 from kill_switch.venues.base import Closed, Drilled, NotReady, Opened, Ready, Replied

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kill_switch.latest import keep_latest
+from kill_switch.core.latest import keep_latest
 
 
 @pytest.mark.parametrize(("count", "left"), [(3, [0, 1, 2]), (4, [1, 2, 3]), (9, [6, 7, 8])])

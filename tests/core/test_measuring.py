@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 
-from kill_switch.domain import Now
-from kill_switch.measuring import Measuring
+from kill_switch.core.domain import Now
 from kill_switch.transports.lane import LaneState
+from kill_switch.triggers.pnl.poller import Measuring
 from kill_switch.venues.base import Outputs
 from tests.core.stubs import Floor, Venue
 

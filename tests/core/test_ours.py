@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from kill_switch import clock
-from kill_switch.domain import Reason
+from kill_switch.core.domain import Reason
 from kill_switch.errors import CannotCreate
-from kill_switch.intent import NAME as INTENT
-from kill_switch.journal import NAME as JOURNAL
-from kill_switch.journal import Journal, read
-from kill_switch.latches import NAME as LATCH
-from kill_switch.latches import latched_accounts, leave_latch
-from kill_switch.ours import open_ours
+from kill_switch.journal.journal import NAME as JOURNAL
+from kill_switch.journal.journal import Journal, read
+from kill_switch.journal.latch_file import NAME as LATCH
+from kill_switch.journal.latch_file import latched_accounts, leave_latch
+from kill_switch.journal.write_ahead import NAME as INTENT
+from kill_switch.system.file_access import open_ours
 from tests.core.at_once import Prompt
 
 DAEMON = 65533

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.outcome import Latches, of_direct
+from kill_switch.core.outcome import Latches, of_direct
 
 STATE, RUN = Path("/state/latch.jsonl"), Path("/my run/latch.jsonl")
 NOWHERE = Latches((), {STATE: "Read-only file system", RUN: "No such file or directory"}, False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kill_switch.engine import Alive, Pulse, Strike
+from kill_switch.core.engine import Alive, Pulse, Strike
 from kill_switch.errors import IllegalEvent
 from tests.core.playbook import Raises, Theatre, armed, at, due, record, reported, strike, theatre, told, wake
 

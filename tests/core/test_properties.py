@@ -16,11 +16,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from kill_switch import engine, sweep
-from kill_switch.domain import Answer, Now, Pace, Phase, Reason
-from kill_switch.engine import Account, Progress, RearmAsked, Reconfigured, Recovered, Reported, Sent, State, Struck
-from kill_switch.recovery import rebuild
-from kill_switch.report import Reports
+from kill_switch.core import engine, sweep
+from kill_switch.core.domain import Answer, Now, Pace, Phase, Reason
+from kill_switch.core.engine import (
+    Account,
+    Progress,
+    RearmAsked,
+    Reconfigured,
+    Recovered,
+    Reported,
+    Sent,
+    State,
+    Struck,
+)
+from kill_switch.core.recovery import rebuild
+from kill_switch.journal.kill_report import Reports
 from tests.core.playbook import PACE, START, Run
 
 ACCOUNTS = ("a", "b", "c")

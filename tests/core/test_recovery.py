@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from kill_switch.domain import Pace, Phase
-from kill_switch.engine import Event, Reconfigured, State, Strike
+from kill_switch.core.domain import Pace, Phase
+from kill_switch.core.engine import Event, Reconfigured, State, Strike
+from kill_switch.core.identity import Login
+from kill_switch.core.recovery import latched, rebuild, struck_elsewhere
 from kill_switch.errors import JournalBroken
-from kill_switch.identity import Login
-from kill_switch.recovery import latched, rebuild, struck_elsewhere
 from tests.core.playbook import (
     PACE,
     Run,

@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch.domain import Answer
-from kill_switch.report import CHECKPOINT_BYTES, KEEP, Reports
-from kill_switch.tally import NAMED
+from kill_switch.core.domain import Answer
+from kill_switch.core.tally import NAMED
+from kill_switch.journal.kill_report import CHECKPOINT_BYTES, KEEP, Reports
 from tests.core.playbook import (
     Run,
     after,

@@ -13,14 +13,15 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch import journal, recovery, segments
-from kill_switch.checkpoint import KIND, Snapshot
-from kill_switch.domain import Pace
+from kill_switch.core import recovery
+from kill_switch.core.domain import Pace
 from kill_switch.errors import JournalBroken
-from kill_switch.journal import GENESIS, Journal
-from kill_switch.latches import latched_accounts
-from kill_switch.report import Reports
-from kill_switch.segments import NEXT, Reading
+from kill_switch.journal import journal, segments
+from kill_switch.journal.checkpoint import KIND, Snapshot
+from kill_switch.journal.journal import GENESIS, Journal
+from kill_switch.journal.kill_report import Reports
+from kill_switch.journal.latch_file import latched_accounts
+from kill_switch.journal.segments import NEXT, Reading
 from tests.core.at_once import Prompt
 from tests.core.playbook import at
 from tests.core.test_journal import REASON, ByHand
@@ -34,9 +35,9 @@ FULL = 3_000
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have files that are full soon, also in the middle of a kill."""
-    monkeypatch.setattr("kill_switch.writer.FULL_BYTES", FULL)
-    monkeypatch.setattr("kill_switch.writer._CALM_NS", 0)
-    monkeypatch.setattr("kill_switch.journal.Syncing", ByHand)
+    monkeypatch.setattr("kill_switch.journal.writer.FULL_BYTES", FULL)
+    monkeypatch.setattr("kill_switch.journal.writer._CALM_NS", 0)
+    monkeypatch.setattr("kill_switch.journal.journal.Syncing", ByHand)
 
 
 def killed(opened: Journal) -> None:
@@ -120,7 +121,7 @@ def test_a_start_reads_the_last_file_alone_and_knows_what_all_of_them_say(dirs: 
 
 
 def test_no_file_is_begun_in_the_middle_of_a_kill(dirs: Dirs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.writer._CALM_NS", 10**15)
+    monkeypatch.setattr("kill_switch.journal.writer._CALM_NS", 10**15)
     made = Prompt(*dirs)
     for n in range(20):
         made.append("note", {"n": n}, at(n))
@@ -162,12 +163,12 @@ def test_a_disk_on_which_no_file_can_be_begun_is_said_and_the_old_one_goes_on(
     for n in range(60):
         made.append("note", {"n": n}, at(n))
     with monkeypatch.context() as patch:
-        patch.setattr(f"kill_switch.writer.os.{way}", fails)
+        patch.setattr(f"kill_switch.journal.writer.os.{way}", fails)
         made.settle()
         assert "the next file cannot be begun: Disk quota exceeded" in made.trouble
         made.latch("reason", REASON, at(1))
         assert made.on_record
-        patch.setattr("kill_switch.writer._AGAIN_NS", 0)
+        patch.setattr("kill_switch.journal.writer._AGAIN_NS", 0)
         made.settle()
     monkeypatch.setattr(made._writer, "_rotate_ns", 0)
     made.settle()
@@ -209,7 +210,7 @@ def test_a_process_that_is_killed_at_any_point_of_it_loses_nothing_and_trips_nob
 
             with monkeypatch.context() as patch:
                 for way in ways:
-                    patch.setattr(f"kill_switch.writer.os.{way}", dying(getattr(os, way)))
+                    patch.setattr(f"kill_switch.journal.writer.os.{way}", dying(getattr(os, way)))
                 try:
                     made.settle()
                     died = False

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from kill_switch import sweep
-from kill_switch.domain import Answer, Phase
-from kill_switch.sweep import Act, Answered, Due, OrdersRead, Sweep
-from kill_switch.venues.crosstrade import CrossTrade
+from kill_switch.core import sweep
+from kill_switch.core.domain import Answer, Phase
+from kill_switch.core.sweep import Act, Answered, Due, OrdersRead, Sweep
+from kill_switch.venues.crosstrade.adapter import CrossTrade
 
 PACE = CrossTrade.PACE
 MS = 1_000_000

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from kill_switch import sweep
-from kill_switch.domain import Answer, Life, Order, Pace, Phase
-from kill_switch.sweep import Act, Again, Answered, Due, OrderSeen, OrdersRead, SentLate, Sweep
+from kill_switch.core import sweep
+from kill_switch.core.domain import Answer, Life, Order, Pace, Phase
+from kill_switch.core.sweep import Act, Again, Answered, Due, OrderSeen, OrdersRead, SentLate, Sweep
 from tests.core.playbook import PACE, Theatre, ns
 
 

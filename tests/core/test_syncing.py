@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.syncing import Syncing
+from kill_switch.journal.fsync import Syncing
 
 
 class Disk:
@@ -34,7 +34,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     made = Disk()
-    monkeypatch.setattr("kill_switch.syncing.os.fdatasync", made)
+    monkeypatch.setattr("kill_switch.journal.fsync.os.fdatasync", made)
     return made
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kill_switch import engine, recovery, takeover
-from kill_switch.domain import Answer, Pace, Phase, Reason
-from kill_switch.engine import Account, Record, Reported, State, Struck
-from kill_switch.sweep import Answered
+from kill_switch.core import engine, recovery
+from kill_switch.core.domain import Answer, Pace, Phase, Reason
+from kill_switch.core.engine import Account, Record, Reported, State, Struck
+from kill_switch.core.sweep import Answered
+from kill_switch.journal import takeover
 from tests.core.playbook import at
 
 PACES = {"a": Pace(), "b": Pace(), "c": Pace()}

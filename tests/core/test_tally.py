@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from kill_switch import tally
-from kill_switch.domain import Life, Order
-from kill_switch.tally import NAMED, Count, Counts, Tally
-from kill_switch.venues.book import Book
+from kill_switch.core import tally
+from kill_switch.core.domain import Life, Order
+from kill_switch.core.tally import NAMED, Count, Counts, Tally
+from kill_switch.venues.order_book import Book
 
 KILL = "k1-1700000000"
 

@@ -15,17 +15,18 @@ import anyio.lowlevel
 import pytest
 from asyncinotify import Inotify
 
-from kill_switch import clock, offload
-from kill_switch.domain import Now, Reason
-from kill_switch.triggers import directory, flag
-from kill_switch.triggers.attention import Attention
+from kill_switch import clock
+from kill_switch.core.domain import Now, Reason
+from kill_switch.system import offload
 from kill_switch.triggers.base import TriggerState, Unseen
-from kill_switch.triggers.directory import Directory
-from kill_switch.triggers.flag import Flag
+from kill_switch.triggers.flag import directory, trigger
+from kill_switch.triggers.flag.directory import Directory
+from kill_switch.triggers.flag.trigger import Flag
 from kill_switch.triggers.heartbeat import Heartbeat
-from kill_switch.triggers.inlet import PASS_DATAGRAMS, Inlet
-from kill_switch.triggers.intake import LOCAL, MAX_BYTES, Intake, sign
+from kill_switch.triggers.intake.intake import LOCAL, MAX_BYTES, Intake, sign
+from kill_switch.triggers.intake.socket import PASS_DATAGRAMS, Inlet
 from kill_switch.triggers.link import Link
+from kill_switch.triggers.stall_clock import Attention
 from tests.virtual_time import VirtualTimeLoop, running
 
 VIRTUAL = pytest.param(("asyncio", {"loop_factory": VirtualTimeLoop}), id="virtual-time")
@@ -718,7 +719,7 @@ async def pressing(path: Path) -> AsyncIterator[Button]:
         with anyio.fail_after(5):
             while not button.trigger._looked or button.trigger._watching.busy:  # noqa: ASYNC110 - threads
                 await anyio.sleep(0.001)
-        await anyio.sleep(5 * flag.LOOK_APART_S)  # what they have found has been taken
+        await anyio.sleep(5 * trigger.LOOK_APART_S)  # what they have found has been taken
         yield button
         group.cancel_scope.cancel()
 
@@ -771,24 +772,24 @@ def kill_file(tmp_path: Path) -> Spot:
 @pytest.fixture
 def no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave it to inotify alone."""
-    monkeypatch.setattr(flag, "POLL_S", 3600.0)
+    monkeypatch.setattr(trigger, "POLL_S", 3600.0)
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take a text for the reason's own for as long as a busy machine may need to read it."""
-    monkeypatch.setattr(flag, "TEXT_WITHIN_S", 5.0)
+    monkeypatch.setattr(trigger, "TEXT_WITHIN_S", 5.0)
 
 
 @pytest.fixture
 def late(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take every text that comes after its file for a late one."""
-    monkeypatch.setattr(flag, "TEXT_WITHIN_S", 0.0)
+    monkeypatch.setattr(trigger, "TEXT_WITHIN_S", 0.0)
 
 
 @pytest.fixture
 def quick_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flag, "POLL_S", 0.02)
+    monkeypatch.setattr(trigger, "POLL_S", 0.02)
 
 
 @real_time
@@ -816,9 +817,9 @@ class TestFlag:
     async def test_a_file_that_came_just_before_the_watch_is_found_when_the_watch_begins(
         self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        looked, real_watch, real_look = threading.Event(), directory.watch, flag.look
+        looked, real_watch, real_look = threading.Event(), directory.watch, trigger.look
 
-        def look(path: Path) -> flag.Seen:
+        def look(path: Path) -> trigger.Seen:
             found = real_look(path)
             looked.set()
             return found
@@ -828,8 +829,8 @@ class TestFlag:
             kill_file.touch()
             return real_watch(directory)
 
-        monkeypatch.setattr(flag, "look", look)
-        monkeypatch.setattr(flag, "watch", watch)
+        monkeypatch.setattr(trigger, "look", look)
+        monkeypatch.setattr(trigger, "watch", watch)
         async with pressing(kill_file.path) as button:
             await button.next(1)
 
@@ -858,10 +859,10 @@ class TestFlag:
     async def test_a_kill_does_not_wait_for_a_text_that_cannot_be_had(
         self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch, patient: None
     ) -> None:
-        over, real = threading.Event(), flag.look
+        over, real = threading.Event(), trigger.look
         kill_file.beside("other").write("by rename")
         async with pressing(kill_file.path) as button:
-            monkeypatch.setattr(flag, "look", lambda path: over.wait(10) and real(path))
+            monkeypatch.setattr(trigger, "look", lambda path: over.wait(10) and real(path))
             kill_file.beside("other").move_to(kill_file)
             assert (await button.next(1)).text == f"{kill_file} is there"
             assert button.texts == []
@@ -906,7 +907,7 @@ class TestFlag:
     async def test_a_touch_that_the_poll_has_reported_is_not_news_when_its_events_come(self, kill_file: Spot) -> None:
         async with pressing(kill_file.path) as button:
             kill_file.touch()
-            button.trigger._take(flag.Seen(True))  # the poll, a moment before inotify
+            button.trigger._take(trigger.Seen(True))  # the poll, a moment before inotify
             kill_file.remove()
             await button.until(TriggerState.OK, f"{kill_file} is not there")
             await anyio.sleep(0.05)
@@ -917,7 +918,7 @@ class TestFlag:
     ) -> None:
         async with pressing(kill_file.path):
             looked: list[object] = []
-            monkeypatch.setattr(flag, "look", looked.append)
+            monkeypatch.setattr(trigger, "look", looked.append)
             (kill_file.path.parent / "other").touch()
             await anyio.sleep(0.05)
             assert looked == []
@@ -925,16 +926,16 @@ class TestFlag:
     async def test_a_look_that_an_event_has_overtaken_undoes_nothing(
         self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        looking, go_on, real = threading.Event(), threading.Event(), flag.look
+        looking, go_on, real = threading.Event(), threading.Event(), trigger.look
 
-        def look(path: Path) -> flag.Seen:
+        def look(path: Path) -> trigger.Seen:
             found = real(path)
             looking.set()
             go_on.wait(5)
             return found
 
         async with pressing(kill_file.path) as button:
-            monkeypatch.setattr(flag, "look", look)
+            monkeypatch.setattr(trigger, "look", look)
             button.trigger._stir()
             while not looking.is_set():  # noqa: ASYNC110 - a thread
                 await anyio.sleep(0.001)
@@ -979,7 +980,7 @@ class TestFlag:
             await button.until(TriggerState.TRIPPED, "red")
             ((_, text),) = button.texts
             assert text.startswith("\N{REPLACEMENT CHARACTER}[31mred second line\N{REPLACEMENT CHARACTER}xxx")
-            assert len(text) == flag.TEXT_BYTES
+            assert len(text) == trigger.TEXT_BYTES
 
     async def test_a_link_fires_without_being_followed(self, kill_file: Spot, tmp_path: Path) -> None:
         Spot(tmp_path / "secret").write("not to be told")
@@ -1016,8 +1017,8 @@ class TestFlag:
         kill_file.beside("other").write("cannot be read")
         async with pressing(kill_file.path) as button:
             with monkeypatch.context() as patch:
-                patch.setattr("kill_switch.triggers.flag.os.read", fails)
-                assert flag.look(kill_file.beside("other").path) == flag.Seen(True)
+                patch.setattr("kill_switch.triggers.flag.trigger.os.read", fails)
+                assert trigger.look(kill_file.beside("other").path) == trigger.Seen(True)
             kill_file.beside("other").move_to(kill_file)
             await button.text("cannot be read")
 
@@ -1099,16 +1100,16 @@ class TestFlagAndItsDirectory:
     async def test_a_file_system_that_hangs_is_blindness_stops_nothing_and_inotify_still_tells(
         self, kill_file: Spot, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        over, real = threading.Event(), flag.look
+        over, real = threading.Event(), trigger.look
 
-        def look(path: Path) -> flag.Seen:
+        def look(path: Path) -> trigger.Seen:
             over.wait(10)
             return real(path)
 
         monkeypatch.setattr(offload, "HANGS_AFTER_S", 0.1)
-        monkeypatch.setattr(flag, "LOOK_WITHIN_S", 0.1)
+        monkeypatch.setattr(trigger, "LOOK_WITHIN_S", 0.1)
         async with pressing(kill_file.path) as button:
-            monkeypatch.setattr(flag, "look", look)
+            monkeypatch.setattr(trigger, "look", look)
             detail = await button.until(TriggerState.BLIND)
             assert detail == f"{kill_file}: its file system does not answer"
             await button.trigger.look()

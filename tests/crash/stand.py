@@ -11,8 +11,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from kill_switch import intent, journal, latches, recovery, segments
+from kill_switch.core import recovery
 from kill_switch.errors import KillSwitchError, Unreachable
+from kill_switch.journal import journal, latch_file, segments
+from kill_switch.journal import write_ahead as intent
 from tests.e2e.conftest import Play
 
 from .figures import Figures
@@ -67,7 +69,7 @@ class Stand(Play):
             self.figures.failures.append(f"the chain is broken: {replay.broken}")
         said = self.intent.read_bytes().splitlines() if self.intent.exists() else []
         intended = intent.unrecorded(said, replay.entries)
-        left = any((directory / latches.NAME).exists() for directory in (self.state_dir, self.runtime_dir))
+        left = any((directory / latch_file.NAME).exists() for directory in (self.state_dir, self.runtime_dir))
         return bool(recovery.latched(replay.entries)) or replay.latch_torn or bool(intended) or left
 
     def struck(self) -> bool:

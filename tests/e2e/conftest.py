@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from kill_switch.stage import Stage
+from kill_switch.testbed.testbed import Stage
 
 
 class Done(NamedTuple):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.stage import START_WITHIN_S
+from kill_switch.testbed.testbed import START_WITHIN_S
 from tests.e2e.conftest import Play
 
 _BIND = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit 1; shift 2; done; shift; exec "$@"'

@@ -9,9 +9,8 @@ from typing import cast
 
 import pytest
 
-from kill_switch import bench
-from kill_switch.bench import process, show
-from kill_switch.bench.systems import Floor, Strike
+from kill_switch.bench import end_to_end, output, runner
+from kill_switch.bench.contenders import Floor, Strike
 from kill_switch.errors import KillSwitchError
 
 pytestmark = pytest.mark.e2e
@@ -24,7 +23,7 @@ ROWS = [
 
 
 def test_every_system_is_measured_at_every_size(capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench.run((1, 3), 2, as_json=True) == 0
+    assert runner.run((1, 3), 2, as_json=True) == 0
     whole = json.loads(capsys.readouterr().out)
     assert set(whole["machine"]) == {"cpus", "machine", "system", "python"}
     measured = [(row["accounts"], row["system"]) for row in whole["rows"]]
@@ -37,14 +36,14 @@ def test_every_system_is_measured_at_every_size(capsys: pytest.CaptureFixture[st
 def test_the_peers_are_measured_too(capsys: pytest.CaptureFixture[str]) -> None:
     for library in ("aiohttp", "requests", "ccxt"):
         pytest.importorskip(library)
-    assert bench.run((2,), 1, peers=True, as_json=True) == 0
+    assert runner.run((2,), 1, peers=True, as_json=True) == 0
     systems = [row["system"] for row in json.loads(capsys.readouterr().out)["rows"]]
     assert systems[3:] == ["aiohttp", "requests", "ccxt", "ccxt, limiter off"]
 
 
 def test_the_daemon_is_measured_as_a_process() -> None:
     said: list[str] = []
-    measured = process.measure(1, said.append, idle_s=0.5)
+    measured = end_to_end.measure(1, said.append, idle_s=0.5)
     assert said == [
         "1 times as little as can be done at a flag",
         "the daemon idles for 0.5 s",
@@ -68,7 +67,7 @@ def test_the_daemon_is_measured_as_a_process() -> None:
 
 
 def test_the_table_shows_multiples_of_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
-    show.print_tables({"rows": ROWS})
+    output.print_tables({"rows": ROWS})
     line = next(line for line in capsys.readouterr().out.splitlines() if line.split()[:2] == ["4", "kill-switch"])
     assert line.split() == ["4", "kill-switch", "150", "µs", "1.50", "150", "µs", "1.50", "3", "µs"]
 
@@ -76,19 +75,19 @@ def test_the_table_shows_multiples_of_the_limit(capsys: pytest.CaptureFixture[st
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     file = tmp_path / "latency.png"
-    show.plot(ROWS, file)
+    output.plot(ROWS, file)
     assert file.read_bytes().startswith(b"\x89PNG")
 
 
 def test_percentiles_are_of_what_was_measured() -> None:
-    assert bench.percentiles([float(n) for n in range(1, 101)]) == {"p50": 50.5, "p90": 91.0, "p99": 100.0}
-    assert bench.percentiles([7.0]) == {"p50": 7.0, "p90": 7.0, "p99": 7.0}
+    assert runner.percentiles([float(n) for n in range(1, 101)]) == {"p50": 50.5, "p90": 91.0, "p99": 100.0}
+    assert runner.percentiles([7.0]) == {"p50": 7.0, "p90": 7.0, "p99": 7.0}
 
 
 def test_a_plot_without_the_library_is_refused_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(KillSwitchError, match=r"pip install '\.\[bench\]'"):
-        bench.run((1,), 1, plot=Path("x.png"))
+        runner.run((1,), 1, plot=Path("x.png"))
 
 
 class Alone:
@@ -122,8 +121,8 @@ async def fails(floor: Floor) -> Strike:
 @pytest.mark.anyio
 async def test_a_peer_that_fails_is_left_out_and_ends_no_benchmark(caplog: pytest.LogCaptureFixture) -> None:
     floor = cast(Floor, Alone())
-    results = await bench._all(floor, 2, {"limit": works, "a peer": fails}, lambda: None)
+    results = await runner._all(floor, 2, {"limit": works, "a peer": fails}, lambda: None)
     assert results.keys() == {"limit"} and len(results["limit"]) == 2
     assert "a peer, 1 accounts: left out: TimeoutError" in caplog.text
     with pytest.raises(TimeoutError):
-        await bench._all(floor, 2, {"limit": fails}, lambda: None)
+        await runner._all(floor, 2, {"limit": fails}, lambda: None)

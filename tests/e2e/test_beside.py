@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.stage import START_WITHIN_S
+from kill_switch.testbed.testbed import START_WITHIN_S
 from tests.beside.test_errands import Site, gone
 from tests.e2e.conftest import Play
 from tests.e2e.test_tell import messages, program, records, site  # noqa: F401 - a fixture
@@ -42,7 +42,7 @@ def processes(play: Play) -> dict[str, int]:
     for pid in children(play.daemon.pid):
         words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         if "-m" in words:
-            found[words[words.index("-m") + 1].removeprefix("kill_switch.")] = pid
+            found[words[words.index("-m") + 1].rpartition(".")[2]] = pid
     return found
 
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import pytest
 
-from kill_switch.stage import START_WITHIN_S
+from kill_switch.testbed.testbed import START_WITHIN_S
 from tests.e2e.conftest import Play
 from tests.e2e.mounted import Mounted
 from tests.hung import CannotHang, hung
@@ -144,7 +144,7 @@ def test_a_start_that_fails_is_told_to_a_reader_that_reads(stuck: Stuck) -> None
 
 def test_a_reader_that_goes_on_reading_hears_how_many_lines_were_lost() -> None:
     code = (
-        "import logging, os, sys\nfrom kill_switch import logs\nlogs.set_up()\n"
+        "import logging, os, sys\nfrom kill_switch import logging_setup as logs\nlogs.set_up()\n"
         "log = logging.getLogger('kill_switch.flood')\n"
         "for number in range(15_000):\n    log.warning('line %d', number)\n"
         "os.write(1, b'full\\n')\nsys.stdin.read()\nlog.warning('and on')\nlogs.leave(3)\n"

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import pytest
 
-from kill_switch.stage import START_WITHIN_S
+from kill_switch.testbed.testbed import START_WITHIN_S
 from tests.e2e.mounted import Mounted
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kill_switch.stage import end
+from kill_switch.testbed.testbed import end
 from tests.e2e.conftest import Play
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from kill_switch import client
-from kill_switch.latches import NAME as LATCH
+from kill_switch.control import client
+from kill_switch.journal.latch_file import NAME as LATCH
 from tests.e2e.conftest import HEARTBEAT, Play
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]

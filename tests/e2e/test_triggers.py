@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kill_switch import clock
-from kill_switch.domain import Now
-from kill_switch.journal import Journal
+from kill_switch.core.domain import Now
+from kill_switch.journal.journal import Journal
 from tests.e2e.conftest import Play
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]

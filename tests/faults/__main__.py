@@ -20,7 +20,7 @@ from pathlib import Path
 
 import uvloop
 
-from kill_switch.daemon import COLLECT
+from kill_switch.daemon.daemon import COLLECT
 from kill_switch.sim.main import VENUES
 
 from .catalog import FAULTS, MOMENTS, plays

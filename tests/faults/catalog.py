@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kill_switch.sim.faults import SPECS
+from kill_switch.sim.kit.faults import SPECS
 
 from . import shapes
 from .proxy import Mode

@@ -16,11 +16,15 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from kill_switch import clock, config, journal, recovery, wiring
-from kill_switch.dispatch import Dispatcher
-from kill_switch.domain import Pace, Phase, Reason
-from kill_switch.engine import Announce
-from kill_switch.report import Reports
+from kill_switch import clock
+from kill_switch.config import loader
+from kill_switch.core import recovery
+from kill_switch.core.domain import Pace, Phase, Reason
+from kill_switch.core.engine import Announce
+from kill_switch.dispatch import connect as wiring
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.journal import journal
+from kill_switch.journal.kill_report import Reports
 from kill_switch.transports.network import Network
 
 from .world import HOST
@@ -38,7 +42,7 @@ class Product:
         self._other_ca_file = entries["victim"]["other_ca_file"]
         shutil.copy(entries["victim"]["ca_file"], self._ca_file)
         entries = {**entries, "victim": {**entries["victim"], "ca_file": str(self._ca_file)}}
-        self.config = config.load(_write_config(directory, entries, venues))
+        self.config = loader.load(_write_config(directory, entries, venues))
         adapters = {name: a.adapter(self.config.daemon.hedge_after_s) for name, a in self.config.accounts.items()}
         paces = {name: hurried(adapter.PACE) for name, adapter in adapters.items()}
         self.pace: Pace = paces["victim"]

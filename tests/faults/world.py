@@ -19,9 +19,9 @@ from typing import Any
 
 import trustme
 
+from kill_switch.sim.kit.server import Connection
+from kill_switch.sim.kit.venue import Venue
 from kill_switch.sim.main import make_venues
-from kill_switch.sim.server import Connection
-from kill_switch.sim.venue import Venue
 
 from .catalog import FAULTS
 from .gauge import queued_s

@@ -16,12 +16,14 @@ from typing import Any
 
 import orjson
 
-from kill_switch import config, journal, recovery, segments
-from kill_switch.domain import Now, Pace, Phase, Reason
+from kill_switch.config import loader
+from kill_switch.core import recovery
+from kill_switch.core.domain import Now, Pace, Phase, Reason
 from kill_switch.errors import ConfigError, JournalBroken
-from kill_switch.latches import MOST_BYTES, LatchFile, latch_line, latch_text, latched_accounts
-from kill_switch.report import Reports
-from kill_switch.triggers.flag import TEXT_BYTES, Flag, look
+from kill_switch.journal import journal, segments
+from kill_switch.journal.kill_report import Reports
+from kill_switch.journal.latch_file import MOST_BYTES, LatchFile, latch_line, latch_text, latched_accounts
+from kill_switch.triggers.flag.trigger import TEXT_BYTES, Flag, look
 from tests.venues.keys import rsa_pem
 from tests.venues.playbook import START
 
@@ -144,7 +146,7 @@ class ConfigTarget(FileTarget):
     def take(self, data: bytes) -> None:
         self.path.write_bytes(data)
         try:
-            loaded = config.load(self.path, environ=self.environ)
+            loaded = loader.load(self.path, environ=self.environ)
         except ConfigError as error:
             text = str(error)
             must(error.problems, "an error without a problem")

@@ -15,17 +15,17 @@ from random import Random
 
 import orjson
 
-from kill_switch import control
-from kill_switch.aide import Aide, Done, _Waiting
-from kill_switch.domain import Now, Reason
-from kill_switch.triggers.attention import Attention
-from kill_switch.triggers.days import Reset
+from kill_switch.control import server
+from kill_switch.core.domain import Now, Reason
 from kill_switch.triggers.heartbeat import Heartbeat
-from kill_switch.triggers.intake import MAX_BYTES, Intake, sign
-from kill_switch.triggers.ledger import Limits
-from kill_switch.triggers.pnl import Pnl, Terms
-from kill_switch.triggers.stamps import MOST_RECENT, MOST_SENDERS, NEW_WITHIN_MS
+from kill_switch.triggers.intake.intake import MAX_BYTES, Intake, sign
+from kill_switch.triggers.intake.stamps import MOST_RECENT, MOST_SENDERS, NEW_WITHIN_MS
+from kill_switch.triggers.pnl.baseline import Reset
+from kill_switch.triggers.pnl.day import Limits
+from kill_switch.triggers.pnl.trigger import Pnl, Terms
+from kill_switch.triggers.stall_clock import Attention
 from kill_switch.venues.base import Call, Replied
+from kill_switch.worker.client import Aide, Done, _Waiting
 from tests.operators.office import ANN, ENVIRON, Office
 from tests.venues.playbook import START
 from tests.virtual_time import VirtualTimeLoop
@@ -204,8 +204,8 @@ class ControlTarget(Target):
     def take(self, data: bytes) -> None:
         office = self._office
         before = set(office.dispatcher.state.tripped)
-        answer = self._loop.run_until_complete(control._answer(data, ANN, office.operators.handlers()))
-        line = control._line(answer)
+        answer = self._loop.run_until_complete(server._answer(data, ANN, office.operators.handlers()))
+        line = server._line(answer)
         told = orjson.loads(line)
         must(isinstance(told, dict) and line.count(b"\n") == 1, "an answer that is no line of JSON")
         must("internal error" not in str(told.get("error")), f"the answer {told.get('error')!r}")
@@ -213,7 +213,7 @@ class ControlTarget(Target):
         must(not any(secret.encode() in line for secret in ENVIRON.values()), "a secret is shown")
         tripped = set(office.dispatcher.state.tripped)
         if tripped - before:
-            request = control._request(data)
+            request = server._request(data)
             must(request.get("cmd") == "fire" and not request.get("dry_run"), "tripped by what is no fire")
             must(request["reason"].strip(), "tripped without a reason")
         if tripped:
@@ -224,7 +224,7 @@ class ControlTarget(Target):
 
     async def _rearm(self) -> None:
         await self._office.settle()
-        await control._answer(b'{"cmd":"rearm","reason":"next"}', ANN, self._office.operators.handlers())
+        await server._answer(b'{"cmd":"rearm","reason":"next"}', ANN, self._office.operators.handlers())
 
     def age(self) -> None:
         self._office.journal.close()

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import orjson
 
-from kill_switch.domain import Answer, Now, Order, Route
+from kill_switch.core.domain import Answer, Now, Order, Route
 from kill_switch.venues.base import (
     Adapter,
     Call,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any, cast
 
-from kill_switch.domain import Route
+from kill_switch.core.domain import Route
 from kill_switch.transports.http import MAX_BODY_BYTES, HttpConnection, HttpLane
 from kill_switch.transports.lane import READ_INTO
 from kill_switch.transports.ws import MAX_MESSAGE_BYTES, WsConnection

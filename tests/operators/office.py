@@ -6,19 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kill_switch import config as configuration
-from kill_switch.clocks import Clocks
-from kill_switch.control import Caller, Refusal
-from kill_switch.dispatch import Session
-from kill_switch.domain import Pace
-from kill_switch.engine import Reconfigured
-from kill_switch.journal import Journal
-from kill_switch.operators import Operators
-from kill_switch.reload import Change, compare
-from kill_switch.report import Reports
-from kill_switch.triggers.intake import Intake
-from kill_switch.watching import Watch
-from kill_switch.worker import Worker
+from kill_switch.config import loader as configuration
+from kill_switch.config.diff import Change, compare
+from kill_switch.control.handlers import Operators
+from kill_switch.control.server import Caller, Refusal
+from kill_switch.core.domain import Pace
+from kill_switch.core.engine import Reconfigured
+from kill_switch.dispatch.dispatcher import Session
+from kill_switch.health.clock_skew import Clocks
+from kill_switch.journal.journal import Journal
+from kill_switch.journal.kill_report import Reports
+from kill_switch.system.job_thread import Worker
+from kill_switch.triggers.intake.intake import Intake
+from kill_switch.triggers.supervisor import Watch
 from tests.core.at_once import AtOnce
 from tests.core.stubs import Lane
 from tests.operators.stage import BUDGET_US, Desk, Drillable

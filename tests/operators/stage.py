@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection
 
 import anyio
 
-from kill_switch import engine
-from kill_switch.dispatch import Dispatcher, Session, Told
-from kill_switch.domain import Now, Pace, Reason, Route
-from kill_switch.drills import Drills
+from kill_switch.core import engine
+from kill_switch.core.domain import Now, Pace, Reason, Route
+from kill_switch.dispatch.dispatcher import Dispatcher, Session, Told
+from kill_switch.health.drills import Drills
 from kill_switch.venues.base import Drilled, Outputs, Replied, WakeAfter
 from tests.core.stubs import Lane, Recorder, Venue
 from tests.virtual_time import running

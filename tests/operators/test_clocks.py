@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import pytest
 
-from kill_switch.clocks import Clocks
-from kill_switch.engine import Announce
+from kill_switch.core.engine import Announce
+from kill_switch.health.clock_skew import Clocks
 from tests.core.stubs import Floor, Venue
 
 S = 1_000_000_000

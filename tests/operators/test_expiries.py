@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kill_switch.engine import Announce
-from kill_switch.expiries import Expiries
+from kill_switch.core.engine import Announce
+from kill_switch.health.certificate_expiry import Expiries
 from kill_switch.transports.certificates import Expiry
 from tests.core.stubs import Floor
 

@@ -11,10 +11,10 @@ import anyio
 import orjson
 import pytest
 
-from kill_switch import control
-from kill_switch.control import Caller, Handler, Turnstile
-from kill_switch.offload import Offload
-from kill_switch.users import Users
+from kill_switch.control import server as control
+from kill_switch.control.server import Caller, Handler, Turnstile
+from kill_switch.system.offload import Offload
+from kill_switch.system.users import Users
 from tests.virtual_time import running
 
 pytestmark = pytest.mark.anyio

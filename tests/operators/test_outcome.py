@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from kill_switch.intent import Intent
-from kill_switch.latches import LatchFile
+from kill_switch.journal.latch_file import LatchFile
+from kill_switch.journal.write_ahead import Intent
 from tests.operators.office import Office, Opened
 
 pytestmark = pytest.mark.anyio

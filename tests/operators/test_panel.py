@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from kill_switch import views
-from kill_switch.panel import StatusView
+from kill_switch.terminal import report_views
+from kill_switch.terminal.status_view import StatusView
 
 NOW = datetime(2026, 1, 2, 12, 5, tzinfo=UTC)
 LANE = {"ok": True, "rtt_us": 3100, "within_budget": True, "evidence": "not found", "at": "", "budget_us": 250_000}
@@ -211,7 +211,7 @@ def lanes(**each: dict[str, Any]) -> dict[str, Any]:
 def test_a_drill_shows_each_lane_beside_the_budget_the_bad_ones_first() -> None:
     bad = {**LANE, "ok": False, "within_budget": False, "rtt_us": None, "evidence": "no answer within 4 s"}
     slow = {**LANE, "within_budget": False, "rtt_us": 300_000}
-    lines = drawn(views.DrillView(drill(mm1=lanes(ws=LANE, http=LANE), mm2=lanes(ws=bad, http=slow))))
+    lines = drawn(report_views.DrillView(drill(mm1=lanes(ws=LANE, http=LANE), mm2=lanes(ws=bad, http=slow))))
     assert lines[1].split() == "mm2 oxfun ws – FAILED no answer within 4 s".split()
     assert lines[2].split() == "mm2 oxfun http 300.0 ms OVER not found".split()
     assert lines[3].split() == "mm1 oxfun ws 3.1 ms within not found".split()
@@ -219,18 +219,18 @@ def test_a_drill_shows_each_lane_beside_the_budget_the_bad_ones_first() -> None:
 
 
 def test_a_good_drill_says_so() -> None:
-    lines = drawn(views.DrillView(drill(mm1=lanes(ws=LANE, http=LANE))))
+    lines = drawn(report_views.DrillView(drill(mm1=lanes(ws=LANE, http=LANE))))
     assert lines[-1] == "every lane would carry a kill, the last after 5.3 ms; the budget is 250.0 ms"
 
 
 def test_an_account_that_was_not_drilled_is_told_with_the_reason() -> None:
     skipped = {"venue": "oxfun", "ok": False, "skipped": "a kill is under way", "lanes": {}}
-    assert "! mm1 was not drilled: a kill is under way" in drawn(views.DrillView(drill(mm1=skipped)))
+    assert "! mm1 was not drilled: a kill is under way" in drawn(report_views.DrillView(drill(mm1=skipped)))
 
 
 def test_forty_columns_show_a_drill_without_its_evidence_but_for_what_failed() -> None:
     bad = {**LANE, "ok": False, "within_budget": False, "rtt_us": None, "evidence": "no answer within 4 s"}
-    lines = drawn(views.DrillView(drill(mm1=lanes(ws=bad, http=LANE))), 40)
+    lines = drawn(report_views.DrillView(drill(mm1=lanes(ws=bad, http=LANE))), 40)
     assert lines[1].split() == "mm1 ws – FAILED".split()
     assert lines[2].split() == "mm1 http 3.1 ms within".split()
     assert lines[3] == "! mm1 ws: no answer within 4 s"
@@ -239,7 +239,7 @@ def test_forty_columns_show_a_drill_without_its_evidence_but_for_what_failed() -
 def test_a_check_names_who_is_not_ready_and_why() -> None:
     cold = account(ws="down", trouble={"ws": "login refused", "http": "no route"})
     found = {"via": "daemon", "accounts": {"mm1": cold}, "drill": None, "error": "another drill is under way"}
-    assert drawn(views.check_view(found), 120) == [
+    assert drawn(report_views.check_view(found), 120) == [
         "a daemon is running: asked it, and took no connection from it",
         "mm1 (oxfun) is NOT READY: ws: login refused; http: no route",
         "another drill is under way",
@@ -253,7 +253,7 @@ def preview(count: int, *, known: bool = True, why: str | None = None) -> dict[s
 
 
 def test_a_dry_run_lists_the_orders_and_what_would_be_sent() -> None:
-    assert drawn(views.dry_run_view(preview(2)))[1:] == [
+    assert drawn(report_views.dry_run_view(preview(2)))[1:] == [
         "",
         "mm1 (oxfun, ARMED): 2 orders",
         "  o0  BTC  open",
@@ -263,7 +263,7 @@ def test_a_dry_run_lists_the_orders_and_what_would_be_sent() -> None:
 
 
 def test_a_dry_run_of_many_orders_stays_readable() -> None:
-    lines = drawn(views.dry_run_view(preview(500)))
+    lines = drawn(report_views.dry_run_view(preview(500)))
     assert "  … and 480 more (--json lists all)" in lines
     assert len(lines) < 30
 
@@ -271,12 +271,12 @@ def test_a_dry_run_of_many_orders_stays_readable() -> None:
 def test_a_command_that_names_many_orders_is_cut_on_the_screen() -> None:
     answer = preview(1)
     answer["accounts"]["mm1"]["would_send"] = ["POST /cancel " + "x" * 10_000]
-    lines = drawn(views.dry_run_view(answer))
+    lines = drawn(report_views.dry_run_view(answer))
     assert len(lines) < 12
     assert lines[-1].endswith("…")
 
 
 def test_orders_that_could_not_be_read_are_never_shown_as_none() -> None:
-    lines = drawn(views.dry_run_view(preview(0, known=False, why="no answer within 3 s")))
+    lines = drawn(report_views.dry_run_view(preview(0, known=False, why="no answer within 3 s")))
     assert lines[2:4] == ["mm1 (oxfun, ARMED): orders UNKNOWN", "  no answer within 3 s"]
-    assert "  known so far: 1" in drawn(views.dry_run_view(preview(1, known=False, why="x")))
+    assert "  known so far: 1" in drawn(report_views.dry_run_view(preview(1, known=False, why="x")))

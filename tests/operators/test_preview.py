@@ -8,8 +8,8 @@ from typing import Any
 import anyio
 import pytest
 
-from kill_switch.domain import Phase
-from kill_switch.preview import GAP_S, WITHIN_S, Previews
+from kill_switch.core.domain import Phase
+from kill_switch.health.dry_run import GAP_S, WITHIN_S, Previews
 from kill_switch.venues.base import Call, Lost, OrdersRead, Outputs
 from tests.operators.stage import Desk
 from tests.virtual_time import running

@@ -10,9 +10,9 @@ from typing import Any
 import anyio
 import pytest
 
-from kill_switch.domain import Pace, Phase
-from kill_switch.engine import Granted, Reconfigured
-from kill_switch.operators import PROVE_WITHIN_S
+from kill_switch.control.handlers import PROVE_WITHIN_S
+from kill_switch.core.domain import Pace, Phase
+from kill_switch.core.engine import Granted, Reconfigured
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.order_rate import OrderRate
@@ -140,7 +140,7 @@ async def reloaded(office: Office, answers: Mapping[str, bool], reload: Callable
 async def test_a_trigger_that_a_reload_has_begun_meanwhile_is_asked_too(
     opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kill_switch.triggers.flag.LOOK_WITHIN_S", 3600.0)  # a thread looks, in real time
+    monkeypatch.setattr("kill_switch.triggers.flag.trigger.LOOK_WITHIN_S", 3600.0)  # a thread looks, in real time
     office = opened("a")
     flag = tmp_path / "KILL"
     flag.touch()

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from kill_switch import segments
-from kill_switch.domain import Phase, Route
-from kill_switch.report import Reports
-from kill_switch.triggers.flag import Flag, Seen
+from kill_switch.core.domain import Phase, Route
+from kill_switch.journal import segments
+from kill_switch.journal.kill_report import Reports
+from kill_switch.triggers.flag.trigger import Flag, Seen
 from tests.operators.office import Opened
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from kill_switch.past import Seen
+from kill_switch.journal.history import Seen
 from kill_switch.tasks import Tasks
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import TriggerState

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from kill_switch.stage import Stage
+from kill_switch.testbed.testbed import Stage
 
 FLOODER = """
 import socket, sys, time

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kill_switch.clock import now
-from kill_switch.triggers import datagrams
-from kill_switch.triggers.intake import Intake
+from kill_switch.triggers.intake import datagrams
+from kill_switch.triggers.intake.intake import Intake
 
 KEY = b"0123456789abcdef"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from kill_switch.clock import now
-from kill_switch.journal import Journal
-from kill_switch.latches import LatchFile
+from kill_switch.journal.journal import Journal
+from kill_switch.journal.latch_file import LatchFile
 from tests.security.people import NOBODY, as_root
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch import aide
+from kill_switch.worker import client
 
 EVIL = "import pathlib; pathlib.Path(__file__).with_name('obeyed').touch()\n"
 
@@ -33,7 +33,7 @@ def test_the_processes_beside_run_no_code_of_the_working_directory_or_of_pythonp
     monkeypatch.setenv("PYTHONPATH", str(evil))
     monkeypatch.setenv("PYTHONSTARTUP", str(evil / "orjson.py"))
     read, write = os.pipe()
-    beside: aide.Aide = getattr(aide.Aides(), which)
+    beside: client.Aide = getattr(client.Aides(), which)
     process = beside._start(write)
     try:
         process.communicate(errand, timeout=15)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from kill_switch import segments
 from kill_switch.cli import main
+from kill_switch.journal import segments
 
 COMMANDS = (["journal"], ["journal", "--json"], ["journal", "--verify"], ["report"])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch import client
+from kill_switch.control import client
 from kill_switch.errors import Unreachable
 
 Server = Callable[[Callable[[socket.socket], None]], Path]

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from kill_switch import hardening
 from kill_switch.errors import CannotCreate
+from kill_switch.system import hardening
 from tests.e2e.conftest import HEARTBEAT, Play, play  # noqa: F401 - the fixture
 from tests.security import flood
 from tests.security.people import NOBODY, as_root, somebody_else
@@ -20,7 +20,7 @@ from tests.security.people import NOBODY, as_root, somebody_else
 
 def test_no_core_is_written_and_nobody_attaches() -> None:
     code = (
-        "import ctypes, resource; from kill_switch.hardening import forbid_dumps; assert forbid_dumps();"
+        "import ctypes, resource; from kill_switch.system.hardening import forbid_dumps; assert forbid_dumps();"
         "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=15)

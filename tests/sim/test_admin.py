@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 
 from kill_switch.sim.admin import Admin
+from kill_switch.sim.kit.protocol import Request
 from kill_switch.sim.main import VENUES, make_venues, read_options
-from kill_switch.sim.messages import Request
 
 from .clients import Sim, running
 

@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from kill_switch.sim.book import Account
-from kill_switch.sim.limits import Window
+from kill_switch.sim.kit.book import Account
+from kill_switch.sim.kit.limits import Window
 
 
 @pytest.mark.parametrize(

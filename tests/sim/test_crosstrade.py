@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Close
 
 from kill_switch.sim import serve
-from kill_switch.sim.limits import Bucket
+from kill_switch.sim.kit.limits import Bucket
 
 from .clients import Sim, receive, running
 

@@ -15,7 +15,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from kill_switch.sim.faults import SPECS, Faults
+from kill_switch.sim.kit.faults import SPECS, Faults
 from kill_switch.sim.main import VENUES
 
 from .clients import Sim, oxfun_login, receive, roxom_headers, running

@@ -19,7 +19,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from kill_switch.sim import kuna_wire as wire
+from kill_switch.sim.kuna import payloads as wire
 from kill_switch.sim.main import Login
 
 from .clients import Sim, receive, running

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kill_switch.sim import oxfun_wire as wire
+from kill_switch.sim.oxfun import payloads as wire
 
 from .clients import Sim, receive, running
 

@@ -11,7 +11,7 @@ import pytest
 import websockets
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from kill_switch.sim import roxom_wire as wire
+from kill_switch.sim.roxom import payloads as wire
 
 from .clients import Sim, receive, roxom_headers, running
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from kill_switch import intent, journal, latches
+from kill_switch.journal import journal, latch_file
+from kill_switch.journal import write_ahead as intent
 
 if TYPE_CHECKING:
     from .judge import Judge
@@ -26,7 +27,7 @@ class Disk:
 
     def __init__(self, world: World, judge: Judge, state: Path, run: Path) -> None:
         self.world, self.judge = world, judge
-        self.journal, self.latch = state / journal.NAME, state / latches.NAME
+        self.journal, self.latch = state / journal.NAME, state / latch_file.NAME
         self.chance = world.more
         self.full = False
         self.short = False  # there is room for a part of each record
@@ -128,7 +129,7 @@ class Disk:
 
     def has_files(self) -> bool:
         """Say whether there is any latch file."""
-        return self.latch.exists() or (self._run / latches.NAME).exists()
+        return self.latch.exists() or (self._run / latch_file.NAME).exists()
 
     def heal(self) -> None:
         for kind in ("full", "short", "fails", "slow", "hangs"):

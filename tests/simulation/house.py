@@ -10,12 +10,12 @@ import orjson
 
 from kill_switch.config.accounts import Account as Configured
 from kill_switch.config.secrets import Secrets
-from kill_switch.domain import Route
-from kill_switch.identity import Login
-from kill_switch.sim.book import Account, Order
+from kill_switch.core.domain import Route
+from kill_switch.core.identity import Login
+from kill_switch.sim.kit.book import Account, Order
+from kill_switch.sim.kit.protocol import Answer, Heard, Request
+from kill_switch.sim.kit.venue import Venue
 from kill_switch.sim.main import VENUES as SIMULATORS
-from kill_switch.sim.messages import Answer, Heard, Request
-from kill_switch.sim.venue import Venue
 from kill_switch.venues import VENUES
 from kill_switch.venues.base import Adapter, Call
 

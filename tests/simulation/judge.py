@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kill_switch import checkpoint, journal, recovery, segments
-from kill_switch.domain import Life as Left
-from kill_switch.domain import Pace, Phase, Reason, Route
-from kill_switch.engine import Granted, RearmAsked, Refused, Waiting
+from kill_switch.core import recovery
+from kill_switch.core.domain import Life as Left
+from kill_switch.core.domain import Pace, Phase, Reason, Route
+from kill_switch.core.engine import Granted, RearmAsked, Refused, Waiting
 from kill_switch.errors import IllegalEvent, JournalBroken
-from kill_switch.report import Reports
+from kill_switch.journal import checkpoint, journal, segments
+from kill_switch.journal.kill_report import Reports
 from kill_switch.venues.base import Call, OrdersRead
 
 from .world import World
 
 if TYPE_CHECKING:
-    from kill_switch.dispatch import Session
+    from kill_switch.dispatch.dispatcher import Session
 
     from .house import House
     from .life import Life

@@ -10,18 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kill_switch import intent, recovery
-from kill_switch.config import Config
-from kill_switch.config.tables import Daemon, Drill, Hooks, Intake, Notify, Ping, Rearm
-from kill_switch.dispatch import Dispatcher, Session
-from kill_switch.domain import Now, Reason
-from kill_switch.engine import Announce, Granted, Pulse, RearmAsked, Reconfigured, Recovered, Refused, Waiting
-from kill_switch.journal import Journal
-from kill_switch.latches import claim
-from kill_switch.reload import against, compare, identify
-from kill_switch.report import Reports
-from kill_switch.syncing import Syncing
-from kill_switch.worker import Job, Worker
+from kill_switch.config.diff import against, compare, identify
+from kill_switch.config.loader import Config
+from kill_switch.config.schema import Daemon, Drill, Hooks, Intake, Notify, Ping, Rearm
+from kill_switch.core import recovery
+from kill_switch.core.domain import Now, Reason
+from kill_switch.core.engine import Announce, Granted, Pulse, RearmAsked, Reconfigured, Recovered, Refused, Waiting
+from kill_switch.dispatch.dispatcher import Dispatcher, Session
+from kill_switch.journal import write_ahead
+from kill_switch.journal.fsync import Syncing
+from kill_switch.journal.journal import Journal
+from kill_switch.journal.kill_report import Reports
+from kill_switch.journal.latch_file import claim
+from kill_switch.system.job_thread import Job, Worker
 
 from .house import SALT, House
 from .network import FreshRoute, HttpLane, WsLane
@@ -219,7 +220,7 @@ class Life:
         self.stands = False  # what it has found at its start has been judged
         self.crashed: Callable[[], None] = lambda: None
         self._houses, self._directory, self._approvals = houses, directory, approvals
-        judge.opening(directory / "run" / intent.NAME)
+        judge.opening(directory / "run" / write_ahead.NAME)
         self.journal = Record(self, directory / "state", directory / "run")
         world.disk.opened()
         replay = self.journal.replay

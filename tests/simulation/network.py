@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from kill_switch.domain import Route
-from kill_switch.sim.messages import Request
-from kill_switch.sim.server import Connection
+from kill_switch.core.domain import Route
+from kill_switch.sim.kit.protocol import Request
+from kill_switch.sim.kit.server import Connection
 from kill_switch.transports.fresh import LATE_WITHIN_S, TIMEOUT_S
 from kill_switch.transports.http import CONNECTIONS, LATE_MOST, NOT_WANTED
 from kill_switch.transports.lane import LaneState
@@ -24,7 +24,7 @@ from kill_switch.venues.base import ANSWER_WITHIN_S, Call, Closed, Lost, Opened,
 from kill_switch.venues.retry_after import MOST_S
 
 if TYPE_CHECKING:
-    from kill_switch.dispatch import Session
+    from kill_switch.dispatch.dispatcher import Session
 
     from .house import House
     from .life import Life

@@ -15,22 +15,19 @@ from random import Random
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from kill_switch import clock, condense, journal, latches, syncing, writer
-from kill_switch.domain import Now
-from kill_switch.sim import (
-    crosstrade_floor,
-    faults,
-    floor,
-    kuna,
-    kuna_floor,
-    kuna_wire,
-    oxfun,
-    oxfun_floor,
-    roxom,
-    roxom_floor,
-    roxom_wire,
-    venue,
-)
+from kill_switch import clock
+from kill_switch.core.domain import Now
+from kill_switch.journal import condenser, fsync, journal, latch_file, writer
+from kill_switch.sim.crosstrade import orders
+from kill_switch.sim.kit import exchange, faults, venue
+from kill_switch.sim.kuna import orders as kuna_floor
+from kill_switch.sim.kuna import payloads
+from kill_switch.sim.kuna import venue as kuna
+from kill_switch.sim.oxfun import orders as oxfun_floor
+from kill_switch.sim.oxfun import venue as oxfun
+from kill_switch.sim.roxom import orders as roxom_floor
+from kill_switch.sim.roxom import payloads as roxom_wire
+from kill_switch.sim.roxom import venue as roxom
 
 from . import disk as disks
 
@@ -197,13 +194,13 @@ class _Os:
 
 _disk_os = disks.standin(_here)
 _STANDINS: tuple[tuple[ModuleType, str, object], ...] = (
-    *((module, "time", _Time) for module in (crosstrade_floor, faults, floor, kuna, oxfun, roxom, roxom_wire, venue)),
-    *((module, "secrets", _Secrets) for module in (crosstrade_floor, kuna, kuna_floor, kuna_wire)),
+    *((module, "time", _Time) for module in (orders, faults, exchange, kuna, oxfun, roxom, roxom_wire, venue)),
+    *((module, "secrets", _Secrets) for module in (orders, kuna, kuna_floor, payloads)),
     *((module, "secrets", _Secrets) for module in (oxfun, oxfun_floor, roxom_floor)),
-    *((module, "uuid", _Uuid) for module in (crosstrade_floor, floor, kuna_floor, roxom_floor)),
-    *((module, "os", _disk_os) for module in (journal, latches, syncing, writer)),
+    *((module, "uuid", _Uuid) for module in (orders, exchange, kuna_floor, roxom_floor)),
+    *((module, "os", _disk_os) for module in (journal, latch_file, fsync, writer)),
     (writer, "time", _NoPause),
-    (floor, "asyncio", _Asyncio),
+    (exchange, "asyncio", _Asyncio),
     (roxom_wire, "os", _Os),
 )
 
@@ -214,8 +211,8 @@ def _sizes(world: World) -> Iterator[tuple[ModuleType, str, object]]:
     if chance.random() < 0.5:
         yield writer, "FULL_BYTES", chance.choice((2_000, 6_000, 20_000))
     if chance.random() < 0.5:
-        yield condense, "VERBATIM", chance.choice((0, 3, 20))
-        yield condense, "EVERY_NS", chance.choice((300_000_000, 3_000_000_000))
+        yield condenser, "VERBATIM", chance.choice((0, 3, 20))
+        yield condenser, "EVERY_NS", chance.choice((300_000_000, 3_000_000_000))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from kill_switch import journal
+from kill_switch.journal import journal
 
 from .machine import PROJECT, Machine
 
@@ -143,7 +143,7 @@ class Host(Machine):
 
     def beside(self) -> str:
         """Return the pid of the process beside the daemon that runs commands; nothing if there is none."""
-        return self.ask(f"pgrep -P {self.main_pid()} -f kill_switch.commands")
+        return self.ask(f"pgrep -P {self.main_pid()} -f kill_switch.worker.commands")
 
     @contextlib.contextmanager
     def limit(self, controller: Literal["memory", "pids"], most: int) -> Iterator[None]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.systemd import START_USEC, Systemd
+from kill_switch.daemon.sd_notify import START_USEC, Systemd
 
 
 @pytest.fixture

@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch import beside, commands, control, daemon, direct, errands, subordinate
-from kill_switch.aide import END_WITHIN_S
-from kill_switch.cli import operate
-from kill_switch.config.tables import Daemon, directories
+from kill_switch.cli import operator_commands
+from kill_switch.config.schema import Daemon, directories
+from kill_switch.control import server
+from kill_switch.daemon import daemon
+from kill_switch.daemon.sd_notify import START_USEC
+from kill_switch.direct import direct_kill
 from kill_switch.errors import ConfigError
-from kill_switch.systemd import START_USEC
+from kill_switch.outbound import services
+from kill_switch.worker import commands, main, subordinate
+from kill_switch.worker.client import END_WITHIN_S
 
 DIRECTORY = Path(__file__).parents[2] / "systemd"
 DAEMON, LAST_RESORT = "kill-switch.service", "kill-switch-last-resort.service"
@@ -124,7 +128,7 @@ def test_systemd_makes_the_directories_as_they_are_written(tmp_path: Path) -> No
 
 
 def test_systemd_waits_longer_than_the_daemon_takes_to_finish_a_strike(unit: Unit) -> None:
-    bounds_s = (daemon.FINISH_WITHIN_S, beside.FINISH_WITHIN_S, END_WITHIN_S, CLOSE_WITHIN_S)
+    bounds_s = (daemon.FINISH_WITHIN_S, services.FINISH_WITHIN_S, END_WITHIN_S, CLOSE_WITHIN_S)
     assert unit.seconds("TimeoutStopSec") >= sum(bounds_s) + 2
 
 
@@ -156,7 +160,7 @@ def test_what_hooks_do_is_not_done_to_the_daemon(unit: Unit) -> None:
     assert unit["OOMPolicy"] == "continue"
     assert "setpriority" in unit.values["SystemCallFilter"][-1].split()
     assert "os.setpriority" in inspect.getsource(subordinate)
-    assert int(unit["TasksMax"]) >= 2 * errands.AT_ONCE + 3 * commands.AT_ONCE + commands.LEFT
+    assert int(unit["TasksMax"]) >= 2 * main.AT_ONCE + 3 * commands.AT_ONCE + commands.LEFT
 
 
 def test_a_reload_is_the_daemons_own_and_refuses_what_is_wrong(unit: Unit) -> None:
@@ -184,7 +188,7 @@ def test_the_flag_directory_is_the_only_one_that_the_group_may_write(unit: Unit)
 
 
 def test_operators_keep_their_names_and_the_journal_its_boot(unit: Unit) -> None:
-    assert "PrivateUsers" not in unit.values and "SO_PEERCRED" in inspect.getsource(control)
+    assert "PrivateUsers" not in unit.values and "SO_PEERCRED" in inspect.getsource(server)
     assert "ProcSubset" not in unit.values
 
 
@@ -192,7 +196,7 @@ def test_the_last_resort_needs_neither_daemon_nor_sandbox_nor_start_limit(last_r
     assert last_resort["Type"] == "oneshot"
     assert last_resort["Restart"] == "on-failure"
     assert last_resort["StartLimitIntervalSec"] == "0"
-    assert "fire --direct" in last_resort["ExecStart"] and inspect.iscoroutinefunction(direct.fire)
+    assert "fire --direct" in last_resort["ExecStart"] and inspect.iscoroutinefunction(direct_kill.fire)
     tied = {"Requires", "BindsTo", "Requisite", "PartOf", "Conflicts"}
     blocked = {"ProtectSystem", "PrivateTmp", "SystemCallFilter", "RestrictNamespaces", "PrivateDevices"}
     assert not (tied | blocked) & last_resort.values.keys()
@@ -202,13 +206,13 @@ def test_the_last_resort_needs_neither_daemon_nor_sandbox_nor_start_limit(last_r
 def test_the_last_resort_has_time_for_its_proof_and_an_end(last_resort: Unit) -> None:
     wait = re.search(r"--wait (\d+) ", last_resort["ExecStart"])
     assert wait is not None
-    rest_s = direct.TELL_WITHIN_S + 3 * direct.RECORD_WITHIN_S
-    assert direct.STRIKE_WITHIN_S + int(wait[1]) + rest_s <= last_resort.seconds("TimeoutStartSec") <= 120
-    assert direct.STRIKE_WITHIN_S + rest_s <= last_resort.seconds("TimeoutStopSec") <= 60
+    rest_s = direct_kill.TELL_WITHIN_S + 3 * direct_kill.RECORD_WITHIN_S
+    assert direct_kill.STRIKE_WITHIN_S + int(wait[1]) + rest_s <= last_resort.seconds("TimeoutStartSec") <= 120
+    assert direct_kill.STRIKE_WITHIN_S + rest_s <= last_resort.seconds("TimeoutStopSec") <= 60
 
 
 def test_the_help_names_the_bound_of_a_direct_strike() -> None:
-    assert f"take {direct.STRIKE_WITHIN_S:g} s at most" in " ".join(str(operate.fire.help).split())
+    assert f"take {direct_kill.STRIKE_WITHIN_S:g} s at most" in " ".join(str(operator_commands.fire.help).split())
 
 
 def test_the_example_drop_in_has_the_secrets_of_the_example_configuration() -> None:

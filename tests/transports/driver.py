@@ -12,7 +12,7 @@ import anyio
 import anyio.abc
 
 from kill_switch import clock
-from kill_switch.domain import Route
+from kill_switch.core.domain import Route
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.ws import WsLane

@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from kill_switch.domain import Route
+from kill_switch.core.domain import Route
 from kill_switch.transports import http
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane

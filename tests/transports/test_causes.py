@@ -15,7 +15,7 @@ import httpcore
 import pytest
 from websockets.exceptions import InvalidHeader, InvalidMessage, PayloadTooBig
 
-from kill_switch.domain import Route
+from kill_switch.core.domain import Route
 from kill_switch.transports import fresh, http, ws
 from kill_switch.transports.causes import why
 from kill_switch.transports.fresh import FreshRoute

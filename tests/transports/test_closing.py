@@ -9,7 +9,7 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from kill_switch.domain import Route
+from kill_switch.core.domain import Route
 from kill_switch.transports import http
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lane import Backoff, LaneState

@@ -8,13 +8,14 @@ import anyio
 import httpx
 import pytest
 
-from kill_switch import clock, wiring
-from kill_switch.domain import Now, Route
+from kill_switch import clock
+from kill_switch.core.domain import Now, Route
+from kill_switch.dispatch import connect
 from kill_switch.sim import serve
 from kill_switch.transports.lane import Declined, LaneState
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues.base import Closed
-from kill_switch.venues.crosstrade import CrossTrade
+from kill_switch.venues.crosstrade.adapter import CrossTrade
 
 from .driver import Ear, until
 
@@ -49,7 +50,7 @@ def test_the_adapter_decides_before_each_attempt(monkeypatch: pytest.MonkeyPatch
     adapter = CrossTrade(CrossTrade.Options(nt_accounts=("Sim101",)), {"token": "token-0123456789"}, 0.06)
     now = Now(5_000_000_000, 1_700_000_000_000_000_000)
     monkeypatch.setattr(clock, "now", lambda: now)
-    headers = wiring._headers(adapter)
+    headers = connect._headers(adapter)
     assert headers() == {"Authorization": "Bearer token-0123456789"}
     adapter.opened(Route.WS, 1, now)
     adapter.feed(Closed(Route.WS, 1, "closed by the venue: 1008 Session active elsewhere"), now)

@@ -12,7 +12,7 @@ import anyio.abc
 import anyio.lowlevel
 import pytest
 
-from kill_switch.domain import Route
+from kill_switch.core.domain import Route
 from kill_switch.transports import fresh
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.network import Network

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kill_switch.domain import Route
+from kill_switch.core.domain import Route
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.inflate import MOST_MEMBERS, inflated
 from kill_switch.transports.lane import LaneState

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from kill_switch.domain import Route
+from kill_switch.core.domain import Route
 from kill_switch.transports import http
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane

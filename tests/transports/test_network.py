@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 import pytest
 
-from kill_switch.domain import Route
+from kill_switch.core.domain import Route
 from kill_switch.transports import http, network, trust
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from kill_switch import clock
-from kill_switch.domain import Route
+from kill_switch.core.domain import Route
 from kill_switch.transports import ws
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lane import LaneState

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from kill_switch import clock
-from kill_switch.domain import Answer, Route
+from kill_switch.core.domain import Answer, Route
 from kill_switch.sim import serve
 from kill_switch.sim.main import Entry
 from kill_switch.transports import ws

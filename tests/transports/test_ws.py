@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from kill_switch.domain import Route
+from kill_switch.core.domain import Route
 from kill_switch.transports import ws
 from kill_switch.transports.lane import LaneState
 from kill_switch.transports.ws import WsConnection, WsLane

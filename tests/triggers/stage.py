@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from kill_switch.domain import Reason
+from kill_switch.core.domain import Reason
 from kill_switch.triggers.base import Trigger
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from kill_switch.domain import Reason
+from kill_switch.core.domain import Reason
 from kill_switch.transports.lane import LaneState
-from kill_switch.triggers import flag
 from kill_switch.triggers.base import TriggerState
-from kill_switch.triggers.flag import Flag
+from kill_switch.triggers.flag import trigger as flag
+from kill_switch.triggers.flag.trigger import Flag
 from tests.core.stubs import Lane
 from tests.triggers.test_link import Lanes
 from tests.triggers.test_watching import watching

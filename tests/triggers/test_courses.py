@@ -11,7 +11,7 @@ from types import FrameType
 
 import pytest
 
-from kill_switch.triggers.courses import Course, Transfer
+from kill_switch.triggers.pnl.courses import Course, Transfer
 
 S = 1_000_000_000
 FOLLOW, TELL, FORGET = 8_000, 35_000, 60_000  # calls within one call; a thousand of them take 0.1 to 0.2 ms

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kill_switch.domain import Now
-from kill_switch.triggers.cron import REMEMBERED, Crontab, Misread, Timetable, check
-from kill_switch.triggers.days import Reset
+from kill_switch.core.domain import Now
+from kill_switch.cron import REMEMBERED, Crontab, Misread, Timetable, check
+from kill_switch.triggers.pnl.baseline import Reset
 
 DAY_S = 86_400
 HOUR_S = 3_600

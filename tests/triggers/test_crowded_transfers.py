@@ -13,9 +13,9 @@ from decimal import Decimal
 
 import pytest
 
-from kill_switch.domain import Now
-from kill_switch.triggers.ledger import Ledger, Limits
-from kill_switch.triggers.samples import Figure, Round
+from kill_switch.core.domain import Now
+from kill_switch.triggers.pnl.day import Ledger, Limits
+from kill_switch.triggers.pnl.samples import Figure, Round
 from tests.triggers.test_pnl_model import EVERY_S, NOON_S, RESET, Market, S
 
 START_S, LENGTH_S = 10_000.0, 1300.0

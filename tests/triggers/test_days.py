@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kill_switch.domain import Now
-from kill_switch.triggers.days import Day, Left, Reset
-from kill_switch.triggers.ledger import Ledger, Limits, Verdict
-from kill_switch.triggers.samples import Figure, Round
+from kill_switch.core.domain import Now
+from kill_switch.triggers.pnl.baseline import Day, Left, Reset
+from kill_switch.triggers.pnl.day import Ledger, Limits, Verdict
+from kill_switch.triggers.pnl.samples import Figure, Round
 
 S = 1_000_000_000
 ZONE = ZoneInfo("America/New_York")

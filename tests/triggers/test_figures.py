@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.domain import Now
-from kill_switch.engine import Announce
-from kill_switch.triggers.attention import Attention
-from kill_switch.triggers.days import Reset
-from kill_switch.triggers.intake import Intake, sign
-from kill_switch.triggers.ledger import Limits
-from kill_switch.triggers.pnl import Pnl, Terms
+from kill_switch.core.domain import Now
+from kill_switch.core.engine import Announce
+from kill_switch.triggers.intake.intake import Intake, sign
+from kill_switch.triggers.pnl.baseline import Reset
+from kill_switch.triggers.pnl.day import Limits
+from kill_switch.triggers.pnl.trigger import Pnl, Terms
+from kill_switch.triggers.stall_clock import Attention
 
 NOW = Now(1_000_000_000_000, 1_700_000_000_500_000_000)
 KEY = b"a key of the intake"

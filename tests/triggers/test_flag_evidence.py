@@ -10,9 +10,9 @@ import anyio
 import pytest
 
 from kill_switch import clock
-from kill_switch.domain import Reason
-from kill_switch.triggers import flag_evidence
-from kill_switch.triggers.flag import Flag, Seen
+from kill_switch.core.domain import Reason
+from kill_switch.triggers.flag import evidence as flag_evidence
+from kill_switch.triggers.flag.trigger import Flag, Seen
 
 MTIME_NS = 1_700_000_000_123_456_000
 TIME = "2023-11-14T22:13:20.123456Z"

@@ -14,14 +14,14 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from kill_switch.domain import Reason
-from kill_switch.sockets import bind
-from kill_switch.triggers import inlet
-from kill_switch.triggers.attention import Attention
+from kill_switch.core.domain import Reason
+from kill_switch.system.unix_sockets import bind
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.heartbeat import Heartbeat
-from kill_switch.triggers.inlet import Inlet
-from kill_switch.triggers.intake import LOCAL, UDP, Intake, sign
+from kill_switch.triggers.intake import socket as inlet
+from kill_switch.triggers.intake.intake import LOCAL, UDP, Intake, sign
+from kill_switch.triggers.intake.socket import Inlet
+from kill_switch.triggers.stall_clock import Attention
 from tests.virtual_time import running
 
 pytestmark = pytest.mark.anyio

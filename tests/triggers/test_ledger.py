@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kill_switch.domain import Now
-from kill_switch.triggers.courses import SETTLE_NS
-from kill_switch.triggers.days import Day, Left, Reset
-from kill_switch.triggers.ledger import Ledger, Limits, Verdict
-from kill_switch.triggers.samples import Figure, Round
+from kill_switch.core.domain import Now
+from kill_switch.triggers.pnl.baseline import Day, Left, Reset
+from kill_switch.triggers.pnl.courses import SETTLE_NS
+from kill_switch.triggers.pnl.day import Ledger, Limits, Verdict
+from kill_switch.triggers.pnl.samples import Figure, Round
 
 S = 1_000_000_000
 NEW_YORK = Reset(17, 0, "America/New_York")

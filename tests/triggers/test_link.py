@@ -7,10 +7,10 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from kill_switch.domain import Reason
-from kill_switch.triggers.attention import Attention
+from kill_switch.core.domain import Reason
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.link import Link
+from kill_switch.triggers.stall_clock import Attention
 from tests.triggers.stage import watch
 from tests.virtual_time import running
 

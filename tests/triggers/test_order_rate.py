@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kill_switch.domain import Now, Reason
-from kill_switch.triggers.attention import Attention
+from kill_switch.core.domain import Now, Reason
 from kill_switch.triggers.base import TriggerState, Unseen
 from kill_switch.triggers.order_rate import OrderRate, View
+from kill_switch.triggers.stall_clock import Attention
 from tests.virtual_time import running
 
 pytestmark = pytest.mark.anyio

@@ -14,13 +14,13 @@ from zoneinfo import ZoneInfo
 import anyio
 import pytest
 
-from kill_switch.domain import Phase, Reason
-from kill_switch.engine import Announce
-from kill_switch.triggers.attention import Attention
+from kill_switch.core.domain import Phase, Reason
+from kill_switch.core.engine import Announce
 from kill_switch.triggers.base import TriggerState
-from kill_switch.triggers.days import Reset
-from kill_switch.triggers.ledger import Limits
-from kill_switch.triggers.pnl import Pnl, Terms
+from kill_switch.triggers.pnl.baseline import Reset
+from kill_switch.triggers.pnl.day import Limits
+from kill_switch.triggers.pnl.trigger import Pnl, Terms
+from kill_switch.triggers.stall_clock import Attention
 from tests.virtual_time import running
 
 pytestmark = pytest.mark.anyio

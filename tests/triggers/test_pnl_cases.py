@@ -9,9 +9,9 @@ from typing import Any
 import anyio
 import pytest
 
-from kill_switch.domain import Phase
+from kill_switch.core.domain import Phase
 from kill_switch.triggers.base import TriggerState, Unseen
-from kill_switch.triggers.days import Reset
+from kill_switch.triggers.pnl.baseline import Reset
 from tests.triggers.test_pnl import Desk, limits, watching
 
 pytestmark = pytest.mark.anyio

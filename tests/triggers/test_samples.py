@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kill_switch.domain import Now
-from kill_switch.triggers.samples import Round, Samples, amount_of
+from kill_switch.core.domain import Now
+from kill_switch.triggers.pnl.samples import Round, Samples, amount_of
 
 RATES = {"USD": Decimal(1), "BTC": Decimal(90_000)}
 S = 1_000_000_000

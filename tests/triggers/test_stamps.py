@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch.domain import Now
-from kill_switch.triggers.stamps import AHEAD_MS, MOST_SENDERS, NEW_WITHIN_MS, Stamps, Verdict, is_record
+from kill_switch.core.domain import Now
+from kill_switch.triggers.intake.stamps import AHEAD_MS, MOST_SENDERS, NEW_WITHIN_MS, Stamps, Verdict, is_record
 
 TAKEN, DOUBLED, WRONG_TIME = Verdict.TAKEN, Verdict.DOUBLED, Verdict.WRONG_TIME
 WALL_MS = 1_700_000_000_000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kill_switch.domain import Now
-from kill_switch.triggers.wall import WallClock, wall_s
+from kill_switch.core.domain import Now
+from kill_switch.wall_clock import WallClock, wall_s
 
 S = 1_000_000_000
 

@@ -15,16 +15,16 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from kill_switch.config import Config, load
-from kill_switch.domain import Life, Order, Phase
+from kill_switch.config.loader import Config, load
+from kill_switch.core.domain import Life, Order, Phase
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import Report, TriggerState
 from kill_switch.triggers.heartbeat import NOTES
-from kill_switch.triggers.intake import Intake, sign
+from kill_switch.triggers.intake.intake import Intake, sign
 from kill_switch.triggers.link import Link
-from kill_switch.triggers.pnl import Pnl
+from kill_switch.triggers.pnl.trigger import Pnl
+from kill_switch.triggers.supervisor import HEALTHY_S, LEDGER, Watch
 from kill_switch.venues.base import Equity, OrderPlaced, OrdersFound, Transferred
-from kill_switch.watching import HEALTHY_S, LEDGER, Watch
 from tests.core.stubs import Floor
 from tests.virtual_time import running
 

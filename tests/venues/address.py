@@ -11,16 +11,23 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
-from kill_switch.dispatch import Dispatcher
-from kill_switch.domain import Reason, Route
-from kill_switch.engine import Account, State
-from kill_switch.measuring import Measuring
-from kill_switch.sim import crosstrade, crosstrade_floor, faults, floor, kuna, oxfun, roxom, roxom_wire, venue
-from kill_switch.sim.messages import Request as Heard
-from kill_switch.sim.server import Exchange
+from kill_switch.core.domain import Reason, Route
+from kill_switch.core.engine import Account, State
+from kill_switch.dispatch.connect import paces
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.sim.crosstrade import orders
+from kill_switch.sim.crosstrade import venue as crosstrade
+from kill_switch.sim.kit import exchange as floor
+from kill_switch.sim.kit import faults, venue
+from kill_switch.sim.kit.protocol import Request as Heard
+from kill_switch.sim.kit.server import Exchange
+from kill_switch.sim.kuna import venue as kuna
+from kill_switch.sim.oxfun import venue as oxfun
+from kill_switch.sim.roxom import payloads
+from kill_switch.sim.roxom import venue as roxom
+from kill_switch.triggers.pnl.poller import Measuring
 from kill_switch.venues import VENUES
 from kill_switch.venues.base import Call, Opened, Replied
-from kill_switch.wiring import paces
 from tests.core.playbook import START
 from tests.core.stubs import Lane, Recorder, Time
 
@@ -31,7 +38,7 @@ SIMULATORS: Mapping[str, tuple[type[Any], str]] = {
     "kuna": (kuna.Kuna, "BTC_USDT"),
     "crosstrade": (crosstrade.CrossTrade, "ES 09-26"),
 }
-_TIMED = (floor, faults, oxfun, kuna, roxom, roxom_wire, crosstrade_floor, venue)
+_TIMED = (floor, faults, oxfun, kuna, roxom, payloads, orders, venue)
 
 
 class Asked(NamedTuple):

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from kill_switch.domain import Now, Route
+from kill_switch.core.domain import Now, Route
 from kill_switch.venues import base
 from kill_switch.venues.base import Adapter, Call, Event, Output, Outputs, Received, Replied, Send
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from kill_switch.domain import Now, Route
+from kill_switch.core.domain import Now, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.base import Adapter, Call, Opened, Ready, Replied, Request
-from kill_switch.venues.kuna import NO_ORDER
+from kill_switch.venues.kuna.adapter import NO_ORDER
 
 from .keys import rsa_pem
 from .playbook import START, Pause, Player, answer, hears, payload

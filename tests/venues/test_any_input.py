@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kill_switch.domain import Answer, Route
+from kill_switch.core.domain import Answer, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.base import (
     DRILL,

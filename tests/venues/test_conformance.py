@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from kill_switch.domain import Answer, Life, Order, Route
+from kill_switch.core.domain import Answer, Life, Order, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.base import (
     DRILL_WITHIN_S,
@@ -41,7 +41,7 @@ from kill_switch.venues.base import (
     WakeAfter,
     Woke,
 )
-from kill_switch.venues.oxfun import OxFun
+from kill_switch.venues.oxfun.adapter import OxFun
 from kill_switch.venues.readback import ReadBack
 
 from .playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
+from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Route
 from kill_switch.venues.base import (
     DRILL_WITHIN_S,
     Call,
@@ -34,9 +34,9 @@ from kill_switch.venues.base import (
     WakeAfter,
     Woke,
 )
-from kill_switch.venues.crosstrade import CrossTrade
-from kill_switch.venues.crosstrade_answers import CANCELLING, NOTHING_RESTING, OFFLINE, TERMINAL
-from kill_switch.venues.crosstrade_wire import BURST, KEPT, Bucket, Slot
+from kill_switch.venues.crosstrade.adapter import CrossTrade
+from kill_switch.venues.crosstrade.replies import CANCELLING, NOTHING_RESTING, OFFLINE, TERMINAL
+from kill_switch.venues.crosstrade.tokens import BURST, KEPT, Bucket, Slot
 
 from .playbook import (
     START,

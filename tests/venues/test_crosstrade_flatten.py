@@ -15,11 +15,11 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch import sweep
-from kill_switch.domain import Now, Phase, Route
-from kill_switch.sweep import Act
+from kill_switch.core import sweep
+from kill_switch.core.domain import Now, Phase, Route
+from kill_switch.core.sweep import Act
 from kill_switch.venues import base
-from kill_switch.venues.crosstrade import CrossTrade
+from kill_switch.venues.crosstrade.adapter import CrossTrade
 
 from .playbook import START
 

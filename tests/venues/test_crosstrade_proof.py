@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kill_switch.domain import Answer, Life, Order, Route
+from kill_switch.core.domain import Answer, Life, Order, Route
 from kill_switch.venues.base import (
     Call,
     CancelAnswered,
@@ -21,8 +21,8 @@ from kill_switch.venues.base import (
     Ready,
     Send,
 )
-from kill_switch.venues.crosstrade_answers import Owned
-from kill_switch.venues.crosstrade_doubts import MOST, Doubts
+from kill_switch.venues.crosstrade.contradictions import MOST, Doubts
+from kill_switch.venues.crosstrade.replies import Owned
 
 from .playbook import Kill, Pause, Player, Probe, Read, answer, hears, payload
 from .test_crosstrade import (

@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch import sweep
-from kill_switch.domain import Answer, Now, Route
-from kill_switch.sim.limits import Bucket as VenueBucket
-from kill_switch.sweep import Act
+from kill_switch.core import sweep
+from kill_switch.core.domain import Answer, Now, Route
+from kill_switch.core.sweep import Act
+from kill_switch.sim.kit.limits import Bucket as VenueBucket
 from kill_switch.venues import base
 from kill_switch.venues.base import (
     Call,
@@ -30,8 +30,8 @@ from kill_switch.venues.base import (
     WakeAfter,
     Woke,
 )
-from kill_switch.venues.crosstrade import CrossTrade
-from kill_switch.venues.crosstrade_wire import REFUSED_MOST, TURN_S, Bucket
+from kill_switch.venues.crosstrade.adapter import CrossTrade
+from kill_switch.venues.crosstrade.tokens import REFUSED_MOST, TURN_S, Bucket
 
 from .playbook import START, Asked, Drill, Kill, Pause, Player, Probe, Read, answer, hears, payload
 from .test_crosstrade import (

@@ -13,7 +13,7 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from kill_switch.domain import Answer, Life, Now, Order, Pace, Route
+from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.base import (
     DRILL_WITHIN_S,
@@ -37,8 +37,8 @@ from kill_switch.venues.base import (
     WakeAfter,
     Woke,
 )
-from kill_switch.venues.kuna import Kuna
-from kill_switch.venues.kuna_answers import ENDED, TERMINAL
+from kill_switch.venues.kuna.adapter import Kuna
+from kill_switch.venues.kuna.replies import ENDED, TERMINAL
 
 from .playbook import START, Asked, Drill, Frame, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
 

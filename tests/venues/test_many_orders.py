@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kill_switch.venues.base import PAST_IDS
-from kill_switch.venues.kuna import PAGE
+from kill_switch.venues.kuna.adapter import PAGE
 from tests.many_orders import FACTOR, FEW, cheapest, ids, read_back
 from tests.venues.stands import STANDS
 

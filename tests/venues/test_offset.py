@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kill_switch.venues.offset import KEPT_NS, Offset, date_ns
+from kill_switch.venues.clock_offset import KEPT_NS, Offset, date_ns
 
 S = 1_000_000_000
 MS = 1_000_000

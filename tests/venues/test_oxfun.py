@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch.domain import Answer, Life, Now, Order, Route
+from kill_switch.core.domain import Answer, Life, Now, Order, Route
+from kill_switch.dispatch.connect import paces
 from kill_switch.venues import VENUES
 from kill_switch.venues.base import (
     LOOK_UPS,
@@ -38,8 +39,7 @@ from kill_switch.venues.base import (
     WakeAfter,
     Woke,
 )
-from kill_switch.venues.oxfun import KEY_REFUSED, NO_ORDER, NOTHING_RESTING, TERMINAL, TRY_AGAIN, OxFun
-from kill_switch.wiring import paces
+from kill_switch.venues.oxfun.adapter import KEY_REFUSED, NO_ORDER, NOTHING_RESTING, TERMINAL, TRY_AGAIN, OxFun
 
 from .playbook import (
     START,

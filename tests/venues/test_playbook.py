@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kill_switch.domain import Route
+from kill_switch.core.domain import Route
 from kill_switch.venues.base import NotReady, Opened, Received, WakeAfter, Woke
-from kill_switch.venues.oxfun import OxFun
+from kill_switch.venues.oxfun.adapter import OxFun
 
 from .playbook import Asked, Frame, Kill, Pause, Player
 

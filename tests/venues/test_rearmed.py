@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch import engine
-from kill_switch.dispatch import Dispatcher, Session
-from kill_switch.domain import Phase, Reason, Route
+from kill_switch.core import engine
+from kill_switch.core.domain import Phase, Reason, Route
+from kill_switch.dispatch.dispatcher import Dispatcher, Session
 from kill_switch.transports.lane import LaneState
 from kill_switch.venues import VENUES
 from kill_switch.venues.base import Call, Closed, Event, Lost, Opened, Replied, Request

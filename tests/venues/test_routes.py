@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kill_switch.domain import Answer, Route
+from kill_switch.core.domain import Answer, Route
 from kill_switch.venues.base import DRILL, Call, CancelAnswered, Lost, Woke
 
 from .playbook import Drill, answer

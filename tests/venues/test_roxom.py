@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from pydantic import ValidationError
 
-from kill_switch.domain import Answer, Life, Order, Route
+from kill_switch.core.domain import Answer, Life, Order, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.base import (
     Call,
@@ -37,8 +37,8 @@ from kill_switch.venues.base import (
     WakeAfter,
     Woke,
 )
-from kill_switch.venues.roxom import ALL_TYPES, NO_ORDER, TERMINAL, Roxom
-from kill_switch.venues.roxom_worth import MOVES_KEPT
+from kill_switch.venues.roxom.adapter import ALL_TYPES, NO_ORDER, TERMINAL, Roxom
+from kill_switch.venues.roxom.equity import MOVES_KEPT
 
 from .keys import elliptic_pem, encrypted_pem, rsa_key, rsa_pem
 from .playbook import (

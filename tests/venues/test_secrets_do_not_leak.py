@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch.domain import Route
+from kill_switch.core.domain import Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.base import Call, Lost, NotReady, Opened, Received, Send, Woke
 

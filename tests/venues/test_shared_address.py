@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from kill_switch.dispatch.connect import paces
 from kill_switch.venues.base import Adapter
-from kill_switch.venues.crosstrade import CrossTrade
-from kill_switch.venues.kuna import Kuna
-from kill_switch.venues.oxfun import OxFun
-from kill_switch.wiring import paces
+from kill_switch.venues.crosstrade.adapter import CrossTrade
+from kill_switch.venues.kuna.adapter import Kuna
+from kill_switch.venues.oxfun.adapter import OxFun
 
 from .address import Address
 from .playbook import START

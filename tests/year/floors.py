@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kill_switch.triggers.pnl import Pnl
+from kill_switch.triggers.pnl.trigger import Pnl
 from tests.year.model import DAY, HOUR, LATE_S, MINUTE, STEP_S, Due, Model, Since
 
 FLOOR, CONFIRM = 10_000.0, 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kill_switch.dispatch import Session
+from kill_switch.dispatch.dispatcher import Session
 from kill_switch.transports.lane import LaneState
 from tests.year.model import DAY, HOUR, Due, Model, Since
 

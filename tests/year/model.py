@@ -8,7 +8,7 @@ from enum import IntEnum
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kill_switch.dispatch import Session
+from kill_switch.dispatch.dispatcher import Session
 
 if TYPE_CHECKING:
     from tests.year.world import World

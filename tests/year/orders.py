@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from kill_switch.dispatch import Session
-from kill_switch.domain import Life, Order
+from kill_switch.core.domain import Life, Order
+from kill_switch.dispatch.dispatcher import Session
 from kill_switch.transports.lane import LaneState
 from kill_switch.venues.base import OrderPlaced, OrdersFound
 from tests.year.model import DAY, EARLY_S, HOUR, LATE_S, STEP_S, Due, Model, Since

@@ -15,22 +15,25 @@ from typing import Any, ClassVar
 import anyio
 from anyio.abc import TaskGroup
 
-from kill_switch import engine, past
-from kill_switch.config import load
-from kill_switch.domain import Pace, Phase
-from kill_switch.engine import Granted, RearmAsked
-from kill_switch.offload import Offload
+from kill_switch.config.loader import load
+from kill_switch.core import engine
+from kill_switch.core.domain import Pace, Phase
+from kill_switch.core.engine import Granted, RearmAsked
+from kill_switch.journal import history
+from kill_switch.system.offload import Offload
 from kill_switch.transports.lane import LaneState
-from kill_switch.triggers import attention, flag, link, order_rate, pnl, schedule
-from kill_switch.triggers.intake import Intake
-from kill_switch.watching import Watch
+from kill_switch.triggers import link, order_rate, schedule, stall_clock
+from kill_switch.triggers.flag import trigger as flag
+from kill_switch.triggers.intake.intake import Intake
+from kill_switch.triggers.pnl import trigger as pnl
+from kill_switch.triggers.supervisor import Watch
 from tests.core.stubs import Floor, Lane
 from tests.virtual_time import START, running
 from tests.year.model import DAY, HOUR, MINUTE, STEP_S, Model
 
 RARER: tuple[tuple[ModuleType, str, float], ...] = (  # looks are rarer, and the time-outs longer for it
-    (attention, "TICK_S", STEP_S),
-    (attention, "LATE_S", STEP_S),
+    (stall_clock, "TICK_S", STEP_S),
+    (stall_clock, "LATE_S", STEP_S),
     (link, "LOOK_EVERY_S", STEP_S),
     (pnl, "LOOK_EVERY_S", STEP_S),
     (order_rate, "LOOK_EVERY_S", STEP_S),
@@ -144,7 +147,7 @@ class World:
             self.floor.lanes[name].state = http.state = LaneState.DOWN
         self._taken = 0
         entries = [*self._journal.values(), *self._news]
-        seen = past.seen(sorted(entries, key=lambda entry: entry["seq"]), self.wall())
+        seen = history.seen(sorted(entries, key=lambda entry: entry["seq"]), self.wall())
         intake = Intake(self.directory / "run/intake.sock", None, None, clock=self.loop.now)
         announce = self.floor.announced.append
         self.watch = Watch(

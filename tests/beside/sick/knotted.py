@@ -3,7 +3,7 @@
 import sys
 import threading
 
-from kill_switch.errands import Desk
+from kill_switch.worker.main import Desk
 from tests.beside.sick import answer_once
 
 answer_once()

@@ -1,0 +1,310 @@
+"""Strike the simulators: as little as sockets can do, the product, and what most people would write."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, cast
+
+import anyio
+import httpx
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.uri import parse_uri
+
+from kill_switch import clock
+from kill_switch.config.accounts import Account
+from kill_switch.config.loader import Config
+from kill_switch.core import recovery
+from kill_switch.core.domain import Answer, Reason, Route
+from kill_switch.core.engine import Event, Progress
+from kill_switch.core.sweep import Answered
+from kill_switch.dispatch import connect
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.journal.journal import Journal
+from kill_switch.testbed.testbed import Stage
+from kill_switch.transports.lane import READ_INTO, Address, tls_context, tune
+from kill_switch.venues.base import Adapter, Call, Opened, Request, Send
+
+READY_WITHIN_S = 60.0
+CLOSED_WITHIN_S = 0.1  # an event loop takes its time to let go of connections that are to end
+HEDGE_S = 60.0  # no second routes: they would be measured as commands
+_KEEP = httpx.Limits(keepalive_expiry=None)
+
+Strike = Callable[[], Awaitable[tuple[int, int]]]  # fires once; returns (reason, last answer) in monotonic ns
+
+
+class Floor:
+    """Hold what the systems of one size have in common: the stage, the accounts, the simulators' record."""
+
+    ROUND_WITHIN_S = 15.0
+
+    def __init__(self, stage: Stage, loaded: Config, size: int) -> None:
+        self.stage = stage
+        self.config = loaded
+        self.size = size
+        self.tls = tls_context(stage.ready["ca_file"])
+        self.closing: list[Callable[[], Awaitable[object]]] = []
+        self._taken: dict[str, int] = {}
+        self._admin = httpx.AsyncClient(base_url=stage.ready["admin"], trust_env=False, timeout=30.0)
+
+    async def close(self) -> None:
+        for close in reversed(self.closing):
+            await close()
+        await self._admin.aclose()
+        await asyncio.sleep(CLOSED_WITHIN_S)
+
+    async def forget(self) -> None:
+        """Empty the simulators' record."""
+        await self._admin.delete("/requests")
+
+    async def cancels(self) -> list[int]:
+        """Return when each command had arrived, in monotonic ns."""
+        requests = (await self._admin.get("/requests")).json()
+        return [request["t_ns"] for request in requests if request["what"].startswith("cancel")]
+
+    def take(self) -> dict[str, Account]:
+        """Take accounts for one system: half of them at the venue that is struck over a WebSocket.
+
+        Of the others, half are at the venue that wants the time signed. There are enough for two systems that need
+        accounts for themselves: the first venue allows one connection a user.
+        """
+        frames = self.size // 2
+        signed = (self.size - frames) // 2
+        counts = {"crosstrade": frames, "oxfun": signed, "roxom": self.size - frames - signed}
+        taken: dict[str, Account] = {}
+        for venue, count in counts.items():
+            names = (name for name, account in self.config.accounts.items() if account.venue == venue)
+            first = self._taken.get(venue, 0)
+            self._taken[venue] = first + count
+            taken |= {name: self.config.accounts[name] for name in islice(names, first, first + count)}
+        return taken
+
+    def share(self) -> dict[str, Account]:
+        """Return accounts for a system that only makes requests."""
+        before = dict(self._taken)
+        self._taken.clear()
+        shared = self.take()
+        self._taken = before
+        return shared
+
+
+Make = Callable[[Floor], Awaitable[Strike]]
+
+
+# ── the least that sockets can do ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def limit(floor: Floor) -> Strike:
+    """Raw protocols on open connections, bytes made beforehand, answers counted and not read."""
+    answers = Answers()
+    adapters = [account.adapter(HEDGE_S) for account in floor.take().values()]
+    wires = [await raw(floor.tls, adapter, answers) for adapter in adapters]
+    await asyncio.sleep(0.2)  # what a venue says first
+
+    async def close() -> None:
+        for wire in wires:
+            wire.transport.abort()
+
+    floor.closing.append(close)
+
+    async def strike() -> tuple[int, int]:
+        made = [command(adapter) for adapter in adapters]
+        done = answers.expect(len(wires))
+        began_ns = time.monotonic_ns()
+        for wire, sent in zip(wires, made, strict=True):
+            wire.transport.write(sent)
+        return began_ns, await done
+
+    return strike
+
+
+async def raw(tls: ssl.SSLContext, adapter: Adapter, answers: Answers) -> Raw:
+    """Open a connection that takes the bytes of `command`."""
+    framed = _framed(adapter)
+    address = Address.of(adapter.ws_url if framed else adapter.rest_url)
+    _, wire = await asyncio.get_running_loop().create_connection(
+        lambda: Raw(answers), address.host, address.port, ssl=tls, server_hostname=address.host
+    )
+    if framed:
+        protocol = ClientProtocol(parse_uri(adapter.ws_url))
+        request = protocol.connect()
+        request.headers.update(adapter.upgrade_headers(clock.now()))
+        protocol.send_request(request)
+        wire.transport.writelines(protocol.data_to_send())
+        adapter.feed(Opened(Route.WS, 1), clock.now())
+    return wire
+
+
+def _framed(adapter: Adapter) -> bool:
+    return adapter.NAME == "crosstrade"
+
+
+def command(adapter: Adapter) -> bytes:
+    """Return the bytes of an account's strike."""
+    if _framed(adapter):  # nobody feeds it the answers: it would take an old connection for one that is mute
+        adapter.feed(Opened(Route.WS, 1), clock.now())
+    for output in adapter.kill(clock.now()):
+        match output:
+            case Call(_, request):
+                return request.wire
+            case Send(_, text):
+                return Frame(Opcode.TEXT, text).serialize(mask=True)
+            case _:
+                continue
+    raise AssertionError("a strike that sends nothing")
+
+
+class Answers:
+    """Count answers, and say when the last one came."""
+
+    def __init__(self) -> None:
+        self._missing = 0
+        self._done: asyncio.Future[int] | None = None
+
+    def expect(self, count: int) -> asyncio.Future[int]:
+        self._missing = count
+        self._done = asyncio.get_running_loop().create_future()
+        return self._done
+
+    def count(self) -> None:
+        self._missing -= 1
+        if self._missing == 0 and self._done is not None:
+            self._done.set_result(time.monotonic_ns())
+
+
+class Raw(asyncio.BufferedProtocol):
+    transport: asyncio.Transport
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        tune(transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return READ_INTO
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._answers.count()
+
+
+# ── the product ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def product(floor: Floor) -> Strike:
+    """The product, in this process: a reason in, every account's answer out."""
+    accounts = floor.take()
+    adapters = {name: account.adapter(HEDGE_S) for name, account in accounts.items()}
+    armed = recovery.rebuild((), {name: adapter.PACE for name, adapter in adapters.items()})
+    stage = floor.stage
+    stage.state_dir.mkdir(exist_ok=True)
+    journal = Journal(stage.state_dir, stage.runtime_dir)
+    loop = asyncio.get_running_loop()
+    dispatcher = Dispatcher(armed, journal, clock.now, loop.call_later, lambda said: None)
+    tasks: list[asyncio.Task[None]] = []
+
+    def spawn(work: connect.Work) -> None:
+        tasks.append(loop.create_task(work()))
+
+    for _, work in connect.connect(dispatcher, floor.config, adapters, spawn):
+        spawn(work)
+
+    async def close() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        journal.close()
+
+    floor.closing.append(close)
+    with anyio.fail_after(READY_WITHIN_S):
+        while not all(session.ready for session in dispatcher.sessions.values()):  # noqa: ASYNC110 - nothing says so
+            await anyio.sleep(0.01)
+    names = tuple(accounts)
+    watch = _Watch(dispatcher)
+
+    async def strike() -> tuple[int, int]:
+        done = watch.expect(names)
+        began = clock.now()
+        dispatcher.report(Reason("bench", "measured", names, began))
+        answered_ns = await done
+        dispatcher.state = armed  # the next round: no proof is waited for, nor read
+        return began.mono_ns, answered_ns
+
+    return strike
+
+
+class _Watch:
+    """Stand between the sessions and the engine, and say when every account's answer has been taken in."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._handle = dispatcher.handle
+        self._missing: set[str] = set()
+        self._done: asyncio.Future[int] | None = None
+        dispatcher.handle = self._watch  # type: ignore[method-assign]
+
+    def expect(self, names: Iterable[str]) -> asyncio.Future[int]:
+        self._missing = set(names)
+        self._done = asyncio.get_running_loop().create_future()
+        return self._done
+
+    def _watch(self, event: Event) -> None:
+        self._handle(event)
+        if not (isinstance(event, Progress) and isinstance(event.event, Answered) and self._missing):
+            return
+        done = self._done
+        if done is None or done.done():
+            return
+        if event.event.answer is not Answer.ACCEPTED:  # it measures no kill
+            done.set_exception(RuntimeError(f"{event.account}: {event.event.answer}: {event.evidence}"))
+            return
+        self._missing.discard(event.account)
+        if not self._missing:
+            done.set_result(time.monotonic_ns())
+
+
+# ── what most people would write ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def gathered(floor: Floor) -> Strike:
+    """One warm httpx client an account, `gather`, answers checked."""
+    made = list(requests(floor))
+    clients = [
+        httpx.AsyncClient(base_url=adapter.rest_url, verify=floor.tls, trust_env=False, limits=_KEEP)
+        for adapter, _ in made
+    ]
+    floor.closing += [client.aclose for client in clients]
+
+    async def one(client: httpx.AsyncClient, make: Callable[[], Request]) -> None:
+        request = make()
+        answer = await client.request(
+            request.method, request.target, headers=dict(request.headers), content=request.body
+        )
+        answer.raise_for_status().json()
+
+    async def strike() -> tuple[int, int]:
+        began_ns = time.monotonic_ns()
+        await asyncio.gather(*(one(client, make) for client, (_, make) in zip(clients, made, strict=True)))
+        return began_ns, time.monotonic_ns()
+
+    return strike
+
+
+def requests(floor: Floor) -> Iterator[tuple[Adapter, Callable[[], Request]]]:
+    """Yield an adapter and what makes its account-wide request, for each account; all venues have one over REST."""
+    for account in floor.share().values():
+        adapter = account.adapter(HEDGE_S)
+
+        def make(adapter: Adapter = adapter) -> Request:
+            calls: list[Any] = [output for output in adapter.kill(clock.now()) if isinstance(output, Call)]
+            request: Request = calls[0].request
+            return request
+
+        yield adapter, make
+
+
+SYSTEMS: Mapping[str, Make] = {"limit": limit, "kill-switch": product, "httpx": gathered}

@@ -1,0 +1,153 @@
+"""Measure the kill on this machine, beside the least that sockets can do and what people would write instead.
+
+All systems of a run talk to the same simulator process, over TLS on loopback; half of the accounts are struck over a
+WebSocket, half over REST. They take turns, so that what else the machine does hits all of them. `limit` writes bytes
+that were made beforehand to open connections and counts answers without reading them. `kill-switch` is the product:
+engine, journal on disk, adapters, warm lanes, answers parsed. The others are in `peers`. `received` is stamped by the
+simulator when the last byte of the last account's command has arrived, `answered` here, when the last account's answer
+has; both count from the moment of the reason. Only ratios within one run mean anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import platform
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import uvloop
+from rich.console import Console
+from rich.progress import Progress as Bar
+
+from kill_switch.bench import end_to_end as process
+from kill_switch.bench import output
+from kill_switch.bench.contenders import SYSTEMS, Floor, Make, Strike
+from kill_switch.bench.peers import PEERS
+from kill_switch.config import loader
+from kill_switch.errors import KillSwitchError
+from kill_switch.testbed.testbed import Stage
+
+log = logging.getLogger(__name__)
+
+WARM_UP = 3  # rounds before those that count: caches on both sides
+SETTLE_S = 0.02  # before each kill, so that what came before it is over
+
+
+class Round(NamedTuple):
+    """One kill: microseconds from the reason."""
+
+    received_us: float
+    answered_us: float
+
+
+def run(
+    sizes: Iterable[int],
+    rounds: int,
+    *,
+    peers: bool = False,
+    end_to_end: bool = False,
+    as_json: bool = False,
+    plot: Path | None = None,
+) -> int:
+    """Measure each size, print a row a system and size, and return 0."""
+    if plot is not None:
+        output.need_matplotlib()
+    logging.getLogger("kill_switch").setLevel(logging.ERROR)  # lanes that are closed at the end are nobody's trouble
+    rows: list[dict[str, object]] = []
+    whole: dict[str, object] = {"machine": _machine(), "rows": rows}
+    makes: Mapping[str, Make] = {**SYSTEMS, **PEERS} if peers else SYSTEMS
+    with Bar(console=Console(stderr=True), transient=True, disable=as_json) as progress:
+        for size in sizes:
+            task = progress.add_task(f"{size} account(s)", total=rounds)
+            measured = _measure(size, rounds, makes, lambda task=task: progress.advance(task))  # type: ignore[misc]
+            for system, results in measured.items():
+                rows.append(
+                    {
+                        "system": system,
+                        "accounts": size,
+                        "received_us": percentiles([r.received_us for r in results]),
+                        "answered_us": percentiles([r.answered_us for r in results]),
+                    }
+                )
+        if end_to_end:
+            whole |= process.measure(min(rounds, process.MOST_ROUNDS), lambda said: progress.console.log(said))
+    if plot is not None:
+        output.plot(rows, plot)
+    output.print_json(whole) if as_json else output.print_tables(whole)
+    return 0
+
+
+def _machine() -> dict[str, object]:
+    system = f"{platform.system()} {platform.release()}"
+    return {
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "system": system,
+        "python": platform.python_version(),
+    }
+
+
+def _measure(size: int, rounds: int, makes: Mapping[str, Make], advance: Callable[[], None]) -> dict[str, list[Round]]:
+    options = ["oxfun.limits=off", "crosstrade.burst=0"]
+    with (
+        process.apart() as core,
+        Stage(["crosstrade", "oxfun", "roxom"], accounts=2 * size, options=options, core=core) as stage,
+    ):
+        stage.write_config()
+        return uvloop.run(_all(Floor(stage, loader.load(stage.config), size), rounds, makes, advance))
+
+
+async def _all(
+    floor: Floor, rounds: int, makes: Mapping[str, Make], advance: Callable[[], None]
+) -> dict[str, list[Round]]:
+    try:
+        systems = {name: await make(floor) for name, make in makes.items()}
+        results: dict[str, list[Round]] = {name: [] for name in systems}
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        for number in range(WARM_UP + rounds):
+            for name, strike in list(systems.items()):
+                try:
+                    result = await _round(floor, name, strike)
+                except Exception as error:
+                    if name in SYSTEMS or isinstance(error, KillSwitchError):
+                        raise
+                    log.error("%s, %d accounts: left out: %s", name, floor.size, type(error).__name__)
+                    del systems[name], results[name]  # a peer's own trouble ends no benchmark
+                    continue
+                if number >= WARM_UP:
+                    results[name].append(result)
+            gc.collect()
+            if number >= WARM_UP:
+                advance()
+    finally:
+        gc.enable()
+        gc.unfreeze()
+        await floor.close()
+    return results
+
+
+async def _round(floor: Floor, name: str, strike: Strike) -> Round:
+    """Fire once; stamp what the simulator saw."""
+    await floor.forget()
+    await asyncio.sleep(SETTLE_S)
+    async with asyncio.timeout(floor.ROUND_WITHIN_S):
+        began_ns, answered_ns = await strike()
+    received = await floor.cancels()
+    if len(received) < floor.size:
+        raise KillSwitchError(f"{name}: only {len(received)} of {floor.size} cancels arrived")
+    return Round((max(received) - began_ns) / 1000, (answered_ns - began_ns) / 1000)
+
+
+def percentiles(figures: list[float]) -> dict[str, float]:
+    """Return the median, the 90th and the 99th percentile, to a tenth."""
+    ordered = sorted(figures)
+    last = len(ordered) - 1
+    p90, p99 = (ordered[min(last, int(share * len(ordered)))] for share in (0.9, 0.99))
+    return {"p50": round(statistics.median(ordered), 1), "p90": round(p90, 1), "p99": round(p99, 1)}

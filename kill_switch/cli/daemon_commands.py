@@ -1,0 +1,148 @@
+"""Offer what sets the daemon up: init, check, run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kill_switch.cli.common import config_option, json_option, load, print_json, say
+from kill_switch.errors import CannotCreate, ConfigError, Problem
+
+if TYPE_CHECKING:
+    from kill_switch.config.loader import Config
+
+MAX_WAIT_S = 600.0
+
+
+@click.command()
+@config_option
+def run(config: Path | None) -> None:
+    """Run the daemon in the foreground, until SIGTERM.
+
+    \b
+    Examples:
+      kill-switch run
+      kill-switch run -c ./config.toml
+    """
+    from kill_switch import logging_setup
+    from kill_switch.daemon import daemon
+
+    logging_setup.set_up()
+    daemon.run(load(config))
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--connect", is_flag=True, help="Log in everywhere, drill the order path, and show the round trips.")
+@click.option("--wait", "wait_s", default=15.0, show_default=True, help="Seconds to wait for the accounts (--connect).")
+def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> None:
+    """Validate the configuration, all of it at once, secrets included; nothing is started.
+
+    It prints the next three times of every schedule, of the drill and of every reset, in their zone and in UTC. It
+    also sees what would keep `run` from starting on this machine: directories, sockets, ports, the group.
+
+    With --connect, also: is every account ready, and does every lane carry a harmless command within the budget? It
+    uses the running daemon's connections, or without a daemon its own. Exit code 1: not ready, failed or over budget.
+
+    \b
+    Examples:
+      kill-switch check
+      kill-switch check --connect
+      kill-switch check --connect --wait 30 --json
+    """
+    from kill_switch.cli import schedules
+    from kill_switch.daemon import preflight
+
+    try:
+        loaded = load(config)
+        _usable(loaded)
+    except ConfigError as error:
+        if as_json:
+            problems = [{"path": p.path, "found": p.found, "hint": p.hint} for p in error.problems]
+            print_json({"ok": False, "source": error.source, "problems": problems})
+            sys.exit(error.exit_code)
+        raise
+    accounts = {name: account.venue for name, account in loaded.accounts.items()}
+    answer: dict[str, object] = {"ok": True, "source": str(loaded.source), "accounts": accounts}
+    answer["triggers"] = {name: trigger.kind for name, trigger in loaded.triggers.items()}
+    coming = schedules.upcoming(loaded, datetime.now(UTC))
+    answer["schedules"] = coming
+    answer["notes"] = notes = list(preflight.notes(loaded))
+    if not as_json:
+        _print_check(loaded, notes)
+        schedules.show(coming)
+    if connect:
+        from kill_switch import unexpected
+        from kill_switch.cli import check_connect
+
+        unexpected.be_brief()
+        found = check_connect.check(loaded, min(max(0.0, wait_s), MAX_WAIT_S) if wait_s == wait_s else 0.0)
+        answer.update(ok=found["ok"], connect=found)
+        if not as_json:
+            from kill_switch.terminal import report_views
+
+            click.echo()
+            report_views.print_check(found)
+    if as_json:
+        print_json(answer)
+    sys.exit(0 if answer["ok"] else 1)
+
+
+def _usable(loaded: Config) -> None:
+    """Raise `ConfigError` for what `run` would not start with, and for addresses that apprise cannot use."""
+    from kill_switch.daemon import preflight
+    from kill_switch.worker import main
+
+    hint = "expected one of apprise's: see its list of services"
+    problems = [
+        Problem(f"notify.urls[{number}]", "not understood by apprise", hint)
+        for number, url in enumerate(loaded.notify.urls)
+        if not main.understands(url.get_secret_value())
+    ]
+    problems += preflight.problems(loaded)
+    if problems:
+        raise ConfigError(str(loaded.source), problems)
+
+
+def _print_check(loaded: Config, notes: Sequence[str]) -> None:
+    say(f"{loaded.source}: good; {len(loaded.accounts)} account(s), {len(loaded.triggers)} trigger(s)")
+    for name, account in loaded.accounts.items():
+        say(f"  account {name}: {account.venue}" + (f", tags {', '.join(account.tags)}" if account.tags else ""))
+    for name, trigger in loaded.triggers.items():
+        say(f"  trigger {name}: {trigger.kind}, for {', '.join(trigger.accounts)}")
+    for note in notes:
+        say(f"  note: {note}")
+
+
+@click.command()
+@click.argument("directory", default=".", type=click.Path(path_type=Path))
+def init(directory: Path) -> None:
+    """Write a commented configuration to DIRECTORY/config.toml and say the next three steps.
+
+    \b
+    Examples:
+      kill-switch init
+      kill-switch init /etc/kill-switch
+    """
+    from importlib.resources import files
+
+    path = directory / "config.toml"
+    text = files("kill_switch.config").joinpath("example.toml").read_text("utf-8")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise CannotCreate(f"{path} exists; nothing was changed") from None
+    except OSError as error:
+        raise CannotCreate(f"{path}: {error.strerror}") from None
+    click.echo(f"wrote {path}\n")
+    click.echo("1. Name your accounts and where their keys are: edit the file.")
+    click.echo(f"2. kill-switch check -c {path}")
+    click.echo(f"3. kill-switch run -c {path}        (or as a service: systemd/README.md)")

@@ -1,0 +1,42 @@
+"""Offer what helps with the commands themselves: the manual page and shell completion."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+from kill_switch import __version__
+
+
+@click.command()
+@click.pass_context
+def man(context: click.Context) -> None:
+    """Print the manual page.
+
+    \b
+    Examples:
+      kill-switch man | man -l -
+      kill-switch man > /usr/local/share/man/man1/kill-switch.1
+    """
+    from kill_switch.cli import man_page
+
+    root = context.find_root().command
+    assert isinstance(root, click.Group)  # noqa: S101 - we are one of its commands
+    click.echo(man_page.page(root, "kill-switch", __version__), nl=False)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print what makes a shell complete commands, options, accounts, tags and triggers.
+
+    \b
+    Examples:
+      kill-switch completion bash > /etc/bash_completion.d/kill-switch
+      kill-switch completion zsh > "${fpath[1]}/_kill-switch"
+      kill-switch completion fish > ~/.config/fish/completions/kill-switch.fish
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101 - click knows all that the argument allows
+    click.echo(kind(context.find_root().command, {}, "kill-switch", "_KILL_SWITCH_COMPLETE").source())

@@ -1,0 +1,90 @@
+"""Offer what needs no venue: simulators, the demo, the benchmark."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import click
+
+from kill_switch.cli.common import json_option
+from kill_switch.errors import KillSwitchError
+
+
+@click.command()
+@click.option("--venue", "venues", multiple=True, required=True, help="A venue to simulate; repeatable.")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--tls-dir", type=click.Path(path_type=Path), help="Where the throw-away CA goes; default: temporary.")
+@click.option("--accounts", default=1, show_default=True, help="Accounts at each venue.")
+@click.option("--option", "options", multiple=True, metavar="VENUE.KEY=VALUE", help="A switch of a simulator.")
+def sim(venues: Sequence[str], host: str, tls_dir: Path | None, accounts: int, options: Sequence[str]) -> None:
+    """Simulate venues on this machine, over real TLS, with an admin API for orders and faults.
+
+    \b
+    Examples:
+      kill-switch sim --venue oxfun --venue roxom
+      kill-switch sim --venue roxom --option roxom.auth=api-key
+      kill-switch sim --venue kuna --option kuna.unknown=harsh
+
+    VENUE.unknown decides all that a venue's documents leave open: kind or harsh.
+    docs/simulators.md lists the faults and the switches.
+    """
+    simulators = _simulators()
+    try:
+        switches = simulators.read_options(options)
+        sys.exit(simulators.run(venues, host=host, tls_dir=tls_dir, accounts=accounts, options=switches))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+@click.command()
+@json_option
+@click.option("--orders", default=50, show_default=True, help="Resting orders at each venue.")
+def demo(as_json: bool, orders: int) -> None:
+    """Show it all on this machine: simulators, daemon, resting orders, a quoting bot, the flag, the kill, the proof.
+
+    \b
+    Examples:
+      kill-switch demo
+      kill-switch demo --orders 500 --json
+    """
+    _simulators()
+    from kill_switch.testbed import demo as show
+
+    sys.exit(show.run(as_json=as_json, orders=orders))
+
+
+@click.command()
+@json_option
+@click.option("--accounts", default="1,4,16,64,256", show_default=True, help="Sizes to measure.")
+@click.option("--rounds", default=100, show_default=True, help="Kills a size; the median counts.")
+@click.option("--peers", is_flag=True, help="Also aiohttp, requests and ccxt; needs the extra `bench`.")
+@click.option("--end-to-end", is_flag=True, help="Also the daemon as a process: touch, heartbeat, fire, and idle.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw a picture; needs `bench` too.")
+def bench(as_json: bool, accounts: str, rounds: int, peers: bool, end_to_end: bool, plot: Path | None) -> None:
+    """Measure the kill on this machine, against the least that sockets can do, in one run.
+
+    \b
+    kill-switch bench
+    kill-switch bench --accounts 16 --rounds 40 --peers --end-to-end
+    """
+    _simulators()
+    from kill_switch.bench import runner as measure
+
+    try:
+        sizes = tuple(int(size) for size in accounts.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{accounts!r} is not a list of numbers", param_hint="--accounts") from None
+    if not sizes or min(sizes) < 1 or rounds < 1:
+        raise click.BadParameter("sizes and rounds must be 1 or more", param_hint="--accounts, --rounds")
+    sys.exit(measure.run(sizes, rounds, peers=peers, end_to_end=end_to_end, as_json=as_json, plot=plot))
+
+
+def _simulators() -> ModuleType:
+    try:
+        from kill_switch.sim import main as simulators
+    except ImportError as error:
+        raise KillSwitchError(f"simulators need an extra; in the checkout: pip install '.[sim]' ({error})") from None
+    return simulators

@@ -1,0 +1,65 @@
+"""Check what a trigger asks for against the accounts that it watches: keys that are right alone may not go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import assert_never
+
+from kill_switch.config.accounts import Account
+from kill_switch.config.messages import at
+from kill_switch.config.parsers import in_words
+from kill_switch.config.schema import AnyTrigger, Flag, Heartbeat, Link, OrderRate, Pnl, Schedule
+from kill_switch.errors import Problem
+
+MEASURES_TO_STALE = 3  # one answer may be lost, and its successor be late, before anybody is blind
+
+
+def problems(
+    triggers: Mapping[str, AnyTrigger], accounts: Mapping[str, Account], hedge_after_s: float
+) -> Iterator[Problem]:
+    """Yield what does not go together; accounts that could not be read are left out."""
+    for name, trigger in triggers.items():
+        watched = [accounts[account] for account in trigger.accounts if account in accounts]
+        match trigger:
+            case Pnl():
+                yield from _pnl(at("triggers", name), trigger, watched)
+            case OrderRate():
+                yield from _order_rate(at("triggers", name), trigger, watched, hedge_after_s)
+            case Flag() | Heartbeat() | Schedule() | Link():
+                pass
+            case _:
+                assert_never(trigger)
+
+
+def _pnl(path: str, pnl: Pnl, watched: list[Account]) -> Iterator[Problem]:
+    if pnl.max_loss is None and pnl.max_drawdown is None and pnl.floor is None:
+        yield Problem(path, "no limit", "expected at least one of max_loss, max_drawdown, floor")
+    if pnl.currency in pnl.rates:
+        yield Problem(at(path, "rates", pnl.currency), "the currency of the trigger itself", "leave it out")
+    if pnl.source == "intake":
+        if pnl.rates:
+            hint = f"leave it out: figures from outside are in {pnl.currency}"
+            yield Problem(at(path, "rates"), 'given, with source = "intake"', hint)
+        return
+    known = {pnl.currency, *pnl.rates}
+    measured_in = {currency: account for account in reversed(watched) for currency in account.kind.CURRENCIES}
+    for currency in sorted(measured_in.keys() - known):
+        account = measured_in[currency]
+        found = f"no rate for {currency}, in which {account.name} at {account.venue} is measured"
+        hint = f'expected {currency} = "…": what one {currency} is worth in {pnl.currency}'
+        yield Problem(at(path, "rates"), found, hint)
+    slowest = max(watched, key=lambda account: account.kind.MEASURE_EVERY_S, default=None)
+    if slowest is not None and pnl.stale_after_s < MEASURES_TO_STALE * slowest.kind.MEASURE_EVERY_S:
+        every_s = slowest.kind.MEASURE_EVERY_S
+        least = in_words(MEASURES_TO_STALE * every_s)
+        hint = f"expected {least} or more: {slowest.name} is measured every {in_words(every_s)}"
+        yield Problem(at(path, "stale_after"), in_words(pnl.stale_after_s), hint)
+
+
+def _order_rate(path: str, rate: OrderRate, watched: list[Account], hedge_after_s: float) -> Iterator[Problem]:
+    if rate.max_new is None and rate.max_open is None:
+        yield Problem(path, "no limit", "expected at least one of max_new, max_open")
+    for account in watched:
+        if not account.adapter(hedge_after_s).pushes_orders:
+            found = f"{account.name} at {account.venue} does not tell of new orders"
+            yield Problem(at(path, "accounts"), found, "leave it out: nobody would see them")

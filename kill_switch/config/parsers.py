@@ -1,0 +1,233 @@
+"""Read what a configuration writes with a unit or in parts: durations, addresses, paths, names."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+import shlex
+import zoneinfo
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple
+
+from kill_switch.config.messages import Wrong, describe
+
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION_HINT = 'expected a duration with its unit, such as "250ms", "3s", "5m" or "1h"'
+BOUNDS = {  # duration key → the shortest and the longest that make sense; every duration key has its line here
+    "budget": ("1ms", "1h"),
+    "hedge_after": ("1ms", "10m"),
+    "heartbeat.timeout": ("10ms", "168h"),
+    "link.timeout": ("100ms", "24h"),  # lanes are looked at ten times a second
+    "stale_after": ("100ms", "24h"),
+    "window": ("1ms", "24h"),
+    "hooks.timeout": ("100ms", "1h"),
+    "ping.every": ("1s", "24h"),  # somebody else's server is called
+    "beat.every": ("10ms", "24h"),
+}
+_ADDRESS = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
+_ADDRESS_HINT = 'expected an IP address and a port, such as "127.0.0.1:9465" or "[::1]:9465"'
+_CRON_HINT = 'expected minute, hour, day, month and day of the week, such as "55 16 * * fri"'
+_ZONE_HINT = 'expected the name of a time zone, such as "America/New_York" or "UTC"'
+_ZONES: dict[str, zoneinfo.ZoneInfo] = {}  # kept: whoever asks for one of them later finds it in memory
+_AMOUNT = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?")
+_AMOUNT_HINT = 'expected an amount as a string, such as "5000" or "0.25"'
+_COMMAND_HINT = 'expected a command, such as "systemctl stop quoter.service"'
+_SHELLS = ("sh", "bash", "dash", "zsh")
+_FOR_A_SHELL = re.compile(r"[$`|&;<>]|[0-9]>|.*;$")
+_CURRENCY = re.compile(r"[A-Z][A-Z0-9]{1,9}")
+CURRENCY_HINT = 'expected a currency in capital letters, such as "USD" or "BTC"'
+_CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
+WALL_TIME_HINT = 'expected a time and its zone, such as "17:00 America/New_York"'
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME_HINT = 'expected letters, digits, ".", "_" and "-", a letter or digit first, 64 at most'
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+
+
+class WallTime(NamedTuple):
+    """A time of the day, in a time zone."""
+
+    hour: int
+    minute: int
+    zone: str
+
+
+class Address(NamedTuple):
+    """Where a socket listens; `host` is an IP address, never a name that somebody else resolves."""
+
+    host: str
+    port: int
+
+    @property
+    def loopback(self) -> bool:
+        return ipaddress.ip_address(self.host).is_loopback
+
+
+def seconds(value: object) -> float:
+    """Read a duration, of any length but none; `duration` bounds it."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise Wrong(f"{describe(value)}, a number without a unit", _DURATION_HINT)
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise Wrong(describe(value), _DURATION_HINT)
+    found_s = float(match[1]) * _SECONDS[match[2]]
+    if found_s <= 0:
+        raise Wrong(describe(value), "it must be longer than nothing")
+    return found_s
+
+
+def duration(key: str) -> Callable[[object], float]:
+    """Return what reads the durations of a key, within its `BOUNDS`."""
+    least, most = BOUNDS[key]
+    least_s, most_s = seconds(least), seconds(most)
+
+    def read(value: object) -> float:
+        found_s = seconds(value)
+        if found_s < least_s:
+            raise Wrong(describe(value), f'it must be "{least}" or more')
+        if found_s > most_s:
+            raise Wrong(describe(value), f'it must be "{most}" or less')
+        return found_s
+
+    return read
+
+
+def in_words(duration_s: float) -> str:
+    """Write a duration the way that the file does."""
+    unit = "ms" if duration_s < 1 else "s"
+    return f"{duration_s / _SECONDS[unit]:g}{unit}"
+
+
+def address(value: object) -> Address:
+    """Read HOST:PORT; `localhost` is 127.0.0.1, whatever /etc/hosts says."""
+    match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
+    if match is None or not 1 <= int(match[3]) <= 65535:
+        raise Wrong(describe(value) if not isinstance(value, str) else "not an address", _ADDRESS_HINT)
+    host = "127.0.0.1" if match[2] == "localhost" else match[1] or match[2]
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise Wrong("not an address", _ADDRESS_HINT) from None
+    return Address(host, int(match[3]))
+
+
+def loopback(value: object) -> Address:
+    """Read HOST:PORT on this machine."""
+    found = address(value)
+    if not found.loopback:
+        raise Wrong("an address that other hosts can reach", 'expected one on this machine, such as "127.0.0.1:9464"')
+    return found
+
+
+def command(value: object) -> tuple[str, ...]:
+    """Read a command as a list of words; no shell will see it."""
+    if not isinstance(value, str):
+        raise Wrong(describe(value), _COMMAND_HINT)
+    try:
+        words = tuple(shlex.split(value))
+    except ValueError:
+        raise Wrong("quotes that do not match", _COMMAND_HINT) from None
+    if not words or not words[0]:
+        raise Wrong("an empty command", _COMMAND_HINT)
+    if not value.isprintable():
+        raise Wrong("a command with control characters", "leave them out")
+    if Path(words[0]).name not in _SHELLS and any(_FOR_A_SHELL.match(word) for word in words):
+        raise Wrong("a command for a shell, and there is none here", "put it into a script, or write sh -c '…'")
+    return words
+
+
+def amount(value: object) -> Decimal:
+    """Read an amount of money: a string, since a float is not exact, more than nothing."""
+    if not isinstance(value, str):
+        raise Wrong(describe(value), _AMOUNT_HINT)
+    if _AMOUNT.fullmatch(value) is None:
+        raise Wrong("not an amount", _AMOUNT_HINT)
+    found = Decimal(value)
+    if not found:
+        raise Wrong("nothing", "it must be more than nothing")
+    return found
+
+
+def currency(value: object) -> str:
+    """Read a currency's code, as the venues write it."""
+    if not isinstance(value, str):
+        raise Wrong(describe(value), CURRENCY_HINT)
+    if _CURRENCY.fullmatch(value) is None:
+        raise Wrong("not a currency", CURRENCY_HINT)
+    return value
+
+
+def wall_time(value: object) -> WallTime:
+    """Read `HH:MM ZONE`."""
+    clock, _, where = value.strip().partition(" ") if isinstance(value, str) else ("", "", "")
+    if _CLOCK.fullmatch(clock) is None or not where:
+        raise Wrong("not a time of the day" if isinstance(value, str) else describe(value), WALL_TIME_HINT)
+    return WallTime(int(clock[:2]), int(clock[3:]), zone(where.strip()))
+
+
+def absolute(value: object) -> Path:
+    """Read an absolute path; one that cannot be printed on a line is nobody's intention."""
+    if not isinstance(value, str):
+        raise Wrong(describe(value), 'expected an absolute path, such as "/run/kill-switch/flag/KILL"')
+    if not value.startswith("/"):
+        raise Wrong("not an absolute path", 'it must begin with "/"')
+    if not value.isprintable():
+        raise Wrong("a path with control characters", "leave them out")
+    return Path(value)
+
+
+def cron(value: object) -> str:
+    """Read a cron expression of five fields, as crontab(5) does."""
+    if not isinstance(value, str):
+        raise Wrong(describe(value), _CRON_HINT)
+    from kill_switch import cron  # here: most configurations have no schedule
+
+    try:
+        cron.check(value)
+    except cron.Misread as misread:
+        raise Wrong(misread.found, misread.hint or _CRON_HINT) from None
+    return " ".join(value.split())
+
+
+def zone(value: object) -> str:
+    """Read the name of a time zone."""
+    if not isinstance(value, str):
+        raise Wrong(describe(value), _ZONE_HINT)
+    try:
+        _ZONES[value] = zoneinfo.ZoneInfo(value)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        near = _nearest_zone(value)
+        raise Wrong("not a time zone", f'did you mean "{near}"?' if near else _ZONE_HINT) from None
+    return value
+
+
+def _nearest_zone(word: str) -> str | None:
+    """Return the zone that was probably meant: by nearly its name, or by its city alone."""
+    zones = sorted(name for name in zoneinfo.available_timezones() if "GMT" not in name)  # their signs are reversed
+    meant = word.strip().replace(" ", "_").lower()
+    for known in ({name.lower(): name for name in zones}, {name.lower().split("/")[-1]: name for name in zones}):
+        if close := difflib.get_close_matches(meant, known, 1, 0.85):
+            return known[close[0]]
+    return None
+
+
+def is_name(word: str) -> bool:
+    """Tell whether an account or a trigger may be called so."""
+    return _NAME.fullmatch(word) is not None
+
+
+def is_tag(word: str) -> bool:
+    """Tell whether a tag may be called so."""
+    return _TAG.fullmatch(word) is not None
+
+
+def tag(value: object) -> str:
+    """Read a tag."""
+    if not isinstance(value, str):
+        raise Wrong(describe(value), "expected a string")
+    if not is_tag(value):
+        raise Wrong("not a tag", 'expected letters, digits, ".", "_", ":" and "-", a letter or digit first, 64 at most')
+    return value

@@ -1,0 +1,1 @@
+"""Serve operators over the Unix control socket, and ask the daemon over it."""

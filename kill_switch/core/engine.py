@@ -1,0 +1,526 @@
+"""Decide what a reason, an answer, a read-back and a re-arm mean: the latch, the kills, the gate.
+
+Pure: `step(state, event) -> (state, commands)`. No I/O, no clock, no randomness; time is in the event. `dispatch` is
+the one interpreter of the commands, in the order in which they stand.
+
+Per account; the daemon's state is the worst of its accounts' states:
+
+    state                  Reported        sweep progress      last clean read   RearmAsked                 Recovered¹
+    ARMED                  → STRIKING      –                   –                 refused: not tripped       stays
+    STRIKING, CONFIRMING   recorded        recorded            → CLEAR           refused                    strike again
+    RESIDUE                strikes again   recorded, chased    → CLEAR           refused; force allowed     strike again
+    CLEAR                  strikes again   order → STRIKING    stays             → ARMED if the gate holds  guards
+
+    ¹ and Reconfigured, for an account whose session with its venue is a new one.
+
+The latch holds from the first reason on: no event but a granted `RearmAsked` leads to ARMED. A kill is everything from
+the first reason until every account in its scope is clear; reasons that arrive before that join it, later ones begin
+the next. A re-arm whose gate does not hold changes nothing and answers with every reason why not.
+
+The latch belongs to the account that was struck, and not to its name. Whoever is struck is on record with its identity;
+where an account's login is another one than that, its proof begins anew, and what was not proven clear under the old
+login is owed: only `force` re-arms it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple, assert_never
+
+from kill_switch.core import sweep as sweeping
+from kill_switch.core.domain import Now, Pace, Phase, Reason
+from kill_switch.core.identity import Identity, difference
+from kill_switch.core.sweep import Act, Sweep
+from kill_switch.errors import IllegalEvent
+
+# ── events: what has happened ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Reported(NamedTuple):
+    """A trigger or an operator gave a reason."""
+
+    reason: Reason
+    at: Now
+
+
+class Progress(NamedTuple):
+    """One account's sweep has news: an answer, a read-back, an order seen, or its timer."""
+
+    account: str
+    event: sweeping.Event
+    at: Now
+    evidence: str = ""
+    cancelled: int | None = None  # the venue's own count
+    orders: Mapping[str, object] | None = None  # what is new of the orders that the kill counts; `tally` has it
+    strike: int = 0  # the number of the strike that is answered; 0: the last one
+
+
+class Sent(NamedTuple):
+    """One strike on one account: which routes took it, and when its last byte was handed over (0: not yet)."""
+
+    account: str
+    strike: int
+    routes: tuple[str, ...]
+    mono_ns: int
+    orders: Mapping[str, object] | None = None  # what is new of the orders that the kill counts; `tally` has it
+
+
+class Struck(NamedTuple):
+    """The dispatcher carried strikes out, all in one pass; a hedge that goes out later is told again."""
+
+    sent: tuple[Sent, ...]
+    at: Now
+
+
+class RearmAsked(NamedTuple):
+    """A person wants `accounts` armed again; `blockers` is what the triggers have against it."""
+
+    uid: int
+    user: str
+    text: str
+    accounts: tuple[str, ...]
+    force: bool
+    blockers: tuple[str, ...]
+    at: Now
+    proved_since_ns: int = 0  # a clean read must have been asked for since then; 0: that of the sweep will do
+
+
+class Pulse(NamedTuple):
+    """Ask for a sign of life: the answer proves that the engine and its interpreter still turn."""
+
+    at: Now
+
+
+class Recovered(NamedTuple):
+    """The process starts again with this state: unfinished sweeps strike again, finished ones guard."""
+
+    at: Now
+
+
+class Reconfigured(NamedTuple):
+    """These are the accounts from now on, with their paces; those in `anew` have a new session with their venue.
+
+    Illegal if a tripped account is missing: what is tripped stays tripped. `owed` has the accounts that log in as
+    somebody else now, or see more, with those that were struck under the name and are not proven clear; `moved` has
+    accounts that were latched under another name.
+    """
+
+    paces: Mapping[str, Pace]
+    anew: frozenset[str]
+    approvals_needed: int
+    at: Now
+    identities: Mapping[str, Identity] = MappingProxyType({})
+    owed: Mapping[str, tuple[Identity, ...]] = MappingProxyType({})
+    moved: Mapping[str, str] = MappingProxyType({})  # old name → new name
+
+
+Event = Reported | Progress | Struck | RearmAsked | Pulse | Recovered | Reconfigured
+
+# ── commands: what is to be done ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Record(NamedTuple):
+    """Write to the journal; `latch` means before any other command is carried out, and synced soon after."""
+
+    kind: str
+    data: Mapping[str, object]
+    latch: bool = False
+
+
+class Strike(NamedTuple):
+    """Send one round of cancel commands to each account, all in one synchronous pass."""
+
+    accounts: tuple[tuple[str, int], ...]  # account and the number of its strike
+
+
+class Read(NamedTuple):
+    """Read the account's open orders back."""
+
+    account: str
+
+
+class WakeAt(NamedTuple):
+    """Tell the account's sweep `Due` at that monotonic instant; replaces the account's earlier one."""
+
+    account: str
+    at_ns: int
+
+
+class Announce(NamedTuple):
+    """Tell people. `level` is `trip`, `clear`, `residue`, `rearm`, `blind`, `warn` or `info`."""
+
+    level: str
+    text: str
+    account: str | None = None
+
+
+class Granted(NamedTuple):
+    """Answer a re-arm: these accounts are armed again; the triggers that watch them start over."""
+
+    accounts: tuple[str, ...]
+
+
+class Waiting(NamedTuple):
+    """Answer a re-arm: the gate holds, and another person must say the same."""
+
+    approvals: int
+    needed: int
+
+
+class Refused(NamedTuple):
+    """Answer a re-arm: nothing has changed, for all these reasons."""
+
+    why: tuple[str, ...]
+
+
+class Alive(NamedTuple):
+    """Answer a pulse."""
+
+
+Command = Record | Strike | Read | WakeAt | Announce | Granted | Waiting | Refused | Alive
+
+# ── state ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Account(NamedTuple):
+    """One account: `sweep` is None exactly while it is armed."""
+
+    pace: Pace
+    sweep: Sweep | None = None
+    kill: str | None = None  # the kill that it was last struck for
+    identity: Identity | None = None  # whom a strike hits now; None: nobody has said
+    owed: tuple[Identity, ...] = ()  # others that were struck under this name, and are not proven clear
+
+    @property
+    def phase(self) -> Phase:
+        return Phase.ARMED if self.sweep is None else self.sweep.phase
+
+
+class Kill(NamedTuple):
+    """One kill: from the first reason until every account in scope is clear; a guard that finds orders reopens it."""
+
+    id: str
+    began: Now
+    accounts: frozenset[str]
+    unclear: frozenset[str]
+
+
+class State(NamedTuple):
+    accounts: Mapping[str, Account]
+    kill: Kill | None = None  # the running one, else the last
+    kills: int = 0
+    approvals_needed: int = 1
+    approvals: Mapping[int, frozenset[str]] = MappingProxyType({})  # uid → accounts it has approved
+    moved: Mapping[str, str] = MappingProxyType({})  # accounts that were latched under another name, until `Recovered`
+    alone: str = ""  # what a process names its kills by that has no record to number them on; "": it has one
+
+    @property
+    def phase(self) -> Phase:
+        """The worst of the accounts' phases."""
+        return max((a.phase for a in self.accounts.values()), key=_SEVERITY.__getitem__, default=Phase.ARMED)
+
+    def kills_of_accounts(self) -> dict[str, str]:
+        """Return each tripped account with the kill that it was last struck for."""
+        return {name: a.kill or "" for name, a in self.accounts.items() if a.sweep is not None}
+
+    @property
+    def tripped(self) -> tuple[str, ...]:
+        return tuple(name for name, a in self.accounts.items() if a.sweep is not None)
+
+
+_PASS_NS = 5_000_000  # a strike that takes longer to leave was not carried out in one pass
+_SEVERITY = {phase: n for n, phase in enumerate(Phase)}
+
+
+def step(state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
+    """Take one event; return the state after it and what is to be done, in order.
+
+    Raises `IllegalEvent`, with nothing changed, for an event that names an unknown account or that cannot happen.
+    """
+    match event:
+        case Reported():
+            return _reported(state, event)
+        case Progress():
+            return _progress(state, event)
+        case Struck():
+            return _struck(state, event)
+        case RearmAsked():
+            return _rearm(state, event)
+        case Recovered(at):
+            return _recovered(state, at)
+        case Reconfigured():
+            return _reconfigured(state, event)
+        case Pulse():
+            return state, (Alive(),)
+        case _:
+            assert_never(event)
+
+
+def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]]:
+    reason, at = event
+    _known(state, reason.accounts, "Reported")
+    at_ns = at.mono_ns
+    running = state.kill is not None and bool(state.kill.unclear)
+    kills = state.kills if running else state.kills + 1
+    kill_id = state.kill.id if running and state.kill else id_of_kill(kills, reason.observed, state.alone)
+    accounts = dict(state.accounts)
+    strikes: list[tuple[str, int]] = []
+    wakes: list[WakeAt] = []
+    begun: Sweep | None = None  # accounts of one venue have one pace, and begin alike
+    for name in reason.accounts:
+        account = accounts[name]
+        sweep = account.sweep
+        if sweep is None:
+            if begun is None or begun.pace is not account.pace:
+                begun = sweeping.begin(account.pace, at_ns, together=len(reason.accounts))
+            sweep = begun
+        elif sweep.phase in (Phase.CLEAR, Phase.RESIDUE):
+            sweep, _ = sweeping.step(sweep, sweeping.Again(at_ns))
+        else:  # struck already; what comes of it is told of the kill that this reason belongs to
+            accounts[name] = account._replace(kill=kill_id)
+            continue
+        accounts[name] = Account(account.pace, sweep, kill_id, account.identity, account.owed)
+        strikes.append((name, sweep.strikes))
+        wakes.append(WakeAt(name, sweep.due_ns))
+    scope = frozenset(reason.accounts)
+    if running and state.kill is not None:
+        kill = state.kill._replace(accounts=state.kill.accounts | scope, unclear=state.kill.unclear | scope)
+    else:
+        kill = Kill(kill_id, reason.observed, scope, scope)
+    record = Record(
+        "reason",
+        {
+            "kill": kill_id,
+            "trigger": reason.trigger,
+            "text": reason.text,
+            "accounts": reason.accounts,
+            "identities": {name: accounts[name].identity for name in reason.accounts if accounts[name].identity},
+            "evidence": reason.evidence,
+            "observed_mono_ns": reason.observed.mono_ns,
+            "observed_wall_ns": reason.observed.wall_ns,
+        },
+        latch=True,
+    )
+    told = Announce("trip", f"{reason.trigger}: {reason.text}")
+    approvals = MappingProxyType[int, frozenset[str]]({})  # a reason voids those that are under way
+    after = State(accounts, kill, kills, state.approvals_needed, approvals, alone=state.alone)
+    return after, (record, Strike(tuple(strikes)), *wakes, told) if strikes else (record, told)
+
+
+def untouched(state: State, names: Iterable[str]) -> tuple[str, ...]:
+    """Return those of these accounts for which a reason is their kill's first: `Reported` strikes each of them."""
+    accounts = state.accounts
+    return tuple([name for name in names if name in accounts and accounts[name].sweep is None])
+
+
+def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]]:
+    name, account = event.account, state.accounts.get(event.account)
+    if account is None:
+        raise _unknown(name, type(event.event).__name__)
+    if account.sweep is None:
+        return state, ()  # an armed account's orders are nobody's business; a late answer changes nothing
+    before = account.sweep
+    sweep, acts = sweeping.step(before, event.event)
+    accounts = dict(state.accounts)
+    accounts[name] = Account(account.pace, sweep, account.kill, account.identity, account.owed)
+    kill, approvals = state.kill, state.approvals
+    if before.phase is Phase.CLEAR and sweep.phase is not Phase.CLEAR:  # the guard has found something: not over
+        approvals = {}  # who has approved did not know of that
+        if kill is not None and kill.id == account.kill:
+            kill = kill._replace(unclear=kill.unclear | {name})
+    commands: list[Command] = []
+    facts: dict[str, object] = {"kill": account.kill, "account": name}
+    match event.event:
+        case sweeping.Answered(at_ns, answer):
+            answered = {**facts, "strike": event.strike or before.strikes, "answer": answer, "mono_ns": at_ns}
+            answered |= {"evidence": event.evidence, "cancelled": event.cancelled}
+            commands.append(Record("answer", {**answered, **_counted(event.orders)}))
+        case sweeping.OrdersRead(at_ns, asked_ns, live, pending, complete) if (
+            before.phase is not Phase.CLEAR or live or pending or event.cancelled or event.orders is not None
+        ):
+            read = {"live": live, "pending": pending, "complete": complete, "stale": asked_ns < before.stale_ns}
+            told = {"mono_ns": at_ns, "evidence": event.evidence, "cancelled": event.cancelled}
+            commands.append(Record("read", {**facts, **read, **told, **_counted(event.orders)}))
+        case sweeping.OrderSeen(at_ns) if before.phase is Phase.CLEAR:
+            commands.append(Record("seen", {**facts, "mono_ns": at_ns, "evidence": event.evidence}))
+        case _:
+            pass
+    for act in acts:
+        match act:
+            case Act.STRIKE:
+                commands.append(Strike(((name, sweep.strikes),)))
+            case Act.READ:
+                commands.append(Read(name))
+            case Act.CLEAR:
+                commands.append(Record("clear", {**facts, "strikes": sweep.strikes, "mono_ns": event.at.mono_ns}))
+                commands.append(Announce("clear", f"proven clear after {sweep.strikes} strike(s)", name))
+                if kill is not None and name in kill.unclear:
+                    kill = kill._replace(unclear=kill.unclear - {name})
+                    if not kill.unclear:
+                        commands.append(Record("all-clear", {"kill": kill.id, "mono_ns": event.at.mono_ns}))
+                        commands.append(Announce("clear", f"every account of kill {kill.id} is proven clear"))
+            case Act.RESIDUE:
+                left = "an unknown number of" if sweep.left is None else str(sweep.left)
+                commands.append(Record("residue", {**facts, "left": sweep.left, "mono_ns": event.at.mono_ns}))
+                commands.append(Announce("residue", f"{left} order(s) left, still chasing", name))
+            case _:
+                assert_never(act)
+    if sweep.due_ns != before.due_ns:
+        commands.append(WakeAt(name, sweep.due_ns))
+    after = State(accounts, kill, state.kills, state.approvals_needed, approvals, alone=state.alone)
+    return after, tuple(commands)
+
+
+def _struck(state: State, event: Struck) -> tuple[State, tuple[Command, ...]]:
+    _known(state, tuple(sent.account for sent in event.sent), "Struck")
+    accounts = dict(state.accounts)
+    told = []
+    for sent in event.sent:
+        account = accounts[sent.account]
+        at = {"routes": sent.routes, "mono_ns": sent.mono_ns, **_counted(sent.orders)}
+        told.append({"kill": account.kill, "account": sent.account, "strike": sent.strike, **at})
+        sweep = account.sweep
+        if sweep is not None and sweep.phase is not Phase.CLEAR and sent.mono_ns > sweep.struck_ns + _PASS_NS:
+            sweep, _ = sweeping.step(sweep, sweeping.SentLate(sent.mono_ns))
+            accounts[sent.account] = account._replace(sweep=sweep)
+    return state._replace(accounts=accounts), (Record("strike", {"sent": told}),)
+
+
+def _counted(orders: Mapping[str, object] | None) -> Mapping[str, object]:
+    """Return what a record says of the orders that the kill counts: nothing if nothing is new."""
+    return {} if orders is None else {"orders": orders}
+
+
+def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]:
+    _known(state, event.accounts, "RearmAsked")
+    asked = {"uid": event.uid, "user": event.user, "text": event.text, "force": event.force}
+    tripped = tuple(name for name in event.accounts if state.accounts[name].sweep is not None)
+    why = list(event.blockers)
+    if not tripped:
+        why.append("nothing in scope is tripped")
+    for name in tripped:
+        if (strange := unlike(state.accounts[name])) and not event.force:
+            why.append(f"{name} is {strange}: look for orders there, then use --force")
+        match state.accounts[name].phase:
+            case Phase.STRIKING | Phase.CONFIRMING as phase:
+                why.append(f"{name} is {phase}: wait until it is CLEAR")
+            case Phase.RESIDUE if not event.force:
+                left = _left(state.accounts[name])
+                why.append(f"{name} is RESIDUE, with {left} left: clear it, or use --force if you know better")
+            case Phase.CLEAR if _proved_ns(state.accounts[name]) < event.proved_since_ns and not event.force:
+                why.append(f"{name} could not be read just now: nobody knows whether it is still clear; or use --force")
+            case _:
+                pass
+    if why:
+        refused = Record("rearm-refused", {**asked, "accounts": event.accounts, "why": tuple(why)})
+        return state, (refused, Refused(tuple(why)))
+    approvals = {**state.approvals, event.uid: frozenset(tripped) | state.approvals.get(event.uid, frozenset())}
+    agreed = sum(1 for approved in approvals.values() if approved.issuperset(tripped))
+    if agreed < state.approvals_needed:
+        record = Record("rearm-approved", {**asked, "accounts": tripped}, latch=True)
+        return state._replace(approvals=approvals), (record, Waiting(agreed, state.approvals_needed))
+    accounts = {
+        name: Account(account.pace, None, account.kill, account.identity) if name in tripped else account
+        for name, account in state.accounts.items()
+    }
+    kill = state.kill and state.kill._replace(unclear=state.kill.unclear - frozenset(tripped))
+    after = state._replace(accounts=accounts, kill=kill, approvals={})
+    told = Announce("rearm", f"{', '.join(tripped)} re-armed by {event.user}: {event.text}")
+    people = tuple(uid for uid, approved in approvals.items() if approved.issuperset(tripped))
+    record = Record("rearm", {**asked, "accounts": tripped, "approvals": people}, latch=True)
+    return after, (record, Granted(tripped), told)
+
+
+def _recovered(state: State, at: Now) -> tuple[State, tuple[Command, ...]]:
+    tripped = state.tripped
+    after, commands = _resumed(state._replace(moved={}), tripped, at)
+    if not tripped:
+        return after, ()
+    striking = tuple(name for name in tripped if state.accounts[name].phase is not Phase.CLEAR)
+    data = {"accounts": tripped, "striking": striking, **_known_as(after, tripped, state.moved)}
+    record = Record("resume", data, latch=bool(state.moved))  # whose latch it is must not be forgotten again
+    told = [Announce("warn", f"{new} was struck as {old}: it is tripped", new) for old, new in state.moved.items()]
+    told += [Announce("warn", strange, name) for name in tripped if (strange := unlike(after.accounts[name]))]
+    return after, (record, *commands, Announce("warn", f"started tripped: {', '.join(tripped)}"), *told)
+
+
+def unlike(account: Account) -> str:
+    """Say that a tripped account is not the one that was struck, and why; "" if it is."""
+    if not account.owed or account.identity is None:
+        return ""
+    return f"not the account that was struck: {difference(account.identity, account.owed[-1])}"
+
+
+def _known_as(state: State, names: Iterable[str], moved: Mapping[str, str]) -> dict[str, object]:
+    """Return what a record says of who these accounts are."""
+    known = ((name, state.accounts[name]) for name in names)
+    identities = {name: (*account.owed, account.identity) for name, account in known if account.identity}
+    return {"identities": identities, "moved": dict(moved)}
+
+
+def _reconfigured(state: State, event: Reconfigured) -> tuple[State, tuple[Command, ...]]:
+    for name in state.tripped:
+        if name not in event.paces:
+            raise IllegalEvent(f"{name} {state.accounts[name].phase}", "Reconfigured")
+    accounts = {}
+    for name, pace in event.paces.items():
+        account = state.accounts.get(name, Account(pace))
+        sweep = account.sweep and account.sweep._replace(pace=pace)
+        if sweep is not None and name in event.owed:  # what has been proven was proven of another
+            sweep = sweep._replace(phase=Phase.STRIKING)
+        identity, owed = event.identities.get(name, account.identity), event.owed.get(name, account.owed)
+        accounts[name] = Account(pace, sweep, account.kill, identity, owed)
+    kill, others = state.kill, tuple(name for name in event.owed if accounts[name].sweep is not None)
+    if kill is not None:
+        kill = kill._replace(unclear=kill.unclear | {name for name in others if accounts[name].kill == kill.id})
+    after = state._replace(accounts=accounts, kill=kill, approvals_needed=event.approvals_needed, approvals={})
+    after, commands = _resumed(after, tuple(name for name in after.tripped if name in event.anew), event.at)
+    if not event.owed and not event.moved:
+        return after, commands
+    data = {"accounts": tuple(event.owed), **_known_as(after, event.owed, event.moved)}
+    record = Record("identity", data, latch=True)
+    told = [Announce("warn", strange, name) for name in others if (strange := unlike(after.accounts[name]))]
+    return after, (record, *commands, *told)
+
+
+def _resumed(state: State, names: tuple[str, ...], at: Now) -> tuple[State, tuple[Command, ...]]:
+    """Go on with the tripped accounts in `names`, of whose last strike and read nobody will hear any more."""
+    accounts = dict(state.accounts)
+    strikes: list[tuple[str, int]] = []
+    wakes: list[WakeAt] = []
+    for name, account in state.accounts.items():
+        if (old := account.sweep) is None or name not in names:
+            continue
+        if old.phase is Phase.CLEAR:
+            sweep = sweeping.guard(account.pace, at.mono_ns, old.strikes)
+        else:
+            sweep = sweeping.begin(account.pace, at.mono_ns, old.strikes + 1, together=len(names))
+            strikes.append((name, sweep.strikes))
+        accounts[name] = account._replace(sweep=sweep)
+        wakes.append(WakeAt(name, sweep.due_ns))
+    return state._replace(accounts=accounts), (*((Strike(tuple(strikes)),) if strikes else ()), *wakes)
+
+
+def _known(state: State, accounts: tuple[str, ...], event: str) -> None:
+    for name in accounts:
+        if name not in state.accounts:
+            raise _unknown(name, event)
+
+
+def _unknown(name: str, event: str) -> IllegalEvent:
+    return IllegalEvent(f"a state without account {name!r}", event)
+
+
+def _proved_ns(account: Account) -> int:
+    return 0 if account.sweep is None else account.sweep.proved_ns
+
+
+def id_of_kill(number: int, observed: Now, alone: str = "") -> str:
+    """Return a kill's id: its number on the record, or what tells it from all others where it is on none, and when."""
+    return f"{alone or f'k{number}'}-{observed.wall_ns // 1_000_000_000}"
+
+
+def _left(account: Account) -> str:
+    left = account.sweep.left if account.sweep is not None else None
+    return "an unknown number of orders" if left is None else f"{left} order(s)"

@@ -1,0 +1,270 @@
+"""Read cron expressions as crontab(5) does, and say when their times come; nothing here reads a clock.
+
+`Crontab` is an APScheduler trigger over CronSim, which matches local times the way that Debian's cron does. `Timetable`
+keeps what has been fired, for triggers and drills. Both count in whole seconds since 1970.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from math import floor
+from zoneinfo import ZoneInfo
+
+from apscheduler.triggers.base import BaseTrigger
+from cronsim import CronSim, CronSimError
+
+from kill_switch.core.domain import Now
+from kill_switch.wall_clock import AHEAD_S, WallClock, wall_s
+
+SHORTHANDS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * sun",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+LEAST_WAIT_S = 0.001
+REMEMBERED = 64  # times that were fired; a clock that is set back over more of them fires the oldest ones again
+_FIELDS = {"minute": 60, "hour": 24, "day": 31, "month": 12, "day of the week": 7}  # and how many values each has
+_OVERLAP_S = 4 * 3600  # no zone has set its clocks back by more since 1970: Antarctica/Casey, 3 hours
+_HORIZON = timedelta(days=50 * 366)  # CronSim looks no further than 50 years ahead
+_ANY_YEAR = datetime(2000, 1, 1)  # of no zone; an expression that comes at all comes within 50 years from then
+
+
+class Misread(ValueError):
+    """An expression that crontab does not take, or takes for something else than it seems; `hint` is what to write."""
+
+    def __init__(self, found: str, hint: str = "") -> None:
+        super().__init__(found)
+        self.found = found
+        self.hint = hint
+
+
+class Crontab(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
+    """The times of one cron expression in one time zone.
+
+    Five fields: minute, hour, day, month, day of the week (names; 0 and 7 are Sunday). A day matches if the day of the
+    month OR the day of the week does; both have to where one of the two begins with `*`. `L` is the month's last day,
+    `5L` its last Friday, `fri#2` its second Friday.
+
+    Where a zone's clocks jump, the rule is that of Debian's cron. A time of day that is written out (neither minute
+    nor hour begins with `*`) comes once each day: at the first moment after a gap that leaves it out, and at the first
+    of two occurrences. Other expressions follow the clocks: what they leave out does not come, what they show twice
+    comes twice.
+    """
+
+    def __init__(self, expression: str, zone: str) -> None:
+        """Raises `Misread` for what is no expression, or one whose time never comes."""
+        check(expression)
+        self.expression = expression
+        self._zone = ZoneInfo(zone)
+        minute, hour = expression.split()[:2]
+        self._follows_clocks = minute.startswith("*") or hour.startswith("*")
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        """Return the first time after the previous one; without one, the first that is not before `now`."""
+        after_s = floor(previous_fire_time.timestamp()) if previous_fire_time else -floor(-now.timestamp()) - 1
+        found_s = self.after(after_s)
+        return None if found_s is None else self.local(found_s)
+
+    def local(self, at_s: int) -> datetime:
+        """Return an instant as the zone's clocks show it."""
+        return datetime.fromtimestamp(at_s, self._zone)
+
+    def after(self, at_s: int) -> int | None:
+        """Return the first time after an instant; None if there is none within 50 years."""
+        found_s: int | None = None
+        for instants in self._from(at_s):
+            if found_s is not None and (not instants or instants[0] >= found_s):
+                break
+            later = [instant_s for instant_s in instants if instant_s > at_s]
+            found_s = min(later if found_s is None else (*later, found_s), default=None)
+            if found_s is not None and not self._follows_clocks:
+                break
+        return found_s
+
+    def last(self, after_s: int, until_s: int) -> int | None:
+        """Return the latest time after one instant and not after another, None if there is none."""
+        low_s, high_s = after_s, until_s
+        first_s = found_s = self.after(low_s)
+        if first_s is None or first_s > until_s:
+            return None
+        while high_s - low_s > 1:  # the time that follows `low_s` is in the span, that which follows `high_s` is not
+            middle_s = (low_s + high_s) // 2
+            next_s = self.after(middle_s)
+            if next_s is None or next_s > until_s:
+                high_s = middle_s
+            else:
+                low_s, found_s = middle_s, next_s
+        return found_s
+
+    def _from(self, at_s: int) -> Iterator[tuple[int, ...]]:
+        """Yield, for each local time that matches from an instant on, the instants at which it comes."""
+        start = self.local(at_s)
+        if self._follows_clocks and start.utcoffset() != self.local(at_s + _OVERLAP_S).utcoffset():
+            start -= timedelta(seconds=_OVERLAP_S)  # on the clocks' face, what they show twice may lie before
+        start = start.replace(tzinfo=None)
+        try:
+            for local in CronSim(self.expression, start):
+                if local - start > _HORIZON:
+                    return
+                yield self._instants(local)
+        except OverflowError:  # behind the last year of the calendar
+            return
+
+    def _instants(self, local: datetime) -> tuple[int, ...]:
+        """Return when the zone's clocks show a local time, as far as this expression's rule counts it."""
+        seconds = floor(local.replace(tzinfo=UTC).timestamp())
+        there = local.replace(tzinfo=self._zone)
+        first_s = seconds - _offset_s(there)
+        second_s = seconds - _offset_s(there.replace(fold=1))
+        if first_s == second_s:
+            return (first_s,)
+        if first_s < second_s:  # shown twice
+            return (first_s, second_s) if self._follows_clocks else (first_s,)
+        return () if self._follows_clocks else (self._gap_end(second_s, first_s),)
+
+    def _gap_end(self, before_s: int, after_s: int) -> int:
+        """Return the moment between two instants at which the clocks jump forward."""
+        old_s = _offset_s(self.local(before_s))
+        while after_s - before_s > 1:
+            middle_s = (before_s + after_s) // 2
+            if _offset_s(self.local(middle_s)) == old_s:
+                before_s = middle_s
+            else:
+                after_s = middle_s
+        return after_s
+
+
+class Timetable:
+    """Say which time of a crontab has come. Pure: the wall clock's time is told, and is believed only for now.
+
+    A time is known by its name, and fires at most once. A clock that is set back makes times that it had passed come
+    again: those of them that have fired do not fire again, the others do. One exception: what fired by a clock that was
+    ahead by more than 12 hours has not fired. Of several times that pass between two looks, because the machine slept
+    or its clock was set forward, the latest counts for all.
+    """
+
+    def __init__(
+        self,
+        crontab: Crontab,
+        now: Now,
+        seen: datetime | None = None,
+        last: datetime | None = None,
+        fired: Iterable[int] = (),
+    ) -> None:
+        """`seen` is until when earlier runs have watched, `fired` what they have fired.
+
+        `last` is their last word; if it is of the future, the clock was wrong then or is wrong now.
+        """
+        now_s = wall_s(now)
+        self.crontab = crontab
+        self.fired = list(fired)[-REMEMBERED:]
+        self._wall = WallClock(now)
+        self._watched_s = now_s if seen is None else min(now_s, floor(seen.timestamp()))
+        self._seen_s = self._watched_s if last is None else floor(last.timestamp())  # the furthest that anybody watched
+        self.next_s = self._set_back(self._seen_s, now_s)
+
+    def look(self, now: Now) -> int | None:
+        """Return the latest time that has come since the last look, and has not fired."""
+        now_s, jumped_ns = wall_s(now), self._wall.jumped_ns(now)
+        since_s, self._watched_s = self._watched_s, now_s
+        if now_s < since_s:
+            self._seen_s = max(self._seen_s, since_s)
+            self.next_s = self._set_back(since_s, now_s)
+            return None
+        if self.next_s is None or now_s < self.next_s:
+            return None
+        if jumped_ns > 0 and self._seen_s <= now_s:  # set right again: what came before then has been seen to
+            since_s = max(since_s, self._seen_s)
+        due_s = self.crontab.last(since_s, now_s)
+        while due_s is not None and due_s in self.fired:
+            due_s = self.crontab.last(since_s, due_s - 1)
+        self.next_s = self._next()
+        return due_s
+
+    def fire(self, due_s: int) -> None:
+        """Take note that a time has fired."""
+        self.fired = [*self.fired, due_s][-REMEMBERED:]
+        self.next_s = self._next()
+
+    def wait_s(self, now: Now, most_s: float) -> float:
+        """Return how long to wait until the next look; a wall clock may be set, so never longer than `most_s`.
+
+        It is never nothing: a float of the wall clock is exact to a quarter of a microsecond, and a look that comes
+        too early by that would be repeated without a pause.
+        """
+        if self.next_s is None:
+            return most_s
+        return min(most_s, max(LEAST_WAIT_S, (self.next_s * 1_000_000_000 - now.wall_ns) / 1e9))
+
+    @property
+    def next(self) -> datetime | None:
+        """Return when the next time comes, as the zone's clocks show it."""
+        return None if self.next_s is None else self.crontab.local(self.next_s)
+
+    def _set_back(self, before_s: int, now_s: int) -> int | None:
+        """Return the next time of a clock that showed `before_s`; forget what it has fired if it was far ahead."""
+        if before_s - now_s > AHEAD_S:
+            self.fired = [due_s for due_s in self.fired if due_s <= now_s]
+        return self._next()
+
+    def _next(self) -> int | None:
+        found_s = self.crontab.after(self._watched_s)
+        while found_s is not None and found_s in self.fired:
+            found_s = self.crontab.after(found_s)
+        return found_s
+
+
+def check(expression: str) -> None:
+    """Raise `Misread` for what crontab does not take, what people read otherwise, and what never comes."""
+    fields = expression.lower().split()
+    if len(fields) == 1 and fields[0].startswith("@"):
+        same = SHORTHANDS.get(fields[0])
+        raise Misread("a shorthand", f'write "{same}" instead' if same else "")
+    if len(fields) in (6, 7):
+        raise Misread(f"a cron expression of {len(fields)} fields", "expected five of them: there are no seconds here")
+    if len(fields) != len(_FIELDS):
+        raise Misread("not a cron expression")
+    for (name, size), field in zip(_FIELDS.items(), fields, strict=True):
+        for term in field.split(","):
+            _check_step(name, size, term)
+    try:
+        CronSim(" ".join((*fields[:3], "*", *fields[4:])), _ANY_YEAR)
+        CronSim(f"0 0 1 {fields[3]} *", _ANY_YEAR)
+    except (CronSimError, ValueError) as error:  # ValueError: a number of thousands of digits
+        raise Misread("not a cron expression", _hint(str(error), fields[4])) from None
+    try:
+        next(CronSim(expression, _ANY_YEAR))
+    except (CronSimError, StopIteration):
+        raise Misread("a cron expression whose time never comes", "expected a day that its month has") from None
+
+
+def _check_step(name: str, size: int, term: str) -> None:
+    """Refuse steps that crontab takes and nobody means."""
+    base, slash, step = term.partition("/")
+    if not slash:
+        return
+    if step.isdecimal() and (len(step) > 2 or int(step) > size):
+        raise Misread(f"a step of more than {size} in the {name}", f"a step counts within the field: {size} at most")
+    if name == "day of the week" and re.fullmatch(r"[a-z]+|[0-7]", base):
+        raise Misread("a step behind a single day of the week", 'expected a list or a range, such as "mon,wed,fri"')
+    if base.startswith("l"):
+        raise Misread("a step behind the last day of the month", "leave it out")
+
+
+def _hint(error: str, weekdays: str) -> str:
+    if "day-of-week" in error and re.search(r"-(sun|0|mon|tue|wed|thu)", weekdays):
+        return (
+            'days of the week count from sunday to saturday: write "sat,sun" for "sat-sun", "fri,sat,sun" for "fri-sun"'
+        )
+    return ""
+
+
+def _offset_s(there: datetime) -> int:
+    offset = there.utcoffset()
+    return 0 if offset is None else floor(offset.total_seconds())

@@ -1,0 +1,1 @@
+"""Build the daemon out of its parts, run it, reload it and stop it."""

@@ -1,0 +1,119 @@
+"""Find out what would keep `run` from starting, or from seeing, although the configuration is right in itself.
+
+For `check`. Nothing is made, and a daemon that runs is left alone. Root checks for the daemon's user: whatever depends
+on who that is, root cannot see from here.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from kill_switch.config.loader import Config
+from kill_switch.config.messages import at
+from kill_switch.config.schema import Daemon, Flag, directories
+from kill_switch.control import client
+from kill_switch.errors import NotAllowed, Problem
+from kill_switch.system.hardening import distrust, doubt
+from kill_switch.system.unix_sockets import MOST_PATH
+
+_FILES = ("lock", "journal.jsonl", "intent.jsonl")
+_SOCKETS = ("control.sock", "intake.sock")
+
+
+def problems(config: Config) -> Iterator[Problem]:
+    """Yield what `run`, started by this user on this machine, would refuse to start with."""
+    daemon = config.daemon
+    for key, path in (("state_dir", daemon.state_dir), ("runtime_dir", daemon.runtime_dir)):
+        why = _unusable(path)
+        if why and not (_made_by_systemd(key, path) and not path.exists()):
+            yield Problem(f"daemon.{key}", why, "")
+    longest = max(len(os.fsencode(daemon.runtime_dir / name)) for name in _SOCKETS)
+    if longest > MOST_PATH:
+        hint = f"expected {MOST_PATH - max(map(len, _SOCKETS)) - 1} bytes at most: sockets are made there"
+        yield Problem("daemon.runtime_dir", "too long a path", hint)
+    if daemon.group is not None and os.geteuid():
+        try:
+            gid = grp.getgrnam(daemon.group).gr_gid
+        except KeyError:
+            gid = -1
+        if gid not in (os.getegid(), *os.getgroups()):
+            hint = "put the daemon's user into it, or leave it out"
+            yield Problem("daemon.group", "a group that this user is not in: the sockets cannot be given to it", hint)
+
+
+def notes(config: Config) -> Iterator[str]:
+    """Yield what `run` starts with and people should know."""
+    for key in ("state_dir", "runtime_dir"):
+        path: Path = getattr(config.daemon, key)
+        if not path.exists() and _unusable(path):
+            yield f"daemon.{key}: {path} is not there, and only systemd or root can make it"
+        elif path.is_dir() and (why := doubt(path.stat(), path)):
+            yield f"daemon.{key}: {why}"
+    udp = config.intake.udp
+    if udp is not None and config.intake.key is None:
+        yield "intake.udp: without [intake] key, every user of this machine can beat for a bot that is dead"
+    if udp is not None and not _runs(config.daemon) and (why := _unbindable(udp.host, udp.port)):
+        yield f"intake.udp: {why}: heartbeats that come over UDP would be blind until it can be"
+    for name, trigger in config.triggers.items():
+        if not isinstance(trigger, Flag):
+            continue
+        where = at("triggers", name, "path")
+        if os.path.lexists(trigger.path):
+            yield f"{where}: {trigger.path} is there: the daemon trips at once when it starts"
+        elif not trigger.path.is_relative_to(config.daemon.runtime_dir) and not trigger.path.parent.is_dir():
+            yield f"{where}: there is no directory {trigger.path.parent}: the trigger would be blind"
+
+
+def _made_by_systemd(key: str, path: Path) -> bool:
+    """Tell whether a directory is one that the unit makes: nobody has written another into the file."""
+    default = directories(os.environ).get(key) or str(Daemon.model_fields[key].default)
+    return str(path) == default
+
+
+def _unusable(path: Path) -> str:
+    """Say why this user's daemon could not use a directory; "" if it could."""
+    uid = os.geteuid()
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        above = next((one for one in path.parents if one.exists()), Path("/"))
+        if not above.is_dir():
+            return f"cannot be made: {above} is not a directory"
+        return (
+            ""
+            if os.access(above, os.W_OK | os.X_OK, effective_ids=True)
+            else f"cannot be made: no right to write to {above}"
+        )
+    except OSError as error:
+        return f"cannot be used: {error.strerror}"
+    if not path.is_dir():
+        return "not a directory"
+    if why := distrust(status, path, uid or status.st_uid):
+        return why
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+        return "this user may not write there"
+    for name in _FILES:
+        file = path / name
+        if file.exists() and not (file.is_file() and os.access(file, os.R_OK | os.W_OK, effective_ids=True)):
+            return f"{name} there cannot be opened: it belongs to uid {file.stat().st_uid}"
+    return ""
+
+
+def _runs(daemon: Daemon) -> bool:
+    try:
+        return client.listening(daemon.runtime_dir / "control.sock")
+    except NotAllowed:
+        return True
+
+
+def _unbindable(host: str, port: int) -> str:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((host, port))
+        except OSError as error:
+            return f"cannot be listened on: {error.strerror}"
+    return ""

@@ -1,0 +1,168 @@
+"""Connect to the venues for a while from a process of its own, look and leave: no journal, no latch, no trigger.
+
+What `check --connect` and `fire --direct --dry-run` do. Nothing in here can strike: no reason is ever reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import anyio
+
+from kill_switch import clock
+from kill_switch.config.loader import Config
+from kill_switch.control.handlers import condition
+from kill_switch.core.domain import Now, Reason
+from kill_switch.core.engine import Account, State
+from kill_switch.dispatch import connect
+from kill_switch.dispatch.dispatcher import Dispatcher, Session, Told
+from kill_switch.errors import KillSwitchError
+from kill_switch.health.certificate_expiry import Expiries
+from kill_switch.health.drills import Drills
+from kill_switch.health.dry_run import Previews
+from kill_switch.transports.lane import CONNECT_WITHIN_S, LaneState
+from kill_switch.transports.network import Network
+from kill_switch.unexpected import brief
+from kill_switch.venues.base import Drilled
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Progress = Callable[[Mapping[str, Mapping[str, Any]], float], object]  # (accounts, seconds since the beginning)
+LOOK_EVERY_S = 0.05
+
+
+class _NoRecord:
+    """A journal that keeps nothing."""
+
+    trouble = ""
+
+    def intend(self, reason: Reason) -> bool:
+        return False
+
+    def append(self, kind: str, data: Mapping[str, object], at: Now) -> None: ...
+
+    def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
+        return True
+
+    def flush(self) -> bool:
+        return True
+
+    def sync(self) -> None: ...
+
+
+async def check(config: Config, within_s: float, progress: Progress) -> dict[str, Any]:
+    """Log in everywhere on both lanes, wait until every account is ready or `within_s` has passed, and drill them."""
+    network = Network()
+
+    async def work(dispatcher: Dispatcher) -> dict[str, Any]:
+        drills = Drills(
+            dispatcher, _NoRecord(), _say_nothing, budget_us=round(config.daemon.budget_s * 1e6), clock=clock.now
+        )
+
+        def told(session: Session, fact: Told, now: Now) -> None:
+            if isinstance(fact, Drilled):
+                drills.told(session.name, fact, now)
+
+        dispatcher.told = told
+        began_s = anyio.current_time()
+        with anyio.move_on_after(within_s):
+            while not all(session.ready for session in dispatcher.sessions.values()):
+                progress(_conditions(dispatcher), anyio.current_time() - began_s)
+                await anyio.sleep(LOOK_EVERY_S)
+        waited_s = round(anyio.current_time() - began_s, 3)
+        names = tuple(dispatcher.sessions)
+        drill = await drills.run(names, "check")
+        while _failed(drill) and anyio.current_time() - began_s < within_s:  # what logging in has used up comes back
+            progress(_conditions(dispatcher), anyio.current_time() - began_s)
+            drill = await drills.run(names, "check")
+        warnings = [*network.troubles(), *Expiries(dispatcher.sessions, clock.now, _say_nothing).troubles()]
+        return {"waited_s": waited_s, "accounts": _conditions(dispatcher), "warnings": warnings, "drill": drill}
+
+    return await _visit(config, tuple(config.accounts), work, network, ws=True)
+
+
+async def dry_run(config: Config, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """List what a direct kill would hit; return also the accounts that cannot be looked at, with why.
+
+    Over HTTP: some venues allow one WebSocket, which may be the daemon's. A venue has `CONNECT_WITHIN_S` to answer.
+    """
+    failed: dict[str, str] = {}
+
+    async def work(dispatcher: Dispatcher) -> dict[str, Any]:
+        with anyio.move_on_after(CONNECT_WITHIN_S):
+            while any(session.http.state is not LaneState.UP for session in dispatcher.sessions.values()):  # noqa: ASYNC110
+                await anyio.sleep(LOOK_EVERY_S)
+        shown = await Previews(dispatcher).show(tuple(dispatcher.sessions))
+        known = _conditions(dispatcher)
+        # whether it is tripped is the daemon's to say, and whether a WebSocket could be had was not tried
+        return {name: {**known[name], "state": None, "ready": None, **shown[name]} for name in dispatcher.sessions}
+
+    return await _visit(config, names, work, Network(), ws=False, failed=failed), failed
+
+
+def _failed(drill: Mapping[str, Any]) -> bool:
+    return any(not lane["ok"] for account in drill["accounts"].values() for lane in account["lanes"].values())
+
+
+def _conditions(dispatcher: Dispatcher) -> dict[str, Mapping[str, Any]]:
+    return {name: condition(session) for name, session in dispatcher.sessions.items()}
+
+
+def _say_nothing(said: object) -> None:
+    """Take an announcement that the caller is told anyway."""
+
+
+async def _visit(
+    config: Config,
+    names: Sequence[str],
+    work: Callable[[Dispatcher], Awaitable[T]],
+    network: Network,
+    *,
+    ws: bool,
+    failed: dict[str, str] | None = None,
+) -> T:
+    """Make the accounts' lanes, do the work, and take the lanes down; put into `failed` who has none, or raise."""
+    adapters = {}
+    for name in names:
+        with _its_own(name, failed):
+            adapters[name] = config.accounts[name].adapter(config.daemon.hedge_after_s)
+    state = State({name: Account(adapter.PACE) for name, adapter in adapters.items()})
+    later = asyncio.get_running_loop().call_later
+    dispatcher = Dispatcher(state, _NoRecord(), clock.now, later, _say_nothing)
+    await connect.prepare(network, config)
+    async with anyio.create_task_group() as group:
+        for name, adapter in adapters.items():
+            with _its_own(name, failed):
+                session, lanes = connect.line(dispatcher, config, name, adapter, group.start_soon, network)
+                dispatcher.sessions[name] = session
+                for lane, run in lanes:
+                    if ws or not lane.endswith(" ws"):
+                        group.start_soon(_alone, lane, run)
+        done = await work(dispatcher)
+        logging.getLogger("kill_switch").setLevel(logging.ERROR)  # lanes that are closed say so; it is no news
+        group.cancel_scope.cancel()
+    return done
+
+
+@contextmanager
+def _its_own(name: str, failed: dict[str, str] | None) -> Iterator[None]:
+    """Keep what is wrong with one account its own affair, where the caller wants to know of it."""
+    try:
+        yield
+    except Exception as error:
+        if failed is None:
+            raise
+        failed[name] = str(error) if isinstance(error, KillSwitchError) else brief(error)
+
+
+async def _alone(name: str, lane: connect.Work) -> None:
+    """Run a lane; its failure is not another account's."""
+    try:
+        await lane()
+    except Exception:
+        log.exception("the lane %s failed", name)

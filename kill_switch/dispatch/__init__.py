@@ -1,0 +1,1 @@
+"""Run the core against real lanes: engine commands go out, lane events come in."""

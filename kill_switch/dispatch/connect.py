@@ -1,0 +1,123 @@
+"""Give each account its lanes: what the daemon and a direct kill have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Hashable, Mapping
+from typing import Any
+
+from kill_switch import clock
+from kill_switch.config.loader import Config
+from kill_switch.core.domain import Pace
+from kill_switch.dispatch.dispatcher import Dispatcher, Session
+from kill_switch.errors import ConfigError, Problem
+from kill_switch.transports.fresh import FreshRoute
+from kill_switch.transports.http import HttpLane
+from kill_switch.transports.lane import Declined
+from kill_switch.transports.network import Network
+from kill_switch.transports.ws import WsLane
+from kill_switch.venues.base import Adapter
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+def paces(adapters: Mapping[str, Adapter]) -> dict[str, Pace]:
+    """Return each account's pace; have those that share a limit of their venue's count together, and keep one pace.
+
+    What has been counted so far goes on, if one of them is at work already.
+    """
+    together: dict[Hashable, list[str]] = {}
+    for name, adapter in adapters.items():
+        together.setdefault(adapter.limited_by, []).append(name)
+    found: dict[str, Pace] = {}
+    for names in together.values():
+        sharing = [adapters[name] for name in names]
+        first = next((adapter for adapter in sharing if adapter.at_work), sharing[0])
+        for adapter in sharing:
+            adapter.share(first)
+        found.update(dict.fromkeys(names, first.pace(len(names))))
+    return {name: found[name] for name in adapters}
+
+
+def connect(
+    dispatcher: Dispatcher,
+    config: Config,
+    adapters: Mapping[str, Adapter],
+    spawn: Callable[[Work], object],
+    network: Network | None = None,
+) -> list[tuple[str, Work]]:
+    """Make a session with lanes for each adapter; return the lanes' tasks by name, which the caller keeps running.
+
+    `spawn` starts a coroutine in the caller's task group. Raises `ConfigError` for a `ca_file` that cannot be used.
+    """
+    network = network or Network()
+    tasks: list[tuple[str, Work]] = []
+    for name, adapter in adapters.items():
+        dispatcher.sessions[name], lanes = line(dispatcher, config, name, adapter, spawn, network)
+        tasks += lanes
+    return tasks
+
+
+def line(
+    dispatcher: Dispatcher,
+    config: Config,
+    name: str,
+    adapter: Adapter,
+    spawn: Callable[[Work], object],
+    network: Network,
+) -> tuple[Session, list[tuple[str, Work]]]:
+    """Make one account's session with its lanes, as `connect` does for all; the dispatcher does not know it yet.
+
+    This reads the account's authorities, and blocks, unless `prepare` was awaited.
+    """
+    options = config.accounts[name].options
+    session = Session(name, adapter, dispatcher)
+    try:
+        ws = WsLane(
+            options.ws_url,
+            _headers(adapter),
+            session,
+            ca_file=options.ca_file,
+            max_age_s=adapter.WS_MAX_AGE_S,
+            overlap=adapter.WS_OVERLAP,
+            network=network,
+        )
+        http = HttpLane(
+            options.rest_url,
+            session,
+            ca_file=options.ca_file,
+            warm_every_s=adapter.WARM_EVERY_S,
+            connections=adapter.CONNECTIONS,
+            wanted=session.wanted,
+            network=network,
+        )
+        fresh = FreshRoute(
+            options.rest_url,
+            session,
+            spawn,
+            ca_file=options.ca_file,
+            wanted=session.wanted,
+            spare=lambda: http.spare,
+            quiet=lambda: session.quiet,
+            network=network,
+        )
+    except OSError as error:
+        found = error.strerror or "holds no certificate"
+        problem = Problem(f"accounts.{name}.ca_file", found, "expected a file with PEM certificates")
+        raise ConfigError(str(config.source), [problem]) from None
+    session.ws, session.http, session.fresh = ws, http, fresh
+    return session, [(f"{name} ws", ws.run), (f"{name} http", http.run)]
+
+
+async def prepare(network: Network, config: Config) -> None:
+    """Read in threads the authorities that the accounts rely on, so that `line` does not block; within 10 s."""
+    await network.trusts.prepare(account.options.ca_file for account in config.accounts.values())
+
+
+def _headers(adapter: Adapter) -> Callable[[], Mapping[str, str]]:
+    def headers() -> Mapping[str, str]:
+        now = clock.now()
+        if why := adapter.keep_away(now):
+            raise Declined(why)
+        return adapter.upgrade_headers(now)
+
+    return headers

@@ -1,0 +1,56 @@
+"""Wake many with one timer of the event loop: setting an alarm costs next to nothing, which a strike can afford.
+
+None is taken back: whoever does not want it any more does not listen when it rings.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from typing import Protocol
+
+from kill_switch.core.domain import Now
+
+
+class Timer(Protocol):
+    def cancel(self) -> object: ...
+
+
+Later = Callable[..., Timer]  # (seconds, function, *arguments)
+
+
+class Alarms:
+    """Call functions when their time has come, in the order of their times, never before."""
+
+    def __init__(self, clock: Callable[[], Now], later: Later) -> None:
+        self._clock = clock
+        self._later = later
+        self._numbers = itertools.count()  # of two alarms for the same instant, the one that was set first
+        self._heap: list[tuple[int, int, Callable[..., object], tuple[object, ...]]] = []
+        self._timer: Timer | None = None
+        self._timer_ns = 0  # when it goes off, if there is one
+
+    def set(self, at_ns: int, function: Callable[..., object], *arguments: object) -> None:
+        """Call the function at that monotonic instant."""
+        heapq.heappush(self._heap, (at_ns, next(self._numbers), function, arguments))
+        if self._timer is None or at_ns < self._timer_ns:
+            self._wind(at_ns)
+
+    def _wind(self, at_ns: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_ns = at_ns
+        self._timer = self._later(max(0.0, (at_ns - self._clock().mono_ns) / 1e9), self._ring)
+
+    def _ring(self) -> None:
+        """Call those whose time has come; if one raises, the others are called all the same, a moment later."""
+        heap, now_ns = self._heap, self._clock().mono_ns  # an event loop may wake us a clock's grain too early
+        self._timer = None
+        try:
+            while heap and heap[0][0] <= now_ns:
+                _, _, function, arguments = heapq.heappop(heap)
+                function(*arguments)
+        finally:
+            if heap and (self._timer is None or heap[0][0] < self._timer_ns):
+                self._wind(heap[0][0])

@@ -1,0 +1,1 @@
+"""Answer whether this daemon could kill now: drills, dry runs, clock skew."""

@@ -1,0 +1,285 @@
+"""Send a harmless command through the order path of every lane, all in one pass as a strike is, and keep the evidence.
+
+A drill shows, before it matters, that each lane would carry a kill and how long that takes. A kill always goes first:
+nothing in here is on its way, no account that is being struck is drilled, and what a kill disturbed proves nothing. A
+lane that says nothing within the bound has failed. A failed drill is said aloud, and stands in the status, across
+restarts too, until a good one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+
+from kill_switch.clock import iso
+from kill_switch.core.domain import Now, Phase, Route
+from kill_switch.core.engine import Announce
+from kill_switch.cron import Crontab, Timetable
+from kill_switch.dispatch.dispatcher import Dispatcher, Recorder, Session
+from kill_switch.errors import AlreadyRunning, KillSwitchError
+from kill_switch.journal import history
+from kill_switch.venues.base import DRILL_WITHIN_S, Drilled
+
+log = logging.getLogger(__name__)
+
+WITHIN_S = DRILL_WITHIN_S + 1.0  # a lane that has not answered by then has failed; the venue's module says so before
+GAP_S = 2.0  # between two drills: they use up what the venue allows, which is there for the kill
+LOOK_EVERY_S = 1.0  # a wall clock may be set: no wait is longer than that
+TOLD = 5  # failing accounts that an announcement names
+_UNDER_WAY = (Phase.STRIKING, Phase.CONFIRMING, Phase.RESIDUE)
+_KILL_FIRST = "a kill came first"
+
+
+@dataclass(slots=True)
+class _Pass:
+    """The drill that is under way."""
+
+    began: Now
+    waiting: set[tuple[str, Route]]
+    answers: dict[tuple[str, Route], Drilled] = field(default_factory=dict)
+    last_ns: int = 0  # when the last answer came
+    over: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Drills:
+    """Make drills, on request and on schedule, one at a time; hold what the last one of each account came to."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        journal: Recorder,
+        announce: Callable[[Announce], None],
+        *,
+        budget_us: int,
+        clock: Callable[[], Now],
+        entries: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        """`entries` is the journal so far: what the last drills in it came to still holds."""
+        self.budget_us = budget_us
+        self.last: Mapping[str, Any] | None = None
+        self.lanes: dict[str, Mapping[str, Any]] = {}  # account → its lanes, as the last drill of it has found them
+        self._dispatcher = dispatcher
+        self._journal = journal
+        self._announce = announce
+        self._clock = clock
+        self._pass: _Pass | None = None
+        self._busy = False
+        self._not_before_s = 0.0
+        self._times: Timetable | None = None
+        for record in history.understood(entries, ("drill",), _is_record):
+            self._note(record)
+
+    # ── one drill ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, accounts: Sequence[str], by: str, **who: object) -> Mapping[str, Any]:
+        """Drill the lanes of these accounts; return what came of it, which is what `drill --json` prints.
+
+        Raises `AlreadyRunning` while another drill is under way, and `KillSwitchError` if a kill is, on all of them.
+        """
+        if self._busy:
+            raise AlreadyRunning("another drill is under way: try again in a few seconds")
+        self._busy = True
+        try:
+            await anyio.sleep(max(0.0, self._not_before_s - anyio.current_time()))
+            states = self._dispatcher.state.accounts
+            chosen = [name for name in accounts if name in states and states[name].phase not in _UNDER_WAY]
+            if not chosen:
+                raise KillSwitchError(f"no drill now: a kill is under way on {', '.join(accounts)}")
+            self._not_before_s = anyio.current_time() + GAP_S
+            over = await self._drill(chosen)
+        finally:
+            self._busy = False
+        found = self._judge(over, accounts, chosen)
+        record = {"at": iso(over.began.wall_ns), "by": by, **who, **found}
+        self._journal.append("drill", record, self._clock())
+        self._journal.flush()
+        self._tell(record)
+        return record
+
+    def told(self, account: str, fact: Drilled, now: Now) -> None:
+        """Take what a lane's drill came to; what no drill waits for is of an earlier one."""
+        drill, lane = self._pass, (account, fact.route)
+        if drill is None or lane not in drill.waiting:
+            return
+        if fact.rtt_us * 1000 > now.mono_ns - drill.began.mono_ns:
+            return  # sent before this drill began
+        drill.waiting.remove(lane)
+        drill.answers[lane] = fact
+        drill.last_ns = now.mono_ns
+        if not drill.waiting:
+            drill.over.set()
+
+    async def _drill(self, names: Sequence[str]) -> _Pass:
+        sessions = self._dispatcher.sessions
+        waiting = {(name, route) for name in names for route in sessions[name].venue.DRILLS}
+        drill = self._pass = _Pass(self._clock(), waiting)
+        try:
+            for name in names:
+                sessions[name].drill()
+            if drill.waiting:
+                with anyio.move_on_after(WITHIN_S):
+                    await drill.over.wait()
+        finally:
+            self._pass = None
+        return drill
+
+    # ── what it says ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _judge(self, drill: _Pass, asked: Sequence[str], chosen: Sequence[str]) -> dict[str, Any]:
+        accounts: dict[str, dict[str, Any]] = {}
+        for name in asked:
+            session = self._dispatcher.sessions.get(name)
+            if session is None:
+                accounts[name] = {"venue": None, "ok": False, "skipped": "it is not there any more", "lanes": {}}
+            elif name not in chosen:
+                accounts[name] = _skipped(session, "a kill is under way")
+            elif self._dispatcher.reported_ns.get(name, 0) >= drill.began.mono_ns:
+                accounts[name] = _skipped(session, _KILL_FIRST)
+            elif untried := _untried(drill, name):
+                accounts[name] = _skipped(session, untried)
+            else:
+                lanes = {route.value: self._lane(drill.answers.get((name, route))) for route in session.venue.DRILLS}
+                good = all(lane["ok"] and lane["within_budget"] for lane in lanes.values())
+                accounts[name] = {"venue": session.venue.NAME, "ok": good, "skipped": None, "lanes": lanes}
+        lanes_found = [lane for account in accounts.values() for lane in account["lanes"].values()]
+        whole = not any(account["skipped"] for account in accounts.values()) and all(lane["ok"] for lane in lanes_found)
+        answered_us = (drill.last_ns - drill.began.mono_ns) // 1000 if whole else None
+        within = answered_us is not None and answered_us <= self.budget_us
+        return {
+            "ok": within and all(account["ok"] for account in accounts.values()),
+            "budget_us": self.budget_us,
+            "answered_us": answered_us,
+            "within_budget": within,
+            "accounts": accounts,
+        }
+
+    def _lane(self, fact: Drilled | None) -> dict[str, object]:
+        if fact is None:
+            evidence = f"no answer within {WITHIN_S:g} s"
+            return {"ok": False, "rtt_us": None, "within_budget": False, "evidence": evidence}
+        within = fact.ok and fact.rtt_us <= self.budget_us
+        rtt_us = fact.rtt_us if fact.ok or fact.rtt_us else None
+        return {"ok": fact.ok, "rtt_us": rtt_us, "within_budget": within, "evidence": fact.evidence}
+
+    def _tell(self, record: Mapping[str, Any]) -> None:
+        """Note what came of a drill; say aloud that it failed, and once that all is well again."""
+        failing = any(self.troubles())
+        self._note(record)
+        drilled = [name for name, account in record["accounts"].items() if not account["skipped"]]
+        failed = [*_slowness(record), *(line for name in drilled for line in self._failures(name))]
+        if failed:
+            more = f"; and {len(failed) - TOLD} more" if len(failed) > TOLD else ""
+            self._announce(Announce("warn", f"drill: {'; '.join(failed[:TOLD])}{more}"))
+        elif failing and not any(self.troubles()):
+            self._announce(Announce("info", "drill: every lane answers within the budget again"))
+
+    def _note(self, record: Mapping[str, Any]) -> None:
+        self.last = record
+        for name, account in record["accounts"].items():
+            if not account["skipped"]:
+                self.lanes[name] = {
+                    route: {**lane, "at": record["at"], "budget_us": record["budget_us"]}
+                    for route, lane in account["lanes"].items()
+                }
+
+    def troubles(self) -> Iterator[str]:
+        """Yield a line for each lane whose last drill failed, and one if the last drill as a whole took too long."""
+        yield from (f"drill: {line}" for line in _slowness(self.last or {}))
+        for name in self._dispatcher.sessions:
+            for line in self._failures(name):
+                yield f"drill: {line}"
+
+    def _failures(self, name: str) -> Iterator[str]:
+        """Yield what an account's last drill has found wrong, in one line for the lanes that it is the same for."""
+        wrong: dict[str, list[str]] = {}
+        for route, lane in self.lanes.get(name, {}).items():
+            if not lane["ok"]:
+                wrong.setdefault(lane["evidence"], []).append(route)
+            elif not lane["within_budget"]:
+                took = f"{lane['rtt_us'] / 1000:.0f} ms, over the budget of {lane['budget_us'] / 1000:g} ms"
+                wrong.setdefault(took, []).append(route)
+        yield from (f"{name} {'+'.join(routes)}: {why}" for why, routes in wrong.items())
+
+    # ── on schedule ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def schedule(self, cron: str | None, zone: str) -> None:
+        """Drill by this cron expression from now on; None: never by itself."""
+        fired = self._times.fired if self._times is not None else ()
+        self._times = None if cron is None else Timetable(Crontab(cron, zone), self._clock(), fired=fired)
+
+    @property
+    def due(self) -> str | None:
+        """When the next one is due, as ISO 8601."""
+        coming = None if self._times is None else self._times.next
+        return None if coming is None else coming.isoformat()
+
+    async def keep(self) -> None:
+        """Drill every account when it is due, for ever; one that is due while nobody looks is made at the next look."""
+        while True:
+            times = self._times
+            due_s = None if times is None else times.look(self._clock())
+            if times is not None and due_s is not None:
+                times.fire(due_s)
+                try:
+                    await self.run(tuple(self._dispatcher.sessions), "schedule")
+                except KillSwitchError as error:
+                    log.info("the drill that was due is left out: %s", error)
+            times = self._times  # a reload may have come
+            await anyio.sleep(LOOK_EVERY_S if times is None else times.wait_s(self._clock(), LOOK_EVERY_S))
+
+
+def _is_record(data: Mapping[str, Any]) -> bool:
+    """Tell whether it is what came of a drill, as `Drills.run` records it."""
+    match data:
+        case {
+            "at": str(),
+            "by": str(),
+            "ok": bool(),
+            "answered_us": int() | None,
+            "budget_us": int(),
+            "accounts": dict() as accounts,
+        }:
+            return all(_is_account(account) for account in accounts.values())
+        case _:
+            return False
+
+
+def _is_account(account: object) -> bool:
+    match account:
+        case {"skipped": str() | None, "lanes": dict() as lanes}:
+            return all(_is_lane(lane) for lane in lanes.values())
+        case _:
+            return False
+
+
+def _is_lane(lane: object) -> bool:
+    match lane:
+        case {"ok": True, "rtt_us": int(), "within_budget": bool(), "evidence": str()}:
+            return True
+        case {"ok": False, "rtt_us": int() | None, "within_budget": bool(), "evidence": str()}:
+            return True
+        case _:
+            return False
+
+
+def _slowness(record: Mapping[str, Any]) -> Iterator[str]:
+    """Say that every lane kept to the budget, and all of them together did not: then it is we who are slow."""
+    lanes = [lane for account in record.get("accounts", {}).values() for lane in account["lanes"].values()]
+    answered_us, budget_us = record.get("answered_us"), record.get("budget_us", 0)
+    if answered_us is not None and answered_us > budget_us and all(lane["within_budget"] for lane in lanes):
+        yield f"the last lane answered after {answered_us / 1000:.0f} ms, over the budget of {budget_us / 1000:g} ms"
+
+
+def _untried(drill: _Pass, name: str) -> str:
+    """Say why an account's venue was not asked, if it was not; that is no failure."""
+    return next(
+        (fact.evidence for (account, _), fact in drill.answers.items() if account == name and not fact.tried), ""
+    )
+
+
+def _skipped(session: Session, why: str) -> dict[str, Any]:
+    return {"venue": session.venue.NAME, "ok": False, "skipped": why, "lanes": {}}

@@ -1,0 +1,100 @@
+"""Show what a kill would hit and what it would send, without touching anything.
+
+An armed account is read once more, behind everything that is urgent; what that read shows is nobody's business but the
+caller's, since the engine takes no notice of an armed account's orders. A tripped account is read by its sweep anyway:
+there, what that has seen is told, because a read of ours that found an order would make the guard strike.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import anyio
+
+from kill_switch.core.domain import Life, Order, Phase
+from kill_switch.dispatch.dispatcher import Dispatcher, Session
+
+log = logging.getLogger(__name__)
+
+WITHIN_S = 3.0
+GAP_S = 1.0  # between two reads of an account: whoever asks in a loop must not use up what the venue allows
+
+
+class Previews:
+    """Make previews, one after the other; one that has waited takes what the one before it has read meanwhile."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._one = anyio.Lock()
+
+    async def show(self, names: Collection[str], within_s: float = WITHIN_S) -> dict[str, Mapping[str, Any]]:
+        """Return, for each account, the orders that a kill would hit, whether they are all, and what would be sent."""
+        since_ns = self._dispatcher.clock().mono_ns
+        async with self._one:
+            sessions = {name: self._dispatcher.sessions[name] for name in names if name in self._dispatcher.sessions}
+            armed = [session for session in sessions.values() if self._armed(session)]
+            await self._read(armed, since_ns, within_s)
+        read = {session.name for session in armed}
+        return {
+            name: _shown(self._dispatcher, session, since_ns if name in read else None, within_s)
+            for name, session in sessions.items()
+        }
+
+    async def _read(self, sessions: Collection[Session], since_ns: int, within_s: float) -> None:
+        """Have the accounts read that have not been since then; return when all are, or the time is up."""
+        now_ns = self._dispatcher.clock().mono_ns
+        latest_ns = max((s.last_read.asked_ns for s in sessions if s.last_read and not _read(s, since_ns)), default=0)
+        await anyio.sleep(max(0.0, GAP_S - (now_ns - latest_ns) / 1e9))
+        for session in sessions:
+            if self._armed(session) and not _read(session, since_ns):
+                session.look()
+        with anyio.move_on_after(within_s):
+            while any(self._armed(session) and not _read(session, since_ns) for session in sessions):  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+
+    def _armed(self, session: Session) -> bool:
+        """Say whether it is there, still, and nothing has been reported meanwhile."""
+        account = self._dispatcher.state.accounts.get(session.name)
+        here = self._dispatcher.sessions.get(session.name) is session
+        return here and account is not None and account.phase is Phase.ARMED
+
+
+def _read(session: Session, since_ns: int) -> bool:
+    return session.last_read is not None and session.last_read.asked_ns >= since_ns
+
+
+def _shown(dispatcher: Dispatcher, session: Session, since_ns: int | None, within_s: float) -> Mapping[str, Any]:
+    account = dispatcher.state.accounts.get(session.name)
+    phase = Phase.ARMED if account is None else account.phase
+    read = session.last_read
+    orders: Sequence[Order] = tuple(session.venue.book.values())
+    known, why = False, ""
+    if phase in (Phase.STRIKING, Phase.CONFIRMING, Phase.RESIDUE):
+        why = f"a kill is under way: {phase}"
+    elif phase is Phase.CLEAR and read is not None and read.complete:
+        age_s = (dispatcher.clock().mono_ns - read.asked_ns) / 1e9
+        orders, known, why = read.orders, True, f"tripped: as its guard has read it {age_s:.1f} s ago"
+    elif since_ns is None:
+        why = "tripped, and not read yet" if phase is Phase.CLEAR else "re-armed meanwhile"
+    elif read is None or read.asked_ns < since_ns:
+        why = f"no answer within {within_s:g} s" + (f"; http: {session.http.trouble}" if session.http.trouble else "")
+    elif not read.complete:
+        why = read.why or "the venue's answer is not whole"
+    else:
+        orders, known = read.orders, True
+    return {
+        "orders": [{"id": o.id, "symbol": o.symbol, "status": o.status} for o in orders if o.life is not Life.GONE],
+        "orders_known": known,
+        "orders_why": why or None,
+        "would_send": _plan(session),
+    }
+
+
+def _plan(session: Session) -> list[str]:
+    try:
+        return list(session.venue.plan())
+    except Exception as error:  # it is shown, and hinders nobody
+        log.exception("account %s: what would be sent cannot be told", session.name)
+        return [f"internal error: {type(error).__name__}"]

@@ -1,0 +1,199 @@
+"""Turn what a guard or a chase repeats for ever into one record a minute and account. Pure: time is in the records.
+
+A kill's first records are written as they are: strikes, answers and reads until it is clear, or in RESIDUE. A bot that
+quotes on, or a venue that keeps its orders, makes several more a second for as long as it lasts, and they say nothing
+new. From then on an account's strikes, answers, reads and proofs are counted. One `repeats` record has the counts, the
+last strike's number, and where the report stands.
+
+A restart must not take an account for clear that is not. So the record that ends a recorded CLEAR is written at once,
+whatever else is counted. A CLEAR may come up to a minute late: a restart before that strikes once more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from kill_switch import clock
+from kill_switch.core.domain import Now
+from kill_switch.core.recovery import Fold, shows_orders
+from kill_switch.journal.kill_report import Reports
+
+VERBATIM = 128  # records of an account that are written as they are: ten seconds of reads and strikes take 100
+EVERY_NS = 60_000_000_000  # between two `repeats` of an account
+QUIET_NS = 600_000_000_000  # an account of which nothing came for so long has its first records written again
+# What a restart, or a person, reads as of the moment in which it was written: what was counted before comes first.
+_BARRIERS = ("reason", "latch", "reload", "rearm", "rearm-approved", "start", "resume", "identity", "stop")
+
+
+class Made(NamedTuple):
+    """A record that is to be written."""
+
+    kind: str
+    data: Mapping[str, Any]
+    at: Now
+
+
+@dataclass(slots=True)
+class _Account:
+    """What has been written and counted of one account."""
+
+    kill: str = ""
+    written: int = 0  # records since its kill began
+    last_ns: int = 0  # when the last one came
+    clear: bool = False  # by what is written
+    is_clear: bool = False  # by what has come
+    strike: int = 0  # the last one's number
+    residue: bool = False  # has been written for this kill
+    version: int = 0  # of the orders' names in the report, when the last record had come
+    names: bool = False  # records that are not written have changed the names
+    counted: int = 0  # records that are not written
+    since: Now = field(default_factory=lambda: Now(0, 0))  # the first of them
+    at: Now = field(default_factory=lambda: Now(0, 0))  # the last of them
+    first_strike: int = 0
+    strikes: int = 0
+    answers: int = 0
+    reads: int = 0
+    most: int = 0  # orders seen by one of the reads
+
+
+class Condenser:
+    """Decide which records are written, and make the `repeats` of the others."""
+
+    def __init__(self, entries: Sequence[Mapping[str, Any]] = (), boot: str = "") -> None:
+        """`entries` are the journal so far."""
+        self._reports = Reports(0, entries)
+        self._boot = boot
+        self._accounts: dict[str, _Account] = {}
+        self._over = ""  # the kill of which it is on record that all was clear
+        fold = Fold()
+        for entry in entries:
+            fold.take(entry)
+        for name, latch in fold.latches.items():
+            self._accounts[name] = _Account(latch.kill, clear=latch.clear, is_clear=latch.clear, strike=latch.strikes)
+
+    def take(self, kind: str, data: Mapping[str, Any], at: Now) -> Iterator[Made]:
+        """Take the next record; yield those that are to be written now, in their order."""
+        if kind in _BARRIERS:
+            yield from self.conclude()
+        with contextlib.suppress(LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
+            self._reports.take({"boot": self._boot, "at": clock.iso(at.wall_ns), "kind": kind, "data": data})
+        match kind:
+            case "strike":
+                yield from self._strike(data, at)
+            case "answer" | "read" | "seen" | "clear" | "residue":
+                yield from self._one(kind, data, at)
+            case "all-clear":
+                if data["kill"] != self._over:
+                    self._over = data["kill"]
+                    yield Made(kind, data, at)
+            case "reason":
+                for name in data["accounts"]:
+                    account = self._of(name, data["kill"], at)
+                    account.clear = account.is_clear = False
+                yield Made(kind, data, at)
+            case "rearm":
+                for name in data["accounts"]:
+                    self._accounts.pop(name, None)
+                yield Made(kind, data, at)
+            case _:
+                yield Made(kind, data, at)
+
+    def due(self, mono_ns: int) -> Iterator[Made]:
+        """Yield the `repeats` that are due by that time."""
+        for name, account in self._accounts.items():
+            if account.counted and mono_ns - account.since.mono_ns >= EVERY_NS:
+                yield self._repeats(name, account)
+
+    def conclude(self) -> Iterator[Made]:
+        """Yield the `repeats` of all that was counted and is not written yet."""
+        for name, account in self._accounts.items():
+            if account.counted:
+                yield self._repeats(name, account)
+
+    def _of(self, name: str, kill: str, at: Now) -> _Account:
+        account = self._accounts.setdefault(name, _Account())
+        if kill != account.kill or at.mono_ns - account.last_ns >= QUIET_NS:
+            if kill != account.kill:
+                account.version, account.names = 0, False
+            account.kill, account.written, account.residue = kill, 0, False
+        account.last_ns = at.mono_ns
+        return account
+
+    def _strike(self, data: Mapping[str, Any], at: Now) -> Iterator[Made]:
+        written: list[Mapping[str, Any]] = []
+        due: list[Made] = []
+        for sent in data["sent"]:
+            name, number = sent["account"], sent["strike"]
+            account = self._of(name, sent["kill"], at)
+            newer = number > account.strike
+            if self._is_written(name, account, reopens=newer, closes=False):
+                written.append(sent)
+            else:
+                due += self._count(name, account, at)
+                account.first_strike = account.first_strike or number
+                account.strikes += newer
+            account.strike = max(account.strike, number)
+        if written:
+            yield Made("strike", {**data, "sent": tuple(written)}, at)
+        yield from due
+
+    def _one(self, kind: str, data: Mapping[str, Any], at: Now) -> Iterator[Made]:
+        name = data["account"]
+        account = self._of(name, data["kill"], at)
+        reopens = kind == "seen" or (kind == "read" and shows_orders(data))
+        first_residue = kind == "residue" and not account.residue
+        account.residue = account.residue or first_residue
+        if self._is_written(name, account, reopens=reopens, closes=kind == "clear") or first_residue:
+            yield Made(kind, data, at)
+            return
+        due = list(self._count(name, account, at))
+        account.answers += kind == "answer"
+        if kind == "read":
+            account.reads += 1
+            account.most = max(account.most, data["live"] + data["pending"])
+        yield from due
+
+    def _is_written(self, name: str, account: _Account, *, reopens: bool, closes: bool) -> bool:
+        """Say whether a record is written as it is, and take note of what it says."""
+        tally = self._reports.tally(account.kill, name)
+        before, account.version = account.version, tally.version if tally is not None else 0
+        if reopens or closes:
+            account.is_clear = closes
+        if account.written >= VERBATIM and not (reopens and account.clear):
+            account.names = account.names or account.version != before
+            return False
+        account.written += 1
+        if reopens or closes:
+            account.clear = closes
+        return True
+
+    def _count(self, name: str, account: _Account, at: Now) -> Iterator[Made]:
+        """Count a record that is not written; yield what was counted before it, if that is due."""
+        if account.counted and at.mono_ns - account.since.mono_ns >= EVERY_NS:
+            yield self._repeats(name, account)
+        if not account.counted:
+            account.since = at
+        account.counted, account.at = account.counted + 1, at
+
+    def _repeats(self, name: str, account: _Account) -> Made:
+        data = {
+            "kill": account.kill,
+            "account": name,
+            "since": clock.iso(account.since.wall_ns),
+            "records": account.counted,
+            "first_strike": account.first_strike,
+            "strike": account.strike,
+            "strikes": account.strikes,
+            "answers": account.answers,
+            "reads": account.reads,
+            "most": account.most,
+            "clear": account.is_clear,
+            "mono_ns": account.at.mono_ns,
+            "stands": self._reports.stands(account.kill, name, names=account.names),
+        }
+        account.clear, account.counted, account.names = account.is_clear, 0, False
+        account.first_strike = account.strikes = account.answers = account.reads = account.most = 0
+        return Made("repeats", data, account.at)

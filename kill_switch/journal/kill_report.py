@@ -1,0 +1,453 @@
+"""Tell what a kill did, from the journal's entries alone: the record is the evidence."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+
+from kill_switch import clock
+from kill_switch.core.domain import Answer, Phase, Verdict
+from kill_switch.core.tally import NAMED, Tally
+from kill_switch.journal.attempts import Attempts
+from kill_switch.journal.kill_head import Approvals, Head, by, config_hash
+
+KEEP = 32  # kills held in memory; the journal has them all
+KEEP_REASONS = 50  # of a kill's first reasons, and of its last
+CHECKPOINT_BYTES = 1 << 17  # what kills may take up in a checkpoint; the oldest are left out
+
+
+@dataclass(slots=True)
+class _Account:
+    state: Phase = Phase.STRIKING
+    answer: Answer | None = None
+    attempts: Attempts = field(default_factory=Attempts)
+    clear_us: int | None = None
+    proven: bool = False  # clear, and nothing has been seen since
+    strikes: int = 0
+    struck: int = 0  # the number of the last strike: it counts on from kill to kill, until the re-arm
+    tally: Tally = field(default_factory=Tally)
+    claimed: int | None = None  # orders that the venue has said it has cancelled, strike by strike
+    left: int | None = None
+    evidence: str = ""  # of the last answer
+    unproven: str = ""  # why the last read did not show everything
+    rearmed: bool = False  # since its last strike in this kill; the state stays what it was
+
+    @property
+    def proven_us(self) -> int | None:
+        """When it was first proven clear; None while it is not, or not any more."""
+        return self.clear_us if self.proven else None
+
+    def told(self, *, names: bool = True) -> dict[str, object]:
+        """Return every field, for the journal; without `names`, orders are only counted."""
+        plain = {name: getattr(self, name) for name in _FIELDS}
+        return {**plain, "attempts": self.attempts.told(), "tally": self.tally.told(names=names)}
+
+    @staticmethod
+    def of(told: Mapping[str, Any]) -> _Account:
+        """Read back what `told` has returned; fields of a later version are left out."""
+        known = {name: told[name] for name in _FIELDS if name in told}
+        account = _Account(**known)
+        account.state = Phase(account.state)
+        if account.state is Phase.ARMED:  # an older version shows a re-arm as the account's state
+            account.state, account.rearmed = Phase.CLEAR if account.proven else Phase.RESIDUE, True
+        account.answer = None if account.answer is None else Answer(account.answer)
+        if "attempts" in told:
+            account.attempts, account.tally = Attempts.restore(told["attempts"]), Tally.of(told["tally"])
+        else:  # an earlier version has written it: it added up what venues said
+            account.attempts, account.claimed = Attempts.of_old(told), told["cancelled"]
+        return account
+
+    def as_dict(self) -> dict[str, Any]:
+        verdict = Verdict.of(Phase.CLEAR if self.proven else self.state, self.answer)
+        figures = self.attempts.figures(verdict)
+        return {
+            "verdict": verdict,
+            "state": self.state,
+            "sent_us": figures["sent_us"],
+            "answered_us": figures["answered_us"],
+            "clear_us": self.proven_us,
+            "strikes": self.strikes,
+            "routes": figures["routes"],
+            "attempts": self.attempts.shown(),
+            "cancelled": self.tally.cancelled,
+            "cancelled_ids": list(self.tally.gone)[:NAMED] if self.tally.read else [],
+            "claimed": self.claimed,
+            "left": self.left,
+            "evidence": self.evidence if self.proven else self.unproven or self.evidence,
+        }
+
+
+_FIELDS = tuple(one.name for one in fields(_Account) if one.name not in ("attempts", "tally"))
+
+
+@dataclass(slots=True)
+class _Kill:
+    id: str
+    boot: str
+    began_mono_ns: int
+    began_wall_ns: int
+    known_as: str = ""  # another id of it: it had begun before the record could be had
+    reasons: list[dict[str, object]] = field(default_factory=list)
+    accounts: dict[str, _Account] = field(default_factory=dict)
+    head: Head = field(default_factory=Head)
+
+    def told(self, *, names: bool = True) -> dict[str, object]:
+        """Return every field, for a checkpoint; without `names`, orders are only counted."""
+        return {
+            "id": self.id,
+            "boot": self.boot,
+            "known_as": self.known_as,
+            "began": [self.began_mono_ns, self.began_wall_ns],
+            "reasons": self.reasons,
+            "accounts": {name: account.told(names=names) for name, account in self.accounts.items()},
+            "head": self.head.told(),
+        }
+
+    @staticmethod
+    def of(told: Mapping[str, Any]) -> _Kill:
+        """Read back what `told` has returned."""
+        mono_ns, wall_ns = told["began"]
+        accounts = {name: _Account.of(account) for name, account in told["accounts"].items()}
+        known_as, reasons, head = told.get("known_as", ""), list(told["reasons"]), Head.of(told.get("head", {}))
+        return _Kill(told["id"], told["boot"], mono_ns, wall_ns, known_as, reasons, accounts, head)
+
+    def us(self, entry: Mapping[str, Any], mono_ns: int) -> int:
+        """Count from the first reason; on another boot's clock, by the wall."""
+        if entry["boot"] == self.boot:
+            return (mono_ns - self.began_mono_ns) // 1000
+        wall_s = datetime.fromisoformat(entry["at"]).timestamp()
+        return int(wall_s * 1e6) - self.began_wall_ns // 1000
+
+
+class _Place(NamedTuple):
+    """Where an account was struck: the kill, and the name that the account had then."""
+
+    kill: str
+    name: str
+
+
+class Reports:
+    """Fold entries into reports, as they are written or as they are read back."""
+
+    def __init__(self, budget_us: int, entries: Iterable[Mapping[str, Any]] = (), *, keep: int | None = KEEP) -> None:
+        self.budget_us = budget_us
+        self.measured: Callable[[str, int], None] = lambda stage, us: None  # of each account of each kill, once a stage
+        self._keep = keep
+        self._kills: dict[str, _Kill] = {}
+        self._latest: dict[str, _Kill] = {}  # account → the kill that it is in
+        self._tripped: dict[str, dict[_Place, None]] = {}  # account → where it was struck since it was armed
+        self._approvals = Approvals()
+        self._config: str | None = None  # hash of the configuration in force
+        for entry in entries:
+            with contextlib.suppress(LookupError, TypeError, ValueError, ArithmeticError):  # another version's
+                self.take(entry)
+
+    @property
+    def last(self) -> str | None:
+        return next(reversed(self._kills), None)
+
+    def take(self, entry: Mapping[str, Any]) -> None:
+        """Take the next entry."""
+        data: Mapping[str, Any] = entry["data"]
+        match entry["kind"]:
+            case "reason":
+                self._reason(entry, data)
+            case "start" | "reload" as kind:
+                if isinstance(data.get("config"), Mapping):
+                    self._config = config_hash(data["config"])
+                if kind == "reload":
+                    self._approvals.clear()
+            case "direct":
+                self._direct(data)
+            case "amendment":
+                self._amend(data)
+            case "user":
+                self._name_user(data["uid"], data["user"])
+            case "strike":
+                for sent in data["sent"]:
+                    if account := self._account(sent):
+                        self._sent(entry, sent, account)
+            case "answer" | "read" | "seen" | "clear" | "residue" as kind:
+                if account := self._account(data):
+                    self._progress(entry, kind, data, account)
+            case "repeats":
+                self._repeats(data)
+            case "checkpoint":
+                self._restore(data["kills"])
+            case "rearm-approved":
+                self._approvals.take(data, entry["at"])
+            case "rearm":
+                self._rearm(entry, data)
+            case "resume" | "identity":
+                self._rename(data.get("moved", {}))
+            case _:
+                pass
+
+    def get(self, wanted: str = "last") -> dict[str, object] | None:
+        """Return one kill's report in the shape of `report --json`; None if there is none of that id."""
+        kill = self._kills.get((self.last or "") if wanted == "last" else wanted)
+        if kill is None:
+            kill = next((one for one in self._kills.values() if one.known_as and one.known_as == wanted), None)
+        if kill is None:
+            return None
+        accounts = {name: account.as_dict() for name, account in kill.accounts.items()}
+        answered_us = _latest([one["answered_us"] for one in accounts.values()])
+        return {
+            "id": kill.id,
+            "reasons": kill.reasons,
+            "fired_at": clock.iso(kill.began_wall_ns),
+            "budget_us": self.budget_us,
+            "within_budget": answered_us is not None and answered_us <= self.budget_us,
+            "last_sent_us": _latest([one["sent_us"] for one in accounts.values()]),
+            "last_answered_us": answered_us,
+            "all_clear_us": _latest([one["clear_us"] for one in accounts.values()]),
+            "scope": [*kill.accounts, *(name for name in kill.head.unstruck if name not in kill.accounts)],
+            "by": by(kill.reasons[0]),
+            "rearmed": kill.head.rearmed(name for name, account in kill.accounts.items() if not account.rearmed),
+            "config": kill.head.config,
+            "accounts": accounts,
+        }
+
+    def reasons(self, kill: str) -> list[dict[str, object]]:
+        """Return the reasons of one kill, without their evidence; nothing if there is none of that id."""
+        known = self._kills.get(kill)
+        reasons = () if known is None else known.reasons
+        return [{key: reason[key] for key in ("trigger", "text", "observed_at")} for reason in reasons]
+
+    def ids(self) -> tuple[str, ...]:
+        return tuple(self._kills)
+
+    def stands(self, kill: str, account: str, *, names: bool = True) -> dict[str, object] | None:
+        """Return all that the report of a kill says of an account; `take` reads it back in a `repeats` entry.
+
+        Without `names`, the orders that it counts are left out: entries that are read before it have named them.
+        """
+        found = self._found(kill, account)
+        if found is None:
+            return None
+        told = found.told()
+        if not names:
+            told["tally"] = {**found.tally.told(names=False), "names": "as before"}
+        return told
+
+    def tally(self, kill: str, account: str) -> Tally | None:
+        """Return what the orders of an account have come to in a kill; None if there is no such kill."""
+        found = self._found(kill, account)
+        return None if found is None else found.tally
+
+    def _found(self, kill: str, account: str) -> _Account | None:
+        known = self._kills.get(kill)
+        if known is None:  # more kills are held than are told, if accounts are still in them
+            known = next((one for one in self._latest.values() if one.id == kill), None)
+        return None if known is None else known.accounts.get(account)
+
+    def told(self) -> dict[str, object]:
+        """Return the kills in JSON's own values, for a checkpoint: the last ones, as far as there is room."""
+        latest = {name: kill.id for name, kill in self._latest.items()}
+        older = {kill.id: kill for kill in self._latest.values() if kill.id not in self._kills}
+        held = older | self._kills
+        left, told = CHECKPOINT_BYTES, dict[str, object]()
+        for kill in reversed(held.values()):
+            one = kill.told()
+            size = len(orjson.dumps(one, default=str))
+            if size > left:  # thousands of orders may be named in it
+                one = kill.told(names=False)
+                size = len(orjson.dumps(one, default=str))
+            left -= size
+            if left < 0:  # of kills that accounts are still in, all but the evidence of later reasons
+                if kill.id not in latest.values():
+                    continue
+                one["reasons"] = [*kill.reasons[:1], *({**reason, "evidence": {}} for reason in kill.reasons[1:])]
+            told[kill.id] = one
+        pruned = [name for name in told if name in older]
+        places = {name: [[*place] for place in places] for name, places in self._tripped.items()}
+        held_ones = {"held": list(reversed(told.values())), "latest": latest, "pruned": pruned, "tripped": places}
+        return {**held_ones, "approvals": self._approvals.told(), "config": self._config}
+
+    def _restore(self, told: Mapping[str, Any]) -> None:
+        """Begin anew with what a checkpoint says."""
+        held = {one["id"]: _Kill.of(one) for one in told["held"]}
+        self._latest = {name: held[kill] for name, kill in told["latest"].items() if kill in held}
+        self._kills = {name: kill for name, kill in held.items() if name not in told["pruned"]}
+        self._approvals = Approvals(told.get("approvals", ()))
+        self._config = told.get("config", self._config)
+        if "tripped" in told:
+            self._tripped = {name: {_Place(*one): None for one in places} for name, places in told["tripped"].items()}
+        else:  # an older version
+            self._tripped = {
+                name: {_Place(kill.id, name): None}
+                for name, kill in self._latest.items()
+                if name in kill.accounts and not kill.accounts[name].rearmed
+            }
+
+    def _repeats(self, data: Mapping[str, Any]) -> None:
+        kill, stands = self._kills.get(data["kill"] or ""), data["stands"]
+        if kill is None or data["account"] not in kill.accounts or stands is None:
+            return
+        before = kill.accounts[data["account"]].tally
+        account = kill.accounts[data["account"]] = _Account.of(stands)
+        if stands.get("tally", {}).get("names") == "as before":
+            account.tally.name_as(before)
+
+    def _reason(self, entry: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+        kill = self._kills.get(data["kill"])
+        if kill is None:
+            kill = _Kill(data["kill"], entry["boot"], data["observed_mono_ns"], data["observed_wall_ns"])
+            kill.head.config = self._config
+            self._kills[kill.id] = kill
+            if self._keep is not None and len(self._kills) > self._keep:
+                self._forget(next(iter(self._kills)))
+        kill.known_as = data.get("known_as", kill.known_as)
+        kill.reasons.append(
+            {
+                "trigger": data["trigger"],
+                "text": data["text"],
+                "observed_at": clock.iso(data["observed_wall_ns"]),
+                "evidence": data["evidence"],
+            }
+        )
+        if self._keep is not None and len(kill.reasons) > 2 * KEEP_REASONS:
+            del kill.reasons[KEEP_REASONS]
+        self._approvals.clear()
+        for name in data["accounts"]:
+            account = kill.accounts.setdefault(name, _Account())
+            if account.state is Phase.CLEAR or account.rearmed:
+                account.state, account.proven, account.rearmed = Phase.STRIKING, False, False
+            self._tripped.setdefault(name, {})[_Place(kill.id, name)] = None
+            before = self._latest.get(name)
+            if before is not None and before is not kill:
+                account.struck = before.accounts[name].struck
+            self._latest[name] = kill
+
+    def _forget(self, kill_id: str) -> None:
+        """Let go of a kill, unless an account is in no later one."""
+        del self._kills[kill_id]
+        if all(kill.id != kill_id for kill in self._latest.values()):
+            for places in self._tripped.values():
+                for place in [place for place in places if place.kill == kill_id]:
+                    del places[place]
+
+    def _rearm(self, entry: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+        """Take note in every kill that the accounts were struck in since they were armed last."""
+        granted = self._approvals.granted(data, entry["at"])
+        armed: dict[str, tuple[_Kill, list[str]]] = {}
+        for name in data["accounts"]:
+            latest = self._latest.get(name)
+            for place in self._tripped.pop(name, ()):
+                kill = self._kills.get(place.kill) or latest
+                if kill is not None and kill.id == place.kill and place.name in kill.accounts:
+                    kill.accounts[place.name].rearmed = True
+                    armed.setdefault(kill.id, (kill, []))[1].append(place.name)
+            if latest is not None:
+                latest.accounts[name].rearmed, latest.accounts[name].struck = True, 0
+                latest.accounts[name].attempts.close()
+        for kill, names in armed.values():
+            kill.head.rearm(granted, names)
+
+    def _rename(self, moved: Mapping[str, str]) -> None:
+        """Give accounts the names that they have now; kills that are over keep the names of that time."""
+        known = [(name, self._latest.pop(was), was) for was, name in moved.items() if was in self._latest]
+        found = [(name, kill, kill.accounts.pop(was)) for name, kill, was in known]
+        for name, kill, account in found:
+            self._latest[name], kill.accounts[name] = kill, account
+        renamed = {_Place(kill.id, was): _Place(kill.id, name) for name, kill, was in known}
+        places = [(moved[was], self._tripped.pop(was)) for was in moved if was in self._tripped]
+        for name, ones in places:
+            mine = {renamed.get(place, place): None for place in ones}
+            self._tripped[name] = {**self._tripped.get(name, {}), **mine}
+
+    def _direct(self, data: Mapping[str, Any]) -> None:
+        """Take what a kill without the daemon says of itself: its own configuration, and whom it could not strike."""
+        if (kill := self._kills.get(data["kill"])) is None:
+            return
+        kill.head.config = kill.head.config if len(kill.reasons) > 1 else config_hash(data["config"])
+        kill.head.unstruck += [name for name in data["unstruck"] if name not in kill.head.unstruck]
+
+    def _amend(self, data: Mapping[str, Any]) -> None:
+        """Add what was found out about a reason after the kill had gone out: its text, and evidence."""
+        observed_at = clock.iso(data["observed_wall_ns"])
+        for kill in self._kills.values():
+            for reason in kill.reasons:
+                if (reason["trigger"], reason["observed_at"]) == (data["trigger"], observed_at):
+                    reason["text"] = data["text"] or reason["text"]
+                    if isinstance(reason["evidence"], Mapping):
+                        reason["evidence"] = {**reason["evidence"], **data["evidence"]}
+
+    def _name_user(self, uid: int, user: str) -> None:
+        """Fill in who has fired, where only the number was known at that time."""
+        for kill in self._kills.values():
+            for reason in kill.reasons:
+                evidence = reason["evidence"]
+                if isinstance(evidence, dict) and evidence.get("uid") == uid and evidence.get("user") == str(uid):
+                    reason["evidence"] = {**evidence, "user": user}
+
+    def _account(self, data: Mapping[str, Any]) -> _Account | None:
+        kill = self._kills.get(data.get("kill") or "")
+        return None if kill is None else kill.accounts.get(data["account"])
+
+    def _sent(self, entry: Mapping[str, Any], sent: Mapping[str, Any], account: _Account) -> None:
+        if sent.get("orders") is not None:
+            account.tally.take(sent["orders"])
+        number, again = sent["strike"], sent["strike"] <= account.struck or account.rearmed
+        attempt = account.attempts.of(number, max(1, account.strikes if again else account.strikes + 1))
+        sent_us = self._kills[sent["kill"]].us(entry, sent["mono_ns"]) if sent["mono_ns"] else None
+        if account.attempts.left(attempt, sent_us, sent["routes"]) and sent_us is not None:
+            self.measured("sent", sent_us)
+        if again:
+            return  # a second copy of a strike that has been counted, or one that went out too late to matter
+        account.strikes, account.struck, account.proven = account.strikes + 1, number, False
+        if account.state is not Phase.RESIDUE:
+            account.state = Phase.STRIKING
+
+    def _progress(self, entry: Mapping[str, Any], kind: str, data: Mapping[str, Any], account: _Account) -> None:
+        at_us = self._kills[data["kill"]].us(entry, data["mono_ns"])
+        if data.get("cancelled") is not None:
+            account.claimed = (account.claimed or 0) + data["cancelled"]
+        if data.get("orders") is not None:
+            account.tally.take(data["orders"])
+        match kind:
+            case "answer":
+                answer, attempts = Answer(data["answer"]), account.attempts
+                if account.state is Phase.STRIKING:
+                    account.state = Phase.CONFIRMING
+                if attempts.is_earlier(data["strike"]):
+                    return
+                attempt = attempts.of(data["strike"], max(1, account.strikes))
+                if attempts.answered(attempt, answer, at_us, data["evidence"]):
+                    self.measured("answered", at_us)
+                if answer is Answer.UNSENT and (attempts.first is not None or account.answer not in (None, answer)):
+                    answer = Answer.UNKNOWN  # this strike never left; an earlier one did
+                account.answer = answer
+                account.evidence = data["evidence"] or account.evidence
+            case "read":
+                if data.get("stale"):
+                    return
+                seen = data["live"] + data["pending"]
+                account.unproven = "" if data["complete"] else data["evidence"]
+                if not data["complete"]:
+                    seen = max(seen, account.left or 0) if data["live"] else account.left
+                else:
+                    account.tally.show(seen)
+                account.left = seen
+                if seen and account.state is Phase.CLEAR:
+                    account.state, account.proven = Phase.CONFIRMING, False
+            case "seen":
+                account.state, account.proven, account.left = Phase.STRIKING, False, max(1, account.left or 0)
+            case "clear":
+                account.state, account.proven, account.left = Phase.CLEAR, True, 0
+                if account.clear_us is None:
+                    account.clear_us = at_us
+                    self.measured("clear", at_us)
+            case _:
+                account.state, account.proven, account.left = Phase.RESIDUE, False, data["left"]
+
+
+def _latest(figures: list[int | None]) -> int | None:
+    """The largest; None if there is none, or one is missing: a last account that never came is not an early one."""
+    known = [figure for figure in figures if figure is not None]
+    return max(known) if known and len(known) == len(figures) else None

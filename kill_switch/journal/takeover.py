@@ -1,0 +1,62 @@
+"""Put a kill that began without the journal on its record: as if the journal had been open from the beginning.
+
+Pure. `fire --direct` strikes first and reads the record beside. What an earlier run has left there counts as before:
+strikes are numbered on, a kill that is under way is joined, and what is unfinished is struck too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from kill_switch.core.domain import Now, Phase
+from kill_switch.core.engine import Account, Kill, State, id_of_kill
+
+
+class Joined(NamedTuple):
+    """A kill on the record."""
+
+    state: State  # of the accounts that were struck, and of those that are unfinished
+    unfinished: tuple[str, ...]  # tripped and not clear by the record, and not struck by this kill
+    kill: str  # the id that the kill has on the record
+    strikes: Mapping[str, int]  # account → how many strikes the record had before
+
+    def rewrite(self, kind: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a record's data as the record has it."""
+        if kind == "reason" and data["kill"] != self.kill:
+            return {**data, "kill": self.kill, "known_as": data["kill"]}
+        if kind == "strike":
+            return {"sent": [self._numbered(sent) for sent in data["sent"]]}
+        return self._numbered(data) if "kill" in data else data
+
+    def _numbered(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        renamed = {**data, "kill": self.kill}
+        for key in ("strike", "strikes"):
+            if key in data:
+                renamed[key] = data[key] + self.strikes.get(data["account"], 0)
+        return renamed
+
+
+def join(running: State, past: State, observed: Now) -> Joined:
+    """Put a kill that runs, first observed then, behind the past that a record tells of.
+
+    `past` has every account that there is, `running` those that were struck without looking.
+    """
+    open_kill = past.kill is not None and bool(past.kill.unclear)
+    kills = past.kills if open_kill else past.kills + 1
+    name = past.kill.id if open_kill and past.kill else id_of_kill(kills, observed)
+    before = {n: a.sweep.strikes for n in running.accounts if (a := past.accounts.get(n)) and a.sweep}
+    accounts: dict[str, Account] = {}
+    for n, account in running.accounts.items():
+        sweep = account.sweep and account.sweep._replace(strikes=account.sweep.strikes + before.get(n, 0))
+        owed = past.accounts[n].owed if n in past.accounts else ()
+        accounts[n] = account._replace(sweep=sweep, kill=name, owed=owed)
+    unfinished = tuple(
+        n for n, a in past.accounts.items() if n not in accounts and a.phase not in (Phase.ARMED, Phase.CLEAR)
+    )
+    accounts.update((n, past.accounts[n]) for n in unfinished)
+    kill = running.kill and running.kill._replace(id=name)
+    if kill and open_kill and past.kill:
+        others = past.kill.unclear.intersection(unfinished)
+        kill = Kill(name, past.kill.began, past.kill.accounts | kill.accounts, others | kill.unclear)
+    return Joined(State(accounts, kill, kills, past.approvals_needed), unfinished, name, before)

@@ -1,0 +1,147 @@
+"""Make one message of what was announced: the worst first, nothing twice, nothing important lost; pure.
+
+A person who is woken reads: what, on which host, why; which accounts; and the command that tells the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kill_switch import clock, printable
+from kill_switch.core.domain import Now
+
+SAME_AGAIN_S = 600.0  # what is said over and over again is told that often
+OUTBOX = 500  # announcements within one message
+LINES = 30  # of a message
+WORDS = {  # from the worst on
+    "trip": "KILL",
+    "residue": "ORDERS LEFT",
+    "blind": "BLIND",
+    "warn": "WARNING",
+    "rearm": "RE-ARMED",
+    "clear": "CLEAR",
+}
+CALM = ("warn", "blind")
+RANK = {level: rank for rank, level in enumerate(WORDS)}
+_TYPES = {"trip": "failure", "residue": "failure", "rearm": "info", "clear": "success"}  # apprise's
+
+
+class News(NamedTuple):
+    """One announcement, and the kill that it was made in."""
+
+    level: str
+    text: str
+    account: str | None
+    kill: str
+    accounts: tuple[str, ...]  # of the kill
+    at: Now
+
+
+class Message(NamedTuple):
+    level: str
+    subject: str
+    text: str
+    kill: str
+    id: str = ""  # the same each time that the message is sent
+
+    @property
+    def type(self) -> str:
+        return _TYPES.get(self.level, "warning")
+
+
+class Outbox:
+    """Collect news for the next message; pure."""
+
+    def __init__(self, host: str) -> None:
+        self.dropped = 0
+        self._host = host
+        self._news: list[News] = []
+        self._told: dict[tuple[str, ...], tuple[str, int]] = {}  # what → level and when
+
+    def put(self, news: News) -> bool:
+        """Take it, unless people know it already; where there are too many, the oldest of the least important go."""
+        if news.level not in WORDS or self._known(news):
+            return False
+        self._news.append(news)
+        if len(self._news) > OUTBOX:
+            del self._news[least([one.level for one in self._news])]
+            self.dropped += 1
+        return True
+
+    def amend(self, words: str, after: str) -> None:
+        """Give a reason other words."""
+        self._news = [
+            one._replace(text=after) if (one.level, one.text) == ("trip", words) else one for one in self._news
+        ]
+
+    @property
+    def urgent(self) -> bool:
+        return any(news.level not in CALM for news in self._news)
+
+    def take(self, head: str = "", id: str = "") -> Message | None:
+        """Make one message of all there is; `head` is the journal's newest record, `id` names the message."""
+        news, self._news = self._news, []
+        return compose(news, self._host, head, id) if news else None
+
+    def _known(self, news: News) -> bool:
+        """Tell whether the same was told a short while ago: a bot that quotes into a guard makes a CLEAR a second."""
+        match news.level:
+            case "trip" | "rearm":
+                return False
+            case "clear" | "residue":
+                what: tuple[str, ...] = (news.account or "", news.kill)  # its last word counts, whatever it was before
+            case _:
+                what = (news.account or "", news.level, news.text)
+        level, told_ns = self._told.get(what, ("", 0))
+        if level == news.level and news.at.mono_ns - told_ns < SAME_AGAIN_S * 1e9:
+            return True
+        if len(self._told) >= 10 * OUTBOX:
+            self._told.clear()
+        self._told[what] = (news.level, news.at.mono_ns)
+        return False
+
+
+def least(levels: Sequence[str]) -> int:
+    """Return the place of the first of the least important."""
+    return max(range(len(levels)), key=lambda n: (RANK[levels[n]], -n))
+
+
+def compose(news: Sequence[News], host: str, head: str = "", id: str = "") -> Message:
+    """Write a message: the worst first, accounts that share a text in one line, the journal's newest record last.
+
+    It may arrive twice: `id`, which is in it, says so.
+    """
+    together: dict[tuple[int, str, str], list[str]] = {}
+    for one in news:
+        accounts = together.setdefault((RANK[one.level], one.level, " ".join(printable.line(one.text).split())), [])
+        if one.account and one.account not in accounts:
+            accounts.append(one.account)
+    worst = sorted(together.items(), key=lambda item: item[0][0])
+    lines = [f"{WORDS[level]}: {_about(accounts)}{_short(text, 300)}" for (_, level, text), accounts in worst]
+    if len(lines) > LINES:
+        lines[LINES:] = [f"and {len(lines) - LINES} more"]
+    (_, level, text), accounts = worst[0]
+    over = level == "trip" and news[-1].level == "clear" and news[-1].account is None
+    word = f"{WORDS[level]}, proven clear" if over else WORDS[level]
+    subject = _short(f"kill-switch {host}: {word}: {_about(accounts)}{text}", 140)
+    last = max(news, key=lambda one: (one.kill != "", one.at))
+    if last.kill and level not in ("warn", "blind"):
+        lines += ["", f"kill {last.kill} of {_short(', '.join(last.accounts), 500)}"]
+        lines.append(f"more: kill-switch report {last.kill}")
+    else:
+        lines += ["", "more: kill-switch status"]
+    lines.append(f"{host}, {clock.iso(news[0].at.wall_ns)}")
+    if head:
+        lines.append(f"journal: record {head}")
+    if id:
+        lines.append(f"message: {id}")
+    return Message(level, subject, "\n".join(lines), last.kill, id)
+
+
+def _about(accounts: Sequence[str]) -> str:
+    return f"{_short(', '.join(accounts), 200)}: " if accounts else ""
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

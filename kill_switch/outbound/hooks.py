@@ -1,0 +1,208 @@
+"""Run the operator's own commands beside a strike: stop the bots that would quote into it.
+
+Each command runs once a kill, and once more if a later reason draws more accounts into it, for those. It is started
+when the first bytes of the strike have left, by a process beside, so that a strike waits neither for it nor for the
+making of a process.
+
+A command runs at least once. Each attempt leaves two records, `hook-started` and `hook`, with its number. An attempt
+that nobody knows the end of is recorded as interrupted, and the next one follows, also after a restart of the daemon.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import anyio
+
+from kill_switch import printable
+from kill_switch.config.schema import Hooks as Table
+from kill_switch.core.engine import Announce, Kill
+from kill_switch.journal import history
+from kill_switch.worker.client import INTERRUPTED, UNBEGUN, Done, Errands
+
+log = logging.getLogger(__name__)
+
+OUTPUT = 500  # characters of a command's output in the record
+TEXT = 1000  # characters of a reason
+ATTEMPTS = 5  # of one command for one kill, over all restarts: one that brings the daemon down must not do so for ever
+AGAIN_S = 1.0  # between two tries to hand it over, and two attempts
+
+
+class Job(NamedTuple):
+    """One command that is due."""
+
+    argv: tuple[str, ...]
+    kill: str
+    reason: str
+    accounts: tuple[str, ...]
+    attempt: int = 1
+
+    @property
+    def about(self) -> Mapping[str, object]:
+        """Return what both records of an attempt begin with."""
+        told = {"kill": self.kill, "command": shlex.join(self.argv), "accounts": self.accounts}
+        return {**told, "attempt": self.attempt}
+
+
+class Hooks:
+    """Decide which commands are due, have them run, and say what became of them."""
+
+    def __init__(
+        self,
+        errands: Errands,
+        record: Callable[[str, Mapping[str, object]], None],
+        announce: Callable[[Announce], None],
+        latched: Callable[[], Collection[str]],
+    ) -> None:
+        """`latched` returns the accounts that are tripped now."""
+        self.runs = self.failures = 0
+        self._errands = errands
+        self._record = record
+        self._announce = announce
+        self._latched = latched
+        self._table = Table()
+        self._kill = ""
+        self._done: dict[str, frozenset[str]] = {}  # command → accounts of that kill
+        self._jobs: list[Job] = []
+        self._news = anyio.Event()
+        self._missing: dict[str, str] = {}
+        self._running = 0  # jobs that were begun and are not over
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is due or under way."""
+        return not self._jobs and not self._running
+
+    def configure(self, table: Table) -> None:
+        self._table = table
+        self._missing.clear()
+        self._news.set()
+
+    def tripped(self, kill: Kill, reason: str) -> None:
+        """Take note of a reason; costs next to nothing."""
+        if kill.id != self._kill:
+            self._kill = kill.id
+            self._done.clear()
+        for argv in self._table.on_trip:
+            command = shlex.join(argv)
+            done = self._done.get(command, frozenset())
+            if new := kill.accounts - done:
+                self._done[command] = done | new
+                self._jobs.append(Job(argv, kill.id, reason, tuple(sorted(new))))
+        self._news.set()
+
+    def resume(self, kill: Kill | None, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Go on where the last run of the daemon ended.
+
+        What a kill that is not over has not run yet, runs. What was interrupted runs again, also if the kill is over,
+        unless all its accounts are armed.
+        """
+        if kill is None:
+            return
+        about = [entry for entry in entries if entry["data"].get("kill") == kill.id]
+        reasons = history.understood(about, ("reason",), lambda data: {"trigger", "text"} <= data.keys())
+        reason = next((f"{data['trigger']}: {data['text']}" for data in reasons), "")
+        ended = {_key(data) for data in history.understood(about, ("hook",), _is_record)}
+        started = {_key(data) for data in history.understood(about, ("hook-started",), _is_record)}
+        self._kill = kill.id
+        for command, accounts, _ in ended | started:
+            self._done[command] = self._done.get(command, frozenset()) | frozenset(accounts)
+        for command, accounts, attempt in sorted(started - ended):
+            job = Job(tuple(shlex.split(command)), kill.id, reason, accounts, attempt)
+            if self._over(job, Done(False, "the daemon ended meanwhile", lost=INTERRUPTED)):
+                self._jobs.append(job._replace(attempt=attempt + 1))
+        if kill.unclear:
+            self.tripped(kill, reason)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Run what is due, all at once, for ever; first see whether the commands are there."""
+        self._running = 0
+        async with anyio.create_task_group() as group:
+            checked: Table | None = None
+            while True:
+                self._news = anyio.Event()
+                jobs, self._jobs = self._jobs, []
+                self._running += len(jobs)
+                for job in jobs:
+                    group.start_soon(self._run, job)
+                if checked is not self._table:
+                    checked = self._table
+                    group.start_soon(self._check, checked.on_trip)
+                await self._news.wait()
+
+    def troubles(self) -> Iterator[str]:
+        for command, why in self._missing.items():
+            yield f"hook {command}: {why}"
+
+    def counts(self) -> Mapping[str, int]:
+        return {"hook_runs_total": self.runs, "hook_failures_total": self.failures}
+
+    async def _check(self, commands: Iterable[tuple[str, ...]]) -> None:
+        for argv in commands:
+            found = await self._errands.do("find", 5.0, argv=argv)
+            if not found.ok:
+                self._missing[shlex.join(argv)] = found.why
+                self._announce(Announce("warn", f"hook {shlex.join(argv)}: {found.why}"))
+
+    async def _run(self, job: Job) -> None:
+        """Attempt it until what became of it is known."""
+        try:
+            while self._over(job, await self._attempt(job)):
+                job = job._replace(attempt=job.attempt + 1)
+                await anyio.sleep(AGAIN_S)
+        finally:
+            self._running -= 1
+
+    async def _attempt(self, job: Job) -> Done:
+        """Hand it over until it has begun, or nobody needs it any more; return what became of it."""
+        self._record("hook-started", job.about)
+        environ = {
+            "KILL_SWITCH_KILL": job.kill,
+            "KILL_SWITCH_REASON": " ".join(printable.line(job.reason).split())[:TEXT],
+            "KILL_SWITCH_ACCOUNTS": " ".join(job.accounts),
+        }
+        waits = False
+        while True:
+            done = await self._errands.do("run", self._table.timeout_s, argv=job.argv, env=environ)
+            if done.lost != UNBEGUN or not self._needed(job):
+                return done
+            if not waits:
+                waits = True
+                self._announce(Announce("warn", f"hook {shlex.join(job.argv)} waits to be run: {done.why}"))
+            await anyio.sleep(AGAIN_S)
+
+    def _over(self, job: Job, done: Done) -> bool:
+        """Record what became of an attempt, and say aloud if it failed; return whether it is to be run again."""
+        again = bool(done.lost) and job.attempt < ATTEMPTS and self._needed(job)
+        why = done.why
+        if done.lost:
+            why = f"{done.lost}: {why}; " + ("it is run again" if again else "it is not run again")
+        self.runs += 1
+        told = {**job.about, "ok": done.ok, "why": why}
+        self._record("hook", {**told, "code": done.code, "ms": done.ms, "output": done.output[:OUTPUT]})
+        command = shlex.join(job.argv)
+        if done.ok:
+            log.info("hook %s: done in %d ms", command, done.ms)
+        else:
+            self.failures += 1
+            self._announce(Announce("warn", f"hook {command} failed: {why}"))
+        return again
+
+    def _needed(self, job: Job) -> bool:
+        """Tell whether it is still to be run: a person who has armed an account again may have started its bot."""
+        return job.argv in self._table.on_trip and not frozenset(self._latched()).isdisjoint(job.accounts)
+
+
+def _key(data: Mapping[str, Any]) -> tuple[str, tuple[str, ...], int]:
+    """Return what names an attempt; records of 0.1.0 have no number."""
+    attempt = data.get("attempt")
+    return data["command"], tuple(data["accounts"]), attempt if isinstance(attempt, int) else 1
+
+
+def _is_record(data: Mapping[str, Any]) -> bool:
+    """Tell whether it is an attempt of a command; one that is not on record as run is run again."""
+    return isinstance(data.get("command"), str) and history.names(data.get("accounts"))

@@ -1,0 +1,207 @@
+"""Say in figures how things are: names and units as Prometheus has them, labels from the configuration alone.
+
+The daemon only collects: `figures` costs some ten microseconds an account, each time that somebody scrapes. The
+process beside makes the text of them, and talks to whoever asks (`exposition`).
+"""
+
+from __future__ import annotations
+
+import platform
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
+from math import isnan
+from typing import Any
+
+import anyio
+
+import kill_switch
+from kill_switch.core.domain import Now, Phase
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.journal.journal import Journal
+from kill_switch.system.process_metrics import Vitals
+from kill_switch.transports.lane import LaneState
+from kill_switch.triggers.base import TriggerState
+from kill_switch.triggers.supervisor import Watch
+
+TICK_S = 0.1
+LATENCIES_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+STAGES = {
+    "sent": "first command left",
+    "answered": "cancel was first accepted",
+    "clear": "orders were first proven gone",
+}
+LAGS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+COUNTERS = {
+    "notifications_sent_total": "Messages that arrived; one to two addresses counts twice.",
+    "notification_failures_total": "Attempts to send a message that failed; it is tried again.",
+    "notifications_lost_total": "Messages that were given up.",
+    "hook_runs_total": "Hooks that were run.",
+    "hook_failures_total": "Hooks that failed, or were killed when their time was over.",
+    "pings_sent_total": "Calls to the monitor elsewhere.",
+    "ping_failures_total": "Calls to the monitor elsewhere that failed.",
+    "process_restarts_total": "Processes beside that ended or hung, and were started again.",
+    "intake_beats_total": "Heartbeats that were taken.",
+    "intake_ignored_total": "Datagrams, or lines of one, that were ignored.",
+    "intake_wrong_time_total": "Signed datagrams that were not taken: their stamp does not rise.",
+    "intake_lost_total": "Datagrams that the kernel has dropped, and times that the Unix socket's queue was full.",
+}
+_PYTHON = platform.python_version()
+
+Family = Mapping[str, Any]
+Sample = tuple[Sequence[str], object]
+
+
+class Histogram:
+    """Count durations in buckets."""
+
+    def __init__(self, bounds_s: Sequence[float]) -> None:
+        self._bounds_s = bounds_s
+        self._counts = [0] * (len(bounds_s) + 1)
+        self._sum_s = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self._counts[bisect_left(self._bounds_s, seconds)] += 1
+        self._sum_s += seconds
+
+    def sample(self) -> tuple[list[tuple[str, int]], float]:
+        """Return the buckets, each with all that is below it, and the sum."""
+        names = [*map(str, self._bounds_s), "+Inf"]
+        return list(zip(names, accumulate(self._counts), strict=True)), self._sum_s
+
+
+class Meter:
+    """Collect what the parts of the daemon know, and what nobody else counts."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        journal: Journal,
+        watch: Watch,
+        counts: Callable[[], Mapping[str, int]],
+        unable: Callable[[], str],
+        clock: Callable[[], Now],
+    ) -> None:
+        """`counts` are others' counters, by name; `unable` says why the daemon could not fire, if so."""
+        self._dispatcher = dispatcher
+        self._journal = journal
+        self._watch = watch
+        self._counts = counts
+        self._unable = unable
+        self._clock = clock
+        self._started_s = clock().wall_ns / 1e9
+        self._vitals = Vitals(self._started_s)
+        self._lag = Histogram(LAGS_S)
+        self._stages = {stage: Histogram(LATENCIES_S) for stage in STAGES}
+
+    def measured(self, stage: str, us: int) -> None:
+        """Take how long one account's kill took until a stage of `STAGES`."""
+        self._stages[stage].observe(us / 1e6)
+
+    async def run(self) -> None:
+        """Measure for ever by how much the event loop is late."""
+        while True:
+            due_ns = self._clock().mono_ns + int(TICK_S * 1e9)
+            await anyio.sleep(TICK_S)
+            self._lag.observe(max(0, self._clock().mono_ns - due_ns) / 1e9)
+
+    def figures(self) -> list[Family]:
+        """Return everything as it is now."""
+        return [*self._process(), *self._daemon(), *self._accounts(), *self._triggers(), *self._record()]
+
+    def _process(self) -> Iterable[Family]:
+        for kind, name, text, value in self._vitals.read():
+            yield {**_one(kind, name, text, value), "name": f"process_{name}"}  # no name of ours: everybody's
+
+    def _daemon(self) -> Iterable[Family]:
+        state = self._dispatcher.state
+        build = [([kill_switch.__version__, _PYTHON], 1)]
+        yield _gauge("build_info", "The version that runs.", build, "version", "python")
+        yield _one("gauge", "start_time_seconds", "When the daemon started, since the epoch.", self._started_s)
+        yield _state("phase", "The worst phase of all accounts.", [([], state.phase)], Phase, "phase")
+        yield _one("gauge", "tripped", "Whether any account is tripped.", int(bool(state.tripped)))
+        able = int(not self._unable())
+        yield _one("gauge", "able_to_fire", "Whether a reason now would become a kill; while 0, no ping.", able)
+        yield _one("counter", "kills_total", "Kills of all time.", state.kills)
+        for stage, histogram in self._stages.items():
+            what = f"From a kill's first reason until an account's {STAGES[stage]}."
+            yield _family("histogram", f"kill_{stage}_seconds", what, [([], histogram.sample())])
+        yield _family("histogram", "event_loop_lag_seconds", "How late a timer fired.", [([], self._lag.sample())])
+        deaf_s = self._watch.attention.deaf_ns(self._clock().mono_ns) / 1e9
+        yield _one("counter", "stalled_seconds_total", "Time in which the event loop stood still.", deaf_s)
+        for name, count in self._counts().items():
+            yield _one("counter", name, COUNTERS[name], count)
+
+    def _accounts(self) -> Iterable[Family]:
+        states, sessions = self._dispatcher.state.accounts, self._dispatcher.sessions
+        info = [([name, session.venue.NAME], 1) for name, session in sessions.items()]
+        yield _gauge("account_info", "The accounts that are configured.", info, "account", "venue")
+        phases = [([name], account.phase) for name, account in states.items()]
+        yield _state("account_phase", "Where an account stands.", phases, Phase, "account", "phase")
+        ready = [([name], int(session.ready)) for name, session in sessions.items()]
+        yield _gauge("account_ready", "Whether every lane could carry a kill.", ready, "account")
+        orders = [([name], n) for name, session in sessions.items() if (n := session.open_orders) is not None]
+        yield _gauge("open_orders", "Open orders, as far as they are known.", orders, "account")
+        lanes = [
+            ([name, route], int(lane.state is LaneState.UP))
+            for name, session in sessions.items()
+            for route, lane in (("ws", session.ws), ("http", session.http))
+        ]
+        yield _gauge("lane_up", "Whether a lane is connected and authenticated.", lanes, "account", "route")
+        rtts = [([name, route], us / 1e6) for name, s in sessions.items() for route, us in s.rtt_us.items()]
+        ends = [
+            ([name, route], lane.certificate.at_s)
+            for name, session in sessions.items()
+            for route, lane in (("ws", session.ws), ("http", session.http))
+            if lane.certificate is not None
+        ]
+        what = "When the first certificate of the chain that a lane was verified by expires, since the epoch."
+        yield _gauge("certificate_expiry_timestamp_seconds", what, ends, "account", "route")
+        yield _gauge("lane_round_trip_seconds", "The last measured round trip.", rtts, "account", "route")
+        known = [(name, s.venue) for name, s in sessions.items() if s.venue.clock.bounds_ns is not None]
+        offsets = [([name], venue.offset_ns / 1e9) for name, venue in known]
+        yield _gauge("clock_offset_seconds", "The venue's clock less ours, as measured.", offsets, "account")
+        noise = [([name], session.noise) for name, session in sessions.items()]
+        what = "Messages of the venue that nothing explains."
+        yield _family("counter", "unexplained_messages_total", what, noise, "account")
+
+    def _triggers(self) -> Iterable[Family]:
+        conditions = self._watch.conditions()
+        states = [([name, trigger.kind], conditions[name][0]) for name, trigger in self._watch.triggers.items()]
+        yield _state("trigger_state", "How a trigger is.", states, TriggerState, "trigger", "kind", "state")
+        values: list[Sample] = []
+        limits: list[Sample] = []
+        for name, trigger in self._watch.triggers.items():
+            for figure, (value, limit) in trigger.figures().items():
+                values.append(([name, figure], value))
+                if not isnan(limit):
+                    limits.append(([name, figure], limit))
+        yield _gauge("trigger_value", "What a trigger measures.", values, "trigger", "figure")
+        yield _gauge("trigger_limit", "Where a trigger fires.", limits, "trigger", "figure")
+
+    def _record(self) -> Iterable[Family]:
+        unwritten, syncing_ns = self._journal.lag(self._clock().mono_ns)
+        yield _one("gauge", "journal_unwritten_records", "Records that are not in the file yet.", unwritten)
+        yield _one("gauge", "journal_sync_seconds", "How long the sync under way has taken.", syncing_ns / 1e9)
+        seq, number = self._journal.head.seq, self._journal.head.number
+        yield _one("gauge", "journal_head_record", "The number of the newest record in the file.", seq)
+        yield _one("gauge", "journal_head_hash", "The first 48 bits of that record's hash.", number)
+        trouble = int(bool(self._journal.trouble))
+        yield _one("gauge", "journal_trouble", "Whether the disk takes no records.", trouble)
+
+
+def _family(kind: str, name: str, text: str, samples: Sequence[Sample], *labels: str) -> Family:
+    return {"type": kind, "name": f"kill_switch_{name}", "help": text, "labels": labels, "samples": samples}
+
+
+def _gauge(name: str, text: str, samples: Sequence[Sample], *labels: str) -> Family:
+    return _family("gauge", name, text, samples, *labels)
+
+
+def _state(name: str, text: str, samples: Sequence[Sample], states: Iterable[str], *labels: str) -> Family:
+    """Say in which state things are; the process beside makes a figure of each that there might be, for its label."""
+    return {**_family("state", name, text, samples, *labels), "states": list(states)}
+
+
+def _one(kind: str, name: str, text: str, value: float) -> Family:
+    return _family(kind, name, text, [([], value)])

@@ -1,0 +1,147 @@
+"""Put together what goes on beside the kill and must never touch it: messages, hooks, the outer ping, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+
+import anyio
+import anyio.lowlevel
+
+from kill_switch import clock
+from kill_switch.config.loader import Config
+from kill_switch.core.engine import Announce, Kill
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.journal.journal import Journal
+from kill_switch.outbound.healthcheck_ping import Ping, unable
+from kill_switch.outbound.hooks import Hooks
+from kill_switch.outbound.metrics import Meter
+from kill_switch.outbound.notifier import Notifier
+from kill_switch.system import orphans
+from kill_switch.tasks import Tasks
+from kill_switch.triggers.supervisor import Watch
+from kill_switch.worker.client import Aides
+
+WORDS_WITHIN_S = 0.02  # hooks wait so long for the text of a reason that was reported without it
+FINISH_WITHIN_S = 2.0  # messages that nobody has seen yet, when the daemon stops
+LAST_WORDS_S = 0.2  # to hand over what came meanwhile: the processes beside still have `subordinate.LAST_S` for it
+
+
+class Beside:
+    """All of it, for one daemon; `take` goes over to a configuration, also in the middle of the run."""
+
+    def __init__(
+        self,
+        config: Config,
+        dispatcher: Dispatcher,
+        journal: Journal,
+        watch: Watch,
+        announce: Callable[[Announce], None],
+    ) -> None:
+        self._config = config
+        self._dispatcher = dispatcher
+        self._journal = journal
+        self._watch = watch
+        self._exposing = ""  # what is the matter with it
+        self._tripped: list[tuple[Kill, str]] = []  # kills whose hooks have not begun, and why
+        self._aides = aides = Aides()
+        for aide in aides.both():
+            aide.warn = lambda text: announce(Announce("warn", text))
+        self._notifier = Notifier(aides, clock.now, head=lambda: journal.head.words)
+        self._hooks = Hooks(aides, self._record, announce, lambda: dispatcher.state.tripped)
+        self._ping = Ping(aides, self._unable, clock.now, lambda: journal.head.words)
+        self.meter = Meter(dispatcher, journal, watch, self._counts, self._unable, clock.now)
+        if address := config.daemon.metrics:
+            expose = {"do": "expose", "host": address.host, "port": address.port}
+            aides.messages.standing.append(expose)
+            aides.messages.asked, aides.messages.told = self.meter.figures, self._told
+        self._configure()
+
+    def start(self, tasks: Tasks) -> None:
+        """Begin all tasks, and go on with the hooks of a kill that is under way."""
+        self._hooks.resume(self._dispatcher.state.kill, self._journal.replay.entries)
+        for aide in self._aides.both():
+            tasks.keep(aide.name, aide.run)
+        tasks.keep("hooks", self._hooks.run)
+        tasks.keep("notify", self._notifier.run)
+        if self._config.daemon.metrics:
+            tasks.keep("metrics", self.meter.run)
+        tasks.keep("ping", self._ping.run)
+
+    def take(self, config: Config, tasks: Tasks) -> None:
+        """Go over to another configuration."""
+        self._config = config
+        self._configure()
+        tasks.keep("ping", self._ping.run)
+
+    def hear(self, news: Announce) -> None:
+        """Take an announcement, once the strike that it may belong to has left."""
+        asyncio.get_running_loop().call_soon(self._hear, news, self._dispatcher.state.kill)
+
+    def amend(self, words: str, after: str) -> None:
+        """Give a reason other words, as far as nobody has been told of it yet."""
+        self._notifier.amend(words, after)
+        self._tripped = [(kill, after if text == words else text) for kill, text in self._tripped]
+
+    async def finish(self, within_s: float = FINISH_WITHIN_S) -> None:
+        """Let the last messages out and hooks come to their end, within a bound."""
+        await anyio.lowlevel.checkpoint()  # what is announced in this very moment is on its way here
+        self._begin_hooks()
+        with anyio.move_on_after(within_s):
+            await self._notifier.finish()
+            while not self._hooks.idle:  # noqa: ASYNC110 - some milliseconds
+                await anyio.sleep(0.02)
+
+    @property
+    def missing(self) -> str:
+        """Say which process beside is not there or does not work; "" if none is missed."""
+        return next(self._aides.troubles(), "")
+
+    def reap(self) -> None:
+        """Collect children that others have left to this process; see `orphans`."""
+        orphans.reap([aide.pid for aide in self._aides.both()])
+
+    def troubles(self) -> Iterator[str]:
+        """Yield a line for people for everything that does not work."""
+        yield from self._aides.troubles()
+        if self._exposing:
+            yield f"metrics: {self._exposing}"
+        for part in (self._notifier, self._hooks, self._ping):
+            yield from part.troubles()
+
+    def _configure(self) -> None:
+        config = self._config
+        self._notifier.configure(config.notify)
+        self._hooks.configure(config.hooks)
+        self._ping.configure(config.ping)
+        if config.daemon.metrics or config.notify.urls or config.ping.url:
+            self._aides.messages.want()
+        if config.notify.command or config.hooks.on_trip:
+            self._aides.commands.want()
+
+    def _hear(self, news: Announce, kill: Kill | None) -> None:
+        if news.level == "trip" and kill is not None:
+            self._tripped.append((kill, news.text))
+            asyncio.get_running_loop().call_later(WORDS_WITHIN_S, self._begin_hooks)
+        self._notifier.hear(news, kill)
+
+    def _begin_hooks(self) -> None:
+        tripped, self._tripped = self._tripped, []
+        for kill, text in tripped:
+            self._hooks.tripped(kill, text)
+
+    def _told(self, trouble: str) -> None:
+        self._exposing = trouble
+
+    def _unable(self) -> str:
+        ready = self._config.daemon.ready
+        return unable(self._dispatcher, self._journal, self._watch, ready, clock.now())
+
+    def _counts(self) -> Mapping[str, int]:
+        heard = {f"intake_{name}_total": count for name, count in self._watch.heard().items()}
+        restarts = {"process_restarts_total": sum(aide.restarts for aide in self._aides.both())}
+        return {**self._notifier.counts(), **self._hooks.counts(), **self._ping.counts(), **restarts, **heard}
+
+    def _record(self, kind: str, data: Mapping[str, object]) -> None:
+        self._journal.append(kind, data, clock.now())
+        self._journal.flush()

@@ -1,0 +1,311 @@
+"""Keep CrossTrade's orders, tokens and streams (§ numbers are those of crosstrade.md of the venue notes)."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+import orjson
+
+from kill_switch.sim.crosstrade import payloads as wire
+from kill_switch.sim.kit.book import Account, Order, Position
+from kill_switch.sim.kit.exchange import Session
+from kill_switch.sim.kit.faults import SPECS, Fault
+from kill_switch.sim.kit.limits import Bucket
+from kill_switch.sim.kit.options import Options, option, unknown
+from kill_switch.sim.kit.protocol import Answer, json_answer
+from kill_switch.sim.kit.venue import Venue
+
+CANCELLING = ("CancelPending", "CancelSubmitted")
+_CODES = {
+    400: ("invalid_request", "Invalid request"),
+    401: ("unauthorized", "Invalid or missing bearer token"),
+    404: ("not_found", "No such endpoint"),
+    408: ("addon_disconnected", "The XT add-on is not connected"),
+    503: ("service_unavailable", "Service unavailable"),
+}
+
+
+@dataclass
+class CrossTradeOptions(Options):
+    """Hold what is inferred or unknown about CrossTrade, and what its user has."""
+
+    engine_ms: float = option(
+        40.0, "milliseconds from an accepted cancel until the order is Cancelled (§4)", harsh=400.0
+    )
+    nt_accounts: str = option("Sim101", "the user's accounts in NinjaTrader, with commas between", fixed=True)
+    addon: bool = option(True, "the add-on is connected; without it NT8 calls get 408 (§2)")
+    close_ms: float = option(40.0, "milliseconds from an accepted flatten until its market orders are filled (§4)")
+    close_share: float = option(1.0, "how much of each is filled; the rest of the order is rejected")
+    flat: str = option("warning", "what a flatten of nothing says (§2)", "warning", "empty", "400", harsh="400")
+    pnl_element: str = option("snapshot", "an element of pnlUpdate (§6 [U])", "snapshot", "other", harsh="other")
+    broker: str = option("Connected", "connectionStatus of every account (§5)", "Connected", "ConnectionLost")
+    hidden: str = option("", "accounts that NinjaTrader does not show; what rests there goes on at the broker")
+    cut_off: str = option("", "accounts without a connection: shown as ConnectionLost, and their orders are not listed")
+    warning: str = option("", "a warning in each answer to a read (§2)")
+    errors: str = option(
+        "new", "the envelope of errors (§2); none at all for those of 401 and 408 (§1, §11 [U])",
+        "new", "old", "empty", harsh="empty",
+    )  # fmt: skip
+    ws_errors: str = option(
+        "error", "an RPC's error: beside the id, or in `data` in one of the two envelopes (§6 [U])",
+        "error", "data", "data-old", harsh="data-old",
+    )  # fmt: skip
+    nothing: str = option("empty", "what a cancel-all of nothing says (§4 [U])", "empty", "warning", "400", harsh="400")
+    cancelall: str = option("account", "the scope of CancelAllOrders (§4 [U])", "account", "everywhere")
+    has_orders: bool = option(True, "REST has GET /orders (§5 [I])", harsh=False)
+    orders_key: str = option("orders", "what a list of orders is under (§5 [I])", "orders", "data", harsh="data")
+    page_limit: int = option(0, "longest list of orders; 0 is no limit (§5 [U])", harsh=5)
+    lists_terminal: bool = option(True, "lists of orders show terminal ones too (§5 [U])", harsh=False)
+    renumber: bool = option(False, "lists show the broker's ids; the given ones are understood (§2)", harsh=True)
+    order_events: bool = option(
+        False, "a subscription to order events works for NT8 accounts (§6 [U])", kind=True, harsh=False
+    )
+    pong: bool = option(True, "a ping is answered (§6 [U])", harsh=False)
+    elsewhere_code: int = option(
+        1008, "close code of the session that another one takes the place of (§6 [U])", harsh=1000
+    )
+    elsewhere_frame: bool = option(False, "it is told so in a frame first (§6 [U])")
+    retry_after: bool = option(True, "a 429 says when to come again (§3 [D2])", harsh=False)
+    submitted_ms: float = option(15.0, "milliseconds in CancelPending before CancelSubmitted (§7)")
+    burst: int = option(20, "tokens of a user; 0 is no limit (§3)")
+    per_s: float = option(3.0, "tokens that come back a second (§3)")
+    violations: int = option(10, "WebSocket messages over the limit in a row until 1008 (§3)")
+
+
+class CrossTradeFloor(Venue):
+    """Do what CrossTrade, the add-on and the broker do."""
+
+    name = "crosstrade"
+    options_type = CrossTradeOptions
+    symbol = "ES 09-26"
+    lists = ("orders", "all-orders")
+    reads = ("snapshot", "positions", "order", "account", "accounts", "watermarks")
+    supported = frozenset(SPECS) - {"skew", "unlisted", "expire_token", "read_only_key"}
+    # nothing in its protocol depends on the client's clock, events of orders are not sure to come, and a token has
+    # neither an end nor scopes
+    order_channel = "orders"
+    filled_state = "Filled"
+
+    def __init__(self, options: CrossTradeOptions, accounts: int) -> None:
+        self.options = options
+        self.categories = _names(options.nt_accounts)
+        if not self.categories or len({name.casefold() for name in self.categories}) != len(self.categories):
+            raise ValueError("option 'nt_accounts' names different accounts, with commas between")
+        self.tokens: dict[str, Account] = {}
+        self._buckets: dict[str, Bucket] = {}
+        self._aliases: dict[str, str] = {}
+        self._seq = 0
+        super().__init__(options, accounts)
+
+    def reconfigured(self) -> None:
+        """Start the rate limit anew."""
+        self._buckets.clear()
+
+    def account_options(self) -> Mapping[str, object]:
+        """Return the NT accounts, which the configuration must name."""
+        return {"nt_accounts": list(self.categories)}
+
+    def make_account(self, number: int) -> Account:
+        """Make a user; the token is all that he has (§1)."""
+        token = f"ct-{secrets.token_hex(20)}"
+        account = Account(f"{self.name}-{number}", f"user-{number}", {"token": token})
+        self.tokens[token] = account
+        return account
+
+    def make_order(self, account: Account, symbol: str, kind: str, category: str, number: int) -> Order:
+        """Make an order of the NT account `category`; stops are TriggerPending or Accepted at the broker (§7)."""
+        at = self.now_ns()
+        state = "Accepted" if kind == "stop" else "Working"
+        stop = Decimal("6100") if kind == "stop" else None
+        side = "sell" if number % 2 else "buy"
+        order = Order(uuid.uuid4().hex, symbol, kind, side, Decimal(1), Decimal("5990.25"), state, at, stop)
+        order.category = category or self.categories[0]
+        return order
+
+    def id_format(self, text: str) -> bool:
+        """Say whether a text is a GUID without dashes (§2)."""
+        return len(text) == 32 and all(char in "0123456789abcdef" for char in text)
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Return the NT accounts that NinjaTrader shows."""
+        gone = self.faults.peek("vanish")
+        hidden = _names(self.options.hidden)
+        there = (name for name in self.categories if name not in hidden)
+        return tuple(name for name in there if gone is None or gone.account not in (None, name))
+
+    def vanished(self, who: str | None) -> bool:
+        """Say that the user is there: what vanishes is an NT account."""
+        return False
+
+    def check_target(self, fault: str, name: object) -> None:
+        """Refuse to limit a fault to what is no account; what vanishes is an NT account."""
+        if fault != "vanish":
+            super().check_target(fault, name)
+        elif name not in self.categories:
+            raise ValueError(unknown("NT account", name, self.categories))
+
+    def reaches(self, name: str) -> bool:
+        """Say whether NinjaTrader knows, and can cancel, what rests on an NT account."""
+        return name in self.shown and name not in _names(self.options.cut_off)
+
+    def status(self, name: str) -> str:
+        """Return an NT account's connectionStatus (§5)."""
+        return "ConnectionLost" if name in _names(self.options.cut_off) else self.options.broker
+
+    def nt_account(self, name: object) -> str | None:
+        """Find an NT account that NinjaTrader shows; upper and lower case are the same (§2)."""
+        return next((one for one in self.shown if one.casefold() == str(name).casefold()), None)
+
+    def shown_id(self, order: Order) -> str:
+        """Return the id that lists show: the broker's own, where it has given the order another number."""
+        if not self.options.renumber:
+            return order.id
+        alias = hashlib.blake2b(order.id.encode(), digest_size=16).hexdigest()
+        self._aliases[alias] = order.id
+        return alias
+
+    def find(self, account: Account, one: str) -> Order | None:
+        """Find an order by the id that was given at placement, or by the broker's (§2)."""
+        one = self._aliases.get(one, one)
+        return account.open.get(one) or account.closed.get(one)
+
+    # tokens
+
+    def over(self, account: Account) -> bool:
+        """Take a token of the user's, for REST and WebSocket alike (§3); True when there is none."""
+        if not self.options.burst:
+            return False
+        bucket = self._buckets.get(account.name)
+        if bucket is None:
+            bucket = self._buckets[account.name] = Bucket(self.options.burst, self.options.per_s)
+        return not bucket.take(time.monotonic())
+
+    def put_fault(self, name: object, parameters: Mapping[str, object]) -> None:
+        """Switch a fault on; a foreign program begins to send."""
+        super().put_fault(name, parameters)
+        fault = self.faults.peek("foreign_use")
+        if name == "foreign_use" and fault is not None:
+            self._foreign(fault)
+
+    def _foreign(self, fault: Fault) -> None:
+        """Take a token of each user's that the fault is for, or be refused; then again, as long as it is on (§3)."""
+        if self.faults.peek("foreign_use") is not fault:
+            return
+        for account in self.accounts.values():
+            if fault.account in (None, account.name):
+                self.over(account)
+        self.later(1 / fault.per_s, self._foreign, fault)
+
+    # orders
+
+    def close(self, account: Account, held: Sequence[Position]) -> None:
+        """Close positions with a market order each, of the size that they have now: two at once turn them round."""
+        wait = self.options.close_ms
+        if self.faults.active:
+            if self.faults.hit("accept_but_keep", "cancel", account.name):
+                return
+            if partial := self.faults.hit("partial", "cancel", account.name):
+                held = held[: max(0, len(held) - partial.keep)]
+            if pending := self.faults.hit("pending", "cancel", account.name):
+                wait = pending.ms
+        orders = [self._closing(one) for one in held]
+        account.rest(orders)
+        self.tell(account, orders, "opened")
+        self.later(wait / 1000, self._closed, account, orders)
+
+    def _closing(self, held: Position) -> Order:
+        side = "sell" if held.qty > 0 else "buy"
+        at, size = self.now_ns(), abs(held.qty)
+        order = Order(uuid.uuid4().hex, held.symbol, "market", side, size, held.entry, "Working", at)
+        order.category = held.category
+        return order
+
+    def _closed(self, account: Account, orders: Sequence[Order]) -> None:
+        """Fill what has not been cancelled meanwhile."""
+        share = Decimal(str(self.options.close_share))
+        there = [order for order in orders if order.id in account.open]
+        for order in there:
+            account.end(order, self.filled_state if share >= 1 else "Rejected", self.now_ns())
+            order.filled = order.qty * min(share, Decimal(1))
+            filled = order.filled if order.side == "buy" else -order.filled
+            account.move(order.symbol, filled, order.price, order.category)
+        self.tell(account, there, "filled")
+
+    def cancelled_state(self, order: Order) -> str:
+        """Return the state of a cancelled order (§7)."""
+        return "Cancelled"
+
+    def mark(self, account: Account, orders: Sequence[Order]) -> None:
+        """Show CancelPending, then CancelSubmitted; in both an order may still fill (§7)."""
+        for order in orders:
+            order.state = CANCELLING[0]
+        self.tell(account, orders, "pending")
+        self.later(max(self.options.submitted_ms, 0.001) / 1000, self._submitted, account, orders)
+
+    def _submitted(self, account: Account, orders: Sequence[Order]) -> None:
+        moved = [order for order in orders if order.id in account.open and order.state == CANCELLING[0]]
+        for order in moved:
+            order.state = CANCELLING[1]
+        self.tell(account, moved, "pending")
+
+    def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
+        """Say nothing: whoever wants to know asks."""
+
+    def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
+        """Make an orderUpdate for each order, where there is such a thing (§6 [U])."""
+        for order in orders if self.options.order_events else ():
+            self._seq += 1
+            frame = {"type": "orderUpdate", "seq": self._seq, "order": wire.order_item(order, self.shown_id(order))}
+            yield orjson.dumps(frame)
+
+    def wants(self, session: Session, channel: str) -> bool:
+        """Send what was subscribed to, to that session alone: there is no other way (§6)."""
+        return channel in session.channels
+
+    def tell_equity(self, account: Account) -> None:
+        """Do nothing: pnlUpdate frames come at their interval."""
+
+    # errors
+
+    def error(self, status: int, code: str | None = None, text: str | None = None) -> dict[str, object]:
+        """Make an error's body in the envelope that is switched on (§2)."""
+        usual = _CODES.get(status, ("refused", "Refused"))
+        if status == 429:
+            return {"error": text or "Rate limit exceeded"}
+        if self.options.errors == "old":
+            return {"error": text or usual[1]}
+        return {"success": False, "error": code or usual[0], "detail": text or usual[1]}
+
+    def fail(self, status: int, code: str | None, text: str | None) -> Answer:
+        """Make a REST error; 429 says when to come again (§3)."""
+        if self.options.errors == "empty" and status in (401, 408):
+            return Answer((b"",), status, ok=False)
+        answer = json_answer(self.error(status, code, text), status, ok=False)
+        if status == 429 and self.options.retry_after:
+            answer.headers = {"Retry-After": "1"}
+        return answer
+
+    def watch_pnl(self, session: Session, interval_s: float) -> None:
+        """Send pnlUpdate until the session ends or says that it is enough (§6)."""
+        account = session.account
+        if account is None or session.connection.closing or f"pnl {interval_s}" not in session.channels:
+            return
+        accounts = self.summary(account) if self.options.pnl_element == "snapshot" else [{"pnl": 0.0}]
+        frame = {"type": "pnlUpdate", "epoch": int(self.now() * 1000), "accounts": accounts}
+        self.event(session, orjson.dumps(frame), "balance")
+        self.later(interval_s, self.watch_pnl, session, interval_s)
+
+    def summary(self, account: Account) -> list[dict[str, object]]:
+        """Return what the snapshot has of every NT account (§5); the first one has the money."""
+        return [wire.summary(account, name, self.status(name), first=name == self.categories[0]) for name in self.shown]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,0 +1,184 @@
+"""Simulate CrossTrade, as crosstrade.md of the venue notes has it (§ numbers below are that file's)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from kill_switch.sim.crosstrade.calls import CrossTradeCalls
+from kill_switch.sim.crosstrade.orders import CrossTradeOptions
+from kill_switch.sim.kit.book import Account
+from kill_switch.sim.kit.exchange import Session
+from kill_switch.sim.kit.protocol import Answer, Heard, Request
+from kill_switch.sim.kit.server import Connection
+
+ELSEWHERE = "Session active elsewhere"
+_SOONEST_S = 0.1  # between two pnlUpdate frames
+
+
+class CrossTrade(CrossTradeCalls):
+    """Be CrossTrade."""
+
+    def __init__(self, options: CrossTradeOptions, accounts: int) -> None:
+        super().__init__(options, accounts)
+        self._violations: dict[Connection, int] = {}
+        """Messages over the limit in a row."""
+
+    def urls(self, authority: str) -> dict[str, str]:
+        """Return the addresses (§1)."""
+        return {"ws_url": f"wss://{authority}/ws/stream", "rest_url": f"https://{authority}"}
+
+    # limits, authentication, errors
+
+    def _user(self, request: Request) -> Account | None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        return self.tokens.get(token.strip()) if scheme.lower() == "bearer" else None
+
+    def identify(self, request: Request) -> str | None:
+        """Name the account of the token."""
+        user = self._user(request)
+        return user.name if user else None
+
+    def throttle(self, connection: Connection, request: Request) -> Answer | None:
+        """Count REST calls; an upgrade costs nothing (§3)."""
+        user = self._user(request)
+        if user is None or "upgrade" in request.headers or not self.over(user):
+            return None
+        return self.fail(429, None, None)
+
+    def authenticate(self, request: Request) -> Account | Answer:
+        """Check the token (§1). A path that there is not is found out only then."""
+        user = self._user(request)
+        if user is None:
+            return self.fail(401, None, None)
+        return user if self.route(request) is not None else self.lost(request)
+
+    def fail_message(self, heard: Heard, status: int, code: str | None, text: str | None) -> Answer:
+        """Make the error of an RPC (§6)."""
+        return self._rpc_error(heard, self.error(status, code, text))
+
+    def _rpc_error(self, heard: Heard, body: dict[str, Any]) -> Answer:
+        """Put an error into the frame's shape that is switched on (§6 [U])."""
+        frame: dict[str, Any] = {} if heard.tag is None else {"id": heard.tag}
+        if self.options.ws_errors == "error":
+            frame |= {key: value for key, value in body.items() if key != "success"}
+        elif self.options.ws_errors == "data":
+            frame["data"] = {**body, "success": False}
+        else:
+            frame["data"] = {"error": body.get("detail") or body["error"]}
+        return Answer((orjson.dumps(frame),), ok=False)
+
+    # WebSocket
+
+    def admit(self, connection: Connection, request: Request) -> Answer | Account | None:
+        """Log in by the upgrade's token, and take the place of the user's other session (§6)."""
+        if request.path != "/ws/stream":
+            return self.lost(request)
+        user = self._user(request)
+        if user is None or self.faults.hit("reject_login", "login", user.name, "ws"):
+            return self.fail(401, None, None)
+        for other in tuple(self.listeners[user.name]):
+            if self.options.elsewhere_frame:
+                other.say(orjson.dumps({"type": "error", "error": ELSEWHERE}))
+            other.close_websocket(self.options.elsewhere_code, ELSEWHERE)
+            self.listeners[user.name].pop(other)
+        return user
+
+    def greet(self, session: Session) -> None:
+        """Say nothing: there is no greeting and no login message (§1)."""
+
+    def disconnected(self, connection: Connection) -> None:
+        """Forget a connection and its violations."""
+        super().disconnected(connection)
+        self._violations.pop(connection, None)
+
+    def understand(self, session: Session, message: str | bytes) -> Heard:
+        """Read a message (§6), and take a token for an RPC (§3)."""
+        heard = Heard("other", "unreadable")
+        try:
+            data = orjson.loads(message)
+        except orjson.JSONDecodeError:
+            data = None
+        if not isinstance(data, dict):
+            heard.answer = self.fail_message(heard, 400, None, "Invalid JSON")
+            return heard
+        heard.op, heard.data = str(data.get("action")), data
+        heard.tag = data["id"] if isinstance(data.get("id"), str) else None
+        heard.what = heard.op
+        if heard.op == "ping":
+            heard.kind = "ping"
+        elif heard.op == "rpc":
+            call = self.apis.get(str(data.get("api")))
+            if call is not None:
+                heard.kind, heard.what = call.kind, call.what
+            heard.answer = self._limited(session, heard)
+            if heard.answer is None and call is None:
+                heard.answer = self.fail_message(heard, 400, "unknown_api", f"Unknown api {data.get('api')}")
+        elif heard.op not in ("subscribe", "unsubscribe", "streamPnl"):
+            heard.answer = self.fail_message(heard, 400, "unknown_action", "Unknown action")
+        return heard
+
+    def _limited(self, session: Session, heard: Heard) -> Answer | None:
+        """Refuse an RPC without a token; ten in a row are the end of the session (§3)."""
+        connection = session.connection
+        if session.account is None or not self.over(session.account):
+            self._violations.pop(connection, None)
+            return None
+        count = self._violations[connection] = self._violations.get(connection, 0) + 1
+        answer = self.fail_message(heard, 429, None, None)
+        if count >= self.options.violations:
+            answer.close = 1008
+        return answer
+
+    def act(self, session: Session, heard: Heard) -> Answer:
+        """Carry out an understood message."""
+        data = heard.data
+        match heard.op:
+            case "ping":
+                return Answer((b'{"type":"pong"}',) if self.options.pong else ())
+            case "rpc":
+                return self._rpc(session, heard)
+            case "streamPnl":
+                return self._stream_pnl(session, data)
+            case "unsubscribe":
+                return Answer(())
+            case _:
+                return self._subscribe(session, heard)
+
+    def _rpc(self, session: Session, heard: Heard) -> Answer:
+        args = heard.data.get("args", {})
+        if not isinstance(args, dict) or session.account is None:
+            return self.fail_message(heard, 400, None, "args is an object")
+        call = self.apis[str(heard.data["api"])]
+        if call.kind == "read" and self.list_fails(session.account, call.what):
+            return self.fail_message(heard, 500, None, None)
+        status, body = self.call(call, session.account, args)
+        if status >= 400:
+            return self._rpc_error(heard, body)
+        frame = {"data": body} if heard.tag is None else {"id": heard.tag, "data": body}
+        return Answer((orjson.dumps(frame),))
+
+    def _subscribe(self, session: Session, heard: Heard) -> Answer:
+        """Subscribe to order events, where NT8 accounts have them [U], or to quotes."""
+        events, instruments = heard.data.get("events"), heard.data.get("instruments")
+        if isinstance(events, list):
+            if not self.options.order_events:
+                return self.fail_message(heard, 400, "invalid_request", "events need an origin")
+            session.channels.update(map(str, events))
+            self.later(0.001, self.subscribed, session)
+            return Answer((orjson.dumps({"status": "subscribed", "events": events}),))
+        if not isinstance(instruments, list):
+            return self.fail_message(heard, 400, None, None)
+        price = {"last": 5995.25, "bid": 5995.0, "ask": 5995.25, "volume": 1}
+        quotes = [{"instrument": one, **price} for one in instruments]
+        return Answer((orjson.dumps({"type": "marketData", "quotes": quotes}),))
+
+    def _stream_pnl(self, session: Session, data: dict[str, Any]) -> Answer:
+        session.channels -= {channel for channel in session.channels if channel.startswith("pnl ")}
+        interval = data.get("interval", 1000)
+        if data.get("enabled") is True and isinstance(interval, int):
+            interval_s = max(interval / 1000, _SOONEST_S)
+            session.channels.add(f"pnl {interval_s}")
+            self.later(interval_s, self.watch_pnl, session, interval_s)
+        return Answer(())

@@ -1,0 +1,1 @@
+"""Offer what every simulated venue is made of."""

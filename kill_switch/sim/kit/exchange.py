@@ -1,0 +1,337 @@
+"""Keep the trading floor of a venue: accounts, sessions, cancels under way, account events.
+
+The engine is slow on purpose where a venue's is: a cancel is accepted, and done later, and the faults of the order path
+(kept, partial, pending, filled, late and re-quoted orders) act between the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from email.utils import formatdate
+from functools import lru_cache, partial
+from typing import ClassVar
+
+from kill_switch.sim.kit.book import Account, Order
+from kill_switch.sim.kit.faults import SPECS, Faults
+from kill_switch.sim.kit.limits import Window
+from kill_switch.sim.kit.options import Options, unknown
+from kill_switch.sim.kit.server import Connection
+
+_PUSHES = {"orders": "order", "accounts": "balance", "pnl": "balance"}
+"""What the events of a channel tell of, where its name does not say so."""
+
+_date = lru_cache(maxsize=8)(partial(formatdate, usegmt=True))
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """Hold one open WebSocket."""
+
+    connection: Connection
+    account: Account | None = None
+    channels: set[str] = field(default_factory=set)
+    heard_at: float = 0.0
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    window: Window | None = None
+    """The limit on its messages, where the venue has one."""
+    held: bytes | None = None
+    """The account event that the reorder fault holds back."""
+
+
+class Floor(ABC):
+    """Hold the accounts of one venue, and do to their orders what the venue's engine does."""
+
+    name: ClassVar[str]
+    symbol: ClassVar[str]
+    """The market of orders for which none is named."""
+    categories: tuple[str, ...] = ()
+    """Kinds of product that an order belongs to, where the venue tells them apart; the first is the usual one."""
+    kinds: ClassVar[tuple[str, ...]] = ("limit", "stop")
+    """Kinds of orders that the admin API can rest."""
+    lists: ClassVar[tuple[str, ...]] = ()
+    """Names of the lists of orders."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Names of what else is read, as requests are called in their log."""
+    supported: ClassVar[frozenset[str]] = frozenset(SPECS) - {"foreign_use"}  # it needs a limit that a user's share
+    order_channel: ClassVar[str] = "order"
+    """The channel of order events."""
+    filled_state: ClassVar[str]
+    """The venue's word for a filled order."""
+
+    def __init__(self, options: Options, accounts: int) -> None:
+        self.base_options = options
+        self.accounts = {account.name: account for account in map(self.make_account, range(1, accounts + 1))}
+        self.faults = Faults(self.supported)
+        self.sessions: dict[Connection, Session] = {}
+        self.listeners: dict[str, dict[Connection, Session]] = {name: {} for name in self.accounts}
+        """The sessions that are logged in, by account."""
+        self.stopped = False
+        self.hidden: set[str] = set()
+        """Orders that came to rest while the `unlisted` fault was on."""
+
+    @abstractmethod
+    def make_account(self, number: int) -> Account:
+        """Make the account of this number, counted from 1."""
+
+    @abstractmethod
+    def make_order(self, account: Account, symbol: str, kind: str, category: str, number: int) -> Order:
+        """Make an order that rests, with an id of the venue's format."""
+
+    @abstractmethod
+    def id_format(self, text: str) -> bool:
+        """Say whether a text is an order id of the venue's format."""
+
+    @abstractmethod
+    def mark(self, account: Account, orders: Sequence[Order]) -> None:
+        """Show that a cancel of these orders is under way, where the venue shows that."""
+
+    @abstractmethod
+    def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
+        """Make order events; `news` is `opened`, `pending`, `cancelled` or `filled`."""
+
+    @abstractmethod
+    def tell_equity(self, account: Account) -> None:
+        """Send what the venue sends when an account's money has moved."""
+
+    @abstractmethod
+    def cancelled_state(self, order: Order) -> str:
+        """Return the venue's word for a cancelled order."""
+
+    @abstractmethod
+    def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
+        """Say that accepted cancels came too late, where the venue says so."""
+
+    def tell(self, account: Account, orders: Sequence[Order], news: str) -> None:
+        """Send order events to those who want them."""
+        if self.listeners[account.name]:
+            for text in self.order_events(account, orders, news):
+                self.emit(account, self.order_channel, text)
+
+    def subscribed(self, session: Session) -> None:
+        """Show a session that has just subscribed to order events those that rest, where that is switched on."""
+        account = session.account
+        if self.base_options.snapshot and account is not None and account.open:
+            for text in self.order_events(account, list(account.open.values()), "opened"):
+                self.event(session, text, "order")
+
+    def wants(self, session: Session, channel: str) -> bool:
+        """Say whether a session gets the events of a private channel."""
+        return channel in session.channels or self.base_options.events == "all"
+
+    def account(self, name: object = None) -> Account:
+        """Return an account by name, the first when none is named."""
+        if name is None:
+            return next(iter(self.accounts.values()))
+        found = self.accounts.get(str(name))
+        if found is None:
+            raise ValueError(unknown(f"{self.name} account", name, self.accounts))
+        return found
+
+    def attach(self, session: Session, account: Account) -> None:
+        """Log a session in."""
+        session.account = account
+        session.connection.account = account.name
+        self.listeners[account.name][session.connection] = session
+
+    def valid_id(self, text: str) -> bool:
+        """Say whether a new order may have this id."""
+        return self.id_format(text) and not any(text in account.open for account in self.accounts.values())
+
+    # the clock
+
+    def now(self) -> float:
+        """Return the venue's wall time in seconds, off by the skew fault."""
+        skew = self.faults.peek("skew")
+        return time.time() + (skew.seconds if skew else 0.0)
+
+    def now_ns(self) -> int:
+        """Return the venue's wall time in nanoseconds."""
+        skew = self.faults.peek("skew")
+        return time.time_ns() + (int(skew.seconds * 1e9) if skew else 0)
+
+    def date(self) -> str:
+        """Return the venue's wall time as HTTP shows it, in whole seconds (RFC 9110, 6.6.1)."""
+        return _date(int(self.now()))
+
+    def later(self, seconds: float, call: Callable[..., object], *arguments: object) -> None:
+        """Call after a while, or at once when there is no wait; never after the end."""
+        if seconds <= 0:
+            call(*arguments)
+        else:
+            asyncio.get_running_loop().call_later(seconds, self._unless_stopped, call, *arguments)
+
+    def _unless_stopped(self, call: Callable[..., object], *arguments: object) -> None:
+        if not self.stopped:
+            call(*arguments)
+
+    # orders
+
+    def rest(
+        self, account: Account, count: int, symbol: str, kind: str, category: str = "", ids: Sequence[str] = ()
+    ) -> list[Order]:
+        """Rest orders in an account's book, and say so where the venue says so."""
+        orders = [self.make_order(account, symbol, kind, category, number) for number in range(count)]
+        for order, chosen in zip(orders, ids, strict=False):
+            order.id = chosen
+        account.rest(orders)
+        fault = self.faults.peek("unlisted")
+        if fault and fault.account in (None, account.name) and self.listeners[account.name]:
+            self.hidden.update(order.id for order in orders)
+        self.tell(account, orders, "opened")
+        return orders
+
+    def covered(self, account: Account) -> list[Order]:
+        """Return the open orders that lists show and that a cancel-all takes: all but those that are unlisted."""
+        orders = list(account.open.values())
+        return [order for order in orders if self.shows(order)] if self.faults.peek("unlisted") else orders
+
+    def listed(self, account: Account, name: str, *, ended: bool = False) -> list[Order]:
+        """Return what the list of this name shows: the open orders, and with `ended` those that have ended first."""
+        done = list(account.closed.values()) if ended else []
+        if not self.faults.active:
+            return [*done, *account.open.values()]
+        if self.faults.hit_list("empty_reads", name, account.name):
+            return []
+        stale = self.faults.on("stale_reads", account.name)
+        if stale is None or stale.list not in (None, name):
+            return [*done, *self.covered(account)]
+        return self._past(account, done, self.now_ns() - int(stale.seconds * 1e9))
+
+    def _past(self, account: Account, done: Sequence[Order], at_ns: int) -> list[Order]:
+        """Return the open orders of a moment, as they came to rest, behind those of `done` that had ended by then."""
+        there = [order for order in account.closed.values() if order.created_ns <= at_ns < order.closed_ns]
+        there += [order for order in self.covered(account) if order.created_ns <= at_ns]
+        shown = [replace(order, state=order.rested_as or order.state, closed_ns=0) for order in there]
+        return [*(order for order in done if order.closed_ns <= at_ns), *shown]
+
+    def vanished(self, who: str | None) -> bool:
+        """Say whether the venue knows nothing of an account that it has known."""
+        return self.faults.active and self.faults.on("vanish", who) is not None
+
+    def check_target(self, fault: str, name: object) -> None:
+        """Refuse to limit a fault to what is no account; ValueError says what there is."""
+        self.account(name)
+
+    def expire(self, session: Session) -> None:
+        """End a session's login."""
+        if session.account is not None:
+            self.listeners[session.account.name].pop(session.connection, None)
+            session.account = None
+
+    def list_fails(self, account: Account, name: str) -> bool:
+        """Say whether the `partial_list` fault strikes the list of this name."""
+        fault = self.faults.peek("partial_list")
+        if fault is None or name != (fault.list or self.lists[-1]):
+            return False
+        return self.faults.hit("partial_list", "read", account.name) is not None
+
+    def shows(self, order: Order) -> bool:
+        """Say whether lists show an order while the `unlisted` fault is on."""
+        return order.id not in self.hidden
+
+    def bot(self, account: Account) -> None:
+        """Place one order as a trading bot of this account would."""
+        self.rest(account, 1, self.symbol, "limit", self.categories[0] if self.categories else "")
+
+    def cancel(self, account: Account, orders: list[Order], *, whole: bool, single: bool = False) -> list[Order]:
+        """Begin to cancel; return the orders that the venue says it cancels.
+
+        `whole` is a cancel-all. `single` has `lost_race` called for orders that were gone when the engine came to them.
+        """
+        wait, fill = self.base_options.engine_ms, False
+        if self.faults.active:
+            faults = self.faults
+            if late := faults.hit("late_order", "cancel", account.name):
+                self.later(max(late.ms, 0.001) / 1000, self.bot, account)
+            if faults.hit("accept_but_keep", "cancel", account.name):
+                return orders
+            if whole and (partial := faults.hit("partial", "cancel", account.name)):
+                orders = orders[: max(0, len(orders) - partial.keep)]
+            if orders and (pending := faults.hit("pending", "cancel", account.name)):
+                wait, fill = pending.ms, pending.fill
+        if orders:
+            if wait > 0:
+                self.mark(account, orders)
+            self.later(wait / 1000, self._settle, account, orders, fill, single)
+        return orders
+
+    def _settle(self, account: Account, orders: Sequence[Order], fill: bool, single: bool) -> None:
+        at = self.now_ns()
+        done: list[Order] = []
+        lost: list[Order] = []
+        for order in orders:
+            if fill:
+                there = account.trade(order, at, self.filled_state)
+            else:
+                there = account.end(order, self.cancelled_state(order), at)
+            (done if there else lost).append(order)
+        if done:
+            self.tell(account, done, "filled" if fill else "cancelled")
+        if lost and single:
+            self.lost_race(account, lost)
+        if done and not fill and self.faults.hit("requote", "cancel", account.name):
+            self.bot(account)
+
+    def set_equity(self, account: Account, equity: Decimal, unrealised: Decimal | None) -> None:
+        """Move an account's money; without a figure the unrealised part stays."""
+        account.cash_before = account.cash
+        account.equity = equity
+        if unrealised is not None:
+            account.unrealised = unrealised
+            if unrealised and not account.positions:
+                category = self.categories[0] if self.categories else ""
+                account.move(self.symbol, Decimal("0.001"), Decimal(30_000), category)
+        self.tell_equity(account)
+
+    # events
+
+    def emit(self, account: Account, channel: str, text: bytes) -> None:
+        """Send an account event to every session that wants it."""
+        for session in tuple(self.listeners[account.name].values()):
+            if self.wants(session, channel):
+                self.event(session, text, _PUSHES.get(channel, channel))
+
+    def broadcast(self, account: Account, text: bytes, push: str) -> None:
+        """Send an account event to every session of the account, whatever it has subscribed to."""
+        for session in tuple(self.listeners[account.name].values()):
+            self.event(session, text, push)
+
+    def event(self, session: Session, text: bytes, push: str) -> None:
+        """Send an account event that tells of this: orders, positions or the balance."""
+        connection, faults = session.connection, self.faults
+        if not faults.active:
+            connection.say(text)
+            return
+        who = session.account.name if session.account else None
+        if self.vanished(who) or faults.hit_push("lose_push", push, who):
+            return
+        late = faults.hit_push("late_push", push, who)
+        wait_s = late.ms / 1000 if late else 0.0
+        texts = [text]
+        if fault := faults.hit("reorder", None, who):
+            if session.held is None:
+                session.held = text
+                self.later(max(fault.ms, 1) / 1000, self._release, session, text, wait_s)
+                return
+            texts.append(session.held)
+            session.held = None
+        again = faults.hit("duplicate", None, who) is not None
+        for each in texts:
+            for _ in range(1 + again):
+                self.later(wait_s, connection.say, each)
+
+    def _release(self, session: Session, text: bytes, wait_s: float) -> None:
+        if session.held is text:
+            session.held = None
+            self.later(wait_s, session.connection.say, text)
+
+    def chunk(self, usual: int) -> int:
+        """Return how many orders to put into one event: one while events are swapped, doubled, lost or late."""
+        apart = ("reorder", "duplicate", "lose_push", "late_push")
+        return 1 if self.faults.active and any(map(self.faults.peek, apart)) else usual

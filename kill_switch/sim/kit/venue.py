@@ -1,0 +1,354 @@
+"""Be what every simulated venue has in common: requests, messages, their log, and the faults that hit them.
+
+A venue is a subclass in a file of its own. It says what a request means, checks it the way its documents say and
+answers; what goes wrong on the way is decided here, so that every venue has every fault.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kill_switch.sim.kit.book import Account
+from kill_switch.sim.kit.exchange import Floor, Session
+from kill_switch.sim.kit.faults import Fault, Lane
+from kill_switch.sim.kit.options import Options, unknown
+from kill_switch.sim.kit.protocol import Answer, Heard, Kind, Later, Request, encode
+from kill_switch.sim.kit.server import Connection, Exchange
+
+_LOG = 200_000
+GARBLED = b'}{"garbled":'
+
+
+@dataclass(slots=True)
+class Route:
+    """Say what an HTTP request is for and who answers it; `call` gets the authenticated account."""
+
+    kind: Kind
+    what: str
+    call: Callable[[Account, Request], Answer | Later]
+
+
+@dataclass(slots=True)
+class Seen:
+    """Hold one line of the request log."""
+
+    t_ns: int
+    route: str
+    what: str
+    ok: bool
+    account: str | None
+
+    def listing(self) -> dict[str, object]:
+        """Return the line for the admin API."""
+        shown = {"t_ns": self.t_ns, "route": self.route, "what": self.what, "ok": self.ok}
+        return shown | {"account": self.account}
+
+
+class Venue(Floor):
+    """Serve one venue to any number of accounts."""
+
+    options_type: ClassVar[type[Options]]
+
+    def __init__(self, options: Options, accounts: int) -> None:
+        super().__init__(options, accounts)
+        self.log: deque[Seen] = deque(maxlen=_LOG)
+        self.connections: set[Connection] = set()
+
+    # what a venue adds
+
+    @abstractmethod
+    def account_options(self) -> Mapping[str, object]:
+        """Return the other configuration keys that an account on this simulator needs."""
+
+    @abstractmethod
+    def urls(self, authority: str) -> dict[str, str]:
+        """Return the addresses for a `host:port`."""
+
+    @abstractmethod
+    def throttle(self, connection: Connection, request: Request) -> Answer | None:
+        """Count a request against the rate limits; an answer is a refusal."""
+
+    @abstractmethod
+    def route(self, request: Request) -> Route | None:
+        """Say what a request is for; None when there is no such path."""
+
+    @abstractmethod
+    def authenticate(self, request: Request) -> Account | Answer:
+        """Check a request's credentials; an answer is a refusal."""
+
+    @abstractmethod
+    def identify(self, request: Request) -> str | None:
+        """Name the account that a request claims to be, unchecked."""
+
+    @abstractmethod
+    def admit(self, connection: Connection, request: Request) -> Answer | Account | None:
+        """Judge a WebSocket upgrade: an answer refuses it, an account is logged in by it, None is anonymous."""
+
+    @abstractmethod
+    def understand(self, session: Session, message: str | bytes) -> Heard:
+        """Read a WebSocket message, and count it against the limits."""
+
+    @abstractmethod
+    def act(self, session: Session, heard: Heard) -> Answer:
+        """Carry out an understood WebSocket message."""
+
+    @abstractmethod
+    def fail(self, status: int, code: str | None, text: str | None) -> Answer:
+        """Make an HTTP error; None is the venue's usual code or text for this status."""
+
+    @abstractmethod
+    def fail_message(self, heard: Heard, status: int, code: str | None, text: str | None) -> Answer:
+        """Make the WebSocket error that corresponds to this HTTP status."""
+
+    @abstractmethod
+    def greet(self, session: Session) -> None:
+        """Say what the venue says first on a WebSocket."""
+
+    @abstractmethod
+    def reconfigured(self) -> None:
+        """Take up options that were changed."""
+
+    def no_account(self) -> Answer:
+        """Refuse credentials that the venue has never heard of."""
+        return self.fail(401, None, None)
+
+    # connections
+
+    def connected(self, connection: Connection) -> None:
+        """Take note of a connection; a half-open venue does not read it."""
+        self.connections.add(connection)
+        fault = self.faults.peek("half_open")
+        if fault and fault.account is None and fault.lane is None:
+            connection.freeze()
+
+    def disconnected(self, connection: Connection) -> None:
+        """Forget a connection."""
+        self.connections.discard(connection)
+        session = self.sessions.pop(connection, None)
+        if session and session.account:
+            self.listeners[session.account.name].pop(connection, None)
+
+    def put_fault(self, name: object, parameters: Mapping[str, object]) -> None:
+        """Switch a fault on, and do what it does to connections at once."""
+        who, which = parameters.get("account"), parameters.get("list")
+        if who is not None:
+            self.check_target(str(name), who)
+        if which is not None and which not in (*self.lists, *self.reads):
+            raise ValueError(unknown(f"list of {self.name}", which, (*self.lists, *self.reads)))
+        fault = self.faults.put(name, parameters)
+        match fault.name:
+            case "half_open":
+                for connection in self._of(fault):
+                    connection.freeze()
+            case "disconnect" if fault.instant:
+                for connection in self._of(fault):
+                    connection.abort()
+            case "expire_token":
+                for session in tuple(self.sessions.values()):
+                    if session.account is not None and fault.account in (None, session.account.name):
+                        self.expire(session)
+
+    def clear_faults(self, name: str | None = None) -> None:
+        """Switch one fault off, or all."""
+        if name is not None and name not in self.supported:
+            raise ValueError(unknown("fault", name, self.supported))
+        self.faults.clear(name)
+        if self.faults.peek("half_open") is None:
+            for connection in tuple(self.connections):
+                connection.thaw()
+
+    def _of(self, fault: Fault) -> list[Connection]:
+        theirs = [c for c in self.connections if fault.account in (None, c.account)]
+        return [c for c in theirs if fault.lane is None or c.is_websocket is (fault.lane == "ws")]
+
+    def _freezes(self, connection: Connection, lane: Lane) -> bool:
+        """Freeze a connection if that lane is half-open; say whether it is."""
+        fault = self.faults.on("half_open", connection.account)
+        if fault is None or fault.lane != lane:
+            return False
+        connection.freeze()
+        return True
+
+    # HTTP
+
+    def requested(self, exchange: Exchange) -> None:
+        """Answer a request: limits, faults, authentication, then the route."""
+        request, connection = exchange.request, exchange.connection
+        if self.faults.active and self._freezes(connection, "http"):
+            return
+        route = self.route(request)
+        kind: Kind = route.kind if route else "other"
+        seen = Seen(request.t_ns, "http", route.what if route else f"{request.method} {request.path}", False, None)
+        self.log.append(seen)
+        answer: Answer | Later | None = self.throttle(connection, request)
+        if answer is None and self.faults.active:
+            who = self.identify(request)
+            if self._dropped(connection, kind, who, after=False):
+                return
+            answer = self._fault(kind, who, "http")
+        if answer is None:
+            account = self.authenticate(request)
+            if isinstance(account, Answer):
+                answer = account
+            else:
+                connection.account = seen.account = account.name
+                if route is None:
+                    answer = self.fail(404, None, None)
+                elif kind == "read" and self.list_fails(account, route.what):
+                    answer = self.fail(500, None, None)
+                else:
+                    answer = route.call(account, request)
+        if isinstance(answer, Later):
+            make = answer.make
+            self.later(answer.seconds, lambda: self._reply(exchange, kind, seen, make()))
+        else:
+            self._reply(exchange, kind, seen, answer)
+
+    def _reply(self, exchange: Exchange, kind: Kind, seen: Seen, answer: Answer) -> None:
+        seen.ok = answer.ok
+        body, headers = answer.bodies[0], {"Date": self.date(), **answer.headers}
+        if not self.faults.active:
+            exchange.reply(answer.status, body, headers)
+            return
+        connection = exchange.connection
+        who = connection.account
+        if self._dropped(connection, kind, who, after=True) or self.faults.hit("drop_reply", kind, who, "http"):
+            return
+        if self.faults.hit("garble", kind, who, "http"):
+            body = GARBLED + body
+        delay = self.faults.hit("delay", kind, who, "http")
+        wait = delay.ms / 1000 if delay else 0.0
+        if self.faults.hit("truncate", kind, who, "http"):
+            data = encode(answer.status, body, keep_alive=True, headers=headers)
+            cut = data[: len(data) - max(1, len(body) // 2)]
+            self.later(wait, lambda: exchange.send(cut, close=True))
+        else:
+            self.later(wait, exchange.reply, answer.status, body, headers)
+
+    # WebSocket
+
+    def upgrading(self, connection: Connection, request: Request) -> Answer | None:
+        """Judge a WebSocket upgrade; it counts as the login where the venue logs in by it."""
+        seen = Seen(request.t_ns, "ws", "connect", False, None)
+        self.log.append(seen)
+        answer: Answer | Account | None = self.throttle(connection, request)
+        if answer is None and self.faults.active:
+            who = self.identify(request)
+            answer = self._fault("login", who, "ws", upgrade=True)
+            if self._freezes(connection, "ws") or (who is not None and self.faults.hit("hang_login", "login", who)):
+                connection.freeze()
+        if answer is None:
+            answer = self.admit(connection, request)
+        if isinstance(answer, Answer):
+            return answer
+        seen.ok = True
+        session = self.sessions[connection] = Session(connection, heard_at=time.monotonic())
+        if answer is not None:
+            self.attach(session, answer)
+            seen.account = answer.name
+        return None
+
+    def opened(self, connection: Connection, request: Request) -> None:
+        """Greet, and watch for silence."""
+        session = self.sessions[connection]
+        self.greet(session)
+        self._watch(session)
+        if self.base_options.life_s > 0:
+            self.later(self.base_options.life_s, connection.close_websocket, 1001, "too old")
+
+    def _watch(self, session: Session) -> None:
+        connection, idle = session.connection, self.base_options.idle_s
+        if connection.closing or idle <= 0:
+            return
+        left = session.heard_at + idle - time.monotonic()
+        if left <= 0 and not connection.frozen:
+            connection.close_websocket(self.base_options.idle_close_code, "idle")
+        else:
+            self.later(max(left, 0.05), self._watch, session)
+
+    def received(self, connection: Connection, message: str | bytes) -> None:
+        """Answer a message: faults, then the venue."""
+        session = self.sessions[connection]
+        session.heard_at = time.monotonic()
+        heard = self.understand(session, message)
+        seen = Seen(connection.t_ns, "ws", heard.what, False, connection.account)
+        self.log.append(seen)
+        answer = heard.answer
+        if self.faults.active:
+            if self._dropped(connection, heard.kind, connection.account, after=False):
+                return
+            if heard.kind == "login" and self.faults.hit("hang_login", "login", heard.who):
+                return
+            if answer is None:
+                answer = self._fault(heard.kind, connection.account or heard.who, "ws", heard)
+        if answer is None:
+            answer = self.act(session, heard)
+        seen.ok, seen.account = answer.ok, connection.account
+        if not self.faults.active:
+            for body in answer.bodies:
+                connection.say(body)
+        elif not self._dropped(connection, heard.kind, connection.account, after=True):
+            self._say(connection, heard.kind, answer)
+        if answer.close is not None:
+            connection.close_websocket(answer.close)
+
+    def _say(self, connection: Connection, kind: Kind, answer: Answer) -> None:
+        who, faults = connection.account, self.faults
+        if faults.hit("drop_reply", kind, who, "ws"):
+            return
+        bodies = answer.bodies
+        if faults.hit("garble", kind, who, "ws"):
+            bodies = tuple(GARBLED + body for body in bodies)
+        delay = faults.hit("delay", kind, who, "ws")
+        wait = delay.ms / 1000 if delay else 0.0
+        if bodies and faults.hit("truncate", kind, who, "ws"):
+            self.later(wait, self._cut, connection, bodies[0])
+            return
+        for body in bodies:
+            self.later(wait, connection.say, body)
+
+    def _cut(self, connection: Connection, body: bytes) -> None:
+        frame = connection.frame(body)
+        connection.write(frame[: len(frame) - max(1, len(body) // 2)])
+        connection.finish()
+
+    # faults
+
+    def _dropped(self, connection: Connection, kind: Kind, who: str | None, *, after: bool) -> bool:
+        fault = self.faults.peek("disconnect")
+        if fault is None or fault.after is not after or not self.faults.hit("disconnect", kind, who):
+            return False
+        connection.abort()
+        return True
+
+    def _fault(
+        self, kind: Kind, who: str | None, lane: Lane, heard: Heard | None = None, *, upgrade: bool = False
+    ) -> Answer | None:
+        if kind == "ping":
+            return None
+        faults = self.faults
+        if faults.hit("ip_refused", None, who) and heard is None:  # what is connected already stays so
+            return self._failure(heard, 403, None, "This IP address is not allowed")
+        if faults.hit("rate_limit", kind, who, lane):
+            return self._failure(heard, 429, None, None)
+        if faults.hit("maintenance", kind, who, lane):
+            return self._failure(heard, 503, None, None)
+        if fault := faults.hit("refuse", kind, who, lane):
+            return self._failure(heard, fault.status or 400, fault.code, fault.message)
+        if self.vanished(who) and not upgrade:
+            return self._failure(heard, 401, None, None) if heard else self.no_account()
+        if faults.hit("read_only_key", kind, who):
+            return self._failure(heard, 403, None, "This key may read only")
+        if not upgrade and faults.hit("reject_login", kind, who, lane):  # who logs in by upgrade looks itself
+            return self._failure(heard, 401, None, None)
+        return None
+
+    def _failure(self, heard: Heard | None, status: int, code: str | None, text: str | None) -> Answer:
+        answer = self.fail(status, code, text) if heard is None else self.fail_message(heard, status, code, text)
+        answer.ok = False
+        return answer

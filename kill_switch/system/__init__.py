@@ -1,0 +1,1 @@
+"""Deal with the operating system: threads for calls that block, users and groups, file access, hardening."""

@@ -1,0 +1,1 @@
+"""Show status, reports and records on a terminal."""

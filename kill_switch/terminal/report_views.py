@@ -1,0 +1,278 @@
+"""Show reports, drills, previews and the record on a terminal; what is worst stands first and is red."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from kill_switch import printable
+from kill_switch.journal import segments
+
+WIDE = 72  # columns: on a narrower terminal less is shown, never something else
+COLOURS = {
+    "ARMED": "green",
+    "FIRING": "bold red",
+    "TRIPPED": "bold yellow",
+    "STRIKING": "bold red",
+    "CONFIRMING": "red",
+    "RESIDUE": "bold white on red",
+    "CLEAR": "yellow",
+    "CONFIRMED": "green",
+    "REFUSED": "bold red",
+    "UNKNOWN": "bold red",
+    "UNSENT": "bold red",
+    "ok": "green",
+    "waiting": "cyan",
+    "tripped": "bold yellow",
+    "blind": "bold red",
+    "up": "green",
+    "connecting": "yellow",
+    "down": "bold red",
+}
+
+
+def word(text: str) -> Text:
+    """Colour one of our own words."""
+    return Text(text, style=COLOURS.get(text, ""))
+
+
+def ms(us: int | None) -> str:
+    """Write microseconds as milliseconds."""
+    return "–" if us is None else f"{us / 1000:,.1f} ms" if us < 10_000_000 else f"{us / 1e6:,.1f} s"
+
+
+def number(value: object) -> str:
+    """Write a number that may be unknown."""
+    return "?" if value is None else str(value)
+
+
+def table(*columns: str) -> Table:
+    """Make a table without lines."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    for column in columns:
+        right = column in _RIGHT
+        table.add_column(column, no_wrap=column not in _LONG, overflow="fold", justify="right" if right else "left")
+    return table
+
+
+ATTEMPTS_SHOWN = 3  # of an account's strikes that were not accepted; --json has more
+ORDERS_SHOWN = 3  # of the orders that are gone, by their ids; --json has more
+_RIGHT = {"orders", "round trip", "sent", "answered", "clear", "strikes", "gone", "left"}
+_LONG = {"account", "trigger", "detail", "evidence"}
+
+
+def report_view(report: Mapping[str, Any]) -> RenderableType:
+    """Tell one kill: why, how fast, what is left."""
+    report = printable.mapping(report)
+    reasons = [
+        Text.assemble((f"{reason['trigger']}: ", "bold"), reason["text"], (f"  {reason['observed_at']}", "dim"))
+        for reason in report["reasons"]
+    ]
+    within = Text("within", "green") if report["within_budget"] else Text("OVER", "bold red")
+    budget = Text.assemble(
+        f"last sent {ms(report['last_sent_us'])}, last answered {ms(report['last_answered_us'])}: ",
+        within,
+        f" the budget of {ms(report['budget_us'])}; all clear {ms(report['all_clear_us'])}",
+    )
+    accounts = table("account", "verdict", "state", "sent", "answered", "clear", "strikes", "gone", "left", "by")
+    for name, account in report["accounts"].items():
+        left = Text(number(account["left"]), "green" if account["left"] == 0 else "bold red")
+        accounts.add_row(
+            name,
+            word(account["verdict"]),
+            word(account["state"]),
+            ms(account["sent_us"]),
+            ms(account["answered_us"]),
+            ms(account["clear_us"]),
+            str(account["strikes"]),
+            "–" if account["cancelled"] is None else str(account["cancelled"]),
+            left,
+            "+".join(account["routes"]) or "–",
+        )
+    lines = [line for name, account in report["accounts"].items() for line in _details(name, account)]
+    details = [Padding(Text(line), (0, 0, 0, 2)) for line in lines]  # what is wrapped begins no line of ours
+    blank = [Text()] if details else []
+    return Group(
+        Text(f"kill {report['id']}", "bold"), *reasons, *_head(report), budget, Text(), accounts, *blank, *details
+    )
+
+
+def _head(report: Mapping[str, Any]) -> Iterator[Text]:
+    """Yield who fired, at what, under which configuration, and who has re-armed it; what is not known is left out."""
+    if by := report.get("by"):
+        whose = f", {_person(by)}" if by["uid"] is not None else ""
+        file = f", whose file is of {by['at']}" if by["at"] else ""
+        yield Text(f"by {by['trigger']}{whose}{file}")
+    if scope := report.get("scope"):
+        config = report.get("config")
+        under = f"; configuration {config[: segments.SHOWN_DIGITS]}" if config else ""
+        yield Text(f"scope {_few(scope)}{under}")
+    if rearmed := report.get("rearmed"):
+        forced = ", forced" if rearmed["forced"] else ""
+        approvals = [_person(one) for one in rearmed["approvals"][:-1]]
+        agreed = f", with the approval of {', '.join(approvals)}" if approvals else ""
+        words = f"re-armed {_few(rearmed['accounts'])} at {rearmed['at']} by {_person(rearmed)}{forced}{agreed}"
+        yield Text(f"{words}: {rearmed['text']}")
+        if rearmed["left"]:
+            yield Text(f"still tripped: {_few(rearmed['left'])}", "yellow")
+    elif "rearmed" in report:
+        yield Text("not re-armed", "yellow")
+
+
+def _problems(report: Mapping[str, Any]) -> Iterator[Text]:
+    """Yield what keeps the kill from being proven, latched and on record, with what to do."""
+    for problem in report.get("problems", ()):
+        yield Text(f"! {printable.line(problem['text'])}", "bold red")
+        yield Text(f"  {printable.line(problem['do'])}", "red")
+
+
+def _person(known: Mapping[str, Any]) -> str:
+    named = known["user"] is not None and known["user"] != str(known["uid"])
+    return f"{known['user']} (uid {known['uid']})" if named else f"uid {known['uid']}"
+
+
+def _few(names: Sequence[str], most: int = 20) -> str:
+    """List names; of many, the first and the number of the others."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _details(name: str, account: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the strikes that the venue has not accepted, and what has become of the orders."""
+    failed = [one for one in account.get("attempts", ()) if one["answer"] != "ACCEPTED"]
+    for one in failed[:ATTEMPTS_SHOWN]:
+        after = "" if one["answered_us"] is None else f" after {ms(one['answered_us'])}"
+        words = f": {one['evidence']}" if one["evidence"] else ""
+        sent = "not sent" if one["sent_us"] is None else f"sent after {ms(one['sent_us'])} by {'+'.join(one['routes'])}"
+        yield f"{name}: strike {one['strike']}, {sent}: {one['answer'] or 'no answer'}{after}{words}"
+    if len(failed) > ATTEMPTS_SHOWN:
+        yield f"{name}: and {len(failed) - ATTEMPTS_SHOWN} more strikes that were not accepted"
+    cancelled, claimed = account["cancelled"], account.get("claimed")
+    if ids := account.get("cancelled_ids"):
+        more = f" and {cancelled - ORDERS_SHOWN} more" if cancelled > ORDERS_SHOWN else ""
+        yield f"{name}: gone: {', '.join(ids[:ORDERS_SHOWN])}{more}"
+    if claimed is not None and claimed != cancelled:
+        yield f"{name}: the venue said, strike by strike, that it cancelled {claimed}"
+
+
+def print_report(report: Mapping[str, Any]) -> None:
+    if report:
+        console = Console()
+        console.print(report_view(report))
+        for line in _problems(report):
+            console.print(line, soft_wrap=True)  # a command stays in one piece
+
+
+class DrillView:
+    """One drill: each lane's round trip beside the budget, what failed first; for the width that there is."""
+
+    def __init__(self, drill: Mapping[str, Any]) -> None:
+        self._drill = printable.mapping(drill)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        drill, wide = self._drill, options.max_width >= WIDE
+        made = table("account", "venue", "lane", "round trip", "budget", "evidence")
+        if not wide:
+            made = table("account", "lane", "round trip", "budget")
+        below: list[Text] = []
+        for name, account in sorted(drill["accounts"].items(), key=lambda item: item[1]["ok"]):
+            about = (name, account["venue"]) if wide else (name,)
+            if account["skipped"]:
+                below.append(Text(f"! {name} was not drilled: {account['skipped']}", "yellow"))
+            for route, lane in account["lanes"].items():
+                style = "green" if lane["within_budget"] else "bold red"
+                kept = "FAILED" if not lane["ok"] else "within" if lane["within_budget"] else "OVER"
+                evidence = Text(lane["evidence"], "" if lane["ok"] else "red")
+                row = (*about, route, ms(lane["rtt_us"]), Text(kept, style))
+                made.add_row(*row, *((evidence,) if wide else ()))
+                if not wide and not lane["ok"]:
+                    below.append(Text(f"! {name} {route}: {lane['evidence']}", "red"))
+        verdict = Text("every lane would carry a kill", "bold green") if drill["ok"] else Text("NOT GOOD", "bold red")
+        last = "" if drill["answered_us"] is None else f", the last after {ms(drill['answered_us'])}"
+        yield made
+        yield from below
+        yield Text()
+        yield Text.assemble(verdict, f"{last}; the budget is {ms(drill['budget_us'])}")
+
+
+def print_drill(drill: Mapping[str, Any]) -> None:
+    Console(highlight=False).print(DrillView(drill))
+
+
+def check_view(found: Mapping[str, Any]) -> RenderableType:
+    """Tell how everything connects: who is not ready and why, then the drill."""
+    found = printable.mapping(found)
+    lines: list[RenderableType] = []
+    if found["via"] == "daemon":
+        lines.append(Text("a daemon is running: asked it, and took no connection from it", "dim"))
+    for name, account in found["accounts"].items():
+        if not account["ready"]:
+            why = "; ".join(f"{route}: {text}" for route, text in account["trouble"].items()) or "no reason is known"
+            lines.append(Text(f"{name} ({account['venue']}) is NOT READY: {why}", "bold red"))
+    lines += [Text(f"! {warning}", "yellow") for warning in found.get("warnings", ())]
+    if found["drill"] is not None:
+        lines += [DrillView(found["drill"])]
+    if found.get("error"):
+        lines.append(Text(found["error"], "bold red"))
+    return Group(*lines)
+
+
+def print_check(found: Mapping[str, Any]) -> None:
+    Console(highlight=False).print(check_view(found))
+
+
+def dry_run_view(answer: Mapping[str, Any], orders: int = 20) -> RenderableType:
+    """Tell what a kill would hit, at most so many `orders` of an account by name, and what it would send."""
+    answer = printable.mapping(answer)
+    lines: list[RenderableType] = [Text("a kill would hit this; nothing was changed", "bold")]
+    for name, account in answer["accounts"].items():
+        listed = account["orders"]
+        count = f"{len(listed)} order{'' if len(listed) == 1 else 's'}" if account["orders_known"] else "orders UNKNOWN"
+        state = f", {account['state']}" if account.get("state") else ""
+        style = "" if account["orders_known"] else "bold red"
+        lines += [Text(), Text.assemble((f"{name} ", "bold"), f"({account['venue']}{state}): ", (count, style))]
+        if account["orders_why"]:
+            lines.append(_indented(account["orders_why"], "yellow"))
+        if listed and not account["orders_known"]:
+            lines.append(_indented(f"known so far: {len(listed)}", "yellow"))
+        lines += [_indented(f"{one['id']}  {one['symbol']}  {one['status']}") for one in listed[:orders]]
+        if len(listed) > orders:
+            lines.append(_indented(f"… and {len(listed) - orders} more (--json lists all)", "dim"))
+        lines += [_indented(f"would send: {_cut(line)}", "cyan") for line in account["would_send"]]
+    return Group(*lines)
+
+
+def _cut(line: str, limit: int = 240) -> str:
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def _indented(line: str, style: str = "") -> RenderableType:
+    return Padding(Text(line, style), (0, 0, 0, 2))
+
+
+def print_dry_run(answer: Mapping[str, Any]) -> None:
+    Console(highlight=False).print(dry_run_view(answer))
+
+
+def entry_line(entry: Mapping[str, Any]) -> str:
+    """Write one journal entry on one line."""
+    told = f"{entry['seq']:>6}  {entry['at']}  {entry['kind']:<14} {json.dumps(entry['data'], ensure_ascii=False)}"
+    return printable.line(told)
+
+
+def follow_journal(path: Path, as_json: bool) -> None:
+    """Print the entries, and those that come, until interrupted."""
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    try:
+        for entry in segments.Reading(path).entries(lambda: time.sleep(0.2)):
+            console.print(json.dumps(entry) if as_json else entry_line(entry))
+    except KeyboardInterrupt:
+        return

@@ -1,0 +1,208 @@
+"""Show how things are, for a person who has five seconds: the state, what is wrong, then accounts and triggers.
+
+What is worst stands first. On a narrow terminal less is shown, never something else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.text import Text
+
+from kill_switch import printable
+from kill_switch.errors import KillSwitchError
+from kill_switch.terminal.report_views import WIDE, ms, number, table, word
+
+REFRESH_S = 0.5
+FEW_ROWS = 5  # of accounts, however low the terminal
+TROUBLES = 5  # that stand above the accounts while the screen is redrawn
+SEVERITY = ("RESIDUE", "STRIKING", "CONFIRMING", "CLEAR", "ARMED")
+HEADS = {"ARMED": "bold black on green", "TRIPPED": "bold black on yellow", "FIRING": "bold white on red"}
+NEXT = {
+    "ARMED": 'to kill: kill-switch fire --reason "…"',
+    "TRIPPED": 'clear, and guarded: kill-switch report; then kill-switch rearm --reason "…"',
+    "FIRING": "orders are being cancelled and read back: kill-switch status --watch",
+}
+
+
+class StatusView:
+    """A status answer, laid out for the width that there is; `rows` bounds how many accounts are shown."""
+
+    def __init__(self, status: Mapping[str, Any], rows: int | None = None, now: datetime | None = None) -> None:
+        self._status = printable.mapping(status)
+        self._rows = rows
+        self._now = now or datetime.now(UTC)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        status, wide = self._status, options.max_width >= WIDE
+        yield self._head()
+        for reason in status.get("why", ()):
+            when = f"{reason['observed_at'][11:19]}Z "
+            yield Text.assemble("because ", (when, "dim"), (f"{reason['trigger']}: ", "bold"), reason["text"])
+        lines = list(troubles(status))
+        shown = lines if self._rows is None or len(lines) <= TROUBLES else lines[: TROUBLES - 1]
+        yield from (Text(f"! {line}", "bold red") for line in shown)
+        if len(shown) < len(lines):
+            yield Text(f"! and {len(lines) - len(shown)} more: kill-switch status", "bold red")
+        yield from (Text(note, "yellow") for note in _notes(status))
+        yield Text()
+        yield self._accounts(wide)
+        if status["triggers"]:
+            yield Text()
+            yield _triggers(status["triggers"], wide)
+        yield Text()
+        drill = _drill_line(status.get("drill") or {})
+        if drill:
+            yield Text(drill, "dim")
+        yield Text(NEXT[status["state"]], "dim")
+
+    def _head(self) -> Text:
+        state, accounts = self._status["state"], self._status["accounts"]
+        ready = sum(account["ready"] for account in accounts.values())
+        all_ready = ready == len(accounts)
+        return Text.assemble(
+            (f" {state} ", HEADS[state]),
+            f" for {_duration(self._status['since'], self._now)}  ",
+            (f"{ready}/{len(accounts)} ready", "green" if all_ready else "bold red"),
+        )
+
+    def _accounts(self, wide: bool) -> RenderableType:
+        accounts = sorted(self._status["accounts"].items(), key=lambda item: _severity(item[1]))
+        if wide:
+            made = table("account", "venue", "state", "lanes", "orders", "round trip", "drill", "clock")
+        else:
+            made = table("account", "state", "lanes", "orders")
+        shown = accounts if self._rows is None or len(accounts) <= self._rows else accounts[: self._rows - 1]
+        for name, account in shown:
+            row: list[RenderableType] = [
+                Text(name),
+                word(account["state"]),
+                _lanes(account),
+                number(account["open_orders"]),
+            ]
+            if wide:
+                row[1:1] = [Text(account["venue"])]
+                row += [ms(account["rtt_us"]), _drilled(account.get("drill") or {}), _offset(account)]
+            made.add_row(*row)
+        if len(shown) == len(accounts):
+            return made
+        rest = Counter(account["state"] for _, account in accounts[len(shown) :])
+        return Group(made, Text("and " + ", ".join(f"{n} more {state}" for state, n in rest.items()), "dim"))
+
+
+def troubles(status: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong, a line each: accounts' lanes, the journal, and what parts of the daemon say themselves."""
+    for name, account in status["accounts"].items():
+        for route, why in account.get("trouble", {}).items():
+            if account["lanes"][route] != "up":
+                yield f"{name} {route}: {why}"
+    for name, trigger in status["triggers"].items():
+        if trigger["state"] == "blind":
+            yield f"trigger {name} is blind: {trigger['detail']}"
+    if status.get("journal", "ok") != "ok":
+        yield str(status["journal"])
+    yield from status.get("trouble", ())
+
+
+def _notes(status: Mapping[str, Any]) -> Iterator[str]:
+    intake = status.get("intake", {})
+    ignored, wrong = intake.get("ignored", 0), intake.get("wrong_time", 0)
+    if wrong:
+        yield f"{wrong} signed datagram{'s' if wrong > 1 else ''} with a wrong time: is a sender's clock set back?"
+    if ignored:
+        yield f"{ignored} datagram{'s' if ignored > 1 else ''} not understood, and ignored (beats with a wrong name?)"
+
+
+def _severity(account: Mapping[str, Any]) -> tuple[int, bool]:
+    return SEVERITY.index(account["state"]), account["ready"]
+
+
+def _lanes(account: Mapping[str, Any]) -> Text:
+    """Say `up`, or which lane is not; of two that are not, the same word said once."""
+    lanes: Mapping[str, str] = account["lanes"]
+    off = {route: state for route, state in lanes.items() if state != "up"}
+    if not off:
+        return word("up")
+    worst = "down" if "down" in off.values() else "connecting"
+    if len(off) == len(lanes):
+        return word(worst)
+    (route,) = off
+    return Text(f"{route} {worst}", style=word(worst).style)
+
+
+def _drilled(lanes: Mapping[str, Mapping[str, Any]]) -> Text:
+    if not lanes:
+        return Text("–", "dim")
+    if not all(lane["ok"] for lane in lanes.values()):
+        return Text("FAILED", "bold red")
+    slowest = ms(max(lane["rtt_us"] for lane in lanes.values()))
+    return Text(slowest, "green" if all(lane["within_budget"] for lane in lanes.values()) else "bold red")
+
+
+def _offset(account: Mapping[str, Any]) -> str:
+    offset_ms = account.get("clock_offset_ms")
+    if offset_ms is None:
+        return "–"
+    sign = "+" if offset_ms > 0 else ""
+    return f"{sign}{offset_ms:,d} ms" if abs(offset_ms) < 10_000 else f"{sign}{offset_ms / 1e3:,.0f} s"
+
+
+def _triggers(triggers: Mapping[str, Any], wide: bool) -> RenderableType:
+    made = table("trigger", "state", "detail")
+    quiet = 0
+    for name, trigger in sorted(triggers.items(), key=lambda item: item[1]["state"] not in ("tripped", "blind")):
+        if not wide and trigger["state"] == "ok":
+            quiet += 1
+            continue
+        title = f"{name} ({trigger['kind']})" if wide else name
+        made.add_row(title, word(trigger["state"]), Text(str(trigger["detail"])))
+    if not quiet:
+        return made
+    rest = Text(f"{quiet} trigger{'s' if quiet > 1 else ''} ok", "green")
+    return Group(made, rest) if made.row_count else rest
+
+
+def _drill_line(drill: Mapping[str, Any]) -> str:
+    last, coming = drill.get("last"), drill.get("next")
+    said = []
+    if last:
+        took = "failed" if last["answered_us"] is None else f"answered in {ms(last['answered_us'])}"
+        said.append(f"{last['at'][:16].replace('T', ' ')}Z {took if last['ok'] else 'NOT GOOD'}")
+    if coming:
+        said.append(f"next {datetime.fromisoformat(coming).astimezone(UTC):%Y-%m-%d %H:%M}Z")
+    return f"drill: {'; '.join(said)}" if said else ""
+
+
+def _duration(since: str, now: datetime) -> str:
+    seconds = max(0, int((now - datetime.fromisoformat(since)).total_seconds()))
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def print_status(status: Mapping[str, Any]) -> None:
+    Console(highlight=False).print(StatusView(status))
+
+
+def watch_status(ask: Callable[[], Mapping[str, Any]]) -> None:
+    """Redraw until interrupted; a daemon that does not answer is shown as such, not ended on."""
+    console = Console(highlight=False)
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        try:
+            while True:
+                try:
+                    status = ask()
+                    around = 8 + len(status["triggers"]) + len(list(troubles(status))) + len(status.get("why", ()))
+                    live.update(StatusView(status, max(FEW_ROWS, console.height - around)), refresh=True)
+                except KillSwitchError as error:
+                    live.update(Text(printable.lines(str(error)), "bold red"), refresh=True)
+                time.sleep(REFRESH_S)
+        except KeyboardInterrupt:
+            return

@@ -1,0 +1,136 @@
+"""Show it all on this machine: orders resting, a bot that goes on quoting, a flag touched, the kill, the proof."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from kill_switch.sim.main import VENUES
+from kill_switch.terminal import report_views, status_view
+from kill_switch.testbed.testbed import Stage
+
+BOT_FOR_S = 2.0
+BOT_EVERY_S = 0.1
+CLEAR_WITHIN_S = 12.0
+QUIET_FOR_S = 0.6  # clear, with the books empty, for that long after the bot has stopped
+
+Show = Callable[[str, Mapping[str, Any], Mapping[str, int]], None]
+
+
+def run(*, as_json: bool, orders: int) -> int:
+    """Play it through; return 0 if every account is proven clear, the books are empty and the latch held."""
+    console = Console(stderr=as_json)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and clean up on the way
+    began_s = time.monotonic()
+    with Stage(sorted(VENUES)) as stage, _showing(console, quiet=as_json) as show:
+        show("starting simulators and daemon", {}, {})
+        stage.write_config()
+        stage.start_daemon()
+        for venue in stage.venues:
+            stage.rest(venue, orders)
+        known = stage.wait_for(lambda s: all((a["open_orders"] or 0) >= orders for a in s["accounts"].values()), 5.0)
+        show(f"{orders} orders rest at each venue; armed and warm", known, _books(stage))
+        if not as_json:
+            time.sleep(1.0)  # for whoever watches
+        bot = _Bot(stage)
+        bot.start()
+        stage.flag.write_text("demo: the flag was touched\n")
+        status = _until_clear(stage, bot, show)
+        refused = stage.ask(cmd="rearm", reason="demo")
+        report = stage.ask(cmd="report")
+        books = _books(stage)
+    report["books"] = books
+    report["latch_held"] = status["state"] == "TRIPPED" and "error" in refused
+    report["bot_orders"] = bot.placed
+    report["took_s"] = round(time.monotonic() - began_s, 3)
+    good = report["latch_held"] and not any(books.values())
+    good = good and all(account["verdict"] == "CONFIRMED" for account in report["accounts"].values())
+    if as_json:
+        sys.stdout.write(json.dumps(report) + "\n")
+    else:
+        _tell(console, report, refused, good)
+    return 0 if good else 1
+
+
+class _Bot(threading.Thread):
+    """Go on quoting at every venue while the kill is under way, as a strategy does that nobody has told."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(name="bot", daemon=True)
+        self.placed = 0
+        self._stage = stage
+
+    def run(self) -> None:
+        until_s = time.monotonic() + BOT_FOR_S
+        while time.monotonic() < until_s:
+            for venue in self._stage.venues:
+                self._stage.rest(venue, 1)
+                self.placed += 1
+            time.sleep(BOT_EVERY_S)
+
+
+def _until_clear(stage: Stage, bot: _Bot, show: Show) -> Mapping[str, Any]:
+    """Watch until all is clear and stays so after the bot's last order; return the last status."""
+    until_s = time.monotonic() + CLEAR_WITHIN_S
+    quiet_s = 0.0
+    while True:
+        status, books = stage.status(), _books(stage)
+        doing = f"killing; the bot has placed {bot.placed} more orders" if bot.is_alive() else "the bot has stopped"
+        show(doing, status, books)
+        now_s = time.monotonic()
+        if bot.is_alive() or status["state"] != "TRIPPED" or any(books.values()):
+            quiet_s = now_s
+        if now_s - quiet_s >= QUIET_FOR_S or now_s > until_s:
+            return status
+        time.sleep(0.05)
+
+
+def _books(stage: Stage) -> dict[str, int]:
+    return {venue: stage.book(venue) for venue in stage.venues}
+
+
+@contextmanager
+def _showing(console: Console, *, quiet: bool) -> Iterator[Show]:
+    """Give a live view on a terminal, a line a step elsewhere, nothing if it is to be quiet."""
+    if quiet:
+        yield lambda doing, status, books: None
+    elif console.is_terminal:
+        with Live(console=console, refresh_per_second=20, transient=True) as live:
+            yield lambda doing, status, books: live.update(_view(doing, status, books))
+    else:
+        said = ""
+
+        def say(doing: str, status: Mapping[str, Any], books: Mapping[str, int]) -> None:
+            nonlocal said
+            if doing.split(";")[0] != said:
+                said = doing.split(";")[0]
+                console.print(doing)
+
+        yield say
+
+
+def _view(doing: str, status: Mapping[str, Any], books: Mapping[str, int]) -> Group:
+    book = Text("   ".join(f"{venue}: {count}" for venue, count in books.items()), "bold")
+    head = [Text(doing, "bold"), Text.assemble("resting, by the simulators' own books   ", book), Text()]
+    return Group(*head, status_view.StatusView(status)) if status else Group(*head)
+
+
+def _tell(console: Console, report: Mapping[str, Any], refused: Mapping[str, Any], good: bool) -> None:
+    console.print(report_views.report_view(report))
+    books = ", ".join(f"{venue} {count}" for venue, count in report["books"].items())
+    console.print(f"\nproof: the simulators' own books hold {books} resting orders")
+    console.print(f"the bot placed {report['bot_orders']} orders after the flag; they are gone as well")
+    latch = "held" if report["latch_held"] else "NOT HELD"
+    console.print(f"the latch: {latch}; a re-arm was answered: {refused.get('error', 're-armed')}")
+    verdict = Text("every account is proven clear", "bold green") if good else Text("SOMETHING IS LEFT", "bold red")
+    console.print(Text.assemble(verdict, f"   ({report['took_s']:.1f} s, all of it)"))

@@ -1,0 +1,191 @@
+"""Set a stage on this machine: simulators in one process, the daemon in another, keys and configuration beside them.
+
+The demo, the benchmark and the end-to-end tests play on it. What it starts it ends, by process id.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from kill_switch.control import client
+from kill_switch.errors import KillSwitchError, Unreachable
+
+START_WITHIN_S = 15.0
+STOP_WITHIN_S = 20.0
+
+
+class Stage:
+    """Simulators, a daemon and a directory for all they need, for as long as the context is open."""
+
+    def __init__(
+        self, venues: Sequence[str], *, accounts: int = 1, options: Sequence[str] = (), core: int | None = None
+    ) -> None:
+        """Plan simulators of these venues; `core` is the one that they are to run on, where that matters."""
+        self.directory = Path(tempfile.mkdtemp(prefix="kill-switch-"))
+        self.state_dir = self.directory / "state"
+        self.runtime_dir = self.directory / "run"
+        self.runtime_dir.mkdir()
+        self.flag = self.runtime_dir / "KILL"
+        self.config = self.directory / "config.toml"
+        self.log = self.directory / "daemon.log"
+        self.ready: dict[str, Any] = {}
+        self.daemon: subprocess.Popen[bytes] | None = None
+        self._simulators: subprocess.Popen[bytes] | None = None
+        self._core = core
+        self._command = ["--accounts", str(accounts)]
+        for venue in venues:
+            self._command += ["--venue", venue]
+        for option in options:
+            self._command += ["--option", option]
+        self._admin: httpx.Client | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._start_simulators()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for process in (self.daemon, self._simulators):
+            if process is not None:
+                end(process)
+        if self._admin is not None:
+            self._admin.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    # ── the simulators ────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def venues(self) -> dict[str, Any]:
+        """Return the simulators' ready line, by venue."""
+        venues: dict[str, Any] = self.ready["venues"]
+        return venues
+
+    def admin(self, method: str, path: str, **body: object) -> Any:
+        """Call the simulators' admin API; raises `KillSwitchError` with its words if it says no."""
+        if self._admin is None:
+            self._admin = httpx.Client(base_url=self.ready["admin"], timeout=10.0, trust_env=False)
+        answer = self._admin.request(method, path, content=json.dumps(body) if body else None)
+        if answer.status_code != 200:
+            raise KillSwitchError(f"{method} {path}: {answer.text[:200]}")
+        return answer.json()
+
+    def rest(self, venue: str, count: int, **more: object) -> list[str]:
+        """Rest orders at a venue; return their ids."""
+        ids: list[str] = self.admin("POST", "/orders", venue=venue, count=count, **more)["ids"]
+        return ids
+
+    def book(self, venue: str) -> int:
+        """Return how many orders rest at a venue, by its own book."""
+        count: int = self.admin("GET", f"/orders?venue={venue}")["open"]
+        return count
+
+    def _start_simulators(self) -> None:
+        command = [sys.executable, "-m", "kill_switch", "sim", *self._command, "--tls-dir", str(self.directory / "tls")]
+        self._simulators = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603 - our own command
+        if self._core is not None:
+            os.sched_setaffinity(self._simulators.pid, {self._core})
+        line = self._simulators.stdout.readline() if self._simulators.stdout else b""
+        if not line:
+            raise KillSwitchError("the simulators did not start")
+        self.ready = json.loads(line)
+
+    # ── the daemon ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def accounts(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Yield (account name, venue, how to log in) for every account of every simulator."""
+        for venue, entry in self.venues.items():
+            logins = [entry, *entry.get("accounts", ())]
+            for number, login in enumerate(logins, 1):
+                yield (venue if len(logins) == 1 else f"{venue}{number}"), venue, login
+
+    def write_config(self, extra: str = "", daemon: str = "", only: Collection[str] | None = None) -> None:
+        """Write a configuration for all accounts, with their keys as files, the flag as a trigger, and `extra` TOML.
+
+        With `only`, for the accounts of these names.
+        """
+        text = f"[daemon]\nstate_dir = {_toml(self.state_dir)}\nruntime_dir = {_toml(self.runtime_dir)}\n{daemon}\n"
+        for name, venue, login in self.accounts():
+            if only is not None and name not in only:
+                continue
+            urls = self.venues[venue]
+            text += f'\n[accounts.{name}]\nvenue = "{venue}"\nws_url = "{urls["ws_url"]}"\n'
+            text += f'rest_url = "{urls["rest_url"]}"\nca_file = {_toml(self.ready["ca_file"])}\n'
+            for key, value in login["options"].items():
+                text += f"{key} = {_toml(value)}\n"
+            for key, secret in login["credentials"].items():
+                path = self.directory / f"{name}-{key}"
+                with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                    file.write(secret)
+                text += f"{key} = {{ file = {_toml(path)} }}\n"
+        self.config.write_text(f'{text}\n[triggers.panic]\nkind = "flag"\npath = {_toml(self.flag)}\n\n{extra}')
+
+    def start_daemon(self, *, wait: bool = True) -> None:
+        """Start the daemon in its own process; wait until every account is ready."""
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", "kill_switch", "run", "-c", str(self.config)]
+            self.daemon = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)  # noqa: S603 - our own
+        if wait:
+            self.wait_for(lambda s: all(account["ready"] for account in s["accounts"].values()), START_WITHIN_S)
+
+    def stop_daemon(self, number: int = signal.SIGTERM) -> int:
+        """Send the daemon a signal and return its exit code."""
+        process, self.daemon = self.daemon, None
+        return 0 if process is None else end(process, number)
+
+    def ask(self, **request: object) -> dict[str, Any]:
+        return client.ask(self.runtime_dir / "control.sock", request, timeout_s=15.0)
+
+    def status(self) -> dict[str, Any]:
+        return self.ask(cmd="status")
+
+    def wait_for(self, true: Callable[[dict[str, Any]], bool], within_s: float) -> dict[str, Any]:
+        """Return the first status that fits; raises `KillSwitchError` with the daemon's log if none does in time."""
+        until_s = time.monotonic() + within_s
+        status: dict[str, Any] = {}
+        while time.monotonic() < until_s:
+            if self.daemon is not None and self.daemon.poll() is not None:
+                break
+            try:
+                status = self.status()
+                if true(status):
+                    return status
+            except Unreachable:
+                pass
+            time.sleep(0.02)
+        log = self.log.read_text() if self.log.exists() else ""
+        raise KillSwitchError(f"the daemon did not get there within {within_s:g} s: {status}\n{log[-4000:]}")
+
+
+def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
+    """End a process that we started: by signal, and if it does not go, by force. Returns its exit code."""
+    if process.poll() is None:
+        process.send_signal(number)
+        try:
+            process.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+    return process.returncode
+
+
+def _toml(value: object) -> str:
+    """Write a value as TOML; JSON's strings, numbers, booleans and arrays are also TOML's."""
+    return json.dumps(str(value) if isinstance(value, Path) else value)

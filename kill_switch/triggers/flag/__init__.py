@@ -1,0 +1,1 @@
+"""Fire when a file appears."""

@@ -1,0 +1,373 @@
+"""Fire when a file appears: `touch` is a kill button that every tool has.
+
+inotify tells within a fraction of a millisecond, and the event alone is the reason. A slow poll beside it covers what
+inotify does not see (network file systems, a directory that was replaced, a file that was there before). One touch is
+one reason. The kill never waits for a text that the file holds: a text that is found within `TEXT_WITHIN_S` is added to
+the reason, and one that is written later is a second reason. The file must be gone before a re-arm.
+
+Whoever may write in the directory can make any number of events. Each turn of the event loop takes `EVENTS_BYTES` of
+them, and compares names of other files as bytes, no more. As long as events wait, or when inotify has lost some, the
+file is looked for, at most every `LOOK_APART_S`.
+
+The event loop asks no file system anything: `Offload` does, in a thread. A file system that hangs makes this blind.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import fcntl
+import os
+import stat
+import termios
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import anyio
+from asyncinotify import Inotify
+
+from kill_switch import printable
+from kill_switch.core.domain import Now, Reason
+from kill_switch.system.offload import Offload
+from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
+from kill_switch.triggers.flag import evidence as flag_evidence
+from kill_switch.triggers.flag.directory import (
+    CAME,
+    ENDED,
+    GONE,
+    LONGEST,
+    LOST,
+    Directory,
+    close,
+    identity,
+    sift,
+    watch,
+)
+
+POLL_S = 0.5
+LOOK_WITHIN_S = 1.0  # so long a re-arm waits for the file system
+LOOK_APART_S = 0.01  # between two looks at least, whatever happens in the directory
+WATCH_AGAIN_S = 0.02  # after the directory was replaced
+TEXT_WITHIN_S = 1.0  # a text that is found so soon after its file belongs to the file's reason
+TEXT_BYTES = 1024
+EVENTS_BYTES = 8192  # of inotify's in one turn of the event loop: 256 events take 0.1 ms; inotify holds the rest
+REASONS, REASONS_NS = 100, 10_000_000_000  # reasons within that time; a file that comes and goes more often waits
+RECORD = "amendment"  # the kind of record that adds a text, or evidence, to a reason
+
+
+class Seen(NamedTuple):
+    """What one look at the path has found."""
+
+    present: bool | None  # None: nobody can tell
+    text: str = ""  # the first line that the file holds
+    trouble: str = ""  # why nobody can tell
+
+
+class Flag:
+    """Watch one path."""
+
+    kind = "flag"
+
+    def __init__(
+        self,
+        name: str,
+        accounts: tuple[str, ...],
+        path: Path,
+        *,
+        clock: Callable[[], Now],
+        make: Callable[[], bool] = lambda: False,
+        made: Callable[[Path], None] = lambda directory: None,
+        amend: Callable[[Reason, str, Mapping[str, object]], None] = lambda reason, text, evidence: None,
+    ) -> None:
+        """`make` may make the path's directory where it is missing, in the thread, and returns whether it did.
+
+        `made` hears, in the event loop, of a directory that was removed and is there again. `amend` takes what was
+        found out about a reason after it had been reported: a text, or "", and evidence that the reason lacks.
+        """
+        self.name = name
+        self.accounts = accounts
+        self.path = path
+        self._name = os.fsencode(path.name)
+        self._clock = clock
+        self._make = make
+        self._made = made
+        self._amend = amend
+        self._present = False
+        self._text = ""
+        self._trouble = ""
+        self._watch = ""  # why inotify does not help, if so
+        self._looked = self._had_directory = self._unknown = False
+        self._changes = 0  # events and re-arms: what a look has found before one of them may be over
+        self._told_until = 0  # of `_read_bytes`: a look has told of the file before its event was read
+        self._inotify: Inotify | None = None  # while its events are taken
+        self._directory: Directory | None = None  # that inotify watches
+        self._ended: asyncio.Future[None] | None = None  # done when inotify is of no use any more
+        self._read_bytes = 0  # of inotify's events, in all
+        self._stirred = anyio.Event()
+        self._report: Report | None = None
+        self._last: Reason | None = None  # of the file that is there
+        self._times: deque[int] = deque(maxlen=REASONS)  # when the last reasons were reported
+        self._owed: Reason | None = None  # not reported yet: there are too many, or nobody takes it
+        self._files = Offload(f"the file system of {path}")
+        self._watching = Offload(f"the file system of {path}")  # it may hang for ever, and the poll must go on after it
+
+    async def run(self, report: Report) -> None:
+        self._report = report
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._poll)
+                group.start_soon(self._listen)
+        finally:
+            self._report = None
+            self._files.close()
+            self._watching.close()
+
+    def condition(self) -> tuple[TriggerState, str]:
+        if self._present:
+            return TriggerState.TRIPPED, f"{self.path} is there" + (f": {self._text}" if self._text else "")
+        if self._files.hangs:
+            return TriggerState.BLIND, f"{self.path}: its file system does not answer"
+        if self._trouble:
+            return TriggerState.BLIND, f"{self.path}: {self._trouble}"
+        watch = self._watch or self._watching.trouble
+        return TriggerState.OK, f"{self.path} is not there" + (f" (polled only: {watch})" if watch else "")
+
+    def figures(self) -> Figures:
+        return {"present": (float(self._present), 1.0)}
+
+    def against_rearm(self) -> str | None:
+        """Say whether the file is there, as `look`, which comes before this, and inotify have found it.
+
+        An `Unseen` where neither can tell.
+        """
+        if not self._present:
+            if self._owed is not None:
+                return f"{self._owed.text}; nobody has been told yet"
+            why = self._trouble if self._unknown else self._watch and self._files.trouble  # else inotify tells
+            if self._looked and not why:
+                return None
+            return Unseen(f"whether {self.path} is there", why or "nobody could look yet")
+        if why := self._files.trouble or self._trouble:
+            return f"{self.path} was there, and nobody can tell that it is gone: {why}"
+        return f"{self.path} is still there: remove it"
+
+    def reset(self) -> None:
+        self._gone()  # if it is there again, that is news
+        self._times.clear()
+        self._changes += 1
+
+    async def look(self) -> None:
+        """Look for the file now. A file that has only just come is reported. Waits at most `LOOK_WITHIN_S`.
+
+        Takes the events that wait in inotify, too: they are older than what comes after this.
+        """
+        with anyio.move_on_after(LOOK_WITHIN_S):
+            await self._catch_up()
+            await self._look()
+        self._report_owed()
+
+    async def _poll(self) -> None:
+        while True:
+            self._stirred = anyio.Event()
+            await self._look()
+            if not self._is_flood():
+                self._report_owed()
+            await anyio.sleep(LOOK_APART_S)
+            with anyio.move_on_after(POLL_S):
+                await self._stirred.wait()
+
+    async def _look(self) -> None:
+        """Look for the file, and take what was found unless something has happened meanwhile."""
+        while True:
+            changes = self._changes
+            seen, made, directory, evidence = await self._files.run(self._look_in_thread)
+            if changes == self._changes:
+                break
+            await anyio.sleep(LOOK_APART_S)
+        if made and self._had_directory:
+            self._made(self.path.parent)
+        self._had_directory = self._had_directory or not seen.trouble
+        if self._ended is not None and not self._ended.done() and directory not in (None, self._directory):
+            self._ended.set_result(None)  # the path leads to another directory now
+        self._take(seen, evidence)
+
+    def _look_in_thread(self) -> tuple[Seen, bool, Directory | None, Mapping[str, object]]:
+        made = self._make()
+        seen = look(self.path)
+        evidence = flag_evidence.find(self.path, seen.text) if seen.present else {}
+        return seen, made, identity(self.path.parent), evidence
+
+    def _take(self, seen: Seen, evidence: Mapping[str, object] = MappingProxyType({})) -> None:
+        self._looked = True
+        self._trouble, self._unknown = seen.trouble, seen.present is None
+        if seen.present is None:
+            return
+        if not seen.present:
+            self._gone()
+        elif not self._present:
+            self._present, self._text = True, seen.text
+            self._told_until = self._written_bytes()
+            self._tell(seen.text or self._is_there, evidence)
+        else:
+            self._take_more(seen.text if seen.text != self._text else "", evidence)
+
+    def _take_more(self, text: str, evidence: Mapping[str, object]) -> None:
+        """Add a text, and whose the file is, to the reason that the file is.
+
+        A text is another reason where the file came longer than `TEXT_WITHIN_S` ago.
+        """
+        self._text = text or self._text
+        last, now_ns = self._last, self._clock().mono_ns
+        if text and (last is None or now_ns - last.observed.mono_ns > TEXT_WITHIN_S * 1e9):
+            self._tell(text, evidence)
+            return
+        if last is None or not (text or (evidence and not last.evidence.keys() & evidence.keys())):
+            return
+        self._last = replace(last, text=text or last.text, evidence={**last.evidence, **evidence})
+        if self._owed is last:
+            self._owed = self._last
+        else:
+            self._amend(last, text, evidence)
+
+    def _gone(self) -> None:
+        self._present, self._text, self._last = False, "", None
+
+    def _tell(self, words: str, evidence: Mapping[str, object] = MappingProxyType({})) -> None:
+        """Report a reason."""
+        found = {"path": str(self.path), **evidence}
+        self._last = self._owed = Reason(self.name, words, self.accounts, self._clock(), found)
+        if not self._is_flood():
+            self._report_owed()
+
+    def _is_flood(self) -> bool:
+        """Tell whether there were too many reasons of late; the accounts are tripped by the first."""
+        return len(self._times) == REASONS and self._clock().mono_ns - self._times[0] < REASONS_NS
+
+    def _report_owed(self) -> None:
+        """Report the reason that waits, if there is one."""
+        if self._owed is not None and self._report is not None:
+            owed, self._owed = self._owed, None
+            self._times.append(self._clock().mono_ns)
+            self._report(owed)
+
+    @property
+    def _is_there(self) -> str:
+        return f"{self.path} is there"
+
+    # ── inotify ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _listen(self) -> None:
+        """Wait for inotify, and for its directory to be there again when it has gone."""
+        while True:
+            again_s = POLL_S
+            try:
+                inotify, directory = await self._watching.run(watch, self.path.parent, drop=close)
+            except OSError as error:
+                self._watch = error.strerror or type(error).__name__
+            else:
+                self._watch = ""
+                self._directory = directory
+                self._stir()  # what came before the watch
+                try:
+                    await self._heard(inotify)
+                finally:
+                    self._watching.post(close, (inotify, directory))
+                again_s = WATCH_AGAIN_S
+            await anyio.sleep(again_s)
+
+    async def _heard(self, inotify: Inotify) -> None:
+        """Take events in the event loop's own callback, which wakes no task, until the directory is gone."""
+        loop = asyncio.get_running_loop()
+        self._ended = ended = loop.create_future()
+        fd = inotify.fd
+
+        def hear() -> None:
+            try:
+                if not ended.done() and not self._hear(os.read(fd, EVENTS_BYTES)) and not ended.done():
+                    ended.set_result(None)
+            except BlockingIOError:
+                pass
+            except Exception as error:
+                if not ended.done():
+                    ended.set_exception(error)
+
+        loop.add_reader(fd, hear)
+        self._inotify = inotify
+        try:
+            await ended
+        finally:
+            loop.remove_reader(fd)
+            self._inotify, self._ended, self._told_until = None, None, 0
+            self._stir()
+
+    def _written_bytes(self) -> int:
+        """Return how many bytes of events inotify has written so far; those that wait are among them."""
+        waiting = array.array("i", [0])
+        if self._inotify is not None:
+            fcntl.ioctl(self._inotify.fd, termios.FIONREAD, waiting)
+        return self._read_bytes + waiting[0]
+
+    async def _catch_up(self) -> None:
+        """Wait until the events that wait in inotify now have been taken."""
+        inotify, written = self._inotify, self._written_bytes()
+        while self._inotify is inotify and self._read_bytes < written:  # noqa: ASYNC110 - the loop reads them
+            await anyio.sleep(0.001)
+
+    def _hear(self, events: bytes) -> bool:
+        """Take events, all that were read in this turn; return False if they say that there will be no others."""
+        is_told = self._read_bytes < self._told_until
+        self._read_bytes += len(events)
+        ours, itself = sift(events, self._name)
+        came = False
+        for mask in ours:
+            if mask & GONE:
+                self._gone()
+                is_told = False
+            elif mask & CAME and is_told:
+                is_told = False
+            elif mask & CAME:
+                came = came or not self._present
+                self._present = True
+        if not is_told or itself & LOST:
+            self._told_until = 0
+        if ours:
+            self._changes += 1
+        if came:
+            self._text = ""
+            self._tell(self._is_there if self._present else f"{self.path} came and went")
+        if ours or itself or len(events) > EVENTS_BYTES - LONGEST:  # then others wait, and ours may be among them
+            self._stir()
+        return not itself & ENDED
+
+    def _stir(self) -> None:
+        """Have the poll look now."""
+        self._stirred.set()
+
+
+def look(path: Path) -> Seen:
+    """Look for a file, and at its first line. Waits for its file system."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return Seen(False, trouble="" if path.parent.is_dir() else f"no directory {path.parent}")
+    except OSError as error:
+        return Seen(None, trouble=error.strerror or type(error).__name__)
+    return Seen(True, _read(path))
+
+
+def _read(path: Path) -> str:
+    """Return the first line that a file holds; a pipe, a link or an unreadable file has none."""
+    text = ""
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                text = os.read(fd, TEXT_BYTES).decode("utf-8", "replace").strip()
+        finally:
+            os.close(fd)
+    return printable.line(text)

@@ -1,0 +1,1 @@
+"""Take heartbeats and figures from outside, over datagrams."""

@@ -1,0 +1,82 @@
+"""State what a day is: what equity is measured against until the next reset, and how the record tells it. Pure.
+
+A day begins at a wall time in a zone. Its date is what tells it from the day before, so that neither the hour that a
+zone's clocks show twice nor a clock that is set back begins it a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from datetime import date as Date
+from decimal import Decimal
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from kill_switch.triggers.pnl.courses import Transfer
+from kill_switch.triggers.pnl.samples import ABSURD
+
+UNREADABLE = (KeyError, TypeError, ValueError, OSError, ArithmeticError)  # what reading a day back raises
+
+
+class Reset(NamedTuple):
+    """When a day begins."""
+
+    hour: int
+    minute: int
+    zone: str
+
+    def date(self, wall_ns: int) -> Date:
+        """Return the date of the last reset before that instant, where the reset lives."""
+        there = datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC).astimezone(ZoneInfo(self.zone))
+        began = (there.hour, there.minute) >= (self.hour, self.minute)
+        return there.date() if began else there.date() - timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What equity is measured against until the next reset."""
+
+    date: Date
+    why: str  # it began: "first", "reset", "re-arm", …
+    since_ns: int  # wall time
+    baseline: Decimal
+    peak: Decimal
+    warned: Mapping[str, int] = field(default_factory=dict)  # limit → the per cents that people know of
+    taken_ns: int = 0  # monotonic; 0: in an earlier run
+
+    def moved(self, worth: Decimal) -> Day:
+        """Return it in money of after a transfer of so much."""
+        return replace(self, baseline=self.baseline + worth, peak=self.peak + worth)
+
+    def told(self) -> dict[str, object]:
+        """Return it for the record."""
+        return {
+            "date": self.date.isoformat(),
+            "why": self.why,
+            "since_ns": self.since_ns,
+            "baseline": str(self.baseline),
+            "peak": str(self.peak),
+            "warned": dict(self.warned),
+        }
+
+    @staticmethod
+    def of(told: Mapping[str, Any]) -> Day:
+        """Read it back; raises one of `UNREADABLE` for what is none."""
+        baseline, peak = Decimal(told["baseline"]), Decimal(told["peak"])
+        if not (-ABSURD < baseline <= peak < ABSURD):
+            raise ValueError("no baseline and peak")
+        since_ns = int(told["since_ns"])
+        datetime.fromtimestamp(since_ns // 1_000_000_000, UTC)  # or it raises: no time that can be told
+        warned = {str(limit): int(part) for limit, part in dict(told["warned"]).items()}
+        return Day(Date.fromisoformat(told["date"]), str(told["why"]), since_ns, baseline, peak, warned)
+
+
+class Left(NamedTuple):
+    """What an earlier run has left."""
+
+    day: Day | None = None
+    ended: tuple[Day, ...] = ()  # days that a clock that is set may bring back, the latest last
+    seen_ns: int | None = None  # when its last sample came, wall time; None: nobody knows
+    transfers: tuple[Transfer, ...] = ()  # that figures may not contain yet

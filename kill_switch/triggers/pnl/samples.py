@@ -1,0 +1,136 @@
+"""Bring the figures of several accounts together: one decision's figures are all from the same window.
+
+Two figures of different moments make a sum that was never true, and a sum that was never true trips for nothing. So a
+round is complete when every account has a figure that no earlier round has used, and the oldest and the newest of them
+were asked for within one window. What is no figure (not a number, absurd, older than the one before, from the future)
+is ignored and counted. Pure: time is told.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import NamedTuple
+
+from kill_switch.core.domain import Now
+
+ABSURD = Decimal(10) ** 18  # nobody has so much, in any currency
+FUTURE_S = 1.0  # a sender's clock may be ahead of ours by so much
+# a float is written with up to 21 decimals, a quotient of decimals with 28 digits behind its zeros
+_EQUITY = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,60})?(?:[eE](?:-[0-9]{1,3}|\+?[0-9]{1,2}))?")
+
+Amounts = Mapping[str, Decimal]  # by currency
+
+
+class Figure(NamedTuple):
+    """What one account was worth."""
+
+    amounts: Amounts
+    worth: Decimal  # all of it, in the trigger's currency
+    asked_ns: int  # monotonic
+
+
+class Round(NamedTuple):
+    """One figure of every account, all of one window: a sample."""
+
+    figures: Mapping[str, Figure]
+    worth: Decimal
+    at: Now
+
+    @property
+    def asked_ns(self) -> int:
+        """Return when the oldest of its figures was asked for."""
+        return min(figure.asked_ns for figure in self.figures.values())
+
+    def evidence(self) -> dict[str, object]:
+        """Tell the figures as they were, and how old they were when they were put together."""
+        return {
+            "equity": str(self.worth),
+            "mono_ns": self.at.mono_ns,
+            "accounts": {
+                name: {
+                    "amounts": {currency: str(amount) for currency, amount in figure.amounts.items()},
+                    "worth": str(figure.worth),
+                    "age_ms": (self.at.mono_ns - figure.asked_ns) // 1_000_000,
+                }
+                for name, figure in self.figures.items()
+            },
+        }
+
+
+class Samples:
+    """Hold each account's last figure, and what was ignored."""
+
+    def __init__(self, accounts: Iterable[str], rates: Mapping[str, Decimal], window_s: float) -> None:
+        """`rates` has what one unit of a currency is worth, the trigger's own included."""
+        self.window_s = window_s
+        self.ignored = 0
+        self.why_ignored = ""  # the last time
+        self.unrated: dict[str, str] = {}  # account → what it holds that has no rate
+        self.last: dict[str, Figure | None] = dict.fromkeys(accounts)
+        self._rates = rates
+
+    def take(self, account: str, amounts: Amounts, asked_ns: int, now_ns: int) -> bool:
+        """Take a figure; False, with `ignored` counted, if it is none."""
+        last = self.last[account]
+        if not self.sensible(amounts):
+            return False
+        if not amounts:
+            return self.ignore("no amount in it")
+        if asked_ns > now_ns:
+            return self.ignore("from the future")
+        if last is not None and asked_ns == last.asked_ns and amounts == last.amounts:
+            return False  # the same moment is the same figure, however often it comes
+        if last is not None and asked_ns <= last.asked_ns:
+            return self.ignore("not newer than the one before")
+        held = {currency: amount + 0 for currency, amount in amounts.items() if amount}
+        unrated = [f"{amount:f} {currency}" for currency, amount in held.items() if currency not in self._rates]
+        if unrated:
+            self.unrated[account] = ", ".join(unrated)
+            return True
+        worth = sum((amount * self._rates[currency] for currency, amount in held.items()), Decimal())
+        if not self.sensible({"": worth}):
+            return False
+        self.unrated.pop(account, None)
+        self.last[account] = Figure(dict(amounts), worth, asked_ns)
+        return True
+
+    def sensible(self, amounts: Amounts) -> bool:
+        """Tell whether these can be amounts of money; if not, that is counted."""
+        fine = all(amount.is_finite() and abs(amount) < ABSURD for amount in amounts.values())
+        return fine or self.ignore("not a sensible number")
+
+    def ignore(self, why: str) -> bool:
+        """Count what is no figure."""
+        self.ignored += 1
+        self.why_ignored = why
+        return False
+
+    def round(self, after: Round | None, now: Now, within_s: float) -> Round | None:
+        """Return the next sample after that one, if every account has its part in it, none older than `within_s`."""
+        figures: dict[str, Figure] = {}
+        for name, figure in self.last.items():
+            used = after.figures.get(name) if after is not None else None
+            if figure is None or (used is not None and figure.asked_ns <= used.asked_ns):
+                return None
+            figures[name] = figure
+        asked = [figure.asked_ns for figure in figures.values()]
+        if max(asked) - min(asked) > self.window_s * 1e9 or now.mono_ns - min(asked) > within_s * 1e9:
+            return None
+        return Round(figures, sum((figure.worth for figure in figures.values()), Decimal()), now)
+
+
+def amount_of(value: object) -> Decimal | None:
+    """Read an equity from outside, as a text or as JSON's number; None for what is no decimal number.
+
+    An exponent is fine: programs write small and large numbers so (`5e-05`). A minus nothing is what a broken
+    computation says, and no equity.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    text = value if isinstance(value, str) else str(value)
+    if _EQUITY.fullmatch(text) is None:
+        return None
+    amount = Decimal(text)
+    return None if amount.is_zero() and amount.is_signed() else amount

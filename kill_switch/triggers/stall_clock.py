@@ -1,0 +1,57 @@
+"""Measure when this process could hear: silence counts against a peer only while somebody listens.
+
+A stopped process, a stalled event loop or a paused machine hears nothing; what was said meanwhile may never arrive,
+because a socket's queue is short. So time in which our own clockwork stood still does not count as a peer's silence. It
+is added to the peer's time limit, no more: a peer that is gone is found as soon as we have listened for long enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import anyio
+
+from kill_switch.core.domain import Now
+
+TICK_S = 0.1
+LATE_S = 0.1  # a tick later than that is a stall, not jitter
+
+
+class Attention:
+    """Add up the time in which the event loop stood still."""
+
+    def __init__(self, clock: Callable[[], Now]) -> None:
+        self._clock = clock
+        self._ticked_ns = clock().mono_ns
+        self._deaf_ns = 0
+
+    def deaf_ns(self, mono_ns: int) -> int:
+        """Return all the deaf time until now, a stall that is only just over included."""
+        gap_ns = mono_ns - self._ticked_ns
+        if gap_ns > (TICK_S + LATE_S) * 1e9:
+            self._deaf_ns += gap_ns - int(TICK_S * 1e9)
+            self._ticked_ns = mono_ns
+        return self._deaf_ns
+
+    def tick(self, mono_ns: int) -> None:
+        """Say that the clockwork turns."""
+        self.deaf_ns(mono_ns)
+        self._ticked_ns = mono_ns
+
+    async def run(self) -> None:
+        """Tick for ever, by the event loop's timer: to wake a task that sleeps would cost an idle daemon more."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.Handle | None = None
+
+        def tick() -> None:
+            nonlocal timer
+            self.tick(self._clock().mono_ns)
+            timer = loop.call_later(TICK_S, tick)
+
+        tick()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            if timer is not None:
+                timer.cancel()

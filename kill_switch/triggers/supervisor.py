@@ -1,0 +1,530 @@
+"""Make the triggers that the configuration names, and keep each running: none can be silently absent.
+
+A trigger whose task dies is blind, visibly, until it runs again; one that cannot see its input is too. Either is said
+aloud once, and taken for a reason where the configuration says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar, assert_never
+
+import anyio
+
+from kill_switch.clock import boot_id
+from kill_switch.config import schema
+from kill_switch.config.loader import Config
+from kill_switch.core.domain import Now, Phase, Reason
+from kill_switch.core.engine import Announce
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.journal import history
+from kill_switch.journal.history import Seen
+from kill_switch.transports.lane import LaneState
+from kill_switch.triggers import heartbeat, schedule
+from kill_switch.triggers.base import Trigger, TriggerState, Unseen
+from kill_switch.triggers.flag import trigger as flag
+from kill_switch.triggers.flag.trigger import Flag
+from kill_switch.triggers.heartbeat import Heartbeat
+from kill_switch.triggers.intake import stamps
+from kill_switch.triggers.intake.intake import Intake
+from kill_switch.triggers.intake.stamps import Stamps
+from kill_switch.triggers.link import Link
+from kill_switch.triggers.order_rate import OrderRate, View
+from kill_switch.triggers.pnl import restored
+from kill_switch.triggers.pnl.baseline import Reset
+from kill_switch.triggers.pnl.day import Limits
+from kill_switch.triggers.pnl.trigger import Pnl, Terms
+from kill_switch.triggers.schedule import Schedule
+from kill_switch.triggers.stall_clock import Attention
+from kill_switch.venues.base import Equity, OrderPlaced, OrdersFound, Transferred
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+RESTART_AFTER_S = 1.0
+RESTART_CAP_S = 30.0
+HEALTHY_S = 30.0  # a task that has run for so long is started again as after its first failure
+LEDGER = "pnl"  # the kind of record that a pnl trigger goes on from
+REMOVED = "removed"  # why nobody watches any more: the configuration has the trigger no longer
+SLACK_S = 1.0  # accounts are asked every so often, and their answers come when they come
+
+
+class Watch:
+    """Hold the triggers, by name, in the order of the configuration."""
+
+    def __init__(
+        self,
+        config: Config,
+        dispatcher: Dispatcher,
+        intake: Intake,
+        seen: Mapping[str, Seen],
+        announce: Callable[[Announce], None],
+        *,
+        clock: Callable[[], Now],
+        entries: Sequence[Mapping[str, Any]] = (),
+        renamed: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """`seen` says, by trigger, until when earlier runs have watched it; `entries` are what they have recorded.
+
+        `renamed` has triggers that had another name in the last run: new name → old name.
+        """
+        self.attention = Attention(clock)
+        self.identify: Callable[[int], object] = lambda uid: None  # has a user's name put on record, once it is found
+        self.amended: Callable[[str, str], object] = lambda words, after: None  # what a reason was called, and is now
+        self._dispatcher = dispatcher
+        self._announce = announce
+        self._clock = clock
+        self._dead: dict[str, str] = {}  # trigger → why its task died
+        self._told: set[str] = set()  # of whom people know that they are blind
+        self._fired_blind: set[str] = set()  # of whom that has been a reason
+        self._intake = intake
+        self._begun = False
+        self._waiting: dict[str, int] = {}  # heartbeats that count once their accounts are ready → since when they wait
+        self._ready: set[str] = set()  # accounts that have been ready
+        self._ledgers = _last(entries, LEDGER, lambda data: isinstance(data.get("trigger"), str))
+        self._beats = _last(entries, heartbeat.RECORD, heartbeat.is_record)
+        self._fired = _under_new_names(_last(entries, schedule.RECORD, schedule.is_record), renamed)
+        self._seen = _under_new_names(seen, renamed)
+        self._renamed = renamed
+        intake.stamps = Stamps(intake.since, boot_id(), partial(dispatcher.record, stamps.RECORD))
+        intake.stamps.restore(_last(entries, stamps.RECORD, stamps.is_record).values())
+        self.triggers: Mapping[str, Trigger] = {}
+        self._take(config, {name: self._make(config, name) for name in config.triggers})
+
+    def prepare(
+        self, config: Config, begun: Iterable[str], renamed: Mapping[str, str] = MappingProxyType({})
+    ) -> Callable[[], None]:
+        """Make the triggers that another configuration begins; return what puts it, with them, into effect.
+
+        Those in `renamed`, new name → old name, go on from one that it ends.
+        """
+        self._seen, self._beats, self._fired = {}, {}, {}  # nobody has watched for these before
+        self._renamed = {}
+        for pnl in self._intake.pnls.values():
+            pnl.save()  # what its successor goes on from
+        made = {name: self._make(config, name) for name in begun}
+        for name, trigger in made.items():
+            if name not in renamed:
+                self._succeed(trigger, self.triggers.get(name))
+
+        def take() -> None:
+            for name in [name for name in made if name in renamed]:
+                self._take_over(made[name], self.triggers[renamed[name]])
+            self._take(config, {name: made.get(name) or self.triggers[name] for name in config.triggers})
+
+        return take
+
+    def _take(self, config: Config, triggers: Mapping[str, Trigger]) -> None:
+        for name, trigger in triggers.items():
+            accounts = config.triggers[name].accounts
+            before = self.triggers.get(name)
+            joined = before is not None and not set(accounts) <= set(before.accounts)
+            if joined and not isinstance(trigger, Link) and self._condition(trigger)[0] is TriggerState.TRIPPED:
+                trigger.reset()  # what it has fired for was told of the others only; a link tells each by itself
+            trigger.accounts = accounts  # of one that goes on, they may be others now
+        kept = {name for name, trigger in triggers.items() if trigger is self.triggers.get(name)}
+        self._dead = {name: why for name, why in self._dead.items() if name in kept}
+        self._told &= kept
+        self._fired_blind &= kept
+        self._on_blind = {name: made.on_blind for name, made in config.triggers.items()}
+        self.triggers = triggers
+        self._degraded = config.daemon.ready == "degraded"
+        heartbeats = {name: t for name, t in triggers.items() if isinstance(t, Heartbeat)}
+        for name in self._intake.heartbeats.keys() - heartbeats.keys():
+            self._end_heartbeat(self._intake.heartbeats[name], heartbeats.values())
+        pnls = {name: t for name, t in triggers.items() if isinstance(t, Pnl)}
+        for name in self._intake.pnls.keys() - pnls.keys():
+            self._end_pnl(name)
+        now_ns = self._clock().mono_ns
+        self._waiting = {name: self._waiting.get(name, now_ns) for name, t in heartbeats.items() if not t.booted}
+        self._intake.heartbeats = heartbeats
+        self._intake.pnls = pnls
+        self._order_rates = [t for t in triggers.values() if isinstance(t, OrderRate)]
+        if self._begun:
+            self.start_heartbeats()
+
+    def _succeed(self, trigger: Trigger, before: Trigger | None) -> None:
+        """Let a trigger go on from the one that it replaces."""
+        match trigger, before:
+            case Heartbeat(), Heartbeat():
+                trigger.succeed(before)
+            case Schedule(), Schedule():
+                trigger.succeed(before)
+            case Link(), Link():
+                trigger.succeed(before)
+            case OrderRate(), OrderRate():
+                trigger.succeed(before)
+            case _:
+                pass
+
+    def _take_over(self, trigger: Trigger, before: Trigger) -> None:
+        """Let a trigger go on from one of another name, and say so."""
+        if not isinstance(trigger, Heartbeat) or not isinstance(before, Heartbeat):
+            self._succeed(trigger, before)
+            return
+        trigger.take_over(before)
+        if trigger.watched:
+            self._announce(Announce("warn", _goes_on(trigger, before.name)))
+
+    def _end_heartbeat(self, ended: Heartbeat, others: Iterable[Heartbeat]) -> None:
+        """Put on record that a heartbeat is watched no more; say aloud if its strategy may die unnoticed now."""
+        ended.end()
+        if not ended.watched:
+            return
+        waiting = [other.name for other in others if not other.watched and set(other.accounts) & set(ended.accounts)]
+        more = f"; {', '.join(waiting)} waits for a first beat" if waiting else ""
+        self._announce(Announce("warn", f"trigger {ended.name} is gone: nobody waits for its beats any more{more}"))
+
+    def _make(self, config: Config, name: str) -> Trigger:
+        made = config.triggers[name]
+        match made:
+            case schema.Flag():
+                make = partial(make_flag_directory, made.path.parent, config.daemon.runtime_dir)
+                return Flag(
+                    name,
+                    made.accounts,
+                    made.path,
+                    clock=self._clock,
+                    make=make,
+                    made=self._flag_directory_made,
+                    amend=self._amend,
+                )
+            case schema.Heartbeat():
+                return Heartbeat(
+                    name,
+                    made.accounts,
+                    made.timeout_s,
+                    made.start,
+                    made.allow_bye,
+                    clock=self._clock,
+                    attention=self.attention,
+                    drain=self._intake.drain,
+                    record=partial(self._dispatcher.record, heartbeat.RECORD),
+                    past=self._beats.get(self._renamed.get(name, name)),
+                    tripped=any(self._phase(account) is not Phase.ARMED for account in made.accounts),
+                )
+            case schema.Schedule():
+                seen = self._seen.get(name)
+                return Schedule(
+                    name,
+                    made.accounts,
+                    made.cron,
+                    made.timezone,
+                    made.missed,
+                    clock=self._clock,
+                    seen=seen and seen.until,
+                    last=seen and seen.last,
+                    record=partial(self._dispatcher.record, schedule.RECORD),
+                    past=self._fired.get(name),
+                )
+            case schema.Link():
+                return Link(
+                    name,
+                    made.accounts,
+                    made.timeout_s,
+                    clock=self._clock,
+                    attention=self.attention,
+                    reachable=self._reachable,
+                    troubles=self._lane_troubles,
+                )
+            case schema.Pnl():
+                return self._make_pnl(config, name, made)
+            case schema.OrderRate():
+                return OrderRate(
+                    name,
+                    made.accounts,
+                    made.max_new,
+                    made.max_open,
+                    made.window_s,
+                    clock=self._clock,
+                    attention=self.attention,
+                    look=self._orders,
+                )
+            case _:
+                assert_never(made)
+
+    def _make_pnl(self, config: Config, name: str, made: schema.Pnl) -> Pnl:
+        def record(data: Mapping[str, object]) -> None:
+            self._ledgers[name] = data
+            self._dispatcher.record(LEDGER, data)
+
+        terms = Terms(
+            made.currency,
+            made.rates,
+            Limits(made.max_loss, made.max_drawdown, made.floor),
+            made.confirm,
+            made.stale_after_s,
+            made.warn_at,
+            Reset(*made.reset),
+            made.source == "accounts",
+            max(config.accounts[account].kind.MEASURE_EVERY_S for account in made.accounts) + SLACK_S,
+        )
+        return Pnl(
+            name,
+            made.accounts,
+            terms,
+            clock=self._clock,
+            attention=self.attention,
+            record=record,
+            announce=self._announce,
+            past=self._ledgers.get(name),
+            phase=self._phase,
+        )
+
+    def told(self, account: str, fact: Equity | Transferred | OrderPlaced | OrdersFound) -> None:
+        """Hand what a venue tells of an account to the triggers that watch for it."""
+        match fact:
+            case Equity(amounts, asked_ns):
+                for pnl in self._intake.pnls.values():
+                    pnl.measured(account, amounts, asked_ns)
+            case Transferred(currency, amount):
+                for pnl in self._intake.pnls.values():
+                    pnl.moved(account, currency, amount)
+            case OrderPlaced(order):
+                for rate in self._order_rates:
+                    rate.placed(account, order.id)
+            case OrdersFound(ids, since_ns):
+                for rate in self._order_rates:
+                    rate.found(account, ids, since_ns)
+            case _:
+                assert_never(fact)
+
+    def measured(self) -> tuple[str, ...]:
+        """Name the accounts whose equity somebody watches."""
+        pnls = self._intake.pnls.values()
+        return tuple(dict.fromkeys(name for pnl in pnls if pnl.terms.from_accounts for name in pnl.accounts))
+
+    def start_heartbeats(self) -> None:
+        """Begin to count for heartbeats whose accounts have all been ready, or have had their time.
+
+        With `ready = "degraded"`, the daemon is ready as it is, and nobody waits for an account.
+        To be called again and again, from the record of the daemon's start on: it writes records too.
+        """
+        if not self._begun:
+            self._begun = True
+            self._say_gone()
+        if self._waiting:
+            self._ready |= {name for name, session in self._dispatcher.sessions.items() if session.ready}
+            within_s = 0.0 if self._degraded else heartbeat.READY_WITHIN_S
+            now_ns = self._clock().mono_ns
+            for name, since_ns in list(self._waiting.items()):
+                beat, waited_s = self._intake.heartbeats[name], (now_ns - since_ns) / 1e9
+                if now_ns + beat.timeout_ns < self._intake.stamps.settles_ns(name):
+                    continue  # its time-out would be over before a beat can be taken
+                if waited_s >= within_s or self._ready.issuperset(self.triggers[name].accounts):
+                    del self._waiting[name]
+                    beat.boot()
+        for beat in self._intake.heartbeats.values():
+            beat.save()
+
+    def _say_gone(self) -> None:
+        """Say aloud, once, what an earlier run has watched that the configuration has no longer."""
+        for name, was in self._renamed.items():
+            beat, data = self._intake.heartbeats.get(name), self._beats.get(was)
+            if beat is not None and data is not None:
+                beat.record_anew()
+                if data["watched"]:
+                    self._announce(Announce("warn", _goes_on(beat, was)))
+        for name, data in self._beats.items():
+            if data["watched"] and name not in self._intake.heartbeats:
+                self._dispatcher.record(heartbeat.RECORD, {"trigger": name, "watched": False, "why": REMOVED})
+                if name not in self._renamed.values():
+                    text = f"trigger {name} is gone: an earlier run has watched its heartbeat"
+                    self._announce(Announce("warn", text))
+        for name in [name for name in self._ledgers if name not in self._intake.pnls]:
+            self._end_pnl(name)
+
+    def _end_pnl(self, name: str) -> None:
+        """Say aloud, once, what counts no more because a pnl trigger is gone; its day stays on record."""
+        data = self._ledgers.get(name)
+        if data is None or data.get("why") == REMOVED or data.get("day") is None:
+            return
+        self._ledgers[name] = removed = {**data, "why": REMOVED}
+        self._dispatcher.record(LEDGER, removed)
+        self._announce(Announce("warn", f"trigger {name} is gone: {restored.lost(data)}"))
+
+    async def run(self, trigger: Trigger) -> None:
+        """Run a trigger for ever, whatever becomes of it."""
+        wait_s = RESTART_AFTER_S
+        while True:
+            began_s = anyio.current_time()
+            try:
+                await trigger.run(self._report)
+                self._dead[trigger.name] = "its task ended"
+            except Exception as error:
+                log.exception("trigger %s failed; it is started again", trigger.name)
+                self._dead[trigger.name] = f"its task failed: {type(error).__name__}"
+            if anyio.current_time() - began_s >= HEALTHY_S:
+                wait_s = RESTART_AFTER_S
+            await anyio.sleep(wait_s)
+            wait_s = min(2 * wait_s, RESTART_CAP_S)
+            self._dead.pop(trigger.name, None)
+
+    def _report(self, reason: Reason) -> None:
+        self._dispatcher.report(reason)
+        self._identify(reason.evidence)
+
+    def _identify(self, evidence: Mapping[str, object]) -> None:
+        if isinstance(uid := evidence.get("uid"), int):
+            self.identify(uid)
+
+    def conditions(self) -> dict[str, tuple[TriggerState, str]]:
+        """Return each trigger's state and detail; one whose task died is blind."""
+        return {name: self._condition(trigger) for name, trigger in self.triggers.items()}
+
+    def _condition(self, trigger: Trigger) -> tuple[TriggerState, str]:
+        if trigger.name in self._dead:
+            return TriggerState.BLIND, self._dead[trigger.name]
+        try:
+            return trigger.condition()
+        except Exception as error:  # one that cannot say how it is must not keep the others from being seen
+            return TriggerState.BLIND, f"its state cannot be told: {type(error).__name__}"
+
+    def heard(self) -> Mapping[str, int]:
+        """Return what has come to the intake, in numbers."""
+        return self._intake.counts()
+
+    def blind(self) -> int:
+        return sum(state is TriggerState.BLIND for state, _ in self.conditions().values())
+
+    def watching(self, accounts: set[str]) -> Iterator[Trigger]:
+        """Yield the triggers that watch any of the accounts."""
+        return (trigger for trigger in self.triggers.values() if accounts.intersection(trigger.accounts))
+
+    def against_rearm(self, accounts: set[str], *, force: bool = False) -> Iterator[str]:
+        """Yield what the triggers that watch any of the accounts have against re-arming them.
+
+        `force` leaves out what a trigger cannot see, and nothing that it does see.
+        """
+        conditions = self.conditions()
+        for trigger in self.watching(accounts):
+            state, detail = conditions[trigger.name]
+            blind = detail if state is TriggerState.BLIND else ""
+            if trigger.name not in self._dead:
+                match trigger:  # which may have fired, too: it would fire again for being blind
+                    case OrderRate():
+                        blind = trigger.blindness(accounts)  # another account's is not theirs
+                    case Pnl():
+                        blind = trigger.blindness()
+                    case _:
+                        pass
+            against = self._against(trigger, accounts)
+            found = [why for why in against if why and not (force and isinstance(why, Unseen))]
+            if found:
+                yield f"trigger {trigger.name}: {found[0]}"
+            elif blind and self._on_blind[trigger.name] == "fire":
+                yield f'trigger {trigger.name}: it is blind, and has on_blind = "fire": {blind}'
+
+    def _against(self, trigger: Trigger, accounts: set[str]) -> tuple[str | None, ...]:
+        match trigger:
+            case Link() | OrderRate():  # they judge each account by itself
+                return (trigger.against_rearm(accounts),)
+            case Pnl():
+                return trigger.against_rearm(), trigger.against_part(accounts)
+            case _:
+                return (trigger.against_rearm(),)
+
+    def rearmed(self, trigger: Trigger, accounts: Collection[str]) -> None:
+        """Have a trigger start over, since a person has re-armed these accounts."""
+        match trigger:
+            case Link() | OrderRate():
+                trigger.reset(accounts)
+            case _:
+                trigger.reset()
+
+    def notice_blind(self) -> None:
+        """Say aloud that a trigger cannot see, once; take it for a reason where the configuration says so."""
+        for name, (state, detail) in self.conditions().items():
+            if state is not TriggerState.BLIND:
+                self._fired_blind.discard(name)
+                if name in self._told:
+                    self._told.discard(name)
+                    self._announce(Announce("info", f"trigger {name} sees again"))
+                continue
+            if name not in self._told:
+                self._told.add(name)
+                self._announce(Announce("blind", f"trigger {name} is blind: {detail}"))
+            if self._on_blind[name] == "fire" and name not in self._fired_blind and not self._spared(name):
+                self._fired_blind.add(name)
+                accounts = self.triggers[name].accounts
+                reason = Reason(name, f"it is blind: {detail}", accounts, self._clock(), {"blind": True})
+                self._dispatcher.report(reason)
+
+    async def look(self, accounts: set[str]) -> None:
+        """Have the flags that watch any of the accounts looked for now; to be called before `against_rearm`."""
+        async with anyio.create_task_group() as group:
+            for trigger in self.watching(accounts):
+                if isinstance(trigger, Flag):
+                    group.start_soon(trigger.look)
+
+    def _amend(self, reason: Reason, text: str, evidence: Mapping[str, object]) -> None:
+        """Add to a reason what its flag's file says, and whose the file is: the kill did not wait for either."""
+        observed = {"observed_mono_ns": reason.observed.mono_ns, "observed_wall_ns": reason.observed.wall_ns}
+        data = {"trigger": reason.trigger, **observed, "text": text, "evidence": evidence}
+        self._dispatcher.record(flag.RECORD, data)
+        self._identify(evidence)
+        if text:
+            self._announce(Announce("info", f"trigger {reason.trigger}: its file says: {text}"))
+            self.amended(f"{reason.trigger}: {reason.text}", f"{reason.trigger}: {text}")
+
+    def _flag_directory_made(self, directory: Path) -> None:
+        self._announce(Announce("warn", f"{directory} was removed; it is there again"))
+
+    def _spared(self, name: str) -> bool:
+        """Tell whether a trigger that lives is blind only because some of its accounts are being struck."""
+        trigger = self.triggers[name]
+        return isinstance(trigger, Pnl) and name not in self._dead and trigger.spared()
+
+    def _phase(self, account: str) -> Phase:
+        known = self._dispatcher.state.accounts.get(account)
+        return Phase.ARMED if known is None else known.phase
+
+    def _orders(self, account: str) -> View | None:
+        session = self._dispatcher.sessions.get(account)
+        if session is None:
+            return None
+        venue = session.venue
+        return View(session.ws.state is LaneState.UP and venue.pushes_orders and venue.book_current, venue.open_orders)
+
+    def _lane_troubles(self, account: str) -> Mapping[str, str]:
+        session = self._dispatcher.sessions.get(account)
+        return {} if session is None else session.troubles()
+
+    def _reachable(self) -> dict[str, bool]:
+        sessions = self._dispatcher.sessions
+        return {name: LaneState.UP in (s.ws.state, s.http.state) for name, s in sessions.items()}
+
+
+def _under_new_names(known: Mapping[str, T], renamed: Mapping[str, str]) -> Mapping[str, T]:
+    return {**known, **{name: known[was] for name, was in renamed.items() if was in known}}
+
+
+def _goes_on(beat: Heartbeat, was: str) -> str:
+    within = f"{beat.timeout_ns / 1e9:g} s"
+    return f"trigger {was} is now {beat.name}: it fires if no beat comes under the new name within {within}"
+
+
+def _last(
+    entries: Sequence[Mapping[str, Any]], kind: str, fits: Callable[[Mapping[str, Any]], bool]
+) -> dict[str, Mapping[str, Any]]:
+    """Return, by trigger, the data of the last entry of a kind."""
+    return {data["trigger"]: data for data in history.understood(entries, (kind,), fits)}
+
+
+def make_flag_directory(directory: Path, runtime_dir: Path) -> bool:
+    """Make a flag's directory below our own, where tmpfiles(5) has not: its group may put the flag there.
+
+    True if it is new. Where it cannot be made, the flag's trigger is blind, and says so. Waits for the file system.
+    """
+    try:
+        if not directory.is_relative_to(runtime_dir) or directory.exists():
+            return False
+        directory.mkdir(parents=True)
+        directory.chmod(0o2770)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,120 @@
+"""Keep what contradicts a list without orders at CrossTrade: orders that must have ended, and no message has said so.
+
+A list covers what NinjaTrader shows when it is asked for; what NinjaTrader has forgotten rests at the broker all the
+same. Two things are not forgotten here. An order that a push has shown alive is open until a message ends it. So is one
+that was known when the venue refused a cancel that covers it. `crosstrade_reads` looks each open order up by its id
+before it calls a read complete, and each account of which the venue has said that it does not know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from kill_switch.core.domain import Life
+from kill_switch.venues.crosstrade.replies import Owned, Said
+
+MOST = 1000  # orders that are kept in doubt; a read with one of them is no proof, so that more would change nothing
+NAMED = 3  # of them, in a line of evidence
+
+
+class Doubts:
+    """Hold the orders and NT accounts that a clean list does not answer for."""
+
+    def __init__(self) -> None:
+        self._pushed: dict[str, str] = {}  # order → its account: a push has shown it alive
+        self._refused: dict[str, str] = {}  # order → its account: known when a cancel of it was refused
+        self._unknown: dict[str, str] = {}  # account → the venue's words: it does not know it
+        self._words: dict[str, str] = {}  # order → what the last look at it came to
+
+    def orders(self) -> dict[str, str]:
+        """Return the orders in doubt, with their accounts."""
+        return {**self._pushed, **self._refused}
+
+    def accounts(self) -> tuple[str, ...]:
+        """Return the accounts that the venue says it does not know."""
+        return tuple(self._unknown)
+
+    def holds(self, order: str) -> bool:
+        return order in self._pushed or order in self._refused
+
+    def pushed(self, one: Owned) -> None:
+        """Take a push: a live order is open from now on, a terminal state ends it."""
+        if one.order.life is Life.GONE:
+            self.ended(one.order.id)
+        else:
+            _keep(self._pushed, one.order.id, one.account)
+
+    def listed(self, orders: Iterable[Owned]) -> None:
+        """Take a list: a terminal state ends an order, a live one says nothing new."""
+        if not self._pushed and not self._refused:
+            return
+        for one in orders:
+            if one.order.life is Life.GONE:
+                self.ended(one.order.id)
+
+    def answered(self, account: str, said: Said, known: Iterable[str]) -> None:
+        """Take the last word on the cancel of all orders of an account, of which those `known` rest."""
+        if said.accepted:
+            self.shown(account)
+            self._refused = {one: owner for one, owner in self._refused.items() if owner != account}
+            self._named(said.ids)
+        elif said.refused:
+            for one in known:
+                _keep(self._refused, one, account)
+            if said.no_account:
+                self.unknown(account, said.words)
+
+    def single(self, account: str, order: str, said: Said) -> None:
+        """Take the answer to the cancel of one order."""
+        if said.gone:
+            self.ended(order)
+        elif said.accepted:
+            self._refused.pop(order, None)
+        elif said.refused:
+            _keep(self._refused, order, account)
+            if said.no_account:
+                self.unknown(account, said.words)
+
+    def ended(self, order: str) -> None:
+        """Take a terminal word on an order."""
+        self._pushed.pop(order, None)
+        self._refused.pop(order, None)
+        self._words.pop(order, None)
+
+    def looked(self, order: str, words: str) -> None:
+        """Take note of a look at an order that has not ended it."""
+        if self.holds(order):
+            self._words[order] = words
+
+    def unknown(self, account: str, words: str) -> None:
+        self._unknown[account] = words
+
+    def shown(self, account: str) -> None:
+        """Take note that the venue knows the account."""
+        self._unknown.pop(account, None)
+
+    def why(self) -> str:
+        """Say what keeps a list without orders from being a proof, "" if nothing does."""
+        told = [f"the venue does not know NT account {name} ({words})" for name, words in self._unknown.items()]
+        orders = self.orders()
+        for one in list(orders)[:NAMED]:
+            words = self._words.get(one)
+            seen = f"order {one} of {orders[one]} is not listed, and nothing has said that it ended"
+            told.append(f"{seen}: {words}" if words else seen)
+        if len(orders) > NAMED:
+            told.append(f"{len(orders) - NAMED} more like it")
+        return "; ".join(told)
+
+    def _named(self, ids: Sequence[object]) -> None:
+        """Let a cancel that names an order explain why a later list does not."""
+        if self._pushed:
+            for one in ids:
+                if isinstance(one, str):
+                    self.ended(one)
+
+
+def _keep(orders: dict[str, str], order: str, account: str) -> None:
+    orders.pop(order, None)
+    orders[order] = account
+    if len(orders) > MOST:
+        del orders[next(iter(orders))]

@@ -1,0 +1,353 @@
+"""Read orders at CrossTrade, and positions where they count, with as few tokens as its paths allow (§5, §6).
+
+One token covers all NT accounts' orders: `GET /orders`, whose path is inferred, or `GetAllOrders` over the WebSocket;
+without either it is a list an account. Positions are read behind the orders, never beside them: what fills between the
+two then shows in the positions.
+
+A list covers the accounts that NinjaTrader shows when it is asked for, and no other. So a list without orders is
+complete only if the snapshot, which is asked for behind it, shows each of our accounts connected to its broker, and if
+nothing contradicts it (`crosstrade_doubts`): orders and accounts in doubt are looked up one by one. A sweep needs two
+clean reads, so that its last list lies between two snapshots.
+
+A request of a read that the rate limit refuses is repeated in its turn, behind the cancels that wait; a read that is
+begun while cancels wait asks for nothing, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kill_switch.core.domain import Life, Now
+from kill_switch.venues.base import Ask, Asks, Outputs, Request, WakeAfter
+from kill_switch.venues.crosstrade.contradictions import Doubts
+from kill_switch.venues.crosstrade.replies import (
+    Accounts,
+    Held,
+    Listed,
+    Owned,
+    Said,
+    Words,
+    failure,
+    lacking,
+    warning,
+)
+from kill_switch.venues.crosstrade.request_queue import Turns
+from kill_switch.venues.crosstrade.tokens import Wire, is_id, path_of
+
+READ_AGAIN_S = 1.0  # a read that is slow goes out once more: the relay to the add-on may take most of a second
+LIST_WITHIN_S = 1.5  # GetAllOrders over the WebSocket
+LOOKS = 5  # orders and accounts in doubt that one read looks up
+
+
+@dataclass(slots=True, eq=False)
+class Read:
+    """One read under way; a `probe` is housekeeping, speaks for the lane, and has no positions.
+
+    Without `troubles` and with nothing left, a read that is no probe proves the accounts clear.
+    """
+
+    asked_ns: int
+    probe: bool = False
+    tried: bool = False  # over the WebSocket
+    conn: int | None = None
+    missing: set[str] = field(default_factory=set)  # accounts whose lists, or looks that are still to be answered
+    orders: list[Owned] = field(default_factory=list)
+    ordered: bool = False  # the orders are all there
+    positions: list[Held] = field(default_factory=list)
+    positioned: bool = False  # the positions have been read
+    troubles: list[str] = field(default_factory=list)  # what keeps it from being complete
+
+    @property
+    def left(self) -> bool:
+        return bool(self.positions) or any(one.order.life is not Life.GONE for one in self.orders)
+
+
+class Reads:
+    """Carry reads out; `done` is told of each that has ended, `failed` why a probe has shown nothing."""
+
+    KINDS = frozenset({"orders", "list", "positions", "reach", "look"})
+
+    def __init__(
+        self,
+        wire: Wire,
+        ours: Accounts,
+        doubts: Doubts,
+        turns: Turns,
+        snapshot: Request,
+        ask: Asks,
+        words: Words,
+        done: Callable[[Read, Now], Outputs],
+        failed: Callable[[str, Said | None], Outputs],
+        reached: Callable[[Any], Mapping[str, str]],
+        *,
+        positions: bool,
+        hedge_after_s: Callable[[], float],
+    ) -> None:
+        """Make it; `reached` takes a snapshot and returns the accounts that NinjaTrader need not show, and why."""
+        self.has_path = True  # REST has GET /orders
+        self.has_rpc = True  # the WebSocket has GetAllOrders
+        self.orders = wire.request("GET", "/v1/api/orders")
+        self._wire = wire
+        self._ours = ours
+        self._doubts = doubts
+        self._turns = turns
+        self._snapshot = snapshot
+        self._ask = ask
+        self._words = words
+        self._done = done
+        self._failed = failed
+        self._reached = reached
+        self._positions = wire.request("GET", "/v1/api/positions") if positions else None
+        self._hedge_after_s = hedge_after_s
+        self._repeated: dict[Read, None] = {}  # those with requests that wait for their turn
+        self._frames: dict[str, Read] = {}  # over the WebSocket, by the id of their RPC
+        self._count = 0
+
+    def begin(self, read: Read, now: Now) -> Outputs:
+        """Read every order of the user with one token; without such a call, account by account."""
+        if read.probe:
+            return self._list(read, now)
+        outputs: Outputs = ()
+        for before in self._repeated:
+            outputs += self._fail(before, "another read takes its place", None, now)
+        self._repeated.clear()
+        self._turns.drop_reads()
+        if waiting := self._turns.cancels:
+            why = f"{waiting} cancel(s) wait for requests that the venue takes: nothing was read"
+            return (*outputs, *self._fail(read, why, None, now))
+        return (*outputs, *self._list(read, now))
+
+    def _list(self, read: Read, now: Now) -> Outputs:
+        if self.has_path:
+            return self._get("orders", self.orders, read, read, now)
+        conn = self._wire.carrier(now)
+        if self.has_rpc and conn is not None and not read.tried:
+            read.tried, read.conn = True, conn
+            self._count += 1
+            tag = f"r{self._count}"
+            self._frames[tag] = read
+            return (self._wire.rpc(conn, tag, "GetAllOrders", {}, now), WakeAfter(f"list {tag}", LIST_WITHIN_S))
+        read.missing = set(self._ours.names)
+        outputs: Outputs = ()
+        for name in self._ours.names:
+            outputs += self._get("list", self._own(name), read, (name, read), now)
+        return outputs
+
+    def _own(self, account: str) -> Request:
+        return self._wire.request("GET", f"{path_of(account)}/orders")
+
+    def _get(self, kind: str, request: Request, read: Read, context: object, now: Now) -> Outputs:
+        again_s = max(READ_AGAIN_S, 4 * self._hedge_after_s())
+        once = read.probe or self._wire.bucket.contended(now)
+        build = self._wire.paid(request)
+        return self._ask(
+            kind, build, now, urgent=not read.probe, hedge_after_s=None if once else again_s, context=context
+        )
+
+    # what comes back
+
+    def answered(self, ask: Ask, body: Any, status: int, now: Now) -> Outputs | None:
+        """Take the answer to a request; None if another route should be heard."""
+        read = _read_of(ask)
+        if ask.kind == "orders" and status == 404:
+            self.has_path = False
+            return self._list(read, now)
+        wrong = failure(status, body, self._words)
+        if wrong is not None and wrong.nothing:
+            return None
+        if wrong is not None and wrong.limited and not read.probe:
+            self._repeated[read] = None
+            return self._turns.read(lambda at: self._again(ask, at), now)
+        match ask.kind:
+            case "orders":
+                return self._listed(read, self._ours.orders(body), wrong, body, now)
+            case "list":
+                return self._listed_one(ask.context[0], read, body, wrong, now)
+            case "positions":
+                return self._held(read, body, wrong, now)
+            case "reach":
+                return self._seen(read, body, wrong, now)
+            case _:
+                return self._looked(ask.context[0], read, body, wrong, now)
+
+    def _again(self, ask: Ask, now: Now) -> Outputs:
+        self._repeated.pop(_read_of(ask), None)
+        return self._ask(ask.kind, ask.build, now, urgent=True, context=ask.context)
+
+    def unanswered(self, ask: Ask, why: str, now: Now) -> Outputs:
+        read = _read_of(ask)
+        match ask.kind:
+            case "list":
+                return self._gather(ask.context[0], read, Listed([], why), now)
+            case "look":
+                return self._look_over(ask.context[0], read, why, now)
+            case _:
+                return self._fail(read, f"accounts: {why}" if ask.kind == "reach" else why, None, now)
+
+    def replied(self, conn: int, tag: str, body: object, said: Said | None, now: Now) -> Outputs:
+        """Take the reply to an RPC, if it is one of a read's."""
+        read = self._frames.get(tag)
+        if read is None or read.conn != conn:
+            return ()
+        del self._frames[tag]
+        listed = self.rpc_orders(body)
+        if listed is not None:
+            return self._listed(read, listed, None, body, now)
+        self.has_rpc = said is not None and (said.limited or said.offline)
+        return self._list(read, now)
+
+    def rpc_orders(self, body: object) -> Listed | None:
+        """Return the list that an RPC has answered, None if it has not."""
+        if failure(None, body, self._words) is not None:
+            return None
+        listed = self._ours.orders(body)
+        return listed if listed.orders or not listed.why else None
+
+    def late(self, tag: str, now: Now) -> Outputs:
+        """Read in another way what has not been answered in time."""
+        read = self._frames.pop(tag, None)
+        return () if read is None else self._list(read, now)
+
+    def closed(self, conn: int, now: Now) -> Outputs:
+        outputs: Outputs = ()
+        for tag in [tag for tag, read in self._frames.items() if read.conn == conn]:
+            outputs += self._list(self._frames.pop(tag), now)
+        return outputs
+
+    # orders, then positions, then accounts, then doubts
+
+    def _fail(self, read: Read, why: str, said: Said | None, now: Now) -> Outputs:
+        """End a read for one reason; what it has shown until then stays."""
+        if read.probe and not read.orders:
+            return self._failed(why, said)
+        read.troubles.append(why)
+        return self._done(read, now)
+
+    def _listed(self, read: Read, listed: Listed, wrong: Said | None, body: object, now: Now) -> Outputs:
+        read.orders.extend(listed.orders)
+        if wrong is not None:
+            return self._fail(read, wrong.words, wrong, now)
+        if why := warning(body, self._words) or listed.why:
+            return self._fail(read, why, None, now)
+        return self._ordered(read, now)
+
+    def _listed_one(self, name: str, read: Read, body: object, wrong: Said | None, now: Now) -> Outputs:
+        listed = self._ours.orders(body, name)
+        if wrong is not None and wrong.no_account:
+            self._doubts.unknown(name, wrong.words)
+        why = wrong.words if wrong is not None else warning(body, self._words) or listed.why
+        return self._gather(name, read, Listed(listed.orders, why), now)
+
+    def _gather(self, name: str, read: Read, listed: Listed, now: Now) -> Outputs:
+        read.missing.discard(name)
+        read.orders.extend(listed.orders)
+        if listed.why:
+            read.troubles.append(f"{name}: {listed.why}")
+        if read.missing:
+            return ()
+        if not read.troubles:
+            return self._ordered(read, now)
+        if read.probe and not read.orders:
+            return self._failed(self._words("; ".join(read.troubles)), None)
+        return self._done(read, now)
+
+    def _ordered(self, read: Read, now: Now) -> Outputs:
+        read.ordered = True
+        self._doubts.listed(read.orders)
+        if self._positions is None or read.probe:
+            return self._reach(read, now)
+        return self._get("positions", self._positions, read, read, now)
+
+    def _held(self, read: Read, body: object, wrong: Said | None, now: Now) -> Outputs:
+        if wrong is not None:
+            return self._fail(read, f"positions: {wrong.words}", wrong, now)
+        read.positions, why = self._ours.positions(body)
+        read.positioned = not why or bool(read.positions)
+        if why := warning(body, self._words) or why:
+            return self._fail(read, f"positions: {why}", None, now)
+        return self._reach(read, now)
+
+    def _reach(self, read: Read, now: Now) -> Outputs:
+        """Ask what the lists have covered, if they have shown nothing that is left."""
+        if read.probe:  # what it has to say does not wait for a look, which spares a kill one
+            more = self._look(read, 1, now) if self._wire.bucket.spare(now, 1) else ()
+            return (*self._done(read, now), *more)
+        if read.left:
+            return self._done(read, now)
+        return self._get("reach", self._snapshot, read, read, now)
+
+    def _seen(self, read: Read, body: Any, wrong: Said | None, now: Now) -> Outputs:
+        if wrong is not None:
+            return self._fail(read, f"accounts: {wrong.words}", wrong, now)
+        if why := lacking(self._reached(body)):
+            read.troubles.append(why)
+        if why := warning(body, self._words):
+            read.troubles.append(f"accounts: {why}")
+        if read.troubles:
+            return self._done(read, now)
+        return self._look(read, max(1, min(LOOKS, int(self._wire.bucket.left(now)) - 1)), now)
+
+    def _look(self, read: Read, most: int, now: Now) -> Outputs:
+        """Look up so many of the orders and accounts in doubt, if the list has not; later reads take the others."""
+        listed = {one.order.id for one in read.orders} if self._doubts.orders() else set()
+        asked = [("", name) for name in self._doubts.accounts()]
+        asked += [
+            (one, account)
+            for one, account in self._doubts.orders().items()
+            if account in self._ours.names and one not in listed and is_id(one)
+        ]
+        asked = asked[:most]
+        if not asked:
+            return self._doubtless(read, now)
+        read.missing = {order or account for order, account in asked}
+        outputs: Outputs = ()
+        for order, account in asked:
+            request = self._wire.request("GET", f"{path_of(account)}/orders/{order}") if order else self._own(account)
+            outputs += self._get("look", request, read, ((order, account), read), now)
+        return outputs
+
+    def _looked(self, what: tuple[str, str], read: Read, body: Any, wrong: Said | None, now: Now) -> Outputs:
+        order, account = what
+        if wrong is not None and wrong.no_account:
+            self._doubts.unknown(account, wrong.words)
+        if wrong is not None:
+            if wrong.gone and order:
+                self._doubts.ended(order)
+            return self._look_over(what, read, wrong.words, now)
+        if not order:
+            listed = self._ours.orders(body, account)
+            read.orders.extend(listed.orders)
+            why = warning(body, self._words) or listed.why
+            if not why:
+                self._doubts.shown(account)
+            return self._look_over(what, read, why, now)
+        one = self._ours.order(body, account)
+        if one is None or not one.account or not one.order.status:
+            return self._look_over(what, read, "the order cannot be read", now)
+        one = one._replace(order=one.order._replace(id=order))  # the venue may know it by another number (§2)
+        if one.order.life is Life.GONE:
+            self._doubts.ended(order)
+        else:
+            read.orders.append(one)
+        return self._look_over(what, read, f"it is {one.order.status}", now)
+
+    def _look_over(self, what: tuple[str, str], read: Read, words: str, now: Now) -> Outputs:
+        order, account = what
+        read.missing.discard(order or account)
+        if order:
+            self._doubts.looked(order, words)
+        return () if read.missing else self._doubtless(read, now)
+
+    def _doubtless(self, read: Read, now: Now) -> Outputs:
+        if read.probe:
+            return ()
+        if why := self._doubts.why():
+            read.troubles.append(why)
+        return self._done(read, now)
+
+
+def _read_of(ask: Ask) -> Read:
+    read: Read = ask.context if isinstance(ask.context, Read) else ask.context[1]
+    return read

@@ -1,0 +1,298 @@
+"""Read what CrossTrade says: cancels, lists of orders and positions, the snapshot.
+
+§ numbers are crosstrade.md of the venue notes's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from kill_switch.core.domain import Answer, Life, Order
+from kill_switch.venues.base import amount, plain, shown
+
+TERMINAL = frozenset({"filled", "cancelled", "canceled", "rejected"})  # §7
+CANCELLING = frozenset({"cancelpending", "cancelsubmitted"})  # may still fill
+ENDED = "not found or already terminal"  # of one order: documented, and promised to be stable (§4)
+NOTHING_RESTING = (  # the reply to a cancel-all of nothing is not documented (§4)
+    ENDED,
+    "no orders",
+    "no working orders",
+    "no open orders",
+    "no active orders",
+    "nothing to cancel",
+)
+CONNECTED = "connected"  # any other connection status is no proof that an account's orders are shown (§5)
+NO_ACCOUNT = "invalid_account"  # the code (§2); in the old envelope only the text of `detail` tells
+NO_ACCOUNT_TEXT = re.compile(r"\baccount\b.{0,80}\bnot found\b")
+DOLLARS = frozenset({"usdollar", "usd", ""})  # a denomination, which the snapshot need not state
+OFFLINE = "the XT add-on in NinjaTrader is not connected: nothing here can cancel, use the broker's own platform"
+
+Words = Callable[..., str]  # makes evidence of a venue's words, without our secrets
+
+
+class Said(NamedTuple):
+    """What one reply says of one account's cancel."""
+
+    answer: Answer
+    words: str
+    cancelled: int | None = None
+    offline: bool = False  # the add-on is not there: no route leads to it
+    limited: bool = False  # the tokens are gone: every route costs one
+    nothing: bool = False  # it proves nothing: another route should be heard
+    key: bool = False  # the token was refused
+    no_account: bool = False  # NinjaTrader does not know the NT account: that says nothing of its orders
+    gone: bool = False  # the order has ended: the documented words of §4
+    ids: Sequence[object] = ()  # the orders that it names as cancelled
+
+    @property
+    def accepted(self) -> bool:
+        return self.answer is Answer.ACCEPTED
+
+    @property
+    def refused(self) -> bool:
+        return self.answer is Answer.REFUSED
+
+
+class Owned(NamedTuple):
+    """An order, whose it is ("" if not ours, "?" if nobody says), and its type in lower case, "" if nobody says."""
+
+    order: Order
+    account: str
+    kind: str = ""
+
+
+class Listed(NamedTuple):
+    """A list as far as it can be read; `why` says what speaks against its being whole, "" if nothing does."""
+
+    orders: list[Owned]
+    why: str = ""
+
+
+class Held(NamedTuple):
+    """A position of one of our accounts, "?" if nobody says of which."""
+
+    account: str
+    symbol: str
+    words: str
+
+
+def judge(status: int | None, body: object, words: Words) -> Said | None:
+    """Read a reply in any of the shapes that §2 and §6 have; None: it says nothing. Without a status: from a frame."""
+    if not isinstance(body, dict):
+        body = {} if status is not None and 400 <= status < 500 else None
+    if body is None or (status is not None and (status < 200 or 300 <= status < 400 or status >= 500)):
+        return None
+    error = body.get("error")
+    if (status or 200) < 400 and body.get("success") is not False and error in (None, False, ""):
+        ids = body.get("orderIds")
+        named = len(ids) if isinstance(ids, list) else None
+        if named is None and body.get("success") is not True:
+            return None
+        line = "accepted" if named is None else f"{named} order(s) named as cancelled"
+        warned = body.get("warning")
+        told = words(line, "with a warning:", warned) if warned else line
+        return Said(Answer.ACCEPTED, told, named, ids=ids if isinstance(ids, list) else ())
+    refusal = [text for text in (error, body.get("detail"), body.get("message")) if text]
+    line = words(*(() if status is None else (f"HTTP {status}",)), *refusal)
+    lower = " ".join(map(shown, refusal)).lower()
+    if status == 408 or "addon" in lower or "add-on" in lower:
+        return Said(Answer.UNKNOWN, f"{OFFLINE} ({line})", offline=True)
+    if status == 429 or "rate limit" in lower:
+        return Said(Answer.UNKNOWN, line, limited=True)
+    if NO_ACCOUNT in lower:
+        return Said(Answer.REFUSED, line, no_account=True)
+    if any(text in lower for text in NOTHING_RESTING):
+        return Said(Answer.ACCEPTED, line, 0, gone=ENDED in lower)
+    return Said(Answer.REFUSED, line, key=status in (401, 403), no_account=NO_ACCOUNT_TEXT.search(lower) is not None)
+
+
+def failure(status: int | None, body: object, words: Words) -> Said | None:
+    """Say what is wrong with a reply to a read, None if nothing is: a list may come without `success`."""
+    if isinstance(body, dict) and status in (None, 200) and "success" not in body:
+        body = {"success": True, **body}
+    said = judge(status, body, words)
+    if said is None:
+        return Said(Answer.UNKNOWN, "a reply that proves nothing", nothing=True)
+    return None if status in (None, 200) and said.answer is Answer.ACCEPTED and said.cancelled is None else said
+
+
+def warning(body: object, words: Words) -> str:
+    """Return what a reply warns of, "" if of nothing: what it lists then need not be all (§2)."""
+    told = body.get("warning") if isinstance(body, dict) else None
+    return words("the venue warns:", told) if told else ""
+
+
+class NoFigure(NamedTuple):
+    """Why a message does not say what the accounts are worth.
+
+    `away`: NinjaTrader does not show an account, or has lost its connection: what others say of it stands still.
+    """
+
+    why: str
+    away: bool = False
+
+
+class Accounts:
+    """The NT accounts that are ours; upper and lower case are the same (§2)."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        self._by_key = {name.casefold(): name for name in names}
+
+    def orders(self, body: object, account: str | None = None) -> Listed:
+        """Read a list of orders; one that cannot be read makes the list less than whole: it may be ours, and alive."""
+        items = _items(body, "orders")
+        if items is None:
+            return Listed([], "the order list cannot be read")
+        found: list[Owned] = []
+        unread = 0
+        for item in items:
+            one = self.order(item, account)
+            if one is None:
+                unread += self._may_rest(item, account)
+            elif one.account:
+                found.append(one)
+        return Listed(found, f"{unread} of the orders listed cannot be read" if unread else _missing(body, items))
+
+    def order(self, item: object, account: str | None = None) -> Owned | None:
+        """Read an order; an unknown state is alive."""
+        order_id = (plain(item.get("orderId")) or plain(item.get("id"))) if isinstance(item, dict) else ""
+        if not isinstance(item, dict) or not order_id:
+            return None
+        owner = self._owner(item.get("account", account))
+        status, life = _state_of(item)
+        order = Order(order_id, plain(item.get("instrument", "")), life, status)
+        return Owned(order, owner, plain(item.get("orderType", "")).lower())
+
+    def _may_rest(self, item: object, account: str | None) -> bool:
+        """Say whether an entry without an id may be a live order of ours: of another account, or ended, it is not."""
+        if not isinstance(item, dict):
+            return True
+        return bool(self._owner(item.get("account", account))) and _state_of(item)[1] is not Life.GONE
+
+    def positions(self, body: object) -> tuple[list[Held], str]:
+        """Read a list of positions: ours that are not flat, and why there may be more; "": there are none."""
+        items = _items(body, "positions")
+        if items is None:
+            return [], "the list of positions cannot be read"
+        found: list[Held] = []
+        unread = 0
+        for item in items:
+            owner = self._owner(item.get("account")) if isinstance(item, dict) else "?"
+            quantity = amount(item.get("quantity")) if isinstance(item, dict) else None
+            symbol = plain(item.get("instrument")) if isinstance(item, dict) else ""
+            side = plain(item.get("marketPosition")).lower() if isinstance(item, dict) else ""
+            if not owner or (quantity is not None and (not quantity or side == "flat")):
+                continue
+            if quantity is None or not symbol:
+                unread += 1
+            else:
+                found.append(Held(owner, symbol, f"{side or 'open'} {quantity:f}"))
+        return found, f"{unread} of the positions listed cannot be read" if unread else _missing(body, items)
+
+    def worth(self, message: dict[str, Any]) -> Decimal | NoFigure:
+        """Add up what our accounts are worth, by the figures of one message, in dollars; or say why that cannot be.
+
+        An account that is not connected shows zeros, or what was last known (§5). So a zero counts only if the
+        connection is stated.
+        """
+        items = message.get("accounts")
+        total, found = Decimal(0), set[str]()
+        for item in items if isinstance(items, list) else ():
+            account = item.get("account") if isinstance(item, dict) else None
+            key = plain(account.get("name")).casefold() if isinstance(account, dict) else ""
+            if not isinstance(account, dict) or key not in self._by_key:
+                continue
+            name, status = self._by_key[key], account.get("connectionStatus")
+            if key in found:
+                return NoFigure(f"NT account {name} is listed twice")
+            found.add(key)
+            if status is not None and plain(status).lower() != CONNECTED:
+                return NoFigure(_unconnected(plain(status), name), away=True)
+            figures = account.get("item")
+            worth = amount(figures.get("netLiquidation")) if isinstance(figures, dict) else None
+            money = plain(account.get("denomination", ""))
+            if money.lower().replace(" ", "") not in DOLLARS:
+                return NoFigure(f"account {name} is kept in {money}, not in dollars")
+            if worth is None:
+                return NoFigure(f"no net liquidation of {name}")
+            if not worth and status is None:
+                return NoFigure(f"the net liquidation of {name} is zero, and its connection is not stated", away=True)
+            total += worth
+        lacking = ", ".join(name for key, name in self._by_key.items() if key not in found)
+        return NoFigure(f"no net liquidation of {lacking}", away=True) if lacking else total
+
+    def _owner(self, named: object) -> str:
+        """Say whose something is: "" if not ours, "?" if that is not said in words."""
+        told = named.get("name") if isinstance(named, dict) else named
+        name, only = plain(told).strip(), self.names[0] if len(self.names) == 1 else "?"
+        stranger = "" if isinstance(told, str) else only  # a name is a text: what is none may mean anybody
+        return self._by_key.get(name.casefold(), stranger) if name else only
+
+    def unseen(self, snapshot: dict[str, Any]) -> dict[str, str]:
+        """Return the accounts whose orders NinjaTrader need not show now, and why: absent, or not connected (§5).
+
+        Their orders rest at the broker all the same. An account whose connection is not stated counts as such.
+        """
+        accounts = snapshot.get("accounts")
+        found: dict[str, str] = {}
+        for item in accounts if isinstance(accounts, list) else ():
+            account = item.get("account") if isinstance(item, dict) else None
+            if isinstance(account, dict):
+                found[plain(account.get("name")).casefold()] = plain(account.get("connectionStatus"))
+        unseen: dict[str, str] = {}
+        for key, name in self._by_key.items():
+            if key not in found:
+                unseen[name] = "NinjaTrader does not show NT account"
+            elif found[key].lower() != CONNECTED:
+                unseen[name] = _unconnected(found[key])
+        return unseen
+
+
+def _unconnected(status: str, name: str = "") -> str:
+    return f"connection {status[:40] or 'not stated'} between the broker and NT account {name}".rstrip()
+
+
+def lacking(unseen: Mapping[str, str]) -> str:
+    """Say which NT accounts a kill cannot reach, and what to do, in one line for people; "" if there is none."""
+    if not unseen:
+        return ""
+    named: dict[str, list[str]] = {}
+    for name, why in unseen.items():
+        named.setdefault(why, []).append(name)
+    told = "; ".join(f"{why} {', '.join(names)}" for why, names in named.items())
+    return f"{told}: no kill reaches orders that rest at its broker; connect it, or take it out of nt_accounts"
+
+
+def _state_of(item: dict[str, Any]) -> tuple[str, Life]:
+    return _state(plain(item.get("orderState", item.get("state"))))
+
+
+@lru_cache(maxsize=64)  # there may be thousands of orders, in a few states
+def _state(text: str) -> tuple[str, Life]:
+    status = text.lower().replace(" ", "")
+    return status, Life.GONE if status in TERMINAL else Life.PENDING if status in CANCELLING else Life.LIVE
+
+
+def standing(body: object) -> Decimal | None:
+    """Return what the watermarks say that their account is worth (§5)."""
+    data = body.get("data") if isinstance(body, dict) else None
+    stats = data.get("stats") if isinstance(data, dict) else None
+    return amount(stats.get("netliq")) if isinstance(stats, dict) else None
+
+
+def _items(body: object, name: str) -> list[Any] | None:
+    """Return a list, which is under its own name, under `data`, or under its name in `data`."""
+    data = body.get(name, body.get("data")) if isinstance(body, dict) else None
+    items = data.get(name) if isinstance(data, dict) else data
+    return items if isinstance(items, list) else None
+
+
+def _missing(body: object, items: Sequence[object]) -> str:
+    """Say whether a list states that it has more than it shows (§5 has a `count` beside positions); "" if not."""
+    count = body.get("count") if isinstance(body, dict) else None
+    return f"{len(items)} of {count} are listed" if type(count) is int and count > len(items) else ""

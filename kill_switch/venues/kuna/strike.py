@@ -1,0 +1,260 @@
+"""Carry a strike at KUNA out: batches of known orders at once, the lists beside them, and what those add.
+
+All of it ends in one `CancelAnswered`. A malformed id would spoil a whole batch, and so would a batch that is too long:
+the one goes alone, the other is halved, as far as the venue's limits allow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from kill_switch.core.domain import Answer, Now, Order
+from kill_switch.venues.base import Ask, Asks, CancelAnswered, Output, Outputs, Request, brief
+from kill_switch.venues.kuna.replies import Body, Refusal, error_of, has_ended, id_of, items_of
+from kill_switch.venues.kuna.signing import Signer
+
+SINGLE = "/v4/order/private/cancel"
+MULTI = "/v4/order/private/cancel/multi"
+BATCHES_BEFORE_SINGLE = 2  # an order that rests after so many batches is cancelled by itself
+SINGLES_PER_STRIKE = 3
+SPLITS_PER_STRIKE = 7  # a batch that is refused as a whole is halved: a hundred orders get as far as eight batches
+SMALLEST_BATCH = 3  # a longer one is halved; as many orders go alone in one strike
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Strike:
+    """One strike under way: several calls, one answer."""
+
+    waiting: int = 0  # calls that are not answered yet
+    named: set[str] = field(default_factory=set)  # orders that a call has named, or that were left out
+    singles: int = 0
+    splits: int = 0
+    sent: bool = False  # a byte of a call that cancels may have left
+    cancelled: int = 0
+    ended: int = 0
+    answers: set[Answer] = field(default_factory=set)  # of the cancels that failed
+    lists: set[Answer] = field(default_factory=set)  # of the lists that were not read
+    troubles: list[str] = field(default_factory=list)
+
+    def trouble(self, answer: Answer, words: str) -> None:
+        self.answers.add(answer)
+        self.troubles.append(words)
+
+    def unread(self, answer: Answer, words: str) -> None:
+        self.lists.add(answer)
+        self.troubles.append(words)
+
+    def told(self) -> CancelAnswered:
+        counts = [f"{self.cancelled} order(s) cancelled"] if self.cancelled else []
+        counts += [f"{self.ended} had ended"] if self.ended else []
+        evidence = brief("; ".join([*counts, *self.troubles]) or "the lists show nothing to cancel", 200)
+        if not self.troubles:
+            return CancelAnswered(Answer.ACCEPTED, evidence, self.cancelled)
+        if not self.sent:
+            return CancelAnswered(Answer.UNSENT, evidence)
+        refused = Answer.REFUSED in self.answers or (Answer.REFUSED in self.lists and not counts)
+        return CancelAnswered(Answer.REFUSED if refused else Answer.UNKNOWN, evidence, self.cancelled or None)
+
+
+class Strikes:
+    """Make strikes, and take what is said to them."""
+
+    CANCELS = frozenset({"cancel-multi", "cancel-one"})
+    KINDS = CANCELS | {"find"}
+
+    def __init__(
+        self,
+        ask: Asks,
+        words: Callable[..., str],
+        signer: Signer,
+        lists: Mapping[str, Callable[[Now], Request]],
+        batch_orders: int,
+        hedge_after_s: Callable[[], float],
+        ended: Callable[[str], None],
+        refused: Callable[[str], None],
+        cancelled: Callable[[Iterable[str]], None],
+    ) -> None:
+        self._ask = ask
+        self._words = words
+        self._signer = signer
+        self._lists = lists
+        self._hedge_after_s = hedge_after_s
+        self._ended = ended  # takes the id of an order whose end the venue states
+        self._refused = refused  # takes the id of an order whose cancel the venue refuses
+        self._cancelled = cancelled  # takes the ids of orders that the venue says it has cancelled
+        self._most = self._batch = batch_orders
+        self._halving = True  # until it has been in vain
+        self._tries: dict[str, int] = {}  # by order: batches that have named it
+
+    def strike(self, known: Iterable[str], now: Now) -> Iterator[Output]:
+        """Make a strike; a batch may leave before the next one is made."""
+        strike = Strike()
+        yield from self._cancel(strike, known, now)
+        for kind, build in self._lists.items():
+            first = not strike.waiting  # nothing is known: then the list is what the strike begins with
+            yield from self._part("find", build, strike, kind, now, cancel=first)
+
+    def plan(self, known: Iterable[str]) -> tuple[str, ...]:
+        """Say what a strike would begin with, a line a call."""
+        ids = list(known)
+        singles, again, _ = self._apart([one for one in ids if self._is_odd(one)], SINGLES_PER_STRIKE)
+        batch = [one for one in ids if not self._is_odd(one)] + again
+        batches = [batch[start : start + self._batch] for start in range(0, len(batch), self._batch)]
+        lines = [f"POST {MULTI} {orjson.dumps({'orderIds': ids}).decode()}" for ids in batches]
+        return (*lines, *(f"POST {SINGLE} {orjson.dumps({'orderId': one}).decode()}" for one in singles))
+
+    def keep(self, book: Container[str]) -> None:
+        """Forget the orders that are gone."""
+        self._tries = {one: tries for one, tries in self._tries.items() if one in book}
+
+    def _is_odd(self, one: str) -> bool:
+        """Say whether an order should go alone: it would spoil a batch, or has outlived some."""
+        return self._tries.get(one, 0) >= BATCHES_BEFORE_SINGLE or _UUID.fullmatch(one) is None
+
+    def _apart(self, odd: list[str], most: int) -> tuple[list[str], list[str], int]:
+        """Sort out what goes alone, `most` at most, and what goes in a batch again; how many can go nowhere."""
+        odd.sort(key=lambda one: self._tries.get(one, 0))  # each has its turn
+        again = [one for one in odd[most:] if _UUID.fullmatch(one)]
+        return odd[:most], again, len(odd[most:]) - len(again)
+
+    def _cancel(self, strike: Strike, ids: Iterable[str], now: Now) -> Iterator[Output]:
+        """Cancel what no call of this strike has named yet."""
+        odd: list[str] = []
+        batch: list[str] = []
+        for one in ids:
+            if one in strike.named:
+                continue
+            strike.named.add(one)
+            if self._is_odd(one):
+                odd.append(one)
+                continue
+            batch.append(one)
+            if len(batch) == self._batch:
+                yield from self._batches(strike, batch, now)
+                batch = []
+        singles, again, malformed = self._apart(odd, SINGLES_PER_STRIKE - strike.singles)
+        strike.singles += len(singles)
+        if malformed:
+            strike.trouble(Answer.UNKNOWN, f"{malformed} malformed id(s) left for the next strike")
+        yield from self._batches(strike, batch + again, now)
+        for one in singles:
+            self._tries[one] = self._tries.get(one, 0) + 1
+            build = self._signer.build("POST", SINGLE, {"orderId": one})
+            yield from self._part("cancel-one", build, strike, [one], now, cancel=True)
+
+    def _batches(self, strike: Strike, ids: list[str], now: Now) -> Iterator[Output]:
+        for start in range(0, len(ids), self._batch):
+            batch = ids[start : start + self._batch]
+            for one in batch:
+                self._tries[one] = self._tries.get(one, 0) + 1
+            build = self._signer.build("POST", MULTI, {"orderIds": batch})
+            yield from self._part("cancel-multi", build, strike, batch, now, cancel=True)
+
+    def _part(
+        self, kind: str, build: Callable[[Now], Request], strike: Strike, what: object, now: Now, *, cancel: bool
+    ) -> Outputs:
+        strike.waiting += 1
+        again_s, context = self._hedge_after_s(), (strike, what)
+        return self._ask(
+            kind, build, now, urgent=True, cancel=cancel, command=True, hedge_after_s=again_s, context=context
+        )
+
+    # what comes back
+
+    def answered(self, ask: Ask, body: Body, refusal: Refusal | None, now: Now) -> Outputs:
+        """Take the answer to a cancel."""
+        if ask.kind == "cancel-one":
+            return self._one_answered(ask, body, refusal)
+        return self._multi_answered(ask, body, refusal, now)
+
+    def _multi_answered(self, ask: Ask, body: Body, refusal: Refusal | None, now: Now) -> Outputs:
+        strike, ids = ask.context
+        left = dict.fromkeys(ids, "not named in the answer")
+        for item in items_of(body) or ():
+            one = id_of(item)
+            if one not in left:
+                continue
+            if item.get("success") is True:
+                strike.cancelled += 1
+                self._cancelled((one,))
+                del left[one]
+            elif has_ended(error_of(item)[1]):
+                strike.ended += 1
+                del left[one]
+                self._ended(one)
+            else:
+                self._refused(one)
+                left[one] = self._words(*error_of(item)).strip() or "success false"
+        self._halving = self._halving or refusal is None
+        if refusal is not None and not refusal.others and refusal.ended >= len(left):
+            strike.ended += len(left)  # as many orders had ended as the answer does not name
+            for one in left:
+                self._ended(one)
+            left.clear()
+        if not left:
+            return self._done(ask, strike)
+        if refusal is None:
+            why = next((why for why in left.values() if why != "not named in the answer"), "")
+            answer = Answer.REFUSED if why else Answer.UNKNOWN
+            strike.trouble(answer, f"{len(left)} of {len(ids)} cancels failed: {why or 'not named in the answer'}")
+            return self._done(ask, strike)
+        if refusal.too_long and self._halving and len(left) == len(ids):
+            if len(ids) <= SMALLEST_BATCH:
+                self._batch, self._halving = self._most, False  # its length was not the reason
+            else:
+                self._batch = min(self._batch, (len(ids) + 1) // 2)
+                if strike.splits < SPLITS_PER_STRIKE:  # else the next strike begins with shorter ones
+                    strike.splits += 1
+                    return self._done(ask, strike, tuple(self._batches(strike, ids, now)))
+        strike.trouble(refusal.answer, f"{len(left)} of {len(ids)} cancels failed: {refusal.words}")
+        if refusal.answer is Answer.REFUSED:
+            for one in left:
+                self._refused(one)
+        return self._done(ask, strike)
+
+    def _one_answered(self, ask: Ask, body: Body, refusal: Refusal | None) -> Outputs:
+        strike, [one] = ask.context
+        data = body.get("data", body) if isinstance(body, dict) else None
+        if refusal is not None and refusal.ended and not refusal.others:
+            strike.ended += 1
+            self._ended(one)
+        elif refusal is not None:
+            strike.trouble(refusal.answer, f"1 of 1 cancels failed: {refusal.words}")
+            if refusal.answer is Answer.REFUSED:
+                self._refused(one)
+        elif isinstance(data, dict) and data.get("success") is True:
+            strike.cancelled += 1
+            self._cancelled((one,))
+        else:
+            strike.trouble(Answer.UNKNOWN, "1 of 1 cancels failed: the answer cannot be read")
+        return self._done(ask, strike)
+
+    def found(self, ask: Ask, orders: Iterable[Order], why: str, refusal: Refusal | None, now: Now) -> Outputs:
+        """Take a list that a strike has asked for, and cancel at once what it shows and nobody has named.
+
+        `why` says why it was not read, or not all of it.
+        """
+        strike, _ = ask.context
+        if why:
+            strike.unread(Answer.UNKNOWN if refusal is None else refusal.answer, why)
+        return self._done(ask, strike, tuple(self._cancel(strike, (order.id for order in orders), now)))
+
+    def unanswered(self, ask: Ask, why: str) -> Outputs:
+        strike, what = ask.context
+        answer = Answer.UNKNOWN if ask.sent else Answer.UNSENT
+        if ask.kind == "find":
+            strike.unread(answer, why)
+        else:
+            strike.trouble(answer, f"{len(what)} cancel(s) without an answer: {why}")
+        return self._done(ask, strike)
+
+    def _done(self, ask: Ask, strike: Strike, more: Outputs = ()) -> Outputs:
+        """Count a call of a strike as answered; the last one tells what became of the strike."""
+        strike.waiting -= 1
+        strike.sent = strike.sent or (ask.cancel and ask.sent)
+        return more if strike.waiting else (strike.told(),)

@@ -1,0 +1,328 @@
+"""Keep the orders of one account, as far as its venue has shown them, and tell which of them are new.
+
+`Adapter` in `base` is built on `Book`; a venue's adapter hands it what pushes and lists show. It sends nothing.
+
+An order is *known* once any message has shown it, and it is *counted* once. What is told of a new order depends on how
+it came. A live push while the book is current: it was placed now. A list, or a push behind a gap: it was placed after
+the lists that do not show it were asked for. Orders of the first whole lists were there before, and are not told; so
+are ends: an order whose first word is its end, or a cancel under way, has not been placed by that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kill_switch.core.domain import Life, Order
+from kill_switch.core.latest import keep_latest
+
+PAST_IDS = 16_384  # orders that have left the book and are remembered: as many as one read may miss at once
+NEVER = -(10**18)
+LAPSED = frozenset({"filled", "closed", "expired", "rejected"})  # states in lower case that no cancel leads to
+LATE_NS = 60_000_000_000  # a live push later than that behind the first word of its order says nothing of its placing
+
+
+class OrderSeen(NamedTuple):
+    """A push showed a live order that no earlier message had shown."""
+
+    order: Order
+
+
+class OrderPlaced(NamedTuple):
+    """A live push showed an order for the first time, while the book was current: somebody has placed it now.
+
+    If a list has shown the order a short while before its push, it has been told in `OrdersFound` too. It is one order.
+    """
+
+    order: Order
+
+
+class OrdersFound(NamedTuple):
+    """A list, or a push behind a gap, showed new orders: each was placed at `since_ns` (monotonic) or later."""
+
+    ids: tuple[str, ...]
+    since_ns: int
+
+
+Seen = tuple[OrderSeen | OrderPlaced | OrdersFound, ...]
+
+
+class Book:
+    """The orders of one account, and since when nothing of them can have been missed.
+
+    `lists` names the lists that together show every order; a subclass sets it. `book` has the live and pending orders.
+    """
+
+    def __init__(self) -> None:
+        self.lists: tuple[str, ...] = ("orders",)
+        self.book: dict[str, Order] = {}
+        self.unproven: dict[str, Order] = {}  # alive by a word that no list covers: a push, a refused cancel
+        self.doubted: dict[
+            str, None
+        ] = {}  # of these: a later word, or every list that was read since, contradicts that word
+        self._turn = -1  # the list that was read in its turn last
+        self._now_ns = 0  # when the event that is being taken came
+        self._word_ns: dict[str, int] = {}  # unproven order → when that word came
+        self._confirmed: set[str] = set()  # looked up and found alive, though no list shows them
+        self._past: dict[
+            str, int
+        ] = {}  # orders that were in the book, the latest last → when their end was stated, or 0
+        self._asked_ns: dict[str, int] = {}  # list → when its last whole answer was asked for
+        self._round_ns = NEVER  # the earliest of these, once every list has one: what is older, the lists have shown
+        self._shown: dict[str, set[str]] = {}  # list → the orders that it has shown and not left out since
+        self._pushing: set[int] = set()  # connections that push orders now
+        self._pushing_ns = 0  # since when, without a gap, one of them has
+        self._awaited: dict[str, int] = {}  # known, and not by a live push; one within `LATE_NS` counts → known since
+        self.tracing = False  # the next three are kept
+        self.entered: dict[str, int] = {}  # orders that came into the book → when
+        self.ended: dict[str, int] = {}  # orders whose end the venue has stated → when, if it was no cancel; else 0
+        self.named_none = False  # the venue has named the orders that a command has cancelled, and there were none
+
+    # what is known
+
+    @property
+    def book_known(self) -> bool:
+        """Tell whether every list has been read whole once."""
+        return self._round_ns != NEVER
+
+    @property
+    def book_current(self) -> bool:
+        """Tell whether orders are pushed, and every list has been read whole since the last gap in that."""
+        return bool(self._pushing) and self._round_ns >= self._pushing_ns
+
+    @property
+    def open_orders(self) -> int | None:
+        """Count the open orders, without those that are doubted; None: the lists have not all been read yet."""
+        return len(self.book) - len(self.doubted) if self.book_known else None
+
+    @property
+    def stale(self) -> tuple[str, ...]:
+        """Name the lists that have not been read whole since orders are pushed; none while they are not pushed."""
+        if not self._pushing:
+            return ()
+        return tuple(name for name in self.lists if self._asked_ns.get(name, NEVER) < self._pushing_ns)
+
+    def lists_due(self) -> tuple[str, ...]:
+        """Name the lists that a probe is to read: each in its turn, one cheap call at a time, and what is stale."""
+        self._turn = (self._turn + 1) % len(self.lists)
+        return tuple(dict.fromkeys((self.lists[self._turn], *self.stale)))
+
+    def start_pushes(self, conn: int, since_ns: int) -> None:
+        """Take note that a connection pushes orders from `since_ns` on; another one may do so already."""
+        if not self._pushing:
+            self._pushing_ns = since_ns
+            self._confirmed.clear()
+        self._pushing.add(conn)
+
+    def end_pushes(self, conn: int) -> None:
+        """Take note that a connection pushes no more; without another one, a gap begins."""
+        self._pushing.discard(conn)
+        if not self._pushing:
+            self._awaited.clear()
+
+    # what a kill counts
+
+    def trace(self) -> None:
+        """Keep from now on which orders come into the book and how they end; what was kept is dropped."""
+        self.tracing = True
+        self.entered.clear()
+        self.ended.clear()
+        self.named_none = False
+
+    def stop_tracing(self) -> None:
+        self.trace()
+        self.tracing = False
+
+    def name_cancelled(self, ids: Iterable[str], *, all_of_them: bool = False) -> None:
+        """Take note of orders that the venue says it has cancelled; they need not be known.
+
+        `all_of_them`: it names every order that the command has hit, and no other copy of the command can have hit any.
+        """
+        if not self.tracing:
+            return
+        self._keep_traced(self.ended, dict.fromkeys(ids, 0))
+        self.named_none = self.named_none or (all_of_them and not self.ended)
+
+    def note_open(self, ids: Iterable[str], since_ns: int) -> None:
+        """Take note of orders that were open then, whatever has become of them."""
+        if self.tracing:
+            self._keep_traced(self.entered, {one: since_ns for one in ids if one not in self.entered})
+
+    def note_end(self, order: Order, *, cancels: bool = True) -> None:
+        """Take note of how an order has ended, as far as its status says; without `cancels`, of other ends only."""
+        if not self.tracing:
+            return
+        status = order.status.lower()
+        if status in LAPSED:
+            self._keep_traced(self.ended, {order.id: max(1, self._now_ns)})
+        elif cancels and "cancel" in status and "amend" not in status:
+            self._keep_traced(self.ended, {order.id: 0})
+
+    def _enter(self, ids: Iterable[str]) -> None:
+        self._keep_traced(self.entered, dict.fromkeys(ids, self._now_ns))
+
+    @staticmethod
+    def _keep_traced(kept: dict[str, Any], more: Mapping[str, Any]) -> None:
+        kept.update(more)
+        keep_latest(kept, PAST_IDS)
+
+    # what pushes show
+
+    def push_order(self, order: Order, *, opened: bool = False) -> Seen:
+        """Take a pushed order into the book; one that is new and alive is a fact, and so is that somebody placed it.
+
+        `opened`: the venue says with this push that the order was placed, whatever has become of it. From a push that
+        shows it alive on, no list alone proves that an order is gone: the list may not cover it.
+        """
+        listed, known = order.id in self.book, order.id in self.book or order.id in self._past
+        if order.life is Life.GONE:
+            self.note_end(order)
+            self.drop_order(order.id)
+        else:
+            self._take_word(order)
+            if self._past.get(order.id):  # its end was stated before: one of the two is late
+                self.doubted[order.id] = None
+        if order.life is not Life.LIVE and not opened:
+            if not known:
+                self._await((order.id,))
+            return ()
+        placed = self._placed(order, known)
+        return placed if listed or order.life is not Life.LIVE else (OrderSeen(order), *placed)
+
+    def _placed(self, order: Order, known: bool) -> tuple[OrderPlaced | OrdersFound, ...]:
+        """Say that a live push has shown a new order, if it has."""
+        known_ns = self._awaited.pop(order.id, None)
+        if known and (known_ns is None or self._now_ns - known_ns > LATE_NS):
+            return ()
+        if self.book_current:
+            return (OrderPlaced(order),)
+        return (OrdersFound((order.id,), self._round_ns),) if self.book_known else ()
+
+    def _await(self, ids: Iterable[str]) -> None:
+        """Expect live pushes of orders that are known by another word, if no gap can have swallowed them."""
+        if not self.book_current:
+            return
+        self._awaited.update(dict.fromkeys(ids, self._now_ns))
+        keep_latest(self._awaited, PAST_IDS)
+
+    def _take_word(self, order: Order) -> None:
+        if self.tracing and order.id not in self.book:
+            self._enter((order.id,))
+        self.unproven[order.id] = self.book[order.id] = order
+        self._word_ns[order.id] = self._now_ns
+        self.doubted.pop(order.id, None)
+
+    def drop_order(self, order_id: str) -> None:
+        """Take an order out of the book whose end the venue has stated; what it says of it later is not news."""
+        self._leave(order_id, max(1, self._now_ns))
+
+    def unlist_order(self, order_id: str) -> None:
+        """Take an order out of the book that a list covers and no longer shows."""
+        self._leave(order_id, 0)
+
+    def claim_order(self, order: Order) -> tuple[OrderSeen, ...]:
+        """Take an order that something else of the venue's names, a position for one: no list need cover it."""
+        if order.id in self.book or self._past.get(order.id):
+            return ()
+        if order.id not in self._past:
+            self._await((order.id,))
+        self._take_word(order)
+        return (OrderSeen(order),)
+
+    def cancel_refused(self, order_id: str, symbol: str = "") -> None:
+        """Take note that the venue has refused to cancel an order: no list alone proves any more that it is gone.
+
+        `symbol` is what the refusal says of it, for an order that has left the book.
+        """
+        order = self.book.get(order_id)
+        if order is None and self._past.get(order_id, 1):
+            return  # the venue has said its end, or nobody has ever seen it
+        self._take_word(order or Order(order_id, symbol, Life.LIVE, "cancel refused"))
+
+    def confirm_order(self, order: Order) -> None:
+        """Take note that the venue, asked for this order, shows it alive: it counts, whatever the lists show."""
+        self.unproven.pop(order.id, None)  # it goes to the end: each has its turn
+        self._past.pop(order.id, None)
+        self._take_word(order)
+        self._confirmed.add(order.id)
+
+    def _leave(self, order_id: str, ended_ns: int) -> None:
+        self.book.pop(order_id, None)
+        self._prove(order_id)
+        self._past.pop(order_id, None)
+        self._past[order_id] = ended_ns
+        keep_latest(self._past, PAST_IDS)
+
+    def _prove(self, order_id: str) -> None:
+        self.unproven.pop(order_id, None)
+        self._word_ns.pop(order_id, None)
+        self.doubted.pop(order_id, None)
+        self._confirmed.discard(order_id)
+
+    # what lists show
+
+    def show_list(
+        self, name: str, orders: Iterable[Order], asked_ns: int, *, whole: bool, kept: Collection[str] | None = None
+    ) -> tuple[OrdersFound, ...]:
+        """Take a list's orders that are not gone into the book; a whole list is the truth on its part of it.
+
+        What a whole list has shown before and shows no longer is gone, but for `kept`; by default these are the orders
+        that are `unproven`. An answer to a question older than that of the last whole one is no news. An end that was
+        stated after the list was asked for stands against it.
+        """
+        if asked_ns < self._asked_ns.get(name, NEVER):
+            return ()
+        shown = {order.id: order for order in orders}
+        again = shown.keys() & self._past.keys()
+        for one in again:
+            if self._past[one] > asked_ns:
+                del shown[one]
+            else:
+                self._past[one] = 0
+        new = shown.keys() - self.book.keys() - again
+        found: tuple[OrdersFound, ...] = ()
+        if new and self.book_known:  # not while any list is missing: it may be one that has moved to this list
+            ids = tuple(one for one in shown if one in new)
+            found = (OrdersFound(ids, self._round_ns),)
+            self._await(ids)
+        if self.tracing:
+            self._enter(shown.keys() - self.book.keys())
+        self.book.update(shown)
+        for one in (*(shown.keys() & self.unproven.keys()), *(shown.keys() & self.doubted.keys())):
+            self._prove(one)
+        if whole:
+            self._asked_ns[name] = asked_ns
+            self._leave_out(name, shown.keys(), self.unproven.keys() if kept is None else kept)
+            self._shown[name] = set(shown)
+            round_ns = min(self._asked_ns.get(one, NEVER) for one in self.lists)
+            if round_ns > self._round_ns:
+                self._round_ns = round_ns
+                self._doubt()
+        else:
+            self._shown.setdefault(name, set()).update(shown)
+        return found
+
+    def shown_since(self, asked_ns: int) -> Iterator[Order]:
+        """Yield the open orders that a whole list has shown which was asked for after `asked_ns`."""
+        for name, ids in self._shown.items():
+            if self._asked_ns.get(name, NEVER) > asked_ns:
+                yield from (self.book[one] for one in ids if one in self.book)
+
+    def show_part(self, name: str, orders: Sequence[Order], asked_ns: int, *, whole: bool) -> Seen:
+        """Take a list as `show_list` does, where nobody asks for a read-back: a live order that is new is a fact."""
+        new = (one for one in orders if one.life is Life.LIVE and one.id not in self.book)
+        seen = tuple(OrderSeen(one) for one in new if self._past.get(one.id, 0) <= asked_ns)
+        return (*seen, *self.show_list(name, orders, asked_ns, whole=whole))
+
+    def _leave_out(self, name: str, shown: Collection[str], kept: Collection[str]) -> None:
+        covered = self._shown.get(name, set()) if len(self.lists) > 1 else self.book.keys()
+        others = [ids for other, ids in self._shown.items() if other != name]
+        for one in [one for one in covered if one not in shown and one not in kept and one in self.book]:
+            if not any(one in ids for ids in others):
+                self.unlist_order(one)
+
+    def _doubt(self) -> None:
+        """Doubt the orders of which every list has been asked since the word that they are alive, and shows none."""
+        words, confirmed, round_ns = self._word_ns, self._confirmed, self._round_ns
+        doubted = (one for one in self.unproven if words[one] < round_ns and one not in confirmed)
+        self.doubted.update(dict.fromkeys(doubted))

@@ -1,0 +1,1 @@
+"""Speak to OX.FUN."""

@@ -1,0 +1,384 @@
+"""Keep processes beside the daemon that do what must never touch a kill: `errands` and `commands`.
+
+Starting a process, a library that blocks, an address that does not answer: none of it happens in the daemon. Here is
+its end of the pipes: an errand costs a line, and an answer comes back or does not. Each process answers a heartbeat.
+One that ends or does not answer is killed and started again, and what was under way is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import anyio
+import anyio.lowlevel
+import orjson
+
+import kill_switch
+from kill_switch.system.offload import Offload
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 1.0  # between two heartbeats; counted in ticks of the event loop, since a daemon that was stopped has none
+MISSED = 4  # heartbeats without an answer: the process hangs
+BEGIN_S, BEGIN_CAP_S = 10.0, 60.0  # from the start of a process to its first answer; more after each that failed
+PAUSES_S = (0.2, 1.0, 2.0, 5.0, 15.0)  # before the next start; the last of them from then on
+STEADY_S = 60.0  # a process that has lived so long is followed by one after the first pause
+END_WITHIN_S = 3.0  # longer than `subordinate.LAST_S`
+KILL_WITHIN_S = 1.0  # after SIGKILL
+GRACE_S = 3.0  # beyond an errand's own time: until its answer is here, or will not come
+BACKLOG_BYTES = 4 << 20  # in our end of the pipe, while the process does not read
+LINE_BYTES = 1 << 16
+STRANGE = 20  # lines that nobody understands, until the process is no good any more
+PASSED = (  # of our environment; what else is in there, keys perhaps, is nobody's business
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "DBUS_SYSTEM_BUS_ADDRESS"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "PYTHONDONTWRITEBYTECODE"),
+)
+UNBEGUN = "unbegun"
+INTERRUPTED = "interrupted"
+
+
+class Done(NamedTuple):
+    """What became of an errand; `why` is one line that shows nothing secret.
+
+    `lost` says that nobody knows: `UNBEGUN` if it has certainly not begun and will not, `INTERRUPTED` if it may have.
+    """
+
+    ok: bool
+    why: str = ""
+    code: int | None = None
+    ms: int = 0
+    output: str = ""
+    lost: str = ""
+
+
+class Errands(Protocol):
+    """What an aide is to those who have something to be done."""
+
+    async def do(self, what: str, within_s: float, **errand: object) -> Done: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """An errand that was handed over."""
+
+    about: str  # for people
+    outcome: asyncio.Future[Done]
+    begun: bool = False
+
+
+class Aide:
+    """A process beside, for as long as `run` runs; there is none until somebody wants one."""
+
+    def __init__(
+        self, module: str = "kill_switch.worker.main", name: str = "the process for messages", *, outlives: bool = False
+    ) -> None:
+        """`name` is for people. With `outlives`, errands that have begun go on when the process ends (`commands`)."""
+        self.name = name
+        self.trouble = ""
+        self.restarts = 0
+        self.asked: Callable[[], Sequence[Mapping[str, Any]]] = tuple  # returns the figures that are to be exposed
+        self.told: Callable[[str], None] = lambda trouble: None  # hears what is the matter with the exposing
+        self.warn: Callable[[str], None] = lambda text: log.warning("%s", text)  # hears that it is started again
+        self.standing: list[Mapping[str, object]] = []  # errands that each process begins with
+        self._module = module
+        self._outlives = outlives
+        self._wanted = anyio.Event()
+        self._up = anyio.Event()
+        self._begun = False  # it has answered once
+        self._heard = False  # since the last tick
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: asyncio.WriteTransport | None = None  # to the process
+        self._starting = Offload(f"the start of {name}")
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, _Waiting] = {}
+
+    @property
+    def hangs(self) -> str:
+        """Say that the start of a process hangs; "" if it does not."""
+        return self._starting.trouble
+
+    @property
+    def pid(self) -> int | None:
+        """Return the number of the process that this one waits for; None if there is none."""
+        return self._process.pid if self._process is not None else None
+
+    def want(self) -> None:
+        """Say that there will be something to do."""
+        self._wanted.set()
+
+    async def do(self, what: str, within_s: float, **errand: object) -> Done:
+        """Have an errand done; return what became of it, or after a bounded time that nothing did. Never raises.
+
+        It begins within `GRACE_S`, or not at all.
+        """
+        self.want()
+        wait_s = within_s + GRACE_S
+        with anyio.move_on_after(wait_s) as scope:
+            await self._up.wait()
+        if scope.cancelled_caught:
+            return Done(False, f"{self.name} was not there for {wait_s:g} s", lost=UNBEGUN)
+        number = next(self._numbers)
+        waiting = _Waiting(_about(what, errand), asyncio.get_running_loop().create_future())
+        self._waiting[number] = waiting
+        begin_by_s = time.monotonic() + GRACE_S
+        try:
+            told = {"do": what, "id": number, "within_s": within_s, "begin_by_s": begin_by_s, **errand}
+            if not self._write(told):
+                return Done(False, f"{self.name} does not listen", lost=UNBEGUN)
+            with anyio.move_on_after(wait_s):
+                return await waiting.outcome
+            return Done(False, f"nothing was heard of it for {wait_s:g} s", lost=self._lost(waiting))
+        finally:
+            del self._waiting[number]
+
+    async def run(self) -> None:
+        """Have a process for ever, once it is wanted."""
+        await self._wanted.wait()
+        failures = 0
+        async with self._outcomes() as outcomes:
+            while True:
+                began_s = time.monotonic()
+                try:
+                    why, lost = await self._run_one(outcomes, min(BEGIN_S * (failures + 1), BEGIN_CAP_S))
+                except OSError as error:
+                    why, lost = f"cannot be started: {error.strerror}", ()
+                failures = 0 if time.monotonic() - began_s >= STEADY_S else failures + 1
+                self.restarts += 1
+                self.trouble = f"{self.name} {why}"
+                self.warn(f"{self.trouble}; it is started again" + (f"; under way: {', '.join(lost)}" if lost else ""))
+                await anyio.sleep(PAUSES_S[min(max(failures, 1), len(PAUSES_S)) - 1])
+
+    @contextlib.asynccontextmanager
+    async def _outcomes(self) -> AsyncIterator[int]:
+        """Listen to a pipe that outlives each process, and yield the end that processes write to; -1: none."""
+        if not self._outlives:
+            yield -1
+            return
+        out, into = os.pipe()
+        try:
+            reader = asyncio.StreamReader(LINE_BYTES)
+            reading, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(out, "rb", 0)
+            )
+            try:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._listen, reader)
+                    yield into
+                    group.cancel_scope.cancel()
+            finally:
+                reading.close()
+        finally:
+            os.close(into)
+
+    async def _run_one(self, outcomes: int, begin_s: float) -> tuple[str, Sequence[str]]:
+        """Run one process, which has to begin within so many seconds.
+
+        Return why there has to be another one, and what was under way.
+        """
+        process = self._process = await self._starting.run(self._start, outcomes, drop=_abandon)
+        loop = asyncio.get_running_loop()
+        out = asyncio.StreamReader(LINE_BYTES)
+        reading: asyncio.ReadTransport | None = None
+        ends: list[str] = []
+
+        async def until(work: Callable[[], Awaitable[str]]) -> None:
+            ends.append(await work())
+            group.cancel_scope.cancel()
+
+        try:
+            self._pipe, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, process.stdin)
+            reading, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(out), process.stdout)
+            for errand in self.standing:
+                self._write(errand)
+            self._up.set()
+            async with anyio.create_task_group() as group:
+                group.start_soon(until, lambda: self._listen(out))
+                group.start_soon(until, lambda: self._beat(begin_s))
+            process.kill()  # whatever it still does; not its group: keepers and commands have others
+            return ends[0], self._lose()
+        finally:
+            self._up = anyio.Event()
+            self._lose()
+            pipe, self._pipe = self._pipe, None
+            if pipe is not None:
+                pipe.close()  # what has been written is still delivered
+            await self._end(process)
+            self._process = None
+            if pipe is not None and pipe.get_write_buffer_size():
+                pipe.abort()
+            if reading is not None:
+                reading.close()
+
+    async def _listen(self, out: asyncio.StreamReader) -> str:
+        """Hear lines; return why there will be no more that are worth it."""
+        strange = 0
+        try:
+            while line := await out.readline():
+                strange += not self._hear(line)
+                if strange >= STRANGE:
+                    return "says what nobody understands"
+                await anyio.lowlevel.checkpoint()  # a flood of lines is not to keep a kill waiting
+        except ValueError:
+            return "says a line that has no end"
+        except OSError:
+            pass
+        return "ended"
+
+    async def _beat(self, begin_s: float) -> str:
+        """Ask for a sign of life again and again; return once there was none for too long."""
+        silent = 0
+        self._heard = self._begun = False
+        while True:
+            self._write({"do": "beat", "id": 0})
+            await anyio.sleep(BEAT_S)
+            silent = 0 if self._heard else silent + 1
+            self._heard = False
+            if silent >= MISSED and self._begun:
+                return f"hung: no answer for {silent * BEAT_S:g} s"
+            if silent * BEAT_S >= begin_s:
+                return f"has not begun to work within {begin_s:g} s"
+
+    def _lost(self, waiting: _Waiting) -> str:
+        """Say what is known of an errand without an outcome."""
+        return UNBEGUN if self._outlives and not waiting.begun else INTERRUPTED
+
+    def _lose(self) -> Sequence[str]:
+        """Give up what ended with the process; return all that was under way, in words."""
+        words = []
+        for waiting in self._waiting.values():
+            if waiting.outcome.done():
+                continue
+            if self._outlives and waiting.begun:
+                words.append(f"{waiting.about} (goes on)")
+            else:
+                words.append(waiting.about)
+                waiting.outcome.set_result(Done(False, f"{self.name} ended meanwhile", lost=self._lost(waiting)))
+        return words
+
+    def _hear(self, line: bytes) -> bool:
+        """Take a line; False if nobody understands it: a library that prints there must not end what is under way."""
+        said: Any
+        try:
+            said = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            said = None
+        match said:
+            case {"beat": int()}:
+                self._heard = self._begun = True
+                self.trouble = ""
+            case {"begun": int(number)}:
+                if number in self._waiting:
+                    self._waiting[number].begun = True
+            case {"asks": int(number)}:
+                try:
+                    self._write({"do": "figures", "id": number, "figures": self.asked()})
+                except Exception:
+                    log.exception("there are no figures to be had")
+            case {"trouble": str(trouble)}:
+                self.told(trouble)
+            case {"id": int(number), "ok": bool()} if said.keys() <= {"id", *Done._fields}:
+                waiting = self._waiting.get(number)
+                if waiting is not None and not waiting.outcome.done():
+                    waiting.outcome.set_result(Done(**{key: value for key, value in said.items() if key != "id"}))
+            case _:
+                log.error("%s says what nobody understands", self.name)
+                return False
+        return True
+
+    def _write(self, errand: Mapping[str, object]) -> bool:
+        pipe = self._pipe
+        if pipe is None or pipe.is_closing() or pipe.get_write_buffer_size() > BACKLOG_BYTES:
+            return False
+        pipe.write(orjson.dumps(errand, default=str) + b"\n")
+        return True
+
+    def _start(self, outcomes: int) -> subprocess.Popen[bytes]:
+        """Start the process; raises `OSError`. Waits for the disk that the program is on."""
+        # vfork(2) would keep this whole process from running until the program is loaded
+        setattr(subprocess, "_USE_VFORK", False)  # noqa: B010 - documented, and not for type checkers
+        passed = () if outcomes < 0 else (outcomes,)
+        return subprocess.Popen(  # noqa: S603 - this interpreter and modules of this package
+            (sys.executable, "-P", "-m", self._module, *map(str, passed)),
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environ(),
+            pass_fds=passed,
+            start_new_session=True,
+        )
+
+    async def _end(self, process: subprocess.Popen[bytes]) -> None:
+        """Let the process end by itself: what is under way there has a moment left."""
+        with anyio.move_on_after(END_WITHIN_S + KILL_WITHIN_S, shield=True):
+            await self._starting.run(_reap, process)
+
+
+class Aides:
+    """The two processes: one for messages, calls and figures, one for commands. Neither depends on the other."""
+
+    def __init__(self) -> None:
+        self.messages = Aide()
+        self.commands = Aide("kill_switch.worker.commands", "the process for commands", outlives=True)
+
+    async def do(self, what: str, within_s: float, **errand: object) -> Done:
+        """Have the right one do it; see `Aide.do`."""
+        aide = self.commands if what in ("run", "find") else self.messages
+        return await aide.do(what, within_s, **errand)
+
+    def both(self) -> tuple[Aide, Aide]:
+        return self.messages, self.commands
+
+    def troubles(self) -> Iterator[str]:
+        """Yield a line for people for everything that is the matter with them."""
+        for aide in self.both():
+            yield from filter(None, (aide.trouble, aide.hangs))
+
+
+def _about(what: str, errand: Mapping[str, Any]) -> str:
+    """Name an errand for people."""
+    match what:
+        case "run":
+            return shlex.join(errand["argv"])
+        case "tell" if "subject" in errand:
+            return f"the message {str(errand['subject'])!r}"
+        case "call":
+            return "a call of the outer ping"
+        case _:
+            return "a look whether it would work"
+
+
+def _abandon(process: subprocess.Popen[bytes]) -> None:
+    """End a process that nobody wants any more."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    _reap(process)
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    """Wait until the process has ended, and kill it if it does not."""
+    try:
+        process.wait(END_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel does not let it end: leave it
+            process.wait(KILL_WITHIN_S)
+
+
+def environ() -> dict[str, str]:
+    """Return what the process beside may know of our environment, and where it finds this package."""
+    passed = {name: os.environ[name] for name in PASSED if name in os.environ}
+    return {**passed, "PYTHONPATH": str(Path(kill_switch.__file__).parents[1])}

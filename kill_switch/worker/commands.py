@@ -1,0 +1,304 @@
+"""Run the operator's commands for the daemon: hooks, and the command that carries messages.
+
+`python -m kill_switch.worker.commands FD` reads a JSON line a command from standard input. It has one thread and no
+library that could block it, and forks a keeper for each command. The keeper starts the command, bounds it, and writes
+what became of it to `FD`, a pipe of the daemon's. So a command that runs survives the end of this process, and the
+daemon still hears of it. A keeper that is killed takes its command along.
+
+When the daemon is gone, a command that runs has `LAST_S` left; then its process group is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from kill_switch.worker import subordinate
+from kill_switch.worker.subordinate import HOOK_ENV, LAST_S, PATH
+
+AT_ONCE = 64  # commands under way; systemd's TasksMax counts them and their keepers
+LEFT = 64  # keepers that still read what commands have left running; the oldest are ended
+OUTPUT_BYTES = 500  # of a command, the first of them: a line of outcome stays below `LINE_BYTES`
+LINE_BYTES = 4096  # PIPE_BUF: keepers share the pipe, and no line is torn
+DRAIN_S = 0.2  # what a command has written is read that long after its end; what it leaves running may hold the pipe
+CHUNK = 1 << 16
+
+Errand = Mapping[str, Any]
+Outcome = dict[str, Any]
+
+
+# ── the keeper of one command ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Wake:
+    """A pipe that a signal makes readable."""
+
+    def __init__(self) -> None:
+        self.fd, self._in = os.pipe()
+        os.set_blocking(self.fd, False)
+        os.set_blocking(self._in, False)
+        signal.set_wakeup_fd(self._in, warn_on_full_buffer=False)
+
+    def clear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.fd, CHUNK)
+
+
+class Keeper:
+    """Run one command, without a shell, in a session of its own; kill its process group when its time is over."""
+
+    def __init__(self, errand: Errand, outcomes: int) -> None:
+        """`outcomes` is the daemon's pipe: its end says that the daemon is gone. Raises `OSError`."""
+        environ = {name: os.environ[name] for name in HOOK_ENV if name in os.environ}
+        self._began_s = time.monotonic()
+        self._within_s: float = errand["within_s"]
+        self._until_s = self._began_s + self._within_s
+        self._text = errand.get("text", "").encode()
+        self._kept = bytearray()
+        self._outcomes = outcomes
+        self._hurried = False
+        self._wake = Wake()
+        signal.signal(signal.SIGUSR1, lambda *_: self._hurry())
+        theirs, self._in = os.pipe()
+        self._out, into = os.pipe()
+        self._process = subprocess.Popen(  # noqa: S603 - the operator's own command
+            errand["argv"],
+            stdin=theirs,
+            stdout=into,
+            stderr=subprocess.STDOUT,
+            env={"PATH": PATH, **environ, **errand["env"]},
+            cwd="/",
+            start_new_session=True,
+            preexec_fn=lambda: subordinate.die_with_parent(signal.SIGKILL),  # safe: there is one thread
+        )
+        os.close(theirs)
+        os.close(into)
+        os.set_blocking(self._in, False)
+        os.set_blocking(self._out, False)
+        self._poll = select.poll()
+        self._poll.register(self._wake.fd, select.POLLIN)
+        self._poll.register(self._out, select.POLLIN)
+        self._poll.register(self._in, select.POLLOUT)
+        self._poll.register(outcomes, 0)  # POLLERR, once nobody reads it
+
+    def run(self) -> Outcome:
+        """Return what became of the command."""
+        why = ""
+        while self._process.poll() is None:
+            if time.monotonic() < self._until_s:
+                self._turn(self._until_s)
+            else:
+                why = "killed: the daemon ended" if self._hurried else f"killed after {self._within_s:g} s"
+                self._kill()
+                self._process.wait()
+        ms = round((time.monotonic() - self._began_s) * 1e3)
+        drain_s = time.monotonic() + DRAIN_S
+        while self._out >= 0 and time.monotonic() < drain_s:
+            self._turn(drain_s)
+        code: int = self._process.returncode
+        why = why or ("" if code == 0 else f"exit code {code}" if code > 0 else f"ended by signal {-code}")
+        output = bytes(self._kept).decode("utf-8", "replace")
+        return {"ok": not why, "why": why, "code": code, "ms": ms, "output": output}
+
+    def drain(self) -> None:
+        """Go on reading, so that what the command has left running is not blocked; until it, or the daemon, ends."""
+        while self._out >= 0 and not self._hurried:
+            self._turn(None)
+
+    def _turn(self, until_s: float | None) -> None:
+        """Do what can be done now; wait for something at most until then."""
+        wait_ms = None if until_s is None else max(0.0, until_s - time.monotonic()) * 1e3
+        for fd, event in self._poll.poll(wait_ms):
+            if fd == self._wake.fd:
+                self._wake.clear()
+            elif fd == self._outcomes:
+                self._poll.unregister(fd)
+                self._hurry()
+            elif fd == self._out:
+                self._read()
+            elif fd == self._in:
+                self._feed(bool(event & select.POLLERR))
+
+    def _read(self) -> None:
+        try:
+            chunk = os.read(self._out, CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            chunk = b""
+        self._kept += chunk[: max(0, OUTPUT_BYTES - len(self._kept))]
+        if not chunk:
+            self._poll.unregister(self._out)
+            self._out = -1
+
+    def _feed(self, refused: bool) -> None:
+        if not refused:
+            with contextlib.suppress(OSError):
+                self._text = self._text[os.write(self._in, self._text) :]
+        if refused or not self._text:
+            self._poll.unregister(self._in)
+            os.close(self._in)
+            self._in = -1
+
+    def _hurry(self) -> None:
+        self._hurried = True
+        self._until_s = min(self._until_s, time.monotonic() + LAST_S)
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def find(errand: Errand) -> Outcome:
+    """See whether a command's program is there."""
+    program: str = errand["argv"][0]
+    found = shutil.which(program, path=os.environ.get("PATH", PATH))
+    return {"ok": found is not None, "why": f"{program} is not a program that this process could run"}
+
+
+def keep(errand: Errand, outcomes: int) -> None:
+    """Carry out one errand, in a process of its own, and write what became of it."""
+    keeper = None
+    try:
+        if errand["do"] == "find":
+            outcome = find(errand)
+        else:
+            keeper = Keeper(errand, outcomes)
+            outcome = keeper.run()
+    except Exception as error:  # its text may show what is secret
+        known = isinstance(error, OSError) and error.strerror
+        outcome = {"ok": False, "why": known or type(error).__name__}
+    tell(outcomes, {"id": errand["id"], **outcome})
+    if keeper is not None:
+        keeper.drain()
+
+
+def tell(outcomes: int, line: Outcome) -> None:
+    """Write a line to the daemon, if it is still there."""
+    whole = orjson.dumps(line) + b"\n"
+    if len(whole) > LINE_BYTES:
+        whole = orjson.dumps({**line, "output": "", "why": str(line.get("why"))[:OUTPUT_BYTES]}) + b"\n"
+    with contextlib.suppress(OSError):
+        os.write(outcomes, whole)
+
+
+# ── the desk ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Kept(NamedTuple):
+    """A keeper that has not ended."""
+
+    number: int  # the errand's
+    until_s: float  # the command has ended by then
+
+
+class Desk:
+    """Take errands, fork a keeper for each, and collect those that ended."""
+
+    def __init__(self, errands: int, answers: int, outcomes: int) -> None:
+        """All are file descriptors of pipes: from the daemon, of this process to it, of all keepers to it."""
+        self._errands, self._answers, self._outcomes = errands, answers, outcomes
+        self._keepers: dict[int, Kept] = {}  # by process id, the oldest first
+        self._wake = Wake()
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def serve(self) -> None:
+        """Take errands until there are no more; then give the commands that run a moment."""
+        poll = select.poll()
+        poll.register(self._errands, select.POLLIN)
+        poll.register(self._wake.fd, select.POLLIN)
+        text = b""
+        while True:
+            ready = [fd for fd, _ in poll.poll()]
+            if self._wake.fd in ready:
+                self._wake.clear()
+                self._collect()
+            if self._errands in ready:
+                chunk = os.read(self._errands, CHUNK)
+                if not chunk:
+                    break
+                *lines, text = (text + chunk).split(b"\n")
+                for line in lines:
+                    self.take(orjson.loads(line))
+        for pid in self._keepers:
+            os.kill(pid, signal.SIGUSR1)
+        until_s = time.monotonic() + LAST_S + DRAIN_S
+        while self._keepers and time.monotonic() < until_s:
+            time.sleep(0.02)
+            self._collect()
+
+    def take(self, errand: Errand) -> None:
+        """Begin an errand, or answer a heartbeat."""
+        now_s = time.monotonic()
+        match errand["do"]:
+            case "beat":
+                tell(self._answers, {"beat": errand["id"]})
+            case _ if now_s > errand["begin_by_s"]:
+                self._decline(errand, "it came too late to begin")
+            case _ if sum(kept.until_s > now_s for kept in self._keepers.values()) >= AT_ONCE:
+                self._decline(errand, "too much is under way")
+            case _:
+                tell(self._outcomes, {"begun": errand["id"]})  # before it has: it is never begun twice
+                self._fork(errand, now_s)
+
+    def _fork(self, errand: Errand, now_s: float) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._decline(errand, error.strerror or type(error).__name__)
+            return
+        if pid == 0:
+            self._become_keeper(errand)
+        self._keepers[pid] = Kept(errand["id"], now_s + errand["within_s"] + DRAIN_S)
+        left = [old for old, kept in self._keepers.items() if kept.until_s < now_s]
+        for old in left[:-LEFT]:
+            os.kill(old, signal.SIGKILL)
+
+    def _decline(self, errand: Errand, why: str) -> None:
+        """Say that a command has not begun, and will not: whoever still wants it hands it over again."""
+        tell(self._answers, {"id": errand["id"], "ok": False, "why": why, "lost": "unbegun"})
+
+    def _become_keeper(self, errand: Errand) -> None:
+        """Go on as the keeper, which a signal to this process or its group does not reach, and end."""
+        code = 1
+        try:
+            os.setsid()
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for fd in (self._errands, self._answers):
+                os.dup2(nothing, fd)
+            keep(errand, self._outcomes)
+            code = 0
+        finally:
+            os._exit(code)
+
+    def _collect(self) -> None:
+        """Collect the keepers that ended, and tell of those that could not."""
+        while self._keepers:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            kept = self._keepers.pop(pid, None)
+            if kept is not None and status and kept.until_s > time.monotonic():
+                why = f"what kept it was ended by signal {os.WTERMSIG(status)}, and it too"
+                tell(self._answers, {"id": kept.number, "ok": False, "why": why, "lost": "interrupted"})
+
+
+def main() -> None:
+    """Serve the process that started this one."""
+    subordinate.begin()
+    Desk(sys.stdin.fileno(), sys.stdout.fileno(), int(sys.argv[1])).serve()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
