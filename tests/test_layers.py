@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import rooms
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -19,3 +21,9 @@ def test_no_module_imports_what_its_layer_forbids() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
     assert "0 broken" in done.stdout
+
+
+def test_the_picture_of_the_rooms_shows_the_imports_that_there_are() -> None:
+    assert rooms.PICTURE.read_text("utf-8") == rooms.picture(), "python -m tests.rooms --write"
+    placed = [room for row in rooms.rows() for room in row]
+    assert sorted(placed) == sorted(rooms.graph().modules)

@@ -145,4 +145,4 @@ def init(directory: Path) -> None:
     click.echo(f"wrote {path}\n")
     click.echo("1. Name your accounts and where their keys are: edit the file.")
     click.echo(f"2. kill-switch check -c {path}")
-    click.echo(f"3. kill-switch run -c {path}        (or as a service: systemd/README.md)")
+    click.echo(f"3. kill-switch run -c {path}        (or as a service: docs/guides/systemd.md)")

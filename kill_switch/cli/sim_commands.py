@@ -29,7 +29,7 @@ def sim(venues: Sequence[str], host: str, tls_dir: Path | None, accounts: int, o
       kill-switch sim --venue kuna --option kuna.unknown=harsh
 
     VENUE.unknown decides all that a venue's documents leave open: kind or harsh.
-    docs/simulators.md lists the faults and the switches.
+    docs/reference/simulators.md lists the faults and the switches.
     """
     simulators = _simulators()
     try:

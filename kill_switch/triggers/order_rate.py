@@ -7,7 +7,8 @@ cancelled, by us or by anybody, does not.
 
 An order counts at the earliest moment at which it may have been placed. For a push that is when it came, or when we had
 last listened before a stall, or when the account was last seen before a gap. For an order that a list shows first it is
-when the lists were asked for that do not show it. `docs/triggers/order-rate.md` has every case, and what can be missed.
+when the lists were asked for that do not show it. `docs/guides/triggers/order-rate.md` has every case, and what can be
+missed.
 """
 
 from __future__ import annotations

@@ -298,7 +298,7 @@ class Guarded(Play):
             self.wait_for(lambda s: all(account["ready"] for account in s["accounts"].values()), START_WITHIN_S)
 
     def harmless(self, note: str) -> bool:
-        """Say whether a call is one that docs/blocking-calls.md lets the event loop's thread make."""
+        """Say whether a call is one that docs/developing/blocking-calls.md lets the event loop's thread make."""
         return "'/proc/self/" in note or "os.truncate" in note
 
 

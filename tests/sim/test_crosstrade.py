@@ -1,4 +1,4 @@
-"""Hold the CrossTrade simulator against crosstrade.md of the venue notes (§ numbers are its own) and a seed."""
+"""Hold the CrossTrade simulator against docs/venues/crosstrade.md (§ numbers are its own) and a seed."""
 
 from __future__ import annotations
 

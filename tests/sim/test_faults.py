@@ -400,6 +400,6 @@ def test_the_interfaces_faults_are_all_there() -> None:
 
 
 def test_the_page_names_every_fault_and_every_switch_of_what_is_unknown() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "simulators.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/reference/simulators.md").read_text()
     named = [*SPECS, *(one.name for kind in VENUES.values() for one in kind.options_type.unknowns())]
     assert [name for name in named if f"| `{name}` |" not in page] == []

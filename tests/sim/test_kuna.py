@@ -1,4 +1,4 @@
-"""Hold the KUNA simulator against kuna.md of the venue notes (§ numbers below are that file's)."""
+"""Hold the KUNA simulator against docs/venues/kuna.md (§ numbers below are that file's)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hold the OX.FUN simulator's REST side against oxfun.md of the venue notes."""
+"""Hold the OX.FUN simulator's REST side against docs/venues/oxfun.md."""
 
 from __future__ import annotations
 

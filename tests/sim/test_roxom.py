@@ -1,4 +1,4 @@
-"""Hold the Roxom simulator against roxom.md of the venue notes."""
+"""Hold the Roxom simulator against docs/venues/roxom.md."""
 
 from __future__ import annotations
 

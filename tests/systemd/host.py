@@ -84,7 +84,7 @@ class Host(Machine):
 
     def block(self, name: str) -> str:
         """Return the README's commands of that name."""
-        readme = (PROJECT / "systemd/README.md").read_text("utf-8")
+        readme = (PROJECT / "docs/guides/systemd.md").read_text("utf-8")
         found = re.search(rf"<!-- tested: {name} -->\n```sh\n(.*?)```", readme, re.DOTALL)
         assert found, name
         return f"set -e; cd /src\n{found[1]}"

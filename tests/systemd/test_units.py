@@ -1,4 +1,4 @@
-"""Check the units against systemd's own tools, against the code, and against what the README says of them."""
+"""Check the units against systemd's own tools, against the code, and against what the guide says of them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from kill_switch.worker import commands, main, subordinate
 from kill_switch.worker.client import END_WITHIN_S
 
 DIRECTORY = Path(__file__).parents[2] / "systemd"
+GUIDE = DIRECTORY.parent / "docs/guides/systemd.md"
 DAEMON, LAST_RESORT = "kill-switch.service", "kill-switch-last-resort.service"
 PROGRAM = "/opt/kill-switch/bin/kill-switch"
 CLOSE_WITHIN_S = 5  # Journal.close waits that long for its thread
@@ -100,7 +101,7 @@ def test_the_daemon_is_exposed_to_little_more_than_the_network(installed: Path) 
     found = re.search(r"exposure level for \S+: (\d+\.\d)", checked.stdout)
     assert found is not None, checked.stdout + checked.stderr
     assert float(found[1]) <= 1.5 and checked.returncode == 0
-    assert f"says {found[1]};" in (DIRECTORY / "README.md").read_text("utf-8")
+    assert f"says {found[1]};" in GUIDE.read_text("utf-8")
 
 
 def test_systemd_understands_the_user_and_group() -> None:
@@ -222,21 +223,21 @@ def test_the_example_drop_in_has_the_secrets_of_the_example_configuration() -> N
     assert given == wanted
 
 
-# ── the README ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the guide ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_readme_names_every_file() -> None:
-    readme = (DIRECTORY / "README.md").read_text("utf-8")
+    readme = GUIDE.read_text("utf-8")
     assert [path.name for path in DIRECTORY.iterdir() if path.name not in readme] == []
 
 
 def test_the_readme_says_the_figures_of_the_unit(unit: Unit) -> None:
-    readme = (DIRECTORY / "README.md").read_text("utf-8")
+    readme = GUIDE.read_text("utf-8")
     keys = "WatchdogSec StartLimitIntervalSec StartLimitBurst TimeoutStartSec TimeoutStopSec OOMScoreAdjust CPUWeight"
     for key in (*keys.split(), "KillMode", "OOMPolicy", "TasksMax"):
         assert f"`{key}={unit[key]}`" in readme
 
 
 def test_readme_and_units_put_the_flag_where_the_group_may_touch_it() -> None:
-    readme = (DIRECTORY / "README.md").read_text("utf-8")
+    readme = GUIDE.read_text("utf-8")
     assert set(re.findall(r"/run/kill-switch/\S*KILL", readme)) == {"/run/kill-switch/flag/KILL"}

@@ -2,7 +2,7 @@
 
 A history has placements in bursts and trickles, ends, changes, pushes that are late, doubled, out of order or lost,
 lists that are late or lost, gaps of the WebSocket and stalls of the process. The judge knows the true times only. It
-shares no code with what it judges, and holds it to the bounds of `docs/triggers/order-rate.md`:
+shares no code with what it judges, and holds it to the bounds of `docs/guides/triggers/order-rate.md`:
 
 - a trip for new orders means more than `max_new` placements within the window and the largest delay of a push;
 - more than that within the window less this delay, of an account that is seen, trips;

@@ -1,4 +1,4 @@
-"""Rows of docs/triggers that no other test shows: flags and links when clocks, processes and daemons do not go on."""
+"""Rows of docs/guides/triggers that no other test shows: flags and links when clocks and processes do not go on."""
 
 from __future__ import annotations
 

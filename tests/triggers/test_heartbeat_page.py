@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_each_row_of_the_heartbeats_table_names_a_test_that_exists() -> None:
-    page = (ROOT / "docs" / "triggers" / "heartbeat.md").read_text()
+    page = (ROOT / "docs/guides/triggers/heartbeat.md").read_text()
     rows = [line for line in page.splitlines() if line.startswith("|")][2:]
     assert len(rows) > 30
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))

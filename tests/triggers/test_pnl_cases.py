@@ -1,4 +1,4 @@
-"""Each row of the table in docs/triggers/pnl.md: what the trigger sees, its state, and whether it fires."""
+"""Each row of the table in docs/guides/triggers/pnl.md: what the trigger sees, its state, and whether it fires."""
 
 from __future__ import annotations
 

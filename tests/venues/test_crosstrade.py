@@ -1,4 +1,4 @@
-"""CrossTrade's adapter against crosstrade.md of the venue notes (§ numbers below are that file's) and seed 003."""
+"""CrossTrade's adapter against docs/venues/crosstrade.md (§ numbers below are that file's) and seed 003."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strike at CrossTrade when tokens are short (crosstrade.md of the venue notes, §3): others use them up, or we have."""
+"""Strike at CrossTrade when tokens are short (docs/venues/crosstrade.md, §3): others use them up, or we have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KUNA's adapter against kuna.md of the venue notes (§ numbers below are that file's)."""
+"""KUNA's adapter against docs/venues/kuna.md (§ numbers below are that file's)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read back at KUNA while its rate limit refuses requests (kuna.md of the venue notes, §7)."""
+"""Read back at KUNA while its rate limit refuses requests (docs/venues/kuna.md, §7)."""
 
 from __future__ import annotations
 

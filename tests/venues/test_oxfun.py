@@ -1,4 +1,4 @@
-"""OX.FUN's adapter against oxfun.md of the venue notes (§ numbers below are that file's)."""
+"""OX.FUN's adapter against docs/venues/oxfun.md (§ numbers below are that file's)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Roxom's adapter against roxom.md of the venue notes (§ numbers below are that file's)."""
+"""Roxom's adapter against docs/venues/roxom.md (§ numbers below are that file's)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Roxom account is worth while it trades (§4.4, §5 of roxom.md of the venue notes)."""
+"""What a Roxom account is worth while it trades (§4.4, §5 of docs/venues/roxom.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answer CrossTrade's calls, over REST and as RPC alike (§ numbers are those of crosstrade.md of the venue notes)."""
+"""Answer CrossTrade's calls, over REST and as RPC alike (§ numbers are those of docs/venues/crosstrade.md)."""
 
 from __future__ import annotations
 

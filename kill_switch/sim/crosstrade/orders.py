@@ -1,4 +1,4 @@
-"""Keep CrossTrade's orders, tokens and streams (§ numbers are those of crosstrade.md of the venue notes)."""
+"""Keep CrossTrade's orders, tokens and streams (§ numbers are those of docs/venues/crosstrade.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shape CrossTrade's payloads, as crosstrade.md of the venue notes has them (§ numbers below are that file's)."""
+"""Shape CrossTrade's payloads, as docs/venues/crosstrade.md has them (§ numbers below are that file's)."""
 
 from __future__ import annotations
 

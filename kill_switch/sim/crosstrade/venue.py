@@ -1,4 +1,4 @@
-"""Simulate CrossTrade, as crosstrade.md of the venue notes has it (§ numbers below are that file's)."""
+"""Simulate CrossTrade, as docs/venues/crosstrade.md has it (§ numbers below are that file's)."""
 
 from __future__ import annotations
 

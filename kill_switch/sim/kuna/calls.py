@@ -1,4 +1,4 @@
-"""Answer KUNA's REST calls, as kuna.md of the venue notes has them (§ numbers below are that file's)."""
+"""Answer KUNA's REST calls, as docs/venues/kuna.md has them (§ numbers below are that file's)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep KUNA's orders and events, as kuna.md of the venue notes has them (§ numbers below are that file's)."""
+"""Keep KUNA's orders and events, as docs/venues/kuna.md has them (§ numbers below are that file's)."""
 
 from __future__ import annotations
 

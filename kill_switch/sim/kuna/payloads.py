@@ -1,4 +1,4 @@
-"""Shape KUNA's payloads, check its signatures, as kuna.md of the venue notes has them (§ numbers are that file's)."""
+"""Shape KUNA's payloads, check its signatures, as docs/venues/kuna.md has them (§ numbers are that file's)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulate KUNA, as kuna.md of the venue notes has it (§ numbers below are that file's)."""
+"""Simulate KUNA, as docs/venues/kuna.md has it (§ numbers below are that file's)."""
 
 from __future__ import annotations
 

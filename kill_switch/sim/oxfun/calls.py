@@ -1,4 +1,4 @@
-"""Answer OX.FUN's REST calls, as oxfun.md of the venue notes has them (§ numbers below are that file's)."""
+"""Answer OX.FUN's REST calls, as docs/venues/oxfun.md has them (§ numbers below are that file's)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep OX.FUN's orders and events, as oxfun.md of the venue notes has them (§ numbers below are that file's)."""
+"""Keep OX.FUN's orders and events, as docs/venues/oxfun.md has them (§ numbers below are that file's)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shape OX.FUN's payloads and check its signatures, as oxfun.md of the venue notes has them."""
+"""Shape OX.FUN's payloads and check its signatures, as docs/venues/oxfun.md has them."""
 
 from __future__ import annotations
 

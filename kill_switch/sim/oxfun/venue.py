@@ -1,4 +1,4 @@
-"""Simulate OX.FUN, as oxfun.md of the venue notes has it (§ numbers below are that file's)."""
+"""Simulate OX.FUN, as docs/venues/oxfun.md has it (§ numbers below are that file's)."""
 
 from __future__ import annotations
 

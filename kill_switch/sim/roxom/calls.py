@@ -1,4 +1,4 @@
-"""Answer Roxom's REST calls, as roxom.md of the venue notes has them (§ numbers below are that file's)."""
+"""Answer Roxom's REST calls, as docs/venues/roxom.md has them (§ numbers below are that file's)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep Roxom's orders and events, as roxom.md of the venue notes has them (§ numbers below are that file's)."""
+"""Keep Roxom's orders and events, as docs/venues/roxom.md has them (§ numbers below are that file's)."""
 
 from __future__ import annotations
 

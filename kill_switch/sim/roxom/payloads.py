@@ -1,4 +1,4 @@
-"""Shape Roxom's payloads and check its signatures, as roxom.md of the venue notes has them."""
+"""Shape Roxom's payloads and check its signatures, as docs/venues/roxom.md has them."""
 
 from __future__ import annotations
 

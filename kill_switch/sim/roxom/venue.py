@@ -1,4 +1,4 @@
-"""Simulate Roxom, as roxom.md of the venue notes has it (§ numbers below are that file's)."""
+"""Simulate Roxom, as docs/venues/roxom.md has it (§ numbers below are that file's)."""
 
 from __future__ import annotations
 

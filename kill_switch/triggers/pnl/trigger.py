@@ -22,8 +22,8 @@ A kill leaves an account's venue no time for other questions. Its figures are mi
 the trigger is blind, which is shown and said as ever. But a kill of one account is no reason to kill the others: with
 `on_blind = "fire"`, an account owes a figure only from the end of its kill on. The others owe theirs all the same.
 
-A deposit or a withdrawal of which the venue says nothing looks like a profit or a loss. docs/triggers/pnl.md has every
-case.
+A deposit or a withdrawal of which the venue says nothing looks like a profit or a loss. docs/guides/triggers/pnl.md has
+every case.
 """
 
 from __future__ import annotations

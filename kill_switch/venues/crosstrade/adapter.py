@@ -1,4 +1,4 @@
-"""Speak to CrossTrade: a cloud relay to an add-on in NinjaTrader 8 (crosstrade.md of the venue notes, § numbers below).
+"""Speak to CrossTrade: a cloud relay to an add-on in NinjaTrader 8 (docs/venues/crosstrade.md, § numbers below).
 
 A strike is `CancelOrders` for each NT account, all at once over the user's one WebSocket; the REST twin follows for
 those that are not answered in time, and goes first where that lane is down. What rests on after a read is cancelled by

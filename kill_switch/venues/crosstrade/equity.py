@@ -4,7 +4,7 @@ A sum is of one message: figures of two moments make a fall that never was. The 
 and costs nothing after that; while it is silent the snapshot is read, if the token is not needed for a kill. The
 venue's own watermarks are the last resort, for one account alone, and never while the add-on is away or the account is
 not connected: they would stand still, and to know nothing is better than to believe that nothing moves (§5, §6 of
-crosstrade.md of the venue notes).
+docs/venues/crosstrade.md).
 
 A message says of which moment it is (`epoch`, milliseconds). A second one of the same moment is no second figure.
 """

@@ -1,6 +1,6 @@
 """Read what CrossTrade says: cancels, lists of orders and positions, the snapshot.
 
-§ numbers are crosstrade.md of the venue notes's.
+§ numbers are docs/venues/crosstrade.md's.
 """
 
 from __future__ import annotations

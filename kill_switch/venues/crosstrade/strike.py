@@ -3,7 +3,7 @@
 Several accounts are one strike, and have one answer. As many cancels leave at once as the tokens allow by our count;
 of these the WebSocket carries as many as may be refused without an end of the session, REST the others. The first
 refusal for want of tokens ends the burst: what has not left by then, and what is refused, leaves over REST in its turn
-(`crosstrade_turns`). § numbers are crosstrade.md of the venue notes's.
+(`crosstrade_turns`). § numbers are docs/venues/crosstrade.md's.
 """
 
 from __future__ import annotations

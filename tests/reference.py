@@ -1,0 +1,183 @@
+"""Make the reference pages that stand in the code: the command line, and the configuration.
+
+`python -m tests.reference --write` writes them below `docs/reference`; `tests/test_docs.py` compares. What a page says
+of a key is the comment behind the key's field.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from kill_switch.cli import main as program
+from kill_switch.config import parsers, schema
+from kill_switch.venues import VENUES
+
+ROOT = Path(__file__).parents[1]
+PAGES = ROOT / "docs/reference"
+HEAD = "<!-- made by `python -m tests.reference --write` from the code; change it there -->\n\n"
+TABLES: Mapping[str, type[BaseModel]] = {
+    "daemon": schema.Daemon,
+    "intake": schema.Intake,
+    "rearm": schema.Rearm,
+    "drill": schema.Drill,
+    "hooks": schema.Hooks,
+    "notify": schema.Notify,
+    "ping": schema.Ping,
+}
+INTRODUCTION = (
+    "One TOML file: `-c FILE`, else `$KILL_SWITCH_CONFIG`, else `/etc/kill-switch/config.toml`. An unknown key, a "
+    "wrong type or an impossible combination is an error; all errors are reported at once. Durations have a unit: "
+    '`"250ms"`, `"3s"`, `"5m"`, `"1h"`. `kill-switch init` writes an example with comments.'
+)
+ACCOUNTS = (
+    '`venue` is the kind of venue; its own keys follow. A secret is `{ credential = "NAME" }`, `{ file = "/PATH" }` or '
+    '`{ env = "NAME" }`.'
+)
+
+
+# ── the command line ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def command_line() -> str:
+    """Return the page of the commands, each with its own help."""
+    top = click.Context(program, info_name="kill-switch", **program.context_settings)
+    lines = ["# Commands", "", "Each command takes `-c FILE` and `--help`. [Exit codes](exit-codes.md)."]
+    for name in program.list_commands(top):
+        command = program.commands[name]
+        with click.Context(command, info_name=name, parent=top) as context:
+            usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+            lines += ["", f"## {name}", "", f"    {usage}", "", *_help(command.help or "")]
+            options = [parameter.get_help_record(context) for parameter in command.get_params(context)]
+            rows = [f"| `{_cell(what)}` | {_cell(text)} |" for what, text in filter(None, options) if text]
+            if rows:
+                lines += ["", "| option | does |", "|---|---|", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def _help(text: str) -> Iterator[str]:
+    """Turn a help text into paragraphs; one that begins with a line of \\b is shown as it is."""
+    for number, paragraph in enumerate(re.split(r"\n\s*\n", inspect.cleandoc(text).strip("\n"))):
+        if number:
+            yield ""
+        if paragraph.startswith("\b"):
+            yield "```text"
+            yield from textwrap.dedent(paragraph[1:].strip("\n")).splitlines()
+            yield "```"
+        else:
+            yield from textwrap.wrap(" ".join(paragraph.split()), 118, break_on_hyphens=False)
+
+
+# ── the configuration ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def configuration() -> str:
+    """Return the page of the tables and their keys."""
+    lines = ["# Configuration", "", *textwrap.wrap(INTRODUCTION, 118, break_on_hyphens=False)]
+    for name, model in TABLES.items():
+        lines += _table(f"[{name}]", model, name)
+    lines += _table("[accounts.NAME]", schema.Common)
+    lines += ["", *textwrap.wrap(ACCOUNTS, 118, break_on_hyphens=False)]
+    for name, venue in sorted(VENUES.items()):
+        wanted = ", ".join(f"`{key}`" for key in venue.secrets(venue.Options.model_construct()))
+        lines += [*_table(f'[accounts.NAME], venue = "{name}"', venue.Options), "", f"Secrets: {wanted}."]
+    for kind, trigger in schema.KINDS.items():
+        lines += _table(f'[triggers.NAME], kind = "{kind}"', trigger, kind)
+    return "\n".join(lines) + "\n"
+
+
+def _table(title: str, model: type[BaseModel], prefix: str = "") -> list[str]:
+    comments = _comments(model)
+    rows = []
+    for name, field in model.model_fields.items():
+        if name != "kind":
+            key = field.alias or name
+            says = filter(None, [comments.get(name, ""), *_rules(key, field, prefix)])
+            rows.append(f"| `{key}` | {_default(field)} | {_cell('; '.join(says))} |")
+    return ["", f"## {title}", "", "| key | default | means |", "|---|---|---|", *rows]
+
+
+def _rules(key: str, field: FieldInfo, prefix: str) -> Iterator[str]:
+    """Yield what a value must be."""
+    if choices := _choices(field.annotation):
+        yield "one of " + ", ".join(f'`"{each}"`' for each in choices)
+    else:
+        yield (field.description or "").removeprefix("expected ")
+    for bounded in (key, f"{prefix}.{key}"):
+        if bounded in parsers.BOUNDS:
+            yield "{} to {}".format(*parsers.BOUNDS[bounded])
+
+
+def _choices(annotation: object) -> Sequence[Any]:
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "must be given"
+    value = field.default
+    if value is None or value in ((), {}, ""):
+        return "–"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, float):
+        return f'`"{_seconds(value)}"`'
+    if isinstance(value, tuple):
+        return "`[" + ", ".join(f'"{each}"' for each in value) + "]`"
+    return f"`{value}`" if isinstance(value, int) else f'`"{value}"`'
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1000:g}ms" if value < 1 else f"{value:g}s"
+
+
+def _comments(model: type[BaseModel]) -> dict[str, str]:
+    """Return the comment behind each field, of the model and what it inherits from."""
+    found: dict[str, str] = {}
+    for kind in reversed(model.__mro__):
+        if not issubclass(kind, BaseModel) or kind.__module__.startswith("pydantic"):
+            continue
+        name = ""
+        for line in inspect.getsource(kind).splitlines():
+            name = match[1] if (match := re.match(r"\s+(\w+): ", line)) else name
+            if name and (comment := re.search(r"  # (?!noqa)(.+)$", line)):
+                found[name] = comment[1]
+    return found
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+# ── both ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pages() -> dict[Path, str]:
+    """Return the text of each page."""
+    return {PAGES / "cli.md": HEAD + command_line(), PAGES / "configuration.md": HEAD + configuration()}
+
+
+def main() -> None:
+    """Write the pages, or say which differ."""
+    parser = argparse.ArgumentParser(prog="python -m tests.reference", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="write the pages")
+    write = parser.parse_args().write
+    for path, text in pages().items():
+        same = path.exists() and path.read_text("utf-8") == text
+        if write and not same:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+        print(f"{path.relative_to(ROOT)}: {'as in the code' if same else 'written' if write else 'differs'}")
+
+
+if __name__ == "__main__":
+    main()
