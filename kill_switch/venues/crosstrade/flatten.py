@@ -1,12 +1,12 @@
 """Flatten NT accounts, where that is wanted: a second flatten beside one that still works turns the position round.
 
-A flatten cancels an account's orders and closes its positions with market orders (§4; § numbers are crosstrade.md of
-the venue notes's). It goes out once after a strike, to an account of which a read that was asked for *behind the
-answered cancels* shows a position and no market order: such an order may be an earlier flatten's own, at work. It never
-goes out a second time while the one before may be under way: as long as nobody has answered it, for a moment after
-that, in which its market orders come into being, and while they are seen at work, within reason. So long an account's
-other orders are cancelled by their ids alone: an account-wide cancel would keep the position. What became of a flatten
-shows in the reads, and nowhere else.
+A flatten cancels an account's orders and closes its positions with market orders (§4 of docs/venues/crosstrade.md).
+It goes out once after a strike, to an account of which a read that was asked for *behind the answered cancels* shows
+a position and no market order: such an order may be an earlier flatten's own, at work. It never goes out a second
+time while the one before may be under way: as long as nobody has answered it, for a moment after that, in which its
+market orders come into being, and while they are seen at work, within reason. So long an account's other orders are
+cancelled by their ids alone: an account-wide cancel would keep the position. What became of a flatten shows in the
+reads, and nowhere else.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Every request and every command over the WebSocket costs one of the user's 20 tokens, 3 come back a second; what the
 venue sends costs nothing. Other programs of the same user take from the same 20. A request that is refused costs
-nothing over REST; over the WebSocket the tenth refusal in a row ends the session (§3; § numbers are crosstrade.md of
-the venue notes's).
+nothing over REST; over the WebSocket the tenth refusal in a row ends the session (§3; § numbers are those
+of docs/venues/crosstrade.md).
 """
 
 from __future__ import annotations
