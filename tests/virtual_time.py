@@ -74,7 +74,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         super().__init__(self._virtual)
 
     def time(self) -> float:
-        return self._virtual.mono_ns / 1e9
+        """Return the seconds of the monotonic clock.
+
+        asyncio calls a timer that is due within the clock's resolution. From the 194th day on, a float cannot express
+        its nanosecond, and no timer would be called any more.
+        """
+        now_s = self._virtual.mono_ns / 1e9
+        self._clock_resolution = max(1e-9, math.ulp(now_s))
+        return now_s
 
     def now(self) -> Now:
         """Return both clocks: what `kill_switch.clock.now` is in real time."""

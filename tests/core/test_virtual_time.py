@@ -1,0 +1,24 @@
+"""Virtual time goes on, however long it has gone on already."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.virtual_time import VirtualTimeLoop, running
+
+DAY_S = 86_400.0
+
+
+@pytest.mark.parametrize("days", [1, 100, 200, 400, 4000])
+def test_timers_fire_after_years_of_virtual_time(days: int) -> None:
+    async def wait() -> float:
+        running().stall(days * DAY_S)
+        began_s = running().time()
+        for _ in range(100):
+            await asyncio.sleep(0.1)
+        return running().time() - began_s
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        assert runner.run(wait()) == pytest.approx(10.0, abs=1e-5)
