@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import anyio
 import pytest
 
 from kill_switch.config.loader import load
@@ -126,6 +127,10 @@ async def test_whatever_the_daemon_makes_in_its_directories_is_refused(
     play = Play(tmp_path)
     play.state_dir, play.runtime_dir = home.root / "lib/state", home.root / "run/ours"
     async with play.running("a"):
+        for _ in range(500):
+            if (play.runtime_dir / "control.sock").exists():
+                break
+            await anyio.sleep(0.01)  # a thread makes it
         made = [f"{path.relative_to(home.root)}" for path in (*play.state_dir.iterdir(), *play.runtime_dir.iterdir())]
         assert {"lib/state/lock", "run/ours/control.sock"} <= set(made)
         assert [line.partition(": ")[2] for line in home.problems(*made)] == [
