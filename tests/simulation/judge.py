@@ -328,7 +328,8 @@ class Judge:
             if phase is not before:
                 self._changed(name, before, phase)
             if sweep is not None and phase is Phase.CLEAR:
-                if sweep.proved_ns != self._proved.get(name) or before is not Phase.CLEAR:
+                is_news = sweep.proved_ns != self._proved.get(name) or before is not Phase.CLEAR
+                if is_news and name not in life.going_over:  # a crash within a reload: nothing is said of the new login
                     self._proved[name] = sweep.proved_ns
                     self._claims(name, sweep.proved_ns)
                 pace = sweep.pace

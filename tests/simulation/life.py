@@ -217,6 +217,7 @@ class Life:
         self.alive = True
         self.crash_in = 0  # steps until the crash; 0: none is coming
         self.doubled: set[tuple[str, str]] = set()  # cancel calls whose second copy was made, by account and tag
+        self.going_over: frozenset[str] = frozenset()  # accounts whose other login is in force, and not at work yet
         self.stands = False  # what it has found at its start has been judged
         self.crashed: Callable[[], None] = lambda: None
         self._houses, self._directory, self._approvals = houses, directory, approvals
@@ -335,6 +336,7 @@ class Life:
             self.journal.flush()
             return
         change = compare(old, new)
+        self.going_over = frozenset(change.anew)
         edited()
         anew = {}
         for name in change.anew:
@@ -349,6 +351,7 @@ class Life:
         paces = {name: houses[name].adapter().PACE for name in houses}
         event = Reconfigured(paces, frozenset(anew), self._approvals, self.clock(), identities, owed)
         self.dispatcher.reconfigure(event, anew)
+        self.going_over = frozenset()
         self.judge.reloaded(self)
         self.journal.append("reload", {"change": change.words()}, self.clock())
         self.journal.flush()
