@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
 START = Now(1_000_000_000_000, 1_700_000_000_000_000_000)
+FINE_NS = 2**23 * 1_000_000_000  # 97 days; from then on, a float of seconds has no nanoseconds
 NOTHING_HAPPENS_S = 5.0  # of real time: no timer is set, and no thread or process outside has anything to say
 
 
@@ -44,6 +45,8 @@ class _Selector(selectors.BaseSelector):
             return ready
         if timeout > 0:
             self.mono_ns += max(1, math.ceil(timeout * 1e9))
+        elif self.mono_ns > FINE_NS:
+            self.mono_ns += 1  # a wait of some nanoseconds is none there: only time that goes on ends it
         return []
 
     def register(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:

@@ -22,3 +22,14 @@ def test_timers_fire_after_years_of_virtual_time(days: int) -> None:
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         assert runner.run(wait()) == pytest.approx(10.0, abs=1e-5)
+
+
+def test_a_wait_for_a_nanosecond_ends_after_years_of_virtual_time() -> None:
+    async def wait() -> None:
+        running().stall(4000 * DAY_S)
+        due_ns = running().now().mono_ns + 3
+        while (left_ns := due_ns - running().now().mono_ns) > 0:
+            await asyncio.sleep(left_ns / 1e9)
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(asyncio.wait_for(wait(), 60))
