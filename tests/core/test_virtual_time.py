@@ -28,8 +28,11 @@ def test_a_wait_for_a_nanosecond_ends_after_years_of_virtual_time() -> None:
     async def wait() -> None:
         running().stall(4000 * DAY_S)
         due_ns = running().now().mono_ns + 3
-        while (left_ns := due_ns - running().now().mono_ns) > 0:
+        for _ in range(100):
+            if (left_ns := due_ns - running().now().mono_ns) <= 0:
+                return
             await asyncio.sleep(left_ns / 1e9)
+        pytest.fail("time stands still")
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        runner.run(asyncio.wait_for(wait(), 60))
+        runner.run(wait())
