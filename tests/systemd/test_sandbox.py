@@ -348,7 +348,7 @@ def test_a_new_key_takes_a_restart_as_the_readme_says(host: Host, sim: Simulator
     name, key = "roxom-api_key", sim.ready["venues"]["roxom"]["credentials"]["api_key"]
     assert "every lane would carry a kill" in host.run(host.block("check")).stdout  # with its secrets from systemd
     rotate = host.block("rotate").replace("oxfun-key", name).replace("sleep 5", "")
-    host.run(f"echo 'not the key' | ({rotate})", check=False)
+    host.run(f"echo 'not-the-key' | ({rotate})", check=False)
     host.until(lambda: host.show("StatusText") == "ARMED, 1/2 accounts ready, 0 triggers blind", 15, "it is refused")
     assert host.run(f"stat -c '%a %U' {CREDENTIALS}/{name}").stdout == "600 root\n"
     host.run(f"mv {CREDENTIALS}/{name}.old {CREDENTIALS}/{name}; systemctl restart {UNIT}")
@@ -365,7 +365,7 @@ def test_a_new_key_takes_a_restart_as_the_readme_says(host: Host, sim: Simulator
         host.until(lambda: "2/2" in host.show("StatusText"), 10, "connected anew")
         assert host.main_pid() == before
         assert "accounts connected anew: roxom1" in host.said(10) or "nothing changed" in host.said(5)
-        host.run(f"echo 'not the key' | ({own})")
+        host.run(f"echo 'not-the-key' | ({own})")
         host.until(lambda: "1/2" in host.show("StatusText"), 10, "the new one is taken, and refused")
         host.run(f"echo '{key}' | ({own})")
         host.until(lambda: "2/2" in host.show("StatusText"), 10, "connected anew")
