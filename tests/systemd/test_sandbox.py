@@ -354,7 +354,7 @@ def test_a_new_key_takes_a_restart_as_the_readme_says(host: Host, sim: Simulator
     host.run(f"mv {CREDENTIALS}/{name}.old {CREDENTIALS}/{name}; systemctl restart {UNIT}")
     assert host.show("StatusText") == "ARMED, 2/2 accounts ready, 0 triggers blind"
     before = host.main_pid()
-    host.run(f"echo 'not the key' > {CREDENTIALS}/{name}; systemctl reload {UNIT}")
+    host.run(f"echo 'not-the-key' > {CREDENTIALS}/{name}; systemctl reload {UNIT}")
     assert "nothing changed" in host.said(5)  # a credential is as it was at the start
     host.run(f"printf %s '{key}' > {CREDENTIALS}/{name}")
     own = host.block("own file").replace("/oxfun-key", "/roxom-key")
