@@ -109,7 +109,9 @@ def test_a_reload_takes_all_of_a_good_file_and_nothing_of_a_bad_one(host: Host, 
     for place in (host.said(), host.ask(f"systemctl status --no-pager {UNIT}")):
         assert "triggers.quoter-alive.nonsense: unknown key" in place
     assert (host.main_pid(), host.show("ActiveState"), host.state()) == (before, "active", "ARMED")
-    assert host.show("StatusText") == "ARMED, 2/2 accounts ready, 0 triggers blind"
+    host.until(
+        lambda: host.show("StatusText") == "ARMED, 2/2 accounts ready, 0 triggers blind", 5, "with the next pulse"
+    )
     logins = [seen for seen in sim.call("GET", "/requests?venue=oxfun") if "login" in seen["what"]]
     assert logins == []  # nobody has connected anew
     host.file(CONFIG, good)
