@@ -96,6 +96,7 @@ class Judge:
         self._strikes: dict[tuple[str, str], tuple[int, int]] = {}  # that a call belongs to, by account and tag
         self._twins: dict[str, int] = defaultdict(int)  # cancel calls so far
         self._under: dict[str, list[House]] = defaultdict(list)  # who was struck under a name since it was armed
+        self._switched_ns: dict[str, int] = {}  # when a reload gave a latched account another login
         self._labels: set[str] = set()  # names that are tripped in the journal, for all that we know
         self._exchanged: set[str] = set()  # names that more than one account has had
         self._had: dict[str, House] = {}  # who had a name when accounts were last edited
@@ -412,6 +413,7 @@ class Judge:
         self._strikes = {key: strike for key, strike in self._strikes.items() if key[0] not in changed}
         for name in changed:
             if self.phases[name] is not Phase.ARMED:
+                self._switched_ns[name] = self.world.ns
                 struck = [*self._under[name], before[name]]
                 if self.phases[name] is Phase.CLEAR:  # else it is owed
                     struck = [house for house in struck if house is not before[name]]
@@ -447,10 +449,17 @@ class Judge:
             kept = name in self.houses and name in self._labels
             now = names.get(houses[-1], name if kept else None)
             if now is not None and name in self.promised:
-                promised[now] = self.promised[name]
+                # under another name only the record of its login tells whose the latch is, and the disk may lack that
+                promised[now] = math.inf if now != name and self._is_login_unsynced(name) else self.promised[name]
                 under[now] = houses
         self.promised, self._under = promised, under
         self.scoped |= set(promised) | {name for name, house in self.houses.items() if house in self._resumed_as}
+
+    def _is_login_unsynced(self, name: str) -> bool:
+        """Say whether the disk may lack the record of the login that a reload has given to a latched account."""
+        at_ns, disk = self._switched_ns.get(name), self.world.disk
+        late = at_ns is not None and self.world.ns - at_ns >= SYNC_WITHIN_S * 1e9 and disk.well_for(SYNC_WITHIN_S)
+        return at_ns is not None and not late
 
     # death and return
 
