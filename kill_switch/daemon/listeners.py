@@ -17,6 +17,7 @@ from kill_switch import clock
 from kill_switch.config.loader import Config
 from kill_switch.control import server
 from kill_switch.control.server import Caller, Handler, Refusal
+from kill_switch.core.domain import Severity
 from kill_switch.core.engine import Announce
 from kill_switch.daemon.held_signals import Held
 from kill_switch.daemon.reload import remote
@@ -79,7 +80,7 @@ class Doors:
                 told = False  # it was there, and somebody has removed it
             except (OSError, AlreadyRunning) as error:
                 if not told and self._stands.is_set():  # a status cannot tell
-                    self._announce(Announce("warn", f"the control socket cannot be made: {error}"))
+                    self._announce(Announce(Severity.WARN, f"the control socket cannot be made: {error}"))
                     told = True
                 await anyio.sleep(server.LOOK_EVERY_S)
 

@@ -19,7 +19,7 @@ from kill_switch.config.in_force import APPROVALS, changes, in_force
 from kill_switch.config.loader import Config
 from kill_switch.control import server
 from kill_switch.control.handlers import Operators
-from kill_switch.core.domain import Reason
+from kill_switch.core.domain import Reason, Severity
 from kill_switch.core.engine import Announce, Reconfigured
 from kill_switch.core.identity import Identity
 from kill_switch.dispatch import connect as wiring
@@ -153,11 +153,11 @@ class Reloading:
                 why = list(map(str, error.problems))
                 self._journal.append("reload-refused", {**by, "why": why}, clock.now())
                 self._journal.flush()
-                self._announce(Announce("warn", f"the configuration is not reloaded: {'; '.join(why)}"))
+                self._announce(Announce(Severity.WARN, f"the configuration is not reloaded: {'; '.join(why)}"))
                 raise
             self._journal.append("reload", {**by, "change": change.words(), **self.cast()}, clock.now())
             self._journal.flush()
-            self._announce(Announce("info", f"configuration reloaded: {change.words()}"))
+            self._announce(Announce(Severity.INFO, f"configuration reloaded: {change.words()}"))
             return change
 
     async def _take_latches(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 
 from kill_switch.clock import iso
-from kill_switch.core.domain import Now, Phase, Route
+from kill_switch.core.domain import Now, Phase, Route, Severity
 from kill_switch.core.engine import Announce
 from kill_switch.cron import Crontab, Timetable
 from kill_switch.dispatch.dispatcher import Dispatcher, Recorder, Session
@@ -173,9 +173,9 @@ class Drills:
         failed = [*_slowness(record), *(line for name in drilled for line in self._failures(name))]
         if failed:
             more = f"; and {len(failed) - TOLD} more" if len(failed) > TOLD else ""
-            self._announce(Announce("warn", f"drill: {'; '.join(failed[:TOLD])}{more}"))
+            self._announce(Announce(Severity.WARN, f"drill: {'; '.join(failed[:TOLD])}{more}"))
         elif failing and not any(self.troubles()):
-            self._announce(Announce("info", "drill: every lane answers within the budget again"))
+            self._announce(Announce(Severity.INFO, "drill: every lane answers within the budget again"))
 
     def _note(self, record: Mapping[str, Any]) -> None:
         self.last = record

@@ -18,7 +18,7 @@ import anyio.lowlevel
 from kill_switch.config.schema import Notify
 from kill_switch.core.domain import Now
 from kill_switch.core.engine import Announce, Kill
-from kill_switch.outbound.digest import CALM, RANK, Message, News, Outbox, least
+from kill_switch.outbound.digest import Message, News, Outbox, least
 from kill_switch.worker.client import Done, Errands
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Channel:
             now_ns = self._clock().mono_ns
             due = [letter for letter in self._letters if letter.due_ns <= now_ns]
             if due:
-                await self._try(min(due, key=lambda letter: RANK[letter.message.level]))
+                await self._try(min(due, key=lambda letter: letter.message.level.rank))
                 continue
             next_ns = min((letter.due_ns for letter in self._letters), default=None)
             with anyio.move_on_after(None if next_ns is None else (next_ns - now_ns) / 1e9):
@@ -215,7 +215,7 @@ class Notifier:
         self._news = anyio.Event()
         self._posted += 1
         if message := self._outbox.take(self._head(), f"{self._clock().wall_ms:x}-{self._posted}"):
-            if message.level in CALM:
+            if message.level.is_calm:
                 self._calm_ns = self._clock().mono_ns
             for channel in self.channels.values():
                 channel.put(message)

@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from kill_switch.core.domain import Now, Phase, Reason
+from kill_switch.core.domain import Now, Phase, Reason, Severity
 from kill_switch.core.engine import Announce
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
 from kill_switch.triggers.pnl.baseline import Reset
@@ -204,7 +204,9 @@ class Pnl:
             self._fire(verdict.reached, now, report)
         elif verdict.warn and not self._fired:
             for limit, part in verdict.warn:
-                self._announce(Announce("warn", f"trigger {self.name}: {part}% of {limit} is gone: {self._standing()}"))
+                self._announce(
+                    Announce(Severity.WARN, f"trigger {self.name}: {part}% of {limit} is gone: {self._standing()}")
+                )
             self._record("warn")
 
     def _fire(self, reached: tuple[str, ...], now: Now, report: Report) -> None:
@@ -427,11 +429,11 @@ class Pnl:
         elif ledger.lost is not None and ledger.lost > 0 and (not expected or day.why == "re-arm"):
             words += f"; {counts_no_more(ledger.lost, currency)}"
         self._lost = ""
-        self._announce(Announce("info" if expected else "warn", words))
+        self._announce(Announce(Severity.INFO if expected else Severity.WARN, words))
 
     def _say_twice(self, transfer: Transfer) -> None:
         amount = f"{money(abs(transfer.worth))} {self.terms.currency}"
         kind = "deposit" if transfer.worth > 0 else "withdrawal"
         words = f"trigger {self.name}: a {kind} of {amount} of {transfer.account} was told twice and shows once"
-        self._announce(Announce("warn", f"{words}: it counts once"))
+        self._announce(Announce(Severity.WARN, f"{words}: it counts once"))
         self._record("told twice")
