@@ -29,6 +29,21 @@ class Phase(StrEnum):
     STRIKING = "STRIKING"
     RESIDUE = "RESIDUE"
 
+    @property
+    def is_tripped(self) -> bool:
+        """Return whether the account must hold no order until an operator re-arms it."""
+        return self is not Phase.ARMED
+
+    @property
+    def is_striking(self) -> bool:
+        """Return whether a sweep is under way that has not been given up as RESIDUE."""
+        return self in (Phase.STRIKING, Phase.CONFIRMING)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Return whether the account is tripped and not proven clear: a kill is under way, RESIDUE included."""
+        return self not in (Phase.ARMED, Phase.CLEAR)
+
 
 class Severity(StrEnum):
     """How grave an announcement to people is, from the worst to a mere remark."""

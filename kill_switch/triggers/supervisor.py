@@ -207,7 +207,7 @@ class Watch:
                     drain=self._intake.drain,
                     record=partial(self._dispatcher.record, heartbeat.RECORD),
                     past=self._beats.get(self._renamed.get(name, name)),
-                    tripped=any(self._phase(account) is not Phase.ARMED for account in made.accounts),
+                    tripped=any(self._phase(account).is_tripped for account in made.accounts),
                 )
             case schema.Schedule():
                 seen = self._seen.get(name)

@@ -274,7 +274,7 @@ class Pnl:
 
         An `Unseen` if nobody can tell.
         """
-        left = [name for name in self.accounts if name not in accounts and self._phase(name) is not Phase.ARMED]
+        left = [name for name in self.accounts if name not in accounts and self._phase(name).is_tripped]
         if not (self._fired and left):
             return None
         words = f"the day begins anew only if {', '.join(left)} is re-armed with it"
@@ -321,7 +321,7 @@ class Pnl:
         """Name the accounts of which the figures come in whose kills are under way."""
         if not self.terms.from_accounts:
             return []
-        return [name for name in self.accounts if self._phase(name) not in (Phase.ARMED, Phase.CLEAR)]
+        return [name for name in self.accounts if self._phase(name).is_unfinished]
 
     def _phases(self) -> list[Phase]:
         return [self._phase(name) for name in self.accounts]
