@@ -26,6 +26,7 @@ from kill_switch.system.users import SOON_S, Users
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.supervisor import Watch
+from kill_switch.wakeup import Signal
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Operators:
         intake: Intake,
         users: Users | None = None,
     ) -> None:
-        self.news = anyio.Event()  # set when a state, or a lane, may have changed
+        self.news = Signal()  # notified when a state, or a lane, may have changed
         self.config = config
         self._dispatcher = dispatcher
         self._journal = journal
@@ -90,8 +91,7 @@ class Operators:
     def changed(self) -> None:
         """Wake whoever waits for the state to change."""
         self._note_phase()
-        self.news.set()
-        self.news = anyio.Event()
+        self.news.notify()
 
     def _note_phase(self) -> None:
         phase = self._dispatcher.state.phase

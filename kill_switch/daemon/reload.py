@@ -34,6 +34,7 @@ from kill_switch.tasks import Tasks
 from kill_switch.transports.network import Network
 from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.supervisor import Watch
+from kill_switch.wakeup import AutoResetEvent
 
 READ_WITHIN_S = 10.0  # the configuration and all its secrets
 LATCHES_WITHIN_S = 1.0  # for the file systems of both directories; a pulse takes over what comes later
@@ -76,7 +77,7 @@ class Reloading:
         self._announce = announce
         self._files = Offload(f"the file system of {config.source}, or of the secrets in it,")
         self._hung: list[Offload] = []  # each with a read that nobody waits for any more
-        self._asked = anyio.Event()
+        self._asked = AutoResetEvent()
         self._lock = anyio.Lock()
         self._group: TaskGroup
         self._tasks: Tasks
@@ -120,7 +121,6 @@ class Reloading:
         """Do what `ask` asks for, for ever."""
         while True:
             await self._asked.wait()
-            self._asked = anyio.Event()
             with contextlib.suppress(ConfigError):  # which has been said
                 await self.reload()
 

@@ -71,6 +71,10 @@ class Outbox:
         ]
 
     @property
+    def empty(self) -> bool:
+        return not self._news
+
+    @property
     def urgent(self) -> bool:
         return any(not news.level.is_calm for news in self._news)
 

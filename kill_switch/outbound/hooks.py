@@ -22,6 +22,7 @@ from kill_switch.config.schema import Hooks as Table
 from kill_switch.core.domain import Severity
 from kill_switch.core.engine import Announce, Kill
 from kill_switch.journal import history
+from kill_switch.wakeup import AutoResetEvent
 from kill_switch.worker.client import INTERRUPTED, UNBEGUN, Done, Errands
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Hooks:
         self._kill = ""
         self._done: dict[str, frozenset[str]] = {}  # command → accounts of that kill
         self._jobs: list[Job] = []
-        self._news = anyio.Event()
+        self._news = AutoResetEvent()
         self._missing: dict[str, str] = {}
         self._running = 0  # jobs that were begun and are not over
 
@@ -125,7 +126,6 @@ class Hooks:
         async with anyio.create_task_group() as group:
             checked: Table | None = None
             while True:
-                self._news = anyio.Event()
                 jobs, self._jobs = self._jobs, []
                 self._running += len(jobs)
                 for job in jobs:

@@ -27,6 +27,7 @@ from kill_switch.transports.lane import Address
 from kill_switch.transports.resolver import PATIENCE_S, Host, Place, Query, Resolver, ask_system
 from kill_switch.transports.trust import Trust, TrustStore
 from kill_switch.transports.turns import Turns
+from kill_switch.wakeup import AutoResetEvent
 
 STAGGER_S = 0.25  # between the starts of two attempts (RFC 8305, 5: Connection Attempt Delay)
 HANDSHAKE_STAGGER_S = 0.75  # more, for an address that has accepted TCP: a handshake takes two round trips
@@ -126,7 +127,7 @@ class _Race:
         self._shook: set[Place] = set()  # all that came to their TLS handshake
         self._errors: dict[Place, Exception] = {}
         self._tried: list[Place] = []
-        self._news = anyio.Event()
+        self._news = AutoResetEvent()
 
     async def run(self) -> Place:
         """Return where the protocol is connected to. Raises `OSError` or `ValueError` if no address works."""
@@ -144,7 +145,6 @@ class _Race:
                         await self._news.wait()
                     else:
                         break
-                    self._news = anyio.Event()
                 group.cancel_scope.cancel()
         except BaseException:
             if self._won is not None:  # the caller is cancelled, and never gets it

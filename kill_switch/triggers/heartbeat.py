@@ -24,6 +24,7 @@ import anyio
 from kill_switch.core.domain import Now, Reason
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
 from kill_switch.triggers.stall_clock import Attention
+from kill_switch.wakeup import Signal
 
 READY_WITHIN_S = 60.0  # accounts that are not ready by then keep nothing from counting
 RECORD = "heartbeat"  # the kind of record that says whether one is watched
@@ -79,7 +80,7 @@ class Heartbeat:
         self._owed = self._state[0]  # an earlier run has left it watched, and nothing has come since
         self._left = self._state == (False, BYE) and allow_bye  # the strategy has stopped on purpose
         self.booted = False
-        self._changed = anyio.Event()
+        self._changed = Signal()
 
     def boot(self) -> None:
         """Start counting for what needs no first beat: the accounts are ready, or have had their time."""
@@ -157,14 +158,13 @@ class Heartbeat:
 
     async def _run(self, report: Report) -> None:
         while True:
-            changed = self._changed
             if not self._watching or self._fired:
-                await changed.wait()
+                await self._changed.wait()
                 continue
             wait_s = (self._deadline_ns() - self._clock().mono_ns) / 1e9
             if wait_s > 0:
                 with anyio.move_on_after(wait_s):
-                    await changed.wait()
+                    await self._changed.wait()
                 continue
             self._drain()
             now = self._clock()
@@ -257,8 +257,7 @@ class Heartbeat:
             self.save()
 
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+        self._changed.notify()
 
     def _fire(self, now: Now, report: Report) -> None:
         self._fired = True

@@ -22,6 +22,7 @@ import anyio
 from kill_switch.core.domain import Now, Reason
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
 from kill_switch.triggers.stall_clock import Attention
+from kill_switch.wakeup import AutoResetEvent
 
 LOOK_EVERY_S = 0.1
 BACKLOG_NS = 1_000_000_000  # what was held back has come by then
@@ -100,7 +101,7 @@ class OrderRate:
         self._found: Reason | None = None
         self._fired = ""  # why, until all accounts that it has fired for are re-armed
         self._struck: set[str] = set()  # those that are not
-        self._news = anyio.Event()
+        self._news = AutoResetEvent()
 
     def succeed(self, before: OrderRate) -> None:
         """Go on from the trigger that this one replaces: what that has seen is not forgotten."""
@@ -166,7 +167,6 @@ class OrderRate:
                 report(reason)
             with anyio.move_on_after(LOOK_EVERY_S):
                 await self._news.wait()
-            self._news = anyio.Event()
 
     def _look(self) -> None:
         now = self._clock()
