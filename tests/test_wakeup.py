@@ -60,6 +60,10 @@ async def test_what_holds_is_told_once_until_it_has_ended() -> None:
     assert seen.update(["a", "b"]) == Change([], [])
     assert seen.update(["b"]) == Change([], ["a"])
     assert seen.update(["a", "b"]) == Change(["a"], [])
+    seen.retain(["a"])
+    assert seen.update(["a", "b"]) == Change(["b"], [])
+    seen.retain(["a"])
+    assert seen.update(["a"]) == Change([], [])
 
 
 async def test_the_failure_of_an_isolated_task_is_logged_and_its_group_goes_on(

@@ -23,3 +23,7 @@ class OnChange:
         """Take all that holds now; return what does so newly, and what does no longer."""
         before, self._holding = self._holding, frozenset(holding)
         return Change(sorted(self._holding - before), sorted(before - self._holding))
+
+    def retain(self, keys: Iterable[str]) -> None:
+        """Forget what is not among these: it has not ended, and if it holds it has begun."""
+        self._holding &= frozenset(keys)

@@ -32,6 +32,7 @@ from kill_switch.core import recovery
 from kill_switch.core.domain import Now, Reason, Route, Severity
 from kill_switch.core.engine import Announce, Pulse, Recovered
 from kill_switch.core.identity import new_salt
+from kill_switch.core.on_change import OnChange
 from kill_switch.daemon.held_signals import HELD, Held
 from kill_switch.daemon.listeners import Doors
 from kill_switch.daemon.reload import Reloading
@@ -172,9 +173,9 @@ class Daemon:
         self.reloading.left_tripped, self.reloading.salt = left_tripped, salt
         self.reloading.recorded = recorded
         self.reloading.adopt = self._adopt_latch
-        self._told_unsynced = False
-        self._told_intake = frozenset[str]()
-        self._told_hanging = frozenset[str]()
+        self._unsynced = OnChange()
+        self._intake_troubles = OnChange()
+        self._hanging_calls = OnChange()
         self._adapters = adapters
         self._ready = False
         self._ending = False  # no kill can be carried out any more
@@ -327,22 +328,18 @@ class Daemon:
         self.journal.settle()
         while self.journal.news:
             self._announce(Announce(Severity.WARN, self.journal.news.popleft()))
-        if self.journal.unsynced and not self._told_unsynced:
-            self._told_unsynced = True
-            self._announce(Announce(Severity.WARN, f"{self.journal.unsynced}: a power cut may undo what is in it"))
+        unsynced = self.journal.unsynced
+        for line in self._unsynced.update([unsynced] if unsynced else []).begun:
+            self._announce(Announce(Severity.WARN, f"{line}: a power cut may undo what is in it"))
 
     def _look_after_files(self) -> None:
         """Say aloud, once each, what cannot be made in the runtime directory, and which blocking calls hang."""
-        hanging = frozenset(self._hanging())
-        for line in sorted(hanging - self._told_hanging):
+        for line in self._hanging_calls.update(self._hanging()).begun:
             self._announce(Announce(Severity.WARN, line))
-        self._told_hanging = hanging
-        intake = frozenset(self.intake.troubles())
         absent = (self.intake.trouble, self.intake.udp_trouble)
-        for line in sorted(intake - self._told_intake):
+        for line in self._intake_troubles.update(self.intake.troubles()).begun:
             about = "the intake cannot be reached" if line in absent else "intake"
             self._announce(Announce(Severity.WARN, f"{about}: {line}"))
-        self._told_intake = intake
 
     def _hanging(self) -> Iterator[str]:
         """Yield a line for each call outside of the event loop that has not come back for long."""

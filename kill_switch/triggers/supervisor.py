@@ -20,6 +20,7 @@ from kill_switch.config import schema
 from kill_switch.config.loader import Config
 from kill_switch.core.domain import Now, Phase, Reason, Severity
 from kill_switch.core.engine import Announce
+from kill_switch.core.on_change import OnChange
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal import history
 from kill_switch.journal.history import Seen
@@ -79,7 +80,7 @@ class Watch:
         self._announce = announce
         self._clock = clock
         self._dead: dict[str, str] = {}  # trigger → why its task died
-        self._told: set[str] = set()  # of whom people know that they are blind
+        self._blind = OnChange()
         self._fired_blind: set[str] = set()  # of whom that has been a reason
         self._intake = intake
         self._begun = False
@@ -128,7 +129,7 @@ class Watch:
             trigger.accounts = accounts  # of one that goes on, they may be others now
         kept = {name for name, trigger in triggers.items() if trigger is self.triggers.get(name)}
         self._dead = {name: why for name, why in self._dead.items() if name in kept}
-        self._told &= kept
+        self._blind.retain(kept)
         self._fired_blind &= kept
         self._on_blind = {name: made.on_blind for name, made in config.triggers.items()}
         self.triggers = triggers
@@ -440,16 +441,14 @@ class Watch:
 
     def notice_blind(self) -> None:
         """Say aloud that a trigger cannot see, once; take it for a reason where the configuration says so."""
-        for name, (state, detail) in self.conditions().items():
-            if state is not TriggerState.BLIND:
-                self._fired_blind.discard(name)
-                if name in self._told:
-                    self._told.discard(name)
-                    self._announce(Announce(Severity.INFO, f"trigger {name} sees again"))
-                continue
-            if name not in self._told:
-                self._told.add(name)
-                self._announce(Announce(Severity.BLIND, f"trigger {name} is blind: {detail}"))
+        blind = {name: detail for name, (state, detail) in self.conditions().items() if state is TriggerState.BLIND}
+        begun, ended = self._blind.update(blind)
+        self._fired_blind.intersection_update(blind)
+        for name in ended:
+            self._announce(Announce(Severity.INFO, f"trigger {name} sees again"))
+        for name in begun:
+            self._announce(Announce(Severity.BLIND, f"trigger {name} is blind: {blind[name]}"))
+        for name, detail in blind.items():
             if self._on_blind[name] == "fire" and name not in self._fired_blind and not self._spared(name):
                 self._fired_blind.add(name)
                 accounts = self.triggers[name].accounts
