@@ -15,7 +15,7 @@ import anyio
 
 from kill_switch import clock
 from kill_switch.config.loader import Config
-from kill_switch.control import server
+from kill_switch.control import paths, server
 from kill_switch.control.server import Caller, Handler, Refusal
 from kill_switch.core.domain import Severity
 from kill_switch.core.engine import Announce
@@ -37,11 +37,11 @@ class Doors:
     def __init__(self, config: Config, held: Held) -> None:
         self.files = Offload(f"the file system of {config.daemon.runtime_dir}")
         self.users = Users()
-        self._intake_path = config.daemon.runtime_dir / "intake.sock"
+        self._intake_path = config.daemon.runtime_dir / paths.INTAKE_SOCKET
         self.intake = Intake(self._intake_path, *remote(config), clock=clock.now, files=self.files)
         self.opened = False
         self._gid: int | None = None  # the group that the sockets belong to
-        self._path = config.daemon.runtime_dir / server.NAME
+        self._path = config.daemon.runtime_dir / paths.CONTROL_SOCKET
         self._config = config
         self._held = held
         self._handlers: Mapping[str, Handler] = {}

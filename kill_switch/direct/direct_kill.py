@@ -26,7 +26,7 @@ import anyio
 from kill_switch import clock, printable
 from kill_switch.config.in_force import Values, in_force
 from kill_switch.config.loader import Config, load
-from kill_switch.control import client
+from kill_switch.control import client, paths
 from kill_switch.core import outcome, recovery
 from kill_switch.core.domain import Answer, Now, Phase, Reason
 from kill_switch.core.engine import Account, Announce, Reconfigured, State
@@ -431,7 +431,7 @@ class Direct:
 
     async def _is_daemon_there(self) -> bool:
         """Tell whether somebody listens on the daemon's socket, though nobody can say who holds the record."""
-        asking = abandonable.start(client.listening, self._directories[1] / "control.sock", name="daemon")
+        asking = abandonable.start(client.listening, self._directories[1] / paths.CONTROL_SOCKET, name="daemon")
         await asyncio.wait([asking], timeout=DAEMON_WITHIN_S)
         return asking.done() and asking.exception() is None and asking.result()
 

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import httpx
 
-from kill_switch.control import client
+from kill_switch.control import client, paths
 from kill_switch.errors import KillSwitchError, Unreachable
 
 START_WITHIN_S = 15.0
@@ -149,7 +149,7 @@ class Stage:
         return 0 if process is None else end(process, number)
 
     def ask(self, **request: object) -> dict[str, Any]:
-        return client.ask(self.runtime_dir / "control.sock", request, timeout_s=15.0)
+        return client.ask(self.runtime_dir / paths.CONTROL_SOCKET, request, timeout_s=15.0)
 
     def status(self) -> dict[str, Any]:
         return self.ask(cmd="status")
