@@ -40,3 +40,11 @@ class Tasks:
                 except Exception:
                     log.exception("task %s failed; it is started again", name)
                 await anyio.sleep(RESTART_AFTER_S)
+
+
+async def run_isolated(name: str, work: Callable[[], Awaitable[object]]) -> None:
+    """Run `work` once; log its failure, which ends no other task of the group."""
+    try:
+        await work()
+    except Exception:
+        log.exception("task %s failed", name)

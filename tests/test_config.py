@@ -21,7 +21,7 @@ from kill_switch import venues
 from kill_switch.config import loader, toml_file
 from kill_switch.config.loader import TABLES, Config, load, runtime_dir
 from kill_switch.config.messages import keys_of
-from kill_switch.config.parsers import Address, in_words, seconds
+from kill_switch.config.parsers import in_words, seconds
 from kill_switch.config.schema import (
     KINDS,
     Daemon,
@@ -37,6 +37,7 @@ from kill_switch.config.schema import (
 )
 from kill_switch.core.domain import Now, Route
 from kill_switch.errors import ConfigError
+from kill_switch.system.host_port import HostPort
 from kill_switch.venues.adapter import Adapter, Ask
 from kill_switch.venues.messages import Outputs, Replied
 from kill_switch.venues.options import VenueOptions
@@ -241,7 +242,7 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
     alive = found.triggers["alive"]
     assert isinstance(alive, Heartbeat)
     assert (alive.timeout_s, alive.start, alive.allow_bye) == (300.0, "boot", True)
-    assert found.intake.udp == Address("0.0.0.0", 9465)
+    assert found.intake.udp == HostPort("0.0.0.0", 9465)
     assert found.intake.key is not None
     assert found.intake.key.get_secret_value() == SECRET
     assert found.rearm.approvals == 2
@@ -862,7 +863,7 @@ def test_the_examples_commented_keys_are_valid_and_state_the_defaults(
     path = tmp_path / "all.toml"
     path.write_text(text)
     found, plain = load(path, environ=credentials), load(EXAMPLE, environ=credentials)
-    assert found.daemon == Daemon().model_copy(update={"group": group, "metrics": Address("127.0.0.1", 9464)})
+    assert found.daemon == Daemon().model_copy(update={"group": group, "metrics": HostPort("127.0.0.1", 9464)})
     assert (found.rearm, found.drill.timezone, found.hooks.timeout_s) == (Rearm(), Drill().timezone, Hooks().timeout_s)
     assert {name: found.triggers[name] for name in plain.triggers} == plain.triggers
     for name, account in plain.accounts.items():

@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 
 from kill_switch.config import loader
-from kill_switch.control import client, server
+from kill_switch.control import client, paths, server
 from kill_switch.daemon import listeners, reload
 from kill_switch.daemon.daemon import Daemon
 from kill_switch.errors import ConfigError
@@ -60,11 +60,11 @@ class Hang:
 
 
 async def ask(play: Play, **request: object) -> Mapping[str, Any]:
-    return await anyio.to_thread.run_sync(client.ask, play.runtime_dir / server.NAME, request)
+    return await anyio.to_thread.run_sync(client.ask, play.runtime_dir / paths.CONTROL_SOCKET, request)
 
 
 async def until_served(play: Play) -> None:
-    await play.until(lambda: client.listening(play.runtime_dir / server.NAME))
+    await play.until(lambda: client.listening(play.runtime_dir / paths.CONTROL_SOCKET))
 
 
 def troubles(running: Daemon) -> list[str]:
@@ -126,7 +126,7 @@ async def test_a_group_that_nobody_can_look_up_delays_no_start_and_gets_its_sock
     hang = Hang(monkeypatch, grp, "getgrnam")
     async with play.running():
         await until_served(play)
-        sockets = [play.runtime_dir / name for name in (server.NAME, "intake.sock")]
+        sockets = [play.runtime_dir / name for name in (paths.CONTROL_SOCKET, "intake.sock")]
         assert all(path.stat().st_gid != group.gr_gid for path in sockets)
         play.fire("a")
         assert play.tripped() == ("a",)
@@ -177,7 +177,7 @@ async def test_a_runtime_directory_that_hangs_is_said_once_and_what_is_connected
 ) -> None:
     async with play.running("a") as running:
         await until_served(play)
-        async with await anyio.connect_unix(play.runtime_dir / server.NAME) as line:
+        async with await anyio.connect_unix(play.runtime_dir / paths.CONTROL_SOCKET) as line:
             hang = Hang(monkeypatch, server, "inode")
             words = f"the file system of {play.runtime_dir} does not answer"
             await play.until(lambda: words in play.announced)

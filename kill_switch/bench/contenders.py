@@ -25,8 +25,9 @@ from kill_switch.core.sweep import Answered
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal.journal import Journal
+from kill_switch.system.host_port import HostPort
 from kill_switch.testbed.testbed import Stage
-from kill_switch.transports.lane import READ_INTO, Address, tls_context, tune
+from kill_switch.transports.lane import READ_INTO, tls_context, tune
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import Call, Opened, Send
 from kill_switch.venues.request import Request
@@ -127,7 +128,7 @@ async def limit(floor: Floor) -> Strike:
 async def raw(tls: ssl.SSLContext, adapter: Adapter, answers: Answers) -> Raw:
     """Open a connection that takes the bytes of `command`."""
     framed = _framed(adapter)
-    address = Address.of(adapter.ws_url if framed else adapter.rest_url)
+    address = HostPort.of_url(adapter.ws_url if framed else adapter.rest_url)
     _, wire = await asyncio.get_running_loop().create_connection(
         lambda: Raw(answers), address.host, address.port, ssl=tls, server_hostname=address.host
     )

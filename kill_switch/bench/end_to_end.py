@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kill_switch.control import paths
 from kill_switch.errors import KillSwitchError
 from kill_switch.testbed.testbed import Stage, end
 
@@ -137,7 +138,7 @@ def _fall_silent(stage: Stage) -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         for _ in range(3):
             time.sleep(BEAT_TIMEOUT_S / 4)
-            sock.sendto(b"alive", str(stage.runtime_dir / "intake.sock"))
+            sock.sendto(b"alive", str(stage.runtime_dir / paths.INTAKE_SOCKET))
             last_ns = time.monotonic_ns()
     return last_ns + int(BEAT_TIMEOUT_S * 1e9)
 

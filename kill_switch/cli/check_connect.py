@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from kill_switch.control import client
+from kill_switch.control import client, paths
 from kill_switch.direct import connect_check
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def check(config: Config, within_s: float) -> dict[str, Any]:
 
     Raises `Unreachable` if a daemon is there and does not answer, `NotAllowed` if it may not be asked.
     """
-    path = config.daemon.runtime_dir / "control.sock"
+    path = config.daemon.runtime_dir / paths.CONTROL_SOCKET
     running = client.listening(path)
     with _progress(within_s) as progress:
         if running:
@@ -42,7 +42,7 @@ def check(config: Config, within_s: float) -> dict[str, Any]:
 
 
 def _by_daemon(config: Config, within_s: float, progress: Progress) -> dict[str, Any]:
-    path = config.daemon.runtime_dir / "control.sock"
+    path = config.daemon.runtime_dir / paths.CONTROL_SOCKET
     began_s = time.monotonic()
     while True:
         status = client.ask(path, {"cmd": "status"}, ANSWER_WITHIN_S)

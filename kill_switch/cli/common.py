@@ -74,7 +74,7 @@ def ask(
     """Ask the daemon, which may come up within `patience_s`; end with its exit code if it says no."""
     from kill_switch.control import client, paths
 
-    socket = paths.runtime_dir(path, say=say_once) / "control.sock"
+    socket = paths.runtime_dir(path, say=say_once) / paths.CONTROL_SOCKET
     answer = client.ask(socket, request, timeout_s, patience_s)
     if fail and "error" in answer:
         say(f"kill-switch: {answer['error']}", err=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kill_switch.cli.common import ask, say_once
-from kill_switch.control import client
+from kill_switch.control import client, paths
 from kill_switch.core.outcome import Problem, problem
 from kill_switch.errors import KillSwitchError, NotAllowed, Unreachable
 from kill_switch.journal import latch_file, segments, write_ahead
@@ -25,7 +25,7 @@ def find(config: Path | None, kill: str) -> dict[str, Any]:
     from kill_switch.config.loader import daemon_keys
 
     daemon = daemon_keys(config, "state_dir", "runtime_dir", "budget", say=say_once)
-    live, problems = _asked(daemon.runtime_dir / "control.sock", kill)
+    live, problems = _asked(daemon.runtime_dir / paths.CONTROL_SOCKET, kill)
     path = daemon.state_dir / segments.NAME
     try:
         reports, fault = segments.reports(path, int(daemon.budget_s * 1e6))

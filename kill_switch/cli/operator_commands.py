@@ -311,13 +311,13 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
 
     def look() -> None:
         nonlocal unknown
-        unknown = _is_unknown(directory / "control.sock", name)
+        unknown = _is_unknown(directory / paths.CONTROL_SOCKET, name)
 
     def look_beside() -> None:
         threading.Thread(target=look, daemon=True).start()  # a daemon that is slow to answer is to hold up no beat
 
     sent = look if period_s is None else look_beside
-    beats.send(directory / "intake.sock", name, period_s, bye=bye, sender=sender, sent=sent)
+    beats.send(directory / paths.INTAKE_SOCKET, name, period_s, bye=bye, sender=sender, sent=sent)
     sys.exit(1 if unknown else 0)
 
 

@@ -22,7 +22,6 @@ from kill_switch.errors import Problem
 FIXED = ("state_dir", "runtime_dir", "group", "metrics")  # of [daemon]: only a restart can change them
 TABLES = ("daemon", "intake", "drill", "rearm", "hooks", "notify", "ping")
 _Claims = dict[str, dict[tuple[str, str, str], list[tuple[str, Identity]]]]
-_STRIKING = (Phase.STRIKING, Phase.CONFIRMING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +81,9 @@ def against(
     """
     change = compare(old, new)
     fixed = [key for key in FIXED if getattr(old.daemon, key) != getattr(new.daemon, key)]
-    removed = [name for name in change.removed if phases[name] is not Phase.ARMED]
-    struck = [name for name in change.anew if phases[name] in _STRIKING]
-    tripped = [name for name, phase in phases.items() if phase is not Phase.ARMED]
+    removed = [name for name in change.removed if phases[name].is_tripped]
+    struck = [name for name in change.anew if phases[name].is_striking]
+    tripped = [name for name, phase in phases.items() if phase.is_tripped]
     lowered = tripped if new.rearm.approvals < old.rearm.approvals else []
     fewer = f"lowered from {old.rearm.approvals} to {new.rearm.approvals}, and {', '.join(lowered)} is tripped"
     claims = _claims(old, phases, owed)
@@ -119,7 +118,7 @@ def identify(
         other = before is not None and name in anew and identities[name] != before
         if name in back or (other and state is not None and state.sweep):
             struck = (*back.get(name, ()), *(() if state is None else state.owed))
-            if other and before and state is not None and state.phase not in (Phase.ARMED, Phase.CLEAR):
+            if other and before and state is not None and state.phase.is_unfinished:
                 struck += (before,)
             owed[name] = tuple(one for one in struck if not login.covers(one))
     return identities, owed
@@ -131,7 +130,7 @@ def _elsewhere(
     """Refuse that a tripped account becomes one somewhere else, or shows less of itself: what rests would be lost."""
     login = new.accounts[name].login
     words = login.elsewhere(old.accounts[name].login.identity(""))
-    if phases[name] is Phase.ARMED or not words or any(login.covers(one) for one in owed.get(name, ())):
+    if not phases[name].is_tripped or not words or any(login.covers(one) for one in owed.get(name, ())):
         return []
     return [Problem(f"accounts.{name}", f"{'; '.join(words)}, and it is {phases[name]}", "re-arm it first")]
 
@@ -140,7 +139,7 @@ def _claims(old: Config, phases: Mapping[str, Phase], owed: Mapping[str, Sequenc
     """Return who was struck under the names of tripped accounts, by the salt of its key's digest and by its login."""
     claims: _Claims = {}
     for name, account in old.accounts.items():
-        if phases[name] is not Phase.ARMED:
+        if phases[name].is_tripped:
             for one in (account.login.identity(""), *owed.get(name, ())):
                 claims.setdefault(one["salt"], {}).setdefault(place(one), []).append((name, one))
     return claims

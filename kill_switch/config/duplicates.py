@@ -14,8 +14,8 @@ from pydantic import SecretStr
 
 from kill_switch.config.accounts import Account
 from kill_switch.config.messages import at
-from kill_switch.config.parsers import Address
 from kill_switch.errors import Problem
+from kill_switch.system.host_port import HostPort
 
 T = TypeVar("T", bound=Hashable)
 
@@ -87,7 +87,7 @@ def _values(account: Account, option: str) -> Sequence[object]:
     return value if isinstance(value, list | tuple) else (value,)
 
 
-def addresses(listening: Mapping[str, Address | None]) -> Iterator[Problem]:
+def addresses(listening: Mapping[str, HostPort | None]) -> Iterator[Problem]:
     """Yield a problem for each listening address, by its place in the file, that an earlier one has or covers."""
     known = {path: address for path, address in listening.items() if address is not None}
     for (one, first), (other, second) in combinations(known.items(), 2):

@@ -443,7 +443,7 @@ def _intake(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> 
             problems.append(Problem("intake.key", error.found, error.hint))
         else:
             return intake and intake.model_copy(update={"key": key})
-    elif intake and intake.udp and not intake.udp.loopback:
+    elif intake and intake.udp and not intake.udp.is_loopback:
         hint = "set key, or listen on 127.0.0.1"
         problems.append(Problem("intake.udp", "an address that other hosts can reach, without a key", hint))
     return intake

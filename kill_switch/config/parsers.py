@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kill_switch.config.messages import Wrong, describe
+from kill_switch.system.host_port import HostPort
 
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -55,17 +56,6 @@ class WallTime(NamedTuple):
     zone: str
 
 
-class Address(NamedTuple):
-    """Where a socket listens; `host` is an IP address, never a name that somebody else resolves."""
-
-    host: str
-    port: int
-
-    @property
-    def loopback(self) -> bool:
-        return ipaddress.ip_address(self.host).is_loopback
-
-
 def seconds(value: object) -> float:
     """Read a duration, of any length but none; `duration` bounds it."""
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -101,8 +91,8 @@ def in_words(duration_s: float) -> str:
     return f"{duration_s / _SECONDS[unit]:g}{unit}"
 
 
-def address(value: object) -> Address:
-    """Read HOST:PORT; `localhost` is 127.0.0.1, whatever /etc/hosts says."""
+def address(value: object) -> HostPort:
+    """Read HOST:PORT; HOST is an IP address, never a name that is resolved. `localhost` is 127.0.0.1."""
     match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
     if match is None or not 1 <= int(match[3]) <= 65535:
         raise Wrong(describe(value) if not isinstance(value, str) else "not an address", _ADDRESS_HINT)
@@ -111,13 +101,13 @@ def address(value: object) -> Address:
         ipaddress.ip_address(host)
     except ValueError:
         raise Wrong("not an address", _ADDRESS_HINT) from None
-    return Address(host, int(match[3]))
+    return HostPort(host, int(match[3]))
 
 
-def loopback(value: object) -> Address:
+def loopback(value: object) -> HostPort:
     """Read HOST:PORT on this machine."""
     found = address(value)
-    if not found.loopback:
+    if not found.is_loopback:
         raise Wrong("an address that other hosts can reach", 'expected one on this machine, such as "127.0.0.1:9464"')
     return found
 

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr
 
 from kill_switch.config import parsers
+from kill_switch.config.defaults import RUNTIME_DIR, STATE_DIR
+from kill_switch.system.host_port import HostPort
 
 Budget = Annotated[float, PlainValidator(parsers.duration("budget"))]
 HedgeAfter = Annotated[float, PlainValidator(parsers.duration("hedge_after"))]
@@ -51,12 +53,12 @@ class Daemon(Table):
     hedge_after_s: HedgeAfter = Field(
         default=0.06, alias="hedge_after"
     )  # no answer by then: the second route goes out too
-    state_dir: AbsolutePath = Path("/var/lib/kill-switch")  # the journal; else $STATE_DIRECTORY, where systemd sets it
-    runtime_dir: AbsolutePath = Path("/run/kill-switch")  # the sockets; else $RUNTIME_DIRECTORY
+    state_dir: AbsolutePath = Path(STATE_DIR)  # the journal; else $STATE_DIRECTORY, where systemd sets it
+    runtime_dir: AbsolutePath = Path(RUNTIME_DIR)  # the sockets; else $RUNTIME_DIRECTORY
     start: Literal["armed", "tripped"] = "armed"  # with an empty state_dir
     ready: Literal["all", "degraded"] = "all"  # READY to systemd: once every account is ready, or once we listen
     group: str | None = Field(default=None, description=_GROUP)  # may use the sockets; else our own group
-    metrics: Annotated[parsers.Address | None, PlainValidator(parsers.loopback)] = None  # for Prometheus
+    metrics: Annotated[HostPort | None, PlainValidator(parsers.loopback)] = None  # for Prometheus
 
 
 class Common(Table):
@@ -147,7 +149,7 @@ KINDS: Mapping[str, type[AnyTrigger]] = {
 class Intake(Table):
     """Where beats come in besides RUNTIME_DIR/intake.sock."""
 
-    udp: Annotated[parsers.Address | None, PlainValidator(parsers.address)] = None  # HOST:PORT
+    udp: Annotated[HostPort | None, PlainValidator(parsers.address)] = None  # HOST:PORT
     key: SecretStr | None = None  # of the senders' signatures; must be given beyond loopback
 
 

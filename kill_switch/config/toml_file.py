@@ -11,12 +11,13 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from kill_switch.config.defaults import CONFIG
 from kill_switch.config.messages import Raw, at, describe
 from kill_switch.config.parsers import NAME_HINT, is_name
 from kill_switch.config.salvage import salvage
 from kill_switch.errors import ConfigError, Problem
 
-DEFAULT = Path("/etc/kill-switch/config.toml")
+DEFAULT = Path(CONFIG)
 MOST_SAID = 160  # characters of what the parser says
 
 

@@ -26,6 +26,7 @@ from kill_switch.system.users import SOON_S, Users
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.supervisor import Watch
+from kill_switch.wakeup import Signal
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,6 @@ RECORD_WITHIN_S = 2.0  # a person who re-arms waits for the record
 KILL_RECORD_WITHIN_S = 0.5  # who fires, or reads a report, waits less: the kill has gone out
 MAX_TEXT = 1000
 MAX_REASONS = 10  # that the status tells; the report has all
-_UNDER_WAY = (Phase.STRIKING, Phase.CONFIRMING, Phase.RESIDUE)
 
 
 class Operators:
@@ -54,7 +54,7 @@ class Operators:
         intake: Intake,
         users: Users | None = None,
     ) -> None:
-        self.news = anyio.Event()  # set when a state, or a lane, may have changed
+        self.news = Signal()  # notified when a state, or a lane, may have changed
         self.config = config
         self._dispatcher = dispatcher
         self._journal = journal
@@ -91,8 +91,7 @@ class Operators:
     def changed(self) -> None:
         """Wake whoever waits for the state to change."""
         self._note_phase()
-        self.news.set()
-        self.news = anyio.Event()
+        self.news.notify()
 
     def _note_phase(self) -> None:
         phase = self._dispatcher.state.phase
@@ -200,7 +199,7 @@ class Operators:
         if caller.user == str(caller.uid):
             self.find_name(caller.uid)
         with anyio.move_on_after(wait_s):
-            while any(account.phase in _UNDER_WAY for account in self._still(accounts)):
+            while any(account.phase.is_unfinished for account in self._still(accounts)):
                 await self.news.wait()
         if caller.uid in self._unnamed:
             await self._users.name(caller.uid, SOON_S)
@@ -230,7 +229,7 @@ class Operators:
         text = _text(request, "rearm")
         accounts = self._scope(request)
         states = self._dispatcher.state.accounts
-        tripped = {name for name in accounts if states[name].phase is not Phase.ARMED}
+        tripped = {name for name in accounts if states[name].phase.is_tripped}
         force = request.get("force") is True
         since_ns = self._dispatcher.clock().mono_ns
         await self._prove(tripped, since_ns)

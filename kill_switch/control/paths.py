@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-CONFIG = "/etc/kill-switch/config.toml"
-RUNTIME_DIR = "/run/kill-switch"
-STATE_DIR = "/var/lib/kill-switch"
+from kill_switch.config.defaults import CONFIG, RUNTIME_DIR, STATE_DIR
+
+CONTROL_SOCKET = "control.sock"  # in the runtime directory: where the daemon takes commands
+INTAKE_SOCKET = "intake.sock"  # where it takes heartbeats and figures
 
 
 def runtime_dir(

@@ -34,7 +34,6 @@ from kill_switch.transports.turns import Turns
 
 log = logging.getLogger(__name__)
 
-NAME = "control.sock"
 MAX_LINE = 64 << 10
 IDLE_S = 60.0
 LOOK_EVERY_S = 1.0  # whether the socket is still there

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -27,6 +28,71 @@ class Phase(StrEnum):
     CONFIRMING = "CONFIRMING"
     STRIKING = "STRIKING"
     RESIDUE = "RESIDUE"
+
+    @property
+    def is_tripped(self) -> bool:
+        """Return whether the account must hold no order until an operator re-arms it."""
+        return self is not Phase.ARMED
+
+    @property
+    def is_striking(self) -> bool:
+        """Return whether a sweep is under way that has not been given up as RESIDUE."""
+        return self in (Phase.STRIKING, Phase.CONFIRMING)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Return whether the account is tripped and not proven clear: a kill is under way, RESIDUE included."""
+        return self not in (Phase.ARMED, Phase.CLEAR)
+
+
+class Severity(StrEnum):
+    """How grave an announcement to people is, from the worst to a mere remark."""
+
+    TRIP = "trip"  # accounts are struck
+    RESIDUE = "residue"  # orders are left, or may be
+    BLIND = "blind"  # a trigger has no usable input
+    WARN = "warn"  # something does not work; no account is struck for it
+    REARM = "rearm"  # an operator has re-armed accounts
+    CLEAR = "clear"  # an account, or every account of a kill, is proven clear
+    INFO = "info"  # for the log only: no message is sent
+
+    @property
+    def rank(self) -> int:
+        """Return the place in the order from the worst (0) to the least important."""
+        return _RANKS[self]
+
+    @property
+    def log_level(self) -> int:
+        """Return the level of `logging` that an announcement is logged with."""
+        return _LOG_LEVELS.get(self, logging.INFO)
+
+    @property
+    def word(self) -> str:
+        """Return what begins a line of a message to people."""
+        return _WORDS[self]
+
+    @property
+    def is_calm(self) -> bool:
+        """Return whether the announcement can wait for a while: no account was struck or re-armed."""
+        return self in (Severity.WARN, Severity.BLIND, Severity.INFO)
+
+
+_RANKS = {severity: rank for rank, severity in enumerate(Severity)}
+_LOG_LEVELS = {
+    Severity.TRIP: logging.CRITICAL,
+    Severity.RESIDUE: logging.ERROR,
+    Severity.BLIND: logging.WARNING,
+    Severity.WARN: logging.WARNING,
+}
+_WORDS = {
+    Severity.TRIP: "KILL",
+    Severity.RESIDUE: "ORDERS LEFT",
+    Severity.BLIND: "BLIND",
+    Severity.WARN: "WARNING",
+    Severity.REARM: "RE-ARMED",
+    Severity.CLEAR: "CLEAR",
+    Severity.INFO: "INFO",
+}
 
 
 class Answer(StrEnum):

@@ -29,7 +29,7 @@ from types import MappingProxyType
 from typing import NamedTuple, assert_never
 
 from kill_switch.core import sweep as sweeping
-from kill_switch.core.domain import Now, Pace, Phase, Reason
+from kill_switch.core.domain import Now, Pace, Phase, Reason, Severity
 from kill_switch.core.identity import Identity, difference
 from kill_switch.core.sweep import Act, Sweep
 from kill_switch.errors import IllegalEvent
@@ -148,9 +148,9 @@ class WakeAt(NamedTuple):
 
 
 class Announce(NamedTuple):
-    """Tell people. `level` is `trip`, `clear`, `residue`, `rearm`, `blind`, `warn` or `info`."""
+    """Tell people, and the log."""
 
-    level: str
+    level: Severity
     text: str
     account: str | None = None
 
@@ -302,7 +302,7 @@ def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]
         },
         latch=True,
     )
-    told = Announce("trip", f"{reason.trigger}: {reason.text}")
+    told = Announce(Severity.TRIP, f"{reason.trigger}: {reason.text}")
     approvals = MappingProxyType[int, frozenset[str]]({})  # a reason voids those that are under way
     after = State(accounts, kill, kills, state.approvals_needed, approvals, alone=state.alone)
     return after, (record, Strike(tuple(strikes)), *wakes, told) if strikes else (record, told)
@@ -354,16 +354,16 @@ def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]
                 commands.append(Read(name))
             case Act.CLEAR:
                 commands.append(Record("clear", {**facts, "strikes": sweep.strikes, "mono_ns": event.at.mono_ns}))
-                commands.append(Announce("clear", f"proven clear after {sweep.strikes} strike(s)", name))
+                commands.append(Announce(Severity.CLEAR, f"proven clear after {sweep.strikes} strike(s)", name))
                 if kill is not None and name in kill.unclear:
                     kill = kill._replace(unclear=kill.unclear - {name})
                     if not kill.unclear:
                         commands.append(Record("all-clear", {"kill": kill.id, "mono_ns": event.at.mono_ns}))
-                        commands.append(Announce("clear", f"every account of kill {kill.id} is proven clear"))
+                        commands.append(Announce(Severity.CLEAR, f"every account of kill {kill.id} is proven clear"))
             case Act.RESIDUE:
                 left = "an unknown number of" if sweep.left is None else str(sweep.left)
                 commands.append(Record("residue", {**facts, "left": sweep.left, "mono_ns": event.at.mono_ns}))
-                commands.append(Announce("residue", f"{left} order(s) left, still chasing", name))
+                commands.append(Announce(Severity.RESIDUE, f"{left} order(s) left, still chasing", name))
             case _:
                 assert_never(act)
     if sweep.due_ns != before.due_ns:
@@ -426,7 +426,7 @@ def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]
     }
     kill = state.kill and state.kill._replace(unclear=state.kill.unclear - frozenset(tripped))
     after = state._replace(accounts=accounts, kill=kill, approvals={})
-    told = Announce("rearm", f"{', '.join(tripped)} re-armed by {event.user}: {event.text}")
+    told = Announce(Severity.REARM, f"{', '.join(tripped)} re-armed by {event.user}: {event.text}")
     people = tuple(uid for uid, approved in approvals.items() if approved.issuperset(tripped))
     record = Record("rearm", {**asked, "accounts": tripped, "approvals": people}, latch=True)
     return after, (record, Granted(tripped), told)
@@ -440,9 +440,11 @@ def _recovered(state: State, at: Now) -> tuple[State, tuple[Command, ...]]:
     striking = tuple(name for name in tripped if state.accounts[name].phase is not Phase.CLEAR)
     data = {"accounts": tripped, "striking": striking, **_known_as(after, tripped, state.moved)}
     record = Record("resume", data, latch=bool(state.moved))  # whose latch it is must not be forgotten again
-    told = [Announce("warn", f"{new} was struck as {old}: it is tripped", new) for old, new in state.moved.items()]
-    told += [Announce("warn", strange, name) for name in tripped if (strange := unlike(after.accounts[name]))]
-    return after, (record, *commands, Announce("warn", f"started tripped: {', '.join(tripped)}"), *told)
+    told = [
+        Announce(Severity.WARN, f"{new} was struck as {old}: it is tripped", new) for old, new in state.moved.items()
+    ]
+    told += [Announce(Severity.WARN, strange, name) for name in tripped if (strange := unlike(after.accounts[name]))]
+    return after, (record, *commands, Announce(Severity.WARN, f"started tripped: {', '.join(tripped)}"), *told)
 
 
 def unlike(account: Account) -> str:
@@ -480,7 +482,7 @@ def _reconfigured(state: State, event: Reconfigured) -> tuple[State, tuple[Comma
         return after, commands
     data = {"accounts": tuple(event.owed), **_known_as(after, event.owed, event.moved)}
     record = Record("identity", data, latch=True)
-    told = [Announce("warn", strange, name) for name in others if (strange := unlike(after.accounts[name]))]
+    told = [Announce(Severity.WARN, strange, name) for name in others if (strange := unlike(after.accounts[name]))]
     return after, (record, *commands, *told)
 
 

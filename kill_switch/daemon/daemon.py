@@ -29,9 +29,10 @@ from kill_switch.config.loader import Config
 from kill_switch.control import handlers
 from kill_switch.control.handlers import Operators
 from kill_switch.core import recovery
-from kill_switch.core.domain import Now, Reason, Route
+from kill_switch.core.domain import Now, Reason, Route, Severity
 from kill_switch.core.engine import Announce, Pulse, Recovered
 from kill_switch.core.identity import new_salt
+from kill_switch.core.on_change import OnChange
 from kill_switch.daemon.held_signals import HELD, Held
 from kill_switch.daemon.listeners import Doors
 from kill_switch.daemon.reload import Reloading
@@ -64,7 +65,6 @@ FINISH_WITHIN_S = 15.0  # a strike under way at SIGTERM; systemd's TimeoutStopSe
 FINISH_MORE_S = 5.0  # a strike that began while the process beside was ended
 END_WITHIN_S = 28.0  # after SIGTERM, all bounds of the stop together; systemd's TimeoutStopSec is longer
 _SETTLE_S = 0.1  # for a latch of a signal that came in the same moment
-LEVELS = {"trip": logging.CRITICAL, "residue": logging.ERROR, "warn": logging.WARNING, "blind": logging.WARNING}
 
 
 class Daemon:
@@ -173,9 +173,9 @@ class Daemon:
         self.reloading.left_tripped, self.reloading.salt = left_tripped, salt
         self.reloading.recorded = recorded
         self.reloading.adopt = self._adopt_latch
-        self._told_unsynced = False
-        self._told_intake = frozenset[str]()
-        self._told_hanging = frozenset[str]()
+        self._unsynced = OnChange()
+        self._intake_troubles = OnChange()
+        self._hanging_calls = OnChange()
         self._adapters = adapters
         self._ready = False
         self._ending = False  # no kill can be carried out any more
@@ -327,23 +327,19 @@ class Daemon:
         """Have the disk take what it has not; say aloud, once each, if it may not, or if the journal was taken away."""
         self.journal.settle()
         while self.journal.news:
-            self._announce(Announce("warn", self.journal.news.popleft()))
-        if self.journal.unsynced and not self._told_unsynced:
-            self._told_unsynced = True
-            self._announce(Announce("warn", f"{self.journal.unsynced}: a power cut may undo what is in it"))
+            self._announce(Announce(Severity.WARN, self.journal.news.popleft()))
+        unsynced = self.journal.unsynced
+        for line in self._unsynced.update([unsynced] if unsynced else []).begun:
+            self._announce(Announce(Severity.WARN, f"{line}: a power cut may undo what is in it"))
 
     def _look_after_files(self) -> None:
         """Say aloud, once each, what cannot be made in the runtime directory, and which blocking calls hang."""
-        hanging = frozenset(self._hanging())
-        for line in sorted(hanging - self._told_hanging):
-            self._announce(Announce("warn", line))
-        self._told_hanging = hanging
-        intake = frozenset(self.intake.troubles())
+        for line in self._hanging_calls.update(self._hanging()).begun:
+            self._announce(Announce(Severity.WARN, line))
         absent = (self.intake.trouble, self.intake.udp_trouble)
-        for line in sorted(intake - self._told_intake):
+        for line in self._intake_troubles.update(self.intake.troubles()).begun:
             about = "the intake cannot be reached" if line in absent else "intake"
-            self._announce(Announce("warn", f"{about}: {line}"))
-        self._told_intake = intake
+            self._announce(Announce(Severity.WARN, f"{about}: {line}"))
 
     def _hanging(self) -> Iterator[str]:
         """Yield a line for each call outside of the event loop that has not come back for long."""
@@ -395,9 +391,8 @@ class Daemon:
         return asyncio.get_running_loop().call_later(seconds, function, *args)
 
     def _announce(self, news: Announce) -> None:
-        level = LEVELS.get(news.level, logging.INFO)
         about = f"account {news.account}: " if news.account else ""
-        asyncio.get_running_loop().call_soon(log.log, level, "%s: %s%s", news.level, about, news.text)
+        asyncio.get_running_loop().call_soon(log.log, news.level.log_level, "%s: %s%s", news.level, about, news.text)
         self.beside.hear(news)
         self._changed()
 

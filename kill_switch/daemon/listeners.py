@@ -15,8 +15,9 @@ import anyio
 
 from kill_switch import clock
 from kill_switch.config.loader import Config
-from kill_switch.control import server
+from kill_switch.control import paths, server
 from kill_switch.control.server import Caller, Handler, Refusal
+from kill_switch.core.domain import Severity
 from kill_switch.core.engine import Announce
 from kill_switch.daemon.held_signals import Held
 from kill_switch.daemon.reload import remote
@@ -36,11 +37,11 @@ class Doors:
     def __init__(self, config: Config, held: Held) -> None:
         self.files = Offload(f"the file system of {config.daemon.runtime_dir}")
         self.users = Users()
-        self._intake_path = config.daemon.runtime_dir / "intake.sock"
+        self._intake_path = config.daemon.runtime_dir / paths.INTAKE_SOCKET
         self.intake = Intake(self._intake_path, *remote(config), clock=clock.now, files=self.files)
         self.opened = False
         self._gid: int | None = None  # the group that the sockets belong to
-        self._path = config.daemon.runtime_dir / server.NAME
+        self._path = config.daemon.runtime_dir / paths.CONTROL_SOCKET
         self._config = config
         self._held = held
         self._handlers: Mapping[str, Handler] = {}
@@ -79,7 +80,7 @@ class Doors:
                 told = False  # it was there, and somebody has removed it
             except (OSError, AlreadyRunning) as error:
                 if not told and self._stands.is_set():  # a status cannot tell
-                    self._announce(Announce("warn", f"the control socket cannot be made: {error}"))
+                    self._announce(Announce(Severity.WARN, f"the control socket cannot be made: {error}"))
                     told = True
                 await anyio.sleep(server.LOOK_EVERY_S)
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from kill_switch.config.loader import Config
 from kill_switch.config.messages import at
 from kill_switch.config.schema import Daemon, Flag, directories
-from kill_switch.control import client
+from kill_switch.control import client, paths
 from kill_switch.errors import NotAllowed, Problem
 from kill_switch.system.hardening import distrust, doubt
 from kill_switch.system.unix_sockets import MOST_PATH
 
 _FILES = ("lock", "journal.jsonl", "intent.jsonl")
-_SOCKETS = ("control.sock", "intake.sock")
+_SOCKETS = (paths.CONTROL_SOCKET, paths.INTAKE_SOCKET)
 
 
 def problems(config: Config) -> Iterator[Problem]:
@@ -105,7 +105,7 @@ def _unusable(path: Path) -> str:
 
 def _runs(daemon: Daemon) -> bool:
     try:
-        return client.listening(daemon.runtime_dir / "control.sock")
+        return client.listening(daemon.runtime_dir / paths.CONTROL_SOCKET)
     except NotAllowed:
         return True
 

@@ -19,7 +19,7 @@ from kill_switch.config.in_force import APPROVALS, changes, in_force
 from kill_switch.config.loader import Config
 from kill_switch.control import server
 from kill_switch.control.handlers import Operators
-from kill_switch.core.domain import Reason
+from kill_switch.core.domain import Reason, Severity
 from kill_switch.core.engine import Announce, Reconfigured
 from kill_switch.core.identity import Identity
 from kill_switch.dispatch import connect as wiring
@@ -34,6 +34,7 @@ from kill_switch.tasks import Tasks
 from kill_switch.transports.network import Network
 from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.supervisor import Watch
+from kill_switch.wakeup import AutoResetEvent
 
 READ_WITHIN_S = 10.0  # the configuration and all its secrets
 LATCHES_WITHIN_S = 1.0  # for the file systems of both directories; a pulse takes over what comes later
@@ -76,7 +77,7 @@ class Reloading:
         self._announce = announce
         self._files = Offload(f"the file system of {config.source}, or of the secrets in it,")
         self._hung: list[Offload] = []  # each with a read that nobody waits for any more
-        self._asked = anyio.Event()
+        self._asked = AutoResetEvent()
         self._lock = anyio.Lock()
         self._group: TaskGroup
         self._tasks: Tasks
@@ -120,7 +121,6 @@ class Reloading:
         """Do what `ask` asks for, for ever."""
         while True:
             await self._asked.wait()
-            self._asked = anyio.Event()
             with contextlib.suppress(ConfigError):  # which has been said
                 await self.reload()
 
@@ -153,11 +153,11 @@ class Reloading:
                 why = list(map(str, error.problems))
                 self._journal.append("reload-refused", {**by, "why": why}, clock.now())
                 self._journal.flush()
-                self._announce(Announce("warn", f"the configuration is not reloaded: {'; '.join(why)}"))
+                self._announce(Announce(Severity.WARN, f"the configuration is not reloaded: {'; '.join(why)}"))
                 raise
             self._journal.append("reload", {**by, "change": change.words(), **self.cast()}, clock.now())
             self._journal.flush()
-            self._announce(Announce("info", f"configuration reloaded: {change.words()}"))
+            self._announce(Announce(Severity.INFO, f"configuration reloaded: {change.words()}"))
             return change
 
     async def _take_latches(self) -> None:

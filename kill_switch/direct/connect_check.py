@@ -24,6 +24,7 @@ from kill_switch.errors import KillSwitchError
 from kill_switch.health.certificate_expiry import Expiries
 from kill_switch.health.drills import Drills
 from kill_switch.health.dry_run import Previews
+from kill_switch.tasks import run_isolated
 from kill_switch.transports.lane import CONNECT_WITHIN_S, LaneState
 from kill_switch.transports.network import Network
 from kill_switch.unexpected import brief
@@ -142,7 +143,7 @@ async def _visit(
                 dispatcher.sessions[name] = session
                 for lane, run in lanes:
                     if ws or not lane.endswith(" ws"):
-                        group.start_soon(_alone, lane, run)
+                        group.start_soon(run_isolated, lane, run)
         done = await work(dispatcher)
         logging.getLogger("kill_switch").setLevel(logging.ERROR)  # lanes that are closed say so; it is no news
         group.cancel_scope.cancel()
@@ -158,11 +159,3 @@ def _its_own(name: str, failed: dict[str, str] | None) -> Iterator[None]:
         if failed is None:
             raise
         failed[name] = str(error) if isinstance(error, KillSwitchError) else brief(error)
-
-
-async def _alone(name: str, lane: connect.Work) -> None:
-    """Run a lane; its failure is not another account's."""
-    try:
-        await lane()
-    except Exception:
-        log.exception("the lane %s failed", name)

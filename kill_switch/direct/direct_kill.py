@@ -26,7 +26,7 @@ import anyio
 from kill_switch import clock, printable
 from kill_switch.config.in_force import Values, in_force
 from kill_switch.config.loader import Config, load
-from kill_switch.control import client
+from kill_switch.control import client, paths
 from kill_switch.core import outcome, recovery
 from kill_switch.core.domain import Answer, Now, Phase, Reason
 from kill_switch.core.engine import Account, Announce, Reconfigured, State
@@ -40,6 +40,7 @@ from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import Reports
 from kill_switch.outbound.notifier import Notifier
 from kill_switch.system import abandonable, users
+from kill_switch.tasks import run_isolated
 from kill_switch.transports.fresh import TIMEOUT_S
 from kill_switch.transports.lane import CONNECT_WITHIN_S
 from kill_switch.transports.network import Network
@@ -47,6 +48,7 @@ from kill_switch.transports.ws import LOGIN_WITHIN_S
 from kill_switch.unexpected import brief
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import ANSWER_WITHIN_S
+from kill_switch.wakeup import Signal
 from kill_switch.worker.client import Aides
 
 log = logging.getLogger(__name__)
@@ -73,7 +75,7 @@ class Record:
     def __init__(self, told: Callable[[Mapping[str, Any]], None]) -> None:
         self.trouble = ""
         self.answered: set[str] = set()  # accounts of which a venue has said yes or no to a strike
-        self.news = anyio.Event()
+        self.news = Signal()
         self._told = told
         self._boot = clock.boot_id()
         self._kept: list[tuple[str, Mapping[str, object], Now]] = []
@@ -123,8 +125,7 @@ class Record:
 
     def change(self) -> None:
         """Wake whoever waits for news."""
-        self.news.set()
-        self.news = anyio.Event()
+        self.news.notify()
 
 
 class Direct:
@@ -216,8 +217,8 @@ class Direct:
         self._kill_id = self._dispatcher.state.kill.id if self._dispatcher.state.kill else ""
         self._expect_answers(names)
         for aide in self._aides.both():
-            spawn(self._alone, aide.run)
-        spawn(self._alone, self._notifier.run)
+            spawn(run_isolated, aide.name, aide.run)
+        spawn(run_isolated, "notify", self._notifier.run)
         taking = asyncio.ensure_future(self._take_over(reason, spawn))
         naming = abandonable.start(users.name_of, os.getuid(), name="user")
         naming.add_done_callback(self._named)
@@ -264,8 +265,8 @@ class Direct:
                 self.failed[name] = str(error) if isinstance(error, KillSwitchError) else brief(error)
                 continue
             self._dispatcher.sessions[name] = session
-            for _, work in lanes:
-                spawn(self._alone, work)
+            for lane, work in lanes:
+                spawn(run_isolated, lane, work)  # what a lane that failed would have carried goes out afresh
 
     def _expect_answers(self, names: Iterable[str]) -> None:
         """Take note that accounts have been struck just now."""
@@ -297,13 +298,6 @@ class Direct:
         kill = self._dispatcher.state.kill
         asyncio.get_running_loop().call_soon(lambda: self._notifier.hear(said, kill))
         self._record.change()
-
-    async def _alone(self, work: connect.Work) -> None:
-        """Run a task; its failure is no other's, and what a lane would have carried goes out afresh."""
-        try:
-            await work()
-        except Exception:
-            log.exception("a task failed")
 
     def _signal(self, number: int) -> None:
         """Let what is under way come to its end; end at the second time.
@@ -438,7 +432,7 @@ class Direct:
 
     async def _is_daemon_there(self) -> bool:
         """Tell whether somebody listens on the daemon's socket, though nobody can say who holds the record."""
-        asking = abandonable.start(client.listening, self._directories[1] / "control.sock", name="daemon")
+        asking = abandonable.start(client.listening, self._directories[1] / paths.CONTROL_SOCKET, name="daemon")
         await asyncio.wait([asking], timeout=DAEMON_WITHIN_S)
         return asking.done() and asking.exception() is None and asking.result()
 

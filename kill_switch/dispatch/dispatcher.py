@@ -16,7 +16,7 @@ from typing import Protocol, assert_never
 
 from kill_switch import printable
 from kill_switch.core import engine, sweep
-from kill_switch.core.domain import Answer, Now, Phase, Reason, Route
+from kill_switch.core.domain import Answer, Now, Phase, Reason, Route, Severity
 from kill_switch.core.engine import Granted, Refused, Sent, State, Waiting
 from kill_switch.core.tally import Count, Counts, names
 from kill_switch.dispatch.repeats import Repeats
@@ -768,7 +768,7 @@ class Dispatcher:
         """Announce the journal's trouble, once for as long as it lasts."""
         if self._journal.trouble != self._alarmed:
             self._alarmed = self._journal.trouble
-            self._announce(engine.Announce("warn", self._journal.trouble))
+            self._announce(engine.Announce(Severity.WARN, self._journal.trouble))
 
     @property
     def striking(self) -> tuple[str, ...]:

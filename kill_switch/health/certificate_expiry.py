@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import urlsplit
 
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Now, Severity
 from kill_switch.core.engine import Announce
 from kill_switch.dispatch.dispatcher import Session
 from kill_switch.transports.certificates import Expiry, date
@@ -39,7 +39,7 @@ class Expiries:
             told_ns = self._told_ns.get(key)
             if told_ns is None or now_ns - told_ns >= AGAIN_S * 1e9:
                 self._told_ns[key] = now_ns
-                self._announce(Announce("warn", self._words(*key, accounts)))
+                self._announce(Announce(Severity.WARN, self._words(*key, accounts)))
 
     def troubles(self) -> Iterator[str]:
         """Yield a line for each host whose certificate is about to expire, or has."""

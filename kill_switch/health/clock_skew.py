@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from kill_switch.core.domain import Severity
 from kill_switch.core.engine import Announce
 from kill_switch.dispatch.dispatcher import Session
 
@@ -45,12 +46,12 @@ class Clocks:
                 return
         elif abs(offset_ns) <= window_ns * GOOD_AGAIN:
             del self._told_ns[account]
-            self._announce(Announce("info", "the venue's clock and ours agree again", account))
+            self._announce(Announce(Severity.INFO, "the venue's clock and ours agree again", account))
             return
         elif abs(offset_ns - told_ns) <= window_ns * CHANGED_BY:
             return
         self._told_ns[account] = offset_ns
-        self._announce(Announce("warn", f"clock: {_words(offset_ns, window_ns)}", account))
+        self._announce(Announce(Severity.WARN, f"clock: {_words(offset_ns, window_ns)}", account))
 
     def troubles(self) -> Iterator[str]:
         """Yield a line for each account whose venue's clock is too far from ours."""

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 
 from kill_switch.clock import iso
-from kill_switch.core.domain import Now, Phase, Route
+from kill_switch.core.domain import Now, Route, Severity
 from kill_switch.core.engine import Announce
 from kill_switch.cron import Crontab, Timetable
 from kill_switch.dispatch.dispatcher import Dispatcher, Recorder, Session
@@ -30,7 +30,6 @@ WITHIN_S = DRILL_WITHIN_S + 1.0  # a lane that has not answered by then has fail
 GAP_S = 2.0  # between two drills: they use up what the venue allows, which is there for the kill
 LOOK_EVERY_S = 1.0  # a wall clock may be set: no wait is longer than that
 TOLD = 5  # failing accounts that an announcement names
-_UNDER_WAY = (Phase.STRIKING, Phase.CONFIRMING, Phase.RESIDUE)
 _KILL_FIRST = "a kill came first"
 
 
@@ -86,7 +85,7 @@ class Drills:
         try:
             await anyio.sleep(max(0.0, self._not_before_s - anyio.current_time()))
             states = self._dispatcher.state.accounts
-            chosen = [name for name in accounts if name in states and states[name].phase not in _UNDER_WAY]
+            chosen = [name for name in accounts if name in states and not states[name].phase.is_unfinished]
             if not chosen:
                 raise KillSwitchError(f"no drill now: a kill is under way on {', '.join(accounts)}")
             self._not_before_s = anyio.current_time() + GAP_S
@@ -173,9 +172,9 @@ class Drills:
         failed = [*_slowness(record), *(line for name in drilled for line in self._failures(name))]
         if failed:
             more = f"; and {len(failed) - TOLD} more" if len(failed) > TOLD else ""
-            self._announce(Announce("warn", f"drill: {'; '.join(failed[:TOLD])}{more}"))
+            self._announce(Announce(Severity.WARN, f"drill: {'; '.join(failed[:TOLD])}{more}"))
         elif failing and not any(self.troubles()):
-            self._announce(Announce("info", "drill: every lane answers within the budget again"))
+            self._announce(Announce(Severity.INFO, "drill: every lane answers within the budget again"))
 
     def _note(self, record: Mapping[str, Any]) -> None:
         self.last = record

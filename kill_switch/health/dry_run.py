@@ -58,7 +58,7 @@ class Previews:
         """Say whether it is there, still, and nothing has been reported meanwhile."""
         account = self._dispatcher.state.accounts.get(session.name)
         here = self._dispatcher.sessions.get(session.name) is session
-        return here and account is not None and account.phase is Phase.ARMED
+        return here and account is not None and not account.phase.is_tripped
 
 
 def _read(session: Session, since_ns: int) -> bool:
@@ -71,7 +71,7 @@ def _shown(dispatcher: Dispatcher, session: Session, since_ns: int | None, withi
     read = session.last_read
     orders: Sequence[Order] = tuple(session.venue.book.values())
     known, why = False, ""
-    if phase in (Phase.STRIKING, Phase.CONFIRMING, Phase.RESIDUE):
+    if phase.is_unfinished:
         why = f"a kill is under way: {phase}"
     elif phase is Phase.CLEAR and read is not None and read.complete:
         age_s = (dispatcher.clock().mono_ns - read.asked_ns) / 1e9

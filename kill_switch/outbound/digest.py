@@ -9,28 +9,23 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from kill_switch import clock, printable
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Now, Severity
 
 SAME_AGAIN_S = 600.0  # what is said over and over again is told that often
 OUTBOX = 500  # announcements within one message
 LINES = 30  # of a message
-WORDS = {  # from the worst on
-    "trip": "KILL",
-    "residue": "ORDERS LEFT",
-    "blind": "BLIND",
-    "warn": "WARNING",
-    "rearm": "RE-ARMED",
-    "clear": "CLEAR",
+_TYPES = {  # apprise's
+    Severity.TRIP: "failure",
+    Severity.RESIDUE: "failure",
+    Severity.REARM: "info",
+    Severity.CLEAR: "success",
 }
-CALM = ("warn", "blind")
-RANK = {level: rank for rank, level in enumerate(WORDS)}
-_TYPES = {"trip": "failure", "residue": "failure", "rearm": "info", "clear": "success"}  # apprise's
 
 
 class News(NamedTuple):
     """One announcement, and the kill that it was made in."""
 
-    level: str
+    level: Severity
     text: str
     account: str | None
     kill: str
@@ -39,7 +34,7 @@ class News(NamedTuple):
 
 
 class Message(NamedTuple):
-    level: str
+    level: Severity
     subject: str
     text: str
     kill: str
@@ -57,11 +52,11 @@ class Outbox:
         self.dropped = 0
         self._host = host
         self._news: list[News] = []
-        self._told: dict[tuple[str, ...], tuple[str, int]] = {}  # what → level and when
+        self._told: dict[tuple[str, ...], tuple[Severity | None, int]] = {}  # what → level and when
 
     def put(self, news: News) -> bool:
         """Take it, unless people know it already; where there are too many, the oldest of the least important go."""
-        if news.level not in WORDS or self._known(news):
+        if news.level is Severity.INFO or self._known(news):
             return False
         self._news.append(news)
         if len(self._news) > OUTBOX:
@@ -72,12 +67,16 @@ class Outbox:
     def amend(self, words: str, after: str) -> None:
         """Give a reason other words."""
         self._news = [
-            one._replace(text=after) if (one.level, one.text) == ("trip", words) else one for one in self._news
+            one._replace(text=after) if (one.level, one.text) == (Severity.TRIP, words) else one for one in self._news
         ]
 
     @property
+    def empty(self) -> bool:
+        return not self._news
+
+    @property
     def urgent(self) -> bool:
-        return any(news.level not in CALM for news in self._news)
+        return any(not news.level.is_calm for news in self._news)
 
     def take(self, head: str = "", id: str = "") -> Message | None:
         """Make one message of all there is; `head` is the journal's newest record, `id` names the message."""
@@ -87,14 +86,14 @@ class Outbox:
     def _known(self, news: News) -> bool:
         """Tell whether the same was told a short while ago: a bot that quotes into a guard makes a CLEAR a second."""
         match news.level:
-            case "trip" | "rearm":
+            case Severity.TRIP | Severity.REARM:
                 return False
-            case "clear" | "residue":
+            case Severity.CLEAR | Severity.RESIDUE:
                 what: tuple[str, ...] = (news.account or "", news.kill)  # its last word counts, whatever it was before
             case _:
                 what = (news.account or "", news.level, news.text)
-        level, told_ns = self._told.get(what, ("", 0))
-        if level == news.level and news.at.mono_ns - told_ns < SAME_AGAIN_S * 1e9:
+        level, told_ns = self._told.get(what, (None, 0))
+        if level is news.level and news.at.mono_ns - told_ns < SAME_AGAIN_S * 1e9:
             return True
         if len(self._told) >= 10 * OUTBOX:
             self._told.clear()
@@ -102,9 +101,9 @@ class Outbox:
         return False
 
 
-def least(levels: Sequence[str]) -> int:
+def least(levels: Sequence[Severity]) -> int:
     """Return the place of the first of the least important."""
-    return max(range(len(levels)), key=lambda n: (RANK[levels[n]], -n))
+    return max(range(len(levels)), key=lambda n: (levels[n].rank, -n))
 
 
 def compose(news: Sequence[News], host: str, head: str = "", id: str = "") -> Message:
@@ -112,21 +111,21 @@ def compose(news: Sequence[News], host: str, head: str = "", id: str = "") -> Me
 
     It may arrive twice: `id`, which is in it, says so.
     """
-    together: dict[tuple[int, str, str], list[str]] = {}
+    together: dict[tuple[Severity, str], list[str]] = {}
     for one in news:
-        accounts = together.setdefault((RANK[one.level], one.level, " ".join(printable.line(one.text).split())), [])
+        accounts = together.setdefault((one.level, " ".join(printable.line(one.text).split())), [])
         if one.account and one.account not in accounts:
             accounts.append(one.account)
-    worst = sorted(together.items(), key=lambda item: item[0][0])
-    lines = [f"{WORDS[level]}: {_about(accounts)}{_short(text, 300)}" for (_, level, text), accounts in worst]
+    worst = sorted(together.items(), key=lambda item: item[0][0].rank)
+    lines = [f"{level.word}: {_about(accounts)}{_short(text, 300)}" for (level, text), accounts in worst]
     if len(lines) > LINES:
         lines[LINES:] = [f"and {len(lines) - LINES} more"]
-    (_, level, text), accounts = worst[0]
-    over = level == "trip" and news[-1].level == "clear" and news[-1].account is None
-    word = f"{WORDS[level]}, proven clear" if over else WORDS[level]
+    (level, text), accounts = worst[0]
+    over = level is Severity.TRIP and news[-1].level is Severity.CLEAR and news[-1].account is None
+    word = f"{level.word}, proven clear" if over else level.word
     subject = _short(f"kill-switch {host}: {word}: {_about(accounts)}{text}", 140)
     last = max(news, key=lambda one: (one.kill != "", one.at))
-    if last.kill and level not in ("warn", "blind"):
+    if last.kill and not level.is_calm:
         lines += ["", f"kill {last.kill} of {_short(', '.join(last.accounts), 500)}"]
         lines.append(f"more: kill-switch report {last.kill}")
     else:

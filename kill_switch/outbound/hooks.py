@@ -19,8 +19,10 @@ import anyio
 
 from kill_switch import printable
 from kill_switch.config.schema import Hooks as Table
+from kill_switch.core.domain import Severity
 from kill_switch.core.engine import Announce, Kill
 from kill_switch.journal import history
+from kill_switch.wakeup import AutoResetEvent
 from kill_switch.worker.client import INTERRUPTED, UNBEGUN, Done, Errands
 
 log = logging.getLogger(__name__)
@@ -67,7 +69,7 @@ class Hooks:
         self._kill = ""
         self._done: dict[str, frozenset[str]] = {}  # command → accounts of that kill
         self._jobs: list[Job] = []
-        self._news = anyio.Event()
+        self._news = AutoResetEvent()
         self._missing: dict[str, str] = {}
         self._running = 0  # jobs that were begun and are not over
 
@@ -124,7 +126,6 @@ class Hooks:
         async with anyio.create_task_group() as group:
             checked: Table | None = None
             while True:
-                self._news = anyio.Event()
                 jobs, self._jobs = self._jobs, []
                 self._running += len(jobs)
                 for job in jobs:
@@ -146,7 +147,7 @@ class Hooks:
             found = await self._errands.do("find", 5.0, argv=argv)
             if not found.ok:
                 self._missing[shlex.join(argv)] = found.why
-                self._announce(Announce("warn", f"hook {shlex.join(argv)}: {found.why}"))
+                self._announce(Announce(Severity.WARN, f"hook {shlex.join(argv)}: {found.why}"))
 
     async def _run(self, job: Job) -> None:
         """Attempt it until what became of it is known."""
@@ -172,7 +173,7 @@ class Hooks:
                 return done
             if not waits:
                 waits = True
-                self._announce(Announce("warn", f"hook {shlex.join(job.argv)} waits to be run: {done.why}"))
+                self._announce(Announce(Severity.WARN, f"hook {shlex.join(job.argv)} waits to be run: {done.why}"))
             await anyio.sleep(AGAIN_S)
 
     def _over(self, job: Job, done: Done) -> bool:
@@ -189,7 +190,7 @@ class Hooks:
             log.info("hook %s: done in %d ms", command, done.ms)
         else:
             self.failures += 1
-            self._announce(Announce("warn", f"hook {command} failed: {why}"))
+            self._announce(Announce(Severity.WARN, f"hook {command} failed: {why}"))
         return again
 
     def _needed(self, job: Job) -> bool:

@@ -18,7 +18,8 @@ import anyio.lowlevel
 from kill_switch.config.schema import Notify
 from kill_switch.core.domain import Now
 from kill_switch.core.engine import Announce, Kill
-from kill_switch.outbound.digest import CALM, RANK, Message, News, Outbox, least
+from kill_switch.outbound.digest import Message, News, Outbox, least
+from kill_switch.wakeup import AutoResetEvent, Signal
 from kill_switch.worker.client import Done, Errands
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Channel:
         self._clock = clock
         self._letters: list[_Letter] = []
         self._sending: _Letter | None = None
-        self._news = anyio.Event()
+        self._news = AutoResetEvent()
 
     @property
     def idle(self) -> bool:
@@ -80,11 +81,10 @@ class Channel:
         if not checked.ok:
             self._failed(checked.why)
         while True:
-            self._news = anyio.Event()
             now_ns = self._clock().mono_ns
             due = [letter for letter in self._letters if letter.due_ns <= now_ns]
             if due:
-                await self._try(min(due, key=lambda letter: RANK[letter.message.level]))
+                await self._try(min(due, key=lambda letter: letter.message.level.rank))
                 continue
             next_ns = min((letter.due_ns for letter in self._letters), default=None)
             with anyio.move_on_after(None if next_ns is None else (next_ns - now_ns) / 1e9):
@@ -136,8 +136,8 @@ class Notifier:
         self._outbox = Outbox(host or socket.gethostname().partition(".")[0])
         self._calm_ns = -int(CALM_S * 1e9)  # when the last message left that was nothing but warnings
         self._posted = 0
-        self._news = anyio.Event()
-        self._changed = anyio.Event()
+        self._news = AutoResetEvent()
+        self._changed = Signal()
 
     def configure(self, table: Notify) -> None:
         """Take the ways of a configuration; one that stays keeps its messages."""
@@ -151,7 +151,7 @@ class Notifier:
             key = "\0".join(table.command)
             made[key] = self.channels.get(key) or self._command(table.command)
         self.channels = made
-        self._changed.set()
+        self._changed.notify()
 
     def hear(self, news: Announce, kill: Kill | None) -> None:
         """Take an announcement; costs next to nothing."""
@@ -169,7 +169,6 @@ class Notifier:
     async def run(self) -> None:
         """Make messages, and have them sent, for ever."""
         while True:
-            self._changed = anyio.Event()
             async with anyio.create_task_group() as group:
                 for channel in self.channels.values():
                     group.start_soon(channel.run)
@@ -179,16 +178,15 @@ class Notifier:
 
     async def _collect(self) -> None:
         while True:
-            await self._news.wait()
+            while self._outbox.empty:
+                await self._news.wait()
             await anyio.sleep(COLLECT_S)
             wait_ns = self._calm_ns + int(CALM_S * 1e9) - self._clock().mono_ns
             if self._outbox.urgent or wait_ns <= 0:
                 self._post()
                 continue
-            self._news = anyio.Event()
             with anyio.move_on_after(wait_ns / 1e9):
                 await self._news.wait()  # it may be urgent
-            self._news.set()
 
     async def finish(self) -> None:
         """Return once everything has been tried; the caller bounds it."""
@@ -212,10 +210,9 @@ class Notifier:
         }
 
     def _post(self) -> None:
-        self._news = anyio.Event()
         self._posted += 1
         if message := self._outbox.take(self._head(), f"{self._clock().wall_ms:x}-{self._posted}"):
-            if message.level in CALM:
+            if message.level.is_calm:
                 self._calm_ns = self._clock().mono_ns
             for channel in self.channels.values():
                 channel.put(message)

@@ -10,6 +10,7 @@ import anyio.lowlevel
 
 from kill_switch import clock
 from kill_switch.config.loader import Config
+from kill_switch.core.domain import Severity
 from kill_switch.core.engine import Announce, Kill
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal.journal import Journal
@@ -46,7 +47,7 @@ class Beside:
         self._tripped: list[tuple[Kill, str]] = []  # kills whose hooks have not begun, and why
         self._aides = aides = Aides()
         for aide in aides.both():
-            aide.warn = lambda text: announce(Announce("warn", text))
+            aide.warn = lambda text: announce(Announce(Severity.WARN, text))
         self._notifier = Notifier(aides, clock.now, head=lambda: journal.head.words)
         self._hooks = Hooks(aides, self._record, announce, lambda: dispatcher.state.tripped)
         self._ping = Ping(aides, self._unable, clock.now, lambda: journal.head.words)
@@ -120,7 +121,7 @@ class Beside:
             self._aides.commands.want()
 
     def _hear(self, news: Announce, kill: Kill | None) -> None:
-        if news.level == "trip" and kill is not None:
+        if news.level is Severity.TRIP and kill is not None:
             self._tripped.append((kill, news.text))
             asyncio.get_running_loop().call_later(WORDS_WITHIN_S, self._begin_hooks)
         self._notifier.hear(news, kill)

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import httpx
 
-from kill_switch.control import client
+from kill_switch.control import client, paths
 from kill_switch.errors import KillSwitchError, Unreachable
 
 START_WITHIN_S = 15.0
@@ -143,13 +143,8 @@ class Stage:
         if wait:
             self.wait_for(lambda s: all(account["ready"] for account in s["accounts"].values()), START_WITHIN_S)
 
-    def stop_daemon(self, number: int = signal.SIGTERM) -> int:
-        """Send the daemon a signal and return its exit code."""
-        process, self.daemon = self.daemon, None
-        return 0 if process is None else end(process, number)
-
     def ask(self, **request: object) -> dict[str, Any]:
-        return client.ask(self.runtime_dir / "control.sock", request, timeout_s=15.0)
+        return client.ask(self.runtime_dir / paths.CONTROL_SOCKET, request, timeout_s=15.0)
 
     def status(self) -> dict[str, Any]:
         return self.ask(cmd="status")

@@ -16,6 +16,7 @@ from typing import Any, cast
 import httpcore
 
 from kill_switch.core.domain import Route
+from kill_switch.system.host_port import HostPort
 from kill_switch.transports.causes import why
 from kill_switch.transports.http import (
     HEADERS_TOO_LARGE,
@@ -29,7 +30,7 @@ from kill_switch.transports.http import (
     TOO_MANY_PIECES,
 )
 from kill_switch.transports.inflate import inflated
-from kill_switch.transports.lane import Address, Sink, tune
+from kill_switch.transports.lane import Sink, tune
 from kill_switch.transports.network import Network
 from kill_switch.transports.second_opinion import refuse_framing
 from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, Event, Lost, Replied
@@ -129,7 +130,7 @@ class FreshRoute:
         `OSError` for a `ca_file` that cannot be used. Without a `network` it has one of its own.
         """
         network = network or Network()
-        self._address = Address.of(url)
+        self._address = HostPort.of_url(url)
         self._dialer = network.dialer(url, ca_file)
         self._turns = network.turns
         self._sink = sink

@@ -8,7 +8,6 @@ from asyncio import BaseTransport
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from kill_switch.core.domain import Route
 from kill_switch.transports.trust import tls_context as tls_context  # what the benchmark's peers connect with
@@ -45,19 +44,6 @@ class Sink(Protocol):
 
 class Declined(ValueError):
     """The venue's protocol wants no connection now, and says why; the lane asks again when it would try again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a lane connects to."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def of(cls, url: str) -> Address:
-        parts = urlsplit(url)
-        return cls(parts.hostname or "", parts.port or 443)
 
 
 @dataclass(slots=True)

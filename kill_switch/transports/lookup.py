@@ -16,6 +16,8 @@ from typing import Generic, TypeVar
 
 import anyio
 
+from kill_switch.wakeup import Signal
+
 T = TypeVar("T")
 
 OVERDUE_S = 10.0  # without an answer: then a second thread may ask; each further one waits twice as long as the last
@@ -38,7 +40,7 @@ class Lookup(Generic[T]):
         self._numbers = itertools.count(1)
         self._latest = 0  # the number of the question that `answer` and `error` come from
         self._under_way: dict[int, float] = {}  # number → when it was asked
-        self._end = anyio.Event()
+        self._end = Signal()
 
     @property
     def waiting_s(self) -> float:
@@ -95,6 +97,5 @@ class Lookup(Generic[T]):
             self.ended_s = asyncio.get_running_loop().time()
             if error is None:
                 self.answer = answer
-        end, self._end = self._end, anyio.Event()
-        end.set()
+        self._end.notify()
         self._on_end()

@@ -21,12 +21,13 @@ import anyio
 import anyio.abc
 
 from kill_switch import clock
+from kill_switch.system.host_port import HostPort
 from kill_switch.transports import certificates
 from kill_switch.transports.causes import why
-from kill_switch.transports.lane import Address
 from kill_switch.transports.resolver import PATIENCE_S, Host, Place, Query, Resolver, ask_system
 from kill_switch.transports.trust import Trust, TrustStore
 from kill_switch.transports.turns import Turns
+from kill_switch.wakeup import AutoResetEvent
 
 STAGGER_S = 0.25  # between the starts of two attempts (RFC 8305, 5: Connection Attempt Delay)
 HANDSHAKE_STAGGER_S = 0.75  # more, for an address that has accepted TCP: a handshake takes two round trips
@@ -51,7 +52,7 @@ class Network:
         """
         trust = self.trusts.trust(ca_file)
         trust.load()
-        return Dialer(Address.of(url), self.resolver, trust)
+        return Dialer(HostPort.of_url(url), self.resolver, trust)
 
     def troubles(self) -> Iterator[str]:
         """Yield a line for people for each name and each file of authorities that cannot be read now."""
@@ -62,7 +63,7 @@ class Network:
 class Dialer:
     """Connect to one host and port."""
 
-    def __init__(self, address: Address, resolver: Resolver, trust: Trust) -> None:
+    def __init__(self, address: HostPort, resolver: Resolver, trust: Trust) -> None:
         self._address = address
         self._host = resolver.host(address.host)
         self._trust = trust
@@ -113,7 +114,7 @@ class _Handshake(asyncio.Protocol):
 class _Race:
     """One attempt an address, staggered; the first that is through its handshake gets the protocol."""
 
-    def __init__(self, host: Host, address: Address, trust: Trust, protocol: asyncio.BaseProtocol) -> None:
+    def __init__(self, host: Host, address: HostPort, trust: Trust, protocol: asyncio.BaseProtocol) -> None:
         self._host = host
         self._address = address
         self._trust = trust
@@ -126,7 +127,7 @@ class _Race:
         self._shook: set[Place] = set()  # all that came to their TLS handshake
         self._errors: dict[Place, Exception] = {}
         self._tried: list[Place] = []
-        self._news = anyio.Event()
+        self._news = AutoResetEvent()
 
     async def run(self) -> Place:
         """Return where the protocol is connected to. Raises `OSError` or `ValueError` if no address works."""
@@ -144,7 +145,6 @@ class _Race:
                         await self._news.wait()
                     else:
                         break
-                    self._news = anyio.Event()
                 group.cancel_scope.cancel()
         except BaseException:
             if self._won is not None:  # the caller is cancelled, and never gets it

@@ -23,7 +23,8 @@ import anyio
 
 from kill_switch.core.domain import Now, Reason
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
-from kill_switch.triggers.stall_clock import Attention
+from kill_switch.triggers.stall_clock import Attention, Mark
+from kill_switch.wakeup import Signal
 
 READY_WITHIN_S = 60.0  # accounts that are not ready by then keep nothing from counting
 RECORD = "heartbeat"  # the kind of record that says whether one is watched
@@ -65,9 +66,8 @@ class Heartbeat:
         self._drain = drain
         self._watching = False
         self._beaten_ns: int | None = None  # the last beat of all
-        self._since_ns = 0  # the last beat, or the start of the watch
-        self._deaf_ns = 0  # how deaf we had been until then
-        self._doubted = (0, 0)  # when a beat may have been lost last, and how deaf we had been until then
+        self._since = Mark(0, 0)  # the last beat, or the start of the watch
+        self._doubted = Mark(0, 0)  # when a beat may have been lost last
         self._absent_ns = -ABSENT_NS  # when a way in was last said to be missing
         self._why_doubted = ""
         self._ways: set[str] = set()  # by which its beats have come
@@ -79,7 +79,7 @@ class Heartbeat:
         self._owed = self._state[0]  # an earlier run has left it watched, and nothing has come since
         self._left = self._state == (False, BYE) and allow_bye  # the strategy has stopped on purpose
         self.booted = False
-        self._changed = anyio.Event()
+        self._changed = Signal()
 
     def boot(self) -> None:
         """Start counting for what needs no first beat: the accounts are ready, or have had their time."""
@@ -91,7 +91,7 @@ class Heartbeat:
     def succeed(self, before: Heartbeat) -> None:
         """Go on from the one that this replaces: who was waited for is waited for, and who was silent stays silent."""
         before.save()
-        self._beaten_ns, self._since_ns, self._deaf_ns = before._beaten_ns, before._since_ns, before._deaf_ns
+        self._beaten_ns, self._since = before._beaten_ns, before._since
         self._doubted, self._why_doubted = before._doubted, before._why_doubted
         self._absent_ns, self._ways = before._absent_ns, before._ways
         self._watching, self._fired = before._watching, before._fired
@@ -102,8 +102,7 @@ class Heartbeat:
     def take_over(self, before: Heartbeat) -> None:
         """Go on from one of another name, which is no more: the time-out counts from now on, for beats of this name."""
         self.succeed(before)
-        now_ns = self._clock().mono_ns
-        self._since_ns, self._deaf_ns = now_ns, self._attention.deaf_ns(now_ns)
+        self._since = self._attention.mark(self._clock().mono_ns)
         before._watching = before._owed = False
         self.record_anew()
 
@@ -134,7 +133,7 @@ class Heartbeat:
         if self._ways and way and way not in self._ways:
             return
         now_ns = self._clock().mono_ns
-        self._doubted, self._why_doubted = (now_ns, self._attention.deaf_ns(now_ns)), why
+        self._doubted, self._why_doubted = self._attention.mark(now_ns), why
         if absent:
             self._absent_ns = now_ns
 
@@ -157,14 +156,13 @@ class Heartbeat:
 
     async def _run(self, report: Report) -> None:
         while True:
-            changed = self._changed
             if not self._watching or self._fired:
-                await changed.wait()
+                await self._changed.wait()
                 continue
             wait_s = (self._deadline_ns() - self._clock().mono_ns) / 1e9
             if wait_s > 0:
                 with anyio.move_on_after(wait_s):
-                    await changed.wait()
+                    await self._changed.wait()
                 continue
             self._drain()
             now = self._clock()
@@ -184,7 +182,7 @@ class Heartbeat:
                 return TriggerState.BLIND, f"{self._why_doubted}; last beat: {ago}"
             doubt = f"; {self._why_doubted}" if self._in_doubt(now_ns) else ""
             return TriggerState.WAITING, f"waits for a beat; last beat: {ago}{doubt}"
-        if self._in_doubt(now_ns) and self._overdue_ns(self._since_ns, self._deaf_ns, now_ns) > 0:
+        if self._in_doubt(now_ns) and self._overdue_ns(self._since, now_ns) > 0:
             return TriggerState.BLIND, f"{self._why_doubted}; last beat: {ago}, allowed: {self.timeout_ns / 1e9:g} s"
         return TriggerState.OK, f"last beat: {ago}, allowed: {self.timeout_ns / 1e9:g} s"
 
@@ -214,20 +212,19 @@ class Heartbeat:
 
     def _deadline_ns(self) -> int:
         now_ns = self._clock().mono_ns
-        since = max((self._since_ns, self._deaf_ns), self._doubted)
-        return now_ns - self._overdue_ns(*since, now_ns)
+        return now_ns - self._overdue_ns(max(self._since, self._doubted), now_ns)
 
-    def _overdue_ns(self, since_ns: int, deaf_ns: int, now_ns: int) -> int:
+    def _overdue_ns(self, since: Mark, now_ns: int) -> int:
         """Return by how much the time-out is over; time in which we were deaf does not count."""
-        return now_ns - since_ns - self.timeout_ns - (self._attention.deaf_ns(now_ns) - deaf_ns)
+        return since.heard_ns(self._attention.mark(now_ns)) - self.timeout_ns
 
     def _in_doubt(self, now_ns: int) -> bool:
         """Tell whether a beat may have been lost since the last one, within the time-out."""
-        return self._doubted[0] > self._since_ns and self._overdue_ns(*self._doubted, now_ns) <= 0
+        return self._doubted.at_ns > self._since.at_ns and self._overdue_ns(self._doubted, now_ns) <= 0
 
     def _watch(self, at_ns: int, why: str) -> None:
         started = not self._watching
-        self._watching, self._since_ns, self._deaf_ns = True, at_ns, self._attention.deaf_ns(at_ns)
+        self._watching, self._since = True, self._attention.mark(at_ns)
         if started:
             self._owed = self._left = False
             self._note(True, why)
@@ -257,17 +254,16 @@ class Heartbeat:
             self.save()
 
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+        self._changed.notify()
 
     def _fire(self, now: Now, report: Report) -> None:
         self._fired = True
-        silent_ms = (now.mono_ns - self._since_ns) // 1_000_000
+        silent_ms = (now.mono_ns - self._since.at_ns) // 1_000_000
         text = f"no heartbeat for {silent_ms / 1000:.3f} s (allowed: {self.timeout_ns / 1e9:g} s)"
         evidence = {
             "silent_ms": silent_ms,
             "timeout_ms": self.timeout_ns // 1_000_000,
-            "deaf_ms": (self._attention.deaf_ns(now.mono_ns) - self._deaf_ns) // 1_000_000,
+            "deaf_ms": (self._attention.deaf_ns(now.mono_ns) - self._since.deaf_ns) // 1_000_000,
             "beats_before": self._beaten_ns is not None,
         }
         report(Reason(self.name, text, self.accounts, now, evidence))

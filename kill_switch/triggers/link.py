@@ -13,7 +13,7 @@ import anyio
 
 from kill_switch.core.domain import Now, Reason
 from kill_switch.triggers.base import Figures, Report, TriggerState
-from kill_switch.triggers.stall_clock import Attention
+from kill_switch.triggers.stall_clock import Attention, Mark
 
 LOOK_EVERY_S = 0.1
 
@@ -42,7 +42,7 @@ class Link:
         self._attention = attention
         self._reachable = reachable
         self._troubles = troubles
-        self._up: dict[str, tuple[int, int]] = {}  # account → when it was last up, and how deaf we had been until then
+        self._up: dict[str, Mark] = {}  # account → when it was last up
         self._fired: set[str] = set()
 
     async def run(self, report: Report) -> None:
@@ -91,7 +91,7 @@ class Link:
         lost = []
         for name in self.accounts:
             if reachable[name]:
-                self._up[name] = (now_ns, self._attention.deaf_ns(now_ns))
+                self._up[name] = self._attention.mark(now_ns)
             elif name not in self._fired and (down_s := self._down_s(name)) is not None:
                 if down_s * 1e9 >= self._timeout_ns:
                     lost.append(name)
@@ -109,6 +109,4 @@ class Link:
         """How long it has been down, as far as we could see; None if it has never been up."""
         if name not in self._up:
             return None
-        since_ns, deaf_ns = self._up[name]
-        now_ns = self._clock().mono_ns
-        return (now_ns - since_ns - (self._attention.deaf_ns(now_ns) - deaf_ns)) / 1e9
+        return self._up[name].heard_ns(self._attention.mark(self._clock().mono_ns)) / 1e9

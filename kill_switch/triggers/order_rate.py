@@ -21,7 +21,8 @@ import anyio
 
 from kill_switch.core.domain import Now, Reason
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
-from kill_switch.triggers.stall_clock import Attention
+from kill_switch.triggers.stall_clock import Attention, Mark
+from kill_switch.wakeup import AutoResetEvent
 
 LOOK_EVERY_S = 0.1
 BACKLOG_NS = 1_000_000_000  # what was held back has come by then
@@ -33,17 +34,6 @@ class View(NamedTuple):
 
     told: bool  # its orders are pushed to us, and what the last gap in that has hidden has been read
     open: int | None  # orders, as far as they are known
-
-
-class Mark(NamedTuple):
-    """A moment, monotonic, and how long we had been deaf in all by then."""
-
-    at_ns: int
-    deaf_ns: int
-
-    def since_ns(self, now: Mark) -> int:
-        """Return how long ago that is, without the time in which we were deaf."""
-        return now.at_ns - self.at_ns - (now.deaf_ns - self.deaf_ns)
 
 
 class Watched:
@@ -94,13 +84,13 @@ class OrderRate:
         self._clock = clock
         self._attention = attention
         self._look_at = look
-        self._known = {account: Watched(self._mark(clock())) for account in accounts}
+        self._known = {account: Watched(attention.mark(clock().mono_ns)) for account in accounts}
         # how deaf we have been in all, how long in the last stall, and until when that matters
         self._stall = (attention.deaf_ns(clock().mono_ns), 0, 0)
         self._found: Reason | None = None
         self._fired = ""  # why, until all accounts that it has fired for are re-armed
         self._struck: set[str] = set()  # those that are not
-        self._news = anyio.Event()
+        self._news = AutoResetEvent()
 
     def succeed(self, before: OrderRate) -> None:
         """Go on from the trigger that this one replaces: what that has seen is not forgotten."""
@@ -166,11 +156,10 @@ class OrderRate:
                 report(reason)
             with anyio.move_on_after(LOOK_EVERY_S):
                 await self._news.wait()
-            self._news = anyio.Event()
 
     def _look(self) -> None:
         now = self._clock()
-        mark = self._mark(now)
+        mark = self._attention.mark(now.mono_ns)
         self._held_back_ns(now.mono_ns)
         for name in self.accounts:
             watched, view = self._of(name), self._look_at(name)
@@ -185,7 +174,7 @@ class OrderRate:
             if self._max_open is None or view.open is None or view.open <= self._max_open:
                 watched.over_ns, watched.over = 0, None
                 continue
-            watched.over_ns += watched.over.since_ns(mark) if watched.over is not None else 0
+            watched.over_ns += watched.over.heard_ns(mark) if watched.over is not None else 0
             watched.over = mark
             if name not in self._struck and self._found is None and watched.over_ns >= self._window_ns:
                 self._find_open(name, view.open, now)
@@ -200,7 +189,7 @@ class OrderRate:
         watched.over = None
         if watched.unseen is None:
             watched.unseen = now
-        elif watched.unseen.since_ns(now) > self._window_ns:
+        elif watched.unseen.heard_ns(now) > self._window_ns:
             watched.over_ns, watched.watched = 0, None
 
     def _find_open(self, name: str, count: int, now: Now) -> None:
@@ -233,11 +222,8 @@ class OrderRate:
     def _of(self, name: str) -> Watched:
         watched = self._known.get(name)
         if watched is None:
-            watched = self._known[name] = Watched(self._mark(self._clock()))
+            watched = self._known[name] = Watched(self._attention.mark(self._clock().mono_ns))
         return watched
-
-    def _mark(self, now: Now) -> Mark:
-        return Mark(now.mono_ns, self._attention.deaf_ns(now.mono_ns))
 
     # ── what others see ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -267,10 +253,10 @@ class OrderRate:
         full = [name for name in asked if self._of(name).over is not None]
         if many or full:
             return f"{self._standing(asked)}; it would fire again"
-        now = self._mark(self._clock())
+        now = self._attention.mark(self._clock().mono_ns)
         unseen = self._unseen(asked)
         watched = {name: self._of(name).watched for name in asked if name not in unseen}
-        short = [name for name, since in watched.items() if since is None or since.since_ns(now) < self._window_ns]
+        short = [name for name, since in watched.items() if since is None or since.heard_ns(now) < self._window_ns]
         names = [*unseen, *(short if self._max_new is not None else ())]
         if not names:
             return None
@@ -296,8 +282,8 @@ class OrderRate:
         return [name for name in names if self._of(name).unseen is not None]
 
     def _blindness(self, names: Sequence[str]) -> str:
-        now = self._mark(self._clock())
-        unseen = {name: since.since_ns(now) for name in names if (since := self._of(name).unseen) is not None}
+        now = self._attention.mark(self._clock().mono_ns)
+        unseen = {name: since.heard_ns(now) for name in names if (since := self._of(name).unseen) is not None}
         return ", ".join(
             f"the orders of {name} are not seen for {ns / 1e9:.1f} s"
             for name, ns in unseen.items()

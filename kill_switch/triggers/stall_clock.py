@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 import anyio
 
@@ -16,6 +17,17 @@ from kill_switch.core.domain import Now
 
 TICK_S = 0.1
 LATE_S = 0.1  # a tick later than that is a stall, not jitter
+
+
+class Mark(NamedTuple):
+    """A moment of the monotonic clock, and how long the process had been deaf in all by then."""
+
+    at_ns: int
+    deaf_ns: int
+
+    def heard_ns(self, until: Mark) -> int:
+        """Return for how long the process has listened from this mark until that one."""
+        return until.at_ns - self.at_ns - (until.deaf_ns - self.deaf_ns)
 
 
 class Attention:
@@ -33,6 +45,10 @@ class Attention:
             self._deaf_ns += gap_ns - int(TICK_S * 1e9)
             self._ticked_ns = mono_ns
         return self._deaf_ns
+
+    def mark(self, mono_ns: int) -> Mark:
+        """Return the moment with the deaf time until now."""
+        return Mark(mono_ns, self.deaf_ns(mono_ns))
 
     def tick(self, mono_ns: int) -> None:
         """Say that the clockwork turns."""

@@ -18,8 +18,9 @@ import anyio
 from kill_switch.clock import boot_id
 from kill_switch.config import schema
 from kill_switch.config.loader import Config
-from kill_switch.core.domain import Now, Phase, Reason
+from kill_switch.core.domain import Now, Phase, Reason, Severity
 from kill_switch.core.engine import Announce
+from kill_switch.core.on_change import OnChange
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal import history
 from kill_switch.journal.history import Seen
@@ -79,7 +80,7 @@ class Watch:
         self._announce = announce
         self._clock = clock
         self._dead: dict[str, str] = {}  # trigger → why its task died
-        self._told: set[str] = set()  # of whom people know that they are blind
+        self._blind = OnChange()
         self._fired_blind: set[str] = set()  # of whom that has been a reason
         self._intake = intake
         self._begun = False
@@ -128,7 +129,7 @@ class Watch:
             trigger.accounts = accounts  # of one that goes on, they may be others now
         kept = {name for name, trigger in triggers.items() if trigger is self.triggers.get(name)}
         self._dead = {name: why for name, why in self._dead.items() if name in kept}
-        self._told &= kept
+        self._blind.retain(kept)
         self._fired_blind &= kept
         self._on_blind = {name: made.on_blind for name, made in config.triggers.items()}
         self.triggers = triggers
@@ -168,7 +169,7 @@ class Watch:
             return
         trigger.take_over(before)
         if trigger.watched:
-            self._announce(Announce("warn", _goes_on(trigger, before.name)))
+            self._announce(Announce(Severity.WARN, _goes_on(trigger, before.name)))
 
     def _end_heartbeat(self, ended: Heartbeat, others: Iterable[Heartbeat]) -> None:
         """Put on record that a heartbeat is watched no more; say aloud if its strategy may die unnoticed now."""
@@ -177,7 +178,9 @@ class Watch:
             return
         waiting = [other.name for other in others if not other.watched and set(other.accounts) & set(ended.accounts)]
         more = f"; {', '.join(waiting)} waits for a first beat" if waiting else ""
-        self._announce(Announce("warn", f"trigger {ended.name} is gone: nobody waits for its beats any more{more}"))
+        self._announce(
+            Announce(Severity.WARN, f"trigger {ended.name} is gone: nobody waits for its beats any more{more}")
+        )
 
     def _make(self, config: Config, name: str) -> Trigger:
         made = config.triggers[name]
@@ -205,7 +208,7 @@ class Watch:
                     drain=self._intake.drain,
                     record=partial(self._dispatcher.record, heartbeat.RECORD),
                     past=self._beats.get(self._renamed.get(name, name)),
-                    tripped=any(self._phase(account) is not Phase.ARMED for account in made.accounts),
+                    tripped=any(self._phase(account).is_tripped for account in made.accounts),
                 )
             case schema.Schedule():
                 seen = self._seen.get(name)
@@ -328,13 +331,13 @@ class Watch:
             if beat is not None and data is not None:
                 beat.record_anew()
                 if data["watched"]:
-                    self._announce(Announce("warn", _goes_on(beat, was)))
+                    self._announce(Announce(Severity.WARN, _goes_on(beat, was)))
         for name, data in self._beats.items():
             if data["watched"] and name not in self._intake.heartbeats:
                 self._dispatcher.record(heartbeat.RECORD, {"trigger": name, "watched": False, "why": REMOVED})
                 if name not in self._renamed.values():
                     text = f"trigger {name} is gone: an earlier run has watched its heartbeat"
-                    self._announce(Announce("warn", text))
+                    self._announce(Announce(Severity.WARN, text))
         for name in [name for name in self._ledgers if name not in self._intake.pnls]:
             self._end_pnl(name)
 
@@ -345,7 +348,7 @@ class Watch:
             return
         self._ledgers[name] = removed = {**data, "why": REMOVED}
         self._dispatcher.record(LEDGER, removed)
-        self._announce(Announce("warn", f"trigger {name} is gone: {restored.lost(data)}"))
+        self._announce(Announce(Severity.WARN, f"trigger {name} is gone: {restored.lost(data)}"))
 
     async def run(self, trigger: Trigger) -> None:
         """Run a trigger for ever, whatever becomes of it."""
@@ -438,16 +441,14 @@ class Watch:
 
     def notice_blind(self) -> None:
         """Say aloud that a trigger cannot see, once; take it for a reason where the configuration says so."""
-        for name, (state, detail) in self.conditions().items():
-            if state is not TriggerState.BLIND:
-                self._fired_blind.discard(name)
-                if name in self._told:
-                    self._told.discard(name)
-                    self._announce(Announce("info", f"trigger {name} sees again"))
-                continue
-            if name not in self._told:
-                self._told.add(name)
-                self._announce(Announce("blind", f"trigger {name} is blind: {detail}"))
+        blind = {name: detail for name, (state, detail) in self.conditions().items() if state is TriggerState.BLIND}
+        begun, ended = self._blind.update(blind)
+        self._fired_blind.intersection_update(blind)
+        for name in ended:
+            self._announce(Announce(Severity.INFO, f"trigger {name} sees again"))
+        for name in begun:
+            self._announce(Announce(Severity.BLIND, f"trigger {name} is blind: {blind[name]}"))
+        for name, detail in blind.items():
             if self._on_blind[name] == "fire" and name not in self._fired_blind and not self._spared(name):
                 self._fired_blind.add(name)
                 accounts = self.triggers[name].accounts
@@ -468,11 +469,11 @@ class Watch:
         self._dispatcher.record(flag.RECORD, data)
         self._identify(evidence)
         if text:
-            self._announce(Announce("info", f"trigger {reason.trigger}: its file says: {text}"))
+            self._announce(Announce(Severity.INFO, f"trigger {reason.trigger}: its file says: {text}"))
             self.amended(f"{reason.trigger}: {reason.text}", f"{reason.trigger}: {text}")
 
     def _flag_directory_made(self, directory: Path) -> None:
-        self._announce(Announce("warn", f"{directory} was removed; it is there again"))
+        self._announce(Announce(Severity.WARN, f"{directory} was removed; it is there again"))
 
     def _spared(self, name: str) -> bool:
         """Tell whether a trigger that lives is blind only because some of its accounts are being struck."""

@@ -27,6 +27,7 @@ import orjson
 
 import kill_switch
 from kill_switch.system.offload import Offload
+from kill_switch.worker import environment
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +42,6 @@ GRACE_S = 3.0  # beyond an errand's own time: until its answer is here, or will 
 BACKLOG_BYTES = 4 << 20  # in our end of the pipe, while the process does not read
 LINE_BYTES = 1 << 16
 STRANGE = 20  # lines that nobody understands, until the process is no good any more
-PASSED = (  # of our environment; what else is in there, keys perhaps, is nobody's business
-    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "DBUS_SYSTEM_BUS_ADDRESS"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "PYTHONDONTWRITEBYTECODE"),
-)
 UNBEGUN = "unbegun"
 INTERRUPTED = "interrupted"
 
@@ -380,5 +376,4 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
 
 def environ() -> dict[str, str]:
     """Return what the process beside may know of our environment, and where it finds this package."""
-    passed = {name: os.environ[name] for name in PASSED if name in os.environ}
-    return {**passed, "PYTHONPATH": str(Path(kill_switch.__file__).parents[1])}
+    return {**environment.visible(environment.WORKER), "PYTHONPATH": str(Path(kill_switch.__file__).parents[1])}

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from kill_switch.worker import subordinate
-from kill_switch.worker.subordinate import HOOK_ENV, LAST_S, PATH
+from kill_switch.worker import environment, subordinate
+from kill_switch.worker.subordinate import LAST_S, PATH
 
 AT_ONCE = 64  # commands under way; systemd's TasksMax counts them and their keepers
 LEFT = 64  # keepers that still read what commands have left running; the oldest are ended
@@ -59,7 +59,7 @@ class Keeper:
 
     def __init__(self, errand: Errand, outcomes: int) -> None:
         """`outcomes` is the daemon's pipe: its end says that the daemon is gone. Raises `OSError`."""
-        environ = {name: os.environ[name] for name in HOOK_ENV if name in os.environ}
+        environ = environment.visible(environment.COMMAND)
         self._began_s = time.monotonic()
         self._within_s: float = errand["within_s"]
         self._until_s = self._began_s + self._within_s

@@ -14,7 +14,6 @@ import signal
 from kill_switch.system.hardening import forbid_dumps
 
 LAST_S = 2.0  # what is under way has this long left once the daemon is gone; the daemon that stops waits for it
-HOOK_ENV = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "DBUS_SYSTEM_BUS_ADDRESS")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)

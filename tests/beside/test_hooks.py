@@ -12,6 +12,7 @@ import anyio.lowlevel
 import pytest
 
 from kill_switch.config.schema import Hooks as Table
+from kill_switch.core.domain import Severity
 from kill_switch.core.engine import Announce
 from kill_switch.outbound.hooks import ATTEMPTS, Hooks
 from kill_switch.worker.client import INTERRUPTED, UNBEGUN, Done
@@ -94,7 +95,7 @@ async def test_a_command_that_fails_is_said_aloud_and_keeps_no_other_one_from_ru
         made.beside.answer = lambda run: Done(run.errand["argv"] == PAGE, "exit code 1", 1, 3)
         made.hooks.tripped(kill(), "panic: now")
         await anyio.sleep(1)
-        assert made.announced == [Announce("warn", "hook systemctl stop quoter.service failed: exit code 1")]
+        assert made.announced == [Announce(Severity.WARN, "hook systemctl stop quoter.service failed: exit code 1")]
         assert [record["ok"] for record in made.records] == [False, True]
         assert made.hooks.counts() == {"hook_runs_total": 2, "hook_failures_total": 1}
 
@@ -258,7 +259,7 @@ async def test_a_program_that_is_not_there_is_said_at_the_start_and_not_first_at
     async with anyio.create_task_group() as group:
         group.start_soon(made.hooks.run)
         await anyio.sleep(1)
-        assert made.announced == [Announce("warn", "hook page 'a b': page is not a program")]
+        assert made.announced == [Announce(Severity.WARN, "hook page 'a b': page is not a program")]
         assert list(made.hooks.troubles()) == ["hook page 'a b': page is not a program"]
         made.hooks.configure(Table().model_copy(update={"on_trip": (STOP,)}))
         await anyio.sleep(1)

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from kill_switch.core import engine
-from kill_switch.core.domain import Answer, Life, Now, Order, Route
+from kill_switch.core.domain import Answer, Life, Now, Order, Route, Severity
 from kill_switch.core.engine import (
     Account,
     Announce,
@@ -340,7 +340,7 @@ def test_a_journal_that_takes_nothing_stops_no_strike_and_is_said_aloud() -> Non
     floor.recorder.broken = True
     floor.fire()
     assert "a http POST /cancel-all" in floor.trace
-    assert Announce("warn", "journal: No space left on device") in floor.announced
+    assert Announce(Severity.WARN, "journal: No space left on device") in floor.announced
 
 
 def test_a_journal_that_fails_outright_stops_no_strike(caplog: pytest.LogCaptureFixture) -> None:
@@ -619,7 +619,7 @@ def test_a_disk_that_takes_nothing_is_said_and_tried_again_each_second() -> None
     floor.fire()
     floor.recorder.broken = True
     floor.time.advance(50)
-    assert floor.announced[-1] == Announce("warn", "journal: No space left on device")
+    assert floor.announced[-1] == Announce(Severity.WARN, "journal: No space left on device")
     assert floor.recorder.flushes == 2
     floor.recorder.broken = False
     floor.time.advance(999)
@@ -635,13 +635,13 @@ def test_a_disk_that_takes_nothing_for_a_minute_is_said_once_and_again_after_it_
     floor.fire()
     floor.recorder.broken = True
     floor.time.advance(60_000)
-    assert floor.announced.count(Announce("warn", "journal: No space left on device")) == 1
+    assert floor.announced.count(Announce(Severity.WARN, "journal: No space left on device")) == 1
     floor.recorder.broken = False
     floor.time.advance(2_000)
     floor.recorder.broken = True
     floor.answer("a")
     floor.time.advance(60_000)
-    assert floor.announced.count(Announce("warn", "journal: No space left on device")) == 2
+    assert floor.announced.count(Announce(Severity.WARN, "journal: No space left on device")) == 2
 
 
 # ── the gate ──────────────────────────────────────────────────────────────────────────────────────────────────────

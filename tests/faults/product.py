@@ -19,7 +19,7 @@ import anyio.abc
 from kill_switch import clock
 from kill_switch.config import loader
 from kill_switch.core import recovery
-from kill_switch.core.domain import Pace, Phase, Reason
+from kill_switch.core.domain import Pace, Phase, Reason, Severity
 from kill_switch.core.engine import Announce
 from kill_switch.dispatch import connect as wiring
 from kill_switch.dispatch.dispatcher import Dispatcher
@@ -84,12 +84,12 @@ class Product:
             try:
                 await work()
             except Exception as error:
-                self.said.append(Announce("bug", f"a lane raised {error!r}"))
+                self.said.append(Announce(Severity.WARN, f"a lane raised {error!r}"))
             await anyio.sleep(0.5)
 
     def _announce(self, news: Announce) -> None:
         self.said.append(news)
-        if news.level == "clear" and news.account is not None:
+        if news.level is Severity.CLEAR and news.account is not None:
             self.on_clear(news.account)
 
 

@@ -8,8 +8,9 @@ import ssl
 
 import pytest
 
+from kill_switch.system.host_port import HostPort
 from kill_switch.transports.causes import why
-from kill_switch.transports.lane import Address, Backoff, tls_context, tune
+from kill_switch.transports.lane import Backoff, tls_context, tune
 
 
 def test_waits_grow_with_jitter_up_to_the_cap() -> None:
@@ -46,8 +47,8 @@ def test_trouble_is_named_without_what_was_sent(error: BaseException, words: str
 
 
 def test_an_address_has_the_port_of_tls_unless_it_says_another() -> None:
-    assert Address.of("wss://venue.test/ws") == Address("venue.test", 443)
-    assert Address.of("https://[::1]:8443") == Address("::1", 8443)
+    assert HostPort.of_url("wss://venue.test/ws") == HostPort("venue.test", 443)
+    assert HostPort.of_url("https://[::1]:8443") == HostPort("::1", 8443)
 
 
 def test_certificates_and_host_names_are_verified_from_tls_1_2_on() -> None:

@@ -48,6 +48,7 @@ from kill_switch.triggers.flag.directory import (
     sift,
     watch,
 )
+from kill_switch.wakeup import AutoResetEvent
 
 POLL_S = 0.5
 LOOK_WITHIN_S = 1.0  # so long a re-arm waits for the file system
@@ -108,7 +109,7 @@ class Flag:
         self._directory: Directory | None = None  # that inotify watches
         self._ended: asyncio.Future[None] | None = None  # done when inotify is of no use any more
         self._read_bytes = 0  # of inotify's events, in all
-        self._stirred = anyio.Event()
+        self._stirred = AutoResetEvent()
         self._report: Report | None = None
         self._last: Reason | None = None  # of the file that is there
         self._times: deque[int] = deque(maxlen=REASONS)  # when the last reasons were reported
@@ -173,7 +174,6 @@ class Flag:
 
     async def _poll(self) -> None:
         while True:
-            self._stirred = anyio.Event()
             await self._look()
             if not self._is_flood():
                 self._report_owed()

@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from kill_switch.core.domain import Now, Phase, Reason
+from kill_switch.core.domain import Now, Phase, Reason, Severity
 from kill_switch.core.engine import Announce
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
 from kill_switch.triggers.pnl.baseline import Reset
@@ -44,7 +44,7 @@ from kill_switch.triggers.pnl.day import KNOWN_NS, Ledger, Limits
 from kill_switch.triggers.pnl.describe import INTAKE, figures_of, money, standing, utc
 from kill_switch.triggers.pnl.restored import OTHER_FIGURES, UNREADABLE_DAY, counts_no_more, equity_of, lost, read
 from kill_switch.triggers.pnl.samples import FUTURE_S, Amounts, Round, Samples, amount_of
-from kill_switch.triggers.stall_clock import Attention
+from kill_switch.triggers.stall_clock import Attention, Mark
 
 LOOK_EVERY_S = 0.1
 RECORD_EVERY_NS = 600_000_000_000  # nanoseconds; a crash hides no more of when and where equity was last seen
@@ -97,7 +97,7 @@ class Pnl:
         self._at_s = 0.0  # of the last figure from outside, by its sender's clock
         self._last: Round | None = None
         now = clock()
-        self._seen = (now.mono_ns, attention.deaf_ns(now.mono_ns))  # the last sample, and how deaf we had been
+        self._seen = attention.mark(now.mono_ns)  # the last sample
         self._owes = dict.fromkeys(accounts, self._seen)  # account → since when it owes a figure
         self._every_s = 0.0  # between the last two samples
         self._slow = 0  # how many samples in a row came later than `stale_after` behind the one before
@@ -124,7 +124,7 @@ class Pnl:
         if self.terms.from_accounts and account in self._samples.last:
             now_ns = self._clock().mono_ns
             if self._samples.take(account, amounts, asked_ns, now_ns) and account not in self._samples.unrated:
-                self._owes[account] = (asked_ns, self._attention.deaf_ns(now_ns))
+                self._owes[account] = Mark(asked_ns, self._attention.deaf_ns(now_ns))
 
     def moved(self, account: str, currency: str, amount: Decimal) -> None:
         """Take a venue's word of a deposit (more than nothing) or a withdrawal (less)."""
@@ -182,7 +182,7 @@ class Pnl:
     def _look(self, report: Report) -> None:
         now = self._clock()
         for name in self._struck():
-            self._owes[name] = (now.mono_ns, self._attention.deaf_ns(now.mono_ns))
+            self._owes[name] = self._attention.mark(now.mono_ns)
         sample = self._samples.round(self._last, now, self.terms.stale_after_s)
         if sample is None:
             return
@@ -190,7 +190,7 @@ class Pnl:
         self._slow = self._slow + 1 if late else 0
         self._every_s = 0.0 if self._last is None else (sample.asked_ns - self._last.asked_ns) / 1e9
         self._last = sample
-        self._seen = (sample.asked_ns, self._attention.deaf_ns(now.mono_ns))
+        self._seen = Mark(sample.asked_ns, self._attention.deaf_ns(now.mono_ns))
         verdict = self._ledger.take(sample)
         if verdict.began:
             self._say_begun()
@@ -204,7 +204,9 @@ class Pnl:
             self._fire(verdict.reached, now, report)
         elif verdict.warn and not self._fired:
             for limit, part in verdict.warn:
-                self._announce(Announce("warn", f"trigger {self.name}: {part}% of {limit} is gone: {self._standing()}"))
+                self._announce(
+                    Announce(Severity.WARN, f"trigger {self.name}: {part}% of {limit} is gone: {self._standing()}")
+                )
             self._record("warn")
 
     def _fire(self, reached: tuple[str, ...], now: Now, report: Report) -> None:
@@ -272,7 +274,7 @@ class Pnl:
 
         An `Unseen` if nobody can tell.
         """
-        left = [name for name in self.accounts if name not in accounts and self._phase(name) is not Phase.ARMED]
+        left = [name for name in self.accounts if name not in accounts and self._phase(name).is_tripped]
         if not (self._fired and left):
             return None
         words = f"the day begins anew only if {', '.join(left)} is re-armed with it"
@@ -301,7 +303,7 @@ class Pnl:
             return False
         now_ns = self._clock().mono_ns
         told_ns = {name: 0 if figure is None else figure.asked_ns for name, figure in self._samples.last.items()}
-        owing = any(since_ns > told_ns[name] for name, (since_ns, _) in self._owes.items())
+        owing = any(since.at_ns > told_ns[name] for name, since in self._owes.items())
         return owing and not any(self._overdue(since, now_ns) for since in self._owes.values())
 
     def _fresh(self) -> Round | None:
@@ -319,7 +321,7 @@ class Pnl:
         """Name the accounts of which the figures come in whose kills are under way."""
         if not self.terms.from_accounts:
             return []
-        return [name for name in self.accounts if self._phase(name) not in (Phase.ARMED, Phase.CLEAR)]
+        return [name for name in self.accounts if self._phase(name).is_unfinished]
 
     def _phases(self) -> list[Phase]:
         return [self._phase(name) for name in self.accounts]
@@ -327,10 +329,9 @@ class Pnl:
     def _all_armed(self) -> bool:
         return set(self._phases()) == {Phase.ARMED}
 
-    def _overdue(self, since: tuple[int, int], now_ns: int) -> bool:
+    def _overdue(self, since: Mark, now_ns: int) -> bool:
         """Tell whether that is too long ago; time in which we could not listen does not count."""
-        at_ns, deaf_ns = since
-        return now_ns - at_ns - (self._attention.deaf_ns(now_ns) - deaf_ns) > self.terms.stale_after_s * 1e9
+        return since.heard_ns(self._attention.mark(now_ns)) > self.terms.stale_after_s * 1e9
 
     def blindness(self) -> str:
         """Say why there has been no sample for too long, if so."""
@@ -427,11 +428,11 @@ class Pnl:
         elif ledger.lost is not None and ledger.lost > 0 and (not expected or day.why == "re-arm"):
             words += f"; {counts_no_more(ledger.lost, currency)}"
         self._lost = ""
-        self._announce(Announce("info" if expected else "warn", words))
+        self._announce(Announce(Severity.INFO if expected else Severity.WARN, words))
 
     def _say_twice(self, transfer: Transfer) -> None:
         amount = f"{money(abs(transfer.worth))} {self.terms.currency}"
         kind = "deposit" if transfer.worth > 0 else "withdrawal"
         words = f"trigger {self.name}: a {kind} of {amount} of {transfer.account} was told twice and shows once"
-        self._announce(Announce("warn", f"{words}: it counts once"))
+        self._announce(Announce(Severity.WARN, f"{words}: it counts once"))
         self._record("told twice")
