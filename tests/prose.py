@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import collections
+import functools
 import json
 import re
 import subprocess
@@ -174,9 +175,10 @@ def complex_functions() -> Iterator[Finding]:
         yield Finding(f"{path} {name}", f"{path}:{problem['location']['row']}", problem["message"])
 
 
-def _modules() -> Iterator[tuple[str, ast.Module]]:
-    for file in sorted(PACKAGE.rglob("*.py")):
-        yield str(file.relative_to(ROOT)), ast.parse(file.read_text("utf-8"))
+@functools.cache
+def _modules() -> list[tuple[str, ast.Module]]:
+    files = sorted(PACKAGE.rglob("*.py"))
+    return [(str(file.relative_to(ROOT)), ast.parse(file.read_text("utf-8"))) for file in files]
 
 
 # ── the allow-list ────────────────────────────────────────────────────────────────────────────────────────────────────
