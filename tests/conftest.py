@@ -14,7 +14,14 @@ import pytest
 
 HERE = Path(__file__).parent
 REAL_TIME = ("beside", "crash", "e2e", "faults", "security", "sim", "transports")
-PURE = ("test_config.py", "test_config_triggers.py", "test_explain.py", "test_layers.py", "test_reload.py")
+PURE = (
+    "test_config.py",
+    "test_config_triggers.py",
+    "test_explain.py",
+    "test_layers.py",
+    "test_prose.py",
+    "test_reload.py",
+)
 PAUSE_S = 2.0  # before the second run: whatever held the machine up may be over
 
 

@@ -20,7 +20,7 @@ from kill_switch.daemon.daemon import Daemon
 from kill_switch.errors import ConfigError
 from tests.test_daemon_reload import Play
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
 KEYS = {"KEY_X": "key-of-the-account-x", "KEY_Y": "key-of-the-account-y", "KEY_Z": "key-of-the-account-z"}
 HERE, THERE = "127.0.0.1:1", "127.0.0.1:2"

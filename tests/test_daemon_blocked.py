@@ -21,7 +21,7 @@ from kill_switch.errors import ConfigError
 from kill_switch.system import offload, users
 from tests.test_daemon_reload import Play
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 UID = os.getuid()
 NAME = pwd.getpwuid(UID).pw_name
 

@@ -34,7 +34,7 @@ from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.intake.intake import sign
 from kill_switch.venues.oxfun.adapter import OxFun
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
 ANN = Caller(7, 77, "ann")
 KEY = b"a-key-of-the-intake"
@@ -362,7 +362,6 @@ async def test_a_reload_voids_the_approvals_for_good_and_the_new_number_holds(pl
         assert daemon.dispatcher.rearm(play.asked(4, "a")) == Granted(("a",))
 
 
-@pytest.mark.e2e
 async def test_a_wrong_key_that_is_put_right_clears_the_account_that_could_not_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -388,7 +387,6 @@ async def test_a_wrong_key_that_is_put_right_clears_the_account_that_could_not_b
         assert right not in daemon.journal.path.read_text()
 
 
-@pytest.mark.e2e
 async def test_the_one_websocket_of_a_user_goes_from_the_old_session_to_the_new_one_without_a_fight() -> None:
     with Stage(["crosstrade"]) as stage:
         stage.write_config()

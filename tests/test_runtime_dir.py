@@ -16,7 +16,7 @@ from kill_switch.daemon.daemon import Daemon
 from kill_switch.journal import write_ahead
 from tests.test_daemon_reload import Play
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
 TRIGGERS = """
 [triggers.panic]

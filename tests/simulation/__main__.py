@@ -1,17 +1,20 @@
-"""Tell many seeds' stories, stop at the first that breaks a promise, or tell one of them in full.
+"""Simulate the lives of many seeds, stop at the first that breaks a promise, or print one life in full.
 
 python -m tests.simulation --seeds 10000 [--start N] [--jobs 2] [--venue NAME]
+python -m tests.simulation --minutes 3 [--start N] [--jobs 2] [--venue NAME]
 python -m tests.simulation --replay SEED [-v] [--venue NAME]
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 
 from kill_switch.sim.main import VENUES
 
@@ -37,25 +40,41 @@ def _chunk(seeds: range, venue: str | None) -> list[Outcome]:
     return told
 
 
-def _outcomes(start: int, seeds: int, jobs: int, venue: str | None) -> Iterator[Outcome]:
+def _chunks(start: int, seeds: int | None, minutes: float | None) -> Iterator[range]:
+    """Yield ranges of seeds from `start`: `seeds` in all, or as many as are asked for within `minutes`."""
+    until_s = None if minutes is None else time.monotonic() + minutes * 60
+    end = None if seeds is None else start + seeds
+    for first in itertools.count(start, CHUNK):
+        if (end is not None and first >= end) or (until_s is not None and time.monotonic() >= until_s):
+            return
+        yield range(first, first + CHUNK if end is None else min(first + CHUNK, end))
+
+
+def _outcomes(chunks: Iterable[range], jobs: int, venue: str | None) -> Iterator[Outcome]:
     """Yield the outcomes in the order of their seeds, up to the first that failed, whatever the number of jobs."""
-    chunks = [range(first, min(first + CHUNK, start + seeds)) for first in range(start, start + seeds, CHUNK)]
+    queue = iter(chunks)
     with ProcessPoolExecutor(jobs) as pool:
-        for told in pool.map(_chunk, chunks, [venue] * len(chunks)):
-            yield from told
-            if told[-1].found:
+        pending: deque[Future[list[Outcome]]] = deque()
+        while True:
+            while len(pending) <= jobs and (seeds := next(queue, None)) is not None:
+                pending.append(pool.submit(_chunk, seeds, venue))
+            if not pending:
+                return
+            outcomes = pending.popleft().result()
+            yield from outcomes
+            if outcomes[-1].found:
                 pool.shutdown(cancel_futures=True)
                 return
 
 
-def _many(start: int, seeds: int, jobs: int, venue: str | None) -> int:
+def _many(start: int, seeds: int | None, minutes: float | None, jobs: int, venue: str | None) -> int:
     began_s = time.monotonic()
     outcomes: list[Outcome] = []
-    for outcome in _outcomes(start, seeds, jobs, venue):
+    for outcome in _outcomes(_chunks(start, seeds, minutes), jobs, venue):
         outcomes.append(outcome)
         if len(outcomes) % 500 == 0 and sys.stderr.isatty():
             rate = len(outcomes) / (time.monotonic() - began_s)
-            print(f"\r{len(outcomes)} of {seeds} seeds, {rate:.0f} a second", end="", file=sys.stderr, flush=True)
+            print(f"\r{len(outcomes)} seeds, {rate:.0f} a second", end="", file=sys.stderr, flush=True)
     took_s = time.monotonic() - began_s
     print(f"{len(outcomes)} seeds from {start} in {took_s:.1f} s, {len(outcomes) / took_s:.0f} a second")
     for what, figure in (
@@ -97,7 +116,9 @@ def _replay(seed: int, venue: str | None, *, verbose: bool) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=10_000, help="how many (10000)")
+    number = parser.add_mutually_exclusive_group()
+    number.add_argument("--seeds", type=int, help="how many lives (10000)")
+    number.add_argument("--minutes", type=float, help="as many lives as begin within this time")
     parser.add_argument("--start", type=int, default=0, help="the first of them (0)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
     parser.add_argument("--venue", choices=sorted(VENUES), help="all accounts at this one")
@@ -106,7 +127,8 @@ def main() -> int:
     given = parser.parse_args()
     if given.replay is not None:
         return _replay(given.replay, given.venue, verbose=given.verbose)
-    return _many(given.start, given.seeds, given.jobs, given.venue)
+    seeds = 10_000 if given.seeds is None and given.minutes is None else given.seeds
+    return _many(given.start, seeds, given.minutes, given.jobs, given.venue)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ CROWDS: dict[str, Callable[[random.Random], list[int]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("crowd", CROWDS)
 @pytest.mark.parametrize("every_s", [0.2, 1.0, 5.0])
 @pytest.mark.parametrize("shown", [True, False])

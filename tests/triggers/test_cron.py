@@ -197,6 +197,7 @@ def test_a_time_of_day_comes_once_each_day_as_soon_as_the_clocks_are_that_far(
     assert found == expected
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("zone", "day"), DAYS)
 @pytest.mark.parametrize("clock", [(0, 0), (1, 45), (2, 30), (17, 0)])
 def test_a_reset_of_pnl_comes_when_a_schedule_of_that_time_does(zone: str, day: str, clock: tuple[int, int]) -> None:

@@ -70,6 +70,7 @@ class Crowd:
                 self.ledger.transfer("a", Decimal(amount), int(at_s * S))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)  # two seconds on a machine that has nothing else to do
 def test_many_transfers_close_together_neither_trip_nor_hide_a_loss_for_ever() -> None:
     assert [(seed, wrong) for seed in range(48) if (wrong := Crowd(seed).run())] == []

@@ -277,6 +277,7 @@ def test_one_wrong_figure_of_any_size_decides_nothing_and_moves_nothing(
     assert book.ledger.day is not None
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=40)
 @pytest.mark.timeout(120)
 @given(

@@ -264,6 +264,7 @@ async def test_figures_of_accounts_that_are_not_watched_are_nothing_to_it() -> N
         assert desk.detail == f"equity 1000 USD, profit 0, max_loss 100, since {START}35Z (first)"
 
 
+@pytest.mark.long
 async def test_many_seconds_of_good_figures_trip_nothing() -> None:
     async with watching(limits=limits(100, 100, 900)) as desk:
         await desk.samples(*[1000 + (n * 37) % 99 for n in range(2000)])

@@ -139,6 +139,7 @@ class History:
             self.market.first = []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", range(4))
 def test_a_limit_is_reached_when_the_market_has_passed_it_and_never_else(part: int) -> None:
     assert [seed for seed in range(100 * part, 100 * part + 100) if any(History(seed).run())] == []

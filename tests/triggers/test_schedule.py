@@ -148,6 +148,7 @@ async def test_what_has_fired_is_on_record_and_does_not_fire_again_after_a_resta
     assert await watch(again, 7200.0) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("down", [False, True])
 async def test_what_a_clock_that_was_days_ahead_has_fired_comes_all_the_same_after_a_restart(down: bool) -> None:
     records: list[dict[str, Any]] = []

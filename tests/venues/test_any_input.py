@@ -179,6 +179,7 @@ class Fuzz:
             self.put(Woke(tag))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("venue", list(VENUES))
 @settings(max_examples=120, deadline=None)
 @given(script=st.lists(steps, max_size=40), replies=st.booleans(), warm=st.booleans())

@@ -183,6 +183,7 @@ class Post:
         return [one for one in self.left if is_command(one)]
 
 
+@pytest.mark.long
 @every_venue
 @pytest.mark.parametrize("mood", MOODS)
 @pytest.mark.parametrize("known", [False, True], ids=["orders unknown", "orders known"])

@@ -57,6 +57,7 @@ def chase(address: Address, fault: str, seconds: float) -> None:
     assert address.phases() == {"RESIDUE"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["accept", "refuse"])
 @pytest.mark.parametrize(
     ("name", "accounts", "seconds"),

@@ -1,0 +1,140 @@
+"""Sessions for contributors and for CI: `nox -l` lists them, `nox -s unit` runs one, `-- WORDS` passes words on.
+
+Most sessions use the environment that nox itself is in: `.venv/bin/nox -s unit`. `newest`, `lowest` and `lock` make
+their own, and need the network. `tests/test_suites.py` checks that each test belongs to a session.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nox
+
+UNIT = ("tests/test_*.py", "tests/core", "tests/triggers", "tests/operators")
+VENUES = ("tests/venues",)
+DETERMINISTIC = ("tests/simulation", "tests/year")
+SYSTEM = tuple(f"tests/{folder}" for folder in "beside transports sim security e2e faults crash fuzz".split())
+SYSTEMD = ("tests/systemd",)
+LONG = {  # the full figures, shortest first
+    "many-orders": ("tests.many_orders",),
+    "flood": ("tests.security.flood",),
+    "simulation": ("tests.simulation", "--seeds", "10000", "--jobs", "2"),
+    "crash": ("tests.crash", "all"),
+    "faults": ("tests.faults", "--jobs", "2"),
+    "year": ("tests.year", "--years", "1", "--seed", "1"),
+    "soak": ("tests.soak", "--minutes", "60"),
+    "fuzz": ("tests.fuzz", "--inputs", "100000", "--jobs", "2"),
+}
+EXTRAS = {"run": (), "notify": ("--extra", "notify")}  # a lock file for each; requirements/dev.txt has all extras
+COMPILE = (
+    "uv pip compile --quiet --universal --python-version 3.11 --upgrade "
+    "--generate-hashes --no-emit-index-url --no-header --no-annotate"
+).split()
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "unit", "venues"]
+
+
+def python(session: nox.Session, *words: str, env: dict[str, str] | None = None) -> None:
+    """Run Python of the environment that nox is in."""
+    session.run(sys.executable, *words, env=env, external=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, format and layers."""
+    python(session, "-m", "ruff", "check")
+    python(session, "-m", "ruff", "format", "--check")
+    session.run(str(Path(sys.executable).with_name("lint-imports")), external=True)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types, of the tests too."""
+    python(session, "-m", "mypy")
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """Decisions, journal, triggers and control, without processes: under a minute."""
+    python(session, "-m", "pytest", "-m", "not e2e and not long", *expand(UNIT), *session.posargs)
+
+
+@nox.session
+def venues(session: nox.Session) -> None:
+    """Adapters against their venues' documented messages."""
+    python(session, "-m", "pytest", *VENUES, *session.posargs)
+
+
+@nox.session
+def deterministic(session: nox.Session) -> None:
+    """Whole lives by seed, as many as begin in three minutes, a short year, and generated cases."""
+    python(session, "-m", "pytest", *DETERMINISTIC)
+    python(session, "-m", "pytest", "-m", "long", *expand(UNIT), *VENUES)
+    python(session, "-m", "tests.simulation", *(session.posargs or ("--minutes", "3")), "--jobs", "2")
+
+
+@nox.session
+def system(session: nox.Session) -> None:
+    """Real sockets and processes, in small; a kill and a re-arm each second, for a minute."""
+    python(session, "-m", "pytest", *SYSTEM, *session.posargs)
+    python(session, "-m", "tests.soak", "--minutes", "1")
+
+
+@nox.session
+def systemd(session: nox.Session) -> None:
+    """A whole systemd in a container; takes root and systemd-nspawn."""
+    env = {"KILL_SWITCH_NEEDS_SYSTEMD": "1"}
+    python(session, "-m", "pytest", "-n", "0", "-m", "systemd", *SYSTEMD, *session.posargs, env=env)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, strict, and the pages that are made from the code."""
+    python(session, "-m", "zensical", "build", "--strict")
+    python(session, "-m", "pytest", "-n", "0", "tests/test_docs.py")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Latency of this machine against the least that sockets can do."""
+    python(session, "-m", "kill_switch", "bench", *session.posargs)
+
+
+@nox.session
+def long(session: nox.Session) -> None:
+    """The full figures, about four hours; `-- soak fuzz` runs some of them."""
+    for name in session.posargs or LONG:
+        python(session, "-m", *LONG[name])
+
+
+@nox.session(venv_backend="virtualenv")
+def newest(session: nox.Session) -> None:
+    """The fast tests with the newest versions of all dependencies, without the lock."""
+    session.install("--upgrade", "-e", ".[dev]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(venv_backend="virtualenv")
+def lowest(session: nox.Session) -> None:
+    """The fast tests with the lowest versions that pyproject.toml allows."""
+    session.install("uv")
+    session.run("uv", "pip", "install", "--resolution", "lowest-direct", "-e", ".[dev]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(venv_backend="virtualenv")
+def lock(session: nox.Session) -> None:
+    """Make the lock files anew, with the newest versions that fit."""
+    session.install("uv")
+    sources = ("pyproject.toml", "requirements/build.in")
+    session.run(*COMPILE, "--all-extras", *sources, "-o", "requirements/dev.txt")
+    for name, extras in EXTRAS.items():
+        constrained = ("-c", "requirements/dev.txt", "-o", f"requirements/{name}.txt")
+        session.run(*COMPILE, *extras, *sources, *constrained)
+
+
+def expand(paths: tuple[str, ...]) -> list[str]:
+    """Return the paths, with patterns resolved: pytest knows those in its configuration only."""
+    return [str(path) for pattern in paths for path in sorted(Path().glob(pattern))]
