@@ -142,7 +142,10 @@ def test_every_key_of_an_order_rate_trigger_is_read(tmp_path: Path) -> None:
         ),
         (
             rate("max_new = 5", "ox ku ct"),
-            ["triggers.x.accounts: ct at crosstrade does not report new orders; leave the account out: the trigger would not see its orders"],
+            [
+                "triggers.x.accounts: ct at crosstrade does not report new orders; "
+                "leave the account out: the trigger would not see its orders"
+            ],
         ),
         # what is wrong alone
         (
