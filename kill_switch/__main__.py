@@ -1,6 +1,7 @@
-"""Run the command line: the console script, and `python -m kill_switch`.
+"""Run the command line: the console script `kill-switch`, and `python -m kill_switch`.
 
-The first thing that `run` does is to hold signals, before the imports that take most of its start.
+For `run`, signals are caught before the imports that take most of the daemon's start-up time. The process always ends
+with the exit code of its command. No command is implemented here: `kill_switch.cli` has them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from kill_switch.daemon.held_signals import HELD
 
 
 def main() -> None:
-    """Run a command and end the process with its exit code, whatever threads still hang."""
+    """Run a command and end the process with its exit code, even if threads of it still hang."""
     runs = next((word for word in sys.argv[1:] if not word.startswith("-")), "") == "run"
     if runs:
         HELD.install()
@@ -21,7 +22,7 @@ def main() -> None:
     finally:
         if runs:
             HELD.end()
-    if logs := sys.modules.get("kill_switch.logging_setup"):  # a command that needs none has not imported it
+    if logs := sys.modules.get("kill_switch.logging_setup"):  # a command that logs nothing has not imported it
         logs.leave(code)
     if runs:
         _leave(code)
@@ -31,26 +32,26 @@ def main() -> None:
 def _command() -> int:
     """Run the command that the command line names; return its exit code."""
     try:
-        from kill_switch.cli import main as command
+        from kill_switch.cli import main as run_command
 
-        command()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
+        run_command()
+    except SystemExit as exit_request:
+        return exit_request.code if isinstance(exit_request.code, int) else int(exit_request.code is not None)
     except KeyboardInterrupt:
-        return 130  # as a shell says it; nothing was done
-    except ImportError as error:  # a package is missing, or half of one
+        return 130  # 128 + SIGINT, as a shell reports it; the command has changed nothing
+    except ImportError as error:  # a package is missing or incomplete
         sys.stderr.write(f"kill-switch: cannot be loaded: {type(error).__name__}: {error}\n")
         return 70
     return 0
 
 
 def _leave(code: int) -> None:
-    """End the process without the interpreter's last steps, in which a signal would find no handler any more."""
+    """End the process by `_exit(2)`, because the interpreter's own shutdown removes the signal handlers too early."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (AttributeError, OSError, ValueError):
-            pass  # it is closed, or nobody reads it
+            pass  # the stream is closed, or its reader has ended
     os._exit(code)
 
 

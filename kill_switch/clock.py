@@ -1,4 +1,8 @@
-"""Read the two clocks of the machine, in one place, so that everything else can be told the time."""
+"""The machine's two clocks: the monotonic clock and the wall clock.
+
+Every module that needs the time gets it from here, or is given a `Now` or a clock function by its caller. Pure modules
+never read a clock themselves, so that tests can run them in virtual time.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +14,19 @@ from kill_switch.core.domain import Now
 
 
 def now() -> Now:
-    """Return this instant in nanoseconds: CLOCK_MONOTONIC (shared by all processes of a boot) and CLOCK_REALTIME."""
+    """Return the current time in nanoseconds: CLOCK_MONOTONIC and CLOCK_REALTIME.
+
+    All processes of a boot share the monotonic clock.
+    """
     return Now(time.monotonic_ns(), time.time_ns())
 
 
 def iso(wall_ns: int) -> str:
-    """Format a wall time as ISO 8601 in UTC with microseconds."""
+    """Format a wall-clock time, in nanoseconds since 1970, as ISO 8601 in UTC with microseconds."""
     seconds = datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC).isoformat()[:19]  # strftime takes twice as long
     return f"{seconds}.{wall_ns // 1000 % 1_000_000:06d}Z"
 
 
 def boot_id() -> str:
-    """Return the kernel's id of this boot: monotonic times of different boots must not be subtracted."""
+    """Return the kernel's id of this boot. Monotonic times of different boots must not be subtracted."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,7 +1,8 @@
-"""Read cron expressions as crontab(5) does, and say when their times come; nothing here reads a clock.
+"""Cron expressions as crontab(5) defines them, and the times at which they come.
 
-`Crontab` is an APScheduler trigger over CronSim, which matches local times the way that Debian's cron does. `Timetable`
-keeps what has been fired, for triggers and drills. Both count in whole seconds since 1970.
+`Crontab` is an APScheduler trigger over CronSim, which matches local times as Debian's cron does. `Timetable` remembers
+which times have fired, for schedule triggers and drills. Nothing here reads a clock; both classes count in whole
+seconds since 1970.
 """
 
 from __future__ import annotations
@@ -28,15 +29,18 @@ SHORTHANDS = {
     "@annually": "0 0 1 1 *",
 }
 LEAST_WAIT_S = 0.001
-REMEMBERED = 64  # times that were fired; a clock that is set back over more of them fires the oldest ones again
-_FIELDS = {"minute": 60, "hour": 24, "day": 31, "month": 12, "day of the week": 7}  # and how many values each has
-_OVERLAP_S = 4 * 3600  # no zone has set its clocks back by more since 1970: Antarctica/Casey, 3 hours
-_HORIZON = timedelta(days=50 * 366)  # CronSim looks no further than 50 years ahead
-_ANY_YEAR = datetime(2000, 1, 1)  # of no zone; an expression that comes at all comes within 50 years from then
+REMEMBERED = 64  # fired times that are kept; a clock that is set back over more of them fires the oldest again
+_FIELDS = {"minute": 60, "hour": 24, "day": 31, "month": 12, "day of the week": 7}  # field → its number of values
+_OVERLAP_S = 4 * 3600  # no zone has set its clocks back by more since 1970 (Antarctica/Casey: 3 hours)
+_HORIZON = timedelta(days=50 * 366)  # CronSim's limit is 50 years
+_ANY_YEAR = datetime(2000, 1, 1)  # without a zone; an expression that comes at all comes within 50 years of this date
 
 
 class Misread(ValueError):
-    """An expression that crontab does not take, or takes for something else than it seems; `hint` is what to write."""
+    """A cron expression that is refused: crontab(5) does not accept it, or it means something else than people read.
+
+    `found` describes the expression; `hint` is what to write instead.
+    """
 
     def __init__(self, found: str, hint: str = "") -> None:
         super().__init__(found)
@@ -48,17 +52,17 @@ class Crontab(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
     """The times of one cron expression in one time zone.
 
     Five fields: minute, hour, day, month, day of the week (names; 0 and 7 are Sunday). A day matches if the day of the
-    month OR the day of the week does; both have to where one of the two begins with `*`. `L` is the month's last day,
-    `5L` its last Friday, `fri#2` its second Friday.
+    month OR the day of the week matches. If one of the two fields begins with `*`, both must match. `L` is the month's
+    last day, `5L` its last Friday, `fri#2` its second Friday.
 
-    Where a zone's clocks jump, the rule is that of Debian's cron. A time of day that is written out (neither minute
-    nor hour begins with `*`) comes once each day: at the first moment after a gap that leaves it out, and at the first
-    of two occurrences. Other expressions follow the clocks: what they leave out does not come, what they show twice
+    Where a zone's clocks change, the rule is that of Debian's cron. A fixed time of day (neither minute nor hour begins
+    with `*`) comes once a day. If the clocks skip it, it comes at the first moment after the gap. If they show it
+    twice, it comes the first time. Other expressions follow the clocks: a skipped time does not come, a repeated time
     comes twice.
     """
 
     def __init__(self, expression: str, zone: str) -> None:
-        """Raises `Misread` for what is no expression, or one whose time never comes."""
+        """Raise `Misread` if `expression` is not a cron expression, or if its time never comes."""
         check(expression)
         self.expression = expression
         self._zone = ZoneInfo(zone)
@@ -66,65 +70,70 @@ class Crontab(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
         self._follows_clocks = minute.startswith("*") or hour.startswith("*")
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        """Return the first time after the previous one; without one, the first that is not before `now`."""
+        """Return the first time after `previous_fire_time`; without one, the first time at or after `now`.
+
+        None: there is none within 50 years.
+        """
         after_s = floor(previous_fire_time.timestamp()) if previous_fire_time else -floor(-now.timestamp()) - 1
-        found_s = self.after(after_s)
-        return None if found_s is None else self.local(found_s)
+        next_s = self.after(after_s)
+        return None if next_s is None else self.local(next_s)
 
     def local(self, at_s: int) -> datetime:
-        """Return an instant as the zone's clocks show it."""
+        """Return an instant, in seconds since 1970, as the zone's clocks show it."""
         return datetime.fromtimestamp(at_s, self._zone)
 
     def after(self, at_s: int) -> int | None:
         """Return the first time after an instant; None if there is none within 50 years."""
-        found_s: int | None = None
+        next_s: int | None = None
         for instants in self._from(at_s):
-            if found_s is not None and (not instants or instants[0] >= found_s):
+            if next_s is not None and (not instants or instants[0] >= next_s):
                 break
             later = [instant_s for instant_s in instants if instant_s > at_s]
-            found_s = min(later if found_s is None else (*later, found_s), default=None)
-            if found_s is not None and not self._follows_clocks:
+            next_s = min(later if next_s is None else (*later, next_s), default=None)
+            if next_s is not None and not self._follows_clocks:
                 break
-        return found_s
+        return next_s
 
     def last(self, after_s: int, until_s: int) -> int | None:
-        """Return the latest time after one instant and not after another, None if there is none."""
+        """Return the latest time after `after_s` and not after `until_s`; None if there is none."""
         low_s, high_s = after_s, until_s
-        first_s = found_s = self.after(low_s)
+        first_s = latest_s = self.after(low_s)
         if first_s is None or first_s > until_s:
             return None
-        while high_s - low_s > 1:  # the time that follows `low_s` is in the span, that which follows `high_s` is not
+        # invariant: the time after `low_s` is within the span, the time after `high_s` is not
+        while high_s - low_s > 1:
             middle_s = (low_s + high_s) // 2
             next_s = self.after(middle_s)
             if next_s is None or next_s > until_s:
                 high_s = middle_s
             else:
-                low_s, found_s = middle_s, next_s
-        return found_s
+                low_s, latest_s = middle_s, next_s
+        return latest_s
 
     def _from(self, at_s: int) -> Iterator[tuple[int, ...]]:
-        """Yield, for each local time that matches from an instant on, the instants at which it comes."""
+        """Yield, for each matching local time from an instant on, the instants at which the clocks show it."""
         start = self.local(at_s)
         if self._follows_clocks and start.utcoffset() != self.local(at_s + _OVERLAP_S).utcoffset():
-            start -= timedelta(seconds=_OVERLAP_S)  # on the clocks' face, what they show twice may lie before
+            # because a time that the clocks show twice may be earlier on their face
+            start -= timedelta(seconds=_OVERLAP_S)
         start = start.replace(tzinfo=None)
         try:
             for local in CronSim(self.expression, start):
                 if local - start > _HORIZON:
                     return
                 yield self._instants(local)
-        except OverflowError:  # behind the last year of the calendar
+        except OverflowError:  # past the calendar's last year
             return
 
     def _instants(self, local: datetime) -> tuple[int, ...]:
-        """Return when the zone's clocks show a local time, as far as this expression's rule counts it."""
+        """Return the instants at which the clocks show a local time, by this expression's rule for clock changes."""
         seconds = floor(local.replace(tzinfo=UTC).timestamp())
         there = local.replace(tzinfo=self._zone)
         first_s = seconds - _offset_s(there)
         second_s = seconds - _offset_s(there.replace(fold=1))
         if first_s == second_s:
             return (first_s,)
-        if first_s < second_s:  # shown twice
+        if first_s < second_s:  # the clocks show this time twice
             return (first_s, second_s) if self._follows_clocks else (first_s,)
         return () if self._follows_clocks else (self._gap_end(second_s, first_s),)
 
@@ -141,12 +150,12 @@ class Crontab(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
 
 
 class Timetable:
-    """Say which time of a crontab has come. Pure: the wall clock's time is told, and is believed only for now.
+    """The times of a crontab that have come and not fired. Pure: the caller passes the current time.
 
-    A time is known by its name, and fires at most once. A clock that is set back makes times that it had passed come
-    again: those of them that have fired do not fire again, the others do. One exception: what fired by a clock that was
-    ahead by more than 12 hours has not fired. Of several times that pass between two looks, because the machine slept
-    or its clock was set forward, the latest counts for all.
+    Each time fires at most once. When the clock is set back, times that it had passed come again; those that have fired
+    do not fire a second time. Exception: if the clock had been ahead by more than 12 hours, the times that fired in
+    that future count as not fired. Several times may pass between two calls of `look`, because the machine slept or the
+    clock was set forward. Then only the latest of them fires.
     """
 
     def __init__(
@@ -157,20 +166,22 @@ class Timetable:
         last: datetime | None = None,
         fired: Iterable[int] = (),
     ) -> None:
-        """`seen` is until when earlier runs have watched, `fired` what they have fired.
+        """`seen` is the time until which earlier runs have watched; `fired` are the times that they have fired.
 
-        `last` is their last word; if it is of the future, the clock was wrong then or is wrong now.
+        `last` is the latest time that earlier runs have recorded. If it is in the future, the clock was wrong then, or
+        is wrong now.
         """
         now_s = wall_s(now)
         self.crontab = crontab
         self.fired = list(fired)[-REMEMBERED:]
         self._wall = WallClock(now)
         self._watched_s = now_s if seen is None else min(now_s, floor(seen.timestamp()))
-        self._seen_s = self._watched_s if last is None else floor(last.timestamp())  # the furthest that anybody watched
+        # the latest instant up to which any run has watched
+        self._seen_s = self._watched_s if last is None else floor(last.timestamp())
         self.next_s = self._set_back(self._seen_s, now_s)
 
     def look(self, now: Now) -> int | None:
-        """Return the latest time that has come since the last look, and has not fired."""
+        """Return the latest time that has come since the previous call and has not fired; None if there is none."""
         now_s, jumped_ns = wall_s(now), self._wall.jumped_ns(now)
         since_s, self._watched_s = self._watched_s, now_s
         if now_s < since_s:
@@ -179,7 +190,8 @@ class Timetable:
             return None
         if self.next_s is None or now_s < self.next_s:
             return None
-        if jumped_ns > 0 and self._seen_s <= now_s:  # set right again: what came before then has been seen to
+        # because the clock has been corrected: times before `_seen_s` were handled already
+        if jumped_ns > 0 and self._seen_s <= now_s:
             since_s = max(since_s, self._seen_s)
         due_s = self.crontab.last(since_s, now_s)
         while due_s is not None and due_s in self.fired:
@@ -188,15 +200,15 @@ class Timetable:
         return due_s
 
     def fire(self, due_s: int) -> None:
-        """Take note that a time has fired."""
+        """Record that a time has fired."""
         self.fired = [*self.fired, due_s][-REMEMBERED:]
         self.next_s = self._next()
 
     def wait_s(self, now: Now, most_s: float) -> float:
-        """Return how long to wait until the next look; a wall clock may be set, so never longer than `most_s`.
+        """Return how many seconds to wait until the next `look`, at most `most_s`, because the wall clock may be set.
 
-        It is never nothing: a float of the wall clock is exact to a quarter of a microsecond, and a look that comes
-        too early by that would be repeated without a pause.
+        The result is at least `LEAST_WAIT_S`, because a float of the wall clock is exact to a quarter of a microsecond
+        only. A `look` that comes too early by that much would be repeated without a pause.
         """
         if self.next_s is None:
             return most_s
@@ -204,28 +216,31 @@ class Timetable:
 
     @property
     def next(self) -> datetime | None:
-        """Return when the next time comes, as the zone's clocks show it."""
+        """Return when the next time comes, as the zone's clocks show it; None if none comes."""
         return None if self.next_s is None else self.crontab.local(self.next_s)
 
     def _set_back(self, before_s: int, now_s: int) -> int | None:
-        """Return the next time of a clock that showed `before_s`; forget what it has fired if it was far ahead."""
+        """Return the next time after the clock was set back from `before_s`.
+
+        If the clock had been far ahead, forget the times that it fired in that future.
+        """
         if before_s - now_s > AHEAD_S:
             self.fired = [due_s for due_s in self.fired if due_s <= now_s]
         return self._next()
 
     def _next(self) -> int | None:
-        found_s = self.crontab.after(self._watched_s)
-        while found_s is not None and found_s in self.fired:
-            found_s = self.crontab.after(found_s)
-        return found_s
+        next_s = self.crontab.after(self._watched_s)
+        while next_s is not None and next_s in self.fired:
+            next_s = self.crontab.after(next_s)
+        return next_s
 
 
 def check(expression: str) -> None:
-    """Raise `Misread` for what crontab does not take, what people read otherwise, and what never comes."""
+    """Raise `Misread` for an expression that crontab(5) refuses, that people read differently, or that never comes."""
     fields = expression.lower().split()
     if len(fields) == 1 and fields[0].startswith("@"):
-        same = SHORTHANDS.get(fields[0])
-        raise Misread("a shorthand", f'write "{same}" instead' if same else "")
+        equivalent = SHORTHANDS.get(fields[0])
+        raise Misread("a shorthand", f'write "{equivalent}" instead' if equivalent else "")
     if len(fields) in (6, 7):
         raise Misread(f"a cron expression of {len(fields)} fields", "expected five of them: there are no seconds here")
     if len(fields) != len(_FIELDS):
@@ -236,7 +251,7 @@ def check(expression: str) -> None:
     try:
         CronSim(" ".join((*fields[:3], "*", *fields[4:])), _ANY_YEAR)
         CronSim(f"0 0 1 {fields[3]} *", _ANY_YEAR)
-    except (CronSimError, ValueError) as error:  # ValueError: a number of thousands of digits
+    except (CronSimError, ValueError) as error:  # ValueError: a number with thousands of digits
         raise Misread("not a cron expression", _hint(str(error), fields[4])) from None
     try:
         next(CronSim(expression, _ANY_YEAR))
@@ -245,7 +260,7 @@ def check(expression: str) -> None:
 
 
 def _check_step(name: str, size: int, term: str) -> None:
-    """Refuse steps that crontab takes and nobody means."""
+    """Raise `Misread` for a step that crontab(5) accepts and that cannot be intended."""
     base, slash, step = term.partition("/")
     if not slash:
         return

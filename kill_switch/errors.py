@@ -1,4 +1,4 @@
-"""Name every failure that leaves this package as an exception, and the exit code it ends a command with.
+"""The package's exceptions, each with the exit code that a command ends with.
 
     KillSwitchError            1
     ├── ConfigError           78   EX_CONFIG: every problem of a configuration, at once
@@ -6,10 +6,11 @@
     ├── NotAllowed            77   EX_NOPERM: the caller may not do this
     ├── AlreadyRunning        75   EX_TEMPFAIL: another daemon holds the state directory
     ├── CannotCreate          73   EX_CANTCREAT: the file exists, or cannot be written
-    ├── JournalBroken          1   the audit record does not verify
-    └── IllegalEvent           1   the engine was told something that its state does not allow
+    ├── JournalBroken          1   the journal does not verify
+    └── IllegalEvent           1   the engine was given an event that its state does not allow
 
-On the kill path a failure is a value (`domain.Answer`), never one of these. Exit codes are those of sysexits(3).
+All parts of the package raise them; the command line turns them into one line and an exit code, as in sysexits(3). On
+the kill path a failure is a value (`domain.Answer`), never one of these.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from dataclasses import dataclass
 
 
 class KillSwitchError(Exception):
-    """Base of all; `str()` is one clear line that shows nothing secret."""
+    """Base class of all errors; `str()` is one line for people that shows nothing secret."""
 
     exit_code = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a configuration: where, what was found, what would be right."""
+    """A fault of a configuration: the path of the key, what was found there, and a hint what would be right."""
 
     path: str
     found: str
@@ -37,7 +38,7 @@ class Problem:
 
 
 class ConfigError(KillSwitchError):
-    """Carry all problems of one configuration; `str()` has a line for each."""
+    """All faults of one configuration; `str()` has one line for each."""
 
     exit_code = 78
 
@@ -48,31 +49,31 @@ class ConfigError(KillSwitchError):
 
 
 class Unreachable(KillSwitchError):
-    """Say that no daemon answered, and where it was looked for."""
+    """No daemon answered; the text names the socket."""
 
     exit_code = 69
 
 
 class NotAllowed(KillSwitchError):
-    """Say that the operating system or the daemon refused the caller."""
+    """The operating system or the daemon refused the caller."""
 
     exit_code = 77
 
 
 class AlreadyRunning(KillSwitchError):
-    """Say that another process holds what only one may hold (state directory, socket, port)."""
+    """Another process holds a resource that only one process may hold: state directory, socket, port."""
 
     exit_code = 75
 
 
 class CannotCreate(KillSwitchError):
-    """Say that a file that was to be made is there already, or cannot be written."""
+    """A file that was to be created exists already, or cannot be written."""
 
     exit_code = 73
 
 
 class JournalBroken(KillSwitchError):
-    """Say at which line the audit record stops being believable, and why."""
+    """The journal does not verify: the file, the first line that fails, and why."""
 
     def __init__(self, line: int, why: str, file: str = "journal") -> None:
         self.line = line
@@ -82,7 +83,7 @@ class JournalBroken(KillSwitchError):
 
 
 class IllegalEvent(KillSwitchError):
-    """Name the state and the event that do not go together; the state is unchanged."""
+    """The engine was given an event that its state does not allow; the state is unchanged."""
 
     def __init__(self, state: str, event: str) -> None:
         self.state = state

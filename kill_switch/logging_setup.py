@@ -1,8 +1,9 @@
-"""Write to standard error from a thread, a line an event, so that a reader that is stuck holds up only the lines.
+"""Logging to standard error through a thread, so that a reader that is stuck cannot block the daemon.
 
-`set_up` replaces `sys.stderr` and the root logger's handlers: all that this process says goes through one bounded
-queue. When the queue is full, lines are lost, and a line says how many. `leave` ends the process within a bound,
-whatever thread still hangs. systemd's journal gets priorities with the lines.
+`set_up` replaces `sys.stderr` and the root logger's handlers. All output of the process then goes through one bounded
+queue. When the queue is full, lines are lost, and a later line gives their number. `leave` ends the process within a
+bound, even if threads hang. For systemd's journal each line has its priority. The daemon and `fire --direct` use this;
+no caller ever waits for a write, but for `flush` and `leave`.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from typing import TextIO
 
 from kill_switch import clock, printable
 
-QUEUE = 10_000  # lines that wait for a reader that is stuck
-STUCK_AFTER_S = 2.0  # a line that has waited so long is said in the status
-FLUSH_WITHIN_S = 1.0  # at the end: what a reader has not taken by then is lost
+QUEUE = 10_000  # lines; more are lost while the reader is stuck
+STUCK_AFTER_S = 2.0  # seconds; `status` reports a line that has waited longer
+FLUSH_WITHIN_S = 1.0  # seconds at the end of the process; unread lines are lost after that
 STDERR = 2
 _PRIORITY = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
-_MOST_CAUSES = 10  # of an exception
+_MOST_CAUSES = 10  # causes of an exception that are logged
 
 
 class _Line(logging.Formatter):
-    """One line a record; systemd's journal has the time already, and wants the priority (sd-daemon(3))."""
+    """Format each record as one entry; systemd's journal gets the priority and needs no time (sd-daemon(3))."""
 
     def __init__(self, to_journal: bool) -> None:
         super().__init__("%(levelname)-8s %(message)s" if to_journal else "%(asctime)s %(levelname)-8s %(message)s")
@@ -47,26 +48,29 @@ class _Line(logging.Formatter):
 
 
 class Writer:
-    """Write what is put into a queue, in a daemon thread. Nobody waits for it but `flush`."""
+    """A daemon thread that writes the pieces put into its queue. Only `flush` waits for it."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
-        """`write` is called in the thread, and waits as long as the reader does; its errors are ignored."""
-        self.lost = 0  # pieces that found the queue full
+        """`write` is called in the thread and blocks as long as the reader does; its errors are ignored."""
+        self.lost = 0  # pieces of text that were lost because the queue was full
         self._write = write
         self._said_lost = 0
         self._queue: queue.SimpleQueue[Callable[[], str]] = queue.SimpleQueue()
-        self._since_ns = 0  # when the write under way began
+        self._since_ns = 0  # when the current write began; 0: no write is in progress
         threading.Thread(target=self._run, name="stderr", daemon=True).start()
 
     def put(self, make: Callable[[], str]) -> None:
-        """Have what `make` returns written; `make` is called in the thread."""
+        """Queue the text that `make` returns; if the queue is full, the text is lost.
+
+        `make` is called in the thread.
+        """
         if self._queue.qsize() < QUEUE:
             self._queue.put(make)
         else:
             self.lost += 1
 
     def flush(self, within_s: float) -> bool:
-        """Wait until all that was put is written; return False if the reader has not taken it within the bound."""
+        """Wait until all queued text is written; return False if that takes longer than `within_s` seconds."""
         done = threading.Event()
 
         def mark() -> str:
@@ -78,7 +82,7 @@ class Writer:
 
     @property
     def stuck_s(self) -> float:
-        """Return for how long the write under way has waited for the reader, in seconds."""
+        """Return for how many seconds the current write has waited for the reader; 0.0 if none is in progress."""
         since_ns = self._since_ns
         return (clock.now().mono_ns - since_ns) / 1e9 if since_ns else 0.0
 
@@ -86,10 +90,10 @@ class Writer:
         while True:
             text = _made(self._queue.get())
             if self.lost > self._said_lost:
-                said, self._said_lost = self._said_lost, self.lost
-                text = f"{self._said_lost - said} line(s) lost: the reader of standard error was stuck\n{text}"
+                reported, self._said_lost = self._said_lost, self.lost
+                text = f"{self._said_lost - reported} line(s) lost: the reader of standard error was stuck\n{text}"
             self._since_ns = clock.now().mono_ns
-            with contextlib.suppress(OSError, ValueError):  # nobody will ever read it
+            with contextlib.suppress(OSError, ValueError):  # the stream is closed, so no reader will get this text
                 self._write(text)
             self._since_ns = 0
 
@@ -98,17 +102,17 @@ def _made(make: Callable[[], str]) -> str:
     try:
         return make()
     except Exception as error:
-        return f"a line cannot be told: {type(error).__name__}\n"
+        return f"a log line cannot be formatted: {type(error).__name__}\n"
 
 
 class Stderr(io.TextIOBase):
-    """Stand in for `sys.stderr`: what is written goes to the `Writer`, and nothing here waits."""
+    """A replacement for `sys.stderr` that passes text to the `Writer` and never blocks."""
 
     encoding = "utf-8"
     errors = "backslashreplace"
 
     def __init__(self, writer: Writer, stream: TextIO) -> None:
-        """`stream` is what this stands in for."""
+        """`stream` is the stream that is replaced; `isatty` and `fileno` are answered by it."""
         super().__init__()
         self._writer = writer
         self._stream = stream
@@ -131,7 +135,10 @@ class Stderr(io.TextIOBase):
 
 
 class _Handler(logging.Handler):
-    """Hand a record to the `Writer`, which formats it: a traceback needs the source files, and their disk may hang."""
+    """Pass records to the `Writer`, which formats them in its thread.
+
+    A traceback needs the source files, and their disk may hang.
+    """
 
     def __init__(self, writer: Writer, formatter: logging.Formatter) -> None:
         super().__init__()
@@ -139,39 +146,42 @@ class _Handler(logging.Handler):
         self._writer = writer
 
     def createLock(self) -> None:
-        """Have none: the queue needs no lock, and nobody can be kept waiting by one."""
+        """Create no lock: the queue needs none, and a lock could make a caller wait."""
         self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            message = record.getMessage()  # now: its arguments may change
-        except Exception as wrong:
-            message = f"{record.msg} (cannot be told: {type(wrong).__name__})"
-        # frames hold objects that belong to the event loop's thread: only their places go to the other one
+            message = record.getMessage()  # formatted now, because its arguments may change
+        except Exception as error:
+            message = f"{record.msg} (arguments not formatted: {type(error).__name__})"
+        # because frames hold objects of the event loop's thread, only their places go to the other thread
         trail = _trail(record.exc_info[1] if record.exc_info else None)
-        told = {"levelno": record.levelno, "levelname": record.levelname, "created": record.created, "msg": message}
-        self._writer.put(partial(self._text, told, trail))
+        fields = {"levelno": record.levelno, "levelname": record.levelname, "created": record.created, "msg": message}
+        self._writer.put(partial(self._text, fields, trail))
 
-    def _text(self, told: dict[str, object], trail: list[tuple[str, list[traceback.FrameSummary]]]) -> str:
-        record = logging.makeLogRecord(told)
-        for what, places in trail:
-            record.msg += f"\n{''.join(traceback.StackSummary.from_list(places).format())}{what}"
+    def _text(self, fields: dict[str, object], trail: list[tuple[str, list[traceback.FrameSummary]]]) -> str:
+        record = logging.makeLogRecord(fields)
+        for error_text, places in trail:
+            record.msg += f"\n{''.join(traceback.StackSummary.from_list(places).format())}{error_text}"
         return f"{self.format(record)}\n"
 
 
 def _trail(error: BaseException | None) -> list[tuple[str, list[traceback.FrameSummary]]]:
-    """Return what an exception says and where it came through, its cause first, without looking at any file."""
-    found: list[tuple[str, list[traceback.FrameSummary]]] = []
-    while error is not None and len(found) < _MOST_CAUSES:
+    """Return the texts of an exception and its causes, the first cause first, each with its places in the code.
+
+    No source file is read.
+    """
+    causes: list[tuple[str, list[traceback.FrameSummary]]] = []
+    while error is not None and len(causes) < _MOST_CAUSES:
         places = [
             traceback.FrameSummary(frame.f_code.co_filename, line, frame.f_code.co_name, lookup_line=False)
             for frame, line in traceback.walk_tb(error.__traceback__)
         ]
-        found.append((_said(error), places))
+        causes.append((_said(error), places))
         for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
-            found[:0] = _trail(inner)
+            causes[:0] = _trail(inner)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return found[::-1]
+    return causes[::-1]
 
 
 def _said(error: BaseException) -> str:
@@ -180,16 +190,19 @@ def _said(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception:
-        text = "it cannot be told"
+        text = "(its text cannot be shown)"
     return "\n".join((f"{name}: {text}" if text else name, *getattr(error, "__notes__", ())))
 
 
 _writer: Writer | None = None
-_own = False  # whether this process is ours: a test that runs a command within itself goes on
+_own = False  # False in a test that runs a command within its own process, which `leave` must not end
 
 
 def set_up() -> None:
-    """Send our own records from INFO on, and libraries' from WARNING on, to standard error."""
+    """Send this package's records from INFO on, and libraries' records from WARNING on, to standard error.
+
+    Call it once, before the first record.
+    """
     global _writer, _own
     stream = sys.stderr
     if not isinstance(stream, Stderr):
@@ -208,10 +221,10 @@ def set_up() -> None:
 
 
 def _write_all(text: str) -> None:
-    rest = text.encode("utf-8", "backslashreplace")
-    while rest:
+    unwritten = text.encode("utf-8", "backslashreplace")
+    while unwritten:
         try:
-            rest = rest[os.write(STDERR, rest) :]
+            unwritten = unwritten[os.write(STDERR, unwritten) :]
         except BlockingIOError:  # another process has made the terminal or the pipe non-blocking
             time.sleep(0.05)
 
@@ -221,31 +234,32 @@ def _write_to(stream: TextIO, text: str) -> None:
     stream.flush()
 
 
-def _unraisable(what: sys.UnraisableHookArgs) -> None:
-    """Log an exception that nobody can catch; Python's own hook looks for source files, and writes by itself."""
-    error = what.exc_value
-    exc_info = (what.exc_type, error, what.exc_traceback) if error is not None else None
-    logging.getLogger(__name__).error("%s", what.err_msg or "an exception was ignored", exc_info=exc_info)
+def _unraisable(hook_args: sys.UnraisableHookArgs) -> None:
+    """Log an exception that no code can catch; Python's own hook reads source files and writes to the stream itself."""
+    error = hook_args.exc_value
+    exc_info = (hook_args.exc_type, error, hook_args.exc_traceback) if error is not None else None
+    logging.getLogger(__name__).error("%s", hook_args.err_msg or "an exception was ignored", exc_info=exc_info)
 
 
 def trouble() -> str:
-    """Say that the reader of standard error is stuck; "" if it is not."""
+    """Return a line for people if the reader of standard error is stuck, else ""."""
     if _writer is None or _writer.stuck_s < STUCK_AFTER_S:
         return ""
     return f"the reader of standard error is stuck: log lines wait, {_writer.lost} lost"
 
 
 def flush() -> None:
-    """Wait until what was logged has been read, `FLUSH_WITHIN_S` at most."""
+    """Wait until the reader has read all log lines, at most `FLUSH_WITHIN_S`."""
     if _writer is not None:
         _writer.flush(FLUSH_WITHIN_S)
 
 
 def leave(exit_code: int) -> None:
-    """End the process now, whatever threads still hang; what was logged has `FLUSH_WITHIN_S` to be read.
+    """End the process now, even if threads hang; the reader has `FLUSH_WITHIN_S` for the last lines.
 
-    Call this when all that matters is on record. The interpreter's own end would wait for threads that hang in a file
-    system or a name service, and for locks that they hold. Returns where the process is not ours to end.
+    Call it once everything that matters is durable. The interpreter's own shutdown would wait for threads that hang in
+    a file system or a name service, and for their locks. Returns if `set_up` was not called, or if the process belongs
+    to a caller (a test).
     """
     if _writer is None:
         return

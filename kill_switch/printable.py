@@ -1,7 +1,7 @@
-"""Make text from outside safe to show: reasons that people type, words of venues, lines of files.
+"""Make text from outside safe to print: people's reasons, venues' answers, lines of files.
 
 Every such text passes through here where it enters, and again where a terminal, a log or a message shows it. Escape
-sequences, line breaks and marks that turn the direction of text cannot forge a line. Nothing here can fail.
+sequences, line breaks and marks that reverse the direction of text cannot forge a line. No function here raises.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
 def line(text: str) -> str:
-    """Return `text` as one line: each kind of white space is a space, all else that does not print is U+FFFD.
+    """Return `text` as one line: white space becomes a space, each other character that does not print becomes U+FFFD.
 
-    What prints is what `str.isprintable` says: no control, format, surrogate, private or unassigned character.
+    Printable is defined by `str.isprintable`: no control, format, surrogate, private or unassigned character.
     """
     if text.isprintable():
         return text
@@ -23,12 +23,12 @@ def line(text: str) -> str:
 
 
 def lines(text: str) -> str:
-    """Return `text` with its line feeds, and each line as `line` has it."""
+    """Return `text` with its line feeds kept, and each line made safe by `line`."""
     return text if text.isprintable() else "\n".join(map(line, text.split("\n")))
 
 
 def mapping(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what JSON holds with each text in it, keys too, as `line` has it."""
+    """Return a JSON object with every text in it, keys included, made safe by `line`."""
     return {line(key): _value(value) for key, value in values.items()}
 
 

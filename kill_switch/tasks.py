@@ -1,4 +1,8 @@
-"""Keep named tasks running: none is meant to end, and what becomes of one is no other's business."""
+"""Named tasks of an event loop that run until they are ended.
+
+A task that returns or raises is logged and started again; the other tasks are not affected. The daemon and its outbound
+services use this. Nothing here is on the kill path.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +18,22 @@ RESTART_AFTER_S = 1.0
 
 
 class Tasks:
-    """Own the tasks of one group, by name."""
+    """The tasks of one task group, by name."""
 
     def __init__(self, group: TaskGroup) -> None:
         self._group = group
         self._scopes: dict[str, anyio.CancelScope] = {}
 
     def keep(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
-        """Run `work`, and again whenever it returns or raises, until `end`; an earlier task of that name is ended."""
+        """Run `work`, and again whenever it returns or raises, until `end`. An earlier task of the same name is ended
+        first.
+        """
         self.end(name)
         scope = self._scopes[name] = anyio.CancelScope()
         self._group.start_soon(self._keep, name, work, scope, name=name)
 
     def end(self, name: str) -> None:
-        """End the task of that name, if there is one."""
+        """Cancel the task of that name, if there is one."""
         if scope := self._scopes.pop(name, None):
             scope.cancel()
 

@@ -1,6 +1,7 @@
-"""Say what nobody expected in one line: a traceback helps who mends the program, not who has orders to cancel.
+"""Print an unexpected exception as one line: an operator who has orders to cancel has no use for a traceback.
 
-With `KILL_SWITCH_DEBUG` set to anything, tracebacks are shown as Python shows them.
+The command line and direct kills use this. With `KILL_SWITCH_DEBUG` set to any value, Python's own tracebacks are
+shown. The texts of exceptions are not printed, because they may contain a secret.
 """
 
 from __future__ import annotations
@@ -22,31 +23,32 @@ _PACKAGE = Path(__file__).parent
 
 
 def brief(error: BaseException) -> str:
-    """Return an exception's kind and place; of the operating system's errors, what it said of which file.
+    """Return an exception's kind and place in the code; for an error of the operating system, its text and file.
 
-    Other exceptions' texts are left out: they may repeat what was sent, and with it a secret.
+    Other exceptions' texts are left out: they may repeat bytes that were sent, and with them a secret.
     """
-    import traceback  # here, as logging below: commands that ask the daemon must start fast
+    import traceback  # imported here, as logging below, because commands that ask the daemon must start fast
 
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    said = type(error).__name__
+    text = type(error).__name__
     if isinstance(error, OSError) and error.strerror:
-        said = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)] or frames
-    return f"{said} ({Path(ours[-1].filename).name}, line {ours[-1].lineno})" if ours else said
+    own_frames = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)] or frames
+    return f"{text} ({Path(own_frames[-1].filename).name}, line {own_frames[-1].lineno})" if own_frames else text
 
 
 def debugging() -> bool:
-    """Tell whether tracebacks are wanted."""
+    """Return whether the user wants tracebacks."""
     return bool(os.environ.get(VARIABLE))
 
 
 def be_brief() -> None:
-    """Have all that ends on standard error by itself, from logs, threads and finalizers, be one line each.
+    """Shorten to one line each whatever reaches standard error by itself: log records, ended threads, failed
+    finalizers.
 
-    To be called once the log is set up, by a command that a person waits for.
+    Call it after the log is set up, in a command that a person waits for.
     """
     import logging
 
@@ -61,7 +63,7 @@ def be_brief() -> None:
 
 
 def _shorten(record: LogRecord) -> bool:
-    """Put an exception's brief form in the place of its traceback."""
+    """Replace a record's traceback by the exception's brief form."""
     if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
         record.msg, record.args = f"{record.getMessage()}: {brief(record.exc_info[1])}", None
         record.exc_info = record.exc_text = None

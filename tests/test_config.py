@@ -444,7 +444,7 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
         (MM1 + '[daemon]\nbudget = "250"', [f'daemon.budget: "250"; {DURATION}']),
         (MM1 + '[daemon]\nbudget = "-1s"', [f'daemon.budget: "-1s"; {DURATION}']),
         (MM1 + '[daemon]\nbudget = "2 days"', [f'daemon.budget: "2 days"; {DURATION}']),
-        (MM1 + '[daemon]\nbudget = "0s"', ['daemon.budget: "0s"; it must be longer than nothing']),
+        (MM1 + '[daemon]\nbudget = "0s"', ['daemon.budget: "0s"; it must be longer than zero']),
         (MM1 + '[daemon]\nbudget = ""', [f"daemon.budget: an empty string; {DURATION}"]),
         (MM1 + "[daemon]\nbudget = true", [f"daemon.budget: true; {DURATION}"]),
         (MM1 + "[daemon]\nbudget = {}", [f"daemon.budget: a table; {DURATION}"]),

@@ -142,7 +142,10 @@ def test_every_key_of_an_order_rate_trigger_is_read(tmp_path: Path) -> None:
         ),
         (
             rate("max_new = 5", "ox ku ct"),
-            ["triggers.x.accounts: ct at crosstrade does not tell of new orders; leave it out: nobody would see them"],
+            [
+                "triggers.x.accounts: ct at crosstrade does not report new orders; "
+                "leave the account out: the trigger would not see its orders"
+            ],
         ),
         # what is wrong alone
         (
@@ -160,10 +163,10 @@ def test_every_key_of_an_order_rate_trigger_is_read(tmp_path: Path) -> None:
         (pnl(LOSS + 'floor = "-5"'), [f"triggers.x.floor: not an amount; {AMOUNT}"]),
         (pnl(LOSS + 'floor = "1e5"'), [f"triggers.x.floor: not an amount; {AMOUNT}"]),
         (pnl(LOSS + 'floor = "5,000"'), [f"triggers.x.floor: not an amount; {AMOUNT}"]),
-        (pnl(LOSS + 'floor = "0.00"'), ["triggers.x.floor: nothing; it must be more than nothing"]),
+        (pnl(LOSS + 'floor = "0.00"'), ["triggers.x.floor: zero; it must be more than zero"]),
         (pnl(LOSS.replace("USD", "usd")), [f"triggers.x.currency: not a currency; {CURRENCY}"]),
         (pnl(LOSS.replace('"USD"', "5")), [f"triggers.x.currency: 5; {CURRENCY}"]),
-        (pnl(LOSS, rates='{ OX = "0" }'), ["triggers.x.rates.OX: nothing; it must be more than nothing"]),
+        (pnl(LOSS, rates='{ OX = "0" }'), ["triggers.x.rates.OX: zero; it must be more than zero"]),
         (pnl(LOSS, rates="{ OX = 1 }"), [f"triggers.x.rates.OX: 1; {AMOUNT}"]),
         (
             pnl(LOSS, rates="[]"),

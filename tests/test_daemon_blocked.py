@@ -82,7 +82,7 @@ async def test_who_fires_is_on_record_by_number_at_once_and_by_name_when_that_is
         with anyio.fail_after(users.NAME_WITHIN_S / 2):
             report = await ask(play, cmd="fire", reason="by hand")
         assert report["reasons"][0]["evidence"]["user"] == str(UID)
-        await play.until(lambda: any("people are on record by number" in line for line in troubles(running)))
+        await play.until(lambda: any("the journal has people's numbers" in line for line in troubles(running)))
         hang.over()
         await play.until(lambda: play.entries("user"))
         assert play.entries("user") == [{"uid": UID, "user": NAME}]

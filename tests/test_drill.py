@@ -97,7 +97,7 @@ def test_an_account_that_the_running_daemon_does_not_have_is_not_ready(config: P
     with answering(sock, {"status": {"accounts": {}}}):
         done = invoke("check", "--connect", "-c", config)
     assert done.exit_code == 1
-    assert "mm1 (oxfun) is NOT READY: daemon: it runs without this account" in done.output
+    assert "mm1 (oxfun) is NOT READY: daemon: the running daemon does not have this account" in done.output
     assert "none of these accounts" in done.output
 
 

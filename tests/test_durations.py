@@ -101,5 +101,5 @@ def test_a_file_with_absurd_durations_is_refused_with_all_of_them(tmp_path: Path
         'daemon.budget: "999999999h"; it must be "1h" or less',
         'triggers.beat.timeout: "1ms"; it must be "10ms" or more',
         'triggers.lost.timeout: "99999999h"; it must be "24h" or less',
-        'hooks.timeout: "0s"; it must be longer than nothing',
+        'hooks.timeout: "0s"; it must be longer than zero',
     ]

@@ -36,6 +36,13 @@ def examples(text: str) -> list[list[str]]:
     return [split[1:] for split in words if split and split[0] == "kill-switch"]
 
 
+def test_each_command_has_a_summary_that_fits_its_line_of_the_help() -> None:
+    done = CliRunner().invoke(main, ["--help"], terminal_width=80)
+
+    summaries = done.output.partition("Commands:")[2]
+    assert "kill" in summaries and "..." not in summaries
+
+
 @pytest.mark.parametrize("name", sorted(main.commands))
 def test_each_commands_help_has_examples_that_the_command_takes(name: str) -> None:
     command = main.commands[name]

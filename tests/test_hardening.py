@@ -60,7 +60,7 @@ def test_a_directory_whose_group_has_other_members_and_may_write_is_refused(
     path = directory(tmp_path / "state", 0o770)
     with pytest.raises(CannotCreate) as refused:
         make_directory(path)
-    why = f"its group can write there, and eve could take the latch away; chmod g-w {path}"
+    why = f"its group can write there, and eve could remove the latch; chmod g-w {path}"
     assert str(refused.value) == f"directory {path}: {why}"
     path.chmod(0o750)
     assert make_directory(path) == ""
@@ -114,7 +114,7 @@ def test_accounts_that_a_system_has_in_roots_group_by_itself_are_nobody(
     path = directory(tmp_path / "state", 0o770)
     os.chown(path, 0, 0)
     with pytest.raises(CannotCreate) if refused else contextlib.nullcontext():
-        assert "whoever joins that group" in make_directory(path)
+        assert "a new member of that group" in make_directory(path)
 
 
 @pytest.mark.skipif(UID != 0, reason="takes root, to give a directory away")
@@ -131,7 +131,7 @@ def test_a_data_base_that_hangs_is_waited_for_within_a_bound_and_the_daemon_star
     monkeypatch.setattr(pwd, "getpwall", lambda: go.wait(15) and [])
     monkeypatch.setattr(users, "GROUP_WITHIN_S", 0.1)
     try:
-        assert "whoever joins that group" in make_directory(directory(tmp_path / "state", 0o770))
+        assert "a new member of that group" in make_directory(directory(tmp_path / "state", 0o770))
     finally:
         go.set()
 

@@ -148,7 +148,7 @@ def test_a_traceback_is_made_without_a_look_at_the_source_by_who_logs(
 
 def test_a_record_whose_arguments_do_not_fit_is_told_as_far_as_it_can_be(reader: Reader) -> None:
     reader.log.warning("%d of %d", 1)
-    assert "%d of %d (cannot be told: TypeError)" in reader.has_all()
+    assert "%d of %d (arguments not formatted: TypeError)" in reader.has_all()
 
 
 def test_a_full_queue_drops_lines_and_says_how_many_once(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:

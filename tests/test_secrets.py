@@ -330,7 +330,7 @@ def test_check_refuses_such_a_secret_at_its_key_and_a_direct_kill_tries_it(tmp_p
         load(path, environ=environ)
     found = [str(problem) for problem in caught.value.problems]
     assert [line for line in found if "quotes" in line] == [
-        f"{key}: {HOLDERS[kind]} has quotes around the secret; take them away"
+        f"{key}: {HOLDERS[kind]} has quotes around the secret; remove them"
         for key in ("accounts.mm1.api_secret", "intake.key", "ping.url")
     ]
     assert SECRET not in str(caught.value)

@@ -118,7 +118,7 @@ def test_what_belongs_to_somebody_else_is_a_problem(whose: str, site: Site) -> N
     match whose:
         case "the directory":
             os.chown(site.state, 1, 1)
-            said = "daemon.state_dir: it belongs to uid 1, who could take the latch away"
+            said = "daemon.state_dir: it belongs to uid 1, who could remove the latch"
         case "the lock":
             (site.state / "lock").touch(0o600)
             said = "daemon.state_dir: lock there cannot be opened: it belongs to uid 0"

@@ -59,10 +59,7 @@ async def test_a_data_base_that_hangs_costs_a_bounded_time_and_is_trouble_until_
         assert await found.name(UID, 0.05) == str(UID)
         while not found.trouble:  # noqa: ASYNC110 - a thread
             await anyio.sleep(0.01)
-        assert found.trouble == (
-            "the data base of users and groups (nsswitch.conf) does not answer: people are on record by number until it"
-            " does"
-        )
+        assert "nsswitch.conf" in found.trouble and "people's numbers" in found.trouble
         hangs.set()
         while found.known(UID) != NAME:  # noqa: ASYNC110 - a thread
             await anyio.sleep(0.01)

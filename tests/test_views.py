@@ -114,7 +114,7 @@ def test_many_refused_strikes_are_counted() -> None:
 def test_the_orders_that_are_gone_are_named_and_a_claim_that_differs_is_said() -> None:
     shown = lines(cancelled=5, cancelled_ids=["a", "b", "c", "d"], claimed=15)
     assert shown[-2] == "mm1: gone: a, b, c and 2 more"
-    assert shown[-1] == "mm1: the venue said, strike by strike, that it cancelled 15"
+    assert shown[-1] == "mm1: the venue claims 15 cancelled orders, all strikes together"
     assert lines(cancelled=1, cancelled_ids=["a"], claimed=1)[-1] == "mm1: gone: a"
 
 

@@ -91,7 +91,7 @@ def test_the_defaults_are_those_of_the_whole_configuration() -> None:
         ("[daemon]\nruntime_dir = 7\n", "expected an absolute path"),
         ('[daemon]\nruntime_dir = "run"\n', 'it must begin with "/"'),
         ('[daemon]\nruntime_dir = "/run/\\u0007"\n', "leave them out"),
-        ('[daemon]\nruntime_dir = "/run/x\n', "not understood; where the daemon's files are is unclear"),
+        ('[daemon]\nruntime_dir = "/run/x\n', "not understood; the daemon's directories are unclear"),
         ("[daemon]\nruntime_dir = '/run/x'\nruntime_dir = '/run/y'\n", "not understood"),
     ],
 )

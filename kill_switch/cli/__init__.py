@@ -1,4 +1,8 @@
-"""Offer the commands. What a command needs is imported when it runs, so that `fire` starts fast."""
+"""The command `kill-switch`: a click group with all commands.
+
+`kill_switch.__main__` calls `main`. Each command imports its own dependencies when it runs, so that `fire` starts fast.
+Errors become one line on standard error and a documented exit code; no traceback is shown unless the user asks for it.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +27,16 @@ Exit codes: 0 done, or armed · 1 something is left, refused or failed · 2 wron
 
 
 class Commands(click.Group):
-    """A group whose errors are one clear line and the documented exit code, those that nobody expected too."""
+    """A group whose errors end as one line and the documented exit code; unexpected exceptions too."""
 
     def main(self, *args: Any, **options: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # a terminal may know fewer characters than we print
+            if isinstance(stream, io.TextIOWrapper):  # because a terminal's encoding may lack characters that we print
                 stream.reconfigure(errors="replace")
         try:
             return super().main(*args, **options)
         except SystemExit:
-            if logs := sys.modules.get("kill_switch.logging_setup"):  # a command that needs none has not imported it
+            if logs := sys.modules.get("kill_switch.logging_setup"):  # a command that logs nothing has not imported it
                 logs.flush()
             raise
         except (Exception, BaseExceptionGroup) as error:

@@ -1,6 +1,7 @@
-"""Check that every account connects: through the daemon that is running, else over lanes of our own.
+"""Check that every account connects: `check --connect`.
 
-A daemon that runs has the lanes that it takes, and some venues allow one WebSocket only: it is never taken from it.
+If a daemon is running, its connections are used, because some venues allow one WebSocket a key. Otherwise this process
+opens its own lanes. A running daemon never loses a connection to this check.
 """
 
 from __future__ import annotations
@@ -25,23 +26,24 @@ ANSWER_WITHIN_S = 10.0
 
 
 def check(config: Config, within_s: float) -> dict[str, Any]:
-    """Wait until every account is ready or `within_s` has passed, and drill them; return what came of it.
+    """Wait until every account is ready or `within_s` seconds have passed, then drill them; return the result as JSON.
 
-    Raises `Unreachable` if a daemon is there and does not answer, `NotAllowed` if it may not be asked.
+    Raises `Unreachable` if a daemon is running and does not answer, `NotAllowed` if it refuses the caller.
     """
     path = config.daemon.runtime_dir / paths.CONTROL_SOCKET
     running = client.listening(path)
     with _progress(within_s) as progress:
         if running:
-            found = _by_daemon(config, within_s, progress)
+            result = _by_daemon(config, within_s, progress)
         else:
-            found = anyio.run(connect_check.check, config, within_s, progress)
-    drill = found["drill"]
-    ready = all(account["ready"] for account in found["accounts"].values())
-    return {"ok": ready and drill is not None and drill["ok"], "via": "daemon" if running else "lanes", **found}
+            result = anyio.run(connect_check.check, config, within_s, progress)
+    drill = result["drill"]
+    ready = all(account["ready"] for account in result["accounts"].values())
+    return {"ok": ready and drill is not None and drill["ok"], "via": "daemon" if running else "lanes", **result}
 
 
 def _by_daemon(config: Config, within_s: float, progress: Progress) -> dict[str, Any]:
+    """Poll the running daemon until its accounts are ready, then have it drill them."""
     path = config.daemon.runtime_dir / paths.CONTROL_SOCKET
     began_s = time.monotonic()
     while True:
@@ -53,22 +55,22 @@ def _by_daemon(config: Config, within_s: float, progress: Progress) -> dict[str,
             break
         progress(accounts, waited_s)
         time.sleep(ASK_EVERY_S)
-    both = [name for name in accounts if name in known]
-    drill: dict[str, Any] = {"error": "the running daemon has none of these accounts"}
-    if both:
-        drill = client.ask(path, {"cmd": "drill", "scope": both}, timeout_s=20.0)
-    found = {"waited_s": round(waited_s, 3), "accounts": accounts, "warnings": status.get("trouble", [])}
-    return {**found, "drill": None, "error": drill["error"]} if "error" in drill else {**found, "drill": drill}
+    shared = [name for name in accounts if name in known]
+    drill: dict[str, Any] = {"error": "the running daemon has none of these accounts; to add them: kill-switch reload"}
+    if shared:
+        drill = client.ask(path, {"cmd": "drill", "scope": shared}, timeout_s=20.0)
+    result = {"waited_s": round(waited_s, 3), "accounts": accounts, "warnings": status.get("trouble", [])}
+    return {**result, "drill": None, "error": drill["error"]} if "error" in drill else {**result, "drill": drill}
 
 
 def _missing(venue: str) -> dict[str, Any]:
-    trouble = {"daemon": "it runs without this account: kill-switch reload"}
+    trouble = {"daemon": "the running daemon does not have this account; to add it: kill-switch reload"}
     return {"venue": venue, "ready": False, "lanes": {}, "rtt_us": None, "trouble": trouble}
 
 
 @contextmanager
 def _progress(within_s: float) -> Iterator[Progress]:
-    """Say on a terminal who is waited for."""
+    """Yield a function that shows on a terminal which accounts are not ready yet; elsewhere it does nothing."""
     if not sys.stderr.isatty():
         yield lambda accounts, waited_s: None
         return
@@ -77,7 +79,7 @@ def _progress(within_s: float) -> Iterator[Progress]:
 
     with Console(stderr=True, highlight=False).status("connecting") as shown:
 
-        def say(accounts: Mapping[str, Mapping[str, Any]], waited_s: float) -> None:
+        def show(accounts: Mapping[str, Mapping[str, Any]], waited_s: float) -> None:
             waiting = [name for name, account in accounts.items() if not account["ready"]]
             names = ", ".join(waiting[:3]) + (", …" if len(waiting) > 3 else "")
             ready = len(accounts) - len(waiting)
@@ -85,4 +87,4 @@ def _progress(within_s: float) -> Iterator[Progress]:
                 Text(f"{ready}/{len(accounts)} ready after {waited_s:.0f} of {within_s:g} s; waiting for {names}")
             )
 
-        yield say
+        yield show

@@ -1,4 +1,8 @@
-"""Share what several commands need: options, the way to the daemon, one form of output."""
+"""Options, output and the request to the daemon, shared by the commands.
+
+All modules of `kill_switch.cli` use this. Modules that take long to import are imported within the functions that need
+them. Text is made printable here before it reaches a terminal.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def written(context: click.Context) -> Mapping[str, Any]:
-    """Return the configuration's tables as they are written, for completion: unchecked, empty if there are none."""
+    """Return the configuration's tables as the file has them, unchecked; empty if it cannot be read.
+
+    Shell completion uses this.
+    """
     import os
 
     from kill_switch.config import toml_file
@@ -55,7 +62,7 @@ scope_option = click.option(
 
 
 def load(path: Path | None) -> Config:
-    """Read the whole configuration, with the keys of all accounts; no core dump of this process shows them."""
+    """Load the whole configuration with the accounts' secrets, after core dumps of this process have been forbidden."""
     from kill_switch.config import loader
     from kill_switch.system.hardening import forbid_dumps
 
@@ -71,7 +78,11 @@ def ask(
     patience_s: float = 0.0,
     fail: bool = True,
 ) -> Any:
-    """Ask the daemon, which may come up within `patience_s`; end with its exit code if it says no."""
+    """Send the daemon a request and return its answer; if the answer is an error, print it and end with its exit code.
+
+    The daemon may take up to `patience_s` seconds to come up, and `timeout_s` seconds to answer. Unless `fail`, an
+    error is returned like any answer. Raises `Unreachable` or `NotAllowed`.
+    """
     from kill_switch.control import client, paths
 
     socket = paths.runtime_dir(path, say=say_once) / paths.CONTROL_SOCKET
@@ -83,7 +94,7 @@ def ask(
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print text on standard output or standard error; what would not print there is replaced."""
+    """Print text on standard output or standard error; characters that do not print are replaced."""
     click.echo(printable.lines(text), err=err)
 
 
@@ -91,14 +102,14 @@ _said: set[str] = set()
 
 
 def say_once(line: str) -> None:
-    """Say a line on standard error, unless this command has said it before."""
+    """Print a line on standard error, unless this command has printed it before."""
     if line not in _said:
         _said.add(line)
         say(f"kill-switch: {line}", err=True)
 
 
 def say_problems(answer: Mapping[str, Any]) -> bool:
-    """Say on standard error what keeps a success from being one; False if nothing does."""
+    """Print on standard error each problem of an answer and the command against it; return whether there were any."""
     problems = answer.get("problems", ())
     for problem in problems:
         say(f"kill-switch: {problem['text']}\n  {problem['do']}", err=True)
@@ -106,4 +117,5 @@ def say_problems(answer: Mapping[str, Any]) -> bool:
 
 
 def print_json(value: object) -> None:
+    """Print a value as one line of JSON."""
     click.echo(json.dumps(value, default=str))

@@ -1,4 +1,7 @@
-"""Offer what sets the daemon up: init, check, run."""
+"""The commands that set up and run the daemon: `init`, `check`, `run`.
+
+`check` and `run` load the whole configuration, secrets included. Only `init` writes a file.
+"""
 
 from __future__ import annotations
 
@@ -39,16 +42,18 @@ def run(config: Path | None) -> None:
 @click.command()
 @config_option
 @json_option
-@click.option("--connect", is_flag=True, help="Log in everywhere, drill the order path, and show the round trips.")
+@click.option("--connect", is_flag=True, help="Log in to every account, drill the order path, show the round trips.")
 @click.option("--wait", "wait_s", default=15.0, show_default=True, help="Seconds to wait for the accounts (--connect).")
 def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> None:
-    """Validate the configuration, all of it at once, secrets included; nothing is started.
+    """Validate the configuration and the secrets; start nothing.
 
-    It prints the next three times of every schedule, of the drill and of every reset, in their zone and in UTC. It
-    also sees what would keep `run` from starting on this machine: directories, sockets, ports, the group.
+    All problems are reported at once. The next three times of every schedule, drill and reset are printed, in their
+    zone and in UTC. Whatever would keep `run` from starting on this machine is reported too: directories, sockets,
+    ports, the group.
 
-    With --connect, also: is every account ready, and does every lane carry a harmless command within the budget? It
-    uses the running daemon's connections, or without a daemon its own. Exit code 1: not ready, failed or over budget.
+    With --connect, two more questions are answered. Is every account ready? Does every lane carry a harmless command
+    within the budget? The running daemon's connections are used; without a daemon, this command opens its own. Exit
+    code 1: an account is not ready, a lane failed, or the budget was exceeded.
 
     \b
     Examples:
@@ -71,31 +76,31 @@ def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> N
     accounts = {name: account.venue for name, account in loaded.accounts.items()}
     answer: dict[str, object] = {"ok": True, "source": str(loaded.source), "accounts": accounts}
     answer["triggers"] = {name: trigger.kind for name, trigger in loaded.triggers.items()}
-    coming = schedules.upcoming(loaded, datetime.now(UTC))
-    answer["schedules"] = coming
+    times = schedules.upcoming(loaded, datetime.now(UTC))
+    answer["schedules"] = times
     answer["notes"] = notes = list(preflight.notes(loaded))
     if not as_json:
         _print_check(loaded, notes)
-        schedules.show(coming)
+        schedules.show(times)
     if connect:
         from kill_switch import unexpected
         from kill_switch.cli import check_connect
 
         unexpected.be_brief()
-        found = check_connect.check(loaded, min(max(0.0, wait_s), MAX_WAIT_S) if wait_s == wait_s else 0.0)
-        answer.update(ok=found["ok"], connect=found)
+        result = check_connect.check(loaded, min(max(0.0, wait_s), MAX_WAIT_S) if wait_s == wait_s else 0.0)
+        answer.update(ok=result["ok"], connect=result)
         if not as_json:
             from kill_switch.terminal import report_views
 
             click.echo()
-            report_views.print_check(found)
+            report_views.print_check(result)
     if as_json:
         print_json(answer)
     sys.exit(0 if answer["ok"] else 1)
 
 
 def _usable(loaded: Config) -> None:
-    """Raise `ConfigError` for what `run` would not start with, and for addresses that apprise cannot use."""
+    """Raise `ConfigError` for anything that would keep `run` from starting, and for URLs that apprise cannot use."""
     from kill_switch.daemon import preflight
     from kill_switch.worker import main
 
@@ -123,7 +128,9 @@ def _print_check(loaded: Config, notes: Sequence[str]) -> None:
 @click.command()
 @click.argument("directory", default=".", type=click.Path(path_type=Path))
 def init(directory: Path) -> None:
-    """Write a commented configuration to DIRECTORY/config.toml and say the next three steps.
+    """Write a commented configuration to DIRECTORY/config.toml.
+
+    An existing file is never changed. The next three steps are printed.
 
     \b
     Examples:
@@ -143,6 +150,6 @@ def init(directory: Path) -> None:
     except OSError as error:
         raise CannotCreate(f"{path}: {error.strerror}") from None
     click.echo(f"wrote {path}\n")
-    click.echo("1. Name your accounts and where their keys are: edit the file.")
+    click.echo("1. Edit the file: name your accounts and where their keys are.")
     click.echo(f"2. kill-switch check -c {path}")
     click.echo(f"3. kill-switch run -c {path}        (or as a service: docs/guides/systemd.md)")

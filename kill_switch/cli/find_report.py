@@ -1,7 +1,8 @@
-"""Find what is known of a kill: on the disk, from the daemon that is running, and in latches that are on no record.
+"""Find the report of a kill for the command `report`.
 
-The disk has every kill, as long as it takes records. A daemon knows its last kills whatever its disk does. A kill that
-is on neither has left a latch. Whoever asks for the last kill must not be shown an older one as if it were.
+Three sources are asked: the journal, the running daemon, and latches without a record in the journal. The journal has
+every kill as long as its disk accepts records. The daemon knows its last kills even if the disk does not. A kill that
+neither knows has left a latch. An older kill is never shown as the last one without a warning.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ ANSWER_WITHIN_S = 2.0
 
 
 def find(config: Path | None, kill: str) -> dict[str, Any]:
-    """Return a kill's report with `problems`; raise `KillSwitchError` if there is none, or nobody may look."""
+    """Return the report of a kill, with `problems`: what keeps it from being complete, and what to do.
+
+    `kill` is an id, or "last". Raises `KillSwitchError` if there is no such kill, `NotAllowed` if the caller may not
+    read.
+    """
     from kill_switch.config.loader import daemon_keys
 
     daemon = daemon_keys(config, "state_dir", "runtime_dir", "budget", say=say_once)
@@ -31,7 +36,8 @@ def find(config: Path | None, kill: str) -> dict[str, Any]:
         reports, fault = segments.reports(path, int(daemon.budget_s * 1e6))
     except PermissionError:
         if live is None:
-            live = ask(config, {"cmd": "report", "id": kill})  # the daemon may read it, and says who may not ask
+            # because the daemon may read the journal, and refuses a caller who may not ask
+            live = ask(config, {"cmd": "report", "id": kill})
         return {"problems": [], **live}
     except OSError as error:
         reports, broken = None, f"{error.filename or path}: {error.strerror}"
@@ -41,19 +47,19 @@ def find(config: Path | None, kill: str) -> dict[str, Any]:
     if live is not None and (stored is None or live["id"] != stored["id"] or live.get("problems")):
         return {"problems": [], **live}
     if broken:
-        text = f"{broken}: kills behind that are not seen, and this may not be the last one"
-        problems.append(problem(text, "kill-switch journal --verify says where; keep the files as evidence"))
+        text = f"{broken}: later kills cannot be read, and this may not be the last one"
+        problems.append(problem(text, "kill-switch journal --verify shows the place; keep the files as evidence"))
     if live is None and kill == "last" and not problems:
         problems += _unrecorded(daemon.state_dir, daemon.runtime_dir)
     if stored is None:
         known = ", ".join(() if reports is None else reports.ids()[-5:]) or "none at all"
-        said = "".join(f"; {one['text']}" for one in problems)
-        raise KillSwitchError(f"there is no kill {kill!r} on record; the latest: {known}{said}")
+        details = "".join(f"; {known_problem['text']}" for known_problem in problems)
+        raise KillSwitchError(f"there is no kill {kill!r} on record; the latest: {known}{details}")
     return {**stored, "problems": problems}
 
 
 def _asked(path: Path, kill: str) -> tuple[Mapping[str, Any] | None, list[Problem]]:
-    """Return what a daemon that is running knows; if it does not answer, that it may know more than the disk."""
+    """Return the report that a running daemon has; if the daemon does not answer, a problem that warns of that."""
     try:
         answer = client.ask(path, {"cmd": "report", "id": kill}, timeout_s=ANSWER_WITHIN_S)
         return (None if "error" in answer or "id" not in answer else answer), []
@@ -62,8 +68,10 @@ def _asked(path: Path, kill: str) -> tuple[Mapping[str, Any] | None, list[Proble
     except Unreachable as error:
         if kill != "last" or not _is_there(path):
             return None, []
-        text = f"{error}: it may know of a later kill, or of more of this one"
-        return None, [problem(text, "kill-switch fire --direct kills without it; systemctl status kill-switch")]
+        text = f"{error}: the daemon may have a later kill, or a newer state of this one"
+        return None, [
+            problem(text, "to kill without it: kill-switch fire --direct --reason …; systemctl status kill-switch")
+        ]
 
 
 def _is_there(path: Path) -> bool:
@@ -74,23 +82,27 @@ def _is_there(path: Path) -> bool:
 
 
 def _unrecorded(state_dir: Path, runtime_dir: Path) -> list[Problem]:
-    """Return what latches say, where no daemon is there that has taken them over: each is of a later kill."""
-    found: dict[Path, str] = {}
+    """Return a problem for each latch without a record in the journal: each belongs to a later kill.
+
+    Call it only if no daemon has answered, because a daemon takes such latches over.
+    """
+    latches: dict[Path, str] = {}
     with contextlib.suppress(OSError):
         standing = latch_file.standing([state_dir / latch_file.NAME, runtime_dir / latch_file.NAME])
-        found |= {path: latch_file.latch_text("\n".join(lines)) for path, lines in standing.items()}
+        latches |= {path: latch_file.latch_text("\n".join(lines)) for path, lines in standing.items()}
     with contextlib.suppress(OSError):
         path = runtime_dir / write_ahead.NAME
         if lines := [line for line in path.read_bytes().splitlines() if line]:
-            left = write_ahead.unrecorded(lines, segments.remember(state_dir / segments.NAME).entries)
-            found |= (
-                {path: latch_file.latch_text("\n".join(line.decode("utf-8", "replace") for line in left))}
-                if left
+            unrecorded = write_ahead.unrecorded(lines, segments.remember(state_dir / segments.NAME).entries)
+            latches |= (
+                {path: latch_file.latch_text("\n".join(line.decode("utf-8", "replace") for line in unrecorded))}
+                if unrecorded
                 else {}
             )
     return [
         problem(
-            f"there is a later kill, which is not on record: {path} says: {said}", "start the daemon: it records it"
+            f"a later kill is not in the journal: {path}: {latch_line}",
+            "start the daemon, which records it: systemctl start kill-switch",
         )
-        for path, said in found.items()
+        for path, latch_line in latches.items()
     ]

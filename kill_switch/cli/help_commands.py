@@ -1,4 +1,7 @@
-"""Offer what helps with the commands themselves: the manual page and shell completion."""
+"""The commands that help to use the command line: `man` and `completion`.
+
+Their output is generated from the commands themselves. No configuration is read.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def man(context: click.Context) -> None:
     from kill_switch.cli import man_page
 
     root = context.find_root().command
-    assert isinstance(root, click.Group)  # noqa: S101 - we are one of its commands
+    assert isinstance(root, click.Group)  # noqa: S101 - this command is a part of the group
     click.echo(man_page.page(root, "kill-switch", __version__), nl=False)
 
 
@@ -29,7 +32,9 @@ def man(context: click.Context) -> None:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what makes a shell complete commands, options, accounts, tags and triggers.
+    """Print the completion script for a shell.
+
+    It completes commands, options, accounts, tags and triggers.
 
     \b
     Examples:
@@ -38,5 +43,5 @@ def completion(context: click.Context, shell: str) -> None:
       kill-switch completion fish > ~/.config/fish/completions/kill-switch.fish
     """
     kind = get_completion_class(shell)
-    assert kind is not None  # noqa: S101 - click knows all that the argument allows
+    assert kind is not None  # noqa: S101 - click has a class for each shell that the argument allows
     click.echo(kind(context.find_root().command, {}, "kill-switch", "_KILL_SWITCH_COMPLETE").source())

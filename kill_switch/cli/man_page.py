@@ -1,4 +1,7 @@
-"""Make the manual page out of the commands' own help: man(7) source, one page for all of them."""
+"""Generate the manual page from the commands' help texts: man(7) source, one page for all commands.
+
+The command `man` uses this. No text about a command is written here.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,22 @@ from collections.abc import Iterator
 import click
 
 _FILES = {
-    "/etc/kill-switch/config.toml": "The configuration, where neither -c nor $KILL_SWITCH_CONFIG names another.",
-    "/var/lib/kill-switch/journal.jsonl": "The newest part of the audit record, and in it the latch.",
-    "/var/lib/kill-switch/journal-000001.jsonl": "The oldest part; newer ones have higher numbers.",
-    "/run/kill-switch/control.sock": "Where the daemon takes commands, from whoever may write there.",
-    "/run/kill-switch/intake.sock": "Where the daemon takes heartbeats and figures.",
-    "/run/kill-switch/flag/KILL": "Touch it, and every order goes.",
+    "/etc/kill-switch/config.toml": "The configuration file, unless -c or $KILL_SWITCH_CONFIG names another.",
+    "/var/lib/kill-switch/journal.jsonl": "The newest segment of the journal, with the latch.",
+    "/var/lib/kill-switch/journal-000001.jsonl": "The oldest segment; newer ones have higher numbers.",
+    "/run/kill-switch/control.sock": "The daemon's command socket; everyone who may write to it may use it.",
+    "/run/kill-switch/intake.sock": "The datagram socket for heartbeats and figures.",
+    "/run/kill-switch/flag/KILL": "The flag of the example configuration: to cancel every order, create it.",
 }
 _ENVIRONMENT = {
-    "KILL_SWITCH_CONFIG": "The configuration to use, where -c does not name one.",
-    "KILL_SWITCH_DEBUG": "Set to anything, faults of the program are shown with their traceback.",
-    "STATE_DIRECTORY, RUNTIME_DIRECTORY, CREDENTIALS_DIRECTORY": "As systemd sets them for a service.",
+    "KILL_SWITCH_CONFIG": "The configuration file, unless -c names one.",
+    "KILL_SWITCH_DEBUG": "If set, internal errors are shown with their traceback.",
+    "STATE_DIRECTORY, RUNTIME_DIRECTORY, CREDENTIALS_DIRECTORY": "Set by systemd for a service.",
 }
 
 
 def page(root: click.Group, name: str, version: str) -> str:
-    """Return the page of the program `name`, with a section for each command in alphabetical order."""
+    """Return the manual page of the program `name`, with a section for each command in alphabetical order."""
     return "\n".join(_lines(root, name, version)) + "\n"
 
 
@@ -65,7 +68,7 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def _paragraphs(text: str) -> Iterator[str]:
-    """Turn a help text into paragraphs; one that click keeps as it is (it begins with a line \\b) is an example."""
+    """Turn a help text into paragraphs; a paragraph that click prints unchanged becomes an example."""
     for paragraph in re.split(r"\n\s*\n", text.strip("\n")):
         lines = [line for line in paragraph.splitlines() if line.strip()]
         if lines and lines[0].strip() == "\b":
@@ -81,7 +84,7 @@ def _listed(entries: dict[str, str]) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """Escape what roff would take for its own."""
+    """Escape the characters that roff would interpret."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga")
     return "\\&" + escaped if escaped.startswith((".", "\\(aq")) else escaped
 

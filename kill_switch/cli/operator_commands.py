@@ -1,4 +1,8 @@
-"""Offer what operators do: look, kill, re-arm, read the record, beat."""
+"""The operator's commands: `status`, `fire`, `drill`, `rearm`, `reload`, `report`, `journal`, `beat`.
+
+All but `fire --direct` and the journal's readers ask the daemon over its control socket. Nothing here reads a secret,
+except `fire --direct`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ from kill_switch.core import outcome
 from kill_switch.errors import KillSwitchError, NotAllowed, Unreachable
 
 MAX_WAIT_S = 3600.0
-KNOWN_WITHIN_S = 2.0  # for the daemon to say which heartbeats there are
+KNOWN_WITHIN_S = 2.0  # seconds for the daemon to list its heartbeat triggers
 
 
 def _complete_heartbeats(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -41,7 +45,9 @@ def _complete_heartbeats(context: click.Context, parameter: click.Parameter, inc
 @json_option
 @click.option("--watch", is_flag=True, help="Redraw twice a second, until interrupted.")
 def status(config: Path | None, as_json: bool, watch: bool) -> None:
-    """Show what is armed, warm, tripped, blind. Exit code 0: armed; 3: tripped or firing; 69: no daemon.
+    """Show what is armed, warm, tripped, blind.
+
+    Exit code 0: armed; 3: tripped or firing; 69: no daemon answers.
 
     \b
     Examples:
@@ -68,20 +74,23 @@ def status(config: Path | None, as_json: bool, watch: bool) -> None:
 @config_option
 @json_option
 @scope_option
-@click.option("--reason", required=True, help="Why; it goes into the record.")
-@click.option("--wait", "wait_s", default=10.0, show_default=True, help="Seconds to wait for the proof; 0: do not.")
+@click.option("--reason", required=True, help="The reason; it is recorded in the journal.")
+@click.option(
+    "--wait", "wait_s", default=10.0, show_default=True, help="Seconds to wait for the proof; 0: do not wait."
+)
 @click.option("--direct", is_flag=True, help="Kill from this process, without the daemon.")
-@click.option("--dry-run", is_flag=True, help="Only list the orders and what would be sent.")
+@click.option("--dry-run", is_flag=True, help="Only list the orders and the commands that would be sent.")
 def fire(
     config: Path | None, reason: str, scope: Sequence[str], wait_s: float, direct: bool, dry_run: bool, as_json: bool
 ) -> None:
     """Kill: cancel every order in scope, prove it, stay tripped.
 
-    --wait bounds the proof and nothing else. With --direct it begins once every account has answered: connecting,
-    logging in and the first answers take 23 s at most, then whoever has not answered is given up. Ctrl-C ends the wait
-    for the proof, and at the second time everything.
+    --wait bounds only the wait for the proof. With --direct, that wait begins once every account has answered.
+    Connecting, logging in and the first answers take 23 s at most; an account that has not answered by then is given
+    up. Ctrl-C ends the wait for the proof; a second Ctrl-C ends the command.
 
-    --direct kills every account that can be built of the configuration, and names the others: exit code 1.
+    --direct needs no daemon. It kills every account that the configuration is complete for, and names the others. Exit
+    code 1: there are others.
 
     \b
     Examples:
@@ -90,7 +99,7 @@ def fire(
       kill-switch fire --reason "would it reach all?" --dry-run
       kill-switch fire --reason "the daemon is gone" --direct
     """
-    wait_s = min(max(0.0, wait_s), MAX_WAIT_S) if wait_s == wait_s else 0.0  # not a number: then without waiting
+    wait_s = min(max(0.0, wait_s), MAX_WAIT_S) if wait_s == wait_s else 0.0  # NaN: do not wait
     reason, scope = printable.line(reason), [printable.line(selector) for selector in scope]
     from kill_switch.control import client
 
@@ -104,7 +113,8 @@ def fire(
         except Unreachable as error:
             raise Unreachable(f"{error}\nTo kill without the daemon: kill-switch fire --direct --reason …") from None
     accounts = report.get("accounts", {})
-    meant = report.get("asked", accounts)  # of a kill that was under way already there are more
+    # "asked" is this caller's scope; a kill that was already under way may have more
+    meant = report.get("asked", accounts)
     clear = all(accounts.get(name, {}).get("state") == "CLEAR" for name in meant)
     done = bool(accounts) and not missed and not outcome.is_grave(report) and (dry_run or clear)
     if missed:
@@ -112,9 +122,9 @@ def fire(
     try:
         if accounts or as_json:
             _show(report, as_json, dry_run)
-    except OSError as error:  # whoever reads it has gone: what was done is done
+    except OSError as error:  # because the kill is done, a reader that has ended must not change the exit code
         say(f"kill-switch: the report cannot be written: {error.strerror}", err=True)
-    if as_json or not accounts or not sys.stdout.isatty():  # else the report has said so
+    if as_json or not accounts or not sys.stdout.isatty():  # else the report has shown the problems
         say_problems(report)
     for name, why in missed.items():
         say(f"kill-switch: NOT {'LISTED' if dry_run else 'KILLED'}: {name}: {why}", err=True)
@@ -126,10 +136,11 @@ def fire(
 @json_option
 @scope_option
 def drill(config: Path | None, scope: Sequence[str], as_json: bool) -> None:
-    """Send a harmless command through the order path of every lane, and compare the round trips with the budget.
+    """Send a harmless command over every lane and time it.
 
-    Nothing can be hit by it, and a kill goes first. It stays on record. Exit code 0: every lane would carry a kill in
-    time; 1: one failed or took too long; 69: no daemon; 75: another drill is under way.
+    The command goes through the order path, and its round trip is compared with the budget. No order can be hit. A kill
+    takes precedence over a drill. The result is recorded. Exit code 0: every lane would carry a kill in time; 1: a lane
+    failed or took too long; 69: no daemon answers; 75: another drill is under way.
 
     \b
     Examples:
@@ -150,15 +161,17 @@ def drill(config: Path | None, scope: Sequence[str], as_json: bool) -> None:
 @config_option
 @json_option
 @scope_option
-@click.option("--reason", required=True, help="Why it is safe to trade again; it goes into the record.")
+@click.option("--reason", required=True, help="Why it is safe to trade again; it is recorded in the journal.")
 @click.option(
     "--force",
     is_flag=True,
-    help="Also accounts in RESIDUE, or with another login than was struck, and though a trigger cannot see: "
-    "what is left there is now your business.",
+    help="Also re-arm accounts in RESIDUE or with a changed login, and while a trigger is blind. "
+    "Orders that are left there are then yours to cancel.",
 )
 def rearm(config: Path | None, reason: str, scope: Sequence[str], force: bool, as_json: bool) -> None:
-    """Arm again what is tripped and proven clear; if the gate does not hold, say every reason why not.
+    """Re-arm accounts that are tripped and proven clear.
+
+    If the gate does not hold, nothing is re-armed and every reason is listed.
 
     \b
     Examples:
@@ -166,8 +179,8 @@ def rearm(config: Path | None, reason: str, scope: Sequence[str], force: bool, a
       kill-switch rearm --reason "desk reopens" --scope desk:mm
     """
     reason, scope = printable.line(reason), [printable.line(selector) for selector in scope]
-    asked = {"cmd": "rearm", "reason": reason, "scope": scope, "force": force}
-    answer = ask(config, asked, timeout_s=40.0, fail=False)  # a slow venue is read once more before the answer
+    request = {"cmd": "rearm", "reason": reason, "scope": scope, "force": force}
+    answer = ask(config, request, timeout_s=40.0, fail=False)  # because each venue is read once more before the answer
     if as_json:
         print_json(answer)
     elif "error" in answer:
@@ -184,10 +197,10 @@ def rearm(config: Path | None, reason: str, scope: Sequence[str], force: bool, a
 @config_option
 @json_option
 def reload(config: Path | None, as_json: bool) -> None:
-    """Have the running daemon read its configuration again: all of it takes effect, or nothing does.
+    """Apply the configuration again, as a whole or not at all.
 
-    Accounts that did not change keep their connections; what is tripped stays tripped. Exit code 78: refused. SIGHUP
-    does the same, and says in the log what came of it.
+    Accounts that did not change keep their connections; tripped accounts stay tripped. Exit code 78: refused. SIGHUP
+    does the same, and the log shows the result.
 
     \b
     Examples:
@@ -207,15 +220,16 @@ def reload(config: Path | None, as_json: bool) -> None:
 @json_option
 @click.argument("kill", default="last")
 def report(config: Path | None, kill: str, as_json: bool) -> None:
-    """Show what a kill did: the last one, or the one of that id. Needs no daemon, where the journal may be read.
+    """Show what a kill did: the last one, or the one with that id.
 
-    A daemon that is running is asked too: it knows what its disk has not taken.
+    No daemon is needed where the caller may read the journal. A running daemon is asked too, because it may know kills
+    that its disk has not accepted.
 
-    "sent", "answered" and "by" are those of the strike that the venue accepted first; strikes that it refused are
-    listed below the table. "gone" counts the distinct orders that were open and that a read no longer shows.
+    "sent", "answered" and "by" belong to the first strike that the venue accepted; refused strikes are listed below the
+    table. "gone" counts the distinct orders that were open and that a later read no longer shows.
 
-    Exit code 1: there is none; the journal is damaged, and kills behind the damage are not seen; the kill is not on
-    record; or there may be a later one.
+    Exit code 1: there is no such kill, or it is not in the journal. Also 1: the journal is damaged, so that later kills
+    cannot be read, or there may be a later kill.
 
     \b
     Examples:
@@ -225,30 +239,31 @@ def report(config: Path | None, kill: str, as_json: bool) -> None:
     from kill_switch.cli import find_report
     from kill_switch.terminal import report_views
 
-    found = find_report.find(config, kill)
+    kill_report = find_report.find(config, kill)
     if as_json:
-        print_json(found)
+        print_json(kill_report)
     else:
-        report_views.print_report(found)
-    if as_json or not sys.stdout.isatty():  # else the report has said so
-        say_problems(found)
-    sys.exit(1 if outcome.is_grave(found) else 0)
+        report_views.print_report(kill_report)
+    if as_json or not sys.stdout.isatty():  # else the report has shown the problems
+        say_problems(kill_report)
+    sys.exit(1 if outcome.is_grave(kill_report) else 0)
 
 
 @click.command()
 @config_option
 @json_option
-@click.option("--verify", is_flag=True, help="Check every number, hash and link; exit code 1 if one does not hold.")
+@click.option("--verify", is_flag=True, help="Check every number, hash and link; exit code 1 if one is wrong.")
 @click.option("--head", metavar="HASH", help="With --verify: exit code 1 unless a record has this hash, or begins so.")
-@click.option("--follow", is_flag=True, help="Go on with what comes.")
+@click.option("--follow", is_flag=True, help="Keep printing new records until interrupted.")
 def journal(config: Path | None, verify: bool, head: str | None, follow: bool, as_json: bool) -> None:
-    """Show the audit record, all of its files in their order.
+    """Show or verify the journal, the audit record.
 
-    journal.jsonl is written; journal-000001.jsonl and on are full. Old ones may be moved to an archive, the oldest
-    first: --verify then says from which record on the chain was checked.
+    All of its segments are read in their order. New records go to journal.jsonl; journal-000001.jsonl and on are full.
+    Old segments may be moved to an archive, the oldest first. --verify then prints the record from which on the chain
+    was checked.
 
-    A chain does not show that its end was cut off. Every message and every call of the outer ping names the newest
-    record and the beginning of its hash: --verify --head HASH proves that nothing up to that record is missing.
+    The chain alone does not show that its end was cut off. Therefore every message and every outer ping names the
+    newest record and the beginning of its hash. --verify --head HASH proves that nothing up to that record is missing.
 
     \b
     Examples:
@@ -284,11 +299,13 @@ def journal(config: Path | None, verify: bool, head: str | None, follow: bool, a
 @click.command()
 @config_option
 @click.argument("name", shell_complete=_complete_heartbeats)
-@click.option("--every", "every", metavar="DURATION", help="Go on, a beat every DURATION (250ms, 1s), until stopped.")
-@click.option("--bye", is_flag=True, help="Say an orderly goodbye instead of a beat.")
-@click.option("--from", "sender", metavar="SENDER", default="", help="Who beats; default: this host's name.")
+@click.option("--every", "every", metavar="DURATION", help="Send a beat every DURATION (250ms, 1s), until stopped.")
+@click.option("--bye", is_flag=True, help="Send an orderly goodbye instead of a beat.")
+@click.option("--from", "sender", metavar="SENDER", default="", help="The sender's name; default: this host's name.")
 def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: str) -> None:
-    """Send the heartbeat that a trigger of that NAME waits for. Exit code 1: the daemon knows no such heartbeat.
+    """Send the heartbeat that a trigger of that NAME waits for.
+
+    Exit code 1: the daemon has no heartbeat trigger of that name.
 
     \b
     Examples:
@@ -309,27 +326,32 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
             raise click.BadParameter(str(error), param_hint="--every") from None
     directory, unknown = paths.runtime_dir(config, say=say_once), False
 
-    def look() -> None:
+    def check_name() -> None:
         nonlocal unknown
         unknown = _is_unknown(directory / paths.CONTROL_SOCKET, name)
 
-    def look_beside() -> None:
-        threading.Thread(target=look, daemon=True).start()  # a daemon that is slow to answer is to hold up no beat
+    def check_name_in_thread() -> None:
+        threading.Thread(
+            target=check_name, daemon=True
+        ).start()  # because a slow answer of the daemon must not delay a beat
 
-    sent = look if period_s is None else look_beside
+    sent = check_name if period_s is None else check_name_in_thread
     beats.send(directory / paths.INTAKE_SOCKET, name, period_s, bye=bye, sender=sender, sent=sent)
     sys.exit(1 if unknown else 0)
 
 
 def _is_unknown(path: Path, name: str) -> bool:
-    """Say so, if the daemon says that no heartbeat has this name; a daemon that cannot be asked has taken the beat."""
+    """Return whether the daemon has no heartbeat trigger of this name, and print the names that it has.
+
+    False if the daemon cannot be asked, because it may have received the beat.
+    """
     from kill_switch.control import client
 
     try:
         triggers = client.ask(path, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S)["triggers"]
     except (KillSwitchError, LookupError):
         return False
-    names = [one for one, trigger in triggers.items() if trigger["kind"] == "heartbeat"]
+    names = [trigger_name for trigger_name, trigger in triggers.items() if trigger["kind"] == "heartbeat"]
     if name in names:
         return False
     there_are = f"there are {', '.join(names)}" if names else "there is none"
@@ -340,7 +362,10 @@ def _is_unknown(path: Path, name: str) -> bool:
 def _fire_directly(
     path: Path | None, reason: str, scope: Sequence[str], wait_s: float, dry_run: bool
 ) -> tuple[Mapping[str, Any], Mapping[str, str]]:
-    """Kill or look; return the report, and what was meant and could not be reached, with why."""
+    """Kill without the daemon, or only list what would be hit.
+
+    Return the report, and the accounts or selectors in scope that were not reached, each with the reason.
+    """
     import os
 
     import anyio
@@ -352,24 +377,24 @@ def _fire_directly(
     logging_setup.set_up()
     unexpected.be_brief()
     forbid_dumps()
-    found = config.rescue(path)
-    for problem in found.problems:
-        say(f"{found.config.source}: {problem}", err=True)
-    accounts, left_out, unknown = found.select(scope)
-    missed = {name: "; ".join(map(str, found.left_out[name])) for name in left_out}
-    missed |= dict.fromkeys(unknown, "no account and no tag is called that")
+    rescue = config.rescue(path)
+    for problem in rescue.problems:
+        say(f"{rescue.config.source}: {problem}", err=True)
+    accounts, left_out, unknown = rescue.select(scope)
+    missed_accounts = {name: "; ".join(map(str, rescue.left_out[name])) for name in left_out}
+    missed_accounts |= dict.fromkeys(unknown, "no account and no tag is called that")
     if not accounts and (dry_run or not left_out):
-        return {}, missed
+        return {}, missed_accounts
     if dry_run:
         from kill_switch.direct import connect_check
 
-        shown, unseen = anyio.run(connect_check.dry_run, found.config, accounts)
-        return {"dry_run": True, "accounts": shown}, {**missed, **unseen}
+        shown, unseen = anyio.run(connect_check.dry_run, rescue.config, accounts)
+        return {"dry_run": True, "accounts": shown}, {**missed_accounts, **unseen}
     from kill_switch.direct import direct_kill as direct
 
     evidence = {"uid": os.getuid(), "user": str(os.getuid()), "pid": os.getpid()}
-    report, failed = anyio.run(direct.fire, found.config, reason, accounts, wait_s, evidence, left_out)
-    return report, {**missed, **failed}
+    report, failed = anyio.run(direct.fire, rescue.config, reason, accounts, wait_s, evidence, left_out)
+    return report, {**missed_accounts, **failed}
 
 
 def _show(report: Mapping[str, Any], as_json: bool, dry_run: bool) -> None:
@@ -385,7 +410,7 @@ def _show(report: Mapping[str, Any], as_json: bool, dry_run: bool) -> None:
 
 
 def _record_of(path: Path | None) -> tuple[int, Path]:
-    """Return the budget in microseconds and the state directory: reading the record needs no secret."""
+    """Return the budget in microseconds and the state directory; no secret is read for that."""
     from kill_switch.config import loader as config
 
     daemon = config.daemon_keys(path, "state_dir", "budget", say=say_once)
@@ -393,7 +418,7 @@ def _record_of(path: Path | None) -> tuple[int, Path]:
 
 
 def _print_entries(reading: Any) -> None:
-    """Print one JSON object, an entry at a time: there may be millions of them."""
+    """Print one JSON object record by record, because there may be millions of records."""
     from kill_switch.errors import JournalBroken
 
     broken, comma = None, ""
@@ -410,37 +435,38 @@ def _print_entries(reading: Any) -> None:
 
 
 def _print_verification(path: Path, reading: Any, head: str | None, as_json: bool) -> NoReturn:
+    """Print whether the chain is whole, and whether `head` is in it; end with exit code 0 or 1."""
     from kill_switch.errors import JournalBroken
 
     broken: JournalBroken | None = None
-    records, found = 0, None  # the record that has the hash which is looked for
+    records, found_seq = 0, None  # the number of the record with the hash `head`
     try:
         for entry in reading.entries():
             records += 1
             if head and entry["hash"].startswith(head):
-                found = entry["seq"]
+                found_seq = entry["seq"]
     except JournalBroken as error:
         broken = error
     chain, torn = reading.chain, reading.torn if broken is None else 0
-    lost = head is not None and found is None
+    lost = head is not None and found_seq is None
     if as_json:
         why = None if broken is None else {"file": broken.file, "line": broken.line, "why": broken.why}
-        told = {"path": str(path), "records": records, "torn_bytes": torn, "broken": why}
-        print_json({**told, "first": chain.first, "seq": chain.seq, "head": chain.hash, "found": found})
+        summary = {"path": str(path), "records": records, "torn_bytes": torn, "broken": why}
+        print_json({**summary, "first": chain.first, "seq": chain.seq, "head": chain.hash, "found": found_seq})
         sys.exit(1 if broken or lost else 0)
     if chain.first > 1:
         say(f"{path.parent}: records 1 to {chain.first - 1} are not here: archived, or lost")
     if broken is not None:
         where = f"{path.parent / broken.file}: BROKEN at line {broken.line}: {broken.why}"
-        say(f"{where}; {records} records before it hold")
+        say(f"{where}; {records} records before it are right")
     else:
         say(f"{path}: {records} records, every number, hash and link holds")
         if torn:
-            say(f"  {torn} bytes after the last record: a write that was cut off; the next start notes it")
+            say(f"  {torn} bytes after the last record: a write that was cut off; the daemon records it at its start")
         if records:
             say(f"  head: record {chain.seq}, {chain.hash}")
-    if found:
-        say(f"  {head} is record {found}: nothing up to it is missing")
+    if found_seq:
+        say(f"  {head} is record {found_seq}: nothing up to it is missing")
     elif lost:
-        say(f"  {head} is no record's hash: the record was cut off, or is another one", err=True)
+        say(f"  {head} is no record's hash: the record was cut off, or belongs to another journal", err=True)
     sys.exit(1 if broken or lost else 0)

@@ -1,4 +1,7 @@
-"""Show when what follows the clock comes next: what `check` prints of schedules, drills and resets."""
+"""The next times of schedules, drills and resets, as `check` prints them.
+
+The times come from the configuration and the given instant. No clock is read.
+"""
 
 from __future__ import annotations
 
@@ -15,29 +18,29 @@ from kill_switch.cron import Crontab
 if TYPE_CHECKING:
     from kill_switch.config.loader import Config
 
-SHOWN = 3  # times of each
+SHOWN = 3  # times that are shown of each entry
 
 
 class Entry(NamedTuple):
-    """One key of the configuration that names times."""
+    """A key of the configuration that defines times."""
 
     path: str
-    written: str  # as the file has it, without the zone
+    written: str  # the value in the file, without the zone
     zone: str
     crontab: Crontab
 
 
 def upcoming(config: Config, now: datetime) -> dict[str, Mapping[str, Any]]:
-    """Return, by the path of its key, the next three times of each entry, in its zone and in UTC."""
+    """Return the next three times of each entry, in its zone and in UTC, by the path of its key."""
     return {
         entry.path: {"when": entry.written, "timezone": entry.zone, "next": list(_next(entry.crontab, now))}
         for entry in _entries(config)
     }
 
 
-def show(found: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print what `upcoming` has found."""
-    for path, entry in found.items():
+def show(upcoming_times: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the result of `upcoming`."""
+    for path, entry in upcoming_times.items():
         click.echo(f"  {path}: {entry['when']} in {entry['timezone']}; next:")
         for time in entry["next"]:
             local = datetime.fromisoformat(time["local"])
@@ -62,11 +65,11 @@ def _entries(config: Config) -> Iterator[Entry]:
 
 
 def _next(crontab: Crontab, now: datetime) -> Iterator[Mapping[str, str]]:
-    found_s: int | None = int(now.timestamp())
+    next_s: int | None = int(now.timestamp())
     for _ in range(SHOWN):
-        found_s = None if found_s is None else crontab.after(found_s)
-        if found_s is None:
+        next_s = None if next_s is None else crontab.after(next_s)
+        if next_s is None:
             return
-        local = crontab.local(found_s)
-        utc = datetime.fromtimestamp(found_s, UTC)
+        local = crontab.local(next_s)
+        utc = datetime.fromtimestamp(next_s, UTC)
         yield {"local": local.isoformat(), "zone": local.tzname() or "", "utc": f"{utc:%Y-%m-%dT%H:%M:%SZ}"}

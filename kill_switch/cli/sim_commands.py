@@ -1,4 +1,7 @@
-"""Offer what needs no venue: simulators, the demo, the benchmark."""
+"""The commands that need no venue: `sim`, `demo`, `bench`.
+
+They need the extra `sim`; without it, an error names what to install. No configuration of the user is read.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,15 @@ from kill_switch.errors import KillSwitchError
 @click.command()
 @click.option("--venue", "venues", multiple=True, required=True, help="A venue to simulate; repeatable.")
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--tls-dir", type=click.Path(path_type=Path), help="Where the throw-away CA goes; default: temporary.")
+@click.option(
+    "--tls-dir", type=click.Path(path_type=Path), help="Directory for the throw-away CA; default: a temporary one."
+)
 @click.option("--accounts", default=1, show_default=True, help="Accounts at each venue.")
 @click.option("--option", "options", multiple=True, metavar="VENUE.KEY=VALUE", help="A switch of a simulator.")
 def sim(venues: Sequence[str], host: str, tls_dir: Path | None, accounts: int, options: Sequence[str]) -> None:
-    """Simulate venues on this machine, over real TLS, with an admin API for orders and faults.
+    """Simulate venues on this machine, for tests and trials.
+
+    The simulators use real TLS, and have an admin API for orders and faults.
 
     \b
     Examples:
@@ -28,7 +35,7 @@ def sim(venues: Sequence[str], host: str, tls_dir: Path | None, accounts: int, o
       kill-switch sim --venue roxom --option roxom.auth=api-key
       kill-switch sim --venue kuna --option kuna.unknown=harsh
 
-    VENUE.unknown decides all that a venue's documents leave open: kind or harsh.
+    VENUE.unknown sets how the simulator behaves where a venue's documents are silent: kind or harsh.
     docs/reference/simulators.md lists the faults and the switches.
     """
     simulators = _simulators()
@@ -43,7 +50,10 @@ def sim(venues: Sequence[str], host: str, tls_dir: Path | None, accounts: int, o
 @json_option
 @click.option("--orders", default=50, show_default=True, help="Resting orders at each venue.")
 def demo(as_json: bool, orders: int) -> None:
-    """Show it all on this machine: simulators, daemon, resting orders, a quoting bot, the flag, the kill, the proof.
+    """Show a whole kill on this machine, against simulators.
+
+    The demo starts simulators and a daemon, rests orders, runs a bot that keeps quoting, touches the flag, and shows
+    the kill and its proof.
 
     \b
     Examples:
@@ -58,17 +68,24 @@ def demo(as_json: bool, orders: int) -> None:
 
 @click.command()
 @json_option
-@click.option("--accounts", default="1,4,16,64,256", show_default=True, help="Sizes to measure.")
-@click.option("--rounds", default=100, show_default=True, help="Kills a size; the median counts.")
-@click.option("--peers", is_flag=True, help="Also aiohttp, requests and ccxt; needs the extra `bench`.")
-@click.option("--end-to-end", is_flag=True, help="Also the daemon as a process: touch, heartbeat, fire, and idle.")
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw a picture; needs `bench` too.")
+@click.option("--accounts", default="1,4,16,64,256", show_default=True, help="Numbers of accounts to measure.")
+@click.option("--rounds", default=100, show_default=True, help="Kills for each number of accounts; the median counts.")
+@click.option("--peers", is_flag=True, help="Also measure aiohttp, requests and ccxt; needs the extra `bench`.")
+@click.option("--end-to-end", is_flag=True, help="Also measure the daemon as a process: touch, heartbeat, fire, idle.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw a picture of the result; needs the extra `bench`.",
+)
 def bench(as_json: bool, accounts: str, rounds: int, peers: bool, end_to_end: bool, plot: Path | None) -> None:
-    """Measure the kill on this machine, against the least that sockets can do, in one run.
+    """Measure how long a kill takes on this machine.
+
+    The kill is compared, in the same run, with the least time that sockets need.
 
     \b
-    kill-switch bench
-    kill-switch bench --accounts 16 --rounds 40 --peers --end-to-end
+    Examples:
+      kill-switch bench
+      kill-switch bench --accounts 16 --rounds 40 --peers --end-to-end
     """
     _simulators()
     from kill_switch.bench import runner as measure
@@ -83,6 +100,7 @@ def bench(as_json: bool, accounts: str, rounds: int, peers: bool, end_to_end: bo
 
 
 def _simulators() -> ModuleType:
+    """Import the simulators, or raise `KillSwitchError` that names the extra to install."""
     try:
         from kill_switch.sim import main as simulators
     except ImportError as error:

@@ -1,1 +1,1 @@
-"""Read the configuration."""
+"""The configuration: reading the TOML file, checking it, and comparing two configurations for a reload."""

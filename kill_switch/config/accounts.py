@@ -1,4 +1,8 @@
-"""Read an account: the keys that all venues share, those of its own venue, and its secrets."""
+"""Read an account: the keys that all venues share, those of its own venue, and its secrets.
+
+The loader calls `read_account` for each account. A fault in one account is returned as a list of problems and never
+stops the others. No text here shows a secret.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +18,16 @@ from kill_switch.config.schema import Common
 from kill_switch.core.identity import Login
 from kill_switch.errors import Problem
 
-if TYPE_CHECKING:  # a venue's module is costly to import; whoever wants one brings it in
+if TYPE_CHECKING:  # because a venue's module is slow to import, only its users import it
     from kill_switch.venues.adapter import Adapter
     from kill_switch.venues.options import VenueOptions
 
-Tags = Mapping[str, Sequence[str]]  # of every account, by name, in the file's order
+Tags = Mapping[str, Sequence[str]]  # account → its tags, in the file's order
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One login at one venue."""
+    """A login at a venue, as the configuration defines it."""
 
     name: str
     venue: str
@@ -31,17 +35,17 @@ class Account:
     options: VenueOptions
     secrets: secrets.Secrets
     kind: type[Adapter] = field(repr=False)
-    ca_digest: str = ""  # of what stands in `ca_file`: the file may change under its name
+    ca_digest: str = ""  # SHA-256 of the content of `ca_file`, because the content may change under the same name
 
     @property
     def login(self) -> Login:
-        """Say who it is, whatever it is called."""
+        """Return the login at the venue, which does not depend on the account's name."""
         kind, options = self.kind, self.options
         scope = {name: getattr(options, name) for name in kind.SCOPE}
         return Login(self.venue, options.ws_url, options.rest_url, self.secrets[kind.key_name(options)], scope)
 
     def adapter(self, hedge_after_s: float) -> Adapter:
-        """Build a new adapter; raise ValueError for a secret that the venue cannot use."""
+        """Build a new adapter; raise `ValueError` for a secret that the venue cannot use."""
         return self.kind(self.options, self.secrets, hedge_after_s)
 
 
@@ -54,21 +58,22 @@ def read_account(
     *,
     strict: bool = True,
 ) -> tuple[Account | None, list[Problem]]:
-    """Read one account; return it, or all that is wrong with it.
+    """Read one account's table; return the account, or None and all problems with it.
 
-    `strict` is as in `secrets.resolve`; without it, a secret is taken however unlikely it looks: a kill is to be tried.
+    `strict` is as in `secrets.resolve`. Without it, a secret is accepted even if it looks unlikely, because a kill
+    should try it.
     """
     path = at("accounts", name)
     common, problems, _ = validate(Common, table, path)
     venue = table.get("venue")
     kind = venues.get(venue) if isinstance(venue, str) else None
-    if kind is None:  # then nobody knows which other keys are right
-        found = "missing" if venue is None else describe(venue, venues)
-        return None, [Problem(at(path, "venue"), found, hint_for(venue, venues, "venues")), *problems]
+    if kind is None:  # because without the venue it is not known which other keys are right
+        description = "missing" if venue is None else describe(venue, venues)
+        return None, [Problem(at(path, "venue"), description, hint_for(venue, venues, "venues")), *problems]
 
     options, wrong, at_fault = validate(kind.Options, table, path)
     problems += wrong
-    sure = options is not None  # which secrets are needed may depend on the options
+    sure = options is not None  # because the options may decide which secrets are needed
     if options is None:
         options, _, _ = validate(kind.Options, {k: v for k, v in table.items() if k not in at_fault}, path)
     names = kind.secrets(options) if options is not None else ()
@@ -105,27 +110,28 @@ def read_account(
 
 
 def _digest(ca_file: str | None) -> str:
-    """Return the digest of a file's content; nothing for one that cannot be read, which whoever connects finds out."""
+    """Return the SHA-256 of a file's content, or "" if it cannot be read; the lane that connects reports that."""
     try:
         file = Path(ca_file or "")
-        return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""  # a pipe would have us wait
+        # because reading a pipe would block
+        return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
     except (OSError, ValueError):
         return ""
 
 
-def _unusable(path: str, said: str, values: Mapping[str, str]) -> Problem:
-    """Report what the venue's module says of a secret, at the key that it begins with."""
-    said = without(said, values.values())
-    key, _, rest = said.partition(" ")
-    return Problem(at(path, key), rest, "") if key in values else Problem(path, said, "")
+def _unusable(path: str, message: str, values: Mapping[str, str]) -> Problem:
+    """Return the adapter's complaint about a secret as a problem, at the key that the complaint begins with."""
+    message = without(message, values.values())
+    key, _, fault = message.partition(" ")
+    return Problem(at(path, key), fault, "") if key in values else Problem(path, message, "")
 
 
 def pick(selectors: Sequence[str], tags: Tags) -> tuple[str, ...]:
-    """Return the accounts that names and tags stand for, in the file's order; all of them for none."""
+    """Return the accounts that names and tags select, in the file's order; without selectors, all accounts."""
     wanted = set(selectors)
     return tuple(name for name in tags if not wanted or name in wanted or wanted.intersection(tags[name]))
 
 
 def selectable(tags: Tags) -> list[str]:
-    """Return everything that selects something: names, then tags."""
+    """Return all selectors: the accounts' names, then their tags."""
     return list(dict.fromkeys([*tags, *(tag for some in tags.values() for tag in some)]))

@@ -1,4 +1,7 @@
-"""See whether a `ca_file` holds certificates that TLS can use: a lane that finds out at the start is too late."""
+"""Check that a `ca_file` holds certificates that TLS can use.
+
+The loader uses this, because a lane that finds out when it connects is too late. Nothing connects here.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ def examine(ca_file: str) -> None:
     """Raise `Wrong` if no TLS context can be made with the file."""
     try:
         path = Path(ca_file)
-        if path.exists() and not path.is_file():  # a pipe would have us wait
+        if path.exists() and not path.is_file():  # because reading a pipe would block
             raise Wrong("not a regular file", _HINT)
-        found = path.stat()
-        _load(ca_file, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        status = path.stat()
+        _load(ca_file, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     except Wrong:
         raise
     except ssl.SSLError:
@@ -26,10 +29,10 @@ def examine(ca_file: str) -> None:
     except OSError as error:
         why = error.strerror or "cannot be read"
         raise Wrong(why[:1].lower() + why[1:], _HINT) from None
-    except ValueError:  # a NUL
+    except ValueError:  # the path has a NUL
         raise Wrong("not a path", _HINT) from None
 
 
-@lru_cache(maxsize=64)  # accounts share a file: to read all authorities of a system takes 20 ms
+@lru_cache(maxsize=64)  # because accounts share a file, and all authorities of a system take 20 ms to read
 def _load(ca_file: str, *identity: int) -> None:
     ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=ca_file)

@@ -1,4 +1,7 @@
-"""Check what a trigger asks for against the accounts that it watches: keys that are right alone may not go together."""
+"""Check each trigger against the accounts that it watches: keys may be valid alone and contradict each other.
+
+The loader calls `problems` once accounts and triggers are read. Nothing is changed here.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from kill_switch.config.parsers import in_words
 from kill_switch.config.schema import AnyTrigger, Flag, Heartbeat, Link, OrderRate, Pnl, Schedule
 from kill_switch.errors import Problem
 
-MEASURES_TO_STALE = 3  # one answer may be lost, and its successor be late, before anybody is blind
+MEASURES_TO_STALE = 3  # measurements within `stale_after`: one answer may be lost and the next one be late
 
 
 def problems(
     triggers: Mapping[str, AnyTrigger], accounts: Mapping[str, Account], hedge_after_s: float
 ) -> Iterator[Problem]:
-    """Yield what does not go together; accounts that could not be read are left out."""
+    """Yield a problem for each contradiction; accounts that could not be read are left out."""
     for name, trigger in triggers.items():
         watched = [accounts[account] for account in trigger.accounts if account in accounts]
         match trigger:
@@ -45,9 +48,9 @@ def _pnl(path: str, pnl: Pnl, watched: list[Account]) -> Iterator[Problem]:
     measured_in = {currency: account for account in reversed(watched) for currency in account.kind.CURRENCIES}
     for currency in sorted(measured_in.keys() - known):
         account = measured_in[currency]
-        found = f"no rate for {currency}, in which {account.name} at {account.venue} is measured"
+        description = f"no rate for {currency}, in which {account.name} at {account.venue} is measured"
         hint = f'expected {currency} = "…": what one {currency} is worth in {pnl.currency}'
-        yield Problem(at(path, "rates"), found, hint)
+        yield Problem(at(path, "rates"), description, hint)
     slowest = max(watched, key=lambda account: account.kind.MEASURE_EVERY_S, default=None)
     if slowest is not None and pnl.stale_after_s < MEASURES_TO_STALE * slowest.kind.MEASURE_EVERY_S:
         every_s = slowest.kind.MEASURE_EVERY_S
@@ -61,5 +64,7 @@ def _order_rate(path: str, rate: OrderRate, watched: list[Account], hedge_after_
         yield Problem(path, "no limit", "expected at least one of max_new, max_open")
     for account in watched:
         if not account.adapter(hedge_after_s).pushes_orders:
-            found = f"{account.name} at {account.venue} does not tell of new orders"
-            yield Problem(at(path, "accounts"), found, "leave it out: nobody would see them")
+            description = f"{account.name} at {account.venue} does not report new orders"
+            yield Problem(
+                at(path, "accounts"), description, "leave the account out: the trigger would not see its orders"
+            )

@@ -1,7 +1,7 @@
-"""Compare two configurations, and say whether a running daemon may go over from one to the other.
+"""Compare two configurations, and decide whether a running daemon may change from one to the other.
 
-Pure. A reload is applied as a whole or refused as a whole. What it must not do is lose a latch, disturb an account that
-it does not concern, or move what other processes rely on under a running daemon.
+The daemon's reload uses this; a reload is applied as a whole or refused as a whole. It must not lose a latch, disturb
+an account that did not change, or move a file that other processes use. Pure: nothing is applied here.
 """
 
 from __future__ import annotations
@@ -19,29 +19,30 @@ from kill_switch.core.engine import Account as State
 from kill_switch.core.identity import Identity, place
 from kill_switch.errors import Problem
 
-FIXED = ("state_dir", "runtime_dir", "group", "metrics")  # of [daemon]: only a restart can change them
+FIXED = ("state_dir", "runtime_dir", "group", "metrics")  # keys of [daemon] that only a restart can change
 TABLES = ("daemon", "intake", "drill", "rearm", "hooks", "notify", "ping")
 _Claims = dict[str, dict[tuple[str, str, str], list[tuple[str, Identity]]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is to be done; names in the order of the new file, those that go in the order of the old one."""
+    """The differences of two configurations, in the order of the new file; removed names in that of the old file."""
 
     added: tuple[str, ...]  # accounts
-    anew: tuple[str, ...]  # accounts that log in differently: their lanes are made anew
+    anew: tuple[str, ...]  # accounts whose lanes are rebuilt because their login differs
     removed: tuple[str, ...]
     triggers_begun: tuple[str, ...]
     triggers_ended: tuple[str, ...]
-    tables: tuple[str, ...]  # others that have changed
-    renamed: Mapping[str, str] = field(default_factory=dict)  # begun ones that go on from an ended one: new → old name
+    tables: tuple[str, ...]  # other tables that changed
+    # new → old name of triggers that keep their state under a new name
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         parts = (self.added, self.anew, self.removed, self.triggers_begun, self.triggers_ended, self.tables)
         return any(parts)
 
     def words(self) -> str:
-        """Say it in one line."""
+        """Return the change as one line for people."""
         parts = {
             "accounts added": self.added,
             "accounts connected anew": self.anew,
@@ -51,16 +52,18 @@ class Change:
             "triggers renamed": tuple(f"{old} to {new}" for new, old in self.renamed.items()),
             "tables changed": self.tables,
         }
-        return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names) or "nothing changed"
+        return "; ".join(f"{label}: {', '.join(names)}" for label, names in parts.items() if names) or "nothing changed"
 
 
 def compare(old: Config, new: Config) -> Change:
-    """Say what a reload changes."""
-    both = (name for name in new.accounts if name in old.accounts)
-    kept = {name for name, made in new.triggers.items() if name in old.triggers and _same(old.triggers[name], made)}
+    """Return the changes that a reload from `old` to `new` would make."""
+    common = (name for name in new.accounts if name in old.accounts)
+    kept = {
+        name for name, trigger in new.triggers.items() if name in old.triggers and _same(old.triggers[name], trigger)
+    }
     return Change(
         added=tuple(name for name in new.accounts if name not in old.accounts),
-        anew=tuple(name for name in both if _differ(old.accounts[name], new.accounts[name])),
+        anew=tuple(name for name in common if _differ(old.accounts[name], new.accounts[name])),
         removed=tuple(name for name in old.accounts if name not in new.accounts),
         triggers_begun=tuple(name for name in new.triggers if name not in kept),
         triggers_ended=tuple(name for name in old.triggers if name not in kept),
@@ -75,9 +78,9 @@ def against(
     phases: Mapping[str, Phase],
     owed: Mapping[str, Sequence[Identity]] = MappingProxyType({}),
 ) -> list[Problem]:
-    """Return everything that speaks against the reload; `phases` is where each of the old accounts stands.
+    """Return every problem that forbids the reload; `phases` is the current phase of each old account.
 
-    `owed` is who else was struck under an account's name: it may become that one again.
+    `owed` are further logins that were struck under an account's name. The account may become one of them again.
     """
     change = compare(old, new)
     fixed = [key for key in FIXED if getattr(old.daemon, key) != getattr(new.daemon, key)]
@@ -104,10 +107,11 @@ def identify(
     back: Mapping[str, Sequence[Identity]],
     salt: str,
 ) -> tuple[dict[str, Identity], dict[str, tuple[Identity, ...]]]:
-    """Return who all accounts are now, and of those that are others, who was struck and is not proven clear.
+    """Return the identity of each account, and for changed accounts the identities that were struck and are not clear.
 
-    `states` has the accounts that there were; `back` has those with a latch that no account had, with who was struck
-    under it. An account that nobody has named so far gets its key's digest with `salt`.
+    `states` are the engine's accounts before the reload. `back` are accounts whose latch belonged to no account so far,
+    with the identities that were struck under that name. An account without an identity gets its key's digest with
+    `salt`.
     """
     identities: dict[str, Identity] = {}
     owed = {}
@@ -120,36 +124,43 @@ def identify(
             struck = (*back.get(name, ()), *(() if state is None else state.owed))
             if other and before and state is not None and state.phase.is_unfinished:
                 struck += (before,)
-            owed[name] = tuple(one for one in struck if not login.covers(one))
+            owed[name] = tuple(identity for identity in struck if not login.covers(identity))
     return identities, owed
 
 
 def _elsewhere(
     old: Config, new: Config, name: str, phases: Mapping[str, Phase], owed: Mapping[str, Sequence[Identity]]
 ) -> list[Problem]:
-    """Refuse that a tripped account becomes one somewhere else, or shows less of itself: what rests would be lost."""
+    """Return a problem if a tripped account would become another login, or show fewer orders.
+
+    The orders that it no longer shows would stay open.
+    """
     login = new.accounts[name].login
     words = login.elsewhere(old.accounts[name].login.identity(""))
-    if not phases[name].is_tripped or not words or any(login.covers(one) for one in owed.get(name, ())):
+    if not phases[name].is_tripped or not words or any(login.covers(identity) for identity in owed.get(name, ())):
         return []
     return [Problem(f"accounts.{name}", f"{'; '.join(words)}, and it is {phases[name]}", "re-arm it first")]
 
 
 def _claims(old: Config, phases: Mapping[str, Phase], owed: Mapping[str, Sequence[Identity]]) -> _Claims:
-    """Return who was struck under the names of tripped accounts, by the salt of its key's digest and by its login."""
+    """Return the identities that were struck under tripped accounts' names, by salt and place."""
     claims: _Claims = {}
     for name, account in old.accounts.items():
         if phases[name].is_tripped:
-            for one in (account.login.identity(""), *owed.get(name, ())):
-                claims.setdefault(one["salt"], {}).setdefault(place(one), []).append((name, one))
+            for identity in (account.login.identity(""), *owed.get(name, ())):
+                claims.setdefault(identity["salt"], {}).setdefault(place(identity), []).append((name, identity))
     return claims
 
 
 def _taken_over(new: Config, name: str, phases: Mapping[str, Phase], claims: _Claims) -> list[Problem]:
-    """Refuse that an account gets a login that a tripped one gives up, or owes: under this name it would be armed."""
+    """Return a problem if an account would get the login of a tripped account, because it would be armed here."""
     login = new.accounts[name].login
     alike = (claim for salt, claims_of in claims.items() for claim in claims_of.get(place(login.identity(salt)), ()))
-    taken = [other for other, one in alike if other != name and login.is_same(one) and not _shows(new, other, one)]
+    taken = [
+        other
+        for other, identity in alike
+        if other != name and login.is_same(identity) and not _shows(new, other, identity)
+    ]
     return [
         Problem(f"accounts.{name}", f"has the login of {other}, which is {phases[other]}", f"re-arm {other} first")
         for other in dict.fromkeys(taken)
@@ -157,18 +168,21 @@ def _taken_over(new: Config, name: str, phases: Mapping[str, Phase], claims: _Cl
 
 
 def _shows(config: Config, name: str, identity: Identity) -> bool:
-    """Say whether all that an account was is seen under a name."""
+    """Return whether the account of that name covers everything that an identity covered."""
     return name in config.accounts and config.accounts[name].login.covers(identity)
 
 
 def _differ(old: Account, new: Account) -> bool:
-    """Tell whether an account logs in differently, or trusts other authorities; tags are no business of its lanes."""
+    """Return whether an account's lanes must be rebuilt: other login, options or authorities. Tags do not matter."""
     before, after = ((a.venue, a.options, dict(a.secrets), a.ca_digest) for a in (old, new))
     return before != after
 
 
 def _same(old: AnyTrigger, new: AnyTrigger) -> bool:
-    """Tell whether a trigger may go on as it is: other accounts are told to it, but figures of others are new ones."""
+    """Return whether a trigger may keep running.
+
+    A P&L trigger may not if its accounts change, because its figures would be those of other accounts.
+    """
     if isinstance(old, Pnl) and sorted(old.accounts) != sorted(new.accounts):
         return False
     return old == new.model_copy(update={"accounts": old.accounts})

@@ -1,6 +1,6 @@
-"""Refuse what is written twice and cannot be meant twice: a login, a listening address, a command, a channel.
+"""Refuse duplicates that cannot be intended: a login, a listening address, a command, a channel.
 
-Each problem names both places. Secrets are compared and never shown.
+The loader uses this. Each problem names both places. Secrets are compared and never shown.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kill_switch.system.host_port import HostPort
 
 T = TypeVar("T", bound=Hashable)
 
-_PUBLIC = ("api_key", "public_key")  # secrets that say whose account it is, besides the one that the venue names
+_PUBLIC = ("api_key", "public_key")  # secrets that identify a login, besides the one that the venue names
 _TWICE = "its equity would count twice, and its orders be struck twice"
 _LOGIN = (
     f"expected one account for each login: {_TWICE}. Give each account a key of its own sub-account, or leave one out"
@@ -28,38 +28,39 @@ _PART = f"expected each of them in one account only: {_TWICE}"
 
 
 def logins(accounts: Mapping[str, Account]) -> Iterator[Problem]:
-    """Yield a problem for each account that has a login, or a part of one, that an earlier account has."""
-    known: dict[tuple[str, str, str], list[tuple[Account, str]]] = {}  # by venue, host and key; with the key's name
+    """Yield a problem for each account whose login, or a part of it, an earlier account has."""
+    # (venue, host, key) → accounts, each with its key's name
+    known: dict[tuple[str, str, str], list[tuple[Account, str]]] = {}
     for account in accounts.values():
         keys = _keys(account)
         ways = [(venue, host, key) for venue, host in sorted(account.login.places) for key in keys]
-        found = (
+        clashes = (
             problem
             for way in ways
-            for one, name in known.get(way, ())
-            if (problem := _clash(one, name, account, keys[way[-1]])) is not None
+            for earlier, name in known.get(way, ())
+            if (problem := _clash(earlier, name, account, keys[way[-1]])) is not None
         )
-        if (first := next(found, None)) is not None:
+        if (first := next(clashes, None)) is not None:
             yield first
         for way in ways:
             known.setdefault(way, []).append((account, keys[way[-1]]))
 
 
-def _clash(one: Account, its_key: str, other: Account, key: str) -> Problem | None:
-    """Return what is wrong with two accounts that have one login; None if they are disjoint parts of it."""
-    shared = _shared_part(one, other)
+def _clash(earlier: Account, its_key: str, other: Account, key: str) -> Problem | None:
+    """Return the problem of two accounts with one login; None if they are disjoint parts of it."""
+    shared = _shared_part(earlier, other)
     if shared is None:
         return None
     if shared:
         option, value = shared
-        found = f"{value} is in {at('accounts', one.name, option)} too, with the same {key}"
-        return Problem(at("accounts", other.name, option), found, _PART)
-    found = f"the same key at the same venue as {at('accounts', one.name, its_key)}"
-    return Problem(at("accounts", other.name, key), found, _LOGIN)
+        description = f"{value} is in {at('accounts', earlier.name, option)} too, with the same {key}"
+        return Problem(at("accounts", other.name, option), description, _PART)
+    description = f"the same key at the same venue as {at('accounts', earlier.name, its_key)}"
+    return Problem(at("accounts", other.name, key), description, _LOGIN)
 
 
 def _keys(account: Account) -> dict[str, str]:
-    """Return the secrets that say whose account it is, each with its name; the one that the venue names first."""
+    """Return the secrets that identify the login, each with its name; the one that the venue names comes first."""
     names = dict.fromkeys((account.kind.key_name(account.options), *_PUBLIC))
     found: dict[str, str] = {}
     for name in names:
@@ -68,11 +69,14 @@ def _keys(account: Account) -> dict[str, str]:
     return found
 
 
-def _shared_part(one: Account, other: Account) -> tuple[str, str] | tuple[()] | None:
-    """Return an option and its value that both accounts of a login have; () where it has no parts; None: disjoint."""
+def _shared_part(earlier: Account, other: Account) -> tuple[str, str] | tuple[()] | None:
+    """Return an option and its value that two accounts of one login share.
+
+    (): the login has no parts. None: the accounts' parts are disjoint.
+    """
     first: tuple[str, str] | tuple[()] = ()
     for option in other.kind.PARTS:
-        mine = {str(value).casefold() for value in _values(one, option)}
+        mine = {str(value).casefold() for value in _values(earlier, option)}
         theirs = _values(other, option)
         common = [value for value in theirs if str(value).casefold() in mine]
         if not common:
@@ -88,18 +92,22 @@ def _values(account: Account, option: str) -> Sequence[object]:
 
 
 def addresses(listening: Mapping[str, HostPort | None]) -> Iterator[Problem]:
-    """Yield a problem for each listening address, by its place in the file, that an earlier one has or covers."""
+    """Yield a problem for each listening address, by its key's path, that equals or overlaps an earlier one."""
     known = {path: address for path, address in listening.items() if address is not None}
-    for (one, first), (other, second) in combinations(known.items(), 2):
+    for (earlier_path, first), (later_path, second) in combinations(known.items(), 2):
         if first.port == second.port and _meet(first.host, second.host):
-            found = f"the same address as {one}" if first == second else f"the same address as {one}, in other words"
-            yield Problem(other, found, "expected an address and a port for each")
+            description = (
+                f"the same address as {earlier_path}"
+                if first == second
+                else f"the same address as {earlier_path}, in other words"
+            )
+            yield Problem(later_path, description, "expected an address and a port for each")
 
 
-def _meet(one: str, other: str) -> bool:
-    """Tell whether what listens on one host hears what is sent to the other: both are IP addresses."""
-    first, second = _plain(one), _plain(other)
-    if first == second or _ANY_6 in (first, second):  # `::` hears IPv4 too: the sockets are not IPv6 only
+def _meet(first_host: str, second_host: str) -> bool:
+    """Return whether a socket on one IP address receives what is sent to the other."""
+    first, second = _plain(first_host), _plain(second_host)
+    if first == second or _ANY_6 in (first, second):  # because `::` receives IPv4 too: the sockets are not IPv6 only
         return True
     return first.version == second.version and (first.is_unspecified or second.is_unspecified)
 
@@ -115,20 +123,20 @@ def _plain(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 def commands(on_trip: Sequence[tuple[str, ...]]) -> Iterator[Problem]:
     """Yield a problem for each command that a trip would start a second time."""
-    for one, other in _repeats(on_trip):
-        found = f"the same command as {at('hooks.on_trip', one)}"
-        yield Problem(at("hooks.on_trip", other), found, "it would be started twice: leave one out")
+    for first, repeat in _repeats(on_trip):
+        description = f"the same command as {at('hooks.on_trip', first)}"
+        yield Problem(at("hooks.on_trip", repeat), description, "it would be started twice: leave one out")
 
 
 def channels(urls: Sequence[SecretStr | None]) -> Iterator[Problem]:
-    """Yield a problem for each address that would hear every message a second time; None: one that cannot be read."""
-    for one, other in _repeats(number if url is None else url.get_secret_value() for number, url in enumerate(urls)):
-        found = f"the same address as {at('notify.urls', one)}"
-        yield Problem(at("notify.urls", other), found, "each message would come twice: leave one out")
+    """Yield a problem for each address that would get every message twice; None: an address that could not be read."""
+    for first, repeat in _repeats(number if url is None else url.get_secret_value() for number, url in enumerate(urls)):
+        description = f"the same address as {at('notify.urls', first)}"
+        yield Problem(at("notify.urls", repeat), description, "each message would come twice: leave one out")
 
 
 def _repeats(values: Iterable[T]) -> Iterator[tuple[int, int]]:
-    """Yield the places of what comes first, and of each repetition."""
+    """Yield, for each repeated value, the index of its first occurrence and its own."""
     first: dict[T, int] = {}
     for place, value in enumerate(values):
         if first.setdefault(value, place) != place:

@@ -1,7 +1,7 @@
-"""Refuse paths that cannot do what they are for: a flag that is always there, one file for two flags, a lost latch.
+"""Refuse flag paths that cannot work: a file that always exists, or that two flags share; a latch in runtime_dir.
 
-Paths are compared as the file system resolves them, links and `..` included. A file system that hangs keeps nothing
-from starting: its paths are compared as they are written.
+The loader uses this. Paths are compared as the file system resolves them, links and `..` included. A file system that
+hangs does not delay the start: its paths are compared as they are written.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from kill_switch.config.parsers import command
 from kill_switch.config.schema import Daemon
 from kill_switch.errors import Problem
 
-LOOK_WITHIN_S = 1.0  # for all paths together
-MOST_LINKS = 40  # in one path; the kernel's limit, path_resolution(7)
+LOOK_WITHIN_S = 1.0  # seconds, for all paths together
+MOST_LINKS = 40  # links in one path; the kernel's limit, path_resolution(7)
 
 _ALWAYS = "it is always there, and the trigger would trip for ever; expected a path that nothing else has"
 _RESET = "systemd empties runtime_dir at every stop, and the latch must outlive that"
-_OURS = re.compile(r"lock|.*\.sock|.*\.jsonl.*|journal-.*")  # what we make in our two directories, at any time
-_FLAGS = "flag"  # in the runtime directory: where tmpfiles(5) lets the group put flags
+_OURS = re.compile(r"lock|.*\.sock|.*\.jsonl.*|journal-.*")  # names that the daemon uses in its two directories
+_FLAGS = "flag"  # directory in runtime_dir into which tmpfiles(5) lets the group put flags
 _KERNEL = ("/proc", "/sys", "/dev")
 _MEMORY = "/dev/shm"  # noqa: S108 - nothing is made there
 
 
 class Place(NamedTuple):
-    """Where a path leads."""
+    """The file that a path leads to, and the entries on the way."""
 
-    seen: tuple[str, ...]  # every entry that it leads through; all of them are there as long as its target is
-    target: str  # behind all links
-    entry: str  # the path itself, its last link not followed
-    fixed: str = ""  # why nobody will remove it, if so
+    seen: tuple[str, ...]  # every entry on the way; each exists as long as the target does
+    target: str  # the path with all links followed
+    entry: str  # the path with its last link not followed
+    fixed: str = ""  # why it cannot be removed, if so
 
 
 def problems(source: Path, daemon: Daemon | None, document: Raw, environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Yield what is wrong with the paths that a file names; `daemon` is None if its directories are not known."""
+    """Yield the faults of the paths in a file; `daemon` is None if its directories are not known."""
     directories = {} if daemon is None else {key: str(getattr(daemon, key)) for key in ("state_dir", "runtime_dir")}
     ours = {"the configuration itself": os.path.abspath(source)}
     ours |= {f"daemon.{key}": path for key, path in directories.items()}
@@ -55,20 +55,20 @@ def problems(source: Path, daemon: Daemon | None, document: Raw, environ: Mappin
     first: dict[str, str] = {}
     for path, flag in flags.items():
         place = places[flag]
-        same = next((first[one] for one in (place.entry, place.target) if one in first), None)
+        same = next((first[resolved] for resolved in (place.entry, place.target) if resolved in first), None)
         if same is not None:
             yield Problem(path, f"the same file as {same}", "expected one trigger a file")
             continue
         first |= {place.entry: path, place.target: path}
         others = {name: places[written] for name, written in ours.items()}
         beside = {name: places[written] for name, written in flags.items() if not _same(place, places[written])}
-        why = _what(place, others | beside) or _own_name(place, directories, places) or place.fixed
+        why = _conflict(place, others | beside) or _own_name(place, directories, places) or place.fixed
         if why:
             yield Problem(path, why, _ALWAYS)
 
 
 def _flags(document: Raw) -> Iterator[tuple[str, str]]:
-    """Yield where a flag's path is written, and the path, whatever else is wrong with its trigger."""
+    """Yield each flag's path with its key, even if the trigger has other faults."""
     triggers = document.get("triggers")
     for name, table in triggers.items() if isinstance(triggers, dict) else ():
         path = table.get("path") if isinstance(table, dict) and table.get("kind") == "flag" else None
@@ -77,7 +77,7 @@ def _flags(document: Raw) -> Iterator[tuple[str, str]]:
 
 
 def _named(value: object, path: str, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield each file or directory that a part of the document names, with its place there; flags apart."""
+    """Yield each file or directory that a part of the document names, with its key; flags apart."""
     if isinstance(value, dict):
         for key, inner in value.items():
             where = at(path, key)
@@ -107,8 +107,8 @@ def _program(where: str, text: str) -> Iterator[tuple[str, str]]:
         yield where, words[0]
 
 
-def _what(flag: Place, others: Mapping[str, Place]) -> str:
-    """Say which of the others a flag is, or holds; "" for none."""
+def _conflict(flag: Place, others: Mapping[str, Place]) -> str:
+    """Return which of the other paths a flag is, or contains; "" if none."""
     for name, place in others.items():
         if _same(flag, place):
             return f"is {name}"
@@ -116,12 +116,12 @@ def _what(flag: Place, others: Mapping[str, Place]) -> str:
     return next((f"holds {name}" for name, place in others.items() if mine.intersection(place.seen)), "")
 
 
-def _same(one: Place, other: Place) -> bool:
-    return not {one.entry, one.target}.isdisjoint((other.entry, other.target))
+def _same(place: Place, other: Place) -> bool:
+    return not {place.entry, place.target}.isdisjoint((other.entry, other.target))
 
 
 def _own_name(flag: Place, directories: Mapping[str, str], places: Mapping[str, Place]) -> str:
-    """Say that a flag has the name of what the daemon makes in its directories."""
+    """Return a fault if a flag has a name that the daemon uses in its directories, else ""."""
     for key, written in directories.items():
         for parent, name in map(os.path.split, (flag.entry, flag.target)):
             if parent == places[written].target and (
@@ -135,13 +135,13 @@ def _own_name(flag: Place, directories: Mapping[str, str], places: Mapping[str, 
 
 
 def _look(paths: Iterable[str]) -> dict[str, Place]:
-    """Resolve paths, each in a thread of its own: one that hangs holds up no other, and is taken as it is written."""
+    """Resolve paths within `LOOK_WITHIN_S`, each in its own thread; a path that hangs is returned as it is written."""
     places = {path: _as_written(path) for path in paths}
-    found: dict[str, Place] = {}
+    resolved: dict[str, Place] = {}
 
     def resolve(path: str) -> None:
         try:
-            found[path] = _resolve(path)
+            resolved[path] = _resolve(path)
         except (OSError, ValueError):  # ValueError: not a path at all
             pass
 
@@ -151,7 +151,7 @@ def _look(paths: Iterable[str]) -> dict[str, Place]:
     until_s = time.monotonic() + LOOK_WITHIN_S
     for thread in threads:
         thread.join(max(0.0, until_s - time.monotonic()))
-    return places | found.copy()
+    return places | resolved.copy()
 
 
 def _as_written(path: str) -> Place:
@@ -161,15 +161,15 @@ def _as_written(path: str) -> Place:
 
 
 def _resolve(path: str) -> Place:
-    """Follow a path, from the root on. Waits for its file systems."""
+    """Follow a path from the root on. Blocks as long as its file systems do."""
     seen, target = _follow(path)
-    parent, name = os.path.split(os.path.join("/", *path.split("/")))  # without slashes at its end
+    parent, name = os.path.split(os.path.join("/", *path.split("/")))  # without trailing slashes
     entry = target if name in ("", ".", "..") else os.path.join(_follow(parent)[1], name)
     return Place(tuple(seen), target, entry, _fixed(entry))
 
 
 def _follow(path: str) -> tuple[list[str], str]:
-    """Return every entry that a path leads through, and its target; what is not there is taken for a directory."""
+    """Return every entry that a path leads through, and its target; a missing entry counts as a directory."""
     seen, here, links = ["/"], "/", 0
     ahead = path.split("/")[::-1]
     while ahead:
@@ -183,7 +183,7 @@ def _follow(path: str) -> tuple[list[str], str]:
         seen.append(here)
         try:
             link = os.readlink(here)
-        except OSError:  # no link, or not there
+        except OSError:  # not a link, or missing
             continue
         links += 1
         if links <= MOST_LINKS:
@@ -193,7 +193,7 @@ def _follow(path: str) -> tuple[list[str], str]:
 
 
 def _fixed(entry: str) -> str:
-    """Say why nobody will ever remove what stands there; "" for what a hand could have put there."""
+    """Return why an entry cannot be removed, or "" for an entry that a person could have made."""
     if any(Path(entry).is_relative_to(root) for root in _KERNEL) and not Path(entry).is_relative_to(_MEMORY):
         return "is the kernel's"
     try:

@@ -1,8 +1,8 @@
-"""Load the configuration: one TOML file, strict, with everything that is wrong reported at once.
+"""Load the configuration: one TOML file, strict, with all of its problems reported at once.
 
-`load` is what `run` and `check` share. It reads secrets and builds every adapter, so that what it returns can be used
-as it is. `rescue` is for `fire --direct`, and returns what can be used. `daemon_keys` is for commands that only talk to
-the daemon: it reads no secret.
+`load` is for `run` and `check`: it reads secrets and builds every adapter, so that its result can be used as it is.
+`rescue` is for `fire --direct`, and returns the accounts that can be used. `daemon_keys` is for commands that only talk
+to the daemon, and reads no secret. Nothing here connects to a venue.
 """
 
 from __future__ import annotations
@@ -58,13 +58,14 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=Table)
 _SECRET = secrets.WHERE.removeprefix("expected ")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://\S.*")
-NOWHERE = Path("/dev/null/unclear")  # stands for a directory that a kill must not guess: whatever is opened there fails
+# replaces a directory that a kill must not guess, because nothing can be opened there
+NOWHERE = Path("/dev/null/unclear")
 TABLES = ("daemon", "accounts", "triggers", "intake", "drill", "rearm", "hooks", "notify", "ping")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A configuration that holds together."""
+    """A configuration without faults."""
 
     source: Path
     daemon: Daemon
@@ -78,7 +79,7 @@ class Config:
     ping: Ping
 
     def select(self, selectors: Sequence[str]) -> tuple[str, ...]:
-        """Return the accounts that names or tags stand for, all for none; raise ValueError for an unknown one."""
+        """Return the accounts that names or tags select, all for none; raise `ValueError` for an unknown selector."""
         tags = {name: account.tags for name, account in self.accounts.items()}
         for selector in selectors:
             if selector not in selectable(tags):
@@ -93,9 +94,13 @@ def load(
     environ: Mapping[str, str] = os.environ,
     venues: Mapping[str, type[Adapter]] | None = None,
 ) -> Config:
-    """Load the file, or raise `ConfigError` with all that is wrong; `venues` default to `kill_switch.venues.VENUES`."""
+    """Load the file; raise `ConfigError` with all of its problems.
+
+    `venues` default to `kill_switch.venues.VENUES`.
+    """
     if venues is None:
-        from kill_switch.venues import VENUES  # here, since `runtime_dir` does without and must be fast
+        # imported here, because `runtime_dir` does not need the venues and must be fast
+        from kill_switch.venues import VENUES
 
         venues = VENUES
     source = toml_file.find(path, environ)
@@ -130,17 +135,18 @@ def load(
 
 @dataclass(frozen=True, slots=True)
 class Rescue:
-    """What can be used of a configuration that need not be right, for a kill."""
+    """The usable accounts of a configuration that may have faults, for a direct kill."""
 
-    config: Config  # without triggers
+    config: Config  # has no triggers
     left_out: Mapping[str, tuple[Problem, ...]]  # account → why it cannot be used
-    problems: tuple[Problem, ...]  # that keep no account from being used
-    tags: Tags  # of the accounts left out, as far as they are known
+    problems: tuple[Problem, ...]  # problems that keep no account from being used
+    tags: Tags  # account that was left out → its tags, where they are known
 
     def select(self, selectors: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-        """Return the accounts meant that can be used, those left out that are or may be meant, and unknown selectors.
+        """Return the selected accounts, the selected accounts that were left out, and the unknown selectors.
 
-        An account left out whose tags are not known may be meant by any selector that is not another account's name.
+        If the tags of an account that was left out are not known, each selector that is not another account's name
+        selects it.
         """
         usable: Tags = {name: account.tags for name, account in self.config.accounts.items()}
         wanted = set(selectors)
@@ -153,7 +159,7 @@ class Rescue:
 
         left_out = tuple(filter(meant, self.left_out))
         known = {*selectable(usable), *selectable(self.tags), *self.left_out}
-        return pick(selectors, usable), left_out, tuple(one for one in selectors if one not in known)
+        return pick(selectors, usable), left_out, tuple(selector for selector in selectors if selector not in known)
 
 
 def rescue(
@@ -162,9 +168,10 @@ def rescue(
     environ: Mapping[str, str] = os.environ,
     venues: Mapping[str, type[Adapter]] | None = None,
 ) -> Rescue:
-    """Load what a kill can use of the file; raise `ConfigError` if there is no account that it can use.
+    """Load the accounts that a direct kill can use; raise `ConfigError` if there is none.
 
-    An account is used whole or not at all. What only the daemon needs (triggers, sockets, hooks) is not read.
+    An account is used as a whole or not at all. Tables that only the daemon needs (triggers, sockets, hooks) are not
+    read.
     """
     if venues is None:
         from kill_switch.venues import VENUES
@@ -179,9 +186,9 @@ def rescue(
     }
     accounts = {}
     for name, table in tables.items():
-        made, wrong = _account(name, table, venues, daemon.hedge_after_s, environ)
-        if made is not None:
-            accounts[name] = made
+        account, wrong = _account(name, table, venues, daemon.hedge_after_s, environ)
+        if account is not None:
+            accounts[name] = account
             problems += wrong
         else:
             left_out[name] = tuple(wrong)
@@ -198,15 +205,15 @@ def rescue(
 
 
 def _is_list_of_strings(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, list) and all(isinstance(element, str) for element in value)
 
 
 def _account(
     name: str, table: object, venues: Mapping[str, type[Adapter]], hedge_after_s: float, environ: Mapping[str, str]
 ) -> tuple[Account | None, list[Problem]]:
-    """Read an account whatever is in its table: what this fails on is no other account's business.
+    """Read an account even if its table has faults; no exception leaves this function, so that other accounts are read.
 
-    One that has nothing against it but keys that everyone can read is returned, with what is wrong.
+    If the account's only faults are keys that everyone can read, it is returned together with these problems.
     """
     if not isinstance(table, dict) or not is_name(name):
         wrong: list[Problem] = []
@@ -214,10 +221,10 @@ def _account(
         return None, wrong
     try:
         json.dumps(table, default=str, ensure_ascii=False).encode()
-        made, wrong = read_account(name, table, venues, hedge_after_s, environ)
-        if made is None:
-            made, _ = read_account(name, table, venues, hedge_after_s, environ, strict=False)
-        return made, wrong
+        account, wrong = read_account(name, table, venues, hedge_after_s, environ)
+        if account is None:
+            account, _ = read_account(name, table, venues, hedge_after_s, environ, strict=False)
+        return account, wrong
     except UnicodeEncodeError:
         return None, [Problem(at("accounts", name), "not UTF-8", "save the file as UTF-8")]
     except Exception as error:
@@ -225,7 +232,7 @@ def _account(
 
 
 def _usable_daemon(table: object, environ: Mapping[str, str], problems: list[Problem]) -> Daemon:
-    """Read the keys of [daemon] that are right; a directory that is not stands where nothing can be made."""
+    """Read the valid keys of [daemon]; a directory that is not valid becomes `NOWHERE`, where no file can be made."""
     nowhere = dict.fromkeys(("state_dir", "runtime_dir"), str(NOWHERE))
     if not isinstance(table, dict):
         whole: Raw = nowhere
@@ -247,11 +254,11 @@ def daemon_keys(
     environ: Mapping[str, str] = os.environ,
     say: Callable[[str], object] = lambda line: None,
 ) -> Daemon:
-    """Return some keys of the table [daemon], the others at their defaults; raise `ConfigError`.
+    """Return the given keys of the table [daemon], the others at their defaults; raise `ConfigError`.
 
-    For commands that talk to the daemon or read its record: a typo elsewhere must not keep `fire` from working, nor a
-    caller who may not read the keys. A file that nobody named and that cannot be read leaves the defaults. `say` takes
-    a line for a person for each part of the file that cannot be parsed.
+    For commands that talk to the daemon or read its journal: a fault elsewhere in the file must not prevent `fire`. Nor
+    must a caller fail who may not read the secrets. If no file was named and the default file cannot be read, the
+    defaults are returned. For each part of the file that cannot be parsed, `say` gets a line for people.
     """
     source = toml_file.find(path, environ)
     table: Raw = {}
@@ -269,7 +276,7 @@ def daemon_keys(
 
 
 def runtime_dir(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Path:
-    """Return where the daemon's sockets are, whatever else the file says; raise `ConfigError`."""
+    """Return the directory of the daemon's sockets, whatever faults other keys have; raise `ConfigError`."""
     return daemon_keys(path, "runtime_dir", environ=environ).runtime_dir
 
 
@@ -287,12 +294,13 @@ def _daemon(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> 
         hint = "the second route must have time to answer within the budget"
         problems.append(Problem("daemon.budget", f"{budget}, not longer than hedge_after = {hedge}", hint))
     if daemon.group is not None:
-        from kill_switch.system import users  # here: most configurations have no group
+        from kill_switch.system import users  # imported here, because most configurations have no group
 
         try:
             users.group_number(daemon.group)
-        except (KeyError, ValueError):  # not there, or not a name at all
-            groups = [group.gr_name for group in grp.getgrall()]  # a directory service may hide some of them here
+        except (KeyError, ValueError):  # no such group, or not a name at all
+            # because a directory service may hide groups, this list may be incomplete
+            groups = [group.gr_name for group in grp.getgrall()]
             near = nearest(daemon.group, groups)
             hint = f'did you mean "{near}"?' if near else "expected the name of a unix group of this machine"
             problems.append(Problem("daemon.group", describe(daemon.group, groups), hint))
@@ -308,7 +316,7 @@ def _accounts(
 ) -> dict[str, Account]:
     if not tables and not any(problem.path == "accounts" for problem in problems):
         problems.append(Problem("accounts", "no account", "expected at least one table [accounts.NAME]"))
-    made = {}
+    accounts = {}
     for name, table in toml_file.named(tables, "accounts", problems).items():
         account, wrong = read_account(name, table, venues, daemon.hedge_after_s, environ)
         problems += wrong
@@ -318,12 +326,12 @@ def _accounts(
                 found = f'"{tag}", which is an account\'s name'
                 problems.append(Problem(at("accounts", name, "tags", index), found, "call the tag something else"))
         if account is not None:
-            made[name] = account
-    return made
+            accounts[name] = account
+    return accounts
 
 
 def _tags(tables: Raw) -> Tags:
-    """Return every account's tags as they are written, so that one mistake is not reported as two."""
+    """Return every account's tags as they are written, so that one mistake is not reported twice."""
     written = {name: table.get("tags") if isinstance(table, dict) else None for name, table in tables.items()}
     return {
         name: [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
@@ -332,21 +340,21 @@ def _tags(tables: Raw) -> Tags:
 
 
 def _triggers(tables: Raw, tags: Tags, problems: list[Problem]) -> dict[str, AnyTrigger]:
-    made: dict[str, AnyTrigger] = {}
+    triggers: dict[str, AnyTrigger] = {}
     for name, table in toml_file.named(tables, "triggers", problems).items():
         trigger = _trigger(at("triggers", name), table, tags, problems)
         if trigger is not None:
-            made[name] = trigger
-    return made
+            triggers[name] = trigger
+    return triggers
 
 
 def _trigger(path: str, table: Raw, tags: Tags, problems: list[Problem]) -> AnyTrigger | None:
     kind = table.get("kind")
     model = KINDS.get(kind) if isinstance(kind, str) else None
     trigger = None
-    if model is None:  # then only `accounts` is sure to be a key
-        found = "missing" if kind is None else describe(kind, KINDS)
-        problems.append(Problem(at(path, "kind"), found, hint_for(kind, KINDS, "kinds")))
+    if model is None:  # because without a kind, only `accounts` is a known key
+        description = "missing" if kind is None else describe(kind, KINDS)
+        problems.append(Problem(at(path, "kind"), description, hint_for(kind, KINDS, "kinds")))
         problems += validate(Trigger, {**table, "kind": ""}, path)[1]
     else:
         problems += unknown_keys(table, keys_of(model), path)
@@ -355,21 +363,23 @@ def _trigger(path: str, table: Raw, tags: Tags, problems: list[Problem]) -> AnyT
     selectors = table.get("accounts")
     for index, selector in enumerate(selectors if isinstance(selectors, list) else []):
         if isinstance(selector, str) and selector not in selectable(tags):
-            proper = [one for one in selectable(tags) if is_name(one) or is_tag(one)]
+            proper = [
+                selector_name for selector_name in selectable(tags) if is_name(selector_name) or is_tag(selector_name)
+            ]
             shown = describe(selector, proper)
-            found = "no account and no tag" if shown == OTHER else f"{shown}, no account and no tag"
+            description = "no account and no tag" if shown == OTHER else f"{shown}, no account and no tag"
             near = nearest(selector, proper)
             hint = f'did you mean "{near}"?' if near else f"accounts: {', '.join(filter(is_name, tags))}"
-            problems.append(Problem(at(path, "accounts", index), found, hint))
+            problems.append(Problem(at(path, "accounts", index), description, hint))
     return trigger and trigger.model_copy(update={"accounts": pick(trigger.accounts, tags)})
 
 
 def _plain(model: type[T], table: Raw, name: str, problems: list[Problem]) -> T | None:
-    """Read a table that is nothing but its model."""
+    """Validate a table that needs no other checks than its model's."""
     problems += unknown_keys(table, keys_of(model), name)
-    made, wrong, _ = validate(model, table, name)
+    parsed, wrong, _ = validate(model, table, name)
     problems += wrong
-    return made
+    return parsed
 
 
 def _notify(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Notify | None:
@@ -387,7 +397,7 @@ def _notify(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> 
     problems += duplicates.channels(urls)
     if urls and importlib.util.find_spec("apprise") is None:
         hint = "in the checkout: pip install '.[notify]'; or use command"
-        problems.append(Problem("notify.urls", "given, but apprise is not installed", hint))
+        problems.append(Problem("notify.urls", "set, but apprise is not installed", hint))
     return notify and notify.model_copy(update={"urls": tuple(filter(None, urls))})
 
 
@@ -395,7 +405,7 @@ def _ping(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Pi
     ping = _plain(Ping, {key: value for key, value in table.items() if key != "url"}, "ping", problems)
     if "url" not in table:
         if "every" in table:
-            problems.append(Problem("ping.url", "missing, with every given", "say whom to call, or leave both out"))
+            problems.append(Problem("ping.url", "missing, although every is set", "set url, or leave both keys out"))
         return ping
     url = _url(table["url"], "ping.url", environ, problems)
     if url is not None and not _safe(url.get_secret_value()):
@@ -404,7 +414,7 @@ def _ping(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Pi
 
 
 def _url(value: object, path: str, environ: Mapping[str, str], problems: list[Problem]) -> SecretStr | None:
-    """Read a URL that is written as it is, or is kept where secrets are."""
+    """Read a URL that is given as it is, or as a secret's source."""
     try:
         if not isinstance(value, str | dict):
             raise Wrong(describe(value), f"expected a URL, or {_SECRET}")
@@ -419,7 +429,7 @@ def _url(value: object, path: str, environ: Mapping[str, str], problems: list[Pr
 
 
 def _safe(url: str) -> bool:
-    """Tell whether nobody on the way can read a URL."""
+    """Return whether a URL is encrypted on its way, or stays on this machine."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""

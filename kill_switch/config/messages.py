@@ -1,7 +1,8 @@
-"""Say what is wrong with a value: where it stands, what was found, what would be right.
+"""Describe what is wrong with a value: the path of its key, what was found, and what would be right.
 
-Nothing here repeats a document's text, except a plain word, a number, or what is almost a word that was expected: a
-secret may have been pasted anywhere. That is why pydantic's own texts, which print values, are not used as they are.
+All modules that read the configuration use this. No text of the document is repeated, because a secret may have been
+pasted anywhere. Exceptions: a plain word, a number, and a word that is almost an expected one. For the same reason
+pydantic's own messages, which print values, are not used as they are.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from kill_switch.errors import Problem
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-Raw = Mapping[str, Any]  # a table as TOML gives it
+Raw = Mapping[str, Any]  # a table as the TOML parser returns it
 M = TypeVar("M", bound=BaseModel)
 
-OTHER = "something else"  # a string that may be a secret, where one of a few words is expected
+# printed instead of the user's value, because a secret may have been pasted into the wrong key
+OTHER = "something else"
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _HARMLESS = re.compile(r"[a-z]{1,12}(-[a-z]{1,12})?|-?[0-9][0-9.,]{0,8} ?[A-Za-z]{0,5}")
@@ -34,11 +36,11 @@ _RIGHT = {
     "tuple_type": "expected an array",
     "list_type": "expected an array",
 }
-_DATE = {"": "a date or time"}  # as JSON, which has none; a table is what hardly a key takes
+_DATE = {"": "a date or time"}  # represents a date in JSON, which has none; hardly any key accepts a table
 
 
 class Wrong(ValueError):
-    """What a validator raises: what was found, and what would be right; neither shows anything secret."""
+    """Raised by a validator: what was found, and what would be right; neither text shows a secret."""
 
     def __init__(self, found: str, hint: str) -> None:
         super().__init__(found)
@@ -50,7 +52,7 @@ class Wrong(ValueError):
 
 
 def at(path: str, *keys: str | int) -> str:
-    """Extend a path the way that a user would write it."""
+    """Append keys to a path, spelt as in the file."""
     for key in keys:
         if isinstance(key, int):
             path += f"[{key}]"
@@ -62,22 +64,25 @@ def at(path: str, *keys: str | int) -> str:
 
 
 def nearest(word: object, known: Iterable[str]) -> str | None:
-    """Return the known word that was probably meant."""
+    """Return the known word that was probably meant; None if none is similar."""
     if not isinstance(word, str):
         return None
     close = difflib.get_close_matches(word.lower(), known := list(known), 1, 0.65)
-    return close[0] if close else next((one for one in known if one.lower() == word.lower()), None)
+    return close[0] if close else next((candidate for candidate in known if candidate.lower() == word.lower()), None)
 
 
 def hint_for(word: object, known: Iterable[str], noun: str) -> str:
-    """Write "did you mean", and what there is."""
+    """Return a hint: "did you mean", and the list of known words."""
     near = nearest(word, known := list(known))
     parts = ([f'did you mean "{near}"?'] if near else []) + ([f"{noun}: {', '.join(known)}"] if known else [])
     return " ".join(parts)
 
 
 def describe(value: object, expected: Iterable[str] | None = None) -> str:
-    """Show a harmless value; name only the type of what might be anything, or say that it is not what was expected."""
+    """Return a harmless value as it is, otherwise only its type.
+
+    With `expected`, a string that is not almost one of these words becomes `OTHER`.
+    """
     match value:
         case bool():
             return "true" if value else "false"
@@ -102,26 +107,26 @@ def describe(value: object, expected: Iterable[str] | None = None) -> str:
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, str]:
-    """Map a model's keys, as the file spells them, to what would be right for each."""
+    """Map a model's keys, as the file spells them, to the hint for each."""
     return {field.alias or name: field.description or "" for name, field in model.model_fields.items()}
 
 
 def unknown_keys(table: Raw, known: Iterable[str], path: str) -> list[Problem]:
-    """Report keys that nothing reads."""
+    """Return a problem for each key that is not known."""
     known = list(known)
-    found = []
+    problems = []
     for key in table:
         if key not in known:
             near = nearest(key, known)
             hint = f'did you mean "{near}"?' if near else f"known keys: {', '.join(known)}"
-            found.append(Problem(at(path, key), "unknown key", hint))
-    return found
+            problems.append(Problem(at(path, key), "unknown key", hint))
+    return problems
 
 
 def validate(model: type[M], table: Raw, path: str) -> tuple[M | None, list[Problem], set[str]]:
-    """Validate the keys that the model knows; return it, or what is wrong and the keys at fault.
+    """Validate the keys that the model knows; return the model, or None, the problems and the keys at fault.
 
-    Validated as JSON, because strict types and TOML's only sequence, the array, go together only there.
+    The table is validated as JSON. Only there do strict types accept arrays, TOML's only sequence, for tuples.
     """
     hints = keys_of(model)
     known = {key: value for key, value in table.items() if key in hints}
@@ -134,7 +139,7 @@ def validate(model: type[M], table: Raw, path: str) -> tuple[M | None, list[Prob
     for line in lines:
         keys.update(str(key) for key in line["loc"][:1])
         problem = _problem(line, known, path, hints)
-        problems.setdefault(problem.path, problem)  # a union has a line for each of its members
+        problems.setdefault(problem.path, problem)  # because a union has an error for each of its members
     return None, list(problems.values()), keys
 
 
@@ -146,7 +151,7 @@ def _problem(line: ErrorDetails, table: Raw, path: str, hints: Mapping[str, str]
     kind, context, loc = line["type"], line.get("ctx", {}), line["loc"]
     value: Any = table
     keys: list[str | int] = []
-    for key in loc:  # as far as the file goes; pydantic adds the names of its own branches
+    for key in loc:  # as far as the file has keys; pydantic appends the names of its own branches
         inside = isinstance(value, Mapping) and key in value
         if not inside and not (isinstance(value, Sequence) and isinstance(key, int)):
             break
@@ -164,12 +169,12 @@ def _problem(line: ErrorDetails, table: Raw, path: str, hints: Mapping[str, str]
         return Problem(where, error.found, error.hint)
     if error is None and (right := right or _RIGHT.get(kind, "") or hints.get(str(loc[0]), "")):
         return Problem(where, describe(value), right)
-    said = line["msg"] if error is None else str(error)
-    return Problem(where, describe(value), without(said, value if isinstance(value, list) else [value]))
+    message = line["msg"] if error is None else str(error)
+    return Problem(where, describe(value), without(message, value if isinstance(value, list) else [value]))
 
 
 def without(text: str, values: Iterable[object]) -> str:
-    """Return a text by another hand on one line, or nothing of it if it repeats a value."""
+    """Return another library's message on one line, or "not accepted" if it repeats one of the values."""
     parts = [part for value in values if isinstance(value, str) for part in value.split() if len(part) > 3]
     if any(part in text for part in parts):
         return "not accepted"

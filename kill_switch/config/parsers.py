@@ -1,4 +1,8 @@
-"""Read what a configuration writes with a unit or in parts: durations, addresses, paths, names."""
+"""Parsers of single values: durations, addresses, paths, names, amounts, times.
+
+The schema uses them as validators. Each returns the parsed value or raises `Wrong`, and never shows a value that may be
+a secret.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +22,22 @@ from kill_switch.system.host_port import HostPort
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION_HINT = 'expected a duration with its unit, such as "250ms", "3s", "5m" or "1h"'
-BOUNDS = {  # duration key → the shortest and the longest that make sense; every duration key has its line here
+BOUNDS = {  # duration key → shortest and longest value; every duration key is listed here
     "budget": ("1ms", "1h"),
     "hedge_after": ("1ms", "10m"),
     "heartbeat.timeout": ("10ms", "168h"),
-    "link.timeout": ("100ms", "24h"),  # lanes are looked at ten times a second
+    "link.timeout": ("100ms", "24h"),  # because lanes are polled ten times a second
     "stale_after": ("100ms", "24h"),
     "window": ("1ms", "24h"),
     "hooks.timeout": ("100ms", "1h"),
-    "ping.every": ("1s", "24h"),  # somebody else's server is called
+    "ping.every": ("1s", "24h"),  # because the server called belongs to another party
     "beat.every": ("10ms", "24h"),
 }
 _ADDRESS = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
 _ADDRESS_HINT = 'expected an IP address and a port, such as "127.0.0.1:9465" or "[::1]:9465"'
 _CRON_HINT = 'expected minute, hour, day, month and day of the week, such as "55 16 * * fri"'
 _ZONE_HINT = 'expected the name of a time zone, such as "America/New_York" or "UTC"'
-_ZONES: dict[str, zoneinfo.ZoneInfo] = {}  # kept: whoever asks for one of them later finds it in memory
+_ZONES: dict[str, zoneinfo.ZoneInfo] = {}  # cached, so that later users of a zone do not read its file
 _AMOUNT = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?")
 _AMOUNT_HINT = 'expected an amount as a string, such as "5000" or "0.25"'
 _COMMAND_HINT = 'expected a command, such as "systemctl stop quoter.service"'
@@ -49,7 +53,7 @@ _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
 class WallTime(NamedTuple):
-    """A time of the day, in a time zone."""
+    """A time of day in a time zone."""
 
     hour: int
     minute: int
@@ -57,7 +61,7 @@ class WallTime(NamedTuple):
 
 
 def seconds(value: object) -> float:
-    """Read a duration, of any length but none; `duration` bounds it."""
+    """Parse a duration longer than zero; `duration` sets bounds."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise Wrong(f"{describe(value)}, a number without a unit", _DURATION_HINT)
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
@@ -65,12 +69,12 @@ def seconds(value: object) -> float:
         raise Wrong(describe(value), _DURATION_HINT)
     found_s = float(match[1]) * _SECONDS[match[2]]
     if found_s <= 0:
-        raise Wrong(describe(value), "it must be longer than nothing")
+        raise Wrong(describe(value), "it must be longer than zero")
     return found_s
 
 
 def duration(key: str) -> Callable[[object], float]:
-    """Return what reads the durations of a key, within its `BOUNDS`."""
+    """Return a parser for the durations of a key, within its `BOUNDS`."""
     least, most = BOUNDS[key]
     least_s, most_s = seconds(least), seconds(most)
 
@@ -86,13 +90,13 @@ def duration(key: str) -> Callable[[object], float]:
 
 
 def in_words(duration_s: float) -> str:
-    """Write a duration the way that the file does."""
+    """Return a duration as the file would write it."""
     unit = "ms" if duration_s < 1 else "s"
     return f"{duration_s / _SECONDS[unit]:g}{unit}"
 
 
 def address(value: object) -> HostPort:
-    """Read HOST:PORT; HOST is an IP address, never a name that is resolved. `localhost` is 127.0.0.1."""
+    """Parse HOST:PORT; HOST is an IP address, never a name that is resolved. `localhost` is 127.0.0.1."""
     match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
     if match is None or not 1 <= int(match[3]) <= 65535:
         raise Wrong(describe(value) if not isinstance(value, str) else "not an address", _ADDRESS_HINT)
@@ -105,15 +109,15 @@ def address(value: object) -> HostPort:
 
 
 def loopback(value: object) -> HostPort:
-    """Read HOST:PORT on this machine."""
-    found = address(value)
-    if not found.is_loopback:
+    """Parse HOST:PORT; refuse an address that other hosts can reach."""
+    parsed = address(value)
+    if not parsed.is_loopback:
         raise Wrong("an address that other hosts can reach", 'expected one on this machine, such as "127.0.0.1:9464"')
-    return found
+    return parsed
 
 
 def command(value: object) -> tuple[str, ...]:
-    """Read a command as a list of words; no shell will see it."""
+    """Parse a command into words; no shell runs it."""
     if not isinstance(value, str):
         raise Wrong(describe(value), _COMMAND_HINT)
     try:
@@ -130,19 +134,19 @@ def command(value: object) -> tuple[str, ...]:
 
 
 def amount(value: object) -> Decimal:
-    """Read an amount of money: a string, since a float is not exact, more than nothing."""
+    """Parse an amount of money above zero. It must be a string, because a float is not exact."""
     if not isinstance(value, str):
         raise Wrong(describe(value), _AMOUNT_HINT)
     if _AMOUNT.fullmatch(value) is None:
         raise Wrong("not an amount", _AMOUNT_HINT)
-    found = Decimal(value)
-    if not found:
-        raise Wrong("nothing", "it must be more than nothing")
-    return found
+    parsed = Decimal(value)
+    if not parsed:
+        raise Wrong("zero", "it must be more than zero")
+    return parsed
 
 
 def currency(value: object) -> str:
-    """Read a currency's code, as the venues write it."""
+    """Parse a currency code, spelt as the venues spell it."""
     if not isinstance(value, str):
         raise Wrong(describe(value), CURRENCY_HINT)
     if _CURRENCY.fullmatch(value) is None:
@@ -151,7 +155,7 @@ def currency(value: object) -> str:
 
 
 def wall_time(value: object) -> WallTime:
-    """Read `HH:MM ZONE`."""
+    """Parse `HH:MM ZONE`."""
     clock, _, where = value.strip().partition(" ") if isinstance(value, str) else ("", "", "")
     if _CLOCK.fullmatch(clock) is None or not where:
         raise Wrong("not a time of the day" if isinstance(value, str) else describe(value), WALL_TIME_HINT)
@@ -159,7 +163,7 @@ def wall_time(value: object) -> WallTime:
 
 
 def absolute(value: object) -> Path:
-    """Read an absolute path; one that cannot be printed on a line is nobody's intention."""
+    """Parse an absolute path; a path with control characters is refused, because it cannot be intended."""
     if not isinstance(value, str):
         raise Wrong(describe(value), 'expected an absolute path, such as "/run/kill-switch/flag/KILL"')
     if not value.startswith("/"):
@@ -170,10 +174,10 @@ def absolute(value: object) -> Path:
 
 
 def cron(value: object) -> str:
-    """Read a cron expression of five fields, as crontab(5) does."""
+    """Parse a cron expression of five fields, as crontab(5) defines it."""
     if not isinstance(value, str):
         raise Wrong(describe(value), _CRON_HINT)
-    from kill_switch import cron  # here: most configurations have no schedule
+    from kill_switch import cron  # imported here, because most configurations have no schedule
 
     try:
         cron.check(value)
@@ -183,7 +187,7 @@ def cron(value: object) -> str:
 
 
 def zone(value: object) -> str:
-    """Read the name of a time zone."""
+    """Parse the name of a time zone."""
     if not isinstance(value, str):
         raise Wrong(describe(value), _ZONE_HINT)
     try:
@@ -195,8 +199,9 @@ def zone(value: object) -> str:
 
 
 def _nearest_zone(word: str) -> str | None:
-    """Return the zone that was probably meant: by nearly its name, or by its city alone."""
-    zones = sorted(name for name in zoneinfo.available_timezones() if "GMT" not in name)  # their signs are reversed
+    """Return the zone that was probably meant: with a similar name, or with a similar city."""
+    # because the signs of GMT zones are reversed
+    zones = sorted(name for name in zoneinfo.available_timezones() if "GMT" not in name)
     meant = word.strip().replace(" ", "_").lower()
     for known in ({name.lower(): name for name in zones}, {name.lower().split("/")[-1]: name for name in zones}):
         if close := difflib.get_close_matches(meant, known, 1, 0.85):
@@ -205,17 +210,17 @@ def _nearest_zone(word: str) -> str | None:
 
 
 def is_name(word: str) -> bool:
-    """Tell whether an account or a trigger may be called so."""
+    """Return whether the word is a valid name of an account or a trigger."""
     return _NAME.fullmatch(word) is not None
 
 
 def is_tag(word: str) -> bool:
-    """Tell whether a tag may be called so."""
+    """Return whether the word is a valid tag."""
     return _TAG.fullmatch(word) is not None
 
 
 def tag(value: object) -> str:
-    """Read a tag."""
+    """Parse a tag."""
     if not isinstance(value, str):
         raise Wrong(describe(value), "expected a string")
     if not is_tag(value):

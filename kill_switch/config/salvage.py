@@ -1,8 +1,8 @@
-"""Read what can be trusted of a TOML file with a syntax error: the tables that the error is not in.
+"""Read the usable tables of a TOML file with a syntax error.
 
-For the commands of an emergency only: those that need nothing but a directory, and `fire --direct`. A file is cut at
-the lines that begin a table. A part that does not parse is left out, and every account that it names counts as not
-understood, whatever another part says of it. `run`, `check` and `reload` refuse such a file as a whole.
+Only for an emergency: `fire --direct`, and commands that need no more than a directory. The file is cut at the lines
+that begin a table. A part that does not parse is left out. Every account that such a part names counts as not
+understood, even if another part defines it. `run`, `check` and `reload` refuse such a file as a whole.
 """
 
 from __future__ import annotations
@@ -12,25 +12,26 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-_MOST_PARTS = 64  # left out, one after the other: each costs a parse of the whole file
+_MOST_PARTS = 64  # parts left out one after the other; each costs a parse of the whole file
 _WHERE = re.compile(r"\(at line (\d+), column (\d+)\)\Z")
 _TABLE = re.compile(r"""\s*\[+\s*(?P<table>[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?P<name>[\w-]+|"[^"]*"|'[^']*'))?""")
-_HEADER = re.compile(r"""\s*\[+[\w\s."'-]+\]*\s*(?:#.*)?\Z""")  # a bracket may be missing, or be one too many
+_HEADER = re.compile(r"""\s*\[+[\w\s."'-]+\]*\s*(?:#.*)?\Z""")  # because a bracket may be missing, or be one too many
 _DIRECTORY = re.compile(r"""\s*(?:daemon\s*\.\s*)?(?P<key>(?:runtime|state)_dir)\s*=\s*(?P<value>.*)""")
 _STRING = re.compile(r"""(?:"(?P<basic>[^"\\]*)"|'(?P<literal>[^']*)')\s*(?:#.*)?\Z""")
 
 
 class Salvage(NamedTuple):
-    """What is left of a file."""
+    """The usable parts of a file."""
 
     document: Mapping[str, Any]
-    lost: Mapping[str, str]  # account → which lines of it were not understood
-    parts: tuple[str, ...]  # a line for each part that was left out, and why
-    directories: Mapping[str, str | None]  # `runtime_dir`, `state_dir` in those parts; None: it says something unclear
+    lost: Mapping[str, str]  # account → its lines that were not understood
+    parts: tuple[str, ...]  # a line for each part that was left out
+    # values of `runtime_dir` and `state_dir` in the parts left out; None: unclear
+    directories: Mapping[str, str | None]
 
 
 def salvage(text: str) -> Salvage:
-    """Return what can be trusted of a file's text; raise `ValueError` if that is nothing."""
+    """Return the usable parts of a file's text; raise `ValueError` if there are none."""
     lines = text.replace("\r\n", "\n").split("\n")
     starts = [0, *(number for number, line in enumerate(lines) if number and line.lstrip().startswith("["))]
     left = list(lines)
@@ -47,7 +48,8 @@ def salvage(text: str) -> Salvage:
             if len(parts) == _MOST_PARTS:
                 raise ValueError("too many syntax errors") from None
             first, end = _part(left, starts, str(error))
-            while first and not _HEADER.match(lines[first]):  # it begins no table: the part before it goes on there
+            # because this line begins no table, it belongs to the part before it
+            while first and not _HEADER.match(lines[first]):
                 first = max(number for number in starts if number < first)
             if not any(line.strip() for line in left[first:end]):
                 raise ValueError("no part of it parses") from None
@@ -56,13 +58,13 @@ def salvage(text: str) -> Salvage:
         table, account = _named(lines[first])
         if account:
             lost[account] = where
-        if not account:  # a table of tables, or what stands before all tables
+        if not account:  # the line begins a table of tables, or is before all tables
             prefix = "" if table == "accounts" else "accounts."
             lost.update(dict.fromkeys(_keys(lines[first:end], prefix), where))
         if table == "daemon" or first == 0:
             directories |= _directories(lines[first:end])
         if any(quotes in line for line in lines[first:end] for quotes in ('"""', "'''")):
-            # where a text over many lines ends is unclear, and what looks like tables behind it may be part of it
+            # because it is unclear where a text over several lines ends: tables after it may be part of the text
             parts[-1] = where = f"lines {first + 1} to {len(lines)}"
             for number in (number for number in starts if number >= end):
                 if account := _named(lines[number])[1]:
@@ -75,33 +77,33 @@ def salvage(text: str) -> Salvage:
     return Salvage(document, lost, tuple(parts), directories)
 
 
-def _part(lines: Sequence[str], starts: Sequence[int], said: str) -> tuple[int, int]:
-    """Return the lines of the part that an error is in."""
-    found = _WHERE.search(said)
-    if found is None:  # the end of the file: what is open there was opened in the last part, or before it
+def _part(lines: Sequence[str], starts: Sequence[int], message: str) -> tuple[int, int]:
+    """Return the first line, and the line after the last, of the part that an error is in."""
+    position = _WHERE.search(message)
+    if position is None:  # at the end of the file: the unclosed text began in the last part, or before it
         at = max((number for number, line in enumerate(lines) if line.strip()), default=0)
     else:
-        at = min(int(found[1]) - 1, len(lines) - 1)
-        opens = at in starts and int(found[2]) - 1 <= len(lines[at]) - len(lines[at].lstrip())
-        if opens and at:  # what is wrong is that a table begins: the part before it is not at its end
+        at = min(int(position[1]) - 1, len(lines) - 1)
+        opens = at in starts and int(position[2]) - 1 <= len(lines[at]) - len(lines[at].lstrip())
+        if opens and at:  # because the error is that a table begins here, the part before it is unfinished
             at = max((number for number in range(at) if lines[number].strip()), default=0)
     first = max(number for number in starts if number <= at)
     return first, min((number for number in starts if number > first), default=len(lines))
 
 
 def _named(line: str) -> tuple[str, str]:
-    """Return the table that a line begins, and its account; "" for what it does not name."""
-    found = _TABLE.match(line)
-    if found is None:
+    """Return the table that a line begins, and its account; "" for what the line does not name."""
+    header = _TABLE.match(line)
+    if header is None:
         return "", ""
-    table, name = (_plain(found[group] or "") for group in ("table", "name"))
+    table, name = (_plain(header[group] or "") for group in ("table", "name"))
     return table, name if table == "accounts" else ""
 
 
 def _keys(lines: Sequence[str], prefix: str) -> list[str]:
-    """Return the keys below a prefix that lines give a value to."""
+    """Return the keys below a prefix that the lines assign."""
     key = re.compile(rf"""\s*{re.escape(prefix)}([\w-]+|"[^"]*"|'[^']*')\s*[.=]""")
-    return [_plain(found[1]) for found in map(key.match, lines) if found]
+    return [_plain(match[1]) for match in map(key.match, lines) if match]
 
 
 def _plain(word: str) -> str:
@@ -110,11 +112,11 @@ def _plain(word: str) -> str:
 
 def _directories(lines: Sequence[str]) -> dict[str, str | None]:
     """Find the two directories in lines that do not parse as a whole."""
-    found: dict[str, str | None] = {}
+    values: dict[str, str | None] = {}
     for line in lines:
         if match := _DIRECTORY.match(line):
             value = _STRING.match(match["value"])
-            said = None if value is None else value["basic"] if value["basic"] is not None else value["literal"]
-            doubled = match["key"] in found and found[match["key"]] != said
-            found[match["key"]] = None if doubled else said
-    return found
+            text = None if value is None else value["basic"] if value["basic"] is not None else value["literal"]
+            doubled = match["key"] in values and values[match["key"]] != text
+            values[match["key"]] = None if doubled else text
+    return values

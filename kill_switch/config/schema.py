@@ -1,6 +1,7 @@
-"""Define the tables of the configuration file; a field's description says what would be right for its key.
+"""The tables of the configuration file as pydantic models; a field's description is the hint for its key.
 
-A new kind of trigger is a model here and a line in `KINDS`.
+The loader validates the tables with these models. A new kind of trigger is a model here and an entry in `KINDS`. Values
+are parsed in `config.parsers`, never here.
 """
 
 from __future__ import annotations
@@ -41,38 +42,38 @@ _SELECTORS = "expected an array with at least one account or tag; leave the key 
 
 
 class Table(BaseModel):
-    """A table that knows its keys and cannot be changed."""
+    """A table with known keys; it cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Daemon(Table):
-    """What concerns the process as a whole."""
+    """The table [daemon]: settings of the process as a whole."""
 
-    budget_s: Budget = Field(default=0.25, alias="budget")  # reason observed → every account has answered
+    budget_s: Budget = Field(default=0.25, alias="budget")  # from a reason until every account has answered
     hedge_after_s: HedgeAfter = Field(
         default=0.06, alias="hedge_after"
-    )  # no answer by then: the second route goes out too
-    state_dir: AbsolutePath = Path(STATE_DIR)  # the journal; else $STATE_DIRECTORY, where systemd sets it
-    runtime_dir: AbsolutePath = Path(RUNTIME_DIR)  # the sockets; else $RUNTIME_DIRECTORY
-    start: Literal["armed", "tripped"] = "armed"  # with an empty state_dir
-    ready: Literal["all", "degraded"] = "all"  # READY to systemd: once every account is ready, or once we listen
-    group: str | None = Field(default=None, description=_GROUP)  # may use the sockets; else our own group
-    metrics: Annotated[HostPort | None, PlainValidator(parsers.loopback)] = None  # for Prometheus
+    )  # time without an answer until the second route sends too
+    state_dir: AbsolutePath = Path(STATE_DIR)  # the journal; default: $STATE_DIRECTORY, else this
+    runtime_dir: AbsolutePath = Path(RUNTIME_DIR)  # the sockets; default: $RUNTIME_DIRECTORY, else this
+    start: Literal["armed", "tripped"] = "armed"  # the accounts' state with an empty state_dir
+    ready: Literal["all", "degraded"] = "all"  # READY is sent when all accounts are ready, or once triggers run
+    group: str | None = Field(default=None, description=_GROUP)  # may use the sockets; default: the daemon's own group
+    metrics: Annotated[HostPort | None, PlainValidator(parsers.loopback)] = None  # address for Prometheus
 
 
 class Common(Table):
-    """What every account may say, whatever its venue."""
+    """The keys that every account has, whatever its venue."""
 
     tags: tuple[Tag, ...] = Field(default=(), description='expected an array of strings, such as ["desk:mm"]')
 
 
 class Trigger(Table):
-    """What every trigger says; `accounts` holds names once the file is loaded."""
+    """The keys that every trigger has; `accounts` holds names once the file is loaded."""
 
     kind: str
     accounts: tuple[str, ...] = Field(default=(), min_length=1, description=_SELECTORS)
-    on_blind: Literal["alarm", "fire"] = "alarm"  # what it does, besides saying so, when it cannot see its input
+    on_blind: Literal["alarm", "fire"] = "alarm"  # blind (no usable input): notify only, or fire too
 
 
 class Flag(Trigger):
@@ -83,23 +84,23 @@ class Flag(Trigger):
 
 
 class Heartbeat(Trigger):
-    """Fire when a beat has not come for too long."""
+    """Fire when no beat has come for too long."""
 
     kind: Literal["heartbeat"]
     timeout_s: BeatTimeout = Field(alias="timeout", description=_DURATION)
-    start: Literal["first-beat", "boot"] = "first-beat"  # what the first timeout counts from
+    start: Literal["first-beat", "boot"] = "first-beat"  # the first timeout counts from here
     allow_bye: bool = Field(
         default=False, description="expected true or false"
-    )  # a strategy may say that it stops on purpose
+    )  # a strategy may announce that it stops on purpose
 
 
 class Schedule(Trigger):
-    """Fire at a wall time."""
+    """Fire at a time of the wall clock."""
 
     kind: Literal["schedule"]
-    cron: Annotated[str, PlainValidator(parsers.cron)]  # when, as in crontab(5)
-    timezone: Annotated[str, PlainValidator(parsers.zone)]  # of those times
-    missed: Literal["fire", "skip"] = "fire"  # a time that has passed while the daemon was down
+    cron: Annotated[str, PlainValidator(parsers.cron)]  # as in crontab(5)
+    timezone: Annotated[str, PlainValidator(parsers.zone)]  # zone of cron
+    missed: Literal["fire", "skip"] = "fire"  # for a time that passed while the daemon was down
 
 
 class Link(Trigger):
@@ -110,28 +111,28 @@ class Link(Trigger):
 
 
 class Pnl(Trigger):
-    """Fire when the equity of its accounts, together, has fallen too far."""
+    """Fire when the equity of the trigger's accounts together has fallen too far."""
 
     kind: Literal["pnl"]
     currency: Currency = Field(description=parsers.CURRENCY_HINT)
-    rates: Mapping[Currency, Amount] = Field(default={}, description=_RATES)  # what one unit of another one is worth
-    max_loss: Amount | None = None  # from the baseline at the reset
-    max_drawdown: Amount | None = None  # from the peak since the reset
-    floor: Amount | None = None  # equity must not fall to it
+    rates: Mapping[Currency, Amount] = Field(default={}, description=_RATES)  # worth of one unit of another currency
+    max_loss: Amount | None = None  # loss from the baseline at the reset
+    max_drawdown: Amount | None = None  # loss from the peak since the reset
+    floor: Amount | None = None  # it fires at this equity or below
     reset: Annotated[parsers.WallTime, PlainValidator(parsers.wall_time)] = Field(description=parsers.WALL_TIME_HINT)
     confirm: int = Field(default=2, ge=1, le=100, description="expected a whole number of samples from 1 to 100")
     stale_after_s: StaleAfter = Field(default=30.0, alias="stale_after", description=_DURATION)
-    on_blind: Literal["alarm", "fire"] = Field(description=_ON_BLIND)  # who watches money says what happens without it
+    on_blind: Literal["alarm", "fire"] = Field(description=_ON_BLIND)  # no default: decide what missing figures mean
     warn_at: tuple[Annotated[int, Field(ge=1, le=99)], ...] = Field(default=(), description=_WARN_AT)
     source: Literal["accounts", "intake"] = "accounts"
 
 
 class OrderRate(Trigger):
-    """Fire when an algorithm runs away: too many new orders, or too many open ones, within a window."""
+    """Fire when there are too many new orders, or too many open ones, within a window."""
 
     kind: Literal["order-rate"]
-    max_new: int | None = Field(default=None, ge=1, description=_COUNT)  # of each account, within the window
-    max_open: int | None = Field(default=None, ge=1, description=_COUNT)  # of each account, all through the window
+    max_new: int | None = Field(default=None, ge=1, description=_COUNT)  # for each account, within the window
+    max_open: int | None = Field(default=None, ge=1, description=_COUNT)  # for each account, during the whole window
     window_s: Window = Field(default=10.0, alias="window", description=_DURATION)
 
 
@@ -147,47 +148,50 @@ KINDS: Mapping[str, type[AnyTrigger]] = {
 
 
 class Intake(Table):
-    """Where beats come in besides RUNTIME_DIR/intake.sock."""
+    """The table [intake]: heartbeats over UDP, besides RUNTIME_DIR/intake.sock."""
 
     udp: Annotated[HostPort | None, PlainValidator(parsers.address)] = None  # HOST:PORT
-    key: SecretStr | None = None  # of the senders' signatures; must be given beyond loopback
+    key: SecretStr | None = None  # key of the senders' signatures; required beyond loopback
 
 
 class Rearm(Table):
-    """What a re-arm takes."""
+    """The table [rearm]: what a re-arm requires."""
 
     approvals: int = Field(default=1, ge=1, le=5, description="expected a whole number from 1 to 5")
 
 
 class Drill(Table):
-    """When harmless commands go through the order path of every lane by themselves."""
+    """The table [drill]: when every lane is drilled without a request."""
 
-    cron: Annotated[str | None, PlainValidator(parsers.cron)] = None  # when, as in crontab(5); without it, never
-    timezone: Annotated[str, PlainValidator(parsers.zone)] = "UTC"  # of those times
+    cron: Annotated[str | None, PlainValidator(parsers.cron)] = None  # as in crontab(5); without it, none is scheduled
+    timezone: Annotated[str, PlainValidator(parsers.zone)] = "UTC"  # zone of cron
 
 
 class Hooks(Table):
-    """What else is done, beside the strike."""
+    """The table [hooks]: commands that are run when an account trips."""
 
     on_trip: tuple[Command, ...] = Field(default=(), description=_COMMANDS)
     timeout_s: HookTimeout = Field(default=10.0, alias="timeout", description=_DURATION)
 
 
 class Ping(Table):
-    """The outer dead man's switch: a monitor elsewhere that is called only while we could fire."""
+    """The table [ping]: an outer dead man's switch.
 
-    url: SecretStr | None = None  # whoever knows it can keep the monitor quiet
+    The monitor, elsewhere, is called only while the daemon could fire.
+    """
+
+    url: SecretStr | None = None  # secret: everyone who knows it can silence the monitor
     every_s: PingEvery = Field(default=60.0, alias="every", description=_DURATION)
 
 
 class Notify(Table):
-    """Who is told."""
+    """The table [notify]: the channels of notifications."""
 
-    urls: tuple[SecretStr, ...] = ()  # apprise's; they hold tokens
-    command: Command | None = None  # gets the message on standard input
+    urls: tuple[SecretStr, ...] = ()  # apprise's URLs; they hold tokens
+    command: Command | None = None  # gets each message on standard input
 
 
 def directories(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the directories that systemd made for us; it may list several, of which the first is ours."""
+    """Return the directories that systemd made for this service; of several, the first."""
     names = {"state_dir": "STATE_DIRECTORY", "runtime_dir": "RUNTIME_DIRECTORY"}
     return {key: first for key, name in names.items() if (first := environ.get(name, "").split(":")[0])}

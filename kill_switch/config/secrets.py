@@ -1,8 +1,8 @@
-"""Fetch secrets from where they are kept, and keep them from being shown.
+"""Fetch secrets from the places that a configuration names, and keep them out of logs and messages.
 
-A configuration says where a secret is, never what it is. Each way has its own test of trust: a credential is the
-service manager's to guard; a file must be out of others' reach; a variable is as safe as the environment it is in.
-No error shows what was written in a secret's place, since it may be the secret itself.
+A configuration names a secret's place, never the secret. Each kind of place has its own check. A credential is
+protected by the service manager. A file must not be open to others. A variable is as safe as its environment. No error
+repeats the value at a secret's key, because the value may be the secret itself.
 """
 
 from __future__ import annotations
@@ -15,30 +15,31 @@ from collections.abc import Iterator, Mapping
 
 from kill_switch.config.messages import Wrong, describe, nearest
 
-LIMIT = 64 * 1024  # bytes
+LIMIT = 64 * 1024  # bytes of a secret
 ONLY = "expected the secret and nothing else"
 WHERE = 'expected { credential = "NAME" }, { file = "/PATH" } or { env = "NAME" }'
 SOURCES = ("credential", "file", "env")
 
 _HOLDERS = {"credential": "its credential", "file": "its file", "env": "its variable"}
 _QUOTES = "\"'`“”‘’„«»"
-_ASSIGNED = re.compile(  # a line of a shell or of a configuration; base64 has "=" at its end only
+# because a line of a shell or a configuration may have been pasted; base64 has "=" only at its end
+_ASSIGNED = re.compile(
     r"(?:export\s+)?[A-Z_][A-Z0-9_]*\s*=+[^=]|(?i:export|set)\s+\w+\s*="
     r"|(?i:(?:api|private|client)?[ _-]?(?:key|secret|token|id|passphrase|password))\s*(?:=+[^=]|:)"
 )
-_PLACEHOLDER = re.compile(  # as a person says "enter the dragon", it is none
+_PLACEHOLDER = re.compile(  # but not the words of a passphrase, such as "enter the dragon"
     r"<.*>|\[.*\]|\$?\{.*\}|\$[A-Z_][A-Z0-9_]*|%[A-Za-z_]+%|\*+|\.{3,}"
     r"|(?i:your|insert|replace|change|put|enter|paste)[ _-]?(?i:me|this|here|your|api|key|secret|token)\b.*"
     r"|(?i:insert|replace|change|put|enter|paste)[_-]?(?i:it|with|the)\b(?! ).*"
     r"|(?i:your|insert|replace|change|put|enter|paste)_.*|(?i:changeme|todo|fixme|placeholder|redacted|n/a|none|null)",
     re.DOTALL,
 )
-_TO_FILL_IN = re.compile(r"<[A-Za-z][A-Za-z0-9 _.-]*>")  # not the address of a mail
+_TO_FILL_IN = re.compile(r"<[A-Za-z][A-Za-z0-9 _.-]*>")  # but not a mail address
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Secrets(Mapping[str, str]):
-    """Hold secrets by name; show only the names."""
+    """Secrets by name; `repr` shows the names only, and pickling is refused."""
 
     __slots__ = ("_values",)
 
@@ -62,9 +63,9 @@ class Secrets(Mapping[str, str]):
 
 
 def resolve(source: object, environ: Mapping[str, str], *, strict: bool = True) -> str:
-    """Fetch the secret that `source` points to; raise `Wrong`.
+    """Return the secret that `source` names; raise `Wrong`.
 
-    Unless `strict`, a file that everyone can read is used: to a kill, a key that others know is better than none.
+    Unless `strict`, a file that everyone can read is accepted: for a kill, a key that others know is better than none.
     """
     if not isinstance(source, dict):
         raise Wrong("a literal string, where no secret belongs" if isinstance(source, str) else _type(source), WHERE)
@@ -87,10 +88,10 @@ def resolve(source: object, environ: Mapping[str, str], *, strict: bool = True) 
 
 
 def refuse_unlikely(text: str, source: Mapping[str, object], *, is_typed: bool = False, is_url: bool = False) -> None:
-    """Raise `Wrong` for a secret that was fetched whole and is none: with quotes or a name around it, a placeholder.
+    """Raise `Wrong` if a fetched text cannot be a secret: it has quotes or a name around it, or is a placeholder.
 
-    `source` is where it was fetched from. `is_typed`: people choose such a secret, and it may have spaces inside.
-    `is_url`: it may have any letters, in the name of a sender for example. The line never shows any of it.
+    `source` is the secret's place. `is_typed`: people choose such a secret, so it may contain spaces. `is_url`: it may
+    contain any letters, for example in a sender's name. No message shows any of the text.
     """
     holder = _HOLDERS.get(next(iter(source), ""), "it")
     if text.startswith("-----BEGIN "):
@@ -98,7 +99,7 @@ def refuse_unlikely(text: str, source: Mapping[str, object], *, is_typed: bool =
             raise Wrong(f"{holder} has PEM with letters outside ASCII", "export it again")
         return
     if text[0] in _QUOTES and text[-1] in _QUOTES and len(text) > 1:
-        raise Wrong(f"{holder} has quotes around the secret", "take them away")
+        raise Wrong(f"{holder} has quotes around the secret", "remove them")
     if _ASSIGNED.match(text):
         raise Wrong(f"{holder} has a name before the secret, as in NAME=…", "leave the secret alone in it")
     if _PLACEHOLDER.fullmatch(text) or (not is_typed and _TO_FILL_IN.search(text)):
@@ -137,7 +138,7 @@ def _file(path: str, strict: bool) -> bytes:
 
 
 def _read(path: str, absent: str, advice: str) -> tuple[bytes, os.stat_result]:
-    """Read a regular file; what is examined is what was opened, so that nobody can swap it in between."""
+    """Read a regular file; the open descriptor is examined, so that the file cannot be swapped in between."""
     handle = -1
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
@@ -157,9 +158,10 @@ def _read(path: str, absent: str, advice: str) -> tuple[bytes, os.stat_result]:
 
 
 def refuse_exposed(status: os.stat_result, path: str, uid: int, *, strict: bool = True) -> None:
-    """Raise `Wrong` if others can read the file (if `strict`), or somebody else than root or `uid` can have written it.
+    """Raise `Wrong` if a file could have been written by a user other than root and `uid`.
 
-    Root may use anybody's file: `fire --direct` from a root shell uses those of the daemon's own user.
+    If `strict`, also if everyone can read it. Root may use any user's file: `fire --direct` from a root shell uses the
+    files of the daemon's user.
     """
     mode = stat.S_IMODE(status.st_mode)
     fix = f"chmod g-w,o-rwx {shlex.quote(path)}"
@@ -181,7 +183,10 @@ def _variable(name: str, environ: Mapping[str, str]) -> bytes:
 
 
 def _text(content: bytes) -> str:
-    """Refuse what no key, passphrase or PEM file looks like: it would fail at the venue, and not say why."""
+    """Return the content as text; refuse anything that is no key, passphrase or PEM file.
+
+    Such a text would fail at the venue, without a reason.
+    """
     if len(content) > LIMIT:
         raise Wrong("longer than 64 KiB", "expected a file that holds the secret and nothing else")
     try:

@@ -1,4 +1,7 @@
-"""Find and parse the configuration file, up to named tables."""
+"""Find and parse the configuration file, up to named tables.
+
+The loader and the fast look-up of the sockets use this. Values within tables are not checked here.
+"""
 
 from __future__ import annotations
 
@@ -18,44 +21,44 @@ from kill_switch.config.salvage import salvage
 from kill_switch.errors import ConfigError, Problem
 
 DEFAULT = Path(CONFIG)
-MOST_SAID = 160  # characters of what the parser says
+MOST_SAID = 160  # characters of the parser's message
 
 
 def find(path: Path | None, environ: Mapping[str, str]) -> Path:
-    """Return the file that is meant: the one given, else the environment's, else the system's."""
+    """Return the path of the file: the given one, else $KILL_SWITCH_CONFIG, else `DEFAULT`."""
     return path or Path(environ.get("KILL_SWITCH_CONFIG") or DEFAULT)
 
 
 def parse(source: Path) -> Raw:
-    """Return the file's tables, or raise `ConfigError` with the one line that says why not."""
+    """Return the file's tables; raise `ConfigError` with the one problem if it cannot be parsed."""
     parsed = _read(source)
-    if isinstance(parsed, Problem):  # raised here and not in an `except`: a traceback would print its cause
+    if isinstance(parsed, Problem):  # raised here and not in an `except`, because a traceback would print its cause
         raise ConfigError(str(source), [parsed])
     return parsed
 
 
 def parse_parts(source: Path) -> tuple[Raw, Mapping[str, str], list[Problem]]:
-    """Return what can be trusted of the file, the accounts that are lost with the lines that name them, and problems.
+    """Return the file's usable tables, the accounts lost with unreadable lines, and the problems.
 
-    Raises `ConfigError` if the file cannot be read, if nothing of it can be trusted, or if a part that does not parse
-    says something unclear of a directory: another daemon's may be meant.
+    Raises `ConfigError` if the file cannot be read or no part of it is usable. Also if an unreadable part names a
+    directory unclearly, because another daemon's may be meant.
     """
     parsed = _read(source)
     if not isinstance(parsed, Problem):
         return parsed, {}, []
     try:
-        found = salvage(source.read_bytes().decode("utf-8-sig", "surrogateescape"))
+        salvaged = salvage(source.read_bytes().decode("utf-8-sig", "surrogateescape"))
     except (OSError, ValueError):
         raise ConfigError(str(source), [parsed]) from None
-    unclear = [key for key, value in found.directories.items() if value is None]
+    unclear = [key for key, value in salvaged.directories.items() if value is None]
     if unclear:
-        hint = "where the daemon's files are is unclear: put it right"
+        hint = "the daemon's directories are unclear: correct these lines"
         raise ConfigError(str(source), [parsed, *(Problem(f"daemon.{key}", "not understood", hint) for key in unclear)])
-    document = dict(found.document)
+    document = dict(salvaged.document)
     daemon = document.get("daemon", {})
     if isinstance(daemon, dict):
-        document["daemon"] = {**found.directories, **daemon}
-    return document, found.lost, [parsed, *(Problem(part, "left out", "not TOML") for part in found.parts)]
+        document["daemon"] = {**salvaged.directories, **daemon}
+    return document, salvaged.lost, [parsed, *(Problem(part, "left out", "not TOML") for part in salvaged.parts)]
 
 
 def _read(source: Path) -> Raw | Problem:
@@ -67,7 +70,8 @@ def _read(source: Path) -> Raw | Problem:
         return Problem("file", _lower(why), hint)
     try:
         document = tomllib.loads(content.decode("utf-8-sig"))
-        json.dumps(document, default=str)  # what JSON cannot carry, no table can
+        # because the models validate JSON, a value that JSON cannot hold is refused here
+        json.dumps(document, default=str)
         return document
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
@@ -75,10 +79,10 @@ def _read(source: Path) -> Raw | Problem:
     except RecursionError:
         return Problem("file", "nested too deeply", "expected tables as in the file that `kill-switch init` writes")
     except ValueError as error:
-        said = re.fullmatch(r"(?s)(.*) \(at (line \d+, column \d+|end of document)\)", str(error))
-        if said is None:
+        message = re.fullmatch(r"(?s)(.*) \(at (line \d+, column \d+|end of document)\)", str(error))
+        if message is None:
             return Problem("file", "a number with too many digits", "expected a smaller one")
-        return Problem(said[2], _brief(_lower(said[1])), 'expected TOML: key = "value", with strings in quotes')
+        return Problem(message[2], _brief(_lower(message[1])), 'expected TOML: key = "value", with strings in quotes')
 
 
 def _lower(text: str) -> str:
@@ -86,29 +90,29 @@ def _lower(text: str) -> str:
 
 
 def _brief(text: str) -> str:
-    """Cut what `tomllib` says: it may have a key in it, of any length."""
+    """Shorten the parser's message, which may contain a key of any length."""
     return text if len(text) <= MOST_SAID else f"{text[: MOST_SAID // 2]}…{text[-MOST_SAID // 2 :]}"
 
 
 def exposed(path: Path, where: str = "file") -> Iterator[Problem]:
-    """Yield why a file is not to be followed: others can write to it, and so say where keys go and what runs."""
+    """Yield a problem if other users can write to a file, because they could change addresses and commands."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        return  # whoever reads it says why
+        return  # the function that reads the file reports it
     if status.st_mode & stat.S_IWOTH:
         yield Problem(where, "everyone can write to it", f"chmod o-w {shlex.quote(str(path))}")
         return
     if not status.st_mode & stat.S_IWGRP:
         return
-    from kill_switch.system import users  # here: `fire` and `status` do without, and must be fast
+    from kill_switch.system import users  # imported here, because `fire` and `status` do not need it and must be fast
 
     if who := users.strangers(status.st_gid, (0, os.geteuid(), status.st_uid)):
         yield Problem(where, f"its group can write to it, and {who} is in it", f"chmod g-w {shlex.quote(str(path))}")
 
 
 def table_of(document: Raw, name: str, problems: list[Problem]) -> Raw:
-    """Return a table, an empty one if it is not there or is something else."""
+    """Return a table; report a value that is not a table and return an empty one. A missing table is empty."""
     table = document.get(name, {})
     if isinstance(table, dict):
         return table
@@ -118,13 +122,13 @@ def table_of(document: Raw, name: str, problems: list[Problem]) -> Raw:
 
 
 def named(tables: Raw, path: str, problems: list[Problem]) -> dict[str, Raw]:
-    """Return the tables in a table; report what is none, and names that are none."""
-    found: dict[str, Raw] = {}
+    """Return the tables within a table; report values that are not tables, and invalid names."""
+    named_tables: dict[str, Raw] = {}
     for name, value in tables.items():
         if not is_name(name):
             problems.append(Problem(at(path, name), "not a name", NAME_HINT))
         if isinstance(value, dict):
-            found[name] = value
+            named_tables[name] = value
         else:
             problems.append(Problem(at(path, name), describe(value), f"expected a table [{at(path, name)}]"))
-    return found
+    return named_tables

@@ -1,1 +1,1 @@
-"""Deal with the operating system: threads for calls that block, users and groups, file access, hardening."""
+"""The operating system: threads for calls that block, users and groups, file access, hardening."""

@@ -1,6 +1,7 @@
-"""Run a call that may hang in a thread of its own, so that whoever waits for it can stop waiting.
+"""Run a call that may hang in a thread of its own, so that its caller can stop waiting.
 
-A direct kill has one for each directory and file that may not answer. The thread ends with the process.
+Direct kills and the daemon's start use one for each directory or file that may not answer. The call is never
+interrupted; its thread ends with the process.
 """
 
 from __future__ import annotations
@@ -15,26 +16,26 @@ T = TypeVar("T")
 
 
 def start(function: Callable[..., T], *arguments: object, name: str) -> asyncio.Future[T]:
-    """Begin the call in a thread; return what it comes to. To be called in the event loop."""
+    """Begin the call in a thread; return a future of its result. Must be called in the event loop."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
     def settle(result: T | None, error: BaseException | None) -> None:
-        if future.done():  # nobody waits any more
+        if future.done():  # the caller has cancelled the future
             return
         if error is not None:
             future.set_exception(error)
         else:
-            future.set_result(result)  # type: ignore[arg-type] # it is the function's, where there is no error
+            future.set_result(result)  # type: ignore[arg-type] # without an error, `result` is the function's
 
     def work() -> None:
-        result, failed = None, None
+        result, error_raised = None, None
         try:
             result = function(*arguments)
         except BaseException as error:
-            failed = error
-        with contextlib.suppress(RuntimeError):  # the loop has been closed
-            loop.call_soon_threadsafe(settle, result, failed)
+            error_raised = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, result, error_raised)
 
     threading.Thread(target=work, name=name, daemon=True).start()
     return future

@@ -1,7 +1,8 @@
-"""Open files in the state and runtime directories, so that everybody who has to can use them afterwards.
+"""Open files in the state and runtime directories with owners and modes that all processes concerned can use.
 
-Root and the daemon's own user both work there: `fire --direct` from a root shell, with whatever umask that has, beside
-a daemon that is not root. What root makes there belongs to whom the directory belongs, and root follows no link there.
+The journal, latch files and the write-ahead note use this. Root and the daemon's user both write there: `fire --direct`
+from a root shell, with any umask, beside a daemon that is not root. Files that root creates get the directory's owner,
+and root never follows a link there.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ import os
 import stat
 from pathlib import Path
 
-MODE = 0o640  # the group may read the record, others nothing
-_TRIES = 5  # a file may come or go between two looks
+MODE = 0o640  # the group may read the journal, other users nothing
+_TRIES = 5  # because a file may appear or vanish between two system calls
 
 
 def open_ours(path: Path, flags: int, mode: int = MODE) -> int:
-    """Open a regular file, and make it if `flags` has `O_CREAT`; return the descriptor, or raise `OSError`.
+    """Open a regular file, and create it if `flags` has `O_CREAT`; return the descriptor, or raise `OSError`.
 
-    In a directory that is not root's alone, root's new file gets the directory's owner and group, and `mode` whatever
-    the umask. The call never waits for the other end of a pipe.
+    If others than root can write to the directory, a file that root creates gets the directory's owner and group. Its
+    mode is `mode`, whatever the umask. The call never waits for the other end of a pipe.
     """
     flags |= os.O_CLOEXEC | os.O_NONBLOCK
     try:
@@ -35,7 +36,7 @@ def open_ours(path: Path, flags: int, mode: int = MODE) -> int:
 
 
 def _open_as_root(path: Path, flags: int, mode: int, directory: os.stat_result) -> int:
-    """Open or make a file where somebody else may have put a link to one of root's own."""
+    """Open or create a file as root in a directory where another user may have placed a link to one of root's files."""
     flags |= os.O_NOFOLLOW
     for _ in range(_TRIES):
         try:
@@ -57,13 +58,13 @@ def _open_as_root(path: Path, flags: int, mode: int, directory: os.stat_result) 
             os.fchmod(fd, mode | (directory.st_mode & stat.S_IWGRP))
             os.fchown(fd, directory.st_uid, directory.st_gid)
         except OSError:
-            pass  # a file of root's is better than none
+            pass  # because a file that only root can use is better than none
         return fd
-    raise OSError(errno.EBUSY, "it comes and goes", str(path))
+    raise OSError(errno.EBUSY, "it appears and vanishes repeatedly", str(path))
 
 
 def _owner_words(path: Path, error: OSError) -> str:
-    """Say whose the file is, where that is why it cannot be opened."""
+    """Return the error's text; if the file's owner is the cause, with the `chown` that mends it."""
     why = error.strerror or "no"
     try:
         file, directory = os.lstat(path), path.parent.stat()

@@ -1,7 +1,7 @@
-"""Carry out jobs that may block, one after the other, in a thread of their own.
+"""Carry out jobs that may block, one after the other, in a thread.
 
-The journal has one worker for its state directory and one for the runtime directory. A file system that hangs stops
-its own worker and nothing else: whoever posts a job waits for it within a bound, or not at all.
+The journal has one such thread for its state directory and one for the runtime directory. A file system that hangs
+stops only its own thread. The event loop never waits for a job without a bound.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ Job = Callable[[], object]
 
 
 class Worker:
-    """Run one thread; a job that raises is logged, and the next one runs."""
+    """A thread that runs the posted jobs in order; an exception in a job is logged, and the next job runs."""
 
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._began_ns = 0  # of the job that is under way; 0: none is
+        self._began_ns = 0  # when the current job began; 0: there is none
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._begin()
 
     def post(self, job: Job) -> None:
-        """Have a job carried out after those that were posted before; return at once."""
+        """Queue a job behind those posted before; return at once."""
         self._jobs.put(job)
 
     def carry_out(self, job: Job, within_s: float) -> bool:
-        """Post a job and wait for its end; False if it has not ended within so many seconds."""
+        """Post a job and wait for its end; return False if it has not ended within `within_s` seconds."""
         done = threading.Event()
 
-        def told() -> None:
+        def job_then_done() -> None:
             try:
                 job()
             finally:
                 done.set()
 
-        self.post(told)
+        self.post(job_then_done)
         return done.wait(within_s)
 
     def lasts_ns(self, mono_ns: int) -> int:
-        """Return for how long the job under way has lasted."""
+        """Return for how many nanoseconds the current job has lasted; 0 if there is none."""
         began_ns = self._began_ns
         return max(0, mono_ns - began_ns) if began_ns else 0
 
     def close(self, within_s: float) -> bool:
-        """Have the thread end after the jobs that are posted; False if it has not ended within so many seconds."""
+        """End the thread behind the posted jobs; return False if it has not ended within `within_s` seconds."""
         self._jobs.put(None)
         self._thread.join(timeout=within_s)
         return not self._thread.is_alive()
@@ -68,4 +68,4 @@ class Worker:
         try:
             job()
         except Exception:
-            log.exception("a job of the journal's failed")
+            log.exception("a write of the journal failed; the journal goes on with the next one")

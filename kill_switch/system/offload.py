@@ -1,13 +1,13 @@
-"""Run calls that may wait (file systems, name services) in a thread, so that the event loop never waits for them.
+"""Run calls that may block (file systems, name services) in a thread, so that the event loop never waits for them.
 
-Each `Offload` has one daemon thread of its own, which carries out its calls in their order. Whoever depends on one file
-system or one service has an `Offload` for it: a call that hangs holds up the calls behind it and nothing else. Nothing
-here interrupts a call that hangs; `hangs` and `trouble` say that one does.
+Each `Offload` has one daemon thread, which carries out its calls in order. Each file system or service has its own
+`Offload`, so that a call that hangs delays only the calls behind it. A call that hangs is never interrupted; `hangs`
+and `trouble` report it.
 
 Why the other threads of the package are no `Offload`:
 `abandonable`: one call, which must not wait behind an earlier one, in a process that ends soon.
 `job_thread`: the journal posts from code that is not on the event loop, and may have to wait for the end in place.
-`journal.fsync`: many requests for one file come to one call, for the newest size.
+`journal.fsync`: many requests for one file become one call, for the newest size.
 `transports.lookup`: an answer is kept, and asked for in a further thread while an earlier question hangs.
 """
 
@@ -20,46 +20,46 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-HANGS_AFTER_S = 2.0  # a call that has taken this long is said to hang
-TICKS = 4  # HANGS_AFTER_S is counted in so many ticks of the event loop: a process that was stopped has none
+HANGS_AFTER_S = 2.0  # seconds after which a call counts as hanging
+TICKS = 4  # ticks of the event loop in HANGS_AFTER_S, because a process that was stopped has no ticks
 
 T = TypeVar("T")
 _Calls = queue.SimpleQueue[Callable[[], object] | None]
 
 
 class Offload:
-    """Carry out blocking calls in one thread. The thread begins with the first call and ends with `close`."""
+    """A thread for blocking calls. It begins with the first call and ends with `close`."""
 
     def __init__(self, what: str) -> None:
-        """`what` names, for people, what the calls wait for: "the file system of /run/kill-switch"."""
+        """`what` names, for people, what the calls depend on: "the file system of /run/kill-switch"."""
         self.what = what
         self._calls: _Calls = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._waiting = 0  # calls of `run` that the thread has not finished, abandoned ones included
-        self._missed = 0  # ticks in a row in which no call came to its end
+        self._waiting = 0  # calls that the thread has not finished, abandoned ones included
+        self._missed = 0  # ticks in a row without a finished call
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def busy(self) -> bool:
-        """Tell whether a call of `run` is not finished, abandoned ones included."""
+        """Return whether a call of `run` is unfinished, abandoned calls included."""
         return self._waiting > 0
 
     @property
     def hangs(self) -> bool:
-        """Tell whether the call under way has taken longer than `HANGS_AFTER_S`."""
+        """Return whether the current call has taken longer than `HANGS_AFTER_S`."""
         return self._missed > TICKS
 
     @property
     def trouble(self) -> str:
-        """Say that the call under way hangs; "" if it does not."""
+        """Return a line for people if the current call hangs, else ""."""
         return f"{self.what} does not answer" if self.hangs else ""
 
     async def run(
         self, function: Callable[..., T], *args: object, drop: Callable[[T], object] = lambda result: None
     ) -> T:
-        """Return the function's result, or raise what it raised. A caller that is cancelled abandons the call.
+        """Return the function's result, or raise its exception. A caller that is cancelled abandons the call.
 
-        The thread skips a call that was abandoned before the thread came to it. Later, it gives the result to `drop`.
+        An abandoned call that the thread has not begun is skipped. If it has begun, its result is passed to `drop`.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
@@ -76,7 +76,10 @@ class Offload:
         return await future
 
     def submit(self, function: Callable[..., T], *args: object, then: Callable[[T], object]) -> None:
-        """Have the function called, and `then` with its result, in the event loop; the function must not raise."""
+        """Call the function in the thread, then `then` with its result in the event loop.
+
+        The function must not raise.
+        """
 
         def finish(result: T, error: BaseException | None) -> None:
             if error is not None:
@@ -86,7 +89,7 @@ class Offload:
         self._submit(function, args, finish, lambda: False, lambda result: None)
 
     def post(self, function: Callable[..., object], *args: object) -> None:
-        """Have the function called; nobody waits for it, and an `OSError` that it raises is ignored."""
+        """Call the function in the thread without a result; an `OSError` that it raises is ignored."""
 
         def work() -> None:
             with contextlib.suppress(OSError):
@@ -95,7 +98,7 @@ class Offload:
         self._put(work)
 
     def close(self, within_s: float = 0.0) -> None:
-        """End the thread behind its last call; wait at most `within_s` for that. A later call begins a new thread."""
+        """End the thread behind its last call, waiting at most `within_s` seconds. A later call begins a new thread."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._calls.put(None)
@@ -128,7 +131,7 @@ class Offload:
                     error = raised
             try:
                 loop.call_soon_threadsafe(self._finish, finish, result, error)
-            except RuntimeError:  # the loop is closed: nobody waits
+            except RuntimeError:  # the loop is closed, so the result is dropped
                 if result is not None:
                     drop(result)
 
@@ -158,4 +161,4 @@ class Offload:
 def _serve(calls: _Calls) -> None:
     while (work := calls.get()) is not None:
         work()
-        del work  # its result and its arguments live no longer than it does
+        del work  # because the call's result and arguments must not live until the next call

@@ -1,7 +1,7 @@
-"""Collect children that other processes have left to this one, so that they do not stay zombies.
+"""Collect ended processes that the kernel has given to this process, so that they do not stay zombies.
 
-The kernel gives orphans to process 1 of their container. Where that is the daemon, what hooks leave running ends as its
-child. `reap` makes system calls that never wait, and the daemon calls it with every pulse.
+The kernel gives orphans to process 1 of their container. If that is the daemon, processes that hooks have started end
+as its children. The daemon calls `reap` with every pulse; no system call here blocks.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ import functools
 import os
 from collections.abc import Container
 
-MOST = 1000  # a call: a hook that forks without end is not to keep the event loop
+MOST = 1000  # children a call, because a hook that forks without end must not occupy the event loop
 _PR_GET_CHILD_SUBREAPER = 37  # prctl(2)
 
 
 def reap(ours: Container[int | None]) -> int:
-    """Collect each child that has ended and is not in `ours`; return how many. Does nothing unless orphans come here.
+    """Collect each ended child that is not in `ours`; return their number.
 
-    A child in `ours` that has ended hides others, until whoever started it has collected it.
+    Does nothing unless this process gets orphans.
+
+    An ended child in `ours` hides others until the code that started it has collected it.
     """
     if not _inherits():
         return 0
@@ -34,16 +36,16 @@ def reap(ours: Container[int | None]) -> int:
 
 
 def _inherits() -> bool:
-    """Tell whether the kernel gives orphans to this process: it is process 1, or was made a subreaper."""
+    """Return whether the kernel gives orphans to this process: it is process 1, or was made a subreaper."""
     if os.getpid() == 1:
         return True
-    library, found = _library(), ctypes.c_int(0)
-    asked = library is not None and library.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(found), 0, 0, 0) == 0
-    return asked and bool(found.value)
+    library, subreaper = _library(), ctypes.c_int(0)
+    succeeded = library is not None and library.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(subreaper), 0, 0, 0) == 0
+    return succeeded and bool(subreaper.value)
 
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    """Return the C library; None where it has no prctl(2)."""
+    """Return the C library; None if it has no prctl(2)."""
     library = ctypes.CDLL(None)
     return library if hasattr(library, "prctl") else None

@@ -1,6 +1,7 @@
-"""Tell what this process takes of the machine, under the names that Prometheus' own clients give it.
+"""Metrics of this process (CPU, memory, file descriptors) under the standard names of `prometheus_client`.
 
-It tells this of itself: another process cannot read it, since ours can be dumped by nobody and `/proc` may be hidden.
+The daemon's metrics include them. The daemon reads its own `/proc/self`: the worker that serves `/metrics` cannot,
+because the daemon is not dumpable and `/proc` may be hidden.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 _SELF = Path("/proc/self")
-_THREADS, _STARTED = 17, 19  # fields of proc_pid_stat(5), counted from the one after the program's name
+_THREADS, _STARTED = 17, 19  # fields of proc_pid_stat(5), counted from the one after the name
 
 
 class Vital(NamedTuple):
-    """One figure."""
+    """A figure of the process."""
 
     kind: str
     name: str
@@ -25,10 +26,10 @@ class Vital(NamedTuple):
 
 
 class Vitals:
-    """Read the figures; when the process started is found out once, since a clock that is set starts nothing anew."""
+    """A reader of the figures. The start time is computed once, because setting the clock does not change it."""
 
     def __init__(self, wall_s: float) -> None:
-        """`wall_s` is what the wall clock says now."""
+        """`wall_s` is the current time of the wall clock, in seconds since 1970."""
         try:
             age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - int(_stat()[_STARTED]) / os.sysconf("SC_CLK_TCK")
         except OSError:
@@ -36,21 +37,24 @@ class Vitals:
         self._started_s = wall_s - age_s
 
     def read(self) -> list[Vital]:
-        """Return all that can be had, in some hundred microseconds; without `/proc`, that is CPU time and start."""
+        """Return all available figures within some hundred microseconds.
+
+        Without `/proc`, these are only CPU time and start time.
+        """
         used = resource.getrusage(resource.RUSAGE_SELF)
-        found = [
+        vitals = [
             Vital("counter", "cpu_seconds_total", "CPU time, user and system.", used.ru_utime + used.ru_stime),
             Vital("gauge", "start_time_seconds", "When the process started, since the epoch.", self._started_s),
         ]
         try:
             threads = int(_stat()[_THREADS])
             virtual, resident, *_ = (int(pages) for pages in (_SELF / "statm").read_text().split())
-            descriptors = len(os.listdir(_SELF / "fd")) - 1  # the listing itself has one
+            descriptors = len(os.listdir(_SELF / "fd")) - 1  # the listing itself has one descriptor
         except OSError:
-            return found
+            return vitals
         page_bytes = os.sysconf("SC_PAGE_SIZE")
         return [
-            *found,
+            *vitals,
             Vital("gauge", "virtual_memory_bytes", "Virtual memory.", virtual * page_bytes),
             Vital("gauge", "resident_memory_bytes", "Resident memory.", resident * page_bytes),
             Vital("gauge", "open_fds", "Open file descriptors.", descriptors),
@@ -60,5 +64,5 @@ class Vitals:
 
 
 def _stat() -> list[str]:
-    """Return the fields after the program's name, which may hold anything."""
+    """Return the fields of `/proc/self/stat` after the program's name, which may contain any characters."""
     return (_SELF / "stat").read_text().rpartition(")")[2].split()

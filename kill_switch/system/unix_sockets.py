@@ -1,4 +1,7 @@
-"""Make the Unix sockets that the control socket and the intake are, for the daemon's user and one group."""
+"""Create the Unix sockets of the control socket and the intake, for the daemon's user and one group.
+
+The listeners of the daemon use this. No data is read or written here.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,19 @@ import os
 import socket
 from pathlib import Path
 
-MOST_PATH = 107  # bytes of a Unix socket's name; unix(7)
+MOST_PATH = 107  # bytes of a Unix socket's path; unix(7)
 
 
 def bind(path: Path, kind: socket.SocketKind, gid: int | None) -> socket.socket:
-    """Make a socket of mode 0660, in the place of what is there; raises `OSError`. Waits for the file system.
+    """Create a socket of mode 0660, replacing a file at its path; raise `OSError`. Blocks on the file system.
 
-    Until it belongs to the group `gid`, nobody but its owner may write to it.
+    Until the socket belongs to the group `gid`, only its owner may write to it.
     """
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK)
     try:
-        os.fchmod(sock.fileno(), 0o600)  # the mode that the name begins with
+        os.fchmod(sock.fileno(), 0o600)  # mode of the path from its creation on
         sock.bind(str(path))
         if gid is not None:
             os.chown(path, -1, gid)

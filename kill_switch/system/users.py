@@ -1,7 +1,7 @@
-"""Look up the names of users and groups without waiting for the data bases that hold them (LDAP and others, by nss).
+"""Look up names of users and groups without blocking on their data bases (LDAP and others, by nss).
 
-A kill needs numbers: whoever fires is recorded by uid at once, and the name follows. `control` and `operators` use
-this. Nothing here is called on the way of a kill but `known`, which only looks into memory.
+The control socket, the configuration's checks and direct kills use this. A kill records the caller's uid at once; the
+name follows when it is known. On the kill path only `known` is called, which reads memory.
 """
 
 from __future__ import annotations
@@ -21,61 +21,64 @@ from kill_switch.system.offload import Offload
 
 _T = TypeVar("_T")
 
-NAME_WITHIN_S = 1.0  # for commands that want a name on record and may wait: rearm, drill, reload
-SOON_S = 0.1  # for the answer to a kill that is out
-GROUP_WITHIN_S = 3.0  # for the check of a configuration: with a data base that hangs, a group's name is believed
-FRESH_S = 60.0  # a name that is older is looked up again, and used meanwhile
-_OF_ROOT = ("sync", "shutdown", "halt", "operator")  # of group 0 in Red Hat's systems and images; nobody works as them
+NAME_WITHIN_S = 1.0  # seconds; for commands that record a name and may wait: rearm, drill, reload
+SOON_S = 0.1  # seconds; for the answer to a kill that has been sent
+GROUP_WITHIN_S = 3.0  # seconds; in the check of a configuration, a group is believed if its data base hangs
+FRESH_S = 60.0  # seconds; an older name is used, and looked up again
+_OF_ROOT = ("sync", "shutdown", "halt", "operator")  # members of group 0 in Red Hat's systems, which no person uses
 
 
 class Users:
-    """Hold the names that are known, and look up the others in a thread."""
+    """The known names of users; unknown ones are looked up in a thread."""
 
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
-        self._asked_s: dict[int, float] = {}  # uid → when it was last asked for
-        self._told: dict[int, list[Callable[[str], object]]] = {}  # uid → who waits for its name
+        self._asked_s: dict[int, float] = {}  # uid → when its name was last looked up
+        self._told: dict[int, list[Callable[[str], object]]] = {}  # uid → callbacks that wait for its name
         self._lookups = Offload("the data base of users and groups (nsswitch.conf)")
 
     @property
     def trouble(self) -> str:
-        """Say that a look-up hangs; "" if none does."""
+        """Return a line for people if a look-up hangs, else ""."""
         hangs = self._lookups.trouble
-        return hangs and f"{hangs}: people are on record by number until it does"
+        return hangs and f"{hangs}: until it does, the journal has people's numbers instead of their names"
 
     def known(self, uid: int) -> str:
-        """Return the user's name if it is in memory, else the number."""
+        """Return the user's name if it is in memory, else the number as text."""
         return self._names.get(uid, str(uid))
 
     async def name(self, uid: int, within_s: float) -> str:
-        """Return the user's name, or the number if there is none, or if it is not found within `within_s`."""
+        """Return the user's name; return the number if there is no name, or none is found within `within_s` seconds."""
         if uid not in self._names:
-            found = anyio.Event()
-            self.when_known(uid, lambda name: found.set())
+            known = anyio.Event()
+            self.when_known(uid, lambda name: known.set())
             with anyio.move_on_after(within_s):
-                await found.wait()
+                await known.wait()
         return self.known(uid)
 
     def when_known(self, uid: int, tell: Callable[[str], object]) -> None:
-        """Call `tell` with the user's name, or with the number if there is none, once the data base has answered."""
+        """Call `tell` with the user's name once the data base has answered; with the number if there is no name."""
         self._told.setdefault(uid, []).append(tell)
         if len(self._told[uid]) == 1:
             self._asked_s[uid] = time.monotonic()
             self._lookups.submit(name_of, uid, then=lambda name: self._answered(uid, name))
 
     def learn(self, uid: int) -> None:
-        """Have the user's name looked up, unless that has been done lately."""
+        """Look up the user's name in the background, unless that was done within `FRESH_S`."""
         if uid not in self._told and time.monotonic() - self._asked_s.get(uid, float("-inf")) > FRESH_S:
             self.when_known(uid, lambda name: None)
 
     async def group(self, name: str) -> int:
-        """Return a group's number; waits for the data base. Raises `KeyError`. Learns its members' names too."""
-        found = await self._lookups.run(grp.getgrnam, name)
-        self._lookups.post(self._learn_members, found.gr_mem)
-        return found.gr_gid
+        """Return a group's number, and look up its members' names in the background. Raises `KeyError`.
+
+        Waits for the data base.
+        """
+        entry = await self._lookups.run(grp.getgrnam, name)
+        self._lookups.post(self._learn_members, entry.gr_mem)
+        return entry.gr_gid
 
     def close(self) -> None:
-        """Let go of the thread; a look-up that hangs is not waited for."""
+        """End the thread; a look-up that hangs is not waited for."""
         self._lookups.close()
 
     def _answered(self, uid: int, name: str | None) -> None:
@@ -91,7 +94,7 @@ class Users:
 
 
 def name_of(uid: int) -> str | None:
-    """Return a user's name, None if there is none. Waits for the data base."""
+    """Return a user's name, None if there is none. Blocks on the data base."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -99,15 +102,15 @@ def name_of(uid: int) -> str | None:
 
 
 def group_number(name: str) -> int | None:
-    """Return a group's number, None if the data base has not answered within `GROUP_WITHIN_S`.
+    """Return a group's number; None if the data base has not answered within `GROUP_WITHIN_S`.
 
-    Raises `KeyError` or `ValueError` for a name that is no group's.
+    Raises `KeyError` or `ValueError` if there is no such group.
     """
     return _bounded(lambda: grp.getgrnam(name).gr_gid)
 
 
 def others_in(gid: int, uids: Collection[int]) -> list[str] | None:
-    """Return who is in a group besides the users `uids`, sorted, whether by the group's entry or by their own.
+    """Return the names of a group's members besides the users `uids`, sorted; primary groups count too.
 
     None if the data base has not answered within `GROUP_WITHIN_S`.
     """
@@ -126,13 +129,13 @@ def others_in(gid: int, uids: Collection[int]) -> list[str] | None:
 
 
 def strangers(gid: int, uids: Collection[int]) -> str:
-    """Name the first three of those in a group besides the users `uids`; "" if there are none, or nobody can tell."""
+    """Return the first three members of a group besides the users `uids`, as text; "" if none, or if unknown."""
     others = others_in(gid, uids) or []
     return ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
 
 
 def _bounded(look_up: Callable[[], _T]) -> _T | None:
-    """Return what a look-up finds in a thread; None if it takes longer than `GROUP_WITHIN_S`."""
+    """Return the result of a look-up in a thread; None if it takes longer than `GROUP_WITHIN_S`."""
     answers: queue.SimpleQueue[tuple[_T | None, Exception | None]] = queue.SimpleQueue()
 
     def run() -> None:
@@ -143,9 +146,9 @@ def _bounded(look_up: Callable[[], _T]) -> _T | None:
 
     threading.Thread(target=run, name="group", daemon=True).start()
     try:
-        found, error = answers.get(timeout=GROUP_WITHIN_S)
+        result, error = answers.get(timeout=GROUP_WITHIN_S)
     except queue.Empty:
         return None
     if error is not None:
         raise error
-    return found
+    return result

@@ -1,1 +1,1 @@
-"""Show status, reports and records on a terminal."""
+"""Views for a terminal: the status, reports, drills, dry runs and the journal."""

@@ -1,4 +1,8 @@
-"""Show reports, drills, previews and the record on a terminal; what is worst stands first and is red."""
+"""Show reports, drills, checks, dry runs and the journal on a terminal.
+
+The commands and the demo use these views. The worst line comes first and is red. On a narrow terminal a view shows
+less, never something else; text from outside is made printable before.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from rich.text import Text
 from kill_switch import printable
 from kill_switch.journal import segments
 
-WIDE = 72  # columns: on a narrower terminal less is shown, never something else
+WIDE = 72  # columns; on a narrower terminal a view shows less
 COLOURS = {
     "ARMED": "green",
     "FIRING": "bold red",
@@ -40,37 +44,37 @@ COLOURS = {
 
 
 def word(text: str) -> Text:
-    """Colour one of our own words."""
+    """Return one of the product's state words in its colour."""
     return Text(text, style=COLOURS.get(text, ""))
 
 
 def ms(us: int | None) -> str:
-    """Write microseconds as milliseconds."""
+    """Format microseconds as milliseconds; from 10 s on, as seconds."""
     return "–" if us is None else f"{us / 1000:,.1f} ms" if us < 10_000_000 else f"{us / 1e6:,.1f} s"
 
 
 def number(value: object) -> str:
-    """Write a number that may be unknown."""
+    """Format a number that may be unknown."""
     return "?" if value is None else str(value)
 
 
 def table(*columns: str) -> Table:
-    """Make a table without lines."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    """Return an empty table without lines, with these columns."""
+    made = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for column in columns:
         right = column in _RIGHT
-        table.add_column(column, no_wrap=column not in _LONG, overflow="fold", justify="right" if right else "left")
-    return table
+        made.add_column(column, no_wrap=column not in _LONG, overflow="fold", justify="right" if right else "left")
+    return made
 
 
-ATTEMPTS_SHOWN = 3  # of an account's strikes that were not accepted; --json has more
-ORDERS_SHOWN = 3  # of the orders that are gone, by their ids; --json has more
+ATTEMPTS_SHOWN = 3  # refused strikes shown an account; --json has more
+ORDERS_SHOWN = 3  # ids of gone orders shown an account; --json has more
 _RIGHT = {"orders", "round trip", "sent", "answered", "clear", "strikes", "gone", "left"}
 _LONG = {"account", "trigger", "detail", "evidence"}
 
 
 def report_view(report: Mapping[str, Any]) -> RenderableType:
-    """Tell one kill: why, how fast, what is left."""
+    """Return the view of one kill: reasons, times against the budget, accounts, and what is left."""
     report = printable.mapping(report)
     reasons = [
         Text.assemble((f"{reason['trigger']}: ", "bold"), reason["text"], (f"  {reason['observed_at']}", "dim"))
@@ -98,7 +102,8 @@ def report_view(report: Mapping[str, Any]) -> RenderableType:
             "+".join(account["routes"]) or "–",
         )
     lines = [line for name, account in report["accounts"].items() for line in _details(name, account)]
-    details = [Padding(Text(line), (0, 0, 0, 2)) for line in lines]  # what is wrapped begins no line of ours
+    # padded, so that a wrapped text cannot look like a line of ours
+    details = [Padding(Text(line), (0, 0, 0, 2)) for line in lines]
     blank = [Text()] if details else []
     return Group(
         Text(f"kill {report['id']}", "bold"), *reasons, *_head(report), budget, Text(), accounts, *blank, *details
@@ -106,7 +111,7 @@ def report_view(report: Mapping[str, Any]) -> RenderableType:
 
 
 def _head(report: Mapping[str, Any]) -> Iterator[Text]:
-    """Yield who fired, at what, under which configuration, and who has re-armed it; what is not known is left out."""
+    """Yield who fired, the scope, the configuration, and who re-armed; unknown facts are left out."""
     if by := report.get("by"):
         whose = f", {_person(by)}" if by["uid"] is not None else ""
         file = f", whose file is of {by['at']}" if by["at"] else ""
@@ -128,7 +133,7 @@ def _head(report: Mapping[str, Any]) -> Iterator[Text]:
 
 
 def _problems(report: Mapping[str, Any]) -> Iterator[Text]:
-    """Yield what keeps the kill from being proven, latched and on record, with what to do."""
+    """Yield what keeps the kill from being proven, latched and recorded, with the command against each."""
     for problem in report.get("problems", ()):
         yield Text(f"! {printable.line(problem['text'])}", "bold red")
         yield Text(f"  {printable.line(problem['do'])}", "red")
@@ -140,27 +145,31 @@ def _person(known: Mapping[str, Any]) -> str:
 
 
 def _few(names: Sequence[str], most: int = 20) -> str:
-    """List names; of many, the first and the number of the others."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    """List names; of more than `most`, the first ones and the number of the others."""
+    others = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + others
 
 
 def _details(name: str, account: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the strikes that the venue has not accepted, and what has become of the orders."""
-    failed = [one for one in account.get("attempts", ()) if one["answer"] != "ACCEPTED"]
-    for one in failed[:ATTEMPTS_SHOWN]:
-        after = "" if one["answered_us"] is None else f" after {ms(one['answered_us'])}"
-        words = f": {one['evidence']}" if one["evidence"] else ""
-        sent = "not sent" if one["sent_us"] is None else f"sent after {ms(one['sent_us'])} by {'+'.join(one['routes'])}"
-        yield f"{name}: strike {one['strike']}, {sent}: {one['answer'] or 'no answer'}{after}{words}"
+    """Yield the strikes that the venue has not accepted, and what became of the orders."""
+    failed = [strike for strike in account.get("attempts", ()) if strike["answer"] != "ACCEPTED"]
+    for strike in failed[:ATTEMPTS_SHOWN]:
+        after = "" if strike["answered_us"] is None else f" after {ms(strike['answered_us'])}"
+        words = f": {strike['evidence']}" if strike["evidence"] else ""
+        sent = (
+            "not sent"
+            if strike["sent_us"] is None
+            else f"sent after {ms(strike['sent_us'])} by {'+'.join(strike['routes'])}"
+        )
+        yield f"{name}: strike {strike['strike']}, {sent}: {strike['answer'] or 'no answer'}{after}{words}"
     if len(failed) > ATTEMPTS_SHOWN:
         yield f"{name}: and {len(failed) - ATTEMPTS_SHOWN} more strikes that were not accepted"
     cancelled, claimed = account["cancelled"], account.get("claimed")
     if ids := account.get("cancelled_ids"):
-        more = f" and {cancelled - ORDERS_SHOWN} more" if cancelled > ORDERS_SHOWN else ""
-        yield f"{name}: gone: {', '.join(ids[:ORDERS_SHOWN])}{more}"
+        others = f" and {cancelled - ORDERS_SHOWN} more" if cancelled > ORDERS_SHOWN else ""
+        yield f"{name}: gone: {', '.join(ids[:ORDERS_SHOWN])}{others}"
     if claimed is not None and claimed != cancelled:
-        yield f"{name}: the venue said, strike by strike, that it cancelled {claimed}"
+        yield f"{name}: the venue claims {claimed} cancelled orders, all strikes together"
 
 
 def print_report(report: Mapping[str, Any]) -> None:
@@ -168,20 +177,20 @@ def print_report(report: Mapping[str, Any]) -> None:
         console = Console()
         console.print(report_view(report))
         for line in _problems(report):
-            console.print(line, soft_wrap=True)  # a command stays in one piece
+            console.print(line, soft_wrap=True)  # so that a command is not broken over two lines
 
 
 class DrillView:
-    """One drill: each lane's round trip beside the budget, what failed first; for the width that there is."""
+    """A drill's view: each lane's round trip against the budget, failures first, for the console's width."""
 
     def __init__(self, drill: Mapping[str, Any]) -> None:
         self._drill = printable.mapping(drill)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         drill, wide = self._drill, options.max_width >= WIDE
-        made = table("account", "venue", "lane", "round trip", "budget", "evidence")
+        lanes_table = table("account", "venue", "lane", "round trip", "budget", "evidence")
         if not wide:
-            made = table("account", "lane", "round trip", "budget")
+            lanes_table = table("account", "lane", "round trip", "budget")
         below: list[Text] = []
         for name, account in sorted(drill["accounts"].items(), key=lambda item: item[1]["ok"]):
             about = (name, account["venue"]) if wide else (name,)
@@ -192,12 +201,12 @@ class DrillView:
                 kept = "FAILED" if not lane["ok"] else "within" if lane["within_budget"] else "OVER"
                 evidence = Text(lane["evidence"], "" if lane["ok"] else "red")
                 row = (*about, route, ms(lane["rtt_us"]), Text(kept, style))
-                made.add_row(*row, *((evidence,) if wide else ()))
+                lanes_table.add_row(*row, *((evidence,) if wide else ()))
                 if not wide and not lane["ok"]:
                     below.append(Text(f"! {name} {route}: {lane['evidence']}", "red"))
         verdict = Text("every lane would carry a kill", "bold green") if drill["ok"] else Text("NOT GOOD", "bold red")
         last = "" if drill["answered_us"] is None else f", the last after {ms(drill['answered_us'])}"
-        yield made
+        yield lanes_table
         yield from below
         yield Text()
         yield Text.assemble(verdict, f"{last}; the budget is {ms(drill['budget_us'])}")
@@ -207,30 +216,30 @@ def print_drill(drill: Mapping[str, Any]) -> None:
     Console(highlight=False).print(DrillView(drill))
 
 
-def check_view(found: Mapping[str, Any]) -> RenderableType:
-    """Tell how everything connects: who is not ready and why, then the drill."""
-    found = printable.mapping(found)
+def check_view(check: Mapping[str, Any]) -> RenderableType:
+    """Return the view of `check --connect`: the accounts that are not ready, with reasons, then the drill."""
+    check = printable.mapping(check)
     lines: list[RenderableType] = []
-    if found["via"] == "daemon":
-        lines.append(Text("a daemon is running: asked it, and took no connection from it", "dim"))
-    for name, account in found["accounts"].items():
+    if check["via"] == "daemon":
+        lines.append(Text("checked through the running daemon, over its own connections", "dim"))
+    for name, account in check["accounts"].items():
         if not account["ready"]:
             why = "; ".join(f"{route}: {text}" for route, text in account["trouble"].items()) or "no reason is known"
             lines.append(Text(f"{name} ({account['venue']}) is NOT READY: {why}", "bold red"))
-    lines += [Text(f"! {warning}", "yellow") for warning in found.get("warnings", ())]
-    if found["drill"] is not None:
-        lines += [DrillView(found["drill"])]
-    if found.get("error"):
-        lines.append(Text(found["error"], "bold red"))
+    lines += [Text(f"! {warning}", "yellow") for warning in check.get("warnings", ())]
+    if check["drill"] is not None:
+        lines += [DrillView(check["drill"])]
+    if check.get("error"):
+        lines.append(Text(check["error"], "bold red"))
     return Group(*lines)
 
 
-def print_check(found: Mapping[str, Any]) -> None:
-    Console(highlight=False).print(check_view(found))
+def print_check(check: Mapping[str, Any]) -> None:
+    Console(highlight=False).print(check_view(check))
 
 
 def dry_run_view(answer: Mapping[str, Any], orders: int = 20) -> RenderableType:
-    """Tell what a kill would hit, at most so many `orders` of an account by name, and what it would send."""
+    """Return the view of what a kill would hit and send; at most `orders` orders an account are listed."""
     answer = printable.mapping(answer)
     lines: list[RenderableType] = [Text("a kill would hit this; nothing was changed", "bold")]
     for name, account in answer["accounts"].items():
@@ -263,13 +272,13 @@ def print_dry_run(answer: Mapping[str, Any]) -> None:
 
 
 def entry_line(entry: Mapping[str, Any]) -> str:
-    """Write one journal entry on one line."""
-    told = f"{entry['seq']:>6}  {entry['at']}  {entry['kind']:<14} {json.dumps(entry['data'], ensure_ascii=False)}"
-    return printable.line(told)
+    """Format a journal record as one line."""
+    line = f"{entry['seq']:>6}  {entry['at']}  {entry['kind']:<14} {json.dumps(entry['data'], ensure_ascii=False)}"
+    return printable.line(line)
 
 
 def follow_journal(path: Path, as_json: bool) -> None:
-    """Print the entries, and those that come, until interrupted."""
+    """Print the records, then new ones as they are written, until interrupted."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
     try:
         for entry in segments.Reading(path).entries(lambda: time.sleep(0.2)):

@@ -1,6 +1,7 @@
-"""Show how things are, for a person who has five seconds: the state, what is wrong, then accounts and triggers.
+"""Show the status for a person who has five seconds: the state, what is wrong, then accounts and triggers.
 
-What is worst stands first. On a narrow terminal less is shown, never something else.
+The command `status` and the demo use this. The worst line comes first. On a narrow terminal the view shows less, never
+something else.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from kill_switch.errors import KillSwitchError
 from kill_switch.terminal.report_views import WIDE, ms, number, table, word
 
 REFRESH_S = 0.5
-FEW_ROWS = 5  # of accounts, however low the terminal
-TROUBLES = 5  # that stand above the accounts while the screen is redrawn
+FEW_ROWS = 5  # rows of accounts, even on a low terminal
+TROUBLES = 5  # troubles shown above the accounts while the screen is redrawn
 SEVERITY = ("RESIDUE", "STRIKING", "CONFIRMING", "CLEAR", "ARMED")
 HEADS = {"ARMED": "bold black on green", "TRIPPED": "bold black on yellow", "FIRING": "bold white on red"}
 NEXT = {
@@ -32,7 +33,7 @@ NEXT = {
 
 
 class StatusView:
-    """A status answer, laid out for the width that there is; `rows` bounds how many accounts are shown."""
+    """The view of a status answer for the console's width; at most `rows` accounts are shown."""
 
     def __init__(self, status: Mapping[str, Any], rows: int | None = None, now: datetime | None = None) -> None:
         self._status = printable.mapping(status)
@@ -75,9 +76,9 @@ class StatusView:
     def _accounts(self, wide: bool) -> RenderableType:
         accounts = sorted(self._status["accounts"].items(), key=lambda item: _severity(item[1]))
         if wide:
-            made = table("account", "venue", "state", "lanes", "orders", "round trip", "drill", "clock")
+            accounts_table = table("account", "venue", "state", "lanes", "orders", "round trip", "drill", "clock")
         else:
-            made = table("account", "state", "lanes", "orders")
+            accounts_table = table("account", "state", "lanes", "orders")
         shown = accounts if self._rows is None or len(accounts) <= self._rows else accounts[: self._rows - 1]
         for name, account in shown:
             row: list[RenderableType] = [
@@ -89,15 +90,17 @@ class StatusView:
             if wide:
                 row[1:1] = [Text(account["venue"])]
                 row += [ms(account["rtt_us"]), _drilled(account.get("drill") or {}), _offset(account)]
-            made.add_row(*row)
+            accounts_table.add_row(*row)
         if len(shown) == len(accounts):
-            return made
-        rest = Counter(account["state"] for _, account in accounts[len(shown) :])
-        return Group(made, Text("and " + ", ".join(f"{n} more {state}" for state, n in rest.items()), "dim"))
+            return accounts_table
+        hidden = Counter(account["state"] for _, account in accounts[len(shown) :])
+        return Group(
+            accounts_table, Text("and " + ", ".join(f"{n} more {state}" for state, n in hidden.items()), "dim")
+        )
 
 
 def troubles(status: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong, a line each: accounts' lanes, the journal, and what parts of the daemon say themselves."""
+    """Yield what is wrong, a line each: lanes, blind triggers, the journal, and what parts of the daemon report."""
     for name, account in status["accounts"].items():
         for route, why in account.get("trouble", {}).items():
             if account["lanes"][route] != "up":
@@ -124,7 +127,7 @@ def _severity(account: Mapping[str, Any]) -> tuple[int, bool]:
 
 
 def _lanes(account: Mapping[str, Any]) -> Text:
-    """Say `up`, or which lane is not; of two that are not, the same word said once."""
+    """Return `up`, or the lane that is not up; if neither is, only their worse state."""
     lanes: Mapping[str, str] = account["lanes"]
     off = {route: state for route, state in lanes.items() if state != "up"}
     if not off:
@@ -154,29 +157,29 @@ def _offset(account: Mapping[str, Any]) -> str:
 
 
 def _triggers(triggers: Mapping[str, Any], wide: bool) -> RenderableType:
-    made = table("trigger", "state", "detail")
+    triggers_table = table("trigger", "state", "detail")
     quiet = 0
     for name, trigger in sorted(triggers.items(), key=lambda item: item[1]["state"] not in ("tripped", "blind")):
         if not wide and trigger["state"] == "ok":
             quiet += 1
             continue
         title = f"{name} ({trigger['kind']})" if wide else name
-        made.add_row(title, word(trigger["state"]), Text(str(trigger["detail"])))
+        triggers_table.add_row(title, word(trigger["state"]), Text(str(trigger["detail"])))
     if not quiet:
-        return made
-    rest = Text(f"{quiet} trigger{'s' if quiet > 1 else ''} ok", "green")
-    return Group(made, rest) if made.row_count else rest
+        return triggers_table
+    quiet_line = Text(f"{quiet} trigger{'s' if quiet > 1 else ''} ok", "green")
+    return Group(triggers_table, quiet_line) if triggers_table.row_count else quiet_line
 
 
 def _drill_line(drill: Mapping[str, Any]) -> str:
     last, coming = drill.get("last"), drill.get("next")
-    said = []
+    parts = []
     if last:
         took = "failed" if last["answered_us"] is None else f"answered in {ms(last['answered_us'])}"
-        said.append(f"{last['at'][:16].replace('T', ' ')}Z {took if last['ok'] else 'NOT GOOD'}")
+        parts.append(f"{last['at'][:16].replace('T', ' ')}Z {took if last['ok'] else 'NOT GOOD'}")
     if coming:
-        said.append(f"next {datetime.fromisoformat(coming).astimezone(UTC):%Y-%m-%d %H:%M}Z")
-    return f"drill: {'; '.join(said)}" if said else ""
+        parts.append(f"next {datetime.fromisoformat(coming).astimezone(UTC):%Y-%m-%d %H:%M}Z")
+    return f"drill: {'; '.join(parts)}" if parts else ""
 
 
 def _duration(since: str, now: datetime) -> str:
@@ -192,7 +195,7 @@ def print_status(status: Mapping[str, Any]) -> None:
 
 
 def watch_status(ask: Callable[[], Mapping[str, Any]]) -> None:
-    """Redraw until interrupted; a daemon that does not answer is shown as such, not ended on."""
+    """Redraw the status until interrupted; while the daemon does not answer, show that."""
     console = Console(highlight=False)
     with Live(console=console, auto_refresh=False, screen=True) as live:
         try:

@@ -1,1 +1,1 @@
-"""Run simulators and a daemon on this machine: the demo and the benchmark stand on it."""
+"""Simulators and a daemon on this machine, for the demo, the benchmark and the end-to-end tests."""

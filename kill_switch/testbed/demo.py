@@ -1,4 +1,7 @@
-"""Show it all on this machine: orders resting, a bot that goes on quoting, a flag touched, the kill, the proof."""
+"""The demo: orders rest, a bot keeps quoting, the flag is touched, the kill and its proof are shown.
+
+The command `demo` uses this. Everything runs on this machine: simulators, a daemon as its own process, no venue.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,15 @@ from kill_switch.testbed.testbed import Stage
 BOT_FOR_S = 2.0
 BOT_EVERY_S = 0.1
 CLEAR_WITHIN_S = 12.0
-QUIET_FOR_S = 0.6  # clear, with the books empty, for that long after the bot has stopped
+QUIET_FOR_S = 0.6  # seconds after the bot has stopped in which all accounts stay clear and the books empty
 
 Show = Callable[[str, Mapping[str, Any], Mapping[str, int]], None]
 
 
 def run(*, as_json: bool, orders: int) -> int:
-    """Play it through; return 0 if every account is proven clear, the books are empty and the latch held."""
+    """Run the demo; return 0 if every account is proven clear, the books are empty and the latch held, else 1."""
     console = Console(stderr=as_json)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and clean up on the way
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the context managers clean up
     began_s = time.monotonic()
     with Stage(sorted(VENUES)) as stage, _showing(console, quiet=as_json) as show:
         show("starting simulators and daemon", {}, {})
@@ -41,7 +44,7 @@ def run(*, as_json: bool, orders: int) -> int:
         known = stage.wait_for(lambda s: all((a["open_orders"] or 0) >= orders for a in s["accounts"].values()), 5.0)
         show(f"{orders} orders rest at each venue; armed and warm", known, _books(stage))
         if not as_json:
-            time.sleep(1.0)  # for whoever watches
+            time.sleep(1.0)  # so that a person can see this state
         bot = _Bot(stage)
         bot.start()
         stage.flag.write_text("demo: the flag was touched\n")
@@ -58,12 +61,12 @@ def run(*, as_json: bool, orders: int) -> int:
     if as_json:
         sys.stdout.write(json.dumps(report) + "\n")
     else:
-        _tell(console, report, refused, good)
+        _print_result(console, report, refused, good)
     return 0 if good else 1
 
 
 class _Bot(threading.Thread):
-    """Go on quoting at every venue while the kill is under way, as a strategy does that nobody has told."""
+    """A bot that keeps quoting at every venue during the kill, like a strategy that does not know of it."""
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(name="bot", daemon=True)
@@ -80,7 +83,7 @@ class _Bot(threading.Thread):
 
 
 def _until_clear(stage: Stage, bot: _Bot, show: Show) -> Mapping[str, Any]:
-    """Watch until all is clear and stays so after the bot's last order; return the last status."""
+    """Watch until everything is clear and stays clear after the bot's last order; return the last status."""
     until_s = time.monotonic() + CLEAR_WITHIN_S
     quiet_s = 0.0
     while True:
@@ -101,22 +104,22 @@ def _books(stage: Stage) -> dict[str, int]:
 
 @contextmanager
 def _showing(console: Console, *, quiet: bool) -> Iterator[Show]:
-    """Give a live view on a terminal, a line a step elsewhere, nothing if it is to be quiet."""
+    """Yield a function that shows progress: live on a terminal, a line a step elsewhere, nothing if `quiet`."""
     if quiet:
         yield lambda doing, status, books: None
     elif console.is_terminal:
         with Live(console=console, refresh_per_second=20, transient=True) as live:
             yield lambda doing, status, books: live.update(_view(doing, status, books))
     else:
-        said = ""
+        last_step = ""
 
-        def say(doing: str, status: Mapping[str, Any], books: Mapping[str, int]) -> None:
-            nonlocal said
-            if doing.split(";")[0] != said:
-                said = doing.split(";")[0]
+        def print_step(doing: str, status: Mapping[str, Any], books: Mapping[str, int]) -> None:
+            nonlocal last_step
+            if doing.split(";")[0] != last_step:
+                last_step = doing.split(";")[0]
                 console.print(doing)
 
-        yield say
+        yield print_step
 
 
 def _view(doing: str, status: Mapping[str, Any], books: Mapping[str, int]) -> Group:
@@ -125,7 +128,7 @@ def _view(doing: str, status: Mapping[str, Any], books: Mapping[str, int]) -> Gr
     return Group(*head, status_view.StatusView(status)) if status else Group(*head)
 
 
-def _tell(console: Console, report: Mapping[str, Any], refused: Mapping[str, Any], good: bool) -> None:
+def _print_result(console: Console, report: Mapping[str, Any], refused: Mapping[str, Any], good: bool) -> None:
     console.print(report_views.report_view(report))
     books = ", ".join(f"{venue} {count}" for venue, count in report["books"].items())
     console.print(f"\nproof: the simulators' own books hold {books} resting orders")

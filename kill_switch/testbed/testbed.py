@@ -1,6 +1,6 @@
-"""Set a stage on this machine: simulators in one process, the daemon in another, keys and configuration beside them.
+"""A testbed on this machine: simulators in one process, the daemon in another, keys and configuration in a directory.
 
-The demo, the benchmark and the end-to-end tests play on it. What it starts it ends, by process id.
+The demo, the benchmark and the end-to-end tests use it. It ends the processes that it started, and no others.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ STOP_WITHIN_S = 20.0
 
 
 class Stage:
-    """Simulators, a daemon and a directory for all they need, for as long as the context is open."""
+    """Simulators, a daemon and a temporary directory, for as long as the context is open."""
 
     def __init__(
         self, venues: Sequence[str], *, accounts: int = 1, options: Sequence[str] = (), core: int | None = None
     ) -> None:
-        """Plan simulators of these venues; `core` is the one that they are to run on, where that matters."""
+        """Plan simulators of these venues; `core` is the processor that they are to run on, None for any."""
         self.directory = Path(tempfile.mkdtemp(prefix="kill-switch-"))
         self.state_dir = self.directory / "state"
         self.runtime_dir = self.directory / "run"
@@ -77,7 +77,7 @@ class Stage:
         return venues
 
     def admin(self, method: str, path: str, **body: object) -> Any:
-        """Call the simulators' admin API; raises `KillSwitchError` with its words if it says no."""
+        """Call the simulators' admin API; raise `KillSwitchError` with its text if it refuses."""
         if self._admin is None:
             self._admin = httpx.Client(base_url=self.ready["admin"], timeout=10.0, trust_env=False)
         answer = self._admin.request(method, path, content=json.dumps(body) if body else None)
@@ -86,12 +86,12 @@ class Stage:
         return answer.json()
 
     def rest(self, venue: str, count: int, **more: object) -> list[str]:
-        """Rest orders at a venue; return their ids."""
+        """Rest `count` orders at a venue; return their ids."""
         ids: list[str] = self.admin("POST", "/orders", venue=venue, count=count, **more)["ids"]
         return ids
 
     def book(self, venue: str) -> int:
-        """Return how many orders rest at a venue, by its own book."""
+        """Return how many orders rest in a venue's own book."""
         count: int = self.admin("GET", f"/orders?venue={venue}")["open"]
         return count
 
@@ -108,14 +108,14 @@ class Stage:
     # ── the daemon ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def accounts(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        """Yield (account name, venue, how to log in) for every account of every simulator."""
+        """Yield (account name, venue, login) for every account of every simulator."""
         for venue, entry in self.venues.items():
             logins = [entry, *entry.get("accounts", ())]
             for number, login in enumerate(logins, 1):
                 yield (venue if len(logins) == 1 else f"{venue}{number}"), venue, login
 
     def write_config(self, extra: str = "", daemon: str = "", only: Collection[str] | None = None) -> None:
-        """Write a configuration for all accounts, with their keys as files, the flag as a trigger, and `extra` TOML.
+        """Write a configuration for all accounts, with key files, the flag trigger, and `extra` TOML at the end.
 
         With `only`, for the accounts of these names.
         """
@@ -136,7 +136,7 @@ class Stage:
         self.config.write_text(f'{text}\n[triggers.panic]\nkind = "flag"\npath = {_toml(self.flag)}\n\n{extra}')
 
     def start_daemon(self, *, wait: bool = True) -> None:
-        """Start the daemon in its own process; wait until every account is ready."""
+        """Start the daemon in its own process; with `wait`, return once every account is ready."""
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "kill_switch", "run", "-c", str(self.config)]
             self.daemon = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)  # noqa: S603 - our own
@@ -150,7 +150,10 @@ class Stage:
         return self.ask(cmd="status")
 
     def wait_for(self, true: Callable[[dict[str, Any]], bool], within_s: float) -> dict[str, Any]:
-        """Return the first status that fits; raises `KillSwitchError` with the daemon's log if none does in time."""
+        """Return the first status for which `true` holds.
+
+        Raises `KillSwitchError` with the daemon's log if there is none within `within_s` seconds.
+        """
         until_s = time.monotonic() + within_s
         status: dict[str, Any] = {}
         while time.monotonic() < until_s:
@@ -164,11 +167,13 @@ class Stage:
                 pass
             time.sleep(0.02)
         log = self.log.read_text() if self.log.exists() else ""
-        raise KillSwitchError(f"the daemon did not get there within {within_s:g} s: {status}\n{log[-4000:]}")
+        raise KillSwitchError(
+            f"the daemon did not reach the expected state within {within_s:g} s: {status}\n{log[-4000:]}"
+        )
 
 
 def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
-    """End a process that we started: by signal, and if it does not go, by force. Returns its exit code."""
+    """End a process that this one started, by a signal and after `STOP_WITHIN_S` by SIGKILL; return its exit code."""
     if process.poll() is None:
         process.send_signal(number)
         try:
@@ -182,5 +187,5 @@ def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
 
 
 def _toml(value: object) -> str:
-    """Write a value as TOML; JSON's strings, numbers, booleans and arrays are also TOML's."""
+    """Format a value as TOML; JSON's strings, numbers, booleans and arrays are also TOML's."""
     return json.dumps(str(value) if isinstance(value, Path) else value)

@@ -99,7 +99,7 @@ FAR = 'an address that other hosts can reach; expected one on this machine, such
             "ping.url: not a https:// address; only one on this machine may be http://",
         ]),
         ('[ping]\nurl = 5', [f"ping.url: 5; expected a URL, or {KEPT}"]),
-        ('[ping]\nevery = "10s"', ["ping.url: missing, with every given; say whom to call, or leave both out"]),
+        ('[ping]\nevery = "10s"', ["ping.url: missing, although every is set; set url, or leave both keys out"]),
         ('[ping]\nurl = "https://hc.example/x"\nevery = "10ms"', ['ping.every: "10ms"; it must be "1s" or more']),
         ('[daemon]\nmetrics = "0.0.0.0:9464"', [f"daemon.metrics: {FAR}"]),
     ],
@@ -118,6 +118,6 @@ def test_urls_without_apprise_are_a_problem_of_the_configuration(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert wrong(tmp_path, '[notify]\nurls = ["mailto://x"]') == [
-        "notify.urls: given, but apprise is not installed; in the checkout: pip install '.[notify]'; or use command"
+        "notify.urls: set, but apprise is not installed; in the checkout: pip install '.[notify]'; or use command"
     ]
     assert loaded(tmp_path, '[notify]\ncommand = "page"').notify.command == ("page",)

@@ -240,7 +240,7 @@ def test_a_check_names_who_is_not_ready_and_why() -> None:
     cold = account(ws="down", trouble={"ws": "login refused", "http": "no route"})
     found = {"via": "daemon", "accounts": {"mm1": cold}, "drill": None, "error": "another drill is under way"}
     assert drawn(report_views.check_view(found), 120) == [
-        "a daemon is running: asked it, and took no connection from it",
+        "checked through the running daemon, over its own connections",
         "mm1 (oxfun) is NOT READY: ws: login refused; http: no route",
         "another drill is under way",
     ]

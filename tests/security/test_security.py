@@ -45,7 +45,7 @@ def test_a_directory_that_everyone_can_write_to_is_refused(tmp_path: Path) -> No
     hardening.make_directory(state)
     assert state.stat().st_mode & 0o7777 == 0o750
     state.chmod(0o777)
-    with pytest.raises(CannotCreate, match=r"everyone can write there, and take the latch away; chmod o-w"):
+    with pytest.raises(CannotCreate, match=r"everyone can write there, and could remove the latch; chmod o-w"):
         hardening.make_directory(state)
 
 
