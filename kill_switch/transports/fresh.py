@@ -20,13 +20,13 @@ import httpcore
 
 from kill_switch.core.domain import Route
 from kill_switch.transports.causes import why
-from kill_switch.transports.http import (
+from kill_switch.transports.http import NOT_WANTED
+from kill_switch.transports.http_connection import (
     HEADERS_TOO_LARGE,
     MAX_BODY_BYTES,
     MAX_HEADER_BYTES,
     MAX_INTERIM,
     MAX_PIECES,
-    NOT_WANTED,
     TOO_LARGE,
     TOO_MANY_INTERIM,
     TOO_MANY_PIECES,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.transports import http, ws
+from kill_switch.transports import http, ws, ws_connection
 from kill_switch.transports.lane import Backoff
 
 from .driver import Ear
@@ -24,7 +24,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let lanes come back sooner than they do in earnest."""
     for module in (http, ws):
         monkeypatch.setattr(module, "Backoff", lambda first_s=0.0, cap_s=0.0: Backoff(first_s=0.01, cap_s=0.1))
-    monkeypatch.setattr(ws, "CLOSE_WITHIN_S", 0.2)
+    monkeypatch.setattr(ws_connection, "CLOSE_WITHIN_S", 0.2)
 
 
 @pytest.fixture(scope="session")
