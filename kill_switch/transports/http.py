@@ -1,14 +1,15 @@
-"""Keep HTTP/1.1 connections up over TLS, so that a kill is one `write` of bytes that were made beforehand.
+"""The warm HTTP/1.1 lane of an account: two or more TLS connections kept open, so that a command is one `write`.
 
-A lane has two connections or more. A read that is not urgent starts only if it leaves one of them idle: the kill never
-waits behind housekeeping. Answers are parsed by httptools in the protocol's callback. There is no pipelining: one
-request is under way on a connection, and a connection whose answer does not come in time takes no other, because its
-next answer could no longer be told apart. Another connection takes its place. It is given up, unless the call is to be
-answered late too: then it waits beside for that.
+`dispatch` sends calls over it. The lane never pipelines and never repeats a call.
 
-A venue may end a connection behind any answer (RFC 9112, 9.3 and 9.6). That is no failure: another connection replaces
-it without back-off, and the lane does not count as closed meanwhile. Calls wait for that connection, but for a strike's
-own cancels: these have another route, and a command that has none must not be lost for it.
+A read that is not urgent starts only if it leaves one connection idle, so that a kill never waits behind housekeeping.
+A connection whose answer is overdue gets no other call, because its next answer could not be assigned to a call.
+Another connection takes its place. The overdue connection is closed, unless its call accepts a late answer: then it
+waits for that answer beside the lane.
+
+A venue may close a connection after any answer (RFC 9112 §9.3, §9.6). That is no failure: the lane opens another
+connection without back-off, and does not count as closed meanwhile. Calls wait for that connection, except a strike's
+own cancels. A cancel has the second route; another command has none and must not be lost.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ from kill_switch.venues.base import Call, Closed, Lost, Opened, Replied, Request
 CONNECTIONS = 2
 LATE_MOST = 8  # connections of a lane that wait for late answers
 STEADY_AFTER_S = 5.0
-APART_S = 0.1  # between the beginnings of two connections in one place of the lane
-RETURN_WITHIN_S = 1.0  # three round trips to a venue far away: a lane whose connections have all ended in good order
+APART_S = 0.1  # between the starts of two connections in one place of the lane
+# for a lane whose connections all closed in good order to reconnect: three round trips to a distant venue
+RETURN_WITHIN_S = 1.0
 NOT_WANTED = "not wanted any more"
 
 
@@ -51,9 +53,11 @@ class HttpLane:
         wanted: Callable[[Call], bool] = lambda call: True,
         network: Network | None = None,
     ) -> None:
-        """Make it; `wanted` says whether a call that had to wait is still to be sent.
+        """Create the lane; `run` connects it.
 
-        Raises `OSError` for a `ca_file` that cannot be used. Without a `network` it has one of its own.
+        `warm_every_s` is the idle time after which the listener is asked to use a connection. `wanted` returns whether
+        a call that had to wait is still to be sent. `network` is shared by a process's lanes; by default the lane
+        creates its own. Raises `OSError` if `ca_file` cannot be read.
         """
         self._dialer = (network or Network()).dialer(url, ca_file)
         self._sink = sink
@@ -61,18 +65,20 @@ class HttpLane:
         self._warm_every_s = warm_every_s
         self._count = connections
         self._connections: list[HttpConnection] = []
-        self._late: deque[HttpConnection] = deque()  # that wait beside for an answer, or have done so
+        # overdue connections that wait for a late answer, or have received it
+        self._late: deque[HttpConnection] = deque()
         self._urgent: deque[Call] = deque()
         self._waiting: deque[Call] = deque()
         self._begun: HttpConnection | None = None
         self._last: HttpConnection | None = None  # the connection that was used last
-        self._opened = False  # the sink has been told so
-        self._return: asyncio.TimerHandle | None = None  # when a lane that is to be back at once is taken for closed
+        self._opened = False  # the listener has been notified that the lane is open
+        self._return: asyncio.TimerHandle | None = None  # when a lane that is reconnecting counts as closed
         self._proven = False  # the venue has accepted the key on this lane
-        self._held: asyncio.TimerHandle | None = None  # until then nothing leaves but what is urgent
-        self._partly = ""  # why not all connections are there, while some are
-        self.trouble = ""  # the newest
-        self.certificate: Expiry | None = None  # what the last connection was verified by ends then
+        # the end of the venue's `Retry-After`; until then only urgent calls and commands are sent
+        self._held: asyncio.TimerHandle | None = None
+        self._partly = ""  # why some connections are missing, while others are up
+        self.trouble = ""  # the latest reason, for the status; "" if the lane is healthy
+        self.certificate: Expiry | None = None  # the earliest expiry in the chain of the last connection
 
     @property
     def state(self) -> LaneState:
@@ -81,15 +87,16 @@ class HttpLane:
         return LaneState.UP if self._proven else LaneState.CONNECTING
 
     def authenticated(self, proven: bool) -> None:
-        """Take the venue's word on the key."""
+        """Record whether the venue has accepted the account's key."""
         if proven and (not self._proven or self.trouble != self._partly):
-            self._tell(self._partly)
+            self._report_trouble(self._partly)
         self._proven = proven
 
     def hold(self, asked_s: float) -> None:
-        """Let only urgent calls and commands leave for a while, `retry_after.MOST_S` at most; an earlier end is void.
+        """Send only urgent calls and commands for `asked_s` seconds, at most `retry_after.MOST_S`.
 
-        Others wait in their queue. A probe follows at once: a lane that was refused is to be ready soon again.
+        Other calls stay queued. A hold that would end earlier than the present one has no effect. A probe follows the
+        end at once, so that the lane is proven again soon.
         """
         loop = asyncio.get_running_loop()
         end_s = loop.time() + min(asked_s, retry_after.MOST_S)
@@ -105,12 +112,15 @@ class HttpLane:
         if any(c.idle for c in self._connections):
             self._sink.warm()
 
-    def _tell(self, trouble: str) -> None:
+    def _report_trouble(self, trouble: str) -> None:
         self.trouble = trouble
         self._sink.trouble(Route.HTTP, trouble)
 
     def begin(self, request: Request) -> bool:
-        """Write an urgent request whose `call` follows in this pass of the event loop; False if it cannot leave now."""
+        """Write an urgent request at once; return False if no connection can take it now.
+
+        After True, the request's `call` or `forgo` must follow in the same pass of the event loop.
+        """
         connection = self._latest()
         if connection is not None:
             connection.begin(request)
@@ -118,13 +128,16 @@ class HttpLane:
         return connection is not None
 
     def forgo(self) -> None:
-        """Give up on what has begun: no call follows, so that nobody would know what its answer is for."""
+        """Abort the connection that `begin` wrote to, because no call follows and its answer would be unassigned."""
         begun, self._begun = self._begun, None
         if begun is not None:
             begun.abort(NOT_WANTED)
 
     def call(self, call: Call) -> None:
-        """Write a call at once if a connection may take it, else queue it; tell `Lost` if none is up."""
+        """Write a call at once if a connection may take it, else queue it.
+
+        A call whose request `begin` has written is only registered. If no connection is up, the listener gets `Lost`.
+        """
         begun = self._begun
         if begun is not None and begun.begun is call.request:
             self._begun = None
@@ -134,14 +147,14 @@ class HttpLane:
         if latest is not None:
             self._start(latest, call)
             return
-        if call.command:  # ahead of reads that wait, behind other commands
+        if call.command:  # ahead of queued reads, behind earlier commands
             self._urgent.insert(sum(waiting.command for waiting in self._urgent), call)
         else:
             (self._urgent if call.urgent else self._waiting).append(call)
         self._pump()
 
     def _latest(self) -> HttpConnection | None:
-        """Return the connection that takes what is urgent now: of those that are idle, the one that was used last."""
+        """Return the idle connection that was used last, for an urgent call; None if urgent calls are queued."""
         if self._urgent:
             return None
         latest = self._last
@@ -154,27 +167,29 @@ class HttpLane:
         return latest
 
     def shun(self, connection: HttpConnection) -> None:
-        """Prefer every other connection for what is urgent: the venue has not processed a request on this one."""
+        """Prefer every other connection for urgent calls: the venue has refused to process a request on this one."""
         connection.used_ns = 0
         if self._last is connection:
             self._last = None
 
     @property
     def spare(self) -> bool:
-        """Tell whether an urgent call would leave at once."""
+        """Return whether an urgent call would be sent at once."""
         return not self._urgent and any(c.idle for c in self._connections)
 
     def lost(self, call: Call, reason: str) -> None:
+        """Pass a call's loss on to the listener, then send queued calls. `HttpConnection` calls this."""
         self._sink.event(Lost(call.tag, True, reason, self.spare))
         self._pump()
 
     def replied(self, call: Call, reply: Replied) -> None:
+        """Pass an answer on to the listener, then send queued calls. `HttpConnection` calls this."""
         self._sink.rtt(Route.HTTP, reply.rtt_us)
         self._sink.event(reply)
         self._pump()
 
     async def run(self) -> None:
-        """Keep the connections up, and used often enough that the venue keeps them, for ever."""
+        """Keep the connections open, and used so often that the venue does not close them as idle; never return."""
         try:
             async with anyio.create_task_group() as group:
                 for _ in range(self._count):
@@ -226,29 +241,29 @@ class HttpLane:
             wait_s = max(0.0, began_s + APART_S - now_s) if connection.orderly else backoff.next_s()
 
     def _wait_beside(self, connection: HttpConnection) -> None:
-        """Let a connection deliver its late answer; of too many, the oldest is given up."""
-        self._late = deque(one for one in self._late if one.late)
+        """Let an overdue connection wait for its late answer; if there are too many, abort the oldest."""
+        self._late = deque(waiting for waiting in self._late if waiting.late)
         if len(self._late) >= LATE_MOST:
             self._late.popleft().abort(OVERDUE)
         self._late.append(connection)
 
     def _failed(self, reason: str) -> None:
-        """Take note that a connection could not be made."""
+        """Record that a connection could not be opened."""
         up = len(self._connections)
         self._partly = f"{up} of {self._count} connections: {reason}" if up else ""
         if up:
-            self._tell(self._partly)
+            self._report_trouble(self._partly)
         elif self._opened:
             self._gone(reason)
         else:
-            self._tell(reason)
+            self._report_trouble(reason)
             self._pump()
 
     def _up(self, connection: HttpConnection) -> None:
         self._connections.append(connection)
         if len(self._connections) == self._count and self._partly:
             if self.trouble == self._partly:
-                self._tell("")
+                self._report_trouble("")
             self._partly = ""
         if self._return is not None:
             self._return.cancel()
@@ -271,23 +286,23 @@ class HttpLane:
 
     @property
     def _returning(self) -> bool:
-        """Say whether the lane is to be up again at once: its last connection has ended in good order."""
+        """Return whether the lane is reconnecting at once because its last connection closed in good order."""
         return self._return is not None or any(c.orderly for c in self._connections)
 
     def _gone(self, reason: str) -> None:
-        """Take the lane, which has no connection, for closed; what waits for one is lost."""
+        """Report the lane, which has no connection, as closed; calls that wait for a connection are lost."""
         if self._return is not None:
             self._return.cancel()
             self._return = None
         if self._opened:
             self._opened = self._proven = False
             self._partly = ""
-            self._tell(reason)
+            self._report_trouble(reason)
             self._sink.event(Closed(Route.HTTP, 0, reason))
         self._pump()
 
     def _pump(self) -> None:
-        """Hand queued calls to connections: urgent ones first, others only if one connection stays free for a kill."""
+        """Assign queued calls to connections: urgent calls first, others only if one connection stays idle."""
         while self._urgent or self._waiting:
             up = [c for c in self._connections if c.open]
             if not up:
@@ -307,7 +322,10 @@ class HttpLane:
                 return
 
     def _give_up(self) -> Call | None:
-        """Take a call that is lost, since no connection is up, out of its queue; None if all wait for one."""
+        """Remove a lost call from its queue and return it; None if all calls wait for a connection.
+
+        While the lane is reconnecting, only cancels are lost.
+        """
         if not self._returning:
             return (self._urgent or self._waiting).popleft()
         cancel = next((call for call in self._urgent if call.cancel), None)

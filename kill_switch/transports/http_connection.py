@@ -22,11 +22,12 @@ from kill_switch.transports.second_opinion import Answer, SecondOpinion
 from kill_switch.venues.base import ANSWER_WITHIN_S, NOT_PROCESSED, Call, Replied, Request
 
 MAX_HEADER_BYTES = 32 << 10
-MAX_BODY_BYTES = 16 << 20  # 10,000 orders are 5 MB at the most talkative venue
-MAX_INTERIM = 50  # answers before an answer (RFC 9110, 15.2, has no limit)
-MAX_INFLATED_BYTES = 4 << 20  # of a compressed answer, unasked, in one go: 15 ms
-MAX_RAW_BYTES = 64 << 10  # of an answer that is kept as it came, for a second opinion on it
-MAX_PIECES = 10_000  # chunks of an answer, of which each takes time: 500 bytes each are that many
+MAX_BODY_BYTES = 16 << 20  # 10,000 orders take 5 MB at the venue with the longest format
+MAX_INTERIM = 50  # interim answers before an answer (RFC 9110 §15.2 sets no limit)
+# bytes that are decompressed at once, in 15 ms, of an answer whose compression was not requested
+MAX_INFLATED_BYTES = 4 << 20
+MAX_RAW_BYTES = 64 << 10  # bytes of an answer that are kept for the second parser
+MAX_PIECES = 10_000  # chunks of an answer, since each costs time; 10,000 chunks of 500 bytes make 5 MB
 TOO_LARGE = "the answer is too large"
 HEADERS_TOO_LARGE = "the answer's headers are too large"
 TOO_MANY_INTERIM = "too many interim answers"
@@ -37,39 +38,39 @@ OVERDUE = "no answer in time"
 
 
 class _Lane(Protocol):
-    """The lane that a connection belongs to."""
+    """The lane that owns a connection."""
 
     def replied(self, call: Call, reply: Replied) -> None:
-        """Called with the whole answer to a call."""
+        """Called with the complete answer to a call."""
 
     def lost(self, call: Call, reason: str) -> None:
         """Called when a call's answer will not come."""
 
     def shun(self, connection: HttpConnection) -> None:
-        """Called when the venue has not processed a request on this connection."""
+        """Called when the venue has refused to process a request on this connection."""
 
 
-@lru_cache(maxsize=256)  # a venue's answers have the same ones every time
+@lru_cache(maxsize=256)  # cached, since a venue's answers repeat the same names
 def _lower(name: bytes) -> str:
     return name.decode("latin-1").lower()
 
 
 class _Doubt(Exception):
-    """An answer's framing is not what httptools can be relied on for."""
+    """The framing of an answer is outside what httptools parses reliably; the second parser decides."""
 
 
 class HttpConnection(asyncio.BufferedProtocol):
-    """One connection: idle, or with one call under way."""
+    """One connection: idle, or with one call in progress."""
 
     def __init__(self, lane: _Lane) -> None:
         self.call: Call | None = None
-        self.begun: Request | None = None  # it has been written, and its call is not known yet
+        self.begun: Request | None = None  # written by `begin`; its call has not followed yet
         self.used_ns = time.monotonic_ns()
-        self.answered = False  # it has brought a whole answer
-        self.failed = False  # a call was lost on it
-        self.orderly = False  # it has ended behind an answer, in good order
+        self.answered = False  # at least one complete answer has come
+        self.failed = False  # a call was lost on this connection
+        self.orderly = False  # it ended after an answer, in good order
         self.closed = asyncio.Event()
-        self.spent = asyncio.Event()  # it takes no other call: closed, or late
+        self.spent = asyncio.Event()  # set when it takes no further call: closed, or overdue
         self.why = "closed by the venue"
         self._lane = lane
         self._transport: asyncio.Transport | None = None
@@ -79,12 +80,12 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._parser = httptools.HttpResponseParser(self)
         self._headers: dict[str, str] = {}
         self._header_bytes = 0
-        self._codings = 0  # of its Transfer-Encoding headers
-        self._fed_bytes = 0  # of the whole answer, interim ones included
-        self._headed = False  # its headers are complete
-        self._to_the_end = False  # it ends with the connection
-        self._raw = bytearray()  # what has come of it
-        self._second: SecondOpinion | None = None  # which reads it, since httptools has refused it
+        self._codings = 0  # number of Transfer-Encoding headers
+        self._fed_bytes = 0  # bytes of the whole answer, including interim answers
+        self._headed = False  # the answer's headers are complete
+        self._to_the_end = False  # the answer ends with the connection
+        self._raw = bytearray()  # the answer's bytes so far
+        self._second: SecondOpinion | None = None  # the second parser, after httptools has refused the answer
         self._interim = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
@@ -99,7 +100,7 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     @property
     def late(self) -> bool:
-        """It waits beside the lane for an answer."""
+        """Return whether the connection waits beside the lane for a late answer."""
         return self.spent.is_set() and not self.closed.is_set()
 
     @property
@@ -108,14 +109,14 @@ class HttpConnection(asyncio.BufferedProtocol):
         return self.call is None and self.begun is None and transport is not None and not transport.is_closing()
 
     def begin(self, request: Request) -> None:
-        """Write a request; only on an idle connection, and `start` follows before anything can answer."""
-        assert self._transport is not None  # noqa: S101 - `idle` was asked
+        """Write a request. Requires an idle connection; `start` must follow before an answer can come."""
+        assert self._transport is not None  # noqa: S101 - the caller has checked `idle`
         self._transport.write(request.wire)
         self.begun = request
         self.used_ns = time.monotonic_ns()
 
     def start(self, call: Call) -> None:
-        """Write a call's bytes, unless they have been; only on an idle connection."""
+        """Register a call, and write its request unless `begin` has. Requires an idle connection."""
         if self.begun is None:
             self.begin(call.request)
         self.call, self.begun = call, None
@@ -123,13 +124,13 @@ class HttpConnection(asyncio.BufferedProtocol):
             self._timer = asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, self._overdue)
 
     def abort(self, reason: str) -> None:
-        """End the connection now; a call under way is lost."""
+        """Close the connection now; a call in progress is lost."""
         transport = self._transport
         if transport is not None and not self.closed.is_set():
             self._aborted = True
             self._transport = None
             self.why = reason
-            # not in the middle of a read: the peer's good-bye behind it would be answered on a socket that is closed
+            # not inside a read callback, where the TLS layer would answer the peer's close_notify on a closed socket
             asyncio.get_running_loop().call_soon(transport.abort)
 
     # asyncio calls these
@@ -147,19 +148,19 @@ class HttpConnection(asyncio.BufferedProtocol):
         call = self.call
         data = READ_INTO[:nbytes]
         if call is None:
-            if bytes(data).strip(b"\r\n"):  # old servers send an empty line behind a body
+            if bytes(data).strip(b"\r\n"):  # some servers send an empty line after a body
                 self.abort(UNASKED)
             return
         self._fed_bytes += nbytes
         if self._fed_bytes > (2 * MAX_BODY_BYTES if self._headed else 2 * MAX_HEADER_BYTES):
-            self.abort(TOO_LARGE if self._headed else HEADERS_TOO_LARGE)  # what the parser gathers has no bound
+            self.abort(TOO_LARGE if self._headed else HEADERS_TOO_LARGE)  # httptools itself sets no bound
             return
         if self._second is not None:
-            self._ask(self._second, bytes(data))
+            self._feed_second(self._second, bytes(data))
         else:
             self._feed(data)
-        if self._answer is not None:  # told only now: what came behind it must not meet the next call
-            self._told(call, self._answer)
+        if self._answer is not None:  # reported only now, so that bytes after the answer do not meet the next call
+            self._deliver(call, self._answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None and self.why == "closed by the venue":
@@ -175,10 +176,10 @@ class HttpConnection(asyncio.BufferedProtocol):
             else:
                 self._end()
                 if self._answer is not None:
-                    self._told(call, self._answer)
+                    self._deliver(call, self._answer)
                     return
         if call is not None and (refusal := self._cut_refusal()) is not None:
-            self._told(call, refusal)
+            self._deliver(call, refusal)
             self.orderly = False
             return
         self.call = None
@@ -187,7 +188,10 @@ class HttpConnection(asyncio.BufferedProtocol):
             self._lane.lost(call, self.why)
 
     def _cut_refusal(self) -> Answer | None:
-        """Return a refusal whose head came whole and whose body did not: its status says what there is to know."""
+        """Return an HTTP 4xx answer whose head is complete and whose body is not; None otherwise.
+
+        The status alone is a usable answer.
+        """
         if not self._headed or self._second is not None or (self._aborted and self.why != OVERDUE):
             return None
         status = self._parser.get_status_code()
@@ -195,7 +199,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             return None
         return Answer(status, self._headers, b"".join(self._body), keep_alive=False)
 
-    # what the bytes are
+    # parsing
 
     def _feed(self, data: memoryview) -> None:
         try:
@@ -204,21 +208,21 @@ class HttpConnection(asyncio.BufferedProtocol):
             self.abort(NOT_HTTP)
         except httptools.HttpParserError:
             if self._answer is not None:
-                if self._answer.keep_alive:  # else whatever comes behind it is not read (RFC 9112, 9.6)
+                if self._answer.keep_alive:  # else bytes after the answer are ignored (RFC 9112 §9.6)
                     self.abort(NOT_HTTP)
             elif self._fed_bytes != len(self._raw) + len(data):
-                self.abort(NOT_HTTP)  # too much of it has gone by
+                self.abort(NOT_HTTP)  # earlier bytes are no longer kept, so the second parser cannot start over
             elif not (raw := bytes(self._raw) + bytes(data)).lstrip(b"\r\n").startswith(b"HTTP/1."):
                 self.abort(NOT_HTTP)
             elif not self._aborted:
                 self._begin_answer()
                 self._second = SecondOpinion()
-                self._ask(self._second, raw)
+                self._feed_second(self._second, raw)
         else:
             if self._answer is None and self._fed_bytes <= MAX_RAW_BYTES:
                 self._raw += data
 
-    def _ask(self, second: SecondOpinion, data: bytes) -> None:
+    def _feed_second(self, second: SecondOpinion, data: bytes) -> None:
         try:
             self._answer = second.feed(data)
         except (h11.ProtocolError, ValueError):
@@ -226,15 +230,15 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._headed = second.headed
 
     def _end(self) -> None:
-        """Take the end of the connection for the end of the answer, where nothing else ends it (RFC 9112, 6.3)."""
+        """Complete an answer that only the end of the connection delimits (RFC 9112 §6.3)."""
         if self._second is not None:
-            self._ask(self._second, b"")
+            self._feed_second(self._second, b"")
         elif self._to_the_end:
             body = b"".join(self._body)
             self._answer = Answer(self._parser.get_status_code(), self._headers, body, keep_alive=False)
 
     def _begin_answer(self) -> None:
-        """Forget what has come of an answer."""
+        """Discard the parsed part of an answer."""
         self._headers, self._header_bytes, self._body, self._body_bytes = {}, 0, [], 0
         self._headed = self._to_the_end = False
 
@@ -265,7 +269,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         if length is None:
             self._to_the_end = self._headed and coding is None and status not in (204, 304)
         elif length.isdecimal() and int(length[:20]) > MAX_BODY_BYTES:
-            self.abort(TOO_LARGE)  # before any of it comes
+            self.abort(TOO_LARGE)  # before the body arrives
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -291,7 +295,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             return
         self._answer = Answer(status, headers, body, self._parser.should_keep_alive())
 
-    def _told(self, call: Call, answer: Answer) -> None:
+    def _deliver(self, call: Call, answer: Answer) -> None:
         rtt_us = (time.monotonic_ns() - self.used_ns) // 1000
         self.call = self._answer = self._second = None
         self.answered = True
@@ -302,7 +306,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             self.abort("answered late")
         elif not answer.keep_alive:
             self.orderly = True
-            self.abort("closed after the answer, as the venue asked")  # in good order it may take half a minute
+            self.abort("closed after the answer, as the venue asked")  # a TLS shutdown in good order may take 30 s
         elif answer.status in NOT_PROCESSED:
             self._lane.shun(self)
         body = answer.body
@@ -316,7 +320,10 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._lane.replied(call, Replied(call.tag, answer.status, answer.headers, body, rtt_us))
 
     def _overdue(self) -> None:
-        """Give up on an answer that does not come; one timer serves all calls, one after the other."""
+        """Abort the connection if its answer is overdue. One timer serves all calls of the connection in turn.
+
+        If the call accepts a late answer, the connection is first marked as spent and waits for the rest of that time.
+        """
         self._timer = None
         if self.call is None:
             return
@@ -325,14 +332,14 @@ class HttpConnection(asyncio.BufferedProtocol):
         if left_s <= 0 and not self.late and self.call.answer_within_s > ANSWER_WITHIN_S:
             left_s += self.call.answer_within_s - ANSWER_WITHIN_S
             self.spent.set()
-        if left_s > 0:  # it was set for an earlier call, or this one may be late
+        if left_s > 0:  # the timer was set for an earlier call, or the call accepts a late answer
             self._timer = asyncio.get_running_loop().call_later(left_s, self._overdue)
         else:
             self.abort(OVERDUE)
 
 
 def _unpacked(encoding: str, packed: bytes) -> bytes | None:
-    """Undo a compression that nobody asked for; None for what cannot be read, or is too much for one go."""
+    """Decompress a body whose compression was not requested; return None if it is invalid or too large."""
     body = bytearray()
     try:
         for piece in inflated(encoding, packed):

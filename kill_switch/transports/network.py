@@ -134,7 +134,7 @@ class _Race:
         """Run the race and return the winner's address. Raises `OSError` or `ValueError` if no address works."""
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._hear_names)
+                group.start_soon(self._await_names)
                 while self._winner is None:
                     place = next((candidate for candidate in self._host.places() if candidate not in self._tried), None)
                     if place is not None:
@@ -180,7 +180,7 @@ class _Race:
             with anyio.move_on_after(HANDSHAKE_STAGGER_S):
                 await self._news.wait()
 
-    async def _hear_names(self) -> None:
+    async def _await_names(self) -> None:
         """Wake the race whenever the name service answers, so that new addresses join it."""
         while self._host.asking:
             await self._host.answered()

@@ -1,8 +1,9 @@
-"""Keep one WebSocket connection up, authenticated and proven alive, ready to carry a kill without an await.
+"""The warm WebSocket lane of an account: one connection kept open, logged in and proven alive.
 
-Frames are made by websockets' protocol object, which does no I/O, and written in one pass. A ping goes out every
-second; a peer that answers nothing for two is dead, whatever TCP says. Before the connection reaches the age that
-the venue allows, a new one is opened and authenticated, and only then the old one goes.
+`dispatch` sends frames over it without an await. The lane never queues a frame, and never sends one twice.
+
+Before a connection reaches the maximum age that the venue allows, the lane opens and authenticates a successor, and
+closes the old connection only then.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from kill_switch.transports.ws_connection import WsConnection
 from kill_switch.venues import retry_after
 
 LOGIN_WITHIN_S = 10.0
-STEADY_AFTER_S = 5.0  # a connection that lasted this long owes nothing to the failures before it
-FATAL_WAIT_S = 30.0  # the venue has refused the key: it may be put right, but not by hammering
-REFUSED_FIRST_S = 0.25  # after an upgrade that was refused for another reason; twice as long each time,
-REFUSED_MOST_S = 30.0  # up to this
-TOO_MANY = (418, 429)  # requests, says the venue: an address is banned at some for what it does next
-TOO_MANY_WAIT_S = 1.0  # at least, where the venue does not name a time
-ORPHAN_S = 2.0  # for a successor that is being made, once the connection that it is to replace has gone
+STEADY_AFTER_S = 5.0  # a connection that lasted this long resets the back-off
+FATAL_WAIT_S = 30.0  # after a refused key: an operator may correct it, and frequent attempts would not help
+REFUSED_FIRST_S = 0.25  # the first back-off after an upgrade that was refused for another reason than the key
+REFUSED_MOST_S = 30.0  # the cap of that back-off
+TOO_MANY = (418, 429)  # HTTP statuses for too many requests; some venues ban an address that goes on
+TOO_MANY_WAIT_S = 1.0  # the minimum wait after them, if the venue names none
+ORPHAN_S = 2.0  # for a successor that is connecting, after the old connection has ended
 
 
 class WsLane:
@@ -48,7 +49,13 @@ class WsLane:
         overlap: bool = True,
         network: Network | None = None,
     ) -> None:
-        """Make it; raise `OSError` for a `ca_file` that cannot be used. Without a `network` it has one of its own."""
+        """Create the lane; `run` connects it.
+
+        `headers` returns the upgrade request's headers; it is called for each attempt, and raises `Declined` if no
+        connection is wanted now. `max_age_s` is when a successor is opened, in seconds. `overlap` is False where the
+        venue allows one connection only. Raises `OSError` if `ca_file` cannot be read. Without a `network` the lane
+        creates its own.
+        """
         self._url = url
         self._dialer = (network or Network()).dialer(url, ca_file)
         self._headers = headers
@@ -58,10 +65,10 @@ class WsLane:
         self._connections: dict[int, WsConnection] = {}
         self._failing = Backoff()
         self._refused = Backoff(first_s=REFUSED_FIRST_S, cap_s=REFUSED_MOST_S)
-        self._not_before_s = 0.0  # by the event loop's clock: the venue has asked for that
+        self._not_before_s = 0.0  # by the event loop's clock: the end of the venue's `Retry-After`
         self._stopping = False
-        self.trouble = ""  # why the last attempt failed, or the connection ended
-        self.certificate: Expiry | None = None  # what the last connection was verified by ends then
+        self.trouble = ""  # why the last attempt failed or the connection ended; "" if the lane is healthy
+        self.certificate: Expiry | None = None  # the earliest expiry in the chain of the last connection
 
     @property
     def state(self) -> LaneState:
@@ -70,44 +77,47 @@ class WsLane:
         return LaneState.CONNECTING if any(c.open for c in self._connections.values()) else LaneState.DOWN
 
     def prepare(self, conn: int, text: bytes) -> None:
-        """Have a text's frame ready for when that text object is sent."""
+        """Build the frame of a text ahead of `send`, which must get the same object."""
         connection = self._connections.get(conn)
         if connection is not None:
             connection.prepare(text)
 
     def send(self, conn: int, text: bytes) -> bool:
-        """Write a text frame in this pass of the event loop; False if provably no byte of it left."""
+        """Write a text frame in this pass of the event loop; return False if provably no byte of it was sent."""
         connection = self._connections.get(conn)
         return connection is not None and connection.send(text)
 
     def authenticated(self, conn: int) -> None:
-        """Take the venue's word that the connection is logged in: an older one may go now."""
+        """Record that the venue has accepted the login on a connection; an older connection may then close."""
         connection = self._connections.get(conn)
         if connection is not None:
             connection.authenticated.set()
 
     def drop(self, conn: int, reason: str, *, fatal: bool = False) -> None:
-        """Give a connection up; `run` makes a new one, after longer if the venue refused the key."""
+        """Abort a connection. `run` opens another one; after a refused key (`fatal`) only after a longer wait."""
         connection = self._connections.get(conn)
         if connection is not None:
             connection.fatal = connection.fatal or fatal
             connection.abort(reason)
 
     async def run(self) -> None:
-        """Keep a connection up for ever."""
+        """Keep one connection open; never return."""
         wait_s = self._failing.next_s()
         try:
             while True:
                 await anyio.sleep(max(wait_s, self._not_before_s - anyio.current_time()))
-                made = await self._connect()
-                wait_s = await self._live(made) if isinstance(made, WsConnection) else made
+                outcome = await self._connect()
+                wait_s = await self._live(outcome) if isinstance(outcome, WsConnection) else outcome
         finally:
             self._stopping = True
             for connection in list(self._connections.values()):
                 connection.close("the daemon is stopping")
 
     async def _connect(self) -> WsConnection | float:
-        """Open and authenticate one connection; if that fails, tell the trouble and return when to try again, in s."""
+        """Open and authenticate one connection.
+
+        On failure, report the trouble and return the wait until the next attempt, in seconds.
+        """
         connection: WsConnection | None = None
         place: Place | None = None
         trouble = ""
@@ -119,7 +129,7 @@ class WsLane:
             with anyio.move_on_after(LOGIN_WITHIN_S):
                 await _first(connection.authenticated, connection.closed)
             if connection.authenticated.is_set() and not connection.closed.is_set():
-                self._tell("")
+                self._report_trouble("")
                 return connection
             step = "no login in time" if connection.upgraded else "no answer to the upgrade"
             connection.abort(f"{step}: timed out after {LOGIN_WITHIN_S:g} s")
@@ -129,15 +139,15 @@ class WsLane:
             connection.abort("not usable")
             self._connections.pop(connection.number, None)
         if place is not None:
-            self._dialer.blame(place)  # TLS was fine; what is behind it is not
-        if connection is None or not connection.upgraded:  # else it has told by itself, or does when it ends
-            self._tell(trouble or (connection.why if connection is not None else ""))
+            self._dialer.blame(place)  # TLS works there, but not the service behind it
+        if connection is None or not connection.upgraded:  # else `_ended` reports the trouble
+            self._report_trouble(trouble or (connection.why if connection is not None else ""))
         return self._wait_s(connection)
 
     async def _live(self, connection: WsConnection) -> float:
-        """Stay with a connection, and with its successors before it is too old, until one ends by itself.
+        """Keep a connection, and before the maximum age its successors, until a connection ends by itself.
 
-        Return after how long to make another.
+        Return the wait before the next connection, in seconds.
         """
         age_s, due = self._max_age_s, False
         while True:
@@ -154,7 +164,7 @@ class WsLane:
             due = True
             successor = await self._succeed(connection) if self._overlap else 0.0
             if self._overlap and not isinstance(successor, WsConnection):
-                # too old for the venue's liking, and better than none
+                # too old for the venue, but better than no connection
                 age_s = max(successor, self._not_before_s - anyio.current_time())
                 continue
             age_s, due = self._max_age_s, False
@@ -165,26 +175,29 @@ class WsLane:
             connection = successor
 
     async def _succeed(self, old: WsConnection) -> WsConnection | float:
-        """Make a connection that is to replace another; if that one ends, this is not waited for much longer."""
-        made: WsConnection | float = 0.0
+        """Open a successor of `old`, or return the wait until the next attempt, in s.
+
+        If `old` ends first, the successor has `ORPHAN_S` seconds left.
+        """
+        successor: WsConnection | float = 0.0
         async with anyio.create_task_group() as group:
 
             async def attempt() -> None:
-                nonlocal made
-                made = await self._connect()
+                nonlocal successor
+                successor = await self._connect()
                 group.cancel_scope.cancel()
 
             group.start_soon(attempt)
             await old.closed.wait()
             await anyio.sleep(ORPHAN_S)
             group.cancel_scope.cancel()
-        for connection in [one for one in self._connections.values() if one not in (old, made)]:
+        for connection in [candidate for candidate in self._connections.values() if candidate not in (old, successor)]:
             self._connections.pop(connection.number)
             connection.abort("it has not come up in time")
-        return made
+        return successor
 
     def _wait_s(self, connection: WsConnection | None) -> float:
-        """Return how long to wait after an attempt, or a connection, that has ended; `Retry-After` is kept beside."""
+        """Return the wait after an attempt or a connection has ended, in s; record its `Retry-After`."""
         if connection is None:
             return self._failing.next_s()
         if connection.asked_s:
@@ -198,16 +211,16 @@ class WsLane:
         return self._failing.next_s()
 
     def _steady(self) -> None:
-        """Forget the failures before a connection that has lasted."""
+        """Reset the back-off after a connection that lasted."""
         self._failing.reset()
         self._refused.reset()
 
     def _ended(self, connection: WsConnection) -> None:
-        """Take note of why a connection that was open has ended, unless another one serves."""
+        """Report why an open connection has ended, unless another one is up."""
         if self.state is not LaneState.UP and not self._stopping:
-            self._tell(connection.why)
+            self._report_trouble(connection.why)
 
-    def _tell(self, trouble: str) -> None:
+    def _report_trouble(self, trouble: str) -> None:
         self.trouble = trouble
         self._sink.trouble(Route.WS, trouble)
 

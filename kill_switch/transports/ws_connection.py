@@ -1,6 +1,9 @@
-"""One WebSocket connection of an account's lane: upgrade, frames, pings, and the end.
+"""One WebSocket connection of an account's lane: upgrade, frames, pings, and its end.
 
-`ws.WsLane` opens it, and sends texts over it. A connection never logs in by itself, and never reconnects.
+`ws.WsLane` opens it and sends texts over it. A connection never logs in by itself, and never reconnects.
+
+Frames are built by websockets' protocol object, which does no I/O, and written in one pass of the event loop. A ping is
+sent every second. A peer that sends nothing for two seconds is dead, whatever the state of its TCP connection.
 """
 
 from __future__ import annotations
@@ -27,27 +30,27 @@ from kill_switch.venues import retry_after
 from kill_switch.venues.base import Closed, Opened, Received, brief
 
 PING_EVERY_S = 1.0
-PING_BATCHES = 4  # those of many connections leave in so many, each at one time
-_EARLY_S = 0.005  # an event loop may wake us a clock's grain too early
+PING_BATCHES = 4  # connections are spread over this many batches; the pings of a batch are sent together
+_EARLY_S = 0.005  # an event loop may call back early by one tick of its clock
 DEAD_AFTER_S = 2.0
-CLOSE_WITHIN_S = 1.0  # for the peer to end TCP once either side has said good-bye
-REFUSAL_WITHIN_S = 0.5  # for the body of a refusal, whose head is there
+CLOSE_WITHIN_S = 1.0  # for the peer to close TCP after a close frame of either side
+REFUSAL_WITHIN_S = 0.5  # for the body of a refusal whose head is complete
 MAX_MESSAGE_BYTES = 16 << 20
 MAX_FRAGMENTS = 10_000
-FRAMES_AT_ONCE = 50_000  # of a peer: 10,000 orders that a kill takes away are told of in 30,000 at most
-FRAMES_PER_S = 5_000.0  # and for good; each takes 30 to 70 us
+FRAMES_AT_ONCE = 50_000  # of a peer: cancelling 10,000 orders causes at most 30,000 events
+FRAMES_PER_S = 5_000.0  # sustained; each frame takes 30 to 70 µs
 
-_quiet = logging.getLogger("kill_switch.websocket")  # websockets logs headers, keys and all, at DEBUG
+_quiet = logging.getLogger("kill_switch.websocket")  # at DEBUG websockets logs headers, and so keys
 _quiet.setLevel(logging.CRITICAL)
 _numbers = count(1)
 
 
 _NOTHING = (None, b"")
-_READ_INTO = READ_INTO[: 4 << 10]  # at once: 250 of the smallest messages take 16 ms, and others wait
+_READ_INTO = READ_INTO[: 4 << 10]  # read at once: 250 of the smallest messages take 16 ms, while other connections wait
 
 
 class WsConnection(asyncio.BufferedProtocol):
-    """One connection, from the TLS handshake to the end."""
+    """One connection, from the TLS handshake to its end."""
 
     def __init__(
         self,
@@ -56,47 +59,47 @@ class WsConnection(asyncio.BufferedProtocol):
         sink: Sink,
         on_end: Callable[[WsConnection], object] = lambda connection: None,
     ) -> None:
-        """`on_end` is called when one that was open has ended, before the sink is told."""
+        """Create it. `on_end` is called when an open connection has ended, before the listener gets `Closed`."""
         self.number = next(_numbers)
         self.born_ns = time.monotonic_ns()
         self.authenticated = asyncio.Event()
         self.closed = asyncio.Event()
-        self.why = ""  # the first cause that is known
+        self.why = ""  # the first known cause of its end
         self.fatal = False
-        self.status = 0  # of an upgrade that was refused
-        self.asked_s = 0.0  # for so long the venue wants no other attempt, by its refusal
-        self.open = False  # it takes text
-        self._answer: UpgradeAnswer | None = UpgradeAnswer()  # to the upgrade, until that is decided
+        self.status = 0  # HTTP status of a refused upgrade
+        self.asked_s = 0.0  # the `Retry-After` of the refusal, in seconds
+        self.open = False  # text can be sent
+        self._answer: UpgradeAnswer | None = UpgradeAnswer()  # the answer to the upgrade, until it is decided
         self._on_end = on_end
         self._sink = sink
         self._headers = headers
         self._protocol = ClientProtocol(parse_uri(url), max_size=MAX_MESSAGE_BYTES, logger=_quiet)
         self._transport: asyncio.Transport | None = None
-        self._prepared: tuple[bytes | None, bytes] = _NOTHING  # a text, and the frame of it
-        self._told_open = False
+        self._prepared: tuple[bytes | None, bytes] = _NOTHING  # a text and its frame
+        self._upgraded = False
         self._ending = False
         self._fragments: list[bytes] = []
         self._frames_left = float(FRAMES_AT_ONCE)
         self._heard_s = 0.0
-        self._pinged_s = 0.0  # when the ping that is not answered yet went out
+        self._pinged_s = 0.0  # when the unanswered ping was sent
         self._ticked_s = 0.0
         self._ticker: asyncio.TimerHandle | None = None
 
     @property
     def upgraded(self) -> bool:
-        """Tell whether the venue has accepted the upgrade."""
-        return self._told_open
+        """Return whether the venue has accepted the upgrade."""
+        return self._upgraded
 
     @property
     def transport(self) -> asyncio.Transport | None:
         return self._transport
 
     def prepare(self, text: bytes) -> None:
-        """Make the frame of a text that may be sent later; it is good for one time, as its mask is (RFC 6455, 5.3)."""
+        """Build the frame of a text for one later `send`; a frame's mask must not repeat (RFC 6455 §5.3)."""
         self._prepared = text, _frame(text)
 
     def send(self, text: bytes) -> bool:
-        """Write one text frame; False if the connection cannot take it, in which case no byte has left."""
+        """Write one text frame; return False if the connection cannot take it, and then no byte was sent."""
         transport = self._transport
         if transport is None or not self.open or transport.is_closing():
             return False
@@ -109,7 +112,7 @@ class WsConnection(asyncio.BufferedProtocol):
         return True
 
     def close(self, reason: str) -> None:
-        """End it in good order: a close frame, and a second for the peer to answer it."""
+        """Close in good order: send a close frame, and give the peer `CLOSE_WITHIN_S` to answer."""
         if self.open:
             self.open = False
             self.why = self.why or reason
@@ -120,11 +123,11 @@ class WsConnection(asyncio.BufferedProtocol):
             self.abort(reason)
 
     def abort(self, reason: str) -> None:
-        """End it now."""
+        """Close the connection now."""
         if not self.closed.is_set() and self._transport is not None:
             self.why = self.why or reason
             self.open = False
-            # not in the middle of a read: the peer's good-bye behind it would be answered on a socket that is closed
+            # not inside a read callback, where the TLS layer would answer the peer's close_notify on a closed socket
             asyncio.get_running_loop().call_soon(self._transport.abort)
 
     # asyncio calls these
@@ -155,14 +158,15 @@ class WsConnection(asyncio.BufferedProtocol):
             self._protocol.receive_data(data)
         except EOFError:
             return
-        self.open = self.open and self._protocol.state is OPEN  # what is told of now may have a close behind it
+        # a close frame may follow the frames that are reported below
+        self.open = self.open and self._protocol.state is OPEN
         for event in self._protocol.events_received():
             if isinstance(event, Response):
                 self._handshake(event)
             else:
                 self._frame(cast(Frame, event))
         self._flush()
-        if not self._told_open and self._protocol.handshake_exc is not None:
+        if not self._upgraded and self._protocol.handshake_exc is not None:
             self.abort(why(self._protocol.handshake_exc))
         elif self._protocol.parser_exc is not None:
             self.abort(f"frames that cannot be read: {type(self._protocol.parser_exc).__name__}")
@@ -188,25 +192,25 @@ class WsConnection(asyncio.BufferedProtocol):
         self.why = self.why or end
         self.open = False
         self.closed.set()
-        if self._told_open:
+        if self._upgraded:
             self._on_end(self)
             self._sink.event(Closed(Route.WS, self.number, self.why))
 
-    # what the bytes mean
+    # frames
 
     def _handshake(self, response: Response) -> None:
         error = self._protocol.handshake_exc
         if error is not None:
             self.abort(f"upgrade refused: HTTP {response.status_code}, but {why(error)}")
             return
-        self._told_open = True
+        self._upgraded = True
         self.open = self._protocol.state is OPEN
         self._heard_s = self._ticked_s = time.monotonic()
         self._tick()
         self._sink.event(Opened(Route.WS, self.number))
 
     def _expect_refusal(self, answer: UpgradeAnswer) -> None:
-        """Give a refusal's body a moment to come, and abort: whatever comes, the status is known."""
+        """Wait for a refusal's body, at most `REFUSAL_WITHIN_S`, then abort. The status is known already."""
         if answer.whole:
             self._refused()
         elif not self.status:
@@ -214,7 +218,7 @@ class WsConnection(asyncio.BufferedProtocol):
         self.status = answer.status
 
     def _refused(self, end: str = "closed by the venue") -> None:
-        """Take what has come of the answer to the upgrade for all there is of it; `end` is how the connection ended."""
+        """Decide the upgrade by the bytes that have come; `end` describes how the connection ended."""
         answer, self._answer = self._answer, None
         if answer is None:
             return
@@ -235,14 +239,16 @@ class WsConnection(asyncio.BufferedProtocol):
                     self._sink.event(Received(self.number, bytes(frame.data)))
                     return
                 self._fragments.append(bytes(frame.data))
-                if len(self._fragments) > MAX_FRAGMENTS:  # their bytes are bounded, empty ones are not
+                # `max_size` bounds their bytes, but not the number of empty fragments
+                if len(self._fragments) > MAX_FRAGMENTS:
                     self._fragments.clear()
                     self.abort("a message of too many fragments")
                 elif frame.fin:
                     whole = b"".join(self._fragments)
                     self._fragments.clear()
                     self._sink.event(Received(self.number, whole))
-            case Opcode.PONG if 0 < self._pinged_s <= self._heard_s:  # else it came before our ping went out
+            # else the pong was received before the ping was sent
+            case Opcode.PONG if 0 < self._pinged_s <= self._heard_s:
                 rtt_us = int((self._heard_s - self._pinged_s) * 1e6)
                 self._pinged_s = 0.0
                 self._sink.rtt(Route.WS, rtt_us)
@@ -260,10 +266,10 @@ class WsConnection(asyncio.BufferedProtocol):
             if data:
                 self._transport.write(data)
             else:
-                self._transport.close()  # the protocol object asks for the end of the stream
+                self._transport.close()  # the protocol object requests the end of the stream
 
     def _expect_end(self) -> None:
-        """Give the peer a moment to end TCP, which is for the server to do, then do it."""
+        """Give the peer, who should close TCP first, `CLOSE_WITHIN_S`; then abort."""
         if not self._ending:
             self._ending = True
             asyncio.get_running_loop().call_later(CLOSE_WITHIN_S, self.abort, "not closed by the venue")
@@ -271,7 +277,7 @@ class WsConnection(asyncio.BufferedProtocol):
     def _tick(self) -> None:
         now_s = time.monotonic()
         self._ticker = asyncio.get_running_loop().call_later(_until_tick_s(now_s), self._tick)
-        stalled = now_s - self._ticked_s > 1.5 * PING_EVERY_S  # then it is we who were deaf, not the peer
+        stalled = now_s - self._ticked_s > 1.5 * PING_EVERY_S  # then this process was stalled, not the peer
         self._ticked_s = now_s
         self._frames_left = min(self._frames_left + FRAMES_PER_S * PING_EVERY_S, FRAMES_AT_ONCE)
         if self._pinged_s and not stalled and now_s - max(self._pinged_s, self._heard_s) > DEAD_AFTER_S - 0.05:
@@ -283,10 +289,13 @@ class WsConnection(asyncio.BufferedProtocol):
 
 
 def _until_tick_s(now_s: float) -> float:
-    """Return how long to wait for the next ping: connections ping together, as to wake up costs more than a ping."""
+    """Return the wait until the next ping, in seconds.
+
+    Connections ping in batches, because waking the event loop costs more than a ping.
+    """
     batch_s = PING_EVERY_S / PING_BATCHES
     return (now_s + PING_EVERY_S + _EARLY_S) // batch_s * batch_s - now_s
 
 
 def _frame(text: bytes) -> bytes:
-    return Frame(Opcode.TEXT, text).serialize(mask=True)  # whole, and no extension is negotiated
+    return Frame(Opcode.TEXT, text).serialize(mask=True)  # unfragmented, and no extension is negotiated
