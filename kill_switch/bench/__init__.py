@@ -1,1 +1,1 @@
-"""Measure the kill on this machine."""
+"""The benchmark: how long a kill takes on this machine, as `kill-switch bench` measures it."""

@@ -1,9 +1,10 @@
-"""Watch for a flag and write: the least that a process of its own can do between a `touch` and the venues.
+"""The lower bound for a flag trigger: a process that only watches for the flag file and writes prebuilt commands.
 
-`python -m kill_switch.bench.bare_flag CONFIG` connects to every account of a configuration, says so in a line, and
-from then on writes each account's command, made beforehand, whenever a file appears where the configuration has its
-flag. There is no engine, no record, no proof and nothing that would be armed again: only what the daemon cannot be
-faster than.
+`end_to_end` starts it as `python -m kill_switch.bench.bare_flag CONFIG` and compares the daemon with it. It has no
+engine, no journal, no proof and no re-arm, so the daemon cannot be faster.
+
+It connects to every account of the configuration and prints `ready`. From then on it writes each account's command
+whenever the flag file appears.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ from kill_switch.config import loader
 from kill_switch.config.schema import Flag
 from kill_switch.transports.lane import tls_context
 
-ANEW_AFTER_S = 0.05  # a strike's answers are there by then: sign the next one
+ANEW_AFTER_S = 0.05  # after a flag; the answers have arrived by then, and the next commands are signed
 
 
 async def main(file: Path) -> None:
+    """Connect to all accounts, print `ready`, and write their commands at each flag; never return.
+
+    `file` is the configuration, which must have exactly one flag trigger.
+    """
     loaded = loader.load(file)
     [flag] = [trigger.path for trigger in loaded.triggers.values() if isinstance(trigger, Flag)]
     answers, adapters, wires = Answers(), [], []
@@ -33,22 +38,22 @@ async def main(file: Path) -> None:
         for account in loaded.accounts.values():
             adapters.append(account.adapter(HEDGE_S))
             wires.append(await raw(tls_context(account.options.ca_file), adapters[-1], answers))
-    made: list[bytes] = []
+    commands: list[bytes] = []
     loop = asyncio.get_running_loop()
 
-    def make() -> None:
-        made[:] = [command(adapter) for adapter in adapters]
+    def build_commands() -> None:
+        commands[:] = [command(adapter) for adapter in adapters]
 
     def strike() -> None:
         os.read(inotify.fd, 4096)
-        for wire, sent in zip(wires, made, strict=True):
+        for wire, sent in zip(wires, commands, strict=True):
             wire.transport.write(sent)
-        loop.call_later(ANEW_AFTER_S, make)
+        loop.call_later(ANEW_AFTER_S, build_commands)
 
     with Inotify() as inotify:
         inotify.add_watch(flag.parent, Mask.CREATE)
         loop.add_reader(inotify.fd, strike)
-        make()
+        build_commands()
         gc.collect()
         gc.freeze()
         sys.stdout.write("ready\n")

@@ -1,4 +1,7 @@
-"""Strike the simulators: as little as sockets can do, the product, and what most people would write."""
+"""The contenders of the benchmark that need no extra: raw sockets (`limit`), kill-switch itself, and plain httpx.
+
+`runner` lets them take turns. A contender fires at simulators only, never at a venue.
+"""
 
 from __future__ import annotations
 
@@ -33,19 +36,21 @@ from kill_switch.venues.messages import Call, Opened, Send
 from kill_switch.venues.request import Request
 
 READY_WITHIN_S = 60.0
-CLOSED_WITHIN_S = 0.1  # an event loop takes its time to let go of connections that are to end
-HEDGE_S = 60.0  # no second routes: they would be measured as commands
+CLOSED_WITHIN_S = 0.1  # for the event loop to close connections at the end
+HEDGE_S = 60.0  # disables second routes, which would be counted as commands
 _KEEP = httpx.Limits(keepalive_expiry=None)
 
-Strike = Callable[[], Awaitable[tuple[int, int]]]  # fires once; returns (reason, last answer) in monotonic ns
+# fires once; returns the times of the reason and of the last answer, monotonic ns
+Strike = Callable[[], Awaitable[tuple[int, int]]]
 
 
 class Floor:
-    """Hold what the systems of one size have in common: the stage, the accounts, the simulators' record."""
+    """What all contenders of one size share: the testbed, the accounts, the simulators' request log."""
 
     ROUND_WITHIN_S = 15.0
 
     def __init__(self, stage: Stage, loaded: Config, size: int) -> None:
+        """Create it for `size` accounts of the configuration `loaded`."""
         self.stage = stage
         self.config = loaded
         self.size = size
@@ -55,25 +60,27 @@ class Floor:
         self._admin = httpx.AsyncClient(base_url=stage.ready["admin"], trust_env=False, timeout=30.0)
 
     async def close(self) -> None:
+        """Close all contenders' connections, the latest first."""
         for close in reversed(self.closing):
             await close()
         await self._admin.aclose()
         await asyncio.sleep(CLOSED_WITHIN_S)
 
     async def forget(self) -> None:
-        """Empty the simulators' record."""
+        """Clear the simulators' request log."""
         await self._admin.delete("/requests")
 
     async def cancels(self) -> list[int]:
-        """Return when each command had arrived, in monotonic ns."""
+        """Return when each cancel command arrived at its simulator, in monotonic ns."""
         requests = (await self._admin.get("/requests")).json()
         return [request["t_ns"] for request in requests if request["what"].startswith("cancel")]
 
     def take(self) -> dict[str, Account]:
-        """Take accounts for one system: half of them at the venue that is struck over a WebSocket.
+        """Return accounts for one contender, and reserve them.
 
-        Of the others, half are at the venue that wants the time signed. There are enough for two systems that need
-        accounts for themselves: the first venue allows one connection a user.
+        Half of them are at CrossTrade, whose cancels go over a WebSocket. Half of the others are at OX.FUN, which wants
+        the time signed. There are enough accounts for two contenders with connections of their own, because CrossTrade
+        allows one connection a user.
         """
         frames = self.size // 2
         signed = (self.size - frames) // 2
@@ -87,7 +94,7 @@ class Floor:
         return taken
 
     def share(self) -> dict[str, Account]:
-        """Return accounts for a system that only makes requests."""
+        """Return accounts for a contender that only makes requests; they are not reserved."""
         before = dict(self._taken)
         self._taken.clear()
         shared = self.take()
@@ -98,15 +105,15 @@ class Floor:
 Make = Callable[[Floor], Awaitable[Strike]]
 
 
-# ── the least that sockets can do ─────────────────────────────────────────────────────────────────────────────────
+# ── lower bound: raw sockets ─────────────────────────────────────────────────────────────────────────────────────
 
 
 async def limit(floor: Floor) -> Strike:
-    """Raw protocols on open connections, bytes made beforehand, answers counted and not read."""
+    """Raw protocols on open connections: prebuilt bytes, and answers that are counted but not parsed."""
     answers = Answers()
     adapters = [account.adapter(HEDGE_S) for account in floor.take().values()]
     wires = [await raw(floor.tls, adapter, answers) for adapter in adapters]
-    await asyncio.sleep(0.2)  # what a venue says first
+    await asyncio.sleep(0.2)  # for the frames that a venue sends first
 
     async def close() -> None:
         for wire in wires:
@@ -115,10 +122,10 @@ async def limit(floor: Floor) -> Strike:
     floor.closing.append(close)
 
     async def strike() -> tuple[int, int]:
-        made = [command(adapter) for adapter in adapters]
+        commands = [command(adapter) for adapter in adapters]
         done = answers.expect(len(wires))
         began_ns = time.monotonic_ns()
-        for wire, sent in zip(wires, made, strict=True):
+        for wire, sent in zip(wires, commands, strict=True):
             wire.transport.write(sent)
         return began_ns, await done
 
@@ -126,7 +133,7 @@ async def limit(floor: Floor) -> Strike:
 
 
 async def raw(tls: ssl.SSLContext, adapter: Adapter, answers: Answers) -> Raw:
-    """Open a connection that takes the bytes of `command`."""
+    """Open the connection over which an account's `command` is written."""
     framed = _framed(adapter)
     address = HostPort.of_url(adapter.ws_url if framed else adapter.rest_url)
     _, wire = await asyncio.get_running_loop().create_connection(
@@ -147,8 +154,8 @@ def _framed(adapter: Adapter) -> bool:
 
 
 def command(adapter: Adapter) -> bytes:
-    """Return the bytes of an account's strike."""
-    if _framed(adapter):  # nobody feeds it the answers: it would take an old connection for one that is mute
+    """Return the bytes of an account's first cancel command."""
+    if _framed(adapter):  # the adapter never sees the answers, and would judge an older connection as dead
         adapter.feed(Opened(Route.WS, 1), clock.now())
     for output in adapter.kill(clock.now()):
         match output:
@@ -162,7 +169,7 @@ def command(adapter: Adapter) -> bytes:
 
 
 class Answers:
-    """Count answers, and say when the last one came."""
+    """Count answers, and complete a future with the time of the last expected one."""
 
     def __init__(self) -> None:
         self._missing = 0
@@ -196,11 +203,11 @@ class Raw(asyncio.BufferedProtocol):
         self._answers.count()
 
 
-# ── the product ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── kill-switch ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def product(floor: Floor) -> Strike:
-    """The product, in this process: a reason in, every account's answer out."""
+    """kill-switch in this process: from a reason until every account's answer."""
     accounts = floor.take()
     adapters = {name: account.adapter(HEDGE_S) for name, account in accounts.items()}
     armed = recovery.rebuild((), {name: adapter.PACE for name, adapter in adapters.items()})
@@ -208,7 +215,7 @@ async def product(floor: Floor) -> Strike:
     stage.state_dir.mkdir(exist_ok=True)
     journal = Journal(stage.state_dir, stage.runtime_dir)
     loop = asyncio.get_running_loop()
-    dispatcher = Dispatcher(armed, journal, clock.now, loop.call_later, lambda said: None)
+    dispatcher = Dispatcher(armed, journal, clock.now, loop.call_later, lambda message: None)
     tasks: list[asyncio.Task[None]] = []
 
     def spawn(work: connect.Work) -> None:
@@ -225,7 +232,7 @@ async def product(floor: Floor) -> Strike:
 
     floor.closing.append(close)
     with anyio.fail_after(READY_WITHIN_S):
-        while not all(session.ready for session in dispatcher.sessions.values()):  # noqa: ASYNC110 - nothing says so
+        while not all(session.ready for session in dispatcher.sessions.values()):  # noqa: ASYNC110 - no event exists
             await anyio.sleep(0.01)
     names = tuple(accounts)
     watch = _Watch(dispatcher)
@@ -235,14 +242,14 @@ async def product(floor: Floor) -> Strike:
         began = clock.now()
         dispatcher.report(Reason("bench", "measured", names, began))
         answered_ns = await done
-        dispatcher.state = armed  # the next round: no proof is waited for, nor read
+        dispatcher.state = armed  # for the next round: neither read-backs nor a re-arm are waited for
         return began.mono_ns, answered_ns
 
     return strike
 
 
 class _Watch:
-    """Stand between the sessions and the engine, and say when every account's answer has been taken in."""
+    """Intercept the engine's events, and complete a future when every account's answer has been processed."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._handle = dispatcher.handle
@@ -262,7 +269,7 @@ class _Watch:
         done = self._done
         if done is None or done.done():
             return
-        if event.event.answer is not Answer.ACCEPTED:  # it measures no kill
+        if event.event.answer is not Answer.ACCEPTED:  # a round with another outcome is no measurement of a kill
             done.set_exception(RuntimeError(f"{event.account}: {event.event.answer}: {event.evidence}"))
             return
         self._missing.discard(event.account)
@@ -270,19 +277,19 @@ class _Watch:
             done.set_result(time.monotonic_ns())
 
 
-# ── what most people would write ──────────────────────────────────────────────────────────────────────────────────
+# ── the usual script: httpx and gather ───────────────────────────────────────────────────────────────────────────
 
 
 async def gathered(floor: Floor) -> Strike:
-    """One warm httpx client an account, `gather`, answers checked."""
-    made = list(requests(floor))
+    """One warm httpx client per account, `asyncio.gather`, and answers that are checked."""
+    accounts = list(requests(floor))
     clients = [
         httpx.AsyncClient(base_url=adapter.rest_url, verify=floor.tls, trust_env=False, limits=_KEEP)
-        for adapter, _ in made
+        for adapter, _ in accounts
     ]
     floor.closing += [client.aclose for client in clients]
 
-    async def one(client: httpx.AsyncClient, make: Callable[[], Request]) -> None:
+    async def cancel(client: httpx.AsyncClient, make: Callable[[], Request]) -> None:
         request = make()
         answer = await client.request(
             request.method, request.target, headers=dict(request.headers), content=request.body
@@ -291,14 +298,14 @@ async def gathered(floor: Floor) -> Strike:
 
     async def strike() -> tuple[int, int]:
         began_ns = time.monotonic_ns()
-        await asyncio.gather(*(one(client, make) for client, (_, make) in zip(clients, made, strict=True)))
+        await asyncio.gather(*(cancel(client, make) for client, (_, make) in zip(clients, accounts, strict=True)))
         return began_ns, time.monotonic_ns()
 
     return strike
 
 
 def requests(floor: Floor) -> Iterator[tuple[Adapter, Callable[[], Request]]]:
-    """Yield an adapter and what makes its account-wide request, for each account; all venues have one over REST."""
+    """Yield each account's adapter and a function that builds its account-wide REST cancel; all venues have one."""
     for account in floor.share().values():
         adapter = account.adapter(HEDGE_S)
 

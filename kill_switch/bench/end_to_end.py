@@ -1,8 +1,10 @@
-"""Measure the daemon as its own process: from a touch, a heartbeat's end and a shell to the last command received.
+"""Measure the daemon as its own process: from a flag, a missing heartbeat or a shell to the last command received.
 
-The daemon is what `run` starts, with sixteen accounts at three simulated venues. Between two kills it proves them all
-clear and is armed again. Before that, a process that only watches for the flag and writes (`bare`) shows what this
-machine needs at the least.
+`runner` calls it for `bench --end-to-end`. The daemon is the one that `kill-switch run` starts, with sixteen accounts
+at three simulated venues; nothing in it is changed for the measurement.
+
+Between two kills, all accounts are proven clear and re-armed. Before the kills, the process `bare_flag` shows the lower
+bound of this machine.
 """
 
 from __future__ import annotations
@@ -36,7 +38,10 @@ timeout = "{BEAT_TIMEOUT_S * 1000:.0f}ms"
 
 @contextmanager
 def apart() -> Iterator[int]:
-    """Stay on one core, with what is started from here on, and name another one, where there is one, for simulators."""
+    """Pin this process and its later children to one core; yield the core for the simulators.
+
+    On a machine with one core, both are the same.
+    """
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[:1])
     try:
@@ -46,7 +51,10 @@ def apart() -> Iterator[int]:
 
 
 def measure(rounds: int, log: Callable[[str], None], *, idle_s: float = IDLE_S) -> dict[str, object]:
-    """Return `end_to_end`, `flag_limit`, `idle` and `shell`, as `bench --json` prints them."""
+    """Measure, and return `end_to_end`, `flag_limit`, `idle` and `shell`, as `bench --json` prints them.
+
+    `rounds` is the number of kills per trigger. `log` receives a line of progress for each step.
+    """
     from kill_switch.bench.runner import percentiles
 
     size = sum(ACCOUNTS.values())
@@ -70,7 +78,7 @@ def measure(rounds: int, log: Callable[[str], None], *, idle_s: float = IDLE_S) 
 
 
 def _some(stage: Stage) -> set[str]:
-    """Name as many accounts of each venue as are wanted: the simulators have as many everywhere."""
+    """Return the names of as many accounts of each venue as `ACCOUNTS` states; the simulators have more."""
     names: set[str] = set()
     for venue, count in ACCOUNTS.items():
         names.update([name for name, at, _ in stage.accounts() if at == venue][:count])
@@ -78,7 +86,7 @@ def _some(stage: Stage) -> set[str]:
 
 
 def _bare(stage: Stage, size: int, rounds: int) -> list[float]:
-    """Return what it takes a process that does nothing else."""
+    """Return the times of the process that only watches the flag, in µs."""
     command = [sys.executable, "-m", "kill_switch.bench.bare_flag", str(stage.config)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603 - our own command
     try:
@@ -94,7 +102,7 @@ def _bare(stage: Stage, size: int, rounds: int) -> list[float]:
 
 
 def _kill(stage: Stage, size: int, fire: Callable[[Stage], int]) -> float:
-    """Kill once, and make ready for the next; return what it took."""
+    """Kill once and return its time in µs; then wait until all is clear, and re-arm."""
     took_us = _received_us(stage, size, fire)
     stage.flag.unlink(missing_ok=True)
     stage.wait_for(lambda s: s["state"] == "TRIPPED" and _still(s), CLEAR_WITHIN_S)
@@ -105,7 +113,7 @@ def _kill(stage: Stage, size: int, fire: Callable[[Stage], int]) -> float:
 
 
 def _received_us(stage: Stage, size: int, fire: Callable[[Stage], int]) -> float:
-    """Return microseconds from the reason to the arrival of the last account's first command."""
+    """Fire, and return the time from the reason to the arrival of the last account's first command, in µs."""
     stage.admin("DELETE", "/requests")
     time.sleep(0.1)
     began_ns = fire(stage)
@@ -120,7 +128,7 @@ def _received_us(stage: Stage, size: int, fire: Callable[[Stage], int]) -> float
 
 
 def _still(status: dict[str, object]) -> bool:
-    """Every account is clear, and no flag is seen."""
+    """Return whether every account is clear and no flag is present."""
     accounts, triggers = status["accounts"], status["triggers"]
     assert isinstance(accounts, dict)  # noqa: S101 - our own JSON
     assert isinstance(triggers, dict)  # noqa: S101 - our own JSON
@@ -128,13 +136,13 @@ def _still(status: dict[str, object]) -> bool:
 
 
 def _touch(stage: Stage) -> int:
-    began_ns = time.monotonic_ns()  # not when it returns: the daemon may have struck by then
+    began_ns = time.monotonic_ns()  # before the call, because the daemon may have fired when it returns
     stage.flag.touch()
     return began_ns
 
 
 def _fall_silent(stage: Stage) -> int:
-    """Beat for a while; return when the time-out of the last beat runs out."""
+    """Send heartbeats for a while; return when the time-out of the last one expires, in monotonic ns."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         for _ in range(3):
             time.sleep(BEAT_TIMEOUT_S / 4)
@@ -151,7 +159,7 @@ def _shell(stage: Stage) -> int:
 
 
 def _fastest_ms(command: list[str]) -> float:
-    """Return the median of ten runs of a command."""
+    """Return the median time of ten runs of a command, in ms."""
     took: list[float] = []
     for _ in range(10):
         began_s = time.monotonic()
@@ -161,8 +169,8 @@ def _fastest_ms(command: list[str]) -> float:
 
 
 def _idle(stage: Stage, seconds: float) -> dict[str, float]:
-    """Watch the daemon do nothing: the share of a core, and what is resident at the end."""
-    assert stage.daemon is not None  # noqa: S101 - it was started
+    """Measure the idle daemon: its share of one core in percent, and its resident memory in MiB."""
+    assert stage.daemon is not None  # noqa: S101 - `measure` has started it
     process = Path("/proc") / str(stage.daemon.pid)
 
     def cpu_s() -> float:

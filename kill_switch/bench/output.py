@@ -1,4 +1,7 @@
-"""Show what was measured: a table for people, JSON for scripts, a picture for a page."""
+"""The benchmark's results as tables for people, as JSON for scripts, and as a picture for a page.
+
+`runner` uses it. Nothing here measures.
+"""
 
 from __future__ import annotations
 
@@ -65,15 +68,15 @@ def _table(*columns: str) -> Table:
 
 
 def need_matplotlib() -> None:
-    """Raise `KillSwitchError` if there is nothing to plot with: better now than after all the measuring."""
+    """Raise `KillSwitchError` if matplotlib is missing: called before the measurement, which takes minutes."""
     try:
-        import matplotlib  # noqa: F401 - asked for its presence
+        import matplotlib  # noqa: F401 - only its presence is checked
     except ImportError:
         raise KillSwitchError("a plot needs an extra; in the checkout: pip install '.[bench]'") from None
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """Draw latency against the number of accounts, both logarithmic, a line a system."""
+    """Draw latency over the number of accounts, both logarithmic, one line per contender."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,7 +1,8 @@
-"""Strike the simulators as other libraries would: each of these needs the extra `bench`.
+"""The contenders that need the extra `bench`: aiohttp, requests and ccxt.
 
-Every account has a warm client of its own where the library keeps one, and its answer is checked. ccxt speaks to the
-only one of the venues that it knows; its own rate limiter is on by default, and off in a row of its own.
+`runner` uses them for `bench --peers`. Each account has a warm client where the library allows it. Answers are checked.
+
+ccxt supports only OX.FUN of the simulated venues. Its rate limiter is on by default, and off in a separate row.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from kill_switch.venues.request import Request
 
 
 async def with_aiohttp(floor: Floor) -> Strike:
-    """One aiohttp session, `gather`."""
+    """One aiohttp session, and `asyncio.gather`."""
     import aiohttp
 
-    made = list(requests(floor))
+    accounts = list(requests(floor))
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=floor.tls, keepalive_timeout=3600))
     floor.closing.append(session.close)
 
-    async def one(adapter: Adapter, request: Request) -> None:
+    async def cancel(adapter: Adapter, request: Request) -> None:
         url = adapter.rest_url + request.target
         async with session.request(
             request.method, url, headers=dict(request.headers), data=request.body or None
@@ -36,25 +37,25 @@ async def with_aiohttp(floor: Floor) -> Strike:
 
     async def strike() -> tuple[int, int]:
         began_ns = time.monotonic_ns()
-        await asyncio.gather(*(one(adapter, make()) for adapter, make in made))
+        await asyncio.gather(*(cancel(adapter, make()) for adapter, make in accounts))
         return began_ns, time.monotonic_ns()
 
     return strike
 
 
 async def with_requests(floor: Floor) -> Strike:
-    """A warm requests session an account, each in a thread of a pool that has started."""
+    """One warm requests session per account, each in a thread of a pool that has started."""
     import requests as library
 
-    made = list(requests(floor))
-    sessions = [library.Session() for _ in made]
+    accounts = list(requests(floor))
+    sessions = [library.Session() for _ in accounts]
     for session in sessions:
         session.verify = str(floor.stage.ready["ca_file"])
         session.trust_env = False
-    pool = ThreadPoolExecutor(len(made))
-    list(pool.map(lambda _: time.sleep(0.01), made))
+    pool = ThreadPoolExecutor(len(accounts))
+    list(pool.map(lambda _: time.sleep(0.01), accounts))
 
-    def one(session: Any, adapter: Adapter, request: Request) -> None:
+    def cancel(session: Any, adapter: Adapter, request: Request) -> None:
         url = adapter.rest_url + request.target
         answer = session.request(request.method, url, headers=dict(request.headers), data=request.body, timeout=10)
         answer.raise_for_status()
@@ -63,8 +64,8 @@ async def with_requests(floor: Floor) -> Strike:
     async def strike() -> tuple[int, int]:
         loop = asyncio.get_running_loop()
         began_ns = time.monotonic_ns()
-        work = zip(sessions, made, strict=True)
-        await asyncio.gather(*(loop.run_in_executor(pool, one, s, adapter, make()) for s, (adapter, make) in work))
+        work = zip(sessions, accounts, strict=True)
+        await asyncio.gather(*(loop.run_in_executor(pool, cancel, s, adapter, make()) for s, (adapter, make) in work))
         return began_ns, time.monotonic_ns()
 
     async def close() -> None:
@@ -77,6 +78,8 @@ async def with_requests(floor: Floor) -> Strike:
 
 
 def with_ccxt(*, limiter: bool) -> Make:
+    """Return a contender with one ccxt exchange per account and `gather` of `cancel_all_orders`."""
+
     async def make(floor: Floor) -> Strike:
         """One ccxt exchange an account, `gather` of `cancel_all_orders`."""
         import aiohttp

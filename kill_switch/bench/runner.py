@@ -1,11 +1,13 @@
-"""Measure the kill on this machine, beside the least that sockets can do and what people would write instead.
+"""Run the benchmark: all contenders in turn, against the same simulators, over TLS on loopback.
 
-All systems of a run talk to the same simulator process, over TLS on loopback; half of the accounts are struck over a
-WebSocket, half over REST. They take turns, so that what else the machine does hits all of them. `limit` writes bytes
-that were made beforehand to open connections and counts answers without reading them. `kill-switch` is the product:
-engine, journal on disk, adapters, warm lanes, answers parsed. The others are in `peers`. `received` is stamped by the
-simulator when the last byte of the last account's command has arrived, `answered` here, when the last account's answer
-has; both count from the moment of the reason. Only ratios within one run mean anything.
+`kill-switch bench` calls it. Only ratios within one run are meaningful, never absolute times of two runs.
+
+Half of the accounts are cancelled over a WebSocket, half over REST. Contenders take turns, so that other load on the
+machine affects all of them. `limit` writes prebuilt bytes to open connections and counts answers without parsing them.
+`kill-switch` is the product: engine, journal on disk, adapters, warm lanes, parsed answers. The others are in `peers`.
+
+`received` is when the last byte of the last account's command has arrived, stamped by the simulator. `answered` is when
+the last account's answer has arrived here. Both count from the reason.
 """
 
 from __future__ import annotations
@@ -34,12 +36,12 @@ from kill_switch.testbed.testbed import Stage
 
 log = logging.getLogger(__name__)
 
-WARM_UP = 3  # rounds before those that count: caches on both sides
-SETTLE_S = 0.02  # before each kill, so that what came before it is over
+WARM_UP = 3  # uncounted rounds at the start, which warm the caches of both sides
+SETTLE_S = 0.02  # pause before each kill, so that the previous one is over
 
 
 class Round(NamedTuple):
-    """One kill: microseconds from the reason."""
+    """The times of one kill, in µs from the reason."""
 
     received_us: float
     answered_us: float
@@ -54,10 +56,14 @@ def run(
     as_json: bool = False,
     plot: Path | None = None,
 ) -> int:
-    """Measure each size, print a row a system and size, and return 0."""
+    """Measure each size, print one row per contender and size, and return 0.
+
+    `sizes` are numbers of accounts, `rounds` the kills per contender. `peers` and `end_to_end` add contenders and the
+    daemon's measurement. Raises `KillSwitchError` if a measurement fails.
+    """
     if plot is not None:
         output.need_matplotlib()
-    logging.getLogger("kill_switch").setLevel(logging.ERROR)  # lanes that are closed at the end are nobody's trouble
+    logging.getLogger("kill_switch").setLevel(logging.ERROR)  # lanes that close at the end are no trouble
     rows: list[dict[str, object]] = []
     whole: dict[str, object] = {"machine": _machine(), "rows": rows}
     makes: Mapping[str, Make] = {**SYSTEMS, **PEERS} if peers else SYSTEMS
@@ -75,7 +81,7 @@ def run(
                     }
                 )
         if end_to_end:
-            whole |= process.measure(min(rounds, process.MOST_ROUNDS), lambda said: progress.console.log(said))
+            whole |= process.measure(min(rounds, process.MOST_ROUNDS), lambda line: progress.console.log(line))
     if plot is not None:
         output.plot(rows, plot)
     output.print_json(whole) if as_json else output.print_tables(whole)
@@ -119,7 +125,7 @@ async def _all(
                     if name in SYSTEMS or isinstance(error, KillSwitchError):
                         raise
                     log.error("%s, %d accounts: left out: %s", name, floor.size, type(error).__name__)
-                    del systems[name], results[name]  # a peer's own trouble ends no benchmark
+                    del systems[name], results[name]  # a failing peer does not end the benchmark
                     continue
                 if number >= WARM_UP:
                     results[name].append(result)
@@ -134,7 +140,7 @@ async def _all(
 
 
 async def _round(floor: Floor, name: str, strike: Strike) -> Round:
-    """Fire once; stamp what the simulator saw."""
+    """Fire once, and read the time of arrival from the simulators."""
     await floor.forget()
     await asyncio.sleep(SETTLE_S)
     async with asyncio.timeout(floor.ROUND_WITHIN_S):
@@ -146,7 +152,7 @@ async def _round(floor: Floor, name: str, strike: Strike) -> Round:
 
 
 def percentiles(figures: list[float]) -> dict[str, float]:
-    """Return the median, the 90th and the 99th percentile, to a tenth."""
+    """Return the median, the 90th and the 99th percentile, rounded to a tenth."""
     ordered = sorted(figures)
     last = len(ordered) - 1
     p90, p99 = (ordered[min(last, int(share * len(ordered)))] for share in (0.9, 0.99))

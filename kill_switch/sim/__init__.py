@@ -1,6 +1,7 @@
-"""Simulate trading venues over real TLS, WebSocket and HTTP on this machine.
+"""Simulated venues over real TLS, WebSocket and HTTP on this machine.
 
-Nothing here knows the adapters: signatures and payloads are written from the venues' documents a second time.
+Tests, the demo, the benchmark and users run them. They share no code with the adapters: signatures and payloads are
+written a second time, from the venues' documents.
 """
 
 from __future__ import annotations

@@ -1,17 +1,29 @@
-"""Answer the admin API: plain HTTP and JSON, for this machine only.
+"""The admin API of the simulators: plain HTTP and JSON, for this machine only.
 
-`POST /orders {"venue","count"?,"account"?,"symbol"?,"kind"?,"inst_type"?,"ids"?}`: rests orders → `{"ids":[…]}`.
-`GET /orders?venue=[&account=][&all=1]` → `{"open","by_state","orders"}`, of every account unless one is named; with
-`all` `orders` has also those that are no longer in the book, and `by_state` counts them always.
-`POST /equity {"venue","equity","unrealised"?,"account"?}`: moves the account's money, pushed where the venue pushes.
+`POST /orders {"venue","count"?,"account"?,"symbol"?,"kind"?,"inst_type"?,"ids"?}`: places resting orders; returns
+`{"ids":[…]}`.
+
+`GET /orders?venue=[&account=][&all=1]`: returns `{"open","by_state","orders"}` of all accounts, or of the one that is
+named. With `all`, `orders` includes the latest orders that have ended. `by_state` always counts them.
+
+`POST /equity {"venue","equity","unrealised"?,"account"?}`: sets the account's money, and pushes it where the venue
+does.
+
 `POST /positions {"venue","qty","account"?,"symbol"?,"price"?,"inst_type"?}`: adds a signed quantity to a position.
-`GET /positions?venue=[&account=]` → `{"positions":[…]}`.
-`POST /faults {"venue","fault",…}`, `DELETE /faults?venue=[&fault=]`, `GET /faults?venue=`: see the module `faults`.
-`GET /requests[?venue=]` → a list of `{"t_ns","route","what","ok","account","venue"}`, oldest first.
-`DELETE /requests[?venue=]`: empties it.
-`POST /options {"venue", name: value, …}`, `GET /options?venue=`: switches inferred facts, see the venue's options.
 
-Bad input gets 400 and `{"error": one line}`.
+`GET /positions?venue=[&account=]`: returns `{"positions":[…]}`.
+
+`POST /faults {"venue","fault",…}`, `DELETE /faults?venue=[&fault=]`, `GET /faults?venue=`: see `kit.faults`.
+
+`GET /requests[?venue=]`: returns the request log, a list of `{"t_ns","route","what","ok","account","venue"}`, the
+oldest first.
+
+`DELETE /requests[?venue=]`: clears the request log.
+
+`POST /options {"venue", name: value, …}`, `GET /options?venue=`: switch facts that the documents leave open, see
+`kit.options`.
+
+Invalid input gets HTTP 400 and `{"error": one line}`.
 """
 
 from __future__ import annotations
@@ -37,7 +49,7 @@ Input = Mapping[str, Any]
 
 
 class Admin:
-    """Serve the admin API for some venues."""
+    """Serve the admin API of some venues. It is a `Handler` of the server."""
 
     def __init__(self, venues: Mapping[str, Venue]) -> None:
         self.connections: set[Connection] = set()
@@ -60,7 +72,7 @@ class Admin:
     # the server's side
 
     def connected(self, connection: Connection) -> None:
-        """Take a connection from this machine, drop every other."""
+        """Register a connection from this machine; drop any other."""
         self.connections.add(connection)
         try:
             local = ipaddress.ip_address(connection.peer).is_loopback
@@ -70,7 +82,7 @@ class Admin:
             connection.abort()
 
     def disconnected(self, connection: Connection) -> None:
-        """Forget a connection."""
+        """Remove a closed connection."""
         self.connections.discard(connection)
 
     def upgrading(self, connection: Connection, request: Request) -> Answer | None:
@@ -78,10 +90,10 @@ class Admin:
         return Answer((b'{"error":"the admin API is plain HTTP"}',), 400)
 
     def opened(self, connection: Connection, request: Request) -> None:
-        """Do nothing: there are no WebSockets here."""
+        """Do nothing: the admin API has no WebSockets."""
 
     def received(self, connection: Connection, message: str | bytes) -> None:
-        """Do nothing: there are no WebSockets here."""
+        """Do nothing: the admin API has no WebSockets."""
 
     def requested(self, exchange: Exchange) -> None:
         """Answer a call."""
@@ -90,16 +102,17 @@ class Admin:
 
     def _answer(self, request: Request) -> tuple[int, object]:
         if request.headers.get("host", "localhost").rsplit(":", 1)[0] not in _HOSTS:
-            return 403, {"error": "the admin API is for this machine only"}  # a web page may have rebound its name
+            # protects against DNS rebinding by a web page
+            return 403, {"error": "the admin API is for this machine only"}
         call = self._calls.get((request.method, request.path))
         if call is None:
             known = (f"{method} {path}" for method, path in self._calls)
             return 404, {"error": unknown("call", f"{request.method} {request.path}", known)}
         try:
-            given = orjson.loads(request.body) if request.method == "POST" else request.parameters()
-            if not isinstance(given, dict):
+            parameters = orjson.loads(request.body) if request.method == "POST" else request.parameters()
+            if not isinstance(parameters, dict):
                 return 400, {"error": "the body must be a JSON object"}
-            return 200, call(given)
+            return 200, call(parameters)
         except orjson.JSONDecodeError as error:
             return 400, {"error": f"the body is not JSON: {error}"}
         except ValueError as error:
@@ -107,8 +120,8 @@ class Admin:
 
     # the calls
 
-    def _venue(self, given: Input) -> Venue:
-        name = given.get("venue")
+    def _venue(self, fields: Input) -> Venue:
+        name = fields.get("venue")
         if name is None:
             raise ValueError(f"'venue' is missing. Known: {', '.join(sorted(self._venues))}.")
         venue = self._venues.get(name) if isinstance(name, str) else None
@@ -116,31 +129,31 @@ class Admin:
             raise ValueError(unknown("venue", name, self._venues))
         return venue
 
-    def _rest(self, given: Input) -> object:
-        _only(given, "venue", "count", "account", "symbol", "kind", "inst_type", "ids")
-        venue = self._venue(given)
-        ids = given.get("ids", [])
+    def _rest(self, fields: Input) -> object:
+        _only(fields, "venue", "count", "account", "symbol", "kind", "inst_type", "ids")
+        venue = self._venue(fields)
+        ids = fields.get("ids", [])
         if not isinstance(ids, list) or len(set(map(str, ids))) != len(ids):
             raise ValueError("'ids' is a list of different ids")
-        count = given.get("count", len(ids) or 1)
+        count = fields.get("count", len(ids) or 1)
         if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= _MOST:
             raise ValueError(f"'count' is a whole number from 0 to {_MOST}")
         if ids and len(ids) != count:
             raise ValueError("'ids' has as many ids as 'count' says")
-        if bad := next((one for one in ids if not venue.valid_id(str(one))), None):
+        if bad := next((order_id for order_id in ids if not venue.valid_id(str(order_id))), None):
             raise ValueError(f"{bad!r} is no order id of {venue.name}, or is in the book already")
-        kind = given.get("kind", "limit")
+        kind = fields.get("kind", "limit")
         if kind not in venue.kinds:
             raise ValueError(unknown("kind", kind, venue.kinds))
-        symbol, category = _product(venue, given)
+        symbol, category = _product(venue, fields)
         orders = venue.rest(
-            venue.account(given.get("account")), count, symbol, kind, category, [str(one) for one in ids]
+            venue.account(fields.get("account")), count, symbol, kind, category, [str(order_id) for order_id in ids]
         )
         return {"ids": [order.id for order in orders]}
 
-    def _book(self, given: Input) -> object:
-        _only(given, "venue", "account", "all")
-        accounts = self._accounts(given)
+    def _book(self, fields: Input) -> object:
+        _only(fields, "venue", "account", "all")
+        accounts = self._accounts(fields)
         states: Counter[str] = Counter()
         orders: list[dict[str, object]] = []
         for account in accounts:
@@ -148,101 +161,101 @@ class Admin:
             states.update(order.state for order in account.open.values())
             orders += (order.listing(account.name) for order in account.open.values())
         count = len(orders)
-        if given.get("all") in ("1", "true"):
+        if fields.get("all") in ("1", "true"):
             orders += (order.listing(account.name) for account in accounts for order in account.closed.values())
         return {"open": count, "by_state": dict(states), "orders": orders}
 
-    def _accounts(self, given: Input) -> list[Account]:
-        venue = self._venue(given)
-        return [venue.account(given["account"])] if "account" in given else [*venue.accounts.values()]
+    def _accounts(self, fields: Input) -> list[Account]:
+        venue = self._venue(fields)
+        return [venue.account(fields["account"])] if "account" in fields else [*venue.accounts.values()]
 
-    def _move(self, given: Input) -> object:
-        _only(given, "venue", "account", "symbol", "inst_type", "qty", "price")
-        venue = self._venue(given)
-        symbol, category = _product(venue, given)
-        price = _decimal(given, "price") if "price" in given else Decimal(30_000)
-        account = venue.account(given.get("account"))
-        account.move(symbol, _decimal(given, "qty"), price, category)
+    def _move(self, fields: Input) -> object:
+        _only(fields, "venue", "account", "symbol", "inst_type", "qty", "price")
+        venue = self._venue(fields)
+        symbol, category = _product(venue, fields)
+        price = _decimal(fields, "price") if "price" in fields else Decimal(30_000)
+        account = venue.account(fields.get("account"))
+        account.move(symbol, _decimal(fields, "qty"), price, category)
         venue.tell_equity(account)
         return {"positions": [held.listing(account.name) for held in account.positions.values()]}
 
-    def _positions(self, given: Input) -> object:
-        _only(given, "venue", "account")
-        accounts = self._accounts(given)
+    def _positions(self, fields: Input) -> object:
+        _only(fields, "venue", "account")
+        accounts = self._accounts(fields)
         return {
             "positions": [held.listing(account.name) for account in accounts for held in account.positions.values()]
         }
 
-    def _equity(self, given: Input) -> object:
-        _only(given, "venue", "account", "equity", "unrealised")
-        venue = self._venue(given)
-        equity = _decimal(given, "equity")
-        unrealised = _decimal(given, "unrealised") if "unrealised" in given else None
-        account = venue.account(given.get("account"))
+    def _equity(self, fields: Input) -> object:
+        _only(fields, "venue", "account", "equity", "unrealised")
+        venue = self._venue(fields)
+        equity = _decimal(fields, "equity")
+        unrealised = _decimal(fields, "unrealised") if "unrealised" in fields else None
+        account = venue.account(fields.get("account"))
         venue.set_equity(account, equity, unrealised)
         return {"account": account.name, "equity": str(account.equity), "unrealised": str(account.unrealised)}
 
-    def _fault(self, given: Input) -> object:
-        venue = self._venue(given)
-        venue.put_fault(given.get("fault"), {key: given[key] for key in given if key not in ("venue", "fault")})
+    def _fault(self, fields: Input) -> object:
+        venue = self._venue(fields)
+        venue.put_fault(fields.get("fault"), {key: fields[key] for key in fields if key not in ("venue", "fault")})
         return {"faults": venue.faults.listing()}
 
-    def _faults(self, given: Input) -> object:
-        _only(given, "venue")
-        return {"faults": self._venue(given).faults.listing()}
+    def _faults(self, fields: Input) -> object:
+        _only(fields, "venue")
+        return {"faults": self._venue(fields).faults.listing()}
 
-    def _clear(self, given: Input) -> object:
-        _only(given, "venue", "fault")
-        venue = self._venue(given)
-        venue.clear_faults(given.get("fault"))
+    def _clear(self, fields: Input) -> object:
+        _only(fields, "venue", "fault")
+        venue = self._venue(fields)
+        venue.clear_faults(fields.get("fault"))
         return {"faults": venue.faults.listing()}
 
-    def _some(self, given: Input) -> list[Venue]:
-        _only(given, "venue")
-        return [self._venue(given)] if "venue" in given else [*self._venues.values()]
+    def _some(self, fields: Input) -> list[Venue]:
+        _only(fields, "venue")
+        return [self._venue(fields)] if "venue" in fields else [*self._venues.values()]
 
-    def _requests(self, given: Input) -> object:
-        lines = [seen.listing() | {"venue": venue.name} for venue in self._some(given) for seen in venue.log]
+    def _requests(self, fields: Input) -> object:
+        lines = [seen.listing() | {"venue": venue.name} for venue in self._some(fields) for seen in venue.log]
         return sorted(lines, key=_moment)
 
-    def _forget(self, given: Input) -> object:
+    def _forget(self, fields: Input) -> object:
         count = 0
-        for venue in self._some(given):
+        for venue in self._some(fields):
             count += len(venue.log)
             venue.log.clear()
         return {"removed": count}
 
-    def _set(self, given: Input) -> object:
-        venue = self._venue(given)
-        venue.base_options.set_all({name: given[name] for name in given if name != "venue"})
+    def _set(self, fields: Input) -> object:
+        venue = self._venue(fields)
+        venue.base_options.set_all({name: fields[name] for name in fields if name != "venue"})
         venue.reconfigured()
         return {"options": venue.base_options.listing()}
 
-    def _options(self, given: Input) -> object:
-        _only(given, "venue")
-        return {"options": self._venue(given).base_options.listing()}
+    def _options(self, fields: Input) -> object:
+        _only(fields, "venue")
+        return {"options": self._venue(fields).base_options.listing()}
 
 
-def _only(given: Input, *names: str) -> None:
-    for key in given:
+def _only(fields: Input, *names: str) -> None:
+    for key in fields:
         if key not in names:
             raise ValueError(unknown("key", key, names))
 
 
-def _product(venue: Venue, given: Input) -> tuple[str, str]:
-    """Return the symbol, and the kind of product where the venue tells them apart."""
-    symbol = given.get("symbol", venue.symbol)
+def _product(venue: Venue, fields: Input) -> tuple[str, str]:
+    """Return the symbol, and the kind of product where the venue distinguishes them. Raises `ValueError`."""
+    symbol = fields.get("symbol", venue.symbol)
     if not isinstance(symbol, str) or not symbol:
         raise ValueError("'symbol' is a text")
-    category = given.get("inst_type", venue.categories[0] if venue.categories else "")
+    category = fields.get("inst_type", venue.categories[0] if venue.categories else "")
     if category != "" and category not in venue.categories:
         raise ValueError(unknown(f"inst_type of {venue.name}", category, venue.categories))
     return symbol, str(category)
 
 
-def _decimal(given: Input, name: str) -> Decimal:
+def _decimal(fields: Input, name: str) -> Decimal:
     try:
-        value = Decimal(str(given[name]))
+        value = Decimal(str(fields[name]))
     except (KeyError, InvalidOperation):
         value = Decimal("NaN")
     if not value.is_finite():

@@ -1,6 +1,6 @@
-"""Start simulators: the registry of venues, `serve` inside a running loop, `run` as a process of its own.
+"""Start simulators: the registry of venues, `serve` inside a running event loop, `run` as a process.
 
-Adding a venue: write its file, add it to `VENUES`.
+The command `sim`, the testbed and the tests use it. To add a venue, write its folder and add its class to `VENUES`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ from kill_switch.sim.tls import scratch, server_context
 
 VENUES: Mapping[str, type[Venue]] = {venue.name: venue for venue in (CrossTrade, Kuna, Oxfun, Roxom)}
 
-Options = Mapping[str, Mapping[str, str]]
-"""Options by venue and name, as `--option venue.name=value` gives them."""
+Options = Mapping[str, Mapping[str, str]]  # by venue and name, as `--option venue.name=value` states them
 
 
 class Login(TypedDict):
-    """Say how to log in to one account beyond the first."""
+    """How to log in to one account after the first."""
 
     name: str
     credentials: dict[str, str]
@@ -44,7 +43,7 @@ class Login(TypedDict):
 
 
 class Entry(TypedDict):
-    """Say how to reach one venue; `name`, `credentials` and `options` are the first account's."""
+    """How to reach one venue; `name`, `credentials` and `options` belong to its first account."""
 
     ws_url: str
     rest_url: str
@@ -55,7 +54,7 @@ class Entry(TypedDict):
 
 
 class Ready(TypedDict):
-    """Say where everything is: the line that `kill-switch sim` prints."""
+    """Where everything listens: the line that `kill-switch sim` prints."""
 
     admin: str
     ca_file: str
@@ -63,19 +62,19 @@ class Ready(TypedDict):
 
 
 def read_options(texts: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Read options as the command line has them, `venue.name=value`; ValueError says what would be right."""
-    found: dict[str, dict[str, str]] = {}
+    """Parse options in the command line's form, `venue.name=value`. Raises `ValueError` with the right form."""
+    options: dict[str, dict[str, str]] = {}
     for text in texts:
-        place, given, value = text.partition("=")
+        place, equals, value = text.partition("=")
         venue, dot, name = place.partition(".")
-        if not (given and dot and venue and name):
+        if not (equals and dot and venue and name):
             raise ValueError(f"option {text!r} is not written venue.name=value")
-        found.setdefault(venue, {})[name] = value
-    return found
+        options.setdefault(venue, {})[name] = value
+    return options
 
 
 def make_venues(names: Sequence[str], accounts: int, options: Options) -> dict[str, Venue]:
-    """Make the venues; ValueError says in one line what is wrong."""
+    """Create the venues. Raises `ValueError` with one line for people."""
     if not names:
         raise ValueError(f"name at least one venue. Known: {', '.join(sorted(VENUES))}.")
     if accounts < 1:
@@ -86,12 +85,12 @@ def make_venues(names: Sequence[str], accounts: int, options: Options) -> dict[s
     for name in options:
         if name not in names:
             raise ValueError(f"an option is given for venue {name!r}, which is not simulated here")
-    made: dict[str, Venue] = {}
+    simulators: dict[str, Venue] = {}
     for name in dict.fromkeys(names):
         settings = VENUES[name].options_type()
         settings.set_all(options.get(name, {}), starting=True)
-        made[name] = VENUES[name](settings, accounts)
-    return made
+        simulators[name] = VENUES[name](settings, accounts)
+    return simulators
 
 
 @asynccontextmanager
@@ -103,21 +102,22 @@ async def serve(
     accounts: int = 1,
     options: Options | None = None,
 ) -> AsyncIterator[Ready]:
-    """Serve the venues on free ports while the context is open; the value is what the ready line says.
+    """Serve the venues on free ports while the context is open; yield the content of the ready line.
 
-    Without `tls_dir` the certificates are in a temporary directory that is removed at the end.
+    Without `tls_dir`, the certificates are in a temporary directory that is removed at the end. Raises `ValueError` for
+    a wrong name or option.
     """
-    made = make_venues(venues, accounts, options or {})
+    simulators = make_venues(venues, accounts, options or {})
     async with AsyncExitStack() as stack:
         directory = tls_dir or Path(stack.enter_context(scratch()))
         context, ca_file = server_context(directory, _reachable(host))
         inbox = Inbox()
         entries: dict[str, Entry] = {}
-        for name, venue in made.items():
+        for name, venue in simulators.items():
             port = await _listen(stack, venue, inbox, host, context)
             stack.callback(_stop, venue)
             entries[name] = _entry(venue, _authority(_reachable(host), port))
-        admin = await _listen(stack, Admin(made), inbox, "127.0.0.1", None)
+        admin = await _listen(stack, Admin(simulators), inbox, "127.0.0.1", None)
         yield {"admin": f"http://127.0.0.1:{admin}", "ca_file": str(ca_file.absolute()), "venues": entries}
 
 
@@ -129,22 +129,25 @@ def run(
     accounts: int = 1,
     options: Options | None = None,
 ) -> int:
-    """Serve the venues until SIGTERM or SIGINT, and print the ready line once everything listens; returns 0."""
+    """Serve the venues until SIGTERM or SIGINT; print the ready line once everything listens. Return 0.
 
-    async def until_told() -> None:
-        told = asyncio.Event()
+    Raises `ValueError` for a wrong name or option.
+    """
+
+    async def until_signal() -> None:
+        stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, told.set)
+            loop.add_signal_handler(number, stop.set)
         async with serve(venues, host=host, tls_dir=tls_dir, accounts=accounts, options=options) as ready:
             sys.stdout.write(orjson.dumps(ready).decode() + "\n")
             sys.stdout.flush()
-            gc.freeze()  # what lives until the end need not be looked at in the middle of a measurement,
-            gc.set_threshold(100_000, 20, 100)  # and what comes and goes does not make cycles
-            await told.wait()
+            gc.freeze()  # objects that live until the end are not collected in the middle of a measurement,
+            gc.set_threshold(100_000, 20, 100)  # and short-lived objects form no cycles
+            await stop.wait()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(until_told())
+        runner.run(until_signal())
     return 0
 
 
@@ -159,7 +162,7 @@ async def _listen(
 
 
 async def _close(server: asyncio.Server, handler: Venue | Admin) -> None:
-    """Stop listening and drop every connection, and wait until they are gone."""
+    """Stop listening, drop every connection, and wait until they are gone, for at most 2 s."""
     server.close()
     deadline = asyncio.get_running_loop().time() + 2.0
     while handler.connections and asyncio.get_running_loop().time() < deadline:

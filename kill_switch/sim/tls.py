@@ -1,4 +1,4 @@
-"""Make a throw-away certificate authority and a server certificate."""
+"""A throw-away certificate authority and a server certificate, for simulators and tests."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import trustme
 
 
 def server_context(directory: Path, host: str) -> tuple[ssl.SSLContext, Path]:
-    """Write `ca.pem`, `server.pem` and `server.key` to the directory; return the server's context and the CA's file.
+    """Write `ca.pem`, `server.pem` and `server.key` to the directory.
 
-    The authority's own key is never written. Both files with secrets are readable by the owner only.
+    Return the server's TLS context and the path of `ca.pem`. The authority's own key is never written. Only the owner
+    can read `server.key`.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     authority = trustme.CA(organization_name="kill-switch simulator")
@@ -32,7 +33,7 @@ def server_context(directory: Path, host: str) -> tuple[ssl.SSLContext, Path]:
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:
-    """Make a directory that is removed on exit."""
+    """Return a temporary directory that is removed on exit."""
     return tempfile.TemporaryDirectory(prefix="kill-switch-sim-")
 
 

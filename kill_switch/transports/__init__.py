@@ -1,12 +1,16 @@
-"""Own the sockets: warm lanes that stay authenticated, and a fresh route that shares nothing with them."""
+"""Sockets to the venues: the warm WebSocket and HTTP lanes of each account, and the fresh route beside them.
+
+`dispatch` and the benchmark use them. Nothing here decides when to cancel, and no two routes of a command share a
+connection.
+"""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-# httpcore imports sniffio several times in each call, on the event loop's thread. Where it is not installed, each of
-# these imports would search the disk: for 150 us, or for as long as the disk hangs. With this entry it fails at once.
+# httpcore imports sniffio several times in each call, on the event loop's thread. Without sniffio, each import searches
+# the disk: for 150 µs, or for as long as the disk hangs. With this entry the import fails at once.
 try:
     importlib.import_module("sniffio")
 except ImportError:

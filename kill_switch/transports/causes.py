@@ -1,7 +1,8 @@
-"""Turn an exception, with what caused it, into one sentence for people: why a connection failed.
+"""Describe why a connection failed: an exception and its causes become one sentence for people.
 
-Nothing that was sent or received is shown: exceptions of libraries may quote headers, keys and bodies. Only texts that
-this program or the operating system has written are passed on.
+Lanes and routes use it for `trouble` and for the reason of a lost call. A sentence never shows what was sent or
+received, because exceptions of libraries may quote headers, keys and bodies. It contains only texts of this program and
+of the operating system.
 """
 
 from __future__ import annotations
@@ -17,16 +18,21 @@ from kill_switch.venues.decode import brief
 
 MOST_CAUSES = 10
 MOST_WORDS = 300
-_CLOSED_EARLY = ("peer closed connection", "Server disconnected")  # h11 and httpcore, which have one class for all
+# the texts of h11 and httpcore, which raise one class for every violation
+_CLOSED_EARLY = ("peer closed connection", "Server disconnected")
 
 
 def why(error: BaseException) -> str:
-    """Return the sentence of the outermost exception that has one, else the names of all, the outermost first."""
+    """Describe a failure in one sentence.
+
+    The sentence is that of the outermost exception that has one. If none has one, the result lists the class names, the
+    outermost first.
+    """
     chain = list(_causes(error))
-    for one in chain:
-        if words := _words(one):
+    for cause in chain:
+        if words := _words(cause):
             return brief(words, MOST_WORDS)
-    return " from ".join(dict.fromkeys(type(one).__name__ for one in chain))
+    return " from ".join(dict.fromkeys(type(cause).__name__ for cause in chain))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -47,7 +53,7 @@ def _words(error: BaseException) -> str:
         case ssl.SSLCertVerificationError():
             return f"certificate: {error.verify_message}"
         case ssl.SSLError():
-            reason = getattr(error, "reason", None) or ""  # OpenSSL's name for it
+            reason = getattr(error, "reason", None) or ""  # OpenSSL's name of the failure
             return f"TLS failed: {reason.lower().replace('_', ' ')}" if reason else ""
         case ConnectionResetError() | BrokenPipeError() | ConnectionAbortedError():
             return "connection reset by the venue"

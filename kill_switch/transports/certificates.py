@@ -1,7 +1,10 @@
-"""Read a venue's certificates: why verification refused one, and when the first of a verified chain expires.
+"""A venue's certificates: why verification refused one, and when the first of a verified chain expires.
 
-Python's `ssl` shows no certificate of a handshake that failed. `Handshake` attaches the chain to the error, so that a
-person is told the date, the names or the issuer.
+The dialer and the lanes use it for `trouble` and for the expiry warning. It never decides whether a certificate is
+accepted; OpenSSL does.
+
+Python's `ssl` hides the certificates of a handshake that failed. `Handshake` attaches the chain to the error, so that
+the sentence can name the date, the host names or the issuer.
 """
 
 from __future__ import annotations
@@ -16,16 +19,16 @@ from typing import Any, NamedTuple, cast
 from kill_switch.venues.decode import brief
 
 EXPIRED, NOT_YET_VALID = 10, 9  # X509_V_ERR_* of openssl-verification-options(1)
-WRONG_HOST = (62, 63, 64)  # of a name, an e-mail address, an IP address
+WRONG_HOST = (62, 63, 64)  # host name, e-mail address, IP address
 UNKNOWN_ISSUER = (2, 18, 19, 20, 21)
-MOST_NAMES = 3  # of a certificate, in one line
+MOST_NAMES = 3  # host names of a certificate in one sentence
 MOST_WORDS = 200
 
-Info = Mapping[str, Any]  # as `ssl.SSLSocket.getpeercert` returns it
+Info = Mapping[str, Any]  # a certificate's fields, as `ssl.SSLSocket.getpeercert` returns them
 
 
 class Handshake(ssl.SSLObject):
-    """Make TLS handshakes; a failed verification has the chain that the peer has shown in `chain`."""
+    """Make a TLS handshake; attach the peer's chain to the error of a verification that fails, as `chain`."""
 
     def do_handshake(self) -> None:
         try:
@@ -36,14 +39,20 @@ class Handshake(ssl.SSLObject):
 
 
 class Expiry(NamedTuple):
-    """When a certificate ends, in seconds since the epoch; `issuer` names it if it is not the venue's own."""
+    """The end of a certificate's validity, in seconds since the epoch.
+
+    `issuer` is the subject of the certificate if that is not the venue's own, else empty.
+    """
 
     at_s: float
     issuer: str = ""
 
 
 def expiry(transport: asyncio.BaseTransport | None) -> Expiry | None:
-    """Return what ends first of the chain that a connection was verified by; None if it cannot be known."""
+    """Return the earliest end of validity in the chain by which a connection was verified.
+
+    None: there is no connection, or Python does not give its chain.
+    """
     if transport is None:
         return None
     chain = _chain(transport.get_extra_info("ssl_object"), "get_verified_chain")
@@ -52,7 +61,11 @@ def expiry(transport: asyncio.BaseTransport | None) -> Expiry | None:
 
 
 def refused(error: ssl.SSLCertVerificationError, host: str, authorities: str, now_s: float) -> str:
-    """Say in one sentence why a certificate was refused; `authorities` names what it was verified by."""
+    """Describe in one sentence why verification refused a certificate.
+
+    `host` is the name that was verified. `authorities` names the certificate authorities for people. `now_s` is the
+    wall-clock time, in seconds since the epoch.
+    """
     chain: Sequence[Info] = getattr(error, "chain", ())
     own = chain[0] if chain else {}
     clock = f"this host's clock says {date(now_s)}"
@@ -69,8 +82,8 @@ def refused(error: ssl.SSLCertVerificationError, host: str, authorities: str, no
             words = f"not valid before {date(max(begins))} ({clock})" if begins else f"not valid yet ({clock})"
         case code if code in WRONG_HOST:
             names = [str(value) for _, value in own.get("subjectAltName", ())]
-            more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-            known = f" (it is for {', '.join(names[:MOST_NAMES])}{more})" if names else ""
+            others = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+            known = f" (it is for {', '.join(names[:MOST_NAMES])}{others})" if names else ""
             words = f"not valid for {host}{known}"
         case code if code in UNKNOWN_ISSUER:
             issuer = name(chain[-1], "issuer") if chain else ""
@@ -81,7 +94,10 @@ def refused(error: ssl.SSLCertVerificationError, host: str, authorities: str, no
 
 
 def name(info: Info, whose: str) -> str:
-    """Return the common name, or the organisation's, of a certificate's `subject` or `issuer`."""
+    """Return the common name, else the organisational unit or the organisation, of a certificate.
+
+    `whose` is `subject` or `issuer`. The result is empty if none is given.
+    """
     fields = {key: str(value) for part in info.get(whose, ()) for key, value in part}
     return next(
         (fields[key] for key in ("commonName", "organizationalUnitName", "organizationName") if key in fields), ""
@@ -89,7 +105,7 @@ def name(info: Info, whose: str) -> str:
 
 
 def date(at_s: float) -> str:
-    """Write a moment since the epoch for people, in UTC."""
+    """Format a time, in seconds since the epoch, for people: to the minute, in UTC."""
     try:
         return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%MZ}"
     except (OverflowError, ValueError, OSError):
@@ -97,7 +113,10 @@ def date(at_s: float) -> str:
 
 
 def _chain(tls: object, which: str) -> list[Info]:
-    """Return a chain, the peer's own certificate first: CPython has it from 3.10 on, and in the open from 3.13 on."""
+    """Return a chain as `which` names it, the peer's own certificate first; empty if Python does not give one.
+
+    CPython has these methods on its private object from 3.10 on, and in public from 3.13 on.
+    """
     with contextlib.suppress(AttributeError, ValueError, ssl.SSLError):
         return [certificate.get_info() for certificate in getattr(cast(Any, tls)._sslobj, which)() or ()]
     return []
@@ -108,7 +127,7 @@ def _ends_s(info: Info) -> float:
 
 
 def _seconds(text: object) -> float:
-    """Return a certificate's time in seconds since the epoch; 0 for what is none."""
+    """Convert a certificate's time to seconds since the epoch; 0 for an invalid one."""
     try:
         return float(ssl.cert_time_to_seconds(str(text)))
     except ValueError:

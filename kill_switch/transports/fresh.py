@@ -1,7 +1,10 @@
-"""Make a request over a connection that shares nothing with the lanes: the second route of a kill.
+"""The second route of a kill: each call over its own new connection, which shares nothing with the lanes.
 
-Its answers are read by another parser than theirs, which is written in Python and slow: it is fed little by little, so
-that everybody else has a turn in between, and not for ever.
+`dispatch` uses it while a lane is down or has not answered. It never reuses a connection and never repeats a call.
+
+Its answers are parsed by h11 through httpcore, so that a fault of the warm lane's httptools does not affect them. h11
+is written in Python and slow. Therefore answers are read in small pieces, other tasks run in between, and the total is
+bounded.
 """
 
 from __future__ import annotations
@@ -18,13 +21,13 @@ import httpcore
 from kill_switch.core.domain import Route
 from kill_switch.system.host_port import HostPort
 from kill_switch.transports.causes import why
-from kill_switch.transports.http import (
+from kill_switch.transports.http import NOT_WANTED
+from kill_switch.transports.http_connection import (
     HEADERS_TOO_LARGE,
     MAX_BODY_BYTES,
     MAX_HEADER_BYTES,
     MAX_INTERIM,
     MAX_PIECES,
-    NOT_WANTED,
     TOO_LARGE,
     TOO_MANY_INTERIM,
     TOO_MANY_PIECES,
@@ -36,27 +39,33 @@ from kill_switch.transports.second_opinion import refuse_framing
 from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, Event, Lost, Replied
 
 TIMEOUT_S = 5.0
-LATE_WITHIN_S = 15.0  # an answer that may be late: each call has a connection of its own, and they must not pile up
-READ_HEAD_BYTES = 1 << 10  # at once: 40 interim answers take httpcore 2 ms
-READ_CHUNKED_BYTES = 2 << 10  # 340 chunks of a byte take 10 ms
-READ_PLAIN_BYTES = 64 << 10  # a body with a length, in which nothing is looked for
+# for a call with a longer `answer_within_s`; bounded, because each such call holds a connection of its own
+LATE_WITHIN_S = 15.0
+READ_HEAD_BYTES = 1 << 10  # per read, before the headers are complete: 40 interim answers take httpcore 2 ms
+READ_CHUNKED_BYTES = 2 << 10  # per read of a chunked body: 340 chunks of 1 byte take 10 ms
+READ_PLAIN_BYTES = 64 << 10  # per read of a body with a Content-Length, which is not searched for chunks
 
-logging.getLogger("httpcore").setLevel(logging.WARNING)  # it logs requests, headers and all, below that
+# httpcore logs requests with their headers, and so keys, at lower levels
+logging.getLogger("httpcore").setLevel(logging.WARNING)
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """Hand over what has come in small pieces, taking turns, and bound what comes in all.
+    """httpcore's network stream: pass on received bytes in small pieces, yield between them, and bound their total.
 
-    Interim answers may precede an answer (RFC 9110, 15.2), and httpcore reads on as long as they come.
+    The total is bounded because any number of interim answers may precede an answer (RFC 9110 §15.2), and httpcore
+    reads all of them.
     """
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, turn: Callable[[int], Awaitable[None]]
     ) -> None:
-        """`turn` is awaited before each further piece, with the bytes of the one before it."""
+        """Wrap an open connection.
+
+        `turn` is awaited before each further piece, with the size of the previous piece in bytes.
+        """
         self.headed = False
         self.most_bytes = READ_HEAD_BYTES
-        self.sent_ns = 0  # 0: provably no byte of a request
+        self.sent_ns = 0  # when the request was written last, monotonic; 0: provably no byte was written
         self._reader = reader
         self._writer = writer
         self._turn = turn
@@ -68,18 +77,18 @@ class _Stream(httpcore.AsyncNetworkStream):
         try:
             async with asyncio.timeout(timeout):
                 data = await self._reader.read(min(max_bytes, self.most_bytes))
-                if not self._fed_bytes:  # empty lines may precede an answer, as RFC 9112, 2.2, has it of a request
+                if not self._fed_bytes:  # empty lines may precede an answer, as RFC 9112 §2.2 allows before a request
                     while data and not (data := data.lstrip(b"\r\n")):
                         data = await self._reader.read(1)
         except TimeoutError:
             step = "the answer stopped in its middle" if self._fed_bytes else "no answer"
             raise TimeoutError(errno.ETIMEDOUT, f"timed out after {timeout:g} s: {step}") from None
-        if self._fed_bytes:  # the first piece may be all of it
+        if self._fed_bytes:  # not before the first piece, which may be the whole answer
             await self._turn(self._piece_bytes)
         self._piece_bytes = len(data)
         self._fed_bytes += len(data)
         if not self.headed:
-            self._heads += data.count(b"HTTP/1.")  # roughly: of the last piece, some is body
+            self._heads += data.count(b"HTTP/1.")  # an upper estimate: the last piece may contain body bytes
             if self._heads > MAX_INTERIM + 1:
                 raise OSError(errno.EMSGSIZE, TOO_MANY_INTERIM)
         if self._fed_bytes > (2 * MAX_BODY_BYTES if self.headed else MAX_HEADER_BYTES):
@@ -94,11 +103,11 @@ class _Stream(httpcore.AsyncNetworkStream):
                 await self._writer.drain()
 
     async def aclose(self) -> None:
-        self._writer.transport.abort()  # what was written is in the kernel's hands, or is not wanted any more
+        self._writer.transport.abort()  # written bytes are in the kernel's buffer already, or the call has failed
 
 
 class _Protocol(asyncio.StreamReaderProtocol):
-    """Keep the transport for whoever writes."""
+    """Keep the transport, for the stream's writer."""
 
     transport: asyncio.Transport
 
@@ -109,7 +118,7 @@ class _Protocol(asyncio.StreamReaderProtocol):
 
 
 class FreshRoute:
-    """Carry calls one by one, each over its own connection; `spawn` runs a coroutine in the daemon's task group."""
+    """The fresh route of one account: send each call over its own connection."""
 
     def __init__(
         self,
@@ -123,11 +132,13 @@ class FreshRoute:
         quiet: Callable[[], str] = lambda: "",
         network: Network | None = None,
     ) -> None:
-        """Make it; `wanted` says whether a call is still to be sent when its connection has come about.
+        """Create the route; open no connection.
 
-        `spare` says whether the warm lane has an idle connection, for whoever is told that a call is lost. `quiet` says
-        why nothing but urgent calls and commands is to leave now, if so: the venue has asked for that. Raises
-        `OSError` for a `ca_file` that cannot be used. Without a `network` it has one of its own.
+        `spawn` starts a coroutine function in the daemon's task group. `wanted` returns whether a call is still to be
+        sent once its connection is up. `spare` returns whether the warm lane has an idle connection, which is passed on
+        with a lost call. `quiet` returns why the venue wants no requests now (a rate limit), else an empty text: then
+        only urgent calls and commands are sent. `network` is shared by a process's routes; by default the route creates
+        its own. Raises `OSError` if `ca_file` cannot be read.
         """
         network = network or Network()
         self._address = HostPort.of_url(url)
@@ -138,12 +149,12 @@ class FreshRoute:
         self._wanted = wanted
         self._spare = spare
         self._quiet = quiet
-        self._calls = 0  # under way
-        self._held_bytes = 0  # of answers that are not whole yet
-        self._had_bytes = 0  # that were read in turns since no call was under way
+        self._calls = 0  # calls in progress
+        self._held_bytes = 0  # bytes of all incomplete answers
+        self._had_bytes = 0  # bytes read in turns since the route was last idle
 
     def call(self, call: Call) -> None:
-        """Start a call; it ends in `Replied` or `Lost`, whatever happens."""
+        """Start a call. It ends in exactly one event for the listener, `Replied` or `Lost`, and never raises."""
         self._spawn(lambda: self._call(call))
 
     async def _call(self, call: Call) -> None:
@@ -152,7 +163,8 @@ class FreshRoute:
         try:
             if not (call.urgent or call.command) and (quiet := self._quiet()):
                 raise OSError(0, quiet)
-            async with asyncio.timeout(2 * TIMEOUT_S + _within_s(call)):  # a connection, and an answer that dribbles in
+            # for connecting, and for an answer that comes byte by byte
+            async with asyncio.timeout(2 * TIMEOUT_S + _within_s(call)):
                 stream = await self._connect()
                 try:
                     end: Event = await self._exchange(call, stream)
@@ -161,7 +173,7 @@ class FreshRoute:
         except asyncio.CancelledError:
             self._sink.event(Lost(call.tag, _sent(stream), "the daemon is stopping"))
             raise
-        except Exception as error:  # whatever the library raises, the kill needs a verdict
+        except Exception as error:  # broad: a kill needs an outcome for each call, whatever the library raises
             end = Lost(call.tag, _sent(stream), why(error))
         finally:
             self._calls -= 1
@@ -231,21 +243,21 @@ class FreshRoute:
         except (OSError, httpcore.NetworkError, httpcore.ProtocolError):
             if head is None or not 400 <= head.status < 500:
                 raise
-            cut = True  # the status says what there is to know
+            cut = True  # an error status is enough: the body need not be complete
         finally:
             self._held_bytes -= len(body)
         rtt_us = (time.monotonic_ns() - stream.sent_ns) // 1000
-        whole = b"" if cut and "content-encoding" in headers else bytes(body)
-        return Replied(call.tag, response.status, headers, whole, rtt_us)
+        complete_body = b"" if cut and "content-encoding" in headers else bytes(body)
+        return Replied(call.tag, response.status, headers, complete_body, rtt_us)
 
     def _hold(self, more_bytes: int, whole_bytes: int) -> bool:
-        """Take note of more bytes; False if they are too many, of one answer or of all that are not whole yet."""
+        """Count received bytes; return False if one answer, or all incomplete answers together, are too large."""
         self._held_bytes += more_bytes
         return whole_bytes <= MAX_BODY_BYTES and self._held_bytes <= 2 * MAX_BODY_BYTES
 
 
 def _within_s(call: Call) -> float:
-    """Return how long the answer to a call may take."""
+    """Return the time limit for a call's answer, in seconds."""
     return LATE_WITHIN_S if call.answer_within_s > ANSWER_WITHIN_S else TIMEOUT_S
 
 

@@ -1,4 +1,7 @@
-"""State what every lane shares: whom it tells, how it names its condition, and how it waits before it tries again."""
+"""What all lanes and routes share: the listener interface, lane states, the back-off, socket options.
+
+`http`, `ws`, `fresh` and `network` use it, and `dispatch` implements the listener. Nothing here opens a connection.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,11 @@ from kill_switch.core.domain import Route
 from kill_switch.transports.trust import tls_context as tls_context  # what the benchmark's peers connect with
 from kill_switch.venues.messages import Event
 
-READ_INTO = memoryview(bytearray(64 << 10))  # by every connection: a loop fills it and hands it over in one go
-CONNECT_WITHIN_S = 10.0  # TCP, TLS and the upgrade together
-_KEEPALIVE_S = 1  # idle before the kernel's first probe, and between probes; two unanswered ones end the connection
+# shared by all connections: an event loop fills the buffer and passes its content on in one step
+READ_INTO = memoryview(bytearray(64 << 10))
+CONNECT_WITHIN_S = 10.0  # for TCP and TLS together
+# idle time before the kernel's first probe, and time between probes; two unanswered probes end the connection
+_KEEPALIVE_S = 1
 
 
 class LaneState(StrEnum):
@@ -25,41 +30,44 @@ class LaneState(StrEnum):
 
 
 class Sink(Protocol):
-    """Hear from a lane. Every call comes from the event loop's thread, and none may raise."""
+    """The listener of a lane. A lane calls every method on the event loop's thread; no method may raise."""
 
     def event(self, event: Event) -> None: ...
 
     def sent(self, route: Route, tag: str) -> None:
-        """Take note that the last byte of the call's request has just been handed to the kernel's side."""
+        """Called when the last byte of a call's request has been passed to the transport."""
 
     def rtt(self, route: Route, rtt_us: int) -> None:
-        """Take note of a measured round trip."""
+        """Called with each measured round trip, in µs."""
 
     def trouble(self, route: Route, why: str) -> None:
-        """Take note of why a lane could not carry a kill now, or has just failed again; "": it is as it should be."""
+        """Called with why a lane could not carry a kill now, or has just failed again; "" if it is healthy."""
 
     def warm(self) -> None:
-        """Use the HTTP lane for something harmless: it has been idle long enough."""
+        """Called when the HTTP lane has been idle for its interval: request something harmless over it."""
 
 
 class Declined(ValueError):
-    """The venue's protocol wants no connection now, and says why; the lane asks again when it would try again."""
+    """The account's adapter wants no connection now; the text is its reason. The lane retries after the back-off."""
 
 
 @dataclass(slots=True)
 class Backoff:
-    """Wait longer after each failure, with jitter, so that many lanes do not come back in step; capped."""
+    """Exponential back-off with jitter and a cap, in seconds.
+
+    Jitter spreads the attempts of lanes that failed together.
+    """
 
     first_s: float = 0.1
     cap_s: float = 10.0
     failures: int = 0
 
     def next_s(self) -> float:
-        """Return how long to wait before the next attempt; none before the first."""
+        """Return the wait before the next attempt, in seconds; the first one is only jitter, from 0 to `first_s`."""
         if self.failures == 0:
             self.failures = 1
             return random.uniform(0, self.first_s)  # noqa: S311 - jitter, nothing secret
-        longest = min(self.cap_s, self.first_s * 2 ** min(self.failures, 32))  # beyond 2**1023 no float goes
+        longest = min(self.cap_s, self.first_s * 2 ** min(self.failures, 32))  # a float overflows beyond 2**1023
         self.failures += 1
         return random.uniform(longest / 2, longest)  # noqa: S311 - jitter, nothing secret
 
@@ -68,7 +76,7 @@ class Backoff:
 
 
 def tune(transport: BaseTransport) -> None:
-    """Send small writes at once, and let the kernel notice within 3 s that the peer's host is gone."""
+    """Disable Nagle's algorithm, and let the kernel end the connection within 3 s if the peer's host is gone."""
     sock = transport.get_extra_info("socket")
     if sock is None:
         return

@@ -1,7 +1,7 @@
-"""Ask a blocking question in threads of its own: the name service and the certificate files are asked so.
+"""Run a blocking question in threads of its own: name look-ups and reads of certificate files.
 
-The event loop never waits for such a thread. A question that hangs costs nothing to any other question. No executor is
-used: a pool of fixed size would let one hanging question take the place of another.
+The resolver and the trust store use it. The event loop never waits for such a thread, and a question that hangs never
+delays another. No executor is used, because a hanging question would occupy a worker of a pool of fixed size.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from kill_switch.wakeup import Signal
 
 T = TypeVar("T")
 
-OVERDUE_S = 10.0  # without an answer: then a second thread may ask; each further one waits twice as long as the last
-MOST_THREADS = 12  # of one question; the twelfth starts after 5.7 hours of silence
+# without an answer, a second thread may ask; each further thread waits twice as long as the previous one
+OVERDUE_S = 10.0
+MOST_THREADS = 12  # per question; the twelfth starts after 5.7 hours without an answer
 
 
 class Lookup(Generic[T]):
@@ -31,20 +32,20 @@ class Lookup(Generic[T]):
     """
 
     def __init__(self, ask: Callable[[], T], on_end: Callable[[], None] = lambda: None) -> None:
-        """Ask nothing yet; `on_end` is called on the event loop whenever a question has ended."""
-        self.answer: T | None = None  # the last good one
-        self.error: Exception | None = None  # of the latest question that has ended; None: it was answered
-        self.ended_s = float("-inf")  # when that was, by the event loop's clock
+        """Ask nothing yet. `on_end` is called on the event loop whenever a thread has ended."""
+        self.answer: T | None = None  # the last good answer
+        self.error: Exception | None = None  # of the latest thread that has ended; None: it succeeded
+        self.ended_s = float("-inf")  # when that thread ended, by the event loop's clock
         self._ask = ask
         self._on_end = on_end
         self._numbers = itertools.count(1)
-        self._latest = 0  # the number of the question that `answer` and `error` come from
-        self._under_way: dict[int, float] = {}  # number → when it was asked
+        self._latest = 0  # the number of the thread that `answer` and `error` come from
+        self._under_way: dict[int, float] = {}  # thread's number → when it started, by the event loop's clock
         self._end = Signal()
 
     @property
     def waiting_s(self) -> float:
-        """Return for how long the oldest unanswered question has been under way; 0 if there is none."""
+        """Return for how long the oldest unanswered thread has been running, in seconds; 0 if none is."""
         if not self._under_way:
             return 0.0
         return asyncio.get_running_loop().time() - next(iter(self._under_way.values()))
@@ -54,7 +55,7 @@ class Lookup(Generic[T]):
         return bool(self._under_way)
 
     def begin(self) -> None:
-        """Ask in a new thread, unless a thread is asking that is not overdue."""
+        """Ask in a new thread, unless a thread is running that is not overdue."""
         loop = asyncio.get_running_loop()
         now_s = loop.time()
         if self._under_way:
@@ -66,18 +67,18 @@ class Lookup(Generic[T]):
         self._under_way[number] = now_s
         try:
             start_new_thread(self._run, (loop, number))  # `Thread.start` would wait until the thread runs
-        except RuntimeError:  # as many as this process may have
+        except RuntimeError:  # the process is at its limit of threads
             self._ended(number, None, OSError(errno.EAGAIN, "no thread can be started"))
 
     async def settle(self, patience_s: float) -> None:
-        """Wait until the question that is under way ends, for at most `patience_s` from when it was asked."""
+        """Wait until a running thread ends, for at most `patience_s` from when the oldest one started."""
         left_s = patience_s - self.waiting_s
         if self._under_way and left_s > 0:
             with anyio.move_on_after(left_s):
                 await self.end()
 
     async def end(self) -> None:
-        """Wait until a question ends."""
+        """Wait until a thread ends."""
         await self._end.wait()
 
     def _run(self, loop: asyncio.AbstractEventLoop, number: int) -> None:
@@ -85,14 +86,14 @@ class Lookup(Generic[T]):
         error: Exception | None = None
         try:
             answer = self._ask()
-        except Exception as raised:  # it is told on the event loop
+        except Exception as raised:  # stored on the event loop, by `_ended`
             error = raised
-        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+        with contextlib.suppress(RuntimeError):  # the event loop has been closed meanwhile
             loop.call_soon_threadsafe(self._ended, number, answer, error)
 
     def _ended(self, number: int, answer: T | None, error: Exception | None) -> None:
         del self._under_way[number]
-        if number > self._latest:  # else a younger question has ended before
+        if number > self._latest:  # else a thread that started later has ended before
             self._latest, self.error = number, error
             self.ended_s = asyncio.get_running_loop().time()
             if error is None:

@@ -1,10 +1,11 @@
-"""Connect to a venue over TLS by whichever of its addresses works: the one way in which lanes and routes connect.
+"""Connect to a venue over TLS by whichever of its addresses works: lanes and the fresh route all connect this way.
 
-Addresses race as in RFC 8305, and the race is won by a verified TLS handshake, not by TCP: a host that accepts and then
-says nothing holds nobody up. Accounts share knowledge (addresses, authorities), and nothing that one must wait for.
+Addresses race as in RFC 8305. A verified TLS handshake wins the race, not TCP, so a host that accepts and stays silent
+delays no other address. Accounts share addresses and authorities, and never wait for one another.
 
-The event loop's own connecting is not used: asyncio looks names up in the default executor and uvloop in libuv's four
-threads, `loop.sock_connect` of uvloop even for a literal address.
+The event loop's own connecting is not used, because it may block behind other look-ups: asyncio resolves names in the
+default executor, uvloop in libuv's four threads. The method `sock_connect` of uvloop does so even for a literal
+address.
 """
 
 from __future__ import annotations
@@ -29,26 +30,26 @@ from kill_switch.transports.trust import Trust, TrustStore
 from kill_switch.transports.turns import Turns
 from kill_switch.wakeup import AutoResetEvent
 
-STAGGER_S = 0.25  # between the starts of two attempts (RFC 8305, 5: Connection Attempt Delay)
-HANDSHAKE_STAGGER_S = 0.75  # more, for an address that has accepted TCP: a handshake takes two round trips
-NAME_WITHIN_S = 10.0  # the name service's time for a first answer; with addresses known, nobody waits for it
-END_WITHIN_S = 0.002  # for a handshake that has failed: a pass or two of the event loop
-REFRESH_EVERY_S = 60.0  # names and authorities, while nothing connects: a second route finds them recent
+STAGGER_S = 0.25  # between the starts of two attempts (RFC 8305 §5, Connection Attempt Delay)
+HANDSHAKE_STAGGER_S = 0.75  # in addition, for an address that has accepted TCP: a handshake takes two round trips
+NAME_WITHIN_S = 10.0  # for the name service's first answer; with known addresses a connection does not wait for it
+END_WITHIN_S = 0.002  # for a failed handshake to end: a pass or two of the event loop
+REFRESH_EVERY_S = 60.0  # of names and authorities while nothing connects, so that a second route finds recent ones
 
 
 class Network:
-    """What connections know in common; a process has one."""
+    """What the connections of a process share: resolver, authorities, and turns on the event loop."""
 
     def __init__(self, query: Query = ask_system) -> None:
-        """`query` looks a name up, blocking, in a thread."""
+        """Create it. `query` looks a host name up; it blocks and runs in a thread."""
         self.resolver = Resolver(query)
         self.trusts = TrustStore()
         self.turns = Turns()
 
     def dialer(self, url: str, ca_file: str | None) -> Dialer:
-        """Return what connects to a URL's host; this blocks unless `trusts.prepare` was awaited.
+        """Return the dialer of a URL's host. This blocks unless `trusts.prepare` was awaited before.
 
-        Raises `OSError` for a `ca_file` that cannot be used.
+        Raises `OSError` if `ca_file` cannot be read.
         """
         trust = self.trusts.trust(ca_file)
         trust.load()
@@ -76,10 +77,11 @@ class Dialer:
         patience_s: float = PATIENCE_S,
         name_within_s: float = NAME_WITHIN_S,
     ) -> Place:
-        """Connect `protocol`, whose `connection_made` is called once; return where to, for `blame`.
+        """Connect `protocol`, call its `connection_made` once, and return the address, for `blame`.
 
-        `within_s` bounds TCP and TLS, and begins when an address is known. `patience_s` bounds the wait for a fresh
-        answer while addresses are known, `name_within_s` the wait for a first one. Raises `OSError` or `ValueError`.
+        `within_s` bounds TCP and TLS together, from when an address is known. `patience_s` bounds the wait for a fresh
+        answer of the name service while addresses are known. `name_within_s` bounds the wait for its first answer.
+        Raises `OSError` or `ValueError` if no address works.
         """
         self._host.look()
         self._trust.look()
@@ -91,17 +93,17 @@ class Dialer:
         raise TimeoutError(errno.ETIMEDOUT, race.overdue(within_s))
 
     def refresh(self) -> None:
-        """Ask for names and authorities again in the background, now and then: nothing waits for them."""
+        """Refresh names and authorities in the background if they are older than `REFRESH_EVERY_S`; return at once."""
         self._host.look(REFRESH_EVERY_S)
         self._trust.look(REFRESH_EVERY_S)
 
     def blame(self, place: Place) -> None:
-        """Take note that a connection there was of no use: the next one prefers another address."""
+        """Record that a connection to this address was unusable: the next connection prefers another address."""
         self._host.failed(place)
 
 
 class _Handshake(asyncio.Protocol):
-    """Stand in for the protocol until a TLS handshake is done; the first one wins the race."""
+    """The protocol of a connection during its TLS handshake; the first completed handshake wins the race."""
 
     def __init__(self, race: _Race, place: Place) -> None:
         self._race = race
@@ -112,7 +114,7 @@ class _Handshake(asyncio.Protocol):
 
 
 class _Race:
-    """One attempt an address, staggered; the first that is through its handshake gets the protocol."""
+    """The race of a host's addresses, one attempt each, staggered; the first verified handshake gets the protocol."""
 
     def __init__(self, host: Host, address: HostPort, trust: Trust, protocol: asyncio.BaseProtocol) -> None:
         self._host = host
@@ -123,19 +125,19 @@ class _Race:
         self._won: asyncio.Transport | None = None
         self._over = False
         self._running: set[Place] = set()
-        self._accepted: set[Place] = set()  # of those that run, those that are in their TLS handshake
-        self._shook: set[Place] = set()  # all that came to their TLS handshake
+        self._accepted: set[Place] = set()  # running attempts that are in their TLS handshake
+        self._shook: set[Place] = set()  # all attempts that reached their TLS handshake
         self._errors: dict[Place, Exception] = {}
         self._tried: list[Place] = []
         self._news = AutoResetEvent()
 
     async def run(self) -> Place:
-        """Return where the protocol is connected to. Raises `OSError` or `ValueError` if no address works."""
+        """Run the race and return the winner's address. Raises `OSError` or `ValueError` if no address works."""
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._hear_names)
+                group.start_soon(self._await_names)
                 while self._winner is None:
-                    place = next((one for one in self._host.places() if one not in self._tried), None)
+                    place = next((candidate for candidate in self._host.places() if candidate not in self._tried), None)
                     if place is not None:
                         self._tried.append(place)
                         self._running.add(place)
@@ -147,7 +149,7 @@ class _Race:
                         break
                 group.cancel_scope.cancel()
         except BaseException:
-            if self._won is not None:  # the caller is cancelled, and never gets it
+            if self._won is not None:  # the caller is cancelled and never receives the connection
                 self._won.abort()
             raise
         finally:
@@ -157,20 +159,20 @@ class _Race:
         return self._winner
 
     def finish(self, place: Place, transport: asyncio.Transport) -> None:
-        """Take a connection whose handshake is done: the first one, and no other."""
+        """Give the protocol to the first completed handshake; abort any later one."""
         if self._winner is not None or self._over:
             transport.abort()
             return
         self._winner, self._won = place, transport
         self._host.proved(place)
         for other in self._tried[: self._tried.index(place)]:
-            if other in self._running:  # it had a start, and is still not there
+            if other in self._running:  # it started earlier and is still not connected
                 self._host.failed(other)
         transport.set_protocol(self._protocol)
         self._protocol.connection_made(transport)
 
     async def _pause(self, place: Place) -> None:
-        """Wait until the next attempt is due: at once if one has failed."""
+        """Wait until the next attempt is due; return at once if an attempt has failed."""
         with anyio.move_on_after(STAGGER_S):
             await self._news.wait()
             return
@@ -178,8 +180,8 @@ class _Race:
             with anyio.move_on_after(HANDSHAKE_STAGGER_S):
                 await self._news.wait()
 
-    async def _hear_names(self) -> None:
-        """Have addresses join the race that the name service tells of meanwhile."""
+    async def _await_names(self) -> None:
+        """Wake the race whenever the name service answers, so that new addresses join it."""
         while self._host.asking:
             await self._host.answered()
             self._news.set()
@@ -191,7 +193,7 @@ class _Race:
             words = certificates.refused(error, self._address.host, self._trust.name, clock.now().wall_ns / 1e9)
             self._errors[place] = OSError(0, words)
             self._host.failed(place)
-        except Exception as error:  # of a socket, of TLS: it is told when no other address works
+        except Exception as error:  # of a socket or of TLS: reported if no other address works
             self._errors[place] = OSError(0, f"TLS handshake: {why(error)}") if place in self._shook else error
             self._host.failed(place)
         finally:
@@ -222,7 +224,7 @@ class _Race:
             await asyncio.shield(shaking)
         except asyncio.CancelledError:
             with anyio.CancelScope(shield=True):
-                # one that has just failed ends by itself: cancelled then, it would log a traceback
+                # a handshake that has just failed ends by itself; cancelled at that moment, it would log a traceback
                 await asyncio.wait([shaking], timeout=END_WITHIN_S)
                 shaking.cancel()
                 await asyncio.wait([shaking])
@@ -231,7 +233,7 @@ class _Race:
             self._accepted.discard(place)
 
     def overdue(self, within_s: float) -> str:
-        """Say in which step each address is, now that its time is over."""
+        """Describe in which step each address was when the time limit passed."""
         steps = [
             f"{place.address}: {why(self._errors[place])}"
             if place in self._errors
@@ -241,7 +243,7 @@ class _Race:
         return "; ".join((f"timed out after {within_s:g} s", *steps))
 
     def _failure(self) -> Exception:
-        """Return why no address works: the one failure, or all of them in words."""
+        """Return why no address works: the common failure, or the failures of all addresses in one text."""
         errors = [self._errors[place] for place in self._tried if place in self._errors]
         if len({why(error) for error in errors}) == 1:
             return errors[0]
@@ -249,7 +251,7 @@ class _Race:
 
 
 async def _connected(place: Place, port: int) -> socket.socket:
-    """Connect a socket, without the event loop's own way, which looks literal addresses up. Raises `OSError`."""
+    """Connect a socket without the event loop's own method, which looks up literal addresses. Raises `OSError`."""
     sock = socket.socket(place.family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -266,7 +268,7 @@ async def _connected(place: Place, port: int) -> socket.socket:
 
 
 def _succeeded(task: asyncio.Task[object]) -> bool:
-    """Tell whether a task that is done has come to its end, and have its failure known."""
+    """Return whether a finished task succeeded. Retrieves its exception, so that asyncio does not log it."""
     return not task.cancelled() and task.exception() is None
 
 

@@ -1,7 +1,8 @@
-"""Know the addresses of the venues' hosts, in the order in which a connection should try them.
+"""The addresses of the venues' hosts, in the order in which a connection should try them.
 
-Each host is looked up by the system's own resolver (`getaddrinfo`, so that nsswitch.conf holds), in threads of its own.
-The last good addresses stay in use while the name service is slow, fails or hangs.
+The dialer uses it. Each host is looked up by the system's resolver (`getaddrinfo`, so nsswitch.conf applies), in
+threads of its own. The last good addresses stay in use while the name service is slow, fails or hangs; no look-up ever
+blocks the event loop.
 """
 
 from __future__ import annotations
@@ -16,19 +17,20 @@ import anyio
 
 from kill_switch.transports.lookup import Lookup
 
-PATIENCE_S = 0.3  # for a fresh answer, while addresses are known: a resolver's cache answers within 10 ms
-RECENT_S = 1.0  # an answer that is younger is not asked for again: an account's lanes come back together
-MOST_PLACES = 16  # of one host: an answer of hundreds is no use, and each takes a socket
+PATIENCE_S = 0.3  # for a fresh answer while addresses are known: a resolver's cache answers within 10 ms
+RECENT_S = 1.0  # a younger answer is not asked for again: an account's lanes reconnect together
+MOST_PLACES = 16  # per host: more are of no use, and each takes a socket
 
-Query = Callable[[str], Iterable[tuple[Any, ...]]]  # as `socket.getaddrinfo` answers; raises OSError or ValueError
+# returns what `socket.getaddrinfo` returns; raises OSError or ValueError
+Query = Callable[[str], Iterable[tuple[Any, ...]]]
 
 
 class Unresolved(OSError):
-    """A host has no address that could be tried; the text is for a person."""
+    """The host has no address to try; the text is for people."""
 
 
 class Place(NamedTuple):
-    """Where a host can be reached: a socket address without its port."""
+    """An address of a host: a socket address without its port."""
 
     family: int
     address: str
@@ -39,30 +41,30 @@ class Place(NamedTuple):
 
 
 def ask_system(host: str) -> Iterable[tuple[Any, ...]]:
-    """Look a host up as every program of this machine does; this blocks, for as long as the name service likes."""
+    """Look a host up with the system's resolver. This blocks for as long as the name service takes."""
     return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
 
 
 class Host:
-    """One host: its addresses, and what became of the connections to them."""
+    """One host: its addresses, and the results of the connections to them."""
 
     def __init__(self, name: str, query: Query) -> None:
-        """Look nothing up yet; a literal address needs no look-up, ever."""
+        """Look nothing up yet; a literal address is never looked up."""
         self.name = name
         self._lookup = Lookup(lambda: _places(query(name)))
         self._literal = _literal(name)
         self._ticks = itertools.count(1)
-        self._proven: dict[Place, int] = {}  # a TLS handshake was verified there; the tick of the last one
-        self._failed: dict[Place, int] = {}  # the tick of the last failure
+        self._proven: dict[Place, int] = {}  # where a TLS handshake was verified, with the tick of the last one
+        self._failed: dict[Place, int] = {}  # where an attempt failed, with the tick of the last failure
 
     @property
     def asking(self) -> bool:
-        """Tell whether an answer may still come."""
+        """Return whether an answer of the name service is still expected."""
         return self._lookup.under_way
 
     @property
     def trouble(self) -> str:
-        """Say what is wrong with the name service; nothing if it has answered."""
+        """Describe what is wrong with the look-up; empty if the last one succeeded."""
         lookup = self._lookup
         if lookup.under_way and lookup.waiting_s > PATIENCE_S:
             return f"the name service has not answered for {lookup.waiting_s:.0f} s for {self.name}"
@@ -71,15 +73,16 @@ class Host:
         return ""
 
     def look(self, recent_s: float = RECENT_S) -> None:
-        """Ask the name service in the background, unless it answered within the last `recent_s`."""
+        """Ask the name service in the background, unless it answered within the last `recent_s` seconds."""
         now_s = anyio.current_time()
         if not self._literal and (self._lookup.error is not None or now_s - self._lookup.ended_s >= recent_s):
             self._lookup.begin()
 
     async def settle(self, patience_s: float, first_within_s: float) -> None:
-        """Wait for the answer that `look` asked for: `patience_s`, or `first_within_s` while no address is known.
+        """Wait for the answer that `look` requested.
 
-        Raises `Unresolved` if no address is known then.
+        Wait `patience_s` at most while an address is known, `first_within_s` otherwise. Raises `Unresolved` if no
+        address is known then.
         """
         if self.places():
             await self._lookup.settle(patience_s)
@@ -91,15 +94,16 @@ class Host:
             raise Unresolved(0, self.trouble or f"the name {self.name} does not resolve: no answer")
 
     async def answered(self) -> None:
-        """Wait until the look-up that is under way ends."""
+        """Wait until the running look-up ends."""
         await self._lookup.end()
 
     def places(self) -> Sequence[Place]:
         """Return all addresses, the best first.
 
-        An address that worked comes first, then those that nobody has tried, families in turn (RFC 8305, 4). An
-        address that worked and that the latest answer does not name is kept behind them: the answer may be a lie.
-        Those that failed come last, the oldest failure first.
+        1. Addresses that worked, the latest first.
+        2. Untried addresses, families in turn (RFC 8305 §4).
+        3. Addresses that worked but are missing in the latest answer, because that answer may be wrong.
+        4. Addresses that failed, the oldest failure first.
         """
         if self._literal:
             return self._literal
@@ -118,47 +122,50 @@ class Host:
         ]
 
     def proved(self, place: Place) -> None:
-        """Take note that a TLS handshake with this address was verified; older unlisted addresses can go now."""
+        """Record a verified TLS handshake with this address.
+
+        If the latest answer contains it, forget the addresses that the answer does not contain.
+        """
         self._proven[place] = next(self._ticks)
         listed = self._lookup.answer or ()
         if place in listed:
-            self._proven = {one: tick for one, tick in self._proven.items() if one in listed}
-            self._failed = {one: tick for one, tick in self._failed.items() if one in listed}
+            self._proven = {known: tick for known, tick in self._proven.items() if known in listed}
+            self._failed = {known: tick for known, tick in self._failed.items() if known in listed}
 
     def failed(self, place: Place) -> None:
-        """Take note that an address did not work, or that another was quicker: the next connection prefers others."""
+        """Record that an address failed, or that another one was faster: the next connection prefers others."""
         self._failed[place] = next(self._ticks)
         while len(self._failed) > MOST_PLACES:
             del self._failed[min(self._failed, key=self._failed.__getitem__)]
 
 
 class Resolver:
-    """Hand out hosts; connections to one name share what is known of it."""
+    """All hosts of a process; connections to one name share its `Host`."""
 
     def __init__(self, query: Query = ask_system) -> None:
         self._query = query
         self._hosts: dict[str, Host] = {}
 
     def host(self, name: str) -> Host:
-        """Return the host of that name."""
+        """Return the host of that name; create it at the first call."""
         if name not in self._hosts:
             self._hosts[name] = Host(name, self._query)
         return self._hosts[name]
 
     def troubles(self) -> Iterable[str]:
-        """Yield a line for each host whose name does not resolve now, or takes long."""
+        """Yield a line for each host whose look-up fails or is slow now."""
         return (host.trouble for host in self._hosts.values() if host.trouble)
 
 
 def _places(answer: Iterable[tuple[Any, ...]]) -> tuple[Place, ...]:
-    """Turn an answer of `getaddrinfo` into places. Raises `OSError` if it names none."""
-    found: dict[Place, None] = {}
+    """Convert an answer of `getaddrinfo` to addresses. Raises `Unresolved` if it has none."""
+    places: dict[Place, None] = {}
     for family, _, _, _, sockaddr in answer:
         if family in (socket.AF_INET, socket.AF_INET6):
-            found[Place(int(family), sockaddr[0], tuple(sockaddr[2:]))] = None
-    if not found:
+            places[Place(int(family), sockaddr[0], tuple(sockaddr[2:]))] = None
+    if not places:
         raise Unresolved(0, "it has no address")
-    return tuple(found)[:MOST_PLACES]
+    return tuple(places)[:MOST_PLACES]
 
 
 def _literal(name: str) -> tuple[Place, ...]:
@@ -168,11 +175,11 @@ def _literal(name: str) -> tuple[Place, ...]:
         return ()
     if version == 4:
         return (Place(int(socket.AF_INET), name),)
-    return () if "%" in name else (Place(int(socket.AF_INET6), name, (0, 0)),)  # a scope's name is looked up
+    return () if "%" in name else (Place(int(socket.AF_INET6), name, (0, 0)),)  # a scope's name needs a look-up
 
 
 def _interleaved(places: Sequence[Place]) -> list[Place]:
-    """Put families in turn, in the answer's order, its first family first (RFC 8305, 4)."""
+    """Order addresses with families in turn, beginning with the answer's first family (RFC 8305 §4)."""
     families = dict.fromkeys(place.family for place in places)
     rows = itertools.zip_longest(*([p for p in places if p.family == family] for family in families))
     return [place for row in rows for place in row if place is not None]

@@ -1,6 +1,8 @@
-"""Read an answer that the warm lane's parser refuses by the parser of the fresh route, so that both take the same.
+"""Parse an answer with h11 after httptools has refused it, so that the warm lane accepts what the fresh route accepts.
 
-httptools is quick and takes less than RFC 9112 asks of a client: no folded lines, no repeated equal lengths.
+The HTTP lane uses it. It never sees the answers that httptools accepts.
+
+httptools is fast and accepts less than RFC 9112 asks of a client: no folded lines, no repeated equal lengths.
 """
 
 from __future__ import annotations
@@ -11,11 +13,11 @@ from typing import NamedTuple
 import h11
 
 MAX_HEAD_BYTES = 32 << 10
-MAX_PIECES = 1000  # chunks of a whole answer: h11 takes 30 us for each, and the event loop waits
+MAX_PIECES = 1000  # chunks of one answer: h11 takes 30 µs for each, on the event loop
 
 
 class Answer(NamedTuple):
-    """An answer, whole."""
+    """A complete HTTP answer."""
 
     status: int
     headers: dict[str, str]
@@ -24,10 +26,10 @@ class Answer(NamedTuple):
 
 
 class SecondOpinion:
-    """Read one answer with h11."""
+    """Parse one answer with h11."""
 
     def __init__(self) -> None:
-        self.headed = False  # its headers are complete
+        self.headed = False  # the headers are complete
         self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._connection.send(h11.Request(method="GET", target="/", headers=[("Host", "-")]))
         self._connection.send(h11.EndOfMessage())
@@ -36,9 +38,10 @@ class SecondOpinion:
         self._body: list[bytes] = []
 
     def feed(self, data: bytes) -> Answer | None:
-        """Take more bytes, none for the end of the connection; return the answer once it is whole.
+        """Parse more bytes and return the answer once it is complete, else None.
 
-        Raises `ValueError` or `h11.ProtocolError` for what is no answer, or has something behind it.
+        Empty `data` is the end of the connection. Raises `ValueError` or `h11.ProtocolError` if the bytes are no
+        answer, or if bytes follow the answer on a connection that stays open.
         """
         if not self._begun:
             data = data.lstrip(b"\r\n") or data[:0]  # as the fresh route does
@@ -71,7 +74,7 @@ class SecondOpinion:
 
 
 def refuse_framing(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Raise `ValueError` for an answer that states a length and chunks: it may be forged (RFC 9112, 6.3)."""
+    """Raise `ValueError` if an answer has both a length and chunks: it may be forged (RFC 9112 §6.3)."""
     names = {name.lower() for name, _ in headers}
     if {b"content-length", b"transfer-encoding"} <= names:
         raise ValueError("a length and chunks")

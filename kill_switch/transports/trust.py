@@ -1,8 +1,10 @@
-"""Verify venues by certificate authorities that may change under a running daemon: the system's, or an account's file.
+"""The certificate authorities that verify venues: the system's, or those of an account's `ca_file`.
 
-Files are read in threads, never on the event loop. When they have changed, new connections use what they hold now.
-Authorities that are gone, unreadable or empty for a while are said, and the last good ones stay in use.
-TLS secrets are never written: `ssl.create_default_context` obeys SSLKEYLOGFILE, and is therefore not used.
+The dialer uses them, and reloads them while the daemon runs. Files are read in threads, never on the event loop, and
+TLS secrets are never written. `ssl.create_default_context` obeys SSLKEYLOGFILE, so it is not used.
+
+After a change, new connections use the new authorities. If authorities become unreadable, missing or empty, `trouble`
+reports it and the last good ones stay in use.
 """
 
 from __future__ import annotations
@@ -26,10 +28,10 @@ from kill_switch.transports.lookup import Lookup
 log = logging.getLogger(__name__)
 
 KEYLOG = "SSLKEYLOGFILE"
-LOOK_EVERY_S = 2.0  # at the files, while connections come about; a look takes 1 ms for 150 files
-PATIENCE_S = 0.3  # for a look at files on a disk that answers; on any other the last good authorities serve
-PREPARE_WITHIN_S = 10.0  # at a start or a reload
-_HASHED = re.compile(r"[0-9a-f]{8}\.\d+")  # what OpenSSL looks at in a directory (openssl-rehash(1))
+LOOK_EVERY_S = 2.0  # between checks of the files while connections are made; a check takes 1 ms for 150 files
+PATIENCE_S = 0.3  # for a check of files on a healthy disk; if it takes longer, the last good authorities are used
+PREPARE_WITHIN_S = 10.0  # at start-up and at a reload
+_HASHED = re.compile(r"[0-9a-f]{8}\.\d+")  # the file names that OpenSSL reads in a directory (openssl-rehash(1))
 
 Signature = tuple[tuple[str | int, ...], ...]
 
@@ -37,27 +39,30 @@ Signature = tuple[tuple[str | int, ...], ...]
 class _Loaded(NamedTuple):
     signature: Signature
     context: ssl.SSLContext
-    sources: frozenset[str]  # files and directories that gave an authority
+    sources: frozenset[str]  # files and directories that contained an authority
 
 
 class Trust:
     """The authorities of one file, or of the system."""
 
     def __init__(self, ca_file: str | None) -> None:
-        """Read nothing yet."""
-        self.trouble = ""  # why the last good authorities are used in place of what the files hold now
+        """Read nothing yet. `ca_file` None: the system's authorities."""
+        self.trouble = ""  # why the last good authorities are used instead of the present files
         self._ca_file = ca_file
         self._loaded: _Loaded | None = None
         self._lookup = Lookup(self._read, self._looked)
 
     @property
     def context(self) -> ssl.SSLContext:
-        """Return the last good context. Call `load` or `prepare` before."""
-        assert self._loaded is not None  # noqa: S101 - whoever makes a lane loads first
+        """Return the last good TLS context. Requires a successful `load` before."""
+        assert self._loaded is not None  # noqa: S101 - `Network.dialer` calls `load` first
         return self._loaded.context
 
     def load(self) -> None:
-        """Read the files now, unless `prepare` has: this blocks. Raises `OSError` for a `ca_file` without authority."""
+        """Load the authorities that `prepare` has read, else read them now, which blocks.
+
+        Raises `OSError` if the `ca_file` has no authority or could not be read in time.
+        """
         if self._ca_file and self._lookup.error is not None:
             raise self._lookup.error
         if self._loaded is None:
@@ -66,23 +71,23 @@ class Trust:
             self._loaded = self._read()
 
     def look(self, every_s: float = LOOK_EVERY_S) -> None:
-        """Look in the background whether the files have changed, unless that was done within `every_s`."""
+        """Check in the background whether the files have changed, unless that was done within `every_s` seconds."""
         if anyio.current_time() - self._lookup.ended_s >= every_s:
             self._lookup.begin()
 
     async def settle(self) -> None:
-        """Wait a moment for the look that is under way."""
+        """Wait for the running check, `PATIENCE_S` at most."""
         await self._lookup.settle(PATIENCE_S)
 
     async def changed(self, used: ssl.SSLContext) -> bool:
-        """Look again because `used` has refused a venue; tell whether other authorities are in force now."""
+        """Check the files again after `used` refused a venue; return whether other authorities are in force now."""
         if self._loaded is not None and self._loaded.context is used:
             self.look(0.0)
             await self.settle()
         return self.context is not used
 
     async def prepare(self) -> None:
-        """Read the files in a thread, for `load` to find what came of it."""
+        """Read the files in a thread, for the `load` that follows."""
         self.look(0.0)
         await self._lookup.settle(PREPARE_WITHIN_S)
 
@@ -101,13 +106,14 @@ class Trust:
 
     @property
     def name(self) -> str:
-        """Name the authorities for people."""
+        """Return the name of the authorities for people."""
         return f"ca_file {self._ca_file}" if self._ca_file else "the system's certificate authorities"
 
     def _read(self) -> _Loaded:
-        """Read the files if they are others than before; this blocks. Raises `OSError` if a source has run dry."""
+        """Read the files if they have changed; this blocks. Raises `OSError` if a source no longer has an authority."""
         before = self._loaded
-        signature = _signature(self._ca_file)  # before the reading: what changes meanwhile is found the next time
+        # before the files are read, so that the next check finds a change made meanwhile
+        signature = _signature(self._ca_file)
         if before is not None and before.signature == signature:
             return before
         context, sources = _read_all(self._ca_file)
@@ -117,7 +123,7 @@ class Trust:
 
 
 class TrustStore:
-    """Hold the authorities that accounts rely on; accounts with one file share a context, which has it in memory."""
+    """The authorities of all accounts. Accounts with the same file share one TLS context in memory."""
 
     def __init__(self) -> None:
         self._trusts: dict[str | None, Trust] = {}
@@ -125,40 +131,41 @@ class TrustStore:
             log.warning("%s is set and is ignored: this program never writes TLS secrets", KEYLOG)
 
     def trust(self, ca_file: str | None) -> Trust:
-        """Return the authorities of a file, or of the system."""
+        """Return the authorities of a file, or the system's; create them at the first call."""
         ca_file = ca_file or None
         if ca_file not in self._trusts:
             self._trusts[ca_file] = Trust(ca_file)
         return self._trusts[ca_file]
 
     async def prepare(self, ca_files: Iterable[str | None]) -> None:
-        """Read all of them, each in a thread, so that making a lane does not block; at most `PREPARE_WITHIN_S`."""
+        """Read all files in threads, for `PREPARE_WITHIN_S` at most, so that `Network.dialer` does not block."""
         async with anyio.create_task_group() as group:
-            for ca_file in {one or None for one in ca_files}:
+            for ca_file in {path or None for path in ca_files}:
                 group.start_soon(self.trust(ca_file).prepare)
 
     def troubles(self) -> Iterator[str]:
-        """Yield a line for people for all authorities that cannot be read as they are now."""
+        """Yield a line for people for each source of authorities that cannot be read now."""
         return (trust.trouble for trust in self._trusts.values() if trust.trouble)
 
 
 def tls_context(ca_file: str | Path | None) -> ssl.SSLContext:
-    """Verify chain and host name, from TLS 1.2 on; a `ca_file` replaces the system's authorities. No way around it.
+    """Return a TLS context that verifies the chain and the host name, from TLS 1.2 on.
 
-    This blocks: it reads all of them into memory, so that a handshake reads no file. Raises `OSError`.
+    A `ca_file` replaces the system's authorities; verification cannot be disabled. This blocks: it reads all
+    authorities into memory, so that a handshake reads no file. Raises `OSError`.
     """
     return _read_all(str(ca_file) if ca_file else None)[0]
 
 
 def _read_all(ca_file: str | None) -> tuple[ssl.SSLContext, frozenset[str]]:
-    """Return a context, and the files and directories that gave it an authority. Raises `OSError`."""
+    """Return a context, and the files and directories that contained an authority. Raises `OSError`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sslobject_class = Handshake
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if sys.version_info >= (3, 13):  # as `ssl.create_default_context` has it
+    if sys.version_info >= (3, 13):  # as `ssl.create_default_context` does
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
     if ca_file:
-        if not stat.S_ISREG(os.stat(ca_file).st_mode):  # a pipe would have us wait
+        if not stat.S_ISREG(os.stat(ca_file).st_mode):  # reading a pipe would wait for its writer
             raise OSError(errno.EINVAL, "is not a file")
         context.load_verify_locations(cafile=ca_file)
         return context, frozenset((ca_file,))
@@ -167,15 +174,16 @@ def _read_all(ca_file: str | None) -> tuple[ssl.SSLContext, frozenset[str]]:
         try:
             context.load_verify_locations(cafile=path)
             sources.add(source)
-        except OSError as error:  # one bad certificate is no reason to trust none
+        except OSError as error:  # one bad certificate does not invalidate the others
             log.debug("%s: %s", path, _words(error))
     return context, frozenset(sources)
 
 
 def _system_files() -> Iterator[tuple[str, str]]:
-    """Yield the files of authorities of this system, each with the file or directory that OpenSSL is told of.
+    """Yield the system's files of authorities, each with the file or directory that OpenSSL is configured with.
 
-    They are what SSL_CTX_set_default_verify_paths(3) uses: a file, and in directories what openssl-rehash(1) has named.
+    They are those of SSL_CTX_set_default_verify_paths(3): a file, and the files in directories that openssl-rehash(1)
+    has named.
     """
     paths = ssl.get_default_verify_paths()
     file = os.environ.get(paths.openssl_cafile_env, paths.openssl_cafile)
@@ -192,20 +200,20 @@ def _system_files() -> Iterator[tuple[str, str]]:
 
 
 def _signature(ca_file: str | None) -> Signature:
-    """Return identity, size and times of every file that counts. Raises `OSError` for a `ca_file` that is not there."""
+    """Return identity, size and times of every relevant file. Raises `OSError` if the `ca_file` does not exist."""
     if ca_file:
         return (_identity(ca_file, os.stat(ca_file)),)
-    found = []
+    identities = []
     for _, path in _system_files():
         try:
-            found.append(_identity(path, os.stat(path)))
-        except OSError:  # it has just been removed
+            identities.append(_identity(path, os.stat(path)))
+        except OSError:  # removed since the directory was listed
             continue
-    return tuple(found)
+    return tuple(identities)
 
 
-def _identity(path: str, found: os.stat_result) -> tuple[str | int, ...]:
-    return path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+def _identity(path: str, status: os.stat_result) -> tuple[str | int, ...]:
+    return path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _words(error: Exception) -> str:

@@ -1,6 +1,7 @@
-"""Share the event loop between those who can make much work: answers that are read slowly, and operators' requests.
+"""Share the event loop among tasks that can cause much work.
 
-The fresh route's answers are read by a parser in Python. Requests on the control socket may come from many connections.
+The fresh route uses it for answers, which a parser in Python reads. The control socket uses it for requests, which may
+come over many connections. It never limits a kill's commands.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import itertools
 
 
 class Turns:
-    """Let one of those who wait go on in each pass of the event loop: the one that has had least.
+    """Let one waiting task continue in each pass of the event loop: the task that has had the least so far.
 
-    However many connections flood us, one piece of one answer is read in a pass, and a short answer does not wait
+    However many connections send at once, one piece of one answer is read in a pass. So a short answer does not wait
     behind a flood.
     """
 
@@ -23,7 +24,7 @@ class Turns:
         self._passing = False
 
     def is_free(self) -> bool:
-        """Take this pass at once, if nobody has had it and nobody waits."""
+        """Take this pass and return True if it is free and no task waits; else return False."""
         if self._passing:
             return False
         self._passing = True
@@ -32,7 +33,7 @@ class Turns:
         return True
 
     async def turn(self, had: int) -> None:
-        """Wait for a pass of one's own; `had` is how much one has had, in bytes or requests."""
+        """Wait for a pass; `had` is how much the caller has had so far, in bytes or requests."""
         loop = asyncio.get_running_loop()
         mine: asyncio.Future[None] = loop.create_future()
         heapq.heappush(self._waiting, (had, next(self._numbers), mine))
@@ -44,7 +45,7 @@ class Turns:
     def _pass(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._waiting:
             _, _, mine = heapq.heappop(self._waiting)
-            if not mine.done():  # else it was cancelled
+            if not mine.done():  # else its task was cancelled
                 mine.set_result(None)
                 loop.call_soon(self._pass, loop)
                 return

@@ -1,7 +1,10 @@
-"""Read the answer to a WebSocket upgrade: one that accepts is handed on, one that refuses is kept for people.
+"""Parse the answer to a WebSocket upgrade, and describe a refusal for people.
 
-A refusal counts from its status line on. Its body may come whole, cut, endless or not at all, and its connection may
-end by a close, an EOF or a reset: none of it hides the status.
+The WebSocket lane feeds it until the upgrade is decided. An answer that accepts is passed on unchanged; this module
+never parses WebSocket frames.
+
+A refusal is known from its status line on. Its body may come complete, cut, endless or not at all. Its connection may
+end by a close, an EOF or a reset. None of these hides the status.
 """
 
 from __future__ import annotations
@@ -15,23 +18,23 @@ import h11
 from kill_switch.venues.decode import brief
 
 MOST_HEAD_BYTES = 32 << 10
-MOST_BODY_BYTES = 4 << 10  # of a refusal's, to be shown in part
+MOST_BODY_BYTES = 4 << 10  # of a refusal's body, part of which is shown
 MOST_WORDS = 120
-HIDDEN_FROM = 6  # characters of a header that we have sent: a shorter part may be of any sentence
+HIDDEN_FROM = 6  # characters of a header that was sent: a shorter part may occur in any sentence
 _STATUS = re.compile(rb"\s*HTTP/1\.\d ([1-9]\d\d)\b")
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
 class UpgradeAnswer:
-    """Take the bytes that come before a connection is open."""
+    """Collect the bytes that arrive before the upgrade is decided."""
 
     def __init__(self) -> None:
         self.raw = b""
         self.status = 0  # 0: not known yet
         self.headers: dict[str, str] = {}
         self.body = b""
-        self.whole = False  # nothing more is worth waiting for
+        self.whole = False  # no further bytes are needed
         self._garbled = False
         self._reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_HEAD_BYTES)
         asked = [("Host", "-"), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
@@ -44,19 +47,19 @@ class UpgradeAnswer:
 
     @property
     def for_websocket(self) -> bool:
-        """Tell that it accepts, or is none of HTTP: the WebSocket's own parser is to judge it."""
+        """Return whether the WebSocket parser must judge the answer: it accepts the upgrade, or is not HTTP."""
         return self.status == 101 or (self._garbled and not self.status)
 
     def feed(self, data: bytes) -> None:
-        """Take more of it; nothing for the end of the connection."""
+        """Parse more bytes; empty `data` is the end of the connection."""
         self.raw += data
         try:
             self._reader.receive_data(data)
             self._read()
         except (h11.ProtocolError, ValueError):
             self._garbled = self.whole = True
-        if not self.status and (self._garbled or not data) and (found := _STATUS.match(self.raw)):
-            self.status = int(found[1])  # of a head that is cut, or that only our own parser understands
+        if not self.status and (self._garbled or not data) and (matched := _STATUS.match(self.raw)):
+            self.status = int(matched[1])  # of a head that is cut, or that h11 refuses
         if len(self.raw) > MOST_HEAD_BYTES + MOST_BODY_BYTES:
             self.whole = self._garbled = True
 
@@ -79,7 +82,7 @@ class UpgradeAnswer:
                     self.whole = True
 
     def words(self, hidden: Iterable[str]) -> str:
-        """Say what the refusal is, without any part of the `hidden` texts, which we have sent."""
+        """Describe the refusal in one sentence, without any part of the `hidden` texts, which this program has sent."""
         try:
             phrase = f" {HTTPStatus(self.status).phrase}"
         except ValueError:
@@ -92,7 +95,7 @@ class UpgradeAnswer:
 
 
 def _plain(text: str) -> str:
-    """Return the title of a page, or its text; what is no page as it is."""
+    """Return the title of an HTML page, else its text; other text unchanged, with spaces collapsed."""
     if "<" in text:
         title = _TITLE.search(text)
         text = title[1] if title else _MARKUP.sub(" ", text)
@@ -100,6 +103,6 @@ def _plain(text: str) -> str:
 
 
 def _secrets(hidden: Iterable[str]) -> list[str]:
-    """Return what is to be taken out: each text and each of its words, the longest first."""
+    """Return the texts to remove: each hidden text and each of its words, the longest first."""
     parts = {part for text in hidden for part in (text, *text.split()) if len(part) >= HIDDEN_FROM}
     return sorted(parts, key=len, reverse=True)

@@ -16,9 +16,10 @@ from random import Random
 from typing import Any, cast
 
 from kill_switch.core.domain import Route
-from kill_switch.transports.http import MAX_BODY_BYTES, HttpConnection, HttpLane
+from kill_switch.transports.http import HttpLane
+from kill_switch.transports.http_connection import MAX_BODY_BYTES, HttpConnection
 from kill_switch.transports.lane import READ_INTO
-from kill_switch.transports.ws import MAX_MESSAGE_BYTES, WsConnection
+from kill_switch.transports.ws_connection import MAX_MESSAGE_BYTES, WsConnection
 from kill_switch.venues.messages import Call, Closed, Event, Lost, Opened, Received, Replied
 from kill_switch.venues.request import Request
 from tests.venues.playbook import PAYLOADS

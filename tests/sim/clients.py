@@ -1,4 +1,7 @@
-"""Talk to the simulators with independent clients; signatures are written here a second time."""
+"""Clients of the simulators that are independent of the product.
+
+The tests of the simulators use them. Signatures are written a second time here.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def b64_hmac(secret: str, text: str) -> str:
 
 
 class Sim:
-    """Hold running simulators and the clients of one test."""
+    """Running simulators, and the clients of one test."""
 
     def __init__(self, ready: Ready, admin: httpx.AsyncClient, web: httpx.AsyncClient, tls: ssl.SSLContext) -> None:
         self.ready = ready
@@ -102,7 +105,10 @@ class Sim:
         signed: str | None = None,
         change: dict[str, str] | None = None,
     ) -> httpx.Response:
-        """Send a request signed as oxfun.md §2 says; `signed` replaces the payload in that, `change` the headers."""
+        """Send a request signed as in oxfun.md §2.
+
+        `signed` replaces the payload in the signed text, `change` replaces headers.
+        """
         entry = self.venue("oxfun")
         credentials = (login or entry)["credentials"]
         stamp = (at or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S")
@@ -140,7 +146,7 @@ class Sim:
     async def roxom(
         self, method: str, path: str, *, body: str = "", change: dict[str, str] | None = None, text: str | None = None
     ) -> httpx.Response:
-        """Send a REST request signed as roxom.md §3 says; `text` replaces what is signed."""
+        """Send a REST request signed as in roxom.md §3; `text` replaces the signed text."""
         entry = self.venue("roxom")
         target = entry["options"]["path_prefix"] + path
         headers = roxom_headers(entry, text or f"{method}:{target}")

@@ -1,4 +1,4 @@
-"""Start simulators for tests."""
+"""Fixtures that start simulators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .clients import Sim, running
 
 @pytest.fixture
 def anyio_backend() -> object:
-    """Use the loop that `kill-switch sim` uses."""
+    """Use the event loop of `kill-switch sim`."""
     return ("asyncio", {"use_uvloop": True})
 
 

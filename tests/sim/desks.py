@@ -1,4 +1,7 @@
-"""Ask each simulator the same few things: list, cancel everything, look up, listen."""
+"""The same few requests at each simulator: list, cancel all, look up, receive events.
+
+The tests of faults and switches use it for every venue.
+"""
 
 from __future__ import annotations
 
@@ -30,19 +33,19 @@ class Desk(ABC):
 
     @abstractmethod
     async def ask(self) -> httpx.Response:
-        """Ask for the list of open orders."""
+        """Request the list of open orders."""
 
     @abstractmethod
     async def look_up(self, one: str) -> httpx.Response:
-        """Ask for one order by its id."""
+        """Request one order by its id."""
 
     @abstractmethod
     async def cancel(self, *ids: str) -> httpx.Response:
-        """Cancel everything; where there is no such call, these."""
+        """Cancel all orders; at a venue without such a call, cancel these ids."""
 
     @abstractmethod
     def listening(self) -> AbstractAsyncContextManager[ClientConnection]:
-        """Log in on a WebSocket and subscribe to order events."""
+        """Open a WebSocket that is logged in and subscribed to order events."""
 
     async def ids(self) -> set[str]:
         answer = await self.ask()
@@ -50,7 +53,7 @@ class Desk(ABC):
         return set(re.findall(self.id_key, answer.text))
 
     async def heard(self, ws: ClientConnection, within_s: float = 5.0) -> str | None:
-        """Return the id in the next event; None if none comes in time."""
+        """Return the order id of the next event; None if none arrives within `within_s` seconds."""
         with anyio.move_on_after(within_s):
             while True:
                 text = str(await ws.recv())
@@ -149,7 +152,7 @@ class CrossTradeDesk(Desk):
 
 @asynccontextmanager
 async def upgraded(sim: Sim, venue: str) -> AsyncIterator[ClientConnection]:
-    """Open a WebSocket of a venue that logs in by the upgrade, or of another before its login."""
+    """Open a WebSocket without a login message: logged in where the upgrade is the login, otherwise anonymous."""
     headers: Mapping[str, str] = {}
     if venue == "roxom":
         headers = roxom_headers(sim.venue("roxom"), "GET:/ws")

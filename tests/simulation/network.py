@@ -18,7 +18,8 @@ from kill_switch.sim.kit.server import Connection
 from kill_switch.transports.fresh import LATE_WITHIN_S, TIMEOUT_S
 from kill_switch.transports.http import CONNECTIONS, LATE_MOST, NOT_WANTED
 from kill_switch.transports.lane import LaneState
-from kill_switch.transports.ws import DEAD_AFTER_S, FATAL_WAIT_S, LOGIN_WITHIN_S, PING_EVERY_S, STEADY_AFTER_S
+from kill_switch.transports.ws import FATAL_WAIT_S, LOGIN_WITHIN_S, STEADY_AFTER_S
+from kill_switch.transports.ws_connection import DEAD_AFTER_S, PING_EVERY_S
 from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, Closed, Lost, Opened, Received, Replied
 from kill_switch.venues.request import Request as VenueRequest
 from kill_switch.venues.retry_after import MOST_S

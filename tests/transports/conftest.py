@@ -1,4 +1,4 @@
-"""What all tests of the lanes use: the event loop, throw-away certificates, and a sink."""
+"""Fixtures of the lane tests: the event loop, throw-away certificates, and a listener."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.transports import http, ws
+from kill_switch.transports import http, ws, ws_connection
 from kill_switch.transports.lane import Backoff
 
 from .driver import Ear
@@ -16,15 +16,15 @@ from .server import Certificates, Server
 
 @pytest.fixture
 def anyio_backend() -> object:
-    return ("asyncio", {"use_uvloop": True})  # as the daemon runs
+    return ("asyncio", {"use_uvloop": True})  # as in the daemon
 
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let lanes come back sooner than they do in earnest."""
+    """Shorten the back-off and the closing time-out of all lanes."""
     for module in (http, ws):
         monkeypatch.setattr(module, "Backoff", lambda first_s=0.0, cap_s=0.0: Backoff(first_s=0.01, cap_s=0.1))
-    monkeypatch.setattr(ws, "CLOSE_WITHIN_S", 0.2)
+    monkeypatch.setattr(ws_connection, "CLOSE_WITHIN_S", 0.2)
 
 
 @pytest.fixture(scope="session")
@@ -50,5 +50,5 @@ def ear() -> Ear:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> str:
-    """Return the file of an authority that has signed nothing here."""
+    """Return the CA file of an authority that has signed no certificate of the server."""
     return Certificates(tmp_path).ca_file

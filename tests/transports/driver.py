@@ -1,4 +1,7 @@
-"""Sinks for the lanes: an `Ear` that only listens, and a `Driver` that lets an adapter use them."""
+"""Listeners for the lanes under test: `Ear` records events, `Driver` connects an adapter to lanes.
+
+The tests of the transports use them. Neither decides anything that the product decides.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ WITHIN_S = 4.0
 
 
 async def until(what: Callable[[], object], within_s: float = WITHIN_S) -> None:
-    """Wait until something is so; fail when it is not in time."""
+    """Wait until a condition holds; fail after `within_s` seconds."""
     with anyio.fail_after(within_s):
-        while not what():  # noqa: ASYNC110 - anything can be waited for
+        while not what():  # noqa: ASYNC110 - a condition of any kind has no event
             await anyio.sleep(0.005)
 
 
 class Ear:
-    """Hear what a lane tells; `on_event` may do more."""
+    """A lane listener that records everything; `on_event` is called with each event."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -59,12 +62,13 @@ class Ear:
         self.warms += 1
 
     def ends(self, tag: str) -> list[messages.Replied | messages.Lost]:
-        """Return how a call ended: one of these, in the end."""
+        """Return all ends of a call; exactly one is right."""
         return [
             event for event in self.events if isinstance(event, messages.Replied | messages.Lost) and event.tag == tag
         ]
 
     async def end(self, tag: str, within_s: float = WITHIN_S) -> messages.Replied | messages.Lost:
+        """Wait for a call's end, and fail if it has more than one."""
         await until(lambda: self.ends(tag), within_s)
         [end] = self.ends(tag)
         return end
@@ -80,7 +84,7 @@ class Ear:
 
 
 class Driver(Ear):
-    """Let an adapter use lanes, as the dispatcher does, and keep what it says."""
+    """Connect an adapter to lanes as the dispatcher does, and record its facts."""
 
     def __init__(self, adapter: Adapter, ca_file: str, group: anyio.abc.TaskGroup) -> None:
         super().__init__()
@@ -142,7 +146,7 @@ class Driver(Ear):
 
 @asynccontextmanager
 async def running(*works: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[anyio.abc.TaskGroup]:
-    """Run eternal tasks while the context is open, and let their sockets go."""
+    """Run endless tasks while the context is open; then wait for their sockets to close."""
     async with anyio.create_task_group() as group:
         for work in works:
             group.start_soon(work)

@@ -1,4 +1,4 @@
-"""A server for faults that no simulator plays: each test says, byte by byte, what it does with a connection."""
+"""A TLS server for faults that no simulator has: each test scripts a connection byte by byte."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Script = Callable[["Peer"], Awaitable[None]]
 
 
 class Certificates:
-    """An authority, and what it signed: for this host, for another, and for a time that is over."""
+    """An authority and certificates: for this host, for another host, and an expired one."""
 
     def __init__(self, directory: Path) -> None:
         authority = trustme.CA()
@@ -34,7 +34,7 @@ class Certificates:
         self._authority = authority
 
     def ending_in(self, days: float) -> ssl.SSLContext:
-        """Make a certificate that expires so many days from now."""
+        """Return a server context whose certificate expires in `days` days."""
         return _context(self._authority.issue_cert("127.0.0.1", not_after=datetime.now(UTC) + timedelta(days=days)))
 
 
@@ -45,15 +45,15 @@ def _context(leaf: trustme.LeafCert) -> ssl.SSLContext:
 
 
 class Peer:
-    """One connection, as the server sees it."""
+    """One connection, from the server's side."""
 
     def __init__(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.number = number  # from 1 on, in the order of arrival
+        self.number = number  # counted from 1, in the order of arrival
         self.reader = reader
         self.writer = writer
 
     async def request(self) -> bytes:
-        """Read one whole request."""
+        """Read one complete request."""
         head = await self.reader.readuntil(b"\r\n\r\n")
         length = 0
         for line in head.split(b"\r\n"):
@@ -65,10 +65,11 @@ class Peer:
     async def say(self, data: bytes) -> None:
         self.writer.write(data)
         await self.writer.drain()
-        await asyncio.sleep(0)  # `drain` gives nobody a turn while the kernel takes all, or the connection is dead
+        # `drain` yields to no other task while the kernel accepts all bytes, or the connection is dead
+        await asyncio.sleep(0)
 
     async def upgrade(self, *headers: bytes) -> bytes:
-        """Accept a WebSocket, with more headers; return the request."""
+        """Accept a WebSocket, with additional headers; return the request."""
         request = await self.request()
         key = next(line for line in request.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
         digest = hashlib.sha1(key.split(b": ")[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False)
@@ -79,7 +80,7 @@ class Peer:
         return request
 
     async def frame(self) -> tuple[int, bytes]:
-        """Read one short frame of a client: opcode and payload."""
+        """Read one short frame of the client; return its opcode and payload."""
         first, second = await self.reader.readexactly(2)
         length = second & 0x7F
         if length == 126:
@@ -89,7 +90,7 @@ class Peer:
         return first & 0x0F, bytes(byte ^ mask[number % 4] for number, byte in enumerate(data))
 
     async def live(self) -> None:
-        """Answer pings until the client goes."""
+        """Answer pings until the client closes."""
         while True:
             opcode, data = await self.frame()
             if opcode == 0x9:
@@ -99,18 +100,18 @@ class Peer:
                 return
 
     async def stay(self) -> None:
-        """Do nothing, for ever."""
+        """Do nothing; never return."""
         await asyncio.Event().wait()
 
 
 def frame(opcode: int, data: bytes, *, fin: bool = True) -> bytes:
-    """Make a server's frame."""
+    """Return the bytes of a server's frame."""
     length = bytes([len(data)]) if len(data) < 126 else b"\x7e" + len(data).to_bytes(2, "big")
     return bytes([opcode | (0x80 if fin else 0)]) + length + data
 
 
 def ok(body: bytes = b"{}", *headers: bytes) -> bytes:
-    """Make an answer."""
+    """Return the bytes of an HTTP 200 answer."""
     lines = [b"HTTP/1.1 200 OK", b"Content-Length: %d" % len(body), *headers]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
@@ -120,7 +121,7 @@ async def silent(peer: Peer) -> None:
 
 
 class Server:
-    """Listen on a free port; `script` is what happens on each connection, which is closed when it returns."""
+    """Listen on a free port; `script` handles each connection, which is closed when it returns."""
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         self.script: Script = silent

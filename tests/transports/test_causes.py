@@ -16,7 +16,7 @@ import pytest
 from websockets.exceptions import InvalidHeader, InvalidMessage, PayloadTooBig
 
 from kill_switch.core.domain import Route
-from kill_switch.transports import fresh, http, ws
+from kill_switch.transports import fresh, http, http_connection, ws
 from kill_switch.transports.causes import why
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
@@ -294,7 +294,7 @@ async def test_a_refusal_over_http_whose_body_never_comes_is_an_answer(
         await peer.say(b"HTTP/1.1 403 X\r\nContent-Length: 9\r\n\r\nno")
         await peer.stay()
 
-    monkeypatch.setattr(http, "ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr(http_connection, "ANSWER_WITHIN_S", 0.2)
     server.script = stops
     lane = HttpLane(server.https, ear, ca_file=ca_file)
     async with running(lane.run):

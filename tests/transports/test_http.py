@@ -9,7 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from kill_switch.core.domain import Route
-from kill_switch.transports import http
+from kill_switch.transports import http, http_connection
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lane import LaneState
@@ -496,9 +496,9 @@ LOSSES: dict[str, tuple[Script, str]] = {
 async def test_a_call_whose_answer_fails_is_lost_after_it_was_sent_and_the_lane_recovers(
     loss: str, server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "ANSWER_WITHIN_S", 0.3)
-    monkeypatch.setattr(http, "MAX_BODY_BYTES", 4000)
-    monkeypatch.setattr(http, "MAX_PIECES", 300)
+    monkeypatch.setattr(http_connection, "ANSWER_WITHIN_S", 0.3)
+    monkeypatch.setattr(http_connection, "MAX_BODY_BYTES", 4000)
+    monkeypatch.setattr(http_connection, "MAX_PIECES", 300)
     first, why = LOSSES[loss]
     server.script = once(first)
     lane = HttpLane(server.https, ear, ca_file=ca_file)
@@ -532,7 +532,7 @@ async def slowly(peer: Peer) -> None:
 async def test_a_late_answer_arrives_and_other_calls_do_not_wait_for_it(
     server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "ANSWER_WITHIN_S", 0.1)
+    monkeypatch.setattr(http_connection, "ANSWER_WITHIN_S", 0.1)
     server.script = slowly
     lane = HttpLane(server.https, ear, ca_file=ca_file)
     async with running(lane.run):
@@ -555,7 +555,7 @@ async def test_a_late_answer_arrives_and_other_calls_do_not_wait_for_it(
 async def test_an_answer_that_never_comes_is_lost_when_its_time_is_up_or_too_many_are_awaited(
     server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "ANSWER_WITHIN_S", 0.05)
+    monkeypatch.setattr(http_connection, "ANSWER_WITHIN_S", 0.05)
     monkeypatch.setattr(http, "LATE_MOST", 2)
     server.script = saying()
     lane = HttpLane(server.https, ear, ca_file=ca_file)
@@ -581,7 +581,7 @@ async def both_up_again(lane: HttpLane) -> None:
 async def test_a_lane_all_of_whose_answers_are_late_is_down_until_it_has_other_connections(
     server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "ANSWER_WITHIN_S", 0.1)
+    monkeypatch.setattr(http_connection, "ANSWER_WITHIN_S", 0.1)
     server.script = slowly
     lane = HttpLane(server.https, ear, ca_file=ca_file)
     async with running(lane.run):

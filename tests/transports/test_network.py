@@ -18,7 +18,7 @@ import anyio
 import pytest
 
 from kill_switch.core.domain import Route
-from kill_switch.transports import http, network, trust
+from kill_switch.transports import http, http_connection, network, trust
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lookup import Lookup
@@ -369,7 +369,7 @@ async def test_one_address_of_two_that_does_not_work_keeps_nothing_down(
 async def test_an_address_that_stops_working_behind_its_tls_is_left_for_the_other(
     certificates: Certificates, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr(http_connection, "ANSWER_WITHIN_S", 0.2)
     async with Server(certificates.good) as good:
         good.script = answers
 

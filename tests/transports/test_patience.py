@@ -16,7 +16,7 @@ import pytest
 
 from kill_switch import clock
 from kill_switch.core.domain import Route
-from kill_switch.transports import ws
+from kill_switch.transports import ws, ws_connection
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lane import LaneState
 from kill_switch.transports.ws import WsLane
@@ -154,7 +154,7 @@ async def test_one_refusal_of_an_upgrade_is_tried_again_soon_unless_it_is_of_the
             [waited_s] = await venue.refused(place, refuses(status, ending))
         least_s, most_s = bounds_s(status)
         if ENDINGS[ending][1] is hangs:
-            most_s += ws.REFUSAL_WITHIN_S
+            most_s += ws_connection.REFUSAL_WITHIN_S
         assert least_s <= waited_s <= most_s + SLACK_S, status
         told = [why for _, why in venue.ear.troubles]
         assert any(why.startswith(f"upgrade refused: HTTP {status} ") for why in told), (status, told)
@@ -180,7 +180,7 @@ async def test_a_key_that_is_refused_again_and_again_is_tried_twice_a_minute_at_
     venue = Venue(server, ca_file, max_age_s=ROTATED_AFTER_S if place == "rotation" else math.inf)
     async with running(venue.lane.run):
         waits_s = await venue.refused(place, *[refuses(401, ending) for ending in ENDINGS])
-    assert all(30 <= wait_s <= 31.5 + ws.REFUSAL_WITHIN_S + SLACK_S for wait_s in waits_s)
+    assert all(30 <= wait_s <= 31.5 + ws_connection.REFUSAL_WITHIN_S + SLACK_S for wait_s in waits_s)
 
 
 AT = datetime.now(UTC).replace(microsecond=0)

@@ -10,9 +10,10 @@ import anyio
 import pytest
 
 from kill_switch.core.domain import Route
-from kill_switch.transports import ws
+from kill_switch.transports import ws, ws_connection
 from kill_switch.transports.lane import LaneState
-from kill_switch.transports.ws import WsConnection, WsLane
+from kill_switch.transports.ws import WsLane
+from kill_switch.transports.ws_connection import WsConnection
 from kill_switch.venues.messages import Closed, Event, Opened, Received
 
 from .driver import Ear, elapsed_s, running, until
@@ -121,8 +122,8 @@ async def test_a_text_whose_frame_was_made_beforehand_goes_out_under_a_mask_of_i
         made.append(real(text))
         return made[-1]
 
-    real = ws._frame
-    monkeypatch.setattr(ws, "_frame", make_frame)
+    real = ws_connection._frame
+    monkeypatch.setattr(ws_connection, "_frame", make_frame)
     server.script = script
     lane = make(server, ear, ca_file)
     async with running(lane.run):
@@ -222,8 +223,8 @@ OVERSIZED = {
 async def test_a_frame_against_the_rules_ends_the_connection_though_the_venue_keeps_tcp_open(
     what: str, server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ws, "MAX_MESSAGE_BYTES", 4000)
-    monkeypatch.setattr(ws, "MAX_FRAGMENTS", 50)
+    monkeypatch.setattr(ws_connection, "MAX_MESSAGE_BYTES", 4000)
+    monkeypatch.setattr(ws_connection, "MAX_FRAGMENTS", 50)
 
     async def breaks_rules(peer: Peer) -> None:
         await peer.upgrade()
@@ -244,9 +245,9 @@ async def test_a_frame_against_the_rules_ends_the_connection_though_the_venue_ke
 async def test_a_venue_that_never_stops_talking_is_left_and_one_that_says_much_at_once_is_not(
     server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ws, "PING_EVERY_S", 0.2)
-    monkeypatch.setattr(ws, "FRAMES_AT_ONCE", 1000)
-    monkeypatch.setattr(ws, "FRAMES_PER_S", 1000.0)
+    monkeypatch.setattr(ws_connection, "PING_EVERY_S", 0.2)
+    monkeypatch.setattr(ws_connection, "FRAMES_AT_ONCE", 1000)
+    monkeypatch.setattr(ws_connection, "FRAMES_PER_S", 1000.0)
     much = frame(0x1, b"{}") * 900
 
     async def talks(peer: Peer) -> None:
@@ -351,8 +352,8 @@ async def test_a_pong_that_comes_before_any_ping_is_no_round_trip(server: Server
 async def test_a_connection_that_is_silent_is_given_up_within_three_seconds(
     server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ws, "PING_EVERY_S", 0.1)
-    monkeypatch.setattr(ws, "DEAD_AFTER_S", 0.3)
+    monkeypatch.setattr(ws_connection, "PING_EVERY_S", 0.1)
+    monkeypatch.setattr(ws_connection, "DEAD_AFTER_S", 0.3)
 
     async def silent(peer: Peer) -> None:
         await peer.upgrade()
@@ -369,7 +370,7 @@ async def test_a_connection_that_is_silent_is_given_up_within_three_seconds(
 
 @pytest.mark.parametrize("now_s", [7.0, 7.004, 7.06, 7.1, 7.2499, 1234567.8, 6.9996])
 def test_connections_ping_together_however_they_came_up_and_after_a_second_at_the_latest(now_s: float) -> None:
-    wait_s = ws._until_tick_s(now_s)
+    wait_s = ws_connection._until_tick_s(now_s)
     assert 0.74 < wait_s < 1.0051
     assert (now_s + wait_s) % 0.25 == pytest.approx(0, abs=1e-6)
 
@@ -377,8 +378,8 @@ def test_connections_ping_together_however_they_came_up_and_after_a_second_at_th
 async def test_a_loop_that_was_itself_deaf_does_not_blame_the_venue(
     server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ws, "PING_EVERY_S", 0.1)
-    monkeypatch.setattr(ws, "DEAD_AFTER_S", 0.15)
+    monkeypatch.setattr(ws_connection, "PING_EVERY_S", 0.1)
+    monkeypatch.setattr(ws_connection, "DEAD_AFTER_S", 0.15)
     deaf = 0
 
     async def script(peer: Peer) -> None:

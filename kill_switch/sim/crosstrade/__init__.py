@@ -1,1 +1,1 @@
-"""Simulate CrossTrade."""
+"""The simulated CrossTrade."""

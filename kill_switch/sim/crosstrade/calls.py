@@ -1,4 +1,8 @@
-"""Answer CrossTrade's calls, over REST and as RPC alike (§ numbers are those of docs/venues/crosstrade.md)."""
+"""CrossTrade's API calls, which REST and RPC share.
+
+The REST routes and the WebSocket use the same table. § numbers are those of docs/venues/crosstrade.md; a call never
+does more than that file documents.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from kill_switch.sim.kit.venue import Route
 
 BASE = "/v1/api"
 _ENDED_SHOWN = 50
-_PATHS = 1000  # that are known by heart
+_PATHS = 1000  # cached look-ups of paths
 
 Result = tuple[int, dict[str, Any]]
 Args = Mapping[str, Any]
@@ -26,7 +30,7 @@ Args = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One thing that can be asked for: by path, by the name of its RPC, or by both."""
+    """One API call: by path, by the name of its RPC, or by both."""
 
     kind: Kind
     what: str
@@ -34,23 +38,32 @@ class Call:
     path: str  # below /v1/api; {a} and {id} are arguments
     apis: tuple[str, ...]
     run: Callable[[Account, Args], Result]
-    addon: bool = True  # goes through to NinjaTrader
+    addon: bool = True  # passed on to NinjaTrader
 
 
 class CrossTradeCalls(CrossTradeFloor):
-    """Answer what is asked."""
+    """Carry out API calls."""
 
     def __init__(self, options: CrossTradeOptions, accounts: int) -> None:
         super().__init__(options, accounts)
-        one, many = "/accounts/{a}/orders", "/orders"
+        account_orders, all_orders = "/accounts/{a}/orders", "/orders"
         self.calls = (
-            Call("cancel", "cancel", "POST", f"{one}/{{id}}/cancel", ("Cancel", "CancelOrder"), self._cancel_one),
-            Call("cancel", "cancel-all", "POST", f"{one}/cancel", ("CancelOrders",), self._cancel_orders),
-            Call("cancel", "cancel-everywhere", "POST", f"{many}/cancelall", ("CancelAllOrders",), self._cancel_all),
+            Call(
+                "cancel",
+                "cancel",
+                "POST",
+                f"{account_orders}/{{id}}/cancel",
+                ("Cancel", "CancelOrder"),
+                self._cancel_one,
+            ),
+            Call("cancel", "cancel-all", "POST", f"{account_orders}/cancel", ("CancelOrders",), self._cancel_orders),
+            Call(
+                "cancel", "cancel-everywhere", "POST", f"{all_orders}/cancelall", ("CancelAllOrders",), self._cancel_all
+            ),
             Call("cancel", "flatten", "POST", "/accounts/{a}/positions/flatten", ("Flatten",), self._flatten),
-            Call("read", "orders", "GET", one, ("ListOrders",), self._list),
-            Call("read", "all-orders", "GET", many, ("GetAllOrders",), self._list_all),
-            Call("read", "order", "GET", f"{one}/{{id}}", ("GetOrder",), self._order),
+            Call("read", "orders", "GET", account_orders, ("ListOrders",), self._list),
+            Call("read", "all-orders", "GET", all_orders, ("GetAllOrders",), self._list_all),
+            Call("read", "order", "GET", f"{account_orders}/{{id}}", ("GetOrder",), self._order),
             Call("read", "accounts", "GET", "/accounts", ("ListAccounts",), self._list_accounts),
             Call("read", "snapshot", "GET", "/accounts/snapshot", ("GetAccountSummary",), self._snapshot),
             Call("read", "account", "GET", "/accounts/{a}", ("GetAccount",), self._account),
@@ -65,16 +78,16 @@ class CrossTradeCalls(CrossTradeFloor):
     # REST
 
     def route(self, request: Request) -> Route | None:
-        """Find the request's route; what is fixed goes before what is an argument (§5)."""
+        """Return the request's route; a fixed path takes precedence over one with arguments (§5)."""
         key = (request.method, request.path, self.options.has_orders)
         if key not in self._found:
             if len(self._found) >= _PATHS:
                 self._found.clear()
             self._found[key] = self._find(request)
-        found = self._found[key]
-        if found is None:
+        match = self._found[key]
+        if match is None:
             return None
-        call, args = found
+        call, args = match
         return Route(call.kind, call.what, lambda account, asked: self._rest(call, account, args, asked))
 
     def _find(self, request: Request) -> tuple[Call, dict[str, str]] | None:
@@ -102,19 +115,19 @@ class CrossTradeCalls(CrossTradeFloor):
         return self.options.has_orders
 
     def _rest(self, call: Call, account: Account, args: dict[str, str], request: Request) -> Answer:
-        given: Any = {}
+        body_arguments: Any = {}
         if request.method == "POST":
             try:
-                given = orjson.loads(request.body)
+                body_arguments = orjson.loads(request.body)
             except orjson.JSONDecodeError:
-                given = None
-            if not isinstance(given, dict):
-                return json_answer({"error": "Invalid request"}, 400)  # "POST Cancel Order"
-        status, body = self.call(call, account, {**given, **args})
+                body_arguments = None
+            if not isinstance(body_arguments, dict):
+                return json_answer({"error": "Invalid request"}, 400)  # §4, "POST Cancel Order"
+        status, body = self.call(call, account, {**body_arguments, **args})
         return self.fail(status, None, None) if status in (408, 429) else json_answer(body, status)
 
     def lost(self, request: Request) -> Answer:
-        """Answer a path that there is not: a hint below the API, the marketing site elsewhere (§1)."""
+        """Answer an unknown path: with a hint below the API, with the marketing site elsewhere (§1)."""
         if not request.path.startswith(f"{BASE}/"):
             return Answer((b"<!doctype html><title>CrossTrade</title>",), 404, ok=False)
         known = [BASE + call.path for call in self.calls]
@@ -122,7 +135,7 @@ class CrossTradeCalls(CrossTradeFloor):
         return json_answer({**self.error(404), "did_you_mean": near[0] if near else f"{BASE}/_endpoints"}, 404)
 
     def call(self, call: Call, account: Account, args: Args) -> Result:
-        """Carry a call out, through the add-on where it must."""
+        """Carry out a call, by way of the add-on where the call needs it."""
         if call.addon and not self.options.addon:
             return 408, self.error(408)
         if "{a}" in call.path or "account" in args:
@@ -138,17 +151,18 @@ class CrossTradeCalls(CrossTradeFloor):
     # cancels (§4)
 
     def _cancel_one(self, account: Account, args: Args) -> Result:
-        one = str(args.get("orderId"))
-        order = self.find(account, one)
+        order_id = str(args.get("orderId"))
+        order = self.find(account, order_id)
         gone = order is None or order.id not in account.open or not self.reaches(order.category)
         if order is None or gone or order.category != args["account"]:
-            return 400, {"error": f"Order linked to '{one}' not found or already terminal."}  # promised to be stable
+            # the venue promises that this text is stable
+            return 400, {"error": f"Order linked to '{order_id}' not found or already terminal."}
         if order.state not in CANCELLING:
             self.cancel(account, [order], whole=False)
-        return 200, {"orderId": one, "success": True}
+        return 200, {"orderId": order_id, "success": True}
 
     def _cancel_orders(self, account: Account, args: Args) -> Result:
-        """Cancel an NT account's orders, of one instrument if one is named."""
+        """Cancel an NT account's orders, of one instrument if it is named."""
         instrument = args.get("instrument")
         orders = [
             order
@@ -181,9 +195,9 @@ class CrossTradeCalls(CrossTradeFloor):
         return 200, {"cancelled": [self.shown_id(order) for order in named], "failed": [], "success": True}
 
     def _flatten(self, account: Account, args: Args) -> Result:
-        """Cancel an NT account's orders and close its positions, of one instrument if one is named."""
+        """Cancel an NT account's orders and close its positions, of one instrument if it is named."""
         name = str(args["account"])
-        held = [one for one in wire.positions(account, name) if self._is(one, args.get("instrument"))]
+        held = [position for position in wire.positions(account, name) if self._is(position, args.get("instrument"))]
         orders = [
             order
             for order in account.open.values()
@@ -193,7 +207,7 @@ class CrossTradeCalls(CrossTradeFloor):
             self.cancel(account, orders, whole=True)
         if not held:
             return self._flat(name)
-        items = [wire.position_item(one, name, 0.0) for one in held]  # as they were before
+        items = [wire.position_item(position, name, 0.0) for position in held]  # as they were before the flatten
         self.close(account, held)
         return 200, {"closedPositions": items, "success": True}
 
@@ -203,17 +217,17 @@ class CrossTradeCalls(CrossTradeFloor):
         warning = {"warning": "No positions to flatten"} if self.options.flat == "warning" else {}
         return 200, {"closedPositions": [], **warning, "success": True}
 
-    def _is(self, one: Order | Position, instrument: object) -> bool:
-        return instrument in (None, "", one.symbol, one.symbol.split(" ")[0])
+    def _is(self, item: Order | Position, instrument: object) -> bool:
+        return instrument in (None, "", item.symbol, item.symbol.split(" ")[0])
 
     # reads (§5)
 
     def _listing(self, account: Account, name: str | None) -> Result:
         which = "all-orders" if name is None else "orders"
-        found = self.listed(account, which, ended=self.options.lists_terminal)
-        orders = [one for one in found if not one.closed_ns]
-        orders += [one for one in found if one.closed_ns][-_ENDED_SHOWN:]
-        orders = [one for one in orders if name in (None, one.category) and self.reaches(one.category)]
+        listed = self.listed(account, which, ended=self.options.lists_terminal)
+        orders = [order for order in listed if not order.closed_ns]
+        orders += [order for order in listed if order.closed_ns][-_ENDED_SHOWN:]
+        orders = [order for order in orders if name in (None, order.category) and self.reaches(order.category)]
         items = [wire.order_item(order, self.shown_id(order)) for order in orders]
         return 200, {self.options.orders_key: items[: self.options.page_limit or None], "success": True}
 
@@ -224,11 +238,11 @@ class CrossTradeCalls(CrossTradeFloor):
         return self._listing(account, None)
 
     def _order(self, account: Account, args: Args) -> Result:
-        one = str(args.get("orderId"))
-        order = self.find(account, one)
+        order_id = str(args.get("orderId"))
+        order = self.find(account, order_id)
         if order is None or order.category != args["account"] or not self.reaches(order.category):
-            return 400, self.error(400, "order_not_found", f"Order {one} not found")
-        return 200, {**wire.order_item(order, one), "success": True}
+            return 400, self.error(400, "order_not_found", f"Order {order_id} not found")
+        return 200, {**wire.order_item(order, order_id), "success": True}
 
     def _list_accounts(self, account: Account, args: Args) -> Result:
         return 200, {"accounts": [item["account"] for item in self.summary(account)], "success": True}
@@ -249,7 +263,9 @@ class CrossTradeCalls(CrossTradeFloor):
         return 200, {"success": True, "data": {"account": args["account"], "watermarks": marks, "stats": stats}}
 
     def _positions(self, account: Account, args: Args) -> Result:
-        held = [wire.position_item(one, name, 0.0) for name in self.shown for one in wire.positions(account, name)]
+        held = [
+            wire.position_item(position, name, 0.0) for name in self.shown for position in wire.positions(account, name)
+        ]
         return 200, {"positions": held, "count": len(held), "success": True}
 
     def _endpoints(self, account: Account, args: Args) -> Result:

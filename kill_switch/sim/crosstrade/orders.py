@@ -1,4 +1,8 @@
-"""Keep CrossTrade's orders, tokens and streams (§ numbers are those of docs/venues/crosstrade.md)."""
+"""CrossTrade's switches, NT accounts, orders, tokens and events.
+
+`calls` and `venue` build on it. § numbers are those of docs/venues/crosstrade.md; a fact that the file leaves open is a
+switch here.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,7 @@ _CODES = {
 
 @dataclass
 class CrossTradeOptions(Options):
-    """Hold what is inferred or unknown about CrossTrade, and what its user has."""
+    """The facts about CrossTrade that are inferred or unknown, and the user's NT accounts."""
 
     engine_ms: float = option(
         40.0, "milliseconds from an accepted cancel until the order is Cancelled (§4)", harsh=400.0
@@ -79,7 +83,7 @@ class CrossTradeOptions(Options):
 
 
 class CrossTradeFloor(Venue):
-    """Do what CrossTrade, the add-on and the broker do."""
+    """The accounts and orders of CrossTrade, the add-on and the broker."""
 
     name = "crosstrade"
     options_type = CrossTradeOptions
@@ -87,8 +91,8 @@ class CrossTradeFloor(Venue):
     lists = ("orders", "all-orders")
     reads = ("snapshot", "positions", "order", "account", "accounts", "watermarks")
     supported = frozenset(SPECS) - {"skew", "unlisted", "expire_token", "read_only_key"}
-    # nothing in its protocol depends on the client's clock, events of orders are not sure to come, and a token has
-    # neither an end nor scopes
+    # Nothing in the protocol depends on the client's clock, order events are not guaranteed, and a token has neither an
+    # expiry nor scopes.
     order_channel = "orders"
     filled_state = "Filled"
 
@@ -104,7 +108,7 @@ class CrossTradeFloor(Venue):
         super().__init__(options, accounts)
 
     def reconfigured(self) -> None:
-        """Start the rate limit anew."""
+        """Reset the rate limit."""
         self._buckets.clear()
 
     def account_options(self) -> Mapping[str, object]:
@@ -112,14 +116,14 @@ class CrossTradeFloor(Venue):
         return {"nt_accounts": list(self.categories)}
 
     def make_account(self, number: int) -> Account:
-        """Make a user; the token is all that he has (§1)."""
+        """Create a user, whose token is the only credential (§1)."""
         token = f"ct-{secrets.token_hex(20)}"
         account = Account(f"{self.name}-{number}", f"user-{number}", {"token": token})
         self.tokens[token] = account
         return account
 
     def make_order(self, account: Account, symbol: str, kind: str, category: str, number: int) -> Order:
-        """Make an order of the NT account `category`; stops are TriggerPending or Accepted at the broker (§7)."""
+        """Create an order of the NT account `category`; stops are TriggerPending or Accepted at the broker (§7)."""
         at = self.now_ns()
         state = "Accepted" if kind == "stop" else "Working"
         stop = Decimal("6100") if kind == "stop" else None
@@ -129,7 +133,7 @@ class CrossTradeFloor(Venue):
         return order
 
     def id_format(self, text: str) -> bool:
-        """Say whether a text is a GUID without dashes (§2)."""
+        """Return whether a text is a GUID without dashes (§2)."""
         return len(text) == 32 and all(char in "0123456789abcdef" for char in text)
 
     @property
@@ -141,18 +145,18 @@ class CrossTradeFloor(Venue):
         return tuple(name for name in there if gone is None or gone.account not in (None, name))
 
     def vanished(self, who: str | None) -> bool:
-        """Say that the user is there: what vanishes is an NT account."""
+        """Return False: the `vanish` fault hides an NT account, never the user."""
         return False
 
     def check_target(self, fault: str, name: object) -> None:
-        """Refuse to limit a fault to what is no account; what vanishes is an NT account."""
+        """Raise `ValueError` if a fault cannot be limited to this name; `vanish` takes an NT account."""
         if fault != "vanish":
             super().check_target(fault, name)
         elif name not in self.categories:
             raise ValueError(unknown("NT account", name, self.categories))
 
     def reaches(self, name: str) -> bool:
-        """Say whether NinjaTrader knows, and can cancel, what rests on an NT account."""
+        """Return whether NinjaTrader knows, and can cancel, the orders of an NT account."""
         return name in self.shown and name not in _names(self.options.cut_off)
 
     def status(self, name: str) -> str:
@@ -160,26 +164,26 @@ class CrossTradeFloor(Venue):
         return "ConnectionLost" if name in _names(self.options.cut_off) else self.options.broker
 
     def nt_account(self, name: object) -> str | None:
-        """Find an NT account that NinjaTrader shows; upper and lower case are the same (§2)."""
-        return next((one for one in self.shown if one.casefold() == str(name).casefold()), None)
+        """Return an NT account that NinjaTrader shows, ignoring case (§2); None if it is unknown."""
+        return next((nt_name for nt_name in self.shown if nt_name.casefold() == str(name).casefold()), None)
 
     def shown_id(self, order: Order) -> str:
-        """Return the id that lists show: the broker's own, where it has given the order another number."""
+        """Return the id that lists show: the broker's own, where the `renumber` option is on."""
         if not self.options.renumber:
             return order.id
         alias = hashlib.blake2b(order.id.encode(), digest_size=16).hexdigest()
         self._aliases[alias] = order.id
         return alias
 
-    def find(self, account: Account, one: str) -> Order | None:
-        """Find an order by the id that was given at placement, or by the broker's (§2)."""
-        one = self._aliases.get(one, one)
-        return account.open.get(one) or account.closed.get(one)
+    def find(self, account: Account, order_id: str) -> Order | None:
+        """Return an order by the id given at placement, or by the broker's id (§2)."""
+        order_id = self._aliases.get(order_id, order_id)
+        return account.open.get(order_id) or account.closed.get(order_id)
 
     # tokens
 
     def over(self, account: Account) -> bool:
-        """Take a token of the user's, for REST and WebSocket alike (§3); True when there is none."""
+        """Take one of the user's tokens, which REST and WebSocket share (§3); return True if there is none."""
         if not self.options.burst:
             return False
         bucket = self._buckets.get(account.name)
@@ -188,14 +192,14 @@ class CrossTradeFloor(Venue):
         return not bucket.take(time.monotonic())
 
     def put_fault(self, name: object, parameters: Mapping[str, object]) -> None:
-        """Switch a fault on; a foreign program begins to send."""
+        """Switch a fault on; `foreign_use` starts the foreign program."""
         super().put_fault(name, parameters)
         fault = self.faults.peek("foreign_use")
         if name == "foreign_use" and fault is not None:
             self._foreign(fault)
 
     def _foreign(self, fault: Fault) -> None:
-        """Take a token of each user's that the fault is for, or be refused; then again, as long as it is on (§3)."""
+        """Take a token of each user that the fault affects, and repeat while the fault is on (§3)."""
         if self.faults.peek("foreign_use") is not fault:
             return
         for account in self.accounts.values():
@@ -206,7 +210,7 @@ class CrossTradeFloor(Venue):
     # orders
 
     def close(self, account: Account, held: Sequence[Position]) -> None:
-        """Close positions with a market order each, of the size that they have now: two at once turn them round."""
+        """Close positions with a market order each, of their present size: two at once reverse a position."""
         wait = self.options.close_ms
         if self.faults.active:
             if self.faults.hit("accept_but_keep", "cancel", account.name):
@@ -215,7 +219,7 @@ class CrossTradeFloor(Venue):
                 held = held[: max(0, len(held) - partial.keep)]
             if pending := self.faults.hit("pending", "cancel", account.name):
                 wait = pending.ms
-        orders = [self._closing(one) for one in held]
+        orders = [self._closing(position) for position in held]
         account.rest(orders)
         self.tell(account, orders, "opened")
         self.later(wait / 1000, self._closed, account, orders)
@@ -228,7 +232,7 @@ class CrossTradeFloor(Venue):
         return order
 
     def _closed(self, account: Account, orders: Sequence[Order]) -> None:
-        """Fill what has not been cancelled meanwhile."""
+        """Fill the orders that have not been cancelled meanwhile."""
         share = Decimal(str(self.options.close_share))
         there = [order for order in orders if order.id in account.open]
         for order in there:
@@ -243,7 +247,7 @@ class CrossTradeFloor(Venue):
         return "Cancelled"
 
     def mark(self, account: Account, orders: Sequence[Order]) -> None:
-        """Show CancelPending, then CancelSubmitted; in both an order may still fill (§7)."""
+        """Show CancelPending, then CancelSubmitted; an order may still fill in both (§7)."""
         for order in orders:
             order.state = CANCELLING[0]
         self.tell(account, orders, "pending")
@@ -256,26 +260,26 @@ class CrossTradeFloor(Venue):
         self.tell(account, moved, "pending")
 
     def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
-        """Say nothing: whoever wants to know asks."""
+        """Send nothing: a client must ask for the order."""
 
     def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
-        """Make an orderUpdate for each order, where there is such a thing (§6 [U])."""
+        """Return an orderUpdate for each order, where the `order_events` option is on (§6 [U])."""
         for order in orders if self.options.order_events else ():
             self._seq += 1
             frame = {"type": "orderUpdate", "seq": self._seq, "order": wire.order_item(order, self.shown_id(order))}
             yield orjson.dumps(frame)
 
     def wants(self, session: Session, channel: str) -> bool:
-        """Send what was subscribed to, to that session alone: there is no other way (§6)."""
+        """Return whether the session has subscribed to the channel; the `events` option has no effect here (§6)."""
         return channel in session.channels
 
     def tell_equity(self, account: Account) -> None:
-        """Do nothing: pnlUpdate frames come at their interval."""
+        """Do nothing: pnlUpdate frames are sent at their interval."""
 
     # errors
 
     def error(self, status: int, code: str | None = None, text: str | None = None) -> dict[str, object]:
-        """Make an error's body in the envelope that is switched on (§2)."""
+        """Return an error's body in the envelope that the `errors` option selects (§2)."""
         usual = _CODES.get(status, ("refused", "Refused"))
         if status == 429:
             return {"error": text or "Rate limit exceeded"}
@@ -284,7 +288,7 @@ class CrossTradeFloor(Venue):
         return {"success": False, "error": code or usual[0], "detail": text or usual[1]}
 
     def fail(self, status: int, code: str | None, text: str | None) -> Answer:
-        """Make a REST error; 429 says when to come again (§3)."""
+        """Return a REST error; 429 has a Retry-After header (§3)."""
         if self.options.errors == "empty" and status in (401, 408):
             return Answer((b"",), status, ok=False)
         answer = json_answer(self.error(status, code, text), status, ok=False)
@@ -293,7 +297,7 @@ class CrossTradeFloor(Venue):
         return answer
 
     def watch_pnl(self, session: Session, interval_s: float) -> None:
-        """Send pnlUpdate until the session ends or says that it is enough (§6)."""
+        """Send pnlUpdate frames until the session ends or stops them (§6)."""
         account = session.account
         if account is None or session.connection.closing or f"pnl {interval_s}" not in session.channels:
             return
@@ -303,7 +307,7 @@ class CrossTradeFloor(Venue):
         self.later(interval_s, self.watch_pnl, session, interval_s)
 
     def summary(self, account: Account) -> list[dict[str, object]]:
-        """Return what the snapshot has of every NT account (§5); the first one has the money."""
+        """Return the snapshot's entry for every NT account (§5); the first account has the money."""
         return [wire.summary(account, name, self.status(name), first=name == self.categories[0]) for name in self.shown]
 
 

@@ -1,4 +1,7 @@
-"""Shape CrossTrade's payloads, as docs/venues/crosstrade.md has them (§ numbers below are that file's)."""
+"""The shapes of CrossTrade's messages; § numbers are those of docs/venues/crosstrade.md.
+
+The calls and events of the simulator use them. Nothing here changes the book.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ TYPES = {"limit": "Limit", "stop": "StopMarket", "market": "Market"}
 
 
 def order_item(order: Order, shown_id: str) -> dict[str, object]:
-    """Shape an order (§5, GetOrder)."""
+    """Return an order (§5, GetOrder)."""
     return {
         "account": order.category,
         "orderId": shown_id,
@@ -33,7 +36,7 @@ def order_item(order: Order, shown_id: str) -> dict[str, object]:
 
 
 def position_item(held: Position, account: str, pnl: float) -> dict[str, object]:
-    """Shape a position (§5)."""
+    """Return a position (§5)."""
     return {
         "type": "NinjaTrader.Cbi.Position",
         "account": account,
@@ -48,7 +51,7 @@ def position_item(held: Position, account: str, pnl: float) -> dict[str, object]
 
 
 def account_item(account: Account, name: str, status: str, *, first: bool) -> dict[str, object]:
-    """Shape an NT account (§5, ListAccounts)."""
+    """Return an NT account (§5, ListAccounts)."""
     equity, unrealised = (account.equity, account.unrealised) if first else (ZERO, ZERO)
     item = {
         "buyingPower": float(equity),
@@ -72,19 +75,21 @@ def account_item(account: Account, name: str, status: str, *, first: bool) -> di
 
 
 def summary(account: Account, name: str, status: str, *, first: bool) -> dict[str, object]:
-    """Shape an element of the snapshot (§5)."""
+    """Return an element of the snapshot (§5)."""
     pnl = float(account.unrealised)
     held = positions(account, name)
-    items = [position_item(one, name, pnl if first and number == 0 else 0.0) for number, one in enumerate(held)]
+    items = [
+        position_item(position, name, pnl if first and number == 0 else 0.0) for number, position in enumerate(held)
+    ]
     return {"account": account_item(account, name, status, first=first), "positions": items}
 
 
 def positions(account: Account, name: str) -> list[Position]:
-    """Return what an NT account holds."""
-    return [one for one in account.positions.values() if one.category == name]
+    """Return the positions of an NT account."""
+    return [position for position in account.positions.values() if position.category == name]
 
 
 def snapshot(accounts: list[dict[str, object]], now_s: float) -> dict[str, object]:
-    """Shape the snapshot (§5): there is no `success` in it."""
+    """Return the snapshot (§5), which has no `success`."""
     stamp = datetime.fromtimestamp(now_s, UTC).isoformat()
     return {"type": "snapshot", "timestamp": stamp, "epoch": int(now_s * 1000), "accounts": accounts}

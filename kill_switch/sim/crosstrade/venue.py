@@ -1,4 +1,7 @@
-"""Simulate CrossTrade, as docs/venues/crosstrade.md has it (§ numbers below are that file's)."""
+"""The simulated CrossTrade: URLs, authentication, WebSocket messages.
+
+`sim.main` starts it. It answers only what docs/venues/crosstrade.md documents; § numbers below are those of that file.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,15 @@ from kill_switch.sim.kit.protocol import Answer, Heard, Request
 from kill_switch.sim.kit.server import Connection
 
 ELSEWHERE = "Session active elsewhere"
-_SOONEST_S = 0.1  # between two pnlUpdate frames
+_SOONEST_S = 0.1  # the minimum between two pnlUpdate frames
 
 
 class CrossTrade(CrossTradeCalls):
-    """Be CrossTrade."""
+    """CrossTrade, with an add-on in NinjaTrader and a broker behind it."""
 
     def __init__(self, options: CrossTradeOptions, accounts: int) -> None:
         super().__init__(options, accounts)
-        self._violations: dict[Connection, int] = {}
-        """Messages over the limit in a row."""
+        self._violations: dict[Connection, int] = {}  # messages over the limit in a row
 
     def urls(self, authority: str) -> dict[str, str]:
         """Return the addresses (§1)."""
@@ -36,30 +38,30 @@ class CrossTrade(CrossTradeCalls):
         return self.tokens.get(token.strip()) if scheme.lower() == "bearer" else None
 
     def identify(self, request: Request) -> str | None:
-        """Name the account of the token."""
+        """Return the account of the token."""
         user = self._user(request)
         return user.name if user else None
 
     def throttle(self, connection: Connection, request: Request) -> Answer | None:
-        """Count REST calls; an upgrade costs nothing (§3)."""
+        """Count REST calls; an upgrade costs no token (§3)."""
         user = self._user(request)
         if user is None or "upgrade" in request.headers or not self.over(user):
             return None
         return self.fail(429, None, None)
 
     def authenticate(self, request: Request) -> Account | Answer:
-        """Check the token (§1). A path that there is not is found out only then."""
+        """Check the token (§1), and then whether the path exists."""
         user = self._user(request)
         if user is None:
             return self.fail(401, None, None)
         return user if self.route(request) is not None else self.lost(request)
 
     def fail_message(self, heard: Heard, status: int, code: str | None, text: str | None) -> Answer:
-        """Make the error of an RPC (§6)."""
+        """Return the error of an RPC (§6)."""
         return self._rpc_error(heard, self.error(status, code, text))
 
     def _rpc_error(self, heard: Heard, body: dict[str, Any]) -> Answer:
-        """Put an error into the frame's shape that is switched on (§6 [U])."""
+        """Return an error in the form that the `ws_errors` option selects (§6 [U])."""
         frame: dict[str, Any] = {} if heard.tag is None else {"id": heard.tag}
         if self.options.ws_errors == "error":
             frame |= {key: value for key, value in body.items() if key != "success"}
@@ -72,7 +74,7 @@ class CrossTrade(CrossTradeCalls):
     # WebSocket
 
     def admit(self, connection: Connection, request: Request) -> Answer | Account | None:
-        """Log in by the upgrade's token, and take the place of the user's other session (§6)."""
+        """Log in by the upgrade's token, and replace the user's other session (§6)."""
         if request.path != "/ws/stream":
             return self.lost(request)
         user = self._user(request)
@@ -86,15 +88,15 @@ class CrossTrade(CrossTradeCalls):
         return user
 
     def greet(self, session: Session) -> None:
-        """Say nothing: there is no greeting and no login message (§1)."""
+        """Send nothing: the venue has neither a greeting nor a login message (§1)."""
 
     def disconnected(self, connection: Connection) -> None:
-        """Forget a connection and its violations."""
+        """Remove a closed connection and its count of violations."""
         super().disconnected(connection)
         self._violations.pop(connection, None)
 
     def understand(self, session: Session, message: str | bytes) -> Heard:
-        """Read a message (§6), and take a token for an RPC (§3)."""
+        """Parse a message (§6); an RPC costs a token (§3)."""
         heard = Heard("other", "unreadable")
         try:
             data = orjson.loads(message)
@@ -120,7 +122,7 @@ class CrossTrade(CrossTradeCalls):
         return heard
 
     def _limited(self, session: Session, heard: Heard) -> Answer | None:
-        """Refuse an RPC without a token; ten in a row are the end of the session (§3)."""
+        """Refuse an RPC without a token; ten refusals in a row end the session (§3)."""
         connection = session.connection
         if session.account is None or not self.over(session.account):
             self._violations.pop(connection, None)
@@ -132,7 +134,7 @@ class CrossTrade(CrossTradeCalls):
         return answer
 
     def act(self, session: Session, heard: Heard) -> Answer:
-        """Carry out an understood message."""
+        """Carry out a parsed message."""
         data = heard.data
         match heard.op:
             case "ping":
@@ -171,7 +173,7 @@ class CrossTrade(CrossTradeCalls):
         if not isinstance(instruments, list):
             return self.fail_message(heard, 400, None, None)
         price = {"last": 5995.25, "bid": 5995.0, "ask": 5995.25, "volume": 1}
-        quotes = [{"instrument": one, **price} for one in instruments]
+        quotes = [{"instrument": instrument, **price} for instrument in instruments]
         return Answer((orjson.dumps({"type": "marketData", "quotes": quotes}),))
 
     def _stream_pnl(self, session: Session, data: dict[str, Any]) -> Answer:

@@ -1,1 +1,1 @@
-"""Offer what every simulated venue is made of."""
+"""What the simulated venues share."""

@@ -1,4 +1,8 @@
-"""Keep one account's orders, positions and money."""
+"""One account's orders, positions and money.
+
+The kit's exchange and the venues change them, and the admin API reads them. Verdicts of tests compare with this book,
+so no fault ever changes what it shows.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,12 @@ ZERO = Decimal(0)
 
 @dataclass(slots=True)
 class Order:
-    """Hold one order; `state` is the venue's own word."""
+    """One order; `state` is the venue's own word."""
 
     id: str
     symbol: str
-    kind: str
-    """`limit`, `stop` or `market`."""
-    side: str
-    """`buy` or `sell`."""
+    kind: str  # `limit`, `stop` or `market`
+    side: str  # `buy` or `sell`
     qty: Decimal
     price: Decimal
     state: str
@@ -29,19 +31,17 @@ class Order:
     filled: Decimal = ZERO
     client_id: str = ""
     tif: str = "gtc"
-    category: str = ""
-    """What a venue needs to find the order: Roxom's instType, and the like of others."""
+    category: str = ""  # what a venue needs to find the order, such as Roxom's instType
     closed_ns: int = 0
-    rested_as: str = ""
-    """Its state when it came to rest."""
+    rested_as: str = ""  # its state when it came to rest
 
     @property
     def left(self) -> Decimal:
-        """Return the quantity that has not been filled."""
+        """Return the quantity that is not filled."""
         return self.qty - self.filled
 
     def listing(self, account: str) -> dict[str, object]:
-        """Return the order for the admin API."""
+        """Return the order in the admin API's form."""
         return {
             "id": self.id,
             "account": account,
@@ -57,38 +57,34 @@ class Order:
 
 @dataclass(slots=True)
 class Position:
-    """Hold one position; `qty` is negative when short."""
+    """One position; `qty` is negative when short."""
 
     symbol: str
     qty: Decimal
     entry: Decimal
-    category: str = ""
-    """That of the orders which made it."""
+    category: str = ""  # the category of the orders that made it
 
     def listing(self, account: str) -> dict[str, object]:
-        """Return the position for the admin API."""
+        """Return the position in the admin API's form."""
         shown: dict[str, object] = {"account": account, "symbol": self.symbol, "inst_type": self.category}
         return shown | {"qty": str(self.qty), "entry": str(self.entry)}
 
 
 @dataclass
 class Account:
-    """Hold one login at a venue: its book and its money."""
+    """One login at a venue: its book and its money."""
 
     name: str
-    venue_id: str
-    """The venue's own account number."""
+    venue_id: str  # the venue's own account number
     credentials: dict[str, str]
     equity: Decimal = Decimal(100_000)
     unrealised: Decimal = ZERO
-    cash_before: Decimal = ZERO
-    """The cash before it last moved."""
+    cash_before: Decimal = ZERO  # the cash before its last change
     positions: dict[str, Position] = field(default_factory=dict)
     open: dict[str, Order] = field(default_factory=dict)
-    closed: dict[str, Order] = field(default_factory=dict)
-    """The latest orders that are no longer in the book."""
+    closed: dict[str, Order] = field(default_factory=dict)  # the latest orders that have ended
+    # the number of orders that ended in each state, since the start
     ended: Counter[str] = field(default_factory=Counter)
-    """How many orders ended in which state, all of them."""
 
     @property
     def cash(self) -> Decimal:
@@ -102,7 +98,7 @@ class Account:
             self.open[order.id] = order
 
     def end(self, order: Order, state: str, at_ns: int) -> bool:
-        """Take an order out of the book with its last state; False when it was not in it."""
+        """Remove an order from the book and record its last state; return False if it was not in the book."""
         if self.open.pop(order.id, None) is None:
             return False
         order.state = state
@@ -114,7 +110,7 @@ class Account:
         return True
 
     def trade(self, order: Order, at_ns: int, state: str, price: Decimal | None = None) -> bool:
-        """Fill what is left of an order in the book, and move the position."""
+        """Fill the rest of an order in the book, and change the position; return False if it was not in the book."""
         if not self.end(order, state, at_ns):
             return False
         qty = order.left if order.side == "buy" else -order.left

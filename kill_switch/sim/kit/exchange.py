@@ -1,7 +1,9 @@
-"""Keep the trading floor of a venue: accounts, sessions, cancels under way, account events.
+"""The matching side of a simulated venue: accounts, sessions, cancels in progress, account events.
 
-The engine is slow on purpose where a venue's is: a cancel is accepted, and done later, and the faults of the order path
-(kept, partial, pending, filled, late and re-quoted orders) act between the two.
+`kit.venue` builds on it. It never parses a request or a message.
+
+A venue whose engine is slow accepts a cancel first and executes it later. The faults of the order path (kept, partial,
+pending, filled, late and re-quoted orders) act between the two.
 """
 
 from __future__ import annotations
@@ -23,81 +25,72 @@ from kill_switch.sim.kit.limits import Window
 from kill_switch.sim.kit.options import Options, unknown
 from kill_switch.sim.kit.server import Connection
 
+# the subject of a channel's events, where its name differs from the subject
 _PUSHES = {"orders": "order", "accounts": "balance", "pnl": "balance"}
-"""What the events of a channel tell of, where its name does not say so."""
 
 _date = lru_cache(maxsize=8)(partial(formatdate, usegmt=True))
 
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """Hold one open WebSocket."""
+    """One open WebSocket."""
 
     connection: Connection
     account: Account | None = None
     channels: set[str] = field(default_factory=set)
     heard_at: float = 0.0
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    window: Window | None = None
-    """The limit on its messages, where the venue has one."""
-    held: bytes | None = None
-    """The account event that the reorder fault holds back."""
+    window: Window | None = None  # the limit on its messages, where the venue has one
+    held: bytes | None = None  # the account event that the `reorder` fault holds back
 
 
 class Floor(ABC):
-    """Hold the accounts of one venue, and do to their orders what the venue's engine does."""
+    """The accounts of one venue, and the engine that changes their orders."""
 
     name: ClassVar[str]
-    symbol: ClassVar[str]
-    """The market of orders for which none is named."""
-    categories: tuple[str, ...] = ()
-    """Kinds of product that an order belongs to, where the venue tells them apart; the first is the usual one."""
-    kinds: ClassVar[tuple[str, ...]] = ("limit", "stop")
-    """Kinds of orders that the admin API can rest."""
-    lists: ClassVar[tuple[str, ...]] = ()
-    """Names of the lists of orders."""
-    reads: ClassVar[tuple[str, ...]] = ()
-    """Names of what else is read, as requests are called in their log."""
-    supported: ClassVar[frozenset[str]] = frozenset(SPECS) - {"foreign_use"}  # it needs a limit that a user's share
-    order_channel: ClassVar[str] = "order"
-    """The channel of order events."""
-    filled_state: ClassVar[str]
-    """The venue's word for a filled order."""
+    symbol: ClassVar[str]  # the market of orders that name none
+    categories: tuple[str, ...] = ()  # kinds of product, where the venue distinguishes them; the first is the default
+    kinds: ClassVar[tuple[str, ...]] = ("limit", "stop")  # kinds of orders that the admin API can place
+    lists: ClassVar[tuple[str, ...]] = ()  # names of the lists of orders
+    reads: ClassVar[tuple[str, ...]] = ()  # names of the other reads, as in the request log
+    # needs a limit that is shared by the programs of a user
+    supported: ClassVar[frozenset[str]] = frozenset(SPECS) - {"foreign_use"}
+    order_channel: ClassVar[str] = "order"  # the channel of order events
+    filled_state: ClassVar[str]  # the venue's word for a filled order
 
     def __init__(self, options: Options, accounts: int) -> None:
         self.base_options = options
         self.accounts = {account.name: account for account in map(self.make_account, range(1, accounts + 1))}
         self.faults = Faults(self.supported)
         self.sessions: dict[Connection, Session] = {}
+        # logged-in sessions, by account
         self.listeners: dict[str, dict[Connection, Session]] = {name: {} for name in self.accounts}
-        """The sessions that are logged in, by account."""
         self.stopped = False
-        self.hidden: set[str] = set()
-        """Orders that came to rest while the `unlisted` fault was on."""
+        self.hidden: set[str] = set()  # ids of orders that came to rest while the `unlisted` fault was on
 
     @abstractmethod
     def make_account(self, number: int) -> Account:
-        """Make the account of this number, counted from 1."""
+        """Create the account of this number, counted from 1."""
 
     @abstractmethod
     def make_order(self, account: Account, symbol: str, kind: str, category: str, number: int) -> Order:
-        """Make an order that rests, with an id of the venue's format."""
+        """Create a resting order, with an id of the venue's format."""
 
     @abstractmethod
     def id_format(self, text: str) -> bool:
-        """Say whether a text is an order id of the venue's format."""
+        """Return whether a text is an order id of the venue's format."""
 
     @abstractmethod
     def mark(self, account: Account, orders: Sequence[Order]) -> None:
-        """Show that a cancel of these orders is under way, where the venue shows that."""
+        """Show these orders as being cancelled, where the venue has such a state."""
 
     @abstractmethod
     def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
-        """Make order events; `news` is `opened`, `pending`, `cancelled` or `filled`."""
+        """Return the order events; `news` is `opened`, `pending`, `cancelled` or `filled`."""
 
     @abstractmethod
     def tell_equity(self, account: Account) -> None:
-        """Send what the venue sends when an account's money has moved."""
+        """Send the events of a change of the account's money."""
 
     @abstractmethod
     def cancelled_state(self, order: Order) -> str:
@@ -105,33 +98,36 @@ class Floor(ABC):
 
     @abstractmethod
     def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
-        """Say that accepted cancels came too late, where the venue says so."""
+        """Send the events of accepted cancels that came too late, where the venue has them."""
 
     def tell(self, account: Account, orders: Sequence[Order], news: str) -> None:
-        """Send order events to those who want them."""
+        """Send order events to the sessions that want them."""
         if self.listeners[account.name]:
             for text in self.order_events(account, orders, news):
                 self.emit(account, self.order_channel, text)
 
     def subscribed(self, session: Session) -> None:
-        """Show a session that has just subscribed to order events those that rest, where that is switched on."""
+        """Send the resting orders as events to a session that has subscribed to them.
+
+        Only the `snapshot` option does so.
+        """
         account = session.account
         if self.base_options.snapshot and account is not None and account.open:
             for text in self.order_events(account, list(account.open.values()), "opened"):
                 self.event(session, text, "order")
 
     def wants(self, session: Session, channel: str) -> bool:
-        """Say whether a session gets the events of a private channel."""
+        """Return whether a session gets the events of a private channel."""
         return channel in session.channels or self.base_options.events == "all"
 
     def account(self, name: object = None) -> Account:
-        """Return an account by name, the first when none is named."""
+        """Return an account by name, the first if none is named. Raises `ValueError` with the known names."""
         if name is None:
             return next(iter(self.accounts.values()))
-        found = self.accounts.get(str(name))
-        if found is None:
+        match = self.accounts.get(str(name))
+        if match is None:
             raise ValueError(unknown(f"{self.name} account", name, self.accounts))
-        return found
+        return match
 
     def attach(self, session: Session, account: Account) -> None:
         """Log a session in."""
@@ -140,27 +136,27 @@ class Floor(ABC):
         self.listeners[account.name][session.connection] = session
 
     def valid_id(self, text: str) -> bool:
-        """Say whether a new order may have this id."""
+        """Return whether a new order may have this id."""
         return self.id_format(text) and not any(text in account.open for account in self.accounts.values())
 
     # the clock
 
     def now(self) -> float:
-        """Return the venue's wall time in seconds, off by the skew fault."""
+        """Return the venue's wall-clock time in seconds, shifted by the `skew` fault."""
         skew = self.faults.peek("skew")
         return time.time() + (skew.seconds if skew else 0.0)
 
     def now_ns(self) -> int:
-        """Return the venue's wall time in nanoseconds."""
+        """Return the venue's wall-clock time in nanoseconds, shifted by the `skew` fault."""
         skew = self.faults.peek("skew")
         return time.time_ns() + (int(skew.seconds * 1e9) if skew else 0)
 
     def date(self) -> str:
-        """Return the venue's wall time as HTTP shows it, in whole seconds (RFC 9110, 6.6.1)."""
+        """Return the venue's wall-clock time as an HTTP date, in whole seconds (RFC 9110 §6.6.1)."""
         return _date(int(self.now()))
 
     def later(self, seconds: float, call: Callable[..., object], *arguments: object) -> None:
-        """Call after a while, or at once when there is no wait; never after the end."""
+        """Call a function after `seconds`, or at once for 0; never after the simulator has stopped."""
         if seconds <= 0:
             call(*arguments)
         else:
@@ -175,7 +171,7 @@ class Floor(ABC):
     def rest(
         self, account: Account, count: int, symbol: str, kind: str, category: str = "", ids: Sequence[str] = ()
     ) -> list[Order]:
-        """Rest orders in an account's book, and say so where the venue says so."""
+        """Place resting orders in an account's book, and send their events."""
         orders = [self.make_order(account, symbol, kind, category, number) for number in range(count)]
         for order, chosen in zip(orders, ids, strict=False):
             order.id = chosen
@@ -187,12 +183,12 @@ class Floor(ABC):
         return orders
 
     def covered(self, account: Account) -> list[Order]:
-        """Return the open orders that lists show and that a cancel-all takes: all but those that are unlisted."""
+        """Return the open orders that lists show and a cancel-all cancels: all except unlisted ones."""
         orders = list(account.open.values())
         return [order for order in orders if self.shows(order)] if self.faults.peek("unlisted") else orders
 
     def listed(self, account: Account, name: str, *, ended: bool = False) -> list[Order]:
-        """Return what the list of this name shows: the open orders, and with `ended` those that have ended first."""
+        """Return the content of a list: the open orders, preceded by the ended ones if `ended`."""
         done = list(account.closed.values()) if ended else []
         if not self.faults.active:
             return [*done, *account.open.values()]
@@ -204,18 +200,21 @@ class Floor(ABC):
         return self._past(account, done, self.now_ns() - int(stale.seconds * 1e9))
 
     def _past(self, account: Account, done: Sequence[Order], at_ns: int) -> list[Order]:
-        """Return the open orders of a moment, as they came to rest, behind those of `done` that had ended by then."""
+        """Return the orders that were open at `at_ns`, as they came to rest.
+
+        The orders of `done` that had ended by then come first.
+        """
         there = [order for order in account.closed.values() if order.created_ns <= at_ns < order.closed_ns]
         there += [order for order in self.covered(account) if order.created_ns <= at_ns]
         shown = [replace(order, state=order.rested_as or order.state, closed_ns=0) for order in there]
         return [*(order for order in done if order.closed_ns <= at_ns), *shown]
 
     def vanished(self, who: str | None) -> bool:
-        """Say whether the venue knows nothing of an account that it has known."""
+        """Return whether the `vanish` fault hides an account."""
         return self.faults.active and self.faults.on("vanish", who) is not None
 
     def check_target(self, fault: str, name: object) -> None:
-        """Refuse to limit a fault to what is no account; ValueError says what there is."""
+        """Raise `ValueError` if a fault cannot be limited to this name."""
         self.account(name)
 
     def expire(self, session: Session) -> None:
@@ -225,14 +224,14 @@ class Floor(ABC):
             session.account = None
 
     def list_fails(self, account: Account, name: str) -> bool:
-        """Say whether the `partial_list` fault strikes the list of this name."""
+        """Return whether the `partial_list` fault affects the list of this name."""
         fault = self.faults.peek("partial_list")
         if fault is None or name != (fault.list or self.lists[-1]):
             return False
         return self.faults.hit("partial_list", "read", account.name) is not None
 
     def shows(self, order: Order) -> bool:
-        """Say whether lists show an order while the `unlisted` fault is on."""
+        """Return whether lists show an order while the `unlisted` fault is on."""
         return order.id not in self.hidden
 
     def bot(self, account: Account) -> None:
@@ -240,9 +239,10 @@ class Floor(ABC):
         self.rest(account, 1, self.symbol, "limit", self.categories[0] if self.categories else "")
 
     def cancel(self, account: Account, orders: list[Order], *, whole: bool, single: bool = False) -> list[Order]:
-        """Begin to cancel; return the orders that the venue says it cancels.
+        """Start to cancel orders; return those that the venue claims to cancel.
 
-        `whole` is a cancel-all. `single` has `lost_race` called for orders that were gone when the engine came to them.
+        `whole` marks a cancel-all. With `single`, `lost_race` is called for orders that had ended before the engine
+        executed the cancel.
         """
         wait, fill = self.base_options.engine_ms, False
         if self.faults.active:
@@ -279,7 +279,7 @@ class Floor(ABC):
             self.bot(account)
 
     def set_equity(self, account: Account, equity: Decimal, unrealised: Decimal | None) -> None:
-        """Move an account's money; without a figure the unrealised part stays."""
+        """Set an account's money; None keeps the unrealised part."""
         account.cash_before = account.cash
         account.equity = equity
         if unrealised is not None:
@@ -292,18 +292,18 @@ class Floor(ABC):
     # events
 
     def emit(self, account: Account, channel: str, text: bytes) -> None:
-        """Send an account event to every session that wants it."""
+        """Send an account event to every session that wants its channel."""
         for session in tuple(self.listeners[account.name].values()):
             if self.wants(session, channel):
                 self.event(session, text, _PUSHES.get(channel, channel))
 
     def broadcast(self, account: Account, text: bytes, push: str) -> None:
-        """Send an account event to every session of the account, whatever it has subscribed to."""
+        """Send an account event to every session of the account, whatever its subscriptions."""
         for session in tuple(self.listeners[account.name].values()):
             self.event(session, text, push)
 
     def event(self, session: Session, text: bytes, push: str) -> None:
-        """Send an account event that tells of this: orders, positions or the balance."""
+        """Send an account event to a session; `push` is its subject: `order`, `position` or `balance`."""
         connection, faults = session.connection, self.faults
         if not faults.active:
             connection.say(text)
@@ -332,6 +332,6 @@ class Floor(ABC):
             self.later(wait_s, session.connection.say, text)
 
     def chunk(self, usual: int) -> int:
-        """Return how many orders to put into one event: one while events are swapped, doubled, lost or late."""
+        """Return how many orders one event may contain: 1 while events are swapped, doubled, lost or late."""
         apart = ("reorder", "duplicate", "lose_push", "late_push")
         return 1 if self.faults.active and any(map(self.faults.peek, apart)) else usual

@@ -1,48 +1,49 @@
-"""Keep the faults that are on, and say when one strikes.
+"""The faults that are switched on, and when each takes effect.
 
-Parameters that every fault takes: `account` (one account only; default all), `times` (or `count`: how often it strikes,
-default until cleared). Those with a word in brackets also take `on`: `"cancel"`, `"read"`, `"login"`, `"all"`, or one
-lane, `"ws"` or `"http"`; the bracket is the default. Text pings are never refused by a fault, but their answers are
-delayed and cut like others.
+`kit.venue` and `kit.exchange` ask it at each step. A fault changes a venue's words and acts, never what the admin API
+shows of the book.
 
-`delay {ms}` (all): replies leave `ms` later; account events are not delayed.
-`drop_reply` (cancel): the command is carried out, its reply never comes; an HTTP connection answers nothing any more.
-`accept_but_keep`: says yes, cancels nothing.
-`partial {keep}`: a cancel-all leaves `keep` orders, and does not list them.
-`pending {ms, fill}`: orders stay pending for `ms`, then are cancelled, or filled with `fill`.
-`refuse {status|code, message}` (cancel): the venue says no, with this HTTP status or this code of its own.
-`rate_limit {seconds}` (all): too many requests, for that long.
-`garble` (cancel): the reply is no JSON.
-`truncate` (cancel): the reply is cut in the middle, then the connection ends.
-`half_open {on}`: reads nothing and writes nothing, keeps TCP open, on old connections and on new ones; of one lane with
-`on`, `"ws"` or `"http"`.
-`disconnect`: without `on`, drops every connection now; with a lane, those of that lane; with another `on`, drops the
-connection that such a command comes on, before the command is carried out, or behind it with `after: true`; once,
-unless `times` says more.
-`reject_login` (login): the credentials are refused where the venue logs in; with `on: all` on every request.
-`maintenance` (all): the venue is down.
-`requote`: a bot places a new order after each command that cancelled something; once, unless `times` says more.
-`late_order {ms}`: an order in flight appears `ms` after the next cancel command; once, unless `times` says more.
-`skew {seconds}`: the venue's clock is off, ahead when positive.
-`duplicate`: account events come twice.
-`reorder {ms}`: account events come in swapped pairs; a single one is held back for `ms` (50).
-`lose_push {share, push}`: account events are never sent: all, or this share of them (0 to 1, evenly spread). `push` is
-what they tell of: `"order"`, `"position"`, `"balance"` or `"all"`, which is the default.
-`late_push {ms, share, push}`: account events leave `ms` later, with the same choice; answers do not wait for them.
-`partial_list {list}` (read): this list of orders, or this other read, fails (HTTP 500); without `list`, the last of the
-venue's lists of orders.
-`stale_reads {seconds, list}`: lists of orders show what there was `seconds` ago; orders that are asked for by their ids
-are up to date.
-`empty_reads {list}`: lists of orders show nothing; `times` counts for each list by itself.
-`unlisted`: orders that come to rest meanwhile, while somebody hears the account's events, are in no list, and no
-cancel-all takes them. Events, look-ups and cancels by id know them. When it ends, they are like any other order.
-`vanish {seconds}`: an account is gone, and back after `seconds` or when the fault ends: its credentials are unknown and
-its events stop, its orders rest on. At CrossTrade it is an NT account, which NinjaTrader does not know meanwhile.
-`expire_token`: sessions that are logged in are so no longer, from now on; a new login is taken.
-`hang_login`: a login, or the upgrade that is one, is never answered and comes to nothing.
-`read_only_key`: the key may read, and no more.
-`ip_refused`: this host's address is on no list of those that the key may be used from (HTTP 403).
-`foreign_use {per_s}`: another program of the same user sends so many requests a second, whatever it is answered.
+Every fault takes `account` (one account only; default all) and `times` or `count` (how often it takes effect; default
+until it is cleared). A fault with a word in brackets also takes `on`: `"cancel"`, `"read"`, `"login"`, `"all"`, or one
+lane, `"ws"` or `"http"`. The bracket is the default. No fault refuses a text ping, but its answer is delayed and cut
+like others.
+
+- `delay {ms}` (all): replies are sent `ms` later; account events are not delayed.
+- `drop_reply` (cancel): the command is carried out, but its reply is never sent. An HTTP connection then stays mute.
+- `accept_but_keep`: the venue accepts the cancel, and cancels nothing.
+- `partial {keep}`: a cancel-all keeps `keep` orders, and does not list them.
+- `pending {ms, fill}`: orders stay pending for `ms`, then are cancelled, or filled with `fill`.
+- `refuse {status|code, message}` (cancel): the venue refuses, with this HTTP status or this code of its own.
+- `rate_limit {seconds}` (all): too many requests, for that long.
+- `garble` (cancel): the reply is not JSON.
+- `truncate` (cancel): the reply is cut in the middle, then the connection ends.
+- `half_open {on}`: nothing is read or written, and TCP stays open, on old and new connections. With `on`, `"ws"` or
+  `"http"`, on one lane only.
+- `disconnect`: drops every connection now; with a lane in `on`, those of that lane. With another `on`, drops the
+  connection of such a command, before the command is carried out, or after it with `after: true`. By default once.
+- `reject_login` (login): the credentials are refused at the login; with `on: all` in every request.
+- `maintenance` (all): the venue is down.
+- `requote`: a bot places a new order after each command that cancelled something; by default once.
+- `late_order {ms}`: an order in flight appears `ms` after the next cancel command; by default once.
+- `skew {seconds}`: the venue's clock is off, ahead if positive.
+- `duplicate`: account events are sent twice.
+- `reorder {ms}`: account events are sent in swapped pairs; a single one is held back for `ms` (50).
+- `lose_push {share, push}`: account events are not sent: all, or this share of them (0 to 1, evenly spread). `push` is
+  their subject: `"order"`, `"position"`, `"balance"` or `"all"`, the default.
+- `late_push {ms, share, push}`: account events are sent `ms` later, with the same choice; answers are not delayed.
+- `partial_list {list}` (read): this list of orders, or this other read, fails with HTTP 500. The default is the last of
+  the venue's lists of orders.
+- `stale_reads {seconds, list}`: lists show the orders of `seconds` ago; look-ups by id are up to date.
+- `empty_reads {list}`: lists of orders are empty; `times` counts separately for each list.
+- `unlisted`: orders that come to rest while a session receives the account's events are in no list, and no cancel-all
+  cancels them. Events, look-ups and cancels by id know them. When the fault ends, they are normal orders.
+- `vanish {seconds}`: an account is gone, for `seconds` or until the fault ends. Its credentials are unknown and its
+  events stop, but its orders rest on. At CrossTrade it is an NT account, which NinjaTrader does not know meanwhile.
+- `expire_token`: logged-in sessions lose their login now; a new login is accepted.
+- `hang_login`: a login, or the upgrade that is the login, is never answered and has no effect.
+- `read_only_key`: the key may only read.
+- `ip_refused`: this host's address is not on the key's allow-list (HTTP 403).
+- `foreign_use {per_s}`: another program of the same user sends this many requests a second, whatever the answers.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ Lane = Literal["ws", "http"]
 
 
 class Spec(NamedTuple):
-    """Say what a fault takes: parameters with a type, the needed ones, its default `on`, and what `on` can be else."""
+    """What a fault accepts: its default `on`, the other choices of `on`, its parameters, and the required ones."""
 
     on: str = "cancel"
     choose: tuple[str, ...] = ()
@@ -73,8 +74,7 @@ class Spec(NamedTuple):
     needs: tuple[str, ...] = ()
     times: int | None = None
     counts: bool = True
-    one: bool = True
-    """Whether it can be limited to one account."""
+    one: bool = True  # whether it can be limited to one account
 
 
 SPECS: Mapping[str, Spec] = {
@@ -113,7 +113,7 @@ SPECS: Mapping[str, Spec] = {
 
 @dataclass(slots=True)
 class Fault:
-    """Hold one fault that is on; `left` is None while it strikes without end."""
+    """One fault that is switched on; `left` is None if it takes effect without end."""
 
     name: str
     on: str
@@ -132,38 +132,36 @@ class Fault:
     push: str = "all"
     share: float = 1.0
     until: float = math.inf
-    owed: float = 0.0
-    """The part of an event that is to be lost and has not been yet, where only a share is."""
+    owed: float = 0.0  # for a `share` below 1: the fraction of an event that is still to be lost
+    # how often each list was affected, for faults that count per list
     shown: Counter[str] = field(default_factory=Counter)
-    """How often each list was hit, where they are counted apart."""
 
     @property
     def lane(self) -> Lane | None:
-        """Return the lane that the fault is limited to, if it is."""
+        """Return the lane that the fault is limited to; None if it affects both."""
         return "ws" if self.on == "ws" else "http" if self.on == "http" else None
 
     @property
     def instant(self) -> bool:
-        """Say whether all of it happens when it is switched on."""
+        """Return whether the fault takes effect only at the moment when it is switched on."""
         return self.name == "expire_token" or (self.name == "disconnect" and self.on in ("now", *LANES))
 
     def listing(self) -> dict[str, object]:
-        """Return the fault for the admin API."""
+        """Return the fault in the admin API's form."""
         shown = {"fault": self.name, "on": self.on, "times": self.left, "account": self.account}
         return shown | {key: getattr(self, key) for key in SPECS[self.name].takes}
 
 
 class Faults:
-    """Hold a venue's faults by name; one of each kind at a time, a second one replaces the first."""
+    """A venue's faults by name; a second fault of a name replaces the first."""
 
     def __init__(self, supported: frozenset[str]) -> None:
         self.supported = supported
-        self.active = False
-        """True while any fault is on: the one thing that the path without faults looks at."""
+        self.active = False  # whether any fault is on; the path without faults checks nothing else
         self._faults: dict[str, Fault] = {}
 
     def put(self, name: object, parameters: Mapping[str, object]) -> Fault:
-        """Switch a fault on; ValueError says in one line what would be right."""
+        """Switch a fault on. Raises `ValueError` with one line for people."""
         if not isinstance(name, str) or name not in self.supported:
             raise ValueError(unknown("fault", name, self.supported))
         fault = _parse(name, parameters)
@@ -181,7 +179,7 @@ class Faults:
         self.active = bool(self._faults)
 
     def peek(self, name: str) -> Fault | None:
-        """Return a fault that is on, without using it up."""
+        """Return a fault that is on, without counting it."""
         fault = self._faults.get(name) if self.active else None
         if fault is not None and time.monotonic() >= fault.until:
             self.clear(name)
@@ -189,19 +187,19 @@ class Faults:
         return fault
 
     def on(self, name: str, account: str | None) -> Fault | None:
-        """Return a fault that is on for this account, without using it up."""
+        """Return a fault that is on for this account, without counting it."""
         fault = self.peek(name)
         return fault if fault is not None and fault.account in (None, account) else None
 
     def hit(self, name: str, kind: Kind | None, account: str | None, lane: Lane | None = None) -> Fault | None:
-        """Return the fault if it strikes a command of this kind, on this lane, now, and count that."""
+        """Return the fault if it affects a command of this kind on this lane now, and count it."""
         fault = self.on(name, account)
         if fault is None or (kind is not None and fault.on not in (kind, lane, "all")):
             return None
         return self._count(fault)
 
     def hit_push(self, name: str, push: str, account: str | None) -> Fault | None:
-        """Return the fault if it strikes an account event that tells of this, and count that."""
+        """Return the fault if it affects an account event with this subject now, and count it."""
         fault = self.on(name, account)
         if fault is None or fault.push not in (push, "all"):
             return None
@@ -212,7 +210,7 @@ class Faults:
         return self._count(fault)
 
     def hit_list(self, name: str, which: str, account: str | None) -> Fault | None:
-        """Return the fault if it strikes this list of orders now, and count that for the list."""
+        """Return the fault if it affects this list of orders now, and count it for the list."""
         fault = self.on(name, account)
         if fault is None or fault.list not in (None, which):
             return None
@@ -228,7 +226,7 @@ class Faults:
         return fault
 
     def listing(self) -> list[dict[str, object]]:
-        """Return what is on."""
+        """Return all faults that are on, in the admin API's form."""
         return [fault.listing() for fault in self._faults.values()]
 
 

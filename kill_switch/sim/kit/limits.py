@@ -1,4 +1,7 @@
-"""Count requests against a venue's rate limits."""
+"""Rate limits of venues: sliding windows and token buckets.
+
+The venues count requests with them. Times are in seconds, of any clock that does not go back.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections import deque
 
 
 class Window:
-    """Allow `count` events in any `seconds`; 0 allows everything. Refused events do not count."""
+    """Allow `count` events in any `seconds`; `count` 0 allows all. Refused events do not count."""
 
     __slots__ = ("_seen", "count", "seconds")
 
@@ -16,7 +19,7 @@ class Window:
         self._seen: deque[float] = deque()
 
     def full(self, now: float) -> bool:
-        """Say whether one more event at `now` would be one too many."""
+        """Return whether an event at `now` would exceed the limit."""
         seen = self._seen
         edge = now - self.seconds
         while seen and seen[0] <= edge:
@@ -30,14 +33,14 @@ class Window:
 
 
 class Limiter:
-    """Keep the windows of each client (an address or an account); an event passes when none of its windows is full."""
+    """The windows of each client (an address or an account); an event passes if none of its windows is full."""
 
     def __init__(self, *rules: tuple[int, float]) -> None:
         self._rules = rules
         self._windows: dict[str, tuple[Window, ...]] = {}
 
     def allow(self, client: str, now: float) -> bool:
-        """Count an event of this client, or refuse it."""
+        """Count an event of this client and return True, or return False if it exceeds a limit."""
         windows = self._windows.get(client)
         if windows is None:
             windows = self._windows[client] = tuple(Window(count, seconds) for count, seconds in self._rules)
@@ -49,7 +52,7 @@ class Limiter:
 
 
 class Bucket:
-    """Hold up to `burst` tokens, `per_s` of which come back a second. A refused event takes none."""
+    """A token bucket: at most `burst` tokens, refilled with `per_s` tokens a second. A refused event costs none."""
 
     __slots__ = ("_at", "_level", "burst", "per_s")
 
@@ -60,7 +63,7 @@ class Bucket:
         self._at = 0.0
 
     def take(self, now: float) -> bool:
-        """Take a token; False when there is none."""
+        """Remove a token and return True; return False if there is none."""
         self._level = min(self.burst, self._level + max(0.0, now - self._at) * self.per_s)
         self._at = now
         if self._level < 1:

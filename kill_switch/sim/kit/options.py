@@ -1,10 +1,10 @@
-"""Switch a venue's inferred and unknown facts, at start-up or while it runs.
+"""Switches for the facts that a venue's documents leave open, set at start-up or at run time.
 
-A venue declares a dataclass below `Options`; `--option venue.key=value` and `POST /options` set its fields by name,
-as text or as JSON values. What the venue's documents leave open is an option; what they state is not.
+A venue declares a dataclass derived from `Options`. `--option venue.key=value` and `POST /options` set its fields by
+name, as text or as JSON values. A fact that the documents state is code, never an option.
 
-The option `unknown` sets many at once: `harsh` decides every such fact against its client, `kind` in its favour.
-Options that are given beside it win.
+The option `unknown` sets many at once: `harsh` decides every such fact against the client, `kind` in its favour. An
+option that is set beside it wins.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _FALSE = {"false", "off", "no", "0"}
 def option(
     default: Any, says: str, *choices: str, fixed: bool = False, kind: object = None, harsh: object = None
 ) -> Any:
-    """Declare one option; `fixed` ones decide the credentials or the URLs and are set at start-up only.
+    """Declare one option.
 
-    `kind` and `harsh` are its values where the fact that it stands for is decided for or against a client; None is the
-    default.
+    `says` is its text for people. A `fixed` option decides credentials or URLs and can be set at start-up only. `kind`
+    and `harsh` are its values if the fact is decided for or against the client; None is the default.
     """
     shown = {"says": says, "choices": choices, "fixed": fixed, "kind": kind, "harsh": harsh}
     return field(default=default, metadata=shown)
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
-    """Say in one line that a name is not known, what it may have been, and what there is."""
+    """Describe an unknown name in one line: the closest known name, and all known names."""
     names = sorted(known)
     near = get_close_matches(str(name), names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -41,7 +41,7 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
 
 @dataclass
 class Options:
-    """Hold what every venue has."""
+    """The options that every venue has."""
 
     unknown: str = option(
         "default", "how every fact is decided that the documents leave open", "default", "kind", "harsh"
@@ -54,7 +54,7 @@ class Options:
     snapshot: bool = option(False, "a subscription to order events shows the orders that rest, as events", harsh=True)
 
     def set(self, name: str, value: object, *, starting: bool = False) -> None:
-        """Set one option; ValueError says what would be right."""
+        """Set one option. Raises `ValueError` with the allowed values."""
         known = {entry.name: entry for entry in fields(self)}
         entry = known.get(name)
         if entry is None:
@@ -63,22 +63,24 @@ class Options:
             raise ValueError(f"option {name!r} decides credentials or addresses: it can be set at start-up only")
         setattr(self, name, _parse(name, value, entry.default, entry.metadata["choices"]))
         if name == "unknown":
-            for one in self.unknowns():
-                chosen = one.metadata.get(self.unknown)
-                setattr(self, one.name, one.default if chosen is None else chosen)
+            for fact in self.unknowns():
+                chosen = fact.metadata.get(self.unknown)
+                setattr(self, fact.name, fact.default if chosen is None else chosen)
 
     def set_all(self, values: Mapping[str, object], *, starting: bool = False) -> None:
-        """Set some options, `unknown` before the others; ValueError says what would be right."""
+        """Set several options, `unknown` first. Raises `ValueError` with the allowed values."""
         for name in sorted(values, key=lambda name: name != "unknown"):
             self.set(name, values[name], starting=starting)
 
     @classmethod
     def unknowns(cls) -> list[Field[Any]]:
-        """Return the options for facts that `unknown` decides."""
-        return [one for one in fields(cls) if one.metadata["kind"] is not None or one.metadata["harsh"] is not None]
+        """Return the options for the facts that `unknown` decides."""
+        return [
+            entry for entry in fields(cls) if entry.metadata["kind"] is not None or entry.metadata["harsh"] is not None
+        ]
 
     def listing(self) -> dict[str, dict[str, object]]:
-        """Return every option with its value, its default and what it does."""
+        """Return every option with its value, its default and its text."""
         return {
             entry.name: {
                 "value": getattr(self, entry.name),

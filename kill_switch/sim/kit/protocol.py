@@ -1,6 +1,6 @@
-"""Say what goes in and out of a simulator: requests, answers, routes.
+"""The values that go in and out of a simulator: requests, answers, routes.
 
-Nothing here knows a venue or a socket; the server makes these values and the venues consume them.
+The server creates requests, the venues create answers. Nothing here knows a venue or a socket.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-Kind = Literal["cancel", "read", "login", "other", "ping"]
-"""What a command is for; a fault's `on` selects by it."""
+Kind = Literal["cancel", "read", "login", "other", "ping"]  # the purpose of a command; a fault's `on` selects by it
 
 _HEADS = {
     code.value: f"HTTP/1.1 {code.value} {code.phrase}\r\nContent-Type: application/json\r\nContent-Length: ".encode()
@@ -24,7 +23,7 @@ _HEADS = {
 
 @dataclass(slots=True)
 class Request:
-    """Hold one complete HTTP request; `t_ns` is CLOCK_MONOTONIC at the arrival of its last byte."""
+    """One complete HTTP request; `t_ns` is CLOCK_MONOTONIC at the arrival of its last byte."""
 
     method: str
     target: str
@@ -36,13 +35,13 @@ class Request:
     keep_alive: bool
 
     def parameters(self) -> dict[str, str]:
-        """Return the query's parameters; the last of a repeated name wins."""
+        """Return the query's parameters; the last value of a repeated name wins."""
         return dict(parse_qsl(self.query, keep_blank_values=True))
 
 
 @dataclass(slots=True)
 class Answer:
-    """Hold what a venue says to one command.
+    """A venue's answer to one command.
 
     `bodies` has one element for HTTP and any number of frames for WebSocket. `ok` is for the request log.
     """
@@ -50,15 +49,13 @@ class Answer:
     bodies: tuple[bytes, ...]
     status: int = 200
     ok: bool = True
-    close: int | None = None
-    """Close the WebSocket with this code after the frames."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Headers of an HTTP answer beyond those that every one has."""
+    close: int | None = None  # closes the WebSocket with this code after the frames
+    headers: Mapping[str, str] = field(default_factory=dict)  # additional headers of an HTTP answer
 
 
 @dataclass(slots=True)
 class Later:
-    """Put an answer off: `make` is called after `seconds`, when the venue's engine has done the work."""
+    """A deferred answer: `make` is called after `seconds`, when the venue's engine has finished the work."""
 
     seconds: float
     make: Callable[[], Answer]
@@ -66,27 +63,26 @@ class Later:
 
 @dataclass(slots=True)
 class Heard:
-    """Hold one understood WebSocket message; `answer` is set when it was refused while being understood."""
+    """One parsed WebSocket message; `answer` is set if parsing refused it."""
 
     kind: Kind
     what: str
     op: str = ""
     tag: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
-    who: str | None = None
-    """The account that a login claims to be, unchecked."""
+    who: str | None = None  # the account that a login claims to be, unchecked
     answer: Answer | None = None
 
 
 def json_answer(value: object, status: int = 200, *, ok: bool | None = None) -> Answer:
-    """Make an HTTP answer from a JSON value; it is logged as ok when its status is below 400."""
+    """Return an HTTP answer with a JSON body. By default, it is logged as ok if its status is below 400."""
     return Answer((orjson.dumps(value),), status, status < 400 if ok is None else ok)
 
 
 def encode(
     status: int, body: bytes, *, keep_alive: bool, head_only: bool = False, headers: Mapping[str, str] | None = None
 ) -> bytes:
-    """Make the bytes of an HTTP/1.1 response."""
+    """Return the bytes of an HTTP/1.1 response."""
     head = _HEADS.get(status) or f"HTTP/1.1 {status} Simulated\r\nContent-Length: ".encode()
     end = b"\r\n\r\n" if keep_alive else b"\r\nConnection: close\r\n\r\n"
     if headers:

@@ -1,7 +1,7 @@
-"""Be what every simulated venue has in common: requests, messages, their log, and the faults that hit them.
+"""The common part of every simulated venue: requests, messages, the request log, and the faults that affect them.
 
-A venue is a subclass in a file of its own. It says what a request means, checks it the way its documents say and
-answers; what goes wrong on the way is decided here, so that every venue has every fault.
+Each venue is a subclass in a folder of its own, which classifies a request, checks it as its documents state, and
+answers. Faults are applied here, never in a subclass, so that every venue has every fault.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GARBLED = b'}{"garbled":'
 
 @dataclass(slots=True)
 class Route:
-    """Say what an HTTP request is for and who answers it; `call` gets the authenticated account."""
+    """The purpose of an HTTP request, and the function that answers it; `call` gets the authenticated account."""
 
     kind: Kind
     what: str
@@ -35,7 +35,7 @@ class Route:
 
 @dataclass(slots=True)
 class Seen:
-    """Hold one line of the request log."""
+    """One line of the request log."""
 
     t_ns: int
     route: str
@@ -44,13 +44,13 @@ class Seen:
     account: str | None
 
     def listing(self) -> dict[str, object]:
-        """Return the line for the admin API."""
+        """Return the line in the admin API's form."""
         shown = {"t_ns": self.t_ns, "route": self.route, "what": self.what, "ok": self.ok}
         return shown | {"account": self.account}
 
 
 class Venue(Floor):
-    """Serve one venue to any number of accounts."""
+    """Serve one venue to any number of accounts. It is a `Handler` of the server."""
 
     options_type: ClassVar[type[Options]]
 
@@ -59,85 +59,85 @@ class Venue(Floor):
         self.log: deque[Seen] = deque(maxlen=_LOG)
         self.connections: set[Connection] = set()
 
-    # what a venue adds
+    # implemented by each venue
 
     @abstractmethod
     def account_options(self) -> Mapping[str, object]:
-        """Return the other configuration keys that an account on this simulator needs."""
+        """Return the further configuration keys that an account at this simulator needs."""
 
     @abstractmethod
     def urls(self, authority: str) -> dict[str, str]:
-        """Return the addresses for a `host:port`."""
+        """Return `ws_url` and `rest_url` for a `host:port`."""
 
     @abstractmethod
     def throttle(self, connection: Connection, request: Request) -> Answer | None:
-        """Count a request against the rate limits; an answer is a refusal."""
+        """Count a request against the rate limits; return a refusal, or None."""
 
     @abstractmethod
     def route(self, request: Request) -> Route | None:
-        """Say what a request is for; None when there is no such path."""
+        """Return the route of a request; None if its path is unknown."""
 
     @abstractmethod
     def authenticate(self, request: Request) -> Account | Answer:
-        """Check a request's credentials; an answer is a refusal."""
+        """Check a request's credentials; return its account, or a refusal."""
 
     @abstractmethod
     def identify(self, request: Request) -> str | None:
-        """Name the account that a request claims to be, unchecked."""
+        """Return the account that a request claims to be, unchecked."""
 
     @abstractmethod
     def admit(self, connection: Connection, request: Request) -> Answer | Account | None:
-        """Judge a WebSocket upgrade: an answer refuses it, an account is logged in by it, None is anonymous."""
+        """Decide a WebSocket upgrade: return a refusal, the account that it logs in, or None for an anonymous one."""
 
     @abstractmethod
     def understand(self, session: Session, message: str | bytes) -> Heard:
-        """Read a WebSocket message, and count it against the limits."""
+        """Parse a WebSocket message, and count it against the limits."""
 
     @abstractmethod
     def act(self, session: Session, heard: Heard) -> Answer:
-        """Carry out an understood WebSocket message."""
+        """Carry out a parsed WebSocket message."""
 
     @abstractmethod
     def fail(self, status: int, code: str | None, text: str | None) -> Answer:
-        """Make an HTTP error; None is the venue's usual code or text for this status."""
+        """Return an HTTP error; None stands for the venue's usual code or text for this status."""
 
     @abstractmethod
     def fail_message(self, heard: Heard, status: int, code: str | None, text: str | None) -> Answer:
-        """Make the WebSocket error that corresponds to this HTTP status."""
+        """Return the WebSocket error that corresponds to this HTTP status."""
 
     @abstractmethod
     def greet(self, session: Session) -> None:
-        """Say what the venue says first on a WebSocket."""
+        """Send the first frames of a new WebSocket."""
 
     @abstractmethod
     def reconfigured(self) -> None:
-        """Take up options that were changed."""
+        """Apply options that were changed."""
 
     def no_account(self) -> Answer:
-        """Refuse credentials that the venue has never heard of."""
+        """Return the refusal of unknown credentials."""
         return self.fail(401, None, None)
 
     # connections
 
     def connected(self, connection: Connection) -> None:
-        """Take note of a connection; a half-open venue does not read it."""
+        """Register a connection; a half-open venue does not read it."""
         self.connections.add(connection)
         fault = self.faults.peek("half_open")
         if fault and fault.account is None and fault.lane is None:
             connection.freeze()
 
     def disconnected(self, connection: Connection) -> None:
-        """Forget a connection."""
+        """Remove a closed connection and its session."""
         self.connections.discard(connection)
         session = self.sessions.pop(connection, None)
         if session and session.account:
             self.listeners[session.account.name].pop(connection, None)
 
     def put_fault(self, name: object, parameters: Mapping[str, object]) -> None:
-        """Switch a fault on, and do what it does to connections at once."""
-        who, which = parameters.get("account"), parameters.get("list")
-        if who is not None:
-            self.check_target(str(name), who)
+        """Switch a fault on, and apply it to the present connections. Raises `ValueError` with one line for people."""
+        target, which = parameters.get("account"), parameters.get("list")
+        if target is not None:
+            self.check_target(str(name), target)
         if which is not None and which not in (*self.lists, *self.reads):
             raise ValueError(unknown(f"list of {self.name}", which, (*self.lists, *self.reads)))
         fault = self.faults.put(name, parameters)
@@ -154,7 +154,7 @@ class Venue(Floor):
                         self.expire(session)
 
     def clear_faults(self, name: str | None = None) -> None:
-        """Switch one fault off, or all."""
+        """Switch one fault off, or all. Raises `ValueError` for an unknown name."""
         if name is not None and name not in self.supported:
             raise ValueError(unknown("fault", name, self.supported))
         self.faults.clear(name)
@@ -167,7 +167,7 @@ class Venue(Floor):
         return [c for c in theirs if fault.lane is None or c.is_websocket is (fault.lane == "ws")]
 
     def _freezes(self, connection: Connection, lane: Lane) -> bool:
-        """Freeze a connection if that lane is half-open; say whether it is."""
+        """Freeze a connection if its lane is half-open; return whether it is."""
         fault = self.faults.on("half_open", connection.account)
         if fault is None or fault.lane != lane:
             return False
@@ -233,7 +233,7 @@ class Venue(Floor):
     # WebSocket
 
     def upgrading(self, connection: Connection, request: Request) -> Answer | None:
-        """Judge a WebSocket upgrade; it counts as the login where the venue logs in by it."""
+        """Decide a WebSocket upgrade; it counts as a login where the venue logs in by the upgrade."""
         seen = Seen(request.t_ns, "ws", "connect", False, None)
         self.log.append(seen)
         answer: Answer | Account | None = self.throttle(connection, request)
@@ -254,7 +254,7 @@ class Venue(Floor):
         return None
 
     def opened(self, connection: Connection, request: Request) -> None:
-        """Greet, and watch for silence."""
+        """Greet the client, and start the idle time-out."""
         session = self.sessions[connection]
         self.greet(session)
         self._watch(session)
@@ -272,7 +272,7 @@ class Venue(Floor):
             self.later(max(left, 0.05), self._watch, session)
 
     def received(self, connection: Connection, message: str | bytes) -> None:
-        """Answer a message: faults, then the venue."""
+        """Answer a message: faults first, then the venue."""
         session = self.sessions[connection]
         session.heard_at = time.monotonic()
         heard = self.understand(session, message)
@@ -332,7 +332,7 @@ class Venue(Floor):
         if kind == "ping":
             return None
         faults = self.faults
-        if faults.hit("ip_refused", None, who) and heard is None:  # what is connected already stays so
+        if faults.hit("ip_refused", None, who) and heard is None:  # connections that are open stay open
             return self._failure(heard, 403, None, "This IP address is not allowed")
         if faults.hit("rate_limit", kind, who, lane):
             return self._failure(heard, 429, None, None)
@@ -344,7 +344,8 @@ class Venue(Floor):
             return self._failure(heard, 401, None, None) if heard else self.no_account()
         if faults.hit("read_only_key", kind, who):
             return self._failure(heard, 403, None, "This key may read only")
-        if not upgrade and faults.hit("reject_login", kind, who, lane):  # who logs in by upgrade looks itself
+        # a venue that logs in by the upgrade checks this fault itself
+        if not upgrade and faults.hit("reject_login", kind, who, lane):
             return self._failure(heard, 401, None, None)
         return None
 

@@ -1,1 +1,1 @@
-"""Simulate KUNA."""
+"""The simulated KUNA."""

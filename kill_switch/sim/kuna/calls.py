@@ -1,4 +1,7 @@
-"""Answer KUNA's REST calls, as docs/venues/kuna.md has them (§ numbers below are that file's)."""
+"""KUNA's REST calls; § numbers are those of docs/venues/kuna.md.
+
+The simulated venue answers HTTP requests with them. A call never does more than that file documents.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ PUBLIC = frozenset({_TIMESTAMP, _CURRENCIES, _MARKETS})
 
 
 class KunaRest(KunaFloor):
-    """Answer what is asked over HTTP."""
+    """Answer REST calls."""
 
     def __init__(self, options: KunaOptions, accounts: int) -> None:
         super().__init__(options, accounts)
@@ -41,7 +44,7 @@ class KunaRest(KunaFloor):
         self._details_route = Route("read", "order", self._details)
 
     def route(self, request: Request) -> Route | None:
-        """Find the request's route (§3)."""
+        """Return the request's route (§3)."""
         if request.method == "GET" and request.path.startswith(f"{_ORDERS}/details/"):
             return self._details_route
         return self._routes.get((request.method, request.path))
@@ -49,44 +52,46 @@ class KunaRest(KunaFloor):
     # cancels
 
     def _cancel_multi(self, account: Account, request: Request) -> Answer:
-        """Cancel the orders that are open, and say of the others that they are not (§3.2)."""
+        """Cancel the open ones of these orders, and report the others as not cancelled (§3.2)."""
         body = self._body(request)
         if isinstance(body, Answer):
             return body
         ids = body.get("orderIds")
         if not isinstance(ids, list) or not ids:
             return self.fail(500, "WrongRequestException", "orderIds must be an array")
-        if not all(map(wire.is_uuid, ids)):  # one malformed id spoils the call (§3.2)
+        if not all(map(wire.is_uuid, ids)):  # one malformed id fails the whole call (§3.2)
             return self.fail(500, "WrongRequestException", "each value in orderIds must be a UUID")
         most = self.options.batch_max
         if most and len(ids) > most:
             return self.fail(400, None, f"orderIds must contain no more than {most} elements")
-        there = [account.open[one] for one in dict.fromkeys(ids) if self._can_cancel(account, one)]
-        gone = next((self._gone(account, one) for one in ids if not self._can_cancel(account, one)), None)
+        there = [account.open[order_id] for order_id in dict.fromkeys(ids) if self._can_cancel(account, order_id)]
+        gone = next(
+            (self._gone(account, order_id) for order_id in ids if not self._can_cancel(account, order_id)), None
+        )
         done = {order.id for order in self.cancel(account, there, whole=True)}
         if gone is not None and self.options.partial == "error":
             return gone
-        return self.good([{self.options.id_key: one, "success": one in done} for one in ids])
+        return self.good([{self.options.id_key: order_id, "success": order_id in done} for order_id in ids])
 
     def _cancel_one(self, account: Account, request: Request) -> Answer:
         """Cancel one order (§3.1)."""
         body = self._body(request)
         if isinstance(body, Answer):
             return body
-        one = body.get("orderId")
-        if not wire.is_uuid(one):
+        order_id = body.get("orderId")
+        if not wire.is_uuid(order_id):
             return self.fail(500, "WrongRequestException", "orderId must be a UUID")
-        order = account.open[str(one)] if self._can_cancel(account, str(one)) else None
+        order = account.open[str(order_id)] if self._can_cancel(account, str(order_id)) else None
         self.cancel(account, [] if order is None else [order], whole=False)
-        return self._gone(account, str(one)) if order is None else self.good({"success": True})
+        return self._gone(account, str(order_id)) if order is None else self.good({"success": True})
 
-    def _can_cancel(self, account: Account, one: str) -> bool:
-        order = account.open.get(one)
+    def _can_cancel(self, account: Account, order_id: str) -> bool:
+        order = account.open.get(order_id)
         return order is not None and (self.options.cancels_pending or order.state != "Pending")
 
-    def _gone(self, account: Account, one: str) -> Answer:
-        """Say of an order that it cannot be cancelled (§4); what nobody has heard of is [U]."""
-        order = account.closed.get(one) or account.open.get(one)
+    def _gone(self, account: Account, order_id: str) -> Answer:
+        """Return the error for an order that cannot be cancelled (§4); for an unknown order it is [U]."""
+        order = account.closed.get(order_id) or account.open.get(order_id)
         if order is None:
             return self.fail(404, None, "Order not found")
         return self.fail(400, None, f"Order with status {order.state} can't be canceled")
@@ -109,7 +114,7 @@ class KunaRest(KunaFloor):
         return self._page(request, [order for order in self.listed(account, "active") if order.state in states])
 
     def _history(self, account: Account, request: Request) -> Answer:
-        """List orders of one status; of all but Open when none is named (§3.5)."""
+        """List orders of one status; without a status, all except Open (§3.5)."""
         status = request.parameters().get("status")
         if status is not None and status not in wire.STATUSES:
             return self.fail(400, None, f"status must be one of {', '.join(wire.STATUSES)}")
@@ -137,17 +142,17 @@ class KunaRest(KunaFloor):
         if start is None or end is None:
             return self.fail(400, None, "start and end must be ISO 8601 dates")
         pairs = set(wanted["pairs"].split(",")) if wanted.get("pairs") else None
-        found = [
+        matches = [
             order for order in orders if start <= order.created_ns <= end and (pairs is None or order.symbol in pairs)
         ]
-        found.sort(key=lambda order: order.created_ns, reverse=sort == "desc")
-        return self.good([wire.order_item(order) for order in found[: int(limit)]])
+        matches.sort(key=lambda order: order.created_ns, reverse=sort == "desc")
+        return self.good([wire.order_item(order) for order in matches[: int(limit)]])
 
     def _details(self, account: Account, request: Request) -> Answer:
-        one = request.path.rpartition("/")[2]
-        if not wire.is_uuid(one):
+        order_id = request.path.rpartition("/")[2]
+        if not wire.is_uuid(order_id):
             return self.fail(500, "WrongRequestException", "id must be a UUID")
-        order = account.open.get(one) or account.closed.get(one)
+        order = account.open.get(order_id) or account.closed.get(order_id)
         return self.fail(404, None, "Order not found") if order is None else self.good(wire.order_item(order))
 
     def _trades(self, account: Account, request: Request) -> Answer:
@@ -182,13 +187,13 @@ class KunaRest(KunaFloor):
             return self.fail(400, None, "type, orderSide, pair or quantity is invalid")
         if (kind != "market" and price is None) or (kind == "stop" and stop is None):
             return self.fail(400, None, "price or stopPrice is missing")
-        one = body.get("id")
-        if one is not None and not (wire.is_uuid(one) and self.valid_id(str(one))):
+        order_id = body.get("id")
+        if order_id is not None and not (wire.is_uuid(order_id) and self.valid_id(str(order_id))):
             return self.fail(400, None, "id is invalid")
         if 0 < self.options.max_open <= len(account.open):
             return self.fail(400, None, f"The maximum number of active orders is {self.options.max_open}")
         order = self.make_order(account, pair, kind, "", 0 if body["orderSide"] == "Bid" else 1)
-        order.id = str(one or order.id)
+        order.id = str(order_id or order.id)
         order.qty, order.price, order.stop_price = quantity, price or Decimal(30_000), stop
         account.rest([order])
         self.tell(account, [order], "opened")

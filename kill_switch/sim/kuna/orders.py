@@ -1,4 +1,8 @@
-"""Keep KUNA's orders and events, as docs/venues/kuna.md has them (§ numbers below are that file's)."""
+"""KUNA's switches, accounts, orders and events.
+
+`calls` and `venue` build on it. § numbers are those of docs/venues/kuna.md; a fact that the file leaves open is a
+switch here.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from kill_switch.sim.kit.protocol import Answer, json_answer
 from kill_switch.sim.kit.venue import Venue
 from kill_switch.sim.kuna import payloads as wire
 
+# The venue's usual code and text for a status; those that §4 does not have are [U].
 _CODES = {
     400: ("BAD_REQUEST", "Bad Request"),
     401: ("UNAUTHORIZED", "Unauthorized"),
@@ -24,13 +29,12 @@ _CODES = {
     500: ("Internal Server Error", "Internal Server Error"),
     503: ("SERVICE_UNAVAILABLE", "Service Unavailable"),
 }
-"""The venue's usual code and text for a status; what §4 does not have is [U]."""
 _DAY_NS = 86_400 * 10**9
 
 
 @dataclass
 class KunaOptions(Options):
-    """Hold what is inferred or unknown about KUNA."""
+    """The facts about KUNA that are inferred or unknown."""
 
     engine_ms: float = option(0.0, "milliseconds from an accepted cancel until it is done (§6 [I])", harsh=150.0)
     idle_s: float = option(20.0, "seconds without a frame until a WebSocket is closed: pingTimeout (§5)")
@@ -73,7 +77,7 @@ class KunaOptions(Options):
 
 
 class KunaFloor(Venue):
-    """Do what KUNA's engine does: at once, and before it answers (§6)."""
+    """The accounts and orders of KUNA, whose engine executes a cancel before it answers (§6)."""
 
     name = "kuna"
     options_type = KunaOptions
@@ -85,14 +89,15 @@ class KunaFloor(Venue):
 
     def __init__(self, options: KunaOptions, accounts: int) -> None:
         self.options = options
-        self.keys: dict[str, Account] = {}
-        """The accounts by single key."""
-        self.pairs: dict[str, tuple[Account, str]] = {}
-        """The accounts and their secrets, by public key."""
+        self.keys: dict[str, Account] = {}  # the accounts, by single key
+        self.pairs: dict[str, tuple[Account, str]] = {}  # the accounts and their secrets, by public key
         super().__init__(options, accounts)
 
     def make_account(self, number: int) -> Account:
-        """Make an account; it has a single key and a pair, and is told those that its configuration needs (§2)."""
+        """Create an account with a single key and a key pair (§2).
+
+        Its credentials are those that its configuration needs.
+        """
         single, public, secret = secrets.token_hex(24), secrets.token_hex(16), secrets.token_hex(32)
         signs = self.options.auth == "hmac"
         credentials = {"public_key": public, "api_secret": secret} if signs else {}
@@ -104,7 +109,7 @@ class KunaFloor(Venue):
         return account
 
     def make_order(self, account: Account, symbol: str, kind: str, category: str, number: int) -> Order:
-        """Make an order; stops wait for their price (§6)."""
+        """Create an order; a stop is in WaitStop (§6)."""
         at = self.now_ns()
         stop = Decimal(29_000) if kind == "stop" else None
         state = {"stop": "WaitStop", "pending": "Pending"}.get(kind, "Open")
@@ -115,7 +120,7 @@ class KunaFloor(Venue):
     def rest(
         self, account: Account, count: int, symbol: str, kind: str, category: str = "", ids: Sequence[str] = ()
     ) -> list[Order]:
-        """Rest orders, as many as an account may have (§3.2)."""
+        """Place resting orders. Raises `ValueError` beyond the account's maximum (§3.2)."""
         most = self.options.max_open
         if most and len(account.open) + count > most:
             raise ValueError(f"an account of {self.name} may have {most} open orders, and has {len(account.open)}")
@@ -125,12 +130,12 @@ class KunaFloor(Venue):
         return orders
 
     def bot(self, account: Account) -> None:
-        """Place an order unless the account has as many as it may."""
+        """Place an order, unless the account has its maximum."""
         if not self.options.max_open or len(account.open) < self.options.max_open:
             super().bot(account)
 
     def id_format(self, text: str) -> bool:
-        """Say whether a text is a UUID (§4)."""
+        """Return whether a text is a UUID (§4)."""
         return wire.is_uuid(text)
 
     def cancelled_state(self, order: Order) -> str:
@@ -138,27 +143,27 @@ class KunaFloor(Venue):
         return "Canceled"
 
     def mark(self, account: Account, orders: Sequence[Order]) -> None:
-        """Show nothing: there is no state for a cancel under way (§6)."""
+        """Do nothing: KUNA has no state for a cancel in progress (§6)."""
 
     def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
-        """Say nothing: the orders' own events have said it."""
+        """Send nothing: the order's own events have shown its end."""
 
     def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
-        """Make an event for each order (§5)."""
+        """Return an event for each order (§5)."""
         return [self.publish("order", wire.order_event(account, order)) for order in orders]
 
     def tell_equity(self, account: Account) -> None:
-        """Send the balances (§5): there is no profit and no position, this is a spot venue (§3.5)."""
+        """Send the balances (§5). A spot venue has neither profit nor positions (§3.5)."""
         assets = [{"code": "USDT", "balance": wire.plain(account.equity), "lockBalance": "0"}]
         self.emit(account, "accounts", self.publish("accounts", {"userId": account.venue_id, "assets": assets}))
 
     def publish(self, channel: str, data: object) -> bytes:
-        """Shape a push."""
+        """Return the frame of a push."""
         text = wire.publish(channel, data, self.options.push_event or channel)
         return text[:-1] + b',"cid":%d}' % secrets.randbelow(10_000) if self.options.numbered_pushes else text
 
     def fail(self, status: int, code: str | None, text: str | None) -> Answer:
-        """Make a REST error (§4): HTTP 200 is possible, too."""
+        """Return a REST error (§4); its status may be HTTP 200."""
         usual = _CODES.get(status, _CODES[400])
         forced = self.options.error_status
         shown = forced if forced and status not in (429, 503) else status
@@ -166,5 +171,5 @@ class KunaFloor(Venue):
         return json_answer(body, shown, ok=False)
 
     def good(self, data: object) -> Answer:
-        """Make a REST success, wrapped or bare (§3)."""
+        """Return a REST success, wrapped or bare (§3)."""
         return json_answer({"data": data} if self.options.wrap else data)

@@ -1,4 +1,7 @@
-"""Simulate KUNA, as docs/venues/kuna.md has it (§ numbers below are that file's)."""
+"""The simulated KUNA: URLs, authentication, WebSocket messages.
+
+`sim.main` starts it. It answers only what docs/venues/kuna.md documents; § numbers below are those of that file.
+"""
 
 from __future__ import annotations
 
@@ -24,46 +27,45 @@ _EVENTS: dict[str, tuple[Kind, str]] = {
     "#subscribe": ("other", "subscribe"),
     "#unsubscribe": ("other", "unsubscribe"),
 }
-_BEFORE_HANDSHAKE = 4009  # SocketCluster: a message came before the handshake
+_BEFORE_HANDSHAKE = 4009  # SocketCluster's close code for a message before the handshake
 _NOTHING = Answer(())
 
 
 class Kuna(KunaRest):
-    """Be KUNA."""
+    """KUNA, with its REST API and its SocketCluster endpoint."""
 
     def __init__(self, options: KunaOptions, accounts: int) -> None:
         super().__init__(options, accounts)
         self._tokens: dict[str, Account] = {}
-        self._shaken: set[Connection] = set()
-        """Connections whose handshake is done."""
+        self._shaken: set[Connection] = set()  # connections whose SocketCluster handshake is complete
         self._nonces: dict[str, set[float]] = {}
         self.reconfigured()
 
     def account_options(self) -> dict[str, str]:
-        """Return what the configuration must say of the account's keys."""
-        said = {"auth": self.options.auth}
+        """Return the configuration keys that state which keys the account has."""
+        keys = {"auth": self.options.auth}
         if self.options.ws_login != "api-key":
-            said["ws_login"] = self.options.ws_login
-        return said | ({"account_type": self.options.account_type} if self.options.account_type else {})
+            keys["ws_login"] = self.options.ws_login
+        return keys | ({"account_type": self.options.account_type} if self.options.account_type else {})
 
     def urls(self, authority: str) -> dict[str, str]:
         """Return the addresses (§1)."""
         return {"ws_url": f"wss://{authority}/socketcluster/", "rest_url": f"https://{authority}"}
 
     def reconfigured(self) -> None:
-        """Start the rate limits anew (§7)."""
+        """Reset the rate limits (§7)."""
         self._private = Limiter((self.options.rest_per_min, 60.0))
         self._public = Limiter((60, 60.0))
 
     def disconnected(self, connection: Connection) -> None:
-        """Forget a connection."""
+        """Remove a closed connection."""
         super().disconnected(connection)
         self._shaken.discard(connection)
 
     # limits, authentication, errors
 
     def throttle(self, connection: Connection, request: Request) -> Answer | None:
-        """Count 300 a minute and key, 60 of the public ones (§7 [I])."""
+        """Count requests: 300 a minute per key, 60 a minute for public ones (§7 [I])."""
         if "upgrade" in request.headers:
             return None
         if request.path in PUBLIC:
@@ -74,13 +76,13 @@ class Kuna(KunaRest):
         return None if fits else self.fail(429, None, None)
 
     def identify(self, request: Request) -> str | None:
-        """Name the account of the key."""
+        """Return the account of the key."""
         account = self.keys.get(request.headers.get("api-key", ""))
         known = self.pairs.get(request.headers.get("public-key", ""))
         return account.name if account else known[0].name if known else None
 
     def authenticate(self, request: Request) -> Account | Answer:
-        """Check the single key, or the signature (§2), and that the account is of the kind that is asked for."""
+        """Check the single key or the signature (§2), then the requested account type."""
         headers = request.headers
         if request.path in PUBLIC:
             return self.account()
@@ -118,7 +120,7 @@ class Kuna(KunaRest):
         return account
 
     def fail_message(self, heard: Heard, status: int, code: str | None, text: str | None) -> Answer:
-        """Make a WebSocket error (§5); what was not numbered is not answered."""
+        """Return a WebSocket error (§5); a message without a number gets no answer."""
         if heard.tag is None:
             return Answer((), ok=False)
         code = code or {401: "REQUEST_INVALID_KEY", 429: "TOO_MANY_REQUESTS"}.get(status, "BAD_REQUEST")
@@ -128,11 +130,11 @@ class Kuna(KunaRest):
     # WebSocket
 
     def admit(self, connection: Connection, request: Request) -> Answer | Account | None:
-        """Let everybody in; the login is a message (§5)."""
+        """Accept every upgrade; the login is a message (§5)."""
         return None if request.path == "/socketcluster/" else self.fail(404, None, None)
 
     def greet(self, session: Session) -> None:
-        """Say nothing, and begin to ping (§5)."""
+        """Send no greeting, and start to ping (§5)."""
         self._ping(session, first=True)
 
     def _ping(self, session: Session, *, first: bool = False) -> None:
@@ -144,7 +146,7 @@ class Kuna(KunaRest):
         self.later(every, lambda: self._ping(session))
 
     def understand(self, session: Session, message: str | bytes) -> Heard:
-        """Read a frame (§5): empty ones are pings and pongs; else a JSON object with an event, or an answer."""
+        """Parse a frame (§5): an empty one is a ping or a pong, any other a JSON object with an event or an answer."""
         if not message:
             return Heard("ping", "ping", answer=_NOTHING)
         heard = Heard("other", "unreadable")
@@ -174,7 +176,7 @@ class Kuna(KunaRest):
         return heard
 
     def act(self, session: Session, heard: Heard) -> Answer:
-        """Carry out an event; there is no order entry here (§5)."""
+        """Carry out an event; orders cannot be placed here (§5)."""
         data = heard.data.get("data")
         match heard.op:
             case "#handshake":
@@ -185,18 +187,18 @@ class Kuna(KunaRest):
                 return self._subscribe(session, heard, data)
 
     def _handshake(self, session: Session, heard: Heard, data: Any) -> Answer:
-        """Begin a session; a token of an earlier login is good for this one, too (§5)."""
+        """Start a session; a token of an earlier login logs it in (§5)."""
         self._shaken.add(session.connection)
         token = data.get("authToken") if isinstance(data, dict) else None
         account = self._tokens.get(str(token))
         if account is not None:
             self.attach(session, account)
         timeout_ms = int(self.base_options.idle_s * 1000)
-        said = {"id": secrets.token_urlsafe(15), "pingTimeout": timeout_ms, "isAuthenticated": account is not None}
-        return self._replied(heard, said)
+        reply = {"id": secrets.token_urlsafe(15), "pingTimeout": timeout_ms, "isAuthenticated": account is not None}
+        return self._replied(heard, reply)
 
     def _login(self, session: Session, heard: Heard, data: Any) -> Answer:
-        """Log in with the single key, which comes as it is (§5)."""
+        """Log in with the single key, which is sent unsigned (§5)."""
         account = self.keys.get(data) if isinstance(data, str) else None
         if account is None:
             return self.fail_message(heard, 401, None, None)
@@ -205,16 +207,16 @@ class Kuna(KunaRest):
         self._tokens[token] = account
         if self.options.token_s > 0:
             self.later(self.options.token_s, self.expire, session)
-        told = (orjson.dumps({"event": "#setAuthToken", "data": {"token": token}}),)
+        token_event = (orjson.dumps({"event": "#setAuthToken", "data": {"token": token}}),)
         replied = self._replied(heard, None).bodies
-        order = {"before": told + replied, "after": replied + told, "none": replied}
+        order = {"before": token_event + replied, "after": replied + token_event, "none": replied}
         return Answer(order[self.options.token])
 
     def expire(self, session: Session) -> None:
-        """End a session's login as SocketCluster does: its tokens are none any more, and it is told so (§5)."""
+        """End a session's login as SocketCluster does: revoke its tokens, and send #removeAuthToken (§5)."""
         if session.account is None:
             return
-        self._tokens = {one: account for one, account in self._tokens.items() if account is not session.account}
+        self._tokens = {token: account for token, account in self._tokens.items() if account is not session.account}
         super().expire(session)
         session.connection.say(orjson.dumps({"event": "#removeAuthToken", "data": {}}))
 

@@ -1,1 +1,1 @@
-"""Simulate OX.FUN."""
+"""The simulated OX.FUN."""

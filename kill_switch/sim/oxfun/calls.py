@@ -1,4 +1,7 @@
-"""Answer OX.FUN's REST calls, as docs/venues/oxfun.md has them (§ numbers below are that file's)."""
+"""OX.FUN's REST calls; § numbers are those of docs/venues/oxfun.md.
+
+The simulated venue answers HTTP requests with them. A call never does more than that file documents.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ from kill_switch.sim.kit.venue import Route
 from kill_switch.sim.oxfun import payloads as wire
 from kill_switch.sim.oxfun.orders import OxfunFloor, OxfunOptions
 
-_ITEMS = 8  # §4.3, §5: at most 8 orders in a cancel or place
+_ITEMS = 8  # the maximum of orders in a cancel or place request (§4.3, §5)
 
 
 class OxfunRest(OxfunFloor):
-    """Answer what is asked over HTTP."""
+    """Answer REST calls."""
 
     def __init__(self, options: OxfunOptions, accounts: int) -> None:
         super().__init__(options, accounts)
@@ -37,11 +40,11 @@ class OxfunRest(OxfunFloor):
         }
 
     def route(self, request: Request) -> Route | None:
-        """Find the request's route (§4.3, §5)."""
-        found = self._routes.get((request.method, request.path))
-        if found is None and request.path.startswith("/v2/cancel/orders/"):
+        """Return the request's route (§4.3, §5)."""
+        route = self._routes.get((request.method, request.path))
+        if route is None and request.path.startswith("/v2/cancel/orders/"):
             return self._routes.get((request.method, "/v2/cancel/orders"))
-        return found
+        return route
 
     # REST: cancels
 
@@ -57,7 +60,7 @@ class OxfunRest(OxfunFloor):
         orders = [order for order in self.covered(account) if market is None or order.symbol == market]
         orders = [order for order in orders if stops or order.kind != "stop"]
         self.cancel(account, orders, whole=True)
-        if orders:  # §4.3: every authenticated WebSocket of the account is told, subscribed or not
+        if orders:  # every authenticated WebSocket of the account gets this frame, whatever its subscriptions (§4.3)
             text = orjson.dumps({"event": "CANCEL", "submitted": True, "timestamp": wire.ms(self.now())})
             self.broadcast(account, text, "order")
         return bool(orders)
@@ -84,7 +87,10 @@ class OxfunRest(OxfunFloor):
         )
 
     def _items(self, request: Request) -> tuple[list[dict[str, Any]], dict[str, Any]] | Answer:
-        """Read the envelope of cancel and place: `orders`, at most 8, `timestamp` and `recvWindow` (§4.3, §5)."""
+        """Parse the body of cancel and place: `orders`, at most 8, `timestamp` and `recvWindow` (§4.3, §5).
+
+        Return the orders and the body, or a refusal.
+        """
         body = self._body(request)
         items = body.get("orders") if body else None
         if body is None or not isinstance(items, list) or not items or not all(isinstance(i, dict) for i in items):
@@ -97,7 +103,7 @@ class OxfunRest(OxfunFloor):
         stamp = body.get("timestamp")
         if stamp is None:
             return False
-        window = body.get("recvWindow", 1000)  # §4.3: 1 s when only the time stamp is given
+        window = body.get("recvWindow", 1000)  # 1 s by default (§4.3)
         try:
             return self.now() * 1000 > float(stamp) + float(window)
         except (TypeError, ValueError):
@@ -109,7 +115,7 @@ class OxfunRest(OxfunFloor):
             return envelope
         items, body = envelope
         late = self._late(body)
-        found: list[Order] = []
+        orders: list[Order] = []
         rows: list[Order | tuple[dict[str, Any], str]] = []
         for item in items:
             if item.get("orderId") is None and item.get("clientOrderId") is None:
@@ -119,12 +125,12 @@ class OxfunRest(OxfunFloor):
             elif late:
                 rows.append((item, "100015"))
             elif order := self.find(account, item):
-                found.append(order)
+                orders.append(order)
                 rows.append(order)
             else:
                 rows.append((item, "40035"))
-        accepted = {order.id for order in self.cancel(account, found, whole=False)}
-        # the FULL answer speaks of the engine's work, so it comes behind it
+        accepted = {order.id for order in self.cancel(account, orders, whole=False)}
+        # the FULL answer shows the engine's result, so it is sent after the engine's work
         return Later(self.options.engine_ms / 1000, partial(self._cancelled, account, rows, accepted))
 
     def _cancelled(
@@ -152,18 +158,18 @@ class OxfunRest(OxfunFloor):
         pairs = (("marketCode", "symbol"), ("orderId", "id"), ("clientOrderId", "client_id"))
         tests = [(field, wanted[name]) for name, field in pairs if wanted.get(name)]
         orders = self.listed(account, "orders")
-        orders = [one for one in orders if all(getattr(one, field) == value for field, value in tests)]
+        orders = [order for order in orders if all(getattr(order, field) == value for field, value in tests)]
         if self.options.page_limit:
             orders = orders[: self.options.page_limit]
         return self._data([wire.working_item(order) for order in orders])
 
     def _status(self, account: Account, request: Request) -> Answer:
         wanted = request.parameters()
-        one, client = wanted.get("orderId"), wanted.get("clientOrderId")
-        if not one and not client:
+        order_id, client = wanted.get("orderId"), wanted.get("clientOrderId")
+        if not order_id and not client:
             return self.fail(400, "20010", None)
         for order in itertools.chain(account.open.values(), account.closed.values()):
-            if order.id == one or (client and order.client_id == client):
+            if order.id == order_id or (client and order.client_id == client):
                 return self._data(wire.status_item(order))
         return self.fail(400, "40035", None)
 

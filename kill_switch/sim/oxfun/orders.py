@@ -1,4 +1,8 @@
-"""Keep OX.FUN's orders and events, as docs/venues/oxfun.md has them (§ numbers below are that file's)."""
+"""OX.FUN's switches, accounts, orders and events.
+
+`calls` and `venue` build on it. § numbers are those of docs/venues/oxfun.md; a fact that the file leaves open is a
+switch here.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +23,13 @@ from kill_switch.sim.kit.venue import Venue
 from kill_switch.sim.oxfun import payloads as wire
 
 _CHUNK = 20
-_FIRST = 300_000_000_000_000_101  # above 2**53, as the venue's ids are (§4.4)
+_FIRST = 300_000_000_000_000_101  # the first order id: above 2**53, as the venue's ids are (§4.4)
 _CLIENT = 1_700_000_000_011
 
 
 @dataclass
 class OxfunOptions(Options):
-    """Hold what is inferred or unknown about OX.FUN."""
+    """The facts about OX.FUN that are inferred or unknown."""
 
     engine_ms: float = option(
         5.0, "milliseconds from 'queued' or 'submitted' until the engine has done it", harsh=150.0
@@ -50,7 +54,7 @@ class OxfunOptions(Options):
 
 
 class OxfunFloor(Venue):
-    """Do what OX.FUN's engine does."""
+    """The accounts and orders of OX.FUN."""
 
     name = "oxfun"
     options_type = OxfunOptions
@@ -58,33 +62,32 @@ class OxfunFloor(Venue):
     filled_state = "FILLED"
     lists = ("orders",)
     reads = ("order", "positions", "balances", "account")
-    supported = frozenset(SPECS) - {"foreign_use"}  # the limit is one of each connection
+    supported = frozenset(SPECS) - {"foreign_use"}  # the rate limit counts per connection
 
     def __init__(self, options: OxfunOptions, accounts: int) -> None:
         self.options = options
-        self.keys: dict[str, Account] = {}
-        """The accounts by API key."""
+        self.keys: dict[str, Account] = {}  # the accounts, by API key
         self._ids = itertools.count(_FIRST)
         super().__init__(options, accounts)
 
     def make_account(self, number: int) -> Account:
-        """Make an account; an API key is bound to one sub-account (§1)."""
+        """Create an account; an API key belongs to one sub-account (§1)."""
         credentials = {"api_key": secrets.token_urlsafe(24), "api_secret": secrets.token_urlsafe(32)}
         account = Account(f"{self.name}-{number}", str(12344 + number), credentials)
         self.keys[credentials["api_key"]] = account
         return account
 
     def make_order(self, account: Account, symbol: str, kind: str, category: str, number: int) -> Order:
-        """Make an order; ids are whole numbers, in text."""
+        """Create an order; its id is a whole number, as text."""
         at = self.now_ns()
-        one = next(self._ids)
+        order_number = next(self._ids)
         price, stop = Decimal("30000.0"), Decimal("29000.0") if kind == "stop" else None
         side = "sell" if number % 2 else "buy"
-        client = str(one - _FIRST + _CLIENT)  # §4.3: a number, and different for each order
-        return Order(str(one), symbol, kind, side, Decimal("0.001"), price, "OPEN", at, stop, client_id=client)
+        client = str(order_number - _FIRST + _CLIENT)  # a number that differs for each order (§4.3)
+        return Order(str(order_number), symbol, kind, side, Decimal("0.001"), price, "OPEN", at, stop, client_id=client)
 
     def id_format(self, text: str) -> bool:
-        """Say whether a text is a whole number (§4.1)."""
+        """Return whether a text is a whole number (§4.1)."""
         return text.isascii() and text.isdigit() and len(text) < 20
 
     def cancelled_state(self, order: Order) -> str:
@@ -92,15 +95,15 @@ class OxfunFloor(Venue):
         return "CANCELED_BY_USER"
 
     def mark(self, account: Account, orders: Sequence[Order]) -> None:
-        """Show nothing: there is no pending state, the order reads OPEN until it is closed (§7)."""
+        """Do nothing: OX.FUN has no pending state, an order reads OPEN until it is closed (§7)."""
 
     def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
-        """Reject cancels that were accepted and came too late (§4.4)."""
+        """Send the late rejection of accepted cancels that came too late (§4.4)."""
         for order in orders:
             self.broadcast(account, orjson.dumps(wire.late_reject(order, self.now())), "order")
 
     def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
-        """Make order events, several to a frame (§4.4, §6)."""
+        """Return order events, several orders in a frame (§4.4, §6)."""
         size, now = self.chunk(_CHUNK), self.now()
         for start in range(0, len(orders), size):
             data = [wire.notice(account, order, news, now) for order in orders[start : start + size]]
@@ -121,7 +124,7 @@ class OxfunFloor(Venue):
             self.emit(account, "position", orjson.dumps({"table": "position", **base, "data": held}))
 
     def find(self, account: Account, item: Mapping[str, Any]) -> Order | None:
-        """Find an order in the book by either id; its market must be right as well."""
+        """Return an open order by either of its ids; its market must match as well."""
         if item.get("orderId") is not None:
             order = account.open.get(str(item["orderId"]))
         else:
@@ -130,11 +133,11 @@ class OxfunFloor(Venue):
         return order if order is not None and order.symbol == item["marketCode"] else None
 
     def no_account(self) -> Answer:
-        """Refuse a key that there is not (§8)."""
+        """Return the refusal of an unknown key (§8)."""
         return self.fail(401, "20025", None)
 
     def fail(self, status: int, code: str | None, text: str | None) -> Answer:
-        """Make a REST error (§5)."""
+        """Return a REST error (§5)."""
         code = code or {401: "20000", 403: "05001", 429: "429", 503: "000101"}.get(status, "20001")
         forced = self.options.error_status
         if forced and status not in (429, 503):

@@ -1,4 +1,7 @@
-"""Shape OX.FUN's payloads and check its signatures, as docs/venues/oxfun.md has them."""
+"""The shapes of OX.FUN's messages, and the check of its signatures; § numbers are those of docs/venues/oxfun.md.
+
+The calls and events of the simulator use them. Nothing here changes the book.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from functools import lru_cache
 
 from kill_switch.sim.kit.book import Account, Order
 
-# §8: error codes and texts. REST 429, 10001 … 50001; WebSocket the others.
+# Error codes and texts (§8). REST uses 429 and 10001 … 50001, WebSocket the others.
 TEXTS: Mapping[str, str] = {
     "429": "Rate limit reached",
     "05001": "Your operation authority is invalid",
@@ -46,24 +49,24 @@ _TIFS = {"gtc": "GTC", "ioc": "IOC", "fok": "FOK", "maker_only": "MAKER_ONLY"}
 
 
 def login_text(timestamp: str) -> bytes:
-    """Return what a login signs (§3.2); the greeting's nonce is not in it."""
+    """Return the text that a login signs (§3.2); the greeting's nonce is not part of it."""
     return f"{timestamp}GET/auth/self/verify".encode()
 
 
 def rest_text(timestamp: str, nonce: str, verb: str, host: str, path: str, payload: bytes) -> bytes:
-    """Return what a REST request signs (§2): six parts joined with LF, no LF at the end."""
+    """Return the text that a REST request signs (§2): six parts joined with LF, without a trailing LF."""
     return "\n".join((timestamp, nonce, verb, host, path, "")).encode() + payload
 
 
 def signed(secret: str, text: bytes, signature: str) -> bool:
-    """Say whether the signature is base64(HMAC-SHA256(secret, text))."""
+    """Return whether a signature is base64(HMAC-SHA256(secret, text))."""
     right = base64.b64encode(hmac.digest(secret.encode(), text, "sha256"))
     return hmac.compare_digest(right, signature.encode("utf-8", "replace"))
 
 
 @lru_cache(maxsize=64)
 def rest_time(text: str) -> float | None:
-    """Read a REST time stamp: UTC, whole seconds (§2); a fraction and a `Z` are tolerated [I]."""
+    """Parse a REST time stamp: UTC, whole seconds (§2); a fraction and a `Z` are tolerated [I]."""
     if not _TIME.fullmatch(text):
         return None
     try:
@@ -73,7 +76,7 @@ def rest_time(text: str) -> float | None:
 
 
 def ms(now: float) -> str:
-    """Write a time as text in milliseconds."""
+    """Format a time in seconds as text in milliseconds."""
     return str(int(now * 1000))
 
 
@@ -83,7 +86,7 @@ def order_type(order: Order) -> str:
 
 
 def plain(number: Decimal) -> str:
-    """Write a number without an exponent."""
+    """Format a number without an exponent."""
     return format(number, "f")
 
 
@@ -103,7 +106,7 @@ def _common(account: Account, order: Order) -> dict[str, object]:
 
 
 def notice(account: Account, order: Order, news: str, now: float) -> dict[str, object]:
-    """Shape an element of the order channel (§4.4, §6): every value is text, the triggered flag too."""
+    """Return an element of the order channel (§4.4, §6); every value is text, also the triggered flag."""
     shown = _common(account, order) | {
         "notice": {"opened": "OrderOpened", "cancelled": "OrderClosed", "filled": "OrderMatched"}[news],
         "limitPrice": plain(order.price),
@@ -128,7 +131,7 @@ def notice(account: Account, order: Order, news: str, now: float) -> dict[str, o
 
 
 def late_reject(order: Order, now: float) -> dict[str, object]:
-    """Shape the engine's late rejection of a cancel (§4.4): here the id is a number and the time stamp is "0"."""
+    """Return the engine's late rejection of a cancel (§4.4); its id is a number and its time stamp "0"."""
     zero = dict.fromkeys(
         ("price", "quantity", "remainQuantity", "displayQuantity", "lastMatchPrice", "lastMatchQuantity"), 0.0
     )
@@ -158,7 +161,7 @@ def late_reject(order: Order, now: float) -> dict[str, object]:
 
 
 def closed_item(account: Account, order: Order, now: float) -> dict[str, object]:
-    """Shape an order that REST cancelled (§4.3)."""
+    """Return an order that REST cancelled (§4.3)."""
     return _common(account, order) | {
         "notice": "OrderClosed",
         "submitted": True,
@@ -171,7 +174,10 @@ def closed_item(account: Account, order: Order, now: float) -> dict[str, object]
 
 
 def working_item(order: Order) -> dict[str, object]:
-    """Shape an element of the working list (§5): numbers as text, real booleans, PARTIALLY_FILLED spelt out (§7)."""
+    """Return an element of the working list (§5): numbers as text, real booleans.
+
+    PARTIALLY_FILLED is spelt out here (§7).
+    """
     created = str(order.created_ns // 1_000_000)
     shown: dict[str, object] = {
         "orderId": order.id,
@@ -197,7 +203,7 @@ def working_item(order: Order) -> dict[str, object]:
 
 
 def status_item(order: Order) -> dict[str, object]:
-    """Shape an order's status (§5); what remained of a cancelled order is history."""
+    """Return an order's status (§5); a cancelled order reads CANCELED and has the time of its end."""
     state = "CANCELED" if order.state.startswith("CANCELED") else order.state
     shown = working_item(order) | {
         "status": state,
@@ -212,7 +218,7 @@ def status_item(order: Order) -> dict[str, object]:
 
 
 def positions(account: Account, now: float) -> list[dict[str, object]]:
-    """Shape the positions for REST (§5); the account's unrealised profit is shown on the first."""
+    """Return the positions in REST's form (§5); the account's unrealised profit is shown on the first."""
     return [
         {
             "marketCode": held.symbol,
@@ -230,7 +236,7 @@ def positions(account: Account, now: float) -> list[dict[str, object]]:
 
 
 def position_events(account: Account, now: float) -> list[dict[str, object]]:
-    """Shape the positions for the position channel (§6)."""
+    """Return the positions in the position channel's form (§6)."""
     return [
         {
             "instrumentId": item["marketCode"],

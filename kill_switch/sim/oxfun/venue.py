@@ -1,4 +1,7 @@
-"""Simulate OX.FUN, as docs/venues/oxfun.md has it (§ numbers below are that file's)."""
+"""The simulated OX.FUN: URLs, authentication, WebSocket messages.
+
+`sim.main` starts it. It answers only what docs/venues/oxfun.md documents; § numbers below are those of that file.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ _OPS: Mapping[str, Kind] = {
 
 
 class Oxfun(OxfunRest):
-    """Be OX.FUN."""
+    """OX.FUN, with its REST API and its WebSocket."""
 
     def __init__(self, options: OxfunOptions, accounts: int) -> None:
         super().__init__(options, accounts)
@@ -39,7 +42,7 @@ class Oxfun(OxfunRest):
         self.reconfigured()
 
     def account_options(self) -> dict[str, str]:
-        """Return nothing: an account needs its key and secret only."""
+        """Return nothing: an account needs only its key and secret."""
         return {}
 
     def urls(self, authority: str) -> dict[str, str]:
@@ -47,7 +50,7 @@ class Oxfun(OxfunRest):
         return {"ws_url": f"wss://{authority}/v2/websocket", "rest_url": f"https://{authority}"}
 
     def reconfigured(self) -> None:
-        """Start the rate limits anew (§3.4)."""
+        """Reset the rate limits (§3.4)."""
         self._rest = Limiter((100, 1.0), (2500, 300.0))
         self._posts = Limiter((20, 1.0))
         self._connects = Limiter((200, 60.0))
@@ -55,7 +58,7 @@ class Oxfun(OxfunRest):
     # limits, authentication, errors
 
     def throttle(self, connection: Connection, request: Request) -> Answer | None:
-        """Count against 100/s and 2500/5 min, 20 order posts/s and 200 connects/min (§3.4)."""
+        """Count a request against 100/s and 2500/5 min, 20 order posts/s, and 200 connects/min (§3.4)."""
         by = self.options.limits
         if by == "off":
             return None
@@ -70,7 +73,7 @@ class Oxfun(OxfunRest):
         return None if fits else self.fail(429, None, None)
 
     def identify(self, request: Request) -> str | None:
-        """Name the account of the key."""
+        """Return the account of the key."""
         account = self.keys.get(request.headers.get("accesskey", ""))
         return account.name if account else None
 
@@ -91,7 +94,7 @@ class Oxfun(OxfunRest):
             return self.fail(400, "20001", "Timestamp must be YYYY-MM-DDThh:mm:ss")
         payload = request.query.encode() if request.method == "GET" else request.body
         host = headers.get("host", "")
-        # §2 wants the host alone, of a venue on the default port; with the port it is taken too
+        # §2 signs the host alone, of a venue on the default port; a host with a port is accepted as well
         hosts = (host if host.endswith("]") else host.rsplit(":", 1)[0], host)
         texts = (wire.rest_text(stamp, nonce, request.method, name, request.path, payload) for name in hosts)
         if not any(wire.signed(account.credentials["api_secret"], text, headers["signature"]) for text in texts):
@@ -107,7 +110,7 @@ class Oxfun(OxfunRest):
         return account
 
     def fail_message(self, heard: Heard, status: int, code: str | None, text: str | None) -> Answer:
-        """Make a WebSocket error; those of orders say `submitted`, the others `success` (§3.2, §4.1)."""
+        """Return a WebSocket error; errors of orders have `submitted`, all others `success` (§3.2, §4.1)."""
         code = code or {401: "20025", 403: "05001", 429: "20007", 503: "000101"}.get(status, "20001")
         body: dict[str, object] = {"event": heard.op} if heard.op else {}
         body["submitted" if heard.kind == "cancel" else "success"] = False
@@ -121,11 +124,11 @@ class Oxfun(OxfunRest):
     # WebSocket
 
     def admit(self, connection: Connection, request: Request) -> Answer | Account | None:
-        """Let everybody in; the login is a message (§3.2)."""
+        """Accept every upgrade; the login is a message (§3.2)."""
         return None if request.path == "/v2/websocket" else self.fail(404, None, "No such path")
 
     def greet(self, session: Session) -> None:
-        """Greet with a nonce that nothing uses (§3.1); one message a second until logged in (§3.4)."""
+        """Send a greeting with an unused nonce (§3.1); the limit is one message a second until the login (§3.4)."""
         session.window = Window(1, 1.0)
         if self.options.greeting:
             nonce, stamp = secrets.token_hex(8), wire.ms(self.now())
@@ -134,7 +137,7 @@ class Oxfun(OxfunRest):
             )
 
     def understand(self, session: Session, message: str | bytes) -> Heard:
-        """Read a message (§3.2–§3.4): `ping`, or a JSON object with `op` and perhaps `tag`."""
+        """Parse a message (§3.2–§3.4): `ping`, or a JSON object with `op` and perhaps `tag`."""
         window, now, fits = session.window, time.monotonic(), True
         free = message == "ping" and session.account is None and not self.options.counts_pings
         if window is not None and not free:
@@ -168,14 +171,14 @@ class Oxfun(OxfunRest):
         if tag is not None:
             if len(str(tag)) > 32 or isinstance(tag, bool | dict | list):
                 return heard, "20034"
-            heard.tag = str(tag)  # §3.2: comes back as text
+            heard.tag = str(tag)  # returned as text (§3.2)
         if op == "login" and isinstance(data.get("data"), dict):
             account = self.keys.get(str(data["data"].get("apiKey")))
             heard.who = account.name if account else None
         return heard, "" if known else "20003"
 
     def act(self, session: Session, heard: Heard) -> Answer:
-        """Carry out a command; commands on orders need a login (§4)."""
+        """Carry out a command; order commands need a login (§4)."""
         if heard.op == "login":
             return self._login(session, heard)
         if heard.op in ("subscribe", "unsubscribe"):
@@ -202,7 +205,7 @@ class Oxfun(OxfunRest):
         return Answer((orjson.dumps(body | ({} if heard.tag is None else {"tag": heard.tag})),))
 
     def _credentials(self, session: Session, data: object) -> Account | str:
-        """Check a login (§3.2); text is the code of the refusal."""
+        """Check a login (§3.2); return its account, or the code of the refusal."""
         if session.account is not None:
             return "20005"
         if not isinstance(data, dict):
@@ -213,7 +216,7 @@ class Oxfun(OxfunRest):
         account = self.keys.get(str(data.get("apiKey")))
         if account is None:
             return "20025"
-        # documented as text; the number that ccxt sends is taken too
+        # documented as text; the number that ccxt sends is accepted as well
         if isinstance(stamp, bool) or not str(stamp).isdigit():
             return "20024"
         if abs(self.now() - int(stamp) / 1000) > self.options.max_skew_s:
@@ -222,7 +225,7 @@ class Oxfun(OxfunRest):
         return account if right else "20000"
 
     def _subscribe(self, session: Session, heard: Heard) -> Answer:
-        """Answer each channel by itself (§6); private ones need a login."""
+        """Answer each channel separately (§6); private channels need a login."""
         channels = heard.data.get("args")
         if not isinstance(channels, list) or not channels:
             return self.fail_message(heard, 400, "20002", None)
@@ -249,8 +252,8 @@ class Oxfun(OxfunRest):
         return Answer(tuple(frames), ok=good)
 
     def _cancel_frames(self, account: Account, heard: Heard, items: Sequence[Any]) -> Answer:
-        """Answer one frame for each order, all with the same tag (§4.1, §4.2); the engine comes later."""
-        found: list[Order] = []
+        """Answer with one frame per order, all with the same tag (§4.1, §4.2); the engine cancels later."""
+        orders: list[Order] = []
         rows: list[tuple[str, dict[str, str]]] = []
         for item in items:
             code, order = self._check(account, item)
@@ -258,10 +261,10 @@ class Oxfun(OxfunRest):
             if isinstance(item, dict):
                 shown = {key: str(item[key]) for key in ("marketCode", "clientOrderId", "orderId") if key in item}
             if order is not None:
-                found.append(order)
+                orders.append(order)
                 shown |= {"clientOrderId": order.client_id, "orderId": order.id}
             rows.append((code, shown))
-        self.cancel(account, found, whole=False, single=True)
+        self.cancel(account, orders, whole=False, single=True)
         stamp = wire.ms(self.now())
         frames: list[bytes] = []
         for code, shown in rows:
@@ -276,15 +279,19 @@ class Oxfun(OxfunRest):
             return "20002", None
         if not isinstance(item.get("marketCode"), str):
             return "20011", None
-        given = item.get("orderId")
-        if given is None and item.get("clientOrderId") is None:
+        order_id = item.get("orderId")
+        if order_id is None and item.get("clientOrderId") is None:
             return "20010", None
-        text = self.options.string_ids and isinstance(given, str) and given.isdigit()
-        if given is not None and not text and (not isinstance(given, int) or isinstance(given, bool) or given < 0):
+        text = self.options.string_ids and isinstance(order_id, str) and order_id.isdigit()
+        if (
+            order_id is not None
+            and not text
+            and (not isinstance(order_id, int) or isinstance(order_id, bool) or order_id < 0)
+        ):
             return "20019", None
         order = self.find(account, item)
         if order is not None:
             return "", order
-        if any(str(given) in other.open for other in self.accounts.values() if other is not account):
+        if any(str(order_id) in other.open for other in self.accounts.values() if other is not account):
             return "100006", None
         return "100005", None

@@ -1,1 +1,1 @@
-"""Simulate Roxom."""
+"""The simulated Roxom."""

@@ -1,4 +1,7 @@
-"""Answer Roxom's REST calls, as docs/venues/roxom.md has them (§ numbers below are that file's)."""
+"""Roxom's REST calls; § numbers are those of docs/venues/roxom.md.
+
+The simulated venue answers HTTP requests with them. A call never does more than that file documents.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from kill_switch.sim.roxom.orders import TYPES, RoxomFloor, RoxomOptions
 
 
 class RoxomRest(RoxomFloor):
-    """Answer what is asked over HTTP."""
+    """Answer REST calls."""
 
     def __init__(self, options: RoxomOptions, accounts: int) -> None:
         super().__init__(options, accounts)
@@ -34,20 +37,20 @@ class RoxomRest(RoxomFloor):
         self._order_route = Route("read", "order", self._order)
 
     def route(self, request: Request) -> Route | None:
-        """Find the request's route (§4)."""
-        found = self._routes.get((request.method, request.path))
-        if found is None and request.path.startswith(self._orders + "/"):
-            rest = request.path[len(self._orders) + 1 :].split("/")
-            if request.method == "POST" and len(rest) == 2 and rest[1] == "cancel":
+        """Return the request's route (§4)."""
+        route = self._routes.get((request.method, request.path))
+        if route is None and request.path.startswith(self._orders + "/"):
+            parts = request.path[len(self._orders) + 1 :].split("/")
+            if request.method == "POST" and len(parts) == 2 and parts[1] == "cancel":
                 return self._cancel_route
-            if request.method == "GET" and len(rest) == 1:
+            if request.method == "GET" and len(parts) == 1:
                 return self._order_route
-        return found
+        return route
 
     # REST: cancels
 
     def _cancel_all(self, account: Account, request: Request) -> Answer:
-        """Cancel every active order of the account (§4.2); what is being cancelled already is not listed again [I]."""
+        """Cancel every active order of the account (§4.2); orders in pendingcancel are not listed again [I]."""
         stops = self.options.cancel_all_includes_stops
         orders = [
             order
@@ -64,13 +67,13 @@ class RoxomRest(RoxomFloor):
         return json_answer({"data": {"cancelledOrderIds": [order.id for order in named]}, "error": False})
 
     def _cancel_one(self, account: Account, request: Request) -> Answer | Later:
-        """Cancel one order (§4.1); what is no longer in the book cannot be cancelled (§4.6)."""
-        one = request.path[len(self._orders) + 1 :].partition("/")[0]
-        if not wire.is_uuid7(one):
+        """Cancel one order (§4.1); an order that has ended cannot be cancelled (§4.6)."""
+        order_id = request.path[len(self._orders) + 1 :].partition("/")[0]
+        if not wire.is_uuid7(order_id):
             return self.fail(400, None, "Invalid order ID")
-        order = account.open.get(one)
+        order = account.open.get(order_id)
         if order is None:
-            gone = account.closed.get(one)
+            gone = account.closed.get(order_id)
             if gone is None:
                 return self._refused(404, "Order Not Found", "")
             return self._refused(400, "Cannot Cancel", f"order is {gone.state}")
@@ -81,7 +84,7 @@ class RoxomRest(RoxomFloor):
         return json_answer({"data": {"success": True}})
 
     def _refused(self, status: int, title: str, details: str) -> Answer:
-        """Refuse to cancel or to show an order; only the titles of these errors are documented (§4.6)."""
+        """Return the refusal to cancel or to show an order; only the titles of these errors are documented (§4.6)."""
         known = self.options.error_texts == "titles"
         answer = self.fail(status, None if known else f"E{status}", title if known else "Request failed")
         body = orjson.loads(answer.bodies[0])
@@ -98,7 +101,7 @@ class RoxomRest(RoxomFloor):
         return unit if unit in ("sats", "btc") else None
 
     def _list(self, account: Account, request: Request) -> Answer:
-        """List orders of one instType, which must be named (§4.4)."""
+        """List orders of one instType, which is required (§4.4)."""
         wanted = request.parameters()
         category, unit = wanted.get("instType"), self._unit(request)
         if not category:
@@ -119,8 +122,8 @@ class RoxomRest(RoxomFloor):
         return self._data({"orders": items})
 
     def _order(self, account: Account, request: Request) -> Answer:
-        one = request.path[len(self._orders) + 1 :]
-        order = account.open.get(one) or account.closed.get(one)
+        order_id = request.path[len(self._orders) + 1 :]
+        order = account.open.get(order_id) or account.closed.get(order_id)
         if order is None:
             return self._refused(404, "Order Not Found", "")
         shown = wire.order_item(account, order, "sats", old=self.options.fields == "old")
@@ -128,7 +131,7 @@ class RoxomRest(RoxomFloor):
         return self._data({"order": shown | {"fills": fills}})
 
     def _positions(self, account: Account, request: Request) -> Answer:
-        """List the positions in one symbol, which must be named, as instType must (§4.4)."""
+        """List the positions in one symbol; symbol and instType are required (§4.4)."""
         wanted, at = request.parameters(), self.now_ns()
         unit, symbol = self._unit(request), wanted.get("symbol")
         if unit is None or wanted.get("instType") not in TYPES:
@@ -136,13 +139,17 @@ class RoxomRest(RoxomFloor):
         if not symbol:
             return self.fail(400, None, "symbol is required")
         pnls = zip(account.positions.values(), self.pnls(account), strict=True)
-        held = [(one, pnl) for one, pnl in pnls if one.symbol == symbol and one.category == wanted["instType"]]
+        held = [
+            (position, pnl)
+            for position, pnl in pnls
+            if position.symbol == symbol and position.category == wanted["instType"]
+        ]
         if self.options.fields == "old":
-            return self._data([wire.old_position(one, pnl, unit, at) for one, pnl in held])
-        return self._data({"positions": [wire.position_item(account, one, unit, at) for one, _ in held]})
+            return self._data([wire.old_position(position, pnl, unit, at) for position, pnl in held])
+        return self._data({"positions": [wire.position_item(account, position, unit, at) for position, _ in held]})
 
     def _instruments(self, account: Account, request: Request) -> Answer:
-        """List what can be traded (§4.4)."""
+        """List the instruments (§4.4)."""
         return self._data([wire.instrument(symbol) for symbol in wire.SYMBOLS])
 
     def _balance(self, account: Account, request: Request) -> Answer:

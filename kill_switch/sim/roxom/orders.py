@@ -1,4 +1,8 @@
-"""Keep Roxom's orders and events, as docs/venues/roxom.md has them (§ numbers below are that file's)."""
+"""Roxom's switches, accounts, orders and events.
+
+`calls` and `venue` build on it. § numbers are those of docs/venues/roxom.md; a fact that the file leaves open is a
+switch here.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +22,13 @@ from kill_switch.sim.kit.protocol import Answer, json_answer
 from kill_switch.sim.kit.venue import Venue
 from kill_switch.sim.roxom import payloads as wire
 
-TYPES = ("perpetual", "spot", "btc", "digital", "stock", "index")  # §4.4: instType
+TYPES = ("perpetual", "spot", "btc", "digital", "stock", "index")  # values of instType (§4.4)
 _TEXTS = {400: "Bad Request", 404: "Not Found", 415: "Unsupported Media Type", 429: "Too Many Requests"}
 
 
 @dataclass
 class RoxomOptions(Options):
-    """Hold what is inferred or unknown about Roxom, and which generation of its documents it follows."""
+    """The facts about Roxom that are inferred or unknown, and the generation of its documents."""
 
     auth: str = option("rsa", "both headers checked (§3.2), or the key alone (§3.1)", "rsa", "api-key", fixed=True)
     path_prefix: str = option("/api/v1", "in front of every REST path (§2)", "/api/v1", "/v1", fixed=True)
@@ -63,7 +67,7 @@ class RoxomOptions(Options):
 
 
 class RoxomFloor(Venue):
-    """Do what Roxom's engine does."""
+    """The accounts and orders of Roxom."""
 
     name = "roxom"
     options_type = RoxomOptions
@@ -74,14 +78,13 @@ class RoxomFloor(Venue):
 
     def __init__(self, options: RoxomOptions, accounts: int) -> None:
         self.options = options
-        self._held: dict[str, dict[str, Position]] = {}
-        """The positions that were told last, by account."""
+        self._held: dict[str, dict[str, Position]] = {}  # the positions of the last position event, by account
+        # the accounts and the public halves of their keys, by API key
         self.keys: dict[str, tuple[Account, rsa.RSAPublicKey | None]] = {}
-        """The accounts and the public halves of their keys, by API key."""
         super().__init__(options, accounts)
 
     def make_account(self, number: int) -> Account:
-        """Make an account; the venue keeps only the public half of its key (§3.2)."""
+        """Create an account; the venue keeps only the public half of its key (§3.2)."""
         credentials = {"api_key": f"xrxk_key_{secrets.token_hex(16)}"}
         public: rsa.RSAPublicKey | None = None
         if self.options.auth == "rsa":
@@ -92,7 +95,7 @@ class RoxomFloor(Venue):
         return account
 
     def make_order(self, account: Account, symbol: str, kind: str, category: str, number: int) -> Order:
-        """Make an order; stops wait for their trigger (§6)."""
+        """Create an order; a stop is in waitingtrigger (§6)."""
         at = self.now_ns()
         state = "waitingtrigger" if kind == "stop" else "submitted"
         stop = Decimal("0.05") if kind == "stop" else None
@@ -102,7 +105,7 @@ class RoxomFloor(Venue):
         return order
 
     def id_format(self, text: str) -> bool:
-        """Say whether a text is a UUIDv7 (§4.1)."""
+        """Return whether a text is a UUIDv7 (§4.1)."""
         return wire.is_uuid7(text)
 
     def cancelled_state(self, order: Order) -> str:
@@ -116,16 +119,16 @@ class RoxomFloor(Venue):
         self.tell(account, orders, "pending")
 
     def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
-        """Say nothing: the order's own events have said it."""
+        """Send nothing: the order's own events have shown its end."""
 
     def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
-        """Make one event for each order (§5)."""
+        """Return one event for each order (§5)."""
         reason = {"cancelled": "user cancelled", "filled": "fill"}.get(news, "")
         at = self.now_ns()
         return [wire.order_event(account, order, reason, at) for order in orders]
 
     def tell(self, account: Account, orders: Sequence[Order], news: str) -> None:
-        """Send order events, and behind a fill what it did to positions and balance (§5)."""
+        """Send order events, and after a fill those of positions and balance (§5)."""
         super().tell(account, orders, news)
         if news == "filled":
             self.tell_equity(account)
@@ -146,23 +149,23 @@ class RoxomFloor(Venue):
         }
         self.emit(account, "balance", orjson.dumps({"type": "balance", "data": balance}))
         held = [
-            wire.position_event(account, one, pnl, at)
-            for one, pnl in zip(account.positions.values(), self.pnls(account), strict=True)
+            wire.position_event(account, position, pnl, at)
+            for position, pnl in zip(account.positions.values(), self.pnls(account), strict=True)
         ]
-        told = self._held.get(account.name, {})
+        previous = self._held.get(account.name, {})
         self._held[account.name] = dict(account.positions)
-        closed = [replace(one, qty=ZERO) for key, one in told.items() if key not in account.positions]
-        held += [wire.position_event(account, one, ZERO, at) for one in closed]
+        closed = [replace(position, qty=ZERO) for key, position in previous.items() if key not in account.positions]
+        held += [wire.position_event(account, position, ZERO, at) for position in closed]
         if held:
             self.emit(account, "position", orjson.dumps({"type": "position", "data": held}))
 
     def refuse(self, text: str) -> Answer:
-        """Refuse credentials (§3.4)."""
-        body = {"error": 401, "message": text}  # §3.4: here the error is a number
+        """Return the refusal of credentials (§3.4)."""
+        body = {"error": 401, "message": text}  # the error is a number here (§3.4)
         return json_answer(body, self.options.error_status or 401, ok=False)
 
     def fail(self, status: int, code: str | None, text: str | None) -> Answer:
-        """Make a REST error (§4.6): an object; 401 has a form of its own (§3.4)."""
+        """Return a REST error, an object (§4.6); 401 has a form of its own (§3.4)."""
         if status == 401:
             return self.refuse(text or "Invalid API key")
         if status == 503 and text is None:
@@ -177,9 +180,9 @@ class RoxomFloor(Venue):
         )
 
     def money(self, value: Decimal) -> Decimal:
-        """Turn an amount of the admin API into BTC."""
+        """Convert an amount of the admin API to BTC."""
         return value / wire.SATS if self.options.unit == "sats" else value
 
     def pnls(self, account: Account) -> list[Decimal]:
-        """Return the unrealised profit of each position in BTC; the first has all of the account's."""
+        """Return the unrealised profit of each position in BTC; the first position has all of the account's."""
         return [self.money(account.unrealised) if number == 0 else ZERO for number in range(len(account.positions))]

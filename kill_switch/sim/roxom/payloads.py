@@ -1,4 +1,7 @@
-"""Shape Roxom's payloads and check its signatures, as docs/venues/roxom.md has them."""
+"""The shapes of Roxom's messages, and the check of its signatures; § numbers are those of docs/venues/roxom.md.
+
+The calls and events of the simulator use them. Nothing here changes the book.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from kill_switch.sim.kit.book import Account, Order, Position
 
 SATS = Decimal(100_000_000)
 _KEYS = 8
-SYMBOLS = ("US500-BTC", "US100-BTC", "GOLD-BTC", "OIL-BTC")  # §1: perpetuals
+SYMBOLS = ("US500-BTC", "US100-BTC", "GOLD-BTC", "OIL-BTC")  # perpetuals (§1)
 
 
 @lru_cache(maxsize=_KEYS)
@@ -31,15 +34,16 @@ def _key(slot: int) -> tuple[rsa.RSAPublicKey, str]:
 
 
 def key_pair(number: int) -> tuple[rsa.RSAPublicKey, str]:
-    """Return an RSA-2048 pair, the private half as PKCS#8 PEM (§3.2).
+    """Return an RSA-2048 key pair, the private half as PKCS#8 PEM (§3.2).
 
-    Making one takes 40 ms, so a process makes eight at most and hundreds of accounts share them; the key ids differ.
+    Generating a pair takes 40 ms. So a process makes at most eight, which hundreds of accounts share; their key ids
+    differ.
     """
     return _key(number % _KEYS)
 
 
 def signed(key: rsa.RSAPublicKey, text: bytes, signature: str) -> bool:
-    """Say whether base64(RSA PKCS#1 v1.5 over SHA-256 of the text) is right (§3.2)."""
+    """Return whether a signature is base64(RSA PKCS#1 v1.5 over SHA-256 of the text) (§3.2)."""
     try:
         key.verify(base64.b64decode(signature, validate=True), text, padding.PKCS1v15(), hashes.SHA256())
     except (InvalidSignature, binascii.Error, ValueError):
@@ -48,9 +52,10 @@ def signed(key: rsa.RSAPublicKey, text: bytes, signature: str) -> bool:
 
 
 def signing_text(method: str, target: str, body: bytes) -> bytes | None:
-    """Return what a request signs: `METHOD:PATH?QUERY[:SORTED_BODY]` (§3.3); None when the body is no JSON object.
+    """Return the text that a request signs; None if the body is not a JSON object.
 
-    Top-level keys sorted, null left out, text without quotes, everything else as compact JSON [I].
+    The form is `METHOD:PATH?QUERY[:SORTED_BODY]` (§3.3). In it top-level keys are sorted, null values are omitted,
+    texts have no quotes, and other values are compact JSON [I].
     """
     text = f"{method}:{target}"
     if body:
@@ -71,7 +76,7 @@ def _value(value: object) -> str:
 
 
 def uuid7(at_ns: int | None = None) -> str:
-    """Make a UUIDv7 (§4.1)."""
+    """Return a UUIDv7 (§4.1)."""
     head = (time.time_ns() if at_ns is None else at_ns) // 1_000_000
     tail = bytearray(os.urandom(10))
     tail[0] = 0x70 | tail[0] & 0x0F
@@ -81,7 +86,7 @@ def uuid7(at_ns: int | None = None) -> str:
 
 
 def is_uuid7(text: str) -> bool:
-    """Say whether a text is a UUIDv7."""
+    """Return whether a text is a UUIDv7."""
     parts = text.split("-")
     return (
         [len(part) for part in parts] == [8, 4, 4, 4, 12]
@@ -91,12 +96,12 @@ def is_uuid7(text: str) -> bool:
 
 
 def amount(value: Decimal, unit: str) -> str:
-    """Write an amount of BTC in the unit: whole sats, or BTC."""
+    """Format an amount of BTC in the unit: whole sats, or BTC."""
     return format((value * SATS).to_integral_value() if unit == "sats" else value, "f")
 
 
 def plain(number: Decimal) -> str:
-    """Write a number without an exponent."""
+    """Format a number without an exponent."""
     return format(number, "f")
 
 
@@ -105,7 +110,10 @@ def _type(order: Order) -> str:
 
 
 def order_item(account: Account, order: Order, unit: str, *, old: bool) -> dict[str, object]:
-    """Shape an order for REST (§4.4): `type`, `px`, `qty`, `triggeredAt`, or the older page's names for them."""
+    """Return an order in REST's form (§4.4).
+
+    Its fields are `type`, `px`, `qty` and `triggeredAt`, or with `old` the older page's names for them.
+    """
     price, trigger = plain(order.price), None if order.stop_price is None else plain(order.stop_price)
     shown: dict[str, object] = {
         "id": order.id,
@@ -134,7 +142,7 @@ def order_item(account: Account, order: Order, unit: str, *, old: bool) -> dict[
 
 
 def order_event(account: Account, order: Order, reason: str, at_ns: int) -> bytes:
-    """Shape an order event (§5); the time stamp is in nanoseconds."""
+    """Return an order event (§5); its time stamp is in nanoseconds."""
     filled = order.filled > 0
     data = {
         "orderId": order.id,
@@ -160,7 +168,7 @@ def order_event(account: Account, order: Order, reason: str, at_ns: int) -> byte
 
 
 def old_position(held: Position, pnl: Decimal, unit: str, at_ns: int) -> dict[str, object]:
-    """Shape a position as the older page has it (§4.4): with its profit, in whole sats or in BTC."""
+    """Return a position in the older page's form (§4.4): with its profit, in whole sats or in BTC."""
     return {
         "positionId": f"{held.symbol}-position",
         "instrument": held.symbol,
@@ -182,7 +190,7 @@ def old_position(held: Position, pnl: Decimal, unit: str, at_ns: int) -> dict[st
 
 
 def position_item(account: Account, held: Position, unit: str, at_ns: int) -> dict[str, object]:
-    """Shape a position for REST (§4.4); there is no profit in it, that comes with the WebSocket event."""
+    """Return a position in REST's form (§4.4), which has no profit; the WebSocket event has it."""
     return {
         "id": f"{held.symbol}-position",
         "accountId": account.venue_id,
@@ -213,7 +221,7 @@ def position_item(account: Account, held: Position, unit: str, at_ns: int) -> di
 
 
 def instrument(symbol: str) -> dict[str, object]:
-    """Shape an instrument (§4.4, older page)."""
+    """Return an instrument (§4.4, older page)."""
     return {
         "symbol": symbol,
         "baseAsset": symbol.split("-")[0],
@@ -226,7 +234,7 @@ def instrument(symbol: str) -> dict[str, object]:
 
 
 def position_event(account: Account, held: Position, pnl: Decimal, at_ns: int) -> dict[str, object]:
-    """Shape an element of the position event (§5), profit in BTC; one without a size has been closed."""
+    """Return an element of the position event (§5), with its profit in BTC; a size of 0 means closed."""
     return {
         "id": f"{held.symbol}-position",
         "symbol": held.symbol,
@@ -257,5 +265,5 @@ def position_event(account: Account, held: Position, pnl: Decimal, at_ns: int) -
 
 
 def required(body: Mapping[str, Any], *names: str) -> str | None:
-    """Return the first name that has no text or number in the body."""
+    """Return the first name whose value in the body is neither a text nor a number; None if there is none."""
     return next((name for name in names if not isinstance(body.get(name), str | int | float)), None)

@@ -1,4 +1,7 @@
-"""Simulate Roxom, as docs/venues/roxom.md has it (§ numbers below are that file's)."""
+"""The simulated Roxom: URLs, authentication, WebSocket messages.
+
+`sim.main` starts it. It answers only what docs/venues/roxom.md documents; § numbers below are those of that file.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from kill_switch.sim.roxom.orders import RoxomOptions
 _PRIVATE = {"orders": "order", "positions": "position", "balance": "balance", "account": "account"}
 _MARKET = {"level1", "trade", "depth", "ticker"}
 _PROOFS = 4096
-_ERRORS: Mapping[str, str] = {  # §5
+_ERRORS: Mapping[str, str] = {  # WebSocket error codes and texts (§5)
     "600010": "Authentication failed",
     "60014": "Invalid channel",
     "60015": "Invalid symbol",
@@ -31,18 +34,18 @@ _ERRORS: Mapping[str, str] = {  # §5
 
 
 class Roxom(RoxomRest):
-    """Be Roxom."""
+    """Roxom, with its REST API and its WebSocket."""
 
     def __init__(self, options: RoxomOptions, accounts: int) -> None:
         super().__init__(options, accounts)
+        # connections whose upgrade failed to authenticate and which get the error in a frame
         self._strangers: set[Connection] = set()
-        """Connections whose upgrade failed to authenticate and who are told so in a frame."""
+        # Results of signature checks, because the same signatures return: they contain no time (§3.2).
         self._proofs: dict[tuple[str, bytes, str], bool] = {}
-        """Signatures that were checked: nothing in them changes with time (§3.2), so they come again."""
         self.reconfigured()
 
     def account_options(self) -> dict[str, str]:
-        """Return what the configuration must say about the generation of the documents."""
+        """Return the configuration keys that select the generation of the documents."""
         return {"auth": self.options.auth, "path_prefix": self.options.path_prefix}
 
     def urls(self, authority: str) -> dict[str, str]:
@@ -50,20 +53,20 @@ class Roxom(RoxomRest):
         return {"ws_url": f"wss://{authority}/ws", "rest_url": f"https://{authority}"}
 
     def reconfigured(self) -> None:
-        """Start the rate limit anew."""
+        """Reset the rate limit."""
         self._limit = Limiter((self.options.rest_per_s, 1.0))
 
     # limits, authentication, errors
 
     def throttle(self, connection: Connection, request: Request) -> Answer | None:
-        """Count against the limit, if one is set: none is documented (§7)."""
+        """Count a request against the limit, if one is set: none is documented (§7)."""
         if not self.options.rest_per_s or "upgrade" in request.headers:
             return None
         fits = self._limit.allow(request.headers.get("x-api-key", connection.peer), time.monotonic())
         return None if fits else self.fail(429, None, None)
 
     def identify(self, request: Request) -> str | None:
-        """Name the account of the key."""
+        """Return the account of the key."""
         known = self.keys.get(request.headers.get("x-api-key", ""))
         return known[0].name if known else None
 
@@ -78,7 +81,7 @@ class Roxom(RoxomRest):
         if known is None:
             return self.refuse("Invalid API key" if old else "Invalid API Key")
         account, public = known
-        # §3.2: Content-Type is one of the headers of every request; asked for where a body is possible
+        # §3.2 requires Content-Type in every request; it is checked where a body is possible
         if request.method == "POST" and not headers.get("content-type", "").startswith("application/json"):
             return self.fail(415, None, "Content-Type must be application/json")
         if public is None:
@@ -96,7 +99,7 @@ class Roxom(RoxomRest):
         return account if right else self.refuse("Invalid Signature")
 
     def fail_message(self, heard: Heard, status: int, code: str | None, text: str | None) -> Answer:
-        """Make a WebSocket error frame (§5)."""
+        """Return a WebSocket error frame (§5)."""
         code = code or {401: "600010", 429: "60016"}.get(status, "60019")
         body = {"event": "error", "code": code, "msg": text or _ERRORS.get(code, "Refused"), "connId": heard.tag}
         return Answer((orjson.dumps(body),), ok=False, close=1008 if self.options.errors_close else None)
@@ -104,7 +107,7 @@ class Roxom(RoxomRest):
     # WebSocket
 
     def admit(self, connection: Connection, request: Request) -> Answer | Account | None:
-        """Authenticate the upgrade (§5): the same two headers, over `GET:/ws`."""
+        """Authenticate the upgrade (§5) by the same two headers, over `GET:/ws`."""
         if request.path != "/ws":
             return self.fail(404, None, None)
         who = self.identify(request)
@@ -118,7 +121,7 @@ class Roxom(RoxomRest):
         return account
 
     def greet(self, session: Session) -> None:
-        """Say nothing to a client that is welcome; the others get error 600010 (§5)."""
+        """Send nothing to an authenticated client; send error 600010 to any other (§5)."""
         if session.connection in self._strangers:
             self._strangers.discard(session.connection)
             session.connection.say(self.fail_message(self._heard(session), 401, None, None).bodies[0])
@@ -129,7 +132,7 @@ class Roxom(RoxomRest):
         return Heard("other", "unreadable", tag=session.id)
 
     def understand(self, session: Session, message: str | bytes) -> Heard:
-        """Read a message (§5): JSON in text frames only."""
+        """Parse a message (§5): JSON in text frames only."""
         heard = self._heard(session)
         code = "60018" if isinstance(message, bytes) else ""
         if not code:
@@ -140,7 +143,7 @@ class Roxom(RoxomRest):
             else:
                 heard.op = str(data.get("op")) if isinstance(data, dict) else ""
                 heard.data = data if isinstance(data, dict) else {}
-                if heard.op == "ping":  # §5: a heartbeat is mentioned without its form [U]
+                if heard.op == "ping":  # §5 mentions a heartbeat without its form [U]
                     heard.kind, heard.what = "ping", "ping"
                 elif heard.op in ("subscribe", "unsubscribe") and isinstance(data.get("args"), list):
                     heard.what = heard.op
@@ -151,7 +154,7 @@ class Roxom(RoxomRest):
         return heard
 
     def act(self, session: Session, heard: Heard) -> Answer:
-        """Subscribe and unsubscribe: there is no order entry on the WebSocket (§5)."""
+        """Subscribe or unsubscribe: orders cannot be placed over the WebSocket (§5)."""
         if heard.op == "ping":
             return Answer((orjson.dumps({"event": "pong", "connId": heard.tag}),))
         channels: list[str] = []
@@ -173,5 +176,5 @@ class Roxom(RoxomRest):
             self.later(0.001, self.subscribed, session)
         if self.options.ack == "none":
             return Answer(())
-        said = {} if self.options.ack == "bare" else {"args": heard.data["args"], "connId": heard.tag}
-        return Answer((orjson.dumps({"event": heard.op} | said),))
+        details = {} if self.options.ack == "bare" else {"args": heard.data["args"], "connId": heard.tag}
+        return Answer((orjson.dumps({"event": heard.op} | details),))
