@@ -32,7 +32,7 @@ from kill_switch.venues.base import Call, Closed, Lost, Opened, Replied, Request
 
 CONNECTIONS = 2
 LATE_MOST = 8  # connections of a lane that wait for late answers
-STEADY_AFTER_S = 5.0
+STEADY_AFTER_S = 5.0  # a connection that lasted this long resets the back-off
 APART_S = 0.1  # between the starts of two connections in one place of the lane
 # for a lane whose connections all closed in good order to reconnect: three round trips to a distant venue
 RETURN_WITHIN_S = 1.0
