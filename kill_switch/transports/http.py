@@ -55,7 +55,7 @@ class HttpLane:
     ) -> None:
         """Create the lane; `run` connects it.
 
-        `warm_every_s` is the idle time after which the listener is asked to use a connection. `wanted` returns whether
+        The listener's `warm` is called every `warm_every_s / connections` seconds. `wanted` returns whether
         a call that had to wait is still to be sent. `network` is shared by a process's lanes; by default the lane
         creates its own. Raises `OSError` if `ca_file` cannot be read.
         """
