@@ -45,7 +45,7 @@ Strike = Callable[[], Awaitable[tuple[int, int]]]
 
 
 class Floor:
-    """What all contenders of one size share: the testbed, the accounts, the simulators' request log."""
+    """The common setup of all contenders of one size: testbed, accounts, and the simulators' request log."""
 
     ROUND_WITHIN_S = 15.0
 

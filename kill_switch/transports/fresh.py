@@ -38,7 +38,7 @@ from kill_switch.transports.network import Network
 from kill_switch.transports.second_opinion import refuse_framing
 from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, Event, Lost, Replied
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0  # for the name service, for TCP and TLS, and for the answer, each
 # for a call with a longer `answer_within_s`; bounded, because each such call holds a connection of its own
 LATE_WITHIN_S = 15.0
 READ_HEAD_BYTES = 1 << 10  # per read, before the headers are complete: 40 interim answers take httpcore 2 ms

@@ -33,7 +33,7 @@ from kill_switch.venues.request import Request
 
 CONNECTIONS = 2
 LATE_MOST = 8  # connections of a lane that wait for late answers
-STEADY_AFTER_S = 5.0
+STEADY_AFTER_S = 5.0  # a connection that lasted this long resets the back-off
 APART_S = 0.1  # between the starts of two connections in one place of the lane
 # for a lane whose connections all closed in good order to reconnect: three round trips to a distant venue
 RETURN_WITHIN_S = 1.0
@@ -56,7 +56,7 @@ class HttpLane:
     ) -> None:
         """Create the lane; `run` connects it.
 
-        `warm_every_s` is the idle time after which the listener is asked to use a connection. `wanted` returns whether
+        The listener's `warm` is called every `warm_every_s / connections` seconds. `wanted` returns whether
         a call that had to wait is still to be sent. `network` is shared by a process's lanes; by default the lane
         creates its own. Raises `OSError` if `ca_file` cannot be read.
         """

@@ -22,7 +22,7 @@ from kill_switch.transports.second_opinion import Answer, SecondOpinion
 from kill_switch.venues.messages import ANSWER_WITHIN_S, NOT_PROCESSED, Call, Replied
 from kill_switch.venues.request import Request
 
-MAX_HEADER_BYTES = 32 << 10
+MAX_HEADER_BYTES = 32 << 10  # of one answer
 MAX_BODY_BYTES = 16 << 20  # 10,000 orders take 5 MB at the venue with the longest format
 MAX_INTERIM = 50  # interim answers before an answer (RFC 9110 §15.2 sets no limit)
 # bytes that are decompressed at once, in 15 ms, of an answer whose compression was not requested
@@ -57,7 +57,7 @@ def _lower(name: bytes) -> str:
 
 
 class _Doubt(Exception):
-    """The framing of an answer is outside what httptools parses reliably; the second parser decides."""
+    """Raised when httptools cannot parse an answer's framing reliably; the second parser decides then."""
 
 
 class HttpConnection(asyncio.BufferedProtocol):

@@ -1,4 +1,4 @@
-"""What all lanes and routes share: the listener interface, lane states, the back-off, socket options.
+"""The parts that all lanes and routes share: the listener interface, lane states, the back-off, socket options.
 
 `http`, `ws`, `fresh` and `network` use it, and `dispatch` implements the listener. Nothing here opens a connection.
 """

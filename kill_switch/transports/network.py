@@ -38,7 +38,7 @@ REFRESH_EVERY_S = 60.0  # of names and authorities while nothing connects, so th
 
 
 class Network:
-    """What the connections of a process share: resolver, authorities, and turns on the event loop."""
+    """The state that a process's connections share: resolver, authorities, and turns on the event loop."""
 
     def __init__(self, query: Query = ask_system) -> None:
         """Create it. `query` looks a host name up; it blocks and runs in a thread."""

@@ -64,7 +64,7 @@ class Host:
 
     @property
     def trouble(self) -> str:
-        """Describe what is wrong with the look-up; empty if the last one succeeded."""
+        """Describe the look-up's failure or delay; empty if the last look-up succeeded."""
         lookup = self._lookup
         if lookup.under_way and lookup.waiting_s > PATIENCE_S:
             return f"the name service has not answered for {lookup.waiting_s:.0f} s for {self.name}"

@@ -25,12 +25,12 @@ from kill_switch.transports.resolver import Place
 from kill_switch.transports.ws_connection import WsConnection
 from kill_switch.venues import retry_after
 
-LOGIN_WITHIN_S = 10.0
+LOGIN_WITHIN_S = 10.0  # for the upgrade and the login together
 STEADY_AFTER_S = 5.0  # a connection that lasted this long resets the back-off
 FATAL_WAIT_S = 30.0  # after a refused key: an operator may correct it, and frequent attempts would not help
 REFUSED_FIRST_S = 0.25  # the first back-off after an upgrade that was refused for another reason than the key
 REFUSED_MOST_S = 30.0  # the cap of that back-off
-TOO_MANY = (418, 429)  # HTTP statuses for too many requests; some venues ban an address that goes on
+TOO_MANY = (418, 429)  # HTTP statuses for too many requests; some venues ban an address that ignores them
 TOO_MANY_WAIT_S = 1.0  # the minimum wait after them, if the venue names none
 ORPHAN_S = 2.0  # for a successor that is connecting, after the old connection has ended
 

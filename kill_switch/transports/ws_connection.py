@@ -30,10 +30,10 @@ from kill_switch.venues import retry_after
 from kill_switch.venues.decode import brief
 from kill_switch.venues.messages import Closed, Opened, Received
 
-PING_EVERY_S = 1.0
+PING_EVERY_S = 1.0  # so that a dead connection is known within 2 s
 PING_BATCHES = 4  # connections are spread over this many batches; the pings of a batch are sent together
 _EARLY_S = 0.005  # an event loop may call back early by one tick of its clock
-DEAD_AFTER_S = 2.0
+DEAD_AFTER_S = 2.0  # without any byte of the peer after a ping
 CLOSE_WITHIN_S = 1.0  # for the peer to close TCP after a close frame of either side
 REFUSAL_WITHIN_S = 0.5  # for the body of a refusal whose head is complete
 MAX_MESSAGE_BYTES = 16 << 20
@@ -269,7 +269,7 @@ class WsConnection(asyncio.BufferedProtocol):
                 self._transport.close()  # the protocol object requests the end of the stream
 
     def _expect_end(self) -> None:
-        """Give the peer, who should close TCP first, `CLOSE_WITHIN_S`; then abort."""
+        """Give the peer `CLOSE_WITHIN_S` to close TCP, as a server should; then abort."""
         if not self._ending:
             self._ending = True
             asyncio.get_running_loop().call_later(CLOSE_WITHIN_S, self.abort, "not closed by the venue")

@@ -1,7 +1,6 @@
-"""CrossTrade's API calls, which REST and RPC share.
+"""CrossTrade's API calls, in one table for REST and RPC; § numbers are those of docs/venues/crosstrade.md.
 
-The REST routes and the WebSocket use the same table. § numbers are those of docs/venues/crosstrade.md; a call never
-does more than that file documents.
+The REST routes and the WebSocket use the table. It has no call that the file does not document.
 """
 
 from __future__ import annotations

@@ -45,40 +45,46 @@ class CrossTradeOptions(Options):
     nt_accounts: str = option("Sim101", "the user's accounts in NinjaTrader, with commas between", fixed=True)
     addon: bool = option(True, "the add-on is connected; without it NT8 calls get 408 (§2)")
     close_ms: float = option(40.0, "milliseconds from an accepted flatten until its market orders are filled (§4)")
-    close_share: float = option(1.0, "how much of each is filled; the rest of the order is rejected")
-    flat: str = option("warning", "what a flatten of nothing says (§2)", "warning", "empty", "400", harsh="400")
-    pnl_element: str = option("snapshot", "an element of pnlUpdate (§6 [U])", "snapshot", "other", harsh="other")
+    close_share: float = option(1.0, "the share of each market order that is filled; the remainder is rejected")
+    flat: str = option(
+        "warning", "the answer to a flatten without positions (§2)", "warning", "empty", "400", harsh="400"
+    )
+    pnl_element: str = option(
+        "snapshot", "the form of an element of pnlUpdate (§6 [U])", "snapshot", "other", harsh="other"
+    )
     broker: str = option("Connected", "connectionStatus of every account (§5)", "Connected", "ConnectionLost")
-    hidden: str = option("", "accounts that NinjaTrader does not show; what rests there goes on at the broker")
+    hidden: str = option("", "accounts that NinjaTrader does not show; their orders rest on at the broker")
     cut_off: str = option("", "accounts without a connection: shown as ConnectionLost, and their orders are not listed")
     warning: str = option("", "a warning in each answer to a read (§2)")
     errors: str = option(
-        "new", "the envelope of errors (§2); none at all for those of 401 and 408 (§1, §11 [U])",
+        "new", "the envelope of errors (§2); `empty`: no body with 401 and 408 (§1, §11 [U])",
         "new", "old", "empty", harsh="empty",
     )  # fmt: skip
     ws_errors: str = option(
         "error", "an RPC's error: beside the id, or in `data` in one of the two envelopes (§6 [U])",
         "error", "data", "data-old", harsh="data-old",
     )  # fmt: skip
-    nothing: str = option("empty", "what a cancel-all of nothing says (§4 [U])", "empty", "warning", "400", harsh="400")
+    nothing: str = option(
+        "empty", "the answer to a cancel-all without orders (§4 [U])", "empty", "warning", "400", harsh="400"
+    )
     cancelall: str = option("account", "the scope of CancelAllOrders (§4 [U])", "account", "everywhere")
     has_orders: bool = option(True, "REST has GET /orders (§5 [I])", harsh=False)
-    orders_key: str = option("orders", "what a list of orders is under (§5 [I])", "orders", "data", harsh="data")
+    orders_key: str = option("orders", "the key of a list of orders (§5 [I])", "orders", "data", harsh="data")
     page_limit: int = option(0, "longest list of orders; 0 is no limit (§5 [U])", harsh=5)
     lists_terminal: bool = option(True, "lists of orders show terminal ones too (§5 [U])", harsh=False)
-    renumber: bool = option(False, "lists show the broker's ids; the given ones are understood (§2)", harsh=True)
+    renumber: bool = option(
+        False, "lists show the broker's ids; ids given at placement are accepted too (§2)", harsh=True
+    )
     order_events: bool = option(
         False, "a subscription to order events works for NT8 accounts (§6 [U])", kind=True, harsh=False
     )
     pong: bool = option(True, "a ping is answered (§6 [U])", harsh=False)
-    elsewhere_code: int = option(
-        1008, "close code of the session that another one takes the place of (§6 [U])", harsh=1000
-    )
-    elsewhere_frame: bool = option(False, "it is told so in a frame first (§6 [U])")
-    retry_after: bool = option(True, "a 429 says when to come again (§3 [D2])", harsh=False)
+    elsewhere_code: int = option(1008, "close code of a session that a newer session replaces (§6 [U])", harsh=1000)
+    elsewhere_frame: bool = option(False, "a replaced session first gets an error frame (§6 [U])")
+    retry_after: bool = option(True, "a 429 has a Retry-After header (§3 [D2])", harsh=False)
     submitted_ms: float = option(15.0, "milliseconds in CancelPending before CancelSubmitted (§7)")
     burst: int = option(20, "tokens of a user; 0 is no limit (§3)")
-    per_s: float = option(3.0, "tokens that come back a second (§3)")
+    per_s: float = option(3.0, "tokens that are refilled a second (§3)")
     violations: int = option(10, "WebSocket messages over the limit in a row until 1008 (§3)")
 
 
@@ -90,9 +96,9 @@ class CrossTradeFloor(Venue):
     symbol = "ES 09-26"
     lists = ("orders", "all-orders")
     reads = ("snapshot", "positions", "order", "account", "accounts", "watermarks")
-    supported = frozenset(SPECS) - {"skew", "unlisted", "expire_token", "read_only_key"}
     # Nothing in the protocol depends on the client's clock, order events are not guaranteed, and a token has neither an
     # expiry nor scopes.
+    supported = frozenset(SPECS) - {"skew", "unlisted", "expire_token", "read_only_key"}
     order_channel = "orders"
     filled_state = "Filled"
 

@@ -1,1 +1,1 @@
-"""What the simulated venues share."""
+"""The common parts of the simulated venues."""

@@ -53,7 +53,7 @@ class Floor(ABC):
     kinds: ClassVar[tuple[str, ...]] = ("limit", "stop")  # kinds of orders that the admin API can place
     lists: ClassVar[tuple[str, ...]] = ()  # names of the lists of orders
     reads: ClassVar[tuple[str, ...]] = ()  # names of the other reads, as in the request log
-    # needs a limit that is shared by the programs of a user
+    # names of the possible faults; `foreign_use` needs a rate limit that the programs of a user share
     supported: ClassVar[frozenset[str]] = frozenset(SPECS) - {"foreign_use"}
     order_channel: ClassVar[str] = "order"  # the channel of order events
     filled_state: ClassVar[str]  # the venue's word for a filled order

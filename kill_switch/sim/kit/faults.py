@@ -66,7 +66,7 @@ Lane = Literal["ws", "http"]
 
 
 class Spec(NamedTuple):
-    """What a fault accepts: its default `on`, the other choices of `on`, its parameters, and the required ones."""
+    """The parameters of a fault: its default `on`, the other choices of `on`, typed parameters, required parameters."""
 
     on: str = "cancel"
     choose: tuple[str, ...] = ()

@@ -44,14 +44,16 @@ class Options:
     """The options that every venue has."""
 
     unknown: str = option(
-        "default", "how every fact is decided that the documents leave open", "default", "kind", "harsh"
+        "default", "how all facts that the documents leave open are decided", "default", "kind", "harsh"
     )
-    engine_ms: float = option(0.0, "milliseconds from an accepted cancel until the engine has done it", harsh=150.0)
+    engine_ms: float = option(0.0, "milliseconds from an accepted cancel until the engine has executed it", harsh=150.0)
     idle_s: float = option(0.0, "seconds of silence after which a WebSocket is closed; 0 is never", harsh=20.0)
-    idle_close_code: int = option(1000, "close code of that")
+    idle_close_code: int = option(1000, "close code after `idle_s`")
     life_s: float = option(0.0, "seconds after which a WebSocket is closed in any case; 0 is never", harsh=30.0)
-    events: str = option("subscribed", "who gets account events", "subscribed", "all", harsh="all")
-    snapshot: bool = option(False, "a subscription to order events shows the orders that rest, as events", harsh=True)
+    events: str = option("subscribed", "the sessions that get account events", "subscribed", "all", harsh="all")
+    snapshot: bool = option(
+        False, "a subscription to order events first sends the resting orders as events", harsh=True
+    )
 
     def set(self, name: str, value: object, *, starting: bool = False) -> None:
         """Set one option. Raises `ValueError` with the allowed values."""

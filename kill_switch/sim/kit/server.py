@@ -1,10 +1,11 @@
-"""Speak HTTP/1.1 and WebSocket on one port, down to the bytes.
+"""HTTP/1.1 and WebSocket on one port, byte by byte.
 
-One `asyncio.Protocol` a connection: the time of arrival is taken before anything is parsed, and a fault can stop
-reading, cut a reply in two or drop the connection. Nothing here knows a venue; a `Handler` decides what is said.
+Simulated venues and the admin API are its handlers; it never decides an answer. A fault can stop reading, cut a reply
+in two, or drop the connection.
 
-What has arrived is stamped, and waits its turn: the event loop reads all connections between two of them. Else one
-account's command would wait unstamped while another's is answered; real venues are machines of their own.
+The arrival of bytes is stamped before they are parsed. Then they wait for their turn: the event loop reads all
+connections between two turns. Otherwise one account's command would wait unstamped while another one is answered,
+although real venues are separate machines.
 """
 
 from __future__ import annotations
@@ -15,48 +16,39 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Protocol, cast
 
-import httptools
-from websockets.exceptions import InvalidState
-from websockets.frames import CloseCode, Frame, Opcode
-from websockets.http11 import Request as Handshake
-from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
-
+from kill_switch.sim.kit.http_reader import HttpReader
 from kill_switch.sim.kit.protocol import Answer, Request, encode
+from kill_switch.sim.kit.ws_session import WsSession
 
-_LIMIT = 1 << 20
+# shared by all connections: the event loop fills it and passes its content on in one step. With this buffer asyncio
+# need not allocate 256 KiB for each read, which would cost more than the rest of the read.
 _BUFFER = memoryview(bytearray(64 << 10))
-"""What is read into, by every connection: the loop takes it and hands it over in one go. With a buffer of ours it need
-not make one of 256 KiB for each read, which costs more than all the rest of a read."""
-_NAMES: dict[bytes, str] = {}
-"""Header names as they were written, in lower case."""
-_MOST_NAMES = 1000
 
 
 class Handler(Protocol):
-    """Decide what a server says; every method is called on the event loop and returns at once."""
+    """The handler of a server's connections. Every method is called on the event loop and returns at once."""
 
     def connected(self, connection: Connection) -> None:
-        """Take note of a new connection."""
+        """Called for a new connection."""
 
     def disconnected(self, connection: Connection) -> None:
-        """Take note that a connection is gone."""
+        """Called when a connection is closed."""
 
     def requested(self, exchange: Exchange) -> None:
         """Answer an HTTP request through the exchange, now or later."""
 
     def upgrading(self, connection: Connection, request: Request) -> Answer | None:
-        """Refuse a WebSocket, or return None to accept it."""
+        """Return the refusal of a WebSocket upgrade, or None to accept it."""
 
     def opened(self, connection: Connection, request: Request) -> None:
-        """Take note that a WebSocket is open."""
+        """Called when a WebSocket is open."""
 
     def received(self, connection: Connection, message: str | bytes) -> None:
-        """Take a WebSocket message: text, or bytes when it was a binary one."""
+        """Called with a WebSocket message: text, or bytes for a binary one."""
 
 
 class Exchange:
-    """Hold the place of one request's reply, so that pipelined replies leave in the order of their requests."""
+    """The place of one request's reply, so that pipelined replies are sent in the order of their requests."""
 
     __slots__ = ("close", "connection", "data", "request")
 
@@ -73,26 +65,26 @@ class Exchange:
         self.send(encode(status, body, keep_alive=request.keep_alive, head_only=head, headers=headers))
 
     def send(self, data: bytes, *, close: bool = False) -> None:
-        """Send the reply's bytes as they are; `close` ends the connection behind them."""
+        """Send the reply's raw bytes; `close` ends the connection after them."""
         self.data = data
         self.close = self.close or close
         self.connection.flush()
 
 
 class Inbox:
-    """Hold what has arrived on some connections, and work off one piece in each turn of the event loop."""
+    """The received bytes of some connections; one piece is parsed in each turn of the event loop."""
 
     def __init__(self) -> None:
         self._pieces: deque[tuple[Connection, bytes, int]] = deque()
 
     def put(self, connection: Connection, data: bytes, t_ns: int) -> None:
-        """Take in what a connection has just received."""
+        """Queue bytes that a connection has received at `t_ns`."""
         self._pieces.append((connection, data, t_ns))
         if len(self._pieces) == 1:
             asyncio.get_running_loop().call_soon(self._turn)
 
     def finish(self, connection: Connection) -> None:
-        """Work off at once what there is of a connection: no more will come."""
+        """Parse all queued bytes of a connection now, because no more will come."""
         for piece in [piece for piece in self._pieces if piece[0] is connection]:
             self._pieces.remove(piece)
             connection.take(*piece[1:])
@@ -107,59 +99,53 @@ class Inbox:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Carry one connection: HTTP until it is upgraded, WebSocket from then on."""
+    """One connection: HTTP until it is upgraded, WebSocket from then on."""
 
     def __init__(self, handler: Handler, inbox: Inbox | None = None) -> None:
-        """Make it; connections with one `inbox` take turns."""
+        """Create it; connections with the same `inbox` take turns."""
         self.handler = handler
         self.peer = ""
-        self.account: str | None = None
-        """Who authenticated on it last; for faults that hit one account."""
-        self.t_ns = 0
-        """CLOCK_MONOTONIC at the arrival of the latest bytes."""
+        self.account: str | None = None  # the account that authenticated on it last, for faults that affect one account
+        self.t_ns = 0  # CLOCK_MONOTONIC at the arrival of the latest bytes
         self._transport = cast(asyncio.Transport, None)
         self._inbox = inbox or Inbox()
-        self._ended = False  # by us: what arrives from now on, or waits, is not heard any more
-        self._parser = httptools.HttpRequestParser(self)
-        self._ws: ServerProtocol | None = None
-        self._fragments: list[bytes] = []
-        self._text = True
+        self._ended = False  # this side has ended it: bytes that are queued or still arrive are ignored
+        self._reader = HttpReader(self._allow_body)
+        self._ws: WsSession | None = None
         self._queue: deque[Exchange] = deque()
-        self._complete: list[Request] = []
         self._frozen = False
         self._unread: list[bytes] = []
         self._unsent: list[bytes] = []
-        self._begin()
 
     # asyncio calls these
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start."""
+        """Register the connection with its handler."""
         self._transport = cast(asyncio.Transport, transport)
         address = transport.get_extra_info("peername")
         self.peer = str(address[0]) if address else ""
         self.handler.connected(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End, once what came before the end has been heeded."""
+        """Parse the bytes that came before the end, then report the end."""
         self._inbox.finish(self)
         self._queue.clear()
         self.handler.disconnected(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Say where the bytes go."""
+        """Return the buffer to read into."""
         return _BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Stamp the bytes' arrival; they are parsed in their turn."""
+        """Stamp and queue received bytes."""
         self._inbox.put(self, bytes(_BUFFER[:nbytes]), time.monotonic_ns())
 
     def eof_received(self) -> None:
-        """Heed what came before the end."""
+        """Parse the bytes that came before the end."""
         self._inbox.finish(self)
 
     def take(self, data: bytes, t_ns: int) -> None:
-        """Parse what had arrived at that moment."""
+        """Parse bytes that arrived at `t_ns`."""
         if self._frozen:
             self._unread.append(data)
             return
@@ -167,61 +153,54 @@ class Connection(asyncio.BufferedProtocol):
             return
         self.t_ns = t_ns
         if self._ws is not None:
-            self._frames(data)
+            self._frames(self._ws, data)
         else:
             self._http(data)
 
-    # what a handler may do
+    # called by handlers
 
     @property
     def is_websocket(self) -> bool:
-        """Say whether the connection was upgraded."""
+        """Return whether the connection was upgraded."""
         return self._ws is not None
 
     @property
     def frozen(self) -> bool:
-        """Say whether the half-open fault holds it."""
+        """Return whether the `half_open` fault holds the connection."""
         return self._frozen
 
     @property
     def closing(self) -> bool:
-        """Say whether the connection is on its way out."""
+        """Return whether the connection is being closed."""
         return self._transport.is_closing()
 
     def say(self, text: bytes) -> None:
-        """Send a text message; nothing when the WebSocket is no longer open."""
+        """Send a text message; do nothing if the WebSocket is not open."""
         frame = self.frame(text)
         if frame:
             self.write(frame)
 
     def frame(self, text: bytes) -> bytes:
-        """Return a text message's frame; empty when the WebSocket is no longer open."""
-        ws = self._ws
-        if ws is None or ws.state is not OPEN:
-            return b""
-        return Frame(Opcode.TEXT, text).serialize(mask=False)  # whole, and no extension is negotiated
+        """Return the frame of a text message; empty if the WebSocket is not open."""
+        return b"" if self._ws is None else self._ws.frame(text)
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send raw bytes."""
         if self._frozen:
             self._unsent.append(data)
         elif not self._transport.is_closing():
             self._transport.write(data)
 
     def close_websocket(self, code: int, reason: str = "") -> None:
-        """Start the closing handshake; the transport is closed soon after when the client does not answer."""
-        ws = self._ws
-        if ws is None:
+        """Start the closing handshake; drop the connection after 1 s if the client does not answer."""
+        session = self._ws
+        if session is None or not session.close(code, reason):
             return
-        try:
-            ws.send_close(code, reason)
-        except InvalidState:
-            return
-        self._pump(ws)
+        self._pump(session)
         asyncio.get_running_loop().call_later(1.0, self.abort)
 
     def finish(self) -> None:
-        """Close when everything written has left."""
+        """Close the connection once all written bytes are sent."""
         self._ended = True
         self._transport.close()
 
@@ -231,13 +210,13 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def freeze(self) -> None:
-        """Read nothing and send nothing any more, but keep the connection: the half-open fault."""
+        """Stop reading and sending, but keep the connection open: the `half_open` fault."""
         if not self._frozen:
             self._frozen = True
             self._transport.pause_reading()
 
     def thaw(self) -> None:
-        """Undo `freeze`: what was held back leaves, what had arrived is read."""
+        """Undo `freeze`: send the withheld bytes, and parse those that had arrived."""
         if not self._frozen or self._transport.is_closing():
             return
         self._frozen = False
@@ -261,70 +240,26 @@ class Connection(asyncio.BufferedProtocol):
 
     # HTTP
 
-    def _begin(self) -> None:
-        self._target = b""
-        self._headers: dict[str, str] = {}
-        self._body = b""
-
-    def on_url(self, url: bytes) -> None:
-        """Collect the target (httptools calls this and those below)."""
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a header; names in lower case, repeated ones joined as RFC 9110 says."""
-        key = _NAMES.get(name)
-        if key is None:
-            key = name.decode("latin-1").lower()
-            if len(_NAMES) < _MOST_NAMES:
-                _NAMES[name] = key
-        text = value.decode("latin-1")
-        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
-
-    def on_headers_complete(self) -> None:
-        """Let a client that waits for permission send its body."""
-        expected = self._headers.get("expect")
-        if expected and expected.lower() == "100-continue" and not self._queue:
+    def _allow_body(self) -> None:
+        """Let a client that waits for permission send its body, unless replies are due first."""
+        if not self._queue:
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def on_body(self, body: bytes) -> None:
-        """Collect the body."""
-        self._body += body
-
-    def on_message_complete(self) -> None:
-        """Put the request together."""
-        target = self._target.decode("latin-1")
-        path, _, query = target.partition("?")
-        method = self._parser.get_method().decode("latin-1")
-        keep = self._parser.should_keep_alive()
-        self._complete.append(Request(method, target, path, query, self._headers, self._body, self.t_ns, keep))
-        self._begin()
-
     def _http(self, data: bytes) -> None:
-        rest: bytes | None = None
-        broken = False
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            rest = data[upgrade.args[0] :]
-        except httptools.HttpParserError:
-            broken = True
-        if len(self._body) > _LIMIT or len(self._target) > _LIMIT:
-            broken = True
-        complete, self._complete = self._complete, []
-        last = complete.pop() if rest is not None and complete else None
-        for request in complete:
+        read = self._reader.read(data, self.t_ns)
+        for request in read.requests:
             exchange = Exchange(self, request)
             self._queue.append(exchange)
             self.handler.requested(exchange)
-        if broken:
+        if read.malformed:
             self.write(encode(400, b'{"error":"malformed HTTP"}', keep_alive=False))
             self.finish()
-        elif last is not None:
-            self._upgrade(last, rest or b"")
+        elif read.upgrade is not None:
+            self._upgrade(read.upgrade, read.behind)
 
     # WebSocket
 
-    def _upgrade(self, request: Request, rest: bytes) -> None:
+    def _upgrade(self, request: Request, behind: bytes) -> None:
         if request.headers.get("upgrade", "").lower() != "websocket" or self._queue:
             self.write(encode(400, b'{"error":"only a WebSocket upgrade is possible"}', keep_alive=False))
             self.finish()
@@ -336,50 +271,23 @@ class Connection(asyncio.BufferedProtocol):
             self.write(encode(refusal.status, refusal.bodies[0], keep_alive=False))
             self.finish()
             return
-        ws = ServerProtocol(max_size=_LIMIT)  # no extensions: nothing is compressed
-        lines = [f"{request.method} {request.target} HTTP/1.1", *(f"{k}: {v}" for k, v in request.headers.items())]
-        ws.receive_data("\r\n".join((*lines, "", "")).encode("latin-1"))
-        for event in ws.events_received():
-            if isinstance(event, Handshake):
-                ws.send_response(ws.accept(event))
-        self._ws = ws
-        self._pump(ws)
-        if ws.state is OPEN:
+        self._ws = session = WsSession(request)
+        self._pump(session)
+        if session.is_open:
             self.handler.opened(self, request)
-            if rest:
-                self._frames(rest)
+            if behind:
+                self._frames(session, behind)
 
-    def _frames(self, data: bytes) -> None:
-        ws = cast(ServerProtocol, self._ws)
-        ws.receive_data(data)
-        for frame in ws.events_received():
-            if not isinstance(frame, Frame) or frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                continue
-            if frame.opcode is not Opcode.CONT:
-                self._text = frame.opcode is Opcode.TEXT
-            self._fragments.append(bytes(frame.data))
-            if frame.fin:
-                payload = b"".join(self._fragments)
-                self._fragments.clear()
-                self._message(ws, payload)
+    def _frames(self, session: WsSession, data: bytes) -> None:
+        for message in session.messages(data):
+            self.handler.received(self, message)
             if self._ended:
                 return
-        self._pump(ws)
+        self._pump(session)
 
-    def _message(self, ws: ServerProtocol, payload: bytes) -> None:
-        if not self._text:
-            self.handler.received(self, payload)
-            return
-        try:
-            text = payload.decode()
-        except UnicodeDecodeError:
-            ws.fail(CloseCode.INVALID_DATA, "text is not UTF-8")
-            return
-        self.handler.received(self, text)
-
-    def _pump(self, ws: ServerProtocol) -> None:
-        for data in ws.data_to_send():
+    def _pump(self, session: WsSession) -> None:
+        for data in session.outgoing():
             if data:
                 self.write(data)
-            else:  # the protocol's end of stream; TLS has no half-close
+            else:  # TLS has no half-close
                 self.finish()

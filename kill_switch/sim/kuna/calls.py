@@ -1,6 +1,6 @@
 """KUNA's REST calls; § numbers are those of docs/venues/kuna.md.
 
-The simulated venue answers HTTP requests with them. A call never does more than that file documents.
+The simulated venue answers HTTP requests with them. It has no call that neither the file nor ccxt's client knows.
 """
 
 from __future__ import annotations

@@ -36,15 +36,17 @@ _DAY_NS = 86_400 * 10**9
 class KunaOptions(Options):
     """The facts about KUNA that are inferred or unknown."""
 
-    engine_ms: float = option(0.0, "milliseconds from an accepted cancel until it is done (§6 [I])", harsh=150.0)
+    engine_ms: float = option(0.0, "milliseconds from an accepted cancel until it is executed (§6 [I])", harsh=150.0)
     idle_s: float = option(20.0, "seconds without a frame until a WebSocket is closed: pingTimeout (§5)")
-    idle_close_code: int = option(4001, "close code of that: SocketCluster's 'client pong timed out'")
-    auth: str = option("api-key", "what accounts are told to use; both are checked (§2)", "api-key", "hmac", fixed=True)
+    idle_close_code: int = option(4001, "close code after `idle_s`: SocketCluster's 'client pong timed out'")
+    auth: str = option(
+        "api-key", "the keys in an account's credentials; both kinds are accepted (§2)", "api-key", "hmac", fixed=True
+    )
     ws_login: str = option("api-key", "whether accounts have a key for the WebSocket", "api-key", "none", fixed=True)
-    account_type: str = option("", "'pro': requests must say `account: pro` (§2)", "", "pro", fixed=True)
+    account_type: str = option("", "'pro': requests need the header `account: pro` (§2)", "", "pro", fixed=True)
     signs_compact: bool = option(
         True,
-        "what is signed of a body is its compact JSON, with whatever blanks it is sent (§2); else its bytes",
+        "the signed form of a body is its compact JSON, however it is sent (§2); else its bytes",
         harsh=False,
     )
     wrap: bool = option(True, "successes are wrapped in `data` (§3); else bare", harsh=False)
@@ -68,11 +70,16 @@ class KunaOptions(Options):
     nonce_window_s: float = option(0.0, "how far a nonce may be off, in seconds; 0 is no limit (§2 [U])", harsh=5.0)
     rest_per_min: int = option(300, "private requests a minute and key; 0 is no limit (§7 [I])", kind=0, harsh=150)
     token: str = option(
-        "before", "#setAuthToken, to the answer of a login (§5)", "before", "after", "none", harsh="none"
+        "before",
+        "when #setAuthToken is sent, relative to the answer of a login (§5)",
+        "before",
+        "after",
+        "none",
+        harsh="none",
     )
-    token_s: float = option(0.0, "seconds until a login has expired, as its token has; 0 is never (§5 [U])", harsh=20.0)
+    token_s: float = option(0.0, "seconds until a login and its token expire; 0 is never (§5 [U])", harsh=20.0)
     ping_s: float = option(8.0, "seconds between pings (§5 [I]); 0 is never", harsh=15.0)
-    numbered_pushes: bool = option(False, "pushes have a `cid` and want to be acknowledged", harsh=True)
+    numbered_pushes: bool = option(False, "pushes have a `cid` and expect an acknowledgement", harsh=True)
     push_event: str = option("", "the inner event's name in a push; empty is the channel's (§5 [U])", harsh="update")
 
 

@@ -1,6 +1,6 @@
 """The simulated KUNA: URLs, authentication, WebSocket messages.
 
-`sim.main` starts it. It answers only what docs/venues/kuna.md documents; § numbers below are those of that file.
+`sim.main` starts it. It has no call that docs/venues/kuna.md does not document; § numbers below are those of that file.
 """
 
 from __future__ import annotations

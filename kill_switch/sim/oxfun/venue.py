@@ -1,6 +1,7 @@
 """The simulated OX.FUN: URLs, authentication, WebSocket messages.
 
-`sim.main` starts it. It answers only what docs/venues/oxfun.md documents; § numbers below are those of that file.
+`sim.main` starts it. It has no call that docs/venues/oxfun.md does not document; § numbers below are those of that
+file.
 """
 
 from __future__ import annotations

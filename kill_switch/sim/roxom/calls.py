@@ -1,6 +1,6 @@
 """Roxom's REST calls; § numbers are those of docs/venues/roxom.md.
 
-The simulated venue answers HTTP requests with them. A call never does more than that file documents.
+The simulated venue answers HTTP requests with them. It has no call that the file does not document.
 """
 
 from __future__ import annotations

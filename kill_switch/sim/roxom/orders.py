@@ -34,19 +34,17 @@ class RoxomOptions(Options):
     path_prefix: str = option("/api/v1", "in front of every REST path (§2)", "/api/v1", "/v1", fixed=True)
     fields: str = option("new", "field names of orders, positions, balance (§4.4)", "new", "old")
     unit: str = option("btc", "unit of the admin API's equity and unrealised", "btc", "sats")
-    cancel_all_includes_stops: bool = option(
-        True, "cancel-all takes orders in waitingtrigger along (§6 [U])", harsh=False
-    )
-    nothing: str = option("empty", "what a cancel-all of nothing says (§4.2 [I])", "empty", "404", harsh="404")
-    cancels_pending: bool = option(True, "a cancel of a pendingcancel order is taken (§4.6 [U])", harsh=False)
+    cancel_all_includes_stops: bool = option(True, "cancel-all includes orders in waitingtrigger (§6 [U])", harsh=False)
+    nothing: str = option("empty", "the answer to a cancel-all without orders (§4.2 [I])", "empty", "404", harsh="404")
+    cancels_pending: bool = option(True, "a cancel of a pendingcancel order is accepted (§4.6 [U])", harsh=False)
     cancel_all_closes: bool = option(False, "cancel-all closes positions, as one page has it (§4.2)", harsh=True)
     page_limit: int = option(0, "longest list of orders; 0 is no limit (§4.4 [U])", harsh=5)
     error_status: int = option(
-        0, "HTTP status of every error but 429 and 503; 0 is one that fits (§4.6 [U])", harsh=200
+        0, "HTTP status of every error except 429 and 503; 0 is a fitting one (§4.6 [U])", harsh=200
     )
     error_texts: str = option(
         "titles",
-        "what cancel errors say: the documented titles, or else (§4.6 [U])",
+        "the texts of cancel errors: the documented titles, or others (§4.6 [U])",
         "titles",
         "other",
         harsh="other",
@@ -55,9 +53,9 @@ class RoxomOptions(Options):
         "full", "the answer to a subscription: with its arguments, without, none (§5 [U])",
         "full", "bare", "none", harsh="none",
     )  # fmt: skip
-    errors_close: bool = option(False, "a WebSocket is closed behind an error frame (§5 [U])", harsh=True)
+    errors_close: bool = option(False, "a WebSocket is closed after an error frame (§5 [U])", harsh=True)
     ws_auth_failure: str = option(
-        "frame+close", "what a refused upgrade gets: error 600010 in a frame, or HTTP 401 (§5 [U])",
+        "frame+close", "the answer to a refused upgrade: error 600010 in a frame, or HTTP 401 (§5 [U])",
         "frame+close", "frame", "http", harsh="frame",
     )  # fmt: skip
     subscriptions: int = option(

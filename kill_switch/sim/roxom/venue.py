@@ -1,6 +1,7 @@
 """The simulated Roxom: URLs, authentication, WebSocket messages.
 
-`sim.main` starts it. It answers only what docs/venues/roxom.md documents; § numbers below are those of that file.
+`sim.main` starts it. It has no call that docs/venues/roxom.md does not document; § numbers below are those of that
+file.
 """
 
 from __future__ import annotations
