@@ -71,7 +71,7 @@ def test_a_running_daemon_is_asked_and_keeps_its_connections(
         done = invoke("check", "--connect", "-c", config)
         as_json = json.loads(invoke("check", "--connect", "--json", "-c", config).stdout)
     assert done.exit_code == 0
-    assert "a daemon is running" in done.output
+    assert "checked through the running daemon" in done.output
     assert requests[1] == {"cmd": "drill", "scope": ["mm1"]}
     assert as_json["ok"] is True
     assert as_json["accounts"] == {"mm1": "oxfun"}

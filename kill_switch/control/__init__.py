@@ -1,1 +1,1 @@
-"""Serve operators over the Unix control socket, and ask the daemon over it."""
+"""The control socket: the daemon's server for operators' requests, and the client of the commands."""

@@ -1,4 +1,7 @@
-"""Ask the daemon over its control socket, with next to nothing to import: `fire` must start fast."""
+"""Send requests to the daemon over its control socket.
+
+All commands use this. It imports as little as possible, because `fire` must start fast. No configuration is read here.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,18 @@ from typing import Any
 
 from kill_switch.errors import NotAllowed, Unreachable
 
-STARTS_WITHIN_S = 1.0  # from a process's first line to its sockets
+STARTS_WITHIN_S = 1.0  # seconds from a process's first line to its sockets
 _AGAIN_S = 0.05
-MOST_ANSWER = 64 << 20  # bytes; a status takes about 1 KiB an account
+MOST_ANSWER = 64 << 20  # bytes of an answer; a status takes about 1 KiB an account
 _LOOKS = ("status", "report")  # requests that change nothing
 _UNKNOWN = ": whether it has done, or will do, what was asked is not known; see kill-switch status"
 
 
 def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0, patience_s: float = 0.0) -> dict[str, Any]:
-    """Ask the daemon one thing; raises `Unreachable`, or `NotAllowed` where the socket's mode says so.
+    """Send the daemon a request and return its answer.
 
-    For `patience_s` it is asked again and again whether it is there: it may just be starting.
+    Raises `Unreachable`, or `NotAllowed` if the socket's mode forbids the caller. First, a daemon that may be starting
+    is waited for, up to `patience_s` seconds. `timeout_s` bounds the exchange in seconds.
     """
     until_s = time.monotonic() + patience_s
     while patience_s and not listening(path) and time.monotonic() < until_s:
@@ -30,7 +34,7 @@ def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0, pati
     sock = socket.socket(socket.AF_UNIX)
     until_s = time.monotonic() + timeout_s
     sock.settimeout(timeout_s)
-    unknown = ""  # what follows if no answer comes
+    unknown = ""  # the consequence if no answer comes
     try:
         with sock:
             sock.connect(str(path))
@@ -39,7 +43,7 @@ def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0, pati
             answer = bytearray()
             while not answer.endswith(b"\n"):
                 if len(answer) > MOST_ANSWER:
-                    raise Unreachable(f"what answers on {path} is no daemon: its answer does not end")
+                    raise Unreachable(f"the process that answers on {path} is no daemon: its answer does not end")
                 sock.settimeout(max(0.001, until_s - time.monotonic()))
                 chunk = sock.recv(1 << 16)
                 if not chunk:
@@ -56,19 +60,19 @@ def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0, pati
     except ValueError:
         loaded = None
     if not isinstance(loaded, dict):
-        raise Unreachable(f"what answers on {path} is no daemon: its answer is not a JSON object{unknown}")
+        raise Unreachable(f"the process that answers on {path} is no daemon: its answer is not a JSON object{unknown}")
     return loaded
 
 
 def listening(path: Path) -> bool:
-    """Say whether a daemon is there, even if it does not answer; raises `NotAllowed` if that may not be known."""
+    """Return whether a process has the socket open, even if it does not answer; raise `NotAllowed` if refused."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(1.0)
         try:
             sock.connect(str(path))
         except PermissionError:
             raise NotAllowed(f"you may not use {path}: ask to be put into its group") from None
-        except TimeoutError:  # its backlog is full: somebody has it open
+        except TimeoutError:  # the backlog is full, so a process has the socket open
             return True
         except OSError as error:
             return error.errno == errno.EAGAIN

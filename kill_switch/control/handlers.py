@@ -1,4 +1,8 @@
-"""Answer what operators ask: status, fire, drill, rearm, report. Each handler takes a request and who sent it."""
+"""Handle operators' requests: status, fire, drill, rearm, report.
+
+The control server calls a handler with the request and its caller. The handlers read the state and report events to the
+dispatcher; they never change an account's state themselves.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +35,17 @@ from kill_switch.wakeup import Signal
 log = logging.getLogger(__name__)
 
 MAX_WAIT_S = 3600
-PROVE_WITHIN_S = 3.0  # the read-back that a re-arm waits for, where reads take no longer
+PROVE_WITHIN_S = 3.0  # seconds for the read-back before a re-arm; more where reads take longer
 PROVE_WITHIN_MOST_S = 30.0
-RECORD_WITHIN_S = 2.0  # a person who re-arms waits for the record
-KILL_RECORD_WITHIN_S = 0.5  # who fires, or reads a report, waits less: the kill has gone out
+RECORD_WITHIN_S = 2.0  # seconds that a re-arm waits for the journal
+# seconds that `fire` and `report` wait for the journal; less, because the kill has been sent
+KILL_RECORD_WITHIN_S = 0.5
 MAX_TEXT = 1000
-MAX_REASONS = 10  # that the status tells; the report has all
+MAX_REASONS = 10  # reasons in the status at most; the report has all
 
 
 class Operators:
-    """Hold what the answers are made of."""
+    """The handlers, and the parts of the daemon that they need."""
 
     def __init__(
         self,
@@ -54,7 +59,7 @@ class Operators:
         intake: Intake,
         users: Users | None = None,
     ) -> None:
-        self.news = Signal()  # notified when a state, or a lane, may have changed
+        self.news = Signal()  # notified when a state or a lane may have changed
         self.config = config
         self._dispatcher = dispatcher
         self._journal = journal
@@ -65,8 +70,8 @@ class Operators:
         self._previews = Previews(dispatcher)
         self._intake = intake
         self._users = users or Users()
-        self._unnamed = set[int]()  # who has fired, and whose name is not on record yet
-        # each yields a line for people for everything that is wrong with its part of the program
+        self._unnamed = set[int]()  # uids of callers who fired and whose names are not recorded yet
+        # each yields lines for people about the faults of its part of the program
         self.troubles: list[Callable[[], Iterable[str]]] = [
             drills.troubles,
             clocks.troubles,
@@ -89,7 +94,7 @@ class Operators:
         }
 
     def changed(self) -> None:
-        """Wake whoever waits for the state to change."""
+        """Wake the requests that wait for the state to change."""
         self._note_phase()
         self.news.notify()
 
@@ -100,7 +105,7 @@ class Operators:
         self._phase = phase
 
     def status(self) -> dict[str, object]:
-        """Return what `status --json` prints: all of it as of now, the reasons of a kill that has just begun too."""
+        """Return what `status --json` prints, as of now, including the reasons of a kill that has just begun."""
         self._note_phase()
         self._journal.tell()
         conditions = self._watch.conditions()
@@ -126,7 +131,7 @@ class Operators:
                 "last": drill and {key: drill[key] for key in ("at", "by", "ok", "answered_us", "budget_us")},
             },
             "journal": self._journal.trouble or "ok",
-            "trouble": [line for told in self.troubles for line in _told(told)],
+            "trouble": [line for part in self.troubles for line in _told(part)],
         }
 
     def _unheard(self) -> Iterable[str]:
@@ -137,7 +142,7 @@ class Operators:
         return (f"intent: {why}: the first commands of a kill wait for its record",) if why else ()
 
     def _worn(self) -> Iterable[str]:
-        """Yield a line for each lane that is up, and has trouble all the same: no successor, fewer connections."""
+        """Yield a line for each lane that is up and degraded: no successor, or fewer connections."""
         for name, session in self._dispatcher.sessions.items():
             states = {"ws": session.ws.state, "http": session.http.state}
             for route, why in session.troubles().items():
@@ -149,7 +154,7 @@ class Operators:
         return (f"account {name}: {strange}: only rearm --force arms it" for name, strange in found if strange)
 
     def _slow(self) -> Iterable[str]:
-        """Yield a line for each account whose kill would be slow now, though its lanes are ready."""
+        """Yield a line for each account whose kill would be slow now, although its lanes are ready."""
         now = self._dispatcher.clock()
         cautions = ((name, session.venue.caution(now)) for name, session in self._dispatcher.sessions.items())
         return [f"{name}: {caution}" for name, caution in cautions if caution]
@@ -187,10 +192,11 @@ class Operators:
         wait_s = request.get("wait_s", 0)
         if not isinstance(wait_s, int | float):
             raise Refusal("wait_s must be a number of seconds")
-        wait_s = min(max(0, wait_s), MAX_WAIT_S)  # how long somebody wants to wait must not keep a kill from going out
+        wait_s = min(max(0, wait_s), MAX_WAIT_S)  # because the length of the wait must not keep a kill from being sent
         if request.get("dry_run"):
             shown = await self._previews.show(accounts)
-            still = [name for name in shown if name in self._dispatcher.sessions]  # a reload may have come
+            # because a reload may have removed accounts
+            still = [name for name in shown if name in self._dispatcher.sessions]
             return {"dry_run": True, "accounts": {name: {**self._account(name), **shown[name]} for name in still}}
         evidence = {"uid": caller.uid, "user": caller.user, "pid": caller.pid}
         reason = Reason("operator", text, accounts, self._dispatcher.clock(), evidence)
@@ -205,14 +211,14 @@ class Operators:
             await self._users.name(caller.uid, SOON_S)
         self._journal.flush()
         report = None if kill is None else self._reports.get(kill.id)
-        if report is None or not _has(report, reason):  # another kill's report would be believed
-            raise Refusal("the kill has gone out, and what came of it cannot be told: see the log, and the venues")
+        if report is None or not _has(report, reason):  # because another kill's report would be believed
+            raise Refusal("the kill was sent, but its report cannot be shown: read the log, and look at the venues")
         return {**report, "asked": accounts, "problems": await self.problems(KILL_RECORD_WITHIN_S)}
 
     def find_name(self, uid: int) -> None:
-        """Put on record who a uid is, as soon as that is found: the kill did not wait for it."""
+        """Record a uid's name as soon as it is known, because the kill did not wait for it."""
 
-        def found(name: str) -> None:
+        def on_name(name: str) -> None:
             self._unnamed.discard(uid)
             if name != str(uid):
                 self._journal.append("user", {"uid": uid, "user": name}, self._dispatcher.clock())
@@ -220,7 +226,7 @@ class Operators:
 
         if uid not in self._unnamed:
             self._unnamed.add(uid)
-            self._users.when_known(uid, found)
+            self._users.when_known(uid, on_name)
 
     async def _drill(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
         return await self._drills.run(self._scope(request), "operator", uid=caller.uid, user=caller.user)
@@ -234,7 +240,7 @@ class Operators:
         since_ns = self._dispatcher.clock().mono_ns
         await self._prove(tripped, since_ns)
         await self._watch.look(tripped)
-        watching = list(self._watch.watching(tripped))  # now: a reload may have come
+        watching = list(self._watch.watching(tripped))  # read now, because a reload may have changed the triggers
         data = {"uid": caller.uid, "user": caller.user, "text": text, "accounts": accounts}
         self._journal.append("rearm-asked", data, self._dispatcher.clock())
         if not await self._recorded():
@@ -249,7 +255,7 @@ class Operators:
         asked = RearmAsked(caller.uid, caller.user, text, accounts, force, blockers, self._dispatcher.clock(), since_ns)
         if caller.gone():
             log.warning("not re-armed: %s, who asked for it, did not wait for the answer", caller.user)
-            raise Refusal("whoever asked has gone")
+            raise Refusal("not re-armed: the caller has closed the connection")
         match self._dispatcher.rearm(asked):
             case Granted(names):
                 for trigger in watching:
@@ -265,7 +271,7 @@ class Operators:
                 raise Refusal("not re-armed: " + "; ".join(refused.why), why=refused.why)
 
     async def problems(self, within_s: float = RECORD_WITHIN_S) -> list[Problem]:
-        """Have everything so far written; return in what the record is not what it should be."""
+        """Have everything recorded so far written; return the journal's faults as problems."""
         unwritten = ""
         if not await self._recorded(within_s):
             unwritten = self._journal.unwritten or self._journal.silent or "the disk has not taken it yet"
@@ -273,7 +279,7 @@ class Operators:
         return of_daemon(unwritten, self._journal.unsynced, self.config.source, latched=latched)
 
     async def _recorded(self, within_s: float = RECORD_WITHIN_S) -> bool:
-        """Have everything so far written; False if the disk does not take it in time."""
+        """Have everything recorded so far written; return False if the disk has not accepted it in time."""
         self._journal.sync()
         with anyio.move_on_after(within_s):
             while not self._journal.on_record and not self._journal.unwritten:  # noqa: ASYNC110 - a thread's work
@@ -281,7 +287,7 @@ class Operators:
         return self._journal.on_record
 
     async def _prove(self, names: Collection[str], since_ns: int) -> None:
-        """Have the accounts that count as clear read back once more; return when they have been, or could not be."""
+        """Read the clear accounts once more; return when all reads are in, or after a bounded time."""
         for name in names:
             if self._dispatcher.state.accounts[name].phase is Phase.CLEAR:
                 self._dispatcher.sessions[name].read()
@@ -297,7 +303,7 @@ class Operators:
                 await anyio.sleep(0.01)
 
     def _still(self, names: Iterable[str]) -> list[Account]:
-        """Return those of the accounts that are there now: a reload may have come while somebody waited."""
+        """Return the accounts that still exist, because a reload may have removed some."""
         accounts = self._dispatcher.state.accounts
         return [accounts[name] for name in names if name in accounts]
 
@@ -312,7 +318,7 @@ class Operators:
 
 
 def condition(session: Session) -> dict[str, object]:
-    """Return how an account's lanes are, in the keys of the status."""
+    """Return the state of an account's lanes, in the keys of the status."""
     return {
         "venue": session.venue.NAME,
         "ready": session.ready,
@@ -323,24 +329,24 @@ def condition(session: Session) -> dict[str, object]:
 
 
 def _has(report: Mapping[str, Any], reason: Reason) -> bool:
-    """Tell whether a report has this reason; of very many it has the first and the last only."""
+    """Return whether a report contains this reason; of very many reasons, a report has the first and the last only."""
     observed_at = clock.iso(reason.observed.wall_ns)
     return len(report["reasons"]) > KEEP_REASONS or any(
-        one["trigger"] == reason.trigger and one["observed_at"] == observed_at for one in report["reasons"]
+        shown["trigger"] == reason.trigger and shown["observed_at"] == observed_at for shown in report["reasons"]
     )
 
 
 def _told(told: Callable[[], Iterable[str]]) -> list[str]:
-    """Hear what is wrong with a part of the program; one that fails at it must not keep the rest from being seen."""
+    """Return a part's trouble lines; an exception becomes a line, so that the other parts are still shown."""
     try:
         return list(told())
     except Exception as error:
-        log.exception("a part of the status cannot be told")
+        log.exception("a part of the status could not be built")
         return [f"internal error: {type(error).__name__}: see the log"]
 
 
 def outward(phase: Phase) -> str:
-    """Return the daemon's state in the three words that operators know."""
+    """Return the daemon's state in the three words of the status."""
     match phase:
         case Phase.ARMED:
             return "ARMED"

@@ -1,4 +1,7 @@
-"""Send heartbeats to the daemon's intake: what `kill-switch beat` does, for a shell."""
+"""Send heartbeats to the daemon's intake, for `kill-switch beat`.
+
+No answer is expected: the intake is a datagram socket.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 
 from kill_switch.errors import NotAllowed, Unreachable
 
-STARTS_WITHIN_S = 1.0  # a daemon, from its first line to its sockets
+STARTS_WITHIN_S = 1.0  # seconds from a daemon's first line to its sockets
 AGAIN_S = 0.05
 
 
@@ -23,10 +26,11 @@ def send(
     sender: str = "",
     sent: Callable[[], object] = lambda: None,
 ) -> None:
-    """Send one datagram from `sender` (default: this host's name), or go on every `every_s` seconds until interrupted.
+    """Send one datagram from `sender` (default: the host's name), or one every `every_s` seconds until interrupted.
 
-    A single beat that reaches nobody within a second raises `Unreachable`: the daemon may just be starting. A series
-    goes on, because the daemon may come back. `sent` is called once, behind the first datagram that was taken.
+    A single beat that no daemon receives within a second raises `Unreachable`; within that second a starting daemon is
+    waited for. A series continues, because the daemon may come back. `sent` is called once, after the first datagram
+    that was received.
     """
     payload = json.dumps({"bye" if bye else "beat": name, "from": sender or socket.gethostname()}).encode()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -44,7 +48,7 @@ def send(
                     time.sleep(AGAIN_S)
                     continue
                 if every_s is None:
-                    raise Unreachable(f"no daemon takes beats on {path}: {error.strerror or error}") from None
+                    raise Unreachable(f"no daemon receives beats on {path}: {error.strerror or error}") from None
             else:
                 sent()
                 sent = _nothing
@@ -55,4 +59,4 @@ def send(
 
 
 def _nothing() -> None:
-    """Do what is to be done behind every datagram but the first."""
+    """Do nothing: `sent` is called for the first datagram only."""

@@ -1,8 +1,8 @@
-"""Find the daemon's sockets with next to nothing to import: `fire`, `status` and `beat` must start fast.
+"""Find the daemon's sockets with few imports, because `fire`, `status` and `beat` must start fast.
 
-This reads only one key of the configuration. A file with a syntax error keeps nobody from a daemon that runs: what can
-be trusted of it is enough (`salvage`). A key that is there and wrong is left to `config`, which takes a tenth of a
-second longer to import and says what is the matter.
+Only [daemon] is read. A file with a syntax error must not prevent a command to a running daemon, so its usable parts
+are read (`salvage`). A key that is present and wrong is passed to `config`, which takes 0.1 s longer to import and
+reports the fault.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ INTAKE_SOCKET = "intake.sock"  # where it takes heartbeats and figures
 def runtime_dir(
     path: Path | None, *, environ: Mapping[str, str] = os.environ, say: Callable[[str], object] = lambda line: None
 ) -> Path:
-    """Return where the daemon's sockets are, whatever else the file says; raise `ConfigError`.
+    """Return the directory of the daemon's sockets, whatever faults other keys have; raise `ConfigError`.
 
-    `say` takes a line for a person if the file cannot be parsed as a whole.
+    If the file cannot be parsed as a whole, `say` gets a line for people.
     """
     found = _at_a_glance(path, environ, say)
     if found is None:
@@ -35,9 +35,10 @@ def runtime_dir(
 
 
 def directories(path: Path | None, *, environ: Mapping[str, str] = os.environ) -> tuple[Path, Path]:
-    """Return the state and the runtime directory; raise `ValueError` if the file leaves doubts, `OSError` if none is.
+    """Return the state and the runtime directory; raise `ValueError` if the file is unclear about them.
 
-    For a process that has not read its configuration yet, and may die before it has.
+    Raises `OSError` if a named file cannot be read. For a process that has not loaded its configuration yet, and may
+    end before it has.
     """
     daemon, _ = _table(path, environ)
     defaults = ("state_dir", "STATE_DIRECTORY", STATE_DIR), ("runtime_dir", "RUNTIME_DIRECTORY", RUNTIME_DIR)
@@ -49,18 +50,18 @@ def directories(path: Path | None, *, environ: Mapping[str, str] = os.environ) -
 
 
 def _at_a_glance(path: Path | None, environ: Mapping[str, str], say: Callable[[str], object]) -> Path | None:
-    """Return the directory if the file leaves no doubt of it."""
+    """Return the runtime directory if the file is clear about it, else None."""
     try:
         daemon, broken = _table(path, environ)
     except (OSError, ValueError):
         return None
-    found = _directory(daemon, "runtime_dir", "RUNTIME_DIRECTORY", RUNTIME_DIR, environ)
-    if found is None:
+    directory = _directory(daemon, "runtime_dir", "RUNTIME_DIRECTORY", RUNTIME_DIR, environ)
+    if directory is None:
         return None
     if broken:
         source = path or environ.get("KILL_SWITCH_CONFIG") or CONFIG
-        say(f"{source}: {broken}; going on with the daemon in {found} (`kill-switch check` says what is wrong)")
-    return Path(found)
+        say(f"{source}: {broken}; going on with the daemon in {directory} (for details: kill-switch check)")
+    return Path(directory)
 
 
 def _directory(
@@ -71,9 +72,9 @@ def _directory(
 
 
 def _table(path: Path | None, environ: Mapping[str, str]) -> tuple[Mapping[str, Any], str]:
-    """Return the table [daemon], and what of the file cannot be understood.
+    """Return the table [daemon], and which parts of the file are not understood.
 
-    Raises `OSError` for a file that was named and cannot be read, `ValueError` for a table that is none.
+    Raises `OSError` if a named file cannot be read, `ValueError` if [daemon] is not a table.
     """
     named = path or environ.get("KILL_SWITCH_CONFIG")
     try:
@@ -81,7 +82,7 @@ def _table(path: Path | None, environ: Mapping[str, str]) -> tuple[Mapping[str, 
     except OSError:
         if named:
             raise
-        content = b""  # a file that nobody named need not be there
+        content = b""  # because a file that was not named need not exist
     broken = ""
     try:
         daemon = tomllib.loads(content.decode("utf-8-sig")).get("daemon", {})
@@ -93,13 +94,13 @@ def _table(path: Path | None, environ: Mapping[str, str]) -> tuple[Mapping[str, 
 
 
 def _of_the_parts(content: bytes) -> tuple[Any, str]:
-    """Return the table [daemon] of a file that does not parse, and what is left out; what is unclear there is None."""
+    """Return the table [daemon] of a file that does not parse, and what is left out; unclear values are None."""
     from kill_switch.config.salvage import salvage
 
     try:
-        found = salvage(content.decode("utf-8-sig", "surrogateescape"))
+        salvaged = salvage(content.decode("utf-8-sig", "surrogateescape"))
     except ValueError:
         return {}, "it is not TOML"
-    daemon = found.document.get("daemon", {})
-    why = f"{', '.join(found.parts)} cannot be understood" if found.parts else "it is not UTF-8"
-    return ({**found.directories, **daemon} if isinstance(daemon, dict) else daemon), why
+    daemon = salvaged.document.get("daemon", {})
+    why = f"{', '.join(salvaged.parts)} cannot be understood" if salvaged.parts else "it is not UTF-8"
+    return ({**salvaged.directories, **daemon} if isinstance(daemon, dict) else daemon), why

@@ -1,10 +1,10 @@
-"""Serve operators on a Unix socket: a JSON line in, a JSON line out; the kernel says who is asking.
+"""The control server: a Unix socket that takes a JSON line and answers with a JSON line.
 
-The socket's mode and group decide who may connect, `SO_PEERCRED` is what the journal records. A line that is malformed
-gets one clear answer and changes nothing.
+The daemon serves operators with it. The socket's mode and group decide who may connect; the journal records the caller
+as the kernel names it (`SO_PEERCRED`). A malformed line gets one clear answer and changes nothing.
 
-However many connections ask for however much, one request begins in each pass of the event loop, and one kill. A kill
-waits behind other kills only.
+In each pass of the event loop, at most one request and one kill begin, however many connections there are. A kill waits
+behind other kills only.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ log = logging.getLogger(__name__)
 
 MAX_LINE = 64 << 10
 IDLE_S = 60.0
-LOOK_EVERY_S = 1.0  # whether the socket is still there
+LOOK_EVERY_S = 1.0  # seconds between two checks that the socket's file exists
 CONNECT_WITHIN_S = 2.0
-MOST_OPEN = 32  # connections of one user: descriptors are for venues first, and each request takes the loop's time
-BACKLOG = 65536  # the kernel takes what it allows (net.core.somaxconn)
-NAMED = ("rearm", "drill", "reload")  # whose record wants the caller's name; a kill does not wait for one
+MOST_OPEN = 32  # connections of a user, because lanes need descriptors and each request needs the loop's time
+BACKLOG = 65536  # limited by the kernel (net.core.somaxconn)
+NAMED = ("rearm", "drill", "reload")  # requests whose record needs the caller's name; a kill does not wait for one
 
 
 def _never() -> bool:
@@ -48,22 +48,22 @@ def _never() -> bool:
 
 
 class Caller(NamedTuple):
-    """Who is at the other end, as the kernel says."""
+    """The process at the other end of a connection, as the kernel names it."""
 
     uid: int
     pid: int
-    user: str  # the number, as long as nobody has found the name
-    gone: Callable[[], bool] = _never  # whether it has closed the connection, and hears no answer
+    user: str  # the number until the name is known
+    gone: Callable[[], bool] = _never  # returns whether the caller has closed the connection
 
 
 class Turnstile:
-    """Let requests begin one by one: kills apart from the others, and who has asked least first."""
+    """Lets requests begin one by one: kills apart from other requests, callers with fewer requests first."""
 
     def __init__(self) -> None:
         self._kills, self._others = Turns(), Turns()
 
     async def enter(self, request: Mapping[str, Any], had: int) -> None:
-        """Return when the request may begin; `had` is how many its connection has had."""
+        """Return when the request may begin; `had` is the number of requests that its connection has made."""
         is_kill = request.get("cmd") == "fire" and not request.get("dry_run")
         turns = self._kills if is_kill else self._others
         if not turns.is_free():
@@ -71,7 +71,7 @@ class Turnstile:
 
 
 class Refusal(Exception):
-    """Answer a request with one line and the exit code that the command ends with."""
+    """Raised by a handler: the error line of the answer, and the exit code of the command."""
 
     def __init__(self, text: str, exit_code: int = 1, **data: object) -> None:
         super().__init__(text)
@@ -85,31 +85,31 @@ Handler = Callable[[Mapping[str, Any], Caller], Awaitable[Mapping[str, object]]]
 async def serve(
     path: Path, handlers: Mapping[str, Handler], gid: int | None = None, *, files: Offload, users: Users
 ) -> None:
-    """Serve until somebody removes or replaces the socket: then return, so that it is made anew.
+    """Serve until the socket is removed or replaced; then return, so that the caller creates it again.
 
-    `files` carries out what may wait for the file system of `path`. Raises `AlreadyRunning` if somebody else serves
-    there, and `OSError` if the socket cannot be made.
+    `files` carries out calls that may block on the file system of `path`. Raises `AlreadyRunning` if another daemon
+    serves there, and `OSError` if the socket cannot be made.
     """
     await refuse_second(path, files)
     sock, mine = await files.run(_bind, path, gid, drop=partial(_unbind, path))
     listener = await SocketListener.from_socket(sock)
     connections, turnstile = _Connections(), Turnstile()
 
-    async def one(stream: SocketStream) -> None:
+    async def serve_caller(stream: SocketStream) -> None:
         uid, pid = _peer(stream.extra_attributes[SocketAttribute.raw_socket]())
         try:
             async with stream:
                 with connections.enter(uid) as connection:
                     await _converse(stream, connection, uid, pid, handlers, users, turnstile)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError, OSError):
-            pass  # the caller went away
+            pass  # the caller has closed the connection
         except Exception:
             log.exception("a control connection failed")
 
     try:
         async with listener, anyio.create_task_group() as group:
-            group.start_soon(listener.serve, one)
-            while await files.run(inode, path) == mine:  # noqa: ASYNC110 - nobody tells
+            group.start_soon(listener.serve, serve_caller)
+            while await files.run(inode, path) == mine:  # noqa: ASYNC110 - the kernel sends no event
                 await anyio.sleep(LOOK_EVERY_S)
             log.warning("%s was removed or replaced", path)
             group.cancel_scope.cancel()
@@ -118,7 +118,7 @@ async def serve(
 
 
 class _Connection:
-    """One caller's connection: its scope ends it; it is busy while a request of it is carried out."""
+    """A caller's connection: its scope ends it, and it is busy while one of its requests is carried out."""
 
     def __init__(self) -> None:
         self.scope = anyio.CancelScope()
@@ -126,7 +126,7 @@ class _Connection:
 
 
 class _Connections:
-    """Bound the connections of each user to `MOST_OPEN`: a new one replaces the oldest idle one, else the oldest.
+    """The open connections: at most `MOST_OPEN` a user. A new one replaces the oldest idle one, else the oldest.
 
     So a member of the group can neither use up the descriptors that lanes need, nor keep a `fire` from being read.
     """
@@ -139,9 +139,9 @@ class _Connections:
         """Count a connection of that user for as long as the context is open."""
         mine = self._open.setdefault(uid, [])
         if len(mine) >= MOST_OPEN:
-            given_up = next((one for one in mine if not one.is_busy), mine[0])
-            mine.remove(given_up)
-            given_up.scope.cancel()
+            replaced = next((candidate for candidate in mine if not candidate.is_busy), mine[0])
+            mine.remove(replaced)
+            replaced.scope.cancel()
         connection = _Connection()
         mine.append(connection)
         try:
@@ -155,15 +155,15 @@ class _Connections:
 
 
 def _bind(path: Path, gid: int | None) -> tuple[socket.socket, tuple[int, int] | None]:
-    """Make the socket; return it and which file it is."""
+    """Create the socket; return it and its file's identity."""
     sock = bind(path, socket.SOCK_STREAM, gid)
     sock.listen(BACKLOG)
     return sock, inode(path)
 
 
-def _unbind(path: Path, made: tuple[socket.socket, tuple[int, int] | None]) -> None:
-    """Take back a socket that nobody wants any more."""
-    sock, mine = made
+def _unbind(path: Path, bound: tuple[socket.socket, tuple[int, int] | None]) -> None:
+    """Close and remove a socket whose caller no longer waits."""
+    sock, mine = bound
     sock.close()
     _remove(path, mine)
 
@@ -174,12 +174,12 @@ def _remove(path: Path, mine: tuple[int, int] | None) -> None:
 
 
 def inode(path: Path) -> tuple[int, int] | None:
-    """Say which file has this name now; None if none has."""
+    """Return the identity (device, inode) of the file at a path; None if there is none."""
     try:
-        found = os.lstat(path)
+        status = os.lstat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 async def _converse(
@@ -192,28 +192,28 @@ async def _converse(
     turnstile: Turnstile,
 ) -> None:
     gone = partial(_hung_up, stream.extra_attributes[SocketAttribute.raw_socket]())
-    rest, had = b"", 0
+    unread, had = b"", 0
     while True:
-        while b"\n" not in rest:
-            if len(rest) > MAX_LINE:
+        while b"\n" not in unread:
+            if len(unread) > MAX_LINE:
                 await stream.send(_line({"error": "the line is too long", "exit": 1}))
                 await _swallow(stream)
                 return
             with anyio.fail_after(IDLE_S):
                 try:
-                    rest += await stream.receive()
+                    unread += await stream.receive()
                 except anyio.EndOfStream:
                     return
-        line, _, rest = rest.partition(b"\n")
+        line, _, unread = unread.partition(b"\n")
         caller = Caller(uid, pid, users.known(uid), gone)
         connection.is_busy = True
         await stream.send(_line(await _answer(line, caller, handlers, users, turnstile, had)))
         connection.is_busy, had = False, had + 1
-        users.learn(uid)  # not before: the line may have been a kill
+        users.learn(uid)  # not before the answer, because the line may have been a kill
 
 
 async def _swallow(stream: SocketStream) -> None:
-    """Read what is still coming, for a moment: closing on unread bytes would take the answer back."""
+    """Read what is still arriving, for one second: closing with unread bytes would discard the answer."""
     with anyio.move_on_after(1.0):
         await stream.send_eof()
         while True:
@@ -249,19 +249,19 @@ async def _answer(
         return {"error": str(refusal), "exit": refusal.exit_code, **refusal.data}
     except KillSwitchError as error:
         return {"error": str(error), "exit": error.exit_code}
-    except Exception as error:  # whatever it is, the caller hears of it, and nobody else
+    except Exception as error:  # any error is reported to this caller only
         log.exception("the request %r failed", command)
         return {"error": f"internal error: {type(error).__name__}", "exit": 1}
 
 
 def _request(line: bytes) -> Any:
-    """Return what a line says; what is no UTF-8, and what does not print, is replaced.
+    """Return the request in a line; bytes that are not UTF-8, and characters that do not print, are replaced.
 
-    Raises `ValueError`, or `RecursionError` for a line that is too deep.
+    Raises `ValueError`, or `RecursionError` for a line that is nested too deeply.
     """
     try:
         return orjson.loads(line)
-    except orjson.JSONDecodeError:  # whoever wants a kill may type in any encoding
+    except orjson.JSONDecodeError:  # because a person who wants a kill may type in any encoding
         request = json.loads(line.decode("utf-8-sig", "replace"), strict=False)
         return printable.mapping(request) if isinstance(request, dict) else request
 
@@ -271,20 +271,23 @@ def _line(answer: Mapping[str, object]) -> bytes:
 
 
 def _peer(sock: socket.socket) -> tuple[int, int]:
-    """Return uid and pid of who is at the other end."""
+    """Return uid and pid of the process at the other end."""
     pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return uid, pid
 
 
 def _hung_up(sock: socket.socket) -> bool:
-    """Tell whether the other end has closed; one that has only ended its own requests still hears. See poll(2)."""
+    """Return whether the caller has closed the connection; a caller that only ended its requests has not.
+
+    See poll(2).
+    """
     poll = select.poll()
     poll.register(sock.fileno(), 0)
     return bool(poll.poll(0))
 
 
 async def refuse_second(path: Path, files: Offload) -> None:
-    """Raise `AlreadyRunning` if a daemon answers on that socket: its sockets must not be taken from it."""
+    """Raise `AlreadyRunning` if a daemon answers on the socket, because its socket must not be replaced."""
     if await files.run(_is_served, path):
         raise AlreadyRunning(f"another daemon answers on {path}")
 
@@ -295,7 +298,7 @@ def _is_served(path: Path) -> bool:
         try:
             sock.connect(str(path))
         except TimeoutError:
-            return True  # its backlog is full: a daemon that hangs is one all the same
+            return True  # the backlog is full: a daemon that hangs is still a daemon
         except OSError:
             return False
     return True

@@ -1,1 +1,1 @@
-"""Answer whether this daemon could kill now: drills, dry runs, clock skew."""
+"""The answer to whether this daemon could kill now: drills, dry runs, clock skew, certificates."""

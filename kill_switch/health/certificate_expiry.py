@@ -1,7 +1,7 @@
-"""Warn of venues' certificates that are about to expire: from then on no lane of the account comes up.
+"""Warn of venue certificates that expire soon; after that no lane of the account can connect.
 
-The lanes note, with each connection, when the first certificate of the chain ends. That is held against the wall clock
-again and again, so a connection that stays up for weeks does not hide it.
+With each connection, a lane notes when the first certificate of the chain expires. The daemon compares this with the
+wall clock at every pulse, because a connection may stay up for weeks. Nothing here connects.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from kill_switch.transports.certificates import Expiry, date
 
 WARN_S = 14 * 86_400.0
 AGAIN_S = 86_400.0
-TOLD = 5  # accounts that a line names
+TOLD = 5  # accounts that a line names at most
 
 
 class Expiries:
-    """Watch the certificates of every account's lanes; `sessions` is those that there are now."""
+    """The certificates of all accounts' lanes; `sessions` is the dispatcher's current mapping."""
 
     def __init__(
         self, sessions: Mapping[str, Session], clock: Callable[[], Now], announce: Callable[[Announce], object]
@@ -28,10 +28,10 @@ class Expiries:
         self._sessions = sessions
         self._clock = clock
         self._announce = announce
-        self._told_ns: dict[tuple[str, Expiry], int] = {}  # host and certificate → when people were told last
+        self._told_ns: dict[tuple[str, Expiry], int] = {}  # host and certificate → when it was announced last
 
     def look(self) -> None:
-        """Say aloud, once a day each, which certificates are about to expire; cheap enough for every pulse."""
+        """Announce the certificates that expire within `WARN_S`, each once a day; cheap enough for every pulse."""
         now_ns = self._clock().mono_ns
         soon = self._soon()
         self._told_ns = {key: told_ns for key, told_ns in self._told_ns.items() if key in soon}
@@ -42,27 +42,27 @@ class Expiries:
                 self._announce(Announce(Severity.WARN, self._words(*key, accounts)))
 
     def troubles(self) -> Iterator[str]:
-        """Yield a line for each host whose certificate is about to expire, or has."""
+        """Yield a line for each host whose certificate expires soon, or has expired."""
         return (self._words(*key, accounts) for key, accounts in self._soon().items())
 
     def _soon(self) -> dict[tuple[str, Expiry], list[str]]:
-        """Return the certificates that end within `WARN_S`, by host, with their accounts."""
+        """Return the certificates that expire within `WARN_S`, by host, with their accounts."""
         by_s = self._clock().wall_ns / 1e9 + WARN_S
-        found: dict[tuple[str, Expiry], list[str]] = {}
+        expiring: dict[tuple[str, Expiry], list[str]] = {}
         for name, session in self._sessions.items():
             for lane, url in ((session.ws, session.venue.ws_url), (session.http, session.venue.rest_url)):
                 if lane.certificate is not None and lane.certificate.at_s <= by_s:
-                    accounts = found.setdefault((urlsplit(url).netloc, lane.certificate), [])
+                    accounts = expiring.setdefault((urlsplit(url).netloc, lane.certificate), [])
                     if name not in accounts:
                         accounts.append(name)
-        return found
+        return expiring
 
     def _words(self, host: str, expiry: Expiry, accounts: list[str]) -> str:
         left_s = expiry.at_s - self._clock().wall_ns / 1e9
         whose = f"the certificate of {expiry.issuer}, which signed that of {host}," if expiry.issuer else ""
         names = ", ".join(accounts[:TOLD]) + (f" and {len(accounts) - TOLD} more" if len(accounts) > TOLD else "")
-        what = f"certificate: {whose or f'that of {host}'}"
+        subject = f"certificate: {whose or f'that of {host}'}"
         if left_s <= 0:
-            return f"{what} expired on {date(expiry.at_s)}: no new connection of {names} comes up"
+            return f"{subject} expired on {date(expiry.at_s)}: no new connection of {names} comes up"
         left = f"{left_s / 86_400:.0f} days" if left_s >= 2 * 86_400 else f"{max(1.0, left_s / 3600):.0f} h"
-        return f"{what} expires on {date(expiry.at_s)}, in {left}: from then on no connection of {names} comes up"
+        return f"{subject} expires on {date(expiry.at_s)}, in {left}: from then on no connection of {names} comes up"

@@ -1,8 +1,8 @@
-"""Say aloud that a venue's clock and ours are apart, before the venue refuses a signature for it.
+"""Announce that a venue's clock and this host's differ, before the venue refuses a signature because of it.
 
-Each adapter keeps how far its venue's clock is ahead of ours, and signs by that. It is an estimate all the same, and a
-host whose clock is wrong is a fault that somebody has to see to: half of what the venue bears with is where it is
-alarmed, once, and again when it has changed for good or bad.
+Each adapter estimates its venue's clock and signs by that, so a wrong host clock alone stops nothing. It is still a
+fault that a person must correct. The daemon checks with every pulse, announces at half of the venue's tolerance, and
+again when the difference has changed. No clock is set here.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from kill_switch.core.domain import Severity
 from kill_switch.core.engine import Announce
 from kill_switch.dispatch.dispatcher import Session
 
-BEYOND = 0.5  # of the venue's window
-GOOD_AGAIN = 0.4  # of the window; a little less, so that it is not told back and forth
-CHANGED_BY = 0.25  # of the window: then it is said again
+BEYOND = 0.5  # part of the venue's window from which on the offset is announced
+GOOD_AGAIN = 0.4  # part of the window below which it is good again; lower, so that it does not alternate
+CHANGED_BY = 0.25  # part of the window by which it must change to be announced again
 
 
 class Clocks:
-    """Watch the offset of every account's venue; `sessions` is those that there are now."""
+    """The clock offsets of all accounts' venues; `sessions` is the dispatcher's current mapping."""
 
     def __init__(self, sessions: Mapping[str, Session], announce: Callable[[Announce], None]) -> None:
         self._sessions = sessions
         self._announce = announce
-        self._told_ns: dict[str, int] = {}  # account → the offset that people were told last
+        self._told_ns: dict[str, int] = {}  # account → the offset that was announced last
 
     def offset_ms(self, account: str) -> int | None:
-        """Return how far the account's venue is ahead of us (less than nothing: behind); None before it has said so."""
+        """Return the venue's clock minus this host's in milliseconds; None until it has been measured."""
         venue = self._sessions[account].venue
         return None if venue.clock.bounds_ns is None else round(venue.offset_ns / 1e6)
 
     def look(self) -> None:
-        """Compare the clocks; cheap enough to be done with every pulse."""
+        """Compare the clocks and announce changes; cheap enough for every pulse."""
         for gone in self._told_ns.keys() - self._sessions.keys():
             del self._told_ns[gone]
         for account, session in self._sessions.items():
@@ -54,7 +54,7 @@ class Clocks:
         self._announce(Announce(Severity.WARN, f"clock: {_words(offset_ns, window_ns)}", account))
 
     def troubles(self) -> Iterator[str]:
-        """Yield a line for each account whose venue's clock is too far from ours."""
+        """Yield a line for each account whose venue's clock differs too much."""
         for account in self._told_ns:
             if (session := self._sessions.get(account)) and (window_s := session.venue.CLOCK_WINDOW_S):
                 yield f"clock: {account}: {_words(session.venue.offset_ns, window_s * 1e9)}"

@@ -1,9 +1,9 @@
-"""Send a harmless command through the order path of every lane, all in one pass as a strike is, and keep the evidence.
+"""Drills: a harmless command over every lane, all at the same time as in a strike, with its round trip recorded.
 
-A drill shows, before it matters, that each lane would carry a kill and how long that takes. A kill always goes first:
-nothing in here is on its way, no account that is being struck is drilled, and what a kill disturbed proves nothing. A
-lane that says nothing within the bound has failed. A failed drill is said aloud, and stands in the status, across
-restarts too, until a good one.
+A drill shows whether each lane would carry a kill, and how fast. Operators, the schedule and `check --connect` start
+drills. A kill takes precedence: an account that is being struck is not drilled, and a drill that a kill has disturbed
+proves nothing. A lane that does not answer within the bound has failed. A failed drill is announced, and stays in the
+status, also after a restart, until a good one.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from kill_switch.venues.messages import DRILL_WITHIN_S, Drilled
 
 log = logging.getLogger(__name__)
 
-WITHIN_S = DRILL_WITHIN_S + 1.0  # a lane that has not answered by then has failed; the venue's module says so before
-GAP_S = 2.0  # between two drills: they use up what the venue allows, which is there for the kill
-LOOK_EVERY_S = 1.0  # a wall clock may be set: no wait is longer than that
-TOLD = 5  # failing accounts that an announcement names
+WITHIN_S = DRILL_WITHIN_S + 1.0  # seconds until a lane has failed; the adapter reports it before that
+GAP_S = 2.0  # seconds between two drills, because they use rate limit that a kill needs
+LOOK_EVERY_S = 1.0  # seconds; no wait is longer, because the wall clock may be set
+TOLD = 5  # failing accounts that an announcement names at most
 _KILL_FIRST = "a kill came first"
 
 
 @dataclass(slots=True)
 class _Pass:
-    """The drill that is under way."""
+    """The drill that is in progress."""
 
     began: Now
     waiting: set[tuple[str, Route]]
     answers: dict[tuple[str, Route], Drilled] = field(default_factory=dict)
-    last_ns: int = 0  # when the last answer came
+    last_ns: int = 0  # when the last answer arrived
     over: anyio.Event = field(default_factory=anyio.Event)
 
 
 class Drills:
-    """Make drills, on request and on schedule, one at a time; hold what the last one of each account came to."""
+    """The drills of all accounts, one at a time, on request and on schedule, with each account's last result."""
 
     def __init__(
         self,
@@ -57,10 +57,10 @@ class Drills:
         clock: Callable[[], Now],
         entries: Iterable[Mapping[str, Any]] = (),
     ) -> None:
-        """`entries` is the journal so far: what the last drills in it came to still holds."""
+        """`entries` are the journal's records so far; the last results in them are still valid."""
         self.budget_us = budget_us
         self.last: Mapping[str, Any] | None = None
-        self.lanes: dict[str, Mapping[str, Any]] = {}  # account → its lanes, as the last drill of it has found them
+        self.lanes: dict[str, Mapping[str, Any]] = {}  # account → its lanes' last results
         self._dispatcher = dispatcher
         self._journal = journal
         self._announce = announce
@@ -75,9 +75,10 @@ class Drills:
     # ── one drill ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self, accounts: Sequence[str], by: str, **who: object) -> Mapping[str, Any]:
-        """Drill the lanes of these accounts; return what came of it, which is what `drill --json` prints.
+        """Drill the lanes of these accounts; return the result, which is what `drill --json` prints.
 
-        Raises `AlreadyRunning` while another drill is under way, and `KillSwitchError` if a kill is, on all of them.
+        Raises `AlreadyRunning` while another drill is in progress. Raises `KillSwitchError` if all of the accounts are
+        being killed.
         """
         if self._busy:
             raise AlreadyRunning("another drill is under way: try again in a few seconds")
@@ -92,20 +93,20 @@ class Drills:
             over = await self._drill(chosen)
         finally:
             self._busy = False
-        found = self._judge(over, accounts, chosen)
-        record = {"at": iso(over.began.wall_ns), "by": by, **who, **found}
+        result = self._judge(over, accounts, chosen)
+        record = {"at": iso(over.began.wall_ns), "by": by, **who, **result}
         self._journal.append("drill", record, self._clock())
         self._journal.flush()
         self._tell(record)
         return record
 
     def told(self, account: str, fact: Drilled, now: Now) -> None:
-        """Take what a lane's drill came to; what no drill waits for is of an earlier one."""
+        """Record the result of a lane's drill; a result that belongs to an earlier drill is ignored."""
         drill, lane = self._pass, (account, fact.route)
         if drill is None or lane not in drill.waiting:
             return
         if fact.rtt_us * 1000 > now.mono_ns - drill.began.mono_ns:
-            return  # sent before this drill began
+            return  # because it was sent before this drill began
         drill.waiting.remove(lane)
         drill.answers[lane] = fact
         drill.last_ns = now.mono_ns
@@ -126,14 +127,19 @@ class Drills:
             self._pass = None
         return drill
 
-    # ── what it says ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── its result ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _judge(self, drill: _Pass, asked: Sequence[str], chosen: Sequence[str]) -> dict[str, Any]:
         accounts: dict[str, dict[str, Any]] = {}
         for name in asked:
             session = self._dispatcher.sessions.get(name)
             if session is None:
-                accounts[name] = {"venue": None, "ok": False, "skipped": "it is not there any more", "lanes": {}}
+                accounts[name] = {
+                    "venue": None,
+                    "ok": False,
+                    "skipped": "the account was removed by a reload",
+                    "lanes": {},
+                }
             elif name not in chosen:
                 accounts[name] = _skipped(session, "a kill is under way")
             elif self._dispatcher.reported_ns.get(name, 0) >= drill.began.mono_ns:
@@ -165,7 +171,7 @@ class Drills:
         return {"ok": fact.ok, "rtt_us": rtt_us, "within_budget": within, "evidence": fact.evidence}
 
     def _tell(self, record: Mapping[str, Any]) -> None:
-        """Note what came of a drill; say aloud that it failed, and once that all is well again."""
+        """Store a drill's result; announce a failure, and once that all lanes are good again."""
         failing = any(self.troubles())
         self._note(record)
         drilled = [name for name, account in record["accounts"].items() if not account["skipped"]]
@@ -186,14 +192,14 @@ class Drills:
                 }
 
     def troubles(self) -> Iterator[str]:
-        """Yield a line for each lane whose last drill failed, and one if the last drill as a whole took too long."""
+        """Yield a line for each lane whose last drill failed, and one if the last drill as a whole was too slow."""
         yield from (f"drill: {line}" for line in _slowness(self.last or {}))
         for name in self._dispatcher.sessions:
             for line in self._failures(name):
                 yield f"drill: {line}"
 
     def _failures(self, name: str) -> Iterator[str]:
-        """Yield what an account's last drill has found wrong, in one line for the lanes that it is the same for."""
+        """Yield the faults of an account's last drill; lanes with the same fault share a line."""
         wrong: dict[str, list[str]] = {}
         for route, lane in self.lanes.get(name, {}).items():
             if not lane["ok"]:
@@ -206,18 +212,18 @@ class Drills:
     # ── on schedule ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def schedule(self, cron: str | None, zone: str) -> None:
-        """Drill by this cron expression from now on; None: never by itself."""
+        """Drill by this cron expression from now on; None: only on request."""
         fired = self._times.fired if self._times is not None else ()
         self._times = None if cron is None else Timetable(Crontab(cron, zone), self._clock(), fired=fired)
 
     @property
     def due(self) -> str | None:
-        """When the next one is due, as ISO 8601."""
+        """Return when the next scheduled drill is due, as ISO 8601; None if there is none."""
         coming = None if self._times is None else self._times.next
         return None if coming is None else coming.isoformat()
 
     async def keep(self) -> None:
-        """Drill every account when it is due, for ever; one that is due while nobody looks is made at the next look."""
+        """Drill all accounts on schedule, for ever; a time that has passed unnoticed counts at the next look."""
         while True:
             times = self._times
             due_s = None if times is None else times.look(self._clock())
@@ -226,13 +232,13 @@ class Drills:
                 try:
                     await self.run(tuple(self._dispatcher.sessions), "schedule")
                 except KillSwitchError as error:
-                    log.info("the drill that was due is left out: %s", error)
-            times = self._times  # a reload may have come
+                    log.info("the scheduled drill is skipped: %s", error)
+            times = self._times  # because a reload may have changed it
             await anyio.sleep(LOOK_EVERY_S if times is None else times.wait_s(self._clock(), LOOK_EVERY_S))
 
 
 def _is_record(data: Mapping[str, Any]) -> bool:
-    """Tell whether it is what came of a drill, as `Drills.run` records it."""
+    """Return whether `data` is a drill's record, as `Drills.run` writes it."""
     match data:
         case {
             "at": str(),
@@ -266,7 +272,7 @@ def _is_lane(lane: object) -> bool:
 
 
 def _slowness(record: Mapping[str, Any]) -> Iterator[str]:
-    """Say that every lane kept to the budget, and all of them together did not: then it is we who are slow."""
+    """Yield a line if each lane kept to the budget, but all together did not: then this host is slow."""
     lanes = [lane for account in record.get("accounts", {}).values() for lane in account["lanes"].values()]
     answered_us, budget_us = record.get("answered_us"), record.get("budget_us", 0)
     if answered_us is not None and answered_us > budget_us and all(lane["within_budget"] for lane in lanes):
@@ -274,7 +280,7 @@ def _slowness(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _untried(drill: _Pass, name: str) -> str:
-    """Say why an account's venue was not asked, if it was not; that is no failure."""
+    """Return why an account's venue was not asked, or "" if it was; not asking is no failure."""
     return next(
         (fact.evidence for (account, _), fact in drill.answers.items() if account == name and not fact.tried), ""
     )

@@ -1,8 +1,8 @@
-"""Show what a kill would hit and what it would send, without touching anything.
+"""Dry runs: what a kill would hit and what it would send, without changing anything.
 
-An armed account is read once more, behind everything that is urgent; what that read shows is nobody's business but the
-caller's, since the engine takes no notice of an armed account's orders. A tripped account is read by its sweep anyway:
-there, what that has seen is told, because a read of ours that found an order would make the guard strike.
+`fire --dry-run` uses this. An armed account is read once more, behind all urgent traffic; the engine ignores orders of
+an armed account, so the read has no effect. A tripped account is not read again: an order found by such a read would
+make the guard strike. For it, the last read of its sweep is returned.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from kill_switch.dispatch.dispatcher import Dispatcher, Session
 log = logging.getLogger(__name__)
 
 WITHIN_S = 3.0
-GAP_S = 1.0  # between two reads of an account: whoever asks in a loop must not use up what the venue allows
+GAP_S = 1.0  # seconds between two reads of an account, because a loop of dry runs must not use up the rate limit
 
 
 class Previews:
-    """Make previews, one after the other; one that has waited takes what the one before it has read meanwhile."""
+    """The dry runs, one after the other; a dry run that waited uses the reads of the one before it."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._one = anyio.Lock()
 
     async def show(self, names: Collection[str], within_s: float = WITHIN_S) -> dict[str, Mapping[str, Any]]:
-        """Return, for each account, the orders that a kill would hit, whether they are all, and what would be sent."""
+        """Return, for each account, the orders that a kill would hit, and what it would send.
+
+        `orders_known` is whether the orders are complete; `orders_why` gives the reason if they are not.
+        """
         since_ns = self._dispatcher.clock().mono_ns
         async with self._one:
             sessions = {name: self._dispatcher.sessions[name] for name in names if name in self._dispatcher.sessions}
@@ -43,7 +46,7 @@ class Previews:
         }
 
     async def _read(self, sessions: Collection[Session], since_ns: int, within_s: float) -> None:
-        """Have the accounts read that have not been since then; return when all are, or the time is up."""
+        """Read each account whose last read is older than `since_ns`; return after all reads, or `within_s` seconds."""
         now_ns = self._dispatcher.clock().mono_ns
         latest_ns = max((s.last_read.asked_ns for s in sessions if s.last_read and not _read(s, since_ns)), default=0)
         await anyio.sleep(max(0.0, GAP_S - (now_ns - latest_ns) / 1e9))
@@ -55,7 +58,7 @@ class Previews:
                 await anyio.sleep(0.01)
 
     def _armed(self, session: Session) -> bool:
-        """Say whether it is there, still, and nothing has been reported meanwhile."""
+        """Return whether the account still exists and is armed."""
         account = self._dispatcher.state.accounts.get(session.name)
         here = self._dispatcher.sessions.get(session.name) is session
         return here and account is not None and not account.phase.is_tripped
@@ -95,6 +98,6 @@ def _shown(dispatcher: Dispatcher, session: Session, since_ns: int | None, withi
 def _plan(session: Session) -> list[str]:
     try:
         return list(session.venue.plan())
-    except Exception as error:  # it is shown, and hinders nobody
-        log.exception("account %s: what would be sent cannot be told", session.name)
+    except Exception as error:  # the error is shown; the other accounts are not affected
+        log.exception("account %s: the commands that a kill would send cannot be built", session.name)
         return [f"internal error: {type(error).__name__}"]

@@ -1,1 +1,1 @@
-"""Tell the outside: notifications, hooks, the health-check ping, metrics. Nothing here may delay a kill."""
+"""Output to the outside: notifications, hooks, the outer ping, metrics. Nothing here may delay a kill."""

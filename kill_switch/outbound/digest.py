@@ -1,6 +1,7 @@
-"""Make one message of what was announced: the worst first, nothing twice, nothing important lost; pure.
+"""Combine announcements into one message: the worst first, nothing twice, nothing important lost.
 
-A person who is woken reads: what, on which host, why; which accounts; and the command that tells the rest.
+The notifier uses this. A message gives a person who is woken the event, the host, the reason, the accounts and the
+command to type. Pure: nothing is sent here.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import NamedTuple
 from kill_switch import clock, printable
 from kill_switch.core.domain import Now, Severity
 
-SAME_AGAIN_S = 600.0  # what is said over and over again is told that often
-OUTBOX = 500  # announcements within one message
-LINES = 30  # of a message
+SAME_AGAIN_S = 600.0  # seconds between two messages about the same
+OUTBOX = 500  # announcements in one message at most
+LINES = 30  # lines of a message at most
 _TYPES = {  # apprise's
     Severity.TRIP: "failure",
     Severity.RESIDUE: "failure",
@@ -23,13 +24,13 @@ _TYPES = {  # apprise's
 
 
 class News(NamedTuple):
-    """One announcement, and the kill that it was made in."""
+    """An announcement, and the kill during which it was made."""
 
     level: Severity
     text: str
     account: str | None
     kill: str
-    accounts: tuple[str, ...]  # of the kill
+    accounts: tuple[str, ...]  # the kill's accounts
     at: Now
 
 
@@ -38,7 +39,7 @@ class Message(NamedTuple):
     subject: str
     text: str
     kill: str
-    id: str = ""  # the same each time that the message is sent
+    id: str = ""  # the same for every attempt to send the message
 
     @property
     def type(self) -> str:
@@ -46,16 +47,19 @@ class Message(NamedTuple):
 
 
 class Outbox:
-    """Collect news for the next message; pure."""
+    """The announcements for the next message. Pure."""
 
     def __init__(self, host: str) -> None:
         self.dropped = 0
         self._host = host
         self._news: list[News] = []
-        self._told: dict[tuple[str, ...], tuple[Severity | None, int]] = {}  # what → level and when
+        self._told: dict[tuple[str, ...], tuple[Severity | None, int]] = {}  # subject → level and time of the last
 
     def put(self, news: News) -> bool:
-        """Take it, unless people know it already; where there are too many, the oldest of the least important go."""
+        """Add an announcement unless people know it already; return whether it was added.
+
+        If there are too many, the oldest one of the least important is dropped.
+        """
         if news.level is Severity.INFO or self._known(news):
             return False
         self._news.append(news)
@@ -65,7 +69,7 @@ class Outbox:
         return True
 
     def amend(self, words: str, after: str) -> None:
-        """Give a reason other words."""
+        """Replace a reason's text, if it has not been sent yet."""
         self._news = [
             one._replace(text=after) if (one.level, one.text) == (Severity.TRIP, words) else one for one in self._news
         ]
@@ -79,12 +83,18 @@ class Outbox:
         return any(not news.level.is_calm for news in self._news)
 
     def take(self, head: str = "", id: str = "") -> Message | None:
-        """Make one message of all there is; `head` is the journal's newest record, `id` names the message."""
+        """Return one message of all announcements, None if there are none, and empty the outbox.
+
+        `head` is the journal's newest record, `id` the message's name.
+        """
         news, self._news = self._news, []
         return compose(news, self._host, head, id) if news else None
 
     def _known(self, news: News) -> bool:
-        """Tell whether the same was told a short while ago: a bot that quotes into a guard makes a CLEAR a second."""
+        """Return whether the same was announced within `SAME_AGAIN_S`.
+
+        A bot that quotes into a guard would cause a CLEAR a second.
+        """
         match news.level:
             case Severity.TRIP | Severity.REARM:
                 return False
@@ -102,14 +112,14 @@ class Outbox:
 
 
 def least(levels: Sequence[Severity]) -> int:
-    """Return the place of the first of the least important."""
+    """Return the index of the first of the least important levels."""
     return max(range(len(levels)), key=lambda n: (levels[n].rank, -n))
 
 
 def compose(news: Sequence[News], host: str, head: str = "", id: str = "") -> Message:
     """Write a message: the worst first, accounts that share a text in one line, the journal's newest record last.
 
-    It may arrive twice: `id`, which is in it, says so.
+    `id` is part of the text, so that a reader notices a message that arrives twice.
     """
     together: dict[tuple[Severity, str], list[str]] = {}
     for one in news:

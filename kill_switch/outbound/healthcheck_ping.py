@@ -1,9 +1,9 @@
-"""Call a monitor elsewhere, again and again, for as long as the daemon could fire: it raises the alarm at our silence.
+"""The outer ping: calls of a monitor elsewhere for as long as the daemon could fire; the monitor alarms when they stop.
 
-"Could fire" means that a reason now would become a kill: the engine turns, its record is written, no trigger is blind,
-and the accounts are ready (all of them, or one at least, just as `[daemon] ready` says). A daemon that is tripped still
-calls: it guards, and could strike again. The monitor's patience should be a few times `every`: a lane that is made anew
-takes a moment, and the call that was due is made as soon as it is over.
+"Could fire" means that a reason would become a kill now. The engine runs, the journal is written and no trigger is
+blind. As `[daemon] ready` requires, all accounts are ready, or at least one. A tripped daemon still calls, because it
+guards and can strike again. The monitor's patience should be a few times `every`, because a lane that reconnects delays
+a call. The calls are made by the worker process.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 LOOK_AGAIN_S = 1.0
 RETRY_S = 10.0
 CALL_WITHIN_S = 15.0
-PULSE_S = 5.0  # an engine that has not answered for so long does not turn
+PULSE_S = 5.0  # seconds; an engine that has not answered for longer does not run
 
 
 def unable(dispatcher: Dispatcher, journal: Journal, watch: Watch, ready: str, now: Now) -> str:
-    """Say why a reason now would not become a kill, "" if it would; `ready` is `[daemon] ready`."""
+    """Return why a reason would not become a kill now, "" if it would; `ready` is `[daemon] ready`."""
     waiting = [name for name, session in dispatcher.sessions.items() if not session.ready]
     if waiting and (ready == "all" or len(waiting) == len(dispatcher.sessions)):
         return f"not ready: {', '.join(_unready(name, dispatcher) for name in waiting)}"
@@ -45,14 +45,14 @@ def unable(dispatcher: Dispatcher, journal: Journal, watch: Watch, ready: str, n
 
 
 def _unready(name: str, dispatcher: Dispatcher) -> str:
-    """Name an account that is not ready, with what is wrong with its lanes."""
+    """Name an account that is not ready, with its lanes' troubles."""
     troubles = dispatcher.sessions[name].troubles()
     why = "; ".join(f"{route}: {trouble}" for route, trouble in troubles.items())
     return f"{name} ({why})" if why else name
 
 
 class Ping:
-    """Make the calls; `why_not` says why the daemon could not fire, if so."""
+    """The calls of the monitor; `why_not` returns why the daemon could not fire, or ""."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Ping:
         clock: Callable[[], Now],
         head: Callable[[], str] = lambda: "",
     ) -> None:
-        """`head` returns the journal's newest record: the monitor sees it in each call's User-Agent."""
+        """`head` returns the journal's newest record, which the monitor gets in each call's User-Agent."""
         self.sent = self.failures = 0
         self._errands = errands
         self._why_not = why_not
@@ -72,12 +72,12 @@ class Ping:
         self._table = Table()
 
     def configure(self, table: Table) -> None:
-        """Take another address or pace; the task is to be begun anew."""
+        """Use another address or interval; the caller must restart the task."""
         self._table = table
         self._trouble = ""
 
     async def run(self) -> None:
-        """Call for ever; sleep where there is nobody to call."""
+        """Call for ever; without an address, sleep."""
         url = self._table.url
         if url is None:
             await anyio.sleep_forever()
@@ -96,7 +96,7 @@ class Ping:
         return {"pings_sent_total": self.sent, "ping_failures_total": self.failures}
 
     async def _once(self, url: str) -> float:
-        """Call, if that would be true; return after how long to look again."""
+        """Call the monitor if the daemon could fire; return the seconds until the next look."""
         if why := self._why_not():
             self._tell(f"withheld: {why}")
             return LOOK_AGAIN_S

@@ -1,11 +1,11 @@
-"""Run the operator's own commands beside a strike: stop the bots that would quote into it.
+"""Run the operator's commands when an account trips, for example to stop the bots that would quote into the strike.
 
-Each command runs once a kill, and once more if a later reason draws more accounts into it, for those. It is started
-when the first bytes of the strike have left, by a process beside, so that a strike waits neither for it nor for the
-making of a process.
+Each command runs once a kill. It runs once more for accounts that a later reason adds to the kill. The worker process
+starts it after the first bytes of the strike have been sent. A strike waits neither for the command nor for the start
+of a process.
 
-A command runs at least once. Each attempt leaves two records, `hook-started` and `hook`, with its number. An attempt
-that nobody knows the end of is recorded as interrupted, and the next one follows, also after a restart of the daemon.
+A command runs at least once. Each attempt is recorded twice, as `hook-started` and `hook`, with its number. An attempt
+without a known end is recorded as interrupted, and the next one follows, also after a restart of the daemon.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from kill_switch.worker.client import INTERRUPTED, UNBEGUN, Done, Errands
 
 log = logging.getLogger(__name__)
 
-OUTPUT = 500  # characters of a command's output in the record
-TEXT = 1000  # characters of a reason
-ATTEMPTS = 5  # of one command for one kill, over all restarts: one that brings the daemon down must not do so for ever
-AGAIN_S = 1.0  # between two tries to hand it over, and two attempts
+OUTPUT = 500  # characters of a command's output that are recorded
+TEXT = 1000  # characters of a reason that a command gets
+ATTEMPTS = 5  # attempts of a command for a kill, over all restarts, because a command may bring the daemon down
+AGAIN_S = 1.0  # seconds between two attempts to send it to the worker, and between two runs
 
 
 class Job(NamedTuple):
-    """One command that is due."""
+    """A command that is due."""
 
     argv: tuple[str, ...]
     kill: str
@@ -44,13 +44,13 @@ class Job(NamedTuple):
 
     @property
     def about(self) -> Mapping[str, object]:
-        """Return what both records of an attempt begin with."""
-        told = {"kill": self.kill, "command": shlex.join(self.argv), "accounts": self.accounts}
-        return {**told, "attempt": self.attempt}
+        """Return the data that both records of an attempt have."""
+        fields = {"kill": self.kill, "command": shlex.join(self.argv), "accounts": self.accounts}
+        return {**fields, "attempt": self.attempt}
 
 
 class Hooks:
-    """Decide which commands are due, have them run, and say what became of them."""
+    """The commands that are due and in progress; it has them run and records their outcomes."""
 
     def __init__(
         self,
@@ -67,15 +67,15 @@ class Hooks:
         self._latched = latched
         self._table = Table()
         self._kill = ""
-        self._done: dict[str, frozenset[str]] = {}  # command → accounts of that kill
+        self._done: dict[str, frozenset[str]] = {}  # command → accounts of the kill that it has been queued for
         self._jobs: list[Job] = []
         self._news = AutoResetEvent()
         self._missing: dict[str, str] = {}
-        self._running = 0  # jobs that were begun and are not over
+        self._running = 0  # jobs that have begun and not ended
 
     @property
     def idle(self) -> bool:
-        """Nothing is due or under way."""
+        """Return whether no command is due or in progress."""
         return not self._jobs and not self._running
 
     def configure(self, table: Table) -> None:
@@ -84,7 +84,7 @@ class Hooks:
         self._news.set()
 
     def tripped(self, kill: Kill, reason: str) -> None:
-        """Take note of a reason; costs next to nothing."""
+        """Queue the commands for a reason; cheap enough for the kill path."""
         if kill.id != self._kill:
             self._kill = kill.id
             self._done.clear()
@@ -97,10 +97,10 @@ class Hooks:
         self._news.set()
 
     def resume(self, kill: Kill | None, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Go on where the last run of the daemon ended.
+        """Continue where the daemon's last run ended.
 
-        What a kill that is not over has not run yet, runs. What was interrupted runs again, also if the kill is over,
-        unless all its accounts are armed.
+        Commands that an unfinished kill has not run yet are run. Interrupted ones run again even if the kill is
+        finished, unless all of its accounts are armed.
         """
         if kill is None:
             return
@@ -121,7 +121,7 @@ class Hooks:
         self._news.set()
 
     async def run(self) -> None:
-        """Run what is due, all at once, for ever; first see whether the commands are there."""
+        """Run the commands that are due, all at the same time, for ever; first check that their programs exist."""
         self._running = 0
         async with anyio.create_task_group() as group:
             checked: Table | None = None
@@ -144,13 +144,13 @@ class Hooks:
 
     async def _check(self, commands: Iterable[tuple[str, ...]]) -> None:
         for argv in commands:
-            found = await self._errands.do("find", 5.0, argv=argv)
-            if not found.ok:
-                self._missing[shlex.join(argv)] = found.why
-                self._announce(Announce(Severity.WARN, f"hook {shlex.join(argv)}: {found.why}"))
+            outcome = await self._errands.do("find", 5.0, argv=argv)
+            if not outcome.ok:
+                self._missing[shlex.join(argv)] = outcome.why
+                self._announce(Announce(Severity.WARN, f"hook {shlex.join(argv)}: {outcome.why}"))
 
     async def _run(self, job: Job) -> None:
-        """Attempt it until what became of it is known."""
+        """Run a command until the outcome of an attempt is known."""
         try:
             while self._over(job, await self._attempt(job)):
                 job = job._replace(attempt=job.attempt + 1)
@@ -159,7 +159,7 @@ class Hooks:
             self._running -= 1
 
     async def _attempt(self, job: Job) -> Done:
-        """Hand it over until it has begun, or nobody needs it any more; return what became of it."""
+        """Send the command to the worker until it has begun, or is not needed any more; return its outcome."""
         self._record("hook-started", job.about)
         environ = {
             "KILL_SWITCH_KILL": job.kill,
@@ -177,14 +177,14 @@ class Hooks:
             await anyio.sleep(AGAIN_S)
 
     def _over(self, job: Job, done: Done) -> bool:
-        """Record what became of an attempt, and say aloud if it failed; return whether it is to be run again."""
+        """Record an attempt's outcome, and announce a failure; return whether the command is to be run again."""
         again = bool(done.lost) and job.attempt < ATTEMPTS and self._needed(job)
         why = done.why
         if done.lost:
             why = f"{done.lost}: {why}; " + ("it is run again" if again else "it is not run again")
         self.runs += 1
-        told = {**job.about, "ok": done.ok, "why": why}
-        self._record("hook", {**told, "code": done.code, "ms": done.ms, "output": done.output[:OUTPUT]})
+        fields = {**job.about, "ok": done.ok, "why": why}
+        self._record("hook", {**fields, "code": done.code, "ms": done.ms, "output": done.output[:OUTPUT]})
         command = shlex.join(job.argv)
         if done.ok:
             log.info("hook %s: done in %d ms", command, done.ms)
@@ -194,16 +194,19 @@ class Hooks:
         return again
 
     def _needed(self, job: Job) -> bool:
-        """Tell whether it is still to be run: a person who has armed an account again may have started its bot."""
+        """Return whether the command is still to be run.
+
+        A person who has re-armed an account may have started its bot again.
+        """
         return job.argv in self._table.on_trip and not frozenset(self._latched()).isdisjoint(job.accounts)
 
 
 def _key(data: Mapping[str, Any]) -> tuple[str, tuple[str, ...], int]:
-    """Return what names an attempt; records of 0.1.0 have no number."""
+    """Return the key of an attempt; records of 0.1.0 have no number, which counts as 1."""
     attempt = data.get("attempt")
     return data["command"], tuple(data["accounts"]), attempt if isinstance(attempt, int) else 1
 
 
 def _is_record(data: Mapping[str, Any]) -> bool:
-    """Tell whether it is an attempt of a command; one that is not on record as run is run again."""
+    """Return whether `data` is a record of an attempt; a command without a record is run again."""
     return isinstance(data.get("command"), str) and history.names(data.get("accounts"))

@@ -1,7 +1,7 @@
-"""Say in figures how things are: names and units as Prometheus has them, labels from the configuration alone.
+"""The daemon's metrics: names and units by Prometheus' conventions, label values from the configuration only.
 
-The daemon only collects: `figures` costs some ten microseconds an account, each time that somebody scrapes. The
-process beside makes the text of them, and talks to whoever asks (`exposition`).
+The daemon only collects the figures, in some ten microseconds an account at each scrape. The worker process formats
+them and serves them (`worker.metrics_server`). Nothing here is sent.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Sample = tuple[Sequence[str], object]
 
 
 class Histogram:
-    """Count durations in buckets."""
+    """A histogram of durations."""
 
     def __init__(self, bounds_s: Sequence[float]) -> None:
         self._bounds_s = bounds_s
@@ -65,13 +65,13 @@ class Histogram:
         self._sum_s += seconds
 
     def sample(self) -> tuple[list[tuple[str, int]], float]:
-        """Return the buckets, each with all that is below it, and the sum."""
+        """Return the buckets, each with the count of all values up to it, and the sum."""
         names = [*map(str, self._bounds_s), "+Inf"]
         return list(zip(names, accumulate(self._counts), strict=True)), self._sum_s
 
 
 class Meter:
-    """Collect what the parts of the daemon know, and what nobody else counts."""
+    """The figures of all parts of the daemon, and the figures that no other part counts."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Meter:
         unable: Callable[[], str],
         clock: Callable[[], Now],
     ) -> None:
-        """`counts` are others' counters, by name; `unable` says why the daemon could not fire, if so."""
+        """`counts` returns other parts' counters by name; `unable` returns why the daemon could not fire, or ""."""
         self._dispatcher = dispatcher
         self._journal = journal
         self._watch = watch
@@ -95,23 +95,24 @@ class Meter:
         self._stages = {stage: Histogram(LATENCIES_S) for stage in STAGES}
 
     def measured(self, stage: str, us: int) -> None:
-        """Take how long one account's kill took until a stage of `STAGES`."""
+        """Record how many microseconds one account's kill took until a stage of `STAGES`."""
         self._stages[stage].observe(us / 1e6)
 
     async def run(self) -> None:
-        """Measure for ever by how much the event loop is late."""
+        """Measure the event loop's lag for ever."""
         while True:
             due_ns = self._clock().mono_ns + int(TICK_S * 1e9)
             await anyio.sleep(TICK_S)
             self._lag.observe(max(0, self._clock().mono_ns - due_ns) / 1e9)
 
     def figures(self) -> list[Family]:
-        """Return everything as it is now."""
+        """Return all figures as they are now."""
         return [*self._process(), *self._daemon(), *self._accounts(), *self._triggers(), *self._record()]
 
     def _process(self) -> Iterable[Family]:
         for kind, name, text, value in self._vitals.read():
-            yield {**_one(kind, name, text, value), "name": f"process_{name}"}  # no name of ours: everybody's
+            # because these are Prometheus' standard names
+            yield {**_one(kind, name, text, value), "name": f"process_{name}"}
 
     def _daemon(self) -> Iterable[Family]:
         state = self._dispatcher.state
@@ -199,7 +200,7 @@ def _gauge(name: str, text: str, samples: Sequence[Sample], *labels: str) -> Fam
 
 
 def _state(name: str, text: str, samples: Sequence[Sample], states: Iterable[str], *labels: str) -> Family:
-    """Say in which state things are; the process beside makes a figure of each that there might be, for its label."""
+    """Return a figure for a state; the worker makes one sample of each possible state."""
     return {**_family("state", name, text, samples, *labels), "states": list(states)}
 
 

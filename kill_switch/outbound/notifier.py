@@ -1,8 +1,8 @@
-"""Tell people: what is announced within a second becomes one message, and each way to them carries it by itself.
+"""Notifications: announcements within a second become one message, and each channel sends it independently.
 
-Nothing here is in the way of a kill: an announcement is put in a list, the process beside does the sending. A way that
-is down keeps its messages and tries again, a trip before everything else; the other ways do not notice.
-What a message says is `messages`' business.
+An announcement only goes into a list here; the worker process sends. A channel that is down keeps its messages and
+tries again, trips first; the other channels are not affected. The text of a message is written in `digest`. Nothing
+here is on the kill path.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from kill_switch.worker.client import Done, Errands
 log = logging.getLogger(__name__)
 
 COLLECT_S = 1.0
-CALM_S = 30.0  # between two messages that say nothing but warnings, all different, perhaps
-LETTERS = 100  # messages that wait for one way
+CALM_S = 30.0  # seconds between two messages that hold only warnings, which may all differ
+LETTERS = 100  # messages that wait for a channel at most
 SEND_WITHIN_S = 20.0
 FIRST_RETRY_S, RETRY_CAP_S = 1.0, 60.0
 GIVE_UP_AFTER_S = 3600.0
@@ -41,7 +41,7 @@ class _Letter:
 
 
 class Channel:
-    """One way to people: send what there is, the most important first, until it has arrived or an hour has passed."""
+    """A channel to people: sends its messages, the worst first, until each has arrived or an hour has passed."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Channel:
         check: Callable[[], Awaitable[Done]],
         clock: Callable[[], Now],
     ) -> None:
-        """`check` sees whether `send` has a chance, without telling anybody."""
+        """`check` returns whether `send` could work, without sending a message."""
         self.name = name
         self.trouble = ""
         self.sent = self.failures = self.lost = 0
@@ -63,11 +63,11 @@ class Channel:
 
     @property
     def idle(self) -> bool:
-        """Nothing waits that has not been tried."""
+        """Return whether every waiting message has been tried at least once."""
         return self._sending is None and all(letter.tries for letter in self._letters)
 
     def put(self, message: Message) -> None:
-        """Take a message; where too many wait, the oldest of the least important goes."""
+        """Queue a message; if too many wait, the oldest one of the least important is dropped."""
         now_ns = self._clock().mono_ns
         self._letters.append(_Letter(message, now_ns, now_ns))
         if len(self._letters) > LETTERS:
@@ -95,7 +95,7 @@ class Channel:
         self._letters.remove(letter)
         try:
             done = await self._send(letter.message)
-        except BaseException:  # the task is ended, the way goes on with another one
+        except BaseException:  # because a cancelled task must not lose the message: a later task sends it
             self._letters.append(letter)
             raise
         finally:
@@ -123,38 +123,38 @@ class Channel:
 
 
 class Notifier:
-    """Hear all announcements, and have them told in every way that is configured."""
+    """The receiver of all announcements, which sends them over every configured channel."""
 
     def __init__(
         self, errands: Errands, clock: Callable[[], Now], host: str = "", head: Callable[[], str] = lambda: ""
     ) -> None:
-        """`host` is who we are, to people; default: this machine's name. `head` returns the journal's newest record."""
-        self.channels: dict[str, Channel] = {}  # by what they send to, which is secret
+        """`host` names this daemon to people; default: the host's name. `head` returns the journal's newest record."""
+        self.channels: dict[str, Channel] = {}  # target → channel; the target is secret
         self._errands = errands
         self._clock = clock
         self._head = head
         self._outbox = Outbox(host or socket.gethostname().partition(".")[0])
-        self._calm_ns = -int(CALM_S * 1e9)  # when the last message left that was nothing but warnings
+        self._calm_ns = -int(CALM_S * 1e9)  # when the last message was posted that held only warnings
         self._posted = 0
         self._news = AutoResetEvent()
         self._changed = Signal()
 
     def configure(self, table: Notify) -> None:
-        """Take the ways of a configuration; one that stays keeps its messages."""
-        made: dict[str, Channel] = {}
+        """Use the channels of a configuration; a channel that stays keeps its messages."""
+        channels: dict[str, Channel] = {}
         for number, secret in enumerate(table.urls):
             url = secret.get_secret_value()
             name = f"urls[{number}] {url.partition(':')[0]}"
-            made[url] = self.channels.get(url) or self._url(name, url)
-            made[url].name = name
+            channels[url] = self.channels.get(url) or self._url(name, url)
+            channels[url].name = name
         if table.command:
             key = "\0".join(table.command)
-            made[key] = self.channels.get(key) or self._command(table.command)
-        self.channels = made
+            channels[key] = self.channels.get(key) or self._command(table.command)
+        self.channels = channels
         self._changed.notify()
 
     def hear(self, news: Announce, kill: Kill | None) -> None:
-        """Take an announcement; costs next to nothing."""
+        """Queue an announcement; cheap enough for the kill path."""
         if not self.channels:
             return
         accounts = tuple(sorted(kill.accounts)) if kill else ()
@@ -163,11 +163,11 @@ class Notifier:
             self._news.set()
 
     def amend(self, words: str, after: str) -> None:
-        """Give a reason other words, unless it has been told already."""
+        """Replace a reason's text, unless it has been sent already."""
         self._outbox.amend(words, after)
 
     async def run(self) -> None:
-        """Make messages, and have them sent, for ever."""
+        """Build messages and have them sent, for ever."""
         while True:
             async with anyio.create_task_group() as group:
                 for channel in self.channels.values():
@@ -186,17 +186,17 @@ class Notifier:
                 self._post()
                 continue
             with anyio.move_on_after(wait_ns / 1e9):
-                await self._news.wait()  # it may be urgent
+                await self._news.wait()  # an urgent announcement ends the wait
 
     async def finish(self) -> None:
-        """Return once everything has been tried; the caller bounds it."""
-        await anyio.lowlevel.checkpoint()  # what is announced in this very moment is on its way here
+        """Return once every message has been tried; the caller bounds the time."""
+        await anyio.lowlevel.checkpoint()  # because an announcement of this moment is on its way here
         self._post()
         while not all(channel.idle for channel in self.channels.values()):  # noqa: ASYNC110 - some milliseconds
             await anyio.sleep(0.02)
 
     def troubles(self) -> Iterator[str]:
-        """Yield a line for each way that does not work."""
+        """Yield a line for each channel that does not work."""
         for channel in self.channels.values():
             if channel.trouble:
                 yield f"notify {channel.name}: {channel.trouble}"

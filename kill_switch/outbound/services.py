@@ -1,4 +1,7 @@
-"""Put together what goes on beside the kill and must never touch it: messages, hooks, the outer ping, metrics."""
+"""All services beside the kill path, for one daemon: messages, hooks, the outer ping, metrics.
+
+The daemon builds this, starts it and passes configurations to it. No failure here may affect a kill.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,13 @@ from kill_switch.tasks import Tasks
 from kill_switch.triggers.supervisor import Watch
 from kill_switch.worker.client import Aides
 
-WORDS_WITHIN_S = 0.02  # hooks wait so long for the text of a reason that was reported without it
-FINISH_WITHIN_S = 2.0  # messages that nobody has seen yet, when the daemon stops
-LAST_WORDS_S = 0.2  # to hand over what came meanwhile: the processes beside still have `subordinate.LAST_S` for it
+WORDS_WITHIN_S = 0.02  # seconds that hooks wait for the text of a reason that was reported without it
+FINISH_WITHIN_S = 2.0  # seconds for the last messages when the daemon stops
+LAST_WORDS_S = 0.2  # seconds to pass on the last errands; the workers have `subordinate.LAST_S` for them
 
 
 class Beside:
-    """All of it, for one daemon; `take` goes over to a configuration, also in the middle of the run."""
+    """The services of one daemon; `take` applies another configuration while they run."""
 
     def __init__(
         self,
@@ -43,8 +46,8 @@ class Beside:
         self._dispatcher = dispatcher
         self._journal = journal
         self._watch = watch
-        self._exposing = ""  # what is the matter with it
-        self._tripped: list[tuple[Kill, str]] = []  # kills whose hooks have not begun, and why
+        self._exposing = ""  # the fault of the metrics server, or ""
+        self._tripped: list[tuple[Kill, str]] = []  # kills whose hooks have not begun, each with its reason
         self._aides = aides = Aides()
         for aide in aides.both():
             aide.warn = lambda text: announce(Announce(Severity.WARN, text))
@@ -59,7 +62,7 @@ class Beside:
         self._configure()
 
     def start(self, tasks: Tasks) -> None:
-        """Begin all tasks, and go on with the hooks of a kill that is under way."""
+        """Begin all tasks, and continue the hooks of an unfinished kill."""
         self._hooks.resume(self._dispatcher.state.kill, self._journal.replay.entries)
         for aide in self._aides.both():
             tasks.keep(aide.name, aide.run)
@@ -70,23 +73,23 @@ class Beside:
         tasks.keep("ping", self._ping.run)
 
     def take(self, config: Config, tasks: Tasks) -> None:
-        """Go over to another configuration."""
+        """Apply another configuration."""
         self._config = config
         self._configure()
         tasks.keep("ping", self._ping.run)
 
     def hear(self, news: Announce) -> None:
-        """Take an announcement, once the strike that it may belong to has left."""
+        """Queue an announcement, once the strike that it may belong to has been sent."""
         asyncio.get_running_loop().call_soon(self._hear, news, self._dispatcher.state.kill)
 
     def amend(self, words: str, after: str) -> None:
-        """Give a reason other words, as far as nobody has been told of it yet."""
+        """Replace a reason's text where it has not been sent yet."""
         self._notifier.amend(words, after)
         self._tripped = [(kill, after if text == words else text) for kill, text in self._tripped]
 
     async def finish(self, within_s: float = FINISH_WITHIN_S) -> None:
-        """Let the last messages out and hooks come to their end, within a bound."""
-        await anyio.lowlevel.checkpoint()  # what is announced in this very moment is on its way here
+        """Send the last messages and wait for the hooks, at most `within_s` seconds."""
+        await anyio.lowlevel.checkpoint()  # because an announcement of this moment is on its way here
         self._begin_hooks()
         with anyio.move_on_after(within_s):
             await self._notifier.finish()
@@ -95,15 +98,15 @@ class Beside:
 
     @property
     def missing(self) -> str:
-        """Say which process beside is not there or does not work; "" if none is missed."""
+        """Return which worker process is missing or does not work; "" if none."""
         return next(self._aides.troubles(), "")
 
     def reap(self) -> None:
-        """Collect children that others have left to this process; see `orphans`."""
+        """Collect the orphans that the kernel has given to this process; see `orphans`."""
         orphans.reap([aide.pid for aide in self._aides.both()])
 
     def troubles(self) -> Iterator[str]:
-        """Yield a line for people for everything that does not work."""
+        """Yield a line for people for each service that does not work."""
         yield from self._aides.troubles()
         if self._exposing:
             yield f"metrics: {self._exposing}"

@@ -1,1 +1,1 @@
-"""Do what must never touch a kill in a process of its own: send, call, run commands, serve metrics."""
+"""The worker processes beside the daemon: notifications, calls and metrics in one, operators' commands in another."""

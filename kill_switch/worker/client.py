@@ -1,8 +1,8 @@
-"""Keep processes beside the daemon that do what must never touch a kill: `errands` and `commands`.
+"""Start, restart and talk to the worker processes: `kill_switch.worker.main` and `kill_switch.worker.commands`.
 
-Starting a process, a library that blocks, an address that does not answer: none of it happens in the daemon. Here is
-its end of the pipes: an errand costs a line, and an answer comes back or does not. Each process answers a heartbeat.
-One that ends or does not answer is killed and started again, and what was under way is told.
+Notifications, hooks, the outer ping and metrics use this, because starting a process or calling a library may block.
+The daemon only writes a line to a pipe and reads lines. A worker that ends, or does not answer its heartbeat, is killed
+and started again; errands in progress get an outcome. Nothing here waits for a worker on the kill path.
 """
 
 from __future__ import annotations
@@ -31,25 +31,27 @@ from kill_switch.worker import environment
 
 log = logging.getLogger(__name__)
 
-BEAT_S = 1.0  # between two heartbeats; counted in ticks of the event loop, since a daemon that was stopped has none
-MISSED = 4  # heartbeats without an answer: the process hangs
-BEGIN_S, BEGIN_CAP_S = 10.0, 60.0  # from the start of a process to its first answer; more after each that failed
-PAUSES_S = (0.2, 1.0, 2.0, 5.0, 15.0)  # before the next start; the last of them from then on
-STEADY_S = 60.0  # a process that has lived so long is followed by one after the first pause
-END_WITHIN_S = 3.0  # longer than `subordinate.LAST_S`
-KILL_WITHIN_S = 1.0  # after SIGKILL
-GRACE_S = 3.0  # beyond an errand's own time: until its answer is here, or will not come
-BACKLOG_BYTES = 4 << 20  # in our end of the pipe, while the process does not read
+# seconds between two heartbeats, counted in ticks of the event loop: a daemon that was stopped has no ticks
+BEAT_S = 1.0
+MISSED = 4  # heartbeats without an answer after which the process counts as hung
+BEGIN_S, BEGIN_CAP_S = 10.0, 60.0  # seconds from a start to the first answer; longer after each failed start
+PAUSES_S = (0.2, 1.0, 2.0, 5.0, 15.0)  # seconds before the next start; the last value is repeated
+STEADY_S = 60.0  # seconds; a process that lived longer resets the pauses
+END_WITHIN_S = 3.0  # seconds; longer than `subordinate.LAST_S`
+KILL_WITHIN_S = 1.0  # seconds after SIGKILL
+GRACE_S = 3.0  # seconds beyond an errand's own time, for its answer to arrive
+BACKLOG_BYTES = 4 << 20  # bytes in the daemon's end of the pipe while the process does not read
 LINE_BYTES = 1 << 16
-STRANGE = 20  # lines that nobody understands, until the process is no good any more
+STRANGE = 20  # lines that are not understood, after which the process is replaced
 UNBEGUN = "unbegun"
 INTERRUPTED = "interrupted"
 
 
 class Done(NamedTuple):
-    """What became of an errand; `why` is one line that shows nothing secret.
+    """The outcome of an errand; `why` is one line that shows no secret.
 
-    `lost` says that nobody knows: `UNBEGUN` if it has certainly not begun and will not, `INTERRUPTED` if it may have.
+    `lost` is set if the outcome is unknown. `UNBEGUN`: the errand has not begun and never will. `INTERRUPTED`: it may
+    have begun.
     """
 
     ok: bool
@@ -61,87 +63,90 @@ class Done(NamedTuple):
 
 
 class Errands(Protocol):
-    """What an aide is to those who have something to be done."""
+    """Anything that carries out errands: an `Aide`, `Aides`, or a test's substitute."""
 
     async def do(self, what: str, within_s: float, **errand: object) -> Done: ...
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """An errand that was handed over."""
+    """An errand that was sent to the worker process."""
 
-    about: str  # for people
+    about: str  # described for people
     outcome: asyncio.Future[Done]
     begun: bool = False
 
 
 class Aide:
-    """A process beside, for as long as `run` runs; there is none until somebody wants one."""
+    """A worker process, from the first `want` on, for as long as `run` runs."""
 
     def __init__(
         self, module: str = "kill_switch.worker.main", name: str = "the process for messages", *, outlives: bool = False
     ) -> None:
-        """`name` is for people. With `outlives`, errands that have begun go on when the process ends (`commands`)."""
+        """`name` is for people. With `outlives`, errands that have begun survive the process (`commands`)."""
         self.name = name
         self.trouble = ""
         self.restarts = 0
-        self.asked: Callable[[], Sequence[Mapping[str, Any]]] = tuple  # returns the figures that are to be exposed
-        self.told: Callable[[str], None] = lambda trouble: None  # hears what is the matter with the exposing
-        self.warn: Callable[[str], None] = lambda text: log.warning("%s", text)  # hears that it is started again
-        self.standing: list[Mapping[str, object]] = []  # errands that each process begins with
+        self.asked: Callable[[], Sequence[Mapping[str, Any]]] = tuple  # returns the figures for `/metrics`
+        self.told: Callable[[str], None] = lambda trouble: None  # called with a fault of the metrics server
+        # called when the process is started again
+        self.warn: Callable[[str], None] = lambda text: log.warning("%s", text)
+        self.standing: list[Mapping[str, object]] = []  # errands that each new process gets first
         self._module = module
         self._outlives = outlives
         self._wanted = anyio.Event()
         self._up = anyio.Event()
-        self._begun = False  # it has answered once
-        self._heard = False  # since the last tick
+        self._begun = False  # the process has answered once
+        self._heard = False  # an answer has come since the last tick
         self._process: subprocess.Popen[bytes] | None = None
-        self._pipe: asyncio.WriteTransport | None = None  # to the process
+        self._pipe: asyncio.WriteTransport | None = None  # writes to the process
         self._starting = Offload(f"the start of {name}")
         self._numbers = itertools.count(1)
         self._waiting: dict[int, _Waiting] = {}
 
     @property
     def hangs(self) -> str:
-        """Say that the start of a process hangs; "" if it does not."""
+        """Return a line for people if the start of a process hangs, else ""."""
         return self._starting.trouble
 
     @property
     def pid(self) -> int | None:
-        """Return the number of the process that this one waits for; None if there is none."""
+        """Return the number of the current process; None if there is none."""
         return self._process.pid if self._process is not None else None
 
     def want(self) -> None:
-        """Say that there will be something to do."""
+        """Announce that there will be errands, so that the process is started."""
         self._wanted.set()
 
     async def do(self, what: str, within_s: float, **errand: object) -> Done:
-        """Have an errand done; return what became of it, or after a bounded time that nothing did. Never raises.
+        """Have an errand carried out; return its outcome, at the latest after 2 × (`within_s` + `GRACE_S`).
 
-        It begins within `GRACE_S`, or not at all.
+        Never raises.
+
+        The errand begins within `GRACE_S` after it was sent, or not at all.
         """
         self.want()
         wait_s = within_s + GRACE_S
         with anyio.move_on_after(wait_s) as scope:
             await self._up.wait()
         if scope.cancelled_caught:
-            return Done(False, f"{self.name} was not there for {wait_s:g} s", lost=UNBEGUN)
+            return Done(False, f"{self.name} was not running for {wait_s:g} s", lost=UNBEGUN)
         number = next(self._numbers)
         waiting = _Waiting(_about(what, errand), asyncio.get_running_loop().create_future())
         self._waiting[number] = waiting
         begin_by_s = time.monotonic() + GRACE_S
         try:
-            told = {"do": what, "id": number, "within_s": within_s, "begin_by_s": begin_by_s, **errand}
-            if not self._write(told):
-                return Done(False, f"{self.name} does not listen", lost=UNBEGUN)
+            line = {"do": what, "id": number, "within_s": within_s, "begin_by_s": begin_by_s, **errand}
+            if not self._write(line):
+                return Done(False, f"{self.name} does not read its pipe", lost=UNBEGUN)
             with anyio.move_on_after(wait_s):
                 return await waiting.outcome
-            return Done(False, f"nothing was heard of it for {wait_s:g} s", lost=self._lost(waiting))
+            return Done(False, f"no outcome within {wait_s:g} s", lost=self._lost(waiting))
         finally:
             del self._waiting[number]
 
     async def run(self) -> None:
-        """Have a process for ever, once it is wanted."""
+        """Keep a process running for ever, once it is wanted."""
         await self._wanted.wait()
         failures = 0
         async with self._outcomes() as outcomes:
@@ -159,7 +164,7 @@ class Aide:
 
     @contextlib.asynccontextmanager
     async def _outcomes(self) -> AsyncIterator[int]:
-        """Listen to a pipe that outlives each process, and yield the end that processes write to; -1: none."""
+        """Read a pipe that outlives each process, and yield the end that processes write to; -1 if there is none."""
         if not self._outlives:
             yield -1
             return
@@ -180,9 +185,9 @@ class Aide:
             os.close(into)
 
     async def _run_one(self, outcomes: int, begin_s: float) -> tuple[str, Sequence[str]]:
-        """Run one process, which has to begin within so many seconds.
+        """Run one process until it must be replaced; it must answer within `begin_s` seconds.
 
-        Return why there has to be another one, and what was under way.
+        Return the reason for the replacement, and the errands that were in progress.
         """
         process = self._process = await self._starting.run(self._start, outcomes, drop=_abandon)
         loop = asyncio.get_running_loop()
@@ -203,14 +208,14 @@ class Aide:
             async with anyio.create_task_group() as group:
                 group.start_soon(until, lambda: self._listen(out))
                 group.start_soon(until, lambda: self._beat(begin_s))
-            process.kill()  # whatever it still does; not its group: keepers and commands have others
+            process.kill()  # kills the process, not its group: keepers and commands have other groups
             return ends[0], self._lose()
         finally:
             self._up = anyio.Event()
             self._lose()
             pipe, self._pipe = self._pipe, None
             if pipe is not None:
-                pipe.close()  # what has been written is still delivered
+                pipe.close()  # the lines that are already written are still delivered
             await self._end(process)
             self._process = None
             if pipe is not None and pipe.get_write_buffer_size():
@@ -219,22 +224,22 @@ class Aide:
                 reading.close()
 
     async def _listen(self, out: asyncio.StreamReader) -> str:
-        """Hear lines; return why there will be no more that are worth it."""
+        """Read lines until the process ends or sends too much that is not understood; return why."""
         strange = 0
         try:
             while line := await out.readline():
                 strange += not self._hear(line)
                 if strange >= STRANGE:
-                    return "says what nobody understands"
-                await anyio.lowlevel.checkpoint()  # a flood of lines is not to keep a kill waiting
+                    return "sends lines that are not understood"
+                await anyio.lowlevel.checkpoint()  # because a flood of lines must not delay a kill
         except ValueError:
-            return "says a line that has no end"
+            return "sends a line that is too long"
         except OSError:
             pass
         return "ended"
 
     async def _beat(self, begin_s: float) -> str:
-        """Ask for a sign of life again and again; return once there was none for too long."""
+        """Send heartbeats; return the reason once the process has not answered for too long."""
         silent = 0
         self._heard = self._begun = False
         while True:
@@ -245,14 +250,14 @@ class Aide:
             if silent >= MISSED and self._begun:
                 return f"hung: no answer for {silent * BEAT_S:g} s"
             if silent * BEAT_S >= begin_s:
-                return f"has not begun to work within {begin_s:g} s"
+                return f"has not answered within {begin_s:g} s of its start"
 
     def _lost(self, waiting: _Waiting) -> str:
-        """Say what is known of an errand without an outcome."""
+        """Return what is known about an errand without an outcome."""
         return UNBEGUN if self._outlives and not waiting.begun else INTERRUPTED
 
     def _lose(self) -> Sequence[str]:
-        """Give up what ended with the process; return all that was under way, in words."""
+        """Give an outcome to each errand that ended with the process; return descriptions of all in progress."""
         words = []
         for waiting in self._waiting.values():
             if waiting.outcome.done():
@@ -265,13 +270,16 @@ class Aide:
         return words
 
     def _hear(self, line: bytes) -> bool:
-        """Take a line; False if nobody understands it: a library that prints there must not end what is under way."""
-        said: Any
+        """Handle a line from the process; return False if it is not understood.
+
+        Such a line alone does not end the process, because a library may print there.
+        """
+        message: Any
         try:
-            said = orjson.loads(line)
+            message = orjson.loads(line)
         except orjson.JSONDecodeError:
-            said = None
-        match said:
+            message = None
+        match message:
             case {"beat": int()}:
                 self._heard = self._begun = True
                 self.trouble = ""
@@ -282,15 +290,15 @@ class Aide:
                 try:
                     self._write({"do": "figures", "id": number, "figures": self.asked()})
                 except Exception:
-                    log.exception("there are no figures to be had")
+                    log.exception("the metrics could not be collected")
             case {"trouble": str(trouble)}:
                 self.told(trouble)
-            case {"id": int(number), "ok": bool()} if said.keys() <= {"id", *Done._fields}:
+            case {"id": int(number), "ok": bool()} if message.keys() <= {"id", *Done._fields}:
                 waiting = self._waiting.get(number)
                 if waiting is not None and not waiting.outcome.done():
-                    waiting.outcome.set_result(Done(**{key: value for key, value in said.items() if key != "id"}))
+                    waiting.outcome.set_result(Done(**{key: value for key, value in message.items() if key != "id"}))
             case _:
-                log.error("%s says what nobody understands", self.name)
+                log.error("%s sent a line that is not understood", self.name)
                 return False
         return True
 
@@ -302,9 +310,9 @@ class Aide:
         return True
 
     def _start(self, outcomes: int) -> subprocess.Popen[bytes]:
-        """Start the process; raises `OSError`. Waits for the disk that the program is on."""
-        # vfork(2) would keep this whole process from running until the program is loaded
-        setattr(subprocess, "_USE_VFORK", False)  # noqa: B010 - documented, and not for type checkers
+        """Start the process; raise `OSError`. Blocks on the disk that holds the program."""
+        # because vfork(2) would stop the whole daemon until the program is loaded
+        setattr(subprocess, "_USE_VFORK", False)  # noqa: B010 - documented, but unknown to type checkers
         passed = () if outcomes < 0 else (outcomes,)
         return subprocess.Popen(  # noqa: S603 - this interpreter and modules of this package
             (sys.executable, "-P", "-m", self._module, *map(str, passed)),
@@ -317,20 +325,20 @@ class Aide:
         )
 
     async def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """Let the process end by itself: what is under way there has a moment left."""
+        """Wait until the process ends by itself, because its errands have a moment left."""
         with anyio.move_on_after(END_WITHIN_S + KILL_WITHIN_S, shield=True):
             await self._starting.run(_reap, process)
 
 
 class Aides:
-    """The two processes: one for messages, calls and figures, one for commands. Neither depends on the other."""
+    """The two worker processes: one for messages, calls and metrics, one for commands. They are independent."""
 
     def __init__(self) -> None:
         self.messages = Aide()
         self.commands = Aide("kill_switch.worker.commands", "the process for commands", outlives=True)
 
     async def do(self, what: str, within_s: float, **errand: object) -> Done:
-        """Have the right one do it; see `Aide.do`."""
+        """Send an errand to the worker that carries it out; see `Aide.do`."""
         aide = self.commands if what in ("run", "find") else self.messages
         return await aide.do(what, within_s, **errand)
 
@@ -338,13 +346,13 @@ class Aides:
         return self.messages, self.commands
 
     def troubles(self) -> Iterator[str]:
-        """Yield a line for people for everything that is the matter with them."""
+        """Yield a line for people for each fault of the worker processes."""
         for aide in self.both():
             yield from filter(None, (aide.trouble, aide.hangs))
 
 
 def _about(what: str, errand: Mapping[str, Any]) -> str:
-    """Name an errand for people."""
+    """Describe an errand for people."""
     match what:
         case "run":
             return shlex.join(errand["argv"])
@@ -353,11 +361,11 @@ def _about(what: str, errand: Mapping[str, Any]) -> str:
         case "call":
             return "a call of the outer ping"
         case _:
-            return "a look whether it would work"
+            return "a check of a command or an address"
 
 
 def _abandon(process: subprocess.Popen[bytes]) -> None:
-    """End a process that nobody wants any more."""
+    """End a process that was started for a caller that no longer waits."""
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
@@ -365,15 +373,15 @@ def _abandon(process: subprocess.Popen[bytes]) -> None:
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:
-    """Wait until the process has ended, and kill it if it does not."""
+    """Wait until the process has ended; after `END_WITHIN_S`, kill it."""
     try:
         process.wait(END_WITHIN_S)
     except subprocess.TimeoutExpired:
         process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel does not let it end: leave it
+        with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel cannot end it
             process.wait(KILL_WITHIN_S)
 
 
 def environ() -> dict[str, str]:
-    """Return what the process beside may know of our environment, and where it finds this package."""
+    """Return the environment of a worker process: the harmless variables, and where it finds this package."""
     return {**environment.visible(environment.WORKER), "PYTHONPATH": str(Path(kill_switch.__file__).parents[1])}

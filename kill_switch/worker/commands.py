@@ -1,11 +1,11 @@
-"""Run the operator's commands for the daemon: hooks, and the command that carries messages.
+"""The worker process that runs the operator's commands: hooks, and the command that carries messages.
 
-`python -m kill_switch.worker.commands FD` reads a JSON line a command from standard input. It has one thread and no
-library that could block it, and forks a keeper for each command. The keeper starts the command, bounds it, and writes
-what became of it to `FD`, a pipe of the daemon's. So a command that runs survives the end of this process, and the
-daemon still hears of it. A keeper that is killed takes its command along.
+`python -m kill_switch.worker.commands FD` reads one JSON line a command from standard input. It has one thread and uses
+no library that could block. It forks a keeper process for each command. The keeper starts the command, bounds its time,
+and writes the outcome to `FD`, a pipe to the daemon. Therefore a command survives the end of this process, and the
+daemon still gets its outcome. If a keeper is killed, its command is killed too.
 
-When the daemon is gone, a command that runs has `LAST_S` left; then its process group is killed.
+When the daemon has ended, a running command has `LAST_S` left; then its process group is killed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ import orjson
 from kill_switch.worker import environment, subordinate
 from kill_switch.worker.subordinate import LAST_S, PATH
 
-AT_ONCE = 64  # commands under way; systemd's TasksMax counts them and their keepers
-LEFT = 64  # keepers that still read what commands have left running; the oldest are ended
-OUTPUT_BYTES = 500  # of a command, the first of them: a line of outcome stays below `LINE_BYTES`
-LINE_BYTES = 4096  # PIPE_BUF: keepers share the pipe, and no line is torn
-DRAIN_S = 0.2  # what a command has written is read that long after its end; what it leaves running may hold the pipe
+AT_ONCE = 64  # commands at the same time; systemd's TasksMax counts them and their keepers
+LEFT = 64  # keepers that still read output of processes left by commands; the oldest are ended
+OUTPUT_BYTES = 500  # first bytes of a command's output that are kept, so that a line stays below `LINE_BYTES`
+LINE_BYTES = 4096  # PIPE_BUF; because keepers share the pipe, longer lines could be torn
+DRAIN_S = 0.2  # seconds; output is read so long after the command's end, because others may hold the pipe
 CHUNK = 1 << 16
 
 Errand = Mapping[str, Any]
@@ -41,7 +41,7 @@ Outcome = dict[str, Any]
 
 
 class Wake:
-    """A pipe that a signal makes readable."""
+    """A pipe that becomes readable when a signal arrives."""
 
     def __init__(self) -> None:
         self.fd, self._in = os.pipe()
@@ -55,10 +55,13 @@ class Wake:
 
 
 class Keeper:
-    """Run one command, without a shell, in a session of its own; kill its process group when its time is over."""
+    """The process that runs one command, without a shell, in its own session, and kills its group after its time."""
 
     def __init__(self, errand: Errand, outcomes: int) -> None:
-        """`outcomes` is the daemon's pipe: its end says that the daemon is gone. Raises `OSError`."""
+        """Start the command; raise `OSError`.
+
+        `outcomes` is the daemon's pipe: its end shows that the daemon has ended.
+        """
         environ = environment.visible(environment.COMMAND)
         self._began_s = time.monotonic()
         self._within_s: float = errand["within_s"]
@@ -79,7 +82,7 @@ class Keeper:
             env={"PATH": PATH, **environ, **errand["env"]},
             cwd="/",
             start_new_session=True,
-            preexec_fn=lambda: subordinate.die_with_parent(signal.SIGKILL),  # safe: there is one thread
+            preexec_fn=lambda: subordinate.die_with_parent(signal.SIGKILL),  # safe, because there is one thread
         )
         os.close(theirs)
         os.close(into)
@@ -89,10 +92,10 @@ class Keeper:
         self._poll.register(self._wake.fd, select.POLLIN)
         self._poll.register(self._out, select.POLLIN)
         self._poll.register(self._in, select.POLLOUT)
-        self._poll.register(outcomes, 0)  # POLLERR, once nobody reads it
+        self._poll.register(outcomes, 0)  # POLLERR once the daemon has closed its end
 
     def run(self) -> Outcome:
-        """Return what became of the command."""
+        """Wait for the command's end and return its outcome."""
         why = ""
         while self._process.poll() is None:
             if time.monotonic() < self._until_s:
@@ -111,12 +114,12 @@ class Keeper:
         return {"ok": not why, "why": why, "code": code, "ms": ms, "output": output}
 
     def drain(self) -> None:
-        """Go on reading, so that what the command has left running is not blocked; until it, or the daemon, ends."""
+        """Read until all writers or the daemon end, so that processes that the command started are not blocked."""
         while self._out >= 0 and not self._hurried:
             self._turn(None)
 
     def _turn(self, until_s: float | None) -> None:
-        """Do what can be done now; wait for something at most until then."""
+        """Handle the next events; wait for them until `until_s` at most."""
         wait_ms = None if until_s is None else max(0.0, until_s - time.monotonic()) * 1e3
         for fd, event in self._poll.poll(wait_ms):
             if fd == self._wake.fd:
@@ -160,14 +163,14 @@ class Keeper:
 
 
 def find(errand: Errand) -> Outcome:
-    """See whether a command's program is there."""
+    """Return whether a command's program exists and can be run."""
     program: str = errand["argv"][0]
-    found = shutil.which(program, path=os.environ.get("PATH", PATH))
-    return {"ok": found is not None, "why": f"{program} is not a program that this process could run"}
+    path = shutil.which(program, path=os.environ.get("PATH", PATH))
+    return {"ok": path is not None, "why": f"{program} is not a program that this process could run"}
 
 
 def keep(errand: Errand, outcomes: int) -> None:
-    """Carry out one errand, in a process of its own, and write what became of it."""
+    """Carry out one errand in its own process, and write the outcome."""
     keeper = None
     try:
         if errand["do"] == "find":
@@ -175,7 +178,7 @@ def keep(errand: Errand, outcomes: int) -> None:
         else:
             keeper = Keeper(errand, outcomes)
             outcome = keeper.run()
-    except Exception as error:  # its text may show what is secret
+    except Exception as error:  # the exception's text may show a secret
         known = isinstance(error, OSError) and error.strerror
         outcome = {"ok": False, "why": known or type(error).__name__}
     tell(outcomes, {"id": errand["id"], **outcome})
@@ -184,7 +187,7 @@ def keep(errand: Errand, outcomes: int) -> None:
 
 
 def tell(outcomes: int, line: Outcome) -> None:
-    """Write a line to the daemon, if it is still there."""
+    """Write a line to the daemon, if its end of the pipe is open."""
     whole = orjson.dumps(line) + b"\n"
     if len(whole) > LINE_BYTES:
         whole = orjson.dumps({**line, "output": "", "why": str(line.get("why"))[:OUTPUT_BYTES]}) + b"\n"
@@ -196,24 +199,24 @@ def tell(outcomes: int, line: Outcome) -> None:
 
 
 class Kept(NamedTuple):
-    """A keeper that has not ended."""
+    """A keeper process that has not ended."""
 
-    number: int  # the errand's
-    until_s: float  # the command has ended by then
+    number: int  # the errand's number
+    until_s: float  # the command has ended by this time
 
 
 class Desk:
-    """Take errands, fork a keeper for each, and collect those that ended."""
+    """The process's main loop: it reads errands, forks a keeper for each, and collects those that ended."""
 
     def __init__(self, errands: int, answers: int, outcomes: int) -> None:
-        """All are file descriptors of pipes: from the daemon, of this process to it, of all keepers to it."""
+        """The arguments are pipes: errands from the daemon, answers of this process, outcomes of all keepers."""
         self._errands, self._answers, self._outcomes = errands, answers, outcomes
-        self._keepers: dict[int, Kept] = {}  # by process id, the oldest first
+        self._keepers: dict[int, Kept] = {}  # process id → keeper, the oldest first
         self._wake = Wake()
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def serve(self) -> None:
-        """Take errands until there are no more; then give the commands that run a moment."""
+        """Read errands until the pipe ends; then give running commands `LAST_S`."""
         poll = select.poll()
         poll.register(self._errands, select.POLLIN)
         poll.register(self._wake.fd, select.POLLIN)
@@ -244,11 +247,12 @@ class Desk:
             case "beat":
                 tell(self._answers, {"beat": errand["id"]})
             case _ if now_s > errand["begin_by_s"]:
-                self._decline(errand, "it came too late to begin")
+                self._decline(errand, "not begun: the errand arrived too late")
             case _ if sum(kept.until_s > now_s for kept in self._keepers.values()) >= AT_ONCE:
-                self._decline(errand, "too much is under way")
+                self._decline(errand, "not begun: too many commands are running")
             case _:
-                tell(self._outcomes, {"begun": errand["id"]})  # before it has: it is never begun twice
+                # sent before the fork, so that the command is never begun twice
+                tell(self._outcomes, {"begun": errand["id"]})
                 self._fork(errand, now_s)
 
     def _fork(self, errand: Errand, now_s: float) -> None:
@@ -265,11 +269,11 @@ class Desk:
             os.kill(old, signal.SIGKILL)
 
     def _decline(self, errand: Errand, why: str) -> None:
-        """Say that a command has not begun, and will not: whoever still wants it hands it over again."""
+        """Report that a command has not begun and will not, so that it can be sent again."""
         tell(self._answers, {"id": errand["id"], "ok": False, "why": why, "lost": "unbegun"})
 
     def _become_keeper(self, errand: Errand) -> None:
-        """Go on as the keeper, which a signal to this process or its group does not reach, and end."""
+        """Continue as the keeper, in a session that signals to this process do not reach; ends the process."""
         code = 1
         try:
             os.setsid()
@@ -282,14 +286,14 @@ class Desk:
             os._exit(code)
 
     def _collect(self) -> None:
-        """Collect the keepers that ended, and tell of those that could not."""
+        """Collect the keepers that ended, and report those that were killed before they could write an outcome."""
         while self._keepers:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 return
             kept = self._keepers.pop(pid, None)
             if kept is not None and status and kept.until_s > time.monotonic():
-                why = f"what kept it was ended by signal {os.WTERMSIG(status)}, and it too"
+                why = f"its keeper process was killed by signal {os.WTERMSIG(status)}, and the command with it"
                 tell(self._answers, {"id": kept.number, "ok": False, "why": why, "lost": "interrupted"})
 
 

@@ -1,12 +1,11 @@
-"""Run errands for the daemon, in a process of its own: send messages, call a monitor, serve figures.
+"""The worker process for everything else that may block: messages, calls of the monitor, the metrics server.
 
-`python -m kill_switch.worker.main` reads a JSON line an errand from standard input, and writes one when it is
-over.
-Whatever an errand does (hangs, eats a processor, blocks in a library) it does here: the daemon has neither its threads
-nor its interpreter lock, and can kill this process without a word. An errand names all that it needs, secrets too, and
-nothing of it is logged: a failure is told by its kind. The operator's commands have another process: `commands`.
+`python -m kill_switch.worker.main` reads one JSON line an errand from standard input, and writes one line for its
+outcome. Errands may hang or use a whole processor here. The daemon shares no thread and no interpreter lock with them,
+and can kill this process at any time. An errand contains all that it needs, secrets included. Nothing of it is logged;
+a failure is reported by its kind. Operators' commands have another process: `commands`.
 
-When the daemon is gone, so is its end of the pipe: what is under way then gets `LAST_S`, and no more.
+When the daemon has ended, its end of the pipe closes. Errands in progress then have `LAST_S` left.
 """
 
 from __future__ import annotations
@@ -27,35 +26,35 @@ import orjson
 from kill_switch.worker import subordinate
 from kill_switch.worker.subordinate import LAST_S
 
-AT_ONCE = 64  # errands under way; systemd's TasksMax counts their threads
-STUCK = 16  # errands that should have been over long ago, until this process is no good any more
-STUCK_AFTER_S = 10.0  # beyond the time that the errand was given
-CALL_S = 10.0  # connect, and each read
-AWAKE_S = 1.0  # between two signs that threads get their turn
-ASLEEP_S = 30.0  # without one of those, whatever the daemon does: a library holds the interpreter's lock
+AT_ONCE = 64  # errands at the same time; systemd's TasksMax counts their threads
+STUCK = 16  # overdue errands after which this process ends and is replaced
+STUCK_AFTER_S = 10.0  # seconds beyond an errand's time until it counts as overdue
+CALL_S = 10.0  # seconds for the connection, and for each read
+AWAKE_S = 1.0  # seconds between two signs that threads run
+ASLEEP_S = 30.0  # seconds without such a sign: a library holds the interpreter's lock
 
 Errand = Mapping[str, Any]
 Outcome = dict[str, Any]
 
-_services: dict[str, Any] = {}  # apprise's objects, by their URLs: they know when they may send again
+_services: dict[str, Any] = {}  # URL → apprise's object, which knows when it may send again
 
 
 # ── what can be done ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def tell(errand: Errand) -> Outcome:
-    """Send a message to one of apprise's URLs; without a text, only see whether apprise understands the URL."""
+    """Send a message to one of apprise's URLs; without a text, only check that apprise understands the URL."""
     service = _service(errand["url"])
     if service is None:
         return {"ok": False, "why": "apprise does not understand the URL"}
     if "text" not in errand:
         return {"ok": True}
     sent = service.notify(title=errand["subject"], body=errand["text"], notify_type=errand["type"], body_format="text")
-    return {"ok": True} if sent else {"ok": False, "why": "it was not accepted"}
+    return {"ok": True} if sent else {"ok": False, "why": "the service did not accept the message"}
 
 
 def understands(url: str) -> bool:
-    """Tell whether apprise can use a URL, without a word about it in the log."""
+    """Return whether apprise can use a URL; nothing is logged about it."""
     before = logging.root.manager.disable
     logging.disable()
     try:
@@ -65,9 +64,10 @@ def understands(url: str) -> bool:
 
 
 def _service(url: str) -> Any:
-    """Return apprise's object for a URL, None if it does not understand it; one that was made is kept."""
+    """Return apprise's object for a URL, None if apprise does not understand it; objects are cached."""
     if url not in _services:
-        apprise = importlib.import_module("apprise")  # here: 0.3 s, and most configurations have no URL
+        # imported here, because it takes 0.3 s, and most configurations have no URL
+        apprise = importlib.import_module("apprise")
         asset = apprise.AppriseAsset(app_id="kill-switch", secure_logging=True, async_mode=False)
         service = apprise.Apprise(asset=asset)
         if not service.add(url):
@@ -77,8 +77,8 @@ def _service(url: str) -> Any:
 
 
 def call(errand: Errand) -> Outcome:
-    """Call a URL; anything but a 2xx is a failure."""
-    httpx = importlib.import_module("httpx")  # here: most configurations call nobody
+    """Call a URL; any status but 2xx is a failure."""
+    httpx = importlib.import_module("httpx")  # imported here, because most configurations have no outer ping
     with (
         httpx.Client(timeout=CALL_S) as client,
         client.stream("GET", errand["url"], headers={"User-Agent": errand["agent"]}) as response,
@@ -91,7 +91,7 @@ def call(errand: Errand) -> Outcome:
 
 
 class Desk:
-    """Take errands, each into a thread of its own, and hand out what became of them."""
+    """The process's main loop: each errand runs in its own thread, and its outcome is written to the daemon."""
 
     def __init__(self, out: int) -> None:
         self._out = out
@@ -100,7 +100,7 @@ class Desk:
         self._exposition: Any = None
 
     def serve(self, lines: IO[bytes]) -> None:
-        """Take errands until there are no more; then give those that are under way a moment."""
+        """Read errands until the pipe ends; then give those in progress `LAST_S`."""
         for line in lines:
             self.take(orjson.loads(line))
             if self._stuck() > STUCK:
@@ -110,31 +110,35 @@ class Desk:
             time.sleep(0.02)
 
     def take(self, errand: Errand) -> None:
-        """Begin an errand, or answer a heartbeat: by the same way as errands, which may be what hangs."""
+        """Begin an errand, or answer a heartbeat.
+
+        Heartbeats take the same way as errands, because that way may hang.
+        """
         match errand["do"]:
             case "beat":
                 self.write({"beat": errand["id"]})
             case "expose":
-                from kill_switch.worker.metrics_server import Exposition  # here: most configurations have no metrics
+                # imported here, because most configurations have no metrics
+                from kill_switch.worker.metrics_server import Exposition
 
                 self._exposition = Exposition(errand["host"], errand["port"], self.write)
                 threading.Thread(target=self._exposition.run, daemon=True).start()
             case "figures":
                 self._exposition.take(errand["id"], errand["figures"])
             case _ if time.monotonic() > errand["begin_by_s"]:
-                self.write({"id": errand["id"], "ok": False, "why": "it came too late to begin"})
+                self.write({"id": errand["id"], "ok": False, "why": "not begun: the errand arrived too late"})
             case _ if len(self._under_way) >= AT_ONCE:
-                self.write({"id": errand["id"], "ok": False, "why": "too much is under way"})
+                self.write({"id": errand["id"], "ok": False, "why": "not begun: too many errands are in progress"})
             case do:
                 self._under_way[errand["id"]] = time.monotonic() + errand["within_s"]
                 work = {"tell": tell, "call": call}[do]
                 try:
                     threading.Thread(target=self._do, args=(work, errand), daemon=True).start()
-                except RuntimeError:  # the system has none left
+                except RuntimeError:  # the system has no thread left
                     self._done(errand, {"ok": False, "why": "no thread can be started"})
 
     def write(self, line: Outcome) -> None:
-        """Tell the daemon, if it is still there."""
+        """Write a line to the daemon, if its end of the pipe is open."""
         whole = orjson.dumps(line) + b"\n"
         with self._lock, contextlib.suppress(OSError):
             while whole:
@@ -143,7 +147,7 @@ class Desk:
     def _do(self, work: Callable[[Errand], Outcome], errand: Errand) -> None:
         try:
             outcome = work(errand)
-        except Exception as error:  # its text may show what is secret
+        except Exception as error:  # the exception's text may show a secret
             known = isinstance(error, OSError) and error.strerror
             outcome = {"ok": False, "why": known or type(error).__name__}
         self._done(errand, outcome)
@@ -158,7 +162,7 @@ class Desk:
 
 
 def stay_awake() -> None:
-    """Let this process end once no thread has had its turn for long: then it would not see that the daemon is gone."""
+    """End this process if no thread has run for `ASLEEP_S`, because it could not notice that the daemon has ended."""
     with open(os.devnull, "w") as nowhere:
         while True:
             faulthandler.dump_traceback_later(ASLEEP_S, exit=True, file=nowhere)
@@ -172,7 +176,7 @@ def main() -> None:
     threading.Thread(target=stay_awake, daemon=True).start()
     Desk(sys.stdout.fileno()).serve(sys.stdin.buffer)
     sys.stdout.flush()
-    os._exit(0)  # whatever still hangs
+    os._exit(0)  # even if threads hang
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Serve the daemon's figures to Prometheus: within the process beside, which asks the daemon for them at each scrape.
+"""The metrics server: serves the daemon's figures to Prometheus from the worker process.
 
-All clients are served at once, in one event loop. Each has `HEAD_S` for its request and `SEND_S` to take the answer,
-however slowly it does either. At most `CONNECTIONS` are open: one more ends the oldest. The daemon is asked at most
-every `FRESH_S`, once for all who scrape. One that does not answer is told as `kill_switch_responding 0`.
+All clients are served in one event loop. A client has `HEAD_S` for its request and `SEND_S` to read the answer, however
+slowly it does. At most `CONNECTIONS` are open; one more closes the oldest. The daemon is asked at most once in
+`FRESH_S`, for all clients together. A daemon that does not answer is reported as `kill_switch_responding 0`.
 
-A web page can give its own name this machine's address (DNS rebinding), and its browser then sends that name as `Host`.
-So only requests for an IP address, for `localhost` or for this machine's name are answered.
+A web page can give its own host name this machine's address (DNS rebinding); a browser then sends that name as `Host`.
+Therefore only requests for an IP address, `localhost` or this machine's name are answered.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 FRESH_S = 0.25
-ANSWER_S = 2.0  # a daemon that needs longer does not respond
-HEAD_S = 2.0  # from the connection to the end of the request's head, in all
-SEND_S = 5.0  # until a client has taken the whole answer
-AGAIN_S = 2.0  # after an address that was taken
+ANSWER_S = 2.0  # seconds; a slower daemon counts as not responding
+HEAD_S = 2.0  # seconds from the connection to the end of the request's head
+SEND_S = 5.0  # seconds for a client to read the answer
+AGAIN_S = 2.0  # seconds until an address in use is tried again
 HEAD_BYTES = 1 << 14
 CONNECTIONS = 128
 _MISDIRECTED = b"ask by IP address, as localhost, or by this machine's name\n"
@@ -38,7 +38,7 @@ Figures = Sequence[Mapping[str, Any]]
 
 
 class Exposition(Collector):
-    """Collect what the daemon says; `write` hands it a line."""
+    """A collector of the daemon's figures, and the server for them; `write` sends the daemon a line."""
 
     def __init__(self, host: str, port: int, write: Callable[[dict[str, Any]], None]) -> None:
         self._host, self._port, self._write = host, port, write
@@ -49,7 +49,7 @@ class Exposition(Collector):
         self._figures: Figures | None = ()  # None: the daemon does not respond
         self._taken_s = float("-inf")
         self._answered = asyncio.Event()
-        self._clients: dict[asyncio.WriteTransport, None] = {}  # the oldest first
+        self._clients: dict[asyncio.WriteTransport, None] = {}  # ordered set, the oldest client first
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self) -> None:
@@ -73,7 +73,7 @@ class Exposition(Collector):
                 server.close()
 
     def take(self, number: int, figures: Figures) -> None:
-        """Take the daemon's answer to the last question. May be called by any thread."""
+        """Handle the daemon's answer to a request for figures. Any thread may call it."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._take, number, figures)
@@ -89,7 +89,7 @@ class Exposition(Collector):
             self._answered.set()
 
     async def _ask(self) -> None:
-        """Have figures that are fresh, or none; a question that is not answered yet is not asked again."""
+        """Get figures that are fresh, or none; a request that is unanswered is not repeated."""
         now_s = time.monotonic()
         if now_s - self._taken_s < FRESH_S:
             return
@@ -106,7 +106,7 @@ class Exposition(Collector):
     # ── clients ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one client, who may end it at any time; so may we."""
+        """Serve one client; either side may close the connection at any time."""
         self._clients[writer.transport] = None
         if len(self._clients) > CONNECTIONS:
             oldest = next(iter(self._clients))
@@ -142,7 +142,7 @@ class Exposition(Collector):
 
 
 def _is_this_machine(host: str) -> bool:
-    """Tell whether a `Host` is an IP address, `localhost` or this machine's name: no page has one of them."""
+    """Return whether a `Host` is an IP address, `localhost` or this machine's name, which no web page can have."""
     name = ""
     with contextlib.suppress(ValueError):
         name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
@@ -152,20 +152,19 @@ def _is_this_machine(host: str) -> bool:
     return name in ("localhost", own, own.partition(".")[0])
 
 
-def _response(status: str, kind: str, body: bytes, more: str = "") -> bytes:
-    head = (
-        f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{more}Connection: close\r\n\r\n"
-    )
+def _response(status: str, kind: str, body: bytes, extra_headers: str = "") -> bytes:
+    lines = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+    head = f"{lines}{extra_headers}Connection: close\r\n\r\n"
     return head.encode("latin-1") + body
 
 
 def _words(error: OSError) -> str:
-    """Say what is wrong with an address; asyncio's own text repeats it."""
+    """Return the reason why an address cannot be used; asyncio's own text would repeat the address."""
     return os.strerror(error.errno) if error.errno and error.errno > 0 else type(error).__name__
 
 
 def family(figure: Mapping[str, Any]) -> Metric:
-    """Make one of the library's families from the form that `metrics` gives it."""
+    """Build one of `prometheus_client`'s metric families from a figure of `outbound.metrics`."""
     name, text, labels, samples = figure["name"], figure["help"], figure["labels"], figure["samples"]
     match figure["type"]:
         case "counter":
@@ -181,8 +180,8 @@ def family(figure: Mapping[str, Any]) -> Metric:
         case "state":
             gauge = GaugeMetricFamily(name, text, labels=labels)
             for values, state in samples:
-                for one in figure["states"]:
-                    gauge.add_metric([*values, one], float(one == state))
+                for possible_state in figure["states"]:
+                    gauge.add_metric([*values, possible_state], float(possible_state == state))
             return gauge
         case _:
             gauge = GaugeMetricFamily(name, text, labels=labels)

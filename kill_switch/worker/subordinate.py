@@ -1,6 +1,6 @@
-"""Begin a process beside the daemon: it steps back behind the daemon, and ends when the daemon is gone.
+"""Set up a worker process: lower its priority, and end it when the daemon has ended.
 
-`errands` and `commands` call `begin` first. Nothing here knows what such a process does.
+`main` and `commands` call `begin` first. Nothing here depends on the worker's errands.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 
 from kill_switch.system.hardening import forbid_dumps
 
-LAST_S = 2.0  # what is under way has this long left once the daemon is gone; the daemon that stops waits for it
+LAST_S = 2.0  # seconds for errands in progress once the daemon has ended; a stopping daemon waits for them
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -22,15 +22,15 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 def begin() -> None:
     """Set the process up. Call it once, before any thread is started."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-        # the daemon may have something to say until its very end; not SIG_IGN, which every command would inherit
+        # because the daemon may send errands until its end; not SIG_IGN, which every command would inherit
         signal.signal(number, lambda *_: None)
-    logging.disable()  # libraries log URLs
-    with contextlib.suppress(OSError):  # nothing here is as urgent as a kill, nor worth as much memory
+    logging.disable()  # because libraries log URLs
+    with contextlib.suppress(OSError):  # because a kill is more urgent, and needs the memory more
         os.setpriority(os.PRIO_PROCESS, 0, 5)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("200")
     forbid_dumps()
-    die_with_parent(signal.SIGCONT)  # a process that was stopped would not see that its pipe has ended
+    die_with_parent(signal.SIGCONT)  # because a stopped process would not notice the end of its pipe
 
 
 def die_with_parent(number: int) -> None:

@@ -46,7 +46,9 @@ def test_there_is_an_end_to_what_is_under_way_at_once(desk: Pipe, monkeypatch: p
     for number in range(5):
         desk[0].take({**CALL, "id": number})
     refused = lines(desk[1], 2)
-    assert refused == [{"id": number, "ok": False, "why": "too much is under way"} for number in (3, 4)]
+    assert refused == [
+        {"id": number, "ok": False, "why": "not begun: too many errands are in progress"} for number in (3, 4)
+    ]
     over.set()
     assert sorted(line["id"] for line in lines(desk[1], 3)) == [0, 1, 2]
 
@@ -89,7 +91,7 @@ def test_an_errand_that_comes_too_late_is_not_begun_and_that_is_said(
     desk[0].take({**CALL, "id": 1, "begin_by_s": time.monotonic() - 0.001})
     desk[0].take({**CALL, "id": 2, "begin_by_s": time.monotonic() + 10})
     late, in_time = sorted(lines(desk[1], 2), key=lambda line: line["id"])
-    assert late == {"id": 1, "ok": False, "why": "it came too late to begin"}
+    assert late == {"id": 1, "ok": False, "why": "not begun: the errand arrived too late"}
     assert in_time == {"id": 2, "ok": True}
 
 

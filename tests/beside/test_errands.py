@@ -199,7 +199,7 @@ async def test_a_message_that_is_not_accepted_is_a_failure_without_its_url(site:
     async with running() as beside:
         url = f"json://127.0.0.1:{site.port}/hook/tOkEn"
         done = await beside.do("tell", 15, url=url, subject="x", text="y", type="info")
-        assert done == Done(False, "it was not accepted")
+        assert done == Done(False, "the service did not accept the message")
         assert await beside.do("tell", 15, url="nosuch://tOkEn") == Done(False, "apprise does not understand the URL")
 
 
@@ -222,7 +222,7 @@ async def test_a_call_that_nobody_answers_is_a_failure_in_bounded_time(
         began_s = time.monotonic()
         done = await beside.do("call", 0.3, url=f"http://127.0.0.1:{site.port}/ping/uuid", agent="us")
         assert time.monotonic() - began_s < 2
-        assert done == Done(False, "nothing was heard of it for 0.5 s", lost=INTERRUPTED)
+        assert done == Done(False, "no outcome within 0.5 s", lost=INTERRUPTED)
         monkeypatch.setattr(client, "GRACE_S", 3.0)
         assert not (await beside.do("tell", 5, url="nosuch://")).lost  # others are served meanwhile
         site.let_go.set()
@@ -251,7 +251,7 @@ async def test_a_python_that_cannot_be_started_is_shown_and_errands_fail_in_boun
     monkeypatch.setattr(client, "GRACE_S", 0.1)
     async with running() as beside:
         assert await beside.do("find", 0.1, argv=["sh"]) == Done(
-            False, "the process for commands was not there for 0.2 s", lost=UNBEGUN
+            False, "the process for commands was not running for 0.2 s", lost=UNBEGUN
         )
         trouble = "the process for commands cannot be started: No such file or directory"
         assert list(beside.troubles()) == [trouble]
@@ -270,7 +270,7 @@ async def test_a_start_that_hangs_stops_no_event_loop_and_is_shown(monkeypatch: 
     monkeypatch.setattr(offload, "HANGS_AFTER_S", 0.1)
     async with running() as beside:
         assert await beside.do("find", 0.1, argv=["sh"]) == Done(
-            False, "the process for commands was not there for 0.2 s", lost=UNBEGUN
+            False, "the process for commands was not running for 0.2 s", lost=UNBEGUN
         )
         assert list(beside.troubles()) == ["the start of the process for commands does not answer"]
         over.set()
@@ -339,7 +339,7 @@ def gone(pid: int, within_s: float = 2.0) -> bool:
 )
 async def test_what_a_library_prints_into_the_pipe_ends_nothing(line: bytes, caplog: pytest.LogCaptureFixture) -> None:
     Aide()._hear(line)
-    assert "says what nobody understands" in caplog.text
+    assert "sent a line that is not understood" in caplog.text
 
 
 async def test_commands_beyond_what_may_run_at_once_have_not_begun_and_that_is_said(tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ async def test_commands_beyond_what_may_run_at_once_have_not_begun_and_that_is_s
             for _ in range(AT_ONCE + 3):
                 group.start_soon(run)
     declined = [done for done in outcomes if not done.ok]
-    assert declined and set(declined) == {Done(False, "too much is under way", lost=UNBEGUN)}
+    assert declined and set(declined) == {Done(False, "not begun: too many commands are running", lost=UNBEGUN)}
     assert len((tmp_path / "began").read_text().split()) == len(outcomes) - len(declined)
 
 
@@ -384,5 +384,5 @@ async def test_an_errand_that_comes_too_late_to_begin_is_said_to_have_come_too_l
             with anyio.fail_after(20):
                 while not outcomes:  # noqa: ASYNC110
                     await anyio.sleep(0.02)
-    assert outcomes[0]._replace(lost="") == Done(False, "it came too late to begin")
+    assert outcomes[0]._replace(lost="") == Done(False, "not begun: the errand arrived too late")
     assert what == "tell" or outcomes[0].lost == UNBEGUN

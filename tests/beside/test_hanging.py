@@ -77,7 +77,7 @@ async def test_a_process_that_hangs_is_killed_and_another_one_takes_its_place(na
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("babbling", "says what nobody understands"), ("endless", "says a line that has no end")]
+    ("name", "why"), [("babbling", "sends lines that are not understood"), ("endless", "sends a line that is too long")]
 )
 async def test_a_process_that_floods_the_pipe_is_killed(name: str, why: str) -> None:
     async with one(f"tests.beside.sick.{name}") as (_, told):
@@ -188,7 +188,7 @@ async def test_what_keeps_a_command_takes_it_along_and_is_told(tmp_path: Path) -
             assert beside.commands.pid is not None
             (keeper,) = keepers(beside.commands.pid)
             os.kill(keeper, signal.SIGKILL)
-        why = "what kept it was ended by signal 9, and it too"
+        why = "its keeper process was killed by signal 9, and the command with it"
         assert found == [Done(False, why, lost=INTERRUPTED)]
         assert gone(number_in(tmp_path / "pid"))
         assert (await beside.do("find", 5, argv=["sh"])).ok

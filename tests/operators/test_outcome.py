@@ -87,7 +87,7 @@ async def test_a_kill_whose_report_cannot_be_told_is_refused_and_no_other_kill_i
 
     office.journal.on_entry = fails
     found = await fire(office)
-    assert found["exit"] == 1 and "cannot be told" in found["error"] and "accounts" not in found
+    assert found["exit"] == 1 and "cannot be shown" in found["error"] and "accounts" not in found
 
 
 async def test_a_re_arm_that_is_not_on_record_says_so(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
