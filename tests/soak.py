@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kill_switch.errors import KillSwitchError
-from kill_switch.testbed.testbed import Stage
+from kill_switch.testbed.testbed import Stage, end
 
 VENUES = ("oxfun", "roxom")
 PERIOD_S = 1.0
@@ -64,7 +64,7 @@ def run(minutes: float) -> list[str]:
         if any(left.values()):
             wrong.append(f"orders left: {left}")
         stage.wait_for(lambda s: s["state"] == "ARMED", CLEAR_WITHIN_S)
-        if code := stage.stop_daemon():
+        if code := end(stage.daemon):
             wrong.append(f"the daemon ended with {code}")
         return wrong
 

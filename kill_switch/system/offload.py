@@ -3,6 +3,12 @@
 Each `Offload` has one daemon thread of its own, which carries out its calls in their order. Whoever depends on one file
 system or one service has an `Offload` for it: a call that hangs holds up the calls behind it and nothing else. Nothing
 here interrupts a call that hangs; `hangs` and `trouble` say that one does.
+
+Why the other threads of the package are no `Offload`:
+`abandonable`: one call, which must not wait behind an earlier one, in a process that ends soon.
+`job_thread`: the journal posts from code that is not on the event loop, and may have to wait for the end in place.
+`journal.fsync`: many requests for one file come to one call, for the newest size.
+`transports.lookup`: an answer is kept, and asked for in a further thread while an earlier question hangs.
 """
 
 from __future__ import annotations

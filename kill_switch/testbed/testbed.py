@@ -143,11 +143,6 @@ class Stage:
         if wait:
             self.wait_for(lambda s: all(account["ready"] for account in s["accounts"].values()), START_WITHIN_S)
 
-    def stop_daemon(self, number: int = signal.SIGTERM) -> int:
-        """Send the daemon a signal and return its exit code."""
-        process, self.daemon = self.daemon, None
-        return 0 if process is None else end(process, number)
-
     def ask(self, **request: object) -> dict[str, Any]:
         return client.ask(self.runtime_dir / paths.CONTROL_SOCKET, request, timeout_s=15.0)
 

@@ -82,7 +82,6 @@ class WsConnection(asyncio.BufferedProtocol):
     ) -> None:
         """`on_end` is called when one that was open has ended, before the sink is told."""
         self.number = next(_numbers)
-        self.born_ns = time.monotonic_ns()
         self.authenticated = asyncio.Event()
         self.closed = asyncio.Event()
         self.why = ""  # the first cause that is known

@@ -51,16 +51,26 @@ class Exposition(Collector):
         self._answered = asyncio.Event()
         self._clients: dict[asyncio.WriteTransport, None] = {}  # the oldest first
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ended = asyncio.Event()
 
     def run(self) -> None:
-        """Serve until `close`; an address that is taken is tried again, and the daemon hears of it."""
-        asyncio.run(self._run())
+        """Serve for as long as the process lives, with an event loop of its own."""
+        asyncio.run(self.serve())
 
-    def close(self) -> None:
-        """Stop serving. May be called by any thread."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._ended.set)
+    async def serve(self) -> None:
+        """Serve until cancelled. An address that is taken is tried again, and the daemon is told of it."""
+        self._loop = asyncio.get_running_loop()
+        while True:
+            try:
+                server = await asyncio.start_server(self._serve, self._host, self._port, limit=HEAD_BYTES)
+            except OSError as error:
+                self._write({"trouble": f"{self._host}:{self._port}: {_words(error)}"})
+                await asyncio.sleep(AGAIN_S)
+                continue
+            self._write({"trouble": ""})
+            try:
+                await self._loop.create_future()
+            finally:
+                server.close()
 
     def take(self, number: int, figures: Figures) -> None:
         """Take the daemon's answer to the last question. May be called by any thread."""
@@ -72,20 +82,6 @@ class Exposition(Collector):
         responds = self._figures is not None
         yield GaugeMetricFamily("kill_switch_responding", "Whether the daemon answered this scrape.", float(responds))
         yield from map(family, self._figures or ())
-
-    async def _run(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        while not self._ended.is_set():
-            try:
-                server = await asyncio.start_server(self._serve, self._host, self._port, limit=HEAD_BYTES)
-            except OSError as error:
-                self._write({"trouble": f"{self._host}:{self._port}: {_words(error)}"})
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._ended.wait(), AGAIN_S)
-                continue
-            self._write({"trouble": ""})
-            await self._ended.wait()
-            server.close()
 
     def _take(self, number: int, figures: Figures) -> None:
         if number == self._asked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -119,11 +120,15 @@ def exposed(figures: Any, *, silent: bool = False) -> Iterator[int]:
             made.take(line["asks"], figures())
 
     made = Exposition("127.0.0.1", port, write)
-    thread = threading.Thread(target=made.run, daemon=True)
+    loop = asyncio.new_event_loop()
+    serving = loop.create_task(made.serve())
+    thread = threading.Thread(target=lambda: loop.run_until_complete(asyncio.wait([serving])), daemon=True)
     thread.start()
     assert up.wait(5) and told == [""]
     yield port
-    made.close()
+    loop.call_soon_threadsafe(serving.cancel)
+    thread.join()
+    loop.close()
 
 
 def free_port() -> int:

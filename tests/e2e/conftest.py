@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from kill_switch.testbed.testbed import Stage
+from kill_switch.testbed.testbed import Stage, end
 
 
 class Done(NamedTuple):
@@ -32,6 +33,11 @@ class Play(Stage):
         command = [sys.executable, "-m", "kill_switch", *words, "-c", str(self.config)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=within_s, stdin=subprocess.DEVNULL)
         return Done(done.returncode, done.stdout, done.stderr)
+
+    def stop_daemon(self, number: int = signal.SIGTERM) -> int:
+        """Send the daemon a signal and return its exit code."""
+        process, self.daemon = self.daemon, None
+        return 0 if process is None else end(process, number)
 
     def open_orders(self) -> int:
         return sum(self.book(venue) for venue in self.venues)
