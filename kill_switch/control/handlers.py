@@ -118,7 +118,7 @@ class Operators:
             "last_kill": self._reports.last,
             "why": self._why(),
             "intake": {
-                **self._intake.counts(),
+                **self._intake.counts()._asdict(),
                 "why_ignored": dict(self._intake.why_ignored),
             },
             "drill": {

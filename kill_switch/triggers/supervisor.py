@@ -31,7 +31,7 @@ from kill_switch.triggers.flag import trigger as flag
 from kill_switch.triggers.flag.trigger import Flag
 from kill_switch.triggers.heartbeat import Heartbeat
 from kill_switch.triggers.intake import stamps
-from kill_switch.triggers.intake.intake import Intake
+from kill_switch.triggers.intake.intake import Intake, IntakeCounters
 from kill_switch.triggers.intake.stamps import Stamps
 from kill_switch.triggers.link import Link
 from kill_switch.triggers.order_rate import OrderRate, View
@@ -387,7 +387,7 @@ class Watch:
         except Exception as error:  # one that cannot say how it is must not keep the others from being seen
             return TriggerState.BLIND, f"its state cannot be told: {type(error).__name__}"
 
-    def heard(self) -> Mapping[str, int]:
+    def heard(self) -> IntakeCounters:
         """Return what has come to the intake, in numbers."""
         return self._intake.counts()
 

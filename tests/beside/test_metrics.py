@@ -26,7 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.segments import Head
-from kill_switch.outbound.metrics import Histogram, Meter
+from kill_switch.outbound.metrics import Histogram, Meter, OutboundCounters
 from kill_switch.system.process_metrics import Vitals
 from kill_switch.transports.certificates import Expiry
 from kill_switch.transports.lane import LaneState
@@ -91,7 +91,7 @@ class Stage:
             self.floor.dispatcher,
             cast(Journal, self.record),
             cast(Watch, self.watch),
-            lambda: {"notification_failures_total": 4},
+            lambda: OutboundCounters(notification_failures_total=4),
             lambda: self.why,
             self.floor.time.now,
         )
