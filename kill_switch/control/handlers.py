@@ -53,7 +53,9 @@ class Operators:
         clocks: Clocks,
         intake: Intake,
         users: Users | None = None,
+        troubles: Iterable[Callable[[], Iterable[str]]] = (),
     ) -> None:
+        """`troubles` of other parts: each yields a line for people for everything that is wrong with its part."""
         self.news = Signal()  # notified when a state, or a lane, may have changed
         self.config = config
         self._dispatcher = dispatcher
@@ -66,8 +68,7 @@ class Operators:
         self._intake = intake
         self._users = users or Users()
         self._unnamed = set[int]()  # who has fired, and whose name is not on record yet
-        # each yields a line for people for everything that is wrong with its part of the program
-        self.troubles: list[Callable[[], Iterable[str]]] = [
+        self._troubles: list[Callable[[], Iterable[str]]] = [
             drills.troubles,
             clocks.troubles,
             self._unheard,
@@ -75,6 +76,7 @@ class Operators:
             self._unlike,
             self._slow,
             self._worn,
+            *troubles,
         ]
         self._phase = dispatcher.state.phase
         self._since_ns = self._dispatcher.clock().wall_ns
@@ -126,7 +128,7 @@ class Operators:
                 "last": drill and {key: drill[key] for key in ("at", "by", "ok", "answered_us", "budget_us")},
             },
             "journal": self._journal.trouble or "ok",
-            "trouble": [line for told in self.troubles for line in _told(told)],
+            "trouble": [line for told in self._troubles for line in _told(told)],
         }
 
     def _unheard(self) -> Iterable[str]:

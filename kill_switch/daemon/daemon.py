@@ -77,11 +77,12 @@ class Daemon:
         doors: Doors | None = None,
         held: Held | None = None,
         systemd: Systemd | None = None,
+        on_stop: Callable[[], object] = lambda: None,
     ) -> None:
         """Rebuild the state; nothing is connected yet. Raises `KillSwitchError`.
 
         Without a `journal`, its directories are made and it is taken from them, which may block. `doors` may be open
-        already, and `held` may have something for us to do.
+        already, and `held` may have something for us to do. `on_stop` is called when the stop begins.
         """
         directories = config.daemon.state_dir, config.daemon.runtime_dir
         if journal is None:
@@ -123,6 +124,8 @@ class Daemon:
             clock=clock.now,
             entries=replay.entries,
             renamed=renamed(recorded, in_force(config)) if recorded else {},
+            identify=lambda uid: self.operators.find_name(uid),
+            on_amended=lambda words, after: self.beside.amend(words, after),
         )
         self.drills = Drills(
             self.dispatcher,
@@ -135,6 +138,9 @@ class Daemon:
         self.drills.schedule(config.drill.cron, config.drill.timezone)
         self.clocks = Clocks(self.dispatcher.sessions, self._announce)
         self.expiries = Expiries(self.dispatcher.sessions, clock.now, self._announce)
+        self.beside = Beside(config, self.dispatcher, self.journal, self.watch, self._announce)
+        self.reports.measured = self.beside.meter.measured
+        self.network = Network()
         self.operators = Operators(
             config,
             self.dispatcher,
@@ -145,17 +151,7 @@ class Daemon:
             self.clocks,
             self.intake,
             self._doors.users,
-        )
-        self.watch.identify = self.operators.find_name
-        self.beside = Beside(config, self.dispatcher, self.journal, self.watch, self._announce)
-        self.reports.measured = self.beside.meter.measured
-        self.watch.amended = self.beside.amend
-        self.network = Network()
-        self.operators.troubles += (
-            self.beside.troubles,
-            self._hanging,
-            self.network.troubles,
-            self.expiries.troubles,
+            (self.beside.troubles, self._hanging, self.network.troubles, self.expiries.troubles),
         )
         self.reloading = Reloading(
             config,
@@ -169,10 +165,11 @@ class Daemon:
             self.beside,
             self.network,
             self._announce,
+            adopt=self._adopt_latch,
+            left_tripped=left_tripped,
+            recorded=recorded,
+            salt=salt,
         )
-        self.reloading.left_tripped, self.reloading.salt = left_tripped, salt
-        self.reloading.recorded = recorded
-        self.reloading.adopt = self._adopt_latch
         self._unsynced = OnChange()
         self._intake_troubles = OnChange()
         self._hanging_calls = OnChange()
@@ -180,7 +177,7 @@ class Daemon:
         self._ready = False
         self._ending = False  # no kill can be carried out any more
         self._stop = anyio.Event()
-        self.on_stop: Callable[[], object] = lambda: None
+        self._on_stop = on_stop
 
     @property
     def config(self) -> Config:
@@ -280,7 +277,7 @@ class Daemon:
         latch = claim(said, self.config.accounts)
         if latch.elsewhere:
             self.dispatcher.record("latch", latch.record())
-            self.reloading.left_tripped = {**dict.fromkeys(latch.elsewhere, ()), **self.reloading.left_tripped}
+            self.reloading.leave_tripped(latch.elsewhere)
         aside = {} if self.journal.set_aside is None else {"set_aside": str(self.journal.set_aside)}
         self.dispatcher.report(latch.reason(clock.now(), **aside))
         if isinstance(uid := latch.evidence.get("uid"), int):
@@ -319,7 +316,7 @@ class Daemon:
                 log.warning("signal %d is ignored", number)
             case _:
                 self._stop.set()
-                self.on_stop()
+                self._on_stop()
 
     # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -466,8 +463,7 @@ async def _live(config: Config, held: Held) -> None:
                 Tasks(group).keep("control", doors.serve)
                 directories = config.daemon.state_dir, config.daemon.runtime_dir
                 journal = await abandonable.start(Journal, *directories, systemd.starting, name="journal")
-                daemon = Daemon(config, journal, doors, held, systemd)
-                daemon.on_stop = end_soon
+                daemon = Daemon(config, journal, doors, held, systemd, end_soon)
                 await daemon.run()
                 group.cancel_scope.cancel()
     finally:

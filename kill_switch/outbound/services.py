@@ -22,7 +22,7 @@ from kill_switch.outbound.notifier import Notifier
 from kill_switch.system import orphans
 from kill_switch.tasks import Tasks
 from kill_switch.triggers.supervisor import Watch
-from kill_switch.worker.client import Aides
+from kill_switch.worker.client import Aides, Exposure
 
 WORDS_WITHIN_S = 0.02  # hooks wait so long for the text of a reason that was reported without it
 FINISH_WITHIN_S = 2.0  # messages that nobody has seen yet, when the daemon stops
@@ -46,17 +46,12 @@ class Beside:
         self._watch = watch
         self._exposing = ""  # what is the matter with it
         self._tripped: list[tuple[Kill, str]] = []  # kills whose hooks have not begun, and why
-        self._aides = aides = Aides()
-        for aide in aides.both():
-            aide.warn = lambda text: announce(Announce(Severity.WARN, text))
+        self.meter = Meter(dispatcher, journal, watch, self._counters, self._unable, clock.now)
+        exposed = config.daemon.metrics and Exposure(config.daemon.metrics, self.meter.figures, self._told)
+        self._aides = aides = Aides(lambda text: announce(Announce(Severity.WARN, text)), exposed)
         self._notifier = Notifier(aides, clock.now, head=lambda: journal.head.words)
         self._hooks = Hooks(aides, self._record, announce, lambda: dispatcher.state.tripped)
         self._ping = Ping(aides, self._unable, clock.now, lambda: journal.head.words)
-        self.meter = Meter(dispatcher, journal, watch, self._counters, self._unable, clock.now)
-        if address := config.daemon.metrics:
-            expose = {"do": "expose", "host": address.host, "port": address.port}
-            aides.messages.standing.append(expose)
-            aides.messages.asked, aides.messages.told = self.meter.figures, self._told
         self._configure()
 
     def start(self, tasks: Tasks) -> None:
