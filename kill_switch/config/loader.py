@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from kill_switch.config import cross_checks, duplicates, flag_paths, secrets, toml_file
+from kill_switch.config import cross_checks, duplicates, flag_paths, second_route, secrets, toml_file
 from kill_switch.config.accounts import Account, Tags, pick, read_account, selectable
 from kill_switch.config.messages import (
     OTHER,
@@ -227,13 +227,15 @@ def _account(
 def _usable_daemon(table: object, environ: Mapping[str, str], problems: list[Problem]) -> Daemon:
     """Read the keys of [daemon] that are right; a directory that is not stands where nothing can be made."""
     nowhere = dict.fromkeys(("state_dir", "runtime_dir"), str(NOWHERE))
+    key = second_route.KEY
     if not isinstance(table, dict):
         whole: Raw = nowhere
         problems.append(Problem("daemon", describe(table), "expected a table [daemon]"))
     else:
-        whole = directories(environ) | table
+        table, key = second_route.under_one_name(table, problems)
+        whole = directories(environ) | dict(table)
     daemon, wrong, at_fault = validate(Daemon, whole, "daemon")
-    problems += wrong
+    problems += second_route.as_written(wrong, key)
     if daemon is None:
         left = {key: value for key, value in whole.items() if key not in at_fault}
         left |= {key: value for key, value in nowhere.items() if key in at_fault}
@@ -277,15 +279,16 @@ def runtime_dir(path: Path | None = None, *, environ: Mapping[str, str] = os.env
 
 
 def _daemon(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Daemon | None:
-    problems += unknown_keys(table, keys_of(Daemon), "daemon")
+    table, key = second_route.under_one_name(table, problems)
+    problems += unknown_keys(table, [*keys_of(Daemon), second_route.OTHER], "daemon")
     daemon, wrong, _ = validate(Daemon, directories(environ) | dict(table), "daemon")
-    problems += wrong
+    problems += second_route.as_written(wrong, key)
     if daemon is None:
         return None
     budget, hedge = in_words(daemon.budget_s), in_words(daemon.hedge_after_s)
     if daemon.budget_s <= daemon.hedge_after_s:
         hint = "the second route must have time to answer within the budget"
-        problems.append(Problem("daemon.budget", f"{budget}, not longer than hedge_after = {hedge}", hint))
+        problems.append(Problem("daemon.budget", f"{budget}, not longer than {key} = {hedge}", hint))
     if daemon.group is not None:
         from kill_switch.system import users  # here: most configurations have no group
 

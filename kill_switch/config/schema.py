@@ -52,7 +52,7 @@ class Daemon(Table):
     budget_s: Budget = Field(default=0.25, alias="budget")  # reason observed → every account has answered
     hedge_after_s: HedgeAfter = Field(
         default=0.06, alias="hedge_after"
-    )  # no answer by then: the second route goes out too
+    )  # no answer by then: the second route goes out too; `second_route_after` is its other name
     state_dir: AbsolutePath = Path(STATE_DIR)  # the journal; else $STATE_DIRECTORY, where systemd sets it
     runtime_dir: AbsolutePath = Path(RUNTIME_DIR)  # the sockets; else $RUNTIME_DIRECTORY
     start: Literal["armed", "tripped"] = "armed"  # with an empty state_dir
