@@ -19,6 +19,7 @@ from pydantic import BaseModel, field_validator, model_validator
 
 from kill_switch import venues
 from kill_switch.config import loader, toml_file
+from kill_switch.config.in_force import in_force
 from kill_switch.config.loader import TABLES, Config, load, runtime_dir
 from kill_switch.config.messages import keys_of
 from kill_switch.config.parsers import in_words, seconds
@@ -436,7 +437,29 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
         (MM1 + '[daemon]\nbudget_s = "1s"', ['daemon.budget_s: unknown key; did you mean "budget"?']),
         (
             MM1 + "[daemon]\nx = 1",
-            [f"daemon.x: unknown key; known keys: {', '.join(keys_of(Daemon))}"],
+            [f"daemon.x: unknown key; known keys: {', '.join(keys_of(Daemon))}, second_route_after"],
+        ),
+        (
+            MM1 + "[daemon]\nsecond_route_after = 5",
+            [f"daemon.second_route_after: 5, a number without a unit; {DURATION}"],
+        ),
+        (
+            MM1 + '[daemon]\nsecond_route_aftr = "1s"',
+            ['daemon.second_route_aftr: unknown key; did you mean "second_route_after"?'],
+        ),
+        (
+            MM1 + '[daemon]\nhedge_after = "50ms"\nsecond_route_after = "50ms"',
+            [
+                "daemon.second_route_after: given beside hedge_after, which is another name of the same key; "
+                "keep one of the two"
+            ],
+        ),
+        (
+            MM1 + '[daemon]\nsecond_route_after = "250ms"',
+            [
+                "daemon.budget: 250ms, not longer than second_route_after = 250ms; "
+                "the second route must have time to answer within the budget"
+            ],
         ),
         (MM1 + "[daemon]\nbudget = 250", [f"daemon.budget: 250, a number without a unit; {DURATION}"]),
         (MM1 + "[daemon]\nbudget = 0.25", [f"daemon.budget: 0.25, a number without a unit; {DURATION}"]),
@@ -954,3 +977,10 @@ def test_a_schedule_and_a_link_are_read(tmp_path: Path, credentials: dict[str, s
         kind="schedule", cron="*/5 16 * * mon-fri", timezone="UTC", accounts=("mm1", "rx1")
     )
     assert (triggers["y"].kind, triggers["y"].on_blind) == ("link", "fire")
+
+
+def test_second_route_after_is_another_name_of_hedge_after(tmp_path: Path) -> None:
+    old = loaded(tmp_path, MM1 + '[daemon]\nhedge_after = "50ms"\n')
+    new = loaded(tmp_path, MM1 + '[daemon]\nsecond_route_after = "50ms"\n')
+    assert new.daemon.hedge_after_s == 0.05
+    assert in_force(new) == in_force(old)  # a record of the configuration does not show which name the file uses

@@ -138,3 +138,8 @@ def test_a_key_that_everyone_can_read_kills_all_the_same_and_is_said(tmp_path: P
 
 def key_in(text: str, key: Path) -> str:
     return text.replace('{ env = "SECRET" }', f'{{ file = "{key}" }}')
+
+
+def test_either_name_of_the_second_routes_key_counts_in_a_file_that_is_wrong_elsewhere(tmp_path: Path) -> None:
+    text = '[nonsense]\n[daemon]\nsecond_route_after = "50ms"\n' + account("a")
+    assert read(tmp_path, text).config.daemon.hedge_after_s == 0.05

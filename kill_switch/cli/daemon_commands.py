@@ -33,10 +33,10 @@ def run(config: Path | None) -> None:
       kill-switch run -c ./config.toml
     """
     from kill_switch import logging_setup
-    from kill_switch.daemon import daemon
+    from kill_switch.daemon import process
 
     logging_setup.set_up()
-    daemon.run(load(config))
+    process.run(load(config))
 
 
 @click.command()

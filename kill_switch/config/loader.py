@@ -8,25 +8,19 @@ to the daemon, and reads no secret. Nothing here connects to a venue.
 from __future__ import annotations
 
 import grp
-import importlib.util
 import json
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-from pydantic import SecretStr
-
-from kill_switch.config import cross_checks, duplicates, flag_paths, secrets, toml_file
+from kill_switch.config import cross_checks, duplicates, flag_paths, second_route, secret_tables, toml_file
 from kill_switch.config.accounts import Account, Tags, pick, read_account, selectable
 from kill_switch.config.messages import (
     OTHER,
     Raw,
-    Wrong,
     at,
     describe,
     hint_for,
@@ -46,7 +40,6 @@ from kill_switch.config.schema import (
     Notify,
     Ping,
     Rearm,
-    Table,
     Trigger,
     directories,
 )
@@ -55,9 +48,6 @@ from kill_switch.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from kill_switch.venues.adapter import Adapter
 
-T = TypeVar("T", bound=Table)
-_SECRET = secrets.WHERE.removeprefix("expected ")
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://\S.*")
 # replaces a directory that a kill must not guess, because nothing can be opened there
 NOWHERE = Path("/dev/null/unclear")
 TABLES = ("daemon", "accounts", "triggers", "intake", "drill", "rearm", "hooks", "notify", "ping")
@@ -112,12 +102,12 @@ def load(
     accounts = _accounts(tables["accounts"], venues, daemon or Daemon(), environ, problems)
     triggers = _triggers(tables["triggers"], _tags(tables["accounts"]), problems)
     problems += cross_checks.problems(triggers, accounts, (daemon or Daemon()).hedge_after_s)
-    intake = _intake(tables["intake"], environ, problems)
-    drill = _plain(Drill, tables["drill"], "drill", problems)
-    rearm = _plain(Rearm, tables["rearm"], "rearm", problems)
-    hooks = _plain(Hooks, tables["hooks"], "hooks", problems)
-    notify = _notify(tables["notify"], environ, problems)
-    ping = _ping(tables["ping"], environ, problems)
+    intake = secret_tables.intake(tables["intake"], environ, problems)
+    drill = secret_tables.plain(Drill, tables["drill"], "drill", problems)
+    rearm = secret_tables.plain(Rearm, tables["rearm"], "rearm", problems)
+    hooks = secret_tables.plain(Hooks, tables["hooks"], "hooks", problems)
+    notify = secret_tables.notify(tables["notify"], environ, problems)
+    ping = secret_tables.ping(tables["ping"], environ, problems)
     problems += flag_paths.problems(source, daemon, parsed, environ)
     for name, account in accounts.items():
         if account.options.ca_file:
@@ -192,7 +182,7 @@ def rescue(
             problems += wrong
         else:
             left_out[name] = tuple(wrong)
-    notify = _notify(toml_file.table_of(parsed, "notify", problems), environ, problems) or Notify()
+    notify = secret_tables.notify(toml_file.table_of(parsed, "notify", problems), environ, problems) or Notify()
     if not accounts:
         wrong = [problem for problems in left_out.values() for problem in problems]
         none = [] if wrong else [Problem("accounts", "no account", "expected at least one table [accounts.NAME]")]
@@ -234,13 +224,15 @@ def _account(
 def _usable_daemon(table: object, environ: Mapping[str, str], problems: list[Problem]) -> Daemon:
     """Read the valid keys of [daemon]; a directory that is not valid becomes `NOWHERE`, where no file can be made."""
     nowhere = dict.fromkeys(("state_dir", "runtime_dir"), str(NOWHERE))
+    key = second_route.KEY
     if not isinstance(table, dict):
         whole: Raw = nowhere
         problems.append(Problem("daemon", describe(table), "expected a table [daemon]"))
     else:
-        whole = directories(environ) | table
+        table, key = second_route.under_one_name(table, problems)
+        whole = directories(environ) | dict(table)
     daemon, wrong, at_fault = validate(Daemon, whole, "daemon")
-    problems += wrong
+    problems += second_route.as_written(wrong, key)
     if daemon is None:
         left = {key: value for key, value in whole.items() if key not in at_fault}
         left |= {key: value for key, value in nowhere.items() if key in at_fault}
@@ -284,15 +276,16 @@ def runtime_dir(path: Path | None = None, *, environ: Mapping[str, str] = os.env
 
 
 def _daemon(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Daemon | None:
-    problems += unknown_keys(table, keys_of(Daemon), "daemon")
+    table, key = second_route.under_one_name(table, problems)
+    problems += unknown_keys(table, [*keys_of(Daemon), second_route.OTHER], "daemon")
     daemon, wrong, _ = validate(Daemon, directories(environ) | dict(table), "daemon")
-    problems += wrong
+    problems += second_route.as_written(wrong, key)
     if daemon is None:
         return None
     budget, hedge = in_words(daemon.budget_s), in_words(daemon.hedge_after_s)
     if daemon.budget_s <= daemon.hedge_after_s:
         hint = "the second route must have time to answer within the budget"
-        problems.append(Problem("daemon.budget", f"{budget}, not longer than hedge_after = {hedge}", hint))
+        problems.append(Problem("daemon.budget", f"{budget}, not longer than {key} = {hedge}", hint))
     if daemon.group is not None:
         from kill_switch.system import users  # imported here, because most configurations have no group
 
@@ -372,88 +365,3 @@ def _trigger(path: str, table: Raw, tags: Tags, problems: list[Problem]) -> AnyT
             hint = f'did you mean "{near}"?' if near else f"accounts: {', '.join(filter(is_name, tags))}"
             problems.append(Problem(at(path, "accounts", index), description, hint))
     return trigger and trigger.model_copy(update={"accounts": pick(trigger.accounts, tags)})
-
-
-def _plain(model: type[T], table: Raw, name: str, problems: list[Problem]) -> T | None:
-    """Validate a table that needs no other checks than its model's."""
-    problems += unknown_keys(table, keys_of(model), name)
-    parsed, wrong, _ = validate(model, table, name)
-    problems += wrong
-    return parsed
-
-
-def _notify(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Notify | None:
-    notify = _plain(Notify, {key: value for key, value in table.items() if key != "urls"}, "notify", problems)
-    written = table.get("urls", [])
-    if not isinstance(written, list):
-        problems.append(Problem("notify.urls", describe(written), f"expected an array of URLs; each may be {_SECRET}"))
-        return notify
-    urls = [_url(url, at("notify.urls", n), environ, problems) for n, url in enumerate(written)]
-    for number, url in enumerate(urls):
-        if url is not None and _URL.fullmatch(url.get_secret_value()) is None:
-            problems.append(
-                Problem(at("notify.urls", number), "not a URL", 'expected one of apprise\'s: "SERVICE://…"')
-            )
-    problems += duplicates.channels(urls)
-    if urls and importlib.util.find_spec("apprise") is None:
-        hint = "in the checkout: pip install '.[notify]'; or use command"
-        problems.append(Problem("notify.urls", "set, but apprise is not installed", hint))
-    return notify and notify.model_copy(update={"urls": tuple(filter(None, urls))})
-
-
-def _ping(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Ping | None:
-    ping = _plain(Ping, {key: value for key, value in table.items() if key != "url"}, "ping", problems)
-    if "url" not in table:
-        if "every" in table:
-            problems.append(Problem("ping.url", "missing, although every is set", "set url, or leave both keys out"))
-        return ping
-    url = _url(table["url"], "ping.url", environ, problems)
-    if url is not None and not _safe(url.get_secret_value()):
-        problems.append(Problem("ping.url", "not a https:// address", "only one on this machine may be http://"))
-    return ping and ping.model_copy(update={"url": url})
-
-
-def _url(value: object, path: str, environ: Mapping[str, str], problems: list[Problem]) -> SecretStr | None:
-    """Read a URL that is given as it is, or as a secret's source."""
-    try:
-        if not isinstance(value, str | dict):
-            raise Wrong(describe(value), f"expected a URL, or {_SECRET}")
-        if isinstance(value, str):
-            return SecretStr(value)
-        url = secrets.resolve(value, environ)
-        secrets.refuse_unlikely(url, value, is_url=True)
-        return SecretStr(url)
-    except Wrong as error:
-        problems.append(Problem(path, error.found, error.hint))
-        return None
-
-
-def _safe(url: str) -> bool:
-    """Return whether a URL is encrypted on its way, or stays on this machine."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        _ = parts.port
-    except ValueError:
-        return False
-    if not url.isprintable() or " " in url or not host:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and host in ("localhost", "127.0.0.1", "::1"))
-
-
-def _intake(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Intake | None:
-    problems += unknown_keys(table, keys_of(Intake), "intake")
-    intake, wrong, _ = validate(Intake, {key: value for key, value in table.items() if key != "key"}, "intake")
-    problems += wrong
-    if "key" in table:
-        try:
-            key = SecretStr(secrets.resolve(table["key"], environ))
-            secrets.refuse_unlikely(key.get_secret_value(), table["key"], is_typed=True)
-        except Wrong as error:
-            problems.append(Problem("intake.key", error.found, error.hint))
-        else:
-            return intake and intake.model_copy(update={"key": key})
-    elif intake and intake.udp and not intake.udp.is_loopback:
-        hint = "set key, or listen on 127.0.0.1"
-        problems.append(Problem("intake.udp", "an address that other hosts can reach, without a key", hint))
-    return intake

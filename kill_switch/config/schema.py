@@ -53,7 +53,7 @@ class Daemon(Table):
     budget_s: Budget = Field(default=0.25, alias="budget")  # from a reason until every account has answered
     hedge_after_s: HedgeAfter = Field(
         default=0.06, alias="hedge_after"
-    )  # time without an answer until the second route sends too
+    )  # time without an answer until the second route sends too; `second_route_after` is its other name
     state_dir: AbsolutePath = Path(STATE_DIR)  # the journal; default: $STATE_DIRECTORY, else this
     runtime_dir: AbsolutePath = Path(RUNTIME_DIR)  # the sockets; default: $RUNTIME_DIRECTORY, else this
     start: Literal["armed", "tripped"] = "armed"  # the accounts' state with an empty state_dir

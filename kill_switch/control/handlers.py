@@ -58,7 +58,9 @@ class Operators:
         clocks: Clocks,
         intake: Intake,
         users: Users | None = None,
+        troubles: Iterable[Callable[[], Iterable[str]]] = (),
     ) -> None:
+        """`troubles` of other parts: each yields a line for people for everything that is wrong with its part."""
         self.news = Signal()  # notified when a state or a lane may have changed
         self.config = config
         self._dispatcher = dispatcher
@@ -72,7 +74,7 @@ class Operators:
         self._users = users or Users()
         self._unnamed = set[int]()  # uids of callers who fired and whose names are not recorded yet
         # each yields lines for people about the faults of its part of the program
-        self.troubles: list[Callable[[], Iterable[str]]] = [
+        self._troubles: list[Callable[[], Iterable[str]]] = [
             drills.troubles,
             clocks.troubles,
             self._unheard,
@@ -80,6 +82,7 @@ class Operators:
             self._unlike,
             self._slow,
             self._worn,
+            *troubles,
         ]
         self._phase = dispatcher.state.phase
         self._since_ns = self._dispatcher.clock().wall_ns
@@ -123,7 +126,7 @@ class Operators:
             "last_kill": self._reports.last,
             "why": self._why(),
             "intake": {
-                **self._intake.counts(),
+                **self._intake.counts()._asdict(),
                 "why_ignored": dict(self._intake.why_ignored),
             },
             "drill": {
@@ -131,7 +134,7 @@ class Operators:
                 "last": drill and {key: drill[key] for key in ("at", "by", "ok", "answered_us", "budget_us")},
             },
             "journal": self._journal.trouble or "ok",
-            "trouble": [line for part in self.troubles for line in _told(part)],
+            "trouble": [line for part in self._troubles for line in _told(part)],
         }
 
     def _unheard(self) -> Iterable[str]:

@@ -11,9 +11,7 @@ import asyncio
 import gc
 import logging
 import os
-import resource
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -33,13 +31,12 @@ from kill_switch.core.domain import Now, Reason, Route, Severity
 from kill_switch.core.engine import Announce, Pulse, Recovered
 from kill_switch.core.identity import new_salt
 from kill_switch.core.on_change import OnChange
-from kill_switch.daemon.held_signals import HELD, Held
+from kill_switch.daemon.held_signals import Held
 from kill_switch.daemon.listeners import Doors
 from kill_switch.daemon.reload import Reloading
 from kill_switch.daemon.sd_notify import Systemd
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher, Session, Told
-from kill_switch.errors import KillSwitchError
 from kill_switch.health.certificate_expiry import Expiries
 from kill_switch.health.clock_skew import Clocks
 from kill_switch.health.drills import Drills
@@ -48,8 +45,7 @@ from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import Reports
 from kill_switch.journal.latch_file import claim
 from kill_switch.outbound.services import LAST_WORDS_S, Beside
-from kill_switch.system import abandonable
-from kill_switch.system.hardening import forbid_dumps, make_directory
+from kill_switch.system.hardening import make_directory
 from kill_switch.tasks import Tasks
 from kill_switch.transports.network import Network
 from kill_switch.triggers.pnl.poller import Measuring
@@ -63,7 +59,6 @@ PULSE_S = 0.9  # within a second files are looked at that nobody tells of, and e
 START_S = 0.25  # until it is ready
 FINISH_WITHIN_S = 15.0  # a strike under way at SIGTERM; systemd's TimeoutStopSec is longer
 FINISH_MORE_S = 5.0  # a strike that began while the process beside was ended
-END_WITHIN_S = 28.0  # after SIGTERM, all bounds of the stop together; systemd's TimeoutStopSec is longer
 _SETTLE_S = 0.1  # for a latch of a signal that came in the same moment
 
 
@@ -77,11 +72,12 @@ class Daemon:
         doors: Doors | None = None,
         held: Held | None = None,
         systemd: Systemd | None = None,
+        on_stop: Callable[[], object] = lambda: None,
     ) -> None:
         """Rebuild the state; nothing is connected yet. Raises `KillSwitchError`.
 
         Without a `journal`, its directories are made and it is taken from them, which may block. `doors` may be open
-        already, and `held` may have something for us to do.
+        already, and `held` may have something for us to do. `on_stop` is called when the stop begins.
         """
         directories = config.daemon.state_dir, config.daemon.runtime_dir
         if journal is None:
@@ -123,6 +119,8 @@ class Daemon:
             clock=clock.now,
             entries=replay.entries,
             renamed=renamed(recorded, in_force(config)) if recorded else {},
+            identify=lambda uid: self.operators.find_name(uid),
+            on_amended=lambda words, after: self.beside.amend(words, after),
         )
         self.drills = Drills(
             self.dispatcher,
@@ -135,6 +133,9 @@ class Daemon:
         self.drills.schedule(config.drill.cron, config.drill.timezone)
         self.clocks = Clocks(self.dispatcher.sessions, self._announce)
         self.expiries = Expiries(self.dispatcher.sessions, clock.now, self._announce)
+        self.beside = Beside(config, self.dispatcher, self.journal, self.watch, self._announce)
+        self.reports.measured = self.beside.meter.measured
+        self.network = Network()
         self.operators = Operators(
             config,
             self.dispatcher,
@@ -145,17 +146,7 @@ class Daemon:
             self.clocks,
             self.intake,
             self._doors.users,
-        )
-        self.watch.identify = self.operators.find_name
-        self.beside = Beside(config, self.dispatcher, self.journal, self.watch, self._announce)
-        self.reports.measured = self.beside.meter.measured
-        self.watch.amended = self.beside.amend
-        self.network = Network()
-        self.operators.troubles += (
-            self.beside.troubles,
-            self._hanging,
-            self.network.troubles,
-            self.expiries.troubles,
+            (self.beside.troubles, self._hanging, self.network.troubles, self.expiries.troubles),
         )
         self.reloading = Reloading(
             config,
@@ -169,10 +160,11 @@ class Daemon:
             self.beside,
             self.network,
             self._announce,
+            adopt=self._adopt_latch,
+            left_tripped=left_tripped,
+            recorded=recorded,
+            salt=salt,
         )
-        self.reloading.left_tripped, self.reloading.salt = left_tripped, salt
-        self.reloading.recorded = recorded
-        self.reloading.adopt = self._adopt_latch
         self._unsynced = OnChange()
         self._intake_troubles = OnChange()
         self._hanging_calls = OnChange()
@@ -180,7 +172,7 @@ class Daemon:
         self._ready = False
         self._ending = False  # no kill can be carried out any more
         self._stop = anyio.Event()
-        self.on_stop: Callable[[], object] = lambda: None
+        self._on_stop = on_stop
 
     @property
     def config(self) -> Config:
@@ -280,7 +272,7 @@ class Daemon:
         latch = claim(said, self.config.accounts)
         if latch.elsewhere:
             self.dispatcher.record("latch", latch.record())
-            self.reloading.left_tripped = {**dict.fromkeys(latch.elsewhere, ()), **self.reloading.left_tripped}
+            self.reloading.leave_tripped(latch.elsewhere)
         aside = {} if self.journal.set_aside is None else {"set_aside": str(self.journal.set_aside)}
         self.dispatcher.report(latch.reason(clock.now(), **aside))
         if isinstance(uid := latch.evidence.get("uid"), int):
@@ -319,7 +311,7 @@ class Daemon:
                 log.warning("signal %d is ignored", number)
             case _:
                 self._stop.set()
-                self.on_stop()
+                self._on_stop()
 
     # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -414,88 +406,7 @@ class Daemon:
         self.operators.changed()
 
 
-def run(config: Config, held: Held = HELD) -> None:
-    """Run the daemon in the foreground until it is told to stop. Raises `KillSwitchError` if it cannot start."""
-    os.umask(0o027)
-    if not forbid_dumps():
-        log.warning("this process can be dumped: keys in its memory can be read by others of the same user")
-    _raise_descriptor_limit()
-    directories = config.daemon.state_dir, config.daemon.runtime_dir
-    held.know(*directories)
-    for directory in directories:
-        if why := make_directory(directory):
-            log.warning("directory %s: %s", directory, why)
-    try:
-        with held.away():
-            anyio.run(_live, config, held, backend_options={"use_uvloop": _uvloop()})
-    except BaseExceptionGroup as group:
-        known, rest = group.split(KillSwitchError)
-        if known is not None and rest is None:
-            first: BaseException = known
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise first from None
-        raise
-    finally:
-        held.settle()
-
-
-async def _live(config: Config, held: Held) -> None:
-    """Run a daemon, whose sockets are open and whose signals are heard while it still reads its record."""
-    doors, systemd = Doors(config, held), Systemd()
-    scope = anyio.CancelScope()
-    guard = threading.Timer(END_WITHIN_S, _end_late)
-    guard.daemon = True
-
-    def end_soon() -> None:
-        if not guard.is_alive():
-            guard.start()
-
-    def act(number: int) -> None:
-        if number in (signal.SIGTERM, signal.SIGINT):
-            end_soon()
-            scope.cancel()
-        else:
-            held.note(number)
-
-    held.listen(asyncio.get_running_loop().add_signal_handler, act)
-    try:
-        with scope:
-            await doors.open()
-            async with anyio.create_task_group() as group:
-                Tasks(group).keep("control", doors.serve)
-                directories = config.daemon.state_dir, config.daemon.runtime_dir
-                journal = await abandonable.start(Journal, *directories, systemd.starting, name="journal")
-                daemon = Daemon(config, journal, doors, held, systemd)
-                daemon.on_stop = end_soon
-                await daemon.run()
-                group.cancel_scope.cancel()
-    finally:
-        doors.close()
-        held.block()
-
-
-def _end_late() -> None:
-    """End a process that was told to stop and does not come to its end: something waits, and nobody guards."""
-    log.critical("the stop has not ended within %g s: something hangs; the next start goes on", END_WITHIN_S)
-    logging_setup.leave(1)
-
-
 def _freeze() -> None:
     """Have what lives until the end, lanes and all, looked at by no later collection."""
     gc.collect()
     gc.freeze()
-
-
-def _uvloop() -> bool:
-    try:
-        import uvloop  # noqa: F401 - asked for its presence
-    except ImportError:
-        return False
-    return True
-
-
-def _raise_descriptor_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

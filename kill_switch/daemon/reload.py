@@ -58,13 +58,23 @@ class Reloading:
         beside: Beside,
         network: Network,
         announce: Callable[[Announce], None],
+        *,
+        adopt: Callable[[], object],
+        left_tripped: Mapping[str, tuple[Identity, ...]],
+        recorded: Mapping[str, object],
+        salt: str,
     ) -> None:
+        """`adopt` takes over latches that were left in files.
+
+        `left_tripped` has accounts that are in no configuration now, with who was struck under their names: they come
+        back tripped. `recorded` is the configuration that was in force at the last record. `salt` is that of the
+        identities of accounts that were not struck.
+        """
         self.config = config
-        self.left_tripped: Mapping[str, tuple[Identity, ...]] = {}
-        """Accounts that are in no configuration now, and who was struck under these names: they come back tripped."""
-        self.adopt: Callable[[], object] = lambda: None  # takes over latches that were left in files
-        self.recorded: Mapping[str, object] = {}  # the configuration that was in force at the last record
-        self.salt = ""  # of the identities of accounts that were not struck
+        self.left_tripped = left_tripped
+        self._adopt = adopt
+        self._recorded = recorded
+        self._salt = salt
         self._dispatcher = dispatcher
         self._journal = journal
         self._reports = reports
@@ -99,6 +109,10 @@ class Reloading:
         trigger = self._watch.triggers[name]
         self._tasks.keep(f"trigger {name}", lambda: self._watch.run(trigger))
 
+    def leave_tripped(self, names: Iterable[str]) -> None:
+        """Take note of accounts that are in no configuration, and tripped by a latch that does not say who they are."""
+        self.left_tripped = {**dict.fromkeys(names, ()), **self.left_tripped}
+
     def cast(self) -> dict[str, object]:
         """Return the accounts and triggers that there are, the configuration in force and what is new in it.
 
@@ -106,10 +120,10 @@ class Reloading:
         """
         accounts = {name: account.venue for name, account in self.config.accounts.items()}
         triggers = {name: t.kind for name, t in self._watch.triggers.items()}
-        before = self.recorded
-        self.recorded = {**in_force(self.config), APPROVALS: self._dispatcher.state.approvals_needed}
-        changed = changes(before, self.recorded) if before else {}
-        return {"accounts": accounts, "triggers": triggers, "config": self.recorded, "changed": changed}
+        before = self._recorded
+        self._recorded = {**in_force(self.config), APPROVALS: self._dispatcher.state.approvals_needed}
+        changed = changes(before, self._recorded) if before else {}
+        return {"accounts": accounts, "triggers": triggers, "config": self._recorded, "changed": changed}
 
     # ── who asks ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -167,7 +181,7 @@ class Reloading:
                 self._journal.settle()
                 while self._journal.looking:  # noqa: ASYNC110 - threads' work
                     await anyio.sleep(0.005)
-        self.adopt()
+        self._adopt()
 
     async def _read(self) -> Config:
         """Return what the file says now; raise `ConfigError` if it is wrong, or if its file system does not answer."""
@@ -216,7 +230,7 @@ class Reloading:
         venues = {name: (sessions.get(name) or self._dispatcher.sessions[name]).venue for name in new.accounts}
         back = self._back(old, new, (*change.added, *change.anew))
         struck = {name: self.left_tripped[was] for name, was in back.items()}
-        identities, owed = identify(new, change.anew, states, struck, self.salt)
+        identities, owed = identify(new, change.anew, states, struck, self._salt)
         moved = {was: name for name, was in back.items() if name != was}
         approvals = new.rearm.approvals
         if self._dispatcher.state.tripped:  # fewer than when it tripped would do for nobody

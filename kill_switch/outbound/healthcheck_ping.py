@@ -9,17 +9,14 @@ a call. The calls are made by the worker process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import anyio
 
 from kill_switch import __version__
 from kill_switch.config.schema import Ping as Table
 from kill_switch.core.domain import Now
-from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.repeats import Repeats
-from kill_switch.journal.journal import Journal
-from kill_switch.triggers.supervisor import Watch
 from kill_switch.worker.client import Errands
 
 log = logging.getLogger(__name__)
@@ -27,28 +24,6 @@ log = logging.getLogger(__name__)
 LOOK_AGAIN_S = 1.0
 RETRY_S = 10.0
 CALL_WITHIN_S = 15.0
-PULSE_S = 5.0  # seconds; an engine that has not answered for longer does not run
-
-
-def unable(dispatcher: Dispatcher, journal: Journal, watch: Watch, ready: str, now: Now) -> str:
-    """Return why a reason would not become a kill now, "" if it would; `ready` is `[daemon] ready`."""
-    waiting = [name for name, session in dispatcher.sessions.items() if not session.ready]
-    if waiting and (ready == "all" or len(waiting) == len(dispatcher.sessions)):
-        return f"not ready: {', '.join(_unready(name, dispatcher) for name in waiting)}"
-    if now.mono_ns - dispatcher.alive_ns > PULSE_S * 1e9:
-        return "the engine does not answer"
-    if journal.trouble or journal.displaced():
-        return "the journal is not written"
-    if blind := watch.blind():
-        return f"{blind} trigger(s) are blind"
-    return ""
-
-
-def _unready(name: str, dispatcher: Dispatcher) -> str:
-    """Name an account that is not ready, with its lanes' troubles."""
-    troubles = dispatcher.sessions[name].troubles()
-    why = "; ".join(f"{route}: {trouble}" for route, trouble in troubles.items())
-    return f"{name} ({why})" if why else name
 
 
 class Ping:
@@ -91,9 +66,6 @@ class Ping:
     def troubles(self) -> Iterator[str]:
         if self._trouble:
             yield f"ping: {self._trouble}"
-
-    def counts(self) -> Mapping[str, int]:
-        return {"pings_sent_total": self.sent, "ping_failures_total": self.failures}
 
     async def _once(self, url: str) -> float:
         """Call the monitor if the daemon could fire; return the seconds until the next look."""

@@ -139,9 +139,6 @@ class Hooks:
         for command, why in self._missing.items():
             yield f"hook {command}: {why}"
 
-    def counts(self) -> Mapping[str, int]:
-        return {"hook_runs_total": self.runs, "hook_failures_total": self.failures}
-
     async def _check(self, commands: Iterable[tuple[str, ...]]) -> None:
         for argv in commands:
             outcome = await self._errands.do("find", 5.0, argv=argv)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from itertools import accumulate
 from math import isnan
 from typing import Any
@@ -32,24 +33,34 @@ STAGES = {
     "clear": "orders were first proven gone",
 }
 LAGS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
-COUNTERS = {
-    "notifications_sent_total": "Messages that arrived; one to two addresses counts twice.",
-    "notification_failures_total": "Attempts to send a message that failed; it is tried again.",
-    "notifications_lost_total": "Messages that were given up.",
-    "hook_runs_total": "Hooks that were run.",
-    "hook_failures_total": "Hooks that failed, or were killed when their time was over.",
-    "pings_sent_total": "Calls to the monitor elsewhere.",
-    "ping_failures_total": "Calls to the monitor elsewhere that failed.",
-    "process_restarts_total": "Processes beside that ended or hung, and were started again.",
-    "intake_beats_total": "Heartbeats that were taken.",
-    "intake_ignored_total": "Datagrams, or lines of one, that were ignored.",
-    "intake_wrong_time_total": "Signed datagrams that were not taken: their stamp does not rise.",
-    "intake_lost_total": "Datagrams that the kernel has dropped, and times that the Unix socket's queue was full.",
-}
 _PYTHON = platform.python_version()
 
 Family = Mapping[str, Any]
 Sample = tuple[Sequence[str], object]
+
+
+def _counter(what: str) -> Any:
+    return field(default=0, metadata={"help": what})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundCounters:
+    """What the parts beside the kill have counted; a field's name is its metric's, less the prefix."""
+
+    notifications_sent_total: int = _counter("Messages that arrived; one to two addresses counts twice.")
+    notification_failures_total: int = _counter("Attempts to send a message that failed; it is tried again.")
+    notifications_lost_total: int = _counter("Messages that were given up.")
+    hook_runs_total: int = _counter("Hooks that were run.")
+    hook_failures_total: int = _counter("Hooks that failed, or were killed when their time was over.")
+    pings_sent_total: int = _counter("Calls to the monitor elsewhere.")
+    ping_failures_total: int = _counter("Calls to the monitor elsewhere that failed.")
+    process_restarts_total: int = _counter("Processes beside that ended or hung, and were started again.")
+    intake_beats_total: int = _counter("Heartbeats that were taken.")
+    intake_ignored_total: int = _counter("Datagrams, or lines of one, that were ignored.")
+    intake_wrong_time_total: int = _counter("Signed datagrams that were not taken: their stamp does not rise.")
+    intake_lost_total: int = _counter(
+        "Datagrams that the kernel has dropped, and times that the Unix socket's queue was full."
+    )
 
 
 class Histogram:
@@ -78,15 +89,15 @@ class Meter:
         dispatcher: Dispatcher,
         journal: Journal,
         watch: Watch,
-        counts: Callable[[], Mapping[str, int]],
+        counters: Callable[[], OutboundCounters],
         unable: Callable[[], str],
         clock: Callable[[], Now],
     ) -> None:
-        """`counts` returns other parts' counters by name; `unable` returns why the daemon could not fire, or ""."""
+        """`counters` returns other parts' counters; `unable` returns why the daemon could not fire, or ""."""
         self._dispatcher = dispatcher
         self._journal = journal
         self._watch = watch
-        self._counts = counts
+        self._counters = counters
         self._unable = unable
         self._clock = clock
         self._started_s = clock().wall_ns / 1e9
@@ -130,8 +141,9 @@ class Meter:
         yield _family("histogram", "event_loop_lag_seconds", "How late a timer fired.", [([], self._lag.sample())])
         deaf_s = self._watch.attention.deaf_ns(self._clock().mono_ns) / 1e9
         yield _one("counter", "stalled_seconds_total", "Time in which the event loop stood still.", deaf_s)
-        for name, count in self._counts().items():
-            yield _one("counter", name, COUNTERS[name], count)
+        counters = self._counters()
+        for one in fields(counters):
+            yield _one("counter", one.name, one.metadata["help"], getattr(counters, one.name))
 
     def _accounts(self) -> Iterable[Family]:
         states, sessions = self._dispatcher.state.accounts, self._dispatcher.sessions

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 import anyio
@@ -201,13 +201,20 @@ class Notifier:
             if channel.trouble:
                 yield f"notify {channel.name}: {channel.trouble}"
 
-    def counts(self) -> Mapping[str, int]:
-        channels = self.channels.values()
-        return {
-            "notifications_sent_total": sum(channel.sent for channel in channels),
-            "notification_failures_total": sum(channel.failures for channel in channels),
-            "notifications_lost_total": self._outbox.dropped + sum(channel.lost for channel in channels),
-        }
+    @property
+    def sent(self) -> int:
+        """Messages that arrived, by all channels."""
+        return sum(channel.sent for channel in self.channels.values())
+
+    @property
+    def failures(self) -> int:
+        """Attempts that failed, by all channels."""
+        return sum(channel.failures for channel in self.channels.values())
+
+    @property
+    def lost(self) -> int:
+        """Announcements that had no room, and messages that a channel has given up."""
+        return self._outbox.dropped + sum(channel.lost for channel in self.channels.values())
 
     def _post(self) -> None:
         self._posted += 1

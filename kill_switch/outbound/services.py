@@ -16,15 +16,16 @@ from kill_switch.config.loader import Config
 from kill_switch.core.domain import Severity
 from kill_switch.core.engine import Announce, Kill
 from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.health.readiness import why_unable
 from kill_switch.journal.journal import Journal
-from kill_switch.outbound.healthcheck_ping import Ping, unable
+from kill_switch.outbound.healthcheck_ping import Ping
 from kill_switch.outbound.hooks import Hooks
-from kill_switch.outbound.metrics import Meter
+from kill_switch.outbound.metrics import Meter, OutboundCounters
 from kill_switch.outbound.notifier import Notifier
 from kill_switch.system import orphans
 from kill_switch.tasks import Tasks
 from kill_switch.triggers.supervisor import Watch
-from kill_switch.worker.client import Aides
+from kill_switch.worker.client import Aides, Exposure
 
 WORDS_WITHIN_S = 0.02  # seconds that hooks wait for the text of a reason that was reported without it
 FINISH_WITHIN_S = 2.0  # seconds for the last messages when the daemon stops
@@ -48,17 +49,12 @@ class Beside:
         self._watch = watch
         self._exposing = ""  # the fault of the metrics server, or ""
         self._tripped: list[tuple[Kill, str]] = []  # kills whose hooks have not begun, each with its reason
-        self._aides = aides = Aides()
-        for aide in aides.both():
-            aide.warn = lambda text: announce(Announce(Severity.WARN, text))
+        self.meter = Meter(dispatcher, journal, watch, self._counters, self._unable, clock.now)
+        exposed = config.daemon.metrics and Exposure(config.daemon.metrics, self.meter.figures, self._told)
+        self._aides = aides = Aides(lambda text: announce(Announce(Severity.WARN, text)), exposed)
         self._notifier = Notifier(aides, clock.now, head=lambda: journal.head.words)
         self._hooks = Hooks(aides, self._record, announce, lambda: dispatcher.state.tripped)
         self._ping = Ping(aides, self._unable, clock.now, lambda: journal.head.words)
-        self.meter = Meter(dispatcher, journal, watch, self._counts, self._unable, clock.now)
-        if address := config.daemon.metrics:
-            expose = {"do": "expose", "host": address.host, "port": address.port}
-            aides.messages.standing.append(expose)
-            aides.messages.asked, aides.messages.told = self.meter.figures, self._told
         self._configure()
 
     def start(self, tasks: Tasks) -> None:
@@ -139,12 +135,24 @@ class Beside:
 
     def _unable(self) -> str:
         ready = self._config.daemon.ready
-        return unable(self._dispatcher, self._journal, self._watch, ready, clock.now())
+        return why_unable(self._dispatcher, self._journal, self._watch, ready, clock.now())
 
-    def _counts(self) -> Mapping[str, int]:
-        heard = {f"intake_{name}_total": count for name, count in self._watch.heard().items()}
-        restarts = {"process_restarts_total": sum(aide.restarts for aide in self._aides.both())}
-        return {**self._notifier.counts(), **self._hooks.counts(), **self._ping.counts(), **restarts, **heard}
+    def _counters(self) -> OutboundCounters:
+        intake = self._watch.heard()
+        return OutboundCounters(
+            notifications_sent_total=self._notifier.sent,
+            notification_failures_total=self._notifier.failures,
+            notifications_lost_total=self._notifier.lost,
+            hook_runs_total=self._hooks.runs,
+            hook_failures_total=self._hooks.failures,
+            pings_sent_total=self._ping.sent,
+            ping_failures_total=self._ping.failures,
+            process_restarts_total=sum(aide.restarts for aide in self._aides.both()),
+            intake_beats_total=intake.beats,
+            intake_ignored_total=intake.ignored,
+            intake_wrong_time_total=intake.wrong_time,
+            intake_lost_total=intake.lost,
+        )
 
     def _record(self, kind: str, data: Mapping[str, object]) -> None:
         self._journal.append(kind, data, clock.now())

@@ -31,7 +31,7 @@ from kill_switch.triggers.flag import trigger as flag
 from kill_switch.triggers.flag.trigger import Flag
 from kill_switch.triggers.heartbeat import Heartbeat
 from kill_switch.triggers.intake import stamps
-from kill_switch.triggers.intake.intake import Intake
+from kill_switch.triggers.intake.intake import Intake, IntakeCounters
 from kill_switch.triggers.intake.stamps import Stamps
 from kill_switch.triggers.link import Link
 from kill_switch.triggers.order_rate import OrderRate, View
@@ -68,14 +68,18 @@ class Watch:
         clock: Callable[[], Now],
         entries: Sequence[Mapping[str, Any]] = (),
         renamed: Mapping[str, str] = MappingProxyType({}),
+        identify: Callable[[int], object] = lambda uid: None,
+        on_amended: Callable[[str, str], object] = lambda words, after: None,
     ) -> None:
         """`seen` says, by trigger, until when earlier runs have watched it; `entries` are what they have recorded.
 
         `renamed` has triggers that had another name in the last run: new name → old name.
+        `identify` has a user's name put on record, once it is found. `on_amended` gets what a reason was called, and
+        what it is called now.
         """
         self.attention = Attention(clock)
-        self.identify: Callable[[int], object] = lambda uid: None  # has a user's name put on record, once it is found
-        self.amended: Callable[[str, str], object] = lambda words, after: None  # what a reason was called, and is now
+        self._identify_user = identify
+        self._on_amended = on_amended
         self._dispatcher = dispatcher
         self._announce = announce
         self._clock = clock
@@ -373,7 +377,7 @@ class Watch:
 
     def _identify(self, evidence: Mapping[str, object]) -> None:
         if isinstance(uid := evidence.get("uid"), int):
-            self.identify(uid)
+            self._identify_user(uid)
 
     def conditions(self) -> dict[str, tuple[TriggerState, str]]:
         """Return each trigger's state and detail; one whose task died is blind."""
@@ -387,7 +391,7 @@ class Watch:
         except Exception as error:  # one that cannot say how it is must not keep the others from being seen
             return TriggerState.BLIND, f"its state cannot be told: {type(error).__name__}"
 
-    def heard(self) -> Mapping[str, int]:
+    def heard(self) -> IntakeCounters:
         """Return what has come to the intake, in numbers."""
         return self._intake.counts()
 
@@ -470,7 +474,7 @@ class Watch:
         self._identify(evidence)
         if text:
             self._announce(Announce(Severity.INFO, f"trigger {reason.trigger}: its file says: {text}"))
-            self.amended(f"{reason.trigger}: {reason.text}", f"{reason.trigger}: {text}")
+            self._on_amended(f"{reason.trigger}: {reason.text}", f"{reason.trigger}: {text}")
 
     def _flag_directory_made(self, directory: Path) -> None:
         self._announce(Announce(Severity.WARN, f"{directory} was removed; it is there again"))

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -26,6 +27,7 @@ import anyio.lowlevel
 import orjson
 
 import kill_switch
+from kill_switch.system.host_port import HostPort
 from kill_switch.system.offload import Offload
 from kill_switch.worker import environment
 
@@ -77,21 +79,35 @@ class _Waiting:
     begun: bool = False
 
 
+class Exposure(NamedTuple):
+    """What a process exposes to Prometheus, and where."""
+
+    at: HostPort
+    figures: Callable[[], Sequence[Mapping[str, Any]]]  # of this moment
+    on_trouble: Callable[[str], object]  # gets what is the matter with the exposing; "" once it works
+
+
 class Aide:
     """A worker process, from the first `want` on, for as long as `run` runs."""
 
     def __init__(
-        self, module: str = "kill_switch.worker.main", name: str = "the process for messages", *, outlives: bool = False
+        self,
+        module: str = "kill_switch.worker.main",
+        name: str = "the process for messages",
+        *,
+        outlives: bool = False,
+        on_restart: Callable[[str], object] | None = None,
+        exposure: Exposure | None = None,
     ) -> None:
-        """`name` is for people. With `outlives`, errands that have begun survive the process (`commands`)."""
+        """`name` is for people. With `outlives`, errands that have begun survive the process (`commands`).
+
+        `on_restart` gets a line for people when the process is started again; without it, the line is logged.
+        """
         self.name = name
         self.trouble = ""
         self.restarts = 0
-        self.asked: Callable[[], Sequence[Mapping[str, Any]]] = tuple  # returns the figures for `/metrics`
-        self.told: Callable[[str], None] = lambda trouble: None  # called with a fault of the metrics server
-        # called when the process is started again
-        self.warn: Callable[[str], None] = lambda text: log.warning("%s", text)
-        self.standing: list[Mapping[str, object]] = []  # errands that each new process gets first
+        self._on_restart = on_restart or partial(log.warning, "%s")
+        self._exposure = exposure
         self._module = module
         self._outlives = outlives
         self._wanted = anyio.Event()
@@ -159,7 +175,9 @@ class Aide:
                 failures = 0 if time.monotonic() - began_s >= STEADY_S else failures + 1
                 self.restarts += 1
                 self.trouble = f"{self.name} {why}"
-                self.warn(f"{self.trouble}; it is started again" + (f"; under way: {', '.join(lost)}" if lost else ""))
+                self._on_restart(
+                    f"{self.trouble}; it is started again" + (f"; under way: {', '.join(lost)}" if lost else "")
+                )
                 await anyio.sleep(PAUSES_S[min(max(failures, 1), len(PAUSES_S)) - 1])
 
     @contextlib.asynccontextmanager
@@ -202,8 +220,8 @@ class Aide:
         try:
             self._pipe, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, process.stdin)
             reading, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(out), process.stdout)
-            for errand in self.standing:
-                self._write(errand)
+            if self._exposure is not None:
+                self._write({"do": "expose", "host": self._exposure.at.host, "port": self._exposure.at.port})
             self._up.set()
             async with anyio.create_task_group() as group:
                 group.start_soon(until, lambda: self._listen(out))
@@ -286,13 +304,13 @@ class Aide:
             case {"begun": int(number)}:
                 if number in self._waiting:
                     self._waiting[number].begun = True
-            case {"asks": int(number)}:
+            case {"asks": int(number)} if self._exposure is not None:
                 try:
-                    self._write({"do": "figures", "id": number, "figures": self.asked()})
+                    self._write({"do": "figures", "id": number, "figures": self._exposure.figures()})
                 except Exception:
                     log.exception("the metrics could not be collected")
-            case {"trouble": str(trouble)}:
-                self.told(trouble)
+            case {"trouble": str(trouble)} if self._exposure is not None:
+                self._exposure.on_trouble(trouble)
             case {"id": int(number), "ok": bool()} if message.keys() <= {"id", *Done._fields}:
                 waiting = self._waiting.get(number)
                 if waiting is not None and not waiting.outcome.done():
@@ -333,9 +351,12 @@ class Aide:
 class Aides:
     """The two worker processes: one for messages, calls and metrics, one for commands. They are independent."""
 
-    def __init__(self) -> None:
-        self.messages = Aide()
-        self.commands = Aide("kill_switch.worker.commands", "the process for commands", outlives=True)
+    def __init__(self, on_restart: Callable[[str], object] | None = None, exposure: Exposure | None = None) -> None:
+        """`on_restart` and `exposure`: see `Aide`; it is the process for messages that exposes."""
+        self.messages = Aide(on_restart=on_restart, exposure=exposure)
+        self.commands = Aide(
+            "kill_switch.worker.commands", "the process for commands", outlives=True, on_restart=on_restart
+        )
 
     async def do(self, what: str, within_s: float, **errand: object) -> Done:
         """Send an errand to the worker that carries it out; see `Aide.do`."""

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,8 +36,8 @@ def anyio_backend() -> str:
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Aides]:
-    beside = Aides()
+async def running(on_restart: Callable[[str], object] | None = None) -> AsyncIterator[Aides]:
+    beside = Aides(on_restart)
     async with anyio.create_task_group() as group:
         for one in beside.both():
             group.start_soon(one.run)

@@ -36,8 +36,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def one(module: str) -> AsyncIterator[tuple[Aide, list[str]]]:
     """Keep a process of that module; yield what is told of it, too."""
-    made, told = Aide(module), list[str]()
-    made.warn = told.append
+    told = list[str]()
+    made = Aide(module, on_restart=told.append)
     made.want()
     async with anyio.create_task_group() as group:
         group.start_soon(made.run)
@@ -103,9 +103,8 @@ async def test_a_process_that_cannot_begin_is_started_less_and_less_often(monkey
 
 
 async def test_a_process_that_is_stopped_is_replaced_and_what_waited_for_it_is_told_as_not_begun() -> None:
-    async with running() as beside:
-        told: list[str] = []
-        beside.commands.warn = told.append
+    told: list[str] = []
+    async with running(told.append) as beside:
         assert (await beside.do("find", 5, argv=["sh"])).ok
         assert beside.commands.pid is not None
         os.kill(beside.commands.pid, signal.SIGSTOP)
@@ -153,9 +152,8 @@ async def test_a_command_goes_on_when_the_process_that_has_begun_it_ends(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     program = script(tmp_path, f"echo one; echo $$ >> {tmp_path}/ran; sleep 3; echo two; exit 3")
-    async with running() as beside:
-        told: list[str] = []
-        beside.commands.warn = told.append
+    told: list[str] = []
+    async with running(told.append) as beside:
         found = list[Done]()
 
         async def run() -> None:

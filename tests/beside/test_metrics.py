@@ -26,13 +26,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.segments import Head
-from kill_switch.outbound.metrics import Histogram, Meter
+from kill_switch.outbound.metrics import Histogram, Meter, OutboundCounters
+from kill_switch.system.host_port import HostPort
 from kill_switch.system.process_metrics import Vitals
 from kill_switch.transports.certificates import Expiry
 from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.supervisor import Watch
-from kill_switch.worker.client import Aide
+from kill_switch.worker.client import Aide, Exposure
 from kill_switch.worker.metrics_server import Exposition
 from tests.beside.stubs import now
 from tests.core.stubs import Floor
@@ -91,7 +92,7 @@ class Stage:
             self.floor.dispatcher,
             cast(Journal, self.record),
             cast(Watch, self.watch),
-            lambda: {"notification_failures_total": 4},
+            lambda: OutboundCounters(notification_failures_total=4),
             lambda: self.why,
             self.floor.time.now,
         )
@@ -490,7 +491,7 @@ async def test_an_address_that_is_taken_is_told_and_served_once_it_is_free(monke
 @asynccontextmanager
 async def serving(port: int) -> AsyncIterator[list[str]]:
     """Have a real process beside serve one figure."""
-    beside, told = Aide(), list[str]()
+    told = list[str]()
     figure: dict[str, Any] = {
         "type": "gauge",
         "name": "kill_switch_x",
@@ -498,8 +499,7 @@ async def serving(port: int) -> AsyncIterator[list[str]]:
         "labels": [],
         "samples": [([], 7)],
     }
-    beside.asked, beside.told = lambda: [figure], told.append
-    beside.standing.append({"do": "expose", "host": "127.0.0.1", "port": port})
+    beside = Aide(exposure=Exposure(HostPort("127.0.0.1", port), lambda: [figure], told.append))
     beside.want()
     async with anyio.create_task_group() as group:
         group.start_soon(beside.run)

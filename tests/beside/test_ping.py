@@ -15,8 +15,9 @@ from kill_switch import __version__
 from kill_switch.config.schema import Ping as Table
 from kill_switch.core.domain import Now
 from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.health.readiness import why_unable
 from kill_switch.journal.journal import Journal
-from kill_switch.outbound.healthcheck_ping import Ping, unable
+from kill_switch.outbound.healthcheck_ping import Ping
 from kill_switch.triggers.supervisor import Watch
 from tests.beside.stubs import NO, OK, Beside, now, seconds
 
@@ -54,7 +55,7 @@ async def test_the_monitor_is_called_at_the_pace_that_was_asked_for() -> None:
         await anyio.sleep(200)
         assert made.times == pytest.approx([0, 60, 120, 180], abs=0.01)
         assert made.beside.runs[0].errand == {"url": URL, "agent": f"kill-switch/{__version__} (record 7; 0f3a)"}
-        assert made.ping.counts() == {"pings_sent_total": 4, "ping_failures_total": 0}
+        assert (made.ping.sent, made.ping.failures) == (4, 0)
 
 
 @pytest.mark.anyio
@@ -78,7 +79,7 @@ async def test_a_call_that_fails_is_shown_and_tried_again_before_the_next_is_due
         assert list(made.ping.troubles()) == ["ping: HTTP 500"]
         await anyio.sleep(80)
         assert made.times == pytest.approx([0, 10, 20, 30, 90], abs=0.01)
-        assert made.ping.counts() == {"pings_sent_total": 2, "ping_failures_total": 3}
+        assert (made.ping.sent, made.ping.failures) == (2, 3)
         assert list(made.ping.troubles()) == []
 
 
@@ -127,7 +128,7 @@ class Floor:
 
         parts = Parts()
         at = Now(1_000_000_000_000, 0)
-        return unable(cast(Dispatcher, parts), cast(Journal, parts), cast(Watch, parts), mode, at)
+        return why_unable(cast(Dispatcher, parts), cast(Journal, parts), cast(Watch, parts), mode, at)
 
 
 @pytest.mark.parametrize(

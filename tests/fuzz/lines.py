@@ -17,6 +17,7 @@ import orjson
 
 from kill_switch.control import server
 from kill_switch.core.domain import Now, Reason
+from kill_switch.system.host_port import HostPort
 from kill_switch.triggers.heartbeat import Heartbeat
 from kill_switch.triggers.intake.intake import MAX_BYTES, Intake, sign
 from kill_switch.triggers.intake.stamps import MOST_RECENT, MOST_SENDERS, NEW_WITHIN_MS
@@ -25,7 +26,7 @@ from kill_switch.triggers.pnl.day import Limits
 from kill_switch.triggers.pnl.trigger import Pnl, Terms
 from kill_switch.triggers.stall_clock import Attention
 from kill_switch.venues.messages import Call, Replied
-from kill_switch.worker.client import Aide, Done, _Waiting
+from kill_switch.worker.client import Aide, Done, Exposure, _Waiting
 from tests.operators.office import ANN, ENVIRON, Office
 from tests.venues.playbook import START
 from tests.virtual_time import VirtualTimeLoop
@@ -259,9 +260,8 @@ class AideTarget(Target):
         return mutate_json(random, data, self.pool, ("id", "ok"), keys)
 
     def take(self, data: bytes) -> None:
-        aide = Aide()
         troubles: list[str] = []
-        aide.told = troubles.append
+        aide = Aide(exposure=Exposure(HostPort("127.0.0.1", 9464), tuple, troubles.append))
         future: asyncio.Future[Done] = self._loop.create_future()
         aide._waiting[1] = _Waiting("", future)
         aide._hear(data)

@@ -57,7 +57,7 @@ async def test_a_text_that_is_found_behind_its_kill_is_its_reason_in_every_answe
     office = opened("a")
     office.reload('[triggers.panic]\nkind = "flag"\npath = "/nonexistent/KILL"\n')
     words: list[tuple[str, str]] = []
-    office.watch.amended = lambda before, after: words.append((before, after))
+    office.watch._on_amended = lambda before, after: words.append((before, after))
     flag = office.watch.triggers["panic"]
     assert isinstance(flag, Flag)
     flag._report = office.dispatcher.report
@@ -109,7 +109,7 @@ async def test_every_part_can_tell_its_trouble_and_one_that_fails_at_it_hides_no
         raise RuntimeError("a bug")
 
     office = opened("a")
-    office.operators.troubles += [fails, lambda: ["notify: nobody can be reached"]]
+    office.operators._troubles += [fails, lambda: ["notify: nobody can be reached"]]
     trouble = (await office.ask("status"))["trouble"]
     assert trouble == ["internal error: RuntimeError: see the log", "notify: nobody can be reached"]
 

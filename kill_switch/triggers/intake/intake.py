@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 
@@ -37,6 +38,15 @@ DRAIN_AGAIN_NS = 10_000_000  # many heartbeats may want a flooded socket read at
 LOCAL, UDP = "the Unix socket", "UDP"  # the ways in
 
 Verdicts = dict[tuple[str, str], Verdict]  # of one datagram, by trigger and sender
+
+
+class IntakeCounters(NamedTuple):
+    """What has come to the intake, in numbers; the names are those of the status."""
+
+    beats: int  # heartbeats that were taken
+    ignored: int  # datagrams, or lines of one
+    wrong_time: int  # signed datagrams whose stamp did not rise
+    lost: int  # datagrams that the kernel has dropped, and times that the Unix socket's queue was full
 
 
 class Intake:
@@ -139,9 +149,9 @@ class Intake:
             for inlet in self._inlets.values():
                 self._ignore(inlet)
 
-    def counts(self) -> Mapping[str, int]:
+    def counts(self) -> IntakeCounters:
         """Return what has come, in numbers."""
-        return {"beats": self.beats, "ignored": self.ignored, "wrong_time": self.wrong_time, "lost": self.lost}
+        return IntakeCounters(self.beats, self.ignored, self.wrong_time, self.lost)
 
     def troubles(self) -> Iterator[str]:
         """Yield a line for each socket that is not there, and for each on which datagrams were lost of late."""

@@ -1,0 +1,31 @@
+"""Say whether a reason that is reported now would become a kill; the outer ping, the metrics and systemd rely on it."""
+
+from __future__ import annotations
+
+from kill_switch.core.domain import Now
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.journal.journal import Journal
+from kill_switch.triggers.supervisor import Watch
+
+PULSE_S = 5.0  # an engine that has not answered for so long does not turn
+
+
+def why_unable(dispatcher: Dispatcher, journal: Journal, watch: Watch, ready: str, now: Now) -> str:
+    """Return why a reason now would not become a kill, "" if it would; `ready` is `[daemon] ready`."""
+    waiting = [name for name, session in dispatcher.sessions.items() if not session.ready]
+    if waiting and (ready == "all" or len(waiting) == len(dispatcher.sessions)):
+        return f"not ready: {', '.join(_unready(name, dispatcher) for name in waiting)}"
+    if now.mono_ns - dispatcher.alive_ns > PULSE_S * 1e9:
+        return "the engine does not answer"
+    if journal.trouble or journal.displaced():
+        return "the journal is not written"
+    if blind := watch.blind():
+        return f"{blind} trigger(s) are blind"
+    return ""
+
+
+def _unready(name: str, dispatcher: Dispatcher) -> str:
+    """Name an account that is not ready, with its lanes' troubles."""
+    troubles = dispatcher.sessions[name].troubles()
+    why = "; ".join(f"{route}: {trouble}" for route, trouble in troubles.items())
+    return f"{name} ({why})" if why else name
