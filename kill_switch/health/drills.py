@@ -178,8 +178,8 @@ class Drills:
         drilled = [name for name, account in record["accounts"].items() if not account["skipped"]]
         failed = [*_slowness(record), *(line for name in drilled for line in self._failures(name))]
         if failed:
-            more = f"; and {len(failed) - TOLD} more" if len(failed) > TOLD else ""
-            self._announce(Announce("warn", f"drill: {'; '.join(failed[:TOLD])}{more}"))
+            others = f"; and {len(failed) - TOLD} more" if len(failed) > TOLD else ""
+            self._announce(Announce("warn", f"drill: {'; '.join(failed[:TOLD])}{others}"))
         elif failing and not any(self.troubles()):
             self._announce(Announce("info", "drill: every lane answers within the budget again"))
 

@@ -100,15 +100,16 @@ class Outbox:
             case "trip" | "rearm":
                 return False
             case "clear" | "residue":
-                what: tuple[str, ...] = (news.account or "", news.kill)  # its last word counts, whatever it was before
+                # without the level, because the account's last state in the kill counts
+                subject: tuple[str, ...] = (news.account or "", news.kill)
             case _:
-                what = (news.account or "", news.level, news.text)
-        level, told_ns = self._told.get(what, ("", 0))
+                subject = (news.account or "", news.level, news.text)
+        level, told_ns = self._told.get(subject, ("", 0))
         if level == news.level and news.at.mono_ns - told_ns < SAME_AGAIN_S * 1e9:
             return True
         if len(self._told) >= 10 * OUTBOX:
             self._told.clear()
-        self._told[what] = (news.level, news.at.mono_ns)
+        self._told[subject] = (news.level, news.at.mono_ns)
         return False
 
 
@@ -123,10 +124,12 @@ def compose(news: Sequence[News], host: str, head: str = "", id: str = "") -> Me
     `id` is part of the text, so that a reader notices a message that arrives twice.
     """
     together: dict[tuple[int, str, str], list[str]] = {}
-    for one in news:
-        accounts = together.setdefault((RANK[one.level], one.level, " ".join(printable.line(one.text).split())), [])
-        if one.account and one.account not in accounts:
-            accounts.append(one.account)
+    for announcement in news:
+        accounts = together.setdefault(
+            (RANK[announcement.level], announcement.level, " ".join(printable.line(announcement.text).split())), []
+        )
+        if announcement.account and announcement.account not in accounts:
+            accounts.append(announcement.account)
     worst = sorted(together.items(), key=lambda item: item[0][0])
     lines = [f"{WORDS[level]}: {_about(accounts)}{_short(text, 300)}" for (_, level, text), accounts in worst]
     if len(lines) > LINES:
@@ -135,7 +138,7 @@ def compose(news: Sequence[News], host: str, head: str = "", id: str = "") -> Me
     over = level == "trip" and news[-1].level == "clear" and news[-1].account is None
     word = f"{WORDS[level]}, proven clear" if over else WORDS[level]
     subject = _short(f"kill-switch {host}: {word}: {_about(accounts)}{text}", 140)
-    last = max(news, key=lambda one: (one.kill != "", one.at))
+    last = max(news, key=lambda announcement: (announcement.kill != "", announcement.at))
     if last.kill and level not in ("warn", "blind"):
         lines += ["", f"kill {last.kill} of {_short(', '.join(last.accounts), 500)}"]
         lines.append(f"more: kill-switch report {last.kill}")
