@@ -106,7 +106,9 @@ async def test_a_process_beside_that_cannot_be_had_is_shown_and_keeps_no_strike_
         for what in ("messages", "commands"):
             assert f"the process for {what} cannot be started: No such file or directory" in troubles
         assert made.missing == "the process for messages cannot be started: No such file or directory"
-        assert any(trouble.startswith("notify command: the process for commands was not running") for trouble in troubles)
+        assert any(
+            trouble.startswith("notify command: the process for commands was not running") for trouble in troubles
+        )
         assert [news.text for news in announced if news.text.startswith("hook")] == [
             "hook /bin/true: the process for commands was not running for 8 s",
             "hook /bin/true waits to be run: the process for commands was not running for 13 s",
