@@ -70,6 +70,6 @@ def _shorten(record: LogRecord) -> bool:
     return True
 
 
-def _say(what: str, error: BaseException | None) -> None:
+def _say(subject: str, error: BaseException | None) -> None:
     if sys.stderr is not None:
-        sys.stderr.write(printable.line(f"kill-switch: {what}: {'?' if error is None else brief(error)}") + "\n")
+        sys.stderr.write(printable.line(f"kill-switch: {subject}: {'?' if error is None else brief(error)}") + "\n")

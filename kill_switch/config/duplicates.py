@@ -62,11 +62,11 @@ def _clash(earlier: Account, its_key: str, other: Account, key: str) -> Problem 
 def _keys(account: Account) -> dict[str, str]:
     """Return the secrets that identify the login, each with its name; the one that the venue names comes first."""
     names = dict.fromkeys((account.kind.key_name(account.options), *_PUBLIC))
-    found: dict[str, str] = {}
+    name_of_secret: dict[str, str] = {}
     for name in names:
         if name in account.secrets:
-            found.setdefault(account.secrets[name], name)
-    return found
+            name_of_secret.setdefault(account.secrets[name], name)
+    return name_of_secret
 
 
 def _shared_part(earlier: Account, other: Account) -> tuple[str, str] | tuple[()] | None:

@@ -316,8 +316,10 @@ def _accounts(
         written = table.get("tags")
         for index, tag in enumerate(written if isinstance(written, list) else []):
             if isinstance(tag, str) and tag in tables:
-                found = f'"{tag}", which is an account\'s name'
-                problems.append(Problem(at("accounts", name, "tags", index), found, "call the tag something else"))
+                description = f'"{tag}", which is an account\'s name'
+                problems.append(
+                    Problem(at("accounts", name, "tags", index), description, "call the tag something else")
+                )
         if account is not None:
             accounts[name] = account
     return accounts

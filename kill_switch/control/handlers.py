@@ -153,8 +153,8 @@ class Operators:
                     yield f"{name} {route} is up, but: {why}"
 
     def _unlike(self) -> Iterable[str]:
-        found = ((name, unlike(account)) for name, account in self._dispatcher.state.accounts.items())
-        return (f"account {name}: {strange}: only rearm --force arms it" for name, strange in found if strange)
+        differences = ((name, unlike(account)) for name, account in self._dispatcher.state.accounts.items())
+        return (f"account {name}: {strange}: only rearm --force arms it" for name, strange in differences if strange)
 
     def _slow(self) -> Iterable[str]:
         """Yield a line for each account whose kill would be slow now, although its lanes are ready."""
@@ -269,7 +269,9 @@ class Operators:
                 return {"rearmed": names, **({"problems": problems} if problems else {})}
             case Waiting(approvals, needed):
                 await self._recorded()
-                raise Refusal(f"{approvals} of {needed} people have approved: another person must say the same", 75)
+                raise Refusal(
+                    f"{approvals} of {needed} people have approved: another person must type the same command", 75
+                )
             case refused:
                 raise Refusal("not re-armed: " + "; ".join(refused.why), why=refused.why)
 
@@ -339,10 +341,10 @@ def _has(report: Mapping[str, Any], reason: Reason) -> bool:
     )
 
 
-def _told(told: Callable[[], Iterable[str]]) -> list[str]:
+def _told(trouble_lines: Callable[[], Iterable[str]]) -> list[str]:
     """Return a part's trouble lines; an exception becomes a line, so that the other parts are still shown."""
     try:
-        return list(told())
+        return list(trouble_lines())
     except Exception as error:
         log.exception("a part of the status could not be built")
         return [f"internal error: {type(error).__name__}: see the log"]

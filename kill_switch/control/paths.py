@@ -26,12 +26,12 @@ def runtime_dir(
 
     If the file cannot be parsed as a whole, `say` gets a line for people.
     """
-    found = _at_a_glance(path, environ, say)
-    if found is None:
+    directory = _at_a_glance(path, environ, say)
+    if directory is None:
         from kill_switch.config import loader
 
         return loader.runtime_dir(path, environ=environ)
-    return found
+    return directory
 
 
 def directories(path: Path | None, *, environ: Mapping[str, str] = os.environ) -> tuple[Path, Path]:
@@ -42,10 +42,10 @@ def directories(path: Path | None, *, environ: Mapping[str, str] = os.environ) -
     """
     daemon, _ = _table(path, environ)
     defaults = ("state_dir", "STATE_DIRECTORY", STATE_DIR), ("runtime_dir", "RUNTIME_DIRECTORY", RUNTIME_DIR)
-    found = [_directory(daemon, *default, environ) for default in defaults]
-    if None in found:
-        raise ValueError("the configuration does not say clearly where the directories are")
-    state_dir, runtime_dir = (Path(one) for one in found if one is not None)
+    paths = [_directory(daemon, *default, environ) for default in defaults]
+    if None in paths:
+        raise ValueError("the configuration is unclear about the daemon's directories")
+    state_dir, runtime_dir = (Path(path_text) for path_text in paths if path_text is not None)
     return state_dir, runtime_dir
 
 

@@ -177,8 +177,8 @@ class Drills:
         drilled = [name for name, account in record["accounts"].items() if not account["skipped"]]
         failed = [*_slowness(record), *(line for name in drilled for line in self._failures(name))]
         if failed:
-            more = f"; and {len(failed) - TOLD} more" if len(failed) > TOLD else ""
-            self._announce(Announce(Severity.WARN, f"drill: {'; '.join(failed[:TOLD])}{more}"))
+            others = f"; and {len(failed) - TOLD} more" if len(failed) > TOLD else ""
+            self._announce(Announce(Severity.WARN, f"drill: {'; '.join(failed[:TOLD])}{others}"))
         elif failing and not any(self.troubles()):
             self._announce(Announce(Severity.INFO, "drill: every lane answers within the budget again"))
 

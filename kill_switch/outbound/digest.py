@@ -99,15 +99,16 @@ class Outbox:
             case Severity.TRIP | Severity.REARM:
                 return False
             case Severity.CLEAR | Severity.RESIDUE:
-                what: tuple[str, ...] = (news.account or "", news.kill)  # its last word counts, whatever it was before
+                # without the level, because the account's last state in the kill counts
+                subject: tuple[str, ...] = (news.account or "", news.kill)
             case _:
-                what = (news.account or "", news.level, news.text)
-        level, told_ns = self._told.get(what, (None, 0))
+                subject = (news.account or "", news.level, news.text)
+        level, told_ns = self._told.get(subject, (None, 0))
         if level is news.level and news.at.mono_ns - told_ns < SAME_AGAIN_S * 1e9:
             return True
         if len(self._told) >= 10 * OUTBOX:
             self._told.clear()
-        self._told[what] = (news.level, news.at.mono_ns)
+        self._told[subject] = (news.level, news.at.mono_ns)
         return False
 
 
@@ -122,10 +123,10 @@ def compose(news: Sequence[News], host: str, head: str = "", id: str = "") -> Me
     `id` is part of the text, so that a reader notices a message that arrives twice.
     """
     together: dict[tuple[Severity, str], list[str]] = {}
-    for one in news:
-        accounts = together.setdefault((one.level, " ".join(printable.line(one.text).split())), [])
-        if one.account and one.account not in accounts:
-            accounts.append(one.account)
+    for announcement in news:
+        accounts = together.setdefault((announcement.level, " ".join(printable.line(announcement.text).split())), [])
+        if announcement.account and announcement.account not in accounts:
+            accounts.append(announcement.account)
     worst = sorted(together.items(), key=lambda item: item[0][0].rank)
     lines = [f"{level.word}: {_about(accounts)}{_short(text, 300)}" for (level, text), accounts in worst]
     if len(lines) > LINES:
@@ -134,7 +135,7 @@ def compose(news: Sequence[News], host: str, head: str = "", id: str = "") -> Me
     over = level is Severity.TRIP and news[-1].level is Severity.CLEAR and news[-1].account is None
     word = f"{level.word}, proven clear" if over else level.word
     subject = _short(f"kill-switch {host}: {word}: {_about(accounts)}{text}", 140)
-    last = max(news, key=lambda one: (one.kill != "", one.at))
+    last = max(news, key=lambda announcement: (announcement.kill != "", announcement.at))
     if last.kill and not level.is_calm:
         lines += ["", f"kill {last.kill} of {_short(', '.join(last.accounts), 500)}"]
         lines.append(f"more: kill-switch report {last.kill}")

@@ -136,8 +136,8 @@ class Meter:
         yield _one("gauge", "able_to_fire", "Whether a reason now would become a kill; while 0, no ping.", able)
         yield _one("counter", "kills_total", "Kills of all time.", state.kills)
         for stage, histogram in self._stages.items():
-            what = f"From a kill's first reason until an account's {STAGES[stage]}."
-            yield _family("histogram", f"kill_{stage}_seconds", what, [([], histogram.sample())])
+            help_text = f"From a kill's first reason until an account's {STAGES[stage]}."
+            yield _family("histogram", f"kill_{stage}_seconds", help_text, [([], histogram.sample())])
         yield _family("histogram", "event_loop_lag_seconds", "How late a timer fired.", [([], self._lag.sample())])
         deaf_s = self._watch.attention.deaf_ns(self._clock().mono_ns) / 1e9
         yield _one("counter", "stalled_seconds_total", "Time in which the event loop stood still.", deaf_s)
@@ -150,7 +150,7 @@ class Meter:
         info = [([name, session.venue.NAME], 1) for name, session in sessions.items()]
         yield _gauge("account_info", "The accounts that are configured.", info, "account", "venue")
         phases = [([name], account.phase) for name, account in states.items()]
-        yield _state("account_phase", "Where an account stands.", phases, Phase, "account", "phase")
+        yield _state("account_phase", "The phase of an account.", phases, Phase, "account", "phase")
         ready = [([name], int(session.ready)) for name, session in sessions.items()]
         yield _gauge("account_ready", "Whether every lane could carry a kill.", ready, "account")
         orders = [([name], n) for name, session in sessions.items() if (n := session.open_orders) is not None]
@@ -168,15 +168,15 @@ class Meter:
             for route, lane in (("ws", session.ws), ("http", session.http))
             if lane.certificate is not None
         ]
-        what = "When the first certificate of the chain that a lane was verified by expires, since the epoch."
-        yield _gauge("certificate_expiry_timestamp_seconds", what, ends, "account", "route")
+        help_text = "When the first certificate of the chain that a lane was verified by expires, since the epoch."
+        yield _gauge("certificate_expiry_timestamp_seconds", help_text, ends, "account", "route")
         yield _gauge("lane_round_trip_seconds", "The last measured round trip.", rtts, "account", "route")
         known = [(name, s.venue) for name, s in sessions.items() if s.venue.clock.bounds_ns is not None]
         offsets = [([name], venue.offset_ns / 1e9) for name, venue in known]
         yield _gauge("clock_offset_seconds", "The venue's clock less ours, as measured.", offsets, "account")
         noise = [([name], session.noise) for name, session in sessions.items()]
-        what = "Messages of the venue that nothing explains."
-        yield _family("counter", "unexplained_messages_total", what, noise, "account")
+        help_text = "Messages of the venue that nothing explains."
+        yield _family("counter", "unexplained_messages_total", help_text, noise, "account")
 
     def _triggers(self) -> Iterable[Family]:
         conditions = self._watch.conditions()

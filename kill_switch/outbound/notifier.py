@@ -158,8 +158,8 @@ class Notifier:
         if not self.channels:
             return
         accounts = tuple(sorted(kill.accounts)) if kill else ()
-        told = News(news.level, news.text, news.account, kill.id if kill else "", accounts, self._clock())
-        if self._outbox.put(told):
+        queued = News(news.level, news.text, news.account, kill.id if kill else "", accounts, self._clock())
+        if self._outbox.put(queued):
             self._news.set()
 
     def amend(self, words: str, after: str) -> None:
@@ -226,8 +226,8 @@ class Notifier:
 
     def _url(self, name: str, url: str) -> Channel:
         async def send(message: Message) -> Done:
-            told = {"subject": message.subject, "text": message.text, "type": message.type}
-            return await self._errands.do("tell", SEND_WITHIN_S, url=url, **told)
+            fields = {"subject": message.subject, "text": message.text, "type": message.type}
+            return await self._errands.do("tell", SEND_WITHIN_S, url=url, **fields)
 
         async def check() -> Done:
             return await self._errands.do("tell", SEND_WITHIN_S, url=url)

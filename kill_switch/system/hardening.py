@@ -59,10 +59,10 @@ def distrust(status: os.stat_result, path: Path, uid: int) -> str:
     trusted = (0, uid, status.st_uid)
     if others := _others_who_can_remove(status, trusted):
         return f"its group can write there, and {others} could remove the latch; chmod g-w {path}"
-    for above, found in _above(path):
-        if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+    for above, parent_status in _above(path):
+        if parent_status.st_mode & stat.S_IWOTH and not parent_status.st_mode & stat.S_ISVTX:
             return f"everyone can write to {above}, and move it away with the latch in it; chmod o-w {above}"
-        if others := _others_who_can_remove(found, trusted):
+        if others := _others_who_can_remove(parent_status, trusted):
             return f"the group of {above} can write there, and {others} could move it away; chmod g-w {above}"
     return ""
 
@@ -71,12 +71,13 @@ def doubt(status: os.stat_result, path: Path) -> str:
     """Return what should be changed at a directory that `distrust` accepts; "" if nothing. Blocks on file systems."""
     if _group_can_remove(status):
         return f"its group can write there: a new member of that group could remove the latch; chmod g-w {path}"
-    for above, found in _above(path):
-        if found.st_uid not in (0, os.geteuid(), status.st_uid):
+    for above, parent_status in _above(path):
+        if parent_status.st_uid not in (0, os.geteuid(), status.st_uid):
             return (
-                f"{above} belongs to uid {found.st_uid}, who could move it away with the latch in it; chown 0 {above}"
+                f"{above} belongs to uid {parent_status.st_uid}, "
+                f"who could move it away with the latch in it; chown 0 {above}"
             )
-        if _group_can_remove(found):
+        if _group_can_remove(parent_status):
             return f"the group of {above} can write there: a new member could move it away; chmod g-w {above}"
     return ""
 

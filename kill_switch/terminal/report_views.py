@@ -60,11 +60,11 @@ def number(value: object) -> str:
 
 def table(*columns: str) -> Table:
     """Return an empty table without lines, with these columns."""
-    made = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    new_table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for column in columns:
         right = column in _RIGHT
-        made.add_column(column, no_wrap=column not in _LONG, overflow="fold", justify="right" if right else "left")
-    return made
+        new_table.add_column(column, no_wrap=column not in _LONG, overflow="fold", justify="right" if right else "left")
+    return new_table
 
 
 ATTEMPTS_SHOWN = 3  # refused strikes shown an account; --json has more
@@ -122,7 +122,7 @@ def _head(report: Mapping[str, Any]) -> Iterator[Text]:
         yield Text(f"scope {_few(scope)}{under}")
     if rearmed := report.get("rearmed"):
         forced = ", forced" if rearmed["forced"] else ""
-        approvals = [_person(one) for one in rearmed["approvals"][:-1]]
+        approvals = [_person(approval) for approval in rearmed["approvals"][:-1]]
         agreed = f", with the approval of {', '.join(approvals)}" if approvals else ""
         words = f"re-armed {_few(rearmed['accounts'])} at {rearmed['at']} by {_person(rearmed)}{forced}{agreed}"
         yield Text(f"{words}: {rearmed['text']}")
@@ -252,7 +252,7 @@ def dry_run_view(answer: Mapping[str, Any], orders: int = 20) -> RenderableType:
             lines.append(_indented(account["orders_why"], "yellow"))
         if listed and not account["orders_known"]:
             lines.append(_indented(f"known so far: {len(listed)}", "yellow"))
-        lines += [_indented(f"{one['id']}  {one['symbol']}  {one['status']}") for one in listed[:orders]]
+        lines += [_indented(f"{order['id']}  {order['symbol']}  {order['status']}") for order in listed[:orders]]
         if len(listed) > orders:
             lines.append(_indented(f"… and {len(listed) - orders} more (--json lists all)", "dim"))
         lines += [_indented(f"would send: {_cut(line)}", "cyan") for line in account["would_send"]]

@@ -85,9 +85,9 @@ class Stage:
             raise KillSwitchError(f"{method} {path}: {answer.text[:200]}")
         return answer.json()
 
-    def rest(self, venue: str, count: int, **more: object) -> list[str]:
+    def rest(self, venue: str, count: int, **extra: object) -> list[str]:
         """Rest `count` orders at a venue; return their ids."""
-        ids: list[str] = self.admin("POST", "/orders", venue=venue, count=count, **more)["ids"]
+        ids: list[str] = self.admin("POST", "/orders", venue=venue, count=count, **extra)["ids"]
         return ids
 
     def book(self, venue: str) -> int:

@@ -195,7 +195,10 @@ async def test_more_approvals_that_a_reload_wants_hold_for_a_re_arm_that_is_unde
         office.dispatcher.reconfigure(Reconfigured({"a": Pace()}, frozenset(), 2, running().now()), {})
 
     found = await reloaded(office, {"a": True}, reload)
-    assert (found["exit"], found["error"]) == (75, "1 of 2 people have approved: another person must say the same")
+    assert (found["exit"], found["error"]) == (
+        75,
+        "1 of 2 people have approved: another person must type the same command",
+    )
 
 
 async def test_an_account_that_is_re_armed_and_taken_away_meanwhile_is_refused_in_words(opened: Opened) -> None:
