@@ -6,7 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests import reference
+from tests import pages, reference
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,3 +64,21 @@ def test_no_page_installs_by_a_name_that_is_not_ours_on_an_index() -> None:
     )
     assert [str(page.relative_to(ROOT)) for page in written() if named.search(page.read_text("utf-8"))] == []
     assert named.search("pip install 'kill-switch[sim]'") and named.search("uv pip install kill-switch")
+
+
+def test_each_command_block_runs_in_a_test_or_says_why_not() -> None:
+    silent = []
+    tested = "\n".join(file.read_text("utf-8") for file in (ROOT / "tests").rglob("systemd/*.py"))
+    for block in (block for page in pages.pages() for block in pages.blocks(page)):
+        marks = [block.mark("run") is not None, bool(block.mark("not run")), block.mark("tested") is not None]
+        wrong = sum(marks) != 1 or (block.mark("needs") or "nothing") not in pages.SETUPS
+        if wrong or (marks[2] and f'block("{block.mark("tested")}")' not in tested):
+            silent.append(f"{block.place}: {block.marks}")
+    assert silent == []
+
+
+def test_output_fits_a_page_by_its_words_and_not_by_its_numbers() -> None:
+    expected = "kill k1-17\n…\nmm1 CLEAR 0.4 ms – 1\n"
+    assert pages.missing(expected, "kill k1-18\nx\nmm1   CLEAR  12 ms 3 ms 2\n") == []
+    assert pages.missing(expected, "kill k1-18\nmm1 RESIDUE 12 ms 3 ms 2\n") == ["mm1 CLEAR 0.4 ms – 1"]
+    assert pages.missing(expected, "mm1 CLEAR 12 ms 3 ms 2\nkill k1-18\n") == ["mm1 CLEAR 0.4 ms – 1"]
