@@ -131,7 +131,7 @@ class Player:
         outputs: Outputs = ()
         match step:
             case Kill():
-                outputs = self.adapter.kill(self.now)
+                outputs = (*self.adapter.strike(self.now),)
             case Read():
                 outputs = self.adapter.read(self.now)
             case Probe():

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -34,8 +34,11 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Route
-from kill_switch.venues.adapter import DRILL, LOOK_UP, Adapter, Ask
+from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.decode import amount, header, parse, plain
+from kill_switch.venues.kit.calls import PendingCall
+from kill_switch.venues.kit.drill import DRILL
+from kill_switch.venues.kit.readback import LOOK_UP, ReadBack
 from kill_switch.venues.messages import (
     CancelAnswered,
     Drilled,
@@ -43,7 +46,6 @@ from kill_switch.venues.messages import (
     Equity,
     Noise,
     NotReady,
-    OrdersFound,
     Output,
     Outputs,
     Ready,
@@ -53,7 +55,6 @@ from kill_switch.venues.messages import (
     WakeAfter,
 )
 from kill_switch.venues.options import VenueOptions
-from kill_switch.venues.readback import ReadBack
 from kill_switch.venues.request import Form, Request
 
 GREETING_WITHIN_S = 0.5  # log in regardless after that: the greeting is inferred, not documented
@@ -99,7 +100,14 @@ NO_ORDER = 2**63 - 1  # the largest id that an order could have
 MARKET = "BTC-USD-SWAP-LIN"
 
 
-class OxFun(Adapter):
+class OxFunOptions(VenueOptions):
+    """The keys of an account at this venue."""
+
+    ws_url: str = "wss://api.ox.fun/v2/websocket"
+    rest_url: str = "https://api.ox.fun"
+
+
+class OxFun(Adapter[OxFunOptions]):
     """One sub-account at OX.FUN."""
 
     NAME = "oxfun"
@@ -109,9 +117,7 @@ class OxFun(Adapter):
     CURRENCIES: ClassVar[tuple[str, ...]] = ("OX",)
     CLOCK_WINDOW_S: ClassVar[float | None] = 30.0  # that there is one is documented (20024), its width is not
 
-    class Options(VenueOptions):
-        ws_url: str = "wss://api.ox.fun/v2/websocket"
-        rest_url: str = "https://api.ox.fun"
+    Options = OxFunOptions
 
     @classmethod
     def pace(cls, together: int) -> Pace:
@@ -136,10 +142,10 @@ class OxFun(Adapter):
         return pace if found == pace else found
 
     @classmethod
-    def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
+    def secrets(cls, options: OxFunOptions) -> tuple[str, ...]:
         return ("api_key", "api_secret")
 
-    def __init__(self, options: VenueOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
+    def __init__(self, options: OxFunOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
         super().__init__(options, secrets, hedge_after_s)
         self._key = header("api_key", secrets["api_key"])
         port = urlsplit(options.rest_url).port
@@ -148,7 +154,7 @@ class OxFun(Adapter):
             self._signer = hmac.new(secrets["api_secret"].encode(), digestmod="sha256")  # copied for each signature
         except UnicodeEncodeError:
             raise ValueError("api_secret is not text") from None  # nothing of it is shown
-        self.lists = ("working",)
+        self.book.lists = ("working",)
         self._nonce = 0
         self._delete_all = self._form("DELETE", "/v3/orders/cancel-all", b"{}")
         self._read_working = self._form("GET", "/v3/orders/working")
@@ -162,6 +168,9 @@ class OxFun(Adapter):
         self._read_ns = 0
         self._drill_count = 0
         self._logins: dict[int, _Login] = {}
+        self.book.on_whole_list = self._note_outlived
+        self.read_backs.order_request = self._order_request
+        self.read_backs.count_cancelled = self._count_cancelled
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -170,15 +179,12 @@ class OxFun(Adapter):
         request = self._first = self._cancel_all(now)
         return request
 
-    def kill(self, now: Now) -> Outputs:
-        return tuple(self.strike(now))
-
     def strike(self, now: Now) -> Iterator[Output]:
         self._strike += 1
         new = now.mono_ns - self._read_ns > NEW_KILL_AFTER_S * 1e9
         if new:
             self._cancelled = 0  # what was cancelled before is not the kill's doing
-        yield from self.ask(
+        yield from self.calls.start_call(
             "cancel-all", self._cancel_all, now, urgent=True, cancel=True, hedge_after_s=self.hedge_after_s
         )
         if new:
@@ -188,37 +194,32 @@ class OxFun(Adapter):
             yield from (Send(conn, text, command=True) for text in self._batches(self._live()))
         if some := self._apart(conn):
             self._tries |= {order.id: self._tries.get(order.id, 0) + 1 for order in some}
-            yield from self.ask("cancel-some", self._cancel_some(some), now, urgent=True, command=True)
-        self._struck, self._outlived = frozenset(self.book), frozenset()
+            yield from self.calls.start_call("cancel-some", self._cancel_some(some), now, urgent=True, command=True)
+        self._struck, self._outlived = frozenset(self.book.orders), frozenset()
 
-    def show_list(
-        self, name: str, orders: Iterable[Order], asked_ns: int, *, whole: bool, kept: Collection[str] | None = None
-    ) -> tuple[OrdersFound, ...]:
-        found = super().show_list(name, orders, asked_ns, whole=whole, kept=kept)
-        if whole:
-            self._outlived = self._struck & self.book.keys()
-        return found
+    def _note_outlived(self) -> None:
+        self._outlived = self._struck & self.book.orders.keys()
 
     def read(self, now: Now) -> Outputs:
         self._read_ns = now.mono_ns
-        return self.ask("orders", self._working, now, urgent=True, hedge_after_s=4 * self.hedge_after_s)
+        return self.calls.start_call("orders", self._working, now, urgent=True, hedge_after_s=4 * self.hedge_after_s)
 
     def look_beside(self, now: Now) -> Outputs:
         """Of many accounts at one address, do so for the first ones only: strikes of the others need the requests."""
-        if any(ask.kind == "beside" for ask in self._asks.values()):
+        if any(call.kind == "beside" for call in self.calls.pending.values()):
             return ()
-        if self.pool is not None and not self.pool.is_rested(now):
+        if self.calls.pool is not None and not self.calls.pool.is_rested(now):
             return ()
-        return self.ask("beside", self._working, now, urgent=True, hedge_after_s=self.hedge_after_s)
+        return self.calls.start_call("beside", self._working, now, urgent=True, hedge_after_s=self.hedge_after_s)
 
     def probe(self, now: Now) -> Outputs:
-        return self.ask("probe", self._working, now)
+        return self.calls.start_call("probe", self._working, now)
 
-    def order_request(self, order_id: str) -> Callable[[Now], Request]:
+    def _order_request(self, order_id: str) -> Callable[[Now], Request]:
         form = self._form("GET", f"/v3/orders/status?orderId={quote(order_id, safe='')}")
         return lambda now: self._signed(form, now)
 
-    def count_cancelled(self) -> int | None:
+    def _count_cancelled(self) -> int | None:
         cancelled, self._cancelled = self._cancelled, 0
         return cancelled or None
 
@@ -237,12 +238,12 @@ class OxFun(Adapter):
         tag = f"{DRILL}-{self._drill_count}"
         frame = {"op": "cancelorder", "tag": tag, "data": {"marketCode": MARKET, "orderId": NO_ORDER}}
         return (
-            *self.drill_call(self._cancel_none, now),
-            *self.drill_send(self._conn(), tag, orjson.dumps(frame), now),
+            *self.drills.start_call(self._cancel_none, now),
+            *self.drills.start_frame(self._conn(), tag, orjson.dumps(frame), now),
         )
 
     def measure(self, now: Now) -> Outputs:
-        return self.ask("account", self._account, now)
+        return self.calls.start_call("account", self._account, now)
 
     def _cancel_none(self, now: Now) -> Request:
         return self._cancel_by_id([{"marketCode": MARKET, "orderId": str(NO_ORDER)}], now)
@@ -253,14 +254,14 @@ class OxFun(Adapter):
 
     def _cancel_by_id(self, items: Sequence[Mapping[str, str]], now: Now) -> Request:
         # a `timestamp` goes with `recvWindow`: without one it is one second, which a busy venue may exceed (100015)
-        body = {"timestamp": self.venue_ms(now), "recvWindow": 5000, "responseType": "FULL", "orders": items}
+        body = {"timestamp": self.clock.venue_ms(now), "recvWindow": 5000, "responseType": "FULL", "orders": items}
         return self._signed(self._form("DELETE", "/v3/orders/cancel", orjson.dumps(body)), now)
 
     def _apart(self, conn: int | None) -> list[Order]:
         """Return what goes by its id over REST, what was tried least often first, as many as one request takes."""
-        if not self._outlived and (conn is not None or not self.unproven):
+        if not self._outlived and (conn is not None or not self.book.unproven):
             return []  # the usual case: thousands of orders need not be looked at
-        wanted = [o for o in self._live() if o.id in self._outlived or (conn is None and o.id in self.unproven)]
+        wanted = [o for o in self._live() if o.id in self._outlived or (conn is None and o.id in self.book.unproven)]
         self._tries = {order.id: self._tries.get(order.id, 0) for order in wanted}
         return sorted(wanted, key=lambda order: self._tries[order.id])[:ITEMS]
 
@@ -269,7 +270,7 @@ class OxFun(Adapter):
 
     def _live(self) -> Iterator[Order]:
         """Return the live orders, without those of which no market is known: one spoils the message that it is in."""
-        return (order for order in self.book.values() if order.life is Life.LIVE and order.symbol)
+        return (order for order in self.book.orders.values() if order.life is Life.LIVE and order.symbol)
 
     def _cancel_all(self, now: Now) -> Request:
         # "cancel-all" with the body {} and no marketCode: the whole account
@@ -288,7 +289,7 @@ class OxFun(Adapter):
 
     def _signed(self, what: _Signable, now: Now) -> Request:
         """Sign `Timestamp \\n Nonce \\n VERB \\n host \\n path \\n payload` (REST API V3, Authentication)."""
-        venue_ms = self.venue_ms(now)
+        venue_ms = self.clock.venue_ms(now)
         self._nonce = max(self._nonce + 1, now.wall_ms)  # never the same twice: its uniqueness rule is unknown
         stamp, nonce = _stamp(venue_ms // 1000), str(self._nonce)
         signature = self._hmac(f"{stamp}\n{nonce}\n{what.text}")
@@ -321,55 +322,55 @@ class OxFun(Adapter):
 
     # ── REST answers ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def answered(self, ask: Ask, reply: Replied, now: Now) -> Outputs | None:
+    def answered(self, call: PendingCall, reply: Replied, now: Now) -> Outputs | None:
         body = parse(reply.body)
         success = body.get("success") if isinstance(body, dict) else None
         code = plain(body.get("code", "")) if isinstance(body, dict) else ""
         if reply.status >= 500 or not isinstance(success, bool) or (not success and code in TRY_AGAIN):
             return None
-        if code == WRONG_TIME and not success and not ask.again:
-            self.time_refused(reply, now)
-            return self.ask_again(ask, now)
-        words = f"HTTP {reply.status}" + ("" if success else f" {self.words(code, body.get('message', ''))}")
-        if ask.kind == DRILL:
+        if code == WRONG_TIME and not success and not call.is_retry:
+            self.clock.note_reply(reply, now, refused=True)
+            return self.calls.start_again(call, now)
+        words = f"HTTP {reply.status}" + ("" if success else f" {self.evidence(code, body.get('message', ''))}")
+        if call.kind == DRILL:
             return (self._cancel_none_answered(body, words, reply),)
-        match ask.kind:
+        match call.kind:
             case "cancel-all":
-                return (self._cancel_all_answered(body, reply.status, code, words, alone=ask.alone),)
+                return (self._cancel_all_answered(body, reply.status, code, words, alone=call.is_only_copy),)
             case "orders":
                 orders, why = _orders(body, "" if success and reply.status == 200 else words)
-                return self.take_list(ReadBack(ask.asked_ns, set()), "working", orders, why, now)
+                return self.read_backs.take_list(ReadBack(call.asked_ns, set()), "working", orders, why, now)
             case kind if kind == LOOK_UP:
-                return self._order_answered(ask, body, code, words)
+                return self._order_answered(call, body, code, words)
             case "cancel-some":
                 return ()  # their look-ups tell
             case "beside":
                 orders, _ = _orders(body, "" if success and reply.status == 200 else words)
-                self.note_open((order.id for order in orders), ask.asked_ns)
-                return self.show_list("working", orders, ask.asked_ns, whole=False)
+                self.book.note_open((order.id for order in orders), call.asked_ns)
+                return self.book.apply_listing("working", orders, call.asked_ns, whole=False)
             case "account":
                 worth = _worth(body.get("data")) if success and reply.status == 200 else None
                 if worth is None:
                     return (Noise(f"the account cannot be measured: {words}"),)
-                return (Equity({"OX": worth}, ask.asked_ns),)
+                return (Equity({"OX": worth}, call.asked_ns),)
             case _:
                 orders, why = _orders(body, "" if success and reply.status == 200 else words)
                 if why:
-                    seen = self.show_part("working", orders, ask.asked_ns, whole=False)
+                    seen = self.book.apply_probe("working", orders, call.asked_ns, whole=False)
                     return (NotReady(Route.HTTP, 0, why, fatal=code in KEY_REFUSED), *seen)
-                read = ReadBack(ask.asked_ns, set(), urgent=False)
-                return (Ready(Route.HTTP, 0), *self.take_list(read, "working", orders, "", now))
+                read = ReadBack(call.asked_ns, set(), urgent=False)
+                return (Ready(Route.HTTP, 0), *self.read_backs.take_list(read, "working", orders, "", now))
 
-    def _order_answered(self, ask: Ask, body: dict[str, Any], code: str, words: str) -> Outputs:
+    def _order_answered(self, call: PendingCall, body: dict[str, Any], code: str, words: str) -> Outputs:
         """Take one order by its id; that there is no open order of this id is its end."""
-        _, order_id = ask.context
+        _, order_id = call.context
         if body["success"] is not True:
             gone = Order(order_id, "", Life.GONE, code)
-            return self.looked_up(ask, gone if code in NOT_FOUND else None, words)
+            return self.read_backs.looked_up(call, gone if code in NOT_FOUND else None, words)
         order = _order(body.get("data"))
         if order is None or order.id != order_id:
-            return self.looked_up(ask, None, "the answer cannot be read")
-        return self.looked_up(ask, order)
+            return self.read_backs.looked_up(call, None, "the answer cannot be read")
+        return self.read_backs.looked_up(call, order)
 
     def _cancel_all_answered(
         self, body: dict[str, Any], status: int, code: str, words: str, *, alone: bool
@@ -378,8 +379,8 @@ class OxFun(Adapter):
             data = body.get("data")
             notice = data.get("notice") if isinstance(data, dict) else None
             if notice == NOTHING_WORKING:
-                self.name_cancelled((), all_of_them=alone)
-            return CancelAnswered(Answer.ACCEPTED, self.words(notice or "accepted"))
+                self.book.note_cancelled((), all_of_them=alone)
+            return CancelAnswered(Answer.ACCEPTED, self.evidence(notice or "accepted"))
         if status == 429 or code in TOO_FAST:
             return CancelAnswered(Answer.UNKNOWN, words)
         return CancelAnswered(Answer.REFUSED, words)
@@ -396,14 +397,14 @@ class OxFun(Adapter):
         if item.get("submitted") is True:
             return True, "submitted"
         code = plain(item.get("code", ""))
-        return code in NOTHING_RESTING, self.words(code, item.get("message", "")).strip()
+        return code in NOTHING_RESTING, self.evidence(code, item.get("message", "")).strip()
 
-    def unanswered(self, ask: Ask, why: str, now: Now) -> Outputs:
-        match ask.kind:
+    def unanswered(self, call: PendingCall, why: str, now: Now) -> Outputs:
+        match call.kind:
             case "cancel-all":
-                return (CancelAnswered(Answer.UNKNOWN if ask.sent else Answer.UNSENT, why),)
+                return (CancelAnswered(Answer.UNKNOWN if call.sent else Answer.UNSENT, why),)
             case "orders":
-                return self.take_list(ReadBack(ask.asked_ns, set()), "working", (), why, now)
+                return self.read_backs.take_list(ReadBack(call.asked_ns, set()), "working", (), why, now)
             case "account" | "cancel-some" | "beside":
                 return ()  # the lanes say what is wrong with them
             case _:
@@ -468,7 +469,7 @@ class OxFun(Adapter):
             case _ if message.get("table") in ("position", "balance"):
                 return ()
             case _ if message.get("success") is False:
-                return (Noise(self.words(plain(message.get("code", "")), message.get("message", ""))),)
+                return (Noise(self.evidence(plain(message.get("code", "")), message.get("message", ""))),)
             case _:
                 return (Noise("a message that no document explains"),)
 
@@ -476,7 +477,7 @@ class OxFun(Adapter):
         if login.step != "greeting":
             return ()
         login.step, login.sent_ns = "login", now.wall_ns
-        stamp = str(self.venue_ms(now))
+        stamp = str(self.clock.venue_ms(now))
         data = {"apiKey": self._key, "timestamp": stamp, "signature": self._hmac(f"{stamp}GET/auth/self/verify")}
         return (Send(conn, orjson.dumps({"op": "login", "tag": 1, "data": data})),)
 
@@ -487,11 +488,11 @@ class OxFun(Adapter):
         at_ns = int(stamp) * 1_000_000 if stamp.isascii() and stamp.isdigit() and len(stamp) == MS_DIGITS else 0
         granted, code = message.get("success") is True, plain(message.get("code", ""))
         late = not granted and code == WRONG_TIME
-        told = self.server_time(at_ns, at_ns + 1_000_000, login.sent_ns, now, refused=late) if at_ns else ()
+        told = self.clock.note_message(at_ns, at_ns + 1_000_000, login.sent_ns, now, refused=late) if at_ns else ()
         if not granted:
             if code == "20005":  # already logged in: a login that we know nothing of went through
                 return (*self._subscribe(conn, login), *told)
-            words = self.words("login refused:", code, message.get("message", ""))
+            words = self.evidence("login refused:", code, message.get("message", ""))
             return (NotReady(Route.WS, conn, words, fatal=code in KEY_REFUSED), Drop(conn, words), *told)
         return (*self._subscribe(conn, login), *told)
 
@@ -504,14 +505,18 @@ class OxFun(Adapter):
         granted, channel = message.get("success") is True, plain(message.get("channel", ""))
         words = (plain(message.get("code", "")), message.get("message", ""))
         if channel in ("position:all", "balance:all"):  # the kill does without them
-            return () if granted else (Noise(self.words(f"subscription to {channel} refused:", *words)),)
+            return () if granted else (Noise(self.evidence(f"subscription to {channel} refused:", *words)),)
         if not granted:
-            why = self.words("subscription refused:", *words)
+            why = self.evidence("subscription refused:", *words)
             return (NotReady(Route.WS, conn, why), Drop(conn, why))
         if login.step != "subscribe" or channel != "order:all":
             return ()
         login.step = "ready"
-        return (Ready(Route.WS, conn), WakeAfter(f"ping {conn}", PING_EVERY_S), *self.begin_pushes(conn, now))
+        return (
+            Ready(Route.WS, conn),
+            WakeAfter(f"ping {conn}", PING_EVERY_S),
+            *self.read_backs.begin_pushes(conn, now),
+        )
 
     def _pushed(self, data: object) -> Outputs:
         if not isinstance(data, list):
@@ -523,31 +528,31 @@ class OxFun(Adapter):
                 seen.append(Noise("an order push that cannot be read"))
             elif item.get("notice") == "OrderClosed":
                 self._cancelled += order.status.startswith("CANCELED") and order.status != "CANCELED_BY_AMEND"
-                seen.extend(self.push_order(order._replace(life=Life.GONE)))
+                seen.extend(self.book.apply_push(order._replace(life=Life.GONE)))
             else:
-                seen.extend(self.push_order(order, opened=item.get("notice") == "OrderOpened"))
+                seen.extend(self.book.apply_push(order, opened=item.get("notice") == "OrderOpened"))
         return tuple(seen)
 
     def _cancel_reply(self, message: dict[str, Any], now: Now) -> Outputs:
         tag = plain(message.get("tag", ""))
         if tag.startswith(DRILL):
-            return self.drilled(tag, *self._not_there(message), now)
+            return self.drills.end_frame(tag, *self._not_there(message), now)
         if message.get("submitted") is True:
             return ()  # accepted by the gateway; the order's own push or a read says when it is gone
         code = plain(message.get("code", ""))
         data = message.get("data")
         if isinstance(data, dict):
-            self.cancel_refused(plain(data.get("orderId", "")), plain(data.get("marketCode")))
+            self.book.note_cancel_refused(plain(data.get("orderId", "")), plain(data.get("marketCode")))
             if code in NOTHING_RESTING:
                 return ()
-        return (Noise(self.words("cancel refused:", code, message.get("message", ""))),)
+        return (Noise(self.evidence("cancel refused:", code, message.get("message", ""))),)
 
     def _login_ended(self, conn: int, message: dict[str, Any]) -> Outputs:
         """Give a connection up whose login the venue no longer knows: it would hear no push, and never say so."""
         code = plain(message.get("code", ""))
         if code not in LOGIN_ENDED:
             return ()
-        why = self.words("the login has ended:", code, message.get("message", ""))
+        why = self.evidence("the login has ended:", code, message.get("message", ""))
         return (NotReady(Route.WS, conn, why), Drop(conn, why))
 
     def _conn(self) -> int | None:
