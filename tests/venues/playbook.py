@@ -5,6 +5,9 @@ followed by exactly what has to come out. A script that differs, or leaves an ou
 play so far, in which `>>` goes in, `<<` comes out, `-` was expected and `+` came. What is only made ready (`Prepare`)
 is nothing that happens, and the new orders that a list shows (`OrdersFound`) are in `Player.found`.
 
+The tag of a timer or a call is a name of the script's own. It stands for the tag that the adapter gave where the name
+came up first, and for no other one. So a script may call a timer what it likes, and an adapter may rename a tag.
+
     player = Player(adapter)
     player(
         Opened(Route.WS, 1),
@@ -18,7 +21,7 @@ is nothing that happens, and the new orders that a list shows (`OrdersFound`) ar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +30,7 @@ import orjson
 from kill_switch.core.domain import Now, Route
 from kill_switch.venues import messages
 from kill_switch.venues.adapter import Adapter
-from kill_switch.venues.messages import Call, Event, Output, Outputs, Received, Replied, Send
+from kill_switch.venues.messages import Call, Event, Output, Outputs, Received, Replied, Send, WakeAfter
 
 START = Now(5_000_000_000_000, 1_700_000_000_000_000_000)  # the moment of the login vector in oxfun.md
 PAYLOADS = Path(__file__).parent / "payloads"
@@ -112,6 +115,7 @@ class Player:
         self.now = now
         self.outputs: list[Output] = []
         self._told: list[str] = []
+        self._tags: dict[str, str] = {}  # a script's name → the adapter's tag
 
     def __call__(self, *steps: Step) -> None:
         """Play a script; it may go on where the last one ended."""
@@ -129,6 +133,8 @@ class Player:
     def put(self, step: object) -> Outputs:
         """Put one thing in, and return what comes out, without what is only made ready, and what is in `found`."""
         outputs: Outputs = ()
+        if isinstance(step, messages.Replied | messages.Lost | messages.Woke) and step.tag not in self._tags.values():
+            step = step._replace(tag=self._tags.get(step.tag, step.tag))
         match step:
             case Kill():
                 outputs = (*self.adapter.strike(self.now),)
@@ -173,7 +179,7 @@ class Player:
         for number in range(max(len(expected), len(came))):
             wanted = expected[number] if number < len(expected) else None
             got = came[number] if number < len(came) else None
-            if got is not None and wanted is not None and _same(wanted, got):
+            if got is not None and wanted is not None and _same(self._tagged(wanted, got), got):
                 self._told.append(f"  << {_show(got)}")
                 continue
             differs = True
@@ -182,6 +188,17 @@ class Player:
             if got is not None:
                 self._told.append(f"+ << {_show(got)}")
         assert not differs, "the play went otherwise:\n" + "\n".join(self._told)
+
+    def _tagged(self, wanted: object, got: Output) -> object:
+        """Return what is expected with the adapter's tag in the place of the script's name for it."""
+        if not isinstance(wanted, WakeAfter | Asked) or not isinstance(got, WakeAfter | Call):
+            return wanted
+        tag = self._tags.get(wanted.tag)
+        if tag is None and got.tag not in self._tags.values():
+            tag = self._tags[wanted.tag] = got.tag
+        if tag is None:
+            return wanted
+        return replace(wanted, tag=tag) if isinstance(wanted, Asked) else wanted._replace(tag=tag)
 
 
 def _same(wanted: object, got: Output) -> bool:
