@@ -39,7 +39,8 @@ from kill_switch.venues.messages import (
     WakeAfter,
     Woke,
 )
-from kill_switch.venues.oxfun.adapter import KEY_REFUSED, NO_ORDER, NOTHING_RESTING, TERMINAL, TRY_AGAIN, OxFun
+from kill_switch.venues.oxfun.adapter import NO_ORDER, OxFun
+from kill_switch.venues.oxfun.replies import KEY_REFUSED, NOTHING_RESTING, TERMINAL, TRY_AGAIN
 
 from .playbook import (
     START,
@@ -781,7 +782,7 @@ def test_the_bytes_of_the_kill() -> None:
 
 def test_a_query_is_part_of_the_target_and_of_what_is_signed() -> None:
     adapter = make()
-    request = adapter._signed(adapter._form("GET", "/v3/account?asset=OX"), START)
+    request = adapter._signer.build("GET", "/v3/account?asset=OX")(START)
     headers = request.headers
     text = f"{headers['Timestamp']}\n{headers['Nonce']}\nGET\napi.ox.fun\n/v3/account\nasset=OX"
     assert request.target == "/v3/account?asset=OX"
