@@ -39,8 +39,9 @@ from kill_switch.venues.messages import (
     WakeAfter,
     Woke,
 )
-from kill_switch.venues.oxfun.adapter import NO_ORDER, OxFun
+from kill_switch.venues.oxfun.adapter import OxFun
 from kill_switch.venues.oxfun.replies import KEY_REFUSED, NOTHING_RESTING, TERMINAL, TRY_AGAIN
+from kill_switch.venues.oxfun.strike import NO_ORDER
 
 from .playbook import (
     START,

@@ -21,7 +21,7 @@ venue keeps a history of them, but no read of it is of the same moment as one of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
@@ -44,7 +44,6 @@ from kill_switch.venues.messages import (
     Outputs,
     Ready,
     Replied,
-    Send,
 )
 from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.oxfun.replies import (
@@ -61,13 +60,9 @@ from kill_switch.venues.oxfun.replies import (
 )
 from kill_switch.venues.oxfun.session import SessionPool
 from kill_switch.venues.oxfun.signing import Signer
+from kill_switch.venues.oxfun.strike import MARKET, NO_ORDER, Striker
 from kill_switch.venues.request import Request
 
-ITEMS = 8  # "Cancel order" over REST: at most eight orders a request
-BATCH_ORDERS = 20  # "Cancel Batch Orders": about twenty orders a message
-BATCH_BYTES = 3800  # below the message length that error 20027 is for
-NEW_KILL_AFTER_S = 10.0  # a sweep, and its guard, read back more often than that
-ID_DIGITS = 19  # what fits the 64 bits of an INTEGER
 REST = 2500, 300.0  # requests within seconds, of one address, for long; 100 within one second
 KEPT_FOR_CANCELS = 0.5  # of that
 STRIKE = 2  # requests of one on what has outlived another
@@ -75,10 +70,6 @@ FIRST_STRIKES = 20  # of a kill that gets nowhere, before it is RESIDUE
 GUARD_AT_LEAST_EVERY_S = 10.0  # the warm lane reads more often
 GAP_MOST_S = 30.0  # between two strikes, of however many accounts
 STRIKE_GAP_EACH_S = 0.06  # of each account: a strike and its reads are up to six requests, of 100 within one second
-BATCHES_PER_STRIKE = 20  # of the 50 messages a second that an authenticated connection may send
-
-NO_ORDER = 2**63 - 1  # the largest id that an order could have
-MARKET = "BTC-USD-SWAP-LIN"
 
 
 class OxFunOptions(VenueOptions):
@@ -130,52 +121,29 @@ class OxFun(Adapter[OxFunOptions]):
         super().__init__(options, secrets, hedge_after_s)
         self._signer = Signer(secrets["api_key"], secrets["api_secret"], self.host, self.clock)
         self.book.lists = ("working",)
-        self._delete_all = self._signer.template("DELETE", "/v3/orders/cancel-all", b"{}")
         self._working = self._signer.build("GET", "/v3/orders/working")
         self._account = self._signer.build("GET", "/v3/account")
-        self._first: Request | None = None  # what the strike that is being made has begun with
-        self._strike = 0
-        self._struck: frozenset[str] = frozenset()  # orders that were known of at the kill's last strike
-        self._outlived: frozenset[str] = frozenset()  # those of them that a list has shown since
-        self._tries: dict[str, int] = {}  # how often an order was cancelled by its id over REST
-        self._cancelled = 0  # pushes of cancelled orders since the last read-back of a sweep
-        self._read_ns = 0
         self._drill_count = 0
         self._sessions = SessionPool(self._signer, self.clock, self.evidence, self.read_backs.begin_pushes)
-        self.book.on_whole_list = self._note_outlived
+        self._striker = Striker(
+            self.calls, self.book, self._sessions, self._signer, self.clock, lambda: self.hedge_after_s
+        )
         self.read_backs.order_request = self._order_request
-        self.read_backs.count_cancelled = self._count_cancelled
+        self.read_backs.count_cancelled = self._striker.count_cancelled
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def first(self, now: Now) -> Request:
-        self._first = None
-        request = self._first = self._cancel_all(now)
-        return request
+        return self._striker.first(now)
 
     def strike(self, now: Now) -> Iterator[Output]:
-        self._strike += 1
-        new = now.mono_ns - self._read_ns > NEW_KILL_AFTER_S * 1e9
-        if new:
-            self._cancelled = 0  # what was cancelled before is not the kill's doing
-        yield from self.calls.start_call(
-            "cancel-all", self._cancel_all, now, urgent=True, cancel=True, hedge_after_s=self.hedge_after_s
-        )
-        if new:
-            self._outlived = frozenset()
-        conn = self._sessions.newest
-        if conn is not None:
-            yield from (Send(conn, text, command=True) for text in self._batches(self._live()))
-        if some := self._apart(conn):
-            self._tries |= {order.id: self._tries.get(order.id, 0) + 1 for order in some}
-            yield from self.calls.start_call("cancel-some", self._cancel_some(some), now, urgent=True, command=True)
-        self._struck, self._outlived = frozenset(self.book.orders), frozenset()
+        return self._striker.strike(now)
 
-    def _note_outlived(self) -> None:
-        self._outlived = self._struck & self.book.orders.keys()
+    def plan(self) -> tuple[str, ...]:
+        return self._striker.plan()
 
     def read(self, now: Now) -> Outputs:
-        self._read_ns = now.mono_ns
+        self._striker.note_read(now)
         return self.calls.start_call("orders", self._working, now, urgent=True, hedge_after_s=4 * self.hedge_after_s)
 
     def look_beside(self, now: Now) -> Outputs:
@@ -192,85 +160,18 @@ class OxFun(Adapter[OxFunOptions]):
     def _order_request(self, order_id: str) -> Callable[[Now], Request]:
         return self._signer.build("GET", f"/v3/orders/status?orderId={quote(order_id, safe='')}")
 
-    def _count_cancelled(self) -> int | None:
-        cancelled, self._cancelled = self._cancelled, 0
-        return cancelled or None
-
-    def plan(self) -> tuple[str, ...]:
-        everything = "DELETE /v3/orders/cancel-all"
-        if self._sessions.newest is None:
-            return (everything, "DELETE /v3/orders/cancel") if self._apart(None) else (everything,)
-        frames = list(self._batches(self._live()))
-        if not frames:
-            return (everything,)
-        return (everything, f'ws {{"op":"cancelorders",…}}, {len(frames)} message(s) for the orders that are known')
-
     def drill(self, now: Now) -> Outputs:
         """Cancel an order that cannot exist, over REST and over the WebSocket."""
         self._drill_count += 1
         tag = f"{DRILL}-{self._drill_count}"
         frame = {"op": "cancelorder", "tag": tag, "data": {"marketCode": MARKET, "orderId": NO_ORDER}}
         return (
-            *self.drills.start_call(self._cancel_none, now),
+            *self.drills.start_call(self._striker.cancel_none, now),
             *self.drills.start_frame(self._sessions.newest, tag, orjson.dumps(frame), now),
         )
 
     def measure(self, now: Now) -> Outputs:
         return self.calls.start_call("account", self._account, now)
-
-    def _cancel_none(self, now: Now) -> Request:
-        return self._cancel_by_id([{"marketCode": MARKET, "orderId": str(NO_ORDER)}], now)
-
-    def _cancel_some(self, orders: Sequence[Order]) -> Callable[[Now], Request]:
-        items = [{"marketCode": order.symbol, "orderId": order.id} for order in orders[:ITEMS]]
-        return lambda now: self._cancel_by_id(items, now)
-
-    def _cancel_by_id(self, items: Sequence[Mapping[str, str]], now: Now) -> Request:
-        # a `timestamp` goes with `recvWindow`: without one it is one second, which a busy venue may exceed (100015)
-        body = {"timestamp": self.clock.venue_ms(now), "recvWindow": 5000, "responseType": "FULL", "orders": items}
-        return self._signer.sign(self._signer.template("DELETE", "/v3/orders/cancel", orjson.dumps(body)), now)
-
-    def _apart(self, conn: int | None) -> list[Order]:
-        """Return what goes by its id over REST, what was tried least often first, as many as one request takes."""
-        if not self._outlived and (conn is not None or not self.book.unproven):
-            return []  # the usual case: thousands of orders need not be looked at
-        wanted = [o for o in self._live() if o.id in self._outlived or (conn is None and o.id in self.book.unproven)]
-        self._tries = {order.id: self._tries.get(order.id, 0) for order in wanted}
-        return sorted(wanted, key=lambda order: self._tries[order.id])[:ITEMS]
-
-    def _live(self) -> Iterator[Order]:
-        """Return the live orders, without those of which no market is known: one spoils the message that it is in."""
-        return (order for order in self.book.orders.values() if order.life is Life.LIVE and order.symbol)
-
-    def _cancel_all(self, now: Now) -> Request:
-        # "cancel-all" with the body {} and no marketCode: the whole account
-        first, self._first = self._first, None
-        return first or self._signer.sign(self._delete_all, now)
-
-    def _batches(self, orders: Iterable[Order]) -> Iterable[bytes]:
-        """Pack `cancelorders` messages: at most twenty orders, and short enough for the venue, each."""
-        tag = b'{"op":"cancelorders","tag":"k%d","dataArray":[' % self._strike
-        batch: list[bytes] = []
-        codes: dict[str, bytes] = {}
-        size, made = len(tag), 0
-        for order in orders:
-            if not (order.id.isascii() and order.id.isdigit() and len(order.id) <= ID_DIGITS):
-                continue  # `orderId` is an INTEGER; one bad id must not spoil the batch, let alone the kill
-            if order.symbol not in codes:
-                codes[order.symbol] = orjson.dumps(order.symbol)
-            item = b'{"marketCode":%b,"orderId":%d}' % (codes[order.symbol], int(order.id))
-            if len(tag) + len(item) > BATCH_BYTES:
-                continue
-            if batch and (len(batch) == BATCH_ORDERS or size + len(item) > BATCH_BYTES):
-                yield tag + b",".join(batch) + b"]}"
-                made += 1
-                if made == BATCHES_PER_STRIKE:
-                    return
-                batch, size = [], len(tag)
-            batch.append(item)
-            size += len(item) + 1
-        if batch:
-            yield tag + b",".join(batch) + b"]}"
 
     # ── REST answers ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -408,7 +309,7 @@ class OxFun(Adapter[OxFunOptions]):
             if order is None:
                 seen.append(Noise("an order push that cannot be read"))
             elif item.get("notice") == "OrderClosed":
-                self._cancelled += order.status.startswith("CANCELED") and order.status != "CANCELED_BY_AMEND"
+                self._striker.cancelled += order.status.startswith("CANCELED") and order.status != "CANCELED_BY_AMEND"
                 seen.extend(self.book.apply_push(order._replace(life=Life.GONE)))
             else:
                 seen.extend(self.book.apply_push(order, opened=item.get("notice") == "OrderOpened"))
