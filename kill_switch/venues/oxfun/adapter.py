@@ -59,8 +59,8 @@ from kill_switch.venues.oxfun.replies import (
     read_worth,
 )
 from kill_switch.venues.oxfun.session import SessionPool
-from kill_switch.venues.oxfun.signing import Signer
-from kill_switch.venues.oxfun.strike import MARKET, NO_ORDER, Striker
+from kill_switch.venues.oxfun.signing import OxFunSigner
+from kill_switch.venues.oxfun.strike import MARKET, NO_ORDER, OxFunStriker
 from kill_switch.venues.request import Request
 
 REST = 2500, 300.0  # requests within seconds, of one address, for long; 100 within one second
@@ -119,13 +119,13 @@ class OxFun(Adapter[OxFunOptions]):
 
     def __init__(self, options: OxFunOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
         super().__init__(options, secrets, hedge_after_s)
-        self._signer = Signer(secrets["api_key"], secrets["api_secret"], self.host, self.clock)
+        self._signer = OxFunSigner(secrets["api_key"], secrets["api_secret"], self.host, self.clock)
         self.book.lists = ("working",)
         self._working = self._signer.build("GET", "/v3/orders/working")
         self._account = self._signer.build("GET", "/v3/account")
         self._drill_count = 0
         self._sessions = SessionPool(self._signer, self.clock, self.evidence, self.read_backs.begin_pushes)
-        self._striker = Striker(
+        self._striker = OxFunStriker(
             self.calls, self.book, self._sessions, self._signer, self.clock, lambda: self.hedge_after_s
         )
         self.read_backs.order_request = self._order_request

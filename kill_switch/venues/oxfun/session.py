@@ -15,7 +15,7 @@ from kill_switch.venues.clock_offset import ClockOffset
 from kill_switch.venues.decode import Evidence, plain
 from kill_switch.venues.messages import Drop, Noise, NotReady, Outputs, Ready, RoundTrip, Send, WakeAfter
 from kill_switch.venues.oxfun.replies import KEY_REFUSED, LOGIN_ENDED, WRONG_TIME
-from kill_switch.venues.oxfun.signing import Signer
+from kill_switch.venues.oxfun.signing import OxFunSigner
 
 GREETING_WITHIN_S = 0.5  # log in regardless after that: the greeting is inferred, not documented
 PING_EVERY_S = 15.0  # the venue wants a "ping" a minute at least
@@ -23,7 +23,7 @@ PONG_WITHIN_S = 5.0
 MS_DIGITS = 13  # of a time in milliseconds, until the year 2286
 
 
-class Session:
+class WsSession:
     """How far one connection has come."""
 
     __slots__ = ("pinged_ns", "sent_ns", "step")
@@ -39,7 +39,7 @@ class SessionPool:
 
     def __init__(
         self,
-        signer: Signer,
+        signer: OxFunSigner,
         clock: ClockOffset,
         evidence: Evidence,
         begin_pushes: Callable[[int, Now], Outputs],
@@ -49,7 +49,7 @@ class SessionPool:
         self._clock = clock
         self._evidence = evidence
         self._begin_pushes = begin_pushes
-        self._sessions: dict[int, Session] = {}
+        self._sessions: dict[int, WsSession] = {}
 
     def __contains__(self, conn: int) -> bool:
         return conn in self._sessions
@@ -61,7 +61,7 @@ class SessionPool:
 
     def opened(self, conn: int) -> Outputs:
         """Begin a session: wait for the venue's greeting."""
-        self._sessions[conn] = Session()
+        self._sessions[conn] = WsSession()
         return (WakeAfter(f"greeting {conn}", GREETING_WITHIN_S),)
 
     def closed(self, conn: int) -> None:
@@ -118,7 +118,7 @@ class SessionPool:
         why = self._evidence("the login has ended:", code, message.get("message", ""))
         return (NotReady(Route.WS, conn, why), Drop(conn, why))
 
-    def _log_in(self, conn: int, session: Session, now: Now) -> Outputs:
+    def _log_in(self, conn: int, session: WsSession, now: Now) -> Outputs:
         if session.step != "greeting":
             return ()
         session.step, session.sent_ns = "login", now.wall_ns
@@ -127,7 +127,7 @@ class SessionPool:
         data = {"apiKey": self._signer.key, "timestamp": stamp, "signature": signature}
         return (Send(conn, orjson.dumps({"op": "login", "tag": 1, "data": data})),)
 
-    def _logged_in(self, conn: int, session: Session, message: dict[str, Any], now: Now) -> Outputs:
+    def _logged_in(self, conn: int, session: WsSession, message: dict[str, Any], now: Now) -> Outputs:
         if session.step != "login":
             return (Noise("a login answer that nobody waits for"),)
         stamp = plain(message.get("timestamp", ""))
@@ -142,12 +142,12 @@ class SessionPool:
             return (NotReady(Route.WS, conn, words, fatal=code in KEY_REFUSED), Drop(conn, words), *times)
         return (*self._subscribe(conn, session), *times)
 
-    def _subscribe(self, conn: int, session: Session) -> Outputs:
+    def _subscribe(self, conn: int, session: WsSession) -> Outputs:
         session.step = "subscribe"
         args = ["order:all", "position:all", "balance:all"]
         return (Send(conn, orjson.dumps({"op": "subscribe", "tag": 101, "args": args})),)
 
-    def _subscribed(self, conn: int, session: Session, message: dict[str, Any], now: Now) -> Outputs:
+    def _subscribed(self, conn: int, session: WsSession, message: dict[str, Any], now: Now) -> Outputs:
         granted, channel = message.get("success") is True, plain(message.get("channel", ""))
         words = (plain(message.get("code", "")), message.get("message", ""))
         if channel in ("position:all", "balance:all"):  # the kill does without them

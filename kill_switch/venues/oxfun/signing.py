@@ -26,7 +26,7 @@ class SignedTemplate(NamedTuple):
     text: str  # what is signed of it, behind the time and the nonce
 
 
-class Signer:
+class OxFunSigner:
     """Sign with one account's key, by the venue's clock."""
 
     def __init__(self, key: str, secret: str, host: str, clock: ClockOffset) -> None:

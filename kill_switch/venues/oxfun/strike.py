@@ -1,7 +1,7 @@
 """Make strikes at OX.FUN: a cancel-all over REST, batches of known orders over the WebSocket beside it.
 
 Orders that have outlived a strike are cancelled by id over REST too, and so are those that no list shows while there
-is no WebSocket. The adapter owns one `Striker`; this module reads no answers.
+is no WebSocket. The adapter owns one `OxFunStriker`; this module reads no answers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.calls import Build, CallStarter
 from kill_switch.venues.messages import Output, Send
 from kill_switch.venues.oxfun.session import SessionPool
-from kill_switch.venues.oxfun.signing import Signer
+from kill_switch.venues.oxfun.signing import OxFunSigner
 from kill_switch.venues.request import Request
 
 ITEMS = 8  # "Cancel order" over REST: at most eight orders a request
@@ -29,7 +29,7 @@ NO_ORDER = 2**63 - 1  # the largest id that an order could have
 MARKET = "BTC-USD-SWAP-LIN"
 
 
-class Striker:
+class OxFunStriker:
     """Make an account's strikes, one after the other, and count what they have cancelled."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Striker:
         calls: CallStarter,
         book: OrderBook,
         sessions: SessionPool,
-        signer: Signer,
+        signer: OxFunSigner,
         clock: ClockOffset,
         hedge_after_s: Callable[[], float],
     ) -> None:
