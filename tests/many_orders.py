@@ -38,7 +38,7 @@ def holding(stand: Stand, orders: int) -> Player:
     """Return a venue that is ready and knows of so many orders."""
     player = stand.ready()
     read_back(stand, player, ids(stand, orders))
-    assert len(player.adapter.book) == orders
+    assert len(player.adapter.book.orders) == orders
     return player
 
 

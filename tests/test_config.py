@@ -39,7 +39,8 @@ from kill_switch.config.schema import (
 from kill_switch.core.domain import Now, Route
 from kill_switch.errors import ConfigError
 from kill_switch.system.host_port import HostPort
-from kill_switch.venues.adapter import Adapter, Ask
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.messages import Outputs, Replied
 from kill_switch.venues.options import VenueOptions
 
@@ -71,7 +72,7 @@ class Desk(Adapter):
     def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
         return ("api_key", "api_secret")
 
-    def kill(self, now: Now) -> Outputs:
+    def strike(self, now: Now) -> Outputs:
         return ()
 
     def read(self, now: Now) -> Outputs:
@@ -80,10 +81,10 @@ class Desk(Adapter):
     def probe(self, now: Now) -> Outputs:
         return ()
 
-    def answered(self, ask: Ask, reply: Replied, now: Now) -> Outputs | None:
+    def answered(self, ask: PendingCall, reply: Replied, now: Now) -> Outputs | None:
         return ()
 
-    def unanswered(self, ask: Ask, why: str, now: Now) -> Outputs:
+    def unanswered(self, ask: PendingCall, why: str, now: Now) -> Outputs:
         return ()
 
     def opened(self, route: Route, conn: int, now: Now) -> Outputs:

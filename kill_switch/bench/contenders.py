@@ -157,7 +157,7 @@ def command(adapter: Adapter) -> bytes:
     """Return the bytes of an account's first cancel command."""
     if _framed(adapter):  # the adapter never sees the answers, and would judge an older connection as dead
         adapter.feed(Opened(Route.WS, 1), clock.now())
-    for output in adapter.kill(clock.now()):
+    for output in (*adapter.strike(clock.now()),):
         match output:
             case Call(_, request):
                 return request.wire
@@ -310,7 +310,7 @@ def requests(floor: Floor) -> Iterator[tuple[Adapter, Callable[[], Request]]]:
         adapter = account.adapter(HEDGE_S)
 
         def make(adapter: Adapter = adapter) -> Request:
-            calls: list[Any] = [output for output in adapter.kill(clock.now()) if isinstance(output, Call)]
+            calls: list[Any] = [output for output in (*adapter.strike(clock.now()),) if isinstance(output, Call)]
             request: Request = calls[0].request
             return request
 

@@ -98,14 +98,14 @@ class Tally:
 class Traced(Protocol):
     """What a venue's book is to this module."""
 
-    book: dict[str, Any]
+    orders: dict[str, Any]
     doubted: dict[str, None]
     entered: dict[str, int]
     ended: dict[str, int]
     named_none: bool
 
     @property
-    def book_known(self) -> bool: ...
+    def is_known(self) -> bool: ...
 
     @property
     def tracing(self) -> bool: ...
@@ -201,9 +201,9 @@ class Count:
     def _take(self, book: Traced, now_ns: int) -> None:
         """Take what the book has been told; the whole of it where nobody has followed it until now."""
         if not book.tracing:
-            self._known = self._known or (self._strikes <= 1 and book.book_known)
+            self._known = self._known or (self._strikes <= 1 and book.is_known)
             book.trace()
-            self._see_all([one for one in book.book if one not in book.doubted], now_ns)
+            self._see_all([one for one in book.orders if one not in book.doubted], now_ns)
             return
         for one, since_ns in book.entered.items():
             self._see(one, since_ns)

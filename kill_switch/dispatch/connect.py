@@ -31,7 +31,7 @@ def paces(adapters: Mapping[str, Adapter]) -> dict[str, Pace]:
     found: dict[str, Pace] = {}
     for names in together.values():
         sharing = [adapters[name] for name in names]
-        first = next((adapter for adapter in sharing if adapter.at_work), sharing[0])
+        first = next((adapter for adapter in sharing if adapter.calls.has_started), sharing[0])
         for adapter in sharing:
             adapter.share(first)
         found.update(dict.fromkeys(names, first.pace(len(names))))

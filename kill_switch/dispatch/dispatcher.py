@@ -159,7 +159,7 @@ class Session:
 
     @property
     def open_orders(self) -> int | None:
-        return self.venue.open_orders
+        return self.venue.book.open_orders
 
     @property
     def _tripped(self) -> bool:
@@ -261,8 +261,8 @@ class Session:
         try:
             if len(self._made) > STRIKES_KNOWN:
                 del self._made[next(iter(self._made))]
-            count, cold = self._count(now), not (self.venue.tracing or self.venue.book_known)
-            count.struck(self.venue, now.mono_ns)
+            count, cold = self._count(now), not (self.venue.book.tracing or self.venue.book.is_known)
+            count.struck(self.venue.book, now.mono_ns)
             if cold:
                 self._carry_out(self.venue.look_beside(now), now)
             return count.changes()
@@ -346,7 +346,7 @@ class Session:
                 self._mind(event, now)
         except Exception as error:
             self._not_understood(error)
-        if self._answered and tag not in self.venue.asked:
+        if self._answered and tag not in self.venue.calls.pending:
             self._strike_of.pop(tag, None)
         self._answered = before
 
@@ -457,7 +457,7 @@ class Session:
                 orders = None
                 if self._tripped:
                     count = self._count(now)
-                    count.heard(self.venue, now.mono_ns)
+                    count.heard(self.venue.book, now.mono_ns)
                     orders = count.changes()
                 number = self._answered or self._made.get(self.venue.answers_ns, 0)
                 if self._passing:  # the strike itself says so
@@ -537,7 +537,7 @@ class Session:
                 news = None
                 if self._tripped:
                     count = self._count(now)
-                    count.shown(self.venue, names(orders), asked_ns, at_ns, whole=complete)
+                    count.shown(self.venue.book, names(orders), asked_ns, at_ns, whole=complete)
                     news = count.changes()
                 self._dispatcher.handle(engine.Progress(self.name, told, now, evidence, cancelled, news))
             case messages.OrderSeen(order):

@@ -29,7 +29,7 @@ class Clocks:
     def offset_ms(self, account: str) -> int | None:
         """Return the venue's clock minus this host's in milliseconds; None until it has been measured."""
         venue = self._sessions[account].venue
-        return None if venue.clock.bounds_ns is None else round(venue.offset_ns / 1e6)
+        return None if venue.clock.bounds_ns is None else round(venue.clock.offset_ns / 1e6)
 
     def look(self) -> None:
         """Compare the clocks and announce changes; cheap enough for every pulse."""
@@ -37,7 +37,7 @@ class Clocks:
             del self._told_ns[gone]
         for account, session in self._sessions.items():
             if session.venue.CLOCK_WINDOW_S is not None:
-                self._judge(account, session.venue.offset_ns, session.venue.CLOCK_WINDOW_S * 1e9)
+                self._judge(account, session.venue.clock.offset_ns, session.venue.CLOCK_WINDOW_S * 1e9)
 
     def _judge(self, account: str, offset_ns: int, window_ns: float) -> None:
         told_ns = self._told_ns.get(account)
@@ -57,7 +57,7 @@ class Clocks:
         """Yield a line for each account whose venue's clock differs too much."""
         for account in self._told_ns:
             if (session := self._sessions.get(account)) and (window_s := session.venue.CLOCK_WINDOW_S):
-                yield f"clock: {account}: {_words(session.venue.offset_ns, window_s * 1e9)}"
+                yield f"clock: {account}: {_words(session.venue.clock.offset_ns, window_s * 1e9)}"
 
 
 def _words(offset_ns: int, window_ns: float) -> str:

@@ -72,7 +72,7 @@ def _shown(dispatcher: Dispatcher, session: Session, since_ns: int | None, withi
     account = dispatcher.state.accounts.get(session.name)
     phase = Phase.ARMED if account is None else account.phase
     read = session.last_read
-    orders: Sequence[Order] = tuple(session.venue.book.values())
+    orders: Sequence[Order] = tuple(session.venue.book.orders.values())
     known, why = False, ""
     if phase.is_unfinished:
         why = f"a kill is under way: {phase}"

@@ -172,7 +172,7 @@ class Meter:
         yield _gauge("certificate_expiry_timestamp_seconds", help_text, ends, "account", "route")
         yield _gauge("lane_round_trip_seconds", "The last measured round trip.", rtts, "account", "route")
         known = [(name, s.venue) for name, s in sessions.items() if s.venue.clock.bounds_ns is not None]
-        offsets = [([name], venue.offset_ns / 1e9) for name, venue in known]
+        offsets = [([name], venue.clock.offset_ns / 1e9) for name, venue in known]
         yield _gauge("clock_offset_seconds", "The venue's clock less ours, as measured.", offsets, "account")
         noise = [([name], session.noise) for name, session in sessions.items()]
         help_text = "Messages of the venue that nothing explains."

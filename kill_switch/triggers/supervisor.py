@@ -493,7 +493,9 @@ class Watch:
         if session is None:
             return None
         venue = session.venue
-        return View(session.ws.state is LaneState.UP and venue.pushes_orders and venue.book_current, venue.open_orders)
+        return View(
+            session.ws.state is LaneState.UP and venue.pushes_orders and venue.book.is_current, venue.book.open_orders
+        )
 
     def _lane_troubles(self, account: str) -> Mapping[str, str]:
         session = self._dispatcher.sessions.get(account)

@@ -15,6 +15,9 @@ import re
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from kill_switch.core.domain import Now
+from kill_switch.venues.messages import Replied, ServerTime
+
 KEPT_NS = 300 * 1_000_000_000  # a sample counts for one to two of these: a clock that drifts by 50 ppm moves 30 ms
 _MONTHS = {name: n for n, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _IMF = re.compile(
@@ -25,13 +28,16 @@ _Span = tuple[int, int]
 OURS: _Span = (0, 0)  # what is taken to be so before the venue has shown its clock
 
 
-class Offset:
-    """Estimate one venue's clock; `ns` is what to add to ours, 0 while nothing says that it must be anything else."""
+class ClockOffset:
+    """Estimate one venue's clock; `offset_ns` is what to add to ours.
 
-    __slots__ = ("_doubt", "_newer", "_older", "_since_ns", "bounds_ns", "ns")
+    It is 0 while nothing says that it must be anything else.
+    """
+
+    __slots__ = ("_doubt", "_newer", "_older", "_since_ns", "bounds_ns", "offset_ns")
 
     def __init__(self) -> None:
-        self.ns = 0
+        self.offset_ns = 0
         self.bounds_ns: _Span | None = None  # the venue's clock is ahead of ours by something in here; None: unknown
         self._older: _Span | None = None
         self._newer: _Span | None = None
@@ -75,7 +81,33 @@ class Offset:
             if _meet(self._doubt, span) is None:
                 self._doubt = None
         self.bounds_ns = _meet(self._older, self._newer)
-        self.ns = 0 if self.bounds_ns is None else _estimate(self.bounds_ns)
+        self.offset_ns = 0 if self.bounds_ns is None else _estimate(self.bounds_ns)
+
+    def venue_ms(self, now: Now) -> int:
+        """Return what the venue's clock shows now, in milliseconds: the time to sign."""
+        return (now.wall_ns + self.offset_ns) // 1_000_000
+
+    def note_message(
+        self, earliest_ns: int, latest_ns: int, sent_ns: int, now: Now, *, refused: bool = False
+    ) -> tuple[ServerTime]:
+        """Take the venue's clock from a message that has just come; `ServerTime` defines the arguments.
+
+        `refused`: the venue refuses our time with this message. Otherwise one message alone moves nothing.
+        """
+        sample = ServerTime(earliest_ns, latest_ns, sent_ns, now.wall_ns)
+        self.note(*sample, now.mono_ns, refused=refused)
+        return (sample,)
+
+    def note_reply(self, reply: Replied, now: Now, *, refused: bool = False) -> tuple[ServerTime, ...]:
+        """Take the venue's clock from a reply's `Date`; one out of a cache (it has an `Age`) is as old as that says.
+
+        `refused`: the reply refuses the time of a request, which is then built anew.
+        """
+        date = reply.headers.get("date")
+        at_ns = date_ns(date) if date is not None and "age" not in reply.headers else None
+        if at_ns is None:
+            return ()
+        return self.note_message(at_ns, at_ns + 1_000_000_000, now.wall_ns - reply.rtt_us * 1000, now, refused=refused)
 
 
 def _meet(one: _Span | None, other: _Span | None) -> _Span | None:

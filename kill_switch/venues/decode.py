@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -13,6 +14,7 @@ MOST_DIGITS = 30  # of a sum of money, on either side of the point
 MAX_MARKS = 500_000  # brackets, braces and commas of an answer: 10,000 orders of 45 fields and five objects each
 MOST_SHOWN = 64 << 10  # characters of a venue's words that are looked at
 MOST_WORDS = 160  # characters of a venue's words in one line of evidence
+HIDDEN_FROM = 6  # characters: a shorter secret is no secret, and may be part of any sentence
 
 
 def parse(text: str | bytes) -> Any:
@@ -73,3 +75,17 @@ def brief(words: str, limit: int = MOST_WORDS) -> str:
     """Cut a venue's own words to what fits a line of evidence, as `printable.line` has it."""
     cut = printable.line(words[:limit])
     return cut if len(words) <= limit else cut[:-1] + "…"
+
+
+class Evidence:
+    """Make lines of evidence out of a venue's own words, without the account's secrets, which some venues echo."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._hidden = tuple(secret for secret in secrets if len(secret) >= HIDDEN_FROM)
+
+    def __call__(self, *texts: object, limit: int = MOST_WORDS) -> str:
+        """Return `texts`, which may be any JSON values, as one line of `limit` characters at most."""
+        line = " ".join(map(shown, texts))
+        for secret in self._hidden:
+            line = line.replace(secret, "[secret]")
+        return brief(line, limit)

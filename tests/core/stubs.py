@@ -13,7 +13,8 @@ from kill_switch.dispatch.dispatcher import Dispatcher, Session
 from kill_switch.transports.certificates import Expiry
 from kill_switch.transports.lane import LaneState
 from kill_switch.venues import messages
-from kill_switch.venues.adapter import Adapter, Ask
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.messages import Call, CancelAnswered, OrdersRead, Output, Outputs, Replied
 from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.request import Request
@@ -199,34 +200,36 @@ class Venue(Adapter):
     def first(self, now: Now) -> Request | messages.Send | None:
         return self.on_first()
 
-    def kill(self, now: Now) -> Outputs:
+    def strike(self, now: Now) -> Outputs:
         if self.on_kill is not None:
             return self.on_kill(now)
         hedge = self.hedge_after_s
-        return self.ask("cancel-all", lambda _: CANCEL_ALL, now, urgent=True, cancel=True, hedge_after_s=hedge)
+        return self.calls.start_call(
+            "cancel-all", lambda _: CANCEL_ALL, now, urgent=True, cancel=True, hedge_after_s=hedge
+        )
 
     def read(self, now: Now) -> Outputs:
-        return self.ask("orders", lambda _: GET_ORDERS, now)
+        return self.calls.start_call("orders", lambda _: GET_ORDERS, now)
 
     def probe(self, now: Now) -> Outputs:
         return self.on_probe
 
     def show(self, *orders: str, asked_ns: int = 0) -> None:
         """Let a read have shown these orders, and pushes come ever since."""
-        self.start_pushes(1, asked_ns)
+        self.book.start_pushes(1, asked_ns)
         listed = [Order(name, "BTC", Life.LIVE, "open") for name in orders]
-        self.show_list("orders", listed, asked_ns, whole=True)
+        self.book.apply_listing("orders", listed, asked_ns, whole=True)
 
-    def answered(self, ask: Ask, reply: Replied, now: Now) -> Outputs | None:
+    def answered(self, ask: PendingCall, reply: Replied, now: Now) -> Outputs | None:
         if reply.status != 200:
             return None
         if ask.kind == "cancel-all":
             return (CancelAnswered(Answer.ACCEPTED, "ok"),)
         orders = [Order(name, "BTC", Life.LIVE, "open") for name in reply.body.decode().split()]
-        found = self.show_list("orders", orders, ask.asked_ns, whole=True)
+        found = self.book.apply_listing("orders", orders, ask.asked_ns, whole=True)
         return (OrdersRead(orders, True, ask.asked_ns), *found)
 
-    def unanswered(self, ask: Ask, why: str, now: Now) -> Outputs:
+    def unanswered(self, ask: PendingCall, why: str, now: Now) -> Outputs:
         if ask.kind == "cancel-all":
             return (CancelAnswered(Answer.UNKNOWN if ask.sent else Answer.UNSENT, why),)
         return (OrdersRead((), False, ask.asked_ns, why),)

@@ -14,7 +14,7 @@ from kill_switch.core.engine import Account, Progress, Reported, State
 from kill_switch.core.tally import Count
 from kill_switch.journal.condenser import VERBATIM, Condenser
 from kill_switch.journal.kill_report import Reports
-from kill_switch.venues.order_book import Book
+from kill_switch.venues.kit.book import OrderBook
 from tests.core.playbook import START, Run
 
 HOURS = 3
@@ -29,7 +29,7 @@ class Day:
         self.run = Run(State({name: Account(pace) for name, pace in PACES.items()}))
         self.condenser = Condenser((), self.run.boot)
         self.made: list[dict[str, Any]] = []
-        self.book, self.count, self.orders = Book(), Count("k1", self.ns), 0
+        self.book, self.count, self.orders = OrderBook(), Count("k1", self.ns), 0
         self._taken = 0
 
     def now(self, s: float = 0.0) -> Now:

@@ -26,7 +26,7 @@ from kill_switch.dispatch.dispatcher import NOISE_LOGGED, Dispatcher, Session
 from kill_switch.errors import IllegalEvent
 from kill_switch.transports.lane import LaneState
 from kill_switch.venues import messages
-from kill_switch.venues.adapter import Ask
+from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.messages import (
     Call,
     CancelAnswered,
@@ -92,7 +92,7 @@ def test_a_strike_has_reached_every_account_when_the_report_returns() -> None:
 def at_hand(floor: Floor) -> None:
     """Let venue b have a request at hand, and venue c a frame."""
     frame = Send(1, b"cancel", command=True)
-    calls = floor.venues["c"].kill(floor.time.now())
+    calls = floor.venues["c"].strike(floor.time.now())
     floor.venues["b"].on_first = lambda: CANCEL_ALL
     floor.venues["c"].on_first = lambda: frame
     floor.venues["c"].on_kill = lambda now: (frame, *calls)
@@ -289,7 +289,7 @@ def test_one_venue_that_raises_keeps_no_other_from_being_struck(caplog: pytest.L
 
 def test_one_lane_that_raises_keeps_the_other_lane_from_nothing(caplog: pytest.LogCaptureFixture) -> None:
     floor = Floor(("a", "b"))
-    calls = floor.venues["a"].kill(floor.time.now())
+    calls = floor.venues["a"].strike(floor.time.now())
     floor.venues["a"].on_kill = lambda now: (Send(1, b"cancel", command=True), *calls)
     floor.session("a").ws = broken = type(floor.lanes["a"])("a", floor.trace)
     broken.raises = True
@@ -302,7 +302,7 @@ def test_one_lane_that_raises_keeps_the_other_lane_from_nothing(caplog: pytest.L
 def test_every_accounts_first_message_goes_before_any_accounts_second(caplog: pytest.LogCaptureFixture) -> None:
     floor = Floor(("a", "b"))
     for name in ("a", "b"):
-        first, *others = floor.venues[name].kill(floor.time.now())
+        first, *others = floor.venues[name].strike(floor.time.now())
         floor.venues[name].on_kill = lambda now, first=first, others=others: (first, Send(1, b"more"), *others)
     floor.fire()
     expected = ["a http POST /cancel-all", "b http POST /cancel-all", "a ws more", "b ws more"]
@@ -311,7 +311,7 @@ def test_every_accounts_first_message_goes_before_any_accounts_second(caplog: py
 
 def test_a_second_message_that_fails_is_the_accounts_answer_and_keeps_nobody(caplog: pytest.LogCaptureFixture) -> None:
     floor = Floor(("a", "b"))
-    calls = floor.venues["a"].kill(floor.time.now())
+    calls = floor.venues["a"].strike(floor.time.now())
     floor.venues["a"].on_kill = lambda now: (*calls, Send(1, b"more"), Send(1, b"still more"))
     floor.session("a").ws = broken = type(floor.lanes["a"])("a", floor.trace)
     broken.raises = True
@@ -376,7 +376,7 @@ def test_a_cancel_over_the_websocket_is_noted_with_its_route() -> None:
 
 def test_a_strike_of_several_calls_names_each_route_once() -> None:
     floor = Floor()
-    calls = (*floor.venues["a"].kill(floor.time.now()), *floor.venues["a"].kill(floor.time.now()))
+    calls = (*floor.venues["a"].strike(floor.time.now()), *floor.venues["a"].strike(floor.time.now()))
     floor.venues["a"].on_kill = lambda now: calls
     floor.fire()
     assert floor.recorder.of("strike")[0]["sent"][0]["routes"] == ("http",)
@@ -811,7 +811,7 @@ def test_a_late_reply_after_the_re_arm_changes_nothing() -> None:
 def test_no_command_of_a_kill_leaves_after_the_re_arm_and_reads_do() -> None:
     floor = Floor(state=clear("a"))
     session, venue = floor.session(), floor.venues["a"]
-    [cancel, _] = venue.kill(floor.time.now())
+    [cancel, _] = venue.strike(floor.time.now())
     [read] = venue.read(floor.time.now())
     assert isinstance(cancel, Call) and isinstance(read, Call)
     read = read._replace(urgent=True)
@@ -836,7 +836,7 @@ def test_a_call_that_waits_is_wanted_until_its_other_copy_is_answered() -> None:
 def test_a_strikes_late_second_copy_after_the_re_arm_is_lost_unsent_on_both_routes() -> None:
     floor = Floor(state=clear("a"))
     session = floor.session()
-    outputs = floor.venues["a"].kill(floor.time.now())  # a call, and the timer of its hedge
+    outputs = floor.venues["a"].strike(floor.time.now())  # a call, and the timer of its hedge
     assert floor.dispatcher.rearm(floor.asked()) == Granted(("a",))
     del floor.trace[:]
     session.event(Lost(next(one.tag for one in outputs if isinstance(one, Call)), True, "no answer in time"))
@@ -1079,13 +1079,13 @@ def test_an_answer_is_told_of_the_strike_whose_command_it_answers_though_another
 
 def test_what_a_reply_to_one_strike_has_sent_again_is_answered_for_that_strike() -> None:
     floor = Floor()
-    venue, again = floor.venues["a"], list[Ask]()
+    venue, again = floor.venues["a"], list[PendingCall]()
     taken = venue.answered
 
-    def once(ask: Ask, reply: Replied, now: Now) -> messages.Outputs | None:
+    def once(ask: PendingCall, reply: Replied, now: Now) -> messages.Outputs | None:
         if ask.kind == "cancel-all" and not again:
             again.append(ask)
-            return venue.ask_again(ask, now)
+            return venue.calls.start_again(ask, now)
         return taken(ask, reply, now)
 
     venue.answered = once  # type: ignore[method-assign]
@@ -1133,7 +1133,7 @@ def test_a_count_that_fails_keeps_no_strike_from_being_told(caplog: pytest.LogCa
     def fails() -> None:
         raise RuntimeError("a fault of the book")
 
-    floor.venues["a"].trace = fails  # type: ignore[method-assign]
+    floor.venues["a"].book.trace = fails  # type: ignore[method-assign]
     floor.fire()
     [struck] = floor.recorder.of("strike")
     assert struck["sent"][0]["strike"] == 1 and "orders" not in struck["sent"][0]

@@ -9,7 +9,7 @@ import pytest
 from kill_switch.core import tally
 from kill_switch.core.domain import Life, Order
 from kill_switch.core.tally import NAMED, Count, Counts, Tally
-from kill_switch.venues.order_book import Book
+from kill_switch.venues.kit.book import OrderBook
 
 KILL = "k1-1700000000"
 
@@ -19,7 +19,7 @@ class Case:
 
     def __init__(self, *known: str, cold: bool = False) -> None:
         self.ns = 1_000_000
-        self.book = Book()
+        self.book = OrderBook()
         self.count = Count(KILL, self.ns)
         self.records = Tally()
         self.written: list[dict[str, Any]] = []
@@ -29,16 +29,16 @@ class Case:
 
     def tick(self) -> int:
         self.ns += 1_000_000
-        self.book._now_ns = self.ns
+        self.book.now_ns = self.ns
         return self.ns
 
     def show(self, *ids: str) -> None:
         """Read the list, for no kill."""
-        self.book.show_list("orders", [order(one) for one in ids], self.tick(), whole=True)
+        self.book.apply_listing("orders", [order(one) for one in ids], self.tick(), whole=True)
 
     def push(self, one: str, life: Life = Life.LIVE, status: str = "open") -> None:
         self.tick()
-        self.book.push_order(Order(one, "BTC", life, status))
+        self.book.apply_push(Order(one, "BTC", life, status))
 
     def strike(self) -> None:
         self.count.struck(self.book, self.tick())
@@ -47,13 +47,13 @@ class Case:
     def hear(self, *ids: str, alone: bool = False) -> None:
         """Have the venue name what it says it has cancelled."""
         self.tick()
-        self.book.name_cancelled(ids, all_of_them=alone)
+        self.book.note_cancelled(ids, all_of_them=alone)
         self.count.heard(self.book, self.ns)
         self.write()
 
     def read(self, *ids: str, asked_ns: int | None = None, whole: bool = True) -> None:
         asked_ns = self.tick() if asked_ns is None else asked_ns
-        self.book.show_list("orders", [order(one) for one in ids], asked_ns, whole=whole)
+        self.book.apply_listing("orders", [order(one) for one in ids], asked_ns, whole=whole)
         self.count.shown(self.book, frozenset(ids), asked_ns, self.tick(), whole=whole)
         self.write()
         if whole:
@@ -67,7 +67,7 @@ class Case:
 
     def crash(self) -> None:
         """Begin a new process, which has the records and nothing else."""
-        self.book, stood = Book(), Tally.of(self.records.told())
+        self.book, stood = OrderBook(), Tally.of(self.records.told())
         self.records = stood
         self.count = Count(KILL, 0, stood)
 
@@ -371,7 +371,7 @@ def test_a_count_that_joins_a_kill_on_record_goes_on_from_there_under_its_id() -
     records = Tally(known=True, open={"1": None})
     counts.resume({"a": "k1-0", "b": "k1-0", "c": "k1-0"}, lambda kill, name: records if name != "c" else None, {})
     assert counts.of("a", "k1-0", 9) is ours
-    book = Book()
+    book = OrderBook()
     ours.struck(book, 10)
     ours.shown(book, frozenset(), 11, 12, whole=True)
     assert ours.changes() == {"gone": ["1"]}

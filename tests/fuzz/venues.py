@@ -253,7 +253,7 @@ class Scene:
         what, _, rest = head.partition(b" ")
         match what:
             case b"kill":
-                outputs = self._heard(self.adapter.kill(self.now))
+                outputs = self._heard((*self.adapter.strike(self.now),))
                 sent = any(isinstance(one, Call | Send) and one.command for one in outputs)
                 must(sent or self._target.PATIENT, "a kill sends nothing")
             case b"read":
@@ -319,8 +319,8 @@ class Scene:
         self._reads.clear()
         self._answered.clear()
         self._conns = [self._conns[-1]]
-        must(not self.adapter._asks, f"{len(self.adapter._asks)} requests are under way for ever")
-        must(not self.adapter._drills, f"{len(self.adapter._drills)} drills are under way for ever")
+        must(not self.adapter.calls.pending, f"{len(self.adapter.calls.pending)} requests are under way for ever")
+        must(not self.adapter.drills._frames, f"{len(self.adapter.drills._frames)} drills are under way for ever")
 
     # ── the rules ─────────────────────────────────────────────────────────────────────────────────────────────────
 

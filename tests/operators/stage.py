@@ -25,13 +25,13 @@ class Drillable(Venue):
         self.after_ms: dict[Route, float | None] = {Route.WS: 3.0, Route.HTTP: 5.0}
         self.good = True
         self.slow = ""
-        self.drills = 0
+        self.drills_made = 0
 
     def caution(self, now: Now) -> str:
         return self.slow
 
     def drill(self, now: Now) -> Outputs:
-        self.drills += 1
+        self.drills_made += 1
         waits = {route: ms for route, ms in self.after_ms.items() if ms is not None and route in self.DRILLS}
         return tuple(WakeAfter(f"{route} {ms}", ms / 1000) for route, ms in waits.items())
 

@@ -38,7 +38,7 @@ async def test_every_lane_of_every_account_is_drilled_at_once() -> None:
 async def test_only_the_accounts_asked_for_are_drilled() -> None:
     desk = Desk("a", "b")
     assert list((await desk.drills.run(("b",), "operator"))["accounts"]) == ["b"]
-    assert (desk.venues["a"].drills, desk.venues["b"].drills) == (0, 1)
+    assert (desk.venues["a"].drills_made, desk.venues["b"].drills_made) == (0, 1)
 
 
 async def test_a_venue_whose_websocket_carries_no_command_is_drilled_over_http_alone() -> None:
@@ -134,7 +134,7 @@ async def test_an_account_that_is_being_struck_is_left_out_and_the_others_are_dr
     assert found["accounts"]["a"] == skipped
     assert found["accounts"]["b"]["ok"]
     assert not found["ok"]
-    assert desk.venues["a"].drills == 0
+    assert desk.venues["a"].drills_made == 0
     assert desk.said("warn") == []
 
 
@@ -188,7 +188,7 @@ async def test_a_second_drill_is_refused_while_the_first_is_under_way() -> None:
         await anyio.lowlevel.checkpoint()
         with pytest.raises(AlreadyRunning, match="another drill is under way"):
             await desk.drills.run(("a",), "operator")
-    assert desk.venues["a"].drills == 1
+    assert desk.venues["a"].drills_made == 1
     assert (await desk.drills.run(("a",), "operator"))["ok"]
 
 

@@ -104,7 +104,7 @@ class Driver(Ear):
         self.carry_out(self.adapter.probe(clock.now()))
 
     def kill(self) -> None:
-        self.carry_out(self.adapter.kill(clock.now()))
+        self.carry_out((*self.adapter.strike(clock.now()),))
 
     def read(self) -> None:
         self.carry_out(self.adapter.read(clock.now()))

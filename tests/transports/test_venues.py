@@ -97,10 +97,10 @@ async def on_stage(
 @every_venue
 async def test_a_kill_on_warm_lanes_empties_the_book_and_is_read_back(venue: str) -> None:
     async with on_stage(venue) as stage:
-        await until(lambda: stage.driver.adapter.book_known)
+        await until(lambda: stage.driver.adapter.book.is_known)
         await stage.post("/orders", count=50)
         await stage.post("/orders", count=2, kind="stop")
-        await until(lambda: len(stage.driver.adapter.book) == 52)  # pushed
+        await until(lambda: len(stage.driver.adapter.book.orders) == 52)  # pushed
         stage.driver.kill()
         await until(lambda: stage.facts(CancelAnswered))
         [answered] = stage.facts(CancelAnswered)
@@ -112,7 +112,7 @@ async def test_a_kill_on_warm_lanes_empties_the_book_and_is_read_back(venue: str
         stage.driver.read()
         await until(lambda: len(stage.facts(OrdersRead)) > told)
         assert stage.facts(OrdersRead)[-1].complete and stage.facts(OrdersRead)[-1].orders == ()
-        assert not stage.driver.adapter.book
+        assert not stage.driver.adapter.book.orders
         assert not stage.facts(NotReady)
         assert {route for route, _ in stage.driver.sents} == {Route.HTTP}
         await until(lambda: any(route is Route.WS for route, _ in stage.driver.rtts))
@@ -122,7 +122,7 @@ async def test_a_kill_on_warm_lanes_empties_the_book_and_is_read_back(venue: str
 async def test_a_kill_that_is_not_answered_takes_the_fresh_route(venue: str) -> None:
     async with on_stage(venue, hedge_after_s=0.05) as stage:
         await stage.post("/orders", count=3)
-        await until(lambda: len(stage.driver.adapter.book) == 3)  # pushed
+        await until(lambda: len(stage.driver.adapter.book.orders) == 3)  # pushed
         await stage.post("/faults", fault="drop_reply", times=2 if venue in WS_FIRST else 1)
         stage.driver.kill()
         await until(lambda: stage.facts(CancelAnswered))
@@ -213,7 +213,7 @@ async def test_the_account_is_measured(venue: str) -> None:
 async def test_a_venue_whose_clock_is_wrong_is_killed_all_the_same(venue: str, seconds: int) -> None:
     async with on_stage(venue, wait=False) as stage:
         await stage.post("/faults", fault="skew", seconds=seconds)
-        await until(lambda: stage.ready() and abs(stage.driver.adapter.offset_ns / 1e9 - seconds) < 1.6)
+        await until(lambda: stage.ready() and abs(stage.driver.adapter.clock.offset_ns / 1e9 - seconds) < 1.6)
         await stage.post("/orders", count=3)
         stage.driver.kill()
         await until(lambda: stage.facts(CancelAnswered))
@@ -227,7 +227,7 @@ async def test_a_venue_whose_clock_is_wrong_is_killed_all_the_same(venue: str, s
 async def test_a_venue_whose_clock_is_set_before_a_kill_is_killed_all_the_same(venue: str) -> None:
     async with on_stage(venue) as stage:
         await stage.post("/orders", count=3)
-        await until(lambda: len(stage.driver.adapter.book) == 3)
+        await until(lambda: len(stage.driver.adapter.book.orders) == 3)
         await stage.post("/faults", fault="skew", seconds=3600)
         stage.driver.kill()
         await until(lambda: stage.facts(CancelAnswered))

@@ -28,8 +28,8 @@ from itertools import pairwise
 from kill_switch.core.domain import Life, Now, Order
 from kill_switch.triggers.order_rate import OrderRate, View
 from kill_switch.triggers.stall_clock import Attention
+from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.messages import OrderPlaced, OrdersFound
-from kill_switch.venues.order_book import Book
 
 MAX_NEW, MAX_OPEN, WINDOW_S = 5, 8, 10.0
 LENGTH_S = 240.0
@@ -85,7 +85,7 @@ class Story:
         self._now_s = 0.0
         self._events: list[tuple[float, int, bool, Callable[[], None]]] = []
         self._count = 0
-        self._book = Book()
+        self._book = OrderBook()
         self._book.lists = LISTS
         self._up = 0  # the number of the connection, 0: none
         self._unseen_s: float | None = 0.0
@@ -101,7 +101,7 @@ class Story:
             WINDOW_S,
             clock=self._clock,
             attention=self._attention,
-            look=lambda _: View(self._book.book_current, self._book.open_orders),
+            look=lambda _: View(self._book.is_current, self._book.open_orders),
         )
 
     def _clock(self) -> Now:
@@ -132,7 +132,7 @@ class Story:
                 self._at(self._stalled_s, do)  # it waits in a socket, or for a timer, until the process goes on
                 continue
             self._now_s = max(self._now_s, at_s)
-            self._book._now_ns = self._clock().mono_ns
+            self._book.now_ns = self._clock().mono_ns
             do()
         if self._unseen_s is not None:
             self.unseen.append((self._unseen_s, LENGTH_S))
@@ -183,7 +183,7 @@ class Story:
             return  # what was on its way when the connection went is lost
         if life is Life.LIVE:
             one.pushed_s = min(one.pushed_s, self._now_s)
-        self._take(self._book.push_order(Order(one.id, "BTC", life, str(life))))
+        self._take(self._book.apply_push(Order(one.id, "BTC", life, str(life))))
 
     def _take(self, facts: tuple[object, ...]) -> None:
         for fact in facts:
@@ -223,7 +223,7 @@ class Story:
         def answer() -> None:
             whole = self.lossy or self.dice.random() > 0.2
             before = [self._whole.get(one) for one in LISTS]
-            self._take(self._book.show_list(name, shown if whole else shown[:1], asked_ns, whole=whole))
+            self._take(self._book.apply_listing(name, shown if whole else shown[:1], asked_ns, whole=whole))
             if whole and self._whole.get(name, -1.0) < asked_s:
                 self._whole[name] = asked_s
                 if None not in before:

@@ -400,8 +400,8 @@ async def test_a_lane_that_is_down_and_a_book_that_is_not_known_are_not_seen(tmp
         watched.floor.lanes["a"].state = LaneState.UP
         await watched.wait(1)
         assert watched.watch.conditions()["runaway"][0] is TriggerState.OK
-        watched.floor.venues["a"].end_pushes(1)
-        watched.floor.venues["a"].start_pushes(1, watched.loop.now().mono_ns)
+        watched.floor.venues["a"].book.end_pushes(1)
+        watched.floor.venues["a"].book.start_pushes(1, watched.loop.now().mono_ns)
         await watched.wait(11)
         assert watched.watch.conditions()["runaway"][0] is TriggerState.BLIND
         assert watched.tripped() == ()

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from kill_switch.core.domain import Answer, Route
 from kill_switch.venues import VENUES
-from kill_switch.venues.adapter import DRILL, Adapter
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.messages import (
     Call,
     CancelAnswered,
@@ -202,7 +203,7 @@ def test_nothing_that_a_venue_sends_raises_and_every_urgent_request_ends_once(
     # a read that waits for its turn is joined by a later one, or voided by a strike
     waits = {0, 1} if fuzz.patient else {1}
     assert all(fuzz.found[asked_ns] in waits for asked_ns in fuzz.reads)
-    assert not fuzz.player.adapter._asks
+    assert not fuzz.player.adapter.calls.pending
     assert fuzz.drilled == Counter({route: fuzz.drills for route in fuzz.player.adapter.DRILLS})
     if (stand.ws_first and len(fuzz.conns) > 1) or fuzz.patient:  # then a timer or a frame may lead to an answer
         return

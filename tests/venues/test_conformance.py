@@ -12,7 +12,9 @@ from pydantic import ValidationError
 
 from kill_switch.core.domain import Answer, Life, Order, Route
 from kill_switch.venues import VENUES
-from kill_switch.venues.adapter import LOOK_UP, LOOK_UPS
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.kit.book import PAST_IDS
+from kill_switch.venues.kit.readback import LOOK_UP, LOOK_UPS, ReadBack
 from kill_switch.venues.messages import (
     DRILL_WITHIN_S,
     Call,
@@ -38,9 +40,6 @@ from kill_switch.venues.messages import (
     Woke,
 )
 from kill_switch.venues.options import VenueOptions
-from kill_switch.venues.order_book import PAST_IDS
-from kill_switch.venues.oxfun.adapter import OxFun
-from kill_switch.venues.readback import ReadBack
 from kill_switch.venues.request import Request
 
 from .playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
@@ -151,7 +150,7 @@ def test_addresses_that_no_lane_could_use_are_refused(stand: Stand, wrong: dict[
 def test_a_slash_at_the_end_of_the_address_changes_nothing(stand: Stand) -> None:
     adapter = stand.make(rest_url="https://venue.test:8443/")
     assert (adapter.rest_url, adapter.host) == ("https://venue.test:8443", "venue.test:8443")
-    assert calls_of(adapter.kill(START))[0].request.headers["Host"] == "venue.test:8443"
+    assert calls_of((*adapter.strike(START),))[0].request.headers["Host"] == "venue.test:8443"
 
 
 # ── readiness ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -211,7 +210,7 @@ def test_frames_of_a_connection_that_is_gone_are_ignored(stand: Stand) -> None:
     player = stand.ready()
     player.put(Closed(Route.WS, 1, "gone"))
     player(hears(1, stand.login[-1]), hears(1, stand.pushed(stand.ids[0], stand.live[0])))
-    assert not player.adapter.book
+    assert not player.adapter.book.orders
 
 
 # ── the kill ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -242,7 +241,7 @@ def test_what_is_at_hand_is_what_the_strike_begins_with(stand: Stand, ready: boo
         if first is not None:
             begins = next(output for output in outputs if isinstance(output, Call | Send))
             assert first is (begins.request if isinstance(begins, Call) else begins)
-        again = player.adapter.kill(player.now)
+        again = (*player.adapter.strike(player.now),)
         assert not any(first is (one.request if isinstance(one, Call) else one) for one in again) or (
             isinstance(first, Request) and first.method == "POST"
         )  # one that was signed with a time, or has an id, is for one strike
@@ -264,7 +263,7 @@ def test_an_accepted_strike_is_accepted_and_never_the_end_of_the_work(stand: Sta
         fact, *more = player.put(answer(call.tag, body))
         assert isinstance(fact, CancelAnswered) and fact.answer is Answer.ACCEPTED and fact.evidence
         assert all(isinstance(output, Call) and output.urgent and output.command for output in more)
-        assert set(player.adapter.book) == set(stand.ids)
+        assert set(player.adapter.book.orders) == set(stand.ids)
 
 
 @every_venue
@@ -277,30 +276,30 @@ def test_the_orders_that_an_answer_names_as_cancelled_are_kept_for_the_count_of_
         read(stand, player, *stand.ids)
         call = strike(player)
         if traced:
-            player.adapter.trace()
+            player.adapter.book.trace()
         said: set[str] = set()
         for body in stand.accepted:
             player.put(answer(call.tag, body))
-            said |= player.adapter.ended.keys()
+            said |= player.adapter.book.ended.keys()
             call = strike(player)
         assert bool(said) == (traced and stand.venue in names)
-        assert not any(player.adapter.ended.values())
+        assert not any(player.adapter.book.ended.values())
 
 
 @every_venue
 def test_a_pushed_end_is_kept_for_the_count_of_a_kill_as_a_cancel_or_as_another_end(stand: Stand) -> None:
     player = stand.ready()
-    player.adapter.trace()
+    player.adapter.book.trace()
     ends = {"oxfun": ("CANCELED_BY_USER", "FILLED"), "kuna": ("Canceled", "Closed")}
     cancelled, filled = ends.get(stand.venue, ("cancelled", "filled"))
     first, second = (f"{stand.ids[0][:-1]}{digit}" for digit in "78")
     for one, status in ((first, cancelled), (second, filled)):
         player.put(hears(1, stand.pushed(one, stand.live[0])))
         player.put(hears(1, stand.pushed(one, status)))
-    assert list(player.adapter.entered) == [first, second]
-    assert [(one, at_ns > 0) for one, at_ns in player.adapter.ended.items()] == [(first, False), (second, True)]
+    assert list(player.adapter.book.entered) == [first, second]
+    assert [(one, at_ns > 0) for one, at_ns in player.adapter.book.ended.items()] == [(first, False), (second, True)]
     player.adapter.void()
-    assert not player.adapter.tracing
+    assert not player.adapter.book.tracing
 
 
 @every_venue
@@ -387,9 +386,9 @@ def test_a_read_back_shows_what_is_left_and_is_the_truth(stand: Stand) -> None:
     found = read(stand, player, *stand.ids)
     assert [order.id for order in found.orders] == list(stand.ids)
     assert (found.complete, found.asked_ns, found.why) == (True, START.mono_ns + 1_000_000_000, "")
-    assert player.adapter.book_known and set(player.adapter.book) == set(stand.ids)
+    assert player.adapter.book.is_known and set(player.adapter.book.orders) == set(stand.ids)
     assert read(stand, player) == OrdersRead((), True, player.now.mono_ns)
-    assert not player.adapter.book
+    assert not player.adapter.book.orders
 
 
 @every_venue
@@ -415,7 +414,7 @@ def test_a_read_back_that_fails_says_nothing_of_what_is_missing(stand: Stand) ->
             facts += player.put(stand.reads(call))
         [fact] = facts
         assert isinstance(fact, OrdersRead) and not fact.complete and not fact.orders and fact.why, (status, body)
-        assert set(player.adapter.book) == set(stand.ids)
+        assert set(player.adapter.book.orders) == set(stand.ids)
 
 
 @every_venue
@@ -449,7 +448,7 @@ def test_a_pushed_order_is_seen_once_counts_as_alive_and_leaves_at_its_end(stand
     [seen] = [output for output in outputs if not isinstance(output, OrderPlaced)]
     assert isinstance(seen, OrderSeen) and (seen.order.id, seen.order.life) == (one, Life.LIVE)
     player(hears(1, stand.pushed(one, stand.live[0])), hears(1, stand.pushed(one, stand.gone)))
-    assert not player.adapter.book
+    assert not player.adapter.book.orders
 
 
 @every_venue
@@ -493,7 +492,7 @@ def test_an_order_that_was_pushed_alive_and_that_no_list_shows_is_looked_up_and_
             [fact] = player.put(answer(call.tag, found(stand, call, status)))
             assert isinstance(fact, OrdersRead) and fact.complete
             assert [(order.id, order.life) for order in fact.orders] == [(stand.ids[0], Life.LIVE)]
-            assert set(player.adapter.book) == {stand.ids[0]}
+            assert set(player.adapter.book.orders) == {stand.ids[0]}
 
 
 @every_venue
@@ -505,7 +504,7 @@ def test_an_order_that_no_list_shows_ends_with_the_venues_own_word(stand: Stand)
         player = pushed(stand, stand.ids[0])
         [call], _ = looking(stand, player)
         player(answer(call.tag, body, status), OrdersRead((), True, player.now.mono_ns))
-        assert not player.adapter.book
+        assert not player.adapter.book.orders
         calls, [fact] = looking(stand, player)
         assert not calls and fact == OrdersRead((), True, player.now.mono_ns)
 
@@ -524,7 +523,7 @@ def test_an_order_that_cannot_be_looked_up_makes_the_read_incomplete_and_is_name
             assert fact.route is Route.FRESH
             [fact] = player.put(answer(call.tag, body, status))
         assert isinstance(fact, OrdersRead) and not fact.complete and not fact.orders, (status, body)
-        assert stand.ids[0] in fact.why and set(player.adapter.book) == {stand.ids[0]}
+        assert stand.ids[0] in fact.why and set(player.adapter.book.orders) == {stand.ids[0]}
     [call], _ = looking(stand, player)
     player.put(Lost(call.tag, True, "down"))
     [fact] = player.put(Lost(call.tag, True, "refused"))
@@ -552,7 +551,7 @@ def test_what_the_lists_cover_and_no_longer_show_leaves_the_book_beside_what_no_
     player.put(Lost(call.tag, True, "down"))
     [fact] = player.put(Lost(call.tag, True, "refused"))
     assert isinstance(fact, OrdersRead) and not fact.complete
-    assert set(player.adapter.book) == {stand.ids[0]}
+    assert set(player.adapter.book.orders) == {stand.ids[0]}
 
 
 @every_venue
@@ -567,13 +566,13 @@ def test_an_end_that_is_pushed_while_an_order_is_looked_up_counts(stand: Stand) 
 def test_an_order_that_a_list_shows_while_it_is_looked_up_and_found_alive_is_left(stand: Stand) -> None:
     player = pushed(stand, stand.ids[0])
     [call], _ = looking(stand, player)
-    for _ in player.adapter.lists:
+    for _ in player.adapter.book.lists:
         player.put(Pause(0.001))
         for probe in calls_of(player.put(Probe())):
             player.put(stand.reads(probe, stand.ids[0]))
     [fact] = player.put(answer(call.tag, found(stand, call, stand.live[0])))
     assert isinstance(fact, OrdersRead) and [order.id for order in fact.orders] == [stand.ids[0]]
-    assert set(player.adapter.book) == {stand.ids[0]}
+    assert set(player.adapter.book.orders) == {stand.ids[0]}
 
 
 @every_venue
@@ -583,7 +582,7 @@ def test_an_order_that_a_later_list_shows_while_a_slow_read_is_under_way_is_left
         pytest.skip("the venue has no call for one order")
     player = pushed(stand, stand.ids[0])
     slow = calls_of(player.put(Read()))
-    for _ in player.adapter.lists:
+    for _ in player.adapter.book.lists:
         player.put(Pause(0.001))
         for probe in calls_of(player.put(Probe())):
             player.put(stand.reads(probe, stand.ids[0]))
@@ -598,7 +597,7 @@ def test_an_order_that_is_pushed_while_another_one_is_looked_up_makes_the_read_i
     player.put(hears(1, stand.pushed(stand.ids[1], stand.live[0])))
     [fact] = player.put(answer(call.tag, found(stand, call, stand.gone)))
     assert isinstance(fact, OrdersRead) and not fact.complete and stand.ids[1] in fact.why
-    assert set(player.adapter.book) == {stand.ids[1]}
+    assert set(player.adapter.book.orders) == {stand.ids[1]}
 
 
 @every_venue
@@ -607,7 +606,7 @@ def test_what_a_list_shows_is_told_at_once_beside_what_no_list_shows(stand: Stan
     calls, [fact] = looking(stand, player, stand.ids[1])
     assert not calls and isinstance(fact, OrdersRead)
     assert [order.id for order in fact.orders] == [stand.ids[1]] and not fact.complete and stand.ids[0] in fact.why
-    assert set(player.adapter.book) == set(stand.ids)
+    assert set(player.adapter.book.orders) == set(stand.ids)
 
 
 @every_venue
@@ -624,7 +623,7 @@ def test_many_orders_that_no_list_shows_are_looked_up_a_few_at_a_time_until_each
         asked += [looked_up(stand, call) for call in calls]
         left -= set(asked)
         [fact] = facts
-        assert isinstance(fact, OrdersRead) and fact.complete == (turn == 2) and set(player.adapter.book) == left
+        assert isinstance(fact, OrdersRead) and fact.complete == (turn == 2) and set(player.adapter.book.orders) == left
     assert sorted(asked) == sorted(ids)
 
 
@@ -653,29 +652,23 @@ def test_a_list_that_fails_is_told_with_what_the_others_show_and_names_what_no_l
     [fact] = outputs
     assert isinstance(fact, OrdersRead) and not fact.complete
     assert [order.id for order in fact.orders] == [stand.ids[1]] and stand.ids[0] in fact.why
-    assert set(player.adapter.book) == set(stand.ids)
-
-
-class NoLookUps(OxFun):
-    """A venue without a call for one order."""
-
-    def order_request(self, order_id: str) -> None:  # type: ignore[override]
-        return None
+    assert set(player.adapter.book.orders) == set(stand.ids)
 
 
 def test_an_order_that_no_list_shows_is_named_where_the_venue_has_no_call_for_one_order() -> None:
-    adapter = NoLookUps(OxFun.Options(), STANDS["oxfun"].secrets(), HEDGE_S)
+    adapter = STANDS["oxfun"].make()
+    adapter.read_backs.order_request = lambda order_id: None
     for number in range(5):
-        adapter.push_order(Order(str(number), "BTC", Life.LIVE, "OPEN"))
-    [fact] = adapter.take_list(ReadBack(START.mono_ns, set()), "working", (), "", START)
+        adapter.book.apply_push(Order(str(number), "BTC", Life.LIVE, "OPEN"))
+    [fact] = adapter.read_backs.take_list(ReadBack(START.mono_ns, set()), "working", (), "", START)
     why = "seen alive, not seen to end, and in no list: 0, 1, 2 and 2 more"
     assert fact == OrdersRead((), False, START.mono_ns, why)
 
 
 def test_the_refused_cancel_of_an_order_that_nobody_has_seen_is_nobodys_order() -> None:
     adapter = STANDS["oxfun"].make()
-    adapter.cancel_refused("1")
-    assert not adapter.book and not adapter.unproven
+    adapter.book.note_cancel_refused("1")
+    assert not adapter.book.orders and not adapter.book.unproven
 
 
 @every_venue
@@ -755,12 +748,12 @@ def test_an_order_whose_end_comes_before_its_beginning_was_placed_all_the_same(s
     late = hears(1, stand.pushed(stand.ids[0], stand.live[0]))
     assert placed((*player.put(late), *player.put(late))) == [stand.ids[0]]
     assert (
-        set(player.adapter.book) == {stand.ids[0]} and player.adapter.open_orders == 0
+        set(player.adapter.book.orders) == {stand.ids[0]} and player.adapter.book.open_orders == 0
     )  # a kill hits it; it counts not
     player.put(Pause(5))
     read(stand, player, stand.ids[0])
     player.put(late)
-    assert player.adapter.open_orders == 1
+    assert player.adapter.book.open_orders == 1
 
 
 @every_venue
@@ -769,7 +762,7 @@ def test_an_order_that_a_list_shows_before_its_push_counts_from_the_list_before_
 ) -> None:
     pushing(stand)
     player = stand.ready()
-    for _ in player.adapter.lists:
+    for _ in player.adapter.book.lists:
         answered(stand, player, calls_of(player.put(Probe())))
     player.put(Pause(5))
     read(stand, player, *stand.ids)
@@ -787,15 +780,15 @@ def test_an_order_that_a_list_shows_before_its_push_counts_from_the_list_before_
 
 def test_orders_that_left_the_book_are_remembered_but_not_for_ever() -> None:
     adapter = STANDS["oxfun"].make()
-    adapter.start_pushes(1, 0)
-    adapter.show_list("working", (), 0, whole=True)
+    adapter.book.start_pushes(1, 0)
+    adapter.book.apply_listing("working", (), 0, whole=True)
     order = Order("", "BTC", Life.GONE, "FILLED")
     for number in range(PAST_IDS + 1):
         one = order._replace(id=str(number))
-        assert adapter.push_order(one, opened=True) == (OrderPlaced(one),)
-    assert adapter.push_order(order._replace(id="1"), opened=True) == ()
-    assert adapter.push_order(order._replace(id="0"), opened=True) == (OrderPlaced(order._replace(id="0")),)
-    assert len(adapter._past) == PAST_IDS
+        assert adapter.book.apply_push(one, opened=True) == (OrderPlaced(one),)
+    assert adapter.book.apply_push(order._replace(id="1"), opened=True) == ()
+    assert adapter.book.apply_push(order._replace(id="0"), opened=True) == (OrderPlaced(order._replace(id="0")),)
+    assert len(adapter.book._past) == PAST_IDS
 
 
 @every_venue
@@ -808,7 +801,7 @@ def test_no_order_counts_as_placed_before_the_whole_book_was_read(stand: Stand) 
     assert placed(player.put(hears(1, stand.pushed(stand.ids[0], stand.live[0])))) == []
     outputs = player.put(Opened(Route.HTTP, 0))
     answered(stand, player, calls_of(outputs), *stand.ids)
-    assert player.adapter.book_current and player.found == []  # what is open at first sight was there before
+    assert player.adapter.book.is_current and player.found == []  # what is open at first sight was there before
 
 
 @every_venue
@@ -820,9 +813,9 @@ def test_a_list_that_is_refused_at_the_start_is_asked_for_again_and_until_then_n
         player.put(hears(1, message))
     for call in calls_of(player.put(Opened(Route.HTTP, 0))):
         player.put(answer(call.tag, stand.refused[0][1], 400))
-    assert not player.adapter.book_known and not player.adapter.book_current
+    assert not player.adapter.book.is_known and not player.adapter.book.is_current
     answered(stand, player, calls_of(player.put(Probe())))
-    assert player.adapter.book_current
+    assert player.adapter.book.is_current
 
 
 @every_venue
@@ -835,9 +828,9 @@ def test_all_lists_are_read_when_pushes_begin_again_and_only_then_the_book_is_cu
     lists = back(stand, player)
     targets = [call.request.target for call in calls_of(stand.make().read(player.now))]
     assert [call.request.target for call in lists] == targets and not any(call.urgent for call in lists)
-    assert not player.adapter.book_current
+    assert not player.adapter.book.is_current
     answered(stand, player, lists, *stand.ids)
-    assert player.adapter.book_current and founds(player) == [(set(stand.ids), 630 + stand.settle_s)]
+    assert player.adapter.book.is_current and founds(player) == [(set(stand.ids), 630 + stand.settle_s)]
 
 
 @every_venue
@@ -851,7 +844,7 @@ def test_lists_read_as_pushes_begin_were_asked_for_before_a_strike_of_that_momen
     told = len(player.outputs)
     answered(stand, player, lists)
     reads = [output for output in player.outputs[told:] if isinstance(output, OrdersRead)]
-    assert all(one.asked_ns < now_ns for one in reads) and player.adapter.book_current
+    assert all(one.asked_ns < now_ns for one in reads) and player.adapter.book.is_current
 
 
 @every_venue
@@ -886,9 +879,9 @@ def test_connections_that_come_and_go_do_not_read_without_end(stand: Stand) -> N
             due_s = float("inf")
             reads += calls_of(player.put(Woke("refresh")))
     assert 15 <= len(reads) <= 26 and 2 <= timers <= 20
-    answered(stand, player, reads[-len(player.adapter.lists) :])
+    answered(stand, player, reads[-len(player.adapter.book.lists) :])
     answered(stand, player, calls_of(player.put(Probe())))
-    assert player.adapter.book_current
+    assert player.adapter.book.is_current
 
 
 @every_venue
@@ -897,7 +890,7 @@ def test_while_another_connection_pushes_there_is_no_gap(stand: Stand) -> None:
     player = stand.ready()
     player.put(Pause(20))
     lists = back(stand, player)
-    assert lists and player.adapter.book_current
+    assert lists and player.adapter.book.is_current
     player.put(Closed(Route.WS, 1, "replaced"))
     assert placed(player.put(hears(2, stand.pushed(stand.ids[0], stand.live[0])))) == [stand.ids[0]]
 
@@ -910,12 +903,12 @@ def test_orders_that_were_replaced_in_a_gap_count_as_open_once(stand: Stand) -> 
     new = [one for one in many(stand, 120)][60:]
     for one in old:
         player.put(hears(1, stand.pushed(one, stand.live[0])))
-    assert player.adapter.open_orders == 60
+    assert player.adapter.book.open_orders == 60
     player.put(Pause(5))
     player.put(Closed(Route.WS, 1, "gone"))
     player.put(Pause(5))
     answered(stand, player, back(stand, player), *new)
-    assert player.adapter.open_orders == 60 and set(player.adapter.book) == {*old, *new}
+    assert player.adapter.book.open_orders == 60 and set(player.adapter.book.orders) == {*old, *new}
 
 
 def test_at_crosstrade_too_orders_that_were_replaced_in_a_gap_count_as_open_once() -> None:
@@ -928,8 +921,8 @@ def test_at_crosstrade_too_orders_that_were_replaced_in_a_gap_count_as_open_once
     player.put(Opened(Route.WS, 2))
     hello = {"orders": [{**payload("crosstrade/order"), "orderId": stand.ids[1], "orderState": "Working"}]}
     player.put(hears(2, {"id": "hello", "data": {**hello, "success": True}}))
-    assert set(player.adapter.book) == set(stand.ids) and player.adapter.open_orders == 1
-    assert founds(player) == [({stand.ids[1]}, 10.0 + stand.settle_s)] and player.adapter.book_current
+    assert set(player.adapter.book.orders) == set(stand.ids) and player.adapter.book.open_orders == 1
+    assert founds(player) == [({stand.ids[1]}, 10.0 + stand.settle_s)] and player.adapter.book.is_current
 
 
 @every_venue
@@ -954,7 +947,11 @@ def test_doubted_orders_are_looked_up_a_few_at_a_time_and_count_again_if_they_ar
         player.put(Pause(5))
         looks = [out for call in calls_of(player.put(Probe())) for out in player.put(stand.reads(call, stand.ids[0]))]
         turns += 1
-    assert turns == 3 and set(player.adapter.book) == {ids[0], stand.ids[0]} and player.adapter.open_orders == 2
+    assert (
+        turns == 3
+        and set(player.adapter.book.orders) == {ids[0], stand.ids[0]}
+        and player.adapter.book.open_orders == 2
+    )
 
 
 @every_venue
@@ -966,7 +963,7 @@ def test_an_end_that_is_pushed_while_a_list_is_on_its_way_stands_against_that_li
     player.put(Pause(0.5))
     player.put(hears(1, stand.pushed(stand.ids[0], stand.gone)))
     answered(stand, player, asked, stand.ids[0])
-    assert player.adapter.open_orders == 0
+    assert player.adapter.book.open_orders == 0
 
 
 @every_venue
@@ -977,7 +974,7 @@ def test_an_older_answer_says_nothing_of_the_book_once_a_later_one_has_come(stan
     player.put(Pause(0.5))
     answered(stand, player, calls_of(player.put(Read())), stand.ids[0])
     answered(stand, player, old, stand.ids[1])
-    assert set(player.adapter.book) == {stand.ids[0]}
+    assert set(player.adapter.book.orders) == {stand.ids[0]}
 
 
 def many(stand: Stand, count: int) -> list[str]:
@@ -1090,7 +1087,7 @@ def test_a_drill_and_a_kill_at_the_same_time_do_not_meet(stand: Stand) -> None:
     if frame is not None and stand.ws_drilled is not None:
         facts += player.put(hears(1, stand.ws_drilled(json.loads(frame.text))))
     assert facts and all(isinstance(fact, Drilled) and fact.ok for fact in facts)
-    assert set(player.adapter.book) == set(stand.ids)
+    assert set(player.adapter.book.orders) == set(stand.ids)
     [answered, *_] = player.put(answer(struck.tag, stand.accepted[0]))
     assert isinstance(answered, CancelAnswered) and answered.answer is Answer.ACCEPTED
 
@@ -1155,14 +1152,14 @@ def test_the_venues_clock_is_measured_and_what_signs_a_time_signs_its(stand: Sta
     kind = VENUES[stand.venue]
     assert (kind.CLOCK_WINDOW_S is None) == (stand.signed_ms is None)
     player = stand.ready()
-    assert player.adapter.offset_ns == 0
+    assert player.adapter.clock.offset_ns == 0
     for _ in range(2):
         first = calls_of(player.put(Read()))[0]
         told = player.put(dated(player, first.tag, ahead_s, 200, stand.listed(status="")))
         assert [type(fact) for fact in told].count(ServerTime) == 1
         player.put(Pause(10))
     assert player.adapter.clock.bounds_ns is not None
-    assert abs(player.adapter.offset_ns / 1e9 - ahead_s) <= 1.1
+    assert abs(player.adapter.clock.offset_ns / 1e9 - ahead_s) <= 1.1
     if stand.signed_ms is None:
         return
     read(stand, player, *stand.ids)
@@ -1177,7 +1174,7 @@ def test_a_venue_whose_clock_may_be_ours_is_signed_by_ours(stand: Stand) -> None
     player = stand.ready()
     call = calls_of(player.put(Read()))[0]
     player.put(dated(player, call.tag, 0.0, 200, stand.listed(status="")))
-    assert player.adapter.offset_ns == 0 and player.adapter.venue_ms(player.now) == player.now.wall_ms
+    assert player.adapter.clock.offset_ns == 0 and player.adapter.clock.venue_ms(player.now) == player.now.wall_ms
 
 
 @every_venue
@@ -1186,7 +1183,7 @@ def test_one_answer_with_a_wrong_date_moves_nothing(stand: Stand) -> None:
     for number in range(200):
         call = calls_of(player.put(Read()))[0]
         player.put(dated(player, call.tag, 3600.0 if number in (0, 50, 199) else 0.0, 200, stand.listed(status="")))
-        assert player.adapter.offset_ns == 0
+        assert player.adapter.clock.offset_ns == 0
         player.put(Pause(10))
 
 
@@ -1200,7 +1197,7 @@ def test_the_date_of_what_is_not_the_venues_own_answer_says_nothing(stand: Stand
             told = [*player.put(dated(player, call.tag, 3600.0, status, body))]
             told += player.put(dated(player, call.tag, 3600.0, status, body))  # of the second route
             assert not [fact for fact in told if isinstance(fact, ServerTime)], (status, body)
-        assert (player.adapter.offset_ns, player.adapter.clock.bounds_ns) == (0, before)
+        assert (player.adapter.clock.offset_ns, player.adapter.clock.bounds_ns) == (0, before)
 
 
 @every_venue
@@ -1210,7 +1207,7 @@ def test_both_answers_to_one_request_count_as_one(stand: Stand) -> None:
     player.put(Woke(call.tag))
     for _ in range(2):
         player.put(dated(player, call.tag, 3600.0, 200, stand.listed(status="")))
-    assert player.adapter.offset_ns == 0
+    assert player.adapter.clock.offset_ns == 0
 
 
 @every_venue
@@ -1223,7 +1220,7 @@ def test_an_answer_out_of_a_cache_says_nothing_of_the_clock_and_one_to_a_strike_
     assert player.adapter.clock.bounds_ns == before and not [fact for fact in told if isinstance(fact, ServerTime)]
     for _ in range(2):
         told = player.put(dated(player, strike(player).tag, 600.0, 200, stand.accepted[0]))
-    assert abs(player.adapter.offset_ns / 1e9 - 600) <= 1.1
+    assert abs(player.adapter.clock.offset_ns / 1e9 - 600) <= 1.1
     assert not [fact for fact in told if isinstance(fact, ServerTime)]
 
 
@@ -1291,13 +1288,12 @@ def test_a_request_does_not_show_its_headers_and_states_its_length_where_a_body_
 
 def test_an_adapter_without_timers_texts_and_upgrade_headers_of_its_own_needs_none() -> None:
     adapter = STANDS["oxfun"].make()
-    base = type(adapter).__mro__[1]
-    assert base.woke(adapter, "x", START) == ()  # type: ignore[attr-defined]
-    assert base.text(adapter, 1, "x", START) is None  # type: ignore[attr-defined]
-    assert base.upgrade_headers(adapter, START) == {}  # type: ignore[attr-defined]
-    assert base.keep_away(adapter, START) == base.caution(adapter, START) == ""  # type: ignore[attr-defined]
-    assert base.plan(adapter) == base.drill(adapter, START) == base.measure(adapter, START) == ()  # type: ignore[attr-defined]
-    assert base.order_request(adapter, "1") is base.count_cancelled(adapter) is None  # type: ignore[attr-defined]
-    assert base.pace(3) is base.PACE  # type: ignore[attr-defined]
+    assert Adapter.woke(adapter, "x", START) == ()
+    assert Adapter.text(adapter, 1, "x", START) is None
+    assert Adapter.upgrade_headers(adapter, START) == {}
+    assert Adapter.keep_away(adapter, START) == Adapter.caution(adapter, START) == ""
+    assert Adapter.drill(adapter, START) == Adapter.measure(adapter, START) == ()
+    assert Adapter.plan(adapter) == ()
+    assert Adapter.pace(3) is Adapter.PACE
     assert adapter.pushes_orders
     assert issubclass(type(adapter).Options, VenueOptions)

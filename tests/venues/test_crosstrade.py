@@ -151,7 +151,7 @@ def test_fifteen_accounts_fit_one_burst() -> None:
 
 
 def test_an_account_name_goes_into_the_path_quoted() -> None:
-    call = make("My Acct/1").kill(START)[0]
+    call, *_ = make("My Acct/1").strike(START)
     assert isinstance(call, Call) and call.request.target == "/v1/api/accounts/My%20Acct%2F1/orders/cancel"
 
 
@@ -704,7 +704,7 @@ def test_an_order_whose_account_nobody_named_is_left_to_the_account_wide_cancel(
     player = ready(Player(make("Sim101", "Live1")))
     for _ in range(2):
         know(player, listed(GUID, account=None))
-        assert set(player.adapter.book) == {GUID}
+        assert set(player.adapter.book.orders) == {GUID}
         outputs = player.put(Kill())
     assert len(outputs) == 4
 
@@ -735,7 +735,7 @@ def test_one_read_covers_all_accounts_and_orders_of_others_are_not_ours() -> Non
         answer("orders#1", body),
         OrdersRead((order(), order(OTHER)), True, START.mono_ns),
     )
-    assert player.adapter.book_known and set(player.adapter.book) == {GUID, OTHER}
+    assert player.adapter.book.is_known and set(player.adapter.book.orders) == {GUID, OTHER}
 
 
 @pytest.mark.parametrize(
@@ -777,7 +777,7 @@ def test_states_are_terminal_pending_or_alive(state: str, life: Life) -> None:
     player = Player(make())
     know(player, listed(GUID, state=state))
     status = state.lower().replace(" ", "")
-    assert player.adapter.book == ({} if life is Life.GONE else {GUID: order(GUID, status, life)})
+    assert player.adapter.book.orders == ({} if life is Life.GONE else {GUID: order(GUID, status, life)})
     assert (status in TERMINAL, status in CANCELLING) == (life is Life.GONE, life is Life.PENDING)
 
 
@@ -1226,9 +1226,9 @@ def test_a_pushed_order_is_seen_once_and_leaves_at_its_end() -> None:
         hears(1, {"type": "orderUpdate", "order": 1}),
         Noise("an order push that cannot be read"),
     )
-    assert set(player.adapter.book) == {GUID}
+    assert set(player.adapter.book.orders) == {GUID}
     player(hears(1, {"type": "orderUpdate", "order": shown | {"orderState": "Cancelled"}}))
-    assert not player.adapter.book
+    assert not player.adapter.book.orders
 
 
 @pytest.mark.parametrize(
@@ -1358,7 +1358,7 @@ def test_a_position_is_flattened_once_behind_the_answered_cancels_and_a_read_and
     assert read == OrdersRead((position("long 2, flatten accepted"),), True, player.now.mono_ns)
     player.put(Pause(1))
     assert looked(player) == [OrdersRead((), True, player.now.mono_ns)]
-    assert not player.adapter.book
+    assert not player.adapter.book.orders
 
 
 def test_without_the_option_nothing_is_ever_flattened_and_positions_are_not_even_read() -> None:
@@ -1656,7 +1656,7 @@ def test_a_read_without_its_positions_is_not_whole_and_still_shows_the_orders(
     player.put(answer(player.calls[-1].tag, listed(GUID)))
     [read] = player.put(answer(player.calls[-1].tag, body, status))
     assert isinstance(read, OrdersRead) and not read.complete and read.why.startswith(why)
-    assert read.orders == (order(),) and set(player.adapter.book) == {GUID}
+    assert read.orders == (order(),) and set(player.adapter.book.orders) == {GUID}
 
 
 def test_positions_that_prove_nothing_take_the_second_route() -> None:

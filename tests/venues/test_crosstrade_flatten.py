@@ -203,7 +203,7 @@ class World:
     def trip(self) -> None:
         self.sweep = sweep.begin(CrossTrade.PACE, self.now_ns)
         self.due()
-        self.carry_out(self.adapter.kill(self.now))
+        self.carry_out((*self.adapter.strike(self.now),))
 
     def step(self, event: sweep.Event) -> None:
         if self.sweep is None:
@@ -213,7 +213,7 @@ class World:
         for act in acts:
             match act:
                 case Act.STRIKE:
-                    self.carry_out(self.adapter.kill(self.now))
+                    self.carry_out((*self.adapter.strike(self.now),))
                 case Act.READ:
                     self.carry_out(self.adapter.read(self.now))
                 case Act.CLEAR:

@@ -113,11 +113,11 @@ def test_orders_of_an_account_that_is_not_shown_any_more_stay_in_the_book_and_ar
     both = {"orders": listed(GUID)["orders"] + listed(OTHER, account="Live1")["orders"], "success": True}
     assert len(reads(player, both).orders) == 2
     assert reads(player, listed(), connected("Sim101")).orders == (order(OTHER),)
-    assert set(player.adapter.book) == {OTHER}
+    assert set(player.adapter.book.orders) == {OTHER}
     assert reads(player, listed(GUID)).orders == (order(GUID), order(OTHER))
     assert not reads(player, listed(), connected("Sim101", "Live1")).complete
     assert reads(player, listed(), connected("Sim101", "Live1")) == OrdersRead((), True, player.now.mono_ns)
-    assert not player.adapter.book
+    assert not player.adapter.book.orders
 
 
 def test_a_list_that_was_asked_for_before_an_account_came_into_sight_again_does_not_cover_it() -> None:
@@ -206,7 +206,7 @@ def test_a_warning_in_any_reply_of_a_read_makes_it_incomplete_and_what_it_shows_
     player = Player(make())
     assert reads(player, warned(listed(GUID))) == OrdersRead((order(),), False, player.now.mono_ns, WARNED)
     assert reads(player, warned(listed())) == OrdersRead((), False, player.now.mono_ns, WARNED)
-    assert set(player.adapter.book) == {GUID}  # a list that may be short ends nothing
+    assert set(player.adapter.book.orders) == {GUID}  # a list that may be short ends nothing
     found = reads(player, listed(), warned(connected("Sim101")))
     assert found == OrdersRead((), False, player.now.mono_ns, f"accounts: {WARNED}")
     player = flattening()
@@ -285,7 +285,7 @@ def test_a_pushed_order_that_no_list_shows_is_looked_up_and_its_end_is_proof(sta
 def test_a_pushed_order_that_no_list_shows_and_that_lives_is_left(state: str, life: Life) -> None:
     player = looking()
     found = reads(player, listed(), connected("Sim101"), shown(state, "broker-7"))  # under the broker's number: §2
-    assert found.orders == (Order(GUID, "ES 09-26", life, state.lower()),) and set(player.adapter.book) == {GUID}
+    assert found.orders == (Order(GUID, "ES 09-26", life, state.lower()),) and set(player.adapter.book.orders) == {GUID}
 
 
 @pytest.mark.parametrize(

@@ -515,7 +515,7 @@ class World:
     def trip(self) -> None:
         self.sweep = sweep.begin(CrossTrade.PACE, self.now_ns)
         self.due()
-        self.carry_out(self.adapter.kill(self.now))
+        self.carry_out((*self.adapter.strike(self.now),))
 
     def step(self, event: sweep.Event) -> None:
         if self.sweep is None:
@@ -524,7 +524,7 @@ class World:
         self.due()
         for act in acts:
             if act is Act.STRIKE:
-                self.carry_out(self.adapter.kill(self.now))
+                self.carry_out((*self.adapter.strike(self.now),))
             elif act is Act.READ:
                 self.carry_out(self.adapter.read(self.now))
             elif act is Act.CLEAR:

@@ -92,7 +92,7 @@ def know(player: Player, *ids: str) -> None:
     """Let a read-back put orders into the book."""
     for call in calls(player.put(Read())):
         player.put(answer(call.tag, listed(*ids)))
-    assert player.adapter.book_known and set(player.adapter.book) == set(ids)
+    assert player.adapter.book.is_known and set(player.adapter.book.orders) == set(ids)
 
 
 def calls(outputs: Iterable[Output]) -> list[Call]:
@@ -193,7 +193,7 @@ def test_a_pro_account_says_so() -> None:
 
 def test_the_signatures_are_the_vectors_of_the_venue_file() -> None:
     player = play(auth="hmac", since="")  # START is the moment of the vectors
-    player.adapter.book = {one: order(one) for one in (UUID_1, UUID_2)}
+    player.adapter.book.orders = {one: order(one) for one in (UUID_1, UUID_2)}
     player(
         Kill(),
         Asked(
@@ -221,7 +221,7 @@ def test_the_signatures_are_the_vectors_of_the_venue_file() -> None:
 
 def test_every_signed_request_has_a_greater_nonce_and_a_hedge_is_signed_anew() -> None:
     player = play(auth="hmac")
-    player.adapter.book = {UUID_1: order(UUID_1)}
+    player.adapter.book.orders = {UUID_1: order(UUID_1)}
     player.put(Kill())
     player.put(Woke("cancel-multi#1"))
     player.now = Now(player.now.mono_ns, player.now.wall_ns - 10**12)  # the clock was set back
@@ -390,7 +390,7 @@ def test_a_strike_sends_what_is_known_at_once_and_cancels_what_the_lists_add() -
         answer("cancel-multi#7", done(uuid(3))),
         CancelAnswered(Answer.ACCEPTED, "4 order(s) cancelled", 4),
     )
-    assert set(player.adapter.book) == {UUID_1, uuid(1), uuid(2), uuid(3)}  # only a read-back takes them out
+    assert set(player.adapter.book.orders) == {UUID_1, uuid(1), uuid(2), uuid(3)}  # only a read-back takes them out
 
 
 def test_a_strike_that_knows_nothing_begins_with_the_list() -> None:
@@ -605,11 +605,11 @@ def test_the_evidence_is_bounded() -> None:
 def test_a_hundred_orders_go_in_one_batch_and_more_in_several() -> None:
     player = play()
     know(player)
-    player.adapter.book = {uuid(n): order(uuid(n)) for n in range(101)}
+    player.adapter.book.orders = {uuid(n): order(uuid(n)) for n in range(101)}
     batches = [ids_of(call) for call in calls(player.put(Kill())) if call.cancel]
     assert [len(batch) for batch in batches] == [100, 1]
     player = play(batch_orders=40)
-    player.adapter.book = {uuid(n): order(uuid(n)) for n in range(100)}
+    player.adapter.book.orders = {uuid(n): order(uuid(n)) for n in range(100)}
     assert [len(ids_of(call)) for call in calls(player.put(Kill())) if call.cancel] == [40, 40, 20]
 
 
@@ -618,7 +618,7 @@ BAD = ["", "1", "../..", "g" + UUID_1[1:], UUID_1 + "0", "x" * 36, UUID_1.replac
 
 def test_a_malformed_id_never_gets_into_a_batch() -> None:
     player = play()
-    player.adapter.book = {one: order(one) for one in (*BAD, UUID_1, UUID_2.upper())}
+    player.adapter.book.orders = {one: order(one) for one in (*BAD, UUID_1, UUID_2.upper())}
     multi, *singles = [call for call in calls(player.put(Kill())) if call.cancel]
     assert ids_of(multi) == [UUID_1, UUID_2.upper()]
     assert [orjson.loads(call.request.body) for call in singles] == [{"orderId": one} for one in BAD[:3]]
@@ -636,7 +636,7 @@ def test_a_malformed_id_never_gets_into_a_batch() -> None:
 
 def test_only_malformed_ids_still_make_a_strike() -> None:
     player = play()
-    player.adapter.book = {"1": order("1")}
+    player.adapter.book.orders = {"1": order("1")}
     player(
         Kill(),
         Asked("cancel-one#1", ONE, urgent=True, cancel=True, body=b'{"orderId":"1"}'),
@@ -685,7 +685,7 @@ def test_a_single_cancel_is_answered() -> None:
         (429, {}, CancelAnswered(Answer.UNKNOWN, "1 of 1 cancels failed: HTTP 429")),
     ):
         player = play()
-        player.adapter.book = {"1": order("1")}
+        player.adapter.book.orders = {"1": order("1")}
         single, found = calls(player.put(Kill()))
         player.put(answer(found.tag, listed()))
         assert told(player.put(answer(single.tag, body, status))) == expected
@@ -715,7 +715,7 @@ def test_a_batch_that_may_be_too_long_is_halved_within_the_strike(status: int) -
 
 def test_a_short_batch_is_halved_too() -> None:
     player = play()
-    player.adapter.book = {uuid(n): order(uuid(n)) for n in range(6)}
+    player.adapter.book.orders = {uuid(n): order(uuid(n)) for n in range(6)}
     multi, _ = calls(player.put(Kill()))
     halves = calls(player.put(answer(multi.tag, errors("orderIds must contain no more than 3 elements"), 400)))
     assert [len(ids_of(call)) for call in halves] == [3, 3]
@@ -726,7 +726,7 @@ def test_a_hundred_orders_at_a_venue_that_takes_a_few_at_a_time_are_cancelled_in
     player = play()
     left = {uuid(n): order(uuid(n)) for n in range(100)}
     for _ in range(4):
-        player.adapter.book = dict(left)
+        player.adapter.book.orders = dict(left)
         out = [call for call in calls(player.put(Kill())) if call.cancel and "multi" in call.request.target]
         while out:
             call = out.pop(0)
@@ -741,7 +741,7 @@ def test_a_hundred_orders_at_a_venue_that_takes_a_few_at_a_time_are_cancelled_in
 
 def refuse_batches(player: Player, first: int) -> list[int]:
     """Strike a hundred orders, and refuse all; return how many orders each batch had."""
-    player.adapter.book = {uuid(n): order(uuid(n)) for n in range(first, first + 100)}
+    player.adapter.book.orders = {uuid(n): order(uuid(n)) for n in range(first, first + 100)}
     out = [call for call in calls(player.put(Kill())) if call.cancel]
     sizes = []
     while out:
@@ -761,7 +761,7 @@ def test_halving_that_was_in_vain_is_not_tried_again_until_a_batch_is_accepted()
         assert refuse_batches(player, first) == [100]
     multi, _ = calls(player.put(Kill()))
     player.put(answer(multi.tag, done(*ids_of(multi))))
-    player.adapter.book = {uuid(n): order(uuid(n)) for n in range(600, 700)}
+    player.adapter.book.orders = {uuid(n): order(uuid(n)) for n in range(600, 700)}
     multi, _ = calls(player.put(Kill()))
     assert len(calls(player.put(answer(multi.tag, errors("too many"), 400)))) == 2
 
@@ -795,7 +795,7 @@ def test_a_read_back_reads_both_lists_and_an_order_in_both_counts_once() -> None
         answer("orders#1", {"data": [*listed(UUID_1, status="WaitStop")["data"], *listed(UUID_2)["data"]]}),
         OrdersRead((stop, order(UUID_2)), True, START.mono_ns),
     )
-    assert player.adapter.book == {UUID_1: stop, UUID_2: order(UUID_2)}
+    assert player.adapter.book.orders == {UUID_1: stop, UUID_2: order(UUID_2)}
 
 
 def test_the_documents_list_is_read() -> None:
@@ -832,7 +832,7 @@ def test_a_full_page_is_no_proof_that_there_are_no_more() -> None:
     assert isinstance(read, OrdersRead)
     assert (read.complete, [one.id for one in read.orders]) == (False, ids)
     assert read.why == "the active list is full: 100 orders, there may be more"
-    assert set(player.adapter.book) == {UUID_1, *ids}
+    assert set(player.adapter.book.orders) == {UUID_1, *ids}
     [call] = calls(player.put(Read()))  # not even if none of them is alive
     player(answer(call.tag, listed(*ids, status="Closed")), OrdersRead((), False, START.mono_ns, read.why))
     [call] = calls(player.put(Read()))
@@ -849,7 +849,7 @@ def test_a_read_back_of_which_one_list_fails_shows_the_other_and_is_not_complete
         answer(first.tag, listed(UUID_1)),
         OrdersRead((order(UUID_1),), False, START.mono_ns, "WaitStop: HTTP 403 BAD_REQUEST no"),
     )
-    assert set(player.adapter.book) == {UUID_1, UUID_2}
+    assert set(player.adapter.book.orders) == {UUID_1, UUID_2}
 
 
 @pytest.mark.parametrize("body", [{"data": {}}, {"data": [{}]}, {"data": [7]}, {"data": None}, {}, b"[null]"])
@@ -860,7 +860,7 @@ def test_a_list_that_cannot_be_read_proves_nothing(body: object) -> None:
     [read] = player.put(answer(call.tag, body))
     assert isinstance(read, OrdersRead) and (read.orders, read.complete) == ((), False)
     assert read.why.startswith("the active list cannot be read")
-    assert set(player.adapter.book) == {UUID_1}
+    assert set(player.adapter.book.orders) == {UUID_1}
 
 
 def test_an_order_that_cannot_be_read_hides_no_other_one_of_its_list() -> None:
@@ -870,7 +870,7 @@ def test_an_order_that_cannot_be_read_hides_no_other_one_of_its_list() -> None:
     why = "the active list cannot be read: 2 of 3 orders"
     player(answer(call.tag, body), OrdersRead((order(UUID_1),), False, START.mono_ns, why))
     [found] = calls(player.put(Kill()))[1:]
-    player.adapter.book.clear()
+    player.adapter.book.orders.clear()
     body["data"].append(*listed(UUID_2)["data"])
     more = calls(player.put(answer(found.tag, body)))
     assert [ids_of(call) for call in more] == [[UUID_2]]
@@ -913,9 +913,9 @@ def test_probes_take_the_lists_in_turn_and_each_is_the_truth_on_its_own_part() -
         Ready(Route.HTTP, 0),
         OrderSeen(order(UUID_2)),
     )
-    assert set(player.adapter.book) == {UUID_2, stop.id}
+    assert set(player.adapter.book.orders) == {UUID_2, stop.id}
     player(Probe(), Asked("probe#4", STOPS), answer("probe#4", listed()), Ready(Route.HTTP, 0))
-    assert set(player.adapter.book) == {UUID_2}
+    assert set(player.adapter.book.orders) == {UUID_2}
 
 
 def test_every_live_status_is_asked_for_by_reads_strikes_and_probes() -> None:
@@ -937,7 +937,7 @@ def test_a_probe_takes_no_order_out_of_the_book_that_its_list_does_not_cover() -
     for left in ({uuid(1), uuid(2)}, {uuid(2)}, set()):
         [call] = calls(player.put(Probe()))
         player.put(answer(call.tag, listed()))
-        assert set(player.adapter.book) == left
+        assert set(player.adapter.book.orders) == left
 
 
 def hearing() -> Player:
@@ -972,7 +972,7 @@ def test_an_order_that_was_pushed_as_pending_is_left_though_its_cancel_is_refuse
         answer("look-up#5", {"data": {"id": UUID_1, "pair": "BTC_USDT", "status": "Pending"}}),
         OrdersRead((order(UUID_1, "Pending"),), True, START.mono_ns),
     )
-    assert set(player.adapter.book) == {UUID_1}  # the next strike names it again
+    assert set(player.adapter.book.orders) == {UUID_1}  # the next strike names it again
 
 
 @pytest.mark.parametrize(
@@ -1058,7 +1058,7 @@ def test_a_probe_takes_no_order_out_of_the_book_that_a_push_has_shown_alive() ->
     player.put(push("Open"))
     [call] = calls(player.put(Probe()))
     player.put(answer(call.tag, listed()))
-    assert set(player.adapter.book) == {UUID_1}
+    assert set(player.adapter.book.orders) == {UUID_1}
 
 
 def test_an_id_that_is_no_part_of_a_path_is_written_as_one() -> None:
@@ -1071,14 +1071,14 @@ def test_an_id_that_is_no_part_of_a_path_is_written_as_one() -> None:
 
 def test_a_full_page_is_a_fine_probe_and_takes_nothing_out_of_the_book() -> None:
     player = play()
-    player.adapter.book = {UUID_1: order(UUID_1)}
+    player.adapter.book.orders = {UUID_1: order(UUID_1)}
     player.put(Probe())
     ready, *seen = player.put(answer("probe#1", listed(*(uuid(n) for n in range(100)))))
-    assert ready == Ready(Route.HTTP, 0) and len(seen) == 100 and len(player.adapter.book) == 101
+    assert ready == Ready(Route.HTTP, 0) and len(seen) == 100 and len(player.adapter.book.orders) == 101
     player.put(Probe())
     over = listed(*(uuid(n) for n in range(100, 200)), status="Closed")
     player(answer("probe#2", over), Ready(Route.HTTP, 0))
-    assert len(player.adapter.book) == 101
+    assert len(player.adapter.book.orders) == 101
 
 
 @pytest.mark.parametrize(
@@ -1283,7 +1283,7 @@ def test_a_closed_connection_is_forgotten_with_its_timers() -> None:
         hears(1, {"rid": 3}),
         push("Open"),
     )
-    assert player.adapter.book == {}
+    assert player.adapter.book.orders == {}
 
 
 def test_an_opened_order_is_seen_once_and_then_known_until_its_end() -> None:
@@ -1295,17 +1295,17 @@ def test_an_opened_order_is_seen_once_and_then_known_until_its_end() -> None:
         push("WaitStop", UUID_2),
         OrderSeen(order(UUID_2, "WaitStop")),
     )
-    assert set(player.adapter.book) == {UUID_1, UUID_2}
+    assert set(player.adapter.book.orders) == {UUID_1, UUID_2}
     player(push("Canceled"), push("Closed", UUID_2))
-    assert player.adapter.book == {}
+    assert player.adapter.book.orders == {}
 
 
 def test_the_documents_push_takes_the_order_out() -> None:
     player = ready()
     one = "158cf5f9-b818-458a-a5ae-61d04b50fef4"
-    player.adapter.book = {one: order(one)}
+    player.adapter.book.orders = {one: order(one)}
     player(hears(1, payload("kuna/order-push")))
-    assert player.adapter.book == {}
+    assert player.adapter.book.orders == {}
 
 
 def test_a_push_with_one_level_less_is_read_too() -> None:
@@ -1488,7 +1488,7 @@ def test_an_order_that_only_a_probe_shows_was_placed_nobody_knows_when_and_one_t
     know(player, UUID_1)
     player.put(Probe())
     facts = player.put(answer(player.calls[-1].tag, listed(UUID_2)))
-    assert [type(fact) for fact in facts] == [Ready, OrderSeen] and set(player.adapter.book) == {UUID_2}
+    assert [type(fact) for fact in facts] == [Ready, OrderSeen] and set(player.adapter.book.orders) == {UUID_2}
     player.put(Probe())
     facts = player.put(answer(player.calls[-1].tag, listed(UUID_1, UUID_2)))
     assert not [fact for fact in facts if isinstance(fact, OrderPlaced)]

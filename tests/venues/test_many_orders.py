@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kill_switch.venues.kit.book import PAST_IDS
 from kill_switch.venues.kuna.adapter import PAGE
-from kill_switch.venues.order_book import PAST_IDS
 from tests.many_orders import FACTOR, FEW, cheapest, ids, read_back
 from tests.venues.stands import STANDS
 
@@ -32,6 +32,6 @@ def test_orders_that_come_and_go_by_the_thousand_leave_nothing_behind_but_a_boun
         read_back(stand, player, ids(stand, count, first))
         player.outputs.clear()
     adapter = player.adapter
-    assert len(adapter.book) == count
-    assert len(adapter._past) == PAST_IDS
-    assert not adapter._asks
+    assert len(adapter.book.orders) == count
+    assert len(adapter.book._past) == PAST_IDS
+    assert not adapter.calls.pending

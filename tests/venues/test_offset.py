@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kill_switch.venues.clock_offset import KEPT_NS, Offset, date_ns
+from kill_switch.venues.clock_offset import KEPT_NS, ClockOffset, date_ns
 
 S = 1_000_000_000
 MS = 1_000_000
 NOW = 1_700_000_000 * S
 
 
-def told(*samples: tuple[float, float, float, float], step_ns: int = S) -> Offset:
+def told(*samples: tuple[float, float, float, float], step_ns: int = S) -> ClockOffset:
     """Note samples of `earliest, latest, sent, received`, in seconds after NOW."""
-    clock = Offset()
+    clock = ClockOffset()
     for number, sample in enumerate(samples):
         earliest_ns, latest_ns, sent_ns, received_ns = (NOW + round(one * S) for one in sample)
         clock.note(earliest_ns, latest_ns, sent_ns, received_ns, number * step_ns)
@@ -23,17 +23,17 @@ def told(*samples: tuple[float, float, float, float], step_ns: int = S) -> Offse
 
 
 def test_nothing_is_known_and_nothing_added_at_first() -> None:
-    assert (Offset().ns, Offset().bounds_ns) == (0, None)
+    assert (ClockOffset().offset_ns, ClockOffset().bounds_ns) == (0, None)
 
 
 def test_a_clock_that_may_be_ours_is_taken_for_ours() -> None:
     clock = told((0, 1, 0.2, 0.3))
-    assert (clock.ns, clock.bounds_ns) == (0, (-300 * MS, 800 * MS))
+    assert (clock.offset_ns, clock.bounds_ns) == (0, (-300 * MS, 800 * MS))
 
 
 def test_a_clock_that_cannot_be_ours_is_taken_to_be_in_the_middle_of_what_it_can_be() -> None:
     clock = told((20, 21, 0, 0.5), (20, 21, 0, 0.5))
-    assert (clock.ns, clock.bounds_ns) == (20_250 * MS, (19_500 * MS, 21_000 * MS))
+    assert (clock.offset_ns, clock.bounds_ns) == (20_250 * MS, (19_500 * MS, 21_000 * MS))
 
 
 def test_samples_that_agree_make_it_narrower() -> None:
@@ -55,7 +55,7 @@ def test_a_sample_counts_for_a_while_and_is_forgotten_then() -> None:
 
 def test_what_an_old_sample_contradicts_is_believed_the_second_time() -> None:
     old, other = (0, 0.001, 0, 0), (40, 41, 0.5, 0.6)
-    assert told(old, other, step_ns=KEPT_NS + 1).ns == 0
+    assert told(old, other, step_ns=KEPT_NS + 1).offset_ns == 0
     assert told(old, other, other, step_ns=KEPT_NS + 1).bounds_ns == (39_400 * MS, 40_500 * MS)
 
 
@@ -63,7 +63,7 @@ def test_a_sample_that_contradicts_itself_says_nothing() -> None:
     assert told((2, 1, 0, 0)).bounds_ns is None
 
 
-def good(clock: Offset, count: int, *, ahead_ns: int = 0, from_ns: int = 0, every_ns: int = S) -> int:
+def good(clock: ClockOffset, count: int, *, ahead_ns: int = 0, from_ns: int = 0, every_ns: int = S) -> int:
     """Note so many honest answers of 40 ms each; return the moment of the next one."""
     for number in range(count):
         at_ns = from_ns + number * every_ns
@@ -75,64 +75,64 @@ def good(clock: Offset, count: int, *, ahead_ns: int = 0, from_ns: int = 0, ever
 @pytest.mark.parametrize("ahead_ns", [3600 * S, -3600 * S, 20 * S, 365 * 86_400 * S])
 @pytest.mark.parametrize("before", [0, 1, 200])
 def test_one_answer_that_contradicts_the_others_moves_nothing(ahead_ns: int, before: int) -> None:
-    clock = Offset()
+    clock = ClockOffset()
     at_ns = good(clock, before)
     bounds_ns = clock.bounds_ns
     good(clock, 1, ahead_ns=ahead_ns, from_ns=at_ns)
-    assert (clock.ns, clock.bounds_ns) == (0, bounds_ns)
+    assert (clock.offset_ns, clock.bounds_ns) == (0, bounds_ns)
 
 
 def test_answers_that_are_wrong_one_at_a_time_never_add_up() -> None:
-    clock, at_ns = Offset(), 0
+    clock, at_ns = ClockOffset(), 0
     for _ in range(50):
         at_ns = good(clock, 1, ahead_ns=3600 * S, from_ns=at_ns)
         at_ns = good(clock, 1, from_ns=at_ns)
-        assert clock.ns == 0
+        assert clock.offset_ns == 0
 
 
 @pytest.mark.parametrize("ahead_ns", [0, 20 * S])
 def test_a_wrong_answer_after_a_long_silence_moves_nothing_however_often_good_ones_follow(ahead_ns: int) -> None:
-    clock = Offset()
+    clock = ClockOffset()
     at_ns = good(clock, 5, ahead_ns=ahead_ns)
     for _ in range(3):
         at_ns = good(clock, 1, ahead_ns=ahead_ns + 3600 * S, from_ns=at_ns + 2 * KEPT_NS)
-        assert abs(clock.ns - ahead_ns) <= S
+        assert abs(clock.offset_ns - ahead_ns) <= S
         at_ns = good(clock, 1, ahead_ns=ahead_ns, from_ns=at_ns)
-        assert abs(clock.ns - ahead_ns) <= S
+        assert abs(clock.offset_ns - ahead_ns) <= S
 
 
 def test_two_wrong_answers_that_do_not_agree_with_each_other_move_nothing() -> None:
-    clock = Offset()
+    clock = ClockOffset()
     at_ns = good(clock, 200)
     at_ns = good(clock, 1, ahead_ns=3600 * S, from_ns=at_ns)
     good(clock, 1, ahead_ns=-3600 * S, from_ns=at_ns)
-    assert clock.ns == 0
+    assert clock.offset_ns == 0
 
 
 @pytest.mark.parametrize("before", [0, 1, 200])
 def test_two_answers_that_agree_with_each_other_and_contradict_the_others_are_believed(before: int) -> None:
-    clock = Offset()
+    clock = ClockOffset()
     at_ns = good(clock, before)
     good(clock, 2, ahead_ns=3600 * S, from_ns=at_ns)
-    assert abs(clock.ns - 3600 * S) <= S
+    assert abs(clock.offset_ns - 3600 * S) <= S
 
 
 def test_a_slow_answer_that_fits_both_clocks_neither_confirms_nor_clears_a_contradiction() -> None:
-    clock = Offset()
+    clock = ClockOffset()
     at_ns = good(clock, 5)
     at_ns = good(clock, 1, ahead_ns=5 * S, from_ns=at_ns)
     clock.note(NOW + at_ns, NOW + at_ns + S, NOW + at_ns - 9 * S, NOW + at_ns, at_ns)
-    assert clock.ns == 0
+    assert clock.offset_ns == 0
     good(clock, 1, ahead_ns=5 * S, from_ns=at_ns + S)
-    assert abs(clock.ns - 5 * S) <= S
+    assert abs(clock.offset_ns - 5 * S) <= S
 
 
 @pytest.mark.parametrize("before", [0, 200])
 def test_an_answer_by_which_the_venue_refuses_our_time_is_believed_at_once(before: int) -> None:
-    clock = Offset()
+    clock = ClockOffset()
     at_ns = NOW + good(clock, before)
     clock.note(at_ns + 3600 * S, at_ns + 3601 * S, at_ns, at_ns, at_ns - NOW, refused=True)
-    assert abs(clock.ns - 3600 * S) <= S
+    assert abs(clock.offset_ns - 3600 * S) <= S
 
 
 @given(
@@ -140,7 +140,7 @@ def test_an_answer_by_which_the_venue_refuses_our_time_is_believed_at_once(befor
     st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**9)), min_size=1, max_size=20),
 )
 def test_what_is_true_is_never_ruled_out(offset_ns: int, samples: list[tuple[int, int, int]]) -> None:
-    clock, at_ns = Offset(), NOW
+    clock, at_ns = ClockOffset(), NOW
     for wait_ns, there_ns, back_ns in samples:
         sent_ns = at_ns + wait_ns
         read_ns = sent_ns + there_ns + offset_ns
@@ -149,7 +149,7 @@ def test_what_is_true_is_never_ruled_out(offset_ns: int, samples: list[tuple[int
         clock.note(second, second + S, sent_ns, at_ns, at_ns)
     assert clock.bounds_ns is None or clock.bounds_ns[0] <= offset_ns <= clock.bounds_ns[1]
     assert clock.bounds_ns is not None or len(samples) == 1
-    assert clock.ns == 0 or (clock.bounds_ns and clock.bounds_ns[0] <= clock.ns <= clock.bounds_ns[1])
+    assert clock.offset_ns == 0 or (clock.bounds_ns and clock.bounds_ns[0] <= clock.offset_ns <= clock.bounds_ns[1])
 
 
 def test_the_date_of_a_message_is_read() -> None:

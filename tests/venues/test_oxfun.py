@@ -15,7 +15,7 @@ import pytest
 from kill_switch.core.domain import Answer, Life, Now, Order, Route
 from kill_switch.dispatch.connect import paces
 from kill_switch.venues import VENUES
-from kill_switch.venues.adapter import LOOK_UPS
+from kill_switch.venues.kit.readback import LOOK_UPS
 from kill_switch.venues.messages import (
     Call,
     CancelAnswered,
@@ -39,7 +39,9 @@ from kill_switch.venues.messages import (
     WakeAfter,
     Woke,
 )
-from kill_switch.venues.oxfun.adapter import KEY_REFUSED, NO_ORDER, NOTHING_RESTING, TERMINAL, TRY_AGAIN, OxFun
+from kill_switch.venues.oxfun.adapter import OxFun
+from kill_switch.venues.oxfun.replies import KEY_REFUSED, NOTHING_RESTING, TERMINAL, TRY_AGAIN
+from kill_switch.venues.oxfun.strike import NO_ORDER
 
 from .playbook import (
     START,
@@ -127,7 +129,7 @@ def know(player: Player, body: dict[str, Any]) -> None:
     player.put(Read())
     tag = player.calls[-1].tag
     player.put(answer(tag, body))
-    assert player.adapter.book_known
+    assert player.adapter.book.is_known
 
 
 def strike(player: Player, tag: str = "cancel-all#1") -> None:
@@ -139,7 +141,7 @@ def calls_of(player: Player, step: Kill) -> list[Call]:
 
 
 def frames(player: Player) -> list[Send]:
-    return [output for output in player.adapter.kill(player.now) if isinstance(output, Send)]
+    return [output for output in (*player.adapter.strike(player.now),) if isinstance(output, Send)]
 
 
 # ── session (§3) ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -357,7 +359,7 @@ def test_an_opened_order_is_seen_once_and_then_known() -> None:
         push(notice="OrderModified", orderId="12", status="OPEN"),
         push(notice="OrderMatched", orderId="12", status="PARTIAL_FILL"),
     )
-    assert player.adapter.book == {"12": order("12", "PARTIAL_FILL")}
+    assert player.adapter.book.orders == {"12": order("12", "PARTIAL_FILL")}
 
 
 @pytest.mark.parametrize("status", sorted(TERMINAL))
@@ -368,7 +370,7 @@ def test_a_terminal_status_takes_the_order_out_of_the_book(status: str) -> None:
         OrderSeen(order("12")),
         push(notice="OrderMatched", orderId="12", status=status),
     )
-    assert player.adapter.book == {}
+    assert player.adapter.book.orders == {}
 
 
 def test_the_documents_closed_push_takes_the_order_out_whatever_its_status() -> None:
@@ -377,9 +379,9 @@ def test_the_documents_closed_push_takes_the_order_out_whatever_its_status() -> 
     one = closed["data"][0]["orderId"]
     know(player, working(one, "2"))
     player(hears(1, closed))
-    assert set(player.adapter.book) == {"2"}
+    assert set(player.adapter.book.orders) == {"2"}
     player(push(notice="OrderClosed", orderId="2", status="A_NEW_WORD"))
-    assert player.adapter.book == {}
+    assert player.adapter.book.orders == {}
 
 
 @pytest.mark.parametrize("status", ["PENDING_CANCEL", "", "open", "TRIGGERED"])
@@ -455,7 +457,7 @@ def test_a_submitted_cancel_proves_nothing() -> None:
     player = ready()
     know(player, working("12"))
     player(hears(1, payload("oxfun/cancelorder")), hears(1, payload("oxfun/cancel-event")))
-    assert set(player.adapter.book) == {"12"}
+    assert set(player.adapter.book.orders) == {"12"}
 
 
 @pytest.mark.parametrize("code", sorted(NOTHING_RESTING))
@@ -463,7 +465,7 @@ def test_an_order_that_is_not_found_stays_in_the_book_until_it_is_looked_up(code
     player = ready()
     know(player, working("12", "13"))
     player(hears(1, payload("oxfun/cancelorder-not-found") | {"code": code}))
-    assert set(player.adapter.book) == {"12", "13"} and set(player.adapter.unproven) == {"12"}
+    assert set(player.adapter.book.orders) == {"12", "13"} and set(player.adapter.book.unproven) == {"12"}
 
 
 def test_a_probe_of_an_order_that_no_list_shows_tells_the_read_behind_its_look_up() -> None:
@@ -491,7 +493,7 @@ def test_orders_that_are_placed_while_a_probe_is_under_way_cost_no_look_up() -> 
     player.put(Pause(0.1))
     outputs = player.put(answer("probe#1", working()))
     assert [output for output in outputs if isinstance(output, Call)] == []
-    assert len(player.adapter.book) == 20
+    assert len(player.adapter.book.orders) == 20
     player.put(Pause(1.0))
     player.put(Probe())
     outputs = player.put(answer("probe#2", working()))
@@ -526,7 +528,7 @@ def test_the_late_rejection_has_a_number_for_an_id() -> None:
     player = ready()
     know(player, working("300000000000000103"))
     player(hears(1, payload("oxfun/cancel-late-reject")))
-    assert set(player.adapter.unproven) == {"300000000000000103"}
+    assert set(player.adapter.book.unproven) == {"300000000000000103"}
 
 
 @pytest.mark.parametrize("event", ["cancelorder", "cancelorders", "CANCEL"])
@@ -536,7 +538,7 @@ def test_any_other_refusal_of_a_cancel_is_told_and_the_order_stays(event: str, c
     know(player, working("12"))
     refusal = payload("oxfun/cancelorder-not-found") | {"event": event, "code": code, "message": "no"}
     player(hears(1, refusal), Noise(f"cancel refused: {code} no"))
-    assert set(player.adapter.book) == {"12"}
+    assert set(player.adapter.book.orders) == {"12"}
 
 
 @pytest.mark.parametrize("market", [MARKET, None])
@@ -547,7 +549,7 @@ def test_an_order_whose_market_is_not_known_spoils_no_message_that_cancels_other
     know(player, working("1"))
     refusal = payload("oxfun/cancelorder-not-found") | {"data": {"orderId": "12", "marketCode": market}}
     player.put(hears(1, refusal))  # late
-    assert set(player.adapter.book) == {"1", "12"}
+    assert set(player.adapter.book.orders) == {"1", "12"}
     [frame] = [orjson.loads(output.text) for output in player.put(Kill()) if isinstance(output, Send)]
     named = {item["orderId"]: item["marketCode"] for item in frame["dataArray"]}
     assert named == ({1: MARKET, 12: MARKET} if market else {1: MARKET})
@@ -566,7 +568,7 @@ def test_a_cancel_that_is_refused_for_its_login_gives_the_connection_up(code: st
     *_, unready, drop = player.put(hears(1, refusal))
     why = f"the login has ended: {code} no"
     assert (unready, drop) == (NotReady(Route.WS, 1, why), Drop(1, why))
-    assert set(player.adapter.book) == {"12"}
+    assert set(player.adapter.book.orders) == {"12"}
 
 
 @pytest.mark.parametrize("up", [True, False])
@@ -699,8 +701,8 @@ def test_a_strike_has_twenty_batches_at_most() -> None:
 )
 def test_an_id_that_is_no_integer_of_the_venue_spoils_neither_batch_nor_kill(bad: str) -> None:
     player = ready()
-    player.adapter.book = {one: order(one) for one in ("1", bad, "2")}
-    outputs = player.adapter.kill(player.now)
+    player.adapter.book.orders = {one: order(one) for one in ("1", bad, "2")}
+    outputs = (*player.adapter.strike(player.now),)
     assert outputs[0] == Asked("cancel-all#1", CANCEL_ALL, urgent=True, cancel=True, body=b"{}")
     [frame] = [output for output in outputs if isinstance(output, Send)]
     assert [item["orderId"] for item in orjson.loads(frame.text)["dataArray"]] == [1, 2]
@@ -708,7 +710,7 @@ def test_an_id_that_is_no_integer_of_the_venue_spoils_neither_batch_nor_kill(bad
 
 def test_the_longest_id_that_fits_is_sent_whole() -> None:
     player = ready()
-    player.adapter.book = {"9" * 19: order("9" * 19)}
+    player.adapter.book.orders = {"9" * 19: order("9" * 19)}
     [frame] = frames(player)
     assert orjson.loads(frame.text)["dataArray"][0]["orderId"] == int("9" * 19)
 
@@ -781,7 +783,7 @@ def test_the_bytes_of_the_kill() -> None:
 
 def test_a_query_is_part_of_the_target_and_of_what_is_signed() -> None:
     adapter = make()
-    request = adapter._signed(adapter._form("GET", "/v3/account?asset=OX"), START)
+    request = adapter._signer.build("GET", "/v3/account?asset=OX")(START)
     headers = request.headers
     text = f"{headers['Timestamp']}\n{headers['Nonce']}\nGET\napi.ox.fun\n/v3/account\nasset=OX"
     assert request.target == "/v3/account?asset=OX"
@@ -964,14 +966,14 @@ def test_a_read_back_shows_live_orders_stops_and_foreign_ones_too() -> None:
     body["data"].append({"orderId": "4", "marketCode": MARKET, "status": "FILLED"})
     orders = (order("1"), order("2", "PARTIALLY_FILLED"), order("3", "SOMETHING_NEW", "BCH-USDT"))
     player(answer("orders#1", body), OrdersRead(orders, True, START.mono_ns))
-    assert list(player.adapter.book) == ["1", "2", "3"]
+    assert list(player.adapter.book.orders) == ["1", "2", "3"]
 
 
 def test_an_empty_read_back_empties_the_book() -> None:
     player = ready()
     know(player, working("1"))
     know(player, working())
-    assert player.adapter.book == {} and player.adapter.book_known
+    assert player.adapter.book.orders == {} and player.adapter.book.is_known
 
 
 @pytest.mark.parametrize(
@@ -986,7 +988,7 @@ def test_a_list_of_which_any_part_cannot_be_read_is_incomplete(data: object) -> 
         answer("orders#1", {"success": True, "data": data}),
         OrdersRead(shown, False, START.mono_ns, why),
     )
-    assert not player.adapter.book_known and tuple(player.adapter.book.values()) == shown
+    assert not player.adapter.book.is_known and tuple(player.adapter.book.orders.values()) == shown
 
 
 @pytest.mark.parametrize(
@@ -1001,9 +1003,9 @@ def test_a_list_of_which_any_part_cannot_be_read_is_incomplete(data: object) -> 
 )
 def test_a_refused_read_is_incomplete_and_leaves_the_book(status: int, body: Any, why: str) -> None:
     player = reading()
-    player.adapter.book["1"] = order("1")
+    player.adapter.book.orders["1"] = order("1")
     player(answer("orders#1", body, status), OrdersRead((), False, START.mono_ns, why))
-    assert set(player.adapter.book) == {"1"}
+    assert set(player.adapter.book.orders) == {"1"}
 
 
 def test_a_read_back_takes_the_second_route_too() -> None:
@@ -1304,25 +1306,25 @@ def test_a_list_beside_a_strike_shows_what_was_open_and_is_the_truth_on_nothing(
     call = beside(player)
     assert call.urgent and not call.command
     assert player.adapter.look_beside(player.now) == ()  # one is under way
-    player.adapter.trace()
+    player.adapter.book.trace()
     player(answer(call.tag, working("1", "2")))
-    assert (list(player.adapter.entered), set(player.adapter.book)) == (["1", "2"], {"1", "2"})
-    assert not player.adapter.book_known
+    assert (list(player.adapter.book.entered), set(player.adapter.book.orders)) == (["1", "2"], {"1", "2"})
+    assert not player.adapter.book.is_known
 
 
 def test_a_list_beside_a_strike_that_comes_behind_a_later_read_still_shows_what_was_open() -> None:
     player = Player(make())
     call = beside(player)
-    player.adapter.trace()
+    player.adapter.book.trace()
     player.put(Pause(0.1))
     know(player, working())
     player(answer(call.tag, working("1")))
-    assert player.adapter.entered == {"1": START.mono_ns} and not player.adapter.book
+    assert player.adapter.book.entered == {"1": START.mono_ns} and not player.adapter.book.orders
 
 
 def test_a_cancel_all_of_nothing_says_that_no_order_was_open() -> None:
     player = Player(make())
-    player.adapter.trace()
+    player.adapter.book.trace()
     strike(player)
     player.put(answer("cancel-all#1", payload("oxfun/cancel-all-nothing")))
-    assert player.adapter.named_none
+    assert player.adapter.book.named_none

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kill_switch.core.domain import Route
-from kill_switch.venues.messages import NotReady, Opened, Received, WakeAfter, Woke
+from kill_switch.venues.messages import NotReady, Opened, Received, Send, WakeAfter, Woke
 from kill_switch.venues.oxfun.adapter import OxFun
 
 from .playbook import Asked, Frame, Kill, Pause, Player
@@ -50,3 +50,21 @@ def test_kinds_of_outputs_are_not_mixed_up() -> None:
     made(Opened(Route.WS, 1), WakeAfter("greeting 1", 0.5))
     with pytest.raises(AssertionError):
         made(Woke("greeting 1"), Frame(1, {"op": "ping"}))
+
+
+def test_a_timer_goes_by_the_name_that_the_script_gives_it() -> None:
+    made = player()
+    made(Opened(Route.WS, 1), WakeAfter("no greeting came", 0.5), Opened(Route.WS, 2), WakeAfter("nor here", 0.5))
+    [frame] = made.put(Woke("nor here"))
+    assert isinstance(frame, Send) and frame.conn == 2
+
+
+def test_two_names_do_not_stand_for_one_tag_nor_one_name_for_two() -> None:
+    with pytest.raises(AssertionError, match=r"- << WakeAfter\(tag='its timer'"):
+        player()(
+            Kill(),
+            Asked("the cancel", "DELETE /v3/orders/cancel-all", urgent=True, cancel=True, body=b"{}"),
+            WakeAfter("its timer", 0.06),
+        )
+    with pytest.raises(AssertionError, match=r"\+ << WakeAfter\(tag='greeting 2'"):
+        player()(Opened(Route.WS, 1), WakeAfter("one", 0.5), Opened(Route.WS, 2), WakeAfter("one", 0.5))

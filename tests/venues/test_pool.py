@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kill_switch.core.domain import Now
-from kill_switch.venues.rate_pool import AT_ONCE, FOR_LONG, Pool
+from kill_switch.venues.kit.rate_pool import AT_ONCE, FOR_LONG, Pool
 
 
 def after(seconds: float) -> Now:

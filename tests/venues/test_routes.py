@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kill_switch.core.domain import Answer, Route
-from kill_switch.venues.adapter import DRILL
+from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.messages import Call, CancelAnswered, Lost, Woke
 
 from .playbook import Drill, answer

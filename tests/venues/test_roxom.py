@@ -104,7 +104,7 @@ def know(player: Player, *items: dict[str, Any]) -> None:
     """Let a read-back put orders into the book."""
     player.put(Read())
     player.put(answer(player.calls[-1].tag, listed(*items)))
-    assert player.adapter.book_known
+    assert player.adapter.book.is_known
 
 
 def strike(player: Player, tag: str = "cancel-all#1") -> None:
@@ -141,7 +141,7 @@ def test_every_payload_is_signed_as_the_venue_file_says(prefix: str) -> None:
     player = Player(make(auth="rsa", path_prefix=prefix, inst_types=("perpetual", "spot")))
     player.put(Kill())
     player.put(Read())
-    player.adapter.book[UUID_1] = order(UUID_1)
+    player.adapter.book.orders[UUID_1] = order(UUID_1)
     player.put(answer("cancel-all#1", {"data": {"cancelledOrderIds": []}}))
     signed = {}
     for call in player.calls:
@@ -257,7 +257,7 @@ def test_cancel_all_that_names_every_order_is_accepted() -> None:
         CancelAnswered(Answer.ACCEPTED, "2 order(s) named as cancelled", 2),
         Woke("cancel-all#2"),
     )
-    assert set(player.adapter.book) == {UUID_1, UUID_2}  # only a read-back takes them out
+    assert set(player.adapter.book.orders) == {UUID_1, UUID_2}  # only a read-back takes them out
 
 
 @pytest.mark.parametrize("error", [{"error": False}, {}, {"error": None}])
@@ -345,14 +345,14 @@ def test_an_order_that_was_pushed_as_inactive_has_ended_if_no_list_shows_it_and_
     player = ready()
     know(player)
     player.put(hears(1, {"type": "order", "data": {"orderId": UUID_1, "symbol": "US500-BTC", "status": "inactive"}}))
-    assert set(player.adapter.book) == {UUID_1}
+    assert set(player.adapter.book.orders) == {UUID_1}
     player.put(Read())
     player.put(answer(player.calls[-1].tag, listed()))
     player(
         answer(player.calls[-1].tag, {"data": {"order": row(UUID_1, "inactive")}}),
         OrdersRead((), True, START.mono_ns),
     )
-    assert not player.adapter.book
+    assert not player.adapter.book.orders
 
 
 def test_single_cancels_are_bounded_and_only_an_id_gets_into_a_path() -> None:
@@ -489,15 +489,15 @@ def test_every_instrument_type_is_read_and_only_all_of_them_are_complete() -> No
     player = Player(make(inst_types=ALL_TYPES))
     replies = [answer(f"orders#{number}", listed(row(uuid(number)))) for number in (6, 1, 3, 2, 5)]
     player(Read(), *lists(1, *ALL_TYPES), *replies)
-    assert not player.adapter.book_known
+    assert not player.adapter.book.is_known
     found = tuple(order(uuid(number)) for number in (6, 1, 3, 2, 5, 4))
     player(answer("orders#4", listed(row(uuid(4)))), OrdersRead(found, True, START.mono_ns))
-    assert set(player.adapter.book) == {uuid(number) for number in range(1, 7)}
+    assert set(player.adapter.book.orders) == {uuid(number) for number in range(1, 7)}
 
 
 def test_one_type_that_fails_makes_the_whole_read_incomplete() -> None:
     player = Player(make(inst_types=("perpetual", "spot", "btc")))
-    player.adapter.book[UUID_1] = order(UUID_1)
+    player.adapter.book.orders[UUID_1] = order(UUID_1)
     player(
         Read(),
         *lists(1, "perpetual", "spot", "btc"),
@@ -506,7 +506,7 @@ def test_one_type_that_fails_makes_the_whole_read_incomplete() -> None:
         answer("orders#3", {"data": {"orders": {}}}),
         OrdersRead((), False, START.mono_ns, "spot: HTTP 401: API key has expired; btc: the btc list cannot be read"),
     )
-    assert set(player.adapter.book) == {UUID_1} and not player.adapter.book_known
+    assert set(player.adapter.book.orders) == {UUID_1} and not player.adapter.book.is_known
 
 
 def test_a_type_that_is_lost_on_both_routes_makes_the_read_incomplete() -> None:
@@ -520,12 +520,12 @@ def test_a_type_that_is_lost_on_both_routes_makes_the_read_incomplete() -> None:
         Lost("orders#2", False, "Connection refused"),
         OrdersRead((order(UUID_1),), False, START.mono_ns, "spot: Connection refused"),
     )
-    assert set(player.adapter.book) == {UUID_1}
+    assert set(player.adapter.book.orders) == {UUID_1}
 
 
 def test_a_list_that_fails_hides_nothing_that_the_others_show_and_takes_nothing_out_of_the_book() -> None:
     player = Player(make(inst_types=("perpetual", "spot", "btc")))
-    player.adapter.book[UUID_1] = order(UUID_1)
+    player.adapter.book.orders[UUID_1] = order(UUID_1)
     player(
         Read(),
         *lists(1, "perpetual", "spot", "btc"),
@@ -534,7 +534,7 @@ def test_a_list_that_fails_hides_nothing_that_the_others_show_and_takes_nothing_
         answer("orders#1", listed()),
         OrdersRead((order(UUID_2),), False, START.mono_ns, "spot: HTTP 401: API key has expired"),
     )
-    assert set(player.adapter.book) == {UUID_1, UUID_2} and not player.adapter.book_known
+    assert set(player.adapter.book.orders) == {UUID_1, UUID_2} and not player.adapter.book.is_known
 
 
 def test_two_reads_under_way_are_not_mixed_up() -> None:
@@ -606,7 +606,7 @@ def test_an_order_that_cannot_be_read_hides_no_other_one_of_its_list() -> None:
     why = "perpetual: the perpetual list cannot be read: 1 of 2 orders"
     body = {"data": {"orders": [None, row(UUID_1)]}}
     player(answer("orders#1", body), OrdersRead((order(UUID_1),), False, START.mono_ns, why))
-    assert set(player.adapter.book) == {UUID_1}
+    assert set(player.adapter.book.orders) == {UUID_1}
 
 
 @pytest.mark.parametrize("body", [{"data": None}, {"data": []}, {}, {"data": {"orders": None}}])
@@ -745,7 +745,7 @@ def test_the_documents_order_event_is_read() -> None:
     pending = Order(event["data"]["orderId"], "US500-BTC", Life.PENDING, "pendingcancel")
     player = ready()
     player(hears(1, event))  # pending: nothing that a strike could do
-    assert player.adapter.book == {pending.id: pending}
+    assert player.adapter.book.orders == {pending.id: pending}
 
 
 def event(status: str) -> Received:
@@ -761,9 +761,9 @@ def test_a_pushed_order_is_seen_once_and_leaves_with_its_end() -> None:
         event("partiallyfilled"),
         event("pendingcancel"),
     )
-    assert player.adapter.book[UUID_1].life is Life.PENDING
+    assert player.adapter.book.orders[UUID_1].life is Life.PENDING
     player(event("cancelled"), event("cancelled"))
-    assert player.adapter.book == {}
+    assert player.adapter.book.orders == {}
 
 
 def test_an_event_that_is_named_within_is_read_too() -> None:
@@ -925,7 +925,7 @@ def test_the_stop_loss_of_an_open_position_counts_as_seen_alive_until_the_venue_
     body = {"data": {"positions": [position | attached, closed]}}
     one = Order(UUID_1, "OIL-BTC", Life.LIVE, "attached")
     player(answer("figure#3", body), OrderSeen(one), answer("figure#4", body))
-    assert player.adapter.book == {UUID_1: one}
+    assert player.adapter.book.orders == {UUID_1: one}
     player.put(Read())
     player.put(answer(player.calls[-1].tag, listed()))
     found = {"data": {"order": row(UUID_1, "cancelled")}}

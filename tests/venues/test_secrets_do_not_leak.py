@@ -52,7 +52,7 @@ def play_everything(stand: Stand, player: Player, echo: list[str]) -> list[str]:
             told.append(repr(output._replace(text=b"") if isinstance(output, Send) else output))
             if isinstance(output, Call):
                 told.extend((output.tag, repr(output.request), str(output.request)))
-        told.extend((repr(player.adapter), str(player.adapter), repr(player.adapter.book)))
+        told.extend((repr(player.adapter), str(player.adapter), repr(player.adapter.book.orders)))
         return [output for output in outputs if isinstance(output, Call)]
 
     for conn in (1, 2):

@@ -167,7 +167,7 @@ def test_accounts_on_other_addresses_and_of_other_venues_are_not_counted_togethe
     adapters = {f"{host}{n}": oxfun(host, n) for host in hosts for n in range(5)}
     found = paces({**adapters, "kuna": STANDS["kuna"].make()})
     assert {found[name].guard_every_s for name in adapters} == {2.0}
-    assert len({id(adapter.pool) for adapter in adapters.values()}) == 2
+    assert len({id(adapter.calls.pool) for adapter in adapters.values()}) == 2
     found = paces({f"a{n}": oxfun("one.test", n) for n in range(16)})
     assert len({id(pace) for pace in found.values()}) == 1
     assert found["a0"] == OxFun.pace(16)
@@ -180,13 +180,13 @@ def test_a_limit_is_shared_by_address_or_by_key_as_the_venue_counts(name: str, s
     key = type(one).key_name(type(one).Options(**stand.options))
     other = stand.make({**stand.secrets(), key: "another-key-0123456789"})
     paces({"one": one, "other": other})
-    assert (one.pool is other.pool) is shared
+    assert (one.calls.pool is other.calls.pool) is shared
 
 
 def test_what_accounts_at_work_have_used_is_counted_when_another_one_joins_them() -> None:
     new, old = oxfun("one.test", 1), oxfun("one.test", 2)
     paces({"old": old})
-    pool = old.pool
+    pool = old.calls.pool
     old.probe(START)
     paces({"new": new, "old": old})
-    assert new.pool is old.pool is pool
+    assert new.calls.pool is old.calls.pool is pool

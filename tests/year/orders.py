@@ -69,12 +69,12 @@ class Orders(Model):
         """Have the venue's lists read whole while the WebSocket is up; while it is down nothing is pushed."""
         venue, now_ns = self._session.venue, self.world.loop.now().mono_ns
         if self._session.ws.state is not LaneState.UP:
-            venue.end_pushes(1)
+            venue.book.end_pushes(1)
             return
-        if not venue.book_current:
-            venue.start_pushes(1, now_ns)
-        for name in venue.lists:
-            self._tell(*venue.show_list(name, self._book.values(), now_ns, whole=True))
+        if not venue.book.is_current:
+            venue.book.start_pushes(1, now_ns)
+        for name in venue.book.lists:
+            self._tell(*venue.book.apply_listing(name, self._book.values(), now_ns, whole=True))
 
     def _tell(self, *facts: object) -> None:
         for fact in facts:
@@ -84,7 +84,7 @@ class Orders(Model):
     def _end(self, order_id: str) -> None:
         order = self._book.pop(order_id)
         if self.world.up and self._session.ws.state is LaneState.UP:
-            self._tell(*self._session.venue.push_order(order._replace(life=Life.GONE)))
+            self._tell(*self._session.venue.book.apply_push(order._replace(life=Life.GONE)))
 
     _stays = 0
 
@@ -103,7 +103,7 @@ class Orders(Model):
         steadily = seen and self._seen is not None and self._seen.seconds > 3 * STEP_S
         self._placed.append((self.world.now_s, steadily))
         if seen:
-            self._tell(*self._session.venue.push_order(order))
+            self._tell(*self._session.venue.book.apply_push(order))
 
     # ── what is right ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Route
-from kill_switch.venues.adapter import DRILL, Adapter, Ask, shared_pace
+from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.crosstrade.contradictions import Doubts
 from kill_switch.venues.crosstrade.equity import CURRENCY, Figures
 from kill_switch.venues.crosstrade.flatten import Flattens
@@ -31,6 +31,8 @@ from kill_switch.venues.crosstrade.strike import Strikes, single_target
 from kill_switch.venues.crosstrade.strike_plan import READ_KEEPS, Choice
 from kill_switch.venues.crosstrade.tokens import BURST, Link, Slot, Wire, rpc_frame
 from kill_switch.venues.decode import header, parse, plain, shown
+from kill_switch.venues.kit.calls import PendingCall
+from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.messages import (
     NOT_PROCESSED,
     Drilled,
@@ -45,6 +47,7 @@ from kill_switch.venues.messages import (
     Send,
 )
 from kill_switch.venues.options import VenueOptions
+from kill_switch.venues.profile import shared_pace
 
 SNAPSHOT_EVERY = 4  # probes
 MOST_TROUBLE = 600  # characters of a line that may name 15 NT accounts
@@ -61,7 +64,26 @@ ELSEWHERE = "session active elsewhere"
 POLICY = "1008"  # the code with which a session ends, for another one or after ten refusals in a row (§3, §6)
 
 
-class CrossTrade(Adapter):
+class CrossTradeOptions(VenueOptions):
+    """The keys of an account at this venue."""
+
+    ws_url: str = "wss://app.crosstrade.io/ws/stream"
+    rest_url: str = "https://app.crosstrade.io"
+    nt_accounts: tuple[str, ...] = Field(min_length=1, max_length=15)  # a token each, out of one burst
+    order_events: bool = True  # try to subscribe to order events; whether NT8 accounts have any is not documented
+    flatten: bool = False  # close the accounts' positions too, at the market, after their orders are cancelled
+
+    @field_validator("nt_accounts")
+    @classmethod
+    def _names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not name or name != name.strip() or not name.isprintable() or len(name) > 64 for name in names):
+            raise ValueError('must be names as NinjaTrader shows them, such as "Sim101"')
+        if len({name.casefold() for name in names}) != len(names):
+            raise ValueError("must not name an account twice; upper and lower case are the same")
+        return names
+
+
+class CrossTrade(Adapter[CrossTradeOptions]):
     """One CrossTrade user, with some of the accounts in that user's NinjaTrader.
 
     What it is worth is the sum of its accounts' net liquidation, out of one message. A deposit or a withdrawal is in it
@@ -81,33 +103,18 @@ class CrossTrade(Adapter):
     NOT_PROCESSED = NOT_PROCESSED - {408}  # §2: the add-on is not connected, on whatever route
     PUSHES_ORDERS = False  # §6: for NT8 accounts not documented; where there are any, they are taken
 
-    class Options(VenueOptions):
-        ws_url: str = "wss://app.crosstrade.io/ws/stream"
-        rest_url: str = "https://app.crosstrade.io"
-        nt_accounts: tuple[str, ...] = Field(min_length=1, max_length=15)  # a token each, out of one burst
-        order_events: bool = True  # try to subscribe to order events; whether NT8 accounts have any is not documented
-        flatten: bool = False  # close the accounts' positions too, at the market, after their orders are cancelled
-
-        @field_validator("nt_accounts")
-        @classmethod
-        def _names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-            if any(not name or name != name.strip() or not name.isprintable() or len(name) > 64 for name in names):
-                raise ValueError('must be names as NinjaTrader shows them, such as "Sim101"')
-            if len({name.casefold() for name in names}) != len(names):
-                raise ValueError("must not name an account twice; upper and lower case are the same")
-            return names
+    Options = CrossTradeOptions
 
     @classmethod
     def pace(cls, together: int) -> Pace:
         return shared_pace(cls.PACE, together)
 
     @classmethod
-    def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
+    def secrets(cls, options: CrossTradeOptions) -> tuple[str, ...]:
         return ("token",)
 
-    def __init__(self, options: VenueOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
+    def __init__(self, options: CrossTradeOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
         super().__init__(options, secrets, hedge_after_s)
-        assert isinstance(options, CrossTrade.Options)  # noqa: S101 - the registry pairs them
         self._bearer = {"Authorization": f"Bearer {header('token', secrets['token'])}"}
         self._accounts = options.nt_accounts
         self._events = options.order_events
@@ -115,12 +122,18 @@ class CrossTrade(Adapter):
         self._wire = Wire(self.host, self._bearer)
         self._slot = Slot()
         self._choice = Choice(self._accounts)
-        self._flatten = options.flatten
-        self._flattens = Flattens(self._wire, self.ask, on=options.flatten)
+        self.closes_positions = options.flatten
+        self._flattens = Flattens(self._wire, self.calls, on=options.flatten)
         self._doubts = Doubts()
         self._turns = Turns(self._wire.bucket)
         self._strikes = Strikes(
-            self._wire, self._accounts, self._turns, self.ask, self._cancel_said, self._hedge_s, self._answers
+            self._wire,
+            self._accounts,
+            self._turns,
+            self.calls,
+            self._cancel_said,
+            self._hedge_s,
+            self._answers,
         )
         self._snapshot = self._wire.request("GET", "/v1/api/accounts/snapshot")
         self._reads = Reads(
@@ -129,15 +142,15 @@ class CrossTrade(Adapter):
             self._doubts,
             self._turns,
             self._snapshot,
-            self.ask,
-            self.words,
+            self.calls,
+            self.evidence,
             self._read_back,
             self._unread,
             self._reached_throughout,
             positions=options.flatten,
             hedge_after_s=self._hedge_s,
         )
-        self._figures = Figures(self._wire, self._ours, self.ask, self.words, self._snapshot)
+        self._figures = Figures(self._wire, self._ours, self.calls, self.evidence, self._snapshot)
         self._unseen: Mapping[str, str] = {}  # accounts that the last snapshot does not show connected, and why
         self._unseen_told: Mapping[str, str] = {}  # those that people have been told of
         self._closing: dict[str, Order] = {}  # orders that close positions, as the last reads have shown them
@@ -161,10 +174,6 @@ class CrossTrade(Adapter):
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    @property
-    def closes_positions(self) -> bool:
-        return self._flatten
-
     def first(self, now: Now) -> Send | None:
         closing = self._flattens.closing(now)
         if closing or len(self._accounts) > 1:  # the only one is struck however few tokens are left
@@ -172,17 +181,14 @@ class CrossTrade(Adapter):
                 return None
         return self._strikes.first(now)
 
-    def kill(self, now: Now) -> Outputs:
-        return tuple(self.strike(now))
-
     def strike(self, now: Now) -> Iterator[Output]:
         closing, kill = self._flattens.closing(now), self._choice.first(now)
-        chosen, singles = self._choice.strike(self.book, self._wire.bucket.left(now), closing, now)
+        chosen, singles = self._choice.strike(self.book.orders, self._wire.bucket.left(now), closing, now)
         self._flattens.want(chosen, now)
         owned = [(self._choice.owner(one), one) for one in singles]
         idle = "" if chosen else UNDISTURBED if closing else TAKEN
         yield from self._strikes.strike(chosen, owned, now, kill=kill, holding=self._holding, idle=idle)
-        self._choice.struck(self.book)
+        self._choice.struck(self.book.orders)
 
     def void(self) -> None:
         super().void()
@@ -191,28 +197,28 @@ class CrossTrade(Adapter):
 
     def _holding(self) -> frozenset[str]:
         """Return the NT accounts that orders are known of."""
-        return frozenset(map(self._choice.owner, self.book))
+        return frozenset(map(self._choice.owner, self.book.orders))
 
     def _cancel_said(self, account: str, order: str, said: Said, now: Now) -> None:
         """Take the last word on the cancel of an order, or of all of an account's."""
         if said.accepted:
-            self.name_cancelled(one for one in map(plain, said.ids) if one)
+            self.book.note_cancelled(one for one in map(plain, said.ids) if one)
         if order:
             self._doubts.single(account, order, said)
             return
         self._flattens.cancelled(account, now)
         if said.accepted:
             self._choice.taken(account, now)
-        theirs = (one for one in self.book if self._choice.owner(one) == account)
+        theirs = (one for one in self.book.orders if self._choice.owner(one) == account)
         self._doubts.answered(account, said, theirs)
 
     def awaits(self, tag: str) -> bool:
         """Say whether a request is still to leave; a cancel is not while it is to wait for its turn."""
-        ask = self._asks.get(tag)
-        return ask is not None and not (ask.kind in Strikes.KINDS and self._strikes.holds(ask))
+        call = self.calls.pending.get(tag)
+        return call is not None and not (call.kind in Strikes.KINDS and self._strikes.holds(call))
 
     def plan(self) -> tuple[str, ...]:
-        chosen, singles = self._choice.choose(self.book, BURST, first=True)
+        chosen, singles = self._choice.choose(self.book.orders, BURST, first=True)
         owned = [(self._choice.owner(one), one) for one in singles]
         if self._wire.newest is not None:
             lines = [_ws("CancelOrders", account=name) for name in chosen]
@@ -220,7 +226,7 @@ class CrossTrade(Adapter):
         else:
             lines = [f"POST {self._strikes.cancels[name].target} {{}}" for name in chosen]
             lines += [f"POST {single_target(name, one)} {{}}" for name, one in owned]
-        if self._flatten:
+        if self.closes_positions:
             lines.append(f"then Flatten, once, each of {', '.join(self._accounts)} that a read shows a position of")
         return tuple(lines)
 
@@ -258,7 +264,7 @@ class CrossTrade(Adapter):
             self._wire.left(conn, tag, now)
         frame = rpc_frame("Cancel", {"account": account, "orderId": NO_ORDER}, tag)
         request = self._wire.request("POST", single_target(account, NO_ORDER))
-        return (*self.drill_send(conn, tag, frame, now), *self.drill_call(self._wire.paid(request), now))
+        return (*self.drills.start_frame(conn, tag, frame, now), *self.drills.start_call(self._wire.paid(request), now))
 
     def measure(self, now: Now) -> Outputs:
         return self._figures.measure(now)
@@ -280,42 +286,42 @@ class CrossTrade(Adapter):
         return f"another session has this user's one WebSocket: REST only for {left_s:.0f} s" if left_s > 0 else ""
 
     def _look(self, now: Now) -> Outputs:
-        return self.ask("snapshot", self._wire.paid(self._snapshot), now)
+        return self.calls.start_call("snapshot", self._wire.paid(self._snapshot), now)
 
     # ── REST answers ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def answered(self, ask: Ask, reply: Replied, now: Now) -> Outputs | None:
+    def answered(self, call: PendingCall, reply: Replied, now: Now) -> Outputs | None:
         body = parse(reply.body)
-        said = judge(reply.status, body, self.words)
+        said = judge(reply.status, body, self.evidence)
         if said is not None and said.limited:
             self._wire.bucket.drain(now, reply.headers.get("retry-after", ""))
         elif said is not None:
             self._wire.bucket.taken()
-        match ask.kind:
+        match call.kind:
             case kind if kind in Strikes.KINDS:
-                return self._strikes.twin_said(ask, said, now)
+                return self._strikes.twin_said(call, said, now)
             case kind if kind in Flattens.KINDS and said is not None:
-                self._flattens.answered(ask.context, said, now)
+                self._flattens.answered(call.context, said, now)
                 return ()
             case kind if kind in Flattens.KINDS:
                 return None
             case kind if kind in Reads.KINDS:
-                return self._reads.answered(ask, body, reply.status, now)
+                return self._reads.answered(call, body, reply.status, now)
             case kind if kind in Figures.KINDS:
-                return self._figures.answered(ask, body, reply.status, now)
+                return self._figures.answered(call, body, reply.status, now)
             case kind if kind == DRILL:
                 return None if said is None else (Drilled(Route.HTTP, _carried(said), reply.rtt_us, said.words),)
             case _:
                 return self._looked(body, reply.status)
 
-    def unanswered(self, ask: Ask, why: str, now: Now) -> Outputs:
-        match ask.kind:
+    def unanswered(self, call: PendingCall, why: str, now: Now) -> Outputs:
+        match call.kind:
             case kind if kind in Strikes.KINDS:
-                return self._strikes.twin_lost(ask, why, now)
+                return self._strikes.twin_lost(call, why, now)
             case kind if kind in Flattens.KINDS:
-                return self._flattens.unanswered(ask, why, now)
+                return self._flattens.unanswered(call, why, now)
             case kind if kind in Reads.KINDS:
-                return self._reads.unanswered(ask, why, now)
+                return self._reads.unanswered(call, why, now)
             case "snapshot":
                 return (NotReady(Route.HTTP, 0, why),)
             case _:  # the reads show what became of it; figures are asked for again
@@ -326,8 +332,8 @@ class CrossTrade(Adapter):
     def _read_back(self, read: Read, now: Now) -> Outputs:
         """Take a read that has ended; a probe says nothing of accounts and positions: it never proves all clear."""
         alive, found = self._known(read)
-        strange = [Noise(self.words("order", o.id, "is in state Unknown")) for o in alive if o.status == "unknown"]
-        why = self.words("; ".join(read.troubles), limit=MOST_TROUBLE) if read.troubles else ""
+        strange = [Noise(self.evidence("order", o.id, "is in state Unknown")) for o in alive if o.status == "unknown"]
+        why = self.evidence("; ".join(read.troubles), limit=MOST_TROUBLE) if read.troubles else ""
         if read.probe:
             fact = OrdersRead(alive, not why, read.asked_ns, why)
             return (*self._proven(read, why), *((fact,) if alive else ()), *strange, *found)
@@ -341,7 +347,7 @@ class CrossTrade(Adapter):
         """Say that accounts are out of reach, if a read's snapshot has shown that others are than before."""
         before, self._unseen_told = self._unseen_told, self._unseen
         why = lacking(self._unseen) if self._unseen != before else ""
-        return (NotReady(Route.HTTP, 0, self.words(why, limit=MOST_TROUBLE)),) if why else ()
+        return (NotReady(Route.HTTP, 0, self.evidence(why, limit=MOST_TROUBLE)),) if why else ()
 
     def _proven(self, read: Read, why: str) -> Outputs:
         """Say what a probe over HTTP has shown of that lane."""
@@ -361,7 +367,7 @@ class CrossTrade(Adapter):
         alive = {}
         for one in read.orders:
             if one.order.life is Life.GONE:
-                self.note_end(one.order, cancels=False)  # a list does not say when
+                self.book.note_end(one.order, cancels=False)  # a list does not say when
             if one.order.life is Life.LIVE and self._flattens.owns(one, read.asked_ns):
                 alive[one.order.id] = self._closing[one.order.id] = one.order._replace(life=Life.PENDING)
             elif one.order.life is not Life.GONE:
@@ -369,15 +375,15 @@ class CrossTrade(Adapter):
         if not read.ordered:
             for one in read.orders:
                 self._choice.shown(one)
-            return tuple(alive.values()), self.show_list("orders", alive.values(), read.asked_ns, whole=False)
-        shown = {one.order.id for one in read.orders} if self.book else set()
+            return tuple(alive.values()), self.book.apply_listing("orders", alive.values(), read.asked_ns, whole=False)
+        shown = {one.order.id for one in read.orders} if self.book.orders else set()
         for order_id in [one for one in self._closing if one not in alive]:
-            self.note_end(self._closing.pop(order_id)._replace(status="filled"))  # nobody has cancelled it
-        kept = [order for one, order in self.book.items() if one not in shown and self._stays(one)]
+            self.book.note_end(self._closing.pop(order_id)._replace(status="filled"))  # nobody has cancelled it
+        kept = [order for one, order in self.book.orders.items() if one not in shown and self._stays(one)]
         self._choice.listed(read.orders, (order.id for order in kept))
         stay = {order.id for order in kept}
-        found = self.show_list("orders", alive.values(), read.asked_ns, whole=True, kept=stay)
-        self.doubted.update(dict.fromkeys(one for one in stay if self._doubts.holds(one)))
+        found = self.book.apply_listing("orders", alive.values(), read.asked_ns, whole=True, kept=stay)
+        self.book.doubted.update(dict.fromkeys(one for one in stay if self._doubts.holds(one)))
         return (*alive.values(), *kept), found
 
     def _stays(self, order: str) -> bool:
@@ -404,12 +410,12 @@ class CrossTrade(Adapter):
 
     def _looked(self, body: Any, status: int) -> Outputs:
         """Take a probe's snapshot: are the add-on, our NT accounts and their brokers there?"""
-        wrong = failure(status, body, self.words)
+        wrong = failure(status, body, self.evidence)
         if wrong is not None:
             return () if wrong.limited else (NotReady(Route.HTTP, 0, wrong.words, fatal=wrong.key),)
         why = lacking(self._reached(body))
         self._unseen_told = self._unseen
-        return (NotReady(Route.HTTP, 0, self.words(why, limit=MOST_TROUBLE)) if why else Ready(Route.HTTP, 0),)
+        return (NotReady(Route.HTTP, 0, self.evidence(why, limit=MOST_TROUBLE)) if why else Ready(Route.HTTP, 0),)
 
     # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -439,7 +445,7 @@ class CrossTrade(Adapter):
             self._wire.bucket.drain(now)
         if link is not None and displaced:
             away_s = self._slot.lost(link.since_ns, now)
-            why = self.words(f"{why}: another program has this user's one WebSocket; REST only for {away_s:.0f} s")
+            why = self.evidence(f"{why}: another program has this user's one WebSocket; REST only for {away_s:.0f} s")
         self._figures.closed(conn)
         unready = NotReady(route, conn, why, fatal=displaced)
         return (unready, *self._strikes.closed(conn, now, limited=limited), *self._reads.closed(conn, now))
@@ -480,7 +486,7 @@ class CrossTrade(Adapter):
                 told = [message[key] for key in ("error", "message", "detail") if message.get(key)]
                 if "rate limit" in " ".join(map(shown, told)).lower():
                     self._wire.heard(conn, "", now, limited=True)
-                return (Noise(self.words(*told) if told else "a message that no document explains"),)
+                return (Noise(self.evidence(*told) if told else "a message that no document explains"),)
 
     def _gap(self, message: dict[str, Any], now: Now) -> bool:
         """Say whether frames were lost, and there is a token to read the orders anew (§6)."""
@@ -495,19 +501,19 @@ class CrossTrade(Adapter):
             return ()
         self._choice.shown(one)
         self._doubts.pushed(one)
-        return self.push_order(one.order)
+        return self.book.apply_push(one.order)
 
     def _replied(self, conn: int, tag: str, message: dict[str, Any], now: Now) -> Outputs:
         """Take the reply to an RPC; an id that nobody waits for any more is nothing strange."""
         error = message.get("error")
         body = {**message, "success": False} if error else message.get("data")
-        said = judge(None, body, self.words)
+        said = judge(None, body, self.evidence)
         self._wire.heard(conn, tag, now, limited=said is not None and said.limited)
         if tag == "hello":
             return self._hello(conn, body, said, now)
         if tag.startswith(DRILL):
             words = "a reply that says nothing" if said is None else said.words
-            return self.drilled(tag, said is not None and _carried(said), words, now)
+            return self.drills.end_frame(tag, said is not None and _carried(said), words, now)
         struck = self._strikes.replied(conn, tag, said, now)
         if struck is not None:
             return struck
@@ -517,14 +523,14 @@ class CrossTrade(Adapter):
     def _hello(self, conn: int, body: object, said: Said | None, now: Now) -> Outputs:
         """Take any reply as the proof that this connection carries commands; what it says of the add-on too."""
         ready = Ready(Route.WS, conn)
-        self.start_pushes(conn, self._wire.links[conn].since_ns)
+        self.book.start_pushes(conn, self._wire.links[conn].since_ns)
         if said is not None and said.offline:
             return (ready, NotReady(Route.HTTP, 0, said.words))
         listed = self._reads.rpc_orders(body)
         if listed is None:
             self._reads.has_rpc = said is not None and said.limited
             return (ready,)
-        why = warning(body, self.words) or listed.why
+        why = warning(body, self.evidence) or listed.why
         read = Read(self._wire.links[conn].since_ns, probe=True, conn=conn, orders=listed.orders, ordered=not why)
         read.troubles += [why] if why else []
         return (ready, *self._read_back(read, now))

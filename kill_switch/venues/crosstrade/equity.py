@@ -15,10 +15,10 @@ from decimal import Decimal
 from typing import Any
 
 from kill_switch.core.domain import Now
-from kill_switch.venues.adapter import Ask, Asks
 from kill_switch.venues.crosstrade.replies import Accounts, NoFigure, Words, failure, standing
 from kill_switch.venues.crosstrade.tokens import Wire, path_of
 from kill_switch.venues.decode import amount, plain
+from kill_switch.venues.kit.calls import CallStarter, PendingCall
 from kill_switch.venues.messages import Equity, Noise, Outputs, Send
 from kill_switch.venues.request import Request
 
@@ -31,14 +31,14 @@ STREAM = b'{"action":"streamPnl","enabled":true,"interval":1000}'
 
 
 class Figures:
-    """Ask for what the accounts are worth, and read what comes."""
+    """PendingCall for what the accounts are worth, and read what comes."""
 
     KINDS = frozenset({"measure", "watermarks"})
 
-    def __init__(self, wire: Wire, ours: Accounts, ask: Asks, words: Words, snapshot: Request) -> None:
+    def __init__(self, wire: Wire, ours: Accounts, calls: CallStarter, words: Words, snapshot: Request) -> None:
         self._wire = wire
         self._ours = ours
-        self._ask = ask
+        self._calls = calls
         self._words = words
         self._snapshot = snapshot
         self._streams: dict[int, int] = {}  # connection → when it was asked for a stream
@@ -58,7 +58,7 @@ class Figures:
             self._streams[conn] = now.mono_ns
             outputs = (Send(conn, STREAM),)
         if self._wire.bucket.spare(now, 1) or self._wire.bucket.contended(now):  # a refusal costs nothing
-            outputs += self._ask("measure", self._wire.paid(self._snapshot), now)
+            outputs += self._calls.start_call("measure", self._wire.paid(self._snapshot), now)
         return outputs
 
     def _wants_stream(self, conn: int, now: Now) -> bool:
@@ -82,11 +82,11 @@ class Figures:
         self._streams.pop(conn, None)
         self._odd.discard(conn)
 
-    def answered(self, ask: Ask, body: Any, status: int, now: Now) -> Outputs:
+    def answered(self, call: PendingCall, body: Any, status: int, now: Now) -> Outputs:
         wrong = failure(status, body, self._words)
-        if ask.kind == "watermarks":
+        if call.kind == "watermarks":
             worth = standing(body) if wrong is None else None
-            return (_equity(worth, ask) if worth else Noise("the watermarks cannot be read"),)
+            return (_equity(worth, call) if worth else Noise("the watermarks cannot be read"),)
         if wrong is not None:
             return () if wrong.limited or wrong.offline or wrong.nothing else self._watermarks(now)
         total = self._ours.worth(body)
@@ -95,7 +95,7 @@ class Figures:
             return told if total.away else (*told, *self._watermarks(now))
         if self._newer(body, now):
             self._said = ""
-            return (_equity(total, ask),)
+            return (_equity(total, call),)
         if now.mono_ns - (self._pushed_ns or 0) <= FRESH_S * 1e9:
             return ()  # a push has overtaken it
         return self._say("the snapshot stands still: it is of the same moment as the figures before")
@@ -130,8 +130,8 @@ class Figures:
         if more or not self._wire.bucket.spare(now, 1):
             return ()
         request = self._wire.request("GET", f"{path_of(name)}/watermarks")
-        return self._ask("watermarks", self._wire.paid(request), now)
+        return self._calls.start_call("watermarks", self._wire.paid(request), now)
 
 
-def _equity(worth: Decimal, ask: Ask) -> Equity:
-    return Equity({CURRENCY: worth}, ask.asked_ns)
+def _equity(worth: Decimal, call: PendingCall) -> Equity:
+    return Equity({CURRENCY: worth}, call.asked_ns)

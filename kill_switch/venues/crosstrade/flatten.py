@@ -15,10 +15,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kill_switch.core.domain import Answer, Life, Now, Order, Route
-from kill_switch.venues.adapter import Ask, Asks
 from kill_switch.venues.crosstrade.readback import Read
 from kill_switch.venues.crosstrade.replies import Owned, Said
 from kill_switch.venues.crosstrade.tokens import Wire, path_of
+from kill_switch.venues.kit.calls import CallStarter, PendingCall
 from kill_switch.venues.messages import Call, Output, Outputs
 
 CANCELLED_WITHIN_S = 1.5  # a strike that is not answered by then has gone out all the same
@@ -44,9 +44,9 @@ class Flattens:
 
     KINDS = frozenset({"flatten", "flatten-again"})
 
-    def __init__(self, wire: Wire, ask: Asks, *, on: bool) -> None:
+    def __init__(self, wire: Wire, calls: CallStarter, *, on: bool) -> None:
         self._wire = wire
-        self._ask = ask
+        self._calls = calls
         self._on = on
         self._wanted: dict[str, int] = {}  # account → from when on a read counts
         self._latest: dict[str, Flatten] = {}
@@ -122,7 +122,7 @@ class Flattens:
         if conn is not None:
             return (self._wire.rpc(conn, tag, "Flatten", {"account": account}, now),)
         build = self._wire.paid(self._wire.request("POST", f"{path_of(account)}/positions/flatten"))
-        return self._ask("flatten", build, now, urgent=True, command=True, context=tag)
+        return self._calls.start_call("flatten", build, now, urgent=True, command=True, context=tag)
 
     def answered(self, tag: str, said: Said | None, now: Now) -> None:
         """Take the answer: only a yes says when it is done, and only a no that nothing is under way."""
@@ -138,15 +138,15 @@ class Flattens:
         if said.answer is not Answer.UNKNOWN or said.limited:
             latest.until_ns = 0
 
-    def unanswered(self, ask: Ask, why: str, now: Now) -> Outputs:
+    def unanswered(self, call: PendingCall, why: str, now: Now) -> Outputs:
         """Take the second route, but only if provably nothing left on the first."""
-        if ask.sent:
+        if call.sent:
             return ()
-        if ask.kind == "flatten":
-            again, context = "flatten-again", ask.context
-            outputs = self._ask(again, ask.build, now, urgent=True, command=True, context=context)
+        if call.kind == "flatten":
+            again, context = "flatten-again", call.context
+            outputs = self._calls.start_call(again, call.build, now, urgent=True, command=True, context=context)
             return tuple(one._replace(route=Route.FRESH) for one in outputs if isinstance(one, Call))
-        self.answered(ask.context, Said(Answer.UNSENT, why), now)
+        self.answered(call.context, Said(Answer.UNSENT, why), now)
         return ()
 
 

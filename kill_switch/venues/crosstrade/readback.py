@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kill_switch.core.domain import Life, Now
-from kill_switch.venues.adapter import Ask, Asks
 from kill_switch.venues.crosstrade.contradictions import Doubts
 from kill_switch.venues.crosstrade.replies import (
     Accounts,
@@ -35,6 +34,7 @@ from kill_switch.venues.crosstrade.replies import (
 )
 from kill_switch.venues.crosstrade.request_queue import Turns
 from kill_switch.venues.crosstrade.tokens import Wire, is_id, path_of
+from kill_switch.venues.kit.calls import CallStarter, PendingCall
 from kill_switch.venues.messages import Outputs, WakeAfter
 from kill_switch.venues.request import Request
 
@@ -78,7 +78,7 @@ class Reads:
         doubts: Doubts,
         turns: Turns,
         snapshot: Request,
-        ask: Asks,
+        calls: CallStarter,
         words: Words,
         done: Callable[[Read, Now], Outputs],
         failed: Callable[[str, Said | None], Outputs],
@@ -96,7 +96,7 @@ class Reads:
         self._doubts = doubts
         self._turns = turns
         self._snapshot = snapshot
-        self._ask = ask
+        self._calls = calls
         self._words = words
         self._done = done
         self._failed = failed
@@ -144,16 +144,16 @@ class Reads:
         again_s = max(READ_AGAIN_S, 4 * self._hedge_after_s())
         once = read.probe or self._wire.bucket.contended(now)
         build = self._wire.paid(request)
-        return self._ask(
+        return self._calls.start_call(
             kind, build, now, urgent=not read.probe, hedge_after_s=None if once else again_s, context=context
         )
 
     # what comes back
 
-    def answered(self, ask: Ask, body: Any, status: int, now: Now) -> Outputs | None:
+    def answered(self, call: PendingCall, body: Any, status: int, now: Now) -> Outputs | None:
         """Take the answer to a request; None if another route should be heard."""
-        read = _read_of(ask)
-        if ask.kind == "orders" and status == 404:
+        read = _read_of(call)
+        if call.kind == "orders" and status == 404:
             self.has_path = False
             return self._list(read, now)
         wrong = failure(status, body, self._words)
@@ -161,32 +161,32 @@ class Reads:
             return None
         if wrong is not None and wrong.limited and not read.probe:
             self._repeated[read] = None
-            return self._turns.read(lambda at: self._again(ask, at), now)
-        match ask.kind:
+            return self._turns.read(lambda at: self._again(call, at), now)
+        match call.kind:
             case "orders":
                 return self._listed(read, self._ours.orders(body), wrong, body, now)
             case "list":
-                return self._listed_one(ask.context[0], read, body, wrong, now)
+                return self._listed_one(call.context[0], read, body, wrong, now)
             case "positions":
                 return self._held(read, body, wrong, now)
             case "reach":
                 return self._seen(read, body, wrong, now)
             case _:
-                return self._looked(ask.context[0], read, body, wrong, now)
+                return self._looked(call.context[0], read, body, wrong, now)
 
-    def _again(self, ask: Ask, now: Now) -> Outputs:
-        self._repeated.pop(_read_of(ask), None)
-        return self._ask(ask.kind, ask.build, now, urgent=True, context=ask.context)
+    def _again(self, call: PendingCall, now: Now) -> Outputs:
+        self._repeated.pop(_read_of(call), None)
+        return self._calls.start_call(call.kind, call.build, now, urgent=True, context=call.context)
 
-    def unanswered(self, ask: Ask, why: str, now: Now) -> Outputs:
-        read = _read_of(ask)
-        match ask.kind:
+    def unanswered(self, call: PendingCall, why: str, now: Now) -> Outputs:
+        read = _read_of(call)
+        match call.kind:
             case "list":
-                return self._gather(ask.context[0], read, Listed([], why), now)
+                return self._gather(call.context[0], read, Listed([], why), now)
             case "look":
-                return self._look_over(ask.context[0], read, why, now)
+                return self._look_over(call.context[0], read, why, now)
             case _:
-                return self._fail(read, f"accounts: {why}" if ask.kind == "reach" else why, None, now)
+                return self._fail(read, f"accounts: {why}" if call.kind == "reach" else why, None, now)
 
     def replied(self, conn: int, tag: str, body: object, said: Said | None, now: Now) -> Outputs:
         """Take the reply to an RPC, if it is one of a read's."""
@@ -272,7 +272,7 @@ class Reads:
         return self._reach(read, now)
 
     def _reach(self, read: Read, now: Now) -> Outputs:
-        """Ask what the lists have covered, if they have shown nothing that is left."""
+        """PendingCall what the lists have covered, if they have shown nothing that is left."""
         if read.probe:  # what it has to say does not wait for a look, which spares a kill one
             more = self._look(read, 1, now) if self._wire.bucket.spare(now, 1) else ()
             return (*self._done(read, now), *more)
@@ -350,6 +350,6 @@ class Reads:
         return self._done(read, now)
 
 
-def _read_of(ask: Ask) -> Read:
-    read: Read = ask.context if isinstance(ask.context, Read) else ask.context[1]
+def _read_of(call: PendingCall) -> Read:
+    read: Read = call.context if isinstance(call.context, Read) else call.context[1]
     return read

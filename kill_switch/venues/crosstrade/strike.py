@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from kill_switch.core.domain import Answer, Now
-from kill_switch.venues.adapter import Ask, Asks
 from kill_switch.venues.crosstrade.replies import Said
 from kill_switch.venues.crosstrade.request_queue import Turns
 from kill_switch.venues.crosstrade.strike_plan import READ_KEEPS
 from kill_switch.venues.crosstrade.tokens import Wire, path_of, rpc_frame
+from kill_switch.venues.kit.calls import CallStarter, PendingCall
 from kill_switch.venues.messages import CancelAnswered, Noise, Output, Outputs, Prepare, Send, WakeAfter
 
 CANCEL = "CancelOrders"  # all of an NT account's
@@ -102,7 +102,7 @@ class Strikes:
         wire: Wire,
         accounts: tuple[str, ...],
         turns: Turns,
-        ask: Asks,
+        calls: CallStarter,
         settled: Callable[[str, str, Said, Now], None],
         hedge_after_s: Callable[[], float],
         answered: Callable[[int], None],
@@ -113,7 +113,7 @@ class Strikes:
         self._wire = wire
         self._accounts = accounts
         self._turns = turns
-        self._ask = ask
+        self._calls = calls
         self._settled = settled
         self._answered = answered  # takes when the strike was made that is answered now
         self._hedge_after_s = hedge_after_s
@@ -236,16 +236,18 @@ class Strikes:
         if part.order:
             request = self._wire.request("POST", single_target(part.account, part.order))
             build = self._wire.paid(request, paid=paid)
-            return self._ask("cancel-one", build, now, urgent=True, command=True, context=part)
+            return self._calls.start_call("cancel-one", build, now, urgent=True, command=True, context=part)
         build = self._wire.paid(self.cancels[part.account], paid=paid)
-        return self._ask("cancel", build, now, urgent=True, cancel=True, hedge_after_s=again_s, context=part)
+        return self._calls.start_call(
+            "cancel", build, now, urgent=True, cancel=True, hedge_after_s=again_s, context=part
+        )
 
     # tokens are short
 
-    def holds(self, ask: Ask) -> bool:
+    def holds(self, call: PendingCall) -> bool:
         """Say whether a request that has not left yet is to wait for its turn."""
-        part = ask.context
-        return ask.kind in self.KINDS and part.strike.short and not part.turned
+        part = call.context
+        return call.kind in self.KINDS and part.strike.short and not part.turned
 
     def _wait(self, part: Part, now: Now) -> Outputs:
         """Have a part sent over REST in its turn; it takes the place of an earlier one's that waits for the same."""
@@ -293,22 +295,22 @@ class Strikes:
             return self._settle(part, part.said, now)
         return self._later(part, now, self._hedge_after_s())
 
-    def twin_said(self, ask: Ask, said: Said | None, now: Now) -> Outputs | None:
+    def twin_said(self, call: PendingCall, said: Said | None, now: Now) -> Outputs | None:
         """Take the REST twin's answer; None if another route should be heard."""
-        part: Part = ask.context
+        part: Part = call.context
         if said is None:
             return None
         if said.limited and not part.settled:
             return self._limited(part, said, now)
-        if said.cancelled == 0 and (part.framed or not ask.hedge):
+        if said.cancelled == 0 and (part.framed or not call.second_route_allowed):
             said = said._replace(cancelled=None)  # another copy may have cancelled what this one did not find
         return self._over(part, said, now)
 
-    def twin_lost(self, ask: Ask, why: str, now: Now) -> Outputs:
-        part: Part = ask.context
-        if not ask.sent and self.holds(ask) and not part.settled:
+    def twin_lost(self, call: PendingCall, why: str, now: Now) -> Outputs:
+        part: Part = call.context
+        if not call.sent and self.holds(call) and not part.settled:
             return self._wait(part, now)  # the lane has asked, and has not sent it
-        answer = Answer.UNKNOWN if ask.sent or part.framed else Answer.UNSENT
+        answer = Answer.UNKNOWN if call.sent or part.framed else Answer.UNSENT
         return self._over(part, Said(answer, why), now, lost=True)
 
     def _over(self, part: Part, said: Said, now: Now, *, lost: bool = False) -> Outputs:

@@ -25,9 +25,12 @@ from urllib.parse import quote
 from pydantic import Field, field_validator
 
 from kill_switch.core.domain import Life, Now, Order, Pace, Route
-from kill_switch.venues.adapter import DRILL, LOOK_UP, Adapter, Ask, shared_pace
-from kill_switch.venues.balances import Balances
+from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.decode import header, parse
+from kill_switch.venues.kit.balances import Balances
+from kill_switch.venues.kit.calls import PendingCall
+from kill_switch.venues.kit.drill import DRILL
+from kill_switch.venues.kit.readback import LOOK_UP, ReadBack
 from kill_switch.venues.kuna.read_queue import ACTIVE, TURN, Turns
 from kill_switch.venues.kuna.replies import (
     Body,
@@ -44,7 +47,7 @@ from kill_switch.venues.kuna.socketcluster import Session
 from kill_switch.venues.kuna.strike import MULTI, Strikes
 from kill_switch.venues.messages import Drilled, Equity, Noise, NotReady, Output, Outputs, Ready, Replied
 from kill_switch.venues.options import VenueOptions
-from kill_switch.venues.readback import ReadBack
+from kill_switch.venues.profile import shared_pace
 from kill_switch.venues.request import Request
 
 PAGE = 100  # the longest list, and the most orders that an account may have open
@@ -52,7 +55,28 @@ NO_ORDER = "00000000-0000-4000-8000-000000000000"  # well-formed, and of no rand
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", re.ASCII)
 
 
-class Kuna(Adapter):
+class KunaOptions(VenueOptions):
+    """The keys of an account at this venue."""
+
+    ws_url: str = "wss://ws-pro.kuna.io/socketcluster/"
+    rest_url: str = "https://api.kuna.io"
+    auth: Literal["api-key", "hmac"] = "api-key"
+    ws_login: Literal["api-key", "none"] = "api-key"  # "none": for an account that has no single key
+    account_type: Literal["", "pro"] = ""
+    stop_orders: bool = True  # read WaitStop orders too: whether the active list has them is not documented
+    pending_orders: bool = True  # read Pending orders too, for the same reason
+    since: str = "2014-01-01T00:00:00Z"  # the lists leave out what is older than two weeks by default; "" does so
+    batch_orders: int = Field(default=PAGE, ge=1, le=PAGE)  # the venue's most is not documented
+
+    @field_validator("since")
+    @classmethod
+    def _moment(cls, since: str) -> str:
+        if since and not _MOMENT.fullmatch(since):
+            raise ValueError('must be a moment such as "2014-01-01T00:00:00Z", or empty')
+        return since
+
+
+class Kuna(Adapter[KunaOptions]):
     """One account at KUNA.
 
     What it is worth is its balances, by currency, what is locked in orders included; it trades spot, and has nothing
@@ -68,37 +92,20 @@ class Kuna(Adapter):
     PARTS = ("account_type",)
     DRILLS = (Route.HTTP,)  # the WebSocket is push only
 
-    class Options(VenueOptions):
-        ws_url: str = "wss://ws-pro.kuna.io/socketcluster/"
-        rest_url: str = "https://api.kuna.io"
-        auth: Literal["api-key", "hmac"] = "api-key"
-        ws_login: Literal["api-key", "none"] = "api-key"  # "none": for an account that has no single key
-        account_type: Literal["", "pro"] = ""
-        stop_orders: bool = True  # read WaitStop orders too: whether the active list has them is not documented
-        pending_orders: bool = True  # read Pending orders too, for the same reason
-        since: str = "2014-01-01T00:00:00Z"  # the lists leave out what is older than two weeks by default; "" does so
-        batch_orders: int = Field(default=PAGE, ge=1, le=PAGE)  # the venue's most is not documented
-
-        @field_validator("since")
-        @classmethod
-        def _moment(cls, since: str) -> str:
-            if since and not _MOMENT.fullmatch(since):
-                raise ValueError('must be a moment such as "2014-01-01T00:00:00Z", or empty')
-            return since
+    Options = KunaOptions
 
     @classmethod
     def pace(cls, together: int) -> Pace:
         return shared_pace(cls.PACE, together)
 
     @classmethod
-    def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
-        signed = getattr(options, "auth", "api-key") == "hmac"
+    def secrets(cls, options: KunaOptions) -> tuple[str, ...]:
+        signed = options.auth == "hmac"
         pair = ("public_key", "api_secret") if signed else ()
-        return pair if signed and getattr(options, "ws_login", "api-key") == "none" else (*pair, "api_key")
+        return pair if signed and options.ws_login == "none" else (*pair, "api_key")
 
-    def __init__(self, options: VenueOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
+    def __init__(self, options: KunaOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
         super().__init__(options, secrets, hedge_after_s)
-        assert isinstance(options, Kuna.Options)  # noqa: S101 - the registry pairs them
         headers = {"Host": self.host, "Accept": "application/json", "Content-Type": "application/json"}
         if options.account_type:
             headers["account"] = options.account_type
@@ -108,7 +115,7 @@ class Kuna(Adapter):
             secret = header("api_secret", secrets["api_secret"])
         else:
             headers["api-key"] = header("api_key", secrets["api_key"])
-        self._signer = Signer(headers, secret, self.venue_ms)
+        self._signer = Signer(headers, secret, self.clock.venue_ms)
         self._login = header("api_key", secrets["api_key"]) if options.ws_login == "api-key" else ""
         query = f"limit={PAGE}&sort=desc" + (f"&start={options.since}" if options.since else "")
         targets = {ACTIVE: f"/v4/order/private/active?{query}"}
@@ -116,17 +123,15 @@ class Kuna(Adapter):
             if wanted:
                 targets[status] = f"/v4/order/private/history?status={status}&{query}"
         self._lists = {kind: self._signer.build("GET", target) for kind, target in targets.items()}
-        self.lists = tuple(self._lists)
+        self.book.lists = tuple(self._lists)
         self._strikes = Strikes(
-            self.ask,
-            self.words,
+            self.calls,
+            self.evidence,
             self._signer,
             self._lists,
             options.batch_orders,
             self._hedge_s,
-            self.drop_order,
-            self.cancel_refused,
-            self.name_cancelled,
+            self.book,
         )
         self._turns = Turns(self._ask_list)
         self._targets = tuple(targets.values())
@@ -134,33 +139,28 @@ class Kuna(Adapter):
         self._balances = Balances()
         self._harmless = self._signer.build("POST", MULTI, {"orderIds": [NO_ORDER]})
         self._sessions: dict[int, Session] = {}
+        self.read_backs.order_request = self._order_request
+        self.pushes_orders = bool(self._login)  # else nobody listens
 
     def _hedge_s(self) -> float:
         return self.hedge_after_s  # a reload may have changed it
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def kill(self, now: Now) -> Outputs:
-        return tuple(self.strike(now))
-
     def strike(self, now: Now) -> Iterator[Output]:
         self._turns.drop()
-        return self._strikes.strike(list(self.book), now)
+        return self._strikes.strike(list(self.book.orders), now)
 
     def plan(self) -> tuple[str, ...]:
         lists = (f"GET {target} (what it adds is cancelled too)" for target in self._targets)
-        return (*self._strikes.plan(self.book), *lists)
+        return (*self._strikes.plan(self.book.orders), *lists)
 
     def drill(self, now: Now) -> Outputs:
         """Cancel a well-formed order that nobody has placed; it is alone, and spoils no batch."""
-        return self.drill_call(self._harmless, now)
-
-    @property
-    def pushes_orders(self) -> bool:
-        return bool(self._login)  # else nobody listens
+        return self.drills.start_call(self._harmless, now)
 
     def measure(self, now: Now) -> Outputs:
-        return self.ask("balance", self._balance, now)
+        return self.calls.start_call("balance", self._balance, now)
 
     def read(self, now: Now) -> Outputs:
         return () if self._turns.join() else self._read(now, urgent=True)
@@ -169,7 +169,7 @@ class Kuna(Adapter):
         return self._read(now, urgent=False)
 
     def probe(self, now: Now) -> Outputs:
-        calls = (self.ask("probe", self._lists[kind], now, context=kind) for kind in self.lists_due())
+        calls = (self.calls.start_call("probe", self._lists[kind], now, context=kind) for kind in self.book.lists_due())
         return tuple(output for outputs in calls for output in outputs)
 
     def _read(self, now: Now, *, urgent: bool) -> Outputs:
@@ -179,78 +179,81 @@ class Kuna(Adapter):
     def _ask_list(self, read: ReadBack, kind: str, now: Now) -> Outputs:
         hedge_after_s = 4 * self.hedge_after_s
         build, context = self._lists[kind], (kind, read)
-        return self.ask("orders", build, now, urgent=read.urgent, hedge_after_s=hedge_after_s, context=context)
+        return self.calls.start_call(
+            "orders", build, now, urgent=read.urgent, hedge_after_s=hedge_after_s, context=context
+        )
 
-    def order_request(self, order_id: str) -> Callable[[Now], Request]:
+    def _order_request(self, order_id: str) -> Callable[[Now], Request]:
         return self._signer.build("GET", f"/v4/order/private/details/{quote(order_id, safe='')}")
 
-    def take_list(self, read: ReadBack, name: str, orders: Iterable[Order], why: str, now: Now) -> Outputs:
-        told = super().take_list(read, name, orders, why, now)
+    def _take_list(self, read: ReadBack, name: str, orders: Iterable[Order], why: str, now: Now) -> Outputs:
+        told = self.read_backs.take_list(read, name, orders, why, now)
         if read.whole:
-            self._strikes.keep(self.book)
+            self._strikes.keep(self.book.orders)
         return told
 
     # ── REST answers ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def answered(self, ask: Ask, reply: Replied, now: Now) -> Outputs | None:
+    def answered(self, call: PendingCall, reply: Replied, now: Now) -> Outputs | None:
         body = parse(reply.body)
         if not isinstance(body, dict | list):
             return None
-        refusal = refusal_of(reply.status, body, self.words)
+        refusal = refusal_of(reply.status, body, self.evidence)
         if refusal is not None and refusal.status >= 500 and not refusal.mistake:
             return None  # the venue's own failure
         if refusal is not None and self._signer.signs and "nonce" in refusal.words.lower():
-            self.time_refused(reply, now)
-            self._signer.refused(ask.asked_ns, now)
-            return None if ask.again else self.ask_again(ask, now)
-        match ask.kind:
+            self.clock.note_reply(reply, now, refused=True)
+            self._signer.refused(call.asked_ns, now)
+            return None if call.is_retry else self.calls.start_again(call, now)
+        match call.kind:
             case kind if kind in Strikes.CANCELS:
-                return self._strikes.answered(ask, body, refusal, now)
+                return self._strikes.answered(call, body, refusal, now)
             case "find":
-                kind = ask.context[1]
+                kind = call.context[1]
                 orders, why, full = self._listed(kind, body, refusal)
-                found = self.show_list(kind, orders, ask.asked_ns, whole=False)  # a read ends orders, no strike
-                return (*self._strikes.found(ask, orders, why or full, refusal, now), *found)
+                # a read ends orders, no strike
+                found = self.book.apply_listing(kind, orders, call.asked_ns, whole=False)
+                return (*self._strikes.found(call, orders, why or full, refusal, now), *found)
             case "orders":
-                kind, read = ask.context
+                kind, read = call.context
                 if refusal is not None and refusal.status == 429 and not read.orders and not read.troubles:
-                    return self._turns.refused(read, kind, ask.asked_ns, reply.headers.get("retry-after", ""))
+                    return self._turns.refused(read, kind, call.asked_ns, reply.headers.get("retry-after", ""))
                 orders, why, full = self._listed(kind, body, refusal)
-                return self._list_came(ask, orders, (why or full) if refusal is None else f"{kind}: {why}", now)
+                return self._list_came(call, orders, (why or full) if refusal is None else f"{kind}: {why}", now)
             case kind if kind == LOOK_UP:
-                return self._order_answered(ask, body, refusal)
+                return self._order_answered(call, body, refusal)
             case "balance":
-                return self._balances_answered(ask, body, refusal)
+                return self._balances_answered(call, body, refusal)
             case kind if kind == DRILL:
                 words = "the venue has judged the order" if refusal is None else refusal.words
                 return (Drilled(Route.HTTP, carried(body, refusal, NO_ORDER), reply.rtt_us, words),)
             case _:
-                orders, why, full = self._listed(ask.context, body, refusal)
-                seen = self.show_part(ask.context, orders, ask.asked_ns, whole=not why and not full)
+                orders, why, full = self._listed(call.context, body, refusal)
+                seen = self.book.apply_probe(call.context, orders, call.asked_ns, whole=not why and not full)
                 if why:
                     return (NotReady(Route.HTTP, 0, why, fatal=refusal is not None and refusal.key), *seen)
-                return (Ready(Route.HTTP, 0), *seen, *self.look_over(now))
+                return (Ready(Route.HTTP, 0), *seen, *self.read_backs.look_over(now))
 
-    def _list_came(self, ask: Ask, orders: Sequence[Order], why: str, now: Now) -> Outputs:
+    def _list_came(self, call: PendingCall, orders: Sequence[Order], why: str, now: Now) -> Outputs:
         """Take a list into its read-back, which waits for lists that were refused only while nothing is left."""
-        kind, read = ask.context
-        in_turn = self._turns.came(read, kind, ask.asked_ns)
-        outputs = self.take_list(read, kind, orders, why, now)
+        kind, read = call.context
+        in_turn = self._turns.came(read, kind, call.asked_ns)
+        outputs = self._take_list(read, kind, orders, why, now)
         if orders or why:
             for rest in self._turns.leave(read):
-                outputs += self.take_list(read, rest, (), f"{rest}: HTTP 429", now)
+                outputs += self._take_list(read, rest, (), f"{rest}: HTTP 429", now)
             return outputs
         return (*outputs, *self._turns.go_on(now)) if in_turn else outputs
 
-    def _balances_answered(self, ask: Ask, body: Body, refusal: Refusal | None) -> Outputs:
+    def _balances_answered(self, call: PendingCall, body: Body, refusal: Refusal | None) -> Outputs:
         """Tell what the account holds; one that holds nothing is worth a zero of each currency that is listed."""
         amounts = refusal.words if refusal is not None else worth_of(body)
         why = amounts if isinstance(amounts, str) else self._balances.lacking(amounts)
         if isinstance(amounts, str) or why:
-            return (Noise(self.words(f"the balances: {why}")),)
+            return (Noise(self.evidence(f"the balances: {why}")),)
         self._balances.keep(amounts)
         held = {currency: amount for currency, amount in amounts.items() if amount}
-        return (Equity(held or amounts, ask.asked_ns),)
+        return (Equity(held or amounts, call.asked_ns),)
 
     def _listed(self, kind: str, body: Body, refusal: Refusal | None) -> tuple[list[Order], str, str]:
         """Read a list: its orders, why it cannot be read (or not all of it), and why there may be a further page.
@@ -267,24 +270,24 @@ class Kuna(Adapter):
         full = f"the {kind} list is full: {len(items)} orders, there may be more" if len(items) >= PAGE else ""
         return orders, why, full
 
-    def _order_answered(self, ask: Ask, body: Body, refusal: Refusal | None) -> Outputs:
+    def _order_answered(self, call: PendingCall, body: Body, refusal: Refusal | None) -> Outputs:
         """Take one order by its id."""
-        _, order_id = ask.context
+        _, order_id = call.context
         if refusal is not None:
             gone = refusal.forgotten and refusal.status != 429 and not refusal.key
             order = Order(order_id, "", Life.GONE, "not found") if gone else None
-            return self.looked_up(ask, order, refusal.words)
+            return self.read_backs.looked_up(call, order, refusal.words)
         order = order_of(body.get("data", body)) if isinstance(body, dict) else None
         if order is None or order.id != order_id:
-            return self.looked_up(ask, None, "the answer cannot be read")
-        return self.looked_up(ask, order)
+            return self.read_backs.looked_up(call, None, "the answer cannot be read")
+        return self.read_backs.looked_up(call, order)
 
-    def unanswered(self, ask: Ask, why: str, now: Now) -> Outputs:
-        match ask.kind:
+    def unanswered(self, call: PendingCall, why: str, now: Now) -> Outputs:
+        match call.kind:
             case kind if kind in Strikes.KINDS:
-                return self._strikes.unanswered(ask, why)
+                return self._strikes.unanswered(call, why)
             case "orders":
-                return self._list_came(ask, (), f"{ask.context[0]}: {why}", now)
+                return self._list_came(call, (), f"{call.context[0]}: {why}", now)
             case "balance":
                 return ()
             case _:
@@ -295,7 +298,7 @@ class Kuna(Adapter):
     def opened(self, route: Route, conn: int, now: Now) -> Outputs:
         if route is not Route.WS:
             return (*self.probe(now), *self._read(now, urgent=False))
-        session = self._sessions[conn] = Session(conn, self._login, self.words, self.push_order, now)
+        session = self._sessions[conn] = Session(conn, self._login, self.evidence, self.book.apply_push, now)
         return session.hello()
 
     def closed(self, route: Route, conn: int, why: str, now: Now) -> Outputs:
@@ -322,4 +325,6 @@ class Kuna(Adapter):
         told = session.received(message, now)
         if not any(isinstance(output, Ready) for output in told):
             return told
-        return (*told, *self.begin_pushes(conn, now))  # a subscription begins without a snapshot
+        if not self.pushes_orders:
+            return told
+        return (*told, *self.read_backs.begin_pushes(conn, now))  # a subscription begins without a snapshot

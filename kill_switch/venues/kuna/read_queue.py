@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kill_switch.core.domain import Now
+from kill_switch.venues.kit.readback import ReadBack
 from kill_switch.venues.messages import Outputs, WakeAfter
-from kill_switch.venues.readback import ReadBack
 
 TURN = "turn"  # the timer's tag
 TURN_S = 0.5  # between two requests of which the first was refused: a slot comes back in 0.2 s on average

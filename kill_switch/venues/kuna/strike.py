@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import orjson
 
 from kill_switch.core.domain import Answer, Now, Order
-from kill_switch.venues.adapter import Ask, Asks
 from kill_switch.venues.decode import brief
+from kill_switch.venues.kit.book import OrderBook
+from kill_switch.venues.kit.calls import CallStarter, PendingCall
 from kill_switch.venues.kuna.replies import Body, Refusal, error_of, has_ended, id_of, items_of
 from kill_switch.venues.kuna.signing import Signer
 from kill_switch.venues.messages import CancelAnswered, Output, Outputs
@@ -72,24 +73,20 @@ class Strikes:
 
     def __init__(
         self,
-        ask: Asks,
+        calls: CallStarter,
         words: Callable[..., str],
         signer: Signer,
         lists: Mapping[str, Callable[[Now], Request]],
         batch_orders: int,
         hedge_after_s: Callable[[], float],
-        ended: Callable[[str], None],
-        refused: Callable[[str], None],
-        cancelled: Callable[[Iterable[str]], None],
+        book: OrderBook,
     ) -> None:
-        self._ask = ask
+        self._calls = calls
         self._words = words
         self._signer = signer
         self._lists = lists
         self._hedge_after_s = hedge_after_s
-        self._ended = ended  # takes the id of an order whose end the venue states
-        self._refused = refused  # takes the id of an order whose cancel the venue refuses
-        self._cancelled = cancelled  # takes the ids of orders that the venue says it has cancelled
+        self._book = book
         self._most = self._batch = batch_orders
         self._halving = True  # until it has been in vain
         self._tries: dict[str, int] = {}  # by order: batches that have named it
@@ -163,20 +160,20 @@ class Strikes:
     ) -> Outputs:
         strike.waiting += 1
         again_s, context = self._hedge_after_s(), (strike, what)
-        return self._ask(
+        return self._calls.start_call(
             kind, build, now, urgent=True, cancel=cancel, command=True, hedge_after_s=again_s, context=context
         )
 
     # what comes back
 
-    def answered(self, ask: Ask, body: Body, refusal: Refusal | None, now: Now) -> Outputs:
+    def answered(self, call: PendingCall, body: Body, refusal: Refusal | None, now: Now) -> Outputs:
         """Take the answer to a cancel."""
-        if ask.kind == "cancel-one":
-            return self._one_answered(ask, body, refusal)
-        return self._multi_answered(ask, body, refusal, now)
+        if call.kind == "cancel-one":
+            return self._one_answered(call, body, refusal)
+        return self._multi_answered(call, body, refusal, now)
 
-    def _multi_answered(self, ask: Ask, body: Body, refusal: Refusal | None, now: Now) -> Outputs:
-        strike, ids = ask.context
+    def _multi_answered(self, call: PendingCall, body: Body, refusal: Refusal | None, now: Now) -> Outputs:
+        strike, ids = call.context
         left = dict.fromkeys(ids, "not named in the answer")
         for item in items_of(body) or ():
             one = id_of(item)
@@ -184,28 +181,28 @@ class Strikes:
                 continue
             if item.get("success") is True:
                 strike.cancelled += 1
-                self._cancelled((one,))
+                self._book.note_cancelled((one,))
                 del left[one]
             elif has_ended(error_of(item)[1]):
                 strike.ended += 1
                 del left[one]
-                self._ended(one)
+                self._book.remove(one)
             else:
-                self._refused(one)
+                self._book.note_cancel_refused(one)
                 left[one] = self._words(*error_of(item)).strip() or "success false"
         self._halving = self._halving or refusal is None
         if refusal is not None and not refusal.others and refusal.ended >= len(left):
             strike.ended += len(left)  # as many orders had ended as the answer does not name
             for one in left:
-                self._ended(one)
+                self._book.remove(one)
             left.clear()
         if not left:
-            return self._done(ask, strike)
+            return self._done(call, strike)
         if refusal is None:
             why = next((why for why in left.values() if why != "not named in the answer"), "")
             answer = Answer.REFUSED if why else Answer.UNKNOWN
             strike.trouble(answer, f"{len(left)} of {len(ids)} cancels failed: {why or 'not named in the answer'}")
-            return self._done(ask, strike)
+            return self._done(call, strike)
         if refusal.too_long and self._halving and len(left) == len(ids):
             if len(ids) <= SMALLEST_BATCH:
                 self._batch, self._halving = self._most, False  # its length was not the reason
@@ -213,51 +210,51 @@ class Strikes:
                 self._batch = min(self._batch, (len(ids) + 1) // 2)
                 if strike.splits < SPLITS_PER_STRIKE:  # else the next strike begins with shorter ones
                     strike.splits += 1
-                    return self._done(ask, strike, tuple(self._batches(strike, ids, now)))
+                    return self._done(call, strike, tuple(self._batches(strike, ids, now)))
         strike.trouble(refusal.answer, f"{len(left)} of {len(ids)} cancels failed: {refusal.words}")
         if refusal.answer is Answer.REFUSED:
             for one in left:
-                self._refused(one)
-        return self._done(ask, strike)
+                self._book.note_cancel_refused(one)
+        return self._done(call, strike)
 
-    def _one_answered(self, ask: Ask, body: Body, refusal: Refusal | None) -> Outputs:
-        strike, [one] = ask.context
+    def _one_answered(self, call: PendingCall, body: Body, refusal: Refusal | None) -> Outputs:
+        strike, [one] = call.context
         data = body.get("data", body) if isinstance(body, dict) else None
         if refusal is not None and refusal.ended and not refusal.others:
             strike.ended += 1
-            self._ended(one)
+            self._book.remove(one)
         elif refusal is not None:
             strike.trouble(refusal.answer, f"1 of 1 cancels failed: {refusal.words}")
             if refusal.answer is Answer.REFUSED:
-                self._refused(one)
+                self._book.note_cancel_refused(one)
         elif isinstance(data, dict) and data.get("success") is True:
             strike.cancelled += 1
-            self._cancelled((one,))
+            self._book.note_cancelled((one,))
         else:
             strike.trouble(Answer.UNKNOWN, "1 of 1 cancels failed: the answer cannot be read")
-        return self._done(ask, strike)
+        return self._done(call, strike)
 
-    def found(self, ask: Ask, orders: Iterable[Order], why: str, refusal: Refusal | None, now: Now) -> Outputs:
+    def found(self, call: PendingCall, orders: Iterable[Order], why: str, refusal: Refusal | None, now: Now) -> Outputs:
         """Take a list that a strike has asked for, and cancel at once what it shows and nobody has named.
 
         `why` says why it was not read, or not all of it.
         """
-        strike, _ = ask.context
+        strike, _ = call.context
         if why:
             strike.unread(Answer.UNKNOWN if refusal is None else refusal.answer, why)
-        return self._done(ask, strike, tuple(self._cancel(strike, (order.id for order in orders), now)))
+        return self._done(call, strike, tuple(self._cancel(strike, (order.id for order in orders), now)))
 
-    def unanswered(self, ask: Ask, why: str) -> Outputs:
-        strike, what = ask.context
-        answer = Answer.UNKNOWN if ask.sent else Answer.UNSENT
-        if ask.kind == "find":
+    def unanswered(self, call: PendingCall, why: str) -> Outputs:
+        strike, what = call.context
+        answer = Answer.UNKNOWN if call.sent else Answer.UNSENT
+        if call.kind == "find":
             strike.unread(answer, why)
         else:
             strike.trouble(answer, f"{len(what)} cancel(s) without an answer: {why}")
-        return self._done(ask, strike)
+        return self._done(call, strike)
 
-    def _done(self, ask: Ask, strike: Strike, more: Outputs = ()) -> Outputs:
+    def _done(self, call: PendingCall, strike: Strike, more: Outputs = ()) -> Outputs:
         """Count a call of a strike as answered; the last one tells what became of the strike."""
         strike.waiting -= 1
-        strike.sent = strike.sent or (ask.cancel and ask.sent)
+        strike.sent = strike.sent or (call.cancel and call.sent)
         return more if strike.waiting else (strike.told(),)

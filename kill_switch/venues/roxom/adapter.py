@@ -32,8 +32,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import field_validator
 
 from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Route
-from kill_switch.venues.adapter import DRILL, LOOK_UP, Adapter, Ask
+from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.decode import header, parse, plain
+from kill_switch.venues.kit.calls import PendingCall
+from kill_switch.venues.kit.drill import DRILL
+from kill_switch.venues.kit.readback import LOOK_UP, ReadBack
 from kill_switch.venues.messages import (
     CancelAnswered,
     Drilled,
@@ -47,7 +50,6 @@ from kill_switch.venues.messages import (
     WakeAfter,
 )
 from kill_switch.venues.options import VenueOptions
-from kill_switch.venues.readback import ReadBack
 from kill_switch.venues.request import Request
 from kill_switch.venues.roxom.equity import QUIET_S, Reads, Worth
 from kill_switch.venues.roxom.replies import read_attached, read_positions, read_symbols
@@ -65,7 +67,31 @@ MEASURE_TRIES = 3  # to read a balance that the balance events tell of; then it 
 BALANCE = "balance"
 
 
-class Roxom(Adapter):
+class RoxomOptions(VenueOptions):
+    """The keys of an account at this venue."""
+
+    ws_url: str = "wss://ws.roxom.com/ws"
+    rest_url: str = "https://api.roxom.com"
+    auth: Literal["rsa", "api-key"] = "rsa"
+    path_prefix: str = "/api/v1"  # "/v1" in the newest pages; it is part of what is signed
+    inst_types: tuple[InstType, ...] = ALL_TYPES  # read back one by one; fewer is faster, and sees less
+
+    @field_validator("path_prefix")
+    @classmethod
+    def _prefix(cls, prefix: str) -> str:
+        if not prefix.startswith("/") or prefix.endswith("/") or not prefix.isascii() or " " in prefix:
+            raise ValueError('must be a path such as "/api/v1", without a slash at its end')
+        return prefix
+
+    @field_validator("inst_types")
+    @classmethod
+    def _types(cls, types: tuple[InstType, ...]) -> tuple[InstType, ...]:
+        if not types or len(set(types)) != len(types):
+            raise ValueError("must name at least one instrument type, none of them twice")
+        return types
+
+
+class Roxom(Adapter[RoxomOptions]):
     """One account at Roxom."""
 
     NAME = "roxom"
@@ -78,34 +104,14 @@ class Roxom(Adapter):
     SCOPE: ClassVar[tuple[str, ...]] = ("inst_types",)
     DRILLS: ClassVar[tuple[Route, ...]] = (Route.HTTP,)
 
-    class Options(VenueOptions):
-        ws_url: str = "wss://ws.roxom.com/ws"
-        rest_url: str = "https://api.roxom.com"
-        auth: Literal["rsa", "api-key"] = "rsa"
-        path_prefix: str = "/api/v1"  # "/v1" in the newest pages; it is part of what is signed
-        inst_types: tuple[InstType, ...] = ALL_TYPES  # read back one by one; fewer is faster, and sees less
-
-        @field_validator("path_prefix")
-        @classmethod
-        def _prefix(cls, prefix: str) -> str:
-            if not prefix.startswith("/") or prefix.endswith("/") or not prefix.isascii() or " " in prefix:
-                raise ValueError('must be a path such as "/api/v1", without a slash at its end')
-            return prefix
-
-        @field_validator("inst_types")
-        @classmethod
-        def _types(cls, types: tuple[InstType, ...]) -> tuple[InstType, ...]:
-            if not types or len(set(types)) != len(types):
-                raise ValueError("must name at least one instrument type, none of them twice")
-            return types
+    Options = RoxomOptions
 
     @classmethod
-    def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
-        return ("api_key", "private_key") if getattr(options, "auth", "rsa") == "rsa" else ("api_key",)
+    def secrets(cls, options: RoxomOptions) -> tuple[str, ...]:
+        return ("api_key", "private_key") if options.auth == "rsa" else ("api_key",)
 
-    def __init__(self, options: VenueOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
+    def __init__(self, options: RoxomOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
         super().__init__(options, secrets, hedge_after_s)
-        assert isinstance(options, Roxom.Options)  # noqa: S101 - the registry pairs them
         self._key = header("api_key", secrets["api_key"])
         self._signer = _load_key(secrets["private_key"]) if options.auth == "rsa" else None
         self._prefix = options.path_prefix
@@ -119,12 +125,13 @@ class Roxom(Adapter):
             _ = request.wire  # made now, so that the kill only writes
         self._drill = self._request("POST", f"{self._prefix}/orders/{NO_ORDER}/cancel")
         self._quotes: dict[str, Request] = {}  # requests for figures: they are signed once, too
-        self.lists = options.inst_types
+        self.book.lists = options.inst_types
         self._sessions: dict[int, bool] = {}  # connection → ready
         self._worth = Worth()
         self._symbols: tuple[str, ...] = ()  # that positions can be held in
         self._measures = 0
         self._measuring: Reads | None = None
+        self.read_backs.order_request = self._order_request
         self._tries: dict[str, int] = {}  # how often an order's own cancel was sent, by id
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -132,8 +139,8 @@ class Roxom(Adapter):
     def first(self, now: Now) -> Request:
         return self._cancel_all
 
-    def kill(self, now: Now) -> Outputs:
-        return self.ask(
+    def strike(self, now: Now) -> Outputs:
+        return self.calls.start_call(
             "cancel-all", self._build_cancel_all, now, urgent=True, cancel=True, hedge_after_s=self.hedge_after_s
         )
 
@@ -144,7 +151,7 @@ class Roxom(Adapter):
         read = ReadBack(now.mono_ns, set(self._lists), urgent)
         return tuple(output for kind in self._lists for output in self._list(kind, read, now))
 
-    def order_request(self, order_id: str) -> Callable[[Now], Request]:
+    def _order_request(self, order_id: str) -> Callable[[Now], Request]:
         target = f"{self._prefix}/orders/{quote(order_id, safe='')}"
         return _same(self._request("GET", target))
 
@@ -152,7 +159,10 @@ class Roxom(Adapter):
         return self._read(now, urgent=False)
 
     def probe(self, now: Now) -> Outputs:
-        calls = (self.ask("probe", _same(self._lists[kind]), now, context=kind) for kind in self.lists_due())
+        calls = (
+            self.calls.start_call("probe", _same(self._lists[kind]), now, context=kind)
+            for kind in self.book.lists_due()
+        )
         return tuple(output for outputs in calls for output in outputs)
 
     def upgrade_headers(self, now: Now) -> Mapping[str, str]:
@@ -163,14 +173,14 @@ class Roxom(Adapter):
 
     def drill(self, now: Now) -> Outputs:
         """Cancel an order that cannot exist."""
-        return self.drill_call(_same(self._drill), now)
+        return self.drills.start_call(_same(self._drill), now)
 
     def measure(self, now: Now) -> Outputs:
         """Read the balance, and the positions there are; at first, and after a gap in the events, of every symbol."""
         if not any(self._sessions.values()):
             return ()  # without the events nobody knows whether the figures belong together
         if not self._symbols:
-            return self.ask("symbols", self._figures("/market/instruments"), now)
+            return self.calls.start_call("symbols", self._figures("/market/instruments"), now)
         return self._measure(now, MEASURE_TRIES)
 
     def _measure(self, now: Now, tries: int) -> Outputs:
@@ -178,10 +188,12 @@ class Roxom(Adapter):
         symbols = self._symbols if every else sorted(self._worth.symbols)
         self._measures += 1
         reads = self._measuring = Reads(now.mono_ns, {BALANCE, *symbols}, every, tries - 1)
-        calls = self.ask("figure", self._figures("/accounts/balance?unit=sats"), now, context=(BALANCE, reads))
+        calls = self.calls.start_call(
+            "figure", self._figures("/accounts/balance?unit=sats"), now, context=(BALANCE, reads)
+        )
         for symbol in symbols:
             target = f"/positions?instType=perpetual&symbol={quote(symbol, safe='')}&unit=sats"
-            calls += self.ask("figure", self._figures(target), now, context=(symbol, reads))
+            calls += self.calls.start_call("figure", self._figures(target), now, context=(symbol, reads))
         return calls
 
     def _figures(self, target: str) -> Callable[[Now], Request]:
@@ -195,12 +207,14 @@ class Roxom(Adapter):
 
     def _list(self, kind: str, read: ReadBack, now: Now) -> Outputs:
         build, hedge_after_s = _same(self._lists[kind]), 4 * self.hedge_after_s
-        return self.ask("orders", build, now, urgent=read.urgent, hedge_after_s=hedge_after_s, context=(kind, read))
+        return self.calls.start_call(
+            "orders", build, now, urgent=read.urgent, hedge_after_s=hedge_after_s, context=(kind, read)
+        )
 
     def _singles(self, named: set[str], now: Now) -> Outputs:
         """Cancel one by one what we know of and the venue did not name: what was tried least often first."""
-        unlisted = self.unproven  # before the others: a cancel-all that names neither has not covered these
-        others = (order for one, order in self.book.items() if one not in unlisted)
+        unlisted = self.book.unproven  # before the others: a cancel-all that names neither has not covered these
+        others = (order for one, order in self.book.orders.items() if one not in unlisted)
         orders = chain(unlisted.values(), others)
         live = (order.id for order in orders if order.life is Life.LIVE and order.id not in named)
         ids = list(filter(_is_uuid, live))  # they go into the path: nothing else may
@@ -210,7 +224,10 @@ class Roxom(Adapter):
             self._tries[order_id] += 1
             request = self._request("POST", f"{self._prefix}/orders/{order_id}/cancel")
             build = _same(request)
-            calls = (*calls, *self.ask("cancel-one", build, now, urgent=True, command=True, context=order_id))
+            calls = (
+                *calls,
+                *self.calls.start_call("cancel-one", build, now, urgent=True, command=True, context=order_id),
+            )
         return calls
 
     def _request(self, method: str, target: str) -> Request:
@@ -226,46 +243,46 @@ class Roxom(Adapter):
 
     # ── REST answers ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def answered(self, ask: Ask, reply: Replied, now: Now) -> Outputs | None:
+    def answered(self, call: PendingCall, reply: Replied, now: Now) -> Outputs | None:
         body = parse(reply.body)
         if reply.status >= 500 or not isinstance(body, dict):
             return None
         error = self._error(reply.status, body)
-        if ask.kind == DRILL:
+        if call.kind == DRILL:
             return (self._drill_answered(reply, body, error),)
-        match ask.kind:
+        match call.kind:
             case "cancel-all":
-                return self._cancel_all_answered(reply.status, body, error, now, alone=ask.alone)
+                return self._cancel_all_answered(reply.status, body, error, now, alone=call.is_only_copy)
             case "cancel-one":
                 data = body.get("data")
                 if error is None and isinstance(data, dict) and data.get("success") is False:
                     error = "HTTP 200, success false"
                 if error is None:
                     return ()  # said to be on its way; a read will tell
-                self.cancel_refused(ask.context)
+                self.book.note_cancel_refused(call.context)
                 if any(text in error.lower() for text in NOTHING_RESTING):
                     return ()
                 return (Noise(f"cancel of one order refused: {error}"),)
             case "orders":
-                kind, read = ask.context
+                kind, read = call.context
                 orders, why = _orders(body, kind, error)
-                return self.take_list(read, kind, orders, f"{kind}: {why}" if why else "", now)
+                return self.read_backs.take_list(read, kind, orders, f"{kind}: {why}" if why else "", now)
             case kind if kind == LOOK_UP:
-                return self._order_answered(ask, reply.status, body, error)
+                return self._order_answered(call, reply.status, body, error)
             case "symbols":
                 self._symbols = (read_symbols(body.get("data")) or ()) if error is None else ()
                 if not self._symbols:
                     return (Noise(f"the account cannot be measured: {error or 'no instruments can be read'}"),)
                 return self._measure(now, MEASURE_TRIES)
             case "figure":
-                part, reads = ask.context
+                part, reads = call.context
                 return self._figure_read(part, reads, body.get("data") if error is None else None, error)
             case _:
-                orders, why = _orders(body, ask.context, error)
-                seen = self.show_part(ask.context, orders, ask.asked_ns, whole=not why)
+                orders, why = _orders(body, call.context, error)
+                seen = self.book.apply_probe(call.context, orders, call.asked_ns, whole=not why)
                 if why:
                     return (NotReady(Route.HTTP, 0, why, fatal=reply.status in (401, 403)), *seen)
-                return (Ready(Route.HTTP, 0), *seen, *self.look_over(now))
+                return (Ready(Route.HTTP, 0), *seen, *self.read_backs.look_over(now))
 
     def _drill_answered(self, reply: Replied, body: dict[str, Any], error: str | None) -> Drilled:
         """Judge a drill: "not found" is the answer of a venue that has looked."""
@@ -288,10 +305,10 @@ class Roxom(Adapter):
             self._measuring = None
             if error and part != BALANCE:
                 self._symbols = ()  # it may not be traded any more
-            return (Noise(self.words(f"the account cannot be measured: {part}: {why}")),)
+            return (Noise(self.evidence(f"the account cannot be measured: {part}: {why}")),)
         reads.missing.discard(part)
         attached = [Order(one, symbol, Life.LIVE, "attached") for one, symbol in read_attached(data)]
-        seen = tuple(output for order in attached for output in self.claim_order(order))
+        seen = tuple(output for order in attached for output in self.book.claim(order))
         return seen if reads.missing else (*seen, WakeAfter(f"measured {self._measures}", QUIET_S))
 
     def _measured(self, number: int, now: Now) -> Outputs:
@@ -319,21 +336,23 @@ class Roxom(Adapter):
             unknown = CancelAnswered(Answer.UNKNOWN, "accepted, without the list of cancelled orders")
             return (unknown, *self._singles(set(), now))
         ids = {plain(order_id) for order_id in named} - {""}
-        self.name_cancelled(ids, all_of_them=alone)
+        self.book.note_cancelled(ids, all_of_them=alone)
         accepted = CancelAnswered(Answer.ACCEPTED, f"{len(ids)} order(s) named as cancelled", len(ids))
         return (accepted, *self._singles(ids, now))
 
-    def _order_answered(self, ask: Ask, status: int, body: dict[str, Any], error: str | None) -> Outputs:
+    def _order_answered(self, call: PendingCall, status: int, body: dict[str, Any], error: str | None) -> Outputs:
         """Take one order by its id; only "Order Not Found" says that the venue has none of that id."""
         if error is not None:
-            _, order_id = ask.context
+            _, order_id = call.context
             forgotten = NOT_FOUND in error.lower() and status not in (401, 403, 429)
-            return self.looked_up(ask, Order(order_id, "", Life.GONE, NOT_FOUND) if forgotten else None, error)
+            return self.read_backs.looked_up(
+                call, Order(order_id, "", Life.GONE, NOT_FOUND) if forgotten else None, error
+            )
         data = body.get("data")
         order = _order(data.get("order"), "id", "status") if isinstance(data, dict) else None
-        if order is None or order.id != ask.context[1]:
-            return self.looked_up(ask, None, "the answer cannot be read")
-        return self.looked_up(ask, order._replace(life=Life.GONE) if order.status == INACTIVE else order)
+        if order is None or order.id != call.context[1]:
+            return self.read_backs.looked_up(call, None, "the answer cannot be read")
+        return self.read_backs.looked_up(call, order._replace(life=Life.GONE) if order.status == INACTIVE else order)
 
     def _error(self, status: int, body: dict[str, Any]) -> str | None:
         """Return the venue's refusal in words; None if it says success: HTTP 200, and `error` absent, false or null."""
@@ -341,18 +360,18 @@ class Roxom(Adapter):
         if status == 200 and (error is None or error is False):
             return None
         if isinstance(error, dict):
-            return self.words(f"HTTP {status}:", plain(error.get("code", "")), error.get("message", ""))
-        return self.words(f"HTTP {status}:", body.get("message") or error)
+            return self.evidence(f"HTTP {status}:", plain(error.get("code", "")), error.get("message", ""))
+        return self.evidence(f"HTTP {status}:", body.get("message") or error)
 
-    def unanswered(self, ask: Ask, why: str, now: Now) -> Outputs:
-        match ask.kind:
+    def unanswered(self, call: PendingCall, why: str, now: Now) -> Outputs:
+        match call.kind:
             case "cancel-all":
-                return (CancelAnswered(Answer.UNKNOWN if ask.sent else Answer.UNSENT, why),)
+                return (CancelAnswered(Answer.UNKNOWN if call.sent else Answer.UNSENT, why),)
             case "cancel-one" | "symbols" | "figure":
                 return ()  # a read tells; and the lanes say what is wrong with them
             case "orders":
-                kind, read = ask.context
-                return self.take_list(read, kind, (), f"{kind}: {why}", now)
+                kind, read = call.context
+                return self.read_backs.take_list(read, kind, (), f"{kind}: {why}", now)
             case _:
                 return (NotReady(Route.HTTP, 0, why),)
 
@@ -393,7 +412,7 @@ class Roxom(Adapter):
                 order = _order(data, "orderId", "status")
                 if order is None:
                     return (Noise("an order push that cannot be read"),)
-                return (*self._ready(conn, now), *self.push_order(order))
+                return (*self._ready(conn, now), *self.book.apply_push(order))
             case _, "position":
                 readable = self._worth.positions_pushed(data, now)
                 noise = () if readable else (Noise("a position push that cannot be read"),)
@@ -407,7 +426,7 @@ class Roxom(Adapter):
 
     def _refused(self, conn: int, message: dict[str, Any]) -> Outputs:
         code = plain(message.get("code", ""))
-        words = self.words(code, message.get("msg", ""))
+        words = self.evidence(code, message.get("msg", ""))
         if code == "600010":  # authentication failed
             return (NotReady(Route.WS, conn, words, fatal=True), Drop(conn, words))
         if code in ("60014", "60016", "60017", "60019") and not self._sessions[conn]:
@@ -418,7 +437,7 @@ class Roxom(Adapter):
         if self._sessions.get(conn, True):
             return ()
         self._sessions[conn] = True
-        return (Ready(Route.WS, conn), *self.begin_pushes(conn, now))
+        return (Ready(Route.WS, conn), *self.read_backs.begin_pushes(conn, now))
 
 
 def _load_key(pem: str) -> rsa.RSAPrivateKey:

@@ -20,8 +20,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from kill_switch.core.domain import Now
-from kill_switch.venues.balances import Balances
 from kill_switch.venues.decode import plain
+from kill_switch.venues.kit.balances import Balances
 from kill_switch.venues.messages import Equity, Noise, Transferred
 from kill_switch.venues.roxom.replies import (
     SATS,

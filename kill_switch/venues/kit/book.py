@@ -1,6 +1,6 @@
 """Keep the orders of one account, as far as its venue has shown them, and tell which of them are new.
 
-`Adapter` in `adapter` is built on `Book`; a venue's adapter hands it what pushes and lists show. It sends nothing.
+An `Adapter` owns one `OrderBook`; a venue's adapter hands it what pushes and lists show. It sends nothing.
 
 An order is *known* once any message has shown it, and it is *counted* once. What is told of a new order depends on how
 it came. A live push while the book is current: it was placed now. A list, or a push behind a gap: it was placed after
@@ -10,7 +10,7 @@ are ends: an order whose first word is its end, or a cancel under way, has not b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kill_switch.core.domain import Life, Order
@@ -26,21 +26,22 @@ LATE_NS = 60_000_000_000  # a live push later than that behind the first word of
 Seen = tuple[OrderSeen | OrderPlaced | OrdersFound, ...]
 
 
-class Book:
+class OrderBook:
     """The orders of one account, and since when nothing of them can have been missed.
 
-    `lists` names the lists that together show every order; a subclass sets it. `book` has the live and pending orders.
+    `lists` names the lists that together show every order; the adapter sets it. `orders` has the live and pending
+    orders by id. The adapter sets `now_ns`, monotonic, before it hands over what an event shows.
     """
 
     def __init__(self) -> None:
         self.lists: tuple[str, ...] = ("orders",)
-        self.book: dict[str, Order] = {}
+        self.orders: dict[str, Order] = {}
         self.unproven: dict[str, Order] = {}  # alive by a word that no list covers: a push, a refused cancel
         self.doubted: dict[
             str, None
         ] = {}  # of these: a later word, or every list that was read since, contradicts that word
         self._turn = -1  # the list that was read in its turn last
-        self._now_ns = 0  # when the event that is being taken came
+        self.now_ns = 0  # when the event that is being taken came
         self._word_ns: dict[str, int] = {}  # unproven order → when that word came
         self._confirmed: set[str] = set()  # looked up and found alive, though no list shows them
         self._past: dict[
@@ -52,6 +53,7 @@ class Book:
         self._pushing: set[int] = set()  # connections that push orders now
         self._pushing_ns = 0  # since when, without a gap, one of them has
         self._awaited: dict[str, int] = {}  # known, and not by a live push; one within `LATE_NS` counts → known since
+        self.on_whole_list: Callable[[], None] | None = None  # is called once a whole list has been applied
         self.tracing = False  # the next three are kept
         self.entered: dict[str, int] = {}  # orders that came into the book → when
         self.ended: dict[str, int] = {}  # orders whose end the venue has stated → when, if it was no cancel; else 0
@@ -60,19 +62,19 @@ class Book:
     # what is known
 
     @property
-    def book_known(self) -> bool:
+    def is_known(self) -> bool:
         """Tell whether every list has been read whole once."""
         return self._round_ns != NEVER
 
     @property
-    def book_current(self) -> bool:
+    def is_current(self) -> bool:
         """Tell whether orders are pushed, and every list has been read whole since the last gap in that."""
         return bool(self._pushing) and self._round_ns >= self._pushing_ns
 
     @property
     def open_orders(self) -> int | None:
         """Count the open orders, without those that are doubted; None: the lists have not all been read yet."""
-        return len(self.book) - len(self.doubted) if self.book_known else None
+        return len(self.orders) - len(self.doubted) if self.is_known else None
 
     @property
     def stale(self) -> tuple[str, ...]:
@@ -99,6 +101,10 @@ class Book:
         if not self._pushing:
             self._awaited.clear()
 
+    def word_ns(self, order_id: str) -> int:
+        """Return when the word came, monotonic, by which an unproven order is alive."""
+        return self._word_ns[order_id]
+
     # what a kill counts
 
     def trace(self) -> None:
@@ -112,7 +118,7 @@ class Book:
         self.trace()
         self.tracing = False
 
-    def name_cancelled(self, ids: Iterable[str], *, all_of_them: bool = False) -> None:
+    def note_cancelled(self, ids: Iterable[str], *, all_of_them: bool = False) -> None:
         """Take note of orders that the venue says it has cancelled; they need not be known.
 
         `all_of_them`: it names every order that the command has hit, and no other copy of the command can have hit any.
@@ -133,12 +139,12 @@ class Book:
             return
         status = order.status.lower()
         if status in LAPSED:
-            self._keep_traced(self.ended, {order.id: max(1, self._now_ns)})
+            self._keep_traced(self.ended, {order.id: max(1, self.now_ns)})
         elif cancels and "cancel" in status and "amend" not in status:
             self._keep_traced(self.ended, {order.id: 0})
 
     def _enter(self, ids: Iterable[str]) -> None:
-        self._keep_traced(self.entered, dict.fromkeys(ids, self._now_ns))
+        self._keep_traced(self.entered, dict.fromkeys(ids, self.now_ns))
 
     @staticmethod
     def _keep_traced(kept: dict[str, Any], more: Mapping[str, Any]) -> None:
@@ -147,16 +153,16 @@ class Book:
 
     # what pushes show
 
-    def push_order(self, order: Order, *, opened: bool = False) -> Seen:
+    def apply_push(self, order: Order, *, opened: bool = False) -> Seen:
         """Take a pushed order into the book; one that is new and alive is a fact, and so is that somebody placed it.
 
         `opened`: the venue says with this push that the order was placed, whatever has become of it. From a push that
         shows it alive on, no list alone proves that an order is gone: the list may not cover it.
         """
-        listed, known = order.id in self.book, order.id in self.book or order.id in self._past
+        listed, known = order.id in self.orders, order.id in self.orders or order.id in self._past
         if order.life is Life.GONE:
             self.note_end(order)
-            self.drop_order(order.id)
+            self.remove(order.id)
         else:
             self._take_word(order)
             if self._past.get(order.id):  # its end was stated before: one of the two is late
@@ -171,62 +177,62 @@ class Book:
     def _placed(self, order: Order, known: bool) -> tuple[OrderPlaced | OrdersFound, ...]:
         """Say that a live push has shown a new order, if it has."""
         known_ns = self._awaited.pop(order.id, None)
-        if known and (known_ns is None or self._now_ns - known_ns > LATE_NS):
+        if known and (known_ns is None or self.now_ns - known_ns > LATE_NS):
             return ()
-        if self.book_current:
+        if self.is_current:
             return (OrderPlaced(order),)
-        return (OrdersFound((order.id,), self._round_ns),) if self.book_known else ()
+        return (OrdersFound((order.id,), self._round_ns),) if self.is_known else ()
 
     def _await(self, ids: Iterable[str]) -> None:
         """Expect live pushes of orders that are known by another word, if no gap can have swallowed them."""
-        if not self.book_current:
+        if not self.is_current:
             return
-        self._awaited.update(dict.fromkeys(ids, self._now_ns))
+        self._awaited.update(dict.fromkeys(ids, self.now_ns))
         keep_latest(self._awaited, PAST_IDS)
 
     def _take_word(self, order: Order) -> None:
-        if self.tracing and order.id not in self.book:
+        if self.tracing and order.id not in self.orders:
             self._enter((order.id,))
-        self.unproven[order.id] = self.book[order.id] = order
-        self._word_ns[order.id] = self._now_ns
+        self.unproven[order.id] = self.orders[order.id] = order
+        self._word_ns[order.id] = self.now_ns
         self.doubted.pop(order.id, None)
 
-    def drop_order(self, order_id: str) -> None:
+    def remove(self, order_id: str) -> None:
         """Take an order out of the book whose end the venue has stated; what it says of it later is not news."""
-        self._leave(order_id, max(1, self._now_ns))
+        self._remember_gone(order_id, max(1, self.now_ns))
 
-    def unlist_order(self, order_id: str) -> None:
+    def _unlist(self, order_id: str) -> None:
         """Take an order out of the book that a list covers and no longer shows."""
-        self._leave(order_id, 0)
+        self._remember_gone(order_id, 0)
 
-    def claim_order(self, order: Order) -> tuple[OrderSeen, ...]:
+    def claim(self, order: Order) -> tuple[OrderSeen, ...]:
         """Take an order that something else of the venue's names, a position for one: no list need cover it."""
-        if order.id in self.book or self._past.get(order.id):
+        if order.id in self.orders or self._past.get(order.id):
             return ()
         if order.id not in self._past:
             self._await((order.id,))
         self._take_word(order)
         return (OrderSeen(order),)
 
-    def cancel_refused(self, order_id: str, symbol: str = "") -> None:
+    def note_cancel_refused(self, order_id: str, symbol: str = "") -> None:
         """Take note that the venue has refused to cancel an order: no list alone proves any more that it is gone.
 
         `symbol` is what the refusal says of it, for an order that has left the book.
         """
-        order = self.book.get(order_id)
+        order = self.orders.get(order_id)
         if order is None and self._past.get(order_id, 1):
             return  # the venue has said its end, or nobody has ever seen it
         self._take_word(order or Order(order_id, symbol, Life.LIVE, "cancel refused"))
 
-    def confirm_order(self, order: Order) -> None:
+    def confirm(self, order: Order) -> None:
         """Take note that the venue, asked for this order, shows it alive: it counts, whatever the lists show."""
         self.unproven.pop(order.id, None)  # it goes to the end: each has its turn
         self._past.pop(order.id, None)
         self._take_word(order)
         self._confirmed.add(order.id)
 
-    def _leave(self, order_id: str, ended_ns: int) -> None:
-        self.book.pop(order_id, None)
+    def _remember_gone(self, order_id: str, ended_ns: int) -> None:
+        self.orders.pop(order_id, None)
         self._prove(order_id)
         self._past.pop(order_id, None)
         self._past[order_id] = ended_ns
@@ -240,7 +246,7 @@ class Book:
 
     # what lists show
 
-    def show_list(
+    def apply_listing(
         self, name: str, orders: Iterable[Order], asked_ns: int, *, whole: bool, kept: Collection[str] | None = None
     ) -> tuple[OrdersFound, ...]:
         """Take a list's orders that are not gone into the book; a whole list is the truth on its part of it.
@@ -258,15 +264,15 @@ class Book:
                 del shown[one]
             else:
                 self._past[one] = 0
-        new = shown.keys() - self.book.keys() - again
+        new = shown.keys() - self.orders.keys() - again
         found: tuple[OrdersFound, ...] = ()
-        if new and self.book_known:  # not while any list is missing: it may be one that has moved to this list
+        if new and self.is_known:  # not while any list is missing: it may be one that has moved to this list
             ids = tuple(one for one in shown if one in new)
             found = (OrdersFound(ids, self._round_ns),)
             self._await(ids)
         if self.tracing:
-            self._enter(shown.keys() - self.book.keys())
-        self.book.update(shown)
+            self._enter(shown.keys() - self.orders.keys())
+        self.orders.update(shown)
         for one in (*(shown.keys() & self.unproven.keys()), *(shown.keys() & self.doubted.keys())):
             self._prove(one)
         if whole:
@@ -277,6 +283,8 @@ class Book:
             if round_ns > self._round_ns:
                 self._round_ns = round_ns
                 self._doubt()
+            if self.on_whole_list is not None:
+                self.on_whole_list()
         else:
             self._shown.setdefault(name, set()).update(shown)
         return found
@@ -285,20 +293,20 @@ class Book:
         """Yield the open orders that a whole list has shown which was asked for after `asked_ns`."""
         for name, ids in self._shown.items():
             if self._asked_ns.get(name, NEVER) > asked_ns:
-                yield from (self.book[one] for one in ids if one in self.book)
+                yield from (self.orders[one] for one in ids if one in self.orders)
 
-    def show_part(self, name: str, orders: Sequence[Order], asked_ns: int, *, whole: bool) -> Seen:
-        """Take a list as `show_list` does, where nobody asks for a read-back: a live order that is new is a fact."""
-        new = (one for one in orders if one.life is Life.LIVE and one.id not in self.book)
+    def apply_probe(self, name: str, orders: Sequence[Order], asked_ns: int, *, whole: bool) -> Seen:
+        """Take a list as `apply_listing` does, for a probe: a live order that is new is a fact of its own."""
+        new = (one for one in orders if one.life is Life.LIVE and one.id not in self.orders)
         seen = tuple(OrderSeen(one) for one in new if self._past.get(one.id, 0) <= asked_ns)
-        return (*seen, *self.show_list(name, orders, asked_ns, whole=whole))
+        return (*seen, *self.apply_listing(name, orders, asked_ns, whole=whole))
 
     def _leave_out(self, name: str, shown: Collection[str], kept: Collection[str]) -> None:
-        covered = self._shown.get(name, set()) if len(self.lists) > 1 else self.book.keys()
+        covered = self._shown.get(name, set()) if len(self.lists) > 1 else self.orders.keys()
         others = [ids for other, ids in self._shown.items() if other != name]
-        for one in [one for one in covered if one not in shown and one not in kept and one in self.book]:
+        for one in [one for one in covered if one not in shown and one not in kept and one in self.orders]:
             if not any(one in ids for ids in others):
-                self.unlist_order(one)
+                self._unlist(one)
 
     def _doubt(self) -> None:
         """Doubt the orders of which every list has been asked since the word that they are alive, and shows none."""

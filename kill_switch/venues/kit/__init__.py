@@ -1,0 +1,1 @@
+"""Hold the parts that every adapter owns: calls, the order book, read-backs, drills, limits. No part knows a venue."""

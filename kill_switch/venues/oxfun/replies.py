@@ -1,0 +1,77 @@
+"""Read what OX.FUN answers and pushes: orders, the account's worth, error codes (docs.ox.fun)."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from kill_switch.core.domain import Life, Order
+from kill_switch.venues.decode import amount, plain
+
+TERMINAL = frozenset(
+    {
+        "FILLED",
+        "CANCELED",
+        "CANCELED_BY_USER",
+        "CANCELED_BY_MAKER_ONLY",
+        "CANCELED_BY_FOK",
+        "CANCELED_ALL_BY_IOC",
+        "CANCELED_PARTIAL_BY_IOC",
+        "CANCELED_BY_SELF_TRADE_PROTECTION",
+        "CANCELED_BY_AMEND",
+    }
+)
+NOT_FOUND = frozenset({"100005", "40035"})  # no open order of this id
+NOTHING_RESTING = NOT_FOUND | {"100004"}  # the order is gone already; a clean read must still say so
+NOTHING_WORKING = "No working orders found"  # what a cancel-all of nothing is answered with
+KEY_REFUSED = frozenset({"05001", "20000", "20025"})  # fatal for the key
+LOGIN_ENDED = frozenset({"05001", "20026"})  # said of a command on the WebSocket; how long a login lasts is unknown
+TRY_AGAIN = frozenset({"20032", "000101", "000201", "10001", "50001"})  # says nothing of the command
+TOO_FAST = frozenset({"429", "20007"})
+WRONG_TIME = "20024"
+
+
+def read_worth(data: object) -> Decimal | None:
+    """Read what the account is worth in OX; one account only, since the key is bound to one.
+
+    A collateral of zero beside a balance in OX is none: it was not filled in.
+    """
+    item = data[0] if isinstance(data, list) and len(data) == 1 else None
+    worth = amount(item.get("collateral")) if isinstance(item, dict) else None
+    if worth or not isinstance(item, dict):
+        return worth
+    balances = item.get("balances")
+    held = [one for one in balances if isinstance(one, dict)] if isinstance(balances, list) else []
+    return None if any(one.get("asset") == "OX" and amount(one.get("total")) for one in held) else worth
+
+
+def read_orders(body: dict[str, Any], error: str) -> tuple[list[Order], str]:
+    """Read a working-order list: the orders that are not gone, and why there may be more; "": there are none.
+
+    Orders that come beside an `error` count. An entry without an id may be an order, unless it says that it has ended.
+    """
+    items = body.get("data")
+    if not isinstance(items, list):
+        return [], error or "the order list cannot be read"
+    orders: list[Order] = []
+    unreadable = 0
+    for item in items:  # there may be thousands
+        order = read_order(item)
+        if order is None:
+            unreadable += not (isinstance(item, dict) and plain(item.get("status")) in TERMINAL)
+        elif order.life is not Life.GONE:
+            orders.append(order)
+    lacking = f"the order list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
+    return orders, error or lacking
+
+
+def read_order(item: object) -> Order | None:
+    """Read one order of a list or a push: an unknown status counts as alive."""
+    if not isinstance(item, dict):
+        return None
+    order_id = plain(item.get("orderId"))
+    if not order_id:
+        return None
+    status = plain(item.get("status", ""))
+    life = Life.GONE if status in TERMINAL else Life.LIVE
+    return Order(order_id, plain(item.get("marketCode", "")), life, status)

@@ -1,0 +1,160 @@
+"""Make strikes at OX.FUN: a cancel-all over REST, batches of known orders over the WebSocket beside it.
+
+Orders that have outlived a strike are cancelled by id over REST too, and so are those that no list shows while there
+is no WebSocket. The adapter owns one `OxFunStriker`; this module reads no answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import orjson
+
+from kill_switch.core.domain import Life, Now, Order
+from kill_switch.venues.clock_offset import ClockOffset
+from kill_switch.venues.kit.book import OrderBook
+from kill_switch.venues.kit.calls import Build, CallStarter
+from kill_switch.venues.messages import Output, Send
+from kill_switch.venues.oxfun.session import SessionPool
+from kill_switch.venues.oxfun.signing import OxFunSigner
+from kill_switch.venues.request import Request
+
+ITEMS = 8  # "Cancel order" over REST: at most eight orders a request
+BATCH_ORDERS = 20  # "Cancel Batch Orders": about twenty orders a message
+BATCH_BYTES = 3800  # below the message length that error 20027 is for
+NEW_KILL_AFTER_S = 10.0  # a sweep, and its guard, read back more often than that
+ID_DIGITS = 19  # what fits the 64 bits of an INTEGER
+BATCHES_PER_STRIKE = 20  # of the 50 messages a second that an authenticated connection may send
+NO_ORDER = 2**63 - 1  # the largest id that an order could have
+MARKET = "BTC-USD-SWAP-LIN"
+
+
+class OxFunStriker:
+    """Make an account's strikes, one after the other, and count what they have cancelled."""
+
+    def __init__(
+        self,
+        calls: CallStarter,
+        book: OrderBook,
+        sessions: SessionPool,
+        signer: OxFunSigner,
+        clock: ClockOffset,
+        hedge_after_s: Callable[[], float],
+    ) -> None:
+        self._calls = calls
+        self._book = book
+        self._sessions = sessions
+        self._signer = signer
+        self._clock = clock
+        self._hedge_after_s = hedge_after_s
+        self._delete_all = signer.template("DELETE", "/v3/orders/cancel-all", b"{}")
+        self._first: Request | None = None  # what the strike that is being made has begun with
+        self._strike = 0
+        self._struck: frozenset[str] = frozenset()  # orders that were known of at the kill's last strike
+        self._outlived: frozenset[str] = frozenset()  # those of them that a list has shown since
+        self._tries: dict[str, int] = {}  # how often an order was cancelled by its id over REST
+        self._read_ns = 0  # when orders were last read back for a sweep
+        self.cancelled = 0  # pushes of cancelled orders since the last read-back of a sweep
+        book.on_whole_list = self._note_outlived
+
+    def note_read(self, now: Now) -> None:
+        """Take note of a read-back: a strike that follows soon is no new kill's."""
+        self._read_ns = now.mono_ns
+
+    def first(self, now: Now) -> Request:
+        """Build the cancel-all that the next strike begins with."""
+        self._first = None
+        request = self._first = self._cancel_all(now)
+        return request
+
+    def strike(self, now: Now) -> Iterator[Output]:
+        """Make a strike; its batches go over the newest session that is ready."""
+        self._strike += 1
+        new = now.mono_ns - self._read_ns > NEW_KILL_AFTER_S * 1e9
+        if new:
+            self.cancelled = 0  # what was cancelled before is not the kill's doing
+        yield from self._calls.start_call(
+            "cancel-all", self._cancel_all, now, urgent=True, cancel=True, hedge_after_s=self._hedge_after_s()
+        )
+        if new:
+            self._outlived = frozenset()
+        conn = self._sessions.newest
+        if conn is not None:
+            yield from (Send(conn, text, command=True) for text in self._batches(self._live()))
+        if some := self._apart(conn):
+            self._tries |= {order.id: self._tries.get(order.id, 0) + 1 for order in some}
+            yield from self._calls.start_call("cancel-some", self._cancel_some(some), now, urgent=True, command=True)
+        self._struck, self._outlived = frozenset(self._book.orders), frozenset()
+
+    def plan(self) -> tuple[str, ...]:
+        """Return what a strike would send, a line a command."""
+        everything = "DELETE /v3/orders/cancel-all"
+        if self._sessions.newest is None:
+            return (everything, "DELETE /v3/orders/cancel") if self._apart(None) else (everything,)
+        frames = list(self._batches(self._live()))
+        if not frames:
+            return (everything,)
+        return (everything, f'ws {{"op":"cancelorders",…}}, {len(frames)} message(s) for the orders that are known')
+
+    def count_cancelled(self) -> int | None:
+        """Return how many cancelled orders were pushed, None for none, and begin to count anew."""
+        cancelled, self.cancelled = self.cancelled, 0
+        return cancelled or None
+
+    def cancel_none(self, now: Now) -> Request:
+        """Build the cancel of an order that cannot exist."""
+        return self._cancel_by_id([{"marketCode": MARKET, "orderId": str(NO_ORDER)}], now)
+
+    def _cancel_some(self, orders: Sequence[Order]) -> Build:
+        items = [{"marketCode": order.symbol, "orderId": order.id} for order in orders[:ITEMS]]
+        return lambda now: self._cancel_by_id(items, now)
+
+    def _cancel_by_id(self, items: Sequence[Mapping[str, str]], now: Now) -> Request:
+        # a `timestamp` goes with `recvWindow`: without one it is one second, which a busy venue may exceed (100015)
+        body = {"timestamp": self._clock.venue_ms(now), "recvWindow": 5000, "responseType": "FULL", "orders": items}
+        return self._signer.sign(self._signer.template("DELETE", "/v3/orders/cancel", orjson.dumps(body)), now)
+
+    def _apart(self, conn: int | None) -> list[Order]:
+        """Return what goes by its id over REST, what was tried least often first, as many as one request takes."""
+        if not self._outlived and (conn is not None or not self._book.unproven):
+            return []  # the usual case: thousands of orders need not be looked at
+        wanted = [o for o in self._live() if o.id in self._outlived or (conn is None and o.id in self._book.unproven)]
+        self._tries = {order.id: self._tries.get(order.id, 0) for order in wanted}
+        return sorted(wanted, key=lambda order: self._tries[order.id])[:ITEMS]
+
+    def _live(self) -> Iterator[Order]:
+        """Return the live orders, without those of which no market is known: one spoils the message that it is in."""
+        return (order for order in self._book.orders.values() if order.life is Life.LIVE and order.symbol)
+
+    def _cancel_all(self, now: Now) -> Request:
+        # "cancel-all" with the body {} and no marketCode: the whole account
+        first, self._first = self._first, None
+        return first or self._signer.sign(self._delete_all, now)
+
+    def _batches(self, orders: Iterable[Order]) -> Iterable[bytes]:
+        """Pack `cancelorders` messages: at most twenty orders, and short enough for the venue, each."""
+        tag = b'{"op":"cancelorders","tag":"k%d","dataArray":[' % self._strike
+        batch: list[bytes] = []
+        codes: dict[str, bytes] = {}
+        size, made = len(tag), 0
+        for order in orders:
+            if not (order.id.isascii() and order.id.isdigit() and len(order.id) <= ID_DIGITS):
+                continue  # `orderId` is an INTEGER; one bad id must not spoil the batch, let alone the kill
+            if order.symbol not in codes:
+                codes[order.symbol] = orjson.dumps(order.symbol)
+            item = b'{"marketCode":%b,"orderId":%d}' % (codes[order.symbol], int(order.id))
+            if len(tag) + len(item) > BATCH_BYTES:
+                continue
+            if batch and (len(batch) == BATCH_ORDERS or size + len(item) > BATCH_BYTES):
+                yield tag + b",".join(batch) + b"]}"
+                made += 1
+                if made == BATCHES_PER_STRIKE:
+                    return
+                batch, size = [], len(tag)
+            batch.append(item)
+            size += len(item) + 1
+        if batch:
+            yield tag + b",".join(batch) + b"]}"
+
+    def _note_outlived(self) -> None:
+        self._outlived = self._struck & self._book.orders.keys()
