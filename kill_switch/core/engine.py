@@ -32,6 +32,7 @@ from kill_switch.core import sweep as sweeping
 from kill_switch.core.domain import Now, Pace, Phase, Reason
 from kill_switch.core.identity import Identity, difference
 from kill_switch.core.sweep import Act, Sweep
+from kill_switch.core.tally import Due
 from kill_switch.errors import IllegalEvent
 
 # ── events: what has happened ─────────────────────────────────────────────────────────────────────────────────────
@@ -52,7 +53,7 @@ class Progress(NamedTuple):
     at: Now
     evidence: str = ""
     cancelled: int | None = None  # the venue's own count
-    orders: Mapping[str, object] | None = None  # what is new of the orders that the kill counts; `tally` has it
+    orders: Mapping[str, object] | Due | None = None  # what is new of the orders that the kill counts; see `tally`
     strike: int = 0  # the number of the strike that is answered; 0: the last one
 
 
@@ -63,7 +64,7 @@ class Sent(NamedTuple):
     strike: int
     routes: tuple[str, ...]
     mono_ns: int
-    orders: Mapping[str, object] | None = None  # what is new of the orders that the kill counts; `tally` has it
+    orders: Mapping[str, object] | Due | None = None  # what is new of the orders that the kill counts; see `tally`
 
 
 class Struck(NamedTuple):
@@ -387,7 +388,7 @@ def _struck(state: State, event: Struck) -> tuple[State, tuple[Command, ...]]:
     return state._replace(accounts=accounts), (Record("strike", {"sent": told}),)
 
 
-def _counted(orders: Mapping[str, object] | None) -> Mapping[str, object]:
+def _counted(orders: Mapping[str, object] | Due | None) -> Mapping[str, object]:
     """Return what a record says of the orders that the kill counts: nothing if nothing is new."""
     return {} if orders is None else {"orders": orders}
 

@@ -27,7 +27,7 @@ from kill_switch import clock, printable
 from kill_switch.config.in_force import Values, in_force
 from kill_switch.config.loader import Config, load
 from kill_switch.control import client
-from kill_switch.core import outcome, recovery
+from kill_switch.core import outcome, recovery, tally
 from kill_switch.core.domain import Answer, Now, Phase, Reason
 from kill_switch.core.engine import Account, Announce, Reconfigured, State
 from kill_switch.core.identity import Login, new_salt
@@ -89,6 +89,7 @@ class Record:
         if self._journal is not None:
             self._journal.append(kind, data, at)
             return
+        data = tally.settled(kind, data)
         self._kept.append((kind, data, at))
         entry = {"at": clock.iso(at.wall_ns), "mono_ns": at.mono_ns, "boot": self._boot, "kind": kind, "data": data}
         self._told(entry)

@@ -18,7 +18,8 @@ from kill_switch import printable
 from kill_switch.core import engine, sweep
 from kill_switch.core.domain import Answer, Now, Phase, Reason, Route
 from kill_switch.core.engine import Granted, Refused, Sent, State, Waiting
-from kill_switch.core.tally import Count, Counts, names
+from kill_switch.core.tally import Counts, Due
+from kill_switch.dispatch.order_counter import OrderCounter
 from kill_switch.dispatch.repeats import Repeats
 from kill_switch.dispatch.timers import Alarms, Later, Timer
 from kill_switch.errors import IllegalEvent
@@ -95,6 +96,7 @@ class Fresh(Protocol):
     def call(self, call: base.Call) -> None: ...
 
 
+_REPLIES = (base.Replied, base.Lost)  # to a call
 _MESSAGES = (base.Call, base.Send)  # what is in a strike for others to receive
 Told = (
     base.OrderPlaced | base.OrdersFound | base.Equity | base.Transferred | base.ServerTime | base.Drilled
@@ -124,6 +126,7 @@ class Session:
             0  # when a read that the sweep wants is to leave, as the limit had no room for it; 0: none waits
         )
         self._cancels: set[str] = set()  # tags of the cancel calls of the strike that is under way
+        self._counter = OrderCounter(name, venue, dispatcher.counts, self._not_understood)
         self._strike_of: dict[str, int] = {}  # tags of commands that may still be answered → number of their strike
         self._made: dict[int, int] = {}  # when a strike was made → its number
         self._answered = 0  # the number of the strike whose command the event that is taken answers; 0: it says none
@@ -249,23 +252,23 @@ class Session:
             finally:
                 self.http.forgo()
 
-    def _count_strike(self, now: Now) -> Mapping[str, object] | None:
-        """Take the orders that are open into the kill's count; return what is new of them."""
+    def _count_strike(self, now: Now) -> Due | None:
+        """Take the orders that are open into the kill's count; return what the strike's record is to say of them."""
         try:
             if len(self._made) > STRIKES_KNOWN:
                 del self._made[next(iter(self._made))]
-            count, cold = self._count(now), not (self.venue.tracing or self.venue.book_known)
-            count.struck(self.venue, now.mono_ns)
+            cold = not (self.venue.tracing or self.venue.book_known)
+            due = self._counter.on_strike(self._kill, now)
             if cold:
                 self._carry_out(self.venue.look_beside(now), now)
-            return count.changes()
+            return due
         except Exception as error:  # the strike has left, and is to be told
             self._not_understood(error)
             return None
 
-    def _count(self, now: Now) -> Count:
-        kill = self._dispatcher.state.accounts[self.name].kill or ""
-        return self._dispatcher.counts.of(self.name, kill, now.mono_ns)
+    @property
+    def _kill(self) -> str:
+        return self._dispatcher.state.accounts[self.name].kill or ""
 
     def read(self) -> None:
         """Ask the venue for what is left; of a kill that gets nowhere, once the venue's limit has room for it."""
@@ -305,6 +308,7 @@ class Session:
 
     def void(self) -> None:
         """Drop what strikes still want: a person has armed the account again, or another session has taken it over."""
+        self._counter.settle()
         self._cancels.clear()
         self._strike_of.clear()
         self._made.clear()
@@ -331,7 +335,7 @@ class Session:
         if self._retired:
             return
         now = self._dispatcher.clock()
-        before, tag = self._answered, event.tag if isinstance(event, base.Replied | base.Lost) else ""
+        before, tag = self._answered, event.tag if isinstance(event, _REPLIES) else ""
         self._answered = self._strike_of.get(tag, 0)
         try:
             self._carry_out(self.venue.feed(event, now), now)
@@ -447,11 +451,7 @@ class Session:
                 self._dispatcher.alarms.set(now.mono_ns + int(seconds * 1e9), self._woke, tag)
             case base.CancelAnswered(answer, evidence, cancelled):
                 told = sweep.Answered(now.mono_ns, answer)
-                orders = None
-                if self._tripped:
-                    count = self._count(now)
-                    count.heard(self.venue, now.mono_ns)
-                    orders = count.changes()
+                orders = self._counter.on_answer(self._kill, now) if self._tripped else None
                 number = self._answered or self._made.get(self.venue.answers_ns, 0)
                 if self._passing:  # the strike itself says so
                     number = self.strike
@@ -523,15 +523,11 @@ class Session:
     def _fact(self, fact: base.Lanes | base.Facts, now: Now) -> None:
         at_ns = now.mono_ns
         match fact:
-            case base.OrdersRead(orders, complete, asked_ns, why, cancelled):
-                self.last_read = fact
+            case base.OrdersRead(orders, complete, asked_ns, why, cancelled) as read:
+                self.last_read = read
                 told = sweep.count(orders, complete, asked_ns, at_ns)
                 evidence = why or ", ".join(f"{o.id} {o.symbol} {o.status}" for o in orders[:3])
-                news = None
-                if self._tripped:
-                    count = self._count(now)
-                    count.shown(self.venue, names(orders), asked_ns, at_ns, whole=complete)
-                    news = count.changes()
+                news = self._counter.on_read(self._kill, read, now) if self._tripped else None
                 self._dispatcher.handle(engine.Progress(self.name, told, now, evidence, cancelled, news))
             case base.OrderSeen(order):
                 seen = f"{order.id} {order.symbol} {order.status}"

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from kill_switch.core import engine
 from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Reason, Route
+from kill_switch.core.tally import settled
 from kill_switch.dispatch.dispatcher import Dispatcher, Session
 from kill_switch.transports.certificates import Expiry
 from kill_switch.transports.lane import LaneState
@@ -95,7 +96,7 @@ class Recorder:
 
     def append(self, kind: str, data: Mapping[str, object], at: Now) -> None:
         self._trace.append(f"append {kind}")
-        self.records.append((kind, data))
+        self.records.append((kind, settled(kind, data)))
 
     def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
         if self.raises:
