@@ -15,7 +15,8 @@ import tracemalloc
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from kill_switch.venues.base import Adapter, Call, OrdersRead, Send
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.messages import Call, OrdersRead, Send
 from tests.venues.playbook import Pause, Player, Read
 from tests.venues.stands import STANDS, Stand
 

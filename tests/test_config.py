@@ -37,7 +37,9 @@ from kill_switch.config.schema import (
 )
 from kill_switch.core.domain import Now, Route
 from kill_switch.errors import ConfigError
-from kill_switch.venues.base import Adapter, Ask, Outputs, Replied, VenueOptions
+from kill_switch.venues.adapter import Adapter, Ask
+from kill_switch.venues.messages import Outputs, Replied
+from kill_switch.venues.options import VenueOptions
 
 SECRET = "sEcReT-0123456789-aBcDeF"
 ENVIRON = {"KEY": SECRET, "SECRET": SECRET + "2", "BAD": f"bad-{SECRET}"}

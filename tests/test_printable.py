@@ -23,7 +23,7 @@ from kill_switch.journal import latch_file
 from kill_switch.outbound import digest
 from kill_switch.terminal import report_views
 from kill_switch.terminal.status_view import StatusView
-from kill_switch.venues.base import brief
+from kill_switch.venues.decode import brief
 from tests.fake_daemon import answering
 
 EVIL = (

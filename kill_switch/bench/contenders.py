@@ -27,7 +27,9 @@ from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal.journal import Journal
 from kill_switch.testbed.testbed import Stage
 from kill_switch.transports.lane import READ_INTO, Address, tls_context, tune
-from kill_switch.venues.base import Adapter, Call, Opened, Request, Send
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.messages import Call, Opened, Send
+from kill_switch.venues.request import Request
 
 READY_WITHIN_S = 60.0
 CLOSED_WITHIN_S = 0.1  # an event loop takes its time to let go of connections that are to end

@@ -14,7 +14,8 @@ from typing import Any
 
 from kill_switch.bench.contenders import Floor, Make, Strike, requests
 from kill_switch.errors import KillSwitchError
-from kill_switch.venues.base import Adapter, Request
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.request import Request
 
 
 async def with_aiohttp(floor: Floor) -> Strike:

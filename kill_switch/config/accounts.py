@@ -15,7 +15,8 @@ from kill_switch.core.identity import Login
 from kill_switch.errors import Problem
 
 if TYPE_CHECKING:  # a venue's module is costly to import; whoever wants one brings it in
-    from kill_switch.venues.base import Adapter, VenueOptions
+    from kill_switch.venues.adapter import Adapter
+    from kill_switch.venues.options import VenueOptions
 
 Tags = Mapping[str, Sequence[str]]  # of every account, by name, in the file's order
 

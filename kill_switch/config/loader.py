@@ -53,7 +53,7 @@ from kill_switch.config.schema import (
 from kill_switch.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from kill_switch.venues.base import Adapter
+    from kill_switch.venues.adapter import Adapter
 
 T = TypeVar("T", bound=Table)
 _SECRET = secrets.WHERE.removeprefix("expected ")

@@ -53,7 +53,7 @@ from kill_switch.tasks import Tasks
 from kill_switch.transports.network import Network
 from kill_switch.triggers.pnl.poller import Measuring
 from kill_switch.triggers.supervisor import Watch
-from kill_switch.venues import base
+from kill_switch.venues import messages
 
 log = logging.getLogger(__name__)
 
@@ -406,11 +406,11 @@ class Daemon:
 
     def _told(self, session: Session, fact: Told, now: Now) -> None:
         match fact:
-            case base.Drilled():
+            case messages.Drilled():
                 self.drills.told(session.name, fact, now)
-            case base.Equity() | base.Transferred() | base.OrderPlaced() | base.OrdersFound():
+            case messages.Equity() | messages.Transferred() | messages.OrderPlaced() | messages.OrdersFound():
                 self.watch.told(session.name, fact)
-            case base.ServerTime():
+            case messages.ServerTime():
                 pass  # the adapter has taken note of it
             case _:
                 assert_never(fact)

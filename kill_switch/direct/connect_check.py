@@ -27,7 +27,7 @@ from kill_switch.health.dry_run import Previews
 from kill_switch.transports.lane import CONNECT_WITHIN_S, LaneState
 from kill_switch.transports.network import Network
 from kill_switch.unexpected import brief
-from kill_switch.venues.base import Drilled
+from kill_switch.venues.messages import Drilled
 
 log = logging.getLogger(__name__)
 

@@ -45,7 +45,8 @@ from kill_switch.transports.lane import CONNECT_WITHIN_S
 from kill_switch.transports.network import Network
 from kill_switch.transports.ws import LOGIN_WITHIN_S
 from kill_switch.unexpected import brief
-from kill_switch.venues.base import ANSWER_WITHIN_S, Adapter
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.messages import ANSWER_WITHIN_S
 from kill_switch.worker.client import Aides
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lane import Declined
 from kill_switch.transports.network import Network
 from kill_switch.transports.ws import WsLane
-from kill_switch.venues.base import Adapter
+from kill_switch.venues.adapter import Adapter
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 

@@ -25,7 +25,9 @@ from kill_switch.dispatch.timers import Alarms, Later, Timer
 from kill_switch.errors import IllegalEvent
 from kill_switch.transports.certificates import Expiry
 from kill_switch.transports.lane import LaneState
-from kill_switch.venues import base, retry_after
+from kill_switch.venues import messages, retry_after
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.request import Request
 
 log = logging.getLogger(__name__)
 
@@ -81,11 +83,11 @@ class Http(Protocol):
     @property
     def state(self) -> LaneState: ...
 
-    def begin(self, request: base.Request) -> bool: ...
+    def begin(self, request: Request) -> bool: ...
 
     def forgo(self) -> None: ...
 
-    def call(self, call: base.Call) -> None: ...
+    def call(self, call: messages.Call) -> None: ...
 
     def authenticated(self, proven: bool) -> None: ...
 
@@ -93,13 +95,18 @@ class Http(Protocol):
 
 
 class Fresh(Protocol):
-    def call(self, call: base.Call) -> None: ...
+    def call(self, call: messages.Call) -> None: ...
 
 
-_REPLIES = (base.Replied, base.Lost)  # to a call
-_MESSAGES = (base.Call, base.Send)  # what is in a strike for others to receive
+_REPLIES = (messages.Replied, messages.Lost)  # to a call
+_MESSAGES = (messages.Call, messages.Send)  # what is in a strike for others to receive
 Told = (
-    base.OrderPlaced | base.OrdersFound | base.Equity | base.Transferred | base.ServerTime | base.Drilled
+    messages.OrderPlaced
+    | messages.OrdersFound
+    | messages.Equity
+    | messages.Transferred
+    | messages.ServerTime
+    | messages.Drilled
 )  # not the engine's business
 
 
@@ -110,7 +117,7 @@ class Session:
     http: Http
     fresh: Fresh
 
-    def __init__(self, name: str, venue: base.Adapter, dispatcher: Dispatcher) -> None:
+    def __init__(self, name: str, venue: Adapter, dispatcher: Dispatcher) -> None:
         self.name = name
         self.venue = venue
         self.rtt_us: dict[Route, int] = {}
@@ -118,7 +125,7 @@ class Session:
         self._repeats = {Route.WS: Repeats(), Route.HTTP: Repeats()}
         self._quiet = ("", 0)  # why only what is urgent leaves, and until when
         self._refusals = 0  # of the key, over HTTP, one after the other
-        self.last_read: base.OrdersRead | None = None
+        self.last_read: messages.OrdersRead | None = None
         self.strike = 0
         self._dispatcher = dispatcher
         self._due_ns = 0  # when the sweep wants to be told so; 0: it does not
@@ -134,12 +141,12 @@ class Session:
         self._sent_ns = 0
         self._passing = False
         self.begun = False  # the strike that follows in this pass was begun
-        self._begun: base.Request | base.Send | None = None  # has left already; the strike says what it is for
+        self._begun: Request | messages.Send | None = None  # has left already; the strike says what it is for
         self._begun_at: Now | None = None
         self._left_at: Now | None = None  # when what is being noted left, if it was that
         self._stumble: Exception | None = None  # over what was to begin
-        self._more: Iterator[base.Output] = iter(())  # what a strike wants behind its first message
-        self._afterwards: list[base.Output] = []  # what it wants besides messages
+        self._more: Iterator[messages.Output] = iter(())  # what a strike wants behind its first message
+        self._afterwards: list[messages.Output] = []  # what it wants besides messages
         self._failure: Exception | None = None
         self._retired = False
 
@@ -169,7 +176,7 @@ class Session:
         self.begun = True
         try:
             message = self.venue.first(now)
-            if isinstance(message, base.Send):
+            if isinstance(message, messages.Send):
                 gone = self.ws.send(message.conn, message.text)
             else:
                 gone = message is not None and self.http.begin(message)
@@ -220,7 +227,7 @@ class Session:
                 raise failure
         except Exception as error:
             log.exception("account %s: the strike failed", self.name)
-            self._carry_out_one(base.CancelAnswered(Answer.UNKNOWN, f"internal error: {type(error).__name__}"), now)
+            self._carry_out_one(messages.CancelAnswered(Answer.UNKNOWN, f"internal error: {type(error).__name__}"), now)
         finally:
             self.disown()
             self._passing = False
@@ -245,7 +252,7 @@ class Session:
 
     def _give_up(self) -> None:
         if self._begun is not None:
-            route = Route.WS if isinstance(self._begun, base.Send) else Route.HTTP
+            route = Route.WS if isinstance(self._begun, messages.Send) else Route.HTTP
             self._adopt()
             try:
                 self._note_sent(route)
@@ -295,9 +302,9 @@ class Session:
     def look(self) -> None:
         """Ask the venue for what rests there, behind everything that is urgent: nobody is being killed."""
 
-        def unhurried(now: Now) -> base.Outputs:
+        def unhurried(now: Now) -> messages.Outputs:
             outputs = self.venue.read(now)
-            return tuple(one._replace(urgent=False) if isinstance(one, base.Call) else one for one in outputs)
+            return tuple(one._replace(urgent=False) if isinstance(one, messages.Call) else one for one in outputs)
 
         self._guarded(unhurried)
 
@@ -331,7 +338,7 @@ class Session:
 
     # what the lanes tell
 
-    def event(self, event: base.Event) -> None:
+    def event(self, event: messages.Event) -> None:
         if self._retired:
             return
         now = self._dispatcher.clock()
@@ -339,7 +346,7 @@ class Session:
         self._answered = self._strike_of.get(tag, 0)
         try:
             self._carry_out(self.venue.feed(event, now), now)
-            if type(event) is base.Replied and event.status >= 400:
+            if type(event) is messages.Replied and event.status >= 400:
                 self._mind(event, now)
         except Exception as error:
             self._not_understood(error)
@@ -347,7 +354,7 @@ class Session:
             self._strike_of.pop(tag, None)
         self._answered = before
 
-    def _mind(self, reply: base.Replied, now: Now) -> None:
+    def _mind(self, reply: messages.Replied, now: Now) -> None:
         """Keep to what a refusal says about when to come again: until then, only what is urgent leaves."""
         asked_s = retry_after.asked_s(reply.headers, now.wall_ns)
         if asked_s:
@@ -368,11 +375,11 @@ class Session:
         why, until_ns = self._quiet
         return why if self._dispatcher.clock().mono_ns < until_ns else ""
 
-    def wanted(self, call: base.Call) -> bool:
+    def wanted(self, call: messages.Call) -> bool:
         """Say whether a call that had to wait is to leave: if nothing else has answered it, and nobody has re-armed."""
         return not self._retired and self.venue.awaits(call.tag) and self._allowed(call)
 
-    def _allowed(self, message: base.Call | base.Send) -> bool:
+    def _allowed(self, message: messages.Call | messages.Send) -> bool:
         """Say whether a message may leave now.
 
         A kill's command leaves for a tripped account only, whatever its priority: it would hit orders that are to stay.
@@ -403,10 +410,10 @@ class Session:
         """Send a harmless command through the order path of each lane."""
         self._guarded(self._drill)
 
-    def _drill(self, now: Now) -> base.Outputs:
+    def _drill(self, now: Now) -> messages.Outputs:
         if not (quiet := self.quiet):
             return self.venue.drill(now)
-        return tuple(base.Drilled(route, False, 0, quiet, tried=False) for route in self.venue.DRILLS)
+        return tuple(messages.Drilled(route, False, 0, quiet, tried=False) for route in self.venue.DRILLS)
 
     def measure(self) -> None:
         """Ask the venue what the account is worth, unless it wants no requests now."""
@@ -418,7 +425,7 @@ class Session:
 
     # what the venue wants
 
-    def _guarded(self, work: Callable[[Now], base.Outputs]) -> None:
+    def _guarded(self, work: Callable[[Now], messages.Outputs]) -> None:
         now = self._dispatcher.clock()
         try:
             self._carry_out(work(now), now)
@@ -430,7 +437,7 @@ class Session:
         if self.noise <= NOISE_LOGGED:
             log.error("account %s: an event was not understood", self.name, exc_info=error)
 
-    def _carry_out(self, outputs: Iterable[base.Output], now: Now) -> None:
+    def _carry_out(self, outputs: Iterable[messages.Output], now: Now) -> None:
         """Carry all of them out, then raise the first failure: one lane's is not the other's."""
         failure: Exception | None = None
         for output in outputs:
@@ -441,15 +448,15 @@ class Session:
         if failure is not None:
             raise failure
 
-    def _carry_out_one(self, output: base.Output, now: Now) -> None:
+    def _carry_out_one(self, output: messages.Output, now: Now) -> None:
         match output:  # a strike and its answer first: each case takes its time
-            case base.Call():
+            case messages.Call():
                 self._call(output)
-            case base.Send():
+            case messages.Send():
                 self._send(output)
-            case base.WakeAfter(tag, seconds):
+            case messages.WakeAfter(tag, seconds):
                 self._dispatcher.alarms.set(now.mono_ns + int(seconds * 1e9), self._woke, tag)
-            case base.CancelAnswered(answer, evidence, cancelled):
+            case messages.CancelAnswered(answer, evidence, cancelled):
                 told = sweep.Answered(now.mono_ns, answer)
                 orders = self._counter.on_answer(self._kill, now) if self._tripped else None
                 number = self._answered or self._made.get(self.venue.answers_ns, 0)
@@ -457,16 +464,16 @@ class Session:
                     number = self.strike
                 answered = engine.Progress(self.name, told, now, evidence, cancelled, orders, number)
                 self._dispatcher.handle(answered)
-            case base.Prepare(conn, text):
+            case messages.Prepare(conn, text):
                 self.ws.prepare(conn, text)
-            case base.Drop(conn, why):
+            case messages.Drop(conn, why):
                 self.ws.drop(conn, why)
             case _:
                 self._fact(output, now)
 
-    def _call(self, call: base.Call) -> None:
+    def _call(self, call: messages.Call) -> None:
         if not self._allowed(call):
-            self.event(base.Lost(call.tag, False, "the account is armed again"))
+            self.event(messages.Lost(call.tag, False, "the account is armed again"))
             return
         if call.command:
             if call.cancel:
@@ -477,7 +484,7 @@ class Session:
         (self.http if call.route is Route.HTTP else self.fresh).call(call)
         self._left_at = None
 
-    def _send(self, message: base.Send) -> None:
+    def _send(self, message: messages.Send) -> None:
         if message is self._begun:
             self._adopt()
             self._note_sent(Route.WS)
@@ -488,7 +495,7 @@ class Session:
             self.ws.send(message.conn, message.text)
 
     def _woke(self, tag: str) -> None:
-        self.event(base.Woke(tag))
+        self.event(messages.Woke(tag))
 
     def _adopt(self) -> None:
         """Take what has begun for what is being carried out now."""
@@ -503,7 +510,7 @@ class Session:
         if not self._passing:  # a hedge, or a call that had to wait
             self._dispatcher.handle(engine.Struck((Sent(self.name, self.strike, (route,), now.mono_ns),), now))
 
-    def _unready(self, fact: base.NotReady, now: Now) -> None:
+    def _unready(self, fact: messages.NotReady, now: Now) -> None:
         route, conn, why, fatal = fact
         if route is Route.WS:
             self.ws.drop(conn, why, fatal=fatal)
@@ -520,39 +527,39 @@ class Session:
         self._log(route, logging.ERROR if fatal else logging.WARNING, why)
         self._dispatcher.lane_changed(self, route)
 
-    def _fact(self, fact: base.Lanes | base.Facts, now: Now) -> None:
+    def _fact(self, fact: messages.Lanes | messages.Facts, now: Now) -> None:
         at_ns = now.mono_ns
         match fact:
-            case base.OrdersRead(orders, complete, asked_ns, why, cancelled) as read:
+            case messages.OrdersRead(orders, complete, asked_ns, why, cancelled) as read:
                 self.last_read = read
                 told = sweep.count(orders, complete, asked_ns, at_ns)
                 evidence = why or ", ".join(f"{o.id} {o.symbol} {o.status}" for o in orders[:3])
                 news = self._counter.on_read(self._kill, read, now) if self._tripped else None
                 self._dispatcher.handle(engine.Progress(self.name, told, now, evidence, cancelled, news))
-            case base.OrderSeen(order):
+            case messages.OrderSeen(order):
                 seen = f"{order.id} {order.symbol} {order.status}"
                 self._dispatcher.handle(engine.Progress(self.name, sweep.OrderSeen(at_ns), now, seen))
-            case base.Ready(route, conn):
+            case messages.Ready(route, conn):
                 if route is Route.WS:
                     self.ws.authenticated(conn)
                 elif self.http.state is not LaneState.UP:
                     self._refusals = 0
                     self.http.authenticated(True)
                 self._dispatcher.lane_changed(self, route)
-            case base.NotReady():
+            case messages.NotReady():
                 self._unready(fact, now)
-            case base.RoundTrip(route, rtt_us):
+            case messages.RoundTrip(route, rtt_us):
                 self.rtt_us[route] = rtt_us
             case (
-                base.OrderPlaced()
-                | base.OrdersFound()
-                | base.Equity()
-                | base.Transferred()
-                | base.ServerTime()
-                | base.Drilled()
+                messages.OrderPlaced()
+                | messages.OrdersFound()
+                | messages.Equity()
+                | messages.Transferred()
+                | messages.ServerTime()
+                | messages.Drilled()
             ):
                 self._dispatcher.told(self, fact, now)
-            case base.Noise(why):
+            case messages.Noise(why):
                 self.noise += 1
                 if self.noise <= NOISE_LOGGED:
                     log.warning("account %s: %s", self.name, why)
@@ -593,7 +600,7 @@ class Dispatcher:
         self._alarmed = ""  # the journal's trouble that was announced and has lasted since
         self._verdict: Granted | Waiting | Refused | None = None
 
-    def add(self, name: str, venue: base.Adapter) -> Session:
+    def add(self, name: str, venue: Adapter) -> Session:
         """Take an account in; its lanes are to be set before the first event."""
         session = self.sessions[name] = Session(name, venue, self)
         return session

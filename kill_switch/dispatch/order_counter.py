@@ -11,7 +11,8 @@ from functools import partial
 
 from kill_switch.core.domain import Now
 from kill_switch.core.tally import Count, Counts, Standing, follow, names
-from kill_switch.venues.base import Adapter, OrdersRead
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.messages import OrdersRead
 
 Changes = Mapping[str, object] | None
 

@@ -22,7 +22,7 @@ from kill_switch.cron import Crontab, Timetable
 from kill_switch.dispatch.dispatcher import Dispatcher, Recorder, Session
 from kill_switch.errors import AlreadyRunning, KillSwitchError
 from kill_switch.journal import history
-from kill_switch.venues.base import DRILL_WITHIN_S, Drilled
+from kill_switch.venues.messages import DRILL_WITHIN_S, Drilled
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import h11
 from websockets.exceptions import InvalidHandshake, InvalidMessage, WebSocketException
 
 from kill_switch.transports.lane import Declined
-from kill_switch.venues.base import brief
+from kill_switch.venues.decode import brief
 
 MOST_CAUSES = 10
 MOST_WORDS = 300

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
-from kill_switch.venues.base import brief
+from kill_switch.venues.decode import brief
 
 EXPIRED, NOT_YET_VALID = 10, 9  # X509_V_ERR_* of openssl-verification-options(1)
 WRONG_HOST = (62, 63, 64)  # of a name, an e-mail address, an IP address

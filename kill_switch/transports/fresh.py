@@ -32,7 +32,7 @@ from kill_switch.transports.inflate import inflated
 from kill_switch.transports.lane import Address, Sink, tune
 from kill_switch.transports.network import Network
 from kill_switch.transports.second_opinion import refuse_framing
-from kill_switch.venues.base import ANSWER_WITHIN_S, Call, Event, Lost, Replied
+from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, Event, Lost, Replied
 
 TIMEOUT_S = 5.0
 LATE_WITHIN_S = 15.0  # an answer that may be late: each call has a connection of its own, and they must not pile up

@@ -41,7 +41,8 @@ from kill_switch.transports.lane import (
 from kill_switch.transports.network import Network
 from kill_switch.transports.second_opinion import Answer, SecondOpinion
 from kill_switch.venues import retry_after
-from kill_switch.venues.base import ANSWER_WITHIN_S, NOT_PROCESSED, Call, Closed, Lost, Opened, Replied, Request
+from kill_switch.venues.messages import ANSWER_WITHIN_S, NOT_PROCESSED, Call, Closed, Lost, Opened, Replied
+from kill_switch.venues.request import Request
 
 CONNECTIONS = 2
 LATE_MOST = 8  # connections of a lane that wait for late answers

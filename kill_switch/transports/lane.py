@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from kill_switch.core.domain import Route
 from kill_switch.transports.trust import tls_context as tls_context  # what the benchmark's peers connect with
-from kill_switch.venues.base import Event
+from kill_switch.venues.messages import Event
 
 READ_INTO = memoryview(bytearray(64 << 10))  # by every connection: a loop fills it and hands it over in one go
 CONNECT_WITHIN_S = 10.0  # TCP, TLS and the upgrade together

@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 import h11
 
-from kill_switch.venues.base import brief
+from kill_switch.venues.decode import brief
 
 MOST_HEAD_BYTES = 32 << 10
 MOST_BODY_BYTES = 4 << 10  # of a refusal's, to be shown in part

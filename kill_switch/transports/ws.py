@@ -40,7 +40,8 @@ from kill_switch.transports.network import Network
 from kill_switch.transports.resolver import Place
 from kill_switch.transports.upgrade import UpgradeAnswer
 from kill_switch.venues import retry_after
-from kill_switch.venues.base import Closed, Opened, Received, brief
+from kill_switch.venues.decode import brief
+from kill_switch.venues.messages import Closed, Opened, Received
 
 PING_EVERY_S = 1.0
 PING_BATCHES = 4  # those of many connections leave in so many, each at one time

@@ -40,7 +40,7 @@ from kill_switch.triggers.pnl.day import Limits
 from kill_switch.triggers.pnl.trigger import Pnl, Terms
 from kill_switch.triggers.schedule import Schedule
 from kill_switch.triggers.stall_clock import Attention
-from kill_switch.venues.base import Equity, OrderPlaced, OrdersFound, Transferred
+from kill_switch.venues.messages import Equity, OrderPlaced, OrdersFound, Transferred
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kill_switch.venues.base import Adapter
+from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 from kill_switch.venues.kuna.adapter import Kuna
 from kill_switch.venues.oxfun.adapter import OxFun

@@ -1,6 +1,6 @@
 """Keep the orders of one account, as far as its venue has shown them, and tell which of them are new.
 
-`Adapter` in `base` is built on `Book`; a venue's adapter hands it what pushes and lists show. It sends nothing.
+`Adapter` in `adapter` is built on `Book`; a venue's adapter hands it what pushes and lists show. It sends nothing.
 
 An order is *known* once any message has shown it, and it is *counted* once. What is told of a new order depends on how
 it came. A live push while the book is current: it was placed now. A list, or a push behind a gap: it was placed after
@@ -11,37 +11,16 @@ are ends: an order whose first word is its end, or a cancel under way, has not b
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from kill_switch.core.domain import Life, Order
 from kill_switch.core.latest import keep_latest
+from kill_switch.venues.messages import OrderPlaced, OrderSeen, OrdersFound
 
 PAST_IDS = 16_384  # orders that have left the book and are remembered: as many as one read may miss at once
 NEVER = -(10**18)
 LAPSED = frozenset({"filled", "closed", "expired", "rejected"})  # states in lower case that no cancel leads to
 LATE_NS = 60_000_000_000  # a live push later than that behind the first word of its order says nothing of its placing
-
-
-class OrderSeen(NamedTuple):
-    """A push showed a live order that no earlier message had shown."""
-
-    order: Order
-
-
-class OrderPlaced(NamedTuple):
-    """A live push showed an order for the first time, while the book was current: somebody has placed it now.
-
-    If a list has shown the order a short while before its push, it has been told in `OrdersFound` too. It is one order.
-    """
-
-    order: Order
-
-
-class OrdersFound(NamedTuple):
-    """A list, or a push behind a gap, showed new orders: each was placed at `since_ns` (monotonic) or later."""
-
-    ids: tuple[str, ...]
-    since_ns: int
 
 
 Seen = tuple[OrderSeen | OrderPlaced | OrdersFound, ...]

@@ -1,6 +1,6 @@
 """Keep one read-back while its calls are under way: what its lists and look-ups have shown, and what is missing.
 
-`Adapter` in `base` fills it and ends it; a venue's adapter begins one and gives it the lists' answers. It decides
+`Adapter` in `adapter` fills it and ends it; a venue's adapter begins one and gives it the lists' answers. It decides
 nothing and sends nothing.
 """
 

@@ -13,8 +13,11 @@ from kill_switch.core.tally import settled
 from kill_switch.dispatch.dispatcher import Dispatcher, Session
 from kill_switch.transports.certificates import Expiry
 from kill_switch.transports.lane import LaneState
-from kill_switch.venues import base
-from kill_switch.venues.base import Ask, Call, CancelAnswered, OrdersRead, Output, Outputs, Replied, Request
+from kill_switch.venues import messages
+from kill_switch.venues.adapter import Adapter, Ask
+from kill_switch.venues.messages import Call, CancelAnswered, OrdersRead, Output, Outputs, Replied
+from kill_switch.venues.options import VenueOptions
+from kill_switch.venues.request import Request
 from tests.core.playbook import START, at
 
 GET_ORDERS = Request("GET", "/orders", {})
@@ -171,12 +174,12 @@ class Lane:
         self._trace.append(f"{self._name} drop {conn} {reason}" + (" for good" if fatal else ""))
 
 
-class Options(base.VenueOptions):
+class Options(VenueOptions):
     ws_url: str = "wss://venue.example"
     rest_url: str = "https://venue.example"
 
 
-class Venue(base.Adapter):
+class Venue(Adapter):
     """A venue with one cancel-all call and one list of orders; `on_kill` and the like replace what it does."""
 
     NAME = "stub"
@@ -185,16 +188,16 @@ class Venue(base.Adapter):
 
     def __init__(self, hedge_after_s: float = 0.06) -> None:
         super().__init__(Options(), {}, hedge_after_s)
-        self.on_first: Callable[[], Request | base.Send | None] = lambda: None
+        self.on_first: Callable[[], Request | messages.Send | None] = lambda: None
         self.on_kill: Callable[[Now], Outputs] | None = None
         self.on_event: Callable[[], Outputs] | None = None
         self.on_probe: Outputs = ()
 
     @classmethod
-    def secrets(cls, options: base.VenueOptions) -> tuple[str, ...]:
+    def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
         return ()
 
-    def first(self, now: Now) -> Request | base.Send | None:
+    def first(self, now: Now) -> Request | messages.Send | None:
         return self.on_first()
 
     def kill(self, now: Now) -> Outputs:

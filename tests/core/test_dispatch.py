@@ -25,8 +25,9 @@ from kill_switch.core.sweep import Due
 from kill_switch.dispatch.dispatcher import NOISE_LOGGED, Dispatcher, Session
 from kill_switch.errors import IllegalEvent
 from kill_switch.transports.lane import LaneState
-from kill_switch.venues import base
-from kill_switch.venues.base import (
+from kill_switch.venues import messages
+from kill_switch.venues.adapter import Ask
+from kill_switch.venues.messages import (
     Call,
     CancelAnswered,
     Closed,
@@ -1078,10 +1079,10 @@ def test_an_answer_is_told_of_the_strike_whose_command_it_answers_though_another
 
 def test_what_a_reply_to_one_strike_has_sent_again_is_answered_for_that_strike() -> None:
     floor = Floor()
-    venue, again = floor.venues["a"], list[base.Ask]()
+    venue, again = floor.venues["a"], list[Ask]()
     taken = venue.answered
 
-    def once(ask: base.Ask, reply: Replied, now: Now) -> base.Outputs | None:
+    def once(ask: Ask, reply: Replied, now: Now) -> messages.Outputs | None:
         if ask.kind == "cancel-all" and not again:
             again.append(ask)
             return venue.ask_again(ask, now)
@@ -1101,7 +1102,7 @@ def test_an_answer_over_the_websocket_is_told_of_the_strike_that_the_venue_says_
     floor = Floor()
     venue, made = floor.venues["a"], list[int]()
 
-    def kill(now: Now) -> base.Outputs:
+    def kill(now: Now) -> messages.Outputs:
         made.append(now.mono_ns)
         return (CancelAnswered(Answer.UNKNOWN, "nothing to send"),) if len(made) > 1 else ()
 

@@ -10,7 +10,7 @@ from kill_switch.core.domain import Route
 from kill_switch.dispatch.repeats import AGAIN_S, MOST, Repeats
 from kill_switch.transports.lane import LaneState
 from kill_switch.venues import retry_after
-from kill_switch.venues.base import Closed, Drilled, NotReady, Opened, Ready, Replied
+from kill_switch.venues.messages import Closed, Drilled, NotReady, Opened, Ready, Replied
 from tests.core.stubs import Floor
 
 S = 1_000_000_000

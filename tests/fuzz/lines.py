@@ -24,7 +24,7 @@ from kill_switch.triggers.pnl.baseline import Reset
 from kill_switch.triggers.pnl.day import Limits
 from kill_switch.triggers.pnl.trigger import Pnl, Terms
 from kill_switch.triggers.stall_clock import Attention
-from kill_switch.venues.base import Call, Replied
+from kill_switch.venues.messages import Call, Replied
 from kill_switch.worker.client import Aide, Done, _Waiting
 from tests.operators.office import ANN, ENVIRON, Office
 from tests.venues.playbook import START

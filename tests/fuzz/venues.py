@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 import orjson
 
 from kill_switch.core.domain import Answer, Now, Order, Route
-from kill_switch.venues.base import (
-    Adapter,
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.messages import (
     Call,
     CancelAnswered,
     Closed,

@@ -19,7 +19,8 @@ from kill_switch.core.domain import Route
 from kill_switch.transports.http import MAX_BODY_BYTES, HttpConnection, HttpLane
 from kill_switch.transports.lane import READ_INTO
 from kill_switch.transports.ws import MAX_MESSAGE_BYTES, WsConnection
-from kill_switch.venues.base import Call, Closed, Event, Lost, Opened, Received, Replied, Request
+from kill_switch.venues.messages import Call, Closed, Event, Lost, Opened, Received, Replied
+from kill_switch.venues.request import Request
 from tests.venues.playbook import PAYLOADS
 
 from .mutate import mutate_bytes

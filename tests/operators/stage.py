@@ -10,7 +10,7 @@ from kill_switch.core import engine
 from kill_switch.core.domain import Now, Pace, Reason, Route
 from kill_switch.dispatch.dispatcher import Dispatcher, Session, Told
 from kill_switch.health.drills import Drills
-from kill_switch.venues.base import Drilled, Outputs, Replied, WakeAfter
+from kill_switch.venues.messages import Drilled, Outputs, Replied, WakeAfter
 from tests.core.stubs import Lane, Recorder, Venue
 from tests.virtual_time import running
 

@@ -12,7 +12,7 @@ from kill_switch.core import engine
 from kill_switch.core.domain import Pace, Phase, Route
 from kill_switch.errors import AlreadyRunning, KillSwitchError
 from kill_switch.health.drills import GAP_S, WITHIN_S, Drills
-from kill_switch.venues.base import Drilled
+from kill_switch.venues.messages import Drilled
 from tests.operators.stage import BUDGET_US, Desk, HttpOnly
 from tests.virtual_time import running
 

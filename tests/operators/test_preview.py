@@ -10,7 +10,7 @@ import pytest
 
 from kill_switch.core.domain import Phase
 from kill_switch.health.dry_run import GAP_S, WITHIN_S, Previews
-from kill_switch.venues.base import Call, Lost, OrdersRead, Outputs
+from kill_switch.venues.messages import Call, Lost, OrdersRead, Outputs
 from tests.operators.stage import Desk
 from tests.virtual_time import running
 

@@ -17,7 +17,8 @@ from kill_switch.sim.kit.protocol import Answer, Heard, Request
 from kill_switch.sim.kit.venue import Venue
 from kill_switch.sim.main import VENUES as SIMULATORS
 from kill_switch.venues import VENUES
-from kill_switch.venues.base import Adapter, Call
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.messages import Call
 
 from .network import Link, Weather
 from .world import World

@@ -21,7 +21,7 @@ from kill_switch.core.engine import Granted, RearmAsked, Refused, Waiting
 from kill_switch.errors import IllegalEvent, JournalBroken
 from kill_switch.journal import checkpoint, journal, segments
 from kill_switch.journal.kill_report import Reports
-from kill_switch.venues.base import Call, OrdersRead
+from kill_switch.venues.messages import Call, OrdersRead
 
 from .world import World
 

@@ -19,8 +19,8 @@ from kill_switch.transports.fresh import LATE_WITHIN_S, TIMEOUT_S
 from kill_switch.transports.http import CONNECTIONS, LATE_MOST, NOT_WANTED
 from kill_switch.transports.lane import LaneState
 from kill_switch.transports.ws import DEAD_AFTER_S, FATAL_WAIT_S, LOGIN_WITHIN_S, PING_EVERY_S, STEADY_AFTER_S
-from kill_switch.venues import base
-from kill_switch.venues.base import ANSWER_WITHIN_S, Call, Closed, Lost, Opened, Received, Replied
+from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, Closed, Lost, Opened, Received, Replied
+from kill_switch.venues.request import Request as VenueRequest
 from kill_switch.venues.retry_after import MOST_S
 
 if TYPE_CHECKING:
@@ -403,7 +403,7 @@ class _Connection:
         self.late = False  # it waits beside the lane for an answer
         self.backoff = backoff
         self.call: Call | None = None
-        self.begun: base.Request | None = None
+        self.begun: VenueRequest | None = None
         self.used_ns = 0
         self.since_ns = link.world.ns
 
@@ -450,7 +450,7 @@ class HttpLane(_Lane):
         self._leave([connection.link for connection in (*self._connections, *self._late)])
         self._connections.clear()
 
-    def begin(self, request: base.Request) -> bool:
+    def begin(self, request: VenueRequest) -> bool:
         self.life.step()
         idle = [] if self._urgent else [c for c in self._connections if c.idle]
         if not idle:

@@ -16,8 +16,10 @@ from kill_switch.core.domain import Route
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.ws import WsLane
-from kill_switch.venues import base
-from kill_switch.venues.base import Adapter, Call, Event, Output, Outputs, Request
+from kill_switch.venues import messages
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.messages import Call, Event, Output, Outputs
+from kill_switch.venues.request import Request
 
 WITHIN_S = 4.0
 
@@ -56,23 +58,25 @@ class Ear:
     def warm(self) -> None:
         self.warms += 1
 
-    def ends(self, tag: str) -> list[base.Replied | base.Lost]:
+    def ends(self, tag: str) -> list[messages.Replied | messages.Lost]:
         """Return how a call ended: one of these, in the end."""
-        return [event for event in self.events if isinstance(event, base.Replied | base.Lost) and event.tag == tag]
+        return [
+            event for event in self.events if isinstance(event, messages.Replied | messages.Lost) and event.tag == tag
+        ]
 
-    async def end(self, tag: str, within_s: float = WITHIN_S) -> base.Replied | base.Lost:
+    async def end(self, tag: str, within_s: float = WITHIN_S) -> messages.Replied | messages.Lost:
         await until(lambda: self.ends(tag), within_s)
         [end] = self.ends(tag)
         return end
 
     def opened(self) -> list[int]:
-        return [event.conn for event in self.events if isinstance(event, base.Opened)]
+        return [event.conn for event in self.events if isinstance(event, messages.Opened)]
 
-    def closed(self) -> list[base.Closed]:
-        return [event for event in self.events if isinstance(event, base.Closed)]
+    def closed(self) -> list[messages.Closed]:
+        return [event for event in self.events if isinstance(event, messages.Closed)]
 
     def texts(self) -> list[str | bytes]:
-        return [event.text for event in self.events if isinstance(event, base.Received)]
+        return [event.text for event in self.events if isinstance(event, messages.Received)]
 
 
 class Driver(Ear):
@@ -111,22 +115,22 @@ class Driver(Ear):
         for output in outputs:
             self.outputs.append(output)
             match output:
-                case base.Call(_, _, route):
+                case messages.Call(_, _, route):
                     (self.http if route is Route.HTTP else self.fresh).call(output)
-                case base.Send(conn, text):
+                case messages.Send(conn, text):
                     self.ws.send(conn, text)
-                case base.WakeAfter(tag, seconds):
+                case messages.WakeAfter(tag, seconds):
                     loop = asyncio.get_running_loop()
-                    self._timers.append(loop.call_later(seconds, self.event, base.Woke(tag)))
-                case base.Drop(conn, why):
+                    self._timers.append(loop.call_later(seconds, self.event, messages.Woke(tag)))
+                case messages.Drop(conn, why):
                     self.ws.drop(conn, why)
-                case base.Ready(Route.WS, conn):
+                case messages.Ready(Route.WS, conn):
                     self.ws.authenticated(conn)
-                case base.Ready():
+                case messages.Ready():
                     self.http.authenticated(True)
-                case base.NotReady(Route.WS, conn, why, fatal):
+                case messages.NotReady(Route.WS, conn, why, fatal):
                     self.ws.drop(conn, why, fatal=fatal)
-                case base.NotReady():
+                case messages.NotReady():
                     self.http.authenticated(False)
                 case _:
                     pass

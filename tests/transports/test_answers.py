@@ -11,7 +11,8 @@ from kill_switch.core.domain import Route
 from kill_switch.transports import http
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
-from kill_switch.venues.base import Call, Lost, Replied, Request
+from kill_switch.venues.messages import Call, Lost, Replied
+from kill_switch.venues.request import Request
 
 from .driver import Ear, running, until
 from .server import Peer, Script, Server, ok

@@ -23,7 +23,7 @@ from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lane import Declined
 from kill_switch.transports.network import Network
 from kill_switch.transports.ws import WsLane
-from kill_switch.venues.base import Call, Lost, Opened, Replied
+from kill_switch.venues.messages import Call, Lost, Opened, Replied
 
 from .driver import Ear, get, running, until
 from .server import Certificates, Peer, Script, Server, silent

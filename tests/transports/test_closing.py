@@ -13,7 +13,7 @@ from kill_switch.core.domain import Route
 from kill_switch.transports import http
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lane import Backoff, LaneState
-from kill_switch.venues.base import Call, Closed, Event, Lost, Opened, Replied
+from kill_switch.venues.messages import Call, Closed, Event, Lost, Opened, Replied
 
 from .driver import Ear, elapsed_s, get, running, until
 from .server import Peer, Script, Server, ok

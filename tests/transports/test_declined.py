@@ -14,8 +14,8 @@ from kill_switch.dispatch import connect
 from kill_switch.sim import serve
 from kill_switch.transports.lane import Declined, LaneState
 from kill_switch.transports.ws import WsLane
-from kill_switch.venues.base import Closed
 from kill_switch.venues.crosstrade.adapter import CrossTrade
+from kill_switch.venues.messages import Closed
 
 from .driver import Ear, until
 

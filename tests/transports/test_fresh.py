@@ -17,7 +17,8 @@ from kill_switch.transports import fresh
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.network import Network
 from kill_switch.transports.turns import Turns
-from kill_switch.venues.base import Call, Lost, Replied, Request
+from kill_switch.venues.messages import Call, Lost, Replied
+from kill_switch.venues.request import Request
 
 from .driver import Ear, elapsed_s, get, running, until
 from .server import Certificates, Peer, Script, Server, ok

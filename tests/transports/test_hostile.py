@@ -14,7 +14,8 @@ from kill_switch.transports.http import HttpLane
 from kill_switch.transports.inflate import MOST_MEMBERS, inflated
 from kill_switch.transports.lane import LaneState
 from kill_switch.transports.ws import WsLane
-from kill_switch.venues.base import Call, Replied, Request
+from kill_switch.venues.messages import Call, Replied
+from kill_switch.venues.request import Request
 
 from .driver import Ear, running, until
 from .server import Peer, Server, frame

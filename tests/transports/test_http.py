@@ -13,7 +13,8 @@ from kill_switch.transports import http
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lane import LaneState
-from kill_switch.venues.base import Call, Closed, Lost, Opened, Replied, Request
+from kill_switch.venues.messages import Call, Closed, Lost, Opened, Replied
+from kill_switch.venues.request import Request
 
 from .driver import Ear, elapsed_s, get, running, until
 from .server import Certificates, Peer, Script, Server, ok

@@ -26,7 +26,8 @@ from kill_switch.transports.network import Network
 from kill_switch.transports.resolver import Host, Place
 from kill_switch.transports.trust import Trust, tls_context
 from kill_switch.transports.ws import WsLane
-from kill_switch.venues.base import Call, Lost, Replied, Request
+from kill_switch.venues.messages import Call, Lost, Replied
+from kill_switch.venues.request import Request
 
 from .driver import Ear, elapsed_s, get, running, until
 from .server import Certificates, Peer, Server, ok

@@ -21,7 +21,7 @@ from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lane import LaneState
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues import retry_after
-from kill_switch.venues.base import Call, Event, Lost, Opened, Replied
+from kill_switch.venues.messages import Call, Event, Lost, Opened, Replied
 from tests.virtual_time import VirtualTimeLoop
 
 from .driver import Ear, get, running

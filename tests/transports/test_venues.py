@@ -20,7 +20,7 @@ from kill_switch.sim.main import Entry
 from kill_switch.transports import ws
 from kill_switch.transports.lane import LaneState
 from kill_switch.venues import VENUES
-from kill_switch.venues.base import (
+from kill_switch.venues.messages import (
     Call,
     CancelAnswered,
     Drilled,

@@ -13,7 +13,7 @@ from kill_switch.core.domain import Route
 from kill_switch.transports import ws
 from kill_switch.transports.lane import LaneState
 from kill_switch.transports.ws import WsConnection, WsLane
-from kill_switch.venues.base import Closed, Event, Opened, Received
+from kill_switch.venues.messages import Closed, Event, Opened, Received
 
 from .driver import Ear, elapsed_s, running, until
 from .server import Certificates, Peer, Script, Server, frame

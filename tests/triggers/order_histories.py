@@ -28,7 +28,8 @@ from itertools import pairwise
 from kill_switch.core.domain import Life, Now, Order
 from kill_switch.triggers.order_rate import OrderRate, View
 from kill_switch.triggers.stall_clock import Attention
-from kill_switch.venues.order_book import Book, OrderPlaced, OrdersFound
+from kill_switch.venues.messages import OrderPlaced, OrdersFound
+from kill_switch.venues.order_book import Book
 
 MAX_NEW, MAX_OPEN, WINDOW_S = 5, 8, 10.0
 LENGTH_S = 240.0

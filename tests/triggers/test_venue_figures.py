@@ -12,8 +12,9 @@ import pytest
 from anyio.abc import TaskGroup
 
 from kill_switch.core.domain import Route
-from kill_switch.venues.base import Adapter, Call, Equity, Opened, Outputs, Send, Transferred, WakeAfter, Woke
+from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.crosstrade.adapter import CrossTrade
+from kill_switch.venues.messages import Call, Equity, Opened, Outputs, Send, Transferred, WakeAfter, Woke
 from kill_switch.venues.roxom.adapter import Roxom
 from tests.triggers.test_pnl import Desk, limits, watching
 from tests.venues.playbook import answer, hears, payload

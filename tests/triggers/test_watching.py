@@ -24,7 +24,7 @@ from kill_switch.triggers.intake.intake import Intake, sign
 from kill_switch.triggers.link import Link
 from kill_switch.triggers.pnl.trigger import Pnl
 from kill_switch.triggers.supervisor import HEALTHY_S, LEDGER, Watch
-from kill_switch.venues.base import Equity, OrderPlaced, OrdersFound, Transferred
+from kill_switch.venues.messages import Equity, OrderPlaced, OrdersFound, Transferred
 from tests.core.stubs import Floor
 from tests.virtual_time import running
 

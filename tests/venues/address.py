@@ -27,7 +27,7 @@ from kill_switch.sim.roxom import payloads
 from kill_switch.sim.roxom import venue as roxom
 from kill_switch.triggers.pnl.poller import Measuring
 from kill_switch.venues import VENUES
-from kill_switch.venues.base import Call, Opened, Replied
+from kill_switch.venues.messages import Call, Opened, Replied
 from tests.core.playbook import START
 from tests.core.stubs import Lane, Recorder, Time
 

@@ -25,8 +25,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from kill_switch.core.domain import Now, Route
-from kill_switch.venues import base
-from kill_switch.venues.base import Adapter, Call, Event, Output, Outputs, Received, Replied, Send
+from kill_switch.venues import messages
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.messages import Call, Event, Output, Outputs, Received, Replied, Send
 
 START = Now(5_000_000_000_000, 1_700_000_000_000_000_000)  # the moment of the login vector in oxfun.md
 PAYLOADS = Path(__file__).parent / "payloads"
@@ -97,7 +98,7 @@ class Asked:
 
 
 INPUTS = (
-    base.Opened, base.Closed, base.Received, base.Replied, base.Lost, base.Woke,
+    messages.Opened, messages.Closed, messages.Received, messages.Replied, messages.Lost, messages.Woke,
     Kill, Read, Probe, Drill, Measure, Pause,
 )  # fmt: skip
 Step = Event | Kill | Read | Probe | Drill | Measure | Pause | Output | Frame | Asked
@@ -142,17 +143,24 @@ class Player:
             case Pause(seconds):
                 passed_ns = round(seconds * 1e9)
                 self.now = Now(self.now.mono_ns + passed_ns, self.now.wall_ns + passed_ns)
-            case base.Opened() | base.Closed() | base.Received() | base.Replied() | base.Lost() | base.Woke():
+            case (
+                messages.Opened()
+                | messages.Closed()
+                | messages.Received()
+                | messages.Replied()
+                | messages.Lost()
+                | messages.Woke()
+            ):
                 outputs = self.adapter.feed(step, self.now)
             case _:
                 raise AssertionError(f"{step!r} is no input")
         self.outputs.extend(outputs)
-        return tuple(output for output in outputs if not isinstance(output, base.Prepare | base.OrdersFound))
+        return tuple(output for output in outputs if not isinstance(output, messages.Prepare | messages.OrdersFound))
 
     @property
-    def found(self) -> list[base.OrdersFound]:
+    def found(self) -> list[messages.OrdersFound]:
         """Return what was told so far of new orders that lists have shown."""
-        return [output for output in self.outputs if isinstance(output, base.OrdersFound)]
+        return [output for output in self.outputs if isinstance(output, messages.OrdersFound)]
 
     @property
     def calls(self) -> list[Call]:

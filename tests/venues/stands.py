@@ -12,8 +12,10 @@ from typing import Any
 
 from kill_switch.core.domain import Now, Route
 from kill_switch.venues import VENUES
-from kill_switch.venues.base import Adapter, Call, Opened, Ready, Replied, Request
+from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kuna.adapter import NO_ORDER
+from kill_switch.venues.messages import Call, Opened, Ready, Replied
+from kill_switch.venues.request import Request
 
 from .keys import rsa_pem
 from .playbook import START, Pause, Player, answer, hears, payload

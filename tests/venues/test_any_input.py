@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from kill_switch.core.domain import Answer, Route
 from kill_switch.venues import VENUES
-from kill_switch.venues.base import (
-    DRILL,
-    Adapter,
+from kill_switch.venues.adapter import DRILL, Adapter
+from kill_switch.venues.messages import (
     Call,
     CancelAnswered,
     Closed,

@@ -12,11 +12,9 @@ from pydantic import ValidationError
 
 from kill_switch.core.domain import Answer, Life, Order, Route
 from kill_switch.venues import VENUES
-from kill_switch.venues.base import (
+from kill_switch.venues.adapter import LOOK_UP, LOOK_UPS
+from kill_switch.venues.messages import (
     DRILL_WITHIN_S,
-    LOOK_UP,
-    LOOK_UPS,
-    PAST_IDS,
     Call,
     CancelAnswered,
     Closed,
@@ -34,15 +32,16 @@ from kill_switch.venues.base import (
     Ready,
     Received,
     Replied,
-    Request,
     Send,
     ServerTime,
-    VenueOptions,
     WakeAfter,
     Woke,
 )
+from kill_switch.venues.options import VenueOptions
+from kill_switch.venues.order_book import PAST_IDS
 from kill_switch.venues.oxfun.adapter import OxFun
 from kill_switch.venues.readback import ReadBack
+from kill_switch.venues.request import Request
 
 from .playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
 from .stands import HEDGE_S, STANDS, Stand

@@ -11,7 +11,10 @@ import pytest
 from pydantic import ValidationError
 
 from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Route
-from kill_switch.venues.base import (
+from kill_switch.venues.crosstrade.adapter import CrossTrade
+from kill_switch.venues.crosstrade.replies import CANCELLING, NOTHING_RESTING, OFFLINE, TERMINAL
+from kill_switch.venues.crosstrade.tokens import BURST, KEPT, Bucket, Slot
+from kill_switch.venues.messages import (
     DRILL_WITHIN_S,
     Call,
     CancelAnswered,
@@ -34,9 +37,6 @@ from kill_switch.venues.base import (
     WakeAfter,
     Woke,
 )
-from kill_switch.venues.crosstrade.adapter import CrossTrade
-from kill_switch.venues.crosstrade.replies import CANCELLING, NOTHING_RESTING, OFFLINE, TERMINAL
-from kill_switch.venues.crosstrade.tokens import BURST, KEPT, Bucket, Slot
 
 from .playbook import (
     START,

@@ -18,7 +18,7 @@ import pytest
 from kill_switch.core import sweep
 from kill_switch.core.domain import Now, Phase, Route
 from kill_switch.core.sweep import Act
-from kill_switch.venues import base
+from kill_switch.venues import messages
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 
 from .playbook import START
@@ -138,25 +138,25 @@ class World:
 
     # the adapter's side
 
-    def feed(self, event: base.Event) -> None:
+    def feed(self, event: messages.Event) -> None:
         self.carry_out(self.adapter.feed(event, self.now))
 
-    def carry_out(self, outputs: base.Outputs) -> None:
+    def carry_out(self, outputs: messages.Outputs) -> None:
         for output in outputs:
             match output:
-                case base.Send(conn, text):
+                case messages.Send(conn, text):
                     asked = orjson.loads(text)
                     api = {"CancelOrders": "cancel", "Cancel": "cancel", "GetAllOrders": "orders", "Flatten": "flatten"}
                     args = asked["args"]
                     given = (api[asked["api"]], args.get("account", ""), args.get("orderId", ""))
                     self.ask(lambda body, tag=asked["id"], conn=conn: self.framed(conn, tag, body), *given)
-                case base.Call(tag, request, route):
+                case messages.Call(tag, request, route):
                     self.called(tag, request.target, route)
-                case base.WakeAfter(tag, seconds):
-                    self.at(seconds, lambda tag=tag: self.feed(base.Woke(tag)))
-                case base.CancelAnswered(answer):
+                case messages.WakeAfter(tag, seconds):
+                    self.at(seconds, lambda tag=tag: self.feed(messages.Woke(tag)))
+                case messages.CancelAnswered(answer):
                     self.step(sweep.Answered(self.now_ns, answer))
-                case base.OrdersRead(orders, complete, asked_ns):
+                case messages.OrdersRead(orders, complete, asked_ns):
                     self.step(sweep.count(orders, complete, asked_ns, self.now_ns))
                 case _:
                     pass
@@ -167,21 +167,21 @@ class World:
         account = parts[4] if len(parts) > 5 else ""
         ended: list[bool] = []
 
-        def end(event: base.Event) -> None:
+        def end(event: messages.Event) -> None:
             if not ended:
                 ended.append(True)
                 self.feed(event)
 
         if self.bad and route is Route.HTTP and self.dice.random() < 0.3:
-            self.at(0.01, lambda: end(base.Lost(tag, False, "refused")))
+            self.at(0.01, lambda: end(messages.Lost(tag, False, "refused")))
             return
-        self.at(3.0, lambda: end(base.Lost(tag, True, "no answer in time")))
+        self.at(3.0, lambda: end(messages.Lost(tag, True, "no answer in time")))
         one = parts[6] if what == "cancel" and len(parts) == 8 else ""
-        self.ask(lambda body: end(base.Replied(tag, 200, {}, orjson.dumps(body))), what, account, one)
+        self.ask(lambda body: end(messages.Replied(tag, 200, {}, orjson.dumps(body))), what, account, one)
 
     def framed(self, conn: int, tag: str, body: object) -> None:
         if conn == self.conn:
-            self.feed(base.Received(conn, orjson.dumps({"id": tag, "data": body})))
+            self.feed(messages.Received(conn, orjson.dumps({"id": tag, "data": body})))
 
     def ask(self, tell: Any, what: str, account: str, one: str = "") -> None:
         """Let a command arrive, sooner or later, and its answer come back, or not."""
@@ -242,10 +242,10 @@ class World:
     def reconnect(self) -> None:
         """Let the WebSocket come and go."""
         if self.conn % 2:
-            self.feed(base.Closed(Route.WS, self.conn, "gone"))
+            self.feed(messages.Closed(Route.WS, self.conn, "gone"))
         self.conn += 1
         if self.conn % 2:
-            self.feed(base.Opened(Route.WS, self.conn))
+            self.feed(messages.Opened(Route.WS, self.conn))
         if self.now_ns < START.mono_ns + QUIET_S * S:
             self.at(self.dice.uniform(5, 30), self.reconnect)
 

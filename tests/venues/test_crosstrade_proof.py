@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from kill_switch.core.domain import Answer, Life, Order, Route
-from kill_switch.venues.base import (
+from kill_switch.venues.crosstrade.contradictions import MOST, Doubts
+from kill_switch.venues.crosstrade.replies import Owned
+from kill_switch.venues.messages import (
     Call,
     CancelAnswered,
     Closed,
@@ -21,8 +23,6 @@ from kill_switch.venues.base import (
     Ready,
     Send,
 )
-from kill_switch.venues.crosstrade.contradictions import MOST, Doubts
-from kill_switch.venues.crosstrade.replies import Owned
 
 from .playbook import Kill, Pause, Player, Probe, Read, answer, hears, payload
 from .test_crosstrade import (

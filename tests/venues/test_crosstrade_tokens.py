@@ -16,8 +16,10 @@ from kill_switch.core import sweep
 from kill_switch.core.domain import Answer, Now, Route
 from kill_switch.core.sweep import Act
 from kill_switch.sim.kit.limits import Bucket as VenueBucket
-from kill_switch.venues import base
-from kill_switch.venues.base import (
+from kill_switch.venues import messages
+from kill_switch.venues.crosstrade.adapter import CrossTrade
+from kill_switch.venues.crosstrade.tokens import REFUSED_MOST, TURN_S, Bucket
+from kill_switch.venues.messages import (
     Call,
     CancelAnswered,
     Closed,
@@ -30,8 +32,6 @@ from kill_switch.venues.base import (
     WakeAfter,
     Woke,
 )
-from kill_switch.venues.crosstrade.adapter import CrossTrade
-from kill_switch.venues.crosstrade.tokens import REFUSED_MOST, TURN_S, Bucket
 
 from .playbook import START, Asked, Drill, Kill, Pause, Player, Probe, Read, answer, hears, payload
 from .test_crosstrade import (
@@ -81,7 +81,7 @@ def targets(outputs: object) -> list[str]:
     return [parts[4] for parts in calls if parts[-1] == "cancel"]
 
 
-def turn(player: Player) -> base.Outputs:
+def turn(player: Player) -> messages.Outputs:
     player.put(Pause(0.5))
     return player.put(Woke("turn"))
 
@@ -468,10 +468,10 @@ class World:
         self.carry_out(self.adapter.probe(self.now))
         self.at(4.0, self.warm)
 
-    def feed(self, event: base.Event) -> None:
+    def feed(self, event: messages.Event) -> None:
         self.carry_out(self.adapter.feed(event, self.now))
 
-    def carry_out(self, outputs: base.Outputs) -> None:
+    def carry_out(self, outputs: messages.Outputs) -> None:
         for output in outputs:
             match output:
                 case Send(conn, text):

@@ -15,7 +15,9 @@ from pydantic import ValidationError
 
 from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Route
 from kill_switch.venues import VENUES
-from kill_switch.venues.base import (
+from kill_switch.venues.kuna.adapter import Kuna
+from kill_switch.venues.kuna.replies import ENDED, TERMINAL
+from kill_switch.venues.messages import (
     DRILL_WITHIN_S,
     Call,
     CancelAnswered,
@@ -37,8 +39,6 @@ from kill_switch.venues.base import (
     WakeAfter,
     Woke,
 )
-from kill_switch.venues.kuna.adapter import Kuna
-from kill_switch.venues.kuna.replies import ENDED, TERMINAL
 
 from .playbook import START, Asked, Drill, Frame, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
 

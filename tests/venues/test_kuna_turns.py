@@ -8,9 +8,9 @@ import pytest
 
 from kill_switch.core.domain import Route
 from kill_switch.sim.kit.limits import Window
-from kill_switch.venues.base import Call, Lost, Opened, OrdersRead, Replied, WakeAfter, Woke
 from kill_switch.venues.kuna.adapter import Kuna
 from kill_switch.venues.kuna.read_queue import TURN_S
+from kill_switch.venues.messages import Call, Lost, Opened, OrdersRead, Replied, WakeAfter, Woke
 
 from .playbook import START, Asked, Kill, Pause, Player, Read, answer
 from .test_kuna import ACTIVE, SECRETS, STOPS, UUID_1, errors, listed, order

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kill_switch.venues import base
-from kill_switch.venues.base import brief, parse, shown
+from kill_switch.venues.decode import MAX_MARKS, brief, parse, shown
 
 ORDER = b'{"orderId":"%d","a":1,"b":"2","c":null,"d":[1,2],"e":{"f":"g"},"h":1,"i":2,"j":3,"k":4,"l":5,"m":6,"n":7}'
 
@@ -17,14 +16,14 @@ def test_ten_thousand_talkative_orders_are_read() -> None:
 
 @pytest.mark.parametrize("piece", [b'{"a":[]},', b"[],", b"0,", b"{},"])
 def test_an_answer_of_more_values_than_any_venue_has_to_tell_is_none(piece: bytes) -> None:
-    count = base.MAX_MARKS // sum(piece.count(mark) for mark in (b"{", b"[", b","))
+    count = MAX_MARKS // sum(piece.count(mark) for mark in (b"{", b"[", b","))
     assert parse(b"[" + piece * (count - 1) + b"0]") is not None
     assert parse(b"[" + piece * (count + 1) + b"0]") is None
     assert parse((b"[" + piece * (count + 1) + b"0]").decode()) is None
 
 
 def test_a_long_text_is_no_large_answer() -> None:
-    assert parse(b'["' + b"x" * 2 * base.MAX_MARKS + b'"]') == ["x" * 2 * base.MAX_MARKS]
+    assert parse(b'["' + b"x" * 2 * MAX_MARKS + b'"]') == ["x" * 2 * MAX_MARKS]
 
 
 def test_of_endless_words_only_the_first_are_looked_at() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kill_switch.venues import VENUES
-from kill_switch.venues.base import Call, OrdersRead
+from kill_switch.venues.messages import Call, OrdersRead
 
 from .playbook import Player, Read, answer, payload
 from .stands import STANDS, Stand

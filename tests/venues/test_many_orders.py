@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kill_switch.venues.base import PAST_IDS
 from kill_switch.venues.kuna.adapter import PAGE
+from kill_switch.venues.order_book import PAST_IDS
 from tests.many_orders import FACTOR, FEW, cheapest, ids, read_back
 from tests.venues.stands import STANDS
 

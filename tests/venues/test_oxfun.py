@@ -15,8 +15,8 @@ import pytest
 from kill_switch.core.domain import Answer, Life, Now, Order, Route
 from kill_switch.dispatch.connect import paces
 from kill_switch.venues import VENUES
-from kill_switch.venues.base import (
-    LOOK_UPS,
+from kill_switch.venues.adapter import LOOK_UPS
+from kill_switch.venues.messages import (
     Call,
     CancelAnswered,
     Closed,

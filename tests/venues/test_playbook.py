@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kill_switch.core.domain import Route
-from kill_switch.venues.base import NotReady, Opened, Received, WakeAfter, Woke
+from kill_switch.venues.messages import NotReady, Opened, Received, WakeAfter, Woke
 from kill_switch.venues.oxfun.adapter import OxFun
 
 from .playbook import Asked, Frame, Kill, Pause, Player

@@ -13,7 +13,8 @@ from kill_switch.core.domain import Phase, Reason, Route
 from kill_switch.dispatch.dispatcher import Dispatcher, Session
 from kill_switch.transports.lane import LaneState
 from kill_switch.venues import VENUES
-from kill_switch.venues.base import Call, Closed, Event, Lost, Opened, Replied, Request
+from kill_switch.venues.messages import Call, Closed, Event, Lost, Opened, Replied
+from kill_switch.venues.request import Request
 from tests.core.stubs import Recorder, Time
 
 from .playbook import answer, hears

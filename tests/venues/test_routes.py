@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kill_switch.core.domain import Answer, Route
-from kill_switch.venues.base import DRILL, Call, CancelAnswered, Lost, Woke
+from kill_switch.venues.adapter import DRILL
+from kill_switch.venues.messages import Call, CancelAnswered, Lost, Woke
 
 from .playbook import Drill, answer
 from .stands import Stand

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from kill_switch.core.domain import Answer, Life, Order, Route
 from kill_switch.venues import VENUES
-from kill_switch.venues.base import (
+from kill_switch.venues.messages import (
     Call,
     CancelAnswered,
     Closed,

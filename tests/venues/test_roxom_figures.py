@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kill_switch.venues.base import Call, Equity, Noise, Output, Received, Transferred, WakeAfter, Woke
+from kill_switch.venues.messages import Call, Equity, Noise, Output, Received, Transferred, WakeAfter, Woke
 
 from .playbook import Measure, Pause, Player, answer, hears, payload
 from .test_roxom import NONE, flat, held, measure, measuring, ready

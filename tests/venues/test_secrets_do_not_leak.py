@@ -13,7 +13,7 @@ import pytest
 
 from kill_switch.core.domain import Route
 from kill_switch.venues import VENUES
-from kill_switch.venues.base import Call, Lost, NotReady, Opened, Received, Send, Woke
+from kill_switch.venues.messages import Call, Lost, NotReady, Opened, Received, Send, Woke
 
 from .keys import rsa_pem
 from .playbook import START, Kill, Player, Probe, Read, answer, hears

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from kill_switch.dispatch.connect import paces
-from kill_switch.venues.base import Adapter
+from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 from kill_switch.venues.kuna.adapter import Kuna
 from kill_switch.venues.oxfun.adapter import OxFun

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from kill_switch.venues.base import Equity, Transferred
+from kill_switch.venues.messages import Equity, Transferred
 from tests.year.model import DAY, HOUR, LATE_S, MINUTE, Due, Model, Since
 
 NOISE = 5.0  # of one account's figure

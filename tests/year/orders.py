@@ -7,7 +7,7 @@ from collections import deque
 from kill_switch.core.domain import Life, Order
 from kill_switch.dispatch.dispatcher import Session
 from kill_switch.transports.lane import LaneState
-from kill_switch.venues.base import OrderPlaced, OrdersFound
+from kill_switch.venues.messages import OrderPlaced, OrdersFound
 from tests.year.model import DAY, EARLY_S, HOUR, LATE_S, STEP_S, Due, Model, Since
 
 MAX_NEW, MAX_OPEN, WINDOW_S = 20, 50, 1800.0

@@ -20,11 +20,19 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Route
-from kill_switch.venues.base import (
-    DRILL,
+from kill_switch.venues.adapter import DRILL, Adapter, Ask, shared_pace
+from kill_switch.venues.crosstrade.contradictions import Doubts
+from kill_switch.venues.crosstrade.equity import CURRENCY, Figures
+from kill_switch.venues.crosstrade.flatten import Flattens
+from kill_switch.venues.crosstrade.readback import Read, Reads
+from kill_switch.venues.crosstrade.replies import Accounts, Said, failure, judge, lacking, warning
+from kill_switch.venues.crosstrade.request_queue import TURN, Turns
+from kill_switch.venues.crosstrade.strike import Strikes, single_target
+from kill_switch.venues.crosstrade.strike_plan import READ_KEEPS, Choice
+from kill_switch.venues.crosstrade.tokens import BURST, Link, Slot, Wire, rpc_frame
+from kill_switch.venues.decode import header, parse, plain, shown
+from kill_switch.venues.messages import (
     NOT_PROCESSED,
-    Adapter,
-    Ask,
     Drilled,
     Drop,
     Noise,
@@ -35,22 +43,8 @@ from kill_switch.venues.base import (
     Ready,
     Replied,
     Send,
-    VenueOptions,
-    header,
-    parse,
-    plain,
-    shared_pace,
-    shown,
 )
-from kill_switch.venues.crosstrade.contradictions import Doubts
-from kill_switch.venues.crosstrade.equity import CURRENCY, Figures
-from kill_switch.venues.crosstrade.flatten import Flattens
-from kill_switch.venues.crosstrade.readback import Read, Reads
-from kill_switch.venues.crosstrade.replies import Accounts, Said, failure, judge, lacking, warning
-from kill_switch.venues.crosstrade.request_queue import TURN, Turns
-from kill_switch.venues.crosstrade.strike import Strikes, single_target
-from kill_switch.venues.crosstrade.strike_plan import READ_KEEPS, Choice
-from kill_switch.venues.crosstrade.tokens import BURST, Link, Slot, Wire, rpc_frame
+from kill_switch.venues.options import VenueOptions
 
 SNAPSHOT_EVERY = 4  # probes
 MOST_TROUBLE = 600  # characters of a line that may name 15 NT accounts

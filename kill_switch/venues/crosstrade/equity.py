@@ -15,9 +15,12 @@ from decimal import Decimal
 from typing import Any
 
 from kill_switch.core.domain import Now
-from kill_switch.venues.base import Ask, Asks, Equity, Noise, Outputs, Request, Send, amount, plain
+from kill_switch.venues.adapter import Ask, Asks
 from kill_switch.venues.crosstrade.replies import Accounts, NoFigure, Words, failure, standing
 from kill_switch.venues.crosstrade.tokens import Wire, path_of
+from kill_switch.venues.decode import amount, plain
+from kill_switch.venues.messages import Equity, Noise, Outputs, Send
+from kill_switch.venues.request import Request
 
 CURRENCY = "USD"
 FRESH_S = 3.0  # no figure pushed for that long: ask

@@ -15,10 +15,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kill_switch.core.domain import Answer, Life, Now, Order, Route
-from kill_switch.venues.base import Ask, Asks, Call, Output, Outputs
+from kill_switch.venues.adapter import Ask, Asks
 from kill_switch.venues.crosstrade.readback import Read
 from kill_switch.venues.crosstrade.replies import Owned, Said
 from kill_switch.venues.crosstrade.tokens import Wire, path_of
+from kill_switch.venues.messages import Call, Output, Outputs
 
 CANCELLED_WITHIN_S = 1.5  # a strike that is not answered by then has gone out all the same
 WANTED_S = 5.0  # a strike's wish is that old at most: a sweep reads sooner, and strikes again

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kill_switch.core.domain import Life, Now
-from kill_switch.venues.base import Ask, Asks, Outputs, Request, WakeAfter
+from kill_switch.venues.adapter import Ask, Asks
 from kill_switch.venues.crosstrade.contradictions import Doubts
 from kill_switch.venues.crosstrade.replies import (
     Accounts,
@@ -35,6 +35,8 @@ from kill_switch.venues.crosstrade.replies import (
 )
 from kill_switch.venues.crosstrade.request_queue import Turns
 from kill_switch.venues.crosstrade.tokens import Wire, is_id, path_of
+from kill_switch.venues.messages import Outputs, WakeAfter
+from kill_switch.venues.request import Request
 
 READ_AGAIN_S = 1.0  # a read that is slow goes out once more: the relay to the add-on may take most of a second
 LIST_WITHIN_S = 1.5  # GetAllOrders over the WebSocket

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from kill_switch.core.domain import Answer, Life, Order
-from kill_switch.venues.base import amount, plain, shown
+from kill_switch.venues.decode import amount, plain, shown
 
 TERMINAL = frozenset({"filled", "cancelled", "canceled", "rejected"})  # §7
 CANCELLING = frozenset({"cancelpending", "cancelsubmitted"})  # may still fill

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kill_switch.core.domain import Now
-from kill_switch.venues.base import Outputs, WakeAfter
 from kill_switch.venues.crosstrade.tokens import TURN_S, Bucket
+from kill_switch.venues.messages import Outputs, WakeAfter
 
 TURN = "turn"  # the timer's tag
 LEAST_S = 0.15  # the shortest gap between two requests, in the middle: seven a second, of which the venue takes three

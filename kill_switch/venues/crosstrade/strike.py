@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from kill_switch.core.domain import Answer, Now
-from kill_switch.venues.base import Ask, Asks, CancelAnswered, Noise, Output, Outputs, Prepare, Send, WakeAfter
+from kill_switch.venues.adapter import Ask, Asks
 from kill_switch.venues.crosstrade.replies import Said
 from kill_switch.venues.crosstrade.request_queue import Turns
 from kill_switch.venues.crosstrade.strike_plan import READ_KEEPS
 from kill_switch.venues.crosstrade.tokens import Wire, path_of, rpc_frame
+from kill_switch.venues.messages import CancelAnswered, Noise, Output, Outputs, Prepare, Send, WakeAfter
 
 CANCEL = "CancelOrders"  # all of an NT account's
 SECONDS_PER_S = 2.0  # second copies beyond the bucket go that often: the rest of the refill is for reads

@@ -16,7 +16,8 @@ from urllib.parse import quote
 import orjson
 
 from kill_switch.core.domain import Now
-from kill_switch.venues.base import Request, Send
+from kill_switch.venues.messages import Send
+from kill_switch.venues.request import Request
 
 BURST = 20.0  # tokens of one user, REST and WebSocket together (§3)
 PER_S = 3.0

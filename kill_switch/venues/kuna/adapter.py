@@ -25,26 +25,9 @@ from urllib.parse import quote
 from pydantic import Field, field_validator
 
 from kill_switch.core.domain import Life, Now, Order, Pace, Route
+from kill_switch.venues.adapter import DRILL, LOOK_UP, Adapter, Ask, shared_pace
 from kill_switch.venues.balances import Balances
-from kill_switch.venues.base import (
-    DRILL,
-    LOOK_UP,
-    Adapter,
-    Ask,
-    Drilled,
-    Equity,
-    Noise,
-    NotReady,
-    Output,
-    Outputs,
-    Ready,
-    Replied,
-    Request,
-    VenueOptions,
-    header,
-    parse,
-    shared_pace,
-)
+from kill_switch.venues.decode import header, parse
 from kill_switch.venues.kuna.read_queue import ACTIVE, TURN, Turns
 from kill_switch.venues.kuna.replies import (
     Body,
@@ -59,7 +42,10 @@ from kill_switch.venues.kuna.replies import (
 from kill_switch.venues.kuna.signing import Signer
 from kill_switch.venues.kuna.socketcluster import Session
 from kill_switch.venues.kuna.strike import MULTI, Strikes
+from kill_switch.venues.messages import Drilled, Equity, Noise, NotReady, Output, Outputs, Ready, Replied
+from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.readback import ReadBack
+from kill_switch.venues.request import Request
 
 PAGE = 100  # the longest list, and the most orders that an account may have open
 NO_ORDER = "00000000-0000-4000-8000-000000000000"  # well-formed, and of no randomness: no order can have it

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kill_switch.core.domain import Now
-from kill_switch.venues.base import Outputs, WakeAfter
+from kill_switch.venues.messages import Outputs, WakeAfter
 from kill_switch.venues.readback import ReadBack
 
 TURN = "turn"  # the timer's tag

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from kill_switch.core.domain import Answer, Life, Order
-from kill_switch.venues.base import amount, plain
+from kill_switch.venues.decode import amount, plain
 
 TERMINAL = frozenset({"closed", "canceled", "cancelled", "rejected", "expired"})
 ENDED = frozenset(f"order with status {status} can't be canceled" for status in TERMINAL)  # two of them documented

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import orjson
 
 from kill_switch.core.domain import Now
-from kill_switch.venues.base import Request
+from kill_switch.venues.request import Request
 
 AHEAD_MS = 1000  # a nonce that is further ahead of the venue's clock may be refused for that
 

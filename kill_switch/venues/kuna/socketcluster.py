@@ -11,8 +11,8 @@ from typing import Any, Literal
 import orjson
 
 from kill_switch.core.domain import Now, Order, Route
-from kill_switch.venues.base import Drop, Noise, NotReady, Outputs, Ready, Send, WakeAfter
 from kill_switch.venues.kuna.replies import KEY_REFUSED, error_of, order_of
+from kill_switch.venues.messages import Drop, Noise, NotReady, Outputs, Ready, Send, WakeAfter
 
 BEAT_EVERY_S = 8.0  # clients known to work send an empty frame that often, whatever the venue sends
 ANSWER_BEATS_EVERY_S = 0.5  # an echo that answers every answer must not become a storm

@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 import orjson
 
 from kill_switch.core.domain import Answer, Now, Order
-from kill_switch.venues.base import Ask, Asks, CancelAnswered, Output, Outputs, Request, brief
+from kill_switch.venues.adapter import Ask, Asks
+from kill_switch.venues.decode import brief
 from kill_switch.venues.kuna.replies import Body, Refusal, error_of, has_ended, id_of, items_of
 from kill_switch.venues.kuna.signing import Signer
+from kill_switch.venues.messages import CancelAnswered, Output, Outputs
+from kill_switch.venues.request import Request
 
 SINGLE = "/v4/order/private/cancel"
 MULTI = "/v4/order/private/cancel/multi"

@@ -34,16 +34,13 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Route
-from kill_switch.venues.base import (
-    DRILL,
-    LOOK_UP,
-    Adapter,
-    Ask,
+from kill_switch.venues.adapter import DRILL, LOOK_UP, Adapter, Ask
+from kill_switch.venues.decode import amount, header, parse, plain
+from kill_switch.venues.messages import (
     CancelAnswered,
     Drilled,
     Drop,
     Equity,
-    Form,
     Noise,
     NotReady,
     OrdersFound,
@@ -51,17 +48,13 @@ from kill_switch.venues.base import (
     Outputs,
     Ready,
     Replied,
-    Request,
     RoundTrip,
     Send,
-    VenueOptions,
     WakeAfter,
-    amount,
-    header,
-    parse,
-    plain,
 )
+from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.readback import ReadBack
+from kill_switch.venues.request import Form, Request
 
 GREETING_WITHIN_S = 0.5  # log in regardless after that: the greeting is inferred, not documented
 PING_EVERY_S = 15.0  # the venue wants a "ping" a minute at least

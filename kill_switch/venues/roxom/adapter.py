@@ -32,11 +32,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import field_validator
 
 from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Route
-from kill_switch.venues.base import (
-    DRILL,
-    LOOK_UP,
-    Adapter,
-    Ask,
+from kill_switch.venues.adapter import DRILL, LOOK_UP, Adapter, Ask
+from kill_switch.venues.decode import header, parse, plain
+from kill_switch.venues.messages import (
     CancelAnswered,
     Drilled,
     Drop,
@@ -45,15 +43,12 @@ from kill_switch.venues.base import (
     Outputs,
     Ready,
     Replied,
-    Request,
     Send,
-    VenueOptions,
     WakeAfter,
-    header,
-    parse,
-    plain,
 )
+from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.readback import ReadBack
+from kill_switch.venues.request import Request
 from kill_switch.venues.roxom.equity import QUIET_S, Reads, Worth
 from kill_switch.venues.roxom.replies import read_attached, read_positions, read_symbols
 

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 from kill_switch.core.domain import Now
 from kill_switch.venues.balances import Balances
-from kill_switch.venues.base import Equity, Noise, Transferred, plain
+from kill_switch.venues.decode import plain
+from kill_switch.venues.messages import Equity, Noise, Transferred
 from kill_switch.venues.roxom.replies import (
     SATS,
     Position,

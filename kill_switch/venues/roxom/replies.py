@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from kill_switch.venues.base import amount, plain
+from kill_switch.venues.decode import amount, plain
 
 SATS = Decimal(100_000_000)
 UNITS = {"sats": SATS, "btc": Decimal(1)}  # how many of them are one BTC

@@ -1,21 +1,7 @@
 """Define what a venue is to this program: a protocol object with no sockets, no clock and no randomness.
 
 An `Adapter` turns a kill into messages and a venue's answers into facts. Whoever drives it (`dispatch`, a test, a
-simulation) gives it events and carries out what it returns, in order:
-
-    in   Opened, Received, Closed      a lane connection came up, delivered a text, went away
-         Replied, Lost                 a call was answered; a call will not be answered any more
-         Woke                          a timer that it asked for ran out
-    out  Send, Call, WakeAfter, Drop   write this frame; make this request; tell me later; give that connection up
-         Prepare                       a strike is likely to begin with this frame: have it ready
-         Ready, NotReady               a lane is authenticated and could carry its part of a kill now, or could not
-         CancelAnswered                what came back for a strike; never the end of the work
-         OrdersRead, OrderSeen         what rests on the account, by a read-back or by a push
-         OrderPlaced, OrdersFound      somebody has placed an order now, or orders since a moment
-         Equity, Transferred           what the account is worth; a deposit or a withdrawal
-         RoundTrip, ServerTime         a measured round trip; the venue's clock beside ours
-         Drilled                       what a drill's harmless command came to on a lane
-         Noise                         something that no document explains
+simulation) gives it events and carries out what it returns, in order: `messages` has all of them.
 
 Methods return tuples of these. They raise nothing for what a venue may send: what cannot be understood is `Noise`, or
 an unknown answer. Each request that matters goes out on the warm lane first and, when no answer came in time or the
@@ -25,34 +11,43 @@ lane is down, once more on a fresh connection, signed anew: repeating a cancel-a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, assert_never
+from typing import Any, ClassVar, Literal, Protocol, assert_never
 from urllib.parse import urlsplit
 
-import orjson
-from pydantic import BaseModel, ConfigDict, field_validator
-
-from kill_switch import printable
-from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Route
+from kill_switch.core.domain import Life, Now, Order, Pace, Route
 from kill_switch.venues.clock_offset import Offset, date_ns
+from kill_switch.venues.decode import MOST_WORDS, brief, parse, shown
+from kill_switch.venues.messages import (
+    ANSWER_WITHIN_S,
+    DRILL_WITHIN_S,
+    NOT_PROCESSED,
+    Call,
+    Closed,
+    Drilled,
+    Event,
+    Lost,
+    Noise,
+    Opened,
+    OrdersRead,
+    Output,
+    Outputs,
+    Received,
+    Replied,
+    Send,
+    ServerTime,
+    WakeAfter,
+    Woke,
+)
+from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.order_book import NEVER, Book
-from kill_switch.venues.order_book import PAST_IDS as PAST_IDS
-from kill_switch.venues.order_book import OrderPlaced as OrderPlaced
-from kill_switch.venues.order_book import OrderSeen as OrderSeen
-from kill_switch.venues.order_book import OrdersFound as OrdersFound
 from kill_switch.venues.rate_pool import Pool
 from kill_switch.venues.readback import ReadBack, unlisted
+from kill_switch.venues.request import Request
 
 HIDDEN_FROM = 6  # characters: a shorter secret is no secret, and may be part of any sentence
-MOST_DIGITS = 30  # of a sum of money, on either side of the point
-MAX_MARKS = 500_000  # brackets, braces and commas of an answer: 10,000 orders of 45 fields and five objects each
-MOST_SHOWN = 64 << 10  # characters of a venue's words that are looked at
-MOST_WORDS = 160  # characters of a venue's words in one line of evidence
-NOT_PROCESSED = frozenset((408, 421, 425))  # RFC 9110, 15.5.9 and 15.5.20, RFC 8470, 5.2: ask on another connection
 DRILL = "drill"  # the kind of request that a drill makes
-ANSWER_WITHIN_S = 3.0  # of what is not urgent: a lane whose housekeeping takes longer is not ready
 LATE_WITHIN_S = 30.0  # of what is: an answer that is late is worth more than none
 LOOK_UP = "look-up"  # the kind of request that asks for one order by its id
 REFRESH = "refresh"  # the tag of the timer that has the lists read
@@ -60,277 +55,6 @@ LISTS_PER_S = 2  # that are read because connections come back: no venue documen
 LOOKS_OVER = 5  # orders that are looked up at once while no read-back waits for them
 LOOK_UPS = 10  # of one read-back, so that reads stay within each venue's limit; the rest is for the next one
 MOST_WHY = 600  # characters of what a read-back has against itself
-DRILL_WITHIN_S = 4.0  # a command that has no answer by then would not have carried a kill
-
-# ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Request:
-    """An HTTP request, whole; `wire` is what the warm lane writes, made once and kept."""
-
-    __slots__ = ("_wire", "body", "headers", "method", "target")
-
-    def __init__(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> None:
-        self.method = method
-        self.target = target
-        self.headers = headers
-        self.body = body
-        self._wire = b""
-
-    def __repr__(self) -> str:
-        return f"Request({self.method} {self.target}, {len(self.body)} bytes)"  # headers hold secrets
-
-    @property
-    def wire(self) -> bytes:
-        """The bytes of RFC 9112; a POST or DELETE always states its length."""
-        if not self._wire:
-            begin = f"{self.method} {self.target} HTTP/1.1\r\n{_lines(self.headers)}"
-            length = f"Content-Length: {len(self.body)}\r\n" if self.body or self.method != "GET" else ""
-            self._wire = f"{begin}{length}\r\n".encode("latin-1") + self.body
-        return self._wire
-
-
-class Form(Request):
-    """Most of a request: `fill` adds the headers that are others each time, to bytes that were made once."""
-
-    __slots__ = ()
-
-    def fill(self, headers: Mapping[str, str]) -> Request:
-        """Make a request with these headers too."""
-        filled = Request(self.method, self.target, {**self.headers, **headers}, self.body)
-        end = len(self.wire) - len(self.body) - 2  # the empty line that ends the headers
-        filled._wire = b"%b%b%b" % (self.wire[:end], _lines(headers).encode("latin-1"), self.wire[end:])
-        return filled
-
-
-def _lines(headers: Mapping[str, str]) -> str:
-    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-
-
-# ── events ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Opened(NamedTuple):
-    """A lane came up. `conn` is the WebSocket connection's number; an HTTP lane is one, however many sockets it has."""
-
-    route: Route
-    conn: int
-
-
-class Closed(NamedTuple):
-    route: Route
-    conn: int
-    why: str
-
-
-class Received(NamedTuple):
-    conn: int
-    text: str | bytes
-
-
-class Replied(NamedTuple):
-    """A call was answered; `headers` are in lower case, `rtt_us` is from the last byte out to the last byte in."""
-
-    tag: str
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    rtt_us: int = 0
-
-
-class Lost(NamedTuple):
-    """A call will not be answered. `sent` is False only if provably no byte of it left.
-
-    `spare`: a connection of the warm HTTP lane is idle now, and could carry the request at once.
-    """
-
-    tag: str
-    sent: bool
-    why: str
-    spare: bool = False
-
-
-class Woke(NamedTuple):
-    tag: str
-
-
-Event = Opened | Closed | Received | Replied | Lost | Woke
-
-# ── outputs ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Send(NamedTuple):
-    """Write a text frame; `command` marks a kill's: it changes the account, and never leaves for an armed one."""
-
-    conn: int
-    text: bytes
-    command: bool = False
-
-
-class Prepare(NamedTuple):
-    """Have the frame of this text ready: a `Send` with the same object is likely to be a strike's first."""
-
-    conn: int
-    text: bytes
-
-
-class Call(NamedTuple):
-    """Make a request. `urgent` goes before everything else and may use every connection; `cancel` is a strike's own.
-
-    `command` marks a kill's: it changes the account, or is asked for so that its answer can be acted on. It never
-    leaves for an armed account, whatever its priority and its method. An answer is taken until `answer_within_s`.
-    """
-
-    tag: str
-    request: Request
-    route: Route
-    urgent: bool = False
-    cancel: bool = False
-    command: bool = False
-    answer_within_s: float = ANSWER_WITHIN_S
-
-
-class WakeAfter(NamedTuple):
-    tag: str
-    seconds: float
-
-
-class Drop(NamedTuple):
-    """Close the connection and make a new one."""
-
-    conn: int
-    why: str
-
-
-class Ready(NamedTuple):
-    route: Route
-    conn: int
-
-
-class NotReady(NamedTuple):
-    """`fatal`: trying again soon cannot help (a wrong key); a person has to look."""
-
-    route: Route
-    conn: int
-    why: str
-    fatal: bool = False
-
-
-class CancelAnswered(NamedTuple):
-    answer: Answer
-    evidence: str
-    cancelled: int | None = None
-
-
-class OrdersRead(NamedTuple):
-    """A read-back that was asked for at `asked_ns`: every order that any list or look-up of it has shown.
-
-    One whose list is late and that has shown live orders is told twice: at once as it is, and at its end.
-    Not `complete` says that there may be more, and `why`: a list that failed, an order that no list covers.
-    `cancelled` counts the orders that pushes have shown as cancelled since the read before, where a venue has those and
-    its answer to a strike does not say it.
-    """
-
-    orders: Sequence[Order]
-    complete: bool
-    asked_ns: int
-    why: str = ""
-    cancelled: int | None = None
-
-
-class RoundTrip(NamedTuple):
-    route: Route
-    rtt_us: int
-
-
-class Equity(NamedTuple):
-    """What the account is worth, cash and open profit or loss, by currency; all figures from one moment of the venue's.
-
-    `asked_ns` is when it was asked for, or when the push came: nothing in it is older than the venue's own delay.
-    """
-
-    amounts: Mapping[str, Decimal]
-    asked_ns: int
-
-
-class Transferred(NamedTuple):
-    """A deposit (more than nothing) or a withdrawal (less), where the venue tells it apart from a profit or a loss."""
-
-    currency: str
-    amount: Decimal
-
-
-class ServerTime(NamedTuple):
-    """A venue's clock, as a message of its showed it.
-
-    When it was read, the venue's clock stood between `earliest_ns` and `latest_ns` (wall time, the message's resolution
-    included) while ours went from `sent_ns` to `received_ns` (wall time). For a push, `sent_ns` is a moment before
-    which it cannot have been made: one that lay about for a second must not look like a clock that is late.
-    """
-
-    earliest_ns: int
-    latest_ns: int
-    sent_ns: int
-    received_ns: int
-
-
-class Drilled(NamedTuple):
-    """A drill's harmless command came back on a lane, or did not: `ok` says that the order path would carry a kill.
-
-    Not `tried`: it was not sent, for `evidence`, because that would have cost what is kept for a kill.
-    """
-
-    route: Route
-    ok: bool
-    rtt_us: int
-    evidence: str
-    tried: bool = True
-
-
-class Noise(NamedTuple):
-    why: str
-
-
-Lanes = Ready | NotReady | RoundTrip | ServerTime | Drilled
-Facts = OrdersRead | OrderSeen | OrderPlaced | OrdersFound | Equity | Transferred | Noise
-Output = Send | Prepare | Call | WakeAfter | Drop | CancelAnswered | Lanes | Facts
-Outputs = tuple[Output, ...]
-
-# ── configuration ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class VenueOptions(BaseModel):
-    """The keys of an account that are its venue's business; a venue adds its own and states the defaults."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    ws_url: str  # the private WebSocket's whole address
-    rest_url: str  # scheme, host and port
-    ca_file: str | None = None  # certificate authorities in PEM, instead of the system's
-
-    @field_validator("ws_url")
-    @classmethod
-    def _wss(cls, url: str) -> str:
-        return _secure(url, "wss")
-
-    @field_validator("rest_url")
-    @classmethod
-    def _https(cls, url: str) -> str:
-        url = _secure(url, "https").rstrip("/")
-        if urlsplit(url).path:
-            raise ValueError("must be https://HOST[:PORT] without a path: the paths are the venue's, and are signed")
-        return url
-
-
-def _secure(url: str, scheme: str) -> str:
-    parts = urlsplit(url)
-    host_is_fine = parts.hostname and parts.netloc.isascii() and parts.port != 0  # raises for a port that is none
-    if parts.scheme != scheme or not host_is_fine or "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError(f"must be {scheme}://HOST[:PORT][/PATH]: keys travel over verified TLS only")
-    return url
-
-
-# ── the adapter ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(slots=True)
@@ -888,27 +612,6 @@ class Adapter(Book, ABC):
         return self.unanswered(ask, why, now)
 
 
-def parse(text: str | bytes) -> Any:
-    """Parse JSON; return None for what is none, so that a caller cannot forget it.
-
-    So it does for more values than a venue has to tell: 8 MiB of empty lists would hold everybody up for most of a
-    second, while they are made and once more while the garbage is looked for.
-    """
-    if len(text) > MAX_MARKS and _marks(text) > MAX_MARKS:
-        return None
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-
-
-def _marks(text: str | bytes) -> int:
-    """Count what begins or parts JSON values, those in its texts too: there are as many values at most, and one."""
-    if isinstance(text, str):
-        return sum(map(text.count, "{[,"))
-    return sum(map(text.count, (b"{", b"[", b",")))
-
-
 def shared_pace(pace: Pace, together: int) -> Pace:
     """Return the pace of one of so many accounts that share what is enough for one: guarded and chased in turn."""
     if together == 1:
@@ -919,42 +622,3 @@ def shared_pace(pace: Pace, together: int) -> Pace:
         strike_gap_s=together * pace.strike_gap_s,
         gap_cap_s=together * pace.gap_cap_s,
     )
-
-
-def plain(value: object) -> str:
-    """Return a JSON text or number as text, anything else as none: a code, a status or an id is never more."""
-    if isinstance(value, str):
-        return value
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
-
-
-def amount(value: object) -> Decimal | None:
-    """Read a JSON text or number as a sum of money; None for what is none, or is beyond all that money can be."""
-    try:
-        number = Decimal(plain(value))
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() and abs(number.adjusted()) <= MOST_DIGITS else None
-
-
-def header(name: str, secret: str) -> str:
-    """Return a secret that goes into a header; raise ValueError, which does not show it, if none can carry it."""
-    if not secret or not secret.isascii() or not secret.isprintable() or secret != secret.strip():
-        raise ValueError(f"{name} is empty or holds what an HTTP header cannot carry")
-    return secret
-
-
-def shown(value: object) -> str:
-    """Show any JSON value, as far as anybody reads; it may be nested deeper than can be written again."""
-    if not isinstance(value, dict | list):
-        return (value if isinstance(value, str) else repr(value))[:MOST_SHOWN]
-    try:
-        return orjson.dumps(value)[:MOST_SHOWN].decode(errors="replace")  # ten times as fast as `repr`
-    except orjson.JSONEncodeError:
-        return "nested too deeply"
-
-
-def brief(words: str, limit: int = MOST_WORDS) -> str:
-    """Cut a venue's own words to what fits a line of evidence, as `printable.line` has it."""
-    cut = printable.line(words[:limit])
-    return cut if len(words) <= limit else cut[:-1] + "…"

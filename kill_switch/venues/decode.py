@@ -1,0 +1,75 @@
+"""Decode what a venue sends: JSON within a limit, texts, sums of money, and words that go into evidence."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import orjson
+
+from kill_switch import printable
+
+MOST_DIGITS = 30  # of a sum of money, on either side of the point
+MAX_MARKS = 500_000  # brackets, braces and commas of an answer: 10,000 orders of 45 fields and five objects each
+MOST_SHOWN = 64 << 10  # characters of a venue's words that are looked at
+MOST_WORDS = 160  # characters of a venue's words in one line of evidence
+
+
+def parse(text: str | bytes) -> Any:
+    """Parse JSON; return None for what is none, so that a caller cannot forget it.
+
+    So it does for more values than a venue has to tell: 8 MiB of empty lists would hold everybody up for most of a
+    second, while they are made and once more while the garbage is looked for.
+    """
+    if len(text) > MAX_MARKS and _marks(text) > MAX_MARKS:
+        return None
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _marks(text: str | bytes) -> int:
+    """Count what begins or parts JSON values, those in its texts too: there are as many values at most, and one."""
+    if isinstance(text, str):
+        return sum(map(text.count, "{[,"))
+    return sum(map(text.count, (b"{", b"[", b",")))
+
+
+def plain(value: object) -> str:
+    """Return a JSON text or number as text, anything else as none: a code, a status or an id is never more."""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
+
+
+def amount(value: object) -> Decimal | None:
+    """Read a JSON text or number as a sum of money; None for what is none, or is beyond all that money can be."""
+    try:
+        number = Decimal(plain(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and abs(number.adjusted()) <= MOST_DIGITS else None
+
+
+def header(name: str, secret: str) -> str:
+    """Return a secret that goes into a header; raise ValueError, which does not show it, if none can carry it."""
+    if not secret or not secret.isascii() or not secret.isprintable() or secret != secret.strip():
+        raise ValueError(f"{name} is empty or holds what an HTTP header cannot carry")
+    return secret
+
+
+def shown(value: object) -> str:
+    """Show any JSON value, as far as anybody reads; it may be nested deeper than can be written again."""
+    if not isinstance(value, dict | list):
+        return (value if isinstance(value, str) else repr(value))[:MOST_SHOWN]
+    try:
+        return orjson.dumps(value)[:MOST_SHOWN].decode(errors="replace")  # ten times as fast as `repr`
+    except orjson.JSONEncodeError:
+        return "nested too deeply"
+
+
+def brief(words: str, limit: int = MOST_WORDS) -> str:
+    """Cut a venue's own words to what fits a line of evidence, as `printable.line` has it."""
+    cut = printable.line(words[:limit])
+    return cut if len(words) <= limit else cut[:-1] + "…"

@@ -1,0 +1,38 @@
+"""Define the configuration keys of an account that each venue has; a venue's own options extend `VenueOptions`."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+
+class VenueOptions(BaseModel):
+    """The keys of an account that are its venue's business; a venue adds its own and states the defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ws_url: str  # the private WebSocket's whole address
+    rest_url: str  # scheme, host and port
+    ca_file: str | None = None  # certificate authorities in PEM, instead of the system's
+
+    @field_validator("ws_url")
+    @classmethod
+    def _wss(cls, url: str) -> str:
+        return _secure(url, "wss")
+
+    @field_validator("rest_url")
+    @classmethod
+    def _https(cls, url: str) -> str:
+        url = _secure(url, "https").rstrip("/")
+        if urlsplit(url).path:
+            raise ValueError("must be https://HOST[:PORT] without a path: the paths are the venue's, and are signed")
+        return url
+
+
+def _secure(url: str, scheme: str) -> str:
+    parts = urlsplit(url)
+    host_is_fine = parts.hostname and parts.netloc.isascii() and parts.port != 0  # raises for a port that is none
+    if parts.scheme != scheme or not host_is_fine or "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError(f"must be {scheme}://HOST[:PORT][/PATH]: keys travel over verified TLS only")
+    return url

@@ -1,0 +1,47 @@
+"""Hold an HTTP request in the bytes that a lane writes. Adapters build requests; transports send them unread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class Request:
+    """An HTTP request, whole; `wire` is what the warm lane writes, made once and kept."""
+
+    __slots__ = ("_wire", "body", "headers", "method", "target")
+
+    def __init__(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self._wire = b""
+
+    def __repr__(self) -> str:
+        return f"Request({self.method} {self.target}, {len(self.body)} bytes)"  # headers hold secrets
+
+    @property
+    def wire(self) -> bytes:
+        """The bytes of RFC 9112; a POST or DELETE always states its length."""
+        if not self._wire:
+            begin = f"{self.method} {self.target} HTTP/1.1\r\n{_lines(self.headers)}"
+            length = f"Content-Length: {len(self.body)}\r\n" if self.body or self.method != "GET" else ""
+            self._wire = f"{begin}{length}\r\n".encode("latin-1") + self.body
+        return self._wire
+
+
+class Form(Request):
+    """Most of a request: `fill` adds the headers that are others each time, to bytes that were made once."""
+
+    __slots__ = ()
+
+    def fill(self, headers: Mapping[str, str]) -> Request:
+        """Make a request with these headers too."""
+        filled = Request(self.method, self.target, {**self.headers, **headers}, self.body)
+        end = len(self.wire) - len(self.body) - 2  # the empty line that ends the headers
+        filled._wire = b"%b%b%b" % (self.wire[:end], _lines(headers).encode("latin-1"), self.wire[end:])
+        return filled
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
