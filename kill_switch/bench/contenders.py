@@ -224,7 +224,7 @@ async def product(floor: Floor) -> Strike:
 
     floor.closing.append(close)
     with anyio.fail_after(READY_WITHIN_S):
-        while not all(session.ready for session in dispatcher.sessions.values()):  # noqa: ASYNC110 - nothing says so
+        while not all(session.status.is_ready for session in dispatcher.sessions.values()):  # noqa: ASYNC110 - nothing says so
             await anyio.sleep(0.01)
     names = tuple(accounts)
     watch = _Watch(dispatcher)
@@ -232,7 +232,7 @@ async def product(floor: Floor) -> Strike:
     async def strike() -> tuple[int, int]:
         done = watch.expect(names)
         began = clock.now()
-        dispatcher.report(Reason("bench", "measured", names, began))
+        dispatcher.fire(Reason("bench", "measured", names, began))
         answered_ns = await done
         dispatcher.state = armed  # the next round: no proof is waited for, nor read
         return began.mono_ns, answered_ns

@@ -213,7 +213,7 @@ class Direct:
         for session in self._dispatcher.sessions.values():
             session.look_beside()  # it connects while the latch is left; the strike waits for the latch alone
         await self._leave_latch(reason)
-        self._dispatcher.report(reason)
+        self._dispatcher.fire(reason)
         self._kill_id = self._dispatcher.state.kill.id if self._dispatcher.state.kill else ""
         self._expect_answers(names)
         for aide in self._aides.both():
@@ -264,7 +264,7 @@ class Direct:
             except Exception as error:
                 self.failed[name] = str(error) if isinstance(error, KillSwitchError) else brief(error)
                 continue
-            self._dispatcher.sessions[name] = session
+            self._dispatcher.register(session)
             for _, work in lanes:
                 spawn(self._alone, work)
 
@@ -286,7 +286,7 @@ class Direct:
             for name, by_s in self._answer_by_s.items()
             if now_s < by_s
             and accounts[name].phase is not Phase.CLEAR
-            and (name not in self._record.answered or self._dispatcher.sessions[name].venue.closes_positions)
+            and (name not in self._record.answered or self._dispatcher.sessions[name].status.closes_positions)
         ]
 
     def _clear(self, names: Sequence[str]) -> bool:
@@ -378,7 +378,7 @@ class Direct:
     def _strike_unfinished(self, joined: takeover.Joined, spawn: Callable[..., object]) -> None:
         sessions = self._dispatcher.sessions
         for name, strikes in joined.strikes.items():
-            sessions[name].number_on(strikes)
+            sessions[name].numbers.shift(strikes)
         self._connect(joined.unfinished, spawn)
         accounts = {name: account for name, account in joined.state.accounts.items() if name in sessions}
         self._dispatcher.state = joined.state._replace(accounts=accounts)

@@ -7,7 +7,6 @@ the book would forget is kept. The rest is computed when the journal numbers the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 from kill_switch.core.domain import Now
 from kill_switch.core.tally import Count, Counts, Standing, follow, names
@@ -20,25 +19,29 @@ Changes = Mapping[str, object] | None
 class DueChanges:
     """What one record is to say of the count (`tally.Due`)."""
 
-    __slots__ = ("_counter", "_take", "_told")
+    __slots__ = ("_counter", "_is_due", "_told", "at_ns", "is_strike", "kill", "standing")
 
-    def __init__(self, counter: OrderCounter, take: Callable[[], Changes]) -> None:
+    def __init__(
+        self, counter: OrderCounter, kill: str, at_ns: int, standing: Standing | None, *, is_strike: bool
+    ) -> None:
+        """`at_ns` is when the strike left or the answer came, monotonic; `standing` is what `tally.follow` returned."""
         self._counter = counter
-        self._take: Callable[[], Changes] | None = take
+        self.kill = kill
+        self.at_ns = at_ns
+        self.standing = standing
+        self.is_strike = is_strike
+        self._is_due = True
         self._told: Changes = None
 
     def changes(self) -> Changes:
         """Return the changes; compute those of earlier strikes and answers first."""
-        if self._take is not None:
+        if self._is_due:
             self._counter.settle()
         return self._told
 
-    def settle(self, on_error: Callable[[Exception], object]) -> None:
-        take, self._take = self._take, None
-        try:
-            self._told = take() if take is not None else None
-        except Exception as error:  # the record is written all the same
-            on_error(error)
+    def settle(self, told: Changes) -> None:
+        """Take what the record is to say."""
+        self._is_due, self._told = False, told
 
 
 class OrderCounter:
@@ -54,12 +57,17 @@ class OrderCounter:
 
     def on_strike(self, kill: str, now: Now) -> DueChanges:
         """Return what the strike's record is to say; call it when the strike has left."""
-        self.settle()  # an earlier strike's answers are no later strike's
-        return self._later(partial(self._take_strike, kill, now.mono_ns, follow(self._venue)))
+        if self._due:  # an earlier strike's answers are no later strike's
+            self.settle()
+        due = DueChanges(self, kill, now.mono_ns, follow(self._venue), is_strike=True)
+        self._due.append(due)
+        return due
 
     def on_answer(self, kill: str, now: Now) -> DueChanges:
         """Return what the answer's record is to say."""
-        return self._later(partial(self._take_answer, kill, now.mono_ns, follow(self._venue)))
+        due = DueChanges(self, kill, now.mono_ns, follow(self._venue), is_strike=False)
+        self._due.append(due)
+        return due
 
     def on_read(self, kill: str, read: OrdersRead, now: Now) -> Changes:
         """Return what the record of a read says."""
@@ -70,23 +78,20 @@ class OrderCounter:
 
     def settle(self) -> None:
         """Compute what was left for later."""
-        due, self._due = self._due, []
-        for changes in due:
-            changes.settle(self._on_error)
+        dues, self._due = self._due, []
+        for due in dues:
+            try:
+                due.settle(self._changes(due))
+            except Exception as error:  # the record is written all the same
+                due.settle(None)
+                self._on_error(error)
 
-    def _later(self, take: Callable[[], Changes]) -> DueChanges:
-        due = DueChanges(self, take)
-        self._due.append(due)
-        return due
-
-    def _take_strike(self, kill: str, at_ns: int, standing: Standing | None) -> Changes:
-        count = self._count(kill, at_ns)
-        count.struck(self._venue, at_ns, standing)
-        return count.changes()
-
-    def _take_answer(self, kill: str, at_ns: int, standing: Standing | None) -> Changes:
-        count = self._count(kill, at_ns)
-        count.heard(self._venue, at_ns, standing)
+    def _changes(self, due: DueChanges) -> Changes:
+        count = self._count(due.kill, due.at_ns)
+        if due.is_strike:
+            count.struck(self._venue, due.at_ns, due.standing)
+        else:
+            count.heard(self._venue, due.at_ns, due.standing)
         return count.changes()
 
     def _count(self, kill: str, at_ns: int) -> Count:

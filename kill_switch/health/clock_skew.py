@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from kill_switch.core.engine import Announce
-from kill_switch.dispatch.dispatcher import Session
+from kill_switch.dispatch.session import AccountSession
 
 BEYOND = 0.5  # of the venue's window
 GOOD_AGAIN = 0.4  # of the window; a little less, so that it is not told back and forth
@@ -20,23 +20,23 @@ CHANGED_BY = 0.25  # of the window: then it is said again
 class Clocks:
     """Watch the offset of every account's venue; `sessions` is those that there are now."""
 
-    def __init__(self, sessions: Mapping[str, Session], announce: Callable[[Announce], None]) -> None:
+    def __init__(self, sessions: Mapping[str, AccountSession], announce: Callable[[Announce], None]) -> None:
         self._sessions = sessions
         self._announce = announce
         self._told_ns: dict[str, int] = {}  # account → the offset that people were told last
 
     def offset_ms(self, account: str) -> int | None:
         """Return how far the account's venue is ahead of us (less than nothing: behind); None before it has said so."""
-        venue = self._sessions[account].venue
-        return None if venue.clock.bounds_ns is None else round(venue.offset_ns / 1e6)
+        offset_ns = self._sessions[account].status.clock_offset_ns
+        return None if offset_ns is None else round(offset_ns / 1e6)
 
     def look(self) -> None:
         """Compare the clocks; cheap enough to be done with every pulse."""
         for gone in self._told_ns.keys() - self._sessions.keys():
             del self._told_ns[gone]
         for account, session in self._sessions.items():
-            if session.venue.CLOCK_WINDOW_S is not None:
-                self._judge(account, session.venue.offset_ns, session.venue.CLOCK_WINDOW_S * 1e9)
+            if (window_s := session.status.clock_window_s) is not None:
+                self._judge(account, session.status.clock_offset_ns or 0, window_s * 1e9)
 
     def _judge(self, account: str, offset_ns: int, window_ns: float) -> None:
         told_ns = self._told_ns.get(account)
@@ -55,8 +55,8 @@ class Clocks:
     def troubles(self) -> Iterator[str]:
         """Yield a line for each account whose venue's clock is too far from ours."""
         for account in self._told_ns:
-            if (session := self._sessions.get(account)) and (window_s := session.venue.CLOCK_WINDOW_S):
-                yield f"clock: {account}: {_words(session.venue.offset_ns, window_s * 1e9)}"
+            if (session := self._sessions.get(account)) and (window_s := session.status.clock_window_s):
+                yield f"clock: {account}: {_words(session.status.clock_offset_ns or 0, window_s * 1e9)}"
 
 
 def _words(offset_ns: int, window_ns: float) -> str:

@@ -25,19 +25,12 @@ import anyio
 import h11
 import httptools
 
-from kill_switch.core.domain import Route
+from kill_switch.core.domain import LaneState, Route
 from kill_switch.transports import certificates
 from kill_switch.transports.causes import why
 from kill_switch.transports.certificates import Expiry
 from kill_switch.transports.inflate import inflated
-from kill_switch.transports.lane import (
-    CONNECT_WITHIN_S,
-    READ_INTO,
-    Backoff,
-    LaneState,
-    Sink,
-    tune,
-)
+from kill_switch.transports.lane import CONNECT_WITHIN_S, READ_INTO, Backoff, Sink, tune
 from kill_switch.transports.network import Network
 from kill_switch.transports.second_opinion import Answer, SecondOpinion
 from kill_switch.venues import retry_after

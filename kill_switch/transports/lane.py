@@ -6,7 +6,6 @@ import random
 import socket
 from asyncio import BaseTransport
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -17,12 +16,6 @@ from kill_switch.venues.messages import Event
 READ_INTO = memoryview(bytearray(64 << 10))  # by every connection: a loop fills it and hands it over in one go
 CONNECT_WITHIN_S = 10.0  # TCP, TLS and the upgrade together
 _KEEPALIVE_S = 1  # idle before the kernel's first probe, and between probes; two unanswered ones end the connection
-
-
-class LaneState(StrEnum):
-    UP = "up"
-    DOWN = "down"
-    CONNECTING = "connecting"
 
 
 class Sink(Protocol):

@@ -24,18 +24,11 @@ from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
 from kill_switch import clock
-from kill_switch.core.domain import Route
+from kill_switch.core.domain import LaneState, Route
 from kill_switch.transports import certificates
 from kill_switch.transports.causes import why
 from kill_switch.transports.certificates import Expiry
-from kill_switch.transports.lane import (
-    CONNECT_WITHIN_S,
-    READ_INTO,
-    Backoff,
-    LaneState,
-    Sink,
-    tune,
-)
+from kill_switch.transports.lane import CONNECT_WITHIN_S, READ_INTO, Backoff, Sink, tune
 from kill_switch.transports.network import Network
 from kill_switch.transports.resolver import Place
 from kill_switch.transports.upgrade import UpgradeAnswer
