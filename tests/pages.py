@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from kill_switch.testbed.testbed import Stage
+from kill_switch.testbed.testbed import Stage, end
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("get-started", "guides", "reference", "runbook")
@@ -240,7 +240,9 @@ def _changed(host: Host) -> None:
 
 def _damaged(host: Host) -> None:
     _killed(host)
-    host.stop_daemon()
+    if host.daemon is not None:
+        end(host.daemon)
+        host.daemon = None
     journal = host.state_dir / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     lines[4] = lines[4].replace(b'"kind":"', b'"kind":"x', 1)

@@ -102,7 +102,7 @@ class Play:
         return [entry["data"] for entry in replay.entries if entry["kind"] == kind]
 
     def fire(self, *accounts: str) -> None:
-        self.daemon.dispatcher.report(Reason("panic", "touched", accounts, now()))
+        self.daemon.dispatcher.fire(Reason("panic", "touched", accounts, now()))
 
     def clear(self, *accounts: str) -> None:
         """Let the accounts be clear, as if their venues had shown it."""
@@ -380,7 +380,7 @@ async def test_a_wrong_key_that_is_put_right_clears_the_account_that_could_not_b
             key.write_text(right)
             assert (await daemon.reloading.reload()).words() == "accounts connected anew: oxfun"
             await play.until(lambda: daemon.dispatcher.state.phase is Phase.CLEAR)
-            await play.until(lambda: daemon.dispatcher.sessions["oxfun"].ready)
+            await play.until(lambda: daemon.dispatcher.sessions["oxfun"].status.is_ready)
             assert stage.book("oxfun") == 0
             stage.rest("oxfun", 2)
             await play.until(lambda: stage.book("oxfun") == 0)  # and it is guarded
@@ -392,7 +392,7 @@ async def test_the_one_websocket_of_a_user_goes_from_the_old_session_to_the_new_
         stage.write_config()
         play = Play(stage.directory)
         async with play.running() as daemon:
-            await play.until(lambda: daemon.dispatcher.sessions["crosstrade"].ready)
+            await play.until(lambda: daemon.dispatcher.sessions["crosstrade"].status.is_ready)
             for events in ("false", "true", "false"):
                 old = daemon.dispatcher.sessions["crosstrade"]
                 stage.write_config()
@@ -403,10 +403,10 @@ async def test_the_one_websocket_of_a_user_goes_from_the_old_session_to_the_new_
                 await daemon.reloading.reload()
                 new = daemon.dispatcher.sessions["crosstrade"]
                 assert new is not old
-                await play.until(lambda new=new: new.ready)  # type: ignore[misc]
+                await play.until(lambda new=new: new.status.is_ready)  # type: ignore[misc]
             await anyio.sleep(0.3)
-            assert new.ready
-            assert new.noise == 0
+            assert new.status.is_ready
+            assert new.status.unexplained_messages == 0
             assert new.venue.keep_away(now()) == ""
 
 
@@ -491,7 +491,7 @@ async def test_a_retired_session_tells_the_engine_nothing_any_more(play: Play) -
         assert daemon.dispatcher.sessions["a"] is not old
         play.clear("a")
         before = daemon.dispatcher.state
-        old.read()
+        old.read_back()
         old.warm()
         await anyio.sleep(0.1)  # long enough for a fresh connection to be refused
         assert daemon.dispatcher.state == before

@@ -232,7 +232,7 @@ async def product(floor: Floor) -> Strike:
 
     floor.closing.append(close)
     with anyio.fail_after(READY_WITHIN_S):
-        while not all(session.ready for session in dispatcher.sessions.values()):  # noqa: ASYNC110 - no event exists
+        while not all(session.status.is_ready for session in dispatcher.sessions.values()):  # noqa: ASYNC110 - no event
             await anyio.sleep(0.01)
     names = tuple(accounts)
     watch = _Watch(dispatcher)
@@ -240,7 +240,7 @@ async def product(floor: Floor) -> Strike:
     async def strike() -> tuple[int, int]:
         done = watch.expect(names)
         began = clock.now()
-        dispatcher.report(Reason("bench", "measured", names, began))
+        dispatcher.fire(Reason("bench", "measured", names, began))
         answered_ns = await done
         dispatcher.state = armed  # for the next round: neither read-backs nor a re-arm are waited for
         return began.mono_ns, answered_ns

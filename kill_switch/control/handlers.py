@@ -17,17 +17,17 @@ import kill_switch
 from kill_switch import clock, printable
 from kill_switch.config.loader import Config
 from kill_switch.control.server import Caller, Handler, Refusal
-from kill_switch.core.domain import Phase, Reason
+from kill_switch.core.domain import LaneState, Phase, Reason
 from kill_switch.core.engine import Account, Granted, RearmAsked, Waiting, unlike
 from kill_switch.core.outcome import Problem, of_daemon
-from kill_switch.dispatch.dispatcher import Dispatcher, Session
+from kill_switch.dispatch.account_status import AccountStatus
+from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.health.clock_skew import Clocks
 from kill_switch.health.drills import Drills
 from kill_switch.health.dry_run import Previews
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import KEEP_REASONS, Reports
 from kill_switch.system.users import SOON_S, Users
-from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.supervisor import Watch
 from kill_switch.wakeup import Signal
@@ -147,8 +147,8 @@ class Operators:
     def _worn(self) -> Iterable[str]:
         """Yield a line for each lane that is up and degraded: no successor, or fewer connections."""
         for name, session in self._dispatcher.sessions.items():
-            states = {"ws": session.ws.state, "http": session.http.state}
-            for route, why in session.troubles().items():
+            states = session.status.lanes
+            for route, why in session.status.troubles().items():
                 if states[route] is LaneState.UP:
                     yield f"{name} {route} is up, but: {why}"
 
@@ -159,7 +159,7 @@ class Operators:
     def _slow(self) -> Iterable[str]:
         """Yield a line for each account whose kill would be slow now, although its lanes are ready."""
         now = self._dispatcher.clock()
-        cautions = ((name, session.venue.caution(now)) for name, session in self._dispatcher.sessions.items())
+        cautions = ((name, session.status.caution(now)) for name, session in self._dispatcher.sessions.items())
         return [f"{name}: {caution}" for name, caution in cautions if caution]
 
     def _why(self) -> list[dict[str, object]]:
@@ -169,12 +169,12 @@ class Operators:
         return [reason for kill in kills if kill for reason in self._reports.reasons(kill)][:MAX_REASONS]
 
     def _account(self, name: str) -> dict[str, object]:
-        session = self._dispatcher.sessions[name]
+        status = self._dispatcher.sessions[name].status
         return {
-            **condition(session),
+            **condition(status),
             "state": self._dispatcher.state.accounts[name].phase,
-            "open_orders": session.open_orders,
-            "noise": session.noise,
+            "open_orders": status.open_orders,
+            "noise": status.unexplained_messages,
             "clock_offset_ms": self._clocks.offset_ms(name),
             "drill": self._drills.lanes.get(name, {}),
         }
@@ -203,7 +203,7 @@ class Operators:
             return {"dry_run": True, "accounts": {name: {**self._account(name), **shown[name]} for name in still}}
         evidence = {"uid": caller.uid, "user": caller.user, "pid": caller.pid}
         reason = Reason("operator", text, accounts, self._dispatcher.clock(), evidence)
-        self._dispatcher.report(reason)
+        self._dispatcher.fire(reason)
         kill = self._dispatcher.state.kill
         if caller.user == str(caller.uid):
             self.find_name(caller.uid)
@@ -295,7 +295,7 @@ class Operators:
         """Read the clear accounts once more; return when all reads are in, or after a bounded time."""
         for name in names:
             if self._dispatcher.state.accounts[name].phase is Phase.CLEAR:
-                self._dispatcher.sessions[name].read()
+                self._dispatcher.sessions[name].read_back()
 
         def waiting() -> bool:
             accounts = self._still(names)
@@ -322,14 +322,14 @@ class Operators:
             raise Refusal(str(error)) from None
 
 
-def condition(session: Session) -> dict[str, object]:
+def condition(status: AccountStatus) -> dict[str, object]:
     """Return the state of an account's lanes, in the keys of the status."""
     return {
-        "venue": session.venue.NAME,
-        "ready": session.ready,
-        "lanes": {"ws": session.ws.state, "http": session.http.state},
-        "rtt_us": max(session.rtt_us.values(), default=None),
-        "trouble": session.troubles(),
+        "venue": status.venue_name,
+        "ready": status.is_ready,
+        "lanes": status.lanes,
+        "rtt_us": max(status.round_trips_us.values(), default=None),
+        "trouble": status.troubles(),
     }
 
 

@@ -134,6 +134,14 @@ class Route(StrEnum):
     FRESH = "fresh"  # a new HTTP connection that shares nothing with the lanes
 
 
+class LaneState(StrEnum):
+    """How a lane to a venue is."""
+
+    UP = "up"
+    DOWN = "down"
+    CONNECTING = "connecting"
+
+
 class Life(StrEnum):
     """How much of an order's life is left, whatever its venue calls it."""
 

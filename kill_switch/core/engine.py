@@ -32,6 +32,7 @@ from kill_switch.core import sweep as sweeping
 from kill_switch.core.domain import Now, Pace, Phase, Reason, Severity
 from kill_switch.core.identity import Identity, difference
 from kill_switch.core.sweep import Act, Sweep
+from kill_switch.core.tally import Due
 from kill_switch.errors import IllegalEvent
 
 # ── events: what has happened ─────────────────────────────────────────────────────────────────────────────────────
@@ -52,7 +53,7 @@ class Progress(NamedTuple):
     at: Now
     evidence: str = ""
     cancelled: int | None = None  # the venue's own count
-    orders: Mapping[str, object] | None = None  # what is new of the orders that the kill counts; `tally` has it
+    orders: Mapping[str, object] | Due | None = None  # what is new of the orders that the kill counts; see `tally`
     strike: int = 0  # the number of the strike that is answered; 0: the last one
 
 
@@ -63,7 +64,7 @@ class Sent(NamedTuple):
     strike: int
     routes: tuple[str, ...]
     mono_ns: int
-    orders: Mapping[str, object] | None = None  # what is new of the orders that the kill counts; `tally` has it
+    orders: Mapping[str, object] | Due | None = None  # what is new of the orders that the kill counts; see `tally`
 
 
 class Struck(NamedTuple):
@@ -333,15 +334,24 @@ def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]
     facts: dict[str, object] = {"kill": account.kill, "account": name}
     match event.event:
         case sweeping.Answered(at_ns, answer):
-            answered = {**facts, "strike": event.strike or before.strikes, "answer": answer, "mono_ns": at_ns}
-            answered |= {"evidence": event.evidence, "cancelled": event.cancelled}
-            commands.append(Record("answer", {**answered, **_counted(event.orders)}))
+            answered: dict[str, object] = {
+                **facts,
+                "strike": event.strike or before.strikes,
+                "answer": answer,
+                "mono_ns": at_ns,
+                "evidence": event.evidence,
+                "cancelled": event.cancelled,
+            }
+            if event.orders is not None:
+                answered["orders"] = event.orders
+            commands.append(Record("answer", answered))
         case sweeping.OrdersRead(at_ns, asked_ns, live, pending, complete) if (
             before.phase is not Phase.CLEAR or live or pending or event.cancelled or event.orders is not None
         ):
             read = {"live": live, "pending": pending, "complete": complete, "stale": asked_ns < before.stale_ns}
             told = {"mono_ns": at_ns, "evidence": event.evidence, "cancelled": event.cancelled}
-            commands.append(Record("read", {**facts, **read, **told, **_counted(event.orders)}))
+            orders = {} if event.orders is None else {"orders": event.orders}
+            commands.append(Record("read", {**facts, **read, **told, **orders}))
         case sweeping.OrderSeen(at_ns) if before.phase is Phase.CLEAR:
             commands.append(Record("seen", {**facts, "mono_ns": at_ns, "evidence": event.evidence}))
         case _:
@@ -375,21 +385,25 @@ def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]
 def _struck(state: State, event: Struck) -> tuple[State, tuple[Command, ...]]:
     _known(state, tuple(sent.account for sent in event.sent), "Struck")
     accounts = dict(state.accounts)
-    told = []
+    told: list[dict[str, object]] = []
     for sent in event.sent:
         account = accounts[sent.account]
-        at = {"routes": sent.routes, "mono_ns": sent.mono_ns, **_counted(sent.orders)}
-        told.append({"kill": account.kill, "account": sent.account, "strike": sent.strike, **at})
+        told.append(
+            {
+                "kill": account.kill,
+                "account": sent.account,
+                "strike": sent.strike,
+                "routes": sent.routes,
+                "mono_ns": sent.mono_ns,
+            }
+        )
+        if sent.orders is not None:
+            told[-1]["orders"] = sent.orders
         sweep = account.sweep
         if sweep is not None and sweep.phase is not Phase.CLEAR and sent.mono_ns > sweep.struck_ns + _PASS_NS:
             sweep, _ = sweeping.step(sweep, sweeping.SentLate(sent.mono_ns))
             accounts[sent.account] = account._replace(sweep=sweep)
     return state._replace(accounts=accounts), (Record("strike", {"sent": told}),)
-
-
-def _counted(orders: Mapping[str, object] | None) -> Mapping[str, object]:
-    """Return what a record says of the orders that the kill counts: nothing if nothing is new."""
-    return {} if orders is None else {"orders": orders}
 
 
 def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]:

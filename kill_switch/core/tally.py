@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from kill_switch.core.latest import keep_latest
 
@@ -113,6 +113,50 @@ class Traced(Protocol):
     def trace(self) -> None: ...
 
 
+class Standing(NamedTuple):
+    """The open orders of a book at the moment from which a count follows it."""
+
+    known: bool  # every list had been read whole
+    ids: Sequence[str]
+    doubted: Sequence[str]  # of these
+
+
+def follow(book: Traced) -> Standing | None:
+    """Begin to follow a book, and return what it has; None if it is followed already: then it keeps what changes."""
+    if book.tracing:
+        return None
+    standing = Standing(book.is_known, tuple(book.orders), tuple(book.doubted))
+    book.trace()
+    return standing
+
+
+class Due(Protocol):
+    """What a record is to say of a count, left for later: answers of other accounts are waiting to be read."""
+
+    def changes(self) -> Mapping[str, object] | None:
+        """Compute it once, and return it; None: the record says nothing. Never raises."""
+
+
+def settled(kind: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a record's data in plain values: with the changes of counts that the dispatcher has left for later."""
+    match kind:
+        case "answer":
+            return _settled(data)
+        case "strike" if "sent" in data:
+            return {**data, "sent": [_settled(sent) for sent in data["sent"]]}
+        case _:
+            return data
+
+
+def _settled(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    orders = part.get("orders")
+    if orders is None or isinstance(orders, Mapping):
+        return part
+    changes = orders.changes()
+    rest = {key: value for key, value in part.items() if key != "orders"}
+    return rest if changes is None else {**rest, "orders": changes}
+
+
 class Count:
     """Follow the orders of one account through one kill."""
 
@@ -137,13 +181,18 @@ class Count:
 
     # what happens
 
-    def struck(self, book: Traced, now_ns: int) -> None:
-        """Take a strike that has left."""
+    def struck(self, book: Traced, now_ns: int, standing: Standing | None = None) -> None:
+        """Take a strike that has left; `standing` is what `follow` returned then, if it was called."""
         self._strikes += 1
-        self._take(book, now_ns)
+        if standing is not None:  # what has changed since is the next answer's, or the next read's
+            self._start(standing, now_ns)
+        else:
+            self._take(book, now_ns)
 
-    def heard(self, book: Traced, now_ns: int) -> None:
-        """Take what the book has been told since."""
+    def heard(self, book: Traced, now_ns: int, standing: Standing | None = None) -> None:
+        """Take what the book has been told since; `standing` as for a strike."""
+        if standing is not None:
+            self._start(standing, now_ns)
         self._take(book, now_ns)
 
     def shown(self, book: Traced, orders: frozenset[str], asked_ns: int, now_ns: int, *, whole: bool) -> None:
@@ -200,10 +249,8 @@ class Count:
 
     def _take(self, book: Traced, now_ns: int) -> None:
         """Take what the book has been told; the whole of it where nobody has followed it until now."""
-        if not book.tracing:
-            self._known = self._known or (self._strikes <= 1 and book.is_known)
-            book.trace()
-            self._see_all([one for one in book.orders if one not in book.doubted], now_ns)
+        if (standing := follow(book)) is not None:
+            self._start(standing, now_ns)
             return
         for one, since_ns in book.entered.items():
             self._see(one, since_ns)
@@ -216,6 +263,11 @@ class Count:
         if book.named_none and self._strikes <= 1:
             self._known = True
         book.trace()
+
+    def _start(self, standing: Standing, now_ns: int) -> None:
+        self._known = self._known or (self._strikes <= 1 and standing.known)
+        doubted = frozenset(standing.doubted)
+        self._see_all([one for one in standing.ids if one not in doubted], now_ns)
 
     def _forget(self) -> None:
         """Only count the oldest of very many orders that are open, but for those that are named."""

@@ -36,7 +36,8 @@ from kill_switch.daemon.listeners import Doors
 from kill_switch.daemon.reload import Reloading
 from kill_switch.daemon.sd_notify import Systemd
 from kill_switch.dispatch import connect
-from kill_switch.dispatch.dispatcher import Dispatcher, Session, Told
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.dispatch.ports import AccountFact
 from kill_switch.health.certificate_expiry import Expiries
 from kill_switch.health.clock_skew import Clocks
 from kill_switch.health.drills import Drills
@@ -271,17 +272,17 @@ class Daemon:
             return
         latch = claim(said, self.config.accounts)
         if latch.elsewhere:
-            self.dispatcher.record("latch", latch.record())
+            self.dispatcher.record_durably("latch", latch.record())
             self.reloading.leave_tripped(latch.elsewhere)
         aside = {} if self.journal.set_aside is None else {"set_aside": str(self.journal.set_aside)}
-        self.dispatcher.report(latch.reason(clock.now(), **aside))
+        self.dispatcher.fire(latch.reason(clock.now(), **aside))
         if isinstance(uid := latch.evidence.get("uid"), int):
             self.operators.find_name(uid)
         self.journal.take_latch(said)
 
     def _report(self, trigger: str, text: str) -> None:
         """Give a reason for all accounts."""
-        self.dispatcher.report(Reason(trigger, text, tuple(self.config.accounts), clock.now()))
+        self.dispatcher.fire(Reason(trigger, text, tuple(self.config.accounts), clock.now()))
 
     async def _finish(self, within_s: float) -> None:
         """Let the strike that is under way come to its end, within the bound."""
@@ -364,7 +365,7 @@ class Daemon:
 
     def _tell_systemd(self) -> None:
         sessions = self.dispatcher.sessions.values()
-        ready = sum(session.ready for session in sessions)
+        ready = sum(session.status.is_ready for session in sessions)
         state = handlers.outward(self.dispatcher.state.phase)
         line = f"{state}, {ready}/{len(sessions)} accounts ready, {self.watch.blind()} triggers blind"
         self._systemd.status(f"{line}; {missing}" if (missing := self.beside.missing) else line)
@@ -388,15 +389,15 @@ class Daemon:
         self.beside.hear(news)
         self._changed()
 
-    def _lane_changed(self, session: Session, route: Route) -> None:
+    def _lane_changed(self, account: str, route: Route) -> None:
         self._changed()
 
-    def _told(self, session: Session, fact: Told, now: Now) -> None:
+    def _told(self, account: str, fact: AccountFact, now: Now) -> None:
         match fact:
             case messages.Drilled():
-                self.drills.told(session.name, fact, now)
+                self.drills.told(account, fact, now)
             case messages.Equity() | messages.Transferred() | messages.OrderPlaced() | messages.OrdersFound():
-                self.watch.told(session.name, fact)
+                self.watch.told(account, fact)
             case messages.ServerTime():
                 pass  # the adapter has taken note of it
             case _:

@@ -23,7 +23,8 @@ from kill_switch.core.domain import Reason, Severity
 from kill_switch.core.engine import Announce, Reconfigured
 from kill_switch.core.identity import Identity
 from kill_switch.dispatch import connect as wiring
-from kill_switch.dispatch.dispatcher import Dispatcher, Session
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.dispatch.session import AccountSession
 from kill_switch.errors import ConfigError, Problem
 from kill_switch.health.drills import Drills
 from kill_switch.journal.journal import Journal
@@ -98,9 +99,9 @@ class Reloading:
         """Take the place where all tasks run."""
         self._group, self._tasks = group, tasks
 
-    def connect(self, name: str, session: Session, lanes: Iterable[tuple[str, wiring.Work]]) -> None:
+    def connect(self, name: str, session: AccountSession, lanes: Iterable[tuple[str, wiring.Work]]) -> None:
         """Keep an account's lanes running."""
-        self._dispatcher.sessions[name] = session
+        self._dispatcher.register(session)
         for lane, work in lanes:
             self._tasks.keep(lane, work)
 
@@ -241,8 +242,8 @@ class Reloading:
         self._dispatcher.reconfigure(event, sessions)
         for name, line in lines.items():
             self.connect(name, *line)
-        for session in self._dispatcher.sessions.values():
-            session.venue.hedge_after_s = new.daemon.hedge_after_s
+        for adapter in venues.values():
+            adapter.hedge_after_s = new.daemon.hedge_after_s
         self._reports.budget_us = self._drills.budget_us = int(new.daemon.budget_s * 1e6)
         self._drills.schedule(new.drill.cron, new.drill.timezone)
         self._beside.take(new, self._tasks)
@@ -256,7 +257,7 @@ class Reloading:
             text = "tripped when the configuration last had it"
             if moved:
                 text += ", as " + ", ".join(moved)
-            self._dispatcher.report(Reason("latch", text, tuple(back), clock.now()))
+            self._dispatcher.fire(Reason("latch", text, tuple(back), clock.now()))
         self._operators.changed()
         return change
 

@@ -16,16 +16,17 @@ import anyio
 from kill_switch import clock
 from kill_switch.config.loader import Config
 from kill_switch.control.handlers import condition
-from kill_switch.core.domain import Now, Reason
+from kill_switch.core.domain import LaneState, Now, Route
 from kill_switch.core.engine import Account, State
 from kill_switch.dispatch import connect
-from kill_switch.dispatch.dispatcher import Dispatcher, Session, Told
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.dispatch.ports import AccountFact, NullJournal
 from kill_switch.errors import KillSwitchError
 from kill_switch.health.certificate_expiry import Expiries
 from kill_switch.health.drills import Drills
 from kill_switch.health.dry_run import Previews
 from kill_switch.tasks import run_isolated
-from kill_switch.transports.lane import CONNECT_WITHIN_S, LaneState
+from kill_switch.transports.lane import CONNECT_WITHIN_S
 from kill_switch.transports.network import Network
 from kill_switch.unexpected import brief
 from kill_switch.venues.messages import Drilled
@@ -37,42 +38,23 @@ Progress = Callable[[Mapping[str, Mapping[str, Any]], float], object]  # (accoun
 LOOK_EVERY_S = 0.05
 
 
-class _NoRecord:
-    """A journal that keeps nothing."""
-
-    trouble = ""
-
-    def intend(self, reason: Reason) -> bool:
-        return False
-
-    def append(self, kind: str, data: Mapping[str, object], at: Now) -> None: ...
-
-    def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
-        return True
-
-    def flush(self) -> bool:
-        return True
-
-    def sync(self) -> None: ...
-
-
 async def check(config: Config, within_s: float, progress: Progress) -> dict[str, Any]:
     """Log in everywhere on both lanes, wait until every account is ready or `within_s` has passed, and drill them."""
     network = Network()
 
     async def work(dispatcher: Dispatcher) -> dict[str, Any]:
         drills = Drills(
-            dispatcher, _NoRecord(), _say_nothing, budget_us=round(config.daemon.budget_s * 1e6), clock=clock.now
+            dispatcher, NullJournal(), _say_nothing, budget_us=round(config.daemon.budget_s * 1e6), clock=clock.now
         )
 
-        def told(session: Session, fact: Told, now: Now) -> None:
+        def told(account: str, fact: AccountFact, now: Now) -> None:
             if isinstance(fact, Drilled):
-                drills.told(session.name, fact, now)
+                drills.told(account, fact, now)
 
         dispatcher.told = told
         began_s = anyio.current_time()
         with anyio.move_on_after(within_s):
-            while not all(session.ready for session in dispatcher.sessions.values()):
+            while not all(session.status.is_ready for session in dispatcher.sessions.values()):
                 progress(_conditions(dispatcher), anyio.current_time() - began_s)
                 await anyio.sleep(LOOK_EVERY_S)
         waited_s = round(anyio.current_time() - began_s, 3)
@@ -96,7 +78,7 @@ async def dry_run(config: Config, names: Sequence[str]) -> tuple[dict[str, Any],
 
     async def work(dispatcher: Dispatcher) -> dict[str, Any]:
         with anyio.move_on_after(CONNECT_WITHIN_S):
-            while any(session.http.state is not LaneState.UP for session in dispatcher.sessions.values()):  # noqa: ASYNC110
+            while any(session.status.lanes[Route.HTTP] is not LaneState.UP for session in dispatcher.sessions.values()):  # noqa: ASYNC110
                 await anyio.sleep(LOOK_EVERY_S)
         shown = await Previews(dispatcher).show(tuple(dispatcher.sessions))
         known = _conditions(dispatcher)
@@ -111,7 +93,7 @@ def _failed(drill: Mapping[str, Any]) -> bool:
 
 
 def _conditions(dispatcher: Dispatcher) -> dict[str, Mapping[str, Any]]:
-    return {name: condition(session) for name, session in dispatcher.sessions.items()}
+    return {name: condition(session.status) for name, session in dispatcher.sessions.items()}
 
 
 def _say_nothing(said: object) -> None:
@@ -134,13 +116,13 @@ async def _visit(
             adapters[name] = config.accounts[name].adapter(config.daemon.hedge_after_s)
     state = State({name: Account(adapter.PACE) for name, adapter in adapters.items()})
     later = asyncio.get_running_loop().call_later
-    dispatcher = Dispatcher(state, _NoRecord(), clock.now, later, _say_nothing)
+    dispatcher = Dispatcher(state, NullJournal(), clock.now, later, _say_nothing)
     await connect.prepare(network, config)
     async with anyio.create_task_group() as group:
         for name, adapter in adapters.items():
             with _its_own(name, failed):
                 session, lanes = connect.line(dispatcher, config, name, adapter, group.start_soon, network)
-                dispatcher.sessions[name] = session
+                dispatcher.register(session)
                 for lane, run in lanes:
                     if ws or not lane.endswith(" ws"):
                         group.start_soon(run_isolated, lane, run)

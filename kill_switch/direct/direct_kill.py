@@ -27,7 +27,7 @@ from kill_switch import clock, printable
 from kill_switch.config.in_force import Values, in_force
 from kill_switch.config.loader import Config, load
 from kill_switch.control import client, paths
-from kill_switch.core import outcome, recovery
+from kill_switch.core import outcome, recovery, tally
 from kill_switch.core.domain import Answer, Now, Phase, Reason
 from kill_switch.core.engine import Account, Announce, Reconfigured, State
 from kill_switch.core.identity import Login, new_salt
@@ -92,6 +92,7 @@ class Record:
         if self._journal is not None:
             self._journal.append(kind, data, at)
             return
+        data = tally.settled(kind, data)
         self._kept.append((kind, data, at))
         entry = {"at": clock.iso(at.wall_ns), "mono_ns": at.mono_ns, "boot": self._boot, "kind": kind, "data": data}
         self._told(entry)
@@ -213,7 +214,7 @@ class Direct:
         for session in self._dispatcher.sessions.values():
             session.look_beside()  # it connects while the latch is left; the strike waits for the latch alone
         await self._leave_latch(reason)
-        self._dispatcher.report(reason)
+        self._dispatcher.fire(reason)
         self._kill_id = self._dispatcher.state.kill.id if self._dispatcher.state.kill else ""
         self._expect_answers(names)
         for aide in self._aides.both():
@@ -264,7 +265,7 @@ class Direct:
             except Exception as error:
                 self.failed[name] = str(error) if isinstance(error, KillSwitchError) else brief(error)
                 continue
-            self._dispatcher.sessions[name] = session
+            self._dispatcher.register(session)
             for lane, work in lanes:
                 spawn(run_isolated, lane, work)  # what a lane that failed would have carried goes out afresh
 
@@ -286,7 +287,7 @@ class Direct:
             for name, by_s in self._answer_by_s.items()
             if now_s < by_s
             and accounts[name].phase is not Phase.CLEAR
-            and (name not in self._record.answered or self._dispatcher.sessions[name].venue.closes_positions)
+            and (name not in self._record.answered or self._dispatcher.sessions[name].status.closes_positions)
         ]
 
     def _clear(self, names: Sequence[str]) -> bool:
@@ -371,7 +372,7 @@ class Direct:
     def _strike_unfinished(self, joined: takeover.Joined, spawn: Callable[..., object]) -> None:
         sessions = self._dispatcher.sessions
         for name, strikes in joined.strikes.items():
-            sessions[name].number_on(strikes)
+            sessions[name].numbers.shift(strikes)
         self._connect(joined.unfinished, spawn)
         accounts = {name: account for name, account in joined.state.accounts.items() if name in sessions}
         self._dispatcher.state = joined.state._replace(accounts=accounts)

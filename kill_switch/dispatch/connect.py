@@ -8,7 +8,8 @@ from typing import Any
 from kill_switch import clock
 from kill_switch.config.loader import Config
 from kill_switch.core.domain import Pace
-from kill_switch.dispatch.dispatcher import Dispatcher, Session
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.dispatch.session import AccountSession
 from kill_switch.errors import ConfigError, Problem
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
@@ -52,7 +53,8 @@ def connect(
     network = network or Network()
     tasks: list[tuple[str, Work]] = []
     for name, adapter in adapters.items():
-        dispatcher.sessions[name], lanes = line(dispatcher, config, name, adapter, spawn, network)
+        session, lanes = line(dispatcher, config, name, adapter, spawn, network)
+        dispatcher.register(session)
         tasks += lanes
     return tasks
 
@@ -64,13 +66,13 @@ def line(
     adapter: Adapter,
     spawn: Callable[[Work], object],
     network: Network,
-) -> tuple[Session, list[tuple[str, Work]]]:
+) -> tuple[AccountSession, list[tuple[str, Work]]]:
     """Make one account's session with its lanes, as `connect` does for all; the dispatcher does not know it yet.
 
     This reads the account's authorities, and blocks, unless `prepare` was awaited.
     """
     options = config.accounts[name].options
-    session = Session(name, adapter, dispatcher)
+    session = AccountSession(name, adapter, dispatcher)
     try:
         ws = WsLane(
             options.ws_url,
@@ -97,14 +99,14 @@ def line(
             ca_file=options.ca_file,
             wanted=session.wanted,
             spare=lambda: http.spare,
-            quiet=lambda: session.quiet,
+            quiet=lambda: session.status.quiet(),
             network=network,
         )
     except OSError as error:
         found = error.strerror or "holds no certificate"
         problem = Problem(f"accounts.{name}.ca_file", found, "expected a file with PEM certificates")
         raise ConfigError(str(config.source), [problem]) from None
-    session.ws, session.http, session.fresh = ws, http, fresh
+    session.attach(ws, http, fresh)
     return session, [(f"{name} ws", ws.run), (f"{name} http", http.run)]
 
 

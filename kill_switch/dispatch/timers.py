@@ -54,3 +54,32 @@ class Alarms:
         finally:
             if heap and (self._timer is None or heap[0][0] < self._timer_ns):
                 self._wind(heap[0][0])
+
+
+class Appointment:
+    """One alarm of its owner, which replaces its earlier one."""
+
+    __slots__ = ("_alarms", "_at_ns", "_function")
+
+    def __init__(self, alarms: Alarms, function: Callable[[], object]) -> None:
+        self._alarms = alarms
+        self._function = function
+        self._at_ns = 0  # 0: none is set
+
+    @property
+    def is_set(self) -> bool:
+        return self._at_ns != 0
+
+    def set(self, at_ns: int) -> None:
+        """Call the function at that monotonic instant, and not when an earlier one was set to."""
+        self._at_ns = at_ns
+        self._alarms.set(at_ns, self._ring, at_ns)
+
+    def cancel(self) -> None:
+        """Call nothing."""
+        self._at_ns = 0
+
+    def _ring(self, at_ns: int) -> None:
+        if at_ns == self._at_ns:
+            self._at_ns = 0
+            self._function()

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from kill_switch.core.domain import Now, Severity
 from kill_switch.core.engine import Announce
-from kill_switch.dispatch.dispatcher import Session
+from kill_switch.dispatch.session import AccountSession
 from kill_switch.transports.certificates import Expiry, date
 
 WARN_S = 14 * 86_400.0
@@ -23,7 +23,7 @@ class Expiries:
     """The certificates of all accounts' lanes; `sessions` is the dispatcher's current mapping."""
 
     def __init__(
-        self, sessions: Mapping[str, Session], clock: Callable[[], Now], announce: Callable[[Announce], object]
+        self, sessions: Mapping[str, AccountSession], clock: Callable[[], Now], announce: Callable[[Announce], object]
     ) -> None:
         self._sessions = sessions
         self._clock = clock
@@ -50,9 +50,9 @@ class Expiries:
         by_s = self._clock().wall_ns / 1e9 + WARN_S
         expiring: dict[tuple[str, Expiry], list[str]] = {}
         for name, session in self._sessions.items():
-            for lane, url in ((session.ws, session.venue.ws_url), (session.http, session.venue.rest_url)):
-                if lane.certificate is not None and lane.certificate.at_s <= by_s:
-                    accounts = expiring.setdefault((urlsplit(url).netloc, lane.certificate), [])
+            for _, url, expiry in session.status.certificates():
+                if expiry.at_s <= by_s:
+                    accounts = expiring.setdefault((urlsplit(url).netloc, expiry), [])
                     if name not in accounts:
                         accounts.append(name)
         return expiring

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from kill_switch.core.domain import Severity
 from kill_switch.core.engine import Announce
-from kill_switch.dispatch.dispatcher import Session
+from kill_switch.dispatch.session import AccountSession
 
 BEYOND = 0.5  # part of the venue's window from which on the offset is announced
 GOOD_AGAIN = 0.4  # part of the window below which it is good again; lower, so that it does not alternate
@@ -21,23 +21,23 @@ CHANGED_BY = 0.25  # part of the window by which it must change to be announced 
 class Clocks:
     """The clock offsets of all accounts' venues; `sessions` is the dispatcher's current mapping."""
 
-    def __init__(self, sessions: Mapping[str, Session], announce: Callable[[Announce], None]) -> None:
+    def __init__(self, sessions: Mapping[str, AccountSession], announce: Callable[[Announce], None]) -> None:
         self._sessions = sessions
         self._announce = announce
         self._told_ns: dict[str, int] = {}  # account → the offset that was announced last
 
     def offset_ms(self, account: str) -> int | None:
         """Return the venue's clock minus this host's in milliseconds; None until it has been measured."""
-        venue = self._sessions[account].venue
-        return None if venue.clock.bounds_ns is None else round(venue.clock.offset_ns / 1e6)
+        offset_ns = self._sessions[account].status.clock_offset_ns
+        return None if offset_ns is None else round(offset_ns / 1e6)
 
     def look(self) -> None:
         """Compare the clocks and announce changes; cheap enough for every pulse."""
         for gone in self._told_ns.keys() - self._sessions.keys():
             del self._told_ns[gone]
         for account, session in self._sessions.items():
-            if session.venue.CLOCK_WINDOW_S is not None:
-                self._judge(account, session.venue.clock.offset_ns, session.venue.CLOCK_WINDOW_S * 1e9)
+            if (window_s := session.status.clock_window_s) is not None:
+                self._judge(account, session.status.clock_offset_ns or 0, window_s * 1e9)
 
     def _judge(self, account: str, offset_ns: int, window_ns: float) -> None:
         told_ns = self._told_ns.get(account)
@@ -56,8 +56,8 @@ class Clocks:
     def troubles(self) -> Iterator[str]:
         """Yield a line for each account whose venue's clock differs too much."""
         for account in self._told_ns:
-            if (session := self._sessions.get(account)) and (window_s := session.venue.CLOCK_WINDOW_S):
-                yield f"clock: {account}: {_words(session.venue.clock.offset_ns, window_s * 1e9)}"
+            if (session := self._sessions.get(account)) and (window_s := session.status.clock_window_s):
+                yield f"clock: {account}: {_words(session.status.clock_offset_ns or 0, window_s * 1e9)}"
 
 
 def _words(offset_ns: int, window_ns: float) -> str:

@@ -19,7 +19,9 @@ from kill_switch.clock import iso
 from kill_switch.core.domain import Now, Route, Severity
 from kill_switch.core.engine import Announce
 from kill_switch.cron import Crontab, Timetable
-from kill_switch.dispatch.dispatcher import Dispatcher, Recorder, Session
+from kill_switch.dispatch.account_status import AccountStatus
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.dispatch.ports import JournalPort
 from kill_switch.errors import AlreadyRunning, KillSwitchError
 from kill_switch.journal import history
 from kill_switch.venues.messages import DRILL_WITHIN_S, Drilled
@@ -50,7 +52,7 @@ class Drills:
     def __init__(
         self,
         dispatcher: Dispatcher,
-        journal: Recorder,
+        journal: JournalPort,
         announce: Callable[[Announce], None],
         *,
         budget_us: int,
@@ -115,7 +117,7 @@ class Drills:
 
     async def _drill(self, names: Sequence[str]) -> _Pass:
         sessions = self._dispatcher.sessions
-        waiting = {(name, route) for name in names for route in sessions[name].venue.DRILLS}
+        waiting = {(name, route) for name in names for route in sessions[name].status.drill_routes}
         drill = self._pass = _Pass(self._clock(), waiting)
         try:
             for name in names:
@@ -141,15 +143,16 @@ class Drills:
                     "lanes": {},
                 }
             elif name not in chosen:
-                accounts[name] = _skipped(session, "a kill is under way")
+                accounts[name] = _skipped(session.status, "a kill is under way")
             elif self._dispatcher.reported_ns.get(name, 0) >= drill.began.mono_ns:
-                accounts[name] = _skipped(session, _KILL_FIRST)
+                accounts[name] = _skipped(session.status, _KILL_FIRST)
             elif untried := _untried(drill, name):
-                accounts[name] = _skipped(session, untried)
+                accounts[name] = _skipped(session.status, untried)
             else:
-                lanes = {route.value: self._lane(drill.answers.get((name, route))) for route in session.venue.DRILLS}
+                routes = session.status.drill_routes
+                lanes = {route.value: self._lane(drill.answers.get((name, route))) for route in routes}
                 good = all(lane["ok"] and lane["within_budget"] for lane in lanes.values())
-                accounts[name] = {"venue": session.venue.NAME, "ok": good, "skipped": None, "lanes": lanes}
+                accounts[name] = {"venue": session.status.venue_name, "ok": good, "skipped": None, "lanes": lanes}
         lanes_found = [lane for account in accounts.values() for lane in account["lanes"].values()]
         whole = not any(account["skipped"] for account in accounts.values()) and all(lane["ok"] for lane in lanes_found)
         answered_us = (drill.last_ns - drill.began.mono_ns) // 1000 if whole else None
@@ -286,5 +289,5 @@ def _untried(drill: _Pass, name: str) -> str:
     )
 
 
-def _skipped(session: Session, why: str) -> dict[str, Any]:
-    return {"venue": session.venue.NAME, "ok": False, "skipped": why, "lanes": {}}
+def _skipped(status: AccountStatus, why: str) -> dict[str, Any]:
+    return {"venue": status.venue_name, "ok": False, "skipped": why, "lanes": {}}

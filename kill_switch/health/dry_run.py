@@ -14,7 +14,8 @@ from typing import Any
 import anyio
 
 from kill_switch.core.domain import Life, Order, Phase
-from kill_switch.dispatch.dispatcher import Dispatcher, Session
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.dispatch.session import AccountSession
 
 log = logging.getLogger(__name__)
 
@@ -45,34 +46,42 @@ class Previews:
             for name, session in sessions.items()
         }
 
-    async def _read(self, sessions: Collection[Session], since_ns: int, within_s: float) -> None:
+    async def _read(self, sessions: Collection[AccountSession], since_ns: int, within_s: float) -> None:
         """Read each account whose last read is older than `since_ns`; return after all reads, or `within_s` seconds."""
         now_ns = self._dispatcher.clock().mono_ns
-        latest_ns = max((s.last_read.asked_ns for s in sessions if s.last_read and not _read(s, since_ns)), default=0)
+        latest_ns = max(
+            (
+                session.status.last_read.asked_ns
+                for session in sessions
+                if session.status.last_read and not _read(session, since_ns)
+            ),
+            default=0,
+        )
         await anyio.sleep(max(0.0, GAP_S - (now_ns - latest_ns) / 1e9))
         for session in sessions:
             if self._armed(session) and not _read(session, since_ns):
-                session.look()
+                session.dry_run()
         with anyio.move_on_after(within_s):
             while any(self._armed(session) and not _read(session, since_ns) for session in sessions):  # noqa: ASYNC110
                 await anyio.sleep(0.01)
 
-    def _armed(self, session: Session) -> bool:
+    def _armed(self, session: AccountSession) -> bool:
         """Return whether the account still exists and is armed."""
         account = self._dispatcher.state.accounts.get(session.name)
         here = self._dispatcher.sessions.get(session.name) is session
         return here and account is not None and not account.phase.is_tripped
 
 
-def _read(session: Session, since_ns: int) -> bool:
-    return session.last_read is not None and session.last_read.asked_ns >= since_ns
+def _read(session: AccountSession, since_ns: int) -> bool:
+    read = session.status.last_read
+    return read is not None and read.asked_ns >= since_ns
 
 
-def _shown(dispatcher: Dispatcher, session: Session, since_ns: int | None, within_s: float) -> Mapping[str, Any]:
+def _shown(dispatcher: Dispatcher, session: AccountSession, since_ns: int | None, within_s: float) -> Mapping[str, Any]:
     account = dispatcher.state.accounts.get(session.name)
     phase = Phase.ARMED if account is None else account.phase
-    read = session.last_read
-    orders: Sequence[Order] = tuple(session.venue.book.orders.values())
+    read = session.status.last_read
+    orders: Sequence[Order] = session.status.orders
     known, why = False, ""
     if phase.is_unfinished:
         why = f"a kill is under way: {phase}"
@@ -82,7 +91,8 @@ def _shown(dispatcher: Dispatcher, session: Session, since_ns: int | None, withi
     elif since_ns is None:
         why = "tripped, and not read yet" if phase is Phase.CLEAR else "re-armed meanwhile"
     elif read is None or read.asked_ns < since_ns:
-        why = f"no answer within {within_s:g} s" + (f"; http: {session.http.trouble}" if session.http.trouble else "")
+        trouble = session.status.http_trouble
+        why = f"no answer within {within_s:g} s" + (f"; http: {trouble}" if trouble else "")
     elif not read.complete:
         why = read.why or "the venue's answer is not whole"
     else:
@@ -95,9 +105,9 @@ def _shown(dispatcher: Dispatcher, session: Session, since_ns: int | None, withi
     }
 
 
-def _plan(session: Session) -> list[str]:
+def _plan(session: AccountSession) -> list[str]:
     try:
-        return list(session.venue.plan())
+        return list(session.status.describe_strike())
     except Exception as error:  # the error is shown; the other accounts are not affected
         log.exception("account %s: the commands that a kill would send cannot be built", session.name)
         return [f"internal error: {type(error).__name__}"]

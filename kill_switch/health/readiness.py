@@ -12,7 +12,7 @@ PULSE_S = 5.0  # an engine that has not answered for so long does not turn
 
 def why_unable(dispatcher: Dispatcher, journal: Journal, watch: Watch, ready: str, now: Now) -> str:
     """Return why a reason now would not become a kill, "" if it would; `ready` is `[daemon] ready`."""
-    waiting = [name for name, session in dispatcher.sessions.items() if not session.ready]
+    waiting = [name for name, session in dispatcher.sessions.items() if not session.status.is_ready]
     if waiting and (ready == "all" or len(waiting) == len(dispatcher.sessions)):
         return f"not ready: {', '.join(_unready(name, dispatcher) for name in waiting)}"
     if now.mono_ns - dispatcher.alive_ns > PULSE_S * 1e9:
@@ -26,6 +26,6 @@ def why_unable(dispatcher: Dispatcher, journal: Journal, watch: Watch, ready: st
 
 def _unready(name: str, dispatcher: Dispatcher) -> str:
     """Name an account that is not ready, with its lanes' troubles."""
-    troubles = dispatcher.sessions[name].troubles()
+    troubles = dispatcher.sessions[name].status.troubles()
     why = "; ".join(f"{route}: {trouble}" for route, trouble in troubles.items())
     return f"{name} ({why})" if why else name

@@ -27,6 +27,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kill_switch import clock
+from kill_switch.core import tally
 from kill_switch.core.domain import Now, Reason
 from kill_switch.errors import AlreadyRunning, CannotCreate
 from kill_switch.journal import segments
@@ -118,6 +119,7 @@ class Journal:
         self._appended = 0  # records so far
         self._trips = 0  # number of the last one that trips
         self._stands = 1  # latch files stand until the disk has so many records
+        self._fresh: list[tuple[str, Mapping[str, object], Now]] = []  # appended, and neither numbered nor written yet
         self._untold: list[tuple[str, Mapping[str, object], Now]] = []  # not told to `on_entry` yet
         self._told_silent = self._closed = False
         self._left: deque[list[bytes]] = deque()  # lines of the intent that a latch was left for
@@ -174,11 +176,12 @@ class Journal:
     @property
     def on_record(self) -> bool:
         """Every record so far is in the file."""
-        return self._writer.written >= self._appended and not self._writer.displaced
+        return not self._fresh and self._writer.written >= self._appended and not self._writer.displaced
 
     @property
     def is_latched(self) -> bool:
         """Tell whether the next start trips by what has been reported, though it may not be in the file."""
+        self._number()
         self._poll()
         written = self._writer.written >= self._trips and not self._writer.displaced
         return written or self._intent.awaits or any(file.there for file in self._files)
@@ -190,7 +193,7 @@ class Journal:
 
     def lag(self, mono_ns: int) -> tuple[int, int]:
         """Return how many records are not in the file yet, and for how long, in ns, the sync under way has lasted."""
-        return self._appended - self._writer.written, self._writer.syncing.lasts_ns(mono_ns)
+        return self._appended + len(self._fresh) - self._writer.written, self._writer.syncing.lasts_ns(mono_ns)
 
     # ── records ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -199,17 +202,28 @@ class Journal:
         return self._intent.note(reason)
 
     def append(self, kind: str, data: Mapping[str, object], at: Now) -> None:
-        """Take a record; `flush` has it written. Costs next to nothing, so that answers are not kept waiting."""
-        inbox = self._writer.inbox
-        self._untold.append((kind, data, at))
-        if len(inbox) >= KEEP and kind not in TRIPS:
-            return  # the thread that takes them hangs
-        self._appended += 1
-        inbox.append(Record(self._appended, kind, data, at))
-        if kind in TRIPS:
-            self._trips = self._appended
-        if kind == "reason":
-            self._intent.recorded(data, self._appended)
+        """Take a record; `flush` has it written. Costs next to nothing, so that answers are not kept waiting.
+
+        What `tally.Due` has left for later in its data is computed when the record is numbered, in the same thread.
+        """
+        self._fresh.append((kind, data, at))
+
+    def _number(self) -> None:
+        """Number the fresh records, and pass them to the thread that writes."""
+        if not self._fresh:
+            return
+        inbox, fresh, self._fresh = self._writer.inbox, self._fresh, []
+        for kind, appended, at in fresh:
+            data = tally.settled(kind, appended)
+            self._untold.append((kind, data, at))
+            if len(inbox) >= KEEP and kind not in TRIPS:
+                continue  # the thread that takes them hangs
+            self._appended += 1
+            inbox.append(Record(self._appended, kind, data, at))
+            if kind in TRIPS:
+                self._trips = self._appended
+            if kind == "reason":
+                self._intent.recorded(data, self._appended)
 
     def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
         """Take a record that must not be lost; False if it may be, with `trouble` told.
@@ -220,6 +234,7 @@ class Journal:
         """
         covered = self._intent.covers(data) if kind == "reason" else not _renames(kind, data)
         self.append(kind, data, at)
+        self._number()
         if covered:  # a re-arm that is not on record is none at the next start, which is the safe side
             if kind != "reason" and not self._intent.awaits:  # in a strike, `sync` comes soon enough
                 self._ask()
@@ -243,6 +258,7 @@ class Journal:
 
     def sync(self) -> None:
         """Have all that came written and put on the disk, by the threads beside."""
+        self._number()
         self._sync_asked = True
         self._ask()
 
@@ -292,6 +308,7 @@ class Journal:
 
     def tell(self) -> None:
         """Give `on_entry` every record that was taken so far, written or not. A strike does not wait for that."""
+        self._number()
         untold, self._untold = self._untold, []
         for kind, data, at in untold:
             stamps = {"at": clock.iso(at.wall_ns), "mono_ns": at.mono_ns, "boot": self._boot}
@@ -349,6 +366,7 @@ class Journal:
         """Take over what `foreign_latch` said; the files stand until the disk has the journal's own word for it."""
         for file in self._files:
             file.take(said.split("\n"))
+        self._number()
         self._stands = max(self._stands, self._appended)
 
     def _look_at_both(self) -> None:

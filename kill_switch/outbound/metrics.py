@@ -17,11 +17,10 @@ from typing import Any
 import anyio
 
 import kill_switch
-from kill_switch.core.domain import Now, Phase
+from kill_switch.core.domain import LaneState, Now, Phase
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal.journal import Journal
 from kill_switch.system.process_metrics import Vitals
-from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.supervisor import Watch
 
@@ -146,35 +145,32 @@ class Meter:
             yield _one("counter", one.name, one.metadata["help"], getattr(counters, one.name))
 
     def _accounts(self) -> Iterable[Family]:
-        states, sessions = self._dispatcher.state.accounts, self._dispatcher.sessions
-        info = [([name, session.venue.NAME], 1) for name, session in sessions.items()]
+        states = self._dispatcher.state.accounts
+        shown = {name: session.status for name, session in self._dispatcher.sessions.items()}
+        info = [([name, status.venue_name], 1) for name, status in shown.items()]
         yield _gauge("account_info", "The accounts that are configured.", info, "account", "venue")
         phases = [([name], account.phase) for name, account in states.items()]
         yield _state("account_phase", "The phase of an account.", phases, Phase, "account", "phase")
-        ready = [([name], int(session.ready)) for name, session in sessions.items()]
+        ready = [([name], int(status.is_ready)) for name, status in shown.items()]
         yield _gauge("account_ready", "Whether every lane could carry a kill.", ready, "account")
-        orders = [([name], n) for name, session in sessions.items() if (n := session.open_orders) is not None]
+        orders = [([name], n) for name, status in shown.items() if (n := status.open_orders) is not None]
         yield _gauge("open_orders", "Open orders, as far as they are known.", orders, "account")
         lanes = [
-            ([name, route], int(lane.state is LaneState.UP))
-            for name, session in sessions.items()
-            for route, lane in (("ws", session.ws), ("http", session.http))
+            ([name, route], int(state is LaneState.UP))
+            for name, status in shown.items()
+            for route, state in status.lanes.items()
         ]
         yield _gauge("lane_up", "Whether a lane is connected and authenticated.", lanes, "account", "route")
-        rtts = [([name, route], us / 1e6) for name, s in sessions.items() for route, us in s.rtt_us.items()]
+        rtts = [([name, route], us / 1e6) for name, s in shown.items() for route, us in s.round_trips_us.items()]
         ends = [
-            ([name, route], lane.certificate.at_s)
-            for name, session in sessions.items()
-            for route, lane in (("ws", session.ws), ("http", session.http))
-            if lane.certificate is not None
+            ([name, route], expiry.at_s) for name, status in shown.items() for route, _, expiry in status.certificates()
         ]
         help_text = "When the first certificate of the chain that a lane was verified by expires, since the epoch."
         yield _gauge("certificate_expiry_timestamp_seconds", help_text, ends, "account", "route")
         yield _gauge("lane_round_trip_seconds", "The last measured round trip.", rtts, "account", "route")
-        known = [(name, s.venue) for name, s in sessions.items() if s.venue.clock.bounds_ns is not None]
-        offsets = [([name], venue.clock.offset_ns / 1e9) for name, venue in known]
+        offsets = [([name], ns / 1e9) for name, status in shown.items() if (ns := status.clock_offset_ns) is not None]
         yield _gauge("clock_offset_seconds", "The venue's clock less ours, as measured.", offsets, "account")
-        noise = [([name], session.noise) for name, session in sessions.items()]
+        noise = [([name], status.unexplained_messages) for name, status in shown.items()]
         help_text = "Messages of the venue that nothing explains."
         yield _family("counter", "unexplained_messages_total", help_text, noise, "account")
 

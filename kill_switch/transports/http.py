@@ -20,12 +20,12 @@ from collections.abc import Callable
 
 import anyio
 
-from kill_switch.core.domain import Route
+from kill_switch.core.domain import LaneState, Route
 from kill_switch.transports import certificates
 from kill_switch.transports.causes import why
 from kill_switch.transports.certificates import Expiry
 from kill_switch.transports.http_connection import OVERDUE, HttpConnection
-from kill_switch.transports.lane import CONNECT_WITHIN_S, Backoff, LaneState, Sink
+from kill_switch.transports.lane import CONNECT_WITHIN_S, Backoff, Sink
 from kill_switch.transports.network import Network
 from kill_switch.venues import retry_after
 from kill_switch.venues.messages import Call, Closed, Lost, Opened, Replied

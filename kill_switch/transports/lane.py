@@ -9,7 +9,6 @@ import random
 import socket
 from asyncio import BaseTransport
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 from kill_switch.core.domain import Route
@@ -21,12 +20,6 @@ READ_INTO = memoryview(bytearray(64 << 10))
 CONNECT_WITHIN_S = 10.0  # for TCP and TLS together
 # idle time before the kernel's first probe, and time between probes; two unanswered probes end the connection
 _KEEPALIVE_S = 1
-
-
-class LaneState(StrEnum):
-    UP = "up"
-    DOWN = "down"
-    CONNECTING = "connecting"
 
 
 class Sink(Protocol):

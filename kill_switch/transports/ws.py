@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 import anyio
 from websockets.exceptions import WebSocketException
 
-from kill_switch.core.domain import Route
+from kill_switch.core.domain import LaneState, Route
 from kill_switch.transports import certificates
 from kill_switch.transports.causes import why
 from kill_switch.transports.certificates import Expiry
-from kill_switch.transports.lane import CONNECT_WITHIN_S, Backoff, LaneState, Sink
+from kill_switch.transports.lane import CONNECT_WITHIN_S, Backoff, Sink
 from kill_switch.transports.network import Network
 from kill_switch.transports.resolver import Place
 from kill_switch.transports.ws_connection import WsConnection

@@ -24,7 +24,6 @@ from kill_switch.core.on_change import OnChange
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal import history
 from kill_switch.journal.history import Seen
-from kill_switch.transports.lane import LaneState
 from kill_switch.triggers import heartbeat, schedule
 from kill_switch.triggers.base import Trigger, TriggerState, Unseen
 from kill_switch.triggers.flag import trigger as flag
@@ -95,7 +94,7 @@ class Watch:
         self._fired = _under_new_names(_last(entries, schedule.RECORD, schedule.is_record), renamed)
         self._seen = _under_new_names(seen, renamed)
         self._renamed = renamed
-        intake.stamps = Stamps(intake.since, boot_id(), partial(dispatcher.record, stamps.RECORD))
+        intake.stamps = Stamps(intake.since, boot_id(), partial(dispatcher.record_durably, stamps.RECORD))
         intake.stamps.restore(_last(entries, stamps.RECORD, stamps.is_record).values())
         self.triggers: Mapping[str, Trigger] = {}
         self._take(config, {name: self._make(config, name) for name in config.triggers})
@@ -210,7 +209,7 @@ class Watch:
                     clock=self._clock,
                     attention=self.attention,
                     drain=self._intake.drain,
-                    record=partial(self._dispatcher.record, heartbeat.RECORD),
+                    record=partial(self._dispatcher.record_durably, heartbeat.RECORD),
                     past=self._beats.get(self._renamed.get(name, name)),
                     tripped=any(self._phase(account).is_tripped for account in made.accounts),
                 )
@@ -225,7 +224,7 @@ class Watch:
                     clock=self._clock,
                     seen=seen and seen.until,
                     last=seen and seen.last,
-                    record=partial(self._dispatcher.record, schedule.RECORD),
+                    record=partial(self._dispatcher.record_durably, schedule.RECORD),
                     past=self._fired.get(name),
                 )
             case schema.Link():
@@ -257,7 +256,7 @@ class Watch:
     def _make_pnl(self, config: Config, name: str, made: schema.Pnl) -> Pnl:
         def record(data: Mapping[str, object]) -> None:
             self._ledgers[name] = data
-            self._dispatcher.record(LEDGER, data)
+            self._dispatcher.record_durably(LEDGER, data)
 
         terms = Terms(
             made.currency,
@@ -315,7 +314,7 @@ class Watch:
             self._begun = True
             self._say_gone()
         if self._waiting:
-            self._ready |= {name for name, session in self._dispatcher.sessions.items() if session.ready}
+            self._ready |= {name for name, session in self._dispatcher.sessions.items() if session.status.is_ready}
             within_s = 0.0 if self._degraded else heartbeat.READY_WITHIN_S
             now_ns = self._clock().mono_ns
             for name, since_ns in list(self._waiting.items()):
@@ -338,7 +337,7 @@ class Watch:
                     self._announce(Announce(Severity.WARN, _goes_on(beat, was)))
         for name, data in self._beats.items():
             if data["watched"] and name not in self._intake.heartbeats:
-                self._dispatcher.record(heartbeat.RECORD, {"trigger": name, "watched": False, "why": REMOVED})
+                self._dispatcher.record_durably(heartbeat.RECORD, {"trigger": name, "watched": False, "why": REMOVED})
                 if name not in self._renamed.values():
                     text = f"trigger {name} is gone: an earlier run has watched its heartbeat"
                     self._announce(Announce(Severity.WARN, text))
@@ -351,7 +350,7 @@ class Watch:
         if data is None or data.get("why") == REMOVED or data.get("day") is None:
             return
         self._ledgers[name] = removed = {**data, "why": REMOVED}
-        self._dispatcher.record(LEDGER, removed)
+        self._dispatcher.record_durably(LEDGER, removed)
         self._announce(Announce(Severity.WARN, f"trigger {name} is gone: {restored.lost(data)}"))
 
     async def run(self, trigger: Trigger) -> None:
@@ -372,7 +371,7 @@ class Watch:
             self._dead.pop(trigger.name, None)
 
     def _report(self, reason: Reason) -> None:
-        self._dispatcher.report(reason)
+        self._dispatcher.fire(reason)
         self._identify(reason.evidence)
 
     def _identify(self, evidence: Mapping[str, object]) -> None:
@@ -457,7 +456,7 @@ class Watch:
                 self._fired_blind.add(name)
                 accounts = self.triggers[name].accounts
                 reason = Reason(name, f"it is blind: {detail}", accounts, self._clock(), {"blind": True})
-                self._dispatcher.report(reason)
+                self._dispatcher.fire(reason)
 
     async def look(self, accounts: set[str]) -> None:
         """Have the flags that watch any of the accounts looked for now; to be called before `against_rearm`."""
@@ -470,7 +469,7 @@ class Watch:
         """Add to a reason what its flag's file says, and whose the file is: the kill did not wait for either."""
         observed = {"observed_mono_ns": reason.observed.mono_ns, "observed_wall_ns": reason.observed.wall_ns}
         data = {"trigger": reason.trigger, **observed, "text": text, "evidence": evidence}
-        self._dispatcher.record(flag.RECORD, data)
+        self._dispatcher.record_durably(flag.RECORD, data)
         self._identify(evidence)
         if text:
             self._announce(Announce(Severity.INFO, f"trigger {reason.trigger}: its file says: {text}"))
@@ -492,18 +491,14 @@ class Watch:
         session = self._dispatcher.sessions.get(account)
         if session is None:
             return None
-        venue = session.venue
-        return View(
-            session.ws.state is LaneState.UP and venue.pushes_orders and venue.book.is_current, venue.book.open_orders
-        )
+        return View(session.status.sees_new_orders, session.status.open_orders)
 
     def _lane_troubles(self, account: str) -> Mapping[str, str]:
         session = self._dispatcher.sessions.get(account)
-        return {} if session is None else session.troubles()
+        return {} if session is None else session.status.troubles()
 
     def _reachable(self) -> dict[str, bool]:
-        sessions = self._dispatcher.sessions
-        return {name: LaneState.UP in (s.ws.state, s.http.state) for name, s in sessions.items()}
+        return {name: session.status.is_reachable for name, session in self._dispatcher.sessions.items()}
 
 
 def _under_new_names(known: Mapping[str, T], renamed: Mapping[str, str]) -> Mapping[str, T]:

@@ -24,13 +24,13 @@ import anyio.to_thread
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from kill_switch.core.domain import LaneState
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.segments import Head
 from kill_switch.outbound.metrics import Histogram, Meter, OutboundCounters
 from kill_switch.system.host_port import HostPort
 from kill_switch.system.process_metrics import Vitals
 from kill_switch.transports.certificates import Expiry
-from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.supervisor import Watch
 from kill_switch.worker.client import Aide, Exposure
@@ -224,7 +224,7 @@ def test_a_kill_in_figures() -> None:
     for us in (900, 3_000, 40_000_000):
         stage.meter.measured("sent", us)
     stage.floor.lanes["rx1"].state = LaneState.DOWN
-    stage.floor.session("mm1").rtt_us["ws"] = 1500  # type: ignore[index]
+    stage.floor.session("mm1").status.round_trips_us["ws"] = 1500  # type: ignore[index]
     stage.floor.lanes["mm1"].certificate = Expiry(1_800_000_000.0)
     stage.why = "not ready: rx1"
     stage.record.trouble = "no space"

@@ -108,10 +108,11 @@ class Floor:
 
         class Session:
             def __init__(self, ready: bool) -> None:
-                self.ready = ready
+                self.is_ready = ready
+                self.status = self
 
             def troubles(self) -> dict[str, str]:
-                return {} if self.ready else {"ws": "Connection refused"}
+                return {} if self.is_ready else {"ws": "Connection refused"}
 
         class Parts:
             alive_ns = 1_000_000_000_000 - int(floor.pulse_age_s * 1e9)

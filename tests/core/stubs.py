@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from kill_switch.core import engine
-from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Reason, Route
-from kill_switch.dispatch.dispatcher import Dispatcher, Session
+from kill_switch.core.domain import Answer, LaneState, Life, Now, Order, Pace, Reason, Route
+from kill_switch.core.tally import settled
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.dispatch.ports import JournalPort
+from kill_switch.dispatch.session import AccountSession
 from kill_switch.transports.certificates import Expiry
-from kill_switch.transports.lane import LaneState
 from kill_switch.venues import messages
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.calls import PendingCall
@@ -99,7 +101,7 @@ class Recorder:
 
     def append(self, kind: str, data: Mapping[str, object], at: Now) -> None:
         self._trace.append(f"append {kind}")
-        self.records.append((kind, data))
+        self.records.append((kind, settled(kind, data)))
 
     def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
         if self.raises:
@@ -130,7 +132,7 @@ class Lane:
         self.raises = False
         self.holds = False  # takes calls, and sends them when `release` says so
         self.calls: list[Call] = []
-        self.session: Session | None = None
+        self.session: AccountSession | None = None
         self._name = name
         self._trace = trace
 
@@ -263,6 +265,7 @@ class Floor:
     trace: list[str] = field(default_factory=list)
     announced: list[engine.Announce] = field(default_factory=list)
     lane_changes: list[tuple[str, Route]] = field(default_factory=list)
+    journal: JournalPort | None = None  # instead of one in memory
 
     def __post_init__(self) -> None:
         self.time = Time()
@@ -271,28 +274,32 @@ class Floor:
         state = self.state or engine.State({name: engine.Account(Pace()) for name in self.accounts})
         self.dispatcher = Dispatcher(
             state,
-            self.recorder,
+            self.journal or self.recorder,
             self.time.now,
             self.time.later,
             lambda said: self.announce(said),
-            lambda session, route: self.lane_changes.append((session.name, route)),
+            lambda account, route: self.lane_changes.append((account, route)),
         )
-        self.venues = {name: Venue() for name in self.accounts}
+        self.venues: dict[str, Venue] = {}
         self.lanes = {name: Lane(name, self.trace) for name in self.accounts}
-        for name, lane in self.lanes.items():
-            session = self.dispatcher.add(name, self.venues[name])
-            session.ws = session.http = session.fresh = lane
-            lane.session = session
+        for name in self.accounts:
+            self.connect(name, Venue())
+
+    def connect(self, name: str, venue: Venue) -> None:
+        """Give the account a session with this venue, over its lane."""
+        lane, session = self.lanes[name], AccountSession(name, venue, self.dispatcher)
+        session.attach(lane, lane, lane)
+        self.venues[name], lane.session = venue, self.dispatcher.register(session)
 
     def fire(self, *accounts: str) -> None:
-        self.dispatcher.report(Reason("panic", "touched", accounts or self.accounts, self.time.now()))
+        self.dispatcher.fire(Reason("panic", "touched", accounts or self.accounts, self.time.now()))
 
     def answer(self, name: str, status: int = 200, body: bytes = b"") -> None:
         """Answer the last call."""
         call = self.lanes[name].calls[-1]
         self.session(name).event(Replied(call.tag, status, {}, body))
 
-    def session(self, name: str = "a") -> Session:
+    def session(self, name: str = "a") -> AccountSession:
         return self.dispatcher.sessions[name]
 
     def phase(self, name: str = "a") -> str:

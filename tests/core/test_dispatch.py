@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from kill_switch.core import engine
-from kill_switch.core.domain import Answer, Life, Now, Order, Route, Severity
+from kill_switch.core.domain import Answer, LaneState, Life, Now, Order, Route, Severity
 from kill_switch.core.engine import (
     Account,
     Announce,
@@ -22,9 +22,10 @@ from kill_switch.core.engine import (
     Waiting,
 )
 from kill_switch.core.sweep import Due
-from kill_switch.dispatch.dispatcher import NOISE_LOGGED, Dispatcher, Session
+from kill_switch.dispatch.account_status import NOISE_LOGGED
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.dispatch.session import AccountSession
 from kill_switch.errors import IllegalEvent
-from kill_switch.transports.lane import LaneState
 from kill_switch.venues import messages
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.messages import (
@@ -170,7 +171,7 @@ def test_a_lane_that_fails_at_giving_up_what_has_begun_is_felt_by_no_other_accou
     floor.fire()
     assert floor.phase("a") == floor.phase("b") == "STRIKING"
     assert "b forgoes" in floor.trace and len(floor.recorder.of("strike")) == 1
-    assert floor.session("a").noise == 1
+    assert floor.session("a").status.unexplained_messages == 1
 
 
 def test_the_intent_names_the_accounts_that_the_record_will_name() -> None:
@@ -266,7 +267,7 @@ def test_a_venue_that_stumbles_over_what_it_has_at_hand_strikes_all_the_same(cap
         "a http POST /cancel-all",
         "b http POST /cancel-all",
     ]
-    assert floor.session("a").noise == 1
+    assert floor.session("a").status.unexplained_messages == 1
 
 
 def test_one_venue_that_raises_keeps_no_other_from_being_struck(caplog: pytest.LogCaptureFixture) -> None:
@@ -291,8 +292,9 @@ def test_one_lane_that_raises_keeps_the_other_lane_from_nothing(caplog: pytest.L
     floor = Floor(("a", "b"))
     calls = floor.venues["a"].strike(floor.time.now())
     floor.venues["a"].on_kill = lambda now: (Send(1, b"cancel", command=True), *calls)
-    floor.session("a").ws = broken = type(floor.lanes["a"])("a", floor.trace)
+    broken, whole = Lane("a", floor.trace), floor.lanes["a"]
     broken.raises = True
+    floor.session("a").attach(broken, whole, whole)
     floor.fire()
     assert floor.trace[1:4] == ["latch reason", "b http POST /cancel-all", "a http POST /cancel-all"]
     assert floor.recorder.of("answer")[0]["evidence"] == "internal error: RuntimeError"
@@ -313,8 +315,9 @@ def test_a_second_message_that_fails_is_the_accounts_answer_and_keeps_nobody(cap
     floor = Floor(("a", "b"))
     calls = floor.venues["a"].strike(floor.time.now())
     floor.venues["a"].on_kill = lambda now: (*calls, Send(1, b"more"), Send(1, b"still more"))
-    floor.session("a").ws = broken = type(floor.lanes["a"])("a", floor.trace)
+    broken, whole = Lane("a", floor.trace), floor.lanes["a"]
     broken.raises = True
+    floor.session("a").attach(broken, whole, whole)
     floor.fire()
     assert floor.trace[2:4] == ["a http POST /cancel-all", "b http POST /cancel-all"]
     assert floor.recorder.of("answer")[0]["evidence"] == "internal error: RuntimeError"
@@ -470,7 +473,7 @@ def test_a_kill_goes_from_the_strike_to_the_proof() -> None:
     floor.answer("a", body=b"")
     assert floor.phase() == "CLEAR"
     assert [said.level for said in floor.announced] == ["trip", "clear", "clear"]
-    assert floor.session().open_orders == 0
+    assert floor.session().status.open_orders == 0
 
 
 @pytest.mark.parametrize("early_ns", [0, 900_000])
@@ -496,7 +499,7 @@ def test_a_read_shows_its_first_orders_as_evidence() -> None:
     floor.answer("a", body=b"o1 o2 o3 o4")
     (read,) = floor.recorder.of("read")
     assert (read["live"], read["evidence"]) == (4, "o1 BTC open, o2 BTC open, o3 BTC open")
-    assert floor.session().open_orders == 4
+    assert floor.session().status.open_orders == 4
 
 
 class Short(Venue):
@@ -512,7 +515,8 @@ def chasing() -> Floor:
     """Return a floor whose account `a` keeps its orders for 11 s already; the limit has no room for 3 s."""
     floor = Floor(state=residue("a"))
     floor.time.ns = at(11_000).mono_ns
-    venue = floor.session().venue = Short()
+    venue = Short()
+    floor.connect("a", venue)
     venue.room_ns = at(14_000).mono_ns
     return floor
 
@@ -524,7 +528,7 @@ def reads_of(floor: Floor) -> int:
 def test_a_read_of_a_chase_waits_for_room_in_the_limit_and_is_asked_for_once() -> None:
     floor = chasing()
     for _ in range(3):
-        floor.session().read()
+        floor.session().read_back()
     floor.time.advance(2990)
     assert reads_of(floor) == 0
     floor.time.advance(20)
@@ -533,7 +537,7 @@ def test_a_read_of_a_chase_waits_for_room_in_the_limit_and_is_asked_for_once() -
 
 def test_a_read_that_waits_for_room_does_not_leave_once_the_account_is_armed() -> None:
     floor = chasing()
-    floor.session().read()
+    floor.session().read_back()
     floor.dispatcher.state = State({"a": Account(PACE)})
     floor.time.advance(5000)
     assert reads_of(floor) == 0
@@ -541,12 +545,12 @@ def test_a_read_that_waits_for_room_does_not_leave_once_the_account_is_armed() -
 
 def test_a_read_that_waits_for_room_delays_no_read_of_a_proof() -> None:
     floor = chasing()
-    floor.session().read()
+    floor.session().read_back()
     account = floor.dispatcher.state.accounts["a"]
     assert account.sweep is not None
     clean = account._replace(sweep=account.sweep._replace(clean=1))
     floor.dispatcher.state = floor.dispatcher.state._replace(accounts={"a": clean})
-    floor.session().read()
+    floor.session().read_back()
     assert reads_of(floor) == 1
     floor.time.advance(5000)  # and it has left with that one
     assert reads_of(floor) == 1
@@ -564,16 +568,16 @@ def test_an_account_has_one_appointment_at_a_time() -> None:
     floor = Floor()
     floor.fire()
     for ms in (10, 20, 30):
-        floor.session().wake_at(at(ms).mono_ns)
+        floor.session().sweep_timer.set(at(ms).mono_ns)
     before = floor.time.waiting
-    floor.session().wake_at(at(40).mono_ns)
+    floor.session().sweep_timer.set(at(40).mono_ns)
     assert floor.time.waiting == before
 
 
 def test_an_appointment_in_the_past_is_kept_at_once() -> None:
     floor = Floor(state=State({"a": Account(PACE)}))
     floor.time.advance(100)
-    floor.session().wake_at(at(0).mono_ns)
+    floor.session().sweep_timer.set(at(0).mono_ns)
     floor.time.advance(0)
     assert floor.time.ms < 101
 
@@ -597,7 +601,7 @@ def test_an_order_that_is_pushed_is_struck() -> None:
 
 
 def test_an_account_whose_orders_are_unknown_has_no_number() -> None:
-    assert Floor().session().open_orders is None
+    assert Floor().session().status.open_orders is None
 
 
 # ── the record ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -698,9 +702,9 @@ def test_a_pulse_shows_that_engine_and_interpreter_turn() -> None:
 
 def test_a_session_is_ready_when_both_lanes_are_up() -> None:
     floor = Floor()
-    assert floor.session().ready
+    assert floor.session().status.is_ready
     floor.lanes["a"].state = LaneState.CONNECTING
-    assert not floor.session().ready
+    assert not floor.session().status.is_ready
 
 
 def test_a_websocket_that_is_ready_is_told_so() -> None:
@@ -758,7 +762,7 @@ def test_round_trips_are_kept_by_route() -> None:
     floor.venues["a"].will(RoundTrip(Route.WS, 1200))
     floor.session().event(PUSH)
     floor.session().rtt(Route.HTTP, 900)
-    assert floor.session().rtt_us == {Route.WS: 1200, Route.HTTP: 900}
+    assert floor.session().status.round_trips_us == {Route.WS: 1200, Route.HTTP: 900}
 
 
 def test_a_warm_up_uses_the_venues_probe() -> None:
@@ -773,7 +777,7 @@ def test_a_warm_up_whose_lane_fails_is_noise(caplog: pytest.LogCaptureFixture) -
     floor.venues["a"].on_probe = (Send(1, b"probe"),)
     floor.lanes["a"].raises = True
     floor.session().warm()
-    assert floor.session().noise == 1
+    assert floor.session().status.unexplained_messages == 1
     assert caplog.messages == ["account a: an event was not understood"]
 
 
@@ -782,7 +786,7 @@ def test_noise_is_counted_and_logged_within_a_bound(caplog: pytest.LogCaptureFix
     floor.venues["a"].will(Noise("what is this"))
     for _ in range(NOISE_LOGGED + 5):
         floor.session().event(PUSH)
-    assert floor.session().noise == NOISE_LOGGED + 5
+    assert floor.session().status.unexplained_messages == NOISE_LOGGED + 5
     assert caplog.messages == ["account a: what is this"] * NOISE_LOGGED
 
 
@@ -794,7 +798,7 @@ def test_an_event_that_a_venue_stumbles_over_is_noise_and_hurts_nobody(caplog: p
     floor.venues["a"].on_event = stumbles
     for _ in range(NOISE_LOGGED + 5):
         floor.session().event(PUSH)
-    assert floor.session().noise == NOISE_LOGGED + 5
+    assert floor.session().status.unexplained_messages == NOISE_LOGGED + 5
     assert caplog.messages == ["account a: an event was not understood"] * NOISE_LOGGED
     floor.fire()
     assert "a http POST /cancel-all" in floor.trace
@@ -857,24 +861,24 @@ def test_only_accounts_under_way_count_as_striking() -> None:
 def test_a_dispatcher_needs_nobody_to_hear_of_its_lanes(play: Theatre) -> None:
     floor = Floor()
     quiet = Dispatcher(floor.dispatcher.state, floor.recorder, floor.time.now, floor.time.later, floor.announced.append)
-    quiet.lane_changed(floor.session(), Route.WS)
+    quiet.lane_changed("a", Route.WS)
 
 
 def test_a_look_at_what_rests_stands_behind_everything_that_is_urgent() -> None:
     floor = Floor()
     call = Call("orders#1", GET_ORDERS, Route.HTTP, urgent=True)
     floor.venues["a"].read = lambda now: (call, Noise("of no concern"))  # type: ignore[method-assign]
-    floor.session().look()
+    floor.session().dry_run()
     assert [made.urgent for made in floor.lanes["a"].calls] == [False]
-    assert floor.session().noise == 1
+    assert floor.session().status.unexplained_messages == 1
 
 
 def test_what_was_read_last_and_when_the_latest_reason_came_can_be_seen() -> None:
     floor = Floor(("a", "b"))
-    assert floor.session().last_read is None
-    floor.session().look()
+    assert floor.session().status.last_read is None
+    floor.session().dry_run()
     floor.answer("a", body=b"o1")
-    read = floor.session().last_read
+    read = floor.session().status.last_read
     assert read is not None and [order.id for order in read.orders] == ["o1"]
     before_ns = floor.time.now().mono_ns
     floor.fire("b")
@@ -891,8 +895,8 @@ def reconfigured(floor: Floor, *accounts: str, anew: tuple[str, ...] = ()) -> di
     for name in accounts:
         if name in anew or name not in floor.lanes:
             lane = lanes[name] = Lane(f"new {name}", floor.trace)
-            session = sessions[name] = Session(name, Venue(), floor.dispatcher)
-            session.ws = session.http = session.fresh = lane
+            session = sessions[name] = AccountSession(name, Venue(), floor.dispatcher)
+            session.attach(lane, lane, lane)
             lane.session = session
     event = Reconfigured(dict.fromkeys(accounts, PACE), frozenset(anew), 1, floor.time.now())
     floor.dispatcher.reconfigure(event, sessions)
@@ -932,7 +936,7 @@ def test_a_reason_that_names_one_account_that_has_gone_strikes_the_others(caplog
 def test_a_session_whose_login_is_replaced_is_heard_no_more() -> None:
     floor = Floor(state=clear("a"))
     old = floor.session()
-    old.read()
+    old.read_back()
     call = floor.lanes["a"].calls[-1]
     floor.time.advance(5)
     reconfigured(floor, "a", anew=("a",))
@@ -956,7 +960,7 @@ def test_a_hedge_of_a_session_that_was_replaced_is_no_strike_of_the_new_one() ->
 
 def test_the_appointments_of_a_session_that_was_replaced_are_void() -> None:
     floor = Floor(state=clear("a"))
-    floor.session().wake_at(at(1_000).mono_ns)
+    floor.session().sweep_timer.set(at(1_000).mono_ns)
     reconfigured(floor, "a", anew=("a",))
     floor.time.advance(2_000)
     assert [line for line in floor.trace if "GET" in line] == ["new a http GET /orders"]
@@ -964,7 +968,7 @@ def test_the_appointments_of_a_session_that_was_replaced_are_void() -> None:
 
 def test_nothing_is_heard_of_an_account_that_was_re_armed_and_then_taken_away(caplog: pytest.LogCaptureFixture) -> None:
     floor = Floor(("a", "b"), state=clear("a", "b"))
-    floor.session("a").wake_at(at(1_000).mono_ns)
+    floor.session("a").sweep_timer.set(at(1_000).mono_ns)
     assert floor.dispatcher.rearm(floor.asked("a")) == Granted(("a",))
     reconfigured(floor, "b")
     floor.time.advance(2_000)
@@ -1025,8 +1029,9 @@ class Drillable(Venue):
 def test_what_a_drill_and_a_measurement_come_to_is_told_with_the_account_and_changes_nothing() -> None:
     floor = Floor(state=clear("a"))
     told: list[tuple[str, object]] = []
-    floor.dispatcher.told = lambda session, fact, now: told.append((session.name, fact))
-    session = Session("a", Drillable(), floor.dispatcher)
+    floor.dispatcher.told = lambda account, fact, now: told.append((account, fact))
+    lane, session = floor.lanes["a"], AccountSession("a", Drillable(), floor.dispatcher)
+    session.attach(lane, lane, lane)
     before = floor.dispatcher.state
     session.drill()
     session.measure()
@@ -1036,21 +1041,22 @@ def test_what_a_drill_and_a_measurement_come_to_is_told_with_the_account_and_cha
 
 
 def test_who_fails_to_hear_of_it_disturbs_no_lane(caplog: pytest.LogCaptureFixture) -> None:
-    def deaf(session: Session, fact: object, now: Now) -> None:
+    def deaf(account: str, fact: object, now: Now) -> None:
         raise RuntimeError("a fault within")
 
     floor = Floor()
     floor.dispatcher.told = deaf
-    session = Session("a", Drillable(), floor.dispatcher)
+    lane, session = floor.lanes["a"], AccountSession("a", Drillable(), floor.dispatcher)
+    session.attach(lane, lane, lane)
     session.drill()
     session.measure()
-    assert session.noise == 2
+    assert session.status.unexplained_messages == 2
     assert caplog.messages == ["account a: an event was not understood"] * 2
 
 
 def test_what_must_outlive_the_process_is_written_at_once_and_synced_without_another_step() -> None:
     floor = Floor()
-    floor.dispatcher.record("pnl", {"trigger": "loss"})
+    floor.dispatcher.record_durably("pnl", {"trigger": "loss"})
     assert floor.recorder.of("pnl") == [{"trigger": "loss"}]
     assert floor.trace[0] == "latch pnl"
     floor.time.advance(100)

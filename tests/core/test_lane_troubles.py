@@ -6,9 +6,8 @@ import logging
 
 import pytest
 
-from kill_switch.core.domain import Route
+from kill_switch.core.domain import LaneState, Route
 from kill_switch.dispatch.repeats import AGAIN_S, MOST, Repeats
-from kill_switch.transports.lane import LaneState
 from kill_switch.venues import retry_after
 from kill_switch.venues.messages import Closed, Drilled, NotReady, Opened, Ready, Replied
 from tests.core.stubs import Floor
@@ -71,16 +70,16 @@ def test_the_newest_trouble_is_told_whoever_has_found_it() -> None:
     lane.state = LaneState.DOWN
     floor.venues["a"].will(NotReady(Route.WS, 1, "connection lost"))
     session.event(Closed(Route.WS, 1, "gone"))
-    assert session.troubles()["ws"] == "connection lost"
+    assert session.status.troubles()["ws"] == "connection lost"
     lane.trouble = "certificate: expired"  # the lane has tried again
-    assert session.troubles()["ws"] == "certificate: expired"
+    assert session.status.troubles()["ws"] == "certificate: expired"
 
 
 def test_the_end_of_a_connection_that_another_has_replaced_is_no_trouble(caplog: pytest.LogCaptureFixture) -> None:
     floor = Floor()
     floor.venues["a"].will(NotReady(Route.WS, 1, "rotated"))
     floor.session().event(Closed(Route.WS, 1, "rotated"))
-    assert floor.session().troubles() == {} and caplog.records == [] and floor.lane_changes == []
+    assert floor.session().status.troubles() == {} and caplog.records == [] and floor.lane_changes == []
 
 
 def test_what_a_log_line_says_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -95,10 +94,10 @@ def limited(floor: Floor, retry_after: str, status: int = 429) -> None:
 def test_while_the_venue_wants_no_requests_there_is_no_housekeeping_and_a_kill_leaves_at_once() -> None:
     floor = Floor()
     drilled: list[object] = []
-    floor.dispatcher.told = lambda session, fact, now: drilled.append(fact)
+    floor.dispatcher.told = lambda account, fact, now: drilled.append(fact)
     limited(floor, "10")
     assert floor.trace == ["a holds for 10 s"]
-    [trouble] = floor.session().troubles().values()
+    [trouble] = floor.session().status.troubles().values()
     assert trouble == "HTTP 429: the venue asks for 10 s without requests; cancels leave all the same"
     floor.venues["a"].will(Ready(Route.HTTP, 0))
     floor.session().drill()
@@ -108,7 +107,7 @@ def test_while_the_venue_wants_no_requests_there_is_no_housekeeping_and_a_kill_l
     floor.fire()
     assert "a http POST /cancel-all" in floor.trace
     floor.time.advance(10_001)
-    assert floor.session().troubles() == {} and floor.session().quiet == ""
+    assert floor.session().status.troubles() == {} and floor.session().status.quiet() == ""
 
 
 def test_a_shorter_wish_does_not_undo_a_longer_one_and_no_wish_goes_beyond_the_bound() -> None:
@@ -116,9 +115,9 @@ def test_a_shorter_wish_does_not_undo_a_longer_one_and_no_wish_goes_beyond_the_b
     limited(floor, "1000", 503)
     limited(floor, "1")
     floor.time.advance(retry_after.MOST_S * 1000 - 10)
-    assert "the venue asks for 1,000 s without requests, and gets 120 s" in floor.session().quiet
+    assert "the venue asks for 1,000 s without requests, and gets 120 s" in floor.session().status.quiet()
     floor.time.advance(20)
-    assert floor.session().quiet == ""
+    assert floor.session().status.quiet() == ""
 
 
 @pytest.mark.parametrize(
@@ -127,7 +126,7 @@ def test_a_shorter_wish_does_not_undo_a_longer_one_and_no_wish_goes_beyond_the_b
 def test_an_answer_that_asks_for_nothing_holds_nothing(status: int, headers: dict[str, str]) -> None:
     floor = Floor()
     floor.session().event(Replied("x#1", status, headers, b""))
-    assert floor.trace == [] and floor.session().quiet == ""
+    assert floor.trace == [] and floor.session().status.quiet() == ""
 
 
 def test_a_login_that_is_refused_over_http_is_tried_again_soon_and_less_often_each_time() -> None:

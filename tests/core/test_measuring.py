@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from kill_switch.core.domain import Now
-from kill_switch.transports.lane import LaneState
+from kill_switch.core.domain import LaneState, Now
 from kill_switch.triggers.pnl.poller import Measuring
 from kill_switch.venues.messages import Outputs
 from tests.core.stubs import Floor, Venue

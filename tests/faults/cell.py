@@ -20,10 +20,9 @@ from pathlib import Path
 
 import anyio
 
-from kill_switch.core.domain import Phase, Verdict
+from kill_switch.core.domain import LaneState, Phase, Verdict
 from kill_switch.core.engine import Announce
 from kill_switch.journal import journal
-from kill_switch.transports.lane import LaneState
 
 from .catalog import FAULTS, Fault
 from .gauge import Gauge

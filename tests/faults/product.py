@@ -68,7 +68,7 @@ class Product:
         new.rename(self._ca_file)
 
     def fire(self) -> None:
-        self.dispatcher.report(Reason("test", "the matrix", ("victim", "other"), clock.now()))
+        self.dispatcher.fire(Reason("test", "the matrix", ("victim", "other"), clock.now()))
 
     def phase(self, name: str) -> Phase:
         return self.dispatcher.state.accounts[name].phase

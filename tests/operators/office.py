@@ -12,7 +12,7 @@ from kill_switch.control.handlers import Operators
 from kill_switch.control.server import Caller, Refusal
 from kill_switch.core.domain import Pace
 from kill_switch.core.engine import Reconfigured
-from kill_switch.dispatch.dispatcher import Session
+from kill_switch.dispatch.session import AccountSession
 from kill_switch.health.clock_skew import Clocks
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import Reports
@@ -54,7 +54,8 @@ class Office(Desk):
         self.journal = Ledger(loaded.daemon.state_dir, loaded.daemon.runtime_dir)
         self.reports = Reports(BUDGET_US)
         self.journal.on_entry = self.reports.take
-        self.dispatcher._journal = self.drills._journal = self.journal
+        records = self.dispatcher._records
+        self.dispatcher._journal = records._journal = self.drills._journal = self.journal
         clock = running().now
         self.intake = Intake(loaded.daemon.runtime_dir / "intake.sock", None, None, clock=clock)
         self.watch = watch = Watch(loaded, self.dispatcher, self.intake, {}, self.announced.append, clock=clock)
@@ -81,13 +82,13 @@ class Office(Desk):
         source.write_text(daemon + "".join(map(ACCOUNT.format, accounts)) + triggers)
         return configuration.load(source, environ=ENVIRON)
 
-    def anew(self, *accounts: str) -> Mapping[str, Session]:
+    def anew(self, *accounts: str) -> Mapping[str, AccountSession]:
         """Make new sessions for these accounts, over lanes of their own."""
         sessions = {}
         for name in accounts:
             lane = self.lanes[name] = Lane(name, self.trace)
-            session = sessions[name] = Session(name, Drillable(), self.dispatcher)
-            session.ws = session.http = session.fresh = lane
+            session = sessions[name] = AccountSession(name, Drillable(), self.dispatcher)
+            session.attach(lane, lane, lane)
             lane.session = session
         return sessions
 

@@ -8,7 +8,9 @@ import anyio
 
 from kill_switch.core import engine
 from kill_switch.core.domain import Now, Pace, Reason, Route
-from kill_switch.dispatch.dispatcher import Dispatcher, Session, Told
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.dispatch.ports import AccountFact
+from kill_switch.dispatch.session import AccountSession
 from kill_switch.health.drills import Drills
 from kill_switch.venues.messages import Drilled, Outputs, Replied, WakeAfter
 from tests.core.stubs import Lane, Recorder, Venue
@@ -60,14 +62,14 @@ class Desk:
         self.venues = {name: make() for name in accounts}
         self.lanes = {name: Lane(name, self.trace) for name in accounts}
         for name, lane in self.lanes.items():
-            session = self.dispatcher.add(name, self.venues[name])
-            session.ws = session.http = session.fresh = lane
+            session = self.dispatcher.register(AccountSession(name, self.venues[name], self.dispatcher))
+            session.attach(lane, lane, lane)
             lane.session = session
         self.drills = Drills(self.dispatcher, self.recorder, self.announced.append, budget_us=BUDGET_US, clock=loop.now)
 
     def fire(self, *accounts: str) -> None:
         names = accounts or tuple(self.dispatcher.sessions)
-        self.dispatcher.report(Reason("panic", "touched", names, running().now()))
+        self.dispatcher.fire(Reason("panic", "touched", names, running().now()))
 
     async def kill(self, *accounts: str) -> None:
         """Fire, and answer every call with an empty list until all is clear."""
@@ -95,6 +97,6 @@ class Desk:
     def said(self, level: str) -> list[str]:
         return [one.text for one in self.announced if one.level == level]
 
-    def _told(self, session: Session, fact: Told, now: Now) -> None:
+    def _told(self, account: str, fact: AccountFact, now: Now) -> None:
         assert isinstance(fact, Drilled)
-        self.drills.told(session.name, fact, now)
+        self.drills.told(account, fact, now)

@@ -23,7 +23,8 @@ class Tower:
     def __init__(self, venue: Venue) -> None:
         self.said: list[Announce] = []
         floor = Floor()
-        self.venue = floor.session().venue = venue
+        self.venue = venue
+        floor.connect("a", venue)
         self.clocks = Clocks(floor.dispatcher.sessions, self.said.append)
         self._ns = 0
 

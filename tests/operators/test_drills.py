@@ -89,7 +89,7 @@ async def test_an_answer_that_is_there_before_the_drill_waits_for_it_counts() ->
     desk.venues["a"].drill = lambda now: (drilled,)  # type: ignore[method-assign]
     found = await desk.drills.run(("a",), "operator")
     assert found["accounts"]["a"]["lanes"]["http"]["evidence"] == "the lane is down"
-    assert session.noise == 0
+    assert session.status.unexplained_messages == 0
 
 
 async def test_a_venue_that_fails_within_is_a_failed_lane_and_nobody_elses_business() -> None:

@@ -170,7 +170,7 @@ async def test_a_tripped_account_shows_what_its_guard_has_read_and_is_not_read_f
 async def test_an_account_that_was_recovered_as_tripped_and_not_read_yet_is_unknown() -> None:
     desk = Desk("a")
     await desk.kill()
-    desk.dispatcher.sessions["a"].last_read = None
+    desk.dispatcher.sessions["a"].status.last_read = None
     found = await shown(desk, None, after_s=0.0)
     assert (found["orders_known"], found["orders_why"]) == (False, "tripped, and not read yet")
 

@@ -11,9 +11,8 @@ import anyio
 import pytest
 
 from kill_switch.control.handlers import PROVE_WITHIN_S
-from kill_switch.core.domain import Pace, Phase
+from kill_switch.core.domain import LaneState, Pace, Phase
 from kill_switch.core.engine import Granted, Reconfigured
-from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.order_rate import OrderRate
 from tests.operators.office import Office, Opened

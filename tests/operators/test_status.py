@@ -60,7 +60,7 @@ async def test_a_text_that_is_found_behind_its_kill_is_its_reason_in_every_answe
     office.watch._on_amended = lambda before, after: words.append((before, after))
     flag = office.watch.triggers["panic"]
     assert isinstance(flag, Flag)
-    flag._report = office.dispatcher.report
+    flag._report = office.dispatcher.fire
     flag._take(Seen(True))
     assert office.dispatcher.state.phase is Phase.STRIKING
     flag._take(Seen(True, "the quoter went mad"))

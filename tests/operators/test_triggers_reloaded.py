@@ -13,9 +13,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from kill_switch.core.domain import LaneState
 from kill_switch.journal.history import Seen
 from kill_switch.tasks import Tasks
-from kill_switch.transports.lane import LaneState
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.heartbeat import Heartbeat
 from tests.operators.office import Office, Opened

@@ -26,7 +26,7 @@ from kill_switch.venues.messages import Call, OrdersRead
 from .world import World
 
 if TYPE_CHECKING:
-    from kill_switch.dispatch.dispatcher import Session
+    from kill_switch.dispatch.session import AccountSession
 
     from .house import House
     from .life import Life
@@ -267,7 +267,7 @@ class Judge:
             self.wrong(f"{what} was sent at {house.host}, as {house.name}: that login is in force no more")
         return in_force
 
-    def handed(self, life: Life, house: House, session: Session, route: Route, call: Call) -> None:
+    def handed(self, life: Life, house: House, session: AccountSession, route: Route, call: Call) -> None:
         """Hear of a call that is given to a lane: a cancel without an answer is to go out over another one, too."""
         if not self.asked(house, call.tag) or not call.cancel:
             return
@@ -280,7 +280,7 @@ class Judge:
             wait_s = house.patience_s + HEDGED_WITHIN_S
             self.world.later(wait_s, self._must_be_doubled, life, house, session, call.tag)
 
-    def _must_be_doubled(self, life: Life, house: House, session: Session, tag: str) -> None:
+    def _must_be_doubled(self, life: Life, house: House, session: AccountSession, tag: str) -> None:
         if not life.alive or life.dispatcher.sessions.get(house.name) is not session:
             return
         tripped = life.dispatcher.state.accounts[house.name].sweep is not None
@@ -295,7 +295,7 @@ class Judge:
         self.world.later(wait_s, self._must_have_a_twin, life, house, session, strike, twins, self.world.ns)
 
     def _must_have_a_twin(
-        self, life: Life, house: House, session: Session, strike: tuple[int, int], twins: int, sent_ns: int
+        self, life: Life, house: House, session: AccountSession, strike: tuple[int, int], twins: int, sent_ns: int
     ) -> None:
         if not life.alive or life.dispatcher.sessions.get(house.name) is not session:
             return
@@ -356,9 +356,9 @@ class Judge:
         if phase is Phase.CLEAR and self._clean[name] < 2:
             self.wrong(f"{name} is CLEAR after {self._clean[name]} clean read(s) since its last command")
 
-    def _count_reads(self, name: str, session: Session, gap_s: float) -> None:
+    def _count_reads(self, name: str, session: AccountSession, gap_s: float) -> None:
         """Count the clean reads in a row that were asked for after the last command left, the gap apart."""
-        read = session.last_read
+        read = session.status.last_read
         if read is None or read is self._read.get(name):
             return
         self._read[name] = read

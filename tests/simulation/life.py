@@ -16,7 +16,8 @@ from kill_switch.config.schema import Daemon, Drill, Hooks, Intake, Notify, Ping
 from kill_switch.core import recovery
 from kill_switch.core.domain import Now, Reason
 from kill_switch.core.engine import Announce, Granted, Pulse, RearmAsked, Reconfigured, Recovered, Refused, Waiting
-from kill_switch.dispatch.dispatcher import Dispatcher, Session
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.dispatch.session import AccountSession
 from kill_switch.journal import write_ahead
 from kill_switch.journal.fsync import Syncing
 from kill_switch.journal.journal import Journal
@@ -237,7 +238,7 @@ class Life:
         self.dispatcher = Dispatcher(state, self.journal, self.clock, self.later, self._announce)
         self.dispatcher.counts.resume(state.kills_of_accounts(), self.reports.tally, state.moved)
         for name, adapter in adapters.items():
-            self.dispatcher.add(name, adapter)
+            self.dispatcher.register(AccountSession(name, adapter, self.dispatcher))
 
     def begin(self) -> None:
         """Do what the daemon does at its start."""
@@ -253,9 +254,8 @@ class Life:
         self.judge.resumed(self)
         self._pulse()
 
-    def _connect(self, session: Session, house: House) -> None:
-        session.ws, session.http = WsLane(self, house, session), HttpLane(self, house, session)
-        session.fresh = FreshRoute(self, house, session)
+    def _connect(self, session: AccountSession, house: House) -> None:
+        session.attach(WsLane(self, house, session), HttpLane(self, house, session), FreshRoute(self, house, session))
 
     def clock(self) -> Any:
         self.step()
@@ -312,7 +312,7 @@ class Life:
 
     def report(self, reason: Reason) -> None:
         self.judge.reason(self, reason)
-        self.dispatcher.report(reason)
+        self.dispatcher.fire(reason)
         self.judge.reported(self, reason)
 
     def rearm(self, asked: RearmAsked) -> Granted | Waiting | Refused:
@@ -340,7 +340,7 @@ class Life:
         edited()
         anew = {}
         for name in change.anew:
-            anew[name] = Session(name, houses[name].adapter(), self.dispatcher)
+            anew[name] = AccountSession(name, houses[name].adapter(), self.dispatcher)
             self._connect(anew[name], houses[name])
         for name in change.anew:
             lanes: Any = self.dispatcher.sessions[name]

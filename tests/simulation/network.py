@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from kill_switch.core.domain import Route
+from kill_switch.core.domain import LaneState, Route
 from kill_switch.sim.kit.protocol import Request
 from kill_switch.sim.kit.server import Connection
 from kill_switch.transports.fresh import LATE_WITHIN_S, TIMEOUT_S
 from kill_switch.transports.http import CONNECTIONS, LATE_MOST, NOT_WANTED
-from kill_switch.transports.lane import LaneState
 from kill_switch.transports.ws import FATAL_WAIT_S, LOGIN_WITHIN_S, STEADY_AFTER_S
 from kill_switch.transports.ws_connection import DEAD_AFTER_S, PING_EVERY_S
 from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, Closed, Lost, Opened, Received, Replied
@@ -25,7 +24,7 @@ from kill_switch.venues.request import Request as VenueRequest
 from kill_switch.venues.retry_after import MOST_S
 
 if TYPE_CHECKING:
-    from kill_switch.dispatch.dispatcher import Session
+    from kill_switch.dispatch.session import AccountSession
 
     from .house import House
     from .life import Life
@@ -283,7 +282,7 @@ class WsLane(_Lane):
 
     certificate = None
 
-    def __init__(self, life: Life, house: House, session: Session) -> None:
+    def __init__(self, life: Life, house: House, session: AccountSession) -> None:
         self.life, self.house, self.world, self.session = life, house, house.world, session
         self.trouble = ""
         self._link: WsLink | None = None
@@ -422,7 +421,7 @@ class HttpLane(_Lane):
 
     certificate = None
 
-    def __init__(self, life: Life, house: House, session: Session) -> None:
+    def __init__(self, life: Life, house: House, session: AccountSession) -> None:
         self.life, self.house, self.world, self.session = life, house, house.world, session
         self.trouble = ""
         self._quiet_until_ns = 0
@@ -617,7 +616,7 @@ class HttpLane(_Lane):
 class FreshRoute:
     """Stand in for the fresh route: each call over a connection of its own."""
 
-    def __init__(self, life: Life, house: House, session: Session) -> None:
+    def __init__(self, life: Life, house: House, session: AccountSession) -> None:
         self.life, self.house, self.world, self.session = life, house, house.world, session
 
     def call(self, call: Call) -> None:

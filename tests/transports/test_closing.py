@@ -9,10 +9,10 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from kill_switch.core.domain import Route
+from kill_switch.core.domain import LaneState, Route
 from kill_switch.transports import http
 from kill_switch.transports.http import HttpLane
-from kill_switch.transports.lane import Backoff, LaneState
+from kill_switch.transports.lane import Backoff
 from kill_switch.venues.messages import Call, Closed, Event, Lost, Opened, Replied
 
 from .driver import Ear, elapsed_s, get, running, until

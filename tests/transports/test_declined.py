@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from kill_switch import clock
-from kill_switch.core.domain import Now, Route
+from kill_switch.core.domain import LaneState, Now, Route
 from kill_switch.dispatch import connect
 from kill_switch.sim import serve
-from kill_switch.transports.lane import Declined, LaneState
+from kill_switch.transports.lane import Declined
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 from kill_switch.venues.messages import Closed

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from kill_switch.core.domain import Route
+from kill_switch.core.domain import LaneState, Route
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.inflate import MOST_MEMBERS, inflated
-from kill_switch.transports.lane import LaneState
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues.messages import Call, Replied
 from kill_switch.venues.request import Request

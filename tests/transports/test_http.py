@@ -8,11 +8,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from kill_switch.core.domain import Route
+from kill_switch.core.domain import LaneState, Route
 from kill_switch.transports import http, http_connection
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
-from kill_switch.transports.lane import LaneState
 from kill_switch.venues.messages import Call, Closed, Lost, Opened, Replied
 from kill_switch.venues.request import Request
 

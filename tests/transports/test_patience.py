@@ -15,10 +15,9 @@ import anyio
 import pytest
 
 from kill_switch import clock
-from kill_switch.core.domain import Route
+from kill_switch.core.domain import LaneState, Route
 from kill_switch.transports import ws, ws_connection
 from kill_switch.transports.http import HttpLane
-from kill_switch.transports.lane import LaneState
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues import retry_after
 from kill_switch.venues.messages import Call, Event, Lost, Opened, Replied

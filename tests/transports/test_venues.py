@@ -14,11 +14,10 @@ import httpx
 import pytest
 
 from kill_switch import clock
-from kill_switch.core.domain import Answer, Route
+from kill_switch.core.domain import Answer, LaneState, Route
 from kill_switch.sim import serve
 from kill_switch.sim.main import Entry
 from kill_switch.transports import ws
-from kill_switch.transports.lane import LaneState
 from kill_switch.venues import VENUES
 from kill_switch.venues.messages import (
     Call,

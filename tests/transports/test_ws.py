@@ -9,9 +9,8 @@ from typing import Any
 import anyio
 import pytest
 
-from kill_switch.core.domain import Route
+from kill_switch.core.domain import LaneState, Route
 from kill_switch.transports import ws, ws_connection
-from kill_switch.transports.lane import LaneState
 from kill_switch.transports.ws import WsLane
 from kill_switch.transports.ws_connection import WsConnection
 from kill_switch.venues.messages import Closed, Event, Opened, Received

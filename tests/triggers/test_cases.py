@@ -9,8 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from kill_switch.core.domain import Reason
-from kill_switch.transports.lane import LaneState
+from kill_switch.core.domain import LaneState, Reason
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.flag import trigger as flag
 from kill_switch.triggers.flag.trigger import Flag
@@ -79,7 +78,8 @@ async def test_a_flag_that_is_there_after_a_restart_fires_again_though_it_has_fi
 async def test_an_account_with_one_lane_up_is_reached(tmp_path: Path) -> None:
     async with watching(tmp_path, LINK) as watched:
         http = Lane("a", [])
-        watched.floor.session("a").http = http
+        session = watched.floor.session("a")
+        session.attach(session.ws, http, http)
         await anyio.sleep(1.0)
         http.state = LaneState.DOWN
         await anyio.sleep(60.0)

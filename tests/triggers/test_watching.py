@@ -16,8 +16,7 @@ import anyio.lowlevel
 import pytest
 
 from kill_switch.config.loader import Config, load
-from kill_switch.core.domain import Life, Order, Phase
-from kill_switch.transports.lane import LaneState
+from kill_switch.core.domain import LaneState, Life, Order, Phase
 from kill_switch.triggers.base import Report, TriggerState
 from kill_switch.triggers.heartbeat import NOTES
 from kill_switch.triggers.intake.intake import Intake, sign

@@ -15,6 +15,7 @@ from kill_switch.core.domain import Reason, Route
 from kill_switch.core.engine import Account, State
 from kill_switch.dispatch.connect import paces
 from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.dispatch.session import AccountSession
 from kill_switch.sim.crosstrade import orders
 from kill_switch.sim.crosstrade import venue as crosstrade
 from kill_switch.sim.kit import exchange as floor
@@ -114,9 +115,9 @@ class Address:
         state = State({one: Account(pace[one]) for one in adapters})
         self.dispatcher = Dispatcher(state, self.recorder, self.time.now, self.time.later, lambda said: None)
         for number, (one, adapter) in enumerate(adapters.items()):
-            session = self.dispatcher.add(one, adapter)
+            session = self.dispatcher.register(AccountSession(one, adapter, self.dispatcher))
             way = Way(self, one)
-            session.ws = session.http = session.fresh = way
+            session.attach(way, way, way)
             way.session = session
             session.event(Opened(Route.HTTP, 0))
             self.time.later(number * 0.4, self._warm, one)
@@ -162,7 +163,7 @@ class Address:
             self.time.advance(100)
 
     def fire(self) -> None:
-        self.dispatcher.report(Reason("panic", "touched", tuple(self.dispatcher.sessions), self.time.now()))
+        self.dispatcher.fire(Reason("panic", "touched", tuple(self.dispatcher.sessions), self.time.now()))
 
     def phases(self) -> set[str]:
         return {account.phase.value for account in self.dispatcher.state.accounts.values()}

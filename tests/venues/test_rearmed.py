@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from kill_switch.core import engine
-from kill_switch.core.domain import Phase, Reason, Route
-from kill_switch.dispatch.dispatcher import Dispatcher, Session
-from kill_switch.transports.lane import LaneState
+from kill_switch.core.domain import LaneState, Phase, Reason, Route
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.dispatch.session import AccountSession
 from kill_switch.venues import VENUES
 from kill_switch.venues.messages import Call, Closed, Event, Lost, Opened, Replied
 from kill_switch.venues.request import Request
@@ -48,8 +48,10 @@ class Post:
         pace = replace(VENUES[stand.venue].PACE, residue_after_s=3600.0)
         state = engine.State({"a": engine.Account(pace)})
         self.dispatcher = Dispatcher(state, Recorder([]), self.time.now, self.time.later, lambda said: None)
-        self.session: Session = self.dispatcher.add("a", stand.make(**stand.widest))
-        self.session.ws = self.session.http = self.session.fresh = self
+        self.session: AccountSession = self.dispatcher.register(
+            AccountSession("a", stand.make(**stand.widest), self.dispatcher)
+        )
+        self.session.attach(self, self, self)
         self.left: list[Call | bytes] = []
         self.held: list[Call] = []  # handed over, and not sent yet
         self.coming: list[Event] = []  # what the venue says to what has been sent
@@ -150,7 +152,7 @@ class Post:
     # the daemon
 
     def fire(self) -> None:
-        self.dispatcher.report(Reason("panic", "touched", ("a",), self.time.now()))
+        self.dispatcher.fire(Reason("panic", "touched", ("a",), self.time.now()))
 
     def rearm(self) -> None:
         """Re-arm by force, at a moment at which the deadline has just passed."""
@@ -167,7 +169,7 @@ class Post:
         for _ in range(3):
             self.release()
             self.answer_all()
-            self.session.look()
+            self.session.dry_run()
             self.session.event(hears(1, self.stand.pushed(self.stand.ids[0], self.stand.live[0])))
             self.answer_all()
             self.time.advance(1500)
@@ -228,7 +230,7 @@ def test_reads_and_drills_leave_for_an_armed_account(stand: Stand) -> None:
     post.step(0)
     post.rearm()
     post.time.advance(stand.settle_s * 1000)
-    post.session.look()
+    post.session.dry_run()
     assert any(isinstance(one, Call) and one.request.method == "GET" for one in post.left)
     post.left.clear()
     post.answer_all()

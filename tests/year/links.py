@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kill_switch.dispatch.dispatcher import Session
-from kill_switch.transports.lane import LaneState
+from kill_switch.core.domain import LaneState
+from kill_switch.dispatch.session import AccountSession
 from tests.year.model import DAY, HOUR, Due, Model, Since
 
 
@@ -20,7 +20,7 @@ class Links(Model):
     _sure = True
 
     @property
-    def _session(self) -> Session:
+    def _session(self) -> AccountSession:
         return self.session(self.ACCOUNTS[0])
 
     def play(self) -> None:

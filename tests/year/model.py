@@ -8,7 +8,7 @@ from enum import IntEnum
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kill_switch.dispatch.dispatcher import Session
+from kill_switch.dispatch.session import AccountSession
 
 if TYPE_CHECKING:
     from tests.year.world import World
@@ -130,7 +130,7 @@ class Model(ABC):
         """Throw the dice for what happens about once in so many seconds."""
         return self.random.random() < STEP_S * self.world.density / each_s
 
-    def session(self, account: str) -> Session:
+    def session(self, account: str) -> AccountSession:
         return self.world.floor.session(account)
 
 

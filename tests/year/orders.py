@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from kill_switch.core.domain import Life, Order
-from kill_switch.dispatch.dispatcher import Session
-from kill_switch.transports.lane import LaneState
+from kill_switch.core.domain import LaneState, Life, Order
+from kill_switch.dispatch.session import AccountSession
 from kill_switch.venues.messages import OrderPlaced, OrdersFound
 from tests.year.model import DAY, EARLY_S, HOUR, LATE_S, STEP_S, Due, Model, Since
 
@@ -32,7 +31,7 @@ class Orders(Model):
         self._next_s = 0.0
 
     @property
-    def _session(self) -> Session:
+    def _session(self) -> AccountSession:
         return self.session(self.ACCOUNTS[0])
 
     # ── what happens ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -17,11 +17,10 @@ from anyio.abc import TaskGroup
 
 from kill_switch.config.loader import load
 from kill_switch.core import engine
-from kill_switch.core.domain import Pace, Phase
+from kill_switch.core.domain import LaneState, Pace, Phase
 from kill_switch.core.engine import Granted, RearmAsked
 from kill_switch.journal import history
 from kill_switch.system.offload import Offload
-from kill_switch.transports.lane import LaneState
 from kill_switch.triggers import link, order_rate, schedule, stall_clock
 from kill_switch.triggers.flag import trigger as flag
 from kill_switch.triggers.intake.intake import Intake
@@ -143,7 +142,7 @@ class World:
         for name in self._accounts:
             http = Lane(name, self.floor.trace)
             session = http.session = self.floor.session(name)
-            session.http = session.fresh = http
+            session.attach(session.ws, http, http)
             self.floor.lanes[name].state = http.state = LaneState.DOWN
         self._taken = 0
         entries = [*self._journal.values(), *self._news]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 import anyio
 
 from kill_switch.dispatch.dispatcher import Dispatcher
-from kill_switch.transports.lane import LaneState
 
 LOOK_EVERY_S = 0.1
 IDLE_S = 1.0  # while nobody wants to know
@@ -40,9 +39,9 @@ class Measuring:
         busy = self._dispatcher.striking
         for number, name in enumerate(wanted):
             session = sessions[name]
-            every_ns = int(session.venue.MEASURE_EVERY_S * 1e9)
+            every_ns = int(session.status.measure_every_s * 1e9)
             due_ns = self._due_ns.setdefault(name, now_ns + every_ns * number // len(wanted))
-            if now_ns < due_ns or name in busy or LaneState.UP not in (session.ws.state, session.http.state):
+            if now_ns < due_ns or name in busy or not session.status.is_reachable:
                 continue
             self._due_ns[name] = now_ns + every_ns
             session.measure()

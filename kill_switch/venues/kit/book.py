@@ -149,7 +149,8 @@ class OrderBook:
     @staticmethod
     def _keep_traced(kept: dict[str, Any], more: Mapping[str, Any]) -> None:
         kept.update(more)
-        keep_latest(kept, PAST_IDS)
+        if len(kept) > PAST_IDS:  # an answer to a strike is being read
+            keep_latest(kept, PAST_IDS)
 
     # what pushes show
 

@@ -1,0 +1,94 @@
+"""Send an account's first command before the engine has decided, and hand it over to the strike that follows.
+
+The dispatcher calls `send` for every armed account of a reason, once the journal has noted the reason ahead. The
+session's strike then yields the same object, and claims it: it is not sent twice. This module decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kill_switch.core.domain import Now, Route
+from kill_switch.dispatch.ports import HttpPort, WsPort
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.messages import Send
+from kill_switch.venues.request import Request
+
+
+class EarlySend:
+    """Sends an account's prebuilt command, at most one at a time.
+
+    `send` is called first. The strike may then `claim` the command that has left; at its end, or if no strike comes,
+    `abandon` is called.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_error",
+        "_http",
+        "_left_at",
+        "_message",
+        "_note_sent",
+        "_on_error",
+        "_venue",
+        "_ws",
+        "pending",
+    )
+
+    def __init__(
+        self,
+        venue: Adapter,
+        ws: WsPort,
+        http: HttpPort,
+        clock: Callable[[], Now],
+        note_sent: Callable[[Route, Now | None], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        """`note_sent` takes route and time of a command that has left for no strike, `on_error` what went wrong."""
+        self._venue = venue
+        self._ws = ws
+        self._http = http
+        self._clock = clock
+        self._note_sent = note_sent
+        self._on_error = on_error
+        self.pending = False  # `send` was called, and `abandon` was not called since
+        self._message: Request | Send | None = None  # has left, and is claimed by no strike
+        self._left_at: Now | None = None
+        self._error: Exception | None = None
+
+    def send(self, now: Now) -> None:
+        """Send what the venue has at hand, if it has something; a failure is kept for `abandon`. Never raises."""
+        self.pending = True
+        try:
+            message = self._venue.first(now)
+            if isinstance(message, Send):
+                has_left = self._ws.send(message.conn, message.text)
+            else:
+                has_left = message is not None and self._http.begin(message)
+            if has_left:
+                self._message, self._left_at = message, self._clock()
+        except Exception as error:  # other accounts are waiting
+            self._error = error
+
+    def claim(self, message: Request | Send) -> Now | None:
+        """Return when this message left, if it is the one that `send` has sent; else None: it is still to be sent."""
+        if message is not self._message:
+            return None
+        self._message = None
+        return self._left_at
+
+    def abandon(self) -> None:
+        """End what `send` has begun: a command that no strike has claimed has left all the same. Never raises."""
+        self.pending = False
+        message, self._message = self._message, None
+        error, self._error = self._error, None
+        if message is not None:
+            try:
+                try:
+                    self._note_sent(Route.WS if isinstance(message, Send) else Route.HTTP, self._left_at)
+                finally:
+                    self._http.forgo()
+            except Exception as failure:  # other accounts are waiting
+                error = error or failure
+        if error is not None:
+            self._on_error(error)

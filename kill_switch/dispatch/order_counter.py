@@ -1,0 +1,98 @@
+"""Count which orders a kill has cancelled at one account, later than its strikes and answers are carried out.
+
+`AccountSession` calls this at each strike, answer and read; `core.tally` counts. At a strike and at an answer only what
+the book would forget is kept. The rest is computed when the journal numbers the record: other accounts wait until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kill_switch.core.domain import Now
+from kill_switch.core.tally import Count, Counts, Standing, follow, names
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.messages import OrdersRead
+
+Changes = Mapping[str, object] | None
+
+
+class DueChanges:
+    """What one record is to say of the count (`tally.Due`)."""
+
+    __slots__ = ("_counter", "_is_due", "_told", "at_ns", "is_strike", "kill", "standing")
+
+    def __init__(
+        self, counter: OrderCounter, kill: str, at_ns: int, standing: Standing | None, *, is_strike: bool
+    ) -> None:
+        """`at_ns` is when the strike left or the answer came, monotonic; `standing` is what `tally.follow` returned."""
+        self._counter = counter
+        self.kill = kill
+        self.at_ns = at_ns
+        self.standing = standing
+        self.is_strike = is_strike
+        self._is_due = True
+        self._told: Changes = None
+
+    def changes(self) -> Changes:
+        """Return the changes; compute those of earlier strikes and answers first."""
+        if self._is_due:
+            self._counter.settle()
+        return self._told
+
+    def settle(self, told: Changes) -> None:
+        """Take what the record is to say."""
+        self._is_due, self._told = False, told
+
+
+class OrderCounter:
+    """Count the orders of one account through its kills."""
+
+    def __init__(self, account: str, venue: Adapter, counts: Counts, on_error: Callable[[Exception], object]) -> None:
+        """`on_error` is called with the exception of a count that cannot be computed."""
+        self._account = account
+        self._venue = venue
+        self._counts = counts
+        self._on_error = on_error
+        self._due: list[DueChanges] = []  # in the order of the events
+
+    def on_strike(self, kill: str, now: Now) -> DueChanges:
+        """Return what the strike's record is to say; call it when the strike has left."""
+        if self._due:  # an earlier strike's answers are no later strike's
+            self.settle()
+        due = DueChanges(self, kill, now.mono_ns, follow(self._venue.book), is_strike=True)
+        self._due.append(due)
+        return due
+
+    def on_answer(self, kill: str, now: Now) -> DueChanges:
+        """Return what the answer's record is to say."""
+        due = DueChanges(self, kill, now.mono_ns, follow(self._venue.book), is_strike=False)
+        self._due.append(due)
+        return due
+
+    def on_read(self, kill: str, read: OrdersRead, now: Now) -> Changes:
+        """Return what the record of a read says."""
+        self.settle()
+        count = self._count(kill, now.mono_ns)
+        count.shown(self._venue.book, names(read.orders), read.asked_ns, now.mono_ns, whole=read.complete)
+        return count.changes()
+
+    def settle(self) -> None:
+        """Compute what was left for later."""
+        dues, self._due = self._due, []
+        for due in dues:
+            try:
+                due.settle(self._changes(due))
+            except Exception as error:  # the record is written all the same
+                due.settle(None)
+                self._on_error(error)
+
+    def _changes(self, due: DueChanges) -> Changes:
+        count = self._count(due.kill, due.at_ns)
+        if due.is_strike:
+            count.struck(self._venue.book, due.at_ns, due.standing)
+        else:
+            count.heard(self._venue.book, due.at_ns, due.standing)
+        return count.changes()
+
+    def _count(self, kill: str, at_ns: int) -> Count:
+        return self._counts.of(self._account, kill, at_ns)

@@ -1,0 +1,129 @@
+"""State what the dispatcher and its sessions need from lanes, journal and each other, and nothing else of them.
+
+`AccountSession` sees its lanes and the dispatcher only through these protocols; the transports and the journal satisfy
+them without knowing it. `NullJournal` is the journal of a process that keeps no record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from kill_switch.core import engine
+from kill_switch.core.domain import LaneState, Now, Reason, Route
+from kill_switch.core.tally import Counts
+from kill_switch.dispatch.timers import Alarms
+from kill_switch.transports.certificates import Expiry
+from kill_switch.venues import messages
+from kill_switch.venues.request import Request
+
+# facts that are not the engine's business
+AccountFact = (
+    messages.OrderPlaced
+    | messages.OrdersFound
+    | messages.Equity
+    | messages.Transferred
+    | messages.ServerTime
+    | messages.Drilled
+)
+
+
+class LanePort(Protocol):
+    """The condition of a warm lane."""
+
+    trouble: str  # the newest
+
+    @property
+    def certificate(self) -> Expiry | None: ...
+
+    @property
+    def state(self) -> LaneState: ...
+
+
+class WsPort(LanePort, Protocol):
+    """The warm WebSocket lane of one account."""
+
+    def prepare(self, conn: int, text: bytes) -> None: ...
+
+    def send(self, conn: int, text: bytes) -> bool: ...
+
+    def authenticated(self, conn: int) -> None: ...
+
+    def drop(self, conn: int, reason: str, *, fatal: bool = False) -> None: ...
+
+
+class HttpPort(LanePort, Protocol):
+    """The warm HTTP lane of one account."""
+
+    def begin(self, request: Request) -> bool: ...
+
+    def forgo(self) -> None: ...
+
+    def call(self, call: messages.Call) -> None: ...
+
+    def authenticated(self, proven: bool) -> None: ...
+
+    def hold(self, asked_s: float) -> None: ...
+
+
+class FreshPort(Protocol):
+    """The second route of one account: a new connection for each call."""
+
+    def call(self, call: messages.Call) -> None: ...
+
+
+class JournalPort(Protocol):
+    """The record of every decision."""
+
+    @property
+    def trouble(self) -> str: ...
+
+    def intend(self, reason: Reason) -> bool: ...
+
+    def append(self, kind: str, data: Mapping[str, object], at: Now) -> None: ...
+
+    def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool: ...
+
+    def flush(self) -> bool: ...
+
+    def sync(self) -> None: ...
+
+
+class NullJournal:
+    """Keep no record: for a process that connects and looks, and never strikes."""
+
+    trouble = ""
+
+    def intend(self, reason: Reason) -> bool:
+        """Return False: a command may leave only behind its record, and there is none."""
+        return False
+
+    def append(self, kind: str, data: Mapping[str, object], at: Now) -> None:
+        """Drop the record."""
+
+    def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
+        """Drop the record, and return True: nothing that matters is lost."""
+        return True
+
+    def flush(self) -> bool:
+        return True
+
+    def sync(self) -> None:
+        """Do nothing."""
+
+
+class DispatcherPort(Protocol):
+    """The dispatcher, as an account's session sees it."""
+
+    clock: Callable[[], Now]
+    alarms: Alarms
+    state: engine.State
+    counts: Counts
+    lane_changed: Callable[[str, Route], None]  # (account, route)
+    told: Callable[[str, AccountFact, Now], None]  # (account, fact, when)
+
+    def kill_of(self, account: str) -> str | None: ...
+
+    def handle(self, event: engine.Event) -> None: ...
+
+    def wake_sweep(self, account: str) -> None: ...

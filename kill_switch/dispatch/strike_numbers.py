@@ -1,0 +1,51 @@
+"""Find the number of the strike that a venue's answer belongs to. `AccountSession` uses it; it does no I/O."""
+
+from __future__ import annotations
+
+STRIKES_KNOWN = 32  # of each account, the last ones: an answer to an older one counts for the last
+
+
+class StrikeNumbers:
+    """Numbers the strikes of one account, and knows which of them each command belongs to."""
+
+    def __init__(self) -> None:
+        self.last = 0
+        self.answered = 0  # the number of the strike whose command the current event answers; 0: it answers none
+        self._by_tag: dict[str, int] = {}  # command that may still be answered → number of its strike
+        self._by_time: dict[int, int] = {}  # when a strike was made, monotonic ns → its number
+
+    def begin(self, number: int, made_ns: int) -> None:
+        """Begin the strike of this number."""
+        self.last = self._by_time[made_ns] = number
+
+    def forget_old(self) -> None:
+        """Keep the times of the last `STRIKES_KNOWN` strikes only."""
+        if len(self._by_time) > STRIKES_KNOWN:
+            del self._by_time[next(iter(self._by_time))]
+
+    def note_command(self, tag: str) -> None:
+        """Count a command for the strike whose answer has led to it, else for the last one; once for all copies."""
+        self._by_tag.setdefault(tag, self.answered or self.last)
+
+    def of_command(self, tag: str) -> int:
+        """Return the number of the strike that a command belongs to; 0: of none."""
+        return self._by_tag.get(tag, 0)
+
+    def end_command(self, tag: str) -> None:
+        """Forget a command that no answer is expected to any more."""
+        self._by_tag.pop(tag, None)
+
+    def of_answer(self, made_ns: int) -> int:
+        """Return the number of the strike that is answered: by its command, else by when it was made; 0: unknown."""
+        return self.answered or self._by_time.get(made_ns, 0)
+
+    def shift(self, before: int) -> None:
+        """Count so many strikes of an earlier process as the account's first ones: answers to ours are yet to come."""
+        self.last += before
+        self._by_tag = {tag: number + before for tag, number in self._by_tag.items()}
+        self._by_time = {made_ns: number + before for made_ns, number in self._by_time.items()}
+
+    def clear(self) -> None:
+        """Forget every strike: no answer to one of them counts any more."""
+        self._by_tag.clear()
+        self._by_time.clear()
