@@ -34,15 +34,16 @@ from kill_switch.journal.checkpoint import Snapshot
 from kill_switch.journal.fsync import Syncing
 from kill_switch.journal.latch_file import NAME as LATCH
 from kill_switch.journal.latch_file import LatchFile, latch_line, latch_text, leave
+from kill_switch.journal.records import TRIPS
+from kill_switch.journal.records import Entry as Entry
 from kill_switch.journal.segments import GENESIS as GENESIS
 from kill_switch.journal.segments import NAME as NAME
-from kill_switch.journal.segments import Entry as Entry
 from kill_switch.journal.segments import Replay as Replay
 from kill_switch.journal.segments import read as read
 from kill_switch.journal.segments import remember
 from kill_switch.journal.write_ahead import NAME as INTENT
 from kill_switch.journal.write_ahead import Found, Intent, unrecorded
-from kill_switch.journal.writer import KEEP, TRIPS, Record, Writer, plain
+from kill_switch.journal.writer import KEEP, Record, Writer, plain
 from kill_switch.system.file_access import open_ours
 from kill_switch.system.job_thread import Worker
 

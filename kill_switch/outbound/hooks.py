@@ -20,7 +20,9 @@ import anyio
 from kill_switch import printable
 from kill_switch.config.schema import Hooks as Table
 from kill_switch.core.engine import Announce, Kill
+from kill_switch.core.records import ReasonRecord
 from kill_switch.journal import history
+from kill_switch.journal.records import HookRecord, HookStartedRecord
 from kill_switch.worker.client import INTERRUPTED, UNBEGUN, Done, Errands
 
 log = logging.getLogger(__name__)
@@ -41,10 +43,25 @@ class Job(NamedTuple):
     attempt: int = 1
 
     @property
-    def about(self) -> Mapping[str, object]:
-        """Return what both records of an attempt begin with."""
-        told = {"kill": self.kill, "command": shlex.join(self.argv), "accounts": self.accounts}
-        return {**told, "attempt": self.attempt}
+    def started(self) -> HookStartedRecord:
+        """The record of the attempt's begin."""
+        return HookStartedRecord(
+            kill=self.kill, command=shlex.join(self.argv), accounts=self.accounts, attempt=self.attempt
+        )
+
+    def ended(self, done: Done, why: str) -> HookRecord:
+        """Return the record of what became of the attempt."""
+        return HookRecord(
+            kill=self.kill,
+            command=shlex.join(self.argv),
+            accounts=self.accounts,
+            attempt=self.attempt,
+            ok=done.ok,
+            why=why,
+            code=done.code,
+            ms=done.ms,
+            output=done.output[:OUTPUT],
+        )
 
 
 class Hooks:
@@ -103,10 +120,10 @@ class Hooks:
         if kill is None:
             return
         about = [entry for entry in entries if entry["data"].get("kill") == kill.id]
-        reasons = history.understood(about, ("reason",), lambda data: {"trigger", "text"} <= data.keys())
-        reason = next((f"{data['trigger']}: {data['text']}" for data in reasons), "")
-        ended = {_key(data) for data in history.understood(about, ("hook",), _is_record)}
-        started = {_key(data) for data in history.understood(about, ("hook-started",), _is_record)}
+        reasons = history.records_of_kind(about, ReasonRecord)
+        reason = next((f"{one.trigger}: {one.text}" for one in reasons), "")
+        ended = {_key(one) for one in history.records_of_kind(about, HookRecord)}
+        started = {_key(one) for one in history.records_of_kind(about, HookStartedRecord)}
         self._kill = kill.id
         for command, accounts, _ in ended | started:
             self._done[command] = self._done.get(command, frozenset()) | frozenset(accounts)
@@ -159,7 +176,7 @@ class Hooks:
 
     async def _attempt(self, job: Job) -> Done:
         """Hand it over until it has begun, or nobody needs it any more; return what became of it."""
-        self._record("hook-started", job.about)
+        self._record(HookStartedRecord.kind, job.started.to_json())
         environ = {
             "KILL_SWITCH_KILL": job.kill,
             "KILL_SWITCH_REASON": " ".join(printable.line(job.reason).split())[:TEXT],
@@ -182,8 +199,7 @@ class Hooks:
         if done.lost:
             why = f"{done.lost}: {why}; " + ("it is run again" if again else "it is not run again")
         self.runs += 1
-        told = {**job.about, "ok": done.ok, "why": why}
-        self._record("hook", {**told, "code": done.code, "ms": done.ms, "output": done.output[:OUTPUT]})
+        self._record(HookRecord.kind, job.ended(done, why).to_json())
         command = shlex.join(job.argv)
         if done.ok:
             log.info("hook %s: done in %d ms", command, done.ms)
@@ -197,12 +213,6 @@ class Hooks:
         return job.argv in self._table.on_trip and not frozenset(self._latched()).isdisjoint(job.accounts)
 
 
-def _key(data: Mapping[str, Any]) -> tuple[str, tuple[str, ...], int]:
-    """Return what names an attempt; records of 0.1.0 have no number."""
-    attempt = data.get("attempt")
-    return data["command"], tuple(data["accounts"]), attempt if isinstance(attempt, int) else 1
-
-
-def _is_record(data: Mapping[str, Any]) -> bool:
-    """Tell whether it is an attempt of a command; one that is not on record as run is run again."""
-    return isinstance(data.get("command"), str) and history.names(data.get("accounts"))
+def _key(record: HookRecord | HookStartedRecord) -> tuple[str, tuple[str, ...], int]:
+    """Return what names an attempt."""
+    return record.command, record.accounts, record.attempt

@@ -27,6 +27,7 @@ from kill_switch import clock
 from kill_switch.core import engine, sweep
 from kill_switch.core.domain import Answer, Now, Pace, Phase, Reason
 from kill_switch.core.engine import Account, Progress, RearmAsked, Record, Recovered, Reported, Sent, State, Struck
+from tests.recorded import as_written
 
 S = TypeVar("S")  # state
 E = TypeVar("E")  # event
@@ -354,4 +355,4 @@ class Run:
                     "kind": command.kind,
                     "data": command.data,
                 }
-                self.entries.append(orjson.loads(orjson.dumps(entry)))
+                self.entries.append(as_written(orjson.loads(orjson.dumps(entry))))

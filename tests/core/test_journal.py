@@ -16,6 +16,7 @@ import pytest
 
 from kill_switch import clock
 from kill_switch.core.domain import Pace
+from kill_switch.core.records import LatchRecord
 from kill_switch.core.recovery import latched as latched_by
 from kill_switch.core.recovery import rebuild
 from kill_switch.errors import AlreadyRunning, CannotCreate, JournalBroken
@@ -1035,7 +1036,7 @@ def test_a_latch_is_claimed_with_its_text_its_accounts_those_elsewhere_and_its_e
     said = opened.foreign_latch()
     assert said is not None
     taken = claim(said, ("a", "b"))
-    assert taken.record() == {"accounts": ("z",), "said": said}
+    assert taken.record() == LatchRecord(accounts=("z",), said=said)
     tripped = taken.reason(at(1), set_aside="journal.jsonl.broken-1")
     assert (tripped.trigger, tripped.text, tripped.accounts) == ("latch", "panic: by hand", ("a",))
     assert tripped.evidence == {"said": said, "set_aside": "journal.jsonl.broken-1"}
