@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -9,9 +10,17 @@ import orjson
 from kill_switch.journal import records
 
 
-def as_written(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return the entry; fail if its record is none of the table, or would be told in another way."""
+def what_is_wrong(entry: Mapping[str, Any]) -> str:
+    """Say why the entry is none of the table, or is told in another way than it was written; "" if all is well."""
     record = records.from_json(entry)
-    assert isinstance(record, records.Record), (entry["kind"], record, entry["data"])
-    assert orjson.dumps(record.to_json()) == orjson.dumps(entry["data"]), entry["kind"]
+    if isinstance(record, records.Unreadable):
+        return f"a record {record.kind}: {record.why}"
+    if orjson.dumps(record.to_json()) != orjson.dumps(entry["data"]):
+        return f"a record {entry['kind']} is told in another way than it was written"
+    return ""
+
+
+def as_written(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry; fail if something is wrong with its record."""
+    assert not (wrong := what_is_wrong(entry)), (wrong, entry["data"])
     return entry

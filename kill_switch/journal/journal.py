@@ -60,11 +60,20 @@ _NOT_RECORDED = "tripped accounts have other logins or names now, and the disk d
 class Journal:
     """Append to the journal of one state directory; holds its lock, so that there is one daemon to a directory."""
 
-    def __init__(self, state_dir: Path, runtime_dir: Path, reading: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        runtime_dir: Path,
+        reading: Callable[[], object] = lambda: None,
+        *,
+        syncer: Callable[[int, int, Callable[[], None]], Syncing] = Syncing,
+        worker: Callable[[str], Worker] | None = None,
+    ) -> None:
         """Open and lock; raises `AlreadyRunning` or `CannotCreate`. `replay` is what was there, set aside if broken.
 
         `replay.entries` stand for all that were ever written, as `checkpoint` says. `reading` is called again and again
-        while a file is read that is longer than any that this version writes.
+        while a file is read that is longer than any that this version writes. `syncer` makes what syncs the file, and
+        `worker` the thread of a directory.
         """
         self.path = state_dir / NAME
         try:
@@ -109,7 +118,7 @@ class Journal:
         known = not self.set_aside and self.replay.snapshot is not None
         snapshot = self.replay.snapshot if known and self.replay.snapshot is not None else Snapshot()
         entries = self.replay.entries if known else []
-        self._writer = Writer(self.path, fd, size, snapshot, entries, self._lock, self._files, self._begin_syncing)
+        self._writer = Writer(self.path, fd, size, snapshot, entries, self._lock, self._files, syncer)
         for file in self._files:
             file.look()
         self.news: deque[str] = self._writer.news  # what people are to be told, a line each
@@ -128,8 +137,9 @@ class Journal:
         self._foreign = False  # somebody may have left a latch
         self._sure = True  # both files were looked at since one of them was found
         self._asked = self._sync_asked = False  # to write; to have the disk take it
-        self._state = self._begin_worker("journal")
-        self._run = self._begin_worker("journal-runtime")
+        begin_worker = worker or Worker
+        self._state = begin_worker("journal")
+        self._run = begin_worker("journal-runtime")
 
     # ── what is the matter ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -421,12 +431,6 @@ class Journal:
 
     def _aside(self, path: Path) -> Path:
         return path.with_name(f"{path.name}.broken-{clock.now().wall_ns // 1_000_000_000}")
-
-    def _begin_syncing(self, fd: int, size: int, beside: Callable[[], None]) -> Syncing:
-        return Syncing(fd, size, beside)
-
-    def _begin_worker(self, name: str) -> Worker:
-        return Worker(name)
 
 
 def _renames(kind: str, data: Mapping[str, object]) -> bool:

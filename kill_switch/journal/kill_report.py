@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -118,8 +117,10 @@ class Reports:
 
     def apply(self, record: Record | Unreadable, stamp: Stamp) -> None:
         """Take the next record; what another version has written, and this one cannot read, is left out."""
-        with contextlib.suppress(LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
+        try:
             self._apply(record, stamp)
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
+            pass
 
     def _apply(self, record: Record | Unreadable, stamp: Stamp) -> None:
         match record:

@@ -95,7 +95,8 @@ def opened(dirs: tuple[Path, Path]) -> Iterator[Prompt]:
 class ByHand(Syncing):
     """Sync when the test says so."""
 
-    def _begin(self) -> None: ...
+    def __init__(self, fd: int, size: int, beside: Callable[[], None]) -> None:
+        super().__init__(fd, size, beside, begin=lambda thread: None)
 
     def ask(self, size: int) -> None:
         super().ask(size)
@@ -108,8 +109,8 @@ class ByHand(Syncing):
 
 
 class SyncedByHand(Prompt):
-    def _begin_syncing(self, fd: int, size: int, beside: Callable[[], None]) -> Syncing:
-        return ByHand(fd, size, beside)
+    def __init__(self, state_dir: Path, runtime_dir: Path) -> None:
+        super().__init__(state_dir, runtime_dir, syncer=ByHand)
 
     @property
     def syncing(self) -> ByHand:
