@@ -20,7 +20,6 @@ def what_is_wrong(entry: Mapping[str, Any]) -> str:
     return ""
 
 
-def as_written(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return the entry; fail if something is wrong with its record."""
+def must_be_as_written(entry: Mapping[str, Any]) -> None:
+    """Fail if something is wrong with the record of an entry."""
     assert not (wrong := what_is_wrong(entry)), (wrong, entry["data"])
-    return entry

@@ -120,7 +120,7 @@ class Reports:
         try:
             self._apply(record, stamp)
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
-            pass
+            pass  # `stands` and `kills` are read here alone; another version may write them otherwise
 
     def _apply(self, record: Record | Unreadable, stamp: Stamp) -> None:
         match record:
