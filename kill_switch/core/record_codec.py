@@ -129,6 +129,8 @@ def _plain(value: Any) -> Any:
         return [*map(_plain, value)]
     if isinstance(value, Mapping) and any(is_dataclass(one) or isinstance(one, tuple) for one in value.values()):
         return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, Mapping):  # JSON's serialiser takes no other mapping than a dict
+        return dict(value)
     return value
 
 

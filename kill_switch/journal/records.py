@@ -9,7 +9,7 @@ To add a kind: write its type, add its row to `TABLE`, and run `python -m tests.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 from kill_switch.core.record_codec import Kinds as _Kinds
@@ -52,7 +52,7 @@ class AmendmentRecord(Record):
     observed_mono_ns: Annotated[int, "when the reason was observed, monotonic"] = 0
     observed_wall_ns: Annotated[int, "the same by the wall clock: which reason is meant"]
     text: Annotated[str, 'replaces the reason\'s text; "": it stays']
-    evidence: Annotated[Object, "is added to the reason's evidence"]
+    evidence: Annotated[Object, "is added to the reason's evidence"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
