@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from kill_switch.core.domain import Now
@@ -23,8 +24,12 @@ def now() -> Now:
 
 def iso(wall_ns: int) -> str:
     """Format a wall-clock time, in nanoseconds since 1970, as ISO 8601 in UTC with microseconds."""
-    seconds = datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC).isoformat()[:19]  # strftime takes twice as long
-    return f"{seconds}.{wall_ns // 1000 % 1_000_000:06d}Z"
+    return f"{_seconds(wall_ns // 1_000_000_000)}.{wall_ns // 1000 % 1_000_000:06d}Z"
+
+
+@lru_cache(maxsize=4)  # the records of a kill share a second or two
+def _seconds(wall_s: int) -> str:
+    return datetime.fromtimestamp(wall_s, UTC).isoformat()[:19]  # strftime takes twice as long
 
 
 def boot_id() -> str:

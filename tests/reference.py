@@ -1,4 +1,4 @@
-"""Make the reference pages that stand in the code: the command line, and the configuration.
+"""Make the reference pages that stand in the code: the command line, the configuration, the journal's records.
 
 `python -m tests.reference --write` writes them below `docs/reference`; `tests/test_docs.py` compares. What a page says
 of a key is the comment behind the key's field.
@@ -11,6 +11,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -20,6 +21,8 @@ from pydantic.fields import FieldInfo
 
 from kill_switch.cli import main as program
 from kill_switch.config import parsers, schema
+from kill_switch.core import record_codec
+from kill_switch.journal import records
 from kill_switch.venues import VENUES
 
 ROOT = Path(__file__).parents[1]
@@ -154,16 +157,64 @@ def _comments(model: type[BaseModel]) -> dict[str, str]:
     return found
 
 
+# ── the journal's records ─────────────────────────────────────────────────────────────────────────────────────────────
+
+RECORDS = (
+    f"Each line of `journal.jsonl` is one record: `seq, at, mono_ns, boot, kind, data, prev, hash`. `data` depends on "
+    f"`kind`. This page lists the kinds in format {records.FORMAT} of the journal. The `start` and `checkpoint` "
+    "records say which format it is; without one it is format 1. A daemon that does not know the format starts "
+    "tripped. A version leaves fields out that it does not know, and records of unknown kinds. A record about latches "
+    "that cannot be understood trips every account."
+)
+
+
+def journal_records() -> str:
+    """Return the page of the journal's records."""
+    lines = ["# Journal records", "", *textwrap.wrap(RECORDS, 118, break_on_hyphens=False), ""]
+    lines += ["| kind | written by | read by | since | trips |", "|---|---|---|---|---|"]
+    for row in records.TABLE:
+        kind = row.record.kind
+        trips = "yes" if row.trips else ""
+        lines.append(f"| [`{kind}`](#{kind}) | {row.written_by} | {row.read_by} | {row.since} | {trips} |")
+    for row in records.TABLE:
+        lines += ["", f"## {row.record.kind}", "", "| field | type | means |", "|---|---|---|"]
+        for field in record_codec.fields_of(row.record):
+            rule = "must be there" if field.required else "left out if there is none" if field.omitted else ""
+            meaning = _cell("; ".join(filter(None, [field.meaning, rule])))
+            lines.append(f"| `{field.name}` | {_type(field.hint)} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _type(hint: Any) -> str:
+    """Name a field's type in JSON's words."""
+    names = {str: "string", int: "integer", bool: "true or false", Any: "any"}
+    args = [one for one in get_args(hint) if one is not type(None)]
+    if hint in names:
+        return names[hint]
+    if type(None) in get_args(hint):
+        return f"{_type(args[0])} or null"
+    origin = get_origin(hint)
+    if origin is tuple:
+        return f"array of {_type(args[0])}" if args[-1] is ... else "array"
+    if origin is not None or is_dataclass(hint):
+        return "object"
+    return "string"
+
+
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-# ── both ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── all ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def pages() -> dict[Path, str]:
     """Return the text of each page."""
-    return {PAGES / "cli.md": HEAD + command_line(), PAGES / "configuration.md": HEAD + configuration()}
+    return {
+        PAGES / "cli.md": HEAD + command_line(),
+        PAGES / "configuration.md": HEAD + configuration(),
+        PAGES / "journal-records.md": HEAD + journal_records(),
+    }
 
 
 def main() -> None:

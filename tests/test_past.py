@@ -15,7 +15,8 @@ from kill_switch.clock import now
 from kill_switch.config.loader import load
 from kill_switch.daemon.daemon import Daemon
 from kill_switch.journal import journal
-from kill_switch.journal.history import Seen, seen, understood
+from kill_switch.journal.history import Seen, records_of_kind, seen
+from kill_switch.journal.records import PnlRecord, StopRecord
 
 HEAD = """
 [daemon]
@@ -161,12 +162,12 @@ def entry(seq: int, kind: str, data: dict[str, Any], at: object = "2024-01-01T00
 
 
 def test_what_is_left_out_is_said_once_with_the_last_number(caplog: pytest.LogCaptureFixture) -> None:
-    entries = [entry(n, "drill", {"ok": n}) for n in range(1, 5)]
+    entries = [entry(n, "stop", {"state": n}) for n in range(1, 4)] + [entry(4, "stop", {"state": "ARMED"})]
     with caplog.at_level(logging.WARNING, "kill_switch.journal.history"):
-        assert understood(entries, ("drill",), lambda data: data["ok"] > 3) == [{"ok": 4}]
+        assert records_of_kind(entries, StopRecord) == [StopRecord(state="ARMED")]
     (line,) = caplog.messages
-    assert line.startswith("journal: 3 record(s) of the kind drill left out, the last is number 3")
-    assert understood(entries, ("pnl",), lambda data: False) == []
+    assert line.startswith("journal: 3 record(s) of the kind stop left out, the last is number 3")
+    assert records_of_kind(entries, PnlRecord) == []
 
 
 NOON = datetime(2024, 1, 7, 12, tzinfo=UTC)

@@ -27,6 +27,7 @@ from kill_switch.health.drills import Drills
 from kill_switch.health.dry_run import Previews
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import KEEP_REASONS, Reports
+from kill_switch.journal.records import RearmAskedRecord, UserRecord
 from kill_switch.system.users import SOON_S, Users
 from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.supervisor import Watch
@@ -224,7 +225,8 @@ class Operators:
         def on_name(name: str) -> None:
             self._unnamed.discard(uid)
             if name != str(uid):
-                self._journal.append("user", {"uid": uid, "user": name}, self._dispatcher.clock())
+                record = UserRecord(uid=uid, user=name)
+                self._journal.append(record.kind, record.to_json(), self._dispatcher.clock())
                 self._journal.flush()
 
         if uid not in self._unnamed:
@@ -244,8 +246,8 @@ class Operators:
         await self._prove(tripped, since_ns)
         await self._watch.look(tripped)
         watching = list(self._watch.watching(tripped))  # read now, because a reload may have changed the triggers
-        data = {"uid": caller.uid, "user": caller.user, "text": text, "accounts": accounts}
-        self._journal.append("rearm-asked", data, self._dispatcher.clock())
+        record = RearmAskedRecord(uid=caller.uid, user=caller.user, text=text, accounts=accounts)
+        self._journal.append(record.kind, record.to_json(), self._dispatcher.clock())
         if not await self._recorded():
             why = self._journal.trouble or "the disk has not taken the record yet"
             raise Refusal(f"not re-armed, because it could not be recorded: {why}")

@@ -66,7 +66,8 @@ class Login:
         return self.key_fits(identity) and not self.elsewhere(identity)
 
     def key_fits(self, identity: Identity) -> bool:
-        return hmac.compare_digest(_digest(self.key, identity["salt"]), identity["key"])
+        mine, theirs = _digest(self.key, identity["salt"]), identity["key"]
+        return hmac.compare_digest(mine.encode(), theirs.encode("utf-8", "backslashreplace"))
 
     def elsewhere(self, identity: Identity) -> tuple[str, ...]:
         """Return in words where it is not the place of that account, or leaves some of it out; its key apart."""
@@ -204,7 +205,7 @@ def _missing(now: object, before: object) -> str:
 def _overlap(mine: Any, theirs: Any) -> bool:
     for name, before in theirs.items():
         now = mine.get(name)
-        if isinstance(before, list | tuple) and isinstance(now, list | tuple) and not set(before) & set(now):
+        if isinstance(before, list | tuple) and isinstance(now, list | tuple) and not any(one in now for one in before):
             return False
     return True
 

@@ -11,7 +11,51 @@ from kill_switch.core import sweep as sweeping
 from kill_switch.core.domain import Now, Pace
 from kill_switch.core.engine import Account, Kill, State
 from kill_switch.core.identity import Identity, Login, Struck, find_moved, find_shared
+from kill_switch.core.record_codec import Kinds, Record, Unreadable
+from kill_switch.core.records import (
+    RECORDS,
+    CheckpointRecord,
+    ClearRecord,
+    Entry,
+    IdentityRecord,
+    LatchRecord,
+    ReadRecord,
+    RearmApprovedRecord,
+    RearmRecord,
+    ReasonRecord,
+    ReloadRecord,
+    RepeatsRecord,
+    ResumeRecord,
+    SeenRecord,
+    StartRecord,
+    StrikeRecord,
+    is_understood,
+)
 from kill_switch.errors import JournalBroken
+
+KINDS = Kinds(RECORDS)
+ABOUT_LATCHES = frozenset(
+    one.kind
+    for one in (
+        ReasonRecord,
+        StrikeRecord,
+        ReadRecord,
+        SeenRecord,
+        ClearRecord,
+        RepeatsRecord,
+        LatchRecord,
+        ResumeRecord,
+        IdentityRecord,
+        ReloadRecord,
+        RearmApprovedRecord,
+        RearmRecord,
+        CheckpointRecord,
+    )
+)  # one of these that cannot be understood trips: nobody knows what it says of latches
+
+
+class _NotUnderstood(ValueError):
+    """What a record says of latches cannot be understood."""
 
 
 @dataclass(slots=True)
@@ -30,67 +74,85 @@ class Fold:
         self.approvals: dict[int, frozenset[str]] = {}
         self.kill_id, self.began, self.scope, self.kills = "", Now(0, 0), frozenset[str](), 0
 
-    def take(self, entry: Mapping[str, Any]) -> None:
-        """Take the next entry; raise `JournalBroken` at one that cannot be understood."""
+    def take(self, entry: Entry) -> None:
+        """Take the next entry; raise `JournalBroken` at one about latches that cannot be understood."""
+        record = KINDS.from_json(entry)
         try:
-            self._take(entry["kind"], entry["data"])
-        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):  # another version has written it
-            raise JournalBroken(entry["seq"], "a record that this version does not understand") from None
+            self.apply(record)
+        except _NotUnderstood as what:
+            raise JournalBroken(entry.get("seq", 0), str(what)) from None
 
-    def _take(self, kind: str, data: Mapping[str, Any]) -> None:
-        latches, approvals = self.latches, self.approvals
-        match kind:
-            case "reason":
-                approvals.clear()
-                if data["kill"] != self.kill_id:
-                    self.kill_id, self.scope, self.kills = str(data["kill"]), frozenset(), self.kills + 1
-                    self.began = Now(int(data["observed_mono_ns"]), int(data["observed_wall_ns"]))
-                self.scope |= frozenset(_names(data))
-                for name in _names(data):
-                    strikes = latches[name].strikes if name in latches else 0
-                    latches[name] = _Latch(self.kill_id, strikes=strikes)
-                self.struck.reason(_names(data), data.get("identities", {}))
-            case "strike":
-                for sent in data["sent"]:
-                    latch = latches.get(sent["account"])
-                    if latch and sent["strike"] > latch.strikes:  # else a second copy of an old one, sent late
-                        latch.strikes = sent["strike"]
-                        _reopen(latch, approvals)
-            case "read" | "seen":
-                latch = latches.get(data["account"])
-                if latch and (kind == "seen" or shows_orders(data)):
-                    _reopen(latch, approvals)
-            case "clear":
-                if latch := latches.get(data["account"]):
-                    latch.clear = True
-            case "repeats":  # many of these four, in one
-                if latch := latches.get(data["account"]):
-                    latch.strikes = max(latch.strikes, int(data["strike"]))
-                    if data["clear"]:
-                        latch.clear = True
-                    else:
-                        _reopen(latch, approvals)
-            case "latch":  # left for accounts that nobody had
-                for name in _names(data):
-                    latches.setdefault(name, _Latch(self.kill_id))
-            case "resume" | "identity":
-                moved = dict(data.get("moved", {}))
-                self.rename(moved)
-                for name in self.struck.changed(data.get("identities", {})):
-                    _reopen(self.latches.setdefault(name, _Latch(self.kill_id)), approvals)
-            case "reload":
-                approvals.clear()
-            case "rearm-approved":
-                approvals[data["uid"]] = approvals.get(data["uid"], frozenset()) | frozenset(_names(data))
-            case "rearm":
-                approvals.clear()
-                for name in _names(data):
-                    latches.pop(name, None)
-                self.struck.rearmed(_names(data))
-            case "checkpoint":
-                self._restore(data["latches"])
+    def apply(self, record: Record | Unreadable) -> None:
+        """Take the next record; raise a `ValueError` at one about latches that cannot be understood."""
+        match record:
+            case Unreadable(kind=kind):
+                if kind in ABOUT_LATCHES:
+                    raise _NotUnderstood("a record that this version does not understand")
+            case ReasonRecord():
+                self._reason(record)
+            case StrikeRecord():
+                for sent in record.sent:
+                    latch = self.latches.get(sent.account)
+                    if latch and sent.strike > latch.strikes:  # else a second copy of an old one, sent late
+                        latch.strikes = sent.strike
+                        self._reopen(sent.account)
+            case SeenRecord():
+                self._reopen(record.account)
+            case ReadRecord():
+                if record.shows_orders:
+                    self._reopen(record.account)
+            case ClearRecord():
+                self._clear(record.account)
+            case RepeatsRecord():
+                if latch := self.latches.get(record.account):
+                    latch.strikes = max(latch.strikes, record.strike)
+                    (self._clear if record.clear else self._reopen)(record.account)
+            case LatchRecord():  # left for accounts that nobody had
+                for name in record.accounts:
+                    self.latches.setdefault(name, _Latch(self.kill_id))
+            case ResumeRecord() | IdentityRecord():
+                self.rename(record.moved)
+                for name in self.struck.changed(record.identities):
+                    self.latches.setdefault(name, _Latch(self.kill_id))
+                    self._reopen(name)
+            case ReloadRecord():
+                self.approvals.clear()
+            case RearmApprovedRecord():
+                self.approvals[record.uid] = self.approvals.get(record.uid, frozenset()) | frozenset(record.accounts)
+            case RearmRecord():
+                self.approvals.clear()
+                for name in record.accounts:
+                    self.latches.pop(name, None)
+                self.struck.rearmed(record.accounts)
+            case StartRecord():
+                _require_format(record.format)
+            case CheckpointRecord():
+                _require_format(record.format)
+                self._restore(record.latches)
             case _:
                 pass
+
+    def _reason(self, record: ReasonRecord) -> None:
+        self.approvals.clear()
+        if record.kill != self.kill_id:
+            self.kill_id, self.scope, self.kills = record.kill, frozenset(), self.kills + 1
+            self.began = Now(record.observed_mono_ns, record.observed_wall_ns)
+        self.scope |= frozenset(record.accounts)
+        for name in record.accounts:
+            strikes = self.latches[name].strikes if name in self.latches else 0
+            self.latches[name] = _Latch(self.kill_id, strikes=strikes)
+        self.struck.reason(record.accounts, record.identities)
+
+    def _clear(self, name: str) -> None:
+        if latch := self.latches.get(name):
+            latch.clear = True
+
+    def _reopen(self, name: str) -> None:
+        """Take note that an account is not clear, or not any more: who approved its re-arm did not know of that."""
+        if latch := self.latches.get(name):
+            if latch.clear:
+                self.approvals.clear()
+            latch.clear = False
 
     def told(self) -> dict[str, object]:
         """Return all of it in JSON's own values, for a checkpoint."""
@@ -111,6 +173,12 @@ class Fold:
         self.struck.renamed(moved)
 
     def _restore(self, told: Mapping[str, Any]) -> None:
+        try:
+            self._read_checkpoint(told)
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):  # another version has written it
+            raise _NotUnderstood("a checkpoint that this version does not understand") from None
+
+    def _read_checkpoint(self, told: Mapping[str, Any]) -> None:
         latches = {
             str(name): _Latch(str(kill), bool(clear), int(strikes))
             for name, (kill, clear, strikes) in told["accounts"].items()
@@ -123,7 +191,7 @@ class Fold:
 
 
 def rebuild(
-    entries: Iterable[Mapping[str, Any]],
+    entries: Iterable[Entry],
     paces: Mapping[str, Pace],
     approvals_needed: int = 1,
     logins: Mapping[str, Login] = MappingProxyType({}),
@@ -152,7 +220,7 @@ def rebuild(
             mine = [one for one in known if login.covers(one)]
             identity = login.identity(mine[-1]["salt"] if mine else salt)
             owed = tuple(one for one in known if one not in mine)
-            if known and identity != known[-1]:
+            if known and identity != known[-1] and name in latches:
                 latches[name].clear = False
         accounts[name] = _account(pace, latches.get(name))._replace(identity=identity, owed=owed)
     unclear = frozenset(name for name in scope if name in accounts and name in latches and not latches[name].clear)
@@ -160,9 +228,7 @@ def rebuild(
     return State(accounts, kill, fold.kills, approvals_needed, fold.approvals, moved)
 
 
-def struck_elsewhere(
-    entries: Iterable[Mapping[str, Any]], logins: Mapping[str, Login]
-) -> dict[str, tuple[Identity, ...]]:
+def struck_elsewhere(entries: Iterable[Entry], logins: Mapping[str, Login]) -> dict[str, tuple[Identity, ...]]:
     """Return the accounts that the entries leave tripped and that are in no configuration now, with who was struck."""
     fold = _folded(entries)
     known = {name: fold.struck.under(name) for name in fold.latches}
@@ -186,36 +252,21 @@ def _renamed(latches: dict[str, _Latch], moved: Mapping[str, str]) -> dict[str, 
     return renamed
 
 
-def latched(entries: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+def latched(entries: Iterable[Entry]) -> frozenset[str]:
     """Return the names of all accounts that the entries leave tripped, whether or not anybody still has them."""
     return frozenset(_folded(entries).latches)
 
 
-def _folded(entries: Iterable[Mapping[str, Any]]) -> Fold:
+def _folded(entries: Iterable[Entry]) -> Fold:
     fold = Fold()
     for entry in entries:
         fold.take(entry)
     return fold
 
 
-def _names(data: Mapping[str, Any]) -> Iterable[str]:
-    """Return the accounts that a record names; raises `TypeError` if it is no list of names, as a lone name is none."""
-    names: Iterable[str] = data["accounts"]
-    if isinstance(names, str | Mapping) or not all(isinstance(name, str) for name in names):
-        raise TypeError("no list of names")
-    return names
-
-
-def _reopen(latch: _Latch, approvals: dict[int, frozenset[str]]) -> None:
-    """Take note that an account is not clear, or not any more: who has approved its re-arm did not know of that."""
-    if latch.clear:
-        approvals.clear()
-    latch.clear = False
-
-
-def shows_orders(read: Mapping[str, Any]) -> bool:
-    """Say whether a read-back shows orders that are there now; an incomplete one proves nothing but live ones."""
-    return not read.get("stale") and bool(read["live"] or (read["pending"] and read["complete"]))
+def _require_format(journal_format: object) -> None:
+    if not is_understood(journal_format):
+        raise _NotUnderstood("the journal has a format that this version does not understand")
 
 
 def _account(pace: Pace, latch: _Latch | None) -> Account:

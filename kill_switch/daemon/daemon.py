@@ -31,6 +31,7 @@ from kill_switch.core.domain import Now, Reason, Route, Severity
 from kill_switch.core.engine import Announce, Pulse, Recovered
 from kill_switch.core.identity import new_salt
 from kill_switch.core.on_change import OnChange
+from kill_switch.core.records import FORMAT, LatchRecord, StartRecord
 from kill_switch.daemon.held_signals import Held
 from kill_switch.daemon.listeners import Doors
 from kill_switch.daemon.reload import Reloading
@@ -45,6 +46,7 @@ from kill_switch.journal import history
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import Reports
 from kill_switch.journal.latch_file import claim
+from kill_switch.journal.records import StopRecord
 from kill_switch.outbound.services import LAST_WORDS_S, Beside
 from kill_switch.system.hardening import make_directory
 from kill_switch.tasks import Tasks
@@ -221,7 +223,8 @@ class Daemon:
         finally:
             self._end()
             self.journal.on_latch = lambda: None
-            self.journal.append("stop", {"state": self.dispatcher.state.phase}, clock.now())
+            stop = StopRecord(state=self.dispatcher.state.phase)
+            self.journal.append(stop.kind, stop.to_json(), clock.now())
             self.journal.close()
             self._doors.close()
             self._systemd.close()
@@ -230,14 +233,14 @@ class Daemon:
 
     def _record_start(self) -> None:
         replay = self.journal.replay
-        data: dict[str, object] = {
-            "version": kill_switch.__version__,
-            "pid": os.getpid(),
+        start = StartRecord(
+            version=kill_switch.__version__,
+            pid=os.getpid(),
+            format=FORMAT,
+            torn=replay.torn.decode("utf-8", "replace") if replay.torn else None,
             **self.reloading.cast(),
-        }
-        if replay.torn:
-            data["torn"] = replay.torn.decode("utf-8", "replace")
-        self.journal.append("start", data, clock.now())
+        )
+        self.journal.append(start.kind, start.to_json(), clock.now())
         if not self.journal.flush():
             log.error("%s", self.journal.trouble)
 
@@ -272,12 +275,12 @@ class Daemon:
             return
         latch = claim(said, self.config.accounts)
         if latch.elsewhere:
-            self.dispatcher.record_durably("latch", latch.record())
+            self.dispatcher.record_durably(LatchRecord.kind, latch.record().to_json())
             self.reloading.leave_tripped(latch.elsewhere)
         aside = {} if self.journal.set_aside is None else {"set_aside": str(self.journal.set_aside)}
         self.dispatcher.fire(latch.reason(clock.now(), **aside))
-        if isinstance(uid := latch.evidence.get("uid"), int):
-            self.operators.find_name(uid)
+        if latch.uid is not None:
+            self.operators.find_name(latch.uid)
         self.journal.take_latch(said)
 
     def _report(self, trigger: str, text: str) -> None:

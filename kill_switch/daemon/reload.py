@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypedDict
 
 import anyio
 from anyio.abc import TaskGroup
@@ -22,6 +23,7 @@ from kill_switch.control.handlers import Operators
 from kill_switch.core.domain import Reason, Severity
 from kill_switch.core.engine import Announce, Reconfigured
 from kill_switch.core.identity import Identity
+from kill_switch.core.records import ReloadRecord
 from kill_switch.dispatch import connect as wiring
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
@@ -29,6 +31,7 @@ from kill_switch.errors import ConfigError, Problem
 from kill_switch.health.drills import Drills
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import Reports
+from kill_switch.journal.records import ReloadRefusedRecord
 from kill_switch.outbound.services import Beside
 from kill_switch.system.offload import Offload
 from kill_switch.tasks import Tasks
@@ -41,6 +44,15 @@ READ_WITHIN_S = 10.0  # the configuration and all its secrets
 LATCHES_WITHIN_S = 1.0  # for the file systems of both directories; a pulse takes over what comes later
 MOST_READS = 4  # that may hang: each has a thread
 _MEND = "mend it, then reload again"
+
+
+class Cast(TypedDict):
+    """The accounts and triggers that there are, the configuration in force, and what is new in it."""
+
+    accounts: Mapping[str, Any]
+    triggers: Mapping[str, str]
+    config: Mapping[str, Any]
+    changed: Mapping[str, Any]
 
 
 class Reloading:
@@ -114,7 +126,7 @@ class Reloading:
         """Take note of accounts that are in no configuration, and tripped by a latch that does not say who they are."""
         self.left_tripped = {**dict.fromkeys(names, ()), **self.left_tripped}
 
-    def cast(self) -> dict[str, object]:
+    def cast(self) -> Cast:
         """Return the accounts and triggers that there are, the configuration in force and what is new in it.
 
         For the record; the next call compares with this one.
@@ -124,7 +136,7 @@ class Reloading:
         before = self._recorded
         self._recorded = {**in_force(self.config), APPROVALS: self._dispatcher.state.approvals_needed}
         changed = changes(before, self._recorded) if before else {}
-        return {"accounts": accounts, "triggers": triggers, "config": self._recorded, "changed": changed}
+        return Cast(accounts=accounts, triggers=triggers, config=self._recorded, changed=changed)
 
     # ── who asks ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -157,7 +169,7 @@ class Reloading:
 
         Accounts that it does not concern keep their lanes. What is tripped stays tripped.
         """
-        by = {} if caller is None else {"uid": caller.uid, "user": caller.user}
+        uid, user = (None, None) if caller is None else (caller.uid, caller.user)
         async with self._lock:
             try:
                 new = await self._read()
@@ -166,11 +178,13 @@ class Reloading:
                 change = self._apply(new)  # without an await: nothing happens in between
             except ConfigError as error:
                 why = list(map(str, error.problems))
-                self._journal.append("reload-refused", {**by, "why": why}, clock.now())
+                refused = ReloadRefusedRecord(uid=uid, user=user, why=tuple(why))
+                self._journal.append(refused.kind, refused.to_json(), clock.now())
                 self._journal.flush()
                 self._announce(Announce(Severity.WARN, f"the configuration is not reloaded: {'; '.join(why)}"))
                 raise
-            self._journal.append("reload", {**by, "change": change.words(), **self.cast()}, clock.now())
+            record = ReloadRecord(uid=uid, user=user, change=change.words(), **self.cast())
+            self._journal.append(record.kind, record.to_json(), clock.now())
             self._journal.flush()
             self._announce(Announce(Severity.INFO, f"configuration reloaded: {change.words()}"))
             return change

@@ -38,6 +38,7 @@ from kill_switch.errors import AlreadyRunning, KillSwitchError
 from kill_switch.journal import latch_file, takeover
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import Reports
+from kill_switch.journal.records import DirectRecord, UserRecord
 from kill_switch.outbound.notifier import Notifier
 from kill_switch.system import abandonable, users
 from kill_switch.tasks import run_isolated
@@ -392,12 +393,13 @@ class Direct:
         if not reading.done() or reading.exception() is not None:
             log.error("the configuration cannot be put on record: it cannot be read once more")
             return
-        data = {"kill": self._kill_id, "config": reading.result(), "unstruck": unstruck, "pid": os.getpid()}
-        self._record.append("direct", data, clock.now())
+        record = DirectRecord(kill=self._kill_id, config=reading.result(), unstruck=tuple(unstruck), pid=os.getpid())
+        self._record.append(record.kind, record.to_json(), clock.now())
 
     def _named(self, naming: asyncio.Future[str | None]) -> None:
         if not naming.cancelled() and naming.exception() is None and (name := naming.result()):
-            self._record.append("user", {"uid": os.getuid(), "user": name}, clock.now())
+            record = UserRecord(uid=os.getuid(), user=name)
+            self._record.append(record.kind, record.to_json(), clock.now())
 
     async def _end_record(self) -> None:
         """Close the record, and take the latch back once the disk has what it stands for; a disk may hang."""

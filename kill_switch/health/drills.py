@@ -24,6 +24,7 @@ from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.ports import JournalPort
 from kill_switch.errors import AlreadyRunning, KillSwitchError
 from kill_switch.journal import history
+from kill_switch.journal.records import DrillRecord
 from kill_switch.venues.messages import DRILL_WITHIN_S, Drilled
 
 log = logging.getLogger(__name__)
@@ -71,8 +72,8 @@ class Drills:
         self._busy = False
         self._not_before_s = 0.0
         self._times: Timetable | None = None
-        for record in history.understood(entries, ("drill",), _is_record):
-            self._note(record)
+        for record in history.records_of_kind(entries, DrillRecord, fits=_is_whole):
+            self._note(record.to_json())
 
     # ── one drill ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -97,7 +98,7 @@ class Drills:
             self._busy = False
         result = self._judge(over, accounts, chosen)
         record = {"at": iso(over.began.wall_ns), "by": by, **who, **result}
-        self._journal.append("drill", record, self._clock())
+        self._journal.append(DrillRecord.kind, record, self._clock())
         self._journal.flush()
         self._tell(record)
         return record
@@ -240,38 +241,10 @@ class Drills:
             await anyio.sleep(LOOK_EVERY_S if times is None else times.wait_s(self._clock(), LOOK_EVERY_S))
 
 
-def _is_record(data: Mapping[str, Any]) -> bool:
-    """Return whether `data` is a drill's record, as `Drills.run` writes it."""
-    match data:
-        case {
-            "at": str(),
-            "by": str(),
-            "ok": bool(),
-            "answered_us": int() | None,
-            "budget_us": int(),
-            "accounts": dict() as accounts,
-        }:
-            return all(_is_account(account) for account in accounts.values())
-        case _:
-            return False
-
-
-def _is_account(account: object) -> bool:
-    match account:
-        case {"skipped": str() | None, "lanes": dict() as lanes}:
-            return all(_is_lane(lane) for lane in lanes.values())
-        case _:
-            return False
-
-
-def _is_lane(lane: object) -> bool:
-    match lane:
-        case {"ok": True, "rtt_us": int(), "within_budget": bool(), "evidence": str()}:
-            return True
-        case {"ok": False, "rtt_us": int() | None, "within_budget": bool(), "evidence": str()}:
-            return True
-        case _:
-            return False
+def _is_whole(record: DrillRecord) -> bool:
+    """Tell whether each lane that answered has its time."""
+    lanes = (lane for account in record.accounts.values() for lane in account.lanes.values())
+    return all(lane.rtt_us is not None for lane in lanes if lane.ok)
 
 
 def _slowness(record: Mapping[str, Any]) -> Iterator[str]:

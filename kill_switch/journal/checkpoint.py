@@ -4,59 +4,64 @@
 `Snapshot.entries` are what every reader of a journal's entries reads the same from as from all of them: the last
 entries of their kinds, as they were written, then one `checkpoint` with the folds of `recovery` and `report`.
 
-To keep the last entries of another kind, add a line to `_LAST`.
+To keep the last entries of another kind, name it in `_LAST` and in `_keys`.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from kill_switch.core import recovery
+from kill_switch.core.records import CheckpointRecord, RearmRecord, ReasonRecord, ReloadRecord, StartRecord
 from kill_switch.errors import JournalBroken
-from kill_switch.journal import write_ahead
-from kill_switch.journal.kill_report import Reports
+from kill_switch.journal import records, write_ahead
+from kill_switch.journal.kill_report import Reports, Stamp
+from kill_switch.journal.records import (
+    FORMAT,
+    DrillRecord,
+    Entry,
+    HeartbeatRecord,
+    HookRecord,
+    HookStartedRecord,
+    PnlRecord,
+    Record,
+    ScheduleRecord,
+    StampsRecord,
+    Unreadable,
+)
 
-Entry = Mapping[str, Any]
 Key = tuple[str, ...]
 
 KIND = "checkpoint"
 VERSION = 1
+_STRANGE = "a checkpoint that this version does not understand"
 REASONS = 1000  # as many intents as are ever left unread: by them a start knows that an intent is on record
 CARRIED = 500  # entries at most; the oldest are left out
 
 
-def _cast(data: Mapping[str, Any]) -> Iterable[Key]:
-    return [("cast",)] if isinstance(data.get("triggers"), dict) else []
+def _keys(record: Record | Unreadable) -> list[Key]:
+    """Return the keys under which a record is the last one, until another record has the same key; [] for none.
+
+    A drill counts as the last one, and as that of each account that it has not skipped.
+    """
+    match record:
+        case StartRecord() | ReloadRecord():
+            return [("cast", "cast")] if record.triggers is not None else [("strange", record.kind)]
+        case PnlRecord() | HeartbeatRecord() | ScheduleRecord() | StampsRecord():
+            return [(record.kind, record.trigger)]
+        case DrillRecord():
+            drilled = [name for name, account in record.accounts.items() if not account.skipped]
+            return [("drill", "last"), *(("drill", "account", name) for name in drilled)]
+        case Unreadable(kind=kind) if kind in _LAST:
+            return [("strange", kind)]
+        case _:
+            return []
 
 
-def _trigger(data: Mapping[str, Any]) -> Iterable[Key]:
-    name = data.get("trigger")
-    return [(name,)] if isinstance(name, str) else []
-
-
-def _drilled(data: Mapping[str, Any]) -> Iterable[Key]:
-    """A drill counts as the last one, and as that of each account that it has not skipped."""
-    accounts = data.get("accounts")
-    if not isinstance(accounts, dict):
-        return []
-    drilled = [name for name, found in accounts.items() if not (isinstance(found, dict) and found.get("skipped"))]
-    return [("last",), *(("account", name) for name in drilled)]
-
-
-# Kind → the keys under which an entry is the last one, until another entry of the group has the same key.
-_LAST: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Iterable[Key]]]] = {
-    "start": ("cast", _cast),
-    "reload": ("cast", _cast),
-    "pnl": ("pnl", _trigger),
-    "drill": ("drill", _drilled),
-    "heartbeat": ("heartbeat", _trigger),
-    "schedule": ("schedule", _trigger),
-    "stamps": ("stamps", _trigger),
-}
+_LAST = ("start", "reload", "pnl", "drill", "heartbeat", "schedule", "stamps")  # kinds whose last record is kept
 _HOOKS = ("hook-started", "hook")  # of each, the last attempt
 
 
@@ -67,26 +72,25 @@ class _Carried:
         self._owners: dict[Key, Entry] = {}
         self._kill = ""
 
-    def take(self, entry: Entry) -> None:
-        kind, data = entry["kind"], entry["data"]
-        if kind in _LAST:
-            group, keys_of = _LAST[kind]
-            keys = [(group, *key) for key in keys_of(data)] or [("strange", kind)]
+    def take(self, entry: Entry, record: Record | Unreadable) -> None:
+        if keys := _keys(record):
             self._owners.update(dict.fromkeys(keys, entry))
             return
-        match kind:
-            case "reason":
-                if data["kill"] != self._kill:
-                    self._kill = data["kill"]
+        match record:
+            case ReasonRecord():
+                if record.kill != self._kill:
+                    self._kill = record.kill
                     self._owners = {key: kept for key, kept in self._owners.items() if key[0] not in _HOOKS}
                     self._owners["kill",] = entry
-                for name in data["accounts"]:
+                for name in record.accounts:
                     self._owners.setdefault(("first reason", name), entry)
                     self._owners["last reason", name] = entry
-            case kind if kind in _HOOKS and data.get("kill") == self._kill:
-                self._owners[kind, str(data.get("command")), str(data.get("accounts"))] = entry
-            case "rearm":
-                for name in data["accounts"]:
+            case HookRecord() | HookStartedRecord() if record.kill == self._kill:
+                self._owners[record.kind, record.command, str(list(record.accounts))] = entry
+            case Unreadable(kind=kind) if kind in _HOOKS and entry["data"].get("kill") == self._kill:
+                self._owners[kind, "strange"] = entry
+            case RearmRecord():
+                for name in record.accounts:
                     self._owners.pop(("first reason", name), None)
                     self._owners.pop(("last reason", name), None)
             case _:
@@ -126,44 +130,43 @@ class Snapshot:
 
         A checkpoint counts only if it is the first entry: behind others it says what they have said.
         """
-        kind, data = entry["kind"], entry["data"]
-        if kind != KIND:
+        if entry["kind"] != KIND:
             self._latches.take(entry)
-            with contextlib.suppress(LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
-                self._reports.take(entry)
-            with contextlib.suppress(LookupError, TypeError, ValueError, AttributeError):
-                self._carried.take(entry)
-            if kind == "reason":
-                self._reasons.append(write_ahead.mark(data))
+            record = records.from_json(entry)
+            self._reports.apply(record, Stamp(entry["at"], entry["boot"]))
+            self._carried.take(entry, record)
+            if isinstance(record, ReasonRecord):
+                self._reasons.append(write_ahead.mark(entry["data"]))
             self._until, self._boot = (entry["at"] if _readable(entry["at"]) else self._until), entry["boot"]
         elif not self.seq:
             self._restore(entry)
         self.seq, self.hash = entry["seq"], entry["hash"]
 
     def _restore(self, entry: Entry) -> None:
-        data = entry["data"]
-        if data.get("version") != VERSION:
-            raise JournalBroken(entry["seq"], "a checkpoint that this version does not understand")
+        record = records.from_json(entry)
+        if not isinstance(record, CheckpointRecord) or record.version != VERSION:
+            raise JournalBroken(entry["seq"], _STRANGE)
         self._latches.take(entry)
+        self._reasons.extend(record.reasons)
+        self._until, self._boot = record.until, record.boot
         try:
-            self._reasons.extend(map(str, data["reasons"]))
-            self._until, self._boot = str(data["until"]), str(data["boot"])
-            self._carried.restore(data["carried"], self._latches.kill_id)
-            self._reports.take(entry)
+            self._carried.restore(record.carried, self._latches.kill_id)
+            self._reports.restore(record.kills)
         except (LookupError, TypeError, ValueError, AttributeError):
-            raise JournalBroken(entry["seq"], "a checkpoint that this version does not understand") from None
+            raise JournalBroken(entry["seq"], _STRANGE) from None
 
     def data(self) -> dict[str, object]:
         """Return what a checkpoint says."""
-        return {
-            "version": VERSION,
-            "latches": self._latches.told(),
-            "kills": self._reports.told(),
-            "reasons": list(self._reasons),
-            "carried": self._carried.told(),
-            "until": self._until,
-            "boot": self._boot,
-        }
+        return CheckpointRecord(
+            version=VERSION,
+            format=FORMAT,
+            latches=self._latches.told(),
+            kills=self._reports.told(),
+            reasons=tuple(self._reasons),
+            carried=tuple(self._carried.told()),
+            until=self._until,
+            boot=self._boot,
+        ).to_json()
 
     def entries(self) -> list[Entry]:
         """Return the entries that stand for all that were taken; none if none were."""

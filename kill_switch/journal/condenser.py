@@ -11,21 +11,36 @@ whatever else is counted. A CLEAR may come up to a minute late: a restart before
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kill_switch import clock
 from kill_switch.core.domain import Now
-from kill_switch.core.recovery import Fold, shows_orders
-from kill_switch.journal.kill_report import Reports
+from kill_switch.core.records import (
+    AllClearRecord,
+    AnswerRecord,
+    ClearRecord,
+    ReadRecord,
+    RearmRecord,
+    ReasonRecord,
+    RepeatsRecord,
+    ResidueRecord,
+    SeenRecord,
+    StrikeRecord,
+)
+from kill_switch.core.recovery import Fold
+from kill_switch.journal import records
+from kill_switch.journal.kill_report import Reports, Stamp
 
 VERBATIM = 128  # records of an account that are written as they are: ten seconds of reads and strikes take 100
 EVERY_NS = 60_000_000_000  # between two `repeats` of an account
 QUIET_NS = 600_000_000_000  # an account of which nothing came for so long has its first records written again
 # What a restart, or a person, reads as of the moment in which it was written: what was counted before comes first.
 _BARRIERS = ("reason", "latch", "reload", "rearm", "rearm-approved", "start", "resume", "identity", "stop")
+
+
+_OfAccount = AnswerRecord | ReadRecord | SeenRecord | ClearRecord | ResidueRecord
 
 
 class Made(NamedTuple):
@@ -40,7 +55,7 @@ class Made(NamedTuple):
 class _Account:
     """What has been written and counted of one account."""
 
-    kill: str = ""
+    kill: str | None = ""
     written: int = 0  # records since its kill began
     last_ns: int = 0  # when the last one came
     clear: bool = False  # by what is written
@@ -78,27 +93,27 @@ class Condenser:
         """Take the next record; yield those that are to be written now, in their order."""
         if kind in _BARRIERS:
             yield from self.conclude()
-        with contextlib.suppress(LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
-            self._reports.take({"boot": self._boot, "at": clock.iso(at.wall_ns), "kind": kind, "data": data})
-        match kind:
-            case "strike":
-                yield from self._strike(data, at)
-            case "answer" | "read" | "seen" | "clear" | "residue":
-                yield from self._one(kind, data, at)
-            case "all-clear":
-                if data["kill"] != self._over:
-                    self._over = data["kill"]
+        record = records.read(kind, data)
+        self._reports.apply(record, Stamp(clock.iso(at.wall_ns), self._boot))
+        match record:
+            case StrikeRecord():
+                yield from self._strike(record, data, at)
+            case AnswerRecord() | ReadRecord() | SeenRecord() | ClearRecord() | ResidueRecord():
+                yield from self._one(record, data, at)
+            case AllClearRecord():
+                if record.kill != self._over:
+                    self._over = record.kill
                     yield Made(kind, data, at)
-            case "reason":
-                for name in data["accounts"]:
-                    account = self._of(name, data["kill"], at)
+            case ReasonRecord():
+                for name in record.accounts:
+                    account = self._of(name, record.kill, at)
                     account.clear = account.is_clear = False
                 yield Made(kind, data, at)
-            case "rearm":
-                for name in data["accounts"]:
+            case RearmRecord():
+                for name in record.accounts:
                     self._accounts.pop(name, None)
                 yield Made(kind, data, at)
-            case _:
+            case _:  # one that cannot be understood, too, is written as it is
                 yield Made(kind, data, at)
 
     def due(self, mono_ns: int) -> Iterator[Made]:
@@ -113,7 +128,7 @@ class Condenser:
             if account.counted:
                 yield self._repeats(name, account)
 
-    def _of(self, name: str, kill: str, at: Now) -> _Account:
+    def _of(self, name: str, kill: str | None, at: Now) -> _Account:
         account = self._accounts.setdefault(name, _Account())
         if kill != account.kill or at.mono_ns - account.last_ns >= QUIET_NS:
             if kill != account.kill:
@@ -122,15 +137,15 @@ class Condenser:
         account.last_ns = at.mono_ns
         return account
 
-    def _strike(self, data: Mapping[str, Any], at: Now) -> Iterator[Made]:
+    def _strike(self, record: StrikeRecord, data: Mapping[str, Any], at: Now) -> Iterator[Made]:
         written: list[Mapping[str, Any]] = []
         due: list[Made] = []
-        for sent in data["sent"]:
-            name, number = sent["account"], sent["strike"]
-            account = self._of(name, sent["kill"], at)
+        for sent, as_told in zip(record.sent, data["sent"], strict=True):
+            name, number = sent.account, sent.strike
+            account = self._of(name, sent.kill, at)
             newer = number > account.strike
             if self._is_written(name, account, reopens=newer, closes=False):
-                written.append(sent)
+                written.append(as_told)
             else:
                 due += self._count(name, account, at)
                 account.first_strike = account.first_strike or number
@@ -140,25 +155,25 @@ class Condenser:
             yield Made("strike", {**data, "sent": tuple(written)}, at)
         yield from due
 
-    def _one(self, kind: str, data: Mapping[str, Any], at: Now) -> Iterator[Made]:
-        name = data["account"]
-        account = self._of(name, data["kill"], at)
-        reopens = kind == "seen" or (kind == "read" and shows_orders(data))
-        first_residue = kind == "residue" and not account.residue
+    def _one(self, record: _OfAccount, data: Mapping[str, Any], at: Now) -> Iterator[Made]:
+        name = record.account
+        account = self._of(name, record.kill, at)
+        reopens = isinstance(record, SeenRecord) or (isinstance(record, ReadRecord) and record.shows_orders)
+        first_residue = isinstance(record, ResidueRecord) and not account.residue
         account.residue = account.residue or first_residue
-        if self._is_written(name, account, reopens=reopens, closes=kind == "clear") or first_residue:
-            yield Made(kind, data, at)
+        if self._is_written(name, account, reopens=reopens, closes=isinstance(record, ClearRecord)) or first_residue:
+            yield Made(record.kind, data, at)
             return
         due = list(self._count(name, account, at))
-        account.answers += kind == "answer"
-        if kind == "read":
+        account.answers += isinstance(record, AnswerRecord)
+        if isinstance(record, ReadRecord):
             account.reads += 1
-            account.most = max(account.most, data["live"] + data["pending"])
+            account.most = max(account.most, record.live + record.pending)
         yield from due
 
     def _is_written(self, name: str, account: _Account, *, reopens: bool, closes: bool) -> bool:
         """Say whether a record is written as it is, and take note of what it says."""
-        tally = self._reports.tally(account.kill, name)
+        tally = self._reports.tally(account.kill or "", name)
         before, account.version = account.version, tally.version if tally is not None else 0
         if reopens or closes:
             account.is_clear = closes
@@ -179,21 +194,21 @@ class Condenser:
         account.counted, account.at = account.counted + 1, at
 
     def _repeats(self, name: str, account: _Account) -> Made:
-        data = {
-            "kill": account.kill,
-            "account": name,
-            "since": clock.iso(account.since.wall_ns),
-            "records": account.counted,
-            "first_strike": account.first_strike,
-            "strike": account.strike,
-            "strikes": account.strikes,
-            "answers": account.answers,
-            "reads": account.reads,
-            "most": account.most,
-            "clear": account.is_clear,
-            "mono_ns": account.at.mono_ns,
-            "stands": self._reports.stands(account.kill, name, names=account.names),
-        }
+        record = RepeatsRecord(
+            kill=account.kill,
+            account=name,
+            since=clock.iso(account.since.wall_ns),
+            records=account.counted,
+            first_strike=account.first_strike,
+            strike=account.strike,
+            strikes=account.strikes,
+            answers=account.answers,
+            reads=account.reads,
+            most=account.most,
+            clear=account.is_clear,
+            mono_ns=account.at.mono_ns,
+            stands=self._reports.stands(account.kill or "", name, names=account.names),
+        )
         account.clear, account.counted, account.names = account.is_clear, 0, False
         account.first_strike = account.strikes = account.answers = account.reads = account.most = 0
-        return Made("repeats", data, account.at)
+        return Made(record.kind, record.to_json(), account.at)

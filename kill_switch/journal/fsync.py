@@ -19,8 +19,17 @@ from kill_switch import clock
 class Syncing:
     """Sync one file, and then the next, whenever that is asked for; nobody waits for it."""
 
-    def __init__(self, fd: int, size: int, beside: Callable[[], None]) -> None:
-        """Begin; `size` bytes were there before. `beside` precedes each sync, in the thread; its `OSError` fails it."""
+    def __init__(
+        self,
+        fd: int,
+        size: int,
+        beside: Callable[[], None],
+        begin: Callable[[threading.Thread], object] = threading.Thread.start,
+    ) -> None:
+        """Begin; `size` bytes were there before. `beside` precedes each sync, in the thread; its `OSError` fails it.
+
+        `begin` starts the thread.
+        """
         self.durable = 0  # so many bytes outlive the machine, or leave a gap that is seen
         self.trouble = ""  # why the disk may not have what is in the file: once it has failed, nobody can tell
         self._fd = os.dup(fd)  # whoever writes the file may close it while a sync is under way
@@ -33,7 +42,7 @@ class Syncing:
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._began_ns = 0  # of the sync that is under way
         self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
-        self._begin()
+        begin(self._thread)
 
     def ask(self, size: int) -> None:
         """Have the file's first `size` bytes, all there are, put on the disk: whole records, written before this."""
@@ -60,9 +69,6 @@ class Syncing:
     def turn(self, fd: int) -> None:
         """Go over to the next file, and own `fd`; sizes go on from those of the one before, which is on the disk."""
         self._following.append(fd)
-
-    def _begin(self) -> None:
-        self._thread.start()
 
     def _run(self) -> None:
         while self._calls.get():

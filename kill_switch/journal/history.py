@@ -10,22 +10,27 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+from kill_switch.core.records import ReloadRecord, StartRecord
+from kill_switch.journal import records
+from kill_switch.journal.records import Entry, Record
 
 log = logging.getLogger(__name__)
 
-Entry = Mapping[str, Any]
+R = TypeVar("R", bound=Record)
 
 
-def understood(
-    entries: Iterable[Entry], kinds: Sequence[str], fits: Callable[[Mapping[str, Any]], bool]
-) -> list[Mapping[str, Any]]:
-    """Return the data of all entries of these kinds that it `fits`; say, once, that there are others."""
-    found, strange = [], []
+def records_of_kind(
+    entries: Iterable[Entry], *types: type[R], fits: Callable[[R], bool] = lambda record: True
+) -> list[R]:
+    """Return all records of these types that it `fits`; log, once, that there are others that cannot be used."""
+    kinds, found, strange = [one.kind for one in types], list[R](), []
     for entry in entries:
         if entry["kind"] in kinds:
-            if fits(entry["data"]):
-                found.append(entry["data"])
+            record = records.from_json(entry)
+            if isinstance(record, types) and fits(record):
+                found.append(record)
             else:
                 strange.append(entry["seq"])
     if strange:
@@ -43,27 +48,26 @@ class Seen(NamedTuple):
 
 def seen(entries: Sequence[Entry], now: datetime) -> dict[str, Seen]:
     """Say, by trigger, until when the last run has watched it."""
-    casts = understood(entries, ("start", "reload"), lambda data: isinstance(data.get("triggers"), dict))
+    casts = _casts(entries)
     instants = filter(None, (_instant(entry["at"]) for entry in reversed(entries)))
     last = next(instants, None) if casts else None
     if last is None:
         return {}
     until = last if last <= now else next((instant for instant in instants if instant <= now), None)
-    return dict.fromkeys(casts[-1]["triggers"], Seen(until, last))
+    return dict.fromkeys(casts[-1].triggers or (), Seen(until, last))
+
+
+def _casts(entries: Iterable[Entry]) -> list[StartRecord | ReloadRecord]:
+    """Return the records that say which triggers there are."""
+    return records_of_kind(entries, StartRecord, ReloadRecord, fits=lambda record: record.triggers is not None)
 
 
 def in_force(entries: Sequence[Entry]) -> Mapping[str, Any]:
     """Return the configuration that was in force last, as `in_force` lists it; {} if none is on record."""
     for entry in reversed(entries):
-        if entry["kind"] in ("start", "reload"):
-            last = entry["data"].get("config")
-            return last if isinstance(last, dict) else {}
+        if isinstance(record := records.from_json(entry), StartRecord | ReloadRecord):
+            return record.config or {}
     return {}
-
-
-def names(value: object) -> bool:
-    """Tell whether it is a list of names."""
-    return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
 
 
 def _instant(at: object) -> datetime | None:

@@ -16,9 +16,7 @@ cut leaves neither.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import logging
 import os
 import time
@@ -29,22 +27,22 @@ from pathlib import Path
 from kill_switch import clock
 from kill_switch.core import tally
 from kill_switch.core.domain import Now, Reason
-from kill_switch.errors import AlreadyRunning, CannotCreate
-from kill_switch.journal import segments
+from kill_switch.errors import CannotCreate
+from kill_switch.journal import opening, segments
 from kill_switch.journal.checkpoint import Snapshot
 from kill_switch.journal.fsync import Syncing
 from kill_switch.journal.latch_file import NAME as LATCH
 from kill_switch.journal.latch_file import LatchFile, latch_line, latch_text, leave
+from kill_switch.journal.records import TRIPS
+from kill_switch.journal.records import Entry as Entry
 from kill_switch.journal.segments import GENESIS as GENESIS
 from kill_switch.journal.segments import NAME as NAME
-from kill_switch.journal.segments import Entry as Entry
 from kill_switch.journal.segments import Replay as Replay
 from kill_switch.journal.segments import read as read
 from kill_switch.journal.segments import remember
 from kill_switch.journal.write_ahead import NAME as INTENT
 from kill_switch.journal.write_ahead import Found, Intent, unrecorded
-from kill_switch.journal.writer import KEEP, TRIPS, Record, Writer, plain
-from kill_switch.system.file_access import open_ours
+from kill_switch.journal.writer import KEEP, Record, Writer, plain
 from kill_switch.system.job_thread import Worker
 
 log = logging.getLogger(__name__)
@@ -60,48 +58,39 @@ _NOT_RECORDED = "tripped accounts have other logins or names now, and the disk d
 class Journal:
     """Append to the journal of one state directory; holds its lock, so that there is one daemon to a directory."""
 
-    def __init__(self, state_dir: Path, runtime_dir: Path, reading: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        runtime_dir: Path,
+        reading: Callable[[], object] = lambda: None,
+        *,
+        syncer: Callable[[int, int, Callable[[], None]], Syncing] | None = None,
+        worker: Callable[[str], Worker] | None = None,
+    ) -> None:
         """Open and lock; raises `AlreadyRunning` or `CannotCreate`. `replay` is what was there, set aside if broken.
 
         `replay.entries` stand for all that were ever written, as `checkpoint` says. `reading` is called again and again
-        while a file is read that is longer than any that this version writes.
+        while a file is read that is longer than any that this version writes. `syncer` makes what syncs the file, and
+        `worker` the thread of a directory.
         """
         self.path = state_dir / NAME
-        try:
-            self._lock = open_ours(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise CannotCreate(f"state directory {state_dir}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise AlreadyRunning(f"another daemon holds the state directory {state_dir}") from None
+        self._lock = opening.lock(state_dir)
         self._directories = state_dir, runtime_dir
         self._files = LatchFile(state_dir / LATCH), LatchFile(runtime_dir / LATCH)
         self._intent = Intent(runtime_dir / INTENT)
         try:
             self.replay = remember(self.path, reading)
-            distrust = self._distrust()
+            distrust = opening.why_untrusted(self.path, self.replay, self._lock)
             if distrust:  # before anything is touched
-                self._leave_for_next(latch_line(distrust, "all", clock.now()), state_dir)
+                _leave_latch(latch_line(distrust, "all", clock.now()), state_dir)
             if self._intent.found:
                 for line in unrecorded(self._intent.found, self.replay.entries):
-                    self._leave_for_next(line, *self._directories)
+                    _leave_latch(line, *self._directories)
                 if not self._intent.opened:
                     self._intent.remove()
                     self._intent.mend()
                 self._intent.forget(self._intent.found, 0)
-            self.set_aside = self._set_aside() if self.replay.broken else None
-            if not self.replay.entries or self.set_aside:  # the chain begins anew: what was full is of another one
-                for path in segments.full(state_dir):
-                    path.rename(self._aside(path))
-            size = 0 if self.set_aside else self.replay.size
-            fd = open_ours(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.ftruncate(fd, size)  # a torn tail goes; the next record says that it was there
-            with contextlib.suppress(
-                OSError
-            ):  # if it is there for good, the next file cannot be begun, and that is said
-                os.unlink(self.path.with_name(segments.NEXT))  # the beginning of a file that never got the name
+            fd, size, self.set_aside = opening.take_over(self.path, self.replay)
         except OSError as error:
             self._intent.close()
             os.close(self._lock)
@@ -109,7 +98,7 @@ class Journal:
         known = not self.set_aside and self.replay.snapshot is not None
         snapshot = self.replay.snapshot if known and self.replay.snapshot is not None else Snapshot()
         entries = self.replay.entries if known else []
-        self._writer = Writer(self.path, fd, size, snapshot, entries, self._lock, self._files, self._begin_syncing)
+        self._writer = Writer(self.path, fd, size, snapshot, entries, self._lock, self._files, syncer or Syncing)
         for file in self._files:
             file.look()
         self.news: deque[str] = self._writer.news  # what people are to be told, a line each
@@ -129,8 +118,9 @@ class Journal:
         self._foreign = False  # somebody may have left a latch
         self._sure = True  # both files were looked at since one of them was found
         self._asked = self._sync_asked = False  # to write; to have the disk take it
-        self._state = self._begin_worker("journal")
-        self._run = self._begin_worker("journal-runtime")
+        begin_worker = worker or Worker
+        self._state = begin_worker("journal")
+        self._run = begin_worker("journal-runtime")
 
     # ── what is the matter ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -404,46 +394,17 @@ class Journal:
         """Leave a latch for what was intended and has never been put on record, in the thread; return what is done."""
         try:
             for line in unrecorded(lines, self.replay.entries):
-                self._leave_for_next(line, *self._directories)
+                _leave_latch(line, *self._directories)
         except OSError as error:  # it stays where it is, and is tried again
             log.error("journal %s: %s", self.path, error.strerror)
             return []
         return lines
 
-    def _leave_for_next(self, line: bytes, *directories: Path) -> None:
-        """Leave a latch for the next look at them, whoever's it is, in the first directory that takes it, or raise."""
-        if not leave([directory / LATCH for directory in directories], line, sync=True):
-            raise OSError(
-                errno.ENOSPC, f"{latch_text(line.decode(errors='replace'))}, and no latch can be left beside it"
-            )
 
-    # ── the beginning ─────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _distrust(self) -> str:
-        """Say why what is here cannot be believed, if so: a journal that is damaged, cut off in a latch, or gone."""
-        if self.replay.broken:
-            return f"the journal is damaged: {self.replay.broken}"
-        if self.replay.latch_torn:
-            return "the journal ends within a reason's record"
-        was_here = os.fstat(self._lock).st_size or segments.full(self.path.parent)  # a record has been written once
-        if was_here and not self.replay.entries:
-            return "the journal that was here is gone"
-        return ""
-
-    def _set_aside(self) -> Path:
-        """Keep a broken journal as evidence, under a name that says when, and begin a new one."""
-        aside = self._aside(self.path)
-        self.path.rename(aside)
-        return aside
-
-    def _aside(self, path: Path) -> Path:
-        return path.with_name(f"{path.name}.broken-{clock.now().wall_ns // 1_000_000_000}")
-
-    def _begin_syncing(self, fd: int, size: int, beside: Callable[[], None]) -> Syncing:
-        return Syncing(fd, size, beside)
-
-    def _begin_worker(self, name: str) -> Worker:
-        return Worker(name)
+def _leave_latch(line: bytes, *directories: Path) -> None:
+    """Leave a latch for the next look at them, whoever's it is, in the first directory that takes it, or raise."""
+    if not leave([directory / LATCH for directory in directories], line, sync=True):
+        raise OSError(errno.ENOSPC, f"{latch_text(line.decode(errors='replace'))}, and no latch can be left beside it")
 
 
 def _renames(kind: str, data: Mapping[str, object]) -> bool:

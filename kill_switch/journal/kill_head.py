@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kill_switch.core.records import RearmApprovedRecord, RearmRecord
+
 MOST_REARMS = 20  # of one kill that are kept: the last ones
 MOST_APPROVALS = 20  # that are kept while another person is waited for
 
@@ -54,32 +56,32 @@ class Approvals:
         """Return them in JSON's own values, for a checkpoint."""
         return self._given
 
-    def take(self, data: Mapping[str, Any], at: str) -> None:
-        """Take a record `rearm-approved`; a person's later approval adds to the earlier one."""
-        accounts = list(data["accounts"])
-        for one in [one for one in self._given if one["uid"] == data["uid"]]:
+    def take(self, record: RearmApprovedRecord, at: str) -> None:
+        """Take an approval; a person's later approval adds to the earlier one."""
+        accounts = list(record.accounts)
+        for one in [one for one in self._given if one["uid"] == record.uid]:
             self._given.remove(one)
             accounts += [name for name in one["accounts"] if name not in accounts]
-        self._given.append({**_person(data, at), "accounts": accounts})
+        self._given.append({**_person(record, at), "accounts": accounts})
         del self._given[:-MOST_APPROVALS]
 
     def clear(self) -> None:
         """Forget them: a reason or a reload has come in between."""
         self._given.clear()
 
-    def granted(self, data: Mapping[str, Any], at: str) -> dict[str, object]:
-        """Take a record `rearm`; return who re-armed, when, and everybody who has agreed, the last person included."""
-        names = set(data["accounts"])
-        agreed = data.get("approvals")  # an older version does not say who they were
+    def granted(self, record: RearmRecord, at: str) -> dict[str, object]:
+        """Take a re-arm; return who re-armed, when, and everybody who has agreed, the last person included."""
+        names = set(record.accounts)
+        agreed = record.approvals  # an older version does not say who they were
         given = [
             {key: value for key, value in one.items() if key != "accounts"}
             for one in self._given
-            if one["uid"] != data["uid"]
-            and (one["uid"] in agreed if isinstance(agreed, list | tuple) else names.issubset(one["accounts"]))
+            if one["uid"] != record.uid
+            and (one["uid"] in agreed if agreed is not None else names.issubset(one["accounts"]))
         ]
         self.clear()
-        last = _person(data, at)
-        return {**last, "forced": bool(data.get("force")), "approvals": [*given, last]}
+        last = _person(record, at)
+        return {**last, "forced": record.force, "approvals": [*given, last]}
 
 
 def by(reason: Mapping[str, Any]) -> dict[str, object]:
@@ -102,5 +104,5 @@ def config_hash(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _person(data: Mapping[str, Any], at: str) -> dict[str, object]:
-    return {"uid": data.get("uid"), "user": data.get("user"), "at": at, "text": data.get("text")}
+def _person(record: RearmApprovedRecord | RearmRecord, at: str) -> dict[str, object]:
+    return {"uid": record.uid, "user": record.user, "at": at, "text": record.text}

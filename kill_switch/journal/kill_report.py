@@ -2,87 +2,48 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
 
 from kill_switch import clock
-from kill_switch.core.domain import Answer, Phase, Verdict
-from kill_switch.core.tally import NAMED, Tally
-from kill_switch.journal.attempts import Attempts
+from kill_switch.core.domain import Phase
+from kill_switch.core.records import (
+    AnswerRecord,
+    CheckpointRecord,
+    ClearRecord,
+    IdentityRecord,
+    ReadRecord,
+    RearmApprovedRecord,
+    RearmRecord,
+    ReasonRecord,
+    ReloadRecord,
+    RepeatsRecord,
+    ResidueRecord,
+    ResumeRecord,
+    SeenRecord,
+    StartRecord,
+    StrikeRecord,
+)
+from kill_switch.core.tally import Tally
+from kill_switch.journal import records
+from kill_switch.journal.account_report import AccountReport
 from kill_switch.journal.kill_head import Approvals, Head, by, config_hash
+from kill_switch.journal.records import AmendmentRecord, DirectRecord, Entry, Record, Unreadable, UserRecord
 
 KEEP = 32  # kills held in memory; the journal has them all
 KEEP_REASONS = 50  # of a kill's first reasons, and of its last
 CHECKPOINT_BYTES = 1 << 17  # what kills may take up in a checkpoint; the oldest are left out
 
 
-@dataclass(slots=True)
-class _Account:
-    state: Phase = Phase.STRIKING
-    answer: Answer | None = None
-    attempts: Attempts = field(default_factory=Attempts)
-    clear_us: int | None = None
-    proven: bool = False  # clear, and nothing has been seen since
-    strikes: int = 0
-    struck: int = 0  # the number of the last strike: it counts on from kill to kill, until the re-arm
-    tally: Tally = field(default_factory=Tally)
-    claimed: int | None = None  # orders that the venue has said it has cancelled, strike by strike
-    left: int | None = None
-    evidence: str = ""  # of the last answer
-    unproven: str = ""  # why the last read did not show everything
-    rearmed: bool = False  # since its last strike in this kill; the state stays what it was
+class Stamp(NamedTuple):
+    """When a record was written."""
 
-    @property
-    def proven_us(self) -> int | None:
-        """When it was first proven clear; None while it is not, or not any more."""
-        return self.clear_us if self.proven else None
-
-    def told(self, *, names: bool = True) -> dict[str, object]:
-        """Return every field, for the journal; without `names`, orders are only counted."""
-        plain = {name: getattr(self, name) for name in _FIELDS}
-        return {**plain, "attempts": self.attempts.told(), "tally": self.tally.told(names=names)}
-
-    @staticmethod
-    def of(told: Mapping[str, Any]) -> _Account:
-        """Read back what `told` has returned; fields of a later version are left out."""
-        known = {name: told[name] for name in _FIELDS if name in told}
-        account = _Account(**known)
-        account.state = Phase(account.state)
-        if account.state is Phase.ARMED:  # an older version shows a re-arm as the account's state
-            account.state, account.rearmed = Phase.CLEAR if account.proven else Phase.RESIDUE, True
-        account.answer = None if account.answer is None else Answer(account.answer)
-        if "attempts" in told:
-            account.attempts, account.tally = Attempts.restore(told["attempts"]), Tally.of(told["tally"])
-        else:  # an earlier version has written it: it added up what venues said
-            account.attempts, account.claimed = Attempts.of_old(told), told["cancelled"]
-        return account
-
-    def as_dict(self) -> dict[str, Any]:
-        verdict = Verdict.of(Phase.CLEAR if self.proven else self.state, self.answer)
-        figures = self.attempts.figures(verdict)
-        return {
-            "verdict": verdict,
-            "state": self.state,
-            "sent_us": figures["sent_us"],
-            "answered_us": figures["answered_us"],
-            "clear_us": self.proven_us,
-            "strikes": self.strikes,
-            "routes": figures["routes"],
-            "attempts": self.attempts.shown(),
-            "cancelled": self.tally.cancelled,
-            "cancelled_ids": list(self.tally.gone)[:NAMED] if self.tally.read else [],
-            "claimed": self.claimed,
-            "left": self.left,
-            "evidence": self.evidence if self.proven else self.unproven or self.evidence,
-        }
-
-
-_FIELDS = tuple(one.name for one in fields(_Account) if one.name not in ("attempts", "tally"))
+    at: str  # wall time, ISO 8601
+    boot: str  # id of the boot that its monotonic times belong to
 
 
 @dataclass(slots=True)
@@ -93,7 +54,7 @@ class _Kill:
     began_wall_ns: int
     known_as: str = ""  # another id of it: it had begun before the record could be had
     reasons: list[dict[str, object]] = field(default_factory=list)
-    accounts: dict[str, _Account] = field(default_factory=dict)
+    accounts: dict[str, AccountReport] = field(default_factory=dict)
     head: Head = field(default_factory=Head)
 
     def told(self, *, names: bool = True) -> dict[str, object]:
@@ -112,15 +73,15 @@ class _Kill:
     def of(told: Mapping[str, Any]) -> _Kill:
         """Read back what `told` has returned."""
         mono_ns, wall_ns = told["began"]
-        accounts = {name: _Account.of(account) for name, account in told["accounts"].items()}
+        accounts = {name: AccountReport.of(account) for name, account in told["accounts"].items()}
         known_as, reasons, head = told.get("known_as", ""), list(told["reasons"]), Head.of(told.get("head", {}))
         return _Kill(told["id"], told["boot"], mono_ns, wall_ns, known_as, reasons, accounts, head)
 
-    def us(self, entry: Mapping[str, Any], mono_ns: int) -> int:
+    def us(self, stamp: Stamp, mono_ns: int) -> int:
         """Count from the first reason; on another boot's clock, by the wall."""
-        if entry["boot"] == self.boot:
+        if stamp.boot == self.boot:
             return (mono_ns - self.began_mono_ns) // 1000
-        wall_s = datetime.fromisoformat(entry["at"]).timestamp()
+        wall_s = datetime.fromisoformat(stamp.at).timestamp()
         return int(wall_s * 1e6) - self.began_wall_ns // 1000
 
 
@@ -134,7 +95,7 @@ class _Place(NamedTuple):
 class Reports:
     """Fold entries into reports, as they are written or as they are read back."""
 
-    def __init__(self, budget_us: int, entries: Iterable[Mapping[str, Any]] = (), *, keep: int | None = KEEP) -> None:
+    def __init__(self, budget_us: int, entries: Iterable[Entry] = (), *, keep: int | None = KEEP) -> None:
         self.budget_us = budget_us
         self.measured: Callable[[str, int], None] = lambda stage, us: None  # of each account of each kill, once a stage
         self._keep = keep
@@ -144,49 +105,89 @@ class Reports:
         self._approvals = Approvals()
         self._config: str | None = None  # hash of the configuration in force
         for entry in entries:
-            with contextlib.suppress(LookupError, TypeError, ValueError, ArithmeticError):  # another version's
-                self.take(entry)
+            self.take(entry)
 
     @property
     def last(self) -> str | None:
         return next(reversed(self._kills), None)
 
-    def take(self, entry: Mapping[str, Any]) -> None:
-        """Take the next entry."""
-        data: Mapping[str, Any] = entry["data"]
-        match entry["kind"]:
-            case "reason":
-                self._reason(entry, data)
-            case "start" | "reload" as kind:
-                if isinstance(data.get("config"), Mapping):
-                    self._config = config_hash(data["config"])
-                if kind == "reload":
-                    self._approvals.clear()
-            case "direct":
-                self._direct(data)
-            case "amendment":
-                self._amend(data)
-            case "user":
-                self._name_user(data["uid"], data["user"])
-            case "strike":
-                for sent in data["sent"]:
-                    if account := self._account(sent):
-                        self._sent(entry, sent, account)
-            case "answer" | "read" | "seen" | "clear" | "residue" as kind:
-                if account := self._account(data):
-                    self._progress(entry, kind, data, account)
-            case "repeats":
-                self._repeats(data)
-            case "checkpoint":
-                self._restore(data["kills"])
-            case "rearm-approved":
-                self._approvals.take(data, entry["at"])
-            case "rearm":
-                self._rearm(entry, data)
-            case "resume" | "identity":
-                self._rename(data.get("moved", {}))
+    def take(self, entry: Entry) -> None:
+        """Take the next entry of the journal; never raises."""
+        self.apply(records.from_json(entry), Stamp(entry.get("at", ""), entry.get("boot", "")))
+
+    def apply(self, record: Record | Unreadable, stamp: Stamp) -> None:
+        """Take the next record; what another version has written, and this one cannot read, is left out."""
+        try:  # noqa: SIM105 - on the way of each record
+            self._apply(record, stamp)
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
+            pass  # `stands` and `kills` are read here alone; another version may write them otherwise
+
+    def _apply(self, record: Record | Unreadable, stamp: Stamp) -> None:
+        match record:
+            case StrikeRecord():
+                self._strike(record, stamp)
+            case AnswerRecord() | ReadRecord() | SeenRecord() | ClearRecord() | ResidueRecord():
+                self._progress(record, stamp)
+            case ReasonRecord():
+                self._reason(record, stamp)
+            case StartRecord():
+                self._configure(record.config)
+            case ReloadRecord():
+                self._configure(record.config)
+                self._approvals.clear()
+            case DirectRecord():
+                self._direct(record)
+            case AmendmentRecord():
+                self._amend(record)
+            case UserRecord():
+                self._name_user(record.uid, record.user)
+            case RepeatsRecord():
+                self._repeats(record)
+            case CheckpointRecord():
+                self.restore(record.kills)
+            case RearmApprovedRecord():
+                self._approvals.take(record, stamp.at)
+            case RearmRecord():
+                self._rearm(record, stamp)
+            case ResumeRecord() | IdentityRecord():
+                self._rename(record.moved)
             case _:
                 pass
+
+    def _configure(self, config: Mapping[str, Any] | None) -> None:
+        if config is not None:
+            self._config = config_hash(config)
+
+    def _strike(self, record: StrikeRecord, stamp: Stamp) -> None:
+        for sent in record.sent:
+            kill = self._kills.get(sent.kill or "")
+            if kill is not None and (account := kill.accounts.get(sent.account)):
+                sent_us = kill.us(stamp, sent.mono_ns) if sent.mono_ns else None
+                if account.on_sent(sent, sent_us) and sent_us is not None:
+                    self.measured("sent", sent_us)
+
+    def _progress(
+        self, record: AnswerRecord | ReadRecord | SeenRecord | ClearRecord | ResidueRecord, stamp: Stamp
+    ) -> None:
+        kill = self._kills.get(record.kill or "")
+        account = None if kill is None else kill.accounts.get(record.account)
+        if kill is None or account is None or record.mono_ns is None:
+            return
+        match record:
+            case AnswerRecord():
+                at_us = kill.us(stamp, record.mono_ns)
+                if account.on_answer(record, at_us):
+                    self.measured("answered", at_us)
+            case ReadRecord():
+                account.on_read(record)
+            case SeenRecord():
+                account.on_seen()
+            case ClearRecord():
+                at_us = kill.us(stamp, record.mono_ns)
+                if account.on_clear(at_us):
+                    self.measured("clear", at_us)
+            case ResidueRecord():
+                account.on_residue(record.left)
 
     def get(self, wanted: str = "last") -> dict[str, object] | None:
         """Return one kill's report in the shape of `report --json`; None if there is none of that id."""
@@ -240,7 +241,7 @@ class Reports:
         found = self._found(kill, account)
         return None if found is None else found.tally
 
-    def _found(self, kill: str, account: str) -> _Account | None:
+    def _found(self, kill: str, account: str) -> AccountReport | None:
         known = self._kills.get(kill)
         if known is None:  # more kills are held than are told, if accounts are still in them
             known = next((one for one in self._latest.values() if one.id == kill), None)
@@ -269,8 +270,8 @@ class Reports:
         held_ones = {"held": list(reversed(told.values())), "latest": latest, "pruned": pruned, "tripped": places}
         return {**held_ones, "approvals": self._approvals.told(), "config": self._config}
 
-    def _restore(self, told: Mapping[str, Any]) -> None:
-        """Begin anew with what a checkpoint says."""
+    def restore(self, told: Mapping[str, Any]) -> None:
+        """Begin anew with what a checkpoint says; raises what a mapping of another shape raises."""
         held = {one["id"]: _Kill.of(one) for one in told["held"]}
         self._latest = {name: held[kill] for name, kill in told["latest"].items() if kill in held}
         self._kills = {name: kill for name, kill in held.items() if name not in told["pruned"]}
@@ -285,37 +286,37 @@ class Reports:
                 if name in kill.accounts and not kill.accounts[name].rearmed
             }
 
-    def _repeats(self, data: Mapping[str, Any]) -> None:
-        kill, stands = self._kills.get(data["kill"] or ""), data["stands"]
-        if kill is None or data["account"] not in kill.accounts or stands is None:
+    def _repeats(self, record: RepeatsRecord) -> None:
+        kill, stands = self._kills.get(record.kill or ""), record.stands
+        if kill is None or record.account not in kill.accounts or stands is None:
             return
-        before = kill.accounts[data["account"]].tally
-        account = kill.accounts[data["account"]] = _Account.of(stands)
+        before = kill.accounts[record.account].tally
+        account = kill.accounts[record.account] = AccountReport.of(stands)
         if stands.get("tally", {}).get("names") == "as before":
             account.tally.name_as(before)
 
-    def _reason(self, entry: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-        kill = self._kills.get(data["kill"])
+    def _reason(self, record: ReasonRecord, stamp: Stamp) -> None:
+        kill = self._kills.get(record.kill)
         if kill is None:
-            kill = _Kill(data["kill"], entry["boot"], data["observed_mono_ns"], data["observed_wall_ns"])
+            kill = _Kill(record.kill, stamp.boot, record.observed_mono_ns, record.observed_wall_ns)
             kill.head.config = self._config
             self._kills[kill.id] = kill
             if self._keep is not None and len(self._kills) > self._keep:
                 self._forget(next(iter(self._kills)))
-        kill.known_as = data.get("known_as", kill.known_as)
+        kill.known_as = record.known_as or kill.known_as
         kill.reasons.append(
             {
-                "trigger": data["trigger"],
-                "text": data["text"],
-                "observed_at": clock.iso(data["observed_wall_ns"]),
-                "evidence": data["evidence"],
+                "trigger": record.trigger,
+                "text": record.text,
+                "observed_at": clock.iso(record.observed_wall_ns),
+                "evidence": record.evidence,
             }
         )
         if self._keep is not None and len(kill.reasons) > 2 * KEEP_REASONS:
             del kill.reasons[KEEP_REASONS]
         self._approvals.clear()
-        for name in data["accounts"]:
-            account = kill.accounts.setdefault(name, _Account())
+        for name in record.accounts:
+            account = kill.accounts.setdefault(name, AccountReport())
             if account.state is Phase.CLEAR or account.rearmed:
                 account.state, account.proven, account.rearmed = Phase.STRIKING, False, False
             self._tripped.setdefault(name, {})[_Place(kill.id, name)] = None
@@ -332,11 +333,11 @@ class Reports:
                 for place in [place for place in places if place.kill == kill_id]:
                     del places[place]
 
-    def _rearm(self, entry: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    def _rearm(self, record: RearmRecord, stamp: Stamp) -> None:
         """Take note in every kill that the accounts were struck in since they were armed last."""
-        granted = self._approvals.granted(data, entry["at"])
+        granted = self._approvals.granted(record, stamp.at)
         armed: dict[str, tuple[_Kill, list[str]]] = {}
-        for name in data["accounts"]:
+        for name in record.accounts:
             latest = self._latest.get(name)
             for place in self._tripped.pop(name, ()):
                 kill = self._kills.get(place.kill) or latest
@@ -361,22 +362,22 @@ class Reports:
             mine = {renamed.get(place, place): None for place in ones}
             self._tripped[name] = {**self._tripped.get(name, {}), **mine}
 
-    def _direct(self, data: Mapping[str, Any]) -> None:
+    def _direct(self, record: DirectRecord) -> None:
         """Take what a kill without the daemon says of itself: its own configuration, and whom it could not strike."""
-        if (kill := self._kills.get(data["kill"])) is None:
+        if (kill := self._kills.get(record.kill)) is None:
             return
-        kill.head.config = kill.head.config if len(kill.reasons) > 1 else config_hash(data["config"])
-        kill.head.unstruck += [name for name in data["unstruck"] if name not in kill.head.unstruck]
+        kill.head.config = kill.head.config if len(kill.reasons) > 1 else config_hash(record.config)
+        kill.head.unstruck += [name for name in record.unstruck if name not in kill.head.unstruck]
 
-    def _amend(self, data: Mapping[str, Any]) -> None:
+    def _amend(self, record: AmendmentRecord) -> None:
         """Add what was found out about a reason after the kill had gone out: its text, and evidence."""
-        observed_at = clock.iso(data["observed_wall_ns"])
+        observed_at = clock.iso(record.observed_wall_ns)
         for kill in self._kills.values():
             for reason in kill.reasons:
-                if (reason["trigger"], reason["observed_at"]) == (data["trigger"], observed_at):
-                    reason["text"] = data["text"] or reason["text"]
+                if (reason["trigger"], reason["observed_at"]) == (record.trigger, observed_at):
+                    reason["text"] = record.text or reason["text"]
                     if isinstance(reason["evidence"], Mapping):
-                        reason["evidence"] = {**reason["evidence"], **data["evidence"]}
+                        reason["evidence"] = {**reason["evidence"], **record.evidence}
 
     def _name_user(self, uid: int, user: str) -> None:
         """Fill in who has fired, where only the number was known at that time."""
@@ -385,66 +386,6 @@ class Reports:
                 evidence = reason["evidence"]
                 if isinstance(evidence, dict) and evidence.get("uid") == uid and evidence.get("user") == str(uid):
                     reason["evidence"] = {**evidence, "user": user}
-
-    def _account(self, data: Mapping[str, Any]) -> _Account | None:
-        kill = self._kills.get(data.get("kill") or "")
-        return None if kill is None else kill.accounts.get(data["account"])
-
-    def _sent(self, entry: Mapping[str, Any], sent: Mapping[str, Any], account: _Account) -> None:
-        if sent.get("orders") is not None:
-            account.tally.take(sent["orders"])
-        number, again = sent["strike"], sent["strike"] <= account.struck or account.rearmed
-        attempt = account.attempts.of(number, max(1, account.strikes if again else account.strikes + 1))
-        sent_us = self._kills[sent["kill"]].us(entry, sent["mono_ns"]) if sent["mono_ns"] else None
-        if account.attempts.left(attempt, sent_us, sent["routes"]) and sent_us is not None:
-            self.measured("sent", sent_us)
-        if again:
-            return  # a second copy of a strike that has been counted, or one that went out too late to matter
-        account.strikes, account.struck, account.proven = account.strikes + 1, number, False
-        if account.state is not Phase.RESIDUE:
-            account.state = Phase.STRIKING
-
-    def _progress(self, entry: Mapping[str, Any], kind: str, data: Mapping[str, Any], account: _Account) -> None:
-        at_us = self._kills[data["kill"]].us(entry, data["mono_ns"])
-        if data.get("cancelled") is not None:
-            account.claimed = (account.claimed or 0) + data["cancelled"]
-        if data.get("orders") is not None:
-            account.tally.take(data["orders"])
-        match kind:
-            case "answer":
-                answer, attempts = Answer(data["answer"]), account.attempts
-                if account.state is Phase.STRIKING:
-                    account.state = Phase.CONFIRMING
-                if attempts.is_earlier(data["strike"]):
-                    return
-                attempt = attempts.of(data["strike"], max(1, account.strikes))
-                if attempts.answered(attempt, answer, at_us, data["evidence"]):
-                    self.measured("answered", at_us)
-                if answer is Answer.UNSENT and (attempts.first is not None or account.answer not in (None, answer)):
-                    answer = Answer.UNKNOWN  # this strike never left; an earlier one did
-                account.answer = answer
-                account.evidence = data["evidence"] or account.evidence
-            case "read":
-                if data.get("stale"):
-                    return
-                seen = data["live"] + data["pending"]
-                account.unproven = "" if data["complete"] else data["evidence"]
-                if not data["complete"]:
-                    seen = max(seen, account.left or 0) if data["live"] else account.left
-                else:
-                    account.tally.show(seen)
-                account.left = seen
-                if seen and account.state is Phase.CLEAR:
-                    account.state, account.proven = Phase.CONFIRMING, False
-            case "seen":
-                account.state, account.proven, account.left = Phase.STRIKING, False, max(1, account.left or 0)
-            case "clear":
-                account.state, account.proven, account.left = Phase.CLEAR, True, 0
-                if account.clear_us is None:
-                    account.clear_us = at_us
-                    self.measured("clear", at_us)
-            case _:
-                account.state, account.proven, account.left = Phase.RESIDUE, False, data["left"]
 
 
 def _latest(figures: list[int | None]) -> int | None:

@@ -22,6 +22,7 @@ import orjson
 
 from kill_switch import clock, printable
 from kill_switch.core.domain import Now, Reason
+from kill_switch.core.records import LatchRecord
 from kill_switch.system.file_access import open_ours
 
 NAME = "latch.jsonl"
@@ -194,23 +195,26 @@ class Claim(NamedTuple):
     text: str
     accounts: tuple[str, ...]  # of ours: they trip
     elsewhere: tuple[str, ...]  # not ours, yet or any more: who left the latch may have read a newer configuration
-    evidence: Mapping[str, object]
+    said: str  # the beginning of the lines
+    uid: int | None  # the first person whom a line names
+
+    @property
+    def evidence(self) -> Mapping[str, object]:
+        return {"said": self.said, **({} if self.uid is None else {"uid": self.uid, "user": str(self.uid)})}
 
     def reason(self, at: Now, **evidence: object) -> Reason:
         return Reason("latch", self.text, self.accounts, at, {**self.evidence, **evidence})
 
-    def record(self) -> Mapping[str, object]:
+    def record(self) -> LatchRecord:
         """Return what is to be on record of the accounts elsewhere."""
-        return {"accounts": self.elsewhere, **self.evidence}
+        user = None if self.uid is None else str(self.uid)
+        return LatchRecord(accounts=self.elsewhere, said=self.said, uid=self.uid, user=user)
 
 
 def claim(said: str, known: Collection[str]) -> Claim:
     """Understand a latch file's lines; `known` are the accounts that there are."""
-    evidence: dict[str, object] = {"said": said[:MOST_TOLD]}
-    if (uid := _latched_by(said)) is not None:
-        evidence |= {"uid": uid, "user": str(uid)}
-    text = latch_text(said)[:MOST_TOLD]
-    return Claim(text, latched_accounts(said, known), latched_elsewhere(said, known), evidence)
+    accounts, elsewhere = latched_accounts(said, known), latched_elsewhere(said, known)
+    return Claim(latch_text(said)[:MOST_TOLD], accounts, elsewhere, said[:MOST_TOLD], _latched_by(said))
 
 
 def latch_text(said: str) -> str:

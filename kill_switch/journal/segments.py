@@ -7,14 +7,13 @@ So a start reads `journal.jsonl` alone, and `journal --verify` reads all of them
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import orjson
 
@@ -22,6 +21,7 @@ from kill_switch.errors import JournalBroken
 from kill_switch.journal import checkpoint
 from kill_switch.journal.checkpoint import Snapshot
 from kill_switch.journal.kill_report import Reports
+from kill_switch.journal.records import TRIPS, Entry
 
 NAME = "journal.jsonl"
 NEXT = "journal.jsonl.next"  # the file to come, while it is being made
@@ -35,9 +35,6 @@ SHOWN_DIGITS = 16
 TOO_LONG = "longer than any record"
 _KEYS = frozenset({"seq", "at", "mono_ns", "boot", "kind", "data", "prev", "hash"})
 _NUMBERED = re.compile(r"journal-(\d{6,})\.jsonl")
-_TRIPS = ("reason", "latch")  # kinds of records that trip an account at the next start
-
-Entry = Mapping[str, Any]
 
 
 class Replay(NamedTuple):
@@ -52,7 +49,7 @@ class Replay(NamedTuple):
     @property
     def latch_torn(self) -> bool:
         """The record that was cut off was one that trips."""
-        return any(b'"kind":"%b"' % kind.encode() in self.torn for kind in _TRIPS)
+        return any(b'"kind":"%b"' % kind.encode() in self.torn for kind in TRIPS)
 
 
 class Head(NamedTuple):
@@ -314,8 +311,7 @@ def reports(path: Path, budget_us: int) -> tuple[Reports, JournalBroken | None]:
         for number, entry in enumerate(Reading(path).entries()):
             if entry["kind"] == checkpoint.KIND and number:
                 continue  # it says what those before it have said
-            with contextlib.suppress(LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
-                made.take(entry)
+            made.take(entry)
     except JournalBroken as broken:
         return made, broken
     return made, None

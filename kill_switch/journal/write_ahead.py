@@ -216,7 +216,7 @@ def unrecorded(lines: Sequence[bytes], entries: Iterable[Mapping[str, Any]]) -> 
         if entry["kind"] == "reason":
             recorded.add(mark(entry["data"]))
         elif entry["kind"] == "checkpoint":
-            recorded.update(entry["data"]["reasons"])
+            recorded.update(entry["data"].get("reasons", ()))
     left = []
     for line in lines:
         try:

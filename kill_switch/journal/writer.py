@@ -31,13 +31,13 @@ from kill_switch.journal.checkpoint import Snapshot
 from kill_switch.journal.condenser import Condenser, Made
 from kill_switch.journal.fsync import Syncing
 from kill_switch.journal.latch_file import LatchFile, latch_line, sync_one, tellable
+from kill_switch.journal.records import TRIPS, Entry
 from kill_switch.system.file_access import open_ours
 
 log = logging.getLogger(__name__)
 
 FULL_BYTES = 1 << 19  # of a file's records behind its checkpoint: the next file is begun
 KEEP = 20_000  # records that are held in memory while the disk takes none
-TRIPS = ("reason", "latch")  # kinds of records that trip an account at the next start: none of them is ever left out
 _CALM_NS = 2_000_000_000  # since the last record of a kill: no file is begun in the middle of one
 _AGAIN_NS = 60_000_000_000  # between two attempts to begin a file, where the disk does not let us
 _FOLD = 16  # lines that are folded at a time: the loop's thread may want to run
@@ -66,7 +66,7 @@ class Writer:
         fd: int,
         size: int,
         snapshot: Snapshot,
-        entries: Sequence[segments.Entry],
+        entries: Sequence[Entry],
         lock: int,
         files: Sequence[LatchFile],
         begin_syncing: Callable[[int, int, Callable[[], None]], Syncing],

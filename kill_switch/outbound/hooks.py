@@ -21,7 +21,9 @@ from kill_switch import printable
 from kill_switch.config.schema import Hooks as Table
 from kill_switch.core.domain import Severity
 from kill_switch.core.engine import Announce, Kill
+from kill_switch.core.records import ReasonRecord
 from kill_switch.journal import history
+from kill_switch.journal.records import HookRecord, HookStartedRecord
 from kill_switch.wakeup import AutoResetEvent
 from kill_switch.worker.client import INTERRUPTED, UNBEGUN, Done, Errands
 
@@ -43,10 +45,25 @@ class Job(NamedTuple):
     attempt: int = 1
 
     @property
-    def about(self) -> Mapping[str, object]:
-        """Return the data that both records of an attempt have."""
-        fields = {"kill": self.kill, "command": shlex.join(self.argv), "accounts": self.accounts}
-        return {**fields, "attempt": self.attempt}
+    def started(self) -> HookStartedRecord:
+        """Return the record of the attempt's begin."""
+        return HookStartedRecord(
+            kill=self.kill, command=shlex.join(self.argv), accounts=self.accounts, attempt=self.attempt
+        )
+
+    def ended(self, done: Done, why: str) -> HookRecord:
+        """Return the record of the attempt's end."""
+        return HookRecord(
+            kill=self.kill,
+            command=shlex.join(self.argv),
+            accounts=self.accounts,
+            attempt=self.attempt,
+            ok=done.ok,
+            why=why,
+            code=done.code,
+            ms=done.ms,
+            output=done.output[:OUTPUT],
+        )
 
 
 class Hooks:
@@ -105,10 +122,10 @@ class Hooks:
         if kill is None:
             return
         about = [entry for entry in entries if entry["data"].get("kill") == kill.id]
-        reasons = history.understood(about, ("reason",), lambda data: {"trigger", "text"} <= data.keys())
-        reason = next((f"{data['trigger']}: {data['text']}" for data in reasons), "")
-        ended = {_key(data) for data in history.understood(about, ("hook",), _is_record)}
-        started = {_key(data) for data in history.understood(about, ("hook-started",), _is_record)}
+        reasons = history.records_of_kind(about, ReasonRecord)
+        reason = next((f"{one.trigger}: {one.text}" for one in reasons), "")
+        ended = {_key(one) for one in history.records_of_kind(about, HookRecord)}
+        started = {_key(one) for one in history.records_of_kind(about, HookStartedRecord)}
         self._kill = kill.id
         for command, accounts, _ in ended | started:
             self._done[command] = self._done.get(command, frozenset()) | frozenset(accounts)
@@ -157,7 +174,7 @@ class Hooks:
 
     async def _attempt(self, job: Job) -> Done:
         """Send the command to the worker until it has begun, or is not needed any more; return its outcome."""
-        self._record("hook-started", job.about)
+        self._record(HookStartedRecord.kind, job.started.to_json())
         environ = {
             "KILL_SWITCH_KILL": job.kill,
             "KILL_SWITCH_REASON": " ".join(printable.line(job.reason).split())[:TEXT],
@@ -180,8 +197,7 @@ class Hooks:
         if done.lost:
             why = f"{done.lost}: {why}; " + ("it is run again" if again else "it is not run again")
         self.runs += 1
-        fields = {**job.about, "ok": done.ok, "why": why}
-        self._record("hook", {**fields, "code": done.code, "ms": done.ms, "output": done.output[:OUTPUT]})
+        self._record(HookRecord.kind, job.ended(done, why).to_json())
         command = shlex.join(job.argv)
         if done.ok:
             log.info("hook %s: done in %d ms", command, done.ms)
@@ -198,12 +214,6 @@ class Hooks:
         return job.argv in self._table.on_trip and not frozenset(self._latched()).isdisjoint(job.accounts)
 
 
-def _key(data: Mapping[str, Any]) -> tuple[str, tuple[str, ...], int]:
-    """Return the key of an attempt; records of 0.1.0 have no number, which counts as 1."""
-    attempt = data.get("attempt")
-    return data["command"], tuple(data["accounts"]), attempt if isinstance(attempt, int) else 1
-
-
-def _is_record(data: Mapping[str, Any]) -> bool:
-    """Return whether `data` is a record of an attempt; a command without a record is run again."""
-    return isinstance(data.get("command"), str) and history.names(data.get("accounts"))
+def _key(record: HookRecord | HookStartedRecord) -> tuple[str, tuple[str, ...], int]:
+    """Return the key of an attempt."""
+    return record.command, record.accounts, record.attempt

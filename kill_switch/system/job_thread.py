@@ -21,11 +21,12 @@ Job = Callable[[], object]
 class Worker:
     """A thread that runs the posted jobs in order; an exception in a job is logged, and the next job runs."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, begin: Callable[[threading.Thread], object] = threading.Thread.start) -> None:
+        """Make the thread; `begin` starts it."""
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._began_ns = 0  # when the current job began; 0: there is none
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._begin()
+        begin(self._thread)
 
     def post(self, job: Job) -> None:
         """Queue a job behind those posted before; return at once."""
@@ -54,9 +55,6 @@ class Worker:
         self._jobs.put(None)
         self._thread.join(timeout=within_s)
         return not self._thread.is_alive()
-
-    def _begin(self) -> None:
-        self._thread.start()
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:

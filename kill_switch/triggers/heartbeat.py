@@ -17,17 +17,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import anyio
 
 from kill_switch.core.domain import Now, Reason
+from kill_switch.journal.records import HeartbeatRecord
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
 from kill_switch.triggers.stall_clock import Attention, Mark
 from kill_switch.wakeup import Signal
 
 READY_WITHIN_S = 60.0  # accounts that are not ready by then keep nothing from counting
-RECORD = "heartbeat"  # the kind of record that says whether one is watched
 NOTES, NOTES_NS = 10, 10_000_000_000  # records at once within that time: beats and goodbyes may alternate in a flood
 BYE, TRIP = "bye", "trip"  # why one is not watched
 ABSENT_NS = 1_000_000_000  # the intake says more often than that that a socket of its own is missing
@@ -52,10 +52,10 @@ class Heartbeat:
         attention: Attention,
         drain: Callable[[], None],
         record: Record = lambda data: None,
-        past: Mapping[str, Any] | None = None,
+        past: HeartbeatRecord | None = None,
         tripped: bool = False,
     ) -> None:
-        """`past` is the last record of an earlier run (see `is_record`); `tripped`: not all accounts are armed."""
+        """`past` is the last record of an earlier run; `tripped`: not all accounts are armed."""
         self.name = name
         self.accounts = accounts
         self.timeout_ns = int(timeout_s * 1e9)
@@ -72,7 +72,7 @@ class Heartbeat:
         self._why_doubted = ""
         self._ways: set[str] = set()  # by which its beats have come
         self._record = record
-        self._state = (False, "") if past is None else (bool(past["watched"]), str(past["why"]))
+        self._state = (False, "") if past is None else (past.watched, past.why)
         self._on_record = self._state
         self._notes: deque[int] = deque(maxlen=NOTES)  # when the last records were written
         self._fired = self._state == (False, TRIP) and tripped
@@ -245,7 +245,7 @@ class Heartbeat:
             self._on_record = self._state
             self._notes.append(self._clock().mono_ns)
             watched, why = self._state
-            self._record({"trigger": self.name, "watched": watched, "why": why})
+            self._record(HeartbeatRecord(trigger=self.name, watched=watched, why=why).to_json())
 
     def _note(self, watched: bool, why: str) -> None:
         """Have it put on record: at once, or after a flood of records with the next `save`."""
@@ -273,12 +273,3 @@ class Heartbeat:
 def _same(one: tuple[bool, str], other: tuple[bool, str]) -> bool:
     """Tell whether two states mean the same after a restart: why one is watched does not matter."""
     return one == other or (one[0] and other[0])
-
-
-def is_record(data: Mapping[str, Any]) -> bool:
-    """Tell whether it is what a heartbeat puts on record."""
-    match data:
-        case {"trigger": str(), "watched": bool(), "why": str()}:
-            return True
-        case _:
-            return False

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import anyio
 
 from kill_switch.core.domain import Now, Reason
 from kill_switch.cron import Crontab, Timetable
+from kill_switch.journal.records import ScheduleRecord
 from kill_switch.triggers.base import Figures, Report, TriggerState
 
 LOOK_EVERY_S = 1.0  # a wall clock may be set: the wait is never longer than that
 MISSED_AFTER_S = 60.0  # crontab's times are minutes apart, and a restart takes less
-RECORD = "schedule"  # the kind of record that says what has fired
 
 Record = Callable[[Mapping[str, object]], None]
 
@@ -41,9 +41,9 @@ class Schedule:
         seen: datetime | None = None,
         last: datetime | None = None,
         record: Record = lambda data: None,
-        past: Mapping[str, Any] | None = None,
+        past: ScheduleRecord | None = None,
     ) -> None:
-        """`seen` and `last` are those of `Timetable`, `past` is the last record of an earlier run (see `is_record`)."""
+        """`seen` and `last` are those of `Timetable`, `past` is the last record of an earlier run."""
         self.name = name
         self.accounts = accounts
         self._missed = missed
@@ -51,7 +51,7 @@ class Schedule:
         self._record = record
         self._said = ""  # what it did last
         self._fired = False
-        self._recorded = list(past["fired"]) if past else []
+        self._recorded = list(past.fired) if past else []
         self._times = Timetable(Crontab(cron, zone), clock(), seen, last, self._recorded)
 
     def succeed(self, before: Schedule) -> None:
@@ -100,13 +100,5 @@ class Schedule:
 
     def _put_on_record(self, text: str) -> None:
         self._recorded = self._times.fired
-        self._record({"trigger": self.name, "text": text, "fired": self._times.fired})
-
-
-def is_record(data: Mapping[str, Any]) -> bool:
-    """Tell whether it is what a schedule puts on record."""
-    match data:
-        case {"trigger": str(), "fired": list(times)}:
-            return all(type(due_s) is int and 0 < due_s < 1 << 40 for due_s in times)
-        case _:
-            return False
+        record = ScheduleRecord(trigger=self.name, text=text, fired=tuple(self._times.fired))
+        self._record(record.to_json())

@@ -24,12 +24,11 @@ from kill_switch.core.on_change import OnChange
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal import history
 from kill_switch.journal.history import Seen
-from kill_switch.triggers import heartbeat, schedule
+from kill_switch.journal.records import AmendmentRecord, HeartbeatRecord, PnlRecord, ScheduleRecord, StampsRecord
+from kill_switch.triggers import heartbeat
 from kill_switch.triggers.base import Trigger, TriggerState, Unseen
-from kill_switch.triggers.flag import trigger as flag
 from kill_switch.triggers.flag.trigger import Flag
 from kill_switch.triggers.heartbeat import Heartbeat
-from kill_switch.triggers.intake import stamps
 from kill_switch.triggers.intake.intake import Intake, IntakeCounters
 from kill_switch.triggers.intake.stamps import Stamps
 from kill_switch.triggers.link import Link
@@ -48,7 +47,6 @@ T = TypeVar("T")
 RESTART_AFTER_S = 1.0
 RESTART_CAP_S = 30.0
 HEALTHY_S = 30.0  # a task that has run for so long is started again as after its first failure
-LEDGER = "pnl"  # the kind of record that a pnl trigger goes on from
 REMOVED = "removed"  # why nobody watches any more: the configuration has the trigger no longer
 SLACK_S = 1.0  # accounts are asked every so often, and their answers come when they come
 
@@ -89,13 +87,15 @@ class Watch:
         self._begun = False
         self._waiting: dict[str, int] = {}  # heartbeats that count once their accounts are ready → since when they wait
         self._ready: set[str] = set()  # accounts that have been ready
-        self._ledgers = _last(entries, LEDGER, lambda data: isinstance(data.get("trigger"), str))
-        self._beats = _last(entries, heartbeat.RECORD, heartbeat.is_record)
-        self._fired = _under_new_names(_last(entries, schedule.RECORD, schedule.is_record), renamed)
+        ledgers = history.records_of_kind(entries, PnlRecord)
+        self._ledgers: dict[str, Mapping[str, Any]] = {one.trigger: one.to_json() for one in ledgers}
+        self._beats = {one.trigger: one for one in history.records_of_kind(entries, HeartbeatRecord)}
+        fired = {one.trigger: one for one in history.records_of_kind(entries, ScheduleRecord)}
+        self._fired = _under_new_names(fired, renamed)
         self._seen = _under_new_names(seen, renamed)
         self._renamed = renamed
-        intake.stamps = Stamps(intake.since, boot_id(), partial(dispatcher.record_durably, stamps.RECORD))
-        intake.stamps.restore(_last(entries, stamps.RECORD, stamps.is_record).values())
+        intake.stamps = Stamps(intake.since, boot_id(), partial(dispatcher.record_durably, StampsRecord.kind))
+        intake.stamps.restore(history.records_of_kind(entries, StampsRecord))
         self.triggers: Mapping[str, Trigger] = {}
         self._take(config, {name: self._make(config, name) for name in config.triggers})
 
@@ -209,7 +209,7 @@ class Watch:
                     clock=self._clock,
                     attention=self.attention,
                     drain=self._intake.drain,
-                    record=partial(self._dispatcher.record_durably, heartbeat.RECORD),
+                    record=partial(self._dispatcher.record_durably, HeartbeatRecord.kind),
                     past=self._beats.get(self._renamed.get(name, name)),
                     tripped=any(self._phase(account).is_tripped for account in made.accounts),
                 )
@@ -224,7 +224,7 @@ class Watch:
                     clock=self._clock,
                     seen=seen and seen.until,
                     last=seen and seen.last,
-                    record=partial(self._dispatcher.record_durably, schedule.RECORD),
+                    record=partial(self._dispatcher.record_durably, ScheduleRecord.kind),
                     past=self._fired.get(name),
                 )
             case schema.Link():
@@ -256,7 +256,7 @@ class Watch:
     def _make_pnl(self, config: Config, name: str, made: schema.Pnl) -> Pnl:
         def record(data: Mapping[str, object]) -> None:
             self._ledgers[name] = data
-            self._dispatcher.record_durably(LEDGER, data)
+            self._dispatcher.record_durably(PnlRecord.kind, data)
 
         terms = Terms(
             made.currency,
@@ -330,14 +330,15 @@ class Watch:
     def _say_gone(self) -> None:
         """Say aloud, once, what an earlier run has watched that the configuration has no longer."""
         for name, was in self._renamed.items():
-            beat, data = self._intake.heartbeats.get(name), self._beats.get(was)
-            if beat is not None and data is not None:
+            beat, record = self._intake.heartbeats.get(name), self._beats.get(was)
+            if beat is not None and record is not None:
                 beat.record_anew()
-                if data["watched"]:
+                if record.watched:
                     self._announce(Announce(Severity.WARN, _goes_on(beat, was)))
-        for name, data in self._beats.items():
-            if data["watched"] and name not in self._intake.heartbeats:
-                self._dispatcher.record_durably(heartbeat.RECORD, {"trigger": name, "watched": False, "why": REMOVED})
+        for name, record in self._beats.items():
+            if record.watched and name not in self._intake.heartbeats:
+                removed = HeartbeatRecord(trigger=name, watched=False, why=REMOVED)
+                self._dispatcher.record_durably(removed.kind, removed.to_json())
                 if name not in self._renamed.values():
                     text = f"trigger {name} is gone: an earlier run has watched its heartbeat"
                     self._announce(Announce(Severity.WARN, text))
@@ -350,7 +351,7 @@ class Watch:
         if data is None or data.get("why") == REMOVED or data.get("day") is None:
             return
         self._ledgers[name] = removed = {**data, "why": REMOVED}
-        self._dispatcher.record_durably(LEDGER, removed)
+        self._dispatcher.record_durably(PnlRecord.kind, removed)
         self._announce(Announce(Severity.WARN, f"trigger {name} is gone: {restored.lost(data)}"))
 
     async def run(self, trigger: Trigger) -> None:
@@ -467,9 +468,14 @@ class Watch:
 
     def _amend(self, reason: Reason, text: str, evidence: Mapping[str, object]) -> None:
         """Add to a reason what its flag's file says, and whose the file is: the kill did not wait for either."""
-        observed = {"observed_mono_ns": reason.observed.mono_ns, "observed_wall_ns": reason.observed.wall_ns}
-        data = {"trigger": reason.trigger, **observed, "text": text, "evidence": evidence}
-        self._dispatcher.record_durably(flag.RECORD, data)
+        record = AmendmentRecord(
+            trigger=reason.trigger,
+            observed_mono_ns=reason.observed.mono_ns,
+            observed_wall_ns=reason.observed.wall_ns,
+            text=text,
+            evidence=evidence,
+        )
+        self._dispatcher.record_durably(record.kind, record.to_json())
         self._identify(evidence)
         if text:
             self._announce(Announce(Severity.INFO, f"trigger {reason.trigger}: its file says: {text}"))
@@ -508,13 +514,6 @@ def _under_new_names(known: Mapping[str, T], renamed: Mapping[str, str]) -> Mapp
 def _goes_on(beat: Heartbeat, was: str) -> str:
     within = f"{beat.timeout_ns / 1e9:g} s"
     return f"trigger {was} is now {beat.name}: it fires if no beat comes under the new name within {within}"
-
-
-def _last(
-    entries: Sequence[Mapping[str, Any]], kind: str, fits: Callable[[Mapping[str, Any]], bool]
-) -> dict[str, Mapping[str, Any]]:
-    """Return, by trigger, the data of the last entry of a kind."""
-    return {data["trigger"]: data for data in history.understood(entries, (kind,), fits)}
 
 
 def make_flag_directory(directory: Path, runtime_dir: Path) -> bool:

@@ -79,7 +79,7 @@ async def test_what_became_of_it_is_on_record_without_its_environment() -> None:
         assert record == {
             "kill": kill().id,
             "command": "page 'a b'",
-            "accounts": ("mm1", "rx1"),
+            "accounts": ["mm1", "rx1"],
             "attempt": 1,
             "ok": True,
             "why": "",
@@ -186,6 +186,11 @@ async def test_a_command_whose_accounts_are_armed_again_is_not_run_any_more(lost
         assert [record["why"] for record in made.records] == [f"{lost}: nobody knows; it is not run again"]
 
 
+def reason_entry(trigger: str, text: str) -> dict[str, Any]:
+    data = {"kill": kill().id, "trigger": trigger, "text": text, "accounts": ["mm1", "rx1"]}
+    return {"kind": "reason", "data": {**data, "observed_mono_ns": 1, "observed_wall_ns": 1}}
+
+
 def attempt(number: int, kind: str = "hook-started", command: str = "systemctl stop quoter.service") -> dict[str, Any]:
     data = {"kill": kill().id, "command": command, "accounts": ["mm1", "rx1"], "attempt": number}
     return {"kind": kind, "data": data}
@@ -198,7 +203,7 @@ def attempt(number: int, kind: str = "hook-started", command: str = "systemctl s
 async def test_a_start_runs_what_was_interrupted_while_its_accounts_are_tripped(
     number: int, latched: set[str], again: bool, unclear: bool
 ) -> None:
-    entries = [{"kind": "reason", "data": {"kill": kill().id, "trigger": "panic", "text": "now"}}]
+    entries = [reason_entry("panic", "now")]
     entries += [entry for n in range(1, number) for entry in (attempt(n), attempt(n, "hook"))]
     entries += [attempt(1, "hook-started", "page 'a b'"), attempt(1, "hook", "page 'a b'"), attempt(number)]
     async with stage(STOP, PAGE) as made:
@@ -226,7 +231,7 @@ async def test_a_start_in_the_middle_of_a_kill_runs_what_is_not_on_record(
 ) -> None:
     entries: list[dict[str, Any]] = [
         {"kind": "start", "data": {}},
-        {"kind": "reason", "data": {"kill": kill().id, "trigger": "panic", "text": "now"}},
+        reason_entry("panic", "now"),
         {"kind": "hook", "data": {"kill": "another", "command": "systemctl stop quoter.service", "accounts": ["mm1"]}},
     ]
     ran_already = {"kill": kill().id, "command": "page 'a b'", "accounts": ["mm1", "rx1"]}
@@ -244,7 +249,7 @@ async def test_a_start_in_the_middle_of_a_kill_runs_what_is_not_on_record(
 @pytest.mark.parametrize("over", [None, kill(unclear=False)])
 async def test_a_start_after_a_kill_that_is_over_runs_nothing(over: Any) -> None:
     async with stage(STOP) as made:
-        made.hooks.resume(over, [{"kind": "reason", "data": {"kill": kill().id, "trigger": "x", "text": "y"}}])
+        made.hooks.resume(over, [reason_entry("x", "y")])
         await anyio.sleep(1)
         assert made.ran == []
 

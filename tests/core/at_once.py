@@ -15,9 +15,7 @@ class AtOnce(Worker):
     def __init__(self, name: str) -> None:
         self.stuck = False
         self.waiting: list[Job] = []
-        super().__init__(name)
-
-    def _begin(self) -> None: ...
+        super().__init__(name, begin=lambda thread: None)
 
     def post(self, job: Job) -> None:
         self.waiting.append(job)

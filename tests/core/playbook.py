@@ -27,6 +27,7 @@ from kill_switch import clock
 from kill_switch.core import engine, sweep
 from kill_switch.core.domain import Answer, Now, Pace, Phase, Reason
 from kill_switch.core.engine import Account, Progress, RearmAsked, Record, Recovered, Reported, Sent, State, Struck
+from tests.recorded import must_be_as_written
 
 S = TypeVar("S")  # state
 E = TypeVar("E")  # event
@@ -336,7 +337,10 @@ class Run:
 
     def _take(self, event: engine.Event) -> None:
         self.state, commands = engine.step(self.state, event)
+        before = len(self.entries)
         self.write(commands, event.at)
+        for entry in self.entries[before:]:
+            must_be_as_written(entry)
         for command in commands:
             if isinstance(command, engine.Strike):
                 sent = tuple(Sent(name, number, ("http",), event.at.mono_ns) for name, number in command.accounts)

@@ -20,8 +20,15 @@ from kill_switch.journal import checkpoint, history
 from kill_switch.journal.checkpoint import Snapshot
 from kill_switch.journal.condenser import Condenser
 from kill_switch.journal.kill_report import KEEP, Reports
+from kill_switch.journal.records import (
+    DrillRecord,
+    HeartbeatRecord,
+    HookRecord,
+    HookStartedRecord,
+    PnlRecord,
+    StampsRecord,
+)
 from kill_switch.journal.write_ahead import mark, unrecorded
-from kill_switch.triggers.intake import stamps
 from tests.core.playbook import START, Run
 
 ACCOUNTS = ("a", "b", "c")
@@ -82,9 +89,9 @@ class Story(Run):
                 told = {"at": "x", "by": "operator", "ok": True, "answered_us": self.ns, "budget_us": 1}
                 self.note("drill", {**told, "accounts": found}, at)
             case "pnl", trigger:
-                self.note("pnl", {"trigger": trigger, "n": self.ns}, at)
+                self.note("pnl", {"trigger": trigger, "equity": str(self.ns)}, at)
             case "heartbeat", trigger, watched:
-                self.note("heartbeat", {"trigger": trigger, "watched": watched}, at)
+                self.note("heartbeat", {"trigger": trigger, "watched": watched, "why": "beat"}, at)
             case "stamps", trigger:
                 line = [self.ns, 500, self.ns, 7, "boot"]
                 self.note("stamps", {"trigger": trigger, "floor": 0, "senders": {"bot": line}}, at)
@@ -117,28 +124,29 @@ def reading(entries: Iterable[Mapping[str, Any]]) -> dict[str, object]:
     reasons = [entry["data"] for entry in entries if entry["kind"] == "reason"]
     kill = state.kill.id if state.kill else None
     about = [entry for entry in entries if entry["data"].get("kill") == kill]
-    drills = history.understood(entries, ("drill",), lambda data: "accounts" in data)
+    drills = history.records_of_kind(entries, DrillRecord)
     return {
         "state": state,
         "latched": recovery.latched(entries),
         "reports": [reports.get(one) for one in reports.ids()],
         "seen": history.seen(entries, datetime(2100, 1, 1, tzinfo=UTC)),
-        "pnl": {
-            data["trigger"]: data for data in history.understood(entries, ("pnl",), lambda data: "trigger" in data)
-        },
-        "beats": {d["trigger"]: d for d in history.understood(entries, ("heartbeat",), lambda data: "trigger" in data)},
-        "stamps": {d["trigger"]: d for d in history.understood(entries, ("stamps",), stamps.is_record)},
+        "pnl": {record.trigger: record for record in history.records_of_kind(entries, PnlRecord)},
+        "beats": {record.trigger: record for record in history.records_of_kind(entries, HeartbeatRecord)},
+        "stamps": {record.trigger: record for record in history.records_of_kind(entries, StampsRecord)},
         "drill": drills[-1:],
         "drills": {
-            name: (drill["at"], drill["answered_us"])
+            name: (drill.at, drill.answered_us)
             for drill in drills
-            for name, found in drill["accounts"].items()
-            if not found["skipped"]
+            for name, found in drill.accounts.items()
+            if not found.skipped
         },
         "hooks": {
-            (kind, data["command"], str(data["accounts"])): data["attempt"]
-            for kind in ("hook-started", "hook")
-            for data in history.understood(about, (kind,), _hooked)
+            (record.kind, record.command, record.accounts): record.attempt
+            for records in (
+                history.records_of_kind(about, HookStartedRecord),
+                history.records_of_kind(about, HookRecord),
+            )
+            for record in records
         },
         "first reason": next((entry["data"] for entry in about if entry["kind"] == "reason"), None),
         "latched by": {
@@ -146,10 +154,6 @@ def reading(entries: Iterable[Mapping[str, Any]]) -> dict[str, object]:
             for name in recovery.latched(entries)
         },
     }
-
-
-def _hooked(data: Mapping[str, Any]) -> bool:
-    return "command" in data
 
 
 def cut(entries: Entries, *numbers: int) -> list[Mapping[str, Any]]:

@@ -16,6 +16,7 @@ import pytest
 
 from kill_switch import clock
 from kill_switch.core.domain import Pace
+from kill_switch.core.records import LatchRecord
 from kill_switch.core.recovery import latched as latched_by
 from kill_switch.core.recovery import rebuild
 from kill_switch.errors import AlreadyRunning, CannotCreate, JournalBroken
@@ -94,7 +95,8 @@ def opened(dirs: tuple[Path, Path]) -> Iterator[Prompt]:
 class ByHand(Syncing):
     """Sync when the test says so."""
 
-    def _begin(self) -> None: ...
+    def __init__(self, fd: int, size: int, beside: Callable[[], None]) -> None:
+        super().__init__(fd, size, beside, begin=lambda thread: None)
 
     def ask(self, size: int) -> None:
         super().ask(size)
@@ -107,8 +109,8 @@ class ByHand(Syncing):
 
 
 class SyncedByHand(Prompt):
-    def _begin_syncing(self, fd: int, size: int, beside: Callable[[], None]) -> Syncing:
-        return ByHand(fd, size, beside)
+    def __init__(self, state_dir: Path, runtime_dir: Path) -> None:
+        super().__init__(state_dir, runtime_dir, syncer=ByHand)
 
     @property
     def syncing(self) -> ByHand:
@@ -1035,7 +1037,7 @@ def test_a_latch_is_claimed_with_its_text_its_accounts_those_elsewhere_and_its_e
     said = opened.foreign_latch()
     assert said is not None
     taken = claim(said, ("a", "b"))
-    assert taken.record() == {"accounts": ("z",), "said": said}
+    assert taken.record() == LatchRecord(accounts=("z",), said=said)
     tripped = taken.reason(at(1), set_aside="journal.jsonl.broken-1")
     assert (tripped.trigger, tripped.text, tripped.accounts) == ("latch", "panic: by hand", ("a",))
     assert tripped.evidence == {"said": said, "set_aside": "journal.jsonl.broken-1"}

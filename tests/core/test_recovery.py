@@ -133,7 +133,8 @@ def test_a_re_arm_of_one_account_leaves_the_others_tripped() -> None:
 
 def test_what_a_re_armed_account_still_tells_trips_nothing() -> None:
     run = Run(armed("a"))(*TO_RESIDUE, asked("a", force=True), struck("a", 2, 70_000), read("a", 70_001, live=1))
-    run.entries += [{"kind": kind, "data": {"account": "a", "live": 1}} for kind in ("clear", "read", "seen")]
+    read_data = {"account": "a", "live": 1, "pending": 0, "complete": True}
+    run.entries += [{"kind": kind, "data": read_data} for kind in ("clear", "read", "seen")]
     assert rebuilt(run).tripped == ()
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from kill_switch.core.domain import Answer
 from kill_switch.core.tally import NAMED
+from kill_switch.journal.checkpoint import Snapshot
 from kill_switch.journal.kill_report import CHECKPOINT_BYTES, KEEP, Reports
 from tests.core.playbook import (
     Run,
@@ -43,7 +44,7 @@ def account(run: Run, name: str = "a", kill: str = "last") -> dict[str, Any]:
 def checkpointed(run: Run) -> list[dict[str, Any]]:
     """Return what a journal has that begins with a checkpoint."""
     kills = orjson.loads(orjson.dumps(Reports(1, run.entries).told(), default=str))
-    return [{**run.entries[-1], "kind": "checkpoint", "data": {"kills": kills}}]
+    return [{**run.entries[-1], "kind": "checkpoint", "data": {**Snapshot().data(), "kills": kills}}]
 
 
 def cleared(run: Run, name: str = "a", ms: float = 0) -> Run:
@@ -398,7 +399,7 @@ def test_a_checkpoint_of_many_orders_has_room_and_counts_those_that_it_does_not_
     told = Reports(1, run.entries).told()
     assert len(orjson.dumps(told)) < CHECKPOINT_BYTES
     again = Reports(1)
-    again.take({"kind": "checkpoint", "data": {"kills": orjson.loads(orjson.dumps(told))}})
+    again.restore(orjson.loads(orjson.dumps(told)))
     found = again.get()
     assert found is not None
     assert {one["cancelled"] for one in found["accounts"].values()} == {NAMED + 500}  # type: ignore[attr-defined]
@@ -408,7 +409,7 @@ def test_what_an_earlier_version_has_kept_of_an_account_is_read() -> None:
     stands = {"state": "CLEAR", "answer": "ACCEPTED", "sent_us": 5, "answered_us": 9, "clear_us": 20, "proven": True}
     stands |= {"strikes": 40, "struck": 40, "routes": ["ws"], "cancelled": 7, "left": 0, "evidence": "ok"}
     run = Run(armed("a"))(reported("a"))
-    data = {"kill": K1, "account": "a", "stands": stands}
+    data = {"kill": K1, "account": "a", "strike": 40, "clear": True, "stands": stands}
     run.entries.append({**run.entries[-1], "kind": "repeats", "data": data})
     told = account(run)
     assert (told["sent_us"], told["answered_us"], told["routes"], told["strikes"]) == (5, 9, ["ws"], 40)

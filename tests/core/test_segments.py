@@ -21,6 +21,7 @@ from kill_switch.journal.checkpoint import KIND, Snapshot
 from kill_switch.journal.journal import GENESIS, Journal
 from kill_switch.journal.kill_report import Reports
 from kill_switch.journal.latch_file import latched_accounts
+from kill_switch.journal.records import Entry
 from kill_switch.journal.segments import NEXT, Reading
 from tests.core.at_once import Prompt
 from tests.core.playbook import at
@@ -60,7 +61,7 @@ def fill(opened: Journal, files: int = 1, kind: str = "note") -> None:
     raise AssertionError("no file was ever full")
 
 
-def whole(dirs: Dirs) -> list[segments.Entry]:
+def whole(dirs: Dirs) -> list[Entry]:
     return list(Reading(dirs[0] / journal.NAME).entries())
 
 

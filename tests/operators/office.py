@@ -16,7 +16,6 @@ from kill_switch.dispatch.session import AccountSession
 from kill_switch.health.clock_skew import Clocks
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import Reports
-from kill_switch.system.job_thread import Worker
 from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.supervisor import Watch
 from tests.core.at_once import AtOnce
@@ -38,8 +37,8 @@ api_secret = {{ env = "SECRET" }}
 class Ledger(Journal):
     """Write records in the thread that asks for it: virtual time does not wait for a thread that real time holds up."""
 
-    def _begin_worker(self, name: str) -> Worker:
-        return AtOnce(name)
+    def __init__(self, state_dir: Path, runtime_dir: Path) -> None:
+        super().__init__(state_dir, runtime_dir, worker=AtOnce)
 
 
 class Office(Desk):

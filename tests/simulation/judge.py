@@ -22,6 +22,7 @@ from kill_switch.errors import IllegalEvent, JournalBroken
 from kill_switch.journal import checkpoint, journal, segments
 from kill_switch.journal.kill_report import Reports
 from kill_switch.venues.messages import Call, OrdersRead
+from tests.recorded import what_is_wrong
 
 from .world import World
 
@@ -514,6 +515,11 @@ class Judge:
         tripped = set(life.dispatcher.state.tripped)
         # a damaged journal was set aside, and what is believed of it is all that there is
         recorded = self._now_called(believed(replay.entries) if replay.broken else struck(whole(life.journal.path)))
+        for entry in () if replay.broken else whole(life.journal.path):
+            if entry["kind"] not in ("start", "reload", "rearm-asked") and (
+                strange := what_is_wrong(entry)
+            ):  # those are the story's
+                self.wrong(strange)
         self.world.note("starts with", *sorted(tripped))
         if tripped != recorded:
             self.wrong(f"the journal has {sorted(recorded)} tripped, the new process {sorted(tripped)}")

@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +48,7 @@ class SlowSync(Syncing):
         self._life = life
         self._under_way = False
         self.asked = 0
-        super().__init__(fd, size, beside)
-
-    def _begin(self) -> None:
-        """Begin no thread's work: nothing is parallel here."""
+        super().__init__(fd, size, beside, begin=lambda thread: None)  # nothing is parallel here
 
     def ask(self, size: int) -> None:
         super().ask(size)
@@ -85,10 +83,7 @@ class SlowWorker(Worker):
         self._life = life
         self._waiting: deque[Job] = deque()
         self._since_ns = 0  # when the first of them was posted
-        super().__init__(name)
-
-    def _begin(self) -> None:
-        """Begin no thread's work: nothing is parallel here."""
+        super().__init__(name, begin=lambda thread: None)  # nothing is parallel here
 
     def post(self, job: Job) -> None:
         if not self._waiting:
@@ -140,7 +135,7 @@ class Record(Journal):
         self._numbers: list[int] = []  # of their records
         self._filed = 0
         self.filed_login = False  # the disk was late to take that a tripped account logs in as another one
-        super().__init__(state_dir, runtime_dir)
+        super().__init__(state_dir, runtime_dir, syncer=partial(SlowSync, life), worker=partial(SlowWorker, life))
 
     @property
     def size(self) -> int:
@@ -194,12 +189,6 @@ class Record(Journal):
             assert isinstance(worker, SlowWorker)
             worker.all()
         self._poll()
-
-    def _begin_syncing(self, fd: int, size: int, beside: Callable[[], None]) -> Syncing:
-        return SlowSync(self.life, fd, size, beside)
-
-    def _begin_worker(self, name: str) -> Worker:
-        return SlowWorker(self.life, name)
 
     def let_go(self) -> None:
         """Close as the kernel does for a process that is gone."""

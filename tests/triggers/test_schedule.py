@@ -9,8 +9,9 @@ from typing import Any, Literal
 import anyio
 import pytest
 
+from kill_switch.journal.records import ScheduleRecord, Unreadable, read
 from kill_switch.triggers.base import TriggerState
-from kill_switch.triggers.schedule import Schedule, is_record
+from kill_switch.triggers.schedule import Schedule
 from tests.triggers.stage import watch
 from tests.virtual_time import START, running
 
@@ -24,6 +25,11 @@ def schedule(
     cron: str, zone: str = "UTC", missed: Literal["fire", "skip"] = "fire", seen: datetime | None = None
 ) -> Schedule:
     return Schedule("s", ("mm1",), cron, zone, missed, clock=lambda: running().now(), seen=seen)
+
+
+def _recorded(datas: list[dict[str, Any]]) -> ScheduleRecord | None:
+    record = read("schedule", datas[-1]) if datas else None
+    return record if isinstance(record, ScheduleRecord) else None
 
 
 async def test_it_fires_at_its_time_and_not_before() -> None:
@@ -129,7 +135,7 @@ async def test_of_several_times_that_are_missed_the_latest_is_told() -> None:
 async def test_what_has_fired_is_on_record_and_does_not_fire_again_after_a_restart_with_the_clock_set_back() -> None:
     records: list[dict[str, Any]] = []
 
-    def begin(*past: dict[str, Any], last: datetime | None = None) -> Schedule:
+    def begin(*past: ScheduleRecord, last: datetime | None = None) -> Schedule:
         return Schedule(
             *("s", ("mm1",), "30 22 * * *", "UTC", "fire"),
             clock=lambda: running().now(),
@@ -139,8 +145,9 @@ async def test_what_has_fired_is_on_record_and_does_not_fire_again_after_a_resta
         )
 
     assert len(await watch(begin(), 1010.0)) == 1
-    (record,) = records
-    assert is_record(record)
+    (data,) = records
+    record = read("schedule", data)
+    assert isinstance(record, ScheduleRecord)
     fired_at = datetime.fromtimestamp(running().now().wall_ns / 1e9, UTC)
     running().jump_wall(-3600)
     again = begin(record, last=fired_at)
@@ -158,7 +165,7 @@ async def test_what_a_clock_that_was_days_ahead_has_fired_comes_all_the_same_aft
             *("s", ("mm1",), "30 22 * * *", "UTC", "fire"),
             clock=lambda: running().now(),
             record=lambda data: records.append(dict(data)),
-            past=records[-1] if records else None,
+            past=_recorded(records),
             last=last,
         )
 
@@ -189,7 +196,7 @@ async def test_a_clock_that_was_a_year_ahead_at_the_start_loses_nothing() -> Non
     + [{"trigger": "s", "fired": [one]} for one in ("1", 1.5, True, None, -1, 1 << 60)],
 )
 def test_a_record_that_is_none_of_a_schedule_is_not_taken_for_one(data: dict[str, Any]) -> None:
-    assert not is_record(data)
+    assert isinstance(read("schedule", data), Unreadable)
 
 
 async def test_a_rearm_waits_for_the_next_time() -> None:

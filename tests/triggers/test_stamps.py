@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from kill_switch.core.domain import Now
-from kill_switch.triggers.intake.stamps import AHEAD_MS, MOST_SENDERS, NEW_WITHIN_MS, Stamps, Verdict, is_record
+from kill_switch.journal.records import StampsRecord, Unreadable, read
+from kill_switch.triggers.intake.stamps import AHEAD_MS, MOST_SENDERS, NEW_WITHIN_MS, Stamps, Verdict
 
 TAKEN, DOUBLED, WRONG_TIME = Verdict.TAKEN, Verdict.DOUBLED, Verdict.WRONG_TIME
 WALL_MS = 1_700_000_000_000
@@ -29,10 +30,11 @@ class Life:
         return Now(self.mono_ms * 1_000_000, self.wall_ms * 1_000_000)
 
     def begin(self) -> None:
-        last = {data["trigger"]: data for data in map(orjson.loads, map(orjson.dumps, self.records))}
-        assert all(map(is_record, last.values()))
+        told = [read("stamps", data) for data in map(orjson.loads, map(orjson.dumps, self.records))]
+        last = [record for record in told if isinstance(record, StampsRecord)]
+        assert last == told
         self.stamps = Stamps(self.now, self.boot, self.records.append)
-        self.stamps.restore(last.values())
+        self.stamps.restore(last)
 
     def reboot(self) -> None:
         self.boot, self.mono_ms = f"{self.boot}+", 5_000
@@ -247,4 +249,4 @@ def test_senders_are_bounded_and_none_that_was_forgotten_comes_back_with_an_old_
     ],
 )
 def test_what_is_no_record_of_stamps_is_none(data: Mapping[str, Any]) -> None:
-    assert is_record(data) is False
+    assert isinstance(read("stamps", data), Unreadable)

@@ -22,7 +22,7 @@ from kill_switch.triggers.heartbeat import NOTES
 from kill_switch.triggers.intake.intake import Intake, sign
 from kill_switch.triggers.link import Link
 from kill_switch.triggers.pnl.trigger import Pnl
-from kill_switch.triggers.supervisor import HEALTHY_S, LEDGER, Watch
+from kill_switch.triggers.supervisor import HEALTHY_S, Watch
 from kill_switch.venues.messages import Equity, OrderPlaced, OrdersFound, Transferred
 from tests.core.stubs import Floor
 from tests.virtual_time import running
@@ -186,7 +186,7 @@ async def test_a_withdrawal_that_a_venue_tells_comes_to_the_trigger(tmp_path: Pa
         watched.watch.told("b", Transferred("OX", Decimal(-400)))
         await watched.samples(*[(500, 100)] * 10)
         assert watched.tripped() == ()
-        assert [data["why"] for data in watched.floor.recorder.of(LEDGER)] == ["first", "transfer"]
+        assert [data["why"] for data in watched.floor.recorder.of("pnl")] == ["first", "transfer"]
 
 
 @pytest.mark.parametrize(("on_blind", "tripped"), [("alarm", ()), ("fire", ("a", "b"))])

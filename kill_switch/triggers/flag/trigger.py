@@ -58,7 +58,6 @@ TEXT_WITHIN_S = 1.0  # a text that is found so soon after its file belongs to th
 TEXT_BYTES = 1024
 EVENTS_BYTES = 8192  # of inotify's in one turn of the event loop: 256 events take 0.1 ms; inotify holds the rest
 REASONS, REASONS_NS = 100, 10_000_000_000  # reasons within that time; a file that comes and goes more often waits
-RECORD = "amendment"  # the kind of record that adds a text, or evidence, to a reason
 
 
 class Seen(NamedTuple):

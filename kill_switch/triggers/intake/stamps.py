@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kill_switch.core.domain import Now
+from kill_switch.journal.records import StampsRecord
 
-RECORD = "stamps"  # the kind of record; it holds all senders of one trigger
 NEW_WITHIN_MS = 300_000  # a sender that was never seen is within so much of our clock
 AHEAD_MS = 500  # after a restart, so much of a sender's time is refused: less than a beat's usual period
 CALM_NS = 60_000_000_000  # lines that begin sooner reach twice as far ahead: a stamp that jumps writes few records
@@ -79,18 +79,18 @@ class Stamps:
     """Judge the stamps of all triggers."""
 
     def __init__(self, start: Now, boot: str, record: Record = lambda data: None) -> None:
-        """`start` is when this process began to listen, `boot` this boot's id; `record` writes a record `RECORD`."""
+        """`start` is when this process began to listen, `boot` this boot's id; `record` writes a `StampsRecord`."""
         self._start = start
         self._boot = boot
         self._record = record
         self._tables: dict[str, _Table] = {}
 
-    def restore(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Go on from the last records of earlier runs, which `is_record` has approved."""
-        for data in records:
-            table = self._tables[data["trigger"]] = _Table(data["floor"])
-            for name, (ms, ahead_ms, at_ns, wall_ms, boot) in data["senders"].items():
-                table.senders[name] = _Sender(Line(ms, ahead_ms, at_ns, wall_ms, boot))
+    def restore(self, records: Iterable[StampsRecord]) -> None:
+        """Go on from the records of earlier runs; of each trigger, the last one counts."""
+        for record in records:
+            table = self._tables[record.trigger] = _Table(record.floor)
+            for name, line in record.senders.items():
+                table.senders[name] = _Sender(Line(*line))
 
     def settles_ns(self, trigger: str) -> int:
         """Return until when what the senders of a trigger say may be refused because of a restart (monotonic)."""
@@ -119,8 +119,8 @@ class Stamps:
         table.senders[sender] = _Sender(line, ms)
         if len(table.senders) > MOST_SENDERS:
             self._forget_one(table, sender, now)
-        senders = {name: list(one.line) for name, one in table.senders.items()}
-        self._record({"trigger": trigger, "floor": table.floor_ms, "senders": senders})
+        senders = {name: one.line for name, one in table.senders.items()}
+        self._record(StampsRecord(trigger=trigger, floor=table.floor_ms, senders=senders).to_json())
         return Verdict.TAKEN
 
     def _last_ms(self, sender: _Sender, now: Now) -> int | None:
@@ -158,20 +158,3 @@ class Stamps:
         lowest = min((name for name in table.senders if name != but), key=last_ms)
         table.floor_ms = max(table.floor_ms, last_ms(lowest))
         del table.senders[lowest]
-
-
-def is_record(data: Mapping[str, Any]) -> bool:
-    """Tell whether it is what `Stamps` puts on record."""
-    match data:
-        case {"trigger": str(), "floor": int(), "senders": dict() as senders}:
-            return all(map(_is_line, senders.values()))
-        case _:
-            return False
-
-
-def _is_line(line: object) -> bool:
-    match line:
-        case [int(), int(), int(), int(), str()]:
-            return True
-        case _:
-            return False

@@ -1,0 +1,269 @@
+"""List every kind of the journal's records: its type, who writes it, who reads it, since when, and whether it trips.
+
+The types of kills and latches are those of `core.records`, where the engine and `recovery` use them. The types of all
+other writers are defined here. `docs/reference/journal-records.md` is made from `TABLE`.
+
+To add a kind: write its type, add its row to `TABLE`, and run `python -m tests.reference --write`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+from kill_switch.core.record_codec import Kinds as _Kinds
+from kill_switch.core.record_codec import Mark
+from kill_switch.core.record_codec import Record as Record
+from kill_switch.core.record_codec import Unreadable as Unreadable
+from kill_switch.core.records import FORMAT as FORMAT
+from kill_switch.core.records import (
+    AllClearRecord,
+    AnswerRecord,
+    CheckpointRecord,
+    ClearRecord,
+    IdentityRecord,
+    LatchRecord,
+    Names,
+    Object,
+    ReadRecord,
+    RearmApprovedRecord,
+    RearmRecord,
+    RearmRefusedRecord,
+    ReasonRecord,
+    ReloadRecord,
+    RepeatsRecord,
+    ResidueRecord,
+    ResumeRecord,
+    SeenRecord,
+    StartRecord,
+    StrikeRecord,
+)
+from kill_switch.core.records import Entry as Entry
+
+OMITTED = Mark.OMITTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AmendmentRecord(Record):
+    kind: ClassVar[str] = "amendment"
+
+    trigger: Annotated[str, "trigger of the reason"]
+    observed_mono_ns: Annotated[int, "when the reason was observed, monotonic"] = 0
+    observed_wall_ns: Annotated[int, "the same by the wall clock: which reason is meant"]
+    text: Annotated[str, 'replaces the reason\'s text; "": it stays']
+    evidence: Annotated[Object, "is added to the reason's evidence"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserRecord(Record):
+    kind: ClassVar[str] = "user"
+
+    uid: Annotated[int, "a person who has fired"]
+    user: Annotated[str, "the name of that uid, found after the kill had gone out"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectRecord(Record):
+    kind: ClassVar[str] = "direct"
+
+    kill: Annotated[str, "the kill that `fire --direct` made"]
+    config: Annotated[Object, "the configuration that it read"]
+    unstruck: Annotated[Names, "accounts that were meant and could not be struck"]
+    pid: Annotated[int, "its process"] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RearmAskedRecord(Record):
+    kind: ClassVar[str] = "rearm-asked"
+
+    uid: Annotated[int, "the person"]
+    user: Annotated[str, "the person's name"]
+    text: Annotated[str, "the reason that the person gave"]
+    accounts: Annotated[Names, "accounts in scope"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRecord(Record):
+    kind: ClassVar[str] = "stop"
+
+    state: Annotated[str, "the worst account's state"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadRefusedRecord(Record):
+    kind: ClassVar[str] = "reload-refused"
+
+    uid: Annotated[int | None, "who asked; missing after a signal", OMITTED] = None
+    user: Annotated[str | None, "the name", OMITTED] = None
+    why: Annotated[Names, "what is wrong with the file, a line each"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PnlRecord(Record):
+    kind: ClassVar[str] = "pnl"
+
+    trigger: Annotated[str, "the trigger"]
+    why: Annotated[str, "`fired`, `stop`, `peak`, `warn`, `transfer`, `re-arm` and others"] = ""
+    of: Annotated[Any, "what makes figures comparable: accounts, currency, rates"] = None
+    fired: Annotated[str, 'what the trigger fired for; "": it has not'] = ""
+    equity: Annotated[Any, "last equity, a decimal as text", OMITTED] = None
+    seen_ns: Annotated[Any, "when the last figure came, by the wall clock", OMITTED] = None
+    moved: Annotated[Any, "the deposit or withdrawal that this record is about", OMITTED] = None
+    transfers: Annotated[Any, "deposits and withdrawals that may show yet: account, amount, wall time", OMITTED] = None
+    day: Annotated[Any, "the day: date, why it began, since, baseline, peak, warnings", OMITTED] = None
+    ended: Annotated[Any, "days before it that still count", OMITTED] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatRecord(Record):
+    kind: ClassVar[str] = "heartbeat"
+
+    trigger: Annotated[str, "the trigger"]
+    watched: Annotated[bool, "its silence fires"]
+    why: Annotated[str, "what has changed that"]
+
+
+def _instants(times: Iterable[int]) -> None:
+    """Raise `ValueError` at a time that no calendar has."""
+    if not all(0 < due_s < 1 << 40 for due_s in times):
+        raise ValueError("no time")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRecord(Record):
+    kind: ClassVar[str] = "schedule"
+
+    trigger: Annotated[str, "the trigger"]
+    text: Annotated[str, "what it said"] = ""
+    fired: Annotated[tuple[int, ...], "times that it has fired for, in seconds since 1970", _instants]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StampsRecord(Record):
+    kind: ClassVar[str] = "stamps"
+
+    trigger: Annotated[str, "the trigger"]
+    floor: Annotated[int, "an unknown sender's stamps must lie above it, in ms"]
+    senders: Annotated[
+        Mapping[str, tuple[int, int, int, int, str]],
+        "sender → its line: stamp and reach in ms, monotonic ns, wall ms, boot id",
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrilledLane(Record):
+    """What one lane came to in a drill."""
+
+    ok: bool
+    rtt_us: int | None
+    within_budget: bool
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrilledAccount(Record):
+    """What one account came to in a drill."""
+
+    venue: str | None = None
+    ok: bool = False
+    skipped: str | None
+    lanes: Mapping[str, DrilledLane]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillRecord(Record):
+    kind: ClassVar[str] = "drill"
+
+    at: Annotated[str, "when it began"]
+    by: Annotated[str, "`operator` or `schedule`"]
+    uid: Annotated[int | None, "who asked", OMITTED] = None
+    user: Annotated[str | None, "the name", OMITTED] = None
+    ok: Annotated[bool, "every lane answered within the budget"]
+    budget_us: Annotated[int, "the budget, in µs"]
+    answered_us: Annotated[int | None, "when the last lane answered, in µs; null: not all did"]
+    within_budget: Annotated[bool, "the last answer came within the budget"] = False
+    accounts: Annotated[
+        Mapping[str, DrilledAccount],
+        "account → `venue`, `ok`, `skipped` (why), `lanes` (route → `ok`, `rtt_us`, `within_budget`, `evidence`)",
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookStartedRecord(Record):
+    kind: ClassVar[str] = "hook-started"
+
+    kill: Annotated[str, "the kill"]
+    command: Annotated[str, "the command line"]
+    accounts: Annotated[Names, "accounts that it runs for"]
+    attempt: Annotated[int, "number of the attempt, from 1"] = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookRecord(Record):
+    kind: ClassVar[str] = "hook"
+
+    kill: Annotated[str, "the kill"]
+    command: Annotated[str, "the command line"]
+    accounts: Annotated[Names, "accounts that it ran for"]
+    attempt: Annotated[int, "number of the attempt, from 1"] = 1
+    ok: Annotated[bool, "it ended with 0"] = False
+    why: Annotated[str, "why it failed"] = ""
+    code: Annotated[int | None, "its exit code; null: none is known"] = None
+    ms: Annotated[int, "how long it took, in ms"] = 0
+    output: Annotated[str, "the first 500 characters of its output"] = ""
+
+
+class Kind(NamedTuple):
+    """One row of the table."""
+
+    record: type[Record]
+    written_by: str
+    read_by: str  # besides `journal`, which shows every record
+    since: str  # version of the program
+    trips: bool = False  # the record alone has the next start tripped: it is never left out
+
+
+_ENGINE = "engine"
+_LATCHES, _REPORTS = "recovery", "kill report"
+_BOTH = f"{_LATCHES}, {_REPORTS}"
+_NEXT = "after 0.1.0"
+
+TABLE: tuple[Kind, ...] = (
+    Kind(ReasonRecord, _ENGINE, f"{_BOTH}, write-ahead note, hooks", "0.1.0", trips=True),
+    Kind(StrikeRecord, _ENGINE, _BOTH, "0.1.0"),
+    Kind(AnswerRecord, _ENGINE, _REPORTS, "0.1.0"),
+    Kind(ReadRecord, _ENGINE, _BOTH, "0.1.0"),
+    Kind(SeenRecord, _ENGINE, _BOTH, "0.1.0"),
+    Kind(ClearRecord, _ENGINE, _BOTH, "0.1.0"),
+    Kind(AllClearRecord, _ENGINE, "–", "0.1.0"),
+    Kind(ResidueRecord, _ENGINE, _REPORTS, "0.1.0"),
+    Kind(RepeatsRecord, "journal's condenser", _BOTH, _NEXT),
+    Kind(AmendmentRecord, "trigger supervisor", _REPORTS, _NEXT),
+    Kind(UserRecord, "operator commands, `fire --direct`", _REPORTS, _NEXT),
+    Kind(DirectRecord, "`fire --direct`", _REPORTS, _NEXT),
+    Kind(LatchRecord, "daemon", _LATCHES, "0.1.0", trips=True),
+    Kind(ResumeRecord, _ENGINE, _BOTH, "0.1.0"),
+    Kind(IdentityRecord, _ENGINE, _BOTH, _NEXT),
+    Kind(RearmAskedRecord, "operator commands", "–", "0.1.0"),
+    Kind(RearmRefusedRecord, _ENGINE, "–", "0.1.0"),
+    Kind(RearmApprovedRecord, _ENGINE, _BOTH, "0.1.0"),
+    Kind(RearmRecord, _ENGINE, _BOTH, "0.1.0"),
+    Kind(StartRecord, "daemon", f"{_BOTH}, history", "0.1.0"),
+    Kind(StopRecord, "daemon", "–", "0.1.0"),
+    Kind(ReloadRecord, "reload", f"{_BOTH}, history", "0.1.0"),
+    Kind(ReloadRefusedRecord, "reload", "–", "0.1.0"),
+    Kind(CheckpointRecord, "journal's writer", f"{_BOTH}, write-ahead note", _NEXT),
+    Kind(PnlRecord, "`pnl` trigger", "`pnl` trigger", "0.1.0"),
+    Kind(HeartbeatRecord, "`heartbeat` trigger", "`heartbeat` trigger", _NEXT),
+    Kind(ScheduleRecord, "`schedule` trigger", "`schedule` trigger", _NEXT),
+    Kind(StampsRecord, "intake", "intake", _NEXT),
+    Kind(DrillRecord, "drills", "drills", "0.1.0"),
+    Kind(HookStartedRecord, "hooks", "hooks", _NEXT),
+    Kind(HookRecord, "hooks", "hooks", "0.1.0"),
+)
+TRIPS = tuple(row.record.kind for row in TABLE if row.trips)
+
+_KINDS = _Kinds(row.record for row in TABLE)
+from_json = _KINDS.from_json
+read = _KINDS.read
