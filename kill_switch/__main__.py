@@ -9,19 +9,19 @@ from __future__ import annotations
 import os
 import sys
 
-from kill_switch.daemon.held_signals import HELD
+from kill_switch.daemon.held_signals import SIGNAL_HOLDER
 
 
 def main() -> None:
     """Run a command and end the process with its exit code, even if threads of it still hang."""
     runs = next((word for word in sys.argv[1:] if not word.startswith("-")), "") == "run"
     if runs:
-        HELD.install()
+        SIGNAL_HOLDER.install()
     try:
         code = _command()
     finally:
         if runs:
-            HELD.end()
+            SIGNAL_HOLDER.hold_until_exit()
     if logs := sys.modules.get("kill_switch.logging_setup"):  # a command that logs nothing has not imported it
         logs.leave(code)
     if runs:

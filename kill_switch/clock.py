@@ -1,7 +1,7 @@
 """The machine's two clocks: the monotonic clock and the wall clock.
 
-Every module that needs the time gets it from here, or is given a `Now` or a clock function by its caller. Pure modules
-never read a clock themselves, so that tests can run them in virtual time.
+Every module that needs the time gets it from here, or is given an `Instant` or a clock function by its caller. Pure
+modules never read a clock themselves, so that tests can run them in virtual time.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 
 
-def now() -> Now:
+def now() -> Instant:
     """Return the current time in nanoseconds: CLOCK_MONOTONIC and CLOCK_REALTIME.
 
     All processes of a boot share the monotonic clock.
     """
-    return Now(time.monotonic_ns(), time.time_ns())
+    return Instant(time.monotonic_ns(), time.time_ns())
 
 
 def iso(wall_ns: int) -> str:

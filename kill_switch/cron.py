@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from apscheduler.triggers.base import BaseTrigger
 from cronsim import CronSim, CronSimError
 
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 from kill_switch.wall_clock import AHEAD_S, WallClock, wall_s
 
 SHORTHANDS = {
@@ -29,14 +29,14 @@ SHORTHANDS = {
     "@annually": "0 0 1 1 *",
 }
 LEAST_WAIT_S = 0.001
-REMEMBERED = 64  # fired times that are kept; a clock that is set back over more of them fires the oldest again
+MAX_REMEMBERED = 64  # fired times that are kept; a clock that is set back over more of them fires the oldest again
 _FIELDS = {"minute": 60, "hour": 24, "day": 31, "month": 12, "day of the week": 7}  # field → its number of values
 _OVERLAP_S = 4 * 3600  # no zone has set its clocks back by more since 1970 (Antarctica/Casey: 3 hours)
 _HORIZON = timedelta(days=50 * 366)  # CronSim's limit is 50 years
 _ANY_YEAR = datetime(2000, 1, 1)  # without a zone; an expression that comes at all comes within 50 years of this date
 
 
-class Misread(ValueError):
+class InvalidCron(ValueError):
     """A cron expression that is refused: crontab(5) does not accept it, or it means something else than people read.
 
     `found` describes the expression; `hint` is what to write instead.
@@ -62,7 +62,7 @@ class Crontab(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
     """
 
     def __init__(self, expression: str, zone: str) -> None:
-        """Raise `Misread` if `expression` is not a cron expression, or if its time never comes."""
+        """Raise `InvalidCron` if `expression` is not a cron expression, or if its time never comes."""
         check(expression)
         self.expression = expression
         self._zone = ZoneInfo(zone)
@@ -161,7 +161,7 @@ class Timetable:
     def __init__(
         self,
         crontab: Crontab,
-        now: Now,
+        now: Instant,
         seen: datetime | None = None,
         last: datetime | None = None,
         fired: Iterable[int] = (),
@@ -173,14 +173,14 @@ class Timetable:
         """
         now_s = wall_s(now)
         self.crontab = crontab
-        self.fired = list(fired)[-REMEMBERED:]
+        self.fired = list(fired)[-MAX_REMEMBERED:]
         self._wall = WallClock(now)
         self._watched_s = now_s if seen is None else min(now_s, floor(seen.timestamp()))
         # the latest instant up to which any run has watched
         self._seen_s = self._watched_s if last is None else floor(last.timestamp())
         self.next_s = self._set_back(self._seen_s, now_s)
 
-    def look(self, now: Now) -> int | None:
+    def look(self, now: Instant) -> int | None:
         """Return the latest time that has come since the previous call and has not fired; None if there is none."""
         now_s, jumped_ns = wall_s(now), self._wall.jumped_ns(now)
         since_s, self._watched_s = self._watched_s, now_s
@@ -201,10 +201,10 @@ class Timetable:
 
     def fire(self, due_s: int) -> None:
         """Record that a time has fired."""
-        self.fired = [*self.fired, due_s][-REMEMBERED:]
+        self.fired = [*self.fired, due_s][-MAX_REMEMBERED:]
         self.next_s = self._next()
 
-    def wait_s(self, now: Now, most_s: float) -> float:
+    def wait_s(self, now: Instant, most_s: float) -> float:
         """Return how many seconds to wait until the next `look`, at most `most_s`, because the wall clock may be set.
 
         The result is at least `LEAST_WAIT_S`, because a float of the wall clock is exact to a quarter of a microsecond
@@ -236,15 +236,19 @@ class Timetable:
 
 
 def check(expression: str) -> None:
-    """Raise `Misread` for an expression that crontab(5) refuses, that people read differently, or that never comes."""
+    """Raise `InvalidCron` for an expression that crontab(5) refuses, that people read differently, or that never
+    comes.
+    """
     fields = expression.lower().split()
     if len(fields) == 1 and fields[0].startswith("@"):
         equivalent = SHORTHANDS.get(fields[0])
-        raise Misread("a shorthand", f'write "{equivalent}" instead' if equivalent else "")
+        raise InvalidCron("a shorthand", f'write "{equivalent}" instead' if equivalent else "")
     if len(fields) in (6, 7):
-        raise Misread(f"a cron expression of {len(fields)} fields", "expected five of them: there are no seconds here")
+        raise InvalidCron(
+            f"a cron expression of {len(fields)} fields", "expected five of them: there are no seconds here"
+        )
     if len(fields) != len(_FIELDS):
-        raise Misread("not a cron expression")
+        raise InvalidCron("not a cron expression")
     for (name, size), field in zip(_FIELDS.items(), fields, strict=True):
         for term in field.split(","):
             _check_step(name, size, term)
@@ -252,24 +256,26 @@ def check(expression: str) -> None:
         CronSim(" ".join((*fields[:3], "*", *fields[4:])), _ANY_YEAR)
         CronSim(f"0 0 1 {fields[3]} *", _ANY_YEAR)
     except (CronSimError, ValueError) as error:  # ValueError: a number with thousands of digits
-        raise Misread("not a cron expression", _hint(str(error), fields[4])) from None
+        raise InvalidCron("not a cron expression", _hint(str(error), fields[4])) from None
     try:
         next(CronSim(expression, _ANY_YEAR))
     except (CronSimError, StopIteration):
-        raise Misread("a cron expression whose time never comes", "expected a day that its month has") from None
+        raise InvalidCron("a cron expression whose time never comes", "expected a day that its month has") from None
 
 
 def _check_step(name: str, size: int, term: str) -> None:
-    """Raise `Misread` for a step that crontab(5) accepts and that cannot be intended."""
+    """Raise `InvalidCron` for a step that crontab(5) accepts and that cannot be intended."""
     base, slash, step = term.partition("/")
     if not slash:
         return
     if step.isdecimal() and (len(step) > 2 or int(step) > size):
-        raise Misread(f"a step of more than {size} in the {name}", f"a step counts within the field: {size} at most")
+        raise InvalidCron(
+            f"a step of more than {size} in the {name}", f"a step counts within the field: {size} at most"
+        )
     if name == "day of the week" and re.fullmatch(r"[a-z]+|[0-7]", base):
-        raise Misread("a step behind a single day of the week", 'expected a list or a range, such as "mon,wed,fri"')
+        raise InvalidCron("a step behind a single day of the week", 'expected a list or a range, such as "mon,wed,fri"')
     if base.startswith("l"):
-        raise Misread("a step behind the last day of the month", "leave it out")
+        raise InvalidCron("a step behind the last day of the month", "leave it out")
 
 
 def _hint(error: str, weekdays: str) -> str:

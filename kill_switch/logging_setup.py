@@ -24,7 +24,7 @@ from typing import TextIO
 
 from kill_switch import clock, printable
 
-QUEUE = 10_000  # lines; more are lost while the reader is stuck
+MAX_QUEUED = 10_000  # lines; more are lost while the reader is stuck
 STUCK_AFTER_S = 2.0  # seconds; `status` reports a line that has waited longer
 FLUSH_WITHIN_S = 1.0  # seconds at the end of the process; unread lines are lost after that
 STDERR = 2
@@ -47,7 +47,7 @@ class _Line(logging.Formatter):
         return f"<{_PRIORITY.get(record.levelno, 6)}>{line}" if self._to_journal else line
 
 
-class Writer:
+class LogWriter:
     """A daemon thread that writes the pieces put into its queue. Only `flush` waits for it."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
@@ -64,7 +64,7 @@ class Writer:
 
         `make` is called in the thread.
         """
-        if self._queue.qsize() < QUEUE:
+        if self._queue.qsize() < MAX_QUEUED:
             self._queue.put(make)
         else:
             self.lost += 1
@@ -111,7 +111,7 @@ class Stderr(io.TextIOBase):
     encoding = "utf-8"
     errors = "backslashreplace"
 
-    def __init__(self, writer: Writer, stream: TextIO) -> None:
+    def __init__(self, writer: LogWriter, stream: TextIO) -> None:
         """`stream` is the stream that is replaced; `isatty` and `fileno` are answered by it."""
         super().__init__()
         self._writer = writer
@@ -140,7 +140,7 @@ class _Handler(logging.Handler):
     A traceback needs the source files, and their disk may hang.
     """
 
-    def __init__(self, writer: Writer, formatter: logging.Formatter) -> None:
+    def __init__(self, writer: LogWriter, formatter: logging.Formatter) -> None:
         super().__init__()
         self.formatter = formatter
         self._writer = writer
@@ -194,7 +194,7 @@ def _said(error: BaseException) -> str:
     return "\n".join((f"{name}: {text}" if text else name, *getattr(error, "__notes__", ())))
 
 
-_writer: Writer | None = None
+_writer: LogWriter | None = None
 _own = False  # False in a test that runs a command within its own process, which `leave` must not end
 
 
@@ -207,7 +207,7 @@ def set_up() -> None:
     stream = sys.stderr
     if not isinstance(stream, Stderr):
         _own = stream is sys.__stderr__
-        _writer = Writer(_write_all if _own else partial(_write_to, stream))
+        _writer = LogWriter(_write_all if _own else partial(_write_to, stream))
         sys.stderr = Stderr(_writer, stream)
         if _own:
             logging.captureWarnings(True)

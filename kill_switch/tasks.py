@@ -17,27 +17,27 @@ log = logging.getLogger(__name__)
 RESTART_AFTER_S = 1.0
 
 
-class Tasks:
+class TaskSupervisor:
     """The tasks of one task group, by name."""
 
     def __init__(self, group: TaskGroup) -> None:
         self._group = group
         self._scopes: dict[str, anyio.CancelScope] = {}
 
-    def keep(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+    def supervise(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
         """Run `work`, and again whenever it returns or raises, until `end`. An earlier task of the same name is ended
         first.
         """
-        self.end(name)
+        self.cancel(name)
         scope = self._scopes[name] = anyio.CancelScope()
-        self._group.start_soon(self._keep, name, work, scope, name=name)
+        self._group.start_soon(self._supervise, name, work, scope, name=name)
 
-    def end(self, name: str) -> None:
+    def cancel(self, name: str) -> None:
         """Cancel the task of that name, if there is one."""
         if scope := self._scopes.pop(name, None):
             scope.cancel()
 
-    async def _keep(self, name: str, work: Callable[[], Awaitable[object]], scope: anyio.CancelScope) -> None:
+    async def _supervise(self, name: str, work: Callable[[], Awaitable[object]], scope: anyio.CancelScope) -> None:
         with scope:
             while True:
                 try:

@@ -7,7 +7,7 @@ current time.
 
 from __future__ import annotations
 
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 
 AHEAD_S = 12 * 3600  # seconds; a clock that is set back by more had been wrong before; by less, it may be wrong now
 JUMP_NS = 1_000_000_000  # a second; a time daemon's corrections are smaller and move no time that counts in seconds
@@ -16,16 +16,16 @@ JUMP_NS = 1_000_000_000  # a second; a time daemon's corrections are smaller and
 class WallClock:
     """The wall clock's lead over the monotonic clock, compared at every call."""
 
-    def __init__(self, now: Now) -> None:
+    def __init__(self, now: Instant) -> None:
         self._ahead_ns = now.wall_ns - now.mono_ns
 
-    def jumped_ns(self, now: Now) -> int:
+    def jumped_ns(self, now: Instant) -> int:
         """Return by how many nanoseconds the wall clock has jumped since the last call; 0 for a second or less."""
         before_ns, self._ahead_ns = self._ahead_ns, now.wall_ns - now.mono_ns
         moved_ns = self._ahead_ns - before_ns
         return moved_ns if abs(moved_ns) > JUMP_NS else 0
 
 
-def wall_s(now: Now) -> int:
+def wall_s(now: Instant) -> int:
     """Return the wall clock's time in whole seconds since 1970."""
     return now.wall_ns // 1_000_000_000

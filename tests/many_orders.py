@@ -18,7 +18,7 @@ from typing import NamedTuple
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import Call, OrdersRead, Send
 from tests.venues.playbook import Pause, Player, Read
-from tests.venues.stands import STANDS, Stand
+from tests.venues.stands import STANDS, VenueProfile
 
 ORDERS_PER_S = 100_000  # to be read at least
 FACTOR = 2.0  # what the first message may take with ten thousand orders, of what it takes with few
@@ -34,7 +34,7 @@ class Cost(NamedTuple):
     whole_us: float
 
 
-def holding(stand: Stand, orders: int) -> Player:
+def holding(stand: VenueProfile, orders: int) -> Player:
     """Return a venue that is ready and knows of so many orders."""
     player = stand.ready()
     read_back(stand, player, ids(stand, orders))
@@ -42,7 +42,7 @@ def holding(stand: Stand, orders: int) -> Player:
     return player
 
 
-def ids(stand: Stand, count: int, first: int = 0) -> list[str]:
+def ids(stand: VenueProfile, count: int, first: int = 0) -> list[str]:
     """Make ids of the venue's own format: the digits at the end of one count."""
     pattern = stand.ids[0]
     return [f"{pattern[:-6]}{number:06d}" for number in range(first, first + count)]
@@ -64,7 +64,7 @@ def strike(adapter: Adapter, player: Player) -> Cost:
     return Cost((first_s - began_s) * 1e6, (time.perf_counter() - began_s) * 1e6)
 
 
-def cheapest(stand: Stand, orders: int, players: int = PLAYERS) -> Cost:
+def cheapest(stand: VenueProfile, orders: int, players: int = PLAYERS) -> Cost:
     costs = []
     for _ in range(players):
         player = holding(stand, orders)
@@ -74,7 +74,7 @@ def cheapest(stand: Stand, orders: int, players: int = PLAYERS) -> Cost:
     return Cost(min(cost.first_us for cost in costs), min(cost.whole_us for cost in costs))
 
 
-def read_back(stand: Stand, player: Player, found: list[str]) -> float:
+def read_back(stand: VenueProfile, player: Player, found: list[str]) -> float:
     """Have a list of these orders read; return how many seconds it took to take it in."""
     took_s = 0.0
     read = None

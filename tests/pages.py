@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from kill_switch.testbed.testbed import Stage, end
+from kill_switch.testbed.testbed import Testbed, stop_process
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("get-started", "guides", "reference", "runbook")
@@ -92,7 +92,7 @@ def _fences(page: Path) -> Iterator[Block]:
 # ── where they run ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Host(Stage):
+class Host(Testbed):
     """Simulators of two venues, with the accounts, directories and words of the documentation."""
 
     def __init__(self) -> None:
@@ -241,7 +241,7 @@ def _changed(host: Host) -> None:
 def _damaged(host: Host) -> None:
     _killed(host)
     if host.daemon is not None:
-        end(host.daemon)
+        stop_process(host.daemon)
         host.daemon = None
     journal = host.state_dir / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)

@@ -29,13 +29,13 @@ ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs/reference"
 HEAD = "<!-- made by `python -m tests.reference --write` from the code; change it there -->\n\n"
 TABLES: Mapping[str, type[BaseModel]] = {
-    "daemon": schema.Daemon,
-    "intake": schema.Intake,
-    "rearm": schema.Rearm,
-    "drill": schema.Drill,
-    "hooks": schema.Hooks,
-    "notify": schema.Notify,
-    "ping": schema.Ping,
+    "daemon": schema.DaemonConfig,
+    "intake": schema.IntakeConfig,
+    "rearm": schema.RearmConfig,
+    "drill": schema.DrillConfig,
+    "hooks": schema.HooksConfig,
+    "notify": schema.NotifyConfig,
+    "ping": schema.PingConfig,
 }
 INTRODUCTION = (
     "One TOML file: `-c FILE`, else `$KILL_SWITCH_CONFIG`, else `/etc/kill-switch/config.toml`. An unknown key, a "
@@ -88,7 +88,7 @@ def configuration() -> str:
     lines = ["# Configuration", "", *textwrap.wrap(INTRODUCTION, 118, break_on_hyphens=False)]
     for name, model in TABLES.items():
         lines += _table(f"[{name}]", model, name)
-    lines += _table("[accounts.NAME]", schema.Common)
+    lines += _table("[accounts.NAME]", schema.CommonConfig)
     lines += ["", *textwrap.wrap(ACCOUNTS, 118, break_on_hyphens=False)]
     for name, venue in sorted(VENUES.items()):
         wanted = ", ".join(f"`{key}`" for key in venue.secrets(venue.Options.model_construct()))

@@ -14,8 +14,8 @@ import pytest
 
 from kill_switch.clock import now
 from kill_switch.core import sweep
-from kill_switch.core.domain import Now, Phase
-from kill_switch.core.engine import Granted, Progress, Refused
+from kill_switch.core.domain import Instant, Phase
+from kill_switch.core.engine import Progress, RearmGranted, RearmRefused
 from kill_switch.daemon.daemon import Daemon
 from kill_switch.errors import ConfigError
 from tests.test_daemon_reload import Play
@@ -49,8 +49,8 @@ class Desk(Play):
         for name in names:
             for after_s in (0.01, 1.0):
                 at_ns = now().mono_ns + int(after_s * 1e9)
-                told = sweep.OrdersRead(at_ns, at_ns, 0, 0, True)
-                self.daemon.dispatcher.handle(Progress(name, told, Now(at_ns, now().wall_ns)))
+                told = sweep.ReadCounted(at_ns, at_ns, 0, 0, True)
+                self.daemon.dispatcher.handle(Progress(name, told, Instant(at_ns, now().wall_ns)))
             assert self.phase(name) is Phase.CLEAR
 
     def leave(self, name: str, orders: int = 4) -> None:
@@ -58,7 +58,7 @@ class Desk(Play):
         state = self.daemon.dispatcher.state
         account = state.accounts[name]
         assert account.sweep is not None
-        left = account._replace(sweep=account.sweep._replace(phase=Phase.RESIDUE, left=orders))
+        left = account._replace(sweep=account.sweep._replace(phase=Phase.RESIDUE, orders_left=orders))
         self.daemon.dispatcher.state = state._replace(accounts={**state.accounts, name: left})
 
     def phase(self, name: str = "a") -> Phase:
@@ -69,11 +69,11 @@ class Desk(Play):
 
     def refused(self, *names: str) -> str:
         verdict = self.rearm(*names)
-        assert isinstance(verdict, Refused)
-        return "; ".join(verdict.why)
+        assert isinstance(verdict, RearmRefused)
+        return "; ".join(verdict.reasons)
 
     def trouble(self) -> list[str]:
-        status: Any = self.daemon.operators.status()
+        status: Any = self.daemon.handlers.status()
         return [line for line in status["trouble"] if "not the account" in line]
 
 
@@ -99,12 +99,12 @@ async def test_another_key_of_an_account_that_was_clear_begins_its_proof_anew_an
         desk.prove("a")
         struck = strikes(daemon)
         desk.logins(a="Y")
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         assert desk.phase() is not Phase.CLEAR and strikes(daemon) > struck
         assert "STRIKING" in desk.refused("a") or "CONFIRMING" in desk.refused("a")
         desk.prove("a")
         assert desk.trouble() == []
-        assert desk.rearm("a") == Granted(("a",))
+        assert desk.rearm("a") == RearmGranted(("a",))
 
 
 async def test_another_key_of_an_account_with_orders_left_owes_these_until_a_re_arm_by_force(desk: Desk) -> None:
@@ -113,7 +113,7 @@ async def test_another_key_of_an_account_with_orders_left_owes_these_until_a_re_
         desk.fire("a")
         desk.leave("a")
         desk.logins(a="Y")
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         desk.prove("a")
         why = "not the account that was struck: its key is another one"
         assert f"a is {why}: look for orders there, then use --force" in desk.refused("a")
@@ -125,11 +125,11 @@ async def test_another_key_of_an_account_with_orders_left_owes_these_until_a_re_
         desk.fire("a")  # nor does another reason
         desk.prove("a")
         assert why in desk.refused("a")
-        assert desk.rearm("a", force=True) == Granted(("a",))
+        assert desk.rearm("a", force=True) == RearmGranted(("a",))
         assert desk.trouble() == []
     async with desk.running() as daemon:
         assert desk.tripped() == ()
-        assert daemon.dispatcher.state.accounts["a"].owed == ()
+        assert daemon.dispatcher.state.accounts["a"].unproven_identities == ()
 
 
 async def test_a_tripped_account_stays_where_it_is_and_so_does_its_proof(desk: Desk) -> None:
@@ -144,12 +144,12 @@ async def test_a_tripped_account_stays_where_it_is_and_so_does_its_proof(desk: D
         ):
             desk.logins(**accounts)
             with pytest.raises(ConfigError, match="re-arm") as refused:
-                await daemon.reloading.reload()
+                await daemon.reloader.reload()
             assert words in str(refused.value)
             assert desk.phase() is Phase.CLEAR and desk.tripped() == ("a",)
-        assert desk.rearm("a") == Granted(("a",))
+        assert desk.rearm("a") == RearmGranted(("a",))
         desk.logins(a=f"X@{THERE}", b="Y")
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
 
 
 async def test_no_other_account_gets_the_login_of_orders_that_a_tripped_one_owes(desk: Desk) -> None:
@@ -158,19 +158,19 @@ async def test_no_other_account_gets_the_login_of_orders_that_a_tripped_one_owes
         desk.fire("a")
         desk.leave("a")
         desk.logins(a="Y", b="Z")
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         for accounts in ({"a": "Y", "b": "X"}, {"a": "Y", "b": "Z", "c": "X"}):
             desk.logins(**accounts)
             with pytest.raises(ConfigError, match=r"accounts\.[bc]: has the login of a, which is") as refused:
-                await daemon.reloading.reload()
+                await daemon.reloader.reload()
             assert "re-arm a first" in str(refused.value)
             assert desk.tripped() == ("a",)
         desk.prove("a")
         assert "its key is another one" in desk.refused("a")
         desk.logins(a="X", b="Z")  # it goes back to where it was
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         desk.prove("a")
-        assert desk.rearm("a") == Granted(("a",))
+        assert desk.rearm("a") == RearmGranted(("a",))
 
 
 # ── at a start ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -210,11 +210,11 @@ async def test_a_login_that_was_astray_goes_back_to_the_account_that_was_struck(
     async with desk.running() as daemon:
         desk.prove("a")
         desk.logins(a="X")
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         assert desk.phase() is not Phase.CLEAR
         desk.prove("a")
         assert desk.trouble() == []  # the one astray was proven clear as well
-        assert desk.rearm("a") == Granted(("a",))
+        assert desk.rearm("a") == RearmGranted(("a",))
 
 
 async def test_a_latched_account_that_has_another_name_now_is_tripped_under_that(desk: Desk) -> None:
@@ -227,14 +227,14 @@ async def test_a_latched_account_that_has_another_name_now_is_tripped_under_that
         assert desk.tripped() == ("new",)
         assert desk.phase("new") is Phase.CLEAR  # it is guarded, as it was
         assert any("new was struck as a" in text for text in desk.announced)
-        assert daemon.reloading.left_tripped == {}
+        assert daemon.reloader.tripped_unconfigured == {}
         daemon.journal.flush()
-        report: Any = daemon.reports.get("last")
+        report: Any = daemon.reports.render("last")
         assert set(report["accounts"]) == {"new"}
     async with desk.running():
         assert desk.tripped() == ("new",)
         desk.prove("new")
-        assert desk.rearm("new") == Granted(("new",))
+        assert desk.rearm("new") == RearmGranted(("new",))
     async with desk.running():
         assert desk.tripped() == ()
     desk.logins(a="Z", b="Y", new="X")
@@ -276,13 +276,13 @@ async def test_an_account_that_left_tripped_comes_back_tripped_under_any_name(de
         desk.fire("a")
     desk.logins(b="Y")
     async with desk.running() as daemon:
-        assert desk.tripped() == () and set(daemon.reloading.left_tripped) == {"a"}
+        assert desk.tripped() == () and set(daemon.reloader.tripped_unconfigured) == {"a"}
         desk.logins(b="Y", **{name: "X"})
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         assert desk.tripped() == (name,)
-        assert daemon.reloading.left_tripped == {}
+        assert daemon.reloader.tripped_unconfigured == {}
         desk.prove(name)
-        assert desk.rearm(name) == Granted((name,))
+        assert desk.rearm(name) == RearmGranted((name,))
     async with desk.running():
         assert desk.tripped() == ()
 
@@ -294,12 +294,12 @@ async def test_an_account_that_gets_the_login_of_one_that_left_tripped_is_trippe
     desk.logins(b="Y")
     async with desk.running() as daemon:
         desk.logins(b="X")
-        await daemon.reloading.reload()
-        assert desk.tripped() == ("b",) and daemon.reloading.left_tripped == {}
+        await daemon.reloader.reload()
+        assert desk.tripped() == ("b",) and daemon.reloader.tripped_unconfigured == {}
     async with desk.running():
         assert desk.tripped() == ("b",)
         desk.prove("b")
-        assert desk.rearm("b") == Granted(("b",))
+        assert desk.rearm("b") == RearmGranted(("b",))
     async with desk.running():
         assert desk.tripped() == ()
 
@@ -313,8 +313,8 @@ async def test_a_tripped_account_that_gets_the_login_of_one_that_left_tripped_ow
         desk.fire("b")
         desk.leave("b")
         desk.logins(b="X")
-        await daemon.reloading.reload()
-        assert desk.tripped() == ("b",) and daemon.reloading.left_tripped == {}
+        await daemon.reloader.reload()
+        assert desk.tripped() == ("b",) and daemon.reloader.tripped_unconfigured == {}
         desk.prove("b")
         assert "b is not the account that was struck: its key is another one" in desk.refused("b")
 
@@ -325,11 +325,11 @@ async def test_a_login_that_an_account_that_left_tripped_owes_comes_back_tripped
         desk.fire("a")
         desk.leave("a")
         desk.logins(a="Y", b="Z")
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
     desk.logins(b="Z")
     async with desk.running() as daemon:
         desk.logins(b="Z", c="X")
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         assert desk.tripped() == ("c",)
         desk.prove("c")
         assert "c is not the account that was struck: its key is another one" in desk.refused("c")
@@ -342,7 +342,7 @@ async def test_a_name_that_left_tripped_and_comes_back_as_somebody_else_owes_the
     desk.logins(b="Y")
     async with desk.running() as daemon:
         desk.logins(b="Y", a="Z")
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         assert desk.tripped() == ("a",)
         desk.prove("a")
         assert "a is not the account that was struck: its key is another one" in desk.refused("a")
@@ -370,6 +370,6 @@ async def test_no_key_is_on_record_and_no_digest_is_the_same_in_two_processes(de
             digests.add(desk.entries("reason")[-1]["identities"]["a"]["key"])
             desk.prove("a")
             desk.rearm("a", force=True)
-            raw = desk.daemon.journal.path.read_text() + orjson.dumps(desk.daemon.operators.status()).decode()
+            raw = desk.daemon.journal.path.read_text() + orjson.dumps(desk.daemon.handlers.status()).decode()
         assert not any(key[n : n + 9] in raw for key in KEYS.values() for n in range(len(key) - 9))
     assert len(digests) == 2

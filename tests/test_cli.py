@@ -22,7 +22,7 @@ from kill_switch.cli import find_report, main
 from kill_switch.core.domain import Reason
 from kill_switch.journal import latch_file, segments
 from kill_switch.journal.journal import Journal
-from kill_switch.journal.write_ahead import Intent
+from kill_switch.journal.write_ahead import WriteAheadNote
 from tests.fake_daemon import answering
 
 CONFIG = """
@@ -229,8 +229,8 @@ def test_a_kill_that_is_in_a_latch_alone_is_later_than_the_last_one_on_record(
     if how == "latch":
         latch_file.leave_latch(tmp_path / "state", tmp_path / "run", reason)
     else:
-        noted = Intent(tmp_path / "run" / "intent.jsonl")
-        assert noted.note(reason)
+        noted = WriteAheadNote(tmp_path / "run" / "intent.jsonl")
+        assert noted.write(reason)
         noted.close()
     last = invoke("report", "--json", "-c", config)
     assert last.exit_code == 1
@@ -244,7 +244,7 @@ def test_a_journal_that_the_disk_does_not_give_is_one_clear_line(
     def fails(path: Path, budget_us: int) -> None:
         raise OSError(errno.EIO, "Input/output error", str(path))
 
-    monkeypatch.setattr(segments, "reports", fails)
+    monkeypatch.setattr(segments, "read_reports", fails)
     done = invoke("report", "-c", config)
     assert done.exit_code == 1
     assert "there is no kill 'last' on record" in done.stderr and "journal.jsonl: Input/output error" in done.stderr
@@ -324,7 +324,7 @@ def test_a_head_that_was_kept_shows_that_the_end_of_the_record_was_cut_off(confi
     assert held._state.carry_out(lambda: None, 5.0)
     kept = held.head
     held.close()
-    seq, digits = kept.words.split()
+    seq, digits = kept.describe.split()
     assert (kept.seq, int(seq), len(digits)) == (3, 3, 16) and kept.number == int(kept.hash[:12], 16)
     good = invoke("journal", "--verify", "--head", digits.upper(), "-c", config)
     assert good.exit_code == 0 and f"{digits} is record 3: nothing up to it is missing" in good.output
@@ -432,15 +432,15 @@ def files(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list
     for number in range(3):
         observed = {"observed_mono_ns": number, "observed_wall_ns": 10**18}
         told = {"trigger": "panic", "text": "touched", "accounts": ("a",), "evidence": {}, **observed}
-        held.latch("reason", {"kill": f"k{number}-1", **told}, clock.now())
+        held.append_latch("reason", {"kill": f"k{number}-1", **told}, clock.now())
         for n in range(10):
             held.append("note", {"number": n}, clock.now())
         until = time.monotonic() + 10
-        while len(segments.full(tmp_path / "state")) <= number and time.monotonic() < until:
-            held.settle()
+        while len(segments.is_full(tmp_path / "state")) <= number and time.monotonic() < until:
+            held.retry_pending()
             time.sleep(0.01)
     held.close()
-    return segments.full(tmp_path / "state")
+    return segments.is_full(tmp_path / "state")
 
 
 def test_a_journal_of_several_files_is_verified_and_its_head_is_told(config: Path, files: list[Path]) -> None:

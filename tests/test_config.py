@@ -22,21 +22,21 @@ from kill_switch.config import loader, toml_file
 from kill_switch.config.in_force import in_force
 from kill_switch.config.loader import TABLES, Config, load, runtime_dir
 from kill_switch.config.messages import keys_of
-from kill_switch.config.parsers import in_words, seconds
+from kill_switch.config.parsers import format_duration, seconds
 from kill_switch.config.schema import (
     KINDS,
-    Daemon,
-    Drill,
-    Flag,
-    Heartbeat,
-    Hooks,
-    Intake,
-    Notify,
-    Ping,
-    Rearm,
-    Schedule,
+    DaemonConfig,
+    DrillConfig,
+    FlagConfig,
+    HeartbeatConfig,
+    HooksConfig,
+    IntakeConfig,
+    NotifyConfig,
+    PingConfig,
+    RearmConfig,
+    ScheduleConfig,
 )
-from kill_switch.core.domain import Now, Route
+from kill_switch.core.domain import Instant, Route
 from kill_switch.errors import ConfigError
 from kill_switch.system.host_port import HostPort
 from kill_switch.venues.adapter import Adapter
@@ -72,28 +72,28 @@ class Desk(Adapter):
     def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
         return ("api_key", "api_secret")
 
-    def strike(self, now: Now) -> Outputs:
+    def strike(self, now: Instant) -> Outputs:
         return ()
 
-    def read(self, now: Now) -> Outputs:
+    def read(self, now: Instant) -> Outputs:
         return ()
 
-    def probe(self, now: Now) -> Outputs:
+    def keep_warm(self, now: Instant) -> Outputs:
         return ()
 
-    def answered(self, ask: PendingCall, reply: Replied, now: Now) -> Outputs | None:
+    def on_reply(self, ask: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
         return ()
 
-    def unanswered(self, ask: PendingCall, why: str, now: Now) -> Outputs:
+    def on_loss(self, ask: PendingCall, why: str, now: Instant) -> Outputs:
         return ()
 
-    def opened(self, route: Route, conn: int, now: Now) -> Outputs:
+    def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
         return ()
 
-    def closed(self, route: Route, conn: int, why: str, now: Now) -> Outputs:
+    def on_closed(self, route: Route, conn: int, why: str, now: Instant) -> Outputs:
         return ()
 
-    def received(self, conn: int, message: dict[str, Any], now: Now) -> Outputs:
+    def on_message(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
         return ()
 
 
@@ -188,10 +188,10 @@ def lines(error: ConfigError) -> list[str]:
 def test_one_account_is_enough(tmp_path: Path) -> None:
     found = loaded(tmp_path, MM1)
     assert found.source == tmp_path / "config.toml"
-    assert found.daemon == Daemon()
+    assert found.daemon == DaemonConfig()
     assert found.triggers == {}
-    assert found.intake == Intake()
-    assert found.rearm == Rearm()
+    assert found.intake == IntakeConfig()
+    assert found.rearm == RearmConfig()
     account = found.accounts["mm1"]
     assert (account.name, account.venue, account.tags) == ("mm1", "oxfun", ("desk:mm", "algo:quoter"))
     assert account.options.ws_url == "wss://venue.test/ws"
@@ -199,11 +199,11 @@ def test_one_account_is_enough(tmp_path: Path) -> None:
 
 
 def test_the_defaults_are_those_of_the_manual() -> None:
-    daemon = Daemon()
+    daemon = DaemonConfig()
     assert (daemon.budget_s, daemon.hedge_after_s) == (0.25, 0.06)
     assert (daemon.state_dir, daemon.runtime_dir) == (Path("/var/lib/kill-switch"), Path("/run/kill-switch"))
     assert (daemon.start, daemon.ready, daemon.group) == ("armed", "all", None)
-    assert (Intake().udp, Intake().key, Rearm().approvals) == (None, None, 1)
+    assert (IntakeConfig().udp, IntakeConfig().key, RearmConfig().approvals) == (None, None, 1)
 
 
 def test_every_key_can_be_set(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
     assert isinstance(options, Signer.Options)
     assert (options.types, options.depth, options.share) == (("perp",), [1, 2], 1.0)
     alive = found.triggers["alive"]
-    assert isinstance(alive, Heartbeat)
+    assert isinstance(alive, HeartbeatConfig)
     assert (alive.timeout_s, alive.start, alive.allow_bye) == (300.0, "boot", True)
     assert found.intake.udp == HostPort("0.0.0.0", 9465)
     assert found.intake.key is not None
@@ -252,7 +252,7 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
 
 def test_an_account_builds_a_new_adapter_each_time(tmp_path: Path) -> None:
     account = loaded(tmp_path, MM1).accounts["mm1"]
-    one, two = account.adapter(0.5), account.adapter(0.5)
+    one, two = account.build_adapter(0.5), account.build_adapter(0.5)
     assert one is not two
     assert isinstance(one, Desk)
     assert one.held == {"api_key": SECRET, "api_secret": SECRET + "2"}
@@ -278,7 +278,7 @@ def test_a_trigger_names_its_accounts_once_and_in_the_files_order(
     tmp_path: Path, selectors: str, accounts: tuple[str, ...]
 ) -> None:
     panic = loaded(tmp_path, BOTH + FLAG + selectors).triggers["panic"]
-    assert isinstance(panic, Flag)
+    assert isinstance(panic, FlagConfig)
     assert panic.path == Path("/run/KILL")
     assert panic.accounts == accounts
 
@@ -334,7 +334,7 @@ def test_a_duration_has_a_unit(written: str, duration_s: float) -> None:
 
 
 def test_a_duration_is_written_the_way_it_is_read() -> None:
-    assert [in_words(seconds(text)) for text in ("250ms", "1.5s", "5m")] == ["250ms", "1.5s", "300s"]
+    assert [format_duration(seconds(text)) for text in ("250ms", "1.5s", "5m")] == ["250ms", "1.5s", "300s"]
 
 
 @pytest.mark.parametrize(
@@ -438,7 +438,7 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
         (MM1 + '[daemon]\nbudget_s = "1s"', ['daemon.budget_s: unknown key; did you mean "budget"?']),
         (
             MM1 + "[daemon]\nx = 1",
-            [f"daemon.x: unknown key; known keys: {', '.join(keys_of(Daemon))}, second_route_after"],
+            [f"daemon.x: unknown key; known keys: {', '.join(keys_of(DaemonConfig))}, second_route_after"],
         ),
         (
             MM1 + "[daemon]\nsecond_route_after = 5",
@@ -875,8 +875,8 @@ def test_the_example_is_valid_as_it_stands(credentials: dict[str, str]) -> None:
         "panic": ("mm1", "rx1"),
         "quoter-alive": ("mm1",),
     }
-    assert (found.daemon, found.intake, found.rearm) == (Daemon(), Intake(), Rearm())
-    assert all(isinstance(a.adapter(0.06), venues.VENUES[a.venue]) for a in found.accounts.values())
+    assert (found.daemon, found.intake, found.rearm) == (DaemonConfig(), IntakeConfig(), RearmConfig())
+    assert all(isinstance(a.build_adapter(0.06), venues.VENUES[a.venue]) for a in found.accounts.values())
 
 
 def test_the_examples_commented_keys_are_valid_and_state_the_defaults(
@@ -887,8 +887,12 @@ def test_the_examples_commented_keys_are_valid_and_state_the_defaults(
     path = tmp_path / "all.toml"
     path.write_text(text)
     found, plain = load(path, environ=credentials), load(EXAMPLE, environ=credentials)
-    assert found.daemon == Daemon().model_copy(update={"group": group, "metrics": HostPort("127.0.0.1", 9464)})
-    assert (found.rearm, found.drill.timezone, found.hooks.timeout_s) == (Rearm(), Drill().timezone, Hooks().timeout_s)
+    assert found.daemon == DaemonConfig().model_copy(update={"group": group, "metrics": HostPort("127.0.0.1", 9464)})
+    assert (found.rearm, found.drill.timezone, found.hooks.timeout_s) == (
+        RearmConfig(),
+        DrillConfig().timezone,
+        HooksConfig().timeout_s,
+    )
     assert {name: found.triggers[name] for name in plain.triggers} == plain.triggers
     for name, account in plain.accounts.items():
         assert found.accounts[name].options.model_copy(update={"ca_file": None}) == account.options
@@ -899,13 +903,13 @@ def test_the_example_names_every_key_that_there_is() -> None:
     text = re.sub(r"(?m)^#(?=[a-z_]+ +=|\[)", "", EXAMPLE.read_text())
     parsed = tomllib.loads(text)
     tables: dict[str, type[BaseModel]] = {
-        "daemon": Daemon,
-        "intake": Intake,
-        "drill": Drill,
-        "rearm": Rearm,
-        "hooks": Hooks,
-        "notify": Notify,
-        "ping": Ping,
+        "daemon": DaemonConfig,
+        "intake": IntakeConfig,
+        "drill": DrillConfig,
+        "rearm": RearmConfig,
+        "hooks": HooksConfig,
+        "notify": NotifyConfig,
+        "ping": PingConfig,
     }
     assert {"accounts", "triggers", *tables} == set(TABLES) == set(parsed)
     for table, model in tables.items():
@@ -974,7 +978,7 @@ def test_a_schedule_and_a_link_are_read(tmp_path: Path, credentials: dict[str, s
     link = '[triggers.y]\nkind = "link"\ntimeout = "10s"\non_blind = "fire"\n'
     path.write_text(EXAMPLE.read_text() + SCHEDULE.format(cron='"*/5 16 * * mon-fri"', zone='"UTC"') + link)
     triggers = load(path, environ=credentials).triggers
-    assert triggers["x"] == Schedule(
+    assert triggers["x"] == ScheduleConfig(
         kind="schedule", cron="*/5 16 * * mon-fri", timezone="UTC", accounts=("mm1", "rx1")
     )
     assert (triggers["y"].kind, triggers["y"].on_blind) == ("link", "fire")

@@ -9,7 +9,7 @@ import pytest
 
 from kill_switch.config.loader import load
 from kill_switch.config.parsers import WallTime
-from kill_switch.config.schema import OrderRate, Pnl
+from kill_switch.config.schema import OrderRateConfig, PnlConfig
 from kill_switch.errors import ConfigError
 
 ENVIRON = {"KEY": "a-key-of-the-account", "SECRET": "a-secret-of-the-account"}
@@ -62,7 +62,7 @@ def test_every_key_of_a_pnl_trigger_is_read(tmp_path: Path) -> None:
         )
     )
     found = load(path, environ=ENVIRON).triggers["x"]
-    assert isinstance(found, Pnl)
+    assert isinstance(found, PnlConfig)
     assert found.model_dump() == {
         "kind": "pnl",
         "accounts": ("ox", "rx"),
@@ -103,7 +103,7 @@ def test_every_key_of_an_order_rate_trigger_is_read(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(ACCOUNTS + rate('max_new = 50\nmax_open = 500\nwindow = "2s"', "ox rx"))
     found = load(path, environ=ENVIRON).triggers["x"]
-    assert isinstance(found, OrderRate)
+    assert isinstance(found, OrderRateConfig)
     assert (found.accounts, found.max_new, found.max_open, found.window_s) == (("ox", "rx"), 50, 500, 2.0)
 
 

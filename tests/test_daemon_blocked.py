@@ -60,15 +60,15 @@ class Hang:
 
 
 async def ask(play: Play, **request: object) -> Mapping[str, Any]:
-    return await anyio.to_thread.run_sync(client.ask, play.runtime_dir / paths.CONTROL_SOCKET, request)
+    return await anyio.to_thread.run_sync(client.send_request, play.runtime_dir / paths.CONTROL_SOCKET, request)
 
 
 async def until_served(play: Play) -> None:
-    await play.until(lambda: client.listening(play.runtime_dir / paths.CONTROL_SOCKET))
+    await play.until(lambda: client.is_listening(play.runtime_dir / paths.CONTROL_SOCKET))
 
 
 def troubles(running: Daemon) -> list[str]:
-    found = running.operators.status()["trouble"]
+    found = running.handlers.status()["trouble"]
     assert isinstance(found, list)
     return found
 
@@ -94,7 +94,7 @@ async def test_who_fires_is_on_record_by_number_at_once_and_by_name_when_that_is
 async def test_the_answer_to_a_first_kill_names_who_fired_where_the_data_base_answers(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(users.Users, "learn", lambda self, uid: None)  # nobody has come before
+    monkeypatch.setattr(users.UserDirectory, "look_up", lambda self, uid: None)  # nobody has come before
     async with play.running("a"):
         await until_served(play)
         report = await ask(play, cmd="fire", reason="by hand")
@@ -144,11 +144,11 @@ async def test_a_reload_that_hangs_is_refused_in_words_and_the_next_one_does_not
         with monkeypatch.context() as patch:
             hang = Hang(patch, loader, "load")
             with pytest.raises(ConfigError, match=r"file system: no answer within 0\.05 s; mend it, then reload again"):
-                await running.reloading.reload()
+                await running.reloader.reload()
             assert any("no answer within" in line for line in play.announced)
             await play.until(lambda: any("of the secrets in it, does not answer" in line for line in troubles(running)))
         monkeypatch.setattr(reload, "READ_WITHIN_S", 5.0)
-        assert (await running.reloading.reload()).added == ("b",)  # by another thread
+        assert (await running.reloader.reload()).added == ("b",)  # by another thread
         play.write("a")
         hang.over()
         await play.until(lambda: not any("does not answer" in line for line in troubles(running)))
@@ -163,13 +163,13 @@ async def test_reloads_that_hang_take_a_bounded_number_of_threads(play: Play, mo
             before = threading.active_count()
             for _ in range(10):
                 with pytest.raises(ConfigError) as refused:
-                    await running.reloading.reload()
+                    await running.reloader.reload()
             assert "4 earlier reloads still wait for it" in str(refused.value)
-            assert threading.active_count() - before <= reload.MOST_READS
+            assert threading.active_count() - before <= reload.MAX_READS
             hang.over()
         monkeypatch.setattr(reload, "READ_WITHIN_S", 5.0)
-        await play.until(lambda: not running.reloading.trouble and not running.reloading._files.busy)
-        assert not (await running.reloading.reload())
+        await play.until(lambda: not running.reloader.trouble and not running.reloader._files.busy)
+        assert not (await running.reloader.reload())
 
 
 async def test_a_runtime_directory_that_hangs_is_said_once_and_what_is_connected_is_served(

@@ -21,15 +21,15 @@ import pytest
 from kill_switch.clock import now
 from kill_switch.config.loader import load
 from kill_switch.control import handlers
-from kill_switch.control.client import listening
+from kill_switch.control.client import is_listening
 from kill_switch.control.server import Caller
 from kill_switch.core.domain import Phase, Reason
-from kill_switch.core.engine import Granted, RearmAsked, Waiting
+from kill_switch.core.engine import RearmAsked, RearmGranted, RearmPending
 from kill_switch.daemon.daemon import Daemon
 from kill_switch.errors import ConfigError
 from kill_switch.journal import journal, latch_file
-from kill_switch.tasks import Tasks
-from kill_switch.testbed.testbed import Stage
+from kill_switch.tasks import TaskSupervisor
+from kill_switch.testbed.testbed import Testbed
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.intake.intake import sign
 from kill_switch.venues.oxfun.adapter import OxFun
@@ -78,7 +78,7 @@ class Play:
             announce(news)
 
         daemon._announce = daemon.dispatcher._announce = overheard  # type: ignore[method-assign]
-        daemon.reloading._announce = daemon.watch._announce = overheard
+        daemon.reloader._announce = daemon.supervisor._announce = overheard
         async with anyio.create_task_group() as group:
             group.start_soon(daemon.run)
             await self.until(lambda: daemon._ready)
@@ -97,7 +97,7 @@ class Play:
         self.daemon.journal.flush()
         written = self.daemon.journal
         assert written._state.carry_out(written._writer.conclude, 5.0)  # a thread has it, and soon the file
-        replay = journal.read(written.path)
+        replay = journal.read_journal(written.path)
         assert replay.broken is None
         return [entry["data"] for entry in replay.entries if entry["kind"] == kind]
 
@@ -110,7 +110,9 @@ class Play:
         for name in accounts:
             account = state.accounts[name]
             assert account.sweep is not None
-            sweep = account.sweep._replace(phase=Phase.CLEAR, proved_ns=now().mono_ns, due_ns=now().mono_ns + 10**12)
+            sweep = account.sweep._replace(
+                phase=Phase.CLEAR, last_proof_ns=now().mono_ns, due_ns=now().mono_ns + 10**12
+            )
             state = state._replace(accounts={**state.accounts, name: account._replace(sweep=sweep)})
         self.daemon.dispatcher.state = state
 
@@ -150,14 +152,14 @@ async def test_beats_are_heard_at_the_new_address_and_no_longer_at_the_old_one(p
         send(old, b"beat")
         await play.until(lambda: daemon.intake.beats == 1)
         play.write("a", more=f'{beat}[intake]\nudp = "127.0.0.1:{new}"\n')
-        assert (await daemon.reloading.reload()).words() == "tables changed: intake"
+        assert (await daemon.reloader.reload()).describe() == "tables changed: intake"
         send(old, b"beat")
         send(new, b"beat")
         await play.until(lambda: daemon.intake.beats == 2)
         await anyio.sleep(0.05)
         assert daemon.intake.beats == 2
         play.write("a", more=beat)
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
             free.bind(("127.0.0.1", new))  # nobody has it any more
 
@@ -166,13 +168,13 @@ async def test_a_watched_heartbeat_goes_on_under_another_name_by_a_reload_and_by
     beat = BEAT.format(timeout="1h", start="first-beat")
     by_reload, by_restart = (beat.replace("triggers.beat", f"triggers.{name}") for name in ("second", "third"))
     async with play.running("a", more=beat) as daemon:
-        assert daemon.intake.datagram(b"beat", None)
+        assert daemon.intake.on_datagram(b"beat", None)
         play.write("a", more=by_reload)
         words = "triggers begun: second; triggers ended: beat; triggers renamed: beat to second"
-        assert (await daemon.reloading.reload()).words() == words
-        assert daemon.watch.conditions()["second"][0] is TriggerState.OK
+        assert (await daemon.reloader.reload()).describe() == words
+        assert daemon.supervisor.states()["second"][0] is TriggerState.OK
     async with play.running("a", more=by_restart) as daemon:
-        await play.until(lambda: daemon.watch.conditions()["third"][0] is TriggerState.OK)
+        await play.until(lambda: daemon.supervisor.states()["third"][0] is TriggerState.OK)
         goes_on = "trigger second is now third: it fires if no beat comes under the new name within 3600 s"
         assert play.announced.count(goes_on) == 1
         told = [(data["trigger"], data["watched"]) for data in play.entries("heartbeat")]
@@ -187,7 +189,7 @@ async def test_a_new_key_holds_from_the_reload_on_and_the_socket_stays(play: Pla
         send(port, b"beat")
         await play.until(lambda: daemon.intake.beats == 1)
         play.write("a", more=more + 'key = { env = "INTAKE" }\n')
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         assert [inlet.sock for inlet in daemon.intake._inlets.values()] == sockets
         send(port, b"beat")
         await play.until(lambda: daemon.intake.ignored == 1)
@@ -204,11 +206,11 @@ async def test_an_address_that_somebody_else_has_at_the_start_keeps_no_kill_swit
         async with play.running("a", more=more) as daemon:
             why = f"udp 127.0.0.1:{port}: Address already in use"
             await play.until(lambda: f"the intake cannot be reached: {why}" in play.announced)
-            await play.until(lambda: daemon.watch.conditions()["beat"][0] is TriggerState.BLIND)
-            status = daemon.operators.status()
+            await play.until(lambda: daemon.supervisor.states()["beat"][0] is TriggerState.BLIND)
+            status = daemon.handlers.status()
             assert f"intake: {why}" in status["trouble"]  # type: ignore[operator]
             somebody.close()
-            await play.until(lambda: daemon.watch.conditions()["beat"][0] is TriggerState.WAITING)
+            await play.until(lambda: daemon.supervisor.states()["beat"][0] is TriggerState.WAITING)
             send(port, b"beat")
             await play.until(lambda: daemon.intake.beats == 1)
             play.flag.touch()
@@ -219,7 +221,7 @@ async def test_an_intake_that_cannot_be_had_at_all_keeps_no_kill_switch_from_sta
     (play.runtime_dir / "intake.sock").mkdir(parents=True)
     flag = f'[triggers.panic]\nkind = "flag"\npath = "{play.flag}"\n'
     async with play.running("a", more=flag + BEAT.format(timeout="1h", start="first-beat")) as daemon:
-        await play.until(lambda: daemon.watch.conditions()["beat"][0] is TriggerState.BLIND)
+        await play.until(lambda: daemon.supervisor.states()["beat"][0] is TriggerState.BLIND)
         play.flag.touch()
         await play.until(lambda: play.tripped() == ("a",))
 
@@ -237,7 +239,7 @@ async def test_signed_beats_that_were_taken_are_on_record_and_a_restart_takes_no
         for datagram in captured:
             send(port, datagram)
         await play.until(lambda: daemon.intake.wrong_time == 3)
-        assert daemon.beside._counters().intake_wrong_time_total == 3
+        assert daemon.outbound._counters().intake_wrong_time_total == 3
         await anyio.sleep(0.6)
         send(port, sign(b'{"beat":"beat","from":"bot"}', KEY, now().wall_ms))
         await play.until(lambda: daemon.intake.beats == 1)
@@ -247,15 +249,25 @@ async def test_an_address_that_somebody_else_has_changes_nothing_at_all(play: Pl
     port = free_port()
     more = BEAT.format(timeout="1h", start="boot") + f'[intake]\nudp = "127.0.0.1:{port}"\n'
     async with play.running("a", more=more) as daemon:
-        before = daemon.config, daemon.dispatcher.state, dict(daemon.dispatcher.sessions), dict(daemon.watch.triggers)
+        before = (
+            daemon.config,
+            daemon.dispatcher.state,
+            dict(daemon.dispatcher.sessions),
+            dict(daemon.supervisor.triggers),
+        )
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as somebody:
             somebody.bind(("127.0.0.1", 0))
             taken = somebody.getsockname()[1]
             more = f'[triggers.other]\nkind = "flag"\npath = "{play.flag}"\n[intake]\nudp = "127.0.0.1:{taken}"\n'
             play.write("b", more=more)
             with pytest.raises(ConfigError, match=r"intake\.udp: Address already in use"):
-                await daemon.reloading.reload(ANN)
-        assert before == (daemon.config, daemon.dispatcher.state, daemon.dispatcher.sessions, daemon.watch.triggers)
+                await daemon.reloader.reload(ANN)
+        assert before == (
+            daemon.config,
+            daemon.dispatcher.state,
+            daemon.dispatcher.sessions,
+            daemon.supervisor.triggers,
+        )
         (refused,) = play.entries("reload-refused")
         assert (refused["uid"], refused["user"]) == (7, "ann")
         assert play.entries("reload") == []
@@ -274,7 +286,7 @@ async def test_a_re_arm_is_not_carried_out_for_a_caller_that_has_hung_up(
     async with play.running("a") as daemon:
         play.fire("a")
         play.clear("a")
-        await play.until(lambda: listening(play.runtime_dir / "control.sock"))
+        await play.until(lambda: is_listening(play.runtime_dir / "control.sock"))
         line = await anyio.connect_unix(play.runtime_dir / "control.sock")
         await line.send(b'{"cmd":"rearm","reason":"all well","force":true}\n')
         if hangs_up:
@@ -299,8 +311,8 @@ async def test_while_it_is_tripped_a_reload_cannot_lower_the_approvals(play: Pla
         play.clear("a")
         play.write("a", more=ONE)
         with pytest.raises(ConfigError, match=r"rearm\.approvals: lowered from 2 to 1, and a is tripped"):
-            await daemon.reloading.reload(ANN)
-        assert isinstance(daemon.dispatcher.rearm(play.asked(1, "a")), Waiting)
+            await daemon.reloader.reload(ANN)
+        assert isinstance(daemon.dispatcher.rearm(play.asked(1, "a")), RearmPending)
 
 
 async def test_while_it_is_tripped_a_restart_cannot_lower_the_approvals_however_often(play: Play) -> None:
@@ -309,22 +321,22 @@ async def test_while_it_is_tripped_a_restart_cannot_lower_the_approvals_however_
     for _ in range(2):
         async with play.running("a", more=ONE) as daemon:
             play.clear("a")
-            assert daemon.dispatcher.rearm(play.asked(1, "a")) == Waiting(1, 2)
-            await daemon.reloading.reload(ANN)  # and a reload of the same file leaves it so
+            assert daemon.dispatcher.rearm(play.asked(1, "a")) == RearmPending(1, 2)
+            await daemon.reloader.reload(ANN)  # and a reload of the same file leaves it so
             play.clear("a")
-            assert daemon.dispatcher.rearm(play.asked(1, "a")) == Waiting(1, 2)
+            assert daemon.dispatcher.rearm(play.asked(1, "a")) == RearmPending(1, 2)
     async with play.running("a", more=ONE) as daemon:
         play.clear("a")
         daemon.dispatcher.rearm(play.asked(1, "a"))
-        assert isinstance(daemon.dispatcher.rearm(play.asked(2, "a")), Granted)
-        await daemon.reloading.reload(ANN)
+        assert isinstance(daemon.dispatcher.rearm(play.asked(2, "a")), RearmGranted)
+        await daemon.reloader.reload(ANN)
         assert daemon.dispatcher.state.approvals_needed == 1
 
 
 async def test_a_latch_that_a_direct_kill_has_left_wants_as_many_approvals_as_when_it_was_left(play: Play) -> None:
     async with play.running("a", more=TWO):
         pass
-    (play.state_dir / latch_file.NAME).write_bytes(latch_file.latch_line("by hand", ["a"], now()))
+    (play.state_dir / latch_file.LATCH_NAME).write_bytes(latch_file.latch_line("by hand", ["a"], now()))
     async with play.running("a", more=ONE) as daemon:
         assert play.tripped() == ("a",) and daemon.dispatcher.state.approvals_needed == 2
 
@@ -333,7 +345,7 @@ async def test_a_start_and_a_reload_put_on_record_what_has_changed_in_the_config
     beat = BEAT.format(timeout="3s", start="boot")
     async with play.running("a", more=TWO + beat) as daemon:
         play.write("a", more=TWO + BEAT.format(timeout="30s", start="boot"))
-        await daemon.reloading.reload(ANN)
+        await daemon.reloader.reload(ANN)
         [reload] = play.entries("reload")
         assert reload["changed"] == {"triggers.beat.timeout": [3.0, 30.0]}
         assert reload["config"]["triggers.beat.timeout"] == 30.0
@@ -350,23 +362,23 @@ async def test_a_reload_voids_the_approvals_for_good_and_the_new_number_holds(pl
     async with play.running("a", more=two) as daemon:
         play.fire("a")
         play.clear("a")
-        assert daemon.dispatcher.rearm(play.asked(1, "a")) == Waiting(1, 2)
+        assert daemon.dispatcher.rearm(play.asked(1, "a")) == RearmPending(1, 2)
         play.write("a", more="[rearm]\napprovals = 3\n")
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         play.clear("a")
         assert daemon.dispatcher.state.approvals == {}
     async with play.running() as daemon:  # and a restart does not bring them back
         play.clear("a")
-        assert daemon.dispatcher.rearm(play.asked(2, "a")) == Waiting(1, 3)
-        assert daemon.dispatcher.rearm(play.asked(3, "a")) == Waiting(2, 3)
-        assert daemon.dispatcher.rearm(play.asked(4, "a")) == Granted(("a",))
+        assert daemon.dispatcher.rearm(play.asked(2, "a")) == RearmPending(1, 3)
+        assert daemon.dispatcher.rearm(play.asked(3, "a")) == RearmPending(2, 3)
+        assert daemon.dispatcher.rearm(play.asked(4, "a")) == RearmGranted(("a",))
 
 
 async def test_a_wrong_key_that_is_put_right_clears_the_account_that_could_not_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(OxFun, "PACE", replace(OxFun.PACE, residue_after_s=0.3))
-    with Stage(["oxfun"]) as stage:
+    with Testbed(["oxfun"]) as stage:
         stage.write_config(daemon='ready = "degraded"')
         key = stage.directory / "oxfun-api_secret"
         right = key.read_text()
@@ -378,7 +390,7 @@ async def test_a_wrong_key_that_is_put_right_clears_the_account_that_could_not_b
             await play.until(lambda: daemon.dispatcher.state.phase is Phase.RESIDUE)
             assert stage.book("oxfun") == 3
             key.write_text(right)
-            assert (await daemon.reloading.reload()).words() == "accounts connected anew: oxfun"
+            assert (await daemon.reloader.reload()).describe() == "accounts connected anew: oxfun"
             await play.until(lambda: daemon.dispatcher.state.phase is Phase.CLEAR)
             await play.until(lambda: daemon.dispatcher.sessions["oxfun"].status.is_ready)
             assert stage.book("oxfun") == 0
@@ -388,7 +400,7 @@ async def test_a_wrong_key_that_is_put_right_clears_the_account_that_could_not_b
 
 
 async def test_the_one_websocket_of_a_user_goes_from_the_old_session_to_the_new_one_without_a_fight() -> None:
-    with Stage(["crosstrade"]) as stage:
+    with Testbed(["crosstrade"]) as stage:
         stage.write_config()
         play = Play(stage.directory)
         async with play.running() as daemon:
@@ -400,14 +412,14 @@ async def test_the_one_websocket_of_a_user_goes_from_the_old_session_to_the_new_
                 stage.config.write_text(
                     text.replace("[accounts.crosstrade]", f"[accounts.crosstrade]\norder_events = {events}")
                 )
-                await daemon.reloading.reload()
+                await daemon.reloader.reload()
                 new = daemon.dispatcher.sessions["crosstrade"]
                 assert new is not old
                 await play.until(lambda new=new: new.status.is_ready)  # type: ignore[misc]
             await anyio.sleep(0.3)
             assert new.status.is_ready
             assert new.status.unexplained_messages == 0
-            assert new.venue.keep_away(now()) == ""
+            assert new.venue.reason_to_stay_disconnected(now()) == ""
 
 
 # ── latches ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -418,15 +430,15 @@ async def test_an_account_that_left_tripped_comes_back_tripped(play: Play) -> No
         play.fire("a", "b")
     async with play.running("a") as daemon:
         play.write("a", "b")
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         assert play.tripped() == ("a", "b")
         assert play.entries("reason")[-1]["accounts"] == ["b"]
         play.clear("a", "b")
-        assert daemon.dispatcher.rearm(play.asked(1, "b")) == Granted(("b",))
+        assert daemon.dispatcher.rearm(play.asked(1, "b")) == RearmGranted(("b",))
         play.write("a")
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         play.write("a", "b")
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         assert play.tripped() == ("a",)  # once is enough
 
 
@@ -435,9 +447,9 @@ async def test_a_latch_for_an_account_that_comes_with_a_later_reload_is_kept_for
     async with play.running("a") as daemon:
         latch_file.leave_latch(play.state_dir, play.runtime_dir, Reason("direct", "by hand", ("a", "z"), now()))
         await play.until(lambda: play.tripped() == ("a",))
-        await play.until(lambda: not (play.state_dir / latch_file.NAME).exists())
+        await play.until(lambda: not (play.state_dir / latch_file.LATCH_NAME).exists())
         play.write("a", "z")
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         assert play.tripped() == ("a", "z")
 
 
@@ -446,7 +458,7 @@ async def test_a_latch_that_was_just_left_is_for_the_login_that_a_reload_would_c
         latch_file.leave_latch(play.state_dir, play.runtime_dir, Reason("direct", "by hand", ("a",), now()))
         play.write("a", env="OTHER")
         with pytest.raises(ConfigError, match=r"changed, and it is (STRIKING|CONFIRMING)"):
-            await daemon.reloading.reload()
+            await daemon.reloader.reload()
         assert play.tripped() == ("a",)
 
 
@@ -477,7 +489,7 @@ async def test_a_reason_that_comes_while_the_file_is_read_is_judged_before_anyth
         with pytest.raises(
             ConfigError, match=r"accounts\.b: removed, and it is (STRIKING|CONFIRMING); re-arm it first"
         ):
-            await daemon.reloading.reload()
+            await daemon.reloader.reload()
         assert play.tripped() == ("b",)
 
 
@@ -487,15 +499,15 @@ async def test_a_retired_session_tells_the_engine_nothing_any_more(play: Play) -
         play.clear("a")
         old = daemon.dispatcher.sessions["a"]
         play.write("a", env="OTHER")
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         assert daemon.dispatcher.sessions["a"] is not old
         play.clear("a")
         before = daemon.dispatcher.state
         old.read_back()
-        old.warm()
+        old.use_idle_http_lane()
         await anyio.sleep(0.1)  # long enough for a fresh connection to be refused
         assert daemon.dispatcher.state == before
-        assert [lane for lane in ("a ws", "a http") if lane not in daemon.reloading._tasks._scopes] == []
+        assert [lane for lane in ("a ws", "a http") if lane not in daemon.reloader._tasks._scopes] == []
 
 
 # ── triggers ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -504,7 +516,7 @@ async def test_a_retired_session_tells_the_engine_nothing_any_more(play: Play) -
 async def test_a_heartbeat_that_a_reload_adds_long_after_the_start_trips(play: Play) -> None:
     async with play.running("a") as daemon:
         play.write("a", more=BEAT.format(timeout="100ms", start="boot"))
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         await play.until(lambda: play.tripped() == ("a",))
 
 
@@ -514,7 +526,7 @@ async def test_an_account_that_comes_while_the_flag_is_there_is_killed(play: Pla
         play.flag.touch()
         await play.until(lambda: play.tripped() == ("a",))
         play.write("a", "b", more=flag)
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         await play.until(lambda: play.tripped() == ("a", "b"))
 
 
@@ -536,14 +548,14 @@ async def test_no_secret_is_in_the_record_or_in_what_is_said(play: Play) -> None
     async with play.running("a") as daemon:
         play.write("a", env="OTHER", more='[intake]\nudp = "127.0.0.1:0"\nkey = { env = "INTAKE" }\n')
         try:
-            await daemon.reloading.reload()
+            await daemon.reloader.reload()
         except ConfigError as error:
             play.announced.append(str(error))
         play.write("a", env="OTHER")
-        await daemon.reloading.reload()
+        await daemon.reloader.reload()
         daemon.journal.flush()
         told = (
-            daemon.journal.path.read_text() + "".join(play.announced) + orjson.dumps(daemon.operators.status()).decode()
+            daemon.journal.path.read_text() + "".join(play.announced) + orjson.dumps(daemon.handlers.status()).decode()
         )
     for secret in ("secret-of-the-account", "another-secret-of-it", KEY.decode(), "key-of-the-account"):
         assert secret not in told
@@ -581,20 +593,20 @@ async def test_a_task_that_is_kept_again_under_its_name_ends_the_one_before(monk
         return work
 
     async with anyio.create_task_group() as group:
-        tasks = Tasks(group)
-        tasks.keep("lane", work("old"))
+        tasks = TaskSupervisor(group)
+        tasks.supervise("lane", work("old"))
         await anyio.wait_all_tasks_blocked()
-        tasks.keep("lane", work("new"))
+        tasks.supervise("lane", work("new"))
         await anyio.wait_all_tasks_blocked()
         assert at_work == ["new"]
-        tasks.keep("brief", work("brief"))
-        tasks.end("brief")  # before it has begun
-        tasks.end("nobody")
+        tasks.supervise("brief", work("brief"))
+        tasks.cancel("brief")  # before it has begun
+        tasks.cancel("nobody")
         with anyio.fail_after(5.0):
             while "brief" not in over:
                 await anyio.lowlevel.checkpoint()
         assert at_work == ["new"]
-        tasks.end("lane")
+        tasks.cancel("lane")
         await anyio.wait_all_tasks_blocked()
         assert at_work == []
 
@@ -613,9 +625,9 @@ async def test_a_task_that_ends_or_fails_is_started_again_and_no_other_notices(
         raise RuntimeError("a fault")
 
     async with anyio.create_task_group() as group:
-        tasks = Tasks(group)
-        tasks.keep("ends", ends)
-        tasks.keep("fails", fails)
+        tasks = TaskSupervisor(group)
+        tasks.supervise("ends", ends)
+        tasks.supervise("fails", fails)
         with anyio.fail_after(5.0):
             while min(runs.values()) < 3:
                 await anyio.lowlevel.checkpoint()

@@ -10,47 +10,51 @@ import pytest
 
 from kill_switch.config import schema
 from kill_switch.config.loader import load
-from kill_switch.config.messages import Wrong, validate
+from kill_switch.config.messages import InvalidValue, validate
 from kill_switch.config.parsers import BOUNDS, duration, seconds
 from kill_switch.errors import ConfigError
 
-WHOLE: Mapping[type[schema.Table], dict[str, Any]] = {  # what a table needs besides the duration
-    schema.Daemon: {},
-    schema.Hooks: {},
-    schema.Ping: {},
-    schema.Heartbeat: {"kind": "heartbeat", "timeout": "3s"},
-    schema.Link: {"kind": "link", "timeout": "10s"},
-    schema.Pnl: {"kind": "pnl", "currency": "USD", "reset": "17:00 UTC", "on_blind": "alarm"},
-    schema.OrderRate: {"kind": "order-rate"},
+WHOLE: Mapping[type[schema.ConfigTable], dict[str, Any]] = {  # what a table needs besides the duration
+    schema.DaemonConfig: {},
+    schema.HooksConfig: {},
+    schema.PingConfig: {},
+    schema.HeartbeatConfig: {"kind": "heartbeat", "timeout": "3s"},
+    schema.LinkConfig: {"kind": "link", "timeout": "10s"},
+    schema.PnlConfig: {"kind": "pnl", "currency": "USD", "reset": "17:00 UTC", "on_blind": "alarm"},
+    schema.OrderRateConfig: {"kind": "order-rate"},
 }
 ABSURD = ("0s", "0ms", "0.0h", "-1s", "999999999h", "999999999.999999999h", "1e9h", "inf", "", "10", 10, True)
 
 
-def models() -> Iterator[type[schema.Table]]:
+def models() -> Iterator[type[schema.ConfigTable]]:
     """Yield every table of the configuration."""
-    waiting: list[type[schema.Table]] = [schema.Table]
+    waiting: list[type[schema.ConfigTable]] = [schema.ConfigTable]
     while waiting:
         model = waiting.pop()
         yield model
         waiting += model.__subclasses__()
 
 
-def durations() -> list[tuple[type[schema.Table], str, str]]:
+def durations() -> list[tuple[type[schema.ConfigTable], str, str]]:
     """List every duration: its table, its key and its line in `BOUNDS`."""
     found = []
     for model in models():
         for name, field in model.model_fields.items():
             if name.endswith("_s"):
                 key = field.alias or name
-                prefix = {schema.Heartbeat: "heartbeat.", schema.Link: "link.", schema.Hooks: "hooks."}.get(model, "")
-                found.append((model, key, f"{'ping.' if model is schema.Ping else prefix}{key}"))
+                prefix = {
+                    schema.HeartbeatConfig: "heartbeat.",
+                    schema.LinkConfig: "link.",
+                    schema.HooksConfig: "hooks.",
+                }.get(model, "")
+                found.append((model, key, f"{'ping.' if model is schema.PingConfig else prefix}{key}"))
     return found
 
 
 DURATIONS = durations()
 
 
-def refused(model: type[schema.Table], key: str, value: object) -> str:
+def refused(model: type[schema.ConfigTable], key: str, value: object) -> str:
     made, problems, _ = validate(model, WHOLE[model] | {key: value}, "table")
     assert made is None
     (problem,) = problems
@@ -64,7 +68,7 @@ def test_every_duration_has_its_bounds_and_all_bounds_are_used() -> None:
 
 @pytest.mark.parametrize(("model", "key", "bounds"), DURATIONS)
 def test_a_duration_takes_its_bounds_and_its_default_and_nothing_beyond(
-    model: type[schema.Table], key: str, bounds: str
+    model: type[schema.ConfigTable], key: str, bounds: str
 ) -> None:
     least, most = BOUNDS[bounds]
     name = next(name for name, field in model.model_fields.items() if (field.alias or name) == key)
@@ -84,7 +88,7 @@ def test_a_duration_takes_its_bounds_and_its_default_and_nothing_beyond(
 
 @pytest.mark.parametrize("value", ABSURD)
 def test_a_beats_period_has_bounds_too(value: object) -> None:
-    with pytest.raises(Wrong):
+    with pytest.raises(InvalidValue):
         duration("beat.every")(value)
 
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from kill_switch.daemon.held_signals import Held
+from kill_switch.daemon.held_signals import SignalHolder
 
 
-class Blocked(Held):
+class Blocked(SignalHolder):
     """Its latches cannot be left before the main thread goes on, as behind an import that it is in."""
 
     def __init__(self, imports: threading.Lock) -> None:

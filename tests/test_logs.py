@@ -98,7 +98,7 @@ class Reader:
     def __init__(self) -> None:
         self.told = ""
         self.stuck, self.goes_on = False, threading.Event()
-        self.writer = logging_setup.Writer(self._take)
+        self.writer = logging_setup.LogWriter(self._take)
         self.log = logging.Logger("kill_switch.test")
         self.log.addHandler(logging_setup._Handler(self.writer, logging_setup._Line(to_journal=False)))
 
@@ -152,7 +152,7 @@ def test_a_record_whose_arguments_do_not_fit_is_told_as_far_as_it_can_be(reader:
 
 
 def test_a_full_queue_drops_lines_and_says_how_many_once(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging_setup, "QUEUE", 3)
+    monkeypatch.setattr(logging_setup, "MAX_QUEUED", 3)
     reader.stuck = True
     reader.log.warning("the first")
     while not reader.writer.stuck_s:
@@ -174,6 +174,6 @@ def test_a_full_queue_drops_lines_and_says_how_many_once(reader: Reader, monkeyp
 def test_a_stream_that_nobody_reads_any_more_ends_nothing() -> None:
     stream = io.StringIO()
     stream.close()
-    writer = logging_setup.Writer(stream.write)
+    writer = logging_setup.LogWriter(stream.write)
     logging_setup.Stderr(writer, stream).write("to nobody")
     assert writer.flush(5)

@@ -12,7 +12,7 @@ import anyio.lowlevel
 import pytest
 
 from kill_switch.system import offload
-from kill_switch.system.offload import Offload
+from kill_switch.system.offload import OffloadThread
 
 pytestmark = [
     pytest.mark.anyio,
@@ -38,21 +38,21 @@ async def until(true: Callable[[], object]) -> None:
 
 
 async def test_a_call_returns_its_result_from_another_thread() -> None:
-    files = Offload("the disk")
+    files = OffloadThread("the disk")
     assert await files.run(threading.current_thread) is not threading.main_thread()
     assert not files.busy
     files.close()
 
 
 async def test_a_call_raises_what_it_raised() -> None:
-    files = Offload("the disk")
+    files = OffloadThread("the disk")
     with pytest.raises(ValueError, match="invalid literal"):
         await files.run(int, "x")
     files.close()
 
 
 async def test_a_call_that_hangs_is_trouble_until_it_answers() -> None:
-    files, over = Offload("the disk"), threading.Event()
+    files, over = OffloadThread("the disk"), threading.Event()
     async with anyio.create_task_group() as group:
         group.start_soon(files.run, over.wait)
         await until(lambda: files.trouble == "the disk does not answer")
@@ -62,7 +62,7 @@ async def test_a_call_that_hangs_is_trouble_until_it_answers() -> None:
 
 
 async def test_an_abandoned_call_that_hangs_is_trouble_too_and_one_behind_it_is_left_out_if_abandoned() -> None:
-    files, over, begun, called = Offload("the disk"), threading.Event(), threading.Event(), threading.Event()
+    files, over, begun, called = OffloadThread("the disk"), threading.Event(), threading.Event(), threading.Event()
 
     def hang() -> None:
         begun.set()
@@ -84,7 +84,7 @@ async def test_an_abandoned_call_that_hangs_is_trouble_too_and_one_behind_it_is_
 
 
 async def test_the_result_of_an_abandoned_call_is_dropped_and_one_that_arrives_is_not() -> None:
-    files, over, begun, dropped = Offload("the disk"), threading.Event(), threading.Event(), list[int]()
+    files, over, begun, dropped = OffloadThread("the disk"), threading.Event(), threading.Event(), list[int]()
 
     def hang() -> int:
         begun.set()
@@ -103,7 +103,7 @@ async def test_the_result_of_an_abandoned_call_is_dropped_and_one_that_arrives_i
 
 
 async def test_a_process_that_was_stopped_finds_nothing_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
-    files, over = Offload("the disk"), threading.Event()
+    files, over = OffloadThread("the disk"), threading.Event()
     async with anyio.create_task_group() as group:
         group.start_soon(files.run, over.wait)
         await anyio.sleep(0.01)
@@ -115,7 +115,7 @@ async def test_a_process_that_was_stopped_finds_nothing_hanging(monkeypatch: pyt
 
 
 async def test_one_that_hangs_holds_up_no_other() -> None:
-    sick, sound, over = Offload("a server"), Offload("the disk"), threading.Event()
+    sick, sound, over = OffloadThread("a server"), OffloadThread("the disk"), threading.Event()
     async with anyio.create_task_group() as group:
         group.start_soon(sick.run, over.wait)
         with anyio.fail_after(2):
@@ -126,7 +126,7 @@ async def test_one_that_hangs_holds_up_no_other() -> None:
 
 
 async def test_closing_waits_for_a_thread_that_hangs_no_longer_than_the_bound() -> None:
-    files, over = Offload("the disk"), threading.Event()
+    files, over = OffloadThread("the disk"), threading.Event()
     files.post(over.wait)
     loop = asyncio.get_running_loop()
     began_s = loop.time()
@@ -138,7 +138,7 @@ async def test_closing_waits_for_a_thread_that_hangs_no_longer_than_the_bound() 
 
 
 async def test_what_is_posted_is_done_before_the_end_and_its_failure_is_nobodys(tmp_path_factory: object) -> None:
-    files, done = Offload("the disk"), threading.Event()
+    files, done = OffloadThread("the disk"), threading.Event()
 
     def fail() -> None:
         raise OSError(5, "Input/output error")

@@ -15,7 +15,7 @@ from kill_switch.clock import now
 from kill_switch.config.loader import load
 from kill_switch.daemon.daemon import Daemon
 from kill_switch.journal import journal
-from kill_switch.journal.history import Seen, records_of_kind, seen
+from kill_switch.journal.history import WatchedUntil, records_of_kind, triggers_watched_until
 from kill_switch.journal.records import PnlRecord, StopRecord
 
 HEAD = """
@@ -115,7 +115,7 @@ async def life(source: Path) -> tuple[tuple[str, ...], dict[str, Any]]:
         with anyio.fail_after(5):
             while not daemon._ready:  # noqa: ASYNC110 - nobody tells
                 await anyio.sleep(0.005)
-        found = daemon.dispatcher.state.tripped, daemon.operators.status()
+        found = daemon.dispatcher.state.tripped, daemon.handlers.status()
         group.cancel_scope.cancel()
     return found
 
@@ -176,10 +176,12 @@ NOON = datetime(2024, 1, 7, 12, tzinfo=UTC)
 def test_a_schedule_counts_from_the_last_time_that_can_be_read() -> None:
     cast = entry(1, "start", {"triggers": {"friday": "schedule"}})
     for at in (None, 17, "soon", "2024-01-05T00:00:00", "0001-01-01T00:00:00+00:00", "0001-01-01T00:00:00+23:00"):
-        found = seen([cast, entry(2, "pulse", {}, "2024-01-02T00:00:00Z"), entry(3, "stop", {}, at)], NOON)
-        assert found == {"friday": Seen(datetime(2024, 1, 2, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC))}
-    assert seen([entry(1, "start", {"triggers": {"friday": ""}}, "soon")], NOON) == {}
-    assert seen([], NOON) == {}
+        found = triggers_watched_until(
+            [cast, entry(2, "pulse", {}, "2024-01-02T00:00:00Z"), entry(3, "stop", {}, at)], NOON
+        )
+        assert found == {"friday": WatchedUntil(datetime(2024, 1, 2, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC))}
+    assert triggers_watched_until([entry(1, "start", {"triggers": {"friday": ""}}, "soon")], NOON) == {}
+    assert triggers_watched_until([], NOON) == {}
 
 
 @pytest.mark.parametrize("ahead", [timedelta(seconds=1), timedelta(days=1), timedelta(days=365)])
@@ -190,5 +192,7 @@ def test_a_schedule_counts_from_no_time_of_the_future(ahead: timedelta) -> None:
         entry(2, "start", {"triggers": {"friday": "schedule"}}, future),
         entry(3, "stop", {}, future),
     ]
-    assert seen(entries, NOON) == {"friday": Seen(datetime(2024, 1, 5, tzinfo=UTC), NOON + ahead)}
-    assert seen(entries[1:], NOON) == {"friday": Seen(None, NOON + ahead)}
+    assert triggers_watched_until(entries, NOON) == {
+        "friday": WatchedUntil(datetime(2024, 1, 5, tzinfo=UTC), NOON + ahead)
+    }
+    assert triggers_watched_until(entries[1:], NOON) == {"friday": WatchedUntil(None, NOON + ahead)}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from kill_switch.config.diff import Change, against, compare
+from kill_switch.config.diff import ConfigDiff, diff_configs, reload_blockers
 from kill_switch.config.loader import Config, load
 from kill_switch.core import identity
 from kill_switch.core.domain import Phase
@@ -35,9 +35,9 @@ def config(tmp_path: Path, text: str) -> Config:
 
 def test_the_same_file_changes_nothing(tmp_path: Path) -> None:
     text = A + B + FLAG + BEAT.format(timeout="3s")
-    change = compare(config(tmp_path, text), config(tmp_path, text))
+    change = diff_configs(config(tmp_path, text), config(tmp_path, text))
     assert not change
-    assert change.words() == "nothing changed"
+    assert change.describe() == "nothing changed"
 
 
 def test_accounts_come_go_and_log_in_anew_and_a_tag_touches_no_lane(tmp_path: Path) -> None:
@@ -45,10 +45,10 @@ def test_accounts_come_go_and_log_in_anew_and_a_tag_touches_no_lane(tmp_path: Pa
     tagged = ACCOUNT.format(name="a", secret="SECRET", more='tags = ["desk:mm"]')
     other = ACCOUNT.format(name="b", secret="OTHER", more="")
     new = config(tmp_path, ACCOUNT.format(name="d", secret="SECRET", more="") + tagged + other)
-    assert compare(old, new) == Change(
-        added=("d",), anew=("b",), removed=("c",), triggers_begun=(), triggers_ended=(), tables=()
+    assert diff_configs(old, new) == ConfigDiff(
+        added=("d",), new_logins=("b",), removed=("c",), triggers_begun=(), triggers_ended=(), tables=()
     )
-    assert compare(old, new).words() == "accounts added: d; accounts connected anew: b; accounts removed: c"
+    assert diff_configs(old, new).describe() == "accounts added: d; accounts connected anew: b; accounts removed: c"
 
 
 def test_a_trigger_of_another_name_that_is_the_same_otherwise_is_renamed(tmp_path: Path) -> None:
@@ -57,11 +57,11 @@ def test_a_trigger_of_another_name_that_is_the_same_otherwise_is_renamed(tmp_pat
         config(tmp_path, A + FLAG + BEAT.format(timeout="3s")),
         config(tmp_path, A + FLAG + other.format(timeout="3s")),
     )
-    change = compare(old, new)
+    change = diff_configs(old, new)
     assert change.renamed == {"other.2": "beat"}
-    assert change.words().endswith("triggers ended: beat; triggers renamed: beat to other.2")
-    assert not compare(old, config(tmp_path, A + FLAG + other.format(timeout="4s"))).renamed
-    assert not compare(new, new).renamed
+    assert change.describe().endswith("triggers ended: beat; triggers renamed: beat to other.2")
+    assert not diff_configs(old, config(tmp_path, A + FLAG + other.format(timeout="4s"))).renamed
+    assert not diff_configs(new, new).renamed
 
 
 def test_of_triggers_that_are_alike_the_first_takes_the_place_of_the_first(tmp_path: Path) -> None:
@@ -70,13 +70,13 @@ def test_of_triggers_that_are_alike_the_first_takes_the_place_of_the_first(tmp_p
         for name in ("one", "two", "three", "four")
     )
     old = config(tmp_path, A + one + two + three)
-    assert compare(old, config(tmp_path, A + two + four)).renamed == {"four": "one"}
-    assert compare(old, config(tmp_path, A + four)).renamed == {"four": "one"}
+    assert diff_configs(old, config(tmp_path, A + two + four)).renamed == {"four": "one"}
+    assert diff_configs(old, config(tmp_path, A + four)).renamed == {"four": "one"}
 
 
 def test_an_address_that_changes_connects_anew(tmp_path: Path) -> None:
     new = ACCOUNT.format(name="a", secret="SECRET", more='rest_url = "https://other.test"')
-    assert compare(config(tmp_path, A), config(tmp_path, new)).anew == ("a",)
+    assert diff_configs(config(tmp_path, A), config(tmp_path, new)).new_logins == ("a",)
 
 
 def test_authorities_that_change_in_their_file_connect_anew_whoever_trusts_them(tmp_path: Path) -> None:
@@ -86,9 +86,9 @@ def test_authorities_that_change_in_their_file_connect_anew_whoever_trusts_them(
     ca.write_bytes(one)
     old = config(tmp_path, text)
     ca.write_bytes(one)  # written anew, and the same
-    assert not compare(old, config(tmp_path, text))
+    assert not diff_configs(old, config(tmp_path, text))
     ca.write_bytes(another)
-    assert compare(old, config(tmp_path, text)).words() == "accounts connected anew: a"
+    assert diff_configs(old, config(tmp_path, text)).describe() == "accounts connected anew: a"
 
 
 def test_authorities_that_are_none_are_refused_with_the_file_and_nobody_waits_for_a_pipe(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_authorities_that_are_none_are_refused_with_the_file_and_nobody_waits_fo
 def test_a_trigger_that_stays_the_same_goes_on_even_if_it_has_other_accounts_now(tmp_path: Path) -> None:
     old = config(tmp_path, A + FLAG + BEAT.format(timeout="3s"))
     new = config(tmp_path, A + B + FLAG + BEAT.format(timeout="5s"))
-    change = compare(old, new)
+    change = diff_configs(old, new)
     assert (change.triggers_begun, change.triggers_ended) == (("beat",), ("beat",))
     assert new.triggers["panic"].accounts == ("a", "b") != old.triggers["panic"].accounts
 
@@ -120,25 +120,27 @@ def test_figures_of_other_accounts_are_new_figures(tmp_path: Path) -> None:
         'reset = "17:00 UTC"\non_blind = "alarm"\nsource = "intake"\n'
     )
     old, new = config(tmp_path, A + pnl), config(tmp_path, A + B + pnl)
-    assert compare(old, new).triggers_begun == ("loss",)
+    assert diff_configs(old, new).triggers_begun == ("loss",)
 
 
 def test_figures_of_the_same_accounts_in_another_order_or_with_limits_in_other_words_go_on(tmp_path: Path) -> None:
     pnl = '[triggers.loss]\nkind = "pnl"\ncurrency = "OX"\nmax_loss = "{}"\nreset = "17:00 UTC"\non_blind = "alarm"\n'
     old, new = config(tmp_path, A + B + pnl.format("50000")), config(tmp_path, B + A + pnl.format("50000.0"))
-    assert compare(old, new).triggers_begun == ()
+    assert diff_configs(old, new).triggers_begun == ()
 
 
 def test_tables_that_change_are_named(tmp_path: Path) -> None:
-    change = compare(config(tmp_path, A), config(tmp_path, A + '[daemon]\nbudget = "1s"\n[rearm]\napprovals = 2\n'))
-    assert change.words() == "tables changed: daemon, rearm"
+    change = diff_configs(
+        config(tmp_path, A), config(tmp_path, A + '[daemon]\nbudget = "1s"\n[rearm]\napprovals = 2\n')
+    )
+    assert change.describe() == "tables changed: daemon, rearm"
 
 
 @pytest.mark.parametrize("phase", [Phase.STRIKING, Phase.CONFIRMING, Phase.RESIDUE, Phase.CLEAR])
 def test_a_tripped_account_cannot_be_taken_away(tmp_path: Path, phase: Phase) -> None:
-    problems = against(config(tmp_path, A + B), config(tmp_path, A), {**ARMED, "b": phase})
+    problems = reload_blockers(config(tmp_path, A + B), config(tmp_path, A), {**ARMED, "b": phase})
     assert list(map(str, problems)) == [f"accounts.b: removed, and it is {phase}; re-arm it first"]
-    assert against(config(tmp_path, A + B), config(tmp_path, A), {**ARMED, "a": phase}) == []
+    assert reload_blockers(config(tmp_path, A + B), config(tmp_path, A), {**ARMED, "a": phase}) == []
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,7 @@ def test_a_kill_under_way_keeps_its_session_and_a_wrong_key_can_be_put_right_aft
     tmp_path: Path, phase: Phase, fine: bool
 ) -> None:
     new = config(tmp_path, A + ACCOUNT.format(name="b", secret="OTHER", more=""))
-    problems = against(config(tmp_path, A + B), new, {**ARMED, "b": phase})
+    problems = reload_blockers(config(tmp_path, A + B), new, {**ARMED, "b": phase})
     assert (
         not problems
         if fine
@@ -159,7 +161,7 @@ def test_a_kill_under_way_keeps_its_session_and_a_wrong_key_can_be_put_right_aft
 def test_what_other_processes_rely_on_takes_a_restart(tmp_path: Path) -> None:
     old = config(tmp_path, A)
     moved = old.daemon.model_copy(update={"state_dir": Path("/a"), "runtime_dir": Path("/b")})
-    problems = against(old, dataclasses.replace(old, daemon=moved), ARMED)
+    problems = reload_blockers(old, dataclasses.replace(old, daemon=moved), ARMED)
     assert list(map(str, problems)) == [
         "daemon.state_dir: changed; only a restart can change it",
         "daemon.runtime_dir: changed; only a restart can change it",
@@ -179,7 +181,7 @@ def crosstrade(names: str = '["Sim101", "Live1"]', flatten: str = "true") -> str
 
 
 def said(old: Config, new: Config, phase: Phase, owed: Sequence[Identity] = ()) -> list[str]:
-    return list(map(str, against(old, new, {**ARMED, "b": phase}, {"b": owed})))
+    return list(map(str, reload_blockers(old, new, {**ARMED, "b": phase}, {"b": owed})))
 
 
 @pytest.mark.parametrize("phase", TRIPPED)
@@ -262,7 +264,7 @@ def test_other_keys_for_all_of_many_tripped_accounts_are_not_compared_in_pairs(
         return digest(key, salt)
 
     monkeypatch.setattr(identity, "_digest", counted)
-    assert against(old, new, dict.fromkeys(names, Phase.CLEAR), owed) == []
+    assert reload_blockers(old, new, dict.fromkeys(names, Phase.CLEAR), owed) == []
     assert len(made) < 10 * len(names)
 
 

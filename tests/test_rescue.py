@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kill_switch.config import loader
-from kill_switch.config.loader import Rescue, rescue
+from kill_switch.config.loader import RescuedConfig, rescue
 from kill_switch.errors import ConfigError
 
 ENVIRON = {"KEY": "key-of-the-account", "SECRET": "secret-of-the-account"}
@@ -19,7 +19,7 @@ def account(name: str, more: str = "", tags: str = '["desk:mm"]') -> str:
     return f'[accounts.{name}]\nvenue = "oxfun"\ntags = {tags}\n{SECRETS}{more}'
 
 
-def read(directory: Path, text: str) -> Rescue:
+def read(directory: Path, text: str) -> RescuedConfig:
     path = directory / "config.toml"
     path.write_text(text)
     return rescue(path, environ=ENVIRON)
@@ -73,7 +73,7 @@ def test_what_is_wrong_elsewhere_is_no_accounts_business(wrong: str, tmp_path: P
 
 def test_directories_of_a_table_that_is_none_are_not_guessed(tmp_path: Path) -> None:
     daemon = read(tmp_path, "daemon = 5\n" + account("a")).config.daemon
-    assert daemon.state_dir == daemon.runtime_dir == loader.NOWHERE
+    assert daemon.state_dir == daemon.runtime_dir == loader.NO_ADDRESS
 
 
 def test_a_directory_that_is_wrong_is_not_guessed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kill_switch.config.loader import load, rescue
-from kill_switch.config.messages import Wrong
+from kill_switch.config.messages import InvalidValue
 from kill_switch.config.secrets import LIMIT, WHERE, Secrets, refuse_exposed, refuse_unlikely, resolve
 from kill_switch.errors import ConfigError
 
@@ -29,7 +29,7 @@ def keep(path: Path, content: str | bytes = SECRET, mode: int = 0o600) -> Path:
 
 
 def refusal(source: object, environ: dict[str, str] | None = None) -> tuple[str, str]:
-    with pytest.raises(Wrong) as caught:
+    with pytest.raises(InvalidValue) as caught:
         resolve(source, environ or {})
     assert SECRET not in caught.value.found + caught.value.hint
     assert caught.value.__cause__ is None
@@ -160,7 +160,7 @@ def test_a_file_belongs_to_root_or_to_the_daemon(owner: int, fine: bool) -> None
     if fine:
         refuse_exposed(status, "/key", 1000)
         return
-    with pytest.raises(Wrong, match="its file belongs to uid 1001") as caught:
+    with pytest.raises(InvalidValue, match="its file belongs to uid 1001") as caught:
         refuse_exposed(status, "/key", 1000)
     assert caught.value.hint == "chown 1000 /key"
 
@@ -265,7 +265,7 @@ LIKELY = [
 @pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in UNLIKELY.items() for text in texts])
 def test_a_secret_that_is_none_is_refused_with_its_holder_and_its_kind_and_is_never_shown(kind: str, text: str) -> None:
     for source, holder in HOLDERS.items():
-        with pytest.raises(Wrong) as caught:
+        with pytest.raises(InvalidValue) as caught:
             refuse_unlikely(text, {source: "x"})
         assert (caught.value.found, SECRET in caught.value.hint) == (f"{holder} has {kind}", False)
 
@@ -296,7 +296,7 @@ def test_a_secret_that_people_choose_may_have_spaces_and_brackets_and_be_a_sente
     "text", ["your key here", "put-your-key-here", "replace_with_secret", "export KEY=a b", "set k=1"]
 )
 def test_a_sentence_that_stands_for_a_secret_is_none(text: str) -> None:
-    with pytest.raises(Wrong):
+    with pytest.raises(InvalidValue):
         refuse_unlikely(text, {"env": "x"}, is_typed=True)
 
 
@@ -312,7 +312,7 @@ def test_a_url_that_is_kept_as_a_secret_may_have_all_that_one_may_have_that_is_w
     "url", ["https://hc.example/<your-uuid>", "'https://hc.example/x'", "URL=https://hc.example/x"]
 )
 def test_a_url_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(Wrong):
+    with pytest.raises(InvalidValue):
         refuse_unlikely(url, {"env": "x"}, is_url=True)
 
 

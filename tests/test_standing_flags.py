@@ -11,7 +11,7 @@ import pytest
 from kill_switch.config.loader import load
 from kill_switch.errors import ConfigError
 from kill_switch.journal.journal import NAME as JOURNAL
-from kill_switch.journal.latch_file import NAME as LATCH
+from kill_switch.journal.latch_file import LATCH_NAME as LATCH
 from kill_switch.journal.write_ahead import NAME as INTENT
 from tests.hung import CannotHang, hung
 from tests.test_daemon_reload import Play

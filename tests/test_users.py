@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from kill_switch.system import offload, users
-from kill_switch.system.users import Users
+from kill_switch.system.users import UserDirectory
 
 pytestmark = pytest.mark.anyio
 UID = os.getuid()
@@ -38,15 +38,15 @@ def hangs(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 
 async def test_a_name_is_found_and_kept() -> None:
-    found = Users()
-    assert found.known(UID) == str(UID)
+    found = UserDirectory()
+    assert found.cached_name(UID) == str(UID)
     assert await found.name(UID, 5.0) == NAME
-    assert found.known(UID) == NAME
+    assert found.cached_name(UID) == NAME
     found.close()
 
 
 async def test_a_user_without_a_name_is_a_number() -> None:
-    found = Users()
+    found = UserDirectory()
     assert await found.name(4_000_000_000, 5.0) == "4000000000"
     found.close()
 
@@ -54,25 +54,25 @@ async def test_a_user_without_a_name_is_a_number() -> None:
 async def test_a_data_base_that_hangs_costs_a_bounded_time_and_is_trouble_until_it_answers(
     hangs: threading.Event,
 ) -> None:
-    found = Users()
+    found = UserDirectory()
     with anyio.fail_after(2):
         assert await found.name(UID, 0.05) == str(UID)
         while not found.trouble:  # noqa: ASYNC110 - a thread
             await anyio.sleep(0.01)
         assert "nsswitch.conf" in found.trouble and "people's numbers" in found.trouble
         hangs.set()
-        while found.known(UID) != NAME:  # noqa: ASYNC110 - a thread
+        while found.cached_name(UID) != NAME:  # noqa: ASYNC110 - a thread
             await anyio.sleep(0.01)
     assert found.trouble == ""
     found.close()
 
 
 async def test_callers_who_come_again_and_again_wait_for_one_look_up(hangs: threading.Event) -> None:
-    found = Users()
+    found = UserDirectory()
     told: list[str] = []
     for _ in range(100):
-        found.learn(UID)
-        found.when_known(UID, told.append)
+        found.look_up(UID)
+        found.call_with_name(UID, told.append)
     assert found._lookups._waiting == 1
     hangs.set()
     with anyio.fail_after(2):
@@ -86,10 +86,10 @@ async def test_a_group_is_found_and_its_members_are_known_by_name_then(monkeypat
     here = grp.getgrall()[0]
     members = grp.struct_group((here.gr_name, "x", here.gr_gid, [NAME, "nobody-of-that-name"]))
     monkeypatch.setattr(grp, "getgrnam", {here.gr_name: members}.__getitem__)
-    found = Users()
+    found = UserDirectory()
     assert await found.group(here.gr_name) == here.gr_gid
     with anyio.fail_after(2):
-        while found.known(UID) != NAME:  # noqa: ASYNC110 - a thread
+        while found.cached_name(UID) != NAME:  # noqa: ASYNC110 - a thread
             await anyio.sleep(0.01)
     with pytest.raises(KeyError):
         await found.group("no-such-group")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kill_switch.config import defaults, loader, toml_file
-from kill_switch.config.schema import Daemon
+from kill_switch.config.schema import DaemonConfig
 from kill_switch.control import paths
 from kill_switch.errors import ConfigError
 
@@ -81,7 +81,7 @@ def test_a_file_that_nobody_named_need_not_be_there(monkeypatch: pytest.MonkeyPa
 
 def test_the_defaults_are_those_of_the_whole_configuration() -> None:
     assert str(toml_file.DEFAULT) == defaults.CONFIG
-    assert str(Daemon().runtime_dir) == defaults.RUNTIME_DIR
+    assert str(DaemonConfig().runtime_dir) == defaults.RUNTIME_DIR
 
 
 @pytest.mark.parametrize(

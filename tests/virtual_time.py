@@ -17,12 +17,12 @@ import selectors
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
-START = Now(1_000_000_000_000, 1_700_000_000_000_000_000)
+START = Instant(1_000_000_000_000, 1_700_000_000_000_000_000)
 FINE_NS = 2**23 * 1_000_000_000  # 97 days; from then on, a float of seconds has no nanoseconds
 NOTHING_HAPPENS_S = 5.0  # of real time: no timer is set, and no thread or process outside has anything to say
 
@@ -86,9 +86,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._clock_resolution = max(1e-9, math.ulp(now_s))
         return now_s
 
-    def now(self) -> Now:
+    def now(self) -> Instant:
         """Return both clocks: what `kill_switch.clock.now` is in real time."""
-        return Now(self._virtual.mono_ns, self._virtual.mono_ns + self._wall_offset_ns)
+        return Instant(self._virtual.mono_ns, self._virtual.mono_ns + self._wall_offset_ns)
 
     def stall(self, seconds: float) -> None:
         """Let time pass while nothing runs, as if the process had been stopped."""

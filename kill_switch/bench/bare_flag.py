@@ -18,9 +18,9 @@ from pathlib import Path
 import uvloop
 from asyncinotify import Inotify, Mask
 
-from kill_switch.bench.contenders import HEDGE_S, READY_WITHIN_S, Answers, command, raw
+from kill_switch.bench.contenders import HEDGE_S, READY_WITHIN_S, AnswerCounter, command, raw
 from kill_switch.config import loader
-from kill_switch.config.schema import Flag
+from kill_switch.config.schema import FlagConfig
 from kill_switch.transports.lane import tls_context
 
 ANEW_AFTER_S = 0.05  # after a flag; the answers have arrived by then, and the next commands are signed
@@ -32,11 +32,11 @@ async def main(file: Path) -> None:
     `file` is the configuration, which must have exactly one flag trigger.
     """
     loaded = loader.load(file)
-    [flag] = [trigger.path for trigger in loaded.triggers.values() if isinstance(trigger, Flag)]
-    answers, adapters, wires = Answers(), [], []
+    [flag] = [trigger.path for trigger in loaded.triggers.values() if isinstance(trigger, FlagConfig)]
+    answers, adapters, wires = AnswerCounter(), [], []
     async with asyncio.timeout(READY_WITHIN_S):
         for account in loaded.accounts.values():
-            adapters.append(account.adapter(HEDGE_S))
+            adapters.append(account.build_adapter(HEDGE_S))
             wires.append(await raw(tls_context(account.options.ca_file), adapters[-1], answers))
     commands: list[bytes] = []
     loop = asyncio.get_running_loop()

@@ -19,17 +19,17 @@ from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
 from kill_switch import clock
-from kill_switch.config.accounts import Account
+from kill_switch.config.accounts import AccountConfig
 from kill_switch.config.loader import Config
 from kill_switch.core import recovery
-from kill_switch.core.domain import Answer, Reason, Route
+from kill_switch.core.domain import CancelOutcome, Reason, Route
 from kill_switch.core.engine import Event, Progress
-from kill_switch.core.sweep import Answered
+from kill_switch.core.sweep import StrikeAnswered
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal.journal import Journal
 from kill_switch.system.host_port import HostPort
-from kill_switch.testbed.testbed import Stage
+from kill_switch.testbed.testbed import Testbed
 from kill_switch.transports.lane import READ_INTO, tls_context, tune
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import Call, Opened, Send
@@ -44,12 +44,12 @@ _KEEP = httpx.Limits(keepalive_expiry=None)
 Strike = Callable[[], Awaitable[tuple[int, int]]]
 
 
-class Floor:
+class BenchSetup:
     """The common setup of all contenders of one size: testbed, accounts, and the simulators' request log."""
 
     ROUND_WITHIN_S = 15.0
 
-    def __init__(self, stage: Stage, loaded: Config, size: int) -> None:
+    def __init__(self, stage: Testbed, loaded: Config, size: int) -> None:
         """Create it for `size` accounts of the configuration `loaded`."""
         self.stage = stage
         self.config = loaded
@@ -75,7 +75,7 @@ class Floor:
         requests = (await self._admin.get("/requests")).json()
         return [request["t_ns"] for request in requests if request["what"].startswith("cancel")]
 
-    def take(self) -> dict[str, Account]:
+    def take(self) -> dict[str, AccountConfig]:
         """Return accounts for one contender, and reserve them.
 
         Half of them are at CrossTrade, whose cancels go over a WebSocket. Half of the others are at OX.FUN, which wants
@@ -85,7 +85,7 @@ class Floor:
         frames = self.size // 2
         signed = (self.size - frames) // 2
         counts = {"crosstrade": frames, "oxfun": signed, "roxom": self.size - frames - signed}
-        taken: dict[str, Account] = {}
+        taken: dict[str, AccountConfig] = {}
         for venue, count in counts.items():
             names = (name for name, account in self.config.accounts.items() if account.venue == venue)
             first = self._taken.get(venue, 0)
@@ -93,7 +93,7 @@ class Floor:
             taken |= {name: self.config.accounts[name] for name in islice(names, first, first + count)}
         return taken
 
-    def share(self) -> dict[str, Account]:
+    def share(self) -> dict[str, AccountConfig]:
         """Return accounts for a contender that only makes requests; they are not reserved."""
         before = dict(self._taken)
         self._taken.clear()
@@ -102,16 +102,16 @@ class Floor:
         return shared
 
 
-Make = Callable[[Floor], Awaitable[Strike]]
+ContenderFactory = Callable[[BenchSetup], Awaitable[Strike]]
 
 
 # ── lower bound: raw sockets ─────────────────────────────────────────────────────────────────────────────────────
 
 
-async def limit(floor: Floor) -> Strike:
+async def limit(floor: BenchSetup) -> Strike:
     """Raw protocols on open connections: prebuilt bytes, and answers that are counted but not parsed."""
-    answers = Answers()
-    adapters = [account.adapter(HEDGE_S) for account in floor.take().values()]
+    answers = AnswerCounter()
+    adapters = [account.build_adapter(HEDGE_S) for account in floor.take().values()]
     wires = [await raw(floor.tls, adapter, answers) for adapter in adapters]
     await asyncio.sleep(0.2)  # for the frames that a venue sends first
 
@@ -132,12 +132,12 @@ async def limit(floor: Floor) -> Strike:
     return strike
 
 
-async def raw(tls: ssl.SSLContext, adapter: Adapter, answers: Answers) -> Raw:
+async def raw(tls: ssl.SSLContext, adapter: Adapter, answers: AnswerCounter) -> RawConnection:
     """Open the connection over which an account's `command` is written."""
     framed = _framed(adapter)
     address = HostPort.of_url(adapter.ws_url if framed else adapter.rest_url)
     _, wire = await asyncio.get_running_loop().create_connection(
-        lambda: Raw(answers), address.host, address.port, ssl=tls, server_hostname=address.host
+        lambda: RawConnection(answers), address.host, address.port, ssl=tls, server_hostname=address.host
     )
     if framed:
         protocol = ClientProtocol(parse_uri(adapter.ws_url))
@@ -145,7 +145,7 @@ async def raw(tls: ssl.SSLContext, adapter: Adapter, answers: Answers) -> Raw:
         request.headers.update(adapter.upgrade_headers(clock.now()))
         protocol.send_request(request)
         wire.transport.writelines(protocol.data_to_send())
-        adapter.feed(Opened(Route.WS, 1), clock.now())
+        adapter.handle(Opened(Route.WS, 1), clock.now())
     return wire
 
 
@@ -156,7 +156,7 @@ def _framed(adapter: Adapter) -> bool:
 def command(adapter: Adapter) -> bytes:
     """Return the bytes of an account's first cancel command."""
     if _framed(adapter):  # the adapter never sees the answers, and would judge an older connection as dead
-        adapter.feed(Opened(Route.WS, 1), clock.now())
+        adapter.handle(Opened(Route.WS, 1), clock.now())
     for output in (*adapter.strike(clock.now()),):
         match output:
             case Call(_, request):
@@ -168,7 +168,7 @@ def command(adapter: Adapter) -> bytes:
     raise AssertionError("a strike that sends nothing")
 
 
-class Answers:
+class AnswerCounter:
     """Count answers, and complete a future with the time of the last expected one."""
 
     def __init__(self) -> None:
@@ -186,10 +186,10 @@ class Answers:
             self._done.set_result(time.monotonic_ns())
 
 
-class Raw(asyncio.BufferedProtocol):
+class RawConnection(asyncio.BufferedProtocol):
     transport: asyncio.Transport
 
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, answers: AnswerCounter) -> None:
         self._answers = answers
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -206,10 +206,10 @@ class Raw(asyncio.BufferedProtocol):
 # ── kill-switch ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def product(floor: Floor) -> Strike:
+async def product(floor: BenchSetup) -> Strike:
     """kill-switch in this process: from a reason until every account's answer."""
     accounts = floor.take()
-    adapters = {name: account.adapter(HEDGE_S) for name, account in accounts.items()}
+    adapters = {name: account.build_adapter(HEDGE_S) for name, account in accounts.items()}
     armed = recovery.rebuild((), {name: adapter.PACE for name, adapter in adapters.items()})
     stage = floor.stage
     stage.state_dir.mkdir(exist_ok=True)
@@ -221,7 +221,7 @@ async def product(floor: Floor) -> Strike:
     def spawn(work: connect.Work) -> None:
         tasks.append(loop.create_task(work()))
 
-    for _, work in connect.connect(dispatcher, floor.config, adapters, spawn):
+    for _, work in connect.connect_accounts(dispatcher, floor.config, adapters, spawn):
         spawn(work)
 
     async def close() -> None:
@@ -264,12 +264,12 @@ class _Watch:
 
     def _watch(self, event: Event) -> None:
         self._handle(event)
-        if not (isinstance(event, Progress) and isinstance(event.event, Answered) and self._missing):
+        if not (isinstance(event, Progress) and isinstance(event.event, StrikeAnswered) and self._missing):
             return
         done = self._done
         if done is None or done.done():
             return
-        if event.event.answer is not Answer.ACCEPTED:  # a round with another outcome is no measurement of a kill
+        if event.event.answer is not CancelOutcome.ACCEPTED:  # a round with another outcome is no measurement of a kill
             done.set_exception(RuntimeError(f"{event.account}: {event.event.answer}: {event.evidence}"))
             return
         self._missing.discard(event.account)
@@ -280,7 +280,7 @@ class _Watch:
 # ── the usual script: httpx and gather ───────────────────────────────────────────────────────────────────────────
 
 
-async def gathered(floor: Floor) -> Strike:
+async def gathered(floor: BenchSetup) -> Strike:
     """One warm httpx client per account, `asyncio.gather`, and answers that are checked."""
     accounts = list(requests(floor))
     clients = [
@@ -304,10 +304,10 @@ async def gathered(floor: Floor) -> Strike:
     return strike
 
 
-def requests(floor: Floor) -> Iterator[tuple[Adapter, Callable[[], Request]]]:
+def requests(floor: BenchSetup) -> Iterator[tuple[Adapter, Callable[[], Request]]]:
     """Yield each account's adapter and a function that builds its account-wide REST cancel; all venues have one."""
     for account in floor.share().values():
-        adapter = account.adapter(HEDGE_S)
+        adapter = account.build_adapter(HEDGE_S)
 
         def make(adapter: Adapter = adapter) -> Request:
             calls: list[Any] = [output for output in (*adapter.strike(clock.now()),) if isinstance(output, Call)]
@@ -317,4 +317,4 @@ def requests(floor: Floor) -> Iterator[tuple[Adapter, Callable[[], Request]]]:
         yield adapter, make
 
 
-SYSTEMS: Mapping[str, Make] = {"limit": limit, "kill-switch": product, "httpx": gathered}
+SYSTEMS: Mapping[str, ContenderFactory] = {"limit": limit, "kill-switch": product, "httpx": gathered}

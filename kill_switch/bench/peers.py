@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from kill_switch.bench.contenders import Floor, Make, Strike, requests
+from kill_switch.bench.contenders import BenchSetup, ContenderFactory, Strike, requests
 from kill_switch.errors import KillSwitchError
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.request import Request
 
 
-async def with_aiohttp(floor: Floor) -> Strike:
+async def with_aiohttp(floor: BenchSetup) -> Strike:
     """One aiohttp session, and `asyncio.gather`."""
     import aiohttp
 
@@ -43,7 +43,7 @@ async def with_aiohttp(floor: Floor) -> Strike:
     return strike
 
 
-async def with_requests(floor: Floor) -> Strike:
+async def with_requests(floor: BenchSetup) -> Strike:
     """One warm requests session per account, each in a thread of a pool that has started."""
     import requests as library
 
@@ -77,10 +77,10 @@ async def with_requests(floor: Floor) -> Strike:
     return strike
 
 
-def with_ccxt(*, limiter: bool) -> Make:
+def with_ccxt(*, limiter: bool) -> ContenderFactory:
     """Return a contender with one ccxt exchange per account and `gather` of `cancel_all_orders`."""
 
-    async def make(floor: Floor) -> Strike:
+    async def make(floor: BenchSetup) -> Strike:
         """One ccxt exchange an account, `gather` of `cancel_all_orders`."""
         import aiohttp
         import ccxt.async_support as ccxt
@@ -112,7 +112,7 @@ def with_ccxt(*, limiter: bool) -> Make:
     return make
 
 
-PEERS: Mapping[str, Make] = {
+PEERS: Mapping[str, ContenderFactory] = {
     "aiohttp": with_aiohttp,
     "requests": with_requests,
     "ccxt": with_ccxt(limiter=True),

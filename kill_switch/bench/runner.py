@@ -28,11 +28,11 @@ from rich.progress import Progress as Bar
 
 from kill_switch.bench import end_to_end as process
 from kill_switch.bench import output
-from kill_switch.bench.contenders import SYSTEMS, Floor, Make, Strike
+from kill_switch.bench.contenders import SYSTEMS, BenchSetup, ContenderFactory, Strike
 from kill_switch.bench.peers import PEERS
 from kill_switch.config import loader
 from kill_switch.errors import KillSwitchError
-from kill_switch.testbed.testbed import Stage
+from kill_switch.testbed.testbed import Testbed
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ WARM_UP = 3  # uncounted rounds at the start, which warm the caches of both side
 SETTLE_S = 0.02  # pause before each kill, so that the previous one is over
 
 
-class Round(NamedTuple):
+class RoundTiming(NamedTuple):
     """The times of one kill, in µs from the reason."""
 
     received_us: float
@@ -66,7 +66,7 @@ def run(
     logging.getLogger("kill_switch").setLevel(logging.ERROR)  # lanes that close at the end are no trouble
     rows: list[dict[str, object]] = []
     whole: dict[str, object] = {"machine": _machine(), "rows": rows}
-    makes: Mapping[str, Make] = {**SYSTEMS, **PEERS} if peers else SYSTEMS
+    makes: Mapping[str, ContenderFactory] = {**SYSTEMS, **PEERS} if peers else SYSTEMS
     with Bar(console=Console(stderr=True), transient=True, disable=as_json) as progress:
         for size in sizes:
             task = progress.add_task(f"{size} account(s)", total=rounds)
@@ -81,7 +81,7 @@ def run(
                     }
                 )
         if end_to_end:
-            whole |= process.measure(min(rounds, process.MOST_ROUNDS), lambda line: progress.console.log(line))
+            whole |= process.measure(min(rounds, process.MAX_ROUNDS), lambda line: progress.console.log(line))
     if plot is not None:
         output.plot(rows, plot)
     output.print_json(whole) if as_json else output.print_tables(whole)
@@ -98,22 +98,24 @@ def _machine() -> dict[str, object]:
     }
 
 
-def _measure(size: int, rounds: int, makes: Mapping[str, Make], advance: Callable[[], None]) -> dict[str, list[Round]]:
+def _measure(
+    size: int, rounds: int, makes: Mapping[str, ContenderFactory], advance: Callable[[], None]
+) -> dict[str, list[RoundTiming]]:
     options = ["oxfun.limits=off", "crosstrade.burst=0"]
     with (
         process.apart() as core,
-        Stage(["crosstrade", "oxfun", "roxom"], accounts=2 * size, options=options, core=core) as stage,
+        Testbed(["crosstrade", "oxfun", "roxom"], accounts=2 * size, options=options, core=core) as stage,
     ):
         stage.write_config()
-        return uvloop.run(_all(Floor(stage, loader.load(stage.config), size), rounds, makes, advance))
+        return uvloop.run(_all(BenchSetup(stage, loader.load(stage.config), size), rounds, makes, advance))
 
 
 async def _all(
-    floor: Floor, rounds: int, makes: Mapping[str, Make], advance: Callable[[], None]
-) -> dict[str, list[Round]]:
+    floor: BenchSetup, rounds: int, makes: Mapping[str, ContenderFactory], advance: Callable[[], None]
+) -> dict[str, list[RoundTiming]]:
     try:
         systems = {name: await make(floor) for name, make in makes.items()}
-        results: dict[str, list[Round]] = {name: [] for name in systems}
+        results: dict[str, list[RoundTiming]] = {name: [] for name in systems}
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -139,7 +141,7 @@ async def _all(
     return results
 
 
-async def _round(floor: Floor, name: str, strike: Strike) -> Round:
+async def _round(floor: BenchSetup, name: str, strike: Strike) -> RoundTiming:
     """Fire once, and read the time of arrival from the simulators."""
     await floor.forget()
     await asyncio.sleep(SETTLE_S)
@@ -148,7 +150,7 @@ async def _round(floor: Floor, name: str, strike: Strike) -> Round:
     received = await floor.cancels()
     if len(received) < floor.size:
         raise KillSwitchError(f"{name}: only {len(received)} of {floor.size} cancels arrived")
-    return Round((max(received) - began_ns) / 1000, (answered_ns - began_ns) / 1000)
+    return RoundTiming((max(received) - began_ns) / 1000, (answered_ns - began_ns) / 1000)
 
 
 def percentiles(figures: list[float]) -> dict[str, float]:

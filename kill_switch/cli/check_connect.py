@@ -31,7 +31,7 @@ def check(config: Config, within_s: float) -> dict[str, Any]:
     Raises `Unreachable` if a daemon is running and does not answer, `NotAllowed` if it refuses the caller.
     """
     path = config.daemon.runtime_dir / paths.CONTROL_SOCKET
-    running = client.listening(path)
+    running = client.is_listening(path)
     with _progress(within_s) as progress:
         if running:
             result = _by_daemon(config, within_s, progress)
@@ -47,7 +47,7 @@ def _by_daemon(config: Config, within_s: float, progress: Progress) -> dict[str,
     path = config.daemon.runtime_dir / paths.CONTROL_SOCKET
     began_s = time.monotonic()
     while True:
-        status = client.ask(path, {"cmd": "status"}, ANSWER_WITHIN_S)
+        status = client.send_request(path, {"cmd": "status"}, ANSWER_WITHIN_S)
         known = status["accounts"]
         accounts = {name: known.get(name) or _missing(account.venue) for name, account in config.accounts.items()}
         waited_s = time.monotonic() - began_s
@@ -58,7 +58,7 @@ def _by_daemon(config: Config, within_s: float, progress: Progress) -> dict[str,
     shared = [name for name in accounts if name in known]
     drill: dict[str, Any] = {"error": "the running daemon has none of these accounts; to add them: kill-switch reload"}
     if shared:
-        drill = client.ask(path, {"cmd": "drill", "scope": shared}, timeout_s=20.0)
+        drill = client.send_request(path, {"cmd": "drill", "scope": shared}, timeout_s=20.0)
     result = {"waited_s": round(waited_s, 3), "accounts": accounts, "warnings": status.get("trouble", [])}
     return {**result, "drill": None, "error": drill["error"]} if "error" in drill else {**result, "drill": drill}
 

@@ -86,7 +86,7 @@ def ask(
     from kill_switch.control import client, paths
 
     socket = paths.runtime_dir(path, say=say_once) / paths.CONTROL_SOCKET
-    answer = client.ask(socket, request, timeout_s, patience_s)
+    answer = client.send_request(socket, request, timeout_s, patience_s)
     if fail and "error" in answer:
         say(f"kill-switch: {answer['error']}", err=True)
         sys.exit(answer.get("exit", 1))

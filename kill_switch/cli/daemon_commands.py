@@ -108,7 +108,7 @@ def _usable(loaded: Config) -> None:
     problems = [
         Problem(f"notify.urls[{number}]", "not understood by apprise", hint)
         for number, url in enumerate(loaded.notify.urls)
-        if not main.understands(url.get_secret_value())
+        if not main.is_supported_url(url.get_secret_value())
     ]
     problems += preflight.problems(loaded)
     if problems:

@@ -14,7 +14,7 @@ from typing import Any
 
 from kill_switch.cli.common import ask, say_once
 from kill_switch.control import client, paths
-from kill_switch.core.outcome import Problem, problem
+from kill_switch.core.outcome import Problem, make_problem
 from kill_switch.errors import KillSwitchError, NotAllowed, Unreachable
 from kill_switch.journal import latch_file, segments, write_ahead
 
@@ -33,7 +33,7 @@ def find(config: Path | None, kill: str) -> dict[str, Any]:
     live, problems = _asked(daemon.runtime_dir / paths.CONTROL_SOCKET, kill)
     path = daemon.state_dir / segments.NAME
     try:
-        reports, fault = segments.reports(path, int(daemon.budget_s * 1e6))
+        reports, fault = segments.read_reports(path, int(daemon.budget_s * 1e6))
     except PermissionError:
         if live is None:
             # because the daemon may read the journal, and refuses a caller who may not ask
@@ -43,16 +43,16 @@ def find(config: Path | None, kill: str) -> dict[str, Any]:
         reports, broken = None, f"{error.filename or path}: {error.strerror}"
     else:
         broken = "" if fault is None else str(fault)
-    stored = None if reports is None else reports.get(kill)
+    stored = None if reports is None else reports.render(kill)
     if live is not None and (stored is None or live["id"] != stored["id"] or live.get("problems")):
         return {"problems": [], **live}
     if broken:
         text = f"{broken}: later kills cannot be read, and this may not be the last one"
-        problems.append(problem(text, "kill-switch journal --verify shows the place; keep the files as evidence"))
+        problems.append(make_problem(text, "kill-switch journal --verify shows the place; keep the files as evidence"))
     if live is None and kill == "last" and not problems:
         problems += _unrecorded(daemon.state_dir, daemon.runtime_dir)
     if stored is None:
-        known = ", ".join(() if reports is None else reports.ids()[-5:]) or "none at all"
+        known = ", ".join(() if reports is None else reports.kill_ids()[-5:]) or "none at all"
         details = "".join(f"; {known_problem['text']}" for known_problem in problems)
         raise KillSwitchError(f"there is no kill {kill!r} on record; the latest: {known}{details}")
     return {**stored, "problems": problems}
@@ -61,7 +61,7 @@ def find(config: Path | None, kill: str) -> dict[str, Any]:
 def _asked(path: Path, kill: str) -> tuple[Mapping[str, Any] | None, list[Problem]]:
     """Return the report that a running daemon has; if the daemon does not answer, a problem that warns of that."""
     try:
-        answer = client.ask(path, {"cmd": "report", "id": kill}, timeout_s=ANSWER_WITHIN_S)
+        answer = client.send_request(path, {"cmd": "report", "id": kill}, timeout_s=ANSWER_WITHIN_S)
         return (None if "error" in answer or "id" not in answer else answer), []
     except NotAllowed:
         return None, []
@@ -70,13 +70,13 @@ def _asked(path: Path, kill: str) -> tuple[Mapping[str, Any] | None, list[Proble
             return None, []
         text = f"{error}: the daemon may have a later kill, or a newer state of this one"
         return None, [
-            problem(text, "to kill without it: kill-switch fire --direct --reason …; systemctl status kill-switch")
+            make_problem(text, "to kill without it: kill-switch fire --direct --reason …; systemctl status kill-switch")
         ]
 
 
 def _is_there(path: Path) -> bool:
     try:
-        return client.listening(path)
+        return client.is_listening(path)
     except NotAllowed:
         return False
 
@@ -88,7 +88,7 @@ def _unrecorded(state_dir: Path, runtime_dir: Path) -> list[Problem]:
     """
     latches: dict[Path, str] = {}
     with contextlib.suppress(OSError):
-        standing = latch_file.standing([state_dir / latch_file.NAME, runtime_dir / latch_file.NAME])
+        standing = latch_file.files_with_lines([state_dir / latch_file.LATCH_NAME, runtime_dir / latch_file.LATCH_NAME])
         latches |= {path: latch_file.latch_text("\n".join(lines)) for path, lines in standing.items()}
     with contextlib.suppress(OSError):
         path = runtime_dir / write_ahead.NAME
@@ -100,7 +100,7 @@ def _unrecorded(state_dir: Path, runtime_dir: Path) -> list[Problem]:
                 else {}
             )
     return [
-        problem(
+        make_problem(
             f"a later kill is not in the journal: {path}: {latch_line}",
             "start the daemon, which records it: systemctl start kill-switch",
         )

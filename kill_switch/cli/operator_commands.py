@@ -254,7 +254,7 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
         ).start()  # because a slow answer of the daemon must not delay a beat
 
     sent = check_name if period_s is None else check_name_in_thread
-    beats.send(directory / paths.INTAKE_SOCKET, name, period_s, bye=bye, sender=sender, sent=sent)
+    beats.send_heartbeat(directory / paths.INTAKE_SOCKET, name, period_s, bye=bye, sender=sender, sent=sent)
     sys.exit(1 if unknown else 0)
 
 
@@ -266,7 +266,7 @@ def _is_unknown(path: Path, name: str) -> bool:
     from kill_switch.control import client
 
     try:
-        triggers = client.ask(path, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S)["triggers"]
+        triggers = client.send_request(path, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S)["triggers"]
     except (KillSwitchError, LookupError):
         return False
     names = [trigger_name for trigger_name, trigger in triggers.items() if trigger["kind"] == "heartbeat"]

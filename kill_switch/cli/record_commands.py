@@ -87,7 +87,7 @@ def journal(config: Path | None, verify: bool, head: str | None, follow: bool, a
         if not segments.LEAST_DIGITS <= len(head) <= 64 or not set(head) <= set("0123456789abcdef"):
             raise click.BadParameter(f"expected {segments.LEAST_DIGITS} to 64 of a hash's digits", param_hint="--head")
     path = _record_of(config)[1] / segments.NAME
-    reading = segments.Reading(path)
+    reading = segments.JournalReader(path)
     try:
         if follow:
             report_views.follow_journal(path, as_json)

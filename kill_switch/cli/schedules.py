@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from kill_switch.config import schema
-from kill_switch.config.messages import at
+from kill_switch.config.messages import config_path
 from kill_switch.cron import Crontab
 
 if TYPE_CHECKING:
@@ -49,14 +49,16 @@ def show(upcoming_times: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _entries(config: Config) -> Iterator[Entry]:
     for name, trigger in config.triggers.items():
-        path = at("triggers", name)
+        path = config_path("triggers", name)
         match trigger:
-            case schema.Schedule():
+            case schema.ScheduleConfig():
                 crontab = Crontab(trigger.cron, trigger.timezone)
-                yield Entry(at(path, "cron"), trigger.cron, trigger.timezone, crontab)
-            case schema.Pnl():
+                yield Entry(config_path(path, "cron"), trigger.cron, trigger.timezone, crontab)
+            case schema.PnlConfig():
                 hour, minute, zone = trigger.reset
-                yield Entry(at(path, "reset"), f"{hour:02}:{minute:02}", zone, Crontab(f"{minute} {hour} * * *", zone))
+                yield Entry(
+                    config_path(path, "reset"), f"{hour:02}:{minute:02}", zone, Crontab(f"{minute} {hour} * * *", zone)
+                )
             case _:
                 pass
     if config.drill.cron is not None:

@@ -13,8 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kill_switch.config import authorities, secrets
-from kill_switch.config.messages import Raw, Wrong, at, describe, hint_for, keys_of, unknown_keys, validate, without
-from kill_switch.config.schema import Common
+from kill_switch.config.messages import (
+    InvalidValue,
+    Raw,
+    config_path,
+    keys_of,
+    make_hint,
+    redact,
+    safe_description,
+    unknown_keys,
+    validate,
+)
+from kill_switch.config.schema import CommonConfig
 from kill_switch.core.identity import Login
 from kill_switch.errors import Problem
 
@@ -26,7 +36,7 @@ Tags = Mapping[str, Sequence[str]]  # account → its tags, in the file's order
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class AccountConfig:
     """A login at a venue, as the configuration defines it."""
 
     name: str
@@ -34,19 +44,19 @@ class Account:
     tags: tuple[str, ...]
     options: VenueOptions
     secrets: secrets.Secrets
-    kind: type[Adapter] = field(repr=False)
+    adapter_class: type[Adapter] = field(repr=False)
     ca_digest: str = ""  # SHA-256 of the content of `ca_file`, because the content may change under the same name
 
     @property
     def login(self) -> Login:
         """Return the login at the venue, which does not depend on the account's name."""
-        kind, options = self.kind, self.options
+        kind, options = self.adapter_class, self.options
         scope = {name: getattr(options, name) for name in kind.SCOPE}
         return Login(self.venue, options.ws_url, options.rest_url, self.secrets[kind.key_name(options)], scope)
 
-    def adapter(self, hedge_after_s: float) -> Adapter:
+    def build_adapter(self, hedge_after_s: float) -> Adapter:
         """Build a new adapter; raise `ValueError` for a secret that the venue cannot use."""
-        return self.kind(self.options, self.secrets, hedge_after_s)
+        return self.adapter_class(self.options, self.secrets, hedge_after_s)
 
 
 def read_account(
@@ -57,19 +67,19 @@ def read_account(
     environ: Mapping[str, str],
     *,
     strict: bool = True,
-) -> tuple[Account | None, list[Problem]]:
+) -> tuple[AccountConfig | None, list[Problem]]:
     """Read one account's table; return the account, or None and all problems with it.
 
     `strict` is as in `secrets.resolve`. Without it, a secret is accepted even if it looks unlikely, because a kill
     should try it.
     """
-    path = at("accounts", name)
-    common, problems, _ = validate(Common, table, path)
+    path = config_path("accounts", name)
+    common, problems, _ = validate(CommonConfig, table, path)
     venue = table.get("venue")
     kind = venues.get(venue) if isinstance(venue, str) else None
     if kind is None:  # because without the venue it is not known which other keys are right
-        description = "missing" if venue is None else describe(venue, venues)
-        return None, [Problem(at(path, "venue"), description, hint_for(venue, venues, "venues")), *problems]
+        description = "missing" if venue is None else safe_description(venue, venues)
+        return None, [Problem(config_path(path, "venue"), description, make_hint(venue, venues, "venues")), *problems]
 
     options, wrong, at_fault = validate(kind.Options, table, path)
     problems += wrong
@@ -77,7 +87,7 @@ def read_account(
     if options is None:
         options, _, _ = validate(kind.Options, {k: v for k, v in table.items() if k not in at_fault}, path)
     names = kind.secrets(options) if options is not None else ()
-    known = ["venue", *keys_of(Common), *names, *keys_of(kind.Options)]
+    known = ["venue", *keys_of(CommonConfig), *names, *keys_of(kind.Options)]
     maybe = [] if sure else [key for key, value in table.items() if isinstance(value, dict)]
     problems += unknown_keys({key: value for key, value in table.items() if key not in maybe}, known, path)
 
@@ -88,22 +98,22 @@ def read_account(
                 values[key] = secrets.resolve(table[key], environ, strict=strict)
                 if strict:
                     secrets.refuse_unlikely(values[key], table[key], is_typed=key == "passphrase")
-            except Wrong as error:
-                problems.append(Problem(at(path, key), error.found, error.hint))
+            except InvalidValue as error:
+                problems.append(Problem(config_path(path, key), error.found, error.hint))
         elif sure:
-            problems.append(Problem(at(path, key), "missing", secrets.WHERE))
+            problems.append(Problem(config_path(path, key), "missing", secrets.WHERE))
     if options is not None and options.ca_file:
         try:
             authorities.examine(options.ca_file)
-        except Wrong as error:
-            problems.append(Problem(at(path, "ca_file"), error.found, error.hint))
+        except InvalidValue as error:
+            problems.append(Problem(config_path(path, "ca_file"), error.found, error.hint))
     if problems or common is None or options is None:
         return None, problems
 
     tags, held = tuple(dict.fromkeys(common.tags)), secrets.Secrets(values)
-    account = Account(name, str(venue), tags, options, held, kind, _digest(options.ca_file))
+    account = AccountConfig(name, str(venue), tags, options, held, kind, _digest(options.ca_file))
     try:
-        account.adapter(hedge_after_s)
+        account.build_adapter(hedge_after_s)
     except ValueError as error:
         return None, [_unusable(path, str(error), values)]
     return account, []
@@ -121,17 +131,17 @@ def _digest(ca_file: str | None) -> str:
 
 def _unusable(path: str, message: str, values: Mapping[str, str]) -> Problem:
     """Return the adapter's complaint about a secret as a problem, at the key that the complaint begins with."""
-    message = without(message, values.values())
+    message = redact(message, values.values())
     key, _, fault = message.partition(" ")
-    return Problem(at(path, key), fault, "") if key in values else Problem(path, message, "")
+    return Problem(config_path(path, key), fault, "") if key in values else Problem(path, message, "")
 
 
-def pick(selectors: Sequence[str], tags: Tags) -> tuple[str, ...]:
+def resolve_selectors(selectors: Sequence[str], tags: Tags) -> tuple[str, ...]:
     """Return the accounts that names and tags select, in the file's order; without selectors, all accounts."""
     wanted = set(selectors)
     return tuple(name for name in tags if not wanted or name in wanted or wanted.intersection(tags[name]))
 
 
-def selectable(tags: Tags) -> list[str]:
+def selector_names(tags: Tags) -> list[str]:
     """Return all selectors: the accounts' names, then their tags."""
     return list(dict.fromkeys([*tags, *(tag for some in tags.values() for tag in some)]))

@@ -9,7 +9,7 @@ import ssl
 from functools import lru_cache
 from pathlib import Path
 
-from kill_switch.config.messages import Wrong
+from kill_switch.config.messages import InvalidValue
 
 _HINT = "expected a file with PEM certificates"
 
@@ -19,18 +19,18 @@ def examine(ca_file: str) -> None:
     try:
         path = Path(ca_file)
         if path.exists() and not path.is_file():  # because reading a pipe would block
-            raise Wrong("not a regular file", _HINT)
+            raise InvalidValue("not a regular file", _HINT)
         status = path.stat()
         _load(ca_file, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    except Wrong:
+    except InvalidValue:
         raise
     except ssl.SSLError:
-        raise Wrong("holds no certificate", _HINT) from None
+        raise InvalidValue("holds no certificate", _HINT) from None
     except OSError as error:
         why = error.strerror or "cannot be read"
-        raise Wrong(why[:1].lower() + why[1:], _HINT) from None
+        raise InvalidValue(why[:1].lower() + why[1:], _HINT) from None
     except ValueError:  # the path has a NUL
-        raise Wrong("not a path", _HINT) from None
+        raise InvalidValue("not a path", _HINT) from None
 
 
 @lru_cache(maxsize=64)  # because accounts share a file, and all authorities of a system take 20 ms to read

@@ -8,63 +8,75 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import assert_never
 
-from kill_switch.config.accounts import Account
-from kill_switch.config.messages import at
-from kill_switch.config.parsers import in_words
-from kill_switch.config.schema import AnyTrigger, Flag, Heartbeat, Link, OrderRate, Pnl, Schedule
+from kill_switch.config.accounts import AccountConfig
+from kill_switch.config.messages import config_path
+from kill_switch.config.parsers import format_duration
+from kill_switch.config.schema import (
+    AnyTrigger,
+    FlagConfig,
+    HeartbeatConfig,
+    LinkConfig,
+    OrderRateConfig,
+    PnlConfig,
+    ScheduleConfig,
+)
 from kill_switch.errors import Problem
 
 MEASURES_TO_STALE = 3  # measurements within `stale_after`: one answer may be lost and the next one be late
 
 
 def problems(
-    triggers: Mapping[str, AnyTrigger], accounts: Mapping[str, Account], hedge_after_s: float
+    triggers: Mapping[str, AnyTrigger], accounts: Mapping[str, AccountConfig], hedge_after_s: float
 ) -> Iterator[Problem]:
     """Yield a problem for each contradiction; accounts that could not be read are left out."""
     for name, trigger in triggers.items():
         watched = [accounts[account] for account in trigger.accounts if account in accounts]
         match trigger:
-            case Pnl():
-                yield from _pnl(at("triggers", name), trigger, watched)
-            case OrderRate():
-                yield from _order_rate(at("triggers", name), trigger, watched, hedge_after_s)
-            case Flag() | Heartbeat() | Schedule() | Link():
+            case PnlConfig():
+                yield from _pnl(config_path("triggers", name), trigger, watched)
+            case OrderRateConfig():
+                yield from _order_rate(config_path("triggers", name), trigger, watched, hedge_after_s)
+            case FlagConfig() | HeartbeatConfig() | ScheduleConfig() | LinkConfig():
                 pass
             case _:
                 assert_never(trigger)
 
 
-def _pnl(path: str, pnl: Pnl, watched: list[Account]) -> Iterator[Problem]:
+def _pnl(path: str, pnl: PnlConfig, watched: list[AccountConfig]) -> Iterator[Problem]:
     if pnl.max_loss is None and pnl.max_drawdown is None and pnl.floor is None:
         yield Problem(path, "no limit", "expected at least one of max_loss, max_drawdown, floor")
     if pnl.currency in pnl.rates:
-        yield Problem(at(path, "rates", pnl.currency), "the currency of the trigger itself", "leave it out")
+        yield Problem(config_path(path, "rates", pnl.currency), "the currency of the trigger itself", "leave it out")
     if pnl.source == "intake":
         if pnl.rates:
             hint = f"leave it out: figures from outside are in {pnl.currency}"
-            yield Problem(at(path, "rates"), 'given, with source = "intake"', hint)
+            yield Problem(config_path(path, "rates"), 'given, with source = "intake"', hint)
         return
     known = {pnl.currency, *pnl.rates}
-    measured_in = {currency: account for account in reversed(watched) for currency in account.kind.CURRENCIES}
+    measured_in = {currency: account for account in reversed(watched) for currency in account.adapter_class.CURRENCIES}
     for currency in sorted(measured_in.keys() - known):
         account = measured_in[currency]
         description = f"no rate for {currency}, in which {account.name} at {account.venue} is measured"
         hint = f'expected {currency} = "…": what one {currency} is worth in {pnl.currency}'
-        yield Problem(at(path, "rates"), description, hint)
-    slowest = max(watched, key=lambda account: account.kind.MEASURE_EVERY_S, default=None)
-    if slowest is not None and pnl.stale_after_s < MEASURES_TO_STALE * slowest.kind.MEASURE_EVERY_S:
-        every_s = slowest.kind.MEASURE_EVERY_S
-        least = in_words(MEASURES_TO_STALE * every_s)
-        hint = f"expected {least} or more: {slowest.name} is measured every {in_words(every_s)}"
-        yield Problem(at(path, "stale_after"), in_words(pnl.stale_after_s), hint)
+        yield Problem(config_path(path, "rates"), description, hint)
+    slowest = max(watched, key=lambda account: account.adapter_class.MEASURE_EVERY_S, default=None)
+    if slowest is not None and pnl.stale_after_s < MEASURES_TO_STALE * slowest.adapter_class.MEASURE_EVERY_S:
+        every_s = slowest.adapter_class.MEASURE_EVERY_S
+        least = format_duration(MEASURES_TO_STALE * every_s)
+        hint = f"expected {least} or more: {slowest.name} is measured every {format_duration(every_s)}"
+        yield Problem(config_path(path, "stale_after"), format_duration(pnl.stale_after_s), hint)
 
 
-def _order_rate(path: str, rate: OrderRate, watched: list[Account], hedge_after_s: float) -> Iterator[Problem]:
+def _order_rate(
+    path: str, rate: OrderRateConfig, watched: list[AccountConfig], hedge_after_s: float
+) -> Iterator[Problem]:
     if rate.max_new is None and rate.max_open is None:
         yield Problem(path, "no limit", "expected at least one of max_new, max_open")
     for account in watched:
-        if not account.adapter(hedge_after_s).pushes_orders:
+        if not account.build_adapter(hedge_after_s).pushes_orders:
             description = f"{account.name} at {account.venue} does not report new orders"
             yield Problem(
-                at(path, "accounts"), description, "leave the account out: the trigger would not see its orders"
+                config_path(path, "accounts"),
+                description,
+                "leave the account out: the trigger would not see its orders",
             )

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from kill_switch.config.accounts import Account
+from kill_switch.config.accounts import AccountConfig
 from kill_switch.config.in_force import in_force, renamed
 from kill_switch.config.loader import Config
-from kill_switch.config.schema import AnyTrigger, Pnl
+from kill_switch.config.schema import AnyTrigger, PnlConfig
 from kill_switch.core.domain import Phase
-from kill_switch.core.engine import Account as State
-from kill_switch.core.identity import Identity, place
+from kill_switch.core.engine import AccountState as State
+from kill_switch.core.identity import Identity, shared_place
 from kill_switch.errors import Problem
 
 FIXED = ("state_dir", "runtime_dir", "group", "metrics")  # keys of [daemon] that only a restart can change
@@ -25,11 +25,11 @@ _Claims = dict[str, dict[tuple[str, str, str], list[tuple[str, Identity]]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ConfigDiff:
     """The differences of two configurations, in the order of the new file; removed names in that of the old file."""
 
     added: tuple[str, ...]  # accounts
-    anew: tuple[str, ...]  # accounts whose lanes are rebuilt because their login differs
+    new_logins: tuple[str, ...]  # accounts whose lanes are rebuilt because their login differs
     removed: tuple[str, ...]
     triggers_begun: tuple[str, ...]
     triggers_ended: tuple[str, ...]
@@ -38,14 +38,14 @@ class Change:
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        parts = (self.added, self.anew, self.removed, self.triggers_begun, self.triggers_ended, self.tables)
+        parts = (self.added, self.new_logins, self.removed, self.triggers_begun, self.triggers_ended, self.tables)
         return any(parts)
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """Return the change as one line for people."""
         parts = {
             "accounts added": self.added,
-            "accounts connected anew": self.anew,
+            "accounts connected anew": self.new_logins,
             "accounts removed": self.removed,
             "triggers begun": self.triggers_begun,
             "triggers ended": self.triggers_ended,
@@ -55,15 +55,17 @@ class Change:
         return "; ".join(f"{label}: {', '.join(names)}" for label, names in parts.items() if names) or "nothing changed"
 
 
-def compare(old: Config, new: Config) -> Change:
+def diff_configs(old: Config, new: Config) -> ConfigDiff:
     """Return the changes that a reload from `old` to `new` would make."""
     common = (name for name in new.accounts if name in old.accounts)
     kept = {
-        name for name, trigger in new.triggers.items() if name in old.triggers and _same(old.triggers[name], trigger)
+        name
+        for name, trigger in new.triggers.items()
+        if name in old.triggers and _trigger_unchanged(old.triggers[name], trigger)
     }
-    return Change(
+    return ConfigDiff(
         added=tuple(name for name in new.accounts if name not in old.accounts),
-        anew=tuple(name for name in common if _differ(old.accounts[name], new.accounts[name])),
+        new_logins=tuple(name for name in common if _login_changed(old.accounts[name], new.accounts[name])),
         removed=tuple(name for name in old.accounts if name not in new.accounts),
         triggers_begun=tuple(name for name in new.triggers if name not in kept),
         triggers_ended=tuple(name for name in old.triggers if name not in kept),
@@ -72,7 +74,7 @@ def compare(old: Config, new: Config) -> Change:
     )
 
 
-def against(
+def reload_blockers(
     old: Config,
     new: Config,
     phases: Mapping[str, Phase],
@@ -82,10 +84,10 @@ def against(
 
     `owed` are further logins that were struck under an account's name. The account may become one of them again.
     """
-    change = compare(old, new)
+    change = diff_configs(old, new)
     fixed = [key for key in FIXED if getattr(old.daemon, key) != getattr(new.daemon, key)]
     removed = [name for name in change.removed if phases[name].is_tripped]
-    struck = [name for name in change.anew if phases[name].is_striking]
+    struck = [name for name in change.new_logins if phases[name].is_striking]
     tripped = [name for name, phase in phases.items() if phase.is_tripped]
     lowered = tripped if new.rearm.approvals < old.rearm.approvals else []
     fewer = f"lowered from {old.rearm.approvals} to {new.rearm.approvals}, and {', '.join(lowered)} is tripped"
@@ -95,12 +97,12 @@ def against(
         *([Problem("rearm.approvals", fewer, "re-arm first, by as many people as before")] if lowered else []),
         *(Problem(f"accounts.{n}", f"removed, and it is {phases[n]}", "re-arm it first") for n in removed),
         *(Problem(f"accounts.{n}", f"changed, and it is {phases[n]}", "wait until its kill is over") for n in struck),
-        *(problem for n in change.anew if n not in struck for problem in _elsewhere(old, new, n, phases, owed)),
-        *(problem for n in (*change.added, *change.anew) for problem in _taken_over(new, n, phases, claims)),
+        *(problem for n in change.new_logins if n not in struck for problem in _elsewhere(old, new, n, phases, owed)),
+        *(problem for n in (*change.added, *change.new_logins) for problem in _taken_over(new, n, phases, claims)),
     ]
 
 
-def identify(
+def current_identities(
     new: Config,
     anew: Iterable[str],
     states: Mapping[str, State],
@@ -121,7 +123,7 @@ def identify(
         identities[name] = login.identity(salt if before is None else before["salt"])
         other = before is not None and name in anew and identities[name] != before
         if name in back or (other and state is not None and state.sweep):
-            struck = (*back.get(name, ()), *(() if state is None else state.owed))
+            struck = (*back.get(name, ()), *(() if state is None else state.unproven_identities))
             if other and before and state is not None and state.phase.is_unfinished:
                 struck += (before,)
             owed[name] = tuple(identity for identity in struck if not login.covers(identity))
@@ -136,7 +138,7 @@ def _elsewhere(
     The orders that it no longer shows would stay open.
     """
     login = new.accounts[name].login
-    words = login.elsewhere(old.accounts[name].login.identity(""))
+    words = login.describe_mismatch(old.accounts[name].login.identity(""))
     if not phases[name].is_tripped or not words or any(login.covers(identity) for identity in owed.get(name, ())):
         return []
     return [Problem(f"accounts.{name}", f"{'; '.join(words)}, and it is {phases[name]}", "re-arm it first")]
@@ -148,14 +150,16 @@ def _claims(old: Config, phases: Mapping[str, Phase], owed: Mapping[str, Sequenc
     for name, account in old.accounts.items():
         if phases[name].is_tripped:
             for identity in (account.login.identity(""), *owed.get(name, ())):
-                claims.setdefault(identity["salt"], {}).setdefault(place(identity), []).append((name, identity))
+                claims.setdefault(identity["salt"], {}).setdefault(shared_place(identity), []).append((name, identity))
     return claims
 
 
 def _taken_over(new: Config, name: str, phases: Mapping[str, Phase], claims: _Claims) -> list[Problem]:
     """Return a problem if an account would get the login of a tripped account, because it would be armed here."""
     login = new.accounts[name].login
-    alike = (claim for salt, claims_of in claims.items() for claim in claims_of.get(place(login.identity(salt)), ()))
+    alike = (
+        claim for salt, claims_of in claims.items() for claim in claims_of.get(shared_place(login.identity(salt)), ())
+    )
     taken = [
         other
         for other, identity in alike
@@ -172,17 +176,17 @@ def _shows(config: Config, name: str, identity: Identity) -> bool:
     return name in config.accounts and config.accounts[name].login.covers(identity)
 
 
-def _differ(old: Account, new: Account) -> bool:
+def _login_changed(old: AccountConfig, new: AccountConfig) -> bool:
     """Return whether an account's lanes must be rebuilt: other login, options or authorities. Tags do not matter."""
     before, after = ((a.venue, a.options, dict(a.secrets), a.ca_digest) for a in (old, new))
     return before != after
 
 
-def _same(old: AnyTrigger, new: AnyTrigger) -> bool:
+def _trigger_unchanged(old: AnyTrigger, new: AnyTrigger) -> bool:
     """Return whether a trigger may keep running.
 
     A P&L trigger may not if its accounts change, because its figures would be those of other accounts.
     """
-    if isinstance(old, Pnl) and sorted(old.accounts) != sorted(new.accounts):
+    if isinstance(old, PnlConfig) and sorted(old.accounts) != sorted(new.accounts):
         return False
     return old == new.model_copy(update={"accounts": old.accounts})

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from pydantic import SecretStr
 
-from kill_switch.config.accounts import Account
-from kill_switch.config.messages import at
+from kill_switch.config.accounts import AccountConfig
+from kill_switch.config.messages import config_path
 from kill_switch.errors import Problem
 from kill_switch.system.host_port import HostPort
 
@@ -27,10 +27,10 @@ _LOGIN = (
 _PART = f"expected each of them in one account only: {_TWICE}"
 
 
-def logins(accounts: Mapping[str, Account]) -> Iterator[Problem]:
+def duplicate_logins(accounts: Mapping[str, AccountConfig]) -> Iterator[Problem]:
     """Yield a problem for each account whose login, or a part of it, an earlier account has."""
     # (venue, host, key) → accounts, each with its key's name
-    known: dict[tuple[str, str, str], list[tuple[Account, str]]] = {}
+    known: dict[tuple[str, str, str], list[tuple[AccountConfig, str]]] = {}
     for account in accounts.values():
         keys = _keys(account)
         ways = [(venue, host, key) for venue, host in sorted(account.login.places) for key in keys]
@@ -46,22 +46,22 @@ def logins(accounts: Mapping[str, Account]) -> Iterator[Problem]:
             known.setdefault(way, []).append((account, keys[way[-1]]))
 
 
-def _clash(earlier: Account, its_key: str, other: Account, key: str) -> Problem | None:
+def _clash(earlier: AccountConfig, its_key: str, other: AccountConfig, key: str) -> Problem | None:
     """Return the problem of two accounts with one login; None if they are disjoint parts of it."""
     shared = _shared_part(earlier, other)
     if shared is None:
         return None
     if shared:
         option, value = shared
-        description = f"{value} is in {at('accounts', earlier.name, option)} too, with the same {key}"
-        return Problem(at("accounts", other.name, option), description, _PART)
-    description = f"the same key at the same venue as {at('accounts', earlier.name, its_key)}"
-    return Problem(at("accounts", other.name, key), description, _LOGIN)
+        description = f"{value} is in {config_path('accounts', earlier.name, option)} too, with the same {key}"
+        return Problem(config_path("accounts", other.name, option), description, _PART)
+    description = f"the same key at the same venue as {config_path('accounts', earlier.name, its_key)}"
+    return Problem(config_path("accounts", other.name, key), description, _LOGIN)
 
 
-def _keys(account: Account) -> dict[str, str]:
+def _keys(account: AccountConfig) -> dict[str, str]:
     """Return the secrets that identify the login, each with its name; the one that the venue names comes first."""
-    names = dict.fromkeys((account.kind.key_name(account.options), *_PUBLIC))
+    names = dict.fromkeys((account.adapter_class.key_name(account.options), *_PUBLIC))
     name_of_secret: dict[str, str] = {}
     for name in names:
         if name in account.secrets:
@@ -69,13 +69,13 @@ def _keys(account: Account) -> dict[str, str]:
     return name_of_secret
 
 
-def _shared_part(earlier: Account, other: Account) -> tuple[str, str] | tuple[()] | None:
+def _shared_part(earlier: AccountConfig, other: AccountConfig) -> tuple[str, str] | tuple[()] | None:
     """Return an option and its value that two accounts of one login share.
 
     (): the login has no parts. None: the accounts' parts are disjoint.
     """
     first: tuple[str, str] | tuple[()] = ()
-    for option in other.kind.PARTS:
+    for option in other.adapter_class.PARTS:
         mine = {str(value).casefold() for value in _values(earlier, option)}
         theirs = _values(other, option)
         common = [value for value in theirs if str(value).casefold() in mine]
@@ -86,16 +86,16 @@ def _shared_part(earlier: Account, other: Account) -> tuple[str, str] | tuple[()
     return first
 
 
-def _values(account: Account, option: str) -> Sequence[object]:
+def _values(account: AccountConfig, option: str) -> Sequence[object]:
     value = getattr(account.options, option, "")
     return value if isinstance(value, list | tuple) else (value,)
 
 
-def addresses(listening: Mapping[str, HostPort | None]) -> Iterator[Problem]:
+def duplicate_addresses(listening: Mapping[str, HostPort | None]) -> Iterator[Problem]:
     """Yield a problem for each listening address, by its key's path, that equals or overlaps an earlier one."""
     known = {path: address for path, address in listening.items() if address is not None}
     for (earlier_path, first), (later_path, second) in combinations(known.items(), 2):
-        if first.port == second.port and _meet(first.host, second.host):
+        if first.port == second.port and _overlap(first.host, second.host):
             description = (
                 f"the same address as {earlier_path}"
                 if first == second
@@ -104,7 +104,7 @@ def addresses(listening: Mapping[str, HostPort | None]) -> Iterator[Problem]:
             yield Problem(later_path, description, "expected an address and a port for each")
 
 
-def _meet(first_host: str, second_host: str) -> bool:
+def _overlap(first_host: str, second_host: str) -> bool:
     """Return whether a socket on one IP address receives what is sent to the other."""
     first, second = _plain(first_host), _plain(second_host)
     if first == second or _ANY_6 in (first, second):  # because `::` receives IPv4 too: the sockets are not IPv6 only
@@ -121,18 +121,18 @@ def _plain(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return mapped or address
 
 
-def commands(on_trip: Sequence[tuple[str, ...]]) -> Iterator[Problem]:
+def duplicate_commands(on_trip: Sequence[tuple[str, ...]]) -> Iterator[Problem]:
     """Yield a problem for each command that a trip would start a second time."""
     for first, repeat in _repeats(on_trip):
-        description = f"the same command as {at('hooks.on_trip', first)}"
-        yield Problem(at("hooks.on_trip", repeat), description, "it would be started twice: leave one out")
+        description = f"the same command as {config_path('hooks.on_trip', first)}"
+        yield Problem(config_path("hooks.on_trip", repeat), description, "it would be started twice: leave one out")
 
 
-def channels(urls: Sequence[SecretStr | None]) -> Iterator[Problem]:
+def duplicate_channels(urls: Sequence[SecretStr | None]) -> Iterator[Problem]:
     """Yield a problem for each address that would get every message twice; None: an address that could not be read."""
     for first, repeat in _repeats(number if url is None else url.get_secret_value() for number, url in enumerate(urls)):
-        description = f"the same address as {at('notify.urls', first)}"
-        yield Problem(at("notify.urls", repeat), description, "each message would come twice: leave one out")
+        description = f"the same address as {config_path('notify.urls', first)}"
+        yield Problem(config_path("notify.urls", repeat), description, "each message would come twice: leave one out")
 
 
 def _repeats(values: Iterable[T]) -> Iterator[tuple[int, int]]:

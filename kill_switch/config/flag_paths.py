@@ -15,13 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from kill_switch.config.messages import Raw, Wrong, at
+from kill_switch.config.messages import InvalidValue, Raw, config_path
 from kill_switch.config.parsers import command
-from kill_switch.config.schema import Daemon
+from kill_switch.config.schema import DaemonConfig
 from kill_switch.errors import Problem
 
 LOOK_WITHIN_S = 1.0  # seconds, for all paths together
-MOST_LINKS = 40  # links in one path; the kernel's limit, path_resolution(7)
+MAX_LINKS = 40  # links in one path; the kernel's limit, path_resolution(7)
 
 _ALWAYS = "it is always there, and the trigger would trip for ever; expected a path that nothing else has"
 _RESET = "systemd empties runtime_dir at every stop, and the latch must outlive that"
@@ -31,7 +31,7 @@ _KERNEL = ("/proc", "/sys", "/dev")
 _MEMORY = "/dev/shm"  # noqa: S108 - nothing is made there
 
 
-class Place(NamedTuple):
+class ResolvedPath(NamedTuple):
     """The file that a path leads to, and the entries on the way."""
 
     seen: tuple[str, ...]  # every entry on the way; each exists as long as the target does
@@ -40,14 +40,14 @@ class Place(NamedTuple):
     fixed: str = ""  # why it cannot be removed, if so
 
 
-def problems(source: Path, daemon: Daemon | None, document: Raw, environ: Mapping[str, str]) -> Iterator[Problem]:
+def problems(source: Path, daemon: DaemonConfig | None, document: Raw, environ: Mapping[str, str]) -> Iterator[Problem]:
     """Yield the faults of the paths in a file; `daemon` is None if its directories are not known."""
     directories = {} if daemon is None else {key: str(getattr(daemon, key)) for key in ("state_dir", "runtime_dir")}
     ours = {"the configuration itself": os.path.abspath(source)}
     ours |= {f"daemon.{key}": path for key, path in directories.items()}
     ours |= dict(_named(document, "", environ))
     flags = dict(_flags(document))
-    places = _look({*ours.values(), *flags.values()})
+    places = _resolve_all({*ours.values(), *flags.values()})
     if directories:
         state, runtime = (places[path].target for path in directories.values())
         if Path(state).is_relative_to(runtime):
@@ -73,14 +73,14 @@ def _flags(document: Raw) -> Iterator[tuple[str, str]]:
     for name, table in triggers.items() if isinstance(triggers, dict) else ():
         path = table.get("path") if isinstance(table, dict) and table.get("kind") == "flag" else None
         if isinstance(path, str) and path.startswith("/") and path.isprintable():
-            yield at("triggers", name, "path"), path
+            yield config_path("triggers", name, "path"), path
 
 
 def _named(value: object, path: str, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield each file or directory that a part of the document names, with its key; flags apart."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            where = at(path, key)
+            where = config_path(path, key)
             if not isinstance(inner, str):
                 yield from _named(inner, where, environ)
             elif key == "credential" and environ.get("CREDENTIALS_DIRECTORY"):
@@ -93,21 +93,21 @@ def _named(value: object, path: str, environ: Mapping[str, str]) -> Iterator[tup
     elif isinstance(value, list):
         for number, inner in enumerate(value):
             if isinstance(inner, str):
-                yield from _program(at(path, number), inner) if path.startswith("hooks.") else ()
+                yield from _program(config_path(path, number), inner) if path.startswith("hooks.") else ()
             else:
-                yield from _named(inner, at(path, number), environ)
+                yield from _named(inner, config_path(path, number), environ)
 
 
 def _program(where: str, text: str) -> Iterator[tuple[str, str]]:
     try:
         words = command(text)
-    except Wrong:
+    except InvalidValue:
         return
     if words[0].startswith("/"):
         yield where, words[0]
 
 
-def _conflict(flag: Place, others: Mapping[str, Place]) -> str:
+def _conflict(flag: ResolvedPath, others: Mapping[str, ResolvedPath]) -> str:
     """Return which of the other paths a flag is, or contains; "" if none."""
     for name, place in others.items():
         if _same(flag, place):
@@ -116,11 +116,11 @@ def _conflict(flag: Place, others: Mapping[str, Place]) -> str:
     return next((f"holds {name}" for name, place in others.items() if mine.intersection(place.seen)), "")
 
 
-def _same(place: Place, other: Place) -> bool:
+def _same(place: ResolvedPath, other: ResolvedPath) -> bool:
     return not {place.entry, place.target}.isdisjoint((other.entry, other.target))
 
 
-def _own_name(flag: Place, directories: Mapping[str, str], places: Mapping[str, Place]) -> str:
+def _own_name(flag: ResolvedPath, directories: Mapping[str, str], places: Mapping[str, ResolvedPath]) -> str:
     """Return a fault if a flag has a name that the daemon uses in its directories, else ""."""
     for key, written in directories.items():
         for parent, name in map(os.path.split, (flag.entry, flag.target)):
@@ -134,10 +134,10 @@ def _own_name(flag: Place, directories: Mapping[str, str], places: Mapping[str, 
 # ── the file system ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _look(paths: Iterable[str]) -> dict[str, Place]:
+def _resolve_all(paths: Iterable[str]) -> dict[str, ResolvedPath]:
     """Resolve paths within `LOOK_WITHIN_S`, each in its own thread; a path that hangs is returned as it is written."""
     places = {path: _as_written(path) for path in paths}
-    resolved: dict[str, Place] = {}
+    resolved: dict[str, ResolvedPath] = {}
 
     def resolve(path: str) -> None:
         try:
@@ -154,18 +154,18 @@ def _look(paths: Iterable[str]) -> dict[str, Place]:
     return places | resolved.copy()
 
 
-def _as_written(path: str) -> Place:
+def _as_written(path: str) -> ResolvedPath:
     normal = os.path.normpath(path)
     parents = [str(parent) for parent in Path(normal).parents]
-    return Place((*parents, normal), normal, normal)
+    return ResolvedPath((*parents, normal), normal, normal)
 
 
-def _resolve(path: str) -> Place:
+def _resolve(path: str) -> ResolvedPath:
     """Follow a path from the root on. Blocks as long as its file systems do."""
     seen, target = _follow(path)
     parent, name = os.path.split(os.path.join("/", *path.split("/")))  # without trailing slashes
     entry = target if name in ("", ".", "..") else os.path.join(_follow(parent)[1], name)
-    return Place(tuple(seen), target, entry, _fixed(entry))
+    return ResolvedPath(tuple(seen), target, entry, _fixed(entry))
 
 
 def _follow(path: str) -> tuple[list[str], str]:
@@ -186,7 +186,7 @@ def _follow(path: str) -> tuple[list[str], str]:
         except OSError:  # not a link, or missing
             continue
         links += 1
-        if links <= MOST_LINKS:
+        if links <= MAX_LINKS:
             here = "/" if link.startswith("/") else os.path.dirname(here)
             ahead += link.split("/")[::-1]
     return seen, here

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from kill_switch.config.loader import Config
-from kill_switch.config.messages import at
+from kill_switch.config.messages import config_path
 
 Values = Mapping[str, Any]  # path of a key → its value as JSON
 APPROVALS = "rearm.approvals"
@@ -25,10 +25,10 @@ def in_force(config: Config) -> Values:
     for name in ("daemon", "intake", "drill", "rearm", "hooks"):
         values.update(_keys(name, getattr(config, name)))
     for name, trigger in config.triggers.items():
-        values.update(_keys(at("triggers", name), trigger))
+        values.update(_keys(config_path("triggers", name), trigger))
     for name, account in config.accounts.items():
-        path = at("accounts", name)
-        values |= {at(path, "venue"): account.venue, at(path, "tags"): list(account.tags)}
+        path = config_path("accounts", name)
+        values |= {config_path(path, "venue"): account.venue, config_path(path, "tags"): list(account.tags)}
         values.update(_keys(path, account.options))
     return values
 
@@ -71,4 +71,4 @@ def _keys(path: str, table: BaseModel) -> Iterator[tuple[str, Any]]:
         value = getattr(table, name)
         if isinstance(value, SecretStr):
             value = "set"
-        yield at(path, field.alias or name), json.loads(json.dumps(value, default=str))
+        yield config_path(path, field.alias or name), json.loads(json.dumps(value, default=str))

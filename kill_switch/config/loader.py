@@ -17,30 +17,30 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from kill_switch.config import cross_checks, duplicates, flag_paths, second_route, secret_tables, toml_file
-from kill_switch.config.accounts import Account, Tags, pick, read_account, selectable
+from kill_switch.config.accounts import AccountConfig, Tags, read_account, resolve_selectors, selector_names
 from kill_switch.config.messages import (
-    OTHER,
+    UNSAFE_TO_SHOW,
     Raw,
-    at,
-    describe,
-    hint_for,
+    closest_match,
+    config_path,
     keys_of,
-    nearest,
+    make_hint,
+    safe_description,
     unknown_keys,
     validate,
 )
-from kill_switch.config.parsers import in_words, is_name, is_tag
+from kill_switch.config.parsers import format_duration, is_name, is_tag
 from kill_switch.config.schema import (
     KINDS,
     AnyTrigger,
-    Daemon,
-    Drill,
-    Hooks,
-    Intake,
-    Notify,
-    Ping,
-    Rearm,
-    Trigger,
+    DaemonConfig,
+    DrillConfig,
+    HooksConfig,
+    IntakeConfig,
+    NotifyConfig,
+    PingConfig,
+    RearmConfig,
+    TriggerConfig,
     directories,
 )
 from kill_switch.errors import ConfigError, Problem
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from kill_switch.venues.adapter import Adapter
 
 # replaces a directory that a kill must not guess, because nothing can be opened there
-NOWHERE = Path("/dev/null/unclear")
+NO_ADDRESS = Path("/dev/null/unclear")
 TABLES = ("daemon", "accounts", "triggers", "intake", "drill", "rearm", "hooks", "notify", "ping")
 
 
@@ -58,24 +58,24 @@ class Config:
     """A configuration without faults."""
 
     source: Path
-    daemon: Daemon
-    accounts: Mapping[str, Account]
+    daemon: DaemonConfig
+    accounts: Mapping[str, AccountConfig]
     triggers: Mapping[str, AnyTrigger]
-    intake: Intake
-    drill: Drill
-    rearm: Rearm
-    hooks: Hooks
-    notify: Notify
-    ping: Ping
+    intake: IntakeConfig
+    drill: DrillConfig
+    rearm: RearmConfig
+    hooks: HooksConfig
+    notify: NotifyConfig
+    ping: PingConfig
 
     def select(self, selectors: Sequence[str]) -> tuple[str, ...]:
         """Return the accounts that names or tags select, all for none; raise `ValueError` for an unknown selector."""
         tags = {name: account.tags for name, account in self.accounts.items()}
         for selector in selectors:
-            if selector not in selectable(tags):
-                hint = hint_for(selector, selectable(tags), "known")
+            if selector not in selector_names(tags):
+                hint = make_hint(selector, selector_names(tags), "known")
                 raise ValueError(f"no account and no tag is called {json.dumps(selector[:64])}; {hint}")
-        return pick(selectors, tags)
+        return resolve_selectors(selectors, tags)
 
 
 def load(
@@ -99,23 +99,23 @@ def load(
     tables = {name: toml_file.table_of(parsed, name, problems) for name in TABLES}
 
     daemon = _daemon(tables["daemon"], environ, problems)
-    accounts = _accounts(tables["accounts"], venues, daemon or Daemon(), environ, problems)
+    accounts = _accounts(tables["accounts"], venues, daemon or DaemonConfig(), environ, problems)
     triggers = _triggers(tables["triggers"], _tags(tables["accounts"]), problems)
-    problems += cross_checks.problems(triggers, accounts, (daemon or Daemon()).hedge_after_s)
+    problems += cross_checks.problems(triggers, accounts, (daemon or DaemonConfig()).hedge_after_s)
     intake = secret_tables.intake(tables["intake"], environ, problems)
-    drill = secret_tables.plain(Drill, tables["drill"], "drill", problems)
-    rearm = secret_tables.plain(Rearm, tables["rearm"], "rearm", problems)
-    hooks = secret_tables.plain(Hooks, tables["hooks"], "hooks", problems)
+    drill = secret_tables.plain(DrillConfig, tables["drill"], "drill", problems)
+    rearm = secret_tables.plain(RearmConfig, tables["rearm"], "rearm", problems)
+    hooks = secret_tables.plain(HooksConfig, tables["hooks"], "hooks", problems)
     notify = secret_tables.notify(tables["notify"], environ, problems)
     ping = secret_tables.ping(tables["ping"], environ, problems)
     problems += flag_paths.problems(source, daemon, parsed, environ)
     for name, account in accounts.items():
         if account.options.ca_file:
-            problems += toml_file.exposed(Path(account.options.ca_file), at("accounts", name, "ca_file"))
-    problems += duplicates.logins(accounts)
+            problems += toml_file.exposed(Path(account.options.ca_file), config_path("accounts", name, "ca_file"))
+    problems += duplicates.duplicate_logins(accounts)
     listening = {"daemon.metrics": daemon.metrics if daemon else None, "intake.udp": intake.udp if intake else None}
-    problems += duplicates.addresses(listening)
-    problems += duplicates.commands(hooks.on_trip if hooks else ())
+    problems += duplicates.duplicate_addresses(listening)
+    problems += duplicates.duplicate_commands(hooks.on_trip if hooks else ())
 
     if problems or not (daemon and intake and drill and rearm and hooks and notify and ping):
         raise ConfigError(str(source), problems)
@@ -124,7 +124,7 @@ def load(
 
 
 @dataclass(frozen=True, slots=True)
-class Rescue:
+class RescuedConfig:
     """The usable accounts of a configuration that may have faults, for a direct kill."""
 
     config: Config  # has no triggers
@@ -148,8 +148,12 @@ class Rescue:
             return bool(wanted.intersection(self.tags[name]) if name in self.tags else perhaps_tags)
 
         left_out = tuple(filter(meant, self.left_out))
-        known = {*selectable(usable), *selectable(self.tags), *self.left_out}
-        return pick(selectors, usable), left_out, tuple(selector for selector in selectors if selector not in known)
+        known = {*selector_names(usable), *selector_names(self.tags), *self.left_out}
+        return (
+            resolve_selectors(selectors, usable),
+            left_out,
+            tuple(selector for selector in selectors if selector not in known),
+        )
 
 
 def rescue(
@@ -157,7 +161,7 @@ def rescue(
     *,
     environ: Mapping[str, str] = os.environ,
     venues: Mapping[str, type[Adapter]] | None = None,
-) -> Rescue:
+) -> RescuedConfig:
     """Load the accounts that a direct kill can use; raise `ConfigError` if there is none.
 
     An account is used as a whole or not at all. Tables that only the daemon needs (triggers, sockets, hooks) are not
@@ -172,7 +176,7 @@ def rescue(
     daemon = _usable_daemon(parsed.get("daemon", {}), environ, problems)
     tables = toml_file.table_of(parsed, "accounts", problems)
     left_out: dict[str, tuple[Problem, ...]] = {
-        name: (Problem(at("accounts", name), f"not understood: {where}", ""),) for name, where in lost.items()
+        name: (Problem(config_path("accounts", name), f"not understood: {where}", ""),) for name, where in lost.items()
     }
     accounts = {}
     for name, table in tables.items():
@@ -182,7 +186,7 @@ def rescue(
             problems += wrong
         else:
             left_out[name] = tuple(wrong)
-    notify = secret_tables.notify(toml_file.table_of(parsed, "notify", problems), environ, problems) or Notify()
+    notify = secret_tables.notify(toml_file.table_of(parsed, "notify", problems), environ, problems) or NotifyConfig()
     if not accounts:
         wrong = [problem for problems in left_out.values() for problem in problems]
         none = [] if wrong else [Problem("accounts", "no account", "expected at least one table [accounts.NAME]")]
@@ -190,8 +194,10 @@ def rescue(
     left_tables = {name: tables[name] for name in left_out if isinstance(tables.get(name), dict)}
     written = {name: table.get("tags", []) for name, table in left_tables.items()}
     tags = {name: some for name, some in written.items() if _is_list_of_strings(some)}
-    config = Config(source, daemon, accounts, {}, Intake(), Drill(), Rearm(), Hooks(), notify, Ping())
-    return Rescue(config, left_out, tuple(problems), tags)
+    config = Config(
+        source, daemon, accounts, {}, IntakeConfig(), DrillConfig(), RearmConfig(), HooksConfig(), notify, PingConfig()
+    )
+    return RescuedConfig(config, left_out, tuple(problems), tags)
 
 
 def _is_list_of_strings(value: object) -> bool:
@@ -200,7 +206,7 @@ def _is_list_of_strings(value: object) -> bool:
 
 def _account(
     name: str, table: object, venues: Mapping[str, type[Adapter]], hedge_after_s: float, environ: Mapping[str, str]
-) -> tuple[Account | None, list[Problem]]:
+) -> tuple[AccountConfig | None, list[Problem]]:
     """Read an account even if its table has faults; no exception leaves this function, so that other accounts are read.
 
     If the account's only faults are keys that everyone can read, it is returned together with these problems.
@@ -216,28 +222,28 @@ def _account(
             account, _ = read_account(name, table, venues, hedge_after_s, environ, strict=False)
         return account, wrong
     except UnicodeEncodeError:
-        return None, [Problem(at("accounts", name), "not UTF-8", "save the file as UTF-8")]
+        return None, [Problem(config_path("accounts", name), "not UTF-8", "save the file as UTF-8")]
     except Exception as error:
-        return None, [Problem(at("accounts", name), f"internal error: {type(error).__name__}", "")]
+        return None, [Problem(config_path("accounts", name), f"internal error: {type(error).__name__}", "")]
 
 
-def _usable_daemon(table: object, environ: Mapping[str, str], problems: list[Problem]) -> Daemon:
+def _usable_daemon(table: object, environ: Mapping[str, str], problems: list[Problem]) -> DaemonConfig:
     """Read the valid keys of [daemon]; a directory that is not valid becomes `NOWHERE`, where no file can be made."""
-    nowhere = dict.fromkeys(("state_dir", "runtime_dir"), str(NOWHERE))
+    nowhere = dict.fromkeys(("state_dir", "runtime_dir"), str(NO_ADDRESS))
     key = second_route.KEY
     if not isinstance(table, dict):
         whole: Raw = nowhere
-        problems.append(Problem("daemon", describe(table), "expected a table [daemon]"))
+        problems.append(Problem("daemon", safe_description(table), "expected a table [daemon]"))
     else:
         table, key = second_route.under_one_name(table, problems)
         whole = directories(environ) | dict(table)
-    daemon, wrong, at_fault = validate(Daemon, whole, "daemon")
+    daemon, wrong, at_fault = validate(DaemonConfig, whole, "daemon")
     problems += second_route.as_written(wrong, key)
     if daemon is None:
         left = {key: value for key, value in whole.items() if key not in at_fault}
         left |= {key: value for key, value in nowhere.items() if key in at_fault}
-        daemon, _, _ = validate(Daemon, left, "daemon")
-    return daemon or Daemon(state_dir=NOWHERE, runtime_dir=NOWHERE)
+        daemon, _, _ = validate(DaemonConfig, left, "daemon")
+    return daemon or DaemonConfig(state_dir=NO_ADDRESS, runtime_dir=NO_ADDRESS)
 
 
 def daemon_keys(
@@ -245,7 +251,7 @@ def daemon_keys(
     *keys: str,
     environ: Mapping[str, str] = os.environ,
     say: Callable[[str], object] = lambda line: None,
-) -> Daemon:
+) -> DaemonConfig:
     """Return the given keys of the table [daemon], the others at their defaults; raise `ConfigError`.
 
     For commands that talk to the daemon or read its journal: a fault elsewhere in the file must not prevent `fire`. Nor
@@ -261,7 +267,7 @@ def daemon_keys(
         for problem in syntax:
             say(f"{source}: {problem}")
     only = {key: value for key, value in (directories(environ) | dict(table)).items() if key in keys}
-    daemon, wrong, _ = validate(Daemon, only, "daemon")
+    daemon, wrong, _ = validate(DaemonConfig, only, "daemon")
     if daemon is None or problems:
         raise ConfigError(str(source), problems + wrong)
     return daemon
@@ -275,14 +281,14 @@ def runtime_dir(path: Path | None = None, *, environ: Mapping[str, str] = os.env
 # ── its tables ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _daemon(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Daemon | None:
+def _daemon(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> DaemonConfig | None:
     table, key = second_route.under_one_name(table, problems)
-    problems += unknown_keys(table, [*keys_of(Daemon), second_route.OTHER], "daemon")
-    daemon, wrong, _ = validate(Daemon, directories(environ) | dict(table), "daemon")
+    problems += unknown_keys(table, [*keys_of(DaemonConfig), second_route.OTHER], "daemon")
+    daemon, wrong, _ = validate(DaemonConfig, directories(environ) | dict(table), "daemon")
     problems += second_route.as_written(wrong, key)
     if daemon is None:
         return None
-    budget, hedge = in_words(daemon.budget_s), in_words(daemon.hedge_after_s)
+    budget, hedge = format_duration(daemon.budget_s), format_duration(daemon.hedge_after_s)
     if daemon.budget_s <= daemon.hedge_after_s:
         hint = "the second route must have time to answer within the budget"
         problems.append(Problem("daemon.budget", f"{budget}, not longer than {key} = {hedge}", hint))
@@ -294,19 +300,19 @@ def _daemon(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> 
         except (KeyError, ValueError):  # no such group, or not a name at all
             # because a directory service may hide groups, this list may be incomplete
             groups = [group.gr_name for group in grp.getgrall()]
-            near = nearest(daemon.group, groups)
+            near = closest_match(daemon.group, groups)
             hint = f'did you mean "{near}"?' if near else "expected the name of a unix group of this machine"
-            problems.append(Problem("daemon.group", describe(daemon.group, groups), hint))
+            problems.append(Problem("daemon.group", safe_description(daemon.group, groups), hint))
     return daemon
 
 
 def _accounts(
     tables: Raw,
     venues: Mapping[str, type[Adapter]],
-    daemon: Daemon,
+    daemon: DaemonConfig,
     environ: Mapping[str, str],
     problems: list[Problem],
-) -> dict[str, Account]:
+) -> dict[str, AccountConfig]:
     if not tables and not any(problem.path == "accounts" for problem in problems):
         problems.append(Problem("accounts", "no account", "expected at least one table [accounts.NAME]"))
     accounts = {}
@@ -318,7 +324,7 @@ def _accounts(
             if isinstance(tag, str) and tag in tables:
                 description = f'"{tag}", which is an account\'s name'
                 problems.append(
-                    Problem(at("accounts", name, "tags", index), description, "call the tag something else")
+                    Problem(config_path("accounts", name, "tags", index), description, "call the tag something else")
                 )
         if account is not None:
             accounts[name] = account
@@ -337,7 +343,7 @@ def _tags(tables: Raw) -> Tags:
 def _triggers(tables: Raw, tags: Tags, problems: list[Problem]) -> dict[str, AnyTrigger]:
     triggers: dict[str, AnyTrigger] = {}
     for name, table in toml_file.named(tables, "triggers", problems).items():
-        trigger = _trigger(at("triggers", name), table, tags, problems)
+        trigger = _trigger(config_path("triggers", name), table, tags, problems)
         if trigger is not None:
             triggers[name] = trigger
     return triggers
@@ -348,22 +354,24 @@ def _trigger(path: str, table: Raw, tags: Tags, problems: list[Problem]) -> AnyT
     model = KINDS.get(kind) if isinstance(kind, str) else None
     trigger = None
     if model is None:  # because without a kind, only `accounts` is a known key
-        description = "missing" if kind is None else describe(kind, KINDS)
-        problems.append(Problem(at(path, "kind"), description, hint_for(kind, KINDS, "kinds")))
-        problems += validate(Trigger, {**table, "kind": ""}, path)[1]
+        description = "missing" if kind is None else safe_description(kind, KINDS)
+        problems.append(Problem(config_path(path, "kind"), description, make_hint(kind, KINDS, "kinds")))
+        problems += validate(TriggerConfig, {**table, "kind": ""}, path)[1]
     else:
         problems += unknown_keys(table, keys_of(model), path)
         trigger, wrong, _ = validate(model, table, path)
         problems += wrong
     selectors = table.get("accounts")
     for index, selector in enumerate(selectors if isinstance(selectors, list) else []):
-        if isinstance(selector, str) and selector not in selectable(tags):
+        if isinstance(selector, str) and selector not in selector_names(tags):
             proper = [
-                selector_name for selector_name in selectable(tags) if is_name(selector_name) or is_tag(selector_name)
+                selector_name
+                for selector_name in selector_names(tags)
+                if is_name(selector_name) or is_tag(selector_name)
             ]
-            shown = describe(selector, proper)
-            description = "no account and no tag" if shown == OTHER else f"{shown}, no account and no tag"
-            near = nearest(selector, proper)
+            shown = safe_description(selector, proper)
+            description = "no account and no tag" if shown == UNSAFE_TO_SHOW else f"{shown}, no account and no tag"
+            near = closest_match(selector, proper)
             hint = f'did you mean "{near}"?' if near else f"accounts: {', '.join(filter(is_name, tags))}"
-            problems.append(Problem(at(path, "accounts", index), description, hint))
-    return trigger and trigger.model_copy(update={"accounts": pick(trigger.accounts, tags)})
+            problems.append(Problem(config_path(path, "accounts", index), description, hint))
+    return trigger and trigger.model_copy(update={"accounts": resolve_selectors(trigger.accounts, tags)})

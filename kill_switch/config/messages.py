@@ -24,7 +24,7 @@ Raw = Mapping[str, Any]  # a table as the TOML parser returns it
 M = TypeVar("M", bound=BaseModel)
 
 # printed instead of the user's value, because a secret may have been pasted into the wrong key
-OTHER = "something else"
+UNSAFE_TO_SHOW = "something else"
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _HARMLESS = re.compile(r"[a-z]{1,12}(-[a-z]{1,12})?|-?[0-9][0-9.,]{0,8} ?[A-Za-z]{0,5}")
@@ -39,7 +39,7 @@ _RIGHT = {
 _DATE = {"": "a date or time"}  # represents a date in JSON, which has none; hardly any key accepts a table
 
 
-class Wrong(ValueError):
+class InvalidValue(ValueError):
     """Raised by a validator: what was found, and what would be right; neither text shows a secret."""
 
     def __init__(self, found: str, hint: str) -> None:
@@ -51,7 +51,7 @@ class Wrong(ValueError):
 # ── words ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def at(path: str, *keys: str | int) -> str:
+def config_path(path: str, *keys: str | int) -> str:
     """Append keys to a path, spelt as in the file."""
     for key in keys:
         if isinstance(key, int):
@@ -63,7 +63,7 @@ def at(path: str, *keys: str | int) -> str:
     return path
 
 
-def nearest(word: object, known: Iterable[str]) -> str | None:
+def closest_match(word: object, known: Iterable[str]) -> str | None:
     """Return the known word that was probably meant; None if none is similar."""
     if not isinstance(word, str):
         return None
@@ -71,14 +71,14 @@ def nearest(word: object, known: Iterable[str]) -> str | None:
     return close[0] if close else next((candidate for candidate in known if candidate.lower() == word.lower()), None)
 
 
-def hint_for(word: object, known: Iterable[str], noun: str) -> str:
+def make_hint(word: object, known: Iterable[str], noun: str) -> str:
     """Return a hint: "did you mean", and the list of known words."""
-    near = nearest(word, known := list(known))
+    near = closest_match(word, known := list(known))
     parts = ([f'did you mean "{near}"?'] if near else []) + ([f"{noun}: {', '.join(known)}"] if known else [])
     return " ".join(parts)
 
 
-def describe(value: object, expected: Iterable[str] | None = None) -> str:
+def safe_description(value: object, expected: Iterable[str] | None = None) -> str:
     """Return a harmless value as it is, otherwise only its type.
 
     With `expected`, a string that is not almost one of these words becomes `OTHER`.
@@ -91,9 +91,13 @@ def describe(value: object, expected: Iterable[str] | None = None) -> str:
         case "":
             return "an empty string"
         case str():
-            almost = value.isprintable() and nearest(value, expected or ())
+            almost = value.isprintable() and closest_match(value, expected or ())
             return (
-                f'"{value}"' if almost or _HARMLESS.fullmatch(value) else OTHER if expected is not None else "a string"
+                f'"{value}"'
+                if almost or _HARMLESS.fullmatch(value)
+                else UNSAFE_TO_SHOW
+                if expected is not None
+                else "a string"
             )
         case dict():
             return "a date or time" if value == _DATE else "a table"
@@ -117,9 +121,9 @@ def unknown_keys(table: Raw, known: Iterable[str], path: str) -> list[Problem]:
     problems = []
     for key in table:
         if key not in known:
-            near = nearest(key, known)
+            near = closest_match(key, known)
             hint = f'did you mean "{near}"?' if near else f"known keys: {', '.join(known)}"
-            problems.append(Problem(at(path, key), "unknown key", hint))
+            problems.append(Problem(config_path(path, key), "unknown key", hint))
     return problems
 
 
@@ -159,21 +163,21 @@ def _problem(line: ErrorDetails, table: Raw, path: str, hints: Mapping[str, str]
         keys.append(key)
     right = hints.get(str(loc[0]), "") if len(loc) == 1 else ""
     if kind == "missing":
-        return Problem(at(path, *loc), "missing", right)
-    where = at(path, *keys)
+        return Problem(config_path(path, *loc), "missing", right)
+    where = config_path(path, *keys)
     if kind == "literal_error":
         words = re.findall(r"'([^']*)'", context["expected"])
-        return Problem(where, describe(value, words), hint_for(value, words, "one of"))
+        return Problem(where, safe_description(value, words), make_hint(value, words, "one of"))
     error = context.get("error")
-    if isinstance(error, Wrong):
+    if isinstance(error, InvalidValue):
         return Problem(where, error.found, error.hint)
     if error is None and (right := right or _RIGHT.get(kind, "") or hints.get(str(loc[0]), "")):
-        return Problem(where, describe(value), right)
+        return Problem(where, safe_description(value), right)
     message = line["msg"] if error is None else str(error)
-    return Problem(where, describe(value), without(message, value if isinstance(value, list) else [value]))
+    return Problem(where, safe_description(value), redact(message, value if isinstance(value, list) else [value]))
 
 
-def without(text: str, values: Iterable[object]) -> str:
+def redact(text: str, values: Iterable[object]) -> str:
     """Return another library's message on one line, or "not accepted" if it repeats one of the values."""
     parts = [part for value in values if isinstance(value, str) for part in value.split() if len(part) > 3]
     if any(part in text for part in parts):

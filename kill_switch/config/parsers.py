@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
-from kill_switch.config.messages import Wrong, describe
+from kill_switch.config.messages import InvalidValue, safe_description
 from kill_switch.system.host_port import HostPort
 
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
@@ -63,13 +63,13 @@ class WallTime(NamedTuple):
 def seconds(value: object) -> float:
     """Parse a duration longer than zero; `duration` sets bounds."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise Wrong(f"{describe(value)}, a number without a unit", _DURATION_HINT)
+        raise InvalidValue(f"{safe_description(value)}, a number without a unit", _DURATION_HINT)
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise Wrong(describe(value), _DURATION_HINT)
+        raise InvalidValue(safe_description(value), _DURATION_HINT)
     found_s = float(match[1]) * _SECONDS[match[2]]
     if found_s <= 0:
-        raise Wrong(describe(value), "it must be longer than zero")
+        raise InvalidValue(safe_description(value), "it must be longer than zero")
     return found_s
 
 
@@ -81,15 +81,15 @@ def duration(key: str) -> Callable[[object], float]:
     def read(value: object) -> float:
         found_s = seconds(value)
         if found_s < least_s:
-            raise Wrong(describe(value), f'it must be "{least}" or more')
+            raise InvalidValue(safe_description(value), f'it must be "{least}" or more')
         if found_s > most_s:
-            raise Wrong(describe(value), f'it must be "{most}" or less')
+            raise InvalidValue(safe_description(value), f'it must be "{most}" or less')
         return found_s
 
     return read
 
 
-def in_words(duration_s: float) -> str:
+def format_duration(duration_s: float) -> str:
     """Return a duration as the file would write it."""
     unit = "ms" if duration_s < 1 else "s"
     return f"{duration_s / _SECONDS[unit]:g}{unit}"
@@ -99,12 +99,12 @@ def address(value: object) -> HostPort:
     """Parse HOST:PORT; HOST is an IP address, never a name that is resolved. `localhost` is 127.0.0.1."""
     match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
     if match is None or not 1 <= int(match[3]) <= 65535:
-        raise Wrong(describe(value) if not isinstance(value, str) else "not an address", _ADDRESS_HINT)
+        raise InvalidValue(safe_description(value) if not isinstance(value, str) else "not an address", _ADDRESS_HINT)
     host = "127.0.0.1" if match[2] == "localhost" else match[1] or match[2]
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        raise Wrong("not an address", _ADDRESS_HINT) from None
+        raise InvalidValue("not an address", _ADDRESS_HINT) from None
     return HostPort(host, int(match[3]))
 
 
@@ -112,45 +112,47 @@ def loopback(value: object) -> HostPort:
     """Parse HOST:PORT; refuse an address that other hosts can reach."""
     parsed = address(value)
     if not parsed.is_loopback:
-        raise Wrong("an address that other hosts can reach", 'expected one on this machine, such as "127.0.0.1:9464"')
+        raise InvalidValue(
+            "an address that other hosts can reach", 'expected one on this machine, such as "127.0.0.1:9464"'
+        )
     return parsed
 
 
 def command(value: object) -> tuple[str, ...]:
     """Parse a command into words; no shell runs it."""
     if not isinstance(value, str):
-        raise Wrong(describe(value), _COMMAND_HINT)
+        raise InvalidValue(safe_description(value), _COMMAND_HINT)
     try:
         words = tuple(shlex.split(value))
     except ValueError:
-        raise Wrong("quotes that do not match", _COMMAND_HINT) from None
+        raise InvalidValue("quotes that do not match", _COMMAND_HINT) from None
     if not words or not words[0]:
-        raise Wrong("an empty command", _COMMAND_HINT)
+        raise InvalidValue("an empty command", _COMMAND_HINT)
     if not value.isprintable():
-        raise Wrong("a command with control characters", "leave them out")
+        raise InvalidValue("a command with control characters", "leave them out")
     if Path(words[0]).name not in _SHELLS and any(_FOR_A_SHELL.match(word) for word in words):
-        raise Wrong("a command for a shell, and there is none here", "put it into a script, or write sh -c '…'")
+        raise InvalidValue("a command for a shell, and there is none here", "put it into a script, or write sh -c '…'")
     return words
 
 
 def amount(value: object) -> Decimal:
     """Parse an amount of money above zero. It must be a string, because a float is not exact."""
     if not isinstance(value, str):
-        raise Wrong(describe(value), _AMOUNT_HINT)
+        raise InvalidValue(safe_description(value), _AMOUNT_HINT)
     if _AMOUNT.fullmatch(value) is None:
-        raise Wrong("not an amount", _AMOUNT_HINT)
+        raise InvalidValue("not an amount", _AMOUNT_HINT)
     parsed = Decimal(value)
     if not parsed:
-        raise Wrong("zero", "it must be more than zero")
+        raise InvalidValue("zero", "it must be more than zero")
     return parsed
 
 
 def currency(value: object) -> str:
     """Parse a currency code, spelt as the venues spell it."""
     if not isinstance(value, str):
-        raise Wrong(describe(value), CURRENCY_HINT)
+        raise InvalidValue(safe_description(value), CURRENCY_HINT)
     if _CURRENCY.fullmatch(value) is None:
-        raise Wrong("not a currency", CURRENCY_HINT)
+        raise InvalidValue("not a currency", CURRENCY_HINT)
     return value
 
 
@@ -158,43 +160,45 @@ def wall_time(value: object) -> WallTime:
     """Parse `HH:MM ZONE`."""
     clock, _, where = value.strip().partition(" ") if isinstance(value, str) else ("", "", "")
     if _CLOCK.fullmatch(clock) is None or not where:
-        raise Wrong("not a time of the day" if isinstance(value, str) else describe(value), WALL_TIME_HINT)
+        raise InvalidValue(
+            "not a time of the day" if isinstance(value, str) else safe_description(value), WALL_TIME_HINT
+        )
     return WallTime(int(clock[:2]), int(clock[3:]), zone(where.strip()))
 
 
-def absolute(value: object) -> Path:
+def absolute_path(value: object) -> Path:
     """Parse an absolute path; a path with control characters is refused, because it cannot be intended."""
     if not isinstance(value, str):
-        raise Wrong(describe(value), 'expected an absolute path, such as "/run/kill-switch/flag/KILL"')
+        raise InvalidValue(safe_description(value), 'expected an absolute path, such as "/run/kill-switch/flag/KILL"')
     if not value.startswith("/"):
-        raise Wrong("not an absolute path", 'it must begin with "/"')
+        raise InvalidValue("not an absolute path", 'it must begin with "/"')
     if not value.isprintable():
-        raise Wrong("a path with control characters", "leave them out")
+        raise InvalidValue("a path with control characters", "leave them out")
     return Path(value)
 
 
 def cron(value: object) -> str:
     """Parse a cron expression of five fields, as crontab(5) defines it."""
     if not isinstance(value, str):
-        raise Wrong(describe(value), _CRON_HINT)
+        raise InvalidValue(safe_description(value), _CRON_HINT)
     from kill_switch import cron  # imported here, because most configurations have no schedule
 
     try:
         cron.check(value)
-    except cron.Misread as misread:
-        raise Wrong(misread.found, misread.hint or _CRON_HINT) from None
+    except cron.InvalidCron as misread:
+        raise InvalidValue(misread.found, misread.hint or _CRON_HINT) from None
     return " ".join(value.split())
 
 
 def zone(value: object) -> str:
     """Parse the name of a time zone."""
     if not isinstance(value, str):
-        raise Wrong(describe(value), _ZONE_HINT)
+        raise InvalidValue(safe_description(value), _ZONE_HINT)
     try:
         _ZONES[value] = zoneinfo.ZoneInfo(value)
     except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
         near = _nearest_zone(value)
-        raise Wrong("not a time zone", f'did you mean "{near}"?' if near else _ZONE_HINT) from None
+        raise InvalidValue("not a time zone", f'did you mean "{near}"?' if near else _ZONE_HINT) from None
     return value
 
 
@@ -222,7 +226,9 @@ def is_tag(word: str) -> bool:
 def tag(value: object) -> str:
     """Parse a tag."""
     if not isinstance(value, str):
-        raise Wrong(describe(value), "expected a string")
+        raise InvalidValue(safe_description(value), "expected a string")
     if not is_tag(value):
-        raise Wrong("not a tag", 'expected letters, digits, ".", "_", ":" and "-", a letter or digit first, 64 at most')
+        raise InvalidValue(
+            "not a tag", 'expected letters, digits, ".", "_", ":" and "-", a letter or digit first, 64 at most'
+        )
     return value

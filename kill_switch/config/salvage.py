@@ -20,7 +20,7 @@ _DIRECTORY = re.compile(r"""\s*(?:daemon\s*\.\s*)?(?P<key>(?:runtime|state)_dir)
 _STRING = re.compile(r"""(?:"(?P<basic>[^"\\]*)"|'(?P<literal>[^']*)')\s*(?:#.*)?\Z""")
 
 
-class Salvage(NamedTuple):
+class SalvagedDocument(NamedTuple):
     """The usable parts of a file."""
 
     document: Mapping[str, Any]
@@ -30,7 +30,7 @@ class Salvage(NamedTuple):
     directories: Mapping[str, str | None]
 
 
-def salvage(text: str) -> Salvage:
+def salvage(text: str) -> SalvagedDocument:
     """Return the usable parts of a file's text; raise `ValueError` if there are none."""
     lines = text.replace("\r\n", "\n").split("\n")
     starts = [0, *(number for number, line in enumerate(lines) if number and line.lstrip().startswith("["))]
@@ -74,7 +74,7 @@ def salvage(text: str) -> Salvage:
     accounts = document.get("accounts")
     if isinstance(accounts, dict):
         document["accounts"] = {name: table for name, table in accounts.items() if name not in lost}
-    return Salvage(document, lost, tuple(parts), directories)
+    return SalvagedDocument(document, lost, tuple(parts), directories)
 
 
 def _part(lines: Sequence[str], starts: Sequence[int], message: str) -> tuple[int, int]:

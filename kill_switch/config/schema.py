@@ -25,7 +25,7 @@ StaleAfter = Annotated[float, PlainValidator(parsers.duration("stale_after"))]
 Window = Annotated[float, PlainValidator(parsers.duration("window"))]
 HookTimeout = Annotated[float, PlainValidator(parsers.duration("hooks.timeout"))]
 PingEvery = Annotated[float, PlainValidator(parsers.duration("ping.every"))]
-AbsolutePath = Annotated[Path, PlainValidator(parsers.absolute)]
+AbsolutePath = Annotated[Path, PlainValidator(parsers.absolute_path)]
 Tag = Annotated[str, PlainValidator(parsers.tag)]
 Amount = Annotated[Decimal, PlainValidator(parsers.amount)]
 Currency = Annotated[str, PlainValidator(parsers.currency)]
@@ -41,13 +41,13 @@ _GROUP = "expected the name of a unix group"
 _SELECTORS = "expected an array with at least one account or tag; leave the key out for all accounts"
 
 
-class Table(BaseModel):
+class ConfigTable(BaseModel):
     """A table with known keys; it cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class Daemon(Table):
+class DaemonConfig(ConfigTable):
     """The table [daemon]: settings of the process as a whole."""
 
     budget_s: Budget = Field(default=0.25, alias="budget")  # from a reason until every account has answered
@@ -62,13 +62,13 @@ class Daemon(Table):
     metrics: Annotated[HostPort | None, PlainValidator(parsers.loopback)] = None  # address for Prometheus
 
 
-class Common(Table):
+class CommonConfig(ConfigTable):
     """The keys that every account has, whatever its venue."""
 
     tags: tuple[Tag, ...] = Field(default=(), description='expected an array of strings, such as ["desk:mm"]')
 
 
-class Trigger(Table):
+class TriggerConfig(ConfigTable):
     """The keys that every trigger has; `accounts` holds names once the file is loaded."""
 
     kind: str
@@ -76,14 +76,14 @@ class Trigger(Table):
     on_blind: Literal["alarm", "fire"] = "alarm"  # blind (no usable input): notify only, or fire too
 
 
-class Flag(Trigger):
+class FlagConfig(TriggerConfig):
     """Fire when a file exists."""
 
     kind: Literal["flag"]
     path: AbsolutePath = Field(description='expected an absolute path, such as "/run/kill-switch/flag/KILL"')
 
 
-class Heartbeat(Trigger):
+class HeartbeatConfig(TriggerConfig):
     """Fire when no beat has come for too long."""
 
     kind: Literal["heartbeat"]
@@ -94,7 +94,7 @@ class Heartbeat(Trigger):
     )  # a strategy may announce that it stops on purpose
 
 
-class Schedule(Trigger):
+class ScheduleConfig(TriggerConfig):
     """Fire at a time of the wall clock."""
 
     kind: Literal["schedule"]
@@ -103,14 +103,14 @@ class Schedule(Trigger):
     missed: Literal["fire", "skip"] = "fire"  # for a time that passed while the daemon was down
 
 
-class Link(Trigger):
+class LinkConfig(TriggerConfig):
     """Fire when all lanes of an account are down for too long."""
 
     kind: Literal["link"]
     timeout_s: LinkTimeout = Field(alias="timeout", description=_DURATION)
 
 
-class Pnl(Trigger):
+class PnlConfig(TriggerConfig):
     """Fire when the equity of the trigger's accounts together has fallen too far."""
 
     kind: Literal["pnl"]
@@ -127,7 +127,7 @@ class Pnl(Trigger):
     source: Literal["accounts", "intake"] = "accounts"
 
 
-class OrderRate(Trigger):
+class OrderRateConfig(TriggerConfig):
     """Fire when there are too many new orders, or too many open ones, within a window."""
 
     kind: Literal["order-rate"]
@@ -136,45 +136,45 @@ class OrderRate(Trigger):
     window_s: Window = Field(default=10.0, alias="window", description=_DURATION)
 
 
-AnyTrigger = Flag | Heartbeat | Schedule | Link | Pnl | OrderRate
+AnyTrigger = FlagConfig | HeartbeatConfig | ScheduleConfig | LinkConfig | PnlConfig | OrderRateConfig
 KINDS: Mapping[str, type[AnyTrigger]] = {
-    "flag": Flag,
-    "heartbeat": Heartbeat,
-    "schedule": Schedule,
-    "link": Link,
-    "pnl": Pnl,
-    "order-rate": OrderRate,
+    "flag": FlagConfig,
+    "heartbeat": HeartbeatConfig,
+    "schedule": ScheduleConfig,
+    "link": LinkConfig,
+    "pnl": PnlConfig,
+    "order-rate": OrderRateConfig,
 }
 
 
-class Intake(Table):
+class IntakeConfig(ConfigTable):
     """The table [intake]: heartbeats over UDP, besides RUNTIME_DIR/intake.sock."""
 
     udp: Annotated[HostPort | None, PlainValidator(parsers.address)] = None  # HOST:PORT
     key: SecretStr | None = None  # key of the senders' signatures; required beyond loopback
 
 
-class Rearm(Table):
+class RearmConfig(ConfigTable):
     """The table [rearm]: what a re-arm requires."""
 
     approvals: int = Field(default=1, ge=1, le=5, description="expected a whole number from 1 to 5")
 
 
-class Drill(Table):
+class DrillConfig(ConfigTable):
     """The table [drill]: when every lane is drilled without a request."""
 
     cron: Annotated[str | None, PlainValidator(parsers.cron)] = None  # as in crontab(5); without it, none is scheduled
     timezone: Annotated[str, PlainValidator(parsers.zone)] = "UTC"  # zone of cron
 
 
-class Hooks(Table):
+class HooksConfig(ConfigTable):
     """The table [hooks]: commands that are run when an account trips."""
 
     on_trip: tuple[Command, ...] = Field(default=(), description=_COMMANDS)
     timeout_s: HookTimeout = Field(default=10.0, alias="timeout", description=_DURATION)
 
 
-class Ping(Table):
+class PingConfig(ConfigTable):
     """The table [ping]: an outer dead man's switch.
 
     The monitor, elsewhere, is called only while the daemon could fire.
@@ -184,7 +184,7 @@ class Ping(Table):
     every_s: PingEvery = Field(default=60.0, alias="every", description=_DURATION)
 
 
-class Notify(Table):
+class NotifyConfig(ConfigTable):
     """The table [notify]: the channels of notifications."""
 
     urls: tuple[SecretStr, ...] = ()  # apprise's URLs; they hold tokens

@@ -11,11 +11,19 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from kill_switch.config import duplicates, secrets
-from kill_switch.config.messages import Raw, Wrong, at, describe, keys_of, unknown_keys, validate
-from kill_switch.config.schema import Intake, Notify, Ping, Table
+from kill_switch.config.messages import (
+    InvalidValue,
+    Raw,
+    config_path,
+    keys_of,
+    safe_description,
+    unknown_keys,
+    validate,
+)
+from kill_switch.config.schema import ConfigTable, IntakeConfig, NotifyConfig, PingConfig
 from kill_switch.errors import Problem
 
-T = TypeVar("T", bound=Table)
+T = TypeVar("T", bound=ConfigTable)
 _SECRET = secrets.WHERE.removeprefix("expected ")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://\S.*")
 
@@ -28,27 +36,29 @@ def plain(model: type[T], table: Raw, name: str, problems: list[Problem]) -> T |
     return parsed
 
 
-def notify(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Notify | None:
-    notify = plain(Notify, {key: value for key, value in table.items() if key != "urls"}, "notify", problems)
+def notify(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> NotifyConfig | None:
+    notify = plain(NotifyConfig, {key: value for key, value in table.items() if key != "urls"}, "notify", problems)
     written = table.get("urls", [])
     if not isinstance(written, list):
-        problems.append(Problem("notify.urls", describe(written), f"expected an array of URLs; each may be {_SECRET}"))
+        problems.append(
+            Problem("notify.urls", safe_description(written), f"expected an array of URLs; each may be {_SECRET}")
+        )
         return notify
-    urls = [_url(url, at("notify.urls", n), environ, problems) for n, url in enumerate(written)]
+    urls = [_url(url, config_path("notify.urls", n), environ, problems) for n, url in enumerate(written)]
     for number, url in enumerate(urls):
         if url is not None and _URL.fullmatch(url.get_secret_value()) is None:
             problems.append(
-                Problem(at("notify.urls", number), "not a URL", 'expected one of apprise\'s: "SERVICE://…"')
+                Problem(config_path("notify.urls", number), "not a URL", 'expected one of apprise\'s: "SERVICE://…"')
             )
-    problems += duplicates.channels(urls)
+    problems += duplicates.duplicate_channels(urls)
     if urls and importlib.util.find_spec("apprise") is None:
         hint = "in the checkout: pip install '.[notify]'; or use command"
         problems.append(Problem("notify.urls", "set, but apprise is not installed", hint))
     return notify and notify.model_copy(update={"urls": tuple(filter(None, urls))})
 
 
-def ping(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Ping | None:
-    ping = plain(Ping, {key: value for key, value in table.items() if key != "url"}, "ping", problems)
+def ping(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> PingConfig | None:
+    ping = plain(PingConfig, {key: value for key, value in table.items() if key != "url"}, "ping", problems)
     if "url" not in table:
         if "every" in table:
             problems.append(Problem("ping.url", "missing, although every is set", "set url, or leave both keys out"))
@@ -63,13 +73,13 @@ def _url(value: object, path: str, environ: Mapping[str, str], problems: list[Pr
     """Read a URL that is given as it is, or as a secret's source."""
     try:
         if not isinstance(value, str | dict):
-            raise Wrong(describe(value), f"expected a URL, or {_SECRET}")
+            raise InvalidValue(safe_description(value), f"expected a URL, or {_SECRET}")
         if isinstance(value, str):
             return SecretStr(value)
         url = secrets.resolve(value, environ)
         secrets.refuse_unlikely(url, value, is_url=True)
         return SecretStr(url)
-    except Wrong as error:
+    except InvalidValue as error:
         problems.append(Problem(path, error.found, error.hint))
         return None
 
@@ -87,15 +97,15 @@ def _safe(url: str) -> bool:
     return parts.scheme == "https" or (parts.scheme == "http" and host in ("localhost", "127.0.0.1", "::1"))
 
 
-def intake(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> Intake | None:
-    problems += unknown_keys(table, keys_of(Intake), "intake")
-    intake, wrong, _ = validate(Intake, {key: value for key, value in table.items() if key != "key"}, "intake")
+def intake(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> IntakeConfig | None:
+    problems += unknown_keys(table, keys_of(IntakeConfig), "intake")
+    intake, wrong, _ = validate(IntakeConfig, {key: value for key, value in table.items() if key != "key"}, "intake")
     problems += wrong
     if "key" in table:
         try:
             key = SecretStr(secrets.resolve(table["key"], environ))
             secrets.refuse_unlikely(key.get_secret_value(), table["key"], is_typed=True)
-        except Wrong as error:
+        except InvalidValue as error:
             problems.append(Problem("intake.key", error.found, error.hint))
         else:
             return intake and intake.model_copy(update={"key": key})

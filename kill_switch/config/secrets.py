@@ -13,7 +13,7 @@ import shlex
 import stat
 from collections.abc import Iterator, Mapping
 
-from kill_switch.config.messages import Wrong, describe, nearest
+from kill_switch.config.messages import InvalidValue, closest_match, safe_description
 
 LIMIT = 64 * 1024  # bytes of a secret
 ONLY = "expected the secret and nothing else"
@@ -68,16 +68,18 @@ def resolve(source: object, environ: Mapping[str, str], *, strict: bool = True) 
     Unless `strict`, a file that everyone can read is accepted: for a kill, a key that others know is better than none.
     """
     if not isinstance(source, dict):
-        raise Wrong("a literal string, where no secret belongs" if isinstance(source, str) else _type(source), WHERE)
+        raise InvalidValue(
+            "a literal string, where no secret belongs" if isinstance(source, str) else _type(source), WHERE
+        )
     for key in source:
         if key not in SOURCES:
-            near = nearest(key, SOURCES)
-            raise Wrong("an unknown key in its table", f'did you mean "{near}"?' if near else WHERE)
+            near = closest_match(key, SOURCES)
+            raise InvalidValue("an unknown key in its table", f'did you mean "{near}"?' if near else WHERE)
     if len(source) != 1:
-        raise Wrong(f"{' and '.join(source)} together" if source else "an empty table", WHERE)
+        raise InvalidValue(f"{' and '.join(source)} together" if source else "an empty table", WHERE)
     ((kind, value),) = source.items()
     if not isinstance(value, str):
-        raise Wrong(f"{kind} is {_type(value)}", WHERE)
+        raise InvalidValue(f"{kind} is {_type(value)}", WHERE)
     match kind:
         case "credential":
             return _text(_credential(value, environ))
@@ -96,32 +98,36 @@ def refuse_unlikely(text: str, source: Mapping[str, object], *, is_typed: bool =
     holder = _HOLDERS.get(next(iter(source), ""), "it")
     if text.startswith("-----BEGIN "):
         if not text.isascii():
-            raise Wrong(f"{holder} has PEM with letters outside ASCII", "export it again")
+            raise InvalidValue(f"{holder} has PEM with letters outside ASCII", "export it again")
         return
     if text[0] in _QUOTES and text[-1] in _QUOTES and len(text) > 1:
-        raise Wrong(f"{holder} has quotes around the secret", "remove them")
+        raise InvalidValue(f"{holder} has quotes around the secret", "remove them")
     if _ASSIGNED.match(text):
-        raise Wrong(f"{holder} has a name before the secret, as in NAME=…", "leave the secret alone in it")
+        raise InvalidValue(f"{holder} has a name before the secret, as in NAME=…", "leave the secret alone in it")
     if _PLACEHOLDER.fullmatch(text) or (not is_typed and _TO_FILL_IN.search(text)):
-        raise Wrong(f"{holder} has a placeholder", "put the secret in its place")
+        raise InvalidValue(f"{holder} has a placeholder", "put the secret in its place")
     if is_url:
         return
     if not text.isascii():
-        raise Wrong(f"{holder} has letters outside ASCII: look-alikes, typographic quotes or dashes?", "copy it again")
+        raise InvalidValue(
+            f"{holder} has letters outside ASCII: look-alikes, typographic quotes or dashes?", "copy it again"
+        )
     if not is_typed and " " in text:
-        raise Wrong(f"{holder} has spaces within the secret", ONLY)
+        raise InvalidValue(f"{holder} has spaces within the secret", ONLY)
 
 
 def _type(value: object) -> str:
-    return "a number" if isinstance(value, int | float) else describe(value)
+    return "a number" if isinstance(value, int | float) else safe_description(value)
 
 
 def _credential(name: str, environ: Mapping[str, str]) -> bytes:
     if not name or "/" in name or ".." in name or name == "." or not name.isprintable():
-        raise Wrong("not the name of a credential", "expected the NAME of LoadCredential=NAME:PATH, without a path")
+        raise InvalidValue(
+            "not the name of a credential", "expected the NAME of LoadCredential=NAME:PATH, without a path"
+        )
     directory = environ.get("CREDENTIALS_DIRECTORY", "")
     if not directory:
-        raise Wrong(
+        raise InvalidValue(
             "a credential, but $CREDENTIALS_DIRECTORY is not set",
             'systemd sets it where the unit has LoadCredential=; elsewhere use { file = "/PATH" } or { env = "NAME" }',
         )
@@ -131,7 +137,7 @@ def _credential(name: str, environ: Mapping[str, str]) -> bytes:
 
 def _file(path: str, strict: bool) -> bytes:
     if not path.startswith("/") or not path.isprintable():
-        raise Wrong("a file that is not an absolute path", 'it must begin with "/"')
+        raise InvalidValue("a file that is not an absolute path", 'it must begin with "/"')
     content, status = _read(path, "its file does not exist", "check the path")
     refuse_exposed(status, path, os.geteuid(), strict=strict)
     return content
@@ -144,14 +150,16 @@ def _read(path: str, absent: str, advice: str) -> tuple[bytes, os.stat_result]:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise Wrong("not a regular file", "expected a file that holds the secret and nothing else")
+            raise InvalidValue("not a regular file", "expected a file that holds the secret and nothing else")
         return os.read(handle, LIMIT + 1), status
     except (FileNotFoundError, NotADirectoryError):
-        raise Wrong(absent, advice) from None
+        raise InvalidValue(absent, advice) from None
     except PermissionError:
-        raise Wrong("this process may not read its file", "run as the daemon's user, or change its owner") from None
+        raise InvalidValue(
+            "this process may not read its file", "run as the daemon's user, or change its owner"
+        ) from None
     except (OSError, UnicodeError):
-        raise Wrong("its file cannot be read", "check the path") from None
+        raise InvalidValue("its file cannot be read", "check the path") from None
     finally:
         if handle >= 0:
             os.close(handle)
@@ -166,19 +174,19 @@ def refuse_exposed(status: os.stat_result, path: str, uid: int, *, strict: bool 
     mode = stat.S_IMODE(status.st_mode)
     fix = f"chmod g-w,o-rwx {shlex.quote(path)}"
     if uid and status.st_uid not in (0, uid):
-        raise Wrong(f"its file belongs to uid {status.st_uid}", f"chown {uid} {shlex.quote(path)}")
+        raise InvalidValue(f"its file belongs to uid {status.st_uid}", f"chown {uid} {shlex.quote(path)}")
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise Wrong(f"its file can be written by others (mode {mode:04o})", fix)
+        raise InvalidValue(f"its file can be written by others (mode {mode:04o})", fix)
     if strict and mode & stat.S_IROTH:
-        raise Wrong(f"its file can be read by everyone (mode {mode:04o})", fix)
+        raise InvalidValue(f"its file can be read by everyone (mode {mode:04o})", fix)
 
 
 def _variable(name: str, environ: Mapping[str, str]) -> bytes:
     if _VARIABLE.fullmatch(name) is None:
-        raise Wrong("not the name of a variable", "expected letters, digits and _, without $")
+        raise InvalidValue("not the name of a variable", "expected letters, digits and _, without $")
     value = environ.get(name)
     if value is None:
-        raise Wrong("its variable is not set", "set it in the environment of this process")
+        raise InvalidValue("its variable is not set", "set it in the environment of this process")
     return value.encode("utf-8", "surrogateescape")
 
 
@@ -188,19 +196,21 @@ def _text(content: bytes) -> str:
     Such a text would fail at the venue, without a reason.
     """
     if len(content) > LIMIT:
-        raise Wrong("longer than 64 KiB", "expected a file that holds the secret and nothing else")
+        raise InvalidValue("longer than 64 KiB", "expected a file that holds the secret and nothing else")
     try:
         text = content.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
-        raise Wrong("not UTF-8 text", "expected the secret as text, a binary key as PEM") from None
+        raise InvalidValue("not UTF-8 text", "expected the secret as text, a binary key as PEM") from None
     if not text:
-        raise Wrong("an empty secret", "expected the secret, in one line, or PEM")
+        raise InvalidValue("an empty secret", "expected the secret, in one line, or PEM")
     if text.startswith("-----BEGIN ") and "-----END " in text:
         if not text.replace("\r", "").replace("\n", "").replace("\t", "").isprintable():
-            raise Wrong("PEM with control characters", "export it again")
+            raise InvalidValue("PEM with control characters", "export it again")
         return text
     if "\n" in text:
-        raise Wrong("more than one line, and not PEM", "expected the secret and nothing else")
+        raise InvalidValue("more than one line, and not PEM", "expected the secret and nothing else")
     if not text.isprintable() or text != text.strip():
-        raise Wrong("control or invisible characters, or spaces at its ends", "expected the secret and nothing else")
+        raise InvalidValue(
+            "control or invisible characters, or spaces at its ends", "expected the secret and nothing else"
+        )
     return text

@@ -15,13 +15,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kill_switch.config.defaults import CONFIG
-from kill_switch.config.messages import Raw, at, describe
+from kill_switch.config.messages import Raw, config_path, safe_description
 from kill_switch.config.parsers import NAME_HINT, is_name
 from kill_switch.config.salvage import salvage
 from kill_switch.errors import ConfigError, Problem
 
 DEFAULT = Path(CONFIG)
-MOST_SAID = 160  # characters of the parser's message
+MAX_QUOTED = 160  # characters of the parser's message
 
 
 def find(path: Path | None, environ: Mapping[str, str]) -> Path:
@@ -91,7 +91,7 @@ def _lower(text: str) -> str:
 
 def _brief(text: str) -> str:
     """Shorten the parser's message, which may contain a key of any length."""
-    return text if len(text) <= MOST_SAID else f"{text[: MOST_SAID // 2]}…{text[-MOST_SAID // 2 :]}"
+    return text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED // 2]}…{text[-MAX_QUOTED // 2 :]}"
 
 
 def exposed(path: Path, where: str = "file") -> Iterator[Problem]:
@@ -107,7 +107,7 @@ def exposed(path: Path, where: str = "file") -> Iterator[Problem]:
         return
     from kill_switch.system import users  # imported here, because `fire` and `status` do not need it and must be fast
 
-    if who := users.strangers(status.st_gid, (0, os.geteuid(), status.st_uid)):
+    if who := users.unlisted_members(status.st_gid, (0, os.geteuid(), status.st_uid)):
         yield Problem(where, f"its group can write to it, and {who} is in it", f"chmod g-w {shlex.quote(str(path))}")
 
 
@@ -117,7 +117,7 @@ def table_of(document: Raw, name: str, problems: list[Problem]) -> Raw:
     if isinstance(table, dict):
         return table
     form = f"[{name}.NAME]" if name in ("accounts", "triggers") else f"[{name}]"
-    problems.append(Problem(name, describe(table), f"expected a table {form}"))
+    problems.append(Problem(name, safe_description(table), f"expected a table {form}"))
     return {}
 
 
@@ -126,9 +126,13 @@ def named(tables: Raw, path: str, problems: list[Problem]) -> dict[str, Raw]:
     named_tables: dict[str, Raw] = {}
     for name, value in tables.items():
         if not is_name(name):
-            problems.append(Problem(at(path, name), "not a name", NAME_HINT))
+            problems.append(Problem(config_path(path, name), "not a name", NAME_HINT))
         if isinstance(value, dict):
             named_tables[name] = value
         else:
-            problems.append(Problem(at(path, name), describe(value), f"expected a table [{at(path, name)}]"))
+            problems.append(
+                Problem(
+                    config_path(path, name), safe_description(value), f"expected a table [{config_path(path, name)}]"
+                )
+            )
     return named_tables

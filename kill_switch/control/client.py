@@ -17,19 +17,21 @@ from kill_switch.errors import NotAllowed, Unreachable
 
 STARTS_WITHIN_S = 1.0  # seconds from a process's first line to its sockets
 _AGAIN_S = 0.05
-MOST_ANSWER = 64 << 20  # bytes of an answer; a status takes about 1 KiB an account
+MAX_ANSWER = 64 << 20  # bytes of an answer; a status takes about 1 KiB an account
 _LOOKS = ("status", "report")  # requests that change nothing
 _UNKNOWN = ": whether it has done, or will do, what was asked is not known; see kill-switch status"
 
 
-def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0, patience_s: float = 0.0) -> dict[str, Any]:
+def send_request(
+    path: Path, request: Mapping[str, object], timeout_s: float = 10.0, patience_s: float = 0.0
+) -> dict[str, Any]:
     """Send the daemon a request and return its answer.
 
     Raises `Unreachable`, or `NotAllowed` if the socket's mode forbids the caller. First, a daemon that may be starting
     is waited for, up to `patience_s` seconds. `timeout_s` bounds the exchange in seconds.
     """
     until_s = time.monotonic() + patience_s
-    while patience_s and not listening(path) and time.monotonic() < until_s:
+    while patience_s and not is_listening(path) and time.monotonic() < until_s:
         time.sleep(_AGAIN_S)
     sock = socket.socket(socket.AF_UNIX)
     until_s = time.monotonic() + timeout_s
@@ -42,7 +44,7 @@ def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0, pati
             sock.sendall(json.dumps(request).encode() + b"\n")
             answer = bytearray()
             while not answer.endswith(b"\n"):
-                if len(answer) > MOST_ANSWER:
+                if len(answer) > MAX_ANSWER:
                     raise Unreachable(f"the process that answers on {path} is no daemon: its answer does not end")
                 sock.settimeout(max(0.001, until_s - time.monotonic()))
                 chunk = sock.recv(1 << 16)
@@ -64,7 +66,7 @@ def ask(path: Path, request: Mapping[str, object], timeout_s: float = 10.0, pati
     return loaded
 
 
-def listening(path: Path) -> bool:
+def is_listening(path: Path) -> bool:
     """Return whether a process has the socket open, even if it does not answer; raise `NotAllowed` if refused."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(1.0)

@@ -16,21 +16,21 @@ import anyio
 import kill_switch
 from kill_switch import clock, printable
 from kill_switch.config.loader import Config
-from kill_switch.control.server import Caller, Handler, Refusal
+from kill_switch.control.server import Caller, Handler, RequestRefused
 from kill_switch.core.domain import LaneState, Phase, Reason
-from kill_switch.core.engine import Account, Granted, RearmAsked, Waiting, unlike
-from kill_switch.core.outcome import Problem, of_daemon
+from kill_switch.core.engine import AccountState, RearmAsked, RearmGranted, RearmPending, describe_login_mismatch
+from kill_switch.core.outcome import Problem, daemon_problems
 from kill_switch.dispatch.account_status import AccountStatus
 from kill_switch.dispatch.dispatcher import Dispatcher
-from kill_switch.health.clock_skew import Clocks
-from kill_switch.health.drills import Drills
-from kill_switch.health.dry_run import Previews
+from kill_switch.health.clock_skew import ClockSkewMonitor
+from kill_switch.health.drills import DrillRunner
+from kill_switch.health.dry_run import DryRun
 from kill_switch.journal.journal import Journal
-from kill_switch.journal.kill_report import KEEP_REASONS, Reports
+from kill_switch.journal.kill_report import MAX_REASONS_EACH_END, ReportBuilder
 from kill_switch.journal.records import RearmAskedRecord, UserRecord
-from kill_switch.system.users import SOON_S, Users
+from kill_switch.system.users import SOON_S, UserDirectory
 from kill_switch.triggers.intake.intake import Intake
-from kill_switch.triggers.supervisor import Watch
+from kill_switch.triggers.supervisor import TriggerSupervisor
 from kill_switch.wakeup import Signal
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ MAX_TEXT = 1000
 MAX_REASONS = 10  # reasons in the status at most; the report has all
 
 
-class Operators:
+class ControlHandlers:
     """The handlers, and the parts of the daemon that they need."""
 
     def __init__(
@@ -53,33 +53,33 @@ class Operators:
         config: Config,
         dispatcher: Dispatcher,
         journal: Journal,
-        reports: Reports,
-        watch: Watch,
-        drills: Drills,
-        clocks: Clocks,
+        reports: ReportBuilder,
+        watch: TriggerSupervisor,
+        drills: DrillRunner,
+        clocks: ClockSkewMonitor,
         intake: Intake,
-        users: Users | None = None,
+        users: UserDirectory | None = None,
         troubles: Iterable[Callable[[], Iterable[str]]] = (),
     ) -> None:
         """`troubles` of other parts: each yields a line for people for everything that is wrong with its part."""
-        self.news = Signal()  # notified when a state or a lane may have changed
+        self.announcements = Signal()  # notified when a state or a lane may have changed
         self.config = config
         self._dispatcher = dispatcher
         self._journal = journal
         self._reports = reports
-        self._watch = watch
+        self._supervisor = watch
         self._drills = drills
         self._clocks = clocks
-        self._previews = Previews(dispatcher)
+        self._dry_run = DryRun(dispatcher)
         self._intake = intake
-        self._users = users or Users()
+        self._users = users or UserDirectory()
         self._unnamed = set[int]()  # uids of callers who fired and whose names are not recorded yet
         # each yields lines for people about the faults of its part of the program
         self._troubles: list[Callable[[], Iterable[str]]] = [
             drills.troubles,
             clocks.troubles,
-            self._unheard,
-            self._unintended,
+            self._intake_trouble,
+            self._write_ahead_trouble,
             self._unlike,
             self._slow,
             self._worn,
@@ -97,52 +97,52 @@ class Operators:
             "report": self._report,
         }
 
-    def changed(self) -> None:
+    def notify_changed(self) -> None:
         """Wake the requests that wait for the state to change."""
         self._note_phase()
-        self.news.notify()
+        self.announcements.notify()
 
     def _note_phase(self) -> None:
         phase = self._dispatcher.state.phase
-        if outward(phase) != outward(self._phase):
+        if public_state(phase) != public_state(self._phase):
             self._since_ns = self._dispatcher.clock().wall_ns
         self._phase = phase
 
     def status(self) -> dict[str, object]:
         """Return what `status --json` prints, as of now, including the reasons of a kill that has just begun."""
         self._note_phase()
-        self._journal.tell()
-        conditions = self._watch.conditions()
+        self._journal.deliver_entries()
+        conditions = self._supervisor.states()
         drill = self._drills.last
         return {
-            "state": outward(self._dispatcher.state.phase),
+            "state": public_state(self._dispatcher.state.phase),
             "since": clock.iso(self._since_ns),
             "version": kill_switch.__version__,
             "pid": os.getpid(),
             "accounts": {name: self._account(name) for name in self._dispatcher.sessions},
             "triggers": {
                 name: {"kind": trigger.kind, "state": conditions[name][0], "detail": conditions[name][1]}
-                for name, trigger in self._watch.triggers.items()
+                for name, trigger in self._supervisor.triggers.items()
             },
             "last_kill": self._reports.last,
-            "why": self._why(),
+            "why": self._reasons(),
             "intake": {
                 **self._intake.counts()._asdict(),
                 "why_ignored": dict(self._intake.why_ignored),
             },
             "drill": {
-                "next": self._drills.due,
+                "next": self._drills.next_due,
                 "last": drill and {key: drill[key] for key in ("at", "by", "ok", "answered_us", "budget_us")},
             },
             "journal": self._journal.trouble or "ok",
-            "trouble": [line for part in self._troubles for line in _told(part)],
+            "trouble": [line for part in self._troubles for line in _safe_lines(part)],
         }
 
-    def _unheard(self) -> Iterable[str]:
+    def _intake_trouble(self) -> Iterable[str]:
         return (f"intake: {line}" for line in self._intake.troubles())
 
-    def _unintended(self) -> Iterable[str]:
-        why = self._journal.unintended
+    def _write_ahead_trouble(self) -> Iterable[str]:
+        why = self._journal.write_ahead_trouble
         return (f"intent: {why}: the first commands of a kill wait for its record",) if why else ()
 
     def _worn(self) -> Iterable[str]:
@@ -154,7 +154,9 @@ class Operators:
                     yield f"{name} {route} is up, but: {why}"
 
     def _unlike(self) -> Iterable[str]:
-        differences = ((name, unlike(account)) for name, account in self._dispatcher.state.accounts.items())
+        differences = (
+            (name, describe_login_mismatch(account)) for name, account in self._dispatcher.state.accounts.items()
+        )
         return (f"account {name}: {strange}: only rearm --force arms it" for name, strange in differences if strange)
 
     def _slow(self) -> Iterable[str]:
@@ -163,7 +165,7 @@ class Operators:
         cautions = ((name, session.status.caution(now)) for name, session in self._dispatcher.sessions.items())
         return [f"{name}: {caution}" for name, caution in cautions if caution]
 
-    def _why(self) -> list[dict[str, object]]:
+    def _reasons(self) -> list[dict[str, object]]:
         """Return the first reasons of the kills that hold an account tripped now."""
         accounts = self._dispatcher.state.accounts
         kills = dict.fromkeys(accounts[name].kill for name in self._dispatcher.state.tripped)
@@ -172,7 +174,7 @@ class Operators:
     def _account(self, name: str) -> dict[str, object]:
         status = self._dispatcher.sessions[name].status
         return {
-            **condition(status),
+            **account_health(status),
             "state": self._dispatcher.state.accounts[name].phase,
             "open_orders": status.open_orders,
             "noise": status.unexplained_messages,
@@ -185,9 +187,9 @@ class Operators:
 
     async def _report(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
         self._journal.flush()
-        report = self._reports.get(str(request.get("id", "last")))
+        report = self._reports.render(str(request.get("id", "last")))
         if report is None:
-            raise Refusal("there is no such kill")
+            raise RequestRefused("there is no such kill")
         return {**report, "problems": await self.problems(KILL_RECORD_WITHIN_S)}
 
     async def _fire(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
@@ -195,10 +197,10 @@ class Operators:
         accounts = self._scope(request)
         wait_s = request.get("wait_s", 0)
         if not isinstance(wait_s, int | float):
-            raise Refusal("wait_s must be a number of seconds")
+            raise RequestRefused("wait_s must be a number of seconds")
         wait_s = min(max(0, wait_s), MAX_WAIT_S)  # because the length of the wait must not keep a kill from being sent
         if request.get("dry_run"):
-            shown = await self._previews.show(accounts)
+            shown = await self._dry_run.list_targets(accounts)
             # because a reload may have removed accounts
             still = [name for name in shown if name in self._dispatcher.sessions]
             return {"dry_run": True, "accounts": {name: {**self._account(name), **shown[name]} for name in still}}
@@ -209,14 +211,16 @@ class Operators:
         if caller.user == str(caller.uid):
             self.find_name(caller.uid)
         with anyio.move_on_after(wait_s):
-            while any(account.phase.is_unfinished for account in self._still(accounts)):
-                await self.news.wait()
+            while any(account.phase.is_unfinished for account in self._still_configured(accounts)):
+                await self.announcements.wait()
         if caller.uid in self._unnamed:
             await self._users.name(caller.uid, SOON_S)
         self._journal.flush()
-        report = None if kill is None else self._reports.get(kill.id)
+        report = None if kill is None else self._reports.render(kill.id)
         if report is None or not _has(report, reason):  # because another kill's report would be believed
-            raise Refusal("the kill was sent, but its report cannot be shown: read the log, and look at the venues")
+            raise RequestRefused(
+                "the kill was sent, but its report cannot be shown: read the log, and look at the venues"
+            )
         return {**report, "asked": accounts, "problems": await self.problems(KILL_RECORD_WITHIN_S)}
 
     def find_name(self, uid: int) -> None:
@@ -231,7 +235,7 @@ class Operators:
 
         if uid not in self._unnamed:
             self._unnamed.add(uid)
-            self._users.when_known(uid, on_name)
+            self._users.call_with_name(uid, on_name)
 
     async def _drill(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
         return await self._drills.run(self._scope(request), "operator", uid=caller.uid, user=caller.user)
@@ -244,54 +248,54 @@ class Operators:
         force = request.get("force") is True
         since_ns = self._dispatcher.clock().mono_ns
         await self._prove(tripped, since_ns)
-        await self._watch.look(tripped)
-        watching = list(self._watch.watching(tripped))  # read now, because a reload may have changed the triggers
+        await self._supervisor.check_flags(tripped)
+        watching = list(self._supervisor.watching(tripped))  # read now, because a reload may have changed the triggers
         record = RearmAskedRecord(uid=caller.uid, user=caller.user, text=text, accounts=accounts)
         self._journal.append(record.kind, record.to_json(), self._dispatcher.clock())
         if not await self._recorded():
             why = self._journal.trouble or "the disk has not taken the record yet"
-            raise Refusal(f"not re-armed, because it could not be recorded: {why}")
-        reported_ns = self._dispatcher.reported_ns
+            raise RequestRefused(f"not re-armed, because it could not be recorded: {why}")
+        reported_ns = self._dispatcher.last_reason_ns
         later = [name for name in accounts if reported_ns.get(name, 0) >= since_ns]
         blockers = (
             *(f"{name}: a reason was reported after this was asked for" for name in later),
-            *self._watch.against_rearm(tripped, force=force),
+            *self._supervisor.rearm_blockers(tripped, force=force),
         )
         asked = RearmAsked(caller.uid, caller.user, text, accounts, force, blockers, self._dispatcher.clock(), since_ns)
         if caller.gone():
             log.warning("not re-armed: %s, who asked for it, did not wait for the answer", caller.user)
-            raise Refusal("not re-armed: the caller has closed the connection")
+            raise RequestRefused("not re-armed: the caller has closed the connection")
         match self._dispatcher.rearm(asked):
-            case Granted(names):
+            case RearmGranted(names):
                 for trigger in watching:
-                    self._watch.rearmed(trigger, names)
-                self.changed()
+                    self._supervisor.on_rearmed(trigger, names)
+                self.notify_changed()
                 if problems := await self.problems():
                     log.error("re-armed, and not on record yet: a restart now would be tripped")
                 return {"rearmed": names, **({"problems": problems} if problems else {})}
-            case Waiting(approvals, needed):
+            case RearmPending(approvals, needed):
                 await self._recorded()
-                raise Refusal(
+                raise RequestRefused(
                     f"{approvals} of {needed} people have approved: another person must type the same command", 75
                 )
             case refused:
-                raise Refusal("not re-armed: " + "; ".join(refused.why), why=refused.why)
+                raise RequestRefused("not re-armed: " + "; ".join(refused.reasons), why=refused.reasons)
 
     async def problems(self, within_s: float = RECORD_WITHIN_S) -> list[Problem]:
         """Have everything recorded so far written; return the journal's faults as problems."""
         unwritten = ""
         if not await self._recorded(within_s):
-            unwritten = self._journal.unwritten or self._journal.silent or "the disk has not taken it yet"
+            unwritten = self._journal.write_trouble or self._journal.silence_trouble or "the disk has not taken it yet"
         latched = self._journal.is_latched
-        return of_daemon(unwritten, self._journal.unsynced, self.config.source, latched=latched)
+        return daemon_problems(unwritten, self._journal.sync_trouble, self.config.source, latched=latched)
 
     async def _recorded(self, within_s: float = RECORD_WITHIN_S) -> bool:
         """Have everything recorded so far written; return False if the disk has not accepted it in time."""
         self._journal.sync()
         with anyio.move_on_after(within_s):
-            while not self._journal.on_record and not self._journal.unwritten:  # noqa: ASYNC110 - a thread's work
+            while not self._journal.is_on_record and not self._journal.write_trouble:  # noqa: ASYNC110 - a thread's work
                 await anyio.sleep(0.001)
-        return self._journal.on_record
+        return self._journal.is_on_record
 
     async def _prove(self, names: Collection[str], since_ns: int) -> None:
         """Read the clear accounts once more; return when all reads are in, or after a bounded time."""
@@ -300,16 +304,16 @@ class Operators:
                 self._dispatcher.sessions[name].read_back()
 
         def waiting() -> bool:
-            accounts = self._still(names)
-            return any(a.phase is Phase.CLEAR and a.sweep and a.sweep.proved_ns < since_ns for a in accounts)
+            accounts = self._still_configured(names)
+            return any(a.phase is Phase.CLEAR and a.sweep and a.sweep.last_proof_ns < since_ns for a in accounts)
 
-        rtts_ns = (a.sweep.rtt_ns for a in self._still(names) if a.sweep is not None)
+        rtts_ns = (a.sweep.longest_rtt_ns for a in self._still_configured(names) if a.sweep is not None)
         within_s = max(PROVE_WITHIN_S, min(2e-9 * max(rtts_ns, default=0), PROVE_WITHIN_MOST_S))
         with anyio.move_on_after(within_s):
             while waiting():  # noqa: ASYNC110 - a clean read of a clear account is no news
                 await anyio.sleep(0.01)
 
-    def _still(self, names: Iterable[str]) -> list[Account]:
+    def _still_configured(self, names: Iterable[str]) -> list[AccountState]:
         """Return the accounts that still exist, because a reload may have removed some."""
         accounts = self._dispatcher.state.accounts
         return [accounts[name] for name in names if name in accounts]
@@ -317,14 +321,14 @@ class Operators:
     def _scope(self, request: Mapping[str, Any]) -> tuple[str, ...]:
         scope = request.get("scope", [])
         if not isinstance(scope, list) or not all(isinstance(selector, str) for selector in scope):
-            raise Refusal("scope must be a list of account names and tags")
+            raise RequestRefused("scope must be a list of account names and tags")
         try:
             return self.config.select(scope)
         except ValueError as error:
-            raise Refusal(str(error)) from None
+            raise RequestRefused(str(error)) from None
 
 
-def condition(status: AccountStatus) -> dict[str, object]:
+def account_health(status: AccountStatus) -> dict[str, object]:
     """Return the state of an account's lanes, in the keys of the status."""
     return {
         "venue": status.venue_name,
@@ -337,13 +341,13 @@ def condition(status: AccountStatus) -> dict[str, object]:
 
 def _has(report: Mapping[str, Any], reason: Reason) -> bool:
     """Return whether a report contains this reason; of very many reasons, a report has the first and the last only."""
-    observed_at = clock.iso(reason.observed.wall_ns)
-    return len(report["reasons"]) > KEEP_REASONS or any(
+    observed_at = clock.iso(reason.observed_at.wall_ns)
+    return len(report["reasons"]) > MAX_REASONS_EACH_END or any(
         shown["trigger"] == reason.trigger and shown["observed_at"] == observed_at for shown in report["reasons"]
     )
 
 
-def _told(trouble_lines: Callable[[], Iterable[str]]) -> list[str]:
+def _safe_lines(trouble_lines: Callable[[], Iterable[str]]) -> list[str]:
     """Return a part's trouble lines; an exception becomes a line, so that the other parts are still shown."""
     try:
         return list(trouble_lines())
@@ -352,7 +356,7 @@ def _told(trouble_lines: Callable[[], Iterable[str]]) -> list[str]:
         return [f"internal error: {type(error).__name__}: see the log"]
 
 
-def outward(phase: Phase) -> str:
+def public_state(phase: Phase) -> str:
     """Return the daemon's state in the three words of the status."""
     match phase:
         case Phase.ARMED:
@@ -366,5 +370,5 @@ def outward(phase: Phase) -> str:
 def _text(request: Mapping[str, Any], command: str) -> str:
     text = request.get("reason")
     if not isinstance(text, str) or not text.strip():
-        raise Refusal(f"{command} needs a reason")
+        raise RequestRefused(f"{command} needs a reason")
     return printable.line(text).strip()[:MAX_TEXT]

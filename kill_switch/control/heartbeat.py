@@ -17,7 +17,7 @@ STARTS_WITHIN_S = 1.0  # seconds from a daemon's first line to its sockets
 AGAIN_S = 0.05
 
 
-def send(
+def send_heartbeat(
     path: Path,
     name: str,
     every_s: float | None,

@@ -26,7 +26,7 @@ def runtime_dir(
 
     If the file cannot be parsed as a whole, `say` gets a line for people.
     """
-    directory = _at_a_glance(path, environ, say)
+    directory = _quick_runtime_dir(path, environ, say)
     if directory is None:
         from kill_switch.config import loader
 
@@ -49,7 +49,7 @@ def directories(path: Path | None, *, environ: Mapping[str, str] = os.environ) -
     return state_dir, runtime_dir
 
 
-def _at_a_glance(path: Path | None, environ: Mapping[str, str], say: Callable[[str], object]) -> Path | None:
+def _quick_runtime_dir(path: Path | None, environ: Mapping[str, str], say: Callable[[str], object]) -> Path | None:
     """Return the runtime directory if the file is clear about it, else None."""
     try:
         daemon, broken = _table(path, environ)

@@ -27,10 +27,10 @@ from anyio.abc import SocketAttribute, SocketListener, SocketStream
 
 from kill_switch import printable
 from kill_switch.errors import AlreadyRunning, KillSwitchError
-from kill_switch.system.offload import Offload
-from kill_switch.system.unix_sockets import bind
-from kill_switch.system.users import NAME_WITHIN_S, Users
-from kill_switch.transports.turns import Turns
+from kill_switch.system.offload import OffloadThread
+from kill_switch.system.unix_sockets import bind_unix_socket
+from kill_switch.system.users import NAME_WITHIN_S, UserDirectory
+from kill_switch.transports.turns import TurnScheduler
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,9 @@ MAX_LINE = 64 << 10
 IDLE_S = 60.0
 LOOK_EVERY_S = 1.0  # seconds between two checks that the socket's file exists
 CONNECT_WITHIN_S = 2.0
-MOST_OPEN = 32  # connections of a user, because lanes need descriptors and each request needs the loop's time
+MAX_OPEN = 32  # connections of a user, because lanes need descriptors and each request needs the loop's time
 BACKLOG = 65536  # limited by the kernel (net.core.somaxconn)
-NAMED = ("rearm", "drill", "reload")  # requests whose record needs the caller's name; a kill does not wait for one
+MAX_NAMED = ("rearm", "drill", "reload")  # requests whose record needs the caller's name; a kill does not wait for one
 
 
 def _never() -> bool:
@@ -60,17 +60,17 @@ class Turnstile:
     """Lets requests begin one by one: kills apart from other requests, callers with fewer requests first."""
 
     def __init__(self) -> None:
-        self._kills, self._others = Turns(), Turns()
+        self._kills, self._others = TurnScheduler(), TurnScheduler()
 
     async def enter(self, request: Mapping[str, Any], had: int) -> None:
         """Return when the request may begin; `had` is the number of requests that its connection has made."""
         is_kill = request.get("cmd") == "fire" and not request.get("dry_run")
         turns = self._kills if is_kill else self._others
         if not turns.is_free():
-            await turns.turn(had)
+            await turns.wait_turn(had)
 
 
-class Refusal(Exception):
+class RequestRefused(Exception):
     """Raised by a handler: the error line of the answer, and the exit code of the command."""
 
     def __init__(self, text: str, exit_code: int = 1, **data: object) -> None:
@@ -83,7 +83,7 @@ Handler = Callable[[Mapping[str, Any], Caller], Awaitable[Mapping[str, object]]]
 
 
 async def serve(
-    path: Path, handlers: Mapping[str, Handler], gid: int | None = None, *, files: Offload, users: Users
+    path: Path, handlers: Mapping[str, Handler], gid: int | None = None, *, files: OffloadThread, users: UserDirectory
 ) -> None:
     """Serve until the socket is removed or replaced; then return, so that the caller creates it again.
 
@@ -126,7 +126,7 @@ class _Connection:
 
 
 class _Connections:
-    """The open connections: at most `MOST_OPEN` a user. A new one replaces the oldest idle one, else the oldest.
+    """The open connections: at most `MAX_OPEN` a user. A new one replaces the oldest idle one, else the oldest.
 
     So a member of the group can neither use up the descriptors that lanes need, nor keep a `fire` from being read.
     """
@@ -138,7 +138,7 @@ class _Connections:
     def enter(self, uid: int) -> Iterator[_Connection]:
         """Count a connection of that user for as long as the context is open."""
         mine = self._open.setdefault(uid, [])
-        if len(mine) >= MOST_OPEN:
+        if len(mine) >= MAX_OPEN:
             replaced = next((candidate for candidate in mine if not candidate.is_busy), mine[0])
             mine.remove(replaced)
             replaced.scope.cancel()
@@ -156,7 +156,7 @@ class _Connections:
 
 def _bind(path: Path, gid: int | None) -> tuple[socket.socket, tuple[int, int] | None]:
     """Create the socket; return it and its file's identity."""
-    sock = bind(path, socket.SOCK_STREAM, gid)
+    sock = bind_unix_socket(path, socket.SOCK_STREAM, gid)
     sock.listen(BACKLOG)
     return sock, inode(path)
 
@@ -188,7 +188,7 @@ async def _converse(
     uid: int,
     pid: int,
     handlers: Mapping[str, Handler],
-    users: Users,
+    users: UserDirectory,
     turnstile: Turnstile,
 ) -> None:
     gone = partial(_hung_up, stream.extra_attributes[SocketAttribute.raw_socket]())
@@ -197,7 +197,7 @@ async def _converse(
         while b"\n" not in unread:
             if len(unread) > MAX_LINE:
                 await stream.send(_line({"error": "the line is too long", "exit": 1}))
-                await _swallow(stream)
+                await _discard_input(stream)
                 return
             with anyio.fail_after(IDLE_S):
                 try:
@@ -205,14 +205,14 @@ async def _converse(
                 except anyio.EndOfStream:
                     return
         line, _, unread = unread.partition(b"\n")
-        caller = Caller(uid, pid, users.known(uid), gone)
+        caller = Caller(uid, pid, users.cached_name(uid), gone)
         connection.is_busy = True
         await stream.send(_line(await _answer(line, caller, handlers, users, turnstile, had)))
         connection.is_busy, had = False, had + 1
-        users.learn(uid)  # not before the answer, because the line may have been a kill
+        users.look_up(uid)  # not before the answer, because the line may have been a kill
 
 
-async def _swallow(stream: SocketStream) -> None:
+async def _discard_input(stream: SocketStream) -> None:
     """Read what is still arriving, for one second: closing with unread bytes would discard the answer."""
     with anyio.move_on_after(1.0):
         await stream.send_eof()
@@ -227,7 +227,7 @@ async def _answer(
     line: bytes,
     caller: Caller,
     handlers: Mapping[str, Handler],
-    users: Users | None = None,
+    users: UserDirectory | None = None,
     turnstile: Turnstile | None = None,
     had: int = 0,
 ) -> Mapping[str, object]:
@@ -241,11 +241,11 @@ async def _answer(
         return {"error": f'not a request: {{"cmd": …}} with one of {", ".join(sorted(handlers))}', "exit": 1}
     if turnstile is not None:
         await turnstile.enter(request, had)
-    if command in NAMED and users is not None:
+    if command in MAX_NAMED and users is not None:
         caller = caller._replace(user=await users.name(caller.uid, NAME_WITHIN_S))
     try:
         return await handler(request, caller)
-    except Refusal as refusal:
+    except RequestRefused as refusal:
         return {"error": str(refusal), "exit": refusal.exit_code, **refusal.data}
     except KillSwitchError as error:
         return {"error": str(error), "exit": error.exit_code}
@@ -286,7 +286,7 @@ def _hung_up(sock: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-async def refuse_second(path: Path, files: Offload) -> None:
+async def refuse_second(path: Path, files: OffloadThread) -> None:
     """Raise `AlreadyRunning` if a daemon answers on the socket, because its socket must not be replaced."""
     if await files.run(_is_served, path):
         raise AlreadyRunning(f"another daemon answers on {path}")

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class Now(NamedTuple):
+class Instant(NamedTuple):
     """An instant on both clocks: monotonic for waiting and measuring, wall for signing and the record."""
 
     mono_ns: int
@@ -95,7 +95,7 @@ _WORDS = {
 }
 
 
-class Answer(StrEnum):
+class CancelOutcome(StrEnum):
     """What came back for one strike. None of these ends the work: only a clean read-back does."""
 
     ACCEPTED = "ACCEPTED"  # the venue took the command; nothing is said of the orders
@@ -113,14 +113,14 @@ class Verdict(StrEnum):
     UNSENT = "UNSENT"
 
     @staticmethod
-    def of(phase: Phase, answer: Answer | None) -> Verdict:
+    def of(phase: Phase, answer: CancelOutcome | None) -> Verdict:
         """Claim no more than the venue's own data shows."""
         if phase is Phase.CLEAR:
             return Verdict.CONFIRMED
         match answer:
-            case Answer.REFUSED:
+            case CancelOutcome.REFUSED:
                 return Verdict.REFUSED
-            case Answer.UNSENT:
+            case CancelOutcome.UNSENT:
                 return Verdict.UNSENT
             case _:
                 return Verdict.UNKNOWN
@@ -142,7 +142,7 @@ class LaneState(StrEnum):
     CONNECTING = "connecting"
 
 
-class Life(StrEnum):
+class OrderState(StrEnum):
     """How much of an order's life is left, whatever its venue calls it."""
 
     LIVE = "live"  # may rest, trigger or fill until somebody cancels it
@@ -155,12 +155,12 @@ class Order(NamedTuple):
 
     id: str
     symbol: str
-    life: Life
+    state: OrderState
     status: str
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class SweepTiming:
     """How fast one venue may be struck and read, in seconds; the venue's adapter states it."""
 
     answer_within_s: float = 1.0  # no answer to a strike by then: read back all the same
@@ -181,5 +181,5 @@ class Reason:
     trigger: str
     text: str
     accounts: tuple[str, ...]
-    observed: Now
+    observed_at: Instant
     evidence: Mapping[str, object] = field(default_factory=dict)

@@ -29,20 +29,20 @@ from types import MappingProxyType
 from typing import NamedTuple, assert_never
 
 from kill_switch.core import sweep as sweeping
-from kill_switch.core.domain import Now, Pace, Phase, Reason, Severity
-from kill_switch.core.identity import Identity, difference
-from kill_switch.core.sweep import Act, Sweep
+from kill_switch.core.domain import Instant, Phase, Reason, Severity, SweepTiming
+from kill_switch.core.identity import Identity, describe_difference
+from kill_switch.core.sweep import Sweep, SweepAction
 from kill_switch.core.tally import Due
 from kill_switch.errors import IllegalEvent
 
 # ── events: what has happened ─────────────────────────────────────────────────────────────────────────────────────
 
 
-class Reported(NamedTuple):
+class ReasonReported(NamedTuple):
     """A trigger or an operator gave a reason."""
 
     reason: Reason
-    at: Now
+    at: Instant
 
 
 class Progress(NamedTuple):
@@ -50,14 +50,14 @@ class Progress(NamedTuple):
 
     account: str
     event: sweeping.Event
-    at: Now
+    at: Instant
     evidence: str = ""
     cancelled: int | None = None  # the venue's own count
     orders: Mapping[str, object] | Due | None = None  # what is new of the orders that the kill counts; see `tally`
     strike: int = 0  # the number of the strike that is answered; 0: the last one
 
 
-class Sent(NamedTuple):
+class StrikeSent(NamedTuple):
     """One strike on one account: which routes took it, and when its last byte was handed over (0: not yet)."""
 
     account: str
@@ -67,11 +67,11 @@ class Sent(NamedTuple):
     orders: Mapping[str, object] | Due | None = None  # what is new of the orders that the kill counts; see `tally`
 
 
-class Struck(NamedTuple):
+class StrikesSent(NamedTuple):
     """The dispatcher carried strikes out, all in one pass; a hedge that goes out later is told again."""
 
-    sent: tuple[Sent, ...]
-    at: Now
+    sent: tuple[StrikeSent, ...]
+    at: Instant
 
 
 class RearmAsked(NamedTuple):
@@ -83,20 +83,20 @@ class RearmAsked(NamedTuple):
     accounts: tuple[str, ...]
     force: bool
     blockers: tuple[str, ...]
-    at: Now
+    at: Instant
     proved_since_ns: int = 0  # a clean read must have been asked for since then; 0: that of the sweep will do
 
 
 class Pulse(NamedTuple):
     """Ask for a sign of life: the answer proves that the engine and its interpreter still turn."""
 
-    at: Now
+    at: Instant
 
 
 class Recovered(NamedTuple):
     """The process starts again with this state: unfinished sweeps strike again, finished ones guard."""
 
-    at: Now
+    at: Instant
 
 
 class Reconfigured(NamedTuple):
@@ -107,21 +107,21 @@ class Reconfigured(NamedTuple):
     accounts that were latched under another name.
     """
 
-    paces: Mapping[str, Pace]
-    anew: frozenset[str]
+    timings: Mapping[str, SweepTiming]
+    new_logins: frozenset[str]
     approvals_needed: int
-    at: Now
+    at: Instant
     identities: Mapping[str, Identity] = MappingProxyType({})
-    owed: Mapping[str, tuple[Identity, ...]] = MappingProxyType({})
-    moved: Mapping[str, str] = MappingProxyType({})  # old name → new name
+    unproven_identities: Mapping[str, tuple[Identity, ...]] = MappingProxyType({})
+    renamed: Mapping[str, str] = MappingProxyType({})  # old name → new name
 
 
-Event = Reported | Progress | Struck | RearmAsked | Pulse | Recovered | Reconfigured
+Event = ReasonReported | Progress | StrikesSent | RearmAsked | Pulse | Recovered | Reconfigured
 
 # ── commands: what is to be done ──────────────────────────────────────────────────────────────────────────────────
 
 
-class Record(NamedTuple):
+class AppendRecord(NamedTuple):
     """Write to the journal; `latch` means before any other command is carried out, and synced soon after."""
 
     kind: str
@@ -129,13 +129,13 @@ class Record(NamedTuple):
     latch: bool = False
 
 
-class Strike(NamedTuple):
+class StrikeAccounts(NamedTuple):
     """Send one round of cancel commands to each account, all in one synchronous pass."""
 
     accounts: tuple[tuple[str, int], ...]  # account and the number of its strike
 
 
-class Read(NamedTuple):
+class ReadOrders(NamedTuple):
     """Read the account's open orders back."""
 
     account: str
@@ -156,42 +156,52 @@ class Announce(NamedTuple):
     account: str | None = None
 
 
-class Granted(NamedTuple):
+class RearmGranted(NamedTuple):
     """Answer a re-arm: these accounts are armed again; the triggers that watch them start over."""
 
     accounts: tuple[str, ...]
 
 
-class Waiting(NamedTuple):
+class RearmPending(NamedTuple):
     """Answer a re-arm: the gate holds, and another person must say the same."""
 
     approvals: int
     needed: int
 
 
-class Refused(NamedTuple):
+class RearmRefused(NamedTuple):
     """Answer a re-arm: nothing has changed, for all these reasons."""
 
-    why: tuple[str, ...]
+    reasons: tuple[str, ...]
 
 
-class Alive(NamedTuple):
+class PulseAnswered(NamedTuple):
     """Answer a pulse."""
 
 
-Command = Record | Strike | Read | WakeAt | Announce | Granted | Waiting | Refused | Alive
+Command = (
+    AppendRecord
+    | StrikeAccounts
+    | ReadOrders
+    | WakeAt
+    | Announce
+    | RearmGranted
+    | RearmPending
+    | RearmRefused
+    | PulseAnswered
+)
 
 # ── state ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Account(NamedTuple):
+class AccountState(NamedTuple):
     """One account: `sweep` is None exactly while it is armed."""
 
-    pace: Pace
+    timing: SweepTiming
     sweep: Sweep | None = None
     kill: str | None = None  # the kill that it was last struck for
     identity: Identity | None = None  # whom a strike hits now; None: nobody has said
-    owed: tuple[Identity, ...] = ()  # others that were struck under this name, and are not proven clear
+    unproven_identities: tuple[Identity, ...] = ()  # others that were struck under this name, and are not proven clear
 
     @property
     def phase(self) -> Phase:
@@ -202,19 +212,21 @@ class Kill(NamedTuple):
     """One kill: from the first reason until every account in scope is clear; a guard that finds orders reopens it."""
 
     id: str
-    began: Now
+    began: Instant
     accounts: frozenset[str]
     unclear: frozenset[str]
 
 
 class State(NamedTuple):
-    accounts: Mapping[str, Account]
+    accounts: Mapping[str, AccountState]
     kill: Kill | None = None  # the running one, else the last
-    kills: int = 0
+    kill_count: int = 0
     approvals_needed: int = 1
     approvals: Mapping[int, frozenset[str]] = MappingProxyType({})  # uid → accounts it has approved
-    moved: Mapping[str, str] = MappingProxyType({})  # accounts that were latched under another name, until `Recovered`
-    alone: str = ""  # what a process names its kills by that has no record to number them on; "": it has one
+    renamed: Mapping[str, str] = MappingProxyType(
+        {}
+    )  # accounts that were latched under another name, until `Recovered`
+    kill_id_prefix: str = ""  # what a process names its kills by that has no record to number them on; "": it has one
 
     @property
     def phase(self) -> Phase:
@@ -230,7 +242,7 @@ class State(NamedTuple):
         return tuple(name for name, a in self.accounts.items() if a.sweep is not None)
 
 
-_PASS_NS = 5_000_000  # a strike that takes longer to leave was not carried out in one pass
+_ONE_PASS_NS = 5_000_000  # a strike that takes longer to leave was not carried out in one pass
 _SEVERITY = {phase: n for n, phase in enumerate(Phase)}
 
 
@@ -240,31 +252,31 @@ def step(state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
     Raises `IllegalEvent`, with nothing changed, for an event that names an unknown account or that cannot happen.
     """
     match event:
-        case Reported():
-            return _reported(state, event)
+        case ReasonReported():
+            return _on_reason(state, event)
         case Progress():
-            return _progress(state, event)
-        case Struck():
-            return _struck(state, event)
+            return _on_progress(state, event)
+        case StrikesSent():
+            return _on_strikes_sent(state, event)
         case RearmAsked():
             return _rearm(state, event)
         case Recovered(at):
-            return _recovered(state, at)
+            return _on_recovered(state, at)
         case Reconfigured():
-            return _reconfigured(state, event)
+            return _on_reconfigured(state, event)
         case Pulse():
-            return state, (Alive(),)
+            return state, (PulseAnswered(),)
         case _:
             assert_never(event)
 
 
-def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]]:
+def _on_reason(state: State, event: ReasonReported) -> tuple[State, tuple[Command, ...]]:
     reason, at = event
-    _known(state, reason.accounts, "Reported")
+    _require_known(state, reason.accounts, "Reported")
     at_ns = at.mono_ns
     running = state.kill is not None and bool(state.kill.unclear)
-    kills = state.kills if running else state.kills + 1
-    kill_id = state.kill.id if running and state.kill else id_of_kill(kills, reason.observed, state.alone)
+    kills = state.kill_count if running else state.kill_count + 1
+    kill_id = state.kill.id if running and state.kill else make_kill_id(kills, reason.observed_at, state.kill_id_prefix)
     accounts = dict(state.accounts)
     strikes: list[tuple[str, int]] = []
     wakes: list[WakeAt] = []
@@ -273,23 +285,23 @@ def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]
         account = accounts[name]
         sweep = account.sweep
         if sweep is None:
-            if begun is None or begun.pace is not account.pace:
-                begun = sweeping.begin(account.pace, at_ns, together=len(reason.accounts))
+            if begun is None or begun.timing is not account.timing:
+                begun = sweeping.start_sweep(account.timing, at_ns, together=len(reason.accounts))
             sweep = begun
         elif sweep.phase in (Phase.CLEAR, Phase.RESIDUE):
-            sweep, _ = sweeping.step(sweep, sweeping.Again(at_ns))
+            sweep, _ = sweeping.step(sweep, sweeping.Restruck(at_ns))
         else:  # struck already; what comes of it is told of the kill that this reason belongs to
             accounts[name] = account._replace(kill=kill_id)
             continue
-        accounts[name] = Account(account.pace, sweep, kill_id, account.identity, account.owed)
+        accounts[name] = AccountState(account.timing, sweep, kill_id, account.identity, account.unproven_identities)
         strikes.append((name, sweep.strikes))
         wakes.append(WakeAt(name, sweep.due_ns))
     scope = frozenset(reason.accounts)
     if running and state.kill is not None:
         kill = state.kill._replace(accounts=state.kill.accounts | scope, unclear=state.kill.unclear | scope)
     else:
-        kill = Kill(kill_id, reason.observed, scope, scope)
-    record = Record(
+        kill = Kill(kill_id, reason.observed_at, scope, scope)
+    record = AppendRecord(
         "reason",
         {
             "kill": kill_id,
@@ -298,33 +310,35 @@ def _reported(state: State, event: Reported) -> tuple[State, tuple[Command, ...]
             "accounts": reason.accounts,
             "identities": {name: accounts[name].identity for name in reason.accounts if accounts[name].identity},
             "evidence": reason.evidence,
-            "observed_mono_ns": reason.observed.mono_ns,
-            "observed_wall_ns": reason.observed.wall_ns,
+            "observed_mono_ns": reason.observed_at.mono_ns,
+            "observed_wall_ns": reason.observed_at.wall_ns,
         },
         latch=True,
     )
     told = Announce(Severity.TRIP, f"{reason.trigger}: {reason.text}")
     approvals = MappingProxyType[int, frozenset[str]]({})  # a reason voids those that are under way
-    after = State(accounts, kill, kills, state.approvals_needed, approvals, alone=state.alone)
-    return after, (record, Strike(tuple(strikes)), *wakes, told) if strikes else (record, told)
+    after = State(accounts, kill, kills, state.approvals_needed, approvals, kill_id_prefix=state.kill_id_prefix)
+    return after, (record, StrikeAccounts(tuple(strikes)), *wakes, told) if strikes else (record, told)
 
 
-def untouched(state: State, names: Iterable[str]) -> tuple[str, ...]:
-    """Return those of these accounts for which a reason is their kill's first: `Reported` strikes each of them."""
+def armed_among(state: State, names: Iterable[str]) -> tuple[str, ...]:
+    """Return those of these accounts for which a reason is their kill's first: `ReasonReported` strikes each of
+    them.
+    """
     accounts = state.accounts
     return tuple([name for name in names if name in accounts and accounts[name].sweep is None])
 
 
-def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]]:
+def _on_progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]]:
     name, account = event.account, state.accounts.get(event.account)
     if account is None:
-        raise _unknown(name, type(event.event).__name__)
+        raise _unknown_account(name, type(event.event).__name__)
     if account.sweep is None:
         return state, ()  # an armed account's orders are nobody's business; a late answer changes nothing
     before = account.sweep
     sweep, acts = sweeping.step(before, event.event)
     accounts = dict(state.accounts)
-    accounts[name] = Account(account.pace, sweep, account.kill, account.identity, account.owed)
+    accounts[name] = AccountState(account.timing, sweep, account.kill, account.identity, account.unproven_identities)
     kill, approvals = state.kill, state.approvals
     if before.phase is Phase.CLEAR and sweep.phase is not Phase.CLEAR:  # the guard has found something: not over
         approvals = {}  # who has approved did not know of that
@@ -333,7 +347,7 @@ def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]
     commands: list[Command] = []
     facts: dict[str, object] = {"kill": account.kill, "account": name}
     match event.event:
-        case sweeping.Answered(at_ns, answer):
+        case sweeping.StrikeAnswered(at_ns, answer):
             answered: dict[str, object] = {
                 **facts,
                 "strike": event.strike or before.strikes,
@@ -344,46 +358,55 @@ def _progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]
             }
             if event.orders is not None:
                 answered["orders"] = event.orders
-            commands.append(Record("answer", answered))
-        case sweeping.OrdersRead(at_ns, asked_ns, live, pending, complete) if (
+            commands.append(AppendRecord("answer", answered))
+        case sweeping.ReadCounted(at_ns, asked_ns, live, pending, complete) if (
             before.phase is not Phase.CLEAR or live or pending or event.cancelled or event.orders is not None
         ):
-            read = {"live": live, "pending": pending, "complete": complete, "stale": asked_ns < before.stale_ns}
+            read = {
+                "live": live,
+                "pending": pending,
+                "complete": complete,
+                "stale": asked_ns < before.reads_before_are_stale_ns,
+            }
             told = {"mono_ns": at_ns, "evidence": event.evidence, "cancelled": event.cancelled}
             orders = {} if event.orders is None else {"orders": event.orders}
-            commands.append(Record("read", {**facts, **read, **told, **orders}))
-        case sweeping.OrderSeen(at_ns) if before.phase is Phase.CLEAR:
-            commands.append(Record("seen", {**facts, "mono_ns": at_ns, "evidence": event.evidence}))
+            commands.append(AppendRecord("read", {**facts, **read, **told, **orders}))
+        case sweeping.OrderAppeared(at_ns) if before.phase is Phase.CLEAR:
+            commands.append(AppendRecord("seen", {**facts, "mono_ns": at_ns, "evidence": event.evidence}))
         case _:
             pass
     for act in acts:
         match act:
-            case Act.STRIKE:
-                commands.append(Strike(((name, sweep.strikes),)))
-            case Act.READ:
-                commands.append(Read(name))
-            case Act.CLEAR:
-                commands.append(Record("clear", {**facts, "strikes": sweep.strikes, "mono_ns": event.at.mono_ns}))
+            case SweepAction.STRIKE:
+                commands.append(StrikeAccounts(((name, sweep.strikes),)))
+            case SweepAction.READ:
+                commands.append(ReadOrders(name))
+            case SweepAction.CLEAR:
+                commands.append(AppendRecord("clear", {**facts, "strikes": sweep.strikes, "mono_ns": event.at.mono_ns}))
                 commands.append(Announce(Severity.CLEAR, f"proven clear after {sweep.strikes} strike(s)", name))
                 if kill is not None and name in kill.unclear:
                     kill = kill._replace(unclear=kill.unclear - {name})
                     if not kill.unclear:
-                        commands.append(Record("all-clear", {"kill": kill.id, "mono_ns": event.at.mono_ns}))
+                        commands.append(AppendRecord("all-clear", {"kill": kill.id, "mono_ns": event.at.mono_ns}))
                         commands.append(Announce(Severity.CLEAR, f"every account of kill {kill.id} is proven clear"))
-            case Act.RESIDUE:
-                left = "an unknown number of" if sweep.left is None else str(sweep.left)
-                commands.append(Record("residue", {**facts, "left": sweep.left, "mono_ns": event.at.mono_ns}))
+            case SweepAction.RESIDUE:
+                left = "an unknown number of" if sweep.orders_left is None else str(sweep.orders_left)
+                commands.append(
+                    AppendRecord("residue", {**facts, "left": sweep.orders_left, "mono_ns": event.at.mono_ns})
+                )
                 commands.append(Announce(Severity.RESIDUE, f"{left} order(s) left, still chasing", name))
             case _:
                 assert_never(act)
     if sweep.due_ns != before.due_ns:
         commands.append(WakeAt(name, sweep.due_ns))
-    after = State(accounts, kill, state.kills, state.approvals_needed, approvals, alone=state.alone)
+    after = State(
+        accounts, kill, state.kill_count, state.approvals_needed, approvals, kill_id_prefix=state.kill_id_prefix
+    )
     return after, tuple(commands)
 
 
-def _struck(state: State, event: Struck) -> tuple[State, tuple[Command, ...]]:
-    _known(state, tuple(sent.account for sent in event.sent), "Struck")
+def _on_strikes_sent(state: State, event: StrikesSent) -> tuple[State, tuple[Command, ...]]:
+    _require_known(state, tuple(sent.account for sent in event.sent), "Struck")
     accounts = dict(state.accounts)
     told: list[dict[str, object]] = []
     for sent in event.sent:
@@ -400,107 +423,123 @@ def _struck(state: State, event: Struck) -> tuple[State, tuple[Command, ...]]:
         if sent.orders is not None:
             told[-1]["orders"] = sent.orders
         sweep = account.sweep
-        if sweep is not None and sweep.phase is not Phase.CLEAR and sent.mono_ns > sweep.struck_ns + _PASS_NS:
-            sweep, _ = sweeping.step(sweep, sweeping.SentLate(sent.mono_ns))
+        if sweep is not None and sweep.phase is not Phase.CLEAR and sent.mono_ns > sweep.struck_ns + _ONE_PASS_NS:
+            sweep, _ = sweeping.step(sweep, sweeping.StrikeSentLate(sent.mono_ns))
             accounts[sent.account] = account._replace(sweep=sweep)
-    return state._replace(accounts=accounts), (Record("strike", {"sent": told}),)
+    return state._replace(accounts=accounts), (AppendRecord("strike", {"sent": told}),)
 
 
 def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]:
-    _known(state, event.accounts, "RearmAsked")
+    _require_known(state, event.accounts, "RearmAsked")
     asked = {"uid": event.uid, "user": event.user, "text": event.text, "force": event.force}
     tripped = tuple(name for name in event.accounts if state.accounts[name].sweep is not None)
     why = list(event.blockers)
     if not tripped:
         why.append("nothing in scope is tripped")
     for name in tripped:
-        if (strange := unlike(state.accounts[name])) and not event.force:
+        if (strange := describe_login_mismatch(state.accounts[name])) and not event.force:
             why.append(f"{name} is {strange}: look for orders there, then use --force")
         match state.accounts[name].phase:
             case Phase.STRIKING | Phase.CONFIRMING as phase:
                 why.append(f"{name} is {phase}: wait until it is CLEAR")
             case Phase.RESIDUE if not event.force:
-                left = _left(state.accounts[name])
+                left = _describe_left(state.accounts[name])
                 why.append(f"{name} is RESIDUE, with {left} left: clear it, or use --force if you know better")
-            case Phase.CLEAR if _proved_ns(state.accounts[name]) < event.proved_since_ns and not event.force:
+            case Phase.CLEAR if _last_proof_ns(state.accounts[name]) < event.proved_since_ns and not event.force:
                 why.append(f"{name} could not be read just now: nobody knows whether it is still clear; or use --force")
             case _:
                 pass
     if why:
-        refused = Record("rearm-refused", {**asked, "accounts": event.accounts, "why": tuple(why)})
-        return state, (refused, Refused(tuple(why)))
+        refused = AppendRecord("rearm-refused", {**asked, "accounts": event.accounts, "why": tuple(why)})
+        return state, (refused, RearmRefused(tuple(why)))
     approvals = {**state.approvals, event.uid: frozenset(tripped) | state.approvals.get(event.uid, frozenset())}
     agreed = sum(1 for approved in approvals.values() if approved.issuperset(tripped))
     if agreed < state.approvals_needed:
-        record = Record("rearm-approved", {**asked, "accounts": tripped}, latch=True)
-        return state._replace(approvals=approvals), (record, Waiting(agreed, state.approvals_needed))
+        record = AppendRecord("rearm-approved", {**asked, "accounts": tripped}, latch=True)
+        return state._replace(approvals=approvals), (record, RearmPending(agreed, state.approvals_needed))
     accounts = {
-        name: Account(account.pace, None, account.kill, account.identity) if name in tripped else account
+        name: AccountState(account.timing, None, account.kill, account.identity) if name in tripped else account
         for name, account in state.accounts.items()
     }
     kill = state.kill and state.kill._replace(unclear=state.kill.unclear - frozenset(tripped))
     after = state._replace(accounts=accounts, kill=kill, approvals={})
     told = Announce(Severity.REARM, f"{', '.join(tripped)} re-armed by {event.user}: {event.text}")
     people = tuple(uid for uid, approved in approvals.items() if approved.issuperset(tripped))
-    record = Record("rearm", {**asked, "accounts": tripped, "approvals": people}, latch=True)
-    return after, (record, Granted(tripped), told)
+    record = AppendRecord("rearm", {**asked, "accounts": tripped, "approvals": people}, latch=True)
+    return after, (record, RearmGranted(tripped), told)
 
 
-def _recovered(state: State, at: Now) -> tuple[State, tuple[Command, ...]]:
+def _on_recovered(state: State, at: Instant) -> tuple[State, tuple[Command, ...]]:
     tripped = state.tripped
-    after, commands = _resumed(state._replace(moved={}), tripped, at)
+    after, commands = _resume_accounts(state._replace(renamed={}), tripped, at)
     if not tripped:
         return after, ()
     striking = tuple(name for name in tripped if state.accounts[name].phase is not Phase.CLEAR)
-    data = {"accounts": tripped, "striking": striking, **_known_as(after, tripped, state.moved)}
-    record = Record("resume", data, latch=bool(state.moved))  # whose latch it is must not be forgotten again
+    data = {"accounts": tripped, "striking": striking, **_identity_fields(after, tripped, state.renamed)}
+    record = AppendRecord("resume", data, latch=bool(state.renamed))  # whose latch it is must not be forgotten again
     told = [
-        Announce(Severity.WARN, f"{new} was struck as {old}: it is tripped", new) for old, new in state.moved.items()
+        Announce(Severity.WARN, f"{new} was struck as {old}: it is tripped", new) for old, new in state.renamed.items()
     ]
-    told += [Announce(Severity.WARN, strange, name) for name in tripped if (strange := unlike(after.accounts[name]))]
+    told += [
+        Announce(Severity.WARN, strange, name)
+        for name in tripped
+        if (strange := describe_login_mismatch(after.accounts[name]))
+    ]
     return after, (record, *commands, Announce(Severity.WARN, f"started tripped: {', '.join(tripped)}"), *told)
 
 
-def unlike(account: Account) -> str:
+def describe_login_mismatch(account: AccountState) -> str:
     """Say that a tripped account is not the one that was struck, and why; "" if it is."""
-    if not account.owed or account.identity is None:
+    if not account.unproven_identities or account.identity is None:
         return ""
-    return f"not the account that was struck: {difference(account.identity, account.owed[-1])}"
+    return f"not the account that was struck: {describe_difference(account.identity, account.unproven_identities[-1])}"
 
 
-def _known_as(state: State, names: Iterable[str], moved: Mapping[str, str]) -> dict[str, object]:
+def _identity_fields(state: State, names: Iterable[str], moved: Mapping[str, str]) -> dict[str, object]:
     """Return what a record says of who these accounts are."""
     known = ((name, state.accounts[name]) for name in names)
-    identities = {name: (*account.owed, account.identity) for name, account in known if account.identity}
+    identities = {name: (*account.unproven_identities, account.identity) for name, account in known if account.identity}
     return {"identities": identities, "moved": dict(moved)}
 
 
-def _reconfigured(state: State, event: Reconfigured) -> tuple[State, tuple[Command, ...]]:
+def _on_reconfigured(state: State, event: Reconfigured) -> tuple[State, tuple[Command, ...]]:
     for name in state.tripped:
-        if name not in event.paces:
+        if name not in event.timings:
             raise IllegalEvent(f"{name} {state.accounts[name].phase}", "Reconfigured")
     accounts = {}
-    for name, pace in event.paces.items():
-        account = state.accounts.get(name, Account(pace))
-        sweep = account.sweep and account.sweep._replace(pace=pace)
-        if sweep is not None and name in event.owed:  # what has been proven was proven of another
+    for name, pace in event.timings.items():
+        account = state.accounts.get(name, AccountState(pace))
+        sweep = account.sweep and account.sweep._replace(timing=pace)
+        if sweep is not None and name in event.unproven_identities:  # what has been proven was proven of another
             sweep = sweep._replace(phase=Phase.STRIKING)
-        identity, owed = event.identities.get(name, account.identity), event.owed.get(name, account.owed)
-        accounts[name] = Account(pace, sweep, account.kill, identity, owed)
-    kill, others = state.kill, tuple(name for name in event.owed if accounts[name].sweep is not None)
+        identity, owed = (
+            event.identities.get(name, account.identity),
+            event.unproven_identities.get(name, account.unproven_identities),
+        )
+        accounts[name] = AccountState(pace, sweep, account.kill, identity, owed)
+    kill, others = state.kill, tuple(name for name in event.unproven_identities if accounts[name].sweep is not None)
     if kill is not None:
         kill = kill._replace(unclear=kill.unclear | {name for name in others if accounts[name].kill == kill.id})
     after = state._replace(accounts=accounts, kill=kill, approvals_needed=event.approvals_needed, approvals={})
-    after, commands = _resumed(after, tuple(name for name in after.tripped if name in event.anew), event.at)
-    if not event.owed and not event.moved:
+    after, commands = _resume_accounts(
+        after, tuple(name for name in after.tripped if name in event.new_logins), event.at
+    )
+    if not event.unproven_identities and not event.renamed:
         return after, commands
-    data = {"accounts": tuple(event.owed), **_known_as(after, event.owed, event.moved)}
-    record = Record("identity", data, latch=True)
-    told = [Announce(Severity.WARN, strange, name) for name in others if (strange := unlike(after.accounts[name]))]
+    data = {
+        "accounts": tuple(event.unproven_identities),
+        **_identity_fields(after, event.unproven_identities, event.renamed),
+    }
+    record = AppendRecord("identity", data, latch=True)
+    told = [
+        Announce(Severity.WARN, strange, name)
+        for name in others
+        if (strange := describe_login_mismatch(after.accounts[name]))
+    ]
     return after, (record, *commands, *told)
 
 
-def _resumed(state: State, names: tuple[str, ...], at: Now) -> tuple[State, tuple[Command, ...]]:
+def _resume_accounts(state: State, names: tuple[str, ...], at: Instant) -> tuple[State, tuple[Command, ...]]:
     """Go on with the tripped accounts in `names`, of whose last strike and read nobody will hear any more."""
     accounts = dict(state.accounts)
     strikes: list[tuple[str, int]] = []
@@ -509,34 +548,34 @@ def _resumed(state: State, names: tuple[str, ...], at: Now) -> tuple[State, tupl
         if (old := account.sweep) is None or name not in names:
             continue
         if old.phase is Phase.CLEAR:
-            sweep = sweeping.guard(account.pace, at.mono_ns, old.strikes)
+            sweep = sweeping.resume_guard(account.timing, at.mono_ns, old.strikes)
         else:
-            sweep = sweeping.begin(account.pace, at.mono_ns, old.strikes + 1, together=len(names))
+            sweep = sweeping.start_sweep(account.timing, at.mono_ns, old.strikes + 1, together=len(names))
             strikes.append((name, sweep.strikes))
         accounts[name] = account._replace(sweep=sweep)
         wakes.append(WakeAt(name, sweep.due_ns))
-    return state._replace(accounts=accounts), (*((Strike(tuple(strikes)),) if strikes else ()), *wakes)
+    return state._replace(accounts=accounts), (*((StrikeAccounts(tuple(strikes)),) if strikes else ()), *wakes)
 
 
-def _known(state: State, accounts: tuple[str, ...], event: str) -> None:
+def _require_known(state: State, accounts: tuple[str, ...], event: str) -> None:
     for name in accounts:
         if name not in state.accounts:
-            raise _unknown(name, event)
+            raise _unknown_account(name, event)
 
 
-def _unknown(name: str, event: str) -> IllegalEvent:
+def _unknown_account(name: str, event: str) -> IllegalEvent:
     return IllegalEvent(f"a state without account {name!r}", event)
 
 
-def _proved_ns(account: Account) -> int:
-    return 0 if account.sweep is None else account.sweep.proved_ns
+def _last_proof_ns(account: AccountState) -> int:
+    return 0 if account.sweep is None else account.sweep.last_proof_ns
 
 
-def id_of_kill(number: int, observed: Now, alone: str = "") -> str:
+def make_kill_id(number: int, observed: Instant, alone: str = "") -> str:
     """Return a kill's id: its number on the record, or what tells it from all others where it is on none, and when."""
     return f"{alone or f'k{number}'}-{observed.wall_ns // 1_000_000_000}"
 
 
-def _left(account: Account) -> str:
-    left = account.sweep.left if account.sweep is not None else None
+def _describe_left(account: AccountState) -> str:
+    left = account.sweep.orders_left if account.sweep is not None else None
     return "an unknown number of orders" if left is None else f"{left} order(s)"

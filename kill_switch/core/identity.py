@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 Identity = Mapping[str, Any]
 
-_DIGITS = 16  # of a key's digest: enough to tell keys apart, too few to prove a guess
+_DIGEST_DIGITS = 16  # of a key's digest: enough to tell keys apart, too few to prove a guess
 _FIELDS = ("venue", "host", "ws_host", "key", "salt")
 
 
@@ -63,31 +63,31 @@ class Login:
 
     def covers(self, identity: Identity) -> bool:
         """Say whether what it shows is all that account: it is the same one, and no less of it."""
-        return self.key_fits(identity) and not self.elsewhere(identity)
+        return self.key_fits(identity) and not self.describe_mismatch(identity)
 
     def key_fits(self, identity: Identity) -> bool:
         mine, theirs = _digest(self.key, identity["salt"]), identity["key"]
         return hmac.compare_digest(mine.encode(), theirs.encode("utf-8", "backslashreplace"))
 
-    def elsewhere(self, identity: Identity) -> tuple[str, ...]:
+    def describe_mismatch(self, identity: Identity) -> tuple[str, ...]:
         """Return in words where it is not the place of that account, or leaves some of it out; its key apart."""
-        return _elsewhere(self.identity(""), identity)
+        return _other_places(self.identity(""), identity)
 
 
-def difference(present: Identity, struck: Identity) -> str:
+def describe_difference(present: Identity, struck: Identity) -> str:
     """Say in words how an account differs from one that was struck, of which it is known that it does."""
-    return "; ".join(_elsewhere(present, struck)) or "its key is another one"
+    return "; ".join(_other_places(present, struck)) or "its key is another one"
 
 
-def checked(value: object) -> dict[str, list[Identity]]:
+def parse_identities(value: object) -> dict[str, list[Identity]]:
     """Return identities by account as a record has them, one or several each; raise `TypeError` if it has not."""
     if not isinstance(value, Mapping):
         raise TypeError("no identities")
-    return {name: [_checked(one) for one in (ones if isinstance(ones, list | tuple) else [ones])]
+    return {name: [_parse_identity(one) for one in (ones if isinstance(ones, list | tuple) else [ones])]
             for name, ones in value.items()}  # fmt: skip
 
 
-class Struck:
+class StruckLogins:
     """Hold, of each latched account, who was struck under its name: the present one last.
 
     It is a fold of the journal's records; `told` is all of it in JSON's own values, from which `of` makes it again.
@@ -97,37 +97,37 @@ class Struck:
         self._known: dict[str, list[Identity]] = {}
 
     @classmethod
-    def of(cls, told: object) -> Struck:
+    def from_json(cls, told: object) -> StruckLogins:
         """Make it from what `told` has returned; raise `TypeError` if it is nothing of the kind."""
         made = cls()
-        made._known = checked(told)
+        made._known = parse_identities(told)
         return made
 
-    def told(self) -> dict[str, list[Identity]]:
+    def to_json(self) -> dict[str, list[Identity]]:
         return dict(self._known)
 
-    def under(self, name: str) -> tuple[Identity, ...]:
+    def struck_as(self, name: str) -> tuple[Identity, ...]:
         """Return who was struck under this name, as far as that is on record."""
         return tuple(self._known.get(name, ()))
 
-    def reason(self, names: Iterable[str], identities: object) -> None:
+    def on_reason(self, names: Iterable[str], identities: object) -> None:
         """Take a reason's record: what it strikes is latched under these names."""
-        found = checked(identities)
+        found = parse_identities(identities)
         for name in names:
             known = self._known.setdefault(name, [])
             for one in found.get(name, ()):
                 known[:] = [*(other for other in known if other != one), one]
 
-    def changed(self, identities: object) -> tuple[str, ...]:
+    def on_identity(self, identities: object) -> tuple[str, ...]:
         """Take a record of who the accounts are now; return those that were others, whose proof is none any more."""
         others = []
-        for name, now in checked(identities).items():
+        for name, now in parse_identities(identities).items():
             before, self._known[name] = self._known.get(name, []), now
             if before[-1:] != now[-1:]:
                 others.append(name)
         return tuple(others)
 
-    def renamed(self, moved: Mapping[str, str]) -> None:
+    def on_renamed(self, moved: Mapping[str, str]) -> None:
         """Take a record of accounts that have other names now."""
         known: dict[str, list[Identity]] = {}
         for name, ones in self._known.items():
@@ -135,12 +135,12 @@ class Struck:
             mine[:] = [*ones, *(one for one in mine if one not in ones)]
         self._known = known
 
-    def rearmed(self, names: Iterable[str]) -> None:
+    def on_rearmed(self, names: Iterable[str]) -> None:
         for name in names:
             self._known.pop(name, None)
 
 
-def place(identity: Identity) -> tuple[str, str, str]:
+def shared_place(identity: Identity) -> tuple[str, str, str]:
     """Return what two identities of one account have in common if their digests have one salt; the scope apart."""
     return identity["venue"], identity["host"], identity["key"]
 
@@ -157,10 +157,10 @@ def find_moved(known: Mapping[str, Sequence[Identity]], logins: Mapping[str, Log
         places = free[salt] = {}
         for name, login in logins.items():
             if name not in kept:
-                places.setdefault(place(login.identity(salt)), []).append(name)
+                places.setdefault(shared_place(login.identity(salt)), []).append(name)
     moved = {}
     for name, one in lost.items():
-        alike = free[one["salt"]].get(place(one), ())
+        alike = free[one["salt"]].get(shared_place(one), ())
         now = next((new for new in alike if new != name and logins[new].is_same(one)), None)
         if now is not None:
             moved[name] = now
@@ -180,19 +180,19 @@ def find_shared(known: Mapping[str, Sequence[Identity]], logins: Mapping[str, Lo
     }
 
 
-def _elsewhere(mine: Identity, theirs: Identity) -> tuple[str, ...]:
+def _other_places(mine: Identity, theirs: Identity) -> tuple[str, ...]:
     words = []
     for name, what in (("venue", "venue"), ("host", "host"), ("ws_host", "WebSocket's host")):
         if mine[name] != theirs[name] and (name != "ws_host" or mine["host"] == theirs["host"]):
             words.append(f"its {what} is {mine[name]}, and was {theirs[name]}")
     if mine["venue"] == theirs["venue"]:
         for name, before in theirs.get("scope", {}).items():
-            if missing := _missing(mine["scope"].get(name), before):
+            if missing := _missing_scope(mine["scope"].get(name), before):
                 words.append(f"{name} {missing}")
     return tuple(words)
 
 
-def _missing(now: object, before: object) -> str:
+def _missing_scope(now: object, before: object) -> str:
     """Say what an option leaves out that it had, "" for nothing."""
     if isinstance(before, list | tuple):
         left = [str(one) for one in before if not isinstance(now, list | tuple) or one not in now]
@@ -210,7 +210,7 @@ def _overlap(mine: Any, theirs: Any) -> bool:
     return True
 
 
-def _checked(one: object) -> Identity:
+def _parse_identity(one: object) -> Identity:
     if not isinstance(one, Mapping) or not all(isinstance(one.get(name), str) for name in _FIELDS):
         raise TypeError("no identity")
     if not isinstance(one.get("scope"), Mapping):
@@ -219,7 +219,7 @@ def _checked(one: object) -> Identity:
 
 
 def _digest(key: str, salt: str) -> str:
-    return hmac.new(salt.encode(), key.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:_DIGITS]
+    return hmac.new(salt.encode(), key.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:_DIGEST_DIGITS]
 
 
 def _host(url: str) -> str:

@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 Problem = Mapping[str, str | bool]
 
 
-class Latches(NamedTuple):
+class LatchOutcome(NamedTuple):
     """What has become of the latch that a direct kill leaves."""
 
-    standing: Sequence[Path]  # files that trip the next start
+    present: Sequence[Path]  # files that trip the next start
     refused: Mapping[Path, str]  # files that take nothing, and why
-    left: bool  # at the beginning of the kill; if it does not stand any more, a daemon has taken it over
+    was_left: bool  # at the beginning of the kill; if it does not stand any more, a daemon has taken it over
 
 
-def problem(text: str, do: str, *, note: bool = False) -> Problem:
+def make_problem(text: str, do: str, *, note: bool = False) -> Problem:
     """Return a problem in the keys of the answer."""
     return {"text": text, "do": do, "note": note}
 
@@ -33,7 +33,7 @@ def is_grave(answer: Mapping[str, Any]) -> bool:
     return any(not each.get("note") for each in answer.get("problems", ()))
 
 
-def of_daemon(unwritten: str, unsynced: str, config: Path, *, latched: bool) -> list[Problem]:
+def daemon_problems(unwritten: str, unsynced: str, config: Path, *, latched: bool) -> list[Problem]:
     """Return what is wrong with the record of a daemon that is running.
 
     `unwritten` is why it lacks something, `unsynced` why a power cut may undo it, "" for nothing. `latched` says that
@@ -42,42 +42,52 @@ def of_daemon(unwritten: str, unsynced: str, config: Path, *, latched: bool) -> 
     status = f"kill-switch status -c {shlex.quote(str(config))}"
     if unwritten and latched:
         text = f"what was done is not on record: {unwritten}"
-        return [problem(text, f"mend that: the daemon then writes what it has kept; {status} says when", note=True)]
+        return [
+            make_problem(text, f"mend that: the daemon then writes what it has kept; {status} says when", note=True)
+        ]
     if unwritten:
         text = f"what was done is not on record ({unwritten}), and no latch is left: a restart would start ARMED"
-        return [problem(text, f"do not restart the daemon before the disk is mended; {status} says when")]
+        return [make_problem(text, f"do not restart the daemon before the disk is mended; {status} says when")]
     if unsynced:
         return [
-            problem(f"a power cut may undo the record: {unsynced}", f"replace the disk, and see {status}", note=True)
+            make_problem(
+                f"a power cut may undo the record: {unsynced}", f"replace the disk, and see {status}", note=True
+            )
         ]
     return []
 
 
-def of_direct(unrecorded: str, latch: Latches, config: Path, *, held: bool) -> list[Problem]:
+def direct_kill_problems(unrecorded: str, latch: LatchOutcome, config: Path, *, held: bool) -> list[Problem]:
     """Return what is wrong after a kill without the daemon that is not on record, for the reason `unrecorded`.
 
     `held` says that a daemon is there, or another process that holds the record.
     """
-    at_file = ", ".join(map(str, latch.standing))
-    if latch.standing and held:
+    at_file = ", ".join(map(str, latch.present))
+    if latch.present and held:
         text = "the daemon that is running has not taken this kill over: it may hang, and count as ARMED"
         do = f"the latch stands in {at_file}; systemctl restart kill-switch: it starts tripped"
-        return [problem(text, do, note=True)]
-    if latch.standing:
+        return [make_problem(text, do, note=True)]
+    if latch.present:
         text = f"this kill is not on record: {unrecorded}"
         do = f"mend that; the latch stands in {at_file}: the next start is tripped and records it"
-        return [problem(text, do, note=True)]
-    if held and latch.left:
+        return [make_problem(text, do, note=True)]
+    if held and latch.was_left:
         return []
     why = "; ".join(f"{path.parent}: {why}" for path, why in latch.refused.items()) or "it was removed"
     if held:
         text = f"no latch is left ({why}): a daemon is running, was not told of this kill, and is ARMED"
         return [
-            problem(text, f"kill-switch fire -c {shlex.quote(str(config))} --reason 'a direct kill without a latch'")
+            make_problem(
+                text, f"kill-switch fire -c {shlex.quote(str(config))} --reason 'a direct kill without a latch'"
+            )
         ]
     text = f"no latch is left ({why}), and the record lacks this kill ({unrecorded}): the daemon would start ARMED"
     path = next(iter(latch.refused), None)
     if path is None:
-        return [problem(text, f"fire once more: kill-switch fire --direct -c {shlex.quote(str(config))} --reason …")]
+        return [
+            make_problem(text, f"fire once more: kill-switch fire --direct -c {shlex.quote(str(config))} --reason …")
+        ]
     directory, file = (shlex.quote(str(one)) for one in (path.parent, path))
-    return [problem(text, f"before the daemon starts: mkdir -p {directory} && touch {file}; it then starts tripped")]
+    return [
+        make_problem(text, f"before the daemon starts: mkdir -p {directory} && touch {file}; it then starts tripped")
+    ]

@@ -16,14 +16,14 @@ T = TypeVar("T")
 Reader = Callable[[Any], Any]  # returns the value, or raises `TypeError` or `ValueError`
 
 
-class Mark(Enum):
+class FieldMark(Enum):
     """What a field's annotation may say besides its meaning."""
 
     STRICT = "a value of another type makes the record unfit, although the field has a default"
     OMITTED = "is not written if it is None"
 
 
-class Unfit(ValueError):
+class UnfitValue(ValueError):
     """The values are none of this type; the text says which field is why."""
 
 
@@ -77,10 +77,10 @@ def _plan(record: type[Any]) -> _Plan:
 
 
 def decode(record: type[T], data: object) -> T:
-    """Return the record that `data` tells; raise `Unfit` if it tells none."""
+    """Return the record that `data` tells; raise `UnfitValue` if it tells none."""
     plan = _plan(record)
     if type(data) is not dict and not isinstance(data, Mapping):
-        raise Unfit("no object")
+        raise UnfitValue("no object")
     if plan.by_type:  # most records of a kill are alike, and the event loop reads them
         found = [*map(data.get, plan.names)]
         key = (*map(type, found),)
@@ -103,10 +103,10 @@ def _decode(plan: _Plan, record: type[T], data: Mapping[str, Any]) -> T:
             values[name] = reads(data[name])
         except KeyError:
             if required:
-                raise Unfit(f"{name} is missing") from None
+                raise UnfitValue(f"{name} is missing") from None
         except (TypeError, ValueError):
             if strict:
-                raise Unfit(f"{name} is of another type") from None
+                raise UnfitValue(f"{name} is of another type") from None
     return record(**values)
 
 
@@ -145,7 +145,7 @@ def _field(name: str, hint: Any, required: bool) -> Field:
         reads = _checking(reads, check)
     meaning = next((one for one in marks if isinstance(one, str)), "")
     by_type = not checks and _is_by_type(hint)
-    return Field(name, hint, reads, required, Mark.STRICT in marks, Mark.OMITTED in marks, by_type, meaning)
+    return Field(name, hint, reads, required, FieldMark.STRICT in marks, FieldMark.OMITTED in marks, by_type, meaning)
 
 
 def _is_by_type(hint: Any) -> bool:
@@ -188,7 +188,7 @@ class Unreadable(NamedTuple):
     why: str
 
 
-class Kinds:
+class KindTable:
     """Read entries of some kinds."""
 
     def __init__(self, records: Iterable[type[Record]]) -> None:
@@ -205,7 +205,7 @@ class Kinds:
             return Unreadable(str(kind), "a kind that this version does not know")
         try:
             return decode(record, data)
-        except Unfit as unfit:
+        except UnfitValue as unfit:
             return Unreadable(str(kind), str(unfit))
 
 

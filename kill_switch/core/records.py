@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, TypeAlias
 
-from kill_switch.core.domain import Answer
-from kill_switch.core.identity import checked
-from kill_switch.core.record_codec import Mark, Record
+from kill_switch.core.domain import CancelOutcome
+from kill_switch.core.identity import parse_identities
+from kill_switch.core.record_codec import FieldMark, Record
 
 FORMAT = 1  # of the journal; raise it only if an earlier version would misread latches: that version then trips
-STRICT, OMITTED = Mark.STRICT, Mark.OMITTED
+STRICT, OMITTED = FieldMark.STRICT, FieldMark.OMITTED
 
 Entry: TypeAlias = Mapping[str, Any]  # one line of the journal: `seq, at, mono_ns, boot, kind, data, prev, hash`
 Object: TypeAlias = Mapping[str, Any]
@@ -33,7 +33,7 @@ class ReasonRecord(Record):
     trigger: Annotated[str, "name of the trigger"] = ""
     text: Annotated[str, "what the trigger observed, for people"] = ""
     accounts: Annotated[Names, "accounts that are tripped"]
-    identities: Annotated[Object, "account → whom the kill strikes under that name", checked, STRICT] = field(
+    identities: Annotated[Object, "account → whom the kill strikes under that name", parse_identities, STRICT] = field(
         default_factory=dict
     )
     evidence: Annotated[Object, "what the trigger knows of the reason; its own keys"] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class AnswerRecord(Record):
     kill: Annotated[str | None, "the account's kill"]
     account: Annotated[str, "the account"]
     strike: Annotated[int, "number of the strike that is answered"]
-    answer: Annotated[Answer, "`ACCEPTED`, `REFUSED`, `UNKNOWN` or `UNSENT`"]
+    answer: Annotated[CancelOutcome, "`ACCEPTED`, `REFUSED`, `UNKNOWN` or `UNSENT`"]
     mono_ns: Annotated[int, "when the answer came, monotonic"]
     evidence: Annotated[str, "what the venue said"] = ""
     cancelled: Annotated[int | None, "orders that the venue says it cancelled"] = None
@@ -172,7 +172,7 @@ class ResumeRecord(Record):
     accounts: Annotated[Names, "accounts that the daemon has found tripped"] = ()
     striking: Annotated[Names, "those of them that it strikes again"] = ()
     identities: Annotated[
-        Object, "account → those who were struck under its name, the present one last", checked, STRICT
+        Object, "account → those who were struck under its name, the present one last", parse_identities, STRICT
     ] = field(default_factory=dict)
     moved: Annotated[Mapping[str, str], "old name → new name of accounts that were latched", STRICT] = field(
         default_factory=dict
@@ -185,7 +185,7 @@ class IdentityRecord(Record):
 
     accounts: Annotated[Names, "accounts that log in as somebody else now, or see more"] = ()
     identities: Annotated[
-        Object, "account → those who were struck under its name, the present one last", checked, STRICT
+        Object, "account → those who were struck under its name, the present one last", parse_identities, STRICT
     ] = field(default_factory=dict)
     moved: Annotated[Mapping[str, str], "old name → new name of accounts that were latched", STRICT] = field(
         default_factory=dict

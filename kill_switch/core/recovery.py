@@ -8,10 +8,10 @@ from types import MappingProxyType
 from typing import Any
 
 from kill_switch.core import sweep as sweeping
-from kill_switch.core.domain import Now, Pace
-from kill_switch.core.engine import Account, Kill, State
-from kill_switch.core.identity import Identity, Login, Struck, find_moved, find_shared
-from kill_switch.core.record_codec import Kinds, Record, Unreadable
+from kill_switch.core.domain import Instant, SweepTiming
+from kill_switch.core.engine import AccountState, Kill, State
+from kill_switch.core.identity import Identity, Login, StruckLogins, find_moved, find_shared
+from kill_switch.core.record_codec import KindTable, Record, Unreadable
 from kill_switch.core.records import (
     RECORDS,
     CheckpointRecord,
@@ -33,7 +33,7 @@ from kill_switch.core.records import (
 )
 from kill_switch.errors import JournalBroken
 
-KINDS = Kinds(RECORDS)
+KINDS = KindTable(RECORDS)
 ABOUT_LATCHES = frozenset(
     one.kind
     for one in (
@@ -65,14 +65,14 @@ class _Latch:
     strikes: int = 0
 
 
-class Fold:
+class RecoveryFold:
     """Hold what the entries so far say of latches, kills and approvals, for all accounts that they name."""
 
     def __init__(self) -> None:
         self.latches: dict[str, _Latch] = {}
-        self.struck = Struck()
+        self.struck = StruckLogins()
         self.approvals: dict[int, frozenset[str]] = {}
-        self.kill_id, self.began, self.scope, self.kills = "", Now(0, 0), frozenset[str](), 0
+        self.kill_id, self.began, self.scope, self.kills = "", Instant(0, 0), frozenset[str](), 0
 
     def take(self, entry: Entry) -> None:
         """Take the next entry; raise `JournalBroken` at one about latches that cannot be understood."""
@@ -111,8 +111,8 @@ class Fold:
                 for name in record.accounts:
                     self.latches.setdefault(name, _Latch(self.kill_id))
             case ResumeRecord() | IdentityRecord():
-                self.rename(record.moved)
-                for name in self.struck.changed(record.identities):
+                self.on_renamed(record.moved)
+                for name in self.struck.on_identity(record.identities):
                     self.latches.setdefault(name, _Latch(self.kill_id))
                     self._reopen(name)
             case ReloadRecord():
@@ -123,7 +123,7 @@ class Fold:
                 self.approvals.clear()
                 for name in record.accounts:
                     self.latches.pop(name, None)
-                self.struck.rearmed(record.accounts)
+                self.struck.on_rearmed(record.accounts)
             case StartRecord():
                 _require_format(record.format)
             case CheckpointRecord():
@@ -136,12 +136,12 @@ class Fold:
         self.approvals.clear()
         if record.kill != self.kill_id:
             self.kill_id, self.scope, self.kills = record.kill, frozenset(), self.kills + 1
-            self.began = Now(record.observed_mono_ns, record.observed_wall_ns)
+            self.began = Instant(record.observed_mono_ns, record.observed_wall_ns)
         self.scope |= frozenset(record.accounts)
         for name in record.accounts:
             strikes = self.latches[name].strikes if name in self.latches else 0
             self.latches[name] = _Latch(self.kill_id, strikes=strikes)
-        self.struck.reason(record.accounts, record.identities)
+        self.struck.on_reason(record.accounts, record.identities)
 
     def _clear(self, name: str) -> None:
         if latch := self.latches.get(name):
@@ -154,7 +154,7 @@ class Fold:
                 self.approvals.clear()
             latch.clear = False
 
-    def told(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """Return all of it in JSON's own values, for a checkpoint."""
         return {
             "accounts": {name: [one.kill, one.clear, one.strikes] for name, one in self.latches.items()},
@@ -163,14 +163,14 @@ class Fold:
             "began": list(self.began),
             "scope": sorted(self.scope),
             "kills": self.kills,
-            "struck": self.struck.told(),
+            "struck": self.struck.to_json(),
         }
 
-    def rename(self, moved: Mapping[str, str]) -> None:
+    def on_renamed(self, moved: Mapping[str, str]) -> None:
         """Give accounts that were latched under another name the one that they have now."""
-        self.latches = _renamed(self.latches, moved)
+        self.latches = _rename_latches(self.latches, moved)
         self.scope = frozenset(moved.get(name, name) for name in self.scope)
-        self.struck.renamed(moved)
+        self.struck.on_renamed(moved)
 
     def _restore(self, told: Mapping[str, Any]) -> None:
         try:
@@ -185,14 +185,18 @@ class Fold:
         }
         approvals = {int(uid): frozenset(map(str, names)) for uid, names in told["approvals"]}
         mono_ns, wall_ns = told["began"]
-        began, scope, kills = Now(int(mono_ns), int(wall_ns)), frozenset(map(str, told["scope"])), int(told["kills"])
+        began, scope, kills = (
+            Instant(int(mono_ns), int(wall_ns)),
+            frozenset(map(str, told["scope"])),
+            int(told["kills"]),
+        )
         self.kill_id, self.began, self.scope, self.kills = str(told["kill"]), began, scope, kills
-        self.latches, self.approvals, self.struck = latches, approvals, Struck.of(told.get("struck", {}))
+        self.latches, self.approvals, self.struck = latches, approvals, StruckLogins.from_json(told.get("struck", {}))
 
 
 def rebuild(
     entries: Iterable[Entry],
-    paces: Mapping[str, Pace],
+    paces: Mapping[str, SweepTiming],
     approvals_needed: int = 1,
     logins: Mapping[str, Login] = MappingProxyType({}),
     salt: str = "",
@@ -205,15 +209,15 @@ def rebuild(
     another name now is tripped under that. `salt` is for the digests of accounts that were not struck. Raises
     `JournalBroken` at a record that cannot be understood.
     """
-    fold = _folded(entries)
-    moved = find_moved({name: fold.struck.under(name) for name in fold.latches}, logins)
-    fold.rename(moved)
+    fold = _fold(entries)
+    moved = find_moved({name: fold.struck.struck_as(name) for name in fold.latches}, logins)
+    fold.on_renamed(moved)
     latches, struck, scope = fold.latches, fold.struck, fold.scope
-    for name, other in find_shared({name: struck.under(name) for name in latches}, logins).items():
+    for name, other in find_shared({name: struck.struck_as(name) for name in latches}, logins).items():
         latches[name] = _Latch(latches[other].kill)
     accounts = {}
     for name, pace in paces.items():
-        known, login = struck.under(name), logins.get(name)
+        known, login = struck.struck_as(name), logins.get(name)
         if login is None:  # nobody says who it is: the one that was struck last
             identity, owed = (known[-1] if known else None), known[:-1]
         else:
@@ -222,21 +226,21 @@ def rebuild(
             owed = tuple(one for one in known if one not in mine)
             if known and identity != known[-1] and name in latches:
                 latches[name].clear = False
-        accounts[name] = _account(pace, latches.get(name))._replace(identity=identity, owed=owed)
+        accounts[name] = _account(pace, latches.get(name))._replace(identity=identity, unproven_identities=owed)
     unclear = frozenset(name for name in scope if name in accounts and name in latches and not latches[name].clear)
     kill = Kill(fold.kill_id, fold.began, scope, unclear) if fold.kill_id else None
     return State(accounts, kill, fold.kills, approvals_needed, fold.approvals, moved)
 
 
-def struck_elsewhere(entries: Iterable[Entry], logins: Mapping[str, Login]) -> dict[str, tuple[Identity, ...]]:
+def tripped_unconfigured(entries: Iterable[Entry], logins: Mapping[str, Login]) -> dict[str, tuple[Identity, ...]]:
     """Return the accounts that the entries leave tripped and that are in no configuration now, with who was struck."""
-    fold = _folded(entries)
-    known = {name: fold.struck.under(name) for name in fold.latches}
+    fold = _fold(entries)
+    known = {name: fold.struck.struck_as(name) for name in fold.latches}
     here = {*logins, *find_moved(known, logins)}
     return {name: ones for name, ones in known.items() if name not in here}
 
 
-def _renamed(latches: dict[str, _Latch], moved: Mapping[str, str]) -> dict[str, _Latch]:
+def _rename_latches(latches: dict[str, _Latch], moved: Mapping[str, str]) -> dict[str, _Latch]:
     """Give latches the names that their accounts have now; where two meet, neither's proof holds for the other."""
     if not moved:
         return latches
@@ -252,13 +256,13 @@ def _renamed(latches: dict[str, _Latch], moved: Mapping[str, str]) -> dict[str, 
     return renamed
 
 
-def latched(entries: Iterable[Entry]) -> frozenset[str]:
+def tripped_accounts(entries: Iterable[Entry]) -> frozenset[str]:
     """Return the names of all accounts that the entries leave tripped, whether or not anybody still has them."""
-    return frozenset(_folded(entries).latches)
+    return frozenset(_fold(entries).latches)
 
 
-def _folded(entries: Iterable[Entry]) -> Fold:
-    fold = Fold()
+def _fold(entries: Iterable[Entry]) -> RecoveryFold:
+    fold = RecoveryFold()
     for entry in entries:
         fold.take(entry)
     return fold
@@ -269,8 +273,8 @@ def _require_format(journal_format: object) -> None:
         raise _NotUnderstood("the journal has a format that this version does not understand")
 
 
-def _account(pace: Pace, latch: _Latch | None) -> Account:
+def _account(pace: SweepTiming, latch: _Latch | None) -> AccountState:
     if latch is None:
-        return Account(pace)
-    begin = sweeping.guard if latch.clear else sweeping.begin
-    return Account(pace, begin(pace, 0, latch.strikes), latch.kill or None)
+        return AccountState(pace)
+    begin = sweeping.resume_guard if latch.clear else sweeping.start_sweep
+    return AccountState(pace, begin(pace, 0, latch.strikes), latch.kill or None)

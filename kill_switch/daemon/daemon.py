@@ -25,34 +25,34 @@ from kill_switch import clock, logging_setup
 from kill_switch.config.in_force import APPROVALS, in_force, renamed
 from kill_switch.config.loader import Config
 from kill_switch.control import handlers
-from kill_switch.control.handlers import Operators
+from kill_switch.control.handlers import ControlHandlers
 from kill_switch.core import recovery
-from kill_switch.core.domain import Now, Reason, Route, Severity
+from kill_switch.core.domain import Instant, Reason, Route, Severity
 from kill_switch.core.engine import Announce, Pulse, Recovered
 from kill_switch.core.identity import new_salt
 from kill_switch.core.on_change import OnChange
 from kill_switch.core.records import FORMAT, LatchRecord, StartRecord
-from kill_switch.daemon.held_signals import Held
-from kill_switch.daemon.listeners import Doors
-from kill_switch.daemon.reload import Reloading
-from kill_switch.daemon.sd_notify import Systemd
+from kill_switch.daemon.held_signals import SignalHolder
+from kill_switch.daemon.listeners import ListenerSet
+from kill_switch.daemon.reload import Reloader
+from kill_switch.daemon.sd_notify import ServiceNotifier
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.ports import AccountFact
-from kill_switch.health.certificate_expiry import Expiries
-from kill_switch.health.clock_skew import Clocks
-from kill_switch.health.drills import Drills
+from kill_switch.health.certificate_expiry import CertificateExpiryMonitor
+from kill_switch.health.clock_skew import ClockSkewMonitor
+from kill_switch.health.drills import DrillRunner
 from kill_switch.journal import history
 from kill_switch.journal.journal import Journal
-from kill_switch.journal.kill_report import Reports
-from kill_switch.journal.latch_file import claim
+from kill_switch.journal.kill_report import ReportBuilder
+from kill_switch.journal.latch_file import parse_latch
 from kill_switch.journal.records import StopRecord
-from kill_switch.outbound.services import LAST_WORDS_S, Beside
+from kill_switch.outbound.services import LAST_WORDS_S, OutboundHub
 from kill_switch.system.hardening import make_directory
-from kill_switch.tasks import Tasks
+from kill_switch.tasks import TaskSupervisor
 from kill_switch.transports.network import Network
-from kill_switch.triggers.pnl.poller import Measuring
-from kill_switch.triggers.supervisor import Watch
+from kill_switch.triggers.pnl.poller import EquityPoller
+from kill_switch.triggers.supervisor import TriggerSupervisor
 from kill_switch.venues import messages
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ COLLECT = (20_000, 20, 50)  # a strike makes fewer objects than that: the collec
 PULSE_S = 0.9  # within a second files are looked at that nobody tells of, and every one costs an idle daemon a little
 START_S = 0.25  # until it is ready
 FINISH_WITHIN_S = 15.0  # a strike under way at SIGTERM; systemd's TimeoutStopSec is longer
-FINISH_MORE_S = 5.0  # a strike that began while the process beside was ended
+LATE_STRIKE_WITHIN_S = 5.0  # a strike that began while the process beside was ended
 _SETTLE_S = 0.1  # for a latch of a signal that came in the same moment
 
 
@@ -72,9 +72,9 @@ class Daemon:
         self,
         config: Config,
         journal: Journal | None = None,
-        doors: Doors | None = None,
-        held: Held | None = None,
-        systemd: Systemd | None = None,
+        doors: ListenerSet | None = None,
+        held: SignalHolder | None = None,
+        systemd: ServiceNotifier | None = None,
         on_stop: Callable[[], object] = lambda: None,
     ) -> None:
         """Rebuild the state; nothing is connected yet. Raises `KillSwitchError`.
@@ -86,16 +86,18 @@ class Daemon:
         if journal is None:
             for directory in directories:
                 make_directory(directory)
-        self._held = held or Held()
-        self._held.know(*directories)
-        self._doors = doors or Doors(config, self._held)
-        self._systemd = systemd or Systemd()
+        self._signals = held or SignalHolder()
+        self._signals.set_directories(*directories)
+        self._listeners = doors or ListenerSet(config, self._signals)
+        self._systemd = systemd or ServiceNotifier()
         self.journal = journal or Journal(*directories, self._systemd.starting)
-        replay = self.journal.replay
-        self.reports = Reports(int(config.daemon.budget_s * 1e6), replay.entries)
+        replay = self.journal.contents
+        self.reports = ReportBuilder(int(config.daemon.budget_s * 1e6), replay.entries)
         self.journal.on_entry = self.reports.take
-        adapters = {name: account.adapter(config.daemon.hedge_after_s) for name, account in config.accounts.items()}
-        paces = connect.paces(adapters)
+        adapters = {
+            name: account.build_adapter(config.daemon.hedge_after_s) for name, account in config.accounts.items()
+        }
+        paces = connect.sweep_timings(adapters)
         logins, salt = {name: account.login for name, account in config.accounts.items()}, new_salt()
         state = recovery.rebuild(replay.entries, paces, config.rearm.approvals, logins, salt)
         recorded = history.in_force(replay.entries)
@@ -104,16 +106,16 @@ class Daemon:
             if state.tripped or self.journal.has_foreign_latch:
                 state = state._replace(approvals_needed=before)
                 log.warning("a re-arm takes %d people, as when it tripped, and not %d", before, config.rearm.approvals)
-        left_tripped = recovery.struck_elsewhere(replay.entries, logins)
+        left_tripped = recovery.tripped_unconfigured(replay.entries, logins)
         for name in left_tripped:
             log.error("account %s is tripped, and in the configuration there is no account with its login", name)
         self.dispatcher = Dispatcher(
-            state, self.journal, clock.now, self._later, self._announce, self._lane_changed, self._told
+            state, self.journal, clock.now, self._call_later, self._announce, self._on_lane_changed, self._on_fact
         )
-        self.dispatcher.counts.resume(state.kills_of_accounts(), self.reports.tally, state.moved)
-        self.intake = self._doors.intake
-        seen = history.seen(replay.entries, datetime.fromtimestamp(clock.now().wall_ns / 1e9, UTC))
-        self.watch = Watch(
+        self.dispatcher.counts.resume(state.kills_of_accounts(), self.reports.tally, state.renamed)
+        self.intake = self._listeners.intake
+        seen = history.triggers_watched_until(replay.entries, datetime.fromtimestamp(clock.now().wall_ns / 1e9, UTC))
+        self.supervisor = TriggerSupervisor(
             config,
             self.dispatcher,
             self.intake,
@@ -122,10 +124,10 @@ class Daemon:
             clock=clock.now,
             entries=replay.entries,
             renamed=renamed(recorded, in_force(config)) if recorded else {},
-            identify=lambda uid: self.operators.find_name(uid),
-            on_amended=lambda words, after: self.beside.amend(words, after),
+            identify=lambda uid: self.handlers.find_name(uid),
+            on_amended=lambda words, after: self.outbound.amend(words, after),
         )
-        self.drills = Drills(
+        self.drills = DrillRunner(
             self.dispatcher,
             self.journal,
             self._announce,
@@ -133,34 +135,34 @@ class Daemon:
             clock=clock.now,
             entries=replay.entries,
         )
-        self.drills.schedule(config.drill.cron, config.drill.timezone)
-        self.clocks = Clocks(self.dispatcher.sessions, self._announce)
-        self.expiries = Expiries(self.dispatcher.sessions, clock.now, self._announce)
-        self.beside = Beside(config, self.dispatcher, self.journal, self.watch, self._announce)
-        self.reports.measured = self.beside.meter.measured
+        self.drills.set_schedule(config.drill.cron, config.drill.timezone)
+        self.clock_skew = ClockSkewMonitor(self.dispatcher.sessions, self._announce)
+        self.certificate_expiry = CertificateExpiryMonitor(self.dispatcher.sessions, clock.now, self._announce)
+        self.outbound = OutboundHub(config, self.dispatcher, self.journal, self.supervisor, self._announce)
+        self.reports.on_measured = self.outbound.meter.on_measured
         self.network = Network()
-        self.operators = Operators(
+        self.handlers = ControlHandlers(
             config,
             self.dispatcher,
             self.journal,
             self.reports,
-            self.watch,
+            self.supervisor,
             self.drills,
-            self.clocks,
+            self.clock_skew,
             self.intake,
-            self._doors.users,
-            (self.beside.troubles, self._hanging, self.network.troubles, self.expiries.troubles),
+            self._listeners.users,
+            (self.outbound.troubles, self._hanging, self.network.troubles, self.certificate_expiry.troubles),
         )
-        self.reloading = Reloading(
+        self.reloader = Reloader(
             config,
             self.dispatcher,
             self.journal,
             self.reports,
             self.intake,
-            self.watch,
+            self.supervisor,
             self.drills,
-            self.operators,
-            self.beside,
+            self.handlers,
+            self.outbound,
             self.network,
             self._announce,
             adopt=self._adopt_latch,
@@ -180,44 +182,46 @@ class Daemon:
     @property
     def config(self) -> Config:
         """Return the configuration in force."""
-        return self.reloading.config
+        return self.reloader.config
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT."""
-        served = self._doors.opened
+        served = self._listeners.opened
         if not served:
-            await self._doors.open()
+            await self._listeners.open()
         try:
-            await connect.prepare(self.network, self.config)
+            await connect.load_authorities(self.network, self.config)
             async with anyio.create_task_group() as group:
-                tasks = Tasks(group)
-                self.reloading.enter(group, tasks)
+                tasks = TaskSupervisor(group)
+                self.reloader.bind(group, tasks)
                 for name, adapter in self._adapters.items():
-                    line = connect.line(self.dispatcher, self.config, name, adapter, group.start_soon, self.network)
-                    self.reloading.connect(name, *line)
+                    line = connect.connect_account(
+                        self.dispatcher, self.config, name, adapter, group.start_soon, self.network
+                    )
+                    self.reloader.run_lanes(name, *line)
                 loop = asyncio.get_running_loop()
-                self._held.listen(loop.add_signal_handler, self._signal)
-                self._held.settle(_SETTLE_S)
+                self._signals.listen(loop.add_signal_handler, self._signal)
+                self._signals.settle(_SETTLE_S)
                 self.journal.on_latch = partial(loop.call_soon_threadsafe, self._adopt_latch)
                 self._record_start()
                 self._resume()
-                self.beside.start(tasks)
+                self.outbound.start(tasks)
                 if not served:
-                    tasks.keep("control", self._doors.serve)
+                    tasks.supervise("control", self._listeners.serve)
                 await self._catch_up()
-                for trigger in self.watch.triggers:
-                    self.reloading.watch(trigger)
-                tasks.keep("attention", self.watch.attention.run)
-                tasks.keep("intake", self.intake.run)
-                tasks.keep("pulse", self._pulse)
-                tasks.keep("drill", self.drills.keep)
-                tasks.keep("measuring", Measuring(self.dispatcher, self.watch.measured).run)
-                tasks.keep("reload", self.reloading.run)
+                for trigger in self.supervisor.triggers:
+                    self.reloader.run_trigger(trigger)
+                tasks.supervise("attention", self.supervisor.stall_clock.run)
+                tasks.supervise("intake", self.intake.run)
+                tasks.supervise("pulse", self._pulse)
+                tasks.supervise("drill", self.drills.run_schedule)
+                tasks.supervise("measuring", EquityPoller(self.dispatcher, self.supervisor.accounts_with_equity).run)
+                tasks.supervise("reload", self.reloader.run)
                 await self._stop.wait()
                 await self._finish(FINISH_WITHIN_S)
-                await self.beside.finish()
-                await self._finish(FINISH_MORE_S)  # a kill that came meanwhile
-                await self.beside.finish(LAST_WORDS_S)
+                await self.outbound.finish()
+                await self._finish(LATE_STRIKE_WITHIN_S)  # a kill that came meanwhile
+                await self.outbound.finish(LAST_WORDS_S)
                 self._end()
                 group.cancel_scope.cancel()
         finally:
@@ -226,19 +230,19 @@ class Daemon:
             stop = StopRecord(state=self.dispatcher.state.phase)
             self.journal.append(stop.kind, stop.to_json(), clock.now())
             self.journal.close()
-            self._doors.close()
+            self._listeners.close()
             self._systemd.close()
 
     # ── start and stop ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _record_start(self) -> None:
-        replay = self.journal.replay
+        replay = self.journal.contents
         start = StartRecord(
             version=kill_switch.__version__,
             pid=os.getpid(),
             format=FORMAT,
             torn=replay.torn.decode("utf-8", "replace") if replay.torn else None,
-            **self.reloading.cast(),
+            **self.reloader.inventory(),
         )
         self.journal.append(start.kind, start.to_json(), clock.now())
         if not self.journal.flush():
@@ -246,44 +250,44 @@ class Daemon:
 
     def _resume(self) -> None:
         """Go on where the journal ends; what cannot be believed counts as tripped."""
-        replay = self.journal.replay
+        replay = self.journal.contents
         self.dispatcher.handle(Recovered(clock.now()))
         self._adopt_latch()  # what cannot be believed has left a latch as well
         tripped = self.dispatcher.state.tripped
         if not replay.entries and not tripped and self.config.daemon.start == "tripped":
-            self._report("start", 'the configuration says start = "tripped"')
+            self._fire("start", 'the configuration says start = "tripped"')
 
     async def _catch_up(self) -> None:
         """Do what has come before anybody could: signals, requests, datagrams."""
-        for number in self._held.noted:
+        for number in self._signals.recorded:
             self._signal(number)
-        self._held.noted.clear()
-        self._doors.stand({**self.operators.handlers(), "reload": self.reloading.handle}, self._announce)
+        self._signals.recorded.clear()
+        self._listeners.hand_over({**self.handlers.handlers(), "reload": self.reloader.handle_request}, self._announce)
         for _ in range(2):
             await anyio.lowlevel.checkpoint()  # a kill that was asked for is reported in the first
-        if self._held.lines:  # what they stand for has been reported
-            lines, self._held.lines = self._held.lines, []
-            self.journal.take_latch("\n".join(lines))
+        if self._signals.lines:  # what they stand for has been reported
+            lines, self._signals.lines = self._signals.lines, []
+            self.journal.adopt_latch("\n".join(lines))
 
     def _adopt_latch(self) -> None:
         """Take over a latch that was left in a file: by a direct kill, on a full disk, or of an intent."""
         said = self.journal.foreign_latch()
-        if said is not None and self._held.lines:  # those are done, not adopted
-            others = [line for line in said.split("\n") if line not in self._held.lines]
+        if said is not None and self._signals.lines:  # those are done, not adopted
+            others = [line for line in said.split("\n") if line not in self._signals.lines]
             said = "\n".join(others) if others else None
         if said is None:
             return
-        latch = claim(said, self.config.accounts)
-        if latch.elsewhere:
+        latch = parse_latch(said, self.config.accounts)
+        if latch.unknown_accounts:
             self.dispatcher.record_durably(LatchRecord.kind, latch.record().to_json())
-            self.reloading.leave_tripped(latch.elsewhere)
+            self.reloader.leave_tripped(latch.unknown_accounts)
         aside = {} if self.journal.set_aside is None else {"set_aside": str(self.journal.set_aside)}
         self.dispatcher.fire(latch.reason(clock.now(), **aside))
         if latch.uid is not None:
-            self.operators.find_name(latch.uid)
-        self.journal.take_latch(said)
+            self.handlers.find_name(latch.uid)
+        self.journal.adopt_latch(said)
 
-    def _report(self, trigger: str, text: str) -> None:
+    def _fire(self, trigger: str, text: str) -> None:
         """Give a reason for all accounts."""
         self.dispatcher.fire(Reason(trigger, text, tuple(self.config.accounts), clock.now()))
 
@@ -291,26 +295,26 @@ class Daemon:
         """Let the strike that is under way come to its end, within the bound."""
         self._systemd.stopping()
         with anyio.move_on_after(within_s):
-            while self.dispatcher.striking:
-                log.warning("stopping, after the kill on %s", ", ".join(self.dispatcher.striking))
-                await self.operators.news.wait()
-        left = self.dispatcher.striking
+            while self.dispatcher.striking_accounts:
+                log.warning("stopping, after the kill on %s", ", ".join(self.dispatcher.striking_accounts))
+                await self.handlers.announcements.wait()
+        left = self.dispatcher.striking_accounts
         if left:
             log.error("stopped before %s were proven clear: the next start goes on", ", ".join(left))
 
     def _end(self) -> None:
         """Carry out no kill any more: what comes from now on is left as a latch, for the next start."""
         self._ending = True
-        self._doors.shut()
+        self._listeners.stop_accepting()
 
     def _signal(self, number: int) -> None:
         match number:
             case signal.SIGUSR1 if self._ending:
-                self._held.note(number)
+                self._signals.record(number)
             case signal.SIGUSR1:
-                self._report("operator", "SIGUSR1")
+                self._fire("operator", "SIGUSR1")
             case signal.SIGHUP:
-                self.reloading.ask()
+                self.reloader.request_reload()
             case signal.SIGUSR2:
                 log.warning("signal %d is ignored", number)
             case _:
@@ -321,10 +325,10 @@ class Daemon:
 
     def _look_after_journal(self) -> None:
         """Have the disk take what it has not; say aloud, once each, if it may not, or if the journal was taken away."""
-        self.journal.settle()
-        while self.journal.news:
-            self._announce(Announce(Severity.WARN, self.journal.news.popleft()))
-        unsynced = self.journal.unsynced
+        self.journal.retry_pending()
+        while self.journal.announcements:
+            self._announce(Announce(Severity.WARN, self.journal.announcements.popleft()))
+        unsynced = self.journal.sync_trouble
         for line in self._unsynced.update([unsynced] if unsynced else []).begun:
             self._announce(Announce(Severity.WARN, f"{line}: a power cut may undo what is in it"))
 
@@ -339,7 +343,7 @@ class Daemon:
 
     def _hanging(self) -> Iterator[str]:
         """Yield a line for each call outside of the event loop that has not come back for long."""
-        for part in (self._doors.files, self._doors.users, self.reloading):
+        for part in (self._listeners.files, self._listeners.users, self.reloader):
             if part.trouble:
                 yield part.trouble
         if lost := logging_setup.trouble():
@@ -352,16 +356,16 @@ class Daemon:
         _freeze()
         while True:
             self._adopt_latch()
-            self.watch.start_heartbeats()
-            self.watch.notice_blind()
-            self.clocks.look()
-            self.expiries.look()
+            self.supervisor.start_boot_timers()
+            self.supervisor.notice_blind()
+            self.clock_skew.check()
+            self.certificate_expiry.check()
             self._look_after_journal()
             self._look_after_files()
-            self.beside.reap()
+            self.outbound.reap()
             asked = clock.now()
             self.dispatcher.handle(Pulse(asked))
-            if self.dispatcher.alive_ns >= asked.mono_ns:
+            if self.dispatcher.last_pulse_ns >= asked.mono_ns:
                 self._systemd.alive()
             self._tell_systemd()
             await anyio.sleep(min(PULSE_S if self._ready else START_S, most_s))
@@ -369,9 +373,9 @@ class Daemon:
     def _tell_systemd(self) -> None:
         sessions = self.dispatcher.sessions.values()
         ready = sum(session.status.is_ready for session in sessions)
-        state = handlers.outward(self.dispatcher.state.phase)
-        line = f"{state}, {ready}/{len(sessions)} accounts ready, {self.watch.blind()} triggers blind"
-        self._systemd.status(f"{line}; {missing}" if (missing := self.beside.missing) else line)
+        state = handlers.public_state(self.dispatcher.state.phase)
+        line = f"{state}, {ready}/{len(sessions)} accounts ready, {self.supervisor.blind()} triggers blind"
+        self._systemd.status(f"{line}; {missing}" if (missing := self.outbound.missing) else line)
         if not self._ready and (ready == len(sessions) or self.config.daemon.ready == "degraded"):
             self._ready = True
             _freeze()
@@ -383,31 +387,31 @@ class Daemon:
 
     # ── what the dispatcher tells ─────────────────────────────────────────────────────────────────────────────────
 
-    def _later(self, seconds: float, function: Callable[..., object], *args: object) -> asyncio.TimerHandle:
+    def _call_later(self, seconds: float, function: Callable[..., object], *args: object) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(seconds, function, *args)
 
     def _announce(self, news: Announce) -> None:
         about = f"account {news.account}: " if news.account else ""
         asyncio.get_running_loop().call_soon(log.log, news.level.log_level, "%s: %s%s", news.level, about, news.text)
-        self.beside.hear(news)
-        self._changed()
+        self.outbound.on_announcement(news)
+        self._on_changed()
 
-    def _lane_changed(self, account: str, route: Route) -> None:
-        self._changed()
+    def _on_lane_changed(self, account: str, route: Route) -> None:
+        self._on_changed()
 
-    def _told(self, account: str, fact: AccountFact, now: Now) -> None:
+    def _on_fact(self, account: str, fact: AccountFact, now: Instant) -> None:
         match fact:
             case messages.Drilled():
-                self.drills.told(account, fact, now)
+                self.drills.on_drilled(account, fact, now)
             case messages.Equity() | messages.Transferred() | messages.OrderPlaced() | messages.OrdersFound():
-                self.watch.told(account, fact)
+                self.supervisor.on_fact(account, fact)
             case messages.ServerTime():
                 pass  # the adapter has taken note of it
             case _:
                 assert_never(fact)
 
-    def _changed(self) -> None:
-        self.operators.changed()
+    def _on_changed(self) -> None:
+        self.handlers.notify_changed()
 
 
 def _freeze() -> None:

@@ -22,11 +22,11 @@ _TOGETHER_S = 0.005  # for a SIGUSR1 of the same moment
 SETTLE_WITHIN_S = 1.0  # for a latch that is being left when the process ends
 
 
-class Held:
+class SignalHolder:
     """What has come for a daemon that cannot act yet, or any more."""
 
     def __init__(self) -> None:
-        self.noted: list[int] = []  # signals, in the order in which they came
+        self.recorded: list[int] = []  # signals, in the order in which they came
         self.lines: list[str] = []  # of latch files, that stand for what is noted here
         self._directories: tuple[Path, Path] | None = None  # state and runtime; None: to be looked up
         self._ends = True  # SIGTERM and SIGINT end the process
@@ -41,7 +41,7 @@ class Held:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     @contextlib.contextmanager
-    def away(self) -> Iterator[None]:
+    def hand_over(self) -> Iterator[None]:
         """Leave the signals to an event loop, which begins with `listen`; take them again when it has been closed."""
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # between us and the loop there would be a moment of nobody
         try:
@@ -62,17 +62,17 @@ class Held:
         """Let signals wait: the event loop is about to be closed, and with it go its handlers."""
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
-    def know(self, state_dir: Path, runtime_dir: Path) -> None:
+    def set_directories(self, state_dir: Path, runtime_dir: Path) -> None:
         """Take note of where latches are left."""
         self._directories = state_dir, runtime_dir
 
-    def note(self, number: int) -> None:
+    def record(self, number: int) -> None:
         """Keep a signal for the daemon that will stand; a kill is left as a latch, too."""
-        self.noted.append(number)
+        self.recorded.append(number)
         if number == signal.SIGUSR1:
-            self.leave("operator: SIGUSR1")
+            self.leave_latch("operator: SIGUSR1")
 
-    def leave(self, text: str, accounts: Sequence[str] | None = None) -> None:
+    def leave_latch(self, text: str, accounts: Sequence[str] | None = None) -> None:
         """Leave a latch for what a daemon has to do, for all accounts if none are named; nobody waits for the disk."""
         thread = threading.Thread(target=self._leave, args=(text, accounts), name="latch", daemon=True)
         thread.start()  # first: whoever settles meanwhile can wait for no thread that has not begun
@@ -85,16 +85,16 @@ class Held:
             with contextlib.suppress(ValueError):  # another thread has settled too
                 self._leaving.remove(thread)
 
-    def end(self) -> None:
+    def hold_until_exit(self) -> None:
         """Take signals for the last time: the process ends behind this."""
         self.block()
         if signal.SIGUSR1 in signal.sigpending():
-            self.note(signal.SIGUSR1)
+            self.record(signal.SIGUSR1)
         self.settle()
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if number not in (signal.SIGTERM, signal.SIGINT):
-            self.note(number)
+            self.record(number)
         elif self._ends:
             self._ends = False
             threading.Thread(target=self._end, name="end", daemon=True).start()
@@ -116,12 +116,14 @@ class Held:
         try:
             directories = self._directories or _look_up()
             line = latch_file.latch_line(text, "all" if accounts is None else accounts, clock.now())
-            self.lines += latch_file.leave([directory / latch_file.NAME for directory in directories], line, sync=True)
+            self.lines += latch_file.append_to_first(
+                [directory / latch_file.LATCH_NAME for directory in directories], line, sync=True
+            )
         except Exception as error:  # what is noted is done all the same, if this process lives
             sys.stderr.write(f"kill-switch: no latch can be left for {text}: {type(error).__name__}\n")
 
 
-HELD = Held()
+SIGNAL_HOLDER = SignalHolder()
 
 
 def _look_up() -> tuple[Path, Path]:

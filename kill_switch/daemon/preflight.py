@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kill_switch.config.loader import Config
-from kill_switch.config.messages import at
-from kill_switch.config.schema import Daemon, Flag, directories
+from kill_switch.config.messages import config_path
+from kill_switch.config.schema import DaemonConfig, FlagConfig, directories
 from kill_switch.control import client, paths
 from kill_switch.errors import NotAllowed, Problem
-from kill_switch.system.hardening import distrust, doubt
-from kill_switch.system.unix_sockets import MOST_PATH
+from kill_switch.system.hardening import why_doubtful, why_untrusted
+from kill_switch.system.unix_sockets import MAX_PATH
 
 _FILES = ("lock", "journal.jsonl", "intent.jsonl")
 _SOCKETS = (paths.CONTROL_SOCKET, paths.INTAKE_SOCKET)
@@ -32,8 +32,8 @@ def problems(config: Config) -> Iterator[Problem]:
         if why and not (_made_by_systemd(key, path) and not path.exists()):
             yield Problem(f"daemon.{key}", why, "")
     longest = max(len(os.fsencode(daemon.runtime_dir / name)) for name in _SOCKETS)
-    if longest > MOST_PATH:
-        hint = f"expected {MOST_PATH - max(map(len, _SOCKETS)) - 1} bytes at most: sockets are made there"
+    if longest > MAX_PATH:
+        hint = f"expected {MAX_PATH - max(map(len, _SOCKETS)) - 1} bytes at most: sockets are made there"
         yield Problem("daemon.runtime_dir", "too long a path", hint)
     if daemon.group is not None and os.geteuid():
         try:
@@ -51,7 +51,7 @@ def notes(config: Config) -> Iterator[str]:
         path: Path = getattr(config.daemon, key)
         if not path.exists() and _unusable(path):
             yield f"daemon.{key}: {path} is not there, and only systemd or root can make it"
-        elif path.is_dir() and (why := doubt(path.stat(), path)):
+        elif path.is_dir() and (why := why_doubtful(path.stat(), path)):
             yield f"daemon.{key}: {why}"
     udp = config.intake.udp
     if udp is not None and config.intake.key is None:
@@ -59,9 +59,9 @@ def notes(config: Config) -> Iterator[str]:
     if udp is not None and not _runs(config.daemon) and (why := _unbindable(udp.host, udp.port)):
         yield f"intake.udp: {why}: heartbeats that come over UDP would be blind until it can be"
     for name, trigger in config.triggers.items():
-        if not isinstance(trigger, Flag):
+        if not isinstance(trigger, FlagConfig):
             continue
-        where = at("triggers", name, "path")
+        where = config_path("triggers", name, "path")
         if os.path.lexists(trigger.path):
             yield f"{where}: {trigger.path} is there: the daemon trips at once when it starts"
         elif not trigger.path.is_relative_to(config.daemon.runtime_dir) and not trigger.path.parent.is_dir():
@@ -70,7 +70,7 @@ def notes(config: Config) -> Iterator[str]:
 
 def _made_by_systemd(key: str, path: Path) -> bool:
     """Tell whether a directory is one that the unit makes: nobody has written another into the file."""
-    default = directories(os.environ).get(key) or str(Daemon.model_fields[key].default)
+    default = directories(os.environ).get(key) or str(DaemonConfig.model_fields[key].default)
     return str(path) == default
 
 
@@ -92,7 +92,7 @@ def _unusable(path: Path) -> str:
         return f"cannot be used: {error.strerror}"
     if not path.is_dir():
         return "not a directory"
-    if why := distrust(status, path, uid or status.st_uid):
+    if why := why_untrusted(status, path, uid or status.st_uid):
         return why
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
         return "this user may not write there"
@@ -103,9 +103,9 @@ def _unusable(path: Path) -> str:
     return ""
 
 
-def _runs(daemon: Daemon) -> bool:
+def _runs(daemon: DaemonConfig) -> bool:
     try:
-        return client.listening(daemon.runtime_dir / paths.CONTROL_SOCKET)
+        return client.is_listening(daemon.runtime_dir / paths.CONTROL_SOCKET)
     except NotAllowed:
         return True
 

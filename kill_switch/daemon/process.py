@@ -14,33 +14,33 @@ import anyio
 from kill_switch import logging_setup
 from kill_switch.config.loader import Config
 from kill_switch.daemon.daemon import Daemon
-from kill_switch.daemon.held_signals import HELD, Held
-from kill_switch.daemon.listeners import Doors
-from kill_switch.daemon.sd_notify import Systemd
+from kill_switch.daemon.held_signals import SIGNAL_HOLDER, SignalHolder
+from kill_switch.daemon.listeners import ListenerSet
+from kill_switch.daemon.sd_notify import ServiceNotifier
 from kill_switch.errors import KillSwitchError
 from kill_switch.journal.journal import Journal
 from kill_switch.system import abandonable
 from kill_switch.system.hardening import forbid_dumps, make_directory
-from kill_switch.tasks import Tasks
+from kill_switch.tasks import TaskSupervisor
 
 log = logging.getLogger(__name__)
 
 END_WITHIN_S = 28.0  # after SIGTERM, all bounds of the stop together; systemd's TimeoutStopSec is longer
 
 
-def run(config: Config, held: Held = HELD) -> None:
+def run(config: Config, held: SignalHolder = SIGNAL_HOLDER) -> None:
     """Run the daemon in the foreground until it is told to stop. Raises `KillSwitchError` if it cannot start."""
     os.umask(0o027)
     if not forbid_dumps():
         log.warning("this process can be dumped: keys in its memory can be read by others of the same user")
     _raise_descriptor_limit()
     directories = config.daemon.state_dir, config.daemon.runtime_dir
-    held.know(*directories)
+    held.set_directories(*directories)
     for directory in directories:
         if why := make_directory(directory):
             log.warning("directory %s: %s", directory, why)
     try:
-        with held.away():
+        with held.hand_over():
             anyio.run(_live, config, held, backend_options={"use_uvloop": _uvloop()})
     except BaseExceptionGroup as group:
         known, rest = group.split(KillSwitchError)
@@ -54,9 +54,9 @@ def run(config: Config, held: Held = HELD) -> None:
         held.settle()
 
 
-async def _live(config: Config, held: Held) -> None:
+async def _live(config: Config, held: SignalHolder) -> None:
     """Run a daemon, whose sockets are open and whose signals are heard while it still reads its record."""
-    doors, systemd = Doors(config, held), Systemd()
+    doors, systemd = ListenerSet(config, held), ServiceNotifier()
     scope = anyio.CancelScope()
     guard = threading.Timer(END_WITHIN_S, _end_late)
     guard.daemon = True
@@ -70,16 +70,16 @@ async def _live(config: Config, held: Held) -> None:
             end_soon()
             scope.cancel()
         else:
-            held.note(number)
+            held.record(number)
 
     held.listen(asyncio.get_running_loop().add_signal_handler, act)
     try:
         with scope:
             await doors.open()
             async with anyio.create_task_group() as group:
-                Tasks(group).keep("control", doors.serve)
+                TaskSupervisor(group).supervise("control", doors.serve)
                 directories = config.daemon.state_dir, config.daemon.runtime_dir
-                journal = await abandonable.start(Journal, *directories, systemd.starting, name="journal")
+                journal = await abandonable.start_abandonable(Journal, *directories, systemd.starting, name="journal")
                 daemon = Daemon(config, journal, doors, held, systemd, end_soon)
                 await daemon.run()
                 group.cancel_scope.cancel()

@@ -14,7 +14,7 @@ import sdnotify
 START_USEC = 15_000_000  # how long the start may take from each sign of life on
 
 
-class Systemd:
+class ServiceNotifier:
     """Speak to the service manager through `$NOTIFY_SOCKET`."""
 
     def __init__(self) -> None:

@@ -15,16 +15,16 @@ import anyio
 
 from kill_switch import clock
 from kill_switch.config.loader import Config
-from kill_switch.control.handlers import condition
-from kill_switch.core.domain import LaneState, Now, Route
-from kill_switch.core.engine import Account, State
+from kill_switch.control.handlers import account_health
+from kill_switch.core.domain import Instant, LaneState, Route
+from kill_switch.core.engine import AccountState, State
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.ports import AccountFact, NullJournal
 from kill_switch.errors import KillSwitchError
-from kill_switch.health.certificate_expiry import Expiries
-from kill_switch.health.drills import Drills
-from kill_switch.health.dry_run import Previews
+from kill_switch.health.certificate_expiry import CertificateExpiryMonitor
+from kill_switch.health.drills import DrillRunner
+from kill_switch.health.dry_run import DryRun
 from kill_switch.tasks import run_isolated
 from kill_switch.transports.lane import CONNECT_WITHIN_S
 from kill_switch.transports.network import Network
@@ -43,15 +43,15 @@ async def check(config: Config, within_s: float, progress: Progress) -> dict[str
     network = Network()
 
     async def work(dispatcher: Dispatcher) -> dict[str, Any]:
-        drills = Drills(
-            dispatcher, NullJournal(), _say_nothing, budget_us=round(config.daemon.budget_s * 1e6), clock=clock.now
+        drills = DrillRunner(
+            dispatcher, NullJournal(), ignore, budget_us=round(config.daemon.budget_s * 1e6), clock=clock.now
         )
 
-        def told(account: str, fact: AccountFact, now: Now) -> None:
+        def told(account: str, fact: AccountFact, now: Instant) -> None:
             if isinstance(fact, Drilled):
-                drills.told(account, fact, now)
+                drills.on_drilled(account, fact, now)
 
-        dispatcher.told = told
+        dispatcher.on_fact = told
         began_s = anyio.current_time()
         with anyio.move_on_after(within_s):
             while not all(session.status.is_ready for session in dispatcher.sessions.values()):
@@ -63,10 +63,10 @@ async def check(config: Config, within_s: float, progress: Progress) -> dict[str
         while _failed(drill) and anyio.current_time() - began_s < within_s:  # what logging in has used up comes back
             progress(_conditions(dispatcher), anyio.current_time() - began_s)
             drill = await drills.run(names, "check")
-        warnings = [*network.troubles(), *Expiries(dispatcher.sessions, clock.now, _say_nothing).troubles()]
+        warnings = [*network.troubles(), *CertificateExpiryMonitor(dispatcher.sessions, clock.now, ignore).troubles()]
         return {"waited_s": waited_s, "accounts": _conditions(dispatcher), "warnings": warnings, "drill": drill}
 
-    return await _visit(config, tuple(config.accounts), work, network, ws=True)
+    return await _with_lanes(config, tuple(config.accounts), work, network, ws=True)
 
 
 async def dry_run(config: Config, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -80,12 +80,12 @@ async def dry_run(config: Config, names: Sequence[str]) -> tuple[dict[str, Any],
         with anyio.move_on_after(CONNECT_WITHIN_S):
             while any(session.status.lanes[Route.HTTP] is not LaneState.UP for session in dispatcher.sessions.values()):  # noqa: ASYNC110
                 await anyio.sleep(LOOK_EVERY_S)
-        shown = await Previews(dispatcher).show(tuple(dispatcher.sessions))
+        shown = await DryRun(dispatcher).list_targets(tuple(dispatcher.sessions))
         known = _conditions(dispatcher)
         # whether it is tripped is the daemon's to say, and whether a WebSocket could be had was not tried
         return {name: {**known[name], "state": None, "ready": None, **shown[name]} for name in dispatcher.sessions}
 
-    return await _visit(config, names, work, Network(), ws=False, failed=failed), failed
+    return await _with_lanes(config, names, work, Network(), ws=False, failed=failed), failed
 
 
 def _failed(drill: Mapping[str, Any]) -> bool:
@@ -93,14 +93,14 @@ def _failed(drill: Mapping[str, Any]) -> bool:
 
 
 def _conditions(dispatcher: Dispatcher) -> dict[str, Mapping[str, Any]]:
-    return {name: condition(session.status) for name, session in dispatcher.sessions.items()}
+    return {name: account_health(session.status) for name, session in dispatcher.sessions.items()}
 
 
-def _say_nothing(said: object) -> None:
+def ignore(said: object) -> None:
     """Take an announcement that the caller is told anyway."""
 
 
-async def _visit(
+async def _with_lanes(
     config: Config,
     names: Sequence[str],
     work: Callable[[Dispatcher], Awaitable[T]],
@@ -112,16 +112,16 @@ async def _visit(
     """Make the accounts' lanes, do the work, and take the lanes down; put into `failed` who has none, or raise."""
     adapters = {}
     for name in names:
-        with _its_own(name, failed):
-            adapters[name] = config.accounts[name].adapter(config.daemon.hedge_after_s)
-    state = State({name: Account(adapter.PACE) for name, adapter in adapters.items()})
+        with _isolated_failure(name, failed):
+            adapters[name] = config.accounts[name].build_adapter(config.daemon.hedge_after_s)
+    state = State({name: AccountState(adapter.TIMING) for name, adapter in adapters.items()})
     later = asyncio.get_running_loop().call_later
-    dispatcher = Dispatcher(state, NullJournal(), clock.now, later, _say_nothing)
-    await connect.prepare(network, config)
+    dispatcher = Dispatcher(state, NullJournal(), clock.now, later, ignore)
+    await connect.load_authorities(network, config)
     async with anyio.create_task_group() as group:
         for name, adapter in adapters.items():
-            with _its_own(name, failed):
-                session, lanes = connect.line(dispatcher, config, name, adapter, group.start_soon, network)
+            with _isolated_failure(name, failed):
+                session, lanes = connect.connect_account(dispatcher, config, name, adapter, group.start_soon, network)
                 dispatcher.register(session)
                 for lane, run in lanes:
                     if ws or not lane.endswith(" ws"):
@@ -133,7 +133,7 @@ async def _visit(
 
 
 @contextmanager
-def _its_own(name: str, failed: dict[str, str] | None) -> Iterator[None]:
+def _isolated_failure(name: str, failed: dict[str, str] | None) -> Iterator[None]:
     """Keep what is wrong with one account its own affair, where the caller wants to know of it."""
     try:
         yield

@@ -28,8 +28,8 @@ from kill_switch.config.in_force import Values, in_force
 from kill_switch.config.loader import Config, load
 from kill_switch.control import client, paths
 from kill_switch.core import outcome, recovery, tally
-from kill_switch.core.domain import Answer, Now, Phase, Reason
-from kill_switch.core.engine import Account, Announce, Reconfigured, State
+from kill_switch.core.domain import CancelOutcome, Instant, Phase, Reason
+from kill_switch.core.engine import AccountState, Announce, Reconfigured, State
 from kill_switch.core.identity import Login, new_salt
 from kill_switch.direct.latch import DirectLatch
 from kill_switch.dispatch import connect
@@ -37,7 +37,7 @@ from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.errors import AlreadyRunning, KillSwitchError
 from kill_switch.journal import latch_file, takeover
 from kill_switch.journal.journal import Journal
-from kill_switch.journal.kill_report import Reports
+from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.journal.records import DirectRecord, UserRecord
 from kill_switch.outbound.notifier import Notifier
 from kill_switch.system import abandonable, users
@@ -50,7 +50,7 @@ from kill_switch.unexpected import brief
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import ANSWER_WITHIN_S
 from kill_switch.wakeup import Signal
-from kill_switch.worker.client import Aides
+from kill_switch.worker.client import WorkerPool
 
 log = logging.getLogger(__name__)
 
@@ -70,24 +70,24 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 _SIGNALS = (*_ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-class Record:
+class DirectJournal:
     """Keep what was done, until a journal takes it; tell the reports meanwhile."""
 
     def __init__(self, told: Callable[[Mapping[str, Any]], None]) -> None:
         self.trouble = ""
         self.answered: set[str] = set()  # accounts of which a venue has said yes or no to a strike
-        self.news = Signal()
+        self.changed = Signal()
         self._told = told
         self._boot = clock.boot_id()
-        self._kept: list[tuple[str, Mapping[str, object], Now]] = []
+        self._kept: list[tuple[str, Mapping[str, object], Instant]] = []
         self._journal: Journal | None = None
 
-    def intend(self, reason: Reason) -> bool:
+    def note_ahead(self, reason: Reason) -> bool:
         """Agree: the latch has been left, or cannot be."""
-        return True if self._journal is None else self._journal.intend(reason)
+        return True if self._journal is None else self._journal.note_ahead(reason)
 
-    def append(self, kind: str, data: Mapping[str, object], at: Now) -> None:
-        if kind == "answer" and data["answer"] in (Answer.ACCEPTED, Answer.REFUSED):
+    def append(self, kind: str, data: Mapping[str, object], at: Instant) -> None:
+        if kind == "answer" and data["answer"] in (CancelOutcome.ACCEPTED, CancelOutcome.REFUSED):
             self.answered.add(str(data["account"]))
             self.change()
         if self._journal is not None:
@@ -98,9 +98,9 @@ class Record:
         entry = {"at": clock.iso(at.wall_ns), "mono_ns": at.mono_ns, "boot": self._boot, "kind": kind, "data": data}
         self._told(entry)
 
-    def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
+    def append_latch(self, kind: str, data: Mapping[str, object], at: Instant) -> bool:
         if self._journal is not None:
-            return self._journal.latch(kind, data, at)
+            return self._journal.append_latch(kind, data, at)
         self.append(kind, data, at)
         return True
 
@@ -111,7 +111,7 @@ class Record:
         if self._journal is not None:
             self._journal.sync()
 
-    def hand_over(self, journal: Journal, joined: takeover.Joined) -> None:
+    def hand_over(self, journal: Journal, joined: takeover.TakeoverPlan) -> None:
         """Put on the journal's record what was kept, and all that comes."""
         self._journal = journal
         for kind, data, at in self._kept:
@@ -127,10 +127,10 @@ class Record:
 
     def change(self) -> None:
         """Wake whoever waits for news."""
-        self.news.notify()
+        self.changed.notify()
 
 
-class Direct:
+class DirectKill:
     """One kill without the daemon."""
 
     def __init__(self, config: Config, accounts: Collection[str], also: Collection[str] = ()) -> None:
@@ -146,23 +146,23 @@ class Direct:
         self._adapters: dict[str, Adapter] = {}
         for name in accounts:
             self._build(name)
-        self._reports = Reports(int(config.daemon.budget_s * 1e6))
-        self._record = Record(lambda entry: self._reports.take(entry))
+        self._reports = ReportBuilder(int(config.daemon.budget_s * 1e6))
+        self._record = DirectJournal(lambda entry: self._reports.take(entry))
         self._network = Network()
         self._salt = new_salt()
-        paces, logins = connect.paces(self._adapters), self._logins()
+        paces, logins = connect.sweep_timings(self._adapters), self._logins()
         loop = asyncio.get_running_loop()
         self._dispatcher = Dispatcher(
             State(
-                {name: Account(pace, identity=logins[name].identity(self._salt)) for name, pace in paces.items()},
-                alone=f"direct-{secrets.token_hex(4)}",
+                {name: AccountState(pace, identity=logins[name].identity(self._salt)) for name, pace in paces.items()},
+                kill_id_prefix=f"direct-{secrets.token_hex(4)}",
             ),
             self._record,
             clock.now,
             loop.call_later,
             self._announce,
         )
-        self._aides = Aides()
+        self._aides = WorkerPool()
         self._notifier = Notifier(self._aides, clock.now)
         self._notifier.configure(config.notify)
         self._interrupted = False
@@ -184,7 +184,7 @@ class Direct:
             with self._scope:
                 async with anyio.create_task_group() as group:
                     with anyio.move_on_after(AUTHORITIES_WITHIN_S):
-                        await connect.prepare(self._network, self._config)
+                        await connect.load_authorities(self._network, self._config)
                     self._connect(tuple(self._adapters), group.start_soon)
                     if self._dispatcher.sessions:
                         await self._kill(text, wait_s, evidence, group.start_soon)
@@ -201,10 +201,10 @@ class Direct:
             sys.setswitchinterval(switch_s)
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
-        found = self._reports.get(self._kill_id)
+        found = self._reports.render(self._kill_id)
         if found is None and self._kill_id:
             text = "what came of this kill cannot be told: see the log"
-            problems.append(outcome.problem(text, "look at the venues, then kill-switch status"))
+            problems.append(outcome.make_problem(text, "look at the venues, then kill-switch status"))
         return {**(found or {}), "problems": problems}
 
     async def _kill(
@@ -213,16 +213,16 @@ class Direct:
         names = tuple(self._dispatcher.sessions)
         reason = Reason("direct", text, names, clock.now(), evidence)
         for session in self._dispatcher.sessions.values():
-            session.look_beside()  # it connects while the latch is left; the strike waits for the latch alone
+            session.read_alongside_strike()  # it connects while the latch is left; the strike waits for the latch alone
         await self._leave_latch(reason)
         self._dispatcher.fire(reason)
         self._kill_id = self._dispatcher.state.kill.id if self._dispatcher.state.kill else ""
         self._expect_answers(names)
-        for aide in self._aides.both():
+        for aide in self._aides.clients():
             spawn(run_isolated, aide.name, aide.run)
         spawn(run_isolated, "notify", self._notifier.run)
         taking = asyncio.ensure_future(self._take_over(reason, spawn))
-        naming = abandonable.start(users.name_of, os.getuid(), name="user")
+        naming = abandonable.start_abandonable(users.name_of, os.getuid(), name="user")
         naming.add_done_callback(self._named)
         try:
             await self._answers()
@@ -230,7 +230,7 @@ class Direct:
             if not self._interrupted:
                 with anyio.move_on_after(wait_s):
                     while not (self._interrupted or self._clear(names)):
-                        await self._record.news.wait()
+                        await self._record.changed.wait()
             with anyio.move_on_after(TELL_WITHIN_S):
                 await self._notifier.finish()
             await asyncio.wait([naming], timeout=NAME_WITHIN_S)
@@ -248,7 +248,7 @@ class Direct:
 
     def _build(self, name: str) -> None:
         try:
-            self._adapters[name] = self._config.accounts[name].adapter(self._config.daemon.hedge_after_s)
+            self._adapters[name] = self._config.accounts[name].build_adapter(self._config.daemon.hedge_after_s)
         except Exception as error:  # another account's kill does not depend on it
             self.failed[name] = f"it cannot be built: {brief(error)}"
 
@@ -260,7 +260,7 @@ class Direct:
         """Make the accounts' sessions and lanes; one that cannot be made is another account's business no more."""
         for name in names:
             try:
-                session, lanes = connect.line(
+                session, lanes = connect.connect_account(
                     self._dispatcher, self._config, name, self._adapters[name], spawn, self._network
                 )
             except Exception as error:
@@ -278,7 +278,7 @@ class Direct:
         """Return once every account that was struck has answered, or its time is up."""
         while left := self._unanswered():
             with anyio.CancelScope(deadline=max(self._answer_by_s[name] for name in left)):
-                await self._record.news.wait()
+                await self._record.changed.wait()
 
     def _unanswered(self) -> list[str]:
         """Return the accounts that still may answer: the venue has not said yes or no, or has positions to close."""
@@ -298,7 +298,7 @@ class Direct:
     def _announce(self, said: Announce) -> None:
         log.info("%s: %s", said.level, said.text)
         kill = self._dispatcher.state.kill
-        asyncio.get_running_loop().call_soon(lambda: self._notifier.hear(said, kill))
+        asyncio.get_running_loop().call_soon(lambda: self._notifier.on_announcement(said, kill))
         self._record.change()
 
     def _signal(self, number: int) -> None:
@@ -325,7 +325,9 @@ class Direct:
     async def _leave_latch(self, reason: Reason) -> None:
         """Leave a latch for all that are meant: the daemon may be able to strike whom this process cannot."""
         text = f"{reason.trigger}: {reason.text}"
-        await self._latch.leave(latch_file.latch_line(text, self._meant, reason.observed, reason.evidence.get("uid")))
+        await self._latch.append(
+            latch_file.latch_line(text, self._meant, reason.observed_at, reason.evidence.get("uid"))
+        )
 
     # ── the record ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -339,16 +341,16 @@ class Direct:
         with anyio.move_on_after(READ_AFTER_S):
             await self._answered.wait()
         await self._describe(reason)
-        abandonable.start(latch_file.sync_latch, *self._directories, name="latch")
+        abandonable.start_abandonable(latch_file.sync_latch, *self._directories, name="latch")
         try:
-            journal = await abandonable.start(Journal, *self._directories, name="record")
-            entries = journal.replay.entries
+            journal = await abandonable.start_abandonable(Journal, *self._directories, name="record")
+            entries = journal.contents.entries
             for name in self._config.accounts:
                 if name not in self._adapters:
                     self._build(name)
-            past = recovery.rebuild(entries, connect.paces(self._adapters), 1, self._logins(), self._salt)
-            joined = takeover.join(self._dispatcher.state, past, reason.observed)
-            reports = Reports(self._reports.budget_us, entries)
+            past = recovery.rebuild(entries, connect.sweep_timings(self._adapters), 1, self._logins(), self._salt)
+            joined = takeover.plan_takeover(self._dispatcher.state, past, reason.observed_at)
+            reports = ReportBuilder(self._reports.budget_us, entries)
         except AlreadyRunning as error:  # the daemon takes over the latch
             self._held, self._unrecorded = True, str(error)
             return
@@ -359,18 +361,20 @@ class Direct:
             if journal is not None:
                 journal.close()
             return
-        self._dispatcher.counts.resume(joined.state.kills_of_accounts(), reports.tally, past.moved)
+        self._dispatcher.counts.resume(joined.state.kills_of_accounts(), reports.tally, past.renamed)
         journal.on_entry = reports.take
         self._reports, self._kill_id = reports, joined.kill
         self._record.hand_over(journal, joined)
         if unstruck := [name for name in self._meant if name not in reason.accounts]:
-            journal.latch("latch", {"accounts": unstruck, "said": f"{reason.trigger}: {reason.text}"}, clock.now())
+            journal.append_latch(
+                "latch", {"accounts": unstruck, "said": f"{reason.trigger}: {reason.text}"}, clock.now()
+            )
         try:
             self._strike_unfinished(joined, spawn)
         except Exception as error:
             log.error("what an earlier kill has left unfinished cannot be struck: %s", brief(error))
 
-    def _strike_unfinished(self, joined: takeover.Joined, spawn: Callable[..., object]) -> None:
+    def _strike_unfinished(self, joined: takeover.TakeoverPlan, spawn: Callable[..., object]) -> None:
         sessions = self._dispatcher.sessions
         for name, strikes in joined.strikes.items():
             sessions[name].numbers.shift(strikes)
@@ -380,7 +384,7 @@ class Direct:
         left = tuple(name for name in joined.unfinished if name in sessions)
         if left:
             log.warning("an earlier kill has left unfinished, and this one strikes too: %s", ", ".join(left))
-            paces = {name: account.pace for name, account in accounts.items()}
+            paces = {name: account.timing for name, account in accounts.items()}
             event = Reconfigured(paces, frozenset(left), joined.state.approvals_needed, clock.now())
             self._dispatcher.reconfigure(event, {})
             self._expect_answers(left)
@@ -388,7 +392,7 @@ class Direct:
     async def _describe(self, reason: Reason) -> None:
         """Put on record which configuration is in force, and whom this process means and cannot strike."""
         unstruck = [name for name in self._meant if name not in reason.accounts]
-        reading = abandonable.start(_values, self._config, name="config")
+        reading = abandonable.start_abandonable(_values, self._config, name="config")
         await asyncio.wait([reading], timeout=CONFIG_WITHIN_S)
         if not reading.done() or reading.exception() is not None:
             log.error("the configuration cannot be put on record: it cannot be read once more")
@@ -405,7 +409,7 @@ class Direct:
         """Close the record, and take the latch back once the disk has what it stands for; a disk may hang."""
         journal = self._record.release()
         if journal is not None:
-            closing = abandonable.start(self._close, journal, name="record")
+            closing = abandonable.start_abandonable(self._close, journal, name="record")
             await asyncio.wait([closing], timeout=2 * RECORD_WITHIN_S)
             if not closing.done():
                 self._unrecorded = "the disk does not take it"
@@ -414,10 +418,10 @@ class Direct:
     def _close(self, journal: Journal) -> None:
         journal.close()
         try:
-            if trouble := journal.unwritten or journal.silent or journal.unsynced:
+            if trouble := journal.write_trouble or journal.silence_trouble or journal.sync_trouble:
                 raise OSError(errno.EIO, trouble)
             for path in sorted(self._directories[0].glob("journal*.jsonl")):
-                latch_file.sync_one(path)
+                latch_file.sync_file(path)
             self._unrecorded = ""
             self._latch.take_back()
         except OSError as error:
@@ -431,11 +435,13 @@ class Direct:
             return []
         self._held = self._held or await self._is_daemon_there()
         found = await self._latch.look(HAND_OVER_WITHIN_S if self._held and not self._interrupted else 0.0)
-        return outcome.of_direct(self._unrecorded, found, self._config.source, held=self._held)
+        return outcome.direct_kill_problems(self._unrecorded, found, self._config.source, held=self._held)
 
     async def _is_daemon_there(self) -> bool:
         """Tell whether somebody listens on the daemon's socket, though nobody can say who holds the record."""
-        asking = abandonable.start(client.listening, self._directories[1] / paths.CONTROL_SOCKET, name="daemon")
+        asking = abandonable.start_abandonable(
+            client.is_listening, self._directories[1] / paths.CONTROL_SOCKET, name="daemon"
+        )
         await asyncio.wait([asking], timeout=DAEMON_WITHIN_S)
         return asking.done() and asking.exception() is None and asking.result()
 
@@ -461,6 +467,6 @@ async def fire(
     `also` are accounts that are meant and cannot be built: they are latched with the others.
     It ends once all are proven clear, or `wait_s` after all have answered, which takes `STRIKE_WITHIN_S` at most.
     """
-    kill = Direct(config, accounts, also)
+    kill = DirectKill(config, accounts, also)
     report = await kill.fire(printable.line(text), wait_s, evidence)
     return report, {name: why for name, why in kill.failed.items() if name in accounts}

@@ -11,7 +11,7 @@ import logging
 import time
 from pathlib import Path
 
-from kill_switch.core.outcome import Latches
+from kill_switch.core.outcome import LatchOutcome
 from kill_switch.journal import latch_file
 from kill_switch.system import abandonable
 
@@ -26,15 +26,15 @@ class DirectLatch:
     """Look after one line in the latch files of the state directory and of the runtime directory."""
 
     def __init__(self, state_dir: Path, runtime_dir: Path) -> None:
-        self._files = [directory / latch_file.NAME for directory in (state_dir, runtime_dir)]
+        self._files = [directory / latch_file.LATCH_NAME for directory in (state_dir, runtime_dir)]
         self._line = b""
         self._left: list[str] = []  # what the files have taken of it, each
 
-    async def leave(self, line: bytes) -> None:
+    async def append(self, line: bytes) -> None:
         """Leave the line in the first directory that takes all of it in time; to be called once."""
         self._line = line
         for path in self._files:
-            leaving = abandonable.start(latch_file.leave, [path], line, name="latch")
+            leaving = abandonable.start_abandonable(latch_file.append_to_first, [path], line, name="latch")
             leaving.add_done_callback(self._note)
             await asyncio.wait([leaving], timeout=WITHIN_S)
             if leaving.done() and any(len(one.encode()) >= len(line) for one in self._left):
@@ -45,32 +45,32 @@ class DirectLatch:
 
     def take_back(self) -> None:
         """Remove the line, which the record has now; raises `OSError`. Waits for the file systems."""
-        latch_file.take_back(self._files, self._left)
+        latch_file.remove_lines(self._files, self._left)
 
-    async def look(self, within_s: float) -> Latches:
+    async def look(self, within_s: float) -> LatchOutcome:
         """Return where the latch stands; `within_s` is for a daemon that is to take it over.
 
         A latch that could not be left is left now, if that can be.
         """
         within_s = within_s if self._left else 0.0
-        looking = abandonable.start(self._look, within_s, name="latch")
+        looking = abandonable.start_abandonable(self._look, within_s, name="latch")
         await asyncio.wait([looking], timeout=within_s + LOOK_WITHIN_S)
         if looking.done() and looking.exception() is None:
             return looking.result()
         hangs = dict.fromkeys(self._files, "does not answer")
-        return Latches(self._files[:1], {}, True) if self._left else Latches((), hangs, False)
+        return LatchOutcome(self._files[:1], {}, True) if self._left else LatchOutcome((), hangs, False)
 
-    def _look(self, within_s: float) -> Latches:
+    def _look(self, within_s: float) -> LatchOutcome:
         until_s = time.monotonic() + within_s
         while self._left:
-            found = latch_file.standing(self._files)
+            found = latch_file.files_with_lines(self._files)
             ours = tuple(path for path, lines in found.items() if not set(lines).isdisjoint(self._left))
             if not ours or time.monotonic() >= until_s:
-                return Latches(ours, {}, True)
+                return LatchOutcome(ours, {}, True)
             time.sleep(LOOK_EVERY_S)
-        refused = {path: latch_file.why_not(path, self._line) for path in self._files}
-        standing = tuple(latch_file.standing(self._files))  # whatever stands there: its presence trips
-        return Latches(standing, {path: why for path, why in refused.items() if why}, False)
+        refused = {path: latch_file.append_trouble(path, self._line) for path in self._files}
+        standing = tuple(latch_file.files_with_lines(self._files))  # whatever stands there: its presence trips
+        return LatchOutcome(standing, {path: why for path, why in refused.items() if why}, False)
 
     def _note(self, leaving: asyncio.Future[list[str]]) -> None:
         if not leaving.cancelled() and leaving.exception() is None:

@@ -9,15 +9,15 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from kill_switch.core.domain import LaneState, Now, Order, Route
+from kill_switch.core.domain import Instant, LaneState, Order, Route
 from kill_switch.dispatch.ports import HttpPort, LanePort, WsPort
-from kill_switch.transports.certificates import Expiry
+from kill_switch.transports.certificates import CertificateExpiry
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import OrdersRead
 
 log = logging.getLogger(__name__)
 
-NOISE_LOGGED = 20  # unexplained messages of each account; all are counted
+MAX_UNEXPLAINED_LOGGED = 20  # unexplained messages of each account; all are counted
 
 
 @dataclass(eq=False, slots=True)
@@ -61,16 +61,16 @@ class AccountStatus:
             route.value: trouble for route, trouble in ((Route.WS, self._ws.trouble), (Route.HTTP, http)) if trouble
         }
 
-    def caution(self, now: Now) -> str:
+    def caution(self, now: Instant) -> str:
         """Return what would make a kill slow now, though every lane is ready; "" if nothing would."""
-        return self._venue.caution(now)
+        return self._venue.slow_kill_warning(now)
 
     @property
     def http_trouble(self) -> str:
         """Return the newest trouble of the HTTP lane itself; "" if there is none."""
         return self._http.trouble
 
-    def certificates(self) -> Iterator[tuple[str, str, Expiry]]:
+    def certificates(self) -> Iterator[tuple[str, str, CertificateExpiry]]:
         """Yield route, address and expiry for the certificates of each lane's last connection."""
         urls = {Route.WS: self._venue.ws_url, Route.HTTP: self._venue.rest_url}
         for route, lane in self._warm():
@@ -126,18 +126,18 @@ class AccountStatus:
 
     def describe_strike(self) -> tuple[str, ...]:
         """Return what a strike would send, a line a command; may raise what an adapter raises."""
-        return self._venue.plan()
+        return self._venue.describe_strike()
 
     # what its session writes
 
     def count_unexplained(self, why: str) -> None:
-        """Count a message that no document explains; log it, the first `NOISE_LOGGED` of them."""
+        """Count a message that no document explains; log it, the first `MAX_UNEXPLAINED_LOGGED` of them."""
         self.unexplained_messages += 1
-        if self.unexplained_messages <= NOISE_LOGGED:
+        if self.unexplained_messages <= MAX_UNEXPLAINED_LOGGED:
             log.warning("account %s: %s", self.account, why)
 
     def log_unexpected(self, error: Exception) -> None:
-        """Count an exception as an unexplained message; log it, the first `NOISE_LOGGED` of them."""
+        """Count an exception as an unexplained message; log it, the first `MAX_UNEXPLAINED_LOGGED` of them."""
         self.unexplained_messages += 1
-        if self.unexplained_messages <= NOISE_LOGGED:
+        if self.unexplained_messages <= MAX_UNEXPLAINED_LOGGED:
             log.error("account %s: an event was not understood", self.account, exc_info=error)

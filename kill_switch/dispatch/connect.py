@@ -7,13 +7,13 @@ from typing import Any
 
 from kill_switch import clock
 from kill_switch.config.loader import Config
-from kill_switch.core.domain import Pace
+from kill_switch.core.domain import SweepTiming
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.errors import ConfigError, Problem
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
-from kill_switch.transports.lane import Declined
+from kill_switch.transports.lane import ConnectionNotWanted
 from kill_switch.transports.network import Network
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues.adapter import Adapter
@@ -21,7 +21,7 @@ from kill_switch.venues.adapter import Adapter
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 
-def paces(adapters: Mapping[str, Adapter]) -> dict[str, Pace]:
+def sweep_timings(adapters: Mapping[str, Adapter]) -> dict[str, SweepTiming]:
     """Return each account's pace; have those that share a limit of their venue's count together, and keep one pace.
 
     What has been counted so far goes on, if one of them is at work already.
@@ -29,17 +29,17 @@ def paces(adapters: Mapping[str, Adapter]) -> dict[str, Pace]:
     together: dict[Hashable, list[str]] = {}
     for name, adapter in adapters.items():
         together.setdefault(adapter.limited_by, []).append(name)
-    found: dict[str, Pace] = {}
+    found: dict[str, SweepTiming] = {}
     for names in together.values():
         sharing = [adapters[name] for name in names]
         first = next((adapter for adapter in sharing if adapter.calls.has_started), sharing[0])
         for adapter in sharing:
-            adapter.share(first)
+            adapter.share_limit(first)
         found.update(dict.fromkeys(names, first.pace(len(names))))
     return {name: found[name] for name in adapters}
 
 
-def connect(
+def connect_accounts(
     dispatcher: Dispatcher,
     config: Config,
     adapters: Mapping[str, Adapter],
@@ -53,13 +53,13 @@ def connect(
     network = network or Network()
     tasks: list[tuple[str, Work]] = []
     for name, adapter in adapters.items():
-        session, lanes = line(dispatcher, config, name, adapter, spawn, network)
+        session, lanes = connect_account(dispatcher, config, name, adapter, spawn, network)
         dispatcher.register(session)
         tasks += lanes
     return tasks
 
 
-def line(
+def connect_account(
     dispatcher: Dispatcher,
     config: Config,
     name: str,
@@ -89,7 +89,7 @@ def line(
             ca_file=options.ca_file,
             warm_every_s=adapter.WARM_EVERY_S,
             connections=adapter.CONNECTIONS,
-            wanted=session.wanted,
+            wanted=session.should_still_send,
             network=network,
         )
         fresh = FreshRoute(
@@ -97,7 +97,7 @@ def line(
             session,
             spawn,
             ca_file=options.ca_file,
-            wanted=session.wanted,
+            wanted=session.should_still_send,
             spare=lambda: http.spare,
             quiet=lambda: session.status.quiet(),
             network=network,
@@ -110,7 +110,7 @@ def line(
     return session, [(f"{name} ws", ws.run), (f"{name} http", http.run)]
 
 
-async def prepare(network: Network, config: Config) -> None:
+async def load_authorities(network: Network, config: Config) -> None:
     """Read in threads the authorities that the accounts rely on, so that `line` does not block; within 10 s."""
     await network.trusts.prepare(account.options.ca_file for account in config.accounts.values())
 
@@ -118,8 +118,8 @@ async def prepare(network: Network, config: Config) -> None:
 def _headers(adapter: Adapter) -> Callable[[], Mapping[str, str]]:
     def headers() -> Mapping[str, str]:
         now = clock.now()
-        if why := adapter.keep_away(now):
-            raise Declined(why)
+        if why := adapter.reason_to_stay_disconnected(now):
+            raise ConnectionNotWanted(why)
         return adapter.upgrade_headers(now)
 
     return headers

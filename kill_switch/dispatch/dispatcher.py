@@ -15,13 +15,13 @@ from dataclasses import replace
 from typing import assert_never
 
 from kill_switch.core import engine, sweep
-from kill_switch.core.domain import Now, Phase, Reason, Route
-from kill_switch.core.engine import Granted, Refused, State, Waiting
-from kill_switch.core.tally import Counts
+from kill_switch.core.domain import Instant, Phase, Reason, Route
+from kill_switch.core.engine import RearmGranted, RearmPending, RearmRefused, State
+from kill_switch.core.tally import OrderTrackerPool
 from kill_switch.dispatch.ports import AccountFact, JournalPort
 from kill_switch.dispatch.record_writer import RecordWriter
 from kill_switch.dispatch.session import AccountSession
-from kill_switch.dispatch.timers import Alarms, Later
+from kill_switch.dispatch.timers import CallLater, TimerQueue
 from kill_switch.errors import IllegalEvent
 
 log = logging.getLogger(__name__)
@@ -34,28 +34,28 @@ class Dispatcher:
         self,
         state: State,
         journal: JournalPort,
-        clock: Callable[[], Now],
-        later: Later,
+        clock: Callable[[], Instant],
+        later: CallLater,
         announce: Callable[[engine.Announce], None],
         lane_changed: Callable[[str, Route], None] = lambda account, route: None,
-        told: Callable[[str, AccountFact, Now], None] = lambda account, fact, now: None,
+        told: Callable[[str, AccountFact, Instant], None] = lambda account, fact, now: None,
     ) -> None:
         """`later` is the event loop's `call_later`; `told` takes the facts that are not the engine's business."""
         self.state = state
         self.clock = clock
-        self.alarms = Alarms(clock, later)
-        self.lane_changed = lane_changed
-        self.told = told
+        self.timers = TimerQueue(clock, later)
+        self.on_lane_changed = lane_changed
+        self.on_fact = told
         self.sessions: dict[str, AccountSession] = {}
-        self.counts = Counts()
-        self.reported_ns: dict[str, int] = {}  # account → when its latest reason came
-        self.alive_ns = 0  # when the engine last answered a pulse
+        self.counts = OrderTrackerPool()
+        self.last_reason_ns: dict[str, int] = {}  # account → when its latest reason came
+        self.last_pulse_ns = 0  # when the engine last answered a pulse
         self._journal = journal
         self._records = RecordWriter(journal, clock, later, announce)
         self._announce = announce
         self._queue: deque[engine.Event] = deque()
         self._busy = False
-        self._verdict: Granted | Waiting | Refused | None = None
+        self._verdict: RearmGranted | RearmPending | RearmRefused | None = None
 
     # ── the way of a reason ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -64,20 +64,20 @@ class Dispatcher:
         now = self.clock()
         early = () if self._busy else self._send_early(reason, now)
         try:
-            self.handle(engine.Reported(reason, now))
+            self.handle(engine.ReasonReported(reason, now))
         finally:
             for session in early:
                 if session.early_send.pending:  # no strike has come
                     session.early_send.abandon()
-        self.reported_ns.update(dict.fromkeys(reason.accounts, now.mono_ns))
+        self.last_reason_ns.update(dict.fromkeys(reason.accounts, now.mono_ns))
 
-    def _send_early(self, reason: Reason, now: Now) -> Sequence[AccountSession]:
+    def _send_early(self, reason: Reason, now: Instant) -> Sequence[AccountSession]:
         """Send the armed accounts' prebuilt commands, if the journal has noted the reason ahead of its record."""
-        names = engine.untouched(self.state, reason.accounts)
+        names = engine.armed_among(self.state, reason.accounts)
         try:
             sessions = [self.sessions[name] for name in names]
             known = reason if len(names) == len(reason.accounts) else self._restricted_to_known_accounts(reason)
-            if not names or not self._journal.intend(known):
+            if not names or not self._journal.note_ahead(known):
                 return ()
         except Exception:
             log.exception("the intent cannot be noted")
@@ -103,7 +103,7 @@ class Dispatcher:
             self.state, commands = engine.step(self.state, event)
         except IllegalEvent as error:
             log.error("%s", error)
-            if isinstance(event, engine.Reported):
+            if isinstance(event, engine.ReasonReported):
                 self._retry_for_known_accounts(event)
             return
         for command in commands:
@@ -118,25 +118,25 @@ class Dispatcher:
         match command:
             case engine.WakeAt(account, at_ns):
                 self.sessions[account].sweep_timer.set(at_ns)
-            case engine.Record(kind, data, latch):
+            case engine.AppendRecord(kind, data, latch):
                 if latch:
                     self._records.latch(kind, data)
                 else:
                     self._records.append(kind, data)
-            case engine.Strike(accounts):
+            case engine.StrikeAccounts(accounts):
                 self._strike(accounts)
-            case engine.Read(account):
+            case engine.ReadOrders(account):
                 self.sessions[account].read_back()
             case engine.Announce():
                 self._announce(command)
-            case engine.Granted(accounts):
+            case engine.RearmGranted(accounts):
                 self._verdict = command
                 for name in accounts:
-                    self.sessions[name].void()
-            case engine.Waiting() | engine.Refused():
+                    self.sessions[name].drop_strike()
+            case engine.RearmPending() | engine.RearmRefused():
                 self._verdict = command
-            case engine.Alive():
-                self.alive_ns = self.clock().mono_ns
+            case engine.PulseAnswered():
+                self.last_pulse_ns = self.clock().mono_ns
             case _:
                 assert_never(command)
 
@@ -153,9 +153,9 @@ class Dispatcher:
             session.send_remaining(now)
         left_at = self.clock()
         sent = tuple([session.finish_strike(left_at) for session in sessions])
-        self._queue.appendleft(engine.Struck(sent, left_at))  # before the answers to it
+        self._queue.appendleft(engine.StrikesSent(sent, left_at))  # before the answers to it
 
-    def _retry_for_known_accounts(self, event: engine.Reported) -> None:
+    def _retry_for_known_accounts(self, event: engine.ReasonReported) -> None:
         """Let a reason hold for the accounts that are there, if it names one that a reload has just taken away."""
         reason = self._restricted_to_known_accounts(event.reason)
         if reason.accounts and reason is not event.reason:
@@ -176,7 +176,7 @@ class Dispatcher:
     def wake_sweep(self, account: str) -> None:
         """Tell the account's sweep that its timer has run out."""
         now = self.clock()
-        self.handle(engine.Progress(account, sweep.Due(now.mono_ns), now))
+        self.handle(engine.Progress(account, sweep.SweepTimerFired(now.mono_ns), now))
 
     # ── what the daemon and its parts ask ─────────────────────────────────────────────────────────────────────────
 
@@ -187,10 +187,10 @@ class Dispatcher:
 
     def reconfigure(self, event: engine.Reconfigured, anew: Mapping[str, AccountSession]) -> None:
         """Take other accounts on, and let those go that are no longer there; raise `IllegalEvent` if one is tripped."""
-        missing = [name for name in self.state.tripped if name not in event.paces]
+        missing = [name for name in self.state.tripped if name not in event.timings]
         if self._busy or missing:
             raise IllegalEvent(f"{', '.join(missing) or 'a kill'} under way", "Reconfigured")
-        sessions = {name: anew.get(name) or self.sessions[name] for name in event.paces}
+        sessions = {name: anew.get(name) or self.sessions[name] for name in event.timings}
         for name, session in self.sessions.items():
             if sessions.get(name) is not session:
                 session.retire()
@@ -199,13 +199,13 @@ class Dispatcher:
             self.register(session)
         self.handle(event)
 
-    def rearm(self, asked: engine.RearmAsked) -> Granted | Waiting | Refused:
+    def rearm(self, asked: engine.RearmAsked) -> RearmGranted | RearmPending | RearmRefused:
         """Put a re-arm before the gate and return its answer."""
         if self._busy:
-            return Refused(("a kill is being carried out",))
+            return RearmRefused(("a kill is being carried out",))
         self._verdict = None
         self.handle(asked)
-        return self._verdict or Refused(("it names an account that is not there",))
+        return self._verdict or RearmRefused(("it names an account that is not there",))
 
     def record_durably(self, kind: str, data: Mapping[str, object]) -> None:
         """Put something on record now that must outlive this process, and is no decision of the engine's."""
@@ -213,7 +213,7 @@ class Dispatcher:
         self._records.schedule_sync()
 
     @property
-    def striking(self) -> tuple[str, ...]:
+    def striking_accounts(self) -> tuple[str, ...]:
         """Accounts whose sweep is under way and has not been given up as RESIDUE."""
         busy = (Phase.STRIKING, Phase.CONFIRMING)
         return tuple(name for name, account in self.state.accounts.items() if account.phase in busy)

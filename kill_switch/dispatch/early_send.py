@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kill_switch.core.domain import Now, Route
+from kill_switch.core.domain import Instant, Route
 from kill_switch.dispatch.ports import HttpPort, WsPort
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import Send
@@ -40,8 +40,8 @@ class EarlySend:
         venue: Adapter,
         ws: WsPort,
         http: HttpPort,
-        clock: Callable[[], Now],
-        note_sent: Callable[[Route, Now | None], None],
+        clock: Callable[[], Instant],
+        note_sent: Callable[[Route, Instant | None], None],
         on_error: Callable[[Exception], None],
     ) -> None:
         """`note_sent` takes route and time of a command that has left for no strike, `on_error` what went wrong."""
@@ -53,14 +53,14 @@ class EarlySend:
         self._on_error = on_error
         self.pending = False  # `send` was called, and `abandon` was not called since
         self._message: Request | Send | None = None  # has left, and is claimed by no strike
-        self._left_at: Now | None = None
+        self._left_at: Instant | None = None
         self._error: Exception | None = None
 
-    def send(self, now: Now) -> None:
+    def send(self, now: Instant) -> None:
         """Send what the venue has at hand, if it has something; a failure is kept for `abandon`. Never raises."""
         self.pending = True
         try:
-            message = self._venue.first(now)
+            message = self._venue.prebuilt_command(now)
             if isinstance(message, Send):
                 has_left = self._ws.send(message.conn, message.text)
             else:
@@ -70,7 +70,7 @@ class EarlySend:
         except Exception as error:  # other accounts are waiting
             self._error = error
 
-    def claim(self, message: Request | Send) -> Now | None:
+    def claim(self, message: Request | Send) -> Instant | None:
         """Return when this message left, if it is the one that `send` has sent; else None: it is still to be sent."""
         if message is not self._message:
             return None
@@ -87,7 +87,7 @@ class EarlySend:
                 try:
                     self._note_sent(Route.WS if isinstance(message, Send) else Route.HTTP, self._left_at)
                 finally:
-                    self._http.forgo()
+                    self._http.abandon_begun()
             except Exception as failure:  # other accounts are waiting
                 error = error or failure
         if error is not None:

@@ -9,27 +9,27 @@ import logging
 from collections.abc import Callable
 
 from kill_switch import printable
-from kill_switch.core.domain import LaneState, Now, Route
+from kill_switch.core.domain import Instant, LaneState, Route
 from kill_switch.dispatch.ports import HttpPort, WsPort
-from kill_switch.dispatch.repeats import Repeats
+from kill_switch.dispatch.repeats import RepeatFilter
 from kill_switch.venues import retry_after
 from kill_switch.venues.messages import NotReady, Replied
 
 log = logging.getLogger(__name__)
 
-REFUSED_FIRST_S = 2.0  # without housekeeping on the HTTP lane, once a login was refused; twice as long each time,
-REFUSED_MOST_S = 30.0  # up to this
+FIRST_REFUSAL_PAUSE_S = 2.0  # without housekeeping on the HTTP lane, once a login was refused; twice as long each time,
+MAX_REFUSAL_PAUSE_S = 30.0  # up to this
 
 
 class LaneTroubles:
     """The troubles of one account's warm lanes, and until when its venue wants no calls."""
 
-    def __init__(self, account: str, ws: WsPort, http: HttpPort, clock: Callable[[], Now]) -> None:
+    def __init__(self, account: str, ws: WsPort, http: HttpPort, clock: Callable[[], Instant]) -> None:
         self._account = account
         self._ws = ws
         self._http = http
         self._clock = clock
-        self._repeats = {Route.WS: Repeats(), Route.HTTP: Repeats()}
+        self._repeats = {Route.WS: RepeatFilter(), Route.HTTP: RepeatFilter()}
         self._quiet = ("", 0)  # why only urgent calls and commands leave, and until when, monotonic ns
         self._refusals = 0  # of the key, over HTTP, one after the other
 
@@ -42,14 +42,14 @@ class LaneTroubles:
         """Log what is wrong with a lane; "": nothing is any more."""
         if why:
             self._log(route, logging.WARNING, why)
-        elif self._repeats[route].over():
+        elif self._repeats[route].resolve():
             log.info("account %s: %s lane: up again", self._account, route)
 
-    def on_refusal(self, reply: Replied, now: Now) -> None:
+    def on_refusal(self, reply: Replied, now: Instant) -> None:
         """Keep to what a refusal says about when to come again: until then, only what is urgent leaves."""
-        asked_s = retry_after.asked_s(reply.headers, now.wall_ns)
+        asked_s = retry_after.retry_after_s(reply.headers, now.wall_ns)
         if asked_s:
-            why = f"HTTP {reply.status}: {retry_after.words(asked_s)}; cancels leave all the same"
+            why = f"HTTP {reply.status}: {retry_after.describe_pause(asked_s)}; cancels leave all the same"
             self._hold(asked_s, why, now)
             self._log(Route.HTTP, logging.WARNING, why)
 
@@ -57,7 +57,7 @@ class LaneTroubles:
         """Take note that the venue has accepted the key over HTTP."""
         self._refusals = 0
 
-    def on_not_ready(self, fact: NotReady, now: Now) -> bool:
+    def on_not_ready(self, fact: NotReady, now: Instant) -> bool:
         """Take a lane that the venue does not take for ready out of use; return whether its state has changed."""
         route, conn, why, fatal = fact
         if route is Route.WS:
@@ -69,19 +69,19 @@ class LaneTroubles:
             self._http.trouble = why
             self._http.authenticated(False)
             if fatal:
-                wait_s = min(REFUSED_FIRST_S * 2 ** min(self._refusals, 10), REFUSED_MOST_S)
+                wait_s = min(FIRST_REFUSAL_PAUSE_S * 2 ** min(self._refusals, 10), MAX_REFUSAL_PAUSE_S)
                 self._refusals += 1
                 self._hold(wait_s, f"the login was refused: {why}", now)
         self._log(route, logging.ERROR if fatal else logging.WARNING, why)
         return True
 
-    def _hold(self, asked_s: float, why: str, now: Now) -> None:
+    def _hold(self, asked_s: float, why: str, now: Instant) -> None:
         """Let no call leave for a while but urgent ones and commands."""
-        until_ns = now.mono_ns + int(min(asked_s, retry_after.MOST_S) * 1e9)
+        until_ns = now.mono_ns + int(min(asked_s, retry_after.MAX_PAUSE_S) * 1e9)
         if until_ns > self._quiet[1]:
             self._quiet = why, until_ns
         self._http.hold(asked_s)
 
     def _log(self, route: Route, level: int, why: str) -> None:
-        if line := self._repeats[route].line(why, self._clock().mono_ns):
+        if line := self._repeats[route].next_line(why, self._clock().mono_ns):
             log.log(level, "account %s: %s lane: %s", self._account, route, printable.line(line))

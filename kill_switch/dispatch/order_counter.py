@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from kill_switch.core.domain import Now
-from kill_switch.core.tally import Count, Counts, Standing, follow, names
+from kill_switch.core.domain import Instant
+from kill_switch.core.tally import OrderTracker, OrderTrackerPool, Standing, follow, order_ids_of
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import OrdersRead
 
 Changes = Mapping[str, object] | None
 
 
-class DueChanges:
+class OrderCountChanges:
     """What one record is to say of the count (`tally.Due`)."""
 
     __slots__ = ("_counter", "_is_due", "_told", "at_ns", "is_strike", "kill", "standing")
@@ -47,34 +47,36 @@ class DueChanges:
 class OrderCounter:
     """Count the orders of one account through its kills."""
 
-    def __init__(self, account: str, venue: Adapter, counts: Counts, on_error: Callable[[Exception], object]) -> None:
+    def __init__(
+        self, account: str, venue: Adapter, counts: OrderTrackerPool, on_error: Callable[[Exception], object]
+    ) -> None:
         """`on_error` is called with the exception of a count that cannot be computed."""
         self._account = account
         self._venue = venue
         self._counts = counts
         self._on_error = on_error
-        self._due: list[DueChanges] = []  # in the order of the events
+        self._due: list[OrderCountChanges] = []  # in the order of the events
 
-    def on_strike(self, kill: str, now: Now) -> DueChanges:
+    def on_strike(self, kill: str, now: Instant) -> OrderCountChanges:
         """Return what the strike's record is to say; call it when the strike has left."""
         if self._due:  # an earlier strike's answers are no later strike's
             self.settle()
-        due = DueChanges(self, kill, now.mono_ns, follow(self._venue.book), is_strike=True)
+        due = OrderCountChanges(self, kill, now.mono_ns, follow(self._venue.book), is_strike=True)
         self._due.append(due)
         return due
 
-    def on_answer(self, kill: str, now: Now) -> DueChanges:
+    def on_answer(self, kill: str, now: Instant) -> OrderCountChanges:
         """Return what the answer's record is to say."""
-        due = DueChanges(self, kill, now.mono_ns, follow(self._venue.book), is_strike=False)
+        due = OrderCountChanges(self, kill, now.mono_ns, follow(self._venue.book), is_strike=False)
         self._due.append(due)
         return due
 
-    def on_read(self, kill: str, read: OrdersRead, now: Now) -> Changes:
+    def on_read(self, kill: str, read: OrdersRead, now: Instant) -> Changes:
         """Return what the record of a read says."""
         self.settle()
         count = self._count(kill, now.mono_ns)
-        count.shown(self._venue.book, names(read.orders), read.asked_ns, now.mono_ns, whole=read.complete)
-        return count.changes()
+        count.on_read(self._venue.book, order_ids_of(read.orders), read.asked_ns, now.mono_ns, whole=read.complete)
+        return count.take_changes()
 
     def settle(self) -> None:
         """Compute what was left for later."""
@@ -86,13 +88,13 @@ class OrderCounter:
                 due.settle(None)
                 self._on_error(error)
 
-    def _changes(self, due: DueChanges) -> Changes:
+    def _changes(self, due: OrderCountChanges) -> Changes:
         count = self._count(due.kill, due.at_ns)
         if due.is_strike:
-            count.struck(self._venue.book, due.at_ns, due.standing)
+            count.on_strike(self._venue.book, due.at_ns, due.standing)
         else:
-            count.heard(self._venue.book, due.at_ns, due.standing)
-        return count.changes()
+            count.on_book_changed(self._venue.book, due.at_ns, due.standing)
+        return count.take_changes()
 
-    def _count(self, kill: str, at_ns: int) -> Count:
-        return self._counts.of(self._account, kill, at_ns)
+    def _count(self, kill: str, at_ns: int) -> OrderTracker:
+        return self._counts.counter(self._account, kill, at_ns)

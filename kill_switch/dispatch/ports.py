@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from kill_switch.core import engine
-from kill_switch.core.domain import LaneState, Now, Reason, Route
-from kill_switch.core.tally import Counts
-from kill_switch.dispatch.timers import Alarms
-from kill_switch.transports.certificates import Expiry
+from kill_switch.core.domain import Instant, LaneState, Reason, Route
+from kill_switch.core.tally import OrderTrackerPool
+from kill_switch.dispatch.timers import TimerQueue
+from kill_switch.transports.certificates import CertificateExpiry
 from kill_switch.venues import messages
 from kill_switch.venues.request import Request
 
@@ -34,7 +34,7 @@ class LanePort(Protocol):
     trouble: str  # the newest
 
     @property
-    def certificate(self) -> Expiry | None: ...
+    def certificate(self) -> CertificateExpiry | None: ...
 
     @property
     def state(self) -> LaneState: ...
@@ -57,7 +57,7 @@ class HttpPort(LanePort, Protocol):
 
     def begin(self, request: Request) -> bool: ...
 
-    def forgo(self) -> None: ...
+    def abandon_begun(self) -> None: ...
 
     def call(self, call: messages.Call) -> None: ...
 
@@ -78,11 +78,11 @@ class JournalPort(Protocol):
     @property
     def trouble(self) -> str: ...
 
-    def intend(self, reason: Reason) -> bool: ...
+    def note_ahead(self, reason: Reason) -> bool: ...
 
-    def append(self, kind: str, data: Mapping[str, object], at: Now) -> None: ...
+    def append(self, kind: str, data: Mapping[str, object], at: Instant) -> None: ...
 
-    def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool: ...
+    def append_latch(self, kind: str, data: Mapping[str, object], at: Instant) -> bool: ...
 
     def flush(self) -> bool: ...
 
@@ -94,14 +94,14 @@ class NullJournal:
 
     trouble = ""
 
-    def intend(self, reason: Reason) -> bool:
+    def note_ahead(self, reason: Reason) -> bool:
         """Return False: a command may leave only behind its record, and there is none."""
         return False
 
-    def append(self, kind: str, data: Mapping[str, object], at: Now) -> None:
+    def append(self, kind: str, data: Mapping[str, object], at: Instant) -> None:
         """Drop the record."""
 
-    def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
+    def append_latch(self, kind: str, data: Mapping[str, object], at: Instant) -> bool:
         """Drop the record, and return True: nothing that matters is lost."""
         return True
 
@@ -115,12 +115,12 @@ class NullJournal:
 class DispatcherPort(Protocol):
     """The dispatcher, as an account's session sees it."""
 
-    clock: Callable[[], Now]
-    alarms: Alarms
+    clock: Callable[[], Instant]
+    timers: TimerQueue
     state: engine.State
-    counts: Counts
-    lane_changed: Callable[[str, Route], None]  # (account, route)
-    told: Callable[[str, AccountFact, Now], None]  # (account, fact, when)
+    counts: OrderTrackerPool
+    on_lane_changed: Callable[[str, Route], None]  # (account, route)
+    on_fact: Callable[[str, AccountFact, Instant], None]  # (account, fact, when)
 
     def kill_of(self, account: str) -> str | None: ...
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from kill_switch.core.domain import Now, Severity
+from kill_switch.core.domain import Instant, Severity
 from kill_switch.core.engine import Announce
 from kill_switch.dispatch.ports import JournalPort
-from kill_switch.dispatch.timers import Later, Timer
+from kill_switch.dispatch.timers import CallLater, Timer
 
 FLUSH_AFTER_S = 0.05  # records that are not the latch are written together, when a strike's answers are all there
 SYNC_AFTER_S = 0.005  # waking the thread that syncs takes as long as a strike, and its answers come at once
@@ -21,7 +21,7 @@ class RecordWriter:
     """Holds the deadlines of flush and sync, and announces the journal's trouble once for as long as it lasts."""
 
     def __init__(
-        self, journal: JournalPort, clock: Callable[[], Now], later: Later, announce: Callable[[Announce], None]
+        self, journal: JournalPort, clock: Callable[[], Instant], later: CallLater, announce: Callable[[Announce], None]
     ) -> None:
         self._journal = journal
         self._clock = clock
@@ -41,7 +41,7 @@ class RecordWriter:
     def latch(self, kind: str, data: Mapping[str, object]) -> None:
         """Write a record that must not be lost; call `schedule_sync` when nothing is waiting any more."""
         self.sync_wanted = True
-        if not self._journal.latch(kind, data, self._clock()):
+        if not self._journal.append_latch(kind, data, self._clock()):
             self._announce_trouble()
 
     def schedule_sync(self) -> None:

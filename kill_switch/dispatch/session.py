@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from kill_switch.core import engine, sweep
-from kill_switch.core.domain import Answer, LaneState, Now, Route
-from kill_switch.core.engine import Sent
+from kill_switch.core.domain import CancelOutcome, Instant, LaneState, Route
+from kill_switch.core.engine import StrikeSent
 from kill_switch.dispatch.account_status import AccountStatus
 from kill_switch.dispatch.early_send import EarlySend
 from kill_switch.dispatch.lane_troubles import LaneTroubles
@@ -22,32 +22,32 @@ from kill_switch.dispatch.strike_numbers import StrikeNumbers
 from kill_switch.dispatch.timers import Appointment
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import (
+    AccountFact,
     Call,
+    CallLost,
     CancelAnswered,
+    CloseConnection,
     Drilled,
-    Drop,
     Event,
-    Facts,
-    Lanes,
-    Lost,
-    Noise,
+    LaneEvent,
     NotReady,
     OrderSeen,
     OrdersRead,
     Output,
     Outputs,
-    Prepare,
+    PrepareFrame,
     Ready,
     Replied,
     RoundTrip,
     Send,
+    UnexplainedMessage,
+    VenueTimerFired,
     WakeAfter,
-    Woke,
 )
 
 log = logging.getLogger(__name__)
 
-_REPLIES = (Replied, Lost)  # to a call
+_REPLIES = (Replied, CallLost)  # to a call
 _MESSAGES = (Call, Send)  # what is in a strike for the venue to receive
 
 
@@ -80,9 +80,9 @@ class AccountSession:
         self.name = name
         self.venue = venue
         self.numbers = StrikeNumbers()
-        self.sweep_timer = Appointment(dispatcher.alarms, lambda: dispatcher.wake_sweep(name))
+        self.sweep_timer = Appointment(dispatcher.timers, lambda: dispatcher.wake_sweep(name))
         self._dispatcher = dispatcher
-        self._read_timer = Appointment(dispatcher.alarms, lambda: self.read_back() if self._is_tripped else None)
+        self._read_timer = Appointment(dispatcher.timers, lambda: self.read_back() if self._is_tripped else None)
         self._cancels: set[str] = set()  # tags of the cancel calls of the last strike whose time of leaving is noted
         self._strike = StrikeInProgress(iter(()), [], [])
         self._retired = False
@@ -98,7 +98,7 @@ class AccountSession:
 
     # ── what the dispatcher asks ──────────────────────────────────────────────────────────────────────────────────
 
-    def send_widest(self, number: int, now: Now) -> None:
+    def send_widest(self, number: int, now: Instant) -> None:
         """Send a strike's first message, which is its widest, and do nothing else: other accounts are waiting."""
         strike = self._strike = StrikeInProgress(iter(()), [], [], in_pass=True)
         self.numbers.begin(number, now.mono_ns)
@@ -113,7 +113,7 @@ class AccountSession:
         except Exception as error:
             strike.failure = error
 
-    def send_remaining(self, now: Now) -> None:
+    def send_remaining(self, now: Instant) -> None:
         """Send the strike's other messages, which a venue may make only now."""
         strike = self._strike
         while True:
@@ -127,7 +127,7 @@ class AccountSession:
             except Exception as error:  # one lane's failure is not the other's
                 strike.failure = strike.failure or error
 
-    def finish_strike(self, now: Now) -> Sent:
+    def finish_strike(self, now: Instant) -> StrikeSent:
         """Do what the strike wants besides its messages, and tell how it went; whatever went wrong is an answer."""
         strike, due = self._strike, None
         try:
@@ -136,7 +136,7 @@ class AccountSession:
                 raise strike.failure
         except Exception as error:
             log.exception("account %s: the strike failed", self.name)
-            self._carry_out_one(CancelAnswered(Answer.UNKNOWN, f"internal error: {type(error).__name__}"), now)
+            self._carry_out_one(CancelAnswered(CancelOutcome.UNKNOWN, f"internal error: {type(error).__name__}"), now)
         finally:
             self.early_send.abandon()
             strike.in_pass = False
@@ -145,15 +145,15 @@ class AccountSession:
             nothing_known = not (self.venue.book.tracing or self.venue.book.is_known)
             due = self._counter.on_strike(self._dispatcher.kill_of(self.name) or "", now)
             if nothing_known:
-                self._carry_out(self.venue.look_beside(now), now)
+                self._carry_out(self.venue.read_alongside_strike(now), now)
         except Exception as error:  # the strike has left, and is to be told
             self.status.log_unexpected(error)
-        return Sent(self.name, self.numbers.last, tuple(strike.routes), strike.sent_ns, due)
+        return StrikeSent(self.name, self.numbers.last, tuple(strike.routes), strike.sent_ns, due)
 
     def read_back(self) -> None:
         """Ask the venue for what is left; of a kill that gets nowhere, once the venue's limit has room for it."""
         now, account = self._dispatcher.clock(), self._dispatcher.state.accounts.get(self.name)
-        waits = account is not None and account.sweep is not None and sweep.may_wait(account.sweep, now.mono_ns)
+        waits = account is not None and account.sweep is not None and sweep.read_may_wait(account.sweep, now.mono_ns)
         wait_s = self.venue.read_wait_s(now) if waits else 0.0
         if not wait_s:
             self._read_timer.cancel()
@@ -161,14 +161,14 @@ class AccountSession:
         elif not self._read_timer.is_set:
             self._read_timer.set(now.mono_ns + int(wait_s * 1e9))
 
-    def void(self) -> None:
+    def drop_strike(self) -> None:
         """Drop what strikes still want: a person has armed the account again, or another session has taken it over."""
         self._counter.settle()
         self._read_timer.cancel()
         self._cancels.clear()
         self.numbers.clear()
         try:
-            self.venue.void()
+            self.venue.drop_strike_work()
         except Exception as error:  # no command leaves all the same
             self.status.log_unexpected(error)
 
@@ -176,18 +176,18 @@ class AccountSession:
         """Hear no more, and send no command: another session has taken the account over, or nobody has it."""
         self._retired = True
         self.sweep_timer.cancel()
-        self.void()
+        self.drop_strike()
 
     # ── what others ask: nothing of it can strike ─────────────────────────────────────────────────────────────────
 
-    def look_beside(self) -> None:
+    def read_alongside_strike(self) -> None:
         """Ask the venue for what rests there, if a strike will not say; nothing waits for it."""
-        self._request(self.venue.look_beside)
+        self._request(self.venue.read_alongside_strike)
 
     def dry_run(self) -> None:
         """Ask the venue for what a kill would hit, behind everything that is urgent; `status.last_read` has it then."""
 
-        def read_unhurried(now: Now) -> Outputs:
+        def read_unhurried(now: Instant) -> Outputs:
             outputs = self.venue.read(now)
             return tuple(output._replace(urgent=False) if isinstance(output, Call) else output for output in outputs)
 
@@ -196,21 +196,21 @@ class AccountSession:
     def drill(self) -> None:
         """Send a harmless command through the order path of each lane, unless the venue wants no calls now."""
 
-        def drill(now: Now) -> Outputs:
+        def drill(now: Instant) -> Outputs:
             if not (quiet := self._troubles.quiet()):
                 return self.venue.drill(now)
             return tuple(Drilled(route, False, 0, quiet, tried=False) for route in self.venue.DRILLS)
 
         self._request(drill)
 
-    def measure(self) -> None:
+    def request_equity(self) -> None:
         """Ask the venue what the account is worth, unless it wants no calls now."""
         if not self._troubles.quiet():
-            self._request(self.venue.measure)
+            self._request(self.venue.request_equity)
 
     # ── what the lanes tell ───────────────────────────────────────────────────────────────────────────────────────
 
-    def event(self, event: Event) -> None:
+    def on_lane_event(self, event: Event) -> None:
         """Give a lane's event to the adapter, and carry out what it wants."""
         if self._retired:
             return
@@ -218,7 +218,7 @@ class AccountSession:
         before, tag = numbers.answered, event.tag if isinstance(event, _REPLIES) else ""
         numbers.answered = numbers.of_command(tag) if tag else 0
         try:
-            self._carry_out(self.venue.feed(event, now), now)
+            self._carry_out(self.venue.handle(event, now), now)
             if isinstance(event, Replied) and event.status >= 400:
                 self._troubles.on_refusal(event, now)
         except Exception as error:
@@ -227,25 +227,25 @@ class AccountSession:
             numbers.end_command(tag)
         numbers.answered = before
 
-    def sent(self, route: Route, tag: str) -> None:
+    def on_sent(self, route: Route, tag: str) -> None:
         """Note when a cancel call has left."""
         if tag in self._cancels and not self._retired:
             self._note_sent(route)
 
-    def rtt(self, route: Route, rtt_us: int) -> None:
+    def on_round_trip(self, route: Route, rtt_us: int) -> None:
         self.status.round_trips_us[route] = rtt_us
 
-    def trouble(self, route: Route, why: str) -> None:
+    def on_trouble(self, route: Route, why: str) -> None:
         if not self._retired:
             self._troubles.on_trouble(route, why)
 
-    def warm(self) -> None:
+    def use_idle_http_lane(self) -> None:
         """Use the HTTP lane for a harmless call."""
-        self._request(self.venue.probe)
+        self._request(self.venue.keep_warm)
 
-    def wanted(self, call: Call) -> bool:
+    def should_still_send(self, call: Call) -> bool:
         """Tell whether a call that had to wait may still leave: nothing else has answered it, and nobody re-armed."""
-        return not self._retired and self.venue.awaits(call.tag) and (not call.command or self._is_tripped)
+        return not self._retired and self.venue.is_pending(call.tag) and (not call.command or self._is_tripped)
 
     @property
     def _is_tripped(self) -> bool:
@@ -254,7 +254,7 @@ class AccountSession:
 
     # ── what the adapter wants ────────────────────────────────────────────────────────────────────────────────────
 
-    def _request(self, work: Callable[[Now], Outputs]) -> None:
+    def _request(self, work: Callable[[Instant], Outputs]) -> None:
         """Carry out what the adapter makes now; a failure is logged."""
         now = self._dispatcher.clock()
         try:
@@ -262,7 +262,7 @@ class AccountSession:
         except Exception as error:
             self.status.log_unexpected(error)
 
-    def _carry_out(self, outputs: Iterable[Output], now: Now) -> None:
+    def _carry_out(self, outputs: Iterable[Output], now: Instant) -> None:
         """Carry all of them out, then raise the first failure: one lane's is not the other's."""
         failure: Exception | None = None
         for output in outputs:
@@ -273,7 +273,7 @@ class AccountSession:
         if failure is not None:
             raise failure
 
-    def _carry_out_one(self, output: Output, now: Now) -> None:
+    def _carry_out_one(self, output: Output, now: Instant) -> None:
         match output:  # a strike and its answer first: each case takes its time
             case Call():
                 self._call(output)
@@ -288,20 +288,22 @@ class AccountSession:
                 numbers, kill = self.numbers, self._dispatcher.kill_of(self.name)
                 due = None if kill is None else self._counter.on_answer(kill, now)
                 number = numbers.last if self._strike.in_pass else numbers.of_answer(self.venue.answers_ns)
-                fact = sweep.Answered(now.mono_ns, answer)
+                fact = sweep.StrikeAnswered(now.mono_ns, answer)
                 self._dispatcher.handle(engine.Progress(self.name, fact, now, evidence, cancelled, due, number))
             case WakeAfter(tag, seconds):
-                self._dispatcher.alarms.set(now.mono_ns + int(seconds * 1e9), self.event, Woke(tag))
-            case Prepare(conn, text):
+                self._dispatcher.timers.call_at(
+                    now.mono_ns + int(seconds * 1e9), self.on_lane_event, VenueTimerFired(tag)
+                )
+            case PrepareFrame(conn, text):
                 self.ws.prepare(conn, text)
-            case Drop(conn, why):
+            case CloseConnection(conn, why):
                 self.ws.drop(conn, why)
             case _:
                 self._on_fact(output, now)
 
     def _call(self, call: Call) -> None:
         if call.command and not self._is_tripped:
-            self.event(Lost(call.tag, False, "the account is armed again"))
+            self.on_lane_event(CallLost(call.tag, False, "the account is armed again"))
             return
         if call.command:
             self.numbers.note_command(call.tag)
@@ -315,44 +317,44 @@ class AccountSession:
         if has_left:  # from here on only: the lane has just told of the same bytes
             self._cancels.add(call.tag)
 
-    def _note_sent(self, route: Route, left_at: Now | None = None) -> None:
+    def _note_sent(self, route: Route, left_at: Instant | None = None) -> None:
         """Note that a command has left, now or at `left_at`."""
         now, strike = left_at or self._dispatcher.clock(), self._strike
         if not strike.in_pass:  # a second route, or a call that had to wait
-            sent = Sent(self.name, self.numbers.last, (route,), now.mono_ns)
-            self._dispatcher.handle(engine.Struck((sent,), now))
+            sent = StrikeSent(self.name, self.numbers.last, (route,), now.mono_ns)
+            self._dispatcher.handle(engine.StrikesSent((sent,), now))
             return
         strike.sent_ns = now.mono_ns
         if route not in strike.routes:
             strike.routes.append(route)
 
-    def _on_fact(self, fact: Lanes | Facts, now: Now) -> None:
+    def _on_fact(self, fact: LaneEvent | AccountFact, now: Instant) -> None:
         at_ns = now.mono_ns
         match fact:
             case OrdersRead(orders, complete, asked_ns, why, cancelled) as read:
                 self.status.last_read = read
-                counted = sweep.count(orders, complete, asked_ns, at_ns)
+                counted = sweep.count_read(orders, complete, asked_ns, at_ns)
                 evidence = why or ", ".join(f"{o.id} {o.symbol} {o.status}" for o in orders[:3])
                 kill = self._dispatcher.kill_of(self.name)
                 changes = None if kill is None else self._counter.on_read(kill, read, now)
                 self._dispatcher.handle(engine.Progress(self.name, counted, now, evidence, cancelled, changes))
             case OrderSeen(order):
                 seen = f"{order.id} {order.symbol} {order.status}"
-                self._dispatcher.handle(engine.Progress(self.name, sweep.OrderSeen(at_ns), now, seen))
+                self._dispatcher.handle(engine.Progress(self.name, sweep.OrderAppeared(at_ns), now, seen))
             case Ready(route, conn):
                 if route is Route.WS:
                     self.ws.authenticated(conn)
                 elif self.http.state is not LaneState.UP:
                     self._troubles.on_http_ready()
                     self.http.authenticated(True)
-                self._dispatcher.lane_changed(self.name, route)
+                self._dispatcher.on_lane_changed(self.name, route)
             case NotReady(route):
                 if self._troubles.on_not_ready(fact, now):
-                    self._dispatcher.lane_changed(self.name, route)
+                    self._dispatcher.on_lane_changed(self.name, route)
             case RoundTrip(route, rtt_us):
                 self.status.round_trips_us[route] = rtt_us
-            case Noise(why):
+            case UnexplainedMessage(why):
                 self.status.count_unexplained(why)
             case _:
                 other: AccountFact = fact
-                self._dispatcher.told(self.name, other, now)
+                self._dispatcher.on_fact(self.name, other, now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-STRIKES_KNOWN = 32  # of each account, the last ones: an answer to an older one counts for the last
+MAX_STRIKES_REMEMBERED = 32  # of each account, the last ones: an answer to an older one counts for the last
 
 
 class StrikeNumbers:
@@ -19,8 +19,8 @@ class StrikeNumbers:
         self.last = self._by_time[made_ns] = number
 
     def forget_old(self) -> None:
-        """Keep the times of the last `STRIKES_KNOWN` strikes only."""
-        if len(self._by_time) > STRIKES_KNOWN:
+        """Keep the times of the last `MAX_STRIKES_REMEMBERED` strikes only."""
+        if len(self._by_time) > MAX_STRIKES_REMEMBERED:
             del self._by_time[next(iter(self._by_time))]
 
     def note_command(self, tag: str) -> None:

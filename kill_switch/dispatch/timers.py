@@ -10,20 +10,20 @@ import itertools
 from collections.abc import Callable
 from typing import Protocol
 
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 
 
 class Timer(Protocol):
     def cancel(self) -> object: ...
 
 
-Later = Callable[..., Timer]  # (seconds, function, *arguments)
+CallLater = Callable[..., Timer]  # (seconds, function, *arguments)
 
 
-class Alarms:
+class TimerQueue:
     """Call functions when their time has come, in the order of their times, never before."""
 
-    def __init__(self, clock: Callable[[], Now], later: Later) -> None:
+    def __init__(self, clock: Callable[[], Instant], later: CallLater) -> None:
         self._clock = clock
         self._later = later
         self._numbers = itertools.count()  # of two alarms for the same instant, the one that was set first
@@ -31,19 +31,19 @@ class Alarms:
         self._timer: Timer | None = None
         self._timer_ns = 0  # when it goes off, if there is one
 
-    def set(self, at_ns: int, function: Callable[..., object], *arguments: object) -> None:
+    def call_at(self, at_ns: int, function: Callable[..., object], *arguments: object) -> None:
         """Call the function at that monotonic instant."""
         heapq.heappush(self._heap, (at_ns, next(self._numbers), function, arguments))
         if self._timer is None or at_ns < self._timer_ns:
-            self._wind(at_ns)
+            self._schedule(at_ns)
 
-    def _wind(self, at_ns: int) -> None:
+    def _schedule(self, at_ns: int) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_ns = at_ns
-        self._timer = self._later(max(0.0, (at_ns - self._clock().mono_ns) / 1e9), self._ring)
+        self._timer = self._later(max(0.0, (at_ns - self._clock().mono_ns) / 1e9), self._run_due)
 
-    def _ring(self) -> None:
+    def _run_due(self) -> None:
         """Call those whose time has come; if one raises, the others are called all the same, a moment later."""
         heap, now_ns = self._heap, self._clock().mono_ns  # an event loop may wake us a clock's grain too early
         self._timer = None
@@ -53,7 +53,7 @@ class Alarms:
                 function(*arguments)
         finally:
             if heap and (self._timer is None or heap[0][0] < self._timer_ns):
-                self._wind(heap[0][0])
+                self._schedule(heap[0][0])
 
 
 class Appointment:
@@ -61,7 +61,7 @@ class Appointment:
 
     __slots__ = ("_alarms", "_at_ns", "_function")
 
-    def __init__(self, alarms: Alarms, function: Callable[[], object]) -> None:
+    def __init__(self, alarms: TimerQueue, function: Callable[[], object]) -> None:
         self._alarms = alarms
         self._function = function
         self._at_ns = 0  # 0: none is set
@@ -73,7 +73,7 @@ class Appointment:
     def set(self, at_ns: int) -> None:
         """Call the function at that monotonic instant, and not when an earlier one was set to."""
         self._at_ns = at_ns
-        self._alarms.set(at_ns, self._ring, at_ns)
+        self._alarms.call_at(at_ns, self._ring, at_ns)
 
     def cancel(self) -> None:
         """Call nothing."""

@@ -13,12 +13,12 @@ from kill_switch.core.domain import Severity
 from kill_switch.core.engine import Announce
 from kill_switch.dispatch.session import AccountSession
 
-BEYOND = 0.5  # part of the venue's window from which on the offset is announced
-GOOD_AGAIN = 0.4  # part of the window below which it is good again; lower, so that it does not alternate
-CHANGED_BY = 0.25  # part of the window by which it must change to be announced again
+ALARM_SHARE = 0.5  # part of the venue's window from which on the offset is announced
+CLEAR_SHARE = 0.4  # part of the window below which it is good again; lower, so that it does not alternate
+REPEAT_SHARE = 0.25  # part of the window by which it must change to be announced again
 
 
-class Clocks:
+class ClockSkewMonitor:
     """The clock offsets of all accounts' venues; `sessions` is the dispatcher's current mapping."""
 
     def __init__(self, sessions: Mapping[str, AccountSession], announce: Callable[[Announce], None]) -> None:
@@ -31,7 +31,7 @@ class Clocks:
         offset_ns = self._sessions[account].status.clock_offset_ns
         return None if offset_ns is None else round(offset_ns / 1e6)
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Compare the clocks and announce changes; cheap enough for every pulse."""
         for gone in self._told_ns.keys() - self._sessions.keys():
             del self._told_ns[gone]
@@ -42,13 +42,13 @@ class Clocks:
     def _judge(self, account: str, offset_ns: int, window_ns: float) -> None:
         told_ns = self._told_ns.get(account)
         if told_ns is None:
-            if abs(offset_ns) <= window_ns * BEYOND:
+            if abs(offset_ns) <= window_ns * ALARM_SHARE:
                 return
-        elif abs(offset_ns) <= window_ns * GOOD_AGAIN:
+        elif abs(offset_ns) <= window_ns * CLEAR_SHARE:
             del self._told_ns[account]
             self._announce(Announce(Severity.INFO, "the venue's clock and ours agree again", account))
             return
-        elif abs(offset_ns - told_ns) <= window_ns * CHANGED_BY:
+        elif abs(offset_ns - told_ns) <= window_ns * REPEAT_SHARE:
             return
         self._told_ns[account] = offset_ns
         self._announce(Announce(Severity.WARN, f"clock: {_words(offset_ns, window_ns)}", account))

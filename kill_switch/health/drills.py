@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 
 from kill_switch.clock import iso
-from kill_switch.core.domain import Now, Route, Severity
+from kill_switch.core.domain import Instant, Route, Severity
 from kill_switch.core.engine import Announce
 from kill_switch.cron import Crontab, Timetable
 from kill_switch.dispatch.account_status import AccountStatus
@@ -32,22 +32,22 @@ log = logging.getLogger(__name__)
 WITHIN_S = DRILL_WITHIN_S + 1.0  # seconds until a lane has failed; the adapter reports it before that
 GAP_S = 2.0  # seconds between two drills, because they use rate limit that a kill needs
 LOOK_EVERY_S = 1.0  # seconds; no wait is longer, because the wall clock may be set
-TOLD = 5  # failing accounts that an announcement names at most
+MAX_NAMED = 5  # failing accounts that an announcement names at most
 _KILL_FIRST = "a kill came first"
 
 
 @dataclass(slots=True)
-class _Pass:
+class _DrillRun:
     """The drill that is in progress."""
 
-    began: Now
+    began: Instant
     waiting: set[tuple[str, Route]]
     answers: dict[tuple[str, Route], Drilled] = field(default_factory=dict)
     last_ns: int = 0  # when the last answer arrived
     over: anyio.Event = field(default_factory=anyio.Event)
 
 
-class Drills:
+class DrillRunner:
     """The drills of all accounts, one at a time, on request and on schedule, with each account's last result."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Drills:
         announce: Callable[[Announce], None],
         *,
         budget_us: int,
-        clock: Callable[[], Now],
+        clock: Callable[[], Instant],
         entries: Iterable[Mapping[str, Any]] = (),
     ) -> None:
         """`entries` are the journal's records so far; the last results in them are still valid."""
@@ -68,12 +68,12 @@ class Drills:
         self._journal = journal
         self._announce = announce
         self._clock = clock
-        self._pass: _Pass | None = None
+        self._pass: _DrillRun | None = None
         self._busy = False
         self._not_before_s = 0.0
         self._times: Timetable | None = None
         for record in history.records_of_kind(entries, DrillRecord, fits=_is_whole):
-            self._note(record.to_json())
+            self._store(record.to_json())
 
     # ── one drill ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -100,10 +100,10 @@ class Drills:
         record = {"at": iso(over.began.wall_ns), "by": by, **who, **result}
         self._journal.append(DrillRecord.kind, record, self._clock())
         self._journal.flush()
-        self._tell(record)
+        self._publish(record)
         return record
 
-    def told(self, account: str, fact: Drilled, now: Now) -> None:
+    def on_drilled(self, account: str, fact: Drilled, now: Instant) -> None:
         """Record the result of a lane's drill; a result that belongs to an earlier drill is ignored."""
         drill, lane = self._pass, (account, fact.route)
         if drill is None or lane not in drill.waiting:
@@ -116,10 +116,10 @@ class Drills:
         if not drill.waiting:
             drill.over.set()
 
-    async def _drill(self, names: Sequence[str]) -> _Pass:
+    async def _drill(self, names: Sequence[str]) -> _DrillRun:
         sessions = self._dispatcher.sessions
         waiting = {(name, route) for name in names for route in sessions[name].status.drill_routes}
-        drill = self._pass = _Pass(self._clock(), waiting)
+        drill = self._pass = _DrillRun(self._clock(), waiting)
         try:
             for name in names:
                 sessions[name].drill()
@@ -132,7 +132,7 @@ class Drills:
 
     # ── its result ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _judge(self, drill: _Pass, asked: Sequence[str], chosen: Sequence[str]) -> dict[str, Any]:
+    def _judge(self, drill: _DrillRun, asked: Sequence[str], chosen: Sequence[str]) -> dict[str, Any]:
         accounts: dict[str, dict[str, Any]] = {}
         for name in asked:
             session = self._dispatcher.sessions.get(name)
@@ -145,7 +145,7 @@ class Drills:
                 }
             elif name not in chosen:
                 accounts[name] = _skipped(session.status, "a kill is under way")
-            elif self._dispatcher.reported_ns.get(name, 0) >= drill.began.mono_ns:
+            elif self._dispatcher.last_reason_ns.get(name, 0) >= drill.began.mono_ns:
                 accounts[name] = _skipped(session.status, _KILL_FIRST)
             elif untried := _untried(drill, name):
                 accounts[name] = _skipped(session.status, untried)
@@ -174,19 +174,19 @@ class Drills:
         rtt_us = fact.rtt_us if fact.ok or fact.rtt_us else None
         return {"ok": fact.ok, "rtt_us": rtt_us, "within_budget": within, "evidence": fact.evidence}
 
-    def _tell(self, record: Mapping[str, Any]) -> None:
+    def _publish(self, record: Mapping[str, Any]) -> None:
         """Store a drill's result; announce a failure, and once that all lanes are good again."""
         failing = any(self.troubles())
-        self._note(record)
+        self._store(record)
         drilled = [name for name, account in record["accounts"].items() if not account["skipped"]]
         failed = [*_slowness(record), *(line for name in drilled for line in self._failures(name))]
         if failed:
-            others = f"; and {len(failed) - TOLD} more" if len(failed) > TOLD else ""
-            self._announce(Announce(Severity.WARN, f"drill: {'; '.join(failed[:TOLD])}{others}"))
+            others = f"; and {len(failed) - MAX_NAMED} more" if len(failed) > MAX_NAMED else ""
+            self._announce(Announce(Severity.WARN, f"drill: {'; '.join(failed[:MAX_NAMED])}{others}"))
         elif failing and not any(self.troubles()):
             self._announce(Announce(Severity.INFO, "drill: every lane answers within the budget again"))
 
-    def _note(self, record: Mapping[str, Any]) -> None:
+    def _store(self, record: Mapping[str, Any]) -> None:
         self.last = record
         for name, account in record["accounts"].items():
             if not account["skipped"]:
@@ -215,18 +215,18 @@ class Drills:
 
     # ── on schedule ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def schedule(self, cron: str | None, zone: str) -> None:
+    def set_schedule(self, cron: str | None, zone: str) -> None:
         """Drill by this cron expression from now on; None: only on request."""
         fired = self._times.fired if self._times is not None else ()
         self._times = None if cron is None else Timetable(Crontab(cron, zone), self._clock(), fired=fired)
 
     @property
-    def due(self) -> str | None:
+    def next_due(self) -> str | None:
         """Return when the next scheduled drill is due, as ISO 8601; None if there is none."""
         coming = None if self._times is None else self._times.next
         return None if coming is None else coming.isoformat()
 
-    async def keep(self) -> None:
+    async def run_schedule(self) -> None:
         """Drill all accounts on schedule, for ever; a time that has passed unnoticed counts at the next look."""
         while True:
             times = self._times
@@ -255,7 +255,7 @@ def _slowness(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"the last lane answered after {answered_us / 1000:.0f} ms, over the budget of {budget_us / 1000:g} ms"
 
 
-def _untried(drill: _Pass, name: str) -> str:
+def _untried(drill: _DrillRun, name: str) -> str:
     """Return why an account's venue was not asked, or "" if it was; not asking is no failure."""
     return next(
         (fact.evidence for (account, _), fact in drill.answers.items() if account == name and not fact.tried), ""

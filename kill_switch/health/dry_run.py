@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 
-from kill_switch.core.domain import Life, Order, Phase
+from kill_switch.core.domain import Order, OrderState, Phase
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
 
@@ -23,20 +23,20 @@ WITHIN_S = 3.0
 GAP_S = 1.0  # seconds between two reads of an account, because a loop of dry runs must not use up the rate limit
 
 
-class Previews:
+class DryRun:
     """The dry runs, one after the other; a dry run that waited uses the reads of the one before it."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self._one = anyio.Lock()
+        self._lock = anyio.Lock()
 
-    async def show(self, names: Collection[str], within_s: float = WITHIN_S) -> dict[str, Mapping[str, Any]]:
+    async def list_targets(self, names: Collection[str], within_s: float = WITHIN_S) -> dict[str, Mapping[str, Any]]:
         """Return, for each account, the orders that a kill would hit, and what it would send.
 
         `orders_known` is whether the orders are complete; `orders_why` gives the reason if they are not.
         """
         since_ns = self._dispatcher.clock().mono_ns
-        async with self._one:
+        async with self._lock:
             sessions = {name: self._dispatcher.sessions[name] for name in names if name in self._dispatcher.sessions}
             armed = [session for session in sessions.values() if self._armed(session)]
             await self._read(armed, since_ns, within_s)
@@ -98,7 +98,9 @@ def _shown(dispatcher: Dispatcher, session: AccountSession, since_ns: int | None
     else:
         orders, known = read.orders, True
     return {
-        "orders": [{"id": o.id, "symbol": o.symbol, "status": o.status} for o in orders if o.life is not Life.GONE],
+        "orders": [
+            {"id": o.id, "symbol": o.symbol, "status": o.status} for o in orders if o.state is not OrderState.GONE
+        ],
         "orders_known": known,
         "orders_why": why or None,
         "would_send": _plan(session),

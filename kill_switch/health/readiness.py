@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal.journal import Journal
-from kill_switch.triggers.supervisor import Watch
+from kill_switch.triggers.supervisor import TriggerSupervisor
 
 PULSE_S = 5.0  # an engine that has not answered for so long does not turn
 
 
-def why_unable(dispatcher: Dispatcher, journal: Journal, watch: Watch, ready: str, now: Now) -> str:
+def why_not_ready_to_fire(
+    dispatcher: Dispatcher, journal: Journal, watch: TriggerSupervisor, ready: str, now: Instant
+) -> str:
     """Return why a reason now would not become a kill, "" if it would; `ready` is `[daemon] ready`."""
     waiting = [name for name, session in dispatcher.sessions.items() if not session.status.is_ready]
     if waiting and (ready == "all" or len(waiting) == len(dispatcher.sessions)):
         return f"not ready: {', '.join(_unready(name, dispatcher) for name in waiting)}"
-    if now.mono_ns - dispatcher.alive_ns > PULSE_S * 1e9:
+    if now.mono_ns - dispatcher.last_pulse_ns > PULSE_S * 1e9:
         return "the engine does not answer"
     if journal.trouble or journal.displaced():
         return "the journal is not written"

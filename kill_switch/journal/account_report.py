@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from kill_switch.core.domain import Answer, Phase, Verdict
+from kill_switch.core.domain import CancelOutcome, Phase, Verdict
 from kill_switch.core.records import AnswerRecord, ReadRecord, Sent
-from kill_switch.core.tally import NAMED, Tally
-from kill_switch.journal.attempts import Attempts
+from kill_switch.core.tally import MAX_NAMED, OrderTally
+from kill_switch.journal.attempts import AttemptHistory
 
 
 @dataclass(slots=True)
@@ -17,13 +17,13 @@ class AccountReport:
     """What one kill did at one account, folded from the records about it."""
 
     state: Phase = Phase.STRIKING
-    answer: Answer | None = None
-    attempts: Attempts = field(default_factory=Attempts)
+    answer: CancelOutcome | None = None
+    attempts: AttemptHistory = field(default_factory=AttemptHistory)
     clear_us: int | None = None
     proven: bool = False  # clear, and nothing has been seen since
     strikes: int = 0
     struck: int = 0  # the number of the last strike: it counts on from kill to kill, until the re-arm
-    tally: Tally = field(default_factory=Tally)
+    tally: OrderTally = field(default_factory=OrderTally)
     claimed: int | None = None  # orders that the venue has said it has cancelled, strike by strike
     left: int | None = None
     evidence: str = ""  # of the last answer
@@ -35,29 +35,32 @@ class AccountReport:
         """When it was first proven clear; None while it is not, or not any more."""
         return self.clear_us if self.proven else None
 
-    def told(self, *, names: bool = True) -> dict[str, object]:
+    def to_json(self, *, names: bool = True) -> dict[str, object]:
         """Return every field, for the journal; without `names`, orders are only counted."""
         plain = {name: getattr(self, name) for name in _FIELDS}
-        return {**plain, "attempts": self.attempts.told(), "tally": self.tally.told(names=names)}
+        return {**plain, "attempts": self.attempts.to_json(), "tally": self.tally.to_json(names=names)}
 
     @staticmethod
-    def of(told: Mapping[str, Any]) -> AccountReport:
+    def from_json(told: Mapping[str, Any]) -> AccountReport:
         """Read back what `told` has returned; fields of a later version are left out."""
         known = {name: told[name] for name in _FIELDS if name in told}
         account = AccountReport(**known)
         account.state = Phase(account.state)
         if account.state is Phase.ARMED:  # an older version shows a re-arm as the account's state
             account.state, account.rearmed = Phase.CLEAR if account.proven else Phase.RESIDUE, True
-        account.answer = None if account.answer is None else Answer(account.answer)
+        account.answer = None if account.answer is None else CancelOutcome(account.answer)
         if "attempts" in told:
-            account.attempts, account.tally = Attempts.restore(told["attempts"]), Tally.of(told["tally"])
+            account.attempts, account.tally = (
+                AttemptHistory.from_json(told["attempts"]),
+                OrderTally.from_json(told["tally"]),
+            )
         else:  # an earlier version has written it: it added up what venues said
-            account.attempts, account.claimed = Attempts.of_old(told), told["cancelled"]
+            account.attempts, account.claimed = AttemptHistory.from_old_json(told), told["cancelled"]
         return account
 
     def as_dict(self) -> dict[str, Any]:
         verdict = Verdict.of(Phase.CLEAR if self.proven else self.state, self.answer)
-        figures = self.attempts.figures(verdict)
+        figures = self.attempts.verdict_fields(verdict)
         return {
             "verdict": verdict,
             "state": self.state,
@@ -66,9 +69,9 @@ class AccountReport:
             "clear_us": self.proven_us,
             "strikes": self.strikes,
             "routes": figures["routes"],
-            "attempts": self.attempts.shown(),
+            "attempts": self.attempts.report_entries(),
             "cancelled": self.tally.cancelled,
-            "cancelled_ids": list(self.tally.gone)[:NAMED] if self.tally.read else [],
+            "cancelled_ids": list(self.tally.gone)[:MAX_NAMED] if self.tally.read else [],
             "claimed": self.claimed,
             "left": self.left,
             "evidence": self.evidence if self.proven else self.unproven or self.evidence,
@@ -80,10 +83,10 @@ class AccountReport:
         `sent_us` is when its last byte was handed over, since the kill's first reason; None: it was not.
         """
         if sent.orders is not None:
-            self.tally.take(sent.orders)
+            self.tally.apply(sent.orders)
         again = sent.strike <= self.struck or self.rearmed
-        attempt = self.attempts.of(sent.strike, max(1, self.strikes if again else self.strikes + 1))
-        is_first = self.attempts.left(attempt, sent_us, sent.routes) and sent_us is not None
+        attempt = self.attempts.attempt(sent.strike, max(1, self.strikes if again else self.strikes + 1))
+        is_first = self.attempts.on_sent(attempt, sent_us, sent.routes) and sent_us is not None
         if again:
             return is_first  # a second copy of a strike that has been counted, or one that went out too late to matter
         self.strikes, self.struck, self.proven = self.strikes + 1, sent.strike, False
@@ -99,10 +102,10 @@ class AccountReport:
             self.state = Phase.CONFIRMING
         if attempts.is_earlier(record.strike):
             return False
-        attempt = attempts.of(record.strike, max(1, self.strikes))
-        is_first = attempts.answered(attempt, answer, at_us, record.evidence)
-        if answer is Answer.UNSENT and (attempts.first is not None or self.answer not in (None, answer)):
-            answer = Answer.UNKNOWN  # this strike never left; an earlier one did
+        attempt = attempts.attempt(record.strike, max(1, self.strikes))
+        is_first = attempts.on_answered(attempt, answer, at_us, record.evidence)
+        if answer is CancelOutcome.UNSENT and (attempts.first is not None or self.answer not in (None, answer)):
+            answer = CancelOutcome.UNKNOWN  # this strike never left; an earlier one did
         self.answer = answer
         self.evidence = record.evidence or self.evidence
         return is_first
@@ -114,7 +117,7 @@ class AccountReport:
         seen: int | None = record.live + record.pending
         self.unproven = "" if record.complete else record.evidence
         if record.complete:
-            self.tally.show(record.live + record.pending)
+            self.tally.on_read(record.live + record.pending)
         else:
             seen = max(record.live + record.pending, self.left or 0) if record.live else self.left
         self.left = seen
@@ -139,7 +142,7 @@ class AccountReport:
         if claimed is not None:
             self.claimed = (self.claimed or 0) + claimed
         if orders is not None:
-            self.tally.take(orders)
+            self.tally.apply(orders)
 
 
 _FIELDS = tuple(one.name for one in fields(AccountReport) if one.name not in ("attempts", "tally"))

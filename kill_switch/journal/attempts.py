@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from kill_switch.core.domain import Answer, Verdict
+from kill_switch.core.domain import CancelOutcome, Verdict
 
 KEPT_FIRST, KEPT_LAST = 4, 8  # attempts that are kept of an account's first ones and of its last ones
 
@@ -30,19 +30,19 @@ class Attempt:
     strike: int  # as the report counts them: from 1 in each kill
     sent_us: int | None = None
     answered_us: int | None = None  # when the venue said yes or no
-    answer: Answer | None = None
+    answer: CancelOutcome | None = None
     routes: list[str] = field(default_factory=list)
     evidence: str = ""
 
     @staticmethod
-    def of(told: Mapping[str, Any]) -> Attempt:
+    def from_json(told: Mapping[str, Any]) -> Attempt:
         """Read back what `asdict` has made of one."""
-        answer = None if told["answer"] is None else Answer(told["answer"])
+        answer = None if told["answer"] is None else CancelOutcome(told["answer"])
         figures = told["sent_us"], told["answered_us"]
         return Attempt(told["number"], told["strike"], *figures, answer, list(told["routes"]), told["evidence"])
 
 
-class Attempts:
+class AttemptHistory:
     """The strikes on one account in one kill: the first and the last ones, and those that verdicts rest on."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Attempts:
         self.refused: Attempt | None = None  # the last one
         self._kept: list[Attempt] = []
 
-    def of(self, number: int, strike: int) -> Attempt:
+    def attempt(self, number: int, strike: int) -> Attempt:
         """Return the attempt of this number; a new one is the report's `strike`."""
         for one in (*reversed(self._kept), self.accepted, self.first):
             if one is not None and one.number == number:
@@ -66,13 +66,13 @@ class Attempts:
         """Tell whether a strike belongs to an earlier kill, which was over before the venue answered it."""
         return self.first is not None and number < self.first.number
 
-    def close(self) -> None:
+    def on_rearmed(self) -> None:
         """Take note of a re-arm: strikes are numbered from one again, and no answer to these comes any more."""
         for one in (*self._kept, self.first, self.accepted, self.refused):
             if one is not None:
                 one.number = -one.strike
 
-    def left(self, attempt: Attempt, sent_us: int | None, routes: Sequence[str]) -> bool:
+    def on_sent(self, attempt: Attempt, sent_us: int | None, routes: Sequence[str]) -> bool:
         """Take note that a copy of a strike's command has left; return whether it is the kill's first."""
         attempt.routes.extend(route for route in routes if route not in attempt.routes)
         if attempt.sent_us is None:
@@ -82,21 +82,21 @@ class Attempts:
         self.first = attempt
         return True
 
-    def answered(self, attempt: Attempt, answer: Answer, at_us: int, evidence: str) -> bool:
+    def on_answered(self, attempt: Attempt, answer: CancelOutcome, at_us: int, evidence: str) -> bool:
         """Take the answer to a strike; return whether it is the first that is accepted."""
-        if attempt.answer is Answer.ACCEPTED:
+        if attempt.answer is CancelOutcome.ACCEPTED:
             return False  # what another copy of it has come to changes nothing
         attempt.answer, attempt.evidence = answer, evidence
-        if answer in (Answer.ACCEPTED, Answer.REFUSED):
+        if answer in (CancelOutcome.ACCEPTED, CancelOutcome.REFUSED):
             attempt.answered_us = at_us
-        if answer is Answer.REFUSED:
+        if answer is CancelOutcome.REFUSED:
             self.refused = attempt
-        if answer is not Answer.ACCEPTED or self.accepted is not None:
+        if answer is not CancelOutcome.ACCEPTED or self.accepted is not None:
             return False
         self.accepted = attempt
         return True
 
-    def figures(self, verdict: Verdict) -> dict[str, object]:
+    def verdict_fields(self, verdict: Verdict) -> dict[str, object]:
         """Return what the report says of the attempt that the verdict rests on."""
         match verdict:
             case Verdict.REFUSED:
@@ -107,14 +107,14 @@ class Attempts:
                 bearer = self.accepted or self.first
         if bearer is None:
             return {"sent_us": None, "answered_us": None, "routes": []}
-        answered_us = bearer.answered_us if bearer.answer is Answer.ACCEPTED else None
+        answered_us = bearer.answered_us if bearer.answer is CancelOutcome.ACCEPTED else None
         return {"sent_us": bearer.sent_us, "answered_us": answered_us, "routes": list(bearer.routes)}
 
-    def shown(self) -> list[dict[str, object]]:
+    def report_entries(self) -> list[dict[str, object]]:
         """Return the attempts for a report, in their order."""
         return [{key: value for key, value in asdict(one).items() if key != "number"} for one in self._kept]
 
-    def told(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """Return all of it in JSON's own values."""
         bearers = {"first": self.first, "accepted": self.accepted, "refused": self.refused}
         return {
@@ -123,22 +123,22 @@ class Attempts:
         }
 
     @staticmethod
-    def restore(told: Mapping[str, Any]) -> Attempts:
+    def from_json(told: Mapping[str, Any]) -> AttemptHistory:
         """Read back what `told` has returned."""
-        attempts = Attempts()
-        attempts._kept = [Attempt.of(one) for one in told["kept"]]
+        attempts = AttemptHistory()
+        attempts._kept = [Attempt.from_json(one) for one in told["kept"]]
         for name in ("first", "accepted", "refused"):
             if told[name] is not None:
-                setattr(attempts, name, attempts._same(Attempt.of(told[name])))
+                setattr(attempts, name, attempts._same(Attempt.from_json(told[name])))
         return attempts
 
     @staticmethod
-    def of_old(told: Mapping[str, Any]) -> Attempts:
+    def from_old_json(told: Mapping[str, Any]) -> AttemptHistory:
         """Make one of what earlier versions have kept: one set of figures, of whatever came first."""
-        attempts = Attempts()
+        attempts = AttemptHistory()
         if told["sent_us"] is None and told["answered_us"] is None:
             return attempts
-        answer = None if told["answered_us"] is None else Answer.ACCEPTED
+        answer = None if told["answered_us"] is None else CancelOutcome.ACCEPTED
         one = Attempt(told["struck"], 1, told["sent_us"], told["answered_us"], answer, list(told["routes"]))
         attempts._kept, attempts.first = [one], one
         attempts.accepted = one if answer else None

@@ -1,7 +1,8 @@
 """Keep of a journal what a start needs, however long the journal is: a fold over its entries. Pure.
 
-`Snapshot.data` is the data of a `checkpoint` record, with which each file of the journal but the first begins.
-`Snapshot.entries` are what every reader of a journal's entries reads the same from as from all of them: the last
+`JournalSnapshot.to_json` is the data of a `checkpoint` record, with which each file of the journal but the first
+begins.
+`JournalSnapshot.entries` are what every reader of a journal's entries reads the same from as from all of them: the last
 entries of their kinds, as they were written, then one `checkpoint` with the folds of `recovery` and `report`.
 
 To keep the last entries of another kind, name it in `_LAST` and in `_keys`.
@@ -18,7 +19,7 @@ from kill_switch.core import recovery
 from kill_switch.core.records import CheckpointRecord, RearmRecord, ReasonRecord, ReloadRecord, StartRecord
 from kill_switch.errors import JournalBroken
 from kill_switch.journal import records, write_ahead
-from kill_switch.journal.kill_report import Reports, Stamp
+from kill_switch.journal.kill_report import ReportBuilder, Stamp
 from kill_switch.journal.records import (
     FORMAT,
     DrillRecord,
@@ -38,8 +39,8 @@ Key = tuple[str, ...]
 KIND = "checkpoint"
 VERSION = 1
 _STRANGE = "a checkpoint that this version does not understand"
-REASONS = 1000  # as many intents as are ever left unread: by them a start knows that an intent is on record
-CARRIED = 500  # entries at most; the oldest are left out
+MAX_REASONS = 1000  # as many intents as are ever left unread: by them a start knows that an intent is on record
+MAX_CARRIED = 500  # entries at most; the oldest are left out
 
 
 def _keys(record: Record | Unreadable) -> list[Key]:
@@ -65,14 +66,14 @@ _LAST = ("start", "reload", "pnl", "drill", "heartbeat", "schedule", "stamps")  
 _HOOKS = ("hook-started", "hook")  # of each, the last attempt
 
 
-class _Carried:
+class _CarriedEntries:
     """Hold entries as they were written, as long as they are the last of their kind or their account is latched."""
 
     def __init__(self) -> None:
         self._owners: dict[Key, Entry] = {}
         self._kill = ""
 
-    def take(self, entry: Entry, record: Record | Unreadable) -> None:
+    def apply(self, entry: Entry, record: Record | Unreadable) -> None:
         if keys := _keys(record):
             self._owners.update(dict.fromkeys(keys, entry))
             return
@@ -100,19 +101,19 @@ class _Carried:
         """Return the entries, in their order."""
         return sorted({entry["seq"]: entry for entry in self._owners.values()}.values(), key=lambda one: one["seq"])
 
-    def told(self) -> list[object]:
+    def to_json(self) -> list[object]:
         """Return each entry with its keys."""
         keys: dict[int, list[Key]] = {}
         for key, entry in self._owners.items():
             keys.setdefault(entry["seq"], []).append(key)
-        return [[keys[entry["seq"]], entry] for entry in self.entries()[-CARRIED:]]
+        return [[keys[entry["seq"]], entry] for entry in self.entries()[-MAX_CARRIED:]]
 
     def restore(self, told: Iterable[Any], kill: str) -> None:
         self._kill = kill
         self._owners = {tuple(key): entry for keys, entry in told for key in keys}
 
 
-class Snapshot:
+class JournalSnapshot:
     """Fold a journal's entries, one after the other."""
 
     def __init__(self) -> None:
@@ -120,12 +121,12 @@ class Snapshot:
         self.hash = ""
         self._until = ""  # when an entry was last written whose time can be read
         self._boot = ""
-        self._latches = recovery.Fold()
-        self._reports = Reports(0)
-        self._reasons: deque[str] = deque(maxlen=REASONS)
-        self._carried = _Carried()
+        self._latches = recovery.RecoveryFold()
+        self._reports = ReportBuilder(0)
+        self._reasons: deque[str] = deque(maxlen=MAX_REASONS)
+        self._carried = _CarriedEntries()
 
-    def take(self, entry: Entry) -> None:
+    def apply(self, entry: Entry) -> None:
         """Take the next entry; raise `JournalBroken` if what it says of latches cannot be understood.
 
         A checkpoint counts only if it is the first entry: behind others it says what they have said.
@@ -134,7 +135,7 @@ class Snapshot:
             self._latches.take(entry)
             record = records.from_json(entry)
             self._reports.apply(record, Stamp(entry["at"], entry["boot"]))
-            self._carried.take(entry, record)
+            self._carried.apply(entry, record)
             if isinstance(record, ReasonRecord):
                 self._reasons.append(write_ahead.mark(entry["data"]))
             self._until, self._boot = (entry["at"] if _readable(entry["at"]) else self._until), entry["boot"]
@@ -155,15 +156,15 @@ class Snapshot:
         except (LookupError, TypeError, ValueError, AttributeError):
             raise JournalBroken(entry["seq"], _STRANGE) from None
 
-    def data(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """Return what a checkpoint says."""
         return CheckpointRecord(
             version=VERSION,
             format=FORMAT,
-            latches=self._latches.told(),
-            kills=self._reports.told(),
+            latches=self._latches.to_json(),
+            kills=self._reports.to_json(),
             reasons=tuple(self._reasons),
-            carried=tuple(self._carried.told()),
+            carried=tuple(self._carried.to_json()),
             until=self._until,
             boot=self._boot,
         ).to_json()
@@ -172,7 +173,14 @@ class Snapshot:
         """Return the entries that stand for all that were taken; none if none were."""
         if not self.seq:
             return []
-        last = {"seq": self.seq, "at": self._until, "mono_ns": 0, "boot": self._boot, "kind": KIND, "data": self.data()}
+        last = {
+            "seq": self.seq,
+            "at": self._until,
+            "mono_ns": 0,
+            "boot": self._boot,
+            "kind": KIND,
+            "data": self.to_json(),
+        }
         return [*self._carried.entries(), last]
 
 

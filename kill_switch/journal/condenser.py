@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kill_switch import clock
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 from kill_switch.core.records import (
     AllClearRecord,
     AnswerRecord,
@@ -29,12 +29,12 @@ from kill_switch.core.records import (
     SeenRecord,
     StrikeRecord,
 )
-from kill_switch.core.recovery import Fold
+from kill_switch.core.recovery import RecoveryFold
 from kill_switch.journal import records
-from kill_switch.journal.kill_report import Reports, Stamp
+from kill_switch.journal.kill_report import ReportBuilder, Stamp
 
-VERBATIM = 128  # records of an account that are written as they are: ten seconds of reads and strikes take 100
-EVERY_NS = 60_000_000_000  # between two `repeats` of an account
+MAX_VERBATIM = 128  # records of an account that are written as they are: ten seconds of reads and strikes take 100
+REPEATS_EVERY_NS = 60_000_000_000  # between two `repeats` of an account
 QUIET_NS = 600_000_000_000  # an account of which nothing came for so long has its first records written again
 # What a restart, or a person, reads as of the moment in which it was written: what was counted before comes first.
 _BARRIERS = ("reason", "latch", "reload", "rearm", "rearm-approved", "start", "resume", "identity", "stop")
@@ -43,16 +43,16 @@ _BARRIERS = ("reason", "latch", "reload", "rearm", "rearm-approved", "start", "r
 _OfAccount = AnswerRecord | ReadRecord | SeenRecord | ClearRecord | ResidueRecord
 
 
-class Made(NamedTuple):
+class CondensedRecord(NamedTuple):
     """A record that is to be written."""
 
     kind: str
     data: Mapping[str, Any]
-    at: Now
+    at: Instant
 
 
 @dataclass(slots=True)
-class _Account:
+class _AccountWindow:
     """What has been written and counted of one account."""
 
     kill: str | None = ""
@@ -65,8 +65,8 @@ class _Account:
     version: int = 0  # of the orders' names in the report, when the last record had come
     names: bool = False  # records that are not written have changed the names
     counted: int = 0  # records that are not written
-    since: Now = field(default_factory=lambda: Now(0, 0))  # the first of them
-    at: Now = field(default_factory=lambda: Now(0, 0))  # the last of them
+    since: Instant = field(default_factory=lambda: Instant(0, 0))  # the first of them
+    at: Instant = field(default_factory=lambda: Instant(0, 0))  # the last of them
     first_strike: int = 0
     strikes: int = 0
     answers: int = 0
@@ -79,57 +79,59 @@ class Condenser:
 
     def __init__(self, entries: Sequence[Mapping[str, Any]] = (), boot: str = "") -> None:
         """`entries` are the journal so far."""
-        self._reports = Reports(0, entries)
+        self._reports = ReportBuilder(0, entries)
         self._boot = boot
-        self._accounts: dict[str, _Account] = {}
-        self._over = ""  # the kill of which it is on record that all was clear
-        fold = Fold()
+        self._accounts: dict[str, _AccountWindow] = {}
+        self._all_clear_kill = ""  # the kill of which it is on record that all was clear
+        fold = RecoveryFold()
         for entry in entries:
             fold.take(entry)
         for name, latch in fold.latches.items():
-            self._accounts[name] = _Account(latch.kill, clear=latch.clear, is_clear=latch.clear, strike=latch.strikes)
+            self._accounts[name] = _AccountWindow(
+                latch.kill, clear=latch.clear, is_clear=latch.clear, strike=latch.strikes
+            )
 
-    def take(self, kind: str, data: Mapping[str, Any], at: Now) -> Iterator[Made]:
+    def condense(self, kind: str, data: Mapping[str, Any], at: Instant) -> Iterator[CondensedRecord]:
         """Take the next record; yield those that are to be written now, in their order."""
         if kind in _BARRIERS:
-            yield from self.conclude()
+            yield from self.flush_repeats()
         record = records.read(kind, data)
         self._reports.apply(record, Stamp(clock.iso(at.wall_ns), self._boot))
         match record:
             case StrikeRecord():
                 yield from self._strike(record, data, at)
             case AnswerRecord() | ReadRecord() | SeenRecord() | ClearRecord() | ResidueRecord():
-                yield from self._one(record, data, at)
+                yield from self._on_account_record(record, data, at)
             case AllClearRecord():
-                if record.kill != self._over:
-                    self._over = record.kill
-                    yield Made(kind, data, at)
+                if record.kill != self._all_clear_kill:
+                    self._all_clear_kill = record.kill
+                    yield CondensedRecord(kind, data, at)
             case ReasonRecord():
                 for name in record.accounts:
-                    account = self._of(name, record.kill, at)
+                    account = self._window(name, record.kill, at)
                     account.clear = account.is_clear = False
-                yield Made(kind, data, at)
+                yield CondensedRecord(kind, data, at)
             case RearmRecord():
                 for name in record.accounts:
                     self._accounts.pop(name, None)
-                yield Made(kind, data, at)
+                yield CondensedRecord(kind, data, at)
             case _:  # one that cannot be understood, too, is written as it is
-                yield Made(kind, data, at)
+                yield CondensedRecord(kind, data, at)
 
-    def due(self, mono_ns: int) -> Iterator[Made]:
+    def due_repeats(self, mono_ns: int) -> Iterator[CondensedRecord]:
         """Yield the `repeats` that are due by that time."""
         for name, account in self._accounts.items():
-            if account.counted and mono_ns - account.since.mono_ns >= EVERY_NS:
+            if account.counted and mono_ns - account.since.mono_ns >= REPEATS_EVERY_NS:
                 yield self._repeats(name, account)
 
-    def conclude(self) -> Iterator[Made]:
+    def flush_repeats(self) -> Iterator[CondensedRecord]:
         """Yield the `repeats` of all that was counted and is not written yet."""
         for name, account in self._accounts.items():
             if account.counted:
                 yield self._repeats(name, account)
 
-    def _of(self, name: str, kill: str | None, at: Now) -> _Account:
-        account = self._accounts.setdefault(name, _Account())
+    def _window(self, name: str, kill: str | None, at: Instant) -> _AccountWindow:
+        account = self._accounts.setdefault(name, _AccountWindow())
         if kill != account.kill or at.mono_ns - account.last_ns >= QUIET_NS:
             if kill != account.kill:
                 account.version, account.names = 0, False
@@ -137,12 +139,12 @@ class Condenser:
         account.last_ns = at.mono_ns
         return account
 
-    def _strike(self, record: StrikeRecord, data: Mapping[str, Any], at: Now) -> Iterator[Made]:
+    def _strike(self, record: StrikeRecord, data: Mapping[str, Any], at: Instant) -> Iterator[CondensedRecord]:
         written: list[Mapping[str, Any]] = []
-        due: list[Made] = []
+        due: list[CondensedRecord] = []
         for sent, as_told in zip(record.sent, data["sent"], strict=True):
             name, number = sent.account, sent.strike
-            account = self._of(name, sent.kill, at)
+            account = self._window(name, sent.kill, at)
             newer = number > account.strike
             if self._is_written(name, account, reopens=newer, closes=False):
                 written.append(as_told)
@@ -152,17 +154,17 @@ class Condenser:
                 account.strikes += newer
             account.strike = max(account.strike, number)
         if written:
-            yield Made("strike", {**data, "sent": tuple(written)}, at)
+            yield CondensedRecord("strike", {**data, "sent": tuple(written)}, at)
         yield from due
 
-    def _one(self, record: _OfAccount, data: Mapping[str, Any], at: Now) -> Iterator[Made]:
+    def _on_account_record(self, record: _OfAccount, data: Mapping[str, Any], at: Instant) -> Iterator[CondensedRecord]:
         name = record.account
-        account = self._of(name, record.kill, at)
+        account = self._window(name, record.kill, at)
         reopens = isinstance(record, SeenRecord) or (isinstance(record, ReadRecord) and record.shows_orders)
         first_residue = isinstance(record, ResidueRecord) and not account.residue
         account.residue = account.residue or first_residue
         if self._is_written(name, account, reopens=reopens, closes=isinstance(record, ClearRecord)) or first_residue:
-            yield Made(record.kind, data, at)
+            yield CondensedRecord(record.kind, data, at)
             return
         due = list(self._count(name, account, at))
         account.answers += isinstance(record, AnswerRecord)
@@ -171,13 +173,13 @@ class Condenser:
             account.most = max(account.most, record.live + record.pending)
         yield from due
 
-    def _is_written(self, name: str, account: _Account, *, reopens: bool, closes: bool) -> bool:
+    def _is_written(self, name: str, account: _AccountWindow, *, reopens: bool, closes: bool) -> bool:
         """Say whether a record is written as it is, and take note of what it says."""
         tally = self._reports.tally(account.kill or "", name)
         before, account.version = account.version, tally.version if tally is not None else 0
         if reopens or closes:
             account.is_clear = closes
-        if account.written >= VERBATIM and not (reopens and account.clear):
+        if account.written >= MAX_VERBATIM and not (reopens and account.clear):
             account.names = account.names or account.version != before
             return False
         account.written += 1
@@ -185,15 +187,15 @@ class Condenser:
             account.clear = closes
         return True
 
-    def _count(self, name: str, account: _Account, at: Now) -> Iterator[Made]:
+    def _count(self, name: str, account: _AccountWindow, at: Instant) -> Iterator[CondensedRecord]:
         """Count a record that is not written; yield what was counted before it, if that is due."""
-        if account.counted and at.mono_ns - account.since.mono_ns >= EVERY_NS:
+        if account.counted and at.mono_ns - account.since.mono_ns >= REPEATS_EVERY_NS:
             yield self._repeats(name, account)
         if not account.counted:
             account.since = at
         account.counted, account.at = account.counted + 1, at
 
-    def _repeats(self, name: str, account: _Account) -> Made:
+    def _repeats(self, name: str, account: _AccountWindow) -> CondensedRecord:
         record = RepeatsRecord(
             kill=account.kill,
             account=name,
@@ -207,8 +209,8 @@ class Condenser:
             most=account.most,
             clear=account.is_clear,
             mono_ns=account.at.mono_ns,
-            stands=self._reports.stands(account.kill or "", name, names=account.names),
+            stands=self._reports.account_state(account.kill or "", name, names=account.names),
         )
         account.clear, account.counted, account.names = account.is_clear, 0, False
         account.first_strike = account.strikes = account.answers = account.reads = account.most = 0
-        return Made(record.kind, record.to_json(), account.at)
+        return CondensedRecord(record.kind, record.to_json(), account.at)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from kill_switch import clock
 
 
-class Syncing:
+class FsyncThread:
     """Sync one file, and then the next, whenever that is asked for; nobody waits for it."""
 
     def __init__(
@@ -33,67 +33,67 @@ class Syncing:
         self.durable = 0  # so many bytes outlive the machine, or leave a gap that is seen
         self.trouble = ""  # why the disk may not have what is in the file: once it has failed, nobody can tell
         self._fd = os.dup(fd)  # whoever writes the file may close it while a sync is under way
-        self._following: deque[int] = deque()  # files that it goes over to
+        self._next_files: deque[int] = deque()  # files that it goes over to
         self._beside = beside
         self._wanted = 0
-        self._doubtful = size  # whether the disk has these bytes, no sync of them alone will say
+        self._unverified_bytes = size  # whether the disk has these bytes, no sync of them alone will say
         self._failed = False  # just now: the bytes written up to the next asking are doubtful
-        self._called = False
-        self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._wakeup_sent = False
+        self._wakeups: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._began_ns = 0  # of the sync that is under way
         self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
         begin(self._thread)
 
-    def ask(self, size: int) -> None:
+    def request(self, size: int) -> None:
         """Have the file's first `size` bytes, all there are, put on the disk: whole records, written before this."""
         if self._failed:
-            self._doubtful, self._failed = size, False
+            self._unverified_bytes, self._failed = size, False
         self._wanted = size
-        if not self._called:
-            self._called = True
-            self._calls.put(True)
+        if not self._wakeup_sent:
+            self._wakeup_sent = True
+            self._wakeups.put(True)
 
-    def lasts_ns(self, mono_ns: int) -> int:
+    def running_ns(self, mono_ns: int) -> int:
         """Return for how long the sync under way has lasted."""
         began_ns = self._began_ns
         return mono_ns - began_ns if began_ns else 0
 
     def close(self, size: int, within_s: float) -> None:
         """Sync once more, and let go of the file; a disk that hangs is not waited for any longer than that."""
-        self.ask(size)
-        self._calls.put(False)
+        self.request(size)
+        self._wakeups.put(False)
         self._thread.join(timeout=within_s)
         if not self._thread.is_alive():
-            self._let_go()
+            self._close_files()
 
-    def turn(self, fd: int) -> None:
+    def switch_file(self, fd: int) -> None:
         """Go over to the next file, and own `fd`; sizes go on from those of the one before, which is on the disk."""
-        self._following.append(fd)
+        self._next_files.append(fd)
 
     def _run(self) -> None:
-        while self._calls.get():
-            self._called = False  # before the size is looked at: whoever asks from now on is not forgotten
+        while self._wakeups.get():
+            self._wakeup_sent = False  # before the size is looked at: whoever asks from now on is not forgotten
             self._began_ns = clock.now().mono_ns
-            self._once()
+            self._sync_once()
             self._began_ns = 0
 
-    def _let_go(self) -> None:
+    def _close_files(self) -> None:
         """Close what is open."""
-        for fd in (self._fd, *self._following):
+        for fd in (self._fd, *self._next_files):
             os.close(fd)
-        self._following.clear()
+        self._next_files.clear()
         self._fd = -1
 
-    def _once(self) -> None:
+    def _sync_once(self) -> None:
         size = self._wanted
-        while self._following:
+        while self._next_files:
             os.close(self._fd)
-            self._fd = self._following.popleft()
+            self._fd = self._next_files.popleft()
         try:
             self._beside()
             os.fdatasync(self._fd)
         except OSError as error:
             self._failed, self.trouble = True, error.strerror or "no"
             return
-        if size > self._doubtful and not self._failed:
+        if size > self._unverified_bytes and not self._failed:
             self.durable = size

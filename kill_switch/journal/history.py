@@ -39,14 +39,14 @@ def records_of_kind(
     return found
 
 
-class Seen(NamedTuple):
+class WatchedUntil(NamedTuple):
     """Until when earlier runs have watched, by the journal's own times."""
 
     until: datetime | None  # not beyond now
     last: datetime  # the journal's last word; beyond now, if the clock was wrong then or is wrong now
 
 
-def seen(entries: Sequence[Entry], now: datetime) -> dict[str, Seen]:
+def triggers_watched_until(entries: Sequence[Entry], now: datetime) -> dict[str, WatchedUntil]:
     """Say, by trigger, until when the last run has watched it."""
     casts = _casts(entries)
     instants = filter(None, (_instant(entry["at"]) for entry in reversed(entries)))
@@ -54,7 +54,7 @@ def seen(entries: Sequence[Entry], now: datetime) -> dict[str, Seen]:
     if last is None:
         return {}
     until = last if last <= now else next((instant for instant in instants if instant <= now), None)
-    return dict.fromkeys(casts[-1].triggers or (), Seen(until, last))
+    return dict.fromkeys(casts[-1].triggers or (), WatchedUntil(until, last))
 
 
 def _casts(entries: Iterable[Entry]) -> list[StartRecord | ReloadRecord]:

@@ -13,69 +13,69 @@ from typing import Any
 
 from kill_switch.core.records import RearmApprovedRecord, RearmRecord
 
-MOST_REARMS = 20  # of one kill that are kept: the last ones
-MOST_APPROVALS = 20  # that are kept while another person is waited for
+MAX_REARMS = 20  # of one kill that are kept: the last ones
+MAX_APPROVALS = 20  # that are kept while another person is waited for
 
 
 @dataclass(slots=True)
-class Head:
+class KillHead:
     """What is known of one kill besides its reasons and its accounts."""
 
     config: str | None = None  # hash of the configuration that was in force; None: the record does not say
     unstruck: list[str] = field(default_factory=list)  # accounts that were meant, and could not be struck
     rearms: list[dict[str, object]] = field(default_factory=list)
 
-    def told(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """Return every field in JSON's own values, for a checkpoint."""
         return {"config": self.config, "unstruck": self.unstruck, "rearms": self.rearms}
 
     @staticmethod
-    def of(told: Mapping[str, Any]) -> Head:
+    def from_json(told: Mapping[str, Any]) -> KillHead:
         """Read back what `told` has returned; an older version has told nothing."""
-        return Head(told.get("config"), list(told.get("unstruck", ())), list(told.get("rearms", ())))
+        return KillHead(told.get("config"), list(told.get("unstruck", ())), list(told.get("rearms", ())))
 
-    def rearm(self, record: Mapping[str, object], accounts: Iterable[str]) -> None:
-        """Take note that a re-arm, as `Approvals.granted` describes it, has armed these accounts of the kill."""
+    def add_rearm(self, record: Mapping[str, object], accounts: Iterable[str]) -> None:
+        """Take note that a re-arm, as `ApprovalList.grant` describes it, has armed these accounts of the kill."""
         self.rearms.append({**record, "accounts": list(accounts)})
-        del self.rearms[:-MOST_REARMS]
+        del self.rearms[:-MAX_REARMS]
 
-    def rearmed(self, left: Iterable[str]) -> dict[str, object] | None:
+    def last_rearm(self, left: Iterable[str]) -> dict[str, object] | None:
         """Return the last re-arm, the accounts that are `left` tripped and the earlier re-arms; None without one."""
         if not self.rearms:
             return None
         return {**self.rearms[-1], "left": list(left), "earlier": self.rearms[:-1]}
 
 
-class Approvals:
+class ApprovalList:
     """Hold who has approved a re-arm that waits for another person."""
 
     def __init__(self, told: Iterable[Mapping[str, Any]] = ()) -> None:
-        self._given = [dict(one) for one in told]
+        self._approvals = [dict(one) for one in told]
 
-    def told(self) -> list[dict[str, object]]:
+    def to_json(self) -> list[dict[str, object]]:
         """Return them in JSON's own values, for a checkpoint."""
-        return self._given
+        return self._approvals
 
-    def take(self, record: RearmApprovedRecord, at: str) -> None:
+    def add(self, record: RearmApprovedRecord, at: str) -> None:
         """Take an approval; a person's later approval adds to the earlier one."""
         accounts = list(record.accounts)
-        for one in [one for one in self._given if one["uid"] == record.uid]:
-            self._given.remove(one)
+        for one in [one for one in self._approvals if one["uid"] == record.uid]:
+            self._approvals.remove(one)
             accounts += [name for name in one["accounts"] if name not in accounts]
-        self._given.append({**_person(record, at), "accounts": accounts})
-        del self._given[:-MOST_APPROVALS]
+        self._approvals.append({**_person(record, at), "accounts": accounts})
+        del self._approvals[:-MAX_APPROVALS]
 
     def clear(self) -> None:
         """Forget them: a reason or a reload has come in between."""
-        self._given.clear()
+        self._approvals.clear()
 
-    def granted(self, record: RearmRecord, at: str) -> dict[str, object]:
+    def grant(self, record: RearmRecord, at: str) -> dict[str, object]:
         """Take a re-arm; return who re-armed, when, and everybody who has agreed, the last person included."""
         names = set(record.accounts)
         agreed = record.approvals  # an older version does not say who they were
         given = [
             {key: value for key, value in one.items() if key != "accounts"}
-            for one in self._given
+            for one in self._approvals
             if one["uid"] != record.uid
             and (one["uid"] in agreed if agreed is not None else names.issubset(one["accounts"]))
         ]
@@ -84,7 +84,7 @@ class Approvals:
         return {**last, "forced": record.force, "approvals": [*given, last]}
 
 
-def by(reason: Mapping[str, Any]) -> dict[str, object]:
+def fired_by(reason: Mapping[str, Any]) -> dict[str, object]:
     """Return who fired, by a kill's first reason: the trigger, and the person whom its evidence names.
 
     `at` is when the owner of a flag file has changed it last.

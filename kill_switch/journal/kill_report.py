@@ -28,15 +28,15 @@ from kill_switch.core.records import (
     StartRecord,
     StrikeRecord,
 )
-from kill_switch.core.tally import Tally
+from kill_switch.core.tally import OrderTally
 from kill_switch.journal import records
 from kill_switch.journal.account_report import AccountReport
-from kill_switch.journal.kill_head import Approvals, Head, by, config_hash
+from kill_switch.journal.kill_head import ApprovalList, KillHead, config_hash, fired_by
 from kill_switch.journal.records import AmendmentRecord, DirectRecord, Entry, Record, Unreadable, UserRecord
 
-KEEP = 32  # kills held in memory; the journal has them all
-KEEP_REASONS = 50  # of a kill's first reasons, and of its last
-CHECKPOINT_BYTES = 1 << 17  # what kills may take up in a checkpoint; the oldest are left out
+MAX_KILLS = 32  # kills held in memory; the journal has them all
+MAX_REASONS_EACH_END = 50  # of a kill's first reasons, and of its last
+MAX_CHECKPOINT_BYTES = 1 << 17  # what kills may take up in a checkpoint; the oldest are left out
 
 
 class Stamp(NamedTuple):
@@ -47,7 +47,7 @@ class Stamp(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Kill:
+class _KillReport:
     id: str
     boot: str
     began_mono_ns: int
@@ -55,9 +55,9 @@ class _Kill:
     known_as: str = ""  # another id of it: it had begun before the record could be had
     reasons: list[dict[str, object]] = field(default_factory=list)
     accounts: dict[str, AccountReport] = field(default_factory=dict)
-    head: Head = field(default_factory=Head)
+    head: KillHead = field(default_factory=KillHead)
 
-    def told(self, *, names: bool = True) -> dict[str, object]:
+    def to_json(self, *, names: bool = True) -> dict[str, object]:
         """Return every field, for a checkpoint; without `names`, orders are only counted."""
         return {
             "id": self.id,
@@ -65,19 +65,23 @@ class _Kill:
             "known_as": self.known_as,
             "began": [self.began_mono_ns, self.began_wall_ns],
             "reasons": self.reasons,
-            "accounts": {name: account.told(names=names) for name, account in self.accounts.items()},
-            "head": self.head.told(),
+            "accounts": {name: account.to_json(names=names) for name, account in self.accounts.items()},
+            "head": self.head.to_json(),
         }
 
     @staticmethod
-    def of(told: Mapping[str, Any]) -> _Kill:
+    def from_json(told: Mapping[str, Any]) -> _KillReport:
         """Read back what `told` has returned."""
         mono_ns, wall_ns = told["began"]
-        accounts = {name: AccountReport.of(account) for name, account in told["accounts"].items()}
-        known_as, reasons, head = told.get("known_as", ""), list(told["reasons"]), Head.of(told.get("head", {}))
-        return _Kill(told["id"], told["boot"], mono_ns, wall_ns, known_as, reasons, accounts, head)
+        accounts = {name: AccountReport.from_json(account) for name, account in told["accounts"].items()}
+        known_as, reasons, head = (
+            told.get("known_as", ""),
+            list(told["reasons"]),
+            KillHead.from_json(told.get("head", {})),
+        )
+        return _KillReport(told["id"], told["boot"], mono_ns, wall_ns, known_as, reasons, accounts, head)
 
-    def us(self, stamp: Stamp, mono_ns: int) -> int:
+    def elapsed_us(self, stamp: Stamp, mono_ns: int) -> int:
         """Count from the first reason; on another boot's clock, by the wall."""
         if stamp.boot == self.boot:
             return (mono_ns - self.began_mono_ns) // 1000
@@ -85,24 +89,26 @@ class _Kill:
         return int(wall_s * 1e6) - self.began_wall_ns // 1000
 
 
-class _Place(NamedTuple):
+class _AccountPlace(NamedTuple):
     """Where an account was struck: the kill, and the name that the account had then."""
 
     kill: str
     name: str
 
 
-class Reports:
+class ReportBuilder:
     """Fold entries into reports, as they are written or as they are read back."""
 
-    def __init__(self, budget_us: int, entries: Iterable[Entry] = (), *, keep: int | None = KEEP) -> None:
+    def __init__(self, budget_us: int, entries: Iterable[Entry] = (), *, keep: int | None = MAX_KILLS) -> None:
         self.budget_us = budget_us
-        self.measured: Callable[[str, int], None] = lambda stage, us: None  # of each account of each kill, once a stage
+        self.on_measured: Callable[[str, int], None] = lambda stage, us: (
+            None
+        )  # of each account of each kill, once a stage
         self._keep = keep
-        self._kills: dict[str, _Kill] = {}
-        self._latest: dict[str, _Kill] = {}  # account → the kill that it is in
-        self._tripped: dict[str, dict[_Place, None]] = {}  # account → where it was struck since it was armed
-        self._approvals = Approvals()
+        self._kills: dict[str, _KillReport] = {}
+        self._latest: dict[str, _KillReport] = {}  # account → the kill that it is in
+        self._tripped: dict[str, dict[_AccountPlace, None]] = {}  # account → where it was struck since it was armed
+        self._approvals = ApprovalList()
         self._config: str | None = None  # hash of the configuration in force
         for entry in entries:
             self.take(entry)
@@ -146,7 +152,7 @@ class Reports:
             case CheckpointRecord():
                 self.restore(record.kills)
             case RearmApprovedRecord():
-                self._approvals.take(record, stamp.at)
+                self._approvals.add(record, stamp.at)
             case RearmRecord():
                 self._rearm(record, stamp)
             case ResumeRecord() | IdentityRecord():
@@ -162,9 +168,9 @@ class Reports:
         for sent in record.sent:
             kill = self._kills.get(sent.kill or "")
             if kill is not None and (account := kill.accounts.get(sent.account)):
-                sent_us = kill.us(stamp, sent.mono_ns) if sent.mono_ns else None
+                sent_us = kill.elapsed_us(stamp, sent.mono_ns) if sent.mono_ns else None
                 if account.on_sent(sent, sent_us) and sent_us is not None:
-                    self.measured("sent", sent_us)
+                    self.on_measured("sent", sent_us)
 
     def _progress(
         self, record: AnswerRecord | ReadRecord | SeenRecord | ClearRecord | ResidueRecord, stamp: Stamp
@@ -175,21 +181,21 @@ class Reports:
             return
         match record:
             case AnswerRecord():
-                at_us = kill.us(stamp, record.mono_ns)
+                at_us = kill.elapsed_us(stamp, record.mono_ns)
                 if account.on_answer(record, at_us):
-                    self.measured("answered", at_us)
+                    self.on_measured("answered", at_us)
             case ReadRecord():
                 account.on_read(record)
             case SeenRecord():
                 account.on_seen()
             case ClearRecord():
-                at_us = kill.us(stamp, record.mono_ns)
+                at_us = kill.elapsed_us(stamp, record.mono_ns)
                 if account.on_clear(at_us):
-                    self.measured("clear", at_us)
+                    self.on_measured("clear", at_us)
             case ResidueRecord():
                 account.on_residue(record.left)
 
-    def get(self, wanted: str = "last") -> dict[str, object] | None:
+    def render(self, wanted: str = "last") -> dict[str, object] | None:
         """Return one kill's report in the shape of `report --json`; None if there is none of that id."""
         kill = self._kills.get((self.last or "") if wanted == "last" else wanted)
         if kill is None:
@@ -208,8 +214,8 @@ class Reports:
             "last_answered_us": answered_us,
             "all_clear_us": _latest([one["clear_us"] for one in accounts.values()]),
             "scope": [*kill.accounts, *(name for name in kill.head.unstruck if name not in kill.accounts)],
-            "by": by(kill.reasons[0]),
-            "rearmed": kill.head.rearmed(name for name, account in kill.accounts.items() if not account.rearmed),
+            "by": fired_by(kill.reasons[0]),
+            "rearmed": kill.head.last_rearm(name for name, account in kill.accounts.items() if not account.rearmed),
             "config": kill.head.config,
             "accounts": accounts,
         }
@@ -220,10 +226,10 @@ class Reports:
         reasons = () if known is None else known.reasons
         return [{key: reason[key] for key in ("trigger", "text", "observed_at")} for reason in reasons]
 
-    def ids(self) -> tuple[str, ...]:
+    def kill_ids(self) -> tuple[str, ...]:
         return tuple(self._kills)
 
-    def stands(self, kill: str, account: str, *, names: bool = True) -> dict[str, object] | None:
+    def account_state(self, kill: str, account: str, *, names: bool = True) -> dict[str, object] | None:
         """Return all that the report of a kill says of an account; `take` reads it back in a `repeats` entry.
 
         Without `names`, the orders that it counts are left out: entries that are read before it have named them.
@@ -231,12 +237,12 @@ class Reports:
         found = self._found(kill, account)
         if found is None:
             return None
-        told = found.told()
+        told = found.to_json()
         if not names:
-            told["tally"] = {**found.tally.told(names=False), "names": "as before"}
+            told["tally"] = {**found.tally.to_json(names=False), "names": "as before"}
         return told
 
-    def tally(self, kill: str, account: str) -> Tally | None:
+    def tally(self, kill: str, account: str) -> OrderTally | None:
         """Return what the orders of an account have come to in a kill; None if there is no such kill."""
         found = self._found(kill, account)
         return None if found is None else found.tally
@@ -247,17 +253,17 @@ class Reports:
             known = next((one for one in self._latest.values() if one.id == kill), None)
         return None if known is None else known.accounts.get(account)
 
-    def told(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """Return the kills in JSON's own values, for a checkpoint: the last ones, as far as there is room."""
         latest = {name: kill.id for name, kill in self._latest.items()}
         older = {kill.id: kill for kill in self._latest.values() if kill.id not in self._kills}
         held = older | self._kills
-        left, told = CHECKPOINT_BYTES, dict[str, object]()
+        left, told = MAX_CHECKPOINT_BYTES, dict[str, object]()
         for kill in reversed(held.values()):
-            one = kill.told()
+            one = kill.to_json()
             size = len(orjson.dumps(one, default=str))
             if size > left:  # thousands of orders may be named in it
-                one = kill.told(names=False)
+                one = kill.to_json(names=False)
                 size = len(orjson.dumps(one, default=str))
             left -= size
             if left < 0:  # of kills that accounts are still in, all but the evidence of later reasons
@@ -268,20 +274,22 @@ class Reports:
         pruned = [name for name in told if name in older]
         places = {name: [[*place] for place in places] for name, places in self._tripped.items()}
         held_ones = {"held": list(reversed(told.values())), "latest": latest, "pruned": pruned, "tripped": places}
-        return {**held_ones, "approvals": self._approvals.told(), "config": self._config}
+        return {**held_ones, "approvals": self._approvals.to_json(), "config": self._config}
 
     def restore(self, told: Mapping[str, Any]) -> None:
         """Begin anew with what a checkpoint says; raises what a mapping of another shape raises."""
-        held = {one["id"]: _Kill.of(one) for one in told["held"]}
+        held = {one["id"]: _KillReport.from_json(one) for one in told["held"]}
         self._latest = {name: held[kill] for name, kill in told["latest"].items() if kill in held}
         self._kills = {name: kill for name, kill in held.items() if name not in told["pruned"]}
-        self._approvals = Approvals(told.get("approvals", ()))
+        self._approvals = ApprovalList(told.get("approvals", ()))
         self._config = told.get("config", self._config)
         if "tripped" in told:
-            self._tripped = {name: {_Place(*one): None for one in places} for name, places in told["tripped"].items()}
+            self._tripped = {
+                name: {_AccountPlace(*one): None for one in places} for name, places in told["tripped"].items()
+            }
         else:  # an older version
             self._tripped = {
-                name: {_Place(kill.id, name): None}
+                name: {_AccountPlace(kill.id, name): None}
                 for name, kill in self._latest.items()
                 if name in kill.accounts and not kill.accounts[name].rearmed
             }
@@ -291,14 +299,14 @@ class Reports:
         if kill is None or record.account not in kill.accounts or stands is None:
             return
         before = kill.accounts[record.account].tally
-        account = kill.accounts[record.account] = AccountReport.of(stands)
+        account = kill.accounts[record.account] = AccountReport.from_json(stands)
         if stands.get("tally", {}).get("names") == "as before":
-            account.tally.name_as(before)
+            account.tally.copy_names(before)
 
     def _reason(self, record: ReasonRecord, stamp: Stamp) -> None:
         kill = self._kills.get(record.kill)
         if kill is None:
-            kill = _Kill(record.kill, stamp.boot, record.observed_mono_ns, record.observed_wall_ns)
+            kill = _KillReport(record.kill, stamp.boot, record.observed_mono_ns, record.observed_wall_ns)
             kill.head.config = self._config
             self._kills[kill.id] = kill
             if self._keep is not None and len(self._kills) > self._keep:
@@ -312,14 +320,14 @@ class Reports:
                 "evidence": record.evidence,
             }
         )
-        if self._keep is not None and len(kill.reasons) > 2 * KEEP_REASONS:
-            del kill.reasons[KEEP_REASONS]
+        if self._keep is not None and len(kill.reasons) > 2 * MAX_REASONS_EACH_END:
+            del kill.reasons[MAX_REASONS_EACH_END]
         self._approvals.clear()
         for name in record.accounts:
             account = kill.accounts.setdefault(name, AccountReport())
             if account.state is Phase.CLEAR or account.rearmed:
                 account.state, account.proven, account.rearmed = Phase.STRIKING, False, False
-            self._tripped.setdefault(name, {})[_Place(kill.id, name)] = None
+            self._tripped.setdefault(name, {})[_AccountPlace(kill.id, name)] = None
             before = self._latest.get(name)
             if before is not None and before is not kill:
                 account.struck = before.accounts[name].struck
@@ -335,8 +343,8 @@ class Reports:
 
     def _rearm(self, record: RearmRecord, stamp: Stamp) -> None:
         """Take note in every kill that the accounts were struck in since they were armed last."""
-        granted = self._approvals.granted(record, stamp.at)
-        armed: dict[str, tuple[_Kill, list[str]]] = {}
+        granted = self._approvals.grant(record, stamp.at)
+        armed: dict[str, tuple[_KillReport, list[str]]] = {}
         for name in record.accounts:
             latest = self._latest.get(name)
             for place in self._tripped.pop(name, ()):
@@ -346,9 +354,9 @@ class Reports:
                     armed.setdefault(kill.id, (kill, []))[1].append(place.name)
             if latest is not None:
                 latest.accounts[name].rearmed, latest.accounts[name].struck = True, 0
-                latest.accounts[name].attempts.close()
+                latest.accounts[name].attempts.on_rearmed()
         for kill, names in armed.values():
-            kill.head.rearm(granted, names)
+            kill.head.add_rearm(granted, names)
 
     def _rename(self, moved: Mapping[str, str]) -> None:
         """Give accounts the names that they have now; kills that are over keep the names of that time."""
@@ -356,7 +364,7 @@ class Reports:
         found = [(name, kill, kill.accounts.pop(was)) for name, kill, was in known]
         for name, kill, account in found:
             self._latest[name], kill.accounts[name] = kill, account
-        renamed = {_Place(kill.id, was): _Place(kill.id, name) for name, kill, was in known}
+        renamed = {_AccountPlace(kill.id, was): _AccountPlace(kill.id, name) for name, kill, was in known}
         places = [(moved[was], self._tripped.pop(was)) for was in moved if was in self._tripped]
         for name, ones in places:
             mine = {renamed.get(place, place): None for place in ones}

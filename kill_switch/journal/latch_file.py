@@ -21,14 +21,14 @@ from typing import NamedTuple
 import orjson
 
 from kill_switch import clock, printable
-from kill_switch.core.domain import Now, Reason
+from kill_switch.core.domain import Instant, Reason
 from kill_switch.core.records import LatchRecord
 from kill_switch.system.file_access import open_ours
 
-NAME = "latch.jsonl"
-MOST_BYTES = 1 << 16
-MOST_LINES = 1000
-MOST_TOLD = 1000  # characters of a latch file that go on record
+LATCH_NAME = "latch.jsonl"
+MAX_BYTES = 1 << 16
+MAX_LINES = 1000
+MAX_TEXT = 1000  # characters of a latch file that go on record
 _TRIES = 5
 _MODE = 0o600  # who may read a file may lock it too, and a latch file that is locked is not removed
 
@@ -43,7 +43,7 @@ class LatchFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.trouble = ""  # why it cannot be removed, though it is to go
-        self.there = False  # something was left, or found, and has not been removed since
+        self.exists = False  # something was left, or found, and has not been removed since
         self._found: list[str] = []
         self._known: set[str] = set()  # lines that this process has left, or taken over
         self._events: deque[tuple[str, list[str]]] = deque()
@@ -58,10 +58,10 @@ class LatchFile:
             self._events.append(("found", found))
         return any(line not in self._known for line in found)
 
-    def leave(self, line: bytes) -> bool | None:
+    def append_line(self, line: bytes) -> bool | None:
         """Leave a line of our own; False if there is no room for all of it, None if nothing could be left."""
         with self._lock:
-            left = leave((self.path,), line)
+            left = append_to_first((self.path,), line)
             self._events.append(("left", left))
         return len(left[0].encode("utf-8", "replace")) >= len(line) if left else None
 
@@ -86,22 +86,22 @@ class LatchFile:
             what, lines = self._events.popleft()
             match what:
                 case "found":
-                    self._found, self.there = lines, bool(lines)
+                    self._found, self.exists = lines, bool(lines)
                 case "left":
                     self._known.update(lines)
-                    self.there = self.there or bool(lines)
+                    self.exists = self.exists or bool(lines)
                 case "gone":
                     self._known.clear()
-                    self._found, self.there, self.trouble = [], False, ""
+                    self._found, self.exists, self.trouble = [], False, ""
                 case _:
                     self.trouble = lines[0]
 
-    def foreign(self) -> list[str]:
+    def unseen_lines(self) -> list[str]:
         """Return the lines that somebody else has left, as far as they were looked at. An empty file is one."""
         self.poll()
         return [line for line in self._found if line not in self._known]
 
-    def take(self, lines: Iterable[str]) -> None:
+    def acknowledge(self, lines: Iterable[str]) -> None:
         """Take over what `foreign` has returned: it is not returned again."""
         self._known.update(lines)
 
@@ -112,11 +112,11 @@ class LatchFile:
 
 def leave_latch(state_dir: Path, runtime_dir: Path, reason: Reason) -> bool:
     """Leave a latch for the daemon that holds the journal; False if no directory takes it."""
-    line = latch_line(f"{reason.trigger}: {reason.text}", reason.accounts, reason.observed)
-    return bool(leave((state_dir / NAME, runtime_dir / NAME), line))
+    line = latch_line(f"{reason.trigger}: {reason.text}", reason.accounts, reason.observed_at)
+    return bool(append_to_first((state_dir / LATCH_NAME, runtime_dir / LATCH_NAME), line))
 
 
-def leave(paths: Sequence[Path], line: bytes, *, sync: bool = False) -> list[str]:
+def append_to_first(paths: Sequence[Path], line: bytes, *, sync: bool = False) -> list[str]:
     """Append a line to the first file that takes all of it; return what each has taken, where a full disk cut it.
 
     A file with half of it, or with nothing, trips as well, but says nothing new to somebody who has seen such a one.
@@ -133,7 +133,7 @@ def leave(paths: Sequence[Path], line: bytes, *, sync: bool = False) -> list[str
     return left
 
 
-def why_not(path: Path, line: bytes) -> str:
+def append_trouble(path: Path, line: bytes) -> str:
     """Try to leave a line in a file; return why it takes nothing of it, "" if it does."""
     try:
         _append(path, line, sync=False)
@@ -142,13 +142,13 @@ def why_not(path: Path, line: bytes) -> str:
     return ""
 
 
-def standing(paths: Iterable[Path]) -> dict[Path, list[str]]:
+def files_with_lines(paths: Iterable[Path]) -> dict[Path, list[str]]:
     """Return those of these files that trip a daemon at its start, with their lines. It may wait."""
     found = ((path, _lines(path)) for path in paths)
     return {path: lines for path, lines in found if lines}
 
 
-def take_back(paths: Iterable[Path], lines: Collection[str]) -> None:
+def remove_lines(paths: Iterable[Path], lines: Collection[str]) -> None:
     """Remove the files that hold nothing but these lines: what they say is on record. Raises `OSError`."""
     for path in paths:
         _remove(path, lines)
@@ -156,20 +156,20 @@ def take_back(paths: Iterable[Path], lines: Collection[str]) -> None:
 
 def sync_latch(state_dir: Path, runtime_dir: Path) -> None:
     """Have what was left put on the disk; may take as long as the disk does. What is gone has been taken over."""
-    sync((state_dir / NAME, runtime_dir / NAME))
+    sync((state_dir / LATCH_NAME, runtime_dir / LATCH_NAME))
 
 
 def sync(paths: Iterable[Path]) -> None:
     """Have those of these files that are there put on the disk, with their names."""
     for path in paths:
         try:
-            sync_one(path)
-            sync_one(path.parent)
+            sync_file(path)
+            sync_file(path.parent)
         except OSError:
             continue  # nothing is better than it was
 
 
-def sync_one(path: Path) -> None:
+def sync_file(path: Path) -> None:
     """Have a file, or what names there are in a directory, put on the disk; raises `OSError`."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -181,20 +181,22 @@ def sync_one(path: Path) -> None:
         os.close(fd)
 
 
-def latch_line(text: str, accounts: object, at: Now, uid: object = None) -> bytes:
+def latch_line(text: str, accounts: object, at: Instant, uid: object = None) -> bytes:
     """Return a line for a latch file; `uid` is the person who fired, where it was one."""
-    line = {"text": tellable(text), "at": clock.iso(at.wall_ns), "accounts": tellable(accounts)}
+    line = {"text": json_safe(text), "at": clock.iso(at.wall_ns), "accounts": json_safe(accounts)}
     if uid is not None:
         line["uid"] = uid
     return orjson.dumps(line, default=str)
 
 
-class Claim(NamedTuple):
+class LatchContents(NamedTuple):
     """What latch files say, to somebody who has certain accounts."""
 
     text: str
     accounts: tuple[str, ...]  # of ours: they trip
-    elsewhere: tuple[str, ...]  # not ours, yet or any more: who left the latch may have read a newer configuration
+    unknown_accounts: tuple[
+        str, ...
+    ]  # not ours, yet or any more: who left the latch may have read a newer configuration
     said: str  # the beginning of the lines
     uid: int | None  # the first person whom a line names
 
@@ -202,19 +204,19 @@ class Claim(NamedTuple):
     def evidence(self) -> Mapping[str, object]:
         return {"said": self.said, **({} if self.uid is None else {"uid": self.uid, "user": str(self.uid)})}
 
-    def reason(self, at: Now, **evidence: object) -> Reason:
+    def reason(self, at: Instant, **evidence: object) -> Reason:
         return Reason("latch", self.text, self.accounts, at, {**self.evidence, **evidence})
 
     def record(self) -> LatchRecord:
         """Return what is to be on record of the accounts elsewhere."""
         user = None if self.uid is None else str(self.uid)
-        return LatchRecord(accounts=self.elsewhere, said=self.said, uid=self.uid, user=user)
+        return LatchRecord(accounts=self.unknown_accounts, said=self.said, uid=self.uid, user=user)
 
 
-def claim(said: str, known: Collection[str]) -> Claim:
+def parse_latch(said: str, known: Collection[str]) -> LatchContents:
     """Understand a latch file's lines; `known` are the accounts that there are."""
     accounts, elsewhere = latched_accounts(said, known), latched_elsewhere(said, known)
-    return Claim(latch_text(said)[:MOST_TOLD], accounts, elsewhere, said[:MOST_TOLD], _latched_by(said))
+    return LatchContents(latch_text(said)[:MAX_TEXT], accounts, elsewhere, said[:MAX_TEXT], _latched_by(said))
 
 
 def latch_text(said: str) -> str:
@@ -269,10 +271,10 @@ def latched_accounts(said: str, known: Collection[str]) -> tuple[str, ...]:
 
 def _pieces(said: str) -> list[str]:
     """Part a file into its lines; what is more than anybody leaves stays one piece, which nobody understands."""
-    return said.removesuffix("\n").split("\n", MOST_LINES)
+    return said.removesuffix("\n").split("\n", MAX_LINES)
 
 
-def tellable(value: object) -> object:
+def json_safe(value: object) -> object:
     """Return a value that JSON can tell, its ASCII form if need be."""
     try:
         orjson.dumps(value, default=str)
@@ -290,7 +292,7 @@ def _lines(path: Path) -> list[str]:
         fd = open_ours(path, os.O_RDONLY)
         try:
             status = os.fstat(fd)
-            said = os.read(fd, MOST_BYTES).decode("utf-8", "replace")
+            said = os.read(fd, MAX_BYTES).decode("utf-8", "replace")
         finally:
             os.close(fd)
     except (FileNotFoundError, NotADirectoryError):
@@ -300,7 +302,7 @@ def _lines(path: Path) -> list[str]:
     except OSError as error:
         return [_unreadable(path, error.strerror or "no")]
     lines = said.removesuffix("\n").split("\n")
-    if status.st_size > MOST_BYTES:
+    if status.st_size > MAX_BYTES:
         lines.append(_unreadable(path, "more than anybody reads"))
     return lines
 
@@ -347,7 +349,7 @@ def _move_aside(path: Path, known: Collection[str]) -> bool:
     with contextlib.suppress(OSError):
         now = os.lstat(aside)
         if (now.st_ino, now.st_size, now.st_mtime_ns) != (seen.st_ino, seen.st_size, seen.st_mtime_ns):
-            leave([path], _left_in(aside))
+            append_to_first([path], _left_in(aside))
     return True
 
 
@@ -380,7 +382,7 @@ def _open_or_replace(path: Path) -> int:
             raise
     aside = _aside(path)
     path.rename(aside)
-    leave([path], _left_in(aside))
+    append_to_first([path], _left_in(aside))
     return _open_locked(path)
 
 

@@ -17,7 +17,7 @@ from kill_switch.journal import segments
 from kill_switch.system.file_access import open_ours
 
 
-class Opened(NamedTuple):
+class OpenedJournal(NamedTuple):
     """The file that is written from now on."""
 
     fd: int
@@ -39,33 +39,33 @@ def lock(state_dir: Path) -> int:
     return fd
 
 
-def why_untrusted(path: Path, replay: segments.Replay, lock_fd: int) -> str:
+def why_untrusted(path: Path, replay: segments.JournalContents, lock_fd: int) -> str:
     """Say why a journal cannot be believed: it is damaged, cut off in a latch, or gone; "" if it can."""
     if replay.broken:
         return f"the journal is damaged: {replay.broken}"
     if replay.latch_torn:
         return "the journal ends within a reason's record"
-    was_here = os.fstat(lock_fd).st_size or segments.full(path.parent)  # a record has been written once
+    was_here = os.fstat(lock_fd).st_size or segments.is_full(path.parent)  # a record has been written once
     if was_here and not replay.entries:
         return "the journal that was here is gone"
     return ""
 
 
-def take_over(path: Path, replay: segments.Replay) -> Opened:
+def take_over(path: Path, replay: segments.JournalContents) -> OpenedJournal:
     """Open the file to append to it; a broken journal is renamed first, and a new one begun. Raises `OSError`."""
     set_aside = None
     if replay.broken:
         set_aside = _aside(path)
         path.rename(set_aside)
     if not replay.entries or set_aside:  # the chain begins anew: what was full is of another one
-        for full in segments.full(path.parent):
+        for full in segments.is_full(path.parent):
             full.rename(_aside(full))
     size = 0 if set_aside else replay.size
     fd = open_ours(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.ftruncate(fd, size)  # a torn tail goes; the next record says that it was there
     with contextlib.suppress(OSError):  # if it is there for good, the next file cannot be begun, and that is said
         os.unlink(path.with_name(segments.NEXT))  # the beginning of a file that never got the name
-    return Opened(fd, size, set_aside)
+    return OpenedJournal(fd, size, set_aside)
 
 
 def _aside(path: Path) -> Path:

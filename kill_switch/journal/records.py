@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-from kill_switch.core.record_codec import Kinds as _Kinds
-from kill_switch.core.record_codec import Mark
+from kill_switch.core.record_codec import FieldMark
+from kill_switch.core.record_codec import KindTable as _Kinds
 from kill_switch.core.record_codec import Record as Record
 from kill_switch.core.record_codec import Unreadable as Unreadable
 from kill_switch.core.records import FORMAT as FORMAT
@@ -41,7 +41,7 @@ from kill_switch.core.records import (
 )
 from kill_switch.core.records import Entry as Entry
 
-OMITTED = Mark.OMITTED
+OMITTED = FieldMark.OMITTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +214,7 @@ class HookRecord(Record):
     output: Annotated[str, "the first 500 characters of its output"] = ""
 
 
-class Kind(NamedTuple):
+class RecordKind(NamedTuple):
     """One row of the table."""
 
     record: type[Record]
@@ -229,38 +229,38 @@ _LATCHES, _REPORTS = "recovery", "kill report"
 _BOTH = f"{_LATCHES}, {_REPORTS}"
 _NEXT = "after 0.1.0"
 
-TABLE: tuple[Kind, ...] = (
-    Kind(ReasonRecord, _ENGINE, f"{_BOTH}, write-ahead note, hooks", "0.1.0", trips=True),
-    Kind(StrikeRecord, _ENGINE, _BOTH, "0.1.0"),
-    Kind(AnswerRecord, _ENGINE, _REPORTS, "0.1.0"),
-    Kind(ReadRecord, _ENGINE, _BOTH, "0.1.0"),
-    Kind(SeenRecord, _ENGINE, _BOTH, "0.1.0"),
-    Kind(ClearRecord, _ENGINE, _BOTH, "0.1.0"),
-    Kind(AllClearRecord, _ENGINE, "–", "0.1.0"),
-    Kind(ResidueRecord, _ENGINE, _REPORTS, "0.1.0"),
-    Kind(RepeatsRecord, "journal's condenser", _BOTH, _NEXT),
-    Kind(AmendmentRecord, "trigger supervisor", _REPORTS, _NEXT),
-    Kind(UserRecord, "operator commands, `fire --direct`", _REPORTS, _NEXT),
-    Kind(DirectRecord, "`fire --direct`", _REPORTS, _NEXT),
-    Kind(LatchRecord, "daemon", _LATCHES, "0.1.0", trips=True),
-    Kind(ResumeRecord, _ENGINE, _BOTH, "0.1.0"),
-    Kind(IdentityRecord, _ENGINE, _BOTH, _NEXT),
-    Kind(RearmAskedRecord, "operator commands", "–", "0.1.0"),
-    Kind(RearmRefusedRecord, _ENGINE, "–", "0.1.0"),
-    Kind(RearmApprovedRecord, _ENGINE, _BOTH, "0.1.0"),
-    Kind(RearmRecord, _ENGINE, _BOTH, "0.1.0"),
-    Kind(StartRecord, "daemon", f"{_BOTH}, history", "0.1.0"),
-    Kind(StopRecord, "daemon", "–", "0.1.0"),
-    Kind(ReloadRecord, "reload", f"{_BOTH}, history", "0.1.0"),
-    Kind(ReloadRefusedRecord, "reload", "–", "0.1.0"),
-    Kind(CheckpointRecord, "journal's writer", f"{_BOTH}, write-ahead note", _NEXT),
-    Kind(PnlRecord, "`pnl` trigger", "`pnl` trigger", "0.1.0"),
-    Kind(HeartbeatRecord, "`heartbeat` trigger", "`heartbeat` trigger", _NEXT),
-    Kind(ScheduleRecord, "`schedule` trigger", "`schedule` trigger", _NEXT),
-    Kind(StampsRecord, "intake", "intake", _NEXT),
-    Kind(DrillRecord, "drills", "drills", "0.1.0"),
-    Kind(HookStartedRecord, "hooks", "hooks", _NEXT),
-    Kind(HookRecord, "hooks", "hooks", "0.1.0"),
+TABLE: tuple[RecordKind, ...] = (
+    RecordKind(ReasonRecord, _ENGINE, f"{_BOTH}, write-ahead note, hooks", "0.1.0", trips=True),
+    RecordKind(StrikeRecord, _ENGINE, _BOTH, "0.1.0"),
+    RecordKind(AnswerRecord, _ENGINE, _REPORTS, "0.1.0"),
+    RecordKind(ReadRecord, _ENGINE, _BOTH, "0.1.0"),
+    RecordKind(SeenRecord, _ENGINE, _BOTH, "0.1.0"),
+    RecordKind(ClearRecord, _ENGINE, _BOTH, "0.1.0"),
+    RecordKind(AllClearRecord, _ENGINE, "–", "0.1.0"),
+    RecordKind(ResidueRecord, _ENGINE, _REPORTS, "0.1.0"),
+    RecordKind(RepeatsRecord, "journal's condenser", _BOTH, _NEXT),
+    RecordKind(AmendmentRecord, "trigger supervisor", _REPORTS, _NEXT),
+    RecordKind(UserRecord, "operator commands, `fire --direct`", _REPORTS, _NEXT),
+    RecordKind(DirectRecord, "`fire --direct`", _REPORTS, _NEXT),
+    RecordKind(LatchRecord, "daemon", _LATCHES, "0.1.0", trips=True),
+    RecordKind(ResumeRecord, _ENGINE, _BOTH, "0.1.0"),
+    RecordKind(IdentityRecord, _ENGINE, _BOTH, _NEXT),
+    RecordKind(RearmAskedRecord, "operator commands", "–", "0.1.0"),
+    RecordKind(RearmRefusedRecord, _ENGINE, "–", "0.1.0"),
+    RecordKind(RearmApprovedRecord, _ENGINE, _BOTH, "0.1.0"),
+    RecordKind(RearmRecord, _ENGINE, _BOTH, "0.1.0"),
+    RecordKind(StartRecord, "daemon", f"{_BOTH}, history", "0.1.0"),
+    RecordKind(StopRecord, "daemon", "–", "0.1.0"),
+    RecordKind(ReloadRecord, "reload", f"{_BOTH}, history", "0.1.0"),
+    RecordKind(ReloadRefusedRecord, "reload", "–", "0.1.0"),
+    RecordKind(CheckpointRecord, "journal's writer", f"{_BOTH}, write-ahead note", _NEXT),
+    RecordKind(PnlRecord, "`pnl` trigger", "`pnl` trigger", "0.1.0"),
+    RecordKind(HeartbeatRecord, "`heartbeat` trigger", "`heartbeat` trigger", _NEXT),
+    RecordKind(ScheduleRecord, "`schedule` trigger", "`schedule` trigger", _NEXT),
+    RecordKind(StampsRecord, "intake", "intake", _NEXT),
+    RecordKind(DrillRecord, "drills", "drills", "0.1.0"),
+    RecordKind(HookStartedRecord, "hooks", "hooks", _NEXT),
+    RecordKind(HookRecord, "hooks", "hooks", "0.1.0"),
 )
 TRIPS = tuple(row.record.kind for row in TABLE if row.trips)
 

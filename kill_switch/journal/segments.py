@@ -19,16 +19,16 @@ import orjson
 
 from kill_switch.errors import JournalBroken
 from kill_switch.journal import checkpoint
-from kill_switch.journal.checkpoint import Snapshot
-from kill_switch.journal.kill_report import Reports
+from kill_switch.journal.checkpoint import JournalSnapshot
+from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.journal.records import TRIPS, Entry
 
 NAME = "journal.jsonl"
 NEXT = "journal.jsonl.next"  # the file to come, while it is being made
 GENESIS = "0" * 64
 CHUNK = 1 << 20  # bytes that are read at a time
-MOST_LINE = 64 << 20  # bytes of a record; a file that goes on without a newline must use up neither time nor memory
-_DEEPEST = 254  # levels that orjson writes: nothing that is nested deeper is a record of ours
+MAX_LINE = 64 << 20  # bytes of a record; a file that goes on without a newline must use up neither time nor memory
+_MAX_DEPTH = 254  # levels that orjson writes: nothing that is nested deeper is a record of ours
 _HASH_BYTES = len(b',"hash":"') + 64 + len(b'"}')
 LEAST_DIGITS = 12  # of a hash that is looked for: 48 bits
 SHOWN_DIGITS = 16
@@ -37,14 +37,14 @@ _KEYS = frozenset({"seq", "at", "mono_ns", "boot", "kind", "data", "prev", "hash
 _NUMBERED = re.compile(r"journal-(\d{6,})\.jsonl")
 
 
-class Replay(NamedTuple):
+class JournalContents(NamedTuple):
     """What a journal holds: its entries up to the first fault, and the fault, if it has one."""
 
     entries: list[Entry]
     size: int  # bytes of the whole lines that verify
     torn: bytes  # what stands after the last newline: a write that the machine's death cut off
     broken: JournalBroken | None
-    snapshot: Snapshot | None = None  # of all entries, if the file was read as a start reads it
+    snapshot: JournalSnapshot | None = None  # of all entries, if the file was read as a start reads it
 
     @property
     def latch_torn(self) -> bool:
@@ -52,14 +52,14 @@ class Replay(NamedTuple):
         return any(b'"kind":"%b"' % kind.encode() in self.torn for kind in TRIPS)
 
 
-class Head(NamedTuple):
+class ChainHead(NamedTuple):
     """The newest record of a journal. Whoever keeps it elsewhere can tell later that nothing before it is missing."""
 
     seq: int  # 0: there is none
     hash: str
 
     @property
-    def words(self) -> str:
+    def describe(self) -> str:
         """Return it for people: `journal --verify --head` takes its second word."""
         return f"{self.seq} {self.hash[:SHOWN_DIGITS]}" if self.seq else ""
 
@@ -69,7 +69,7 @@ class Head(NamedTuple):
         return int(self.hash[:LEAST_DIGITS], 16)
 
 
-class Chain:
+class HashChain:
     """Verify lines, one after the other: each record's own hash, its number, and the hash before it."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Chain:
         """Count lines from the beginning again: they are those of the next file."""
         self._line = 0
 
-    def take(self, line: bytes) -> Entry:
+    def add_line(self, line: bytes) -> Entry:
         """Return the line's entry; raise `JournalBroken` with its number in its file.
 
         The first of all may be a checkpoint of any number: the records before it are in files that were archived.
@@ -115,7 +115,7 @@ def _parsed(line: bytes, number: int) -> Entry:
         raise JournalBroken(number, "not JSON") from None
     if not isinstance(entry, dict) or entry.keys() != _KEYS or not isinstance(entry["data"], dict):
         raise JournalBroken(number, "not a journal record")
-    if line.count(b"{") + line.count(b"[") > _DEEPEST and _is_too_deep(entry):
+    if line.count(b"{") + line.count(b"[") > _MAX_DEPTH and _is_too_deep(entry):
         raise JournalBroken(number, "nested too deeply")
     if entry["hash"] != hashlib.sha256(line[:-_HASH_BYTES] + b"}").hexdigest():
         raise JournalBroken(number, "its hash does not fit its content")
@@ -130,69 +130,69 @@ def _is_too_deep(entry: Entry) -> bool:
     return False
 
 
-def read(path: Path) -> Replay:
+def read_journal(path: Path) -> JournalContents:
     """Read and verify one file, all its entries; a missing one is empty. Raises `OSError` if it cannot be read."""
     entries: list[Entry] = []
     return _read(path, entries.append)._replace(entries=entries)
 
 
-def remember(path: Path, reading: Callable[[], object] = lambda: None) -> Replay:
+def remember(path: Path, reading: Callable[[], object] = lambda: None) -> JournalContents:
     """Read and verify one file as a start does: in bounded memory, with the entries that stand for all of them.
 
     One that cannot be read, or understood, is broken. `reading` is called for each `CHUNK` of a file that is longer.
     """
-    snapshot = Snapshot()
+    snapshot = JournalSnapshot()
     try:
-        replay = _read(path, snapshot.take, reading)
+        replay = _read(path, snapshot.apply, reading)
     except OSError as error:
-        return Replay([], 0, b"", JournalBroken(1, f"cannot be read: {error.strerror}"), snapshot)
+        return JournalContents([], 0, b"", JournalBroken(1, f"cannot be read: {error.strerror}"), snapshot)
     return replay._replace(entries=snapshot.entries(), snapshot=snapshot)
 
 
-def _read(path: Path, take: Callable[[Entry], object], reading: Callable[[], object] = lambda: None) -> Replay:
-    chain, size, rest, number = Chain(), 0, b"", 0
+def _read(path: Path, take: Callable[[Entry], object], reading: Callable[[], object] = lambda: None) -> JournalContents:
+    chain, size, rest, number = HashChain(), 0, b"", 0
     try:
         file = path.open("rb")
     except FileNotFoundError:
-        return Replay([], 0, b"", None)
+        return JournalContents([], 0, b"", None)
     with file:
         while chunk := file.read(CHUNK):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 number += 1
                 try:
-                    take(chain.take(line))
+                    take(chain.add_line(line))
                 except JournalBroken as broken:
-                    return Replay([], size, b"", JournalBroken(number, broken.why))
+                    return JournalContents([], size, b"", JournalBroken(number, broken.why))
                 size += len(line) + 1
-            if len(rest) > MOST_LINE:
-                return Replay([], size, b"", JournalBroken(number + 1, TOO_LONG))
+            if len(rest) > MAX_LINE:
+                return JournalContents([], size, b"", JournalBroken(number + 1, TOO_LONG))
             if len(chunk) == CHUNK:
                 reading()
-    return Replay([], size, rest, None)
+    return JournalContents([], size, rest, None)
 
 
 # ── all files ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def number_of(name: str) -> int:
+def segment_number(name: str) -> int:
     """Return a full file's number, 0 if it is no such name."""
     found = _NUMBERED.fullmatch(name)
     return int(found[1]) if found else 0
 
 
-def numbered(number: int) -> str:
+def segment_name(number: int) -> str:
     """Return a full file's name."""
     return f"journal-{number:06}.jsonl"
 
 
-def full(directory: Path) -> list[Path]:
+def is_full(directory: Path) -> list[Path]:
     """Return the files that are full, in their order; raises `OSError`."""
-    found = [path for path in directory.iterdir() if number_of(path.name)]
-    return sorted(found, key=lambda path: number_of(path.name))
+    found = [path for path in directory.iterdir() if segment_number(path.name)]
+    return sorted(found, key=lambda path: segment_number(path.name))
 
 
-class Reading:
+class JournalReader:
     """Read all files of a journal as one stream, while the daemon writes and begins new ones.
 
     `where` and `line` say which record came last; `chain` has verified all records up to it.
@@ -200,7 +200,7 @@ class Reading:
 
     def __init__(self, path: Path) -> None:
         """`path` is that of `journal.jsonl`."""
-        self.chain = Chain()
+        self.chain = HashChain()
         self.where = path
         self.line = 0
         self._rest = b""  # what stands behind the last whole line
@@ -249,7 +249,7 @@ class Reading:
 
     def _before(self, current: BinaryIO | None) -> Iterator[Path]:
         """Yield the full files before the open one, which may have become one of them since."""
-        for path in full(self._path.parent) if self._path.parent.is_dir() else ():
+        for path in is_full(self._path.parent) if self._path.parent.is_dir() else ():
             if current is not None and _is_same(path, current):
                 return
             yield path
@@ -264,7 +264,7 @@ class Reading:
     def _between(self, current: BinaryIO, following: BinaryIO) -> list[Path]:
         """Return the full files that were begun after one open file and before another."""
         found, after = [], False
-        for path in full(self._path.parent):
+        for path in is_full(self._path.parent):
             if _is_same(path, following):
                 break
             if after:
@@ -284,12 +284,12 @@ class Reading:
             *lines, self._rest = (self._rest + chunk).split(b"\n")
             for line in lines:
                 try:
-                    entry = self.chain.take(line)
+                    entry = self.chain.add_line(line)
                 except JournalBroken as broken:
                     raise JournalBroken(broken.line, broken.why, path.name) from None
                 self.line += 1
                 yield entry
-            if len(self._rest) > MOST_LINE:
+            if len(self._rest) > MAX_LINE:
                 raise JournalBroken(self.line + 1, TOO_LONG, path.name)
 
     def _must_be_whole(self) -> None:
@@ -301,14 +301,14 @@ def _is_same(path: Path, file: BinaryIO) -> bool:
     return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
 
 
-def reports(path: Path, budget_us: int) -> tuple[Reports, JournalBroken | None]:
+def read_reports(path: Path, budget_us: int) -> tuple[ReportBuilder, JournalBroken | None]:
     """Return the reports of all kills, from all files, and the first fault; what is behind it is left out.
 
     Raises `OSError`.
     """
-    made = Reports(budget_us, keep=None)
+    made = ReportBuilder(budget_us, keep=None)
     try:
-        for number, entry in enumerate(Reading(path).entries()):
+        for number, entry in enumerate(JournalReader(path).entries()):
             if entry["kind"] == checkpoint.KIND and number:
                 continue  # it says what those before it have said
             made.take(entry)

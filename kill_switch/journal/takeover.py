@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from kill_switch.core.domain import Now, Phase
-from kill_switch.core.engine import Account, Kill, State, id_of_kill
+from kill_switch.core.domain import Instant, Phase
+from kill_switch.core.engine import AccountState, Kill, State, make_kill_id
 
 
-class Joined(NamedTuple):
+class TakeoverPlan(NamedTuple):
     """A kill on the record."""
 
     state: State  # of the accounts that were struck, and of those that are unfinished
@@ -37,20 +37,20 @@ class Joined(NamedTuple):
         return renamed
 
 
-def join(running: State, past: State, observed: Now) -> Joined:
+def plan_takeover(running: State, past: State, observed: Instant) -> TakeoverPlan:
     """Put a kill that runs, first observed then, behind the past that a record tells of.
 
     `past` has every account that there is, `running` those that were struck without looking.
     """
     open_kill = past.kill is not None and bool(past.kill.unclear)
-    kills = past.kills if open_kill else past.kills + 1
-    name = past.kill.id if open_kill and past.kill else id_of_kill(kills, observed)
+    kills = past.kill_count if open_kill else past.kill_count + 1
+    name = past.kill.id if open_kill and past.kill else make_kill_id(kills, observed)
     before = {n: a.sweep.strikes for n in running.accounts if (a := past.accounts.get(n)) and a.sweep}
-    accounts: dict[str, Account] = {}
+    accounts: dict[str, AccountState] = {}
     for n, account in running.accounts.items():
         sweep = account.sweep and account.sweep._replace(strikes=account.sweep.strikes + before.get(n, 0))
-        owed = past.accounts[n].owed if n in past.accounts else ()
-        accounts[n] = account._replace(sweep=sweep, kill=name, owed=owed)
+        owed = past.accounts[n].unproven_identities if n in past.accounts else ()
+        accounts[n] = account._replace(sweep=sweep, kill=name, unproven_identities=owed)
     unfinished = tuple(
         n for n, a in past.accounts.items() if n not in accounts and a.phase not in (Phase.ARMED, Phase.CLEAR)
     )
@@ -59,4 +59,4 @@ def join(running: State, past: State, observed: Now) -> Joined:
     if kill and open_kill and past.kill:
         others = past.kill.unclear.intersection(unfinished)
         kill = Kill(name, past.kill.began, past.kill.accounts | kill.accounts, others | kill.unclear)
-    return Joined(State(accounts, kill, kills, past.approvals_needed), unfinished, name, before)
+    return TakeoverPlan(State(accounts, kill, kills, past.approvals_needed), unfinished, name, before)

@@ -24,18 +24,18 @@ from typing import Any, NamedTuple
 import orjson
 
 from kill_switch.core.domain import Reason
-from kill_switch.journal.latch_file import tellable
+from kill_switch.journal.latch_file import json_safe
 from kill_switch.system.file_access import open_ours
 
 NAME = "intent.jsonl"
-MOST_BYTES = 1 << 20  # far more than the reasons that come while a disk takes no record
+MAX_BYTES = 1 << 20  # far more than the reasons that come while a disk takes no record
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
 _MODE = 0o600  # who may read a file may lock it too, and a daemon without the lock does without the file
 
 _Key = tuple[object, object, tuple[object, ...]]  # when a reason was observed, by both clocks, and whom it names
 
 
-class Found(NamedTuple):
+class FoundNotes(NamedTuple):
     """What opening the file has come to."""
 
     fd: int  # -1: it cannot be opened
@@ -44,7 +44,7 @@ class Found(NamedTuple):
     trouble: str
 
 
-class Intent:
+class WriteAheadNote:
     """Hold the file open; `found` are lines in it that nobody will put on record any more.
 
     `note`, `fulfil` and all that a kill waits for use the descriptor alone. `look` and `remove` use the file's name and
@@ -62,9 +62,9 @@ class Intent:
         self.found: list[bytes] = []
         self.adopt(self._open())
 
-    def note(self, reason: Reason) -> bool:
+    def write(self, reason: Reason) -> bool:
         """Write a reason's line before this returns; False if it may not be there: nothing may rely on it."""
-        observed = reason.observed
+        observed = reason.observed_at
         key = observed.mono_ns, observed.wall_ns, reason.accounts
         return self._note(key, f"{reason.trigger}: {reason.text}")
 
@@ -74,13 +74,13 @@ class Intent:
         noted = key in self._awaited or key in self._on_way
         return noted or self._note(key, f"{data.get('trigger')}: {data.get('text')}")
 
-    def recorded(self, data: Mapping[str, object], number: int) -> None:
+    def mark_recorded(self, data: Mapping[str, object], number: int) -> None:
         """Take note that a reason is in the record of this number, which is on its way into the journal."""
         key = _key(data, "observed_")
         if (line := self._awaited.pop(key, None)) is not None:
             self._on_way[key] = number, line
 
-    def fulfil(self, written: int) -> None:
+    def truncate_if_recorded(self, written: int) -> None:
         """Empty the file, if the journal has all that it says: it has the records up to this number."""
         if self._on_way:
             self._on_way = {key: told for key, told in self._on_way.items() if told[0] > written}
@@ -97,11 +97,11 @@ class Intent:
         self.found += self._awaited.values()
         self._awaited.clear()
 
-    def look(self) -> Found | None:
+    def look(self) -> FoundNotes | None:
         """Open the file anew if it is not there, or not ours any more; None if all is well. It may wait."""
         return None if self._fd >= 0 and self._there() else self._open()
 
-    def adopt(self, found: Found) -> None:
+    def adopt(self, found: FoundNotes) -> None:
         """Go over to the file that `look` has opened, with the lines that the journal does not have yet."""
         self.close()
         self._fd, self._size, self.trouble = found.fd, found.size, found.trouble
@@ -110,7 +110,7 @@ class Intent:
             for _, line in self._on_way.values():
                 self._put(line + b"\n")
 
-    def mend(self) -> None:
+    def reopen_if_removed(self) -> None:
         """Do at once what `look` and `adopt` do in two steps."""
         self.give_up()
         if (found := self.look()) is not None:
@@ -137,10 +137,10 @@ class Intent:
     def opened(self) -> bool:
         return self._fd >= 0
 
-    def forget(self, lines: Sequence[bytes], written: int) -> None:
+    def discard_found(self, lines: Sequence[bytes], written: int) -> None:
         """Empty the file of these lines that were found, if there is nothing else: they have been left as a latch."""
         self.found = [line for line in self.found if line not in lines]
-        self.fulfil(written)
+        self.truncate_if_recorded(written)
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -171,7 +171,7 @@ class Intent:
             self.trouble = f"{self._path}: {error.strerror}"
         return False
 
-    def _open(self) -> Found:
+    def _open(self) -> FoundNotes:
         fd = -1
         try:
             fd = open_ours(self._path, _FLAGS, _MODE)
@@ -179,14 +179,14 @@ class Intent:
                 os.fchmod(fd, _MODE)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             size = os.fstat(fd).st_size
-            lines = os.pread(fd, MOST_BYTES, 0).removesuffix(b"\n").split(b"\n") if size else []
-            return Found(fd, size, lines, "")
+            lines = os.pread(fd, MAX_BYTES, 0).removesuffix(b"\n").split(b"\n") if size else []
+            return FoundNotes(fd, size, lines, "")
         except OSError as error:
             if fd >= 0:
                 os.close(fd)
             held = isinstance(error, BlockingIOError)
             trouble = f"{self._path}: {'another process holds it' if held else error.strerror}"
-            return Found(-1, 0, [b"unreadable"] if not held and self._says_something() else [], trouble)
+            return FoundNotes(-1, 0, [b"unreadable"] if not held and self._says_something() else [], trouble)
 
     def _says_something(self) -> bool:
         """Tell, once, that a file with something in it stands where ours cannot be opened."""
@@ -249,4 +249,4 @@ def _line(key: _Key, text: str) -> bytes:
     try:
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
     except (TypeError, ValueError):
-        return orjson.dumps({**line, "text": tellable(text)}, option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps({**line, "text": json_safe(text)}, option=orjson.OPT_APPEND_NEWLINE)

@@ -24,40 +24,40 @@ from typing import Any, NamedTuple
 import orjson
 
 from kill_switch import clock
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 from kill_switch.errors import JournalBroken
 from kill_switch.journal import checkpoint, segments
-from kill_switch.journal.checkpoint import Snapshot
-from kill_switch.journal.condenser import Condenser, Made
-from kill_switch.journal.fsync import Syncing
-from kill_switch.journal.latch_file import LatchFile, latch_line, sync_one, tellable
+from kill_switch.journal.checkpoint import JournalSnapshot
+from kill_switch.journal.condenser import CondensedRecord, Condenser
+from kill_switch.journal.fsync import FsyncThread
+from kill_switch.journal.latch_file import LatchFile, json_safe, latch_line, sync_file
 from kill_switch.journal.records import TRIPS, Entry
 from kill_switch.system.file_access import open_ours
 
 log = logging.getLogger(__name__)
 
 FULL_BYTES = 1 << 19  # of a file's records behind its checkpoint: the next file is begun
-KEEP = 20_000  # records that are held in memory while the disk takes none
+KEEP_SEGMENTS = 20_000  # records that are held in memory while the disk takes none
 _CALM_NS = 2_000_000_000  # since the last record of a kill: no file is begun in the middle of one
 _AGAIN_NS = 60_000_000_000  # between two attempts to begin a file, where the disk does not let us
 _FOLD = 16  # lines that are folded at a time: the loop's thread may want to run
 _PAUSE_S = 0.0005
 
 
-class Record(NamedTuple):
+class PendingRecord(NamedTuple):
     """A record on its way; `number` counts all that were given to the journal."""
 
     number: int
     kind: str
     data: Mapping[str, Any]
-    at: Now
+    at: Instant
 
 
-class Displaced(Exception):
+class JournalDisplaced(Exception):
     """The file under the journal's name is not the one that is written."""
 
 
-class Writer:
+class JournalWriter:
     """Hold the open file, and what is to be written into it."""
 
     def __init__(
@@ -65,24 +65,24 @@ class Writer:
         path: Path,
         fd: int,
         size: int,
-        snapshot: Snapshot,
+        snapshot: JournalSnapshot,
         entries: Sequence[Entry],
         lock: int,
         files: Sequence[LatchFile],
-        begin_syncing: Callable[[int, int, Callable[[], None]], Syncing],
+        begin_syncing: Callable[[int, int, Callable[[], None]], FsyncThread],
     ) -> None:
         """`fd` has the file with `size` bytes, `snapshot` is their fold, and `entries` stand for it.
 
         `lock` is the descriptor of the state directory's lock, `files` are the latch files, its own first.
         """
         self.path = path
-        self.inbox: deque[Record] = deque()
+        self.inbox: deque[PendingRecord] = deque()
         self.written = 0  # number of the last record that is in the file, or counted in one
         self.trouble = ""  # why records are not written
         self.displaced = ""  # what has become of the file
-        self.unmarked = ""
-        self.unrotated = ""
-        self.news: deque[str] = deque()
+        self.mark_trouble = ""
+        self.rotate_trouble = ""
+        self.announcements: deque[str] = deque()
         self._files = files
         self._lock = lock
         self._marked = os.fstat(lock).st_size > 0  # a record has been written here once
@@ -91,12 +91,12 @@ class Writer:
         self._base = 0  # bytes of the files before it, since this process began
         self._head = 0  # bytes of its checkpoint
         self._seq, self._prev = snapshot.seq, snapshot.hash or segments.GENESIS
-        self.head = segments.Head(self._seq, self._prev)  # the newest record that counts as written
+        self.head = segments.ChainHead(self._seq, self._prev)  # the newest record that counts as written
         self._boot = clock.boot_id()
         self._snapshot = snapshot
         self._unfolded: deque[bytes] = deque()  # lines that are in the file, and not in the snapshot yet
         self._condenser = Condenser(entries, self._boot)
-        self._held: list[Record] = []  # to be written
+        self._held: list[PendingRecord] = []  # to be written
         self._taken = 0  # number of the last record that is in `_held`, or counted
         self._owes_sync = False  # what is held was to be synced, and cannot be as long as it is not written
         self._durable = 0  # number of the last record that the disk has
@@ -104,7 +104,7 @@ class Writer:
         self._foldable = True
         self._trip_ns = -_CALM_NS
         self._rotate_ns = 0
-        self._named = False  # the disk has the file's name
+        self._directory_synced = False  # the disk has the file's name
         self._marks: deque[tuple[int, int]] = deque()  # (bytes, number): so many bytes have so many records
         self._filed = 0  # number of the last record that a latch file has because the journal does not
         self._standing: dict[Path, int] = {}  # latch file → inode in which it says that the journal is displaced
@@ -122,14 +122,14 @@ class Writer:
 
         With `sync` the disk is asked to take it for good: now, and again once the journal has taken it.
         """
-        self._take_in()
+        self._drain_inbox()
         self._owes_sync = self._owes_sync or sync
         try:
-            self._must_be_there()
+            self._require_in_place()
             if self._held:
                 self._append()
             self.trouble = ""
-        except Displaced as what:
+        except JournalDisplaced as what:
             self._take_note(str(what))
         except OSError as error:
             self.trouble = f"journal {self.path}: {error.strerror}"
@@ -140,23 +140,25 @@ class Writer:
             self.written = self._taken
         filed = self.displaced or self._filed > self.written  # a latch file says what the journal does not
         if self._owes_sync and (filed or self.syncing.durable < self.position):
-            self.syncing.ask(self.position)
+            self.syncing.request(self.position)
         self._owes_sync = self._owes_sync and bool(self._held)
 
-    def _take_in(self) -> None:
+    def _drain_inbox(self) -> None:
         while self.inbox:
             record = self.inbox.popleft()
-            made: list[Made] = []
+            made: list[CondensedRecord] = []
             try:
-                for one in self._condenser.take(record.kind, record.data, record.at):
+                for one in self._condenser.condense(record.kind, record.data, record.at):
                     made.append(one)  # noqa: PERF402 - what came before a failure counts
             except Exception:  # a record that the condenser does not understand is written as it is
-                made.append(Made(record.kind, record.data, record.at))
-            self._held += [Record(record.number, *one) for one in made]
+                made.append(CondensedRecord(record.kind, record.data, record.at))
+            self._held += [PendingRecord(record.number, *one) for one in made]
             self._taken = record.number
 
     def _append(self) -> None:
-        """Write what is held, and let go of it; raise `OSError` or `Displaced` if it does not count as written."""
+        """Write what is held, and let go of it; raise `OSError` or `JournalDisplaced` if it does not count as
+        written.
+        """
         seq, prev, lines = self._seq, self._prev, []
         for record in self._held:
             seq += 1
@@ -171,13 +173,13 @@ class Writer:
             raise OSError(errno.ENOSPC, "no space left for a whole record")
         self._size += len(whole)
         try:
-            self._must_be_there()
-        except (Displaced, OSError):
+            self._require_in_place()
+        except (JournalDisplaced, OSError):
             self._size -= len(whole)
-            self._take_back(len(whole))
+            self._truncate(len(whole))
             raise
         self._seq, self._prev = seq, prev
-        self.head = segments.Head(seq, prev)
+        self.head = segments.ChainHead(seq, prev)
         if self._foldable:
             self._unfolded += lines
         if any(record.kind in TRIPS for record in self._held):
@@ -188,7 +190,7 @@ class Writer:
         if not self._marked:
             self._mark()
 
-    def _take_back(self, size: int) -> None:
+    def _truncate(self, size: int) -> None:
         """Cut off what was just written, if nobody else has changed the file: it is written again."""
         try:
             if os.fstat(self._fd).st_size == self._size + size:
@@ -196,7 +198,7 @@ class Writer:
         except OSError:
             pass  # the size shows it
 
-    def _line(self, seq: int, prev: str, kind: str, data: Mapping[str, object], at: Now) -> tuple[bytes, str]:
+    def _line(self, seq: int, prev: str, kind: str, data: Mapping[str, object], at: Instant) -> tuple[bytes, str]:
         entry = {
             "seq": seq,
             "at": clock.iso(at.wall_ns),
@@ -209,14 +211,14 @@ class Writer:
         try:
             body = orjson.dumps(entry, default=str)
         except (TypeError, ValueError):
-            body = orjson.dumps({**entry, "data": plain(data)}, default=str)
+            body = orjson.dumps({**entry, "data": to_plain(data)}, default=str)
         own = hashlib.sha256(body).hexdigest()
         return b'%b,"hash":"%b"}\n' % (body[:-1], own.encode()), own
 
     def _trim(self) -> None:
         """Leave out the oldest of what is held, where that is too much; never what trips."""
-        if (many := len(self._held) - KEEP) > 0:
-            kept: list[Record] = []
+        if (many := len(self._held) - KEEP_SEGMENTS) > 0:
+            kept: list[PendingRecord] = []
             for record in self._held:
                 if many > 0 and record.kind not in TRIPS:
                     many -= 1
@@ -238,7 +240,7 @@ class Writer:
         """Leave a line in the first file that takes all of it, in every file if the journal is displaced."""
         left = False
         for file in self._files:
-            whole = file.leave(line)
+            whole = file.append_line(line)
             left = left or whole is not None
             if whole and not self.displaced:
                 break
@@ -246,31 +248,31 @@ class Writer:
 
     # ── its place ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _must_be_there(self) -> None:
-        """Raise `Displaced` unless the file has its name and its size; `OSError` if that cannot be found out."""
+    def _require_in_place(self) -> None:
+        """Raise `JournalDisplaced` unless the file has its name and its size; `OSError` if that cannot be found out."""
         if self._part:
             os.ftruncate(self._fd, self._size)
             self._part = False
         ours = os.fstat(self._fd)
         if not ours.st_nlink:
-            raise Displaced("was removed")
+            raise JournalDisplaced("was removed")
         if ours.st_size != self._size:
-            raise Displaced("was cut" if ours.st_size < self._size else "was written by another process")
+            raise JournalDisplaced("was cut" if ours.st_size < self._size else "was written by another process")
         try:
             here = os.stat(self.path)
         except (FileNotFoundError, NotADirectoryError):
-            raise Displaced("was renamed, or its directory was removed") from None
+            raise JournalDisplaced("was renamed, or its directory was removed") from None
         if not os.path.samestat(here, ours):
-            raise Displaced("was replaced by another file")
+            raise JournalDisplaced("was replaced by another file")
         if self.displaced:
             self.displaced = ""
-            self.news.append(f"journal {self.path}: it is there again")
+            self.announcements.append(f"journal {self.path}: it is there again")
 
     def _take_note(self, what: str) -> None:
         """Have the next start trip, whatever it finds."""
         if not self.displaced:
             self._standing.clear()
-            self.news.append(
+            self.announcements.append(
                 f"journal {self.path} {what} under the running daemon: nothing is on record. The next start will be "
                 "tripped. Put the file back, or restart the daemon and re-arm"
             )
@@ -278,7 +280,7 @@ class Writer:
         line = latch_line(f"the journal {what} under the running daemon", "all", clock.now())
         for file in self._files:
             if self._standing.get(file.path) != (inode := _inode(file.path)) or not inode:
-                file.leave(line)
+                file.append_line(line)
                 self._standing[file.path] = _inode(file.path)
 
     # ── looking after it ──────────────────────────────────────────────────────────────────────────────────────────
@@ -289,7 +291,7 @@ class Writer:
         `known` are the lines of each latch file that it may be removed with, once the disk has record `stands`. True if
         somebody else has left a latch in the state directory.
         """
-        self._held += [Record(self._taken, *made) for made in self._condenser.due(clock.now().mono_ns)]
+        self._held += [PendingRecord(self._taken, *made) for made in self._condenser.due_repeats(clock.now().mono_ns)]
         self.write(sync=True)
         if self._size and not self._marked and not self.displaced:
             self._mark()
@@ -307,13 +309,13 @@ class Writer:
         if self.displaced or self._held or self._durable < max(stands, self._filed, 1):
             return
         for file, lines in zip(self._files, known, strict=True):
-            if file.there:
+            if file.exists:
                 file.remove(lines)
 
     def conclude(self) -> None:
         """Write what was counted, and is not due yet."""
-        self._take_in()
-        self._held += [Record(self._taken, *made) for made in self._condenser.conclude()]
+        self._drain_inbox()
+        self._held += [PendingRecord(self._taken, *made) for made in self._condenser.flush_repeats()]
         self.write()
 
     def close(self, known: Sequence[Collection[str]], stands: int, within_s: float) -> None:
@@ -332,7 +334,7 @@ class Writer:
         count = 0
         while self._unfolded and self._foldable and not self.inbox:
             try:
-                self._snapshot.take(orjson.loads(self._unfolded.popleft()))
+                self._snapshot.apply(orjson.loads(self._unfolded.popleft()))
             except JournalBroken as broken:  # the next start trips by it
                 log.error("%s: no further file of the journal is begun", broken)
                 self._foldable = False
@@ -349,15 +351,15 @@ class Writer:
         """Note beside the journal that there is one; if the disk does not take that, the next look tries again."""
         try:
             self._marked = os.pwrite(self._lock, b"a journal stands beside this\n", 0) > 0
-            self.unmarked = ""
+            self.mark_trouble = ""
         except OSError as error:
-            self.unmarked = f"{self.path.with_name('lock')}: {error.strerror}"
+            self.mark_trouble = f"{self.path.with_name('lock')}: {error.strerror}"
 
     def _sync_names(self) -> None:
         """Put on the disk that there is a journal, and which latch files there are; in the thread that syncs."""
-        if not self._named:
-            sync_one(self.path.parent)
-            self._named = True
+        if not self._directory_synced:
+            sync_file(self.path.parent)
+            self._directory_synced = True
         for file in self._files:
             file.sync()
 
@@ -369,29 +371,31 @@ class Writer:
         calm = now.mono_ns - self._trip_ns >= _CALM_NS or self._size > 4 * FULL_BYTES
         if self._size - self._head < FULL_BYTES or self._held or self._unfolded or not calm or not self._foldable:
             return
-        if self.unrotated and now.mono_ns < self._rotate_ns:
+        if self.rotate_trouble and now.mono_ns < self._rotate_ns:
             return
         self._rotate_ns = now.mono_ns + _AGAIN_NS
         try:
             self._begin_file(now)
-            self.unrotated = ""
+            self.rotate_trouble = ""
         except OSError as error:
-            self.unrotated = f"journal {self.path}: it is full, and the next file cannot be begun: {error.strerror}"
+            self.rotate_trouble = (
+                f"journal {self.path}: it is full, and the next file cannot be begun: {error.strerror}"
+            )
 
-    def _begin_file(self, now: Now) -> None:
+    def _begin_file(self, now: Instant) -> None:
         """Have the full file under its number, and a new one under the journal's name, at any moment one of both.
 
         The new file has its checkpoint before it gets the name. The name goes from one to the other in one step.
         """
         following = self.path.with_name(segments.NEXT)
-        full = self.path.with_name(segments.numbered(self._number()))
-        line, own = self._line(self._seq + 1, self._prev, checkpoint.KIND, self._snapshot.data(), now)
+        full = self.path.with_name(segments.segment_name(self._number()))
+        line, own = self._line(self._seq + 1, self._prev, checkpoint.KIND, self._snapshot.to_json(), now)
         fd = open_ours(following, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         try:
             if os.write(fd, line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(fd)
-            sync_one(self.path)
+            sync_file(self.path)
             synced = os.dup(fd)
         except OSError:
             os.close(fd)
@@ -399,7 +403,7 @@ class Writer:
         try:
             if not full.exists():
                 os.link(self.path, full)
-            sync_one(self.path.parent)
+            sync_file(self.path.parent)
             os.rename(following, self.path)
         except OSError:
             os.close(synced)
@@ -410,27 +414,27 @@ class Writer:
         self._size = self._head = len(line)
         self._seq, self._prev = self._seq + 1, own
         self._snapshot.seq, self._snapshot.hash = self._seq, own
-        self.head = segments.Head(self._seq, own)
-        self._named = False
-        self.syncing.turn(synced)
+        self.head = segments.ChainHead(self._seq, own)
+        self._directory_synced = False
+        self.syncing.switch_file(synced)
         os.close(before)
         self._marks.append((self.position, self.written))
 
     def _number(self) -> int:
         """Return the number of the file that is full: the next one, or the one that it has got already."""
-        known = segments.full(self.path.parent)
+        known = segments.is_full(self.path.parent)
         if not known:
             return 1
         last = known[-1]
-        return segments.number_of(last.name) + (not os.path.samestat(os.stat(last), os.fstat(self._fd)))
+        return segments.segment_number(last.name) + (not os.path.samestat(os.stat(last), os.fstat(self._fd)))
 
 
-def plain(data: Mapping[str, object]) -> Mapping[str, object]:
+def to_plain(data: Mapping[str, object]) -> Mapping[str, object]:
     """Return data that JSON can tell: as it is, or with the ASCII form of what it cannot."""
     try:
         orjson.dumps(data, default=str)
     except (TypeError, ValueError):
-        return {key: tellable(value) for key, value in data.items()}
+        return {key: json_safe(value) for key, value in data.items()}
     return data
 
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from kill_switch import clock, printable
-from kill_switch.core.domain import Now, Severity
+from kill_switch.core.domain import Instant, Severity
 
-SAME_AGAIN_S = 600.0  # seconds between two messages about the same
-OUTBOX = 500  # announcements in one message at most
-LINES = 30  # lines of a message at most
+REPEAT_AFTER_S = 600.0  # seconds between two messages about the same
+MAX_ANNOUNCEMENTS = 500  # announcements in one message at most
+MAX_LINES = 30  # lines of a message at most
 _TYPES = {  # apprise's
     Severity.TRIP: "failure",
     Severity.RESIDUE: "failure",
@@ -23,7 +23,7 @@ _TYPES = {  # apprise's
 }
 
 
-class News(NamedTuple):
+class Announcement(NamedTuple):
     """An announcement, and the kill during which it was made."""
 
     level: Severity
@@ -31,7 +31,7 @@ class News(NamedTuple):
     account: str | None
     kill: str
     accounts: tuple[str, ...]  # the kill's accounts
-    at: Now
+    at: Instant
 
 
 class Message(NamedTuple):
@@ -46,52 +46,53 @@ class Message(NamedTuple):
         return _TYPES.get(self.level, "warning")
 
 
-class Outbox:
+class Digest:
     """The announcements for the next message. Pure."""
 
     def __init__(self, host: str) -> None:
         self.dropped = 0
         self._host = host
-        self._news: list[News] = []
-        self._told: dict[tuple[str, ...], tuple[Severity | None, int]] = {}  # subject → level and time of the last
+        self._announcements: list[Announcement] = []
+        self._announced: dict[tuple[str, ...], tuple[Severity | None, int]] = {}  # subject → level and time of the last
 
-    def put(self, news: News) -> bool:
+    def add(self, news: Announcement) -> bool:
         """Add an announcement unless people know it already; return whether it was added.
 
         If there are too many, the oldest one of the least important is dropped.
         """
         if news.level is Severity.INFO or self._known(news):
             return False
-        self._news.append(news)
-        if len(self._news) > OUTBOX:
-            del self._news[least([one.level for one in self._news])]
+        self._announcements.append(news)
+        if len(self._announcements) > MAX_ANNOUNCEMENTS:
+            del self._announcements[least_important([one.level for one in self._announcements])]
             self.dropped += 1
         return True
 
     def amend(self, words: str, after: str) -> None:
         """Replace a reason's text, if it has not been sent yet."""
-        self._news = [
-            one._replace(text=after) if (one.level, one.text) == (Severity.TRIP, words) else one for one in self._news
+        self._announcements = [
+            one._replace(text=after) if (one.level, one.text) == (Severity.TRIP, words) else one
+            for one in self._announcements
         ]
 
     @property
     def empty(self) -> bool:
-        return not self._news
+        return not self._announcements
 
     @property
     def urgent(self) -> bool:
-        return any(not news.level.is_calm for news in self._news)
+        return any(not news.level.is_calm for news in self._announcements)
 
-    def take(self, head: str = "", id: str = "") -> Message | None:
+    def compose(self, head: str = "", id: str = "") -> Message | None:
         """Return one message of all announcements, None if there are none, and empty the outbox.
 
         `head` is the journal's newest record, `id` the message's name.
         """
-        news, self._news = self._news, []
-        return compose(news, self._host, head, id) if news else None
+        news, self._announcements = self._announcements, []
+        return render(news, self._host, head, id) if news else None
 
-    def _known(self, news: News) -> bool:
-        """Return whether the same was announced within `SAME_AGAIN_S`.
+    def _known(self, news: Announcement) -> bool:
+        """Return whether the same was announced within `REPEAT_AFTER_S`.
 
         A bot that quotes into a guard would cause a CLEAR a second.
         """
@@ -103,21 +104,21 @@ class Outbox:
                 subject: tuple[str, ...] = (news.account or "", news.kill)
             case _:
                 subject = (news.account or "", news.level, news.text)
-        level, told_ns = self._told.get(subject, (None, 0))
-        if level is news.level and news.at.mono_ns - told_ns < SAME_AGAIN_S * 1e9:
+        level, told_ns = self._announced.get(subject, (None, 0))
+        if level is news.level and news.at.mono_ns - told_ns < REPEAT_AFTER_S * 1e9:
             return True
-        if len(self._told) >= 10 * OUTBOX:
-            self._told.clear()
-        self._told[subject] = (news.level, news.at.mono_ns)
+        if len(self._announced) >= 10 * MAX_ANNOUNCEMENTS:
+            self._announced.clear()
+        self._announced[subject] = (news.level, news.at.mono_ns)
         return False
 
 
-def least(levels: Sequence[Severity]) -> int:
+def least_important(levels: Sequence[Severity]) -> int:
     """Return the index of the first of the least important levels."""
     return max(range(len(levels)), key=lambda n: (levels[n].rank, -n))
 
 
-def compose(news: Sequence[News], host: str, head: str = "", id: str = "") -> Message:
+def render(news: Sequence[Announcement], host: str, head: str = "", id: str = "") -> Message:
     """Write a message: the worst first, accounts that share a text in one line, the journal's newest record last.
 
     `id` is part of the text, so that a reader notices a message that arrives twice.
@@ -129,8 +130,8 @@ def compose(news: Sequence[News], host: str, head: str = "", id: str = "") -> Me
             accounts.append(announcement.account)
     worst = sorted(together.items(), key=lambda item: item[0][0].rank)
     lines = [f"{level.word}: {_about(accounts)}{_short(text, 300)}" for (level, text), accounts in worst]
-    if len(lines) > LINES:
-        lines[LINES:] = [f"and {len(lines) - LINES} more"]
+    if len(lines) > MAX_LINES:
+        lines[MAX_LINES:] = [f"and {len(lines) - MAX_LINES} more"]
     (level, text), accounts = worst[0]
     over = level is Severity.TRIP and news[-1].level is Severity.CLEAR and news[-1].account is None
     word = f"{level.word}, proven clear" if over else level.word

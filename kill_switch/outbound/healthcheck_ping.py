@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 import anyio
 
 from kill_switch import __version__
-from kill_switch.config.schema import Ping as Table
-from kill_switch.core.domain import Now
-from kill_switch.dispatch.repeats import Repeats
-from kill_switch.worker.client import Errands
+from kill_switch.config.schema import PingConfig as Table
+from kill_switch.core.domain import Instant
+from kill_switch.dispatch.repeats import RepeatFilter
+from kill_switch.worker.client import JobRunner
 
 log = logging.getLogger(__name__)
 
@@ -26,24 +26,24 @@ RETRY_S = 10.0
 CALL_WITHIN_S = 15.0
 
 
-class Ping:
+class HealthcheckPing:
     """The calls of the monitor; `why_not` returns why the daemon could not fire, or ""."""
 
     def __init__(
         self,
-        errands: Errands,
+        errands: JobRunner,
         why_not: Callable[[], str],
-        clock: Callable[[], Now],
+        clock: Callable[[], Instant],
         head: Callable[[], str] = lambda: "",
     ) -> None:
         """`head` returns the journal's newest record, which the monitor gets in each call's User-Agent."""
         self.sent = self.failures = 0
-        self._errands = errands
+        self._jobs = errands
         self._why_not = why_not
         self._clock = clock
         self._head = head
         self._trouble = ""
-        self._repeats = Repeats()
+        self._repeats = RepeatFilter()
         self._table = Table()
 
     def configure(self, table: Table) -> None:
@@ -59,7 +59,7 @@ class Ping:
             return
         while True:
             began_ns = self._clock().mono_ns
-            wait_s = await self._once(url.get_secret_value())
+            wait_s = await self._ping(url.get_secret_value())
             spent_s = (self._clock().mono_ns - began_ns) / 1e9
             await anyio.sleep(max(0.0, wait_s - spent_s))
 
@@ -67,12 +67,12 @@ class Ping:
         if self._trouble:
             yield f"ping: {self._trouble}"
 
-    async def _once(self, url: str) -> float:
+    async def _ping(self, url: str) -> float:
         """Call the monitor if the daemon could fire; return the seconds until the next look."""
         if why := self._why_not():
             self._tell(f"withheld: {why}")
             return LOOK_AGAIN_S
-        done = await self._errands.do("call", CALL_WITHIN_S, url=url, agent=self._agent())
+        done = await self._jobs.run_job("call", CALL_WITHIN_S, url=url, agent=self._agent())
         if done.ok:
             self.sent += 1
             self._tell("")
@@ -88,7 +88,7 @@ class Ping:
     def _tell(self, trouble: str) -> None:
         self._trouble = trouble
         if not trouble:
-            if self._repeats.over():
+            if self._repeats.resolve():
                 log.info("ping: sent again")
-        elif line := self._repeats.line(trouble, self._clock().mono_ns):
+        elif line := self._repeats.next_line(trouble, self._clock().mono_ns):
             log.warning("ping: %s", line)

@@ -18,24 +18,24 @@ from typing import Any, NamedTuple
 import anyio
 
 from kill_switch import printable
-from kill_switch.config.schema import Hooks as Table
+from kill_switch.config.schema import HooksConfig as Table
 from kill_switch.core.domain import Severity
 from kill_switch.core.engine import Announce, Kill
 from kill_switch.core.records import ReasonRecord
 from kill_switch.journal import history
 from kill_switch.journal.records import HookRecord, HookStartedRecord
 from kill_switch.wakeup import AutoResetEvent
-from kill_switch.worker.client import INTERRUPTED, UNBEGUN, Done, Errands
+from kill_switch.worker.client import INTERRUPTED, UNBEGUN, JobResult, JobRunner
 
 log = logging.getLogger(__name__)
 
-OUTPUT = 500  # characters of a command's output that are recorded
-TEXT = 1000  # characters of a reason that a command gets
-ATTEMPTS = 5  # attempts of a command for a kill, over all restarts, because a command may bring the daemon down
-AGAIN_S = 1.0  # seconds between two attempts to send it to the worker, and between two runs
+MAX_OUTPUT = 500  # characters of a command's output that are recorded
+MAX_TEXT = 1000  # characters of a reason that a command gets
+MAX_ATTEMPTS = 5  # attempts of a command for a kill, over all restarts, because a command may bring the daemon down
+RETRY_AFTER_S = 1.0  # seconds between two attempts to send it to the worker, and between two runs
 
 
-class Job(NamedTuple):
+class HookJob(NamedTuple):
     """A command that is due."""
 
     argv: tuple[str, ...]
@@ -51,7 +51,7 @@ class Job(NamedTuple):
             kill=self.kill, command=shlex.join(self.argv), accounts=self.accounts, attempt=self.attempt
         )
 
-    def ended(self, done: Done, why: str) -> HookRecord:
+    def ended(self, done: JobResult, why: str) -> HookRecord:
         """Return the record of the attempt's end."""
         return HookRecord(
             kill=self.kill,
@@ -62,30 +62,30 @@ class Job(NamedTuple):
             why=why,
             code=done.code,
             ms=done.ms,
-            output=done.output[:OUTPUT],
+            output=done.output[:MAX_OUTPUT],
         )
 
 
-class Hooks:
+class HookRunner:
     """The commands that are due and in progress; it has them run and records their outcomes."""
 
     def __init__(
         self,
-        errands: Errands,
+        errands: JobRunner,
         record: Callable[[str, Mapping[str, object]], None],
         announce: Callable[[Announce], None],
         latched: Callable[[], Collection[str]],
     ) -> None:
         """`latched` returns the accounts that are tripped now."""
         self.runs = self.failures = 0
-        self._errands = errands
+        self._job_runner = errands
         self._record = record
         self._announce = announce
         self._latched = latched
         self._table = Table()
         self._kill = ""
         self._done: dict[str, frozenset[str]] = {}  # command → accounts of the kill that it has been queued for
-        self._jobs: list[Job] = []
+        self._jobs: list[HookJob] = []
         self._news = AutoResetEvent()
         self._missing: dict[str, str] = {}
         self._running = 0  # jobs that have begun and not ended
@@ -100,7 +100,7 @@ class Hooks:
         self._missing.clear()
         self._news.set()
 
-    def tripped(self, kill: Kill, reason: str) -> None:
+    def on_trip(self, kill: Kill, reason: str) -> None:
         """Queue the commands for a reason; cheap enough for the kill path."""
         if kill.id != self._kill:
             self._kill = kill.id
@@ -110,7 +110,7 @@ class Hooks:
             done = self._done.get(command, frozenset())
             if new := kill.accounts - done:
                 self._done[command] = done | new
-                self._jobs.append(Job(argv, kill.id, reason, tuple(sorted(new))))
+                self._jobs.append(HookJob(argv, kill.id, reason, tuple(sorted(new))))
         self._news.set()
 
     def resume(self, kill: Kill | None, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -130,11 +130,11 @@ class Hooks:
         for command, accounts, _ in ended | started:
             self._done[command] = self._done.get(command, frozenset()) | frozenset(accounts)
         for command, accounts, attempt in sorted(started - ended):
-            job = Job(tuple(shlex.split(command)), kill.id, reason, accounts, attempt)
-            if self._over(job, Done(False, "the daemon ended meanwhile", lost=INTERRUPTED)):
+            job = HookJob(tuple(shlex.split(command)), kill.id, reason, accounts, attempt)
+            if self._on_job_over(job, JobResult(False, "the daemon ended meanwhile", lost=INTERRUPTED)):
                 self._jobs.append(job._replace(attempt=attempt + 1))
         if kill.unclear:
-            self.tripped(kill, reason)
+            self.on_trip(kill, reason)
         self._news.set()
 
     async def run(self) -> None:
@@ -158,41 +158,41 @@ class Hooks:
 
     async def _check(self, commands: Iterable[tuple[str, ...]]) -> None:
         for argv in commands:
-            outcome = await self._errands.do("find", 5.0, argv=argv)
+            outcome = await self._job_runner.run_job("find", 5.0, argv=argv)
             if not outcome.ok:
                 self._missing[shlex.join(argv)] = outcome.why
                 self._announce(Announce(Severity.WARN, f"hook {shlex.join(argv)}: {outcome.why}"))
 
-    async def _run(self, job: Job) -> None:
+    async def _run(self, job: HookJob) -> None:
         """Run a command until the outcome of an attempt is known."""
         try:
-            while self._over(job, await self._attempt(job)):
+            while self._on_job_over(job, await self._attempt(job)):
                 job = job._replace(attempt=job.attempt + 1)
-                await anyio.sleep(AGAIN_S)
+                await anyio.sleep(RETRY_AFTER_S)
         finally:
             self._running -= 1
 
-    async def _attempt(self, job: Job) -> Done:
+    async def _attempt(self, job: HookJob) -> JobResult:
         """Send the command to the worker until it has begun, or is not needed any more; return its outcome."""
         self._record(HookStartedRecord.kind, job.started.to_json())
         environ = {
             "KILL_SWITCH_KILL": job.kill,
-            "KILL_SWITCH_REASON": " ".join(printable.line(job.reason).split())[:TEXT],
+            "KILL_SWITCH_REASON": " ".join(printable.line(job.reason).split())[:MAX_TEXT],
             "KILL_SWITCH_ACCOUNTS": " ".join(job.accounts),
         }
         waits = False
         while True:
-            done = await self._errands.do("run", self._table.timeout_s, argv=job.argv, env=environ)
-            if done.lost != UNBEGUN or not self._needed(job):
+            done = await self._job_runner.run_job("run", self._table.timeout_s, argv=job.argv, env=environ)
+            if done.lost != UNBEGUN or not self._is_needed(job):
                 return done
             if not waits:
                 waits = True
                 self._announce(Announce(Severity.WARN, f"hook {shlex.join(job.argv)} waits to be run: {done.why}"))
-            await anyio.sleep(AGAIN_S)
+            await anyio.sleep(RETRY_AFTER_S)
 
-    def _over(self, job: Job, done: Done) -> bool:
+    def _on_job_over(self, job: HookJob, done: JobResult) -> bool:
         """Record an attempt's outcome, and announce a failure; return whether the command is to be run again."""
-        again = bool(done.lost) and job.attempt < ATTEMPTS and self._needed(job)
+        again = bool(done.lost) and job.attempt < MAX_ATTEMPTS and self._is_needed(job)
         why = done.why
         if done.lost:
             why = f"{done.lost}: {why}; " + ("it is run again" if again else "it is not run again")
@@ -206,7 +206,7 @@ class Hooks:
             self._announce(Announce(Severity.WARN, f"hook {command} failed: {why}"))
         return again
 
-    def _needed(self, job: Job) -> bool:
+    def _is_needed(self, job: HookJob) -> bool:
         """Return whether the command is still to be run.
 
         A person who has re-armed an account may have started its bot again.

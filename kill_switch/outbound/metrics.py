@@ -17,12 +17,12 @@ from typing import Any
 import anyio
 
 import kill_switch
-from kill_switch.core.domain import LaneState, Now, Phase
+from kill_switch.core.domain import Instant, LaneState, Phase
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal.journal import Journal
-from kill_switch.system.process_metrics import Vitals
+from kill_switch.system.process_metrics import ProcessMetricsReader
 from kill_switch.triggers.base import TriggerState
-from kill_switch.triggers.supervisor import Watch
+from kill_switch.triggers.supervisor import TriggerSupervisor
 
 TICK_S = 0.1
 LATENCIES_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -80,17 +80,17 @@ class Histogram:
         return list(zip(names, accumulate(self._counts), strict=True)), self._sum_s
 
 
-class Meter:
+class MetricsCollector:
     """The figures of all parts of the daemon, and the figures that no other part counts."""
 
     def __init__(
         self,
         dispatcher: Dispatcher,
         journal: Journal,
-        watch: Watch,
+        watch: TriggerSupervisor,
         counters: Callable[[], OutboundCounters],
         unable: Callable[[], str],
-        clock: Callable[[], Now],
+        clock: Callable[[], Instant],
     ) -> None:
         """`counters` returns other parts' counters; `unable` returns why the daemon could not fire, or ""."""
         self._dispatcher = dispatcher
@@ -100,11 +100,11 @@ class Meter:
         self._unable = unable
         self._clock = clock
         self._started_s = clock().wall_ns / 1e9
-        self._vitals = Vitals(self._started_s)
+        self._vitals = ProcessMetricsReader(self._started_s)
         self._lag = Histogram(LAGS_S)
         self._stages = {stage: Histogram(LATENCIES_S) for stage in STAGES}
 
-    def measured(self, stage: str, us: int) -> None:
+    def on_measured(self, stage: str, us: int) -> None:
         """Record how many microseconds one account's kill took until a stage of `STAGES`."""
         self._stages[stage].observe(us / 1e6)
 
@@ -115,34 +115,34 @@ class Meter:
             await anyio.sleep(TICK_S)
             self._lag.observe(max(0, self._clock().mono_ns - due_ns) / 1e9)
 
-    def figures(self) -> list[Family]:
+    def collect(self) -> list[Family]:
         """Return all figures as they are now."""
         return [*self._process(), *self._daemon(), *self._accounts(), *self._triggers(), *self._record()]
 
     def _process(self) -> Iterable[Family]:
         for kind, name, text, value in self._vitals.read():
             # because these are Prometheus' standard names
-            yield {**_one(kind, name, text, value), "name": f"process_{name}"}
+            yield {**_single(kind, name, text, value), "name": f"process_{name}"}
 
     def _daemon(self) -> Iterable[Family]:
         state = self._dispatcher.state
         build = [([kill_switch.__version__, _PYTHON], 1)]
         yield _gauge("build_info", "The version that runs.", build, "version", "python")
-        yield _one("gauge", "start_time_seconds", "When the daemon started, since the epoch.", self._started_s)
+        yield _single("gauge", "start_time_seconds", "When the daemon started, since the epoch.", self._started_s)
         yield _state("phase", "The worst phase of all accounts.", [([], state.phase)], Phase, "phase")
-        yield _one("gauge", "tripped", "Whether any account is tripped.", int(bool(state.tripped)))
+        yield _single("gauge", "tripped", "Whether any account is tripped.", int(bool(state.tripped)))
         able = int(not self._unable())
-        yield _one("gauge", "able_to_fire", "Whether a reason now would become a kill; while 0, no ping.", able)
-        yield _one("counter", "kills_total", "Kills of all time.", state.kills)
+        yield _single("gauge", "able_to_fire", "Whether a reason now would become a kill; while 0, no ping.", able)
+        yield _single("counter", "kills_total", "Kills of all time.", state.kill_count)
         for stage, histogram in self._stages.items():
             help_text = f"From a kill's first reason until an account's {STAGES[stage]}."
             yield _family("histogram", f"kill_{stage}_seconds", help_text, [([], histogram.sample())])
         yield _family("histogram", "event_loop_lag_seconds", "How late a timer fired.", [([], self._lag.sample())])
-        deaf_s = self._watch.attention.deaf_ns(self._clock().mono_ns) / 1e9
-        yield _one("counter", "stalled_seconds_total", "Time in which the event loop stood still.", deaf_s)
+        deaf_s = self._watch.stall_clock.stalled_ns(self._clock().mono_ns) / 1e9
+        yield _single("counter", "stalled_seconds_total", "Time in which the event loop stood still.", deaf_s)
         counters = self._counters()
         for one in fields(counters):
-            yield _one("counter", one.name, one.metadata["help"], getattr(counters, one.name))
+            yield _single("counter", one.name, one.metadata["help"], getattr(counters, one.name))
 
     def _accounts(self) -> Iterable[Family]:
         states = self._dispatcher.state.accounts
@@ -175,13 +175,13 @@ class Meter:
         yield _family("counter", "unexplained_messages_total", help_text, noise, "account")
 
     def _triggers(self) -> Iterable[Family]:
-        conditions = self._watch.conditions()
+        conditions = self._watch.states()
         states = [([name, trigger.kind], conditions[name][0]) for name, trigger in self._watch.triggers.items()]
         yield _state("trigger_state", "How a trigger is.", states, TriggerState, "trigger", "kind", "state")
         values: list[Sample] = []
         limits: list[Sample] = []
         for name, trigger in self._watch.triggers.items():
-            for figure, (value, limit) in trigger.figures().items():
+            for figure, (value, limit) in trigger.measurements().items():
                 values.append(([name, figure], value))
                 if not isnan(limit):
                     limits.append(([name, figure], limit))
@@ -189,14 +189,14 @@ class Meter:
         yield _gauge("trigger_limit", "Where a trigger fires.", limits, "trigger", "figure")
 
     def _record(self) -> Iterable[Family]:
-        unwritten, syncing_ns = self._journal.lag(self._clock().mono_ns)
-        yield _one("gauge", "journal_unwritten_records", "Records that are not in the file yet.", unwritten)
-        yield _one("gauge", "journal_sync_seconds", "How long the sync under way has taken.", syncing_ns / 1e9)
+        unwritten, syncing_ns = self._journal.backlog(self._clock().mono_ns)
+        yield _single("gauge", "journal_unwritten_records", "Records that are not in the file yet.", unwritten)
+        yield _single("gauge", "journal_sync_seconds", "How long the sync under way has taken.", syncing_ns / 1e9)
         seq, number = self._journal.head.seq, self._journal.head.number
-        yield _one("gauge", "journal_head_record", "The number of the newest record in the file.", seq)
-        yield _one("gauge", "journal_head_hash", "The first 48 bits of that record's hash.", number)
+        yield _single("gauge", "journal_head_record", "The number of the newest record in the file.", seq)
+        yield _single("gauge", "journal_head_hash", "The first 48 bits of that record's hash.", number)
         trouble = int(bool(self._journal.trouble))
-        yield _one("gauge", "journal_trouble", "Whether the disk takes no records.", trouble)
+        yield _single("gauge", "journal_trouble", "Whether the disk takes no records.", trouble)
 
 
 def _family(kind: str, name: str, text: str, samples: Sequence[Sample], *labels: str) -> Family:
@@ -212,5 +212,5 @@ def _state(name: str, text: str, samples: Sequence[Sample], states: Iterable[str
     return {**_family("state", name, text, samples, *labels), "states": list(states)}
 
 
-def _one(kind: str, name: str, text: str, value: float) -> Family:
+def _single(kind: str, name: str, text: str, value: float) -> Family:
     return _family(kind, name, text, [([], value)])

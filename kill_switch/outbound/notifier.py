@@ -15,25 +15,25 @@ from dataclasses import dataclass
 import anyio
 import anyio.lowlevel
 
-from kill_switch.config.schema import Notify
-from kill_switch.core.domain import Now
+from kill_switch.config.schema import NotifyConfig
+from kill_switch.core.domain import Instant
 from kill_switch.core.engine import Announce, Kill
-from kill_switch.outbound.digest import Message, News, Outbox, least
+from kill_switch.outbound.digest import Announcement, Digest, Message, least_important
 from kill_switch.wakeup import AutoResetEvent, Signal
-from kill_switch.worker.client import Done, Errands
+from kill_switch.worker.client import JobResult, JobRunner
 
 log = logging.getLogger(__name__)
 
 COLLECT_S = 1.0
 CALM_S = 30.0  # seconds between two messages that hold only warnings, which may all differ
-LETTERS = 100  # messages that wait for a channel at most
+MAX_QUEUED = 100  # messages that wait for a channel at most
 SEND_WITHIN_S = 20.0
 FIRST_RETRY_S, RETRY_CAP_S = 1.0, 60.0
 GIVE_UP_AFTER_S = 3600.0
 
 
 @dataclass(slots=True, eq=False)
-class _Letter:
+class _QueuedMessage:
     message: Message
     since_ns: int
     due_ns: int
@@ -46,9 +46,9 @@ class Channel:
     def __init__(
         self,
         name: str,
-        send: Callable[[Message], Awaitable[Done]],
-        check: Callable[[], Awaitable[Done]],
-        clock: Callable[[], Now],
+        send: Callable[[Message], Awaitable[JobResult]],
+        check: Callable[[], Awaitable[JobResult]],
+        clock: Callable[[], Instant],
     ) -> None:
         """`check` returns whether `send` could work, without sending a message."""
         self.name = name
@@ -57,8 +57,8 @@ class Channel:
         self._send = send
         self._check = check
         self._clock = clock
-        self._letters: list[_Letter] = []
-        self._sending: _Letter | None = None
+        self._letters: list[_QueuedMessage] = []
+        self._sending: _QueuedMessage | None = None
         self._news = AutoResetEvent()
 
     @property
@@ -69,9 +69,9 @@ class Channel:
     def put(self, message: Message) -> None:
         """Queue a message; if too many wait, the oldest one of the least important is dropped."""
         now_ns = self._clock().mono_ns
-        self._letters.append(_Letter(message, now_ns, now_ns))
-        if len(self._letters) > LETTERS:
-            del self._letters[least([letter.message.level for letter in self._letters])]
+        self._letters.append(_QueuedMessage(message, now_ns, now_ns))
+        if len(self._letters) > MAX_QUEUED:
+            del self._letters[least_important([letter.message.level for letter in self._letters])]
             self.lost += 1
         self._news.set()
 
@@ -90,7 +90,7 @@ class Channel:
             with anyio.move_on_after(None if next_ns is None else (next_ns - now_ns) / 1e9):
                 await self._news.wait()
 
-    async def _try(self, letter: _Letter) -> None:
+    async def _try(self, letter: _QueuedMessage) -> None:
         self._sending = letter
         self._letters.remove(letter)
         try:
@@ -126,20 +126,20 @@ class Notifier:
     """The receiver of all announcements, which sends them over every configured channel."""
 
     def __init__(
-        self, errands: Errands, clock: Callable[[], Now], host: str = "", head: Callable[[], str] = lambda: ""
+        self, errands: JobRunner, clock: Callable[[], Instant], host: str = "", head: Callable[[], str] = lambda: ""
     ) -> None:
         """`host` names this daemon to people; default: the host's name. `head` returns the journal's newest record."""
         self.channels: dict[str, Channel] = {}  # target → channel; the target is secret
-        self._errands = errands
+        self._jobs = errands
         self._clock = clock
         self._head = head
-        self._outbox = Outbox(host or socket.gethostname().partition(".")[0])
+        self._digest = Digest(host or socket.gethostname().partition(".")[0])
         self._calm_ns = -int(CALM_S * 1e9)  # when the last message was posted that held only warnings
         self._posted = 0
         self._news = AutoResetEvent()
         self._changed = Signal()
 
-    def configure(self, table: Notify) -> None:
+    def configure(self, table: NotifyConfig) -> None:
         """Use the channels of a configuration; a channel that stays keeps its messages."""
         channels: dict[str, Channel] = {}
         for number, secret in enumerate(table.urls):
@@ -153,18 +153,18 @@ class Notifier:
         self.channels = channels
         self._changed.notify()
 
-    def hear(self, news: Announce, kill: Kill | None) -> None:
+    def on_announcement(self, news: Announce, kill: Kill | None) -> None:
         """Queue an announcement; cheap enough for the kill path."""
         if not self.channels:
             return
         accounts = tuple(sorted(kill.accounts)) if kill else ()
-        queued = News(news.level, news.text, news.account, kill.id if kill else "", accounts, self._clock())
-        if self._outbox.put(queued):
+        queued = Announcement(news.level, news.text, news.account, kill.id if kill else "", accounts, self._clock())
+        if self._digest.add(queued):
             self._news.set()
 
     def amend(self, words: str, after: str) -> None:
         """Replace a reason's text, unless it has been sent already."""
-        self._outbox.amend(words, after)
+        self._digest.amend(words, after)
 
     async def run(self) -> None:
         """Build messages and have them sent, for ever."""
@@ -178,11 +178,11 @@ class Notifier:
 
     async def _collect(self) -> None:
         while True:
-            while self._outbox.empty:
+            while self._digest.empty:
                 await self._news.wait()
             await anyio.sleep(COLLECT_S)
             wait_ns = self._calm_ns + int(CALM_S * 1e9) - self._clock().mono_ns
-            if self._outbox.urgent or wait_ns <= 0:
+            if self._digest.urgent or wait_ns <= 0:
                 self._post()
                 continue
             with anyio.move_on_after(wait_ns / 1e9):
@@ -214,28 +214,28 @@ class Notifier:
     @property
     def lost(self) -> int:
         """Announcements that had no room, and messages that a channel has given up."""
-        return self._outbox.dropped + sum(channel.lost for channel in self.channels.values())
+        return self._digest.dropped + sum(channel.lost for channel in self.channels.values())
 
     def _post(self) -> None:
         self._posted += 1
-        if message := self._outbox.take(self._head(), f"{self._clock().wall_ms:x}-{self._posted}"):
+        if message := self._digest.compose(self._head(), f"{self._clock().wall_ms:x}-{self._posted}"):
             if message.level.is_calm:
                 self._calm_ns = self._clock().mono_ns
             for channel in self.channels.values():
                 channel.put(message)
 
     def _url(self, name: str, url: str) -> Channel:
-        async def send(message: Message) -> Done:
+        async def send(message: Message) -> JobResult:
             fields = {"subject": message.subject, "text": message.text, "type": message.type}
-            return await self._errands.do("tell", SEND_WITHIN_S, url=url, **fields)
+            return await self._jobs.run_job("tell", SEND_WITHIN_S, url=url, **fields)
 
-        async def check() -> Done:
-            return await self._errands.do("tell", SEND_WITHIN_S, url=url)
+        async def check() -> JobResult:
+            return await self._jobs.run_job("tell", SEND_WITHIN_S, url=url)
 
         return Channel(name, send, check, self._clock)
 
     def _command(self, argv: tuple[str, ...]) -> Channel:
-        async def send(message: Message) -> Done:
+        async def send(message: Message) -> JobResult:
             environ = {
                 "KILL_SWITCH_LEVEL": message.level,
                 "KILL_SWITCH_SUBJECT": message.subject,
@@ -243,9 +243,9 @@ class Notifier:
                 "KILL_SWITCH_MESSAGE": message.id,
             }
             text = f"{message.subject}\n\n{message.text}\n"
-            return await self._errands.do("run", SEND_WITHIN_S, argv=argv, env=environ, text=text)
+            return await self._jobs.run_job("run", SEND_WITHIN_S, argv=argv, env=environ, text=text)
 
-        async def check() -> Done:
-            return await self._errands.do("find", SEND_WITHIN_S, argv=argv)
+        async def check() -> JobResult:
+            return await self._jobs.run_job("find", SEND_WITHIN_S, argv=argv)
 
         return Channel("command", send, check, self._clock)

@@ -16,23 +16,23 @@ from kill_switch.config.loader import Config
 from kill_switch.core.domain import Severity
 from kill_switch.core.engine import Announce, Kill
 from kill_switch.dispatch.dispatcher import Dispatcher
-from kill_switch.health.readiness import why_unable
+from kill_switch.health.readiness import why_not_ready_to_fire
 from kill_switch.journal.journal import Journal
-from kill_switch.outbound.healthcheck_ping import Ping
-from kill_switch.outbound.hooks import Hooks
-from kill_switch.outbound.metrics import Meter, OutboundCounters
+from kill_switch.outbound.healthcheck_ping import HealthcheckPing
+from kill_switch.outbound.hooks import HookRunner
+from kill_switch.outbound.metrics import MetricsCollector, OutboundCounters
 from kill_switch.outbound.notifier import Notifier
 from kill_switch.system import orphans
-from kill_switch.tasks import Tasks
-from kill_switch.triggers.supervisor import Watch
-from kill_switch.worker.client import Aides, Exposure
+from kill_switch.tasks import TaskSupervisor
+from kill_switch.triggers.supervisor import TriggerSupervisor
+from kill_switch.worker.client import Exposure, WorkerPool
 
 WORDS_WITHIN_S = 0.02  # seconds that hooks wait for the text of a reason that was reported without it
 FINISH_WITHIN_S = 2.0  # seconds for the last messages when the daemon stops
 LAST_WORDS_S = 0.2  # seconds to pass on the last errands; the workers have `subordinate.LAST_S` for them
 
 
-class Beside:
+class OutboundHub:
     """The services of one daemon; `take` applies another configuration while they run."""
 
     def __init__(
@@ -40,7 +40,7 @@ class Beside:
         config: Config,
         dispatcher: Dispatcher,
         journal: Journal,
-        watch: Watch,
+        watch: TriggerSupervisor,
         announce: Callable[[Announce], None],
     ) -> None:
         self._config = config
@@ -49,34 +49,34 @@ class Beside:
         self._watch = watch
         self._exposing = ""  # the fault of the metrics server, or ""
         self._tripped: list[tuple[Kill, str]] = []  # kills whose hooks have not begun, each with its reason
-        self.meter = Meter(dispatcher, journal, watch, self._counters, self._unable, clock.now)
-        exposed = config.daemon.metrics and Exposure(config.daemon.metrics, self.meter.figures, self._told)
-        self._aides = aides = Aides(lambda text: announce(Announce(Severity.WARN, text)), exposed)
-        self._notifier = Notifier(aides, clock.now, head=lambda: journal.head.words)
-        self._hooks = Hooks(aides, self._record, announce, lambda: dispatcher.state.tripped)
-        self._ping = Ping(aides, self._unable, clock.now, lambda: journal.head.words)
+        self.meter = MetricsCollector(dispatcher, journal, watch, self._counters, self._unable, clock.now)
+        exposed = config.daemon.metrics and Exposure(config.daemon.metrics, self.meter.collect, self._on_trouble)
+        self._aides = aides = WorkerPool(lambda text: announce(Announce(Severity.WARN, text)), exposed)
+        self._notifier = Notifier(aides, clock.now, head=lambda: journal.head.describe)
+        self._hooks = HookRunner(aides, self._record, announce, lambda: dispatcher.state.tripped)
+        self._ping = HealthcheckPing(aides, self._unable, clock.now, lambda: journal.head.describe)
         self._configure()
 
-    def start(self, tasks: Tasks) -> None:
+    def start(self, tasks: TaskSupervisor) -> None:
         """Begin all tasks, and continue the hooks of an unfinished kill."""
-        self._hooks.resume(self._dispatcher.state.kill, self._journal.replay.entries)
-        for aide in self._aides.both():
-            tasks.keep(aide.name, aide.run)
-        tasks.keep("hooks", self._hooks.run)
-        tasks.keep("notify", self._notifier.run)
+        self._hooks.resume(self._dispatcher.state.kill, self._journal.contents.entries)
+        for aide in self._aides.clients():
+            tasks.supervise(aide.name, aide.run)
+        tasks.supervise("hooks", self._hooks.run)
+        tasks.supervise("notify", self._notifier.run)
         if self._config.daemon.metrics:
-            tasks.keep("metrics", self.meter.run)
-        tasks.keep("ping", self._ping.run)
+            tasks.supervise("metrics", self.meter.run)
+        tasks.supervise("ping", self._ping.run)
 
-    def take(self, config: Config, tasks: Tasks) -> None:
+    def reconfigure(self, config: Config, tasks: TaskSupervisor) -> None:
         """Apply another configuration."""
         self._config = config
         self._configure()
-        tasks.keep("ping", self._ping.run)
+        tasks.supervise("ping", self._ping.run)
 
-    def hear(self, news: Announce) -> None:
+    def on_announcement(self, news: Announce) -> None:
         """Queue an announcement, once the strike that it may belong to has been sent."""
-        asyncio.get_running_loop().call_soon(self._hear, news, self._dispatcher.state.kill)
+        asyncio.get_running_loop().call_soon(self._forward, news, self._dispatcher.state.kill)
 
     def amend(self, words: str, after: str) -> None:
         """Replace a reason's text where it has not been sent yet."""
@@ -99,7 +99,7 @@ class Beside:
 
     def reap(self) -> None:
         """Collect the orphans that the kernel has given to this process; see `orphans`."""
-        orphans.reap([aide.pid for aide in self._aides.both()])
+        orphans.reap_orphans([aide.pid for aide in self._aides.clients()])
 
     def troubles(self) -> Iterator[str]:
         """Yield a line for people for each service that does not work."""
@@ -115,30 +115,30 @@ class Beside:
         self._hooks.configure(config.hooks)
         self._ping.configure(config.ping)
         if config.daemon.metrics or config.notify.urls or config.ping.url:
-            self._aides.messages.want()
+            self._aides.messages.start_when_needed()
         if config.notify.command or config.hooks.on_trip:
-            self._aides.commands.want()
+            self._aides.commands.start_when_needed()
 
-    def _hear(self, news: Announce, kill: Kill | None) -> None:
+    def _forward(self, news: Announce, kill: Kill | None) -> None:
         if news.level is Severity.TRIP and kill is not None:
             self._tripped.append((kill, news.text))
             asyncio.get_running_loop().call_later(WORDS_WITHIN_S, self._begin_hooks)
-        self._notifier.hear(news, kill)
+        self._notifier.on_announcement(news, kill)
 
     def _begin_hooks(self) -> None:
         tripped, self._tripped = self._tripped, []
         for kill, text in tripped:
-            self._hooks.tripped(kill, text)
+            self._hooks.on_trip(kill, text)
 
-    def _told(self, trouble: str) -> None:
+    def _on_trouble(self, trouble: str) -> None:
         self._exposing = trouble
 
     def _unable(self) -> str:
         ready = self._config.daemon.ready
-        return why_unable(self._dispatcher, self._journal, self._watch, ready, clock.now())
+        return why_not_ready_to_fire(self._dispatcher, self._journal, self._watch, ready, clock.now())
 
     def _counters(self) -> OutboundCounters:
-        intake = self._watch.heard()
+        intake = self._watch.intake_counts()
         return OutboundCounters(
             notifications_sent_total=self._notifier.sent,
             notification_failures_total=self._notifier.failures,
@@ -147,7 +147,7 @@ class Beside:
             hook_failures_total=self._hooks.failures,
             pings_sent_total=self._ping.sent,
             ping_failures_total=self._ping.failures,
-            process_restarts_total=sum(aide.restarts for aide in self._aides.both()),
+            process_restarts_total=sum(aide.restarts for aide in self._aides.clients()),
             intake_beats_total=intake.beats,
             intake_ignored_total=intake.ignored,
             intake_wrong_time_total=intake.wrong_time,

@@ -38,8 +38,8 @@ import orjson
 
 from kill_switch.sim.kit.book import ZERO, Account
 from kill_switch.sim.kit.options import unknown
-from kill_switch.sim.kit.protocol import Answer, Request
-from kill_switch.sim.kit.server import Connection, Exchange
+from kill_switch.sim.kit.protocol import Request, SimAnswer
+from kill_switch.sim.kit.server import Connection, PendingReply
 from kill_switch.sim.kit.venue import Venue
 
 _MOST = 200_000
@@ -85,9 +85,9 @@ class Admin:
         """Remove a closed connection."""
         self.connections.discard(connection)
 
-    def upgrading(self, connection: Connection, request: Request) -> Answer | None:
+    def upgrading(self, connection: Connection, request: Request) -> SimAnswer | None:
         """Refuse every WebSocket."""
-        return Answer((b'{"error":"the admin API is plain HTTP"}',), 400)
+        return SimAnswer((b'{"error":"the admin API is plain HTTP"}',), 400)
 
     def opened(self, connection: Connection, request: Request) -> None:
         """Do nothing: the admin API has no WebSockets."""
@@ -95,7 +95,7 @@ class Admin:
     def received(self, connection: Connection, message: str | bytes) -> None:
         """Do nothing: the admin API has no WebSockets."""
 
-    def requested(self, exchange: Exchange) -> None:
+    def requested(self, exchange: PendingReply) -> None:
         """Answer a call."""
         status, body = self._answer(exchange.request)
         exchange.reply(status, orjson.dumps(body))

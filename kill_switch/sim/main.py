@@ -22,7 +22,7 @@ import uvloop
 from kill_switch.sim.admin import Admin
 from kill_switch.sim.crosstrade.venue import CrossTrade
 from kill_switch.sim.kit.options import unknown
-from kill_switch.sim.kit.server import Connection, Inbox
+from kill_switch.sim.kit.server import Connection, ReceiveQueue
 from kill_switch.sim.kit.venue import Venue
 from kill_switch.sim.kuna.venue import Kuna
 from kill_switch.sim.oxfun.venue import Oxfun
@@ -111,7 +111,7 @@ async def serve(
     async with AsyncExitStack() as stack:
         directory = tls_dir or Path(stack.enter_context(scratch()))
         context, ca_file = server_context(directory, _reachable(host))
-        inbox = Inbox()
+        inbox = ReceiveQueue()
         entries: dict[str, Entry] = {}
         for name, venue in simulators.items():
             port = await _listen(stack, venue, inbox, host, context)
@@ -152,7 +152,7 @@ def run(
 
 
 async def _listen(
-    stack: AsyncExitStack, handler: Venue | Admin, inbox: Inbox, host: str, context: ssl.SSLContext | None
+    stack: AsyncExitStack, handler: Venue | Admin, inbox: ReceiveQueue, host: str, context: ssl.SSLContext | None
 ) -> int:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(handler, inbox), host, 0, ssl=context, backlog=1024)

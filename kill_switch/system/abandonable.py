@@ -15,7 +15,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def start(function: Callable[..., T], *arguments: object, name: str) -> asyncio.Future[T]:
+def start_abandonable(function: Callable[..., T], *arguments: object, name: str) -> asyncio.Future[T]:
     """Begin the call in a thread; return a future of its result. Must be called in the event loop."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()

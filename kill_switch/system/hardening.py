@@ -42,12 +42,12 @@ def make_directory(path: Path) -> str:
         status = path.stat()
     except OSError as error:
         raise CannotCreate(f"directory {path}: {error.strerror}") from error
-    if why := distrust(status, path, os.geteuid()):
+    if why := why_untrusted(status, path, os.geteuid()):
         raise CannotCreate(f"directory {path}: {why}")
-    return doubt(status, path)
+    return why_doubtful(status, path)
 
 
-def distrust(status: os.stat_result, path: Path, uid: int) -> str:
+def why_untrusted(status: os.stat_result, path: Path, uid: int) -> str:
     """Return why a daemon that runs as `uid` must not use the directory `path`; "" if it may.
 
     If the directory's group can write, the data base of users is asked for its members. Blocks on file systems.
@@ -59,7 +59,7 @@ def distrust(status: os.stat_result, path: Path, uid: int) -> str:
     trusted = (0, uid, status.st_uid)
     if others := _others_who_can_remove(status, trusted):
         return f"its group can write there, and {others} could remove the latch; chmod g-w {path}"
-    for above, parent_status in _above(path):
+    for above, parent_status in _parents_of(path):
         if parent_status.st_mode & stat.S_IWOTH and not parent_status.st_mode & stat.S_ISVTX:
             return f"everyone can write to {above}, and move it away with the latch in it; chmod o-w {above}"
         if others := _others_who_can_remove(parent_status, trusted):
@@ -67,11 +67,11 @@ def distrust(status: os.stat_result, path: Path, uid: int) -> str:
     return ""
 
 
-def doubt(status: os.stat_result, path: Path) -> str:
+def why_doubtful(status: os.stat_result, path: Path) -> str:
     """Return what should be changed at a directory that `distrust` accepts; "" if nothing. Blocks on file systems."""
     if _group_can_remove(status):
         return f"its group can write there: a new member of that group could remove the latch; chmod g-w {path}"
-    for above, parent_status in _above(path):
+    for above, parent_status in _parents_of(path):
         if parent_status.st_uid not in (0, os.geteuid(), status.st_uid):
             return (
                 f"{above} belongs to uid {parent_status.st_uid}, "
@@ -82,7 +82,7 @@ def doubt(status: os.stat_result, path: Path) -> str:
     return ""
 
 
-def _above(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def _parents_of(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Yield the parent directories of `path`, as written and with links followed, that this process can examine."""
     written, real = Path(os.path.abspath(path)), Path(os.path.realpath(path))
     for above in dict.fromkeys((*written.parents, *real.parents)):
@@ -92,7 +92,7 @@ def _above(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 def _others_who_can_remove(status: os.stat_result, trusted: Collection[int]) -> str:
     """Return the members of a directory's group who could remove other users' files in it; "" if there are none."""
-    return users.strangers(status.st_gid, trusted) if _group_can_remove(status) else ""
+    return users.unlisted_members(status.st_gid, trusted) if _group_can_remove(status) else ""
 
 
 def _group_can_remove(status: os.stat_result) -> bool:

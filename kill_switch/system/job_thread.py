@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 Job = Callable[[], object]
 
 
-class Worker:
+class JobThread:
     """A thread that runs the posted jobs in order; an exception in a job is logged, and the next job runs."""
 
     def __init__(self, name: str, begin: Callable[[threading.Thread], object] = threading.Thread.start) -> None:
@@ -45,7 +45,7 @@ class Worker:
         self.post(job_then_done)
         return done.wait(within_s)
 
-    def lasts_ns(self, mono_ns: int) -> int:
+    def running_ns(self, mono_ns: int) -> int:
         """Return for how many nanoseconds the current job has lasted; 0 if there is none."""
         began_ns = self._began_ns
         return max(0, mono_ns - began_ns) if began_ns else 0
@@ -59,10 +59,10 @@ class Worker:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             self._began_ns = clock.now().mono_ns
-            self._once(job)
+            self._run_job(job)
             self._began_ns = 0
 
-    def _once(self, job: Job) -> None:
+    def _run_job(self, job: Job) -> None:
         try:
             job()
         except Exception:

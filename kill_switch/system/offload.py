@@ -1,10 +1,11 @@
 """Run calls that may block (file systems, name services) in a thread, so that the event loop never waits for them.
 
-Each `Offload` has one daemon thread, which carries out its calls in order. Each file system or service has its own
-`Offload`, so that a call that hangs delays only the calls behind it. A call that hangs is never interrupted; `hangs`
-and `trouble` report it.
+Each `OffloadThread` has one daemon thread, which carries out its calls in order. Each file system or service has its
+own
+`OffloadThread`, so that a call that hangs delays only the calls behind it. A call that hangs is never interrupted;
+`hangs` and `trouble` report it.
 
-Why the other threads of the package are no `Offload`:
+Why the other threads of the package are no `OffloadThread`:
 `abandonable`: one call, which must not wait behind an earlier one, in a process that ends soon.
 `job_thread`: the journal posts from code that is not on the event loop, and may have to wait for the end in place.
 `journal.fsync`: many requests for one file become one call, for the newest size.
@@ -27,12 +28,12 @@ T = TypeVar("T")
 _Calls = queue.SimpleQueue[Callable[[], object] | None]
 
 
-class Offload:
+class OffloadThread:
     """A thread for blocking calls. It begins with the first call and ends with `close`."""
 
     def __init__(self, what: str) -> None:
         """`what` names, for people, what the calls depend on: "the file system of /run/kill-switch"."""
-        self.what = what
+        self.purpose = what
         self._calls: _Calls = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._waiting = 0  # calls that the thread has not finished, abandoned ones included
@@ -52,7 +53,7 @@ class Offload:
     @property
     def trouble(self) -> str:
         """Return a line for people if the current call hangs, else ""."""
-        return f"{self.what} does not answer" if self.hangs else ""
+        return f"{self.purpose} does not answer" if self.hangs else ""
 
     async def run(
         self, function: Callable[..., T], *args: object, drop: Callable[[T], object] = lambda result: None

@@ -11,11 +11,11 @@ import functools
 import os
 from collections.abc import Container
 
-MOST = 1000  # children a call, because a hook that forks without end must not occupy the event loop
+MAX_REAPED = 1000  # children a call, because a hook that forks without end must not occupy the event loop
 _PR_GET_CHILD_SUBREAPER = 37  # prctl(2)
 
 
-def reap(ours: Container[int | None]) -> int:
+def reap_orphans(ours: Container[int | None]) -> int:
     """Collect each ended child that is not in `ours`; return their number.
 
     Does nothing unless this process gets orphans.
@@ -24,7 +24,7 @@ def reap(ours: Container[int | None]) -> int:
     """
     if not _inherits():
         return 0
-    for count in range(MOST):
+    for count in range(MAX_REAPED):
         try:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is None or ended.si_pid in ours:
@@ -32,7 +32,7 @@ def reap(ours: Container[int | None]) -> int:
             os.waitid(os.P_PID, ended.si_pid, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
             return count
-    return MOST
+    return MAX_REAPED
 
 
 def _inherits() -> bool:

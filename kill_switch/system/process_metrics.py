@@ -16,7 +16,7 @@ _SELF = Path("/proc/self")
 _THREADS, _STARTED = 17, 19  # fields of proc_pid_stat(5), counted from the one after the name
 
 
-class Vital(NamedTuple):
+class ProcessMetric(NamedTuple):
     """A figure of the process."""
 
     kind: str
@@ -25,7 +25,7 @@ class Vital(NamedTuple):
     value: float
 
 
-class Vitals:
+class ProcessMetricsReader:
     """A reader of the figures. The start time is computed once, because setting the clock does not change it."""
 
     def __init__(self, wall_s: float) -> None:
@@ -36,15 +36,15 @@ class Vitals:
             age_s = 0.0
         self._started_s = wall_s - age_s
 
-    def read(self) -> list[Vital]:
+    def read(self) -> list[ProcessMetric]:
         """Return all available figures within some hundred microseconds.
 
         Without `/proc`, these are only CPU time and start time.
         """
         used = resource.getrusage(resource.RUSAGE_SELF)
         vitals = [
-            Vital("counter", "cpu_seconds_total", "CPU time, user and system.", used.ru_utime + used.ru_stime),
-            Vital("gauge", "start_time_seconds", "When the process started, since the epoch.", self._started_s),
+            ProcessMetric("counter", "cpu_seconds_total", "CPU time, user and system.", used.ru_utime + used.ru_stime),
+            ProcessMetric("gauge", "start_time_seconds", "When the process started, since the epoch.", self._started_s),
         ]
         try:
             threads = int(_stat()[_THREADS])
@@ -55,11 +55,11 @@ class Vitals:
         page_bytes = os.sysconf("SC_PAGE_SIZE")
         return [
             *vitals,
-            Vital("gauge", "virtual_memory_bytes", "Virtual memory.", virtual * page_bytes),
-            Vital("gauge", "resident_memory_bytes", "Resident memory.", resident * page_bytes),
-            Vital("gauge", "open_fds", "Open file descriptors.", descriptors),
-            Vital("gauge", "max_fds", "How many there may be.", resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
-            Vital("gauge", "threads", "Threads.", threads),
+            ProcessMetric("gauge", "virtual_memory_bytes", "Virtual memory.", virtual * page_bytes),
+            ProcessMetric("gauge", "resident_memory_bytes", "Resident memory.", resident * page_bytes),
+            ProcessMetric("gauge", "open_fds", "Open file descriptors.", descriptors),
+            ProcessMetric("gauge", "max_fds", "How many there may be.", resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+            ProcessMetric("gauge", "threads", "Threads.", threads),
         ]
 
 

@@ -9,10 +9,10 @@ import os
 import socket
 from pathlib import Path
 
-MOST_PATH = 107  # bytes of a Unix socket's path; unix(7)
+MAX_PATH = 107  # bytes of a Unix socket's path; unix(7)
 
 
-def bind(path: Path, kind: socket.SocketKind, gid: int | None) -> socket.socket:
+def bind_unix_socket(path: Path, kind: socket.SocketKind, gid: int | None) -> socket.socket:
     """Create a socket of mode 0660, replacing a file at its path; raise `OSError`. Blocks on the file system.
 
     Until the socket belongs to the group `gid`, only its owner may write to it.

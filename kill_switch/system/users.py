@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import anyio
 
-from kill_switch.system.offload import Offload
+from kill_switch.system.offload import OffloadThread
 
 _T = TypeVar("_T")
 
@@ -28,14 +28,14 @@ FRESH_S = 60.0  # seconds; an older name is used, and looked up again
 _OF_ROOT = ("sync", "shutdown", "halt", "operator")  # members of group 0 in Red Hat's systems, which no person uses
 
 
-class Users:
+class UserDirectory:
     """The known names of users; unknown ones are looked up in a thread."""
 
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
         self._asked_s: dict[int, float] = {}  # uid → when its name was last looked up
         self._told: dict[int, list[Callable[[str], object]]] = {}  # uid → callbacks that wait for its name
-        self._lookups = Offload("the data base of users and groups (nsswitch.conf)")
+        self._lookups = OffloadThread("the data base of users and groups (nsswitch.conf)")
 
     @property
     def trouble(self) -> str:
@@ -43,7 +43,7 @@ class Users:
         hangs = self._lookups.trouble
         return hangs and f"{hangs}: until it does, the journal has people's numbers instead of their names"
 
-    def known(self, uid: int) -> str:
+    def cached_name(self, uid: int) -> str:
         """Return the user's name if it is in memory, else the number as text."""
         return self._names.get(uid, str(uid))
 
@@ -51,22 +51,22 @@ class Users:
         """Return the user's name; return the number if there is no name, or none is found within `within_s` seconds."""
         if uid not in self._names:
             known = anyio.Event()
-            self.when_known(uid, lambda name: known.set())
+            self.call_with_name(uid, lambda name: known.set())
             with anyio.move_on_after(within_s):
                 await known.wait()
-        return self.known(uid)
+        return self.cached_name(uid)
 
-    def when_known(self, uid: int, tell: Callable[[str], object]) -> None:
+    def call_with_name(self, uid: int, tell: Callable[[str], object]) -> None:
         """Call `tell` with the user's name once the data base has answered; with the number if there is no name."""
         self._told.setdefault(uid, []).append(tell)
         if len(self._told[uid]) == 1:
             self._asked_s[uid] = time.monotonic()
             self._lookups.submit(name_of, uid, then=lambda name: self._answered(uid, name))
 
-    def learn(self, uid: int) -> None:
+    def look_up(self, uid: int) -> None:
         """Look up the user's name in the background, unless that was done within `FRESH_S`."""
         if uid not in self._told and time.monotonic() - self._asked_s.get(uid, float("-inf")) > FRESH_S:
-            self.when_known(uid, lambda name: None)
+            self.call_with_name(uid, lambda name: None)
 
     async def group(self, name: str) -> int:
         """Return a group's number, and look up its members' names in the background. Raises `KeyError`.
@@ -85,7 +85,7 @@ class Users:
         if name is not None:
             self._names[uid] = name
         for tell in self._told.pop(uid, ()):
-            tell(self.known(uid))
+            tell(self.cached_name(uid))
 
     def _learn_members(self, names: list[str]) -> None:
         for name in names:
@@ -128,7 +128,7 @@ def others_in(gid: int, uids: Collection[int]) -> list[str] | None:
     return _bounded(look_up)
 
 
-def strangers(gid: int, uids: Collection[int]) -> str:
+def unlisted_members(gid: int, uids: Collection[int]) -> str:
     """Return the first three members of a group besides the users `uids`, as text; "" if none, or if unknown."""
     others = others_in(gid, uids) or []
     return ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")

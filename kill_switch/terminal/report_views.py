@@ -281,7 +281,7 @@ def follow_journal(path: Path, as_json: bool) -> None:
     """Print the records, then new ones as they are written, until interrupted."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
     try:
-        for entry in segments.Reading(path).entries(lambda: time.sleep(0.2)):
+        for entry in segments.JournalReader(path).entries(lambda: time.sleep(0.2)):
             console.print(json.dumps(entry) if as_json else entry_line(entry))
     except KeyboardInterrupt:
         return

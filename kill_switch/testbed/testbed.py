@@ -27,7 +27,7 @@ START_WITHIN_S = 15.0
 STOP_WITHIN_S = 20.0
 
 
-class Stage:
+class Testbed:
     """Simulators, a daemon and a temporary directory, for as long as the context is open."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Stage:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for process in (self.daemon, self._simulators):
             if process is not None:
-                end(process)
+                stop_process(process)
         if self._admin is not None:
             self._admin.close()
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -144,7 +144,7 @@ class Stage:
             self.wait_for(lambda s: all(account["ready"] for account in s["accounts"].values()), START_WITHIN_S)
 
     def ask(self, **request: object) -> dict[str, Any]:
-        return client.ask(self.runtime_dir / paths.CONTROL_SOCKET, request, timeout_s=15.0)
+        return client.send_request(self.runtime_dir / paths.CONTROL_SOCKET, request, timeout_s=15.0)
 
     def status(self) -> dict[str, Any]:
         return self.ask(cmd="status")
@@ -172,7 +172,7 @@ class Stage:
         )
 
 
-def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
+def stop_process(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
     """End a process that this one started, by a signal and after `STOP_WITHIN_S` by SIGKILL; return its exit code."""
     if process.poll() is None:
         process.send_signal(number)

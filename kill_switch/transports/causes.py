@@ -13,16 +13,16 @@ from collections.abc import Iterator
 import h11
 from websockets.exceptions import InvalidHandshake, InvalidMessage, WebSocketException
 
-from kill_switch.transports.lane import Declined
-from kill_switch.venues.decode import brief
+from kill_switch.transports.lane import ConnectionNotWanted
+from kill_switch.venues.decode import truncate
 
-MOST_CAUSES = 10
-MOST_WORDS = 300
+MAX_CAUSES = 10
+MAX_WORDS = 300
 # the texts of h11 and httpcore, which raise one class for every violation
 _CLOSED_EARLY = ("peer closed connection", "Server disconnected")
 
 
-def why(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Describe a failure in one sentence.
 
     The sentence is that of the outermost exception that has one. If none has one, the result lists the class names, the
@@ -31,13 +31,13 @@ def why(error: BaseException) -> str:
     chain = list(_causes(error))
     for cause in chain:
         if words := _words(cause):
-            return brief(words, MOST_WORDS)
+            return truncate(words, MAX_WORDS)
     return " from ".join(dict.fromkeys(type(cause).__name__ for cause in chain))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     seen: set[int] = set()
-    while error is not None and id(error) not in seen and len(seen) < MOST_CAUSES:
+    while error is not None and id(error) not in seen and len(seen) < MAX_CAUSES:
         seen.add(id(error))
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
@@ -48,7 +48,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _words(error: BaseException) -> str:
     match error:
-        case Declined():
+        case ConnectionNotWanted():
             return str(error)
         case ssl.SSLCertVerificationError():
             return f"certificate: {error.verify_message}"

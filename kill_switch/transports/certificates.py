@@ -16,13 +16,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
-from kill_switch.venues.decode import brief
+from kill_switch.venues.decode import truncate
 
 EXPIRED, NOT_YET_VALID = 10, 9  # X509_V_ERR_* of openssl-verification-options(1)
 WRONG_HOST = (62, 63, 64)  # host name, e-mail address, IP address
 UNKNOWN_ISSUER = (2, 18, 19, 20, 21)
-MOST_NAMES = 3  # host names of a certificate in one sentence
-MOST_WORDS = 200
+MAX_NAMES = 3  # host names of a certificate in one sentence
+MAX_WORDS = 200
 
 Info = Mapping[str, Any]  # a certificate's fields, as `ssl.SSLSocket.getpeercert` returns them
 
@@ -38,7 +38,7 @@ class Handshake(ssl.SSLObject):
             raise
 
 
-class Expiry(NamedTuple):
+class CertificateExpiry(NamedTuple):
     """The end of a certificate's validity, in seconds since the epoch.
 
     `issuer` is the subject of the certificate if that is not the venue's own, else empty.
@@ -48,7 +48,7 @@ class Expiry(NamedTuple):
     issuer: str = ""
 
 
-def expiry(transport: asyncio.BaseTransport | None) -> Expiry | None:
+def earliest_expiry(transport: asyncio.BaseTransport | None) -> CertificateExpiry | None:
     """Return the earliest end of validity in the chain by which a connection was verified.
 
     None: there is no connection, or Python does not give its chain.
@@ -56,11 +56,15 @@ def expiry(transport: asyncio.BaseTransport | None) -> Expiry | None:
     if transport is None:
         return None
     chain = _chain(transport.get_extra_info("ssl_object"), "get_verified_chain")
-    ends = [Expiry(at_s, name(info, "subject") if n else "") for n, info in enumerate(chain) if (at_s := _ends_s(info))]
+    ends = [
+        CertificateExpiry(at_s, common_name(info, "subject") if n else "")
+        for n, info in enumerate(chain)
+        if (at_s := _ends_s(info))
+    ]
     return min(ends, default=None, key=lambda end: end.at_s)
 
 
-def refused(error: ssl.SSLCertVerificationError, host: str, authorities: str, now_s: float) -> str:
+def describe_refusal(error: ssl.SSLCertVerificationError, host: str, authorities: str, now_s: float) -> str:
     """Describe in one sentence why verification refused a certificate.
 
     `host` is the name that was verified. `authorities` names the certificate authorities for people. `now_s` is the
@@ -68,32 +72,32 @@ def refused(error: ssl.SSLCertVerificationError, host: str, authorities: str, no
     """
     chain: Sequence[Info] = getattr(error, "chain", ())
     own = chain[0] if chain else {}
-    clock = f"this host's clock says {date(now_s)}"
+    clock = f"this host's clock says {format_date(now_s)}"
     match error.verify_code:
         case code if code == EXPIRED:
             words = f"expired ({clock})"
             for number, info in enumerate(chain):
                 if 0 < _ends_s(info) <= now_s:
-                    whose = f"its issuer's, {name(info, 'subject')}, " if number else ""
-                    words = f"{whose}expired on {date(_ends_s(info))} ({clock})"
+                    whose = f"its issuer's, {common_name(info, 'subject')}, " if number else ""
+                    words = f"{whose}expired on {format_date(_ends_s(info))} ({clock})"
                     break
         case code if code == NOT_YET_VALID:
             begins = [at_s for info in chain if (at_s := _seconds(info.get("notBefore"))) > now_s]
-            words = f"not valid before {date(max(begins))} ({clock})" if begins else f"not valid yet ({clock})"
+            words = f"not valid before {format_date(max(begins))} ({clock})" if begins else f"not valid yet ({clock})"
         case code if code in WRONG_HOST:
             names = [str(value) for _, value in own.get("subjectAltName", ())]
-            others = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-            known = f" (it is for {', '.join(names[:MOST_NAMES])}{others})" if names else ""
+            others = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+            known = f" (it is for {', '.join(names[:MAX_NAMES])}{others})" if names else ""
             words = f"not valid for {host}{known}"
         case code if code in UNKNOWN_ISSUER:
-            issuer = name(chain[-1], "issuer") if chain else ""
+            issuer = common_name(chain[-1], "issuer") if chain else ""
             words = f"unknown issuer{f' {issuer}' if issuer else ''}: not in {authorities}"
         case _:
             words = error.verify_message
-    return f"certificate: {brief(words, MOST_WORDS)}"
+    return f"certificate: {truncate(words, MAX_WORDS)}"
 
 
-def name(info: Info, whose: str) -> str:
+def common_name(info: Info, whose: str) -> str:
     """Return the common name, else the organisational unit or the organisation, of a certificate.
 
     `whose` is `subject` or `issuer`. The result is empty if none is given.
@@ -104,7 +108,7 @@ def name(info: Info, whose: str) -> str:
     )
 
 
-def date(at_s: float) -> str:
+def format_date(at_s: float) -> str:
     """Format a time, in seconds since the epoch, for people: to the minute, in UTC."""
     try:
         return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%MZ}"

@@ -20,7 +20,7 @@ import httpcore
 
 from kill_switch.core.domain import Route
 from kill_switch.system.host_port import HostPort
-from kill_switch.transports.causes import why
+from kill_switch.transports.causes import describe_error
 from kill_switch.transports.http import NOT_WANTED
 from kill_switch.transports.http_connection import (
     HEADERS_TOO_LARGE,
@@ -33,10 +33,10 @@ from kill_switch.transports.http_connection import (
     TOO_MANY_PIECES,
 )
 from kill_switch.transports.inflate import inflated
-from kill_switch.transports.lane import Sink, tune
+from kill_switch.transports.lane import LaneListener, tune
 from kill_switch.transports.network import Network
 from kill_switch.transports.second_opinion import refuse_framing
-from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, Event, Lost, Replied
+from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, CallLost, Event, Replied
 
 TIMEOUT_S = 5.0  # for the name service, for TCP and TLS, and for the answer, each
 # for a call with a longer `answer_within_s`; bounded, because each such call holds a connection of its own
@@ -123,7 +123,7 @@ class FreshRoute:
     def __init__(
         self,
         url: str,
-        sink: Sink,
+        sink: LaneListener,
         spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], object],
         *,
         ca_file: str | None = None,
@@ -154,7 +154,7 @@ class FreshRoute:
         self._had_bytes = 0  # bytes read in turns since the route was last idle
 
     def call(self, call: Call) -> None:
-        """Start a call. It ends in exactly one event for the listener, `Replied` or `Lost`, and never raises."""
+        """Start a call. It ends in exactly one event for the listener, `Replied` or `CallLost`, and never raises."""
         self._spawn(lambda: self._call(call))
 
     async def _call(self, call: Call) -> None:
@@ -171,17 +171,17 @@ class FreshRoute:
                 finally:
                     await stream.aclose()
         except asyncio.CancelledError:
-            self._sink.event(Lost(call.tag, _sent(stream), "the daemon is stopping"))
+            self._sink.on_lane_event(CallLost(call.tag, _sent(stream), "the daemon is stopping"))
             raise
         except Exception as error:  # broad: a kill needs an outcome for each call, whatever the library raises
-            end = Lost(call.tag, _sent(stream), why(error))
+            end = CallLost(call.tag, _sent(stream), describe_error(error))
         finally:
             self._calls -= 1
             if not self._calls:
                 self._had_bytes = 0
-        if isinstance(end, Lost):
+        if isinstance(end, CallLost):
             end = end._replace(spare=self._spare())
-        self._sink.event(end)
+        self._sink.on_lane_event(end)
 
     async def _connect(self) -> _Stream:
         loop = asyncio.get_running_loop()
@@ -192,15 +192,15 @@ class FreshRoute:
 
     async def _turn(self, piece_bytes: int) -> None:
         self._had_bytes += piece_bytes
-        await self._turns.turn(self._had_bytes)
+        await self._turns.wait_turn(self._had_bytes)
 
-    async def _exchange(self, call: Call, stream: _Stream) -> Replied | Lost:
+    async def _exchange(self, call: Call, stream: _Stream) -> Replied | CallLost:
         if not self._wanted(call):
-            return Lost(call.tag, False, NOT_WANTED)
+            return CallLost(call.tag, False, NOT_WANTED)
 
         async def trace(name: str, info: object) -> None:
             if name == "http11.send_request_body.complete":
-                self._sink.sent(Route.FRESH, call.tag)
+                self._sink.on_sent(Route.FRESH, call.tag)
 
         request, body, pieces = call.request, bytearray(), 0
         head: httpcore.Response | None = None
@@ -223,22 +223,22 @@ class FreshRoute:
                 plain = length and "transfer-encoding" not in headers
                 stream.most_bytes = READ_PLAIN_BYTES if plain else READ_CHUNKED_BYTES
                 if length.isdecimal() and int(length[:20]) > MAX_BODY_BYTES:
-                    return Lost(call.tag, True, TOO_LARGE)
+                    return CallLost(call.tag, True, TOO_LARGE)
                 head = response
                 async for piece in response.aiter_stream():
                     body += piece
                     pieces += 1
                     if not self._hold(len(piece), len(body)):
-                        return Lost(call.tag, True, TOO_LARGE)
+                        return CallLost(call.tag, True, TOO_LARGE)
                     if pieces > MAX_PIECES:
-                        return Lost(call.tag, True, TOO_MANY_PIECES)
+                        return CallLost(call.tag, True, TOO_MANY_PIECES)
             if encoding := headers.get("content-encoding", ""):
                 packed, body = body, bytearray()
                 self._held_bytes -= len(packed)
                 for piece in inflated(encoding, bytes(packed)):
                     body += piece
                     if not self._hold(len(piece), len(body)):
-                        return Lost(call.tag, True, TOO_LARGE)
+                        return CallLost(call.tag, True, TOO_LARGE)
                     await self._turn(len(piece))
         except (OSError, httpcore.NetworkError, httpcore.ProtocolError):
             if head is None or not 400 <= head.status < 500:

@@ -22,19 +22,19 @@ import anyio
 
 from kill_switch.core.domain import LaneState, Route
 from kill_switch.transports import certificates
-from kill_switch.transports.causes import why
-from kill_switch.transports.certificates import Expiry
+from kill_switch.transports.causes import describe_error
+from kill_switch.transports.certificates import CertificateExpiry
 from kill_switch.transports.http_connection import OVERDUE, HttpConnection
-from kill_switch.transports.lane import CONNECT_WITHIN_S, Backoff, Sink
+from kill_switch.transports.lane import CONNECT_WITHIN_S, Backoff, LaneListener
 from kill_switch.transports.network import Network
 from kill_switch.venues import retry_after
-from kill_switch.venues.messages import Call, Closed, Lost, Opened, Replied
+from kill_switch.venues.messages import Call, CallLost, Closed, Opened, Replied
 from kill_switch.venues.request import Request
 
 CONNECTIONS = 2
-LATE_MOST = 8  # connections of a lane that wait for late answers
+MAX_LATE = 8  # connections of a lane that wait for late answers
 STEADY_AFTER_S = 5.0  # a connection that lasted this long resets the back-off
-APART_S = 0.1  # between the starts of two connections in one place of the lane
+CONNECT_STAGGER_S = 0.1  # between the starts of two connections in one place of the lane
 # for a lane whose connections all closed in good order to reconnect: three round trips to a distant venue
 RETURN_WITHIN_S = 1.0
 NOT_WANTED = "not wanted any more"
@@ -46,7 +46,7 @@ class HttpLane:
     def __init__(
         self,
         url: str,
-        sink: Sink,
+        sink: LaneListener,
         *,
         ca_file: str | None = None,
         warm_every_s: float = 15.0,
@@ -79,7 +79,7 @@ class HttpLane:
         self._held: asyncio.TimerHandle | None = None
         self._partly = ""  # why some connections are missing, while others are up
         self.trouble = ""  # the latest reason, for the status; "" if the lane is healthy
-        self.certificate: Expiry | None = None  # the earliest expiry in the chain of the last connection
+        self.certificate: CertificateExpiry | None = None  # the earliest expiry in the chain of the last connection
 
     @property
     def state(self) -> LaneState:
@@ -100,7 +100,7 @@ class HttpLane:
         end at once, so that the lane is proven again soon.
         """
         loop = asyncio.get_running_loop()
-        end_s = loop.time() + min(asked_s, retry_after.MOST_S)
+        end_s = loop.time() + min(asked_s, retry_after.MAX_PAUSE_S)
         if self._held is not None:
             if self._held.when() >= end_s:
                 return
@@ -111,11 +111,11 @@ class HttpLane:
         self._held = None
         self._pump()
         if any(c.idle for c in self._connections):
-            self._sink.warm()
+            self._sink.use_idle_http_lane()
 
     def _report_trouble(self, trouble: str) -> None:
         self.trouble = trouble
-        self._sink.trouble(Route.HTTP, trouble)
+        self._sink.on_trouble(Route.HTTP, trouble)
 
     def begin(self, request: Request) -> bool:
         """Write an urgent request at once; return False if no connection can take it now.
@@ -128,7 +128,7 @@ class HttpLane:
             self._begun = self._last = connection
         return connection is not None
 
-    def forgo(self) -> None:
+    def abandon_begun(self) -> None:
         """Abort the connection that `begin` wrote to, because no call follows and its answer would be unassigned."""
         begun, self._begun = self._begun, None
         if begun is not None:
@@ -137,7 +137,8 @@ class HttpLane:
     def call(self, call: Call) -> None:
         """Write a call at once if a connection may take it, else queue it.
 
-        A call whose request `begin` has written is only registered. If no connection is up, the listener gets `Lost`.
+        A call whose request `begin` has written is only registered. If no connection is up, the listener gets
+        `CallLost`.
         """
         begun = self._begun
         if begun is not None and begun.begun is call.request:
@@ -178,15 +179,15 @@ class HttpLane:
         """Return whether an urgent call would be sent at once."""
         return not self._urgent and any(c.idle for c in self._connections)
 
-    def lost(self, call: Call, reason: str) -> None:
+    def on_lost(self, call: Call, reason: str) -> None:
         """Pass a call's loss on to the listener, then send queued calls. `HttpConnection` calls this."""
-        self._sink.event(Lost(call.tag, True, reason, self.spare))
+        self._sink.on_lane_event(CallLost(call.tag, True, reason, self.spare))
         self._pump()
 
-    def replied(self, call: Call, reply: Replied) -> None:
+    def on_reply(self, call: Call, reply: Replied) -> None:
         """Pass an answer on to the listener, then send queued calls. `HttpConnection` calls this."""
-        self._sink.rtt(Route.HTTP, reply.rtt_us)
-        self._sink.event(reply)
+        self._sink.on_round_trip(Route.HTTP, reply.rtt_us)
+        self._sink.on_lane_event(reply)
         self._pump()
 
     async def run(self) -> None:
@@ -199,7 +200,7 @@ class HttpLane:
                     await anyio.sleep(self._warm_every_s / self._count)
                     self._dialer.refresh()
                     if self._held is None and any(c.idle for c in self._connections):
-                        self._sink.warm()
+                        self._sink.use_idle_http_lane()
         finally:
             if self._held is not None:
                 self._held.cancel()
@@ -218,14 +219,14 @@ class HttpLane:
             try:
                 place = await self._dialer.connect(connection, within_s=CONNECT_WITHIN_S)
             except (OSError, ValueError) as error:
-                self._failed(why(error))
+                self._failed(describe_error(error))
                 wait_s = backoff.next_s()
                 continue
             since_s = anyio.current_time()
             self._up(connection)
             late = False
             try:
-                self.certificate = certificates.expiry(connection.transport)
+                self.certificate = certificates.earliest_expiry(connection.transport)
                 await connection.spent.wait()
                 late = connection.late
             finally:
@@ -233,18 +234,18 @@ class HttpLane:
                     connection.abort("the daemon is stopping")
                 self._down(connection)
             if late:
-                self._wait_beside(connection)
+                self._wait_for_late_answer(connection)
             if late or connection.failed:
-                self._dialer.blame(place)
+                self._dialer.mark_failed(place)
             now_s = anyio.current_time()
             if late or connection.orderly or now_s - since_s >= STEADY_AFTER_S:
                 backoff.reset()
-            wait_s = max(0.0, began_s + APART_S - now_s) if connection.orderly else backoff.next_s()
+            wait_s = max(0.0, began_s + CONNECT_STAGGER_S - now_s) if connection.orderly else backoff.next_s()
 
-    def _wait_beside(self, connection: HttpConnection) -> None:
+    def _wait_for_late_answer(self, connection: HttpConnection) -> None:
         """Let an overdue connection wait for its late answer; if there are too many, abort the oldest."""
         self._late = deque(waiting for waiting in self._late if waiting.late)
-        if len(self._late) >= LATE_MOST:
+        if len(self._late) >= MAX_LATE:
             self._late.popleft().abort(OVERDUE)
         self._late.append(connection)
 
@@ -271,7 +272,7 @@ class HttpLane:
             self._return = None
         if not self._opened:
             self._opened = True
-            self._sink.event(Opened(Route.HTTP, 0))
+            self._sink.on_lane_event(Opened(Route.HTTP, 0))
         self._pump()
 
     def _down(self, connection: HttpConnection) -> None:
@@ -299,7 +300,7 @@ class HttpLane:
             self._opened = self._proven = False
             self._partly = ""
             self._report_trouble(reason)
-            self._sink.event(Closed(Route.HTTP, 0, reason))
+            self._sink.on_lane_event(Closed(Route.HTTP, 0, reason))
         self._pump()
 
     def _pump(self) -> None:
@@ -310,11 +311,11 @@ class HttpLane:
                 lost = self._give_up()
                 if lost is None:
                     return
-                self._sink.event(Lost(lost.tag, False, self.trouble or "the lane is down"))
+                self._sink.on_lane_event(CallLost(lost.tag, False, self.trouble or "the lane is down"))
                 continue
             idle = [c for c in up if c.idle]
             if self._urgent and not self._wanted(self._urgent[0]):
-                self._sink.event(Lost(self._urgent.popleft().tag, False, NOT_WANTED))
+                self._sink.on_lane_event(CallLost(self._urgent.popleft().tag, False, NOT_WANTED))
             elif self._urgent and idle:
                 self._start(max(idle, key=lambda c: c.used_ns), self._urgent.popleft())
             elif self._waiting and self._held is None and len(idle) > (1 if len(up) > 1 else 0):
@@ -337,4 +338,4 @@ class HttpLane:
     def _start(self, connection: HttpConnection, call: Call) -> None:
         connection.start(call)
         self._last = connection
-        self._sink.sent(Route.HTTP, call.tag)
+        self._sink.on_sent(Route.HTTP, call.tag)

@@ -15,10 +15,10 @@ from typing import Protocol, cast
 import h11
 import httptools
 
-from kill_switch.transports.causes import why
+from kill_switch.transports.causes import describe_error
 from kill_switch.transports.inflate import inflated
 from kill_switch.transports.lane import READ_INTO, tune
-from kill_switch.transports.second_opinion import Answer, SecondOpinion
+from kill_switch.transports.second_opinion import ParsedResponse, SecondParser
 from kill_switch.venues.messages import ANSWER_WITHIN_S, NOT_PROCESSED, Call, Replied
 from kill_switch.venues.request import Request
 
@@ -41,10 +41,10 @@ OVERDUE = "no answer in time"
 class _Lane(Protocol):
     """The lane that owns a connection."""
 
-    def replied(self, call: Call, reply: Replied) -> None:
+    def on_reply(self, call: Call, reply: Replied) -> None:
         """Called with the complete answer to a call."""
 
-    def lost(self, call: Call, reason: str) -> None:
+    def on_lost(self, call: Call, reason: str) -> None:
         """Called when a call's answer will not come."""
 
     def shun(self, connection: HttpConnection) -> None:
@@ -56,7 +56,7 @@ def _lower(name: bytes) -> str:
     return name.decode("latin-1").lower()
 
 
-class _Doubt(Exception):
+class _UncertainFraming(Exception):
     """Raised when httptools cannot parse an answer's framing reliably; the second parser decides then."""
 
 
@@ -76,7 +76,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._lane = lane
         self._transport: asyncio.Transport | None = None
         self._aborted = False
-        self._answer: Answer | None = None
+        self._answer: ParsedResponse | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._headers: dict[str, str] = {}
@@ -86,7 +86,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._headed = False  # the answer's headers are complete
         self._to_the_end = False  # the answer ends with the connection
         self._raw = bytearray()  # the answer's bytes so far
-        self._second: SecondOpinion | None = None  # the second parser, after httptools has refused the answer
+        self._second: SecondParser | None = None  # the second parser, after httptools has refused the answer
         self._interim = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
@@ -165,7 +165,7 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None and self.why == "closed by the venue":
-            self.why = why(exc)
+            self.why = describe_error(exc)
         self.closed.set()
         self.spent.set()
         if self._timer is not None:
@@ -186,9 +186,9 @@ class HttpConnection(asyncio.BufferedProtocol):
         self.call = None
         if call is not None:
             self.failed = True
-            self._lane.lost(call, self.why)
+            self._lane.on_lost(call, self.why)
 
-    def _cut_refusal(self) -> Answer | None:
+    def _cut_refusal(self) -> ParsedResponse | None:
         """Return an HTTP 4xx answer whose head is complete and whose body is not; None otherwise.
 
         The status alone is a usable answer.
@@ -198,7 +198,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         status = self._parser.get_status_code()
         if not 400 <= status < 500:
             return None
-        return Answer(status, self._headers, b"".join(self._body), keep_alive=False)
+        return ParsedResponse(status, self._headers, b"".join(self._body), keep_alive=False)
 
     # parsing
 
@@ -217,13 +217,13 @@ class HttpConnection(asyncio.BufferedProtocol):
                 self.abort(NOT_HTTP)
             elif not self._aborted:
                 self._begin_answer()
-                self._second = SecondOpinion()
+                self._second = SecondParser()
                 self._feed_second(self._second, raw)
         else:
             if self._answer is None and self._fed_bytes <= MAX_RAW_BYTES:
                 self._raw += data
 
-    def _feed_second(self, second: SecondOpinion, data: bytes) -> None:
+    def _feed_second(self, second: SecondParser, data: bytes) -> None:
         try:
             self._answer = second.feed(data)
         except (h11.ProtocolError, ValueError):
@@ -236,7 +236,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             self._feed_second(self._second, b"")
         elif self._to_the_end:
             body = b"".join(self._body)
-            self._answer = Answer(self._parser.get_status_code(), self._headers, body, keep_alive=False)
+            self._answer = ParsedResponse(self._parser.get_status_code(), self._headers, body, keep_alive=False)
 
     def _begin_answer(self) -> None:
         """Discard the parsed part of an answer."""
@@ -265,7 +265,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         length = headers.get("content-length")
         coding = headers.get("transfer-encoding")
         if status < 100 or (coding is not None and (coding.lower() != "chunked" or self._codings > 1)):
-            raise _Doubt
+            raise _UncertainFraming
         self._codings = 0
         if length is None:
             self._to_the_end = self._headed and coding is None and status not in (204, 304)
@@ -294,9 +294,9 @@ class HttpConnection(asyncio.BufferedProtocol):
             if self._interim > MAX_INTERIM:
                 self.abort(TOO_MANY_INTERIM)
             return
-        self._answer = Answer(status, headers, body, self._parser.should_keep_alive())
+        self._answer = ParsedResponse(status, headers, body, self._parser.should_keep_alive())
 
-    def _deliver(self, call: Call, answer: Answer) -> None:
+    def _deliver(self, call: Call, answer: ParsedResponse) -> None:
         rtt_us = (time.monotonic_ns() - self.used_ns) // 1000
         self.call = self._answer = self._second = None
         self.answered = True
@@ -315,10 +315,10 @@ class HttpConnection(asyncio.BufferedProtocol):
             unpacked = _unpacked(encoding, body)
             if unpacked is None:
                 self.abort("the answer is compressed, unasked, and cannot be read")
-                self._lane.lost(call, self.why)
+                self._lane.on_lost(call, self.why)
                 return
             body = unpacked
-        self._lane.replied(call, Replied(call.tag, answer.status, answer.headers, body, rtt_us))
+        self._lane.on_reply(call, Replied(call.tag, answer.status, answer.headers, body, rtt_us))
 
     def _overdue(self) -> None:
         """Abort the connection if its answer is overdue. One timer serves all calls of the connection in turn.

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 PIECE_BYTES = 1 << 20  # per piece, which takes 2 to 4 ms: the fresh route yields to other tasks in between
 # of a gzip body. Each member copies the bytes behind it: 16 MiB of empty members would take ten minutes.
-MOST_MEMBERS = 16
+MAX_MEMBERS = 16
 _KNOWN = ("gzip", "x-gzip", "deflate")  # RFC 9110 §8.4.1
 
 
@@ -28,7 +28,7 @@ def inflated(encodings: str, packed: bytes) -> Iterator[bytes]:
     if not codings:
         yield packed
         return
-    for _ in range(MOST_MEMBERS):
+    for _ in range(MAX_MEMBERS):
         if not packed:
             return
         inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # accepts a gzip header or a zlib header

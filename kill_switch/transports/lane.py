@@ -22,25 +22,25 @@ CONNECT_WITHIN_S = 10.0  # for TCP and TLS together
 _KEEPALIVE_S = 1
 
 
-class Sink(Protocol):
+class LaneListener(Protocol):
     """The listener of a lane. A lane calls every method on the event loop's thread; no method may raise."""
 
-    def event(self, event: Event) -> None: ...
+    def on_lane_event(self, event: Event) -> None: ...
 
-    def sent(self, route: Route, tag: str) -> None:
+    def on_sent(self, route: Route, tag: str) -> None:
         """Called when the last byte of a call's request has been passed to the transport."""
 
-    def rtt(self, route: Route, rtt_us: int) -> None:
+    def on_round_trip(self, route: Route, rtt_us: int) -> None:
         """Called with each measured round trip, in µs."""
 
-    def trouble(self, route: Route, why: str) -> None:
+    def on_trouble(self, route: Route, why: str) -> None:
         """Called with why a lane could not carry a kill now, or has just failed again; "" if it is healthy."""
 
-    def warm(self) -> None:
+    def use_idle_http_lane(self) -> None:
         """Called when the HTTP lane has been idle for its interval: request something harmless over it."""
 
 
-class Declined(ValueError):
+class ConnectionNotWanted(ValueError):
     """The account's adapter wants no connection now; the text is its reason. The lane retries after the back-off."""
 
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 # without an answer, a second thread may ask; each further thread waits twice as long as the previous one
 OVERDUE_S = 10.0
-MOST_THREADS = 12  # per question; the twelfth starts after 5.7 hours without an answer
+MAX_THREADS = 12  # per question; the twelfth starts after 5.7 hours without an answer
 
 
 class Lookup(Generic[T]):
@@ -61,7 +61,7 @@ class Lookup(Generic[T]):
         if self._under_way:
             asking = len(self._under_way)
             youngest_s = next(reversed(self._under_way.values()))
-            if asking >= MOST_THREADS or now_s - youngest_s < OVERDUE_S * 2 ** (asking - 1):
+            if asking >= MAX_THREADS or now_s - youngest_s < OVERDUE_S * 2 ** (asking - 1):
                 return
         number = next(self._numbers)
         self._under_way[number] = now_s

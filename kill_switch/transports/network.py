@@ -24,10 +24,10 @@ import anyio.abc
 from kill_switch import clock
 from kill_switch.system.host_port import HostPort
 from kill_switch.transports import certificates
-from kill_switch.transports.causes import why
-from kill_switch.transports.resolver import PATIENCE_S, Host, Place, Query, Resolver, ask_system
-from kill_switch.transports.trust import Trust, TrustStore
-from kill_switch.transports.turns import Turns
+from kill_switch.transports.causes import describe_error
+from kill_switch.transports.resolver import PATIENCE_S, HostAddress, Query, ResolvedHost, Resolver, query_system
+from kill_switch.transports.trust import Authorities, AuthorityStore
+from kill_switch.transports.turns import TurnScheduler
 from kill_switch.wakeup import AutoResetEvent
 
 STAGGER_S = 0.25  # between the starts of two attempts (RFC 8305 §5, Connection Attempt Delay)
@@ -40,11 +40,11 @@ REFRESH_EVERY_S = 60.0  # of names and authorities while nothing connects, so th
 class Network:
     """The state that a process's connections share: resolver, authorities, and turns on the event loop."""
 
-    def __init__(self, query: Query = ask_system) -> None:
+    def __init__(self, query: Query = query_system) -> None:
         """Create it. `query` looks a host name up; it blocks and runs in a thread."""
         self.resolver = Resolver(query)
-        self.trusts = TrustStore()
-        self.turns = Turns()
+        self.trusts = AuthorityStore()
+        self.turns = TurnScheduler()
 
     def dialer(self, url: str, ca_file: str | None) -> Dialer:
         """Return the dialer of a URL's host. This blocks unless `trusts.prepare` was awaited before.
@@ -64,7 +64,7 @@ class Network:
 class Dialer:
     """Connect to one host and port."""
 
-    def __init__(self, address: HostPort, resolver: Resolver, trust: Trust) -> None:
+    def __init__(self, address: HostPort, resolver: Resolver, trust: Authorities) -> None:
         self._address = address
         self._host = resolver.host(address.host)
         self._trust = trust
@@ -76,36 +76,36 @@ class Dialer:
         within_s: float,
         patience_s: float = PATIENCE_S,
         name_within_s: float = NAME_WITHIN_S,
-    ) -> Place:
+    ) -> HostAddress:
         """Connect `protocol`, call its `connection_made` once, and return the address, for `blame`.
 
         `within_s` bounds TCP and TLS together, from when an address is known. `patience_s` bounds the wait for a fresh
         answer of the name service while addresses are known. `name_within_s` bounds the wait for its first answer.
         Raises `OSError` or `ValueError` if no address works.
         """
-        self._host.look()
-        self._trust.look()
+        self._host.look_up()
+        self._trust.check_files()
         await self._trust.settle()
         await self._host.settle(patience_s, name_within_s)
-        race = _Race(self._host, self._address, self._trust, protocol)
+        race = _ConnectionRace(self._host, self._address, self._trust, protocol)
         with anyio.move_on_after(within_s):
             return await race.run()
         raise TimeoutError(errno.ETIMEDOUT, race.overdue(within_s))
 
     def refresh(self) -> None:
         """Refresh names and authorities in the background if they are older than `REFRESH_EVERY_S`; return at once."""
-        self._host.look(REFRESH_EVERY_S)
-        self._trust.look(REFRESH_EVERY_S)
+        self._host.look_up(REFRESH_EVERY_S)
+        self._trust.check_files(REFRESH_EVERY_S)
 
-    def blame(self, place: Place) -> None:
+    def mark_failed(self, place: HostAddress) -> None:
         """Record that a connection to this address was unusable: the next connection prefers another address."""
-        self._host.failed(place)
+        self._host.mark_failed(place)
 
 
 class _Handshake(asyncio.Protocol):
     """The protocol of a connection during its TLS handshake; the first completed handshake wins the race."""
 
-    def __init__(self, race: _Race, place: Place) -> None:
+    def __init__(self, race: _ConnectionRace, place: HostAddress) -> None:
         self._race = race
         self._place = place
 
@@ -113,37 +113,41 @@ class _Handshake(asyncio.Protocol):
         self._race.finish(self._place, cast(asyncio.Transport, transport))
 
 
-class _Race:
+class _ConnectionRace:
     """The race of a host's addresses, one attempt each, staggered; the first verified handshake gets the protocol."""
 
-    def __init__(self, host: Host, address: HostPort, trust: Trust, protocol: asyncio.BaseProtocol) -> None:
+    def __init__(
+        self, host: ResolvedHost, address: HostPort, trust: Authorities, protocol: asyncio.BaseProtocol
+    ) -> None:
         self._host = host
         self._address = address
         self._trust = trust
         self._protocol = protocol
-        self._winner: Place | None = None
+        self._winner: HostAddress | None = None
         self._won: asyncio.Transport | None = None
         self._over = False
-        self._running: set[Place] = set()
-        self._accepted: set[Place] = set()  # running attempts that are in their TLS handshake
-        self._shook: set[Place] = set()  # all attempts that reached their TLS handshake
-        self._errors: dict[Place, Exception] = {}
-        self._tried: list[Place] = []
+        self._running: set[HostAddress] = set()
+        self._accepted: set[HostAddress] = set()  # running attempts that are in their TLS handshake
+        self._shook: set[HostAddress] = set()  # all attempts that reached their TLS handshake
+        self._errors: dict[HostAddress, Exception] = {}
+        self._tried: list[HostAddress] = []
         self._news = AutoResetEvent()
 
-    async def run(self) -> Place:
+    async def run(self) -> HostAddress:
         """Run the race and return the winner's address. Raises `OSError` or `ValueError` if no address works."""
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._await_names)
                 while self._winner is None:
-                    place = next((candidate for candidate in self._host.places() if candidate not in self._tried), None)
+                    place = next(
+                        (candidate for candidate in self._host.addresses() if candidate not in self._tried), None
+                    )
                     if place is not None:
                         self._tried.append(place)
                         self._running.add(place)
                         group.start_soon(self._try, place)
                         await self._pause(place)
-                    elif self._running or self._host.asking:
+                    elif self._running or self._host.is_looking_up:
                         await self._news.wait()
                     else:
                         break
@@ -158,20 +162,20 @@ class _Race:
             raise self._failure()
         return self._winner
 
-    def finish(self, place: Place, transport: asyncio.Transport) -> None:
+    def finish(self, place: HostAddress, transport: asyncio.Transport) -> None:
         """Give the protocol to the first completed handshake; abort any later one."""
         if self._winner is not None or self._over:
             transport.abort()
             return
         self._winner, self._won = place, transport
-        self._host.proved(place)
+        self._host.mark_proven(place)
         for other in self._tried[: self._tried.index(place)]:
             if other in self._running:  # it started earlier and is still not connected
-                self._host.failed(other)
+                self._host.mark_failed(other)
         transport.set_protocol(self._protocol)
         self._protocol.connection_made(transport)
 
-    async def _pause(self, place: Place) -> None:
+    async def _pause(self, place: HostAddress) -> None:
         """Wait until the next attempt is due; return at once if an attempt has failed."""
         with anyio.move_on_after(STAGGER_S):
             await self._news.wait()
@@ -182,34 +186,38 @@ class _Race:
 
     async def _await_names(self) -> None:
         """Wake the race whenever the name service answers, so that new addresses join it."""
-        while self._host.asking:
+        while self._host.is_looking_up:
             await self._host.answered()
             self._news.set()
 
-    async def _try(self, place: Place) -> None:
+    async def _try(self, place: HostAddress) -> None:
         try:
             await self._attempt(place)
         except ssl.SSLCertVerificationError as error:
-            words = certificates.refused(error, self._address.host, self._trust.name, clock.now().wall_ns / 1e9)
+            words = certificates.describe_refusal(
+                error, self._address.host, self._trust.name, clock.now().wall_ns / 1e9
+            )
             self._errors[place] = OSError(0, words)
-            self._host.failed(place)
+            self._host.mark_failed(place)
         except Exception as error:  # of a socket or of TLS: reported if no other address works
-            self._errors[place] = OSError(0, f"TLS handshake: {why(error)}") if place in self._shook else error
-            self._host.failed(place)
+            self._errors[place] = (
+                OSError(0, f"TLS handshake: {describe_error(error)}") if place in self._shook else error
+            )
+            self._host.mark_failed(place)
         finally:
             self._running.discard(place)
             self._news.set()
 
-    async def _attempt(self, place: Place) -> None:
+    async def _attempt(self, place: HostAddress) -> None:
         context = self._trust.context
         try:
             await self._handshake(place, context)
         except ssl.SSLCertVerificationError:
-            if not await self._trust.changed(context):
+            if not await self._trust.reload_after_refusal(context):
                 raise
             await self._handshake(place, self._trust.context)
 
-    async def _handshake(self, place: Place, context: ssl.SSLContext) -> None:
+    async def _handshake(self, place: HostAddress, context: ssl.SSLContext) -> None:
         loop = asyncio.get_running_loop()
         sock = await _connected(place, self._address.port)
         self._accepted.add(place)
@@ -235,7 +243,7 @@ class _Race:
     def overdue(self, within_s: float) -> str:
         """Describe in which step each address was when the time limit passed."""
         steps = [
-            f"{place.address}: {why(self._errors[place])}"
+            f"{place.address}: {describe_error(self._errors[place])}"
             if place in self._errors
             else f"{place.address} does not answer {'in the TLS handshake' if place in self._shook else 'at all (TCP)'}"
             for place in self._tried
@@ -245,12 +253,14 @@ class _Race:
     def _failure(self) -> Exception:
         """Return why no address works: the common failure, or the failures of all addresses in one text."""
         errors = [self._errors[place] for place in self._tried if place in self._errors]
-        if len({why(error) for error in errors}) == 1:
+        if len({describe_error(error) for error in errors}) == 1:
             return errors[0]
-        return OSError(0, "; ".join(f"{place.address}: {why(error)}" for place, error in self._errors.items()))
+        return OSError(
+            0, "; ".join(f"{place.address}: {describe_error(error)}" for place, error in self._errors.items())
+        )
 
 
-async def _connected(place: Place, port: int) -> socket.socket:
+async def _connected(place: HostAddress, port: int) -> socket.socket:
     """Connect a socket without the event loop's own method, which looks up literal addresses. Raises `OSError`."""
     sock = socket.socket(place.family, socket.SOCK_STREAM)
     try:

@@ -16,7 +16,7 @@ MAX_HEAD_BYTES = 32 << 10
 MAX_PIECES = 1000  # chunks of one answer: h11 takes 30 µs for each, on the event loop
 
 
-class Answer(NamedTuple):
+class ParsedResponse(NamedTuple):
     """A complete HTTP answer."""
 
     status: int
@@ -25,7 +25,7 @@ class Answer(NamedTuple):
     keep_alive: bool
 
 
-class SecondOpinion:
+class SecondParser:
     """Parse one answer with h11."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class SecondOpinion:
         self._head: h11.Response | None = None
         self._body: list[bytes] = []
 
-    def feed(self, data: bytes) -> Answer | None:
+    def feed(self, data: bytes) -> ParsedResponse | None:
         """Parse more bytes and return the answer once it is complete, else None.
 
         Empty `data` is the end of the connection. Raises `ValueError` or `h11.ProtocolError` if the bytes are no
@@ -66,7 +66,7 @@ class SecondOpinion:
                     if keep_alive and behind.strip(b"\r\n"):
                         raise ValueError("something behind it")
                     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self._head.headers}
-                    return Answer(self._head.status_code, headers, b"".join(self._body), keep_alive)
+                    return ParsedResponse(self._head.status_code, headers, b"".join(self._body), keep_alive)
                 case h11.NEED_DATA:
                     return None
                 case _:

@@ -36,20 +36,20 @@ _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")  # the file names that OpenSSL reads i
 Signature = tuple[tuple[str | int, ...], ...]
 
 
-class _Loaded(NamedTuple):
+class _LoadedAuthorities(NamedTuple):
     signature: Signature
     context: ssl.SSLContext
     sources: frozenset[str]  # files and directories that contained an authority
 
 
-class Trust:
+class Authorities:
     """The authorities of one file, or of the system."""
 
     def __init__(self, ca_file: str | None) -> None:
         """Read nothing yet. `ca_file` None: the system's authorities."""
         self.trouble = ""  # why the last good authorities are used instead of the present files
         self._ca_file = ca_file
-        self._loaded: _Loaded | None = None
+        self._loaded: _LoadedAuthorities | None = None
         self._lookup = Lookup(self._read, self._looked)
 
     @property
@@ -70,7 +70,7 @@ class Trust:
                 raise OSError(errno.ETIMEDOUT, "cannot be read in time")
             self._loaded = self._read()
 
-    def look(self, every_s: float = LOOK_EVERY_S) -> None:
+    def check_files(self, every_s: float = LOOK_EVERY_S) -> None:
         """Check in the background whether the files have changed, unless that was done within `every_s` seconds."""
         if anyio.current_time() - self._lookup.ended_s >= every_s:
             self._lookup.begin()
@@ -79,16 +79,16 @@ class Trust:
         """Wait for the running check, `PATIENCE_S` at most."""
         await self._lookup.settle(PATIENCE_S)
 
-    async def changed(self, used: ssl.SSLContext) -> bool:
+    async def reload_after_refusal(self, used: ssl.SSLContext) -> bool:
         """Check the files again after `used` refused a venue; return whether other authorities are in force now."""
         if self._loaded is not None and self._loaded.context is used:
-            self.look(0.0)
+            self.check_files(0.0)
             await self.settle()
         return self.context is not used
 
     async def prepare(self) -> None:
         """Read the files in a thread, for the `load` that follows."""
-        self.look(0.0)
+        self.check_files(0.0)
         await self._lookup.settle(PREPARE_WITHIN_S)
 
     def _looked(self) -> None:
@@ -109,7 +109,7 @@ class Trust:
         """Return the name of the authorities for people."""
         return f"ca_file {self._ca_file}" if self._ca_file else "the system's certificate authorities"
 
-    def _read(self) -> _Loaded:
+    def _read(self) -> _LoadedAuthorities:
         """Read the files if they have changed; this blocks. Raises `OSError` if a source no longer has an authority."""
         before = self._loaded
         # before the files are read, so that the next check finds a change made meanwhile
@@ -119,22 +119,22 @@ class Trust:
         context, sources = _read_all(self._ca_file)
         if before is not None and (gone := before.sources - sources):
             raise OSError(errno.ENOENT, f"{min(gone)} holds no certificate any more")
-        return _Loaded(signature, context, sources)
+        return _LoadedAuthorities(signature, context, sources)
 
 
-class TrustStore:
+class AuthorityStore:
     """The authorities of all accounts. Accounts with the same file share one TLS context in memory."""
 
     def __init__(self) -> None:
-        self._trusts: dict[str | None, Trust] = {}
+        self._trusts: dict[str | None, Authorities] = {}
         if os.environ.get(KEYLOG):
             log.warning("%s is set and is ignored: this program never writes TLS secrets", KEYLOG)
 
-    def trust(self, ca_file: str | None) -> Trust:
+    def trust(self, ca_file: str | None) -> Authorities:
         """Return the authorities of a file, or the system's; create them at the first call."""
         ca_file = ca_file or None
         if ca_file not in self._trusts:
-            self._trusts[ca_file] = Trust(ca_file)
+            self._trusts[ca_file] = Authorities(ca_file)
         return self._trusts[ca_file]
 
     async def prepare(self, ca_files: Iterable[str | None]) -> None:

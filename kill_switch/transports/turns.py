@@ -11,7 +11,7 @@ import heapq
 import itertools
 
 
-class Turns:
+class TurnScheduler:
     """Let one waiting task continue in each pass of the event loop: the task that has had the least so far.
 
     However many connections send at once, one piece of one answer is read in a pass. So a short answer does not wait
@@ -32,7 +32,7 @@ class Turns:
         loop.call_soon(self._pass, loop)
         return True
 
-    async def turn(self, had: int) -> None:
+    async def wait_turn(self, had: int) -> None:
         """Wait for a pass; `had` is how much the caller has had so far, in bytes or requests."""
         loop = asyncio.get_running_loop()
         mine: asyncio.Future[None] = loop.create_future()

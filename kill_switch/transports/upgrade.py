@@ -15,18 +15,18 @@ from http import HTTPStatus
 
 import h11
 
-from kill_switch.venues.decode import brief
+from kill_switch.venues.decode import truncate
 
-MOST_HEAD_BYTES = 32 << 10
-MOST_BODY_BYTES = 4 << 10  # of a refusal's body, part of which is shown
-MOST_WORDS = 120
+MAX_HEAD_BYTES = 32 << 10
+MAX_BODY_BYTES = 4 << 10  # of a refusal's body, part of which is shown
+MAX_WORDS = 120
 HIDDEN_FROM = 6  # characters of a header that was sent: a shorter part may occur in any sentence
 _STATUS = re.compile(rb"\s*HTTP/1\.\d ([1-9]\d\d)\b")
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
-class UpgradeAnswer:
+class UpgradeResponse:
     """Collect the bytes that arrive before the upgrade is decided."""
 
     def __init__(self) -> None:
@@ -34,9 +34,9 @@ class UpgradeAnswer:
         self.status = 0  # 0: not known yet
         self.headers: dict[str, str] = {}
         self.body = b""
-        self.whole = False  # no further bytes are needed
+        self.is_complete = False  # no further bytes are needed
         self._garbled = False
-        self._reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_HEAD_BYTES)
+        self._reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
         asked = [("Host", "-"), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
         self._reader.send(h11.Request(method="GET", target="/", headers=asked))
         self._reader.send(h11.EndOfMessage())
@@ -57,31 +57,31 @@ class UpgradeAnswer:
             self._reader.receive_data(data)
             self._read()
         except (h11.ProtocolError, ValueError):
-            self._garbled = self.whole = True
+            self._garbled = self.is_complete = True
         if not self.status and (self._garbled or not data) and (matched := _STATUS.match(self.raw)):
             self.status = int(matched[1])  # of a head that is cut, or that h11 refuses
-        if len(self.raw) > MOST_HEAD_BYTES + MOST_BODY_BYTES:
-            self.whole = self._garbled = True
+        if len(self.raw) > MAX_HEAD_BYTES + MAX_BODY_BYTES:
+            self.is_complete = self._garbled = True
 
     def _read(self) -> None:
-        while not self.whole:
+        while not self.is_complete:
             match self._reader.next_event():
                 case h11.Response(status_code=status, headers=headers):
                     self.status = status
                     self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
                 case h11.InformationalResponse(status_code=101):
-                    self.status, self.whole = 101, True
+                    self.status, self.is_complete = 101, True
                 case h11.InformationalResponse():
                     pass
                 case h11.Data(data=data):
                     self.body += data
-                    self.whole = len(self.body) >= MOST_BODY_BYTES
+                    self.is_complete = len(self.body) >= MAX_BODY_BYTES
                 case h11.NEED_DATA:
                     return
                 case _:
-                    self.whole = True
+                    self.is_complete = True
 
-    def words(self, hidden: Iterable[str]) -> str:
+    def describe_refusal(self, hidden: Iterable[str]) -> str:
         """Describe the refusal in one sentence, without any part of the `hidden` texts, which this program has sent."""
         try:
             phrase = f" {HTTPStatus(self.status).phrase}"
@@ -90,7 +90,7 @@ class UpgradeAnswer:
         text = "" if "content-encoding" in self.headers else _plain(self.body.decode("utf-8", "replace"))
         for secret in _secrets(hidden):
             text = text.replace(secret, "[secret]")
-        shown = brief(text, MOST_WORDS)
+        shown = truncate(text, MAX_WORDS)
         return f"upgrade refused: HTTP {self.status}{phrase}{f': {shown}' if shown else ''}"
 
 

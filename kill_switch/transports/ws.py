@@ -17,11 +17,11 @@ from websockets.exceptions import WebSocketException
 
 from kill_switch.core.domain import LaneState, Route
 from kill_switch.transports import certificates
-from kill_switch.transports.causes import why
-from kill_switch.transports.certificates import Expiry
-from kill_switch.transports.lane import CONNECT_WITHIN_S, Backoff, Sink
+from kill_switch.transports.causes import describe_error
+from kill_switch.transports.certificates import CertificateExpiry
+from kill_switch.transports.lane import CONNECT_WITHIN_S, Backoff, LaneListener
 from kill_switch.transports.network import Network
-from kill_switch.transports.resolver import Place
+from kill_switch.transports.resolver import HostAddress
 from kill_switch.transports.ws_connection import WsConnection
 from kill_switch.venues import retry_after
 
@@ -29,7 +29,7 @@ LOGIN_WITHIN_S = 10.0  # for the upgrade and the login together
 STEADY_AFTER_S = 5.0  # a connection that lasted this long resets the back-off
 FATAL_WAIT_S = 30.0  # after a refused key: an operator may correct it, and frequent attempts would not help
 REFUSED_FIRST_S = 0.25  # the first back-off after an upgrade that was refused for another reason than the key
-REFUSED_MOST_S = 30.0  # the cap of that back-off
+MAX_REFUSED_S = 30.0  # the cap of that back-off
 TOO_MANY = (418, 429)  # HTTP statuses for too many requests; some venues ban an address that ignores them
 TOO_MANY_WAIT_S = 1.0  # the minimum wait after them, if the venue names none
 ORPHAN_S = 2.0  # for a successor that is connecting, after the old connection has ended
@@ -42,7 +42,7 @@ class WsLane:
         self,
         url: str,
         headers: Callable[[], Mapping[str, str]],
-        sink: Sink,
+        sink: LaneListener,
         *,
         ca_file: str | None = None,
         max_age_s: float = 12 * 3600.0,
@@ -51,8 +51,9 @@ class WsLane:
     ) -> None:
         """Create the lane; `run` connects it.
 
-        `headers` returns the upgrade request's headers; it is called for each attempt, and raises `Declined` if no
-        connection is wanted now. `max_age_s` is when a successor is opened, in seconds. `overlap` is False where the
+        `headers` returns the upgrade request's headers; it is called for each attempt, and raises `ConnectionNotWanted`
+        if no connection is wanted now. `max_age_s` is when a successor is opened, in seconds. `overlap` is False where
+        the
         venue allows one connection only. Raises `OSError` if `ca_file` cannot be read. Without a `network` the lane
         creates its own.
         """
@@ -64,11 +65,11 @@ class WsLane:
         self._overlap = overlap  # False where the venue allows one connection only
         self._connections: dict[int, WsConnection] = {}
         self._failing = Backoff()
-        self._refused = Backoff(first_s=REFUSED_FIRST_S, cap_s=REFUSED_MOST_S)
+        self._refused = Backoff(first_s=REFUSED_FIRST_S, cap_s=MAX_REFUSED_S)
         self._not_before_s = 0.0  # by the event loop's clock: the end of the venue's `Retry-After`
         self._stopping = False
         self.trouble = ""  # why the last attempt failed or the connection ended; "" if the lane is healthy
-        self.certificate: Expiry | None = None  # the earliest expiry in the chain of the last connection
+        self.certificate: CertificateExpiry | None = None  # the earliest expiry in the chain of the last connection
 
     @property
     def state(self) -> LaneState:
@@ -107,7 +108,7 @@ class WsLane:
             while True:
                 await anyio.sleep(max(wait_s, self._not_before_s - anyio.current_time()))
                 outcome = await self._connect()
-                wait_s = await self._live(outcome) if isinstance(outcome, WsConnection) else outcome
+                wait_s = await self._stay_connected(outcome) if isinstance(outcome, WsConnection) else outcome
         finally:
             self._stopping = True
             for connection in list(self._connections.values()):
@@ -119,13 +120,13 @@ class WsLane:
         On failure, report the trouble and return the wait until the next attempt, in seconds.
         """
         connection: WsConnection | None = None
-        place: Place | None = None
+        place: HostAddress | None = None
         trouble = ""
         try:
             connection = WsConnection(self._url, self._headers(), self._sink, self._ended)
             self._connections[connection.number] = connection
             place = await self._dialer.connect(connection, within_s=CONNECT_WITHIN_S)
-            self.certificate = certificates.expiry(connection.transport)
+            self.certificate = certificates.earliest_expiry(connection.transport)
             with anyio.move_on_after(LOGIN_WITHIN_S):
                 await _first(connection.authenticated, connection.closed)
             if connection.authenticated.is_set() and not connection.closed.is_set():
@@ -134,17 +135,17 @@ class WsLane:
             step = "no login in time" if connection.upgraded else "no answer to the upgrade"
             connection.abort(f"{step}: timed out after {LOGIN_WITHIN_S:g} s")
         except (OSError, WebSocketException, ValueError) as error:
-            trouble = why(error)
+            trouble = describe_error(error)
         if connection is not None:
             connection.abort("not usable")
             self._connections.pop(connection.number, None)
         if place is not None:
-            self._dialer.blame(place)  # TLS works there, but not the service behind it
+            self._dialer.mark_failed(place)  # TLS works there, but not the service behind it
         if connection is None or not connection.upgraded:  # else `_ended` reports the trouble
             self._report_trouble(trouble or (connection.why if connection is not None else ""))
         return self._wait_s(connection)
 
-    async def _live(self, connection: WsConnection) -> float:
+    async def _stay_connected(self, connection: WsConnection) -> float:
         """Keep a connection, and before the maximum age its successors, until a connection ends by itself.
 
         Return the wait before the next connection, in seconds.
@@ -162,7 +163,7 @@ class WsLane:
             if not due:
                 self._steady()
             due = True
-            successor = await self._succeed(connection) if self._overlap else 0.0
+            successor = await self._make_successor(connection) if self._overlap else 0.0
             if self._overlap and not isinstance(successor, WsConnection):
                 # too old for the venue, but better than no connection
                 age_s = max(successor, self._not_before_s - anyio.current_time())
@@ -174,7 +175,7 @@ class WsLane:
                 return self._failing.next_s()
             connection = successor
 
-    async def _succeed(self, old: WsConnection) -> WsConnection | float:
+    async def _make_successor(self, old: WsConnection) -> WsConnection | float:
         """Open a successor of `old`, or return the wait until the next attempt, in s.
 
         If `old` ends first, the successor has `ORPHAN_S` seconds left.
@@ -201,7 +202,7 @@ class WsLane:
         if connection is None:
             return self._failing.next_s()
         if connection.asked_s:
-            least_s = min(connection.asked_s, retry_after.MOST_S)
+            least_s = min(connection.asked_s, retry_after.MAX_PAUSE_S)
             self._not_before_s = anyio.current_time() + least_s * random.uniform(1, 1.05)  # noqa: S311 - jitter
         if connection.fatal:
             return FATAL_WAIT_S * random.uniform(1, 1.05)  # noqa: S311 - jitter, nothing secret
@@ -222,7 +223,7 @@ class WsLane:
 
     def _report_trouble(self, trouble: str) -> None:
         self.trouble = trouble
-        self._sink.trouble(Route.WS, trouble)
+        self._sink.on_trouble(Route.WS, trouble)
 
 
 async def _first(*events: asyncio.Event) -> None:

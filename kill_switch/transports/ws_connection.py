@@ -23,11 +23,11 @@ from websockets.uri import parse_uri
 
 from kill_switch import clock
 from kill_switch.core.domain import Route
-from kill_switch.transports.causes import why
-from kill_switch.transports.lane import READ_INTO, Sink, tune
-from kill_switch.transports.upgrade import UpgradeAnswer
+from kill_switch.transports.causes import describe_error
+from kill_switch.transports.lane import READ_INTO, LaneListener, tune
+from kill_switch.transports.upgrade import UpgradeResponse
 from kill_switch.venues import retry_after
-from kill_switch.venues.decode import brief
+from kill_switch.venues.decode import truncate
 from kill_switch.venues.messages import Closed, Opened, Received
 
 PING_EVERY_S = 1.0  # so that a dead connection is known within 2 s
@@ -57,7 +57,7 @@ class WsConnection(asyncio.BufferedProtocol):
         self,
         url: str,
         headers: Mapping[str, str],
-        sink: Sink,
+        sink: LaneListener,
         on_end: Callable[[WsConnection], object] = lambda connection: None,
     ) -> None:
         """Create it. `on_end` is called when an open connection has ended, before the listener gets `Closed`."""
@@ -69,7 +69,7 @@ class WsConnection(asyncio.BufferedProtocol):
         self.status = 0  # HTTP status of a refused upgrade
         self.asked_s = 0.0  # the `Retry-After` of the refusal, in seconds
         self.open = False  # text can be sent
-        self._answer: UpgradeAnswer | None = UpgradeAnswer()  # the answer to the upgrade, until it is decided
+        self._answer: UpgradeResponse | None = UpgradeResponse()  # the answer to the upgrade, until it is decided
         self._on_end = on_end
         self._sink = sink
         self._headers = headers
@@ -167,7 +167,7 @@ class WsConnection(asyncio.BufferedProtocol):
                 self._frame(cast(Frame, event))
         self._flush()
         if not self._upgraded and self._protocol.handshake_exc is not None:
-            self.abort(why(self._protocol.handshake_exc))
+            self.abort(describe_error(self._protocol.handshake_exc))
         elif self._protocol.parser_exc is not None:
             self.abort(f"frames that cannot be read: {type(self._protocol.parser_exc).__name__}")
         elif self._frames_left < 0:
@@ -187,31 +187,31 @@ class WsConnection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
-        end = why(exc) if exc is not None else "closed by the venue without a word"
+        end = describe_error(exc) if exc is not None else "closed by the venue without a word"
         self._refused(end)
         self.why = self.why or end
         self.open = False
         self.closed.set()
         if self._upgraded:
             self._on_end(self)
-            self._sink.event(Closed(Route.WS, self.number, self.why))
+            self._sink.on_lane_event(Closed(Route.WS, self.number, self.why))
 
     # frames
 
     def _handshake(self, response: Response) -> None:
         error = self._protocol.handshake_exc
         if error is not None:
-            self.abort(f"upgrade refused: HTTP {response.status_code}, but {why(error)}")
+            self.abort(f"upgrade refused: HTTP {response.status_code}, but {describe_error(error)}")
             return
         self._upgraded = True
         self.open = self._protocol.state is OPEN
         self._heard_s = self._ticked_s = time.monotonic()
         self._tick()
-        self._sink.event(Opened(Route.WS, self.number))
+        self._sink.on_lane_event(Opened(Route.WS, self.number))
 
-    def _expect_refusal(self, answer: UpgradeAnswer) -> None:
+    def _expect_refusal(self, answer: UpgradeResponse) -> None:
         """Wait for a refusal's body, at most `REFUSAL_WITHIN_S`, then abort. The status is known already."""
-        if answer.whole:
+        if answer.is_complete:
             self._refused()
         elif not self.status:
             asyncio.get_running_loop().call_later(REFUSAL_WITHIN_S, self._refused)
@@ -226,9 +226,9 @@ class WsConnection(asyncio.BufferedProtocol):
         if answer.refuses:
             self.status = answer.status
             self.fatal = self.fatal or answer.status == 401
-            self.asked_s = retry_after.asked_s(answer.headers, clock.now().wall_ns)
-            asked = f" ({retry_after.words(self.asked_s)})" if self.asked_s else ""
-            self.why = self.why or answer.words(self._headers.values()) + asked
+            self.asked_s = retry_after.retry_after_s(answer.headers, clock.now().wall_ns)
+            asked = f" ({retry_after.describe_pause(self.asked_s)})" if self.asked_s else ""
+            self.why = self.why or answer.describe_refusal(self._headers.values()) + asked
         self.abort(f"{end} {'in the middle of' if answer.raw else 'before'} its answer to the upgrade")
 
     def _frame(self, frame: Frame) -> None:
@@ -236,7 +236,7 @@ class WsConnection(asyncio.BufferedProtocol):
         match frame.opcode:
             case Opcode.TEXT | Opcode.BINARY | Opcode.CONT:
                 if frame.fin and not self._fragments:
-                    self._sink.event(Received(self.number, bytes(frame.data)))
+                    self._sink.on_lane_event(Received(self.number, bytes(frame.data)))
                     return
                 self._fragments.append(bytes(frame.data))
                 # `max_size` bounds their bytes, but not the number of empty fragments
@@ -246,16 +246,16 @@ class WsConnection(asyncio.BufferedProtocol):
                 elif frame.fin:
                     whole = b"".join(self._fragments)
                     self._fragments.clear()
-                    self._sink.event(Received(self.number, whole))
+                    self._sink.on_lane_event(Received(self.number, whole))
             # else the pong was received before the ping was sent
             case Opcode.PONG if 0 < self._pinged_s <= self._heard_s:
                 rtt_us = int((self._heard_s - self._pinged_s) * 1e6)
                 self._pinged_s = 0.0
-                self._sink.rtt(Route.WS, rtt_us)
+                self._sink.on_round_trip(Route.WS, rtt_us)
             case Opcode.CLOSE:
                 code = self._protocol.close_rcvd.code if self._protocol.close_rcvd else 1006
                 reason = self._protocol.close_rcvd.reason if self._protocol.close_rcvd else ""
-                self.why = self.why or f"closed by the venue: {code} {brief(reason, 80)}".rstrip()
+                self.why = self.why or f"closed by the venue: {code} {truncate(reason, 80)}".rstrip()
             case _:
                 pass
 

@@ -42,21 +42,21 @@ class Trigger(Protocol):
 
     async def run(self, report: Report) -> None: ...
 
-    def condition(self) -> tuple[TriggerState, str]:
+    def state(self) -> tuple[TriggerState, str]:
         """Return the state and a detail that a person understands."""
 
-    def figures(self) -> Figures:
+    def measurements(self) -> Figures:
         """Return what it watches in numbers, each with its limit (NaN: it has none), for metrics.
 
         What has not been seen yet is left out. A name ends with `_s` where the number is seconds. A number grows
         towards its limit, but for `equity`, which falls to its floor.
         """
 
-    def against_rearm(self) -> str | None:
+    def rearm_blocker(self) -> str | None:
         """Say why this trigger would trip again at once, if it would; an `Unseen` if it cannot tell.
 
         A gate that cannot see must not say yes: None means that the input was seen, or that it does not matter.
         """
 
-    def reset(self) -> None:
+    def on_rearmed(self) -> None:
         """Start over: a person has re-armed."""

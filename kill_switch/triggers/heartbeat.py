@@ -21,10 +21,10 @@ from typing import Literal
 
 import anyio
 
-from kill_switch.core.domain import Now, Reason
+from kill_switch.core.domain import Instant, Reason
 from kill_switch.journal.records import HeartbeatRecord
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
-from kill_switch.triggers.stall_clock import Attention, Mark
+from kill_switch.triggers.stall_clock import StallClock, StallMark
 from kill_switch.wakeup import Signal
 
 READY_WITHIN_S = 60.0  # accounts that are not ready by then keep nothing from counting
@@ -35,7 +35,7 @@ ABSENT_NS = 1_000_000_000  # the intake says more often than that that a socket 
 Record = Callable[[Mapping[str, object]], None]
 
 
-class Heartbeat:
+class HeartbeatTrigger:
     """Watch one heartbeat; `beat` and `bye` come from the intake."""
 
     kind = "heartbeat"
@@ -48,8 +48,8 @@ class Heartbeat:
         start: Literal["first-beat", "boot"],
         allow_bye: bool,
         *,
-        clock: Callable[[], Now],
-        attention: Attention,
+        clock: Callable[[], Instant],
+        attention: StallClock,
         drain: Callable[[], None],
         record: Record = lambda data: None,
         past: HeartbeatRecord | None = None,
@@ -62,12 +62,12 @@ class Heartbeat:
         self.start = start
         self._allow_bye = allow_bye
         self._clock = clock
-        self._attention = attention
+        self._stall_clock = attention
         self._drain = drain
         self._watching = False
         self._beaten_ns: int | None = None  # the last beat of all
-        self._since = Mark(0, 0)  # the last beat, or the start of the watch
-        self._doubted = Mark(0, 0)  # when a beat may have been lost last
+        self._since = StallMark(0, 0)  # the last beat, or the start of the watch
+        self._doubted = StallMark(0, 0)  # when a beat may have been lost last
         self._absent_ns = -ABSENT_NS  # when a way in was last said to be missing
         self._why_doubted = ""
         self._ways: set[str] = set()  # by which its beats have come
@@ -81,14 +81,14 @@ class Heartbeat:
         self.booted = False
         self._changed = Signal()
 
-    def boot(self) -> None:
+    def start_boot_timer(self) -> None:
         """Start counting for what needs no first beat: the accounts are ready, or have had their time."""
         self.booted = True
         if self._counts_from_boot():
             self._watch(self._clock().mono_ns, "boot")
         self._owed = False
 
-    def succeed(self, before: Heartbeat) -> None:
+    def continue_from(self, before: HeartbeatTrigger) -> None:
         """Go on from the one that this replaces: who was waited for is waited for, and who was silent stays silent."""
         before.save()
         self._beaten_ns, self._since = before._beaten_ns, before._since
@@ -99,10 +99,10 @@ class Heartbeat:
         self._owed, self._left = before._owed, before._left
         self.booted = before.booted and before.start == self.start
 
-    def take_over(self, before: Heartbeat) -> None:
+    def take_over(self, before: HeartbeatTrigger) -> None:
         """Go on from one of another name, which is no more: the time-out counts from now on, for beats of this name."""
-        self.succeed(before)
-        self._since = self._attention.mark(self._clock().mono_ns)
+        self.continue_from(before)
+        self._since = self._stall_clock.mark(self._clock().mono_ns)
         before._watching = before._owed = False
         self.record_anew()
 
@@ -116,7 +116,7 @@ class Heartbeat:
         """Tell whether a beat that does not come is noticed: now, or once it counts."""
         return self._watching or self._owed
 
-    def beat(self, way: str = "") -> None:
+    def on_beat(self, way: str = "") -> None:
         """Take a beat that has come by this way in."""
         at_ns = self._clock().mono_ns
         if way:
@@ -125,7 +125,7 @@ class Heartbeat:
         if not self._fired:
             self._watch(at_ns, "beat")
 
-    def doubt(self, why: str, way: str = "", *, absent: bool = False) -> None:
+    def on_possible_beat(self, why: str, way: str = "", *, absent: bool = False) -> None:
         """Say that a beat may have come by this way in and was not taken; `absent`: nothing can come there at all.
 
         A way by which its beats have never come, while they have come by another, is none of its business.
@@ -133,11 +133,11 @@ class Heartbeat:
         if self._ways and way and way not in self._ways:
             return
         now_ns = self._clock().mono_ns
-        self._doubted, self._why_doubted = self._attention.mark(now_ns), why
+        self._doubted, self._why_doubted = self._stall_clock.mark(now_ns), why
         if absent:
             self._absent_ns = now_ns
 
-    def bye(self) -> bool:
+    def on_bye(self) -> bool:
         """Take an orderly goodbye: stop watching until the next beat; False where that is not allowed."""
         if not self._allow_bye:
             return False
@@ -169,7 +169,7 @@ class Heartbeat:
             if self._watching and not self._fired and now.mono_ns >= self._deadline_ns():
                 self._fire(now, report)
 
-    def condition(self) -> tuple[TriggerState, str]:
+    def state(self) -> tuple[TriggerState, str]:
         now_ns = self._clock().mono_ns
         ago = "never" if self._beaten_ns is None else f"{(now_ns - self._beaten_ns) / 1e9:.1f} s ago"
         if self._fired:
@@ -186,21 +186,21 @@ class Heartbeat:
             return TriggerState.BLIND, f"{self._why_doubted}; last beat: {ago}, allowed: {self.timeout_ns / 1e9:g} s"
         return TriggerState.OK, f"last beat: {ago}, allowed: {self.timeout_ns / 1e9:g} s"
 
-    def figures(self) -> Figures:
+    def measurements(self) -> Figures:
         if self._beaten_ns is None:
             return {}
         return {"silent_s": ((self._clock().mono_ns - self._beaten_ns) / 1e9, self.timeout_ns / 1e9)}
 
-    def against_rearm(self) -> str | None:
+    def rearm_blocker(self) -> str | None:
         now_ns = self._clock().mono_ns
         if self._beaten_ns is not None and now_ns - self._beaten_ns < self.timeout_ns:
             return None
         if self._fired:  # one that starts with a first beat waits for that again
             return "no heartbeat yet; it would fire again" if self.start == "boot" else None
         is_due = self._watching or self._counts_from_boot()
-        return Unseen("whether it beats", self.condition()[1]) if is_due else None
+        return Unseen("whether it beats", self.state()[1]) if is_due else None
 
-    def reset(self) -> None:
+    def on_rearmed(self) -> None:
         if not self._fired:
             return  # it sees its beats: a re-arm is no reason to look away
         self._fired = self._watching = False
@@ -214,9 +214,9 @@ class Heartbeat:
         now_ns = self._clock().mono_ns
         return now_ns - self._overdue_ns(max(self._since, self._doubted), now_ns)
 
-    def _overdue_ns(self, since: Mark, now_ns: int) -> int:
+    def _overdue_ns(self, since: StallMark, now_ns: int) -> int:
         """Return by how much the time-out is over; time in which we were deaf does not count."""
-        return since.heard_ns(self._attention.mark(now_ns)) - self.timeout_ns
+        return since.heard_ns(self._stall_clock.mark(now_ns)) - self.timeout_ns
 
     def _in_doubt(self, now_ns: int) -> bool:
         """Tell whether a beat may have been lost since the last one, within the time-out."""
@@ -224,7 +224,7 @@ class Heartbeat:
 
     def _watch(self, at_ns: int, why: str) -> None:
         started = not self._watching
-        self._watching, self._since = True, self._attention.mark(at_ns)
+        self._watching, self._since = True, self._stall_clock.mark(at_ns)
         if started:
             self._owed = self._left = False
             self._note(True, why)
@@ -234,14 +234,14 @@ class Heartbeat:
         idle = not self._watching and not self._fired
         return idle and (self._owed or (self.start == "boot" and not self._left))
 
-    def end(self) -> None:
+    def record_ended(self) -> None:
         """Put on record that nobody watches any more: the configuration has it no longer."""
         self._note(False, "removed")
         self.save()
 
     def save(self) -> None:
         """Put on record whether it is watched, if that is news."""
-        if not _same(self._state, self._on_record):
+        if not _means_same(self._state, self._on_record):
             self._on_record = self._state
             self._notes.append(self._clock().mono_ns)
             watched, why = self._state
@@ -256,20 +256,20 @@ class Heartbeat:
     def _wake(self) -> None:
         self._changed.notify()
 
-    def _fire(self, now: Now, report: Report) -> None:
+    def _fire(self, now: Instant, report: Report) -> None:
         self._fired = True
         silent_ms = (now.mono_ns - self._since.at_ns) // 1_000_000
         text = f"no heartbeat for {silent_ms / 1000:.3f} s (allowed: {self.timeout_ns / 1e9:g} s)"
         evidence = {
             "silent_ms": silent_ms,
             "timeout_ms": self.timeout_ns // 1_000_000,
-            "deaf_ms": (self._attention.deaf_ns(now.mono_ns) - self._since.deaf_ns) // 1_000_000,
+            "deaf_ms": (self._stall_clock.stalled_ns(now.mono_ns) - self._since.stalled_ns) // 1_000_000,
             "beats_before": self._beaten_ns is not None,
         }
         report(Reason(self.name, text, self.accounts, now, evidence))
         self._note(False, TRIP)
 
 
-def _same(one: tuple[bool, str], other: tuple[bool, str]) -> bool:
+def _means_same(one: tuple[bool, str], other: tuple[bool, str]) -> bool:
     """Tell whether two states mean the same after a restart: why one is watched does not matter."""
     return one == other or (one[0] and other[0])

@@ -11,14 +11,14 @@ from collections.abc import Callable, Collection, Mapping
 
 import anyio
 
-from kill_switch.core.domain import Now, Reason
+from kill_switch.core.domain import Instant, Reason
 from kill_switch.triggers.base import Figures, Report, TriggerState
-from kill_switch.triggers.stall_clock import Attention, Mark
+from kill_switch.triggers.stall_clock import StallClock, StallMark
 
 LOOK_EVERY_S = 0.1
 
 
-class Link:
+class LinkTrigger:
     """Watch the lanes of its accounts; `reachable` says for each whether at least one is up."""
 
     kind = "link"
@@ -29,8 +29,8 @@ class Link:
         accounts: tuple[str, ...],
         timeout_s: float,
         *,
-        clock: Callable[[], Now],
-        attention: Attention,
+        clock: Callable[[], Instant],
+        attention: StallClock,
         reachable: Callable[[], Mapping[str, bool]],
         troubles: Callable[[str], Mapping[str, str]] = lambda account: {},
     ) -> None:
@@ -39,10 +39,10 @@ class Link:
         self.accounts = accounts
         self._timeout_ns = int(timeout_s * 1e9)
         self._clock = clock
-        self._attention = attention
+        self._stall_clock = attention
         self._reachable = reachable
         self._troubles = troubles
-        self._up: dict[str, Mark] = {}  # account → when it was last up
+        self._up: dict[str, StallMark] = {}  # account → when it was last up
         self._fired: set[str] = set()
 
     async def run(self, report: Report) -> None:
@@ -50,7 +50,7 @@ class Link:
             self._look(report)
             await anyio.sleep(LOOK_EVERY_S)
 
-    def condition(self) -> tuple[TriggerState, str]:
+    def state(self) -> tuple[TriggerState, str]:
         down = {name: s for name in self.accounts if (s := self._down_s(name)) is not None and s > 2 * LOOK_EVERY_S}
         words = ", ".join(f"{name} down for {seconds:.1f} s" for name, seconds in down.items())
         if self._fired:
@@ -60,22 +60,22 @@ class Link:
             return TriggerState.WAITING, f"{words}; {waits}" if words else waits
         return TriggerState.OK, words or "every account can be reached"
 
-    def figures(self) -> Figures:
+    def measurements(self) -> Figures:
         down = [seconds for name in self.accounts if (seconds := self._down_s(name)) is not None]
         return {"down_s": (max(down), self._timeout_ns / 1e9)} if down else {}
 
-    def against_rearm(self, accounts: Collection[str] | None = None) -> str | None:
+    def rearm_blocker(self, accounts: Collection[str] | None = None) -> str | None:
         """Say which of these accounts (None: of all of its own) it has fired for and cannot be reached yet."""
         reachable = self._reachable()
         fired = [name for name in self.accounts if name in self._fired and (accounts is None or name in accounts)]
         down = [name for name in fired if not reachable[name]]
         return f"{', '.join(down)} cannot be reached; it would fire again" if down else None
 
-    def succeed(self, before: Link) -> None:
+    def continue_from(self, before: LinkTrigger) -> None:
         """Go on from the one that this replaces: who is being lost is lost when it is time."""
         self._up, self._fired = dict(before._up), before._fired & set(self.accounts)
 
-    def reset(self, accounts: Collection[str] | None = None) -> None:
+    def on_rearmed(self, accounts: Collection[str] | None = None) -> None:
         """Start over for these accounts, or for all of its own; another one that is lost stays so until its re-arm."""
         fired = {name for name in self._fired if accounts is None or name in accounts}
         for name in fired:  # the others are watched already, and may be on their way to being lost
@@ -91,7 +91,7 @@ class Link:
         lost = []
         for name in self.accounts:
             if reachable[name]:
-                self._up[name] = self._attention.mark(now_ns)
+                self._up[name] = self._stall_clock.mark(now_ns)
             elif name not in self._fired and (down_s := self._down_s(name)) is not None:
                 if down_s * 1e9 >= self._timeout_ns:
                     lost.append(name)
@@ -109,4 +109,4 @@ class Link:
         """How long it has been down, as far as we could see; None if it has never been up."""
         if name not in self._up:
             return None
-        return self._up[name].heard_ns(self._attention.mark(self._clock().mono_ns)) / 1e9
+        return self._up[name].heard_ns(self._stall_clock.mark(self._clock().mono_ns)) / 1e9

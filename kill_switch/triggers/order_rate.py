@@ -19,35 +19,37 @@ from typing import NamedTuple
 
 import anyio
 
-from kill_switch.core.domain import Now, Reason
+from kill_switch.core.domain import Instant, Reason
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
-from kill_switch.triggers.stall_clock import Attention, Mark
+from kill_switch.triggers.stall_clock import StallClock, StallMark
 from kill_switch.wakeup import AutoResetEvent
 
 LOOK_EVERY_S = 0.1
 BACKLOG_NS = 1_000_000_000  # what was held back has come by then
-SHOWN = 5  # orders that a reason names
+MAX_SHOWN = 5  # orders that a reason names
 
 
-class View(NamedTuple):
+class OrderVisibility(NamedTuple):
     """What can be seen of an account now."""
 
-    told: bool  # its orders are pushed to us, and what the last gap in that has hidden has been read
+    has_pushes: bool  # its orders are pushed to us, and what the last gap in that has hidden has been read
     open: int | None  # orders, as far as they are known
 
 
-class Watched:
+class WatchedAccount:
     """What is known of one account."""
 
     __slots__ = ("back", "new", "open", "over", "over_ns", "times", "unseen", "watched")
 
-    def __init__(self, now: Mark) -> None:
-        self.unseen: Mark | None = now  # since when it is not seen; None: it is
-        self.watched: Mark | None = None  # since when nothing was missed for longer than the window; None: not yet seen
+    def __init__(self, now: StallMark) -> None:
+        self.unseen: StallMark | None = now  # since when it is not seen; None: it is
+        self.watched: StallMark | None = (
+            None  # since when nothing was missed for longer than the window; None: not yet seen
+        )
         self.back = (0, 0)  # since when it was not seen before it was seen again, and until when that matters
         self.open: int | None = None
         self.over_ns = 0  # for how long too many were seen open, without one look that saw fewer
-        self.over: Mark | None = None  # the last look, if that saw too many; None: it saw fewer, or nothing
+        self.over: StallMark | None = None  # the last look, if that saw too many; None: it saw fewer, or nothing
         self.new: list[tuple[int, str]] = []  # orders by the time at which they count, the newest; see `_take`
         self.times: dict[str, int] = {}  # the same ones
 
@@ -58,7 +60,7 @@ class Watched:
         self.over_ns, self.over = 0, None
 
 
-class OrderRate:
+class OrderRateTrigger:
     """Watch the orders of its accounts; `look` shows an account as it is now, None while it is not there."""
 
     kind = "order-rate"
@@ -71,9 +73,9 @@ class OrderRate:
         max_open: int | None,
         window_s: float,
         *,
-        clock: Callable[[], Now],
-        attention: Attention,
-        look: Callable[[str], View | None],
+        clock: Callable[[], Instant],
+        attention: StallClock,
+        look: Callable[[str], OrderVisibility | None],
     ) -> None:
         self.name = name
         self.accounts = accounts
@@ -82,40 +84,42 @@ class OrderRate:
         self._window_s = window_s
         self._window_ns = int(window_s * 1e9)
         self._clock = clock
-        self._attention = attention
+        self._stall_clock = attention
         self._look_at = look
-        self._known = {account: Watched(attention.mark(clock().mono_ns)) for account in accounts}
+        self._known = {account: WatchedAccount(attention.mark(clock().mono_ns)) for account in accounts}
         # how deaf we have been in all, how long in the last stall, and until when that matters
-        self._stall = (attention.deaf_ns(clock().mono_ns), 0, 0)
+        self._stall = (attention.stalled_ns(clock().mono_ns), 0, 0)
         self._found: Reason | None = None
         self._fired = ""  # why, until all accounts that it has fired for are re-armed
         self._struck: set[str] = set()  # those that are not
         self._news = AutoResetEvent()
 
-    def succeed(self, before: OrderRate) -> None:
+    def continue_from(self, before: OrderRateTrigger) -> None:
         """Go on from the trigger that this one replaces: what that has seen is not forgotten."""
         self._known.update((name, before._of(name)) for name in self.accounts if name in before.accounts)
         self._stall = before._stall
 
     # ── orders ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def placed(self, account: str, order_id: str) -> None:
+    def on_order_placed(self, account: str, order_id: str) -> None:
         """Take word of an order that somebody has placed just now; it may have been told by `found` before."""
         if self._max_new is None or account not in self.accounts:
             return
         now, watched = self._clock(), self._of(account)
         at_ns = min(now.mono_ns - self._held_back_ns(now.mono_ns), self._seen_ns(watched, now))
-        self._take(account, watched, (order_id,), at_ns, now)
+        self._count_orders(account, watched, (order_id,), at_ns, now)
 
-    def found(self, account: str, orders: Sequence[str], since_ns: int) -> None:
+    def on_orders_found(self, account: str, orders: Sequence[str], since_ns: int) -> None:
         """Take word of orders that somebody has placed at `since_ns` (monotonic) or later."""
         if self._max_new is None or account not in self.accounts:
             return
         now = self._clock()
         if since_ns >= now.mono_ns - self._window_ns:
-            self._take(account, self._of(account), orders[-self._max_new - 1 :], since_ns, now)
+            self._count_orders(account, self._of(account), orders[-self._max_new - 1 :], since_ns, now)
 
-    def _take(self, account: str, watched: Watched, orders: Iterable[str], at_ns: int, now: Now) -> None:
+    def _count_orders(
+        self, account: str, watched: WatchedAccount, orders: Iterable[str], at_ns: int, now: Instant
+    ) -> None:
         """Count orders at a time, each once, at the latest time that is told of it; keep one more than may be."""
         assert self._max_new is not None  # noqa: S101 - for the type checker
         new, times = watched.new, watched.times
@@ -140,7 +144,7 @@ class OrderRate:
                 "max_new": self._max_new,
                 "within_ms": span_ns // 1_000_000,
                 "window_ms": self._window_ns // 1_000_000,
-                "latest": [one for _, one in new[-SHOWN:]],
+                "latest": [one for _, one in new[-MAX_SHOWN:]],
             }
             self._find(text, evidence, now)
 
@@ -159,12 +163,12 @@ class OrderRate:
 
     def _look(self) -> None:
         now = self._clock()
-        mark = self._attention.mark(now.mono_ns)
+        mark = self._stall_clock.mark(now.mono_ns)
         self._held_back_ns(now.mono_ns)
         for name in self.accounts:
             watched, view = self._of(name), self._look_at(name)
             watched.open = None if view is None else view.open
-            if view is None or not view.told or (self._max_open is not None and view.open is None):
+            if view is None or not view.has_pushes or (self._max_open is not None and view.open is None):
                 self._unsee(watched, mark)
                 continue
             if watched.unseen is not None:
@@ -184,7 +188,7 @@ class OrderRate:
         if not self._struck:
             self._fired = ""
 
-    def _unsee(self, watched: Watched, now: Mark) -> None:
+    def _unsee(self, watched: WatchedAccount, now: StallMark) -> None:
         """Stop the clocks of an account that is not seen; after a window they are void, and the account is blind."""
         watched.over = None
         if watched.unseen is None:
@@ -192,19 +196,19 @@ class OrderRate:
         elif watched.unseen.heard_ns(now) > self._window_ns:
             watched.over_ns, watched.watched = 0, None
 
-    def _find_open(self, name: str, count: int, now: Now) -> None:
+    def _find_open(self, name: str, count: int, now: Instant) -> None:
         text = f"{name} has {count} open orders, and too many for {self._window_s:g} s (allowed: {self._max_open})"
         window_ms = self._window_ns // 1_000_000
         self._find(text, {"account": name, "open": count, "max_open": self._max_open, "window_ms": window_ms}, now)
 
-    def _find(self, text: str, evidence: Mapping[str, object], now: Now) -> None:
+    def _find(self, text: str, evidence: Mapping[str, object], now: Instant) -> None:
         self._found = Reason(self.name, text, self.accounts, now, evidence)
         self._news.set()
 
     def _held_back_ns(self, now_ns: int) -> int:
         """Return how long what comes now may have been held back by a stall of our own."""
         before_ns, stall_ns, until_ns = self._stall
-        deaf_ns = self._attention.deaf_ns(now_ns)
+        deaf_ns = self._stall_clock.stalled_ns(now_ns)
         if deaf_ns > before_ns:
             new_ns = deaf_ns - before_ns
             stall_ns = new_ns + (stall_ns if now_ns - new_ns < until_ns else 0)
@@ -212,22 +216,22 @@ class OrderRate:
         self._stall = (deaf_ns, stall_ns, until_ns)
         return stall_ns if now_ns < until_ns else 0
 
-    def _seen_ns(self, watched: Watched, now: Now) -> int:
+    def _seen_ns(self, watched: WatchedAccount, now: Instant) -> int:
         """Return when the account was last seen before what comes now."""
         if watched.unseen is not None:
             return watched.unseen.at_ns
         since_ns, until_ns = watched.back
         return since_ns if now.mono_ns < until_ns else now.mono_ns
 
-    def _of(self, name: str) -> Watched:
+    def _of(self, name: str) -> WatchedAccount:
         watched = self._known.get(name)
         if watched is None:
-            watched = self._known[name] = Watched(self._attention.mark(self._clock().mono_ns))
+            watched = self._known[name] = WatchedAccount(self._stall_clock.mark(self._clock().mono_ns))
         return watched
 
     # ── what others see ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def condition(self) -> tuple[TriggerState, str]:
+    def state(self) -> tuple[TriggerState, str]:
         blind, unseen = self._blindness(self.accounts), self._unseen(self.accounts)
         if self._fired:
             return TriggerState.TRIPPED, f"{self._fired}; now {blind or self._standing()}"
@@ -237,7 +241,7 @@ class OrderRate:
             return TriggerState.WAITING, f"waits until the orders of {', '.join(unseen)} are seen"
         return TriggerState.OK, self._standing()
 
-    def figures(self) -> Figures:
+    def measurements(self) -> Figures:
         found: dict[str, tuple[float, float]] = {}
         if self._max_new is not None:
             most = max((self._new(name) for name in self.accounts), default=0)
@@ -246,14 +250,14 @@ class OrderRate:
             found["open_orders"] = (float(fullest[1]), float(self._max_open))
         return found
 
-    def against_rearm(self, accounts: Collection[str] | None = None) -> str | None:
+    def rearm_blocker(self, accounts: Collection[str] | None = None) -> str | None:
         """Say why it would fire again for one of these accounts, or of all of its own; each is counted by itself."""
         asked = [name for name in self.accounts if accounts is None or name in accounts]
         many = [name for name in asked if self._max_new is not None and self._new(name) > self._max_new]
         full = [name for name in asked if self._of(name).over is not None]
         if many or full:
             return f"{self._standing(asked)}; it would fire again"
-        now = self._attention.mark(self._clock().mono_ns)
+        now = self._stall_clock.mark(self._clock().mono_ns)
         unseen = self._unseen(asked)
         watched = {name: self._of(name).watched for name in asked if name not in unseen}
         short = [name for name, since in watched.items() if since is None or since.heard_ns(now) < self._window_ns]
@@ -263,7 +267,7 @@ class OrderRate:
         why = f"its orders have not been seen for {self._window_s:g} s"
         return Unseen(f"whether {', '.join(names)} has too many orders", why)
 
-    def reset(self, accounts: Collection[str] | None = None) -> None:
+    def on_rearmed(self, accounts: Collection[str] | None = None) -> None:
         """Start over for these accounts, or for all of its own, as far as it has fired for them."""
         if not self._fired:
             return
@@ -282,7 +286,7 @@ class OrderRate:
         return [name for name in names if self._of(name).unseen is not None]
 
     def _blindness(self, names: Sequence[str]) -> str:
-        now = self._attention.mark(self._clock().mono_ns)
+        now = self._stall_clock.mark(self._clock().mono_ns)
         unseen = {name: since.heard_ns(now) for name in names if (since := self._of(name).unseen) is not None}
         return ", ".join(
             f"the orders of {name} are not seen for {ns / 1e9:.1f} s"

@@ -13,7 +13,7 @@ from typing import Literal
 
 import anyio
 
-from kill_switch.core.domain import Now, Reason
+from kill_switch.core.domain import Instant, Reason
 from kill_switch.cron import Crontab, Timetable
 from kill_switch.journal.records import ScheduleRecord
 from kill_switch.triggers.base import Figures, Report, TriggerState
@@ -24,7 +24,7 @@ MISSED_AFTER_S = 60.0  # crontab's times are minutes apart, and a restart takes 
 Record = Callable[[Mapping[str, object]], None]
 
 
-class Schedule:
+class ScheduleTrigger:
     """Watch one cron expression."""
 
     kind = "schedule"
@@ -37,7 +37,7 @@ class Schedule:
         zone: str,
         missed: Literal["fire", "skip"],
         *,
-        clock: Callable[[], Now],
+        clock: Callable[[], Instant],
         seen: datetime | None = None,
         last: datetime | None = None,
         record: Record = lambda data: None,
@@ -54,7 +54,7 @@ class Schedule:
         self._recorded = list(past.fired) if past else []
         self._times = Timetable(Crontab(cron, zone), clock(), seen, last, self._recorded)
 
-    def succeed(self, before: Schedule) -> None:
+    def continue_from(self, before: ScheduleTrigger) -> None:
         """Go on from the one that this replaces: what has fired does not fire again."""
         for due_s in before._times.fired:
             self._times.fire(due_s)
@@ -64,26 +64,26 @@ class Schedule:
             now = self._clock()
             due_s = self._times.look(now)
             if due_s is not None:
-                self._come(due_s, now, report)
+                self._on_due(due_s, now, report)
             elif self._times.fired != self._recorded:  # a clock was far ahead when it fired: a restart must know, too
                 self._put_on_record("the clock was set back")
             await anyio.sleep(self._times.wait_s(self._clock(), LOOK_EVERY_S))
 
-    def condition(self) -> tuple[TriggerState, str]:
+    def state(self) -> tuple[TriggerState, str]:
         coming = "never again" if self._times.next is None else f"next: {self._times.next.isoformat()}"
         state = TriggerState.TRIPPED if self._fired else TriggerState.OK
         return state, f"{self._said}; {coming}" if self._said else coming
 
-    def figures(self) -> Figures:
+    def measurements(self) -> Figures:
         return {}  # it watches a clock
 
-    def against_rearm(self) -> str | None:
+    def rearm_blocker(self) -> str | None:
         return None  # the next time is in the future
 
-    def reset(self) -> None:
+    def on_rearmed(self) -> None:
         self._fired, self._said = False, ""
 
-    def _come(self, due_s: int, now: Now, report: Report) -> None:
+    def _on_due(self, due_s: int, now: Instant, report: Report) -> None:
         """Fire for a time that has come, or leave it out."""
         due = self._times.crontab.local(due_s).isoformat()
         late_s = round(now.wall_ns / 1e9 - due_s, 3)

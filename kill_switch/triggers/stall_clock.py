@@ -13,46 +13,46 @@ from typing import NamedTuple
 
 import anyio
 
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 
 TICK_S = 0.1
 LATE_S = 0.1  # a tick later than that is a stall, not jitter
 
 
-class Mark(NamedTuple):
+class StallMark(NamedTuple):
     """A moment of the monotonic clock, and how long the process had been deaf in all by then."""
 
     at_ns: int
-    deaf_ns: int
+    stalled_ns: int
 
-    def heard_ns(self, until: Mark) -> int:
+    def heard_ns(self, until: StallMark) -> int:
         """Return for how long the process has listened from this mark until that one."""
-        return until.at_ns - self.at_ns - (until.deaf_ns - self.deaf_ns)
+        return until.at_ns - self.at_ns - (until.stalled_ns - self.stalled_ns)
 
 
-class Attention:
+class StallClock:
     """Add up the time in which the event loop stood still."""
 
-    def __init__(self, clock: Callable[[], Now]) -> None:
+    def __init__(self, clock: Callable[[], Instant]) -> None:
         self._clock = clock
         self._ticked_ns = clock().mono_ns
-        self._deaf_ns = 0
+        self._stalled_ns = 0
 
-    def deaf_ns(self, mono_ns: int) -> int:
+    def stalled_ns(self, mono_ns: int) -> int:
         """Return all the deaf time until now, a stall that is only just over included."""
         gap_ns = mono_ns - self._ticked_ns
         if gap_ns > (TICK_S + LATE_S) * 1e9:
-            self._deaf_ns += gap_ns - int(TICK_S * 1e9)
+            self._stalled_ns += gap_ns - int(TICK_S * 1e9)
             self._ticked_ns = mono_ns
-        return self._deaf_ns
+        return self._stalled_ns
 
-    def mark(self, mono_ns: int) -> Mark:
+    def mark(self, mono_ns: int) -> StallMark:
         """Return the moment with the deaf time until now."""
-        return Mark(mono_ns, self.deaf_ns(mono_ns))
+        return StallMark(mono_ns, self.stalled_ns(mono_ns))
 
     def tick(self, mono_ns: int) -> None:
         """Say that the clockwork turns."""
-        self.deaf_ns(mono_ns)
+        self.stalled_ns(mono_ns)
         self._ticked_ns = mono_ns
 
     async def run(self) -> None:

@@ -18,27 +18,27 @@ import anyio
 from kill_switch.clock import boot_id
 from kill_switch.config import schema
 from kill_switch.config.loader import Config
-from kill_switch.core.domain import Now, Phase, Reason, Severity
+from kill_switch.core.domain import Instant, Phase, Reason, Severity
 from kill_switch.core.engine import Announce
 from kill_switch.core.on_change import OnChange
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal import history
-from kill_switch.journal.history import Seen
+from kill_switch.journal.history import WatchedUntil
 from kill_switch.journal.records import AmendmentRecord, HeartbeatRecord, PnlRecord, ScheduleRecord, StampsRecord
 from kill_switch.triggers import heartbeat
 from kill_switch.triggers.base import Trigger, TriggerState, Unseen
-from kill_switch.triggers.flag.trigger import Flag
-from kill_switch.triggers.heartbeat import Heartbeat
+from kill_switch.triggers.flag.trigger import FlagTrigger
+from kill_switch.triggers.heartbeat import HeartbeatTrigger
 from kill_switch.triggers.intake.intake import Intake, IntakeCounters
-from kill_switch.triggers.intake.stamps import Stamps
-from kill_switch.triggers.link import Link
-from kill_switch.triggers.order_rate import OrderRate, View
+from kill_switch.triggers.intake.stamps import StampJudge
+from kill_switch.triggers.link import LinkTrigger
+from kill_switch.triggers.order_rate import OrderRateTrigger, OrderVisibility
 from kill_switch.triggers.pnl import restored
-from kill_switch.triggers.pnl.baseline import Reset
-from kill_switch.triggers.pnl.day import Limits
-from kill_switch.triggers.pnl.trigger import Pnl, Terms
-from kill_switch.triggers.schedule import Schedule
-from kill_switch.triggers.stall_clock import Attention
+from kill_switch.triggers.pnl.baseline import ResetTime
+from kill_switch.triggers.pnl.day import PnlLimits
+from kill_switch.triggers.pnl.trigger import PnlTerms, PnlTrigger
+from kill_switch.triggers.schedule import ScheduleTrigger
+from kill_switch.triggers.stall_clock import StallClock
 from kill_switch.venues.messages import Equity, OrderPlaced, OrdersFound, Transferred
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ REMOVED = "removed"  # why nobody watches any more: the configuration has the tr
 SLACK_S = 1.0  # accounts are asked every so often, and their answers come when they come
 
 
-class Watch:
+class TriggerSupervisor:
     """Hold the triggers, by name, in the order of the configuration."""
 
     def __init__(
@@ -59,10 +59,10 @@ class Watch:
         config: Config,
         dispatcher: Dispatcher,
         intake: Intake,
-        seen: Mapping[str, Seen],
+        seen: Mapping[str, WatchedUntil],
         announce: Callable[[Announce], None],
         *,
-        clock: Callable[[], Now],
+        clock: Callable[[], Instant],
         entries: Sequence[Mapping[str, Any]] = (),
         renamed: Mapping[str, str] = MappingProxyType({}),
         identify: Callable[[int], object] = lambda uid: None,
@@ -74,13 +74,13 @@ class Watch:
         `identify` has a user's name put on record, once it is found. `on_amended` gets what a reason was called, and
         what it is called now.
         """
-        self.attention = Attention(clock)
+        self.stall_clock = StallClock(clock)
         self._identify_user = identify
         self._on_amended = on_amended
         self._dispatcher = dispatcher
         self._announce = announce
         self._clock = clock
-        self._dead: dict[str, str] = {}  # trigger → why its task died
+        self._task_failures: dict[str, str] = {}  # trigger → why its task died
         self._blind = OnChange()
         self._fired_blind: set[str] = set()  # of whom that has been a reason
         self._intake = intake
@@ -94,12 +94,12 @@ class Watch:
         self._fired = _under_new_names(fired, renamed)
         self._seen = _under_new_names(seen, renamed)
         self._renamed = renamed
-        intake.stamps = Stamps(intake.since, boot_id(), partial(dispatcher.record_durably, StampsRecord.kind))
+        intake.stamps = StampJudge(intake.since, boot_id(), partial(dispatcher.record_durably, StampsRecord.kind))
         intake.stamps.restore(history.records_of_kind(entries, StampsRecord))
         self.triggers: Mapping[str, Trigger] = {}
-        self._take(config, {name: self._make(config, name) for name in config.triggers})
+        self._install(config, {name: self._make(config, name) for name in config.triggers})
 
-    def prepare(
+    def prepare_reload(
         self, config: Config, begun: Iterable[str], renamed: Mapping[str, str] = MappingProxyType({})
     ) -> Callable[[], None]:
         """Make the triggers that another configuration begins; return what puts it, with them, into effect.
@@ -113,70 +113,70 @@ class Watch:
         made = {name: self._make(config, name) for name in begun}
         for name, trigger in made.items():
             if name not in renamed:
-                self._succeed(trigger, self.triggers.get(name))
+                self._inherit(trigger, self.triggers.get(name))
 
         def take() -> None:
             for name in [name for name in made if name in renamed]:
                 self._take_over(made[name], self.triggers[renamed[name]])
-            self._take(config, {name: made.get(name) or self.triggers[name] for name in config.triggers})
+            self._install(config, {name: made.get(name) or self.triggers[name] for name in config.triggers})
 
         return take
 
-    def _take(self, config: Config, triggers: Mapping[str, Trigger]) -> None:
+    def _install(self, config: Config, triggers: Mapping[str, Trigger]) -> None:
         for name, trigger in triggers.items():
             accounts = config.triggers[name].accounts
             before = self.triggers.get(name)
             joined = before is not None and not set(accounts) <= set(before.accounts)
-            if joined and not isinstance(trigger, Link) and self._condition(trigger)[0] is TriggerState.TRIPPED:
-                trigger.reset()  # what it has fired for was told of the others only; a link tells each by itself
+            if joined and not isinstance(trigger, LinkTrigger) and self._state(trigger)[0] is TriggerState.TRIPPED:
+                trigger.on_rearmed()  # what it has fired for was told of the others only; a link tells each by itself
             trigger.accounts = accounts  # of one that goes on, they may be others now
         kept = {name for name, trigger in triggers.items() if trigger is self.triggers.get(name)}
-        self._dead = {name: why for name, why in self._dead.items() if name in kept}
+        self._task_failures = {name: why for name, why in self._task_failures.items() if name in kept}
         self._blind.retain(kept)
         self._fired_blind &= kept
         self._on_blind = {name: made.on_blind for name, made in config.triggers.items()}
         self.triggers = triggers
         self._degraded = config.daemon.ready == "degraded"
-        heartbeats = {name: t for name, t in triggers.items() if isinstance(t, Heartbeat)}
+        heartbeats = {name: t for name, t in triggers.items() if isinstance(t, HeartbeatTrigger)}
         for name in self._intake.heartbeats.keys() - heartbeats.keys():
             self._end_heartbeat(self._intake.heartbeats[name], heartbeats.values())
-        pnls = {name: t for name, t in triggers.items() if isinstance(t, Pnl)}
+        pnls = {name: t for name, t in triggers.items() if isinstance(t, PnlTrigger)}
         for name in self._intake.pnls.keys() - pnls.keys():
             self._end_pnl(name)
         now_ns = self._clock().mono_ns
         self._waiting = {name: self._waiting.get(name, now_ns) for name, t in heartbeats.items() if not t.booted}
         self._intake.heartbeats = heartbeats
         self._intake.pnls = pnls
-        self._order_rates = [t for t in triggers.values() if isinstance(t, OrderRate)]
+        self._order_rates = [t for t in triggers.values() if isinstance(t, OrderRateTrigger)]
         if self._begun:
-            self.start_heartbeats()
+            self.start_boot_timers()
 
-    def _succeed(self, trigger: Trigger, before: Trigger | None) -> None:
+    def _inherit(self, trigger: Trigger, before: Trigger | None) -> None:
         """Let a trigger go on from the one that it replaces."""
         match trigger, before:
-            case Heartbeat(), Heartbeat():
-                trigger.succeed(before)
-            case Schedule(), Schedule():
-                trigger.succeed(before)
-            case Link(), Link():
-                trigger.succeed(before)
-            case OrderRate(), OrderRate():
-                trigger.succeed(before)
+            case HeartbeatTrigger(), HeartbeatTrigger():
+                trigger.continue_from(before)
+            case ScheduleTrigger(), ScheduleTrigger():
+                trigger.continue_from(before)
+            case LinkTrigger(), LinkTrigger():
+                trigger.continue_from(before)
+            case OrderRateTrigger(), OrderRateTrigger():
+                trigger.continue_from(before)
             case _:
                 pass
 
     def _take_over(self, trigger: Trigger, before: Trigger) -> None:
         """Let a trigger go on from one of another name, and say so."""
-        if not isinstance(trigger, Heartbeat) or not isinstance(before, Heartbeat):
-            self._succeed(trigger, before)
+        if not isinstance(trigger, HeartbeatTrigger) or not isinstance(before, HeartbeatTrigger):
+            self._inherit(trigger, before)
             return
         trigger.take_over(before)
         if trigger.watched:
             self._announce(Announce(Severity.WARN, _goes_on(trigger, before.name)))
 
-    def _end_heartbeat(self, ended: Heartbeat, others: Iterable[Heartbeat]) -> None:
+    def _end_heartbeat(self, ended: HeartbeatTrigger, others: Iterable[HeartbeatTrigger]) -> None:
         """Put on record that a heartbeat is watched no more; say aloud if its strategy may die unnoticed now."""
-        ended.end()
+        ended.record_ended()
         if not ended.watched:
             return
         waiting = [other.name for other in others if not other.watched and set(other.accounts) & set(ended.accounts)]
@@ -188,9 +188,9 @@ class Watch:
     def _make(self, config: Config, name: str) -> Trigger:
         made = config.triggers[name]
         match made:
-            case schema.Flag():
+            case schema.FlagConfig():
                 make = partial(make_flag_directory, made.path.parent, config.daemon.runtime_dir)
-                return Flag(
+                return FlagTrigger(
                     name,
                     made.accounts,
                     made.path,
@@ -199,23 +199,23 @@ class Watch:
                     made=self._flag_directory_made,
                     amend=self._amend,
                 )
-            case schema.Heartbeat():
-                return Heartbeat(
+            case schema.HeartbeatConfig():
+                return HeartbeatTrigger(
                     name,
                     made.accounts,
                     made.timeout_s,
                     made.start,
                     made.allow_bye,
                     clock=self._clock,
-                    attention=self.attention,
+                    attention=self.stall_clock,
                     drain=self._intake.drain,
                     record=partial(self._dispatcher.record_durably, HeartbeatRecord.kind),
                     past=self._beats.get(self._renamed.get(name, name)),
                     tripped=any(self._phase(account).is_tripped for account in made.accounts),
                 )
-            case schema.Schedule():
+            case schema.ScheduleConfig():
                 seen = self._seen.get(name)
-                return Schedule(
+                return ScheduleTrigger(
                     name,
                     made.accounts,
                     made.cron,
@@ -227,84 +227,84 @@ class Watch:
                     record=partial(self._dispatcher.record_durably, ScheduleRecord.kind),
                     past=self._fired.get(name),
                 )
-            case schema.Link():
-                return Link(
+            case schema.LinkConfig():
+                return LinkTrigger(
                     name,
                     made.accounts,
                     made.timeout_s,
                     clock=self._clock,
-                    attention=self.attention,
+                    attention=self.stall_clock,
                     reachable=self._reachable,
                     troubles=self._lane_troubles,
                 )
-            case schema.Pnl():
+            case schema.PnlConfig():
                 return self._make_pnl(config, name, made)
-            case schema.OrderRate():
-                return OrderRate(
+            case schema.OrderRateConfig():
+                return OrderRateTrigger(
                     name,
                     made.accounts,
                     made.max_new,
                     made.max_open,
                     made.window_s,
                     clock=self._clock,
-                    attention=self.attention,
+                    attention=self.stall_clock,
                     look=self._orders,
                 )
             case _:
                 assert_never(made)
 
-    def _make_pnl(self, config: Config, name: str, made: schema.Pnl) -> Pnl:
+    def _make_pnl(self, config: Config, name: str, made: schema.PnlConfig) -> PnlTrigger:
         def record(data: Mapping[str, object]) -> None:
             self._ledgers[name] = data
             self._dispatcher.record_durably(PnlRecord.kind, data)
 
-        terms = Terms(
+        terms = PnlTerms(
             made.currency,
             made.rates,
-            Limits(made.max_loss, made.max_drawdown, made.floor),
+            PnlLimits(made.max_loss, made.max_drawdown, made.floor),
             made.confirm,
             made.stale_after_s,
             made.warn_at,
-            Reset(*made.reset),
+            ResetTime(*made.reset),
             made.source == "accounts",
-            max(config.accounts[account].kind.MEASURE_EVERY_S for account in made.accounts) + SLACK_S,
+            max(config.accounts[account].adapter_class.MEASURE_EVERY_S for account in made.accounts) + SLACK_S,
         )
-        return Pnl(
+        return PnlTrigger(
             name,
             made.accounts,
             terms,
             clock=self._clock,
-            attention=self.attention,
+            attention=self.stall_clock,
             record=record,
             announce=self._announce,
             past=self._ledgers.get(name),
             phase=self._phase,
         )
 
-    def told(self, account: str, fact: Equity | Transferred | OrderPlaced | OrdersFound) -> None:
+    def on_fact(self, account: str, fact: Equity | Transferred | OrderPlaced | OrdersFound) -> None:
         """Hand what a venue tells of an account to the triggers that watch for it."""
         match fact:
             case Equity(amounts, asked_ns):
                 for pnl in self._intake.pnls.values():
-                    pnl.measured(account, amounts, asked_ns)
+                    pnl.on_equity(account, amounts, asked_ns)
             case Transferred(currency, amount):
                 for pnl in self._intake.pnls.values():
-                    pnl.moved(account, currency, amount)
+                    pnl.on_transfer(account, currency, amount)
             case OrderPlaced(order):
                 for rate in self._order_rates:
-                    rate.placed(account, order.id)
+                    rate.on_order_placed(account, order.id)
             case OrdersFound(ids, since_ns):
                 for rate in self._order_rates:
-                    rate.found(account, ids, since_ns)
+                    rate.on_orders_found(account, ids, since_ns)
             case _:
                 assert_never(fact)
 
-    def measured(self) -> tuple[str, ...]:
+    def accounts_with_equity(self) -> tuple[str, ...]:
         """Name the accounts whose equity somebody watches."""
         pnls = self._intake.pnls.values()
         return tuple(dict.fromkeys(name for pnl in pnls if pnl.terms.from_accounts for name in pnl.accounts))
 
-    def start_heartbeats(self) -> None:
+    def start_boot_timers(self) -> None:
         """Begin to count for heartbeats whose accounts have all been ready, or have had their time.
 
         With `ready = "degraded"`, the daemon is ready as it is, and nobody waits for an account.
@@ -323,7 +323,7 @@ class Watch:
                     continue  # its time-out would be over before a beat can be taken
                 if waited_s >= within_s or self._ready.issuperset(self.triggers[name].accounts):
                     del self._waiting[name]
-                    beat.boot()
+                    beat.start_boot_timer()
         for beat in self._intake.heartbeats.values():
             beat.save()
 
@@ -352,7 +352,7 @@ class Watch:
             return
         self._ledgers[name] = removed = {**data, "why": REMOVED}
         self._dispatcher.record_durably(PnlRecord.kind, removed)
-        self._announce(Announce(Severity.WARN, f"trigger {name} is gone: {restored.lost(data)}"))
+        self._announce(Announce(Severity.WARN, f"trigger {name} is gone: {restored.describe_lost(data)}"))
 
     async def run(self, trigger: Trigger) -> None:
         """Run a trigger for ever, whatever becomes of it."""
@@ -360,18 +360,18 @@ class Watch:
         while True:
             began_s = anyio.current_time()
             try:
-                await trigger.run(self._report)
-                self._dead[trigger.name] = "its task ended"
+                await trigger.run(self._fire)
+                self._task_failures[trigger.name] = "its task ended"
             except Exception as error:
                 log.exception("trigger %s failed; it is started again", trigger.name)
-                self._dead[trigger.name] = f"its task failed: {type(error).__name__}"
+                self._task_failures[trigger.name] = f"its task failed: {type(error).__name__}"
             if anyio.current_time() - began_s >= HEALTHY_S:
                 wait_s = RESTART_AFTER_S
             await anyio.sleep(wait_s)
             wait_s = min(2 * wait_s, RESTART_CAP_S)
-            self._dead.pop(trigger.name, None)
+            self._task_failures.pop(trigger.name, None)
 
-    def _report(self, reason: Reason) -> None:
+    def _fire(self, reason: Reason) -> None:
         self._dispatcher.fire(reason)
         self._identify(reason.evidence)
 
@@ -379,73 +379,73 @@ class Watch:
         if isinstance(uid := evidence.get("uid"), int):
             self._identify_user(uid)
 
-    def conditions(self) -> dict[str, tuple[TriggerState, str]]:
+    def states(self) -> dict[str, tuple[TriggerState, str]]:
         """Return each trigger's state and detail; one whose task died is blind."""
-        return {name: self._condition(trigger) for name, trigger in self.triggers.items()}
+        return {name: self._state(trigger) for name, trigger in self.triggers.items()}
 
-    def _condition(self, trigger: Trigger) -> tuple[TriggerState, str]:
-        if trigger.name in self._dead:
-            return TriggerState.BLIND, self._dead[trigger.name]
+    def _state(self, trigger: Trigger) -> tuple[TriggerState, str]:
+        if trigger.name in self._task_failures:
+            return TriggerState.BLIND, self._task_failures[trigger.name]
         try:
-            return trigger.condition()
+            return trigger.state()
         except Exception as error:  # one that cannot say how it is must not keep the others from being seen
             return TriggerState.BLIND, f"its state cannot be told: {type(error).__name__}"
 
-    def heard(self) -> IntakeCounters:
+    def intake_counts(self) -> IntakeCounters:
         """Return what has come to the intake, in numbers."""
         return self._intake.counts()
 
     def blind(self) -> int:
-        return sum(state is TriggerState.BLIND for state, _ in self.conditions().values())
+        return sum(state is TriggerState.BLIND for state, _ in self.states().values())
 
     def watching(self, accounts: set[str]) -> Iterator[Trigger]:
         """Yield the triggers that watch any of the accounts."""
         return (trigger for trigger in self.triggers.values() if accounts.intersection(trigger.accounts))
 
-    def against_rearm(self, accounts: set[str], *, force: bool = False) -> Iterator[str]:
+    def rearm_blockers(self, accounts: set[str], *, force: bool = False) -> Iterator[str]:
         """Yield what the triggers that watch any of the accounts have against re-arming them.
 
         `force` leaves out what a trigger cannot see, and nothing that it does see.
         """
-        conditions = self.conditions()
+        conditions = self.states()
         for trigger in self.watching(accounts):
             state, detail = conditions[trigger.name]
             blind = detail if state is TriggerState.BLIND else ""
-            if trigger.name not in self._dead:
+            if trigger.name not in self._task_failures:
                 match trigger:  # which may have fired, too: it would fire again for being blind
-                    case OrderRate():
+                    case OrderRateTrigger():
                         blind = trigger.blindness(accounts)  # another account's is not theirs
-                    case Pnl():
+                    case PnlTrigger():
                         blind = trigger.blindness()
                     case _:
                         pass
-            against = self._against(trigger, accounts)
+            against = self._rearm_blocker(trigger, accounts)
             found = [why for why in against if why and not (force and isinstance(why, Unseen))]
             if found:
                 yield f"trigger {trigger.name}: {found[0]}"
             elif blind and self._on_blind[trigger.name] == "fire":
                 yield f'trigger {trigger.name}: it is blind, and has on_blind = "fire": {blind}'
 
-    def _against(self, trigger: Trigger, accounts: set[str]) -> tuple[str | None, ...]:
+    def _rearm_blocker(self, trigger: Trigger, accounts: set[str]) -> tuple[str | None, ...]:
         match trigger:
-            case Link() | OrderRate():  # they judge each account by itself
-                return (trigger.against_rearm(accounts),)
-            case Pnl():
-                return trigger.against_rearm(), trigger.against_part(accounts)
+            case LinkTrigger() | OrderRateTrigger():  # they judge each account by itself
+                return (trigger.rearm_blocker(accounts),)
+            case PnlTrigger():
+                return trigger.rearm_blocker(), trigger.partial_rearm_blocker(accounts)
             case _:
-                return (trigger.against_rearm(),)
+                return (trigger.rearm_blocker(),)
 
-    def rearmed(self, trigger: Trigger, accounts: Collection[str]) -> None:
+    def on_rearmed(self, trigger: Trigger, accounts: Collection[str]) -> None:
         """Have a trigger start over, since a person has re-armed these accounts."""
         match trigger:
-            case Link() | OrderRate():
-                trigger.reset(accounts)
+            case LinkTrigger() | OrderRateTrigger():
+                trigger.on_rearmed(accounts)
             case _:
-                trigger.reset()
+                trigger.on_rearmed()
 
     def notice_blind(self) -> None:
         """Say aloud that a trigger cannot see, once; take it for a reason where the configuration says so."""
-        blind = {name: detail for name, (state, detail) in self.conditions().items() if state is TriggerState.BLIND}
+        blind = {name: detail for name, (state, detail) in self.states().items() if state is TriggerState.BLIND}
         begun, ended = self._blind.update(blind)
         self._fired_blind.intersection_update(blind)
         for name in ended:
@@ -453,25 +453,29 @@ class Watch:
         for name in begun:
             self._announce(Announce(Severity.BLIND, f"trigger {name} is blind: {blind[name]}"))
         for name, detail in blind.items():
-            if self._on_blind[name] == "fire" and name not in self._fired_blind and not self._spared(name):
+            if (
+                self._on_blind[name] == "fire"
+                and name not in self._fired_blind
+                and not self._blind_only_because_of_kill(name)
+            ):
                 self._fired_blind.add(name)
                 accounts = self.triggers[name].accounts
                 reason = Reason(name, f"it is blind: {detail}", accounts, self._clock(), {"blind": True})
                 self._dispatcher.fire(reason)
 
-    async def look(self, accounts: set[str]) -> None:
+    async def check_flags(self, accounts: set[str]) -> None:
         """Have the flags that watch any of the accounts looked for now; to be called before `against_rearm`."""
         async with anyio.create_task_group() as group:
             for trigger in self.watching(accounts):
-                if isinstance(trigger, Flag):
+                if isinstance(trigger, FlagTrigger):
                     group.start_soon(trigger.look)
 
     def _amend(self, reason: Reason, text: str, evidence: Mapping[str, object]) -> None:
         """Add to a reason what its flag's file says, and whose the file is: the kill did not wait for either."""
         record = AmendmentRecord(
             trigger=reason.trigger,
-            observed_mono_ns=reason.observed.mono_ns,
-            observed_wall_ns=reason.observed.wall_ns,
+            observed_mono_ns=reason.observed_at.mono_ns,
+            observed_wall_ns=reason.observed_at.wall_ns,
             text=text,
             evidence=evidence,
         )
@@ -484,20 +488,20 @@ class Watch:
     def _flag_directory_made(self, directory: Path) -> None:
         self._announce(Announce(Severity.WARN, f"{directory} was removed; it is there again"))
 
-    def _spared(self, name: str) -> bool:
+    def _blind_only_because_of_kill(self, name: str) -> bool:
         """Tell whether a trigger that lives is blind only because some of its accounts are being struck."""
         trigger = self.triggers[name]
-        return isinstance(trigger, Pnl) and name not in self._dead and trigger.spared()
+        return isinstance(trigger, PnlTrigger) and name not in self._task_failures and trigger.is_excused_by_kill()
 
     def _phase(self, account: str) -> Phase:
         known = self._dispatcher.state.accounts.get(account)
         return Phase.ARMED if known is None else known.phase
 
-    def _orders(self, account: str) -> View | None:
+    def _orders(self, account: str) -> OrderVisibility | None:
         session = self._dispatcher.sessions.get(account)
         if session is None:
             return None
-        return View(session.status.sees_new_orders, session.status.open_orders)
+        return OrderVisibility(session.status.sees_new_orders, session.status.open_orders)
 
     def _lane_troubles(self, account: str) -> Mapping[str, str]:
         session = self._dispatcher.sessions.get(account)
@@ -511,7 +515,7 @@ def _under_new_names(known: Mapping[str, T], renamed: Mapping[str, str]) -> Mapp
     return {**known, **{name: known[was] for name, was in renamed.items() if was in known}}
 
 
-def _goes_on(beat: Heartbeat, was: str) -> str:
+def _goes_on(beat: HeartbeatTrigger, was: str) -> str:
     within = f"{beat.timeout_ns / 1e9:g} s"
     return f"trigger {was} is now {beat.name}: it fires if no beat comes under the new name within {within}"
 

@@ -15,7 +15,7 @@ import re
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 from kill_switch.venues.messages import Replied, ServerTime
 
 KEPT_NS = 300 * 1_000_000_000  # a sample counts for one to two of these: a clock that drifts by 50 ppm moves 30 ms
@@ -25,7 +25,7 @@ _IMF = re.compile(
 )
 _YEARS = range(1970, 2286)  # a clock that shows another is no clock, and with 2286 a time in ms gets a digit more
 _Span = tuple[int, int]
-OURS: _Span = (0, 0)  # what is taken to be so before the venue has shown its clock
+OWN_CLOCK: _Span = (0, 0)  # what is taken to be so before the venue has shown its clock
 
 
 class ClockOffset:
@@ -44,7 +44,7 @@ class ClockOffset:
         self._since_ns = 0  # when `_newer` began, on our monotonic clock
         self._doubt: _Span | None = None  # the last contradiction, until it is confirmed or refuted
 
-    def note(
+    def add_sample(
         self,
         earliest_ns: int,
         latest_ns: int,
@@ -68,7 +68,7 @@ class ClockOffset:
         if newer is not None and old:
             self._older, self._newer = newer, None
         known = _meet(self._older, self._newer)
-        if _meet(known or OURS, span) is None:
+        if _meet(known or OWN_CLOCK, span) is None:
             agreed = span if refused else _meet(self._doubt, span) if self._doubt else None
             if agreed is None:
                 self._doubt = span
@@ -83,22 +83,22 @@ class ClockOffset:
         self.bounds_ns = _meet(self._older, self._newer)
         self.offset_ns = 0 if self.bounds_ns is None else _estimate(self.bounds_ns)
 
-    def venue_ms(self, now: Now) -> int:
+    def venue_ms(self, now: Instant) -> int:
         """Return what the venue's clock shows now, in milliseconds: the time to sign."""
         return (now.wall_ns + self.offset_ns) // 1_000_000
 
     def note_message(
-        self, earliest_ns: int, latest_ns: int, sent_ns: int, now: Now, *, refused: bool = False
+        self, earliest_ns: int, latest_ns: int, sent_ns: int, now: Instant, *, refused: bool = False
     ) -> tuple[ServerTime]:
         """Take the venue's clock from a message that has just come; `ServerTime` defines the arguments.
 
         `refused`: the venue refuses our time with this message. Otherwise one message alone moves nothing.
         """
         sample = ServerTime(earliest_ns, latest_ns, sent_ns, now.wall_ns)
-        self.note(*sample, now.mono_ns, refused=refused)
+        self.add_sample(*sample, now.mono_ns, refused=refused)
         return (sample,)
 
-    def note_reply(self, reply: Replied, now: Now, *, refused: bool = False) -> tuple[ServerTime, ...]:
+    def note_reply(self, reply: Replied, now: Instant, *, refused: bool = False) -> tuple[ServerTime, ...]:
         """Take the venue's clock from a reply's `Date`; one out of a cache (it has an `Age`) is as old as that says.
 
         `refused`: the reply refuses the time of a request, which is then built anew.

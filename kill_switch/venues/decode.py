@@ -10,14 +10,14 @@ import orjson
 
 from kill_switch import printable
 
-MOST_DIGITS = 30  # of a sum of money, on either side of the point
+MAX_DIGITS = 30  # of a sum of money, on either side of the point
 MAX_MARKS = 500_000  # brackets, braces and commas of an answer: 10,000 orders of 45 fields and five objects each
-MOST_SHOWN = 64 << 10  # characters of a venue's words that are looked at
-MOST_WORDS = 160  # characters of a venue's words in one line of evidence
+MAX_SHOWN = 64 << 10  # characters of a venue's words that are looked at
+MAX_WORDS = 160  # characters of a venue's words in one line of evidence
 HIDDEN_FROM = 6  # characters: a shorter secret is no secret, and may be part of any sentence
 
 
-def parse(text: str | bytes) -> Any:
+def parse_json(text: str | bytes) -> Any:
     """Parse JSON; return None for what is none, so that a caller cannot forget it.
 
     So it does for more values than a venue has to tell: 8 MiB of empty lists would hold everybody up for most of a
@@ -38,40 +38,40 @@ def _marks(text: str | bytes) -> int:
     return sum(map(text.count, (b"{", b"[", b",")))
 
 
-def plain(value: object) -> str:
+def as_text(value: object) -> str:
     """Return a JSON text or number as text, anything else as none: a code, a status or an id is never more."""
     if isinstance(value, str):
         return value
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
-def amount(value: object) -> Decimal | None:
+def as_decimal(value: object) -> Decimal | None:
     """Read a JSON text or number as a sum of money; None for what is none, or is beyond all that money can be."""
     try:
-        number = Decimal(plain(value))
+        number = Decimal(as_text(value))
     except InvalidOperation:
         return None
-    return number if number.is_finite() and abs(number.adjusted()) <= MOST_DIGITS else None
+    return number if number.is_finite() and abs(number.adjusted()) <= MAX_DIGITS else None
 
 
-def header(name: str, secret: str) -> str:
+def header_safe(name: str, secret: str) -> str:
     """Return a secret that goes into a header; raise ValueError, which does not show it, if none can carry it."""
     if not secret or not secret.isascii() or not secret.isprintable() or secret != secret.strip():
         raise ValueError(f"{name} is empty or holds what an HTTP header cannot carry")
     return secret
 
 
-def shown(value: object) -> str:
+def to_text(value: object) -> str:
     """Show any JSON value, as far as anybody reads; it may be nested deeper than can be written again."""
     if not isinstance(value, dict | list):
-        return (value if isinstance(value, str) else repr(value))[:MOST_SHOWN]
+        return (value if isinstance(value, str) else repr(value))[:MAX_SHOWN]
     try:
-        return orjson.dumps(value)[:MOST_SHOWN].decode(errors="replace")  # ten times as fast as `repr`
+        return orjson.dumps(value)[:MAX_SHOWN].decode(errors="replace")  # ten times as fast as `repr`
     except orjson.JSONEncodeError:
         return "nested too deeply"
 
 
-def brief(words: str, limit: int = MOST_WORDS) -> str:
+def truncate(words: str, limit: int = MAX_WORDS) -> str:
     """Cut a venue's own words to what fits a line of evidence, as `printable.line` has it."""
     cut = printable.line(words[:limit])
     return cut if len(words) <= limit else cut[:-1] + "…"
@@ -83,9 +83,9 @@ class Evidence:
     def __init__(self, secrets: Iterable[str]) -> None:
         self._hidden = tuple(secret for secret in secrets if len(secret) >= HIDDEN_FROM)
 
-    def __call__(self, *texts: object, limit: int = MOST_WORDS) -> str:
+    def __call__(self, *texts: object, limit: int = MAX_WORDS) -> str:
         """Return `texts`, which may be any JSON values, as one line of `limit` characters at most."""
-        line = " ".join(map(shown, texts))
+        line = " ".join(map(to_text, texts))
         for secret in self._hidden:
             line = line.replace(secret, "[secret]")
-        return brief(line, limit)
+        return truncate(line, limit)

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from kill_switch.core.domain import Answer, Order, Route
+from kill_switch.core.domain import CancelOutcome, Order, Route
 from kill_switch.venues.request import Request
 
 NOT_PROCESSED = frozenset((408, 421, 425))  # RFC 9110, 15.5.9 and 15.5.20, RFC 8470, 5.2: ask on another connection
@@ -60,7 +60,7 @@ class Replied(NamedTuple):
     rtt_us: int = 0
 
 
-class Lost(NamedTuple):
+class CallLost(NamedTuple):
     """A call will not be answered. `sent` is False only if provably no byte of it left.
 
     `spare`: a connection of the warm HTTP lane is idle now, and could carry the request at once.
@@ -72,11 +72,11 @@ class Lost(NamedTuple):
     spare: bool = False
 
 
-class Woke(NamedTuple):
+class VenueTimerFired(NamedTuple):
     tag: str
 
 
-Event = Opened | Closed | Received | Replied | Lost | Woke
+Event = Opened | Closed | Received | Replied | CallLost | VenueTimerFired
 
 
 # ── outputs ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -90,7 +90,7 @@ class Send(NamedTuple):
     command: bool = False
 
 
-class Prepare(NamedTuple):
+class PrepareFrame(NamedTuple):
     """Have the frame of this text ready: a `Send` with the same object is likely to be a strike's first."""
 
     conn: int
@@ -118,7 +118,7 @@ class WakeAfter(NamedTuple):
     seconds: float
 
 
-class Drop(NamedTuple):
+class CloseConnection(NamedTuple):
     """Close the connection and make a new one."""
 
     conn: int
@@ -140,7 +140,7 @@ class NotReady(NamedTuple):
 
 
 class CancelAnswered(NamedTuple):
-    answer: Answer
+    answer: CancelOutcome
     evidence: str
     cancelled: int | None = None
 
@@ -232,11 +232,11 @@ class Drilled(NamedTuple):
     tried: bool = True
 
 
-class Noise(NamedTuple):
+class UnexplainedMessage(NamedTuple):
     why: str
 
 
-Lanes = Ready | NotReady | RoundTrip | ServerTime | Drilled
-Facts = OrdersRead | OrderSeen | OrderPlaced | OrdersFound | Equity | Transferred | Noise
-Output = Send | Prepare | Call | WakeAfter | Drop | CancelAnswered | Lanes | Facts
+LaneEvent = Ready | NotReady | RoundTrip | ServerTime | Drilled
+AccountFact = OrdersRead | OrderSeen | OrderPlaced | OrdersFound | Equity | Transferred | UnexplainedMessage
+Output = Send | PrepareFrame | Call | WakeAfter | CloseConnection | CancelAnswered | LaneEvent | AccountFact
 Outputs = tuple[Output, ...]

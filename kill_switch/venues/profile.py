@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
-from kill_switch.core.domain import Pace, Route
+from kill_switch.core.domain import Route, SweepTiming
 from kill_switch.venues.messages import NOT_PROCESSED
 from kill_switch.venues.options import VenueOptions
 
@@ -27,7 +27,7 @@ class VenueProfile(ABC, Generic[OptionsT]):
     """State a venue's facts; `OptionsT` is the class of its accounts' options."""
 
     NAME: ClassVar[str]  # the venue's name in the configuration
-    PACE: ClassVar[Pace] = Pace()  # how fast an account may be struck and read
+    PACE: ClassVar[SweepTiming] = SweepTiming()  # how fast an account may be struck and read
     WARM_EVERY_S: ClassVar[float] = 15.0  # an idle HTTP connection is used at least that often
     CONNECTIONS: ClassVar[int] = 2  # of the HTTP lane: so many requests of a strike leave at once
     WS_MAX_AGE_S: ClassVar[float] = 12 * 3600.0  # a WebSocket connection is replaced before it is older
@@ -58,12 +58,12 @@ class VenueProfile(ABC, Generic[OptionsT]):
         return cls.secrets(options)[0]
 
     @classmethod
-    def pace(cls, together: int) -> Pace:
+    def pace(cls, together: int) -> SweepTiming:
         """Return how fast one of `together` accounts that share a limit may be struck and read."""
         return cls.PACE
 
 
-def shared_pace(pace: Pace, together: int) -> Pace:
+def shared_timing(pace: SweepTiming, together: int) -> SweepTiming:
     """Return the pace of one of `together` accounts that share what is enough for one: each is served in its turn."""
     if together == 1:
         return pace

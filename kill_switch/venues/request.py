@@ -30,12 +30,12 @@ class Request:
         return self._wire
 
 
-class Form(Request):
+class RequestTemplate(Request):
     """Most of a request: `fill` adds the headers that are others each time, to bytes that were made once."""
 
     __slots__ = ()
 
-    def fill(self, headers: Mapping[str, str]) -> Request:
+    def with_headers(self, headers: Mapping[str, str]) -> Request:
         """Make a request with these headers too."""
         filled = Request(self.method, self.target, {**self.headers, **headers}, self.body)
         end = len(self.wire) - len(self.body) - 2  # the empty line that ends the headers

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-MOST_S = 120.0  # a venue's longer wish is not followed: the lane would be away for that long, for one answer
+MAX_PAUSE_S = 120.0  # a venue's longer wish is not followed: the lane would be away for that long, for one answer
 
 
-def asked_s(headers: Mapping[str, str], wall_ns: int) -> float:
+def retry_after_s(headers: Mapping[str, str], wall_ns: int) -> float:
     """Return for how many seconds a venue wants no request; 0 if it does not say so, or nonsense.
 
     `headers` have names in lower case. A date counts from the answer's own `Date`, if it has one, else from `wall_ns`.
@@ -24,11 +24,11 @@ def asked_s(headers: Mapping[str, str], wall_ns: int) -> float:
     return max(0.0, at_s - (wall_ns / 1e9 if from_s is None else from_s))
 
 
-def words(asked_s: float) -> str:
+def describe_pause(asked_s: float) -> str:
     """Say for people what the venue asks for, and what is done."""
-    if asked_s <= MOST_S:
+    if asked_s <= MAX_PAUSE_S:
         return f"the venue asks for {asked_s:,.0f} s without requests"
-    return f"the venue asks for {asked_s:,.0f} s without requests, and gets {MOST_S:g} s, the most that is given"
+    return f"the venue asks for {asked_s:,.0f} s without requests, and gets {MAX_PAUSE_S:g} s, the most that is given"
 
 
 def _epoch_s(text: str) -> float | None:

@@ -28,7 +28,7 @@ import orjson
 
 import kill_switch
 from kill_switch.system.host_port import HostPort
-from kill_switch.system.offload import Offload
+from kill_switch.system.offload import OffloadThread
 from kill_switch.worker import environment
 
 log = logging.getLogger(__name__)
@@ -44,12 +44,12 @@ KILL_WITHIN_S = 1.0  # seconds after SIGKILL
 GRACE_S = 3.0  # seconds beyond an errand's own time, for its answer to arrive
 BACKLOG_BYTES = 4 << 20  # bytes in the daemon's end of the pipe while the process does not read
 LINE_BYTES = 1 << 16
-STRANGE = 20  # lines that are not understood, after which the process is replaced
+NOT_A_LINE = 20  # lines that are not understood, after which the process is replaced
 UNBEGUN = "unbegun"
 INTERRUPTED = "interrupted"
 
 
-class Done(NamedTuple):
+class JobResult(NamedTuple):
     """The outcome of an errand; `why` is one line that shows no secret.
 
     `lost` is set if the outcome is unknown. `UNBEGUN`: the errand has not begun and never will. `INTERRUPTED`: it may
@@ -64,18 +64,18 @@ class Done(NamedTuple):
     lost: str = ""
 
 
-class Errands(Protocol):
-    """Anything that carries out errands: an `Aide`, `Aides`, or a test's substitute."""
+class JobRunner(Protocol):
+    """Anything that carries out errands: a `WorkerClient`, `WorkerPool`, or a test's substitute."""
 
-    async def do(self, what: str, within_s: float, **errand: object) -> Done: ...
+    async def run_job(self, what: str, within_s: float, **errand: object) -> JobResult: ...
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
+class _PendingJob:
     """An errand that was sent to the worker process."""
 
     about: str  # described for people
-    outcome: asyncio.Future[Done]
+    outcome: asyncio.Future[JobResult]
     begun: bool = False
 
 
@@ -87,7 +87,7 @@ class Exposure(NamedTuple):
     on_trouble: Callable[[str], object]  # gets what is the matter with the exposing; "" once it works
 
 
-class Aide:
+class WorkerClient:
     """A worker process, from the first `want` on, for as long as `run` runs."""
 
     def __init__(
@@ -116,9 +116,9 @@ class Aide:
         self._heard = False  # an answer has come since the last tick
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: asyncio.WriteTransport | None = None  # writes to the process
-        self._starting = Offload(f"the start of {name}")
+        self._starting = OffloadThread(f"the start of {name}")
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiting: dict[int, _PendingJob] = {}
 
     @property
     def hangs(self) -> str:
@@ -130,34 +130,34 @@ class Aide:
         """Return the number of the current process; None if there is none."""
         return self._process.pid if self._process is not None else None
 
-    def want(self) -> None:
+    def start_when_needed(self) -> None:
         """Announce that there will be errands, so that the process is started."""
         self._wanted.set()
 
-    async def do(self, what: str, within_s: float, **errand: object) -> Done:
+    async def run_job(self, what: str, within_s: float, **errand: object) -> JobResult:
         """Have an errand carried out; return its outcome, at the latest after 2 × (`within_s` + `GRACE_S`).
 
         Never raises.
 
         The errand begins within `GRACE_S` after it was sent, or not at all.
         """
-        self.want()
+        self.start_when_needed()
         wait_s = within_s + GRACE_S
         with anyio.move_on_after(wait_s) as scope:
             await self._up.wait()
         if scope.cancelled_caught:
-            return Done(False, f"{self.name} was not running for {wait_s:g} s", lost=UNBEGUN)
+            return JobResult(False, f"{self.name} was not running for {wait_s:g} s", lost=UNBEGUN)
         number = next(self._numbers)
-        waiting = _Waiting(_about(what, errand), asyncio.get_running_loop().create_future())
+        waiting = _PendingJob(_about(what, errand), asyncio.get_running_loop().create_future())
         self._waiting[number] = waiting
         begin_by_s = time.monotonic() + GRACE_S
         try:
             line = {"do": what, "id": number, "within_s": within_s, "begin_by_s": begin_by_s, **errand}
             if not self._write(line):
-                return Done(False, f"{self.name} does not read its pipe", lost=UNBEGUN)
+                return JobResult(False, f"{self.name} does not read its pipe", lost=UNBEGUN)
             with anyio.move_on_after(wait_s):
                 return await waiting.outcome
-            return Done(False, f"no outcome within {wait_s:g} s", lost=self._lost(waiting))
+            return JobResult(False, f"no outcome within {wait_s:g} s", lost=self._lost(waiting))
         finally:
             del self._waiting[number]
 
@@ -247,7 +247,7 @@ class Aide:
         try:
             while line := await out.readline():
                 strange += not self._hear(line)
-                if strange >= STRANGE:
+                if strange >= NOT_A_LINE:
                     return "sends lines that are not understood"
                 await anyio.lowlevel.checkpoint()  # because a flood of lines must not delay a kill
         except ValueError:
@@ -270,7 +270,7 @@ class Aide:
             if silent * BEAT_S >= begin_s:
                 return f"has not answered within {begin_s:g} s of its start"
 
-    def _lost(self, waiting: _Waiting) -> str:
+    def _lost(self, waiting: _PendingJob) -> str:
         """Return what is known about an errand without an outcome."""
         return UNBEGUN if self._outlives and not waiting.begun else INTERRUPTED
 
@@ -284,7 +284,7 @@ class Aide:
                 words.append(f"{waiting.about} (goes on)")
             else:
                 words.append(waiting.about)
-                waiting.outcome.set_result(Done(False, f"{self.name} ended meanwhile", lost=self._lost(waiting)))
+                waiting.outcome.set_result(JobResult(False, f"{self.name} ended meanwhile", lost=self._lost(waiting)))
         return words
 
     def _hear(self, line: bytes) -> bool:
@@ -311,10 +311,12 @@ class Aide:
                     log.exception("the metrics could not be collected")
             case {"trouble": str(trouble)} if self._exposure is not None:
                 self._exposure.on_trouble(trouble)
-            case {"id": int(number), "ok": bool()} if message.keys() <= {"id", *Done._fields}:
+            case {"id": int(number), "ok": bool()} if message.keys() <= {"id", *JobResult._fields}:
                 waiting = self._waiting.get(number)
                 if waiting is not None and not waiting.outcome.done():
-                    waiting.outcome.set_result(Done(**{key: value for key, value in message.items() if key != "id"}))
+                    waiting.outcome.set_result(
+                        JobResult(**{key: value for key, value in message.items() if key != "id"})
+                    )
             case _:
                 log.error("%s sent a line that is not understood", self.name)
                 return False
@@ -348,27 +350,27 @@ class Aide:
             await self._starting.run(_reap, process)
 
 
-class Aides:
+class WorkerPool:
     """The two worker processes: one for messages, calls and metrics, one for commands. They are independent."""
 
     def __init__(self, on_restart: Callable[[str], object] | None = None, exposure: Exposure | None = None) -> None:
-        """`on_restart` and `exposure`: see `Aide`; it is the process for messages that exposes."""
-        self.messages = Aide(on_restart=on_restart, exposure=exposure)
-        self.commands = Aide(
+        """`on_restart` and `exposure`: see `WorkerClient`; it is the process for messages that exposes."""
+        self.messages = WorkerClient(on_restart=on_restart, exposure=exposure)
+        self.commands = WorkerClient(
             "kill_switch.worker.commands", "the process for commands", outlives=True, on_restart=on_restart
         )
 
-    async def do(self, what: str, within_s: float, **errand: object) -> Done:
-        """Send an errand to the worker that carries it out; see `Aide.do`."""
+    async def run_job(self, what: str, within_s: float, **errand: object) -> JobResult:
+        """Send an errand to the worker that carries it out; see `WorkerClient.run_job`."""
         aide = self.commands if what in ("run", "find") else self.messages
-        return await aide.do(what, within_s, **errand)
+        return await aide.run_job(what, within_s, **errand)
 
-    def both(self) -> tuple[Aide, Aide]:
+    def clients(self) -> tuple[WorkerClient, WorkerClient]:
         return self.messages, self.commands
 
     def troubles(self) -> Iterator[str]:
         """Yield a line for people for each fault of the worker processes."""
-        for aide in self.both():
+        for aide in self.clients():
             yield from filter(None, (aide.trouble, aide.hangs))
 
 

@@ -54,7 +54,7 @@ class Wake:
             os.read(self.fd, CHUNK)
 
 
-class Keeper:
+class CommandKeeper:
     """The process that runs one command, without a shell, in its own session, and kills its group after its time."""
 
     def __init__(self, errand: Errand, outcomes: int) -> None:
@@ -162,31 +162,31 @@ class Keeper:
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
-def find(errand: Errand) -> Outcome:
+def which(errand: Errand) -> Outcome:
     """Return whether a command's program exists and can be run."""
     program: str = errand["argv"][0]
     path = shutil.which(program, path=os.environ.get("PATH", PATH))
     return {"ok": path is not None, "why": f"{program} is not a program that this process could run"}
 
 
-def keep(errand: Errand, outcomes: int) -> None:
+def keep_command(errand: Errand, outcomes: int) -> None:
     """Carry out one errand in its own process, and write the outcome."""
     keeper = None
     try:
         if errand["do"] == "find":
-            outcome = find(errand)
+            outcome = which(errand)
         else:
-            keeper = Keeper(errand, outcomes)
+            keeper = CommandKeeper(errand, outcomes)
             outcome = keeper.run()
     except Exception as error:  # the exception's text may show a secret
         known = isinstance(error, OSError) and error.strerror
         outcome = {"ok": False, "why": known or type(error).__name__}
-    tell(outcomes, {"id": errand["id"], **outcome})
+    write_outcome(outcomes, {"id": errand["id"], **outcome})
     if keeper is not None:
         keeper.drain()
 
 
-def tell(outcomes: int, line: Outcome) -> None:
+def write_outcome(outcomes: int, line: Outcome) -> None:
     """Write a line to the daemon, if its end of the pipe is open."""
     whole = orjson.dumps(line) + b"\n"
     if len(whole) > LINE_BYTES:
@@ -198,20 +198,20 @@ def tell(outcomes: int, line: Outcome) -> None:
 # ── the desk ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Kept(NamedTuple):
+class KeptCommand(NamedTuple):
     """A keeper process that has not ended."""
 
     number: int  # the errand's number
     until_s: float  # the command has ended by this time
 
 
-class Desk:
+class CommandServer:
     """The process's main loop: it reads errands, forks a keeper for each, and collects those that ended."""
 
     def __init__(self, errands: int, answers: int, outcomes: int) -> None:
         """The arguments are pipes: errands from the daemon, answers of this process, outcomes of all keepers."""
         self._errands, self._answers, self._outcomes = errands, answers, outcomes
-        self._keepers: dict[int, Kept] = {}  # process id → keeper, the oldest first
+        self._keepers: dict[int, KeptCommand] = {}  # process id → keeper, the oldest first
         self._wake = Wake()
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
@@ -232,7 +232,7 @@ class Desk:
                     break
                 *lines, text = (text + chunk).split(b"\n")
                 for line in lines:
-                    self.take(orjson.loads(line))
+                    self.start_job(orjson.loads(line))
         for pid in self._keepers:
             os.kill(pid, signal.SIGUSR1)
         until_s = time.monotonic() + LAST_S + DRAIN_S
@@ -240,19 +240,19 @@ class Desk:
             time.sleep(0.02)
             self._collect()
 
-    def take(self, errand: Errand) -> None:
+    def start_job(self, errand: Errand) -> None:
         """Begin an errand, or answer a heartbeat."""
         now_s = time.monotonic()
         match errand["do"]:
             case "beat":
-                tell(self._answers, {"beat": errand["id"]})
+                write_outcome(self._answers, {"beat": errand["id"]})
             case _ if now_s > errand["begin_by_s"]:
                 self._decline(errand, "not begun: the errand arrived too late")
             case _ if sum(kept.until_s > now_s for kept in self._keepers.values()) >= AT_ONCE:
                 self._decline(errand, "not begun: too many commands are running")
             case _:
                 # sent before the fork, so that the command is never begun twice
-                tell(self._outcomes, {"begun": errand["id"]})
+                write_outcome(self._outcomes, {"begun": errand["id"]})
                 self._fork(errand, now_s)
 
     def _fork(self, errand: Errand, now_s: float) -> None:
@@ -263,14 +263,14 @@ class Desk:
             return
         if pid == 0:
             self._become_keeper(errand)
-        self._keepers[pid] = Kept(errand["id"], now_s + errand["within_s"] + DRAIN_S)
+        self._keepers[pid] = KeptCommand(errand["id"], now_s + errand["within_s"] + DRAIN_S)
         left = [old for old, kept in self._keepers.items() if kept.until_s < now_s]
         for old in left[:-LEFT]:
             os.kill(old, signal.SIGKILL)
 
     def _decline(self, errand: Errand, why: str) -> None:
         """Report that a command has not begun and will not, so that it can be sent again."""
-        tell(self._answers, {"id": errand["id"], "ok": False, "why": why, "lost": "unbegun"})
+        write_outcome(self._answers, {"id": errand["id"], "ok": False, "why": why, "lost": "unbegun"})
 
     def _become_keeper(self, errand: Errand) -> None:
         """Continue as the keeper, in a session that signals to this process do not reach; ends the process."""
@@ -280,7 +280,7 @@ class Desk:
             nothing = os.open(os.devnull, os.O_RDWR)
             for fd in (self._errands, self._answers):
                 os.dup2(nothing, fd)
-            keep(errand, self._outcomes)
+            keep_command(errand, self._outcomes)
             code = 0
         finally:
             os._exit(code)
@@ -294,13 +294,13 @@ class Desk:
             kept = self._keepers.pop(pid, None)
             if kept is not None and status and kept.until_s > time.monotonic():
                 why = f"its keeper process was killed by signal {os.WTERMSIG(status)}, and the command with it"
-                tell(self._answers, {"id": kept.number, "ok": False, "why": why, "lost": "interrupted"})
+                write_outcome(self._answers, {"id": kept.number, "ok": False, "why": why, "lost": "interrupted"})
 
 
 def main() -> None:
     """Serve the process that started this one."""
     subordinate.begin()
-    Desk(sys.stdin.fileno(), sys.stdout.fileno(), int(sys.argv[1])).serve()
+    CommandServer(sys.stdin.fileno(), sys.stdout.fileno(), int(sys.argv[1])).serve()
     os._exit(0)
 
 

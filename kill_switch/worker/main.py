@@ -42,7 +42,7 @@ _services: dict[str, Any] = {}  # URL → apprise's object, which knows when it 
 # ── what can be done ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def tell(errand: Errand) -> Outcome:
+def notify(errand: Errand) -> Outcome:
     """Send a message to one of apprise's URLs; without a text, only check that apprise understands the URL."""
     service = _service(errand["url"])
     if service is None:
@@ -53,7 +53,7 @@ def tell(errand: Errand) -> Outcome:
     return {"ok": True} if sent else {"ok": False, "why": "the service did not accept the message"}
 
 
-def understands(url: str) -> bool:
+def is_supported_url(url: str) -> bool:
     """Return whether apprise can use a URL; nothing is logged about it."""
     before = logging.root.manager.disable
     logging.disable()
@@ -76,7 +76,7 @@ def _service(url: str) -> Any:
     return _services[url]
 
 
-def call(errand: Errand) -> Outcome:
+def http_get(errand: Errand) -> Outcome:
     """Call a URL; any status but 2xx is a failure."""
     httpx = importlib.import_module("httpx")  # imported here, because most configurations have no outer ping
     with (
@@ -90,7 +90,7 @@ def call(errand: Errand) -> Outcome:
 # ── the desk ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Desk:
+class JobServer:
     """The process's main loop: each errand runs in its own thread, and its outcome is written to the daemon."""
 
     def __init__(self, out: int) -> None:
@@ -102,14 +102,14 @@ class Desk:
     def serve(self, lines: IO[bytes]) -> None:
         """Read errands until the pipe ends; then give those in progress `LAST_S`."""
         for line in lines:
-            self.take(orjson.loads(line))
+            self.start_job(orjson.loads(line))
             if self._stuck() > STUCK:
                 break
         until_s = time.monotonic() + LAST_S
         while self._under_way and time.monotonic() < until_s:
             time.sleep(0.02)
 
-    def take(self, errand: Errand) -> None:
+    def start_job(self, errand: Errand) -> None:
         """Begin an errand, or answer a heartbeat.
 
         Heartbeats take the same way as errands, because that way may hang.
@@ -119,9 +119,9 @@ class Desk:
                 self.write({"beat": errand["id"]})
             case "expose":
                 # imported here, because most configurations have no metrics
-                from kill_switch.worker.metrics_server import Exposition
+                from kill_switch.worker.metrics_server import MetricsServer
 
-                self._exposition = Exposition(errand["host"], errand["port"], self.write)
+                self._exposition = MetricsServer(errand["host"], errand["port"], self.write)
                 threading.Thread(target=self._exposition.run, daemon=True).start()
             case "figures":
                 self._exposition.take(errand["id"], errand["figures"])
@@ -131,7 +131,7 @@ class Desk:
                 self.write({"id": errand["id"], "ok": False, "why": "not begun: too many errands are in progress"})
             case do:
                 self._under_way[errand["id"]] = time.monotonic() + errand["within_s"]
-                work = {"tell": tell, "call": call}[do]
+                work = {"tell": notify, "call": http_get}[do]
                 try:
                     threading.Thread(target=self._do, args=(work, errand), daemon=True).start()
                 except RuntimeError:  # the system has no thread left
@@ -174,7 +174,7 @@ def main() -> None:
     subordinate.begin()
     threading.excepthook = lambda _: None
     threading.Thread(target=stay_awake, daemon=True).start()
-    Desk(sys.stdout.fileno()).serve(sys.stdin.buffer)
+    JobServer(sys.stdout.fileno()).serve(sys.stdin.buffer)
     sys.stdout.flush()
     os._exit(0)  # even if threads hang
 

@@ -37,7 +37,7 @@ _MISDIRECTED = b"ask by IP address, as localhost, or by this machine's name\n"
 Figures = Sequence[Mapping[str, Any]]
 
 
-class Exposition(Collector):
+class MetricsServer(Collector):
     """A collector of the daemon's figures, and the server for them; `write` sends the daemon a line."""
 
     def __init__(self, host: str, port: int, write: Callable[[dict[str, Any]], None]) -> None:
@@ -72,7 +72,7 @@ class Exposition(Collector):
             finally:
                 server.close()
 
-    def take(self, number: int, figures: Figures) -> None:
+    def on_figures(self, number: int, figures: Figures) -> None:
         """Handle the daemon's answer to a request for figures. Any thread may call it."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed

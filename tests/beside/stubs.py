@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 from kill_switch.core.engine import Kill
-from kill_switch.worker.client import Done
+from kill_switch.worker.client import JobResult
 from tests.virtual_time import START, running
 
-OK = Done(True)
-NO = Done(False, "HTTP 500")
+OK = JobResult(True)
+NO = JobResult(False, "HTTP 500")
 
 
 class Run(NamedTuple):
@@ -29,10 +29,10 @@ class Beside:
 
     def __init__(self) -> None:
         self.runs: list[Run] = []
-        self.answer: Callable[[Run], Done] = lambda run: OK
+        self.answer: Callable[[Run], JobResult] = lambda run: OK
         self.takes: Callable[[Run], float] = lambda run: 0.0
 
-    async def do(self, what: str, within_s: float, **errand: object) -> Done:
+    async def run_job(self, what: str, within_s: float, **errand: object) -> JobResult:
         run = Run(seconds(), what, errand)
         self.runs.append(run)
         await anyio.sleep(self.takes(run))
@@ -48,7 +48,7 @@ def seconds() -> float:
     return (running().now().mono_ns - START.mono_ns) / 1e9
 
 
-def now() -> Now:
+def now() -> Instant:
     return running().now()
 
 

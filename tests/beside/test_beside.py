@@ -12,10 +12,10 @@ import pytest
 from kill_switch.config.loader import Config, load
 from kill_switch.core.engine import Announce
 from kill_switch.journal.journal import Journal
-from kill_switch.journal.segments import Head
-from kill_switch.outbound.services import WORDS_WITHIN_S, Beside
-from kill_switch.tasks import Tasks
-from kill_switch.triggers.supervisor import Watch
+from kill_switch.journal.segments import ChainHead
+from kill_switch.outbound.services import WORDS_WITHIN_S, OutboundHub
+from kill_switch.tasks import TaskSupervisor
+from kill_switch.triggers.supervisor import TriggerSupervisor
 from tests.beside.stubs import Beside as Desk
 from tests.core.stubs import Floor
 
@@ -54,32 +54,36 @@ def config(directory: Path, text: str = TEXT) -> Config:
 async def test_hooks_and_messages_begin_when_the_bytes_of_the_whole_strike_have_left(tmp_path: Path) -> None:
     floor = Floor(("mm1", "rx1"))
     announced: list[Announce] = []
-    made = Beside(config(tmp_path), floor.dispatcher, cast(Journal, Record()), cast(Watch, None), announced.append)
-    floor.announce = made.hear
+    made = OutboundHub(
+        config(tmp_path), floor.dispatcher, cast(Journal, Record()), cast(TriggerSupervisor, None), announced.append
+    )
+    floor.announce = made.on_announcement
     floor.fire()
     assert [line for line in floor.trace if "cancel-all" in line] == [
         "mm1 http POST /cancel-all",
         "rx1 http POST /cancel-all",
     ]
-    assert made._hooks._jobs == [] and made._notifier._outbox.take() is None
+    assert made._hooks._jobs == [] and made._notifier._digest.compose() is None
     await anyio.sleep(2 * WORDS_WITHIN_S)
     (job,) = made._hooks._jobs
     assert (job.argv, job.accounts, job.reason) == (("/bin/true",), ("mm1", "rx1"), "panic: touched")
-    message = made._notifier._outbox.take()
+    message = made._notifier._digest.compose()
     assert message is not None and message.kill == job.kill
 
 
 @pytest.mark.anyio
 async def test_a_text_that_is_found_at_once_is_what_hooks_and_messages_tell(tmp_path: Path) -> None:
     floor = Floor(("mm1",))
-    made = Beside(config(tmp_path), floor.dispatcher, cast(Journal, Record()), cast(Watch, None), lambda news: None)
-    floor.announce = made.hear
+    made = OutboundHub(
+        config(tmp_path), floor.dispatcher, cast(Journal, Record()), cast(TriggerSupervisor, None), lambda news: None
+    )
+    floor.announce = made.on_announcement
     floor.fire()
     await anyio.sleep(WORDS_WITHIN_S / 2)
     made.amend("panic: touched", "panic: the quoter went mad")
     await anyio.sleep(WORDS_WITHIN_S)
     (job,) = made._hooks._jobs
-    message = made._notifier._outbox.take()
+    message = made._notifier._digest.compose()
     assert job.reason == "panic: the quoter went mad"
     assert message is not None and "the quoter went mad" in message.text and "touched" not in message.text
 
@@ -93,10 +97,10 @@ async def test_a_process_beside_that_cannot_be_had_is_shown_and_keeps_no_strike_
     announced: list[Announce] = []
     watch = Quiet()
     loaded = config(tmp_path)
-    made = Beside(loaded, floor.dispatcher, Replayed(), cast(Watch, watch), announced.append)  # type: ignore[arg-type]
-    floor.announce = made.hear
+    made = OutboundHub(loaded, floor.dispatcher, Replayed(), cast(TriggerSupervisor, watch), announced.append)  # type: ignore[arg-type]
+    floor.announce = made.on_announcement
     async with anyio.create_task_group() as group:
-        tasks = Tasks(group)
+        tasks = TaskSupervisor(group)
         made.start(tasks)
         await anyio.sleep(0.5)
         floor.fire()
@@ -113,7 +117,7 @@ async def test_a_process_beside_that_cannot_be_had_is_shown_and_keeps_no_strike_
             "hook /bin/true: the process for commands was not running for 8 s",
             "hook /bin/true waits to be run: the process for commands was not running for 13 s",
         ]
-        made.take(config(tmp_path, TEXT.partition("[hooks]")[0]), tasks)
+        made.reconfigure(config(tmp_path, TEXT.partition("[hooks]")[0]), tasks)
         await anyio.sleep(60)
         assert troubles[0] in made.troubles()
         assert not any(trouble.startswith("notify") for trouble in made.troubles())
@@ -131,7 +135,7 @@ class Quiet:
 class Replayed(Record):
     """A journal that was empty at the start, and keeps what it is given."""
 
-    head = Head(7, "0f" * 32)
+    head = ChainHead(7, "0f" * 32)
 
     class replay:
         entries = ()
@@ -150,9 +154,15 @@ class Replayed(Record):
 async def test_a_trip_in_the_very_moment_of_the_stop_has_its_hooks_run_first(tmp_path: Path) -> None:
     floor, desk = Floor(("mm1",)), Desk()
     text = TEXT.partition("[notify]")[0]
-    made = Beside(config(tmp_path, text), floor.dispatcher, Replayed(), cast(Watch, Quiet()), lambda news: None)  # type: ignore[arg-type]
-    made._hooks._errands = desk
-    floor.announce = made.hear
+    made = OutboundHub(
+        config(tmp_path, text),
+        floor.dispatcher,
+        Replayed(),  # type: ignore[arg-type]
+        cast(TriggerSupervisor, Quiet()),
+        lambda news: None,
+    )
+    made._hooks._job_runner = desk
+    floor.announce = made.on_announcement
     async with anyio.create_task_group() as group:
         group.start_soon(made._hooks.run)
         await anyio.sleep(1)

@@ -13,16 +13,16 @@ import orjson
 import pytest
 
 from kill_switch.worker import main
-from kill_switch.worker.main import Desk, Errand, Outcome
+from kill_switch.worker.main import Errand, JobServer, Outcome
 
-Pipe = tuple[Desk, int]
+Pipe = tuple[JobServer, int]
 CALL = {"do": "call", "within_s": 5, "begin_by_s": 1e12, "url": "https://hooks.example/tOkEn"}
 
 
 @pytest.fixture
 def desk() -> Iterator[Pipe]:
     told, out = os.pipe()
-    yield Desk(out), told
+    yield JobServer(out), told
     os.close(told)
     os.close(out)
 
@@ -41,10 +41,10 @@ def test_there_is_an_end_to_what_is_under_way_at_once(desk: Pipe, monkeypatch: p
         over.wait(10)
         return {"ok": True}
 
-    monkeypatch.setattr(main, "call", wait)
+    monkeypatch.setattr(main, "http_get", wait)
     monkeypatch.setattr(main, "AT_ONCE", 3)
     for number in range(5):
-        desk[0].take({**CALL, "id": number})
+        desk[0].start_job({**CALL, "id": number})
     refused = lines(desk[1], 2)
     assert refused == [
         {"id": number, "ok": False, "why": "not begun: too many errands are in progress"} for number in (3, 4)
@@ -57,8 +57,8 @@ def test_whatever_an_errand_raises_is_told_by_its_kind_alone(desk: Pipe, monkeyp
     def fail(errand: Errand) -> Outcome:
         raise ValueError("https://hooks.example/tOkEn is bad")
 
-    monkeypatch.setattr(main, "call", fail)
-    desk[0].take({**CALL, "id": 7})
+    monkeypatch.setattr(main, "http_get", fail)
+    desk[0].start_job({**CALL, "id": 7})
     assert lines(desk[1], 1) == [{"id": 7, "ok": False, "why": "ValueError"}]
 
 
@@ -71,7 +71,7 @@ def test_a_process_whose_errands_do_not_come_back_ends_and_is_made_anew(
         over.wait(10)
         return {"ok": True}
 
-    monkeypatch.setattr(main, "call", hang)
+    monkeypatch.setattr(main, "http_get", hang)
     monkeypatch.setattr(main, "STUCK", 2)
     monkeypatch.setattr(main, "STUCK_AFTER_S", -1.0)
     monkeypatch.setattr(main, "LAST_S", 0.1)
@@ -87,9 +87,9 @@ def test_a_process_whose_errands_do_not_come_back_ends_and_is_made_anew(
 def test_an_errand_that_comes_too_late_is_not_begun_and_that_is_said(
     desk: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "call", lambda errand: {"ok": True})
-    desk[0].take({**CALL, "id": 1, "begin_by_s": time.monotonic() - 0.001})
-    desk[0].take({**CALL, "id": 2, "begin_by_s": time.monotonic() + 10})
+    monkeypatch.setattr(main, "http_get", lambda errand: {"ok": True})
+    desk[0].start_job({**CALL, "id": 1, "begin_by_s": time.monotonic() - 0.001})
+    desk[0].start_job({**CALL, "id": 2, "begin_by_s": time.monotonic() + 10})
     late, in_time = sorted(lines(desk[1], 2), key=lambda line: line["id"])
     assert late == {"id": 1, "ok": False, "why": "not begun: the errand arrived too late"}
     assert in_time == {"id": 2, "ok": True}
@@ -102,12 +102,12 @@ def test_a_system_without_threads_fails_an_errand_and_not_the_process(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    desk[0].take({**CALL, "id": 1})
+    desk[0].start_job({**CALL, "id": 1})
     assert lines(desk[1], 1) == [{"id": 1, "ok": False, "why": "no thread can be started"}]
 
 
 def test_a_daemon_that_is_gone_is_no_reason_to_raise() -> None:
     told, out = os.pipe()
     os.close(told)
-    Desk(out).write({"id": 1, "ok": True})
+    JobServer(out).write({"id": 1, "ok": True})
     os.close(out)

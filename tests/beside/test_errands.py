@@ -22,7 +22,7 @@ import pytest
 
 from kill_switch.system import offload
 from kill_switch.worker import client
-from kill_switch.worker.client import INTERRUPTED, UNBEGUN, Aide, Aides, Done
+from kill_switch.worker.client import INTERRUPTED, UNBEGUN, JobResult, WorkerClient, WorkerPool
 from kill_switch.worker.commands import AT_ONCE
 
 pytestmark = pytest.mark.anyio
@@ -36,10 +36,10 @@ def anyio_backend() -> str:
 
 
 @asynccontextmanager
-async def running(on_restart: Callable[[str], object] | None = None) -> AsyncIterator[Aides]:
-    beside = Aides(on_restart)
+async def running(on_restart: Callable[[str], object] | None = None) -> AsyncIterator[WorkerPool]:
+    beside = WorkerPool(on_restart)
     async with anyio.create_task_group() as group:
-        for one in beside.both():
+        for one in beside.clients():
             group.start_soon(one.run)
         yield beside
         group.cancel_scope.cancel()
@@ -104,7 +104,7 @@ def site() -> Iterator[Site]:
 async def test_a_command_gets_its_words_its_environment_and_its_text_and_no_shell(tmp_path: Path) -> None:
     program = script(tmp_path, 'echo "$# $1|$KILL_SWITCH_KILL|$KILL_SWITCH_REASON"; cat; pwd')
     async with running() as beside:
-        done = await beside.do("run", 5, argv=[program, "a b; $(id)"], env=ENV, text="hello\n")
+        done = await beside.run_job("run", 5, argv=[program, "a b; $(id)"], env=ENV, text="hello\n")
     assert (done.ok, done.code, done.why) == (True, 0, "")
     assert done.output == "1 a b; $(id)|7|panic: 'now' $HOME `id`\nhello\n/\n"
 
@@ -116,7 +116,7 @@ async def test_a_command_sees_nothing_of_our_environment_that_might_be_a_secret(
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/x")
     monkeypatch.setenv("HTTPS_PROXY", "http://user:sEcReT@proxy")
     async with running() as beside:
-        done = await beside.do("run", 5, argv=["/usr/bin/env"], env=ENV)
+        done = await beside.run_job("run", 5, argv=["/usr/bin/env"], env=ENV)
         passed = client.environ()
     names = {line.partition("=")[0] for line in done.output.splitlines()}
     assert names - {"HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"} == {"PATH", *ENV}
@@ -128,15 +128,15 @@ async def test_a_command_sees_nothing_of_our_environment_that_might_be_a_secret(
 )
 async def test_a_command_that_fails_says_how(tmp_path: Path, text: str, code: int, why: str) -> None:
     async with running() as beside:
-        done = await beside.do("run", 5, argv=[script(tmp_path, f"echo no >&2; {text}")], env=ENV)
+        done = await beside.run_job("run", 5, argv=[script(tmp_path, f"echo no >&2; {text}")], env=ENV)
     assert (done.ok, done.code, done.why, done.output) == (False, code, why, "no\n")
 
 
 async def test_a_program_that_is_not_there_is_a_failure_like_any_other(tmp_path: Path) -> None:
     async with running() as beside:
-        done = await beside.do("run", 5, argv=[str(tmp_path / "none")], env=ENV)
-        found = [await beside.do("find", 5, argv=[name]) for name in ("sh", "/bin/sh", str(tmp_path / "none"))]
-    assert done == Done(False, "No such file or directory")
+        done = await beside.run_job("run", 5, argv=[str(tmp_path / "none")], env=ENV)
+        found = [await beside.run_job("find", 5, argv=[name]) for name in ("sh", "/bin/sh", str(tmp_path / "none"))]
+    assert done == JobResult(False, "No such file or directory")
     assert [one.ok for one in found] == [True, True, False]
     assert found[2].why == f"{tmp_path / 'none'} is not a program that this process could run"
 
@@ -145,7 +145,7 @@ async def test_a_command_that_hangs_is_killed_with_all_its_children(tmp_path: Pa
     program = script(tmp_path, f"sleep 60 & echo $! > {tmp_path}/child; echo started; wait")
     async with running() as beside:
         began_s = time.monotonic()
-        done = await beside.do("run", 0.3, argv=[program], env=ENV)
+        done = await beside.run_job("run", 0.3, argv=[program], env=ENV)
         assert time.monotonic() - began_s < 2
     assert (done.ok, done.code, done.why, done.output) == (False, -9, "killed after 0.3 s", "started\n")
     assert gone(int((tmp_path / "child").read_text()))
@@ -153,7 +153,7 @@ async def test_a_command_that_hangs_is_killed_with_all_its_children(tmp_path: Pa
 
 async def test_a_command_that_never_stops_talking_is_cut_short(tmp_path: Path) -> None:
     async with running() as beside:
-        done = await beside.do("run", 0.5, argv=[script(tmp_path, "exec yes")], env=ENV)
+        done = await beside.run_job("run", 0.5, argv=[script(tmp_path, "exec yes")], env=ENV)
     assert done.why == "killed after 0.5 s"
     assert 0 < len(done.output) <= 500
 
@@ -162,7 +162,7 @@ async def test_what_a_command_leaves_running_does_not_hold_its_result_up(tmp_pat
     program = script(tmp_path, f"sleep 30 & echo $! > {tmp_path}/child; echo done")
     async with running() as beside:
         began_s = time.monotonic()
-        done = await beside.do("run", 20, argv=[program], env=ENV)
+        done = await beside.run_job("run", 20, argv=[program], env=ENV)
         assert time.monotonic() - began_s < 3
         os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
     assert (done.ok, done.output) == (True, "done\n")
@@ -171,11 +171,11 @@ async def test_what_a_command_leaves_running_does_not_hold_its_result_up(tmp_pat
 async def test_commands_run_beside_one_another(tmp_path: Path) -> None:
     program = script(tmp_path, "sleep 0.5")
     async with running() as beside:
-        await beside.do("find", 5, argv=["sh"])  # it is up
+        await beside.run_job("find", 5, argv=["sh"])  # it is up
         began_s = time.monotonic()
         async with anyio.create_task_group() as group:
             for _ in range(8):
-                group.start_soon(lambda: beside.do("run", 5, argv=[program], env=ENV))
+                group.start_soon(lambda: beside.run_job("run", 5, argv=[program], env=ENV))
         assert time.monotonic() - began_s < 2.5
 
 
@@ -185,10 +185,10 @@ async def test_commands_run_beside_one_another(tmp_path: Path) -> None:
 async def test_apprise_carries_a_message(site: Site) -> None:
     url = f"json://127.0.0.1:{site.port}/hook/tOkEn"
     async with running() as beside:
-        assert await beside.do("tell", 15, url=url) == Done(True)
+        assert await beside.run_job("tell", 15, url=url) == JobResult(True)
         assert site.seen == []  # a look tells nobody
-        done = await beside.do("tell", 15, url=url, subject="KILL: x", text="line 1\nline 2 <b>", type="failure")
-    assert done == Done(True)
+        done = await beside.run_job("tell", 15, url=url, subject="KILL: x", text="line 1\nline 2 <b>", type="failure")
+    assert done == JobResult(True)
     ((method, path, body),) = site.seen
     assert (method, path) == ("POST", "/hook/tOkEn")
     assert (body["title"], body["message"], body["type"]) == ("KILL: x", "line 1\nline 2 <b>", "failure")
@@ -198,16 +198,21 @@ async def test_a_message_that_is_not_accepted_is_a_failure_without_its_url(site:
     site.status = 403
     async with running() as beside:
         url = f"json://127.0.0.1:{site.port}/hook/tOkEn"
-        done = await beside.do("tell", 15, url=url, subject="x", text="y", type="info")
-        assert done == Done(False, "the service did not accept the message")
-        assert await beside.do("tell", 15, url="nosuch://tOkEn") == Done(False, "apprise does not understand the URL")
+        done = await beside.run_job("tell", 15, url=url, subject="x", text="y", type="info")
+        assert done == JobResult(False, "the service did not accept the message")
+        assert await beside.run_job("tell", 15, url="nosuch://tOkEn") == JobResult(
+            False, "apprise does not understand the URL"
+        )
 
 
-@pytest.mark.parametrize(("status", "done"), [(200, Done(True, "HTTP 200")), (404, Done(False, "HTTP 404"))])
-async def test_a_call_is_a_get_that_wants_a_2xx(site: Site, status: int, done: Done) -> None:
+@pytest.mark.parametrize(("status", "done"), [(200, JobResult(True, "HTTP 200")), (404, JobResult(False, "HTTP 404"))])
+async def test_a_call_is_a_get_that_wants_a_2xx(site: Site, status: int, done: JobResult) -> None:
     site.status = status
     async with running() as beside:
-        assert await beside.do("call", 5, url=f"http://127.0.0.1:{site.port}/ping/uuid", agent="us (record 7)") == done
+        assert (
+            await beside.run_job("call", 5, url=f"http://127.0.0.1:{site.port}/ping/uuid", agent="us (record 7)")
+            == done
+        )
     assert site.seen == [("GET", "/ping/uuid", None)]
 
 
@@ -216,23 +221,23 @@ async def test_a_call_that_nobody_answers_is_a_failure_in_bounded_time(
 ) -> None:
     site.status = None
     async with running() as beside:
-        assert (await beside.do("find", 5, argv=["sh"])).ok
-        await beside.do("tell", 5, url="nosuch://")  # both are there
+        assert (await beside.run_job("find", 5, argv=["sh"])).ok
+        await beside.run_job("tell", 5, url="nosuch://")  # both are there
         monkeypatch.setattr(client, "GRACE_S", 0.2)
         began_s = time.monotonic()
-        done = await beside.do("call", 0.3, url=f"http://127.0.0.1:{site.port}/ping/uuid", agent="us")
+        done = await beside.run_job("call", 0.3, url=f"http://127.0.0.1:{site.port}/ping/uuid", agent="us")
         assert time.monotonic() - began_s < 2
-        assert done == Done(False, "no outcome within 0.5 s", lost=INTERRUPTED)
+        assert done == JobResult(False, "no outcome within 0.5 s", lost=INTERRUPTED)
         monkeypatch.setattr(client, "GRACE_S", 3.0)
-        assert not (await beside.do("tell", 5, url="nosuch://")).lost  # others are served meanwhile
+        assert not (await beside.run_job("tell", 5, url="nosuch://")).lost  # others are served meanwhile
         site.let_go.set()
 
 
 async def test_a_call_that_is_refused_says_so_without_the_url(site: Site) -> None:
     site.server.socket.close()
     async with running() as beside:
-        done = await beside.do("call", 5, url=f"http://127.0.0.1:{site.port}/ping/uuid", agent="us (record 7)")
-    assert done == Done(False, "ConnectError")
+        done = await beside.run_job("call", 5, url=f"http://127.0.0.1:{site.port}/ping/uuid", agent="us (record 7)")
+    assert done == JobResult(False, "ConnectError")
 
 
 # ── the process ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -241,7 +246,7 @@ async def test_a_call_that_is_refused_says_so_without_the_url(site: Site) -> Non
 async def test_nobody_is_started_for_whom_there_is_nothing_to_do() -> None:
     async with running() as beside:
         await anyio.sleep(0.05)
-        assert [one.pid for one in beside.both()] == [None, None]
+        assert [one.pid for one in beside.clients()] == [None, None]
 
 
 async def test_a_python_that_cannot_be_started_is_shown_and_errands_fail_in_bounded_time(
@@ -250,7 +255,7 @@ async def test_a_python_that_cannot_be_started_is_shown_and_errands_fail_in_boun
     monkeypatch.setattr(sys, "executable", "/nonexistent")
     monkeypatch.setattr(client, "GRACE_S", 0.1)
     async with running() as beside:
-        assert await beside.do("find", 0.1, argv=["sh"]) == Done(
+        assert await beside.run_job("find", 0.1, argv=["sh"]) == JobResult(
             False, "the process for commands was not running for 0.2 s", lost=UNBEGUN
         )
         trouble = "the process for commands cannot be started: No such file or directory"
@@ -259,23 +264,23 @@ async def test_a_python_that_cannot_be_started_is_shown_and_errands_fail_in_boun
 
 async def test_a_start_that_hangs_stops_no_event_loop_and_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
-    real = Aide._start
+    real = WorkerClient._start
 
-    def hangs(self: Aide, outcomes: int) -> subprocess.Popen[bytes]:
+    def hangs(self: WorkerClient, outcomes: int) -> subprocess.Popen[bytes]:
         over.wait(10)
         return real(self, outcomes)
 
-    monkeypatch.setattr(Aide, "_start", hangs)
+    monkeypatch.setattr(WorkerClient, "_start", hangs)
     monkeypatch.setattr(client, "GRACE_S", 0.1)
     monkeypatch.setattr(offload, "HANGS_AFTER_S", 0.1)
     async with running() as beside:
-        assert await beside.do("find", 0.1, argv=["sh"]) == Done(
+        assert await beside.run_job("find", 0.1, argv=["sh"]) == JobResult(
             False, "the process for commands was not running for 0.2 s", lost=UNBEGUN
         )
         assert list(beside.troubles()) == ["the start of the process for commands does not answer"]
         over.set()
         monkeypatch.setattr(client, "GRACE_S", 5.0)
-        assert (await beside.do("find", 5, argv=["sh"])).ok
+        assert (await beside.run_job("find", 5, argv=["sh"])).ok
         assert list(beside.troubles()) == []
 
 
@@ -284,7 +289,7 @@ async def test_the_process_goes_when_the_daemon_goes_and_takes_its_commands_with
     began_s = 0.0
     async with running() as beside:
         async with anyio.create_task_group() as group:
-            group.start_soon(lambda: beside.do("run", 30, argv=[program], env=ENV))
+            group.start_soon(lambda: beside.run_job("run", 30, argv=[program], env=ENV))
             while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():  # noqa: ASYNC110
                 await anyio.sleep(0.02)
             group.cancel_scope.cancel()
@@ -296,9 +301,9 @@ async def test_the_process_goes_when_the_daemon_goes_and_takes_its_commands_with
 async def test_what_is_under_way_at_the_end_is_still_delivered(site: Site) -> None:
     url = f"json://127.0.0.1:{site.port}/hook"
     async with running() as beside:
-        assert (await beside.do("tell", 15, url=url)).ok
+        assert (await beside.run_job("tell", 15, url=url)).ok
         async with anyio.create_task_group() as group:
-            group.start_soon(lambda: beside.do("tell", 15, url=url, subject="x", text="last words", type="info"))
+            group.start_soon(lambda: beside.run_job("tell", 15, url=url, subject="x", text="last words", type="info"))
             await anyio.wait_all_tasks_blocked()  # it is written, and no more
             group.cancel_scope.cancel()
     assert [body["message"] for _, _, body in site.seen] == ["last words"]
@@ -306,17 +311,17 @@ async def test_what_is_under_way_at_the_end_is_still_delivered(site: Site) -> No
 
 async def test_signals_that_systemd_sends_to_the_whole_group_do_not_end_it_before_the_daemon() -> None:
     async with running() as beside:
-        assert (await beside.do("find", 5, argv=["sh"])).ok
-        pids = [one.pid for one in beside.both()]
+        assert (await beside.run_job("find", 5, argv=["sh"])).ok
+        pids = [one.pid for one in beside.clients()]
         for pid, number in itertools.product(filter(None, pids), (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
             os.kill(pid, number)
-        assert (await beside.do("find", 5, argv=["sh"])).ok
-        assert list(beside.troubles()) == [] and pids == [one.pid for one in beside.both()]
+        assert (await beside.run_job("find", 5, argv=["sh"])).ok
+        assert list(beside.troubles()) == [] and pids == [one.pid for one in beside.clients()]
 
 
 async def test_a_command_does_not_inherit_the_deafness_to_signals() -> None:
     async with running() as beside:
-        done = await beside.do("run", 5, argv=["grep", "SigIgn", "/proc/self/status"], env=ENV)
+        done = await beside.run_job("run", 5, argv=["grep", "SigIgn", "/proc/self/status"], env=ENV)
     ignored = int(done.output.split()[1], 16)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # else nobody could end it
         assert not ignored & (1 << (number - 1))
@@ -338,24 +343,24 @@ def gone(pid: int, within_s: float = 2.0) -> bool:
     "line", [b"", b"printed by a library\n", b"[]", b'{"id":[]}', b'{"id":1,"ok":true,"x":1}', b'{"id":1}']
 )
 async def test_what_a_library_prints_into_the_pipe_ends_nothing(line: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    Aide()._hear(line)
+    WorkerClient()._hear(line)
     assert "sent a line that is not understood" in caplog.text
 
 
 async def test_commands_beyond_what_may_run_at_once_have_not_begun_and_that_is_said(tmp_path: Path) -> None:
     """So a hook is handed over again, and a bot is stopped later rather than never."""
-    path, outcomes = script(tmp_path, f"echo $$ >> {tmp_path}/began; sleep 1"), list[Done]()
+    path, outcomes = script(tmp_path, f"echo $$ >> {tmp_path}/began; sleep 1"), list[JobResult]()
 
     async def run() -> None:
-        outcomes.append(await beside.do("run", 20.0, argv=(path,), env={}))
+        outcomes.append(await beside.run_job("run", 20.0, argv=(path,), env={}))
 
     async with running() as beside:
-        assert (await beside.do("find", 5.0, argv=(path,))).ok
+        assert (await beside.run_job("find", 5.0, argv=(path,))).ok
         async with anyio.create_task_group() as group:
             for _ in range(AT_ONCE + 3):
                 group.start_soon(run)
     declined = [done for done in outcomes if not done.ok]
-    assert declined and set(declined) == {Done(False, "not begun: too many commands are running", lost=UNBEGUN)}
+    assert declined and set(declined) == {JobResult(False, "not begun: too many commands are running", lost=UNBEGUN)}
     assert len((tmp_path / "began").read_text().split()) == len(outcomes) - len(declined)
 
 
@@ -369,14 +374,14 @@ async def test_an_errand_that_comes_too_late_to_begin_is_said_to_have_come_too_l
     errand: dict[str, Any] = {"argv": ("/bin/true",), "env": {}} if what == "run" else {"url": "json://127.0.0.1:9"}
     async with running() as beside:
         desk = beside.commands if what == "run" else beside.messages
-        await beside.do(what, 20.0, **errand)
+        await beside.run_job(what, 20.0, **errand)
         assert desk.pid is not None
         os.kill(desk.pid, signal.SIGSTOP)
         async with anyio.create_task_group() as group:
-            outcomes = list[Done]()
+            outcomes = list[JobResult]()
 
             async def run() -> None:
-                outcomes.append(await beside.do(what, 3600.0, **errand))
+                outcomes.append(await beside.run_job(what, 3600.0, **errand))
 
             group.start_soon(run)
             await anyio.sleep(0.5)
@@ -384,5 +389,5 @@ async def test_an_errand_that_comes_too_late_to_begin_is_said_to_have_come_too_l
             with anyio.fail_after(20):
                 while not outcomes:  # noqa: ASYNC110
                     await anyio.sleep(0.02)
-    assert outcomes[0]._replace(lost="") == Done(False, "not begun: the errand arrived too late")
+    assert outcomes[0]._replace(lost="") == JobResult(False, "not begun: the errand arrived too late")
     assert what == "tell" or outcomes[0].lost == UNBEGUN

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from kill_switch.worker import client
-from kill_switch.worker.client import INTERRUPTED, UNBEGUN, Aide, Done
+from kill_switch.worker.client import INTERRUPTED, UNBEGUN, JobResult, WorkerClient
 from tests.beside.test_errands import ENV, Site, gone, running, script, site  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
@@ -34,11 +34,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def one(module: str) -> AsyncIterator[tuple[Aide, list[str]]]:
+async def one(module: str) -> AsyncIterator[tuple[WorkerClient, list[str]]]:
     """Keep a process of that module; yield what is told of it, too."""
     told = list[str]()
-    made = Aide(module, on_restart=told.append)
-    made.want()
+    made = WorkerClient(module, on_restart=told.append)
+    made.start_when_needed()
     async with anyio.create_task_group() as group:
         group.start_soon(made.run)
         yield made, told
@@ -105,42 +105,42 @@ async def test_a_process_that_cannot_begin_is_started_less_and_less_often(monkey
 async def test_a_process_that_is_stopped_is_replaced_and_what_waited_for_it_is_told_as_not_begun() -> None:
     told: list[str] = []
     async with running(told.append) as beside:
-        assert (await beside.do("find", 5, argv=["sh"])).ok
+        assert (await beside.run_job("find", 5, argv=["sh"])).ok
         assert beside.commands.pid is not None
         os.kill(beside.commands.pid, signal.SIGSTOP)
         began_s = time.monotonic()
-        done = await beside.do("run", 10, argv=["stop-the-bot", "now"], env=ENV)
-        assert done == Done(False, "the process for commands ended meanwhile", lost=UNBEGUN)
+        done = await beside.run_job("run", 10, argv=["stop-the-bot", "now"], env=ENV)
+        assert done == JobResult(False, "the process for commands ended meanwhile", lost=UNBEGUN)
         assert time.monotonic() - began_s < SOON_S
         await until(lambda: told)
         assert told == [
             "the process for commands hung: no answer for 2 s; it is started again; under way: stop-the-bot now"
         ]
-        assert (await beside.do("find", 5, argv=["sh"])).ok
+        assert (await beside.run_job("find", 5, argv=["sh"])).ok
         assert list(beside.troubles()) == []
 
 
 async def test_messages_that_hang_hold_up_no_command_and_commands_no_message(site: Site) -> None:  # noqa: F811
     url = f"json://127.0.0.1:{site.port}/hook"
     async with running() as beside:
-        assert (await beside.do("tell", 15, url=url)).ok and (await beside.do("find", 5, argv=["sh"])).ok
+        assert (await beside.run_job("tell", 15, url=url)).ok and (await beside.run_job("find", 5, argv=["sh"])).ok
         assert beside.messages.pid and beside.commands.pid
         os.kill(beside.messages.pid, signal.SIGSTOP)
-        assert (await beside.do("run", 5, argv=["/bin/true"], env=ENV)).ok
-        done = await beside.do("tell", 15, url=url, subject="x", text="y", type="info")
-        assert done == Done(False, "the process for messages ended meanwhile", lost=INTERRUPTED)
+        assert (await beside.run_job("run", 5, argv=["/bin/true"], env=ENV)).ok
+        done = await beside.run_job("tell", 15, url=url, subject="x", text="y", type="info")
+        assert done == JobResult(False, "the process for messages ended meanwhile", lost=INTERRUPTED)
         os.kill(beside.commands.pid, signal.SIGSTOP)
-        assert (await beside.do("tell", 15, url=url, subject="x", text="y", type="info")).ok
+        assert (await beside.run_job("tell", 15, url=url, subject="x", text="y", type="info")).ok
         assert len(site.seen) == 1
 
 
 async def test_a_daemon_that_stood_still_does_not_take_its_processes_for_dead() -> None:
     async with running() as beside:
-        assert (await beside.do("find", 5, argv=["sh"])).ok
+        assert (await beside.run_job("find", 5, argv=["sh"])).ok
         before = beside.commands.pid
         time.sleep(4.0)  # noqa: ASYNC251 - longer than all the heartbeats that may be missed
         await anyio.sleep(0.5)
-        assert (await beside.do("find", 5, argv=["sh"])).ok
+        assert (await beside.run_job("find", 5, argv=["sh"])).ok
         assert (beside.commands.pid, beside.commands.restarts) == (before, 0)
 
 
@@ -154,10 +154,10 @@ async def test_a_command_goes_on_when_the_process_that_has_begun_it_ends(
     program = script(tmp_path, f"echo one; echo $$ >> {tmp_path}/ran; sleep 3; echo two; exit 3")
     told: list[str] = []
     async with running(told.append) as beside:
-        found = list[Done]()
+        found = list[JobResult]()
 
         async def run() -> None:
-            found.append(await beside.do("run", 15, argv=[program], env=ENV))
+            found.append(await beside.run_job("run", 15, argv=[program], env=ENV))
 
         async with anyio.create_task_group() as group:
             group.start_soon(run)
@@ -167,7 +167,7 @@ async def test_a_command_goes_on_when_the_process_that_has_begun_it_ends(
             os.kill(first, number)
             await until(lambda: told)
         assert f"under way: {program} (goes on)" in told[0]
-        assert found[0]._replace(ms=0) == Done(False, "exit code 3", 3, 0, "one\ntwo\n")
+        assert found[0]._replace(ms=0) == JobResult(False, "exit code 3", 3, 0, "one\ntwo\n")
         assert len((tmp_path / "ran").read_text().split()) == 1
         assert beside.commands.pid != first and beside.messages.pid is None
 
@@ -175,10 +175,10 @@ async def test_a_command_goes_on_when_the_process_that_has_begun_it_ends(
 async def test_what_keeps_a_command_takes_it_along_and_is_told(tmp_path: Path) -> None:
     program = script(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 60")
     async with running() as beside:
-        found = list[Done]()
+        found = list[JobResult]()
 
         async def run() -> None:
-            found.append(await beside.do("run", 15, argv=[program], env=ENV))
+            found.append(await beside.run_job("run", 15, argv=[program], env=ENV))
 
         async with anyio.create_task_group() as group:
             group.start_soon(run)
@@ -187,18 +187,18 @@ async def test_what_keeps_a_command_takes_it_along_and_is_told(tmp_path: Path) -
             (keeper,) = keepers(beside.commands.pid)
             os.kill(keeper, signal.SIGKILL)
         why = "its keeper process was killed by signal 9, and the command with it"
-        assert found == [Done(False, why, lost=INTERRUPTED)]
+        assert found == [JobResult(False, why, lost=INTERRUPTED)]
         assert gone(number_in(tmp_path / "pid"))
-        assert (await beside.do("find", 5, argv=["sh"])).ok
+        assert (await beside.run_job("find", 5, argv=["sh"])).ok
 
 
 async def test_a_command_still_ends_in_time_when_the_process_that_has_begun_it_is_gone(tmp_path: Path) -> None:
     program = script(tmp_path, f"sleep 60 & echo $! > {tmp_path}/child; wait")
     async with running() as beside:
-        found = list[Done]()
+        found = list[JobResult]()
 
         async def run() -> None:
-            found.append(await beside.do("run", 2, argv=[program], env=ENV))
+            found.append(await beside.run_job("run", 2, argv=[program], env=ENV))
 
         async with anyio.create_task_group() as group:
             group.start_soon(run)
@@ -212,15 +212,15 @@ async def test_a_command_still_ends_in_time_when_the_process_that_has_begun_it_i
 async def test_a_text_longer_than_a_pipe_and_output_longer_than_a_line_are_taken(tmp_path: Path) -> None:
     text = "a\0é" * 100_000
     async with running() as beside:
-        done = await beside.do("run", 10, argv=[script(tmp_path, f"cat > {tmp_path}/text")], env=ENV, text=text)
+        done = await beside.run_job("run", 10, argv=[script(tmp_path, f"cat > {tmp_path}/text")], env=ENV, text=text)
         assert done.ok and (tmp_path / "text").read_text() == text
-        done = await beside.do("run", 10, argv=["/bin/sh", "-c", "head -c 100000 /dev/zero"], env=ENV)
+        done = await beside.run_job("run", 10, argv=["/bin/sh", "-c", "head -c 100000 /dev/zero"], env=ENV)
         assert done.ok and done.output == "\0" * 500
 
 
 async def test_a_command_that_does_not_read_its_text_is_not_harmed(tmp_path: Path) -> None:
     async with running() as beside:
-        done = await beside.do("run", 10, argv=["/bin/true"], env=ENV, text="x" * 1_000_000)
+        done = await beside.run_job("run", 10, argv=["/bin/true"], env=ENV, text="x" * 1_000_000)
         assert (done.ok, done.code) == (True, 0)
 
 

@@ -11,11 +11,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from kill_switch.config.schema import Hooks as Table
+from kill_switch.config.schema import HooksConfig as Table
 from kill_switch.core.domain import Severity
 from kill_switch.core.engine import Announce
-from kill_switch.outbound.hooks import ATTEMPTS, Hooks
-from kill_switch.worker.client import INTERRUPTED, UNBEGUN, Done
+from kill_switch.outbound.hooks import MAX_ATTEMPTS, HookRunner
+from kill_switch.worker.client import INTERRUPTED, UNBEGUN, JobResult
 from tests.beside.stubs import OK, Beside, Run, kill, seconds
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +35,7 @@ class Stage:
         {"hook": self.records, "hook-started": self.started}[kind].append(data)
 
     def __post_init__(self) -> None:
-        self.hooks = Hooks(self.beside, self.record, self.announced.append, lambda: self.latched)
+        self.hooks = HookRunner(self.beside, self.record, self.announced.append, lambda: self.latched)
 
     @property
     def ran(self) -> list[tuple[str, str]]:
@@ -58,7 +58,7 @@ async def stage(*commands: tuple[str, ...]) -> AsyncIterator[Stage]:
 async def test_every_command_is_run_at_once_and_told_what_the_kill_is() -> None:
     async with stage(STOP, PAGE) as made:
         made.beside.takes = lambda run: 5.0
-        made.hooks.tripped(kill(), "panic: the flag\nis there\0")
+        made.hooks.on_trip(kill(), "panic: the flag\nis there\0")
         await anyio.wait_all_tasks_blocked()
         first, second = made.beside.of("run")
         assert (first.errand["argv"], second.errand["argv"]) == (STOP, PAGE)
@@ -72,8 +72,8 @@ async def test_every_command_is_run_at_once_and_told_what_the_kill_is() -> None:
 
 async def test_what_became_of_it_is_on_record_without_its_environment() -> None:
     async with stage(PAGE) as made:
-        made.beside.answer = lambda run: Done(True, "", 0, 12, "x" * 2000)
-        made.hooks.tripped(kill(), "panic: now")
+        made.beside.answer = lambda run: JobResult(True, "", 0, 12, "x" * 2000)
+        made.hooks.on_trip(kill(), "panic: now")
         await anyio.sleep(1)
         (record,) = made.records
         assert record == {
@@ -92,8 +92,8 @@ async def test_what_became_of_it_is_on_record_without_its_environment() -> None:
 
 async def test_a_command_that_fails_is_said_aloud_and_keeps_no_other_one_from_running() -> None:
     async with stage(STOP, PAGE) as made:
-        made.beside.answer = lambda run: Done(run.errand["argv"] == PAGE, "exit code 1", 1, 3)
-        made.hooks.tripped(kill(), "panic: now")
+        made.beside.answer = lambda run: JobResult(run.errand["argv"] == PAGE, "exit code 1", 1, 3)
+        made.hooks.on_trip(kill(), "panic: now")
         await anyio.sleep(1)
         assert made.announced == [Announce(Severity.WARN, "hook systemctl stop quoter.service failed: exit code 1")]
         assert [record["ok"] for record in made.records] == [False, True]
@@ -103,23 +103,23 @@ async def test_a_command_that_fails_is_said_aloud_and_keeps_no_other_one_from_ru
 async def test_a_second_reason_of_the_same_kill_runs_nothing_again() -> None:
     async with stage(STOP) as made:
         for _ in range(3):
-            made.hooks.tripped(kill(), "panic: now")
+            made.hooks.on_trip(kill(), "panic: now")
             await anyio.sleep(1)
         assert made.ran == [("systemctl", "mm1 rx1")]
 
 
 async def test_a_reason_that_draws_another_account_in_runs_it_for_that_one() -> None:
     async with stage(STOP) as made:
-        made.hooks.tripped(kill(1, "mm1"), "lost: x")
-        made.hooks.tripped(kill(1, "mm1", "rx1"), "panic: now")
+        made.hooks.on_trip(kill(1, "mm1"), "lost: x")
+        made.hooks.on_trip(kill(1, "mm1", "rx1"), "panic: now")
         await anyio.sleep(1)
         assert made.ran == [("systemctl", "mm1"), ("systemctl", "rx1")]
 
 
 async def test_the_next_kill_runs_it_again() -> None:
     async with stage(STOP) as made:
-        made.hooks.tripped(kill(1), "panic: now")
-        made.hooks.tripped(kill(2), "panic: again")
+        made.hooks.on_trip(kill(1), "panic: now")
+        made.hooks.on_trip(kill(2), "panic: again")
         await anyio.sleep(1)
         assert [run.errand["env"]["KILL_SWITCH_KILL"] for run in made.beside.of("run")] == [kill(1).id, kill(2).id]
 
@@ -128,16 +128,16 @@ async def test_a_hook_that_hangs_keeps_the_next_kills_from_nothing() -> None:
     async with stage(STOP) as made:
         made.beside.takes = lambda run: 1e6
         for number in range(5):
-            made.hooks.tripped(kill(number), "panic: now")
+            made.hooks.on_trip(kill(number), "panic: now")
             await anyio.sleep(1)
         assert [round(run.at_s) for run in made.beside.of("run")] == [0, 1, 2, 3, 4]
 
 
 async def test_a_command_that_was_interrupted_is_run_again_and_each_attempt_has_its_two_records() -> None:
     async with stage(STOP) as made:
-        ends = iter([Done(False, "its keeper was killed", lost=INTERRUPTED), Done(True, "", 0, 12)])
+        ends = iter([JobResult(False, "its keeper was killed", lost=INTERRUPTED), JobResult(True, "", 0, 12)])
         made.beside.answer = lambda run: next(ends)
-        made.hooks.tripped(kill(), "panic: now")
+        made.hooks.on_trip(kill(), "panic: now")
         await anyio.sleep(5)
         assert len(made.ran) == 2
         assert [record["attempt"] for record in made.started] == [1, 2]
@@ -152,17 +152,17 @@ async def test_a_command_that_was_interrupted_is_run_again_and_each_attempt_has_
 
 async def test_a_command_that_is_interrupted_again_and_again_is_given_up() -> None:
     async with stage(STOP) as made:
-        made.beside.answer = lambda run: Done(False, "its keeper was killed", lost=INTERRUPTED)
-        made.hooks.tripped(kill(), "panic: now")
+        made.beside.answer = lambda run: JobResult(False, "its keeper was killed", lost=INTERRUPTED)
+        made.hooks.on_trip(kill(), "panic: now")
         await anyio.sleep(60)
-        assert len(made.ran) == len(made.started) == len(made.records) == ATTEMPTS
+        assert len(made.ran) == len(made.started) == len(made.records) == MAX_ATTEMPTS
         assert made.records[-1]["why"] == "interrupted: its keeper was killed; it is not run again"
 
 
 async def test_a_command_that_cannot_begin_is_handed_over_until_it_does_and_said_once() -> None:
     async with stage(STOP) as made:
-        made.beside.answer = lambda run: OK if seconds() > 100 else Done(False, "nobody is there", lost=UNBEGUN)
-        made.hooks.tripped(kill(), "panic: now")
+        made.beside.answer = lambda run: OK if seconds() > 100 else JobResult(False, "nobody is there", lost=UNBEGUN)
+        made.hooks.on_trip(kill(), "panic: now")
         await anyio.sleep(99)
         assert (len(made.started), made.records, made.hooks.idle) == (1, [], False)
         await anyio.sleep(5)
@@ -177,8 +177,8 @@ async def test_a_command_that_cannot_begin_is_handed_over_until_it_does_and_said
 async def test_a_command_whose_accounts_are_armed_again_is_not_run_any_more(lost: str) -> None:
     async with stage(STOP) as made:
         made.beside.takes = lambda run: 5.0
-        made.beside.answer = lambda run: Done(False, "nobody knows", lost=lost)
-        made.hooks.tripped(kill(), "panic: now")
+        made.beside.answer = lambda run: JobResult(False, "nobody knows", lost=lost)
+        made.hooks.on_trip(kill(), "panic: now")
         await anyio.sleep(1)
         made.latched.clear()
         await anyio.sleep(60)
@@ -198,7 +198,7 @@ def attempt(number: int, kind: str = "hook-started", command: str = "systemctl s
 
 @pytest.mark.parametrize("unclear", [True, False])
 @pytest.mark.parametrize(
-    ("number", "latched", "again"), [(1, {"mm1"}, True), (1, set(), False), (ATTEMPTS, {"mm1"}, False)]
+    ("number", "latched", "again"), [(1, {"mm1"}, True), (1, set(), False), (MAX_ATTEMPTS, {"mm1"}, False)]
 )
 async def test_a_start_runs_what_was_interrupted_while_its_accounts_are_tripped(
     number: int, latched: set[str], again: bool, unclear: bool
@@ -241,7 +241,7 @@ async def test_a_start_in_the_middle_of_a_kill_runs_what_is_not_on_record(
         await anyio.sleep(1)
         assert [program for program, _ in made.ran] == ran
         assert made.beside.of("run")[0].errand["env"]["KILL_SWITCH_REASON"] == "panic: now"
-        made.hooks.tripped(kill(), "panic: once more")
+        made.hooks.on_trip(kill(), "panic: once more")
         await anyio.sleep(1)
         assert [program for program, _ in made.ran] == ran
 
@@ -255,8 +255,8 @@ async def test_a_start_after_a_kill_that_is_over_runs_nothing(over: Any) -> None
 
 
 async def test_a_program_that_is_not_there_is_said_at_the_start_and_not_first_at_the_kill() -> None:
-    def answer(run: Run) -> Done:
-        return Done(run.errand["argv"][0] != "page", "page is not a program")
+    def answer(run: Run) -> JobResult:
+        return JobResult(run.errand["argv"][0] != "page", "page is not a program")
 
     made = Stage()
     made.beside.answer = answer
@@ -277,7 +277,7 @@ async def test_a_command_is_never_nowhere_between_the_trip_and_its_end() -> None
     """Else a daemon that stops in that moment does not wait for it."""
     async with stage(STOP) as made:
         made.beside.takes = lambda run: 1.0
-        made.hooks.tripped(kill(), "panic: now")
+        made.hooks.on_trip(kill(), "panic: now")
         while not made.beside.of("run"):
             assert not made.hooks.idle
             await anyio.lowlevel.checkpoint()

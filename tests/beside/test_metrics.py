@@ -26,15 +26,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kill_switch.core.domain import LaneState
 from kill_switch.journal.journal import Journal
-from kill_switch.journal.segments import Head
-from kill_switch.outbound.metrics import Histogram, Meter, OutboundCounters
+from kill_switch.journal.segments import ChainHead
+from kill_switch.outbound.metrics import Histogram, MetricsCollector, OutboundCounters
 from kill_switch.system.host_port import HostPort
-from kill_switch.system.process_metrics import Vitals
-from kill_switch.transports.certificates import Expiry
+from kill_switch.system.process_metrics import ProcessMetricsReader
+from kill_switch.transports.certificates import CertificateExpiry
 from kill_switch.triggers.base import TriggerState
-from kill_switch.triggers.supervisor import Watch
-from kill_switch.worker.client import Aide, Exposure
-from kill_switch.worker.metrics_server import Exposition
+from kill_switch.triggers.supervisor import TriggerSupervisor
+from kill_switch.worker.client import Exposure, WorkerClient
+from kill_switch.worker.metrics_server import MetricsServer
 from tests.beside.stubs import now
 from tests.core.stubs import Floor
 from tests.virtual_time import running
@@ -74,7 +74,7 @@ class Record:
 
     trouble = ""
 
-    head = Head(1234, "0123456789abcdef" * 4)
+    head = ChainHead(1234, "0123456789abcdef" * 4)
 
     def lag(self, mono_ns: int) -> tuple[int, int]:
         return 3, 40_000_000
@@ -88,10 +88,10 @@ class Stage:
     def __post_init__(self) -> None:
         self.watch = Watched()
         self.record = Record()
-        self.meter = Meter(
+        self.meter = MetricsCollector(
             self.floor.dispatcher,
             cast(Journal, self.record),
-            cast(Watch, self.watch),
+            cast(TriggerSupervisor, self.watch),
             lambda: OutboundCounters(notification_failures_total=4),
             lambda: self.why,
             self.floor.time.now,
@@ -99,7 +99,7 @@ class Stage:
 
     def values(self) -> Values:
         """Return the figures as Prometheus reads them."""
-        with exposed(self.meter.figures) as port:
+        with exposed(self.meter.collect) as port:
             return read(scrape(port))
 
     def value(self, name: str, **labels: str) -> float:
@@ -118,9 +118,9 @@ def exposed(figures: Any, *, silent: bool = False) -> Iterator[int]:
             told.append(line["trouble"])
             up.set()
         elif not silent:
-            made.take(line["asks"], figures())
+            made.on_figures(line["asks"], figures())
 
-    made = Exposition("127.0.0.1", port, write)
+    made = MetricsServer("127.0.0.1", port, write)
     loop = asyncio.new_event_loop()
     serving = loop.create_task(made.serve())
     thread = threading.Thread(target=lambda: loop.run_until_complete(asyncio.wait([serving])), daemon=True)
@@ -141,7 +141,7 @@ def free_port() -> int:
 
 def scrape(port: int) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        text: str = answer.read().decode()
+        text: str = answer.on_read().decode()
     return text
 
 
@@ -187,13 +187,13 @@ def test_what_the_process_takes_has_everybodys_names() -> None:
 
 
 def test_the_process_started_before_its_clock_was_asked_and_not_long_ago() -> None:
-    figures = {vital.name: vital.value for vital in Vitals(time.time()).read()}
+    figures = {vital.name: vital.value for vital in ProcessMetricsReader(time.time()).read()}
     assert time.time() - 3600 < figures["start_time_seconds"] < time.time()
 
 
 def test_descriptors_are_counted_without_the_one_that_counts_them() -> None:
     def count() -> float:
-        return next(vital.value for vital in Vitals(0.0).read() if vital.name == "open_fds")
+        return next(vital.value for vital in ProcessMetricsReader(0.0).read() if vital.name == "open_fds")
 
     before = count()
     with socket.socket():
@@ -214,7 +214,7 @@ def test_a_process_that_nobody_may_look_at_tells_of_itself() -> None:
 
 def test_without_proc_there_is_still_the_time_it_took(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("kill_switch.system.process_metrics._SELF", tmp_path)
-    found = {vital.name: vital.value for vital in Vitals(7.0).read()}
+    found = {vital.name: vital.value for vital in ProcessMetricsReader(7.0).read()}
     assert found == {"cpu_seconds_total": pytest.approx(time.process_time(), abs=0.5), "start_time_seconds": 7.0}
 
 
@@ -222,10 +222,10 @@ def test_a_kill_in_figures() -> None:
     stage = Stage()
     stage.floor.fire("mm1")
     for us in (900, 3_000, 40_000_000):
-        stage.meter.measured("sent", us)
+        stage.meter.on_measured("sent", us)
     stage.floor.lanes["rx1"].state = LaneState.DOWN
     stage.floor.session("mm1").status.round_trips_us["ws"] = 1500  # type: ignore[index]
-    stage.floor.lanes["mm1"].certificate = Expiry(1_800_000_000.0)
+    stage.floor.lanes["mm1"].certificate = CertificateExpiry(1_800_000_000.0)
     stage.why = "not ready: rx1"
     stage.record.trouble = "no space"
     values = stage.values()
@@ -249,7 +249,7 @@ def test_a_kill_in_figures() -> None:
 
 def test_names_are_as_prometheus_wants_them_and_labels_are_few() -> None:
     text = ""
-    with exposed(Stage().meter.figures) as port:
+    with exposed(Stage().meter.collect) as port:
         text = scrape(port)
     for family in text_string_to_metric_families(text):
         assert family.documentation, family.name
@@ -288,7 +288,7 @@ def test_collecting_for_many_accounts_costs_the_event_loop_little() -> None:
     best_s = 1.0
     for _ in range(20):
         began_s = time.perf_counter()
-        stage.meter.figures()
+        stage.meter.collect()
         best_s = min(best_s, time.perf_counter() - began_s)
     assert best_s < 0.005  # some 0.4 ms on an idle machine
 
@@ -499,8 +499,8 @@ async def serving(port: int) -> AsyncIterator[list[str]]:
         "labels": [],
         "samples": [([], 7)],
     }
-    beside = Aide(exposure=Exposure(HostPort("127.0.0.1", port), lambda: [figure], told.append))
-    beside.want()
+    beside = WorkerClient(exposure=Exposure(HostPort("127.0.0.1", port), lambda: [figure], told.append))
+    beside.start_when_needed()
     async with anyio.create_task_group() as group:
         group.start_soon(beside.run)
         yield told

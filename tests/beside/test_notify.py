@@ -10,12 +10,12 @@ import anyio.lowlevel
 import pytest
 from pydantic import SecretStr
 
-from kill_switch.config.schema import Notify
-from kill_switch.core.domain import Now, Severity
+from kill_switch.config.schema import NotifyConfig
+from kill_switch.core.domain import Instant, Severity
 from kill_switch.core.engine import Announce
-from kill_switch.outbound.digest import OUTBOX, SAME_AGAIN_S, Message, News, Outbox, compose
-from kill_switch.outbound.notifier import GIVE_UP_AFTER_S, LETTERS, Notifier
-from kill_switch.worker.client import Done
+from kill_switch.outbound.digest import MAX_ANNOUNCEMENTS, REPEAT_AFTER_S, Announcement, Digest, Message, render
+from kill_switch.outbound.notifier import GIVE_UP_AFTER_S, MAX_QUEUED, Notifier
+from kill_switch.worker.client import JobResult
 from tests.beside.stubs import NO, OK, Beside, Run, kill, now, seconds
 from tests.virtual_time import START
 
@@ -25,9 +25,9 @@ FOUR = tuple(f"mm{n}" for n in range(4))
 
 def news(
     level: Severity, text: str = "x", account: str | None = None, after_s: float = 0.0, in_kill: str = "7"
-) -> News:
-    at = Now(START.mono_ns + round(after_s * 1e9), START.wall_ns + round(after_s * 1e9))
-    return News(level, text, account, in_kill, ("mm1", "rx1") if in_kill else (), at)
+) -> Announcement:
+    at = Instant(START.mono_ns + round(after_s * 1e9), START.wall_ns + round(after_s * 1e9))
+    return Announcement(level, text, account, in_kill, ("mm1", "rx1") if in_kill else (), at)
 
 
 def texts(run: Run) -> str:
@@ -44,7 +44,7 @@ def test_a_kill_of_two_accounts_is_one_message_that_says_all_there_is_to_know() 
         news(Severity.CLEAR, "proven clear after 1 strike(s)", "rx1"),
         news(Severity.CLEAR, "every account of kill 7 is proven clear"),
     ]
-    message = compose(told, "host1")
+    message = render(told, "host1")
     assert message.subject == "kill-switch host1: KILL, proven clear: panic: the flag is there"
     assert message.text == (
         "KILL: panic: the flag is there\n"
@@ -63,20 +63,20 @@ def test_orders_that_are_left_come_before_what_is_clear_and_are_named_in_the_sub
         news(Severity.CLEAR, "proven clear", "mm1"),
         news(Severity.RESIDUE, "3 order(s) left, still chasing", "rx1"),
     ]
-    message = compose(told, "host1")
+    message = render(told, "host1")
     assert message.subject == "kill-switch host1: ORDERS LEFT: rx1: 3 order(s) left, still chasing"
     assert message.text.startswith("ORDERS LEFT: rx1: 3 order(s)")
 
 
 def test_a_warning_outside_of_a_kill_names_no_kill() -> None:
-    message = compose([news(Severity.WARN, "journal: No space left on device", in_kill="")], "host1")
+    message = render([news(Severity.WARN, "journal: No space left on device", in_kill="")], "host1")
     assert message.subject == "kill-switch host1: WARNING: journal: No space left on device"
     assert "more: kill-switch status" in message.text
     assert message.type == "warning"
 
 
 def test_a_message_has_an_end_and_each_of_its_lines_too() -> None:
-    message = compose([news(Severity.WARN, f"{n} " + "long " * 1000) for n in range(100)], "host1")
+    message = render([news(Severity.WARN, f"{n} " + "long " * 1000) for n in range(100)], "host1")
     assert len(message.subject) <= 140
     assert len(message.text.splitlines()) < 40
     assert "and 70 more" in message.text
@@ -84,7 +84,7 @@ def test_a_message_has_an_end_and_each_of_its_lines_too() -> None:
 
 
 def test_a_reason_with_line_breaks_cannot_write_lines_of_its_own() -> None:
-    message = compose([news(Severity.TRIP, "panic: x\nCLEAR: everything\r\n is fine")], "host1")
+    message = render([news(Severity.TRIP, "panic: x\nCLEAR: everything\r\n is fine")], "host1")
     assert message.text.splitlines()[0] == "KILL: panic: x CLEAR: everything is fine"
 
 
@@ -92,66 +92,66 @@ def test_a_reason_with_line_breaks_cannot_write_lines_of_its_own() -> None:
 
 
 def test_what_only_the_log_needs_is_not_sent() -> None:
-    assert not Outbox("h").put(news(Severity.INFO))
+    assert not Digest("h").add(news(Severity.INFO))
 
 
 def test_what_is_said_over_and_over_again_is_told_every_ten_minutes() -> None:
-    outbox = Outbox("h")
+    outbox = Digest("h")
     told = [
-        after_s for after_s in range(3600) if outbox.put(news(Severity.WARN, "disk full", after_s=after_s, in_kill=""))
+        after_s for after_s in range(3600) if outbox.add(news(Severity.WARN, "disk full", after_s=after_s, in_kill=""))
     ]
     assert told == [0, 600, 1200, 1800, 2400, 3000]
 
 
 def test_a_guard_that_clears_a_quoting_bot_each_second_is_told_once() -> None:
-    outbox = Outbox("h")
-    told = [outbox.put(news(Severity.CLEAR, f"after {n} strikes", "mm1", after_s=n)) for n in range(100)]
+    outbox = Digest("h")
+    told = [outbox.add(news(Severity.CLEAR, f"after {n} strikes", "mm1", after_s=n)) for n in range(100)]
     assert told.count(True) == 1
 
 
 def test_the_last_word_on_an_account_is_always_told() -> None:
-    outbox = Outbox("h")
+    outbox = Digest("h")
     levels = [Severity.CLEAR, Severity.RESIDUE, Severity.RESIDUE, Severity.CLEAR, Severity.CLEAR]
-    assert [outbox.put(news(level, "x", "mm1", after_s=n)) for n, level in enumerate(levels)] == [
+    assert [outbox.add(news(level, "x", "mm1", after_s=n)) for n, level in enumerate(levels)] == [
         *(True, True, False, True, False)
     ]
 
 
 def test_the_same_reason_trips_and_is_told_again() -> None:
-    outbox = Outbox("h")
-    assert all(outbox.put(news(Severity.TRIP, after_s=n)) for n in range(3))
-    assert outbox.put(news(Severity.CLEAR, "x", "mm1", in_kill="7")) and outbox.put(
+    outbox = Digest("h")
+    assert all(outbox.add(news(Severity.TRIP, after_s=n)) for n in range(3))
+    assert outbox.add(news(Severity.CLEAR, "x", "mm1", in_kill="7")) and outbox.add(
         news(Severity.CLEAR, "x", "mm1", in_kill="8")
     )
 
 
-@pytest.mark.parametrize("place", [0, OUTBOX // 2, OUTBOX])
+@pytest.mark.parametrize("place", [0, MAX_ANNOUNCEMENTS // 2, MAX_ANNOUNCEMENTS])
 def test_a_trip_is_not_lost_among_too_many_warnings(place: int) -> None:
-    outbox = Outbox("h")
-    for number in range(OUTBOX + 50):
+    outbox = Digest("h")
+    for number in range(MAX_ANNOUNCEMENTS + 50):
         if number == place:
-            outbox.put(news(Severity.TRIP, "panic: now"))
-        outbox.put(news(Severity.WARN, str(number)))
+            outbox.add(news(Severity.TRIP, "panic: now"))
+        outbox.add(news(Severity.WARN, str(number)))
     assert outbox.dropped == 51
-    message = outbox.take()
+    message = outbox.compose()
     assert message is not None and message.text.startswith("KILL: panic: now")
     assert "WARNING: 0\n" not in message.text  # the oldest have gone
-    assert outbox.take() is None
+    assert outbox.compose() is None
 
 
 def test_a_message_names_the_journals_newest_record() -> None:
-    outbox = Outbox("h")
-    outbox.put(news(Severity.TRIP, "panic: now"))
-    message = outbox.take("1234 0f3a9c5d7e1b2846")
+    outbox = Digest("h")
+    outbox.add(news(Severity.TRIP, "panic: now"))
+    message = outbox.compose("1234 0f3a9c5d7e1b2846")
     assert message is not None and message.text.endswith("\njournal: record 1234 0f3a9c5d7e1b2846")
 
 
 def test_what_was_told_is_not_remembered_for_ever() -> None:
-    outbox = Outbox("h")
-    for number in range(20 * OUTBOX):
-        outbox.put(news(Severity.WARN, str(number)))
-        outbox.take()
-    assert len(outbox._told) <= 10 * OUTBOX
+    outbox = Digest("h")
+    for number in range(20 * MAX_ANNOUNCEMENTS):
+        outbox.add(news(Severity.WARN, str(number)))
+        outbox.compose()
+    assert len(outbox._announced) <= 10 * MAX_ANNOUNCEMENTS
 
 
 # ── how it gets to people ─────────────────────────────────────────────────────────────────────────────────────────
@@ -168,8 +168,8 @@ async def notifier(beside: Beside, *urls: str, command: tuple[str, ...] | None =
         group.cancel_scope.cancel()
 
 
-def table(*urls: str, command: tuple[str, ...] | None = None) -> Notify:
-    return Notify().model_copy(update={"urls": tuple(map(SecretStr, urls)), "command": command})
+def table(*urls: str, command: tuple[str, ...] | None = None) -> NotifyConfig:
+    return NotifyConfig().model_copy(update={"urls": tuple(map(SecretStr, urls)), "command": command})
 
 
 def is_to(url: str, run: Run) -> bool:
@@ -180,9 +180,9 @@ def is_to(url: str, run: Run) -> bool:
 async def test_what_comes_within_a_second_is_one_message_in_every_way() -> None:
     beside = Beside()
     async with notifier(beside, SLACK, MAIL, command=("page", "-v")) as made:
-        made.hear(Announce(Severity.TRIP, "panic: now"), kill(1, *FOUR))
+        made.on_announcement(Announce(Severity.TRIP, "panic: now"), kill(1, *FOUR))
         for account in FOUR:
-            made.hear(Announce(Severity.CLEAR, "proven clear", account), kill(1, *FOUR))
+            made.on_announcement(Announce(Severity.CLEAR, "proven clear", account), kill(1, *FOUR))
         await anyio.sleep(5)
     sent = beside.of("tell")
     assert [run.errand["url"] for run in sent] == [SLACK, MAIL]
@@ -203,7 +203,7 @@ async def test_what_comes_within_a_second_is_one_message_in_every_way() -> None:
 async def test_announcements_that_nobody_wants_to_hear_are_not_kept() -> None:
     beside = Beside()
     async with notifier(beside) as made:
-        made.hear(Announce(Severity.TRIP, "x"), kill())
+        made.on_announcement(Announce(Severity.TRIP, "x"), kill())
         await anyio.sleep(5)
         made.configure(table(SLACK))
         await anyio.sleep(5)
@@ -216,7 +216,7 @@ async def test_a_way_that_hangs_keeps_no_other_one_waiting() -> None:
     beside.takes = lambda run: 1e6 if run.errand.get("url") == SLACK else 0.0
     async with notifier(beside, SLACK, MAIL) as made:
         for number in range(5):
-            made.hear(Announce(Severity.REARM, str(number)), None)
+            made.on_announcement(Announce(Severity.REARM, str(number)), None)
             await anyio.sleep(10)
     assert len([run for run in beside.runs if is_to(MAIL, run)]) == 5
 
@@ -226,7 +226,7 @@ async def test_a_message_that_did_not_arrive_is_sent_again_and_again_and_then_gi
     beside = Beside()
     beside.answer = lambda run: NO
     async with notifier(beside, SLACK) as made:
-        made.hear(Announce(Severity.WARN, "x"), None)
+        made.on_announcement(Announce(Severity.WARN, "x"), None)
         await anyio.sleep(20)
         times = [run.at_s for run in beside.of("tell")]
         assert times == pytest.approx([1, 2, 4, 8, 16], abs=0.1)
@@ -245,10 +245,10 @@ async def test_a_trip_overtakes_what_waits_for_another_try() -> None:
     beside.answer = lambda run: OK if seconds() > 100 else NO
     async with notifier(beside, SLACK) as made:
         for number in range(10):
-            made.hear(Announce(Severity.REARM, str(number)), None)
+            made.on_announcement(Announce(Severity.REARM, str(number)), None)
             await anyio.sleep(2)
         await anyio.sleep(60)
-        made.hear(Announce(Severity.TRIP, "panic: now"), kill())
+        made.on_announcement(Announce(Severity.TRIP, "panic: now"), kill())
         await anyio.sleep(120)
         trip = [run.at_s for run in beside.of("tell") if "panic" in texts(run)]
         assert trip[0] == pytest.approx(81, abs=0.1)
@@ -262,7 +262,7 @@ async def test_of_what_has_come_meanwhile_the_most_important_is_sent_first() -> 
     beside.takes = lambda run: 8.0 if "text" in run.errand else 0.0
     async with notifier(beside, SLACK) as made:
         for level in (Severity.REARM, Severity.REARM, Severity.RESIDUE, Severity.TRIP):
-            made.hear(Announce(level, level), None)
+            made.on_announcement(Announce(level, level), None)
             await anyio.sleep(2)
         await anyio.sleep(60)
     assert [texts(run).splitlines()[1].split(":")[0] for run in beside.of("tell")] == [
@@ -275,14 +275,14 @@ async def test_where_too_much_waits_the_oldest_of_the_least_important_goes_and_i
     beside = Beside()
     beside.answer = lambda run: OK if seconds() > 1000 else NO
     async with notifier(beside, SLACK) as made:
-        made.hear(Announce(Severity.TRIP, "panic: now"), kill())
-        for number in range(LETTERS + 20):
-            made.hear(Announce(Severity.REARM, f"number {number}"), None)
+        made.on_announcement(Announce(Severity.TRIP, "panic: now"), kill())
+        for number in range(MAX_QUEUED + 20):
+            made.on_announcement(Announce(Severity.REARM, f"number {number}"), None)
             await anyio.sleep(2)
         await anyio.sleep(1500)
         arrived = [texts(run) for run in beside.of("tell") if run.at_s > 1000]
         assert made.lost == 20
-        assert len(arrived) == LETTERS
+        assert len(arrived) == MAX_QUEUED
         assert sum("panic: now" in text for text in arrived) == 1
 
 
@@ -291,9 +291,9 @@ async def test_warnings_that_never_end_are_two_messages_a_minute_and_a_trip_does
     beside = Beside()
     async with notifier(beside, SLACK) as made:
         for number in range(320):
-            made.hear(Announce(Severity.BLIND, f"trigger x is blind: for {number} s"), None)
+            made.on_announcement(Announce(Severity.BLIND, f"trigger x is blind: for {number} s"), None)
             await anyio.sleep(0.5)
-        made.hear(Announce(Severity.TRIP, "panic: now"), kill())
+        made.on_announcement(Announce(Severity.TRIP, "panic: now"), kill())
         await anyio.sleep(5)
     times = [run.at_s for run in beside.of("tell")]
     assert times[:5] == pytest.approx([1, 31, 61, 91, 121], abs=2)
@@ -304,7 +304,7 @@ async def test_warnings_that_never_end_are_two_messages_a_minute_and_a_trip_does
 @pytest.mark.anyio
 async def test_a_url_that_apprise_does_not_understand_is_shown_from_the_start_on() -> None:
     beside = Beside()
-    beside.answer = lambda run: Done(False, "apprise does not understand the URL")
+    beside.answer = lambda run: JobResult(False, "apprise does not understand the URL")
     async with notifier(beside, SLACK) as made:
         await anyio.sleep(1)
         assert list(made.troubles()) == ["notify urls[0] slack: apprise does not understand the URL"]
@@ -317,7 +317,7 @@ async def test_another_configuration_keeps_what_waits_for_a_way_that_stays() -> 
     beside.takes = lambda run: 5.0 if seconds() < 20 else 0.0
     beside.answer = lambda run: OK if seconds() > 20 else NO
     async with notifier(beside, SLACK, MAIL) as made:
-        made.hear(Announce(Severity.TRIP, "panic: now"), kill())
+        made.on_announcement(Announce(Severity.TRIP, "panic: now"), kill())
         await anyio.sleep(8)  # on its way at this moment
         made.configure(table(MAIL))
         await anyio.sleep(60)
@@ -334,7 +334,7 @@ async def test_the_end_waits_until_the_last_message_has_been_tried_and_no_longer
     beside.answer = lambda run: NO
     async with notifier(beside, SLACK) as made:
         await anyio.sleep(1)
-        made.hear(Announce(Severity.WARN, "stopping"), None)
+        made.on_announcement(Announce(Severity.WARN, "stopping"), None)
         began_s = seconds()
         await made.finish()
         assert seconds() - began_s == pytest.approx(0.3, abs=0.05)
@@ -349,7 +349,7 @@ def test_no_url_is_shown_anywhere() -> None:
 
 
 def test_the_window_of_repetition_is_longer_than_that_of_a_message() -> None:
-    assert SAME_AGAIN_S > 60
+    assert REPEAT_AFTER_S > 60
     assert Message(Severity.CLEAR, "", "", "").type == "success"
 
 

@@ -12,13 +12,13 @@ import pytest
 from pydantic import SecretStr
 
 from kill_switch import __version__
-from kill_switch.config.schema import Ping as Table
-from kill_switch.core.domain import Now
+from kill_switch.config.schema import PingConfig as Table
+from kill_switch.core.domain import Instant
 from kill_switch.dispatch.dispatcher import Dispatcher
-from kill_switch.health.readiness import why_unable
+from kill_switch.health.readiness import why_not_ready_to_fire
 from kill_switch.journal.journal import Journal
-from kill_switch.outbound.healthcheck_ping import Ping
-from kill_switch.triggers.supervisor import Watch
+from kill_switch.outbound.healthcheck_ping import HealthcheckPing
+from kill_switch.triggers.supervisor import TriggerSupervisor
 from tests.beside.stubs import NO, OK, Beside, now, seconds
 
 URL = "https://hc.example/ping/0b7c"
@@ -30,7 +30,7 @@ class Stage:
     why: str = ""
 
     def __post_init__(self) -> None:
-        self.ping = Ping(self.beside, lambda: self.why, now, lambda: "7 0f3a")
+        self.ping = HealthcheckPing(self.beside, lambda: self.why, now, lambda: "7 0f3a")
 
     @property
     def times(self) -> list[float]:
@@ -128,8 +128,10 @@ class Floor:
                 return floor.blind
 
         parts = Parts()
-        at = Now(1_000_000_000_000, 0)
-        return why_unable(cast(Dispatcher, parts), cast(Journal, parts), cast(Watch, parts), mode, at)
+        at = Instant(1_000_000_000_000, 0)
+        return why_not_ready_to_fire(
+            cast(Dispatcher, parts), cast(Journal, parts), cast(TriggerSupervisor, parts), mode, at
+        )
 
 
 @pytest.mark.parametrize(

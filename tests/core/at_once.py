@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 from kill_switch.journal.journal import Journal
-from kill_switch.system.job_thread import Job, Worker
+from kill_switch.system.job_thread import Job, JobThread
 
 
-class AtOnce(Worker):
+class AtOnce(JobThread):
     """A worker without a thread; while it is `stuck`, jobs wait, as they do behind a call that hangs."""
 
     def __init__(self, name: str) -> None:
@@ -28,13 +28,13 @@ class AtOnce(Worker):
     def close(self, within_s: float) -> bool:
         return not self.stuck
 
-    def lasts_ns(self, mono_ns: int) -> int:
+    def running_ns(self, mono_ns: int) -> int:
         return 10**18 if self.stuck and self.waiting else 0
 
     def go_on(self) -> None:
         """Carry out what waits, unless it is stuck."""
         while self.waiting and not self.stuck:
-            self._once(self.waiting.pop(0))
+            self._run_job(self.waiting.pop(0))
 
 
 class Prompt(Journal):
@@ -45,19 +45,19 @@ class Prompt(Journal):
         assert isinstance(self._state, AtOnce)
         return self._state
 
-    def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
-        taken = super().latch(kind, data, at)
-        self._ask()
-        return taken and self.on_record
+    def append_latch(self, kind: str, data: Mapping[str, object], at: Instant) -> bool:
+        taken = super().append_latch(kind, data, at)
+        self._schedule_write()
+        return taken and self.is_on_record
 
     def flush(self) -> bool:
         written = super().flush()
-        self._poll()
+        self._collect_results()
         return written
 
-    def settle(self) -> None:
-        super().settle()
-        super().settle()  # what the first has found
+    def retry_pending(self) -> None:
+        super().retry_pending()
+        super().retry_pending()  # what the first has found
 
     def foreign_latch(self) -> str | None:
         for file in self._files:
@@ -65,5 +65,5 @@ class Prompt(Journal):
         return super().foreign_latch()
 
     def displaced(self) -> bool:
-        self._ask()
+        self._schedule_write()
         return super().displaced()

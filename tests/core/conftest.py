@@ -20,8 +20,8 @@ def play() -> Iterator[Theatre]:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have journals do everything in the thread that asks for it."""
-    monkeypatch.setattr("kill_switch.journal.journal.Worker", AtOnce)
-    monkeypatch.setattr("kill_switch.journal.writer.Writer._pause", lambda writer: None)
+    monkeypatch.setattr("kill_switch.journal.journal.JobThread", AtOnce)
+    monkeypatch.setattr("kill_switch.journal.writer.JournalWriter._pause", lambda writer: None)
 
 
 @pytest.fixture

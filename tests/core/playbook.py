@@ -25,8 +25,18 @@ import orjson
 
 from kill_switch import clock
 from kill_switch.core import engine, sweep
-from kill_switch.core.domain import Answer, Now, Pace, Phase, Reason
-from kill_switch.core.engine import Account, Progress, RearmAsked, Record, Recovered, Reported, Sent, State, Struck
+from kill_switch.core.domain import CancelOutcome, Instant, Phase, Reason, SweepTiming
+from kill_switch.core.engine import (
+    AccountState,
+    AppendRecord,
+    Progress,
+    RearmAsked,
+    ReasonReported,
+    Recovered,
+    State,
+    StrikeSent,
+    StrikesSent,
+)
 from tests.recorded import must_be_as_written
 
 S = TypeVar("S")  # state
@@ -145,13 +155,13 @@ class Theatre:
 
     def __init__(self) -> None:
         self._engines: list[Playbook[State, engine.Event, engine.Command]] = []
-        self._sweeps: list[Playbook[sweep.Sweep, sweep.Event, sweep.Act]] = []
+        self._sweeps: list[Playbook[sweep.Sweep, sweep.Event, sweep.SweepAction]] = []
 
     def __call__(self, state: State) -> Playbook[State, engine.Event, engine.Command]:
         self._engines.append(Playbook(engine.step, state))
         return self._engines[-1]
 
-    def sweep(self, state: sweep.Sweep) -> Playbook[sweep.Sweep, sweep.Event, sweep.Act]:
+    def sweep(self, state: sweep.Sweep) -> Playbook[sweep.Sweep, sweep.Event, sweep.SweepAction]:
         self._sweeps.append(Playbook(sweep.step, state))
         return self._sweeps[-1]
 
@@ -187,36 +197,36 @@ def _out(out: object) -> str:
 
 # ── words of the scripts: times in milliseconds since the first reason ────────────────────────────────────────────
 
-PACE = Pace()
-START = Now(1_000_000_000_000, 1_700_000_000_000_000_000)
+PACE = SweepTiming()
+START = Instant(1_000_000_000_000, 1_700_000_000_000_000_000)
 
 
 def ns(ms: float) -> int:
     return START.mono_ns + round(ms * 1e6)
 
 
-def at(ms: float) -> Now:
-    return Now(ns(ms), START.wall_ns + round(ms * 1e6))
+def at(ms: float) -> Instant:
+    return Instant(ns(ms), START.wall_ns + round(ms * 1e6))
 
 
 def reason(*accounts: str, ms: float = 0, trigger: str = "panic", text: str = "touched") -> Reason:
     return Reason(trigger, text, accounts, at(ms), {"path": "/run/KILL"})
 
 
-def reported(*accounts: str, ms: float = 0, trigger: str = "panic", text: str = "touched") -> Reported:
-    return Reported(reason(*accounts, ms=ms, trigger=trigger, text=text), at(ms))
+def reported(*accounts: str, ms: float = 0, trigger: str = "panic", text: str = "touched") -> ReasonReported:
+    return ReasonReported(reason(*accounts, ms=ms, trigger=trigger, text=text), at(ms))
 
 
 def answered(
     account: str,
     ms: float,
-    answer: Answer = Answer.ACCEPTED,
+    answer: CancelOutcome = CancelOutcome.ACCEPTED,
     cancelled: int | None = None,
     *,
     orders: Mapping[str, object] | None = None,
     strike: int = 0,
 ) -> Progress:
-    event = sweep.Answered(ns(ms), answer)
+    event = sweep.StrikeAnswered(ns(ms), answer)
     return Progress(account, event, at(ms), "the venue's words", cancelled, orders, strike)
 
 
@@ -233,20 +243,20 @@ def read(
 ) -> Progress:
     """A read-back that arrives; unless said otherwise it was asked for a millisecond before."""
     asked_ns = ns(ms - 1 if asked is None else asked)
-    event = sweep.OrdersRead(ns(ms), asked_ns, live, pending, complete)
+    event = sweep.ReadCounted(ns(ms), asked_ns, live, pending, complete)
     return Progress(account, event, at(ms), "" if complete else "timed out", cancelled, orders)
 
 
 def seen(account: str, ms: float) -> Progress:
-    return Progress(account, sweep.OrderSeen(ns(ms)), at(ms), "o1 BTC-USD open")
+    return Progress(account, sweep.OrderAppeared(ns(ms)), at(ms), "o1 BTC-USD open")
 
 
 def due(account: str, ms: float) -> Progress:
-    return Progress(account, sweep.Due(ns(ms)), at(ms))
+    return Progress(account, sweep.SweepTimerFired(ns(ms)), at(ms))
 
 
-def struck(account: str, number: int, ms: float, *routes: str) -> Struck:
-    return Struck((Sent(account, number, routes or ("http",), ns(ms)),), at(ms))
+def struck(account: str, number: int, ms: float, *routes: str) -> StrikesSent:
+    return StrikesSent((StrikeSent(account, number, routes or ("http",), ns(ms)),), at(ms))
 
 
 def asked(
@@ -261,7 +271,7 @@ def recovered(ms: float) -> Recovered:
 
 def record(kind: str, *, latch: bool | None = None, **data: object) -> Like:
     fields: dict[str, object] = {"kind": kind, "data": data}
-    return Like(Record, **fields) if latch is None else Like(Record, **fields, latch=latch)
+    return Like(AppendRecord, **fields) if latch is None else Like(AppendRecord, **fields, latch=latch)
 
 
 def told(level: str, words: str = "", account: str | None = None) -> Like:
@@ -272,8 +282,8 @@ def wake(account: str, ms: float) -> engine.WakeAt:
     return engine.WakeAt(account, ns(ms))
 
 
-def strike(*accounts: str, number: int = 1) -> engine.Strike:
-    return engine.Strike(tuple((account, number) for account in accounts))
+def strike(*accounts: str, number: int = 1) -> engine.StrikeAccounts:
+    return engine.StrikeAccounts(tuple((account, number) for account in accounts))
 
 
 # ── states to begin with, each made by what leads to it ───────────────────────────────────────────────────────────
@@ -286,8 +296,8 @@ def after(state: State, *events: engine.Event) -> State:
     return state
 
 
-def armed(*accounts: str, approvals: int = 1, pace: Pace = PACE) -> State:
-    return State({name: Account(pace) for name in accounts}, approvals_needed=approvals)
+def armed(*accounts: str, approvals: int = 1, pace: SweepTiming = PACE) -> State:
+    return State({name: AccountState(pace) for name in accounts}, approvals_needed=approvals)
 
 
 def striking(*accounts: str) -> State:
@@ -342,14 +352,14 @@ class Run:
         for entry in self.entries[before:]:
             must_be_as_written(entry)
         for command in commands:
-            if isinstance(command, engine.Strike):
-                sent = tuple(Sent(name, number, ("http",), event.at.mono_ns) for name, number in command.accounts)
-                self._take(Struck(sent, event.at))
+            if isinstance(command, engine.StrikeAccounts):
+                sent = tuple(StrikeSent(name, number, ("http",), event.at.mono_ns) for name, number in command.accounts)
+                self._take(StrikesSent(sent, event.at))
         self.commands = commands
 
-    def write(self, commands: tuple[engine.Command, ...], at: Now) -> None:
+    def write(self, commands: tuple[engine.Command, ...], at: Instant) -> None:
         for command in commands:
-            if isinstance(command, Record):
+            if isinstance(command, AppendRecord):
                 entry = {
                     "seq": len(self.entries) + 1,
                     "at": clock.iso(at.wall_ns),

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from kill_switch.core import engine
-from kill_switch.core.domain import Answer, LaneState, Life, Now, Order, Pace, Reason, Route
+from kill_switch.core.domain import CancelOutcome, Instant, LaneState, Order, OrderState, Reason, Route, SweepTiming
 from kill_switch.core.tally import settled
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.ports import JournalPort
 from kill_switch.dispatch.session import AccountSession
-from kill_switch.transports.certificates import Expiry
+from kill_switch.transports.certificates import CertificateExpiry
 from kill_switch.venues import messages
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.calls import PendingCall
@@ -48,9 +48,9 @@ class Time:
         self._appointments: list[Appointment] = []
         self._numbers = itertools.count()
 
-    def now(self) -> Now:
+    def now(self) -> Instant:
         self.ns += self.tick_ns  # no two readings are the same
-        return Now(self.ns, START.wall_ns + self.ns - START.mono_ns)
+        return Instant(self.ns, START.wall_ns + self.ns - START.mono_ns)
 
     @property
     def ms(self) -> float:
@@ -92,18 +92,18 @@ class Recorder:
         self.intended: list[tuple[str, ...]] = []
         self._trace = trace
 
-    def intend(self, reason: Reason) -> bool:
+    def note_ahead(self, reason: Reason) -> bool:
         if self.raises:
             raise RuntimeError("a fault within the journal")
         self._trace.append("intend")
         self.intended.append(reason.accounts)
         return self.intends
 
-    def append(self, kind: str, data: Mapping[str, object], at: Now) -> None:
+    def append(self, kind: str, data: Mapping[str, object], at: Instant) -> None:
         self._trace.append(f"append {kind}")
         self.records.append((kind, settled(kind, data)))
 
-    def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
+    def append_latch(self, kind: str, data: Mapping[str, object], at: Instant) -> bool:
         if self.raises:
             raise RuntimeError("a fault within the journal")
         self._trace.append(f"latch {kind}")
@@ -127,7 +127,7 @@ class Lane:
 
     def __init__(self, name: str, trace: list[str]) -> None:
         self.trouble = ""
-        self.certificate: Expiry | None = None
+        self.certificate: CertificateExpiry | None = None
         self.state = LaneState.UP
         self.raises = False
         self.holds = False  # takes calls, and sends them when `release` says so
@@ -151,7 +151,7 @@ class Lane:
         self._trace.append(f"{self._name} begins {request.method} {request.target}")
         return self.state is LaneState.UP and not self.holds
 
-    def forgo(self) -> None:
+    def abandon_begun(self) -> None:
         self._trace.append(f"{self._name} forgoes")
 
     def hold(self, asked_s: float) -> None:
@@ -167,7 +167,7 @@ class Lane:
 
     def release(self, call: Call) -> None:
         assert self.session is not None
-        self.session.sent(call.route, call.tag)
+        self.session.on_sent(call.route, call.tag)
 
     def authenticated(self, proven: bool | int) -> None:
         self._trace.append(f"{self._name} authenticated {proven!r}")
@@ -185,13 +185,13 @@ class Venue(Adapter):
     """A venue with one cancel-all call and one list of orders; `on_kill` and the like replace what it does."""
 
     NAME = "stub"
-    PACE: ClassVar[Pace] = Pace()
+    PACE: ClassVar[SweepTiming] = SweepTiming()
     Options = Options
 
     def __init__(self, hedge_after_s: float = 0.06) -> None:
         super().__init__(Options(), {}, hedge_after_s)
         self.on_first: Callable[[], Request | messages.Send | None] = lambda: None
-        self.on_kill: Callable[[Now], Outputs] | None = None
+        self.on_kill: Callable[[Instant], Outputs] | None = None
         self.on_event: Callable[[], Outputs] | None = None
         self.on_probe: Outputs = ()
 
@@ -199,10 +199,10 @@ class Venue(Adapter):
     def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
         return ()
 
-    def first(self, now: Now) -> Request | messages.Send | None:
+    def prebuilt_command(self, now: Instant) -> Request | messages.Send | None:
         return self.on_first()
 
-    def strike(self, now: Now) -> Outputs:
+    def strike(self, now: Instant) -> Outputs:
         if self.on_kill is not None:
             return self.on_kill(now)
         hedge = self.hedge_after_s
@@ -210,42 +210,42 @@ class Venue(Adapter):
             "cancel-all", lambda _: CANCEL_ALL, now, urgent=True, cancel=True, hedge_after_s=hedge
         )
 
-    def read(self, now: Now) -> Outputs:
+    def read(self, now: Instant) -> Outputs:
         return self.calls.start_call("orders", lambda _: GET_ORDERS, now)
 
-    def probe(self, now: Now) -> Outputs:
+    def keep_warm(self, now: Instant) -> Outputs:
         return self.on_probe
 
     def show(self, *orders: str, asked_ns: int = 0) -> None:
         """Let a read have shown these orders, and pushes come ever since."""
         self.book.start_pushes(1, asked_ns)
-        listed = [Order(name, "BTC", Life.LIVE, "open") for name in orders]
+        listed = [Order(name, "BTC", OrderState.LIVE, "open") for name in orders]
         self.book.apply_listing("orders", listed, asked_ns, whole=True)
 
-    def answered(self, ask: PendingCall, reply: Replied, now: Now) -> Outputs | None:
+    def on_reply(self, ask: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
         if reply.status != 200:
             return None
         if ask.kind == "cancel-all":
-            return (CancelAnswered(Answer.ACCEPTED, "ok"),)
-        orders = [Order(name, "BTC", Life.LIVE, "open") for name in reply.body.decode().split()]
+            return (CancelAnswered(CancelOutcome.ACCEPTED, "ok"),)
+        orders = [Order(name, "BTC", OrderState.LIVE, "open") for name in reply.body.decode().split()]
         found = self.book.apply_listing("orders", orders, ask.asked_ns, whole=True)
         return (OrdersRead(orders, True, ask.asked_ns), *found)
 
-    def unanswered(self, ask: PendingCall, why: str, now: Now) -> Outputs:
+    def on_loss(self, ask: PendingCall, why: str, now: Instant) -> Outputs:
         if ask.kind == "cancel-all":
-            return (CancelAnswered(Answer.UNKNOWN if ask.sent else Answer.UNSENT, why),)
+            return (CancelAnswered(CancelOutcome.UNKNOWN if ask.sent else CancelOutcome.UNSENT, why),)
         return (OrdersRead((), False, ask.asked_ns, why),)
 
-    def opened(self, route: Route, conn: int, now: Now) -> Outputs:
+    def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
         return self._event()
 
-    def closed(self, route: Route, conn: int, why: str, now: Now) -> Outputs:
+    def on_closed(self, route: Route, conn: int, why: str, now: Instant) -> Outputs:
         return self._event()
 
-    def received(self, conn: int, message: dict[str, Any], now: Now) -> Outputs:
+    def on_message(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
         return self._event()
 
-    def woke(self, tag: str, now: Now) -> Outputs:
+    def on_timer(self, tag: str, now: Instant) -> Outputs:
         return self._event()
 
     def _event(self) -> Outputs:
@@ -271,7 +271,7 @@ class Floor:
         self.time = Time()
         self.recorder = Recorder(self.trace)
         self.announce: Callable[[engine.Announce], None] = self.announced.append
-        state = self.state or engine.State({name: engine.Account(Pace()) for name in self.accounts})
+        state = self.state or engine.State({name: engine.AccountState(SweepTiming()) for name in self.accounts})
         self.dispatcher = Dispatcher(
             state,
             self.journal or self.recorder,
@@ -297,7 +297,7 @@ class Floor:
     def answer(self, name: str, status: int = 200, body: bytes = b"") -> None:
         """Answer the last call."""
         call = self.lanes[name].calls[-1]
-        self.session(name).event(Replied(call.tag, status, {}, body))
+        self.session(name).on_lane_event(Replied(call.tag, status, {}, body))
 
     def session(self, name: str = "a") -> AccountSession:
         return self.dispatcher.sessions[name]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from kill_switch.dispatch.timers import Alarms
+from kill_switch.dispatch.timers import TimerQueue
 from tests.core.playbook import START
 from tests.core.stubs import Time
 
 
-def alarms() -> tuple[Alarms, Time]:
+def alarms() -> tuple[TimerQueue, Time]:
     time = Time()
-    return Alarms(time.now, time.later), time
+    return TimerQueue(time.now, time.later), time
 
 
 def after(ms: float) -> int:
@@ -22,7 +22,7 @@ def test_alarms_ring_in_the_order_of_their_times_on_one_timer() -> None:
     alarm, time = alarms()
     rung: list[str] = []
     for name, ms in (("c", 30), ("a", 10), ("b", 20), ("b again", 20)):
-        alarm.set(after(ms), rung.append, name)
+        alarm.call_at(after(ms), rung.append, name)
     assert time.waiting == 1
     time.advance(15)
     assert rung == ["a"]
@@ -35,7 +35,7 @@ def test_an_event_loop_that_wakes_a_moment_too_early_is_asked_again() -> None:
     alarm, time = alarms()
     time.early_ns = 2_000
     rung: list[float] = []
-    alarm.set(after(10), lambda: rung.append(time.ms))
+    alarm.call_at(after(10), lambda: rung.append(time.ms))
     time.advance(11)
     assert len(rung) == 1 and rung[0] >= 10
 
@@ -46,11 +46,11 @@ def test_an_alarm_that_is_set_while_others_ring_rings_at_its_own_time() -> None:
 
     def ring() -> None:
         rung.append("first")
-        alarm.set(after(12), rung.append, "soon")
-        alarm.set(after(5), rung.append, "long since")
+        alarm.call_at(after(12), rung.append, "soon")
+        alarm.call_at(after(5), rung.append, "long since")
 
-    alarm.set(after(10), ring)
-    alarm.set(after(30), rung.append, "last")
+    alarm.call_at(after(10), ring)
+    alarm.call_at(after(30), rung.append, "last")
     time.advance(11)
     assert rung == ["first", "long since"]
     time.advance(2)
@@ -66,8 +66,8 @@ def test_an_alarm_that_fails_takes_no_other_with_it() -> None:
     def fail() -> None:
         raise RuntimeError("a fault within")
 
-    alarm.set(after(10), fail)
-    alarm.set(after(10), rung.append, "next")
+    alarm.call_at(after(10), fail)
+    alarm.call_at(after(10), rung.append, "next")
     with pytest.raises(RuntimeError, match="a fault within"):  # the event loop logs it
         time.advance(11)
     time.advance(1)

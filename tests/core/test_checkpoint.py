@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kill_switch.core import engine, recovery, sweep
-from kill_switch.core.domain import Answer, Now, Pace, Phase, Reason
-from kill_switch.core.engine import Account, Progress, RearmAsked, Reported, Sent, State, Struck
+from kill_switch.core.domain import CancelOutcome, Instant, Phase, Reason, SweepTiming
+from kill_switch.core.engine import AccountState, Progress, RearmAsked, ReasonReported, State, StrikeSent, StrikesSent
 from kill_switch.errors import JournalBroken
 from kill_switch.journal import checkpoint, history
-from kill_switch.journal.checkpoint import Snapshot
+from kill_switch.journal.checkpoint import JournalSnapshot
 from kill_switch.journal.condenser import Condenser
-from kill_switch.journal.kill_report import KEEP, Reports
+from kill_switch.journal.kill_report import MAX_KILLS, ReportBuilder
 from kill_switch.journal.records import (
     DrillRecord,
     HeartbeatRecord,
@@ -32,7 +32,7 @@ from kill_switch.journal.write_ahead import mark, unrecorded
 from tests.core.playbook import START, Run
 
 ACCOUNTS = ("a", "b", "c")
-PACES = {"a": Pace(), "b": Pace(clean_reads=1, strike_gap_s=0.1), "c": Pace(gap_cap_s=2.0)}
+PACES = {"a": SweepTiming(), "b": SweepTiming(clean_reads=1, strike_gap_s=0.1), "c": SweepTiming(gap_cap_s=2.0)}
 Entries = list[dict[str, Any]]
 
 names = st.sampled_from(ACCOUNTS)
@@ -42,7 +42,7 @@ happenings = st.one_of(
     st.tuples(st.just("reason"), scopes),
     st.tuples(st.just("clear"), names),
     st.tuples(st.just("order"), names),
-    st.tuples(st.just("answer"), names, st.sampled_from(Answer)),
+    st.tuples(st.just("answer"), names, st.sampled_from(CancelOutcome)),
     st.tuples(st.just("rearm"), scopes, st.integers(1, 2), st.booleans()),
     st.tuples(st.just("drill"), drilled),
     st.tuples(st.just("pnl"), st.sampled_from(["loss", "floor"])),
@@ -58,26 +58,26 @@ class Story(Run):
     """A daemon's life, told to the record."""
 
     def __init__(self) -> None:
-        super().__init__(State({name: Account(pace) for name, pace in PACES.items()}, approvals_needed=2))
+        super().__init__(State({name: AccountState(pace) for name, pace in PACES.items()}, approvals_needed=2))
         self.ns = START.mono_ns
 
-    def now(self) -> Now:
+    def now(self) -> Instant:
         self.ns += 700_000_000
-        return Now(self.ns, START.wall_ns + self.ns - START.mono_ns)
+        return Instant(self.ns, START.wall_ns + self.ns - START.mono_ns)
 
     def tell(self, happening: tuple[Any, ...]) -> None:
         at = self.now()
         match happening:
             case "reason", scope:
-                self(Reported(Reason("panic", "touched", scope, at, {"n": self.ns}), at))
+                self(ReasonReported(Reason("panic", "touched", scope, at, {"n": self.ns}), at))
             case "clear", name:
                 for _ in range(4):
                     at = self.now()
-                    self(Progress(name, sweep.OrdersRead(at.mono_ns, at.mono_ns, 0, 0, True), at))
+                    self(Progress(name, sweep.ReadCounted(at.mono_ns, at.mono_ns, 0, 0, True), at))
             case "order", name:
-                self(Progress(name, sweep.OrdersRead(at.mono_ns, at.mono_ns, 2, 1, True), at, "2 rest", 1))
+                self(Progress(name, sweep.ReadCounted(at.mono_ns, at.mono_ns, 2, 1, True), at, "2 rest", 1))
             case "answer", name, answer:
-                self(Progress(name, sweep.Answered(at.mono_ns, answer), at, f"said {answer}", 3))
+                self(Progress(name, sweep.StrikeAnswered(at.mono_ns, answer), at, f"said {answer}", 3))
             case "rearm", scope, uid, force:
                 self(RearmAsked(uid, "user", "well", scope, force, (), at))
             case "drill", accounts:
@@ -103,8 +103,8 @@ class Story(Run):
             case _:
                 self.note(happening[1], {"strange": [happening[1]]}, at)
 
-    def note(self, kind: str, data: Mapping[str, object], at: Now) -> None:
-        self.write((engine.Record(kind, data),), at)
+    def note(self, kind: str, data: Mapping[str, object], at: Instant) -> None:
+        self.write((engine.AppendRecord(kind, data),), at)
 
 
 def told(happened: Iterable[tuple[Any, ...]]) -> Entries:
@@ -120,16 +120,16 @@ def reading(entries: Iterable[Mapping[str, Any]]) -> dict[str, object]:
     """Return all that a start reads from a journal's entries."""
     entries = list(entries)
     state = recovery.rebuild(entries, PACES, 2)
-    reports = Reports(250_000, entries)
+    reports = ReportBuilder(250_000, entries)
     reasons = [entry["data"] for entry in entries if entry["kind"] == "reason"]
     kill = state.kill.id if state.kill else None
-    about = [entry for entry in entries if entry["data"].get("kill") == kill]
+    about = [entry for entry in entries if entry["data"].render("kill") == kill]
     drills = history.records_of_kind(entries, DrillRecord)
     return {
         "state": state,
-        "latched": recovery.latched(entries),
-        "reports": [reports.get(one) for one in reports.ids()],
-        "seen": history.seen(entries, datetime(2100, 1, 1, tzinfo=UTC)),
+        "latched": recovery.tripped_accounts(entries),
+        "reports": [reports.render(one) for one in reports.kill_ids()],
+        "seen": history.triggers_watched_until(entries, datetime(2100, 1, 1, tzinfo=UTC)),
         "pnl": {record.trigger: record for record in history.records_of_kind(entries, PnlRecord)},
         "beats": {record.trigger: record for record in history.records_of_kind(entries, HeartbeatRecord)},
         "stamps": {record.trigger: record for record in history.records_of_kind(entries, StampsRecord)},
@@ -151,24 +151,24 @@ def reading(entries: Iterable[Mapping[str, Any]]) -> dict[str, object]:
         "first reason": next((entry["data"] for entry in about if entry["kind"] == "reason"), None),
         "latched by": {
             name: next((reason for reason in reversed(reasons) if name in reason["accounts"]), None)
-            for name in recovery.latched(entries)
+            for name in recovery.tripped_accounts(entries)
         },
     }
 
 
 def cut(entries: Entries, *numbers: int) -> list[Mapping[str, Any]]:
     """Return what a start reads if the journal had a new file behind each of these entries, JSON in between."""
-    snapshot, done = Snapshot(), 0
+    snapshot, done = JournalSnapshot(), 0
     for number in sorted(numbers):
         for entry in entries[done:number]:
-            snapshot.take(entry)
+            snapshot.apply(entry)
         done = number
         begun = {"seq": number + 1, "at": "2030-01-01T00:00:00Z", "mono_ns": 0, "boot": "", "kind": checkpoint.KIND}
-        first = orjson.loads(orjson.dumps({**begun, "data": snapshot.data(), "hash": ""}))
-        snapshot = Snapshot()
-        snapshot.take(first)
+        first = orjson.loads(orjson.dumps({**begun, "data": snapshot.to_json(), "hash": ""}))
+        snapshot = JournalSnapshot()
+        snapshot.apply(first)
     for entry in entries[done:]:
-        snapshot.take(entry)
+        snapshot.apply(entry)
     return snapshot.entries()
 
 
@@ -189,24 +189,27 @@ def test_condensed_records_leave_the_same_latches_and_reports_and_never_a_clear_
 ) -> None:
     entries = told(happened)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kill_switch.journal.condenser.VERBATIM", verbatim)
-        patch.setattr("kill_switch.journal.condenser.EVERY_NS", every_s * 1_000_000_000)
+        patch.setattr("kill_switch.journal.condenser.MAX_VERBATIM", verbatim)
+        patch.setattr("kill_switch.journal.condenser.REPEATS_EVERY_NS", every_s * 1_000_000_000)
         patch.setattr("kill_switch.journal.condenser.QUIET_NS", 10_000_000_000)
         condenser, made = Condenser((), "boot-1"), Entries()
         for n, entry in enumerate(entries, 1):
-            at = Now(entry["mono_ns"], START.wall_ns + entry["mono_ns"] - START.mono_ns)
-            for kind, data, when in (*condenser.due(at.mono_ns), *condenser.take(entry["kind"], entry["data"], at)):
+            at = Instant(entry["mono_ns"], START.wall_ns + entry["mono_ns"] - START.mono_ns)
+            for kind, data, when in (
+                *condenser.due_repeats(at.mono_ns),
+                *condenser.condense(entry["kind"], entry["data"], at),
+            ):
                 made.append({**entry, "kind": kind, "data": orjson.loads(orjson.dumps(data)), "mono_ns": when.mono_ns})
             known, true = recovery.rebuild(made, PACES, 2), recovery.rebuild(entries[:n], PACES, 2)
             assert known.tripped == true.tripped
             for name in known.tripped:
                 if known.accounts[name].phase is Phase.CLEAR:
                     assert true.accounts[name].phase is Phase.CLEAR
-        for kind, data, when in condenser.conclude():
+        for kind, data, when in condenser.flush_repeats():
             made.append({**entry, "kind": kind, "data": orjson.loads(orjson.dumps(data)), "mono_ns": when.mono_ns})
     assert recovery.rebuild(made, PACES, 2) == recovery.rebuild(entries, PACES, 2)
-    whole, condensed = Reports(250_000, entries), Reports(250_000, made)
-    assert [condensed.get(kill) for kill in whole.ids()] == [whole.get(kill) for kill in whole.ids()]
+    whole, condensed = ReportBuilder(250_000, entries), ReportBuilder(250_000, made)
+    assert [condensed.render(kill) for kill in whole.kill_ids()] == [whole.render(kill) for kill in whole.kill_ids()]
 
 
 def test_a_reason_is_carried_word_for_word_as_long_as_one_of_its_accounts_is_latched() -> None:
@@ -241,10 +244,10 @@ def test_an_intent_is_known_for_recorded_by_a_checkpoint() -> None:
 
 def test_a_checkpoint_of_many_kills_stays_small_and_knows_whom_they_latch() -> None:
     story = Story()
-    for n in range(3 * KEEP):
+    for n in range(3 * MAX_KILLS):
         for _ in range(8):
             at = story.now()
-            story(Reported(Reason("loss", "reached", ("b", "c"), at, {"samples": ["x" * 100] * 20}), at))
+            story(ReasonReported(Reason("loss", "reached", ("b", "c"), at, {"samples": ["x" * 100] * 20}), at))
         story.tell(("clear", "b"))
         story.tell(("clear", "c"))
         if not n:
@@ -255,30 +258,30 @@ def test_a_checkpoint_of_many_kills_stays_small_and_knows_whom_they_latch() -> N
     entries = cut(story.entries, len(story.entries))
     assert len(orjson.dumps(entries[-1])) < 200_000
     assert recovery.rebuild(entries, PACES, 2) == recovery.rebuild(story.entries, PACES, 2)
-    assert Reports(1, entries).get() == Reports(1, story.entries).get()
+    assert ReportBuilder(1, entries).render() == ReportBuilder(1, story.entries).render()
 
 
 @pytest.mark.parametrize("data", [{}, {"version": 2}, {"version": 1, "latches": {}}, {"version": 1, "latches": 7}])
 def test_a_checkpoint_of_another_version_is_not_believed(data: dict[str, Any]) -> None:
     entry = {"seq": 9, "at": "", "boot": "", "kind": checkpoint.KIND, "data": data, "hash": ""}
     with pytest.raises(JournalBroken, match="does not understand"):
-        Snapshot().take(entry)
+        JournalSnapshot().apply(entry)
 
 
 def test_an_empty_journal_stands_for_nothing() -> None:
-    assert Snapshot().entries() == []
-    assert list(itertools.chain(Condenser().due(10**18), Condenser().conclude())) == []
+    assert JournalSnapshot().entries() == []
+    assert list(itertools.chain(Condenser().due_repeats(10**18), Condenser().flush_repeats())) == []
 
 
 def test_a_second_copy_of_a_strike_is_counted_with_it() -> None:
     condenser = Condenser()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kill_switch.journal.condenser.VERBATIM", 1)
-        sent = (Sent("a", 1, ("ws",), 5), Sent("a", 1, ("fresh",), 6))
+        patch.setattr("kill_switch.journal.condenser.MAX_VERBATIM", 1)
+        sent = (StrikeSent("a", 1, ("ws",), 5), StrikeSent("a", 1, ("fresh",), 6))
         story = Story()
         story.tell(("reason", ("a",)))
-        story(*(Struck((one,), story.now()) for one in sent))
-        made = [one.kind for entry in story.entries for one in condenser.take(entry["kind"], entry["data"], START)]
+        story(*(StrikesSent((one,), story.now()) for one in sent))
+        made = [one.kind for entry in story.entries for one in condenser.condense(entry["kind"], entry["data"], START)]
     assert made == ["reason", "strike"]
-    (repeats,) = condenser.conclude()
+    (repeats,) = condenser.flush_repeats()
     assert (repeats.data["records"], repeats.data["strikes"], repeats.data["strike"]) == (2, 0, 1)

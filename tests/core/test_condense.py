@@ -9,16 +9,16 @@ import orjson
 import pytest
 
 from kill_switch.core import recovery, sweep
-from kill_switch.core.domain import Answer, Now, Pace, Phase, Reason
-from kill_switch.core.engine import Account, Progress, Reported, State
-from kill_switch.core.tally import Count
-from kill_switch.journal.condenser import VERBATIM, Condenser
-from kill_switch.journal.kill_report import Reports
+from kill_switch.core.domain import CancelOutcome, Instant, Phase, Reason, SweepTiming
+from kill_switch.core.engine import AccountState, Progress, ReasonReported, State
+from kill_switch.core.tally import OrderTracker
+from kill_switch.journal.condenser import MAX_VERBATIM, Condenser
+from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.venues.kit.book import OrderBook
 from tests.core.playbook import START, Run
 
 HOURS = 3
-PACES = {"a": Pace(), "b": Pace()}
+PACES = {"a": SweepTiming(), "b": SweepTiming()}
 
 
 class Day:
@@ -26,15 +26,15 @@ class Day:
 
     def __init__(self) -> None:
         self.ns = START.mono_ns
-        self.run = Run(State({name: Account(pace) for name, pace in PACES.items()}))
+        self.run = Run(State({name: AccountState(pace) for name, pace in PACES.items()}))
         self.condenser = Condenser((), self.run.boot)
         self.made: list[dict[str, Any]] = []
-        self.book, self.count, self.orders = OrderBook(), Count("k1", self.ns), 0
+        self.book, self.count, self.orders = OrderBook(), OrderTracker("k1", self.ns), 0
         self._taken = 0
 
-    def now(self, s: float = 0.0) -> Now:
+    def now(self, s: float = 0.0) -> Instant:
         self.ns += int(s * 1e9)
-        return Now(self.ns, START.wall_ns + self.ns - START.mono_ns)
+        return Instant(self.ns, START.wall_ns + self.ns - START.mono_ns)
 
     def happens(self, *events: Any) -> None:
         self.run(*events)
@@ -44,24 +44,24 @@ class Day:
 
     def take(self, kind: str, data: Mapping[str, Any]) -> None:
         at = self.now()
-        for made in (*self.condenser.due(at.mono_ns), *self.condenser.take(kind, data, at)):
+        for made in (*self.condenser.due_repeats(at.mono_ns), *self.condenser.condense(kind, data, at)):
             data, stamps = orjson.loads(orjson.dumps(made.data)), {"at": "2023-11-14T22:13:20Z", "boot": self.run.boot}
             self.made.append({"seq": len(self.made) + 1, "kind": made.kind, "data": data, **stamps})
 
     def fire(self, *names: str) -> None:
         at = self.now()
-        self.happens(Reported(Reason("panic", "touched", names, at), at))
+        self.happens(ReasonReported(Reason("panic", "touched", names, at), at))
 
     def answer(self, name: str = "a") -> None:
         at = self.now(0.02)
-        self.happens(Progress(name, sweep.Answered(at.mono_ns, Answer.ACCEPTED), at, "ok", 1))
+        self.happens(Progress(name, sweep.StrikeAnswered(at.mono_ns, CancelOutcome.ACCEPTED), at, "ok", 1))
 
     def read(self, live: int, after_s: float = 0.3, name: str = "a") -> None:
         at = self.now(after_s)
-        shown = sweep.OrdersRead(at.mono_ns, at.mono_ns - 1000, live, 0, True)
+        shown = sweep.ReadCounted(at.mono_ns, at.mono_ns - 1000, live, 0, True)
         ids = frozenset(f"o{self.orders + n}" for n in range(live))
-        self.count.shown(self.book, ids, shown.asked_ns, at.mono_ns, whole=True)
-        orders = self.count.changes()
+        self.count.on_read(self.book, ids, shown.asked_ns, at.mono_ns, whole=True)
+        orders = self.count.take_changes()
         self.happens(Progress(name, shown, at, f"{live} live", None, orders))
 
     def requoting_bot(self) -> None:
@@ -76,7 +76,7 @@ class Day:
         """Take each command, and cancel nothing."""
         for _ in range(16):
             self.read(3, 0.25)
-        self.happens(Progress("a", sweep.Due(self.now(1.5).mono_ns), self.now()))
+        self.happens(Progress("a", sweep.SweepTimerFired(self.now(1.5).mono_ns), self.now()))
         self.answer()
 
 
@@ -88,11 +88,13 @@ def test_hours_of_guarding_write_at_most_two_records_a_minute(cycle: Callable[[D
     while day.ns < START.mono_ns + HOURS * 3_600_000_000_000:
         cycle(day)
     assert len(day.run.entries) > 60 * HOURS * 60
-    assert len(day.made) < VERBATIM + 10 + 2 * HOURS * 60  # 2,900 a day
+    assert len(day.made) < MAX_VERBATIM + 10 + 2 * HOURS * 60  # 2,900 a day
     day.take("stop", {})
-    whole, condensed = Reports(1, day.run.entries), Reports(1, day.made)
-    assert condensed.get() == whole.get()
-    assert max(len(orjson.dumps(entry)) for entry in day.made[-VERBATIM:]) < 5_000  # names are not written over again
+    whole, condensed = ReportBuilder(1, day.run.entries), ReportBuilder(1, day.made)
+    assert condensed.render() == whole.render()
+    assert (
+        max(len(orjson.dumps(entry)) for entry in day.made[-MAX_VERBATIM:]) < 5_000
+    )  # names are not written over again
     assert recovery.rebuild(day.made, PACES) == recovery.rebuild(day.run.entries, PACES)
 
 

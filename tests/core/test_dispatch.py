@@ -8,21 +8,21 @@ from decimal import Decimal
 import pytest
 
 from kill_switch.core import engine
-from kill_switch.core.domain import Answer, LaneState, Life, Now, Order, Route, Severity
+from kill_switch.core.domain import CancelOutcome, Instant, LaneState, Order, OrderState, Route, Severity
 from kill_switch.core.engine import (
-    Account,
+    AccountState,
     Announce,
-    Granted,
     Progress,
     Pulse,
+    RearmGranted,
+    RearmPending,
+    RearmRefused,
     Reconfigured,
     Recovered,
-    Refused,
     State,
-    Waiting,
 )
-from kill_switch.core.sweep import Due
-from kill_switch.dispatch.account_status import NOISE_LOGGED
+from kill_switch.core.sweep import SweepTimerFired
+from kill_switch.dispatch.account_status import MAX_UNEXPLAINED_LOGGED
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.errors import IllegalEvent
@@ -30,13 +30,12 @@ from kill_switch.venues import messages
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.messages import (
     Call,
+    CallLost,
     CancelAnswered,
+    CloseConnection,
     Closed,
     Drilled,
-    Drop,
     Equity,
-    Lost,
-    Noise,
     NotReady,
     Opened,
     OrderSeen,
@@ -47,6 +46,7 @@ from kill_switch.venues.messages import (
     Replied,
     RoundTrip,
     Send,
+    UnexplainedMessage,
     WakeAfter,
 )
 from tests.core.playbook import PACE, Theatre, asked, at, clear, confirming, residue, striking
@@ -56,7 +56,7 @@ PUSH = Received(1, "{}")
 
 
 def an_order() -> Order:
-    return Order("o1", "BTC", Life.LIVE, "open")
+    return Order("o1", "BTC", OrderState.LIVE, "open")
 
 
 # ── a strike ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -152,7 +152,7 @@ def test_an_account_that_is_struck_once_more_begins_behind_the_record() -> None:
 def test_a_reason_that_comes_of_what_is_being_carried_out_waits_for_its_turn() -> None:
     floor = Floor(("a", "b", "c"))
     at_hand(floor)
-    floor.announce = lambda said: floor.fire("b") if "b" not in floor.dispatcher.reported_ns else None
+    floor.announce = lambda said: floor.fire("b") if "b" not in floor.dispatcher.last_reason_ns else None
     floor.fire("a")
     assert "intend" not in floor.trace[1:]
     assert floor.trace[-4:-1] == ["latch reason", "b begins POST /cancel-all", "b http POST /cancel-all"]
@@ -167,7 +167,7 @@ def test_a_lane_that_fails_at_giving_up_what_has_begun_is_felt_by_no_other_accou
     floor = Floor(("a", "b"))
     for name in ("a", "b"):
         floor.venues[name].on_first = lambda: GET_ORDERS  # the strike turns out to be another one
-    monkeypatch.setattr(floor.lanes["a"], "forgo", fails)
+    monkeypatch.setattr(floor.lanes["a"], "abandon_begun", fails)
     floor.fire()
     assert floor.phase("a") == floor.phase("b") == "STRIKING"
     assert "b forgoes" in floor.trace and len(floor.recorder.of("strike")) == 1
@@ -184,7 +184,7 @@ def test_the_intent_names_the_accounts_that_the_record_will_name() -> None:
 
 def test_what_has_begun_is_given_up_if_the_engine_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(state: engine.State, event: engine.Event) -> tuple[engine.State, tuple[engine.Command, ...]]:
-        if isinstance(event, engine.Reported):
+        if isinstance(event, engine.ReasonReported):
             raise RuntimeError("a fault within the engine")
         return real(state, event)
 
@@ -218,7 +218,7 @@ def test_a_strike_that_turns_out_to_be_another_goes_out_too_and_what_began_it_is
 
 
 def test_a_strike_that_fails_when_it_has_begun_tells_what_left_and_when(caplog: pytest.LogCaptureFixture) -> None:
-    def raises(now: Now) -> Outputs:
+    def raises(now: Instant) -> Outputs:
         raise KeyError("the adapter has a fault")
 
     floor = Floor(("a", "b"))
@@ -229,7 +229,7 @@ def test_a_strike_that_fails_when_it_has_begun_tells_what_left_and_when(caplog: 
     floor.fire()
     (strike,) = floor.recorder.of("strike")
     assert [one["routes"] for one in strike["sent"]] == [("http",), ("ws",)]
-    assert {answer["answer"] for answer in floor.recorder.of("answer")} == {Answer.UNKNOWN}
+    assert {answer["answer"] for answer in floor.recorder.of("answer")} == {CancelOutcome.UNKNOWN}
     floor.venues["a"].on_kill = None
     floor.lanes["a"].holds = True  # the next strike cannot begin, and has to wait
     floor.fire("a")
@@ -271,7 +271,7 @@ def test_a_venue_that_stumbles_over_what_it_has_at_hand_strikes_all_the_same(cap
 
 
 def test_one_venue_that_raises_keeps_no_other_from_being_struck(caplog: pytest.LogCaptureFixture) -> None:
-    def raises(now: Now) -> Outputs:
+    def raises(now: Instant) -> Outputs:
         raise KeyError("the adapter has a fault")
 
     floor = Floor(("a", "b", "c"))
@@ -282,7 +282,7 @@ def test_one_venue_that_raises_keeps_no_other_from_being_struck(caplog: pytest.L
         "c http POST /cancel-all",
     ]
     (answer,) = floor.recorder.of("answer")
-    assert (answer["account"], answer["answer"]) == ("b", Answer.UNKNOWN)
+    assert (answer["account"], answer["answer"]) == ("b", CancelOutcome.UNKNOWN)
     assert answer["evidence"] == "internal error: KeyError"
     assert floor.phase("b") == "CONFIRMING"
     assert "account b: the strike failed" in caplog.text
@@ -325,7 +325,7 @@ def test_a_second_message_that_fails_is_the_accounts_answer_and_keeps_nobody(cap
 
 def test_the_record_of_a_strike_stands_before_the_answers_that_came_within_it() -> None:
     floor = Floor()
-    floor.venues["a"].on_kill = lambda now: (CancelAnswered(Answer.UNSENT, "no lane"),)
+    floor.venues["a"].on_kill = lambda now: (CancelAnswered(CancelOutcome.UNSENT, "no lane"),)
     floor.fire()
     assert [kind for kind, _ in floor.recorder.records] == ["reason", "strike", "answer"]
     assert floor.trace[-1] == "a http GET /orders"
@@ -333,7 +333,7 @@ def test_the_record_of_a_strike_stands_before_the_answers_that_came_within_it() 
 
 def test_what_a_strike_causes_is_handled_after_all_accounts_have_been_struck() -> None:
     floor = Floor(("a", "b"))
-    floor.venues["a"].on_kill = lambda now: (CancelAnswered(Answer.UNSENT, "no lane"),)
+    floor.venues["a"].on_kill = lambda now: (CancelAnswered(CancelOutcome.UNSENT, "no lane"),)
     floor.fire()
     assert floor.trace.index("b http POST /cancel-all") < floor.trace.index("a http GET /orders")
 
@@ -427,7 +427,7 @@ def test_an_answer_in_time_needs_no_second_route() -> None:
 def test_a_lane_that_loses_the_cancel_is_hedged_at_once() -> None:
     floor = Floor()
     floor.fire()
-    floor.session().event(Lost(floor.lanes["a"].calls[-1].tag, False, "not connected"))
+    floor.session().on_lane_event(CallLost(floor.lanes["a"].calls[-1].tag, False, "not connected"))
     assert floor.trace[-2:] == ["a fresh POST /cancel-all", "append strike"]
 
 
@@ -448,9 +448,9 @@ def test_a_call_of_an_earlier_strike_that_leaves_now_is_not_taken_for_the_later_
     floor.fire()
     old = floor.lanes["a"].calls[0]
     floor.time.advance(600)
-    floor.session().event(PUSH)
+    floor.session().on_lane_event(PUSH)
     floor.venues["a"].will(OrderSeen(an_order()))
-    floor.session().event(PUSH)
+    floor.session().on_lane_event(PUSH)
     assert len(floor.recorder.of("strike")) == 2
     floor.lanes["a"].release(old)
     assert len(floor.recorder.of("strike")) == 2
@@ -507,7 +507,7 @@ class Short(Venue):
 
     room_ns = 0
 
-    def read_wait_s(self, now: Now) -> float:
+    def read_wait_s(self, now: Instant) -> float:
         return max(0.0, (self.room_ns - now.mono_ns) / 1e9)
 
 
@@ -538,7 +538,7 @@ def test_a_read_of_a_chase_waits_for_room_in_the_limit_and_is_asked_for_once() -
 def test_a_read_that_waits_for_room_does_not_leave_once_the_account_is_armed() -> None:
     floor = chasing()
     floor.session().read_back()
-    floor.dispatcher.state = State({"a": Account(PACE)})
+    floor.dispatcher.state = State({"a": AccountState(PACE)})
     floor.time.advance(5000)
     assert reads_of(floor) == 0
 
@@ -548,7 +548,7 @@ def test_a_read_that_waits_for_room_delays_no_read_of_a_proof() -> None:
     floor.session().read_back()
     account = floor.dispatcher.state.accounts["a"]
     assert account.sweep is not None
-    clean = account._replace(sweep=account.sweep._replace(clean=1))
+    clean = account._replace(sweep=account.sweep._replace(clean_reads_in_a_row=1))
     floor.dispatcher.state = floor.dispatcher.state._replace(accounts={"a": clean})
     floor.session().read_back()
     assert reads_of(floor) == 1
@@ -560,7 +560,7 @@ def test_a_read_that_fails_says_why() -> None:
     floor = Floor()
     floor.fire()
     floor.answer("a")
-    floor.session().event(Lost(floor.lanes["a"].calls[-1].tag, True, "timed out"))
+    floor.session().on_lane_event(CallLost(floor.lanes["a"].calls[-1].tag, True, "timed out"))
     assert floor.recorder.of("read")[0]["evidence"] == "timed out"
 
 
@@ -575,7 +575,7 @@ def test_an_account_has_one_appointment_at_a_time() -> None:
 
 
 def test_an_appointment_in_the_past_is_kept_at_once() -> None:
-    floor = Floor(state=State({"a": Account(PACE)}))
+    floor = Floor(state=State({"a": AccountState(PACE)}))
     floor.time.advance(100)
     floor.session().sweep_timer.set(at(0).mono_ns)
     floor.time.advance(0)
@@ -594,10 +594,10 @@ def test_an_order_that_is_pushed_is_struck() -> None:
     floor = Floor(state=clear("a"))
     floor.time.advance(10_000)
     floor.venues["a"].will(OrderSeen(an_order()))
-    floor.session().event(PUSH)
+    floor.session().on_lane_event(PUSH)
     assert floor.recorder.of("seen")[0]["evidence"] == "o1 BTC open"
     assert "a http POST /cancel-all" in floor.trace
-    assert floor.dispatcher.striking == ("a",)
+    assert floor.dispatcher.striking_accounts == ("a",)
 
 
 def test_an_account_whose_orders_are_unknown_has_no_number() -> None:
@@ -653,15 +653,15 @@ def test_a_disk_that_takes_nothing_for_a_minute_is_said_once_and_again_after_it_
 
 def test_a_re_arm_returns_the_engines_verdict() -> None:
     floor = Floor(state=clear("a", approvals=2))
-    assert floor.dispatcher.rearm(floor.asked(uid=1)) == Waiting(1, 2)
-    assert floor.dispatcher.rearm(floor.asked(uid=2)) == Granted(("a",))
-    assert floor.dispatcher.rearm(floor.asked(uid=2)) == Refused(("nothing in scope is tripped",))
+    assert floor.dispatcher.rearm(floor.asked(uid=1)) == RearmPending(1, 2)
+    assert floor.dispatcher.rearm(floor.asked(uid=2)) == RearmGranted(("a",))
+    assert floor.dispatcher.rearm(floor.asked(uid=2)) == RearmRefused(("nothing in scope is tripped",))
     assert [line for line in floor.trace if "latch" in line] == ["latch rearm-approved", "latch rearm"]
 
 
 def test_a_re_arm_of_an_unknown_account_is_refused_and_changes_nothing() -> None:
     floor = Floor(state=clear("a"))
-    assert floor.dispatcher.rearm(asked("x")) == Refused(("it names an account that is not there",))
+    assert floor.dispatcher.rearm(asked("x")) == RearmRefused(("it names an account that is not there",))
     assert floor.phase() == "CLEAR"
 
 
@@ -669,13 +669,13 @@ def test_a_re_arm_within_a_strike_is_refused_and_not_carried_out_later() -> None
     floor = Floor(state=clear("a"))
     verdicts: list[object] = []
 
-    def rearms(now: Now) -> Outputs:
+    def rearms(now: Instant) -> Outputs:
         verdicts.append(floor.dispatcher.rearm(floor.asked(force=True)))
         return ()
 
     floor.venues["a"].on_kill = rearms
     floor.fire()
-    assert verdicts == [Refused(("a kill is being carried out",))]
+    assert verdicts == [RearmRefused(("a kill is being carried out",))]
     assert floor.recorder.of("rearm-refused") == floor.recorder.of("rearm") == []
     assert floor.phase() == "STRIKING"
 
@@ -683,7 +683,7 @@ def test_a_re_arm_within_a_strike_is_refused_and_not_carried_out_later() -> None
 def test_an_illegal_event_is_logged_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     floor = Floor()
     before = floor.dispatcher.state
-    floor.dispatcher.handle(Progress("x", Due(0), at(0)))
+    floor.dispatcher.handle(Progress("x", SweepTimerFired(0), at(0)))
     assert floor.dispatcher.state is before
     assert caplog.messages == ["Due is not allowed in a state without account 'x'"]
     assert floor.trace == []
@@ -691,10 +691,10 @@ def test_an_illegal_event_is_logged_and_changes_nothing(caplog: pytest.LogCaptur
 
 def test_a_pulse_shows_that_engine_and_interpreter_turn() -> None:
     floor = Floor()
-    assert floor.dispatcher.alive_ns == 0
+    assert floor.dispatcher.last_pulse_ns == 0
     sent = floor.time.now()
     floor.dispatcher.handle(Pulse(sent))
-    assert floor.dispatcher.alive_ns > sent.mono_ns
+    assert floor.dispatcher.last_pulse_ns > sent.mono_ns
 
 
 # ── what venues and lanes tell each other ─────────────────────────────────────────────────────────────────────────
@@ -710,7 +710,7 @@ def test_a_session_is_ready_when_both_lanes_are_up() -> None:
 def test_a_websocket_that_is_ready_is_told_so() -> None:
     floor = Floor()
     floor.venues["a"].will(Ready(Route.WS, 7))
-    floor.session().event(Opened(Route.WS, 7))
+    floor.session().on_lane_event(Opened(Route.WS, 7))
     assert floor.trace == ["a authenticated 7"]
     assert floor.lane_changes == [("a", Route.WS)]
 
@@ -720,7 +720,7 @@ def test_an_http_lane_is_told_once_that_it_is_ready(state: LaneState, trace: lis
     floor = Floor()
     floor.lanes["a"].state = state
     floor.venues["a"].will(Ready(Route.HTTP, 0))
-    floor.session().event(PUSH)
+    floor.session().on_lane_event(PUSH)
     assert floor.trace == trace
     assert floor.lane_changes == [("a", Route.HTTP)]
 
@@ -730,7 +730,7 @@ def test_a_lane_that_is_not_ready_is_told_and_logged(fatal: bool, level: int, ca
     floor = Floor()
     floor.lanes["a"].state = LaneState.DOWN
     floor.venues["a"].will(NotReady(Route.WS, 3, "wrong key", fatal), NotReady(Route.HTTP, 0, "wrong key", fatal))
-    floor.session().event(Closed(Route.WS, 2, "gone"))
+    floor.session().on_lane_event(Closed(Route.WS, 2, "gone"))
     assert floor.trace[:2] == ["a drop 3 wrong key" + (" for good" if fatal else ""), "a authenticated False"]
     assert floor.lane_changes == [("a", Route.WS), ("a", Route.HTTP)]
     assert [(r.levelno, r.getMessage()) for r in caplog.records] == [
@@ -741,15 +741,15 @@ def test_a_lane_that_is_not_ready_is_told_and_logged(fatal: bool, level: int, ca
 
 def test_what_the_venue_wants_dropped_is_dropped() -> None:
     floor = Floor()
-    floor.venues["a"].will(Drop(4, "silent"))
-    floor.session().event(PUSH)
+    floor.venues["a"].will(CloseConnection(4, "silent"))
+    floor.session().on_lane_event(PUSH)
     assert floor.trace == ["a drop 4 silent"]
 
 
 def test_a_timer_of_the_venues_comes_back_to_it() -> None:
     floor = Floor()
     floor.venues["a"].will(WakeAfter("ping", 5.0))
-    floor.session().event(PUSH)
+    floor.session().on_lane_event(PUSH)
     floor.venues["a"].will(Send(1, b"ping"))
     floor.time.advance(4999)
     assert floor.trace == []
@@ -760,15 +760,15 @@ def test_a_timer_of_the_venues_comes_back_to_it() -> None:
 def test_round_trips_are_kept_by_route() -> None:
     floor = Floor()
     floor.venues["a"].will(RoundTrip(Route.WS, 1200))
-    floor.session().event(PUSH)
-    floor.session().rtt(Route.HTTP, 900)
+    floor.session().on_lane_event(PUSH)
+    floor.session().on_round_trip(Route.HTTP, 900)
     assert floor.session().status.round_trips_us == {Route.WS: 1200, Route.HTTP: 900}
 
 
 def test_a_warm_up_uses_the_venues_probe() -> None:
     floor = Floor()
     floor.venues["a"].on_probe = (Send(1, b"probe"),)
-    floor.session().warm()
+    floor.session().use_idle_http_lane()
     assert floor.trace == ["a ws probe"]
 
 
@@ -776,18 +776,18 @@ def test_a_warm_up_whose_lane_fails_is_noise(caplog: pytest.LogCaptureFixture) -
     floor = Floor()
     floor.venues["a"].on_probe = (Send(1, b"probe"),)
     floor.lanes["a"].raises = True
-    floor.session().warm()
+    floor.session().use_idle_http_lane()
     assert floor.session().status.unexplained_messages == 1
     assert caplog.messages == ["account a: an event was not understood"]
 
 
 def test_noise_is_counted_and_logged_within_a_bound(caplog: pytest.LogCaptureFixture) -> None:
     floor = Floor()
-    floor.venues["a"].will(Noise("what is this"))
-    for _ in range(NOISE_LOGGED + 5):
-        floor.session().event(PUSH)
-    assert floor.session().status.unexplained_messages == NOISE_LOGGED + 5
-    assert caplog.messages == ["account a: what is this"] * NOISE_LOGGED
+    floor.venues["a"].will(UnexplainedMessage("what is this"))
+    for _ in range(MAX_UNEXPLAINED_LOGGED + 5):
+        floor.session().on_lane_event(PUSH)
+    assert floor.session().status.unexplained_messages == MAX_UNEXPLAINED_LOGGED + 5
+    assert caplog.messages == ["account a: what is this"] * MAX_UNEXPLAINED_LOGGED
 
 
 def test_an_event_that_a_venue_stumbles_over_is_noise_and_hurts_nobody(caplog: pytest.LogCaptureFixture) -> None:
@@ -796,19 +796,19 @@ def test_an_event_that_a_venue_stumbles_over_is_noise_and_hurts_nobody(caplog: p
 
     floor = Floor(("a", "b"))
     floor.venues["a"].on_event = stumbles
-    for _ in range(NOISE_LOGGED + 5):
-        floor.session().event(PUSH)
-    assert floor.session().status.unexplained_messages == NOISE_LOGGED + 5
-    assert caplog.messages == ["account a: an event was not understood"] * NOISE_LOGGED
+    for _ in range(MAX_UNEXPLAINED_LOGGED + 5):
+        floor.session().on_lane_event(PUSH)
+    assert floor.session().status.unexplained_messages == MAX_UNEXPLAINED_LOGGED + 5
+    assert caplog.messages == ["account a: an event was not understood"] * MAX_UNEXPLAINED_LOGGED
     floor.fire()
     assert "a http POST /cancel-all" in floor.trace
 
 
 def test_a_late_reply_after_the_re_arm_changes_nothing() -> None:
     floor = Floor(state=clear("a"))
-    assert floor.dispatcher.rearm(floor.asked()) == Granted(("a",))
-    floor.venues["a"].will(CancelAnswered(Answer.ACCEPTED, "ok"), OrdersRead((an_order(),), True, 0))
-    floor.session().event(PUSH)
+    assert floor.dispatcher.rearm(floor.asked()) == RearmGranted(("a",))
+    floor.venues["a"].will(CancelAnswered(CancelOutcome.ACCEPTED, "ok"), OrdersRead((an_order(),), True, 0))
+    floor.session().on_lane_event(PUSH)
     assert floor.phase() == "ARMED"
 
 
@@ -819,12 +819,12 @@ def test_no_command_of_a_kill_leaves_after_the_re_arm_and_reads_do() -> None:
     [read] = venue.read(floor.time.now())
     assert isinstance(cancel, Call) and isinstance(read, Call)
     read = read._replace(urgent=True)
-    assert session.wanted(cancel) and session.wanted(read)
-    assert floor.dispatcher.rearm(floor.asked()) == Granted(("a",))
-    assert not session.wanted(cancel) and session.wanted(read)
+    assert session.should_still_send(cancel) and session.should_still_send(read)
+    assert floor.dispatcher.rearm(floor.asked()) == RearmGranted(("a",))
+    assert not session.should_still_send(cancel) and session.should_still_send(read)
     del floor.trace[:]
     venue.will(Send(1, b"cancel", command=True), Send(1, b"subscribe"))
-    session.event(PUSH)
+    session.on_lane_event(PUSH)
     assert floor.trace == ["a ws subscribe"]
 
 
@@ -832,18 +832,20 @@ def test_a_call_that_waits_is_wanted_until_its_other_copy_is_answered() -> None:
     floor = Floor()
     floor.fire()
     call = floor.lanes["a"].calls[-1]
-    assert floor.session().wanted(call)
+    assert floor.session().should_still_send(call)
     floor.answer("a")
-    assert not floor.session().wanted(call)
+    assert not floor.session().should_still_send(call)
 
 
 def test_a_strikes_late_second_copy_after_the_re_arm_is_lost_unsent_on_both_routes() -> None:
     floor = Floor(state=clear("a"))
     session = floor.session()
     outputs = floor.venues["a"].strike(floor.time.now())  # a call, and the timer of its hedge
-    assert floor.dispatcher.rearm(floor.asked()) == Granted(("a",))
+    assert floor.dispatcher.rearm(floor.asked()) == RearmGranted(("a",))
     del floor.trace[:]
-    session.event(Lost(next(one.tag for one in outputs if isinstance(one, Call)), True, "no answer in time"))
+    session.on_lane_event(
+        CallLost(next(one.tag for one in outputs if isinstance(one, Call)), True, "no answer in time")
+    )
     assert floor.trace == [] and floor.phase() == "ARMED"
 
 
@@ -851,23 +853,23 @@ def test_only_accounts_under_way_count_as_striking() -> None:
     floor = Floor(("a", "b", "c"))
     floor.fire("a", "b")
     floor.answer("b")
-    assert list(floor.dispatcher.striking) == ["a", "b"]
-    floor.session("b").event(Replied(floor.lanes["b"].calls[-1].tag, 200, {}, b""))
+    assert list(floor.dispatcher.striking_accounts) == ["a", "b"]
+    floor.session("b").on_lane_event(Replied(floor.lanes["b"].calls[-1].tag, 200, {}, b""))
     floor.time.advance(260)
     floor.answer("b")
-    assert list(floor.dispatcher.striking) == ["a"]
+    assert list(floor.dispatcher.striking_accounts) == ["a"]
 
 
 def test_a_dispatcher_needs_nobody_to_hear_of_its_lanes(play: Theatre) -> None:
     floor = Floor()
     quiet = Dispatcher(floor.dispatcher.state, floor.recorder, floor.time.now, floor.time.later, floor.announced.append)
-    quiet.lane_changed("a", Route.WS)
+    quiet.on_lane_changed("a", Route.WS)
 
 
 def test_a_look_at_what_rests_stands_behind_everything_that_is_urgent() -> None:
     floor = Floor()
     call = Call("orders#1", GET_ORDERS, Route.HTTP, urgent=True)
-    floor.venues["a"].read = lambda now: (call, Noise("of no concern"))  # type: ignore[method-assign]
+    floor.venues["a"].read = lambda now: (call, UnexplainedMessage("of no concern"))  # type: ignore[method-assign]
     floor.session().dry_run()
     assert [made.urgent for made in floor.lanes["a"].calls] == [False]
     assert floor.session().status.unexplained_messages == 1
@@ -882,8 +884,8 @@ def test_what_was_read_last_and_when_the_latest_reason_came_can_be_seen() -> Non
     assert read is not None and [order.id for order in read.orders] == ["o1"]
     before_ns = floor.time.now().mono_ns
     floor.fire("b")
-    assert list(floor.dispatcher.reported_ns) == ["b"]
-    assert floor.dispatcher.reported_ns["b"] > before_ns
+    assert list(floor.dispatcher.last_reason_ns) == ["b"]
+    assert floor.dispatcher.last_reason_ns["b"] > before_ns
 
 
 # ── other accounts ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -941,9 +943,9 @@ def test_a_session_whose_login_is_replaced_is_heard_no_more() -> None:
     floor.time.advance(5)
     reconfigured(floor, "a", anew=("a",))
     before, records = floor.dispatcher.state, list(floor.recorder.records)
-    old.event(Replied(call.tag, 200, {}, b"o1 o2"))
-    old.event(Lost(call.tag, True, "closed"))
-    old.sent(Route.FRESH, "cancel-all#1")
+    old.on_lane_event(Replied(call.tag, 200, {}, b"o1 o2"))
+    old.on_lane_event(CallLost(call.tag, True, "closed"))
+    old.on_sent(Route.FRESH, "cancel-all#1")
     assert (floor.dispatcher.state, floor.recorder.records) == (before, records)
 
 
@@ -954,7 +956,7 @@ def test_a_hedge_of_a_session_that_was_replaced_is_no_strike_of_the_new_one() ->
     (cancel,) = floor.lanes["a"].calls
     reconfigured(floor, "a", anew=("a",))
     told = len(floor.recorder.of("strike"))
-    old.sent(Route.FRESH, cancel.tag)
+    old.on_sent(Route.FRESH, cancel.tag)
     assert len(floor.recorder.of("strike")) == told
 
 
@@ -969,7 +971,7 @@ def test_the_appointments_of_a_session_that_was_replaced_are_void() -> None:
 def test_nothing_is_heard_of_an_account_that_was_re_armed_and_then_taken_away(caplog: pytest.LogCaptureFixture) -> None:
     floor = Floor(("a", "b"), state=clear("a", "b"))
     floor.session("a").sweep_timer.set(at(1_000).mono_ns)
-    assert floor.dispatcher.rearm(floor.asked("a")) == Granted(("a",))
+    assert floor.dispatcher.rearm(floor.asked("a")) == RearmGranted(("a",))
     reconfigured(floor, "b")
     floor.time.advance(2_000)
     assert caplog.messages == []
@@ -982,10 +984,10 @@ def test_an_account_in_residue_for_a_wrong_key_is_cleared_once_the_key_is_put_ri
     for _ in range(20):
         calls, lane.calls[:] = lane.calls[:], []
         for call in calls:
-            floor.session().event(Replied(call.tag, 200, {}, b""))
+            floor.session().on_lane_event(Replied(call.tag, 200, {}, b""))
         floor.time.advance(250)
     assert floor.phase() == "CLEAR"
-    assert floor.dispatcher.rearm(floor.asked()) == Granted(("a",))
+    assert floor.dispatcher.rearm(floor.asked()) == RearmGranted(("a",))
 
 
 @pytest.mark.parametrize("state", [striking("a"), confirming("a"), residue("a"), clear("a")])
@@ -1001,7 +1003,7 @@ def test_accounts_do_not_change_in_the_middle_of_a_strike() -> None:
     floor = Floor()
     found: list[str] = []
 
-    def changes(now: Now) -> Outputs:
+    def changes(now: Instant) -> Outputs:
         with pytest.raises(IllegalEvent, match="a kill under way"):
             reconfigured(floor, "a", "b")
         found.append("refused")
@@ -1019,37 +1021,37 @@ def test_accounts_do_not_change_in_the_middle_of_a_strike() -> None:
 class Drillable(Venue):
     """A venue that answers a drill and a measurement at once."""
 
-    def drill(self, now: Now) -> Outputs:
+    def drill(self, now: Instant) -> Outputs:
         return (Drilled(Route.HTTP, True, 5000, "not found, as it must be"),)
 
-    def measure(self, now: Now) -> Outputs:
+    def request_equity(self, now: Instant) -> Outputs:
         return (Equity({"BTC": Decimal(7)}, now.mono_ns),)
 
 
 def test_what_a_drill_and_a_measurement_come_to_is_told_with_the_account_and_changes_nothing() -> None:
     floor = Floor(state=clear("a"))
     told: list[tuple[str, object]] = []
-    floor.dispatcher.told = lambda account, fact, now: told.append((account, fact))
+    floor.dispatcher.on_fact = lambda account, fact, now: told.append((account, fact))
     lane, session = floor.lanes["a"], AccountSession("a", Drillable(), floor.dispatcher)
     session.attach(lane, lane, lane)
     before = floor.dispatcher.state
     session.drill()
-    session.measure()
+    session.request_equity()
     assert told[0] == ("a", Drilled(Route.HTTP, True, 5000, "not found, as it must be"))
     assert isinstance(told[1][1], Equity)
     assert (floor.dispatcher.state, floor.trace) == (before, [])
 
 
 def test_who_fails_to_hear_of_it_disturbs_no_lane(caplog: pytest.LogCaptureFixture) -> None:
-    def deaf(account: str, fact: object, now: Now) -> None:
+    def deaf(account: str, fact: object, now: Instant) -> None:
         raise RuntimeError("a fault within")
 
     floor = Floor()
-    floor.dispatcher.told = deaf
+    floor.dispatcher.on_fact = deaf
     lane, session = floor.lanes["a"], AccountSession("a", Drillable(), floor.dispatcher)
     session.attach(lane, lane, lane)
     session.drill()
-    session.measure()
+    session.request_equity()
     assert session.status.unexplained_messages == 2
     assert caplog.messages == ["account a: an event was not understood"] * 2
 
@@ -1078,28 +1080,28 @@ def test_an_answer_is_told_of_the_strike_whose_command_it_answers_though_another
     floor.answer("a", body=b"1")
     second = floor.lanes["a"].calls[-1]
     assert second.cancel and second.tag != first.tag
-    floor.session().event(Replied(first.tag, 200, {}, b""))
-    floor.session().event(Replied(second.tag, 200, {}, b""))
+    floor.session().on_lane_event(Replied(first.tag, 200, {}, b""))
+    floor.session().on_lane_event(Replied(second.tag, 200, {}, b""))
     assert answers(floor) == [(1, "ACCEPTED"), (2, "ACCEPTED")]
 
 
 def test_what_a_reply_to_one_strike_has_sent_again_is_answered_for_that_strike() -> None:
     floor = Floor()
     venue, again = floor.venues["a"], list[PendingCall]()
-    taken = venue.answered
+    taken = venue.on_reply
 
-    def once(ask: PendingCall, reply: Replied, now: Now) -> messages.Outputs | None:
+    def once(ask: PendingCall, reply: Replied, now: Instant) -> messages.Outputs | None:
         if ask.kind == "cancel-all" and not again:
             again.append(ask)
             return venue.calls.start_again(ask, now)
         return taken(ask, reply, now)
 
-    venue.answered = once  # type: ignore[method-assign]
+    venue.on_reply = once  # type: ignore[method-assign]
     floor.fire()
     first = floor.lanes["a"].calls[-1]
     floor.time.advance(1100)
     floor.answer("a", body=b"1")
-    floor.session().event(Replied(first.tag, 200, {}, b""))
+    floor.session().on_lane_event(Replied(first.tag, 200, {}, b""))
     floor.answer("a")
     assert answers(floor) == [(1, "ACCEPTED")]
 
@@ -1108,17 +1110,17 @@ def test_an_answer_over_the_websocket_is_told_of_the_strike_that_the_venue_says_
     floor = Floor()
     venue, made = floor.venues["a"], list[int]()
 
-    def kill(now: Now) -> messages.Outputs:
+    def kill(now: Instant) -> messages.Outputs:
         made.append(now.mono_ns)
-        return (CancelAnswered(Answer.UNKNOWN, "nothing to send"),) if len(made) > 1 else ()
+        return (CancelAnswered(CancelOutcome.UNKNOWN, "nothing to send"),) if len(made) > 1 else ()
 
     venue.on_kill = kill
     floor.fire()
     floor.time.advance(1100)
     venue.answers_ns = made[0]
     floor.answer("a", body=b"1")
-    venue.will(CancelAnswered(Answer.ACCEPTED, "late"))
-    floor.session().event(PUSH)
+    venue.will(CancelAnswered(CancelOutcome.ACCEPTED, "late"))
+    floor.session().on_lane_event(PUSH)
     assert answers(floor) == [(2, "UNKNOWN"), (1, "ACCEPTED")]
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from kill_switch.core import recovery
-from kill_switch.core.domain import Now, Pace, Reason
-from kill_switch.core.engine import Account, Reconfigured, Record, Reported, State, step
+from kill_switch.core.domain import Instant, Reason, SweepTiming
+from kill_switch.core.engine import AccountState, AppendRecord, ReasonReported, Reconfigured, State, step
 from kill_switch.journal import journal
 from kill_switch.journal.journal import Journal
-from kill_switch.journal.latch_file import NAME as LATCH
+from kill_switch.journal.latch_file import LATCH_NAME as LATCH
 from kill_switch.journal.latch_file import latched_accounts
 from kill_switch.journal.write_ahead import NAME as INTENT
 from tests.core.at_once import Prompt
@@ -89,7 +89,7 @@ WAYS = (
 
 @pytest.fixture
 def opened(dirs: Dirs, at_once: None, monkeypatch: pytest.MonkeyPatch) -> Prompt:
-    monkeypatch.setattr("kill_switch.journal.journal.Syncing", ByHand)
+    monkeypatch.setattr("kill_switch.journal.journal.FsyncThread", ByHand)
     made = Prompt(*dirs)
     made.append("start", {"triggers": {}}, at(0))
     made.flush()
@@ -99,7 +99,7 @@ def opened(dirs: Dirs, at_once: None, monkeypatch: pytest.MonkeyPatch) -> Prompt
 def killed(opened: Journal) -> None:
     """Let go of a journal as the kernel does for a process that is gone."""
     opened._writer.let_go()
-    opened._intent.close()
+    opened._write_ahead.close()
     os.close(opened._lock)
 
 
@@ -110,7 +110,7 @@ def trips(dirs: Dirs) -> set[str]:
     dirs[0].mkdir(exist_ok=True)
     opened = Journal(*dirs)
     said = opened.foreign_latch()
-    tripped = set(recovery.rebuild(opened.replay.entries, dict.fromkeys(ACCOUNTS, Pace())).tripped)
+    tripped = set(recovery.rebuild(opened.contents.entries, dict.fromkeys(ACCOUNTS, SweepTiming())).tripped)
     killed(opened)
     return tripped | set(() if said is None else latched_accounts(said, ACCOUNTS))
 
@@ -122,9 +122,9 @@ def touched(ms: float = 1) -> Reason:
 def reported(opened: Journal, ms: float = 1) -> bool:
     """Do what the dispatcher does with a reason."""
     said = touched(ms)
-    opened.intend(said)
-    observed = {"observed_mono_ns": said.observed.mono_ns, "observed_wall_ns": said.observed.wall_ns}
-    return opened.latch("reason", {**REASON, **observed}, said.observed)
+    opened.note_ahead(said)
+    observed = {"observed_mono_ns": said.observed_at.mono_ns, "observed_wall_ns": said.observed_at.wall_ns}
+    return opened.append_latch("reason", {**REASON, **observed}, said.observed_at)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -133,7 +133,7 @@ def test_a_reason_that_comes_when_the_journal_is_displaced_is_not_on_record_and_
 ) -> None:
     way(dirs)
     assert not reported(opened)
-    assert not opened.on_record
+    assert not opened.is_on_record
     assert "under the running daemon: nothing is on record" in opened.trouble
     assert (dirs[1] / LATCH).exists()
     assert (dirs[0] / LATCH).exists() == dirs[0].is_dir()
@@ -148,12 +148,12 @@ def test_a_latch_that_was_on_record_outlives_the_journal_that_had_it(
     way: Callable[[Dirs], None], opened: Prompt, dirs: Dirs
 ) -> None:
     reported(opened)
-    opened.settle()
+    opened.retry_pending()
     way(dirs)
-    opened.settle()
-    opened.settle()
+    opened.retry_pending()
+    opened.retry_pending()
     assert opened.displaced()
-    assert sum("under the running daemon" in line for line in opened.news) == 1
+    assert sum("under the running daemon" in line for line in opened.announcements) == 1
     killed(opened)
     assert "a" in trips(dirs)
 
@@ -175,7 +175,7 @@ def test_a_journal_that_is_displaced_between_the_look_and_the_write_is_noticed_b
     monkeypatch.setattr("kill_switch.journal.writer.os.write", write)
     opened.flush()
     monkeypatch.undo()
-    assert opened.displaced() and not opened.on_record
+    assert opened.displaced() and not opened.is_on_record
     killed(opened)
     assert trips(dirs) == set(ACCOUNTS)
 
@@ -184,7 +184,7 @@ def test_a_directory_that_is_made_again_gets_the_latch_too(opened: Prompt, dirs:
     remove_directory(dirs)
     reported(opened)
     dirs[0].mkdir()
-    opened.settle()
+    opened.retry_pending()
     assert (dirs[0] / LATCH).exists()
     (dirs[1] / LATCH).unlink()  # the machine is started anew, and its memory is gone
     (dirs[1] / INTENT).unlink()
@@ -196,18 +196,18 @@ def test_a_journal_that_is_put_back_goes_on_with_all_that_came_meanwhile(opened:
     rename_directory(dirs)
     reported(opened)
     opened.append("note", {}, at(2))
-    opened.settle()
-    assert not opened.on_record
+    opened.retry_pending()
+    assert not opened.is_on_record
     dirs[0].with_name("elsewhere").rename(dirs[0])
-    opened.settle()
-    assert opened.on_record and opened.trouble == ""
-    assert [entry["kind"] for entry in journal.read(opened.path).entries] == ["start", "reason", "note"]
+    opened.retry_pending()
+    assert opened.is_on_record and opened.trouble == ""
+    assert [entry["kind"] for entry in journal.read_journal(opened.path).entries] == ["start", "reason", "note"]
     assert isinstance(opened._writer.syncing, ByHand)
     opened._writer.syncing.once()
-    opened.settle()
+    opened.retry_pending()
     assert not (dirs[1] / LATCH).exists()
     assert (dirs[1] / INTENT).stat().st_size == 0
-    assert "there again" in opened.news[-1]
+    assert "there again" in opened.announcements[-1]
     killed(opened)
     assert trips(dirs) == {"a"}
 
@@ -215,8 +215,8 @@ def test_a_journal_that_is_put_back_goes_on_with_all_that_came_meanwhile(opened:
 def test_a_re_arm_is_not_on_record_while_the_journal_is_displaced(opened: Prompt, dirs: Dirs) -> None:
     reported(opened)
     remove_file(dirs)
-    assert opened.latch("rearm", {"accounts": ("a",)}, at(2)) is False
-    assert not opened.on_record
+    assert opened.append_latch("rearm", {"accounts": ("a",)}, at(2)) is False
+    assert not opened.is_on_record
     killed(opened)
     assert "a" in trips(dirs)
 
@@ -226,17 +226,17 @@ def test_a_re_arm_is_not_on_record_while_the_journal_is_displaced(opened: Prompt
 
 def test_a_reason_waits_for_nothing_while_the_state_directory_hangs(opened: Prompt, dirs: Dirs) -> None:
     opened.state.stuck = True
-    opened.settle()
+    opened.retry_pending()
     assert opened.trouble == f"the state directory {dirs[0]} does not answer"
     assert reported(opened) is False  # what stands is the intent, and a power cut would take it
     assert (dirs[1] / INTENT).stat().st_size
-    opened.settle()
-    opened.settle()
-    assert sum("does not answer" in line for line in opened.news) == 1
+    opened.retry_pending()
+    opened.retry_pending()
+    assert sum("does not answer" in line for line in opened.announcements) == 1
     opened.state.stuck = False
     opened.state.go_on()
-    opened.settle()
-    assert opened.trouble == "" and opened.on_record
+    opened.retry_pending()
+    assert opened.trouble == "" and opened.is_on_record
     assert (dirs[1] / INTENT).stat().st_size == 0
     opened.close()
     assert trips(dirs) == {"a"}
@@ -253,7 +253,7 @@ def test_a_reason_whose_intent_cannot_be_noted_is_left_in_the_runtime_directory_
     opened: Prompt, dirs: Dirs
 ) -> None:
     (dirs[1] / INTENT).unlink()
-    opened.settle()
+    opened.retry_pending()
     assert isinstance(opened._writer.syncing, ByHand)
     opened._writer.syncing.once()  # the disk has what was before
     (dirs[1] / INTENT).unlink()
@@ -262,8 +262,8 @@ def test_a_reason_whose_intent_cannot_be_noted_is_left_in_the_runtime_directory_
     assert latched_accounts((dirs[1] / LATCH).read_text(), ACCOUNTS) == ("a",)
     opened.state.stuck = False
     opened.state.go_on()
-    opened.settle()
-    assert opened.on_record
+    opened.retry_pending()
+    assert opened.is_on_record
     assert (dirs[1] / LATCH).exists()  # until the disk itself has the record
     killed(opened)
     assert trips(dirs) == {"a"}
@@ -272,14 +272,14 @@ def test_a_reason_whose_intent_cannot_be_noted_is_left_in_the_runtime_directory_
 def test_another_login_that_a_directory_which_hangs_does_not_take_is_left_for_its_account_alone(
     opened: Prompt, dirs: Dirs
 ) -> None:
-    state = State({name: Account(Pace()) for name in ACCOUNTS})
-    state, _ = step(state, Reported(Reason("flag", "it is there", ("a",), at(0)), at(0)))
-    change = Reconfigured(dict.fromkeys(ACCOUNTS, Pace()), frozenset({"a"}), 1, at(1), {}, {"a": ()})
+    state = State({name: AccountState(SweepTiming()) for name in ACCOUNTS})
+    state, _ = step(state, ReasonReported(Reason("flag", "it is there", ("a",), at(0)), at(0)))
+    change = Reconfigured(dict.fromkeys(ACCOUNTS, SweepTiming()), frozenset({"a"}), 1, at(1), {}, {"a": ()})
     _, (record, *_) = step(state, change)
-    assert isinstance(record, Record) and record.latch
+    assert isinstance(record, AppendRecord) and record.latch
     opened.state.stuck = True
-    opened.settle()
-    assert opened.latch(record.kind, record.data, at(1)) is False
+    opened.retry_pending()
+    assert opened.append_latch(record.kind, record.data, at(1)) is False
     said = (dirs[1] / LATCH).read_text()
     assert latched_accounts(said, ACCOUNTS) == ("a",)
     assert "tripped accounts have other logins or names now" in said
@@ -288,19 +288,19 @@ def test_another_login_that_a_directory_which_hangs_does_not_take_is_left_for_it
 def test_the_memory_that_a_directory_which_hangs_may_take_is_bounded_and_no_reason_is_left_out(
     opened: Prompt, dirs: Dirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kill_switch.journal.journal.KEEP", 10)
+    monkeypatch.setattr("kill_switch.journal.journal.KEEP_SEGMENTS", 10)
     opened.state.stuck = True
     for n in range(100):
         opened.append("read", {"n": n}, at(n))
         opened.flush()
-        opened.settle()
+        opened.retry_pending()
     reported(opened, 101)
     assert len(opened._writer.inbox) == 11
     assert len(opened.state.waiting) < 5
     opened.state.stuck = False
     opened.state.go_on()
     opened.close()
-    assert journal.read(opened.path).entries[-1]["kind"] == "reason"
+    assert journal.read_journal(opened.path).entries[-1]["kind"] == "reason"
 
 
 class Hanging:
@@ -324,7 +324,7 @@ def threaded(dirs: Dirs) -> Iterator[Journal]:
     made = Journal(*dirs)
     made.append("start", {"triggers": {}}, at(0))
     made.sync()
-    until(lambda: made.on_record)
+    until(lambda: made.is_on_record)
     yield made
     made.close()
 
@@ -350,21 +350,21 @@ def test_whatever_call_hangs_in_the_state_directory_no_reason_and_no_look_waits_
             reported(threaded, ms)
             threaded.sync()
             threaded.flush()
-            threaded.settle()
+            threaded.retry_pending()
             assert threaded.foreign_latch() is None
-            assert isinstance(threaded.trouble + threaded.unsynced, str)
-            assert threaded.lag(Now(0, 0).mono_ns)[0] >= 0
+            assert isinstance(threaded.trouble + threaded.sync_trouble, str)
+            assert threaded.backlog(Instant(0, 0).mono_ns)[0] >= 0
             threaded.displaced()
         hanging.let_go.set()
     threaded.sync()
-    until(lambda: threaded.on_record)
-    entries = journal.read(threaded.path).entries
+    until(lambda: threaded.is_on_record)
+    entries = journal.read_journal(threaded.path).entries
     assert [entry["kind"] for entry in entries] == ["start", "reason", "reason", "reason"]
 
 
 def test_what_must_outlive_the_process_is_handed_to_the_thread_at_once(threaded: Journal) -> None:
-    threaded.latch("pnl", {"trigger": "loss"}, at(5))
-    until(lambda: journal.read(threaded.path).entries[-1]["kind"] == "pnl")
+    threaded.append_latch("pnl", {"trigger": "loss"}, at(5))
+    until(lambda: journal.read_journal(threaded.path).entries[-1]["kind"] == "pnl")
 
 
 def test_a_reason_whose_intent_cannot_be_noted_waits_for_its_record_within_a_bound(
@@ -372,7 +372,7 @@ def test_a_reason_whose_intent_cannot_be_noted_waits_for_its_record_within_a_bou
 ) -> None:
     (dirs[1] / INTENT).unlink()
     assert reported(threaded)  # the disk is well: it is in the file when this returns
-    assert journal.read(threaded.path).entries[-1]["kind"] == "reason"
+    assert journal.read_journal(threaded.path).entries[-1]["kind"] == "reason"
     hanging = Hanging(os.write, dirs[0])
     monkeypatch.setattr(os, "write", hanging)
     threaded.append("note", {}, at(5))

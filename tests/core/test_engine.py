@@ -7,19 +7,19 @@ from dataclasses import replace
 import pytest
 
 from kill_switch.core import engine, sweep
-from kill_switch.core.domain import Answer, Pace, Phase
+from kill_switch.core.domain import CancelOutcome, Phase, SweepTiming
 from kill_switch.core.engine import (
-    Account,
-    Alive,
-    Granted,
+    AccountState,
     Progress,
     Pulse,
-    Read,
+    PulseAnswered,
+    ReadOrders,
+    RearmGranted,
+    RearmPending,
+    RearmRefused,
     Reconfigured,
     Recovered,
-    Refused,
     State,
-    Waiting,
 )
 from kill_switch.errors import IllegalEvent
 from tests.core.playbook import (
@@ -55,8 +55,8 @@ KILL = "k1-1700000000"
 TRIPPED = {Phase.STRIKING: striking, Phase.CONFIRMING: confirming, Phase.RESIDUE: residue, Phase.CLEAR: clear}
 
 
-def refused(*why: str) -> Refused:
-    return Refused(why)
+def refused(*why: str) -> RearmRefused:
+    return RearmRefused(why)
 
 
 # ── a reason ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -146,21 +146,23 @@ def test_a_reason_strikes_a_clear_account_again_at_once(play: Theatre) -> None:
 
 def test_a_reason_that_comes_before_the_kill_is_over_joins_it(play: Theatre) -> None:
     book = play(striking("a"))
-    book.state = after(book.state._replace(accounts={**book.state.accounts, "b": Account(PACE)}), reported("b", ms=100))
+    book.state = after(
+        book.state._replace(accounts={**book.state.accounts, "b": AccountState(PACE)}), reported("b", ms=100)
+    )
     assert book.state.kill is not None
-    assert (book.state.kill.id, book.state.kills) == (KILL, 1)
+    assert (book.state.kill.id, book.state.kill_count) == (KILL, 1)
     assert book.state.kill.accounts == book.state.kill.unclear == {"a", "b"}
 
 
 def test_a_reason_that_comes_after_the_kill_is_over_begins_the_next(play: Theatre) -> None:
     state = after(clear("a"), reported("a", ms=3_600_000))
     assert state.kill is not None
-    assert (state.kill.id, state.kills, state.kill.unclear) == ("k2-1700003600", 2, frozenset("a"))
+    assert (state.kill.id, state.kill_count, state.kill.unclear) == ("k2-1700003600", 2, frozenset("a"))
     assert state.kill.began == at(3_600_000)
 
 
 def test_a_kill_counts_from_the_moment_its_reason_was_observed(play: Theatre) -> None:
-    late = engine.Reported(reason("a", ms=0), at(1250))
+    late = engine.ReasonReported(reason("a", ms=0), at(1250))
     state = after(armed("a"), late)
     assert state.kill is not None
     assert (state.kill.id, state.kill.began) == (KILL, at(0))
@@ -186,7 +188,7 @@ def test_what_comes_of_an_account_is_told_of_the_kill_that_its_last_reason_belon
     assert state.accounts["a"].phase is Phase.STRIKING
     state = after(state, reported("a", "b", ms=1200))
     book = play(state)
-    assert book >> answered("a", 1300) << record("answer", kill="k2-1700000001") << Read("a") << wake("a", 3800)
+    assert book >> answered("a", 1300) << record("answer", kill="k2-1700000001") << ReadOrders("a") << wake("a", 3800)
 
 
 # ── progress of the sweep ─────────────────────────────────────────────────────────────────────────────────────────
@@ -196,20 +198,20 @@ def test_an_answer_is_recorded_and_read_back(play: Theatre) -> None:
     book = play(striking("a"))
     assert (
         book
-        >> answered("a", 100, Answer.REFUSED, cancelled=2)
-        << engine.Record(
+        >> answered("a", 100, CancelOutcome.REFUSED, cancelled=2)
+        << engine.AppendRecord(
             "answer",
             {
                 "kill": KILL,
                 "account": "a",
                 "strike": 1,
-                "answer": Answer.REFUSED,
+                "answer": CancelOutcome.REFUSED,
                 "mono_ns": ns(100),
                 "evidence": "the venue's words",
                 "cancelled": 2,
             },
         )
-        << Read("a")
+        << ReadOrders("a")
         << wake("a", 2600)
     )
     assert book.state.phase is Phase.CONFIRMING
@@ -220,7 +222,7 @@ def test_a_clean_read_is_recorded_and_the_next_one_appointed(play: Theatre) -> N
     assert (
         book
         >> read("a", 200, cancelled=5)
-        << engine.Record(
+        << engine.AppendRecord(
             "read",
             {
                 "kill": KILL,
@@ -244,7 +246,7 @@ def test_a_stale_read_is_recorded_as_such_and_changes_nothing(play: Theatre) -> 
     assert book >> read("a", 200, live=7, asked=-1) << record("read", live=7, stale=True)
     sweep = before.accounts["a"].sweep
     assert sweep is not None
-    told = sweep._replace(heard_ns=ns(200), rtt_ns=ns(201) - ns(0))  # but how long a read takes
+    told = sweep._replace(last_news_ns=ns(200), longest_rtt_ns=ns(201) - ns(0))  # but how long a read takes
     assert book.state == before._replace(accounts={"a": before.accounts["a"]._replace(sweep=told)})
 
 
@@ -290,7 +292,7 @@ def test_a_kill_is_not_over_while_an_account_that_was_clear_is_chased_again(play
 def test_a_guard_that_finds_an_order_reopens_its_kill_and_a_reason_joins_it(play: Theatre) -> None:
     state = after(clear("a"), seen("a", 600), reported("a", ms=700))
     assert state.kill is not None
-    assert (state.kill.id, state.kills) == (KILL, 1)
+    assert (state.kill.id, state.kill_count) == (KILL, 1)
 
 
 def test_an_account_of_an_older_kill_that_is_clear_again_ends_no_other_kill(play: Theatre) -> None:
@@ -351,7 +353,7 @@ def test_a_guard_that_could_not_read_for_too_long_strikes_and_reopens_its_kill(p
 
 def test_a_clean_guard_read_leaves_the_account_clear_and_no_record(play: Theatre) -> None:
     book = play(clear("a"))
-    assert book >> due("a", 2500) << Read("a") << wake("a", 5000) >> read("a", 2600) << wake("a", 4600)
+    assert book >> due("a", 2500) << ReadOrders("a") << wake("a", 5000) >> read("a", 2600) << wake("a", 4600)
     assert book.state.phase is Phase.CLEAR
 
 
@@ -381,13 +383,13 @@ def test_the_deadline_is_recorded_and_announced_and_the_chase_goes_on(play: Thea
         << told("residue", "3 order(s) left, still chasing", "a")
         << wake("a", 11_000)
     )
-    assert book >> answered("a", 10_100) << record("answer") << Read("a") << wake("a", 12_600)
+    assert book >> answered("a", 10_100) << record("answer") << ReadOrders("a") << wake("a", 12_600)
     assert book >> read("a", 10_200, live=3) << record("read", live=3) << wake("a", 10_825)
 
 
 def test_what_an_answer_says_stands_in_its_own_record_only() -> None:
     _, commands = engine.step(striking("a"), answered("a", 10_500))
-    records = {command.kind: set(command.data) for command in commands if isinstance(command, engine.Record)}
+    records = {command.kind: set(command.data) for command in commands if isinstance(command, engine.AppendRecord)}
     assert records["answer"] == {"kill", "account", "strike", "answer", "mono_ns", "evidence", "cancelled"}
     assert records["residue"] == {"kill", "account", "left", "mono_ns"}
 
@@ -431,7 +433,7 @@ def test_nothing_that_happens_on_an_armed_account_trips_it(play: Theatre, event:
 
 
 def test_a_sweep_follows_the_pace_of_its_own_account(play: Theatre) -> None:
-    state = State({"a": Account(Pace(answer_within_s=3.0)), "b": Account(PACE)})
+    state = State({"a": AccountState(SweepTiming(answer_within_s=3.0)), "b": AccountState(PACE)})
     assert (
         play(state)
         >> reported("a", "b")
@@ -452,7 +454,7 @@ def test_what_has_been_sent_is_recorded_with_the_kill_that_it_belongs_to(play: T
     assert (
         book
         >> struck("a", 1, 0.2, "ws", "http")
-        << engine.Record(
+        << engine.AppendRecord(
             "strike",
             {"sent": [{"kill": KILL, "account": "a", "strike": 1, "routes": ("ws", "http"), "mono_ns": ns(0.2)}]},
         )
@@ -521,7 +523,7 @@ def test_force_re_arms_residue(play: Theatre) -> None:
         book
         >> asked("a", force=True)
         << record("rearm", latch=True, uid=1, user="user1", text="all well", force=True, accounts=("a",))
-        << Granted(("a",))
+        << RearmGranted(("a",))
         << told("rearm", "a re-armed by user1: all well")
     )
     assert book.state.phase is Phase.ARMED
@@ -531,7 +533,7 @@ def test_force_re_arms_residue(play: Theatre) -> None:
 
 def test_a_clear_account_is_re_armed(play: Theatre) -> None:
     book = play(clear("a"))
-    assert book >> asked("a") << record("rearm", latch=True, force=False) << Granted(("a",)) << told("rearm")
+    assert book >> asked("a") << record("rearm", latch=True, force=False) << RearmGranted(("a",)) << told("rearm")
     assert book.state.phase is Phase.ARMED
     assert book.state.tripped == ()
 
@@ -542,12 +544,14 @@ def test_a_re_arm_that_wants_a_newer_proof_than_there_is_is_refused(play: Theatr
     assert book >> asked("a")._replace(proved_since_ns=ns(500)) << record("rearm-refused") << refused(why)
     assert book.state.phase is Phase.CLEAR
     assert book >> read("a", 600) << wake("a", 2600)
-    assert book >> asked("a")._replace(proved_since_ns=ns(599)) << record("rearm") << Granted(("a",)) << told("rearm")
+    assert (
+        book >> asked("a")._replace(proved_since_ns=ns(599)) << record("rearm") << RearmGranted(("a",)) << told("rearm")
+    )
 
 
 def test_force_re_arms_without_a_newer_proof(play: Theatre) -> None:
     ask = asked("a", force=True)._replace(proved_since_ns=ns(500))
-    assert play(clear("a")) >> ask << record("rearm", force=True) << Granted(("a",)) << told("rearm")
+    assert play(clear("a")) >> ask << record("rearm", force=True) << RearmGranted(("a",)) << told("rearm")
 
 
 def test_every_reason_why_not_is_said_at_once(play: Theatre) -> None:
@@ -577,14 +581,14 @@ def test_a_trigger_that_would_trip_again_blocks_even_a_forced_re_arm(play: Theat
 
 def test_a_re_arm_of_part_of_the_scope_leaves_the_others_tripped(play: Theatre) -> None:
     book = play(clear("a", "b"))
-    assert book >> asked("b") << record("rearm", accounts=("b",)) << Granted(("b",)) << told("rearm")
+    assert book >> asked("b") << record("rearm", accounts=("b",)) << RearmGranted(("b",)) << told("rearm")
     assert book.state.tripped == ("a",)
     assert book.state.phase is Phase.CLEAR
 
 
 def test_armed_accounts_in_the_scope_of_a_re_arm_are_no_obstacle(play: Theatre) -> None:
     state = after(armed("a", "b"), reported("a"), answered("a", 100), read("a", 200), due("a", 450), read("a", 500))
-    assert play(state) >> asked("a", "b") << record("rearm", accounts=("a",)) << Granted(("a",)) << told("rearm")
+    assert play(state) >> asked("a", "b") << record("rearm", accounts=("a",)) << RearmGranted(("a",)) << told("rearm")
 
 
 def test_an_account_that_was_re_armed_is_struck_from_number_one_again(play: Theatre) -> None:
@@ -610,9 +614,11 @@ def test_a_forced_re_arm_ends_the_part_of_the_kill_that_was_open(play: Theatre) 
 
 def test_two_different_people_re_arm(play: Theatre) -> None:
     book = play(clear("a", approvals=2))
-    assert book >> asked("a", uid=1) << record("rearm-approved", latch=True, uid=1, accounts=("a",)) << Waiting(1, 2)
+    assert (
+        book >> asked("a", uid=1) << record("rearm-approved", latch=True, uid=1, accounts=("a",)) << RearmPending(1, 2)
+    )
     assert book.state.tripped == ("a",)
-    assert book >> asked("a", uid=2) << record("rearm", latch=True, uid=2) << Granted(("a",)) << told("rearm")
+    assert book >> asked("a", uid=2) << record("rearm", latch=True, uid=2) << RearmGranted(("a",)) << told("rearm")
     assert book.state.phase is Phase.ARMED
     assert book.state.approvals == {}
 
@@ -620,29 +626,29 @@ def test_two_different_people_re_arm(play: Theatre) -> None:
 def test_the_same_person_twice_is_one_person(play: Theatre) -> None:
     book = play(clear("a", approvals=2))
     for _ in range(3):
-        assert book >> asked("a", uid=1) << record("rearm-approved") << Waiting(1, 2)
+        assert book >> asked("a", uid=1) << record("rearm-approved") << RearmPending(1, 2)
     assert book.state.phase is Phase.CLEAR
 
 
 def test_a_reason_voids_the_approvals(play: Theatre) -> None:
     state = after(clear("a", "b", approvals=2), asked("a", uid=1), reported("b", ms=61_000))
     book = play(state)
-    assert book >> asked("a", uid=2, ms=62_000) << record("rearm-approved") << Waiting(1, 2)
+    assert book >> asked("a", uid=2, ms=62_000) << record("rearm-approved") << RearmPending(1, 2)
 
 
 def test_an_approval_counts_only_for_the_accounts_that_it_named(play: Theatre) -> None:
     book = play(clear("a", "b", approvals=2))
-    assert book >> asked("a", uid=1) << record("rearm-approved") << Waiting(1, 2)
-    assert book >> asked("a", "b", uid=2) << record("rearm-approved") << Waiting(1, 2)
-    assert book >> asked("b", uid=1) << record("rearm", accounts=("b",)) << Granted(("b",)) << told("rearm")
+    assert book >> asked("a", uid=1) << record("rearm-approved") << RearmPending(1, 2)
+    assert book >> asked("a", "b", uid=2) << record("rearm-approved") << RearmPending(1, 2)
+    assert book >> asked("b", uid=1) << record("rearm", accounts=("b",)) << RearmGranted(("b",)) << told("rearm")
     assert book.state.tripped == ("a",)
 
 
 def test_a_person_may_approve_account_by_account(play: Theatre) -> None:
     book = play(clear("a", "b", approvals=2))
-    assert book >> asked("a", uid=1) << record("rearm-approved") << Waiting(1, 2)
-    assert book >> asked("b", uid=1) << record("rearm-approved") << Waiting(1, 2)
-    assert book >> asked("a", "b", uid=2) << record("rearm") << Granted(("a", "b")) << told("rearm")
+    assert book >> asked("a", uid=1) << record("rearm-approved") << RearmPending(1, 2)
+    assert book >> asked("b", uid=1) << record("rearm-approved") << RearmPending(1, 2)
+    assert book >> asked("a", "b", uid=2) << record("rearm") << RearmGranted(("a", "b")) << told("rearm")
 
 
 def test_a_grant_uses_the_approvals_up(play: Theatre) -> None:
@@ -661,7 +667,7 @@ def test_nobody_forces_alone_what_another_has_approved_when_it_was_clear(play: T
     state = after(clear("a", approvals=2), asked("a", uid=1), seen("a", 61_000), read("a", 75_000, live=1))
     assert state.phase is Phase.RESIDUE
     book = play(state)
-    assert book >> asked("a", uid=2, ms=76_000, force=True) << record("rearm-approved") << Waiting(1, 2)
+    assert book >> asked("a", uid=2, ms=76_000, force=True) << record("rearm-approved") << RearmPending(1, 2)
 
 
 def test_an_approval_is_not_taken_while_the_gate_does_not_hold(play: Theatre) -> None:
@@ -715,7 +721,7 @@ def test_a_clear_account_stays_clear_at_the_start_and_is_guarded_at_once(play: T
         << wake("a", 90_000)
         << told("warn", "started tripped: a")
         >> due("a", 90_000)
-        << Read("a")
+        << ReadOrders("a")
         << wake("a", 92_500)
     )
     assert book.state.phase is Phase.CLEAR
@@ -771,7 +777,7 @@ def test_a_clear_account_with_a_new_session_is_read_at_once(play: Theatre) -> No
         >> reconfigured("a", anew=("a",))
         << wake("a", 90_000)
         >> due("a", 90_000)
-        << Read("a")
+        << ReadOrders("a")
         << wake("a", 92_500)
     )
     assert book.state.phase is Phase.CLEAR
@@ -792,7 +798,7 @@ def test_a_new_session_is_no_proof_for_a_re_arm_that_was_asked_for_before_it(pla
         << wake("a", 93_500)
         >> before._replace(at=at(92_000))
         << record("rearm")
-        << Granted(("a",))
+        << RearmGranted(("a",))
         << told("rearm")
     )
 
@@ -814,12 +820,12 @@ def test_a_sweep_goes_on_at_the_new_pace(play: Theatre) -> None:
     assert book >> Reconfigured({"a": slow}, frozenset({"a"}), 1, at(90_000)) << wake("a", 90_000)
     sweep_now = book.state.accounts["a"].sweep
     assert sweep_now is not None
-    assert sweep_now.pace is slow
+    assert sweep_now.timing is slow
 
 
 def test_more_approvals_take_effect_and_void_those_that_were_given(play: Theatre) -> None:
     book = play(clear("a", approvals=2))
-    assert book >> asked("a", uid=1) << record("rearm-approved") << Waiting(1, 2)
+    assert book >> asked("a", uid=1) << record("rearm-approved") << RearmPending(1, 2)
     assert book >> reconfigured("a", approvals=3)
     assert (book.state.approvals, book.state.approvals_needed) == ({}, 3)
 
@@ -829,7 +835,7 @@ def test_more_approvals_take_effect_and_void_those_that_were_given(play: Theatre
 
 def test_a_pulse_is_answered_and_changes_nothing(play: Theatre) -> None:
     book = play(clear("a"))
-    assert book >> Pulse(at(0)) << Alive()
+    assert book >> Pulse(at(0)) << PulseAnswered()
     assert book.state == clear("a")
 
 
@@ -877,20 +883,20 @@ def test_an_illegal_event_names_state_and_event() -> None:
 
 def test_no_command_ever_mentions_an_account_out_of_scope(play: Theatre) -> None:
     book = play(clear("a", "b"))
-    assert book >> seen("b", 700) << Like(engine.Record, kind="seen") << strike("b", number=2) << wake("b", 1700)
+    assert book >> seen("b", 700) << Like(engine.AppendRecord, kind="seen") << strike("b", number=2) << wake("b", 1700)
     assert book.state.accounts["a"] == clear("a", "b").accounts["a"]
 
 
 def test_phases_are_ordered_from_harmless_to_worst() -> None:
     assert list(Phase) == [Phase.ARMED, Phase.CLEAR, Phase.CONFIRMING, Phase.STRIKING, Phase.RESIDUE]
-    assert sweep.Act("strike") is sweep.Act.STRIKE
+    assert sweep.SweepAction("strike") is sweep.SweepAction.STRIKE
     assert isinstance(recovered(0), Recovered)
 
 
 def test_what_is_new_of_the_orders_that_a_kill_counts_is_on_record_and_nothing_if_nothing_is() -> None:
     told = {"open": ["1"]}
-    sent = engine.Sent("a", 1, ("ws",), ns(0), told)
-    run = Run(armed("a"))(reported("a"), engine.Struck((sent,), at(0)), answered("a", 100, orders=told, strike=1))
+    sent = engine.StrikeSent("a", 1, ("ws",), ns(0), told)
+    run = Run(armed("a"))(reported("a"), engine.StrikesSent((sent,), at(0)), answered("a", 100, orders=told, strike=1))
     run(read("a", 200, orders=told), answered("a", 250))
     entries = [entry["data"] for entry in run.entries if entry["kind"] in ("answer", "read")]
     [again] = [entry["data"]["sent"][0] for entry in run.entries if entry["kind"] == "strike"][1:]

@@ -94,14 +94,14 @@ async def test_lost_events_cost_one_look_and_not_the_watch(
 ) -> None:
     looks: list[Path] = []
 
-    def look(path: Path) -> trigger.Seen:
+    def look(path: Path) -> trigger.FlagState:
         looks.append(path)
-        return trigger.Seen(False)
+        return trigger.FlagState(False)
 
     async with pressing(kill_file.path) as button:
         monkeypatch.setattr(trigger, "look", look)
         overflow = struct.pack("iIII", -1, LOST, 0, 0)
-        assert button.trigger._hear(overflow) and button.trigger._hear(overflow)
+        assert button.trigger._on_events(overflow) and button.trigger._on_events(overflow)
         await anyio.sleep(0.1)
         assert looks == [kill_file.path]
 
@@ -120,12 +120,12 @@ async def test_events_that_a_look_was_faster_than_are_no_second_touch(kill_file:
     async with pressing(kill_file.path) as button:
         noise(kill_file, 2000)
         kill_file.touch()
-        button.trigger._take(trigger.Seen(True))
+        button.trigger._on_state(trigger.FlagState(True))
         kill_file.remove()
-        button.trigger._take(trigger.Seen(False))  # and a person re-arms
+        button.trigger._on_state(trigger.FlagState(False))  # and a person re-arms
         await button.trigger.look()
-        assert button.trigger.against_rearm() is None
-        button.trigger.reset()
+        assert button.trigger.rearm_blocker() is None
+        button.trigger.on_rearmed()
         await anyio.sleep(0.05)
         assert len(button.reasons) == 1
         kill_file.touch()
@@ -150,11 +150,11 @@ async def test_a_file_that_comes_and_goes_for_ever_is_a_bounded_number_of_reason
             kill_file.remove()
             await anyio.sleep(0.001)
         assert len(button.reasons) == trigger.REASONS
-        assert "came and went; nobody has been told yet" in str(button.trigger.against_rearm())
+        assert "came and went; nobody has been told yet" in str(button.trigger.rearm_blocker())
         await button.trigger.look()
         assert len(button.reasons) == trigger.REASONS + 1
-        assert button.trigger.against_rearm() is None
-        button.trigger.reset()
+        assert button.trigger.rearm_blocker() is None
+        button.trigger.on_rearmed()
         kill_file.touch()
         await button.next(trigger.REASONS + 2)
 
@@ -209,7 +209,7 @@ async def test_two_writers_who_fill_the_directory_delay_no_kill(kill_file: Spot)
             for number in range(1, 6):
                 touched_ns = time.monotonic_ns()
                 kill_file.touch()
-                delay_s = ((await button.next(number)).observed.mono_ns - touched_ns) / 1e9
+                delay_s = ((await button.next(number)).observed_at.mono_ns - touched_ns) / 1e9
                 assert delay_s < 1.0
                 kill_file.remove()
                 await button.until(TriggerState.OK, "is not there")

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from kill_switch.core import identity
-from kill_switch.core.identity import Login, Struck, difference, find_moved, find_shared, new_salt
+from kill_switch.core.identity import Login, StruckLogins, describe_difference, find_moved, find_shared, new_salt
 
 KEY = "xrxk_public_part_of_a_key"
 A = Login("roxom", "wss://ws.roxom.com/ws", "https://api.roxom.com", KEY, {"inst_types": ("spot", "btc")})
@@ -55,7 +55,7 @@ def test_another_place_or_key_or_less_of_it_is_not_that_account_and_is_told_in_w
 ) -> None:
     other = replace(A, **changed)
     assert not other.covers(on_record(A))
-    assert difference(other.identity("7"), on_record(A)) == words
+    assert describe_difference(other.identity("7"), on_record(A)) == words
 
 
 @pytest.mark.parametrize(
@@ -140,31 +140,34 @@ def test_an_account_that_takes_over_a_part_of_a_latched_one_shares_its_latch() -
 
 
 def test_the_fold_keeps_each_of_those_that_were_struck_under_a_name_the_last_one_last() -> None:
-    struck = Struck()
-    struck.reason(("a", "b"), {"a": on_record(A)})
-    struck.reason(("a",), {"a": on_record(B)})
-    struck.reason(("a",), {"a": on_record(A)})
-    assert struck.under("a") == (on_record(B), on_record(A))
-    assert struck.under("b") == struck.under("c") == ()
-    assert Struck.of(orjson.loads(orjson.dumps(struck.told()))).told() == struck.told()
-    struck.rearmed(("a", "c"))
-    assert struck.under("a") == ()
+    struck = StruckLogins()
+    struck.on_reason(("a", "b"), {"a": on_record(A)})
+    struck.on_reason(("a",), {"a": on_record(B)})
+    struck.on_reason(("a",), {"a": on_record(A)})
+    assert struck.struck_as("a") == (on_record(B), on_record(A))
+    assert struck.struck_as("b") == struck.struck_as("c") == ()
+    assert StruckLogins.from_json(orjson.loads(orjson.dumps(struck.to_json()))).to_json() == struck.to_json()
+    struck.on_rearmed(("a", "c"))
+    assert struck.struck_as("a") == ()
 
 
 def test_who_is_another_one_now_has_to_be_proven_anew() -> None:
-    struck = Struck()
-    struck.reason(("a",), {"a": on_record(A)})
-    assert struck.changed({"a": [on_record(A)]}) == ()
-    assert struck.changed({"a": [on_record(A), on_record(B)]}) == ("a",)
-    assert struck.changed({"a": [on_record(B)]}) == ()
+    struck = StruckLogins()
+    struck.on_reason(("a",), {"a": on_record(A)})
+    assert struck.on_identity({"a": [on_record(A)]}) == ()
+    assert struck.on_identity({"a": [on_record(A), on_record(B)]}) == ("a",)
+    assert struck.on_identity({"a": [on_record(B)]}) == ()
 
 
 def test_latches_that_meet_under_one_name_keep_all_who_were_struck() -> None:
-    struck = Struck()
-    struck.reason(("a", "b"), {"a": on_record(A), "b": on_record(B)})
-    struck.renamed({"a": "b"})
-    assert struck.under("b") == (on_record(B), on_record(A)) or struck.under("b") == (on_record(A), on_record(B))
-    assert struck.under("a") == ()
+    struck = StruckLogins()
+    struck.on_reason(("a", "b"), {"a": on_record(A), "b": on_record(B)})
+    struck.on_renamed({"a": "b"})
+    assert struck.struck_as("b") == (on_record(B), on_record(A)) or struck.struck_as("b") == (
+        on_record(A),
+        on_record(B),
+    )
+    assert struck.struck_as("a") == ()
 
 
 @pytest.mark.parametrize(
@@ -173,6 +176,6 @@ def test_latches_that_meet_under_one_name_keep_all_who_were_struck() -> None:
 )
 def test_what_is_no_identity_is_refused(wrong: object) -> None:
     with pytest.raises(TypeError):
-        Struck().reason(("a",), wrong)
+        StruckLogins().on_reason(("a",), wrong)
     with pytest.raises(TypeError):
-        Struck.of(wrong)
+        StruckLogins.from_json(wrong)

@@ -10,12 +10,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from kill_switch.core.domain import Pace, Reason
-from kill_switch.core.engine import Account, Record, Reported, State, step
+from kill_switch.core.domain import Reason, SweepTiming
+from kill_switch.core.engine import AccountState, AppendRecord, ReasonReported, State, step
 from kill_switch.journal.journal import Journal
-from kill_switch.journal.latch_file import NAME as LATCH
-from kill_switch.journal.latch_file import claim
-from kill_switch.journal.write_ahead import NAME, Intent, unrecorded
+from kill_switch.journal.latch_file import LATCH_NAME as LATCH
+from kill_switch.journal.latch_file import parse_latch
+from kill_switch.journal.write_ahead import NAME, WriteAheadNote, unrecorded
 from tests.core.at_once import Prompt
 from tests.core.playbook import at
 
@@ -28,21 +28,21 @@ def reason(*accounts: str, text: str = "touched", ms: float = 0) -> Reason:
     return Reason("panic", text, accounts or BOTH, at(ms))
 
 
-def made(said: Reason) -> Record:
+def made(said: Reason) -> AppendRecord:
     """Make a reason's record, as the engine does."""
-    armed = State({name: Account(Pace()) for name in BOTH})
-    first = step(armed, Reported(said, said.observed))[1][0]
-    assert isinstance(first, Record)
+    armed = State({name: AccountState(SweepTiming()) for name in BOTH})
+    first = step(armed, ReasonReported(said, said.observed_at))[1][0]
+    assert isinstance(first, AppendRecord)
     return first
 
 
 def record(journal: Journal, said: Reason) -> bool:
-    return journal.latch("reason", made(said).data, said.observed)
+    return journal.append_latch("reason", made(said).data, said.observed_at)
 
 
 @pytest.fixture
-def intent(dirs: tuple[Path, Path]) -> Iterator[Intent]:
-    made = Intent(dirs[1] / NAME)
+def intent(dirs: tuple[Path, Path]) -> Iterator[WriteAheadNote]:
+    made = WriteAheadNote(dirs[1] / NAME)
     yield made
     made.close()
 
@@ -55,7 +55,7 @@ def killed(journal: Journal) -> None:
     """Let go of a journal as the kernel does for a process that is gone."""
     os.close(journal._writer._fd)
     os.close(journal._lock)
-    journal._intent.close()
+    journal._write_ahead.close()
 
 
 def found(dirs: tuple[Path, Path], known: tuple[str, ...] = BOTH) -> tuple[str, tuple[str, ...]] | None:
@@ -64,72 +64,72 @@ def found(dirs: tuple[Path, Path], known: tuple[str, ...] = BOTH) -> tuple[str, 
     said = opened.foreign_latch()
     assert left(dirs) == b""  # whatever it said is in the latch file now
     killed(opened)
-    return None if said is None else (claim(said, known).text, claim(said, known).accounts)
+    return None if said is None else (parse_latch(said, known).text, parse_latch(said, known).accounts)
 
 
 # ── the file ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_reason_is_in_the_file_when_it_is_noted_and_out_of_it_when_it_is_fulfilled(
-    intent: Intent, dirs: tuple[Path, Path]
+    intent: WriteAheadNote, dirs: tuple[Path, Path]
 ) -> None:
     assert left(dirs) == b""
-    assert intent.note(reason("a")) and intent.note(reason("b", ms=1))
+    assert intent.write(reason("a")) and intent.write(reason("b", ms=1))
     assert [orjson.loads(line)["accounts"] for line in left(dirs).splitlines()] == [["a"], ["b"]]
-    intent.recorded(made(reason("a")).data, 1)
-    intent.fulfil(1)
+    intent.mark_recorded(made(reason("a")).data, 1)
+    intent.truncate_if_recorded(1)
     assert left(dirs) != b""  # the other one is in no record
-    intent.recorded(made(reason("b", ms=1)).data, 2)
-    intent.fulfil(1)
+    intent.mark_recorded(made(reason("b", ms=1)).data, 2)
+    intent.truncate_if_recorded(1)
     assert left(dirs) != b""  # its record is not in the journal yet
-    intent.fulfil(2)
+    intent.truncate_if_recorded(2)
     assert left(dirs) == b""
-    assert intent.note(reason("b", ms=2))
+    assert intent.write(reason("b", ms=2))
     assert len(left(dirs).splitlines()) == 1
 
 
-def test_nobody_else_may_read_or_write_it(intent: Intent, dirs: tuple[Path, Path]) -> None:
+def test_nobody_else_may_read_or_write_it(intent: WriteAheadNote, dirs: tuple[Path, Path]) -> None:
     assert stat.S_IMODE((dirs[1] / NAME).stat().st_mode) == 0o600
 
 
-def test_a_text_that_json_cannot_tell_is_noted_all_the_same(intent: Intent, dirs: tuple[Path, Path]) -> None:
-    assert intent.note(reason("a", text="half a character: \ud800"))
+def test_a_text_that_json_cannot_tell_is_noted_all_the_same(intent: WriteAheadNote, dirs: tuple[Path, Path]) -> None:
+    assert intent.write(reason("a", text="half a character: \ud800"))
     assert orjson.loads(left(dirs))["accounts"] == ["a"]
 
 
 def test_what_there_is_no_room_for_is_not_noted_and_leaves_the_lines_before(
-    intent: Intent, dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    intent: WriteAheadNote, dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert intent.note(reason("a"))
+    assert intent.write(reason("a"))
     before, real = left(dirs), os.write
     monkeypatch.setattr("kill_switch.journal.write_ahead.os.write", lambda fd, data: real(fd, data[:10]))
-    assert not intent.note(reason("b"))
+    assert not intent.write(reason("b"))
     assert left(dirs) == before
 
     def full(fd: int, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("kill_switch.journal.write_ahead.os.write", full)
-    assert not intent.note(reason("b"))
+    assert not intent.write(reason("b"))
     assert intent.trouble.endswith("No space left on device")
     monkeypatch.undo()
-    intent.recorded(made(reason("a")).data, 1)
-    intent.fulfil(1)
+    intent.mark_recorded(made(reason("a")).data, 1)
+    intent.truncate_if_recorded(1)
     assert intent.trouble == ""
     monkeypatch.setattr("kill_switch.journal.write_ahead.os.write", full)
-    assert not intent.note(reason("b")) and intent.trouble
-    intent.mend()
+    assert not intent.write(reason("b")) and intent.trouble
+    intent.reopen_if_removed()
     assert intent.trouble == ""  # nobody is to be told of it for ever
 
 
 def test_a_second_process_in_the_same_directory_takes_nothing_from_the_first(
-    intent: Intent, dirs: tuple[Path, Path], tmp_path: Path
+    intent: WriteAheadNote, dirs: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    assert intent.note(reason("a"))
+    assert intent.write(reason("a"))
     (tmp_path / "other").mkdir()
     other = Prompt(tmp_path / "other", dirs[1])
-    assert "another process holds it" in other.unintended and not other.trouble
-    assert not other.intend(reason("b")) and other.foreign_latch() is None
+    assert "another process holds it" in other.write_ahead_trouble and not other.trouble
+    assert not other.note_ahead(reason("b")) and other.foreign_latch() is None
     other.close()
     assert orjson.loads(left(dirs))["accounts"] == ["a"]
 
@@ -137,26 +137,26 @@ def test_a_second_process_in_the_same_directory_takes_nothing_from_the_first(
 def test_a_link_in_its_place_is_not_followed(dirs: tuple[Path, Path]) -> None:
     (dirs[0] / "precious").write_text("keep me")
     (dirs[1] / NAME).symlink_to(dirs[0] / "precious")
-    intent = Intent(dirs[1] / NAME)
-    assert not intent.note(reason()) and "symbolic links" in intent.trouble
+    intent = WriteAheadNote(dirs[1] / NAME)
+    assert not intent.write(reason()) and "symbolic links" in intent.trouble
     assert (dirs[0] / "precious").read_text() == "keep me"
 
 
-def test_a_file_that_was_removed_is_made_again(intent: Intent, dirs: tuple[Path, Path]) -> None:
-    intent.mend()
+def test_a_file_that_was_removed_is_made_again(intent: WriteAheadNote, dirs: tuple[Path, Path]) -> None:
+    intent.reopen_if_removed()
     (dirs[1] / NAME).unlink()
-    intent.mend()
-    assert intent.note(reason("a"))
+    intent.reopen_if_removed()
+    assert intent.write(reason("a"))
     assert orjson.loads(left(dirs))["accounts"] == ["a"]
 
 
 def test_a_directory_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
-    intent = Intent(tmp_path / "run" / NAME)
-    assert not intent.note(reason()) and "No such file" in intent.trouble
-    intent.mend()
+    intent = WriteAheadNote(tmp_path / "run" / NAME)
+    assert not intent.write(reason()) and "No such file" in intent.trouble
+    intent.reopen_if_removed()
     (tmp_path / "run").mkdir()
-    intent.mend()
-    assert intent.note(reason()) and intent.trouble == ""
+    intent.reopen_if_removed()
+    assert intent.write(reason()) and intent.trouble == ""
     intent.close()
 
 
@@ -167,10 +167,10 @@ def test_a_file_that_cannot_be_emptied_is_known_for_old_by_the_record(
         raise OSError(5, "Input/output error")
 
     opened = Prompt(*dirs)
-    assert opened.intend(reason("a")) and record(opened, reason("a"))
+    assert opened.note_ahead(reason("a")) and record(opened, reason("a"))
     monkeypatch.setattr("kill_switch.journal.write_ahead.os.ftruncate", fails)
     opened.flush()
-    assert "Input/output error" in opened.unintended
+    assert "Input/output error" in opened.write_ahead_trouble
     monkeypatch.undo()
     killed(opened)
     assert found(dirs) is None
@@ -181,7 +181,7 @@ def test_a_file_that_cannot_be_emptied_is_known_for_old_by_the_record(
 
 def test_an_intent_that_never_got_on_record_is_the_next_processs_latch(dirs: tuple[Path, Path]) -> None:
     opened = Prompt(*dirs)
-    assert opened.intend(reason("a"))
+    assert opened.note_ahead(reason("a"))
     killed(opened)
     assert found(dirs) == ("panic: touched", ("a",))
     assert found(dirs) == ("panic: touched", ("a",))  # until somebody takes it over
@@ -189,7 +189,7 @@ def test_an_intent_that_never_got_on_record_is_the_next_processs_latch(dirs: tup
 
 def test_an_intent_that_is_on_record_is_no_latch_though_it_was_not_emptied(dirs: tuple[Path, Path]) -> None:
     opened = Prompt(*dirs)
-    assert opened.intend(reason("a")) and record(opened, reason("a"))
+    assert opened.note_ahead(reason("a")) and record(opened, reason("a"))
     assert left(dirs) != b""  # a strike is waiting: not now
     killed(opened)
     assert found(dirs) is None
@@ -197,16 +197,16 @@ def test_an_intent_that_is_on_record_is_no_latch_though_it_was_not_emptied(dirs:
 
 def test_of_two_intents_the_one_that_is_not_on_record_is_the_latch(dirs: tuple[Path, Path]) -> None:
     opened = Prompt(*dirs)
-    assert opened.intend(reason("a")) and record(opened, reason("a"))
-    assert opened.intend(reason("b", text="once more", ms=1))
+    assert opened.note_ahead(reason("a")) and record(opened, reason("a"))
+    assert opened.note_ahead(reason("b", text="once more", ms=1))
     killed(opened)
     assert found(dirs) == ("panic: once more", ("b",))
 
 
 def test_an_intent_that_never_became_a_record_stands_though_others_are_on_record(dirs: tuple[Path, Path]) -> None:
     opened = Prompt(*dirs)
-    assert opened.intend(reason("a"))  # and then the engine fails
-    assert opened.intend(reason("b", ms=1)) and record(opened, reason("b", ms=1))
+    assert opened.note_ahead(reason("a"))  # and then the engine fails
+    assert opened.note_ahead(reason("b", ms=1)) and record(opened, reason("b", ms=1))
     opened.flush()
     killed(opened)
     assert found(dirs) == ("panic: touched", ("a",))
@@ -216,35 +216,35 @@ def test_an_intent_that_never_became_a_record_is_this_processs_latch_soon(
     dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = Prompt(*dirs)
-    assert opened.intend(reason("a"))  # and then the engine fails
+    assert opened.note_ahead(reason("a"))  # and then the engine fails
     for directory in dirs:
         (directory / LATCH).mkdir()
-    opened.settle()
+    opened.retry_pending()
     opened.flush()
     assert left(dirs) != b""  # no latch can be left, and it is not forgotten
     for directory in dirs:
         (directory / LATCH).rmdir()
-    opened.settle()
+    opened.retry_pending()
     said = opened.foreign_latch()
-    assert said is not None and said.count("\n") == 0 and claim(said, BOTH).accounts == ("a",)
-    opened.take_latch(said)
-    opened.settle()
+    assert said is not None and said.count("\n") == 0 and parse_latch(said, BOTH).accounts == ("a",)
+    opened.adopt_latch(said)
+    opened.retry_pending()
     assert left(dirs) == b"" and opened.foreign_latch() is None
     opened.close()
 
 
 def test_an_intent_that_meets_a_fault_while_the_one_before_is_being_left_is_left_too(dirs: tuple[Path, Path]) -> None:
     opened = Prompt(*dirs)
-    assert opened.intend(reason("a"))  # and then the engine fails
+    assert opened.note_ahead(reason("a"))  # and then the engine fails
     opened.state.stuck = True
-    opened.settle()
-    assert opened.intend(reason("b", ms=1))  # once more
-    opened.settle()
+    opened.retry_pending()
+    assert opened.note_ahead(reason("b", ms=1))  # once more
+    opened.retry_pending()
     opened.state.stuck = False
     opened.state.go_on()
-    opened.settle()
+    opened.retry_pending()
     said = opened.foreign_latch()
-    assert said is not None and claim(said, BOTH).accounts == ("a", "b")
+    assert said is not None and parse_latch(said, BOTH).accounts == ("a", "b")
     assert left(dirs) == b""
     opened.close()
 
@@ -266,17 +266,17 @@ def test_a_file_that_cannot_be_opened_and_says_something_trips_everything_once(
     assert found(dirs) is None  # it was removed, and made anew
 
 
-def test_what_is_no_file_or_was_removed_is_not_written(intent: Intent, dirs: tuple[Path, Path]) -> None:
+def test_what_is_no_file_or_was_removed_is_not_written(intent: WriteAheadNote, dirs: tuple[Path, Path]) -> None:
     (dirs[1] / NAME).unlink()
-    assert not intent.note(reason("a"))
+    assert not intent.write(reason("a"))
     os.mkfifo(dirs[1] / NAME)
-    intent.mend()
-    assert not intent.note(reason("a")) and "not a file" in intent.trouble
+    intent.reopen_if_removed()
+    assert not intent.write(reason("a")) and "not a file" in intent.trouble
 
 
 def test_the_next_flush_empties_what_is_on_record(dirs: tuple[Path, Path]) -> None:
     opened = Prompt(*dirs)
-    assert opened.intend(reason("a")) and record(opened, reason("a"))
+    assert opened.note_ahead(reason("a")) and record(opened, reason("a"))
     opened.flush()
     assert left(dirs) == b""
     opened.close()
@@ -292,11 +292,11 @@ def test_while_the_disk_takes_no_record_the_intent_stands(
 
     opened, real = Prompt(*dirs), os.write
     monkeypatch.setattr("kill_switch.journal.writer.os.write", full)
-    assert opened.intend(reason("a")) and not record(opened, reason("a"))
-    opened.settle()
+    assert opened.note_ahead(reason("a")) and not record(opened, reason("a"))
+    opened.retry_pending()
     assert left(dirs) != b""
     monkeypatch.undo()
-    opened.settle()
+    opened.retry_pending()
     assert left(dirs) == b""
     opened.close()
 
@@ -333,17 +333,17 @@ def test_a_line_that_is_none_of_ours_is_not_on_record(line: bytes) -> None:
 
 def test_an_intent_that_the_disk_takes_no_latch_of_becomes_one_in_memory(dirs: tuple[Path, Path]) -> None:
     opened = Prompt(*dirs)
-    opened.intend(reason("a"))
+    opened.note_ahead(reason("a"))
     killed(opened)
     (dirs[0] / LATCH).mkdir()  # nothing can be written there
     opened = Prompt(*dirs)
-    assert claim((dirs[1] / LATCH).read_text(), BOTH).accounts == ("a",)
+    assert parse_latch((dirs[1] / LATCH).read_text(), BOTH).accounts == ("a",)
     opened.close()
 
 
 def test_an_intent_that_no_latch_can_be_made_of_keeps_the_daemon_from_starting(dirs: tuple[Path, Path]) -> None:
     opened = Prompt(*dirs)
-    opened.intend(reason("a"))
+    opened.note_ahead(reason("a"))
     killed(opened)
     for directory in dirs:
         (directory / LATCH).mkdir()

@@ -15,25 +15,25 @@ import orjson
 import pytest
 
 from kill_switch import clock
-from kill_switch.core.domain import Pace
+from kill_switch.core.domain import SweepTiming
 from kill_switch.core.records import LatchRecord
-from kill_switch.core.recovery import latched as latched_by
 from kill_switch.core.recovery import rebuild
+from kill_switch.core.recovery import tripped_accounts as latched_by
 from kill_switch.errors import AlreadyRunning, CannotCreate, JournalBroken
 from kill_switch.journal import journal
-from kill_switch.journal.fsync import Syncing
+from kill_switch.journal.fsync import FsyncThread
 from kill_switch.journal.journal import GENESIS, Journal
-from kill_switch.journal.kill_report import Reports
-from kill_switch.journal.latch_file import NAME as LATCH
+from kill_switch.journal.kill_report import ReportBuilder
+from kill_switch.journal.latch_file import LATCH_NAME as LATCH
 from kill_switch.journal.latch_file import (
-    claim,
     latch_text,
     latched_accounts,
     latched_elsewhere,
     leave_latch,
+    parse_latch,
     sync_latch,
 )
-from kill_switch.journal.segments import Reading
+from kill_switch.journal.segments import JournalReader
 from tests.core.at_once import Prompt
 from tests.core.playbook import at, reason
 
@@ -92,18 +92,18 @@ def opened(dirs: tuple[Path, Path]) -> Iterator[Prompt]:
     made.close()
 
 
-class ByHand(Syncing):
+class ByHand(FsyncThread):
     """Sync when the test says so."""
 
     def __init__(self, fd: int, size: int, beside: Callable[[], None]) -> None:
         super().__init__(fd, size, beside, begin=lambda thread: None)
 
-    def ask(self, size: int) -> None:
-        super().ask(size)
-        self._called = False
+    def request(self, size: int) -> None:
+        super().request(size)
+        self._wakeup_sent = False
 
     def once(self) -> None:
-        self._once()
+        self._sync_once()
 
     def close(self, size: int, within_s: float) -> None: ...
 
@@ -123,9 +123,9 @@ class SyncedByHand(Prompt):
 
     def put_on_disk(self) -> None:
         """Let everything that goes on beside come to its end."""
-        self.settle()
+        self.retry_pending()
         self.synced()
-        self.settle()
+        self.retry_pending()
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def lines(path: Path) -> list[bytes]:
 
 
 def kinds(path: Path) -> list[str]:
-    replay = journal.read(path)
+    replay = journal.read_journal(path)
     assert replay.broken is None
     return [entry["kind"] for entry in replay.entries]
 
@@ -166,7 +166,7 @@ def rewritten(line: bytes, **changes: object) -> bytes:
 
 
 def test_a_journal_that_is_not_there_is_empty(tmp_path: Path) -> None:
-    assert journal.read(tmp_path / "none") == journal.Replay([], 0, b"", None)
+    assert journal.read_journal(tmp_path / "none") == journal.JournalContents([], 0, b"", None)
 
 
 def test_records_are_numbered_chained_and_stamped_with_both_clocks_and_the_boot(dirs: tuple[Path, Path]) -> None:
@@ -183,7 +183,7 @@ def test_records_are_numbered_chained_and_stamped_with_both_clocks_and_the_boot(
 
 def test_a_journal_that_was_closed_reads_back_whole(dirs: tuple[Path, Path]) -> None:
     path = write(dirs, "start", "reason", "stop")
-    replay = journal.read(path)
+    replay = journal.read_journal(path)
     assert [entry["kind"] for entry in replay.entries] == ["start", "reason", "stop"]
     assert (replay.size, replay.torn, replay.broken) == (path.stat().st_size, b"", None)
 
@@ -191,14 +191,14 @@ def test_a_journal_that_was_closed_reads_back_whole(dirs: tuple[Path, Path]) -> 
 def test_the_chain_goes_on_over_restarts(dirs: tuple[Path, Path]) -> None:
     write(dirs, "start", "stop")
     path = write(dirs, "start", "stop")
-    replay = journal.read(path)
+    replay = journal.read_journal(path)
     assert replay.broken is None
     assert [entry["seq"] for entry in replay.entries] == [1, 2, 3, 4]
 
 
 def test_a_latch_is_in_the_file_when_the_call_returns(opened: Prompt) -> None:
     opened.append("start", {}, at(0))
-    assert opened.latch("reason", REASON, at(1)) is True
+    assert opened.append_latch("reason", REASON, at(1)) is True
     assert kinds(opened.path) == ["start", "reason"]
 
 
@@ -213,35 +213,35 @@ def test_other_records_wait_for_the_flush(opened: Prompt) -> None:
 def test_every_record_is_told_to_whoever_listens_as_it_will_be_read_back(opened: Prompt) -> None:
     told: list[journal.Entry] = []
     opened.on_entry = told.append
-    opened.latch("reason", {"n": 1}, at(0))
+    opened.append_latch("reason", {"n": 1}, at(0))
     assert told == []  # a strike is waiting
     opened.flush()
-    (entry,) = journal.read(opened.path).entries
+    (entry,) = journal.read_journal(opened.path).entries
     assert told == [{key: entry[key] for key in ("at", "mono_ns", "boot", "kind", "data")}]
 
 
 def test_what_json_cannot_tell_is_told_all_the_same_and_the_rest_of_the_record_is_whole(opened: Prompt) -> None:
     evidence = {"big": 1 << 80, 7: "a key that is a number", "half a character": "\ud800"}
-    assert opened.latch("reason", {**REASON, "evidence": evidence}, at(0)) is True
-    (entry,) = journal.read(opened.path).entries
+    assert opened.append_latch("reason", {**REASON, "evidence": evidence}, at(0)) is True
+    (entry,) = journal.read_journal(opened.path).entries
     assert entry["data"]["accounts"] == ["a"]
     assert entry["data"]["evidence"] == ascii(evidence)
 
 
 def test_values_that_are_not_jsons_own_become_their_text(opened: Prompt) -> None:
-    opened.latch("start", {"path": Path("/run/KILL")}, at(0))
-    assert journal.read(opened.path).entries[0]["data"] == {"path": "/run/KILL"}
+    opened.append_latch("start", {"path": Path("/run/KILL")}, at(0))
+    assert journal.read_journal(opened.path).entries[0]["data"] == {"path": "/run/KILL"}
 
 
 def test_a_reason_with_evidence_that_json_cannot_tell_trips_reports_and_survives_the_restart(
     opened: Prompt,
 ) -> None:
-    reports = Reports(250_000)
+    reports = ReportBuilder(250_000)
     opened.on_entry = reports.take
-    opened.latch("reason", {**REASON, "text": "half a character: \ud800", "evidence": {1: 1 << 80}}, at(0))
+    opened.append_latch("reason", {**REASON, "text": "half a character: \ud800", "evidence": {1: 1 << 80}}, at(0))
     opened.flush()
     assert reports.last == "k1-1700000000"
-    assert rebuild(journal.read(opened.path).entries, {"a": Pace()}).tripped == ("a",)
+    assert rebuild(journal.read_journal(opened.path).entries, {"a": SweepTiming()}).tripped == ("a",)
 
 
 # ── tampering ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -325,7 +325,7 @@ def test_tampering_is_found_at_its_line(
 ) -> None:
     path = write(dirs, "start", "reason", "answer", "read", "clear")
     path.write_bytes(b"".join(one + b"\n" for one in tamper(lines(path))))
-    replay = journal.read(path)
+    replay = journal.read_journal(path)
     assert replay.broken is not None
     assert (replay.broken.line, replay.broken.why) == (line, why)
     assert str(replay.broken) == f"journal line {line}: {why}"
@@ -336,7 +336,7 @@ def test_tampering_is_found_at_its_line(
 def test_an_empty_line_is_no_empty_journal(dirs: tuple[Path, Path]) -> None:
     path = dirs[0] / journal.NAME
     path.write_bytes(b"\n")
-    assert str(journal.read(path).broken) == "journal line 1: not JSON"
+    assert str(journal.read_journal(path).broken) == "journal line 1: not JSON"
 
 
 def test_any_byte_that_changes_is_found(dirs: tuple[Path, Path]) -> None:
@@ -345,7 +345,7 @@ def test_any_byte_that_changes_is_found(dirs: tuple[Path, Path]) -> None:
     for offset in range(0, len(whole) - 1, 7):
         changed = bytes([whole[offset] ^ 1])
         path.write_bytes(whole[:offset] + changed + whole[offset + 1 :])
-        assert journal.read(path).broken is not None, offset
+        assert journal.read_journal(path).broken is not None, offset
 
 
 # ── a torn tail ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -356,7 +356,7 @@ def test_a_torn_tail_is_tolerated_noted_and_removed(dirs: tuple[Path, Path]) -> 
     whole = path.read_bytes()
     torn = lines(path)[1][:40]
     path.write_bytes(whole + torn)
-    replay = journal.read(path)
+    replay = journal.read_journal(path)
     assert (replay.torn, replay.size, replay.broken, replay.latch_torn) == (torn, len(whole), None, False)
     path = write(dirs, "start")
     assert kinds(path) == ["start", "answer", "start"]
@@ -368,7 +368,7 @@ def test_a_torn_tail_stays_known_to_whoever_opened_it(dirs: tuple[Path, Path]) -
         file.write(b'{"seq":2')
     again = Prompt(*dirs)
     again.close()
-    assert again.replay.torn == b'{"seq":2'
+    assert again.contents.torn == b'{"seq":2'
     assert again.set_aside is None
 
 
@@ -377,7 +377,7 @@ def test_a_reason_that_is_torn_is_known_for_one(dirs: tuple[Path, Path]) -> None
     first, second = lines(path)
     for cut in (200, len(second)):  # even whole: without its newline nobody knows that it is
         path.write_bytes(first + b"\n" + second[:cut])
-        replay = journal.read(path)
+        replay = journal.read_journal(path)
         assert replay.latch_torn
         assert len(replay.entries) == 1
 
@@ -397,12 +397,12 @@ def test_a_broken_journal_is_set_aside_as_it_is_and_a_new_one_begun(dirs: tuple[
     opened = Prompt(*dirs)
     opened.append("start", {}, at(0))
     opened.close()
-    assert opened.replay.broken is not None
-    assert opened.replay.broken.line == 2
+    assert opened.contents.broken is not None
+    assert opened.contents.broken.line == 2
     assert opened.set_aside is not None
     assert opened.set_aside.name.startswith("journal.jsonl.broken-")
     assert opened.set_aside.read_bytes() == evidence
-    (entry,) = journal.read(path).entries
+    (entry,) = journal.read_journal(path).entries
     assert (entry["seq"], entry["prev"]) == (1, GENESIS)
     assert latched(opened) == (
         "the journal is damaged: journal line 2: its hash does not fit its content",
@@ -415,11 +415,11 @@ def test_a_journal_of_another_version_that_nobody_understands_is_as_good_as_brok
     first.append("start", {}, at(0))
     first.append("reason", {"kill": "k1", "whom": ["a"]}, at(1))
     first.close()
-    assert journal.read(first.path).broken is None
+    assert journal.read_journal(first.path).broken is None
     opened = Prompt(*dirs)
     opened.close()
     assert opened.set_aside is not None
-    assert latched_by(opened.replay.entries) == frozenset()
+    assert latched_by(opened.contents.entries) == frozenset()
     why = "journal line 2: a record that this version does not understand"
     assert latched(opened) == (f"the journal is damaged: {why}", ("a", "b", "c"))
 
@@ -432,7 +432,7 @@ def test_a_broken_journal_trips_the_start_after_the_next_as_well_if_the_next_doe
     Prompt(*dirs).close()  # dies before it has recorded anything
     again = Prompt(*dirs)
     again.close()
-    assert again.replay.broken is None
+    assert again.contents.broken is None
     assert latched(again)[1] == ("a", "b", "c")
 
 
@@ -442,7 +442,7 @@ def test_a_broken_journal_beside_which_no_latch_can_be_left_is_not_touched(dirs:
     (dirs[0] / LATCH).mkdir()
     with pytest.raises(CannotCreate, match=r"the journal is damaged: .*, and no latch can be left beside it"):
         Prompt(*dirs)
-    assert journal.read(path).broken is not None
+    assert journal.read_journal(path).broken is not None
 
 
 def test_a_reason_that_is_torn_leaves_a_latch(dirs: tuple[Path, Path]) -> None:
@@ -476,10 +476,10 @@ def test_a_mark_that_the_disk_does_not_take_keeps_no_record_from_being_written(
 
     with monkeypatch.context() as patch:
         patch.setattr("kill_switch.journal.writer.os.pwrite", full)
-        assert opened.latch("reason", REASON, at(0)) is True
+        assert opened.append_latch("reason", REASON, at(0)) is True
     assert kinds(opened.path) == ["reason"]
     assert opened.trouble.endswith("lock: No space left on device")
-    opened.settle()
+    opened.retry_pending()
     assert opened.trouble == ""
 
 
@@ -495,7 +495,7 @@ def test_a_journal_that_cannot_be_read_is_as_good_as_broken(dirs: tuple[Path, Pa
     (dirs[0] / journal.NAME).mkdir()
     opened = Prompt(*dirs)
     opened.close()
-    assert str(opened.replay.broken) == "journal line 1: cannot be read: Is a directory"
+    assert str(opened.contents.broken) == "journal line 1: cannot be read: Is a directory"
     assert opened.set_aside is not None
     assert opened.set_aside.is_dir()
     assert opened.path.is_file()
@@ -531,7 +531,7 @@ def test_a_full_disk_is_said_and_the_records_are_written_later_in_their_order(op
     opened.append("answer", {}, at(0))
     assert opened.flush() is False
     assert opened.trouble == f"journal {opened.path}: No space left on device"
-    assert opened.latch("reason", REASON, at(1)) is False
+    assert opened.append_latch("reason", REASON, at(1)) is False
     opened.append("read", {}, at(2))
     assert opened.flush() is False
     assert kinds(opened.path) == []
@@ -543,11 +543,11 @@ def test_a_full_disk_is_said_and_the_records_are_written_later_in_their_order(op
 
 def test_what_the_disk_did_not_take_is_tried_again_without_a_further_record(opened: Prompt, disk: Disk) -> None:
     disk.room = 0
-    assert opened.latch("rearm", {"accounts": ("a",)}, at(0)) is False
-    opened.settle()
+    assert opened.append_latch("rearm", {"accounts": ("a",)}, at(0)) is False
+    opened.retry_pending()
     assert opened.trouble == f"journal {opened.path}: No space left on device"
     disk.room = None
-    opened.settle()
+    opened.retry_pending()
     assert opened.trouble == ""
     assert kinds(opened.path) == ["rearm"]
 
@@ -570,7 +570,7 @@ def test_a_latch_that_the_disk_does_not_take_is_left_in_a_file_until_it_does(
     by_hand: SyncedByHand, disk: Disk, dirs: tuple[Path, Path]
 ) -> None:
     disk.room = 0
-    assert by_hand.latch("reason", REASON, at(0)) is False
+    assert by_hand.append_latch("reason", REASON, at(0)) is False
     assert (dirs[0] / LATCH).read_bytes() == b""  # nor does it take the file's line: an empty file trips
     assert by_hand.foreign_latch() is None  # our own
     by_hand.put_on_disk()
@@ -588,7 +588,7 @@ def test_a_latch_goes_to_the_runtime_directory_when_the_state_directory_takes_no
 ) -> None:
     (dirs[0] / LATCH).mkdir()
     disk.room = 0
-    opened.latch("reason", REASON, at(0))
+    opened.append_latch("reason", REASON, at(0))
     assert (dirs[1] / LATCH).is_file()
     assert "latch file" not in opened.trouble
 
@@ -597,7 +597,7 @@ def test_a_latch_of_which_the_disk_takes_no_word_is_left_in_the_runtime_director
     by_hand: SyncedByHand, disk: Disk, dirs: tuple[Path, Path]
 ) -> None:
     disk.room, disk.where = 5, dirs[0]
-    by_hand.latch("reason", REASON, at(0))
+    by_hand.append_latch("reason", REASON, at(0))
     assert (dirs[0] / LATCH).read_bytes() == b'{"tex'  # this survives a reboot
     assert latched_accounts((dirs[1] / LATCH).read_text(), ("a", "b")) == ("a",)
     assert by_hand.foreign_latch() is None
@@ -613,10 +613,10 @@ def test_a_latch_of_somebody_elses_is_seen_beside_our_own_where_the_disk_takes_n
 ) -> None:
     disk.room, disk.where = 0, dirs[0]
     if ours_first:
-        opened.latch("reason", REASON, at(0))
+        opened.append_latch("reason", REASON, at(0))
     leave_latch(*dirs, reason("b"))
     if not ours_first:
-        opened.latch("reason", REASON, at(0))
+        opened.append_latch("reason", REASON, at(0))
     said = opened.foreign_latch()
     assert said is not None
     assert latched_accounts(said, ("a", "b")) == ("b",)
@@ -625,7 +625,7 @@ def test_a_latch_of_somebody_elses_is_seen_beside_our_own_where_the_disk_takes_n
 def test_our_own_latches_stay_our_own_where_the_disk_takes_half_of_each(opened: Prompt, disk: Disk) -> None:
     disk.room = 5
     for _ in range(3):
-        opened.latch("reason", REASON, at(0))
+        opened.append_latch("reason", REASON, at(0))
         assert opened.foreign_latch() is None  # else each would trip everybody, and leave one more
 
 
@@ -635,7 +635,7 @@ def test_a_latch_that_can_be_left_nowhere_says_so_and_one_of_somebody_elses_is_s
     for directory in dirs:
         (directory / LATCH).mkdir()
     disk.room = 0
-    assert opened.latch("reason", REASON, at(0)) is False
+    assert opened.append_latch("reason", REASON, at(0)) is False
     assert opened.trouble.endswith("; and no latch file can be written either")
     disk.room = None
     (dirs[0] / LATCH).rmdir()
@@ -647,14 +647,14 @@ def test_a_re_arm_that_the_disk_does_not_take_leaves_no_latch(
     opened: Prompt, disk: Disk, dirs: tuple[Path, Path]
 ) -> None:
     disk.room = 0
-    assert opened.latch("rearm", {"accounts": ("a",)}, at(0)) is False
+    assert opened.append_latch("rearm", {"accounts": ("a",)}, at(0)) is False
     assert not (dirs[0] / LATCH).exists()
 
 
 def test_the_next_start_is_tripped_by_a_latch_that_only_the_file_has(dirs: tuple[Path, Path], disk: Disk) -> None:
     first = Prompt(*dirs)
     disk.room = 0
-    first.latch("reason", REASON, at(0))
+    first.append_latch("reason", REASON, at(0))
     first.close()  # the disk is still full
     disk.room = None
     second = Prompt(*dirs)
@@ -667,7 +667,7 @@ def test_the_next_start_is_tripped_by_a_latch_that_only_the_file_has(dirs: tuple
 def test_a_sync_that_fails_is_told(dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Prompt(*dirs)
     monkeypatch.setattr("kill_switch.journal.fsync.os.fdatasync", no_sync)
-    opened.latch("reason", REASON, at(0))
+    opened.append_latch("reason", REASON, at(0))
     opened.close()
     assert opened.trouble == f"journal {opened.path}: sync failed: Input/output error"
 
@@ -682,13 +682,13 @@ def test_the_lag_is_what_is_not_written_yet_and_how_long_the_sync_lasts(
         done.wait(10)
 
     monkeypatch.setattr("kill_switch.journal.fsync.os.fdatasync", sync)
-    assert opened.lag(clock.now().mono_ns) == (0, 0)
+    assert opened.backlog(clock.now().mono_ns) == (0, 0)
     opened.append("note", {}, at(0))
-    assert opened.lag(clock.now().mono_ns) == (1, 0)
+    assert opened.backlog(clock.now().mono_ns) == (1, 0)
     opened.flush()
     opened.sync()
     assert slow.wait(10)
-    unwritten, syncing_ns = opened.lag(clock.now().mono_ns + 5_000_000_000)
+    unwritten, syncing_ns = opened.backlog(clock.now().mono_ns + 5_000_000_000)
     assert unwritten == 0
     assert 5_000_000_000 <= syncing_ns < 15_000_000_000
     done.set()
@@ -723,8 +723,8 @@ def test_a_latch_that_another_process_left_is_seen_and_forgotten_once_it_is_take
         "at": "2023-11-14T22:13:20.000000Z",
         "accounts": ["a"],
     }
-    by_hand.latch("reason", REASON, at(0))
-    by_hand.take_latch(said)
+    by_hand.append_latch("reason", REASON, at(0))
+    by_hand.adopt_latch(said)
     by_hand.put_on_disk()
     assert by_hand.foreign_latch() is None
     assert not (dirs[0] / LATCH).exists()
@@ -734,8 +734,8 @@ def take_over(by_hand: Journal) -> None:
     """Do what the daemon does with a latch file that it has found."""
     said = by_hand.foreign_latch()
     assert said is not None
-    by_hand.latch("reason", REASON, at(0))
-    by_hand.take_latch(said)
+    by_hand.append_latch("reason", REASON, at(0))
+    by_hand.adopt_latch(said)
 
 
 def test_a_latch_file_stands_until_the_disk_itself_has_the_record_that_takes_it_over(
@@ -743,12 +743,12 @@ def test_a_latch_file_stands_until_the_disk_itself_has_the_record_that_takes_it_
 ) -> None:
     leave_latch(*dirs, reason("a"))
     take_over(by_hand)
-    by_hand.settle()
+    by_hand.retry_pending()
     by_hand.flush()
     assert (dirs[0] / LATCH).exists()  # a power cut now would leave nothing else
-    by_hand.latch("reason", REASON, at(1))  # later records need not be on the disk for that
+    by_hand.append_latch("reason", REASON, at(1))  # later records need not be on the disk for that
     by_hand.synced()
-    by_hand.settle()
+    by_hand.retry_pending()
     assert not (dirs[0] / LATCH).exists()
 
 
@@ -757,8 +757,8 @@ def test_a_journal_that_is_closed_takes_the_latch_files_along(dirs: tuple[Path, 
     closed = Prompt(*dirs)
     said = closed.foreign_latch()
     assert said is not None
-    closed.latch("reason", REASON, at(0))
-    closed.take_latch(said)
+    closed.append_latch("reason", REASON, at(0))
+    closed.adopt_latch(said)
     closed.close()
     assert not (dirs[0] / LATCH).exists()
 
@@ -777,12 +777,12 @@ def test_a_disk_that_cannot_sync_takes_no_latch_file_with_it(
     by_hand.flush()
     by_hand.put_on_disk()
     assert not (dirs[0] / LATCH).exists()
-    assert by_hand.unsynced == f"journal {by_hand.path}: sync failed: Input/output error"  # nobody takes that back
+    assert by_hand.sync_trouble == f"journal {by_hand.path}: sync failed: Input/output error"  # nobody takes that back
 
 
 def test_what_was_written_late_is_put_on_the_disk_without_anybody_asking(by_hand: SyncedByHand, disk: Disk) -> None:
     disk.room = 0
-    by_hand.latch("reason", REASON, at(0))
+    by_hand.append_latch("reason", REASON, at(0))
     by_hand.sync()
     by_hand.synced()
     disk.room = None
@@ -811,7 +811,7 @@ def test_latch_files_and_the_journals_name_are_put_on_the_disk_in_the_thread_bes
         "kill_switch.journal.latch_file.os.fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}"))
     )
     disk.room, disk.where = 0, dirs[0]
-    by_hand.latch("reason", REASON, at(0))
+    by_hand.append_latch("reason", REASON, at(0))
     assert synced == []  # a strike is waiting
     by_hand.sync()
     by_hand.synced()
@@ -825,7 +825,7 @@ def test_a_file_system_that_syncs_no_directory_by_itself_is_no_trouble(
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
     monkeypatch.setattr("kill_switch.journal.latch_file.os.fsync", refuses)
-    by_hand.latch("reason", REASON, at(0))
+    by_hand.append_latch("reason", REASON, at(0))
     by_hand.put_on_disk()
     assert by_hand.trouble == ""
     assert by_hand.syncing.durable > 0
@@ -833,7 +833,7 @@ def test_a_file_system_that_syncs_no_directory_by_itself_is_no_trouble(
 
 def test_a_directory_that_cannot_be_synced_is_told(by_hand: SyncedByHand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kill_switch.journal.latch_file.os.fsync", no_sync)
-    by_hand.latch("reason", REASON, at(0))
+    by_hand.append_latch("reason", REASON, at(0))
     by_hand.put_on_disk()
     assert by_hand.trouble == f"journal {by_hand.path}: sync failed: Input/output error"
     assert by_hand.syncing.durable == 0
@@ -846,14 +846,14 @@ def test_a_line_that_comes_after_the_reading_is_not_lost_with_what_was_read(
     said = by_hand.foreign_latch()
     leave_latch(*dirs, reason("b"))
     assert said is not None
-    by_hand.latch("reason", REASON, at(0))
-    by_hand.take_latch(said)
+    by_hand.append_latch("reason", REASON, at(0))
+    by_hand.adopt_latch(said)
     by_hand.put_on_disk()
     later = by_hand.foreign_latch()
     assert later is not None
     assert latched_accounts(later, ("a", "b", "c")) == ("b",)
-    by_hand.latch("reason", REASON, at(1))
-    by_hand.take_latch(later)
+    by_hand.append_latch("reason", REASON, at(1))
+    by_hand.adopt_latch(later)
     by_hand.put_on_disk()
     assert not (dirs[0] / LATCH).exists()
 
@@ -881,7 +881,7 @@ def test_a_file_that_somebody_held_and_left_as_it_was_is_removed_the_next_time(
         fcntl.flock(held, fcntl.LOCK_EX)
         by_hand.put_on_disk()
         assert (dirs[0] / LATCH).exists()
-    by_hand.settle()
+    by_hand.retry_pending()
     assert not (dirs[0] / LATCH).exists()
 
 
@@ -906,7 +906,7 @@ def test_somebody_elses_line_beside_our_own_is_seen_while_the_disk_is_full(
     opened: Prompt, disk: Disk, dirs: tuple[Path, Path]
 ) -> None:
     disk.room = 0
-    assert opened.latch("reason", REASON, at(0)) is False
+    assert opened.append_latch("reason", REASON, at(0)) is False
     assert opened.foreign_latch() is None
     disk.room = None
     leave_latch(*dirs, reason("b"))
@@ -920,14 +920,14 @@ def test_somebody_elses_line_beside_our_own_is_seen_while_the_disk_is_full(
 def test_a_disk_that_stays_full_does_not_fill_the_memory(
     opened: Prompt, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kill_switch.journal.writer.KEEP", 10)
+    monkeypatch.setattr("kill_switch.journal.writer.KEEP_SEGMENTS", 10)
     disk.room = 0
     for number in range(50):
         opened.append("read", {"n": number}, at(number))
         opened.flush()
     disk.room = None
     assert opened.flush() is True
-    replay = journal.read(opened.path)
+    replay = journal.read_journal(opened.path)
     assert replay.broken is None
     assert [entry["data"]["n"] for entry in replay.entries] == [*range(40, 50)]
 
@@ -935,21 +935,21 @@ def test_a_disk_that_stays_full_does_not_fill_the_memory(
 def test_a_reason_is_never_left_out_however_long_the_disk_stays_full(
     opened: Prompt, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kill_switch.journal.writer.KEEP", 10)
+    monkeypatch.setattr("kill_switch.journal.writer.KEEP_SEGMENTS", 10)
     disk.room = 0
     for number in range(15):
         opened.append("read", {"n": number}, at(number))
     opened.flush()
     for number in range(15, 30):
         opened.append("read", {"n": number}, at(number))
-    opened.latch("reason", REASON, at(30))
-    opened.latch("latch", {"accounts": ("z",)}, at(31))
+    opened.append_latch("reason", REASON, at(30))
+    opened.append_latch("latch", {"accounts": ("z",)}, at(31))
     for number in range(32, 80):
         opened.append("read", {"n": number}, at(number))
     opened.flush()
     disk.room = None
     assert opened.flush() is True
-    replay = journal.read(opened.path)
+    replay = journal.read_journal(opened.path)
     assert replay.broken is None
     assert [entry["kind"] for entry in replay.entries if entry["kind"] != "read"] == ["reason", "latch"]
     assert len(replay.entries) == 10
@@ -959,18 +959,18 @@ def test_a_latch_for_an_account_that_nobody_has_is_left_in_a_file_where_the_disk
     opened: Prompt, disk: Disk, dirs: tuple[Path, Path]
 ) -> None:
     disk.room = 0
-    assert opened.latch("latch", {"accounts": ("z",)}, at(0)) is False
+    assert opened.append_latch("latch", {"accounts": ("z",)}, at(0)) is False
     assert (dirs[0] / LATCH).exists()
 
 
 def test_reasons_alone_are_all_kept(opened: Prompt, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.journal.writer.KEEP", 3)
+    monkeypatch.setattr("kill_switch.journal.writer.KEEP_SEGMENTS", 3)
     disk.room = 0
     for number in range(12):
-        opened.latch("reason", REASON, at(number))
+        opened.append_latch("reason", REASON, at(number))
     disk.room = None
     assert opened.flush() is True
-    assert len(journal.read(opened.path).entries) == 12
+    assert len(journal.read_journal(opened.path).entries) == 12
 
 
 def test_a_latch_that_is_taken_over_while_the_disk_is_full_stands_until_it_is_written(
@@ -980,8 +980,8 @@ def test_a_latch_that_is_taken_over_while_the_disk_is_full_stands_until_it_is_wr
     said = by_hand.foreign_latch()
     assert said is not None
     disk.room = 0
-    by_hand.latch("reason", REASON, at(0))
-    by_hand.take_latch(said)
+    by_hand.append_latch("reason", REASON, at(0))
+    by_hand.adopt_latch(said)
     assert by_hand.foreign_latch() is None
     by_hand.put_on_disk()
     assert (dirs[0] / LATCH).exists()
@@ -1001,7 +1001,7 @@ def test_a_latch_is_left_although_somebody_holds_the_file(dirs: tuple[Path, Path
 def test_a_sync_that_has_failed_is_not_forgotten_with_the_next_record(
     by_hand: SyncedByHand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_hand.latch("reason", REASON, at(0))
+    by_hand.append_latch("reason", REASON, at(0))
     with monkeypatch.context() as patch:
         patch.setattr("kill_switch.journal.fsync.os.fdatasync", no_sync)
         by_hand.put_on_disk()
@@ -1036,12 +1036,12 @@ def test_a_latch_is_claimed_with_its_text_its_accounts_those_elsewhere_and_its_e
     leave_latch(*dirs, reason("a", "z", text="by hand"))
     said = opened.foreign_latch()
     assert said is not None
-    taken = claim(said, ("a", "b"))
+    taken = parse_latch(said, ("a", "b"))
     assert taken.record() == LatchRecord(accounts=("z",), said=said)
     tripped = taken.reason(at(1), set_aside="journal.jsonl.broken-1")
     assert (tripped.trigger, tripped.text, tripped.accounts) == ("latch", "panic: by hand", ("a",))
     assert tripped.evidence == {"said": said, "set_aside": "journal.jsonl.broken-1"}
-    assert len(str(claim("x" * 5000, ("a",)).evidence["said"])) == 1000  # anybody may have written it
+    assert len(str(parse_latch("x" * 5000, ("a",)).evidence["said"])) == 1000  # anybody may have written it
 
 
 def test_an_empty_latch_beside_a_written_one_still_means_every_account(opened: Prompt, dirs: tuple[Path, Path]) -> None:
@@ -1071,7 +1071,7 @@ def test_a_latch_that_cannot_be_moved_is_trouble_until_it_can(
     by_hand.put_on_disk()
     assert by_hand.trouble == f"{dirs[1] / LATCH}: Operation not permitted"
     monkeypatch.undo()
-    by_hand.settle()
+    by_hand.retry_pending()
     assert by_hand.trouble == "" and not (dirs[1] / LATCH).exists()
 
 
@@ -1199,7 +1199,7 @@ def test_following_yields_what_is_there_and_what_comes_and_waits_for_whole_lines
         with path.open("ab") as file:
             file.write(pieces.pop(0))
 
-    followed = Reading(path).entries(tick)
+    followed = JournalReader(path).entries(tick)
     assert [next(followed)["kind"] for _ in range(3)] == ["start", "reason", "stop"]
     assert pieces == []
 
@@ -1207,7 +1207,7 @@ def test_following_yields_what_is_there_and_what_comes_and_waits_for_whole_lines
 def test_following_stops_at_the_first_line_that_does_not_verify(dirs: tuple[Path, Path]) -> None:
     path = write(dirs, "start", "reason")
     path.write_bytes(path.read_bytes().replace(b"touched", b"TOUCHED"))
-    followed = Reading(path).entries(lambda: None)
+    followed = JournalReader(path).entries(lambda: None)
     assert next(followed)["kind"] == "start"
     with pytest.raises(JournalBroken, match=r"journal\.jsonl line 2: its hash does not fit its content"):
         next(followed)
@@ -1218,9 +1218,9 @@ def test_a_report_that_cannot_be_told_does_not_keep_a_latch_from_being_written(o
         raise KeyError("accounts")
 
     opened.on_entry = fail
-    assert opened.latch("reason", REASON, at(0))
-    assert opened.latch("reason", REASON, at(1))
-    again = journal.read(opened.path)
+    assert opened.append_latch("reason", REASON, at(0))
+    assert opened.append_latch("reason", REASON, at(1))
+    again = journal.read_journal(opened.path)
     assert (len(again.entries), again.broken) == (2, None)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 
 from kill_switch.core.domain import Phase
-from kill_switch.core.engine import Reported
-from kill_switch.journal.checkpoint import Snapshot
+from kill_switch.core.engine import ReasonReported
+from kill_switch.journal.checkpoint import JournalSnapshot
 from kill_switch.journal.kill_head import config_hash
-from kill_switch.journal.kill_report import KEEP, Reports
+from kill_switch.journal.kill_report import MAX_KILLS, ReportBuilder
 from tests.core.playbook import (
     Run,
     answered,
@@ -29,7 +29,7 @@ K1, K2 = "k1-1700000000", "k2-1700000070"
 
 
 def head(run: Run, kill: str = "last") -> dict[str, Any]:
-    found = Reports(250_000, run.entries).get(kill)
+    found = ReportBuilder(250_000, run.entries).render(kill)
     assert found is not None
     return found
 
@@ -49,16 +49,16 @@ def note(run: Run, kind: str, **data: object) -> Run:
     return run
 
 
-def fired(*accounts: str, ms: float = 0, **evidence: object) -> Reported:
+def fired(*accounts: str, ms: float = 0, **evidence: object) -> ReasonReported:
     event = reported(*accounts, ms=ms)
     return event._replace(reason=reason(*accounts, ms=ms).__class__("operator", "x", accounts, event.at, evidence))
 
 
 def checkpointed(run: Run) -> Run:
     """Return the run as a start reads it whose journal has just begun a new file."""
-    snapshot = Snapshot()
+    snapshot = JournalSnapshot()
     for entry in run.entries:
-        snapshot.take({**entry, "hash": ""})
+        snapshot.apply({**entry, "hash": ""})
     again = Run(run.state, run.boot)
     again.entries = [orjson.loads(orjson.dumps(entry)) for entry in snapshot.entries()]
     return again
@@ -218,7 +218,7 @@ def test_the_next_file_of_a_journal_goes_on_with_every_head() -> None:
     for run in (whole, begun):
         run(asked("a", uid=2, ms=70_000), reported("a", ms=75_000))
     assert [one["uid"] for one in head(begun, K1)["rearmed"]["approvals"]] == [1, 2]
-    for kill in Reports(1, whole.entries).ids():
+    for kill in ReportBuilder(1, whole.entries).kill_ids():
         assert head(begun, kill) == head(whole, kill)
 
 
@@ -233,18 +233,18 @@ def test_an_account_that_has_another_name_by_then_is_re_armed_under_the_one_that
 
 def test_kills_that_are_no_longer_kept_leave_nothing_behind() -> None:
     run = Run(armed("a"))
-    for n in range(KEEP + 3):
+    for n in range(MAX_KILLS + 3):
         cleared(run(reported("a", ms=n * 10_000)), "a", ms=n * 10_000)
-    reports = Reports(1, run.entries)
-    assert len(reports._tripped["a"]) == KEEP
+    reports = ReportBuilder(1, run.entries)
+    assert len(reports._tripped["a"]) == MAX_KILLS
 
 
 def test_what_an_older_version_has_written_is_told_as_far_as_it_goes() -> None:
     run = cleared(Run(armed("a"))(reported("a")), "a")(asked("a"))
-    snapshot = Snapshot()
+    snapshot = JournalSnapshot()
     for entry in run.entries:
-        snapshot.take({**entry, "hash": ""})
-    old = snapshot.data()
+        snapshot.apply({**entry, "hash": ""})
+    old = snapshot.to_json()
     kills: Any = old["kills"]
     for key in ("tripped", "approvals", "config"):
         del kills[key]
@@ -253,12 +253,12 @@ def test_what_an_older_version_has_written_is_told_as_far_as_it_goes() -> None:
         kill["accounts"]["a"]["state"] = "ARMED"
         del kill["accounts"]["a"]["rearmed"]
     checkpoint: Mapping[str, Any] = {**run.entries[-1], "kind": "checkpoint", "data": old}
-    told: Any = Reports(1, [checkpoint]).get()
+    told: Any = ReportBuilder(1, [checkpoint]).render()
     assert (told["accounts"]["a"]["state"], told["accounts"]["a"]["verdict"]) == ("CLEAR", "CONFIRMED")
     assert (told["rearmed"], told["config"], told["scope"], told["by"]["trigger"]) == (None, None, ["a"], "panic")
-    reports, known = Reports(1, [checkpoint]), len(run.entries)
+    reports, known = ReportBuilder(1, [checkpoint]), len(run.entries)
     cleared(run(reported("a", ms=70_000)), "a", ms=70_000)(asked("a", ms=80_000))
     for entry in run.entries[known:]:
         reports.take(entry)
-    both: Any = [reports.get(kill) for kill in (K1, K2)]
+    both: Any = [reports.render(kill) for kill in (K1, K2)]
     assert (both[0]["rearmed"], both[1]["rearmed"]["uid"]) == (None, 1)

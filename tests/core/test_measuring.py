@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from kill_switch.core.domain import LaneState, Now
-from kill_switch.triggers.pnl.poller import Measuring
+from kill_switch.core.domain import Instant, LaneState
+from kill_switch.triggers.pnl.poller import EquityPoller
 from kill_switch.venues.messages import Outputs
 from tests.core.stubs import Floor, Venue
 
@@ -19,14 +19,14 @@ class Scale:
         self.asked: dict[str, list[float]] = {name: [] for name in accounts}
         for name, venue in self.floor.venues.items():
             self._listen(name, venue)
-        self.measuring = Measuring(self.floor.dispatcher, lambda: self.wanted)
+        self.measuring = EquityPoller(self.floor.dispatcher, lambda: self.wanted)
 
     def _listen(self, name: str, venue: Venue) -> None:
-        def measure(now: Now) -> Outputs:
+        def measure(now: Instant) -> Outputs:
             self.asked[name].append(round(self.floor.time.ms / 1000, 2))
             return ()
 
-        setattr(venue, "measure", measure)  # noqa: B010 - of this one only
+        setattr(venue, "request_equity", measure)  # noqa: B010 - of this one only
 
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds * 10)):

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kill_switch.core.domain import Life, Now, Order
-from kill_switch.core.tally import Counts
+from kill_switch.core.domain import Instant, Order, OrderState
+from kill_switch.core.tally import OrderTrackerPool
 from kill_switch.dispatch.order_counter import OrderCounter
 from kill_switch.venues.messages import OrdersRead
 from tests.core.at_once import Prompt
@@ -24,16 +24,16 @@ class Case:
         self.errors: list[Exception] = []
         self.venue = Venue()
         self.venue.show(*orders, asked_ns=self.ns)
-        self.counter = OrderCounter("a", self.venue, Counts(), self.errors.append)
+        self.counter = OrderCounter("a", self.venue, OrderTrackerPool(), self.errors.append)
 
-    def now(self) -> Now:
+    def now(self) -> Instant:
         self.ns += 1_000_000
         self.venue.book.now_ns = self.ns
-        return Now(self.ns, self.ns)
+        return Instant(self.ns, self.ns)
 
     def read(self, *ids: str) -> Mapping[str, object] | None:
         asked_ns = self.now().mono_ns
-        orders = [Order(one, "BTC", Life.LIVE, "open") for one in ids]
+        orders = [Order(one, "BTC", OrderState.LIVE, "open") for one in ids]
         self.venue.book.apply_listing("orders", orders, asked_ns, whole=True)
         return self.counter.on_read(KILL, OrdersRead(orders, True, asked_ns), self.now())
 
@@ -91,7 +91,7 @@ def test_nothing_is_counted_before_the_journal_numbers_the_records(tmp_path: Pat
     floor.venues["a"].show("1", asked_ns=floor.time.now().mono_ns)
     floor.fire()
     floor.answer("a")
-    assert not journal.on_record and journal.lag(0)[0] == 3
+    assert not journal.is_on_record and journal.backlog(0)[0] == 3
     assert floor.dispatcher.counts._counts == {}
     floor.time.advance(50)
     strikes = [entry["data"]["sent"] for entry in told if entry["kind"] == "strike"]

@@ -14,8 +14,8 @@ from kill_switch import clock
 from kill_switch.core.domain import Reason
 from kill_switch.errors import CannotCreate
 from kill_switch.journal.journal import NAME as JOURNAL
-from kill_switch.journal.journal import Journal, read
-from kill_switch.journal.latch_file import NAME as LATCH
+from kill_switch.journal.journal import Journal, read_journal
+from kill_switch.journal.latch_file import LATCH_NAME as LATCH
 from kill_switch.journal.latch_file import latched_accounts, leave_latch
 from kill_switch.journal.write_ahead import NAME as INTENT
 from kill_switch.system.file_access import open_ours
@@ -76,7 +76,7 @@ def test_a_daemon_starts_in_directories_that_root_has_used_before_it(theirs: tup
     assert owner(theirs[1] / INTENT) == (DAEMON, GROUP, 0o600)
     with as_daemon():
         second = Journal(*theirs)
-        assert [entry["kind"] for entry in read(second.path).entries] == ["note"]
+        assert [entry["kind"] for entry in read_journal(second.path).entries] == ["note"]
         second.close()
 
 
@@ -90,8 +90,8 @@ def test_roots_latches_beside_a_daemon_trip_what_they_name_each_and_go(theirs: t
             said = held.foreign_latch()
             assert said is not None
             assert latched_accounts(said, KNOWN) == (name,)
-            held.latch("reason", REASON, clock.now())
-            held.take_latch(said)
+            held.append_latch("reason", REASON, clock.now())
+            held.adopt_latch(said)
     with as_daemon():
         held.close()
     assert not (theirs[0] / LATCH).exists()
@@ -106,15 +106,15 @@ def test_roots_own_latch_that_the_daemon_may_not_read_counts_once_and_is_moved_a
         held = Prompt(*theirs)
         said = held.foreign_latch()
         assert said is not None and latched_accounts(said, KNOWN) == KNOWN
-        held.latch("reason", REASON, clock.now())
-        held.take_latch(said)
+        held.append_latch("reason", REASON, clock.now())
+        held.adopt_latch(said)
         assert held.foreign_latch() is None
     with (theirs[0] / LATCH).open("a") as file:
         file.write('{"text":"again","accounts":["b"]}\n')
     with as_daemon():
         again = held.foreign_latch()
         assert again is not None and again != said
-        held.take_latch(again)
+        held.adopt_latch(again)
         held.close()
         later = Prompt(*theirs)
         assert later.foreign_latch() is None

@@ -6,31 +6,35 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.core.outcome import Latches, of_direct
+from kill_switch.core.outcome import LatchOutcome, direct_kill_problems
 
 STATE, RUN = Path("/state/latch.jsonl"), Path("/my run/latch.jsonl")
-NOWHERE = Latches((), {STATE: "Read-only file system", RUN: "No such file or directory"}, False)
+NOWHERE = LatchOutcome((), {STATE: "Read-only file system", RUN: "No such file or directory"}, False)
 
 
-def told(latch: Latches, *, held: bool) -> str:
-    [problem] = of_direct("the disk is full", latch, Path("/etc/my config.toml"), held=held)
+def told(latch: LatchOutcome, *, held: bool) -> str:
+    [problem] = direct_kill_problems("the disk is full", latch, Path("/etc/my config.toml"), held=held)
     return f"{problem['text']} -> {problem['do']}"
 
 
 def test_a_latch_that_a_daemon_has_taken_over_is_no_problem() -> None:
-    assert of_direct("held", Latches((), {}, True), Path("/c"), held=True) == []
+    assert direct_kill_problems("held", LatchOutcome((), {}, True), Path("/c"), held=True) == []
 
 
 @pytest.mark.parametrize(
     ("latch", "held", "words"),
     [
-        (Latches((RUN,), {}, True), False, ("not on record: the disk is full", "stands in /my run/latch.jsonl")),
-        (Latches((STATE,), {}, True), True, ("has not taken this kill over", "systemctl restart kill-switch")),
+        (LatchOutcome((RUN,), {}, True), False, ("not on record: the disk is full", "stands in /my run/latch.jsonl")),
+        (LatchOutcome((STATE,), {}, True), True, ("has not taken this kill over", "systemctl restart kill-switch")),
         (NOWHERE, True, ("is ARMED", "kill-switch fire -c '/etc/my config.toml' --reason")),
         (NOWHERE, False, ("/state: Read-only", "would start ARMED", "mkdir -p /state && touch /state/latch.jsonl;")),
-        (Latches((), {RUN: "no"}, False), False, ("would start ARMED", "touch '/my run/latch.jsonl'")),
-        (Latches((), {}, True), False, ("it was removed", "would start ARMED", "fire --direct -c '/etc/my config")),
+        (LatchOutcome((), {RUN: "no"}, False), False, ("would start ARMED", "touch '/my run/latch.jsonl'")),
+        (
+            LatchOutcome((), {}, True),
+            False,
+            ("it was removed", "would start ARMED", "fire --direct -c '/etc/my config"),
+        ),
     ],
 )
-def test_each_case_says_what_follows_and_what_to_type(latch: Latches, held: bool, words: tuple[str, ...]) -> None:
+def test_each_case_says_what_follows_and_what_to_type(latch: LatchOutcome, held: bool, words: tuple[str, ...]) -> None:
     assert all(word in told(latch, held=held) for word in words), told(latch, held=held)

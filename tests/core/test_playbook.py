@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from kill_switch.core.engine import Alive, Pulse, Strike
+from kill_switch.core.engine import Pulse, PulseAnswered, StrikeAccounts
 from kill_switch.errors import IllegalEvent
 from tests.core.playbook import Raises, Theatre, armed, at, due, record, reported, strike, theatre, told, wake
 
 
 def test_a_script_that_fits_is_true_and_may_go_on(play: Theatre) -> None:
     book = play(armed("a"))
-    assert book >> Pulse(at(0)) << Alive()
-    assert book >> Pulse(at(1)) << Alive()
+    assert book >> Pulse(at(0)) << PulseAnswered()
+    assert book >> Pulse(at(1)) << PulseAnswered()
 
 
 def test_a_missing_command_is_shown_with_arrows() -> None:
     with theatre() as play, pytest.raises(AssertionError) as failed:
-        assert play(armed("a")) >> Pulse(at(0)) << Alive() << strike("a")
+        assert play(armed("a")) >> Pulse(at(0)) << PulseAnswered() << strike("a")
     assert "  >> Pulse(" in str(failed.value)
     assert "\n  << Alive()" in str(failed.value)
     assert "\n- << Strike(" in str(failed.value)
@@ -38,7 +38,7 @@ def test_commands_in_another_order_fail() -> None:
 
 def test_a_command_of_another_type_with_the_same_values_fails() -> None:
     with theatre() as play, pytest.raises(AssertionError):
-        assert play(armed("a")) >> Pulse(at(0)) << Strike(())
+        assert play(armed("a")) >> Pulse(at(0)) << StrikeAccounts(())
 
 
 def test_a_value_that_differs_fails() -> None:
@@ -54,14 +54,20 @@ def test_an_exception_that_nobody_expected_fails() -> None:
 
 
 def test_an_expected_exception_is_part_of_the_script(play: Theatre) -> None:
-    assert play(armed("a")) >> due("b", 0) << Raises(IllegalEvent, "without account 'b'") >> Pulse(at(1)) << Alive()
+    assert (
+        play(armed("a"))
+        >> due("b", 0)
+        << Raises(IllegalEvent, "without account 'b'")
+        >> Pulse(at(1))
+        << PulseAnswered()
+    )
 
 
 def test_a_command_before_any_event_fails() -> None:
     with theatre() as play, pytest.raises(AssertionError):
-        assert play(armed("a")) << Alive()
+        assert play(armed("a")) << PulseAnswered()
 
 
 def test_a_script_that_is_never_asserted_fails_its_test() -> None:
     with pytest.raises(AssertionError, match="never asserted"), theatre() as play:
-        _ = play(armed("a")) >> Pulse(at(0)) << Alive()
+        _ = play(armed("a")) >> Pulse(at(0)) << PulseAnswered()

@@ -17,24 +17,24 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from kill_switch.core import engine, sweep
-from kill_switch.core.domain import Answer, Now, Pace, Phase, Reason
+from kill_switch.core.domain import CancelOutcome, Instant, Phase, Reason, SweepTiming
 from kill_switch.core.engine import (
-    Account,
+    AccountState,
     Progress,
     RearmAsked,
+    ReasonReported,
     Reconfigured,
     Recovered,
-    Reported,
-    Sent,
     State,
-    Struck,
+    StrikeSent,
+    StrikesSent,
 )
 from kill_switch.core.recovery import rebuild
-from kill_switch.journal.kill_report import Reports
+from kill_switch.journal.kill_report import ReportBuilder
 from tests.core.playbook import PACE, START, Run
 
 ACCOUNTS = ("a", "b", "c")
-PACES = {"a": PACE, "b": Pace(clean_reads=1, strike_gap_s=0.1), "c": Pace(clean_reads=3, gap_cap_s=2.0)}
+PACES = {"a": PACE, "b": SweepTiming(clean_reads=1, strike_gap_s=0.1), "c": SweepTiming(clean_reads=3, gap_cap_s=2.0)}
 LIMITS = settings(deadline=None, derandomize=True, database=None)
 
 accounts = st.sampled_from(ACCOUNTS)
@@ -60,7 +60,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now_ns = START.mono_ns
-        accounts = {name: Account(pace, identity=self.login(name, 1)) for name, pace in PACES.items()}
+        accounts = {name: AccountState(pace, identity=self.login(name, 1)) for name, pace in PACES.items()}
         self.run = Run(State(accounts, approvals_needed=2))
         self.logins = dict.fromkeys(ACCOUNTS, 1)  # by name: the number of its login
         self.unproven: dict[str, set[int]] = {name: set() for name in ACCOUNTS}  # logins that were struck under a name
@@ -83,11 +83,11 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     def a_trigger_fires(self, scope: tuple[str, ...]) -> None:
         self.tripped.update(scope)
         self.approved.clear()
-        self.happens(Reported(Reason("panic", "touched", scope, self.now()), self.now()), free_to_strike=True)
+        self.happens(ReasonReported(Reason("panic", "touched", scope, self.now()), self.now()), free_to_strike=True)
 
-    @rule(name=accounts, answer=st.sampled_from(Answer))
-    def an_answer_comes(self, name: str, answer: Answer) -> None:
-        self.happens(Progress(name, sweep.Answered(self.now_ns, answer), self.now()))
+    @rule(name=accounts, answer=st.sampled_from(CancelOutcome))
+    def an_answer_comes(self, name: str, answer: CancelOutcome) -> None:
+        self.happens(Progress(name, sweep.StrikeAnswered(self.now_ns, answer), self.now()))
 
     @precondition(lambda self: any(model.asked for model in self.models.values()))
     @rule(data=st.data(), live=st.sampled_from([0, 0, 0, 1, 3]), pending=st.sampled_from([0, 0, 0, 1]))
@@ -108,13 +108,13 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
             model.seen_ns = self.now_ns
         if fresh:
             model.clean = model.clean + 1 if complete and not live and not pending else 0
-        self.happens(Progress(name, sweep.OrdersRead(self.now_ns, asked_ns, live, pending, complete), self.now()))
+        self.happens(Progress(name, sweep.ReadCounted(self.now_ns, asked_ns, live, pending, complete), self.now()))
 
     @rule(name=accounts)
     def an_order_is_pushed(self, name: str) -> None:
         self.models[name].seen_ns = self.now_ns
         self.models[name].clean = 0
-        self.happens(Progress(name, sweep.OrderSeen(self.now_ns), self.now()))
+        self.happens(Progress(name, sweep.OrderAppeared(self.now_ns), self.now()))
 
     @precondition(lambda self: any(model.wake_ns is not None for model in self.models.values()))
     @rule(data=st.data())
@@ -124,22 +124,22 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         assert wake_ns is not None
         self.now_ns = max(self.now_ns, wake_ns)
         self.models[name].wake_ns = None
-        self.happens(Progress(name, sweep.Due(self.now_ns), self.now()))
+        self.happens(Progress(name, sweep.SweepTimerFired(self.now_ns), self.now()))
 
     @rule(name=accounts)
     def a_timer_goes_off_too_early(self, name: str) -> None:
         wake_ns = self.models[name].wake_ns
         if wake_ns is not None and self.now_ns < wake_ns:
-            self.happens(Progress(name, sweep.Due(self.now_ns), self.now()))
+            self.happens(Progress(name, sweep.SweepTimerFired(self.now_ns), self.now()))
 
     @rule(name=accounts)
     def a_hedge_leaves(self, name: str) -> None:
         at_sweep = self.run.state.accounts[name].sweep
         if at_sweep is not None and at_sweep.strikes:
             model = self.models[name]
-            if at_sweep.phase is not Phase.CLEAR and self.now_ns > at_sweep.struck_ns + engine._PASS_NS:
+            if at_sweep.phase is not Phase.CLEAR and self.now_ns > at_sweep.struck_ns + engine._ONE_PASS_NS:
                 model.late_ns, model.clean = self.now_ns, 0
-            self.happens(Struck((Sent(name, at_sweep.strikes, ("fresh",), self.now_ns),), self.now()))
+            self.happens(StrikesSent((StrikeSent(name, at_sweep.strikes, ("fresh",), self.now_ns),), self.now()))
 
     @rule(uid=st.integers(1, 3), scope=scopes, force=st.booleans(), blocked=st.sampled_from([False] * 4 + [True]))
     def a_person_re_arms(self, uid: int, scope: tuple[str, ...], force: bool, blocked: bool) -> None:
@@ -154,15 +154,19 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
             self.approved.setdefault(uid, set()).update(phases)
         agreed = sum(approved.issuperset(phases) for approved in self.approved.values())
         self.happens(RearmAsked(uid, "user", "well", scope, force, ("it is there",) if blocked else (), self.now()))
-        (verdict,) = [c for c in self.run.commands if isinstance(c, engine.Granted | engine.Waiting | engine.Refused)]
+        (verdict,) = [
+            c
+            for c in self.run.commands
+            if isinstance(c, engine.RearmGranted | engine.RearmPending | engine.RearmRefused)
+        ]
         if not holds:
-            assert isinstance(verdict, engine.Refused)
-            assert verdict.why
+            assert isinstance(verdict, engine.RearmRefused)
+            assert verdict.reasons
             assert self.run.state == before
         elif agreed < 2:
-            assert verdict == engine.Waiting(agreed, 2)
+            assert verdict == engine.RearmPending(agreed, 2)
         else:
-            assert isinstance(verdict, engine.Granted)
+            assert isinstance(verdict, engine.RearmGranted)
             assert set(verdict.accounts) == set(phases)
             self.tripped.difference_update(phases)
             self.approved.clear()
@@ -182,7 +186,10 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         new = self.login(name, number)
         owed = {}
         if account.sweep is not None:
-            struck = (*account.owed, *((self.login(name, before),) if account.phase is Phase.RESIDUE else ()))
+            struck = (
+                *account.unproven_identities,
+                *((self.login(name, before),) if account.phase is Phase.RESIDUE else ()),
+            )
             owed = {name: tuple(one for one in struck if one != new)}
         self.approved.clear()
         self.run.entries.append({"kind": "reload", "data": {"change": "of a login"}})
@@ -202,8 +209,8 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
 
     # ── what must follow ──
 
-    def now(self) -> Now:
-        return Now(self.now_ns, START.wall_ns + self.now_ns - START.mono_ns)
+    def now(self) -> Instant:
+        return Instant(self.now_ns, START.wall_ns + self.now_ns - START.mono_ns)
 
     def happens(self, event: engine.Event, free_to_strike: bool = False) -> None:
         before = self.run.state
@@ -211,13 +218,13 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         latched = False
         for command in self.run.commands:
             match command:
-                case engine.Record(kind, _, latch):
+                case engine.AppendRecord(kind, _, latch):
                     latched = latched or latch or kind == "resume"
-                case engine.Strike(struck):
+                case engine.StrikeAccounts(struck):
                     assert latched or not free_to_strike, "the latch is written first"
                     for name, number in struck:
                         self.struck(name, number, free_to_strike, before)
-                case engine.Read(name):
+                case engine.ReadOrders(name):
                     self.models[name].asked.append(self.now_ns)
                 case engine.WakeAt(name, at_ns):
                     self.models[name].wake_ns = at_ns
@@ -265,24 +272,26 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         state = rebuild(self.run.entries, PACES, approvals_needed=2)
         live = self.run.state
         assert state.tripped == live.tripped
-        assert (state.kill, state.kills, state.approvals) == (live.kill, live.kills, live.approvals)
+        assert (state.kill, state.kill_count, state.approvals) == (live.kill, live.kill_count, live.approvals)
         for name in live.tripped:
             old, new = live.accounts[name], state.accounts[name]
             assert old.sweep is not None
             assert new.sweep is not None
             assert (new.kill, new.sweep.strikes) == (old.kill, old.sweep.strikes)
             assert (new.phase is Phase.CLEAR) == (old.phase is Phase.CLEAR)
-            assert (new.identity, new.owed) == (old.identity, old.owed)
-            assert {one["key"] for one in new.owed} == {f"{name}{number}" for number in self.unproven[name]}
+            assert (new.identity, new.unproven_identities) == (old.identity, old.unproven_identities)
+            assert {one["key"] for one in new.unproven_identities} == {
+                f"{name}{number}" for number in self.unproven[name]
+            }
 
     @invariant()
     def the_report_claims_no_more_than_is_proven(self) -> None:
-        reports = Reports(250_000, self.run.entries)
+        reports = ReportBuilder(250_000, self.run.entries)
         state = self.run.state
         for name, account in state.accounts.items():
             if account.kill is None or account.phase is Phase.ARMED:
                 continue
-            report: Any = reports.get(account.kill)
+            report: Any = reports.render(account.kill)
             told = report["accounts"][name]
             assert (told["verdict"] == "CONFIRMED") == (account.phase is Phase.CLEAR)
             assert (told["state"] == "CLEAR") == (account.phase is Phase.CLEAR)
@@ -315,9 +324,9 @@ class Faults:
 class Floor:
     """One account and its venue in virtual time."""
 
-    def __init__(self, pace: Pace, faults: Faults) -> None:
+    def __init__(self, pace: SweepTiming, faults: Faults) -> None:
         self.faults = faults
-        self.run = Run(State({"a": Account(pace)}))
+        self.run = Run(State({"a": AccountState(pace)}))
         self.now_ns = START.mono_ns
         self.orders = 3
         self.pending_until_ns = 0
@@ -329,10 +338,10 @@ class Floor:
         self._queue: list[tuple[int, int, str, int]] = []
         self._numbers: Iterator[int] = itertools.count()
         self._wake_ns = 0
-        self._shown: dict[int, sweep.OrdersRead] = {}  # lists on their way to us, by when they were asked for
+        self._shown: dict[int, sweep.ReadCounted] = {}  # lists on their way to us, by when they were asked for
 
-    def now(self) -> Now:
-        return Now(self.now_ns, START.wall_ns + self.now_ns - START.mono_ns)
+    def now(self) -> Instant:
+        return Instant(self.now_ns, START.wall_ns + self.now_ns - START.mono_ns)
 
     def later(self, ms: int, what: str, asked_ns: int = 0) -> None:
         heapq.heappush(self._queue, (self.now_ns + ms * 1_000_000, next(self._numbers), what, asked_ns))
@@ -341,19 +350,19 @@ class Floor:
         self.run(event)
         for command in self.run.commands:
             match command:
-                case engine.Strike():
+                case engine.StrikeAccounts():
                     self.strikes.append(self.now_ns)
                     self.later(self.faults.latency_ms, "strike")
-                case engine.Read():
+                case engine.ReadOrders():
                     self.reads.append(self.now_ns)
                     self.later(self.faults.latency_ms, "look", self.now_ns)
                 case engine.WakeAt(_, at_ns):
                     self._wake_ns = at_ns
                     heapq.heappush(self._queue, (at_ns, next(self._numbers), "wake", at_ns))
-                case engine.Record("clear"):
+                case engine.AppendRecord("clear"):
                     assert not self.orders, "proven clear, and an order rests"
                     self.proofs.append(self.now_ns)
-                case engine.Record("residue"):
+                case engine.AppendRecord("residue"):
                     self.residues += 1
                 case _:
                     pass
@@ -367,15 +376,15 @@ class Floor:
         return True
 
     def play(self, until_ms: int) -> None:
-        self.handle(Reported(Reason("panic", "touched", ("a",), self.now()), self.now()))
+        self.handle(ReasonReported(Reason("panic", "touched", ("a",), self.now()), self.now()))
         while self._queue[0][0] <= START.mono_ns + until_ms * 1_000_000:
             self.now_ns, _, what, asked_ns = heapq.heappop(self._queue)
             if what == "wake" and asked_ns == self._wake_ns:
-                self.handle(Progress("a", sweep.Due(self.now_ns), self.now()))
+                self.handle(Progress("a", sweep.SweepTimerFired(self.now_ns), self.now()))
             elif what == "strike" and not self.take("lost_strikes"):
                 self._strike()
             elif what == "answer":
-                self.handle(Progress("a", sweep.Answered(self.now_ns, Answer.ACCEPTED), self.now()))
+                self.handle(Progress("a", sweep.StrikeAnswered(self.now_ns, CancelOutcome.ACCEPTED), self.now()))
             elif what == "look" and not self.take("lost_reads"):
                 self._look(asked_ns)
             elif what == "shown":
@@ -400,7 +409,7 @@ class Floor:
         """Look at the book now, and show what is there when the answer comes."""
         complete = not self.take("failed_reads")
         pending = int(self.now_ns < self.pending_until_ns)
-        self._shown[asked_ns] = sweep.OrdersRead(0, asked_ns, self.orders if complete else 0, pending, complete)
+        self._shown[asked_ns] = sweep.ReadCounted(0, asked_ns, self.orders if complete else 0, pending, complete)
         self.later(self._answers_ms(0), "shown", asked_ns)
 
 
@@ -422,7 +431,9 @@ faults_that_end = st.builds(
 
 @settings(LIMITS, max_examples=200)
 @given(faults=faults_that_end, pace=st.sampled_from(list(PACES.values())))
-def test_once_the_faults_have_ended_the_account_is_proven_clear_within_a_bound(faults: Faults, pace: Pace) -> None:
+def test_once_the_faults_have_ended_the_account_is_proven_clear_within_a_bound(
+    faults: Faults, pace: SweepTiming
+) -> None:
     floor = Floor(pace, faults)
     end_ms = faults.end_ms
     floor.play(end_ms + 40_000)
@@ -436,7 +447,7 @@ def test_once_the_faults_have_ended_the_account_is_proven_clear_within_a_bound(f
 
 @settings(LIMITS, max_examples=50)
 @given(latency_ms=st.integers(1, 900), pace=st.sampled_from(list(PACES.values())), never_answers=st.booleans())
-def test_a_venue_without_faults_is_struck_once(latency_ms: int, pace: Pace, never_answers: bool) -> None:
+def test_a_venue_without_faults_is_struck_once(latency_ms: int, pace: SweepTiming, never_answers: bool) -> None:
     floor = Floor(pace, Faults(latency_ms=latency_ms, never_answers=never_answers))
     floor.play(20_000)
     assert len(floor.strikes) == len(floor.proofs) == 1
@@ -451,7 +462,7 @@ def test_a_venue_without_faults_is_struck_once(latency_ms: int, pace: Pace, neve
     quick_at_first=st.booleans(),
 )
 def test_a_venue_whose_every_answer_is_late_is_proven_clear_and_struck_only_while_nothing_comes_back(
-    latency_ms: int, pace: Pace, never_answers: bool, quick_at_first: bool
+    latency_ms: int, pace: SweepTiming, never_answers: bool, quick_at_first: bool
 ) -> None:
     floor = Floor(pace, Faults(latency_ms=2, answer_ms=latency_ms, never_answers=never_answers))
     floor.quick = 2 if quick_at_first else 0
@@ -468,7 +479,7 @@ def test_a_venue_whose_every_answer_is_late_is_proven_clear_and_struck_only_whil
 
 @settings(LIMITS, max_examples=30)
 @given(pace=st.sampled_from(list(PACES.values())), latency_ms=st.sampled_from([0, 5, 400]))
-def test_an_account_in_residue_is_read_no_oftener_than_four_times_a_strike(pace: Pace, latency_ms: int) -> None:
+def test_an_account_in_residue_is_read_no_oftener_than_four_times_a_strike(pace: SweepTiming, latency_ms: int) -> None:
     floor = Floor(pace, Faults(end_ms=10**9, kept=10**9, latency_ms=latency_ms))
     floor.play(120_000)
     late_ns = START.mono_ns + 60_000_000_000
@@ -478,7 +489,7 @@ def test_an_account_in_residue_is_read_no_oftener_than_four_times_a_strike(pace:
 
 @settings(LIMITS, max_examples=30)
 @given(pace=st.sampled_from(list(PACES.values())), latency_ms=st.sampled_from([1, 80]))
-def test_a_venue_that_never_does_it_is_chased_for_ever_at_a_capped_gap(pace: Pace, latency_ms: int) -> None:
+def test_a_venue_that_never_does_it_is_chased_for_ever_at_a_capped_gap(pace: SweepTiming, latency_ms: int) -> None:
     floor = Floor(pace, Faults(end_ms=10**9, kept=10**9, latency_ms=latency_ms))
     floor.play(120_000)
     assert floor.residues == 1

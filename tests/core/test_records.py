@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 
 import kill_switch
 from kill_switch.core import recovery
-from kill_switch.core.domain import Now, Pace
+from kill_switch.core.domain import Instant, SweepTiming
 from kill_switch.core.identity import Login
 from kill_switch.core.record_codec import fields_of
 from kill_switch.errors import JournalBroken
 from kill_switch.journal import records
-from kill_switch.journal.checkpoint import Snapshot
+from kill_switch.journal.checkpoint import JournalSnapshot
 from kill_switch.journal.condenser import Condenser
-from kill_switch.journal.kill_report import Reports
-from kill_switch.journal.segments import read, remember
+from kill_switch.journal.kill_report import ReportBuilder
+from kill_switch.journal.segments import read_journal, remember
 from tests.core.playbook import PACE
 
 PACKAGE = Path(kill_switch.__file__).parent
@@ -75,7 +75,7 @@ WHOLE: Mapping[str, dict[str, Any]] = {
         "config": {}, "changed": {},
     },
     "reload-refused": {"uid": 1000, "user": "ada", "why": ["wrong"]},
-    "checkpoint": Snapshot().data(),
+    "checkpoint": JournalSnapshot().to_json(),
     "pnl": {
         "trigger": "loss", "why": "fired", "of": {}, "fired": "", "equity": "1", "seen_ns": 1, "moved": {},
         "transfers": [], "day": {}, "ended": [],
@@ -186,14 +186,14 @@ def test_a_record_with_any_json_in_any_field_is_read_without_an_error(data: st.D
         return
     before = [entry(1, "reason", WHOLE["reason"]), entry(2, "strike", WHOLE["strike"])]
     entries = [*before, entry(3, kind, told)]
-    Reports(1, entries)
-    list(Condenser(before).take(kind, told, Now(1, 1)))
+    ReportBuilder(1, entries)
+    list(Condenser(before).condense(kind, told, Instant(1, 1)))
     try:
         recovery.rebuild(entries, {"a": PACE, "b": PACE}, 1, {"a": LOGIN})
-        recovery.struck_elsewhere(entries, {"a": LOGIN})
-        snapshot = Snapshot()
+        recovery.tripped_unconfigured(entries, {"a": LOGIN})
+        snapshot = JournalSnapshot()
         for one in entries:
-            snapshot.take(one)
+            snapshot.apply(one)
     except JournalBroken:
         pass  # it trips
 
@@ -204,7 +204,7 @@ def test_a_damaged_reason_or_latch_trips_what_it_names_or_everything(data: st.Da
     told = data.draw(damaged(kind))
     whole = isinstance(told, dict) and told.get("accounts") == WHOLE[kind]["accounts"]
     try:
-        latched = recovery.latched([entry(1, kind, told)])
+        latched = recovery.tripped_accounts([entry(1, kind, told)])
     except JournalBroken:
         return
     named = told["accounts"] if isinstance(told, dict) else []
@@ -215,13 +215,13 @@ def test_a_damaged_reason_or_latch_trips_what_it_names_or_everything(data: st.Da
 @pytest.mark.parametrize("kind", ["start", "checkpoint"])
 def test_a_journal_of_a_format_that_this_version_does_not_know_trips(kind: str, format: object) -> None:
     with pytest.raises(JournalBroken):
-        recovery.latched([entry(1, kind, {**WHOLE[kind], "format": format})])
+        recovery.tripped_accounts([entry(1, kind, {**WHOLE[kind], "format": format})])
 
 
 @pytest.mark.parametrize("kind", ["start", "checkpoint"])
 def test_a_journal_without_a_format_is_read(kind: str) -> None:
     data = {key: value for key, value in WHOLE[kind].items() if key != "format"}
-    assert recovery.latched([entry(1, kind, data)]) == frozenset()
+    assert recovery.tripped_accounts([entry(1, kind, data)]) == frozenset()
 
 
 JOURNALS = sorted((Path(__file__).parent / "journals").glob("*.jsonl"))
@@ -231,29 +231,29 @@ JOURNALS = sorted((Path(__file__).parent / "journals").glob("*.jsonl"))
 def test_a_journal_that_an_earlier_version_wrote_gives_the_state_that_it_gave_then(path: Path) -> None:
     """`0.1.0` is of commit 66c41ca, `before-records` of 7ab78d8; beside each is what that commit made of it."""
     then = orjson.loads(path.with_suffix(".json").read_bytes())
-    found = read(path)
+    found = read_journal(path)
     assert found.broken is None and not found.torn
     unreadable = [entry for entry in found.entries if isinstance(records.from_json(entry), records.Unreadable)]
     assert unreadable == []
-    paces = dict.fromkeys(then["accounts"], Pace(clean_reads=1))
+    paces = dict.fromkeys(then["accounts"], SweepTiming(clean_reads=1))
     for entries in (found.entries, remember(path).entries):
         state = recovery.rebuild(entries, paces, 2)
         kill = state.kill
         assert kill is not None
-        reports = Reports(250_000, entries)
+        reports = ReportBuilder(250_000, entries)
         now = {
             "accounts": {
                 name: [account.phase, account.kill, account.sweep.strikes if account.sweep else 0]
                 for name, account in state.accounts.items()
             },
             "kill": [kill.id, list(kill.began), sorted(kill.accounts), sorted(kill.unclear)],
-            "kills": state.kills,
+            "kills": state.kill_count,
             "approvals": {str(uid): sorted(names) for uid, names in state.approvals.items()},
-            "latched": sorted(recovery.latched(entries)),
+            "latched": sorted(recovery.tripped_accounts(entries)),
         }
         assert orjson.loads(orjson.dumps(now)) == {key: then[key] for key in now}
         verdicts = [{name: one["verdict"] for name, one in report["accounts"].items()} for report in then["reports"]]
-        shown: list[dict[str, Any]] = [reports.get(kill_id) or {} for kill_id in reports.ids()]
+        shown: list[dict[str, Any]] = [reports.render(kill_id) or {} for kill_id in reports.kill_ids()]
         assert [{name: one["verdict"] for name, one in report["accounts"].items()} for report in shown] == verdicts
         if path.stem == "before-records":
             assert orjson.loads(orjson.dumps(shown)) == then["reports"]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from kill_switch.core.domain import Pace, Phase
-from kill_switch.core.engine import Event, Reconfigured, State, Strike
+from kill_switch.core.domain import Phase, SweepTiming
+from kill_switch.core.engine import Event, Reconfigured, State, StrikeAccounts
 from kill_switch.core.identity import Login
-from kill_switch.core.recovery import latched, rebuild, struck_elsewhere
+from kill_switch.core.recovery import rebuild, tripped_accounts, tripped_unconfigured
 from kill_switch.errors import JournalBroken
 from tests.core.playbook import (
     PACE,
@@ -58,7 +58,7 @@ def test_a_sweep_that_was_cut_off_is_unfinished(events: Sequence[Event]) -> None
     state = rebuilt(run)
     assert state.tripped == ("a",)
     assert state.kill == run.state.kill
-    assert state.kills == 1
+    assert state.kill_count == 1
     strikes = run.state.accounts["a"].sweep
     assert strikes is not None
     commands = Run(state)(recovered(90_000)).commands
@@ -92,8 +92,10 @@ def test_a_guard_that_was_chasing_an_order_comes_back_unfinished() -> None:
 
 
 def test_a_guard_that_crashed_before_it_could_strike_comes_back_unfinished() -> None:
-    run = Run(armed("a", pace=Pace(clean_reads=1)))(reported("a"), answered("a", 10), read("a", 20), seen("a", 30))
-    assert not [c for c in run.commands if isinstance(c, Strike)]  # owed: the gap is not over
+    run = Run(armed("a", pace=SweepTiming(clean_reads=1)))(
+        reported("a"), answered("a", 10), read("a", 20), seen("a", 30)
+    )
+    assert not [c for c in run.commands if isinstance(c, StrikeAccounts)]  # owed: the gap is not over
     assert rebuilt(run).accounts["a"].phase is Phase.STRIKING
 
 
@@ -143,7 +145,7 @@ def test_the_kills_are_counted_and_the_last_one_is_kept() -> None:
     state = rebuilt(run)
     assert state.kill == run.state.kill
     assert state.kill is not None
-    assert (state.kill.id, state.kill.began, state.kills) == ("k2-1700000070", at(70_000), 2)
+    assert (state.kill.id, state.kill.began, state.kill_count) == ("k2-1700000070", at(70_000), 2)
 
 
 def test_a_reason_that_joined_widens_the_scope() -> None:
@@ -192,7 +194,7 @@ def test_a_clean_guard_read_voids_no_approval() -> None:
 def test_a_latch_for_an_account_that_nobody_has_is_kept_until_somebody_does() -> None:
     run = Run(armed("a"))(*TO_CLEAR)
     run.entries.append({"kind": "latch", "data": {"accounts": ["z"], "said": "by hand"}})
-    assert latched(run.entries) == {"a", "z"}
+    assert tripped_accounts(run.entries) == {"a", "z"}
     assert rebuilt(run, "a").tripped == ("a",)
     state = rebuilt(run, "a", "z")
     assert state.tripped == ("a", "z")
@@ -243,8 +245,8 @@ def test_strikes_are_numbered_on_over_reasons_and_restarts() -> None:
 
 def test_an_account_that_nobody_has_any_more_is_still_known_to_be_latched() -> None:
     run = Run(armed("a", "b"))(reported("a", "b"), recovered(10))
-    assert latched(run.entries) == {"a", "b"}
-    assert latched([]) == frozenset()
+    assert tripped_accounts(run.entries) == {"a", "b"}
+    assert tripped_accounts([]) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -295,7 +297,7 @@ def rebuilt_as(run: Run, **logins: Login) -> State:
 
 def test_the_account_that_was_struck_comes_back_as_it_was() -> None:
     state = rebuilt_as(Run(identified("a", a=X))(*TO_CLEAR), a=X)
-    assert (state.accounts["a"].phase, state.accounts["a"].owed) == (Phase.CLEAR, ())
+    assert (state.accounts["a"].phase, state.accounts["a"].unproven_identities) == (Phase.CLEAR, ())
     assert state.accounts["a"].identity == X.identity("5a17")
     assert rebuilt_as(Run(armed("a")), a=X).accounts["a"].identity == X.identity("0ff0")
 
@@ -304,7 +306,7 @@ def test_another_account_under_the_name_is_struck_and_owes_the_one_that_was(play
     run = Run(identified("a", a=X))(*TO_CLEAR)
     state = rebuilt_as(run, a=Y)
     assert state.accounts["a"].phase is Phase.STRIKING
-    assert state.accounts["a"].owed == (X.identity("5a17"),)
+    assert state.accounts["a"].unproven_identities == (X.identity("5a17"),)
     assert state.kill is not None and state.kill.unclear == {"a"}
     both = {"a": (X.identity("5a17"), Y.identity("0ff0"))}
     assert (
@@ -327,7 +329,7 @@ def test_a_latch_that_has_moved_says_so_at_once(play: Theatre) -> None:
     run(recovered(50))
     assert record("resume", latch=True, moved={"a": "b"}).matches(run.commands[0])
     assert rebuilt_as(run, b=X, a=Y).tripped == ("b",)
-    assert latched(run.entries) == {"b"}
+    assert tripped_accounts(run.entries) == {"b"}
 
 
 def test_latches_of_two_names_that_become_one_account_hold_until_both_are_proven() -> None:
@@ -349,14 +351,14 @@ def test_an_account_that_takes_a_part_of_a_latched_one_over_is_tripped_too() -> 
     assert state.accounts["b"].phase is Phase.STRIKING
     run.state = state
     run(recovered(50))
-    assert latched(run.entries) == {"a", "b"}
+    assert tripped_accounts(run.entries) == {"a", "b"}
 
 
 def test_who_left_tripped_is_known_by_what_was_struck() -> None:
     run = Run(identified("a", "b", a=X, b=Y))(reported("a", "b"))
-    assert struck_elsewhere(run.entries, {"b": Y}) == {"a": (X.identity("5a17"),)}
-    assert struck_elsewhere(run.entries, {"b": Y, "new": X}) == {}
-    assert struck_elsewhere(run.entries, {}) == {"a": (X.identity("5a17"),), "b": (Y.identity("5a17"),)}
+    assert tripped_unconfigured(run.entries, {"b": Y}) == {"a": (X.identity("5a17"),)}
+    assert tripped_unconfigured(run.entries, {"b": Y, "new": X}) == {}
+    assert tripped_unconfigured(run.entries, {}) == {"a": (X.identity("5a17"),), "b": (Y.identity("5a17"),)}
 
 
 @pytest.mark.parametrize("wrong", [1, {"a": 1}, {"a": {"venue": "x"}}])

@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch.core.domain import Answer
-from kill_switch.core.tally import NAMED
-from kill_switch.journal.checkpoint import Snapshot
-from kill_switch.journal.kill_report import CHECKPOINT_BYTES, KEEP, Reports
+from kill_switch.core.domain import CancelOutcome
+from kill_switch.core.tally import MAX_NAMED
+from kill_switch.journal.checkpoint import JournalSnapshot
+from kill_switch.journal.kill_report import MAX_CHECKPOINT_BYTES, MAX_KILLS, ReportBuilder
 from tests.core.playbook import (
     Run,
     after,
@@ -31,7 +31,7 @@ K1 = "k1-1700000000"
 
 
 def report(run: Run, kill: str = "last", budget_us: int = 250_000) -> dict[str, Any]:
-    found = Reports(budget_us, run.entries).get(kill)
+    found = ReportBuilder(budget_us, run.entries).render(kill)
     assert found is not None
     return found
 
@@ -43,8 +43,8 @@ def account(run: Run, name: str = "a", kill: str = "last") -> dict[str, Any]:
 
 def checkpointed(run: Run) -> list[dict[str, Any]]:
     """Return what a journal has that begins with a checkpoint."""
-    kills = orjson.loads(orjson.dumps(Reports(1, run.entries).told(), default=str))
-    return [{**run.entries[-1], "kind": "checkpoint", "data": {**Snapshot().data(), "kills": kills}}]
+    kills = orjson.loads(orjson.dumps(ReportBuilder(1, run.entries).to_json(), default=str))
+    return [{**run.entries[-1], "kind": "checkpoint", "data": {**JournalSnapshot().to_json(), "kills": kills}}]
 
 
 def cleared(run: Run, name: str = "a", ms: float = 0) -> Run:
@@ -52,8 +52,8 @@ def cleared(run: Run, name: str = "a", ms: float = 0) -> Run:
 
 
 def test_without_a_kill_there_is_no_report() -> None:
-    reports = Reports(1)
-    assert (reports.last, reports.ids(), reports.get(), reports.get("k1-0")) == (None, (), None, None)
+    reports = ReportBuilder(1)
+    assert (reports.last, reports.kill_ids(), reports.render(), reports.render("k1-0")) == (None, (), None, None)
 
 
 def test_the_report_of_a_kill_that_went_well() -> None:
@@ -129,13 +129,13 @@ def test_the_budget_is_missed_while_one_account_has_not_answered() -> None:
     assert report(run)["all_clear_us"] is None
 
 
-@pytest.mark.parametrize("answer", [Answer.UNKNOWN, Answer.UNSENT])
-def test_what_proves_nothing_is_no_answer(answer: Answer) -> None:
+@pytest.mark.parametrize("answer", [CancelOutcome.UNKNOWN, CancelOutcome.UNSENT])
+def test_what_proves_nothing_is_no_answer(answer: CancelOutcome) -> None:
     run = Run(armed("a"))(reported("a"), answered("a", 10, answer))
     assert account(run)["answered_us"] is None
-    run(answered("a", 90, Answer.ACCEPTED))
+    run(answered("a", 90, CancelOutcome.ACCEPTED))
     assert account(run)["answered_us"] == 90_000
-    run(answered("a", 95, Answer.ACCEPTED))
+    run(answered("a", 95, CancelOutcome.ACCEPTED))
     assert account(run)["answered_us"] == 90_000
 
 
@@ -143,7 +143,7 @@ def test_what_proves_nothing_is_no_answer(answer: Answer) -> None:
 
 
 def test_a_refused_strike_is_no_answer_and_the_figures_are_those_of_the_first_that_is_accepted() -> None:
-    run = Run(armed("a"))(reported("a"), answered("a", 6.5, Answer.REFUSED), read("a", 1000, live=2))
+    run = Run(armed("a"))(reported("a"), answered("a", 6.5, CancelOutcome.REFUSED), read("a", 1000, live=2))
     refused = report(run)
     assert (refused["within_budget"], refused["last_answered_us"]) == (False, None)
     assert (account(run)["verdict"], account(run)["answered_us"]) == ("REFUSED", None)
@@ -158,21 +158,21 @@ def test_a_refused_strike_is_no_answer_and_the_figures_are_those_of_the_first_th
 
 
 def test_the_routes_are_those_of_the_strike_that_was_accepted() -> None:
-    run = Run(armed("a"))(reported("a"), answered("a", 10, Answer.REFUSED), read("a", 1000, live=2))
+    run = Run(armed("a"))(reported("a"), answered("a", 10, CancelOutcome.REFUSED), read("a", 1000, live=2))
     run.entries[-1]["data"]["sent"][0]["routes"] = ["ws"]
     run(answered("a", 1100))
     assert account(run)["routes"] == ["ws"]
 
 
 def test_an_answer_to_an_earlier_strike_stands_beside_that_strikes_figures() -> None:
-    run = Run(armed("a"))(reported("a"), answered("a", 10, Answer.UNKNOWN), read("a", 1000, live=2))
+    run = Run(armed("a"))(reported("a"), answered("a", 10, CancelOutcome.UNKNOWN), read("a", 1000, live=2))
     run(answered("a", 1010, strike=1))
     assert (account(run)["sent_us"], account(run)["answered_us"]) == (0, 1_010_000)
     assert [one["answer"] for one in account(run)["attempts"]] == ["ACCEPTED", None]
 
 
-@pytest.mark.parametrize("answer", [Answer.ACCEPTED, Answer.REFUSED])
-def test_a_late_answer_to_a_strike_of_an_earlier_kill_is_no_figure_of_the_next_one(answer: Answer) -> None:
+@pytest.mark.parametrize("answer", [CancelOutcome.ACCEPTED, CancelOutcome.REFUSED])
+def test_a_late_answer_to_a_strike_of_an_earlier_kill_is_no_figure_of_the_next_one(answer: CancelOutcome) -> None:
     run = Run(armed("a"))(reported("a"), read("a", 1000), due("a", 1250), read("a", 1300))
     run(reported("a", ms=70_000), answered("a", 70_001, answer, strike=1))
     told = account(run)
@@ -184,25 +184,25 @@ def test_a_late_answer_to_a_strike_of_an_earlier_kill_is_no_figure_of_the_next_o
 
 
 def test_the_first_strike_after_a_re_arm_within_the_same_kill_is_an_attempt_of_its_own() -> None:
-    run = Run(armed("a", "b"))(reported("a", "b"), answered("a", 5, Answer.REFUSED), read("a", 10_000, live=1))
+    run = Run(armed("a", "b"))(reported("a", "b"), answered("a", 5, CancelOutcome.REFUSED), read("a", 10_000, live=1))
     run(asked("a", force=True), reported("a", ms=70_000), answered("a", 70_003))
     told = account(run)
     assert (told["sent_us"], told["answered_us"]) == (70_000_000, 70_003_000)
     assert [(one["strike"], one["answer"]) for one in told["attempts"]] == [(1, "REFUSED"), (2, None), (3, "ACCEPTED")]
-    assert Reports(1, run.entries).told() == Reports(1, checkpointed(run)).told()
+    assert ReportBuilder(1, run.entries).to_json() == ReportBuilder(1, checkpointed(run)).to_json()
 
 
 def test_a_strike_that_is_refused_after_one_that_was_accepted_is_not_told_with_the_others_figures() -> None:
     run = Run(armed("a"))(reported("a"), answered("a", 10), read("a", 1000, live=2))
     assert (account(run)["verdict"], account(run)["answered_us"]) == ("UNKNOWN", 10_000)
-    run(answered("a", 1100, Answer.REFUSED))
+    run(answered("a", 1100, CancelOutcome.REFUSED))
     told = account(run)
     assert (told["verdict"], told["sent_us"], told["answered_us"]) == ("REFUSED", 1_000_000, None)
     assert report(run)["within_budget"] is False
 
 
 def test_without_an_accepted_strike_a_proof_has_no_time_of_an_answer_and_is_not_within_the_budget() -> None:
-    run = Run(armed("a"))(reported("a"), answered("a", 10, Answer.REFUSED))
+    run = Run(armed("a"))(reported("a"), answered("a", 10, CancelOutcome.REFUSED))
     run(read("a", 200), due("a", 450), read("a", 500))
     told = account(run)
     assert (told["verdict"], told["sent_us"], told["answered_us"]) == ("CONFIRMED", 0, None)
@@ -213,7 +213,10 @@ def test_of_very_many_strikes_the_first_and_the_last_are_told_and_the_accepted_o
     run = Run(armed("a"))(reported("a"))
     for number in range(2, 60):
         ms = 6000.0 * number
-        run(answered("a", ms - 10, Answer.ACCEPTED if number == 20 else Answer.UNKNOWN), read("a", ms, live=1))
+        run(
+            answered("a", ms - 10, CancelOutcome.ACCEPTED if number == 20 else CancelOutcome.UNKNOWN),
+            read("a", ms, live=1),
+        )
     told = account(run)
     assert (told["strikes"], told["answered_us"], told["sent_us"]) == (59, 119_990_000, 114_000_000)
     assert [one["strike"] for one in told["attempts"]] == [1, 2, 3, 4, *range(52, 60)]
@@ -223,13 +226,15 @@ def test_of_very_many_strikes_the_first_and_the_last_are_told_and_the_accepted_o
     ("answer", "verdict"),
     [
         (None, "UNKNOWN"),
-        (Answer.ACCEPTED, "UNKNOWN"),
-        (Answer.REFUSED, "REFUSED"),
-        (Answer.UNKNOWN, "UNKNOWN"),
-        (Answer.UNSENT, "UNKNOWN"),  # this strike may not have left, and an earlier copy has
+        (CancelOutcome.ACCEPTED, "UNKNOWN"),
+        (CancelOutcome.REFUSED, "REFUSED"),
+        (CancelOutcome.UNKNOWN, "UNKNOWN"),
+        (CancelOutcome.UNSENT, "UNKNOWN"),  # this strike may not have left, and an earlier copy has
     ],
 )
-def test_without_a_proof_the_verdict_says_no_more_than_the_last_answer(answer: Answer | None, verdict: str) -> None:
+def test_without_a_proof_the_verdict_says_no_more_than_the_last_answer(
+    answer: CancelOutcome | None, verdict: str
+) -> None:
     run = Run(armed("a"))(reported("a"))
     if answer is not None:
         run(answered("a", 100, answer))
@@ -239,11 +244,11 @@ def test_without_a_proof_the_verdict_says_no_more_than_the_last_answer(answer: A
 def test_only_what_provably_never_left_is_unsent() -> None:
     run = Run(armed("a"))(reported("a"))
     run.entries[1]["data"]["sent"][0].update(mono_ns=0, routes=[])
-    run(answered("a", 1, Answer.UNSENT))
+    run(answered("a", 1, CancelOutcome.UNSENT))
     assert account(run)["verdict"] == "UNSENT"
-    run(answered("a", 2, Answer.UNSENT))
+    run(answered("a", 2, CancelOutcome.UNSENT))
     assert account(run)["verdict"] == "UNSENT"
-    run(answered("a", 3, Answer.UNKNOWN), answered("a", 4, Answer.UNSENT))
+    run(answered("a", 3, CancelOutcome.UNKNOWN), answered("a", 4, CancelOutcome.UNSENT))
     assert account(run)["verdict"] == "UNKNOWN"
 
 
@@ -257,14 +262,14 @@ def test_what_is_not_proven_any_more_has_no_time_of_proof() -> None:
 
 def test_every_kill_on_record_can_be_told_where_nothing_is_forgotten() -> None:
     run = Run(armed("a"))
-    for number in range(KEEP + 5):
+    for number in range(MAX_KILLS + 5):
         cleared(run(reported("a", ms=number * 10_000)), "a", number * 10_000)
-    assert len(Reports(1, run.entries).ids()) == KEEP
-    assert len(Reports(1, run.entries, keep=None).ids()) == KEEP + 5
+    assert len(ReportBuilder(1, run.entries).kill_ids()) == MAX_KILLS
+    assert len(ReportBuilder(1, run.entries, keep=None).kill_ids()) == MAX_KILLS + 5
 
 
 def test_a_proof_outweighs_any_answer() -> None:
-    run = Run(armed("a"))(reported("a"), answered("a", 100, Answer.REFUSED))
+    run = Run(armed("a"))(reported("a"), answered("a", 100, CancelOutcome.REFUSED))
     run(read("a", 200), due("a", 450), read("a", 500))
     assert account(run)["verdict"] == "CONFIRMED"
 
@@ -297,7 +302,7 @@ def test_residue_that_was_never_read_has_an_unknown_number_left() -> None:
 
 def test_why_a_read_did_not_show_everything_stays_the_evidence_until_one_does() -> None:
     run = Run(armed("a"))(reported("a"), answered("a", 100), read("a", 10_000, complete=False))
-    run(answered("a", 10_100, Answer.REFUSED))
+    run(answered("a", 10_100, CancelOutcome.REFUSED))
     assert account(run)["evidence"] == "timed out"  # what was answered stands beside the attempt
     run(read("a", 10_200, live=1))
     assert account(run)["evidence"] == "the venue's words"
@@ -385,7 +390,7 @@ def test_the_strikes_record_names_the_orders_so_that_a_crash_before_the_answer_d
 def test_a_journal_of_an_earlier_version_is_told_with_its_claims_and_without_a_count() -> None:
     run = cleared(Run(armed("a"))(reported("a"), answered("a", 10, cancelled=3)))
     for entry in run.entries:
-        for data in (entry["data"], *entry["data"].get("sent", ())):
+        for data in (entry["data"], *entry["data"].render("sent", ())):
             data.pop("orders", None)
     assert (account(run)["verdict"], account(run)["claimed"], account(run)["cancelled"]) == ("CONFIRMED", 3, None)
 
@@ -394,15 +399,15 @@ def test_a_checkpoint_of_many_orders_has_room_and_counts_those_that_it_does_not_
     names = tuple(f"a{number}" for number in range(40))
     run = Run(armed(*names))(reported(*names))
     for name in names:
-        ids = [f"{name}-0a1b2c3d4e5f60718293a4b5c6d7{number:04}" for number in range(NAMED)]
+        ids = [f"{name}-0a1b2c3d4e5f60718293a4b5c6d7{number:04}" for number in range(MAX_NAMED)]
         run(answered(name, 10, orders={"open": ids, "more": [500, 0]}), read(name, 20))
-    told = Reports(1, run.entries).told()
-    assert len(orjson.dumps(told)) < CHECKPOINT_BYTES
-    again = Reports(1)
+    told = ReportBuilder(1, run.entries).to_json()
+    assert len(orjson.dumps(told)) < MAX_CHECKPOINT_BYTES
+    again = ReportBuilder(1)
     again.restore(orjson.loads(orjson.dumps(told)))
-    found = again.get()
+    found = again.render()
     assert found is not None
-    assert {one["cancelled"] for one in found["accounts"].values()} == {NAMED + 500}  # type: ignore[attr-defined]
+    assert {one["cancelled"] for one in found["accounts"].values()} == {MAX_NAMED + 500}  # type: ignore[attr-defined]
 
 
 def test_what_an_earlier_version_has_kept_of_an_account_is_read() -> None:
@@ -419,9 +424,9 @@ def test_what_an_earlier_version_has_kept_of_an_account_is_read() -> None:
 def test_a_kill_that_began_without_the_record_is_found_by_the_id_that_it_had_then() -> None:
     run = Run(armed("a"))(reported("a"))
     run.entries[0]["data"]["known_as"] = "direct-0a1b2c3d-1700000000"
-    reports = Reports(1, run.entries)
-    assert reports.get("direct-0a1b2c3d-1700000000") == reports.get(K1)
-    assert reports.get("direct-0a1b2c3d-1700000001") is None
+    reports = ReportBuilder(1, run.entries)
+    assert reports.render("direct-0a1b2c3d-1700000000") == reports.render(K1)
+    assert reports.render("direct-0a1b2c3d-1700000001") is None
 
 
 def test_routes_are_named_once_in_the_order_of_their_use() -> None:
@@ -492,15 +497,15 @@ def test_what_leaves_after_a_re_arm_does_not_look_like_a_kill() -> None:
 
 
 def test_a_re_arm_of_an_account_that_was_in_no_kill_is_ignored() -> None:
-    reports = Reports(1, [{"kind": "rearm", "data": {"accounts": ["a"]}}, {"kind": "start", "data": {}}])
+    reports = ReportBuilder(1, [{"kind": "rearm", "data": {"accounts": ["a"]}}, {"kind": "start", "data": {}}])
     assert reports.last is None
 
 
 def test_each_kill_has_a_report_of_its_own() -> None:
     run = cleared(Run(armed("a", "b"))(reported("a", "b")))
     cleared(run, "b")(asked("a"), reported("a", ms=70_000, trigger="loss"))
-    reports = Reports(1, run.entries)
-    assert reports.ids() == (K1, "k2-1700000070")
+    reports = ReportBuilder(1, run.entries)
+    assert reports.kill_ids() == (K1, "k2-1700000070")
     assert reports.last == "k2-1700000070"
     assert account(run, "a", K1)["state"] == "CLEAR"
     assert account(run, "a")["state"] == "STRIKING"
@@ -552,14 +557,14 @@ def test_on_another_boot_the_wall_clock_counts() -> None:
 
 
 def test_reports_are_the_same_live_and_read_back() -> None:
-    live = Reports(250_000)
+    live = ReportBuilder(250_000)
     run = Run(armed("a"))
     for event in (reported("a"), answered("a", 100), read("a", 600, live=1), answered("a", 700)):
         before = len(run.entries)
         run(event)
         for entry in run.entries[before:]:
             live.take(entry)
-    assert live.get() == report(run)
+    assert live.render() == report(run)
 
 
 def test_each_stage_of_each_accounts_kill_is_measured_once() -> None:
@@ -567,8 +572,8 @@ def test_each_stage_of_each_accounts_kill_is_measured_once() -> None:
     cleared(cleared(run, "a"), "b", 40)
     cleared(run(seen("a", 1000)), "a", 1000)
     measured: list[tuple[str, int]] = []
-    reports = Reports(1)
-    reports.measured = lambda stage, us: measured.append((stage, us))
+    reports = ReportBuilder(1)
+    reports.on_measured = lambda stage, us: measured.append((stage, us))
     for entry in run.entries:
         reports.take(entry)
     assert sorted(measured) == [
@@ -580,27 +585,29 @@ def test_each_stage_of_each_accounts_kill_is_measured_once() -> None:
 
 def test_only_the_last_kills_are_kept_in_memory() -> None:
     run = Run(armed("a"))
-    for n in range(KEEP + 3):
+    for n in range(MAX_KILLS + 3):
         ms = n * 100_000.0
         cleared(run(reported("a", ms=ms)), "a", ms)
-    reports = Reports(1, run.entries)
-    assert len(reports.ids()) == KEEP
-    assert reports.ids()[0].startswith("k4-")
-    assert reports.get(K1) is None
+    reports = ReportBuilder(1, run.entries)
+    assert len(reports.kill_ids()) == MAX_KILLS
+    assert reports.kill_ids()[0].startswith("k4-")
+    assert reports.render(K1) is None
     assert run.state.kill is not None
     assert reports.last == run.state.kill.id
 
 
 def test_all_kills_are_kept_where_that_is_asked_for() -> None:
     run = Run(armed("a"))
-    for n in range(KEEP + 3):
+    for n in range(MAX_KILLS + 3):
         cleared(run(reported("a", ms=n * 100_000.0)), "a", n * 100_000.0)
-    assert len(Reports(1, run.entries, keep=None).ids()) == KEEP + 3
-    assert Reports(1, run.entries, keep=1).ids() == (f"k{KEEP + 3}-{1_700_000_000 + (KEEP + 2) * 100}",)
+    assert len(ReportBuilder(1, run.entries, keep=None).kill_ids()) == MAX_KILLS + 3
+    assert ReportBuilder(1, run.entries, keep=1).kill_ids() == (
+        f"k{MAX_KILLS + 3}-{1_700_000_000 + (MAX_KILLS + 2) * 100}",
+    )
 
 
 def test_what_is_still_told_of_a_kill_that_is_no_longer_kept_is_ignored() -> None:
-    reports = Reports(1)
+    reports = ReportBuilder(1)
     entry = {"at": "2023-11-14T22:13:20Z", "boot": "b", "mono_ns": ns(0)}
     gone = {"kill": "k0-0", "account": "a", "mono_ns": ns(0)}
     reports.take({**entry, "kind": "clear", "data": gone})
@@ -611,7 +618,7 @@ def test_what_is_still_told_of_a_kill_that_is_no_longer_kept_is_ignored() -> Non
 
 def test_the_reasons_of_a_kill_are_told_without_their_evidence_and_those_of_an_unknown_one_not_at_all() -> None:
     run = Run(armed("a"))(reported("a"))
-    reports = Reports(1, run.entries)
+    reports = ReportBuilder(1, run.entries)
     (told,) = reports.reasons("k1-1700000000")
     assert told == {"trigger": "panic", "text": "touched", "observed_at": "2023-11-14T22:13:20.000000Z"}
     assert reports.reasons("k9-1700000000") == []
@@ -620,4 +627,7 @@ def test_the_reasons_of_a_kill_are_told_without_their_evidence_and_those_of_an_u
 def test_a_record_of_another_version_is_left_out_of_the_reports_of_an_earlier_run() -> None:
     run = cleared(Run(armed("a"))(reported("a")))
     strange = {**run.entries[0], "kind": "reason", "data": {"kill": "k9"}}
-    assert Reports(250_000, [strange, *run.entries, strange]).get() == Reports(250_000, run.entries).get()
+    assert (
+        ReportBuilder(250_000, [strange, *run.entries, strange]).render()
+        == ReportBuilder(250_000, run.entries).render()
+    )

@@ -14,15 +14,15 @@ import orjson
 import pytest
 
 from kill_switch.core import recovery
-from kill_switch.core.domain import Pace
+from kill_switch.core.domain import SweepTiming
 from kill_switch.errors import JournalBroken
 from kill_switch.journal import journal, segments
-from kill_switch.journal.checkpoint import KIND, Snapshot
+from kill_switch.journal.checkpoint import KIND, JournalSnapshot
 from kill_switch.journal.journal import GENESIS, Journal
-from kill_switch.journal.kill_report import Reports
+from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.journal.latch_file import latched_accounts
 from kill_switch.journal.records import Entry
-from kill_switch.journal.segments import NEXT, Reading
+from kill_switch.journal.segments import NEXT, JournalReader
 from tests.core.at_once import Prompt
 from tests.core.playbook import at
 from tests.core.test_journal import REASON, ByHand
@@ -38,38 +38,38 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have files that are full soon, also in the middle of a kill."""
     monkeypatch.setattr("kill_switch.journal.writer.FULL_BYTES", FULL)
     monkeypatch.setattr("kill_switch.journal.writer._CALM_NS", 0)
-    monkeypatch.setattr("kill_switch.journal.journal.Syncing", ByHand)
+    monkeypatch.setattr("kill_switch.journal.journal.FsyncThread", ByHand)
 
 
 def killed(opened: Journal) -> None:
     """Let go of a journal as the kernel does for a process that is gone."""
     opened._writer.let_go()
-    opened._intent.close()
+    opened._write_ahead.close()
     os.close(opened._lock)
 
 
 def fill(opened: Journal, files: int = 1, kind: str = "note") -> None:
     """Append until so many files more are full."""
-    wanted = len(segments.full(opened.path.parent)) + files
+    wanted = len(segments.is_full(opened.path.parent)) + files
     for n in range(10_000):
         opened.append(kind, {"n": n}, at(n))
         opened.flush()
         if not n % 5:
-            opened.settle()
-            if len(segments.full(opened.path.parent)) >= wanted:
+            opened.retry_pending()
+            if len(segments.is_full(opened.path.parent)) >= wanted:
                 return
     raise AssertionError("no file was ever full")
 
 
 def whole(dirs: Dirs) -> list[Entry]:
-    return list(Reading(dirs[0] / journal.NAME).entries())
+    return list(JournalReader(dirs[0] / journal.NAME).entries())
 
 
 def trips(dirs: Dirs) -> set[str]:
     """Start once more and say which of the accounts a and b would be tripped, by the journal or by a latch."""
     opened = Journal(*dirs)
     said = opened.foreign_latch()
-    tripped = set(recovery.rebuild(opened.replay.entries, {"a": Pace(), "b": Pace()}).tripped)
+    tripped = set(recovery.rebuild(opened.contents.entries, {"a": SweepTiming(), "b": SweepTiming()}).tripped)
     killed(opened)
     return tripped | set(() if said is None else latched_accounts(said, ("a", "b")))
 
@@ -87,11 +87,11 @@ def opened(dirs: Dirs) -> Iterator[Prompt]:
 def test_a_full_file_gets_a_number_and_the_next_one_begins_with_a_checkpoint_and_the_chain_goes_on(
     opened: Prompt, dirs: Dirs
 ) -> None:
-    opened.latch("reason", REASON, at(0))
+    opened.append_latch("reason", REASON, at(0))
     fill(opened, 3)
-    names = [path.name for path in segments.full(dirs[0])]
+    names = [path.name for path in segments.is_full(dirs[0])]
     assert names == ["journal-000001.jsonl", "journal-000002.jsonl", "journal-000003.jsonl"]
-    firsts = [segments.read(path).entries[0]["kind"] for path in segments.full(dirs[0])]
+    firsts = [segments.read_journal(path).entries[0]["kind"] for path in segments.is_full(dirs[0])]
     assert firsts == ["reason", KIND, KIND]
     entries = whole(dirs)
     assert [entry["seq"] for entry in entries] == list(range(1, len(entries) + 1))
@@ -101,24 +101,24 @@ def test_a_full_file_gets_a_number_and_the_next_one_begins_with_a_checkpoint_and
 
 def test_a_start_reads_the_last_file_alone_and_knows_what_all_of_them_say(dirs: Dirs) -> None:
     first = Prompt(*dirs)
-    first.latch("reason", REASON, at(0))
+    first.append_latch("reason", REASON, at(0))
     first.append("pnl", {"trigger": "loss", "day": "today"}, at(1))
     fill(first, 2)
     first.close()
     entries = whole(dirs)
-    for path in segments.full(dirs[0]):
+    for path in segments.is_full(dirs[0]):
         path.unlink()  # a start needs none of them
     second = Prompt(*dirs)
     second.append("start", {"triggers": {}}, at(9))
     second.close()
     assert second.foreign_latch() is None
-    paces = {"a": Pace(), "b": Pace()}
-    assert recovery.rebuild(second.replay.entries, paces) == recovery.rebuild(entries, paces)
-    assert Reports(1, second.replay.entries).get() == Reports(1, entries).get()
-    assert [entry["data"] for entry in second.replay.entries if entry["kind"] == "pnl"] == [
+    paces = {"a": SweepTiming(), "b": SweepTiming()}
+    assert recovery.rebuild(second.contents.entries, paces) == recovery.rebuild(entries, paces)
+    assert ReportBuilder(1, second.contents.entries).render() == ReportBuilder(1, entries).render()
+    assert [entry["data"] for entry in second.contents.entries if entry["kind"] == "pnl"] == [
         {"trigger": "loss", "day": "today"}
     ]
-    assert segments.read(second.path).entries[-1]["seq"] == len(entries) + 1
+    assert segments.read_journal(second.path).entries[-1]["seq"] == len(entries) + 1
 
 
 def test_no_file_is_begun_in_the_middle_of_a_kill(dirs: Dirs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,13 +126,13 @@ def test_no_file_is_begun_in_the_middle_of_a_kill(dirs: Dirs, monkeypatch: pytes
     made = Prompt(*dirs)
     for n in range(20):
         made.append("note", {"n": n}, at(n))
-    made.latch("reason", REASON, at(0))
-    made.settle()
-    assert segments.full(dirs[0]) == []
+    made.append_latch("reason", REASON, at(0))
+    made.retry_pending()
+    assert segments.is_full(dirs[0]) == []
     for n in range(60):  # one that never ends keeps no file for ever
         made.append("note", {"n": n}, at(n))
-    made.settle()
-    assert len(segments.full(dirs[0])) == 1
+    made.retry_pending()
+    assert len(segments.is_full(dirs[0])) == 1
     made.close()
 
 
@@ -141,8 +141,8 @@ def test_a_journal_without_a_checkpoint_that_is_longer_than_a_file_is_cut_at_the
     chunks: list[None] = []
     made = Prompt(*dirs, lambda: chunks.append(None))
     assert len(chunks) == made.path.stat().st_size // segments.CHUNK > 1  # systemd is to wait for that
-    made.settle()
-    assert len(segments.full(dirs[0])) == 1
+    made.retry_pending()
+    assert len(segments.is_full(dirs[0])) == 1
     assert made.path.stat().st_size < FULL
     made.close()
     assert len(whole(dirs)) == 10_001
@@ -165,16 +165,16 @@ def test_a_disk_on_which_no_file_can_be_begun_is_said_and_the_old_one_goes_on(
         made.append("note", {"n": n}, at(n))
     with monkeypatch.context() as patch:
         patch.setattr(f"kill_switch.journal.writer.os.{way}", fails)
-        made.settle()
+        made.retry_pending()
         assert "the next file cannot be begun: Disk quota exceeded" in made.trouble
-        made.latch("reason", REASON, at(1))
-        assert made.on_record
+        made.append_latch("reason", REASON, at(1))
+        assert made.is_on_record
         patch.setattr("kill_switch.journal.writer._AGAIN_NS", 0)
-        made.settle()
+        made.retry_pending()
     monkeypatch.setattr(made._writer, "_rotate_ns", 0)
-    made.settle()
+    made.retry_pending()
     assert made.trouble == ""
-    assert [path.name for path in segments.full(dirs[0])] == ["journal-000001.jsonl"]
+    assert [path.name for path in segments.is_full(dirs[0])] == ["journal-000001.jsonl"]
     made.close()
     assert trips(dirs) == {"a"}
     assert [entry["seq"] for entry in whole(dirs)] == list(range(1, 63))
@@ -194,7 +194,7 @@ def test_a_process_that_is_killed_at_any_point_of_it_loses_nothing_and_trips_nob
             dirs[0].mkdir()
             made, left = Prompt(*dirs), step
             if latched:
-                made.latch("reason", REASON, at(0))
+                made.append_latch("reason", REASON, at(0))
             for n in range(60):
                 made.append("note", {"n": n}, at(n))
             made.flush()
@@ -213,7 +213,7 @@ def test_a_process_that_is_killed_at_any_point_of_it_loses_nothing_and_trips_nob
                 for way in ways:
                     patch.setattr(f"kill_switch.journal.writer.os.{way}", dying(getattr(os, way)))
                 try:
-                    made.settle()
+                    made.retry_pending()
                     died = False
                 except Died:
                     died = True
@@ -237,7 +237,7 @@ def test_a_broken_journal_is_set_aside_with_the_files_that_were_full(dirs: Dirs)
     first.close()
     first.path.write_bytes(first.path.read_bytes().replace(b'"n":1', b'"n":2'))
     assert trips(dirs) == {"a", "b"}
-    assert segments.full(dirs[0]) == []
+    assert segments.is_full(dirs[0]) == []
     assert len(list(dirs[0].glob("journal-00000?.jsonl.broken-*"))) == 2
 
 
@@ -255,15 +255,15 @@ def test_what_stands_in_the_way_of_the_next_file_keeps_no_daemon_from_starting(d
     made = Prompt(*dirs)
     for n in range(60):
         made.append("note", {"n": n}, at(n))
-    made.settle()
+    made.retry_pending()
     assert "the next file cannot be begun: Is a directory" in made.trouble
-    assert made.on_record
+    assert made.is_on_record
     made.close()
 
 
 def test_a_checkpoint_that_was_changed_trips(dirs: Dirs) -> None:
     first = Prompt(*dirs)
-    first.latch("reason", REASON, at(0))
+    first.append_latch("reason", REASON, at(0))
     fill(first)
     first.close()
     first.path.write_bytes(first.path.read_bytes().replace(b'"a":["k1', b'"z":["k1', 1))
@@ -278,7 +278,7 @@ def damaged(dirs: Dirs, damage: Callable[[list[Path]], object]) -> JournalBroken
     fill(made, 3)
     made.append("note", {}, at(0))
     made.close()
-    damage(segments.full(dirs[0]))
+    damage(segments.is_full(dirs[0]))
     with pytest.raises(JournalBroken) as raised:
         whole(dirs)
     return raised.value
@@ -306,48 +306,48 @@ def test_a_file_that_was_cut_in_the_middle_is_found(dirs: Dirs) -> None:
 
 
 def test_files_that_were_archived_from_the_first_on_leave_a_chain_that_holds(opened: Prompt, dirs: Dirs) -> None:
-    opened.latch("reason", REASON, at(0))
+    opened.append_latch("reason", REASON, at(0))
     fill(opened, 3)
-    for path in segments.full(dirs[0])[:2]:
+    for path in segments.is_full(dirs[0])[:2]:
         path.unlink()
-    reading = Reading(opened.path)
+    reading = JournalReader(opened.path)
     count = sum(1 for _ in reading.entries())
     assert reading.chain.first > 1
     assert reading.chain.seq == reading.chain.first + count - 1
-    assert segments.reports(opened.path, 1)[0].ids() == ("k1-1700000000",)
+    assert segments.read_reports(opened.path, 1)[0].kill_ids() == ("k1-1700000000",)
 
 
 def test_following_goes_over_from_file_to_file(opened: Prompt, dirs: Dirs) -> None:
     opened.append("note", {}, at(0))
     opened.flush()
     writes: Iterator[Callable[[], object]] = iter(
-        [lambda: fill(opened), lambda: fill(opened, 3), lambda: opened.latch("reason", REASON, at(0))]
+        [lambda: fill(opened), lambda: fill(opened, 3), lambda: opened.append_latch("reason", REASON, at(0))]
     )
-    followed = Reading(opened.path).entries(lambda: next(writes)())
+    followed = JournalReader(opened.path).entries(lambda: next(writes)())
     seen = []
     for entry in followed:
         seen.append(entry["seq"])
         if entry["kind"] == "reason":
             break
     assert seen == list(range(1, len(seen) + 1))
-    assert len(segments.full(dirs[0])) == 4
+    assert len(segments.is_full(dirs[0])) == 4
 
 
 def test_a_file_that_becomes_full_while_it_is_read_is_read_once(opened: Prompt, dirs: Dirs) -> None:
     fill(opened)
-    reading = Reading(opened.path).entries()
+    reading = JournalReader(opened.path).entries()
     seen = [next(reading)["seq"]]
     fill(opened)
     seen += [entry["seq"] for entry in reading]
     assert seen == list(range(1, seen[-1] + 1))
-    assert seen[-1] == segments.read(segments.full(dirs[0])[1]).entries[-1]["seq"]
+    assert seen[-1] == segments.read_journal(segments.is_full(dirs[0])[1]).entries[-1]["seq"]
 
 
 def test_reports_are_told_from_all_files(opened: Prompt, dirs: Dirs) -> None:
     for number in range(3):
-        opened.latch("reason", {**REASON, "kill": f"k{number}-1"}, at(0))
+        opened.append_latch("reason", {**REASON, "kill": f"k{number}-1"}, at(0))
         fill(opened)
-    assert segments.reports(opened.path, 1)[0].ids() == ("k0-1", "k1-1", "k2-1")
+    assert segments.read_reports(opened.path, 1)[0].kill_ids() == ("k0-1", "k1-1", "k2-1")
 
 
 # ── how much a start reads ────────────────────────────────────────────────────────────────────────────────────────
@@ -355,7 +355,7 @@ def test_reports_are_told_from_all_files(opened: Prompt, dirs: Dirs) -> None:
 
 def written(dirs: Dirs, records: int, bytes_a_file: int = 0) -> None:
     """Write a journal fast: one latch, and notes; in files of that size, each with its checkpoint, or in one."""
-    path, snapshot, prev, seq, size = dirs[0] / journal.NAME, Snapshot(), GENESIS, 0, 0
+    path, snapshot, prev, seq, size = dirs[0] / journal.NAME, JournalSnapshot(), GENESIS, 0, 0
     checkpoint, number, lines = b"", 1, list[bytes]()
 
     def line(kind: bytes, data: bytes) -> None:
@@ -368,12 +368,12 @@ def written(dirs: Dirs, records: int, bytes_a_file: int = 0) -> None:
         size += len(lines[-1])
 
     line(b"reason", orjson.dumps(REASON))
-    snapshot.take(orjson.loads(lines[0]))
-    checkpoint = orjson.dumps(snapshot.data())
+    snapshot.apply(orjson.loads(lines[0]))
+    checkpoint = orjson.dumps(snapshot.to_json())
     for _ in range(records - 1):
         line(b"note", b'{"account":"a","kill":"k1-1700000000","evidence":"as it is written, again and again"}')
         if bytes_a_file and size > bytes_a_file:
-            (dirs[0] / segments.numbered(number)).write_bytes(b"".join(lines))
+            (dirs[0] / segments.segment_name(number)).write_bytes(b"".join(lines))
             lines.clear()
             number, size = number + 1, 0
             line(KIND.encode(), checkpoint)
@@ -394,8 +394,8 @@ def bytes_read(work: Callable[[], object]) -> int:
 def test_a_start_reads_no_more_than_a_mebibyte_of_a_million_records(dirs: Dirs) -> None:
     def start() -> None:
         made = Prompt(*dirs)
-        assert recovery.latched(made.replay.entries) == (frozenset("a") if full else frozenset())
-        made.settle()
+        assert recovery.tripped_accounts(made.contents.entries) == (frozenset("a") if full else frozenset())
+        made.retry_pending()
         killed(made)
 
     full = False

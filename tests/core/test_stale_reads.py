@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from kill_switch.core import sweep
-from kill_switch.core.domain import Answer, Phase
-from kill_switch.core.sweep import Act, Answered, Due, OrdersRead, Sweep
+from kill_switch.core.domain import CancelOutcome, Phase
+from kill_switch.core.sweep import ReadCounted, StrikeAnswered, Sweep, SweepAction, SweepTimerFired
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 
 PACE = CrossTrade.PACE
@@ -26,38 +26,38 @@ class Told:
 
 def play(lag_ms: int, placed_ms: int, kept: int) -> tuple[list[Told], Sweep]:
     """Strike at 0; one order rests from `placed_ms` on, until a strike ends it; the first `kept` strikes do not."""
-    state = sweep.begin(PACE, TRIP_MS * MS)
+    state = sweep.start_sweep(PACE, TRIP_MS * MS)
     ended_ms: int | None = None
     strikes = 0
     coming: list[tuple[int, int, str]] = [(ANSWER_MS, 0, "answer")]
     told: list[Told] = []
     for now_ms in range(0, LENGTH_MS, STEP_MS):
         at_ns = (TRIP_MS + now_ms) * MS
-        acts: tuple[Act, ...] = (Act.STRIKE,) if now_ms == 0 else ()
+        acts: tuple[SweepAction, ...] = (SweepAction.STRIKE,) if now_ms == 0 else ()
         for one in [one for one in coming if one[0] <= now_ms]:
             coming.remove(one)
             if one[2] == "answer":
-                state, more = sweep.step(state, Answered(at_ns, Answer.ACCEPTED))
+                state, more = sweep.step(state, StrikeAnswered(at_ns, CancelOutcome.ACCEPTED))
             else:
                 then_ms = one[1] - lag_ms
                 live = placed_ms <= then_ms and (ended_ms is None or then_ms < ended_ms)
-                read = OrdersRead(at_ns, (TRIP_MS + one[1]) * MS, int(live), 0, True)
+                read = ReadCounted(at_ns, (TRIP_MS + one[1]) * MS, int(live), 0, True)
                 state, more = sweep.step(state, read)
             acts += more
         if at_ns >= state.due_ns:
-            state, more = sweep.step(state, Due(at_ns))
+            state, more = sweep.step(state, SweepTimerFired(at_ns))
             acts += more
         for act in acts:
             match act:
-                case Act.STRIKE:
+                case SweepAction.STRIKE:
                     strikes += 1
                     if strikes > kept and placed_ms <= now_ms and ended_ms is None:
                         ended_ms = now_ms
                     coming.append((now_ms + ANSWER_MS, now_ms, "answer"))
-                case Act.READ:
+                case SweepAction.READ:
                     coming.append((now_ms + ANSWER_MS, now_ms, "read"))
                 case _:
-                    told.append(Told(now_ms, act is Act.CLEAR, placed_ms <= now_ms and ended_ms is None))
+                    told.append(Told(now_ms, act is SweepAction.CLEAR, placed_ms <= now_ms and ended_ms is None))
     return told, state
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.journal.fsync import Syncing
+from kill_switch.journal.fsync import FsyncThread
 
 
 class Disk:
@@ -39,9 +39,9 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 @pytest.fixture
-def made(tmp_path: Path, disk: Disk) -> Iterator[Syncing]:
+def made(tmp_path: Path, disk: Disk) -> Iterator[FsyncThread]:
     fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
-    syncing = Syncing(fd, 0, lambda: None)
+    syncing = FsyncThread(fd, 0, lambda: None)
     yield syncing
     for _ in range(5):
         disk.go_on.release()
@@ -58,22 +58,22 @@ def until(true: Callable[[], bool]) -> None:
     raise AssertionError("it did not come to that")
 
 
-def test_nothing_counts_as_on_the_disk_before_the_sync_is_over(made: Syncing, disk: Disk) -> None:
-    made.ask(100)
+def test_nothing_counts_as_on_the_disk_before_the_sync_is_over(made: FsyncThread, disk: Disk) -> None:
+    made.request(100)
     assert disk.begun.acquire(timeout=10)
     assert made.durable == 0
-    assert made.lasts_ns(1 << 62) > 0
+    assert made.running_ns(1 << 62) > 0
     disk.go_on.release()
     until(lambda: made.durable == 100)
-    until(lambda: made.lasts_ns(1 << 62) == 0)
+    until(lambda: made.running_ns(1 << 62) == 0)
     assert made.trouble == ""
 
 
-def test_many_who_ask_during_one_sync_wait_for_one_more(made: Syncing, disk: Disk) -> None:
-    made.ask(100)
+def test_many_who_ask_during_one_sync_wait_for_one_more(made: FsyncThread, disk: Disk) -> None:
+    made.request(100)
     assert disk.begun.acquire(timeout=10)
     for size in range(101, 150):
-        made.ask(size)
+        made.request(size)
     disk.go_on.release()
     assert disk.begun.acquire(timeout=10)
     assert made.durable == 100
@@ -82,32 +82,32 @@ def test_many_who_ask_during_one_sync_wait_for_one_more(made: Syncing, disk: Dis
     assert disk.calls == 2
 
 
-def test_after_a_failure_the_same_bytes_count_no_more_and_later_ones_do(made: Syncing, disk: Disk) -> None:
+def test_after_a_failure_the_same_bytes_count_no_more_and_later_ones_do(made: FsyncThread, disk: Disk) -> None:
     disk.fails = True
-    made.ask(100)
+    made.request(100)
     disk.go_on.release()
     until(lambda: made.trouble == "Input/output error")
     disk.fails = False
-    made.ask(150)  # some of these were written while it failed
+    made.request(150)  # some of these were written while it failed
     disk.go_on.release()
-    until(lambda: disk.calls == 2 and made.lasts_ns(1 << 62) == 0)
+    until(lambda: disk.calls == 2 and made.running_ns(1 << 62) == 0)
     assert made.durable == 0
-    made.ask(151)
+    made.request(151)
     disk.go_on.release()
     until(lambda: made.durable == 151)
     assert made.trouble == "Input/output error"
 
 
-def test_a_sync_that_was_asked_for_before_a_failure_proves_nothing_after_it(made: Syncing, disk: Disk) -> None:
-    made.ask(100)
+def test_a_sync_that_was_asked_for_before_a_failure_proves_nothing_after_it(made: FsyncThread, disk: Disk) -> None:
+    made.request(100)
     assert disk.begun.acquire(timeout=10)
-    made.ask(120)
+    made.request(120)
     disk.fails = True
     disk.go_on.release()
     assert disk.begun.acquire(timeout=10)
     disk.fails = False
     disk.go_on.release()
-    until(lambda: made.lasts_ns(1 << 62) == 0)
+    until(lambda: made.running_ns(1 << 62) == 0)
     assert made.durable == 0
 
 
@@ -116,7 +116,7 @@ def test_what_is_done_beside_fails_the_sync_if_it_fails(tmp_path: Path, disk: Di
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
-    syncing = Syncing(fd, 0, fails)
+    syncing = FsyncThread(fd, 0, fails)
     syncing.close(100, 10)
     os.close(fd)
     assert (syncing.durable, syncing.trouble, disk.calls) == (0, "Read-only file system", 0)
@@ -124,7 +124,7 @@ def test_what_is_done_beside_fails_the_sync_if_it_fails(tmp_path: Path, disk: Di
 
 def test_the_close_waits_for_a_last_sync(tmp_path: Path, disk: Disk) -> None:
     fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
-    syncing = Syncing(fd, 0, disk.go_on.release)
+    syncing = FsyncThread(fd, 0, disk.go_on.release)
     syncing.close(100, 10)
     os.close(fd)
     assert syncing.durable == 100
@@ -132,7 +132,7 @@ def test_the_close_waits_for_a_last_sync(tmp_path: Path, disk: Disk) -> None:
 
 def test_the_close_does_not_wait_for_ever(tmp_path: Path, disk: Disk) -> None:
     fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
-    syncing = Syncing(fd, 0, lambda: None)
+    syncing = FsyncThread(fd, 0, lambda: None)
     syncing.close(100, 0.01)
     assert syncing.durable == 0
     disk.go_on.release()

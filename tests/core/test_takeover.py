@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from kill_switch.core import engine, recovery
-from kill_switch.core.domain import Answer, Pace, Phase, Reason
-from kill_switch.core.engine import Account, Record, Reported, State, Struck
-from kill_switch.core.sweep import Answered
+from kill_switch.core.domain import CancelOutcome, Phase, Reason, SweepTiming
+from kill_switch.core.engine import AccountState, AppendRecord, ReasonReported, State, StrikesSent
+from kill_switch.core.sweep import StrikeAnswered
 from kill_switch.journal import takeover
 from tests.core.playbook import at
 
-PACES = {"a": Pace(), "b": Pace(), "c": Pace()}
+PACES = {"a": SweepTiming(), "b": SweepTiming(), "c": SweepTiming()}
 Entry = Mapping[str, Any]
 
 
@@ -21,28 +21,28 @@ def entries(state: State, *events: engine.Event) -> tuple[State, list[Entry]]:
     made: list[Entry] = []
     for event in events:
         state, commands = engine.step(state, event)
-        made += [{"kind": one.kind, "data": one.data} for one in commands if isinstance(one, Record)]
+        made += [{"kind": one.kind, "data": one.data} for one in commands if isinstance(one, AppendRecord)]
     return state, [{**entry, "seq": number} for number, entry in enumerate(made, 1)]
 
 
-def reported(name: str, ms: float) -> Reported:
-    return Reported(Reason("panic", "touched", (name,), at(ms)), at(ms))
+def reported(name: str, ms: float) -> ReasonReported:
+    return ReasonReported(Reason("panic", "touched", (name,), at(ms)), at(ms))
 
 
-def struck(name: str, number: int, ms: float) -> Struck:
-    return Struck((engine.Sent(name, number, ("ws",), at(ms).mono_ns),), at(ms))
+def struck(name: str, number: int, ms: float) -> StrikesSent:
+    return StrikesSent((engine.StrikeSent(name, number, ("ws",), at(ms).mono_ns),), at(ms))
 
 
 def direct() -> tuple[State, list[Entry]]:
     """Strike account `a` without a record, and have it answer."""
-    alone = State({"a": Account(PACES["a"])})
-    answered = engine.Progress("a", Answered(at(5002).mono_ns, Answer.ACCEPTED), at(5002), "taken", 3)
+    alone = State({"a": AccountState(PACES["a"])})
+    answered = engine.Progress("a", StrikeAnswered(at(5002).mono_ns, CancelOutcome.ACCEPTED), at(5002), "taken", 3)
     return entries(alone, reported("a", 5000), struck("a", 1, 5001), answered)
 
 
-def join(past: list[Entry]) -> tuple[takeover.Joined, list[Entry]]:
+def join(past: list[Entry]) -> tuple[takeover.TakeoverPlan, list[Entry]]:
     running, kept = direct()
-    joined = takeover.join(running, recovery.rebuild(past, PACES), at(5000))
+    joined = takeover.plan_takeover(running, recovery.rebuild(past, PACES), at(5000))
     return joined, [{**one, "data": joined.rewrite(one["kind"], one["data"])} for one in kept]
 
 
@@ -54,7 +54,7 @@ def test_on_an_empty_record_nothing_is_different() -> None:
 
 
 def test_a_kill_that_is_under_way_is_joined_and_strikes_are_numbered_on() -> None:
-    armed = State({name: Account(pace) for name, pace in PACES.items()})
+    armed = State({name: AccountState(pace) for name, pace in PACES.items()})
     _, past = entries(armed, reported("a", 0), struck("a", 1, 1), struck("a", 2, 900), reported("b", 1000))
     joined, written = join(past)
     assert joined.unfinished == ("b",)
@@ -70,14 +70,14 @@ def test_a_kill_that_is_under_way_is_joined_and_strikes_are_numbered_on() -> Non
 
 
 def test_behind_a_kill_that_is_over_a_new_one_is_numbered_on() -> None:
-    armed = State({name: Account(pace) for name, pace in PACES.items()})
+    armed = State({name: AccountState(pace) for name, pace in PACES.items()})
     _, past = entries(armed, reported("b", 0), struck("b", 1, 1))
     past.append({"seq": 3, "kind": "clear", "data": {"account": "b"}})
     joined, written = join(past)
     assert joined.kill.startswith("k2-") and joined.unfinished == ()
     assert written[0]["data"]["kill"] == joined.kill
     whole = recovery.rebuild([*past, *written], PACES)
-    assert whole.kills == 2 and {name: a.phase for name, a in whole.accounts.items() if a.sweep} == {
+    assert whole.kill_count == 2 and {name: a.phase for name, a in whole.accounts.items() if a.sweep} == {
         "a": Phase.STRIKING,
         "b": Phase.CLEAR,
     }

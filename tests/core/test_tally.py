@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from kill_switch.core import tally
-from kill_switch.core.domain import Life, Order
-from kill_switch.core.tally import NAMED, Count, Counts, Tally
+from kill_switch.core.domain import Order, OrderState
+from kill_switch.core.tally import MAX_NAMED, OrderTally, OrderTracker, OrderTrackerPool
 from kill_switch.venues.kit.book import OrderBook
 
 KILL = "k1-1700000000"
@@ -20,8 +20,8 @@ class Case:
     def __init__(self, *known: str, cold: bool = False) -> None:
         self.ns = 1_000_000
         self.book = OrderBook()
-        self.count = Count(KILL, self.ns)
-        self.records = Tally()
+        self.count = OrderTracker(KILL, self.ns)
+        self.records = OrderTally()
         self.written: list[dict[str, Any]] = []
         self.book.start_pushes(1, 0)
         if not cold:
@@ -36,47 +36,47 @@ class Case:
         """Read the list, for no kill."""
         self.book.apply_listing("orders", [order(one) for one in ids], self.tick(), whole=True)
 
-    def push(self, one: str, life: Life = Life.LIVE, status: str = "open") -> None:
+    def push(self, one: str, life: OrderState = OrderState.LIVE, status: str = "open") -> None:
         self.tick()
         self.book.apply_push(Order(one, "BTC", life, status))
 
     def strike(self) -> None:
-        self.count.struck(self.book, self.tick())
+        self.count.on_strike(self.book, self.tick())
         self.write()
 
     def hear(self, *ids: str, alone: bool = False) -> None:
         """Have the venue name what it says it has cancelled."""
         self.tick()
         self.book.note_cancelled(ids, all_of_them=alone)
-        self.count.heard(self.book, self.ns)
+        self.count.on_book_changed(self.book, self.ns)
         self.write()
 
     def read(self, *ids: str, asked_ns: int | None = None, whole: bool = True) -> None:
         asked_ns = self.tick() if asked_ns is None else asked_ns
         self.book.apply_listing("orders", [order(one) for one in ids], asked_ns, whole=whole)
-        self.count.shown(self.book, frozenset(ids), asked_ns, self.tick(), whole=whole)
+        self.count.on_read(self.book, frozenset(ids), asked_ns, self.tick(), whole=whole)
         self.write()
         if whole:
-            self.records.show(len(ids))
+            self.records.on_read(len(ids))
 
     def write(self) -> None:
-        told = self.count.changes()
+        told = self.count.take_changes()
         if told is not None:
             self.written.append(told)
-            self.records.take(told)
+            self.records.apply(told)
 
     def crash(self) -> None:
         """Begin a new process, which has the records and nothing else."""
-        self.book, stood = OrderBook(), Tally.of(self.records.told())
+        self.book, stood = OrderBook(), OrderTally.from_json(self.records.to_json())
         self.records = stood
-        self.count = Count(KILL, 0, stood)
+        self.count = OrderTracker(KILL, 0, stood)
 
     def gone(self) -> tuple[int | None, list[str]]:
         return self.records.cancelled, sorted(self.records.gone)
 
 
 def order(one: str) -> Order:
-    return Order(one, "BTC", Life.LIVE, "open")
+    return Order(one, "BTC", OrderState.LIVE, "open")
 
 
 def test_orders_that_the_book_had_and_that_a_read_does_not_show_are_gone_once() -> None:
@@ -114,10 +114,10 @@ def test_an_order_that_appears_during_the_kill_and_goes_counts() -> None:
 def test_an_order_whose_end_is_pushed_as_another_than_a_cancel_does_not_count_whenever_that_comes(status: str) -> None:
     case = Case("1", "2", "3")
     case.strike()
-    case.push("1", Life.GONE, status)
+    case.push("1", OrderState.GONE, status)
     case.read()
     assert case.gone() == (2, ["2", "3"])
-    case.push("2", Life.GONE, status)
+    case.push("2", OrderState.GONE, status)
     case.read()
     assert case.gone() == (1, ["3"])
 
@@ -127,7 +127,7 @@ def test_what_was_asked_for_before_an_order_was_filled_and_comes_later_does_not_
     case = Case("1", "2")
     case.strike()
     asked_ns = case.tick()
-    case.push("1", Life.GONE, "filled")
+    case.push("1", OrderState.GONE, "filled")
     case.hear()
     if beside:
         case.book.note_open(["1"], asked_ns)
@@ -141,7 +141,7 @@ def test_what_was_asked_for_before_an_order_was_filled_and_comes_later_does_not_
 def test_an_order_that_a_later_read_shows_behind_its_end_counts_as_open() -> None:
     case = Case("1", "2")
     case.strike()
-    case.push("1", Life.GONE, "filled")
+    case.push("1", OrderState.GONE, "filled")
     case.read("1")
     case.read()
     assert case.gone() == (2, ["1", "2"])
@@ -149,8 +149,8 @@ def test_an_order_that_a_later_read_shows_behind_its_end_counts_as_open() -> Non
 
 def test_an_order_that_was_filled_or_cancelled_before_the_kill_does_not_count() -> None:
     case = Case("1", "2", "3")
-    case.push("1", Life.GONE, "filled")
-    case.push("2", Life.GONE, "cancelled")
+    case.push("1", OrderState.GONE, "filled")
+    case.push("2", OrderState.GONE, "cancelled")
     case.strike()
     case.read()
     assert case.gone() == (1, ["3"])
@@ -171,7 +171,7 @@ def test_a_read_that_was_asked_for_before_an_order_was_seen_does_not_end_it() ->
     case.strike()
     asked_ns = case.tick()
     case.push("2")
-    case.count.shown(case.book, frozenset(), asked_ns, case.tick(), whole=True)
+    case.count.on_read(case.book, frozenset(), asked_ns, case.tick(), whole=True)
     case.write()
     case.records.read = True
     assert case.gone() == (1, ["1"])
@@ -182,7 +182,7 @@ def test_an_older_read_that_comes_late_brings_no_order_back() -> None:
     case.strike()
     asked_ns = case.tick()
     case.read()
-    case.count.shown(case.book, frozenset({"1"}), asked_ns, case.tick(), whole=True)
+    case.count.on_read(case.book, frozenset({"1"}), asked_ns, case.tick(), whole=True)
     case.write()
     assert case.gone() == (1, ["1"])
 
@@ -220,7 +220,7 @@ def test_a_pushed_cancel_of_an_order_that_nobody_knew_counts_even_behind_the_rea
     case.strike()
     case.read()
     assert case.gone() == (None, [])
-    case.push("1", Life.GONE, "CANCELED_BY_USER")
+    case.push("1", OrderState.GONE, "CANCELED_BY_USER")
     case.read()
     assert case.gone() == (1, ["1"])
 
@@ -287,7 +287,7 @@ def test_orders_that_are_named_again_by_the_next_process_count_once() -> None:
 
 
 def test_a_crash_with_more_orders_than_are_named_neither_loses_nor_doubles_any() -> None:
-    ids = [f"o{number}" for number in range(NAMED + 500)]
+    ids = [f"o{number}" for number in range(MAX_NAMED + 500)]
     case = Case(*ids)
     case.strike()
     case.read(*ids[200:])
@@ -295,9 +295,9 @@ def test_a_crash_with_more_orders_than_are_named_neither_loses_nor_doubles_any()
     case.crash()
     case.strike()
     case.read(*ids[-300:])
-    assert case.gone()[0] == NAMED + 200
+    assert case.gone()[0] == MAX_NAMED + 200
     case.read()
-    assert case.gone()[0] == NAMED + 500
+    assert case.gone()[0] == MAX_NAMED + 500
 
 
 # ── bounds ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -312,21 +312,21 @@ def test_of_ten_thousand_orders_a_thousand_are_named_once_and_the_rest_is_counte
     case.read(*ids[:3000])
     assert case.gone() == (7000, [])
     case.read()
-    assert case.gone()[0] == 10_000 and len(case.records.gone) == NAMED
-    assert sum(len(told.get("open", ())) for told in case.written) == NAMED
+    assert case.gone()[0] == 10_000 and len(case.records.gone) == MAX_NAMED
+    assert sum(len(told.get("open", ())) for told in case.written) == MAX_NAMED
     assert len(case.written) <= 3
 
 
 def test_an_id_that_is_too_long_is_only_counted() -> None:
-    case = Case("x" * (tally.LONGEST_ID + 1), "2")
+    case = Case("x" * (tally.MAX_ID_LENGTH + 1), "2")
     case.strike()
     case.read()
     assert case.gone() == (2, ["2"])
 
 
 def test_a_bot_that_quotes_for_ever_takes_no_memory_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally, "KEPT", 10)
-    monkeypatch.setattr(tally, "NAMED", 5)
+    monkeypatch.setattr(tally, "MAX_GONE_REMEMBERED", 10)
+    monkeypatch.setattr(tally, "MAX_NAMED", 5)
     case = Case()
     case.strike()
     for number in range(200):
@@ -338,15 +338,15 @@ def test_a_bot_that_quotes_for_ever_takes_no_memory_for_ever(monkeypatch: pytest
 
 
 def test_a_bot_that_quotes_while_no_read_is_whole_takes_no_memory_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally, "KEPT", 10)
-    monkeypatch.setattr(tally, "MOST_OPEN", 20)
-    monkeypatch.setattr(tally, "NAMED", 5)
+    monkeypatch.setattr(tally, "MAX_GONE_REMEMBERED", 10)
+    monkeypatch.setattr(tally, "MAX_OPEN", 20)
+    monkeypatch.setattr(tally, "MAX_NAMED", 5)
     case = Case()
     case.strike()
     for number in range(200):
         case.push(f"o{number}")
         if number not in (0, 100):
-            case.push(f"o{number}", Life.GONE, "cancelled")
+            case.push(f"o{number}", OrderState.GONE, "cancelled")
         case.read(*(("o0", "o100") if number > 100 else ("o0",)), whole=False)
         assert len(case.count._open) <= 20
     case.read("o0", "o100")
@@ -359,40 +359,40 @@ def test_a_bot_that_quotes_while_no_read_is_whole_takes_no_memory_for_ever(monke
 
 
 def test_another_kill_begins_anew() -> None:
-    counts = Counts()
-    first = counts.of("a", "k1-0", 5)
-    assert counts.of("a", "k1-0", 6) is first
-    assert counts.of("a", "k2-0", 7) is not first
+    counts = OrderTrackerPool()
+    first = counts.counter("a", "k1-0", 5)
+    assert counts.counter("a", "k1-0", 6) is first
+    assert counts.counter("a", "k2-0", 7) is not first
 
 
 def test_a_count_that_joins_a_kill_on_record_goes_on_from_there_under_its_id() -> None:
-    counts = Counts()
-    ours = counts.of("a", "direct-0-0", 5)
-    records = Tally(known=True, open={"1": None})
+    counts = OrderTrackerPool()
+    ours = counts.counter("a", "direct-0-0", 5)
+    records = OrderTally(known=True, open={"1": None})
     counts.resume({"a": "k1-0", "b": "k1-0", "c": "k1-0"}, lambda kill, name: records if name != "c" else None, {})
-    assert counts.of("a", "k1-0", 9) is ours
+    assert counts.counter("a", "k1-0", 9) is ours
     book = OrderBook()
-    ours.struck(book, 10)
-    ours.shown(book, frozenset(), 11, 12, whole=True)
-    assert ours.changes() == {"gone": ["1"]}
-    resumed = counts.of("b", "k1-0", 9)
-    resumed.shown(book, frozenset(), 11, 12, whole=True)
-    assert resumed.changes() == {"gone": ["1"]}
+    ours.on_strike(book, 10)
+    ours.on_read(book, frozenset(), 11, 12, whole=True)
+    assert ours.take_changes() == {"gone": ["1"]}
+    resumed = counts.counter("b", "k1-0", 9)
+    resumed.on_read(book, frozenset(), 11, 12, whole=True)
+    assert resumed.take_changes() == {"gone": ["1"]}
 
 
 def test_a_position_that_a_read_shows_is_no_order() -> None:
     shown = [order("1"), order("position:Sim101:ES 12-26")]
-    assert tally.names(shown) == {"1"}
+    assert tally.order_ids_of(shown) == {"1"}
 
 
 def test_a_book_keeps_what_a_kill_counts_only_while_it_is_traced() -> None:
     case = Case("1")
     case.push("2")
-    case.push("2", Life.GONE, "filled")
+    case.push("2", OrderState.GONE, "filled")
     assert (case.book.entered, case.book.ended) == ({}, {})
     case.strike()
     case.push("3")
-    case.push("3", Life.GONE, "filled")
+    case.push("3", OrderState.GONE, "filled")
     assert (list(case.book.entered), list(case.book.ended)) == (["3"], ["3"])
     case.book.stop_tracing()
     case.push("4")

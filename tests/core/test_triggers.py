@@ -16,17 +16,17 @@ import pytest
 from asyncinotify import Inotify
 
 from kill_switch import clock
-from kill_switch.core.domain import Now, Reason
+from kill_switch.core.domain import Instant, Reason
 from kill_switch.system import offload
 from kill_switch.triggers.base import TriggerState, Unseen
 from kill_switch.triggers.flag import directory, trigger
 from kill_switch.triggers.flag.directory import Directory
-from kill_switch.triggers.flag.trigger import Flag
-from kill_switch.triggers.heartbeat import Heartbeat
+from kill_switch.triggers.flag.trigger import FlagTrigger
+from kill_switch.triggers.heartbeat import HeartbeatTrigger
 from kill_switch.triggers.intake.intake import LOCAL, MAX_BYTES, Intake, sign
-from kill_switch.triggers.intake.socket import PASS_DATAGRAMS, Inlet
-from kill_switch.triggers.link import Link
-from kill_switch.triggers.stall_clock import Attention
+from kill_switch.triggers.intake.socket import PASS_DATAGRAMS, DatagramSocket
+from kill_switch.triggers.link import LinkTrigger
+from kill_switch.triggers.stall_clock import StallClock
 from tests.virtual_time import VirtualTimeLoop, running
 
 VIRTUAL = pytest.param(("asyncio", {"loop_factory": VirtualTimeLoop}), id="virtual-time")
@@ -50,8 +50,8 @@ class Watch:
         self.loop = running()
         self.began_ns = self.loop.now().mono_ns
         self.reasons: list[Reason] = []
-        self.attention = Attention(self.loop.now)
-        self.trigger = Heartbeat(
+        self.attention = StallClock(self.loop.now)
+        self.trigger = HeartbeatTrigger(
             "quoter-alive",
             ("a",),
             3.0,
@@ -69,11 +69,11 @@ class Watch:
     @property
     def fired_s(self) -> list[float]:
         """When it has fired, in seconds since the start, to the millisecond."""
-        return [round((reason.observed.mono_ns - self.began_ns) / 1e9, 3) for reason in self.reasons]
+        return [round((reason.observed_at.mono_ns - self.began_ns) / 1e9, 3) for reason in self.reasons]
 
     @property
     def state(self) -> TriggerState:
-        return self.trigger.condition()[0]
+        return self.trigger.state()[0]
 
     async def until(self, seconds: float) -> None:
         await anyio.sleep(self.began_ns / 1e9 + seconds - self.loop.time())
@@ -99,7 +99,7 @@ class TestHeartbeat:
     async def test_it_fires_when_the_time_out_is_over_and_not_before(self) -> None:
         async with watching() as watch:
             await watch.until(1)
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(3.999)
             assert watch.reasons == []
             await watch.until(4.001)
@@ -107,7 +107,7 @@ class TestHeartbeat:
 
     async def test_its_reason_names_its_accounts_only_and_shows_what_it_saw(self) -> None:
         async with watching() as watch:
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(5)
             (reason,) = watch.reasons
             assert (reason.trigger, reason.accounts) == ("quoter-alive", ("a",))
@@ -116,7 +116,7 @@ class TestHeartbeat:
 
     async def test_it_fires_once(self) -> None:
         async with watching() as watch:
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(600)
             assert watch.fired_s == [3.0]
             assert watch.state is TriggerState.TRIPPED
@@ -125,31 +125,31 @@ class TestHeartbeat:
         async with watching() as watch:
             for second in range(0, 600, 2):
                 await watch.until(second)
-                watch.trigger.beat()
+                watch.trigger.on_beat()
             assert watch.reasons == []
             assert watch.state is TriggerState.OK
 
     async def test_without_a_first_beat_it_waits_for_ever(self) -> None:
         async with watching("first-beat") as watch:
-            watch.trigger.boot()
+            watch.trigger.start_boot_timer()
             await watch.until(600)
             assert watch.reasons == []
-            assert watch.trigger.condition() == (TriggerState.WAITING, "waits for a beat; last beat: never")
+            assert watch.trigger.state() == (TriggerState.WAITING, "waits for a beat; last beat: never")
 
     async def test_from_boot_on_it_wants_a_beat_without_having_seen_one(self) -> None:
         async with watching("boot") as watch:
             await watch.until(10)
-            watch.trigger.boot()
+            watch.trigger.start_boot_timer()
             await watch.until(60)
             assert watch.fired_s == [13.0]
             assert watch.reasons[0].evidence["beats_before"] is False
-            assert watch.trigger.condition()[1] == "heartbeat lost; last beat: never"
+            assert watch.trigger.state()[1] == "heartbeat lost; last beat: never"
 
     async def test_booting_again_is_no_beat(self) -> None:
         async with watching("boot") as watch:
-            watch.trigger.boot()
+            watch.trigger.start_boot_timer()
             await watch.until(2)
-            watch.trigger.boot()
+            watch.trigger.start_boot_timer()
             await watch.until(60)
             assert watch.fired_s == [3.0]
 
@@ -161,36 +161,36 @@ class TestHeartbeat:
 
     async def test_a_goodbye_ends_the_watch_until_the_next_beat(self) -> None:
         async with watching(allow_bye=True) as watch:
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(2)
-            assert watch.trigger.bye() is True
+            assert watch.trigger.on_bye() is True
             await watch.until(60)
             assert (watch.reasons, watch.state) == ([], TriggerState.WAITING)
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(70)
             assert watch.fired_s == [63.0]
 
     async def test_a_goodbye_that_is_not_allowed_is_ignored(self) -> None:
         async with watching(allow_bye=False) as watch:
-            watch.trigger.beat()
-            assert watch.trigger.bye() is False
+            watch.trigger.on_beat()
+            assert watch.trigger.on_bye() is False
             await watch.until(60)
             assert watch.fired_s == [3.0]
 
     async def test_a_goodbye_after_the_loss_hides_nothing(self) -> None:
         async with watching(allow_bye=True) as watch:
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(4)
-            assert watch.trigger.bye() is True
+            assert watch.trigger.on_bye() is True
             assert watch.state is TriggerState.TRIPPED
 
     async def test_a_beat_after_the_loss_does_not_untrip(self) -> None:
         async with watching() as watch:
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(10)
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(12)
-            assert watch.trigger.condition() == (TriggerState.TRIPPED, "heartbeat lost; last beat: 2.0 s ago")
+            assert watch.trigger.state() == (TriggerState.TRIPPED, "heartbeat lost; last beat: 2.0 s ago")
             assert watch.fired_s == [3.0]
 
     async def test_waiting_datagrams_are_read_before_silence_is_believed(self) -> None:
@@ -199,10 +199,10 @@ class TestHeartbeat:
         def drain() -> None:
             if waiting:
                 waiting.pop()
-                watch.trigger.beat()
+                watch.trigger.on_beat()
 
         async with watching(drain=drain) as watch:
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             waiting.append("beat")
             await watch.until(5.999)
             assert watch.reasons == []
@@ -211,10 +211,10 @@ class TestHeartbeat:
 
     async def test_a_goodbye_that_is_waiting_is_read_before_silence_is_believed(self) -> None:
         def goodbye() -> None:
-            watch.trigger.bye()
+            watch.trigger.on_bye()
 
         async with watching(allow_bye=True, drain=goodbye) as watch:
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(60)
             assert watch.reasons == []
 
@@ -223,19 +223,19 @@ class TestHeartbeat:
     @pytest.mark.parametrize("stall_s", [0.5, 2.9, 3.1, 60.0, 3600.0])
     async def test_a_stall_of_our_own_trips_nothing(self, stall_s: float) -> None:
         async with watching() as watch:
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(1)
             watch.loop.stall(stall_s)
             await anyio.sleep(0.05)
             assert watch.reasons == []
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(1 + stall_s + 3.0)
             assert watch.reasons == []
 
     @pytest.mark.parametrize("stall_s", [0.5, 2.9, 3.1, 60.0])
     async def test_a_stall_delays_a_true_loss_by_itself_and_no_more(self, stall_s: float) -> None:
         async with watching() as watch:
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(1)
             watch.loop.stall(stall_s)
             await watch.until(stall_s + 10)
@@ -245,7 +245,7 @@ class TestHeartbeat:
 
     async def test_two_stalls_add_up(self) -> None:
         async with watching() as watch:
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             for second in (1, 7):
                 await watch.until(second)
                 watch.loop.stall(5)
@@ -254,16 +254,16 @@ class TestHeartbeat:
 
     async def test_a_stall_before_a_beat_is_no_credit_after_it(self) -> None:
         async with watching() as watch:
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(1)
             watch.loop.stall(100)
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(120)
             assert watch.fired_s == [104.0]
 
     async def test_jitter_is_no_stall(self) -> None:
         async with watching() as watch:
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             for n in range(25):
                 await watch.until(0.1 * n)
                 watch.loop.stall(0.05)
@@ -273,7 +273,7 @@ class TestHeartbeat:
     @pytest.mark.parametrize("jump_s", [-86_400, -1, 1, 86_400])
     async def test_a_wall_clock_that_jumps_neither_trips_nor_hides(self, jump_s: float) -> None:
         async with watching() as watch:
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(1)
             watch.loop.jump_wall(jump_s)
             await watch.until(2.999)
@@ -285,69 +285,69 @@ class TestHeartbeat:
 
     async def test_a_lost_first_beat_trigger_does_not_block_the_re_arm_and_waits_again(self) -> None:
         async with watching("first-beat") as watch:
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(10)
-            assert watch.trigger.against_rearm() is None
-            watch.trigger.reset()
+            assert watch.trigger.rearm_blocker() is None
+            watch.trigger.on_rearmed()
             assert watch.state is TriggerState.WAITING
             await watch.until(60)
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(70)
             assert watch.fired_s == [3.0, 63.0]
 
     async def test_a_lost_boot_trigger_blocks_the_re_arm_until_beats_have_come_back(self) -> None:
         async with watching("boot") as watch:
-            watch.trigger.boot()
+            watch.trigger.start_boot_timer()
             await watch.until(10)
-            assert watch.trigger.against_rearm() == "no heartbeat yet; it would fire again"
-            watch.trigger.beat()
-            assert watch.trigger.against_rearm() is None
+            assert watch.trigger.rearm_blocker() == "no heartbeat yet; it would fire again"
+            watch.trigger.on_beat()
+            assert watch.trigger.rearm_blocker() is None
             await watch.until(13)
-            assert watch.trigger.against_rearm() == "no heartbeat yet; it would fire again"
-            watch.trigger.beat()
-            watch.trigger.reset()
+            assert watch.trigger.rearm_blocker() == "no heartbeat yet; it would fire again"
+            watch.trigger.on_beat()
+            watch.trigger.on_rearmed()
             assert watch.state is TriggerState.OK
             await watch.until(60)
             assert watch.fired_s == [3.0, 16.0]
 
     async def test_a_trigger_that_is_owed_a_beat_and_has_heard_none_cannot_see_whether_it_would_fire(self) -> None:
         async with watching("boot") as watch:
-            assert isinstance(watch.trigger.against_rearm(), Unseen)
-            watch.trigger.boot()
+            assert isinstance(watch.trigger.rearm_blocker(), Unseen)
+            watch.trigger.start_boot_timer()
             await watch.until(1)
-            assert watch.trigger.against_rearm() == (
+            assert watch.trigger.rearm_blocker() == (
                 "cannot see whether it beats: last beat: never, allowed: 3 s; look there, then use --force"
             )
-            watch.trigger.beat()
-            assert watch.trigger.against_rearm() is None
+            watch.trigger.on_beat()
+            assert watch.trigger.rearm_blocker() is None
 
     async def test_a_trigger_whose_beats_may_be_lost_cannot_see_whether_it_would_fire(self) -> None:
         async with watching() as watch:
-            assert watch.trigger.against_rearm() is None  # it waits for a first beat
-            watch.trigger.beat()
+            assert watch.trigger.rearm_blocker() is None  # it waits for a first beat
+            watch.trigger.on_beat()
             await watch.until(2)
-            watch.trigger.doubt("more datagrams come by UDP than can be read", "UDP")
-            assert watch.trigger.against_rearm() is None
+            watch.trigger.on_possible_beat("more datagrams come by UDP than can be read", "UDP")
+            assert watch.trigger.rearm_blocker() is None
             await watch.until(3.1)
             assert watch.state is TriggerState.BLIND
-            assert isinstance(watch.trigger.against_rearm(), Unseen)
+            assert isinstance(watch.trigger.rearm_blocker(), Unseen)
 
     @pytest.mark.parametrize("start", ["first-beat", "boot"])
     async def test_a_re_arm_for_another_reason_does_not_end_the_watch(self, start: Start) -> None:
         async with watching(start) as watch:
-            watch.trigger.boot()
-            watch.trigger.beat()
+            watch.trigger.start_boot_timer()
+            watch.trigger.on_beat()
             await watch.until(2)
-            watch.trigger.reset()
+            watch.trigger.on_rearmed()
             assert watch.state is TriggerState.OK
             await watch.until(60)
             assert watch.fired_s == [3.0]
 
     async def test_its_condition_tells_a_person_how_long_ago_the_last_beat_was(self) -> None:
         async with watching() as watch:
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(1.5)
-            assert watch.trigger.condition() == (TriggerState.OK, "last beat: 1.5 s ago, allowed: 3 s")
+            assert watch.trigger.state() == (TriggerState.OK, "last beat: 1.5 s ago, allowed: 3 s")
 
 
 @virtual_time
@@ -358,15 +358,15 @@ class TestLink:
         loop = running()
         up = {"a": True}
         reasons: list[Reason] = []
-        attention = Attention(loop.now)
-        link = Link("lost", ("a",), 10.0, clock=loop.now, attention=attention, reachable=lambda: up)
+        attention = StallClock(loop.now)
+        link = LinkTrigger("lost", ("a",), 10.0, clock=loop.now, attention=attention, reachable=lambda: up)
         async with anyio.create_task_group() as group:
             group.start_soon(attention.run)
             group.start_soon(link.run, reasons.append)
             await anyio.sleep(1)
             up["a"] = False
             await anyio.sleep(5)
-            link.reset()
+            link.on_rearmed()
             await anyio.sleep(5.5)
             assert [reason.accounts for reason in reasons] == [("a",)]
             group.cancel_scope.cancel()
@@ -378,25 +378,25 @@ class TestAttention:
 
     async def test_a_loop_that_turns_is_never_deaf(self) -> None:
         loop = running()
-        attention = Attention(loop.now)
+        attention = StallClock(loop.now)
         with anyio.move_on_after(60):
             await attention.run()
-        assert attention.deaf_ns(loop.now().mono_ns) == 0
+        assert attention.stalled_ns(loop.now().mono_ns) == 0
 
     async def test_a_stall_that_is_only_just_over_counts_and_counts_once(self) -> None:
         loop = running()
-        attention = Attention(loop.now)
+        attention = StallClock(loop.now)
         loop.stall(5)
         now_ns = loop.now().mono_ns
-        assert attention.deaf_ns(now_ns) == 4_900_000_000
+        assert attention.stalled_ns(now_ns) == 4_900_000_000
         attention.tick(now_ns)
-        assert attention.deaf_ns(now_ns) == 4_900_000_000
+        assert attention.stalled_ns(now_ns) == 4_900_000_000
 
     async def test_a_tick_that_is_a_little_late_is_jitter(self) -> None:
         loop = running()
-        attention = Attention(loop.now)
+        attention = StallClock(loop.now)
         loop.stall(0.2)
-        assert attention.deaf_ns(loop.now().mono_ns) == 0
+        assert attention.stalled_ns(loop.now().mono_ns) == 0
 
 
 # ── the intake ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -404,30 +404,30 @@ class TestAttention:
 KEY = b"a key of the intake"
 
 
-class Ears:
+class IntakeFixture:
     """An intake with two heartbeats behind it; nothing runs."""
 
     def __init__(self, path: Path, key: bytes | None = None, udp: tuple[str, int] | None = None) -> None:
         self.wall_ms = 1_700_000_000_000
         now = self._now
         self.intake = Intake(path, udp, key, clock=now)
-        attention = Attention(now)
+        attention = StallClock(now)
         self.alive, self.strict = (
-            Heartbeat(name, ("a",), 3.0, "first-beat", bye, clock=now, attention=attention, drain=lambda: None)
+            HeartbeatTrigger(name, ("a",), 3.0, "first-beat", bye, clock=now, attention=attention, drain=lambda: None)
             for name, bye in (("quoter-alive", True), ("strict", False))
         )
         self.intake.heartbeats = {"quoter-alive": self.alive, "strict": self.strict}
 
-    def _now(self) -> Now:
-        return Now(1_000_000_000_000, self.wall_ms * 1_000_000)
+    def _now(self) -> Instant:
+        return Instant(1_000_000_000_000, self.wall_ms * 1_000_000)
 
     def hear(self, datagram: bytes, key: bytes | None = None) -> bool:
-        return self.intake.datagram(datagram, key)
+        return self.intake.on_datagram(datagram, key)
 
 
 @pytest.fixture
-def ears(tmp_path: Path) -> Ears:
-    return Ears(tmp_path / "intake.sock")
+def ears(tmp_path: Path) -> IntakeFixture:
+    return IntakeFixture(tmp_path / "intake.sock")
 
 
 @pytest.mark.parametrize(
@@ -438,20 +438,20 @@ def ears(tmp_path: Path) -> Ears:
         b'{"beat":"quoter-alive","from":"quoter-1"}',
     ],
 )
-def test_a_beat_is_a_bare_name_or_an_object(ears: Ears, datagram: bytes) -> None:
+def test_a_beat_is_a_bare_name_or_an_object(ears: IntakeFixture, datagram: bytes) -> None:
     assert ears.hear(datagram) is True
     assert ears.intake.beats == 1
-    assert ears.alive.condition()[0] is TriggerState.OK
-    assert ears.strict.condition()[0] is TriggerState.WAITING
+    assert ears.alive.state()[0] is TriggerState.OK
+    assert ears.strict.state()[0] is TriggerState.WAITING
 
 
-def test_a_goodbye_is_an_object_and_taken_where_it_is_allowed(ears: Ears) -> None:
+def test_a_goodbye_is_an_object_and_taken_where_it_is_allowed(ears: IntakeFixture) -> None:
     ears.hear(b"quoter-alive")
     ears.hear(b"strict")
     assert ears.hear(b'{"bye":"quoter-alive"}') is True
     assert ears.hear(b'{"bye":"strict"}') is False
-    assert ears.alive.condition()[0] is TriggerState.WAITING
-    assert ears.strict.condition()[0] is TriggerState.OK
+    assert ears.alive.state()[0] is TriggerState.WAITING
+    assert ears.strict.state()[0] is TriggerState.OK
 
 
 @pytest.mark.parametrize(
@@ -489,36 +489,36 @@ def test_a_goodbye_is_an_object_and_taken_where_it_is_allowed(ears: Ears) -> Non
         sign(b"quoter-alive", KEY, 1_700_000_000_000),
     ],
 )
-def test_anything_else_is_ignored(ears: Ears, datagram: bytes) -> None:
+def test_anything_else_is_ignored(ears: IntakeFixture, datagram: bytes) -> None:
     assert ears.hear(datagram) is False
     assert ears.intake.beats == 0
-    assert ears.alive.condition()[0] is TriggerState.WAITING
+    assert ears.alive.state()[0] is TriggerState.WAITING
 
 
-def test_a_datagram_of_the_largest_size_is_taken(ears: Ears) -> None:
+def test_a_datagram_of_the_largest_size_is_taken(ears: IntakeFixture) -> None:
     assert ears.hear(b"quoter-alive".rjust(MAX_BYTES)) is True
 
 
 @pytest.mark.parametrize("apart", [b"\n", b"\x00", b"\r\n", b"\n\x00"])
-def test_each_line_of_a_datagram_is_taken(ears: Ears, apart: bytes) -> None:
+def test_each_line_of_a_datagram_is_taken(ears: IntakeFixture, apart: bytes) -> None:
     assert ears.hear(apart.join((b"quoter-alive", b'{"beat":"strict"}', b"quoter-alive"))) is True
     assert (ears.intake.beats, ears.intake.ignored) == (3, 0)
 
 
-def test_of_a_beat_and_a_goodbye_in_one_datagram_the_last_one_counts(ears: Ears) -> None:
+def test_of_a_beat_and_a_goodbye_in_one_datagram_the_last_one_counts(ears: IntakeFixture) -> None:
     assert ears.hear(b'quoter-alive\n{"bye":"quoter-alive"}') is True
-    assert ears.alive.condition()[0] is TriggerState.WAITING
+    assert ears.alive.state()[0] is TriggerState.WAITING
     assert ears.hear(b'{"bye":"quoter-alive"}\nquoter-alive') is True
-    assert ears.alive.condition()[0] is TriggerState.OK
+    assert ears.alive.state()[0] is TriggerState.OK
 
 
-def test_a_line_that_is_none_keeps_no_other_from_being_taken(ears: Ears) -> None:
+def test_a_line_that_is_none_keeps_no_other_from_being_taken(ears: IntakeFixture) -> None:
     assert ears.hear(b"nobody\nquoter-alive\n{") is False
     assert ears.intake.beats == 1
     assert ears.intake.why_ignored == {"no such trigger": 1, "not understood": 1}
 
 
-def test_a_signed_datagram_is_taken_once(ears: Ears) -> None:
+def test_a_signed_datagram_is_taken_once(ears: IntakeFixture) -> None:
     for datagram in (
         sign(b"quoter-alive", KEY, ears.wall_ms),
         sign(b'{"beat":"quoter-alive"}', KEY, ears.wall_ms + 1),
@@ -529,7 +529,7 @@ def test_a_signed_datagram_is_taken_once(ears: Ears) -> None:
     assert ears.intake.beats == 3
 
 
-def test_a_signature_has_one_spelling_only(ears: Ears) -> None:
+def test_a_signature_has_one_spelling_only(ears: IntakeFixture) -> None:
     stamp, signature, payload = sign(b"quoter-alive", KEY, ears.wall_ms).split(b" ")
     assert ears.hear(b" ".join((stamp, signature.upper(), payload)), KEY) is False
     assert ears.hear(b" ".join((b"0" + stamp, signature, payload)), KEY) is False
@@ -551,12 +551,12 @@ def test_a_signature_has_one_spelling_only(ears: Ears) -> None:
         sign(b"quoter-alive", b"another key", 1_700_000_000_000),
     ],
 )
-def test_what_is_not_signed_with_the_key_is_ignored(ears: Ears, datagram: bytes) -> None:
+def test_what_is_not_signed_with_the_key_is_ignored(ears: IntakeFixture, datagram: bytes) -> None:
     assert ears.hear(datagram, KEY) is False
 
 
 def test_its_socket_is_for_owner_and_group_and_goes_with_it(tmp_path: Path) -> None:
-    ears = Ears(tmp_path / "intake.sock")
+    ears = IntakeFixture(tmp_path / "intake.sock")
     ears.intake.open()
     assert (tmp_path / "intake.sock").stat().st_mode & 0o777 == 0o660
     ears.intake.close()
@@ -568,7 +568,7 @@ class TestIntake:
     pytestmark = pytest.mark.anyio
 
     async def test_it_hears_what_is_sent_and_counts_what_it_ignores(self, tmp_path: Path) -> None:
-        ears = Ears(tmp_path / "intake.sock")
+        ears = IntakeFixture(tmp_path / "intake.sock")
         ears.intake.open()
         async with anyio.create_task_group() as group:
             group.start_soon(ears.intake.run)
@@ -586,7 +586,7 @@ class TestIntake:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
             free.bind(("127.0.0.1", 0))
             address: tuple[str, int] = free.getsockname()
-        ears = Ears(tmp_path / "intake.sock", KEY, address)
+        ears = IntakeFixture(tmp_path / "intake.sock", KEY, address)
         ears.intake.open(gid=os.getgid())
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
             peer.sendto(b"quoter-alive", address)
@@ -604,7 +604,7 @@ class TestIntake:
             except OSError:
                 pytest.skip("no IPv6 on this machine")
             port: int = free.getsockname()[1]
-        ears = Ears(tmp_path / "intake.sock", None, ("::1", port))
+        ears = IntakeFixture(tmp_path / "intake.sock", None, ("::1", port))
         ears.intake.open()
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
             peer.sendto(b"quoter-alive", ("::1", port))
@@ -615,7 +615,7 @@ class TestIntake:
     async def test_a_socket_of_a_process_that_died_is_replaced(self, tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
             dead.bind(str(tmp_path / "intake.sock"))
-        ears = Ears(tmp_path / "intake.sock")
+        ears = IntakeFixture(tmp_path / "intake.sock")
         ears.intake.open()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"garbage", str(tmp_path / "intake.sock"))
@@ -624,18 +624,18 @@ class TestIntake:
         ears.intake.close()
 
     async def test_a_flood_gives_the_loop_its_turn(self, tmp_path: Path) -> None:
-        ears = Ears(tmp_path / "intake.sock")
+        ears = IntakeFixture(tmp_path / "intake.sock")
 
         class Flood(socket.socket):
             def recv(self, bufsize: int, flags: int = 0) -> bytes:
                 return b"garbage"
 
         with Flood(socket.AF_UNIX, socket.SOCK_DGRAM) as flood:
-            assert ears.intake._take(LOCAL, Inlet(flood)) is False
+            assert ears.intake._take(LOCAL, DatagramSocket(flood)) is False
         assert ears.intake.ignored == PASS_DATAGRAMS
 
     async def test_closing_while_it_runs_is_no_fault(self, tmp_path: Path) -> None:
-        ears = Ears(tmp_path / "intake.sock")
+        ears = IntakeFixture(tmp_path / "intake.sock")
         ears.intake.open()
         sock = ears.intake._inlets[LOCAL].sock
         async with anyio.create_task_group() as group:
@@ -651,7 +651,7 @@ class TestIntake:
         intake.open()
         async with watching(drain=intake.drain) as watch:
             intake.heartbeats = {"quoter-alive": watch.trigger}
-            watch.trigger.beat()
+            watch.trigger.on_beat()
             await watch.until(2.9)
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
                 peer.sendto(b"quoter-alive", str(tmp_path / "intake.sock"))
@@ -665,12 +665,12 @@ class TestIntake:
 # ── the flag ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Button:
+class FlagFixture:
     """A flag that is being watched; `next` waits for its next reason, within a bound."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.trigger = Flag("panic", ("a", "b"), path, clock=clock.now, amend=self._amend)
+        self.trigger = FlagTrigger("panic", ("a", "b"), path, clock=clock.now, amend=self._amend)
         self.reasons: list[Reason] = []
         self.texts: list[tuple[Reason, str]] = []  # added to reasons
         self._news = anyio.Event()
@@ -699,21 +699,21 @@ class Button:
                 self._news = anyio.Event()
                 await self._news.wait()
         (reason,) = self.reasons
-        assert self.texts[-1][0].observed == reason.observed
+        assert self.texts[-1][0].observed_at == reason.observed_at
 
     async def until(self, state: TriggerState, words: str = "") -> str:
         """Wait, within a bound, until its condition is this."""
         with anyio.fail_after(5):
             while True:
-                is_now, detail = self.trigger.condition()
+                is_now, detail = self.trigger.state()
                 if is_now is state and words in detail:
                     return detail
                 await anyio.sleep(0.01)
 
 
 @asynccontextmanager
-async def pressing(path: Path) -> AsyncIterator[Button]:
-    button = Button(path)
+async def pressing(path: Path) -> AsyncIterator[FlagFixture]:
+    button = FlagFixture(path)
     async with anyio.create_task_group() as group:
         group.start_soon(button.trigger.run, button.report)
         with anyio.fail_after(5):
@@ -799,15 +799,15 @@ class TestFlag:
 
     async def test_it_fires_on_touch(self, kill_file: Spot) -> None:
         async with pressing(kill_file.path) as button:
-            assert button.trigger.condition() == (TriggerState.OK, f"{kill_file} is not there")
+            assert button.trigger.state() == (TriggerState.OK, f"{kill_file} is not there")
             before = clock.now()
             kill_file.touch()
             reason = await button.next(1)
             assert (reason.trigger, reason.accounts) == ("panic", ("a", "b"))
             assert reason.text == f"{kill_file} is there"
             assert reason.evidence == {"path": str(kill_file)}
-            assert before.mono_ns <= reason.observed.mono_ns <= clock.now().mono_ns
-            assert button.trigger.condition() == (TriggerState.TRIPPED, f"{kill_file} is there")
+            assert before.mono_ns <= reason.observed_at.mono_ns <= clock.now().mono_ns
+            assert button.trigger.state() == (TriggerState.TRIPPED, f"{kill_file} is there")
 
     async def test_it_fires_on_a_file_that_is_there_at_the_start(self, kill_file: Spot) -> None:
         kill_file.write("left over\n")
@@ -819,7 +819,7 @@ class TestFlag:
     ) -> None:
         looked, real_watch, real_look = threading.Event(), directory.watch, trigger.look
 
-        def look(path: Path) -> trigger.Seen:
+        def look(path: Path) -> trigger.FlagState:
             found = real_look(path)
             looked.set()
             return found
@@ -842,7 +842,7 @@ class TestFlag:
             kill_file.beside("other").move_to(kill_file)
             await button.next(1)
             await button.text("by rename")
-            assert button.trigger.condition()[1] == f"{kill_file} is there: by rename"
+            assert button.trigger.state()[1] == f"{kill_file} is there: by rename"
 
     async def test_a_file_that_is_made_and_written_is_one_reason_to_which_its_text_is_added(
         self, kill_file: Spot, patient: None
@@ -879,10 +879,10 @@ class TestFlag:
     async def test_a_file_that_is_found_while_nobody_takes_reasons_is_a_reason_once_somebody_does(
         self, kill_file: Spot
     ) -> None:
-        button = Button(kill_file.path)
+        button = FlagFixture(kill_file.path)
         kill_file.touch()
         await button.trigger.look()
-        assert "is still there" in str(button.trigger.against_rearm())
+        assert "is still there" in str(button.trigger.rearm_blocker())
         async with anyio.create_task_group() as group:
             group.start_soon(button.trigger.run, button.report)
             assert (await button.next(1)).text == f"{kill_file} is there"
@@ -900,14 +900,14 @@ class TestFlag:
             kill_file.touch()
             kill_file.remove()
             assert (await button.next(1)).text == f"{kill_file} came and went"
-            assert button.trigger.against_rearm() is None
+            assert button.trigger.rearm_blocker() is None
             kill_file.touch()
             await button.next(2)
 
     async def test_a_touch_that_the_poll_has_reported_is_not_news_when_its_events_come(self, kill_file: Spot) -> None:
         async with pressing(kill_file.path) as button:
             kill_file.touch()
-            button.trigger._take(trigger.Seen(True))  # the poll, a moment before inotify
+            button.trigger._on_state(trigger.FlagState(True))  # the poll, a moment before inotify
             kill_file.remove()
             await button.until(TriggerState.OK, f"{kill_file} is not there")
             await anyio.sleep(0.05)
@@ -928,7 +928,7 @@ class TestFlag:
     ) -> None:
         looking, go_on, real = threading.Event(), threading.Event(), trigger.look
 
-        def look(path: Path) -> trigger.Seen:
+        def look(path: Path) -> trigger.FlagState:
             found = real(path)
             looking.set()
             go_on.wait(5)
@@ -936,14 +936,14 @@ class TestFlag:
 
         async with pressing(kill_file.path) as button:
             monkeypatch.setattr(trigger, "look", look)
-            button.trigger._stir()
+            button.trigger._wake()
             while not looking.is_set():  # noqa: ASYNC110 - a thread
                 await anyio.sleep(0.001)
             kill_file.touch()
             await button.next(1)
             go_on.set()
             await anyio.sleep(0.05)
-            assert button.trigger.condition()[0] is TriggerState.TRIPPED
+            assert button.trigger.state()[0] is TriggerState.TRIPPED
             assert len(button.reasons) == 1
 
     async def test_a_text_that_is_written_later_is_a_second_reason(self, kill_file: Spot, late: None) -> None:
@@ -1018,25 +1018,25 @@ class TestFlag:
         async with pressing(kill_file.path) as button:
             with monkeypatch.context() as patch:
                 patch.setattr("kill_switch.triggers.flag.trigger.os.read", fails)
-                assert trigger.look(kill_file.beside("other").path) == trigger.Seen(True)
+                assert trigger.look(kill_file.beside("other").path) == trigger.FlagState(True)
             kill_file.beside("other").move_to(kill_file)
             await button.text("cannot be read")
 
     async def test_a_re_arm_is_blocked_while_it_is_there(self, kill_file: Spot) -> None:
         async with pressing(kill_file.path) as button:
-            assert button.trigger.against_rearm() is None
+            assert button.trigger.rearm_blocker() is None
             kill_file.touch()
             await button.next(1)
-            assert button.trigger.against_rearm() == f"{kill_file} is still there: remove it"
+            assert button.trigger.rearm_blocker() == f"{kill_file} is still there: remove it"
             kill_file.remove()
             await button.trigger.look()
-            assert button.trigger.against_rearm() is None
+            assert button.trigger.rearm_blocker() is None
 
     async def test_a_touch_right_before_a_re_arm_is_asked_for_is_not_swallowed(self, kill_file: Spot) -> None:
         async with pressing(kill_file.path) as button:
             kill_file.touch()
             await button.trigger.look()
-            assert button.trigger.against_rearm() is not None
+            assert button.trigger.rearm_blocker() is not None
             await button.next(1)
 
     async def test_a_touch_right_after_a_re_arm_fires_though_the_removal_went_unseen(self, kill_file: Spot) -> None:
@@ -1045,8 +1045,8 @@ class TestFlag:
             await button.next(1)
             kill_file.remove()
             await button.trigger.look()
-            assert button.trigger.against_rearm() is None
-            button.trigger.reset()
+            assert button.trigger.rearm_blocker() is None
+            button.trigger.on_rearmed()
             kill_file.touch()
             await button.next(2)
 
@@ -1060,7 +1060,7 @@ class TestFlagAndItsDirectory:
         spot = Spot(tmp_path / "none" / "KILL")
         async with pressing(spot.path) as button:
             assert await button.until(TriggerState.BLIND) == f"{spot}: no directory {spot.directory}"
-            assert button.trigger.against_rearm() is None
+            assert button.trigger.rearm_blocker() is None
             spot.directory.make_directory()
             await button.until(TriggerState.OK)
             spot.touch()
@@ -1102,7 +1102,7 @@ class TestFlagAndItsDirectory:
     ) -> None:
         over, real = threading.Event(), trigger.look
 
-        def look(path: Path) -> trigger.Seen:
+        def look(path: Path) -> trigger.FlagState:
             over.wait(10)
             return real(path)
 
@@ -1113,10 +1113,10 @@ class TestFlagAndItsDirectory:
             detail = await button.until(TriggerState.BLIND)
             assert detail == f"{kill_file}: its file system does not answer"
             await button.trigger.look()
-            assert button.trigger.against_rearm() is None
+            assert button.trigger.rearm_blocker() is None
             kill_file.touch()
             await button.next(1)
-            assert "nobody can tell that it is gone" in str(button.trigger.against_rearm())
+            assert "nobody can tell that it is gone" in str(button.trigger.rearm_blocker())
             kill_file.remove()
             over.set()
             await button.until(TriggerState.OK)
@@ -1130,10 +1130,10 @@ class TestFlagAndItsDirectory:
             kill_file.directory.move_to(kill_file.directory.beside("away"))
             kill_file.directory.link_to("run")  # a link to itself: ELOOP
             await button.trigger.look()
-            assert str(button.trigger.against_rearm()).startswith(f"{kill_file} was there, and ")
-            assert not isinstance(button.trigger.against_rearm(), Unseen)  # no force helps against what was seen
-            button.trigger.reset()
-            why = button.trigger.against_rearm()
+            assert str(button.trigger.rearm_blocker()).startswith(f"{kill_file} was there, and ")
+            assert not isinstance(button.trigger.rearm_blocker(), Unseen)  # no force helps against what was seen
+            button.trigger.on_rearmed()
+            why = button.trigger.rearm_blocker()
             assert isinstance(why, Unseen)
             assert why.startswith(f"cannot see whether {kill_file} is there: Too many levels of symbolic links")
             assert await button.until(TriggerState.BLIND) == f"{kill_file}: Too many levels of symbolic links"

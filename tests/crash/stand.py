@@ -69,8 +69,8 @@ class Stand(Play):
             self.figures.failures.append(f"the chain is broken: {replay.broken}")
         said = self.intent.read_bytes().splitlines() if self.intent.exists() else []
         intended = intent.unrecorded(said, replay.entries)
-        left = any((directory / latch_file.NAME).exists() for directory in (self.state_dir, self.runtime_dir))
-        return bool(recovery.latched(replay.entries)) or replay.latch_torn or bool(intended) or left
+        left = any((directory / latch_file.LATCH_NAME).exists() for directory in (self.state_dir, self.runtime_dir))
+        return bool(recovery.tripped_accounts(replay.entries)) or replay.latch_torn or bool(intended) or left
 
     def struck(self) -> bool:
         """Say whether a venue has seen a command that cancels, since `forget`."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from kill_switch.testbed.testbed import Stage, end
+from kill_switch.testbed.testbed import Testbed, stop_process
 
 
 class Done(NamedTuple):
@@ -25,7 +25,7 @@ class Done(NamedTuple):
         return json.loads(self.out)
 
 
-class Play(Stage):
+class Play(Testbed):
     """A stage, with the commands of a person on it."""
 
     def command(self, *words: str, within_s: float = 18.0) -> Done:
@@ -37,7 +37,7 @@ class Play(Stage):
     def stop_daemon(self, number: int = signal.SIGTERM) -> int:
         """Send the daemon a signal and return its exit code."""
         process, self.daemon = self.daemon, None
-        return 0 if process is None else end(process, number)
+        return 0 if process is None else stop_process(process, number)
 
     def open_orders(self) -> int:
         return sum(self.book(venue) for venue in self.venues)

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from kill_switch.bench import end_to_end, output, runner
-from kill_switch.bench.contenders import Floor, Strike
+from kill_switch.bench.contenders import BenchSetup, Strike
 from kill_switch.errors import KillSwitchError
 
 pytestmark = pytest.mark.e2e
@@ -104,14 +104,14 @@ class Alone:
     async def close(self) -> None: ...
 
 
-async def works(floor: Floor) -> Strike:
+async def works(floor: BenchSetup) -> Strike:
     async def strike() -> tuple[int, int]:
         return time.monotonic_ns(), time.monotonic_ns()
 
     return strike
 
 
-async def fails(floor: Floor) -> Strike:
+async def fails(floor: BenchSetup) -> Strike:
     async def strike() -> tuple[int, int]:
         raise TimeoutError
 
@@ -120,7 +120,7 @@ async def fails(floor: Floor) -> Strike:
 
 @pytest.mark.anyio
 async def test_a_peer_that_fails_is_left_out_and_ends_no_benchmark(caplog: pytest.LogCaptureFixture) -> None:
-    floor = cast(Floor, Alone())
+    floor = cast(BenchSetup, Alone())
     results = await runner._all(floor, 2, {"limit": works, "a peer": fails}, lambda: None)
     assert results.keys() == {"limit"} and len(results["limit"]) == 2
     assert "a peer, 1 accounts: left out: TimeoutError" in caplog.text

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.journal.latch_file import NAME as LATCH
+from kill_switch.journal.latch_file import LATCH_NAME as LATCH
 from tests.e2e.conftest import Play
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]

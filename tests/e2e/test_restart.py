@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kill_switch.testbed.testbed import end
+from kill_switch.testbed.testbed import stop_process
 from tests.e2e.conftest import Play
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
@@ -83,7 +83,7 @@ def test_a_strategy_that_beats_on_while_the_daemon_is_restarted_trips_nothing(st
         time.sleep(1.2)
         assert (stage.status()["state"], stage.book("oxfun")) == ("ARMED", 3)
     finally:
-        end(bot, signal.SIGINT)
+        stop_process(bot, signal.SIGINT)
 
 
 def test_from_the_boot_on_counts_while_another_account_cannot_log_in(stage: Play) -> None:

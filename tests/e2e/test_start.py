@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from kill_switch.control import client
-from kill_switch.journal.latch_file import NAME as LATCH
+from kill_switch.journal.latch_file import LATCH_NAME as LATCH
 from tests.e2e.conftest import HEARTBEAT, Play
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
@@ -175,7 +175,7 @@ def test_a_request_while_it_starts_is_answered_once_it_stands(starting: Starting
 
     def ask() -> None:
         request = {"cmd": "fire", "reason": "by hand", "wait_s": 5}
-        answers.append(client.ask(starting.runtime_dir / "control.sock", request, 20.0, 1.0))
+        answers.append(client.send_request(starting.runtime_dir / "control.sock", request, 20.0, 1.0))
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -190,7 +190,7 @@ def test_a_request_while_it_starts_is_answered_once_it_stands(starting: Starting
 
 def test_a_kill_that_was_asked_for_outlives_a_start_that_is_killed_and_the_caller(starting: Starting) -> None:
     starting.start("record")
-    starting.until(lambda: client.listening(starting.runtime_dir / "control.sock"))
+    starting.until(lambda: client.is_listening(starting.runtime_dir / "control.sock"))
     fire(starting).close()
     starting.until(starting.latched)
     starting.stop_daemon(signal.SIGKILL)
@@ -201,7 +201,7 @@ def test_a_kill_that_was_asked_for_outlives_a_start_that_is_killed_and_the_calle
 
 def test_a_request_that_is_refused_leaves_no_latch(starting: Starting) -> None:
     starting.start("record")
-    starting.until(lambda: client.listening(starting.runtime_dir / "control.sock"))
+    starting.until(lambda: client.is_listening(starting.runtime_dir / "control.sock"))
     socks = [fire(starting, scope=["nobody"]), fire(starting, reason=""), fire(starting, dry_run=True)]
     status = starting.stands()
     assert status["state"] == "ARMED" and not starting.latched()

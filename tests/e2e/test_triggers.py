@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kill_switch import clock
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 from kill_switch.journal.journal import Journal
 from tests.e2e.conftest import Play
 
@@ -129,9 +129,9 @@ def test_a_schedule_that_was_missed_fires_at_the_start_where_it_is_to(
     stage.state_dir.mkdir()
     with contextlib.closing(Journal(stage.state_dir, stage.runtime_dir)) as journal:  # of a daemon of yesterday
         cast = {"accounts": {"oxfun": "oxfun", "roxom": "roxom"}, "triggers": {"flat": "schedule"}}
-        journal.append("start", {"version": "0.1.0", "pid": 1, **cast}, Now(now.mono_ns, now.wall_ns - DAY_NS))
+        journal.append("start", {"version": "0.1.0", "pid": 1, **cast}, Instant(now.mono_ns, now.wall_ns - DAY_NS))
         if ahead_ns is not None:
-            journal.append("stop", {"state": "ARMED"}, Now(now.mono_ns, now.wall_ns + ahead_ns))
+            journal.append("stop", {"state": "ARMED"}, Instant(now.mono_ns, now.wall_ns + ahead_ns))
     an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
     stage.write_config(
         f'[triggers.flat]\nkind = "schedule"\nmissed = "{missed}"\ncron = "{an_hour_ago:%-M %-H} * * *"\n'

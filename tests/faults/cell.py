@@ -136,7 +136,7 @@ async def _play(
             product.names.close()
             with gauge.aside():
                 product.journal.close()
-        replay = journal.read(product.journal.path)
+        replay = journal.read_journal(product.journal.path)
         if replay.broken or replay.torn:
             raise Failed(f"the journal does not verify: {replay.broken}")
         if bugs := [news.text for news in said if news.level == "bug"]:

@@ -19,12 +19,12 @@ import anyio.abc
 from kill_switch import clock
 from kill_switch.config import loader
 from kill_switch.core import recovery
-from kill_switch.core.domain import Pace, Phase, Reason, Severity
+from kill_switch.core.domain import Phase, Reason, Severity, SweepTiming
 from kill_switch.core.engine import Announce
 from kill_switch.dispatch import connect as wiring
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal import journal
-from kill_switch.journal.kill_report import Reports
+from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.transports.network import Network
 
 from .world import HOST
@@ -43,10 +43,10 @@ class Product:
         shutil.copy(entries["victim"]["ca_file"], self._ca_file)
         entries = {**entries, "victim": {**entries["victim"], "ca_file": str(self._ca_file)}}
         self.config = loader.load(_write_config(directory, entries, venues))
-        adapters = {name: a.adapter(self.config.daemon.hedge_after_s) for name, a in self.config.accounts.items()}
+        adapters = {name: a.build_adapter(self.config.daemon.hedge_after_s) for name, a in self.config.accounts.items()}
         paces = {name: hurried(adapter.PACE) for name, adapter in adapters.items()}
-        self.pace: Pace = paces["victim"]
-        self.reports = Reports(int(self.config.daemon.budget_s * 1e6))
+        self.pace: SweepTiming = paces["victim"]
+        self.reports = ReportBuilder(int(self.config.daemon.budget_s * 1e6))
         self.journal = journal.Journal(self.config.daemon.state_dir, self.config.daemon.runtime_dir)
         self.journal.on_entry = self.reports.take
         self.said: list[Announce] = []
@@ -58,7 +58,7 @@ class Product:
 
     def connect(self, group: anyio.abc.TaskGroup) -> None:
         network = Network(self.names)
-        for _, work in wiring.connect(self.dispatcher, self.config, self._adapters, group.start_soon, network):
+        for _, work in wiring.connect_accounts(self.dispatcher, self.config, self._adapters, group.start_soon, network):
             group.start_soon(self._keep, work)
 
     def change_authorities(self) -> None:
@@ -75,7 +75,7 @@ class Product:
 
     def report(self, name: str) -> dict[str, Any]:
         self.journal.flush()
-        whole: Any = self.reports.get("last")
+        whole: Any = self.reports.render("last")
         account: dict[str, Any] = whole["accounts"][name]
         return account
 
@@ -144,7 +144,7 @@ def _answer(*addresses: str) -> list[tuple[Any, ...]]:
     return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
 
 
-def hurried(pace: Pace) -> Pace:
+def hurried(pace: SweepTiming) -> SweepTiming:
     """Wait less than in earnest (10 s, 2 s, up to 4 s, and 5 s): the matrix would take twice the time.
 
     A bot's orders beside a strike need another one, and reads behind it: the gaps between these are the venue's own

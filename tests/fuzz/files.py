@@ -18,12 +18,12 @@ import orjson
 
 from kill_switch.config import loader
 from kill_switch.core import recovery
-from kill_switch.core.domain import Now, Pace, Phase, Reason
+from kill_switch.core.domain import Instant, Phase, Reason, SweepTiming
 from kill_switch.errors import ConfigError, JournalBroken
 from kill_switch.journal import journal, segments
-from kill_switch.journal.kill_report import Reports
-from kill_switch.journal.latch_file import MOST_BYTES, LatchFile, latch_line, latch_text, latched_accounts
-from kill_switch.triggers.flag.trigger import TEXT_BYTES, Flag, look
+from kill_switch.journal.kill_report import ReportBuilder
+from kill_switch.journal.latch_file import MAX_BYTES, LatchFile, latch_line, latch_text, latched_accounts
+from kill_switch.triggers.flag.trigger import TEXT_BYTES, FlagTrigger, look
 from tests.venues.keys import rsa_pem
 from tests.venues.playbook import START
 
@@ -175,7 +175,7 @@ def _only_value(data: bytes) -> bool:
     return any(isinstance(table, dict) and LITERAL in [table.get(key) for key in keys] for table in tables)
 
 
-PACES = {"a": Pace(), "b": Pace()}
+PACES = {"a": SweepTiming(), "b": SweepTiming()}
 KINDS = (
     "reason",
     "strike",
@@ -264,7 +264,7 @@ class JournalTarget(FileTarget):
 
     def take(self, data: bytes) -> None:
         self.path.write_bytes(data)
-        replay = journal.read(self.path)
+        replay = journal.read_journal(self.path)
         must(replay.size + len(replay.torn) <= len(data), "more was read than there is")
         must(
             replay.broken is not None or replay.size + len(replay.torn) == len(data), "something is left out in silence"
@@ -278,8 +278,8 @@ class JournalTarget(FileTarget):
             must(known.broken is not None and known.broken.line <= broken.line, "what is not understood is believed")
             recovery.rebuild(known.entries, PACES)
             return
-        held = recovery.latched(replay.entries)
-        Reports(250_000, replay.entries)
+        held = recovery.tripped_accounts(replay.entries)
+        ReportBuilder(250_000, replay.entries)
         tripped = frozenset(name for name, account in state.accounts.items() if account.phase is not Phase.ARMED)
         must(tripped == held & PACES.keys(), "tripped, and not latched, or the other way round")
         wanted = _reasons(replay.entries)
@@ -339,7 +339,7 @@ class LatchTarget(FileTarget):
         self.path.write_bytes(data)
         file = LatchFile(self.path)
         file.look()
-        lines = file.foreign()
+        lines = file.unseen_lines()
         must(bool(lines), "a latch file that says nothing")
         said = "\n".join(lines)
         must(isinstance(latch_text(said), str), "a text that is none")
@@ -347,11 +347,11 @@ class LatchTarget(FileTarget):
         must(accounts and set(accounts) <= {"a", "b"}, f"a latch that trips {accounts}")
         file.remove(file.known())
         must(self.path.exists(), "a latch file is gone that nobody has taken over")
-        file.take(said.split("\n"))
-        must(not file.foreign(), "a latch that is news twice")
-        must(bool(file.leave(b'{"text":"ours"}')), "no latch can be left")
+        file.acknowledge(said.split("\n"))
+        must(not file.unseen_lines(), "a latch that is news twice")
+        must(bool(file.append_line(b'{"text":"ours"}')), "no latch can be left")
         file.look()
-        must(not file.foreign() or len(data) > MOST_BYTES or not data.endswith(b"\n"), "our own latch is foreign")
+        must(not file.unseen_lines() or len(data) > MAX_BYTES or not data.endswith(b"\n"), "our own latch is foreign")
         self.path.unlink(missing_ok=True)
 
 
@@ -369,10 +369,10 @@ class FlagTarget(FileTarget):
     def take(self, data: bytes) -> None:
         reasons: list[Reason] = []
         self.path.write_bytes(data)
-        flag = Flag("panic", ("a",), self.path, clock=lambda: Now(5, START.wall_ns))
+        flag = FlagTrigger("panic", ("a",), self.path, clock=lambda: Instant(5, START.wall_ns))
         flag._report = reasons.append
-        flag._take(look(self.path))
-        flag._take(look(self.path))
+        flag._on_state(look(self.path))
+        flag._on_state(look(self.path))
         must(len(reasons) == 1, f"{len(reasons)} reasons for one flag")
         text = reasons[0].text
         must(
@@ -380,9 +380,9 @@ class FlagTarget(FileTarget):
             f"words that are not for people: {text!r}",
         )
         orjson.dumps(text)
-        flag.condition()
+        flag.state()
         os.unlink(self.path)
-        flag._take(look(self.path))
+        flag._on_state(look(self.path))
         must(len(reasons) == 1, "a flag that goes is a reason")
 
 

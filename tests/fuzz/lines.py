@@ -16,18 +16,18 @@ from random import Random
 import orjson
 
 from kill_switch.control import server
-from kill_switch.core.domain import Now, Reason
+from kill_switch.core.domain import Instant, Reason
 from kill_switch.system.host_port import HostPort
-from kill_switch.triggers.heartbeat import Heartbeat
+from kill_switch.triggers.heartbeat import HeartbeatTrigger
 from kill_switch.triggers.intake.intake import MAX_BYTES, Intake, sign
-from kill_switch.triggers.intake.stamps import MOST_RECENT, MOST_SENDERS, NEW_WITHIN_MS
-from kill_switch.triggers.pnl.baseline import Reset
-from kill_switch.triggers.pnl.day import Limits
-from kill_switch.triggers.pnl.trigger import Pnl, Terms
-from kill_switch.triggers.stall_clock import Attention
+from kill_switch.triggers.intake.stamps import MAX_RECENT, MAX_SENDERS, NEW_WITHIN_MS
+from kill_switch.triggers.pnl.baseline import ResetTime
+from kill_switch.triggers.pnl.day import PnlLimits
+from kill_switch.triggers.pnl.trigger import PnlTerms, PnlTrigger
+from kill_switch.triggers.stall_clock import StallClock
 from kill_switch.venues.messages import Call, Replied
-from kill_switch.worker.client import Aide, Done, Exposure, _Waiting
-from tests.operators.office import ANN, ENVIRON, Office
+from kill_switch.worker.client import Exposure, JobResult, WorkerClient, _PendingJob
+from tests.operators.office import ANN, ENVIRON, ControlHarness
 from tests.venues.playbook import START
 from tests.virtual_time import VirtualTimeLoop
 
@@ -43,16 +43,16 @@ class Ears:
 
     def __init__(self) -> None:
         self.now = START
-        attention = Attention(self.clock)
+        attention = StallClock(self.clock)
         self.intake = Intake(Path("intake.sock"), None, None, clock=self.clock)
         beat = {"clock": self.clock, "attention": attention, "drain": lambda: None}
         self.intake.heartbeats = {
-            "quoter-alive": Heartbeat("quoter-alive", ("a",), 3.0, "first-beat", True, **beat),  # type: ignore[arg-type]
-            "strict": Heartbeat("strict", ("a",), 3.0, "boot", False, **beat),  # type: ignore[arg-type]
+            "quoter-alive": HeartbeatTrigger("quoter-alive", ("a",), 3.0, "first-beat", True, **beat),  # type: ignore[arg-type]
+            "strict": HeartbeatTrigger("strict", ("a",), 3.0, "boot", False, **beat),  # type: ignore[arg-type]
         }
-        limits = Limits(Decimal(100), Decimal(100), Decimal(0))
-        terms = Terms("USD", {}, limits, 2, 30.0, (), Reset(0, 0, "UTC"), False, 6.0)
-        self.pnl = Pnl(
+        limits = PnlLimits(Decimal(100), Decimal(100), Decimal(0))
+        terms = PnlTerms("USD", {}, limits, 2, 30.0, (), ResetTime(0, 0, "UTC"), False, 6.0)
+        self.pnl = PnlTrigger(
             "daily-loss",
             ("a",),
             terms,
@@ -63,7 +63,7 @@ class Ears:
         )
         self.intake.pnls = {"daily-loss": self.pnl}
 
-    def clock(self) -> Now:
+    def clock(self) -> Instant:
         return self.now
 
     def _nothing(self, *told: object) -> None:
@@ -108,7 +108,7 @@ class IntakeTarget(Target):
     def take(self, data: bytes) -> None:
         for key in (None, KEY):
             ears = Ears()
-            taken = ears.intake.datagram(data, key)
+            taken = ears.intake.on_datagram(data, key)
             must(isinstance(taken, bool), "an answer that is none")
             if taken:
                 must(len(data) <= MAX_BYTES, "a datagram that is too long is taken")
@@ -116,16 +116,16 @@ class IntakeTarget(Target):
                 must(
                     any(name in data for name in (b"quoter-alive", b"strict", b"daily-loss", b"\\u")), "nobody is meant"
                 )
-                must(key is None or not ears.intake.datagram(data, key), "a signed datagram is taken twice")
+                must(key is None or not ears.intake.on_datagram(data, key), "a signed datagram is taken twice")
             self._looked(ears)
         if len(data) < MAX_BYTES - 100:
             plain, signed = Ears().intake, Ears().intake
-            same = plain.datagram(data, None) == signed.datagram(sign(data, KEY, START.wall_ms), KEY)
+            same = plain.on_datagram(data, None) == signed.on_datagram(sign(data, KEY, START.wall_ms), KEY)
             must(same, "a signature makes a difference to what a datagram says")
         for key in (None, KEY):
-            self._old.intake.datagram(data, key)
+            self._old.intake.on_datagram(data, key)
         ms = 1_000_000
-        self._old.now = Now(self._old.now.mono_ns + ms, self._old.now.wall_ns)
+        self._old.now = Instant(self._old.now.mono_ns + ms, self._old.now.wall_ns)
 
     def _looked(self, ears: Ears) -> None:
         reasons: list[Reason] = []
@@ -133,15 +133,15 @@ class IntakeTarget(Target):
         must(not reasons, "one figure trips")
         figure = next(iter(ears.pnl._samples.last.values()))
         must(figure is None or abs(figure.worth) < 10**18, "an absurd figure is one")
-        ears.pnl.condition()
+        ears.pnl.state()
         for trigger in ears.intake.heartbeats.values():
-            trigger.condition()
+            trigger.state()
 
     def age(self) -> None:
         ears, self._old = self._old, Ears()
         for table in ears.intake.stamps._tables.values():
-            must(len(table.senders) <= MOST_SENDERS, "senders are remembered without end")
-            must(len(table.recent) <= MOST_RECENT, "stamps are remembered without end")
+            must(len(table.senders) <= MAX_SENDERS, "senders are remembered without end")
+            must(len(table.recent) <= MAX_RECENT, "stamps are remembered without end")
 
 
 def _signed(data: bytes) -> bool:
@@ -165,11 +165,11 @@ class ControlTarget(Target):
     def _begin(self) -> None:
         self._directory = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 
-        async def make() -> Office:
-            return Office(self._directory, "a", "b")
+        async def make() -> ControlHarness:
+            return ControlHarness(self._directory, "a", "b")
 
         self._office = office = self._loop.run_until_complete(make())
-        office.dispatcher._announce = lambda said: office.operators.changed()
+        office.dispatcher._announce = lambda said: office.operators.notify_changed()
         for name, lane in office.lanes.items():
             lane.call = self._answers(name)  # type: ignore[assignment, method-assign]
 
@@ -178,8 +178,8 @@ class ControlTarget(Target):
         session = self._office.dispatcher.sessions[name]
 
         def call(call: Call) -> None:
-            session.sent(call.route, call.tag)
-            self._loop.call_soon(session.event, Replied(call.tag, 200, {}, b""))
+            session.on_sent(call.route, call.tag)
+            self._loop.call_soon(session.on_lane_event, Replied(call.tag, 200, {}, b""))
 
         return call
 
@@ -261,9 +261,9 @@ class AideTarget(Target):
 
     def take(self, data: bytes) -> None:
         troubles: list[str] = []
-        aide = Aide(exposure=Exposure(HostPort("127.0.0.1", 9464), tuple, troubles.append))
-        future: asyncio.Future[Done] = self._loop.create_future()
-        aide._waiting[1] = _Waiting("", future)
+        aide = WorkerClient(exposure=Exposure(HostPort("127.0.0.1", 9464), tuple, troubles.append))
+        future: asyncio.Future[JobResult] = self._loop.create_future()
+        aide._waiting[1] = _PendingJob("", future)
         aide._hear(data)
         if future.done():
             must(isinstance(future.result().ok, bool), "an outcome that is none")

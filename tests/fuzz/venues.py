@@ -18,17 +18,16 @@ from typing import Any, ClassVar
 
 import orjson
 
-from kill_switch.core.domain import Answer, Now, Order, Route
+from kill_switch.core.domain import CancelOutcome, Instant, Order, Route
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import (
     Call,
+    CallLost,
     CancelAnswered,
+    CloseConnection,
     Closed,
     Drilled,
-    Drop,
     Equity,
-    Lost,
-    Noise,
     NotReady,
     Opened,
     OrdersRead,
@@ -37,11 +36,12 @@ from kill_switch.venues.messages import (
     Received,
     Replied,
     Send,
+    UnexplainedMessage,
+    VenueTimerFired,
     WakeAfter,
-    Woke,
 )
 from tests.venues.playbook import PAYLOADS, START
-from tests.venues.stands import STANDS, Stand
+from tests.venues.stands import STANDS, VenueProfile
 
 from .mutate import MARK, mutate_bytes, mutate_json, mutate_script, records, script
 from .target import After, Target, must
@@ -73,7 +73,7 @@ class VenueTarget(Target):
     PATIENT: ClassVar[bool] = False  # what a rate limit refuses is repeated later, so that a strike may add nothing
 
     def __init__(self) -> None:
-        self._stand: Stand = replace(STANDS[self.VENUE], options={**STANDS[self.VENUE].options, **self.OPTIONS})
+        self._stand: VenueProfile = replace(STANDS[self.VENUE], options={**STANDS[self.VENUE].options, **self.OPTIONS})
         self._secrets = [value for value in self._stand.secrets().values() if len(value) < 200]
         self._count = 0
         self._login = [(b"open", b""), *((b"ws", _text(one)) for one in self._stand.login), (b"open-http", b"")]
@@ -196,17 +196,17 @@ class VenueTarget(Target):
         """Make an adapter whose lanes are ready, and which has two orders on its book."""
         stand = self._stand
         adapter = stand.make()
-        settled = Now(START.mono_ns - round(stand.settle_s * 1e9), START.wall_ns - round(stand.settle_s * 1e9))
-        adapter.feed(Opened(Route.WS, 1), settled)
+        settled = Instant(START.mono_ns - round(stand.settle_s * 1e9), START.wall_ns - round(stand.settle_s * 1e9))
+        adapter.handle(Opened(Route.WS, 1), settled)
         for message in stand.login:
-            adapter.feed(Received(1, orjson.dumps(message)), settled)
+            adapter.handle(Received(1, orjson.dumps(message)), settled)
         first = ""
-        for output in adapter.feed(Opened(Route.HTTP, 0), settled):
+        for output in adapter.handle(Opened(Route.HTTP, 0), settled):
             if isinstance(output, Call):
                 first = first or output.request.target
                 ids = stand.ids if output.request.target == first else ()
                 body = orjson.dumps(stand.listed(*ids, status=stand.live[0]))
-                adapter.feed(Replied(output.tag, 200, {}, body), settled)
+                adapter.handle(Replied(output.tag, 200, {}, body), settled)
         return adapter
 
     @property
@@ -249,7 +249,7 @@ class Scene:
 
     def play(self, head: bytes, body: bytes) -> None:
         mono_ns = self.now.mono_ns + 1_000_000
-        self.now = Now(mono_ns, self.now.wall_ns + 1_000_000)
+        self.now = Instant(mono_ns, self.now.wall_ns + 1_000_000)
         what, _, rest = head.partition(b" ")
         match what:
             case b"kill":
@@ -262,31 +262,31 @@ class Scene:
             case b"drill":
                 self._heard(self.adapter.drill(self.now))
             case b"measure":
-                self._heard(self.adapter.measure(self.now))
+                self._heard(self.adapter.request_equity(self.now))
             case b"probe":
-                self._heard(self.adapter.probe(self.now))
+                self._heard(self.adapter.keep_warm(self.now))
             case b"ws":
-                outputs = self._heard(self.adapter.feed(Received(self._conns[-1], body), self.now))
+                outputs = self._heard(self.adapter.handle(Received(self._conns[-1], body), self.now))
                 self._judge(outputs, body)
             case b"http":
                 self._reply(rest, body)
             case b"wake" if self._timers:
-                self._heard(self.adapter.feed(Woke(self._timers.pop(0)), self.now))
+                self._heard(self.adapter.handle(VenueTimerFired(self._timers.pop(0)), self.now))
             case b"lost" if self._calls:
                 tag = self._calls.pop(0).tag
-                self._heard(self.adapter.feed(Lost(tag, rest != b"0", "why"), self.now), tag)
+                self._heard(self.adapter.handle(CallLost(tag, rest != b"0", "why"), self.now), tag)
             case b"open":
                 self._conns.append(self._conns[-1] + 1)
-                self._heard(self.adapter.feed(Opened(Route.WS, self._conns[-1]), self.now))
+                self._heard(self.adapter.handle(Opened(Route.WS, self._conns[-1]), self.now))
             case b"open-http":
-                self._heard(self.adapter.feed(Opened(Route.HTTP, 0), self.now))
+                self._heard(self.adapter.handle(Opened(Route.HTTP, 0), self.now))
             case b"close":
-                self._heard(self.adapter.feed(Closed(Route.WS, self._conns[-1], "gone"), self.now))
+                self._heard(self.adapter.handle(Closed(Route.WS, self._conns[-1], "gone"), self.now))
             case b"end":
                 self.finish()
             case b"pause" if rest.isdigit() and len(rest) < 9:
                 pause_ns = int(rest) * 1_000_000
-                self.now = Now(self.now.mono_ns + pause_ns, self.now.wall_ns + pause_ns)
+                self.now = Instant(self.now.mono_ns + pause_ns, self.now.wall_ns + pause_ns)
             case _:
                 pass
 
@@ -301,7 +301,7 @@ class Scene:
         if self._target.PATIENT and _limits(number, value):
             for group in self._reads.values():
                 group.discard(tag)
-        outputs = self._heard(self.adapter.feed(Replied(tag, number, headers, body, 900), self.now), tag)
+        outputs = self._heard(self.adapter.handle(Replied(tag, number, headers, body, 900), self.now), tag)
         self._judge(outputs, body)
 
     def finish(self) -> None:
@@ -311,10 +311,10 @@ class Scene:
                 self.play(b"lost 0", b"")
             self.play(b"wake", b"")
         for conn in (*self._conns, 1):
-            self._heard(self.adapter.feed(Closed(Route.WS, conn, "gone"), self.now))
+            self._heard(self.adapter.handle(Closed(Route.WS, conn, "gone"), self.now))
         while self._calls:
             self.play(b"lost 0", b"")
-        self.adapter.feed(Closed(Route.HTTP, 0, "gone"), self.now)
+        self.adapter.handle(Closed(Route.HTTP, 0, "gone"), self.now)
         self._timers.clear()
         self._reads.clear()
         self._answered.clear()
@@ -352,7 +352,7 @@ class Scene:
                             self._all_there(self._answered[tag], orders)
                 case CancelAnswered(_, evidence) | Drilled(_, _, _, evidence):
                     self._hides(evidence)
-                case NotReady(_, _, why) | Drop(_, why) | Noise(why):
+                case NotReady(_, _, why) | CloseConnection(_, why) | UnexplainedMessage(why):
                     self._hides(why)
                 case Equity(amounts):
                     must(all(one.is_finite() for one in amounts.values()), "an amount that is none")
@@ -372,7 +372,7 @@ class Scene:
         for output in outputs:
             good = (
                 (isinstance(output, OrdersRead) and output.complete)
-                or (isinstance(output, CancelAnswered) and output.answer is Answer.ACCEPTED)
+                or (isinstance(output, CancelAnswered) and output.answer is CancelOutcome.ACCEPTED)
                 or (isinstance(output, Drilled) and output.ok)
                 or isinstance(output, Ready | Equity)
             )

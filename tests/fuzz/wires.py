@@ -20,7 +20,7 @@ from kill_switch.transports.http import HttpLane
 from kill_switch.transports.http_connection import MAX_BODY_BYTES, HttpConnection
 from kill_switch.transports.lane import READ_INTO
 from kill_switch.transports.ws_connection import MAX_MESSAGE_BYTES, WsConnection
-from kill_switch.venues.messages import Call, Closed, Event, Lost, Opened, Received, Replied
+from kill_switch.venues.messages import Call, CallLost, Closed, Event, Opened, Received, Replied
 from kill_switch.venues.request import Request
 from tests.venues.playbook import PAYLOADS
 
@@ -166,7 +166,7 @@ class HttpTarget(Wire):
         class Lane:
             def lost(self, call: Call, why: str) -> None:
                 must(why and why.isprintable() and len(why) < 200, "a loss without a reason")
-                told.append(Lost(call.tag, True, why))
+                told.append(CallLost(call.tag, True, why))
 
             def replied(self, call: Call, reply: Replied) -> None:
                 must(reply.tag == call.tag, "an answer to another call")
@@ -188,7 +188,7 @@ class HttpTarget(Wire):
         held = connection._body_bytes + connection._header_bytes
         must(held <= came, "more is held than has come")
         connection.connection_lost(None)
-        tags = [event.tag for event in told if isinstance(event, Replied | Lost)]
+        tags = [event.tag for event in told if isinstance(event, Replied | CallLost)]
         must(
             tags == [str(n) for n in range(len(started))],
             f"calls that do not end once each: {len(tags)} of {len(started)}",
@@ -260,18 +260,18 @@ class WsTarget(Wire):
         told: list[Event] = []
 
         class Sink:
-            def event(self, event: Event) -> None:
+            def on_lane_event(self, event: Event) -> None:
                 told.append(event)
 
-            def sent(self, route: Route, tag: str) -> None:
+            def on_sent(self, route: Route, tag: str) -> None:
                 raise AssertionError("no call was made")
 
-            def rtt(self, route: Route, rtt_us: int) -> None:
+            def on_round_trip(self, route: Route, rtt_us: int) -> None:
                 must(rtt_us >= 0, "an answer before its question")
 
-            def trouble(self, route: Route, why: str) -> None: ...
+            def on_trouble(self, route: Route, why: str) -> None: ...
 
-            def warm(self) -> None:
+            def use_idle_http_lane(self) -> None:
                 raise AssertionError("nobody is idle")
 
         pipe = Pipe()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.operators.office import Office, Opened
+from tests.operators.office import ControlHarness, Opened
 from tests.virtual_time import VirtualTimeLoop
 
 
@@ -19,10 +19,10 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Opened]:
     """Open an office for the accounts of these names; it is closed when the test is over."""
-    offices: list[Office] = []
+    offices: list[ControlHarness] = []
 
-    def make(*accounts: str) -> Office:
-        offices.append(Office(tmp_path, *accounts))
+    def make(*accounts: str) -> ControlHarness:
+        offices.append(ControlHarness(tmp_path, *accounts))
         return offices[-1]
 
     yield make

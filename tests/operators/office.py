@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from kill_switch.config import loader as configuration
-from kill_switch.config.diff import Change, compare
-from kill_switch.control.handlers import Operators
-from kill_switch.control.server import Caller, Refusal
-from kill_switch.core.domain import Pace
+from kill_switch.config.diff import ConfigDiff, diff_configs
+from kill_switch.control.handlers import ControlHandlers
+from kill_switch.control.server import Caller, RequestRefused
+from kill_switch.core.domain import SweepTiming
 from kill_switch.core.engine import Reconfigured
 from kill_switch.dispatch.session import AccountSession
-from kill_switch.health.clock_skew import Clocks
+from kill_switch.health.clock_skew import ClockSkewMonitor
 from kill_switch.journal.journal import Journal
-from kill_switch.journal.kill_report import Reports
+from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.triggers.intake.intake import Intake
-from kill_switch.triggers.supervisor import Watch
+from kill_switch.triggers.supervisor import TriggerSupervisor
 from tests.core.at_once import AtOnce
 from tests.core.stubs import Lane
-from tests.operators.stage import BUDGET_US, Desk, Drillable
+from tests.operators.stage import BUDGET_US, DispatcherHarness, Drillable
 from tests.virtual_time import running
 
-Opened = Callable[..., "Office"]
+Opened = Callable[..., "ControlHarness"]
 ANN = Caller(7, 77, "ann")
 ENVIRON = {"SECRET": "a-long-secret"} | {f"KEY_{name}": f"a-long-key-of-{name}" for name in "abcdefgh"}
 ACCOUNT = """
@@ -41,7 +41,7 @@ class Ledger(Journal):
         super().__init__(state_dir, runtime_dir, worker=AtOnce)
 
 
-class Office(Desk):
+class ControlHarness(DispatcherHarness):
     """A desk with operators; the configuration names its accounts, whose venues are stubs all the same."""
 
     def __init__(self, directory: Path, *accounts: str) -> None:
@@ -51,26 +51,28 @@ class Office(Desk):
         for path in (loaded.daemon.state_dir, loaded.daemon.runtime_dir):
             path.mkdir()
         self.journal = Ledger(loaded.daemon.state_dir, loaded.daemon.runtime_dir)
-        self.reports = Reports(BUDGET_US)
+        self.reports = ReportBuilder(BUDGET_US)
         self.journal.on_entry = self.reports.take
         records = self.dispatcher._records
         self.dispatcher._journal = records._journal = self.drills._journal = self.journal
         clock = running().now
         self.intake = Intake(loaded.daemon.runtime_dir / "intake.sock", None, None, clock=clock)
-        self.watch = watch = Watch(loaded, self.dispatcher, self.intake, {}, self.announced.append, clock=clock)
-        clocks = Clocks(self.dispatcher.sessions, self.announced.append)
-        self.operators = Operators(
+        self.watch = watch = TriggerSupervisor(
+            loaded, self.dispatcher, self.intake, {}, self.announced.append, clock=clock
+        )
+        clocks = ClockSkewMonitor(self.dispatcher.sessions, self.announced.append)
+        self.operators = ControlHandlers(
             loaded, self.dispatcher, self.journal, self.reports, watch, self.drills, clocks, self.intake
         )
 
-    def reload(self, triggers: str, *accounts: str) -> Change:
+    def reload(self, triggers: str, *accounts: str) -> ConfigDiff:
         """Go over to these triggers, and to these accounts if there are any, as the daemon does."""
         new = self._written(triggers, accounts or tuple(self.operators.config.accounts))
-        change = compare(self.operators.config, new)
-        take = self.watch.prepare(new, change.triggers_begun, change.renamed)
+        change = diff_configs(self.operators.config, new)
+        take = self.watch.prepare_reload(new, change.triggers_begun, change.renamed)
         self.operators.config = new
         if change.added or change.removed:
-            event = Reconfigured(dict.fromkeys(new.accounts, Pace()), frozenset(), 1, running().now())
+            event = Reconfigured(dict.fromkeys(new.accounts, SweepTiming()), frozenset(), 1, running().now())
             self.dispatcher.reconfigure(event, self.anew(*change.added))
         take()
         return change
@@ -95,5 +97,5 @@ class Office(Desk):
         """Return the answer, or the refusal as the caller would see it."""
         try:
             return await self.operators.handlers()[cmd](request, ANN)
-        except Refusal as refusal:
+        except RequestRefused as refusal:
             return {"error": str(refusal), "exit": refusal.exit_code, **refusal.data}

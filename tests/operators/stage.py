@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection
 import anyio
 
 from kill_switch.core import engine
-from kill_switch.core.domain import Now, Pace, Reason, Route
+from kill_switch.core.domain import Instant, Reason, Route, SweepTiming
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.ports import AccountFact
 from kill_switch.dispatch.session import AccountSession
-from kill_switch.health.drills import Drills
+from kill_switch.health.drills import DrillRunner
 from kill_switch.venues.messages import Drilled, Outputs, Replied, WakeAfter
 from tests.core.stubs import Lane, Recorder, Venue
 from tests.virtual_time import running
@@ -29,15 +29,15 @@ class Drillable(Venue):
         self.slow = ""
         self.drills_made = 0
 
-    def caution(self, now: Now) -> str:
+    def slow_kill_warning(self, now: Instant) -> str:
         return self.slow
 
-    def drill(self, now: Now) -> Outputs:
+    def drill(self, now: Instant) -> Outputs:
         self.drills_made += 1
         waits = {route: ms for route, ms in self.after_ms.items() if ms is not None and route in self.DRILLS}
         return tuple(WakeAfter(f"{route} {ms}", ms / 1000) for route, ms in waits.items())
 
-    def woke(self, tag: str, now: Now) -> Outputs:
+    def on_timer(self, tag: str, now: Instant) -> Outputs:
         route, ms = tag.split()
         evidence = "not found, as it must be" if self.good else "invalid key"
         return (Drilled(Route(route), self.good, round(float(ms) * 1000), evidence),)
@@ -47,7 +47,7 @@ class HttpOnly(Drillable):
     DRILLS = (Route.HTTP,)
 
 
-class Desk:
+class DispatcherHarness:
     """Everything below the operators, for accounts whose venues are stubs."""
 
     def __init__(self, *accounts: str, make: Callable[[], Drillable] = Drillable) -> None:
@@ -55,7 +55,7 @@ class Desk:
         self.trace: list[str] = []
         self.announced: list[engine.Announce] = []
         self.recorder = Recorder(self.trace)
-        state = engine.State({name: engine.Account(Pace()) for name in accounts})
+        state = engine.State({name: engine.AccountState(SweepTiming()) for name in accounts})
         self.dispatcher = Dispatcher(
             state, self.recorder, loop.now, loop.call_later, self.announced.append, told=self._told
         )
@@ -65,7 +65,9 @@ class Desk:
             session = self.dispatcher.register(AccountSession(name, self.venues[name], self.dispatcher))
             session.attach(lane, lane, lane)
             lane.session = session
-        self.drills = Drills(self.dispatcher, self.recorder, self.announced.append, budget_us=BUDGET_US, clock=loop.now)
+        self.drills = DrillRunner(
+            self.dispatcher, self.recorder, self.announced.append, budget_us=BUDGET_US, clock=loop.now
+        )
 
     def fire(self, *accounts: str) -> None:
         names = accounts or tuple(self.dispatcher.sessions)
@@ -78,7 +80,7 @@ class Desk:
 
     async def settle(self) -> None:
         """Answer every call with an empty list until all is clear."""
-        while self.dispatcher.striking:
+        while self.dispatcher.striking_accounts:
             self.answer()
             await anyio.sleep(0.05)
 
@@ -88,7 +90,7 @@ class Desk:
             if only is None or name in only:
                 calls, lane.calls[:] = lane.calls[:], []
                 for call in calls:
-                    self.dispatcher.sessions[name].event(Replied(call.tag, 200, {}, body))
+                    self.dispatcher.sessions[name].on_lane_event(Replied(call.tag, 200, {}, body))
 
     def asked(self, *accounts: str) -> engine.RearmAsked:
         names = accounts or tuple(self.dispatcher.sessions)
@@ -97,6 +99,6 @@ class Desk:
     def said(self, level: str) -> list[str]:
         return [one.text for one in self.announced if one.level == level]
 
-    def _told(self, account: str, fact: AccountFact, now: Now) -> None:
+    def _told(self, account: str, fact: AccountFact, now: Instant) -> None:
         assert isinstance(fact, Drilled)
-        self.drills.told(account, fact, now)
+        self.drills.on_drilled(account, fact, now)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 
 from kill_switch.core.engine import Announce
-from kill_switch.health.clock_skew import Clocks
+from kill_switch.health.clock_skew import ClockSkewMonitor
 from tests.core.stubs import Floor, Venue
 
 S = 1_000_000_000
@@ -25,7 +25,7 @@ class Tower:
         floor = Floor()
         self.venue = venue
         floor.connect("a", venue)
-        self.clocks = Clocks(floor.dispatcher.sessions, self.said.append)
+        self.clocks = ClockSkewMonitor(floor.dispatcher.sessions, self.said.append)
         self._ns = 0
 
     def shows(self, ahead_s: float, by_s: float = 0.001, messages: int = 2) -> list[str]:
@@ -35,14 +35,14 @@ class Tower:
         for _ in range(messages):
             self._ns += S
             at_ns = self._ns + ahead_ns
-            self.venue.clock.note(at_ns, at_ns + round(by_s * S), self._ns, self._ns, self._ns)
-        self.clocks.look()
+            self.venue.clock.add_sample(at_ns, at_ns + round(by_s * S), self._ns, self._ns, self._ns)
+        self.clocks.check()
         return [f"{one.level} {one.account}: {one.text}" for one in self.said[before:]]
 
 
 def test_before_the_venue_has_shown_its_clock_the_offset_is_unknown() -> None:
     tower = Tower(Timed())
-    tower.clocks.look()
+    tower.clocks.check()
     assert tower.clocks.offset_ms("a") is None
     assert tower.said == []
 
@@ -114,5 +114,5 @@ def test_an_account_that_is_gone_is_forgotten() -> None:
     tower = Tower(Timed())
     tower.shows(6.0)
     tower.clocks._sessions = {}
-    tower.clocks.look()
+    tower.clocks.check()
     assert list(tower.clocks.troubles()) == []

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from kill_switch.core.engine import Announce
-from kill_switch.health.certificate_expiry import Expiries
-from kill_switch.transports.certificates import Expiry
+from kill_switch.health.certificate_expiry import CertificateExpiryMonitor
+from kill_switch.transports.certificates import CertificateExpiry
 from tests.core.stubs import Floor
 
 DAY_S = 86_400
@@ -18,19 +18,19 @@ class Tower:
     def __init__(self, *accounts: str) -> None:
         self.floor = Floor(accounts)
         self.said: list[Announce] = []
-        self.expiries = Expiries(self.floor.dispatcher.sessions, self.floor.time.now, self.said.append)
+        self.expiries = CertificateExpiryMonitor(self.floor.dispatcher.sessions, self.floor.time.now, self.said.append)
 
     def shows(self, days: float, *accounts: str, issuer: str = "") -> str:
         """Have lanes of accounts be verified by a certificate that ends then; return its date."""
         at_s = self.floor.time.now().wall_ns / 1e9 + days * DAY_S
         for name in accounts or self.floor.accounts:
-            self.floor.lanes[name].certificate = Expiry(at_s, issuer)
+            self.floor.lanes[name].certificate = CertificateExpiry(at_s, issuer)
         return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%MZ}"
 
     def look(self, days: float = 0) -> list[str]:
         self.floor.time.advance(days * DAY_S * 1000)
         before = len(self.said)
-        self.expiries.look()
+        self.expiries.check()
         return [f"{one.level}: {one.text}" for one in self.said[before:]]
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from kill_switch.control import server as control
 from kill_switch.control.server import Caller, Handler, Turnstile
-from kill_switch.system.offload import Offload
-from kill_switch.system.users import Users
+from kill_switch.system.offload import OffloadThread
+from kill_switch.system.users import UserDirectory
 from tests.virtual_time import running
 
 pytestmark = pytest.mark.anyio
@@ -113,4 +113,4 @@ async def test_a_status_on_every_connection_is_answered(tmp_path: Path) -> None:
 
 
 async def serve(path: Path, handlers: Mapping[str, Handler]) -> None:
-    await control.serve(path, handlers, files=Offload("the directory"), users=Users())
+    await control.serve(path, handlers, files=OffloadThread("the directory"), users=UserDirectory())

@@ -11,13 +11,13 @@ import anyio
 import pytest
 
 from kill_switch.journal.latch_file import LatchFile
-from kill_switch.journal.write_ahead import Intent
-from tests.operators.office import Office, Opened
+from kill_switch.journal.write_ahead import WriteAheadNote
+from tests.operators.office import ControlHarness, Opened
 
 pytestmark = pytest.mark.anyio
 
 
-def spoil(office: Office, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def spoil(office: ControlHarness, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Have every write into the journal fail with this error."""
     fd, write = office.journal._writer._fd, os.write
 
@@ -29,7 +29,7 @@ def spoil(office: Office, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(os, "write", fails)
 
 
-async def fire(office: Office, *accounts: str) -> Mapping[str, Any]:
+async def fire(office: ControlHarness, *accounts: str) -> Mapping[str, Any]:
     """Fire, and let the venues answer until the answer is there."""
     found: list[Mapping[str, Any]] = []
 
@@ -70,8 +70,8 @@ async def test_a_kill_that_neither_the_record_nor_the_intent_nor_a_latch_file_ha
 ) -> None:
     office = opened("a")
     spoil(office, monkeypatch, errno.EROFS)
-    monkeypatch.setattr(Intent, "_put", lambda intent, line: False)
-    monkeypatch.setattr(LatchFile, "leave", lambda file, line: None)
+    monkeypatch.setattr(WriteAheadNote, "_put", lambda intent, line: False)
+    monkeypatch.setattr(LatchFile, "append_line", lambda file, line: None)
     [problem] = (await fire(office))["problems"]
     assert "a restart would start ARMED" in problem["text"] and "do not restart" in problem["do"]
 

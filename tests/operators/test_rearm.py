@@ -11,17 +11,19 @@ import anyio
 import pytest
 
 from kill_switch.control.handlers import PROVE_WITHIN_S
-from kill_switch.core.domain import LaneState, Pace, Phase
-from kill_switch.core.engine import Granted, Reconfigured
+from kill_switch.core.domain import LaneState, Phase, SweepTiming
+from kill_switch.core.engine import RearmGranted, Reconfigured
 from kill_switch.triggers.base import TriggerState
-from kill_switch.triggers.order_rate import OrderRate
-from tests.operators.office import Office, Opened
+from kill_switch.triggers.order_rate import OrderRateTrigger
+from tests.operators.office import ControlHarness, Opened
 from tests.virtual_time import running
 
 pytestmark = pytest.mark.anyio
 
 
-async def rearm(office: Office, answers: Mapping[str, bool], *then: str, force: bool = False) -> Mapping[str, Any]:
+async def rearm(
+    office: ControlHarness, answers: Mapping[str, bool], *then: str, force: bool = False
+) -> Mapping[str, Any]:
     """Ask for a re-arm; meanwhile a reason comes for the accounts in `then`, and venues answer as `answers` says."""
     found: list[Mapping[str, Any]] = []
 
@@ -102,7 +104,7 @@ async def test_a_venue_that_is_slow_to_answer_has_as_long_as_its_answers_took_la
     await office.kill()
     account = office.dispatcher.state.accounts["a"]
     assert account.sweep is not None
-    slow = account._replace(sweep=account.sweep._replace(rtt_ns=5_000_000_000))
+    slow = account._replace(sweep=account.sweep._replace(longest_rtt_ns=5_000_000_000))
     office.dispatcher.state = office.dispatcher.state._replace(accounts={"a": slow})
     found: list[Mapping[str, Any]] = []
 
@@ -119,7 +121,9 @@ async def test_a_venue_that_is_slow_to_answer_has_as_long_as_its_answers_took_la
 # ── a reload that comes meanwhile ─────────────────────────────────────────────────────────────────────────────────
 
 
-async def reloaded(office: Office, answers: Mapping[str, bool], reload: Callable[[], object]) -> Mapping[str, Any]:
+async def reloaded(
+    office: ControlHarness, answers: Mapping[str, bool], reload: Callable[[], object]
+) -> Mapping[str, Any]:
     """Ask for a re-arm; `reload` happens while the accounts are read once more."""
     found: list[Mapping[str, Any]] = []
 
@@ -157,27 +161,27 @@ async def test_the_trigger_that_starts_over_is_the_one_that_is_there_now_and_for
     office = opened("a")
     await office.kill()
     begun = '[triggers.rate]\nkind = "order-rate"\nmax_new = 5\nwindow = "1s"\non_blind = "alarm"\n'
-    triggers: list[OrderRate] = []
+    triggers: list[OrderRateTrigger] = []
 
     def reload() -> None:
         office.reload(begun)
         trigger = office.watch.triggers["rate"]
-        assert isinstance(trigger, OrderRate)
+        assert isinstance(trigger, OrderRateTrigger)
         trigger._fired = "it has fired for what came meanwhile"
         triggers.append(trigger)
 
     found = await reloaded(office, {"a": True}, reload)
     unseen = "its orders have not been seen for 1 s; look there, then use --force"
     assert found["why"] == (f"trigger rate: cannot see whether a has too many orders: {unseen}",)
-    assert triggers[0].condition()[0] is TriggerState.TRIPPED
+    assert triggers[0].state()[0] is TriggerState.TRIPPED
     assert await rearm(office, {"a": True}, force=True) == {"rearmed": ("a",)}
-    assert triggers[0].condition()[0] is not TriggerState.TRIPPED
+    assert triggers[0].state()[0] is not TriggerState.TRIPPED
 
 
 async def test_an_account_whose_session_is_a_new_one_since_then_has_not_been_read(opened: Opened) -> None:
     office = opened("a")
     await office.kill()
-    paces = {"a": Pace()}
+    paces = {"a": SweepTiming()}
 
     def reload() -> None:
         office.dispatcher.reconfigure(Reconfigured(paces, frozenset("a"), 1, running().now()), office.anew("a"))
@@ -191,7 +195,7 @@ async def test_more_approvals_that_a_reload_wants_hold_for_a_re_arm_that_is_unde
     await office.kill()
 
     def reload() -> None:
-        office.dispatcher.reconfigure(Reconfigured({"a": Pace()}, frozenset(), 2, running().now()), {})
+        office.dispatcher.reconfigure(Reconfigured({"a": SweepTiming()}, frozenset(), 2, running().now()), {})
 
     found = await reloaded(office, {"a": True}, reload)
     assert (found["exit"], found["error"]) == (
@@ -205,8 +209,8 @@ async def test_an_account_that_is_re_armed_and_taken_away_meanwhile_is_refused_i
     await office.kill()
 
     def reload() -> None:
-        assert office.dispatcher.rearm(office.asked("b")) == Granted(("b",))
-        office.dispatcher.reconfigure(Reconfigured({"a": Pace()}, frozenset(), 1, running().now()), {})
+        assert office.dispatcher.rearm(office.asked("b")) == RearmGranted(("b",))
+        office.dispatcher.reconfigure(Reconfigured({"a": SweepTiming()}, frozenset(), 1, running().now()), {})
 
     found = await reloaded(office, {"a": True}, reload)
     assert found["error"] == "not re-armed: it names an account that is not there"
@@ -226,12 +230,12 @@ async def test_who_waits_for_a_kill_hears_of_it_though_an_account_has_gone_meanw
         while office.dispatcher.state.accounts["b"].phase is not Phase.CLEAR:
             office.answer(only=["b"])
             await anyio.sleep(0.02)
-        assert office.dispatcher.rearm(office.asked("b")) == Granted(("b",))
-        office.dispatcher.reconfigure(Reconfigured({"a": Pace()}, frozenset(), 1, running().now()), {})
-        office.operators.changed()
+        assert office.dispatcher.rearm(office.asked("b")) == RearmGranted(("b",))
+        office.dispatcher.reconfigure(Reconfigured({"a": SweepTiming()}, frozenset(), 1, running().now()), {})
+        office.operators.notify_changed()
         while not found:
             office.answer()
-            office.operators.changed()
+            office.operators.notify_changed()
             await anyio.sleep(0.02)
     assert sorted(found[0]["accounts"]) == ["a", "b"]
 
@@ -243,7 +247,7 @@ async def test_a_trigger_to_which_blindness_is_a_reason_stands_against_it_while_
     office = opened("a")
     await office.kill()
     office.reload(f'[triggers.beat]\nkind = "heartbeat"\ntimeout = "3s"\non_blind = "{on_blind}"\n')
-    office.watch.triggers["beat"].condition = lambda: (TriggerState.BLIND, "it sees nothing")  # type: ignore[method-assign]
+    office.watch.triggers["beat"].state = lambda: (TriggerState.BLIND, "it sees nothing")  # type: ignore[method-assign]
     found = await rearm(office, {"a": True})
     why = 'trigger beat: it is blind, and has on_blind = "fire": it sees nothing'
     assert found.get("why") == ((why,) if refused else None)
@@ -268,11 +272,11 @@ RATE = '[triggers.runaway]\nkind = "order-rate"\nmax_new = 3\nwindow = "10s"\non
 
 
 @asynccontextmanager
-async def guarded(office: Office, triggers: str) -> AsyncIterator[None]:
+async def guarded(office: ControlHarness, triggers: str) -> AsyncIterator[None]:
     """Have these triggers watch, from a moment on at which all is well."""
     office.reload(triggers)
     async with anyio.create_task_group() as group:
-        group.start_soon(office.watch.attention.run)
+        group.start_soon(office.watch.stall_clock.run)
         for trigger in office.watch.triggers.values():
             group.start_soon(office.watch.run, trigger)
         await anyio.sleep(12)
@@ -280,14 +284,14 @@ async def guarded(office: Office, triggers: str) -> AsyncIterator[None]:
         group.cancel_scope.cancel()
 
 
-async def attend(office: Office, seconds: float) -> None:
+async def attend(office: ControlHarness, seconds: float) -> None:
     """Let time go by, in which the venues answer."""
     for _ in range(int(seconds / 0.05)):
         office.answer()
         await anyio.sleep(0.05)
 
 
-async def rearm_of(office: Office, *accounts: str) -> Mapping[str, Any]:
+async def rearm_of(office: ControlHarness, *accounts: str) -> Mapping[str, Any]:
     """Ask for a re-arm of these accounts, whose venues answer."""
     found: list[Mapping[str, Any]] = []
 
@@ -326,15 +330,15 @@ async def test_an_account_whose_orders_are_not_seen_holds_no_other(opened: Opene
         venue.show()
     async with guarded(office, RATE):
         (rate,) = office.watch.triggers.values()
-        assert isinstance(rate, OrderRate)
+        assert isinstance(rate, OrderRateTrigger)
         office.lanes["a"].state = LaneState.DOWN
         await anyio.sleep(1)
-        assert list(office.watch.against_rearm({"b"})) == []
-        assert "cannot see whether a has too many orders" in next(office.watch.against_rearm({"a", "b"}))
+        assert list(office.watch.rearm_blockers({"b"})) == []
+        assert "cannot see whether a has too many orders" in next(office.watch.rearm_blockers({"a", "b"}))
         await anyio.sleep(10)
-        assert rate.condition()[0] is TriggerState.BLIND
-        assert list(office.watch.against_rearm({"b"}, force=True)) == []
-        assert "on_blind" in next(office.watch.against_rearm({"a"}, force=True))
+        assert rate.state()[0] is TriggerState.BLIND
+        assert list(office.watch.rearm_blockers({"b"}, force=True)) == []
+        assert "on_blind" in next(office.watch.rearm_blockers({"a"}, force=True))
 
 
 async def test_an_account_that_has_too_many_orders_holds_no_other_and_fires_no_second_time(opened: Opened) -> None:
@@ -343,19 +347,19 @@ async def test_an_account_that_has_too_many_orders_holds_no_other_and_fires_no_s
         venue.show()
     async with guarded(office, RATE):
         (rate,) = office.watch.triggers.values()
-        assert isinstance(rate, OrderRate)
+        assert isinstance(rate, OrderRateTrigger)
         for number in range(5):
-            rate.placed("a", str(number))
+            rate.on_order_placed("a", str(number))
         await anyio.sleep(0.2)
         await office.settle()
         assert office.dispatcher.state.tripped == ("a", "b")
         assert await rearm_of(office, "b") == {"rearmed": ("b",)}
-        assert rate.condition()[0] is TriggerState.TRIPPED
-        rate.placed("a", "another one, by the algorithm that runs away")
+        assert rate.state()[0] is TriggerState.TRIPPED
+        rate.on_order_placed("a", "another one, by the algorithm that runs away")
         await anyio.sleep(0.2)
         assert list(office.dispatcher.state.tripped) == ["a"]
         assert any("6 new orders" in why or "(a)" in why for why in (await rearm_of(office, "a"))["why"])
         for number in range(5):
-            rate.placed("b", f"b{number}")
+            rate.on_order_placed("b", f"b{number}")
         await anyio.sleep(0.2)
         assert office.dispatcher.state.tripped == ("a", "b")

@@ -9,8 +9,8 @@ import pytest
 
 from kill_switch.core.domain import Phase, Route
 from kill_switch.journal import segments
-from kill_switch.journal.kill_report import Reports
-from kill_switch.triggers.flag.trigger import Flag, Seen
+from kill_switch.journal.kill_report import ReportBuilder
+from kill_switch.triggers.flag.trigger import FlagState, FlagTrigger
 from tests.operators.office import Opened
 
 pytestmark = pytest.mark.anyio
@@ -50,7 +50,7 @@ async def test_a_status_in_the_moment_of_a_kill_has_its_reason_its_id_and_its_ti
     cleared = await office.ask("status")
     assert cleared["state"] == "TRIPPED"
     assert cleared["since"] > status["since"]
-    assert office.reports.get("last")["accounts"]["a"]["state"] == "CLEAR"  # type: ignore[index]
+    assert office.reports.render("last")["accounts"]["a"]["state"] == "CLEAR"  # type: ignore[index]
 
 
 async def test_a_text_that_is_found_behind_its_kill_is_its_reason_in_every_answer(opened: Opened) -> None:
@@ -59,18 +59,18 @@ async def test_a_text_that_is_found_behind_its_kill_is_its_reason_in_every_answe
     words: list[tuple[str, str]] = []
     office.watch._on_amended = lambda before, after: words.append((before, after))
     flag = office.watch.triggers["panic"]
-    assert isinstance(flag, Flag)
+    assert isinstance(flag, FlagTrigger)
     flag._report = office.dispatcher.fire
-    flag._take(Seen(True))
+    flag._on_state(FlagState(True))
     assert office.dispatcher.state.phase is Phase.STRIKING
-    flag._take(Seen(True, "the quoter went mad"))
+    flag._on_state(FlagState(True, "the quoter went mad"))
     assert [why["text"] for why in (await office.ask("status"))["why"]] == ["the quoter went mad"]
     await office.settle()
     report = await office.ask("report")
     assert [reason["text"] for reason in report["reasons"]] == ["the quoter went mad"]
     assert words == [("panic: /nonexistent/KILL is there", "panic: the quoter went mad")]
-    again = segments.Reading(office.journal.path).entries()
-    assert Reports(1, again).get()["reasons"] == report["reasons"]  # type: ignore[index]
+    again = segments.JournalReader(office.journal.path).entries()
+    assert ReportBuilder(1, again).render()["reasons"] == report["reasons"]  # type: ignore[index]
 
 
 async def test_why_is_told_of_those_that_are_tripped_and_not_of_a_later_kill_that_is_over(opened: Opened) -> None:
@@ -86,7 +86,7 @@ async def test_why_is_told_of_those_that_are_tripped_and_not_of_a_later_kill_tha
 async def test_a_drill_is_told_as_a_whole_and_by_account(opened: Opened) -> None:
     office = opened("a")
     office.venues["a"].after_ms[Route.HTTP] = 300.0
-    office.drills.schedule("0 * * * *", "UTC")
+    office.drills.set_schedule("0 * * * *", "UTC")
     drill = await office.ask("drill")
     status = await office.ask("status")
     assert status["drill"]["next"] == "2023-11-14T23:00:00+00:00"

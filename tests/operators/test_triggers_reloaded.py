@@ -14,11 +14,11 @@ import anyio.to_thread
 import pytest
 
 from kill_switch.core.domain import LaneState
-from kill_switch.journal.history import Seen
-from kill_switch.tasks import Tasks
+from kill_switch.journal.history import WatchedUntil
+from kill_switch.tasks import TaskSupervisor
 from kill_switch.triggers.base import TriggerState
-from kill_switch.triggers.heartbeat import Heartbeat
-from tests.operators.office import Office, Opened
+from kill_switch.triggers.heartbeat import HeartbeatTrigger
+from tests.operators.office import ControlHarness, Opened
 from tests.virtual_time import running
 
 pytestmark = pytest.mark.anyio
@@ -27,22 +27,22 @@ pytestmark = pytest.mark.anyio
 class Play:
     """An office whose triggers run."""
 
-    def __init__(self, office: Office, tasks: Tasks) -> None:
+    def __init__(self, office: ControlHarness, tasks: TaskSupervisor) -> None:
         self.office = office
         self._tasks = tasks
-        self._tasks.keep("attention", office.watch.attention.run)
+        self._tasks.supervise("attention", office.watch.stall_clock.run)
 
     def reload(self, triggers: str, *accounts: str) -> None:
         change = self.office.reload(triggers, *accounts)
         for name in change.triggers_ended:
-            self._tasks.end(name)
+            self._tasks.cancel(name)
         for name in change.triggers_begun:
-            self._tasks.keep(name, partial(self.office.watch.run, self.office.watch.triggers[name]))
+            self._tasks.supervise(name, partial(self.office.watch.run, self.office.watch.triggers[name]))
 
     def beat(self, name: str = "beat") -> None:
         trigger = self.office.watch.triggers[name]
-        assert isinstance(trigger, Heartbeat)
-        trigger.beat()
+        assert isinstance(trigger, HeartbeatTrigger)
+        trigger.on_beat()
 
     async def until(self, *accounts: str) -> None:
         """Wait until these are tripped; a file system is asked by a thread, which takes real time."""
@@ -58,13 +58,13 @@ class Play:
         return self.office.dispatcher.state.tripped
 
     def state(self, name: str = "beat") -> TriggerState:
-        return self.office.watch.conditions()[name][0]
+        return self.office.watch.states()[name][0]
 
 
 @asynccontextmanager
 async def playing(opened: Opened, *accounts: str) -> AsyncIterator[Play]:
     async with anyio.create_task_group() as group:
-        yield Play(opened(*accounts), Tasks(group))
+        yield Play(opened(*accounts), TaskSupervisor(group))
         group.cancel_scope.cancel()
 
 
@@ -98,18 +98,18 @@ async def test_a_heartbeat_that_waits_for_its_first_beat_goes_on_waiting(opened:
 
 async def test_a_heartbeat_that_has_fired_stays_fired_and_stands_against_the_re_arm(opened: Opened) -> None:
     async with playing(opened, "a") as play:
-        play.office.watch.start_heartbeats()
+        play.office.watch.start_boot_timers()
         play.reload(beat("3s", "boot"))
         await anyio.sleep(4.0)
         await play.office.settle()
         play.reload(beat("5s", "boot"))
         assert play.state() is TriggerState.TRIPPED
-        assert play.office.watch.triggers["beat"].against_rearm() == "no heartbeat yet; it would fire again"
+        assert play.office.watch.triggers["beat"].rearm_blocker() == "no heartbeat yet; it would fire again"
 
 
 async def test_a_heartbeat_that_counts_from_the_boot_counts_from_the_reload_that_begins_it(opened: Opened) -> None:
     async with playing(opened, "a") as play:
-        play.office.watch.start_heartbeats()
+        play.office.watch.start_boot_timers()
         await anyio.sleep(60.0)
         play.reload(beat("3s", "boot"))
         await anyio.sleep(2.9)
@@ -123,14 +123,14 @@ async def test_before_the_daemon_is_ready_nothing_counts_from_the_boot(opened: O
         play.reload(beat("3s", "boot"))
         await anyio.sleep(60.0)
         assert play.tripped() == ()
-        play.office.watch.start_heartbeats()
+        play.office.watch.start_boot_timers()
         await anyio.sleep(3.1)
         assert play.tripped() == ("a",)
 
 
 async def test_one_that_no_longer_waits_for_a_first_beat_counts_from_the_reload(opened: Opened) -> None:
     async with playing(opened, "a") as play:
-        play.office.watch.start_heartbeats()
+        play.office.watch.start_boot_timers()
         play.reload(beat("3s", "first-beat"))
         await anyio.sleep(60.0)
         play.reload(beat("3s", "boot"))
@@ -140,12 +140,12 @@ async def test_one_that_no_longer_waits_for_a_first_beat_counts_from_the_reload(
 
 async def test_a_strategy_that_has_said_good_bye_is_not_waited_for_after_a_reload(opened: Opened) -> None:
     async with playing(opened, "a") as play:
-        play.office.watch.start_heartbeats()
+        play.office.watch.start_boot_timers()
         play.reload(beat("3s", "boot", "allow_bye = true"))
         play.beat()
         trigger = play.office.watch.triggers["beat"]
-        assert isinstance(trigger, Heartbeat)
-        assert trigger.bye()
+        assert isinstance(trigger, HeartbeatTrigger)
+        assert trigger.on_bye()
         play.reload(beat("5s", "boot", "allow_bye = true"))
         play.reload(beat("5s", "boot", "allow_bye = true"), "a", "b")
         await anyio.sleep(60.0)
@@ -189,10 +189,10 @@ async def test_a_trigger_that_cannot_tell_its_condition_is_blind_and_hides_no_ot
 
     async with playing(opened, "a") as play:
         play.reload(beat() + beat().replace("triggers.beat", "triggers.other"))
-        play.office.watch.triggers["beat"].condition = fails  # type: ignore[method-assign]
+        play.office.watch.triggers["beat"].state = fails  # type: ignore[method-assign]
         play.office.watch.notice_blind()
         play.office.watch.notice_blind()
-        assert play.office.watch.conditions()["beat"] == (TriggerState.BLIND, "its state cannot be told: ValueError")
+        assert play.office.watch.states()["beat"] == (TriggerState.BLIND, "its state cannot be told: ValueError")
         assert play.state("other") is TriggerState.WAITING
         assert play.office.said("blind") == ["trigger beat is blind: its state cannot be told: ValueError"]
         play.reload(beat("5s"), "a", "b")  # nor does it stand in a reload's way
@@ -232,7 +232,9 @@ async def test_a_schedule_that_a_reload_begins_does_not_fire_for_a_time_before_i
     async with playing(opened, "a") as play:
         assert running().now().wall_ns // 10**9 % 3600 == 13 * 60 + 20
         yesterday = datetime.fromtimestamp(running().now().wall_ns / 1e9 - 86400, UTC)
-        play.office.watch._seen = {"flat": Seen(yesterday, yesterday)}  # an earlier run has had one of that name
+        play.office.watch._seen = {
+            "flat": WatchedUntil(yesterday, yesterday)
+        }  # an earlier run has had one of that name
         await anyio.sleep(300.0)  # 18 minutes past the hour
         play.reload(flat.format("15,28"))
         await anyio.sleep(1.0)

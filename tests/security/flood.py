@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from kill_switch.testbed.testbed import Stage
+from kill_switch.testbed.testbed import Testbed
 
 FLOODER = """
 import socket, sys, time
@@ -66,7 +66,9 @@ class Figures(NamedTuple):
     grown_kib: int
 
 
-def measure(stage: Stage, seconds: float, kills: int, *, script: str = FLOODER, where: str = "intake.sock") -> Figures:
+def measure(
+    stage: Testbed, seconds: float, kills: int, *, script: str = FLOODER, where: str = "intake.sock"
+) -> Figures:
     """Kill some times in quiet, and as often during a flood; the daemon of `stage` is armed before and after.
 
     `script` floods the socket `where` in the runtime directory.
@@ -86,7 +88,7 @@ def measure(stage: Stage, seconds: float, kills: int, *, script: str = FLOODER, 
     return Figures(sent, sent / seconds, quiet_ms, statistics.median(flooded), grown_kib)
 
 
-def _kill(stage: Stage) -> float:
+def _kill(stage: Testbed) -> float:
     """Touch the flag; return the milliseconds until the last venue had its whole command, and re-arm."""
     for venue in stage.venues:
         stage.rest(venue, 1)
@@ -111,7 +113,7 @@ def _resident_kib(pid: int) -> int:
 
 
 def main() -> int:
-    with Stage(["oxfun", "roxom"]) as stage:
+    with Testbed(["oxfun", "roxom"]) as stage:
         stage.write_config()
         stage.start_daemon()
         for _ in range(3):

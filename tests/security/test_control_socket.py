@@ -17,8 +17,8 @@ import pytest
 
 from kill_switch.control import server
 from kill_switch.control.server import Caller
-from kill_switch.system.offload import Offload
-from kill_switch.system.users import Users
+from kill_switch.system.offload import OffloadThread
+from kill_switch.system.users import UserDirectory
 from tests.security.people import NOBODY, as_root, somebody_else
 
 pytestmark = pytest.mark.anyio
@@ -56,7 +56,7 @@ async def door() -> AsyncIterator[Door]:
     made = Door(directory / "control.sock")
     handlers = {"fire": made.fire, "wait": made.wait}
     async with anyio.create_task_group() as group:
-        group.start_soon(lambda: server.serve(made.path, handlers, files=Offload("files"), users=Users()))
+        group.start_soon(lambda: server.serve(made.path, handlers, files=OffloadThread("files"), users=UserDirectory()))
         while not made.path.is_socket():  # noqa: ASYNC110 - a test
             await anyio.sleep(0.001)
         made.path.chmod(0o666)
@@ -93,18 +93,18 @@ async def test_a_member_who_opens_connections_without_end_has_a_bounded_number_o
     waits = door.connected()
     waits.send(b'{"cmd":"wait"}\n')
     before = descriptors()
-    idle = [door.connected() for _ in range(4 * server.MOST_OPEN)]
+    idle = [door.connected() for _ in range(4 * server.MAX_OPEN)]
     fires = door.connected()
     fires.send(b'{"cmd":"fire"}\n')
     assert json.loads(await received(fires)) == {"fired": True}
-    assert descriptors() - before <= len(idle) + 1 + server.MOST_OPEN  # both ends are in this process
-    assert [still_open(sock) for sock in idle].count(True) == server.MOST_OPEN - 2
+    assert descriptors() - before <= len(idle) + 1 + server.MAX_OPEN  # both ends are in this process
+    assert [still_open(sock) for sock in idle].count(True) == server.MAX_OPEN - 2
     door.go.set()
     assert json.loads(await received(waits)) == {"waited": True}  # what is under way is not given up for idle ones
 
 
 async def test_a_fire_is_carried_out_though_all_connections_of_its_user_wait_for_an_answer(door: Door) -> None:
-    busy = [door.connected() for _ in range(server.MOST_OPEN)]
+    busy = [door.connected() for _ in range(server.MAX_OPEN)]
     for sock in busy:
         sock.send(b'{"cmd":"wait"}\n')
     await anyio.sleep(0.05)
@@ -119,9 +119,9 @@ async def test_one_members_connections_are_not_given_up_for_anothers(door: Door)
     mine = door.connected()
     await anyio.sleep(0.02)
     with somebody_else():
-        theirs = [door.connected() for _ in range(2 * server.MOST_OPEN)]
+        theirs = [door.connected() for _ in range(2 * server.MAX_OPEN)]
     await anyio.sleep(0.05)
-    assert [still_open(sock) for sock in theirs].count(True) == server.MOST_OPEN
+    assert [still_open(sock) for sock in theirs].count(True) == server.MAX_OPEN
     mine.send(b'{"cmd":"fire"}\n')
     assert json.loads(await received(mine)) == {"fired": True}
 

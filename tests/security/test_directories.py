@@ -24,7 +24,7 @@ def test_root_does_not_read_a_file_of_its_own_that_a_link_in_a_latchs_place_lead
     latch = LatchFile(state / "latch.jsonl")
     latch.path.symlink_to(secret)
     assert latch.look()  # it is a latch all the same
-    assert "not-for-you" not in "".join(latch.foreign())
+    assert "not-for-you" not in "".join(latch.unseen_lines())
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
@@ -38,7 +38,7 @@ def test_the_group_reads_the_record_and_nobody_else_reads_or_writes_a_file_of_ou
         journal.append("note", {}, now())
         journal.flush()
         journal.close()
-        LatchFile(state / "latch.jsonl").leave(b"{}")
+        LatchFile(state / "latch.jsonl").append_line(b"{}")
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (*state.iterdir(), *run.iterdir())}

@@ -33,7 +33,7 @@ def test_the_processes_beside_run_no_code_of_the_working_directory_or_of_pythonp
     monkeypatch.setenv("PYTHONPATH", str(evil))
     monkeypatch.setenv("PYTHONSTARTUP", str(evil / "orjson.py"))
     read, write = os.pipe()
-    beside: client.Aide = getattr(client.Aides(), which)
+    beside: client.WorkerClient = getattr(client.WorkerPool(), which)
     process = beside._start(write)
     try:
         process.communicate(errand, timeout=15)

@@ -37,7 +37,7 @@ def run(site: Path, words: list[str]) -> tuple[int, str]:
 def test_a_journal_that_goes_on_without_a_newline_is_broken_at_that_line_in_bounded_memory(
     site: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segments, "MOST_LINE", 3 << 20)
+    monkeypatch.setattr(segments, "MAX_LINE", 3 << 20)
     with (site / segments.NAME).open("wb") as file:
         file.write(line(b"{}"))
         file.truncate(1 << 40)  # a hole: whoever reads it to its end never comes back
@@ -49,7 +49,7 @@ def test_a_journal_that_goes_on_without_a_newline_is_broken_at_that_line_in_boun
 def test_a_daemon_that_finds_a_journal_without_a_newline_takes_it_for_broken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segments, "MOST_LINE", 3 << 20)
+    monkeypatch.setattr(segments, "MAX_LINE", 3 << 20)
     path = tmp_path / segments.NAME
     with path.open("wb") as file:
         file.truncate(1 << 40)

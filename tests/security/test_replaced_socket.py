@@ -50,11 +50,11 @@ def test_an_answer_that_dribbles_in_is_awaited_no_longer_than_one_that_does_not_
 
     path = served(dribbles)
     with pytest.raises(Unreachable, match=r"does not answer on .* \(waited 0.3 s\)"):
-        client.ask(path, {"cmd": "status"}, timeout_s=0.3)
+        client.send_request(path, {"cmd": "status"}, timeout_s=0.3)
 
 
 def test_an_answer_without_an_end_is_none(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "MOST_ANSWER", 1 << 20)
+    monkeypatch.setattr(client, "MAX_ANSWER", 1 << 20)
 
     def floods(peer: socket.socket) -> None:
         for _ in range(10_000):
@@ -62,4 +62,4 @@ def test_an_answer_without_an_end_is_none(served: Server, monkeypatch: pytest.Mo
 
     path = served(floods)
     with pytest.raises(Unreachable, match="its answer does not end"):
-        client.ask(path, {"cmd": "status"}, timeout_s=30.0)
+        client.send_request(path, {"cmd": "status"}, timeout_s=30.0)

@@ -35,7 +35,7 @@ def _chunk(seeds: range, venue: str | None) -> list[Outcome]:
     told = []
     for seed in seeds:
         told.append(_told(seed, venue))
-        if told[-1].found:
+        if told[-1].on_orders_found:
             break
     return told
 
@@ -125,7 +125,7 @@ def main() -> int:
     parser.add_argument("--replay", type=int, metavar="SEED", help="tell one seed's story")
     parser.add_argument("-v", "--verbose", action="store_true", help="all of it")
     given = parser.parse_args()
-    if given.replay is not None:
+    if given.contents is not None:
         return _replay(given.replay, given.venue, verbose=given.verbose)
     seeds = 10_000 if given.seeds is None and given.minutes is None else given.seeds
     return _many(given.start, seeds, given.minutes, given.jobs, given.venue)

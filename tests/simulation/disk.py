@@ -27,7 +27,7 @@ class Disk:
 
     def __init__(self, world: World, judge: Judge, state: Path, run: Path) -> None:
         self.world, self.judge = world, judge
-        self.journal, self.latch = state / journal.NAME, state / latch_file.NAME
+        self.journal, self.latch = state / journal.NAME, state / latch_file.LATCH_NAME
         self.chance = world.more
         self.full = False
         self.short = False  # there is room for a part of each record
@@ -129,7 +129,7 @@ class Disk:
 
     def has_files(self) -> bool:
         """Say whether there is any latch file."""
-        return self.latch.exists() or (self._run / latch_file.NAME).exists()
+        return self.latch.exists() or (self._run / latch_file.LATCH_NAME).exists()
 
     def heal(self) -> None:
         for kind in ("full", "short", "fails", "slow", "hangs"):

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kill_switch.config.accounts import Account as Configured
+from kill_switch.config.accounts import AccountConfig as Configured
 from kill_switch.config.secrets import Secrets
 from kill_switch.core.domain import Route
 from kill_switch.core.identity import Login
 from kill_switch.sim.kit.book import Account, Order
-from kill_switch.sim.kit.protocol import Answer, Heard, Request
+from kill_switch.sim.kit.protocol import Request, SimAnswer, Understood
 from kill_switch.sim.kit.venue import Venue
 from kill_switch.sim.main import VENUES as SIMULATORS
 from kill_switch.venues import VENUES
@@ -62,14 +62,14 @@ class _Watched(Venue):
             self.hidden.discard(order.id)  # for good: what a list has shown once, a list covers
         return super().shows(order)
 
-    def throttle(self, connection: Any, request: Request) -> Answer | None:
+    def throttle(self, connection: Any, request: Request) -> SimAnswer | None:
         answer = super().throttle(connection, request)  # type: ignore[safe-super]
         if answer is not None:
             self.house.refused_for_rate(f"{request.method} {request.path}")
         return answer
 
-    def understand(self, session: Any, message: str | bytes) -> Heard:
-        heard = super().understand(session, message)  # type: ignore[safe-super]
+    def parse_message(self, session: Any, message: str | bytes) -> Understood:
+        heard = super().parse_message(session, message)  # type: ignore[safe-super]
         answer = heard.answer
         if answer is not None and answer.bodies and any(sign in answer.bodies[0] for sign in NO_MORE):
             self.house.refused_for_rate(f"message {heard.what}")
@@ -148,7 +148,7 @@ class House:
 
     def adapter(self) -> Adapter:
         """Make the real adapter, as the configuration would."""
-        return self.configured.adapter(HEDGE_AFTER_S)
+        return self.configured.build_adapter(HEDGE_AFTER_S)
 
     @property
     def login(self) -> Login:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from kill_switch.core import recovery
-from kill_switch.core.domain import Life as Left
-from kill_switch.core.domain import Pace, Phase, Reason, Route
-from kill_switch.core.engine import Granted, RearmAsked, Refused, Waiting
+from kill_switch.core.domain import OrderState as Left
+from kill_switch.core.domain import Phase, Reason, Route, SweepTiming
+from kill_switch.core.engine import RearmAsked, RearmGranted, RearmPending, RearmRefused
 from kill_switch.errors import IllegalEvent, JournalBroken
 from kill_switch.journal import checkpoint, journal, segments
-from kill_switch.journal.kill_report import Reports
+from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.venues.messages import Call, OrdersRead
 from tests.recorded import what_is_wrong
 
@@ -159,7 +159,7 @@ class Judge:
     def _must_be_synced(self, life: Life, latch: int) -> None:
         """See whether the disk has the record of a latch, unless it is the disk's fault, and that is said."""
         journal, disk = life.journal, self.world.disk
-        if not life.alive or disk.durable >= journal.latched[latch] or journal.unsynced:
+        if not life.alive or disk.durable >= journal.latched[latch] or journal.sync_trouble:
             return
         if disk.well_for(SYNC_WITHIN_S):
             self.wrong(f"the disk has been well for {SYNC_WITHIN_S:g} s, and does not have a reason that was reported")
@@ -215,11 +215,13 @@ class Judge:
         self.world.note("re-arm?", asked.uid, "force" if asked.force else "", *asked.accounts)
         self._maybe_granted = set(asked.accounts)
 
-    def rearm_answered(self, life: Life, asked: RearmAsked, verdict: Granted | Waiting | Refused) -> None:
+    def rearm_answered(
+        self, life: Life, asked: RearmAsked, verdict: RearmGranted | RearmPending | RearmRefused
+    ) -> None:
         """See whether a re-arm was granted rightly."""
         self._maybe_granted = set()
         self.world.note("re-arm:", verdict)
-        if not isinstance(verdict, Granted):
+        if not isinstance(verdict, RearmGranted):
             return
         for name in verdict.accounts:
             before = self.phases[name]
@@ -285,7 +287,7 @@ class Judge:
         if not life.alive or life.dispatcher.sessions.get(house.name) is not session:
             return
         tripped = life.dispatcher.state.accounts[house.name].sweep is not None
-        if tripped and session.venue.awaits(tag) and (house.name, tag) not in life.doubled:
+        if tripped and session.venue.is_pending(tag) and (house.name, tag) not in life.doubled:
             self.wrong(f"{house.name}: {tag} has no answer, and goes out by no second route")
 
     def framed(self, life: Life, house: House) -> None:
@@ -323,20 +325,20 @@ class Judge:
         """Compare the product's state with what may be, and its claims with the books."""
         for name, account in life.dispatcher.state.accounts.items():
             if account.sweep is not None:
-                self._count_reads(name, life.dispatcher.sessions[name], account.pace.read_gap_s)
+                self._count_reads(name, life.dispatcher.sessions[name], account.timing.read_gap_s)
             sweep = account.sweep
             phase = account.phase
             before = self.phases.get(name)
             if phase is not before:
                 self._changed(name, before, phase)
             if sweep is not None and phase is Phase.CLEAR:
-                is_news = sweep.proved_ns != self._proved.get(name) or before is not Phase.CLEAR
+                is_news = sweep.last_proof_ns != self._proved.get(name) or before is not Phase.CLEAR
                 if is_news and name not in life.going_over:  # a crash within a reload: nothing is said of the new login
-                    self._proved[name] = sweep.proved_ns
-                    self._claims(name, sweep.proved_ns)
-                pace = sweep.pace
+                    self._proved[name] = sweep.last_proof_ns
+                    self._claims(name, sweep.last_proof_ns)
+                pace = sweep.timing
                 blind_s = 3 * pace.guard_every_s + 2 * max(pace.read_within_s, 2 * self._took_s[name]) + SLACK_S
-                if life.alive and life.world.mono_ns - max(sweep.proved_ns, sweep.began_ns) > blind_s * 1e9:
+                if life.alive and life.world.mono_ns - max(sweep.last_proof_ns, sweep.began_ns) > blind_s * 1e9:
                     self.wrong(f"{name} is CLEAR without a clean read for more than {blind_s:g} s")
 
     def _changed(self, name: str, before: Phase | None, phase: Phase) -> None:
@@ -366,7 +368,7 @@ class Judge:
         self._took_s[name] = max(self._took_s[name], (self.world.mono_ns - read.asked_ns) / 1e9)
         if read.asked_ns < self._commanded_ns.get(name, 0):
             return
-        if any(order.life is not Left.GONE for order in read.orders):
+        if any(order.state is not Left.GONE for order in read.orders):
             if read.asked_ns >= self._clean_ns.get(name, 0):  # else it is older than the clean one, and was late
                 self._clean[name] = 0
         elif read.complete and (not self._clean[name] or read.asked_ns - self._clean_ns[name] >= int(gap_s * 1e9)):
@@ -495,7 +497,7 @@ class Judge:
         if (self._maybe_scoped or self._unwritten) and intent.exists() and intent.stat().st_size:
             self.filed = True
 
-    def opened(self, replay: journal.Replay) -> None:
+    def opened(self, replay: journal.JournalContents) -> None:
         """Hear what a new process has found: a journal that is cut off in a reason, or gone, may trip by itself."""
         self.distrusted = self.distrusted or replay.latch_torn or not replay.entries or self.damaged
         self._had.update(self.houses)
@@ -507,7 +509,7 @@ class Judge:
 
     def started(self, life: Life) -> None:
         """See whether a new process has every latch that is on record, and no other."""
-        self._life, replay = life, life.journal.replay
+        self._life, replay = life, life.journal.contents
         base = self.world.disk.forget_base()
         self.promised = {name: max(0, needs - base) for name, needs in self.promised.items()}
         if replay.broken and not self.damaged:
@@ -597,7 +599,7 @@ class Judge:
         """Compare the record with what has been."""
         life.journal.all()
         self.look(life)
-        if self.world.disk.has_files() and not life.journal.unsynced:
+        if self.world.disk.has_files() and not life.journal.sync_trouble:
             self.wrong("a latch file stands, and the journal has all that it says")
         try:
             entries = whole(path)
@@ -613,23 +615,23 @@ class Judge:
         if set(self.promised) - tripped:
             self.wrong(f"{sorted(set(self.promised) - tripped)} should be tripped")
         begun = segments.remember(path).entries  # what a start reads
-        recovered = recovery.rebuild(begun, {name: Pace() for name in states})
-        if recovered != recovery.rebuild(entries, {name: Pace() for name in states}):
+        recovered = recovery.rebuild(begun, {name: SweepTiming() for name in states})
+        if recovered != recovery.rebuild(entries, {name: SweepTiming() for name in states}):
             self.wrong("the last file of the journal says other things than all of them")
         for name, account in states.items():
             if (account.phase is Phase.CLEAR) != (recovered.accounts[name].phase is Phase.CLEAR):
                 self.wrong(f"{name} is {account.phase}, and would be {recovered.accounts[name].phase} after a restart")
         phases = {name: account.phase for name, account in states.items()}
         for known in (entries, begun):
-            self._reports(life, Reports(life.reports.budget_us, known), phases)
+            self._reports(life, ReportBuilder(life.reports.budget_us, known), phases)
 
-    def _reports(self, life: Life, folded: Reports, phases: Mapping[str, Phase]) -> None:
-        for kill in folded.ids():
-            if folded.get(kill) != life.reports.get(kill) and not self._set_aside:
+    def _reports(self, life: Life, folded: ReportBuilder, phases: Mapping[str, Phase]) -> None:
+        for kill in folded.kill_ids():
+            if folded.render(kill) != life.reports.render(kill) and not self._set_aside:
                 self.wrong(f"the report of {kill} is another one when it is read from the journal")
         latest: dict[str, Mapping[str, Any]] = {}
-        for kill in folded.ids():
-            report: Any = folded.get(kill)
+        for kill in folded.kill_ids():
+            report: Any = folded.render(kill)
             latest.update(report["accounts"])
         for name, told in latest.items():
             if name not in phases or name in self._exchanged:
@@ -658,12 +660,12 @@ def named(content: bytes, everyone: Iterable[str]) -> set[str]:
 
 def whole(path: Path) -> list[Mapping[str, Any]]:
     """Return the entries of all files, without checkpoints; raises `JournalBroken`."""
-    return [entry for entry in segments.Reading(path).entries() if entry["kind"] != checkpoint.KIND]
+    return [entry for entry in segments.JournalReader(path).entries() if entry["kind"] != checkpoint.KIND]
 
 
 def believed(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mark]:
     """Return who is tripped by a start's own reading, by name, and the mark of each."""
-    found = recovery.struck_elsewhere(entries, {})
+    found = recovery.tripped_unconfigured(entries, {})
     return {name: _mark(ones[-1] if ones else {}) for name, ones in found.items()}
 
 
@@ -673,12 +675,12 @@ def struck(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mark]:
     for entry in entries:
         kind, data = entry["kind"], entry["data"]
         if kind in ("reason", "latch"):
-            identities = data.get("identities", {})
+            identities = data.render("identities", {})
             marks.update({name: _mark(identities.get(name, {})) for name in data["accounts"]})
         elif kind == "rearm":
             marks = {name: mark for name, mark in marks.items() if name not in data["accounts"]}
         elif kind in ("resume", "identity"):
-            marks = {data["moved"].get(name, name): mark for name, mark in marks.items()}
+            marks = {data["moved"].render(name, name): mark for name, mark in marks.items()}
             marks.update({name: _mark(ones[-1]) for name, ones in data["identities"].items()})
     return marks
 

@@ -11,20 +11,37 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kill_switch.config.diff import against, compare, identify
+from kill_switch.config.diff import current_identities, diff_configs, reload_blockers
 from kill_switch.config.loader import Config
-from kill_switch.config.schema import Daemon, Drill, Hooks, Intake, Notify, Ping, Rearm
+from kill_switch.config.schema import (
+    DaemonConfig,
+    DrillConfig,
+    HooksConfig,
+    IntakeConfig,
+    NotifyConfig,
+    PingConfig,
+    RearmConfig,
+)
 from kill_switch.core import recovery
-from kill_switch.core.domain import Now, Reason
-from kill_switch.core.engine import Announce, Granted, Pulse, RearmAsked, Reconfigured, Recovered, Refused, Waiting
+from kill_switch.core.domain import Instant, Reason
+from kill_switch.core.engine import (
+    Announce,
+    Pulse,
+    RearmAsked,
+    RearmGranted,
+    RearmPending,
+    RearmRefused,
+    Reconfigured,
+    Recovered,
+)
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.journal import write_ahead
-from kill_switch.journal.fsync import Syncing
+from kill_switch.journal.fsync import FsyncThread
 from kill_switch.journal.journal import Journal
-from kill_switch.journal.kill_report import Reports
-from kill_switch.journal.latch_file import claim
-from kill_switch.system.job_thread import Job, Worker
+from kill_switch.journal.kill_report import ReportBuilder
+from kill_switch.journal.latch_file import parse_latch
+from kill_switch.system.job_thread import Job, JobThread
 
 from .house import SALT, House
 from .network import FreshRoute, HttpLane, WsLane
@@ -41,7 +58,7 @@ class Crashed(BaseException):
     """The process ends here, in the middle of whatever it was doing."""
 
 
-class SlowSync(Syncing):
+class SlowSync(FsyncThread):
     """The sync beside, without its thread: it takes its virtual time."""
 
     def __init__(self, life: Life, fd: int, size: int, beside: Callable[[], None]) -> None:
@@ -50,18 +67,18 @@ class SlowSync(Syncing):
         self.asked = 0
         super().__init__(fd, size, beside, begin=lambda thread: None)  # nothing is parallel here
 
-    def ask(self, size: int) -> None:
-        super().ask(size)
+    def request(self, size: int) -> None:
+        super().request(size)
         self.asked = size
         if not self._under_way:
             self._go()
 
     def let_go(self) -> None:
-        self._let_go()
+        self._close_files()
 
     def _go(self) -> None:
         world = self._life.world
-        self._called, self._under_way = False, True
+        self._wakeup_sent, self._under_way = False, True
         world.later(world.disk.takes_s(), self._done)
 
     def _done(self) -> None:
@@ -70,13 +87,13 @@ class SlowSync(Syncing):
         if self._life.world.disk.hangs:
             self._life.world.later(0.05, self._done)
             return
-        self._once()
+        self._sync_once()
         self._under_way = False
-        if self._called:
+        if self._wakeup_sent:
             self._go()
 
 
-class SlowWorker(Worker):
+class SlowWorker(JobThread):
     """A thread beside, without one: each job is carried out a moment after it was posted, and may be the last."""
 
     def __init__(self, life: Life, name: str) -> None:
@@ -97,7 +114,7 @@ class SlowWorker(Worker):
             self._carry_out(self._waiting.popleft())
         return not self._waiting
 
-    def lasts_ns(self, mono_ns: int) -> int:
+    def running_ns(self, mono_ns: int) -> int:
         return mono_ns - self._since_ns if self._waiting and self._life.world.disk.hangs else 0
 
     def all(self) -> None:
@@ -122,7 +139,7 @@ class SlowWorker(Worker):
 
     def _carry_out(self, job: Job) -> None:
         with self._life.in_thread():
-            self._once(job)
+            self._run_job(job)
         self._life.journal.noted()
 
 
@@ -157,17 +174,17 @@ class Record(Journal):
         self.latched.append(self.size)
         self._numbers.append(0)
 
-    def intend(self, reason: Reason) -> bool:
+    def note_ahead(self, reason: Reason) -> bool:
         self.life.step()
-        intended = super().intend(reason)
+        intended = super().note_ahead(reason)
         self.life.step()
         return intended
 
-    def latch(self, kind: str, data: Mapping[str, object], at: Now) -> bool:
+    def append_latch(self, kind: str, data: Mapping[str, object], at: Instant) -> bool:
         self.latched.append(math.inf)
         self._numbers.append(self._appended + 1)
         self.life.step()
-        taken = super().latch(kind, data, at)
+        taken = super().append_latch(kind, data, at)
         self.filed_login = self.filed_login or (kind == "identity" and not taken)
         self.life.step()
         return taken
@@ -183,19 +200,19 @@ class Record(Journal):
 
     def all(self) -> None:
         """Have everything told and written."""
-        self.tell()
+        self.deliver_entries()
         self._state.post(self._writer.conclude)
         for worker in (self._state, self._run):
             assert isinstance(worker, SlowWorker)
             worker.all()
-        self._poll()
+        self._collect_results()
 
     def let_go(self) -> None:
         """Close as the kernel does for a process that is gone."""
         assert isinstance(self._writer.syncing, SlowSync)
         self._writer.syncing.let_go()
         self._writer.let_go()
-        self._intent.close()
+        self._write_ahead.close()
         os.close(self._lock)
 
 
@@ -214,9 +231,9 @@ class Life:
         judge.opening(directory / "run" / write_ahead.NAME)
         self.journal = Record(self, directory / "state", directory / "run")
         world.disk.opened()
-        replay = self.journal.replay
+        replay = self.journal.contents
         judge.opened(replay)
-        self.reports = Reports(BUDGET_US, replay.entries)
+        self.reports = ReportBuilder(BUDGET_US, replay.entries)
         self.journal.on_entry = self.reports.take
         adapters = {name: house.adapter() for name, house in houses.items()}
         paces, logins = (
@@ -225,7 +242,7 @@ class Life:
         )
         state = recovery.rebuild(replay.entries, paces, approvals, logins, SALT)
         self.dispatcher = Dispatcher(state, self.journal, self.clock, self.later, self._announce)
-        self.dispatcher.counts.resume(state.kills_of_accounts(), self.reports.tally, state.moved)
+        self.dispatcher.counts.resume(state.kills_of_accounts(), self.reports.tally, state.renamed)
         for name, adapter in adapters.items():
             self.dispatcher.register(AccountSession(name, adapter, self.dispatcher))
 
@@ -304,69 +321,71 @@ class Life:
         self.dispatcher.fire(reason)
         self.judge.reported(self, reason)
 
-    def rearm(self, asked: RearmAsked) -> Granted | Waiting | Refused:
+    def rearm(self, asked: RearmAsked) -> RearmGranted | RearmPending | RearmRefused:
         self.judge.rearm_asked(asked)
         verdict = self.dispatcher.rearm(asked)
         self.judge.rearm_answered(self, asked, verdict)
         return verdict
 
     def reload(self, houses: Mapping[str, House], edited: Callable[[], None]) -> None:
-        """Go over to these logins as `Reloading` does: judged as a whole, then without a pause.
+        """Go over to these logins as `Reloader` does: judged as a whole, then without a pause.
 
         `edited` makes them the ones in force, if that is granted.
         """
         old, new = self._config(self._houses), self._config(houses)
         states = self.dispatcher.state.accounts
         phases = {name: account.phase for name, account in states.items()}
-        problems = against(old, new, phases, {name: account.owed for name, account in states.items()})
+        problems = reload_blockers(
+            old, new, phases, {name: account.unproven_identities for name, account in states.items()}
+        )
         self.judge.reload_judged(houses, list(map(str, problems)))
         if problems:
             self.journal.append("reload-refused", {"why": list(map(str, problems))}, self.clock())
             self.journal.flush()
             return
-        change = compare(old, new)
-        self.going_over = frozenset(change.anew)
+        change = diff_configs(old, new)
+        self.going_over = frozenset(change.new_logins)
         edited()
         anew = {}
-        for name in change.anew:
+        for name in change.new_logins:
             anew[name] = AccountSession(name, houses[name].adapter(), self.dispatcher)
             self._connect(anew[name], houses[name])
-        for name in change.anew:
+        for name in change.new_logins:
             lanes: Any = self.dispatcher.sessions[name]
             lanes.ws.end()
             lanes.http.end()
         self.doubled = {one for one in self.doubled if one[0] not in anew}
-        identities, owed = identify(new, change.anew, states, {}, SALT)
+        identities, owed = current_identities(new, change.new_logins, states, {}, SALT)
         paces = {name: houses[name].adapter().PACE for name in houses}
         event = Reconfigured(paces, frozenset(anew), self._approvals, self.clock(), identities, owed)
         self.dispatcher.reconfigure(event, anew)
         self.going_over = frozenset()
         self.judge.reloaded(self)
-        self.journal.append("reload", {"change": change.words()}, self.clock())
+        self.journal.append("reload", {"change": change.describe()}, self.clock())
         self.journal.flush()
 
     def _config(self, houses: Mapping[str, House]) -> Config:
         accounts = {name: house.configured for name, house in houses.items()}
-        rest = Intake(), Drill(), Rearm(), Hooks(), Notify(), Ping()
-        return Config(self._directory, Daemon(), accounts, {}, *rest)
+        rest = IntakeConfig(), DrillConfig(), RearmConfig(), HooksConfig(), NotifyConfig(), PingConfig()
+        return Config(self._directory, DaemonConfig(), accounts, {}, *rest)
 
     def _adopt_latch(self) -> None:
         said = self.journal.foreign_latch()
         if said is None:
             return
-        latch = claim(said, self._houses)
+        latch = parse_latch(said, self._houses)
         self.judge.latch_found(said, latch.accounts)
         self.report(latch.reason(self.clock()))
-        self.journal.take_latch(said)
+        self.journal.adopt_latch(said)
         self.judge.latch_taken()
 
     def _pulse(self) -> None:
         self._adopt_latch()
-        self.journal.settle()
+        self.journal.retry_pending()
         self.judge.settled_disk(self)
         asked = self.clock()
         self.dispatcher.handle(Pulse(asked))
-        if self.dispatcher.alive_ns < asked.mono_ns:
+        if self.dispatcher.last_pulse_ns < asked.mono_ns:
             self.judge.wrong("the engine did not answer a pulse")
         self.enter_later(PULSE_S, self._pulse)
 

@@ -16,12 +16,12 @@ from kill_switch.core.domain import LaneState, Route
 from kill_switch.sim.kit.protocol import Request
 from kill_switch.sim.kit.server import Connection
 from kill_switch.transports.fresh import LATE_WITHIN_S, TIMEOUT_S
-from kill_switch.transports.http import CONNECTIONS, LATE_MOST, NOT_WANTED
+from kill_switch.transports.http import CONNECTIONS, MAX_LATE, NOT_WANTED
 from kill_switch.transports.ws import FATAL_WAIT_S, LOGIN_WITHIN_S, STEADY_AFTER_S
 from kill_switch.transports.ws_connection import DEAD_AFTER_S, PING_EVERY_S
-from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, Closed, Lost, Opened, Received, Replied
+from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, CallLost, Closed, Opened, Received, Replied
 from kill_switch.venues.request import Request as VenueRequest
-from kill_switch.venues.retry_after import MOST_S
+from kill_switch.venues.retry_after import MAX_PAUSE_S
 
 if TYPE_CHECKING:
     from kill_switch.dispatch.session import AccountSession
@@ -329,7 +329,7 @@ class WsLane(_Lane):
 
     def heard(self, link: WsLink, text: bytes) -> None:
         self.house.hears(text)
-        self.life.enter(self.session.event, Received(link.number, text))
+        self.life.enter(self.session.on_lane_event, Received(link.number, text))
 
     def _again(self) -> None:
         wait_s = self._backoff.next_s() + (FATAL_WAIT_S if self._fatal else 0)
@@ -340,7 +340,7 @@ class WsLane(_Lane):
         venue = self.session.venue
         now = self.world.now()
         self._link, self._opened, self._authenticated = None, False, False
-        if venue.keep_away(now) or self.house.weather.refuses:
+        if venue.reason_to_stay_disconnected(now) or self.house.weather.refuses:
             self.trouble = "refused"
             self._again()
             return
@@ -371,7 +371,7 @@ class WsLane(_Lane):
     def _open(self, link: WsLink) -> None:
         if link is self._link and link.open:
             self._opened, self._since_ns = True, self.world.ns
-            self.session.event(Opened(Route.WS, link.number))
+            self.session.on_lane_event(Opened(Route.WS, link.number))
 
     def _late(self, link: WsLink) -> None:
         if link is self._link and link.open and not self._opened:
@@ -391,7 +391,7 @@ class WsLane(_Lane):
         if opened and lasted_ns >= STEADY_AFTER_S * 1e9:
             self._backoff.failures = 0
         if opened:
-            self.session.event(Closed(Route.WS, link.number, why))
+            self.session.on_lane_event(Closed(Route.WS, link.number, why))
         self._again()
 
 
@@ -461,7 +461,7 @@ class HttpLane(_Lane):
         self.life.step()
         return True
 
-    def forgo(self) -> None:
+    def abandon_begun(self) -> None:
         begun, self._begun = self._begun, None
         if begun is not None:
             begun.link.hang_up(NOT_WANTED)
@@ -485,10 +485,10 @@ class HttpLane(_Lane):
         return not self._urgent and any(c.idle for c in self._connections)
 
     def hold(self, asked_s: float) -> None:
-        end_ns = self.world.ns + int(min(asked_s, MOST_S) * 1e9)
+        end_ns = self.world.ns + int(min(asked_s, MAX_PAUSE_S) * 1e9)
         if end_ns > self._quiet_until_ns:
             self._quiet_until_ns = end_ns
-            self.soon(min(asked_s, MOST_S) + 1e-6, self._release)
+            self.soon(min(asked_s, MAX_PAUSE_S) + 1e-6, self._release)
 
     @property
     def _quiet(self) -> bool:
@@ -498,11 +498,11 @@ class HttpLane(_Lane):
         if not self._quiet:
             self._pump()
             if any(c.idle for c in self._connections):
-                self.session.warm()
+                self.session.use_idle_http_lane()
 
     def _warm(self) -> None:
         if not self._quiet and any(c.idle for c in self._connections):
-            self.session.warm()
+            self.session.use_idle_http_lane()
         self.soon(self._warm_s, self._warm)
 
     def _connect(self, backoff: _Backoff) -> None:
@@ -522,13 +522,13 @@ class HttpLane(_Lane):
         self.house.venue.connected(link.as_connection)
         if first:
             self.trouble = ""
-            self.session.event(Opened(Route.HTTP, 0))
+            self.session.on_lane_event(Opened(Route.HTTP, 0))
         self._pump()
 
     def _ended(self, connection: _Connection, backoff: _Backoff, why: str) -> None:
         call, connection.call = connection.call, None
         if call is not None:
-            self.session.event(Lost(call.tag, True, why, self.spare))
+            self.session.on_lane_event(CallLost(call.tag, True, why, self.spare))
         if connection.late:
             self._late = [one for one in self._late if one is not connection]
             self._pump()
@@ -544,18 +544,18 @@ class HttpLane(_Lane):
         if not self._connections:
             self._proven = False
             self.trouble = why
-            self.session.event(Closed(Route.HTTP, 0, why))
+            self.session.on_lane_event(Closed(Route.HTTP, 0, why))
 
     def _pump(self) -> None:
         while self._urgent or self._waiting:
             up = [c for c in self._connections if c.open]
             if not up:
                 call = self._urgent.popleft() if self._urgent else self._waiting.popleft()
-                self.session.event(Lost(call.tag, False, self.trouble or "the lane is down"))
+                self.session.on_lane_event(CallLost(call.tag, False, self.trouble or "the lane is down"))
                 continue
             idle = [c for c in up if c.idle]
-            if self._urgent and not self.session.wanted(self._urgent[0]):
-                self.session.event(Lost(self._urgent.popleft().tag, False, NOT_WANTED))
+            if self._urgent and not self.session.should_still_send(self._urgent[0]):
+                self.session.on_lane_event(CallLost(self._urgent.popleft().tag, False, NOT_WANTED))
             elif self._urgent and idle:
                 self._start(max(idle, key=lambda c: c.used_ns), self._urgent.popleft())
             elif self._waiting and not self._quiet and len(idle) > (1 if len(up) > 1 else 0):
@@ -580,7 +580,7 @@ class HttpLane(_Lane):
             self._write(connection, call)
         connection.call, connection.begun = call, None
         self.soon(ANSWER_WITHIN_S, self._overdue, connection, call)
-        self.session.sent(Route.HTTP, call.tag)
+        self.session.on_sent(Route.HTTP, call.tag)
 
     def _overdue(self, connection: _Connection, call: Call) -> None:
         if connection.call is not call:
@@ -591,7 +591,7 @@ class HttpLane(_Lane):
         connection.late = True
         self.soon(call.answer_within_s - ANSWER_WITHIN_S, self._overdue, connection, call)
         self._leaves(connection, "no answer in time")
-        if len(self._late) >= LATE_MOST:
+        if len(self._late) >= MAX_LATE:
             self._late.pop(0).link.hang_up("no answer in time")
         self._late.append(connection)
         connection.backoff.failures = 0
@@ -608,8 +608,8 @@ class HttpLane(_Lane):
         rtt_us = (self.world.ns - connection.used_ns) // 1000
         if connection.late:
             connection.link.hang_up("answered late")
-        self.session.rtt(Route.HTTP, rtt_us)
-        self.session.event(Replied(call.tag, status, _lower(headers), body, rtt_us))
+        self.session.on_round_trip(Route.HTTP, rtt_us)
+        self.session.on_lane_event(Replied(call.tag, status, _lower(headers), body, rtt_us))
         self._pump()
 
 
@@ -627,7 +627,7 @@ class FreshRoute:
         self.life.enter_later(wait_s, self._go, call, weather.refuses or weather.dark)
 
     def _go(self, call: Call, fails: bool) -> None:
-        if fails or not self.session.wanted(call):
+        if fails or not self.session.should_still_send(call):
             self._lost(call, "refused" if fails else NOT_WANTED, sent=False)
             return
         link = Link(self.house, self.house.next_link())
@@ -639,7 +639,7 @@ class FreshRoute:
             link.hang_up("done")
             self.house.told(call, status, body)
             rtt_us = (self.world.ns - sent_ns) // 1000
-            self.life.enter(self.session.event, Replied(call.tag, status, _lower(headers), body, rtt_us))
+            self.life.enter(self.session.on_lane_event, Replied(call.tag, status, _lower(headers), body, rtt_us))
 
         request = _asked(self.house, call)
         self.house.asks(Route.FRESH, call, request)
@@ -647,10 +647,10 @@ class FreshRoute:
         link.to_venue(self.house.venue.requested, Exchange(link, request, told))
         within_s = LATE_WITHIN_S if call.answer_within_s > ANSWER_WITHIN_S else TIMEOUT_S
         self.world.later(within_s, link.hang_up, "timed out")
-        self.session.sent(Route.FRESH, call.tag)
+        self.session.on_sent(Route.FRESH, call.tag)
 
     def _lost(self, call: Call, why: str, *, sent: bool = True) -> None:
-        self.session.event(Lost(call.tag, sent, why, cast(HttpLane, self.session.http).spare))
+        self.session.on_lane_event(CallLost(call.tag, sent, why, cast(HttpLane, self.session.http).spare))
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

@@ -391,7 +391,7 @@ class Story:
         if house.book and self.world.ids.random() < 0.3:
             order = next(iter(house.book.values()))
             if house.account.trade(order, house.venue.now_ns(), house.venue.filled_state):
-                house.venue.tell(house.account, [order], "filled")
+                house.venue.push_orders(house.account, [order], "filled")
         self.world.later(self.world.ids.expovariate(rate), self._bot, house, rate)
 
     def _fault(self, house: House, name: str, parameters: dict[str, Any]) -> None:
@@ -517,7 +517,7 @@ class Story:
 
         def ask() -> None:
             accounts = [life.dispatcher.state.accounts[name] for name in scope]
-            waiting = any(a.phase is Phase.CLEAR and a.sweep and a.sweep.proved_ns < since_ns for a in accounts)
+            waiting = any(a.phase is Phase.CLEAR and a.sweep and a.sweep.last_proof_ns < since_ns for a in accounts)
             if patient and waiting and life.world.mono_ns - since_ns < DRILL_S * 1e9:
                 life.enter_later(0.01, ask)
                 return
@@ -526,9 +526,9 @@ class Story:
             life.enter_later(0.03, ask_on)
 
         def ask_on() -> None:
-            if not life.journal.on_record:
+            if not life.journal.is_on_record:
                 return
-            later = [name for name in scope if life.dispatcher.reported_ns.get(name, 0) >= since_ns]
+            later = [name for name in scope if life.dispatcher.last_reason_ns.get(name, 0) >= since_ns]
             blockers = tuple(f"{name}: a reason was reported after this was asked for" for name in later)
             asked = RearmAsked(uid, f"user-{uid}", "all well", scope, force, blockers, life.clock(), since_ns)
             granted = getattr(life.rearm(asked), "accounts", ())

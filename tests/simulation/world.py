@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kill_switch import clock
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 from kill_switch.journal import condenser, fsync, journal, latch_file, writer
 from kill_switch.sim.crosstrade import orders
 from kill_switch.sim.kit import exchange, faults, venue
@@ -85,9 +85,9 @@ class World:
     def mono_ns(self) -> int:
         return self.ns - self.booted_ns
 
-    def now(self) -> Now:
+    def now(self) -> Instant:
         self.ns += READING_NS
-        return Now(self.ns - self.booted_ns, WALL_NS + self.ns + self.wall_off_ns)
+        return Instant(self.ns - self.booted_ns, WALL_NS + self.ns + self.wall_off_ns)
 
     def reboot(self) -> None:
         """Begin a new boot: its monotonic clock starts anew."""

@@ -115,7 +115,7 @@ class Host(Machine):
 
     def record(self) -> list[journal.Entry]:
         """Return what is on record; its chain must hold."""
-        replay = journal.read(self.root / "var/lib/kill-switch/journal.jsonl")
+        replay = journal.read_journal(self.root / "var/lib/kill-switch/journal.jsonl")
         assert replay.broken is None, replay.broken
         return replay.entries
 

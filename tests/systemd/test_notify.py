@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.daemon.sd_notify import START_USEC, Systemd
+from kill_switch.daemon.sd_notify import START_USEC, ServiceNotifier
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def drain(heard: socket.socket) -> list[str]:
 
 
 def test_each_thing_is_said_in_sd_notifys_words(manager: socket.socket) -> None:
-    with closing(Systemd()) as systemd:
+    with closing(ServiceNotifier()) as systemd:
         systemd.starting()
         systemd.alive()
         systemd.ready()
@@ -46,7 +46,7 @@ def test_each_thing_is_said_in_sd_notifys_words(manager: socket.socket) -> None:
 
 
 def test_a_manager_that_reads_nothing_is_not_waited_for_and_is_told_later(manager: socket.socket) -> None:
-    with closing(Systemd()) as systemd:
+    with closing(ServiceNotifier()) as systemd:
         for _ in range(10_000):  # more than any queue holds
             systemd.alive()
         systemd.ready()
@@ -59,7 +59,7 @@ def test_a_manager_that_reads_nothing_is_not_waited_for_and_is_told_later(manage
 
 def test_without_a_manager_it_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    systemd = Systemd()
+    systemd = ServiceNotifier()
     systemd.ready()
     systemd.status("ARMED")
     assert systemd.watchdog_s is None
@@ -71,6 +71,6 @@ def test_the_watchdogs_period_is_ours_only(
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", usec)
     monkeypatch.setenv("WATCHDOG_PID", pid)
-    assert Systemd().watchdog_s == expected
+    assert ServiceNotifier().watchdog_s == expected
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
-    assert (Systemd().watchdog_s is None) == (usec == "x")
+    assert (ServiceNotifier().watchdog_s is None) == (usec == "x")

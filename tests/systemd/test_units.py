@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kill_switch.cli import operator_commands
-from kill_switch.config.schema import Daemon, directories
+from kill_switch.config.schema import DaemonConfig, directories
 from kill_switch.control import server
 from kill_switch.daemon import daemon
 from kill_switch.daemon.sd_notify import START_USEC
@@ -175,7 +175,7 @@ def test_a_daemon_that_waits_for_a_venue_is_not_killed_for_it(unit: Unit) -> Non
 def test_the_directories_are_those_that_the_code_takes_and_defaults_to(unit: Unit, last_resort: Unit) -> None:
     state, runtime = f"/var/lib/{unit['StateDirectory']}", f"/run/{unit['RuntimeDirectory']}"
     taken = directories({"STATE_DIRECTORY": state, "RUNTIME_DIRECTORY": runtime})
-    assert taken == {"state_dir": str(Daemon().state_dir), "runtime_dir": str(Daemon().runtime_dir)}
+    assert taken == {"state_dir": str(DaemonConfig().state_dir), "runtime_dir": str(DaemonConfig().runtime_dir)}
     for key in ("StateDirectory", "StateDirectoryMode", "RuntimeDirectory", "RuntimeDirectoryMode", "User", "Group"):
         assert unit[key] == last_resort[key]
     assert unit["RuntimeDirectoryPreserve"] == last_resort["RuntimeDirectoryPreserve"] == "yes"

@@ -10,7 +10,7 @@ import pytest
 from kill_switch.transports import http, ws, ws_connection
 from kill_switch.transports.lane import Backoff
 
-from .driver import Ear
+from .driver import RecordingListener
 from .server import Certificates, Server
 
 
@@ -44,8 +44,8 @@ async def server(anyio_backend: object, certificates: Certificates) -> AsyncIter
 
 
 @pytest.fixture
-def ear() -> Ear:
-    return Ear()
+def ear() -> RecordingListener:
+    return RecordingListener()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Listeners for the lanes under test: `Ear` records events, `Driver` connects an adapter to lanes.
+"""Listeners for the lanes under test: `RecordingListener` records events, `AdapterDriver` connects an adapter to lanes.
 
 The tests of the transports use them. Neither decides anything that the product decides.
 """
@@ -34,7 +34,7 @@ async def until(what: Callable[[], object], within_s: float = WITHIN_S) -> None:
             await anyio.sleep(0.005)
 
 
-class Ear:
+class RecordingListener:
     """A lane listener that records everything; `on_event` is called with each event."""
 
     def __init__(self) -> None:
@@ -45,29 +45,31 @@ class Ear:
         self.warms = 0
         self.on_event: Callable[[Event], None] = lambda event: None
 
-    def event(self, event: Event) -> None:
+    def on_lane_event(self, event: Event) -> None:
         self.events.append(event)
         self.on_event(event)
 
-    def sent(self, route: Route, tag: str) -> None:
+    def on_sent(self, route: Route, tag: str) -> None:
         self.sents.append((route, tag))
 
-    def rtt(self, route: Route, rtt_us: int) -> None:
+    def on_round_trip(self, route: Route, rtt_us: int) -> None:
         self.rtts.append((route, rtt_us))
 
-    def trouble(self, route: Route, why: str) -> None:
+    def on_trouble(self, route: Route, why: str) -> None:
         self.troubles.append((route, why))
 
-    def warm(self) -> None:
+    def use_idle_http_lane(self) -> None:
         self.warms += 1
 
-    def ends(self, tag: str) -> list[messages.Replied | messages.Lost]:
+    def ends(self, tag: str) -> list[messages.Replied | messages.CallLost]:
         """Return all ends of a call; exactly one is right."""
         return [
-            event for event in self.events if isinstance(event, messages.Replied | messages.Lost) and event.tag == tag
+            event
+            for event in self.events
+            if isinstance(event, messages.Replied | messages.CallLost) and event.tag == tag
         ]
 
-    async def end(self, tag: str, within_s: float = WITHIN_S) -> messages.Replied | messages.Lost:
+    async def end(self, tag: str, within_s: float = WITHIN_S) -> messages.Replied | messages.CallLost:
         """Wait for a call's end, and fail if it has more than one."""
         await until(lambda: self.ends(tag), within_s)
         [end] = self.ends(tag)
@@ -83,7 +85,7 @@ class Ear:
         return [event.text for event in self.events if isinstance(event, messages.Received)]
 
 
-class Driver(Ear):
+class AdapterDriver(RecordingListener):
     """Connect an adapter to lanes as the dispatcher does, and record its facts."""
 
     def __init__(self, adapter: Adapter, ca_file: str, group: anyio.abc.TaskGroup) -> None:
@@ -95,13 +97,13 @@ class Driver(Ear):
         self.fresh = FreshRoute(adapter.rest_url, self, group.start_soon, ca_file=ca_file)
         self._timers: list[asyncio.TimerHandle] = []
 
-    def event(self, event: Event) -> None:
-        super().event(event)
-        self.carry_out(self.adapter.feed(event, clock.now()))
+    def on_lane_event(self, event: Event) -> None:
+        super().on_lane_event(event)
+        self.carry_out(self.adapter.handle(event, clock.now()))
 
-    def warm(self) -> None:
-        super().warm()
-        self.carry_out(self.adapter.probe(clock.now()))
+    def use_idle_http_lane(self) -> None:
+        super().use_idle_http_lane()
+        self.carry_out(self.adapter.keep_warm(clock.now()))
 
     def kill(self) -> None:
         self.carry_out((*self.adapter.strike(clock.now()),))
@@ -113,7 +115,7 @@ class Driver(Ear):
         self.carry_out(self.adapter.drill(clock.now()))
 
     def measure(self) -> None:
-        self.carry_out(self.adapter.measure(clock.now()))
+        self.carry_out(self.adapter.request_equity(clock.now()))
 
     def carry_out(self, outputs: Outputs) -> None:
         for output in outputs:
@@ -125,8 +127,8 @@ class Driver(Ear):
                     self.ws.send(conn, text)
                 case messages.WakeAfter(tag, seconds):
                     loop = asyncio.get_running_loop()
-                    self._timers.append(loop.call_later(seconds, self.event, messages.Woke(tag)))
-                case messages.Drop(conn, why):
+                    self._timers.append(loop.call_later(seconds, self.on_lane_event, messages.VenueTimerFired(tag)))
+                case messages.CloseConnection(conn, why):
                     self.ws.drop(conn, why)
                 case messages.Ready(Route.WS, conn):
                     self.ws.authenticated(conn)

@@ -11,10 +11,10 @@ from kill_switch.core.domain import Route
 from kill_switch.transports import http
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
-from kill_switch.venues.messages import Call, Lost, Replied
+from kill_switch.venues.messages import Call, CallLost, Replied
 from kill_switch.venues.request import Request
 
-from .driver import Ear, running, until
+from .driver import RecordingListener, running, until
 from .server import Peer, Script, Server, ok
 
 pytestmark = pytest.mark.anyio
@@ -127,7 +127,7 @@ def saying(answer: bytes, close: bool, every: int) -> Script:
     return script
 
 
-async def ends(server: Server, ear: Ear, ca_file: str) -> list[Replied | Lost]:
+async def ends(server: Server, ear: RecordingListener, ca_file: str) -> list[Replied | CallLost]:
     """Ask by both routes; return what came of it on the warm one and on the fresh one."""
     lane = HttpLane(server.https, ear, ca_file=ca_file)
     async with running(lane.run) as group:
@@ -142,7 +142,7 @@ async def ends(server: Server, ear: Ear, ca_file: str) -> list[Replied | Lost]:
 @pytest.mark.parametrize("every", [1, 7, 1 << 16])
 @pytest.mark.parametrize("what", LEGAL)
 async def test_a_legal_answer_is_taken_by_both_routes(
-    what: str, every: int, server: Server, ear: Ear, ca_file: str
+    what: str, every: int, server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     answer, close, status, body = LEGAL[what]
     server.script = saying(answer, close, every)
@@ -154,16 +154,16 @@ async def test_a_legal_answer_is_taken_by_both_routes(
 @pytest.mark.parametrize("every", [1, 1 << 16])
 @pytest.mark.parametrize("what", ILLEGAL)
 async def test_an_illegal_answer_is_taken_by_neither_route(
-    what: str, every: int, server: Server, ear: Ear, ca_file: str
+    what: str, every: int, server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     answer, close = ILLEGAL[what]
     server.script = saying(answer, close, every)
     for end in await ends(server, ear, ca_file):
-        assert isinstance(end, Lost) and end.sent, end
+        assert isinstance(end, CallLost) and end.sent, end
 
 
 async def test_a_server_that_ends_each_answer_with_the_connection_is_asked_again_and_again(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.script = saying(OK + b"\r\nabc", True, 1 << 16)
     lane = HttpLane(server.https, ear, ca_file=ca_file)
@@ -175,7 +175,7 @@ async def test_a_server_that_ends_each_answer_with_the_connection_is_asked_again
         assert len(server.peers) >= 8
 
 
-async def test_folded_answers_leave_the_connection_in_use(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_folded_answers_leave_the_connection_in_use(server: Server, ear: RecordingListener, ca_file: str) -> None:
     server.script = saying(OK + b"X: a\r\n b\r\n" + THREE, False, 1 << 16)
     lane = HttpLane(server.https, ear, ca_file=ca_file)
     async with running(lane.run):
@@ -188,7 +188,7 @@ async def test_folded_answers_leave_the_connection_in_use(server: Server, ear: E
 
 
 async def test_a_folded_answer_with_another_behind_it_never_answers_the_next_call(
-    server: Server, ear: Ear, ca_file: str
+    server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     first = True
 
@@ -207,4 +207,4 @@ async def test_a_folded_answer_with_another_behind_it_never_answers_the_next_cal
         for number in range(3):
             lane.call(Call(str(number), Request("GET", "/x", {"Host": "h"}), Route.HTTP, urgent=True))
             end = await ear.end(str(number))
-            assert isinstance(end, Lost) or end.body == b"abc"
+            assert isinstance(end, CallLost) or end.body == b"abc"

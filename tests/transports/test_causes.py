@@ -17,15 +17,15 @@ from websockets.exceptions import InvalidHeader, InvalidMessage, PayloadTooBig
 
 from kill_switch.core.domain import Route
 from kill_switch.transports import fresh, http, http_connection, ws
-from kill_switch.transports.causes import why
+from kill_switch.transports.causes import describe_error
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
-from kill_switch.transports.lane import Declined
+from kill_switch.transports.lane import ConnectionNotWanted
 from kill_switch.transports.network import Network
 from kill_switch.transports.ws import WsLane
-from kill_switch.venues.messages import Call, Lost, Opened, Replied
+from kill_switch.venues.messages import Call, CallLost, Opened, Replied
 
-from .driver import Ear, get, running, until
+from .driver import RecordingListener, get, running, until
 from .server import Certificates, Peer, Script, Server, silent
 
 pytestmark = pytest.mark.anyio
@@ -73,7 +73,7 @@ def in_context(outer: BaseException, inner: BaseException) -> BaseException:
         (InvalidMessage(SECRET), "the answer to the upgrade is not HTTP"),
         (InvalidHeader("Sec-WebSocket-Accept", SECRET), "the answer to the upgrade accepts no WebSocket"),
         (PayloadTooBig(5, 4), "a WebSocket's rules are broken: PayloadTooBig"),
-        (Declined("another program has it"), "another program has it"),
+        (ConnectionNotWanted("another program has it"), "another program has it"),
         (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
         (
             OSError(0, "two\nlines \x1b[2J\N{RIGHT-TO-LEFT OVERRIDE}"),
@@ -84,13 +84,13 @@ def in_context(outer: BaseException, inner: BaseException) -> BaseException:
 def test_an_exception_with_its_causes_is_one_sentence_that_shows_nothing_of_others(
     error: BaseException, sentence: str
 ) -> None:
-    assert why(error) == sentence
+    assert describe_error(error) == sentence
 
 
 def test_an_exception_that_causes_itself_has_a_sentence_too() -> None:
     error = ValueError()
     error.__cause__ = caused(KeyError(), error)
-    assert why(error) == "ValueError from KeyError"
+    assert describe_error(error) == "ValueError from KeyError"
 
 
 # ── on real sockets ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -152,14 +152,14 @@ def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 async def said(route: str, port: int, ca_file: str, host: str = "127.0.0.1", network: Network | None = None) -> str:
     """Have a connection fail on a route; return what people are told."""
-    ear = Ear()
+    ear = RecordingListener()
     https = f"https://{host}:{port}"
     if route == "fresh":
         async with running() as group:
             carrier = FreshRoute(https, ear, group.start_soon, ca_file=ca_file, network=network)
             carrier.call(Call("1", get("1").request, Route.FRESH))
             end = await ear.end("1")
-        assert isinstance(end, Lost) and not end.sent
+        assert isinstance(end, CallLost) and not end.sent
         return end.why
     lane = (
         WsLane(f"wss://{host}:{port}/ws", dict, ear, ca_file=ca_file, network=network)
@@ -278,7 +278,7 @@ UPGRADES: dict[str, tuple[Script, str]] = {
 @pytest.mark.parametrize("fault", UPGRADES)
 async def test_an_upgrade_that_fails_says_how(fault: str, server: Server, ca_file: str) -> None:
     server.script, sentence = UPGRADES[fault]
-    ear = Ear()
+    ear = RecordingListener()
     lane = WsLane(server.wss, dict, ear, ca_file=ca_file)
     async with running(lane.run):
         await until(lambda: lane.trouble)
@@ -287,7 +287,7 @@ async def test_an_upgrade_that_fails_says_how(fault: str, server: Server, ca_fil
 
 
 async def test_a_refusal_over_http_whose_body_never_comes_is_an_answer(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def stops(peer: Peer) -> None:
         await peer.request()
@@ -310,7 +310,12 @@ async def test_a_refusal_that_echoes_what_we_have_sent_shows_none_of_it(server: 
         await peer.say(b"HTTP/1.1 403 X\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
     server.script = echoes
-    lane = WsLane(server.wss, lambda: {"Authorization": f"Bearer {SECRET}", "X-K": SECRET[:8]}, Ear(), ca_file=ca_file)
+    lane = WsLane(
+        server.wss,
+        lambda: {"Authorization": f"Bearer {SECRET}", "X-K": SECRET[:8]},
+        RecordingListener(),
+        ca_file=ca_file,
+    )
     async with running(lane.run):
         await until(lambda: lane.trouble)
     assert "[secret]" in lane.trouble
@@ -323,7 +328,7 @@ async def test_a_refusal_that_echoes_what_we_have_sent_shows_none_of_it(server: 
 async def test_a_lane_knows_when_the_certificate_that_it_was_verified_by_ends(certificates: Certificates) -> None:
     async with Server(certificates.ending_in(13)) as server:
         server.script = silent
-        lane = HttpLane(server.https, Ear(), ca_file=certificates.ca_file)
+        lane = HttpLane(server.https, RecordingListener(), ca_file=certificates.ca_file)
         async with running(lane.run):
             await until(lambda: lane.certificate)
         assert lane.certificate is not None and lane.certificate.issuer == ""
@@ -334,7 +339,7 @@ async def test_a_lane_knows_when_the_certificate_that_it_was_verified_by_ends(ce
             await peer.live()
 
         server.script = lives
-        ear = Ear()
+        ear = RecordingListener()
         socket_lane = WsLane(server.wss, dict, ear, ca_file=certificates.ca_file)
         ear.on_event = lambda event: socket_lane.authenticated(event.conn) if isinstance(event, Opened) else None
         async with running(socket_lane.run):

@@ -13,9 +13,9 @@ from kill_switch.core.domain import LaneState, Route
 from kill_switch.transports import http
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lane import Backoff
-from kill_switch.venues.messages import Call, Closed, Event, Lost, Opened, Replied
+from kill_switch.venues.messages import Call, CallLost, Closed, Event, Opened, Replied
 
-from .driver import Ear, elapsed_s, get, running, until
+from .driver import RecordingListener, elapsed_s, get, running, until
 from .server import Peer, Script, Server, ok
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +41,7 @@ async def whole(lane: HttpLane, count: int = http.CONNECTIONS) -> None:
     await until(lambda: sum(c.idle for c in lane._connections) == count)
 
 
-def chained(lane: HttpLane, ear: Ear, calls: list[Call]) -> Callable[[Event], None]:
+def chained(lane: HttpLane, ear: RecordingListener, calls: list[Call]) -> Callable[[Event], None]:
     """Make each of these calls in the moment in which the one before is answered."""
 
     def on_event(event: Event) -> None:
@@ -63,7 +63,7 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS)
 async def test_a_lane_stays_up_and_proven_at_a_venue_that_closes_behind_each_answer(
-    end: str, server: Server, ear: Ear, ca_file: str
+    end: str, server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     server.script = closing(ENDS[end])
     lane = HttpLane(server.https, ear, ca_file=ca_file)
@@ -81,7 +81,7 @@ async def test_a_lane_stays_up_and_proven_at_a_venue_that_closes_behind_each_ans
 
 
 async def test_a_connection_that_is_closed_while_nobody_uses_it_takes_the_lane_down_for_nobody(
-    server: Server, ear: Ear, ca_file: str
+    server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     server.script = closing()  # without a word
     lane = HttpLane(server.https, ear, ca_file=ca_file)
@@ -95,7 +95,7 @@ async def test_a_connection_that_is_closed_while_nobody_uses_it_takes_the_lane_d
 
 
 async def test_only_a_cancel_that_has_another_route_does_not_wait_for_a_connection_that_is_on_its_way_back(
-    server: Server, ear: Ear, ca_file: str
+    server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     server.script = closing(CLOSED)
     lane = HttpLane(server.https, ear, ca_file=ca_file, connections=1)
@@ -113,7 +113,7 @@ async def test_only_a_cancel_that_has_another_route_does_not_wait_for_a_connecti
         ear.on_event = on_event
         lane.call(get("first"))
         await ear.end("first")
-        assert [type(one) for one in ear.ends("cancel")] == [Lost]  # at once: another route is quicker
+        assert [type(one) for one in ear.ends("cancel")] == [CallLost]  # at once: another route is quicker
         waiting = ("one", "another", "read", "housekeeping")
         assert not any(map(ear.ends, waiting))
         for tag in waiting:
@@ -121,7 +121,7 @@ async def test_only_a_cancel_that_has_another_route_does_not_wait_for_a_connecti
 
 
 async def test_a_lane_that_does_not_come_back_is_down_and_what_has_waited_is_unsent(
-    server: Server, ear: Ear, ca_file: str
+    server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     server.script = closing(CLOSED)
     lane = HttpLane(server.https, ear, ca_file=ca_file, connections=1)
@@ -132,12 +132,12 @@ async def test_a_lane_that_does_not_come_back_is_down_and_what_has_waited_is_uns
         chained(lane, ear, [get("read", urgent=True)])
         lane.call(get("first"))
         end = await ear.end("read")
-        assert isinstance(end, Lost) and not end.sent
+        assert isinstance(end, CallLost) and not end.sent
         assert ear.closed() == [Closed(Route.HTTP, 0, end.why)] and lane.state is LaneState.DOWN
 
 
 async def test_a_lane_whose_way_back_hangs_is_down_in_time(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http, "RETURN_WITHIN_S", 0.1)
     server.script = closing(CLOSED)
@@ -153,13 +153,13 @@ async def test_a_lane_whose_way_back_hangs_is_down_in_time(
         chained(lane, ear, [get("read", urgent=True)])
         lane.call(get("first"))
         end = await ear.end("read")
-        assert isinstance(end, Lost) and not end.sent
+        assert isinstance(end, CallLost) and not end.sent
         assert len(ear.closed()) == 1
         monkeypatch.setattr(lane._dialer, "connect", connect)
 
 
 async def test_a_connection_that_has_ended_in_good_order_is_replaced_without_back_off(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits = itertools.chain([0.0], itertools.repeat(60.0))
     monkeypatch.setattr(http, "Backoff", Backoff)
@@ -174,7 +174,7 @@ async def test_a_connection_that_has_ended_in_good_order_is_replaced_without_bac
 
 
 async def test_connections_in_one_place_of_a_lane_begin_apart_however_quickly_they_end(
-    server: Server, ear: Ear, ca_file: str
+    server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     server.script = closing(CLOSED)
     lane = HttpLane(server.https, ear, ca_file=ca_file, connections=1)
@@ -184,12 +184,12 @@ async def test_connections_in_one_place_of_a_lane_begin_apart_however_quickly_th
         chained(lane, ear, [get(str(number)) for number in range(1, 6)])
         lane.call(get("0"))
         await ear.end("5")
-        assert elapsed_s(since_s) > 4 * http.APART_S
+        assert elapsed_s(since_s) > 4 * http.CONNECT_STAGGER_S
     assert len(server.peers) <= 7
 
 
 async def test_a_lane_whose_connections_break_behind_their_answers_comes_up_more_and_more_seldom(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http, "Backoff", Backoff)  # as long as in earnest
     server.script = closing(ok() + b"a stale answer")

@@ -16,11 +16,11 @@ from kill_switch.core.domain import Route
 from kill_switch.transports import fresh
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.network import Network
-from kill_switch.transports.turns import Turns
-from kill_switch.venues.messages import Call, Lost, Replied
+from kill_switch.transports.turns import TurnScheduler
+from kill_switch.venues.messages import Call, CallLost, Replied
 from kill_switch.venues.request import Request
 
-from .driver import Ear, elapsed_s, get, running, until
+from .driver import RecordingListener, elapsed_s, get, running, until
 from .server import Certificates, Peer, Script, Server, ok
 
 pytestmark = pytest.mark.anyio
@@ -28,11 +28,13 @@ pytestmark = pytest.mark.anyio
 KILL = Call("kill", Request("DELETE", "/v3/all?x=%20y", {"Host": "h.test", "Key": "k"}, b"{}"), Route.FRESH, True, True)
 
 
-def make(server: Server, ear: Ear, group: anyio.abc.TaskGroup, ca_file: str) -> FreshRoute:
+def make(server: Server, ear: RecordingListener, group: anyio.abc.TaskGroup, ca_file: str) -> FreshRoute:
     return FreshRoute(server.https, ear, group.start_soon, ca_file=ca_file)
 
 
-async def test_a_call_is_answered_and_says_when_its_last_byte_left(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_a_call_is_answered_and_says_when_its_last_byte_left(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     seen: list[bytes] = []
 
     async def script(peer: Peer) -> None:
@@ -54,7 +56,7 @@ async def test_a_call_is_answered_and_says_when_its_last_byte_left(server: Serve
 
 
 async def test_an_answer_is_awaited_for_as_long_as_its_call_says(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fresh, "TIMEOUT_S", 0.2)
 
@@ -68,11 +70,11 @@ async def test_an_answer_is_awaited_for_as_long_as_its_call_says(
         route = make(server, ear, group, ca_file)
         route.call(get("soon"))
         route.call(get("late")._replace(answer_within_s=30.0))
-        assert isinstance(await ear.end("soon"), Lost)
+        assert isinstance(await ear.end("soon"), CallLost)
         assert isinstance(await ear.end("late"), Replied)
 
 
-async def test_every_call_has_a_connection_of_its_own(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_every_call_has_a_connection_of_its_own(server: Server, ear: RecordingListener, ca_file: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.say(ok())
@@ -89,7 +91,7 @@ async def test_every_call_has_a_connection_of_its_own(server: Server, ear: Ear, 
 
 
 async def test_a_call_that_nobody_wants_any_more_when_its_connection_stands_is_not_sent(
-    certificates: Certificates, ear: Ear
+    certificates: Certificates, ear: RecordingListener
 ) -> None:
     seen: list[bytes] = []
 
@@ -102,23 +104,23 @@ async def test_a_call_that_nobody_wants_any_more_when_its_connection_stands_is_n
             ca_file = certificates.ca_file
             FreshRoute(server.https, ear, group.start_soon, ca_file=ca_file, wanted=lambda call: False).call(KILL)
             end = await ear.end("kill")
-    assert isinstance(end, Lost) and not end.sent
+    assert isinstance(end, CallLost) and not end.sent
     assert seen == [] == ear.sents
 
 
-async def test_a_refused_connection_is_provably_unsent(certificates: Certificates, ear: Ear) -> None:
+async def test_a_refused_connection_is_provably_unsent(certificates: Certificates, ear: RecordingListener) -> None:
     async with Server(certificates.good) as server:
         pass
     async with running() as group:
         make(server, ear, group, certificates.ca_file).call(KILL)
         end = await ear.end("kill")
-    assert isinstance(end, Lost) and not end.sent and end.why
+    assert isinstance(end, CallLost) and not end.sent and end.why
     assert ear.sents == []
 
 
 @pytest.mark.parametrize("fault", ["other_host", "expired", "authority", "plain"])
 async def test_a_certificate_that_is_not_right_gets_no_byte(
-    fault: str, certificates: Certificates, ear: Ear, elsewhere: str
+    fault: str, certificates: Certificates, ear: RecordingListener, elsewhere: str
 ) -> None:
     async def script(peer: Peer) -> None:
         await peer.say(b"220 hello\r\n")
@@ -129,7 +131,7 @@ async def test_a_certificate_that_is_not_right_gets_no_byte(
         async with running() as group:
             make(server, ear, group, elsewhere if fault == "authority" else certificates.ca_file).call(KILL)
             end = await ear.end("kill")
-    assert isinstance(end, Lost) and not end.sent
+    assert isinstance(end, CallLost) and not end.sent
     assert ear.sents == []
 
 
@@ -162,7 +164,7 @@ LOSSES: dict[str, Script] = {
 
 @pytest.mark.parametrize("loss", LOSSES)
 async def test_a_call_whose_answer_fails_is_lost_after_it_was_sent(
-    loss: str, server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    loss: str, server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fresh, "TIMEOUT_S", 0.3)
     monkeypatch.setattr(fresh, "MAX_BODY_BYTES", 4000)
@@ -171,7 +173,7 @@ async def test_a_call_whose_answer_fails_is_lost_after_it_was_sent(
     async with running() as group:
         make(server, ear, group, ca_file).call(KILL)
         end = await ear.end("kill")
-    assert isinstance(end, Lost) and end.sent and end.why
+    assert isinstance(end, CallLost) and end.sent and end.why
     assert elapsed_s(since_s) < 1.5
     assert ear.sents == [(Route.FRESH, "kill")]
 
@@ -198,13 +200,15 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("what", ENDLESS)
-async def test_an_endless_answer_is_cut_off_early(what: str, server: Server, ear: Ear, ca_file: str) -> None:
+async def test_an_endless_answer_is_cut_off_early(
+    what: str, server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     server.script, why = ENDLESS[what]
     since_s = time.monotonic()
     async with running() as group:
         make(server, ear, group, ca_file).call(KILL)
         end = await ear.end("kill")
-    assert isinstance(end, Lost) and end.sent and end.why == why
+    assert isinstance(end, CallLost) and end.sent and end.why == why
     assert elapsed_s(since_s) < 2
 
 
@@ -222,7 +226,7 @@ async def test_of_what_has_come_already_one_piece_of_one_answer_is_read_in_a_pas
             passes += 1
 
     async def reads() -> None:
-        route = FreshRoute("https://127.0.0.1:1", Ear(), print, ca_file=ca_file, network=network)
+        route = FreshRoute("https://127.0.0.1:1", RecordingListener(), print, ca_file=ca_file, network=network)
         reader = asyncio.StreamReader()
         reader.feed_data(b" " * (64 << 10))
         stream = fresh._Stream(reader, cast(asyncio.StreamWriter, None), route._turn)
@@ -239,10 +243,10 @@ async def test_of_what_has_come_already_one_piece_of_one_answer_is_read_in_a_pas
 
 
 async def test_an_answer_of_one_account_does_not_wait_behind_the_floods_of_others() -> None:
-    turns, order = Turns(), []
+    turns, order = TurnScheduler(), []
 
     async def account(name: str, had: int) -> None:
-        await turns.turn(had)
+        await turns.wait_turn(had)
         order.append(name)
 
     async with anyio.create_task_group() as group:
@@ -252,17 +256,17 @@ async def test_an_answer_of_one_account_does_not_wait_behind_the_floods_of_other
 
 
 async def test_a_server_that_never_speaks_is_given_up_unsent(
-    ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fresh, "TIMEOUT_S", 0.2)
     async with Server(None) as server, running() as group:
         make(server, ear, group, ca_file).call(KILL)
         end = await ear.end("kill")
-    assert isinstance(end, Lost) and not end.sent
+    assert isinstance(end, CallLost) and not end.sent
 
 
 async def test_a_compressed_answer_is_not_asked_for_and_is_read_all_the_same(
-    server: Server, ear: Ear, ca_file: str
+    server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     seen: list[bytes] = []
 
@@ -278,7 +282,9 @@ async def test_a_compressed_answer_is_not_asked_for_and_is_read_all_the_same(
     assert b"\r\naccept-encoding: identity\r\n" in seen[0].lower()
 
 
-async def test_a_redirect_is_an_answer_and_is_not_followed(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_a_redirect_is_an_answer_and_is_not_followed(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     server.script = saying(b"HTTP/1.1 302 Found\r\nLocation: https://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
     async with running() as group:
         make(server, ear, group, ca_file).call(KILL)
@@ -286,14 +292,18 @@ async def test_a_redirect_is_an_answer_and_is_not_followed(server: Server, ear: 
     assert isinstance(end, Replied) and end.status == 302
 
 
-async def test_a_call_under_way_when_the_daemon_stops_is_lost(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_a_call_under_way_when_the_daemon_stops_is_lost(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     async with running() as group:
         make(server, ear, group, ca_file).call(KILL)
         await until(lambda: ear.sents)
-    assert ear.ends("kill") == [Lost("kill", True, "the daemon is stopping")]
+    assert ear.ends("kill") == [CallLost("kill", True, "the daemon is stopping")]
 
 
-async def test_a_request_that_cannot_be_made_disturbs_no_other(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_a_request_that_cannot_be_made_disturbs_no_other(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     server.script = saying(ok())
     async with running() as group:
         route = make(server, ear, group, ca_file)
@@ -303,11 +313,11 @@ async def test_a_request_that_cannot_be_made_disturbs_no_other(server: Server, e
         assert isinstance(await ear.end("good"), Replied)
         for tag in ("bad", "worse"):
             end = await ear.end(tag)
-            assert isinstance(end, Lost) and "a\r\nb" not in end.why
+            assert isinstance(end, CallLost) and "a\r\nb" not in end.why
 
 
 async def test_the_environments_proxies_are_not_used(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")

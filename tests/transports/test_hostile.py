@@ -11,12 +11,12 @@ import pytest
 
 from kill_switch.core.domain import LaneState, Route
 from kill_switch.transports.http import HttpLane
-from kill_switch.transports.inflate import MOST_MEMBERS, inflated
+from kill_switch.transports.inflate import MAX_MEMBERS, inflated
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues.messages import Call, Replied
 from kill_switch.venues.request import Request
 
-from .driver import Ear, running, until
+from .driver import RecordingListener, running, until
 from .server import Peer, Server, frame
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +43,7 @@ def redirect(to: socket.socket) -> bytes:
 
 
 async def test_an_upgrade_that_is_redirected_takes_the_key_nowhere(
-    server: Server, ear: Ear, ca_file: str, third_party: socket.socket
+    server: Server, ear: RecordingListener, ca_file: str, third_party: socket.socket
 ) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -58,7 +58,7 @@ async def test_an_upgrade_that_is_redirected_takes_the_key_nowhere(
 
 
 async def test_a_call_that_is_redirected_takes_the_key_nowhere(
-    server: Server, ear: Ear, ca_file: str, third_party: socket.socket
+    server: Server, ear: RecordingListener, ca_file: str, third_party: socket.socket
 ) -> None:
     async def script(peer: Peer) -> None:
         while True:
@@ -76,7 +76,7 @@ async def test_a_call_that_is_redirected_takes_the_key_nowhere(
 
 
 async def test_warm_lanes_ask_no_proxy_of_the_environment(
-    server: Server, ear: Ear, ca_file: str, third_party: socket.socket, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, third_party: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy = f"http://127.0.0.1:{third_party.getsockname()[1]}"
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "WS_PROXY", "WSS_PROXY", "SOCKS_PROXY"):
@@ -106,7 +106,7 @@ def bomb() -> bytes:
 
 @pytest.mark.parametrize("headers", [[b"Sec-WebSocket-Extensions: permessage-deflate"], []], ids=["agreed", "unasked"])
 async def test_a_compressed_message_is_not_asked_for_and_ends_the_connection_unread(
-    headers: list[bytes], server: Server, ear: Ear, ca_file: str
+    headers: list[bytes], server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     seen: list[bytes] = []
 
@@ -125,8 +125,8 @@ async def test_a_compressed_message_is_not_asked_for_and_ends_the_connection_unr
 
 def test_a_compressed_answer_of_many_members_is_refused_and_costs_no_more_for_each() -> None:
     member = gzip.compress(b"{}")
-    assert b"".join(inflated("gzip", member * MOST_MEMBERS)) == b"{}" * MOST_MEMBERS
+    assert b"".join(inflated("gzip", member * MAX_MEMBERS)) == b"{}" * MAX_MEMBERS
     with pytest.raises(ValueError, match="too many members"):
-        list(inflated("gzip", member * (MOST_MEMBERS + 1)))
+        list(inflated("gzip", member * (MAX_MEMBERS + 1)))
     with pytest.raises(ValueError, match="too many members"):
         list(inflated("gzip", gzip.compress(b"") * 50_000))  # a mebibyte

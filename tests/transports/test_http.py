@@ -12,10 +12,10 @@ from kill_switch.core.domain import LaneState, Route
 from kill_switch.transports import http, http_connection
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
-from kill_switch.venues.messages import Call, Closed, Lost, Opened, Replied
+from kill_switch.venues.messages import Call, CallLost, Closed, Opened, Replied
 from kill_switch.venues.request import Request
 
-from .driver import Ear, elapsed_s, get, running, until
+from .driver import RecordingListener, elapsed_s, get, running, until
 from .server import Certificates, Peer, Script, Server, ok
 
 pytestmark = pytest.mark.anyio
@@ -76,7 +76,9 @@ async def both_up(lane: HttpLane, server: Server) -> None:
 # ── up and down ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_lane_is_up_once_the_venue_has_accepted_the_key(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_a_lane_is_up_once_the_venue_has_accepted_the_key(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     lane = HttpLane(server.https, ear, ca_file=ca_file)
     assert lane.state is LaneState.DOWN
     async with running(lane.run):
@@ -92,10 +94,12 @@ async def test_a_lane_is_up_once_the_venue_has_accepted_the_key(server: Server, 
         await until(lambda: ear.closed())
         assert LaneState(lane.state) is LaneState.DOWN and lane.trouble
         lane.call(get("late"))
-        assert ear.ends("late") == [Lost("late", False, lane.trouble)]
+        assert ear.ends("late") == [CallLost("late", False, lane.trouble)]
 
 
-async def test_a_lane_keeps_as_many_connections_as_the_venue_asks_for(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_a_lane_keeps_as_many_connections_as_the_venue_asks_for(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     lane = HttpLane(server.https, ear, ca_file=ca_file, connections=4)
     async with running(lane.run):
         await until(lambda: len(server.peers) == 4)
@@ -106,7 +110,9 @@ async def test_a_lane_keeps_as_many_connections_as_the_venue_asks_for(server: Se
         assert [c.idle for c in lane._connections] == [False] * 4  # none waits for another
 
 
-async def test_a_lane_that_comes_back_has_to_prove_the_key_again(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_a_lane_that_comes_back_has_to_prove_the_key_again(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     lane = HttpLane(server.https, ear, ca_file=ca_file)
     async with running(lane.run):
         await both_up(lane, server)
@@ -118,16 +124,16 @@ async def test_a_lane_that_comes_back_has_to_prove_the_key_again(server: Server,
         assert lane.state is LaneState.CONNECTING
 
 
-async def test_a_call_on_a_lane_that_was_never_up_is_provably_unsent(ear: Ear, ca_file: str) -> None:
+async def test_a_call_on_a_lane_that_was_never_up_is_provably_unsent(ear: RecordingListener, ca_file: str) -> None:
     lane = HttpLane("https://127.0.0.1:1", ear, ca_file=ca_file)
     lane.call(get("one", urgent=True))
     lane.call(get("two"))
-    assert ear.events == [Lost("one", False, "the lane is down"), Lost("two", False, "the lane is down")]
+    assert ear.events == [CallLost("one", False, "the lane is down"), CallLost("two", False, "the lane is down")]
 
 
 @pytest.mark.parametrize("fault", ["other_host", "expired", "authority", "plain"])
 async def test_a_certificate_that_is_not_right_keeps_the_lane_down(
-    fault: str, certificates: Certificates, ear: Ear, elsewhere: str
+    fault: str, certificates: Certificates, ear: RecordingListener, elsewhere: str
 ) -> None:
     contexts = {"other_host": certificates.other_host, "expired": certificates.expired, "plain": None}
     async with Server(contexts.get(fault, certificates.good)) as server:
@@ -136,23 +142,25 @@ async def test_a_certificate_that_is_not_right_keeps_the_lane_down(
         async with running(lane.run):
             await until(lambda: lane.trouble)
             lane.call(get("one", urgent=True))
-            assert ear.events == [Lost("one", False, lane.trouble)]
+            assert ear.events == [CallLost("one", False, lane.trouble)]
             if fault != "plain":
                 assert lane.trouble.startswith("certificate: ")
             assert lane.state is LaneState.DOWN
 
 
-async def test_a_refused_connection_is_told_in_words(ear: Ear, certificates: Certificates) -> None:
+async def test_a_refused_connection_is_told_in_words(ear: RecordingListener, certificates: Certificates) -> None:
     async with Server(certificates.good) as server:
         pass
     lane = HttpLane(server.https, ear, ca_file=certificates.ca_file)
     async with running(lane.run):
         await until(lambda: lane.trouble)
         lane.call(get("1"))
-        assert ear.events == [Lost("1", False, lane.trouble)]
+        assert ear.events == [CallLost("1", False, lane.trouble)]
 
 
-async def test_a_server_that_never_speaks_is_given_up(ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_never_speaks_is_given_up(
+    ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(http, "CONNECT_WITHIN_S", 0.1)
     async with Server(None) as server:
         lane = HttpLane(server.https, ear, ca_file=ca_file)
@@ -163,7 +171,7 @@ async def test_a_server_that_never_speaks_is_given_up(ear: Ear, ca_file: str, mo
 # ── calls ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_call_is_written_as_it_is_and_answered(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_a_call_is_written_as_it_is_and_answered(server: Server, ear: RecordingListener, ca_file: str) -> None:
     seen: list[bytes] = []
 
     async def script(peer: Peer) -> None:
@@ -186,7 +194,7 @@ async def test_a_call_is_written_as_it_is_and_answered(server: Server, ear: Ear,
 
 
 async def test_a_request_that_has_begun_is_written_once_and_keeps_its_connection_for_its_call(
-    server: Server, ear: Ear, ca_file: str
+    server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     seen: list[tuple[int, str]] = []
 
@@ -216,15 +224,15 @@ async def test_a_request_that_has_begun_is_written_once_and_keeps_its_connection
 
 
 async def test_what_has_begun_and_is_forgone_ends_its_connection_and_answers_nothing(
-    server: Server, ear: Ear, ca_file: str
+    server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     server.script = answers
     lane = HttpLane(server.https, ear, ca_file=ca_file)
     async with running(lane.run):
         await both_up(lane, server)
         assert lane.begin(Request("POST", "/all", {"Host": "h"}))
-        lane.forgo()
-        lane.forgo()  # there is nothing more to give up
+        lane.abandon_begun()
+        lane.abandon_begun()  # there is nothing more to give up
         lane.call(get("1", target="/1", urgent=True))
         end = await ear.end("1")
         assert isinstance(end, Replied) and end.body == b"/1"
@@ -232,7 +240,9 @@ async def test_what_has_begun_and_is_forgone_ends_its_connection_and_answers_not
         assert [event for event in ear.events if isinstance(event, Replied)] == [end]
 
 
-async def test_a_lane_without_an_idle_connection_begins_nothing(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_a_lane_without_an_idle_connection_begins_nothing(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     lane = HttpLane(server.https, ear, ca_file=ca_file)
     assert not lane.begin(Request("POST", "/all", {"Host": "h"}))
     async with running(lane.run):
@@ -242,7 +252,7 @@ async def test_a_lane_without_an_idle_connection_begins_nothing(server: Server, 
         assert not lane.begin(Request("POST", "/all", {"Host": "h"}))
 
 
-async def test_connections_are_kept_and_used_again(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_connections_are_kept_and_used_again(server: Server, ear: RecordingListener, ca_file: str) -> None:
     server.script = answers
     lane = HttpLane(server.https, ear, ca_file=ca_file)
     async with running(lane.run):
@@ -255,7 +265,7 @@ async def test_connections_are_kept_and_used_again(server: Server, ear: Ear, ca_
 
 
 async def test_urgent_calls_go_before_those_that_wait_and_these_leave_one_connection_free(
-    server: Server, ear: Ear, ca_file: str
+    server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     seen: list[str] = []
     free = anyio.Semaphore(0)
@@ -288,7 +298,7 @@ async def test_urgent_calls_go_before_those_that_wait_and_these_leave_one_connec
 
 
 async def test_a_call_that_had_to_wait_until_nobody_wanted_it_is_lost_unsent(
-    server: Server, ear: Ear, ca_file: str
+    server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     seen: list[bytes] = []
     free = anyio.Semaphore(0)
@@ -309,12 +319,12 @@ async def test_a_call_that_had_to_wait_until_nobody_wanted_it_is_lost_unsent(
             free.release()
         assert isinstance(await ear.end("3"), Replied)
         end = await ear.end("late")
-    assert isinstance(end, Lost) and not end.sent
+    assert isinstance(end, CallLost) and not end.sent
     assert len(seen) == 3
 
 
 async def test_a_command_that_has_to_wait_goes_before_reads_that_wait_and_behind_other_commands(
-    server: Server, ear: Ear, ca_file: str
+    server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     seen: list[bytes] = []
     free = anyio.Semaphore(0)
@@ -340,7 +350,9 @@ async def test_a_command_that_has_to_wait_goes_before_reads_that_wait_and_behind
     assert seen[2:] == [b"/cancel-1", b"/cancel-2", b"/read-3", b"/read-4"]
 
 
-async def test_with_one_connection_left_everything_uses_it(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_with_one_connection_left_everything_uses_it(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     async def script(peer: Peer) -> None:
         if peer.number > 1:
             return
@@ -355,7 +367,7 @@ async def test_with_one_connection_left_everything_uses_it(server: Server, ear: 
         assert isinstance(await ear.end("read"), Replied)
 
 
-async def test_an_idle_lane_asks_to_be_used(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_an_idle_lane_asks_to_be_used(server: Server, ear: RecordingListener, ca_file: str) -> None:
     lane = HttpLane(server.https, ear, ca_file=ca_file, warm_every_s=0.04)
     async with running(lane.run):
         await until(lambda: ear.warms >= 3)
@@ -378,7 +390,7 @@ SHAPES: dict[str, tuple[tuple[bytes, ...], int, bytes]] = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_an_answer_is_read_in_any_shape_and_the_connection_stays(
-    shape: str, server: Server, ear: Ear, ca_file: str
+    shape: str, server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     pieces, status, body = SHAPES[shape]
 
@@ -403,7 +415,7 @@ async def test_an_answer_is_read_in_any_shape_and_the_connection_stays(
 
 @pytest.mark.parametrize("how", [(b"Connection: close",), (b"connection: CLOSE", b"X: y")])
 async def test_connection_close_is_honoured_at_once(
-    how: tuple[bytes, ...], server: Server, ear: Ear, ca_file: str
+    how: tuple[bytes, ...], server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     server.script = once(saying(ok(b"bye", *how)))  # and the server does not close it itself
     lane = HttpLane(server.https, ear, ca_file=ca_file)
@@ -420,7 +432,7 @@ async def test_connection_close_is_honoured_at_once(
 
 @pytest.mark.parametrize("status", [408, 421, 425])
 async def test_a_connection_on_which_nothing_was_processed_is_not_the_next_one(
-    status: int, server: Server, ear: Ear, ca_file: str
+    status: int, server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     seen: list[int] = []
 
@@ -441,7 +453,7 @@ async def test_a_connection_on_which_nothing_was_processed_is_not_the_next_one(
 
 
 async def test_a_call_that_is_lost_says_whether_another_connection_is_idle(
-    server: Server, ear: Ear, ca_file: str
+    server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     server.script = once(saying(stay=False))
     lane = HttpLane(server.https, ear, ca_file=ca_file)
@@ -450,15 +462,15 @@ async def test_a_call_that_is_lost_says_whether_another_connection_is_idle(
         await both_up(lane, server)
         lane.call(get("1", urgent=True))
         end = await ear.end("1")
-        assert isinstance(end, Lost) and end.spare
+        assert isinstance(end, CallLost) and end.spare
         fresh.call(get("2", urgent=True))
         end = await ear.end("2")
-        assert isinstance(end, Lost) and end.spare
+        assert isinstance(end, CallLost) and end.spare
         await server.stop()
         await until(lambda: not lane.spare)
         fresh.call(get("3", urgent=True))
         end = await ear.end("3")
-        assert isinstance(end, Lost) and not end.spare
+        assert isinstance(end, CallLost) and not end.spare
 
 
 # ── calls that are lost ───────────────────────────────────────────────────────────────────────────────────────────
@@ -493,7 +505,7 @@ LOSSES: dict[str, tuple[Script, str]] = {
 
 @pytest.mark.parametrize("loss", LOSSES)
 async def test_a_call_whose_answer_fails_is_lost_after_it_was_sent_and_the_lane_recovers(
-    loss: str, server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    loss: str, server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_connection, "ANSWER_WITHIN_S", 0.3)
     monkeypatch.setattr(http_connection, "MAX_BODY_BYTES", 4000)
@@ -505,7 +517,7 @@ async def test_a_call_whose_answer_fails_is_lost_after_it_was_sent_and_the_lane_
         await both_up(lane, server)
         lane.call(get("1", urgent=True))
         end = await ear.end("1")
-        assert isinstance(end, Lost) and end.sent and end.why
+        assert isinstance(end, CallLost) and end.sent and end.why
         assert why in end.why
         lane.call(get("2", urgent=True))
         assert isinstance(await ear.end("2"), Replied)
@@ -529,7 +541,7 @@ async def slowly(peer: Peer) -> None:
 
 
 async def test_a_late_answer_arrives_and_other_calls_do_not_wait_for_it(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_connection, "ANSWER_WITHIN_S", 0.1)
     server.script = slowly
@@ -552,25 +564,25 @@ async def test_a_late_answer_arrives_and_other_calls_do_not_wait_for_it(
 
 
 async def test_an_answer_that_never_comes_is_lost_when_its_time_is_up_or_too_many_are_awaited(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_connection, "ANSWER_WITHIN_S", 0.05)
-    monkeypatch.setattr(http, "LATE_MOST", 2)
+    monkeypatch.setattr(http, "MAX_LATE", 2)
     server.script = saying()
     lane = HttpLane(server.https, ear, ca_file=ca_file)
     async with running(lane.run):
         await both_up(lane, server)
         lane.call(late("1")._replace(answer_within_s=0.2))
         end = await ear.end("1")
-        assert isinstance(end, Lost) and end.sent and end.why == "no answer in time"
+        assert isinstance(end, CallLost) and end.sent and end.why == "no answer in time"
         for tag in ("2", "3", "4"):
             await both_up_again(lane)
             lane.call(late(tag))
         end = await ear.end("2")
-        assert isinstance(end, Lost) and end.sent
+        assert isinstance(end, CallLost) and end.sent
         assert not ear.ends("3") and not ear.ends("4")
     ends = [ear.ends(tag) for tag in ("3", "4")]
-    assert all(isinstance(end, Lost) and end.sent for [end] in ends)  # the lane is at its end, and says so
+    assert all(isinstance(end, CallLost) and end.sent for [end] in ends)  # the lane is at its end, and says so
 
 
 async def both_up_again(lane: HttpLane) -> None:
@@ -578,7 +590,7 @@ async def both_up_again(lane: HttpLane) -> None:
 
 
 async def test_a_lane_all_of_whose_answers_are_late_is_down_until_it_has_other_connections(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_connection, "ANSWER_WITHIN_S", 0.1)
     server.script = slowly
@@ -593,7 +605,9 @@ async def test_a_lane_all_of_whose_answers_are_late_is_down_until_it_has_other_c
         assert lane.state is LaneState.CONNECTING
 
 
-async def test_an_answer_without_a_call_ends_the_connection(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_an_answer_without_a_call_ends_the_connection(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     async def script(peer: Peer) -> None:
         if peer.number == 1:
             await peer.say(ok())
@@ -610,7 +624,7 @@ async def test_an_answer_without_a_call_ends_the_connection(server: Server, ear:
 
 @pytest.mark.parametrize("rest", [ok(b"/stale"), ok(b"/stale")[:-1], b"garbage", b"HTTP/1.1 100 Continue\r\n\r\n"])
 async def test_what_comes_behind_an_answer_never_answers_the_next_call(
-    rest: bytes, server: Server, ear: Ear, ca_file: str
+    rest: bytes, server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     server.script = once(saying(ok(b"/1") + rest))
     lane = HttpLane(server.https, ear, ca_file=ca_file)
@@ -631,7 +645,7 @@ async def test_what_comes_behind_an_answer_never_answers_the_next_call(
 
 
 async def test_a_call_that_waits_when_the_last_connection_goes_is_provably_unsent(
-    server: Server, ear: Ear, ca_file: str
+    server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     lane = HttpLane(server.https, ear, ca_file=ca_file)
     async with running(lane.run):
@@ -641,7 +655,7 @@ async def test_a_call_that_waits_when_the_last_connection_goes_is_provably_unsen
         lane.call(get("4"))
         await server.stop()
         ends = {tag: await ear.end(tag) for tag in ("1", "2", "3", "4")}
-        assert {tag: isinstance(end, Lost) and end.sent for tag, end in ends.items()} == {
+        assert {tag: isinstance(end, CallLost) and end.sent for tag, end in ends.items()} == {
             "1": True,
             "2": True,
             "3": False,
@@ -649,25 +663,27 @@ async def test_a_call_that_waits_when_the_last_connection_goes_is_provably_unsen
         }
 
 
-async def test_a_stopped_lane_leaves_no_call_without_an_end(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_a_stopped_lane_leaves_no_call_without_an_end(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     lane = HttpLane(server.https, ear, ca_file=ca_file)
     async with running(lane.run):
         await both_up(lane, server)
         for tag in ("1", "2", "3"):
             lane.call(get(tag, urgent=True))
     ends = [await ear.end(tag) for tag in ("1", "2", "3")]
-    assert all(isinstance(end, Lost) for end in ends)
+    assert all(isinstance(end, CallLost) for end in ends)
 
 
 async def test_a_broken_lane_does_not_disturb_another(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.script = answers
     good = HttpLane(server.https, ear, ca_file=ca_file)
     async with Server(None) as strange:
         strange.script = saying(b"\x00" * 100, stay=False)
         addresses = ("https://127.0.0.1:1", strange.https, "https://host.invalid", "https://a" + "b" * 70 + ".invalid")
-        others = [HttpLane(url, Ear(), ca_file=ca_file) for url in addresses]
+        others = [HttpLane(url, RecordingListener(), ca_file=ca_file) for url in addresses]
         async with running(good.run, *(lane.run for lane in others)):
             await both_up(good, server)
             await until(lambda: all(lane.trouble for lane in others))

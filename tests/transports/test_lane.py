@@ -9,7 +9,7 @@ import ssl
 import pytest
 
 from kill_switch.system.host_port import HostPort
-from kill_switch.transports.causes import why
+from kill_switch.transports.causes import describe_error
 from kill_switch.transports.lane import Backoff, tls_context, tune
 
 
@@ -43,7 +43,7 @@ def test_many_lanes_do_not_come_back_in_step() -> None:
     ],
 )
 def test_trouble_is_named_without_what_was_sent(error: BaseException, words: str) -> None:
-    assert why(error) == words
+    assert describe_error(error) == words
 
 
 def test_an_address_has_the_port_of_tls_unless_it_says_another() -> None:

@@ -23,13 +23,13 @@ from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lookup import Lookup
 from kill_switch.transports.network import Network
-from kill_switch.transports.resolver import Host, Place
-from kill_switch.transports.trust import Trust, tls_context
+from kill_switch.transports.resolver import HostAddress, ResolvedHost
+from kill_switch.transports.trust import Authorities, tls_context
 from kill_switch.transports.ws import WsLane
-from kill_switch.venues.messages import Call, Lost, Replied
+from kill_switch.venues.messages import Call, CallLost, Replied
 from kill_switch.venues.request import Request
 
-from .driver import Ear, elapsed_s, get, running, until
+from .driver import RecordingListener, elapsed_s, get, running, until
 from .server import Certificates, Peer, Server, ok
 
 pytestmark = pytest.mark.anyio
@@ -85,7 +85,7 @@ async def answers(peer: Peer) -> None:
         await peer.say(ok())
 
 
-def lane_to(server: Server, names: Names, ear: Ear, ca_file: str) -> HttpLane:
+def lane_to(server: Server, names: Names, ear: RecordingListener, ca_file: str) -> HttpLane:
     return HttpLane(f"https://{HOST}:{server.port}", ear, ca_file=ca_file, network=Network(names))
 
 
@@ -104,7 +104,7 @@ async def cut(server: Server, lane: HttpLane) -> None:
 
 
 async def test_names_that_hang_for_some_accounts_hold_up_no_other(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go, real = threading.Event(), socket.getaddrinfo
     hanging: list[str] = []
@@ -118,7 +118,7 @@ async def test_names_that_hang_for_some_accounts_hold_up_no_other(
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     server.script = answers
-    sick = [HttpLane(f"https://sick-{number}.invalid", Ear(), ca_file=ca_file) for number in range(40)]
+    sick = [HttpLane(f"https://sick-{number}.invalid", RecordingListener(), ca_file=ca_file) for number in range(40)]
     try:
         async with running(*(lane.run for lane in sick)) as group:
             await until(lambda: len(set(hanging)) >= 5)
@@ -139,7 +139,7 @@ async def test_names_that_hang_for_some_accounts_hold_up_no_other(
 
 @pytest.mark.parametrize("trouble", ["fails", "hangs", "nothing", "lies", "not a name"])
 async def test_a_name_service_that_goes_wrong_keeps_no_lane_down_whose_host_it_has_named_once(
-    trouble: str, server: Server, ear: Ear, ca_file: str, names: Names
+    trouble: str, server: Server, ear: RecordingListener, ca_file: str, names: Names
 ) -> None:
     server.script = answers
     lane = lane_to(server, names, ear, ca_file)
@@ -156,7 +156,7 @@ async def test_a_name_service_that_goes_wrong_keeps_no_lane_down_whose_host_it_h
 
 
 async def test_a_second_route_does_not_wait_for_the_name_service_while_an_address_is_known(
-    server: Server, ear: Ear, ca_file: str, names: Names
+    server: Server, ear: RecordingListener, ca_file: str, names: Names
 ) -> None:
     server.script = answers
     net = Network(names)
@@ -174,7 +174,7 @@ async def test_a_second_route_does_not_wait_for_the_name_service_while_an_addres
 
 
 async def test_a_name_that_was_never_answered_is_told_in_words_and_its_answer_is_taken_when_it_comes(
-    server: Server, ear: Ear, ca_file: str, names: Names, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.script = answers
     names.hangs = True
@@ -185,13 +185,15 @@ async def test_a_name_that_was_never_answered_is_told_in_words_and_its_answer_is
         await until(lambda: lane.trouble.startswith("the name service has not answered for"))
         assert lane.trouble.endswith(f"for {HOST}")
         lane.call(get("1", urgent=True))
-        assert ear.events == [Lost("1", False, lane.trouble)]
+        assert ear.events == [CallLost("1", False, lane.trouble)]
         names.let_go()
         await up(lane)
         assert len(names.asked) == 1  # by one thread, however often a lane has tried
 
 
-async def test_a_name_that_does_not_resolve_is_told_in_words(ear: Ear, ca_file: str, names: Names) -> None:
+async def test_a_name_that_does_not_resolve_is_told_in_words(
+    ear: RecordingListener, ca_file: str, names: Names
+) -> None:
     names.answer = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     lane = HttpLane("https://venue.test", ear, ca_file=ca_file, network=Network(names))
     async with running(lane.run):
@@ -200,7 +202,7 @@ async def test_a_name_that_does_not_resolve_is_told_in_words(ear: Ear, ca_file: 
 
 
 async def test_the_time_to_connect_begins_when_there_is_an_address(
-    server: Server, ear: Ear, ca_file: str, names: Names, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http, "CONNECT_WITHIN_S", 0.5)
     names.hangs = True
@@ -212,7 +214,9 @@ async def test_the_time_to_connect_begins_when_there_is_an_address(
         await up(lane)
 
 
-async def test_a_literal_address_is_never_looked_up(server: Server, ear: Ear, ca_file: str, names: Names) -> None:
+async def test_a_literal_address_is_never_looked_up(
+    server: Server, ear: RecordingListener, ca_file: str, names: Names
+) -> None:
     lane = HttpLane(server.https, ear, ca_file=ca_file, network=Network(names))
     async with running(lane.run):
         await up(lane)
@@ -262,57 +266,57 @@ async def test_a_late_answer_does_not_replace_a_younger_one() -> None:
 async def test_a_process_that_may_start_no_thread_uses_what_it_knows(
     monkeypatch: pytest.MonkeyPatch, names: Names
 ) -> None:
-    host = Host("venue.test", names)
-    host.look()
-    await until(host.places)
+    host = ResolvedHost("venue.test", names)
+    host.look_up()
+    await until(host.addresses)
 
     def refuse(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("kill_switch.transports.lookup.start_new_thread", refuse)
-    host.look(0.0)
+    host.look_up(0.0)
     await host.settle(0.1, 0.1)
-    assert [place.address for place in host.places()] == ["127.0.0.1"]
+    assert [place.address for place in host.addresses()] == ["127.0.0.1"]
     assert host.trouble == "the name venue.test does not resolve: no thread can be started"
 
 
 # ── addresses ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def host_of(*addresses: str) -> Host:
-    host = Host("venue.test", Names(*addresses))
-    host.look()
-    await until(host.places)
+async def host_of(*addresses: str) -> ResolvedHost:
+    host = ResolvedHost("venue.test", Names(*addresses))
+    host.look_up()
+    await until(host.addresses)
     return host
 
 
-def order(host: Host) -> list[str]:
-    return [place.address for place in host.places()]
+def order(host: ResolvedHost) -> list[str]:
+    return [place.address for place in host.addresses()]
 
 
 async def test_families_take_turns_and_what_worked_comes_first_and_what_failed_last() -> None:
     host = await host_of("2001:db8::1", "2001:db8::2", "192.0.2.1", "192.0.2.2")
     assert order(host) == ["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2"]
-    host.failed(Place(V6, "2001:db8::1"))
-    host.proved(Place(V4, "192.0.2.2"))
+    host.mark_failed(HostAddress(V6, "2001:db8::1"))
+    host.mark_proven(HostAddress(V4, "192.0.2.2"))
     assert order(host) == ["192.0.2.2", "2001:db8::2", "192.0.2.1", "2001:db8::1"]
-    host.failed(Place(V4, "192.0.2.2"))
+    host.mark_failed(HostAddress(V4, "192.0.2.2"))
     assert order(host)[-2:] == ["2001:db8::1", "192.0.2.2"]  # the one that failed longer ago is better
 
 
 async def test_an_address_that_worked_is_kept_until_those_that_replace_it_have_worked() -> None:
     names = Names("192.0.2.1")
-    host = Host("venue.test", names)
-    host.look()
-    await until(host.places)
-    host.proved(Place(V4, "192.0.2.1"))
+    host = ResolvedHost("venue.test", names)
+    host.look_up()
+    await until(host.addresses)
+    host.mark_proven(HostAddress(V4, "192.0.2.1"))
     names.answer = found("192.0.2.66")
-    host.look(0.0)
-    await until(lambda: len(host.places()) == 2)
+    host.look_up(0.0)
+    await until(lambda: len(host.addresses()) == 2)
     assert order(host) == ["192.0.2.66", "192.0.2.1"]
-    host.failed(Place(V4, "192.0.2.66"))
+    host.mark_failed(HostAddress(V4, "192.0.2.66"))
     assert order(host) == ["192.0.2.1", "192.0.2.66"]
-    host.proved(Place(V4, "192.0.2.66"))
+    host.mark_proven(HostAddress(V4, "192.0.2.66"))
     assert order(host) == ["192.0.2.66"]
 
 
@@ -346,11 +350,11 @@ async def dead(how: str, port: int, certificates: Certificates) -> AsyncIterator
 
 @pytest.mark.parametrize("how", ["refuses", "drops", "says nothing", "no TLS", "other host"])
 async def test_one_address_of_two_that_does_not_work_keeps_nothing_down(
-    how: str, server: Server, ear: Ear, ca_file: str, certificates: Certificates
+    how: str, server: Server, ear: RecordingListener, ca_file: str, certificates: Certificates
 ) -> None:
     server.script = answers
     names = Names(OTHER, "127.0.0.1")
-    lane, wslane_ear = lane_to(server, names, ear, ca_file), Ear()
+    lane, wslane_ear = lane_to(server, names, ear, ca_file), RecordingListener()
     wslane = WsLane(f"wss://{HOST}:{server.port}/ws", dict, wslane_ear, ca_file=ca_file, network=Network(names))
     async with dead(how, server.port, certificates), running(lane.run, wslane.run) as group:
         fresh = FreshRoute(
@@ -367,7 +371,7 @@ async def test_one_address_of_two_that_does_not_work_keeps_nothing_down(
 
 
 async def test_an_address_that_stops_working_behind_its_tls_is_left_for_the_other(
-    certificates: Certificates, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    certificates: Certificates, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_connection, "ANSWER_WITHIN_S", 0.2)
     async with Server(certificates.good) as good:
@@ -390,7 +394,7 @@ async def test_an_address_that_stops_working_behind_its_tls_is_left_for_the_othe
 
 
 async def test_when_no_address_works_the_trouble_names_each(
-    server: Server, ear: Ear, elsewhere: str, names: Names
+    server: Server, ear: RecordingListener, elsewhere: str, names: Names
 ) -> None:
     names.answer = found(OTHER, "127.0.0.1")
     lane = lane_to(server, names, ear, elsewhere)
@@ -401,7 +405,7 @@ async def test_when_no_address_works_the_trouble_names_each(
 
 
 async def test_a_race_leaves_no_socket_behind(
-    server: Server, ear: Ear, ca_file: str, certificates: Certificates
+    server: Server, ear: RecordingListener, ca_file: str, certificates: Certificates
 ) -> None:
     server.script = answers
     before = len(os.listdir("/proc/self/fd"))
@@ -446,14 +450,14 @@ async def test_a_connection_that_is_made_as_its_owner_is_cancelled_is_closed(ser
 
 
 async def test_an_answer_that_comes_during_the_race_joins_it(
-    server: Server, ear: Ear, ca_file: str, certificates: Certificates, names: Names
+    server: Server, ear: RecordingListener, ca_file: str, certificates: Certificates, names: Names
 ) -> None:
     server.script = answers
     net = Network(names)
     names.answer = found(OTHER)
     host = net.resolver.host(HOST)
-    host.look()
-    await until(host.places)
+    host.look_up()
+    await until(host.addresses)
     async with dead("says nothing", server.port, certificates), running() as group:
         host._lookup.ended_s = float("-inf")
         names.answer = found("127.0.0.1")
@@ -497,37 +501,37 @@ def system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "certs"))
     monkeypatch.setattr(trust, "LOOK_EVERY_S", 0.0)
-    monkeypatch.setattr(Trust.look, "__defaults__", (0.0,))
+    monkeypatch.setattr(Authorities.check_files, "__defaults__", (0.0,))
     yield bundle
 
 
-async def told(ear: Ear, fresh: FreshRoute, tag: str) -> Replied | Lost:
+async def told(ear: RecordingListener, fresh: FreshRoute, tag: str) -> Replied | CallLost:
     fresh.call(get(tag))
     return await ear.end(tag)
 
 
-def fresh_to(server: Server, ear: Ear, group: anyio.abc.TaskGroup, ca_file: str | None) -> FreshRoute:
+def fresh_to(server: Server, ear: RecordingListener, group: anyio.abc.TaskGroup, ca_file: str | None) -> FreshRoute:
     return FreshRoute(server.https, ear, group.start_soon, ca_file=ca_file)
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["system", "ca_file"])
 async def test_new_connections_follow_the_authorities_when_these_change(
-    own: bool, server: Server, ear: Ear, ca_file: str, elsewhere: str, system: Path
+    own: bool, server: Server, ear: RecordingListener, ca_file: str, elsewhere: str, system: Path
 ) -> None:
     server.script = answers
     replace(system, elsewhere)
     async with running() as group:
         fresh = fresh_to(server, ear, group, str(system) if own else None)
         refused = await told(ear, fresh, "not trusted yet")
-        assert isinstance(refused, Lost) and refused.why.startswith("certificate: ")
+        assert isinstance(refused, CallLost) and refused.why.startswith("certificate: ")
         replace(system, ca_file)
         assert isinstance(await told(ear, fresh, "trusted"), Replied)
         replace(system, elsewhere)
-        assert isinstance(await told(ear, fresh, "not trusted any more"), Lost)
+        assert isinstance(await told(ear, fresh, "not trusted any more"), CallLost)
 
 
 async def test_a_lane_comes_back_when_the_authorities_and_the_certificate_change(
-    server: Server, ear: Ear, ca_file: str, elsewhere: str, system: Path
+    server: Server, ear: RecordingListener, ca_file: str, elsewhere: str, system: Path
 ) -> None:
     replace(system, elsewhere)
     lane = HttpLane(server.https, ear)
@@ -540,7 +544,13 @@ async def test_a_lane_comes_back_when_the_authorities_and_the_certificate_change
 @pytest.mark.parametrize("how", ["gone", "empty", "cut off", "a directory"])
 @pytest.mark.parametrize("own", [False, True], ids=["system", "ca_file"])
 async def test_authorities_that_are_gone_for_a_moment_are_said_and_the_last_good_ones_are_used(
-    own: bool, how: str, server: Server, ear: Ear, ca_file: str, system: Path, caplog: pytest.LogCaptureFixture
+    own: bool,
+    how: str,
+    server: Server,
+    ear: RecordingListener,
+    ca_file: str,
+    system: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     server.script = answers
     shutil.copy(ca_file, system)
@@ -559,20 +569,20 @@ async def test_authorities_that_are_gone_for_a_moment_are_said_and_the_last_good
 
 
 async def test_authorities_in_a_directory_are_read_as_openssl_names_them(
-    server: Server, ear: Ear, ca_file: str, system: Path
+    server: Server, ear: RecordingListener, ca_file: str, system: Path
 ) -> None:
     server.script = answers
     directory = system.with_name("certs")
     shutil.copy(ca_file, directory / "not-hashed.pem")
     async with running() as group:
         fresh = fresh_to(server, ear, group, None)
-        assert isinstance(await told(ear, fresh, "not hashed"), Lost)
+        assert isinstance(await told(ear, fresh, "not hashed"), CallLost)
         (directory / "0a1b2c3d.0").symlink_to(directory / "not-hashed.pem")
         assert isinstance(await told(ear, fresh, "hashed"), Replied)
 
 
 async def test_authorities_whose_files_hang_hold_up_nothing(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.script = answers
     go = threading.Event()
@@ -600,7 +610,7 @@ async def test_a_context_verifies_as_pythons_default_does(monkeypatch: pytest.Mo
 async def test_tls_secrets_are_never_written_and_that_is_said_once(
     writable: bool,
     server: Server,
-    ear: Ear,
+    ear: RecordingListener,
     ca_file: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -611,7 +621,7 @@ async def test_tls_secrets_are_never_written_and_that_is_said_once(
     monkeypatch.setenv("SSLKEYLOGFILE", str(path))
     net = Network()
     async with running() as group:
-        lane = HttpLane(server.https, Ear(), ca_file=ca_file, network=net)
+        lane = HttpLane(server.https, RecordingListener(), ca_file=ca_file, network=net)
         group.start_soon(lane.run)
         fresh = FreshRoute(server.https, ear, group.start_soon, ca_file=ca_file, network=net)
         assert isinstance(await told(ear, fresh, "1"), Replied)

@@ -20,10 +20,10 @@ from kill_switch.transports import ws, ws_connection
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues import retry_after
-from kill_switch.venues.messages import Call, Event, Lost, Opened, Replied
+from kill_switch.venues.messages import Call, CallLost, Event, Opened, Replied
 from tests.virtual_time import VirtualTimeLoop
 
-from .driver import Ear, get, running
+from .driver import RecordingListener, get, running
 from .server import Peer, Script, Server, ok
 
 pytestmark = pytest.mark.anyio
@@ -95,7 +95,7 @@ class Venue:
     def __init__(self, server: Server, ca_file: str, *, max_age_s: float = math.inf) -> None:
         self.refusals: list[Script] = []
         self.at_s: list[float] = []  # when each connection came
-        self.ear = Ear()
+        self.ear = RecordingListener()
         self.peers: list[Peer] = []
         self.lane = WsLane(server.wss, dict, self.ear, ca_file=ca_file, max_age_s=max_age_s)
         self.ear.on_event = self._trust
@@ -230,7 +230,7 @@ async def test_a_date_without_one_of_the_answer_counts_from_our_clock(monkeypatc
     later = format_datetime(
         datetime.fromtimestamp(clock.now().wall_ns // 1_000_000_000, UTC) + timedelta(seconds=30), True
     )
-    assert 28 <= retry_after.asked_s({"retry-after": later}, clock.now().wall_ns) <= 30
+    assert 28 <= retry_after.retry_after_s({"retry-after": later}, clock.now().wall_ns) <= 30
 
 
 # ── rotation ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -294,7 +294,7 @@ async def test_a_refusal_over_http_is_an_answer_however_its_connection_ends(
     ending: str, server: Server, ca_file: str
 ) -> None:
     for status in STATUSES:
-        ear = Ear()
+        ear = RecordingListener()
         lane = HttpLane(server.https, ear, ca_file=ca_file)
         server.script = refuses(status, ending)
         async with running(lane.run):
@@ -307,7 +307,7 @@ async def test_a_refusal_over_http_is_an_answer_however_its_connection_ends(
         [end] = ear.ends("1")
         cut = ending not in ("body", "empty", "EOF")  # RFC 9112, 6.3: without a length, the end is the end
         if cut and status >= 500:  # an answer of another route is worth more
-            assert isinstance(end, Lost) and end.sent, status
+            assert isinstance(end, CallLost) and end.sent, status
         else:
             assert isinstance(end, Replied) and end.status == status
 
@@ -322,7 +322,7 @@ async def test_a_lane_that_is_to_be_quiet_lets_only_what_is_urgent_leave(
             await peer.say(ok())
 
     server.script = answers
-    ear = Ear()
+    ear = RecordingListener()
     lane = HttpLane(server.https, ear, ca_file=ca_file, warm_every_s=2.0)
     async with running(lane.run):
         await anyio.sleep(5)
@@ -337,5 +337,5 @@ async def test_a_lane_that_is_to_be_quiet_lets_only_what_is_urgent_leave(
         assert (Route.HTTP, "housekeeping") not in ear.sents and ear.warms == warms
         while not ear.ends("housekeeping"):  # noqa: ASYNC110 - in virtual time
             await anyio.sleep(0.01)
-        assert anyio.current_time() - since_s <= min(asked_s, retry_after.MOST_S) + 0.1
+        assert anyio.current_time() - since_s <= min(asked_s, retry_after.MAX_PAUSE_S) + 0.1
         assert warms < ear.warms <= warms + 2  # at once, and perhaps by the clock

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from kill_switch import clock
-from kill_switch.core.domain import Answer, LaneState, Route
+from kill_switch.core.domain import CancelOutcome, LaneState, Route
 from kill_switch.sim import serve
 from kill_switch.sim.main import Entry
 from kill_switch.transports import ws
@@ -22,17 +22,17 @@ from kill_switch.venues import VENUES
 from kill_switch.venues.messages import (
     Call,
     CancelAnswered,
+    CloseConnection,
     Drilled,
-    Drop,
     Equity,
-    Noise,
     NotReady,
     OrdersRead,
     RoundTrip,
     Send,
+    UnexplainedMessage,
 )
 
-from .driver import Driver, elapsed_s, until
+from .driver import AdapterDriver, elapsed_s, until
 
 pytestmark = pytest.mark.anyio
 every_venue = pytest.mark.parametrize("venue", list(VENUES))
@@ -45,7 +45,7 @@ MOST_TO_HIDE: Mapping[str, Mapping[str, str]] = {"kuna": {"auth": "hmac"}}
 class Stage:
     """A simulator, and an account on it with its lanes up."""
 
-    def __init__(self, venue: str, entry: Entry, driver: Driver, admin: httpx.AsyncClient) -> None:
+    def __init__(self, venue: str, entry: Entry, driver: AdapterDriver, admin: httpx.AsyncClient) -> None:
         self.venue = venue
         self.entry = entry
         self.driver = driver
@@ -81,7 +81,7 @@ async def on_stage(
             httpx.AsyncClient(base_url=ready["admin"], trust_env=False) as admin,
             anyio.create_task_group() as group,
         ):
-            driver = Driver(adapter, ready["ca_file"], group)
+            driver = AdapterDriver(adapter, ready["ca_file"], group)
             stage = Stage(venue, entry, driver, admin)
             group.start_soon(driver.ws.run)
             group.start_soon(driver.http.run)
@@ -103,7 +103,7 @@ async def test_a_kill_on_warm_lanes_empties_the_book_and_is_read_back(venue: str
         stage.driver.kill()
         await until(lambda: stage.facts(CancelAnswered))
         [answered] = stage.facts(CancelAnswered)
-        assert answered.answer is Answer.ACCEPTED
+        assert answered.answer is CancelOutcome.ACCEPTED
         with anyio.fail_after(2):
             while await stage.open():  # noqa: ASYNC110 - the simulator's engine takes its time
                 await anyio.sleep(0.01)
@@ -126,7 +126,7 @@ async def test_a_kill_that_is_not_answered_takes_the_fresh_route(venue: str) -> 
         stage.driver.kill()
         await until(lambda: stage.facts(CancelAnswered))
         # at KUNA, which has no cancel-all, the second copy finds the orders cancelled, and is told `success: false`
-        expected = Answer.REFUSED if venue == "kuna" else Answer.ACCEPTED
+        expected = CancelOutcome.REFUSED if venue == "kuna" else CancelOutcome.ACCEPTED
         assert stage.facts(CancelAnswered)[0].answer is expected
         routes = [Route.HTTP, Route.FRESH]
         assert [call.route for call in stage.facts(Call) if call.cancel] == routes
@@ -145,7 +145,7 @@ async def test_lanes_that_were_cut_come_back(venue: str) -> None:
         await until(lambda: opened() == 2 and stage.ready())
         stage.driver.kill()
         await until(lambda: stage.facts(CancelAnswered))
-        assert stage.facts(CancelAnswered)[0].answer is Answer.ACCEPTED
+        assert stage.facts(CancelAnswered)[0].answer is CancelOutcome.ACCEPTED
 
 
 async def test_a_half_open_websocket_is_noticed_within_three_seconds() -> None:
@@ -179,7 +179,9 @@ async def test_a_refused_login_keeps_the_lane_down_and_does_not_hammer(
 async def test_a_drill_proves_every_lane_that_carries_a_kill_and_fails_where_the_venue_refuses(
     venue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Driver, "warm", lambda driver: None)  # the drivers' probes leave some venues' drills no room
+    monkeypatch.setattr(
+        AdapterDriver, "use_idle_http_lane", lambda driver: None
+    )  # the drivers' probes leave some venues' drills no room
     async with on_stage(venue) as stage:
         lanes = set(stage.driver.adapter.DRILLS)
         ids = (await stage.post("/orders", count=3))["ids"]
@@ -216,7 +218,7 @@ async def test_a_venue_whose_clock_is_wrong_is_killed_all_the_same(venue: str, s
         await stage.post("/orders", count=3)
         stage.driver.kill()
         await until(lambda: stage.facts(CancelAnswered))
-        assert stage.facts(CancelAnswered)[0].answer is Answer.ACCEPTED
+        assert stage.facts(CancelAnswered)[0].answer is CancelOutcome.ACCEPTED
         with anyio.fail_after(2):
             while await stage.open():  # noqa: ASYNC110 - the simulator's engine takes its time
                 await anyio.sleep(0.01)
@@ -230,7 +232,7 @@ async def test_a_venue_whose_clock_is_set_before_a_kill_is_killed_all_the_same(v
         await stage.post("/faults", fault="skew", seconds=3600)
         stage.driver.kill()
         await until(lambda: stage.facts(CancelAnswered))
-        assert stage.facts(CancelAnswered)[0].answer is Answer.ACCEPTED
+        assert stage.facts(CancelAnswered)[0].answer is CancelOutcome.ACCEPTED
 
 
 @every_venue
@@ -256,7 +258,7 @@ async def test_real_lanes_show_no_secret_anywhere_at_debug_level(
         shown += [repr(event) for event in stage.driver.events if type(event).__name__ in ("Closed", "Lost", "Woke")]
         shown += [stage.driver.ws.trouble, stage.driver.http.trouble, *map(repr, lanes)]
         assert any(call.route is Route.FRESH for call in stage.facts(Call)) or venue in WS_FIRST
-        assert stage.facts(Noise | Drop | NotReady | RoundTrip)
+        assert stage.facts(UnexplainedMessage | CloseConnection | NotReady | RoundTrip)
         headers = [call.request.headers for call in stage.facts(Call)]
         headers.append(stage.driver.adapter.upgrade_headers(clock.now()))
     secrets = {value for value in stage.entry["credentials"].values() if "\n" not in value}

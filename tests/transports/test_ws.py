@@ -15,13 +15,13 @@ from kill_switch.transports.ws import WsLane
 from kill_switch.transports.ws_connection import WsConnection
 from kill_switch.venues.messages import Closed, Event, Opened, Received
 
-from .driver import Ear, elapsed_s, running, until
+from .driver import RecordingListener, elapsed_s, running, until
 from .server import Certificates, Peer, Script, Server, frame
 
 pytestmark = pytest.mark.anyio
 
 
-def make(server: Server, ear: Ear, ca_file: str, *, trust: bool = True, **more: Any) -> WsLane:
+def make(server: Server, ear: RecordingListener, ca_file: str, *, trust: bool = True, **more: Any) -> WsLane:
     """Make a lane; with `trust` a connection is authenticated as soon as it is open."""
     lane = WsLane(server.wss, lambda: {"X-API-Key": "k"}, ear, ca_file=ca_file, **more)
 
@@ -58,7 +58,9 @@ def refuse(status: int) -> Script:
 # ── up and down ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_lane_is_up_once_the_venue_has_accepted_the_login(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_a_lane_is_up_once_the_venue_has_accepted_the_login(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     seen: list[bytes] = []
 
     async def script(peer: Peer) -> None:
@@ -83,7 +85,9 @@ async def test_a_lane_is_up_once_the_venue_has_accepted_the_login(server: Server
     assert route is Route.WS and 0 < rtt_us < 1_000_000
 
 
-async def test_frames_go_out_in_the_same_pass_or_provably_not_at_all(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_frames_go_out_in_the_same_pass_or_provably_not_at_all(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     seen: list[tuple[int, bytes]] = []
 
     async def script(peer: Peer) -> None:
@@ -107,7 +111,7 @@ async def test_frames_go_out_in_the_same_pass_or_provably_not_at_all(server: Ser
 
 
 async def test_a_text_whose_frame_was_made_beforehand_goes_out_under_a_mask_of_its_own_each_time(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, bytes]] = []
     made: list[bytes] = []
@@ -139,7 +143,9 @@ async def test_a_text_whose_frame_was_made_beforehand_goes_out_under_a_mask_of_i
     assert len({frame[2:6] for frame in made}) == 3
 
 
-async def test_no_text_leaves_behind_a_close_that_has_come(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_no_text_leaves_behind_a_close_that_has_come(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     async def script(peer: Peer) -> None:
         await peer.upgrade()
         await peer.frame()  # a ping: the connection is open
@@ -160,7 +166,7 @@ async def test_no_text_leaves_behind_a_close_that_has_come(server: Server, ear: 
         await until(lambda: sent == [False])
 
 
-async def test_a_dropped_connection_is_told_and_replaced(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_a_dropped_connection_is_told_and_replaced(server: Server, ear: RecordingListener, ca_file: str) -> None:
     server.script = lives
     lane = make(server, ear, ca_file)
     async with running(lane.run):
@@ -172,7 +178,9 @@ async def test_a_dropped_connection_is_told_and_replaced(server: Server, ear: Ea
         assert ear.opened()[1] > one
 
 
-async def test_a_connection_that_the_venue_ends_is_told_and_replaced(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_a_connection_that_the_venue_ends_is_told_and_replaced(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     async def ends(peer: Peer) -> None:
         await peer.upgrade()
         await anyio.sleep(0.05)
@@ -187,7 +195,7 @@ async def test_a_connection_that_the_venue_ends_is_told_and_replaced(server: Ser
 
 @pytest.mark.parametrize("close", [b"\x03\xe8bye", b""])
 async def test_a_close_frame_is_answered_and_ends_it_though_the_venue_keeps_tcp_open(
-    close: bytes, server: Server, ear: Ear, ca_file: str
+    close: bytes, server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     seen: list[tuple[int, bytes]] = []
 
@@ -220,7 +228,7 @@ OVERSIZED = {
 
 @pytest.mark.parametrize("what", OVERSIZED)
 async def test_a_frame_against_the_rules_ends_the_connection_though_the_venue_keeps_tcp_open(
-    what: str, server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    what: str, server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ws_connection, "MAX_MESSAGE_BYTES", 4000)
     monkeypatch.setattr(ws_connection, "MAX_FRAGMENTS", 50)
@@ -242,7 +250,7 @@ async def test_a_frame_against_the_rules_ends_the_connection_though_the_venue_ke
 
 
 async def test_a_venue_that_never_stops_talking_is_left_and_one_that_says_much_at_once_is_not(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ws_connection, "PING_EVERY_S", 0.2)
     monkeypatch.setattr(ws_connection, "FRAMES_AT_ONCE", 1000)
@@ -277,11 +285,13 @@ async def test_a_venue_that_never_stops_talking_is_left_and_one_that_says_much_a
 
 
 def test_frames_are_read_little_by_little() -> None:
-    connection = WsConnection("wss://h.test/ws", {}, Ear())
+    connection = WsConnection("wss://h.test/ws", {}, RecordingListener())
     assert len(connection.get_buffer(-1)) <= 4 << 10  # small frames are slow to read: then it is the others' turn
 
 
-async def test_messages_come_in_whole_however_they_are_cut(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_messages_come_in_whole_however_they_are_cut(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     async def script(peer: Peer) -> None:
         await peer.upgrade()
         stream = (
@@ -332,7 +342,7 @@ def upgrading_with(more: bytes) -> Script:
 
 
 async def test_a_message_in_the_same_segment_as_the_handshake_follows_it(
-    server: Server, ear: Ear, ca_file: str
+    server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     server.script = upgrading_with(frame(0x1, b"welcome"))
     lane = make(server, ear, ca_file)
@@ -341,7 +351,9 @@ async def test_a_message_in_the_same_segment_as_the_handshake_follows_it(
         assert [type(event) for event in ear.events] == [Opened, Received]
 
 
-async def test_a_pong_that_comes_before_any_ping_is_no_round_trip(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_a_pong_that_comes_before_any_ping_is_no_round_trip(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     server.script = upgrading_with(frame(0xA, b""))
     async with running(make(server, ear, ca_file).run):
         await until(lambda: ear.rtts)
@@ -349,7 +361,7 @@ async def test_a_pong_that_comes_before_any_ping_is_no_round_trip(server: Server
 
 
 async def test_a_connection_that_is_silent_is_given_up_within_three_seconds(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ws_connection, "PING_EVERY_S", 0.1)
     monkeypatch.setattr(ws_connection, "DEAD_AFTER_S", 0.3)
@@ -375,7 +387,7 @@ def test_connections_ping_together_however_they_came_up_and_after_a_second_at_th
 
 
 async def test_a_loop_that_was_itself_deaf_does_not_blame_the_venue(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ws_connection, "PING_EVERY_S", 0.1)
     monkeypatch.setattr(ws_connection, "DEAD_AFTER_S", 0.15)
@@ -404,7 +416,7 @@ async def test_a_loop_that_was_itself_deaf_does_not_blame_the_venue(
 
 @pytest.mark.parametrize("fault", ["other_host", "expired", "authority"])
 async def test_a_certificate_that_is_not_right_keeps_the_lane_down_and_says_so(
-    fault: str, certificates: Certificates, ear: Ear, elsewhere: str
+    fault: str, certificates: Certificates, ear: RecordingListener, elsewhere: str
 ) -> None:
     contexts = {"other_host": certificates.other_host, "expired": certificates.expired}
     async with Server(contexts.get(fault, certificates.good)) as server:
@@ -417,7 +429,7 @@ async def test_a_certificate_that_is_not_right_keeps_the_lane_down_and_says_so(
 
 
 async def test_a_refused_key_is_not_hammered(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ws, "FATAL_WAIT_S", 0.5)
     server.script = first(refuse(401))
@@ -431,7 +443,9 @@ async def test_a_refused_key_is_not_hammered(
 
 
 @pytest.mark.parametrize("status", [200, 301, 403, 404, 503])
-async def test_another_refused_upgrade_is_soon_tried_again(status: int, server: Server, ear: Ear, ca_file: str) -> None:
+async def test_another_refused_upgrade_is_soon_tried_again(
+    status: int, server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     server.script = first(refuse(status))
     lane = make(server, ear, ca_file)
     async with running(lane.run):
@@ -461,7 +475,7 @@ async def silent(peer: Peer) -> None:
 
 @pytest.mark.parametrize("script", [garbage, wrong_accept, leaves, silent])
 async def test_a_handshake_that_fails_in_any_way_is_tried_again(
-    script: Script, server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    script: Script, server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ws, "LOGIN_WITHIN_S", 0.3)
     server.script = first(script)
@@ -473,7 +487,7 @@ async def test_a_handshake_that_fails_in_any_way_is_tried_again(
 
 
 async def test_a_login_that_is_never_answered_is_given_up(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ws, "LOGIN_WITHIN_S", 0.2)
     server.script = lives
@@ -484,7 +498,9 @@ async def test_a_login_that_is_never_answered_is_given_up(
         assert ear.closed() == [Closed(Route.WS, ear.opened()[0], lane.trouble)]
 
 
-async def test_a_server_that_never_speaks_is_given_up(ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_never_speaks_is_given_up(
+    ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ws, "CONNECT_WITHIN_S", 0.1)
     async with Server(None) as server:
         lane = make(server, ear, ca_file)
@@ -492,7 +508,9 @@ async def test_a_server_that_never_speaks_is_given_up(ear: Ear, ca_file: str, mo
             await until(lambda: lane.trouble == "timed out after 0.1 s; 127.0.0.1 does not answer in the TLS handshake")
 
 
-async def test_headers_that_cannot_be_made_are_trouble_and_no_end(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_headers_that_cannot_be_made_are_trouble_and_no_end(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     asked = 0
 
     def headers() -> Mapping[str, str]:
@@ -510,7 +528,7 @@ async def test_headers_that_cannot_be_made_are_trouble_and_no_end(server: Server
 
 
 async def test_a_refusal_after_the_login_waits_long_too(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ws, "FATAL_WAIT_S", 0.4)
     server.script = lives
@@ -526,7 +544,7 @@ async def test_a_refusal_after_the_login_waits_long_too(
 
 
 async def test_the_trouble_is_that_of_the_last_attempt(
-    server: Server, ear: Ear, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ws, "LOGIN_WITHIN_S", 0.2)
     server.script = first(refuse(503), refuse(404))
@@ -542,7 +560,7 @@ async def test_the_trouble_is_that_of_the_last_attempt(
 
 
 async def test_rotation_opens_the_new_connection_before_it_closes_the_old(
-    server: Server, ear: Ear, ca_file: str
+    server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     server.script = lives
     lane = make(server, ear, ca_file, max_age_s=0.2)
@@ -563,7 +581,9 @@ async def test_rotation_opens_the_new_connection_before_it_closes_the_old(
     assert ear.closed()[0].why == "rotated before the venue's maximum age"
 
 
-async def test_rotation_where_one_connection_is_allowed_closes_first(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_rotation_where_one_connection_is_allowed_closes_first(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     server.script = lives
     lane = make(server, ear, ca_file, max_age_s=0.2, overlap=False)
     async with running(lane.run):
@@ -572,7 +592,7 @@ async def test_rotation_where_one_connection_is_allowed_closes_first(server: Ser
 
 
 async def test_a_rotation_that_fails_keeps_the_old_connection_and_is_tried_again(
-    server: Server, ear: Ear, ca_file: str
+    server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     async def script(peer: Peer) -> None:
         await (refuse(503) if peer.number == 2 else lives)(peer)
@@ -587,7 +607,7 @@ async def test_a_rotation_that_fails_keeps_the_old_connection_and_is_tried_again
 
 
 async def test_an_old_connection_that_dies_during_rotation_is_replaced_by_the_new(
-    server: Server, ear: Ear, ca_file: str
+    server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     async def dies(peer: Peer) -> None:
         await peer.upgrade()
@@ -601,7 +621,7 @@ async def test_an_old_connection_that_dies_during_rotation_is_replaced_by_the_ne
         await until(lambda: lane.state is LaneState.UP)
 
 
-async def test_a_stopped_lane_says_good_bye(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_a_stopped_lane_says_good_bye(server: Server, ear: RecordingListener, ca_file: str) -> None:
     seen: list[tuple[int, bytes]] = []
 
     async def script(peer: Peer) -> None:
@@ -619,11 +639,11 @@ async def test_a_stopped_lane_says_good_bye(server: Server, ear: Ear, ca_file: s
     assert ear.closed()[0].why == "the daemon is stopping"
 
 
-async def test_a_broken_lane_does_not_disturb_another(server: Server, ear: Ear, ca_file: str) -> None:
+async def test_a_broken_lane_does_not_disturb_another(server: Server, ear: RecordingListener, ca_file: str) -> None:
     server.script = lives
     good = make(server, ear, ca_file)
     addresses = ("wss://127.0.0.1:1/ws", "wss://host.invalid/ws", "wss://a" + "b" * 70 + ".invalid/ws")
-    others = [WsLane(url, dict, Ear(), ca_file=ca_file) for url in addresses]
+    others = [WsLane(url, dict, RecordingListener(), ca_file=ca_file) for url in addresses]
     async with running(good.run, *(lane.run for lane in others)):
         await until(lambda: good.state is LaneState.UP and all(lane.trouble for lane in others))
         assert good.send(ear.opened()[0], b"still here")

@@ -25,9 +25,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 
-from kill_switch.core.domain import Life, Now, Order
-from kill_switch.triggers.order_rate import OrderRate, View
-from kill_switch.triggers.stall_clock import Attention
+from kill_switch.core.domain import Instant, Order, OrderState
+from kill_switch.triggers.order_rate import OrderRateTrigger, OrderVisibility
+from kill_switch.triggers.stall_clock import StallClock
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.messages import OrderPlaced, OrdersFound
 
@@ -92,8 +92,8 @@ class Story:
         self._whole: dict[str, float] = {}  # list → when its last whole answer was asked for
         self._up_s = 0.0
         self._stalled_s = 0.0  # until when
-        self._attention = Attention(self._clock)
-        self._trigger = OrderRate(
+        self._attention = StallClock(self._clock)
+        self._trigger = OrderRateTrigger(
             "x",
             ("a",),
             MAX_NEW,
@@ -101,12 +101,12 @@ class Story:
             WINDOW_S,
             clock=self._clock,
             attention=self._attention,
-            look=lambda _: View(self._book.is_current, self._book.open_orders),
+            look=lambda _: OrderVisibility(self._book.is_current, self._book.open_orders),
         )
 
-    def _clock(self) -> Now:
+    def _clock(self) -> Instant:
         at_ns = 10**12 + round(self._now_s * 1e9)
-        return Now(at_ns, at_ns)
+        return Instant(at_ns, at_ns)
 
     def _at(self, at_s: float, do: Callable[[], None], *, outside: bool = False) -> None:
         """Let something happen; what is not `outside` of our process waits while that stands still."""
@@ -154,43 +154,43 @@ class Story:
         if reason is not None:  # a person looks at once and re-arms
             self.trips.append(Trip(self._now_s, "new" in reason.evidence))
             self._trigger._found, self._trigger._fired = None, reason.text
-            self._trigger.reset()
+            self._trigger.on_rearmed()
 
     def _place(self) -> None:
         one = Placement(len(self.orders), self._now_s)
         self.orders.append(one)
-        self._push(one, Life.LIVE)
+        self._push(one, OrderState.LIVE)
         if self.dice.random() < 0.5:
             self._at(self._now_s + 70.0 + self.dice.uniform(0, 60), lambda: self._change(one), outside=True)
         self._at(self._now_s + self.dice.choice(self.lives_s), lambda: self._end(one), outside=True)
 
     def _change(self, one: Placement) -> None:
         if one.open_at(self._now_s):
-            self._push(one, Life.LIVE)
+            self._push(one, OrderState.LIVE)
 
     def _end(self, one: Placement) -> None:
         one.ended_s = self._now_s
-        self._push(one, Life.GONE)
+        self._push(one, OrderState.GONE)
 
-    def _push(self, one: Placement, life: Life) -> None:
+    def _push(self, one: Placement, life: OrderState) -> None:
         if self.dice.random() < self.loss:
             return
         for _ in range(self.dice.choice((1, 1, 1, 2))):
             self._at(self._now_s + self.dice.uniform(0, self.late_s), partial(self._pushed, one, life, self._up))
 
-    def _pushed(self, one: Placement, life: Life, conn: int) -> None:
+    def _pushed(self, one: Placement, life: OrderState, conn: int) -> None:
         if not conn or conn != self._up:
             return  # what was on its way when the connection went is lost
-        if life is Life.LIVE:
+        if life is OrderState.LIVE:
             one.pushed_s = min(one.pushed_s, self._now_s)
         self._take(self._book.apply_push(Order(one.id, "BTC", life, str(life))))
 
     def _take(self, facts: tuple[object, ...]) -> None:
         for fact in facts:
             if isinstance(fact, OrderPlaced):
-                self._trigger.placed("a", fact.order.id)
+                self._trigger.on_order_placed("a", fact.order.id)
             elif isinstance(fact, OrdersFound):
-                self._trigger.found("a", fact.ids, fact.since_ns)
+                self._trigger.on_orders_found("a", fact.ids, fact.since_ns)
         self._notice()
 
     def _connect(self) -> None:
@@ -218,7 +218,7 @@ class Story:
 
         def look() -> None:
             theirs = [one for one in self.orders if one.number % 2 == LISTS.index(name) and one.open_at(self._now_s)]
-            shown.extend(Order(one.id, "BTC", Life.LIVE, "open") for one in theirs)
+            shown.extend(Order(one.id, "BTC", OrderState.LIVE, "open") for one in theirs)
 
         def answer() -> None:
             whole = self.lossy or self.dice.random() > 0.2

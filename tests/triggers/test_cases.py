@@ -12,7 +12,7 @@ import pytest
 from kill_switch.core.domain import LaneState, Reason
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.flag import trigger as flag
-from kill_switch.triggers.flag.trigger import Flag
+from kill_switch.triggers.flag.trigger import FlagTrigger
 from tests.core.stubs import Lane
 from tests.triggers.test_link import Lanes
 from tests.triggers.test_watching import watching
@@ -27,11 +27,11 @@ LINK = '[triggers.lost]\nkind = "link"\ntimeout = "10s"\naccounts = ["a"]\n'
 
 
 @asynccontextmanager
-async def pressing(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Flag, list[Reason]]]:
+async def pressing(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[FlagTrigger, list[Reason]]]:
     """Watch a flag in virtual time; its file system answers at once."""
-    monkeypatch.setattr(flag, "Offload", Inline)
+    monkeypatch.setattr(flag, "OffloadThread", Inline)
     reasons: list[Reason] = []
-    trigger = Flag("panic", ("a",), path, clock=running().now)
+    trigger = FlagTrigger("panic", ("a",), path, clock=running().now)
     async with anyio.create_task_group() as group:
         group.start_soon(trigger.run, reasons.append)
         await anyio.sleep(1.0)
@@ -106,7 +106,7 @@ async def test_after_a_restart_an_account_has_to_be_reached_before_it_can_be_los
         again.floor.lanes["a"].state = LaneState.DOWN
         await anyio.sleep(60.0)
         assert again.tripped() == ()
-        state = again.watch.conditions()["lost"]
+        state = again.watch.states()["lost"]
         assert state == (TriggerState.WAITING, "waits until a can be reached for the first time")
 
 
@@ -114,6 +114,6 @@ async def test_an_account_that_was_never_reached_is_not_called_well_because_anot
     lanes = Lanes()
     lanes.up["b"] = False
     assert await lanes.watch(60.0) == []
-    assert lanes.trigger.condition() == (TriggerState.WAITING, "waits until b can be reached for the first time")
+    assert lanes.trigger.state() == (TriggerState.WAITING, "waits until b can be reached for the first time")
     (reason,) = await lanes.watch(15.0, (1.0, lanes.set("a", False)))
     assert reason.accounts == ("a",)

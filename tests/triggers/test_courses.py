@@ -11,7 +11,7 @@ from types import FrameType
 
 import pytest
 
-from kill_switch.triggers.pnl.courses import Course, Transfer
+from kill_switch.triggers.pnl.courses import EquityCourse, Transfer
 
 S = 1_000_000_000
 FOLLOW, TELL, FORGET = 8_000, 35_000, 60_000  # calls within one call; a thousand of them take 0.1 to 0.2 ms
@@ -58,7 +58,7 @@ CROWDS: dict[str, Callable[[random.Random], list[int]]] = {
 @pytest.mark.parametrize("every_s", [0.2, 1.0, 5.0])
 @pytest.mark.parametrize("shown", [True, False])
 def test_however_many_transfers_are_in_doubt_each_call_takes_few_steps(crowd: str, every_s: float, shown: bool) -> None:
-    dice, course, counter = random.Random(1), Course(), Counter()  # noqa: S311 - a history that can be told again
+    dice, course, counter = random.Random(1), EquityCourse(), Counter()  # noqa: S311 - a history that can be told again
     words = [(BEFORE_S + dice.random(), amount) for amount in CROWDS[crowd](dice)]
     entries = [(at_s + dice.uniform(-55, 55), amount) for at_s, amount in words] if shown else []
     words.sort()
@@ -68,12 +68,12 @@ def test_however_many_transfers_are_in_doubt_each_call_takes_few_steps(crowd: st
         while words and words[0][0] <= now_s:
             told_s, amount = words.pop(0)
             with counter.counting("tell"):
-                course.tell(Transfer("a", Decimal(amount), int(told_s * S)))
+                course.add_transfer(Transfer("a", Decimal(amount), int(told_s * S)))
         worth += dice.randint(-3, 3)
         held = worth + sum(amount for at_s, amount in entries if at_s <= now_s)
         with counter.counting("follow"):
-            course.follow(int(now_s * S), Decimal(held))
+            course.add_figure(int(now_s * S), Decimal(held))
     with counter.counting("forget"):
-        course.forget(course.transfers[:1])
+        course.forget_transfers(course.transfers[:1])
     most = counter.most
     assert (most["follow"] < FOLLOW, most["tell"] < TELL, most["forget"] < FORGET) == (True, True, True), most

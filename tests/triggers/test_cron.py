@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kill_switch.core.domain import Now
-from kill_switch.cron import REMEMBERED, Crontab, Misread, Timetable, check
-from kill_switch.triggers.pnl.baseline import Reset
+from kill_switch.core.domain import Instant
+from kill_switch.cron import MAX_REMEMBERED, Crontab, InvalidCron, Timetable, check
+from kill_switch.triggers.pnl.baseline import ResetTime
 
 DAY_S = 86_400
 HOUR_S = 3_600
@@ -91,13 +91,13 @@ def test_the_trigger_is_one_of_apscheduler() -> None:
     ids=lambda expression: repr(expression[:20]),
 )
 def test_what_crontab_does_not_take_or_people_misread_is_refused(expression: str) -> None:
-    with pytest.raises(Misread):
+    with pytest.raises(InvalidCron):
         check(expression)
 
 
 @pytest.mark.parametrize("expression", ["0 0 31 2 *", "0 0 30 feb *", "0 0 31 4,6,9,11 *", "0 0 */15 2 mon#5"])
 def test_what_never_comes_is_refused(expression: str) -> None:
-    with pytest.raises(Misread, match="whose time never comes"):
+    with pytest.raises(InvalidCron, match="whose time never comes"):
         check(expression)
 
 
@@ -202,7 +202,7 @@ def test_a_time_of_day_comes_once_each_day_as_soon_as_the_clocks_are_that_far(
 @pytest.mark.parametrize("clock", [(0, 0), (1, 45), (2, 30), (17, 0)])
 def test_a_reset_of_pnl_comes_when_a_schedule_of_that_time_does(zone: str, day: str, clock: tuple[int, int]) -> None:
     crontab = Crontab(f"{clock[1]} {clock[0]} * * *", zone)
-    reset = Reset(*clock, zone)
+    reset = ResetTime(*clock, zone)
     begin_s = int(datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(zone)).timestamp()) - DAY_S
     latest, resets, scheduled = reset.date(begin_s * 10**9), [], []
     for at_s in range(begin_s + 60, begin_s + 3 * DAY_S, 60):
@@ -239,8 +239,8 @@ class Times:
         self.timetable = Timetable(Crontab(expression, "UTC"), self.now, **more)  # type: ignore[arg-type]
 
     @property
-    def now(self) -> Now:
-        return Now(self.mono_s * 10**9, self.wall_s * 10**9)
+    def now(self) -> Instant:
+        return Instant(self.mono_s * 10**9, self.wall_s * 10**9)
 
     def go(self, seconds: int, every_s: int = 60) -> list[str]:
         """Let time pass and fire what comes; return the days and hours that were fired."""
@@ -305,7 +305,7 @@ def test_a_clock_that_is_set_back_and_right_again_fires_nothing_twice_and_loses_
     before = times.go(4 * DAY_S)
     assert times.set(-3 * DAY_S) + times.set(3 * DAY_S) == []
     assert times.go(DAY_S)[:1] == ["07 12:30"]
-    assert len(before) == len(set(before)) == 4 * 48 > REMEMBERED
+    assert len(before) == len(set(before)) == 4 * 48 > MAX_REMEMBERED
 
 
 def test_a_clock_that_is_set_forward_over_several_times_fires_the_latest_of_them_once() -> None:
@@ -345,6 +345,6 @@ def test_what_an_earlier_run_has_fired_does_not_fire_again_after_a_set_back() ->
 @pytest.mark.parametrize("early_ns", [0, 1, 100, 999])
 def test_the_wait_for_a_time_that_is_all_but_there_is_not_nothing(early_ns: int) -> None:
     due_ns = 1_700_001_000 * 1_000_000_000
-    table = Timetable(Crontab("30 22 * * *", "UTC"), Now(0, due_ns - 10**10))
+    table = Timetable(Crontab("30 22 * * *", "UTC"), Instant(0, due_ns - 10**10))
     assert table.next_s == 1_700_001_000
-    assert 0 < table.wait_s(Now(10**10 - early_ns, due_ns - early_ns), 1.0) < 0.01
+    assert 0 < table.wait_s(Instant(10**10 - early_ns, due_ns - early_ns), 1.0) < 0.01

@@ -13,9 +13,9 @@ from decimal import Decimal
 
 import pytest
 
-from kill_switch.core.domain import Now
-from kill_switch.triggers.pnl.day import Ledger, Limits
-from kill_switch.triggers.pnl.samples import Figure, Round
+from kill_switch.core.domain import Instant
+from kill_switch.triggers.pnl.day import DayTracker, PnlLimits
+from kill_switch.triggers.pnl.samples import AccountValue, Sample
 from tests.triggers.test_pnl_model import EVERY_S, NOON_S, RESET, Market, S
 
 START_S, LENGTH_S = 10_000.0, 1300.0
@@ -28,7 +28,7 @@ class Crowd:
     def __init__(self, seed: int) -> None:
         chance = self.chance = random.Random(seed)  # noqa: S311 - a history that can be told again
         confirm, limit = chance.randint(1, 3), chance.randint(50, 150)
-        self.ledger = Ledger(Limits(Decimal(limit), Decimal(limit), None), confirm, RESET, ())
+        self.ledger = DayTracker(PnlLimits(Decimal(limit), Decimal(limit), None), confirm, RESET, ())
         self.market = Market(confirm, limit, limit)
         self.worth, self.shown = 10_000, 0
         self.drift, self.noise = chance.choice([-1, 0, 0, 0, 1]), chance.choice([1, 3, 3])
@@ -54,8 +54,10 @@ class Crowd:
             else:
                 since_s = None
             amount = Decimal(self.worth + self.shown)
-            now = Now(int(now_s * S), int((NOON_S + 100 + now_s - START_S) * S))
-            if self.ledger.take(Round({"a": Figure({"USD": amount}, amount, now.mono_ns)}, amount, now)).reached:
+            now = Instant(int(now_s * S), int((NOON_S + 100 + now_s - START_S) * S))
+            if self.ledger.judge(
+                Sample({"a": AccountValue({"USD": amount}, amount, now.mono_ns)}, amount, now)
+            ).reached:
                 return "" if now_s - passed_s <= LATE_S else "false"
             if since_s is not None and now_s - since_s > LATE_S:
                 return "missed"
@@ -67,7 +69,7 @@ class Crowd:
             if what == "figures":
                 self.shown += amount
             else:
-                self.ledger.transfer("a", Decimal(amount), int(at_s * S))
+                self.ledger.on_transfer("a", Decimal(amount), int(at_s * S))
 
 
 @pytest.mark.long

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kill_switch.core.domain import Now
-from kill_switch.triggers.pnl.baseline import Day, Left, Reset
-from kill_switch.triggers.pnl.day import Ledger, Limits, Verdict
-from kill_switch.triggers.pnl.samples import Figure, Round
+from kill_switch.core.domain import Instant
+from kill_switch.triggers.pnl.baseline import ResetTime, RestoredDay, TradingDay
+from kill_switch.triggers.pnl.day import DayTracker, PnlLimits, SampleOutcome
+from kill_switch.triggers.pnl.samples import AccountValue, Sample
 
 S = 1_000_000_000
 ZONE = ZoneInfo("America/New_York")
@@ -33,10 +33,10 @@ class Book:
         confirm: int = 2,
         reset: tuple[int, int] = (17, 0),
         at: str = "2024-01-15T12:00",
-        day: Day | None = None,
+        day: TradingDay | None = None,
     ) -> None:
-        limits = Limits(*(None if limit is None else Decimal(limit) for limit in (max_loss, max_drawdown, floor)))
-        self.ledger = Ledger(limits, confirm, Reset(*reset, ZONE.key), (1, 50, 99), Left(day))
+        limits = PnlLimits(*(None if limit is None else Decimal(limit) for limit in (max_loss, max_drawdown, floor)))
+        self.ledger = DayTracker(limits, confirm, ResetTime(*reset, ZONE.key), (1, 50, 99), RestoredDay(day))
         self.mono_ns = 1000 * S
         self.wall_ns = 0
         self.set_clock(at)
@@ -48,19 +48,19 @@ class Book:
         self.mono_ns += seconds * S
         self.wall_ns += seconds * S
 
-    def take(self, *worths: int) -> Verdict:
+    def take(self, *worths: int) -> SampleOutcome:
         """Take a sample every five seconds; return the last verdict."""
         for worth in worths:
             self.wait(5)
-            figure = Figure({"USD": Decimal(worth)}, Decimal(worth), self.mono_ns)
-            verdict = self.ledger.take(Round({"a": figure}, Decimal(worth), Now(self.mono_ns, self.wall_ns)))
+            figure = AccountValue({"USD": Decimal(worth)}, Decimal(worth), self.mono_ns)
+            verdict = self.ledger.judge(Sample({"a": figure}, Decimal(worth), Instant(self.mono_ns, self.wall_ns)))
         return verdict
 
     def move(self, amount: int) -> None:
-        self.ledger.transfer("a", Decimal(amount), self.mono_ns)
+        self.ledger.on_transfer("a", Decimal(amount), self.mono_ns)
 
     @property
-    def day(self) -> Day:
+    def day(self) -> TradingDay:
         assert self.ledger.day is not None
         return self.ledger.day
 
@@ -144,7 +144,7 @@ def test_a_clock_that_is_ahead_for_a_moment_forgives_no_loss(ahead_h: int) -> No
 
 @pytest.mark.parametrize("samples", [0, 1, 10])  # before somebody sets the clock
 def test_a_start_with_a_clock_that_is_years_behind_forgives_no_loss(samples: int) -> None:
-    left = Day(date(2024, 1, 15), "reset", int(datetime(2024, 1, 15, 22, tzinfo=UTC).timestamp()) * S, ONE, ONE)
+    left = TradingDay(date(2024, 1, 15), "reset", int(datetime(2024, 1, 15, 22, tzinfo=UTC).timestamp()) * S, ONE, ONE)
     book = Book(at="1970-01-02T00:00", day=left)
     if samples:
         book.take(*[950] * samples)
@@ -255,7 +255,7 @@ def test_a_limit_is_reached_by_enough_breaches_in_a_row_and_by_nothing_else(
             case int(worth):
                 verdict = book.take(worth)
                 row.append(worth)
-                for name in Limits._fields:
+                for name in PnlLimits._fields:
                     enough = len(row) >= confirm and all(breached(book, name, one) for one in row[-confirm:])
                     assert (name in verdict.reached) == enough
                 assert book.ledger.day is None or book.day.peak >= book.day.baseline
@@ -271,7 +271,7 @@ def test_one_wrong_figure_of_any_size_decides_nothing_and_moves_nothing(
 ) -> None:
     book = Book(1, 1, 999, confirm=confirm, day=begun().day if restored else None)
     for number in range(30):
-        assert book.take(outlier if number == place else 1000)._replace(began=False) == Verdict()
+        assert book.take(outlier if number == place else 1000)._replace(began=False) == SampleOutcome()
         if book.ledger.day is not None:
             assert book.stands == (1000, 1000)
     assert book.ledger.day is not None

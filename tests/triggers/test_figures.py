@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 from kill_switch.core.engine import Announce
 from kill_switch.triggers.intake.intake import Intake, sign
-from kill_switch.triggers.pnl.baseline import Reset
-from kill_switch.triggers.pnl.day import Limits
-from kill_switch.triggers.pnl.trigger import Pnl, Terms
-from kill_switch.triggers.stall_clock import Attention
+from kill_switch.triggers.pnl.baseline import ResetTime
+from kill_switch.triggers.pnl.day import PnlLimits
+from kill_switch.triggers.pnl.trigger import PnlTerms, PnlTrigger
+from kill_switch.triggers.stall_clock import StallClock
 
-NOW = Now(1_000_000_000_000, 1_700_000_000_500_000_000)
+NOW = Instant(1_000_000_000_000, 1_700_000_000_500_000_000)
 KEY = b"a key of the intake"
 
 
@@ -25,22 +25,22 @@ class Ears:
     def __init__(self, path: Path) -> None:
         self.intake = Intake(path, None, None, clock=self._now)
         self.outside, self.accounts = (
-            Pnl(
+            PnlTrigger(
                 name,
                 ("a",),
-                Terms(
+                PnlTerms(
                     "USD",
                     {},
-                    Limits(Decimal(100), None, None),
+                    PnlLimits(Decimal(100), None, None),
                     2,
                     30.0,
                     (),
-                    Reset(0, 0, "UTC"),
+                    ResetTime(0, 0, "UTC"),
                     name == "accounts",
                     6.0,
                 ),
                 clock=self._now,
-                attention=Attention(self._now),
+                attention=StallClock(self._now),
                 record=lambda data: None,
                 announce=self._hear,
             )
@@ -48,7 +48,7 @@ class Ears:
         )
         self.intake.pnls = {"outside": self.outside, "accounts": self.accounts}
 
-    def _now(self) -> Now:
+    def _now(self) -> Instant:
         return NOW
 
     def _hear(self, said: Announce) -> None:
@@ -60,7 +60,7 @@ class Ears:
         return last and last.worth
 
     def hear(self, datagram: bytes, key: bytes | None = None) -> bool:
-        return self.intake.datagram(datagram, key)
+        return self.intake.on_datagram(datagram, key)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from kill_switch import clock
 from kill_switch.core.domain import Reason
 from kill_switch.triggers.flag import evidence as flag_evidence
-from kill_switch.triggers.flag.trigger import Flag, Seen
+from kill_switch.triggers.flag.trigger import FlagState, FlagTrigger
 
 MTIME_NS = 1_700_000_000_123_456_000
 TIME = "2023-11-14T22:13:20.123456Z"
@@ -26,9 +26,9 @@ def aged(path: Path, text: str = "") -> Path:
 
 def test_the_evidence_of_a_file_is_its_owner_its_time_and_its_text(tmp_path: Path) -> None:
     status = aged(tmp_path / "KILL").stat()
-    assert flag_evidence.of(status) == {"uid": os.getuid(), "user": str(os.getuid()), "mtime": TIME}
-    told = flag_evidence.of(status, "a\x1b[2Jb\n" + 2000 * "x")["text"]
-    assert isinstance(told, str) and told.startswith("a\ufffd[2Jb x") and len(told) == flag_evidence.MOST_TEXT
+    assert flag_evidence.make_evidence(status) == {"uid": os.getuid(), "user": str(os.getuid()), "mtime": TIME}
+    told = flag_evidence.make_evidence(status, "a\x1b[2Jb\n" + 2000 * "x")["text"]
+    assert isinstance(told, str) and told.startswith("a\ufffd[2Jb x") and len(told) == flag_evidence.MAX_TEXT
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -36,14 +36,14 @@ def test_the_owner_of_a_link_is_who_made_the_link(tmp_path: Path) -> None:
     path = tmp_path / "KILL"
     path.symlink_to(aged(tmp_path / "other"))
     os.chown(path, 12345, 12345, follow_symlinks=False)
-    assert flag_evidence.find(path)["uid"] == 12345
+    assert flag_evidence.find_evidence(path)["uid"] == 12345
 
 
 def test_a_file_that_has_gone_and_a_time_that_no_calendar_has_cost_no_more_than_themselves(tmp_path: Path) -> None:
-    assert flag_evidence.find(tmp_path / "KILL") == {}
+    assert flag_evidence.find_evidence(tmp_path / "KILL") == {}
     fields = [0] * os.stat_result.n_fields
     status = os.stat_result(fields[:10], {"st_mtime_ns": 10**21, "st_uid": 7})
-    assert flag_evidence.of(status) == {"uid": 0, "user": "0"}
+    assert flag_evidence.make_evidence(status) == {"uid": 0, "user": "0"}
 
 
 # ── as the trigger tells it ───────────────────────────────────────────────────────────────────────────────────────
@@ -55,7 +55,7 @@ class Press:
     def __init__(self, path: Path) -> None:
         self.reasons: list[Reason] = []
         self.found: list[tuple[Reason, Mapping[str, object]]] = []
-        self.flag = Flag("panic", ("a",), path, clock=clock.now, amend=self._amend)
+        self.flag = FlagTrigger("panic", ("a",), path, clock=clock.now, amend=self._amend)
 
     def _amend(self, reason: Reason, text: str, evidence: Mapping[str, object]) -> None:
         assert text == ""
@@ -107,8 +107,8 @@ def test_a_file_that_came_and_went_has_no_owner_and_lends_it_to_no_other(tmp_pat
     press = Press(tmp_path / "KILL")
     press.flag._report = press.reasons.append
     press.flag._present = True
-    press.flag._tell("it is there")
-    press.flag._take(Seen(False))
-    press.flag._take(Seen(True), {"uid": 1})
+    press.flag._fire("it is there")
+    press.flag._on_state(FlagState(False))
+    press.flag._on_state(FlagState(True), {"uid": 1})
     assert [reason.evidence.get("uid") for reason in press.reasons] == [None, 1]
     assert press.found == []

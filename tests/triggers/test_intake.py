@@ -15,13 +15,13 @@ import anyio.lowlevel
 import pytest
 
 from kill_switch.core.domain import Reason
-from kill_switch.system.unix_sockets import bind
+from kill_switch.system.unix_sockets import bind_unix_socket
 from kill_switch.triggers.base import TriggerState
-from kill_switch.triggers.heartbeat import Heartbeat
+from kill_switch.triggers.heartbeat import HeartbeatTrigger
 from kill_switch.triggers.intake import socket as inlet
 from kill_switch.triggers.intake.intake import LOCAL, UDP, Intake, sign
-from kill_switch.triggers.intake.socket import Inlet
-from kill_switch.triggers.stall_clock import Attention
+from kill_switch.triggers.intake.socket import DatagramSocket
+from kill_switch.triggers.stall_clock import StallClock
 from tests.virtual_time import running
 
 pytestmark = pytest.mark.anyio
@@ -42,9 +42,9 @@ class Bench:
         self.port = free_port()
         self.intake = Intake(self.path, ("127.0.0.1", self.port), key, clock=self.loop.now)
         self.intake.open()
-        self.attention = Attention(self.loop.now)
+        self.attention = StallClock(self.loop.now)
         self.reasons: list[Reason] = []
-        self.trigger = Heartbeat(
+        self.trigger = HeartbeatTrigger(
             "bot", ("a",), 3.0, "first-beat", True,
             clock=self.loop.now, attention=self.attention, drain=self.intake.drain,
         )  # fmt: skip
@@ -57,11 +57,11 @@ class Bench:
 
     @property
     def state(self) -> TriggerState:
-        return self.trigger.condition()[0]
+        return self.trigger.state()[0]
 
     @property
     def fired_s(self) -> list[float]:
-        return [round(reason.observed.mono_ns / 1e9 - self.began_s, 1) for reason in self.reasons]
+        return [round(reason.observed_at.mono_ns / 1e9 - self.began_s, 1) for reason in self.reasons]
 
     def beat(self, datagram: bytes = b"bot") -> None:
         self.udp.sendto(datagram, ("127.0.0.1", self.port))
@@ -117,7 +117,7 @@ async def test_a_flood_that_hides_the_beats_trips_nothing_and_is_blindness(tmp_p
                 assert bench.state is OK
         assert bench.intake.beats == 1  # the others were lost
         assert (bench.reasons, bench.state) == ([], BLIND)
-        assert "more datagrams come by UDP than can be read" in bench.trigger.condition()[1]
+        assert "more datagrams come by UDP than can be read" in bench.trigger.state()[1]
         assert bench.intake.lost > 1000
         assert list(bench.intake.troubles()) == ["beats may be lost: more datagrams come by UDP than can be read"]
         await bench.until(11.9)
@@ -205,7 +205,7 @@ async def test_a_unix_socket_that_is_found_full_of_junk_is_no_silence(tmp_path: 
 
 async def test_a_unix_socket_that_is_full_of_beats_hides_no_loss(tmp_path: Path) -> None:
     async with working(tmp_path) as bench:
-        other = Heartbeat(
+        other = HeartbeatTrigger(
             "other", ("a",), 3.0, "first-beat", True, clock=bench.loop.now, attention=bench.attention,
             drain=bench.intake.drain,
         )  # fmt: skip
@@ -234,7 +234,7 @@ async def test_a_unix_socket_that_is_filled_as_fast_as_it_is_read_may_lose_beats
 ) -> None:
     monkeypatch.setattr(inlet, "_queue_length", lambda: 10)
     async with working(tmp_path) as bench:
-        receiving = Inlet(bind(tmp_path / "other.sock", socket.SOCK_DGRAM, None))
+        receiving = DatagramSocket(bind_unix_socket(tmp_path / "other.sock", socket.SOCK_DGRAM, None))
         taken = 0
 
         def take(datagram: bytes) -> bool:
@@ -317,7 +317,7 @@ async def test_a_sender_whose_clock_is_set_back_is_not_heard_which_is_no_silence
             await bench.until(second + 0.5)
             if 14 <= second < 39:
                 assert bench.state is BLIND
-                assert "signed beats from x have a wrong time: set the sender's clock" in bench.trigger.condition()[1]
+                assert "signed beats from x have a wrong time: set the sender's clock" in bench.trigger.state()[1]
         assert (bench.reasons, bench.state) == ([], OK)
         assert (bench.intake.wrong_time, bench.intake.ignored) == (30, 0)
         await bench.until(70)
@@ -395,7 +395,7 @@ async def test_a_new_sender_with_a_wrong_clock_is_waited_for_and_said(tmp_path: 
     async with working(tmp_path, KEY) as bench:
         bench.beat(signed(bench, 600))
         await bench.until(1)
-        state, detail = bench.trigger.condition()
+        state, detail = bench.trigger.state()
         assert (state, bench.intake.wrong_time) == (WAITING, 1)
         assert "signed beats from x have a wrong time" in detail
 
@@ -418,7 +418,7 @@ async def test_a_port_that_somebody_else_has_is_blindness_until_it_is_free(
         await bench.until(1)
         assert bench.state is BLIND
         assert list(bench.intake.troubles()) == [f"udp 127.0.0.1:{bench.port}: Address already in use"]
-        assert bench.trigger.condition()[1].startswith("nothing can be heard: udp 127.0.0.1:")
+        assert bench.trigger.state()[1].startswith("nothing can be heard: udp 127.0.0.1:")
         squatter.close()
         await bench.until(3)
         assert (bench.state, list(bench.intake.troubles())) == (WAITING, [])

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kill_switch.core.domain import Now
-from kill_switch.triggers.pnl.baseline import Day, Left, Reset
+from kill_switch.core.domain import Instant
+from kill_switch.triggers.pnl.baseline import ResetTime, RestoredDay, TradingDay
 from kill_switch.triggers.pnl.courses import SETTLE_NS
-from kill_switch.triggers.pnl.day import Ledger, Limits, Verdict
-from kill_switch.triggers.pnl.samples import Figure, Round
+from kill_switch.triggers.pnl.day import DayTracker, PnlLimits, SampleOutcome
+from kill_switch.triggers.pnl.samples import AccountValue, Sample
 
 S = 1_000_000_000
-NEW_YORK = Reset(17, 0, "America/New_York")
+NEW_YORK = ResetTime(17, 0, "America/New_York")
 MORNING = int(datetime(2023, 11, 14, 15, 0, tzinfo=UTC).timestamp())  # seven hours before the reset in New York
 
 
@@ -27,20 +27,20 @@ class Book:
         self,
         limits: tuple[int | None, int | None, int | None] = (50, 80, None),
         confirm: int = 2,
-        reset: Reset = NEW_YORK,
+        reset: ResetTime = NEW_YORK,
         warn_at: tuple[int, ...] = (),
-        day: Day | None = None,
+        day: TradingDay | None = None,
     ) -> None:
-        self.ledger = Ledger(Limits(*map(_amount, limits)), confirm, reset, warn_at, Left(day))
+        self.ledger = DayTracker(PnlLimits(*map(_amount, limits)), confirm, reset, warn_at, RestoredDay(day))
         self.now_s = 0.0
         self.wall_s: float = MORNING  # what a clock on the wall showed at the beginning
 
     @property
-    def now(self) -> Now:
-        return Now(int(self.now_s * S) + S, int((self.wall_s + self.now_s) * S))
+    def now(self) -> Instant:
+        return Instant(int(self.now_s * S) + S, int((self.wall_s + self.now_s) * S))
 
     @property
-    def day(self) -> Day:
+    def day(self) -> TradingDay:
         assert self.ledger.day is not None
         return self.ledger.day
 
@@ -48,13 +48,13 @@ class Book:
     def figures(self) -> tuple[int, int]:
         return int(self.day.baseline), int(self.day.peak)
 
-    def take(self, *worths: float) -> list[Verdict]:
+    def take(self, *worths: float) -> list[SampleOutcome]:
         verdicts = []
         for worth in worths:
             self.now_s += 5
             amount = Decimal(str(worth))
-            sample = Round({"a": Figure({"USD": amount}, amount, self.now.mono_ns)}, amount, self.now)
-            verdicts.append(self.ledger.take(sample))
+            sample = Sample({"a": AccountValue({"USD": amount}, amount, self.now.mono_ns)}, amount, self.now)
+            verdicts.append(self.ledger.judge(sample))
         return verdicts
 
     def reached(self, *worths: float) -> list[tuple[str, ...]]:
@@ -110,7 +110,7 @@ def test_until_the_new_baseline_stands_the_old_one_counts() -> None:
 
 
 def test_a_reset_that_was_missed_is_done_with_the_first_samples_and_what_was_lost_meanwhile_trips_nothing() -> None:
-    left = Day(date(2023, 11, 10), "reset", 0, Decimal(5000), Decimal(6000))
+    left = TradingDay(date(2023, 11, 10), "reset", 0, Decimal(5000), Decimal(6000))
     book = Book(day=left)
     assert book.reached(1000, 1000, 1000, 1000) == [()] * 4
     assert (book.day.baseline, book.day.why) == (Decimal(1000), "reset")
@@ -121,12 +121,12 @@ def test_a_reset_that_passed_while_there_were_no_samples_is_one_that_was_missed(
     book.take(1000, 1000, 1000)
     book.to(2023, 11, 15, 10)
     assert book.reached(900, 900, 900) == [()] * 3
-    assert (book.day.baseline, book.ledger.lost) == (Decimal(900), Decimal(100))
-    assert book.ledger.because == "nothing was known for 19 h"
+    assert (book.day.baseline, book.ledger.uncounted_loss) == (Decimal(900), Decimal(100))
+    assert book.ledger.end_reason == "nothing was known for 19 h"
 
 
 def test_a_day_of_an_earlier_run_goes_on_within_the_same_day() -> None:
-    book = Book(day=Day(date(2023, 11, 13), "reset", 7, Decimal(1000), Decimal(1020)))
+    book = Book(day=TradingDay(date(2023, 11, 13), "reset", 7, Decimal(1000), Decimal(1020)))
     assert book.reached(960, 960, 940, 940) == [(), (), (), ("max_loss", "max_drawdown")]
     assert book.day.since_ns == 7
 
@@ -155,22 +155,22 @@ def test_a_clock_that_was_wrong_by_days_does_not_end_the_resets() -> None:
     ("reset", "before", "after"),
     [
         # summer time begins: 02:30 is not there; the day begins when the clocks show more than that
-        (Reset(2, 30, "America/New_York"), "2024-03-10T06:59:59Z", "2024-03-10T07:00:00Z"),
+        (ResetTime(2, 30, "America/New_York"), "2024-03-10T06:59:59Z", "2024-03-10T07:00:00Z"),
         # summer time ends: 01:30 is there twice; the first one counts
-        (Reset(1, 30, "America/New_York"), "2024-11-03T05:29:59Z", "2024-11-03T05:30:00Z"),
+        (ResetTime(1, 30, "America/New_York"), "2024-11-03T05:29:59Z", "2024-11-03T05:30:00Z"),
         (NEW_YORK, "2024-07-01T20:59:59Z", "2024-07-01T21:00:00Z"),
         (NEW_YORK, "2024-01-02T21:59:59Z", "2024-01-02T22:00:00Z"),
-        (Reset(0, 0, "UTC"), "2024-01-02T23:59:59Z", "2024-01-03T00:00:00Z"),
-        (Reset(9, 15, "Asia/Kolkata"), "2024-01-02T03:44:59Z", "2024-01-02T03:45:00Z"),
+        (ResetTime(0, 0, "UTC"), "2024-01-02T23:59:59Z", "2024-01-03T00:00:00Z"),
+        (ResetTime(9, 15, "Asia/Kolkata"), "2024-01-02T03:44:59Z", "2024-01-02T03:45:00Z"),
     ],
 )
-def test_a_day_begins_where_the_reset_lives(reset: Reset, before: str, after: str) -> None:
+def test_a_day_begins_where_the_reset_lives(reset: ResetTime, before: str, after: str) -> None:
     ends, begins = (reset.date(int(datetime.fromisoformat(one).timestamp()) * S) for one in (before, after))
     assert (begins - ends).days == 1
 
 
 def test_the_hour_that_is_there_twice_begins_one_day() -> None:
-    book = Book(confirm=1, reset=Reset(1, 30, "America/New_York"))
+    book = Book(confirm=1, reset=ResetTime(1, 30, "America/New_York"))
     book.to(2024, 11, 3, 4)
     began = [book.now_s for _ in range(12 * 60 * 24) for verdict in book.take(1000) if verdict.began]
     assert len(began) == 2  # the first of all, and the one of this night
@@ -331,7 +331,7 @@ def test_a_floor_warns_on_the_way_down_from_the_baseline() -> None:
 def test_what_people_have_been_told_outlives_the_process() -> None:
     book = Book(limits=(100, None, None), warn_at=(50, 75))
     book.take(1000, 1000, 1000, 940, 940)
-    again = Book(limits=(100, None, None), warn_at=(50, 75), day=Day.of(book.day.told()))
+    again = Book(limits=(100, None, None), warn_at=(50, 75), day=TradingDay.from_json(book.day.to_json()))
     assert [verdict.warn for verdict in again.take(940, 940, 920, 920)] == [(), (), (), (("max_loss", 75),)]
 
 
@@ -347,11 +347,11 @@ def settled(book: Book, *worths: float) -> None:
 def test_a_withdrawal_is_no_loss_and_a_deposit_no_profit() -> None:
     book = Book()
     settled(book, 1000, 1000, 1000)
-    book.ledger.transfer("a", Decimal(-500), book.now.mono_ns)
+    book.ledger.on_transfer("a", Decimal(-500), book.now.mono_ns)
     assert book.reached(500, 500, 500) == [()] * 3
     assert book.figures == (500, 500)
     book.now_s += SETTLE_NS / S
-    book.ledger.transfer("a", Decimal(200), book.now.mono_ns)
+    book.ledger.on_transfer("a", Decimal(200), book.now.mono_ns)
     assert book.reached(700, 700, 651, 651, 650, 650)[-1] == ("max_loss",)
     assert book.figures == (700, 700)
 
@@ -361,7 +361,7 @@ def test_a_deposit_that_was_seen_in_the_figures_first_is_no_peak() -> None:
     settled(book, 1000, 1000, 1000)
     book.take(1010, 1010, 1510, 1510, 1510)
     assert book.figures == (1000, 1510)
-    book.ledger.transfer("a", Decimal(500), book.now.mono_ns)
+    book.ledger.on_transfer("a", Decimal(500), book.now.mono_ns)
     assert book.figures == (1500, 1510)
     assert book.reached(1510, 1510, 1490) == [()] * 3
 
@@ -370,7 +370,7 @@ def test_a_rise_that_is_old_is_not_forgotten_by_a_deposit() -> None:
     book = Book()
     settled(book, 1000, 1000, 1000)
     settled(book, 1060, 1060)
-    book.ledger.transfer("a", Decimal(500), book.now.mono_ns)
+    book.ledger.on_transfer("a", Decimal(500), book.now.mono_ns)
     assert book.figures == (1500, 1560)
 
 
@@ -378,14 +378,14 @@ def test_a_withdrawal_that_was_seen_in_the_figures_first_is_forgiven_once_it_is_
     book = Book()
     settled(book, 1000, 1000, 1000)
     assert book.reached(500) == [()]
-    book.ledger.transfer("a", Decimal(-500), book.now.mono_ns)
+    book.ledger.on_transfer("a", Decimal(-500), book.now.mono_ns)
     assert book.reached(500, 500) == [(), ()]
 
 
 def test_figures_that_lag_behind_a_withdrawal_are_no_peak() -> None:
     book = Book()
     settled(book, 1000, 1000, 1000)
-    book.ledger.transfer("a", Decimal(-500), book.now.mono_ns)
+    book.ledger.on_transfer("a", Decimal(-500), book.now.mono_ns)
     assert book.reached(1000, 1000, 500, 500, 500) == [()] * 5
     assert book.figures == (500, 500)
 
@@ -393,7 +393,7 @@ def test_figures_that_lag_behind_a_withdrawal_are_no_peak() -> None:
 def test_a_baseline_that_may_contain_a_deposit_already_is_the_lower_one() -> None:
     book = Book()
     book.take(1500, 1500, 1500)  # of which 500 have just come, before anybody looked
-    book.ledger.transfer("a", Decimal(500), book.now.mono_ns)
+    book.ledger.on_transfer("a", Decimal(500), book.now.mono_ns)
     assert book.figures == (1500, 1500)
     assert book.reached(*[1500] * 20) == [()] * 20
 
@@ -401,7 +401,7 @@ def test_a_baseline_that_may_contain_a_deposit_already_is_the_lower_one() -> Non
 def test_a_baseline_follows_a_deposit_that_its_figures_show_only_later() -> None:
     book = Book()
     book.take(1000, 1000, 1000)
-    book.ledger.transfer("a", Decimal(500), book.now.mono_ns)
+    book.ledger.on_transfer("a", Decimal(500), book.now.mono_ns)
     assert book.figures == (1000, 1000)
     assert book.reached(1000, 1000, 1500, 1500, 1450) == [()] * 5
     assert book.figures == (1500, 1500)
@@ -411,7 +411,7 @@ def test_a_baseline_follows_a_deposit_that_its_figures_show_only_later() -> None
 def test_a_transfer_while_a_baseline_is_gathered_moves_the_samples_that_do_not_contain_it() -> None:
     book = Book()
     book.take(1000, 1000)
-    book.ledger.transfer("a", Decimal(-500), book.now.mono_ns)
+    book.ledger.on_transfer("a", Decimal(-500), book.now.mono_ns)
     book.take(500)
     assert book.figures == (500, 500)
 
@@ -424,14 +424,14 @@ def test_a_rise_of_the_peak_is_due_for_the_record_in_steps_of_a_hundredth_of_the
     book.take(1000, 1000, 1000)
     book.ledger.recorded_peak = book.day.peak
     book.take(1000.99, 1000.99)
-    assert not book.ledger.unrecorded
+    assert not book.ledger.has_unrecorded_peak
     book.take(1001, 1001)
-    assert book.ledger.unrecorded
+    assert book.ledger.has_unrecorded_peak
 
 
 def test_a_day_that_was_told_reads_back_the_same() -> None:
-    day = Day(date(2024, 2, 29), "re-arm", 5, Decimal("0.10"), Decimal("1.5"), {"max_loss": 75})
-    assert Day.of(day.told()) == day
+    day = TradingDay(date(2024, 2, 29), "re-arm", 5, Decimal("0.10"), Decimal("1.5"), {"max_loss": 75})
+    assert TradingDay.from_json(day.to_json()) == day
 
 
 @pytest.mark.parametrize(
@@ -447,6 +447,6 @@ def test_a_day_that_was_told_reads_back_the_same() -> None:
     ],
 )
 def test_a_record_that_is_none_of_a_day_is_not_taken_for_one(change: dict[str, object]) -> None:
-    told = {**Day(date(2024, 2, 29), "first", 5, Decimal(1), Decimal(1)).told(), **change}
+    told = {**TradingDay(date(2024, 2, 29), "first", 5, Decimal(1), Decimal(1)).to_json(), **change}
     with pytest.raises((KeyError, TypeError, ValueError, ArithmeticError)):
-        Day.of(told)
+        TradingDay.from_json(told)

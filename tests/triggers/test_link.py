@@ -9,8 +9,8 @@ import pytest
 
 from kill_switch.core.domain import Reason
 from kill_switch.triggers.base import TriggerState
-from kill_switch.triggers.link import Link
-from kill_switch.triggers.stall_clock import Attention
+from kill_switch.triggers.link import LinkTrigger
+from kill_switch.triggers.stall_clock import StallClock
 from tests.triggers.stage import watch
 from tests.virtual_time import running
 
@@ -22,8 +22,8 @@ class Lanes:
 
     def __init__(self) -> None:
         self.up = {"a": True, "b": True}
-        self.attention = Attention(lambda: running().now())
-        self.trigger = Link(
+        self.attention = StallClock(lambda: running().now())
+        self.trigger = LinkTrigger(
             "lost",
             ("a", "b"),
             10.0,
@@ -55,7 +55,7 @@ class Lanes:
 async def test_it_fires_after_the_timeout_and_not_before() -> None:
     lanes = Lanes()
     assert await lanes.watch(10.5, (1.0, lanes.set("a", False))) == []
-    assert "a down for 9." in lanes.trigger.condition()[1]
+    assert "a down for 9." in lanes.trigger.state()[1]
     (reason,) = await lanes.watch(1.0)
     assert reason.accounts == ("a",)
     assert reason.text == "a cannot be reached for 10 s"
@@ -71,7 +71,7 @@ async def test_an_account_that_was_never_reached_trips_nothing() -> None:
     lanes = Lanes()
     lanes.up = {"a": False, "b": False}
     assert await lanes.watch(3600.0) == []
-    assert lanes.trigger.condition()[0] is TriggerState.WAITING
+    assert lanes.trigger.state()[0] is TriggerState.WAITING
 
 
 async def test_time_in_which_we_were_stopped_does_not_count() -> None:
@@ -84,11 +84,11 @@ async def test_time_in_which_we_were_stopped_does_not_count() -> None:
 async def test_a_rearm_is_refused_until_the_account_can_be_reached_again() -> None:
     lanes = Lanes()
     assert len(await lanes.watch(15.0, (1.0, lanes.set("a", False)))) == 1
-    assert lanes.trigger.against_rearm() == "a cannot be reached; it would fire again"
+    assert lanes.trigger.rearm_blocker() == "a cannot be reached; it would fire again"
     assert await lanes.watch(60.0) == []  # once is enough
     lanes.up["a"] = True
-    assert lanes.trigger.against_rearm() is None
-    lanes.trigger.reset()
+    assert lanes.trigger.rearm_blocker() is None
+    lanes.trigger.on_rearmed()
     assert len(await lanes.watch(15.0, (1.0, lanes.set("a", False)))) == 1
 
 

@@ -17,10 +17,10 @@ import pytest
 from kill_switch.core.domain import Phase, Reason
 from kill_switch.core.engine import Announce
 from kill_switch.triggers.base import TriggerState
-from kill_switch.triggers.pnl.baseline import Reset
-from kill_switch.triggers.pnl.day import Limits
-from kill_switch.triggers.pnl.trigger import Pnl, Terms
-from kill_switch.triggers.stall_clock import Attention
+from kill_switch.triggers.pnl.baseline import ResetTime
+from kill_switch.triggers.pnl.day import PnlLimits
+from kill_switch.triggers.pnl.trigger import PnlTerms, PnlTrigger
+from kill_switch.triggers.stall_clock import StallClock
 from tests.virtual_time import running
 
 pytestmark = pytest.mark.anyio
@@ -28,16 +28,16 @@ pytestmark = pytest.mark.anyio
 START = "2023-11-14T22:13:"  # virtual time begins at :20
 
 
-def terms(**changed: Any) -> Terms:
+def terms(**changed: Any) -> PnlTerms:
     """A hundred may be lost; figures are asked for every five seconds."""
-    plain = Terms(
+    plain = PnlTerms(
         currency="USD",
         rates={"BTC": Decimal(50_000)},
         limits=limits(max_loss=100),
         confirm=2,
         stale_after_s=30.0,
         warn_at=(),
-        reset=Reset(0, 0, "UTC"),
+        reset=ResetTime(0, 0, "UTC"),
         from_accounts=True,
         window_s=6.0,
     )
@@ -49,8 +49,8 @@ def fresh(text: str) -> str:
     return re.sub(r", 0\.[0-2] s old", "", text)
 
 
-def limits(max_loss: int | None = None, max_drawdown: int | None = None, floor: int | None = None) -> Limits:
-    return Limits(*(None if limit is None else Decimal(limit) for limit in (max_loss, max_drawdown, floor)))
+def limits(max_loss: int | None = None, max_drawdown: int | None = None, floor: int | None = None) -> PnlLimits:
+    return PnlLimits(*(None if limit is None else Decimal(limit) for limit in (max_loss, max_drawdown, floor)))
 
 
 class Desk:
@@ -66,12 +66,12 @@ class Desk:
     ) -> None:
         self.loop = running()
         self.began_s = self.loop.time()
-        self.attention = Attention(self.loop.now)
+        self.attention = StallClock(self.loop.now)
         self.records: list[Mapping[str, Any]] = []
         self.said: list[Announce] = []
         self.reasons: list[Reason] = []
         self.phases = dict.fromkeys(tripped, Phase.CLEAR)
-        self.trigger = Pnl(
+        self.trigger = PnlTrigger(
             "daily-loss",
             accounts,
             terms(**changed),
@@ -88,10 +88,10 @@ class Desk:
         held = {currency: Decimal(amount) for currency, amount in amounts.items()}
         if usd is not None:
             held["USD"] = Decimal(usd)
-        self.trigger.measured(account, held, self.loop.now().mono_ns - int(age_s * 1e9))
+        self.trigger.on_equity(account, held, self.loop.now().mono_ns - int(age_s * 1e9))
 
     def report(self, equity: object, age_s: float = 0.0) -> bool:
-        return self.trigger.reported(equity, self.loop.now().wall_ns / 1e9 - age_s)
+        return self.trigger.on_external_equity(equity, self.loop.now().wall_ns / 1e9 - age_s)
 
     async def samples(self, *worths: int | str) -> None:
         """Let account a be worth so much, a sample every five seconds."""
@@ -112,11 +112,11 @@ class Desk:
 
     @property
     def state(self) -> str:
-        return str(self.trigger.condition()[0])
+        return str(self.trigger.state()[0])
 
     @property
     def detail(self) -> str:
-        return fresh(self.trigger.condition()[1])
+        return fresh(self.trigger.state()[1])
 
     @property
     def words(self) -> list[str]:
@@ -125,7 +125,7 @@ class Desk:
     @property
     def baselines(self) -> list[tuple[str, str]]:
         """Why each day began, and with how much."""
-        return [(r["why"], r["day"]["baseline"]) for r in self.records if r["why"] == r.get("day", {}).get("why")]
+        return [(r["why"], r["day"]["baseline"]) for r in self.records if r["why"] == r.get("day", {}).render("why")]
 
 
 @asynccontextmanager
@@ -165,7 +165,7 @@ async def watching(accounts: tuple[str, ...] = ("a",), **more: Any) -> AsyncIter
     ],
 )
 async def test_it_fires_at_each_limit_and_a_cent_above_it_never(
-    most: Limits, not_yet: str, too_far: str, text: str
+    most: PnlLimits, not_yet: str, too_far: str, text: str
 ) -> None:
     async with watching(limits=most) as desk:
         await desk.samples(1000, 1000, 1000, 1100, 1100, *[not_yet] * 50)
@@ -176,7 +176,7 @@ async def test_it_fires_at_each_limit_and_a_cent_above_it_never(
         (reason,) = desk.reasons
         assert (reason.trigger, reason.accounts) == ("daily-loss", ("a",))
         assert fresh(reason.text) == text
-        assert desk.trigger.condition()[0] is TriggerState.TRIPPED
+        assert desk.trigger.state()[0] is TriggerState.TRIPPED
         await desk.samples(*[too_far] * 10)
         assert len(desk.reasons) == 1
 
@@ -209,7 +209,7 @@ async def test_the_reason_has_the_inputs_of_every_sample_that_confirmed_it() -> 
             "a": {"amounts": {"USD": "420"}, "worth": "420", "age_ms": pytest.approx(2050, abs=60)},
             "b": {"amounts": {"BTC": "0.009", "USD": "5"}, "worth": "455.000", "age_ms": pytest.approx(50, abs=60)},
         }
-        assert reason.observed.mono_ns == samples[1]["mono_ns"] > samples[0]["mono_ns"]
+        assert reason.observed_at.mono_ns == samples[1]["mono_ns"] > samples[0]["mono_ns"]
         assert desk.records[-1]["why"] == "fired" and desk.records[-1]["fired"] == reason.text
 
 
@@ -248,7 +248,7 @@ async def test_figures_of_different_windows_make_no_sample() -> None:
         await anyio.sleep(10)
         assert "equity 2000 USD" in desk.detail
         await anyio.sleep(13)
-        assert desk.trigger.condition() == (
+        assert desk.trigger.state() == (
             TriggerState.BLIND,
             "the figures of a, b are never from the same 6 s",
         )
@@ -259,7 +259,7 @@ async def test_figures_of_accounts_that_are_not_watched_are_nothing_to_it() -> N
     async with watching() as desk:
         await desk.samples(1000, 1000, 1000)
         desk.tell(1, "b")
-        desk.trigger.moved("b", "USD", Decimal(-500))
+        desk.trigger.on_transfer("b", "USD", Decimal(-500))
         await desk.samples(1000)
         assert desk.detail == f"equity 1000 USD, profit 0, max_loss 100, since {START}35Z (first)"
 
@@ -284,14 +284,14 @@ async def test_a_currency_without_a_rate_is_blindness_with_clear_words() -> None
             desk.tell(100, ETH="3", XRP="2.5")
             if desk.state == TriggerState.OK:
                 assert desk.detail.endswith("; a holds 3 ETH, 2.5 XRP, and rates has none")
-        assert desk.trigger.condition() == (TriggerState.BLIND, "a holds 3 ETH, 2.5 XRP, and rates has none")
+        assert desk.trigger.state() == (TriggerState.BLIND, "a holds 3 ETH, 2.5 XRP, and rates has none")
         await desk.samples(1000)
         assert (desk.state, desk.reasons) == (TriggerState.OK, [])
 
 
 async def test_before_the_first_figure_with_a_rate_it_waits_and_says_for_what() -> None:
     async with watching() as desk:
-        assert desk.trigger.condition() == (TriggerState.WAITING, "waits for figure of a")
+        assert desk.trigger.state() == (TriggerState.WAITING, "waits for figure of a")
         desk.tell(100, ETH="3")
         assert desk.detail == "waits for figure of a; a holds 3 ETH, and rates has none"
 
@@ -311,7 +311,7 @@ async def test_without_a_figure_it_is_blind_after_the_time_allowed_and_not_befor
         await anyio.sleep(4.7)
         assert desk.state == TriggerState.WAITING  # for its baseline
         await anyio.sleep(0.2)
-        assert desk.trigger.condition() == (TriggerState.BLIND, "no figure of b for 30 s")
+        assert desk.trigger.state() == (TriggerState.BLIND, "no figure of b for 30 s")
         for _ in range(2):
             await anyio.sleep(5)
             desk.tell(1000)
@@ -325,7 +325,7 @@ async def test_an_account_that_never_told_a_figure_is_blindness_too() -> None:
         await anyio.sleep(30)
         assert desk.state == TriggerState.WAITING
         await anyio.sleep(0.1)
-        assert desk.trigger.condition() == (TriggerState.BLIND, "no figures of a, b for 30 s")
+        assert desk.trigger.state() == (TriggerState.BLIND, "no figures of a, b for 30 s")
 
 
 async def test_samples_on_both_sides_of_a_blind_time_are_in_a_row() -> None:
@@ -377,9 +377,9 @@ async def test_a_wall_clock_that_jumps_trips_and_hides_nothing() -> None:
 
 async def test_figures_from_outside_fire_and_do_not() -> None:
     async with watching(from_accounts=False) as desk:
-        assert desk.trigger.condition() == (TriggerState.WAITING, "waits for figure from outside")
+        assert desk.trigger.state() == (TriggerState.WAITING, "waits for figure from outside")
         desk.tell(5)  # a venue's figure is nothing to it, nor is a transfer
-        desk.trigger.moved("a", "USD", Decimal(500))
+        desk.trigger.on_transfer("a", "USD", Decimal(500))
         await desk.reports(1000, "1000.5", 1000, "900.01", "900.01", "900.01", 900)
         assert desk.reasons == []
         await desk.reports(900)
@@ -418,10 +418,10 @@ async def test_what_is_no_figure_is_ignored_counted_and_told(equity: object, at_
         await anyio.sleep(0.2)
         now_s = desk.loop.now().wall_ns / 1e9 - 0.2
         exact = isinstance(at_s, float) and math.isfinite(at_s)
-        assert not desk.trigger.reported(equity, now_s + at_s if exact else at_s)
+        assert not desk.trigger.on_external_equity(equity, now_s + at_s if exact else at_s)
         assert desk.detail.endswith(f"; 1 figure(s) ignored, the last: {why}")
         await anyio.sleep(30)
-        assert desk.trigger.condition() == (
+        assert desk.trigger.state() == (
             TriggerState.BLIND,
             f"no figure from outside for 30 s; 1 figure(s) ignored, the last: {why}",
         )
@@ -441,7 +441,7 @@ async def test_a_clock_that_is_set_back_does_not_shut_out_what_comes_from_outsid
         assert desk.report("1000")
         desk.loop.jump_wall(-3600)
         await desk.reports(1000, 1000)
-        assert desk.trigger.condition()[0] is TriggerState.OK
+        assert desk.trigger.state()[0] is TriggerState.OK
 
 
 async def test_a_senders_clock_may_be_a_little_ahead() -> None:
@@ -468,10 +468,10 @@ async def test_a_warning_is_said_once_and_put_on_record() -> None:
 
 async def test_its_figures_are_told_against_their_limits() -> None:
     async with watching(limits=limits(100, 200, 300)) as desk:
-        assert desk.trigger.figures() == {}
+        assert desk.trigger.measurements() == {}
         await desk.samples(1000, 1000, 1000, 1100, 1100, 970)
         await anyio.sleep(0.85)
-        assert desk.trigger.figures() == {
+        assert desk.trigger.measurements() == {
             "equity": (970.0, 300.0),
             "age_s": (pytest.approx(1.0), 30.0),
             "loss": (30.0, 100.0),
@@ -479,8 +479,8 @@ async def test_its_figures_are_told_against_their_limits() -> None:
         }
     async with watching(limits=limits(max_loss=1)) as desk:
         await desk.samples(1000)
-        assert set(desk.trigger.figures()) == {"equity", "age_s"}
-        assert math.isnan(desk.trigger.figures()["equity"][1])
+        assert set(desk.trigger.measurements()) == {"equity", "age_s"}
+        assert math.isnan(desk.trigger.measurements()["equity"][1])
 
 
 async def test_before_the_baseline_it_says_how_many_samples_are_missing() -> None:
@@ -490,7 +490,7 @@ async def test_before_the_baseline_it_says_how_many_samples_are_missing() -> Non
 
 
 async def test_small_amounts_are_shown_with_their_places() -> None:
-    one = Limits(Decimal("0.05"), None, None)
+    one = PnlLimits(Decimal("0.05"), None, None)
     async with watching(currency="BTC", rates={}, limits=one) as desk:
         for btc in ("1.5", "1.5", "1.5", "1.4876543219"):
             await anyio.sleep(5)
@@ -525,7 +525,7 @@ async def test_a_withdrawal_that_the_venue_tells_is_no_loss() -> None:
     async with watching(limits=limits(100, 100, None)) as desk:
         await desk.samples(1000, 1000, 1000)
         await anyio.sleep(60)
-        desk.trigger.moved("a", "USD", Decimal(-600))
+        desk.trigger.on_transfer("a", "USD", Decimal(-600))
         assert desk.records[-1]["why"] == "transfer"
         assert desk.records[-1]["moved"] == {"account": "a", "currency": "USD", "amount": "-600"}
         assert desk.records[-1]["day"]["baseline"] == "400"
@@ -542,7 +542,7 @@ async def test_a_deposit_in_another_currency_counts_at_its_rate_and_hides_no_los
             desk.tell(1000)
             desk.tell(0, "b")
         await anyio.sleep(61)
-        desk.trigger.moved("b", "BTC", Decimal("0.01"))
+        desk.trigger.on_transfer("b", "BTC", Decimal("0.01"))
         for _ in range(2):
             await anyio.sleep(5)
             desk.tell(900)
@@ -556,7 +556,7 @@ async def test_a_figure_that_was_asked_for_before_the_word_counts_with_the_trans
         async with watching() as desk:
             await desk.samples(1000, 1000, 1000)
             await anyio.sleep(61)
-            desk.trigger.moved("a", "USD", Decimal(600))
+            desk.trigger.on_transfer("a", "USD", Decimal(600))
             desk.tell(usd, age_s=0.1)
             await desk.samples(1600, 1600)
             assert desk.reasons == []
@@ -569,7 +569,7 @@ async def test_a_transfer_that_cannot_be_counted_moves_nothing(currency: str, am
     async with watching() as desk:
         await desk.samples(1000, 1000, 1000)
         known = len(desk.records)
-        desk.trigger.moved("a", currency, Decimal(amount))
+        desk.trigger.on_transfer("a", currency, Decimal(amount))
         await desk.samples(1000, 1000)
         assert len(desk.records) == known
         assert "profit 0" in desk.detail
@@ -579,7 +579,7 @@ async def test_a_transfer_that_cannot_be_counted_moves_nothing(currency: str, am
 
 
 async def test_a_day_begins_at_the_reset_and_as_much_may_be_lost_again() -> None:
-    async with watching(reset=Reset(17, 15, "America/New_York")) as desk:  # 22:15 UTC
+    async with watching(reset=ResetTime(17, 15, "America/New_York")) as desk:  # 22:15 UTC
         await desk.samples(1000, 1000, 1000, *[920] * 30, *[840] * 30)
         assert desk.reasons == []
         assert desk.baselines == [("first", "1000"), ("reset", "920")]
@@ -594,8 +594,8 @@ async def test_a_day_begins_at_the_reset_and_as_much_may_be_lost_again() -> None
 async def test_a_rearm_begins_anew_and_as_much_may_be_lost_again() -> None:
     async with watching() as desk:
         await desk.samples(1000, 1000, 1000, 900, 900)
-        assert desk.trigger.against_rearm() is None
-        desk.trigger.reset()
+        assert desk.trigger.rearm_blocker() is None
+        desk.trigger.on_rearmed()
         assert desk.records[-1]["why"] == "re-arm" and desk.records[-1]["fired"] == ""
         assert "day" not in desk.records[-1]
         await desk.samples(900, 900, 900)
@@ -609,7 +609,7 @@ async def test_a_rearm_begins_anew_and_as_much_may_be_lost_again() -> None:
 async def test_a_rearm_for_another_reason_is_no_profit() -> None:
     async with watching() as desk:
         await desk.samples(1000, 1000, 1000, 950, 950)
-        desk.trigger.reset()
+        desk.trigger.on_rearmed()
         await desk.samples(900, 900)
         assert len(desk.reasons) == 1
 
@@ -617,14 +617,14 @@ async def test_a_rearm_for_another_reason_is_no_profit() -> None:
 async def test_a_floor_refuses_the_rearm_until_equity_is_above_it() -> None:
     async with watching(limits=limits(floor=800)) as desk:
         await desk.samples(1000, 1000, 1000)
-        assert desk.trigger.against_rearm() is None
+        assert desk.trigger.rearm_blocker() is None
         await desk.samples(800, 800)
-        assert fresh(desk.trigger.against_rearm() or "") == (
+        assert fresh(desk.trigger.rearm_blocker() or "") == (
             f"equity 800 USD, floor 800, since {START}35Z (first); "
             "it would fire again as long as equity is not above the floor"
         )
         await desk.samples(801)
-        assert desk.trigger.against_rearm() is None
+        assert desk.trigger.rearm_blocker() is None
 
 
 # ── the restart ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -722,11 +722,11 @@ async def test_what_has_fired_stays_tripped_over_a_restart_and_says_why() -> Non
         await desk.samples(1000, 1000, 1000, 900, 900)
     fired = desk.reasons[0].text
     async with watching(past=desk.records[-1], tripped=("a",)) as again:
-        assert again.trigger.condition() == (TriggerState.TRIPPED, f"{fired}; now nothing is known")
+        assert again.trigger.state() == (TriggerState.TRIPPED, f"{fired}; now nothing is known")
         await again.samples(900, 900, 900)
         assert again.reasons == []
         again.phases.clear()
-        again.trigger.reset()
+        again.trigger.on_rearmed()
         await again.samples(900, 900, 900)
         assert again.baselines == [("re-arm", "900")]
 
@@ -745,15 +745,15 @@ async def test_some_accounts_cannot_be_rearmed_alone_while_a_limit_is_reached() 
         await both(desk, 500, 500, 500, 450, 450)
         assert len(desk.reasons) == 1
         desk.phases.update(a=Phase.CLEAR, b=Phase.RESIDUE)
-        assert fresh(desk.trigger.against_part({"a"}) or "") == (
+        assert fresh(desk.trigger.partial_rearm_blocker({"a"}) or "") == (
             "equity 900 USD, loss 100 of 100 (100%), since 2023-11-14T22:13:35Z (first); "
             "the day begins anew only if b is re-armed with it"
         )
-        assert desk.trigger.against_part({"a", "b"}) is None
+        assert desk.trigger.partial_rearm_blocker({"a", "b"}) is None
         desk.phases["b"] = Phase.ARMED
-        assert desk.trigger.against_part({"a"}) is None  # the last of them
+        assert desk.trigger.partial_rearm_blocker({"a"}) is None  # the last of them
         desk.phases.clear()
-        desk.trigger.reset()
+        desk.trigger.on_rearmed()
         await both(desk, 450, 450, 450)
         assert desk.baselines[-1] == ("re-arm", "900")
         assert len(desk.reasons) == 1
@@ -763,8 +763,8 @@ async def test_after_a_rearm_of_some_accounts_the_day_goes_on_and_it_fires_again
     async with watching(("a", "b")) as desk:
         await both(desk, 500, 500, 500, 450, 450, 455)
         desk.phases["b"] = Phase.CLEAR
-        assert desk.trigger.against_part({"a"}) is None  # equity has come back
-        desk.trigger.reset()
+        assert desk.trigger.partial_rearm_blocker({"a"}) is None  # equity has come back
+        desk.trigger.on_rearmed()
         assert desk.state == TriggerState.OK
         assert [(r["why"], r["fired"], r["day"]["baseline"]) for r in desk.records[-1:]] == [("re-arm", "", "1000")]
         await both(desk, 455, 450)
@@ -785,14 +785,14 @@ async def test_what_a_person_has_rearmed_after_is_not_judged_again_once_more_is_
             await anyio.sleep(0.15)
 
         await samples(3, 500, 500)
-        desk.trigger.moved("a", "USD", Decimal(200))
+        desk.trigger.on_transfer("a", "USD", Decimal(200))
         await samples(26, 700, 500)
         await samples(2, 700, 400)
         assert len(desk.reasons) == 1
         await samples(1, 700, 500)  # it has come back
         desk.phases["b"] = Phase.CLEAR
-        assert desk.trigger.against_part({"a"}) is None
-        desk.trigger.reset()
+        assert desk.trigger.partial_rearm_blocker({"a"}) is None
+        desk.trigger.on_rearmed()
         await samples(20, 700, 500)
         assert len(desk.reasons) == 1
         await samples(2, 700, 400)
@@ -804,11 +804,11 @@ async def test_nobody_who_has_not_fired_has_anything_against_a_rearm_of_some_acc
         await both(desk, 500, 500, 500)
         desk.phases.update(a=Phase.CLEAR, b=Phase.CLEAR)
         await both(desk, 450)  # once is not confirmed
-        assert desk.trigger.against_part({"a"}) is None
+        assert desk.trigger.partial_rearm_blocker({"a"}) is None
         desk.phases.clear()
         await both(desk, 450)
         desk.phases.update(a=Phase.CLEAR, b=Phase.CLEAR)
-        assert desk.trigger.against_part({"a"}) is not None
+        assert desk.trigger.partial_rearm_blocker({"a"}) is not None
 
 
 async def test_some_accounts_that_were_rearmed_while_nobody_was_there_let_the_day_go_on() -> None:
@@ -834,7 +834,7 @@ async def test_what_was_rearmed_while_nobody_was_there_begins_anew() -> None:
 async def test_a_restart_after_a_rearm_and_before_the_new_baseline_begins_anew() -> None:
     async with watching() as desk:
         await desk.samples(1000, 1000, 1000, 900, 900)
-        desk.trigger.reset()
+        desk.trigger.on_rearmed()
     async with watching(past=desk.records[-1]) as again:
         await again.samples(900, 900, 900)
         assert again.baselines == [("re-arm", "900")]

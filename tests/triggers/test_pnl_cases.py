@@ -11,17 +11,17 @@ import pytest
 
 from kill_switch.core.domain import Phase
 from kill_switch.triggers.base import TriggerState, Unseen
-from kill_switch.triggers.pnl.baseline import Reset
+from kill_switch.triggers.pnl.baseline import ResetTime
 from tests.triggers.test_pnl import Desk, limits, watching
 
 pytestmark = pytest.mark.anyio
 
-AT_1715 = Reset(17, 15, "America/New_York")  # 22:15 UTC: 100 s after the start of virtual time
+AT_1715 = ResetTime(17, 15, "America/New_York")  # 22:15 UTC: 100 s after the start of virtual time
 DAY_S = 86_400
 
 
 def move(desk: Desk, amount: int | str, account: str = "a", currency: str = "USD") -> None:
-    desk.trigger.moved(account, currency, Decimal(amount))
+    desk.trigger.on_transfer(account, currency, Decimal(amount))
 
 
 def warnings(desk: Desk) -> list[str]:
@@ -129,8 +129,8 @@ async def test_a_crowd_of_transfers_without_end_that_may_hide_a_loss_makes_it_bl
                 return  # it has found out
             if desk.state == "blind":
                 blind_s = desk.s if blind_s is None else blind_s
-                assert "nobody can tell whether" in desk.trigger.condition()[1]
-                assert isinstance(desk.trigger.against_rearm(), Unseen)
+                assert "nobody can tell whether" in desk.trigger.state()[1]
+                assert isinstance(desk.trigger.rearm_blocker(), Unseen)
             else:
                 assert (blind_s, desk.state) == (None, "ok")
         assert blind_s is not None
@@ -339,7 +339,7 @@ async def test_other_figures_than_before_are_warned_of_with_what_is_not_counted_
 async def test_a_re_arm_says_what_is_not_counted_any_more() -> None:
     async with watching() as desk:
         await desk.samples(1000, 1000, 1000, 900, 900)
-        desk.trigger.reset()
+        desk.trigger.on_rearmed()
         await desk.samples(880, 880, 880)
         assert desk.words[-1] == (
             "info: trigger daily-loss: baseline 880 USD (re-arm); "
@@ -430,9 +430,9 @@ async def test_a_clock_that_is_days_off_and_stays_so_forgives_no_loss_before_the
 async def test_with_a_floor_a_re_arm_is_refused_while_it_is_blind_and_force_may() -> None:
     async with watching(limits=limits(floor=800)) as desk:
         await desk.samples(1000, 1000, 1000, 800, 800)
-        assert not isinstance(desk.trigger.against_rearm(), Unseen)  # seen: no force helps
+        assert not isinstance(desk.trigger.rearm_blocker(), Unseen)  # seen: no force helps
         await anyio.sleep(31)
-        why = desk.trigger.against_rearm()
+        why = desk.trigger.rearm_blocker()
         assert isinstance(why, Unseen)
         assert why.startswith("cannot see whether equity is above the floor 800") and why.endswith("--force")
         assert "800 USD" in why
@@ -443,11 +443,11 @@ async def test_with_a_floor_a_re_arm_is_refused_right_after_the_start(past: bool
     async with watching(limits=limits(floor=800)) as desk:
         await desk.samples(1000, 1000, 1000, 800, 800)
     async with watching(limits=limits(floor=800), past=desk.records[-1] if past else None, tripped=("a",)) as again:
-        why = again.trigger.against_rearm()
+        why = again.trigger.rearm_blocker()
         assert isinstance(why, Unseen)
         assert ("last seen at 800 USD" in why) is past
         await again.samples(801)
-        assert again.trigger.against_rearm() is None
+        assert again.trigger.rearm_blocker() is None
 
 
 async def test_a_loss_of_the_day_that_goes_on_holds_against_a_re_arm_for_another_reason() -> None:
@@ -455,11 +455,11 @@ async def test_a_loss_of_the_day_that_goes_on_holds_against_a_re_arm_for_another
         await desk.samples(1000, 1000, 1000)
         desk.phases["a"] = Phase.CLEAR
         await desk.samples(900)  # once: it has not fired
-        assert desk.trigger.against_rearm() is not None
+        assert desk.trigger.rearm_blocker() is not None
         await desk.samples(950)
-        assert desk.trigger.against_rearm() is None
+        assert desk.trigger.rearm_blocker() is None
         await anyio.sleep(31)
-        assert isinstance(desk.trigger.against_rearm(), Unseen)
+        assert isinstance(desk.trigger.rearm_blocker(), Unseen)
 
 
 async def test_some_accounts_are_not_re_armed_alone_while_nobody_can_see() -> None:
@@ -470,8 +470,8 @@ async def test_some_accounts_are_not_re_armed_alone_while_nobody_can_see() -> No
             desk.tell(usd, "b")
         await anyio.sleep(31)
         desk.phases.update(a=Phase.CLEAR, b=Phase.CLEAR)
-        assert isinstance(desk.trigger.against_part({"a"}), Unseen)
-        assert desk.trigger.against_part({"a", "b"}) is None
+        assert isinstance(desk.trigger.partial_rearm_blocker({"a"}), Unseen)
+        assert desk.trigger.partial_rearm_blocker({"a", "b"}) is None
 
 
 async def test_the_last_figure_survives_a_restart() -> None:

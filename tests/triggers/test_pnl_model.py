@@ -14,14 +14,14 @@ from decimal import Decimal
 
 import pytest
 
-from kill_switch.core.domain import Now
-from kill_switch.triggers.pnl.baseline import Day, Left, Reset
-from kill_switch.triggers.pnl.day import Ledger, Limits
-from kill_switch.triggers.pnl.samples import Figure, Round
+from kill_switch.core.domain import Instant
+from kill_switch.triggers.pnl.baseline import ResetTime, RestoredDay, TradingDay
+from kill_switch.triggers.pnl.day import DayTracker, PnlLimits
+from kill_switch.triggers.pnl.samples import AccountValue, Sample
 
 S = 1_000_000_000
 EVERY_S = 5
-RESET = Reset(12, 0, "UTC")
+RESET = ResetTime(12, 0, "UTC")
 NOON_S = 1_700_049_600 + 3 * 86_400  # a wall time at which a day begins
 LATE_S = 60 + 2 * EVERY_S  # so long a transfer hides a loss of as much, before its word or after it
 HISTORY_S = 4000
@@ -68,9 +68,9 @@ class History:
         chance = self.chance = random.Random(seed)  # noqa: S311 - a history that can be told again
         self.confirm = chance.randint(1, 3)
         max_loss, max_drawdown = chance.randint(20, 120), chance.randint(20, 120)
-        self.limits = Limits(Decimal(max_loss), Decimal(max_drawdown), None)
+        self.limits = PnlLimits(Decimal(max_loss), Decimal(max_drawdown), None)
         self.market = Market(self.confirm, max_loss, max_drawdown)
-        self.ledger = Ledger(self.limits, self.confirm, RESET, ())
+        self.ledger = DayTracker(self.limits, self.confirm, RESET, ())
         self.mono_s, self.wall_s = 10_000.0, NOON_S - chance.uniform(200, HISTORY_S)
         self.worth, self.told, self.shown = 10_000, 0, 0
         self.pending: list[tuple[float, str, int]] = []  # when, "word" or "figures", how much
@@ -89,8 +89,10 @@ class History:
             passed = self.market.sample(self.worth, today != date, self.wall_s - seen)
             date, seen = today, self.wall_s
             amount = Decimal(self.worth + self.shown)
-            now = Now(int(self.mono_s * S), int(self.wall_s * S))
-            fired = self.ledger.take(Round({"a": Figure({"USD": amount}, amount, now.mono_ns)}, amount, now)).reached
+            now = Instant(int(self.mono_s * S), int(self.wall_s * S))
+            fired = self.ledger.judge(
+                Sample({"a": AccountValue({"USD": amount}, amount, now.mono_ns)}, amount, now)
+            ).reached
             if fired:
                 return (0, 0) if passed else (1, 0)
             owed_s = None if not passed else self.mono_s if owed_s is None else owed_s
@@ -118,7 +120,7 @@ class History:
                 self.shown += amount
             else:
                 self.told += 1
-                self.ledger.transfer("a", Decimal(amount), int(at_s * S))
+                self.ledger.on_transfer("a", Decimal(amount), int(at_s * S))
             self.calm_until_s = self.mono_s + 200
 
     def _move(self) -> None:
@@ -132,8 +134,10 @@ class History:
         day = self.ledger.day
         if day is None:
             return
-        left = Left(Day.of(day.told()), tuple(self.ledger.ended), int(self.wall_s * S), self.ledger.transfers)
-        self.ledger = Ledger(self.limits, self.confirm, RESET, (), left)
+        left = RestoredDay(
+            TradingDay.from_json(day.to_json()), tuple(self.ledger.ended), int(self.wall_s * S), self.ledger.transfers
+        )
+        self.ledger = DayTracker(self.limits, self.confirm, RESET, (), left)
         self.market.row.clear()
         if self.market.due:
             self.market.first = []

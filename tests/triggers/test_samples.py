@@ -8,27 +8,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kill_switch.core.domain import Now
-from kill_switch.triggers.pnl.samples import Round, Samples, amount_of
+from kill_switch.core.domain import Instant
+from kill_switch.triggers.pnl.samples import Sample, SampleCollector, parse_equity
 
 RATES = {"USD": Decimal(1), "BTC": Decimal(90_000)}
 S = 1_000_000_000
 
 
-def samples(*accounts: str, window_s: float = 6.0) -> Samples:
-    return Samples(accounts or ("a", "b"), RATES, window_s)
+def samples(*accounts: str, window_s: float = 6.0) -> SampleCollector:
+    return SampleCollector(accounts or ("a", "b"), RATES, window_s)
 
 
-def at(seconds: float) -> Now:
-    return Now(int(seconds * S), int(seconds * S))
+def at(seconds: float) -> Instant:
+    return Instant(int(seconds * S), int(seconds * S))
 
 
-def take(kept: Samples, account: str, usd: str, asked_s: float) -> bool:
-    return kept.take(account, {"USD": Decimal(usd)}, int(asked_s * S), int(asked_s * S))
+def take(kept: SampleCollector, account: str, usd: str, asked_s: float) -> bool:
+    return kept.add(account, {"USD": Decimal(usd)}, int(asked_s * S), int(asked_s * S))
 
 
-def next_round(kept: Samples, after: Round | None, seconds: float) -> Round | None:
-    return kept.round(after, at(seconds), 30.0)
+def next_round(kept: SampleCollector, after: Sample | None, seconds: float) -> Sample | None:
+    return kept.next_sample(after, at(seconds), 30.0)
 
 
 def test_a_sample_waits_for_every_account_and_adds_them_up() -> None:
@@ -73,7 +73,7 @@ def test_a_figure_that_is_too_old_is_no_part_of_a_sample() -> None:
 
 def test_currencies_are_added_at_their_rates() -> None:
     kept = samples("a")
-    assert kept.take("a", {"BTC": Decimal("0.5"), "USD": Decimal(-1000)}, S, S)
+    assert kept.add("a", {"BTC": Decimal("0.5"), "USD": Decimal(-1000)}, S, S)
     found = next_round(kept, None, 1)
     assert found is not None
     assert found.worth == 44_000
@@ -81,11 +81,11 @@ def test_currencies_are_added_at_their_rates() -> None:
 
 def test_an_amount_without_a_rate_is_no_figure_and_says_what_it_is() -> None:
     kept = samples("a")
-    assert kept.take("a", {"ETH": Decimal("3"), "USD": Decimal(5)}, S, S)
+    assert kept.add("a", {"ETH": Decimal("3"), "USD": Decimal(5)}, S, S)
     assert next_round(kept, None, 1) is None
     assert kept.unrated == {"a": "3 ETH"}
     assert kept.ignored == 0
-    assert kept.take("a", {"ETH": Decimal(0), "USD": Decimal(5)}, 2 * S, 2 * S)  # nothing of it needs no rate
+    assert kept.add("a", {"ETH": Decimal(0), "USD": Decimal(5)}, 2 * S, 2 * S)  # nothing of it needs no rate
     assert kept.unrated == {}
     assert next_round(kept, None, 2) is not None
 
@@ -93,14 +93,14 @@ def test_an_amount_without_a_rate_is_no_figure_and_says_what_it_is() -> None:
 @pytest.mark.parametrize("wrong", ["NaN", "sNaN", "Infinity", "-Infinity", "1e18", "-1e40"])
 def test_what_is_no_sensible_number_is_ignored_and_counted(wrong: str) -> None:
     kept = samples("a")
-    assert not kept.take("a", {"USD": Decimal(wrong)}, S, S)
+    assert not kept.add("a", {"USD": Decimal(wrong)}, S, S)
     assert (kept.ignored, kept.why_ignored) == (1, "not a sensible number")
     assert kept.last["a"] is None
 
 
 def test_an_amount_that_is_absurd_only_at_its_rate_is_ignored_too() -> None:
     kept = samples("a")
-    assert not kept.take("a", {"BTC": Decimal(10**17)}, S, S)
+    assert not kept.add("a", {"BTC": Decimal(10**17)}, S, S)
     assert (kept.ignored, kept.last["a"]) == (1, None)
 
 
@@ -111,7 +111,7 @@ def test_an_amount_that_is_absurd_only_at_its_rate_is_ignored_too() -> None:
 def test_a_figure_out_of_its_order_is_ignored_and_counted(asked_s: float, why: str) -> None:
     kept = samples("a")
     take(kept, "a", "100", 10)
-    assert not kept.take("a", {"USD": Decimal(1)}, int(asked_s * S), 12 * S)
+    assert not kept.add("a", {"USD": Decimal(1)}, int(asked_s * S), 12 * S)
     assert (kept.ignored, kept.why_ignored) == (1, why)
     last = kept.last["a"]
     assert last is not None
@@ -120,7 +120,7 @@ def test_a_figure_out_of_its_order_is_ignored_and_counted(asked_s: float, why: s
 
 def test_an_empty_figure_is_ignored_and_counted() -> None:
     kept = samples("a")
-    assert not kept.take("a", {}, S, S)
+    assert not kept.add("a", {}, S, S)
     assert kept.ignored == 1
 
 
@@ -129,7 +129,7 @@ def test_the_same_moment_is_the_same_figure_and_is_not_counted_as_ignored() -> N
     take(kept, "a", "100", 10)
     first = next_round(kept, None, 10)
     for seconds in (11, 12, 13):
-        assert not kept.take("a", {"USD": Decimal("100.0")}, 10 * S, seconds * S)
+        assert not kept.add("a", {"USD": Decimal("100.0")}, 10 * S, seconds * S)
         assert next_round(kept, first, seconds) is None
     assert kept.ignored == 0
 
@@ -137,7 +137,7 @@ def test_the_same_moment_is_the_same_figure_and_is_not_counted_as_ignored() -> N
 def test_the_evidence_of_a_sample_has_every_figure_and_its_age() -> None:
     kept = samples()
     take(kept, "a", "100", 10)
-    kept.take("b", {"BTC": Decimal("0.001")}, 11 * S, 11 * S)
+    kept.add("b", {"BTC": Decimal("0.001")}, 11 * S, 11 * S)
     found = next_round(kept, None, 12)
     assert found is not None
     assert found.evidence() == {
@@ -157,7 +157,7 @@ def test_any_figures_make_samples_of_one_window_with_news_of_every_account(
     kept, after, now_s = samples(), None, 100
     for account, usd, step in told:
         now_s += max(0, step)
-        kept.take(account, {"USD": Decimal(usd)}, (now_s + min(0, step)) * S, now_s * S)
+        kept.add(account, {"USD": Decimal(usd)}, (now_s + min(0, step)) * S, now_s * S)
         found = next_round(kept, after, now_s)
         if found is None:
             continue
@@ -182,7 +182,7 @@ def test_any_figures_make_samples_of_one_window_with_news_of_every_account(
     ],
 )
 def test_an_equity_from_outside_is_a_decimal_number(value: object, amount: str) -> None:
-    assert amount_of(value) == Decimal(amount)
+    assert parse_equity(value) == Decimal(amount)
 
 
 @pytest.mark.parametrize(
@@ -193,4 +193,4 @@ def test_an_equity_from_outside_is_a_decimal_number(value: object, amount: str) 
     ],
 )
 def test_anything_else_is_no_equity(value: object) -> None:
-    assert amount_of(value) is None
+    assert parse_equity(value) is None

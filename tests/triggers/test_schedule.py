@@ -11,7 +11,7 @@ import pytest
 
 from kill_switch.journal.records import ScheduleRecord, Unreadable, read
 from kill_switch.triggers.base import TriggerState
-from kill_switch.triggers.schedule import Schedule
+from kill_switch.triggers.schedule import ScheduleTrigger
 from tests.triggers.stage import watch
 from tests.virtual_time import START, running
 
@@ -23,8 +23,8 @@ WEEK_S = 7 * 86400.0
 
 def schedule(
     cron: str, zone: str = "UTC", missed: Literal["fire", "skip"] = "fire", seen: datetime | None = None
-) -> Schedule:
-    return Schedule("s", ("mm1",), cron, zone, missed, clock=lambda: running().now(), seen=seen)
+) -> ScheduleTrigger:
+    return ScheduleTrigger("s", ("mm1",), cron, zone, missed, clock=lambda: running().now(), seen=seen)
 
 
 def _recorded(datas: list[dict[str, Any]]) -> ScheduleRecord | None:
@@ -35,12 +35,12 @@ def _recorded(datas: list[dict[str, Any]]) -> ScheduleRecord | None:
 async def test_it_fires_at_its_time_and_not_before() -> None:
     trigger = schedule("30 22 * * *")
     assert await watch(trigger, 999.0) == []
-    assert trigger.condition()[0] is TriggerState.OK
+    assert trigger.state()[0] is TriggerState.OK
     (reason,) = await watch(trigger, 2.0)
     assert reason.evidence["due"] == "2023-11-14T22:30:00+00:00"
     assert reason.evidence["late_s"] == 0
     assert reason.accounts == ("mm1",)
-    assert trigger.condition()[0] is TriggerState.TRIPPED
+    assert trigger.state()[0] is TriggerState.TRIPPED
 
 
 async def test_it_fires_once_a_time_and_again_at_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +55,7 @@ async def test_it_fires_once_a_time_and_again_at_the_next(monkeypatch: pytest.Mo
 async def test_the_zones_summer_time_is_its_own() -> None:
     running().jump_wall((datetime(2024, 3, 9, tzinfo=UTC) - BEGIN).total_seconds())
     trigger = schedule("55 16 * * fri", "America/New_York")
-    assert trigger.condition() == (TriggerState.OK, "next: 2024-03-15T16:55:00-04:00")
+    assert trigger.state() == (TriggerState.OK, "next: 2024-03-15T16:55:00-04:00")
 
 
 async def test_a_day_of_the_month_and_a_day_of_the_week_both_fire(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ async def test_a_wall_clock_that_is_set_back_does_not_fire_the_same_time_twice()
 
 async def run_over(
     seconds: float, jump: Callable[[float], None], missed: Literal["fire", "skip"], cron: str = "30 22 * * *"
-) -> Schedule:
+) -> ScheduleTrigger:
     """Watch 22:30 from 22:13 on; lose some seconds from 22:29 on; return the trigger at the end of the next minute."""
     trigger = schedule(cron, missed=missed)
     assert await watch(trigger, 940.0) == []
@@ -114,7 +114,7 @@ async def run_over(
 )  # SIGSTOP; a suspend, in which the monotonic clock stands still
 async def test_skip_holds_for_a_time_that_passes_while_the_process_or_the_machine_stands_still(lost: str) -> None:
     trigger = await run_over(3600.0, getattr(running(), lost), "skip")
-    state, detail = trigger.condition()
+    state, detail = trigger.state()
     assert state is TriggerState.OK
     assert detail.startswith("left out: scheduled for 2023-11-14T22:30:00+00:00, missed by 35")
     assert detail.endswith("; next: 2023-11-15T22:30:00+00:00")
@@ -124,19 +124,19 @@ async def test_skip_holds_for_a_time_that_passes_while_the_process_or_the_machin
 @pytest.mark.parametrize("lost", ["stall", "jump_wall"])
 async def test_a_time_that_is_noticed_within_a_minute_is_not_missed(lost: str, missed: Literal["fire", "skip"]) -> None:
     trigger = await run_over(110.0, getattr(running(), lost), missed)
-    assert trigger.condition()[0] is TriggerState.TRIPPED
+    assert trigger.state()[0] is TriggerState.TRIPPED
 
 
 async def test_of_several_times_that_are_missed_the_latest_is_told() -> None:
     trigger = await run_over(3600.0, running().stall, "fire", "30,45 22,23 * * *")
-    assert "fired: scheduled for 2023-11-14T22:45:00+00:00, missed by" in trigger.condition()[1]
+    assert "fired: scheduled for 2023-11-14T22:45:00+00:00, missed by" in trigger.state()[1]
 
 
 async def test_what_has_fired_is_on_record_and_does_not_fire_again_after_a_restart_with_the_clock_set_back() -> None:
     records: list[dict[str, Any]] = []
 
-    def begin(*past: ScheduleRecord, last: datetime | None = None) -> Schedule:
-        return Schedule(
+    def begin(*past: ScheduleRecord, last: datetime | None = None) -> ScheduleTrigger:
+        return ScheduleTrigger(
             *("s", ("mm1",), "30 22 * * *", "UTC", "fire"),
             clock=lambda: running().now(),
             record=lambda data: records.append(dict(data)),
@@ -151,7 +151,7 @@ async def test_what_has_fired_is_on_record_and_does_not_fire_again_after_a_resta
     fired_at = datetime.fromtimestamp(running().now().wall_ns / 1e9, UTC)
     running().jump_wall(-3600)
     again = begin(record, last=fired_at)
-    assert again.condition() == (TriggerState.OK, "next: 2023-11-15T22:30:00+00:00")
+    assert again.state() == (TriggerState.OK, "next: 2023-11-15T22:30:00+00:00")
     assert await watch(again, 7200.0) == []
 
 
@@ -160,8 +160,8 @@ async def test_what_has_fired_is_on_record_and_does_not_fire_again_after_a_resta
 async def test_what_a_clock_that_was_days_ahead_has_fired_comes_all_the_same_after_a_restart(down: bool) -> None:
     records: list[dict[str, Any]] = []
 
-    def begin(last: datetime | None = None) -> Schedule:
-        return Schedule(
+    def begin(last: datetime | None = None) -> ScheduleTrigger:
+        return ScheduleTrigger(
             *("s", ("mm1",), "30 22 * * *", "UTC", "fire"),
             clock=lambda: running().now(),
             record=lambda data: records.append(dict(data)),
@@ -202,6 +202,6 @@ def test_a_record_that_is_none_of_a_schedule_is_not_taken_for_one(data: dict[str
 async def test_a_rearm_waits_for_the_next_time() -> None:
     trigger = schedule("30 22 * * *")
     await watch(trigger, 1010.0)
-    assert trigger.against_rearm() is None
-    trigger.reset()
-    assert trigger.condition() == (TriggerState.OK, "next: 2023-11-15T22:30:00+00:00")
+    assert trigger.rearm_blocker() is None
+    trigger.on_rearmed()
+    assert trigger.state() == (TriggerState.OK, "next: 2023-11-15T22:30:00+00:00")

@@ -8,11 +8,11 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 from kill_switch.journal.records import StampsRecord, Unreadable, read
-from kill_switch.triggers.intake.stamps import AHEAD_MS, MOST_SENDERS, NEW_WITHIN_MS, Stamps, Verdict
+from kill_switch.triggers.intake.stamps import AHEAD_MS, MAX_SENDERS, NEW_WITHIN_MS, StampJudge, StampVerdict
 
-TAKEN, DOUBLED, WRONG_TIME = Verdict.TAKEN, Verdict.DOUBLED, Verdict.WRONG_TIME
+TAKEN, DOUBLED, WRONG_TIME = StampVerdict.TAKEN, StampVerdict.DOUBLED, StampVerdict.WRONG_TIME
 WALL_MS = 1_700_000_000_000
 
 
@@ -26,14 +26,14 @@ class Life:
         self.begin()
 
     @property
-    def now(self) -> Now:
-        return Now(self.mono_ms * 1_000_000, self.wall_ms * 1_000_000)
+    def now(self) -> Instant:
+        return Instant(self.mono_ms * 1_000_000, self.wall_ms * 1_000_000)
 
     def begin(self) -> None:
         told = [read("stamps", data) for data in map(orjson.loads, map(orjson.dumps, self.records))]
         last = [record for record in told if isinstance(record, StampsRecord)]
         assert last == told
-        self.stamps = Stamps(self.now, self.boot, self.records.append)
+        self.stamps = StampJudge(self.now, self.boot, self.records.append)
         self.stamps.restore(last)
 
     def reboot(self) -> None:
@@ -44,7 +44,7 @@ class Life:
         self.mono_ms += ms
         self.wall_ms += ms
 
-    def send(self, ms: int, sender: str = "bot", trigger: str = "beat") -> Verdict:
+    def send(self, ms: int, sender: str = "bot", trigger: str = "beat") -> StampVerdict:
         return self.stamps.judge(trigger, sender, ms, self.now)
 
     def beats(self, seconds: int, offset_ms: int = 0, sender: str = "bot") -> list[int]:
@@ -228,8 +228,8 @@ def test_stamps_that_jump_with_every_beat_write_few_records(life: Life) -> None:
 
 
 def test_senders_are_bounded_and_none_that_was_forgotten_comes_back_with_an_old_stamp(life: Life) -> None:
-    captured = {f"bot-{number}": life.beats(1, sender=f"bot-{number}")[0] for number in range(3 * MOST_SENDERS)}
-    assert len(life.records[-1]["senders"]) == MOST_SENDERS
+    captured = {f"bot-{number}": life.beats(1, sender=f"bot-{number}")[0] for number in range(3 * MAX_SENDERS)}
+    assert len(life.records[-1]["senders"]) == MAX_SENDERS
     for _ in range(2):
         assert not [name for name, ms in captured.items() if life.send(ms, name) is TAKEN]
         life.begin()

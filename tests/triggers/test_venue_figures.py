@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from kill_switch.core.domain import Route
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.crosstrade.adapter import CrossTrade
-from kill_switch.venues.messages import Call, Equity, Opened, Outputs, Send, Transferred, WakeAfter, Woke
+from kill_switch.venues.messages import Call, Equity, Opened, Outputs, Send, Transferred, VenueTimerFired, WakeAfter
 from kill_switch.venues.roxom.adapter import Roxom
 from tests.triggers.test_pnl import Desk, limits, watching
 from tests.venues.playbook import answer, hears, payload
@@ -29,7 +29,7 @@ class Venue:
         self.desk, self.adapter, self.serve, self.group = desk, adapter, serve, group
 
     def put(self, event: Any) -> None:
-        self.carry_out(self.adapter.feed(event, self.desk.loop.now()))
+        self.carry_out(self.adapter.handle(event, self.desk.loop.now()))
 
     def carry_out(self, outputs: Outputs) -> None:
         for output in outputs:
@@ -39,9 +39,9 @@ class Venue:
                 case WakeAfter(tag, seconds):
                     self.group.start_soon(self._wake, tag, seconds)
                 case Equity(amounts, asked_ns):
-                    self.desk.trigger.measured("a", amounts, asked_ns)
+                    self.desk.trigger.on_equity("a", amounts, asked_ns)
                 case Transferred(currency, amount):
-                    self.desk.trigger.moved("a", currency, amount)
+                    self.desk.trigger.on_transfer("a", currency, amount)
                 case Send():
                     pass
 
@@ -53,11 +53,11 @@ class Venue:
 
     async def _wake(self, tag: str, seconds: float) -> None:
         await anyio.sleep(seconds)
-        self.put(Woke(tag))
+        self.put(VenueTimerFired(tag))
 
     async def measure(self) -> None:
         while True:
-            self.carry_out(self.adapter.measure(self.desk.loop.now()))
+            self.carry_out(self.adapter.request_equity(self.desk.loop.now()))
             await anyio.sleep(5)
 
 

@@ -16,13 +16,13 @@ import anyio.lowlevel
 import pytest
 
 from kill_switch.config.loader import Config, load
-from kill_switch.core.domain import LaneState, Life, Order, Phase
+from kill_switch.core.domain import LaneState, Order, OrderState, Phase
 from kill_switch.triggers.base import Report, TriggerState
 from kill_switch.triggers.heartbeat import NOTES
 from kill_switch.triggers.intake.intake import Intake, sign
-from kill_switch.triggers.link import Link
-from kill_switch.triggers.pnl.trigger import Pnl
-from kill_switch.triggers.supervisor import HEALTHY_S, Watch
+from kill_switch.triggers.link import LinkTrigger
+from kill_switch.triggers.pnl.trigger import PnlTrigger
+from kill_switch.triggers.supervisor import HEALTHY_S, TriggerSupervisor
 from kill_switch.venues.messages import Equity, OrderPlaced, OrdersFound, Transferred
 from tests.core.stubs import Floor
 from tests.virtual_time import running
@@ -60,7 +60,7 @@ class Watched:
         for venue in self.floor.venues.values():
             venue.show()
         self.intake = Intake(directory / "intake.sock", None, None, clock=self.loop.now)
-        self.watch = Watch(
+        self.watch = TriggerSupervisor(
             self.config(triggers),
             self.floor.dispatcher,
             self.intake,
@@ -80,7 +80,7 @@ class Watched:
 
     def worth(self, a: int, b: int) -> None:
         for name, ox in (("a", a), ("b", b)):
-            self.watch.told(name, Equity({"OX": Decimal(ox)}, self.loop.now().mono_ns))
+            self.watch.on_fact(name, Equity({"OX": Decimal(ox)}, self.loop.now().mono_ns))
 
     async def samples(self, *worths: tuple[int, int]) -> None:
         for a, b in worths:
@@ -98,7 +98,7 @@ class Watched:
     async def only_b(self, seconds: int) -> None:
         """Let b be worth five hundred every five seconds, and nobody ask a."""
         for _ in range(seconds // 5):
-            self.watch.told("b", Equity({"OX": Decimal(500)}, self.loop.now().mono_ns))
+            self.watch.on_fact("b", Equity({"OX": Decimal(500)}, self.loop.now().mono_ns))
             await self.wait(5)
 
     def clear(self, name: str) -> None:
@@ -121,7 +121,7 @@ class Watched:
 async def watching(directory: Path, triggers: str, entries: Sequence[Mapping[str, Any]] = ()) -> AsyncIterator[Watched]:
     watched = Watched(directory, triggers, entries)
     async with anyio.create_task_group() as group:
-        group.start_soon(watched.watch.attention.run)
+        group.start_soon(watched.watch.stall_clock.run)
         for trigger in watched.watch.triggers.values():
             group.start_soon(watched.watch.run, trigger)
         yield watched
@@ -133,7 +133,7 @@ async def watching(directory: Path, triggers: str, entries: Sequence[Mapping[str
 
 async def test_what_venues_tell_of_equity_comes_to_the_trigger_and_kills_its_accounts_only(tmp_path: Path) -> None:
     async with watching(tmp_path, PNL.format(on_blind="alarm")) as watched:
-        assert watched.watch.measured() == ("a", "b")
+        assert watched.watch.accounts_with_equity() == ("a", "b")
         await watched.samples((500, 500), (500, 500), (500, 500), (450, 451), (450, 451))
         assert watched.tripped() == ()
         await watched.samples((450, 450), (450, 450))
@@ -143,18 +143,18 @@ async def test_what_venues_tell_of_equity_comes_to_the_trigger_and_kills_its_acc
 async def test_what_has_fired_for_two_accounts_speaks_against_a_rearm_of_one(tmp_path: Path) -> None:
     async with watching(tmp_path, PNL.format(on_blind="alarm")) as watched:
         await watched.samples((500, 500), (500, 500), (500, 500), (450, 450), (450, 450))
-        (why,) = watched.watch.against_rearm({"a"})
+        (why,) = watched.watch.rearm_blockers({"a"})
         assert why.endswith("the day begins anew only if b is re-armed with it")
-        assert list(watched.watch.against_rearm({"a", "b"})) == []
+        assert list(watched.watch.rearm_blockers({"a", "b"})) == []
 
 
 async def test_what_a_trigger_cannot_see_holds_against_a_rearm_until_it_is_forced(tmp_path: Path) -> None:
     async with watching(tmp_path, PNL.replace('max_loss = "100"', 'floor = "8"').format(on_blind="alarm")) as watched:
-        (why,) = watched.watch.against_rearm({"a", "b"})
+        (why,) = watched.watch.rearm_blockers({"a", "b"})
         assert why.startswith(
             "trigger daily-loss: cannot see whether equity is above the floor 8: no figures of a, b yet"
         )
-        assert list(watched.watch.against_rearm({"a", "b"}, force=True)) == []
+        assert list(watched.watch.rearm_blockers({"a", "b"}, force=True)) == []
 
 
 @pytest.mark.parametrize(("on_blind", "refused"), [("alarm", False), ("fire", True)])
@@ -166,13 +166,13 @@ async def test_one_that_has_fired_and_would_fire_at_once_for_being_blind_is_rear
         await watched.samples((500, 500), (500, 500), (500, 500), (450, 450), (450, 450))
         place(watched, "a", *"1234")
         await anyio.sleep(0.2)
-        states = [state for state, _ in watched.watch.conditions().values()]
+        states = [state for state, _ in watched.watch.states().values()]
         assert states == [TriggerState.TRIPPED, TriggerState.TRIPPED]
         for name in "ab":
             watched.clear(name)
         watched.floor.lanes["a"].state = LaneState.DOWN
         await watched.wait(60)
-        found = list(watched.watch.against_rearm({"a", "b"}, force=True))
+        found = list(watched.watch.rearm_blockers({"a", "b"}, force=True))
         assert [line.partition(": it is blind")[0] for line in found] == (
             ["trigger daily-loss", "trigger runaway"] if refused else []
         )
@@ -183,7 +183,7 @@ async def test_a_withdrawal_that_a_venue_tells_comes_to_the_trigger(tmp_path: Pa
         await watched.samples((500, 500), (500, 500), (500, 500))
         await anyio.sleep(20)
         await watched.samples(*[(500, 500)] * 10)
-        watched.watch.told("b", Transferred("OX", Decimal(-400)))
+        watched.watch.on_fact("b", Transferred("OX", Decimal(-400)))
         await watched.samples(*[(500, 100)] * 10)
         assert watched.tripped() == ()
         assert [data["why"] for data in watched.floor.recorder.of("pnl")] == ["first", "transfer"]
@@ -255,7 +255,7 @@ async def test_a_kill_excuses_no_trigger_whose_task_has_died(tmp_path: Path) -> 
         await watched.samples((500, 500), (500, 500), (500, 500))
         watched.floor.fire("a")
         await watched.only_b(60)
-        watched.watch._dead["daily-loss"] = "its task ended"
+        watched.watch._task_failures["daily-loss"] = "its task ended"
         watched.watch.notice_blind()
         assert watched.tripped() == ("a", "b")
 
@@ -265,7 +265,7 @@ async def test_a_currency_without_a_rate_is_a_reason_although_an_account_is_bein
         await watched.samples((500, 500), (500, 500), (500, 500))
         watched.floor.fire("a")
         for _ in range(10):
-            watched.watch.told("b", Equity({"DOGE": Decimal(1)}, watched.loop.now().mono_ns))
+            watched.watch.on_fact("b", Equity({"DOGE": Decimal(1)}, watched.loop.now().mono_ns))
             await watched.wait(5)
         assert watched.tripped() == ("a", "b")
 
@@ -292,14 +292,14 @@ async def test_a_reload_with_another_limit_goes_on_from_a_peak_that_was_not_on_r
     async with watching(tmp_path, PNL.format(on_blind="alarm")) as watched:
         await watched.samples(*[(500, 500)] * 3, *[(600, 600)] * 2)
         new = watched.config(PNL.format(on_blind="alarm") + 'max_drawdown = "200"\n')
-        watched.watch.prepare(new, ["daily-loss"])()
+        watched.watch.prepare_reload(new, ["daily-loss"])()
         trigger = watched.watch.triggers["daily-loss"]
-        assert isinstance(trigger, Pnl)
+        assert isinstance(trigger, PnlTrigger)
         async with anyio.create_task_group() as group:
             group.start_soon(watched.watch.run, trigger)
             await watched.samples((500, 500), (500, 500))
             assert watched.tripped() == ("a", "b")
-            assert watched.watch.conditions()["daily-loss"][1].startswith("max_drawdown reached")
+            assert watched.watch.states()["daily-loss"][1].startswith("max_drawdown reached")
             group.cancel_scope.cancel()
 
 
@@ -314,9 +314,9 @@ async def test_what_a_trigger_that_a_reload_removes_or_renames_has_seen_lost_is_
     async with watching(tmp_path, table) as watched:
         await watched.samples((500, 500), (500, 500), (500, 500), (460, 460), (460, 460))
         renamed = watched.config(table.replace("daily-loss", "day-loss"))
-        watched.watch.prepare(renamed, ["day-loss"])()
+        watched.watch.prepare_reload(renamed, ["day-loss"])()
         assert watched.said[-1] == GONE
-        watched.watch.prepare(watched.config(table), ["daily-loss"])()
+        watched.watch.prepare_reload(watched.config(table), ["daily-loss"])()
         async with anyio.create_task_group() as group:
             group.start_soon(watched.watch.run, watched.watch.triggers["daily-loss"])
             await watched.samples((450, 450), (450, 450))  # it is back on the same day, which goes on
@@ -332,7 +332,7 @@ async def test_what_a_trigger_that_is_gone_after_a_restart_has_seen_lost_is_told
         left = [{"kind": kind, "data": data, "seq": n} for n, (kind, data) in enumerate(watched.floor.recorder.records)]
     for told in ([GONE], []):
         async with watching(tmp_path, table.replace("daily-loss", "day-loss"), left) as watched:
-            watched.watch.start_heartbeats()
+            watched.watch.start_boot_timers()
             assert watched.said == told
             left += [
                 {"kind": k, "data": data, "seq": 1000 + n} for n, (k, data) in enumerate(watched.floor.recorder.records)
@@ -341,7 +341,7 @@ async def test_what_a_trigger_that_is_gone_after_a_restart_has_seen_lost_is_told
 
 def place(watched: Watched, account: str, *orders: str) -> None:
     for one in orders:
-        watched.watch.told(account, OrderPlaced(Order(one, "OX-USD-SWAP-LIN", Life.LIVE, "OPEN")))
+        watched.watch.on_fact(account, OrderPlaced(Order(one, "OX-USD-SWAP-LIN", OrderState.LIVE, "OPEN")))
 
 
 async def test_orders_that_are_placed_come_to_the_trigger(tmp_path: Path) -> None:
@@ -361,14 +361,14 @@ async def test_orders_that_lists_show_come_to_the_trigger_and_a_reload_with_anot
 ) -> None:
     async with watching(tmp_path, RATE) as watched:
         await anyio.sleep(12)
-        watched.watch.told("b", OrdersFound(tuple("12345"), watched.loop.now().mono_ns))
-        watched.watch.told("a", OrdersFound(tuple("12345"), watched.loop.now().mono_ns - 11 * 10**9))
-        watched.watch.told("a", OrdersFound(tuple("67"), watched.loop.now().mono_ns - 10**9))
+        watched.watch.on_fact("b", OrdersFound(tuple("12345"), watched.loop.now().mono_ns))
+        watched.watch.on_fact("a", OrdersFound(tuple("12345"), watched.loop.now().mono_ns - 11 * 10**9))
+        watched.watch.on_fact("a", OrdersFound(tuple("67"), watched.loop.now().mono_ns - 10**9))
         await anyio.sleep(0.2)
-        assert watched.watch.conditions()["runaway"][1].startswith("2 new orders within 10 s, of 3 (a)")
+        assert watched.watch.states()["runaway"][1].startswith("2 new orders within 10 s, of 3 (a)")
         other = RATE.replace("max_new = 3", "max_new = 4")
-        watched.watch.prepare(watched.config(other), ["runaway"])()
-        assert watched.watch.conditions()["runaway"][1].startswith("2 new orders within 10 s, of 4 (a)")
+        watched.watch.prepare_reload(watched.config(other), ["runaway"])()
+        assert watched.watch.states()["runaway"][1].startswith("2 new orders within 10 s, of 4 (a)")
 
 
 async def test_a_gate_that_cannot_see_orders_is_overridden_by_force_and_one_that_sees_too_many_is_not(
@@ -376,33 +376,33 @@ async def test_a_gate_that_cannot_see_orders_is_overridden_by_force_and_one_that
 ) -> None:
     async with watching(tmp_path, RATE) as watched:
         await anyio.sleep(12)
-        assert list(watched.watch.against_rearm({"a"})) == []
+        assert list(watched.watch.rearm_blockers({"a"})) == []
         watched.floor.lanes["a"].state = LaneState.DOWN
         await anyio.sleep(0.2)
-        (why,) = watched.watch.against_rearm({"a"})
+        (why,) = watched.watch.rearm_blockers({"a"})
         assert why.startswith("trigger runaway: cannot see whether a has too many orders") and "--force" in why
-        assert list(watched.watch.against_rearm({"a"}, force=True)) == []
+        assert list(watched.watch.rearm_blockers({"a"}, force=True)) == []
         watched.floor.lanes["a"].state = LaneState.UP
         await anyio.sleep(1.2)
         place(watched, "a", *"1234")
         await anyio.sleep(0.2)
-        assert len(list(watched.watch.against_rearm({"a"}, force=True))) == 1
+        assert len(list(watched.watch.rearm_blockers({"a"}, force=True))) == 1
 
 
 async def test_a_lane_that_is_down_and_a_book_that_is_not_known_are_not_seen(tmp_path: Path) -> None:
     async with watching(tmp_path, RATE) as watched:
         await anyio.sleep(0.2)
-        assert watched.watch.conditions()["runaway"][0] is TriggerState.OK
+        assert watched.watch.states()["runaway"][0] is TriggerState.OK
         watched.floor.lanes["a"].state = LaneState.DOWN
         await watched.wait(11)
-        assert watched.watch.conditions()["runaway"][0] is TriggerState.BLIND
+        assert watched.watch.states()["runaway"][0] is TriggerState.BLIND
         watched.floor.lanes["a"].state = LaneState.UP
         await watched.wait(1)
-        assert watched.watch.conditions()["runaway"][0] is TriggerState.OK
+        assert watched.watch.states()["runaway"][0] is TriggerState.OK
         watched.floor.venues["a"].book.end_pushes(1)
         watched.floor.venues["a"].book.start_pushes(1, watched.loop.now().mono_ns)
         await watched.wait(11)
-        assert watched.watch.conditions()["runaway"][0] is TriggerState.BLIND
+        assert watched.watch.states()["runaway"][0] is TriggerState.BLIND
         assert watched.tripped() == ()
 
 
@@ -416,26 +416,26 @@ async def test_open_orders_are_those_of_the_book(tmp_path: Path) -> None:
 # ── triggers that fail ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Broken(Link):
+class Broken(LinkTrigger):
     """A trigger that cannot run, and cannot say how it is."""
 
     async def run(self, report: Report) -> None:
         raise RuntimeError("a fault of ours")
 
-    def condition(self) -> tuple[TriggerState, str]:
+    def state(self) -> tuple[TriggerState, str]:
         raise ArithmeticError("a fault of ours")
 
 
-def broken(watch: Watch) -> Broken:
+def broken(watch: TriggerSupervisor) -> Broken:
     clock = running().now
-    return Broken("daily-loss", ("a", "b"), 1.0, clock=clock, attention=watch.attention, reachable=dict)
+    return Broken("daily-loss", ("a", "b"), 1.0, clock=clock, attention=watch.stall_clock, reachable=dict)
 
 
 async def test_a_trigger_that_cannot_say_how_it_is_is_blind_and_hides_no_other(tmp_path: Path) -> None:
     async with watching(tmp_path, PNL.format(on_blind="fire") + RATE) as watched:
         await anyio.sleep(0.2)
         watched.watch.triggers = {**watched.watch.triggers, "daily-loss": broken(watched.watch)}
-        assert watched.watch.conditions() == {
+        assert watched.watch.states() == {
             "daily-loss": (TriggerState.BLIND, "its state cannot be told: ArithmeticError"),
             "runaway": (TriggerState.OK, "0 new orders within 10 s, of 3 (a), 0 open orders, of 5 (a)"),
         }
@@ -447,7 +447,7 @@ async def test_a_trigger_whose_task_dies_is_blind_until_it_runs_again(tmp_path: 
     async with watching(tmp_path, RATE) as watched, anyio.create_task_group() as group:
         group.start_soon(watched.watch.run, broken(watched.watch))
         await anyio.sleep(0.1)
-        assert watched.watch._dead == {"daily-loss": "its task failed: RuntimeError"}
+        assert watched.watch._task_failures == {"daily-loss": "its task failed: RuntimeError"}
         group.cancel_scope.cancel()
 
 
@@ -457,14 +457,14 @@ async def test_a_trigger_that_dies_again_and_again_waits_longer_and_after_a_time
     loop, runs = running(), list[tuple[float, float]]()  # when it began, and how long it was well
     plan = [0.0] * 7 + [HEALTHY_S + 1, 0.0, HEALTHY_S / 2, 0.0]
 
-    class Sick(Link):
+    class Sick(LinkTrigger):
         async def run(self, report: Report) -> None:
             runs.append((loop.time(), plan[len(runs)] if len(runs) < len(plan) else 1e6))
             await anyio.sleep(runs[-1][1])
             raise RuntimeError("a fault of ours")
 
     watched = Watched(tmp_path, RATE)
-    attention = watched.watch.attention
+    attention = watched.watch.stall_clock
     sick = Sick("lost", ("a",), 1.0, clock=loop.now, attention=attention, reachable=lambda: {"a": True})
     async with anyio.create_task_group() as group:
         group.start_soon(watched.watch.run, sick)
@@ -502,17 +502,17 @@ class Restarted(Watched):
             lane.state = LaneState.UP if name in names else LaneState.DOWN
 
     def hear(self, datagram: bytes = b"beat") -> None:
-        assert self.intake.datagram(datagram, None)
+        assert self.intake.on_datagram(datagram, None)
 
     async def until(self, seconds: float) -> None:
         """Look as often as the daemon does."""
         while self.loop.time() < self.begin_s + seconds - 1e-6:
-            self.watch.start_heartbeats()
+            self.watch.start_boot_timers()
             await anyio.sleep(0.1)
 
     @property
     def state(self) -> tuple[TriggerState, str]:
-        return self.watch.conditions()["beat"]
+        return self.watch.states()["beat"]
 
     @property
     def records(self) -> list[Mapping[str, Any]]:
@@ -532,7 +532,7 @@ async def living(
 ) -> AsyncIterator[Restarted]:
     life = Restarted(directory, triggers, entries, renamed)
     async with anyio.create_task_group() as group:
-        group.start_soon(life.watch.attention.run)
+        group.start_soon(life.watch.stall_clock.run)
         for trigger in life.watch.triggers.values():
             group.start_soon(life.watch.run, trigger)
         await anyio.lowlevel.checkpoint()
@@ -569,12 +569,12 @@ async def test_a_strategy_that_was_watched_before_a_restart_and_is_not_heard_yet
     async with living(tmp_path, BEAT, await died_watching(tmp_path)) as life:
         for seconds in (0.1, 2.5):  # before its account is ready, and while its time-out counts
             await life.until(seconds)
-            (why,) = life.watch.against_rearm({"a"})
+            (why,) = life.watch.rearm_blockers({"a"})
             assert why.startswith("trigger beat: cannot see whether it beats: ")
-            assert list(life.watch.against_rearm({"a"}, force=True)) == []
+            assert list(life.watch.rearm_blockers({"a"}, force=True)) == []
             life.ready("a")
         life.hear()
-        assert list(life.watch.against_rearm({"a"})) == []
+        assert list(life.watch.rearm_blockers({"a"})) == []
 
 
 async def test_accounts_that_never_get_ready_keep_nothing_from_counting(tmp_path: Path) -> None:
@@ -663,11 +663,11 @@ async def test_from_the_boot_on_counts_after_a_bound_though_its_own_account_is_d
 
 async def test_ready_though_degraded_waits_for_no_account(tmp_path: Path) -> None:
     async with living(tmp_path, '[triggers.other]\nkind = "heartbeat"\ntimeout = "3s"\n') as life:
-        life.watch.start_heartbeats()
+        life.watch.start_boot_timers()
         config = life.config(BOOT)
         degraded = config.daemon.model_copy(update={"ready": "degraded"})
-        life.watch.prepare(replace(config, daemon=degraded), ["beat"])()
-        assert life.watch.conditions()["beat"][1] == "last beat: never, allowed: 3 s"
+        life.watch.prepare_reload(replace(config, daemon=degraded), ["beat"])()
+        assert life.watch.states()["beat"][1] == "last beat: never, allowed: 3 s"
 
 
 async def test_a_trip_is_on_record_and_a_restart_neither_trips_again_nor_forgets_it(tmp_path: Path) -> None:
@@ -681,19 +681,19 @@ async def test_a_trip_is_on_record_and_a_restart_neither_trips_again_nor_forgets
             left, state = life.entries, life.floor.dispatcher.state
         tripped = Restarted(tmp_path, triggers)
         tripped.floor.dispatcher.state = state
-        watch = Watch(
+        watch = TriggerSupervisor(
             tripped.config(triggers), tripped.floor.dispatcher, tripped.intake, {}, tripped.floor.announced.append,
             clock=tripped.loop.now, entries=left,
         )  # fmt: skip
-        assert watch.conditions()["beat"] == (TriggerState.TRIPPED, "heartbeat lost; last beat: never")
-        assert list(watch.against_rearm({"a"})) == blocked
+        assert watch.states()["beat"] == (TriggerState.TRIPPED, "heartbeat lost; last beat: never")
+        assert list(watch.rearm_blockers({"a"})) == blocked
 
 
 async def test_a_re_arm_has_it_wait_for_a_first_beat_again_over_a_restart_too(tmp_path: Path) -> None:
     async with living(tmp_path, BEAT) as life:
         life.hear()
         await life.until(6)
-        life.watch.triggers["beat"].reset()
+        life.watch.triggers["beat"].on_rearmed()
         await life.until(8)
         left = life.entries
     assert left[-1]["data"] == {"trigger": "beat", "watched": False, "why": "re-arm"}
@@ -752,7 +752,7 @@ async def test_a_restart_takes_no_signed_beat_of_the_run_before(tmp_path: Path) 
         for second in range(1, 60):
             await life.until(second)
             captured.append(sign(b"beat", KEY, life.loop.now().wall_ms))
-            assert life.intake.datagram(captured[-1], KEY)
+            assert life.intake.on_datagram(captured[-1], KEY)
         left = life.entries
     async with living(tmp_path, BEAT, left) as life:
         await life.until(1)
@@ -760,7 +760,7 @@ async def test_a_restart_takes_no_signed_beat_of_the_run_before(tmp_path: Path) 
         for tick in range(100):
             await life.until(1 + tick / 10)
             for datagram in captured[-3:]:
-                assert not life.intake.datagram(datagram, KEY)
+                assert not life.intake.on_datagram(datagram, KEY)
             assert tick < 35 or life.state[0] is TriggerState.BLIND
         await life.until(14.5)
         assert life.tripped() == ("a",)
@@ -774,7 +774,7 @@ async def test_signed_beats_that_a_restart_cannot_take_yet_are_not_waited_for_an
             life.ready("a")
             for tick in range(1, 50):
                 await life.until(tick / 10)
-                life.intake.datagram(sign(b"beat", KEY, life.loop.now().wall_ms), KEY)
+                life.intake.on_datagram(sign(b"beat", KEY, life.loop.now().wall_ms), KEY)
                 life.watch.notice_blind()
                 assert life.tripped() == ()
             assert life.state[0] is TriggerState.OK
@@ -788,11 +788,11 @@ async def test_a_reload_of_a_heartbeat_keeps_its_doubts_and_its_stamps(tmp_path:
         life.ready("a")
         await life.until(1)
         captured = sign(b"beat", KEY, life.loop.now().wall_ms)
-        assert life.intake.datagram(captured, KEY, "UDP")
+        assert life.intake.on_datagram(captured, KEY, "UDP")
         await life.until(3)
         life.intake._note_lost("UDP", 1)
-        life.watch.prepare(life.config(BYE), ["beat"])()
-        assert not life.intake.datagram(captured, KEY, "UDP")
+        life.watch.prepare_reload(life.config(BYE), ["beat"])()
+        assert not life.intake.on_datagram(captured, KEY, "UDP")
         await life.until(4.5)
         assert life.state[0] is TriggerState.BLIND
 
@@ -848,7 +848,7 @@ async def renamed(
         await life.until(2.5)
         life.hear(last)
         await life.until(3)
-        life.watch.prepare(life.config(new), ["other"], {"other": "beat"})()
+        life.watch.prepare_reload(life.config(new), ["other"], {"other": "beat"})()
         async with anyio.create_task_group() as group:
             group.start_soon(life.watch.run, life.watch.triggers["other"])
             yield life
@@ -858,7 +858,7 @@ async def renamed(
 async def test_a_strategy_that_dies_while_its_heartbeat_is_renamed_is_found(tmp_path: Path) -> None:
     async with renamed(tmp_path) as life:
         assert life.said == [RENAMED]
-        assert life.watch.conditions()["other"][0] is TriggerState.OK
+        assert life.watch.states()["other"][0] is TriggerState.OK
         told = [(data["trigger"], data["watched"]) for data in life.floor.recorder.of("heartbeat")]
         assert told == [("beat", True), ("other", True), ("beat", False)]  # at no time is neither on record
         await life.until(5.9)  # it has the whole time-out to beat under its new name
@@ -911,32 +911,32 @@ async def test_a_watched_heartbeat_that_a_reload_ends_for_good_is_told(more: str
         life.hear()
         await life.until(1.5)
         rest = OTHER.replace("3s", "9s") if more else RATE
-        life.watch.prepare(life.config(rest), ["other" if more else "runaway"])()
+        life.watch.prepare_reload(life.config(rest), ["other" if more else "runaway"])()
         assert life.said == [f"warn: trigger beat is gone: nobody waits for its beats any more{more}"]
 
 
 async def test_a_heartbeat_that_is_not_watched_ends_without_a_word(tmp_path: Path) -> None:
     async with living(tmp_path, BEAT) as life:
         await life.until(1.5)
-        life.watch.prepare(life.config(OTHER), ["other"], {"other": "beat"})()
-        life.watch.prepare(life.config(RATE), ["runaway"])()
+        life.watch.prepare_reload(life.config(OTHER), ["other"], {"other": "beat"})()
+        life.watch.prepare_reload(life.config(RATE), ["runaway"])()
         assert life.said == []
 
 
 async def test_orders_that_a_trigger_has_counted_are_not_forgotten_when_it_is_renamed(tmp_path: Path) -> None:
     async with watching(tmp_path, RATE) as watched:
         await anyio.sleep(12)
-        watched.watch.told("a", OrdersFound(("6", "7"), watched.loop.now().mono_ns - 10**9))
+        watched.watch.on_fact("a", OrdersFound(("6", "7"), watched.loop.now().mono_ns - 10**9))
         table = RATE.replace("triggers.runaway", "triggers.fast")
-        watched.watch.prepare(watched.config(table), ["fast"], {"fast": "runaway"})()
-        assert watched.watch.conditions()["fast"][1].startswith("2 new orders within 10 s, of 3 (a)")
+        watched.watch.prepare_reload(watched.config(table), ["fast"], {"fast": "runaway"})()
+        assert watched.watch.states()["fast"][1].startswith("2 new orders within 10 s, of 3 (a)")
 
 
 async def test_a_heartbeat_that_a_reload_ends_is_not_waited_for_when_it_is_back(tmp_path: Path) -> None:
     async with living(tmp_path, BEAT) as life:
         life.hear()
         await life.until(1.5)
-        life.watch.prepare(life.config(RATE), ["runaway"])()
+        life.watch.prepare_reload(life.config(RATE), ["runaway"])()
         await life.until(3)
         left = life.entries
     async with living(tmp_path, BEAT, left) as life:
@@ -976,11 +976,11 @@ async def test_an_account_that_left_a_trigger_while_it_was_struck_is_watched_whe
         await strike_b(watched)
         (trigger,) = watched.watch.triggers.values()
         assert len(watched.floor.recorder.of("reason")) == 1
-        watched.watch.prepare(watched.config(one), [])()
+        watched.watch.prepare_reload(watched.config(one), [])()
         await anyio.sleep(1)
-        watched.watch.rearmed(trigger, ["a"])
-        assert trigger.condition()[0] is not TriggerState.TRIPPED
-        watched.watch.prepare(watched.config(both), [])()
+        watched.watch.on_rearmed(trigger, ["a"])
+        assert trigger.state()[0] is not TriggerState.TRIPPED
+        watched.watch.prepare_reload(watched.config(both), [])()
         await strike_b(watched)
         assert len(watched.floor.recorder.of("reason")) == 2
 
@@ -992,8 +992,8 @@ async def test_a_trigger_is_not_tripped_any_more_once_the_account_that_it_holds_
         place(watched, "b", *"1234")
         await anyio.sleep(0.2)
         (trigger,) = watched.watch.triggers.values()
-        watched.watch.rearmed(trigger, ["a"])
-        assert trigger.condition()[0] is TriggerState.TRIPPED
-        watched.watch.prepare(watched.config(one), [])()
+        watched.watch.on_rearmed(trigger, ["a"])
+        assert trigger.state()[0] is TriggerState.TRIPPED
+        watched.watch.prepare_reload(watched.config(one), [])()
         await anyio.sleep(1)
-        assert trigger.condition()[0] is TriggerState.OK
+        assert trigger.state()[0] is TriggerState.OK

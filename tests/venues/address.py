@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, cast
 import pytest
 
 from kill_switch.core.domain import Reason, Route
-from kill_switch.core.engine import Account, State
-from kill_switch.dispatch.connect import paces
+from kill_switch.core.engine import AccountState, State
+from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.sim.crosstrade import orders
@@ -21,12 +21,12 @@ from kill_switch.sim.crosstrade import venue as crosstrade
 from kill_switch.sim.kit import exchange as floor
 from kill_switch.sim.kit import faults, venue
 from kill_switch.sim.kit.protocol import Request as Heard
-from kill_switch.sim.kit.server import Exchange
+from kill_switch.sim.kit.server import PendingReply
 from kill_switch.sim.kuna import venue as kuna
 from kill_switch.sim.oxfun import venue as oxfun
 from kill_switch.sim.roxom import payloads
 from kill_switch.sim.roxom import venue as roxom
-from kill_switch.triggers.pnl.poller import Measuring
+from kill_switch.triggers.pnl.poller import EquityPoller
 from kill_switch.venues import VENUES
 from kill_switch.venues.messages import Call, Opened, Replied
 from tests.core.playbook import START
@@ -73,7 +73,7 @@ class Way(Lane):
         lower = {key.lower(): value for key, value in headers.items()}
         reply = Replied(call.tag, status, lower, body, int(TRIP_MS * 1000))
         assert self.session is not None
-        self._address.time.later(TRIP_MS / 2000, self.session.event, reply)
+        self._address.time.later(TRIP_MS / 2000, self.session.on_lane_event, reply)
 
 
 class Address:
@@ -110,22 +110,22 @@ class Address:
         for number, account in enumerate(held):
             told = {**self.venue.account_options(), **({"nt_accounts": (parts[number],)} if given else {})}
             adapters[f"a{number}"] = kind(kind.Options(**told), account.credentials, 0.06)
-        pace = {one: kind.pace(1) for one in adapters} if alone else paces(adapters)
+        pace = {one: kind.pace(1) for one in adapters} if alone else sweep_timings(adapters)
         self.recorder = Recorder([])
-        state = State({one: Account(pace[one]) for one in adapters})
+        state = State({one: AccountState(pace[one]) for one in adapters})
         self.dispatcher = Dispatcher(state, self.recorder, self.time.now, self.time.later, lambda said: None)
         for number, (one, adapter) in enumerate(adapters.items()):
             session = self.dispatcher.register(AccountSession(one, adapter, self.dispatcher))
             way = Way(self, one)
             session.attach(way, way, way)
             way.session = session
-            session.event(Opened(Route.HTTP, 0))
+            session.on_lane_event(Opened(Route.HTTP, 0))
             self.time.later(number * 0.4, self._warm, one)
-        self._measuring = Measuring(self.dispatcher, lambda: tuple(adapters))
+        self._measuring = EquityPoller(self.dispatcher, lambda: tuple(adapters))
 
     def _warm(self, name: str) -> None:
         session = self.dispatcher.sessions[name]
-        session.warm()
+        session.use_idle_http_lane()
         self.time.later(session.venue.WARM_EVERY_S / session.venue.CONNECTIONS, self._warm, name)
 
     def take(self, call: Call, account: str, answered: Callable[[Call, int, bytes, Mapping[str, str]], None]) -> None:
@@ -143,7 +143,7 @@ class Address:
 
         self.asked.append(Asked(self.time.ns, account, "", False))
         exchange = types.SimpleNamespace(request=request, connection=self._connection, reply=reply)
-        self.venue.requested(cast(Exchange, exchange))
+        self.venue.requested(cast(PendingReply, exchange))
         self.asked[at] = self.asked[at]._replace(what=self.venue.log[-1].what)
 
     def rest(self, count: int = 3) -> None:

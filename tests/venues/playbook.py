@@ -2,8 +2,8 @@
 
 A script is a row of steps: what goes in (events, or `Kill`, `Read`, `Probe`, `Drill`, `Measure`, `Pause`), each
 followed by exactly what has to come out. A script that differs, or leaves an output unmentioned, fails with the whole
-play so far, in which `>>` goes in, `<<` comes out, `-` was expected and `+` came. What is only made ready (`Prepare`)
-is nothing that happens, and the new orders that a list shows (`OrdersFound`) are in `Player.found`.
+play so far, in which `>>` goes in, `<<` comes out, `-` was expected and `+` came. What is only made ready
+(`PrepareFrame`) is nothing that happens, and the new orders that a list shows (`OrdersFound`) are in `Player.found`.
 
 The tag of a timer or a call is a name of the script's own. It stands for the tag that the adapter gave where the name
 came up first, and for no other one; `…#3` is the adapter's third call. So an adapter may rename its tags.
@@ -27,12 +27,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from kill_switch.core.domain import Now, Route
+from kill_switch.core.domain import Instant, Route
 from kill_switch.venues import messages
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import Call, Event, Output, Outputs, Received, Replied, Send, WakeAfter
 
-START = Now(5_000_000_000_000, 1_700_000_000_000_000_000)  # the moment of the login vector in oxfun.md
+START = Instant(5_000_000_000_000, 1_700_000_000_000_000_000)  # the moment of the login vector in oxfun.md
 PAYLOADS = Path(__file__).parent / "payloads"
 
 
@@ -104,7 +104,7 @@ class Asked:
 
 
 INPUTS = (
-    messages.Opened, messages.Closed, messages.Received, messages.Replied, messages.Lost, messages.Woke,
+    messages.Opened, messages.Closed, messages.Received, messages.Replied, messages.CallLost, messages.VenueTimerFired,
     Kill, Read, Probe, Drill, Measure, Pause,
 )  # fmt: skip
 Step = Event | Kill | Read | Probe | Drill | Measure | Pause | Output | Frame | Asked
@@ -113,7 +113,7 @@ Step = Event | Kill | Read | Probe | Drill | Measure | Pause | Output | Frame | 
 class Player:
     """Play scripts against one adapter; it remembers the time, and all that came out."""
 
-    def __init__(self, adapter: Adapter, now: Now = START) -> None:
+    def __init__(self, adapter: Adapter, now: Instant = START) -> None:
         self.adapter = adapter
         self.now = now
         self.outputs: list[Output] = []
@@ -136,7 +136,7 @@ class Player:
     def put(self, step: object) -> Outputs:
         """Put one thing in, and return what comes out, without what is only made ready, and what is in `found`."""
         outputs: Outputs = ()
-        if isinstance(step, messages.Replied | messages.Lost | messages.Woke):
+        if isinstance(step, messages.Replied | messages.CallLost | messages.VenueTimerFired):
             step = step._replace(tag=self._tag(step.tag))
         match step:
             case Kill():
@@ -144,27 +144,29 @@ class Player:
             case Read():
                 outputs = self.adapter.read(self.now)
             case Probe():
-                outputs = self.adapter.probe(self.now)
+                outputs = self.adapter.keep_warm(self.now)
             case Drill():
                 outputs = self.adapter.drill(self.now)
             case Measure():
-                outputs = self.adapter.measure(self.now)
+                outputs = self.adapter.request_equity(self.now)
             case Pause(seconds):
                 passed_ns = round(seconds * 1e9)
-                self.now = Now(self.now.mono_ns + passed_ns, self.now.wall_ns + passed_ns)
+                self.now = Instant(self.now.mono_ns + passed_ns, self.now.wall_ns + passed_ns)
             case (
                 messages.Opened()
                 | messages.Closed()
                 | messages.Received()
                 | messages.Replied()
-                | messages.Lost()
-                | messages.Woke()
+                | messages.CallLost()
+                | messages.VenueTimerFired()
             ):
-                outputs = self.adapter.feed(step, self.now)
+                outputs = self.adapter.handle(step, self.now)
             case _:
                 raise AssertionError(f"{step!r} is no input")
         self.outputs.extend(outputs)
-        return tuple(output for output in outputs if not isinstance(output, messages.Prepare | messages.OrdersFound))
+        return tuple(
+            output for output in outputs if not isinstance(output, messages.PrepareFrame | messages.OrdersFound)
+        )
 
     @property
     def found(self) -> list[messages.OrdersFound]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from kill_switch.core.domain import Now, Route
+from kill_switch.core.domain import Instant, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kuna.adapter import NO_ORDER
@@ -24,7 +24,7 @@ HEDGE_S = 0.06
 
 
 @dataclass
-class Stand:
+class VenueProfile:
     """What a venue says in a few situations; bodies are JSON values, or bytes."""
 
     venue: str
@@ -72,7 +72,7 @@ class Stand:
     def ready(self, conn: int = 1) -> Player:
         """Return a player with a WebSocket and an HTTP lane that are ready, and an empty book."""
         settle_ns = round(self.settle_s * 1e9)
-        player = Player(self.make(), Now(START.mono_ns - settle_ns, START.wall_ns - settle_ns))
+        player = Player(self.make(), Instant(START.mono_ns - settle_ns, START.wall_ns - settle_ns))
         player.put(Opened(Route.WS, conn))
         for message in self.login:
             player.put(hears(conn, message))
@@ -149,7 +149,7 @@ def _kuna_found(one: str, status: str) -> object:
 
 _SLOW: tuple[tuple[int, object], ...] = ((500, b""), (502, b"<html>"), (503, b"{}"), (200, b"{"), (200, b"[]"))
 
-_OXFUN = Stand(
+_OXFUN = VenueProfile(
     venue="oxfun",
     secrets=lambda: {"api_key": "oxfun-key-0123456789", "api_secret": "oxfun-secret-0123456789"},
     login=(
@@ -188,7 +188,7 @@ _OXFUN = Stand(
     signed_ms=_oxfun_stamp,
 )
 
-_ROXOM = Stand(
+_ROXOM = VenueProfile(
     venue="roxom",
     secrets=lambda: {"api_key": "xrxk_key_0123456789abcdef", "private_key": rsa_pem(2048)},
     options={"auth": "api-key"},  # to load an RSA key takes 50 ms
@@ -218,7 +218,7 @@ _ROXOM = Stand(
 )
 
 _KUNA_IDS = ("c7fc5b2b-bd9d-48c1-a458-a83412669cf4", "3e5591ba-2778-4d85-8851-54284045ea44")
-_KUNA = Stand(
+_KUNA = VenueProfile(
     venue="kuna",
     secrets=lambda: {
         "public_key": "kuna-public-0123456789",
@@ -279,7 +279,7 @@ def _crosstrade_push(one: str, status: str) -> object:
     return {"type": "orderUpdate", "order": {**payload("crosstrade/order"), "orderId": one, "orderState": status}}
 
 
-_CROSSTRADE = Stand(
+_CROSSTRADE = VenueProfile(
     venue="crosstrade",
     secrets=lambda: {"token": "crosstrade-token-0123456789"},
     options={"nt_accounts": ("Sim101",)},
@@ -314,7 +314,7 @@ _CROSSTRADE = Stand(
     settle_s=10.0,
 )
 
-STANDS: Mapping[str, Stand] = {
+STANDS: Mapping[str, VenueProfile] = {
     stand.venue: stand
     for stand in (
         _CROSSTRADE,

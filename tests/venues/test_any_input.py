@@ -10,24 +10,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kill_switch.core.domain import Answer, Route
+from kill_switch.core.domain import CancelOutcome, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.messages import (
     Call,
+    CallLost,
     CancelAnswered,
     Closed,
     Drilled,
-    Lost,
     Opened,
     OrdersRead,
     Outputs,
     Received,
     Replied,
     Send,
+    VenueTimerFired,
     WakeAfter,
-    Woke,
 )
 
 from .playbook import Drill, Kill, Measure, Pause, Player, Probe, Read
@@ -91,7 +91,7 @@ class Fuzz:
         self.cancels: set[str] = set()
         self.reads: list[int] = []
         self.answers: Counter[int] = Counter()
-        self.verdicts: dict[int, Answer] = {}
+        self.verdicts: dict[int, CancelOutcome] = {}
         self.found: Counter[int] = Counter()
         self.drills = 0
         self.drilled: Counter[Route] = Counter()
@@ -113,9 +113,9 @@ class Fuzz:
                 tag = self.out.pop(given[0] % len(self.out))
                 if given[1]:
                     self.sent.add(tag)
-                self.put(Lost(tag, given[1], "why"), tag)
+                self.put(CallLost(tag, given[1], "why"), tag)
             case "woke" if self.timers:
-                self.put(Woke(self.timers.pop(given[0] % len(self.timers))))
+                self.put(VenueTimerFired(self.timers.pop(given[0] % len(self.timers))))
             case "kill":
                 self.strikes += 1
                 first = self.put(Kill())[0]
@@ -173,11 +173,11 @@ class Fuzz:
         """End every copy that is still under way, and those that follow from that."""
         while self.out or (self.ws_first and self.timers):
             if self.ws_first and self.timers:  # a frame ends by its timer
-                self.put(Woke(self.timers.pop()))
+                self.put(VenueTimerFired(self.timers.pop()))
                 continue
             self.step(*(("replied", 0, 200, b"{}") if replies else ("lost", 0, False)))
         for tag in [tag for tag in self.timers if tag.startswith(DRILL)]:
-            self.put(Woke(tag))
+            self.put(VenueTimerFired(tag))
 
 
 @pytest.mark.long
@@ -210,7 +210,7 @@ def test_nothing_that_a_venue_sends_raises_and_every_urgent_request_ends_once(
     assert fuzz.answers == Counter(range(1, fuzz.strikes + 1))
     for strike, verdict in fuzz.verdicts.items():
         sent = any(fuzz.strike_of[tag] == strike for tag in fuzz.cancels & fuzz.sent)
-        assert (verdict is Answer.UNSENT) == (not sent)
+        assert (verdict is CancelOutcome.UNSENT) == (not sent)
 
 
 @pytest.mark.parametrize("venue", list(VENUES))

@@ -10,21 +10,20 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from kill_switch.core.domain import Answer, Life, Order, Route
+from kill_switch.core.domain import CancelOutcome, Order, OrderState, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.book import PAST_IDS
-from kill_switch.venues.kit.readback import LOOK_UP, LOOK_UPS, ReadBack
+from kill_switch.venues.kit.readback import LOOK_UP, MAX_LOOK_UPS, ReadBack
 from kill_switch.venues.messages import (
     DRILL_WITHIN_S,
     Call,
+    CallLost,
     CancelAnswered,
+    CloseConnection,
     Closed,
     Drilled,
-    Drop,
     Equity,
-    Lost,
-    Noise,
     NotReady,
     Opened,
     OrderPlaced,
@@ -36,16 +35,17 @@ from kill_switch.venues.messages import (
     Replied,
     Send,
     ServerTime,
+    UnexplainedMessage,
+    VenueTimerFired,
     WakeAfter,
-    Woke,
 )
 from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.request import Request
 
 from .playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
-from .stands import HEDGE_S, STANDS, Stand
+from .stands import HEDGE_S, STANDS, VenueProfile
 
-NOBODY = Stand("nobody", dict)
+NOBODY = VenueProfile("nobody", dict)
 every_venue = pytest.mark.parametrize("stand", [STANDS.get(name, NOBODY) for name in VENUES], ids=list(VENUES))
 
 
@@ -64,7 +64,7 @@ def calls_of(outputs: tuple[Output, ...]) -> list[Call]:
     return [output for output in outputs if isinstance(output, Call)]
 
 
-def read(stand: Stand, player: Player, *ids: str, status: str = "") -> OrdersRead:
+def read(stand: VenueProfile, player: Player, *ids: str, status: str = "") -> OrdersRead:
     """Read back, with all that a read asks behind its lists; the one fact that comes of it.
 
     What no list shows has ended, as far as it is looked up.
@@ -84,13 +84,13 @@ def read(stand: Stand, player: Player, *ids: str, status: str = "") -> OrdersRea
     return fact
 
 
-def found(stand: Stand, call: Call, status: str) -> object:
+def found(stand: VenueProfile, call: Call, status: str) -> object:
     """Answer the look-up of an order."""
     assert stand.found is not None
     return stand.found(looked_up(stand, call), status)
 
 
-def looked_up(stand: Stand, call: Call) -> str:
+def looked_up(stand: VenueProfile, call: Call) -> str:
     """Return the id that a call looks up."""
     assert (call.tag.partition("#")[0], call.request.method, call.cancel) == (LOOK_UP, "GET", False)
     return call.request.target.replace("=", "/").rpartition("/")[2]
@@ -101,7 +101,7 @@ def test_every_registered_venue_has_a_stand() -> None:
 
 
 @every_venue
-def test_a_venue_is_registered_under_its_name_and_has_its_addresses(stand: Stand) -> None:
+def test_a_venue_is_registered_under_its_name_and_has_its_addresses(stand: VenueProfile) -> None:
     kind = VENUES[stand.venue]
     assert kind.NAME == stand.venue
     options = kind.Options(**stand.options)  # every venue states its production addresses
@@ -111,7 +111,7 @@ def test_a_venue_is_registered_under_its_name_and_has_its_addresses(stand: Stand
 
 @every_venue
 @pytest.mark.parametrize("ready", [True, False])
-def test_another_hedge_after_holds_from_the_next_strike_on(stand: Stand, ready: bool) -> None:
+def test_another_hedge_after_holds_from_the_next_strike_on(stand: VenueProfile, ready: bool) -> None:
     """A reload may change it while the adapter is at work."""
     player = stand.ready() if ready else stand.player()
     player.adapter.hedge_after_s = 7.0
@@ -141,13 +141,13 @@ def test_another_hedge_after_holds_from_the_next_strike_on(stand: Stand, ready: 
         {"rest_uri": "https://venue.test"},
     ],
 )
-def test_addresses_that_no_lane_could_use_are_refused(stand: Stand, wrong: dict[str, Any]) -> None:
+def test_addresses_that_no_lane_could_use_are_refused(stand: VenueProfile, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         VENUES[stand.venue].Options(**stand.options, **wrong)
 
 
 @every_venue
-def test_a_slash_at_the_end_of_the_address_changes_nothing(stand: Stand) -> None:
+def test_a_slash_at_the_end_of_the_address_changes_nothing(stand: VenueProfile) -> None:
     adapter = stand.make(rest_url="https://venue.test:8443/")
     assert (adapter.rest_url, adapter.host) == ("https://venue.test:8443", "venue.test:8443")
     assert calls_of((*adapter.strike(START),))[0].request.headers["Host"] == "venue.test:8443"
@@ -157,7 +157,7 @@ def test_a_slash_at_the_end_of_the_address_changes_nothing(stand: Stand) -> None
 
 
 @every_venue
-def test_lanes_become_ready_and_are_not_once_they_closed(stand: Stand) -> None:
+def test_lanes_become_ready_and_are_not_once_they_closed(stand: VenueProfile) -> None:
     player = stand.ready()
     player(
         Closed(Route.WS, 1, "gone"),
@@ -168,7 +168,7 @@ def test_lanes_become_ready_and_are_not_once_they_closed(stand: Stand) -> None:
 
 
 @every_venue
-def test_a_second_connection_becomes_ready_beside_the_first(stand: Stand) -> None:
+def test_a_second_connection_becomes_ready_beside_the_first(stand: VenueProfile) -> None:
     player = stand.ready()
     player.put(Opened(Route.WS, 2))
     outputs = [output for message in stand.login for output in player.put(hears(2, message))]
@@ -177,7 +177,7 @@ def test_a_second_connection_becomes_ready_beside_the_first(stand: Stand) -> Non
 
 
 @every_venue
-def test_a_refused_login_is_fatal_and_gives_the_connection_up(stand: Stand) -> None:
+def test_a_refused_login_is_fatal_and_gives_the_connection_up(stand: VenueProfile) -> None:
     player = stand.player()
     player.put(Opened(Route.WS, 1))
     for message in stand.login[:-2]:
@@ -185,11 +185,11 @@ def test_a_refused_login_is_fatal_and_gives_the_connection_up(stand: Stand) -> N
     outputs = player.put(hears(1, stand.refused_login))
     unready, drop = [output for output in outputs if not isinstance(output, ServerTime)]
     assert isinstance(unready, NotReady) and unready.fatal and (unready.route, unready.conn) == (Route.WS, 1)
-    assert drop == Drop(1, unready.why) and isinstance(drop, Drop)
+    assert drop == CloseConnection(1, unready.why) and isinstance(drop, CloseConnection)
 
 
 @every_venue
-def test_a_probe_that_proves_the_key_wrong_is_fatal(stand: Stand) -> None:
+def test_a_probe_that_proves_the_key_wrong_is_fatal(stand: VenueProfile) -> None:
     player = stand.player()
     [call] = calls_of(player.put(Probe()))
     status, body = stand.key_refused
@@ -198,15 +198,15 @@ def test_a_probe_that_proves_the_key_wrong_is_fatal(stand: Stand) -> None:
 
 
 @every_venue
-def test_a_probe_that_is_lost_makes_the_http_lane_unready_for_now(stand: Stand) -> None:
+def test_a_probe_that_is_lost_makes_the_http_lane_unready_for_now(stand: VenueProfile) -> None:
     player = stand.player()
     [call] = calls_of(player.put(Probe()))
     assert not call.urgent and not call.cancel
-    player(Lost(call.tag, True, "no answer in time"), NotReady(Route.HTTP, 0, "no answer in time"))
+    player(CallLost(call.tag, True, "no answer in time"), NotReady(Route.HTTP, 0, "no answer in time"))
 
 
 @every_venue
-def test_frames_of_a_connection_that_is_gone_are_ignored(stand: Stand) -> None:
+def test_frames_of_a_connection_that_is_gone_are_ignored(stand: VenueProfile) -> None:
     player = stand.ready()
     player.put(Closed(Route.WS, 1, "gone"))
     player(hears(1, stand.login[-1]), hears(1, stand.pushed(stand.ids[0], stand.live[0])))
@@ -217,7 +217,7 @@ def test_frames_of_a_connection_that_is_gone_are_ignored(stand: Stand) -> None:
 
 
 @every_venue
-def test_a_strike_begins_with_one_account_wide_command_that_may_use_every_connection(stand: Stand) -> None:
+def test_a_strike_begins_with_one_account_wide_command_that_may_use_every_connection(stand: VenueProfile) -> None:
     player = stand.ready()
     read(stand, player, *stand.ids)
     if stand.ws_first:
@@ -233,10 +233,10 @@ def test_a_strike_begins_with_one_account_wide_command_that_may_use_every_connec
 
 @every_venue
 @pytest.mark.parametrize("ready", [False, True], ids=["not ready", "ready"])
-def test_what_is_at_hand_is_what_the_strike_begins_with(stand: Stand, ready: bool) -> None:
+def test_what_is_at_hand_is_what_the_strike_begins_with(stand: VenueProfile, ready: bool) -> None:
     player = stand.ready() if ready else stand.player()
     for _ in range(2):
-        first = player.adapter.first(player.now)
+        first = player.adapter.prebuilt_command(player.now)
         outputs = player.put(Kill())
         if first is not None:
             begins = next(output for output in outputs if isinstance(output, Call | Send))
@@ -249,26 +249,26 @@ def test_what_is_at_hand_is_what_the_strike_begins_with(stand: Stand, ready: boo
 
 
 @every_venue
-def test_a_strike_needs_no_lane_and_no_knowledge(stand: Stand) -> None:
+def test_a_strike_needs_no_lane_and_no_knowledge(stand: VenueProfile) -> None:
     call = strike(stand.player())
     assert call.urgent and call.cancel
 
 
 @every_venue
-def test_an_accepted_strike_is_accepted_and_never_the_end_of_the_work(stand: Stand) -> None:
+def test_an_accepted_strike_is_accepted_and_never_the_end_of_the_work(stand: VenueProfile) -> None:
     for body in stand.accepted:
         player = stand.ready()
         read(stand, player, *stand.ids)
         call = strike(player)
         fact, *more = player.put(answer(call.tag, body))
-        assert isinstance(fact, CancelAnswered) and fact.answer is Answer.ACCEPTED and fact.evidence
+        assert isinstance(fact, CancelAnswered) and fact.answer is CancelOutcome.ACCEPTED and fact.evidence
         assert all(isinstance(output, Call) and output.urgent and output.command for output in more)
         assert set(player.adapter.book.orders) == set(stand.ids)
 
 
 @every_venue
 def test_the_orders_that_an_answer_names_as_cancelled_are_kept_for_the_count_of_a_kill_and_of_no_other_time(
-    stand: Stand,
+    stand: VenueProfile,
 ) -> None:
     names = {"roxom", "kuna", "crosstrade"}  # the answer of the others is a sentence
     for traced in (False, True):
@@ -287,7 +287,7 @@ def test_the_orders_that_an_answer_names_as_cancelled_are_kept_for_the_count_of_
 
 
 @every_venue
-def test_a_pushed_end_is_kept_for_the_count_of_a_kill_as_a_cancel_or_as_another_end(stand: Stand) -> None:
+def test_a_pushed_end_is_kept_for_the_count_of_a_kill_as_a_cancel_or_as_another_end(stand: VenueProfile) -> None:
     player = stand.ready()
     player.adapter.book.trace()
     ends = {"oxfun": ("CANCELED_BY_USER", "FILLED"), "kuna": ("Canceled", "Closed")}
@@ -298,13 +298,15 @@ def test_a_pushed_end_is_kept_for_the_count_of_a_kill_as_a_cancel_or_as_another_
         player.put(hears(1, stand.pushed(one, status)))
     assert list(player.adapter.book.entered) == [first, second]
     assert [(one, at_ns > 0) for one, at_ns in player.adapter.book.ended.items()] == [(first, False), (second, True)]
-    player.adapter.void()
+    player.adapter.drop_strike_work()
     assert not player.adapter.book.tracing
 
 
 @every_venue
-def test_refused_and_unknown_answers_are_told_apart(stand: Stand) -> None:
-    expected = [(Answer.REFUSED, *one) for one in stand.refused] + [(Answer.UNKNOWN, *one) for one in stand.unknown]
+def test_refused_and_unknown_answers_are_told_apart(stand: VenueProfile) -> None:
+    expected = [(CancelOutcome.REFUSED, *one) for one in stand.refused] + [
+        (CancelOutcome.UNKNOWN, *one) for one in stand.unknown
+    ]
     for verdict, status, body in expected:
         player = stand.ready()
         call = strike(player)
@@ -314,7 +316,7 @@ def test_refused_and_unknown_answers_are_told_apart(stand: Stand) -> None:
 
 
 @every_venue
-def test_an_answer_that_proves_nothing_uses_the_second_route_at_once(stand: Stand) -> None:
+def test_an_answer_that_proves_nothing_uses_the_second_route_at_once(stand: VenueProfile) -> None:
     for status, body in stand.nothing:
         player = stand.ready()
         call = strike(player)
@@ -322,65 +324,65 @@ def test_an_answer_that_proves_nothing_uses_the_second_route_at_once(stand: Stan
         assert isinstance(again, Call) and again.route is Route.FRESH and again.cancel and again.urgent
         assert again.tag == call.tag
         [fact] = player.put(answer(call.tag, body, status))
-        assert isinstance(fact, CancelAnswered) and fact.answer is Answer.UNKNOWN
+        assert isinstance(fact, CancelAnswered) and fact.answer is CancelOutcome.UNKNOWN
 
 
 @every_venue
-def test_no_answer_in_time_uses_the_second_route_once(stand: Stand) -> None:
+def test_no_answer_in_time_uses_the_second_route_once(stand: VenueProfile) -> None:
     player = stand.ready()
     call = strike(player)
     player.put(Pause(HEDGE_S))
-    [again] = player.put(Woke(call.tag))
+    [again] = player.put(VenueTimerFired(call.tag))
     assert isinstance(again, Call) and again.route is Route.FRESH
     assert (again.request.method, again.request.target) == (call.request.method, call.request.target)
-    player(Woke(call.tag))
+    player(VenueTimerFired(call.tag))
 
 
 @every_venue
-def test_an_answer_in_time_needs_no_second_route(stand: Stand) -> None:
+def test_an_answer_in_time_needs_no_second_route(stand: VenueProfile) -> None:
     player = stand.ready()
     call = strike(player)
     player.put(answer(call.tag, stand.accepted[0]))
-    player(Woke(call.tag), Lost(call.tag, True, "late"), answer(call.tag, stand.accepted[0]))
+    player(VenueTimerFired(call.tag), CallLost(call.tag, True, "late"), answer(call.tag, stand.accepted[0]))
 
 
 @every_venue
 @pytest.mark.parametrize(
     ("first", "second", "verdict"),
     [
-        (False, False, Answer.UNSENT),
-        (True, False, Answer.UNKNOWN),
-        (False, True, Answer.UNKNOWN),
-        (True, True, Answer.UNKNOWN),
+        (False, False, CancelOutcome.UNSENT),
+        (True, False, CancelOutcome.UNKNOWN),
+        (False, True, CancelOutcome.UNKNOWN),
+        (True, True, CancelOutcome.UNKNOWN),
     ],
 )
 def test_a_strike_lost_on_all_routes_is_unsent_only_if_no_byte_left(
-    stand: Stand, first: bool, second: bool, verdict: Answer
+    stand: VenueProfile, first: bool, second: bool, verdict: CancelOutcome
 ) -> None:
     player = stand.ready()
     call = strike(player)
-    [again] = player.put(Lost(call.tag, first, "down"))
+    [again] = player.put(CallLost(call.tag, first, "down"))
     assert isinstance(again, Call) and again.route is Route.FRESH
-    player(Lost(call.tag, second, "refused"), CancelAnswered(verdict, "refused"))
+    player(CallLost(call.tag, second, "refused"), CancelAnswered(verdict, "refused"))
 
 
 @every_venue
-def test_two_strikes_under_way_are_answered_each_once(stand: Stand) -> None:
+def test_two_strikes_under_way_are_answered_each_once(stand: VenueProfile) -> None:
     player = stand.ready()
     one, two = strike(player), strike(player)
     assert one.tag != two.tag
     status, body = stand.refused[0]
     [last] = player.put(answer(two.tag, body, status))
     [first] = player.put(answer(one.tag, stand.accepted[0]))
-    assert isinstance(first, CancelAnswered) and first.answer is Answer.ACCEPTED
-    assert isinstance(last, CancelAnswered) and last.answer is Answer.REFUSED
+    assert isinstance(first, CancelAnswered) and first.answer is CancelOutcome.ACCEPTED
+    assert isinstance(last, CancelAnswered) and last.answer is CancelOutcome.REFUSED
 
 
 # ── read-backs and pushes ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 @every_venue
-def test_a_read_back_shows_what_is_left_and_is_the_truth(stand: Stand) -> None:
+def test_a_read_back_shows_what_is_left_and_is_the_truth(stand: VenueProfile) -> None:
     player = stand.ready()
     player.put(Pause(1))
     found = read(stand, player, *stand.ids)
@@ -392,15 +394,15 @@ def test_a_read_back_shows_what_is_left_and_is_the_truth(stand: Stand) -> None:
 
 
 @every_venue
-def test_every_live_status_counts_and_so_does_one_that_nobody_knows(stand: Stand) -> None:
+def test_every_live_status_counts_and_so_does_one_that_nobody_knows(stand: VenueProfile) -> None:
     for status in (*stand.live, "a status of next year", "0"):
         [found] = read(stand, stand.ready(), stand.ids[0], status=status).orders
-        assert found.life is Life.LIVE, status
+        assert found.state is OrderState.LIVE, status
     assert read(stand, stand.ready(), stand.ids[0], status=stand.gone).orders == ()
 
 
 @every_venue
-def test_a_read_back_that_fails_says_nothing_of_what_is_missing(stand: Stand) -> None:
+def test_a_read_back_that_fails_says_nothing_of_what_is_missing(stand: VenueProfile) -> None:
     for status, body in (*stand.refused, *stand.unknown, *stand.nothing, stand.key_refused):
         if status == 429 and stand.waits:
             continue
@@ -418,22 +420,22 @@ def test_a_read_back_that_fails_says_nothing_of_what_is_missing(stand: Stand) ->
 
 
 @every_venue
-def test_a_read_back_lost_on_all_routes_is_incomplete(stand: Stand) -> None:
+def test_a_read_back_lost_on_all_routes_is_incomplete(stand: VenueProfile) -> None:
     player = stand.ready()
     asked = calls_of(player.put(Read()))
     assert asked and all(call.urgent and not call.cancel and not call.command for call in asked)
-    again = [call for one in asked for call in calls_of(player.put(Lost(one.tag, True, "down")))]
+    again = [call for one in asked for call in calls_of(player.put(CallLost(one.tag, True, "down")))]
     assert [call.route for call in again] == [Route.FRESH] * len(asked)
-    facts = [fact for one in asked for fact in player.put(Lost(one.tag, True, "refused"))]
+    facts = [fact for one in asked for fact in player.put(CallLost(one.tag, True, "refused"))]
     [fact] = facts
     assert isinstance(fact, OrdersRead) and not fact.complete and "refused" in fact.why
 
 
 @every_venue
-def test_a_read_back_that_is_slow_takes_the_second_route_and_its_first_answer_counts(stand: Stand) -> None:
+def test_a_read_back_that_is_slow_takes_the_second_route_and_its_first_answer_counts(stand: VenueProfile) -> None:
     player = stand.ready()
     asked = calls_of(player.put(Read()))
-    again = [call for one in asked for call in calls_of(player.put(Woke(one.tag)))]
+    again = [call for one in asked for call in calls_of(player.put(VenueTimerFired(one.tag)))]
     facts = [fact for call in again for fact in player.put(stand.reads(call, *stand.ids))]
     facts += [fact for call in asked for fact in player.put(stand.reads(call))]
     [fact] = facts
@@ -441,18 +443,18 @@ def test_a_read_back_that_is_slow_takes_the_second_route_and_its_first_answer_co
 
 
 @every_venue
-def test_a_pushed_order_is_seen_once_counts_as_alive_and_leaves_at_its_end(stand: Stand) -> None:
+def test_a_pushed_order_is_seen_once_counts_as_alive_and_leaves_at_its_end(stand: VenueProfile) -> None:
     player = stand.ready()
     one = stand.ids[0]
     outputs = player.put(hears(1, stand.pushed(one, "a status of next year")))
     [seen] = [output for output in outputs if not isinstance(output, OrderPlaced)]
-    assert isinstance(seen, OrderSeen) and (seen.order.id, seen.order.life) == (one, Life.LIVE)
+    assert isinstance(seen, OrderSeen) and (seen.order.id, seen.order.state) == (one, OrderState.LIVE)
     player(hears(1, stand.pushed(one, stand.live[0])), hears(1, stand.pushed(one, stand.gone)))
     assert not player.adapter.book.orders
 
 
 @every_venue
-def test_an_order_that_a_read_back_has_shown_is_not_news(stand: Stand) -> None:
+def test_an_order_that_a_read_back_has_shown_is_not_news(stand: VenueProfile) -> None:
     player = stand.ready()
     read(stand, player, *stand.ids)
     push = player.put(hears(1, stand.pushed(stand.ids[0], stand.live[0])))
@@ -462,7 +464,7 @@ def test_an_order_that_a_read_back_has_shown_is_not_news(stand: Stand) -> None:
 # ── orders that no list shows ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def looking(stand: Stand, player: Player, *ids: str) -> tuple[list[Call], list[Output]]:
+def looking(stand: VenueProfile, player: Player, *ids: str) -> tuple[list[Call], list[Output]]:
     """Read back, and show these orders in the lists; return the look-ups and the facts that follow."""
     if stand.found is None:
         pytest.skip("the venue has no call for one order")
@@ -472,7 +474,7 @@ def looking(stand: Stand, player: Player, *ids: str) -> tuple[list[Call], list[O
     return calls_of(tuple(outputs)), [one for one in outputs if not isinstance(one, Call | WakeAfter)]
 
 
-def pushed(stand: Stand, *ids: str, status: str = "") -> Player:
+def pushed(stand: VenueProfile, *ids: str, status: str = "") -> Player:
     """Return a player to which a push has shown these orders alive."""
     player = stand.ready()
     for one in ids:
@@ -482,7 +484,7 @@ def pushed(stand: Stand, *ids: str, status: str = "") -> Player:
 
 @every_venue
 def test_an_order_that_was_pushed_alive_and_that_no_list_shows_is_looked_up_and_left_while_it_lives(
-    stand: Stand,
+    stand: VenueProfile,
 ) -> None:
     for status in (*stand.live, "a status of next year"):
         player = pushed(stand, stand.ids[0])
@@ -491,12 +493,12 @@ def test_an_order_that_was_pushed_alive_and_that_no_list_shows_is_looked_up_and_
             assert not facts and call.urgent and looked_up(stand, call) == stand.ids[0]
             [fact] = player.put(answer(call.tag, found(stand, call, status)))
             assert isinstance(fact, OrdersRead) and fact.complete
-            assert [(order.id, order.life) for order in fact.orders] == [(stand.ids[0], Life.LIVE)]
+            assert [(order.id, order.state) for order in fact.orders] == [(stand.ids[0], OrderState.LIVE)]
             assert set(player.adapter.book.orders) == {stand.ids[0]}
 
 
 @every_venue
-def test_an_order_that_no_list_shows_ends_with_the_venues_own_word(stand: Stand) -> None:
+def test_an_order_that_no_list_shows_ends_with_the_venues_own_word(stand: VenueProfile) -> None:
     player = stand.ready()
     looking(stand, player)
     assert stand.found is not None
@@ -510,7 +512,7 @@ def test_an_order_that_no_list_shows_ends_with_the_venues_own_word(stand: Stand)
 
 
 @every_venue
-def test_an_order_that_cannot_be_looked_up_makes_the_read_incomplete_and_is_named(stand: Stand) -> None:
+def test_an_order_that_cannot_be_looked_up_makes_the_read_incomplete_and_is_named(stand: VenueProfile) -> None:
     player = stand.ready()
     looking(stand, player)
     assert stand.found is not None
@@ -525,13 +527,13 @@ def test_an_order_that_cannot_be_looked_up_makes_the_read_incomplete_and_is_name
         assert isinstance(fact, OrdersRead) and not fact.complete and not fact.orders, (status, body)
         assert stand.ids[0] in fact.why and set(player.adapter.book.orders) == {stand.ids[0]}
     [call], _ = looking(stand, player)
-    player.put(Lost(call.tag, True, "down"))
-    [fact] = player.put(Lost(call.tag, True, "refused"))
+    player.put(CallLost(call.tag, True, "down"))
+    [fact] = player.put(CallLost(call.tag, True, "refused"))
     assert isinstance(fact, OrdersRead) and not fact.complete and "refused" in fact.why
 
 
 @every_venue
-def test_an_order_whose_end_was_pushed_or_that_a_list_showed_later_is_not_looked_up(stand: Stand) -> None:
+def test_an_order_whose_end_was_pushed_or_that_a_list_showed_later_is_not_looked_up(stand: VenueProfile) -> None:
     player = pushed(stand, stand.ids[0])
     player.put(hears(1, stand.pushed(stand.ids[0], stand.gone)))
     calls, [fact] = looking(stand, player)
@@ -543,19 +545,19 @@ def test_an_order_whose_end_was_pushed_or_that_a_list_showed_later_is_not_looked
 
 
 @every_venue
-def test_what_the_lists_cover_and_no_longer_show_leaves_the_book_beside_what_no_list_shows(stand: Stand) -> None:
+def test_what_the_lists_cover_and_no_longer_show_leaves_the_book_beside_what_no_list_shows(stand: VenueProfile) -> None:
     player = stand.ready()
     read(stand, player, stand.ids[1])
     player.put(hears(1, stand.pushed(stand.ids[0], stand.live[0])))
     [call], _ = looking(stand, player)
-    player.put(Lost(call.tag, True, "down"))
-    [fact] = player.put(Lost(call.tag, True, "refused"))
+    player.put(CallLost(call.tag, True, "down"))
+    [fact] = player.put(CallLost(call.tag, True, "refused"))
     assert isinstance(fact, OrdersRead) and not fact.complete
     assert set(player.adapter.book.orders) == {stand.ids[0]}
 
 
 @every_venue
-def test_an_end_that_is_pushed_while_an_order_is_looked_up_counts(stand: Stand) -> None:
+def test_an_end_that_is_pushed_while_an_order_is_looked_up_counts(stand: VenueProfile) -> None:
     player = pushed(stand, stand.ids[0])
     [call], _ = looking(stand, player)
     player.put(hears(1, stand.pushed(stand.ids[0], stand.gone)))
@@ -563,7 +565,7 @@ def test_an_end_that_is_pushed_while_an_order_is_looked_up_counts(stand: Stand) 
 
 
 @every_venue
-def test_an_order_that_a_list_shows_while_it_is_looked_up_and_found_alive_is_left(stand: Stand) -> None:
+def test_an_order_that_a_list_shows_while_it_is_looked_up_and_found_alive_is_left(stand: VenueProfile) -> None:
     player = pushed(stand, stand.ids[0])
     [call], _ = looking(stand, player)
     for _ in player.adapter.book.lists:
@@ -576,7 +578,7 @@ def test_an_order_that_a_list_shows_while_it_is_looked_up_and_found_alive_is_lef
 
 
 @every_venue
-def test_an_order_that_a_later_list_shows_while_a_slow_read_is_under_way_is_left(stand: Stand) -> None:
+def test_an_order_that_a_later_list_shows_while_a_slow_read_is_under_way_is_left(stand: VenueProfile) -> None:
     """A stop order is triggered, and goes to the list that everybody reads."""
     if stand.found is None:
         pytest.skip("the venue has no call for one order")
@@ -591,7 +593,7 @@ def test_an_order_that_a_later_list_shows_while_a_slow_read_is_under_way_is_left
 
 
 @every_venue
-def test_an_order_that_is_pushed_while_another_one_is_looked_up_makes_the_read_incomplete(stand: Stand) -> None:
+def test_an_order_that_is_pushed_while_another_one_is_looked_up_makes_the_read_incomplete(stand: VenueProfile) -> None:
     player = pushed(stand, stand.ids[0])
     [call], _ = looking(stand, player)
     player.put(hears(1, stand.pushed(stand.ids[1], stand.live[0])))
@@ -601,7 +603,7 @@ def test_an_order_that_is_pushed_while_another_one_is_looked_up_makes_the_read_i
 
 
 @every_venue
-def test_what_a_list_shows_is_told_at_once_beside_what_no_list_shows(stand: Stand) -> None:
+def test_what_a_list_shows_is_told_at_once_beside_what_no_list_shows(stand: VenueProfile) -> None:
     player = pushed(stand, stand.ids[0])
     calls, [fact] = looking(stand, player, stand.ids[1])
     assert not calls and isinstance(fact, OrdersRead)
@@ -611,14 +613,14 @@ def test_what_a_list_shows_is_told_at_once_beside_what_no_list_shows(stand: Stan
 
 @every_venue
 def test_many_orders_that_no_list_shows_are_looked_up_a_few_at_a_time_until_each_has_had_its_turn(
-    stand: Stand,
+    stand: VenueProfile,
 ) -> None:
-    ids = [f"{stand.ids[0][:-2]}{number:02}" for number in range(2 * LOOK_UPS + 1)]
+    ids = [f"{stand.ids[0][:-2]}{number:02}" for number in range(2 * MAX_LOOK_UPS + 1)]
     player = pushed(stand, *ids)
     left, asked = set(ids), []
     for turn in range(3):
         calls, _ = looking(stand, player)
-        assert len(calls) <= LOOK_UPS
+        assert len(calls) <= MAX_LOOK_UPS
         facts = [fact for call in calls for fact in player.put(answer(call.tag, found(stand, call, stand.gone)))]
         asked += [looked_up(stand, call) for call in calls]
         left -= set(asked)
@@ -628,8 +630,8 @@ def test_many_orders_that_no_list_shows_are_looked_up_a_few_at_a_time_until_each
 
 
 @every_venue
-def test_orders_that_go_on_living_take_no_other_ones_turn(stand: Stand) -> None:
-    ids = [f"{stand.ids[0][:-2]}{number:02}" for number in range(LOOK_UPS + 1)]
+def test_orders_that_go_on_living_take_no_other_ones_turn(stand: VenueProfile) -> None:
+    ids = [f"{stand.ids[0][:-2]}{number:02}" for number in range(MAX_LOOK_UPS + 1)]
     player = pushed(stand, *ids)
     asked = set()
     for _ in range(2):
@@ -640,7 +642,7 @@ def test_orders_that_go_on_living_take_no_other_ones_turn(stand: Stand) -> None:
 
 
 @every_venue
-def test_a_list_that_fails_is_told_with_what_the_others_show_and_names_what_no_list_shows(stand: Stand) -> None:
+def test_a_list_that_fails_is_told_with_what_the_others_show_and_names_what_no_list_shows(stand: VenueProfile) -> None:
     player = pushed(stand, stand.ids[0])
     first, *rest = calls_of(player.put(Read()))
     if stand.found is None or not rest:
@@ -659,7 +661,7 @@ def test_an_order_that_no_list_shows_is_named_where_the_venue_has_no_call_for_on
     adapter = STANDS["oxfun"].make()
     adapter.read_backs.order_request = lambda order_id: None
     for number in range(5):
-        adapter.book.apply_push(Order(str(number), "BTC", Life.LIVE, "OPEN"))
+        adapter.book.apply_push(Order(str(number), "BTC", OrderState.LIVE, "OPEN"))
     [fact] = adapter.read_backs.take_list(ReadBack(START.mono_ns, set()), "working", (), "", START)
     why = "seen alive, not seen to end, and in no list: 0, 1, 2 and 2 more"
     assert fact == OrdersRead((), False, START.mono_ns, why)
@@ -672,17 +674,17 @@ def test_the_refused_cancel_of_an_order_that_nobody_has_seen_is_nobodys_order() 
 
 
 @every_venue
-def test_live_orders_that_a_list_has_shown_do_not_wait_for_a_list_that_is_late(stand: Stand) -> None:
+def test_live_orders_that_a_list_has_shown_do_not_wait_for_a_list_that_is_late(stand: VenueProfile) -> None:
     player = stand.ready()
     first, *rest = calls_of(player.put(Read()))
     if stand.found is None or not rest:
         pytest.skip("the venue has one list")
     assert not player.put(stand.reads(first, stand.ids[1]))
-    again, fact = player.put(Woke(rest[0].tag))
+    again, fact = player.put(VenueTimerFired(rest[0].tag))
     assert isinstance(again, Call) and again.route is Route.FRESH
     assert isinstance(fact, OrdersRead) and not fact.complete and fact.why.endswith(": no answer yet")
     assert [order.id for order in fact.orders] == [stand.ids[1]]
-    more = [fact for call in rest[1:] for fact in player.put(Woke(call.tag))]
+    more = [fact for call in rest[1:] for fact in player.put(VenueTimerFired(call.tag))]
     assert all(isinstance(fact, Call) for fact in more)  # it is told once
     [end] = [fact for call in rest for fact in player.put(stand.reads(call))]
     assert isinstance(end, OrdersRead) and end.complete and end.orders == fact.orders
@@ -691,7 +693,7 @@ def test_live_orders_that_a_list_has_shown_do_not_wait_for_a_list_that_is_late(s
 # ── orders that somebody places ───────────────────────────────────────────────────────────────────────────────────
 
 
-def pushing(stand: Stand) -> None:
+def pushing(stand: VenueProfile) -> None:
     if not stand.make().pushes_orders:
         pytest.skip("orders of others show in its reads alone")
 
@@ -705,12 +707,12 @@ def founds(player: Player) -> list[tuple[set[str], float]]:
     return [(set(fact.ids), (player.now.mono_ns - fact.since_ns) / 1e9) for fact in player.found]
 
 
-def answered(stand: Stand, player: Player, calls: Iterable[Call], *ids: str) -> None:
+def answered(stand: VenueProfile, player: Player, calls: Iterable[Call], *ids: str) -> None:
     for call in calls:
         player.put(stand.reads(call, *ids))
 
 
-def back(stand: Stand, player: Player, conn: int = 2) -> list[Call]:
+def back(stand: VenueProfile, player: Player, conn: int = 2) -> list[Call]:
     """Let another WebSocket connection become ready, and return what is read then."""
     outputs = player.put(Opened(Route.WS, conn))
     for message in stand.login:
@@ -720,7 +722,7 @@ def back(stand: Stand, player: Player, conn: int = 2) -> list[Call]:
 
 
 @every_venue
-def test_a_new_order_that_a_push_shows_alive_was_placed_now_and_once(stand: Stand) -> None:
+def test_a_new_order_that_a_push_shows_alive_was_placed_now_and_once(stand: VenueProfile) -> None:
     pushing(stand)
     player = stand.ready()
     push = hears(1, stand.pushed(stand.ids[0], stand.live[0]))
@@ -731,7 +733,7 @@ def test_a_new_order_that_a_push_shows_alive_was_placed_now_and_once(stand: Stan
 
 
 @every_venue
-def test_an_end_of_an_order_that_nobody_has_seen_is_no_new_order(stand: Stand) -> None:
+def test_an_end_of_an_order_that_nobody_has_seen_is_no_new_order(stand: VenueProfile) -> None:
     pushing(stand)
     player = stand.ready()
     end = hears(1, stand.pushed(stand.ids[0], stand.gone))
@@ -741,7 +743,7 @@ def test_an_end_of_an_order_that_nobody_has_seen_is_no_new_order(stand: Stand) -
 
 
 @every_venue
-def test_an_order_whose_end_comes_before_its_beginning_was_placed_all_the_same(stand: Stand) -> None:
+def test_an_order_whose_end_comes_before_its_beginning_was_placed_all_the_same(stand: VenueProfile) -> None:
     pushing(stand)
     player = stand.ready()
     player.put(hears(1, stand.pushed(stand.ids[0], stand.gone)))
@@ -758,7 +760,7 @@ def test_an_order_whose_end_comes_before_its_beginning_was_placed_all_the_same(s
 
 @every_venue
 def test_an_order_that_a_list_shows_before_its_push_counts_from_the_list_before_and_again_with_its_push(
-    stand: Stand,
+    stand: VenueProfile,
 ) -> None:
     pushing(stand)
     player = stand.ready()
@@ -782,7 +784,7 @@ def test_orders_that_left_the_book_are_remembered_but_not_for_ever() -> None:
     adapter = STANDS["oxfun"].make()
     adapter.book.start_pushes(1, 0)
     adapter.book.apply_listing("working", (), 0, whole=True)
-    order = Order("", "BTC", Life.GONE, "FILLED")
+    order = Order("", "BTC", OrderState.GONE, "FILLED")
     for number in range(PAST_IDS + 1):
         one = order._replace(id=str(number))
         assert adapter.book.apply_push(one, opened=True) == (OrderPlaced(one),)
@@ -792,7 +794,7 @@ def test_orders_that_left_the_book_are_remembered_but_not_for_ever() -> None:
 
 
 @every_venue
-def test_no_order_counts_as_placed_before_the_whole_book_was_read(stand: Stand) -> None:
+def test_no_order_counts_as_placed_before_the_whole_book_was_read(stand: VenueProfile) -> None:
     pushing(stand)
     player = stand.player()
     player.put(Opened(Route.WS, 1))
@@ -805,7 +807,9 @@ def test_no_order_counts_as_placed_before_the_whole_book_was_read(stand: Stand) 
 
 
 @every_venue
-def test_a_list_that_is_refused_at_the_start_is_asked_for_again_and_until_then_nothing_is_current(stand: Stand) -> None:
+def test_a_list_that_is_refused_at_the_start_is_asked_for_again_and_until_then_nothing_is_current(
+    stand: VenueProfile,
+) -> None:
     pushing(stand)
     player = stand.player()
     player.put(Opened(Route.WS, 1))
@@ -819,7 +823,7 @@ def test_a_list_that_is_refused_at_the_start_is_asked_for_again_and_until_then_n
 
 
 @every_venue
-def test_all_lists_are_read_when_pushes_begin_again_and_only_then_the_book_is_current(stand: Stand) -> None:
+def test_all_lists_are_read_when_pushes_begin_again_and_only_then_the_book_is_current(stand: VenueProfile) -> None:
     pushing(stand)
     player = stand.ready()
     player.put(Pause(600))
@@ -834,7 +838,7 @@ def test_all_lists_are_read_when_pushes_begin_again_and_only_then_the_book_is_cu
 
 
 @every_venue
-def test_lists_read_as_pushes_begin_were_asked_for_before_a_strike_of_that_moment(stand: Stand) -> None:
+def test_lists_read_as_pushes_begin_were_asked_for_before_a_strike_of_that_moment(stand: VenueProfile) -> None:
     pushing(stand)
     player = stand.ready()
     player.put(Pause(600))
@@ -848,7 +852,7 @@ def test_lists_read_as_pushes_begin_were_asked_for_before_a_strike_of_that_momen
 
 
 @every_venue
-def test_a_push_behind_a_gap_that_has_not_been_read_yet_may_be_of_an_order_of_the_gap(stand: Stand) -> None:
+def test_a_push_behind_a_gap_that_has_not_been_read_yet_may_be_of_an_order_of_the_gap(stand: VenueProfile) -> None:
     pushing(stand)
     player = stand.ready()
     player.put(Pause(20))
@@ -862,7 +866,7 @@ def test_a_push_behind_a_gap_that_has_not_been_read_yet_may_be_of_an_order_of_th
 
 
 @every_venue
-def test_connections_that_come_and_go_do_not_read_without_end(stand: Stand) -> None:
+def test_connections_that_come_and_go_do_not_read_without_end(stand: VenueProfile) -> None:
     pushing(stand)
     player = stand.ready()
     reads: list[Call] = []
@@ -877,7 +881,7 @@ def test_connections_that_come_and_go_do_not_read_without_end(stand: Stand) -> N
                 due_s, timers = conn / 10 + output.seconds, timers + 1
         if conn / 10 >= due_s:
             due_s = float("inf")
-            reads += calls_of(player.put(Woke("refresh")))
+            reads += calls_of(player.put(VenueTimerFired("refresh")))
     assert 15 <= len(reads) <= 26 and 2 <= timers <= 20
     answered(stand, player, reads[-len(player.adapter.book.lists) :])
     answered(stand, player, calls_of(player.put(Probe())))
@@ -885,7 +889,7 @@ def test_connections_that_come_and_go_do_not_read_without_end(stand: Stand) -> N
 
 
 @every_venue
-def test_while_another_connection_pushes_there_is_no_gap(stand: Stand) -> None:
+def test_while_another_connection_pushes_there_is_no_gap(stand: VenueProfile) -> None:
     pushing(stand)
     player = stand.ready()
     player.put(Pause(20))
@@ -896,7 +900,7 @@ def test_while_another_connection_pushes_there_is_no_gap(stand: Stand) -> None:
 
 
 @every_venue
-def test_orders_that_were_replaced_in_a_gap_count_as_open_once(stand: Stand) -> None:
+def test_orders_that_were_replaced_in_a_gap_count_as_open_once(stand: VenueProfile) -> None:
     pushing(stand)
     player = stand.ready()
     old = [one for one in many(stand, 60)]
@@ -926,7 +930,7 @@ def test_at_crosstrade_too_orders_that_were_replaced_in_a_gap_count_as_open_once
 
 
 @every_venue
-def test_doubted_orders_are_looked_up_a_few_at_a_time_and_count_again_if_they_are_alive(stand: Stand) -> None:
+def test_doubted_orders_are_looked_up_a_few_at_a_time_and_count_again_if_they_are_alive(stand: VenueProfile) -> None:
     pushing(stand)
     player = stand.ready()
     assert stand.found is not None
@@ -955,7 +959,7 @@ def test_doubted_orders_are_looked_up_a_few_at_a_time_and_count_again_if_they_ar
 
 
 @every_venue
-def test_an_end_that_is_pushed_while_a_list_is_on_its_way_stands_against_that_list(stand: Stand) -> None:
+def test_an_end_that_is_pushed_while_a_list_is_on_its_way_stands_against_that_list(stand: VenueProfile) -> None:
     pushing(stand)
     player = stand.ready()
     player.put(hears(1, stand.pushed(stand.ids[0], stand.live[0])))
@@ -967,7 +971,7 @@ def test_an_end_that_is_pushed_while_a_list_is_on_its_way_stands_against_that_li
 
 
 @every_venue
-def test_an_older_answer_says_nothing_of_the_book_once_a_later_one_has_come(stand: Stand) -> None:
+def test_an_older_answer_says_nothing_of_the_book_once_a_later_one_has_come(stand: VenueProfile) -> None:
     pushing(stand)
     player = stand.ready()
     old = calls_of(player.put(Read()))
@@ -977,7 +981,7 @@ def test_an_older_answer_says_nothing_of_the_book_once_a_later_one_has_come(stan
     assert set(player.adapter.book.orders) == {stand.ids[0]}
 
 
-def many(stand: Stand, count: int) -> list[str]:
+def many(stand: VenueProfile, count: int) -> list[str]:
     """Return well-formed ids."""
     first = stand.ids[0]
     return [f"{first[:-4]}{number:04d}" for number in range(1000, 1000 + count)]
@@ -988,12 +992,12 @@ def many(stand: Stand, count: int) -> list[str]:
 
 @every_venue
 @pytest.mark.parametrize("known", [False, True])
-def test_the_plan_is_what_a_strike_sends_and_sends_nothing(stand: Stand, known: bool) -> None:
+def test_the_plan_is_what_a_strike_sends_and_sends_nothing(stand: VenueProfile, known: bool) -> None:
     player = stand.ready()
     if known:
         read(stand, player, *stand.ids)
-    plan = player.adapter.plan()
-    assert plan == player.adapter.plan() and all(line and line.isprintable() for line in plan)
+    plan = player.adapter.describe_strike()
+    assert plan == player.adapter.describe_strike() and all(line and line.isprintable() for line in plan)
     assert not any(secret in line for secret in stand.secrets().values() for line in plan)
     sent = player.put(Kill())
     calls = {(call.request.method, call.request.target) for call in calls_of(sent)}
@@ -1005,7 +1009,7 @@ def test_the_plan_is_what_a_strike_sends_and_sends_nothing(stand: Stand, known: 
     assert all(any(verb in line for line in on_ws) for verb in verbs) and bool(on_ws) == bool(verbs)
 
 
-def drill(stand: Stand, player: Player) -> tuple[Call, Send | None]:
+def drill(stand: VenueProfile, player: Player) -> tuple[Call, Send | None]:
     """Start a drill; the call and the frame that it makes."""
     outputs = player.put(Drill())
     assert not [output for output in outputs if not isinstance(output, Call | Send | WakeAfter)]
@@ -1016,7 +1020,7 @@ def drill(stand: Stand, player: Player) -> tuple[Call, Send | None]:
 
 
 @every_venue
-def test_a_drill_whose_order_is_not_found_proves_each_lane(stand: Stand) -> None:
+def test_a_drill_whose_order_is_not_found_proves_each_lane(stand: VenueProfile) -> None:
     for status, body in stand.drilled:
         player = stand.ready()
         call, frame = drill(stand, player)
@@ -1024,7 +1028,7 @@ def test_a_drill_whose_order_is_not_found_proves_each_lane(stand: Stand) -> None
         [fact] = player.put(reply)
         assert isinstance(fact, Drilled) and (fact.route, fact.ok, fact.rtt_us) == (Route.HTTP, True, 700), fact
         assert fact.evidence
-        assert not player.put(reply) and not player.put(Woke(call.tag))
+        assert not player.put(reply) and not player.put(VenueTimerFired(call.tag))
         if frame is None or stand.ws_drilled is None:
             continue
         player.put(Pause(0.002))
@@ -1036,7 +1040,7 @@ def test_a_drill_whose_order_is_not_found_proves_each_lane(stand: Stand) -> None
 
 
 @every_venue
-def test_a_drill_that_is_refused_or_proves_nothing_has_failed(stand: Stand) -> None:
+def test_a_drill_that_is_refused_or_proves_nothing_has_failed(stand: VenueProfile) -> None:
     for status, body in (*stand.not_drilled, *stand.nothing, stand.key_refused):
         player = stand.ready()
         call, _ = drill(stand, player)
@@ -1051,22 +1055,22 @@ def test_a_drill_that_is_refused_or_proves_nothing_has_failed(stand: Stand) -> N
 
 
 @every_venue
-def test_a_drill_ends_on_every_lane_though_nobody_answers(stand: Stand) -> None:
+def test_a_drill_ends_on_every_lane_though_nobody_answers(stand: VenueProfile) -> None:
     player = stand.ready()
     wakes = [output for output in player.put(Drill()) if isinstance(output, WakeAfter)]
     assert {wake.seconds for wake in wakes} == {DRILL_WITHIN_S} and len(wakes) == len(player.adapter.DRILLS)
     player.put(Pause(DRILL_WITHIN_S))
-    facts = [fact for wake in wakes for fact in player.put(Woke(wake.tag))]
+    facts = [fact for wake in wakes for fact in player.put(VenueTimerFired(wake.tag))]
     assert [fact for fact in facts if not isinstance(fact, Drilled) or fact.ok or not fact.evidence] == []
     assert {fact.route for fact in facts if isinstance(fact, Drilled)} == set(player.adapter.DRILLS)
-    assert not [fact for wake in wakes for fact in player.put(Woke(wake.tag))]
+    assert not [fact for wake in wakes for fact in player.put(VenueTimerFired(wake.tag))]
 
 
 @every_venue
-def test_a_drill_ends_when_its_lane_is_lost_and_fails_where_there_is_none(stand: Stand) -> None:
+def test_a_drill_ends_when_its_lane_is_lost_and_fails_where_there_is_none(stand: VenueProfile) -> None:
     player = stand.ready()
     call, frame = drill(stand, player)
-    player(Lost(call.tag, True, "down"), Drilled(Route.HTTP, False, 0, "down"))
+    player(CallLost(call.tag, True, "down"), Drilled(Route.HTTP, False, 0, "down"))
     facts = [fact for fact in player.put(Closed(Route.WS, 1, "gone")) if isinstance(fact, Drilled)]
     assert [(fact.route, fact.ok, fact.evidence) for fact in facts] == [(Route.WS, False, "gone")] * bool(frame)
     facts = [fact for fact in player.put(Drill()) if isinstance(fact, Drilled)]
@@ -1074,7 +1078,7 @@ def test_a_drill_ends_when_its_lane_is_lost_and_fails_where_there_is_none(stand:
 
 
 @every_venue
-def test_a_drill_and_a_kill_at_the_same_time_do_not_meet(stand: Stand) -> None:
+def test_a_drill_and_a_kill_at_the_same_time_do_not_meet(stand: VenueProfile) -> None:
     player = stand.ready()
     read(stand, player, *stand.ids)
     call, frame = drill(stand, player)
@@ -1089,10 +1093,10 @@ def test_a_drill_and_a_kill_at_the_same_time_do_not_meet(stand: Stand) -> None:
     assert facts and all(isinstance(fact, Drilled) and fact.ok for fact in facts)
     assert set(player.adapter.book.orders) == set(stand.ids)
     [answered, *_] = player.put(answer(struck.tag, stand.accepted[0]))
-    assert isinstance(answered, CancelAnswered) and answered.answer is Answer.ACCEPTED
+    assert isinstance(answered, CancelAnswered) and answered.answer is CancelOutcome.ACCEPTED
 
 
-def measure(stand: Stand, player: Player) -> list[Output]:
+def measure(stand: VenueProfile, player: Player) -> list[Output]:
     """Measure; whatever comes of it that is neither a call nor a timer."""
     if stand.worth is None:
         assert player.put(Measure()) == ()
@@ -1106,7 +1110,7 @@ def measure(stand: Stand, player: Player) -> list[Output]:
                 work += player.put(answer(call.tag, stand.worth(call)))
             case WakeAfter(tag, seconds):
                 player.put(Pause(seconds))
-                work += player.put(Woke(tag))
+                work += player.put(VenueTimerFired(tag))
             case Send(command=command):  # have them pushed
                 assert not command
             case fact:
@@ -1115,7 +1119,7 @@ def measure(stand: Stand, player: Player) -> list[Output]:
 
 
 @every_venue
-def test_a_measurement_ends_in_what_the_account_is_worth(stand: Stand) -> None:
+def test_a_measurement_ends_in_what_the_account_is_worth(stand: VenueProfile) -> None:
     player = stand.ready()
     player.put(Pause(60))
     began_ns = player.now.mono_ns
@@ -1126,17 +1130,17 @@ def test_a_measurement_ends_in_what_the_account_is_worth(stand: Stand) -> None:
 
 
 @every_venue
-def test_a_measurement_that_fails_tells_no_figure(stand: Stand) -> None:
+def test_a_measurement_that_fails_tells_no_figure(stand: VenueProfile) -> None:
     if stand.worth is None:
         pytest.skip("it has no figures")
     for status, body in (*stand.refused, *stand.unknown, *stand.nothing, stand.key_refused, (200, {"data": [{}]})):
         player = stand.ready()
         for call in calls_of(player.put(Measure())):
             facts = player.put(answer(call.tag, body, status))
-            assert not [fact for fact in facts if not isinstance(fact, Noise | Call)], (status, body)
+            assert not [fact for fact in facts if not isinstance(fact, UnexplainedMessage | Call)], (status, body)
     player = stand.ready()
     for call in calls_of(player.put(Measure())):
-        assert not player.put(Lost(call.tag, True, "down"))
+        assert not player.put(CallLost(call.tag, True, "down"))
 
 
 def dated(player: Player, tag: str, ahead_s: float, status: int, body: object) -> Replied:
@@ -1148,7 +1152,7 @@ def dated(player: Player, tag: str, ahead_s: float, status: int, body: object) -
 
 @every_venue
 @pytest.mark.parametrize("ahead_s", [-3600.0, -20.0, 20.0, 3600.0])
-def test_the_venues_clock_is_measured_and_what_signs_a_time_signs_its(stand: Stand, ahead_s: float) -> None:
+def test_the_venues_clock_is_measured_and_what_signs_a_time_signs_its(stand: VenueProfile, ahead_s: float) -> None:
     kind = VENUES[stand.venue]
     assert (kind.CLOCK_WINDOW_S is None) == (stand.signed_ms is None)
     player = stand.ready()
@@ -1170,7 +1174,7 @@ def test_the_venues_clock_is_measured_and_what_signs_a_time_signs_its(stand: Sta
 
 
 @every_venue
-def test_a_venue_whose_clock_may_be_ours_is_signed_by_ours(stand: Stand) -> None:
+def test_a_venue_whose_clock_may_be_ours_is_signed_by_ours(stand: VenueProfile) -> None:
     player = stand.ready()
     call = calls_of(player.put(Read()))[0]
     player.put(dated(player, call.tag, 0.0, 200, stand.listed(status="")))
@@ -1178,7 +1182,7 @@ def test_a_venue_whose_clock_may_be_ours_is_signed_by_ours(stand: Stand) -> None
 
 
 @every_venue
-def test_one_answer_with_a_wrong_date_moves_nothing(stand: Stand) -> None:
+def test_one_answer_with_a_wrong_date_moves_nothing(stand: VenueProfile) -> None:
     player = stand.ready()
     for number in range(200):
         call = calls_of(player.put(Read()))[0]
@@ -1188,7 +1192,7 @@ def test_one_answer_with_a_wrong_date_moves_nothing(stand: Stand) -> None:
 
 
 @every_venue
-def test_the_date_of_what_is_not_the_venues_own_answer_says_nothing(stand: Stand) -> None:
+def test_the_date_of_what_is_not_the_venues_own_answer_says_nothing(stand: VenueProfile) -> None:
     for status, body in stand.nothing:
         player = stand.ready()
         before = player.adapter.clock.bounds_ns
@@ -1201,17 +1205,17 @@ def test_the_date_of_what_is_not_the_venues_own_answer_says_nothing(stand: Stand
 
 
 @every_venue
-def test_both_answers_to_one_request_count_as_one(stand: Stand) -> None:
+def test_both_answers_to_one_request_count_as_one(stand: VenueProfile) -> None:
     player = stand.ready()
     call = calls_of(player.put(Read()))[0]
-    player.put(Woke(call.tag))
+    player.put(VenueTimerFired(call.tag))
     for _ in range(2):
         player.put(dated(player, call.tag, 3600.0, 200, stand.listed(status="")))
     assert player.adapter.clock.offset_ns == 0
 
 
 @every_venue
-def test_an_answer_out_of_a_cache_says_nothing_of_the_clock_and_one_to_a_strike_only_to_us(stand: Stand) -> None:
+def test_an_answer_out_of_a_cache_says_nothing_of_the_clock_and_one_to_a_strike_only_to_us(stand: VenueProfile) -> None:
     player = stand.ready()
     before = player.adapter.clock.bounds_ns
     call = calls_of(player.put(Read()))[0]
@@ -1228,16 +1232,16 @@ def test_an_answer_out_of_a_cache_says_nothing_of_the_clock_and_one_to_a_strike_
 
 
 @every_venue
-def test_what_is_no_object_is_noise(stand: Stand) -> None:
+def test_what_is_no_object_is_noise(stand: VenueProfile) -> None:
     texts: tuple[str | bytes, ...] = (b"", b"\xff", b"[]", b"null", "ping", "\ud800", b"[" * 100_000)
     for text in texts:
         if text in stand.pings:
             continue
-        stand.ready()(Received(1, text), Noise("a frame that is not a JSON object"))
+        stand.ready()(Received(1, text), UnexplainedMessage("a frame that is not a JSON object"))
 
 
 @every_venue
-def test_the_venues_own_words_are_cut_and_their_control_characters_shown(stand: Stand) -> None:
+def test_the_venues_own_words_are_cut_and_their_control_characters_shown(stand: VenueProfile) -> None:
     player = stand.ready()
     call = strike(player)
     words = "bad\r\nkey\x1b[2J" + "x" * 1000
@@ -1251,7 +1255,7 @@ def test_the_venues_own_words_are_cut_and_their_control_characters_shown(stand: 
 
 @every_venue
 @pytest.mark.parametrize("depth", [900, 980, 1000, 1020])
-def test_nesting_deeper_than_python_can_show_is_only_strange(stand: Stand, depth: int) -> None:
+def test_nesting_deeper_than_python_can_show_is_only_strange(stand: VenueProfile, depth: int) -> None:
     deep = b'{"a":' * depth + b"1" + b"}" * depth
     player = stand.ready()
     keys = (
@@ -1288,12 +1292,12 @@ def test_a_request_does_not_show_its_headers_and_states_its_length_where_a_body_
 
 def test_an_adapter_without_timers_texts_and_upgrade_headers_of_its_own_needs_none() -> None:
     adapter = STANDS["oxfun"].make()
-    assert Adapter.woke(adapter, "x", START) == ()
-    assert Adapter.text(adapter, 1, "x", START) is None
+    assert Adapter.on_timer(adapter, "x", START) == ()
+    assert Adapter.handle_raw_frame(adapter, 1, "x", START) is None
     assert Adapter.upgrade_headers(adapter, START) == {}
-    assert Adapter.keep_away(adapter, START) == Adapter.caution(adapter, START) == ""
-    assert Adapter.drill(adapter, START) == Adapter.measure(adapter, START) == ()
-    assert Adapter.plan(adapter) == ()
-    assert Adapter.pace(3) is Adapter.PACE
+    assert Adapter.reason_to_stay_disconnected(adapter, START) == Adapter.slow_kill_warning(adapter, START) == ""
+    assert Adapter.drill(adapter, START) == Adapter.request_equity(adapter, START) == ()
+    assert Adapter.describe_strike(adapter) == ()
+    assert Adapter.pace(3) is Adapter.TIMING
     assert adapter.pushes_orders
     assert issubclass(type(adapter).Options, VenueOptions)

@@ -10,32 +10,32 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Route
+from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route, SweepTiming
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 from kill_switch.venues.crosstrade.replies import CANCELLING, NOTHING_RESTING, OFFLINE, TERMINAL
-from kill_switch.venues.crosstrade.tokens import BURST, KEPT, Bucket, Slot
+from kill_switch.venues.crosstrade.tokens import BURST, KEPT, SocketLease, TokenBucket
 from kill_switch.venues.messages import (
     DRILL_WITHIN_S,
     Call,
+    CallLost,
     CancelAnswered,
+    CloseConnection,
     Closed,
     Drilled,
-    Drop,
     Equity,
-    Lost,
-    Noise,
     NotReady,
     Opened,
     OrderPlaced,
     OrderSeen,
     OrdersRead,
-    Prepare,
+    PrepareFrame,
     Ready,
     Received,
     Replied,
     Send,
+    UnexplainedMessage,
+    VenueTimerFired,
     WakeAfter,
-    Woke,
 )
 
 from .playbook import (
@@ -76,7 +76,7 @@ def listed(*ids: str, state: str = "Working", account: str | None = "Sim101") ->
     return {"orders": items, "success": True}
 
 
-def order(one: str = GUID, status: str = "working", life: Life = Life.LIVE) -> Order:
+def order(one: str = GUID, status: str = "working", life: OrderState = OrderState.LIVE) -> Order:
     return Order(one, "ES 09-26", life, status)
 
 
@@ -125,7 +125,7 @@ def test_it_states_its_production_addresses_and_a_pace_that_the_tokens_allow() -
     options = CrossTrade.Options(nt_accounts=("Sim101",))
     assert (options.ws_url, options.rest_url) == ("wss://app.crosstrade.io/ws/stream", "https://app.crosstrade.io")
     assert CrossTrade.secrets(options) == ("token",)
-    assert CrossTrade.PACE == Pace(
+    assert CrossTrade.PACE == SweepTiming(
         answer_within_s=1.5, read_after_s=0.025, read_within_s=4.0, read_gap_s=1.0, clean_reads=2, strike_gap_s=1.0
     )  # §9.4: at most one poll a second
     assert CrossTrade.WS_OVERLAP is False  # §6: one connection for a user
@@ -181,9 +181,9 @@ def test_a_strike_is_one_frame_for_each_account_at_once_and_one_answer() -> None
         reply("k1-2", {"orderIds": [], "success": True}),  # replies come in any order
         reply("k1-0", payload("crosstrade/cancelled")),
         reply("k1-1", {"orderIds": [GUID, OTHER], "success": True}),
-        CancelAnswered(Answer.ACCEPTED, "3 NT accounts: 3 order(s) named as cancelled", 3),
-        Woke("hedge k1-0"),  # in time: nothing goes out twice
-        Woke("hedge k1-2"),
+        CancelAnswered(CancelOutcome.ACCEPTED, "3 NT accounts: 3 order(s) named as cancelled", 3),
+        VenueTimerFired("hedge k1-0"),  # in time: nothing goes out twice
+        VenueTimerFired("hedge k1-2"),
     )
 
 
@@ -210,7 +210,7 @@ def one(player: Player | None = None) -> Player:
     ],
 )
 def test_every_shape_of_a_yes_is_accepted(data: object, words: str, cancelled: int | None) -> None:
-    one()(reply("k1-0", data), CancelAnswered(Answer.ACCEPTED, words, cancelled))
+    one()(reply("k1-0", data), CancelAnswered(CancelOutcome.ACCEPTED, words, cancelled))
 
 
 @pytest.mark.parametrize("text", NOTHING_RESTING)
@@ -221,30 +221,30 @@ def test_nothing_to_cancel_is_no_failure(text: str, status: int) -> None:
         twin("cancel#1"),
         WakeAfter("cancel#1", 0.06),
         answer("cancel#1", {"error": f"{text.capitalize()} for account 'Sim101'"}, status),
-        CancelAnswered(Answer.ACCEPTED, f"HTTP {status} {text.capitalize()} for account 'Sim101'", 0),
+        CancelAnswered(CancelOutcome.ACCEPTED, f"HTTP {status} {text.capitalize()} for account 'Sim101'", 0),
     )
 
 
 def test_without_an_answer_in_time_the_rest_twin_goes_out_once() -> None:
     one()(
         Pause(0.06),
-        Woke("hedge k1-0"),
+        VenueTimerFired("hedge k1-0"),
         twin("cancel#1"),
         WakeAfter("cancel#1", 0.5),
-        Woke("hedge k1-0"),
+        VenueTimerFired("hedge k1-0"),
         answer("cancel#1", payload("crosstrade/cancelled")),
-        CancelAnswered(Answer.ACCEPTED, "1 order(s) named as cancelled", 1),
+        CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) named as cancelled", 1),
         reply("k1-0", payload("crosstrade/cancelled")),  # late: nobody waits for it
     )
 
 
 def test_the_websockets_answer_may_come_after_the_twin_went_out() -> None:
     one()(
-        Woke("hedge k1-0"),
+        VenueTimerFired("hedge k1-0"),
         twin("cancel#1"),
         WakeAfter("cancel#1", 0.5),
         reply("k1-0", payload("crosstrade/cancelled")),
-        CancelAnswered(Answer.ACCEPTED, "1 order(s) named as cancelled", 1),
+        CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) named as cancelled", 1),
         answer("cancel#1", payload("crosstrade/invalid-request"), 400),
     )
 
@@ -252,29 +252,29 @@ def test_the_websockets_answer_may_come_after_the_twin_went_out() -> None:
 def test_a_twin_that_is_lost_everywhere_waits_a_little_for_the_websocket() -> None:
     player = one()
     player(
-        Woke("hedge k1-0"),
+        VenueTimerFired("hedge k1-0"),
         twin("cancel#1"),
         WakeAfter("cancel#1", 0.5),
-        Lost("cancel#1", False, "the lane is down"),
+        CallLost("cancel#1", False, "the lane is down"),
         twin("cancel#1", route=Route.FRESH),
-        Lost("cancel#1", False, "refused"),
+        CallLost("cancel#1", False, "refused"),
         WakeAfter("settle k1-0", 1.0),
-        Woke("settle k1-0"),
-        CancelAnswered(Answer.UNKNOWN, "refused"),  # the frame may have left
-        Woke("settle k1-0"),
+        VenueTimerFired("settle k1-0"),
+        CancelAnswered(CancelOutcome.UNKNOWN, "refused"),  # the frame may have left
+        VenueTimerFired("settle k1-0"),
         reply("k1-0", payload("crosstrade/cancelled")),
     )
 
 
 def test_a_no_over_rest_is_not_the_last_word_while_the_websocket_may_say_yes() -> None:
     one()(
-        Woke("hedge k1-0"),
+        VenueTimerFired("hedge k1-0"),
         twin("cancel#1"),
         WakeAfter("cancel#1", 0.5),
         answer("cancel#1", payload("crosstrade/invalid-request"), 400),
         WakeAfter("settle k1-0", 1.0),
         reply("k1-0", payload("crosstrade/cancelled")),
-        CancelAnswered(Answer.ACCEPTED, "1 order(s) named as cancelled", 1),
+        CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) named as cancelled", 1),
     )
 
 
@@ -293,9 +293,9 @@ def test_a_refused_rpc_has_its_twin_tried_at_once_and_that_answer_counts(message
         hears(1, message),
         twin("cancel#1"),
         WakeAfter("cancel#1", 0.06),
-        Woke("hedge k1-0"),
+        VenueTimerFired("hedge k1-0"),
         answer("cancel#1", payload("crosstrade/invalid-account"), 400),
-        CancelAnswered(Answer.REFUSED, "HTTP 400 invalid_account Account Sim999 not found"),
+        CancelAnswered(CancelOutcome.REFUSED, "HTTP 400 invalid_account Account Sim999 not found"),
     )
 
 
@@ -304,10 +304,10 @@ def test_a_refused_rpc_whose_twin_is_lost_is_refused() -> None:
         reply("k1-0", {"success": False, "error": "no"}),
         twin("cancel#1"),
         WakeAfter("cancel#1", 0.06),
-        Lost("cancel#1", True, "gone"),
+        CallLost("cancel#1", True, "gone"),
         twin("cancel#1", route=Route.FRESH),
-        Lost("cancel#1", True, "gone"),
-        CancelAnswered(Answer.REFUSED, "no"),
+        CallLost("cancel#1", True, "gone"),
+        CancelAnswered(CancelOutcome.REFUSED, "no"),
     )
 
 
@@ -318,26 +318,26 @@ def test_a_reply_that_says_nothing_has_the_twin_tried(data: object) -> None:
         twin("cancel#1"),
         WakeAfter("cancel#1", 0.06),
         answer("cancel#1", payload("crosstrade/cancelled-none")),
-        CancelAnswered(Answer.ACCEPTED, "0 order(s) named as cancelled"),  # the frame may have cancelled some
+        CancelAnswered(CancelOutcome.ACCEPTED, "0 order(s) named as cancelled"),  # the frame may have cancelled some
     )
 
 
 def test_a_reply_that_says_nothing_after_the_twin_failed_ends_it() -> None:
     one()(
-        Woke("hedge k1-0"),
+        VenueTimerFired("hedge k1-0"),
         twin("cancel#1"),
         WakeAfter("cancel#1", 0.5),
         answer("cancel#1", payload("crosstrade/invalid-request"), 400),
         WakeAfter("settle k1-0", 1.0),
         reply("k1-0", {}),
-        CancelAnswered(Answer.REFUSED, "HTTP 400 Invalid request"),
+        CancelAnswered(CancelOutcome.REFUSED, "HTTP 400 Invalid request"),
     )
 
 
 @pytest.mark.parametrize("message", errors(payload("crosstrade/addon")))
 def test_without_the_add_on_no_other_route_is_worth_a_token(message: dict[str, Any]) -> None:
     words = f"{OFFLINE} (addon_disconnected The XT add-on is not connected)"
-    one()(hears(1, message), CancelAnswered(Answer.UNKNOWN, words), Woke("hedge k1-0"))
+    one()(hears(1, message), CancelAnswered(CancelOutcome.UNKNOWN, words), VenueTimerFired("hedge k1-0"))
 
 
 def test_a_lost_connection_brings_the_twins_at_once() -> None:
@@ -347,7 +347,7 @@ def test_a_lost_connection_brings_the_twins_at_once() -> None:
         strike_frame("k1-1", "Live1"),
         WakeAfter("hedge k1-0", 0.06),
         WakeAfter("hedge k1-1", 0.06),
-        Woke("hedge k1-1"),
+        VenueTimerFired("hedge k1-1"),
         twin("cancel#1", "Live1"),
         WakeAfter("cancel#1", 0.5),
         Closed(Route.WS, 1, "gone"),
@@ -356,20 +356,20 @@ def test_a_lost_connection_brings_the_twins_at_once() -> None:
         WakeAfter("cancel#2", 0.06),
         answer("cancel#2", payload("crosstrade/cancelled-none")),
         answer("cancel#1", payload("crosstrade/cancelled-none")),
-        CancelAnswered(Answer.ACCEPTED, "2 NT accounts: accepted"),
+        CancelAnswered(CancelOutcome.ACCEPTED, "2 NT accounts: accepted"),
     )
 
 
 def test_a_connection_lost_after_the_twin_failed_ends_it() -> None:
     one()(
-        Woke("hedge k1-0"),
+        VenueTimerFired("hedge k1-0"),
         twin("cancel#1"),
         WakeAfter("cancel#1", 0.5),
         answer("cancel#1", payload("crosstrade/invalid-request"), 400),
         WakeAfter("settle k1-0", 1.0),
         Closed(Route.WS, 1, "gone"),
         NotReady(Route.WS, 1, "gone"),
-        CancelAnswered(Answer.REFUSED, "HTTP 400 Invalid request"),
+        CancelAnswered(CancelOutcome.REFUSED, "HTTP 400 Invalid request"),
     )
 
 
@@ -410,17 +410,29 @@ def over_rest(*accounts: str) -> Player:
 @pytest.mark.parametrize(
     ("status", "body", "verdict", "words"),
     [
-        (400, payload("crosstrade/invalid-account"), Answer.REFUSED, "HTTP 400 invalid_account Account Sim999 not"),
-        (400, payload("crosstrade/invalid-request"), Answer.REFUSED, "HTTP 400 Invalid request"),
-        (200, payload("crosstrade/invalid-request"), Answer.REFUSED, "HTTP 200 Invalid request"),
-        (200, {"success": False}, Answer.REFUSED, "HTTP 200"),
-        (401, b"", Answer.REFUSED, "HTTP 401"),
-        (404, b"<html>", Answer.REFUSED, "HTTP 404"),
-        (408, payload("crosstrade/addon"), Answer.UNKNOWN, f"{OFFLINE} (HTTP 408 addon_disconnected The XT add-on is "),
-        (408, b"", Answer.UNKNOWN, f"{OFFLINE} (HTTP 408)"),
+        (
+            400,
+            payload("crosstrade/invalid-account"),
+            CancelOutcome.REFUSED,
+            "HTTP 400 invalid_account Account Sim999 not",
+        ),
+        (400, payload("crosstrade/invalid-request"), CancelOutcome.REFUSED, "HTTP 400 Invalid request"),
+        (200, payload("crosstrade/invalid-request"), CancelOutcome.REFUSED, "HTTP 200 Invalid request"),
+        (200, {"success": False}, CancelOutcome.REFUSED, "HTTP 200"),
+        (401, b"", CancelOutcome.REFUSED, "HTTP 401"),
+        (404, b"<html>", CancelOutcome.REFUSED, "HTTP 404"),
+        (
+            408,
+            payload("crosstrade/addon"),
+            CancelOutcome.UNKNOWN,
+            f"{OFFLINE} (HTTP 408 addon_disconnected The XT add-on is ",
+        ),
+        (408, b"", CancelOutcome.UNKNOWN, f"{OFFLINE} (HTTP 408)"),
     ],
 )  # fmt: skip
-def test_refused_and_unknown_answers_are_told_apart(status: int, body: object, verdict: Answer, words: str) -> None:
+def test_refused_and_unknown_answers_are_told_apart(
+    status: int, body: object, verdict: CancelOutcome, words: str
+) -> None:
     [fact] = over_rest("Sim101").put(answer("cancel#1", body, status))
     assert isinstance(fact, CancelAnswered) and fact.evidence.startswith(words)
     assert (fact.answer, fact.cancelled) == (verdict, None)
@@ -432,7 +444,7 @@ def test_what_proves_nothing_is_asked_again_on_a_fresh_connection(status: int) -
         answer("cancel#1", payload("crosstrade/cancelled"), status),
         twin("cancel#1", route=Route.FRESH),
         answer("cancel#1", payload("crosstrade/cancelled")),
-        CancelAnswered(Answer.ACCEPTED, "1 order(s) named as cancelled", 1),
+        CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) named as cancelled", 1),
     )
 
 
@@ -442,29 +454,29 @@ def test_accounts_that_did_not_accept_are_named_and_a_refusal_weighs_most() -> N
         answer("cancel#2", payload("crosstrade/invalid-account"), 400),
         answer("cancel#1", payload("crosstrade/cancelled")),
         CancelAnswered(
-            Answer.REFUSED, "not accepted for Live1, Live2: HTTP 400 invalid_account Account Sim999 not found"
+            CancelOutcome.REFUSED, "not accepted for Live1, Live2: HTTP 400 invalid_account Account Sim999 not found"
         ),
     )
 
 
 def test_one_account_without_proof_makes_the_whole_strike_unknown() -> None:
     over_rest("Sim101", "Live1")(
-        Lost("cancel#1", False, "down"),
+        CallLost("cancel#1", False, "down"),
         twin("cancel#1", route=Route.FRESH),
-        Lost("cancel#1", False, "refused"),
+        CallLost("cancel#1", False, "refused"),
         answer("cancel#2", payload("crosstrade/cancelled")),
-        CancelAnswered(Answer.UNKNOWN, "not accepted for Sim101: refused"),
+        CancelAnswered(CancelOutcome.UNKNOWN, "not accepted for Sim101: refused"),
     )
 
 
 def test_a_strike_of_which_nothing_left_is_unsent() -> None:
     player = over_rest("Sim101", "Live1")
     for tag in ("cancel#1", "cancel#2"):
-        player.put(Lost(tag, False, "down"))
+        player.put(CallLost(tag, False, "down"))
     player(
-        Lost("cancel#1", False, "refused"),
-        Lost("cancel#2", False, "refused"),
-        CancelAnswered(Answer.UNSENT, "not accepted for Sim101, Live1: refused"),
+        CallLost("cancel#1", False, "refused"),
+        CallLost("cancel#2", False, "refused"),
+        CancelAnswered(CancelOutcome.UNSENT, "not accepted for Sim101, Live1: refused"),
     )
 
 
@@ -472,7 +484,7 @@ def test_accounts_that_name_no_orders_leave_the_number_open() -> None:
     over_rest("Sim101", "Live1")(
         answer("cancel#1", {"success": True}),
         answer("cancel#2", payload("crosstrade/cancelled")),
-        CancelAnswered(Answer.ACCEPTED, "2 NT accounts: accepted"),
+        CancelAnswered(CancelOutcome.ACCEPTED, "2 NT accounts: accepted"),
     )
 
 
@@ -480,19 +492,19 @@ def test_accounts_that_name_no_orders_leave_the_number_open() -> None:
 
 
 def test_the_bucket_counts_like_the_venue() -> None:
-    bucket, now = Bucket(), START
+    bucket, now = TokenBucket(), START
     bucket.spend(now, 20)
     assert bucket.left(now) == 0
     bucket.spend(now)  # refused, and costs nothing
-    later = Now(now.mono_ns + 1_000_000_000, now.wall_ns)
+    later = Instant(now.mono_ns + 1_000_000_000, now.wall_ns)
     assert bucket.left(later) == 3
-    assert bucket.left(Now(now.mono_ns + 60_000_000_000, now.wall_ns)) == BURST
-    assert bucket.left(Now(now.mono_ns - 1, now.wall_ns)) == 0
+    assert bucket.left(Instant(now.mono_ns + 60_000_000_000, now.wall_ns)) == BURST
+    assert bucket.left(Instant(now.mono_ns - 1, now.wall_ns)) == 0
 
 
 @pytest.mark.parametrize(("header", "left"), [("", 0.0), ("2", -5.0), ("3600", -14.0), ("soon", 0.0), ("²", 0.0)])
 def test_the_venues_word_on_its_tokens_is_believed_within_reason(header: str, left: float) -> None:
-    bucket = Bucket()
+    bucket = TokenBucket()
     bucket.drain(START, header)
     assert bucket.left(START) == left
     bucket.spend(START)
@@ -525,7 +537,7 @@ def test_frames_that_nobody_answers_have_not_arrived_and_cost_nothing() -> None:
     player = Player(make(*FIFTEEN))
     player.put(Opened(Route.WS, 1))
     player.put(Kill())
-    assert sum(isinstance(output, Call) for output in player.put(Woke("silent k1-0"))) == 7
+    assert sum(isinstance(output, Call) for output in player.put(VenueTimerFired("silent k1-0"))) == 7
 
 
 def test_one_reply_proves_that_the_frames_arrived() -> None:
@@ -533,7 +545,7 @@ def test_one_reply_proves_that_the_frames_arrived() -> None:
     player.put(Opened(Route.WS, 1))
     player.put(Kill())
     player.put(reply("k1-3", payload("crosstrade/cancelled-none")))
-    assert player.put(Woke("silent k1-0")) == ()
+    assert player.put(VenueTimerFired("silent k1-0")) == ()
 
 
 def test_a_strike_over_rest_spaces_its_second_copies_in_the_same_way() -> None:
@@ -545,20 +557,20 @@ def test_a_strike_over_rest_spaces_its_second_copies_in_the_same_way() -> None:
 
 def test_the_first_frame_is_at_hand_while_the_tokens_allow_every_account() -> None:
     player = ready(Player(make(*FIFTEEN)))
-    first = player.adapter.first(player.now)
+    first = player.adapter.prebuilt_command(player.now)
     assert isinstance(first, Send) and orjson.loads(first.text)["args"] == {"account": "A0"}
     assert next(output for output in player.put(Kill()) if isinstance(output, Send)) is first
     player.put(Pause(1))
-    assert player.adapter.first(player.now) is None  # not all of them now, and whom depends on their orders
+    assert player.adapter.prebuilt_command(player.now) is None  # not all of them now, and whom depends on their orders
     player.put(Pause(9.5))
-    assert player.adapter.first(player.now) is not None  # a new kill
+    assert player.adapter.prebuilt_command(player.now) is not None  # a new kill
 
 
 def test_the_text_that_a_strike_begins_with_is_made_ready_before_it() -> None:
     player = ready(Player(make("Sim101", "Live1")))
     for _ in range(3):
-        made = [output for output in player.outputs if isinstance(output, Prepare)][-1]
-        first = player.adapter.first(player.now)
+        made = [output for output in player.outputs if isinstance(output, PrepareFrame)][-1]
+        first = player.adapter.prebuilt_command(player.now)
         assert isinstance(first, Send) and (first.conn, first.text) == made and first.text is made.text
         assert next(output for output in player.put(Kill()) if isinstance(output, Send)) is first
 
@@ -566,16 +578,16 @@ def test_the_text_that_a_strike_begins_with_is_made_ready_before_it() -> None:
 def test_what_was_made_ready_for_a_connection_is_not_sent_over_the_next() -> None:
     player = ready(Player(make()))
     player.put(Closed(Route.WS, 1, "gone"))
-    assert player.adapter.first(player.now) is None
+    assert player.adapter.prebuilt_command(player.now) is None
     player.put(Opened(Route.WS, 2))
-    first = player.adapter.first(player.now)
+    first = player.adapter.prebuilt_command(player.now)
     assert isinstance(first, Send) and first.conn == 2
 
 
 def test_an_answer_to_a_frame_that_left_for_nothing_answers_no_account() -> None:
     adapter = make("Sim101", "Live1")
     player = ready(Player(adapter))
-    first = adapter.first(player.now)
+    first = adapter.prebuilt_command(player.now)
     assert isinstance(first, Send)
     adapter._wire.bucket.spend(player.now, 18)  # cannot be, in one pass
     adapter._choice._struck_ns = player.now.mono_ns
@@ -594,10 +606,10 @@ def test_a_later_strike_takes_over_what_an_earlier_one_has_not_been_told() -> No
     player.put(Kill())
     player.put(Kill())
     player(
-        Woke("hedge k1-0"),
+        VenueTimerFired("hedge k1-0"),
         Closed(Route.WS, 1, "gone"),
         NotReady(Route.WS, 1, "gone"),
-        CancelAnswered(Answer.UNKNOWN, "not accepted for Sim101, Live1: no answer"),
+        CancelAnswered(CancelOutcome.UNKNOWN, "not accepted for Sim101, Live1: no answer"),
         twin("cancel#1"),
         WakeAfter("cancel#1", 0.06),
         twin("cancel#2", "Live1"),
@@ -614,7 +626,7 @@ def test_a_lost_connection_that_had_answered_brings_twins_as_tokens_allow(heard:
         player.put(reply("k1-6", payload("crosstrade/cancelled-none")))
     outputs = player.put(Closed(Route.WS, 1, "gone"))
     assert sum(isinstance(output, Call) for output in outputs) == calls  # 4 by our count
-    assert len(player.put(Woke("hedge k1-5"))) == (2 if heard else 0)  # the others' timers go on
+    assert len(player.put(VenueTimerFired("hedge k1-5"))) == (2 if heard else 0)  # the others' timers go on
 
 
 def test_polling_leaves_fifteen_tokens_for_the_kill() -> None:
@@ -654,7 +666,7 @@ def test_what_rests_on_after_a_read_is_cancelled_by_its_id_too() -> None:
         reply(f"one {GUID}", payload("crosstrade/cancelled-one")),
         reply(f"one {GUID}", payload("crosstrade/not-found")),
         hears(1, {"id": f"one {GUID}", "error": "no"}),
-        Noise("cancel of one order refused: no"),
+        UnexplainedMessage("cancel of one order refused: no"),
     )
 
 
@@ -673,12 +685,12 @@ def test_over_rest_the_single_cancel_is_that_of_the_seed() -> None:
     know(player, listed(OTHER))
     single = player.put(Kill())[-1]
     assert isinstance(single, Call)
-    player(answer(single.tag, {"error": "no"}, 400), Noise("cancel of one order refused: HTTP 400 no"))
+    player(answer(single.tag, {"error": "no"}, 400), UnexplainedMessage("cancel of one order refused: HTTP 400 no"))
     player.put(Kill())
     know(player, listed(OTHER))
     single = player.put(Kill())[-1]
     assert isinstance(single, Call)
-    player(Lost(single.tag, True, "gone"))
+    player(CallLost(single.tag, True, "gone"))
 
 
 def test_an_answer_to_a_single_cancel_that_proves_nothing_is_left_to_the_reads() -> None:
@@ -762,10 +774,10 @@ def test_every_wrapper_of_a_list_is_understood(body: object) -> None:
 @pytest.mark.parametrize(
     ("state", "life"),
     [
-        *((state, Life.GONE) for state in ("Filled", "Cancelled", "Canceled", "Rejected")),
-        *((state, Life.PENDING) for state in ("CancelPending", "CancelSubmitted", "Cancel pending")),
+        *((state, OrderState.GONE) for state in ("Filled", "Cancelled", "Canceled", "Rejected")),
+        *((state, OrderState.PENDING) for state in ("CancelPending", "CancelSubmitted", "Cancel pending")),
         *(
-            (state, Life.LIVE)
+            (state, OrderState.LIVE)
             for state in (
                 "Initialized", "Submitted", "Accepted", "TriggerPending", "Working", "PartFilled", "ChangePending",
                 "ChangeSubmitted", "Suspended", "Trigger pending", "Partially filled", "", "A state of next year",
@@ -773,12 +785,12 @@ def test_every_wrapper_of_a_list_is_understood(body: object) -> None:
         ),
     ],
 )  # fmt: skip
-def test_states_are_terminal_pending_or_alive(state: str, life: Life) -> None:
+def test_states_are_terminal_pending_or_alive(state: str, life: OrderState) -> None:
     player = Player(make())
     know(player, listed(GUID, state=state))
     status = state.lower().replace(" ", "")
-    assert player.adapter.book.orders == ({} if life is Life.GONE else {GUID: order(GUID, status, life)})
-    assert (status in TERMINAL, status in CANCELLING) == (life is Life.GONE, life is Life.PENDING)
+    assert player.adapter.book.orders == ({} if life is OrderState.GONE else {GUID: order(GUID, status, life)})
+    assert (status in TERMINAL, status in CANCELLING) == (life is OrderState.GONE, life is OrderState.PENDING)
 
 
 def test_a_state_that_ninjatrader_itself_does_not_know_is_alive_and_said_aloud() -> None:
@@ -788,7 +800,7 @@ def test_a_state_that_ninjatrader_itself_does_not_know_is_alive_and_said_aloud()
         WakeAfter("orders#1", 1.0),
         answer("orders#1", listed(GUID, state="Unknown")),
         OrdersRead((order(GUID, "unknown"),), True, START.mono_ns),
-        Noise(f"order {GUID} is in state Unknown"),
+        UnexplainedMessage(f"order {GUID} is in state Unknown"),
     )
 
 
@@ -820,10 +832,10 @@ def test_a_read_that_is_slow_goes_out_once_more() -> None:
         Read(),
         Asked("orders#1", ORDERS, urgent=True),
         WakeAfter("orders#1", 1.0),
-        Woke("orders#1"),
+        VenueTimerFired("orders#1"),
         Asked("orders#1", ORDERS, Route.FRESH, urgent=True),
         answer("orders#1", b"", 502),
-        Lost("orders#1", True, "gone"),
+        CallLost("orders#1", True, "gone"),
         OrdersRead((), False, START.mono_ns, "gone"),
     )
 
@@ -871,7 +883,7 @@ def test_without_the_path_the_rpc_is_asked_and_stays_the_way() -> None:
     player(
         reply("r1", listed(GUID)),
         OrdersRead((order(),), True, START.mono_ns),
-        Woke("list r1"),
+        VenueTimerFired("list r1"),
         Read(),
         rpc("r2", "GetAllOrders"),
         WakeAfter("list r2", 1.5),
@@ -892,7 +904,7 @@ def test_without_the_path_the_rpc_is_asked_and_stays_the_way() -> None:
 
 def test_an_rpc_list_that_does_not_come_leads_to_one_list_an_account() -> None:
     without_path(ready(Player(make("Sim101", "Live1"))))(
-        Woke("list r1"),
+        VenueTimerFired("list r1"),
         one_list("list#2"),
         WakeAfter("list#2", 1.0),
         one_list("list#3", "Live1"),
@@ -971,7 +983,7 @@ def test_one_list_that_is_lost_makes_the_read_incomplete() -> None:
         answer("list#2", listed()),
         answer("list#3", b"", 500),
         one_list("list#3", "Live1", Route.FRESH),
-        Lost("list#3", True, "gone"),
+        CallLost("list#3", True, "gone"),
         OrdersRead((), False, START.mono_ns, "Live1: gone"),
     )
 
@@ -1071,7 +1083,7 @@ def test_a_snapshot_over_the_limit_says_nothing_of_the_lane() -> None:
 
 
 def test_a_snapshot_that_is_lost_makes_the_lane_unready() -> None:
-    looks()(Lost("snapshot#2", True, "no answer in time"), NotReady(Route.HTTP, 0, "no answer in time"))
+    looks()(CallLost("snapshot#2", True, "no answer in time"), NotReady(Route.HTTP, 0, "no answer in time"))
 
 
 def test_orders_do_not_hide_what_the_snapshot_has_against_us() -> None:
@@ -1153,7 +1165,7 @@ AWAY = "another program has this user's one WebSocket; REST only for 30 s"
 
 def test_whoever_takes_the_session_over_keeps_it() -> None:
     player = ready()
-    assert player.adapter.keep_away(player.now) == ""
+    assert player.adapter.reason_to_stay_disconnected(player.now) == ""
     why = f"closed by the venue: 1008 Session active elsewhere: {AWAY}"
     player(
         Closed(Route.WS, 1, "closed by the venue: 1008 Session active elsewhere"),
@@ -1164,9 +1176,9 @@ def test_whoever_takes_the_session_over_keeps_it() -> None:
         Pause(10),
     )
     told = "another session has this user's one WebSocket: REST only for 20 s"
-    assert player.adapter.keep_away(player.now) == told
+    assert player.adapter.reason_to_stay_disconnected(player.now) == told
     player(Pause(20))
-    assert player.adapter.keep_away(player.now) == ""
+    assert player.adapter.reason_to_stay_disconnected(player.now) == ""
 
 
 @pytest.mark.parametrize(
@@ -1183,17 +1195,17 @@ def test_a_frame_that_says_so_ends_the_connection_and_counts_once(said: dict[str
     player(
         hears(1, said),
         NotReady(Route.WS, 1, why, fatal=True),
-        Drop(1, why),
+        CloseConnection(1, why),
         twin("cancel#1"),
         WakeAfter("cancel#1", 0.06),
         Closed(Route.WS, 1, why),
         NotReady(Route.WS, 1, why),
     )
-    assert player.adapter.keep_away(player.now).endswith("for 30 s")
+    assert player.adapter.reason_to_stay_disconnected(player.now).endswith("for 30 s")
 
 
 def test_a_fight_for_the_session_is_given_up_for_longer_each_time() -> None:
-    slot, now = Slot(), START
+    slot, now = SocketLease(), START
     assert [slot.lost(now.mono_ns, now) for _ in range(9)] == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]
     assert slot.lost(now.mono_ns - 600_000_000_000, now) == 30  # it had lasted: that was no fight
     assert slot.lost(now.mono_ns, now) == 60
@@ -1224,7 +1236,7 @@ def test_a_pushed_order_is_seen_once_and_leaves_at_its_end() -> None:
         hears(1, {"type": "orderUpdate", **shown}),
         hears(1, {"type": "orderUpdate", "order": shown | {"account": "Sim999", "orderId": OTHER}}),
         hears(1, {"type": "orderUpdate", "order": 1}),
-        Noise("an order push that cannot be read"),
+        UnexplainedMessage("an order push that cannot be read"),
     )
     assert set(player.adapter.book.orders) == {GUID}
     player(hears(1, {"type": "orderUpdate", "order": shown | {"orderState": "Cancelled"}}))
@@ -1261,23 +1273,28 @@ def test_what_no_document_explains_is_noise() -> None:
     player = ready()
     player(
         hears(1, {"type": "news"}),
-        Noise("a message that no document explains"),
+        UnexplainedMessage("a message that no document explains"),
         hears(1, {"type": ["x"], "error": {"code": 1}, "message": "token-0123456789"}),
-        Noise('{"code":1} [secret]'),
+        UnexplainedMessage('{"code":1} [secret]'),
         hears(1, {"id": 7, "data": {}}),
-        Noise("a message that no document explains"),
+        UnexplainedMessage("a message that no document explains"),
         hears(1, {"id": "x"}),
-        Noise("a message that no document explains"),
+        UnexplainedMessage("a message that no document explains"),
         Received(1, "pong"),
-        Noise("a frame that is not a JSON object"),
+        UnexplainedMessage("a frame that is not a JSON object"),
         hears(1, {"error": "Rate limit exceeded"}),
-        Noise("Rate limit exceeded"),
+        UnexplainedMessage("Rate limit exceeded"),
     )
     assert player.adapter._wire.bucket.left(player.now) == 0  # type: ignore[attr-defined]
 
 
 def test_a_late_reply_with_an_error_is_nothing_strange() -> None:
-    ready()(hears(1, {"id": "k9-0", "error": "no"}), Woke("hedge k9-0"), Woke("settle k9-0"), Woke("list r9"))
+    ready()(
+        hears(1, {"id": "k9-0", "error": "no"}),
+        VenueTimerFired("hedge k9-0"),
+        VenueTimerFired("settle k9-0"),
+        VenueTimerFired("list r9"),
+    )
 
 
 # ── flatten (§4, §9) ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -1291,7 +1308,7 @@ def held(*positions: Mapping[str, object]) -> dict[str, Any]:
     return {"positions": list(positions), "count": len(positions), "success": True}
 
 
-def position(words: str, life: Life = Life.PENDING, account: str = "Sim101") -> Order:
+def position(words: str, life: OrderState = OrderState.PENDING, account: str = "Sim101") -> Order:
     return Order(f"position:{account}:ES 09-26", "ES 09-26", life, words)
 
 
@@ -1320,7 +1337,7 @@ def struck_and_answered(player: Player, strike: int = 1) -> None:
     elif isinstance(outputs[0], Call):
         outputs = player.put(answer(outputs[0].tag, payload("crosstrade/cancelled-none")))
     [fact] = outputs
-    assert isinstance(fact, CancelAnswered) and fact.answer is Answer.ACCEPTED
+    assert isinstance(fact, CancelAnswered) and fact.answer is CancelOutcome.ACCEPTED
 
 
 def flattens(outputs: list[Any]) -> list[str]:
@@ -1341,7 +1358,7 @@ def test_a_position_is_flattened_once_behind_the_answered_cancels_and_a_read_and
         strike_frame("k1-0"),
         WakeAfter("hedge k1-0", 0.06),
         reply("k1-0", payload("crosstrade/cancelled-none")),
-        CancelAnswered(Answer.ACCEPTED, "0 order(s) named as cancelled", 0),
+        CancelAnswered(CancelOutcome.ACCEPTED, "0 order(s) named as cancelled", 0),
         Read(),
         Asked("orders#1", ORDERS, urgent=True),
         WakeAfter("orders#1", 1.0),
@@ -1377,13 +1394,13 @@ def test_without_the_option_nothing_is_ever_flattened_and_positions_are_not_even
 def test_only_a_strike_has_a_position_flattened_and_each_strike_once() -> None:
     player = flattening()
     [read] = looked(player, LONG)  # armed: somebody only wants to know
-    assert read == OrdersRead((position("long 2", Life.LIVE),), True, player.now.mono_ns)
+    assert read == OrdersRead((position("long 2", OrderState.LIVE),), True, player.now.mono_ns)
     struck_and_answered(player)
     assert flattens(looked(player, LONG)) == ["Sim101"]
     player.put(reply("f1", YES))
     player.put(Pause(2))
     [read] = looked(player, LONG)  # the strike's wish has been granted: the next strike asks again
-    assert read.orders == (position("long 2, flatten accepted", Life.LIVE),)
+    assert read.orders == (position("long 2, flatten accepted", OrderState.LIVE),)
 
 
 def test_a_read_that_was_asked_for_before_the_cancels_were_answered_flattens_nobody() -> None:
@@ -1395,7 +1412,7 @@ def test_a_read_that_was_asked_for_before_the_cancels_were_answered_flattens_nob
     player.put(reply("k1-0", payload("crosstrade/cancelled-none")))
     player.put(answer(player.calls[-1].tag, listed()))
     [read] = player.put(answer(player.calls[-1].tag, held(LONG)))
-    assert isinstance(read, OrdersRead) and read.orders[0].life is Life.LIVE
+    assert isinstance(read, OrdersRead) and read.orders[0].state is OrderState.LIVE
     assert flattens(looked(player, LONG)) == ["Sim101"]
 
 
@@ -1424,7 +1441,7 @@ def test_there_is_no_second_flatten_while_the_first_may_be_working() -> None:
         player.put(Pause(2))
         struck_and_answered(player, strike)
         found = looked(player, LONG)
-        assert flattens(found) == [] and found[-1].orders[0].life is Life.PENDING
+        assert flattens(found) == [] and found[-1].orders[0].state is OrderState.PENDING
     player.put(Pause(2))
     struck_and_answered(player, 11)
     assert flattens(looked(player, LONG)) == ["Sim101"]  # 20 s
@@ -1472,16 +1489,16 @@ def test_a_flattens_own_order_is_not_cancelled_while_it_may_be_filled() -> None:
     orders["orders"][0]["orderType"] = "Market"
     limit = listed(OTHER)["orders"]
     found = looked(player, LONG, orders={"orders": orders["orders"] + limit, "success": True})
-    lives = [one.life for one in found[-1].orders]
-    assert lives == [Life.PENDING, Life.PENDING, Life.LIVE]
+    lives = [one.state for one in found[-1].orders]
+    assert lives == [OrderState.PENDING, OrderState.PENDING, OrderState.LIVE]
     for _ in range(7):
         player.put(Pause(2))
         found = looked(player, LONG, orders=orders)
-        assert [one.life for one in found[-1].orders] == [Life.PENDING, Life.PENDING]
-        assert player.put(Kill()) == (CancelAnswered(Answer.ACCEPTED, f"{UNDISTURBED}; nothing else is left"),)
+        assert [one.life for one in found[-1].orders] == [OrderState.PENDING, OrderState.PENDING]
+        assert player.put(Kill()) == (CancelAnswered(CancelOutcome.ACCEPTED, f"{UNDISTURBED}; nothing else is left"),)
     player.put(Pause(1))
     found = looked(player, LONG, orders=orders)
-    assert [one.life for one in found[-1].orders] == [Life.LIVE, Life.LIVE]  # 15 s: it is stuck
+    assert [one.life for one in found[-1].orders] == [OrderState.LIVE, OrderState.LIVE]  # 15 s: it is stuck
     assert isinstance(player.put(Kill())[0], Send)
 
 
@@ -1506,7 +1523,7 @@ def test_beside_an_order_that_closes_a_position_others_are_cancelled_by_their_id
         Kill(),
         rpc(f"one {GUID}", "Cancel", account="Sim101", orderId=GUID),
         rpc(f"one {OTHER}", "Cancel", account="Sim101", orderId=OTHER),
-        CancelAnswered(Answer.ACCEPTED, f"{UNDISTURBED}; 2 other order(s) are cancelled by their ids"),
+        CancelAnswered(CancelOutcome.ACCEPTED, f"{UNDISTURBED}; 2 other order(s) are cancelled by their ids"),
         Pause(1),
     )
     looked(player, LONG, orders=body)
@@ -1543,7 +1560,7 @@ def test_a_strike_tells_of_the_accounts_that_it_took() -> None:
         strike_frame("k2-0", "Live1"),
         WakeAfter("hedge k2-0", 0.06),
         reply("k2-0", payload("crosstrade/cancelled-none")),
-        CancelAnswered(Answer.ACCEPTED, "0 order(s) named as cancelled", 0),
+        CancelAnswered(CancelOutcome.ACCEPTED, "0 order(s) named as cancelled", 0),
     )
 
 
@@ -1590,14 +1607,14 @@ def test_over_rest_a_flatten_takes_the_second_route_only_if_provably_nothing_lef
     player.put(answer("cancel#1", payload("crosstrade/cancelled-none")))
     [call, _] = looked(player, LONG)
     assert call == Asked(call.tag, target, urgent=True, body=b"{}", headers=HEADERS)
-    [again] = player.put(Lost(call.tag, False, "refused"))
+    [again] = player.put(CallLost(call.tag, False, "refused"))
     assert isinstance(again, Call) and again == Asked(again.tag, target, Route.FRESH, urgent=True, body=b"{}")
-    player(Woke(call.tag), Woke(again.tag), Lost(again.tag, False, "refused too"))
+    player(VenueTimerFired(call.tag), VenueTimerFired(again.tag), CallLost(again.tag, False, "refused too"))
     player.put(Kill())
     player.put(answer(player.calls[-1].tag, payload("crosstrade/cancelled-none")))
     [call, read] = looked(player, LONG)
     assert read.orders == (position("long 2, flatten sent"),)
-    player(Lost(call.tag, True, "gone"))  # it may have left: no other route
+    player(CallLost(call.tag, True, "gone"))  # it may have left: no other route
     player.put(Kill())
     player.put(answer(player.calls[-1].tag, payload("crosstrade/cancelled-none")))
     assert flattens(looked(player, LONG)) == []
@@ -1630,7 +1647,7 @@ def test_only_accounts_that_hold_something_are_flattened_and_only_ours() -> None
     assert flattens(found) == ["Live1"]
     short, somebodys = found[-1].orders
     assert short == position("short 2, flatten sent", account="Live1")
-    assert somebodys == position("open 2", Life.LIVE, "?")  # whose it is nobody says: it is left, and shown
+    assert somebodys == position("open 2", OrderState.LIVE, "?")  # whose it is nobody says: it is left, and shown
 
 
 @pytest.mark.parametrize(
@@ -1667,7 +1684,7 @@ def test_positions_that_prove_nothing_take_the_second_route() -> None:
     player(
         answer(tag, b"", 502),
         Asked(tag, POSITIONS, Route.FRESH, urgent=True),
-        Lost(tag, True, "gone"),
+        CallLost(tag, True, "gone"),
         OrdersRead((), False, player.now.mono_ns, "gone"),
     )
 
@@ -1718,14 +1735,14 @@ def test_the_plan_shows_singles_and_what_is_flattened() -> None:
     know_both = {"orders": listed(GUID)["orders"], "success": True}
     for strike in range(2):
         looked(player, orders=know_both)
-        plan = player.adapter.plan()
+        plan = player.adapter.describe_strike()
         sent = [output.text.decode() for output in player.put(Kill()) if isinstance(output, Send)]
         shown = [f'ws {{"action":"rpc",{text.split(",", 2)[2]}' for text in sent]
         assert [line for line in plan if line.startswith("ws ")] == shown and len(shown) == 2 + strike
     assert plan[-1] == "then Flatten, once, each of Sim101, Live 1 that a read shows a position of"
     player.put(Closed(Route.WS, 1, "gone"))
     looked(player, orders=know_both)
-    assert player.adapter.plan() == (
+    assert player.adapter.describe_strike() == (
         "POST /v1/api/accounts/Sim101/orders/cancel {}",
         "POST /v1/api/accounts/Live%201/orders/cancel {}",
         f"POST /v1/api/accounts/Sim101/orders/{GUID}/cancel {{}}",
@@ -1849,9 +1866,9 @@ def test_figures_that_are_not_whole_are_none_and_pushes_of_them_are_said_once(ac
     player = measured(ready(Player(make("Sim101", "Live1"))))
     player(
         answer("measure#1", snapshot(*accounts)),
-        Noise(f"the snapshot: {why}"),  # the watermarks of two accounts would be of two moments
+        UnexplainedMessage(f"the snapshot: {why}"),  # the watermarks of two accounts would be of two moments
         update(*accounts),
-        Noise(f"a push of figures: {why}"),
+        UnexplainedMessage(f"a push of figures: {why}"),
         update(*accounts),
         update(worth("Sim101", 1), worth("Live1", 1)),
         Equity({"USD": Decimal(2)}, player.now.mono_ns),
@@ -1894,7 +1911,7 @@ def test_without_the_add_on_the_venues_own_figures_stand_still_and_are_not_belie
 def test_watermarks_that_say_nothing_are_no_figure(status: int, body: object) -> None:
     player = measured(ready())
     player.put(answer("measure#1", UNREAD))
-    player(answer("watermarks#2", body, status), Noise("the watermarks cannot be read"))
+    player(answer("watermarks#2", body, status), UnexplainedMessage("the watermarks cannot be read"))
 
 
 def connection(status: object) -> str:
@@ -1924,9 +1941,9 @@ def test_an_account_that_is_not_connected_or_not_whole_makes_the_sum_none(accoun
     rich = worth("Sim101", 1000, connectionStatus="Connected")
     player(
         update(rich, *accounts),
-        Noise(f"a push of figures: {why}"),
+        UnexplainedMessage(f"a push of figures: {why}"),
         answer("measure#1", snapshot(rich, *accounts)),
-        Noise(f"the snapshot: {why}"),
+        UnexplainedMessage(f"the snapshot: {why}"),
     )
 
 
@@ -1940,7 +1957,7 @@ def test_why_a_snapshot_is_no_figure_is_said_once_until_there_is_one() -> None:
         body = snapshot(worth("Sim101", 7, connectionStatus=status))
         kinds += [type(fact) for fact in player.put(answer(player.calls[-1].tag, body))]
         player.put(Pause(5))
-    assert kinds == [Noise, Equity, Noise]
+    assert kinds == [UnexplainedMessage, Equity, UnexplainedMessage]
 
 
 @pytest.mark.parametrize(
@@ -1949,7 +1966,7 @@ def test_why_a_snapshot_is_no_figure_is_said_once_until_there_is_one() -> None:
 def test_the_watermarks_of_an_account_that_is_not_connected_stand_still_and_are_not_asked_for(accounts: Any) -> None:
     player = measured(ready())
     [noise] = player.put(answer("measure#1", snapshot(*accounts)))
-    assert isinstance(noise, Noise)
+    assert isinstance(noise, UnexplainedMessage)
 
 
 def test_an_account_that_is_connected_and_has_nothing_is_worth_nothing() -> None:
@@ -1973,7 +1990,7 @@ def test_frames_of_one_moment_are_one_figure_and_a_late_one_is_none() -> None:
         frame("1000.0", 5),
         frame(999, 5),
         frame(2000, None),
-        Noise("a push of figures: no net liquidation of Sim101"),
+        UnexplainedMessage("a push of figures: no net liquidation of Sim101"),
         frame(2000, 6),
         Equity({"USD": Decimal(6)}, player.now.mono_ns + 1_000_000_000),
         frame(1000, 5),
@@ -2020,7 +2037,10 @@ def test_a_stream_that_stands_still_has_the_snapshot_read_which_is_no_figure_if_
     player = ready()
     player.put(Pause(10))
     player.put(frame(1000))
-    for still in (Noise("the snapshot stands still: it is of the same moment as the figures before"), None):
+    for still in (
+        UnexplainedMessage("the snapshot stands still: it is of the same moment as the figures before"),
+        None,
+    ):
         for _ in range(4):
             player(Pause(1), frame(1000))
         calls = [call for call in player.put(Measure()) if isinstance(call, Call)]
@@ -2040,11 +2060,11 @@ def test_a_snapshot_that_a_push_has_overtaken_is_no_second_figure() -> None:
 
 def test_figures_that_are_lost_are_asked_for_again_in_time() -> None:
     player = measured(ready())
-    player(Lost("measure#1", True, "gone"))
+    player(CallLost("measure#1", True, "gone"))
     player.put(Pause(1))
     player.put(Measure())
     player.put(answer(player.calls[-1].tag, snapshot()))
-    player(Lost(player.calls[-1].tag, True, "gone"))
+    player(CallLost(player.calls[-1].tag, True, "gone"))
 
 
 def test_figures_leave_fifteen_tokens_for_a_kill() -> None:
@@ -2067,7 +2087,7 @@ def test_a_lane_that_comes_and_goes_leaves_the_tokens_that_are_kept_for_a_kill()
         asked = len(player.calls)
         player.put(Opened(Route.HTTP, 0))
         for call in player.calls[asked:]:
-            player.put(Lost(call.tag, True, "closed"))
+            player.put(CallLost(call.tag, True, "closed"))
         player.put(Closed(Route.HTTP, 0, "closed"))
         player.put(Pause(0.05))
     assert 2 <= len(player.calls) <= 12
@@ -2083,5 +2103,5 @@ def test_an_answer_over_the_websocket_says_which_strike_it_answers() -> None:
     made_ns = player.now.mono_ns
     player.put(Pause(2.0))
     player.put(Kill())
-    player(reply("k1-0", {"success": True}), CancelAnswered(Answer.ACCEPTED, "accepted"))
+    player(reply("k1-0", {"success": True}), CancelAnswered(CancelOutcome.ACCEPTED, "accepted"))
     assert player.adapter.answers_ns == made_ns

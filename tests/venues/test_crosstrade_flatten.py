@@ -16,8 +16,8 @@ import orjson
 import pytest
 
 from kill_switch.core import sweep
-from kill_switch.core.domain import Now, Phase, Route
-from kill_switch.core.sweep import Act
+from kill_switch.core.domain import Instant, Phase, Route
+from kill_switch.core.sweep import SweepAction
 from kill_switch.venues import messages
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 
@@ -116,8 +116,8 @@ class World:
         self.cleared: list[int] = []
 
     @property
-    def now(self) -> Now:
-        return Now(self.now_ns, START.wall_ns + self.now_ns - START.mono_ns)
+    def now(self) -> Instant:
+        return Instant(self.now_ns, START.wall_ns + self.now_ns - START.mono_ns)
 
     @property
     def bad(self) -> bool:
@@ -139,7 +139,7 @@ class World:
     # the adapter's side
 
     def feed(self, event: messages.Event) -> None:
-        self.carry_out(self.adapter.feed(event, self.now))
+        self.carry_out(self.adapter.handle(event, self.now))
 
     def carry_out(self, outputs: messages.Outputs) -> None:
         for output in outputs:
@@ -148,16 +148,16 @@ class World:
                     asked = orjson.loads(text)
                     api = {"CancelOrders": "cancel", "Cancel": "cancel", "GetAllOrders": "orders", "Flatten": "flatten"}
                     args = asked["args"]
-                    given = (api[asked["api"]], args.get("account", ""), args.get("orderId", ""))
+                    given = (api[asked["api"]], args.render("account", ""), args.render("orderId", ""))
                     self.ask(lambda body, tag=asked["id"], conn=conn: self.framed(conn, tag, body), *given)
                 case messages.Call(tag, request, route):
                     self.called(tag, request.target, route)
                 case messages.WakeAfter(tag, seconds):
-                    self.at(seconds, lambda tag=tag: self.feed(messages.Woke(tag)))
+                    self.at(seconds, lambda tag=tag: self.feed(messages.VenueTimerFired(tag)))
                 case messages.CancelAnswered(answer):
-                    self.step(sweep.Answered(self.now_ns, answer))
+                    self.step(sweep.StrikeAnswered(self.now_ns, answer))
                 case messages.OrdersRead(orders, complete, asked_ns):
-                    self.step(sweep.count(orders, complete, asked_ns, self.now_ns))
+                    self.step(sweep.count_read(orders, complete, asked_ns, self.now_ns))
                 case _:
                     pass
 
@@ -173,9 +173,9 @@ class World:
                 self.feed(event)
 
         if self.bad and route is Route.HTTP and self.dice.random() < 0.3:
-            self.at(0.01, lambda: end(messages.Lost(tag, False, "refused")))
+            self.at(0.01, lambda: end(messages.CallLost(tag, False, "refused")))
             return
-        self.at(3.0, lambda: end(messages.Lost(tag, True, "no answer in time")))
+        self.at(3.0, lambda: end(messages.CallLost(tag, True, "no answer in time")))
         one = parts[6] if what == "cancel" and len(parts) == 8 else ""
         self.ask(lambda body: end(messages.Replied(tag, 200, {}, orjson.dumps(body))), what, account, one)
 
@@ -201,7 +201,7 @@ class World:
     # the sweep's side
 
     def trip(self) -> None:
-        self.sweep = sweep.begin(CrossTrade.PACE, self.now_ns)
+        self.sweep = sweep.start_sweep(CrossTrade.PACE, self.now_ns)
         self.due()
         self.carry_out((*self.adapter.strike(self.now),))
 
@@ -212,19 +212,22 @@ class World:
         self.due()
         for act in acts:
             match act:
-                case Act.STRIKE:
+                case SweepAction.STRIKE:
                     self.carry_out((*self.adapter.strike(self.now),))
-                case Act.READ:
+                case SweepAction.READ:
                     self.carry_out(self.adapter.read(self.now))
-                case Act.CLEAR:
+                case SweepAction.CLEAR:
                     self.cleared.append(self.now_ns)
-                case Act.RESIDUE:
+                case SweepAction.RESIDUE:
                     pass
 
     def due(self) -> None:
         assert self.sweep is not None
         at_ns = self.sweep.due_ns
-        self.at(max(0, at_ns - self.now_ns) / S, lambda: self.step(sweep.Due(self.now_ns)) if self.is_due(at_ns) else 0)
+        self.at(
+            max(0, at_ns - self.now_ns) / S,
+            lambda: self.step(sweep.SweepTimerFired(self.now_ns)) if self.is_due(at_ns) else 0,
+        )
 
     def is_due(self, at_ns: int) -> bool:
         return self.sweep is not None and self.sweep.due_ns == at_ns

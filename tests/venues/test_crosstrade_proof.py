@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 
-from kill_switch.core.domain import Answer, Life, Order, Route
-from kill_switch.venues.crosstrade.contradictions import MOST, Doubts
-from kill_switch.venues.crosstrade.replies import Owned
+from kill_switch.core.domain import CancelOutcome, Order, OrderState, Route
+from kill_switch.venues.crosstrade.contradictions import MAX_DOUBTED, DoubtedOrders
+from kill_switch.venues.crosstrade.replies import AccountOrder
 from kill_switch.venues.messages import (
     Call,
+    CallLost,
     CancelAnswered,
     Closed,
-    Lost,
-    Noise,
     NotReady,
     Opened,
     OrderPlaced,
@@ -22,6 +21,7 @@ from kill_switch.venues.messages import (
     OrdersRead,
     Ready,
     Send,
+    UnexplainedMessage,
 )
 
 from .playbook import Kill, Pause, Player, Probe, Read, answer, hears, payload
@@ -148,8 +148,10 @@ def test_a_snapshot_that_fails_or_is_lost_makes_the_read_incomplete() -> None:
     player.put(Read())
     player.put(answer(player.calls[-1].tag, listed()))
     tag = player.calls[-1].tag
-    player.put(Lost(tag, True, "down"))
-    assert player.put(Lost(tag, True, "down too")) == (OrdersRead((), False, player.now.mono_ns, "accounts: down too"),)
+    player.put(CallLost(tag, True, "down"))
+    assert player.put(CallLost(tag, True, "down too")) == (
+        OrdersRead((), False, player.now.mono_ns, "accounts: down too"),
+    )
 
 
 def test_an_account_that_is_out_of_reach_is_no_ready_account_and_the_line_says_what_to_do() -> None:
@@ -280,9 +282,14 @@ def test_a_pushed_order_that_no_list_shows_is_looked_up_and_its_end_is_proof(sta
 
 @pytest.mark.parametrize(
     ("state", "life"),
-    [("Working", Life.LIVE), ("Suspended", Life.LIVE), ("Unknown", Life.LIVE), ("CancelPending", Life.PENDING)],
+    [
+        ("Working", OrderState.LIVE),
+        ("Suspended", OrderState.LIVE),
+        ("Unknown", OrderState.LIVE),
+        ("CancelPending", OrderState.PENDING),
+    ],
 )
-def test_a_pushed_order_that_no_list_shows_and_that_lives_is_left(state: str, life: Life) -> None:
+def test_a_pushed_order_that_no_list_shows_and_that_lives_is_left(state: str, life: OrderState) -> None:
     player = looking()
     found = reads(player, listed(), connected("Sim101"), shown(state, "broker-7"))  # under the broker's number: §2
     assert found.orders == (Order(GUID, "ES 09-26", life, state.lower()),) and set(player.adapter.book.orders) == {GUID}
@@ -360,7 +367,7 @@ def test_a_single_cancel_that_was_refused_has_its_order_looked_up() -> None:
     reads(player, listed(GUID))
     *_, single = player.put(Kill())
     assert isinstance(single, Call) and single.tag.startswith("cancel-one")
-    player(answer(single.tag, {"error": "no"}, 400), Noise("cancel of one order refused: HTTP 400 no"))
+    player(answer(single.tag, {"error": "no"}, 400), UnexplainedMessage("cancel of one order refused: HTTP 400 no"))
     assert not reads(player, listed(), connected("Sim101"), ({"error": "no"}, 400)).complete
 
 
@@ -391,7 +398,7 @@ def test_an_unknown_account_is_never_taken_for_one_with_nothing_to_cancel() -> N
     assert isinstance(call, Call)
     body = {"success": False, "error": "invalid_account", "detail": "no orders: Account Sim101 not found"}
     [fact] = player.put(answer(call.tag, body, 400))
-    assert isinstance(fact, CancelAnswered) and fact.answer is Answer.REFUSED
+    assert isinstance(fact, CancelAnswered) and fact.answer is CancelOutcome.REFUSED
 
 
 def test_many_orders_in_doubt_are_looked_up_a_few_with_each_read() -> None:
@@ -435,10 +442,10 @@ def test_a_connection_that_comes_and_goes_forgets_no_doubt() -> None:
 
 
 def test_doubts_do_not_grow_without_bound() -> None:
-    doubts = Doubts()
-    for number in range(MOST + 10):
-        doubts.pushed(Owned(order(str(number)), "Sim101"))
-    assert len(doubts.orders()) == MOST and not doubts.holds("9") and doubts.holds("10")
+    doubts = DoubtedOrders()
+    for number in range(MAX_DOUBTED + 10):
+        doubts.on_push(AccountOrder(order(str(number)), "Sim101"))
+    assert len(doubts.orders()) == MAX_DOUBTED and not doubts.holds("9") and doubts.holds("10")
 
 
 def test_a_look_that_is_lost_ends_no_doubt() -> None:
@@ -447,8 +454,8 @@ def test_a_look_that_is_lost_ends_no_doubt() -> None:
     player.put(answer(player.calls[-1].tag, listed()))
     player.put(answer(player.calls[-1].tag, connected("Sim101")))
     tag = player.calls[-1].tag
-    player.put(Lost(tag, True, "down"))
-    [read] = player.put(Lost(tag, True, "down too"))
+    player.put(CallLost(tag, True, "down"))
+    [read] = player.put(CallLost(tag, True, "down too"))
     assert isinstance(read, OrdersRead) and not read.complete and read.why.endswith("that it ended: down too")
 
 

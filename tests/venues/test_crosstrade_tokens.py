@@ -13,24 +13,24 @@ import orjson
 import pytest
 
 from kill_switch.core import sweep
-from kill_switch.core.domain import Answer, Now, Route
-from kill_switch.core.sweep import Act
+from kill_switch.core.domain import CancelOutcome, Instant, Route
+from kill_switch.core.sweep import SweepAction
 from kill_switch.sim.kit.limits import Bucket as VenueBucket
 from kill_switch.venues import messages
 from kill_switch.venues.crosstrade.adapter import CrossTrade
-from kill_switch.venues.crosstrade.tokens import REFUSED_MOST, TURN_S, Bucket
+from kill_switch.venues.crosstrade.tokens import MAX_REFUSED, TURN_S, TokenBucket
 from kill_switch.venues.messages import (
     Call,
+    CallLost,
     CancelAnswered,
     Closed,
-    Lost,
     NotReady,
     Opened,
     OrdersRead,
     Replied,
     Send,
+    VenueTimerFired,
     WakeAfter,
-    Woke,
 )
 
 from .playbook import START, Asked, Drill, Kill, Pause, Player, Probe, Read, answer, hears, payload
@@ -83,7 +83,7 @@ def targets(outputs: object) -> list[str]:
 
 def turn(player: Player) -> messages.Outputs:
     player.put(Pause(0.5))
-    return player.put(Woke("turn"))
+    return player.put(VenueTimerFired("turn"))
 
 
 # ── the first refusal ends the burst ──────────────────────────────────────────────────────────────────────────────
@@ -95,47 +95,47 @@ def test_a_frame_that_is_refused_goes_over_rest_in_its_turn(message: dict[str, A
     player(
         hears(1, message),
         SOON,
-        Woke("hedge k1-0"),  # no second copy: it would be refused too
+        VenueTimerFired("hedge k1-0"),  # no second copy: it would be refused too
         Pause(0.5),
-        Woke("turn"),
+        VenueTimerFired("turn"),
         twin("cancel#1"),
         WakeAfter("cancel#1", 3.2),
         refuse("cancel#1"),
         SOON,
         Pause(0.5),
-        Woke("turn"),
+        VenueTimerFired("turn"),
         twin("cancel#2"),
         WakeAfter("cancel#2", 3.2),
         answer("cancel#2", payload("crosstrade/cancelled")),
-        CancelAnswered(Answer.ACCEPTED, "1 order(s) named as cancelled", 1),
-        Woke("turn"),
+        CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) named as cancelled", 1),
+        VenueTimerFired("turn"),
     )
 
 
 def test_a_yes_over_the_websocket_ends_what_waits_for_its_turn() -> None:
     one()(
-        Woke("hedge k1-0"),
+        VenueTimerFired("hedge k1-0"),
         twin("cancel#1"),
         WakeAfter("cancel#1", 0.5),
         refuse("cancel#1"),
         SOON,
         reply("k1-0", payload("crosstrade/cancelled")),
-        CancelAnswered(Answer.ACCEPTED, "1 order(s) named as cancelled", 1),
-        Woke("turn"),
+        CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) named as cancelled", 1),
+        VenueTimerFired("turn"),
     )
 
 
 def test_cancels_that_wait_in_the_lane_do_not_leave_it_behind_a_refusal() -> None:
     player = Player(make(*FIFTEEN))
     calls = [output for output in player.put(Kill()) if isinstance(output, Call)]
-    assert all(player.adapter.awaits(call.tag) for call in calls)
+    assert all(player.adapter.is_pending(call.tag) for call in calls)
     player.put(refuse(calls[0].tag))
-    assert not any(player.adapter.awaits(call.tag) for call in calls[2:])
+    assert not any(player.adapter.is_pending(call.tag) for call in calls[2:])
     for call in calls[2:]:
-        for again in player.put(Lost(call.tag, False, "not wanted any more")):
+        for again in player.put(CallLost(call.tag, False, "not wanted any more")):
             if isinstance(again, Call):  # the other route asks too, before it sends
-                assert again.route is Route.FRESH and not player.adapter.awaits(again.tag)
-                player.put(Lost(again.tag, False, "not wanted any more"))
+                assert again.route is Route.FRESH and not player.adapter.is_pending(again.tag)
+                player.put(CallLost(again.tag, False, "not wanted any more"))
     player.put(answer(calls[1].tag, NONE))
     left = []
     for _ in range(20):
@@ -143,7 +143,7 @@ def test_cancels_that_wait_in_the_lane_do_not_leave_it_behind_a_refusal() -> Non
         left += targets(outputs)
         for output in outputs:
             if isinstance(output, Call):
-                assert player.adapter.awaits(output.tag)
+                assert player.adapter.is_pending(output.tag)
                 player.put(answer(output.tag, NONE))
     assert sorted(left) == sorted(name for name in FIFTEEN if name != "A1")
 
@@ -157,7 +157,7 @@ def test_after_a_refusal_nothing_leaves_before_the_venue_wants_it(retry_after: s
     player.put(Pause(0.1))
     player.put(refuse("cancel#2", retry_after))
     player.put(Pause(wait_s - 0.1))
-    [again] = player.put(Woke("turn"))
+    [again] = player.put(VenueTimerFired("turn"))
     assert isinstance(again, WakeAfter) and again.seconds == pytest.approx(0.1)  # the later refusal counts
 
 
@@ -177,7 +177,7 @@ def test_gaps_become_shorter_while_requests_are_refused_and_never_shorter_than_a
         assert isinstance(wake, WakeAfter)
         gaps.append(wake.seconds)
         player.put(Pause(wake.seconds))
-        player.put(Woke("turn"))
+        player.put(VenueTimerFired("turn"))
     assert len(set(gaps)) > 30 and min(gaps) > 0.1
     assert sum(gaps[:3]) / 3 > 0.2 and sum(gaps[20:]) / 20 == pytest.approx(0.15, rel=0.05)
 
@@ -187,7 +187,7 @@ def test_a_later_strike_adds_nothing_to_what_waits_and_a_new_kill_sends_somethin
     assert targets(player.put(Kill())) == ["Sim101"]
     player.put(refuse(player.calls[-1].tag, "5"))
     player.put(Pause(1))
-    player(Kill(), CancelAnswered(Answer.UNKNOWN, "2 cancel(s) leave one by one already"))  # nothing for 5 s
+    player(Kill(), CancelAnswered(CancelOutcome.UNKNOWN, "2 cancel(s) leave one by one already"))  # nothing for 5 s
     player.put(Pause(11))
     assert targets(player.put(Kill())) == ["Sim101"]
 
@@ -221,7 +221,7 @@ def test_orders_that_wait_to_be_cancelled_one_by_one_need_not_once_all_of_their_
 def test_the_first_frame_is_for_the_connection_that_is_left() -> None:
     player = ready(ready(Player(make())), conn=2)
     player.put(Closed(Route.WS, 2, "gone"))
-    first = player.adapter.first(player.now)
+    first = player.adapter.prebuilt_command(player.now)
     assert isinstance(first, Send) and first.conn == 1
 
 
@@ -268,12 +268,12 @@ def test_whatever_is_sent_at_most_nine_commands_may_be_refused_in_a_row() -> Non
     sent = [output for output in player.put(Opened(Route.WS, 1)) if isinstance(output, Send)]
     for step in (Kill(), Drill(), Kill(), Read(), Kill()):
         sent += [output for output in player.put(step) if isinstance(output, Send)]
-    assert len(sent) <= REFUSED_MOST == 8
+    assert len(sent) <= MAX_REFUSED == 8
     for frame in sent:
         player.put(hears(1, {"id": orjson.loads(frame.text)["id"], **LIMIT}))
     for _ in range(40):
         player.put(Pause(0.5))
-        more = player.put(Kill()) + player.put(Woke("turn")) + player.put(Probe())
+        more = player.put(Kill()) + player.put(VenueTimerFired("turn")) + player.put(Probe())
         assert not [output for output in more if isinstance(output, Send)]
 
 
@@ -291,7 +291,7 @@ def test_a_session_that_ends_for_want_of_tokens_has_the_rest_go_over_rest_one_by
     why = "closed by the venue: 1008 policy violation"
     unready, wake, *more = player.put(Closed(Route.WS, 1, why))
     assert unready == NotReady(Route.WS, 1, why) and wake == SOON and not more
-    assert player.adapter.keep_away(player.now) == ""  # nobody else has the session
+    assert player.adapter.reason_to_stay_disconnected(player.now) == ""  # nobody else has the session
     assert targets(turn(player)) == ["Sim101"] and targets(turn(player)) == ["Live1"]
 
 
@@ -317,14 +317,14 @@ def test_a_request_of_a_read_that_is_refused_is_repeated_in_its_turn_until_it_is
         refuse("orders#1"),
         SOON,
         Pause(0.5),
-        Woke("turn"),
+        VenueTimerFired("turn"),
         Asked("orders#2", ORDERS, urgent=True, headers=HEADERS),
         answer("orders#2", listed()),
         Asked("reach#3", SNAPSHOT, urgent=True),  # no second copy while others use the tokens up
         refuse("reach#3"),
         SOON,
         Pause(0.5),
-        Woke("turn"),
+        VenueTimerFired("turn"),
         Asked("reach#4", SNAPSHOT, urgent=True),
         answer("reach#4", connected("Sim101")),
         OrdersRead((), True, asked_ns),
@@ -347,16 +347,16 @@ def test_a_read_takes_the_place_of_one_before_that_waits() -> None:
 
 
 def test_foreign_use_is_told_while_it_is_seen_with_what_a_kill_would_take() -> None:
-    assert Player(make()).adapter.caution(START) == ""
+    assert Player(make()).adapter.slow_kill_warning(START) == ""
     player = starved(*FIFTEEN)
-    told = player.adapter.caution(player.now)
+    told = player.adapter.slow_kill_warning(player.now)
     assert told.startswith("another program uses up this user's requests: a kill of 15 NT accounts takes about ")
     player.put(Pause(60))
-    assert player.adapter.caution(player.now) == ""
+    assert player.adapter.slow_kill_warning(player.now) == ""
 
 
 def test_how_long_a_kill_takes_follows_from_the_share_of_requests_that_the_venue_takes() -> None:
-    bucket = Bucket()
+    bucket = TokenBucket()
     for _ in range(10):
         bucket.taken()  # before anybody else was seen: it says nothing
     for _ in range(10):
@@ -372,9 +372,9 @@ def test_what_was_used_up_before_we_began_is_nobody_elses() -> None:
     """A daemon that was killed may have used the tokens up a moment ago."""
 
     def refused_after(*moments_s: float) -> bool:
-        bucket = Bucket()
+        bucket = TokenBucket()
         for at_s in moments_s:
-            now = Now(START.mono_ns + int(at_s * 1e9), START.wall_ns)
+            now = Instant(START.mono_ns + int(at_s * 1e9), START.wall_ns)
             bucket.spend(now)
         bucket.drain(now)
         return bucket.contended(now)
@@ -389,12 +389,12 @@ def test_what_was_used_up_before_we_began_is_nobody_elses() -> None:
 
 
 def test_what_we_have_used_up_ourselves_is_nobody_elses() -> None:
-    bucket = Bucket()
+    bucket = TokenBucket()
     bucket.spend(START, 19)
     bucket.drain(START)
     assert not bucket.contended(START)
-    bucket.drain(Now(START.mono_ns + 2_000_000_000, START.wall_ns))
-    assert bucket.contended(Now(START.mono_ns + 2_000_000_000, START.wall_ns))
+    bucket.drain(Instant(START.mono_ns + 2_000_000_000, START.wall_ns))
+    assert bucket.contended(Instant(START.mono_ns + 2_000_000_000, START.wall_ns))
 
 
 # ── fifteen accounts against a program that polls at its limit ────────────────────────────────────────────────────
@@ -446,8 +446,8 @@ class World:
         self.at(4.0, self.warm)
 
     @property
-    def now(self) -> Now:
-        return Now(self.now_ns, START.wall_ns + self.now_ns - START.mono_ns)
+    def now(self) -> Instant:
+        return Instant(self.now_ns, START.wall_ns + self.now_ns - START.mono_ns)
 
     def at(self, wait_s: float, what: Callable[[], object]) -> None:
         heapq.heappush(self._queue, (self.now_ns + int(wait_s * 1e9), next(self._count), what))
@@ -465,11 +465,11 @@ class World:
         self.at(self._period_s * (0.9 + 0.2 * (self.polls * 0.414214 % 1)), self.poll)  # no program's beat is exact
 
     def warm(self) -> None:
-        self.carry_out(self.adapter.probe(self.now))
+        self.carry_out(self.adapter.keep_warm(self.now))
         self.at(4.0, self.warm)
 
     def feed(self, event: messages.Event) -> None:
-        self.carry_out(self.adapter.feed(event, self.now))
+        self.carry_out(self.adapter.handle(event, self.now))
 
     def carry_out(self, outputs: messages.Outputs) -> None:
         for output in outputs:
@@ -479,11 +479,11 @@ class World:
                 case Call(tag, request):
                     self.at(self.latency_s / 2, partial(self.called, tag, request.target))
                 case WakeAfter(tag, seconds):
-                    self.at(seconds, partial(self.feed, Woke(tag)))
+                    self.at(seconds, partial(self.feed, VenueTimerFired(tag)))
                 case CancelAnswered(verdict):
-                    self.step(sweep.Answered(self.now_ns, verdict))
+                    self.step(sweep.StrikeAnswered(self.now_ns, verdict))
                 case OrdersRead(orders, complete, asked_ns):
-                    self.step(sweep.count(orders, complete, asked_ns, self.now_ns))
+                    self.step(sweep.count_read(orders, complete, asked_ns, self.now_ns))
                 case _:
                     pass
 
@@ -513,7 +513,7 @@ class World:
         self.at(self.latency_s / 2, lambda: self.feed(answer(tag, body)))
 
     def trip(self) -> None:
-        self.sweep = sweep.begin(CrossTrade.PACE, self.now_ns)
+        self.sweep = sweep.start_sweep(CrossTrade.PACE, self.now_ns)
         self.due()
         self.carry_out((*self.adapter.strike(self.now),))
 
@@ -523,11 +523,11 @@ class World:
         self.sweep, acts = sweep.step(self.sweep, event)
         self.due()
         for act in acts:
-            if act is Act.STRIKE:
+            if act is SweepAction.STRIKE:
                 self.carry_out((*self.adapter.strike(self.now),))
-            elif act is Act.READ:
+            elif act is SweepAction.READ:
                 self.carry_out(self.adapter.read(self.now))
-            elif act is Act.CLEAR:
+            elif act is SweepAction.CLEAR:
                 self.cleared_ns = self.now_ns
 
     def due(self) -> None:
@@ -537,7 +537,7 @@ class World:
 
     def wake(self, at_ns: int) -> None:
         if self.sweep is not None and self.sweep.due_ns == at_ns:
-            self.step(sweep.Due(self.now_ns))
+            self.step(sweep.SweepTimerFired(self.now_ns))
 
 
 def kill_beside(

@@ -13,20 +13,19 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Route
+from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route, SweepTiming
 from kill_switch.venues import VENUES
 from kill_switch.venues.kuna.adapter import Kuna
 from kill_switch.venues.kuna.replies import ENDED, TERMINAL
 from kill_switch.venues.messages import (
     DRILL_WITHIN_S,
     Call,
+    CallLost,
     CancelAnswered,
+    CloseConnection,
     Closed,
     Drilled,
-    Drop,
     Equity,
-    Lost,
-    Noise,
     NotReady,
     Opened,
     OrderPlaced,
@@ -36,8 +35,9 @@ from kill_switch.venues.messages import (
     Ready,
     Received,
     Replied,
+    UnexplainedMessage,
+    VenueTimerFired,
     WakeAfter,
-    Woke,
 )
 
 from .playbook import START, Asked, Drill, Frame, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
@@ -69,7 +69,7 @@ def uuid(number: int) -> str:
 
 
 def order(one: str, status: str = "Open", pair: str = "BTC_USDT") -> Order:
-    return Order(one, pair, Life.LIVE, status)
+    return Order(one, pair, OrderState.LIVE, status)
 
 
 def listed(*ids: str, status: str = "Open") -> dict[str, Any]:
@@ -101,7 +101,7 @@ def calls(outputs: Iterable[Output]) -> list[Call]:
 
 def ids_of(call: Call) -> list[str]:
     body = orjson.loads(call.request.body)
-    ids: list[str] = body.get("orderIds") or [body["orderId"]]
+    ids: list[str] = body.render("orderIds") or [body["orderId"]]
     return ids
 
 
@@ -128,7 +128,7 @@ def test_it_is_registered_with_its_production_addresses_and_its_pace() -> None:
     assert (options.ws_url, options.rest_url) == ("wss://ws-pro.kuna.io/socketcluster/", "https://api.kuna.io")
     assert (options.auth, options.account_type, options.stop_orders) == ("api-key", "", True)
     assert options.pending_orders
-    assert Kuna.PACE == Pace(clean_reads=2, read_gap_s=1.2, strike_gap_s=1.0)  # §7: 300 a minute
+    assert Kuna.PACE == SweepTiming(clean_reads=2, read_gap_s=1.2, strike_gap_s=1.0)  # §7: 300 a minute
     assert make().upgrade_headers(START) == {}
 
 
@@ -180,7 +180,7 @@ def test_the_single_key_is_sent_as_it_is_and_the_bytes_never_change() -> None:
         "api-key": "single-key",
     }
     player(Kill(), Asked("find#1", ACTIVE, urgent=True, cancel=True, headers=headers), WakeAfter("find#1", 0.06))
-    player.put(Woke("find#1"))
+    player.put(VenueTimerFired("find#1"))
     first, second = player.calls
     assert first.request.wire is second.request.wire
 
@@ -223,8 +223,8 @@ def test_every_signed_request_has_a_greater_nonce_and_a_hedge_is_signed_anew() -
     player = play(auth="hmac")
     player.adapter.book.orders = {UUID_1: order(UUID_1)}
     player.put(Kill())
-    player.put(Woke("cancel-multi#1"))
-    player.now = Now(player.now.mono_ns, player.now.wall_ns - 10**12)  # the clock was set back
+    player.put(VenueTimerFired("cancel-multi#1"))
+    player.now = Instant(player.now.mono_ns, player.now.wall_ns - 10**12)  # the clock was set back
     player.put(Read())
     nonces = [int(call.request.headers["nonce"]) for call in player.calls]
     assert nonces == [1700000000000, 1700000000001, 1700000000002, 1700000000003]
@@ -248,7 +248,7 @@ def test_a_nonce_that_another_request_overtook_is_signed_anew_at_once_and_then_o
     nonces = [int(call.request.headers["nonce"]) for call in (multi, found, again, third)]
     assert nonces == sorted(set(nonces))
     player.put(answer(found.tag, listed(UUID_1)))
-    player(answer(third.tag, done(UUID_1)), CancelAnswered(Answer.ACCEPTED, "1 order(s) cancelled", 1))
+    player(answer(third.tag, done(UUID_1)), CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) cancelled", 1))
 
 
 def nonce(player: Player) -> int:
@@ -280,10 +280,10 @@ def test_wrong_dates_of_answers_never_move_the_nonce(wrong_s: int, times: int) -
 def test_a_step_of_our_own_clock_forward_never_moves_the_nonce_and_one_back_does_not_stop_it() -> None:
     player = play(auth="hmac")
     player.put(Read())
-    player.now = Now(player.now.mono_ns + 10**9, player.now.wall_ns + 3600 * 10**9)
+    player.now = Instant(player.now.mono_ns + 10**9, player.now.wall_ns + 3600 * 10**9)
     player.put(Read())
     assert nonce(player) == 1000
-    player.now = Now(player.now.mono_ns + 10**9, player.now.wall_ns - 7200 * 10**9)
+    player.now = Instant(player.now.mono_ns + 10**9, player.now.wall_ns - 7200 * 10**9)
     player.put(Read())
     assert nonce(player) == 1001
 
@@ -361,7 +361,7 @@ def test_without_a_signature_the_word_nonce_is_a_refusal_like_any_other() -> Non
         Asked("find#1", ACTIVE, urgent=True, cancel=True),
         WakeAfter("find#1", 0.06),
         answer("find#1", errors("Nonce is too small"), 401),
-        CancelAnswered(Answer.REFUSED, "HTTP 401 BAD_REQUEST Nonce is too small"),
+        CancelAnswered(CancelOutcome.REFUSED, "HTTP 401 BAD_REQUEST Nonce is too small"),
     )
 
 
@@ -388,7 +388,7 @@ def test_a_strike_sends_what_is_known_at_once_and_cancels_what_the_lists_add() -
         WakeAfter("cancel-multi#7", 0.06),
         answer("cancel-multi#3", done(UUID_1)),
         answer("cancel-multi#7", done(uuid(3))),
-        CancelAnswered(Answer.ACCEPTED, "4 order(s) cancelled", 4),
+        CancelAnswered(CancelOutcome.ACCEPTED, "4 order(s) cancelled", 4),
     )
     assert set(player.adapter.book.orders) == {UUID_1, uuid(1), uuid(2), uuid(3)}  # only a read-back takes them out
 
@@ -403,7 +403,7 @@ def test_a_strike_that_knows_nothing_begins_with_the_list() -> None:
         WakeAfter("find#2", 0.06),
         answer("find#1", {"data": []}),
         answer("find#2", b"[]"),
-        CancelAnswered(Answer.ACCEPTED, "the lists show nothing to cancel", 0),
+        CancelAnswered(CancelOutcome.ACCEPTED, "the lists show nothing to cancel", 0),
     )
 
 
@@ -415,7 +415,7 @@ def test_the_documents_answers_are_read_wrapped_and_bare_and_by_either_name_of_t
             multi, found = struck(player, UUID_1, UUID_2)
             assert player.put(answer(found.tag, payload("kuna/active"))) == ()
             fact = told(player.put(answer(multi.tag, body, status)))
-            assert fact == CancelAnswered(Answer.ACCEPTED, "2 order(s) cancelled", 2)
+            assert fact == CancelAnswered(CancelOutcome.ACCEPTED, "2 order(s) cancelled", 2)
 
 
 def test_the_seeds_example_answer_does_not_name_what_we_sent() -> None:
@@ -424,7 +424,7 @@ def test_the_seeds_example_answer_does_not_name_what_we_sent() -> None:
     player.put(answer(found.tag, listed()))
     fact = told(player.put(answer(multi.tag, payload("kuna/cancel-multi-bare"))))
     words = "1 order(s) cancelled; 1 of 2 cancels failed: not named in the answer"
-    assert fact == CancelAnswered(Answer.UNKNOWN, words, 1)
+    assert fact == CancelAnswered(CancelOutcome.UNKNOWN, words, 1)
 
 
 @pytest.mark.parametrize("body", [{"data": {"success": True}}, {"data": []}, {"data": [{}, 7, None]}, {}, b"[1]"])
@@ -433,7 +433,7 @@ def test_an_answer_that_names_no_order_proves_nothing_of_it(body: object) -> Non
     multi, found = struck(player, UUID_1)
     player.put(answer(found.tag, listed()))
     fact = told(player.put(answer(multi.tag, body)))
-    assert fact == CancelAnswered(Answer.UNKNOWN, "1 of 1 cancels failed: not named in the answer")
+    assert fact == CancelAnswered(CancelOutcome.UNKNOWN, "1 of 1 cancels failed: not named in the answer")
 
 
 @pytest.mark.parametrize(
@@ -452,7 +452,7 @@ def test_an_order_that_is_not_cancelled_is_told_though_others_are(item: dict[str
     player.put(answer(found.tag, listed()))
     body = {"data": [{"id": UUID_1, **item}, {"id": UUID_2, "success": True}]}
     fact = told(player.put(answer(multi.tag, body)))
-    assert fact == CancelAnswered(Answer.REFUSED, f"1 order(s) cancelled; 1 of 2 cancels failed: {why}", 1)
+    assert fact == CancelAnswered(CancelOutcome.REFUSED, f"1 order(s) cancelled; 1 of 2 cancels failed: {why}", 1)
 
 
 @pytest.mark.parametrize("text", [*sorted(ENDED), CLOSED, f" {CLOSED}. "])
@@ -469,7 +469,7 @@ def test_an_order_that_has_ended_is_no_failure(text: str) -> None:
         multi, found = struck(player, UUID_1)
         player.put(answer(found.tag, listed()))
         fact = told(player.put(answer(multi.tag, body, status)))
-        assert fact == CancelAnswered(Answer.ACCEPTED, "1 had ended", 0), body
+        assert fact == CancelAnswered(CancelOutcome.ACCEPTED, "1 had ended", 0), body
 
 
 def test_as_many_errors_as_orders_that_are_not_named_account_for_all_of_them() -> None:
@@ -477,7 +477,7 @@ def test_as_many_errors_as_orders_that_are_not_named_account_for_all_of_them() -
     multi, found = struck(player, UUID_1, UUID_2, uuid(1))
     player.put(answer(found.tag, listed()))
     fact = told(player.put(answer(multi.tag, {**done(UUID_2), **errors(CLOSED, CLOSED)})))
-    assert fact == CancelAnswered(Answer.ACCEPTED, "1 order(s) cancelled; 2 had ended", 1)
+    assert fact == CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) cancelled; 2 had ended", 1)
 
 
 def test_one_error_for_a_batch_proves_nothing_of_its_other_orders() -> None:
@@ -486,7 +486,7 @@ def test_one_error_for_a_batch_proves_nothing_of_its_other_orders() -> None:
     player.put(answer(found.tag, listed()))
     fact = told(player.put(answer(multi.tag, payload("kuna/error-closed"), 400)))
     words = f"2 of 2 cancels failed: HTTP 400 BAD_REQUEST {CLOSED}"
-    assert fact == CancelAnswered(Answer.UNKNOWN, words)  # no second attempt: the next read decides
+    assert fact == CancelAnswered(CancelOutcome.UNKNOWN, words)  # no second attempt: the next read decides
 
 
 def test_http_200_with_errors_is_a_failure() -> None:
@@ -494,7 +494,9 @@ def test_http_200_with_errors_is_a_failure() -> None:
     multi, found = struck(player, UUID_1)
     player.put(answer(found.tag, listed()))
     fact = told(player.put(answer(multi.tag, {"data": None, **errors("Trading is closed")})))
-    assert fact == CancelAnswered(Answer.REFUSED, "1 of 1 cancels failed: HTTP 200 BAD_REQUEST Trading is closed")
+    assert fact == CancelAnswered(
+        CancelOutcome.REFUSED, "1 of 1 cancels failed: HTTP 200 BAD_REQUEST Trading is closed"
+    )
 
 
 @pytest.mark.parametrize("name", ["error-uuid", "error-json"])
@@ -505,27 +507,31 @@ def test_our_own_mistake_is_a_refusal_though_it_comes_with_http_500(name: str) -
     body = payload(f"kuna/{name}")
     [one] = body["errors"]
     fact = told(player.put(answer(multi.tag, body, 500)))  # and is not tried on another route
-    assert fact == CancelAnswered(Answer.REFUSED, f"1 of 1 cancels failed: HTTP 500 {one['code']} {one['message']}")
+    assert fact == CancelAnswered(
+        CancelOutcome.REFUSED, f"1 of 1 cancels failed: HTTP 500 {one['code']} {one['message']}"
+    )
 
 
 @pytest.mark.parametrize(
     ("status", "body", "verdict", "words"),
     [
-        (400, errors("no", "not"), Answer.REFUSED, "HTTP 400 BAD_REQUEST no BAD_REQUEST not"),
-        (400, {"errors": "no"}, Answer.REFUSED, "HTTP 400 no"),
-        (200, {"errors": {"extensions": {"code": "X"}}}, Answer.REFUSED, "HTTP 200 X"),
-        (200, {"errors": [{"extensions": 7}]}, Answer.REFUSED, "HTTP 200"),
-        (200, {"error": "no"}, Answer.REFUSED, "HTTP 200 no"),
-        (200, {"error": True}, Answer.REFUSED, "HTTP 200 True"),
-        (200, {"success": False}, Answer.REFUSED, "HTTP 200"),
-        (403, {"statusCode": 403, "message": "Forbidden", "error": "x"}, Answer.REFUSED, "HTTP 403 Forbidden"),
-        (404, {}, Answer.REFUSED, "HTTP 404"),
-        (404, b"[]", Answer.REFUSED, "HTTP 404"),
-        (429, {}, Answer.UNKNOWN, "HTTP 429"),
-        (429, errors("slow down"), Answer.UNKNOWN, "HTTP 429 BAD_REQUEST slow down"),
+        (400, errors("no", "not"), CancelOutcome.REFUSED, "HTTP 400 BAD_REQUEST no BAD_REQUEST not"),
+        (400, {"errors": "no"}, CancelOutcome.REFUSED, "HTTP 400 no"),
+        (200, {"errors": {"extensions": {"code": "X"}}}, CancelOutcome.REFUSED, "HTTP 200 X"),
+        (200, {"errors": [{"extensions": 7}]}, CancelOutcome.REFUSED, "HTTP 200"),
+        (200, {"error": "no"}, CancelOutcome.REFUSED, "HTTP 200 no"),
+        (200, {"error": True}, CancelOutcome.REFUSED, "HTTP 200 True"),
+        (200, {"success": False}, CancelOutcome.REFUSED, "HTTP 200"),
+        (403, {"statusCode": 403, "message": "Forbidden", "error": "x"}, CancelOutcome.REFUSED, "HTTP 403 Forbidden"),
+        (404, {}, CancelOutcome.REFUSED, "HTTP 404"),
+        (404, b"[]", CancelOutcome.REFUSED, "HTTP 404"),
+        (429, {}, CancelOutcome.UNKNOWN, "HTTP 429"),
+        (429, errors("slow down"), CancelOutcome.UNKNOWN, "HTTP 429 BAD_REQUEST slow down"),
     ],
 )
-def test_a_refused_strike_is_told_in_the_venues_words(status: int, body: Any, verdict: Answer, words: str) -> None:
+def test_a_refused_strike_is_told_in_the_venues_words(
+    status: int, body: Any, verdict: CancelOutcome, words: str
+) -> None:
     player = play()
     [find] = calls(player.put(Kill()))
     assert told(player.put(answer(find.tag, body, status))) == CancelAnswered(verdict, words)
@@ -541,7 +547,7 @@ def test_errors_that_are_none_are_none(empty: object) -> None:
     player = play()
     [find] = calls(player.put(Kill()))
     fact = told(player.put(answer(find.tag, {"data": [], "errors": empty, "error": empty})))
-    assert fact.answer is Answer.ACCEPTED
+    assert fact.answer is CancelOutcome.ACCEPTED
 
 
 def test_a_list_that_a_strike_could_not_read_makes_it_unknown_though_every_cancel_was_accepted() -> None:
@@ -554,7 +560,7 @@ def test_a_list_that_a_strike_could_not_read_makes_it_unknown_though_every_cance
         multi, found = struck(player, UUID_1)
         player.put(answer(multi.tag, done(UUID_1)))
         fact = told(player.put(answer(found.tag, body, status)))
-        assert fact == CancelAnswered(Answer.UNKNOWN, f"1 order(s) cancelled; {words}", 1)
+        assert fact == CancelAnswered(CancelOutcome.UNKNOWN, f"1 order(s) cancelled; {words}", 1)
 
 
 def test_a_lost_list_makes_a_strike_unknown() -> None:
@@ -562,23 +568,23 @@ def test_a_lost_list_makes_a_strike_unknown() -> None:
     multi, found = struck(player, UUID_1)
     player.put(answer(multi.tag, done(UUID_1)))
     player(
-        Lost(found.tag, False, "down"),
+        CallLost(found.tag, False, "down"),
         Asked(found.tag, ACTIVE, Route.FRESH, urgent=True),
-        Lost(found.tag, True, "timed out"),
-        CancelAnswered(Answer.UNKNOWN, "1 order(s) cancelled; timed out", 1),
+        CallLost(found.tag, True, "timed out"),
+        CancelAnswered(CancelOutcome.UNKNOWN, "1 order(s) cancelled; timed out", 1),
     )
 
 
-@pytest.mark.parametrize(("sent", "verdict"), [(True, Answer.UNKNOWN), (False, Answer.UNSENT)])
+@pytest.mark.parametrize(("sent", "verdict"), [(True, CancelOutcome.UNKNOWN), (False, CancelOutcome.UNSENT)])
 def test_a_strike_is_unsent_if_no_byte_of_a_cancel_has_left_though_the_list_was_read(
-    sent: bool, verdict: Answer
+    sent: bool, verdict: CancelOutcome
 ) -> None:
     player = play()
     multi, found = struck(player, UUID_1)
     player.put(answer(found.tag, listed(UUID_1)))
-    [again] = player.put(Lost(multi.tag, False, "down"))
+    [again] = player.put(CallLost(multi.tag, False, "down"))
     assert isinstance(again, Call) and again.route is Route.FRESH and again.cancel
-    player(Lost(multi.tag, sent, "refused"), CancelAnswered(verdict, "1 cancel(s) without an answer: refused"))
+    player(CallLost(multi.tag, sent, "refused"), CancelAnswered(verdict, "1 cancel(s) without an answer: refused"))
 
 
 def test_two_strikes_under_way_do_not_mix() -> None:
@@ -587,8 +593,8 @@ def test_two_strikes_under_way_do_not_mix() -> None:
     two, find_two = calls(player.put(Kill()))
     player.put(answer(find_two.tag, listed(UUID_1)))
     player.put(answer(find_one.tag, listed()))
-    player(answer(one.tag, done(UUID_1)), CancelAnswered(Answer.ACCEPTED, "1 order(s) cancelled", 1))
-    player(answer(two.tag, errors(CLOSED)), CancelAnswered(Answer.ACCEPTED, "1 had ended", 0))
+    player(answer(one.tag, done(UUID_1)), CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) cancelled", 1))
+    player(answer(two.tag, errors(CLOSED)), CancelAnswered(CancelOutcome.ACCEPTED, "1 had ended", 0))
 
 
 def test_the_evidence_is_bounded() -> None:
@@ -629,7 +635,7 @@ def test_a_malformed_id_never_gets_into_a_batch() -> None:
     words = (
         "2 order(s) cancelled; 2 had ended; 5 malformed id(s) left for the next strike; 1 of 1 cancels failed: HTTP 404"
     )
-    assert told(player.put(answer(singles[0].tag, {}, 404))) == CancelAnswered(Answer.REFUSED, words, 2)
+    assert told(player.put(answer(singles[0].tag, {}, 404))) == CancelAnswered(CancelOutcome.REFUSED, words, 2)
     next_time = [call for call in calls(player.put(Kill())) if call.cancel][1:]
     assert [ids_of(call) for call in next_time] == [[one] for one in BAD[3:6]]  # each has its turn
 
@@ -675,14 +681,14 @@ def test_an_order_that_was_gone_for_a_while_begins_anew() -> None:
 
 def test_a_single_cancel_is_answered() -> None:
     for status, body, expected in (
-        (200, payload("kuna/cancel-one"), CancelAnswered(Answer.ACCEPTED, "1 order(s) cancelled", 1)),
-        (200, {"success": True}, CancelAnswered(Answer.ACCEPTED, "1 order(s) cancelled", 1)),
-        (400, payload("kuna/error-closed"), CancelAnswered(Answer.ACCEPTED, "1 had ended", 0)),
-        (400, errors("no"), CancelAnswered(Answer.REFUSED, "1 of 1 cancels failed: HTTP 400 BAD_REQUEST no")),
-        (200, {"success": False}, CancelAnswered(Answer.REFUSED, "1 of 1 cancels failed: HTTP 200")),
-        (200, {"data": {}}, CancelAnswered(Answer.UNKNOWN, "1 of 1 cancels failed: the answer cannot be read")),
-        (200, b"[]", CancelAnswered(Answer.UNKNOWN, "1 of 1 cancels failed: the answer cannot be read")),
-        (429, {}, CancelAnswered(Answer.UNKNOWN, "1 of 1 cancels failed: HTTP 429")),
+        (200, payload("kuna/cancel-one"), CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) cancelled", 1)),
+        (200, {"success": True}, CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) cancelled", 1)),
+        (400, payload("kuna/error-closed"), CancelAnswered(CancelOutcome.ACCEPTED, "1 had ended", 0)),
+        (400, errors("no"), CancelAnswered(CancelOutcome.REFUSED, "1 of 1 cancels failed: HTTP 400 BAD_REQUEST no")),
+        (200, {"success": False}, CancelAnswered(CancelOutcome.REFUSED, "1 of 1 cancels failed: HTTP 200")),
+        (200, {"data": {}}, CancelAnswered(CancelOutcome.UNKNOWN, "1 of 1 cancels failed: the answer cannot be read")),
+        (200, b"[]", CancelAnswered(CancelOutcome.UNKNOWN, "1 of 1 cancels failed: the answer cannot be read")),
+        (429, {}, CancelAnswered(CancelOutcome.UNKNOWN, "1 of 1 cancels failed: HTTP 429")),
     ):
         player = play()
         player.adapter.book.orders = {"1": order("1")}
@@ -708,7 +714,7 @@ def test_a_batch_that_may_be_too_long_is_halved_within_the_strike(status: int) -
     for call in others:
         assert player.put(answer(call.tag, done(*ids_of(call)))) == ()
     fact = told(player.put(answer(last.tag, done(*ids_of(last)))))
-    assert fact == CancelAnswered(Answer.ACCEPTED, "90 order(s) cancelled", 90)
+    assert fact == CancelAnswered(CancelOutcome.ACCEPTED, "90 order(s) cancelled", 90)
     know(player, *(uuid(n) for n in range(100, 150)))
     assert [len(ids_of(call)) for call in calls(player.put(Kill())) if call.cancel] == [23, 23, 4]  # it has learnt
 
@@ -776,7 +782,7 @@ def test_a_batch_is_not_halved_for_another_reason(status: int, body: object) -> 
     player = play()
     multi, found = struck(player, *(uuid(n) for n in range(90)))
     player.put(answer(found.tag, listed()))
-    assert told(player.put(answer(multi.tag, body, status))).answer is not Answer.ACCEPTED
+    assert told(player.put(answer(multi.tag, body, status))).answer is not CancelOutcome.ACCEPTED
 
 
 # ── read-backs and probes (§3.4, §3.5, §6) ────────────────────────────────────────────────────────────────────────
@@ -812,7 +818,7 @@ def test_what_is_not_known_to_be_over_is_alive(status: str) -> None:
     [call] = calls(player.put(Read()))
     player(
         answer(call.tag, [{"orderId": UUID_1, "status": status}]),
-        OrdersRead((Order(UUID_1, "", Life.LIVE, status),), True, START.mono_ns),
+        OrdersRead((Order(UUID_1, "", OrderState.LIVE, status),), True, START.mono_ns),
     )
 
 
@@ -961,7 +967,7 @@ def test_an_order_that_was_pushed_as_pending_is_left_though_its_cancel_is_refuse
     assert ids_of(multi) == [UUID_1]
     player.put(answer(multi.tag, errors("Order is being processed"), 400))
     fact = told(player.put(answer(found.tag, listed())))
-    assert fact.answer is Answer.REFUSED
+    assert fact.answer is CancelOutcome.REFUSED
     player(
         Read(),
         Asked("orders#4", ACTIVE, urgent=True),
@@ -1109,7 +1115,7 @@ def test_the_http_lane_probes_and_reads_as_soon_as_it_is_up() -> None:
         WakeAfter("orders#2", 0.24),
         Asked("orders#3", STOPS),
         WakeAfter("orders#3", 0.24),
-        Lost("probe#1", True, "gone"),
+        CallLost("probe#1", True, "gone"),
         NotReady(Route.HTTP, 0, "gone"),
     )
 
@@ -1204,10 +1210,10 @@ def test_a_refused_key_is_fatal_even_after_the_token() -> None:
     words = "login refused: REQUEST_INVALID_KEY Wrong api key or user blocked"
     player = logging_in()
     refusal = payload("kuna/login-refused")
-    player(hears(1, refusal), NotReady(Route.WS, 1, words, fatal=True), Drop(1, words))
+    player(hears(1, refusal), NotReady(Route.WS, 1, words, fatal=True), CloseConnection(1, words))
     player = logging_in()
     player.put(hears(1, TOKEN))
-    player(hears(1, refusal), NotReady(Route.WS, 1, words, fatal=True), Drop(1, words))
+    player(hears(1, refusal), NotReady(Route.WS, 1, words, fatal=True), CloseConnection(1, words))
 
 
 @pytest.mark.parametrize(("rid", "what"), [(1, "#handshake"), (2, "login"), (3, "order")])
@@ -1215,18 +1221,21 @@ def test_another_refusal_gives_the_connection_up(rid: int, what: str) -> None:
     player = {1: lambda: opened(play()), 2: logging_in, 3: subscribing}[rid]()
     words = f"{what} refused: BUSY try again"
     refusal = {"rid": rid, "error": {"message": "try again", "extensions": {"code": "BUSY"}}}
-    player(hears(1, refusal), NotReady(Route.WS, 1, words), Drop(1, words))
+    player(hears(1, refusal), NotReady(Route.WS, 1, words), CloseConnection(1, words))
 
 
 def test_a_subscription_that_no_kill_needs_may_be_refused() -> None:
     subscribing()(
-        hears(1, {"rid": 4, "error": "no"}), Noise("accounts refused:  no"), hears(1, {"rid": 3}), Ready(Route.WS, 1)
+        hears(1, {"rid": 4, "error": "no"}),
+        UnexplainedMessage("accounts refused:  no"),
+        hears(1, {"rid": 3}),
+        Ready(Route.WS, 1),
     )
 
 
 @pytest.mark.parametrize("rid", [9, 1, "2", None, 2.0, [2], {"a": 1}])
 def test_an_answer_to_nothing_is_noise(rid: object) -> None:
-    ready()(hears(1, {"rid": rid}), Noise("an answer that nobody waits for"))
+    ready()(hears(1, {"rid": rid}), UnexplainedMessage("an answer that nobody waits for"))
 
 
 def test_an_empty_frame_is_answered_by_one_and_no_storm_comes_of_it() -> None:
@@ -1241,11 +1250,13 @@ def test_an_empty_frame_is_answered_by_one_and_no_storm_comes_of_it() -> None:
 
 
 def test_beats_go_out_unasked_for() -> None:
-    ready()(Pause(8), Received(1, b""), Frame(1, b""), Woke("beat 1"), Frame(1, b""), WakeAfter("beat 1", 8.0))
+    ready()(
+        Pause(8), Received(1, b""), Frame(1, b""), VenueTimerFired("beat 1"), Frame(1, b""), WakeAfter("beat 1", 8.0)
+    )
 
 
 def test_no_beat_goes_out_before_the_handshake() -> None:
-    opened(play())(Pause(8), Woke("beat 1"), WakeAfter("beat 1", 8.0))
+    opened(play())(Pause(8), VenueTimerFired("beat 1"), WakeAfter("beat 1", 8.0))
 
 
 @pytest.mark.parametrize(("said", "timeout_s"), [(20000, 20.0), (10500, 10.5), (0, 20.0), (None, 20.0), ("5", 20.0)])
@@ -1253,10 +1264,10 @@ def test_a_connection_that_is_silent_for_the_venues_timeout_is_given_up(said: ob
     player = opened(play())
     player(hears(1, {"rid": 1, "data": {"pingTimeout": said}}), Frame(1, LOGIN))
     first = min(8.0, timeout_s)
-    player(Pause(first), Woke("beat 1"), Frame(1, b""), WakeAfter("beat 1", min(8.0, timeout_s - first)))
+    player(Pause(first), VenueTimerFired("beat 1"), Frame(1, b""), WakeAfter("beat 1", min(8.0, timeout_s - first)))
     rest = timeout_s - first
-    player(Pause(rest - 0.5), Woke("beat 1"), Frame(1, b""), WakeAfter("beat 1", 0.5))
-    player(Pause(0.5), Woke("beat 1"), Drop(1, f"silent for {timeout_s:g} s"))
+    player(Pause(rest - 0.5), VenueTimerFired("beat 1"), Frame(1, b""), WakeAfter("beat 1", 0.5))
+    player(Pause(0.5), VenueTimerFired("beat 1"), CloseConnection(1, f"silent for {timeout_s:g} s"))
 
 
 def test_a_handshake_without_data_is_one() -> None:
@@ -1269,8 +1280,8 @@ def test_any_frame_is_a_sign_of_life(frame: Received) -> None:
     player.put(Pause(19.9))
     player.put(frame)
     player.put(Pause(0.1))
-    outputs = player.put(Woke("beat 1"))
-    assert not any(isinstance(output, Drop) for output in outputs) or frame.text == b"x"
+    outputs = player.put(VenueTimerFired("beat 1"))
+    assert not any(isinstance(output, CloseConnection) for output in outputs) or frame.text == b"x"
 
 
 def test_a_closed_connection_is_forgotten_with_its_timers() -> None:
@@ -1278,7 +1289,7 @@ def test_a_closed_connection_is_forgotten_with_its_timers() -> None:
     player(
         Closed(Route.WS, 1, "gone"),
         NotReady(Route.WS, 1, "gone"),
-        Woke("beat 1"),
+        VenueTimerFired("beat 1"),
         Received(1, b""),
         hears(1, {"rid": 3}),
         push("Open"),
@@ -1310,7 +1321,7 @@ def test_the_documents_push_takes_the_order_out() -> None:
 
 def test_a_push_with_one_level_less_is_read_too() -> None:
     message = {"event": "#publish", "data": {"channel": "order", "data": {"id": UUID_1, "status": "Open"}}}
-    ready()(hears(1, message), OrderSeen(Order(UUID_1, "", Life.LIVE, "Open")))
+    ready()(hears(1, message), OrderSeen(Order(UUID_1, "", OrderState.LIVE, "Open")))
 
 
 def test_an_event_with_a_number_is_acknowledged() -> None:
@@ -1320,7 +1331,7 @@ def test_an_event_with_a_number_is_acknowledged() -> None:
 @pytest.mark.parametrize("data", [{}, {"data": {}}, {"data": {"status": "Open"}}, [], 7, None, {"data": {"id": [1]}}])
 def test_an_order_push_that_cannot_be_read_is_noise(data: object) -> None:
     message = {"event": "#publish", "data": {"channel": "order", "data": data}}
-    ready()(hears(1, message), Noise("an order push that cannot be read"))
+    ready()(hears(1, message), UnexplainedMessage("an order push that cannot be read"))
 
 
 @pytest.mark.parametrize("channel", ["accounts", "trade"])
@@ -1331,22 +1342,22 @@ def test_pushes_that_no_kill_needs_are_let_go(channel: str) -> None:
 @pytest.mark.parametrize("channel", ["btc_usdt@ticker", None, 7, ["order"]])
 def test_pushes_on_other_channels_are_noise(channel: object) -> None:
     message = {"event": "#publish", "data": {"channel": channel, "data": {"data": {"id": UUID_1}}}}
-    ready()(hears(1, message), Noise("a push on a channel that nobody asked for"))
+    ready()(hears(1, message), UnexplainedMessage("a push on a channel that nobody asked for"))
 
 
 def test_being_logged_out_or_kicked_out_gives_the_connection_up() -> None:
     words = "the venue has logged us out"
-    ready()(hears(1, {"event": "#removeAuthToken"}), NotReady(Route.WS, 1, words), Drop(1, words))
+    ready()(hears(1, {"event": "#removeAuthToken"}), NotReady(Route.WS, 1, words), CloseConnection(1, words))
     words = "the venue has ended the order subscription"
     kicked = {"event": "#kickOut", "data": {"channel": "order", "message": "x"}}
-    ready()(hears(1, kicked), NotReady(Route.WS, 1, words), Drop(1, words))
+    ready()(hears(1, kicked), NotReady(Route.WS, 1, words), CloseConnection(1, words))
     ready()(hears(1, {"event": "#kickOut", "data": {"channel": "accounts"}}))
 
 
 @pytest.mark.parametrize("message", [{}, {"event": "x"}, {"event": "#publish"}, {"event": ["#publish"]}, {"data": {}}])
 def test_messages_that_say_nothing_are_noise(message: dict[str, Any]) -> None:
-    ready()(hears(1, message), Noise("a message that no document explains"))
-    ready()(Received(1, b"[1]"), Noise("a frame that is not a JSON object"))
+    ready()(hears(1, message), UnexplainedMessage("a message that no document explains"))
+    ready()(Received(1, b"[1]"), UnexplainedMessage("a frame that is not a JSON object"))
 
 
 # ── plan, drill, figures ──────────────────────────────────────────────────────────────────────────────────────────
@@ -1356,14 +1367,14 @@ def test_the_plan_is_what_a_strike_begins_with_batches_singles_and_lists() -> No
     player = play(batch_orders=2)
     malformed = "not a uuid"
     know(player, uuid(1), uuid(2), uuid(3), malformed)
-    plan = player.adapter.plan()
+    plan = player.adapter.describe_strike()
     shown = [
         f"{call.request.method} {call.request.target} {call.request.body.decode()}"
         for call in calls(player.put(Kill()))
     ]
     assert [line.split(" (", 1)[0] for line in plan] == [line.strip() for line in shown]
     assert plan[2] == f'{ONE} {{"orderId":"{malformed}"}}' and len(plan) == 4
-    assert player.adapter.plan() == plan  # and nothing has changed by it
+    assert player.adapter.describe_strike() == plan  # and nothing has changed by it
 
 
 NOBODYS = "00000000-0000-4000-8000-000000000000"
@@ -1443,7 +1454,7 @@ def test_balances_that_are_not_whole_are_none(status: int, body: object, why: st
         Measure(),
         Asked("balance#1", "GET /v4/private/getBalance"),
         answer("balance#1", body, status),
-        Noise(f"the balances: {why}"),
+        UnexplainedMessage(f"the balances: {why}"),
     )
 
 
@@ -1475,7 +1486,7 @@ def test_a_currency_that_is_not_listed_any_more_is_sold_unless_the_venue_lists_t
 
 
 def test_balances_that_are_lost_are_asked_for_again_in_time() -> None:
-    play()(Measure(), Asked("balance#1", "GET /v4/private/getBalance"), Lost("balance#1", True, "gone"))
+    play()(Measure(), Asked("balance#1", "GET /v4/private/getBalance"), CallLost("balance#1", True, "gone"))
 
 
 def test_orders_are_pushed_to_those_who_log_in() -> None:

@@ -14,7 +14,7 @@ from kill_switch.venues import VENUES
 from kill_switch.venues.messages import Call, OrdersRead
 
 from .playbook import Player, Read, answer, payload
-from .stands import STANDS, Stand
+from .stands import STANDS, VenueProfile
 from .test_crosstrade import LONG, flattening, flattens, looked, struck_and_answered
 
 COUNT = 50
@@ -33,14 +33,14 @@ STATUS = {"oxfun": "status", "roxom": "status", "kuna": "status", "crosstrade": 
 ID = {"oxfun": "orderId", "roxom": "id", "kuna": "id", "crosstrade": "orderId"}
 
 
-def ids(stand: Stand) -> list[str]:
+def ids(stand: VenueProfile) -> list[str]:
     """Return so many ids that are formed as the venue's are."""
     return [stand.ids[0][:-4] + f"{number:04d}" for number in range(COUNT)]
 
 
 def entries(body: Any) -> list[Any]:
     """Find a body's list of orders."""
-    data = body.get("orders", body.get("data"))
+    data = body.render("orders", body.render("data"))
     found = data["orders"] if isinstance(data, dict) else data
     assert isinstance(found, list)
     return found

@@ -18,7 +18,7 @@ def told(*samples: tuple[float, float, float, float], step_ns: int = S) -> Clock
     clock = ClockOffset()
     for number, sample in enumerate(samples):
         earliest_ns, latest_ns, sent_ns, received_ns = (NOW + round(one * S) for one in sample)
-        clock.note(earliest_ns, latest_ns, sent_ns, received_ns, number * step_ns)
+        clock.add_sample(earliest_ns, latest_ns, sent_ns, received_ns, number * step_ns)
     return clock
 
 
@@ -68,7 +68,7 @@ def good(clock: ClockOffset, count: int, *, ahead_ns: int = 0, from_ns: int = 0,
     for number in range(count):
         at_ns = from_ns + number * every_ns
         second = (NOW + at_ns + ahead_ns) // S * S
-        clock.note(second, second + S, NOW + at_ns, NOW + at_ns + 40 * MS, at_ns)
+        clock.add_sample(second, second + S, NOW + at_ns, NOW + at_ns + 40 * MS, at_ns)
     return from_ns + count * every_ns
 
 
@@ -121,7 +121,7 @@ def test_a_slow_answer_that_fits_both_clocks_neither_confirms_nor_clears_a_contr
     clock = ClockOffset()
     at_ns = good(clock, 5)
     at_ns = good(clock, 1, ahead_ns=5 * S, from_ns=at_ns)
-    clock.note(NOW + at_ns, NOW + at_ns + S, NOW + at_ns - 9 * S, NOW + at_ns, at_ns)
+    clock.add_sample(NOW + at_ns, NOW + at_ns + S, NOW + at_ns - 9 * S, NOW + at_ns, at_ns)
     assert clock.offset_ns == 0
     good(clock, 1, ahead_ns=5 * S, from_ns=at_ns + S)
     assert abs(clock.offset_ns - 5 * S) <= S
@@ -131,7 +131,7 @@ def test_a_slow_answer_that_fits_both_clocks_neither_confirms_nor_clears_a_contr
 def test_an_answer_by_which_the_venue_refuses_our_time_is_believed_at_once(before: int) -> None:
     clock = ClockOffset()
     at_ns = NOW + good(clock, before)
-    clock.note(at_ns + 3600 * S, at_ns + 3601 * S, at_ns, at_ns, at_ns - NOW, refused=True)
+    clock.add_sample(at_ns + 3600 * S, at_ns + 3601 * S, at_ns, at_ns, at_ns - NOW, refused=True)
     assert abs(clock.offset_ns - 3600 * S) <= S
 
 
@@ -146,7 +146,7 @@ def test_what_is_true_is_never_ruled_out(offset_ns: int, samples: list[tuple[int
         read_ns = sent_ns + there_ns + offset_ns
         at_ns = sent_ns + there_ns + back_ns
         second = read_ns // S * S
-        clock.note(second, second + S, sent_ns, at_ns, at_ns)
+        clock.add_sample(second, second + S, sent_ns, at_ns, at_ns)
     assert clock.bounds_ns is None or clock.bounds_ns[0] <= offset_ns <= clock.bounds_ns[1]
     assert clock.bounds_ns is not None or len(samples) == 1
     assert clock.offset_ns == 0 or (clock.bounds_ns and clock.bounds_ns[0] <= clock.offset_ns <= clock.bounds_ns[1])

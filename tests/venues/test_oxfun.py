@@ -12,19 +12,18 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch.core.domain import Answer, Life, Now, Order, Route
-from kill_switch.dispatch.connect import paces
+from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
+from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.venues import VENUES
-from kill_switch.venues.kit.readback import LOOK_UPS
+from kill_switch.venues.kit.readback import MAX_LOOK_UPS
 from kill_switch.venues.messages import (
     Call,
+    CallLost,
     CancelAnswered,
+    CloseConnection,
     Closed,
     Drilled,
-    Drop,
     Equity,
-    Lost,
-    Noise,
     NotReady,
     Opened,
     OrderPlaced,
@@ -36,11 +35,12 @@ from kill_switch.venues.messages import (
     RoundTrip,
     Send,
     ServerTime,
+    UnexplainedMessage,
+    VenueTimerFired,
     WakeAfter,
-    Woke,
 )
 from kill_switch.venues.oxfun.adapter import OxFun
-from kill_switch.venues.oxfun.replies import KEY_REFUSED, NOTHING_RESTING, TERMINAL, TRY_AGAIN
+from kill_switch.venues.oxfun.replies import ALREADY_GONE_CODES, KEY_REFUSED, RETRYABLE_CODES, TERMINAL
 from kill_switch.venues.oxfun.strike import NO_ORDER
 
 from .playbook import (
@@ -75,19 +75,19 @@ def sign(text: str) -> str:
     return base64.b64encode(hmac.new(b"secret", text.encode(), hashlib.sha256).digest()).decode()
 
 
-def login_frame(conn: int, now: Now = START) -> Frame:
+def login_frame(conn: int, now: Instant = START) -> Frame:
     stamp = str(now.wall_ns // 1_000_000)
     data = {"apiKey": "key", "timestamp": stamp, "signature": sign(f"{stamp}GET/auth/self/verify")}
     return Frame(conn, {"op": "login", "tag": 1, "data": data})
 
 
-def logged_in(now: Now = START) -> dict[str, Any]:
+def logged_in(now: Instant = START) -> dict[str, Any]:
     """Be a venue whose clock is ours, and that answers at once."""
     shown: dict[str, Any] = payload("oxfun/login") | {"timestamp": str(now.wall_ms)}
     return shown
 
 
-def told_time(now: Now = START) -> ServerTime:
+def told_time(now: Instant = START) -> ServerTime:
     return ServerTime(now.wall_ns, now.wall_ns + 1_000_000, now.wall_ns, now.wall_ns)
 
 
@@ -121,7 +121,7 @@ def working(*ids: object, status: str = "OPEN", market: str = MARKET) -> dict[st
 
 
 def order(one: str, status: str = "OPEN", market: str = MARKET) -> Order:
-    return Order(one, market, Life.LIVE, status)
+    return Order(one, market, OrderState.LIVE, status)
 
 
 def know(player: Player, body: dict[str, Any]) -> None:
@@ -175,14 +175,14 @@ def test_without_a_greeting_it_logs_in_after_half_a_second() -> None:
         Opened(Route.WS, 1),
         WakeAfter("greeting 1", 0.5),
         Pause(0.5),
-        Woke("greeting 1"),
-        login_frame(1, Now(START.mono_ns + 500_000_000, START.wall_ns + 500_000_000)),
+        VenueTimerFired("greeting 1"),
+        login_frame(1, Instant(START.mono_ns + 500_000_000, START.wall_ns + 500_000_000)),
         hears(1, payload("oxfun/greeting")),  # late: it does not log in twice
     )
 
 
 def test_after_a_greeting_the_timer_does_nothing() -> None:
-    ready()(Woke("greeting 1"))
+    ready()(VenueTimerFired("greeting 1"))
 
 
 @pytest.mark.parametrize("greeting", [{"nonce": "7f"}, {"event": "Welcome"}, {"event": "Hello", "nonce": 1}])
@@ -204,7 +204,7 @@ def test_a_refused_key_is_fatal(code: str) -> None:
     logging_in()(
         hears(1, payload("oxfun/login-refused") | {"code": code, "timestamp": str(START.wall_ms)}),
         NotReady(Route.WS, 1, words, fatal=True),
-        Drop(1, words),
+        CloseConnection(1, words),
         told_time(),
     )
 
@@ -215,12 +215,14 @@ def test_another_refused_login_is_worth_another_attempt(code: str) -> None:
     logging_in()(
         hears(1, {"event": "login", "success": False, "code": code, "message": "no"}),
         NotReady(Route.WS, 1, words),
-        Drop(1, words),
+        CloseConnection(1, words),
     )
 
 
 def test_a_login_without_success_is_a_refusal() -> None:
-    logging_in()(hears(1, {"event": "login"}), NotReady(Route.WS, 1, "login refused:  "), Drop(1, "login refused:  "))
+    logging_in()(
+        hears(1, {"event": "login"}), NotReady(Route.WS, 1, "login refused:  "), CloseConnection(1, "login refused:  ")
+    )
 
 
 def test_already_logged_in_is_logged_in() -> None:
@@ -235,7 +237,7 @@ def test_already_logged_in_is_logged_in() -> None:
 )
 def test_a_second_answer_to_a_login_does_not_make_a_ready_lane_unready(message: dict[str, Any]) -> None:
     player = ready()
-    player(hears(1, message), Noise("a login answer that nobody waits for"))
+    player(hears(1, message), UnexplainedMessage("a login answer that nobody waits for"))
     know(player, working("1"))
     assert len(frames(player)) == 1
 
@@ -245,7 +247,7 @@ def test_a_login_answer_before_the_login_is_noise() -> None:
         Opened(Route.WS, 1),
         WakeAfter("greeting 1", 0.5),
         hears(1, payload("oxfun/login")),
-        Noise("a login answer that nobody waits for"),
+        UnexplainedMessage("a login answer that nobody waits for"),
     )
 
 
@@ -259,14 +261,14 @@ def subscribing() -> Player:
 def test_a_refused_order_subscription_gives_the_connection_up(channel: dict[str, str]) -> None:
     refusal = {"event": "subscribe", "success": False, "code": "20001", "message": "Operation failed", **channel}
     words = "subscription refused: 20001 Operation failed"
-    subscribing()(hears(1, refusal), NotReady(Route.WS, 1, words), Drop(1, words))
+    subscribing()(hears(1, refusal), NotReady(Route.WS, 1, words), CloseConnection(1, words))
 
 
 @pytest.mark.parametrize("channel", ["position:all", "balance:all"])
 def test_a_refused_subscription_that_no_kill_needs_does_not_cost_the_lane(channel: str) -> None:
     subscribing()(
         hears(1, subscribed(channel, success=False, code="20001", message="no")),
-        Noise(f"subscription to {channel} refused: 20001 no"),
+        UnexplainedMessage(f"subscription to {channel} refused: 20001 no"),
         hears(1, subscribed()),
         Ready(Route.WS, 1),
         WakeAfter("ping 1", 15.0),
@@ -288,7 +290,7 @@ def test_an_acknowledgement_before_the_login_changes_nothing() -> None:
 def test_ping_and_pong_measure_the_round_trip_and_go_on() -> None:
     ready()(
         Pause(15),
-        Woke("ping 1"),
+        VenueTimerFired("ping 1"),
         Frame(1, b"ping"),
         WakeAfter("pong 1", 5.0),
         Pause(0.0015),
@@ -296,10 +298,10 @@ def test_ping_and_pong_measure_the_round_trip_and_go_on() -> None:
         RoundTrip(Route.WS, 1500),
         Received(1, "pong"),  # nobody asked for a second one
         Pause(5),
-        Woke("pong 1"),
+        VenueTimerFired("pong 1"),
         WakeAfter("ping 1", 10.0),
         Pause(10),
-        Woke("ping 1"),
+        VenueTimerFired("ping 1"),
         Frame(1, b"ping"),
         WakeAfter("pong 1", 5.0),
     )
@@ -307,12 +309,12 @@ def test_ping_and_pong_measure_the_round_trip_and_go_on() -> None:
 
 def test_no_pong_gives_the_connection_up() -> None:
     ready()(
-        Woke("ping 1"),
+        VenueTimerFired("ping 1"),
         Frame(1, b"ping"),
         WakeAfter("pong 1", 5.0),
         Pause(5),
-        Woke("pong 1"),
-        Drop(1, "no pong for 5 s"),
+        VenueTimerFired("pong 1"),
+        CloseConnection(1, "no pong for 5 s"),
     )
 
 
@@ -321,9 +323,9 @@ def test_a_closed_connection_is_forgotten_with_its_timers() -> None:
     player(
         Closed(Route.WS, 1, "closed by the venue: 1000 idle"),
         NotReady(Route.WS, 1, "closed by the venue: 1000 idle"),
-        Woke("ping 1"),
-        Woke("pong 1"),
-        Woke("greeting 1"),
+        VenueTimerFired("ping 1"),
+        VenueTimerFired("pong 1"),
+        VenueTimerFired("greeting 1"),
         Received(1, b"pong"),
         hears(1, payload("oxfun/login")),
     )
@@ -332,13 +334,13 @@ def test_a_closed_connection_is_forgotten_with_its_timers() -> None:
 def test_frames_that_say_nothing_are_noise() -> None:
     ready()(
         Received(1, b"\xff\xfe"),
-        Noise("a frame that is not a JSON object"),
+        UnexplainedMessage("a frame that is not a JSON object"),
         Received(1, b"[1]"),
-        Noise("a frame that is not a JSON object"),
+        UnexplainedMessage("a frame that is not a JSON object"),
         hears(1, {"event": "x"}),
-        Noise("a message that no document explains"),
+        UnexplainedMessage("a message that no document explains"),
         hears(1, {"success": False, "code": "20003", "message": "Unrecognized operation"}),
-        Noise("20003 Unrecognized operation"),
+        UnexplainedMessage("20003 Unrecognized operation"),
         hears(1, {"table": "position", "data": []}),
         hears(1, {"table": "balance", "data": []}),
     )
@@ -392,16 +394,16 @@ def test_an_unknown_status_counts_as_alive(status: str) -> None:
 def test_pushes_that_cannot_be_read_are_noise_and_do_not_hide_others() -> None:
     player = ready()
     items = [{"status": "OPEN"}, 7, {"orderId": None}, {"orderId": ["1"]}, {"orderId": "12", "status": "OPEN"}]
-    noise = Noise("an order push that cannot be read")
+    noise = UnexplainedMessage("an order push that cannot be read")
     player(
         hears(1, {"table": "order", "data": items}),
         noise,
         noise,
         noise,
         noise,
-        OrderSeen(Order("12", "", Life.LIVE, "OPEN")),
+        OrderSeen(Order("12", "", OrderState.LIVE, "OPEN")),
         hears(1, {"table": "order", "data": {"orderId": "1"}}),
-        Noise("an order push without a list"),
+        UnexplainedMessage("an order push without a list"),
     )
 
 
@@ -460,7 +462,7 @@ def test_a_submitted_cancel_proves_nothing() -> None:
     assert set(player.adapter.book.orders) == {"12"}
 
 
-@pytest.mark.parametrize("code", sorted(NOTHING_RESTING))
+@pytest.mark.parametrize("code", sorted(ALREADY_GONE_CODES))
 def test_an_order_that_is_not_found_stays_in_the_book_until_it_is_looked_up(code: str) -> None:
     player = ready()
     know(player, working("12", "13"))
@@ -497,7 +499,7 @@ def test_orders_that_are_placed_while_a_probe_is_under_way_cost_no_look_up() -> 
     player.put(Pause(1.0))
     player.put(Probe())
     outputs = player.put(answer("probe#2", working()))
-    assert len([output for output in outputs if isinstance(output, Call)]) == LOOK_UPS
+    assert len([output for output in outputs if isinstance(output, Call)]) == MAX_LOOK_UPS
 
 
 def test_without_a_websocket_orders_that_no_list_shows_are_cancelled_by_their_ids_over_rest() -> None:
@@ -506,14 +508,14 @@ def test_without_a_websocket_orders_that_no_list_shows_are_cancelled_by_their_id
     items = [{"orderId": str(number), "marketCode": MARKET, "status": "OPEN"} for number in range(10, 20)]
     player.put(hears(1, {"table": "order", "data": items}))
     player.put(Closed(Route.WS, 1, "gone"))
-    assert player.adapter.plan() == ("DELETE /v3/orders/cancel-all", "DELETE /v3/orders/cancel")
+    assert player.adapter.describe_strike() == ("DELETE /v3/orders/cancel-all", "DELETE /v3/orders/cancel")
     _, some = [output for output in player.put(Kill()) if isinstance(output, Call)]
     assert (some.request.method, some.request.target, some.urgent) == ("DELETE", "/v3/orders/cancel", True)
     sent = orjson.loads(some.request.body)["orders"]
     assert sent == [{"marketCode": MARKET, "orderId": str(number)} for number in range(10, 18)]
     player(answer(some.tag, payload("oxfun/cancel-not-found")))
     _, some = [output for output in player.put(Kill()) if isinstance(output, Call)]
-    player(Lost(some.tag, True, "down"))
+    player(CallLost(some.tag, True, "down"))
 
 
 def test_a_probe_whose_list_cannot_be_read_whole_still_shows_the_others() -> None:
@@ -537,7 +539,7 @@ def test_any_other_refusal_of_a_cancel_is_told_and_the_order_stays(event: str, c
     player = ready()
     know(player, working("12"))
     refusal = payload("oxfun/cancelorder-not-found") | {"event": event, "code": code, "message": "no"}
-    player(hears(1, refusal), Noise(f"cancel refused: {code} no"))
+    player(hears(1, refusal), UnexplainedMessage(f"cancel refused: {code} no"))
     assert set(player.adapter.book.orders) == {"12"}
 
 
@@ -567,7 +569,7 @@ def test_a_cancel_that_is_refused_for_its_login_gives_the_connection_up(code: st
     refusal = payload("oxfun/cancelorder-not-found") | {"tag": tag, "code": code, "message": "no"}
     *_, unready, drop = player.put(hears(1, refusal))
     why = f"the login has ended: {code} no"
-    assert (unready, drop) == (NotReady(Route.WS, 1, why), Drop(1, why))
+    assert (unready, drop) == (NotReady(Route.WS, 1, why), CloseConnection(1, why))
     assert set(player.adapter.book.orders) == {"12"}
 
 
@@ -601,7 +603,7 @@ def test_a_kill_long_after_another_begins_with_cancel_all_and_frames_alone() -> 
 def test_not_found_without_an_order_is_told() -> None:
     ready()(
         hears(1, {"event": "cancelorder", "submitted": False, "code": "100005", "message": "Open order not found"}),
-        Noise("cancel refused: 100005 Open order not found"),
+        UnexplainedMessage("cancel refused: 100005 Open order not found"),
     )
 
 
@@ -749,7 +751,7 @@ def rest_headers(line: str, payload_: str, nonce: int, at: str) -> dict[str, str
 
 def test_requests_are_signed_as_the_venue_file_says() -> None:
     wall_s = int(datetime(2026, 6, 8, tzinfo=UTC).timestamp())
-    player = Player(make(), Now(0, wall_s * 1_000_000_000 + 999_999_999))
+    player = Player(make(), Instant(0, wall_s * 1_000_000_000 + 999_999_999))
     nonce, at = wall_s * 1000 + 999, "2026-06-08T00:00:00"
     player(
         Kill(),
@@ -793,7 +795,7 @@ def test_a_query_is_part_of_the_target_and_of_what_is_signed() -> None:
 def test_no_nonce_is_ever_used_twice_though_the_clock_goes_back() -> None:
     player = Player(make())
     player.put(Kill())
-    player.now = Now(START.mono_ns, START.wall_ns - 60_000_000_000)
+    player.now = Instant(START.mono_ns, START.wall_ns - 60_000_000_000)
     player.put(Kill())
     player.put(Read())
     nonces = [int(call.request.headers["Nonce"]) for call in player.calls]
@@ -813,31 +815,31 @@ def test_a_key_that_no_header_can_carry_is_refused_at_once_and_not_shown(secret:
 @pytest.mark.parametrize(
     ("status", "body", "verdict", "words"),
     [
-        (200, payload("oxfun/cancel-all-queued"), Answer.ACCEPTED, "Orders queued for cancelation"),
-        (200, payload("oxfun/cancel-all-nothing"), Answer.ACCEPTED, "No working orders found"),
-        (200, {"success": True}, Answer.ACCEPTED, "accepted"),
-        (200, {"success": True, "data": ["?"]}, Answer.ACCEPTED, "accepted"),
-        (200, {"success": True, "data": {"notice": None}}, Answer.ACCEPTED, "accepted"),
-        (200, payload("oxfun/error"), Answer.REFUSED, "HTTP 200 20001 marketCode is invalid"),
-        (200, {"success": False}, Answer.REFUSED, "HTTP 200  "),
-        (400, payload("oxfun/error"), Answer.REFUSED, "HTTP 400 20001 marketCode is invalid"),
-        (400, payload("oxfun/error") | {"code": 20001}, Answer.REFUSED, "HTTP 400 20001 marketCode is invalid"),
-        (401, {"success": False, "code": "20000", "message": "no"}, Answer.REFUSED, "HTTP 401 20000 no"),
-        (401, {"success": False, "code": "20025", "message": "no"}, Answer.REFUSED, "HTTP 401 20025 no"),
-        (200, {"success": False, "code": "05001", "message": "no"}, Answer.REFUSED, "HTTP 200 05001 no"),
-        (429, {"success": False, "code": "429", "message": "slow"}, Answer.UNKNOWN, "HTTP 429 429 slow"),
-        (200, {"success": False, "code": "429", "message": "slow"}, Answer.UNKNOWN, "HTTP 200 429 slow"),
-        (400, {"success": False, "code": "20007", "message": "slow"}, Answer.UNKNOWN, "HTTP 400 20007 slow"),
+        (200, payload("oxfun/cancel-all-queued"), CancelOutcome.ACCEPTED, "Orders queued for cancelation"),
+        (200, payload("oxfun/cancel-all-nothing"), CancelOutcome.ACCEPTED, "No working orders found"),
+        (200, {"success": True}, CancelOutcome.ACCEPTED, "accepted"),
+        (200, {"success": True, "data": ["?"]}, CancelOutcome.ACCEPTED, "accepted"),
+        (200, {"success": True, "data": {"notice": None}}, CancelOutcome.ACCEPTED, "accepted"),
+        (200, payload("oxfun/error"), CancelOutcome.REFUSED, "HTTP 200 20001 marketCode is invalid"),
+        (200, {"success": False}, CancelOutcome.REFUSED, "HTTP 200  "),
+        (400, payload("oxfun/error"), CancelOutcome.REFUSED, "HTTP 400 20001 marketCode is invalid"),
+        (400, payload("oxfun/error") | {"code": 20001}, CancelOutcome.REFUSED, "HTTP 400 20001 marketCode is invalid"),
+        (401, {"success": False, "code": "20000", "message": "no"}, CancelOutcome.REFUSED, "HTTP 401 20000 no"),
+        (401, {"success": False, "code": "20025", "message": "no"}, CancelOutcome.REFUSED, "HTTP 401 20025 no"),
+        (200, {"success": False, "code": "05001", "message": "no"}, CancelOutcome.REFUSED, "HTTP 200 05001 no"),
+        (429, {"success": False, "code": "429", "message": "slow"}, CancelOutcome.UNKNOWN, "HTTP 429 429 slow"),
+        (200, {"success": False, "code": "429", "message": "slow"}, CancelOutcome.UNKNOWN, "HTTP 200 429 slow"),
+        (400, {"success": False, "code": "20007", "message": "slow"}, CancelOutcome.UNKNOWN, "HTTP 400 20007 slow"),
     ],
 )
-def test_cancel_all_is_answered(status: int, body: Any, verdict: Answer, words: str) -> None:
+def test_cancel_all_is_answered(status: int, body: Any, verdict: CancelOutcome, words: str) -> None:
     player = ready()
     strike(player)
     player(
         answer("cancel-all#1", body, status),
         CancelAnswered(verdict, words),
         Pause(0.06),
-        Woke("cancel-all#1"),  # answered in time: the second route is not needed
+        VenueTimerFired("cancel-all#1"),  # answered in time: the second route is not needed
     )
 
 
@@ -855,7 +857,7 @@ def test_cancel_all_is_answered(status: int, body: Any, verdict: Answer, words: 
         (200, {"success": "true"}),
         (200, {"success": None}),
         (400, {"success": 0, "code": "20001"}),
-        *((status, {"success": False, "code": code}) for code in sorted(TRY_AGAIN) for status in (200, 400)),
+        *((status, {"success": False, "code": code}) for code in sorted(RETRYABLE_CODES) for status in (200, 400)),
     ],
 )
 def test_an_answer_that_proves_nothing_goes_to_the_second_route_and_is_unknown_then(status: int, body: object) -> None:
@@ -864,9 +866,9 @@ def test_an_answer_that_proves_nothing_goes_to_the_second_route_and_is_unknown_t
     player(
         answer("cancel-all#1", body, status),
         Asked("cancel-all#1", CANCEL_ALL, Route.FRESH, urgent=True, cancel=True, body=b"{}"),
-        Woke("cancel-all#1"),
+        VenueTimerFired("cancel-all#1"),
         answer("cancel-all#1", body, status),
-        CancelAnswered(Answer.UNKNOWN, f"HTTP {status} proves nothing"),
+        CancelAnswered(CancelOutcome.UNKNOWN, f"HTTP {status} proves nothing"),
         answer("cancel-all#1", payload("oxfun/cancel-all-queued")),  # nobody waits any more
     )
 
@@ -878,7 +880,7 @@ def test_the_second_route_may_still_prove_it() -> None:
         answer("cancel-all#1", b"", 503),
         Asked("cancel-all#1", CANCEL_ALL, Route.FRESH, urgent=True, cancel=True, body=b"{}"),
         answer("cancel-all#1", payload("oxfun/cancel-all-queued")),
-        CancelAnswered(Answer.ACCEPTED, "Orders queued for cancelation"),
+        CancelAnswered(CancelOutcome.ACCEPTED, "Orders queued for cancelation"),
     )
 
 
@@ -890,13 +892,13 @@ def test_no_answer_in_time_sends_the_kill_once_more_signed_anew() -> None:
     strike(player)
     player(
         Pause(1.2),
-        Woke("cancel-all#1"),
+        VenueTimerFired("cancel-all#1"),
         Asked("cancel-all#1", CANCEL_ALL, Route.FRESH, urgent=True, cancel=True, body=b"{}"),
-        Woke("cancel-all#1"),  # once
+        VenueTimerFired("cancel-all#1"),  # once
         answer("cancel-all#1", payload("oxfun/cancel-all-queued")),
-        CancelAnswered(Answer.ACCEPTED, "Orders queued for cancelation"),
+        CancelAnswered(CancelOutcome.ACCEPTED, "Orders queued for cancelation"),
         answer("cancel-all#1", payload("oxfun/cancel-all-nothing")),  # the other copy
-        Lost("cancel-all#1", True, "timed out"),
+        CallLost("cancel-all#1", True, "timed out"),
     )
     first, second = (call.request.headers for call in player.calls)
     assert first["Nonce"] != second["Nonce"]
@@ -907,21 +909,23 @@ def test_no_answer_in_time_sends_the_kill_once_more_signed_anew() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "verdict"),
     [
-        (False, False, Answer.UNSENT),
-        (True, False, Answer.UNKNOWN),
-        (False, True, Answer.UNKNOWN),
-        (True, True, Answer.UNKNOWN),
+        (False, False, CancelOutcome.UNSENT),
+        (True, False, CancelOutcome.UNKNOWN),
+        (False, True, CancelOutcome.UNKNOWN),
+        (True, True, CancelOutcome.UNKNOWN),
     ],
 )
-def test_both_copies_lost_is_unknown_unless_provably_none_left(first: bool, second: bool, verdict: Answer) -> None:
+def test_both_copies_lost_is_unknown_unless_provably_none_left(
+    first: bool, second: bool, verdict: CancelOutcome
+) -> None:
     player = ready()
     strike(player)
     player(
-        Lost("cancel-all#1", first, "closed by the venue"),
+        CallLost("cancel-all#1", first, "closed by the venue"),
         Asked("cancel-all#1", CANCEL_ALL, Route.FRESH, urgent=True, cancel=True, body=b"{}"),
-        Lost("cancel-all#1", second, "Connection refused"),
+        CallLost("cancel-all#1", second, "Connection refused"),
         CancelAnswered(verdict, "Connection refused"),
-        Lost("cancel-all#1", True, "again"),
+        CallLost("cancel-all#1", True, "again"),
     )
 
 
@@ -929,11 +933,11 @@ def test_one_copy_lost_waits_for_the_other() -> None:
     player = ready()
     strike(player)
     player(
-        Woke("cancel-all#1"),
+        VenueTimerFired("cancel-all#1"),
         Asked("cancel-all#1", CANCEL_ALL, Route.FRESH, urgent=True, cancel=True, body=b"{}"),
-        Lost("cancel-all#1", True, "no answer in time"),
+        CallLost("cancel-all#1", True, "no answer in time"),
         answer("cancel-all#1", payload("oxfun/cancel-all-queued")),
-        CancelAnswered(Answer.ACCEPTED, "Orders queued for cancelation"),
+        CancelAnswered(CancelOutcome.ACCEPTED, "Orders queued for cancelation"),
     )
 
 
@@ -941,11 +945,11 @@ def test_one_copy_that_proves_nothing_waits_for_the_other() -> None:
     player = ready()
     strike(player)
     player(
-        Woke("cancel-all#1"),
+        VenueTimerFired("cancel-all#1"),
         Asked("cancel-all#1", CANCEL_ALL, Route.FRESH, urgent=True, cancel=True, body=b"{}"),
         answer("cancel-all#1", b"", 500),
-        Lost("cancel-all#1", False, "Connection refused"),
-        CancelAnswered(Answer.UNKNOWN, "Connection refused"),  # the first copy was sent
+        CallLost("cancel-all#1", False, "Connection refused"),
+        CancelAnswered(CancelOutcome.UNKNOWN, "Connection refused"),  # the first copy was sent
     )
 
 
@@ -1011,10 +1015,10 @@ def test_a_refused_read_is_incomplete_and_leaves_the_book(status: int, body: Any
 def test_a_read_back_takes_the_second_route_too() -> None:
     player = reading()
     player(
-        Woke("orders#1"),
+        VenueTimerFired("orders#1"),
         Asked("orders#1", WORKING, Route.FRESH, urgent=True),
-        Lost("orders#1", True, "no answer in time"),
-        Lost("orders#1", False, "Connection refused"),
+        CallLost("orders#1", True, "no answer in time"),
+        CallLost("orders#1", False, "Connection refused"),
         OrdersRead((), False, START.mono_ns, "Connection refused"),
     )
 
@@ -1062,7 +1066,7 @@ def test_a_probe_that_fails_otherwise_makes_the_lane_unready() -> None:
         NotReady(Route.HTTP, 0, "HTTP 503 proves nothing"),
         Probe(),
         Asked("probe#3", WORKING),
-        Lost("probe#3", True, "no answer in time"),
+        CallLost("probe#3", True, "no answer in time"),
         NotReady(Route.HTTP, 0, "no answer in time"),
         Probe(),
         Asked("probe#4", WORKING),
@@ -1072,7 +1076,7 @@ def test_a_probe_that_fails_otherwise_makes_the_lane_unready() -> None:
 
 
 def test_frames_on_a_connection_that_nobody_opened_are_ignored() -> None:
-    Player(make())(hears(9, payload("oxfun/login")), Woke("greeting 9"))
+    Player(make())(hears(9, payload("oxfun/login")), VenueTimerFired("greeting 9"))
 
 
 # ── the venue's clock (§2, §8: 20024) ─────────────────────────────────────────────────────────────────────────────
@@ -1101,9 +1105,9 @@ def test_a_strike_that_is_refused_for_its_time_is_signed_by_the_venues_clock_and
         from_ahead("cancel-all#1", WRONG_TIME, 401),
         Asked("cancel-all#2", CANCEL_ALL, urgent=True, cancel=True, body=b"{}"),
         WakeAfter("cancel-all#2", 0.06),
-        Woke("cancel-all#1"),  # the timer of the first has nothing left to do
+        VenueTimerFired("cancel-all#1"),  # the timer of the first has nothing left to do
         from_ahead("cancel-all#2", WRONG_TIME, 401),
-        CancelAnswered(Answer.REFUSED, "HTTP 401 20024 Timestamp exceeds the threshold"),
+        CancelAnswered(CancelOutcome.REFUSED, "HTTP 401 20024 Timestamp exceeds the threshold"),
     )
     assert stamps(player) == ["2023-11-14T22:13:20", "2023-11-14T22:13:40"]
 
@@ -1132,12 +1136,12 @@ def test_a_login_takes_the_time_of_a_refused_one() -> None:
     player(
         hears(1, refused | {"timestamp": str(stamp_ms)}),
         NotReady(Route.WS, 1, words),
-        Drop(1, words),
+        CloseConnection(1, words),
         ServerTime(stamp_ms * 1_000_000, (stamp_ms + 1) * 1_000_000, START.wall_ns, START.wall_ns),
         Opened(Route.WS, 2),
         WakeAfter("greeting 2", 0.5),
         hears(2, payload("oxfun/greeting")),
-        login_frame(2, Now(START.mono_ns, START.wall_ns + 20_000_500_000)),
+        login_frame(2, Instant(START.mono_ns, START.wall_ns + 20_000_500_000)),
     )
 
 
@@ -1168,8 +1172,8 @@ def test_a_drill_cancels_an_order_that_cannot_exist_on_both_lanes() -> None:
         hears(1, payload("oxfun/cancelorder-not-found") | {"tag": "drill-1"}),
         Drilled(Route.WS, True, 10_000, "100005 Open order not found"),
         hears(1, payload("oxfun/cancel-late-reject")),  # the engine's own word on the same order, later
-        Woke("drill-1"),
-        Woke("drill#1"),
+        VenueTimerFired("drill-1"),
+        VenueTimerFired("drill#1"),
     )
     request = player.calls[0].request
     stamp, nonce = request.headers["Timestamp"], request.headers["Nonce"]
@@ -1198,10 +1202,10 @@ def test_an_answer_of_no_item_shows_its_status() -> None:
 def test_the_plan_names_the_frames_once_orders_are_known_and_a_lane_is_ready() -> None:
     player = Player(make())
     know(player, working(*range(1, 42)))
-    assert player.adapter.plan() == (CANCEL_ALL,)
+    assert player.adapter.describe_strike() == (CANCEL_ALL,)
     ready(player=player)
     frames_line = 'ws {"op":"cancelorders",…}, 3 message(s) for the orders that are known'
-    assert player.adapter.plan() == (CANCEL_ALL, frames_line)
+    assert player.adapter.describe_strike() == (CANCEL_ALL, frames_line)
 
 
 def test_the_account_is_worth_its_collateral_which_has_the_open_profit_in_it() -> None:
@@ -1219,14 +1223,14 @@ def test_an_account_without_a_figure_is_told_and_is_worth_nothing_known(collater
         Measure(),
         Asked("account#1", "GET /v3/account"),
         answer("account#1", {"success": True, "data": [{"collateral": collateral}]}),
-        Noise("the account cannot be measured: HTTP 200"),
+        UnexplainedMessage("the account cannot be measured: HTTP 200"),
         Measure(),
         Asked("account#2", "GET /v3/account"),
         answer("account#2", {"success": True, "data": [{"collateral": "1"}, {"collateral": "2"}]}),
-        Noise("the account cannot be measured: HTTP 200"),
+        UnexplainedMessage("the account cannot be measured: HTTP 200"),
         Measure(),
         Asked("account#3", "GET /v3/account"),
-        Lost("account#3", True, "down"),
+        CallLost("account#3", True, "down"),
     )
 
 
@@ -1254,7 +1258,7 @@ def test_an_answer_without_one_account_is_no_figure(data: object) -> None:
     player = ready()
     player.put(Measure())
     [noise] = player.put(answer("account#1", {"success": True, "data": data}))
-    assert isinstance(noise, Noise)
+    assert isinstance(noise, UnexplainedMessage)
 
 
 def test_an_order_that_was_changed_is_closed_and_a_new_one_placed_and_nobody_has_cancelled_it() -> None:
@@ -1267,7 +1271,7 @@ def test_an_order_that_was_changed_is_closed_and_a_new_one_placed_and_nobody_has
         OrderSeen(order("2")),
         OrderPlaced(order("2")),
         push(notice="OrderOpened", orderId="3", status="FILLED"),
-        OrderPlaced(Order("3", MARKET, Life.GONE, "FILLED")),
+        OrderPlaced(Order("3", MARKET, OrderState.GONE, "FILLED")),
         hears(1, payload("oxfun/cancel-late-reject") | {"event": "AMEND"}),
         Read(),
         Asked("orders#3", WORKING, urgent=True),
@@ -1288,7 +1292,7 @@ def test_a_code_is_shown_like_any_other_words_of_the_venue() -> None:
 
 
 def beside(player: Player) -> Call:
-    call, _ = player.adapter.look_beside(player.now)
+    call, _ = player.adapter.read_alongside_strike(player.now)
     assert isinstance(call, Call)
     return call
 
@@ -1296,8 +1300,8 @@ def beside(player: Player) -> Call:
 def test_lists_beside_the_strikes_of_many_accounts_take_no_requests_that_the_strikes_need() -> None:
     """An address has a hundred within one second: forty strikes, as many reads, and little else."""
     adapters = {str(number): make() for number in range(40)}
-    paces(adapters)
-    calls = [call for one in adapters.values() for call in one.look_beside(START) if isinstance(call, Call)]
+    sweep_timings(adapters)
+    calls = [call for one in adapters.values() for call in one.read_alongside_strike(START) if isinstance(call, Call)]
     assert len(calls) == 8
 
 
@@ -1305,7 +1309,7 @@ def test_a_list_beside_a_strike_shows_what_was_open_and_is_the_truth_on_nothing(
     player = Player(make())
     call = beside(player)
     assert call.urgent and not call.command
-    assert player.adapter.look_beside(player.now) == ()  # one is under way
+    assert player.adapter.read_alongside_strike(player.now) == ()  # one is under way
     player.adapter.book.trace()
     player(answer(call.tag, working("1", "2")))
     assert (list(player.adapter.book.entered), set(player.adapter.book.orders)) == (["1", "2"], {"1", "2"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kill_switch.core.domain import Route
-from kill_switch.venues.messages import NotReady, Opened, Received, Send, WakeAfter, Woke
+from kill_switch.venues.messages import NotReady, Opened, Received, Send, VenueTimerFired, WakeAfter
 from kill_switch.venues.oxfun.adapter import OxFun
 
 from .playbook import Asked, Frame, Kill, Pause, Player
@@ -49,13 +49,13 @@ def test_kinds_of_outputs_are_not_mixed_up() -> None:
     made = player()
     made(Opened(Route.WS, 1), WakeAfter("greeting 1", 0.5))
     with pytest.raises(AssertionError):
-        made(Woke("greeting 1"), Frame(1, {"op": "ping"}))
+        made(VenueTimerFired("greeting 1"), Frame(1, {"op": "ping"}))
 
 
 def test_a_timer_goes_by_the_name_that_the_script_gives_it() -> None:
     made = player()
     made(Opened(Route.WS, 1), WakeAfter("no greeting came", 0.5), Opened(Route.WS, 2), WakeAfter("nor here", 0.5))
-    [frame] = made.put(Woke("nor here"))
+    [frame] = made.put(VenueTimerFired("nor here"))
     assert isinstance(frame, Send) and frame.conn == 2
 
 

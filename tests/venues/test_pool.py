@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from kill_switch.core.domain import Now
-from kill_switch.venues.kit.rate_pool import AT_ONCE, FOR_LONG, Pool
+from kill_switch.core.domain import Instant
+from kill_switch.venues.kit.rate_pool import AT_ONCE, FOR_LONG, RatePool
 
 
-def after(seconds: float) -> Now:
-    return Now(int((1000 + seconds) * 1e9), 0)
+def after(seconds: float) -> Instant:
+    return Instant(int((1000 + seconds) * 1e9), 0)
 
 
 def test_some_reads_may_go_in_a_row_and_then_as_many_as_come_back() -> None:
-    pool = Pool(1200, 60.0)  # 20 a second
+    pool = RatePool(1200, 60.0)  # 20 a second
     for _ in range(60):
         assert pool.wait_s(after(0)) == 0
         pool.take(after(0))
@@ -20,7 +20,7 @@ def test_some_reads_may_go_in_a_row_and_then_as_many_as_come_back() -> None:
 
 
 def test_whoever_waits_for_room_reads_less_than_half_of_the_limit_in_any_of_its_times() -> None:
-    pool = Pool(300, 60.0)
+    pool = RatePool(300, 60.0)
     taken = []
     now_s = 0.0
     while now_s < 300:
@@ -32,7 +32,7 @@ def test_whoever_waits_for_room_reads_less_than_half_of_the_limit_in_any_of_its_
 
 
 def test_reads_that_do_not_wait_put_the_others_off_by_a_few_only() -> None:
-    pool = Pool(300, 60.0)
+    pool = RatePool(300, 60.0)
     for _ in range(1000):
         pool.take(after(0))
     assert pool.wait_s(after(0)) == (5 + 1) / 2

@@ -13,12 +13,12 @@ from kill_switch.core.domain import LaneState, Phase, Reason, Route
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.venues import VENUES
-from kill_switch.venues.messages import Call, Closed, Event, Lost, Opened, Replied
+from kill_switch.venues.messages import Call, CallLost, Closed, Event, Opened, Replied
 from kill_switch.venues.request import Request
 from tests.core.stubs import Recorder, Time
 
 from .playbook import answer, hears
-from .stands import STANDS, Stand
+from .stands import STANDS, VenueProfile
 
 MOMENTS = 26  # steps of a strike behind which the re-arm comes, one after the other
 STEP_MS = 20.0
@@ -42,11 +42,11 @@ class Post:
     certificate = None
     state = LaneState.UP
 
-    def __init__(self, stand: Stand, mood: str, *, known: bool) -> None:
+    def __init__(self, stand: VenueProfile, mood: str, *, known: bool) -> None:
         self.stand, self.mood = stand, mood
         self.time = Time()
         pace = replace(VENUES[stand.venue].PACE, residue_after_s=3600.0)
-        state = engine.State({"a": engine.Account(pace)})
+        state = engine.State({"a": engine.AccountState(pace)})
         self.dispatcher = Dispatcher(state, Recorder([]), self.time.now, self.time.later, lambda said: None)
         self.session: AccountSession = self.dispatcher.register(
             AccountSession("a", stand.make(**stand.widest), self.dispatcher)
@@ -60,10 +60,10 @@ class Post:
         if stand.settle_s:
             self.time.advance(stand.settle_s * 1000)
         self.mood = "accepts"
-        self.session.event(Opened(Route.WS, 1))
+        self.session.on_lane_event(Opened(Route.WS, 1))
         for message in stand.login:
-            self.session.event(hears(1, message))
-        self.session.event(Opened(Route.HTTP, 0))
+            self.session.on_lane_event(hears(1, message))
+        self.session.on_lane_event(Opened(Route.HTTP, 0))
         self.live = stand.ids if known else ()
         self.answer_all()
         self.live, self.mood = stand.ids, mood
@@ -81,7 +81,7 @@ class Post:
 
     def drop(self, conn: int, reason: str, *, fatal: bool = False) -> None: ...
 
-    def forgo(self) -> None: ...
+    def abandon_begun(self) -> None: ...
 
     def begin(self, request: Request) -> bool:
         if self.mood == "holds calls back":
@@ -106,23 +106,23 @@ class Post:
     def _leaves(self, call: Call) -> None:
         self.left.append(call)
         self._begun = None
-        self.session.sent(call.route, call.tag)
+        self.session.on_sent(call.route, call.tag)
         self.coming.append(self._answer(call))
 
     def release(self) -> None:
         """Let what was held back go its way, as a lane does when a connection is there."""
         held, self.held = self.held, []
         for call in held:
-            if self.session.wanted(call):
+            if self.session.should_still_send(call):
                 self._leaves(call)
             else:
-                self.session.event(Lost(call.tag, False, "not wanted any more"))
+                self.session.on_lane_event(CallLost(call.tag, False, "not wanted any more"))
 
     # the venue
 
     def _answer(self, call: Call) -> Event:
         if self.mood in ("loses", "never gets it") and is_command(call):
-            return Lost(call.tag, self.mood == "loses", "connection reset")
+            return CallLost(call.tag, self.mood == "loses", "connection reset")
         if call.request.method == "GET":
             read = self.stand.reads(call, *self.live)
             return read._replace(body=orjson.dumps(orjson.loads(read.body) | self.stand.besides))
@@ -142,12 +142,12 @@ class Post:
         if self.mood == "holds calls back" and number % 4 == 3:
             self.release()
         if self.mood != "is silent" and self.coming:
-            self.session.event(self.coming.pop(0))
+            self.session.on_lane_event(self.coming.pop(0))
         self.time.advance(STEP_MS)
 
     def answer_all(self) -> None:
         while self.coming:
-            self.session.event(self.coming.pop(0))
+            self.session.on_lane_event(self.coming.pop(0))
 
     # the daemon
 
@@ -161,7 +161,7 @@ class Post:
         passed = account._replace(sweep=account.sweep._replace(phase=Phase.RESIDUE))
         self.dispatcher.state = self.dispatcher.state._replace(accounts={"a": passed})
         asked = engine.RearmAsked(1, "ann", "all well", ("a",), True, (), self.time.now())
-        assert self.dispatcher.rearm(asked) == engine.Granted(("a",))
+        assert self.dispatcher.rearm(asked) == engine.RearmGranted(("a",))
         self.left.clear()
 
     def everything_else_happens(self) -> None:
@@ -170,14 +170,14 @@ class Post:
             self.release()
             self.answer_all()
             self.session.dry_run()
-            self.session.event(hears(1, self.stand.pushed(self.stand.ids[0], self.stand.live[0])))
+            self.session.on_lane_event(hears(1, self.stand.pushed(self.stand.ids[0], self.stand.live[0])))
             self.answer_all()
             self.time.advance(1500)
-        self.session.event(Closed(Route.WS, 1, "gone"))
+        self.session.on_lane_event(Closed(Route.WS, 1, "gone"))
         for _ in range(3):
             self.release()
             self.answer_all()
-            self.session.warm()
+            self.session.use_idle_http_lane()
             self.time.advance(10_000)
             self.answer_all()
 
@@ -189,7 +189,7 @@ class Post:
 @every_venue
 @pytest.mark.parametrize("mood", MOODS)
 @pytest.mark.parametrize("known", [False, True], ids=["orders unknown", "orders known"])
-def test_no_command_of_a_kill_leaves_once_a_person_has_re_armed(stand: Stand, mood: str, known: bool) -> None:
+def test_no_command_of_a_kill_leaves_once_a_person_has_re_armed(stand: VenueProfile, mood: str, known: bool) -> None:
     struck = 0
     for moment in range(MOMENTS):
         post = Post(stand, mood, known=known)
@@ -207,7 +207,7 @@ def test_no_command_of_a_kill_leaves_once_a_person_has_re_armed(stand: Stand, mo
 @every_venue
 @pytest.mark.parametrize("moment", [0, 3, 12])
 def test_a_kill_right_behind_a_re_arm_strikes_by_itself_and_wants_nothing_of_the_one_before(
-    stand: Stand, moment: int
+    stand: VenueProfile, moment: int
 ) -> None:
     post = Post(stand, "holds calls back", known=True)
     post.fire()
@@ -224,7 +224,7 @@ def test_a_kill_right_behind_a_re_arm_strikes_by_itself_and_wants_nothing_of_the
 
 
 @every_venue
-def test_reads_and_drills_leave_for_an_armed_account(stand: Stand) -> None:
+def test_reads_and_drills_leave_for_an_armed_account(stand: VenueProfile) -> None:
     post = Post(stand, "accepts", known=True)
     post.fire()
     post.step(0)
@@ -245,7 +245,7 @@ def test_a_flatten_that_a_strike_wanted_does_not_leave_for_an_armed_account(conn
     """The read that shows the position was asked for before the re-arm, and comes behind it."""
     post = Post(STANDS["crosstrade"], "accepts", known=True)
     if conn is None:
-        post.session.event(Closed(Route.WS, 1, "gone"))
+        post.session.on_lane_event(Closed(Route.WS, 1, "gone"))
     post.fire()
     while not any(isinstance(one, Call) and "positions" in one.request.target for one in post.left):
         post.step(0)
@@ -266,9 +266,9 @@ def test_a_session_that_was_retired_sends_no_command() -> None:
     post = Post(STANDS["roxom"], "holds calls back", known=True)
     post.fire()
     held = post.held[0]
-    assert post.session.wanted(held)
+    assert post.session.should_still_send(held)
     post.session.retire()
-    assert not post.session.wanted(held)
+    assert not post.session.should_still_send(held)
     post.left.clear()
     post.release()
     assert post.left == []

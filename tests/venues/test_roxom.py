@@ -16,17 +16,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from pydantic import ValidationError
 
-from kill_switch.core.domain import Answer, Life, Order, Route
+from kill_switch.core.domain import CancelOutcome, Order, OrderState, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.messages import (
     Call,
+    CallLost,
     CancelAnswered,
+    CloseConnection,
     Closed,
     Drilled,
-    Drop,
     Equity,
-    Lost,
-    Noise,
     NotReady,
     Opened,
     OrderSeen,
@@ -34,8 +33,9 @@ from kill_switch.venues.messages import (
     Ready,
     Received,
     Transferred,
+    UnexplainedMessage,
+    VenueTimerFired,
     WakeAfter,
-    Woke,
 )
 from kill_switch.venues.roxom.adapter import ALL_TYPES, NO_ORDER, TERMINAL, Roxom
 from kill_switch.venues.roxom.equity import MOVES_KEPT
@@ -92,7 +92,7 @@ def row(one: str, status: str = "submitted", symbol: str = "US500-BTC") -> dict[
     return {"id": one, "symbol": symbol, "status": status}
 
 
-def order(one: str, status: str = "submitted", life: Life = Life.LIVE) -> Order:
+def order(one: str, status: str = "submitted", life: OrderState = OrderState.LIVE) -> Order:
     return Order(one, "US500-BTC", life, status)
 
 
@@ -197,7 +197,7 @@ def test_the_signature_is_that_of_the_documents_openssl_command(tmp_path: Path) 
 def test_the_bytes_of_the_kill_are_made_once_and_never_change() -> None:
     player = Player(make(auth="rsa"))
     player.put(Kill())
-    player.put(Woke("cancel-all#1"))
+    player.put(VenueTimerFired("cancel-all#1"))
     player.put(Kill())
     wires = [call.request.wire for call in player.calls]
     assert wires[0] is wires[1] is wires[2]
@@ -254,8 +254,8 @@ def test_cancel_all_that_names_every_order_is_accepted() -> None:
     strike(player, "cancel-all#2")
     player(
         answer("cancel-all#2", payload("roxom/cancel-all")),
-        CancelAnswered(Answer.ACCEPTED, "2 order(s) named as cancelled", 2),
-        Woke("cancel-all#2"),
+        CancelAnswered(CancelOutcome.ACCEPTED, "2 order(s) named as cancelled", 2),
+        VenueTimerFired("cancel-all#2"),
     )
     assert set(player.adapter.book.orders) == {UUID_1, UUID_2}  # only a read-back takes them out
 
@@ -266,7 +266,7 @@ def test_an_error_that_is_false_null_or_absent_is_none(error: dict[str, Any]) ->
     strike(player)
     player(
         answer("cancel-all#1", {"data": {"cancelledOrderIds": []}, **error}),
-        CancelAnswered(Answer.ACCEPTED, "0 order(s) named as cancelled", 0),
+        CancelAnswered(CancelOutcome.ACCEPTED, "0 order(s) named as cancelled", 0),
     )
 
 
@@ -276,11 +276,11 @@ def test_orders_that_the_answer_does_not_name_are_cancelled_one_by_one() -> None
     strike(player, "cancel-all#2")
     player(
         answer("cancel-all#2", payload("roxom/cancel-all")),
-        CancelAnswered(Answer.ACCEPTED, "2 order(s) named as cancelled", 2),
+        CancelAnswered(CancelOutcome.ACCEPTED, "2 order(s) named as cancelled", 2),
         cancel_one("cancel-one#3", uuid(1)),
         cancel_one("cancel-one#4", uuid(3)),
         answer("cancel-one#3", payload("roxom/cancel-one")),
-        Lost("cancel-one#4", True, "timed out"),  # a read-back will tell
+        CallLost("cancel-one#4", True, "timed out"),  # a read-back will tell
     )
 
 
@@ -297,7 +297,7 @@ def test_orders_are_cancelled_one_by_one_where_cancel_all_is_refused_or_names_no
     know(player, row(UUID_1), row(UUID_2, "waitingtrigger"))
     strike(player, "cancel-all#2")
     said, *singles = player.put(answer("cancel-all#2", body, status))
-    assert isinstance(said, CancelAnswered) and said.answer is not Answer.ACCEPTED
+    assert isinstance(said, CancelAnswered) and said.answer is not CancelOutcome.ACCEPTED
     assert singles == [cancel_one("cancel-one#3", UUID_1), cancel_one("cancel-one#4", UUID_2)]
 
 
@@ -361,7 +361,7 @@ def test_single_cancels_are_bounded_and_only_an_id_gets_into_a_path() -> None:
     know(player, *(row(one) for one in bad), *(row(uuid(number)) for number in range(30)))
     strike(player, "cancel-all#2")
     outputs = player.put(answer("cancel-all#2", {"data": {"cancelledOrderIds": [None, [], 7]}}))
-    assert outputs[0] == CancelAnswered(Answer.ACCEPTED, "1 order(s) named as cancelled", 1)
+    assert outputs[0] == CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) named as cancelled", 1)
     assert list(outputs[1:]) == [cancel_one(f"cancel-one#{number + 3}", uuid(number)) for number in range(20)]
 
 
@@ -396,7 +396,7 @@ def test_an_order_that_is_gone_already_is_no_failure(status: int, body: object) 
     strike(player, "cancel-all#2")
     player(
         answer("cancel-all#2", {"data": {"cancelledOrderIds": []}}),
-        CancelAnswered(Answer.ACCEPTED, "0 order(s) named as cancelled", 0),
+        CancelAnswered(CancelOutcome.ACCEPTED, "0 order(s) named as cancelled", 0),
         cancel_one("cancel-one#3", UUID_1),
         answer("cancel-one#3", body, status),
     )
@@ -416,36 +416,41 @@ def test_a_refused_single_cancel_is_told(status: int, body: object, words: str) 
     strike(player, "cancel-all#2")
     player(
         answer("cancel-all#2", {"data": {"cancelledOrderIds": []}}),
-        CancelAnswered(Answer.ACCEPTED, "0 order(s) named as cancelled", 0),
+        CancelAnswered(CancelOutcome.ACCEPTED, "0 order(s) named as cancelled", 0),
         cancel_one("cancel-one#3", UUID_1),
         answer("cancel-one#3", body, status),
-        Noise(f"cancel of one order refused: {words}"),
+        UnexplainedMessage(f"cancel of one order refused: {words}"),
     )
 
 
 @pytest.mark.parametrize(
     ("status", "body", "verdict", "words"),
     [
-        (401, payload("roxom/no-key"), Answer.REFUSED, "HTTP 401: Authorization header is required"),
-        (401, payload("roxom/bad-key"), Answer.REFUSED, "HTTP 401: Invalid API key"),
-        (401, payload("roxom/expired-key"), Answer.REFUSED, "HTTP 401: API key has expired"),
-        (200, payload("roxom/bad-key"), Answer.REFUSED, "HTTP 200: Invalid API key"),
-        (400, payload("roxom/error-object"), Answer.REFUSED, "HTTP 400: 400 Insufficient balance"),
-        (200, payload("roxom/error-object"), Answer.REFUSED, "HTTP 200: 400 Insufficient balance"),
-        (200, {"error": True}, Answer.REFUSED, "HTTP 200: True"),
-        (404, {}, Answer.REFUSED, "HTTP 404: None"),
-        (429, {"error": {"code": 429, "message": "slow"}}, Answer.UNKNOWN, "HTTP 429: 429 slow"),
-        (200, {"data": {}}, Answer.UNKNOWN, "accepted, without the list of cancelled orders"),
-        (200, {"data": []}, Answer.UNKNOWN, "accepted, without the list of cancelled orders"),
-        (200, {"data": {"cancelledOrderIds": "all"}}, Answer.UNKNOWN, "accepted, without the list of cancelled orders"),
+        (401, payload("roxom/no-key"), CancelOutcome.REFUSED, "HTTP 401: Authorization header is required"),
+        (401, payload("roxom/bad-key"), CancelOutcome.REFUSED, "HTTP 401: Invalid API key"),
+        (401, payload("roxom/expired-key"), CancelOutcome.REFUSED, "HTTP 401: API key has expired"),
+        (200, payload("roxom/bad-key"), CancelOutcome.REFUSED, "HTTP 200: Invalid API key"),
+        (400, payload("roxom/error-object"), CancelOutcome.REFUSED, "HTTP 400: 400 Insufficient balance"),
+        (200, payload("roxom/error-object"), CancelOutcome.REFUSED, "HTTP 200: 400 Insufficient balance"),
+        (200, {"error": True}, CancelOutcome.REFUSED, "HTTP 200: True"),
+        (404, {}, CancelOutcome.REFUSED, "HTTP 404: None"),
+        (429, {"error": {"code": 429, "message": "slow"}}, CancelOutcome.UNKNOWN, "HTTP 429: 429 slow"),
+        (200, {"data": {}}, CancelOutcome.UNKNOWN, "accepted, without the list of cancelled orders"),
+        (200, {"data": []}, CancelOutcome.UNKNOWN, "accepted, without the list of cancelled orders"),
+        (
+            200,
+            {"data": {"cancelledOrderIds": "all"}},
+            CancelOutcome.UNKNOWN,
+            "accepted, without the list of cancelled orders",
+        ),
     ],
 )
-def test_cancel_all_is_answered(status: int, body: Any, verdict: Answer, words: str) -> None:
+def test_cancel_all_is_answered(status: int, body: Any, verdict: CancelOutcome, words: str) -> None:
     player = ready()
     know(player, row(UUID_1))
     strike(player, "cancel-all#2")
     assert player.put(answer("cancel-all#2", body, status))[0] == CancelAnswered(verdict, words)
-    player(Woke("cancel-all#2"))
+    player(VenueTimerFired("cancel-all#2"))
 
 
 @pytest.mark.parametrize(
@@ -458,18 +463,18 @@ def test_an_answer_that_proves_nothing_goes_to_the_second_route_and_is_unknown_t
         answer("cancel-all#1", body, status),
         Asked("cancel-all#1", CANCEL_ALL, Route.FRESH, urgent=True, cancel=True),
         answer("cancel-all#1", body, status),
-        CancelAnswered(Answer.UNKNOWN, f"HTTP {status} proves nothing"),
+        CancelAnswered(CancelOutcome.UNKNOWN, f"HTTP {status} proves nothing"),
     )
 
 
-@pytest.mark.parametrize(("sent", "verdict"), [(True, Answer.UNKNOWN), (False, Answer.UNSENT)])
-def test_both_copies_lost_is_unknown_unless_provably_none_left(sent: bool, verdict: Answer) -> None:
+@pytest.mark.parametrize(("sent", "verdict"), [(True, CancelOutcome.UNKNOWN), (False, CancelOutcome.UNSENT)])
+def test_both_copies_lost_is_unknown_unless_provably_none_left(sent: bool, verdict: CancelOutcome) -> None:
     player = ready()
     strike(player)
     player(
-        Lost("cancel-all#1", sent, "gone"),
+        CallLost("cancel-all#1", sent, "gone"),
         Asked("cancel-all#1", CANCEL_ALL, Route.FRESH, urgent=True, cancel=True),
-        Lost("cancel-all#1", False, "Connection refused"),
+        CallLost("cancel-all#1", False, "Connection refused"),
         CancelAnswered(verdict, "Connection refused"),
     )
 
@@ -515,9 +520,9 @@ def test_a_type_that_is_lost_on_both_routes_makes_the_read_incomplete() -> None:
         Read(),
         *lists(1, "perpetual", "spot"),
         answer("orders#1", listed(row(UUID_1))),
-        Lost("orders#2", False, "down"),
+        CallLost("orders#2", False, "down"),
         Asked("orders#2", "GET /api/v1/orders?instType=spot", Route.FRESH, urgent=True),
-        Lost("orders#2", False, "Connection refused"),
+        CallLost("orders#2", False, "Connection refused"),
         OrdersRead((order(UUID_1),), False, START.mono_ns, "spot: Connection refused"),
     )
     assert set(player.adapter.book.orders) == {UUID_1}
@@ -563,7 +568,7 @@ def read_one(item: object) -> OrdersRead:
 
 def test_the_documents_order_is_read() -> None:
     [item] = payload("roxom/orders")["data"]["orders"]
-    assert read_one(item).orders == (Order(item["id"], "US500-BTC", Life.LIVE, "submitted"),)
+    assert read_one(item).orders == (Order(item["id"], "US500-BTC", OrderState.LIVE, "submitted"),)
 
 
 def test_the_older_spelling_is_read_too() -> None:
@@ -579,12 +584,12 @@ def test_the_older_spelling_is_read_too() -> None:
 )
 def test_every_status_that_is_not_known_to_be_over_counts_as_alive(status: object) -> None:
     [found] = read_one(row(UUID_1) | {"status": status}).orders
-    assert found.life is Life.LIVE
+    assert found.state is OrderState.LIVE
 
 
 @pytest.mark.parametrize("status", ["pendingcancel", "PENDING_CANCEL", "PendingCancel"])
 def test_a_pending_cancel_is_pending(status: str) -> None:
-    assert read_one(row(UUID_1, status)).orders == (order(UUID_1, "pendingcancel", Life.PENDING),)
+    assert read_one(row(UUID_1, status)).orders == (order(UUID_1, "pendingcancel", OrderState.PENDING),)
 
 
 @pytest.mark.parametrize(
@@ -689,16 +694,16 @@ def opened() -> Player:
 
 
 def test_silence_without_an_error_will_do_for_an_acknowledgement() -> None:
-    opened()(Woke("ack 1"), Ready(Route.WS, 1), hears(1, {"event": "subscribe"}))
+    opened()(VenueTimerFired("ack 1"), Ready(Route.WS, 1), hears(1, {"event": "subscribe"}))
 
 
 def test_the_timer_of_a_connection_that_is_ready_or_gone_does_nothing() -> None:
     player = ready()
     player(
-        Woke("ack 1"),
+        VenueTimerFired("ack 1"),
         Closed(Route.WS, 1, "gone"),
         NotReady(Route.WS, 1, "gone"),
-        Woke("ack 1"),
+        VenueTimerFired("ack 1"),
         hears(1, {"event": "subscribe"}),
     )
 
@@ -707,7 +712,7 @@ def test_a_refused_authentication_is_fatal() -> None:
     opened()(
         hears(1, payload("roxom/ws-error")),
         NotReady(Route.WS, 1, "600010 Authentication failed", fatal=True),
-        Drop(1, "600010 Authentication failed"),
+        CloseConnection(1, "600010 Authentication failed"),
     )
 
 
@@ -716,20 +721,20 @@ def test_an_error_before_it_is_ready_gives_the_connection_up(code: str) -> None:
     opened()(
         hears(1, {"event": "error", "code": code, "msg": "no", "connId": "b1"}),
         NotReady(Route.WS, 1, f"{code} no"),
-        Drop(1, f"{code} no"),
+        CloseConnection(1, f"{code} no"),
     )
 
 
 @pytest.mark.parametrize("code", ["60014", "60015", "60018", "60019", 60016, "1"])
 def test_an_error_once_it_is_ready_is_only_told(code: object) -> None:
-    ready()(hears(1, {"event": "error", "code": code, "msg": "no"}), Noise(f"{code} no"))
+    ready()(hears(1, {"event": "error", "code": code, "msg": "no"}), UnexplainedMessage(f"{code} no"))
 
 
 def test_an_authentication_that_ends_later_is_fatal_too() -> None:
     ready()(
         hears(1, payload("roxom/ws-error")),
         NotReady(Route.WS, 1, "600010 Authentication failed", fatal=True),
-        Drop(1, "600010 Authentication failed"),
+        CloseConnection(1, "600010 Authentication failed"),
     )
 
 
@@ -742,7 +747,7 @@ def test_any_event_of_the_account_shows_that_the_subscription_works(message: dic
 
 def test_the_documents_order_event_is_read() -> None:
     event = payload("roxom/order-event")
-    pending = Order(event["data"]["orderId"], "US500-BTC", Life.PENDING, "pendingcancel")
+    pending = Order(event["data"]["orderId"], "US500-BTC", OrderState.PENDING, "pendingcancel")
     player = ready()
     player(hears(1, event))  # pending: nothing that a strike could do
     assert player.adapter.book.orders == {pending.id: pending}
@@ -761,7 +766,7 @@ def test_a_pushed_order_is_seen_once_and_leaves_with_its_end() -> None:
         event("partiallyfilled"),
         event("pendingcancel"),
     )
-    assert player.adapter.book.orders[UUID_1].life is Life.PENDING
+    assert player.adapter.book.orders[UUID_1].state is OrderState.PENDING
     player(event("cancelled"), event("cancelled"))
     assert player.adapter.book.orders == {}
 
@@ -774,7 +779,10 @@ def test_an_event_that_is_named_within_is_read_too() -> None:
 
 
 def test_frames_that_say_nothing_are_noise() -> None:
-    unread, unknown = Noise("an order push that cannot be read"), Noise("a message that no document explains")
+    unread, unknown = (
+        UnexplainedMessage("an order push that cannot be read"),
+        UnexplainedMessage("a message that no document explains"),
+    )
     ready()(
         hears(1, {"type": "order", "data": []}),
         unread,
@@ -785,7 +793,7 @@ def test_frames_that_say_nothing_are_noise() -> None:
         hears(1, {}),
         unknown,
         Received(1, "ping"),
-        Noise("a frame that is not a JSON object"),
+        UnexplainedMessage("a frame that is not a JSON object"),
         hears(2, {"event": "subscribe"}),
     )
 
@@ -849,7 +857,7 @@ def flat() -> Player:
         answer("figure#4", NONE),
         WakeAfter("measured 1", 0.25),
         Pause(0.25),
-        Woke("measured 1"),
+        VenueTimerFired("measured 1"),
         Equity({"BTC": Decimal("0.0015")}, asked_ns),
     )
     return player
@@ -865,7 +873,7 @@ def measure(player: Player, *symbols: str, body: Any = NONE) -> list[Any]:
         outputs += player.put(answer(call.tag, reply))  # type: ignore[union-attr]
     [wake] = outputs
     player.put(Pause(0.25))
-    return list(player.put(Woke(wake.tag)))
+    return list(player.put(VenueTimerFired(wake.tag)))
 
 
 def test_a_flat_account_is_worth_its_balance_and_then_one_call_will_do() -> None:
@@ -923,7 +931,7 @@ def test_the_stop_loss_of_an_open_position_counts_as_seen_alive_until_the_venue_
     attached = {"stopLossOrderId": UUID_1, "takeProfitOrderId": None, "symbol": "OIL-BTC"}
     closed = {"id": "p2", "size": "1", "closeDate": 1640995200000, "stopLossOrderId": UUID_2}
     body = {"data": {"positions": [position | attached, closed]}}
-    one = Order(UUID_1, "OIL-BTC", Life.LIVE, "attached")
+    one = Order(UUID_1, "OIL-BTC", OrderState.LIVE, "attached")
     player(answer("figure#3", body), OrderSeen(one), answer("figure#4", body))
     assert player.adapter.book.orders == {UUID_1: one}
     player.put(Read())
@@ -944,8 +952,8 @@ def test_a_position_whose_profit_nobody_has_told_makes_the_figure_unknown() -> N
         answer("figure#4", NONE),
         WakeAfter("measured 1", 0.25),
         Pause(0.25),
-        Woke("measured 1"),
-        Noise("the account cannot be measured: no profit is told of a position in US500-BTC"),
+        VenueTimerFired("measured 1"),
+        UnexplainedMessage("the account cannot be measured: no profit is told of a position in US500-BTC"),
         held(one="pos-uuid", symbol="US500-BTC", size="0.500", pnl="-0.5"),
         Pause(1),
     )
@@ -978,7 +986,7 @@ def test_a_position_that_was_opened_while_others_were_read_is_in_the_next_reads(
     for call, reply in zip(calls, (payload("roxom/balance"), NONE), strict=True):
         player.put(answer(call.tag, reply))  # type: ignore[union-attr]
     player.put(Pause(0.25))
-    [fact] = player.put(Woke("measured 2"))
+    [fact] = player.put(VenueTimerFired("measured 2"))
     assert isinstance(fact, Equity) and fact.amounts == {"BTC": Decimal("2.0015")}
     [fact] = measure(player, "GOLD-BTC", body={"data": {"positions": [{"id": "p2", "size": "2"}]}})
     assert fact.amounts == {"BTC": Decimal("2.0015")}
@@ -1003,10 +1011,10 @@ def test_what_comes_just_before_a_figure_is_told_is_waited_for_and_not_for_ever(
     for number in range(5, 10):
         player.put(event(number))
         player.put(Pause(0.05))
-        assert player.put(Woke("measured 2")) == (WakeAfter("measured 2", 0.05),)
+        assert player.put(VenueTimerFired("measured 2")) == (WakeAfter("measured 2", 0.05),)
     player.put(event(10))
     player.put(Pause(0.05))
-    assert not isinstance(player.put(Woke("measured 2"))[0], WakeAfter)
+    assert not isinstance(player.put(VenueTimerFired("measured 2"))[0], WakeAfter)
 
 
 def test_a_profit_that_moves_disturbs_nothing() -> None:
@@ -1018,7 +1026,7 @@ def test_a_profit_that_moves_disturbs_nothing() -> None:
                for output in player.put(answer(call.tag, reply))]  # type: ignore[union-attr]  # fmt: skip
     assert [type(output) for output in outputs] == [WakeAfter]
     player.put(Pause(0.25))
-    assert [type(fact) for fact in player.put(Woke("measured 2"))] == [Equity]
+    assert [type(fact) for fact in player.put(VenueTimerFired("measured 2"))] == [Equity]
 
 
 def test_an_answer_to_figures_that_nobody_waits_for_any_more_says_nothing() -> None:
@@ -1026,7 +1034,7 @@ def test_an_answer_to_figures_that_nobody_waits_for_any_more_says_nothing() -> N
     player.put(Measure())
     first = player.calls[-1].tag
     assert len(measure(player)) == 1
-    player(answer(first, payload("roxom/balance")), Woke("measured 2"), Woke("measured 3"))
+    player(answer(first, payload("roxom/balance")), VenueTimerFired("measured 2"), VenueTimerFired("measured 3"))
 
 
 @pytest.mark.parametrize(
@@ -1044,7 +1052,7 @@ def test_a_balance_that_cannot_be_read_is_told_and_ends_the_measurement(body: ob
     player = measuring()
     player(
         answer("figure#2", body),
-        Noise(f"the account cannot be measured: {words}"),
+        UnexplainedMessage(f"the account cannot be measured: {words}"),
         answer("figure#3", NONE),
         answer("figure#4", NONE),
     )
@@ -1065,7 +1073,7 @@ def test_a_balance_that_cannot_be_read_is_told_and_ends_the_measurement(body: ob
 def test_positions_that_cannot_be_read_are_told_and_end_the_measurement(data: object) -> None:
     measuring()(
         answer("figure#3", {"data": data}),
-        Noise("the account cannot be measured: US500-BTC: the answer cannot be read"),
+        UnexplainedMessage("the account cannot be measured: US500-BTC: the answer cannot be read"),
     )
 
 
@@ -1076,14 +1084,14 @@ def test_without_instruments_an_account_cannot_be_measured(data: object) -> None
         Measure(),
         Asked("symbols#1", "GET /api/v1/market/instruments"),
         answer("symbols#1", {"data": data}),
-        Noise("the account cannot be measured: no instruments can be read"),
+        UnexplainedMessage("the account cannot be measured: no instruments can be read"),
         Measure(),
         Asked("symbols#2", "GET /api/v1/market/instruments"),
         answer("symbols#2", {"error": {"code": 400, "message": "no"}}),
-        Noise("the account cannot be measured: HTTP 200: 400 no"),
+        UnexplainedMessage("the account cannot be measured: HTTP 200: 400 no"),
         Measure(),
         Asked("symbols#3", "GET /api/v1/market/instruments"),
-        Lost("symbols#3", True, "down"),
+        CallLost("symbols#3", True, "down"),
     )
 
 
@@ -1093,7 +1101,7 @@ def test_the_older_generations_balance_is_read_too() -> None:
     player.put(answer("figure#3", NONE))
     player.put(answer("figure#4", NONE))
     player.put(Pause(0.25))
-    [fact] = player.put(Woke("measured 1"))
+    [fact] = player.put(VenueTimerFired("measured 1"))
     assert isinstance(fact, Equity) and fact.amounts == {"BTC": Decimal("0.0015")}
 
 

@@ -12,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from kill_switch.venues.messages import Call, Equity, Noise, Output, Received, Transferred, WakeAfter, Woke
+from kill_switch.venues.messages import (
+    Call,
+    Equity,
+    Output,
+    Received,
+    Transferred,
+    UnexplainedMessage,
+    VenueTimerFired,
+    WakeAfter,
+)
 
 from .playbook import Measure, Pause, Player, answer, hears, payload
 from .test_roxom import NONE, flat, held, measure, measuring, ready
@@ -96,7 +105,7 @@ class Trading:
                     there, back = self.random.uniform(0.001, 0.08), self.random.uniform(0.001, 0.08)
                     self.later(there, lambda t=tag, r=request.target, b=back: self.serve(t, r, b))  # type: ignore[misc]
                 case WakeAfter(tag, seconds):
-                    self.later(seconds, lambda tag=tag: self.put(Woke(tag)))  # type: ignore[misc]
+                    self.later(seconds, lambda tag=tag: self.put(VenueTimerFired(tag)))  # type: ignore[misc]
 
     def serve(self, tag: str, target: str, back_s: float) -> None:
         """Answer with what is so now; the answer comes a little later."""
@@ -148,7 +157,7 @@ def test_fills_that_come_faster_than_their_events_are_told_apart_make_an_error_t
         trading.later(0.0, trading.fill)
         trading.later(2.0, trading.measure)
         trading.run(60.0)
-        words = [fact.why for _, fact in trading.told if isinstance(fact, Noise)]
+        words = [fact.why for _, fact in trading.told if isinstance(fact, UnexplainedMessage)]
         told = re.findall(r"the account never stands still: its equity may be wrong by up to (.+) BTC", " ".join(words))
         for at_ns, fact in trading.told:
             if isinstance(fact, Equity):
@@ -169,7 +178,7 @@ def steady(player: Player, every_s: float, events: Iterator[Received], body: Cal
         outputs = [output for call in calls for output in player.put(answer(call.tag, body()))]
         due = [tag for at_ns, tag in wakes if at_ns <= player.now.mono_ns]
         wakes = [(at_ns, tag) for at_ns, tag in wakes if at_ns > player.now.mono_ns]
-        outputs += [output for tag in due for output in player.put(Woke(tag))]
+        outputs += [output for tag in due for output in player.put(VenueTimerFired(tag))]
         player.put(Pause(every_s / 2))
         outputs += player.put(next(events))
         calls = [output for output in outputs if isinstance(output, Call)]
@@ -185,8 +194,8 @@ def test_a_balance_that_no_event_tells_of_counts_in_the_end_and_the_possible_err
     events = (balance(70 - n, 69 - n, n) for n in count(1))  # another measure than that of the read
     player = flat()
     told = steady(player, 0.2, events, lambda: listed(("BTC", sats(7))))
-    assert [type(output) for output in told] == [Noise, Equity]
-    assert isinstance(told[0], Noise) and isinstance(told[1], Equity)
+    assert [type(output) for output in told] == [UnexplainedMessage, Equity]
+    assert isinstance(told[0], UnexplainedMessage) and isinstance(told[1], Equity)
     assert told[0].why.startswith("the account never stands still: its equity may be wrong by up to ")
     assert told[1].amounts == {"BTC": Decimal(7)}
     assert [type(output) for output in steady(player, 0.2, events, lambda: listed(("BTC", sats(6))))] == [Equity]
@@ -195,7 +204,7 @@ def test_a_balance_that_no_event_tells_of_counts_in_the_end_and_the_possible_err
 def test_balance_events_that_cannot_be_read_do_not_keep_an_account_from_being_measured() -> None:
     events = (hears(1, {"type": "balance", "data": {"amount": n}}) for n in count(1))
     told = steady(flat(), 0.1, events, lambda: payload("roxom/balance"))
-    assert told[0] == Noise("the account never stands still: its equity may be wrong by an unknown amount")
+    assert told[0] == UnexplainedMessage("the account never stands still: its equity may be wrong by an unknown amount")
     assert [fact.amounts for fact in figures(told)] == [{"BTC": Decimal("0.0015")}]
 
 
@@ -204,7 +213,7 @@ def test_the_error_is_told_again_when_it_has_more_than_doubled() -> None:
     for lost, said in ((1, True), (1, False), (1, False), (100, True)):
         events = (balance(1000, 1000 - lost, n) for n in at)
         told = steady(player, 0.2, events, lambda: listed(("BTC", sats(7))))
-        assert [type(output) for output in told] == ([Noise, Equity] if said else [Equity])
+        assert [type(output) for output in told] == ([UnexplainedMessage, Equity] if said else [Equity])
 
 
 def test_equity_that_was_lost_while_events_came_is_in_the_next_figure() -> None:
@@ -243,7 +252,7 @@ def read_among(player: Player, cash: object, *events: tuple[float, Received], be
         player.put(Pause(pause_s))
         player.put(event)
     player.put(Pause(0.25))
-    [fact] = figures(player.put(Woke(outputs[-1].tag)))  # type: ignore[union-attr]
+    [fact] = figures(player.put(VenueTimerFired(outputs[-1].tag)))  # type: ignore[union-attr]
     return fact
 
 
@@ -287,7 +296,7 @@ def test_an_event_that_a_second_connection_tells_again_moves_nothing() -> None:
     assert isinstance(call, Call)
     player.put(answer(call.tag, listed(("BTC", sats(8)))))
     player(Pause(0.25), balance(7, 8, 1))
-    assert [type(output) for output in player.put(Woke("measured 2"))] == [Equity]
+    assert [type(output) for output in player.put(VenueTimerFired("measured 2"))] == [Equity]
 
 
 def test_a_position_of_which_the_first_event_comes_while_it_is_read_makes_the_first_figure_unknown() -> None:
@@ -296,8 +305,8 @@ def test_a_position_of_which_the_first_event_comes_while_it_is_read_makes_the_fi
     player.put(answer("figure#3", NONE))
     player.put(answer("figure#4", NONE))
     player(Pause(0.02), balance(5, "5.5", 1), held(size="1", pnl="0.5"), Pause(0.25))
-    [told] = player.put(Woke("measured 1"))
-    assert told == Noise("the account cannot be measured: no profit is told of a position in OIL-BTC")
+    [told] = player.put(VenueTimerFired("measured 1"))
+    assert told == UnexplainedMessage("the account cannot be measured: no profit is told of a position in OIL-BTC")
     player.put(Pause(5))
     body = listed(("BTC", sats("5.5")))
     calls = [call for call in player.put(Measure()) if isinstance(call, Call)]
@@ -305,7 +314,7 @@ def test_a_position_of_which_the_first_event_comes_while_it_is_read_makes_the_fi
                for output in player.put(answer(call.tag, reply))]  # fmt: skip
     player.put(Pause(0.25))
     assert isinstance(outputs[-1], WakeAfter)
-    assert [fact.amounts for fact in figures(player.put(Woke(outputs[-1].tag)))] == [{"BTC": Decimal(6)}]
+    assert [fact.amounts for fact in figures(player.put(VenueTimerFired(outputs[-1].tag)))] == [{"BTC": Decimal(6)}]
 
 
 # ── deposits and withdrawals (§5) ─────────────────────────────────────────────────────────────────────────────────
@@ -361,7 +370,7 @@ def test_a_transfer_whose_amount_way_or_unit_cannot_be_read_is_said(kind: str, f
     given = {"unit": "btc", **fields}
     data = {name: value for name, value in given.items() if value is not None} | {"updateType": kind, "timestamp": 1}
     event = hears(1, {"type": "balance", "data": data})
-    ready()(event, Noise(f"a {kind} that cannot be read: it looks like profit or loss"), event)
+    ready()(event, UnexplainedMessage(f"a {kind} that cannot be read: it looks like profit or loss"), event)
 
 
 def test_a_transfer_that_moves_nothing_is_none() -> None:
@@ -380,7 +389,7 @@ def test_a_figure_has_a_transfer_in_all_of_it_or_in_nothing_of_it() -> None:
         outputs = player.put(answer(call.tag, body))
     player.put(Pause(0.25))
     # the profit is older than the withdrawal: whoever takes the figure for an old one would count six bitcoin too much
-    assert isinstance(outputs[-1], WakeAfter) and not figures(player.put(Woke(outputs[-1].tag)))
+    assert isinstance(outputs[-1], WakeAfter) and not figures(player.put(VenueTimerFired(outputs[-1].tag)))
 
 
 def test_a_withdrawal_behind_the_read_is_not_in_the_figure_which_is_older() -> None:
@@ -391,7 +400,7 @@ def test_a_withdrawal_behind_the_read_is_not_in_the_figure_which_is_older() -> N
     player.put(Pause(0.1))
     withdrawn_ns = player.now.mono_ns
     player(balance(10, 4, 1, updateType="withdrawal"), Transferred("BTC", Decimal(-6)), Pause(0.15))
-    [fact] = figures(player.put(Woke("measured 2")))
+    [fact] = figures(player.put(VenueTimerFired("measured 2")))
     assert fact.amounts == {"BTC": Decimal(10)} and fact.asked_ns < withdrawn_ns
 
 
@@ -404,7 +413,7 @@ def test_a_withdrawal_before_the_read_is_in_the_figure_which_is_younger() -> Non
     player(balance(10, 4, 1, updateType="withdrawal"), Transferred("BTC", Decimal(-6)), Pause(0.02))
     player.put(answer(call.tag, listed(("BTC", sats(4)))))
     player.put(Pause(0.25))
-    [fact] = figures(player.put(Woke("measured 2")))
+    [fact] = figures(player.put(VenueTimerFired("measured 2")))
     assert fact.amounts == {"BTC": Decimal(4)} and fact.asked_ns > withdrawn_ns
 
 
@@ -426,7 +435,7 @@ def held_by(player: Player, body: object) -> list[Output]:
     if not isinstance(outputs[-1], WakeAfter):
         return outputs
     player.put(Pause(1))
-    return list(player.put(Woke(outputs[-1].tag)))
+    return list(player.put(VenueTimerFired(outputs[-1].tag)))
 
 
 def test_what_is_held_besides_bitcoin_is_told_and_nothing_of_it_is_not() -> None:
@@ -457,13 +466,13 @@ def test_an_account_that_has_nothing_left_is_worth_nothing() -> None:
 )
 def test_a_list_of_balances_of_which_a_part_cannot_be_read_is_no_figure(balances: list[tuple[str, Any]]) -> None:
     why = "the account cannot be measured: balance: the answer cannot be read"
-    assert held_by(flat(), listed(*balances)) == [Noise(why)]
+    assert held_by(flat(), listed(*balances)) == [UnexplainedMessage(why)]
 
 
 @pytest.mark.parametrize("currency", ["USD", None, 7])
 def test_a_balance_in_another_currency_than_bitcoin_is_no_figure(currency: object) -> None:
     [told] = held_by(flat(), {"data": {"available": "1", "balance": "1", "currency": currency}, "error": False})
-    assert isinstance(told, Noise)
+    assert isinstance(told, UnexplainedMessage)
 
 
 def test_a_balance_that_names_its_unit_is_read_in_it() -> None:
@@ -478,7 +487,7 @@ def test_an_asset_that_is_missing_is_sold_unless_the_venue_lists_those_of_which_
     assert figures(held_by(player, listed(("BTC", "1"))))
     assert figures(held_by(player, listed(("BTC", "1"), ("USDT", "5"), ("ETH", "0"))))
     why = "the account cannot be measured: balance: USDT not listed any more"
-    assert held_by(player, listed(("BTC", "1"))) == [Noise(why)] == held_by(player, listed(("BTC", "1")))
+    assert held_by(player, listed(("BTC", "1"))) == [UnexplainedMessage(why)] == held_by(player, listed(("BTC", "1")))
     assert figures(held_by(player, listed(("BTC", "1"), ("USDT", "0"))))
     assert figures(held_by(player, listed(("BTC", "1"))))
 
@@ -497,7 +506,7 @@ def test_a_position_that_has_changed_without_an_event_has_no_known_profit_until_
     player = flat()
     player(held(size="2", pnl="1"), Pause(1))
     assert figures(measure(player, "OIL-BTC", body=item("200")))  # the units of reads and events need not be the same
-    assert measure(player, "OIL-BTC", body=item("100")) == [Noise(UNTOLD)]
+    assert measure(player, "OIL-BTC", body=item("100")) == [UnexplainedMessage(UNTOLD)]
     assert measure(player, "OIL-BTC", body=item("100")) == []
     player(held(size="1", pnl="0.5"), Pause(1))
     [fact] = figures(measure(player, "OIL-BTC", body=item("100")))
@@ -511,7 +520,7 @@ def test_a_figure_is_as_old_as_the_oldest_profit_in_it_which_is_said_once_while_
     for said in (True, False):
         player.put(balance("0.0015", "0.0015", player.now.mono_ns))  # it trades in something else
         told = measure(player, "OIL-BTC", body=item("2"))
-        assert [type(output) for output in told] == ([Noise, Equity] if said else [Equity])
+        assert [type(output) for output in told] == ([UnexplainedMessage, Equity] if said else [Equity])
         assert told[-1].asked_ns == pushed_ns
     assert isinstance(told[0], Equity)
     player(held(pnl="2"), Pause(1))
@@ -521,8 +530,8 @@ def test_a_figure_is_as_old_as_the_oldest_profit_in_it_which_is_said_once_while_
 def test_a_position_event_without_a_profit_makes_the_figure_unknown_until_another_comes() -> None:
     for unread in (held(pnl=None), held(size="x"), held(pnl="NaN")):
         player = flat()
-        player(held(pnl="1"), unread, Noise("a position push that cannot be read"), Pause(1))
-        assert measure(player, "OIL-BTC", body=item("2")) == [Noise(UNTOLD)]
+        player(held(pnl="1"), unread, UnexplainedMessage("a position push that cannot be read"), Pause(1))
+        assert measure(player, "OIL-BTC", body=item("2")) == [UnexplainedMessage(UNTOLD)]
         player(held(pnl="2"), Pause(1))
         assert [fact.amounts["BTC"] for fact in figures(measure(player, "OIL-BTC", body=item("2")))] == [
             Decimal("2.0015")
@@ -531,7 +540,9 @@ def test_a_position_event_without_a_profit_makes_the_figure_unknown_until_anothe
 
 def test_an_event_of_an_unknown_position_that_cannot_be_read_has_every_symbol_read_again() -> None:
     player = flat()
-    player(hears(1, {"type": "position", "data": [7]}), Noise("a position push that cannot be read"), Pause(1))
+    player(
+        hears(1, {"type": "position", "data": [7]}), UnexplainedMessage("a position push that cannot be read"), Pause(1)
+    )
     assert len(measure(player, "US500-BTC", "GOLD-BTC")) == 1
     assert len(measure(player)) == 1
 
@@ -552,14 +563,14 @@ def test_a_profit_that_names_its_unit_is_read_in_it() -> None:
     player.put(Measure())
     call = player.calls[-1]
     [noise] = player.put(answer(call.tag, item("2", unrealizedPnl="0.5", unit="usd")))
-    assert noise == Noise("the account cannot be measured: OIL-BTC: the answer cannot be read")
+    assert noise == UnexplainedMessage("the account cannot be measured: OIL-BTC: the answer cannot be read")
 
 
 def test_an_instrument_that_the_venue_knows_no_longer_does_not_make_the_account_unknown_for_ever() -> None:
     player = measuring()
     refused = {"error": {"code": 404, "message": "Market not available"}}
     [noise] = player.put(answer(player.calls[-1].tag, refused, 404))
-    assert isinstance(noise, Noise)
+    assert isinstance(noise, UnexplainedMessage)
     player.put(Measure())
     assert player.calls[-1].request.target == "/api/v1/market/instruments"
 
@@ -570,4 +581,4 @@ def test_a_position_that_is_listed_twice_is_no_figure() -> None:
     player.put(Measure())
     twice = item("2")["data"]["positions"] * 2
     [noise] = player.put(answer(player.calls[-1].tag, {"data": {"positions": twice}}))
-    assert isinstance(noise, Noise)
+    assert isinstance(noise, UnexplainedMessage)

@@ -13,11 +13,11 @@ import pytest
 
 from kill_switch.core.domain import Route
 from kill_switch.venues import VENUES
-from kill_switch.venues.messages import Call, Lost, NotReady, Opened, Received, Send, Woke
+from kill_switch.venues.messages import Call, CallLost, NotReady, Opened, Received, Send, VenueTimerFired
 
 from .keys import rsa_pem
 from .playbook import START, Kill, Player, Probe, Read, answer, hears
-from .stands import STANDS, Stand
+from .stands import STANDS, VenueProfile
 
 every_venue = pytest.mark.parametrize("stand", STANDS.values(), ids=list(STANDS))
 
@@ -30,7 +30,7 @@ def parts(secret: str) -> Iterator[str]:
         yield line[: max(12, len(line) // 2)]
 
 
-def hidden(stand: Stand, secrets: dict[str, str], calls: list[Call], player: Player) -> set[str]:
+def hidden(stand: VenueProfile, secrets: dict[str, str], calls: list[Call], player: Player) -> set[str]:
     """Collect the secrets, and every signature that was made."""
     shown = {part for secret in secrets.values() for part in parts(secret)}
     headers = [call.request.headers for call in calls] + [player.adapter.upgrade_headers(START)]
@@ -42,7 +42,7 @@ def hidden(stand: Stand, secrets: dict[str, str], calls: list[Call], player: Pla
     return shown
 
 
-def play_everything(stand: Stand, player: Player, echo: list[str]) -> list[str]:
+def play_everything(stand: VenueProfile, player: Player, echo: list[str]) -> list[str]:
     """Log in, fail, kill, read and be refused, with a venue that echoes what it was sent; return all that is shown."""
     told: list[str] = []
 
@@ -78,13 +78,13 @@ def play_everything(stand: Stand, player: Player, echo: list[str]) -> list[str]:
                     text = "x" * (150 - len(word) // 2) + word  # such that it is cut in its middle
                     put(answer(call.tag, {**body, "message": text, "error": body.get("error", text)}, status))
             for call in put(step):
-                for again in [*put(Lost(call.tag, True, "gone")), *put(Woke(call.tag))]:
+                for again in [*put(CallLost(call.tag, True, "gone")), *put(VenueTimerFired(call.tag))]:
                     put(answer(again.tag, word.encode(), 500))
     return told
 
 
 @every_venue
-def test_what_an_adapter_shows_holds_no_secret(stand: Stand, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_an_adapter_shows_holds_no_secret(stand: VenueProfile, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     secrets = stand.secrets()
     player = Player(stand.make(secrets, **stand.strong))
@@ -97,7 +97,7 @@ def test_what_an_adapter_shows_holds_no_secret(stand: Stand, caplog: pytest.LogC
 
 
 @every_venue
-def test_a_secret_that_cannot_be_used_is_not_shown(stand: Stand) -> None:
+def test_a_secret_that_cannot_be_used_is_not_shown(stand: VenueProfile) -> None:
     for name, right in stand.secrets().items():
         for wrong in (f"\n{right}\n", "ключ" + right, right + "\udcff", right[: len(right) // 2] + "\x00", ""):
             try:
@@ -111,7 +111,7 @@ def test_a_secret_that_cannot_be_used_is_not_shown(stand: Stand) -> None:
 
 
 @every_venue
-def test_the_wire_carries_what_it_must(stand: Stand) -> None:
+def test_the_wire_carries_what_it_must(stand: VenueProfile) -> None:
     """The other side of the coin: the tests above look for what is really sent."""
     player = Player(stand.make(**stand.strong))
     player.put(Kill())

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kill_switch.dispatch.connect import paces
+from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 from kill_switch.venues.kuna.adapter import Kuna
@@ -81,7 +81,7 @@ def test_a_chase_that_gets_nowhere_uses_no_limit_up_and_ends_soon_after_the_venu
     most, half = reads(address, name)
     assert most <= half
     address.venue.clear_faults()
-    address.run(max(account.pace.gap_cap_s for account in address.dispatcher.state.accounts.values()) + 1)
+    address.run(max(account.timing.gap_cap_s for account in address.dispatcher.state.accounts.values()) + 1)
     assert address.open == 0
     address.run(SETTLE_S)
     assert (address.phases(), address.refused) == ({"CLEAR"}, 0)
@@ -165,10 +165,10 @@ def oxfun(host: str, number: int = 0) -> Adapter:
 def test_accounts_on_other_addresses_and_of_other_venues_are_not_counted_together() -> None:
     hosts = ("one.test", "two.test")
     adapters = {f"{host}{n}": oxfun(host, n) for host in hosts for n in range(5)}
-    found = paces({**adapters, "kuna": STANDS["kuna"].make()})
+    found = sweep_timings({**adapters, "kuna": STANDS["kuna"].make()})
     assert {found[name].guard_every_s for name in adapters} == {2.0}
     assert len({id(adapter.calls.pool) for adapter in adapters.values()}) == 2
-    found = paces({f"a{n}": oxfun("one.test", n) for n in range(16)})
+    found = sweep_timings({f"a{n}": oxfun("one.test", n) for n in range(16)})
     assert len({id(pace) for pace in found.values()}) == 1
     assert found["a0"] == OxFun.pace(16)
 
@@ -179,14 +179,14 @@ def test_a_limit_is_shared_by_address_or_by_key_as_the_venue_counts(name: str, s
     one = stand.make()
     key = type(one).key_name(type(one).Options(**stand.options))
     other = stand.make({**stand.secrets(), key: "another-key-0123456789"})
-    paces({"one": one, "other": other})
+    sweep_timings({"one": one, "other": other})
     assert (one.calls.pool is other.calls.pool) is shared
 
 
 def test_what_accounts_at_work_have_used_is_counted_when_another_one_joins_them() -> None:
     new, old = oxfun("one.test", 1), oxfun("one.test", 2)
-    paces({"old": old})
+    sweep_timings({"old": old})
     pool = old.calls.pool
-    old.probe(START)
-    paces({"new": new, "old": old})
+    old.keep_warm(START)
+    sweep_timings({"new": new, "old": old})
     assert new.calls.pool is old.calls.pool is pool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kill_switch.triggers.heartbeat import READY_WITHIN_S, Heartbeat
+from kill_switch.triggers.heartbeat import READY_WITHIN_S, HeartbeatTrigger
 from tests.year.model import HOUR, STEP_S, Due, Model, Since
 
 
@@ -33,20 +33,20 @@ class Beats(Model):
         self._next_s = now_s + self.EVERY_S
         if self.random.random() < 0.05 or not self.world.up:
             return  # this one is lost
-        self._trigger.beat()
+        self._trigger.on_beat()
         if not self.tripped:
             self._watched, self._silent, self._extra_s = True, Since(self.world), 0.0
 
     def _say_goodbye(self) -> None:
         if self.world.up:
-            self._trigger.bye()
+            self._trigger.on_bye()
             if not self.tripped:
                 self._watched = False
 
     @property
-    def _trigger(self) -> Heartbeat:
+    def _trigger(self) -> HeartbeatTrigger:
         trigger = self.world.watch.triggers[self.NAME]
-        assert isinstance(trigger, Heartbeat)
+        assert isinstance(trigger, HeartbeatTrigger)
         return trigger
 
     def due(self) -> Due:

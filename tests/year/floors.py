@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kill_switch.triggers.pnl.trigger import Pnl
+from kill_switch.triggers.pnl.trigger import PnlTrigger
 from tests.year.model import DAY, HOUR, LATE_S, MINUTE, STEP_S, Due, Model, Since
 
 FLOOR, CONFIRM = 10_000.0, 2
@@ -34,8 +34,8 @@ class Floors(Model):
         self._wrong_s = now_s if once else self._wrong_s
         equity = self.random.uniform(0, FLOOR) if self._low or once else self.random.uniform(FLOOR + 1, 2 * FLOOR)
         trigger = self.world.watch.triggers[self.NAME]
-        assert isinstance(trigger, Pnl)
-        told = trigger.reported(f"{equity:.2f}", self.world.loop.now().wall_ns / 1e9)
+        assert isinstance(trigger, PnlTrigger)
+        told = trigger.on_external_equity(f"{equity:.2f}", self.world.loop.now().wall_ns / 1e9)
         if self._low and told and self._beneath is None:
             self._beneath = Since(self.world)
 

@@ -99,7 +99,7 @@ class Model(ABC):
             self._told_missed = False
         elif not self.tripped and not self._told_missed:
             self._told_missed = True
-            detail = self.world.watch.conditions()[self.NAME]
+            detail = self.world.watch.states()[self.NAME]
             self.missed.append(self._told(f"no trip, {detail[0]}: {detail[1]}"))
 
     def consider_rearm(self) -> None:

@@ -82,7 +82,7 @@ class Money(Model):
             if number == wrong:  # a figure that was never true: one of them is no reason
                 amount *= self.random.choice((0.0, 0.5, 2.0))
                 self._next_s = now_s
-            self.world.watch.told(
+            self.world.watch.on_fact(
                 account, Equity({"OX": Decimal(f"{amount:.4f}")}, self.world.loop.now().mono_ns - 1_000_000)
             )
 
@@ -120,7 +120,7 @@ class Money(Model):
         for base in self._bases:
             base.equity += amount
             base.peak += amount
-        self.world.watch.told(self.ACCOUNTS[number], Transferred("OX", Decimal(amount)))
+        self.world.watch.on_fact(self.ACCOUNTS[number], Transferred("OX", Decimal(amount)))
         self._beyond = None
 
     # ── what is right ─────────────────────────────────────────────────────────────────────────────────────────────

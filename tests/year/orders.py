@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from kill_switch.core.domain import LaneState, Life, Order
+from kill_switch.core.domain import LaneState, Order, OrderState
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.venues.messages import OrderPlaced, OrdersFound
 from tests.year.model import DAY, EARLY_S, HOUR, LATE_S, STEP_S, Due, Model, Since
@@ -78,12 +78,12 @@ class Orders(Model):
     def _tell(self, *facts: object) -> None:
         for fact in facts:
             if isinstance(fact, OrderPlaced | OrdersFound):
-                self.world.watch.told(self.ACCOUNTS[0], fact)
+                self.world.watch.on_fact(self.ACCOUNTS[0], fact)
 
     def _end(self, order_id: str) -> None:
         order = self._book.pop(order_id)
         if self.world.up and self._session.ws.state is LaneState.UP:
-            self._tell(*self._session.venue.book.apply_push(order._replace(life=Life.GONE)))
+            self._tell(*self._session.venue.book.apply_push(order._replace(state=OrderState.GONE)))
 
     _stays = 0
 
@@ -95,7 +95,7 @@ class Orders(Model):
 
     def _place(self, *, stays: bool = False) -> None:
         self._count += 1
-        order = Order(f"order-{self._count}", "OX-USD-SWAP-LIN", Life.LIVE, "OPEN")
+        order = Order(f"order-{self._count}", "OX-USD-SWAP-LIN", OrderState.LIVE, "OPEN")
         self._book[order.id] = order
         self._stays = len(self._book) if stays else self._stays
         seen = self.world.up and self._session.ws.state is LaneState.UP

@@ -17,15 +17,15 @@ from anyio.abc import TaskGroup
 
 from kill_switch.config.loader import load
 from kill_switch.core import engine
-from kill_switch.core.domain import LaneState, Pace, Phase
-from kill_switch.core.engine import Granted, RearmAsked
+from kill_switch.core.domain import LaneState, Phase, SweepTiming
+from kill_switch.core.engine import RearmAsked, RearmGranted
 from kill_switch.journal import history
-from kill_switch.system.offload import Offload
+from kill_switch.system.offload import OffloadThread
 from kill_switch.triggers import link, order_rate, schedule, stall_clock
 from kill_switch.triggers.flag import trigger as flag
 from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.pnl import trigger as pnl
-from kill_switch.triggers.supervisor import Watch
+from kill_switch.triggers.supervisor import TriggerSupervisor
 from tests.core.stubs import Floor, Lane
 from tests.virtual_time import START, running
 from tests.year.model import DAY, HOUR, MINUTE, STEP_S, Model
@@ -44,7 +44,7 @@ JOURNAL_EVERY_S = 10 * MINUTE  # something is on record at least that often
 MOST_NEWS = 2000  # entries that only say when somebody wrote
 
 
-class Inline(Offload):
+class Inline(OffloadThread):
     """Carry out at once what a thread would, or hold it while the file system hangs."""
 
     hung: ClassVar[bool] = False
@@ -93,7 +93,7 @@ class World:
         self._accounts = tuple(name for kind in kinds for name in kind.ACCOUNTS)
         self._journal: dict[tuple[str, object], Mapping[str, Any]] = {}  # kind and trigger → the last entry
         self._news: deque[Mapping[str, Any]] = deque(maxlen=MOST_NEWS)
-        self._state = engine.State({name: engine.Account(Pace()) for name in self._accounts})
+        self._state = engine.State({name: engine.AccountState(SweepTiming()) for name in self._accounts})
         self._up_s = 0.0  # when the daemon is started again
         self._connected_s = 0.0  # when its lanes are up
         self._off_s = 0.0  # how wrong the wall clock is
@@ -146,10 +146,10 @@ class World:
             self.floor.lanes[name].state = http.state = LaneState.DOWN
         self._taken = 0
         entries = [*self._journal.values(), *self._news]
-        seen = history.seen(sorted(entries, key=lambda entry: entry["seq"]), self.wall())
+        seen = history.triggers_watched_until(sorted(entries, key=lambda entry: entry["seq"]), self.wall())
         intake = Intake(self.directory / "run/intake.sock", None, None, clock=self.loop.now)
         announce = self.floor.announced.append
-        self.watch = Watch(
+        self.watch = TriggerSupervisor(
             self._config, self.floor.dispatcher, intake, seen, announce, clock=self.loop.now, entries=entries
         )
         self._write("start", {"triggers": {model.NAME: model.TOML for model in self.models}})
@@ -164,7 +164,7 @@ class World:
         try:
             async with anyio.create_task_group() as group:
                 self._scope = group.cancel_scope
-                group.start_soon(self.watch.attention.run)
+                group.start_soon(self.watch.stall_clock.run)
                 for trigger in self.watch.triggers.values():
                     group.start_soon(self.watch.run, trigger)
         finally:
@@ -231,7 +231,7 @@ class World:
             group.cancel_scope.cancel()
 
     def _daemons_pulse(self) -> None:
-        self.watch.start_heartbeats()
+        self.watch.start_boot_timers()
         self.watch.notice_blind()
 
     def _clear(self, reasons: Mapping[str, object]) -> None:
@@ -253,13 +253,13 @@ class World:
         if not self.up:
             return ["no daemon"]
         accounts = set(model.ACCOUNTS)
-        whys = list(self.watch.against_rearm(accounts))
+        whys = list(self.watch.rearm_blockers(accounts))
         now = self.floor.time.now()
         asked = RearmAsked(1, "ann", "all well", model.ACCOUNTS, False, tuple(whys), now)
         match self.floor.dispatcher.rearm(asked):
-            case Granted():
+            case RearmGranted():
                 for trigger in self.watch.watching(accounts):
-                    self.watch.rearmed(trigger, accounts)
+                    self.watch.on_rearmed(trigger, accounts)
                 return []
             case refused:
                 return whys or [str(refused)]

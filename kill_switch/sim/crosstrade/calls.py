@@ -14,9 +14,9 @@ from urllib.parse import unquote
 import orjson
 
 from kill_switch.sim.crosstrade import payloads as wire
-from kill_switch.sim.crosstrade.orders import CANCELLING, CrossTradeFloor, CrossTradeOptions
+from kill_switch.sim.crosstrade.orders import CANCELLING, CrossTradeExchange, CrossTradeOptions
 from kill_switch.sim.kit.book import Account, Order, Position
-from kill_switch.sim.kit.protocol import Answer, Kind, Request, json_answer
+from kill_switch.sim.kit.protocol import Kind, Request, SimAnswer, json_answer
 from kill_switch.sim.kit.venue import Route
 
 BASE = "/v1/api"
@@ -40,7 +40,7 @@ class Call:
     addon: bool = True  # passed on to NinjaTrader
 
 
-class CrossTradeCalls(CrossTradeFloor):
+class CrossTradeCalls(CrossTradeExchange):
     """Carry out API calls."""
 
     def __init__(self, options: CrossTradeOptions, accounts: int) -> None:
@@ -113,7 +113,7 @@ class CrossTradeCalls(CrossTradeFloor):
     def _has(self) -> bool:
         return self.options.has_orders
 
-    def _rest(self, call: Call, account: Account, args: dict[str, str], request: Request) -> Answer:
+    def _rest(self, call: Call, account: Account, args: dict[str, str], request: Request) -> SimAnswer:
         body_arguments: Any = {}
         if request.method == "POST":
             try:
@@ -123,12 +123,12 @@ class CrossTradeCalls(CrossTradeFloor):
             if not isinstance(body_arguments, dict):
                 return json_answer({"error": "Invalid request"}, 400)  # §4, "POST Cancel Order"
         status, body = self.call(call, account, {**body_arguments, **args})
-        return self.fail(status, None, None) if status in (408, 429) else json_answer(body, status)
+        return self.http_error(status, None, None) if status in (408, 429) else json_answer(body, status)
 
-    def lost(self, request: Request) -> Answer:
+    def lost(self, request: Request) -> SimAnswer:
         """Answer an unknown path: with a hint below the API, with the marketing site elsewhere (§1)."""
         if not request.path.startswith(f"{BASE}/"):
-            return Answer((b"<!doctype html><title>CrossTrade</title>",), 404, ok=False)
+            return SimAnswer((b"<!doctype html><title>CrossTrade</title>",), 404, ok=False)
         known = [BASE + call.path for call in self.calls]
         near = get_close_matches(request.path, known, n=1, cutoff=0.3)
         return json_answer({**self.error(404), "did_you_mean": near[0] if near else f"{BASE}/_endpoints"}, 404)

@@ -22,7 +22,7 @@ from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.faults import SPECS, Fault
 from kill_switch.sim.kit.limits import Bucket
 from kill_switch.sim.kit.options import Options, option, unknown
-from kill_switch.sim.kit.protocol import Answer, json_answer
+from kill_switch.sim.kit.protocol import SimAnswer, json_answer
 from kill_switch.sim.kit.venue import Venue
 
 CANCELLING = ("CancelPending", "CancelSubmitted")
@@ -88,7 +88,7 @@ class CrossTradeOptions(Options):
     violations: int = option(10, "WebSocket messages over the limit in a row until 1008 (§3)")
 
 
-class CrossTradeFloor(Venue):
+class CrossTradeExchange(Venue):
     """The accounts and orders of CrossTrade, the add-on and the broker."""
 
     name = "crosstrade"
@@ -227,7 +227,7 @@ class CrossTradeFloor(Venue):
                 wait = pending.ms
         orders = [self._closing(position) for position in held]
         account.rest(orders)
-        self.tell(account, orders, "opened")
+        self.push_orders(account, orders, "opened")
         self.later(wait / 1000, self._closed, account, orders)
 
     def _closing(self, held: Position) -> Order:
@@ -246,26 +246,26 @@ class CrossTradeFloor(Venue):
             order.filled = order.qty * min(share, Decimal(1))
             filled = order.filled if order.side == "buy" else -order.filled
             account.move(order.symbol, filled, order.price, order.category)
-        self.tell(account, there, "filled")
+        self.push_orders(account, there, "filled")
 
     def cancelled_state(self, order: Order) -> str:
         """Return the state of a cancelled order (§7)."""
         return "Cancelled"
 
-    def mark(self, account: Account, orders: Sequence[Order]) -> None:
+    def show_pending(self, account: Account, orders: Sequence[Order]) -> None:
         """Show CancelPending, then CancelSubmitted; an order may still fill in both (§7)."""
         for order in orders:
             order.state = CANCELLING[0]
-        self.tell(account, orders, "pending")
+        self.push_orders(account, orders, "pending")
         self.later(max(self.options.submitted_ms, 0.001) / 1000, self._submitted, account, orders)
 
     def _submitted(self, account: Account, orders: Sequence[Order]) -> None:
         moved = [order for order in orders if order.id in account.open and order.state == CANCELLING[0]]
         for order in moved:
             order.state = CANCELLING[1]
-        self.tell(account, moved, "pending")
+        self.push_orders(account, moved, "pending")
 
-    def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
+    def push_cancel_too_late(self, account: Account, orders: Sequence[Order]) -> None:
         """Send nothing: a client must ask for the order."""
 
     def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
@@ -293,10 +293,10 @@ class CrossTradeFloor(Venue):
             return {"error": text or usual[1]}
         return {"success": False, "error": code or usual[0], "detail": text or usual[1]}
 
-    def fail(self, status: int, code: str | None, text: str | None) -> Answer:
+    def http_error(self, status: int, code: str | None, text: str | None) -> SimAnswer:
         """Return a REST error; 429 has a Retry-After header (§3)."""
         if self.options.errors == "empty" and status in (401, 408):
-            return Answer((b"",), status, ok=False)
+            return SimAnswer((b"",), status, ok=False)
         answer = json_answer(self.error(status, code, text), status, ok=False)
         if status == 429 and self.options.retry_after:
             answer.headers = {"Retry-After": "1"}

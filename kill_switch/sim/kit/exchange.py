@@ -44,7 +44,7 @@ class Session:
     held: bytes | None = None  # the account event that the `reorder` fault holds back
 
 
-class Floor(ABC):
+class ExchangeSim(ABC):
     """The accounts of one venue, and the engine that changes their orders."""
 
     name: ClassVar[str]
@@ -81,7 +81,7 @@ class Floor(ABC):
         """Return whether a text is an order id of the venue's format."""
 
     @abstractmethod
-    def mark(self, account: Account, orders: Sequence[Order]) -> None:
+    def show_pending(self, account: Account, orders: Sequence[Order]) -> None:
         """Show these orders as being cancelled, where the venue has such a state."""
 
     @abstractmethod
@@ -97,10 +97,10 @@ class Floor(ABC):
         """Return the venue's word for a cancelled order."""
 
     @abstractmethod
-    def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
+    def push_cancel_too_late(self, account: Account, orders: Sequence[Order]) -> None:
         """Send the events of accepted cancels that came too late, where the venue has them."""
 
-    def tell(self, account: Account, orders: Sequence[Order], news: str) -> None:
+    def push_orders(self, account: Account, orders: Sequence[Order], news: str) -> None:
         """Send order events to the sessions that want them."""
         if self.listeners[account.name]:
             for text in self.order_events(account, orders, news):
@@ -179,7 +179,7 @@ class Floor(ABC):
         fault = self.faults.peek("unlisted")
         if fault and fault.account in (None, account.name) and self.listeners[account.name]:
             self.hidden.update(order.id for order in orders)
-        self.tell(account, orders, "opened")
+        self.push_orders(account, orders, "opened")
         return orders
 
     def covered(self, account: Account) -> list[Order]:
@@ -241,8 +241,8 @@ class Floor(ABC):
     def cancel(self, account: Account, orders: list[Order], *, whole: bool, single: bool = False) -> list[Order]:
         """Start to cancel orders; return those that the venue claims to cancel.
 
-        `whole` marks a cancel-all. With `single`, `lost_race` is called for orders that had ended before the engine
-        executed the cancel.
+        `whole` marks a cancel-all. With `single`, `push_cancel_too_late` is called for orders that had ended before the
+        engine executed the cancel.
         """
         wait, fill = self.base_options.engine_ms, False
         if self.faults.active:
@@ -257,7 +257,7 @@ class Floor(ABC):
                 wait, fill = pending.ms, pending.fill
         if orders:
             if wait > 0:
-                self.mark(account, orders)
+                self.show_pending(account, orders)
             self.later(wait / 1000, self._settle, account, orders, fill, single)
         return orders
 
@@ -272,9 +272,9 @@ class Floor(ABC):
                 there = account.end(order, self.cancelled_state(order), at)
             (done if there else lost).append(order)
         if done:
-            self.tell(account, done, "filled" if fill else "cancelled")
+            self.push_orders(account, done, "filled" if fill else "cancelled")
         if lost and single:
-            self.lost_race(account, lost)
+            self.push_cancel_too_late(account, lost)
         if done and not fill and self.faults.hit("requote", "cancel", account.name):
             self.bot(account)
 

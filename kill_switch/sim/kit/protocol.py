@@ -40,7 +40,7 @@ class Request:
 
 
 @dataclass(slots=True)
-class Answer:
+class SimAnswer:
     """A venue's answer to one command.
 
     `bodies` has one element for HTTP and any number of frames for WebSocket. `ok` is for the request log.
@@ -54,15 +54,15 @@ class Answer:
 
 
 @dataclass(slots=True)
-class Later:
+class DeferredAnswer:
     """A deferred answer: `make` is called after `seconds`, when the venue's engine has finished the work."""
 
     seconds: float
-    make: Callable[[], Answer]
+    make: Callable[[], SimAnswer]
 
 
 @dataclass(slots=True)
-class Heard:
+class Understood:
     """One parsed WebSocket message; `answer` is set if parsing refused it."""
 
     kind: Kind
@@ -71,12 +71,12 @@ class Heard:
     tag: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
     who: str | None = None  # the account that a login claims to be, unchecked
-    answer: Answer | None = None
+    answer: SimAnswer | None = None
 
 
-def json_answer(value: object, status: int = 200, *, ok: bool | None = None) -> Answer:
+def json_answer(value: object, status: int = 200, *, ok: bool | None = None) -> SimAnswer:
     """Return an HTTP answer with a JSON body. By default, it is logged as ok if its status is below 400."""
-    return Answer((orjson.dumps(value),), status, status < 400 if ok is None else ok)
+    return SimAnswer((orjson.dumps(value),), status, status < 400 if ok is None else ok)
 
 
 def encode(

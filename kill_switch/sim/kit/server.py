@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Protocol, cast
 
 from kill_switch.sim.kit.http_reader import HttpReader
-from kill_switch.sim.kit.protocol import Answer, Request, encode
+from kill_switch.sim.kit.protocol import Request, SimAnswer, encode
 from kill_switch.sim.kit.ws_session import WsSession
 
 # shared by all connections: the event loop fills it and passes its content on in one step. With this buffer asyncio
@@ -34,10 +34,10 @@ class Handler(Protocol):
     def disconnected(self, connection: Connection) -> None:
         """Called when a connection is closed."""
 
-    def requested(self, exchange: Exchange) -> None:
+    def requested(self, exchange: PendingReply) -> None:
         """Answer an HTTP request through the exchange, now or later."""
 
-    def upgrading(self, connection: Connection, request: Request) -> Answer | None:
+    def upgrading(self, connection: Connection, request: Request) -> SimAnswer | None:
         """Return the refusal of a WebSocket upgrade, or None to accept it."""
 
     def opened(self, connection: Connection, request: Request) -> None:
@@ -47,7 +47,7 @@ class Handler(Protocol):
         """Called with a WebSocket message: text, or bytes for a binary one."""
 
 
-class Exchange:
+class PendingReply:
     """The place of one request's reply, so that pipelined replies are sent in the order of their requests."""
 
     __slots__ = ("close", "connection", "data", "request")
@@ -71,7 +71,7 @@ class Exchange:
         self.connection.flush()
 
 
-class Inbox:
+class ReceiveQueue:
     """The received bytes of some connections; one piece is parsed in each turn of the event loop."""
 
     def __init__(self) -> None:
@@ -101,18 +101,18 @@ class Inbox:
 class Connection(asyncio.BufferedProtocol):
     """One connection: HTTP until it is upgraded, WebSocket from then on."""
 
-    def __init__(self, handler: Handler, inbox: Inbox | None = None) -> None:
+    def __init__(self, handler: Handler, inbox: ReceiveQueue | None = None) -> None:
         """Create it; connections with the same `inbox` take turns."""
         self.handler = handler
         self.peer = ""
         self.account: str | None = None  # the account that authenticated on it last, for faults that affect one account
         self.t_ns = 0  # CLOCK_MONOTONIC at the arrival of the latest bytes
         self._transport = cast(asyncio.Transport, None)
-        self._inbox = inbox or Inbox()
+        self._inbox = inbox or ReceiveQueue()
         self._ended = False  # this side has ended it: bytes that are queued or still arrive are ignored
         self._reader = HttpReader(self._allow_body)
         self._ws: WsSession | None = None
-        self._queue: deque[Exchange] = deque()
+        self._queue: deque[PendingReply] = deque()
         self._frozen = False
         self._unread: list[bytes] = []
         self._unsent: list[bytes] = []
@@ -248,7 +248,7 @@ class Connection(asyncio.BufferedProtocol):
     def _http(self, data: bytes) -> None:
         read = self._reader.read(data, self.t_ns)
         for request in read.requests:
-            exchange = Exchange(self, request)
+            exchange = PendingReply(self, request)
             self._queue.append(exchange)
             self.handler.requested(exchange)
         if read.malformed:

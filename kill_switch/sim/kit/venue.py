@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kill_switch.sim.kit.book import Account
-from kill_switch.sim.kit.exchange import Floor, Session
+from kill_switch.sim.kit.exchange import ExchangeSim, Session
 from kill_switch.sim.kit.faults import Fault, Lane
 from kill_switch.sim.kit.options import Options, unknown
-from kill_switch.sim.kit.protocol import Answer, Heard, Kind, Later, Request, encode
-from kill_switch.sim.kit.server import Connection, Exchange
+from kill_switch.sim.kit.protocol import DeferredAnswer, Kind, Request, SimAnswer, Understood, encode
+from kill_switch.sim.kit.server import Connection, PendingReply
 
 _LOG = 200_000
 GARBLED = b'}{"garbled":'
@@ -30,11 +30,11 @@ class Route:
 
     kind: Kind
     what: str
-    call: Callable[[Account, Request], Answer | Later]
+    call: Callable[[Account, Request], SimAnswer | DeferredAnswer]
 
 
 @dataclass(slots=True)
-class Seen:
+class RequestLogEntry:
     """One line of the request log."""
 
     t_ns: int
@@ -49,14 +49,14 @@ class Seen:
         return shown | {"account": self.account}
 
 
-class Venue(Floor):
+class Venue(ExchangeSim):
     """Serve one venue to any number of accounts. It is a `Handler` of the server."""
 
     options_type: ClassVar[type[Options]]
 
     def __init__(self, options: Options, accounts: int) -> None:
         super().__init__(options, accounts)
-        self.log: deque[Seen] = deque(maxlen=_LOG)
+        self.log: deque[RequestLogEntry] = deque(maxlen=_LOG)
         self.connections: set[Connection] = set()
 
     # implemented by each venue
@@ -70,7 +70,7 @@ class Venue(Floor):
         """Return `ws_url` and `rest_url` for a `host:port`."""
 
     @abstractmethod
-    def throttle(self, connection: Connection, request: Request) -> Answer | None:
+    def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
         """Count a request against the rate limits; return a refusal, or None."""
 
     @abstractmethod
@@ -78,44 +78,44 @@ class Venue(Floor):
         """Return the route of a request; None if its path is unknown."""
 
     @abstractmethod
-    def authenticate(self, request: Request) -> Account | Answer:
+    def authenticate(self, request: Request) -> Account | SimAnswer:
         """Check a request's credentials; return its account, or a refusal."""
 
     @abstractmethod
-    def identify(self, request: Request) -> str | None:
+    def account_of(self, request: Request) -> str | None:
         """Return the account that a request claims to be, unchecked."""
 
     @abstractmethod
-    def admit(self, connection: Connection, request: Request) -> Answer | Account | None:
+    def authorize_upgrade(self, connection: Connection, request: Request) -> SimAnswer | Account | None:
         """Decide a WebSocket upgrade: return a refusal, the account that it logs in, or None for an anonymous one."""
 
     @abstractmethod
-    def understand(self, session: Session, message: str | bytes) -> Heard:
+    def parse_message(self, session: Session, message: str | bytes) -> Understood:
         """Parse a WebSocket message, and count it against the limits."""
 
     @abstractmethod
-    def act(self, session: Session, heard: Heard) -> Answer:
+    def handle_message(self, session: Session, heard: Understood) -> SimAnswer:
         """Carry out a parsed WebSocket message."""
 
     @abstractmethod
-    def fail(self, status: int, code: str | None, text: str | None) -> Answer:
+    def http_error(self, status: int, code: str | None, text: str | None) -> SimAnswer:
         """Return an HTTP error; None stands for the venue's usual code or text for this status."""
 
     @abstractmethod
-    def fail_message(self, heard: Heard, status: int, code: str | None, text: str | None) -> Answer:
+    def ws_error(self, heard: Understood, status: int, code: str | None, text: str | None) -> SimAnswer:
         """Return the WebSocket error that corresponds to this HTTP status."""
 
     @abstractmethod
-    def greet(self, session: Session) -> None:
+    def send_greeting(self, session: Session) -> None:
         """Send the first frames of a new WebSocket."""
 
     @abstractmethod
     def reconfigured(self) -> None:
         """Apply options that were changed."""
 
-    def no_account(self) -> Answer:
+    def no_account(self) -> SimAnswer:
         """Return the refusal of unknown credentials."""
-        return self.fail(401, None, None)
+        return self.http_error(401, None, None)
 
     # connections
 
@@ -176,40 +176,42 @@ class Venue(Floor):
 
     # HTTP
 
-    def requested(self, exchange: Exchange) -> None:
+    def requested(self, exchange: PendingReply) -> None:
         """Answer a request: limits, faults, authentication, then the route."""
         request, connection = exchange.request, exchange.connection
         if self.faults.active and self._freezes(connection, "http"):
             return
         route = self.route(request)
         kind: Kind = route.kind if route else "other"
-        seen = Seen(request.t_ns, "http", route.what if route else f"{request.method} {request.path}", False, None)
+        seen = RequestLogEntry(
+            request.t_ns, "http", route.what if route else f"{request.method} {request.path}", False, None
+        )
         self.log.append(seen)
-        answer: Answer | Later | None = self.throttle(connection, request)
+        answer: SimAnswer | DeferredAnswer | None = self.throttle(connection, request)
         if answer is None and self.faults.active:
-            who = self.identify(request)
+            who = self.account_of(request)
             if self._dropped(connection, kind, who, after=False):
                 return
             answer = self._fault(kind, who, "http")
         if answer is None:
             account = self.authenticate(request)
-            if isinstance(account, Answer):
+            if isinstance(account, SimAnswer):
                 answer = account
             else:
                 connection.account = seen.account = account.name
                 if route is None:
-                    answer = self.fail(404, None, None)
+                    answer = self.http_error(404, None, None)
                 elif kind == "read" and self.list_fails(account, route.what):
-                    answer = self.fail(500, None, None)
+                    answer = self.http_error(500, None, None)
                 else:
                     answer = route.call(account, request)
-        if isinstance(answer, Later):
+        if isinstance(answer, DeferredAnswer):
             make = answer.make
             self.later(answer.seconds, lambda: self._reply(exchange, kind, seen, make()))
         else:
             self._reply(exchange, kind, seen, answer)
 
-    def _reply(self, exchange: Exchange, kind: Kind, seen: Seen, answer: Answer) -> None:
+    def _reply(self, exchange: PendingReply, kind: Kind, seen: RequestLogEntry, answer: SimAnswer) -> None:
         seen.ok = answer.ok
         body, headers = answer.bodies[0], {"Date": self.date(), **answer.headers}
         if not self.faults.active:
@@ -232,19 +234,19 @@ class Venue(Floor):
 
     # WebSocket
 
-    def upgrading(self, connection: Connection, request: Request) -> Answer | None:
+    def upgrading(self, connection: Connection, request: Request) -> SimAnswer | None:
         """Decide a WebSocket upgrade; it counts as a login where the venue logs in by the upgrade."""
-        seen = Seen(request.t_ns, "ws", "connect", False, None)
+        seen = RequestLogEntry(request.t_ns, "ws", "connect", False, None)
         self.log.append(seen)
-        answer: Answer | Account | None = self.throttle(connection, request)
+        answer: SimAnswer | Account | None = self.throttle(connection, request)
         if answer is None and self.faults.active:
-            who = self.identify(request)
+            who = self.account_of(request)
             answer = self._fault("login", who, "ws", upgrade=True)
             if self._freezes(connection, "ws") or (who is not None and self.faults.hit("hang_login", "login", who)):
                 connection.freeze()
         if answer is None:
-            answer = self.admit(connection, request)
-        if isinstance(answer, Answer):
+            answer = self.authorize_upgrade(connection, request)
+        if isinstance(answer, SimAnswer):
             return answer
         seen.ok = True
         session = self.sessions[connection] = Session(connection, heard_at=time.monotonic())
@@ -256,7 +258,7 @@ class Venue(Floor):
     def opened(self, connection: Connection, request: Request) -> None:
         """Greet the client, and start the idle time-out."""
         session = self.sessions[connection]
-        self.greet(session)
+        self.send_greeting(session)
         self._watch(session)
         if self.base_options.life_s > 0:
             self.later(self.base_options.life_s, connection.close_websocket, 1001, "too old")
@@ -275,8 +277,8 @@ class Venue(Floor):
         """Answer a message: faults first, then the venue."""
         session = self.sessions[connection]
         session.heard_at = time.monotonic()
-        heard = self.understand(session, message)
-        seen = Seen(connection.t_ns, "ws", heard.what, False, connection.account)
+        heard = self.parse_message(session, message)
+        seen = RequestLogEntry(connection.t_ns, "ws", heard.what, False, connection.account)
         self.log.append(seen)
         answer = heard.answer
         if self.faults.active:
@@ -287,7 +289,7 @@ class Venue(Floor):
             if answer is None:
                 answer = self._fault(heard.kind, connection.account or heard.who, "ws", heard)
         if answer is None:
-            answer = self.act(session, heard)
+            answer = self.handle_message(session, heard)
         seen.ok, seen.account = answer.ok, connection.account
         if not self.faults.active:
             for body in answer.bodies:
@@ -297,7 +299,7 @@ class Venue(Floor):
         if answer.close is not None:
             connection.close_websocket(answer.close)
 
-    def _say(self, connection: Connection, kind: Kind, answer: Answer) -> None:
+    def _say(self, connection: Connection, kind: Kind, answer: SimAnswer) -> None:
         who, faults = connection.account, self.faults
         if faults.hit("drop_reply", kind, who, "ws"):
             return
@@ -327,8 +329,8 @@ class Venue(Floor):
         return True
 
     def _fault(
-        self, kind: Kind, who: str | None, lane: Lane, heard: Heard | None = None, *, upgrade: bool = False
-    ) -> Answer | None:
+        self, kind: Kind, who: str | None, lane: Lane, heard: Understood | None = None, *, upgrade: bool = False
+    ) -> SimAnswer | None:
         if kind == "ping":
             return None
         faults = self.faults
@@ -349,7 +351,7 @@ class Venue(Floor):
             return self._failure(heard, 401, None, None)
         return None
 
-    def _failure(self, heard: Heard | None, status: int, code: str | None, text: str | None) -> Answer:
-        answer = self.fail(status, code, text) if heard is None else self.fail_message(heard, status, code, text)
+    def _failure(self, heard: Understood | None, status: int, code: str | None, text: str | None) -> SimAnswer:
+        answer = self.http_error(status, code, text) if heard is None else self.ws_error(heard, status, code, text)
         answer.ok = False
         return answer

@@ -14,7 +14,7 @@ from decimal import Decimal
 
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.options import Options, option
-from kill_switch.sim.kit.protocol import Answer, json_answer
+from kill_switch.sim.kit.protocol import SimAnswer, json_answer
 from kill_switch.sim.kit.venue import Venue
 from kill_switch.sim.kuna import payloads as wire
 
@@ -83,7 +83,7 @@ class KunaOptions(Options):
     push_event: str = option("", "the inner event's name in a push; empty is the channel's (§5 [U])", harsh="update")
 
 
-class KunaFloor(Venue):
+class KunaExchange(Venue):
     """The accounts and orders of KUNA, whose engine executes a cancel before it answers (§6)."""
 
     name = "kuna"
@@ -149,10 +149,10 @@ class KunaFloor(Venue):
         """Return the state of a cancelled order (§6)."""
         return "Canceled"
 
-    def mark(self, account: Account, orders: Sequence[Order]) -> None:
+    def show_pending(self, account: Account, orders: Sequence[Order]) -> None:
         """Do nothing: KUNA has no state for a cancel in progress (§6)."""
 
-    def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
+    def push_cancel_too_late(self, account: Account, orders: Sequence[Order]) -> None:
         """Send nothing: the order's own events have shown its end."""
 
     def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
@@ -169,7 +169,7 @@ class KunaFloor(Venue):
         text = wire.publish(channel, data, self.options.push_event or channel)
         return text[:-1] + b',"cid":%d}' % secrets.randbelow(10_000) if self.options.numbered_pushes else text
 
-    def fail(self, status: int, code: str | None, text: str | None) -> Answer:
+    def http_error(self, status: int, code: str | None, text: str | None) -> SimAnswer:
         """Return a REST error (§4); its status may be HTTP 200."""
         usual = _CODES.get(status, _CODES[400])
         forced = self.options.error_status
@@ -177,6 +177,6 @@ class KunaFloor(Venue):
         body = {"errors": [wire.error(code or usual[0], text or usual[1])]}
         return json_answer(body, shown, ok=False)
 
-    def good(self, data: object) -> Answer:
+    def good(self, data: object) -> SimAnswer:
         """Return a REST success, wrapped or bare (§3)."""
         return json_answer({"data": data} if self.options.wrap else data)

@@ -14,7 +14,7 @@ import orjson
 from kill_switch.sim.kit.book import Account
 from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.limits import Limiter
-from kill_switch.sim.kit.protocol import Answer, Heard, Kind, Request
+from kill_switch.sim.kit.protocol import Kind, Request, SimAnswer, Understood
 from kill_switch.sim.kit.server import Connection
 from kill_switch.sim.kuna import payloads as wire
 from kill_switch.sim.kuna.calls import PUBLIC, KunaRest
@@ -28,7 +28,7 @@ _EVENTS: dict[str, tuple[Kind, str]] = {
     "#unsubscribe": ("other", "unsubscribe"),
 }
 _BEFORE_HANDSHAKE = 4009  # SocketCluster's close code for a message before the handshake
-_NOTHING = Answer(())
+_NOTHING = SimAnswer(())
 
 
 class Kuna(KunaRest):
@@ -64,7 +64,7 @@ class Kuna(KunaRest):
 
     # limits, authentication, errors
 
-    def throttle(self, connection: Connection, request: Request) -> Answer | None:
+    def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
         """Count requests: 300 a minute per key, 60 a minute for public ones (§7 [I])."""
         if "upgrade" in request.headers:
             return None
@@ -73,32 +73,32 @@ class Kuna(KunaRest):
         else:
             key = request.headers.get("api-key") or request.headers.get("public-key") or connection.peer
             fits = self._private.allow(key, time.monotonic())
-        return None if fits else self.fail(429, None, None)
+        return None if fits else self.http_error(429, None, None)
 
-    def identify(self, request: Request) -> str | None:
+    def account_of(self, request: Request) -> str | None:
         """Return the account of the key."""
         account = self.keys.get(request.headers.get("api-key", ""))
         known = self.pairs.get(request.headers.get("public-key", ""))
         return account.name if account else known[0].name if known else None
 
-    def authenticate(self, request: Request) -> Account | Answer:
+    def authenticate(self, request: Request) -> Account | SimAnswer:
         """Check the single key or the signature (§2), then the requested account type."""
         headers = request.headers
         if request.path in PUBLIC:
             return self.account()
         if request.method == "POST" and not headers.get("content-type", "").startswith("application/json"):
-            return self.fail(400, None, "Content-Type must be application/json")
+            return self.http_error(400, None, "Content-Type must be application/json")
         if "api-key" in headers:
-            account: Account | Answer | None = self.keys.get(headers["api-key"])
+            account: Account | SimAnswer | None = self.keys.get(headers["api-key"])
         else:
             account = self._signed(request)
         if account is None:
-            return self.fail(401, None, None)
+            return self.http_error(401, None, None)
         if isinstance(account, Account) and headers.get("account", "") != self.options.account_type:
-            return self.fail(403, None, "Wrong account type")
+            return self.http_error(403, None, "Wrong account type")
         return account
 
-    def _signed(self, request: Request) -> Account | Answer | None:
+    def _signed(self, request: Request) -> Account | SimAnswer | None:
         headers = request.headers
         known = self.pairs.get(headers.get("public-key", ""))
         at = wire.nonce(headers.get("nonce", ""))
@@ -113,27 +113,27 @@ class Kuna(KunaRest):
         window = self.options.nonce_window_s
         late = rule == "increasing" and used and at <= max(used)
         if late or (rule == "unique" and at in used) or (window and abs(self.now() * 1000 - at) > window * 1000):
-            return self.fail(401, None, "Nonce is too small or too far off")
+            return self.http_error(401, None, "Nonce is too small or too far off")
         if rule == "increasing":
             used.clear()
         used.add(at)
         return account
 
-    def fail_message(self, heard: Heard, status: int, code: str | None, text: str | None) -> Answer:
+    def ws_error(self, heard: Understood, status: int, code: str | None, text: str | None) -> SimAnswer:
         """Return a WebSocket error (§5); a message without a number gets no answer."""
         if heard.tag is None:
-            return Answer((), ok=False)
+            return SimAnswer((), ok=False)
         code = code or {401: "REQUEST_INVALID_KEY", 429: "TOO_MANY_REQUESTS"}.get(status, "BAD_REQUEST")
         text = text or ("Wrong api key or user blocked" if status == 401 else "Refused")
-        return Answer((orjson.dumps({"rid": int(heard.tag), "error": wire.error(code, text)}),), ok=False)
+        return SimAnswer((orjson.dumps({"rid": int(heard.tag), "error": wire.error(code, text)}),), ok=False)
 
     # WebSocket
 
-    def admit(self, connection: Connection, request: Request) -> Answer | Account | None:
+    def authorize_upgrade(self, connection: Connection, request: Request) -> SimAnswer | Account | None:
         """Accept every upgrade; the login is a message (§5)."""
-        return None if request.path == "/socketcluster/" else self.fail(404, None, None)
+        return None if request.path == "/socketcluster/" else self.http_error(404, None, None)
 
-    def greet(self, session: Session) -> None:
+    def send_greeting(self, session: Session) -> None:
         """Send no greeting, and start to ping (§5)."""
         self._ping(session, first=True)
 
@@ -145,17 +145,17 @@ class Kuna(KunaRest):
             session.connection.say(b"")
         self.later(every, lambda: self._ping(session))
 
-    def understand(self, session: Session, message: str | bytes) -> Heard:
+    def parse_message(self, session: Session, message: str | bytes) -> Understood:
         """Parse a frame (§5): an empty one is a ping or a pong, any other a JSON object with an event or an answer."""
         if not message:
-            return Heard("ping", "ping", answer=_NOTHING)
-        heard = Heard("other", "unreadable")
+            return Understood("ping", "ping", answer=_NOTHING)
+        heard = Understood("other", "unreadable")
         try:
             data = orjson.loads(message)
         except orjson.JSONDecodeError:
             data = None
         if not isinstance(data, dict) or isinstance(message, bytes):
-            heard.answer = Answer((), ok=False)
+            heard.answer = SimAnswer((), ok=False)
             return heard
         heard.data, cid, event = data, data.get("cid"), data.get("event")
         heard.tag = str(cid) if type(cid) is int else None
@@ -164,7 +164,7 @@ class Kuna(KunaRest):
             return heard
         known = _EVENTS.get(event) if isinstance(event, str) else None
         if known is None:
-            heard.answer = self.fail_message(heard, 400, None, "Unknown event")
+            heard.answer = self.ws_error(heard, 400, None, "Unknown event")
             return heard
         heard.op = str(event)
         heard.kind, heard.what = known
@@ -172,10 +172,10 @@ class Kuna(KunaRest):
             account = self.keys.get(str(data.get("data")))
             heard.who = account.name if account else None
         if (session.connection in self._shaken) == (heard.op == "#handshake"):
-            heard.answer = Answer((), ok=False, close=_BEFORE_HANDSHAKE)
+            heard.answer = SimAnswer((), ok=False, close=_BEFORE_HANDSHAKE)
         return heard
 
-    def act(self, session: Session, heard: Heard) -> Answer:
+    def handle_message(self, session: Session, heard: Understood) -> SimAnswer:
         """Carry out an event; orders cannot be placed here (§5)."""
         data = heard.data.get("data")
         match heard.op:
@@ -186,7 +186,7 @@ class Kuna(KunaRest):
             case _:
                 return self._subscribe(session, heard, data)
 
-    def _handshake(self, session: Session, heard: Heard, data: Any) -> Answer:
+    def _handshake(self, session: Session, heard: Understood, data: Any) -> SimAnswer:
         """Start a session; a token of an earlier login logs it in (§5)."""
         self._shaken.add(session.connection)
         token = data.get("authToken") if isinstance(data, dict) else None
@@ -197,11 +197,11 @@ class Kuna(KunaRest):
         reply = {"id": secrets.token_urlsafe(15), "pingTimeout": timeout_ms, "isAuthenticated": account is not None}
         return self._replied(heard, reply)
 
-    def _login(self, session: Session, heard: Heard, data: Any) -> Answer:
+    def _login(self, session: Session, heard: Understood, data: Any) -> SimAnswer:
         """Log in with the single key, which is sent unsigned (§5)."""
         account = self.keys.get(data) if isinstance(data, str) else None
         if account is None:
-            return self.fail_message(heard, 401, None, None)
+            return self.ws_error(heard, 401, None, None)
         self.attach(session, account)
         token = wire.token()
         self._tokens[token] = account
@@ -210,7 +210,7 @@ class Kuna(KunaRest):
         token_event = (orjson.dumps({"event": "#setAuthToken", "data": {"token": token}}),)
         replied = self._replied(heard, None).bodies
         order = {"before": token_event + replied, "after": replied + token_event, "none": replied}
-        return Answer(order[self.options.token])
+        return SimAnswer(order[self.options.token])
 
     def expire(self, session: Session) -> None:
         """End a session's login as SocketCluster does: revoke its tokens, and send #removeAuthToken (§5)."""
@@ -220,20 +220,20 @@ class Kuna(KunaRest):
         super().expire(session)
         session.connection.say(orjson.dumps({"event": "#removeAuthToken", "data": {}}))
 
-    def _subscribe(self, session: Session, heard: Heard, data: Any) -> Answer:
+    def _subscribe(self, session: Session, heard: Understood, data: Any) -> SimAnswer:
         """Subscribe with `{"channel": name}`, unsubscribe with the name alone (§5)."""
         subscribing = heard.op == "#subscribe"
         channel = (data.get("channel") if isinstance(data, dict) else None) if subscribing else data
         if not isinstance(channel, str) or not channel:
-            return self.fail_message(heard, 400, None, "Wrong channel")
+            return self.ws_error(heard, 400, None, "Wrong channel")
         if subscribing and channel in _PRIVATE and session.account is None:
-            return self.fail_message(heard, 400, "UNAUTHORIZED", "Log in first")
+            return self.ws_error(heard, 400, "UNAUTHORIZED", "Log in first")
         (session.channels.add if subscribing else session.channels.discard)(channel)
         if subscribing and channel == "order":
             self.later(0.001, self.subscribed, session)
         return self._replied(heard, None)
 
-    def _replied(self, heard: Heard, data: object) -> Answer:
+    def _replied(self, heard: Understood, data: object) -> SimAnswer:
         if heard.tag is None:
             return _NOTHING
-        return Answer((orjson.dumps({"rid": int(heard.tag)} | ({} if data is None else {"data": data})),))
+        return SimAnswer((orjson.dumps({"rid": int(heard.tag)} | ({} if data is None else {"data": data})),))

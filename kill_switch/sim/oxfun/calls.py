@@ -14,15 +14,15 @@ from typing import Any
 import orjson
 
 from kill_switch.sim.kit.book import Account, Order
-from kill_switch.sim.kit.protocol import Answer, Later, Request, json_answer
+from kill_switch.sim.kit.protocol import DeferredAnswer, Request, SimAnswer, json_answer
 from kill_switch.sim.kit.venue import Route
 from kill_switch.sim.oxfun import payloads as wire
-from kill_switch.sim.oxfun.orders import OxfunFloor, OxfunOptions
+from kill_switch.sim.oxfun.orders import OxfunExchange, OxfunOptions
 
 _ITEMS = 8  # the maximum of orders in a cancel or place request (§4.3, §5)
 
 
-class OxfunRest(OxfunFloor):
+class OxfunRest(OxfunExchange):
     """Answer REST calls."""
 
     def __init__(self, options: OxfunOptions, accounts: int) -> None:
@@ -65,20 +65,20 @@ class OxfunRest(OxfunFloor):
             self.broadcast(account, text, "order")
         return bool(orders)
 
-    def _cancel_all(self, account: Account, request: Request) -> Answer:
+    def _cancel_all(self, account: Account, request: Request) -> SimAnswer:
         body = self._body(request)
         if body is None:
-            return self.fail(400, "20001", "The body is not a JSON object")
+            return self.http_error(400, "20001", "The body is not a JSON object")
         market = body.get("marketCode")
         if not isinstance(market, str | None):
-            return self.fail(400, "20001", "marketCode is invalid")
+            return self.http_error(400, "20001", "marketCode is invalid")
         if market is None and self.options.cancel_all == "market":
-            return self.fail(400, "20011", None)
+            return self.http_error(400, "20011", None)
         queued = self._queue(account, market)
         notice = "Orders queued for cancelation" if queued else "No working orders found"
         return json_answer({"success": True, "data": {"notice": notice}})
 
-    def _cancel_legacy(self, account: Account, request: Request) -> Answer:
+    def _cancel_legacy(self, account: Account, request: Request) -> SimAnswer:
         self._queue(account, request.path.removeprefix("/v2/cancel/orders").strip("/") or None)
         text = "All open orders for the account have been queued for cancellation"
         stamp = wire.ms(self.now())
@@ -86,7 +86,7 @@ class OxfunRest(OxfunFloor):
             {"event": "orders", "timestamp": stamp, "accountId": account.venue_id, "data": {"msg": text}}
         )
 
-    def _items(self, request: Request) -> tuple[list[dict[str, Any]], dict[str, Any]] | Answer:
+    def _items(self, request: Request) -> tuple[list[dict[str, Any]], dict[str, Any]] | SimAnswer:
         """Parse the body of cancel and place: `orders`, at most 8, `timestamp` and `recvWindow` (§4.3, §5).
 
         Return the orders and the body, or a refusal.
@@ -94,9 +94,9 @@ class OxfunRest(OxfunFloor):
         body = self._body(request)
         items = body.get("orders") if body else None
         if body is None or not isinstance(items, list) or not items or not all(isinstance(i, dict) for i in items):
-            return self.fail(400, "30001", "Missing parameter: orders")
+            return self.http_error(400, "30001", "Missing parameter: orders")
         if len(items) > _ITEMS:
-            return self.fail(400, "20001", f"orders may not be more than {_ITEMS}")
+            return self.http_error(400, "20001", f"orders may not be more than {_ITEMS}")
         return items, body
 
     def _late(self, body: Mapping[str, Any]) -> bool:
@@ -109,9 +109,9 @@ class OxfunRest(OxfunFloor):
         except (TypeError, ValueError):
             return True
 
-    def _cancel_some(self, account: Account, request: Request) -> Answer | Later:
+    def _cancel_some(self, account: Account, request: Request) -> SimAnswer | DeferredAnswer:
         envelope = self._items(request)
-        if isinstance(envelope, Answer):
+        if isinstance(envelope, SimAnswer):
             return envelope
         items, body = envelope
         late = self._late(body)
@@ -131,11 +131,11 @@ class OxfunRest(OxfunFloor):
                 rows.append((item, "40035"))
         accepted = {order.id for order in self.cancel(account, orders, whole=False)}
         # the FULL answer shows the engine's result, so it is sent after the engine's work
-        return Later(self.options.engine_ms / 1000, partial(self._cancelled, account, rows, accepted))
+        return DeferredAnswer(self.options.engine_ms / 1000, partial(self._cancelled, account, rows, accepted))
 
     def _cancelled(
         self, account: Account, rows: list[Order | tuple[dict[str, Any], str]], accepted: set[str]
-    ) -> Answer:
+    ) -> SimAnswer:
         now = self.now()
         data: list[dict[str, object]] = []
         for row in rows:
@@ -150,10 +150,10 @@ class OxfunRest(OxfunFloor):
 
     # REST: reads
 
-    def _data(self, data: object) -> Answer:
+    def _data(self, data: object) -> SimAnswer:
         return json_answer({"success": True, "data": data})
 
-    def _working(self, account: Account, request: Request) -> Answer:
+    def _working(self, account: Account, request: Request) -> SimAnswer:
         wanted = request.parameters()
         pairs = (("marketCode", "symbol"), ("orderId", "id"), ("clientOrderId", "client_id"))
         tests = [(field, wanted[name]) for name, field in pairs if wanted.get(name)]
@@ -163,17 +163,17 @@ class OxfunRest(OxfunFloor):
             orders = orders[: self.options.page_limit]
         return self._data([wire.working_item(order) for order in orders])
 
-    def _status(self, account: Account, request: Request) -> Answer:
+    def _status(self, account: Account, request: Request) -> SimAnswer:
         wanted = request.parameters()
         order_id, client = wanted.get("orderId"), wanted.get("clientOrderId")
         if not order_id and not client:
-            return self.fail(400, "20010", None)
+            return self.http_error(400, "20010", None)
         for order in itertools.chain(account.open.values(), account.closed.values()):
             if order.id == order_id or (client and order.client_id == client):
                 return self._data(wire.status_item(order))
-        return self.fail(400, "40035", None)
+        return self.http_error(400, "40035", None)
 
-    def _positions(self, account: Account, request: Request) -> Answer:
+    def _positions(self, account: Account, request: Request) -> SimAnswer:
         market = request.parameters().get("marketCode")
         held = [item for item in wire.positions(account, self.now()) if market in (None, item["marketCode"])]
         return self._data([{"accountId": account.venue_id, "name": "main", "positions": held}] if held else [])
@@ -183,12 +183,12 @@ class OxfunRest(OxfunFloor):
         stamp = wire.ms(self.now())
         return [{"asset": "OX", "total": cash, "available": cash, "reserved": "0", "lastUpdatedAt": stamp}]
 
-    def _balances(self, account: Account, request: Request) -> Answer:
+    def _balances(self, account: Account, request: Request) -> SimAnswer:
         asset = request.parameters().get("asset")
         money = [item for item in self._money(account) if asset in (None, item["asset"])]
         return self._data([{"accountId": account.venue_id, "name": "main", "balances": money}])
 
-    def _account(self, account: Account, request: Request) -> Answer:
+    def _account(self, account: Account, request: Request) -> SimAnswer:
         shown = {
             "accountId": account.venue_id,
             "name": "main",
@@ -209,9 +209,9 @@ class OxfunRest(OxfunFloor):
 
     # REST: place
 
-    def _place(self, account: Account, request: Request) -> Answer:
+    def _place(self, account: Account, request: Request) -> SimAnswer:
         envelope = self._items(request)
-        if isinstance(envelope, Answer):
+        if isinstance(envelope, SimAnswer):
             return envelope
         items, body = envelope
         late = self._late(body)
@@ -223,11 +223,11 @@ class OxfunRest(OxfunFloor):
         if order is None:
             return {"code": code, "message": wire.TEXTS.get(code, "Refused"), "submitted": False, **shown}
         account.rest([order])
-        self.tell(account, [order], "opened")
+        self.push_orders(account, [order], "opened")
         news = "OrderOpened"
         if order.kind == "market":
             account.trade(order, self.now_ns(), self.filled_state)
-            self.tell(account, [order], "filled")
+            self.push_orders(account, [order], "filled")
             news = "OrderMatched"
         return wire.closed_item(account, order, self.now()) | {"notice": news}
 

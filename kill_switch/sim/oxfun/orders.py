@@ -18,7 +18,7 @@ import orjson
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.faults import SPECS
 from kill_switch.sim.kit.options import Options, option
-from kill_switch.sim.kit.protocol import Answer, json_answer
+from kill_switch.sim.kit.protocol import SimAnswer, json_answer
 from kill_switch.sim.kit.venue import Venue
 from kill_switch.sim.oxfun import payloads as wire
 
@@ -55,7 +55,7 @@ class OxfunOptions(Options):
     ws_limit: int = option(50, "WebSocket messages a second once logged in; 0 is no limit (§3.4)")
 
 
-class OxfunFloor(Venue):
+class OxfunExchange(Venue):
     """The accounts and orders of OX.FUN."""
 
     name = "oxfun"
@@ -96,10 +96,10 @@ class OxfunFloor(Venue):
         """Return the state of a cancelled order (§7)."""
         return "CANCELED_BY_USER"
 
-    def mark(self, account: Account, orders: Sequence[Order]) -> None:
+    def show_pending(self, account: Account, orders: Sequence[Order]) -> None:
         """Do nothing: OX.FUN has no pending state, an order reads OPEN until it is closed (§7)."""
 
-    def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
+    def push_cancel_too_late(self, account: Account, orders: Sequence[Order]) -> None:
         """Send the late rejection of accepted cancels that came too late (§4.4)."""
         for order in orders:
             self.broadcast(account, orjson.dumps(wire.late_reject(order, self.now())), "order")
@@ -134,11 +134,11 @@ class OxfunFloor(Venue):
             order = next((order for order in account.open.values() if order.client_id == wanted), None)
         return order if order is not None and order.symbol == item["marketCode"] else None
 
-    def no_account(self) -> Answer:
+    def no_account(self) -> SimAnswer:
         """Return the refusal of an unknown key (§8)."""
-        return self.fail(401, "20025", None)
+        return self.http_error(401, "20025", None)
 
-    def fail(self, status: int, code: str | None, text: str | None) -> Answer:
+    def http_error(self, status: int, code: str | None, text: str | None) -> SimAnswer:
         """Return a REST error (§5)."""
         code = code or {401: "20000", 403: "05001", 429: "429", 503: "000101"}.get(status, "20001")
         forced = self.options.error_status

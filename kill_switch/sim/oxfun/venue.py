@@ -16,7 +16,7 @@ import orjson
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.limits import Limiter, Window
-from kill_switch.sim.kit.protocol import Answer, Heard, Kind, Request
+from kill_switch.sim.kit.protocol import Kind, Request, SimAnswer, Understood
 from kill_switch.sim.kit.server import Connection
 from kill_switch.sim.oxfun import payloads as wire
 from kill_switch.sim.oxfun.calls import OxfunRest
@@ -58,7 +58,7 @@ class Oxfun(OxfunRest):
 
     # limits, authentication, errors
 
-    def throttle(self, connection: Connection, request: Request) -> Answer | None:
+    def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
         """Count a request against 100/s and 2500/5 min, 20 order posts/s, and 200 connects/min (§3.4)."""
         by = self.options.limits
         if by == "off":
@@ -71,46 +71,46 @@ class Oxfun(OxfunRest):
             fits = self._rest.allow(client, now)
             if fits and request.method == "POST" and request.path.startswith("/v3/orders"):
                 fits = self._posts.allow(client, now)
-        return None if fits else self.fail(429, None, None)
+        return None if fits else self.http_error(429, None, None)
 
-    def identify(self, request: Request) -> str | None:
+    def account_of(self, request: Request) -> str | None:
         """Return the account of the key."""
         account = self.keys.get(request.headers.get("accesskey", ""))
         return account.name if account else None
 
-    def authenticate(self, request: Request) -> Account | Answer:
+    def authenticate(self, request: Request) -> Account | SimAnswer:
         """Check the four headers (§2)."""
         headers = request.headers
         for name in ("AccessKey", "Timestamp", "Signature", "Nonce"):
             if not headers.get(name.lower()):
-                return self.fail(401, "30001", f"Missing parameter: {name}")
+                return self.http_error(401, "30001", f"Missing parameter: {name}")
         if request.body and not headers.get("content-type", "").startswith("application/json"):
-            return self.fail(400, "20001", "Content-Type must be application/json")
+            return self.http_error(400, "20001", "Content-Type must be application/json")
         account = self.keys.get(headers["accesskey"])
         if account is None:
-            return self.fail(401, "20025", None)
+            return self.http_error(401, "20025", None)
         stamp, nonce = headers["timestamp"], headers["nonce"]
         at = wire.rest_time(stamp)
         if at is None:
-            return self.fail(400, "20001", "Timestamp must be YYYY-MM-DDThh:mm:ss")
+            return self.http_error(400, "20001", "Timestamp must be YYYY-MM-DDThh:mm:ss")
         payload = request.query.encode() if request.method == "GET" else request.body
         host = headers.get("host", "")
         # §2 signs the host alone, of a venue on the default port; a host with a port is accepted as well
         hosts = (host if host.endswith("]") else host.rsplit(":", 1)[0], host)
         texts = (wire.rest_text(stamp, nonce, request.method, name, request.path, payload) for name in hosts)
         if not any(wire.signed(account.credentials["api_secret"], text, headers["signature"]) for text in texts):
-            return self.fail(401, "20000", None)
+            return self.http_error(401, "20000", None)
         if abs(self.now() - at) > self.options.max_skew_s:
-            return self.fail(401, "20024", None)
+            return self.http_error(401, "20024", None)
         if self.options.nonce_unique:
             if (account.name, nonce) in self._nonces:
-                return self.fail(401, "20001", "Nonce was used before")
+                return self.http_error(401, "20001", "Nonce was used before")
             self._nonces[account.name, nonce] = None
             if len(self._nonces) > _NONCES:
                 del self._nonces[next(iter(self._nonces))]
         return account
 
-    def fail_message(self, heard: Heard, status: int, code: str | None, text: str | None) -> Answer:
+    def ws_error(self, heard: Understood, status: int, code: str | None, text: str | None) -> SimAnswer:
         """Return a WebSocket error; errors of orders have `submitted`, all others `success` (§3.2, §4.1)."""
         code = code or {401: "20025", 403: "05001", 429: "20007", 503: "000101"}.get(status, "20001")
         body: dict[str, object] = {"event": heard.op} if heard.op else {}
@@ -120,15 +120,15 @@ class Oxfun(OxfunRest):
             body["tag"] = heard.tag
         if heard.kind == "cancel" and isinstance(data := heard.data.get("data"), dict):
             body["data"] = {key: value if key == "marketCode" else str(value) for key, value in data.items()}
-        return Answer((orjson.dumps(body),), ok=False)
+        return SimAnswer((orjson.dumps(body),), ok=False)
 
     # WebSocket
 
-    def admit(self, connection: Connection, request: Request) -> Answer | Account | None:
+    def authorize_upgrade(self, connection: Connection, request: Request) -> SimAnswer | Account | None:
         """Accept every upgrade; the login is a message (§3.2)."""
-        return None if request.path == "/v2/websocket" else self.fail(404, None, "No such path")
+        return None if request.path == "/v2/websocket" else self.http_error(404, None, "No such path")
 
-    def greet(self, session: Session) -> None:
+    def send_greeting(self, session: Session) -> None:
         """Send a greeting with an unused nonce (§3.1); the limit is one message a second until the login (§3.4)."""
         session.window = Window(1, 1.0)
         if self.options.greeting:
@@ -137,7 +137,7 @@ class Oxfun(OxfunRest):
                 orjson.dumps({"event": "Welcome", "nonce": nonce, "success": True, "timestamp": stamp})
             )
 
-    def understand(self, session: Session, message: str | bytes) -> Heard:
+    def parse_message(self, session: Session, message: str | bytes) -> Understood:
         """Parse a message (§3.2–§3.4): `ping`, or a JSON object with `op` and perhaps `tag`."""
         window, now, fits = session.window, time.monotonic(), True
         free = message == "ping" and session.account is None and not self.options.counts_pings
@@ -146,16 +146,16 @@ class Oxfun(OxfunRest):
             if fits:
                 window.add(now)
         if message == "ping" and fits:
-            return Heard("ping", "ping", answer=Answer((b"pong",)))
+            return Understood("ping", "ping", answer=SimAnswer((b"pong",)))
         heard, code = self._parse(message)
         if not fits:
             code = "20007"
         if code:
-            heard.answer = self.fail_message(heard, 400, code, None)
+            heard.answer = self.ws_error(heard, 400, code, None)
         return heard
 
-    def _parse(self, message: str | bytes) -> tuple[Heard, str]:
-        heard = Heard("other", "unreadable")
+    def _parse(self, message: str | bytes) -> tuple[Understood, str]:
+        heard = Understood("other", "unreadable")
         try:
             data = orjson.loads(message)
         except orjson.JSONDecodeError:
@@ -166,7 +166,7 @@ class Oxfun(OxfunRest):
         if not isinstance(op, str):
             return heard, "20003"
         known = op in _OPS
-        heard = Heard(_OPS.get(op, "other"), op if known else f"unknown {op[:32]}", op, data=data)
+        heard = Understood(_OPS.get(op, "other"), op if known else f"unknown {op[:32]}", op, data=data)
         if len(message) > self.options.max_message:
             return heard, "20027"
         if tag is not None:
@@ -178,7 +178,7 @@ class Oxfun(OxfunRest):
             heard.who = account.name if account else None
         return heard, "" if known else "20003"
 
-    def act(self, session: Session, heard: Heard) -> Answer:
+    def handle_message(self, session: Session, heard: Understood) -> SimAnswer:
         """Carry out a command; order commands need a login (§4)."""
         if heard.op == "login":
             return self._login(session, heard)
@@ -186,24 +186,24 @@ class Oxfun(OxfunRest):
             return self._subscribe(session, heard)
         account = session.account
         if account is None:
-            return self.fail_message(heard, 400, "05001", None)
+            return self.ws_error(heard, 400, "05001", None)
         if heard.op == "cancelorder":
             return self._cancel_frames(account, heard, [heard.data.get("data")])
         items = heard.data.get("dataArray")
         if not isinstance(items, list) or not items:
-            return self.fail_message(heard, 400, "20002", None)
+            return self.ws_error(heard, 400, "20002", None)
         return self._cancel_frames(account, heard, items)
 
-    def _login(self, session: Session, heard: Heard) -> Answer:
+    def _login(self, session: Session, heard: Understood) -> SimAnswer:
         account = self._credentials(session, heard.data.get("data"))
         if isinstance(account, str):
-            return self.fail_message(heard, 400, account, None)
+            return self.ws_error(heard, 400, account, None)
         self.attach(session, account)
         session.window = Window(self.options.ws_limit, 1.0)
         if self.options.login_s > 0:
             self.later(self.options.login_s, self.expire, session)
         body = {"event": "login", "success": True, "timestamp": wire.ms(self.now())}
-        return Answer((orjson.dumps(body | ({} if heard.tag is None else {"tag": heard.tag})),))
+        return SimAnswer((orjson.dumps(body | ({} if heard.tag is None else {"tag": heard.tag})),))
 
     def _credentials(self, session: Session, data: object) -> Account | str:
         """Check a login (§3.2); return its account, or the code of the refusal."""
@@ -225,11 +225,11 @@ class Oxfun(OxfunRest):
         right = wire.signed(account.credentials["api_secret"], wire.login_text(str(stamp)), str(data.get("signature")))
         return account if right else "20000"
 
-    def _subscribe(self, session: Session, heard: Heard) -> Answer:
+    def _subscribe(self, session: Session, heard: Understood) -> SimAnswer:
         """Answer each channel separately (§6); private channels need a login."""
         channels = heard.data.get("args")
         if not isinstance(channels, list) or not channels:
-            return self.fail_message(heard, 400, "20002", None)
+            return self.ws_error(heard, 400, "20002", None)
         frames: list[bytes] = []
         good = True
         for channel in channels:
@@ -250,9 +250,9 @@ class Oxfun(OxfunRest):
             else:
                 session.channels.discard(base)
             frames.append(orjson.dumps(body))
-        return Answer(tuple(frames), ok=good)
+        return SimAnswer(tuple(frames), ok=good)
 
-    def _cancel_frames(self, account: Account, heard: Heard, items: Sequence[Any]) -> Answer:
+    def _cancel_frames(self, account: Account, heard: Understood, items: Sequence[Any]) -> SimAnswer:
         """Answer with one frame per order, all with the same tag (§4.1, §4.2); the engine cancels later."""
         orders: list[Order] = []
         rows: list[tuple[str, dict[str, str]]] = []
@@ -273,7 +273,7 @@ class Oxfun(OxfunRest):
             body |= {} if heard.tag is None else {"tag": heard.tag}
             body |= {"message": wire.TEXTS[code], "code": code} if code else {}
             frames.append(orjson.dumps(body | {"timestamp": stamp, "data": shown}))
-        return Answer(tuple(frames), ok=any(not code for code, _ in rows))
+        return SimAnswer(tuple(frames), ok=any(not code for code, _ in rows))
 
     def _check(self, account: Account, item: object) -> tuple[str, Order | None]:
         if not isinstance(item, dict):

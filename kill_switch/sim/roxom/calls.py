@@ -12,13 +12,13 @@ from typing import Any
 import orjson
 
 from kill_switch.sim.kit.book import Account, Order
-from kill_switch.sim.kit.protocol import Answer, Later, Request, json_answer
+from kill_switch.sim.kit.protocol import DeferredAnswer, Request, SimAnswer, json_answer
 from kill_switch.sim.kit.venue import Route
 from kill_switch.sim.roxom import payloads as wire
-from kill_switch.sim.roxom.orders import TYPES, RoxomFloor, RoxomOptions
+from kill_switch.sim.roxom.orders import TYPES, RoxomExchange, RoxomOptions
 
 
-class RoxomRest(RoxomFloor):
+class RoxomRest(RoxomExchange):
     """Answer REST calls."""
 
     def __init__(self, options: RoxomOptions, accounts: int) -> None:
@@ -49,7 +49,7 @@ class RoxomRest(RoxomFloor):
 
     # REST: cancels
 
-    def _cancel_all(self, account: Account, request: Request) -> Answer:
+    def _cancel_all(self, account: Account, request: Request) -> SimAnswer:
         """Cancel every active order of the account (§4.2); orders in pendingcancel are not listed again [I]."""
         stops = self.options.cancel_all_includes_stops
         orders = [
@@ -66,11 +66,11 @@ class RoxomRest(RoxomFloor):
         named = self.cancel(account, orders, whole=True)
         return json_answer({"data": {"cancelledOrderIds": [order.id for order in named]}, "error": False})
 
-    def _cancel_one(self, account: Account, request: Request) -> Answer | Later:
+    def _cancel_one(self, account: Account, request: Request) -> SimAnswer | DeferredAnswer:
         """Cancel one order (§4.1); an order that has ended cannot be cancelled (§4.6)."""
         order_id = request.path[len(self._orders) + 1 :].partition("/")[0]
         if not wire.is_uuid7(order_id):
-            return self.fail(400, None, "Invalid order ID")
+            return self.http_error(400, None, "Invalid order ID")
         order = account.open.get(order_id)
         if order is None:
             gone = account.closed.get(order_id)
@@ -83,35 +83,35 @@ class RoxomRest(RoxomFloor):
             return self._refused(400, "Cannot Cancel", "order is pendingcancel")
         return json_answer({"data": {"success": True}})
 
-    def _refused(self, status: int, title: str, details: str) -> Answer:
+    def _refused(self, status: int, title: str, details: str) -> SimAnswer:
         """Return the refusal to cancel or to show an order; only the titles of these errors are documented (§4.6)."""
         known = self.options.error_texts == "titles"
-        answer = self.fail(status, None if known else f"E{status}", title if known else "Request failed")
+        answer = self.http_error(status, None if known else f"E{status}", title if known else "Request failed")
         body = orjson.loads(answer.bodies[0])
         body["error"]["details"] = details
         return json_answer(body, answer.status, ok=False)
 
     # REST: reads
 
-    def _data(self, data: object) -> Answer:
+    def _data(self, data: object) -> SimAnswer:
         return json_answer({"data": data, "error": False})
 
     def _unit(self, request: Request) -> str | None:
         unit = request.parameters().get("unit", "sats")
         return unit if unit in ("sats", "btc") else None
 
-    def _list(self, account: Account, request: Request) -> Answer:
+    def _list(self, account: Account, request: Request) -> SimAnswer:
         """List orders of one instType, which is required (§4.4)."""
         wanted = request.parameters()
         category, unit = wanted.get("instType"), self._unit(request)
         if not category:
-            return self.fail(400, None, "instType is required")
+            return self.http_error(400, None, "instType is required")
         if category not in TYPES:
-            return self.fail(400, None, "instType is invalid")
+            return self.http_error(400, None, "instType is invalid")
         if unit is None:
-            return self.fail(400, None, "unit is invalid")
+            return self.http_error(400, None, "unit is invalid")
         if self.list_fails(account, category):
-            return self.fail(500, None, None)
+            return self.http_error(500, None, None)
         orders = self.listed(account, category, ended=wanted.get("includeClosed") == "true")
         symbol, old = wanted.get("symbol"), self.options.fields == "old"
         items = [
@@ -121,7 +121,7 @@ class RoxomRest(RoxomFloor):
         ][: self.options.page_limit or None]
         return self._data({"orders": items})
 
-    def _order(self, account: Account, request: Request) -> Answer:
+    def _order(self, account: Account, request: Request) -> SimAnswer:
         order_id = request.path[len(self._orders) + 1 :]
         order = account.open.get(order_id) or account.closed.get(order_id)
         if order is None:
@@ -130,14 +130,14 @@ class RoxomRest(RoxomFloor):
         fills = [{"px": wire.plain(order.price), "qty": wire.plain(order.filled)}] if order.filled else []
         return self._data({"order": shown | {"fills": fills}})
 
-    def _positions(self, account: Account, request: Request) -> Answer:
+    def _positions(self, account: Account, request: Request) -> SimAnswer:
         """List the positions in one symbol; symbol and instType are required (§4.4)."""
         wanted, at = request.parameters(), self.now_ns()
         unit, symbol = self._unit(request), wanted.get("symbol")
         if unit is None or wanted.get("instType") not in TYPES:
-            return self.fail(400, None, "instType or unit is invalid")
+            return self.http_error(400, None, "instType or unit is invalid")
         if not symbol:
-            return self.fail(400, None, "symbol is required")
+            return self.http_error(400, None, "symbol is required")
         pnls = zip(account.positions.values(), self.pnls(account), strict=True)
         held = [
             (position, pnl)
@@ -148,14 +148,14 @@ class RoxomRest(RoxomFloor):
             return self._data([wire.old_position(position, pnl, unit, at) for position, pnl in held])
         return self._data({"positions": [wire.position_item(account, position, unit, at) for position, _ in held]})
 
-    def _instruments(self, account: Account, request: Request) -> Answer:
+    def _instruments(self, account: Account, request: Request) -> SimAnswer:
         """List the instruments (§4.4)."""
         return self._data([wire.instrument(symbol) for symbol in wire.SYMBOLS])
 
-    def _balance(self, account: Account, request: Request) -> Answer:
+    def _balance(self, account: Account, request: Request) -> SimAnswer:
         unit = self._unit(request)
         if unit is None:
-            return self.fail(400, None, "unit is invalid")
+            return self.http_error(400, None, "unit is invalid")
         cash = wire.amount(self.money(account.cash), unit)
         if self.options.fields == "old":
             return self._data({"available": cash, "balance": cash, "currency": "BTC"})
@@ -164,20 +164,20 @@ class RoxomRest(RoxomFloor):
 
     # REST: place
 
-    def _place(self, account: Account, request: Request) -> Answer:
+    def _place(self, account: Account, request: Request) -> SimAnswer:
         """Place an order (§4.5)."""
         try:
             body = orjson.loads(request.body)
         except orjson.JSONDecodeError:
-            return self.fail(400, None, "Invalid JSON")
+            return self.http_error(400, None, "Invalid JSON")
         order = self._new(account, body) if isinstance(body, dict) else "Invalid JSON"
         if isinstance(order, str):
-            return self.fail(400, None, order)
+            return self.http_error(400, None, order)
         account.rest([order])
-        self.tell(account, [order], "opened")
+        self.push_orders(account, [order], "opened")
         if order.kind == "market":
             account.trade(order, self.now_ns(), self.filled_state)
-            self.tell(account, [order], "filled")
+            self.push_orders(account, [order], "filled")
         return self._data({"orderId": order.id})
 
     def _new(self, account: Account, body: Mapping[str, Any]) -> Order | str:

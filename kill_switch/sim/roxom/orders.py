@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kill_switch.sim.kit.book import ZERO, Account, Order, Position
 from kill_switch.sim.kit.options import Options, option
-from kill_switch.sim.kit.protocol import Answer, json_answer
+from kill_switch.sim.kit.protocol import SimAnswer, json_answer
 from kill_switch.sim.kit.venue import Venue
 from kill_switch.sim.roxom import payloads as wire
 
@@ -64,7 +64,7 @@ class RoxomOptions(Options):
     rest_per_s: int = option(0, "REST requests a second and key; 0 is no limit (§7 [U])", harsh=30)
 
 
-class RoxomFloor(Venue):
+class RoxomExchange(Venue):
     """The accounts and orders of Roxom."""
 
     name = "roxom"
@@ -110,13 +110,13 @@ class RoxomFloor(Venue):
         """Return the state of a cancelled order (§6)."""
         return "partiallyfilledcancelled" if order.filled else "cancelled"
 
-    def mark(self, account: Account, orders: Sequence[Order]) -> None:
+    def show_pending(self, account: Account, orders: Sequence[Order]) -> None:
         """Show the orders as pendingcancel, in which they may still fill (§6)."""
         for order in orders:
             order.state = "pendingcancel"
-        self.tell(account, orders, "pending")
+        self.push_orders(account, orders, "pending")
 
-    def lost_race(self, account: Account, orders: Sequence[Order]) -> None:
+    def push_cancel_too_late(self, account: Account, orders: Sequence[Order]) -> None:
         """Send nothing: the order's own events have shown its end."""
 
     def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
@@ -125,9 +125,9 @@ class RoxomFloor(Venue):
         at = self.now_ns()
         return [wire.order_event(account, order, reason, at) for order in orders]
 
-    def tell(self, account: Account, orders: Sequence[Order], news: str) -> None:
+    def push_orders(self, account: Account, orders: Sequence[Order], news: str) -> None:
         """Send order events, and after a fill those of positions and balance (§5)."""
-        super().tell(account, orders, news)
+        super().push_orders(account, orders, news)
         if news == "filled":
             self.tell_equity(account)
 
@@ -157,12 +157,12 @@ class RoxomFloor(Venue):
         if held:
             self.emit(account, "position", orjson.dumps({"type": "position", "data": held}))
 
-    def refuse(self, text: str) -> Answer:
+    def refuse(self, text: str) -> SimAnswer:
         """Return the refusal of credentials (§3.4)."""
         body = {"error": 401, "message": text}  # the error is a number here (§3.4)
         return json_answer(body, self.options.error_status or 401, ok=False)
 
-    def fail(self, status: int, code: str | None, text: str | None) -> Answer:
+    def http_error(self, status: int, code: str | None, text: str | None) -> SimAnswer:
         """Return a REST error, an object (§4.6); 401 has a form of its own (§3.4)."""
         if status == 401:
             return self.refuse(text or "Invalid API key")

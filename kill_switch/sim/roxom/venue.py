@@ -14,7 +14,7 @@ import orjson
 from kill_switch.sim.kit.book import Account
 from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.limits import Limiter
-from kill_switch.sim.kit.protocol import Answer, Heard, Request
+from kill_switch.sim.kit.protocol import Request, SimAnswer, Understood
 from kill_switch.sim.kit.server import Connection
 from kill_switch.sim.roxom import payloads as wire
 from kill_switch.sim.roxom.calls import RoxomRest
@@ -59,19 +59,19 @@ class Roxom(RoxomRest):
 
     # limits, authentication, errors
 
-    def throttle(self, connection: Connection, request: Request) -> Answer | None:
+    def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
         """Count a request against the limit, if one is set: none is documented (§7)."""
         if not self.options.rest_per_s or "upgrade" in request.headers:
             return None
         fits = self._limit.allow(request.headers.get("x-api-key", connection.peer), time.monotonic())
-        return None if fits else self.fail(429, None, None)
+        return None if fits else self.http_error(429, None, None)
 
-    def identify(self, request: Request) -> str | None:
+    def account_of(self, request: Request) -> str | None:
         """Return the account of the key."""
         known = self.keys.get(request.headers.get("x-api-key", ""))
         return known[0].name if known else None
 
-    def authenticate(self, request: Request) -> Account | Answer:
+    def authenticate(self, request: Request) -> Account | SimAnswer:
         """Check key and signature (§3); in the older generation the key alone."""
         headers = request.headers
         key, signature = headers.get("x-api-key"), headers.get("x-api-signature")
@@ -84,14 +84,14 @@ class Roxom(RoxomRest):
         account, public = known
         # §3.2 requires Content-Type in every request; it is checked where a body is possible
         if request.method == "POST" and not headers.get("content-type", "").startswith("application/json"):
-            return self.fail(415, None, "Content-Type must be application/json")
+            return self.http_error(415, None, "Content-Type must be application/json")
         if public is None:
             return account
         if not signature:
             return self.refuse("Missing Signature")
         text = wire.signing_text(request.method, request.target, request.body)
         if text is None:
-            return self.fail(400, None, "Invalid JSON")
+            return self.http_error(400, None, "Invalid JSON")
         right = self._proofs.get((key, text, signature))
         if right is None:
             right = self._proofs[key, text, signature] = wire.signed(public, text, signature)
@@ -99,40 +99,40 @@ class Roxom(RoxomRest):
                 del self._proofs[next(iter(self._proofs))]
         return account if right else self.refuse("Invalid Signature")
 
-    def fail_message(self, heard: Heard, status: int, code: str | None, text: str | None) -> Answer:
+    def ws_error(self, heard: Understood, status: int, code: str | None, text: str | None) -> SimAnswer:
         """Return a WebSocket error frame (§5)."""
         code = code or {401: "600010", 429: "60016"}.get(status, "60019")
         body = {"event": "error", "code": code, "msg": text or _ERRORS.get(code, "Refused"), "connId": heard.tag}
-        return Answer((orjson.dumps(body),), ok=False, close=1008 if self.options.errors_close else None)
+        return SimAnswer((orjson.dumps(body),), ok=False, close=1008 if self.options.errors_close else None)
 
     # WebSocket
 
-    def admit(self, connection: Connection, request: Request) -> Answer | Account | None:
+    def authorize_upgrade(self, connection: Connection, request: Request) -> SimAnswer | Account | None:
         """Authenticate the upgrade (§5) by the same two headers, over `GET:/ws`."""
         if request.path != "/ws":
-            return self.fail(404, None, None)
-        who = self.identify(request)
+            return self.http_error(404, None, None)
+        who = self.account_of(request)
         if self.faults.hit("reject_login", "login", who, "ws") or self.vanished(who):
-            account: Account | Answer = self.refuse("Invalid API key")
+            account: Account | SimAnswer = self.refuse("Invalid API key")
         else:
             account = self.authenticate(request)
-        if isinstance(account, Answer) and self.options.ws_auth_failure != "http":
+        if isinstance(account, SimAnswer) and self.options.ws_auth_failure != "http":
             self._strangers.add(connection)
             return None
         return account
 
-    def greet(self, session: Session) -> None:
+    def send_greeting(self, session: Session) -> None:
         """Send nothing to an authenticated client; send error 600010 to any other (§5)."""
         if session.connection in self._strangers:
             self._strangers.discard(session.connection)
-            session.connection.say(self.fail_message(self._heard(session), 401, None, None).bodies[0])
+            session.connection.say(self.ws_error(self._heard(session), 401, None, None).bodies[0])
             if self.options.ws_auth_failure == "frame+close":
                 session.connection.close_websocket(1008, "Authentication failed")
 
-    def _heard(self, session: Session) -> Heard:
-        return Heard("other", "unreadable", tag=session.id)
+    def _heard(self, session: Session) -> Understood:
+        return Understood("other", "unreadable", tag=session.id)
 
-    def understand(self, session: Session, message: str | bytes) -> Heard:
+    def parse_message(self, session: Session, message: str | bytes) -> Understood:
         """Parse a message (§5): JSON in text frames only."""
         heard = self._heard(session)
         code = "60018" if isinstance(message, bytes) else ""
@@ -151,13 +151,13 @@ class Roxom(RoxomRest):
                 else:
                     code = "60017"
         if code:
-            heard.answer = self.fail_message(heard, 400, code, None)
+            heard.answer = self.ws_error(heard, 400, code, None)
         return heard
 
-    def act(self, session: Session, heard: Heard) -> Answer:
+    def handle_message(self, session: Session, heard: Understood) -> SimAnswer:
         """Subscribe or unsubscribe: orders cannot be placed over the WebSocket (§5)."""
         if heard.op == "ping":
-            return Answer((orjson.dumps({"event": "pong", "connId": heard.tag}),))
+            return SimAnswer((orjson.dumps({"event": "pong", "connId": heard.tag}),))
         channels: list[str] = []
         for item in heard.data["args"]:
             name = item.get("channel") if isinstance(item, dict) else None
@@ -169,13 +169,13 @@ class Roxom(RoxomRest):
             elif not code and heard.op == "subscribe" and 0 < self.options.subscriptions <= len(session.channels):
                 code = "60016"
             if code:
-                return self.fail_message(heard, 400, code, None)
+                return self.ws_error(heard, 400, code, None)
             channels.append(_PRIVATE.get(str(name)) or f"{name}.{item['symbol']}")
         for channel in channels:
             (session.channels.add if heard.op == "subscribe" else session.channels.discard)(channel)
         if heard.op == "subscribe" and "order" in channels:
             self.later(0.001, self.subscribed, session)
         if self.options.ack == "none":
-            return Answer(())
+            return SimAnswer(())
         details = {} if self.options.ack == "bare" else {"args": heard.data["args"], "connId": heard.tag}
-        return Answer((orjson.dumps({"event": heard.op} | details),))
+        return SimAnswer((orjson.dumps({"event": heard.op} | details),))

@@ -12,22 +12,22 @@ from pathlib import Path
 
 from kill_switch import clock, printable
 
-MOST_TEXT = 1000  # characters of the file's text that are kept
+MAX_TEXT = 1000  # characters of the file's text that are kept
 
 
-def of(status: os.stat_result, text: str = "") -> dict[str, object]:
+def make_evidence(status: os.stat_result, text: str = "") -> dict[str, object]:
     """Return uid, user (the number, until somebody has looked the name up), `mtime` as ISO 8601, and the text."""
     found: dict[str, object] = {"uid": status.st_uid, "user": str(status.st_uid)}
     with contextlib.suppress(ValueError, ArithmeticError, OSError):  # a time that no calendar has
         found["mtime"] = clock.iso(status.st_mtime_ns)
     if text:
-        found["text"] = printable.line(text[:MOST_TEXT])
+        found["text"] = printable.line(text[:MAX_TEXT])
     return found
 
 
-def find(path: Path, text: str = "") -> dict[str, object]:
+def find_evidence(path: Path, text: str = "") -> dict[str, object]:
     """Return the evidence of the file that is there now, of a link that of the link; {} if none can be had."""
     try:
-        return of(os.lstat(path), text)
+        return make_evidence(os.lstat(path), text)
     except OSError:
         return {}

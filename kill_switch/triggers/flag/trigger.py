@@ -9,7 +9,8 @@ Whoever may write in the directory can make any number of events. Each turn of t
 them, and compares names of other files as bytes, no more. As long as events wait, or when inotify has lost some, the
 file is looked for, at most every `LOOK_APART_S`.
 
-The event loop asks no file system anything: `Offload` does, in a thread. A file system that hangs makes this blind.
+The event loop asks no file system anything: `OffloadThread` does, in a thread. A file system that hangs makes this
+blind.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ import anyio
 from asyncinotify import Inotify
 
 from kill_switch import printable
-from kill_switch.core.domain import Now, Reason
-from kill_switch.system.offload import Offload
+from kill_switch.core.domain import Instant, Reason
+from kill_switch.system.offload import OffloadThread
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
 from kill_switch.triggers.flag import evidence as flag_evidence
 from kill_switch.triggers.flag.directory import (
     CAME,
     ENDED,
     GONE,
-    LONGEST,
     LOST,
+    MAX_NAME,
     Directory,
     close,
     identity,
@@ -60,7 +61,7 @@ EVENTS_BYTES = 8192  # of inotify's in one turn of the event loop: 256 events ta
 REASONS, REASONS_NS = 100, 10_000_000_000  # reasons within that time; a file that comes and goes more often waits
 
 
-class Seen(NamedTuple):
+class FlagState(NamedTuple):
     """What one look at the path has found."""
 
     present: bool | None  # None: nobody can tell
@@ -68,7 +69,7 @@ class Seen(NamedTuple):
     trouble: str = ""  # why nobody can tell
 
 
-class Flag:
+class FlagTrigger:
     """Watch one path."""
 
     kind = "flag"
@@ -79,7 +80,7 @@ class Flag:
         accounts: tuple[str, ...],
         path: Path,
         *,
-        clock: Callable[[], Now],
+        clock: Callable[[], Instant],
         make: Callable[[], bool] = lambda: False,
         made: Callable[[Path], None] = lambda directory: None,
         amend: Callable[[Reason, str, Mapping[str, object]], None] = lambda reason, text, evidence: None,
@@ -95,7 +96,7 @@ class Flag:
         self._name = os.fsencode(path.name)
         self._clock = clock
         self._make = make
-        self._made = made
+        self._on_directory_made = made
         self._amend = amend
         self._present = False
         self._text = ""
@@ -103,18 +104,20 @@ class Flag:
         self._watch = ""  # why inotify does not help, if so
         self._looked = self._had_directory = self._unknown = False
         self._changes = 0  # events and re-arms: what a look has found before one of them may be over
-        self._told_until = 0  # of `_read_bytes`: a look has told of the file before its event was read
+        self._fires_until = 0  # of `_read_bytes`: a look has told of the file before its event was read
         self._inotify: Inotify | None = None  # while its events are taken
         self._directory: Directory | None = None  # that inotify watches
         self._ended: asyncio.Future[None] | None = None  # done when inotify is of no use any more
         self._read_bytes = 0  # of inotify's events, in all
-        self._stirred = AutoResetEvent()
+        self._woken = AutoResetEvent()
         self._report: Report | None = None
         self._last: Reason | None = None  # of the file that is there
         self._times: deque[int] = deque(maxlen=REASONS)  # when the last reasons were reported
         self._owed: Reason | None = None  # not reported yet: there are too many, or nobody takes it
-        self._files = Offload(f"the file system of {path}")
-        self._watching = Offload(f"the file system of {path}")  # it may hang for ever, and the poll must go on after it
+        self._files = OffloadThread(f"the file system of {path}")
+        self._watching = OffloadThread(
+            f"the file system of {path}"
+        )  # it may hang for ever, and the poll must go on after it
 
     async def run(self, report: Report) -> None:
         self._report = report
@@ -127,7 +130,7 @@ class Flag:
             self._files.close()
             self._watching.close()
 
-    def condition(self) -> tuple[TriggerState, str]:
+    def state(self) -> tuple[TriggerState, str]:
         if self._present:
             return TriggerState.TRIPPED, f"{self.path} is there" + (f": {self._text}" if self._text else "")
         if self._files.hangs:
@@ -137,10 +140,10 @@ class Flag:
         watch = self._watch or self._watching.trouble
         return TriggerState.OK, f"{self.path} is not there" + (f" (polled only: {watch})" if watch else "")
 
-    def figures(self) -> Figures:
+    def measurements(self) -> Figures:
         return {"present": (float(self._present), 1.0)}
 
-    def against_rearm(self) -> str | None:
+    def rearm_blocker(self) -> str | None:
         """Say whether the file is there, as `look`, which comes before this, and inotify have found it.
 
         An `Unseen` where neither can tell.
@@ -156,7 +159,7 @@ class Flag:
             return f"{self.path} was there, and nobody can tell that it is gone: {why}"
         return f"{self.path} is still there: remove it"
 
-    def reset(self) -> None:
+    def on_rearmed(self) -> None:
         self._gone()  # if it is there again, that is news
         self._times.clear()
         self._changes += 1
@@ -178,7 +181,7 @@ class Flag:
                 self._report_owed()
             await anyio.sleep(LOOK_APART_S)
             with anyio.move_on_after(POLL_S):
-                await self._stirred.wait()
+                await self._woken.wait()
 
     async def _look(self) -> None:
         """Look for the file, and take what was found unless something has happened meanwhile."""
@@ -189,19 +192,19 @@ class Flag:
                 break
             await anyio.sleep(LOOK_APART_S)
         if made and self._had_directory:
-            self._made(self.path.parent)
+            self._on_directory_made(self.path.parent)
         self._had_directory = self._had_directory or not seen.trouble
         if self._ended is not None and not self._ended.done() and directory not in (None, self._directory):
             self._ended.set_result(None)  # the path leads to another directory now
-        self._take(seen, evidence)
+        self._on_state(seen, evidence)
 
-    def _look_in_thread(self) -> tuple[Seen, bool, Directory | None, Mapping[str, object]]:
+    def _look_in_thread(self) -> tuple[FlagState, bool, Directory | None, Mapping[str, object]]:
         made = self._make()
         seen = look(self.path)
-        evidence = flag_evidence.find(self.path, seen.text) if seen.present else {}
+        evidence = flag_evidence.find_evidence(self.path, seen.text) if seen.present else {}
         return seen, made, identity(self.path.parent), evidence
 
-    def _take(self, seen: Seen, evidence: Mapping[str, object] = MappingProxyType({})) -> None:
+    def _on_state(self, seen: FlagState, evidence: Mapping[str, object] = MappingProxyType({})) -> None:
         self._looked = True
         self._trouble, self._unknown = seen.trouble, seen.present is None
         if seen.present is None:
@@ -210,20 +213,20 @@ class Flag:
             self._gone()
         elif not self._present:
             self._present, self._text = True, seen.text
-            self._told_until = self._written_bytes()
-            self._tell(seen.text or self._is_there, evidence)
+            self._fires_until = self._written_bytes()
+            self._fire(seen.text or self._is_there, evidence)
         else:
-            self._take_more(seen.text if seen.text != self._text else "", evidence)
+            self._on_more_evidence(seen.text if seen.text != self._text else "", evidence)
 
-    def _take_more(self, text: str, evidence: Mapping[str, object]) -> None:
+    def _on_more_evidence(self, text: str, evidence: Mapping[str, object]) -> None:
         """Add a text, and whose the file is, to the reason that the file is.
 
         A text is another reason where the file came longer than `TEXT_WITHIN_S` ago.
         """
         self._text = text or self._text
         last, now_ns = self._last, self._clock().mono_ns
-        if text and (last is None or now_ns - last.observed.mono_ns > TEXT_WITHIN_S * 1e9):
-            self._tell(text, evidence)
+        if text and (last is None or now_ns - last.observed_at.mono_ns > TEXT_WITHIN_S * 1e9):
+            self._fire(text, evidence)
             return
         if last is None or not (text or (evidence and not last.evidence.keys() & evidence.keys())):
             return
@@ -236,7 +239,7 @@ class Flag:
     def _gone(self) -> None:
         self._present, self._text, self._last = False, "", None
 
-    def _tell(self, words: str, evidence: Mapping[str, object] = MappingProxyType({})) -> None:
+    def _fire(self, words: str, evidence: Mapping[str, object] = MappingProxyType({})) -> None:
         """Report a reason."""
         found = {"path": str(self.path), **evidence}
         self._last = self._owed = Reason(self.name, words, self.accounts, self._clock(), found)
@@ -271,15 +274,15 @@ class Flag:
             else:
                 self._watch = ""
                 self._directory = directory
-                self._stir()  # what came before the watch
+                self._wake()  # what came before the watch
                 try:
-                    await self._heard(inotify)
+                    await self._on_inotify(inotify)
                 finally:
                     self._watching.post(close, (inotify, directory))
                 again_s = WATCH_AGAIN_S
             await anyio.sleep(again_s)
 
-    async def _heard(self, inotify: Inotify) -> None:
+    async def _on_inotify(self, inotify: Inotify) -> None:
         """Take events in the event loop's own callback, which wakes no task, until the directory is gone."""
         loop = asyncio.get_running_loop()
         self._ended = ended = loop.create_future()
@@ -287,7 +290,7 @@ class Flag:
 
         def hear() -> None:
             try:
-                if not ended.done() and not self._hear(os.read(fd, EVENTS_BYTES)) and not ended.done():
+                if not ended.done() and not self._on_events(os.read(fd, EVENTS_BYTES)) and not ended.done():
                     ended.set_result(None)
             except BlockingIOError:
                 pass
@@ -301,8 +304,8 @@ class Flag:
             await ended
         finally:
             loop.remove_reader(fd)
-            self._inotify, self._ended, self._told_until = None, None, 0
-            self._stir()
+            self._inotify, self._ended, self._fires_until = None, None, 0
+            self._wake()
 
     def _written_bytes(self) -> int:
         """Return how many bytes of events inotify has written so far; those that wait are among them."""
@@ -317,9 +320,9 @@ class Flag:
         while self._inotify is inotify and self._read_bytes < written:  # noqa: ASYNC110 - the loop reads them
             await anyio.sleep(0.001)
 
-    def _hear(self, events: bytes) -> bool:
+    def _on_events(self, events: bytes) -> bool:
         """Take events, all that were read in this turn; return False if they say that there will be no others."""
-        is_told = self._read_bytes < self._told_until
+        is_told = self._read_bytes < self._fires_until
         self._read_bytes += len(events)
         ours, itself = sift(events, self._name)
         came = False
@@ -333,30 +336,30 @@ class Flag:
                 came = came or not self._present
                 self._present = True
         if not is_told or itself & LOST:
-            self._told_until = 0
+            self._fires_until = 0
         if ours:
             self._changes += 1
         if came:
             self._text = ""
-            self._tell(self._is_there if self._present else f"{self.path} came and went")
-        if ours or itself or len(events) > EVENTS_BYTES - LONGEST:  # then others wait, and ours may be among them
-            self._stir()
+            self._fire(self._is_there if self._present else f"{self.path} came and went")
+        if ours or itself or len(events) > EVENTS_BYTES - MAX_NAME:  # then others wait, and ours may be among them
+            self._wake()
         return not itself & ENDED
 
-    def _stir(self) -> None:
+    def _wake(self) -> None:
         """Have the poll look now."""
-        self._stirred.set()
+        self._woken.set()
 
 
-def look(path: Path) -> Seen:
+def look(path: Path) -> FlagState:
     """Look for a file, and at its first line. Waits for its file system."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return Seen(False, trouble="" if path.parent.is_dir() else f"no directory {path.parent}")
+        return FlagState(False, trouble="" if path.parent.is_dir() else f"no directory {path.parent}")
     except OSError as error:
-        return Seen(None, trouble=error.strerror or type(error).__name__)
-    return Seen(True, _read(path))
+        return FlagState(None, trouble=error.strerror or type(error).__name__)
+    return FlagState(True, _read(path))
 
 
 def _read(path: Path) -> str:

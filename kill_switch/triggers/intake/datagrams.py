@@ -1,6 +1,6 @@
 """Read a datagram of the intake: its signature, its lines, its messages. Pure; `intake` uses it.
 
-A datagram holds up to `MOST_LINES` messages, apart by newline or NUL. A message is a bare trigger name, or JSON:
+A datagram holds up to `MAX_LINES` messages, apart by newline or NUL. A message is a bare trigger name, or JSON:
 `{"beat": NAME}`, `{"bye": NAME}`, `{"pnl": NAME, "equity": "101234.5", "at": SECONDS SINCE 1970}`; each may name its
 sender with `"from"`. With a key, a datagram is `MILLISECONDS SIGNATURE PAYLOAD`: the signature is lower-case hex of
 HMAC-SHA256 over `MILLISECONDS PAYLOAD`.
@@ -15,8 +15,8 @@ from typing import NamedTuple
 import orjson
 
 MAX_BYTES = 4096  # of a datagram
-MOST_LINES = 32  # of a datagram: one datagram must not cost a turn of the event loop
-MOST_NAME = 128  # characters of a sender's name: names are kept and recorded
+MAX_LINES = 32  # of a datagram: one datagram must not cost a turn of the event loop
+MAX_NAME = 128  # characters of a sender's name: names are kept and recorded
 _APART = re.compile(rb"[\n\x00]")
 
 
@@ -28,7 +28,7 @@ class Beat(NamedTuple):
     bye: bool = False
 
 
-class FigureSent(NamedTuple):
+class EquityReported(NamedTuple):
     """An equity with its time, as they were sent."""
 
     trigger: str
@@ -37,7 +37,7 @@ class FigureSent(NamedTuple):
     at: object
 
 
-Message = Beat | FigureSent
+Message = Beat | EquityReported
 
 
 def sign(payload: bytes, key: bytes, wall_ms: int) -> bytes:
@@ -46,7 +46,7 @@ def sign(payload: bytes, key: bytes, wall_ms: int) -> bytes:
     return b"%b %b %b" % (stamp, hmac.digest(key, stamp + b" " + payload, "sha256").hex().encode(), payload)
 
 
-def verified(datagram: bytes, key: bytes) -> tuple[int, bytes] | None:
+def verify(datagram: bytes, key: bytes) -> tuple[int, bytes] | None:
     """Return the stamp in milliseconds and the payload; None if `key` has not signed them."""
     stamp, _, rest = datagram.partition(b" ")
     signature, _, payload = rest.partition(b" ")
@@ -56,14 +56,14 @@ def verified(datagram: bytes, key: bytes) -> tuple[int, bytes] | None:
     return (int(stamp), payload) if hmac.compare_digest(wanted, signature) else None
 
 
-def messages(payload: bytes) -> list[Message | None]:
+def parse_messages(payload: bytes) -> list[Message | None]:
     """Return what each line says; None for a line that is no message. One JSON object may take several lines."""
     payload = payload.strip(b" \t\r\n\x00")
     whole = _message(payload)
     if whole is not None:
         return [whole]
     lines = [line for line in (line.strip() for line in _APART.split(payload)) if line]
-    if not 1 < len(lines) <= MOST_LINES:
+    if not 1 < len(lines) <= MAX_LINES:
         return [None]
     return [_message(line) for line in lines]
 
@@ -76,7 +76,7 @@ def _message(line: bytes) -> Message | None:
     except orjson.JSONDecodeError:
         return None
     sender = fields.pop("from", "")
-    if not isinstance(sender, str) or len(sender) > MOST_NAME or not sender.isprintable():
+    if not isinstance(sender, str) or len(sender) > MAX_NAME or not sender.isprintable():
         return None  # the status shows it
     match fields:
         case {"beat": str(name)} if len(fields) == 1:
@@ -84,6 +84,6 @@ def _message(line: bytes) -> Message | None:
         case {"bye": str(name)} if len(fields) == 1:
             return Beat(name, sender, bye=True)
         case {"pnl": str(name), "equity": equity, "at": at} if len(fields) == 3:
-            return FigureSent(name, sender, equity, at)
+            return EquityReported(name, sender, equity, at)
         case _:
             return None

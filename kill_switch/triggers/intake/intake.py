@@ -17,14 +17,14 @@ from typing import NamedTuple
 
 import anyio
 
-from kill_switch.core.domain import Now
-from kill_switch.system.offload import Offload
-from kill_switch.system.unix_sockets import bind
-from kill_switch.triggers.heartbeat import Heartbeat
-from kill_switch.triggers.intake.datagrams import MAX_BYTES, Beat, FigureSent, Message, messages, sign, verified
-from kill_switch.triggers.intake.socket import Inlet, listen
-from kill_switch.triggers.intake.stamps import Stamps, Verdict
-from kill_switch.triggers.pnl.trigger import Pnl
+from kill_switch.core.domain import Instant
+from kill_switch.system.offload import OffloadThread
+from kill_switch.system.unix_sockets import bind_unix_socket
+from kill_switch.triggers.heartbeat import HeartbeatTrigger
+from kill_switch.triggers.intake.datagrams import MAX_BYTES, Beat, EquityReported, Message, parse_messages, sign, verify
+from kill_switch.triggers.intake.socket import DatagramSocket, listen
+from kill_switch.triggers.intake.stamps import StampJudge, StampVerdict
+from kill_switch.triggers.pnl.trigger import PnlTrigger
 
 __all__ = ["LOCAL", "MAX_BYTES", "UDP", "Intake", "sign"]
 
@@ -32,12 +32,12 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.25  # whether the sockets are there
 CLOSE_WITHIN_S = 1.0
-MOST_HELD = 10_000  # datagrams that come before the triggers stand; at ten a second, a quarter of an hour's
-SAID_NS = 60_000_000_000  # a loss is shown for so long
+MAX_HELD = 10_000  # datagrams that come before the triggers stand; at ten a second, a quarter of an hour's
+LOSS_SHOWN_NS = 60_000_000_000  # a loss is shown for so long
 DRAIN_AGAIN_NS = 10_000_000  # many heartbeats may want a flooded socket read at the same moment
 LOCAL, UDP = "the Unix socket", "UDP"  # the ways in
 
-Verdicts = dict[tuple[str, str], Verdict]  # of one datagram, by trigger and sender
+Verdicts = dict[tuple[str, str], StampVerdict]  # of one datagram, by trigger and sender
 
 
 class IntakeCounters(NamedTuple):
@@ -58,8 +58,8 @@ class Intake:
         udp: tuple[str, int] | None,
         key: bytes | None,
         *,
-        clock: Callable[[], Now],
-        files: Offload | None = None,
+        clock: Callable[[], Instant],
+        files: OffloadThread | None = None,
     ) -> None:
         """`files` carries out what may wait for the file system of `path`."""
         self.beats = 0
@@ -69,20 +69,22 @@ class Intake:
         self.lost = 0  # datagrams that the kernel has dropped, and times that the Unix socket's queue was full
         self.trouble = ""  # why the Unix socket is not there, if so
         self.udp_trouble = ""  # why the UDP socket is not there, if so
-        self.heartbeats: Mapping[str, Heartbeat] = {}
-        self.pnls: Mapping[str, Pnl] = {}  # those with figures from the accounts too; they ignore what comes here
+        self.heartbeats: Mapping[str, HeartbeatTrigger] = {}
+        self.pnls: Mapping[
+            str, PnlTrigger
+        ] = {}  # those with figures from the accounts too; they ignore what comes here
         self.since = clock()  # nothing was heard before
-        self.stamps = Stamps(self.since, "")
+        self.stamps = StampJudge(self.since, "")
         self._path = path
         self._udp = udp
         self._key = key
         self._clock = clock
-        self._inlets: dict[str, Inlet] = {}
+        self._inlets: dict[str, DatagramSocket] = {}
         self._reading = False
         self._gid: int | None = None
-        self._files = files or Offload(f"the file system of {path.parent}")
+        self._files = files or OffloadThread(f"the file system of {path.parent}")
         self._held: list[tuple[bytes, int | None, str]] | None = None  # what came before the triggers stood
-        self._lost: dict[str, int] = {}  # way in → when something was lost there last
+        self._lost_ns: dict[str, int] = {}  # way in → when something was lost there last
         self._drain_again: dict[str, int] = {}  # way in that could not be read to its end → when to try again
 
     # ── the sockets ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -96,7 +98,7 @@ class Intake:
             self.trouble = _words(error, self._path)
         self._try_udp()
 
-    def hold(self) -> None:
+    def start_holding(self) -> None:
         """Read from now on, and keep what is well-formed until `release`: the triggers do not stand yet."""
         self._held = []
         self._read_all()
@@ -107,7 +109,7 @@ class Intake:
         for payload, ms, way in held:
             self._payload(payload, ms, way)
 
-    def belong(self, gid: int) -> None:
+    def set_group(self, gid: int) -> None:
         """Give the Unix socket to a group that was not known when it was made."""
         self._gid = gid
         self._files.post(os.chown, self._path, -1, gid)
@@ -157,11 +159,11 @@ class Intake:
         """Yield a line for each socket that is not there, and for each on which datagrams were lost of late."""
         yield from filter(None, (self.trouble, self.udp_trouble))
         now_ns = self._clock().mono_ns
-        for way, lost_ns in self._lost.items():
-            if now_ns - lost_ns < SAID_NS:
+        for way, lost_ns in self._lost_ns.items():
+            if now_ns - lost_ns < LOSS_SHOWN_NS:
                 yield f"beats may be lost: more datagrams come by {way} than can be read"
 
-    def _install(self, way: str, inlet: Inlet) -> None:
+    def _install(self, way: str, inlet: DatagramSocket) -> None:
         """Take a socket in the place of the one that there was."""
         if (old := self._inlets.get(way)) is not None:
             self._remove(old)
@@ -169,15 +171,15 @@ class Intake:
         if self._reading:
             self._read(way, inlet)
 
-    def _remove(self, inlet: Inlet) -> None:
+    def _remove(self, inlet: DatagramSocket) -> None:
         self._ignore(inlet)
         inlet.close()
 
-    def _ignore(self, inlet: Inlet) -> None:
+    def _ignore(self, inlet: DatagramSocket) -> None:
         if inlet.sock.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(inlet.sock.fileno())
 
-    def _read(self, way: str, inlet: Inlet) -> None:
+    def _read(self, way: str, inlet: DatagramSocket) -> None:
         asyncio.get_running_loop().add_reader(inlet.sock.fileno(), self._take, way, inlet)
 
     def _read_all(self) -> None:
@@ -185,8 +187,8 @@ class Intake:
         for way, inlet in self._inlets.items():
             self._read(way, inlet)
 
-    def _bind_local(self) -> Inlet:
-        return Inlet(bind(self._path, socket.SOCK_DGRAM, self._gid))
+    def _bind_local(self) -> DatagramSocket:
+        return DatagramSocket(bind_unix_socket(self._path, socket.SOCK_DGRAM, self._gid))
 
     def _try_udp(self) -> None:
         """Bind the UDP socket, where one is configured and missing."""
@@ -206,15 +208,15 @@ class Intake:
             for way, why in ((UDP, self.udp_trouble), (LOCAL, self.trouble)):
                 if why:
                     for heartbeat in self.heartbeats.values():
-                        heartbeat.doubt(f"nothing can be heard: {why}", way, absent=True)
+                        heartbeat.on_possible_beat(f"nothing can be heard: {why}", way, absent=True)
             await anyio.sleep(LOOK_EVERY_S)
 
     async def _look_after_local(self) -> None:
         while True:
             await anyio.sleep(LOOK_EVERY_S)
-            await self._mend()
+            await self._restore_socket()
 
-    async def _mend(self) -> None:
+    async def _restore_socket(self) -> None:
         """Make the Unix socket anew if somebody has cleaned up the directory under us, or it could not be made."""
         try:
             anew = await self._files.run(self._bind_if_gone, drop=_close)
@@ -229,7 +231,7 @@ class Intake:
         self._doubt(f"{self._path} was not there", LOCAL)
         log.warning("%s %s", self._path, "was removed; it is there again" if was_there else "is there now")
 
-    def _bind_if_gone(self) -> Inlet | None:
+    def _bind_if_gone(self) -> DatagramSocket | None:
         return None if LOCAL in self._inlets and self._path.is_socket() else self._bind_local()
 
     # ── datagrams ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -244,9 +246,9 @@ class Intake:
                 self._drain_again[way] = now_ns + DRAIN_AGAIN_NS
             self._doubt(f"more datagrams come by {way} than can be read", way)
 
-    def _take(self, way: str, inlet: Inlet) -> bool:
+    def _take(self, way: str, inlet: DatagramSocket) -> bool:
         """Read for one turn of the event loop; return whether nothing waits any more."""
-        take = partial(self.datagram, key=inlet.key, way=way)
+        take = partial(self.on_datagram, key=inlet.key, way=way)
         is_empty, lost = inlet.read(take, MAX_BYTES + 1, lambda: self._clock().mono_ns)
         self._note_lost(way, lost)
         return is_empty
@@ -254,20 +256,20 @@ class Intake:
     def _note_lost(self, way: str, count: int) -> None:
         if count:
             self.lost += count
-            self._lost[way] = self._clock().mono_ns
+            self._lost_ns[way] = self._clock().mono_ns
             self._doubt(f"more datagrams come by {way} than can be read", way)
 
     def _doubt(self, why: str, way: str) -> None:
         for heartbeat in self.heartbeats.values():
-            heartbeat.doubt(why, way)
+            heartbeat.on_possible_beat(why, way)
 
-    def datagram(self, datagram: bytes, key: bytes | None, way: str = "") -> bool:
+    def on_datagram(self, datagram: bytes, key: bytes | None, way: str = "") -> bool:
         """Take one datagram; False if it, or a part of it, was not taken."""
         if len(datagram) > MAX_BYTES:
             return self._ignored("too long")
         if key is None:
             return self._payload(datagram, None, way)
-        signed = verified(datagram, key)
+        signed = verify(datagram, key)
         if signed is None:
             return self._ignored("not signed with the key")
         return self._payload(signed[1], signed[0], way)
@@ -275,31 +277,31 @@ class Intake:
     def _payload(self, payload: bytes, ms: int | None, way: str) -> bool:
         """Take what a datagram says; `ms` is its stamp, if it is signed."""
         if self._held is not None:
-            if len(self._held) >= MOST_HELD:
+            if len(self._held) >= MAX_HELD:
                 return self._ignored("too many before the start was over")
             self._held.append((payload, ms, way))
             return True
         verdicts: Verdicts = {}
-        return all([self._message(message, ms, way, verdicts) for message in messages(payload)])
+        return all([self._message(message, ms, way, verdicts) for message in parse_messages(payload)])
 
     def _message(self, message: Message | None, ms: int | None, way: str, verdicts: Verdicts) -> bool:
         if message is None:
             return self._ignored("not understood")
         heartbeat = self.heartbeats.get(message.trigger) if isinstance(message, Beat) else None
-        pnl = self.pnls.get(message.trigger) if isinstance(message, FigureSent) else None
+        pnl = self.pnls.get(message.trigger) if isinstance(message, EquityReported) else None
         if heartbeat is None and pnl is None:
             return self._ignored("no such trigger")
         if ms is not None and not self._is_new(message, ms, way, verdicts):
             return False
         match message:
-            case FigureSent(_, _, equity, at):
-                return (pnl is not None and pnl.reported(equity, at)) or self._ignored("no figure")
+            case EquityReported(_, _, equity, at):
+                return (pnl is not None and pnl.on_external_equity(equity, at)) or self._ignored("no figure")
             case Beat(_, _, bye=True):
-                return (heartbeat is not None and heartbeat.bye()) or self._ignored("goodbye not allowed")
+                return (heartbeat is not None and heartbeat.on_bye()) or self._ignored("goodbye not allowed")
             case _:
                 self.beats += 1
                 if heartbeat is not None:
-                    heartbeat.beat(way)
+                    heartbeat.on_beat(way)
                 return True
 
     def _is_new(self, message: Message, ms: int, way: str, verdicts: Verdicts) -> bool:
@@ -308,15 +310,15 @@ class Intake:
         if who not in verdicts:
             verdicts[who] = self.stamps.judge(*who, ms, self._clock())
         match verdicts[who]:
-            case Verdict.TAKEN:
+            case StampVerdict.TAKEN:
                 return True
-            case Verdict.DOUBLED:
+            case StampVerdict.DOUBLED:
                 return self._ignored("sent twice")
-            case Verdict.WRONG_TIME:
+            case StampVerdict.WRONG_TIME:
                 self.wrong_time += 1
                 if (heartbeat := self.heartbeats.get(message.trigger)) is not None:
                     by = f" from {message.sender}" if message.sender else ""
-                    heartbeat.doubt(f"its signed beats{by} have a wrong time: set the sender's clock", way)
+                    heartbeat.on_possible_beat(f"its signed beats{by} have a wrong time: set the sender's clock", way)
                 return False
 
     def _ignored(self, why: str) -> bool:
@@ -325,7 +327,7 @@ class Intake:
         return False
 
 
-def _close(inlet: Inlet | None) -> None:
+def _close(inlet: DatagramSocket | None) -> None:
     if inlet is not None:
         inlet.close()
 

@@ -23,7 +23,7 @@ _QLEN = Path("/proc/sys/net/unix/max_dgram_qlen")
 _QLEN_USUAL = 10
 
 
-class Inlet:
+class DatagramSocket:
     """A datagram socket that does not block; `key` is what its datagrams are signed with."""
 
     def __init__(self, sock: socket.socket, key: bytes | None = None) -> None:
@@ -76,7 +76,7 @@ class Inlet:
         self.sock.close()
 
 
-def listen(address: tuple[str, int], key: bytes | None) -> Inlet:
+def listen(address: tuple[str, int], key: bytes | None) -> DatagramSocket:
     """Bind a UDP socket; raises `OSError`."""
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -85,7 +85,7 @@ def listen(address: tuple[str, int], key: bytes | None) -> Inlet:
     except OSError:
         sock.close()
         raise
-    return Inlet(sock, key)
+    return DatagramSocket(sock, key)
 
 
 def _make_room(sock: socket.socket) -> None:

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from kill_switch.triggers.pnl.courses import Transfer
-from kill_switch.triggers.pnl.samples import ABSURD
+from kill_switch.triggers.pnl.samples import MAX_EQUITY
 
 UNREADABLE = (KeyError, TypeError, ValueError, OSError, ArithmeticError)  # what reading a day back raises
 
 
-class Reset(NamedTuple):
+class ResetTime(NamedTuple):
     """When a day begins."""
 
     hour: int
@@ -35,7 +35,7 @@ class Reset(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Day:
+class TradingDay:
     """What equity is measured against until the next reset."""
 
     date: Date
@@ -46,11 +46,11 @@ class Day:
     warned: Mapping[str, int] = field(default_factory=dict)  # limit → the per cents that people know of
     taken_ns: int = 0  # monotonic; 0: in an earlier run
 
-    def moved(self, worth: Decimal) -> Day:
+    def after_transfer(self, worth: Decimal) -> TradingDay:
         """Return it in money of after a transfer of so much."""
         return replace(self, baseline=self.baseline + worth, peak=self.peak + worth)
 
-    def told(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """Return it for the record."""
         return {
             "date": self.date.isoformat(),
@@ -62,21 +62,21 @@ class Day:
         }
 
     @staticmethod
-    def of(told: Mapping[str, Any]) -> Day:
+    def from_json(told: Mapping[str, Any]) -> TradingDay:
         """Read it back; raises one of `UNREADABLE` for what is none."""
         baseline, peak = Decimal(told["baseline"]), Decimal(told["peak"])
-        if not (-ABSURD < baseline <= peak < ABSURD):
+        if not (-MAX_EQUITY < baseline <= peak < MAX_EQUITY):
             raise ValueError("no baseline and peak")
         since_ns = int(told["since_ns"])
         datetime.fromtimestamp(since_ns // 1_000_000_000, UTC)  # or it raises: no time that can be told
         warned = {str(limit): int(part) for limit, part in dict(told["warned"]).items()}
-        return Day(Date.fromisoformat(told["date"]), str(told["why"]), since_ns, baseline, peak, warned)
+        return TradingDay(Date.fromisoformat(told["date"]), str(told["why"]), since_ns, baseline, peak, warned)
 
 
-class Left(NamedTuple):
+class RestoredDay(NamedTuple):
     """What an earlier run has left."""
 
-    day: Day | None = None
-    ended: tuple[Day, ...] = ()  # days that a clock that is set may bring back, the latest last
+    day: TradingDay | None = None
+    ended: tuple[TradingDay, ...] = ()  # days that a clock that is set may bring back, the latest last
     seen_ns: int | None = None  # when its last sample came, wall time; None: nobody knows
     transfers: tuple[Transfer, ...] = ()  # that figures may not contain yet

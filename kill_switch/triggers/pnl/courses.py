@@ -23,7 +23,7 @@ from itertools import combinations_with_replacement, islice
 from operator import itemgetter
 
 SETTLE_NS = 60_000_000_000  # nanoseconds; figures and word of a transfer are no further apart than that
-KEPT_NS = 3 * SETTLE_NS  # nanoseconds; figures that are looked through
+FIGURES_KEPT_NS = 3 * SETTLE_NS  # nanoseconds; figures that are looked through
 APART_NS = 4_000_000_000  # nanoseconds; figures that are looked at are so far apart, besides the last one
 RECENT = 40  # figures that say what a common move is
 CLEAN, USUAL = Decimal("0.02"), 6  # a step is clean if it is off by that part of the transfer and so many common moves
@@ -43,13 +43,13 @@ class Transfer:
 
     account: str
     worth: Decimal
-    told_ns: int  # monotonic
+    reported_ns: int  # monotonic
     shown_ns: int | None = None  # when the first figure was asked for that contains it; None: in none so far
     sought: bool = True  # in the figures; else it is in none of them
 
     def is_in(self, asked_ns: int) -> bool | None:
         """Tell whether a figure that was asked for then contains it, by its word alone; None: nobody can tell."""
-        return None if abs(asked_ns - self.told_ns) < SETTLE_NS else asked_ns > self.told_ns
+        return None if abs(asked_ns - self.reported_ns) < SETTLE_NS else asked_ns > self.reported_ns
 
 
 Missing = frozenset[Transfer]  # transfers that a figure may contain, and does not
@@ -60,7 +60,7 @@ Step = tuple[Decimal, Decimal, Missing, Sequence[Decimal]]  # cost in all, of th
 
 
 @dataclass(slots=True, eq=False)
-class Point:
+class EquityPoint:
     """A figure, and what may be missing in it."""
 
     asked_ns: int
@@ -80,7 +80,7 @@ class Point:
         """
         if transfer.is_in(self.asked_ns) is not None:
             return
-        early = abs(transfer.worth) if transfer.told_ns > self.asked_ns else ZERO
+        early = abs(transfer.worth) if transfer.reported_ns > self.asked_ns else ZERO
         alike = {way for way in self.ways if any(one.worth == transfer.worth for one in way)}
         here = {way: cost + early for way, cost in self.ways.items() if way not in alike}
         missing = {way | {transfer}: cost for way, cost in self.ways.items()}
@@ -124,13 +124,13 @@ class Point:
         return bool(before) and self.likely != before
 
 
-class Course:
+class EquityCourse:
     """The last figures of one account, with the transfers that they may contain."""
 
     def __init__(self) -> None:
         self.transfers: list[Transfer] = []  # in the order of their words
         self.changed = False  # other figures are in doubt than before
-        self._points: list[Point] = []
+        self._points: list[EquityPoint] = []
 
     @property
     def asked_ns(self) -> int:
@@ -155,29 +155,31 @@ class Course:
         sure, some = NOTHING.union(*ways).intersection(*ways), NOTHING.union(*ways)
         return [sure.union(one for one in some if (one.worth > 0) == more) for more in (False, True)]
 
-    def tell(self, transfer: Transfer) -> None:
+    def add_transfer(self, transfer: Transfer) -> None:
         """Take a venue's word; figures that have come already may contain it."""
-        close = (one for one in self.transfers if one.sought and abs(one.told_ns - transfer.told_ns) < 2 * SETTLE_NS)
+        close = (
+            one for one in self.transfers if one.sought and abs(one.reported_ns - transfer.reported_ns) < 2 * SETTLE_NS
+        )
         transfer.sought = sum(1 for _ in close) < SOUGHT
         self.transfers.append(transfer)
-        self.transfers.sort(key=_told_ns)
+        self.transfers.sort(key=_reported_ns)
         first = self._first(transfer)
         if first == 0:
             self._points[0].doubt(transfer)
         if first is not None:
             self._explain(first)
 
-    def follow(self, asked_ns: int, worth: Decimal) -> None:
+    def add_figure(self, asked_ns: int, worth: Decimal) -> None:
         """Take the next figure."""
         points = self._points
         if asked_ns <= self.asked_ns:
             return
         last = points.pop() if len(points) > 1 and points[-1].asked_ns - points[-2].asked_ns < APART_NS else None
-        points.append(Point(asked_ns, worth))
+        points.append(EquityPoint(asked_ns, worth))
         if len(points) == 1:
             for one in self.transfers:
                 points[0].doubt(one)
-        while len(points) > 2 and asked_ns - points[1].asked_ns > KEPT_NS:
+        while len(points) > 2 and asked_ns - points[1].asked_ns > FIGURES_KEPT_NS:
             del points[0]
         if self.transfers:
             self._explain(len(points) - 1)
@@ -186,7 +188,7 @@ class Course:
         if last is not None:  # it is between two others now
             self.changed |= bool(points[-1].begun) or not points[-2].likely == last.likely == points[-1].likely
 
-    def forget(self, transfers: Collection[Transfer]) -> None:
+    def forget_transfers(self, transfers: Collection[Transfer]) -> None:
         """Go on as if these had never been told."""
         firsts = [first for first in map(self._first, transfers) if first is not None]
         self.transfers = [one for one in self.transfers if one not in transfers]
@@ -197,12 +199,12 @@ class Course:
     def has_looked_for(self, transfer: Transfer) -> bool:
         """Tell whether a transfer would have been found: all figures around its word are known, and none is crowded."""
         around = [point for point in self._points if transfer.is_in(point.asked_ns) is None]
-        known = bool(around) and around[0].asked_ns - transfer.told_ns < APART_NS
+        known = bool(around) and around[0].asked_ns - transfer.reported_ns < APART_NS
         return transfer.sought and known and not any(point.crowded for point in around)
 
     def _first(self, transfer: Transfer) -> int | None:
         """Return the number of the first figure that may contain a transfer, if there is one."""
-        n = bisect_right(self._points, transfer.told_ns - SETTLE_NS, key=lambda point: point.asked_ns)
+        n = bisect_right(self._points, transfer.reported_ns - SETTLE_NS, key=lambda point: point.asked_ns)
         return n if n < len(self._points) else None
 
     @property
@@ -229,13 +231,13 @@ class Course:
         """Find the ways to what may be missing in a figure, from those to the figure before it."""
         before, point = self._points[n - 1], self._points[n]
         point.begun = frozenset(told[_begun(told, before.asked_ns) : _begun(told, point.asked_ns)])
-        over = frozenset(told[: bisect_right(told, point.asked_ns - SETTLE_NS, key=_told_ns)])
+        over = frozenset(told[: bisect_right(told, point.asked_ns - SETTLE_NS, key=_reported_ns)])
         wanted = {way: way | point.begun for way in before.ways}
         doubtful = NOTHING.union(*wanted.values())
-        near = sorted((one for one in told if one in doubtful), key=lambda one: abs(one.told_ns - point.asked_ns))
+        near = sorted((one for one in told if one in doubtful), key=lambda one: abs(one.reported_ns - point.asked_ns))
         often = Counter(one.worth for one in near)
         worths = sorted(islice(often, LOOKED_AT))
-        sums = _sums(tuple((worth, _most(often[worth])) for worth in worths))
+        sums = _sums(tuple((worth, _rounded_count(often[worth])) for worth in worths))
         change, fits, steps = point.worth - before.worth, dict[Missing, list[Fit]](), list[Iterable[Step]]()
         point.ways, point.back, point.crowded = {}, {}, len(often) > LOOKED_AT
         for way, missing in wanted.items():
@@ -288,21 +290,21 @@ class Course:
                         behind[earlier] = cost + step
             n, point, best, ahead = n - 1, before, last, behind
         for one in self.transfers:
-            if one in found or one in best or one.told_ns - SETTLE_NS >= point.asked_ns:
+            if one in found or one in best or one.reported_ns - SETTLE_NS >= point.asked_ns:
                 self.changed |= one.shown_ns != found.get(one)
                 one.shown_ns = found.get(one)
 
 
-def _told_ns(transfer: Transfer) -> int:
-    return transfer.told_ns
+def _reported_ns(transfer: Transfer) -> int:
+    return transfer.reported_ns
 
 
 def _begun(told: Sequence[Transfer], asked_ns: int) -> int:
     """Return how many of these some figure may contain that was asked for before then."""
-    return bisect_left(told, asked_ns + SETTLE_NS, key=_told_ns)
+    return bisect_left(told, asked_ns + SETTLE_NS, key=_reported_ns)
 
 
-def _most(count: int) -> int:
+def _rounded_count(count: int) -> int:
     """Return so many, or a few more: sums are computed more rarely so."""
     return next((most for most in (1, TOGETHER, ALIKE) if count <= most), ALIKE)
 
@@ -334,7 +336,7 @@ def _sums(often: tuple[tuple[Decimal, int], ...]) -> list[Sum]:
 def _alike(missing: Missing, near: Iterable[Transfer]) -> Mapping[Decimal, Sequence[Transfer]]:
     """Return those missing of these transfers by their worth, the earliest first."""
     found: dict[Decimal, list[Transfer]] = {}
-    for one in sorted((one for one in near if one in missing), key=_told_ns):
+    for one in sorted((one for one in near if one in missing), key=_reported_ns):
         found.setdefault(one.worth, []).append(one)
     return found
 

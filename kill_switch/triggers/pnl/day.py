@@ -31,14 +31,14 @@ from decimal import Decimal
 from itertools import islice
 from typing import NamedTuple
 
-from kill_switch.core.domain import Now
-from kill_switch.triggers.pnl.baseline import Day, Left, Reset
+from kill_switch.core.domain import Instant
+from kill_switch.triggers.pnl.baseline import ResetTime, RestoredDay, TradingDay
 from kill_switch.triggers.pnl.courses import SETTLE_NS, Transfer
-from kill_switch.triggers.pnl.samples import Round
-from kill_switch.triggers.pnl.transfers import Readings, Transfers
+from kill_switch.triggers.pnl.samples import Sample
+from kill_switch.triggers.pnl.transfers import EquityRange, TransferTracker
 from kill_switch.wall_clock import AHEAD_S
 
-SET_RIGHT = "the clock was set right"  # why a day goes on that had ended
+CLOCK_SET_RIGHT = "the clock was set right"  # why a day goes on that had ended
 PEAK_STEPS = 100  # a rise is recorded when it is that part of max_drawdown: no crash loses more
 KNOWN_NS = 3 * SETTLE_NS  # so long a transfer may change what is known of a sample
 LIKE_MONEY = ("max_loss", "max_drawdown")  # the limits that are judged in money of now: transfers may hide a loss
@@ -48,7 +48,7 @@ BESIDE_S = 86_400.0  # seconds; so long the day before counts beside one that a 
 DAYS_KEPT = 3  # days that have ended, which a clock that is set may bring back
 
 
-class Limits(NamedTuple):
+class PnlLimits(NamedTuple):
     """How far equity may fall, in the trigger's currency; None: not watched."""
 
     max_loss: Decimal | None
@@ -56,7 +56,7 @@ class Limits(NamedTuple):
     floor: Decimal | None
 
 
-class Verdict(NamedTuple):
+class SampleOutcome(NamedTuple):
     """What a sample has led to."""
 
     began: bool = False  # a day
@@ -66,64 +66,73 @@ class Verdict(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class _Entry:
+class _JudgedSample:
     """A sample, and its readings in money of now."""
 
-    sample: Round
-    readings: Readings
+    sample: Sample
+    readings: EquityRange
     held: Decimal | None = None  # by it and the `confirm - 1` samples before it: the peak is no less
 
 
-class Ledger:
+class DayTracker:
     """Keep the day, and judge each sample."""
 
     def __init__(
-        self, limits: Limits, confirm: int, reset: Reset, warn_at: tuple[int, ...], left: Left | None = None
+        self,
+        limits: PnlLimits,
+        confirm: int,
+        reset: ResetTime,
+        warn_at: tuple[int, ...],
+        left: RestoredDay | None = None,
     ) -> None:
         """`left` is what an earlier run has left."""
-        left = left or Left()
+        left = left or RestoredDay()
         self.limits = limits
         self.day = left.day
         self.ended = list(left.ended)  # days that a clock that is set may bring back, the latest last
         self.recorded_peak = left.day.peak if left.day else Decimal()
-        self.lost: Decimal | None = None  # when the day began: since the baseline before; nobody counts it any more
-        self.because = ""  # why the last day has ended, if not by a reset that somebody has seen
+        self.uncounted_loss: Decimal | None = (
+            None  # when the day began: since the baseline before; nobody counts it any more
+        )
+        self.end_reason = ""  # why the last day has ended, if not by a reset that somebody has seen
         self._reset = reset
         self._warn_at = sorted(warn_at)
         self._confirm = confirm
-        self._transfers = Transfers(left.transfers)
-        self._entries: deque[_Entry] = deque()  # as long as a transfer may change them, the latest last
-        self._gathered: deque[_Entry] = deque(maxlen=2 * confirm - 1)
+        self._transfers = TransferTracker(left.transfers)
+        self._entries: deque[_JudgedSample] = deque()  # as long as a transfer may change them, the latest last
+        self._gathered: deque[_JudgedSample] = deque(maxlen=2 * confirm - 1)
         self._judged_ns = 0  # samples before that have tripped, and a person has re-armed: they do so no more
-        self._basis: tuple[_Entry, ...] = ()  # what the baseline is the median of, as long as a transfer may change it
+        self._basis: tuple[
+            _JudgedSample, ...
+        ] = ()  # what the baseline is the median of, as long as a transfer may change it
         self._peak = self.recorded_peak  # of the day, apart from what `_entries` have held
-        self._beside: Day | None = None  # the day before, if only a clock that was set has ended it
+        self._beside: TradingDay | None = None  # the day before, if only a clock that was set has ended it
         self._beside_ns = 0  # since when
         self._anew = "" if left.day else "first"  # why a new baseline is wanted, besides the time of the day
         self._was: Decimal | None = None  # the baseline before, in money of now
         self._why = ""  # what `because` is going to be
-        self._last: Now | None = None  # when the last sample came
+        self._last: Instant | None = None  # when the last sample came
         self._gap_s = 0.0  # the longest time without a sample since the day was last today's
         self._left_ns = left.seen_ns
         self._clear_ns = 0  # monotonic; of the last sample of which it is known that it reaches no limit
 
     @property
-    def rounds(self) -> tuple[Round, ...]:
+    def basis_samples(self) -> tuple[Sample, ...]:
         """The samples that the last verdict was built on, the latest last."""
         return tuple(entry.sample for entry in self._row)
 
     @property
-    def wanted(self) -> int:
+    def samples_missing(self) -> int:
         """How many samples are missing before there is a first baseline."""
         return 0 if self.day is not None else max(1, 2 * self._confirm - 1 - len(self._gathered))
 
     @property
-    def waits(self) -> bool:
+    def waits_for_baseline(self) -> bool:
         """There is no baseline, and a limit counts from it."""
         return self.day is None and (self.limits.max_loss is not None or self.limits.max_drawdown is not None)
 
     @property
-    def unrecorded(self) -> bool:
+    def has_unrecorded_peak(self) -> bool:
         """The peak has risen by so much that it must be put on record."""
         step = self.limits.max_drawdown
         return bool(self.day and step and (self.day.peak - self.recorded_peak) * PEAK_STEPS >= step)
@@ -134,7 +143,7 @@ class Ledger:
         return tuple(one for one in self._transfers if one.shown_ns is None)
 
     @property
-    def beside(self) -> bool:
+    def previous_day(self) -> bool:
         """The day before counts beside this one."""
         return self._beside is not None
 
@@ -150,14 +159,14 @@ class Ledger:
             return ()
         return tuple(name for name in LIKE_MONEY if self._may_reach(name, self._entries[-1]))
 
-    def take(self, sample: Round) -> Verdict:
+    def judge(self, sample: Sample) -> SampleOutcome:
         """Judge one sample of all accounts."""
-        twice = tuple(self._transfers.follow(sample))
+        twice = tuple(self._transfers.add_sample(sample))
         for transfer in twice:
             self._shift(-transfer.worth)
-        if twice or self._transfers.changed():
+        if twice or self._transfers.take_changed():
             self._correct()
-        self._entries.append(_Entry(sample, self._transfers.readings(sample)))
+        self._entries.append(_JudgedSample(sample, self._transfers.readings(sample)))
         self._hold(len(self._entries) - 1)
         began = self._begin(sample.at)
         self._raise_peak()
@@ -165,21 +174,23 @@ class Ledger:
         self._forget(sample.at.mono_ns)
         row = self._row
         if len(row) < self._confirm:
-            return Verdict(began, twice=twice)
+            return SampleOutcome(began, twice=twice)
         reached = tuple(
             name
-            for name in Limits._fields
+            for name in PnlLimits._fields
             if all(self._reaches(name, entry) for entry in row) or (name == "max_loss" and self._was_lost())
         )
-        return Verdict(began, reached, () if reached else self._warn(max(entry.readings.most for entry in row)), twice)
+        return SampleOutcome(
+            began, reached, () if reached else self._warn(max(entry.readings.most for entry in row)), twice
+        )
 
-    def transfer(self, account: str, worth: Decimal, mono_ns: int) -> None:
+    def on_transfer(self, account: str, worth: Decimal, mono_ns: int) -> None:
         """Take out of profit and loss what was brought in (more than nothing) or taken away (less)."""
         self._shift(worth)
-        self._transfers.tell(Transfer(account, worth, mono_ns))
+        self._transfers.add_transfer(Transfer(account, worth, mono_ns))
         self._correct()
 
-    def go_on(self, now_ns: int) -> None:
+    def continue_after_rearm(self, now_ns: int) -> None:
         """Let the day go on behind a re-arm of some accounts: what has tripped is not judged again."""
         self._judged_ns = now_ns
 
@@ -194,11 +205,11 @@ class Ledger:
         self._gathered.clear()
         self._basis = ()
 
-    def reaches(self, name: str, sample: Round) -> bool:
+    def reaches(self, name: str, sample: Sample) -> bool:
         """Tell whether a sample reaches a limit, by its more favourable reading."""
-        return self._reaches(name, _Entry(sample, self._transfers.readings(sample)))
+        return self._reaches(name, _JudgedSample(sample, self._transfers.readings(sample)))
 
-    def worth(self, sample: Round) -> Decimal:
+    def worth(self, sample: Sample) -> Decimal:
         """Return what a sample is worth in money of now, by its more favourable reading."""
         return self._transfers.readings(sample).most
 
@@ -219,10 +230,10 @@ class Ledger:
     # ── judging ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def _row(self) -> list[_Entry]:
+    def _row(self) -> list[_JudgedSample]:
         return list(islice(self._entries, max(0, len(self._entries) - self._confirm), None))
 
-    def _reaches(self, name: str, entry: _Entry) -> bool:
+    def _reaches(self, name: str, entry: _JudgedSample) -> bool:
         limits, days = self.limits, [day for day in (self.day, self._beside) if day is not None]
         match name:
             case "floor":  # equity itself: no transfer moves it
@@ -257,9 +268,9 @@ class Ledger:
                 self._clear_ns = entry.sample.at.mono_ns
                 break
 
-    def _may_reach(self, name: str, entry: _Entry) -> bool:
+    def _may_reach(self, name: str, entry: _JudgedSample) -> bool:
         """Tell whether a sample reaches a limit by its less favourable reading."""
-        return self._reaches(name, _Entry(entry.sample, Readings(entry.readings.least, entry.readings.least)))
+        return self._reaches(name, _JudgedSample(entry.sample, EquityRange(entry.readings.least, entry.readings.least)))
 
     def _warn(self, worth: Decimal) -> tuple[tuple[str, int], ...]:
         """Find the per cents that have been passed for the first time this day; of several, the most."""
@@ -289,9 +300,9 @@ class Ledger:
     def _shift(self, worth: Decimal) -> None:
         """Bring what is in money of before a transfer into money of now."""
         self._peak += worth
-        self.day = self.day and self.day.moved(worth)
-        self._beside = self._beside and self._beside.moved(worth)
-        self.ended = [day.moved(worth) for day in self.ended]
+        self.day = self.day and self.day.after_transfer(worth)
+        self._beside = self._beside and self._beside.after_transfer(worth)
+        self.ended = [day.after_transfer(worth) for day in self.ended]
         self._was = None if self._was is None else self._was + worth
 
     def _correct(self) -> None:
@@ -308,7 +319,7 @@ class Ledger:
         held = (one.held for one in self._entries if one.held is not None and self._is_of_day(one))
         self.day = replace(self.day, peak=max((self._peak, *held)))
 
-    def _is_of_day(self, entry: _Entry) -> bool:
+    def _is_of_day(self, entry: _JudgedSample) -> bool:
         return self.day is not None and entry.sample.at.mono_ns >= self.day.taken_ns
 
     def _forget(self, now_ns: int) -> None:
@@ -328,7 +339,7 @@ class Ledger:
 
     # ── the day ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _begin(self, at: Now) -> bool:
+    def _begin(self, at: Instant) -> bool:
         """Begin the day that is due, once there are samples enough for its baseline."""
         set_s = self._pass(at)
         if self.day is not None and self._goes_on(self.day, at.wall_ns):
@@ -339,8 +350,8 @@ class Ledger:
         if back is not None:
             self._end()
             self.ended = [day for day in self.ended if day.date != back.date]
-            self._why, self._beside, self.lost = "", None, None
-            self._start(replace(back, why=SET_RIGHT, taken_ns=at.mono_ns))
+            self._why, self._beside, self.uncounted_loss = "", None, None
+            self._start(replace(back, why=CLOCK_SET_RIGHT, taken_ns=at.mono_ns))
             return True
         if self.day is not None and self._gap_s > BRIDGED_S:  # too much may have been moved meanwhile
             self._why = f"nothing was known for {_hours(self._gap_s)}"
@@ -354,7 +365,7 @@ class Ledger:
         self._gathered.append(self._entries[-1])
         return self._gather(at)
 
-    def _pass(self, at: Now) -> float:
+    def _pass(self, at: Instant) -> float:
         """Take note of the time since the last sample; return by how much the clock was set meanwhile, in seconds."""
         last, self._last = self._last, at
         if at.mono_ns - self._beside_ns > BESIDE_S * 1e9:
@@ -367,7 +378,7 @@ class Ledger:
         self._gap_s = max(self._gap_s, passed_s)
         return (at.wall_ns - last.wall_ns) / 1e9 - passed_s
 
-    def _gather(self, at: Now) -> bool:
+    def _gather(self, at: Instant) -> bool:
         """Take the baseline from the samples gathered, if they are enough."""
         if len(self._gathered) < 2 * self._confirm - 1:
             return False
@@ -376,14 +387,14 @@ class Ledger:
             self._beside = None
         basis = tuple(self._gathered)
         baseline = _median(basis)
-        self.lost = None if self._was is None else self._was - baseline
+        self.uncounted_loss = None if self._was is None else self._was - baseline
         why = self._anew or "reset"
-        self._start(Day(self._reset.date(at.wall_ns), why, at.wall_ns, baseline, baseline, {}, at.mono_ns))
+        self._start(TradingDay(self._reset.date(at.wall_ns), why, at.wall_ns, baseline, baseline, {}, at.mono_ns))
         self._basis = basis
         return True
 
-    def _start(self, day: Day) -> None:
-        self.day, self._peak, self.because = day, day.peak, self._why
+    def _start(self, day: TradingDay) -> None:
+        self.day, self._peak, self.end_reason = day, day.peak, self._why
         self._anew, self._why, self._was = "", "", None
         self._gap_s, self._basis = 0.0, ()
         self._gathered.clear()
@@ -395,18 +406,18 @@ class Ledger:
             self.ended = [*(day for day in self.ended if day.date != self.day.date), self.day][-DAYS_KEPT:]
             self.day, self._basis = None, ()
 
-    def _goes_on(self, day: Day, wall_ns: int) -> bool:
+    def _goes_on(self, day: TradingDay, wall_ns: int) -> bool:
         """Tell whether a day is today's: one date ahead, the clock was set back over the reset, or shows it twice."""
         ahead = day.date - self._reset.date(wall_ns)
         return timedelta() <= ahead <= timedelta(days=1) and day.since_ns - wall_ns <= AHEAD_S * 1e9
 
 
-def _median(entries: Iterable[_Entry]) -> Decimal:
+def _median(entries: Iterable[_JudgedSample]) -> Decimal:
     worths = sorted(entry.readings.least for entry in entries)
     return worths[len(worths) // 2]
 
 
-def _stricter(day: Day, other: Day | None) -> Day:
+def _stricter(day: TradingDay, other: TradingDay | None) -> TradingDay:
     """Return a day with the higher baseline and the higher peak of both."""
     if other is None:
         return day

@@ -15,7 +15,7 @@ LOOK_EVERY_S = 0.1
 IDLE_S = 1.0  # while nobody wants to know
 
 
-class Measuring:
+class EquityPoller:
     """Keep each wanted account's next appointment."""
 
     def __init__(self, dispatcher: Dispatcher, wanted: Callable[[], Iterable[str]]) -> None:
@@ -36,7 +36,7 @@ class Measuring:
         sessions = self._dispatcher.sessions
         wanted = [name for name in self._wanted() if name in sessions]
         self._due_ns = {name: due_ns for name, due_ns in self._due_ns.items() if name in wanted}
-        busy = self._dispatcher.striking
+        busy = self._dispatcher.striking_accounts
         for number, name in enumerate(wanted):
             session = sessions[name]
             every_ns = int(session.status.measure_every_s * 1e9)
@@ -44,4 +44,4 @@ class Measuring:
             if now_ns < due_ns or name in busy or not session.status.is_reachable:
                 continue
             self._due_ns[name] = now_ns + every_ns
-            session.measure()
+            session.request_equity()

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 
-ABSURD = Decimal(10) ** 18  # nobody has so much, in any currency
+MAX_EQUITY = Decimal(10) ** 18  # nobody has so much, in any currency
 FUTURE_S = 1.0  # a sender's clock may be ahead of ours by so much
 # a float is written with up to 21 decimals, a quotient of decimals with 28 digits behind its zeros
 _EQUITY = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,60})?(?:[eE](?:-[0-9]{1,3}|\+?[0-9]{1,2}))?")
@@ -23,7 +23,7 @@ _EQUITY = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,60})?(?:[eE](?:-[0-9]{1,3}|\+?[
 Amounts = Mapping[str, Decimal]  # by currency
 
 
-class Figure(NamedTuple):
+class AccountValue(NamedTuple):
     """What one account was worth."""
 
     amounts: Amounts
@@ -31,12 +31,12 @@ class Figure(NamedTuple):
     asked_ns: int  # monotonic
 
 
-class Round(NamedTuple):
+class Sample(NamedTuple):
     """One figure of every account, all of one window: a sample."""
 
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, AccountValue]
     worth: Decimal
-    at: Now
+    at: Instant
 
     @property
     def asked_ns(self) -> int:
@@ -59,7 +59,7 @@ class Round(NamedTuple):
         }
 
 
-class Samples:
+class SampleCollector:
     """Hold each account's last figure, and what was ignored."""
 
     def __init__(self, accounts: Iterable[str], rates: Mapping[str, Decimal], window_s: float) -> None:
@@ -68,48 +68,48 @@ class Samples:
         self.ignored = 0
         self.why_ignored = ""  # the last time
         self.unrated: dict[str, str] = {}  # account → what it holds that has no rate
-        self.last: dict[str, Figure | None] = dict.fromkeys(accounts)
+        self.last: dict[str, AccountValue | None] = dict.fromkeys(accounts)
         self._rates = rates
 
-    def take(self, account: str, amounts: Amounts, asked_ns: int, now_ns: int) -> bool:
+    def add(self, account: str, amounts: Amounts, asked_ns: int, now_ns: int) -> bool:
         """Take a figure; False, with `ignored` counted, if it is none."""
         last = self.last[account]
-        if not self.sensible(amounts):
+        if not self.is_plausible(amounts):
             return False
         if not amounts:
-            return self.ignore("no amount in it")
+            return self.count_ignored("no amount in it")
         if asked_ns > now_ns:
-            return self.ignore("from the future")
+            return self.count_ignored("from the future")
         if last is not None and asked_ns == last.asked_ns and amounts == last.amounts:
             return False  # the same moment is the same figure, however often it comes
         if last is not None and asked_ns <= last.asked_ns:
-            return self.ignore("not newer than the one before")
+            return self.count_ignored("not newer than the one before")
         held = {currency: amount + 0 for currency, amount in amounts.items() if amount}
         unrated = [f"{amount:f} {currency}" for currency, amount in held.items() if currency not in self._rates]
         if unrated:
             self.unrated[account] = ", ".join(unrated)
             return True
         worth = sum((amount * self._rates[currency] for currency, amount in held.items()), Decimal())
-        if not self.sensible({"": worth}):
+        if not self.is_plausible({"": worth}):
             return False
         self.unrated.pop(account, None)
-        self.last[account] = Figure(dict(amounts), worth, asked_ns)
+        self.last[account] = AccountValue(dict(amounts), worth, asked_ns)
         return True
 
-    def sensible(self, amounts: Amounts) -> bool:
+    def is_plausible(self, amounts: Amounts) -> bool:
         """Tell whether these can be amounts of money; if not, that is counted."""
-        fine = all(amount.is_finite() and abs(amount) < ABSURD for amount in amounts.values())
-        return fine or self.ignore("not a sensible number")
+        fine = all(amount.is_finite() and abs(amount) < MAX_EQUITY for amount in amounts.values())
+        return fine or self.count_ignored("not a sensible number")
 
-    def ignore(self, why: str) -> bool:
+    def count_ignored(self, why: str) -> bool:
         """Count what is no figure."""
         self.ignored += 1
         self.why_ignored = why
         return False
 
-    def round(self, after: Round | None, now: Now, within_s: float) -> Round | None:
+    def next_sample(self, after: Sample | None, now: Instant, within_s: float) -> Sample | None:
         """Return the next sample after that one, if every account has its part in it, none older than `within_s`."""
-        figures: dict[str, Figure] = {}
+        figures: dict[str, AccountValue] = {}
         for name, figure in self.last.items():
             used = after.figures.get(name) if after is not None else None
             if figure is None or (used is not None and figure.asked_ns <= used.asked_ns):
@@ -118,10 +118,10 @@ class Samples:
         asked = [figure.asked_ns for figure in figures.values()]
         if max(asked) - min(asked) > self.window_s * 1e9 or now.mono_ns - min(asked) > within_s * 1e9:
             return None
-        return Round(figures, sum((figure.worth for figure in figures.values()), Decimal()), now)
+        return Sample(figures, sum((figure.worth for figure in figures.values()), Decimal()), now)
 
 
-def amount_of(value: object) -> Decimal | None:
+def parse_equity(value: object) -> Decimal | None:
     """Read an equity from outside, as a text or as JSON's number; None for what is no decimal number.
 
     An exponent is fine: programs write small and large numbers so (`5e-05`). A minus nothing is what a broken

@@ -13,29 +13,31 @@ from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from kill_switch.triggers.pnl.courses import SETTLE_NS, ZERO, Course, Transfer
-from kill_switch.triggers.pnl.samples import Round
+from kill_switch.triggers.pnl.courses import SETTLE_NS, ZERO, EquityCourse, Transfer
+from kill_switch.triggers.pnl.samples import Sample
 
-KEPT_NS = 5 * SETTLE_NS  # nanoseconds; of transfers, which outlast the figures that are looked through
-TWICE_NS = 3600_000_000_000  # nanoseconds; no second word is left out so soon after another: a loss may hide transfers
+TRANSFERS_KEPT_NS = 5 * SETTLE_NS  # nanoseconds; of transfers, which outlast the figures that are looked through
+NO_SECOND_DUPLICATE_NS = (
+    3600_000_000_000  # nanoseconds; no second word is left out so soon after another: a loss may hide transfers
+)
 
 
-class Readings(NamedTuple):
+class EquityRange(NamedTuple):
     """What a sample is worth in money of now: had it contained what it lacks of all the transfers that were told."""
 
     least: Decimal
     most: Decimal
 
 
-class Transfers:
+class TransferTracker:
     """Keep the transfers that some sample may not contain."""
 
     def __init__(self, known: Iterable[Transfer] = ()) -> None:
         """`known` are those that an earlier run has left."""
-        self._courses: dict[str, Course] = {}
+        self._courses: dict[str, EquityCourse] = {}
         self._left_out_ns: int | None = None  # when a second word was last left out
         for one in known:
-            self.tell(one)
+            self.add_transfer(one)
 
     def __len__(self) -> int:
         return sum(len(course.transfers) for course in self._courses.values())
@@ -44,42 +46,44 @@ class Transfers:
         for course in self._courses.values():
             yield from course.transfers
 
-    def tell(self, transfer: Transfer) -> None:
+    def add_transfer(self, transfer: Transfer) -> None:
         """Take a venue's word; figures that have come already may contain it."""
         if transfer.worth:  # no figure could show that nothing was moved
-            self._course(transfer.account).tell(transfer)
+            self._course(transfer.account).add_transfer(transfer)
 
-    def follow(self, sample: Round) -> list[Transfer]:
+    def add_sample(self, sample: Sample) -> list[Transfer]:
         """Look for transfers in the next sample; return those that were told twice: they count no more."""
         for account, figure in sample.figures.items():
-            self._course(account).follow(figure.asked_ns, figure.worth)
-        if self._left_out_ns is not None and sample.at.mono_ns - self._left_out_ns < TWICE_NS:
+            self._course(account).add_figure(figure.asked_ns, figure.worth)
+        if self._left_out_ns is not None and sample.at.mono_ns - self._left_out_ns < NO_SECOND_DUPLICATE_NS:
             return []
         overdue = [one for one in self if one.shown_ns is None and one.is_in(self._course(one.account).asked_ns)]
         twice = [one for one in overdue if self._is_second(one) and self._course(one.account).has_looked_for(one)]
         if twice:
             self._left_out_ns = sample.at.mono_ns
         for account in {one.account for one in twice}:
-            self._course(account).forget(twice)
+            self._course(account).forget_transfers(twice)
         return twice
 
-    def changed(self) -> bool:
+    def take_changed(self) -> bool:
         """Tell whether readings may have changed since this was last asked."""
         changed = any(course.changed for course in self._courses.values())
         for course in self._courses.values():
             course.changed = False
         return changed
 
-    def prune(self, held: Sequence[Round], now_ns: int) -> None:
+    def prune(self, held: Sequence[Sample], now_ns: int) -> None:
         """Forget the transfers that all samples contain that are still `held`, and every later one."""
         for account, course in self._courses.items():
             asked = [sample.figures[account].asked_ns for sample in held if account in sample.figures]
             first_ns = min(asked, default=now_ns)
             course.transfers = [
-                one for one in course.transfers if now_ns - one.told_ns <= KEPT_NS or not one.is_in(first_ns)
+                one
+                for one in course.transfers
+                if now_ns - one.reported_ns <= TRANSFERS_KEPT_NS or not one.is_in(first_ns)
             ]
 
-    def readings(self, sample: Round) -> Readings:
+    def readings(self, sample: Sample) -> EquityRange:
         """Return the least and the most that a sample may be worth."""
         least = most = sample.worth
         for account, figure in sample.figures.items():
@@ -101,22 +105,22 @@ class Transfers:
             missing = [_sum(way & found) for way in likely] or [ZERO]
             least += later + min(missing) + _sum(one for one in unfound if one.worth < 0)
             most += later + max(missing) + _sum(one for one in unfound if one.worth > 0)
-        return Readings(least, most)
+        return EquityRange(least, most)
 
-    def doubtful(self, sample: Round) -> list[Transfer]:
+    def doubtful(self, sample: Sample) -> list[Transfer]:
         """Return the transfers of which nobody can tell whether that sample contains them."""
         known = ((one, sample.figures.get(one.account)) for one in self)
         return [one for one, f in known if one.shown_ns is None and f is not None and one.is_in(f.asked_ns) is None]
 
-    def _course(self, account: str) -> Course:
-        return self._courses.setdefault(account, Course())
+    def _course(self, account: str) -> EquityCourse:
+        return self._courses.setdefault(account, EquityCourse())
 
     def _is_second(self, transfer: Transfer) -> bool:
         """Tell whether an equal transfer was told close by, and found."""
         return any(
             one.shown_ns is not None
             and (one.account, one.worth) == (transfer.account, transfer.worth)
-            and abs(one.told_ns - transfer.told_ns) <= SETTLE_NS
+            and abs(one.reported_ns - transfer.reported_ns) <= SETTLE_NS
             for one in self
         )
 

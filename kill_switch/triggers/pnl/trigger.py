@@ -35,37 +35,44 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from kill_switch.core.domain import Now, Phase, Reason, Severity
+from kill_switch.core.domain import Instant, Phase, Reason, Severity
 from kill_switch.core.engine import Announce
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
-from kill_switch.triggers.pnl.baseline import Reset
+from kill_switch.triggers.pnl.baseline import ResetTime
 from kill_switch.triggers.pnl.courses import Transfer
-from kill_switch.triggers.pnl.day import KNOWN_NS, Ledger, Limits
-from kill_switch.triggers.pnl.describe import INTAKE, figures_of, money, standing, utc
-from kill_switch.triggers.pnl.restored import OTHER_FIGURES, UNREADABLE_DAY, counts_no_more, equity_of, lost, read
-from kill_switch.triggers.pnl.samples import FUTURE_S, Amounts, Round, Samples, amount_of
-from kill_switch.triggers.stall_clock import Attention, Mark
+from kill_switch.triggers.pnl.day import KNOWN_NS, DayTracker, PnlLimits
+from kill_switch.triggers.pnl.describe import INTAKE, describe_standing, figures_of, format_money, format_utc
+from kill_switch.triggers.pnl.restored import (
+    OTHER_FIGURES,
+    UNREADABLE_DAY,
+    describe_lost,
+    describe_uncounted,
+    last_equity,
+    restore_day,
+)
+from kill_switch.triggers.pnl.samples import FUTURE_S, Amounts, Sample, SampleCollector, parse_equity
+from kill_switch.triggers.stall_clock import StallClock, StallMark
 
 LOOK_EVERY_S = 0.1
 RECORD_EVERY_NS = 600_000_000_000  # nanoseconds; a crash hides no more of when and where equity was last seen
 Record = Callable[[Mapping[str, object]], None]
 
 
-class Terms(NamedTuple):
+class PnlTerms(NamedTuple):
     """What the configuration says."""
 
     currency: str
     rates: Mapping[str, Decimal]  # of other currencies
-    limits: Limits
+    limits: PnlLimits
     confirm: int
     stale_after_s: float
     warn_at: tuple[int, ...]
-    reset: Reset
+    reset: ResetTime
     from_accounts: bool
     window_s: float  # figures of one sample are no further apart
 
 
-class Pnl:
+class PnlTrigger:
     """Watch the equity of its accounts."""
 
     kind = "pnl"
@@ -74,10 +81,10 @@ class Pnl:
         self,
         name: str,
         accounts: tuple[str, ...],
-        terms: Terms,
+        terms: PnlTerms,
         *,
-        clock: Callable[[], Now],
-        attention: Attention,
+        clock: Callable[[], Instant],
+        attention: StallClock,
         record: Record,
         announce: Callable[[Announce], None],
         past: Mapping[str, Any] | None = None,
@@ -88,24 +95,24 @@ class Pnl:
         self.accounts = accounts
         self.terms = terms
         self._clock = clock
-        self._attention = attention
+        self._stall_clock = attention
         self._record_it = record
         self._announce = announce
         self._phase = phase
         sources = accounts if terms.from_accounts else (INTAKE,)
-        self._samples = Samples(sources, {**terms.rates, terms.currency: Decimal(1)}, terms.window_s)
+        self._samples = SampleCollector(sources, {**terms.rates, terms.currency: Decimal(1)}, terms.window_s)
         self._at_s = 0.0  # of the last figure from outside, by its sender's clock
-        self._last: Round | None = None
+        self._last: Sample | None = None
         now = clock()
         self._seen = attention.mark(now.mono_ns)  # the last sample
         self._owes = dict.fromkeys(accounts, self._seen)  # account → since when it owes a figure
         self._every_s = 0.0  # between the last two samples
         self._slow = 0  # how many samples in a row came later than `stale_after` behind the one before
         self._fired = ""  # what it said
-        self._recorded: tuple[int, Round | None] = (now.mono_ns, None)  # when, and which sample, was last on record
-        left, why = read(past, self._meaning(), now)
-        self._known = equity_of(past, self._meaning())
-        self._ledger = Ledger(terms.limits, terms.confirm, terms.reset, terms.warn_at, left)
+        self._recorded: tuple[int, Sample | None] = (now.mono_ns, None)  # when, and which sample, was last on record
+        left, why = restore_day(past, self._meaning(), now)
+        self._known = last_equity(past, self._meaning())
+        self._day_tracker = DayTracker(terms.limits, terms.confirm, terms.reset, terms.warn_at, left)
         self._lost = ""  # what an earlier run has counted that counts no more
         if past is not None and past.get("fired"):
             if Phase.ARMED not in self._phases():
@@ -113,56 +120,56 @@ class Pnl:
             elif self._all_armed():  # and nobody was there to see it
                 why = why or "re-arm"
         if why:
-            self._ledger.begin_anew(why)
+            self._day_tracker.begin_anew(why)
         if why in (OTHER_FIGURES, UNREADABLE_DAY):
-            self._lost = lost(past)
+            self._lost = describe_lost(past)
 
     # ── figures ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def measured(self, account: str, amounts: Amounts, asked_ns: int) -> None:
+    def on_equity(self, account: str, amounts: Amounts, asked_ns: int) -> None:
         """Take what a venue says that an account is worth."""
         if self.terms.from_accounts and account in self._samples.last:
             now_ns = self._clock().mono_ns
-            if self._samples.take(account, amounts, asked_ns, now_ns) and account not in self._samples.unrated:
-                self._owes[account] = Mark(asked_ns, self._attention.deaf_ns(now_ns))
+            if self._samples.add(account, amounts, asked_ns, now_ns) and account not in self._samples.unrated:
+                self._owes[account] = StallMark(asked_ns, self._stall_clock.stalled_ns(now_ns))
 
-    def moved(self, account: str, currency: str, amount: Decimal) -> None:
+    def on_transfer(self, account: str, currency: str, amount: Decimal) -> None:
         """Take a venue's word of a deposit (more than nothing) or a withdrawal (less)."""
         if not self.terms.from_accounts or account not in self._samples.last:
             return
         rate = Decimal(1) if currency == self.terms.currency else self.terms.rates.get(currency)
-        worth = None if rate is None else self._samples.sensible({currency: amount}) and amount * rate
+        worth = None if rate is None else self._samples.is_plausible({currency: amount}) and amount * rate
         if not worth:  # without a rate, the account's figures tell of it
             return
-        self._ledger.transfer(account, worth, self._clock().mono_ns)
+        self._day_tracker.on_transfer(account, worth, self._clock().mono_ns)
         self._record("transfer", {"account": account, "currency": currency, "amount": str(amount)})
 
-    def reported(self, equity: object, at: object) -> bool:
+    def on_external_equity(self, equity: object, at: object) -> bool:
         """Take a figure from outside with its time (seconds since 1970); False if it is ignored."""
         samples, now = self._samples, self._clock()
         if self.terms.from_accounts:
             return False
-        amount = amount_of(equity)
+        amount = parse_equity(equity)
         if amount is None:
-            return samples.ignore('"equity" is no plain decimal number')
+            return samples.count_ignored('"equity" is no plain decimal number')
         if isinstance(at, bool) or not isinstance(at, int | float) or not math.isfinite(at):
-            return samples.ignore('"at" is no time')
+            return samples.count_ignored('"at" is no time')
         now_s = now.wall_ns / 1e9
         if self._at_s > now_s + FUTURE_S:  # our own clock was set back
             self._at_s = 0.0
         if at > now_s + FUTURE_S:
-            return samples.ignore("from the future")
+            return samples.count_ignored("from the future")
         if at <= self._at_s:
-            return samples.ignore("not newer than the one before")
+            return samples.count_ignored("not newer than the one before")
         age_s = max(0.0, now_s - at)
         if age_s > self.terms.stale_after_s:
-            return samples.ignore("too old")
+            return samples.count_ignored("too old")
         self._at_s = float(at)
         asked_ns = now.mono_ns - int(age_s * 1e9)
         last = samples.last[INTAKE]
         if last is not None:  # the two clocks do not run quite alike
             asked_ns = max(asked_ns, last.asked_ns + 1)
-        return samples.take(INTAKE, {self.terms.currency: amount}, min(asked_ns, now.mono_ns), now.mono_ns)
+        return samples.add(INTAKE, {self.terms.currency: amount}, min(asked_ns, now.mono_ns), now.mono_ns)
 
     # ── the watch ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -182,24 +189,24 @@ class Pnl:
     def _look(self, report: Report) -> None:
         now = self._clock()
         for name in self._struck():
-            self._owes[name] = self._attention.mark(now.mono_ns)
-        sample = self._samples.round(self._last, now, self.terms.stale_after_s)
+            self._owes[name] = self._stall_clock.mark(now.mono_ns)
+        sample = self._samples.next_sample(self._last, now, self.terms.stale_after_s)
         if sample is None:
             return
         late = self._last is not None and self._overdue(self._seen, sample.asked_ns)
         self._slow = self._slow + 1 if late else 0
         self._every_s = 0.0 if self._last is None else (sample.asked_ns - self._last.asked_ns) / 1e9
         self._last = sample
-        self._seen = Mark(sample.asked_ns, self._attention.deaf_ns(now.mono_ns))
-        verdict = self._ledger.take(sample)
+        self._seen = StallMark(sample.asked_ns, self._stall_clock.stalled_ns(now.mono_ns))
+        verdict = self._day_tracker.judge(sample)
         if verdict.began:
-            self._say_begun()
-        elif self._ledger.unrecorded:
+            self._announce_day()
+        elif self._day_tracker.has_unrecorded_peak:
             self._record("peak")
         elif now.mono_ns - self._recorded[0] >= RECORD_EVERY_NS:
             self._record("figure")
         for twice in verdict.twice:
-            self._say_twice(twice)
+            self._announce_duplicate(twice)
         if verdict.reached and not self._fired:
             self._fire(verdict.reached, now, report)
         elif verdict.warn and not self._fired:
@@ -209,9 +216,9 @@ class Pnl:
                 )
             self._record("warn")
 
-    def _fire(self, reached: tuple[str, ...], now: Now, report: Report) -> None:
+    def _fire(self, reached: tuple[str, ...], now: Instant, report: Report) -> None:
         self._fired = f"{' and '.join(reached)} reached: {self._standing()}"
-        day = self._ledger.day
+        day = self._day_tracker.day
         evidence: dict[str, object] = {
             "reached": reached,
             "currency": self.terms.currency,
@@ -219,9 +226,9 @@ class Pnl:
             "limits": {name: str(limit) for name, limit in self.terms.limits._asdict().items() if limit is not None},
             "baseline": None if day is None else str(day.baseline),
             "peak": None if day is None else str(day.peak),
-            "since": None if day is None else utc(day.since_ns),
+            "since": None if day is None else format_utc(day.since_ns),
             "confirm": self.terms.confirm,
-            "samples": [sample.evidence() for sample in self._ledger.rounds],
+            "samples": [sample.evidence() for sample in self._day_tracker.basis_samples],
             "ignored": self._samples.ignored,
         }
         report(Reason(self.name, self._fired, self.accounts, now, evidence))
@@ -229,7 +236,7 @@ class Pnl:
 
     # ── what others see ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def condition(self) -> tuple[TriggerState, str]:
+    def state(self) -> tuple[TriggerState, str]:
         blind = self.blindness()
         if self._fired:
             return TriggerState.TRIPPED, f"{self._fired}; now {blind or self._standing()}"
@@ -238,38 +245,38 @@ class Pnl:
         if self._last is None:
             missing = [name for name, figure in self._samples.last.items() if figure is None]
             return TriggerState.WAITING, f"waits for {figures_of(missing)}{self._unrated()}{self._ignored()}"
-        state = TriggerState.WAITING if self._ledger.waits else TriggerState.OK
+        state = TriggerState.WAITING if self._day_tracker.waits_for_baseline else TriggerState.OK
         return state, f"{self._standing()}{self._unrated()}{self._ignored()}"
 
-    def figures(self) -> Figures:
+    def measurements(self) -> Figures:
         if self._last is None:
             return {}
-        worth, limits = self._ledger.worth(self._last), self.terms.limits
+        worth, limits = self._day_tracker.worth(self._last), self.terms.limits
         floor = math.nan if limits.floor is None else float(limits.floor)
         found = {"equity": (float(self._last.worth), floor), "age_s": (self._age_s(), self.terms.stale_after_s)}
         names = {"max_loss": "loss", "max_drawdown": "drawdown"}
-        for limit, (fallen, most) in self._ledger.fallen(worth).items():
+        for limit, (fallen, most) in self._day_tracker.fallen(worth).items():
             if limit in names:
                 found[names[limit]] = (float(fallen), float(most))
         return found
 
-    def against_rearm(self) -> str | None:
-        day_goes_on = not self._fired and self._ledger.day is not None  # else the re-arm begins another one
+    def rearm_blocker(self) -> str | None:
+        day_goes_on = not self._fired and self._day_tracker.day is not None  # else the re-arm begins another one
         kept = [name for name, limit in self.terms.limits._asdict().items() if limit is not None]
         kept = [name for name in kept if day_goes_on or name == "floor"]
         if not kept:
             return None
         if (last := self._fresh()) is None:
             floor = self.terms.limits.floor
-            above = f"whether equity is above the floor {money(floor)}" if floor is not None else ""
+            above = f"whether equity is above the floor {format_money(floor)}" if floor is not None else ""
             return Unseen(above or f"whether {' or '.join(kept)} is reached", self._out_of_sight())
-        reached = [name for name in kept if self._ledger.reaches(name, last)]
+        reached = [name for name in kept if self._day_tracker.reaches(name, last)]
         if not reached:
             return None
         until = "equity is not above the floor" if reached == ["floor"] else f"{' and '.join(reached)} is reached"
         return f"{self._standing()}; it would fire again as long as {until}"
 
-    def against_part(self, accounts: Collection[str]) -> str | None:
+    def partial_rearm_blocker(self, accounts: Collection[str]) -> str | None:
         """Say why it would fire again at once if these were re-armed and others of its accounts were not.
 
         An `Unseen` if nobody can tell.
@@ -280,21 +287,21 @@ class Pnl:
         words = f"the day begins anew only if {', '.join(left)} is re-armed with it"
         if (last := self._fresh()) is None:
             return Unseen("whether a limit is still reached", f"{self._out_of_sight()}; {words}")
-        if not any(self._ledger.reaches(limit, last) for limit in Limits._fields):
+        if not any(self._day_tracker.reaches(limit, last) for limit in PnlLimits._fields):
             return None
         return f"{self._standing()}; {words}"
 
-    def reset(self) -> None:
+    def on_rearmed(self) -> None:
         if not self._fired:
             return  # the day goes on: a re-arm for another reason is not a profit
         self._fired = ""
         if self._all_armed():
-            self._ledger.begin_anew("re-arm")
+            self._day_tracker.begin_anew("re-arm")
         else:
-            self._ledger.go_on(self._clock().mono_ns)
+            self._day_tracker.continue_after_rearm(self._clock().mono_ns)
         self._record("re-arm")
 
-    def spared(self) -> bool:
+    def is_excused_by_kill(self) -> bool:
         """Say whether it is blind for a kill alone: only accounts that are, or just were, being struck owe a figure.
 
         A kill leaves their venues no time for other questions. So their silence is no reason to kill the others.
@@ -306,16 +313,16 @@ class Pnl:
         owing = any(since.at_ns > told_ns[name] for name, since in self._owes.items())
         return owing and not any(self._overdue(since, now_ns) for since in self._owes.values())
 
-    def _fresh(self) -> Round | None:
+    def _fresh(self) -> Sample | None:
         """Return the last sample, if it is no older than `stale_after`, and transfers hide no limit for long."""
-        return None if self._overdue(self._seen, self._clock().mono_ns) or self._ledger.hidden else self._last
+        return None if self._overdue(self._seen, self._clock().mono_ns) or self._day_tracker.hidden else self._last
 
     def _out_of_sight(self) -> str:
         """Say why there is no figure of now, and what the last one was."""
         missing = [name for name, figure in self._samples.last.items() if figure is None]
         why = self.blindness() or f"no {figures_of(missing or list(self._samples.last))} yet"
         worth = self._known if self._last is None else self._last.worth
-        return why if worth is None else f"{why}; equity was last seen at {money(worth)} {self.terms.currency}"
+        return why if worth is None else f"{why}; equity was last seen at {format_money(worth)} {self.terms.currency}"
 
     def _struck(self) -> list[str]:
         """Name the accounts of which the figures come in whose kills are under way."""
@@ -329,9 +336,9 @@ class Pnl:
     def _all_armed(self) -> bool:
         return set(self._phases()) == {Phase.ARMED}
 
-    def _overdue(self, since: Mark, now_ns: int) -> bool:
+    def _overdue(self, since: StallMark, now_ns: int) -> bool:
         """Tell whether that is too long ago; time in which we could not listen does not count."""
-        return since.heard_ns(self._attention.mark(now_ns)) > self.terms.stale_after_s * 1e9
+        return since.heard_ns(self._stall_clock.mark(now_ns)) > self.terms.stale_after_s * 1e9
 
     def blindness(self) -> str:
         """Say why there has been no sample for too long, if so."""
@@ -354,14 +361,14 @@ class Pnl:
 
     def _hidden(self) -> str:
         """Say which limits transfers may have hidden for too long, if so."""
-        limits = " or ".join(self._ledger.hidden)
+        limits = " or ".join(self._day_tracker.hidden)
         words = f"nobody can tell whether {limits} is reached, for more than {KNOWN_NS // 1_000_000_000} s"
         return words + self._in_doubt() if limits else ""
 
     def _standing(self) -> str:
         if self._last is None:
             return "nothing is known"
-        return standing(self._last, self.terms.currency, self._age_s(), self._ledger) + self._in_doubt()
+        return describe_standing(self._last, self.terms.currency, self._age_s(), self._day_tracker) + self._in_doubt()
 
     def _unrated(self) -> str:
         return "".join(f"; {name} holds {held}, and rates has none" for name, held in self._samples.unrated.items())
@@ -371,9 +378,9 @@ class Pnl:
         return f"; {count} figure(s) ignored, the last: {self._samples.why_ignored}" if count else ""
 
     def _in_doubt(self) -> str:
-        moved = self._ledger.in_doubt
+        moved = self._day_tracker.in_doubt
         total = sum((abs(one.worth) for one in moved), Decimal())
-        return f"; {money(total)} {self.terms.currency} moved, not found in the figures yet" if moved else ""
+        return f"; {format_money(total)} {self.terms.currency} moved, not found in the figures yet" if moved else ""
 
     @property
     def _stale(self) -> str:
@@ -393,7 +400,7 @@ class Pnl:
         }
 
     def _record(self, why: str, moved: Mapping[str, object] | None = None) -> None:
-        now, ledger = self._clock(), self._ledger
+        now, ledger = self._clock(), self._day_tracker
         self._recorded = (now.mono_ns, self._last)
         data: dict[str, object] = {"trigger": self.name, "why": why, "of": self._meaning(), "fired": self._fired}
         if self._last is not None:
@@ -405,33 +412,33 @@ class Pnl:
             data["moved"] = moved
         if ledger.transfers:
             ahead_ns = now.wall_ns - now.mono_ns
-            data["transfers"] = [[one.account, str(one.worth), one.told_ns + ahead_ns] for one in ledger.transfers]
+            data["transfers"] = [[one.account, str(one.worth), one.reported_ns + ahead_ns] for one in ledger.transfers]
         if ledger.day is not None:
             ledger.recorded_peak = ledger.day.peak
-            data["day"] = ledger.day.told()
-            data["ended"] = [day.told() for day in ledger.ended]
+            data["day"] = ledger.day.to_json()
+            data["ended"] = [day.to_json() for day in ledger.ended]
         self._record_it(data)
 
-    def _say_begun(self) -> None:
-        ledger, currency = self._ledger, self.terms.currency
+    def _announce_day(self) -> None:
+        ledger, currency = self._day_tracker, self.terms.currency
         day = ledger.day
         if day is None:
             return
         self._record(day.why)
-        expected = day.why in ("first", "reset", "re-arm") and not ledger.because
-        words = f"trigger {self.name}: baseline {money(day.baseline)} {currency} ({day.why})"
-        words += f": {ledger.because}" if ledger.because else ""
-        if ledger.beside:
+        expected = day.why in ("first", "reset", "re-arm") and not ledger.end_reason
+        words = f"trigger {self.name}: baseline {format_money(day.baseline)} {currency} ({day.why})"
+        words += f": {ledger.end_reason}" if ledger.end_reason else ""
+        if ledger.previous_day:
             words += "; the day before counts beside it for a day"
         elif self._lost:
             words += f"; {self._lost}"
-        elif ledger.lost is not None and ledger.lost > 0 and (not expected or day.why == "re-arm"):
-            words += f"; {counts_no_more(ledger.lost, currency)}"
+        elif ledger.uncounted_loss is not None and ledger.uncounted_loss > 0 and (not expected or day.why == "re-arm"):
+            words += f"; {describe_uncounted(ledger.uncounted_loss, currency)}"
         self._lost = ""
         self._announce(Announce(Severity.INFO if expected else Severity.WARN, words))
 
-    def _say_twice(self, transfer: Transfer) -> None:
-        amount = f"{money(abs(transfer.worth))} {self.terms.currency}"
+    def _announce_duplicate(self, transfer: Transfer) -> None:
+        amount = f"{format_money(abs(transfer.worth))} {self.terms.currency}"
         kind = "deposit" if transfer.worth > 0 else "withdrawal"
         words = f"trigger {self.name}: a {kind} of {amount} of {transfer.account} was told twice and shows once"
         self._announce(Announce(Severity.WARN, f"{words}: it counts once"))

@@ -19,25 +19,24 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Route
+from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route, SweepTiming
 from kill_switch.venues.adapter import Adapter
-from kill_switch.venues.crosstrade.contradictions import Doubts
-from kill_switch.venues.crosstrade.equity import CURRENCY, Figures
-from kill_switch.venues.crosstrade.flatten import Flattens
-from kill_switch.venues.crosstrade.readback import Read, Reads
-from kill_switch.venues.crosstrade.replies import Accounts, Said, failure, judge, lacking, warning
-from kill_switch.venues.crosstrade.request_queue import TURN, Turns
-from kill_switch.venues.crosstrade.strike import Strikes, single_target
-from kill_switch.venues.crosstrade.strike_plan import READ_KEEPS, Choice
-from kill_switch.venues.crosstrade.tokens import BURST, Link, Slot, Wire, rpc_frame
-from kill_switch.venues.decode import header, parse, plain, shown
+from kill_switch.venues.crosstrade.contradictions import DoubtedOrders
+from kill_switch.venues.crosstrade.equity import CURRENCY, EquityReader
+from kill_switch.venues.crosstrade.flatten import Flattener
+from kill_switch.venues.crosstrade.readback import UserRead, UserReader
+from kill_switch.venues.crosstrade.replies import AccountDirectory, CancelReply, failure, judge, lacking, warning
+from kill_switch.venues.crosstrade.request_queue import TURN, RequestQueue
+from kill_switch.venues.crosstrade.strike import CrossTradeStriker, single_target
+from kill_switch.venues.crosstrade.strike_plan import READ_KEEPS, StrikePlanner
+from kill_switch.venues.crosstrade.tokens import BURST, RequestFactory, SocketLease, SocketLoad, rpc_frame
+from kill_switch.venues.decode import as_text, header_safe, parse_json, to_text
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.messages import (
     NOT_PROCESSED,
+    CloseConnection,
     Drilled,
-    Drop,
-    Noise,
     NotReady,
     OrdersRead,
     Output,
@@ -45,12 +44,13 @@ from kill_switch.venues.messages import (
     Ready,
     Replied,
     Send,
+    UnexplainedMessage,
 )
 from kill_switch.venues.options import VenueOptions
-from kill_switch.venues.profile import shared_pace
+from kill_switch.venues.profile import shared_timing
 
 SNAPSHOT_EVERY = 4  # probes
-MOST_TROUBLE = 600  # characters of a line that may name 15 NT accounts
+MAX_TROUBLE = 600  # characters of a line that may name 15 NT accounts
 PROBE_AGAIN_S = 4.0  # a lane that comes up so soon after a probe is probed again only with tokens to spare
 PROBE_ANYWAY_S = 8.0  # between two probes while others use the tokens up: a refusal costs nothing, and says so
 NO_ORDER = "0" * 32  # the empty GUID: no order can have it
@@ -92,7 +92,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
     """
 
     NAME = "crosstrade"
-    PACE = Pace(
+    PACE = SweepTiming(
         answer_within_s=1.5, read_after_s=0.025, read_within_s=4.0, read_gap_s=1.0, clean_reads=2, strike_gap_s=1.0
     )
     WARM_EVERY_S = 8.0  # a probe every 4 s: nothing pushes orders, and the add-on may be gone at any time
@@ -106,8 +106,8 @@ class CrossTrade(Adapter[CrossTradeOptions]):
     Options = CrossTradeOptions
 
     @classmethod
-    def pace(cls, together: int) -> Pace:
-        return shared_pace(cls.PACE, together)
+    def pace(cls, together: int) -> SweepTiming:
+        return shared_timing(cls.PACE, together)
 
     @classmethod
     def secrets(cls, options: CrossTradeOptions) -> tuple[str, ...]:
@@ -115,18 +115,18 @@ class CrossTrade(Adapter[CrossTradeOptions]):
 
     def __init__(self, options: CrossTradeOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
         super().__init__(options, secrets, hedge_after_s)
-        self._bearer = {"Authorization": f"Bearer {header('token', secrets['token'])}"}
+        self._bearer = {"Authorization": f"Bearer {header_safe('token', secrets['token'])}"}
         self._accounts = options.nt_accounts
         self._events = options.order_events
-        self._ours = Accounts(self._accounts)
-        self._wire = Wire(self.host, self._bearer)
-        self._slot = Slot()
-        self._choice = Choice(self._accounts)
+        self._ours = AccountDirectory(self._accounts)
+        self._wire = RequestFactory(self.host, self._bearer)
+        self._slot = SocketLease()
+        self._choice = StrikePlanner(self._accounts)
         self.closes_positions = options.flatten
-        self._flattens = Flattens(self._wire, self.calls, on=options.flatten)
-        self._doubts = Doubts()
-        self._turns = Turns(self._wire.bucket)
-        self._strikes = Strikes(
+        self._flattens = Flattener(self._wire, self.calls, on=options.flatten)
+        self._doubts = DoubtedOrders()
+        self._turns = RequestQueue(self._wire.bucket)
+        self._strikes = CrossTradeStriker(
             self._wire,
             self._accounts,
             self._turns,
@@ -136,7 +136,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             self._answers,
         )
         self._snapshot = self._wire.request("GET", "/v1/api/accounts/snapshot")
-        self._reads = Reads(
+        self._reads = UserReader(
             self._wire,
             self._ours,
             self._doubts,
@@ -150,7 +150,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             positions=options.flatten,
             hedge_after_s=self._hedge_s,
         )
-        self._figures = Figures(self._wire, self._ours, self.calls, self.evidence, self._snapshot)
+        self._figures = EquityReader(self._wire, self._ours, self.calls, self.evidence, self._snapshot)
         self._unseen: Mapping[str, str] = {}  # accounts that the last snapshot does not show connected, and why
         self._unseen_told: Mapping[str, str] = {}  # those that people have been told of
         self._closing: dict[str, Order] = {}  # orders that close positions, as the last reads have shown them
@@ -158,12 +158,12 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         self._probes = self._rehearsed = 0
         self._probed_ns = self._read_ns = 0  # when the last probe began, and the last read
 
-    def share(self, other: Adapter) -> None:
-        super().share(other)
+    def share_limit(self, other: Adapter) -> None:
+        super().share_limit(other)
         assert isinstance(other, CrossTrade)  # noqa: S101 - one venue's accounts share
         self._wire.bucket = self._turns.bucket = other._wire.bucket
 
-    def read_wait_s(self, now: Now) -> float:
+    def read_wait_s(self, now: Instant) -> float:
         return 0.0 if self._wire.bucket.contended(now) else self._wire.bucket.wait_s(READ_KEEPS + 1, now)
 
     def _hedge_s(self) -> float:
@@ -174,50 +174,50 @@ class CrossTrade(Adapter[CrossTradeOptions]):
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def first(self, now: Now) -> Send | None:
-        closing = self._flattens.closing(now)
+    def prebuilt_command(self, now: Instant) -> Send | None:
+        closing = self._flattens.accounts_closing(now)
         if closing or len(self._accounts) > 1:  # the only one is struck however few tokens are left
-            if not self._choice.everybody(self._wire.bucket.left(now), closing, now):
+            if not self._choice.is_every_account(self._wire.bucket.left(now), closing, now):
                 return None
         return self._strikes.first(now)
 
-    def strike(self, now: Now) -> Iterator[Output]:
-        closing, kill = self._flattens.closing(now), self._choice.first(now)
+    def strike(self, now: Instant) -> Iterator[Output]:
+        closing, kill = self._flattens.accounts_closing(now), self._choice.first(now)
         chosen, singles = self._choice.strike(self.book.orders, self._wire.bucket.left(now), closing, now)
-        self._flattens.want(chosen, now)
+        self._flattens.request(chosen, now)
         owned = [(self._choice.owner(one), one) for one in singles]
         idle = "" if chosen else UNDISTURBED if closing else TAKEN
         yield from self._strikes.strike(chosen, owned, now, kill=kill, holding=self._holding, idle=idle)
         self._choice.struck(self.book.orders)
 
-    def void(self) -> None:
-        super().void()
-        self._strikes.void()
+    def drop_strike_work(self) -> None:
+        super().drop_strike_work()
+        self._strikes.drop_strikes()
         self._flattens.void()
 
     def _holding(self) -> frozenset[str]:
         """Return the NT accounts that orders are known of."""
         return frozenset(map(self._choice.owner, self.book.orders))
 
-    def _cancel_said(self, account: str, order: str, said: Said, now: Now) -> None:
+    def _cancel_said(self, account: str, order: str, said: CancelReply, now: Instant) -> None:
         """Take the last word on the cancel of an order, or of all of an account's."""
         if said.accepted:
-            self.book.note_cancelled(one for one in map(plain, said.ids) if one)
+            self.book.note_cancelled(one for one in map(as_text, said.ids) if one)
         if order:
-            self._doubts.single(account, order, said)
+            self._doubts.on_order_cancelled(account, order, said)
             return
-        self._flattens.cancelled(account, now)
+        self._flattens.on_cancels_answered(account, now)
         if said.accepted:
             self._choice.taken(account, now)
         theirs = (one for one in self.book.orders if self._choice.owner(one) == account)
-        self._doubts.answered(account, said, theirs)
+        self._doubts.on_account_cancelled(account, said, theirs)
 
-    def awaits(self, tag: str) -> bool:
+    def is_pending(self, tag: str) -> bool:
         """Say whether a request is still to leave; a cancel is not while it is to wait for its turn."""
         call = self.calls.pending.get(tag)
-        return call is not None and not (call.kind in Strikes.KINDS and self._strikes.holds(call))
+        return call is not None and not (call.kind in CrossTradeStriker.KINDS and self._strikes.holds(call))
 
-    def plan(self) -> tuple[str, ...]:
+    def describe_strike(self) -> tuple[str, ...]:
         chosen, singles = self._choice.choose(self.book.orders, BURST, first=True)
         owned = [(self._choice.owner(one), one) for one in singles]
         if self._wire.newest is not None:
@@ -230,29 +230,29 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             lines.append(f"then Flatten, once, each of {', '.join(self._accounts)} that a read shows a position of")
         return tuple(lines)
 
-    def read(self, now: Now) -> Outputs:
+    def read(self, now: Instant) -> Outputs:
         self._read_ns = now.mono_ns
-        return self._reads.begin(Read(now.mono_ns), now)
+        return self._reads.begin(UserRead(now.mono_ns), now)
 
-    def probe(self, now: Now) -> Outputs:
+    def keep_warm(self, now: Instant) -> Outputs:
         if not self._wire.bucket.spare(now, 2) and not self._anyway(now):
             return ()
         self._probes += 1
         self._probed_ns = now.mono_ns
-        orders = self._reads.begin(Read(now.mono_ns, probe=True), now)
+        orders = self._reads.begin(UserRead(now.mono_ns, probe=True), now)
         good = not self._reach_owed and self._reads.has_path
         return orders if good and self._probes % SNAPSHOT_EVERY else (*orders, *self._look(now))
 
-    def _may_prove(self, now: Now) -> bool:
+    def _may_prove(self, now: Instant) -> bool:
         """Say whether to probe a lane that has come up; one that comes and goes would use up what a kill needs."""
         return now.mono_ns - self._probed_ns >= PROBE_AGAIN_S * 1e9 or self._wire.bucket.spare(now, 2)
 
-    def _anyway(self, now: Now) -> bool:
+    def _anyway(self, now: Instant) -> bool:
         """Say whether to probe without tokens to spare: others use them up, and nobody is being killed."""
         rested = now.mono_ns - max(self._probed_ns, self._read_ns) >= PROBE_ANYWAY_S * 1e9
         return rested and self._wire.bucket.contended(now) and not self._turns.cancels
 
-    def drill(self, now: Now) -> Outputs:
+    def drill(self, now: Instant) -> Outputs:
         """Cancel an order that cannot exist (§4), of each account in its turn; the answer to that is documented."""
         if not self._wire.bucket.spare(now, 2):
             why = "the tokens that are left are kept for a kill"
@@ -266,10 +266,10 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         request = self._wire.request("POST", single_target(account, NO_ORDER))
         return (*self.drills.start_frame(conn, tag, frame, now), *self.drills.start_call(self._wire.paid(request), now))
 
-    def measure(self, now: Now) -> Outputs:
+    def request_equity(self, now: Instant) -> Outputs:
         return self._figures.measure(now)
 
-    def caution(self, now: Now) -> str:
+    def slow_kill_warning(self, now: Instant) -> str:
         """Say how long a kill takes while another program of this user uses its requests up; "": none does."""
         if not self._wire.bucket.contended(now):
             return ""
@@ -278,49 +278,49 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         took_s = self._wire.bucket.kill_s(count)
         return f"another program uses up this user's requests: a kill of {named} takes about {took_s:.0f} s"
 
-    def upgrade_headers(self, now: Now) -> Mapping[str, str]:
+    def upgrade_headers(self, now: Instant) -> Mapping[str, str]:
         return self._bearer
 
-    def keep_away(self, now: Now) -> str:
+    def reason_to_stay_disconnected(self, now: Instant) -> str:
         left_s = self._slot.left_s(now)
         return f"another session has this user's one WebSocket: REST only for {left_s:.0f} s" if left_s > 0 else ""
 
-    def _look(self, now: Now) -> Outputs:
+    def _look(self, now: Instant) -> Outputs:
         return self.calls.start_call("snapshot", self._wire.paid(self._snapshot), now)
 
     # ── REST answers ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def answered(self, call: PendingCall, reply: Replied, now: Now) -> Outputs | None:
-        body = parse(reply.body)
+    def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
+        body = parse_json(reply.body)
         said = judge(reply.status, body, self.evidence)
         if said is not None and said.limited:
             self._wire.bucket.drain(now, reply.headers.get("retry-after", ""))
         elif said is not None:
             self._wire.bucket.taken()
         match call.kind:
-            case kind if kind in Strikes.KINDS:
-                return self._strikes.twin_said(call, said, now)
-            case kind if kind in Flattens.KINDS and said is not None:
-                self._flattens.answered(call.context, said, now)
+            case kind if kind in CrossTradeStriker.KINDS:
+                return self._strikes.on_twin_reply(call, said, now)
+            case kind if kind in Flattener.KINDS and said is not None:
+                self._flattens.on_reply(call.part, said, now)
                 return ()
-            case kind if kind in Flattens.KINDS:
+            case kind if kind in Flattener.KINDS:
                 return None
-            case kind if kind in Reads.KINDS:
+            case kind if kind in UserReader.KINDS:
                 return self._reads.answered(call, body, reply.status, now)
-            case kind if kind in Figures.KINDS:
+            case kind if kind in EquityReader.KINDS:
                 return self._figures.answered(call, body, reply.status, now)
             case kind if kind == DRILL:
                 return None if said is None else (Drilled(Route.HTTP, _carried(said), reply.rtt_us, said.words),)
             case _:
                 return self._looked(body, reply.status)
 
-    def unanswered(self, call: PendingCall, why: str, now: Now) -> Outputs:
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         match call.kind:
-            case kind if kind in Strikes.KINDS:
-                return self._strikes.twin_lost(call, why, now)
-            case kind if kind in Flattens.KINDS:
-                return self._flattens.unanswered(call, why, now)
-            case kind if kind in Reads.KINDS:
+            case kind if kind in CrossTradeStriker.KINDS:
+                return self._strikes.on_twin_loss(call, why, now)
+            case kind if kind in Flattener.KINDS:
+                return self._flattens.on_loss(call, why, now)
+            case kind if kind in UserReader.KINDS:
                 return self._reads.unanswered(call, why, now)
             case "snapshot":
                 return (NotReady(Route.HTTP, 0, why),)
@@ -329,15 +329,19 @@ class CrossTrade(Adapter[CrossTradeOptions]):
 
     # ── reads, and what follows from them ─────────────────────────────────────────────────────────────────────────
 
-    def _read_back(self, read: Read, now: Now) -> Outputs:
+    def _read_back(self, read: UserRead, now: Instant) -> Outputs:
         """Take a read that has ended; a probe says nothing of accounts and positions: it never proves all clear."""
         alive, found = self._known(read)
-        strange = [Noise(self.evidence("order", o.id, "is in state Unknown")) for o in alive if o.status == "unknown"]
-        why = self.evidence("; ".join(read.troubles), limit=MOST_TROUBLE) if read.troubles else ""
+        strange = [
+            UnexplainedMessage(self.evidence("order", o.id, "is in state Unknown"))
+            for o in alive
+            if o.status == "unknown"
+        ]
+        why = self.evidence("; ".join(read.troubles), limit=MAX_TROUBLE) if read.troubles else ""
         if read.probe:
             fact = OrdersRead(alive, not why, read.asked_ns, why)
             return (*self._proven(read, why), *((fact,) if alive else ()), *strange, *found)
-        held, flattened = self._flattens.read(read, now) if read.positioned else ((), ())
+        held, flattened = self._flattens.on_read(read, now) if read.positioned else ((), ())
         if read.positioned:
             self._choice.held((one.account for one in read.positions), whole=not read.troubles)
         lost = self._lost_reach()
@@ -347,9 +351,9 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         """Say that accounts are out of reach, if a read's snapshot has shown that others are than before."""
         before, self._unseen_told = self._unseen_told, self._unseen
         why = lacking(self._unseen) if self._unseen != before else ""
-        return (NotReady(Route.HTTP, 0, self.evidence(why, limit=MOST_TROUBLE)),) if why else ()
+        return (NotReady(Route.HTTP, 0, self.evidence(why, limit=MAX_TROUBLE)),) if why else ()
 
-    def _proven(self, read: Read, why: str) -> Outputs:
+    def _proven(self, read: UserRead, why: str) -> Outputs:
         """Say what a probe over HTTP has shown of that lane."""
         if read.conn is not None:
             return ()
@@ -357,20 +361,20 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             return (NotReady(Route.HTTP, 0, why),)
         return () if self._reach_owed or self._unseen else (Ready(Route.HTTP, 0),)
 
-    def _known(self, read: Read) -> tuple[tuple[Order, ...], Outputs]:
+    def _known(self, read: UserRead) -> tuple[tuple[Order, ...], Outputs]:
         """Take the orders that a read has shown into the book, a whole list as the truth; return what is left.
 
         What a list leaves out stays if its account need not be listed, or if its end is in doubt. An order that closes
         a position is not to be cancelled.
         """
-        self._flattens.seen(read)
+        self._flattens.on_market_orders(read)
         alive = {}
         for one in read.orders:
-            if one.order.life is Life.GONE:
+            if one.order.state is OrderState.GONE:
                 self.book.note_end(one.order, cancels=False)  # a list does not say when
-            if one.order.life is Life.LIVE and self._flattens.owns(one, read.asked_ns):
-                alive[one.order.id] = self._closing[one.order.id] = one.order._replace(life=Life.PENDING)
-            elif one.order.life is not Life.GONE:
+            if one.order.state is OrderState.LIVE and self._flattens.is_own_order(one, read.asked_ns):
+                alive[one.order.id] = self._closing[one.order.id] = one.order._replace(state=OrderState.PENDING)
+            elif one.order.state is not OrderState.GONE:
                 alive[one.order.id] = one.order
         if not read.ordered:
             for one in read.orders:
@@ -389,7 +393,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
     def _stays(self, order: str) -> bool:
         return self._doubts.holds(order) or self._choice.owner(order) in self._unseen
 
-    def _unread(self, why: str, said: Said | None) -> Outputs:
+    def _unread(self, why: str, said: CancelReply | None) -> Outputs:
         if said is not None and said.limited:
             return ()  # somebody else is using the tokens up; the lane is as good as before
         return (NotReady(Route.HTTP, 0, why, fatal=said is not None and said.key),)
@@ -415,18 +419,18 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             return () if wrong.limited else (NotReady(Route.HTTP, 0, wrong.words, fatal=wrong.key),)
         why = lacking(self._reached(body))
         self._unseen_told = self._unseen
-        return (NotReady(Route.HTTP, 0, self.evidence(why, limit=MOST_TROUBLE)) if why else Ready(Route.HTTP, 0),)
+        return (NotReady(Route.HTTP, 0, self.evidence(why, limit=MAX_TROUBLE)) if why else Ready(Route.HTTP, 0),)
 
     # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def opened(self, route: Route, conn: int, now: Now) -> Outputs:
+    def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
         if route is not Route.WS:
             self._reads.has_path = self._reach_owed = True
             if not self._may_prove(now):
                 return ()  # the next probe does it
             self._probed_ns = now.mono_ns
-            return (*self._reads.begin(Read(now.mono_ns, probe=True), now), *self._look(now))
-        self._wire.links[conn] = Link(now.mono_ns)
+            return (*self._reads.begin(UserRead(now.mono_ns, probe=True), now), *self._look(now))
+        self._wire.links[conn] = SocketLoad(now.mono_ns)
         self._reads.has_rpc = True
         hello = self._wire.rpc(conn, "hello", "GetAllOrders", {}, now)  # harmless, and through to the add-on
         ready = self._strikes.prepare(conn)
@@ -435,7 +439,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         self._wire.bucket.spend(now)
         return (hello, ready, Send(conn, b'{"action":"subscribe","id":"events","events":["orders"]}'))
 
-    def closed(self, route: Route, conn: int, why: str, now: Now) -> Outputs:
+    def on_closed(self, route: Route, conn: int, why: str, now: Instant) -> Outputs:
         if route is not Route.WS:
             return (NotReady(route, conn, why),)
         link = self._wire.links.pop(conn, None)
@@ -450,29 +454,29 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         unready = NotReady(route, conn, why, fatal=displaced)
         return (unready, *self._strikes.closed(conn, now, limited=limited), *self._reads.closed(conn, now))
 
-    def woke(self, tag: str, now: Now) -> Outputs:
+    def on_timer(self, tag: str, now: Instant) -> Outputs:
         if tag == TURN:
             return self._turns.woke(now)
         what, _, one = tag.partition(" ")
         return self._reads.late(one, now) if what == "list" else self._strikes.woke(what, one, now)
 
-    def received(self, conn: int, message: dict[str, Any], now: Now) -> Outputs:
+    def on_message(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
         if conn not in self._wire.links:
             return ()
         tag, data = message.get("id"), message.get("data")
         if isinstance(tag, str) and isinstance(data, dict) and data.get("success") is True and "error" not in message:
             return self._replied(conn, tag, message, now)  # it has been carried out: nobody has taken the session
-        words = [plain(message.get(key)) for key in ("error", "reason", "message", "detail", "type", "status")]
+        words = [as_text(message.get(key)) for key in ("error", "reason", "message", "detail", "type", "status")]
         if any(ELSEWHERE in text.lower() for text in words):
-            unready, *rest = self.closed(Route.WS, conn, "Session active elsewhere", now)
+            unready, *rest = self.on_closed(Route.WS, conn, "Session active elsewhere", now)
             why = unready.why if isinstance(unready, NotReady) else ""
-            return (unready, Drop(conn, why), *rest)
+            return (unready, CloseConnection(conn, why), *rest)
         if isinstance(tag, str) and ("data" in message or "error" in message):
             return self._replied(conn, tag, message, now)
-        again = self._reads.begin(Read(now.mono_ns, probe=True), now) if self._gap(message, now) else ()
+        again = self._reads.begin(UserRead(now.mono_ns, probe=True), now) if self._gap(message, now) else ()
         return (*self._event(conn, message, now), *again)
 
-    def _event(self, conn: int, message: dict[str, Any], now: Now) -> Outputs:
+    def _event(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
         match message.get("type"):
             case "orderUpdate":
                 return self._pushed(message)
@@ -484,11 +488,11 @@ class CrossTrade(Adapter[CrossTradeOptions]):
                 return ()
             case _:
                 told = [message[key] for key in ("error", "message", "detail") if message.get(key)]
-                if "rate limit" in " ".join(map(shown, told)).lower():
+                if "rate limit" in " ".join(map(to_text, told)).lower():
                     self._wire.heard(conn, "", now, limited=True)
-                return (Noise(self.evidence(*told) if told else "a message that no document explains"),)
+                return (UnexplainedMessage(self.evidence(*told) if told else "a message that no document explains"),)
 
-    def _gap(self, message: dict[str, Any], now: Now) -> bool:
+    def _gap(self, message: dict[str, Any], now: Instant) -> bool:
         """Say whether frames were lost, and there is a token to read the orders anew (§6)."""
         lost = message.get("type") == "resync" or bool(message.get("dropped"))
         return lost and self._wire.bucket.spare(now, 1)
@@ -496,14 +500,14 @@ class CrossTrade(Adapter[CrossTradeOptions]):
     def _pushed(self, message: dict[str, Any]) -> Outputs:
         one = self._ours.order(message.get("order", message))
         if one is None:
-            return (Noise("an order push that cannot be read"),)
+            return (UnexplainedMessage("an order push that cannot be read"),)
         if not one.account:
             return ()
         self._choice.shown(one)
-        self._doubts.pushed(one)
+        self._doubts.on_push(one)
         return self.book.apply_push(one.order)
 
-    def _replied(self, conn: int, tag: str, message: dict[str, Any], now: Now) -> Outputs:
+    def _replied(self, conn: int, tag: str, message: dict[str, Any], now: Instant) -> Outputs:
         """Take the reply to an RPC; an id that nobody waits for any more is nothing strange."""
         error = message.get("error")
         body = {**message, "success": False} if error else message.get("data")
@@ -517,10 +521,10 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         struck = self._strikes.replied(conn, tag, said, now)
         if struck is not None:
             return struck
-        self._flattens.answered(tag, said, now)
+        self._flattens.on_reply(tag, said, now)
         return self._reads.replied(conn, tag, body, said, now)
 
-    def _hello(self, conn: int, body: object, said: Said | None, now: Now) -> Outputs:
+    def _hello(self, conn: int, body: object, said: CancelReply | None, now: Instant) -> Outputs:
         """Take any reply as the proof that this connection carries commands; what it says of the add-on too."""
         ready = Ready(Route.WS, conn)
         self.book.start_pushes(conn, self._wire.links[conn].since_ns)
@@ -531,14 +535,14 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             self._reads.has_rpc = said is not None and said.limited
             return (ready,)
         why = warning(body, self.evidence) or listed.why
-        read = Read(self._wire.links[conn].since_ns, probe=True, conn=conn, orders=listed.orders, ordered=not why)
+        read = UserRead(self._wire.links[conn].since_ns, probe=True, conn=conn, orders=listed.orders, ordered=not why)
         read.troubles += [why] if why else []
         return (ready, *self._read_back(read, now))
 
 
-def _carried(said: Said) -> bool:
+def _carried(said: CancelReply) -> bool:
     """Say whether a drill's cancel came through: "not found or already terminal" is the answer to it."""
-    return said.answer is Answer.ACCEPTED
+    return said.answer is CancelOutcome.ACCEPTED
 
 
 def _ws(api: str, **args: str) -> str:

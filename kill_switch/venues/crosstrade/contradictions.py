@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kill_switch.core.domain import Life
-from kill_switch.venues.crosstrade.replies import Owned, Said
+from kill_switch.core.domain import OrderState
+from kill_switch.venues.crosstrade.replies import AccountOrder, CancelReply
 
-MOST = 1000  # orders that are kept in doubt; a read with one of them is no proof, so that more would change nothing
-NAMED = 3  # of them, in a line of evidence
+MAX_DOUBTED = (
+    1000  # orders that are kept in doubt; a read with one of them is no proof, so that more would change nothing
+)
+MAX_NAMED = 3  # of them, in a line of evidence
 
 
-class Doubts:
+class DoubtedOrders:
     """Hold the orders and NT accounts that a clean list does not answer for."""
 
     def __init__(self) -> None:
@@ -37,59 +39,59 @@ class Doubts:
     def holds(self, order: str) -> bool:
         return order in self._pushed or order in self._refused
 
-    def pushed(self, one: Owned) -> None:
+    def on_push(self, one: AccountOrder) -> None:
         """Take a push: a live order is open from now on, a terminal state ends it."""
-        if one.order.life is Life.GONE:
-            self.ended(one.order.id)
+        if one.order.state is OrderState.GONE:
+            self.on_ended(one.order.id)
         else:
             _keep(self._pushed, one.order.id, one.account)
 
-    def listed(self, orders: Iterable[Owned]) -> None:
+    def on_list(self, orders: Iterable[AccountOrder]) -> None:
         """Take a list: a terminal state ends an order, a live one says nothing new."""
         if not self._pushed and not self._refused:
             return
         for one in orders:
-            if one.order.life is Life.GONE:
-                self.ended(one.order.id)
+            if one.order.state is OrderState.GONE:
+                self.on_ended(one.order.id)
 
-    def answered(self, account: str, said: Said, known: Iterable[str]) -> None:
+    def on_account_cancelled(self, account: str, said: CancelReply, known: Iterable[str]) -> None:
         """Take the last word on the cancel of all orders of an account, of which those `known` rest."""
         if said.accepted:
-            self.shown(account)
+            self.on_account_shown(account)
             self._refused = {one: owner for one, owner in self._refused.items() if owner != account}
             self._named(said.ids)
         elif said.refused:
             for one in known:
                 _keep(self._refused, one, account)
             if said.no_account:
-                self.unknown(account, said.words)
+                self.on_account_unknown(account, said.words)
 
-    def single(self, account: str, order: str, said: Said) -> None:
+    def on_order_cancelled(self, account: str, order: str, said: CancelReply) -> None:
         """Take the answer to the cancel of one order."""
         if said.gone:
-            self.ended(order)
+            self.on_ended(order)
         elif said.accepted:
             self._refused.pop(order, None)
         elif said.refused:
             _keep(self._refused, order, account)
             if said.no_account:
-                self.unknown(account, said.words)
+                self.on_account_unknown(account, said.words)
 
-    def ended(self, order: str) -> None:
+    def on_ended(self, order: str) -> None:
         """Take a terminal word on an order."""
         self._pushed.pop(order, None)
         self._refused.pop(order, None)
         self._words.pop(order, None)
 
-    def looked(self, order: str, words: str) -> None:
+    def on_look_up(self, order: str, words: str) -> None:
         """Take note of a look at an order that has not ended it."""
         if self.holds(order):
             self._words[order] = words
 
-    def unknown(self, account: str, words: str) -> None:
+    def on_account_unknown(self, account: str, words: str) -> None:
         self._unknown[account] = words
 
-    def shown(self, account: str) -> None:
+    def on_account_shown(self, account: str) -> None:
         """Take note that the venue knows the account."""
         self._unknown.pop(account, None)
 
@@ -97,12 +99,12 @@ class Doubts:
         """Say what keeps a list without orders from being a proof, "" if nothing does."""
         told = [f"the venue does not know NT account {name} ({words})" for name, words in self._unknown.items()]
         orders = self.orders()
-        for one in list(orders)[:NAMED]:
+        for one in list(orders)[:MAX_NAMED]:
             words = self._words.get(one)
             seen = f"order {one} of {orders[one]} is not listed, and nothing has said that it ended"
             told.append(f"{seen}: {words}" if words else seen)
-        if len(orders) > NAMED:
-            told.append(f"{len(orders) - NAMED} more like it")
+        if len(orders) > MAX_NAMED:
+            told.append(f"{len(orders) - MAX_NAMED} more like it")
         return "; ".join(told)
 
     def _named(self, ids: Sequence[object]) -> None:
@@ -110,11 +112,11 @@ class Doubts:
         if self._pushed:
             for one in ids:
                 if isinstance(one, str):
-                    self.ended(one)
+                    self.on_ended(one)
 
 
 def _keep(orders: dict[str, str], order: str, account: str) -> None:
     orders.pop(order, None)
     orders[order] = account
-    if len(orders) > MOST:
+    if len(orders) > MAX_DOUBTED:
         del orders[next(iter(orders))]

@@ -14,12 +14,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from kill_switch.core.domain import Now
-from kill_switch.venues.crosstrade.replies import Accounts, NoFigure, Words, failure, standing
-from kill_switch.venues.crosstrade.tokens import Wire, path_of
-from kill_switch.venues.decode import amount, plain
+from kill_switch.core.domain import Instant
+from kill_switch.venues.crosstrade.replies import AccountDirectory, NoEquity, Words, failure, standing
+from kill_switch.venues.crosstrade.tokens import RequestFactory, path_of
+from kill_switch.venues.decode import as_decimal, as_text
 from kill_switch.venues.kit.calls import CallStarter, PendingCall
-from kill_switch.venues.messages import Equity, Noise, Outputs, Send
+from kill_switch.venues.messages import Equity, Outputs, Send, UnexplainedMessage
 from kill_switch.venues.request import Request
 
 CURRENCY = "USD"
@@ -30,12 +30,14 @@ STREAM_AGAIN_S = 15.0  # a stream that brings nothing is asked for again, not so
 STREAM = b'{"action":"streamPnl","enabled":true,"interval":1000}'
 
 
-class Figures:
+class EquityReader:
     """PendingCall for what the accounts are worth, and read what comes."""
 
     KINDS = frozenset({"measure", "watermarks"})
 
-    def __init__(self, wire: Wire, ours: Accounts, calls: CallStarter, words: Words, snapshot: Request) -> None:
+    def __init__(
+        self, wire: RequestFactory, ours: AccountDirectory, calls: CallStarter, words: Words, snapshot: Request
+    ) -> None:
         self._wire = wire
         self._ours = ours
         self._calls = calls
@@ -48,7 +50,7 @@ class Figures:
         self._latest, self._latest_ns = Decimal(0), 0  # epoch of the last figure that had one, and when it came
         self._said = ""  # why the last snapshot was no figure
 
-    def measure(self, now: Now) -> Outputs:
+    def measure(self, now: Instant) -> Outputs:
         if self._pushed_ns is not None and now.mono_ns - self._pushed_ns <= FRESH_S * 1e9:
             return ()
         outputs: Outputs = ()
@@ -61,14 +63,14 @@ class Figures:
             outputs += self._calls.start_call("measure", self._wire.paid(self._snapshot), now)
         return outputs
 
-    def _wants_stream(self, conn: int, now: Now) -> bool:
+    def _wants_stream(self, conn: int, now: Instant) -> bool:
         asked_ns = self._streams.get(conn)
         return asked_ns is None or now.mono_ns - asked_ns >= STREAM_AGAIN_S * 1e9
 
-    def pushed(self, conn: int, message: dict[str, Any], now: Now) -> Outputs:
+    def pushed(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
         """Take a `pnlUpdate`, if its elements are those of the snapshot: what they are is not documented (§6)."""
         worth = self._ours.worth(message)
-        if not isinstance(worth, NoFigure):
+        if not isinstance(worth, NoEquity):
             if not self._newer(message, now):
                 return ()
             self._pushed_ns = now.mono_ns
@@ -76,21 +78,21 @@ class Figures:
         if conn in self._odd:
             return ()
         self._odd.add(conn)
-        return (Noise(self._words("a push of figures:", worth.why)),)
+        return (UnexplainedMessage(self._words("a push of figures:", worth.why)),)
 
     def closed(self, conn: int) -> None:
         self._streams.pop(conn, None)
         self._odd.discard(conn)
 
-    def answered(self, call: PendingCall, body: Any, status: int, now: Now) -> Outputs:
+    def answered(self, call: PendingCall, body: Any, status: int, now: Instant) -> Outputs:
         wrong = failure(status, body, self._words)
         if call.kind == "watermarks":
             worth = standing(body) if wrong is None else None
-            return (_equity(worth, call) if worth else Noise("the watermarks cannot be read"),)
+            return (_equity(worth, call) if worth else UnexplainedMessage("the watermarks cannot be read"),)
         if wrong is not None:
             return () if wrong.limited or wrong.offline or wrong.nothing else self._watermarks(now)
         total = self._ours.worth(body)
-        if isinstance(total, NoFigure):
+        if isinstance(total, NoEquity):
             told = self._say(self._words("the snapshot:", total.why))
             return told if total.away else (*told, *self._watermarks(now))
         if self._newer(body, now):
@@ -103,12 +105,12 @@ class Figures:
     def _say(self, why: str) -> Outputs:
         """Say why a snapshot is no figure, unless it was said of the one before."""
         said, self._said = self._said, why
-        return () if said == why else (Noise(why),)
+        return () if said == why else (UnexplainedMessage(why),)
 
-    def _newer(self, message: dict[str, Any], now: Now) -> bool:
+    def _newer(self, message: dict[str, Any], now: Instant) -> bool:
         """Say whether a message is of a later moment than the figures before; one that states no moment is."""
-        epoch = amount(message.get("epoch"))
-        moment = plain(message.get("timestamp")) if epoch is None else epoch
+        epoch = as_decimal(message.get("epoch"))
+        moment = as_text(message.get("timestamp")) if epoch is None else epoch
         if not moment:
             return True
         is_again = moment in self._moments
@@ -125,7 +127,7 @@ class Figures:
             self._latest, self._latest_ns = moment, now.mono_ns
         return True
 
-    def _watermarks(self, now: Now) -> Outputs:
+    def _watermarks(self, now: Instant) -> Outputs:
         [name, *more] = self._ours.names
         if more or not self._wire.bucket.spare(now, 1):
             return ()

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kill_switch.core.domain import Answer, Life, Now, Order, Route
-from kill_switch.venues.crosstrade.readback import Read
-from kill_switch.venues.crosstrade.replies import Owned, Said
-from kill_switch.venues.crosstrade.tokens import Wire, path_of
+from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
+from kill_switch.venues.crosstrade.readback import UserRead
+from kill_switch.venues.crosstrade.replies import AccountOrder, CancelReply
+from kill_switch.venues.crosstrade.tokens import RequestFactory, path_of
 from kill_switch.venues.kit.calls import CallStarter, PendingCall
 from kill_switch.venues.messages import Call, Output, Outputs
 
@@ -39,12 +39,12 @@ class Flatten:
     words: str = "flatten sent"
 
 
-class Flattens:
+class Flattener:
     """Keep what strikes want flattened, and what is under way; without `on` nothing is ever wanted."""
 
     KINDS = frozenset({"flatten", "flatten-again"})
 
-    def __init__(self, wire: Wire, calls: CallStarter, *, on: bool) -> None:
+    def __init__(self, wire: RequestFactory, calls: CallStarter, *, on: bool) -> None:
         self._wire = wire
         self._calls = calls
         self._on = on
@@ -52,7 +52,7 @@ class Flattens:
         self._latest: dict[str, Flatten] = {}
         self._count = 0
 
-    def want(self, accounts: Iterable[str], now: Now) -> None:
+    def request(self, accounts: Iterable[str], now: Instant) -> None:
         """Take note of a strike on these accounts."""
         if self._on:
             self._wanted.update(dict.fromkeys(accounts, now.mono_ns + int(CANCELLED_WITHIN_S * 1e9)))
@@ -61,40 +61,40 @@ class Flattens:
         """Drop every wish; a flatten that has left may still be at work, and stays known."""
         self._wanted.clear()
 
-    def cancelled(self, account: str, now: Now) -> None:
+    def on_cancels_answered(self, account: str, now: Instant) -> None:
         """Take note that the account's cancels are answered."""
         if account in self._wanted:
             self._wanted[account] = min(self._wanted[account], now.mono_ns)
 
-    def works(self, account: str, asked_ns: int) -> bool:
+    def may_be_closing(self, account: str, asked_ns: int) -> bool:
         """Say whether a read that was asked for then may show what a flatten is about to close."""
         latest = self._latest.get(account)
         return latest is not None and asked_ns < latest.until_ns
 
-    def closing(self, now: Now) -> tuple[str, ...]:
+    def accounts_closing(self, now: Instant) -> tuple[str, ...]:
         """Return the accounts whose positions may be closing now."""
         if not self._latest:
             return ()
-        return tuple(account for account in self._latest if self.works(account, now.mono_ns))
+        return tuple(account for account in self._latest if self.may_be_closing(account, now.mono_ns))
 
-    def owns(self, one: Owned, asked_ns: int) -> bool:
+    def is_own_order(self, one: AccountOrder, asked_ns: int) -> bool:
         """Say whether a live order may be a flatten's own: to cancel it would keep the position."""
-        return one.kind == MARKET and self.works(one.account, asked_ns)
+        return one.kind == MARKET and self.may_be_closing(one.account, asked_ns)
 
-    def seen(self, read: Read) -> None:
+    def on_market_orders(self, read: UserRead) -> None:
         """Take note of the market orders that a read shows at work."""
         for name in _busy(read) & self._latest.keys():
             latest = self._latest[name]
             latest.until_ns = max(latest.until_ns, min(read.asked_ns + int(SETTLE_S * 1e9), latest.stuck_ns))
 
-    def read(self, read: Read, now: Now) -> tuple[tuple[Order, ...], Outputs]:
+    def on_read(self, read: UserRead, now: Instant) -> tuple[tuple[Order, ...], Outputs]:
         """Flatten whom a strike wants flattened and may be; return the positions, as orders that are left."""
         holding = dict.fromkeys(held.account for held in read.positions)
         busy = _busy(read)
         due = self._due(read.asked_ns) - busy
         able = max(1, int(self._wire.bucket.left(now)) - 1)
         outputs: list[Output] = []
-        for name in [name for name in holding if name in due and not self.works(name, read.asked_ns)][:able]:
+        for name in [name for name in holding if name in due and not self.may_be_closing(name, read.asked_ns)][:able]:
             outputs.extend(self._flatten(name, now))
         return tuple(self._shown(*held, read.asked_ns) for held in read.positions), tuple(outputs)
 
@@ -108,12 +108,12 @@ class Flattens:
     def _shown(self, account: str, symbol: str, words: str, asked_ns: int) -> Order:
         latest = self._latest.get(account)
         status = words if latest is None else f"{words}, {latest.words}"
-        life = Life.PENDING if self.works(account, asked_ns) else Life.LIVE
+        life = OrderState.PENDING if self.may_be_closing(account, asked_ns) else OrderState.LIVE
         return Order(f"position:{account}:{symbol}", symbol, life, status)
 
     # the command
 
-    def _flatten(self, account: str, now: Now) -> Outputs:
+    def _flatten(self, account: str, now: Instant) -> Outputs:
         """Flatten an account, over one lane."""
         self._count += 1
         tag = f"f{self._count}"
@@ -124,32 +124,32 @@ class Flattens:
         build = self._wire.paid(self._wire.request("POST", f"{path_of(account)}/positions/flatten"))
         return self._calls.start_call("flatten", build, now, urgent=True, command=True, context=tag)
 
-    def answered(self, tag: str, said: Said | None, now: Now) -> None:
+    def on_reply(self, tag: str, said: CancelReply | None, now: Instant) -> None:
         """Take the answer: only a yes says when it is done, and only a no that nothing is under way."""
         latest = next((one for one in self._latest.values() if one.tag == tag), None)
         if latest is None or said is None:
             return
-        if said.answer is Answer.ACCEPTED:
+        if said.answer is CancelOutcome.ACCEPTED:
             latest.until_ns = now.mono_ns + int(SETTLE_S * 1e9)
             latest.stuck_ns = now.mono_ns + int(CLOSING_S * 1e9)
             latest.words = f"flatten {said.words}"
             return
         latest.words = f"flatten not accepted: {said.words}"
-        if said.answer is not Answer.UNKNOWN or said.limited:
+        if said.answer is not CancelOutcome.UNKNOWN or said.limited:
             latest.until_ns = 0
 
-    def unanswered(self, call: PendingCall, why: str, now: Now) -> Outputs:
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         """Take the second route, but only if provably nothing left on the first."""
         if call.sent:
             return ()
         if call.kind == "flatten":
-            again, context = "flatten-again", call.context
+            again, context = "flatten-again", call.part
             outputs = self._calls.start_call(again, call.build, now, urgent=True, command=True, context=context)
             return tuple(one._replace(route=Route.FRESH) for one in outputs if isinstance(one, Call))
-        self.answered(call.context, Said(Answer.UNSENT, why), now)
+        self.on_reply(call.part, CancelReply(CancelOutcome.UNSENT, why), now)
         return ()
 
 
-def _busy(read: Read) -> set[str]:
+def _busy(read: UserRead) -> set[str]:
     """Return the accounts with an order that may be at the market; one of no type may be."""
-    return {one.account for one in read.orders if one.kind in (MARKET, "") and one.order.life is not Life.GONE}
+    return {one.account for one in read.orders if one.kind in (MARKET, "") and one.order.state is not OrderState.GONE}

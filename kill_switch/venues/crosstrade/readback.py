@@ -19,32 +19,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kill_switch.core.domain import Life, Now
-from kill_switch.venues.crosstrade.contradictions import Doubts
+from kill_switch.core.domain import Instant, OrderState
+from kill_switch.venues.crosstrade.contradictions import DoubtedOrders
 from kill_switch.venues.crosstrade.replies import (
-    Accounts,
-    Held,
-    Listed,
-    Owned,
-    Said,
+    AccountDirectory,
+    AccountOrder,
+    CancelReply,
+    OpenPosition,
+    OrderList,
     Words,
     failure,
     lacking,
     warning,
 )
-from kill_switch.venues.crosstrade.request_queue import Turns
-from kill_switch.venues.crosstrade.tokens import Wire, is_id, path_of
+from kill_switch.venues.crosstrade.request_queue import RequestQueue
+from kill_switch.venues.crosstrade.tokens import RequestFactory, is_id, path_of
 from kill_switch.venues.kit.calls import CallStarter, PendingCall
 from kill_switch.venues.messages import Outputs, WakeAfter
 from kill_switch.venues.request import Request
 
 READ_AGAIN_S = 1.0  # a read that is slow goes out once more: the relay to the add-on may take most of a second
 LIST_WITHIN_S = 1.5  # GetAllOrders over the WebSocket
-LOOKS = 5  # orders and accounts in doubt that one read looks up
+MAX_LOOK_UPS = 5  # orders and accounts in doubt that one read looks up
 
 
 @dataclass(slots=True, eq=False)
-class Read:
+class UserRead:
     """One read under way; a `probe` is housekeeping, speaks for the lane, and has no positions.
 
     Without `troubles` and with nothing left, a read that is no probe proves the accounts clear.
@@ -55,33 +55,33 @@ class Read:
     tried: bool = False  # over the WebSocket
     conn: int | None = None
     missing: set[str] = field(default_factory=set)  # accounts whose lists, or looks that are still to be answered
-    orders: list[Owned] = field(default_factory=list)
+    orders: list[AccountOrder] = field(default_factory=list)
     ordered: bool = False  # the orders are all there
-    positions: list[Held] = field(default_factory=list)
+    positions: list[OpenPosition] = field(default_factory=list)
     positioned: bool = False  # the positions have been read
     troubles: list[str] = field(default_factory=list)  # what keeps it from being complete
 
     @property
     def left(self) -> bool:
-        return bool(self.positions) or any(one.order.life is not Life.GONE for one in self.orders)
+        return bool(self.positions) or any(one.order.state is not OrderState.GONE for one in self.orders)
 
 
-class Reads:
+class UserReader:
     """Carry reads out; `done` is told of each that has ended, `failed` why a probe has shown nothing."""
 
     KINDS = frozenset({"orders", "list", "positions", "reach", "look"})
 
     def __init__(
         self,
-        wire: Wire,
-        ours: Accounts,
-        doubts: Doubts,
-        turns: Turns,
+        wire: RequestFactory,
+        ours: AccountDirectory,
+        doubts: DoubtedOrders,
+        turns: RequestQueue,
         snapshot: Request,
         calls: CallStarter,
         words: Words,
-        done: Callable[[Read, Now], Outputs],
-        failed: Callable[[str, Said | None], Outputs],
+        done: Callable[[UserRead, Instant], Outputs],
+        failed: Callable[[str, CancelReply | None], Outputs],
         reached: Callable[[Any], Mapping[str, str]],
         *,
         positions: bool,
@@ -103,11 +103,11 @@ class Reads:
         self._reached = reached
         self._positions = wire.request("GET", "/v1/api/positions") if positions else None
         self._hedge_after_s = hedge_after_s
-        self._repeated: dict[Read, None] = {}  # those with requests that wait for their turn
-        self._frames: dict[str, Read] = {}  # over the WebSocket, by the id of their RPC
+        self._repeated: dict[UserRead, None] = {}  # those with requests that wait for their turn
+        self._frames: dict[str, UserRead] = {}  # over the WebSocket, by the id of their RPC
         self._count = 0
 
-    def begin(self, read: Read, now: Now) -> Outputs:
+    def begin(self, read: UserRead, now: Instant) -> Outputs:
         """Read every order of the user with one token; without such a call, account by account."""
         if read.probe:
             return self._list(read, now)
@@ -121,7 +121,7 @@ class Reads:
             return (*outputs, *self._fail(read, why, None, now))
         return (*outputs, *self._list(read, now))
 
-    def _list(self, read: Read, now: Now) -> Outputs:
+    def _list(self, read: UserRead, now: Instant) -> Outputs:
         if self.has_path:
             return self._get("orders", self.orders, read, read, now)
         conn = self._wire.carrier(now)
@@ -140,7 +140,7 @@ class Reads:
     def _own(self, account: str) -> Request:
         return self._wire.request("GET", f"{path_of(account)}/orders")
 
-    def _get(self, kind: str, request: Request, read: Read, context: object, now: Now) -> Outputs:
+    def _get(self, kind: str, request: Request, read: UserRead, context: object, now: Instant) -> Outputs:
         again_s = max(READ_AGAIN_S, 4 * self._hedge_after_s())
         once = read.probe or self._wire.bucket.contended(now)
         build = self._wire.paid(request)
@@ -150,7 +150,7 @@ class Reads:
 
     # what comes back
 
-    def answered(self, call: PendingCall, body: Any, status: int, now: Now) -> Outputs | None:
+    def answered(self, call: PendingCall, body: Any, status: int, now: Instant) -> Outputs | None:
         """Take the answer to a request; None if another route should be heard."""
         read = _read_of(call)
         if call.kind == "orders" and status == 404:
@@ -166,29 +166,29 @@ class Reads:
             case "orders":
                 return self._listed(read, self._ours.orders(body), wrong, body, now)
             case "list":
-                return self._listed_one(call.context[0], read, body, wrong, now)
+                return self._listed_one(call.part[0], read, body, wrong, now)
             case "positions":
                 return self._held(read, body, wrong, now)
             case "reach":
                 return self._seen(read, body, wrong, now)
             case _:
-                return self._looked(call.context[0], read, body, wrong, now)
+                return self._looked(call.part[0], read, body, wrong, now)
 
-    def _again(self, call: PendingCall, now: Now) -> Outputs:
+    def _again(self, call: PendingCall, now: Instant) -> Outputs:
         self._repeated.pop(_read_of(call), None)
-        return self._calls.start_call(call.kind, call.build, now, urgent=True, context=call.context)
+        return self._calls.start_call(call.kind, call.build, now, urgent=True, context=call.part)
 
-    def unanswered(self, call: PendingCall, why: str, now: Now) -> Outputs:
+    def unanswered(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         read = _read_of(call)
         match call.kind:
             case "list":
-                return self._gather(call.context[0], read, Listed([], why), now)
+                return self._gather(call.part[0], read, OrderList([], why), now)
             case "look":
-                return self._look_over(call.context[0], read, why, now)
+                return self._look_over(call.part[0], read, why, now)
             case _:
                 return self._fail(read, f"accounts: {why}" if call.kind == "reach" else why, None, now)
 
-    def replied(self, conn: int, tag: str, body: object, said: Said | None, now: Now) -> Outputs:
+    def replied(self, conn: int, tag: str, body: object, said: CancelReply | None, now: Instant) -> Outputs:
         """Take the reply to an RPC, if it is one of a read's."""
         read = self._frames.get(tag)
         if read is None or read.conn != conn:
@@ -200,19 +200,19 @@ class Reads:
         self.has_rpc = said is not None and (said.limited or said.offline)
         return self._list(read, now)
 
-    def rpc_orders(self, body: object) -> Listed | None:
+    def rpc_orders(self, body: object) -> OrderList | None:
         """Return the list that an RPC has answered, None if it has not."""
         if failure(None, body, self._words) is not None:
             return None
         listed = self._ours.orders(body)
         return listed if listed.orders or not listed.why else None
 
-    def late(self, tag: str, now: Now) -> Outputs:
+    def late(self, tag: str, now: Instant) -> Outputs:
         """Read in another way what has not been answered in time."""
         read = self._frames.pop(tag, None)
         return () if read is None else self._list(read, now)
 
-    def closed(self, conn: int, now: Now) -> Outputs:
+    def closed(self, conn: int, now: Instant) -> Outputs:
         outputs: Outputs = ()
         for tag in [tag for tag, read in self._frames.items() if read.conn == conn]:
             outputs += self._list(self._frames.pop(tag), now)
@@ -220,14 +220,16 @@ class Reads:
 
     # orders, then positions, then accounts, then doubts
 
-    def _fail(self, read: Read, why: str, said: Said | None, now: Now) -> Outputs:
+    def _fail(self, read: UserRead, why: str, said: CancelReply | None, now: Instant) -> Outputs:
         """End a read for one reason; what it has shown until then stays."""
         if read.probe and not read.orders:
             return self._failed(why, said)
         read.troubles.append(why)
         return self._done(read, now)
 
-    def _listed(self, read: Read, listed: Listed, wrong: Said | None, body: object, now: Now) -> Outputs:
+    def _listed(
+        self, read: UserRead, listed: OrderList, wrong: CancelReply | None, body: object, now: Instant
+    ) -> Outputs:
         read.orders.extend(listed.orders)
         if wrong is not None:
             return self._fail(read, wrong.words, wrong, now)
@@ -235,14 +237,14 @@ class Reads:
             return self._fail(read, why, None, now)
         return self._ordered(read, now)
 
-    def _listed_one(self, name: str, read: Read, body: object, wrong: Said | None, now: Now) -> Outputs:
+    def _listed_one(self, name: str, read: UserRead, body: object, wrong: CancelReply | None, now: Instant) -> Outputs:
         listed = self._ours.orders(body, name)
         if wrong is not None and wrong.no_account:
-            self._doubts.unknown(name, wrong.words)
+            self._doubts.on_account_unknown(name, wrong.words)
         why = wrong.words if wrong is not None else warning(body, self._words) or listed.why
-        return self._gather(name, read, Listed(listed.orders, why), now)
+        return self._gather(name, read, OrderList(listed.orders, why), now)
 
-    def _gather(self, name: str, read: Read, listed: Listed, now: Now) -> Outputs:
+    def _gather(self, name: str, read: UserRead, listed: OrderList, now: Instant) -> Outputs:
         read.missing.discard(name)
         read.orders.extend(listed.orders)
         if listed.why:
@@ -255,14 +257,14 @@ class Reads:
             return self._failed(self._words("; ".join(read.troubles)), None)
         return self._done(read, now)
 
-    def _ordered(self, read: Read, now: Now) -> Outputs:
+    def _ordered(self, read: UserRead, now: Instant) -> Outputs:
         read.ordered = True
-        self._doubts.listed(read.orders)
+        self._doubts.on_list(read.orders)
         if self._positions is None or read.probe:
             return self._reach(read, now)
         return self._get("positions", self._positions, read, read, now)
 
-    def _held(self, read: Read, body: object, wrong: Said | None, now: Now) -> Outputs:
+    def _held(self, read: UserRead, body: object, wrong: CancelReply | None, now: Instant) -> Outputs:
         if wrong is not None:
             return self._fail(read, f"positions: {wrong.words}", wrong, now)
         read.positions, why = self._ours.positions(body)
@@ -271,7 +273,7 @@ class Reads:
             return self._fail(read, f"positions: {why}", None, now)
         return self._reach(read, now)
 
-    def _reach(self, read: Read, now: Now) -> Outputs:
+    def _reach(self, read: UserRead, now: Instant) -> Outputs:
         """PendingCall what the lists have covered, if they have shown nothing that is left."""
         if read.probe:  # what it has to say does not wait for a look, which spares a kill one
             more = self._look(read, 1, now) if self._wire.bucket.spare(now, 1) else ()
@@ -280,7 +282,7 @@ class Reads:
             return self._done(read, now)
         return self._get("reach", self._snapshot, read, read, now)
 
-    def _seen(self, read: Read, body: Any, wrong: Said | None, now: Now) -> Outputs:
+    def _seen(self, read: UserRead, body: Any, wrong: CancelReply | None, now: Instant) -> Outputs:
         if wrong is not None:
             return self._fail(read, f"accounts: {wrong.words}", wrong, now)
         if why := lacking(self._reached(body)):
@@ -289,9 +291,9 @@ class Reads:
             read.troubles.append(f"accounts: {why}")
         if read.troubles:
             return self._done(read, now)
-        return self._look(read, max(1, min(LOOKS, int(self._wire.bucket.left(now)) - 1)), now)
+        return self._look(read, max(1, min(MAX_LOOK_UPS, int(self._wire.bucket.left(now)) - 1)), now)
 
-    def _look(self, read: Read, most: int, now: Now) -> Outputs:
+    def _look(self, read: UserRead, most: int, now: Instant) -> Outputs:
         """Look up so many of the orders and accounts in doubt, if the list has not; later reads take the others."""
         listed = {one.order.id for one in read.orders} if self._doubts.orders() else set()
         asked = [("", name) for name in self._doubts.accounts()]
@@ -310,39 +312,41 @@ class Reads:
             outputs += self._get("look", request, read, ((order, account), read), now)
         return outputs
 
-    def _looked(self, what: tuple[str, str], read: Read, body: Any, wrong: Said | None, now: Now) -> Outputs:
+    def _looked(
+        self, what: tuple[str, str], read: UserRead, body: Any, wrong: CancelReply | None, now: Instant
+    ) -> Outputs:
         order, account = what
         if wrong is not None and wrong.no_account:
-            self._doubts.unknown(account, wrong.words)
+            self._doubts.on_account_unknown(account, wrong.words)
         if wrong is not None:
             if wrong.gone and order:
-                self._doubts.ended(order)
+                self._doubts.on_ended(order)
             return self._look_over(what, read, wrong.words, now)
         if not order:
             listed = self._ours.orders(body, account)
             read.orders.extend(listed.orders)
             why = warning(body, self._words) or listed.why
             if not why:
-                self._doubts.shown(account)
+                self._doubts.on_account_shown(account)
             return self._look_over(what, read, why, now)
         one = self._ours.order(body, account)
         if one is None or not one.account or not one.order.status:
             return self._look_over(what, read, "the order cannot be read", now)
         one = one._replace(order=one.order._replace(id=order))  # the venue may know it by another number (§2)
-        if one.order.life is Life.GONE:
-            self._doubts.ended(order)
+        if one.order.state is OrderState.GONE:
+            self._doubts.on_ended(order)
         else:
             read.orders.append(one)
         return self._look_over(what, read, f"it is {one.order.status}", now)
 
-    def _look_over(self, what: tuple[str, str], read: Read, words: str, now: Now) -> Outputs:
+    def _look_over(self, what: tuple[str, str], read: UserRead, words: str, now: Instant) -> Outputs:
         order, account = what
         read.missing.discard(order or account)
         if order:
-            self._doubts.looked(order, words)
+            self._doubts.on_look_up(order, words)
         return () if read.missing else self._doubtless(read, now)
 
-    def _doubtless(self, read: Read, now: Now) -> Outputs:
+    def _doubtless(self, read: UserRead, now: Instant) -> Outputs:
         if read.probe:
             return ()
         if why := self._doubts.why():
@@ -350,6 +354,6 @@ class Reads:
         return self._done(read, now)
 
 
-def _read_of(call: PendingCall) -> Read:
-    read: Read = call.context if isinstance(call.context, Read) else call.context[1]
+def _read_of(call: PendingCall) -> UserRead:
+    read: UserRead = call.part if isinstance(call.part, UserRead) else call.part[1]
     return read

@@ -11,8 +11,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from kill_switch.core.domain import Answer, Life, Order
-from kill_switch.venues.decode import amount, plain, shown
+from kill_switch.core.domain import CancelOutcome, Order, OrderState
+from kill_switch.venues.decode import as_decimal, as_text, to_text
 
 TERMINAL = frozenset({"filled", "cancelled", "canceled", "rejected"})  # §7
 CANCELLING = frozenset({"cancelpending", "cancelsubmitted"})  # may still fill
@@ -34,10 +34,10 @@ OFFLINE = "the XT add-on in NinjaTrader is not connected: nothing here can cance
 Words = Callable[..., str]  # makes evidence of a venue's words, without our secrets
 
 
-class Said(NamedTuple):
+class CancelReply(NamedTuple):
     """What one reply says of one account's cancel."""
 
-    answer: Answer
+    answer: CancelOutcome
     words: str
     cancelled: int | None = None
     offline: bool = False  # the add-on is not there: no route leads to it
@@ -50,14 +50,14 @@ class Said(NamedTuple):
 
     @property
     def accepted(self) -> bool:
-        return self.answer is Answer.ACCEPTED
+        return self.answer is CancelOutcome.ACCEPTED
 
     @property
     def refused(self) -> bool:
-        return self.answer is Answer.REFUSED
+        return self.answer is CancelOutcome.REFUSED
 
 
-class Owned(NamedTuple):
+class AccountOrder(NamedTuple):
     """An order, whose it is ("" if not ours, "?" if nobody says), and its type in lower case, "" if nobody says."""
 
     order: Order
@@ -65,14 +65,14 @@ class Owned(NamedTuple):
     kind: str = ""
 
 
-class Listed(NamedTuple):
+class OrderList(NamedTuple):
     """A list as far as it can be read; `why` says what speaks against its being whole, "" if nothing does."""
 
-    orders: list[Owned]
+    orders: list[AccountOrder]
     why: str = ""
 
 
-class Held(NamedTuple):
+class OpenPosition(NamedTuple):
     """A position of one of our accounts, "?" if nobody says of which."""
 
     account: str
@@ -80,7 +80,7 @@ class Held(NamedTuple):
     words: str
 
 
-def judge(status: int | None, body: object, words: Words) -> Said | None:
+def judge(status: int | None, body: object, words: Words) -> CancelReply | None:
     """Read a reply in any of the shapes that §2 and §6 have; None: it says nothing. Without a status: from a frame."""
     if not isinstance(body, dict):
         body = {} if status is not None and 400 <= status < 500 else None
@@ -95,29 +95,31 @@ def judge(status: int | None, body: object, words: Words) -> Said | None:
         line = "accepted" if named is None else f"{named} order(s) named as cancelled"
         warned = body.get("warning")
         told = words(line, "with a warning:", warned) if warned else line
-        return Said(Answer.ACCEPTED, told, named, ids=ids if isinstance(ids, list) else ())
+        return CancelReply(CancelOutcome.ACCEPTED, told, named, ids=ids if isinstance(ids, list) else ())
     refusal = [text for text in (error, body.get("detail"), body.get("message")) if text]
     line = words(*(() if status is None else (f"HTTP {status}",)), *refusal)
-    lower = " ".join(map(shown, refusal)).lower()
+    lower = " ".join(map(to_text, refusal)).lower()
     if status == 408 or "addon" in lower or "add-on" in lower:
-        return Said(Answer.UNKNOWN, f"{OFFLINE} ({line})", offline=True)
+        return CancelReply(CancelOutcome.UNKNOWN, f"{OFFLINE} ({line})", offline=True)
     if status == 429 or "rate limit" in lower:
-        return Said(Answer.UNKNOWN, line, limited=True)
+        return CancelReply(CancelOutcome.UNKNOWN, line, limited=True)
     if NO_ACCOUNT in lower:
-        return Said(Answer.REFUSED, line, no_account=True)
+        return CancelReply(CancelOutcome.REFUSED, line, no_account=True)
     if any(text in lower for text in NOTHING_RESTING):
-        return Said(Answer.ACCEPTED, line, 0, gone=ENDED in lower)
-    return Said(Answer.REFUSED, line, key=status in (401, 403), no_account=NO_ACCOUNT_TEXT.search(lower) is not None)
+        return CancelReply(CancelOutcome.ACCEPTED, line, 0, gone=ENDED in lower)
+    return CancelReply(
+        CancelOutcome.REFUSED, line, key=status in (401, 403), no_account=NO_ACCOUNT_TEXT.search(lower) is not None
+    )
 
 
-def failure(status: int | None, body: object, words: Words) -> Said | None:
+def failure(status: int | None, body: object, words: Words) -> CancelReply | None:
     """Say what is wrong with a reply to a read, None if nothing is: a list may come without `success`."""
     if isinstance(body, dict) and status in (None, 200) and "success" not in body:
         body = {"success": True, **body}
     said = judge(status, body, words)
     if said is None:
-        return Said(Answer.UNKNOWN, "a reply that proves nothing", nothing=True)
-    return None if status in (None, 200) and said.answer is Answer.ACCEPTED and said.cancelled is None else said
+        return CancelReply(CancelOutcome.UNKNOWN, "a reply that proves nothing", nothing=True)
+    return None if status in (None, 200) and said.answer is CancelOutcome.ACCEPTED and said.cancelled is None else said
 
 
 def warning(body: object, words: Words) -> str:
@@ -126,7 +128,7 @@ def warning(body: object, words: Words) -> str:
     return words("the venue warns:", told) if told else ""
 
 
-class NoFigure(NamedTuple):
+class NoEquity(NamedTuple):
     """Why a message does not say what the accounts are worth.
 
     `away`: NinjaTrader does not show an account, or has lost its connection: what others say of it stands still.
@@ -136,19 +138,19 @@ class NoFigure(NamedTuple):
     away: bool = False
 
 
-class Accounts:
+class AccountDirectory:
     """The NT accounts that are ours; upper and lower case are the same (§2)."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
         self._by_key = {name.casefold(): name for name in names}
 
-    def orders(self, body: object, account: str | None = None) -> Listed:
+    def orders(self, body: object, account: str | None = None) -> OrderList:
         """Read a list of orders; one that cannot be read makes the list less than whole: it may be ours, and alive."""
         items = _items(body, "orders")
         if items is None:
-            return Listed([], "the order list cannot be read")
-        found: list[Owned] = []
+            return OrderList([], "the order list cannot be read")
+        found: list[AccountOrder] = []
         unread = 0
         for item in items:
             one = self.order(item, account)
@@ -156,45 +158,45 @@ class Accounts:
                 unread += self._may_rest(item, account)
             elif one.account:
                 found.append(one)
-        return Listed(found, f"{unread} of the orders listed cannot be read" if unread else _missing(body, items))
+        return OrderList(found, f"{unread} of the orders listed cannot be read" if unread else _missing(body, items))
 
-    def order(self, item: object, account: str | None = None) -> Owned | None:
+    def order(self, item: object, account: str | None = None) -> AccountOrder | None:
         """Read an order; an unknown state is alive."""
-        order_id = (plain(item.get("orderId")) or plain(item.get("id"))) if isinstance(item, dict) else ""
+        order_id = (as_text(item.get("orderId")) or as_text(item.get("id"))) if isinstance(item, dict) else ""
         if not isinstance(item, dict) or not order_id:
             return None
         owner = self._owner(item.get("account", account))
         status, life = _state_of(item)
-        order = Order(order_id, plain(item.get("instrument", "")), life, status)
-        return Owned(order, owner, plain(item.get("orderType", "")).lower())
+        order = Order(order_id, as_text(item.get("instrument", "")), life, status)
+        return AccountOrder(order, owner, as_text(item.get("orderType", "")).lower())
 
     def _may_rest(self, item: object, account: str | None) -> bool:
         """Say whether an entry without an id may be a live order of ours: of another account, or ended, it is not."""
         if not isinstance(item, dict):
             return True
-        return bool(self._owner(item.get("account", account))) and _state_of(item)[1] is not Life.GONE
+        return bool(self._owner(item.get("account", account))) and _state_of(item)[1] is not OrderState.GONE
 
-    def positions(self, body: object) -> tuple[list[Held], str]:
+    def positions(self, body: object) -> tuple[list[OpenPosition], str]:
         """Read a list of positions: ours that are not flat, and why there may be more; "": there are none."""
         items = _items(body, "positions")
         if items is None:
             return [], "the list of positions cannot be read"
-        found: list[Held] = []
+        found: list[OpenPosition] = []
         unread = 0
         for item in items:
             owner = self._owner(item.get("account")) if isinstance(item, dict) else "?"
-            quantity = amount(item.get("quantity")) if isinstance(item, dict) else None
-            symbol = plain(item.get("instrument")) if isinstance(item, dict) else ""
-            side = plain(item.get("marketPosition")).lower() if isinstance(item, dict) else ""
+            quantity = as_decimal(item.get("quantity")) if isinstance(item, dict) else None
+            symbol = as_text(item.get("instrument")) if isinstance(item, dict) else ""
+            side = as_text(item.get("marketPosition")).lower() if isinstance(item, dict) else ""
             if not owner or (quantity is not None and (not quantity or side == "flat")):
                 continue
             if quantity is None or not symbol:
                 unread += 1
             else:
-                found.append(Held(owner, symbol, f"{side or 'open'} {quantity:f}"))
+                found.append(OpenPosition(owner, symbol, f"{side or 'open'} {quantity:f}"))
         return found, f"{unread} of the positions listed cannot be read" if unread else _missing(body, items)
 
-    def worth(self, message: dict[str, Any]) -> Decimal | NoFigure:
+    def worth(self, message: dict[str, Any]) -> Decimal | NoEquity:
         """Add up what our accounts are worth, by the figures of one message, in dollars; or say why that cannot be.
 
         An account that is not connected shows zeros, or what was last known (§5). So a zero counts only if the
@@ -204,32 +206,32 @@ class Accounts:
         total, found = Decimal(0), set[str]()
         for item in items if isinstance(items, list) else ():
             account = item.get("account") if isinstance(item, dict) else None
-            key = plain(account.get("name")).casefold() if isinstance(account, dict) else ""
+            key = as_text(account.get("name")).casefold() if isinstance(account, dict) else ""
             if not isinstance(account, dict) or key not in self._by_key:
                 continue
             name, status = self._by_key[key], account.get("connectionStatus")
             if key in found:
-                return NoFigure(f"NT account {name} is listed twice")
+                return NoEquity(f"NT account {name} is listed twice")
             found.add(key)
-            if status is not None and plain(status).lower() != CONNECTED:
-                return NoFigure(_unconnected(plain(status), name), away=True)
+            if status is not None and as_text(status).lower() != CONNECTED:
+                return NoEquity(_unconnected(as_text(status), name), away=True)
             figures = account.get("item")
-            worth = amount(figures.get("netLiquidation")) if isinstance(figures, dict) else None
-            money = plain(account.get("denomination", ""))
+            worth = as_decimal(figures.get("netLiquidation")) if isinstance(figures, dict) else None
+            money = as_text(account.get("denomination", ""))
             if money.lower().replace(" ", "") not in DOLLARS:
-                return NoFigure(f"account {name} is kept in {money}, not in dollars")
+                return NoEquity(f"account {name} is kept in {money}, not in dollars")
             if worth is None:
-                return NoFigure(f"no net liquidation of {name}")
+                return NoEquity(f"no net liquidation of {name}")
             if not worth and status is None:
-                return NoFigure(f"the net liquidation of {name} is zero, and its connection is not stated", away=True)
+                return NoEquity(f"the net liquidation of {name} is zero, and its connection is not stated", away=True)
             total += worth
         lacking = ", ".join(name for key, name in self._by_key.items() if key not in found)
-        return NoFigure(f"no net liquidation of {lacking}", away=True) if lacking else total
+        return NoEquity(f"no net liquidation of {lacking}", away=True) if lacking else total
 
     def _owner(self, named: object) -> str:
         """Say whose something is: "" if not ours, "?" if that is not said in words."""
         told = named.get("name") if isinstance(named, dict) else named
-        name, only = plain(told).strip(), self.names[0] if len(self.names) == 1 else "?"
+        name, only = as_text(told).strip(), self.names[0] if len(self.names) == 1 else "?"
         stranger = "" if isinstance(told, str) else only  # a name is a text: what is none may mean anybody
         return self._by_key.get(name.casefold(), stranger) if name else only
 
@@ -243,7 +245,7 @@ class Accounts:
         for item in accounts if isinstance(accounts, list) else ():
             account = item.get("account") if isinstance(item, dict) else None
             if isinstance(account, dict):
-                found[plain(account.get("name")).casefold()] = plain(account.get("connectionStatus"))
+                found[as_text(account.get("name")).casefold()] = as_text(account.get("connectionStatus"))
         unseen: dict[str, str] = {}
         for key, name in self._by_key.items():
             if key not in found:
@@ -268,21 +270,24 @@ def lacking(unseen: Mapping[str, str]) -> str:
     return f"{told}: no kill reaches orders that rest at its broker; connect it, or take it out of nt_accounts"
 
 
-def _state_of(item: dict[str, Any]) -> tuple[str, Life]:
-    return _state(plain(item.get("orderState", item.get("state"))))
+def _state_of(item: dict[str, Any]) -> tuple[str, OrderState]:
+    return _state(as_text(item.get("orderState", item.get("state"))))
 
 
 @lru_cache(maxsize=64)  # there may be thousands of orders, in a few states
-def _state(text: str) -> tuple[str, Life]:
+def _state(text: str) -> tuple[str, OrderState]:
     status = text.lower().replace(" ", "")
-    return status, Life.GONE if status in TERMINAL else Life.PENDING if status in CANCELLING else Life.LIVE
+    return (
+        status,
+        OrderState.GONE if status in TERMINAL else OrderState.PENDING if status in CANCELLING else OrderState.LIVE,
+    )
 
 
 def standing(body: object) -> Decimal | None:
     """Return what the watermarks say that their account is worth (§5)."""
     data = body.get("data") if isinstance(body, dict) else None
     stats = data.get("stats") if isinstance(data, dict) else None
-    return amount(stats.get("netliq")) if isinstance(stats, dict) else None
+    return as_decimal(stats.get("netliq")) if isinstance(stats, dict) else None
 
 
 def _items(body: object, name: str) -> list[Any] | None:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kill_switch.core.domain import Now
-from kill_switch.venues.crosstrade.tokens import TURN_S, Bucket
+from kill_switch.core.domain import Instant
+from kill_switch.venues.crosstrade.tokens import TURN_S, TokenBucket
 from kill_switch.venues.messages import Outputs, WakeAfter
 
 TURN = "turn"  # the timer's tag
@@ -24,13 +24,13 @@ SPREAD = 0.5  # of the gap: how much longer or shorter one is than another
 IDLE_S = 2.0  # nothing has left in its turn for so long: the first one has a whole gap before it
 GOLDEN = 0.618034  # its multiples, without what is before the point, are spread as evenly as can be
 
-Send = Callable[[Now], Outputs]
+Send = Callable[[Instant], Outputs]
 
 
-class Turns:
+class RequestQueue:
     """Keep what waits for a token, and send it when its turn has come."""
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: TokenBucket) -> None:
         self.bucket = bucket
         self._cancels: dict[str, tuple[int, Send]] = {}  # by what is cancelled; the lower number goes first
         self._out: set[str] = set()  # cancels that have left in their turn, and are not answered
@@ -44,7 +44,7 @@ class Turns:
         """Return how many cancels wait, or have left in their turn and are not answered."""
         return len(self._cancels) + len(self._out)
 
-    def cancel(self, what: str, rank: int, send: Send, now: Now) -> Outputs:
+    def cancel(self, what: str, rank: int, send: Send, now: Instant) -> Outputs:
         """Have a cancel sent in its turn; of one rank, who waits longer goes first. `drop` is to follow its answer."""
         self._out.discard(what)
         self._cancels[what] = (rank, send)
@@ -60,7 +60,7 @@ class Turns:
         self._out.clear()
         self._cancels.clear()
 
-    def read(self, send: Send, now: Now) -> Outputs:
+    def read(self, send: Send, now: Instant) -> Outputs:
         """Have a request of a read sent, when no cancel waits any more."""
         self._reads.append(send)
         return self._wind(now)
@@ -69,7 +69,7 @@ class Turns:
         """Forget the requests of reads: another read takes their place."""
         self._reads.clear()
 
-    def woke(self, now: Now) -> Outputs:
+    def woke(self, now: Instant) -> Outputs:
         """Send what is next, unless the venue wants no request yet."""
         if not self._due_ns:
             return ()
@@ -87,7 +87,7 @@ class Turns:
             outputs = self._reads.pop(0)(now)
         return (*outputs, *self._wind(now))
 
-    def _wind(self, now: Now) -> Outputs:
+    def _wind(self, now: Instant) -> Outputs:
         """Set the timer for what waits: a gap behind the last one that left, and never in step with the answers."""
         if self._due_ns or not (self._cancels or self._reads):
             return ()

@@ -11,13 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from kill_switch.core.domain import Answer, Now
-from kill_switch.venues.crosstrade.replies import Said
-from kill_switch.venues.crosstrade.request_queue import Turns
+from kill_switch.core.domain import CancelOutcome, Instant
+from kill_switch.venues.crosstrade.replies import CancelReply
+from kill_switch.venues.crosstrade.request_queue import RequestQueue
 from kill_switch.venues.crosstrade.strike_plan import READ_KEEPS
-from kill_switch.venues.crosstrade.tokens import Wire, path_of, rpc_frame
+from kill_switch.venues.crosstrade.tokens import RequestFactory, path_of, rpc_frame
 from kill_switch.venues.kit.calls import CallStarter, PendingCall
-from kill_switch.venues.messages import CancelAnswered, Noise, Output, Outputs, Prepare, Send, WakeAfter
+from kill_switch.venues.messages import (
+    CancelAnswered,
+    Output,
+    Outputs,
+    PrepareFrame,
+    Send,
+    UnexplainedMessage,
+    WakeAfter,
+)
 
 CANCEL = "CancelOrders"  # all of an NT account's
 SECONDS_PER_S = 2.0  # second copies beyond the bucket go that often: the rest of the refill is for reads
@@ -27,14 +35,14 @@ LAST_AGAIN_S = 3.2  # the second copy of what left in its turn: longer than the 
 
 
 @dataclass(slots=True, eq=False)
-class Strike:
+class CrossTradeStrike:
     """One strike: the NT accounts in it, and what was said so far."""
 
     accounts: tuple[str, ...]
     made_ns: int = 0  # monotonic
     heard: bool = False  # a reply came over the WebSocket
     short: bool = False  # tokens are: what has not left waits for its turn
-    said: dict[str, Said] = field(default_factory=dict)
+    said: dict[str, CancelReply] = field(default_factory=dict)
 
     def answer(self) -> tuple[CancelAnswered, ...]:
         """Make one answer of all accounts', once they are there: accepted only if every one of them was."""
@@ -43,22 +51,22 @@ class Strike:
         answers = [self.said[name] for name in self.accounts]
         if len(self.accounts) == 1:
             [only] = answers
-            accepted = only.answer is Answer.ACCEPTED
+            accepted = only.answer is CancelOutcome.ACCEPTED
             return (CancelAnswered(only.answer, only.words, only.cancelled if accepted else None),)
-        short = [name for name in self.accounts if self.said[name].answer is not Answer.ACCEPTED]
+        short = [name for name in self.accounts if self.said[name].answer is not CancelOutcome.ACCEPTED]
         if not short:
             total = _sum(one.cancelled for one in answers)
             words = "accepted" if total is None else f"{total} order(s) named as cancelled"
-            return (CancelAnswered(Answer.ACCEPTED, f"{len(answers)} NT accounts: {words}", total),)
+            return (CancelAnswered(CancelOutcome.ACCEPTED, f"{len(answers)} NT accounts: {words}", total),)
         told = f"not accepted for {', '.join(short)}: {self.said[short[0]].words}"
         return (CancelAnswered(_worst({one.answer for one in answers}), told),)
 
 
 @dataclass(slots=True, eq=False)
-class Part:
+class CancelPart:
     """One NT account's part of a strike, or the cancel of one order by its id."""
 
-    strike: Strike
+    strike: CrossTradeStrike
     account: str
     id: str
     order: str = ""  # the one that is cancelled; "": all of the account's
@@ -68,7 +76,7 @@ class Part:
     asked: bool = False  # the REST twin is on its way, or was
     turned: bool = False  # it left in its turn
     over: bool = False  # nothing more will be heard of that
-    said: Said | None = None  # so far, short of a yes
+    said: CancelReply | None = None  # so far, short of a yes
     settled: bool = False
 
     @property
@@ -77,10 +85,10 @@ class Part:
         return f"{self.account} {self.order}"
 
 
-def _worst(answers: set[Answer]) -> Answer:
-    if Answer.REFUSED in answers:
-        return Answer.REFUSED
-    return Answer.UNSENT if answers == {Answer.UNSENT} else Answer.UNKNOWN
+def _worst(answers: set[CancelOutcome]) -> CancelOutcome:
+    if CancelOutcome.REFUSED in answers:
+        return CancelOutcome.REFUSED
+    return CancelOutcome.UNSENT if answers == {CancelOutcome.UNSENT} else CancelOutcome.UNKNOWN
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:
@@ -92,18 +100,18 @@ def _sum(counts: Iterable[int | None]) -> int | None:
     return total
 
 
-class Strikes:
+class CrossTradeStriker:
     """Carry strikes out, one after the other; `settled` is told the last word on each account's or order's cancel."""
 
     KINDS = frozenset({"cancel", "cancel-one"})
 
     def __init__(
         self,
-        wire: Wire,
+        wire: RequestFactory,
         accounts: tuple[str, ...],
-        turns: Turns,
+        turns: RequestQueue,
         calls: CallStarter,
-        settled: Callable[[str, str, Said, Now], None],
+        settled: Callable[[str, str, CancelReply, Instant], None],
         hedge_after_s: Callable[[], float],
         answered: Callable[[int], None],
     ) -> None:
@@ -117,23 +125,25 @@ class Strikes:
         self._settled = settled
         self._answered = answered  # takes when the strike was made that is answered now
         self._hedge_after_s = hedge_after_s
-        self._parts: dict[str, Part] = {}  # of strikes that are not answered yet, by the id of their RPC
-        self._waiting: dict[str, Part] = {}  # those that wait for their turn, or have left in it, by what they cancel
-        self._singles: dict[str, Part] = {}  # of the latest strike, over the WebSocket, by the id of their RPC
-        self._latest = Strike(())
+        self._parts: dict[str, CancelPart] = {}  # of strikes that are not answered yet, by the id of their RPC
+        self._waiting: dict[
+            str, CancelPart
+        ] = {}  # those that wait for their turn, or have left in it, by what they cancel
+        self._singles: dict[str, CancelPart] = {}  # of the latest strike, over the WebSocket, by the id of their RPC
+        self._latest = CrossTradeStrike(())
         self._count = 0
         self._next: Send | None = None  # what the next strike would begin with
         self._first: Send | None = None  # what it has begun with
 
-    def void(self) -> None:
+    def drop_strikes(self) -> None:
         """Drop the strikes that are under way: no twin of theirs leaves any more, whatever comes, or does not."""
         self._parts.clear()
         self._singles.clear()
         self._waiting.clear()
         self._turns.drop_cancels()
-        self._latest = Strike(())
+        self._latest = CrossTradeStrike(())
 
-    def first(self, now: Now) -> Send | None:
+    def first(self, now: Instant) -> Send | None:
         """Return the first frame of a strike that takes every account, and take it for sent."""
         conn = self._wire.carrier(now)
         if conn is None or self._waiting:
@@ -143,17 +153,17 @@ class Strikes:
         self._first = self._next
         return self._first
 
-    def prepare(self, conn: int) -> Prepare:
+    def prepare(self, conn: int) -> PrepareFrame:
         """Make what the next strike would begin with."""
         text = rpc_frame(CANCEL, {"account": self._accounts[0]}, f"k{self._count + 1}-0")
         self._next = Send(conn, text, command=True)
-        return Prepare(conn, text)
+        return PrepareFrame(conn, text)
 
     def strike(
         self,
         chosen: tuple[str, ...],
         singles: list[tuple[str, str]],
-        now: Now,
+        now: Instant,
         *,
         kill: bool,
         holding: Callable[[], Collection[str]],
@@ -176,13 +186,15 @@ class Strikes:
                 if f"{account} " not in self._waiting and f"{account} {one}" not in self._waiting
             ]
             if self._waiting and not chosen and not singles:
-                return (CancelAnswered(Answer.UNKNOWN, f"{len(self._waiting)} cancel(s) leave one by one already"),)
+                return (
+                    CancelAnswered(CancelOutcome.UNKNOWN, f"{len(self._waiting)} cancel(s) leave one by one already"),
+                )
         self._count += 1
         self._next = None
-        strike = self._latest = Strike(chosen, now.mono_ns)
+        strike = self._latest = CrossTradeStrike(chosen, now.mono_ns)
         self._singles.clear()
-        parts = [Part(strike, name, f"k{self._count}-{number}") for number, name in enumerate(chosen)]
-        parts += [Part(strike, account, f"one {one}", one, rank=2) for account, one in singles]
+        parts = [CancelPart(strike, name, f"k{self._count}-{number}") for number, name in enumerate(chosen)]
+        parts += [CancelPart(strike, account, f"one {one}", one, rank=2) for account, one in singles]
         conn, room = self._wire.newest, self._wire.room(now)
         left = int(self._wire.bucket.left(now))
         at_once = left if not self._turns.cancels else 0
@@ -219,16 +231,16 @@ class Strikes:
             outputs.append(self.prepare(conn))
         if idle:
             rest = f"{len(singles)} other order(s) are cancelled by their ids" if singles else "nothing else is left"
-            outputs.append(CancelAnswered(Answer.ACCEPTED, f"{idle}; {rest}"))
+            outputs.append(CancelAnswered(CancelOutcome.ACCEPTED, f"{idle}; {rest}"))
         return tuple(outputs)
 
-    def _framed(self, part: Part, conn: int, now: Now) -> Send:
+    def _framed(self, part: CancelPart, conn: int, now: Instant) -> Send:
         if part.order:
             args = {"account": part.account, "orderId": part.order}
             return self._wire.rpc(conn, part.id, "Cancel", args, now)
         return self._wire.rpc(conn, part.id, CANCEL, {"account": part.account}, now)
 
-    def _twin(self, part: Part, now: Now, again_s: float, *, paid: bool = False) -> Outputs:
+    def _twin(self, part: CancelPart, now: Instant, again_s: float, *, paid: bool = False) -> Outputs:
         """Send the REST twin of a cancel, once."""
         if part.asked:
             return ()
@@ -246,10 +258,10 @@ class Strikes:
 
     def holds(self, call: PendingCall) -> bool:
         """Say whether a request that has not left yet is to wait for its turn."""
-        part = call.context
+        part = call.part
         return call.kind in self.KINDS and part.strike.short and not part.turned
 
-    def _wait(self, part: Part, now: Now) -> Outputs:
+    def _wait(self, part: CancelPart, now: Instant) -> Outputs:
         """Have a part sent over REST in its turn; it takes the place of an earlier one's that waits for the same."""
         before = self._waiting.get(part.what)
         self._waiting[part.what] = part
@@ -259,11 +271,11 @@ class Strikes:
             return outputs
         return (*outputs, *self._settle(before, before.said, now))
 
-    def _turn(self, part: Part, now: Now) -> Outputs:
+    def _turn(self, part: CancelPart, now: Instant) -> Outputs:
         part.turned = True
         return self._twin(part, now, LAST_AGAIN_S)
 
-    def _limited(self, part: Part, said: Said, now: Now) -> Outputs:
+    def _limited(self, part: CancelPart, said: CancelReply, now: Instant) -> Outputs:
         """Take a refusal for want of tokens: no cancel of this strike leaves out of turn any more."""
         part.strike.short = True
         part.said = part.said or said
@@ -271,7 +283,7 @@ class Strikes:
 
     # what comes back
 
-    def replied(self, conn: int, tag: str, said: Said | None, now: Now) -> Outputs | None:
+    def replied(self, conn: int, tag: str, said: CancelReply | None, now: Instant) -> Outputs | None:
         """Take a reply over the WebSocket; None if it is not a strike's."""
         part = self._parts.get(tag) or self._singles.get(tag)
         if part is None or part.conn != conn:
@@ -282,11 +294,11 @@ class Strikes:
             return ()
         return self._limited(part, said, now) if said.limited else self._ended(part, said, now)
 
-    def _frame_said(self, part: Part, said: Said | None, now: Now) -> Outputs:
+    def _frame_said(self, part: CancelPart, said: CancelReply | None, now: Instant) -> Outputs:
         """Take the WebSocket's reply: what is not a yes has the REST twin tried, unless it leads to the same no."""
         part.conn, part.strike.heard = None, True
         if said is not None:
-            if said.answer is Answer.ACCEPTED or said.offline:
+            if said.answer is CancelOutcome.ACCEPTED or said.offline:
                 return self._settle(part, said, now)
             if said.limited and not part.asked:
                 return self._limited(part, said, now)
@@ -295,9 +307,9 @@ class Strikes:
             return self._settle(part, part.said, now)
         return self._later(part, now, self._hedge_after_s())
 
-    def twin_said(self, call: PendingCall, said: Said | None, now: Now) -> Outputs | None:
+    def on_twin_reply(self, call: PendingCall, said: CancelReply | None, now: Instant) -> Outputs | None:
         """Take the REST twin's answer; None if another route should be heard."""
-        part: Part = call.context
+        part: CancelPart = call.part
         if said is None:
             return None
         if said.limited and not part.settled:
@@ -306,29 +318,29 @@ class Strikes:
             said = said._replace(cancelled=None)  # another copy may have cancelled what this one did not find
         return self._over(part, said, now)
 
-    def twin_lost(self, call: PendingCall, why: str, now: Now) -> Outputs:
-        part: Part = call.context
+    def on_twin_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        part: CancelPart = call.part
         if not call.sent and self.holds(call) and not part.settled:
             return self._wait(part, now)  # the lane has asked, and has not sent it
-        answer = Answer.UNKNOWN if call.sent or part.framed else Answer.UNSENT
-        return self._over(part, Said(answer, why), now, lost=True)
+        answer = CancelOutcome.UNKNOWN if call.sent or part.framed else CancelOutcome.UNSENT
+        return self._over(part, CancelReply(answer, why), now, lost=True)
 
-    def _over(self, part: Part, said: Said, now: Now, *, lost: bool = False) -> Outputs:
+    def _over(self, part: CancelPart, said: CancelReply, now: Instant, *, lost: bool = False) -> Outputs:
         """End the REST twin; while the WebSocket may still say yes, a no is not the last word."""
         part.over = True
         if part.settled:
             return ()
-        if said.answer is not Answer.ACCEPTED and part.conn is not None:
+        if said.answer is not CancelOutcome.ACCEPTED and part.conn is not None:
             part.said = said
             return (WakeAfter(f"settle {part.id}", SETTLE_S),)
         return self._settle(part, part.said if lost and part.said is not None else said, now)
 
-    def _settle(self, part: Part, said: Said | None, now: Now) -> Outputs:
+    def _settle(self, part: CancelPart, said: CancelReply | None, now: Instant) -> Outputs:
         """Take the last word on a part; of what waits for the same cancel, a yes is the last word too."""
         part.settled = True
         if self._parts.get(part.id) is part:
             del self._parts[part.id]
-        last = said or Said(Answer.UNKNOWN, "no answer")
+        last = said or CancelReply(CancelOutcome.UNKNOWN, "no answer")
         waiting = self._waiting.get(part.what)
         if waiting is part:
             del self._waiting[part.what]
@@ -352,12 +364,12 @@ class Strikes:
             del self._waiting[what]
             self._turns.drop(what)
 
-    def _ended(self, part: Part, said: Said, now: Now) -> Outputs:
+    def _ended(self, part: CancelPart, said: CancelReply, now: Instant) -> Outputs:
         """Take the answer to the cancel of one order: it is an extra, and what rests is read back."""
         self._settled(part.account, part.order, said, now)
-        return (Noise(f"cancel of one order refused: {said.words}"),) if said.refused else ()
+        return (UnexplainedMessage(f"cancel of one order refused: {said.words}"),) if said.refused else ()
 
-    def closed(self, conn: int, now: Now, *, limited: bool) -> Outputs:
+    def closed(self, conn: int, now: Instant, *, limited: bool) -> Outputs:
         """Take note that a connection is gone, for want of tokens if `limited`, and what it has not answered."""
         outputs: list[Output] = []
         allowed = max(1, int(self._wire.bucket.left(now)))
@@ -370,7 +382,7 @@ class Strikes:
                 outputs.extend(self._later(part, now, self._hedge_after_s()))
         return tuple(outputs)
 
-    def woke(self, what: str, tag: str, now: Now) -> Outputs:
+    def woke(self, what: str, tag: str, now: Instant) -> Outputs:
         part = self._parts.get(tag)
         if part is None:
             return ()
@@ -383,13 +395,13 @@ class Strikes:
             return tuple(output for one in mute for output in self._later(one, now, again_s))
         return self._settle(part, part.said, now) if self._again(part) else self._later(part, now, again_s)
 
-    def _later(self, part: Part, now: Now, again_s: float) -> Outputs:
+    def _later(self, part: CancelPart, now: Instant, again_s: float) -> Outputs:
         """Send the REST twin now, or in its turn if tokens are short."""
         if part.strike.short and not part.asked and not part.turned:
             return () if self._waiting.get(part.what) is part else self._wait(part, now)
         return self._twin(part, now, again_s)
 
-    def _again(self, part: Part) -> bool:
+    def _again(self, part: CancelPart) -> bool:
         """Say whether a later strike has the account too: a twin would cost that one a token."""
         return not part.asked and part.strike is not self._latest and part.account in self._latest.accounts
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from kill_switch.core.domain import Life, Now, Order
-from kill_switch.venues.crosstrade.replies import Owned
+from kill_switch.core.domain import Instant, Order, OrderState
+from kill_switch.venues.crosstrade.replies import AccountOrder
 from kill_switch.venues.crosstrade.tokens import is_id
 
 READ_KEEPS = 2.0  # what a strike may do without leaves that many tokens for the read-back
 TAKEN_S = 30.0  # a cancel that the venue has taken is not repeated for so long, unless a read says more
 NEW_KILL_AFTER_S = 10.0  # a sweep strikes more often than that
-SINGLES_PER_STRIKE = 10
+MAX_SINGLES_PER_STRIKE = 10
 
 Chosen = tuple[tuple[str, ...], list[str]]  # accounts, and orders by their ids
 
 
-class Choice:
+class StrikePlanner:
     """Know the NT accounts, their orders and what has been struck; say who is next."""
 
     def __init__(self, accounts: tuple[str, ...]) -> None:
@@ -36,20 +36,20 @@ class Choice:
     def owner(self, order: str) -> str:
         return self._owners.get(order, "")
 
-    def listed(self, orders: Iterable[Owned], kept: Iterable[str]) -> None:
+    def listed(self, orders: Iterable[AccountOrder], kept: Iterable[str]) -> None:
         """Take a whole list of the orders; those `kept` are not in it, and have not ended either."""
         owners = {one: self.owner(one) for one in kept}
         self._owners = owners | {one.order.id: one.account for one in orders}
         self._read_since = True
         self._taken.clear()
 
-    def shown(self, one: Owned) -> None:
+    def shown(self, one: AccountOrder) -> None:
         """Take an order of a push, or of a list that is not whole."""
         self._owners[one.order.id] = one.account
-        if one.order.life is Life.LIVE:
+        if one.order.state is OrderState.LIVE:
             self._taken.pop(one.account, None)
 
-    def taken(self, account: str, now: Now) -> None:
+    def taken(self, account: str, now: Instant) -> None:
         """Take note that the venue has taken the account's cancel: what comes of it is for a read to show."""
         self._taken[account] = now.mono_ns
 
@@ -60,16 +60,16 @@ class Choice:
         """
         self._holding = frozenset(accounts) | (frozenset() if whole else self._holding)
 
-    def first(self, now: Now) -> bool:
+    def first(self, now: Instant) -> bool:
         """Say whether a strike now would be a kill's first."""
         return now.mono_ns - self._struck_ns > NEW_KILL_AFTER_S * 1e9
 
-    def everybody(self, left: float, closing: Collection[str], now: Now) -> bool:
+    def is_every_account(self, left: float, closing: Collection[str], now: Instant) -> bool:
         """Say, without a look at the orders, whether a strike now takes every account; False: it may."""
         first = self.first(now)
         return (first or not closing) and self._most(left, first=first) >= len(self._accounts)
 
-    def strike(self, book: Mapping[str, Order], left: float, closing: Collection[str], now: Now) -> Chosen:
+    def strike(self, book: Mapping[str, Order], left: float, closing: Collection[str], now: Instant) -> Chosen:
         """Choose for a strike that goes out now; a kill's first has no regard for what is `closing`."""
         first = self.first(now)
         old_ns = now.mono_ns if first else now.mono_ns - int(TAKEN_S * 1e9)
@@ -107,7 +107,7 @@ class Choice:
         singles = [one for one, account in stubborn.items() if account in accounts and is_id(one)]
         if most >= len(accounts):
             spare = int(left - READ_KEEPS) - len(accounts) - len(self._holding)
-            return accounts, apart + singles[: max(0, min(spare, SINGLES_PER_STRIKE))]
+            return accounts, apart + singles[: max(0, min(spare, MAX_SINGLES_PER_STRIKE))]
         turned = [name for name in self._accounts[self._turn :] + self._accounts[: self._turn] if name in accounts]
         chosen = [name for name in turned if name in new]
         chosen += [name for name in turned if name in stubborn.values() and name not in chosen]
@@ -116,7 +116,7 @@ class Choice:
         chosen = [name for name in chosen or turned[:1] if name not in self._taken]
         if self._holding and not first:
             chosen = chosen[:most]  # a flatten follows each, and waits for no turn
-        return tuple(chosen), apart + singles[:SINGLES_PER_STRIKE]
+        return tuple(chosen), apart + singles[:MAX_SINGLES_PER_STRIKE]
 
     def _most(self, left: float, *, first: bool) -> int:
         return max(1, int(left) if first else int(left - 1) - len(self._holding))
@@ -129,7 +129,7 @@ class Choice:
         apart: list[str] = []
         for name in closing:
             theirs = sorted(one for one in live if self.owner(one) == name)
-            few = len(apart) + len(theirs) <= SINGLES_PER_STRIKE
+            few = len(apart) + len(theirs) <= MAX_SINGLES_PER_STRIKE
             if few and all(is_id(one) and one not in outlived for one in theirs):
                 spared.add(name)
                 apart += theirs
@@ -137,4 +137,4 @@ class Choice:
 
 
 def _live(book: Mapping[str, Order]) -> frozenset[str]:
-    return frozenset(order.id for order in book.values() if order.life is Life.LIVE)
+    return frozenset(order.id for order in book.values() if order.state is OrderState.LIVE)

@@ -8,14 +8,14 @@ from decimal import Decimal
 Amounts = Mapping[str, Decimal]
 
 
-class Balances:
+class BalanceChecker:
     """Remember which assets one account holds, and whether its venue lists those of which there is nothing."""
 
     def __init__(self) -> None:
         self._held: frozenset[str] = frozenset()
         self._lists_none = False
 
-    def lacking(self, amounts: Amounts) -> str:
+    def why_incomplete(self, amounts: Amounts) -> str:
         """Say why a list, zeros included, is not whole; "" if nothing speaks against it.
 
         A venue that lists an asset of which there is nothing does not leave out one that was sold. Of a venue that has
@@ -25,6 +25,6 @@ class Balances:
         self._lists_none = self._lists_none or any(not amount for amount in amounts.values())
         return f"{', '.join(missing)} not listed any more" if missing and self._lists_none else ""
 
-    def keep(self, amounts: Amounts) -> None:
+    def remember(self, amounts: Amounts) -> None:
         """Take note of a list that counts."""
         self._held = frozenset(asset for asset, amount in amounts.items() if amount)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from kill_switch.core.domain import Life, Order
+from kill_switch.core.domain import Order, OrderState
 from kill_switch.core.latest import keep_latest
 from kill_switch.venues.messages import OrderPlaced, OrderSeen, OrdersFound
 
@@ -161,19 +161,19 @@ class OrderBook:
         shows it alive on, no list alone proves that an order is gone: the list may not cover it.
         """
         listed, known = order.id in self.orders, order.id in self.orders or order.id in self._past
-        if order.life is Life.GONE:
+        if order.state is OrderState.GONE:
             self.note_end(order)
             self.remove(order.id)
         else:
             self._take_word(order)
             if self._past.get(order.id):  # its end was stated before: one of the two is late
                 self.doubted[order.id] = None
-        if order.life is not Life.LIVE and not opened:
+        if order.state is not OrderState.LIVE and not opened:
             if not known:
-                self._await((order.id,))
+                self._await_listing((order.id,))
             return ()
         placed = self._placed(order, known)
-        return placed if listed or order.life is not Life.LIVE else (OrderSeen(order), *placed)
+        return placed if listed or order.state is not OrderState.LIVE else (OrderSeen(order), *placed)
 
     def _placed(self, order: Order, known: bool) -> tuple[OrderPlaced | OrdersFound, ...]:
         """Say that a live push has shown a new order, if it has."""
@@ -184,7 +184,7 @@ class OrderBook:
             return (OrderPlaced(order),)
         return (OrdersFound((order.id,), self._round_ns),) if self.is_known else ()
 
-    def _await(self, ids: Iterable[str]) -> None:
+    def _await_listing(self, ids: Iterable[str]) -> None:
         """Expect live pushes of orders that are known by another word, if no gap can have swallowed them."""
         if not self.is_current:
             return
@@ -211,7 +211,7 @@ class OrderBook:
         if order.id in self.orders or self._past.get(order.id):
             return ()
         if order.id not in self._past:
-            self._await((order.id,))
+            self._await_listing((order.id,))
         self._take_word(order)
         return (OrderSeen(order),)
 
@@ -223,7 +223,7 @@ class OrderBook:
         order = self.orders.get(order_id)
         if order is None and self._past.get(order_id, 1):
             return  # the venue has said its end, or nobody has ever seen it
-        self._take_word(order or Order(order_id, symbol, Life.LIVE, "cancel refused"))
+        self._take_word(order or Order(order_id, symbol, OrderState.LIVE, "cancel refused"))
 
     def confirm(self, order: Order) -> None:
         """Take note that the venue, asked for this order, shows it alive: it counts, whatever the lists show."""
@@ -270,7 +270,7 @@ class OrderBook:
         if new and self.is_known:  # not while any list is missing: it may be one that has moved to this list
             ids = tuple(one for one in shown if one in new)
             found = (OrdersFound(ids, self._round_ns),)
-            self._await(ids)
+            self._await_listing(ids)
         if self.tracing:
             self._enter(shown.keys() - self.orders.keys())
         self.orders.update(shown)
@@ -298,7 +298,7 @@ class OrderBook:
 
     def apply_probe(self, name: str, orders: Sequence[Order], asked_ns: int, *, whole: bool) -> Seen:
         """Take a list as `apply_listing` does, for a probe: a live order that is new is a fact of its own."""
-        new = (one for one in orders if one.life is Life.LIVE and one.id not in self.orders)
+        new = (one for one in orders if one.state is OrderState.LIVE and one.id not in self.orders)
         seen = tuple(OrderSeen(one) for one in new if self._past.get(one.id, 0) <= asked_ns)
         return (*seen, *self.apply_listing(name, orders, asked_ns, whole=whole))
 

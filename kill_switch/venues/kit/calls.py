@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kill_switch.core.domain import Now, Route
+from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.clock_offset import ClockOffset
-from kill_switch.venues.kit.rate_pool import Pool
-from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, Lost, Outputs, Replied, WakeAfter
+from kill_switch.venues.kit.rate_pool import RatePool
+from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, CallLost, Outputs, Replied, WakeAfter
 from kill_switch.venues.request import Request
 
 LATE_WITHIN_S = 30.0  # seconds that an answer to an urgent call is awaited: late is worth more than none
 
-Build = Callable[[Now], Request]  # builds and signs one copy of a request
+Build = Callable[[Instant], Request]  # builds and signs one copy of a request
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class PendingCall:
     second_route_allowed: bool  # it may still go out once more, on a fresh connection
     second_route_after_s: float | None  # None: it goes out once
     give_up_after_s: float | None = None  # seconds until it counts as lost, instead of a second route
-    context: Any = None  # what the adapter needs to read the answer
+    part: Any = None  # what the adapter needs to read the answer
     on_loss: LossHandler | None = None  # takes the loss of this call, instead of the adapter's `unanswered`
     is_retry: bool = False  # a second attempt, after a refusal whose reason has been put right
     copies_pending: int = 1  # copies that may still be answered
@@ -44,8 +44,8 @@ class PendingCall:
     sent: bool = False  # a byte of one of its copies may have left
 
 
-ReplyHandler = Callable[[PendingCall, Replied, Now], Outputs | None]
-LossHandler = Callable[[PendingCall, str, Now], Outputs]
+ReplyHandler = Callable[[PendingCall, Replied, Instant], Outputs | None]
+LossHandler = Callable[[PendingCall, str, Instant], Outputs]
 
 
 class CallStarter:
@@ -59,7 +59,7 @@ class CallStarter:
         *,
         connections: int,
         not_processed: frozenset[int],
-        pool: Pool | None,
+        pool: RatePool | None,
     ) -> None:
         """Make a starter of which no call is pending.
 
@@ -86,7 +86,7 @@ class CallStarter:
         self,
         kind: str,
         build: Build,
-        now: Now,
+        now: Instant,
         *,
         urgent: bool = False,
         cancel: bool = False,
@@ -125,7 +125,7 @@ class CallStarter:
             return (copy, WakeAfter(tag, hedge_after_s))
         return (copy,) if give_up_after_s is None else (copy, WakeAfter(tag, give_up_after_s))
 
-    def start_again(self, call: PendingCall, now: Now) -> Outputs:
+    def start_again(self, call: PendingCall, now: Instant) -> Outputs:
         """Start a call once more, built anew: it was refused for a reason that has been put right since."""
         outputs = self.start_call(
             call.kind,
@@ -136,7 +136,7 @@ class CallStarter:
             command=call.command,
             hedge_after_s=call.second_route_after_s,
             give_up_after_s=call.give_up_after_s,
-            context=call.context,
+            context=call.part,
             on_loss=call.on_loss,
         )
         self.pending[f"{call.kind}#{self._started}"].is_retry = True
@@ -149,7 +149,7 @@ class CallStarter:
 
     # what lanes and timers tell
 
-    def on_reply(self, reply: Replied, now: Now) -> Outputs:
+    def on_reply(self, reply: Replied, now: Instant) -> Outputs:
         """Take a reply; one to a call that is not pending says nothing: the other copy was answered first."""
         call = self.pending.get(reply.tag)
         if call is None:
@@ -168,7 +168,7 @@ class CallStarter:
         times = self._clock.note_reply(reply, now)
         return facts if call.cancel else (*facts, *times)  # of a strike's own only the facts are urgent
 
-    def on_lost(self, lost: Lost, now: Now) -> Outputs:
+    def on_lost(self, lost: CallLost, now: Instant) -> Outputs:
         """Take the loss of one copy of a call; the loss of the last copy is the loss of the call."""
         call = self.pending.get(lost.tag)
         if call is None:
@@ -179,7 +179,7 @@ class CallStarter:
             return self._take_spare(lost.tag, call, now)
         return self._take_other_route(lost.tag, call, lost.why, now)
 
-    def on_timer(self, tag: str, now: Now) -> Outputs:
+    def on_timer(self, tag: str, now: Instant) -> Outputs:
         """Take the timer of a pending call: take the second route, or give the call up."""
         call = self.pending[tag]
         if call.give_up_after_s is not None:
@@ -188,27 +188,27 @@ class CallStarter:
 
     # the routes
 
-    def _take_second_route(self, tag: str, call: PendingCall, now: Now) -> Outputs:
+    def _take_second_route(self, tag: str, call: PendingCall, now: Instant) -> Outputs:
         call.second_route_allowed = False
         call.copies_pending += 1
         return (self._copy(tag, call, Route.FRESH, now),)
 
-    def _take_spare(self, tag: str, call: PendingCall, now: Now) -> Outputs:
+    def _take_spare(self, tag: str, call: PendingCall, now: Instant) -> Outputs:
         """Make the call on another warm connection: it is there, and a fresh one takes three round trips."""
         call.spares -= 1
         call.copies_pending += 1
         return (self._copy(tag, call, Route.HTTP, now),)
 
-    def _take_other_route(self, tag: str, call: PendingCall, why: str, now: Now) -> Outputs:
+    def _take_other_route(self, tag: str, call: PendingCall, why: str, now: Instant) -> Outputs:
         if call.second_route_allowed:
             return self._take_second_route(tag, call, now)
         return () if call.copies_pending > 0 else self._give_up(tag, call, why, now)
 
-    def _give_up(self, tag: str, call: PendingCall, why: str, now: Now) -> Outputs:
+    def _give_up(self, tag: str, call: PendingCall, why: str, now: Instant) -> Outputs:
         self.pending.pop(tag, None)
         return (call.on_loss or self._on_loss)(call, why, now)
 
-    def _copy(self, tag: str, call: PendingCall, route: Route, now: Now) -> Call:
+    def _copy(self, tag: str, call: PendingCall, route: Route, now: Instant) -> Call:
         within_s = LATE_WITHIN_S if call.urgent else ANSWER_WITHIN_S
         request = call.build(now)
         if self.pool is not None and request.method == "GET":

@@ -6,7 +6,7 @@ command and judges its answer. Each drill of a lane ends in one `Drilled`.
 
 from __future__ import annotations
 
-from kill_switch.core.domain import Now, Route
+from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
 from kill_switch.venues.messages import DRILL_WITHIN_S, Drilled, Outputs, Send, WakeAfter
 
@@ -20,7 +20,7 @@ class DrillTracker:
         self._calls = calls
         self._frames: dict[str, tuple[int, int]] = {}  # by tag: connection, and when it was sent, monotonic
 
-    def start_call(self, build: Build, now: Now) -> Outputs:
+    def start_call(self, build: Build, now: Instant) -> Outputs:
         """Drill the warm HTTP lane, behind whatever is urgent.
 
         The adapter's `answered` judges the reply to a call of the kind `DRILL`. A drill takes no second route: without
@@ -28,7 +28,7 @@ class DrillTracker:
         """
         return self._calls.start_call(DRILL, build, now, give_up_after_s=DRILL_WITHIN_S, on_loss=_lost)
 
-    def start_frame(self, conn: int | None, tag: str, text: bytes, now: Now) -> Outputs:
+    def start_frame(self, conn: int | None, tag: str, text: bytes, now: Instant) -> Outputs:
         """Drill the WebSocket lane with a frame whose `tag` begins with `DRILL`.
 
         The adapter calls `end_frame` with what comes of it. Without a ready connection (None) the drill has failed.
@@ -38,20 +38,20 @@ class DrillTracker:
         self._frames[tag] = (conn, now.mono_ns)
         return (Send(conn, text), WakeAfter(tag, DRILL_WITHIN_S))
 
-    def end_frame(self, tag: str, ok: bool, evidence: str, now: Now) -> Outputs:
+    def end_frame(self, tag: str, ok: bool, evidence: str, now: Instant) -> Outputs:
         """End a drill of the WebSocket lane; return nothing if no drill with this tag is under way."""
         drill = self._frames.pop(tag, None)
         return () if drill is None else (Drilled(Route.WS, ok, (now.mono_ns - drill[1]) // 1000, evidence),)
 
-    def on_timer(self, tag: str, now: Now) -> Outputs:
+    def on_timer(self, tag: str, now: Instant) -> Outputs:
         """Take the timer of a frame: without an answer by now, its drill has failed."""
         return self.end_frame(tag, False, f"no answer within {DRILL_WITHIN_S:g} s", now)
 
-    def on_closed(self, conn: int, why: str, now: Now) -> Outputs:
+    def on_closed(self, conn: int, why: str, now: Instant) -> Outputs:
         """Fail the drills whose frames a closed connection carried."""
         lost = [tag for tag, (used, _) in self._frames.items() if used == conn]
         return tuple(output for tag in lost for output in self.end_frame(tag, False, why, now))
 
 
-def _lost(call: PendingCall, why: str, now: Now) -> Outputs:
+def _lost(call: PendingCall, why: str, now: Instant) -> Outputs:
     return (Drilled(Route.HTTP, False, 0, why),)

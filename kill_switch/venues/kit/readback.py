@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from kill_switch.core.domain import Life, Now, Order
-from kill_switch.venues.decode import Evidence, brief
+from kill_switch.core.domain import Instant, Order, OrderState
+from kill_switch.venues.decode import Evidence, truncate
 from kill_switch.venues.kit.book import NEVER, OrderBook
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
 from kill_switch.venues.messages import OrdersRead, Outputs, WakeAfter
@@ -19,9 +19,9 @@ from kill_switch.venues.messages import OrdersRead, Outputs, WakeAfter
 LOOK_UP = "look-up"  # the kind of the call that asks for one order by its id
 REFRESH = "refresh"  # the tag of the timer that has the lists read
 LISTS_PER_S = 2  # that are read because connections come back: no venue documents a limit below that
-LOOKS_OVER = 5  # orders that are looked up at once while no read-back waits for them
-LOOK_UPS = 10  # of one read-back, so that reads stay within each venue's limit; the rest is for the next one
-MOST_WHY = 600  # characters of what a read-back has against itself
+MAX_UNHURRIED_LOOK_UPS = 5  # orders that are looked up at once while no read-back waits for them
+MAX_LOOK_UPS = 10  # of one read-back, so that reads stay within each venue's limit; the rest is for the next one
+MAX_WHY = 600  # characters of what a read-back has against itself
 NAMED = 3  # orders that a line of evidence names, at most
 READ_HEDGE = 4  # a read takes its second route after that many times what a cancel waits: it is worth less
 
@@ -42,7 +42,7 @@ class ReadBack:
     @property
     def left(self) -> bool:
         """Say whether an order is alive, as far as the lists have shown."""
-        return any(order.life is Life.LIVE for order in self.orders.values())
+        return any(order.state is OrderState.LIVE for order in self.orders.values())
 
 
 class ReadBackRunner:
@@ -59,7 +59,7 @@ class ReadBackRunner:
         book: OrderBook,
         calls: CallStarter,
         evidence: Evidence,
-        refresh: Callable[[Now], Outputs],
+        refresh: Callable[[Instant], Outputs],
         hedge_after_s: Callable[[], float],
     ) -> None:
         """Make a runner without a read-back under way; `hedge_after_s` returns what a cancel waits, in seconds."""
@@ -81,7 +81,7 @@ class ReadBackRunner:
         """Take note that the HTTP lane came up or went down; lists are read while it is up."""
         self._http_up = up
 
-    def begin_pushes(self, conn: int, now: Now) -> Outputs:
+    def begin_pushes(self, conn: int, now: Instant) -> Outputs:
         """Take note that a connection pushes orders from now on, and read what was placed and ended before."""
         self._book.start_pushes(conn, now.mono_ns - 1)
         if not self._http_up or self._refresh_due:
@@ -92,7 +92,7 @@ class ReadBackRunner:
             return (WakeAfter(REFRESH, (due_ns - now.mono_ns) / 1e9),)
         return self.on_refresh_timer(now)
 
-    def on_refresh_timer(self, now: Now) -> Outputs:
+    def on_refresh_timer(self, now: Instant) -> Outputs:
         """Have every list read now, if the HTTP lane is up."""
         self._refresh_due, self._refreshed_ns = False, now.mono_ns
         if not self._http_up:
@@ -102,7 +102,7 @@ class ReadBackRunner:
 
     # what the lists show
 
-    def take_list(self, read: ReadBack, name: str, orders: Iterable[Order], why: str, now: Now) -> Outputs:
+    def take_list(self, read: ReadBack, name: str, orders: Iterable[Order], why: str, now: Instant) -> Outputs:
         """Take one list's answer into a read-back; the last list ends it, or begins the look-ups that it needs.
 
         `orders` are those that the answer shows and that are not gone; those of a list that failed count too. `why`
@@ -119,7 +119,7 @@ class ReadBackRunner:
 
     def tell_early(self, call: PendingCall) -> Outputs:
         """Tell what a read-back has shown so far if `call`, a list of it, is late: live orders do not wait for it."""
-        match call.context:
+        match call.part:
             case (name, ReadBack(told_early=False) as read) if read.left:
                 read.told_early = True
                 why = self._evidence(f"{name}: no answer yet")
@@ -129,7 +129,7 @@ class ReadBackRunner:
 
     # look-ups
 
-    def _look_up(self, read: ReadBack, now: Now) -> Outputs:
+    def _look_up(self, read: ReadBack, now: Instant) -> Outputs:
         unlisted = self._unlisted(read)
         read.whole = not read.troubles
         if not unlisted or read.troubles or read.left:  # if anything is left, nobody has to wait to strike
@@ -137,7 +137,7 @@ class ReadBackRunner:
         if not read.urgent:  # what was placed since does not contradict the lists, and a kill needs the requests
             unlisted = [order for order in unlisted if self._book.word_ns(order.id) <= read.asked_ns]
         outputs: Outputs = ()
-        for order in unlisted[:LOOK_UPS]:
+        for order in unlisted[:MAX_LOOK_UPS]:
             build = self.order_request(order.id)
             if build is not None:
                 read.looking.add(order.id)
@@ -152,10 +152,10 @@ class ReadBackRunner:
                 )
         return outputs or self._end_read(read)
 
-    def look_over(self, now: Now) -> Outputs:
+    def look_over(self, now: Instant) -> Outputs:
         """Look up a few of the orders that are doubted, for no read-back: whether they count is to be known."""
         outputs: Outputs = ()
-        for order_id in list(self._book.doubted)[: LOOKS_OVER - len(self._looking)]:
+        for order_id in list(self._book.doubted)[: MAX_UNHURRIED_LOOK_UPS - len(self._looking)]:
             build = self.order_request(order_id)
             if build is not None and order_id not in self._looking:
                 self._looking.add(order_id)
@@ -169,8 +169,8 @@ class ReadBackRunner:
 
         `call` is the look-up; its context holds the read-back and the order's id.
         """
-        read: ReadBack | None = call.context[0]
-        order_id: str = call.context[1]
+        read: ReadBack | None = call.part[0]
+        order_id: str = call.part[1]
         book = self._book
         if read is None:
             self._looking.discard(order_id)
@@ -181,7 +181,7 @@ class ReadBackRunner:
                 read.troubles.append(self._evidence(f"order {order_id} is in no list, and cannot be looked up: {why}"))
             elif order_id in book.doubted:  # it goes to the end: each has its turn
                 book.doubted[order_id] = book.doubted.pop(order_id)
-        elif order.life is Life.GONE:
+        elif order.state is OrderState.GONE:
             book.note_end(order)
             book.remove(order_id)
         elif order_id in book.orders:  # else its end has been stated meanwhile
@@ -191,7 +191,7 @@ class ReadBackRunner:
                 read.orders[order_id] = order
         return () if read is None or read.looking else self._end_read(read)
 
-    def _on_look_up_lost(self, call: PendingCall, why: str, now: Now) -> Outputs:
+    def _on_look_up_lost(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         return self.looked_up(call, None, why)
 
     # the end
@@ -206,7 +206,7 @@ class ReadBackRunner:
         orders = tuple(read.orders.values())
         if unlisted or read.troubles:
             why = "; ".join([*read.troubles, *([self._evidence(describe_unlisted(unlisted))] if unlisted else [])])
-            return (OrdersRead(orders, False, read.asked_ns, brief(why, MOST_WHY)),)
+            return (OrdersRead(orders, False, read.asked_ns, truncate(why, MAX_WHY)),)
         return (OrdersRead(orders, True, read.asked_ns, cancelled=self.count_cancelled() if read.urgent else None),)
 
 

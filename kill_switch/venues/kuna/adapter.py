@@ -24,30 +24,30 @@ from urllib.parse import quote
 
 from pydantic import Field, field_validator
 
-from kill_switch.core.domain import Life, Now, Order, Pace, Route
+from kill_switch.core.domain import Instant, Order, OrderState, Route, SweepTiming
 from kill_switch.venues.adapter import Adapter
-from kill_switch.venues.decode import header, parse
-from kill_switch.venues.kit.balances import Balances
+from kill_switch.venues.decode import header_safe, parse_json
+from kill_switch.venues.kit.balances import BalanceChecker
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.kit.readback import LOOK_UP, ReadBack
-from kill_switch.venues.kuna.read_queue import ACTIVE, TURN, Turns
+from kill_switch.venues.kuna.read_queue import ACTIVE, TURN, ReadQueue
 from kill_switch.venues.kuna.replies import (
     Body,
-    Refusal,
+    KunaError,
     carried,
+    error_of_reply,
     items_of,
     order_of,
     orders_of,
-    refusal_of,
     worth_of,
 )
-from kill_switch.venues.kuna.signing import Signer
-from kill_switch.venues.kuna.socketcluster import Session
-from kill_switch.venues.kuna.strike import MULTI, Strikes
-from kill_switch.venues.messages import Drilled, Equity, Noise, NotReady, Output, Outputs, Ready, Replied
+from kill_switch.venues.kuna.signing import OxFunSigner
+from kill_switch.venues.kuna.socketcluster import SocketClusterSession
+from kill_switch.venues.kuna.strike import MULTI, KunaStriker
+from kill_switch.venues.messages import Drilled, Equity, NotReady, Output, Outputs, Ready, Replied, UnexplainedMessage
 from kill_switch.venues.options import VenueOptions
-from kill_switch.venues.profile import shared_pace
+from kill_switch.venues.profile import shared_timing
 from kill_switch.venues.request import Request
 
 PAGE = 100  # the longest list, and the most orders that an account may have open
@@ -86,7 +86,7 @@ class Kuna(Adapter[KunaOptions]):
     NAME = "kuna"
     # 300 requests a minute (inferred): even a sweep that gets nowhere, with 4 to 7 requests a strike and 3 a read, fits
     LIMIT = 300, 60.0  # of one key (inferred)
-    PACE = Pace(clean_reads=2, read_gap_s=1.2, strike_gap_s=1.0)
+    PACE = SweepTiming(clean_reads=2, read_gap_s=1.2, strike_gap_s=1.0)
     CONNECTIONS = 5  # a strike is a batch of what is known, three lists, and what has to go alone
     SCOPE = ("account_type", "stop_orders", "since")
     PARTS = ("account_type",)
@@ -95,8 +95,8 @@ class Kuna(Adapter[KunaOptions]):
     Options = KunaOptions
 
     @classmethod
-    def pace(cls, together: int) -> Pace:
-        return shared_pace(cls.PACE, together)
+    def pace(cls, together: int) -> SweepTiming:
+        return shared_timing(cls.PACE, together)
 
     @classmethod
     def secrets(cls, options: KunaOptions) -> tuple[str, ...]:
@@ -111,12 +111,12 @@ class Kuna(Adapter[KunaOptions]):
             headers["account"] = options.account_type
         secret: str | None = None
         if options.auth == "hmac":
-            headers["public-key"] = header("public_key", secrets["public_key"])
-            secret = header("api_secret", secrets["api_secret"])
+            headers["public-key"] = header_safe("public_key", secrets["public_key"])
+            secret = header_safe("api_secret", secrets["api_secret"])
         else:
-            headers["api-key"] = header("api_key", secrets["api_key"])
-        self._signer = Signer(headers, secret, self.clock.venue_ms)
-        self._login = header("api_key", secrets["api_key"]) if options.ws_login == "api-key" else ""
+            headers["api-key"] = header_safe("api_key", secrets["api_key"])
+        self._signer = OxFunSigner(headers, secret, self.clock.venue_ms)
+        self._login = header_safe("api_key", secrets["api_key"]) if options.ws_login == "api-key" else ""
         query = f"limit={PAGE}&sort=desc" + (f"&start={options.since}" if options.since else "")
         targets = {ACTIVE: f"/v4/order/private/active?{query}"}
         for status, wanted in (("WaitStop", options.stop_orders), ("Pending", options.pending_orders)):
@@ -124,7 +124,7 @@ class Kuna(Adapter[KunaOptions]):
                 targets[status] = f"/v4/order/private/history?status={status}&{query}"
         self._lists = {kind: self._signer.build("GET", target) for kind, target in targets.items()}
         self.book.lists = tuple(self._lists)
-        self._strikes = Strikes(
+        self._strikes = KunaStriker(
             self.calls,
             self.evidence,
             self._signer,
@@ -133,12 +133,12 @@ class Kuna(Adapter[KunaOptions]):
             self._hedge_s,
             self.book,
         )
-        self._turns = Turns(self._ask_list)
+        self._turns = ReadQueue(self._ask_list)
         self._targets = tuple(targets.values())
         self._balance = self._signer.build("GET", "/v4/private/getBalance")
-        self._balances = Balances()
+        self._balances = BalanceChecker()
         self._harmless = self._signer.build("POST", MULTI, {"orderIds": [NO_ORDER]})
-        self._sessions: dict[int, Session] = {}
+        self._sessions: dict[int, SocketClusterSession] = {}
         self.read_backs.order_request = self._order_request
         self.pushes_orders = bool(self._login)  # else nobody listens
 
@@ -147,46 +147,46 @@ class Kuna(Adapter[KunaOptions]):
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def strike(self, now: Now) -> Iterator[Output]:
+    def strike(self, now: Instant) -> Iterator[Output]:
         self._turns.drop()
         return self._strikes.strike(list(self.book.orders), now)
 
-    def plan(self) -> tuple[str, ...]:
+    def describe_strike(self) -> tuple[str, ...]:
         lists = (f"GET {target} (what it adds is cancelled too)" for target in self._targets)
         return (*self._strikes.plan(self.book.orders), *lists)
 
-    def drill(self, now: Now) -> Outputs:
+    def drill(self, now: Instant) -> Outputs:
         """Cancel a well-formed order that nobody has placed; it is alone, and spoils no batch."""
         return self.drills.start_call(self._harmless, now)
 
-    def measure(self, now: Now) -> Outputs:
+    def request_equity(self, now: Instant) -> Outputs:
         return self.calls.start_call("balance", self._balance, now)
 
-    def read(self, now: Now) -> Outputs:
+    def read(self, now: Instant) -> Outputs:
         return () if self._turns.join() else self._read(now, urgent=True)
 
-    def refresh(self, now: Now) -> Outputs:
+    def refresh(self, now: Instant) -> Outputs:
         return self._read(now, urgent=False)
 
-    def probe(self, now: Now) -> Outputs:
+    def keep_warm(self, now: Instant) -> Outputs:
         calls = (self.calls.start_call("probe", self._lists[kind], now, context=kind) for kind in self.book.lists_due())
         return tuple(output for outputs in calls for output in outputs)
 
-    def _read(self, now: Now, *, urgent: bool) -> Outputs:
+    def _read(self, now: Instant, *, urgent: bool) -> Outputs:
         read = ReadBack(now.mono_ns, set(self._lists), urgent)
         return tuple(output for kind in self._lists for output in self._ask_list(read, kind, now))
 
-    def _ask_list(self, read: ReadBack, kind: str, now: Now) -> Outputs:
+    def _ask_list(self, read: ReadBack, kind: str, now: Instant) -> Outputs:
         hedge_after_s = 4 * self.hedge_after_s
         build, context = self._lists[kind], (kind, read)
         return self.calls.start_call(
             "orders", build, now, urgent=read.urgent, hedge_after_s=hedge_after_s, context=context
         )
 
-    def _order_request(self, order_id: str) -> Callable[[Now], Request]:
+    def _order_request(self, order_id: str) -> Callable[[Instant], Request]:
         return self._signer.build("GET", f"/v4/order/private/details/{quote(order_id, safe='')}")
 
-    def _take_list(self, read: ReadBack, name: str, orders: Iterable[Order], why: str, now: Now) -> Outputs:
+    def _take_list(self, read: ReadBack, name: str, orders: Iterable[Order], why: str, now: Instant) -> Outputs:
         told = self.read_backs.take_list(read, name, orders, why, now)
         if read.whole:
             self._strikes.keep(self.book.orders)
@@ -194,28 +194,28 @@ class Kuna(Adapter[KunaOptions]):
 
     # ── REST answers ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def answered(self, call: PendingCall, reply: Replied, now: Now) -> Outputs | None:
-        body = parse(reply.body)
+    def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
+        body = parse_json(reply.body)
         if not isinstance(body, dict | list):
             return None
-        refusal = refusal_of(reply.status, body, self.evidence)
+        refusal = error_of_reply(reply.status, body, self.evidence)
         if refusal is not None and refusal.status >= 500 and not refusal.mistake:
             return None  # the venue's own failure
-        if refusal is not None and self._signer.signs and "nonce" in refusal.words.lower():
+        if refusal is not None and self._signer.needs_signature and "nonce" in refusal.words.lower():
             self.clock.note_reply(reply, now, refused=True)
-            self._signer.refused(call.asked_ns, now)
+            self._signer.nonce_refused(call.asked_ns, now)
             return None if call.is_retry else self.calls.start_again(call, now)
         match call.kind:
-            case kind if kind in Strikes.CANCELS:
+            case kind if kind in KunaStriker.CANCELS:
                 return self._strikes.answered(call, body, refusal, now)
             case "find":
-                kind = call.context[1]
+                kind = call.part[1]
                 orders, why, full = self._listed(kind, body, refusal)
                 # a read ends orders, no strike
                 found = self.book.apply_listing(kind, orders, call.asked_ns, whole=False)
                 return (*self._strikes.found(call, orders, why or full, refusal, now), *found)
             case "orders":
-                kind, read = call.context
+                kind, read = call.part
                 if refusal is not None and refusal.status == 429 and not read.orders and not read.troubles:
                     return self._turns.refused(read, kind, call.asked_ns, reply.headers.get("retry-after", ""))
                 orders, why, full = self._listed(kind, body, refusal)
@@ -228,15 +228,15 @@ class Kuna(Adapter[KunaOptions]):
                 words = "the venue has judged the order" if refusal is None else refusal.words
                 return (Drilled(Route.HTTP, carried(body, refusal, NO_ORDER), reply.rtt_us, words),)
             case _:
-                orders, why, full = self._listed(call.context, body, refusal)
-                seen = self.book.apply_probe(call.context, orders, call.asked_ns, whole=not why and not full)
+                orders, why, full = self._listed(call.part, body, refusal)
+                seen = self.book.apply_probe(call.part, orders, call.asked_ns, whole=not why and not full)
                 if why:
                     return (NotReady(Route.HTTP, 0, why, fatal=refusal is not None and refusal.key), *seen)
                 return (Ready(Route.HTTP, 0), *seen, *self.read_backs.look_over(now))
 
-    def _list_came(self, call: PendingCall, orders: Sequence[Order], why: str, now: Now) -> Outputs:
+    def _list_came(self, call: PendingCall, orders: Sequence[Order], why: str, now: Instant) -> Outputs:
         """Take a list into its read-back, which waits for lists that were refused only while nothing is left."""
-        kind, read = call.context
+        kind, read = call.part
         in_turn = self._turns.came(read, kind, call.asked_ns)
         outputs = self._take_list(read, kind, orders, why, now)
         if orders or why:
@@ -245,17 +245,17 @@ class Kuna(Adapter[KunaOptions]):
             return outputs
         return (*outputs, *self._turns.go_on(now)) if in_turn else outputs
 
-    def _balances_answered(self, call: PendingCall, body: Body, refusal: Refusal | None) -> Outputs:
+    def _balances_answered(self, call: PendingCall, body: Body, refusal: KunaError | None) -> Outputs:
         """Tell what the account holds; one that holds nothing is worth a zero of each currency that is listed."""
         amounts = refusal.words if refusal is not None else worth_of(body)
-        why = amounts if isinstance(amounts, str) else self._balances.lacking(amounts)
+        why = amounts if isinstance(amounts, str) else self._balances.why_incomplete(amounts)
         if isinstance(amounts, str) or why:
-            return (Noise(self.evidence(f"the balances: {why}")),)
-        self._balances.keep(amounts)
+            return (UnexplainedMessage(self.evidence(f"the balances: {why}")),)
+        self._balances.remember(amounts)
         held = {currency: amount for currency, amount in amounts.items() if amount}
         return (Equity(held or amounts, call.asked_ns),)
 
-    def _listed(self, kind: str, body: Body, refusal: Refusal | None) -> tuple[list[Order], str, str]:
+    def _listed(self, kind: str, body: Body, refusal: KunaError | None) -> tuple[list[Order], str, str]:
         """Read a list: its orders, why it cannot be read (or not all of it), and why there may be a further page.
 
         Orders that come beside a refusal count.
@@ -270,24 +270,24 @@ class Kuna(Adapter[KunaOptions]):
         full = f"the {kind} list is full: {len(items)} orders, there may be more" if len(items) >= PAGE else ""
         return orders, why, full
 
-    def _order_answered(self, call: PendingCall, body: Body, refusal: Refusal | None) -> Outputs:
+    def _order_answered(self, call: PendingCall, body: Body, refusal: KunaError | None) -> Outputs:
         """Take one order by its id."""
-        _, order_id = call.context
+        _, order_id = call.part
         if refusal is not None:
             gone = refusal.forgotten and refusal.status != 429 and not refusal.key
-            order = Order(order_id, "", Life.GONE, "not found") if gone else None
+            order = Order(order_id, "", OrderState.GONE, "not found") if gone else None
             return self.read_backs.looked_up(call, order, refusal.words)
         order = order_of(body.get("data", body)) if isinstance(body, dict) else None
         if order is None or order.id != order_id:
             return self.read_backs.looked_up(call, None, "the answer cannot be read")
         return self.read_backs.looked_up(call, order)
 
-    def unanswered(self, call: PendingCall, why: str, now: Now) -> Outputs:
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         match call.kind:
-            case kind if kind in Strikes.KINDS:
+            case kind if kind in KunaStriker.KINDS:
                 return self._strikes.unanswered(call, why)
             case "orders":
-                return self._list_came(call, (), f"{call.context[0]}: {why}", now)
+                return self._list_came(call, (), f"{call.part[0]}: {why}", now)
             case "balance":
                 return ()
             case _:
@@ -295,30 +295,32 @@ class Kuna(Adapter[KunaOptions]):
 
     # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def opened(self, route: Route, conn: int, now: Now) -> Outputs:
+    def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
         if route is not Route.WS:
-            return (*self.probe(now), *self._read(now, urgent=False))
-        session = self._sessions[conn] = Session(conn, self._login, self.evidence, self.book.apply_push, now)
+            return (*self.keep_warm(now), *self._read(now, urgent=False))
+        session = self._sessions[conn] = SocketClusterSession(
+            conn, self._login, self.evidence, self.book.apply_push, now
+        )
         return session.hello()
 
-    def closed(self, route: Route, conn: int, why: str, now: Now) -> Outputs:
+    def on_closed(self, route: Route, conn: int, why: str, now: Instant) -> Outputs:
         if route is Route.WS:
             self._sessions.pop(conn, None)
         return (NotReady(route, conn, why),)
 
-    def woke(self, tag: str, now: Now) -> Outputs:
+    def on_timer(self, tag: str, now: Instant) -> Outputs:
         if tag == TURN:
             return self._turns.woke(now)
         session = self._sessions.get(int(tag.partition(" ")[2]))
         return () if session is None else session.woke(now)
 
-    def text(self, conn: int, text: str | bytes, now: Now) -> Outputs | None:
+    def handle_raw_frame(self, conn: int, text: str | bytes, now: Instant) -> Outputs | None:
         if text not in (b"", ""):
             return None
         session = self._sessions.get(conn)
         return () if session is None else session.pinged(now)
 
-    def received(self, conn: int, message: dict[str, Any], now: Now) -> Outputs:
+    def on_message(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
         session = self._sessions.get(conn)
         if session is None:
             return ()

@@ -12,20 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 from kill_switch.venues.kit.readback import ReadBack
 from kill_switch.venues.messages import Outputs, WakeAfter
 
 TURN = "turn"  # the timer's tag
 TURN_S = 0.5  # between two requests of which the first was refused: a slot comes back in 0.2 s on average
-WAIT_MOST_S = 5.0  # a Retry-After is believed for so long at most: a kill asks again before that anyway
+MAX_WAIT_S = 5.0  # a Retry-After is believed for so long at most: a kill asks again before that anyway
 ACTIVE = "active"
 
 
-class Turns:
+class ReadQueue:
     """Hold the one read-back whose lists are asked for in turn."""
 
-    def __init__(self, ask: Callable[[ReadBack, str, Now], Outputs]) -> None:
+    def __init__(self, ask: Callable[[ReadBack, str, Instant], Outputs]) -> None:
         """Make it; `ask` asks for a list, by its name, of a read-back."""
         self._ask = ask
         self._read: ReadBack | None = None
@@ -65,7 +65,7 @@ class Turns:
             return ()
         self._timed = True
         said_s = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
-        return (WakeAfter(TURN, max(TURN_S, min(said_s, WAIT_MOST_S))),)
+        return (WakeAfter(TURN, max(TURN_S, min(said_s, MAX_WAIT_S))),)
 
     def came(self, read: ReadBack, name: str, asked_ns: int) -> bool:
         """Take note of a list, asked for at `asked_ns`, before its read-back does; say whether it came in its turn."""
@@ -88,13 +88,13 @@ class Turns:
         self.drop()
         return left
 
-    def go_on(self, now: Now) -> Outputs:
+    def go_on(self, now: Instant) -> Outputs:
         """Ask for the next list, if one waits."""
         if self._read is None or self._out:
             return ()
         self._out = True
         return self._ask(self._read, self._waiting[0], now)
 
-    def woke(self, now: Now) -> Outputs:
+    def woke(self, now: Instant) -> Outputs:
         self._timed = False
         return self.go_on(now)

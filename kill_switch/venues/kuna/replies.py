@@ -7,8 +7,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from kill_switch.core.domain import Answer, Life, Order
-from kill_switch.venues.decode import amount, plain
+from kill_switch.core.domain import CancelOutcome, Order, OrderState
+from kill_switch.venues.decode import as_decimal, as_text
 
 TERMINAL = frozenset({"closed", "canceled", "cancelled", "rejected", "expired"})
 ENDED = frozenset(f"order with status {status} can't be canceled" for status in TERMINAL)  # two of them documented
@@ -16,13 +16,13 @@ CLIENT_MISTAKES = frozenset({"wrongrequestexception", "invalid json"})  # told w
 _NOT_THERE = r"^\s*order\b.*(not found|n[o']t exist)"  # inferred: no document says what is said of an unknown order
 _JUDGED = re.compile(rf"{_NOT_THERE}|^\s*order\b.*can't be cancel", re.IGNORECASE)  # the last is documented
 _FORGOTTEN = re.compile(_NOT_THERE, re.IGNORECASE)
-MOST_TOLD = 1000  # errors of an answer that are looked at: a batch has a hundred orders
+MAX_TOLD = 1000  # errors of an answer that are looked at: a batch has a hundred orders
 KEY_REFUSED = frozenset({"REQUEST_INVALID_KEY"})
 
 Body = dict[str, Any] | list[Any]
 
 
-class Refusal(NamedTuple):
+class KunaError(NamedTuple):
     """What the venue has against a request."""
 
     status: int
@@ -35,9 +35,9 @@ class Refusal(NamedTuple):
     forgotten: bool  # it says of the order, and of nothing else, that there is none of this id
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> CancelOutcome:
         """An order that has ended says nothing of the others in its batch, and too many requests nothing at all."""
-        return Answer.UNKNOWN if self.status == 429 or self.ended else Answer.REFUSED
+        return CancelOutcome.UNKNOWN if self.status == 429 or self.ended else CancelOutcome.REFUSED
 
     @property
     def too_long(self) -> bool:
@@ -46,7 +46,7 @@ class Refusal(NamedTuple):
         return self.status in (200, 400, 413) and not self.ended and not self.key and not hurried
 
 
-def refusal_of(status: int, body: Body, words: Callable[..., str]) -> Refusal | None:
+def error_of_reply(status: int, body: Body, words: Callable[..., str]) -> KunaError | None:
     """Return the venue's refusal, in `words`; None if it says success: errors come with HTTP 200, too."""
     fields = body if isinstance(body, dict) else {}
     errors, error = fields.get("errors"), fields.get("error")
@@ -58,9 +58,9 @@ def refusal_of(status: int, body: Body, words: Callable[..., str]) -> Refusal | 
         found = [fields if fields.get("message") else {"message": error or ""}]
     else:
         return None
-    told = [error_of(one) for one in found[:MOST_TOLD]]
+    told = [error_of(one) for one in found[:MAX_TOLD]]
     ended = sum(has_ended(text) for _, text in told)
-    return Refusal(
+    return KunaError(
         status,
         words(f"HTTP {status}", *(part for pair in told[:10] for part in pair if part != "")),
         ended=ended,
@@ -89,7 +89,7 @@ def error_of(error: object) -> tuple[str, object]:
     inner = error.get("error")
     fields: dict[str, Any] = inner if isinstance(inner, dict) else error
     extensions = fields.get("extensions")
-    code = plain(fields.get("code")) or (plain(extensions.get("code")) if isinstance(extensions, dict) else "")
+    code = as_text(fields.get("code")) or (as_text(extensions.get("code")) if isinstance(extensions, dict) else "")
     return code, fields.get("message") or ""
 
 
@@ -100,7 +100,7 @@ def has_ended(text: object) -> bool:
 
 def id_of(item: object) -> str:
     """Return an item's order id, which is `id` or `orderId`; empty if it has none."""
-    return (plain(item.get("id")) or plain(item.get("orderId"))) if isinstance(item, dict) else ""
+    return (as_text(item.get("id")) or as_text(item.get("orderId"))) if isinstance(item, dict) else ""
 
 
 def order_of(item: object) -> Order | None:
@@ -108,8 +108,10 @@ def order_of(item: object) -> Order | None:
     order_id = id_of(item)
     if not isinstance(item, dict) or not order_id:
         return None
-    status = plain(item.get("status"))
-    return Order(order_id, plain(item.get("pair")), Life.GONE if status.lower() in TERMINAL else Life.LIVE, status)
+    status = as_text(item.get("status"))
+    return Order(
+        order_id, as_text(item.get("pair")), OrderState.GONE if status.lower() in TERMINAL else OrderState.LIVE, status
+    )
 
 
 def orders_of(items: list[Any]) -> tuple[list[Order], int]:
@@ -122,8 +124,8 @@ def orders_of(items: list[Any]) -> tuple[list[Order], int]:
     for item in items:
         order = order_of(item)
         if order is None:
-            unreadable += not (isinstance(item, dict) and plain(item.get("status")).lower() in TERMINAL)
-        elif order.life is not Life.GONE:
+            unreadable += not (isinstance(item, dict) and as_text(item.get("status")).lower() in TERMINAL)
+        elif order.state is not OrderState.GONE:
             orders.append(order)
     return orders, unreadable
 
@@ -138,17 +140,17 @@ def worth_of(body: Body) -> dict[str, Decimal] | str:
         return "no list" if items is None else "none is listed"
     amounts: dict[str, Decimal] = {}
     for item in items:
-        currency = plain(item.get("currency")).upper() if isinstance(item, dict) else ""
-        free = amount(item.get("balance")) if isinstance(item, dict) else None
-        locked = amount(item.get("lockBalance")) if isinstance(item, dict) else None
+        currency = as_text(item.get("currency")).upper() if isinstance(item, dict) else ""
+        free = as_decimal(item.get("balance")) if isinstance(item, dict) else None
+        locked = as_decimal(item.get("lockBalance")) if isinstance(item, dict) else None
         if not currency or free is None or locked is None or currency in amounts:
             return "an item that cannot be read"
         amounts[currency] = free + locked
     return amounts
 
 
-def carried(body: Body, refusal: Refusal | None, order: str) -> bool:
+def carried(body: Body, refusal: KunaError | None, order: str) -> bool:
     """Say whether the cancel of an order that does not exist came through: the venue has judged the order."""
     if refusal is None:
-        return any(id_of(item) == order for item in (items_of(body) or ())[:MOST_TOLD])
+        return any(id_of(item) == order for item in (items_of(body) or ())[:MAX_TOLD])
     return refusal.order and not refusal.key and refusal.status != 429

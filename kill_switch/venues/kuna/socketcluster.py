@@ -10,16 +10,16 @@ from typing import Any, Literal
 
 import orjson
 
-from kill_switch.core.domain import Now, Order, Route
+from kill_switch.core.domain import Instant, Order, Route
 from kill_switch.venues.kuna.replies import KEY_REFUSED, error_of, order_of
-from kill_switch.venues.messages import Drop, Noise, NotReady, Outputs, Ready, Send, WakeAfter
+from kill_switch.venues.messages import CloseConnection, NotReady, Outputs, Ready, Send, UnexplainedMessage, WakeAfter
 
 BEAT_EVERY_S = 8.0  # clients known to work send an empty frame that often, whatever the venue sends
 ANSWER_BEATS_EVERY_S = 0.5  # an echo that answers every answer must not become a storm
 PING_TIMEOUT_S = 20.0  # until the handshake says otherwise
 
 
-class Session:
+class SocketClusterSession:
     """One connection: how far it has come, what it has asked, and when it was last heard."""
 
     def __init__(
@@ -28,7 +28,7 @@ class Session:
         login: str,
         words: Callable[..., str],
         push_order: Callable[[Order], Outputs],
-        now: Now,
+        now: Instant,
     ) -> None:
         self._conn = conn
         self._login = login
@@ -45,18 +45,18 @@ class Session:
         hello = self._emit("#handshake", "#handshake", {"authToken": None})
         return (hello, WakeAfter(f"beat {self._conn}", BEAT_EVERY_S))
 
-    def woke(self, now: Now) -> Outputs:
+    def woke(self, now: Instant) -> Outputs:
         """Send a beat; give the connection up if it has been silent for `pingTimeout`."""
         silent_s = (now.mono_ns - self._heard_ns) / 1e9
         if silent_s >= self._timeout_s:
-            return (Drop(self._conn, f"silent for {self._timeout_s:g} s"),)
+            return (CloseConnection(self._conn, f"silent for {self._timeout_s:g} s"),)
         again = WakeAfter(f"beat {self._conn}", min(BEAT_EVERY_S, self._timeout_s - silent_s))
         if self._step == "handshake":
             return (again,)
         self._beat_ns = now.mono_ns
         return (Send(self._conn, b""), again)
 
-    def pinged(self, now: Now) -> Outputs:
+    def pinged(self, now: Instant) -> Outputs:
         """Answer the protocol's ping, an empty frame, with its pong, which is one too."""
         self._heard_ns = now.mono_ns
         if now.mono_ns - self._beat_ns < ANSWER_BEATS_EVERY_S * 1e9:
@@ -64,7 +64,7 @@ class Session:
         self._beat_ns = now.mono_ns
         return (Send(self._conn, b""),)
 
-    def received(self, message: dict[str, Any], now: Now) -> Outputs:
+    def received(self, message: dict[str, Any], now: Instant) -> Outputs:
         self._heard_ns = now.mono_ns
         event, cid = message.get("event"), message.get("cid")
         if event is None and "rid" in message:
@@ -82,34 +82,34 @@ class Session:
             case "#setAuthToken":  # comes before the answer to the login, or after it
                 return self._logged_in()
             case "#removeAuthToken":
-                return self._give_up("the venue has logged us out")
+                return self._give_up_early_send("the venue has logged us out")
             case "#kickOut" if channel == "order":
-                return self._give_up("the venue has ended the order subscription")
+                return self._give_up_early_send("the venue has ended the order subscription")
             case "#kickOut":
                 return ()
             case _:
-                return (Noise("a message that no document explains"),)
+                return (UnexplainedMessage("a message that no document explains"),)
 
     def _published(self, channel: object, data: object) -> Outputs:
         """Route a push by its channel; the object is three levels deep, under an event whose name nobody knows."""
         if channel in ("accounts", "trade"):
             return ()
         if channel != "order":
-            return (Noise("a push on a channel that nobody asked for"),)
+            return (UnexplainedMessage("a push on a channel that nobody asked for"),)
         inner = data.get("data") if isinstance(data, dict) else None
         order = order_of(inner if isinstance(inner, dict) else data)
-        return (Noise("an order push that cannot be read"),) if order is None else self._push_order(order)
+        return (UnexplainedMessage("an order push that cannot be read"),) if order is None else self._push_order(order)
 
     def _replied(self, rid: object, error: object, data: object) -> Outputs:
         what = self._asked.pop(rid, "") if isinstance(rid, int) else ""
         if not what:
-            return (Noise("an answer that nobody waits for"),)
+            return (UnexplainedMessage("an answer that nobody waits for"),)
         if error:
             code, text = error_of(error)
             words = self._words(what, "refused:", code, text)
             if what == "accounts":  # the kill does without
-                return (Noise(words),)
-            return self._give_up(words, fatal=code in KEY_REFUSED)
+                return (UnexplainedMessage(words),)
+            return self._give_up_early_send(words, fatal=code in KEY_REFUSED)
         match what:
             case "#handshake":
                 return self._shaken(data)
@@ -140,8 +140,8 @@ class Session:
         self._step = "ready"
         return (Ready(Route.WS, self._conn),)
 
-    def _give_up(self, why: str, *, fatal: bool = False) -> Outputs:
-        return (NotReady(Route.WS, self._conn, why, fatal), Drop(self._conn, why))
+    def _give_up_early_send(self, why: str, *, fatal: bool = False) -> Outputs:
+        return (NotReady(Route.WS, self._conn, why, fatal), CloseConnection(self._conn, why))
 
     def _emit(self, what: str, event: str, data: object) -> Send:
         self._cid += 1

@@ -12,26 +12,26 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from kill_switch.core.domain import Answer, Now, Order
-from kill_switch.venues.decode import brief
+from kill_switch.core.domain import CancelOutcome, Instant, Order
+from kill_switch.venues.decode import truncate
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.calls import CallStarter, PendingCall
-from kill_switch.venues.kuna.replies import Body, Refusal, error_of, has_ended, id_of, items_of
-from kill_switch.venues.kuna.signing import Signer
+from kill_switch.venues.kuna.replies import Body, KunaError, error_of, has_ended, id_of, items_of
+from kill_switch.venues.kuna.signing import OxFunSigner
 from kill_switch.venues.messages import CancelAnswered, Output, Outputs
 from kill_switch.venues.request import Request
 
 SINGLE = "/v4/order/private/cancel"
 MULTI = "/v4/order/private/cancel/multi"
 BATCHES_BEFORE_SINGLE = 2  # an order that rests after so many batches is cancelled by itself
-SINGLES_PER_STRIKE = 3
-SPLITS_PER_STRIKE = 7  # a batch that is refused as a whole is halved: a hundred orders get as far as eight batches
-SMALLEST_BATCH = 3  # a longer one is halved; as many orders go alone in one strike
+MAX_SINGLES_PER_STRIKE = 3
+MAX_SPLITS_PER_STRIKE = 7  # a batch that is refused as a whole is halved: a hundred orders get as far as eight batches
+MIN_BATCH = 3  # a longer one is halved; as many orders go alone in one strike
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(slots=True)
-class Strike:
+class KunaStrike:
     """One strike under way: several calls, one answer."""
 
     waiting: int = 0  # calls that are not answered yet
@@ -41,31 +41,33 @@ class Strike:
     sent: bool = False  # a byte of a call that cancels may have left
     cancelled: int = 0
     ended: int = 0
-    answers: set[Answer] = field(default_factory=set)  # of the cancels that failed
-    lists: set[Answer] = field(default_factory=set)  # of the lists that were not read
+    answers: set[CancelOutcome] = field(default_factory=set)  # of the cancels that failed
+    lists: set[CancelOutcome] = field(default_factory=set)  # of the lists that were not read
     troubles: list[str] = field(default_factory=list)
 
-    def trouble(self, answer: Answer, words: str) -> None:
+    def trouble(self, answer: CancelOutcome, words: str) -> None:
         self.answers.add(answer)
         self.troubles.append(words)
 
-    def unread(self, answer: Answer, words: str) -> None:
+    def unread(self, answer: CancelOutcome, words: str) -> None:
         self.lists.add(answer)
         self.troubles.append(words)
 
     def told(self) -> CancelAnswered:
         counts = [f"{self.cancelled} order(s) cancelled"] if self.cancelled else []
         counts += [f"{self.ended} had ended"] if self.ended else []
-        evidence = brief("; ".join([*counts, *self.troubles]) or "the lists show nothing to cancel", 200)
+        evidence = truncate("; ".join([*counts, *self.troubles]) or "the lists show nothing to cancel", 200)
         if not self.troubles:
-            return CancelAnswered(Answer.ACCEPTED, evidence, self.cancelled)
+            return CancelAnswered(CancelOutcome.ACCEPTED, evidence, self.cancelled)
         if not self.sent:
-            return CancelAnswered(Answer.UNSENT, evidence)
-        refused = Answer.REFUSED in self.answers or (Answer.REFUSED in self.lists and not counts)
-        return CancelAnswered(Answer.REFUSED if refused else Answer.UNKNOWN, evidence, self.cancelled or None)
+            return CancelAnswered(CancelOutcome.UNSENT, evidence)
+        refused = CancelOutcome.REFUSED in self.answers or (CancelOutcome.REFUSED in self.lists and not counts)
+        return CancelAnswered(
+            CancelOutcome.REFUSED if refused else CancelOutcome.UNKNOWN, evidence, self.cancelled or None
+        )
 
 
-class Strikes:
+class KunaStriker:
     """Make strikes, and take what is said to them."""
 
     CANCELS = frozenset({"cancel-multi", "cancel-one"})
@@ -75,8 +77,8 @@ class Strikes:
         self,
         calls: CallStarter,
         words: Callable[..., str],
-        signer: Signer,
-        lists: Mapping[str, Callable[[Now], Request]],
+        signer: OxFunSigner,
+        lists: Mapping[str, Callable[[Instant], Request]],
         batch_orders: int,
         hedge_after_s: Callable[[], float],
         book: OrderBook,
@@ -91,9 +93,9 @@ class Strikes:
         self._halving = True  # until it has been in vain
         self._tries: dict[str, int] = {}  # by order: batches that have named it
 
-    def strike(self, known: Iterable[str], now: Now) -> Iterator[Output]:
+    def strike(self, known: Iterable[str], now: Instant) -> Iterator[Output]:
         """Make a strike; a batch may leave before the next one is made."""
-        strike = Strike()
+        strike = KunaStrike()
         yield from self._cancel(strike, known, now)
         for kind, build in self._lists.items():
             first = not strike.waiting  # nothing is known: then the list is what the strike begins with
@@ -102,7 +104,7 @@ class Strikes:
     def plan(self, known: Iterable[str]) -> tuple[str, ...]:
         """Say what a strike would begin with, a line a call."""
         ids = list(known)
-        singles, again, _ = self._apart([one for one in ids if self._is_odd(one)], SINGLES_PER_STRIKE)
+        singles, again, _ = self._apart([one for one in ids if self._is_odd(one)], MAX_SINGLES_PER_STRIKE)
         batch = [one for one in ids if not self._is_odd(one)] + again
         batches = [batch[start : start + self._batch] for start in range(0, len(batch), self._batch)]
         lines = [f"POST {MULTI} {orjson.dumps({'orderIds': ids}).decode()}" for ids in batches]
@@ -122,7 +124,7 @@ class Strikes:
         again = [one for one in odd[most:] if _UUID.fullmatch(one)]
         return odd[:most], again, len(odd[most:]) - len(again)
 
-    def _cancel(self, strike: Strike, ids: Iterable[str], now: Now) -> Iterator[Output]:
+    def _cancel(self, strike: KunaStrike, ids: Iterable[str], now: Instant) -> Iterator[Output]:
         """Cancel what no call of this strike has named yet."""
         odd: list[str] = []
         batch: list[str] = []
@@ -137,17 +139,17 @@ class Strikes:
             if len(batch) == self._batch:
                 yield from self._batches(strike, batch, now)
                 batch = []
-        singles, again, malformed = self._apart(odd, SINGLES_PER_STRIKE - strike.singles)
+        singles, again, malformed = self._apart(odd, MAX_SINGLES_PER_STRIKE - strike.singles)
         strike.singles += len(singles)
         if malformed:
-            strike.trouble(Answer.UNKNOWN, f"{malformed} malformed id(s) left for the next strike")
+            strike.trouble(CancelOutcome.UNKNOWN, f"{malformed} malformed id(s) left for the next strike")
         yield from self._batches(strike, batch + again, now)
         for one in singles:
             self._tries[one] = self._tries.get(one, 0) + 1
             build = self._signer.build("POST", SINGLE, {"orderId": one})
             yield from self._part("cancel-one", build, strike, [one], now, cancel=True)
 
-    def _batches(self, strike: Strike, ids: list[str], now: Now) -> Iterator[Output]:
+    def _batches(self, strike: KunaStrike, ids: list[str], now: Instant) -> Iterator[Output]:
         for start in range(0, len(ids), self._batch):
             batch = ids[start : start + self._batch]
             for one in batch:
@@ -156,7 +158,14 @@ class Strikes:
             yield from self._part("cancel-multi", build, strike, batch, now, cancel=True)
 
     def _part(
-        self, kind: str, build: Callable[[Now], Request], strike: Strike, what: object, now: Now, *, cancel: bool
+        self,
+        kind: str,
+        build: Callable[[Instant], Request],
+        strike: KunaStrike,
+        what: object,
+        now: Instant,
+        *,
+        cancel: bool,
     ) -> Outputs:
         strike.waiting += 1
         again_s, context = self._hedge_after_s(), (strike, what)
@@ -166,14 +175,14 @@ class Strikes:
 
     # what comes back
 
-    def answered(self, call: PendingCall, body: Body, refusal: Refusal | None, now: Now) -> Outputs:
+    def answered(self, call: PendingCall, body: Body, refusal: KunaError | None, now: Instant) -> Outputs:
         """Take the answer to a cancel."""
         if call.kind == "cancel-one":
             return self._one_answered(call, body, refusal)
         return self._multi_answered(call, body, refusal, now)
 
-    def _multi_answered(self, call: PendingCall, body: Body, refusal: Refusal | None, now: Now) -> Outputs:
-        strike, ids = call.context
+    def _multi_answered(self, call: PendingCall, body: Body, refusal: KunaError | None, now: Instant) -> Outputs:
+        strike, ids = call.part
         left = dict.fromkeys(ids, "not named in the answer")
         for item in items_of(body) or ():
             one = id_of(item)
@@ -200,60 +209,62 @@ class Strikes:
             return self._done(call, strike)
         if refusal is None:
             why = next((why for why in left.values() if why != "not named in the answer"), "")
-            answer = Answer.REFUSED if why else Answer.UNKNOWN
+            answer = CancelOutcome.REFUSED if why else CancelOutcome.UNKNOWN
             strike.trouble(answer, f"{len(left)} of {len(ids)} cancels failed: {why or 'not named in the answer'}")
             return self._done(call, strike)
         if refusal.too_long and self._halving and len(left) == len(ids):
-            if len(ids) <= SMALLEST_BATCH:
+            if len(ids) <= MIN_BATCH:
                 self._batch, self._halving = self._most, False  # its length was not the reason
             else:
                 self._batch = min(self._batch, (len(ids) + 1) // 2)
-                if strike.splits < SPLITS_PER_STRIKE:  # else the next strike begins with shorter ones
+                if strike.splits < MAX_SPLITS_PER_STRIKE:  # else the next strike begins with shorter ones
                     strike.splits += 1
                     return self._done(call, strike, tuple(self._batches(strike, ids, now)))
         strike.trouble(refusal.answer, f"{len(left)} of {len(ids)} cancels failed: {refusal.words}")
-        if refusal.answer is Answer.REFUSED:
+        if refusal.answer is CancelOutcome.REFUSED:
             for one in left:
                 self._book.note_cancel_refused(one)
         return self._done(call, strike)
 
-    def _one_answered(self, call: PendingCall, body: Body, refusal: Refusal | None) -> Outputs:
-        strike, [one] = call.context
+    def _one_answered(self, call: PendingCall, body: Body, refusal: KunaError | None) -> Outputs:
+        strike, [one] = call.part
         data = body.get("data", body) if isinstance(body, dict) else None
         if refusal is not None and refusal.ended and not refusal.others:
             strike.ended += 1
             self._book.remove(one)
         elif refusal is not None:
             strike.trouble(refusal.answer, f"1 of 1 cancels failed: {refusal.words}")
-            if refusal.answer is Answer.REFUSED:
+            if refusal.answer is CancelOutcome.REFUSED:
                 self._book.note_cancel_refused(one)
         elif isinstance(data, dict) and data.get("success") is True:
             strike.cancelled += 1
             self._book.note_cancelled((one,))
         else:
-            strike.trouble(Answer.UNKNOWN, "1 of 1 cancels failed: the answer cannot be read")
+            strike.trouble(CancelOutcome.UNKNOWN, "1 of 1 cancels failed: the answer cannot be read")
         return self._done(call, strike)
 
-    def found(self, call: PendingCall, orders: Iterable[Order], why: str, refusal: Refusal | None, now: Now) -> Outputs:
+    def found(
+        self, call: PendingCall, orders: Iterable[Order], why: str, refusal: KunaError | None, now: Instant
+    ) -> Outputs:
         """Take a list that a strike has asked for, and cancel at once what it shows and nobody has named.
 
         `why` says why it was not read, or not all of it.
         """
-        strike, _ = call.context
+        strike, _ = call.part
         if why:
-            strike.unread(Answer.UNKNOWN if refusal is None else refusal.answer, why)
+            strike.unread(CancelOutcome.UNKNOWN if refusal is None else refusal.answer, why)
         return self._done(call, strike, tuple(self._cancel(strike, (order.id for order in orders), now)))
 
     def unanswered(self, call: PendingCall, why: str) -> Outputs:
-        strike, what = call.context
-        answer = Answer.UNKNOWN if call.sent else Answer.UNSENT
+        strike, what = call.part
+        answer = CancelOutcome.UNKNOWN if call.sent else CancelOutcome.UNSENT
         if call.kind == "find":
             strike.unread(answer, why)
         else:
             strike.trouble(answer, f"{len(what)} cancel(s) without an answer: {why}")
         return self._done(call, strike)
 
-    def _done(self, call: PendingCall, strike: Strike, more: Outputs = ()) -> Outputs:
+    def _done(self, call: PendingCall, strike: KunaStrike, more: Outputs = ()) -> Outputs:
         """Count a call of a strike as answered; the last one tells what became of the strike."""
         strike.waiting -= 1
         strike.sent = strike.sent or (call.cancel and call.sent)

@@ -28,9 +28,9 @@ from urllib.parse import quote
 
 import orjson
 
-from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Route
+from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route, SweepTiming
 from kill_switch.venues.adapter import Adapter
-from kill_switch.venues.decode import parse, plain
+from kill_switch.venues.decode import as_text, parse_json
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.kit.readback import LOOK_UP, ReadBack
@@ -38,21 +38,21 @@ from kill_switch.venues.messages import (
     CancelAnswered,
     Drilled,
     Equity,
-    Noise,
     NotReady,
     Output,
     Outputs,
     Ready,
     Replied,
+    UnexplainedMessage,
 )
 from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.oxfun.replies import (
+    ALREADY_GONE_CODES,
     KEY_REFUSED,
     NOT_FOUND,
-    NOTHING_RESTING,
     NOTHING_WORKING,
+    RETRYABLE_CODES,
     TOO_FAST,
-    TRY_AGAIN,
     WRONG_TIME,
     read_order,
     read_orders,
@@ -68,7 +68,7 @@ KEPT_FOR_CANCELS = 0.5  # of that
 STRIKE = 2  # requests of one on what has outlived another
 FIRST_STRIKES = 20  # of a kill that gets nowhere, before it is RESIDUE
 GUARD_AT_LEAST_EVERY_S = 10.0  # the warm lane reads more often
-GAP_MOST_S = 30.0  # between two strikes, of however many accounts
+MAX_GAP_S = 30.0  # between two strikes, of however many accounts
 STRIKE_GAP_EACH_S = 0.06  # of each account: a strike and its reads are up to six requests, of 100 within one second
 
 
@@ -83,7 +83,7 @@ class OxFun(Adapter[OxFunOptions]):
     """One sub-account at OX.FUN."""
 
     NAME = "oxfun"
-    PACE = Pace(clean_reads=2, read_after_s=0.025, read_gap_s=0.25, strike_gap_s=0.5)
+    PACE = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.25, strike_gap_s=0.5)
     LIMIT: ClassVar[tuple[int, float] | None] = REST
     LIMITED_BY: ClassVar[Literal["address", "key"]] = "address"
     CURRENCIES: ClassVar[tuple[str, ...]] = ("OX",)
@@ -92,7 +92,7 @@ class OxFun(Adapter[OxFunOptions]):
     Options = OxFunOptions
 
     @classmethod
-    def pace(cls, together: int) -> Pace:
+    def pace(cls, together: int) -> SweepTiming:
         """Guard less closely, and chase with longer gaps, where many accounts share what the venue allows one address.
 
         Half of that is for cancels. Each account's warm lane reads the list every few seconds too, and its equity may
@@ -103,7 +103,7 @@ class OxFun(Adapter[OxFunOptions]):
         left_per_s = (1 - KEPT_FOR_CANCELS) * count / within_s - together * each_per_s
         guard_every_s = min(GUARD_AT_LEAST_EVERY_S, together / left_per_s) if left_per_s > 0 else GUARD_AT_LEAST_EVERY_S
         strikes = KEPT_FOR_CANCELS * count / (together * STRIKE) - FIRST_STRIKES  # of one account, within the time
-        gap_cap_s = min(GAP_MOST_S, within_s / strikes) if strikes > 0 else GAP_MOST_S
+        gap_cap_s = min(MAX_GAP_S, within_s / strikes) if strikes > 0 else MAX_GAP_S
         pace = cls.PACE
         found = replace(
             pace,
@@ -133,20 +133,20 @@ class OxFun(Adapter[OxFunOptions]):
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def first(self, now: Now) -> Request:
+    def prebuilt_command(self, now: Instant) -> Request:
         return self._striker.first(now)
 
-    def strike(self, now: Now) -> Iterator[Output]:
+    def strike(self, now: Instant) -> Iterator[Output]:
         return self._striker.strike(now)
 
-    def plan(self) -> tuple[str, ...]:
+    def describe_strike(self) -> tuple[str, ...]:
         return self._striker.plan()
 
-    def read(self, now: Now) -> Outputs:
+    def read(self, now: Instant) -> Outputs:
         self._striker.note_read(now)
         return self.calls.start_call("orders", self._working, now, urgent=True, hedge_after_s=4 * self.hedge_after_s)
 
-    def look_beside(self, now: Now) -> Outputs:
+    def read_alongside_strike(self, now: Instant) -> Outputs:
         """Of many accounts at one address, do so for the first ones only: strikes of the others need the requests."""
         if any(call.kind == "beside" for call in self.calls.pending.values()):
             return ()
@@ -154,13 +154,13 @@ class OxFun(Adapter[OxFunOptions]):
             return ()
         return self.calls.start_call("beside", self._working, now, urgent=True, hedge_after_s=self.hedge_after_s)
 
-    def probe(self, now: Now) -> Outputs:
+    def keep_warm(self, now: Instant) -> Outputs:
         return self.calls.start_call("probe", self._working, now)
 
-    def _order_request(self, order_id: str) -> Callable[[Now], Request]:
+    def _order_request(self, order_id: str) -> Callable[[Instant], Request]:
         return self._signer.build("GET", f"/v3/orders/status?orderId={quote(order_id, safe='')}")
 
-    def drill(self, now: Now) -> Outputs:
+    def drill(self, now: Instant) -> Outputs:
         """Cancel an order that cannot exist, over REST and over the WebSocket."""
         self._drill_count += 1
         tag = f"{DRILL}-{self._drill_count}"
@@ -170,16 +170,16 @@ class OxFun(Adapter[OxFunOptions]):
             *self.drills.start_frame(self._sessions.newest, tag, orjson.dumps(frame), now),
         )
 
-    def measure(self, now: Now) -> Outputs:
+    def request_equity(self, now: Instant) -> Outputs:
         return self.calls.start_call("account", self._account, now)
 
     # ── REST answers ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def answered(self, call: PendingCall, reply: Replied, now: Now) -> Outputs | None:
-        body = parse(reply.body)
+    def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
+        body = parse_json(reply.body)
         success = body.get("success") if isinstance(body, dict) else None
-        code = plain(body.get("code", "")) if isinstance(body, dict) else ""
-        if reply.status >= 500 or not isinstance(success, bool) or (not success and code in TRY_AGAIN):
+        code = as_text(body.get("code", "")) if isinstance(body, dict) else ""
+        if reply.status >= 500 or not isinstance(success, bool) or (not success and code in RETRYABLE_CODES):
             return None
         if code == WRONG_TIME and not success and not call.is_retry:
             self.clock.note_reply(reply, now, refused=True)
@@ -204,7 +204,7 @@ class OxFun(Adapter[OxFunOptions]):
             case "account":
                 worth = read_worth(body.get("data")) if success and reply.status == 200 else None
                 if worth is None:
-                    return (Noise(f"the account cannot be measured: {words}"),)
+                    return (UnexplainedMessage(f"the account cannot be measured: {words}"),)
                 return (Equity({"OX": worth}, call.asked_ns),)
             case _:
                 orders, why = read_orders(body, "" if success and reply.status == 200 else words)
@@ -216,9 +216,9 @@ class OxFun(Adapter[OxFunOptions]):
 
     def _order_answered(self, call: PendingCall, body: dict[str, Any], code: str, words: str) -> Outputs:
         """Take one order by its id; that there is no open order of this id is its end."""
-        _, order_id = call.context
+        _, order_id = call.part
         if body["success"] is not True:
-            gone = Order(order_id, "", Life.GONE, code)
+            gone = Order(order_id, "", OrderState.GONE, code)
             return self.read_backs.looked_up(call, gone if code in NOT_FOUND else None, words)
         order = read_order(body.get("data"))
         if order is None or order.id != order_id:
@@ -233,10 +233,10 @@ class OxFun(Adapter[OxFunOptions]):
             notice = data.get("notice") if isinstance(data, dict) else None
             if notice == NOTHING_WORKING:
                 self.book.note_cancelled((), all_of_them=alone)
-            return CancelAnswered(Answer.ACCEPTED, self.evidence(notice or "accepted"))
+            return CancelAnswered(CancelOutcome.ACCEPTED, self.evidence(notice or "accepted"))
         if status == 429 or code in TOO_FAST:
-            return CancelAnswered(Answer.UNKNOWN, words)
-        return CancelAnswered(Answer.REFUSED, words)
+            return CancelAnswered(CancelOutcome.UNKNOWN, words)
+        return CancelAnswered(CancelOutcome.REFUSED, words)
 
     def _cancel_none_answered(self, body: dict[str, Any], words: str, reply: Replied) -> Drilled:
         """Judge a drill: the venue has looked for the order, or has not come so far."""
@@ -249,13 +249,13 @@ class OxFun(Adapter[OxFunOptions]):
         """Say whether what came back for an order that cannot exist proves the order path, and in which words."""
         if item.get("submitted") is True:
             return True, "submitted"
-        code = plain(item.get("code", ""))
-        return code in NOTHING_RESTING, self.evidence(code, item.get("message", "")).strip()
+        code = as_text(item.get("code", ""))
+        return code in ALREADY_GONE_CODES, self.evidence(code, item.get("message", "")).strip()
 
-    def unanswered(self, call: PendingCall, why: str, now: Now) -> Outputs:
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         match call.kind:
             case "cancel-all":
-                return (CancelAnswered(Answer.UNKNOWN if call.sent else Answer.UNSENT, why),)
+                return (CancelAnswered(CancelOutcome.UNKNOWN if call.sent else CancelOutcome.UNSENT, why),)
             case "orders":
                 return self.read_backs.take_list(ReadBack(call.asked_ns, set()), "working", (), why, now)
             case "account" | "cancel-some" | "beside":
@@ -265,22 +265,22 @@ class OxFun(Adapter[OxFunOptions]):
 
     # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def opened(self, route: Route, conn: int, now: Now) -> Outputs:
+    def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
         if route is not Route.WS:
-            return self.probe(now)
+            return self.keep_warm(now)
         return self._sessions.opened(conn)
 
-    def closed(self, route: Route, conn: int, why: str, now: Now) -> Outputs:
+    def on_closed(self, route: Route, conn: int, why: str, now: Instant) -> Outputs:
         self._sessions.closed(conn)
         return (NotReady(route, conn, why),)
 
-    def woke(self, tag: str, now: Now) -> Outputs:
+    def on_timer(self, tag: str, now: Instant) -> Outputs:
         return self._sessions.woke(tag, now)
 
-    def text(self, conn: int, text: str | bytes, now: Now) -> Outputs | None:
+    def handle_raw_frame(self, conn: int, text: str | bytes, now: Instant) -> Outputs | None:
         return self._sessions.ponged(conn, now) if text in (b"pong", "pong") else None
 
-    def received(self, conn: int, message: dict[str, Any], now: Now) -> Outputs:
+    def on_message(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
         if conn not in self._sessions:
             return ()
         if message.get("table") == "order":
@@ -296,35 +296,37 @@ class OxFun(Adapter[OxFunOptions]):
             case _ if message.get("table") in ("position", "balance"):
                 return ()
             case _ if message.get("success") is False:
-                return (Noise(self.evidence(plain(message.get("code", "")), message.get("message", ""))),)
+                return (
+                    UnexplainedMessage(self.evidence(as_text(message.get("code", "")), message.get("message", ""))),
+                )
             case _:
-                return (Noise("a message that no document explains"),)
+                return (UnexplainedMessage("a message that no document explains"),)
 
     def _pushed(self, data: object) -> Outputs:
         if not isinstance(data, list):
-            return (Noise("an order push without a list"),)
+            return (UnexplainedMessage("an order push without a list"),)
         seen: list[Output] = []
         for item in data:
             order = read_order(item)
             if order is None:
-                seen.append(Noise("an order push that cannot be read"))
+                seen.append(UnexplainedMessage("an order push that cannot be read"))
             elif item.get("notice") == "OrderClosed":
                 self._striker.cancelled += order.status.startswith("CANCELED") and order.status != "CANCELED_BY_AMEND"
-                seen.extend(self.book.apply_push(order._replace(life=Life.GONE)))
+                seen.extend(self.book.apply_push(order._replace(state=OrderState.GONE)))
             else:
                 seen.extend(self.book.apply_push(order, opened=item.get("notice") == "OrderOpened"))
         return tuple(seen)
 
-    def _cancel_reply(self, message: dict[str, Any], now: Now) -> Outputs:
-        tag = plain(message.get("tag", ""))
+    def _cancel_reply(self, message: dict[str, Any], now: Instant) -> Outputs:
+        tag = as_text(message.get("tag", ""))
         if tag.startswith(DRILL):
             return self.drills.end_frame(tag, *self._not_there(message), now)
         if message.get("submitted") is True:
             return ()  # accepted by the gateway; the order's own push or a read says when it is gone
-        code = plain(message.get("code", ""))
+        code = as_text(message.get("code", ""))
         data = message.get("data")
         if isinstance(data, dict):
-            self.book.note_cancel_refused(plain(data.get("orderId", "")), plain(data.get("marketCode")))
-            if code in NOTHING_RESTING:
+            self.book.note_cancel_refused(as_text(data.get("orderId", "")), as_text(data.get("marketCode")))
+            if code in ALREADY_GONE_CODES:
                 return ()
-        return (Noise(self.evidence("cancel refused:", code, message.get("message", ""))),)
+        return (UnexplainedMessage(self.evidence("cancel refused:", code, message.get("message", ""))),)

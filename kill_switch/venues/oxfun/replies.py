@@ -5,8 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from kill_switch.core.domain import Life, Order
-from kill_switch.venues.decode import amount, plain
+from kill_switch.core.domain import Order, OrderState
+from kill_switch.venues.decode import as_decimal, as_text
 
 TERMINAL = frozenset(
     {
@@ -22,11 +22,11 @@ TERMINAL = frozenset(
     }
 )
 NOT_FOUND = frozenset({"100005", "40035"})  # no open order of this id
-NOTHING_RESTING = NOT_FOUND | {"100004"}  # the order is gone already; a clean read must still say so
+ALREADY_GONE_CODES = NOT_FOUND | {"100004"}  # the order is gone already; a clean read must still say so
 NOTHING_WORKING = "No working orders found"  # what a cancel-all of nothing is answered with
 KEY_REFUSED = frozenset({"05001", "20000", "20025"})  # fatal for the key
 LOGIN_ENDED = frozenset({"05001", "20026"})  # said of a command on the WebSocket; how long a login lasts is unknown
-TRY_AGAIN = frozenset({"20032", "000101", "000201", "10001", "50001"})  # says nothing of the command
+RETRYABLE_CODES = frozenset({"20032", "000101", "000201", "10001", "50001"})  # says nothing of the command
 TOO_FAST = frozenset({"429", "20007"})
 WRONG_TIME = "20024"
 
@@ -37,12 +37,12 @@ def read_worth(data: object) -> Decimal | None:
     A collateral of zero beside a balance in OX is none: it was not filled in.
     """
     item = data[0] if isinstance(data, list) and len(data) == 1 else None
-    worth = amount(item.get("collateral")) if isinstance(item, dict) else None
+    worth = as_decimal(item.get("collateral")) if isinstance(item, dict) else None
     if worth or not isinstance(item, dict):
         return worth
     balances = item.get("balances")
     held = [one for one in balances if isinstance(one, dict)] if isinstance(balances, list) else []
-    return None if any(one.get("asset") == "OX" and amount(one.get("total")) for one in held) else worth
+    return None if any(one.get("asset") == "OX" and as_decimal(one.get("total")) for one in held) else worth
 
 
 def read_orders(body: dict[str, Any], error: str) -> tuple[list[Order], str]:
@@ -58,8 +58,8 @@ def read_orders(body: dict[str, Any], error: str) -> tuple[list[Order], str]:
     for item in items:  # there may be thousands
         order = read_order(item)
         if order is None:
-            unreadable += not (isinstance(item, dict) and plain(item.get("status")) in TERMINAL)
-        elif order.life is not Life.GONE:
+            unreadable += not (isinstance(item, dict) and as_text(item.get("status")) in TERMINAL)
+        elif order.state is not OrderState.GONE:
             orders.append(order)
     lacking = f"the order list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
     return orders, error or lacking
@@ -69,9 +69,9 @@ def read_order(item: object) -> Order | None:
     """Read one order of a list or a push: an unknown status counts as alive."""
     if not isinstance(item, dict):
         return None
-    order_id = plain(item.get("orderId"))
+    order_id = as_text(item.get("orderId"))
     if not order_id:
         return None
-    status = plain(item.get("status", ""))
-    life = Life.GONE if status in TERMINAL else Life.LIVE
-    return Order(order_id, plain(item.get("marketCode", "")), life, status)
+    status = as_text(item.get("status", ""))
+    life = OrderState.GONE if status in TERMINAL else OrderState.LIVE
+    return Order(order_id, as_text(item.get("marketCode", "")), life, status)

@@ -10,10 +10,19 @@ from typing import Any, Literal
 
 import orjson
 
-from kill_switch.core.domain import Now, Route
+from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.clock_offset import ClockOffset
-from kill_switch.venues.decode import Evidence, plain
-from kill_switch.venues.messages import Drop, Noise, NotReady, Outputs, Ready, RoundTrip, Send, WakeAfter
+from kill_switch.venues.decode import Evidence, as_text
+from kill_switch.venues.messages import (
+    CloseConnection,
+    NotReady,
+    Outputs,
+    Ready,
+    RoundTrip,
+    Send,
+    UnexplainedMessage,
+    WakeAfter,
+)
 from kill_switch.venues.oxfun.replies import KEY_REFUSED, LOGIN_ENDED, WRONG_TIME
 from kill_switch.venues.oxfun.signing import OxFunSigner
 
@@ -42,7 +51,7 @@ class SessionPool:
         signer: OxFunSigner,
         clock: ClockOffset,
         evidence: Evidence,
-        begin_pushes: Callable[[int, Now], Outputs],
+        begin_pushes: Callable[[int, Instant], Outputs],
     ) -> None:
         """Make a pool without a session; `begin_pushes` takes a connection that pushes orders from now on."""
         self._signer = signer
@@ -68,7 +77,7 @@ class SessionPool:
         """Forget a session."""
         self._sessions.pop(conn, None)
 
-    def woke(self, tag: str, now: Now) -> Outputs:
+    def woke(self, tag: str, now: Instant) -> Outputs:
         """Take a timer of a session, which may be gone."""
         what, _, number = tag.partition(" ")
         conn = int(number)
@@ -83,10 +92,10 @@ class SessionPool:
                 return (Send(conn, b"ping"), WakeAfter(f"pong {conn}", PONG_WITHIN_S))
             case _:
                 if session.pinged_ns:
-                    return (Drop(conn, f"no pong for {PONG_WITHIN_S:g} s"),)
+                    return (CloseConnection(conn, f"no pong for {PONG_WITHIN_S:g} s"),)
                 return (WakeAfter(f"ping {conn}", PING_EVERY_S - PONG_WITHIN_S),)
 
-    def ponged(self, conn: int, now: Now) -> Outputs:
+    def ponged(self, conn: int, now: Instant) -> Outputs:
         """Take a pong; one that nobody has asked for says nothing."""
         session = self._sessions.get(conn)
         if session is None or not session.pinged_ns:
@@ -95,7 +104,7 @@ class SessionPool:
         session.pinged_ns = 0
         return (RoundTrip(Route.WS, rtt_us),)
 
-    def received(self, conn: int, message: dict[str, Any], now: Now) -> Outputs | None:
+    def received(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs | None:
         """Take a message if it is the session's; None: it is not."""
         session = self._sessions[conn]
         match message.get("event"):
@@ -112,13 +121,13 @@ class SessionPool:
 
     def login_ended(self, conn: int, message: dict[str, Any]) -> Outputs:
         """Give a connection up whose login the venue no longer knows: it would hear no push, and never say so."""
-        code = plain(message.get("code", ""))
+        code = as_text(message.get("code", ""))
         if code not in LOGIN_ENDED:
             return ()
         why = self._evidence("the login has ended:", code, message.get("message", ""))
-        return (NotReady(Route.WS, conn, why), Drop(conn, why))
+        return (NotReady(Route.WS, conn, why), CloseConnection(conn, why))
 
-    def _log_in(self, conn: int, session: WsSession, now: Now) -> Outputs:
+    def _log_in(self, conn: int, session: WsSession, now: Instant) -> Outputs:
         if session.step != "greeting":
             return ()
         session.step, session.sent_ns = "login", now.wall_ns
@@ -127,19 +136,19 @@ class SessionPool:
         data = {"apiKey": self._signer.key, "timestamp": stamp, "signature": signature}
         return (Send(conn, orjson.dumps({"op": "login", "tag": 1, "data": data})),)
 
-    def _logged_in(self, conn: int, session: WsSession, message: dict[str, Any], now: Now) -> Outputs:
+    def _logged_in(self, conn: int, session: WsSession, message: dict[str, Any], now: Instant) -> Outputs:
         if session.step != "login":
-            return (Noise("a login answer that nobody waits for"),)
-        stamp = plain(message.get("timestamp", ""))
+            return (UnexplainedMessage("a login answer that nobody waits for"),)
+        stamp = as_text(message.get("timestamp", ""))
         at_ns = int(stamp) * 1_000_000 if stamp.isascii() and stamp.isdigit() and len(stamp) == MS_DIGITS else 0
-        granted, code = message.get("success") is True, plain(message.get("code", ""))
+        granted, code = message.get("success") is True, as_text(message.get("code", ""))
         late = not granted and code == WRONG_TIME
         times: Outputs = ()
         if at_ns:
             times = self._clock.note_message(at_ns, at_ns + 1_000_000, session.sent_ns, now, refused=late)
         if not granted and code != "20005":  # already logged in: a login that we know nothing of went through
             words = self._evidence("login refused:", code, message.get("message", ""))
-            return (NotReady(Route.WS, conn, words, fatal=code in KEY_REFUSED), Drop(conn, words), *times)
+            return (NotReady(Route.WS, conn, words, fatal=code in KEY_REFUSED), CloseConnection(conn, words), *times)
         return (*self._subscribe(conn, session), *times)
 
     def _subscribe(self, conn: int, session: WsSession) -> Outputs:
@@ -147,14 +156,16 @@ class SessionPool:
         args = ["order:all", "position:all", "balance:all"]
         return (Send(conn, orjson.dumps({"op": "subscribe", "tag": 101, "args": args})),)
 
-    def _subscribed(self, conn: int, session: WsSession, message: dict[str, Any], now: Now) -> Outputs:
-        granted, channel = message.get("success") is True, plain(message.get("channel", ""))
-        words = (plain(message.get("code", "")), message.get("message", ""))
+    def _subscribed(self, conn: int, session: WsSession, message: dict[str, Any], now: Instant) -> Outputs:
+        granted, channel = message.get("success") is True, as_text(message.get("channel", ""))
+        words = (as_text(message.get("code", "")), message.get("message", ""))
         if channel in ("position:all", "balance:all"):  # the kill does without them
-            return () if granted else (Noise(self._evidence(f"subscription to {channel} refused:", *words)),)
+            return (
+                () if granted else (UnexplainedMessage(self._evidence(f"subscription to {channel} refused:", *words)),)
+            )
         if not granted:
             why = self._evidence("subscription refused:", *words)
-            return (NotReady(Route.WS, conn, why), Drop(conn, why))
+            return (NotReady(Route.WS, conn, why), CloseConnection(conn, why))
         if session.step != "subscribe" or channel != "order:all":
             return ()
         session.step = "ready"

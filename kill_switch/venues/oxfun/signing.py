@@ -12,17 +12,17 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from kill_switch.core.domain import Now
+from kill_switch.core.domain import Instant
 from kill_switch.venues.clock_offset import ClockOffset
-from kill_switch.venues.decode import header
+from kill_switch.venues.decode import header_safe
 from kill_switch.venues.kit.calls import Build
-from kill_switch.venues.request import Form, Request
+from kill_switch.venues.request import Request, RequestTemplate
 
 
 class SignedTemplate(NamedTuple):
     """A request without its time, nonce and signature."""
 
-    form: Form
+    form: RequestTemplate
     text: str  # what is signed of it, behind the time and the nonce
 
 
@@ -31,7 +31,7 @@ class OxFunSigner:
 
     def __init__(self, key: str, secret: str, host: str, clock: ClockOffset) -> None:
         """Make a signer; `host` may have a port, which is not signed. Raise ValueError for a key of no use."""
-        self.key = header("api_key", key)
+        self.key = header_safe("api_key", key)
         self._host = host
         port = urlsplit(f"//{host}").port
         self._signed_host = host.removesuffix(f":{port}") if port else host
@@ -47,20 +47,22 @@ class OxFunSigner:
         path, _, query = target.partition("?")
         payload = query if method == "GET" else body.decode()
         headers = {"Host": self._host, "AccessKey": self.key, "Content-Type": "application/json"}
-        return SignedTemplate(Form(method, target, headers, body), f"{method}\n{self._signed_host}\n{path}\n{payload}")
+        return SignedTemplate(
+            RequestTemplate(method, target, headers, body), f"{method}\n{self._signed_host}\n{path}\n{payload}"
+        )
 
     def build(self, method: str, target: str, body: bytes = b"") -> Build:
         """Return what makes this request, signed anew, each time that it goes out."""
         template = self.template(method, target, body)
         return lambda now: self.sign(template, now)
 
-    def sign(self, template: SignedTemplate, now: Now) -> Request:
+    def sign(self, template: SignedTemplate, now: Instant) -> Request:
         """Sign `Timestamp \\n Nonce \\n VERB \\n host \\n path \\n payload`."""
         venue_ms = self._clock.venue_ms(now)
         self._nonce = max(self._nonce + 1, now.wall_ms)  # never the same twice: its uniqueness rule is unknown
         stamp, nonce = _stamp(venue_ms // 1000), str(self._nonce)
         signature = self.hmac(f"{stamp}\n{nonce}\n{template.text}")
-        return template.form.fill({"Timestamp": stamp, "Nonce": nonce, "Signature": signature})
+        return template.form.with_headers({"Timestamp": stamp, "Nonce": nonce, "Signature": signature})
 
     def hmac(self, text: str) -> str:
         """Return the signature of a text, in base64."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import orjson
 
-from kill_switch.core.domain import Life, Now, Order
+from kill_switch.core.domain import Instant, Order, OrderState
 from kill_switch.venues.clock_offset import ClockOffset
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.calls import Build, CallStarter
@@ -57,17 +57,17 @@ class OxFunStriker:
         self.cancelled = 0  # pushes of cancelled orders since the last read-back of a sweep
         book.on_whole_list = self._note_outlived
 
-    def note_read(self, now: Now) -> None:
+    def note_read(self, now: Instant) -> None:
         """Take note of a read-back: a strike that follows soon is no new kill's."""
         self._read_ns = now.mono_ns
 
-    def first(self, now: Now) -> Request:
+    def first(self, now: Instant) -> Request:
         """Build the cancel-all that the next strike begins with."""
         self._first = None
         request = self._first = self._cancel_all(now)
         return request
 
-    def strike(self, now: Now) -> Iterator[Output]:
+    def strike(self, now: Instant) -> Iterator[Output]:
         """Make a strike; its batches go over the newest session that is ready."""
         self._strike += 1
         new = now.mono_ns - self._read_ns > NEW_KILL_AFTER_S * 1e9
@@ -101,7 +101,7 @@ class OxFunStriker:
         cancelled, self.cancelled = self.cancelled, 0
         return cancelled or None
 
-    def cancel_none(self, now: Now) -> Request:
+    def cancel_none(self, now: Instant) -> Request:
         """Build the cancel of an order that cannot exist."""
         return self._cancel_by_id([{"marketCode": MARKET, "orderId": str(NO_ORDER)}], now)
 
@@ -109,7 +109,7 @@ class OxFunStriker:
         items = [{"marketCode": order.symbol, "orderId": order.id} for order in orders[:ITEMS]]
         return lambda now: self._cancel_by_id(items, now)
 
-    def _cancel_by_id(self, items: Sequence[Mapping[str, str]], now: Now) -> Request:
+    def _cancel_by_id(self, items: Sequence[Mapping[str, str]], now: Instant) -> Request:
         # a `timestamp` goes with `recvWindow`: without one it is one second, which a busy venue may exceed (100015)
         body = {"timestamp": self._clock.venue_ms(now), "recvWindow": 5000, "responseType": "FULL", "orders": items}
         return self._signer.sign(self._signer.template("DELETE", "/v3/orders/cancel", orjson.dumps(body)), now)
@@ -124,9 +124,9 @@ class OxFunStriker:
 
     def _live(self) -> Iterator[Order]:
         """Return the live orders, without those of which no market is known: one spoils the message that it is in."""
-        return (order for order in self._book.orders.values() if order.life is Life.LIVE and order.symbol)
+        return (order for order in self._book.orders.values() if order.state is OrderState.LIVE and order.symbol)
 
-    def _cancel_all(self, now: Now) -> Request:
+    def _cancel_all(self, now: Instant) -> Request:
         # "cancel-all" with the body {} and no marketCode: the whole account
         first, self._first = self._first, None
         return first or self._signer.sign(self._delete_all, now)

@@ -31,33 +31,33 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import field_validator
 
-from kill_switch.core.domain import Answer, Life, Now, Order, Pace, Route
+from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route, SweepTiming
 from kill_switch.venues.adapter import Adapter
-from kill_switch.venues.decode import header, parse, plain
+from kill_switch.venues.decode import as_text, header_safe, parse_json
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.kit.readback import LOOK_UP, ReadBack
 from kill_switch.venues.messages import (
     CancelAnswered,
+    CloseConnection,
     Drilled,
-    Drop,
-    Noise,
     NotReady,
     Outputs,
     Ready,
     Replied,
     Send,
+    UnexplainedMessage,
     WakeAfter,
 )
 from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.request import Request
-from kill_switch.venues.roxom.equity import QUIET_S, Reads, Worth
+from kill_switch.venues.roxom.equity import QUIET_S, EquityRead, EquityTracker
 from kill_switch.venues.roxom.replies import read_attached, read_positions, read_symbols
 
 InstType = Literal["perpetual", "spot", "btc", "digital", "stock", "index"]
 ALL_TYPES: tuple[InstType, ...] = ("perpetual", "spot", "btc", "digital", "stock", "index")
 ACK_WITHIN_S = 3.0  # the shape of the subscription's answer is not documented: silence without an error will do
-SINGLES_PER_STRIKE = 20  # each costs a signature of 0.3 ms, and the venue's rate limit is not documented
+MAX_SINGLES_PER_STRIKE = 20  # each costs a signature of 0.3 ms, and the venue's rate limit is not documented
 TERMINAL = frozenset({"filled", "cancelled", "partiallyfilledcancelled", "rejected", "expired"})
 INACTIVE = "inactive"  # documented without a meaning: the end of an order only where no list shows that as open
 NOT_FOUND = "order not found"
@@ -99,7 +99,7 @@ class Roxom(Adapter[RoxomOptions]):
         300,
         60.0,
     )  # of one key; none is documented: it makes two reads a second
-    PACE = Pace(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=0.5)
+    PACE = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=0.5)
     CURRENCIES: ClassVar[tuple[str, ...]] = ("BTC",)
     SCOPE: ClassVar[tuple[str, ...]] = ("inst_types",)
     DRILLS: ClassVar[tuple[Route, ...]] = (Route.HTTP,)
@@ -112,7 +112,7 @@ class Roxom(Adapter[RoxomOptions]):
 
     def __init__(self, options: RoxomOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
         super().__init__(options, secrets, hedge_after_s)
-        self._key = header("api_key", secrets["api_key"])
+        self._key = header_safe("api_key", secrets["api_key"])
         self._signer = _load_key(secrets["private_key"]) if options.auth == "rsa" else None
         self._prefix = options.path_prefix
         self._ws_path = "/" + options.ws_url.split("://", 1)[1].partition("/")[2]
@@ -127,55 +127,55 @@ class Roxom(Adapter[RoxomOptions]):
         self._quotes: dict[str, Request] = {}  # requests for figures: they are signed once, too
         self.book.lists = options.inst_types
         self._sessions: dict[int, bool] = {}  # connection → ready
-        self._worth = Worth()
+        self._worth = EquityTracker()
         self._symbols: tuple[str, ...] = ()  # that positions can be held in
         self._measures = 0
-        self._measuring: Reads | None = None
+        self._measuring: EquityRead | None = None
         self.read_backs.order_request = self._order_request
         self._tries: dict[str, int] = {}  # how often an order's own cancel was sent, by id
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def first(self, now: Now) -> Request:
+    def prebuilt_command(self, now: Instant) -> Request:
         return self._cancel_all
 
-    def strike(self, now: Now) -> Outputs:
+    def strike(self, now: Instant) -> Outputs:
         return self.calls.start_call(
             "cancel-all", self._build_cancel_all, now, urgent=True, cancel=True, hedge_after_s=self.hedge_after_s
         )
 
-    def read(self, now: Now) -> Outputs:
+    def read(self, now: Instant) -> Outputs:
         return self._read(now, urgent=True)
 
-    def _read(self, now: Now, *, urgent: bool) -> Outputs:
+    def _read(self, now: Instant, *, urgent: bool) -> Outputs:
         read = ReadBack(now.mono_ns, set(self._lists), urgent)
         return tuple(output for kind in self._lists for output in self._list(kind, read, now))
 
-    def _order_request(self, order_id: str) -> Callable[[Now], Request]:
+    def _order_request(self, order_id: str) -> Callable[[Instant], Request]:
         target = f"{self._prefix}/orders/{quote(order_id, safe='')}"
         return _same(self._request("GET", target))
 
-    def refresh(self, now: Now) -> Outputs:
+    def refresh(self, now: Instant) -> Outputs:
         return self._read(now, urgent=False)
 
-    def probe(self, now: Now) -> Outputs:
+    def keep_warm(self, now: Instant) -> Outputs:
         calls = (
             self.calls.start_call("probe", _same(self._lists[kind]), now, context=kind)
             for kind in self.book.lists_due()
         )
         return tuple(output for outputs in calls for output in outputs)
 
-    def upgrade_headers(self, now: Now) -> Mapping[str, str]:
+    def upgrade_headers(self, now: Instant) -> Mapping[str, str]:
         return self._upgrade
 
-    def plan(self) -> tuple[str, ...]:
+    def describe_strike(self) -> tuple[str, ...]:
         return (f"POST {self._cancel_all.target}",)
 
-    def drill(self, now: Now) -> Outputs:
+    def drill(self, now: Instant) -> Outputs:
         """Cancel an order that cannot exist."""
         return self.drills.start_call(_same(self._drill), now)
 
-    def measure(self, now: Now) -> Outputs:
+    def request_equity(self, now: Instant) -> Outputs:
         """Read the balance, and the positions there are; at first, and after a gap in the events, of every symbol."""
         if not any(self._sessions.values()):
             return ()  # without the events nobody knows whether the figures belong together
@@ -183,11 +183,11 @@ class Roxom(Adapter[RoxomOptions]):
             return self.calls.start_call("symbols", self._figures("/market/instruments"), now)
         return self._measure(now, MEASURE_TRIES)
 
-    def _measure(self, now: Now, tries: int) -> Outputs:
+    def _measure(self, now: Instant, tries: int) -> Outputs:
         every = not self._worth.known
         symbols = self._symbols if every else sorted(self._worth.symbols)
         self._measures += 1
-        reads = self._measuring = Reads(now.mono_ns, {BALANCE, *symbols}, every, tries - 1)
+        reads = self._measuring = EquityRead(now.mono_ns, {BALANCE, *symbols}, every, tries - 1)
         calls = self.calls.start_call(
             "figure", self._figures("/accounts/balance?unit=sats"), now, context=(BALANCE, reads)
         )
@@ -196,31 +196,31 @@ class Roxom(Adapter[RoxomOptions]):
             calls += self.calls.start_call("figure", self._figures(target), now, context=(symbol, reads))
         return calls
 
-    def _figures(self, target: str) -> Callable[[Now], Request]:
+    def _figures(self, target: str) -> Callable[[Instant], Request]:
         request = self._quotes.get(target)
         if request is None:
             request = self._quotes[target] = self._request("GET", f"{self._prefix}{target}")
         return _same(request)
 
-    def _build_cancel_all(self, now: Now) -> Request:
+    def _build_cancel_all(self, now: Instant) -> Request:
         return self._cancel_all
 
-    def _list(self, kind: str, read: ReadBack, now: Now) -> Outputs:
+    def _list(self, kind: str, read: ReadBack, now: Instant) -> Outputs:
         build, hedge_after_s = _same(self._lists[kind]), 4 * self.hedge_after_s
         return self.calls.start_call(
             "orders", build, now, urgent=read.urgent, hedge_after_s=hedge_after_s, context=(kind, read)
         )
 
-    def _singles(self, named: set[str], now: Now) -> Outputs:
+    def _singles(self, named: set[str], now: Instant) -> Outputs:
         """Cancel one by one what we know of and the venue did not name: what was tried least often first."""
         unlisted = self.book.unproven  # before the others: a cancel-all that names neither has not covered these
         others = (order for one, order in self.book.orders.items() if one not in unlisted)
         orders = chain(unlisted.values(), others)
-        live = (order.id for order in orders if order.life is Life.LIVE and order.id not in named)
+        live = (order.id for order in orders if order.state is OrderState.LIVE and order.id not in named)
         ids = list(filter(_is_uuid, live))  # they go into the path: nothing else may
         self._tries = {one: self._tries.get(one, 0) for one in ids}
         calls: Outputs = ()
-        for order_id in sorted(ids, key=self._tries.__getitem__)[:SINGLES_PER_STRIKE]:
+        for order_id in sorted(ids, key=self._tries.__getitem__)[:MAX_SINGLES_PER_STRIKE]:
             self._tries[order_id] += 1
             request = self._request("POST", f"{self._prefix}/orders/{order_id}/cancel")
             build = _same(request)
@@ -243,8 +243,8 @@ class Roxom(Adapter[RoxomOptions]):
 
     # ── REST answers ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def answered(self, call: PendingCall, reply: Replied, now: Now) -> Outputs | None:
-        body = parse(reply.body)
+    def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
+        body = parse_json(reply.body)
         if reply.status >= 500 or not isinstance(body, dict):
             return None
         error = self._error(reply.status, body)
@@ -259,12 +259,12 @@ class Roxom(Adapter[RoxomOptions]):
                     error = "HTTP 200, success false"
                 if error is None:
                     return ()  # said to be on its way; a read will tell
-                self.book.note_cancel_refused(call.context)
+                self.book.note_cancel_refused(call.part)
                 if any(text in error.lower() for text in NOTHING_RESTING):
                     return ()
-                return (Noise(f"cancel of one order refused: {error}"),)
+                return (UnexplainedMessage(f"cancel of one order refused: {error}"),)
             case "orders":
-                kind, read = call.context
+                kind, read = call.part
                 orders, why = _orders(body, kind, error)
                 return self.read_backs.take_list(read, kind, orders, f"{kind}: {why}" if why else "", now)
             case kind if kind == LOOK_UP:
@@ -272,14 +272,16 @@ class Roxom(Adapter[RoxomOptions]):
             case "symbols":
                 self._symbols = (read_symbols(body.get("data")) or ()) if error is None else ()
                 if not self._symbols:
-                    return (Noise(f"the account cannot be measured: {error or 'no instruments can be read'}"),)
+                    return (
+                        UnexplainedMessage(f"the account cannot be measured: {error or 'no instruments can be read'}"),
+                    )
                 return self._measure(now, MEASURE_TRIES)
             case "figure":
-                part, reads = call.context
+                part, reads = call.part
                 return self._figure_read(part, reads, body.get("data") if error is None else None, error)
             case _:
-                orders, why = _orders(body, call.context, error)
-                seen = self.book.apply_probe(call.context, orders, call.asked_ns, whole=not why)
+                orders, why = _orders(body, call.part, error)
+                seen = self.book.apply_probe(call.part, orders, call.asked_ns, whole=not why)
                 if why:
                     return (NotReady(Route.HTTP, 0, why, fatal=reply.status in (401, 403)), *seen)
                 return (Ready(Route.HTTP, 0), *seen, *self.read_backs.look_over(now))
@@ -292,7 +294,7 @@ class Roxom(Adapter[RoxomOptions]):
         ok = taken or (found and reply.status not in (401, 403, 429))
         return Drilled(Route.HTTP, ok, reply.rtt_us, error or ("accepted" if taken else "HTTP 200, success false"))
 
-    def _figure_read(self, part: str, reads: Reads, data: object, error: str | None) -> Outputs:
+    def _figure_read(self, part: str, reads: EquityRead, data: object, error: str | None) -> Outputs:
         if reads is not self._measuring:
             return ()
         if part == BALANCE:
@@ -305,13 +307,13 @@ class Roxom(Adapter[RoxomOptions]):
             self._measuring = None
             if error and part != BALANCE:
                 self._symbols = ()  # it may not be traded any more
-            return (Noise(self.evidence(f"the account cannot be measured: {part}: {why}")),)
+            return (UnexplainedMessage(self.evidence(f"the account cannot be measured: {part}: {why}")),)
         reads.missing.discard(part)
-        attached = [Order(one, symbol, Life.LIVE, "attached") for one, symbol in read_attached(data)]
+        attached = [Order(one, symbol, OrderState.LIVE, "attached") for one, symbol in read_attached(data)]
         seen = tuple(output for order in attached for output in self.book.claim(order))
         return seen if reads.missing else (*seen, WakeAfter(f"measured {self._measures}", QUIET_S))
 
-    def _measured(self, number: int, now: Now) -> Outputs:
+    def _measured(self, number: int, now: Instant) -> Outputs:
         """Tell what the account is worth; read it all again if it is unknown which fills the balance has in it."""
         reads = self._measuring
         if reads is None or number != self._measures:
@@ -319,40 +321,42 @@ class Roxom(Adapter[RoxomOptions]):
         if wait_s := self._worth.wait_s(reads, now):
             return (WakeAfter(f"measured {number}", wait_s),)
         self._measuring = None
-        if reads.tries and not self._worth.placed(reads, now):
+        if reads.tries and not self._worth.is_placed(reads, now):
             return self._measure(now, reads.tries)
         return self._worth.settle(reads, now)
 
     def _cancel_all_answered(
-        self, status: int, body: dict[str, Any], error: str | None, now: Now, *, alone: bool
+        self, status: int, body: dict[str, Any], error: str | None, now: Instant, *, alone: bool
     ) -> Outputs:
         if error is not None and {status, _number(body.get("error"))} & {401, 403, 429}:
-            return (CancelAnswered(Answer.UNKNOWN if status == 429 else Answer.REFUSED, error),)
+            return (CancelAnswered(CancelOutcome.UNKNOWN if status == 429 else CancelOutcome.REFUSED, error),)
         if error is not None:  # of what it covers; whether that has stop orders is not documented
-            return (CancelAnswered(Answer.REFUSED, error), *self._singles(set(), now))
+            return (CancelAnswered(CancelOutcome.REFUSED, error), *self._singles(set(), now))
         data = body.get("data")
         named = data.get("cancelledOrderIds") if isinstance(data, dict) else None
         if not isinstance(named, list):
-            unknown = CancelAnswered(Answer.UNKNOWN, "accepted, without the list of cancelled orders")
+            unknown = CancelAnswered(CancelOutcome.UNKNOWN, "accepted, without the list of cancelled orders")
             return (unknown, *self._singles(set(), now))
-        ids = {plain(order_id) for order_id in named} - {""}
+        ids = {as_text(order_id) for order_id in named} - {""}
         self.book.note_cancelled(ids, all_of_them=alone)
-        accepted = CancelAnswered(Answer.ACCEPTED, f"{len(ids)} order(s) named as cancelled", len(ids))
+        accepted = CancelAnswered(CancelOutcome.ACCEPTED, f"{len(ids)} order(s) named as cancelled", len(ids))
         return (accepted, *self._singles(ids, now))
 
     def _order_answered(self, call: PendingCall, status: int, body: dict[str, Any], error: str | None) -> Outputs:
         """Take one order by its id; only "Order Not Found" says that the venue has none of that id."""
         if error is not None:
-            _, order_id = call.context
+            _, order_id = call.part
             forgotten = NOT_FOUND in error.lower() and status not in (401, 403, 429)
             return self.read_backs.looked_up(
-                call, Order(order_id, "", Life.GONE, NOT_FOUND) if forgotten else None, error
+                call, Order(order_id, "", OrderState.GONE, NOT_FOUND) if forgotten else None, error
             )
         data = body.get("data")
         order = _order(data.get("order"), "id", "status") if isinstance(data, dict) else None
-        if order is None or order.id != call.context[1]:
+        if order is None or order.id != call.part[1]:
             return self.read_backs.looked_up(call, None, "the answer cannot be read")
-        return self.read_backs.looked_up(call, order._replace(life=Life.GONE) if order.status == INACTIVE else order)
+        return self.read_backs.looked_up(
+            call, order._replace(state=OrderState.GONE) if order.status == INACTIVE else order
+        )
 
     def _error(self, status: int, body: dict[str, Any]) -> str | None:
         """Return the venue's refusal in words; None if it says success: HTTP 200, and `error` absent, false or null."""
@@ -360,32 +364,32 @@ class Roxom(Adapter[RoxomOptions]):
         if status == 200 and (error is None or error is False):
             return None
         if isinstance(error, dict):
-            return self.evidence(f"HTTP {status}:", plain(error.get("code", "")), error.get("message", ""))
+            return self.evidence(f"HTTP {status}:", as_text(error.get("code", "")), error.get("message", ""))
         return self.evidence(f"HTTP {status}:", body.get("message") or error)
 
-    def unanswered(self, call: PendingCall, why: str, now: Now) -> Outputs:
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         match call.kind:
             case "cancel-all":
-                return (CancelAnswered(Answer.UNKNOWN if call.sent else Answer.UNSENT, why),)
+                return (CancelAnswered(CancelOutcome.UNKNOWN if call.sent else CancelOutcome.UNSENT, why),)
             case "cancel-one" | "symbols" | "figure":
                 return ()  # a read tells; and the lanes say what is wrong with them
             case "orders":
-                kind, read = call.context
+                kind, read = call.part
                 return self.read_backs.take_list(read, kind, (), f"{kind}: {why}", now)
             case _:
                 return (NotReady(Route.HTTP, 0, why),)
 
     # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def opened(self, route: Route, conn: int, now: Now) -> Outputs:
+    def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
         if route is not Route.WS:
             lists = self._read(now, urgent=False)
-            return (*self.probe(now), *lists)
+            return (*self.keep_warm(now), *lists)
         self._sessions[conn] = False
         args = [{"channel": name} for name in ("orders", "positions", "balance", "account")]
         return (Send(conn, orjson.dumps({"op": "subscribe", "args": args})), WakeAfter(f"ack {conn}", ACK_WITHIN_S))
 
-    def closed(self, route: Route, conn: int, why: str, now: Now) -> Outputs:
+    def on_closed(self, route: Route, conn: int, why: str, now: Instant) -> Outputs:
         if route is Route.WS:
             self._sessions.pop(conn, None)
             if not any(self._sessions.values()):
@@ -393,11 +397,11 @@ class Roxom(Adapter[RoxomOptions]):
                 self._measuring = None
         return (NotReady(route, conn, why),)
 
-    def woke(self, tag: str, now: Now) -> Outputs:
+    def on_timer(self, tag: str, now: Instant) -> Outputs:
         what, _, number = tag.partition(" ")
         return self._measured(int(number), now) if what == "measured" else self._ready(int(number), now)
 
-    def received(self, conn: int, message: dict[str, Any], now: Now) -> Outputs:
+    def on_message(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
         if conn not in self._sessions:
             return ()
         data, kind = message.get("data"), message.get("type")
@@ -411,29 +415,29 @@ class Roxom(Adapter[RoxomOptions]):
             case _, "order":
                 order = _order(data, "orderId", "status")
                 if order is None:
-                    return (Noise("an order push that cannot be read"),)
+                    return (UnexplainedMessage("an order push that cannot be read"),)
                 return (*self._ready(conn, now), *self.book.apply_push(order))
             case _, "position":
                 readable = self._worth.positions_pushed(data, now)
-                noise = () if readable else (Noise("a position push that cannot be read"),)
+                noise = () if readable else (UnexplainedMessage("a position push that cannot be read"),)
                 return (*self._ready(conn, now), *noise)
             case _, "balance":
                 return (*self._ready(conn, now), *self._worth.balance_pushed(data, now))
             case _, "account" | "snapshot" | "delta":
                 return self._ready(conn, now)
             case _:
-                return (Noise("a message that no document explains"),)
+                return (UnexplainedMessage("a message that no document explains"),)
 
     def _refused(self, conn: int, message: dict[str, Any]) -> Outputs:
-        code = plain(message.get("code", ""))
+        code = as_text(message.get("code", ""))
         words = self.evidence(code, message.get("msg", ""))
         if code == "600010":  # authentication failed
-            return (NotReady(Route.WS, conn, words, fatal=True), Drop(conn, words))
+            return (NotReady(Route.WS, conn, words, fatal=True), CloseConnection(conn, words))
         if code in ("60014", "60016", "60017", "60019") and not self._sessions[conn]:
-            return (NotReady(Route.WS, conn, words), Drop(conn, words))
-        return (Noise(words),)
+            return (NotReady(Route.WS, conn, words), CloseConnection(conn, words))
+        return (UnexplainedMessage(words),)
 
-    def _ready(self, conn: int, now: Now) -> Outputs:
+    def _ready(self, conn: int, now: Instant) -> Outputs:
         if self._sessions.get(conn, True):
             return ()
         self._sessions[conn] = True
@@ -466,8 +470,8 @@ def _orders(body: dict[str, Any], kind: str, error: str | None) -> tuple[list[Or
     for item in items:  # there may be thousands
         order = _order(item, "id", "status")
         if order is None:
-            unreadable += not (isinstance(item, dict) and _state(item.get("status"))[1] is Life.GONE)
-        elif order.life is not Life.GONE:
+            unreadable += not (isinstance(item, dict) and _state(item.get("status"))[1] is OrderState.GONE)
+        elif order.state is not OrderState.GONE:
             orders.append(order)
     lacking = f"the {kind} list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
     return orders, error or lacking
@@ -475,16 +479,19 @@ def _orders(body: dict[str, Any], kind: str, error: str | None) -> tuple[list[Or
 
 def _order(item: object, id_key: str, status_key: str) -> Order | None:
     """Read one order; an unknown status counts as alive."""
-    order_id = plain(item.get(id_key)) if isinstance(item, dict) else ""
+    order_id = as_text(item.get(id_key)) if isinstance(item, dict) else ""
     if not isinstance(item, dict) or not order_id:
         return None
     status, life = _state(item.get(status_key))
-    return Order(order_id, plain(item.get("symbol", "")), life, status)
+    return Order(order_id, as_text(item.get("symbol", "")), life, status)
 
 
-def _state(told: object) -> tuple[str, Life]:
-    status = plain(told).lower().replace("_", "").replace("canceled", "cancelled")
-    return status, Life.GONE if status in TERMINAL else Life.PENDING if status == "pendingcancel" else Life.LIVE
+def _state(told: object) -> tuple[str, OrderState]:
+    status = as_text(told).lower().replace("_", "").replace("canceled", "cancelled")
+    return (
+        status,
+        OrderState.GONE if status in TERMINAL else OrderState.PENDING if status == "pendingcancel" else OrderState.LIVE,
+    )
 
 
 def _number(error: object) -> object:
@@ -497,5 +504,5 @@ def _is_uuid(text: str) -> bool:
     return len(text) == 36 and all(c in "0123456789abcdefABCDEF-" for c in text)
 
 
-def _same(request: Request) -> Callable[[Now], Request]:
+def _same(request: Request) -> Callable[[Instant], Request]:
     return lambda now: request

@@ -19,15 +19,15 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from kill_switch.core.domain import Now
-from kill_switch.venues.decode import plain
-from kill_switch.venues.kit.balances import Balances
-from kill_switch.venues.messages import Equity, Noise, Transferred
+from kill_switch.core.domain import Instant
+from kill_switch.venues.decode import as_text
+from kill_switch.venues.kit.balances import BalanceChecker
+from kill_switch.venues.messages import Equity, Transferred, UnexplainedMessage
 from kill_switch.venues.roxom.replies import (
     SATS,
+    BalanceStep,
     Position,
     Positions,
-    Step,
     btc_of,
     id_of,
     is_transfer,
@@ -40,14 +40,14 @@ from kill_switch.venues.roxom.replies import (
 QUIET_S = 0.25  # behind a set of reads: events of what it shows come soon
 PAIR_S = 0.1  # the balance event and the position event of one fill are no further apart (inferred)
 OLD_S = 15.0  # a profit that no event has told anew for that long is said to be old
-WAITS = 5  # for the second of them, of one set of reads
+MAX_WAITS = 5  # for the second of them, of one set of reads
 STEPS_KEPT = 512  # balance events that are remembered to find the moment of a read
 MOVES_KEPT = 64  # transfers that are remembered: while connections overlap, each comes twice
 QUIET_NS, PAIR_NS = round(QUIET_S * 1e9), round(PAIR_S * 1e9)
 
 
 @dataclass(slots=True)
-class Reads:
+class EquityRead:
     """One set of reads: the balances, and the positions of some symbols."""
 
     began_ns: int
@@ -64,7 +64,7 @@ class Reads:
         return self.amounts["BTC"]
 
 
-class Level(NamedTuple):
+class EquityLevel(NamedTuple):
     """A time in which the balance was the same."""
 
     began_ns: int
@@ -78,7 +78,7 @@ class Level(NamedTuple):
         return self.bounded and max(self.at_ns - self.began_ns, self.ended_ns - self.at_ns) < PAIR_NS
 
 
-class Worth:
+class EquityTracker:
     """Follow one account's positions and balance by their events, and put reads together with them."""
 
     def __init__(self) -> None:
@@ -86,10 +86,10 @@ class Worth:
         self._positions: Positions = {}
         self._past: deque[tuple[int, Positions]] = deque(maxlen=STEPS_KEPT)  # since when the positions were these
         self._moved_ns = 0
-        self._steps: dict[tuple[object, ...], Step] = {}
+        self._steps: dict[tuple[object, ...], BalanceStep] = {}
         self._transfers: dict[tuple[str, ...], None] = {}
         self._transferred_ns = 0
-        self._balances = Balances()
+        self._balances = BalanceChecker()
         self._cash: Decimal | None = None  # the last that was read, as long as no event moves it
         self._told = ""  # what was said of the figures
         self._bound = Decimal(0)  # the error that was said
@@ -108,7 +108,7 @@ class Worth:
 
     # events
 
-    def positions_pushed(self, data: object, now: Now) -> bool:
+    def positions_pushed(self, data: object, now: Instant) -> bool:
         """Take a position event; return whether it could be read."""
         items = data if isinstance(data, list) else [data]
         readable = True
@@ -136,11 +136,11 @@ class Worth:
         else:
             self.known = False
 
-    def balance_pushed(self, data: object, now: Now) -> tuple[Transferred | Noise, ...]:
+    def balance_pushed(self, data: object, now: Instant) -> tuple[Transferred | UnexplainedMessage, ...]:
         """Take a balance event; return a deposit or a withdrawal, once."""
         fields: Mapping[str, Any] = data if isinstance(data, dict) else {}
         step = read_step(fields, now.mono_ns)
-        key = (*step[1:], plain(fields.get("updateType")), plain(fields.get("amount")))
+        key = (*step[1:], as_text(fields.get("updateType")), as_text(fields.get("amount")))
         if step.stamp and key in self._steps:
             return ()  # the other connection's
         self._moved_ns = now.mono_ns
@@ -150,11 +150,13 @@ class Worth:
             del self._steps[next(iter(self._steps))]
         return self._transferred(fields, step, now)
 
-    def _transferred(self, fields: Mapping[str, Any], step: Step, now: Now) -> tuple[Transferred | Noise, ...]:
-        kind = plain(fields.get("updateType", "")).lower()
+    def _transferred(
+        self, fields: Mapping[str, Any], step: BalanceStep, now: Instant
+    ) -> tuple[Transferred | UnexplainedMessage, ...]:
+        kind = as_text(fields.get("updateType", "")).lower()
         if not is_transfer(kind):
             return ()
-        key = (kind, *(plain(fields.get(name, "")) for name in ("timestamp", "balanceAfter", "amount")))
+        key = (kind, *(as_text(fields.get(name, "")) for name in ("timestamp", "balanceAfter", "amount")))
         if key in self._transfers:
             return ()
         self._transfers[key] = None
@@ -162,33 +164,33 @@ class Worth:
             del self._transfers[next(iter(self._transfers))]
         moved = read_transfer(kind, btc_of(fields.get("amount"), fields.get("unit")), step.moved)
         if moved is None:
-            return (Noise(f"a {kind} that cannot be read: it looks like profit or loss"),)
+            return (UnexplainedMessage(f"a {kind} that cannot be read: it looks like profit or loss"),)
         self._transferred_ns = now.mono_ns
         return (Transferred("BTC", moved),) if moved else ()
 
     # reads
 
-    def balances_read(self, data: object, reads: Reads) -> str:
+    def balances_read(self, data: object, reads: EquityRead) -> str:
         """Take the balances into a set of reads; return why they are no figure, "" if they are one."""
         amounts = read_balances(data)
         if isinstance(amounts, str):
             return amounts
         reads.amounts = amounts
-        return self._balances.lacking(_besides(amounts))
+        return self._balances.why_incomplete(_besides(amounts))
 
-    def wait_s(self, reads: Reads, now: Now) -> float:
+    def wait_s(self, reads: EquityRead, now: Instant) -> float:
         """Return how long to wait for the second event of a fill of which the first has just come; 0: not at all."""
         silent_ns = now.mono_ns - self._moved_ns
-        if silent_ns >= PAIR_NS or reads.waits >= WAITS:
+        if silent_ns >= PAIR_NS or reads.waits >= MAX_WAITS:
             return 0.0
         reads.waits += 1
         return (PAIR_NS - silent_ns) / 1e9
 
-    def placed(self, reads: Reads, now: Now) -> bool:
+    def is_placed(self, reads: EquityRead, now: Instant) -> bool:
         """Say whether it is known which fills the balance has in it."""
         return self._level(reads, now) is not None
 
-    def settle(self, reads: Reads, now: Now) -> tuple[Equity | Noise, ...]:
+    def settle(self, reads: EquityRead, now: Instant) -> tuple[Equity | UnexplainedMessage, ...]:
         """Put a set of reads together; return the figure, and what speaks against it, each once."""
         level = self._level(reads, now)
         then = self._together(reads, None if level is None else level.at_ns)
@@ -206,7 +208,7 @@ class Worth:
         asked_ns = min([asked_ns, *(position.at_ns for position in then.values())])
         if self._splits_transfer(reads, level, asked_ns):
             return ()
-        self._balances.keep(_besides(reads.amounts))
+        self._balances.remember(_besides(reads.amounts))
         open_pnl = sum((position.pnl for position in then.values() if position.pnl is not None), Decimal(0))
         amounts = {asset: held for asset, held in reads.amounts.items() if held} | {"BTC": reads.cash + open_pnl}
         if reads.began_ns - asked_ns > OLD_S * 1e9:
@@ -214,23 +216,23 @@ class Worth:
             return (*self._say(f"no figure is newer than the last event of {oldest.symbol}"), Equity(amounts, asked_ns))
         return (*self._doubt(reads, level), Equity(amounts, asked_ns))
 
-    def _level(self, reads: Reads, now: Now) -> Level | None:
+    def _level(self, reads: EquityRead, now: Instant) -> EquityLevel | None:
         """Find when the balance was the one that was read, around the time of the read; None: that is unknown."""
         steps = self._around(reads)
         since_ns = reads.began_ns - 2 * QUIET_NS
         if not steps:
-            return Level(since_ns, now.mono_ns, now.mono_ns, bounded=False)
+            return EquityLevel(since_ns, now.mono_ns, now.mono_ns, bounded=False)
         if all(step.stamp for step in steps):
             steps.sort(key=lambda step: step.stamp)  # they may have come in another order
         since_ns = max([since_ns, *(step.at_ns for step in self._steps.values() if step.at_ns < steps[0].at_ns)])
-        last = Level(steps[-1].at_ns, now.mono_ns, now.mono_ns)
+        last = EquityLevel(steps[-1].at_ns, now.mono_ns, now.mono_ns)
         levels = [(_between(since_ns, steps[0].at_ns), steps[0].before), (last, steps[-1].after)]
         for one, other in pairwise(steps):
             levels += [(_between(one.at_ns, other.at_ns), value) for value in {one.after, other.before}]
         found = [level for level, value in levels if value is not None and abs(value - reads.cash) < 1 / SATS]
         return max(found, key=lambda level: level.ended_ns - level.began_ns, default=None)
 
-    def _around(self, reads: Reads) -> list[Step]:
+    def _around(self, reads: EquityRead) -> list[BalanceStep]:
         """Return the balance events that the balance may, or may not, have in it."""
         return [step for step in self._steps.values() if step.at_ns > reads.began_ns - QUIET_NS]
 
@@ -238,7 +240,7 @@ class Worth:
         """Return the positions of a moment, as the events have told them."""
         return next((held for since_ns, held in reversed(self._past) if since_ns <= at_ns), {})
 
-    def _together(self, reads: Reads, at_ns: int | None) -> Positions:
+    def _together(self, reads: EquityRead, at_ns: int | None) -> Positions:
         """Return the positions of a moment, None: of now: as they were read, but where an event has come since."""
         then, since_ns = self._positions, reads.began_ns
         if at_ns is not None:
@@ -258,13 +260,13 @@ class Worth:
             kept |= {one: _listed(item, self._positions.get(one)) for one, item in listed.items() if one not in moving}
         return {one: position for one, position in kept.items() if position.size}
 
-    def _splits_transfer(self, reads: Reads, level: Level | None, asked_ns: int) -> bool:
+    def _splits_transfer(self, reads: EquityRead, level: EquityLevel | None, asked_ns: int) -> bool:
         """Say whether a transfer may be in a part of the figure that is younger than another part."""
         if level is None:
             return self._transferred_ns > reads.began_ns - QUIET_NS
         return asked_ns < self._transferred_ns <= level.began_ns
 
-    def _doubt(self, reads: Reads, level: Level | None) -> tuple[Noise, ...]:
+    def _doubt(self, reads: EquityRead, level: EquityLevel | None) -> tuple[UnexplainedMessage, ...]:
         """Tell by how much a figure may be wrong, if it may be; again if that grows to more than twice as much."""
         if level is not None and not level.short:
             self._told, self._bound = "", Decimal(0)
@@ -281,10 +283,10 @@ class Worth:
             self._told, self._bound = "", bound
         return self._say("the account never stands still: its equity may be wrong by", what)
 
-    def _say(self, why: str, more: str = "") -> tuple[Noise, ...]:
+    def _say(self, why: str, more: str = "") -> tuple[UnexplainedMessage, ...]:
         """Say it, unless it was said last."""
         said, self._told = self._told, why
-        return () if said == why else (Noise(f"{why} {more}".rstrip()),)
+        return () if said == why else (UnexplainedMessage(f"{why} {more}".rstrip()),)
 
 
 def _besides(amounts: Mapping[str, Decimal]) -> dict[str, Decimal]:
@@ -292,8 +294,8 @@ def _besides(amounts: Mapping[str, Decimal]) -> dict[str, Decimal]:
     return {asset: held for asset, held in amounts.items() if asset != "BTC"}
 
 
-def _between(began_ns: int, ended_ns: int) -> Level:
-    return Level(began_ns, ended_ns, (began_ns + ended_ns) // 2)
+def _between(began_ns: int, ended_ns: int) -> EquityLevel:
+    return EquityLevel(began_ns, ended_ns, (began_ns + ended_ns) // 2)
 
 
 def _listed(position: Position, known: Position | None) -> Position:

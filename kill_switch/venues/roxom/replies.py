@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from kill_switch.venues.decode import amount, plain
+from kill_switch.venues.decode import as_decimal, as_text
 
 SATS = Decimal(100_000_000)
 UNITS = {"sats": SATS, "btc": Decimal(1)}  # how many of them are one BTC
@@ -29,7 +29,7 @@ class Position:
     listed: Decimal | None = None  # the size in the last read since its last event, in that read's unit
 
 
-class Step(NamedTuple):
+class BalanceStep(NamedTuple):
     """What a balance event says, in BTC; None: that cannot be read."""
 
     at_ns: int
@@ -45,25 +45,27 @@ class Step(NamedTuple):
 
 def _unit(named: object, default: str) -> Decimal | None:
     """Return how many of a unit are one BTC; None for one that is not known."""
-    return UNITS.get((default if named is None else plain(named)).lower())
+    return UNITS.get((default if named is None else as_text(named)).lower())
 
 
 def btc_of(value: object, unit: object, default: str = "") -> Decimal | None:
     """Read an amount in the unit that is named beside it; None if either cannot be read."""
-    read, scale = amount(value), _unit(unit, default)
+    read, scale = as_decimal(value), _unit(unit, default)
     return None if read is None or scale is None else read / scale
 
 
 def id_of(item: object) -> str:
     """Return a position's id; empty if it has none."""
-    return (plain(item.get("id", "")) or plain(item.get("positionId", ""))) if isinstance(item, dict) else ""
+    return (as_text(item.get("id", "")) or as_text(item.get("positionId", ""))) if isinstance(item, dict) else ""
 
 
-def read_step(fields: Mapping[str, Any], at_ns: int) -> Step:
+def read_step(fields: Mapping[str, Any], at_ns: int) -> BalanceStep:
     """Read a balance event (§5: `balanceBefore`, `balanceAfter`, `unit`, `timestamp` in nanoseconds)."""
     before, after = (btc_of(fields.get(name), fields.get("unit")) for name in ("balanceBefore", "balanceAfter"))
-    stamp = plain(fields.get("timestamp"))
-    return Step(at_ns, int(stamp) if stamp.isascii() and stamp.isdigit() and len(stamp) < 20 else 0, before, after)
+    stamp = as_text(fields.get("timestamp"))
+    return BalanceStep(
+        at_ns, int(stamp) if stamp.isascii() and stamp.isdigit() and len(stamp) < 20 else 0, before, after
+    )
 
 
 def is_transfer(kind: str) -> bool:
@@ -94,7 +96,7 @@ def read_position(item: object, at_ns: int, *, unit: str) -> tuple[str, Position
     one = id_of(item)
     if not isinstance(item, dict) or not one:
         return None
-    symbol, size, pnl = plain(item.get("symbol", "")), amount(item.get("size")), item.get("unrealizedPnl")
+    symbol, size, pnl = as_text(item.get("symbol", "")), as_decimal(item.get("size")), item.get("unrealizedPnl")
     profit = btc_of(pnl, item.get("unit"), unit)
     if item.get("closeDate") or size == 0:
         size = profit = pnl = Decimal(0)
@@ -124,9 +126,9 @@ def read_attached(data: object) -> list[tuple[str, str]]:
     items = data.get("positions") if isinstance(data, dict) else None
     found: list[tuple[str, str]] = []
     for item in items if isinstance(items, list) else ():
-        if isinstance(item, dict) and amount(item.get("size")) and not item.get("closeDate"):
-            symbol = plain(item.get("symbol", "")) or plain(item.get("instrumentId", ""))
-            ids = (plain(item.get(key)) for key in ("stopLossOrderId", "takeProfitOrderId"))
+        if isinstance(item, dict) and as_decimal(item.get("size")) and not item.get("closeDate"):
+            symbol = as_text(item.get("symbol", "")) or as_text(item.get("instrumentId", ""))
+            ids = (as_text(item.get(key)) for key in ("stopLossOrderId", "takeProfitOrderId"))
             found += [(one, symbol) for one in ids if one]
     return found
 
@@ -146,11 +148,11 @@ def read_balances(data: object) -> dict[str, Decimal] | str:
         items = data["balances"] if isinstance(data["balances"], list) else ()
     amounts: dict[str, Decimal] = {}
     for item in items:
-        asset = plain(item.get("asset")).upper() if isinstance(item, dict) else ""
+        asset = as_text(item.get("asset")).upper() if isinstance(item, dict) else ""
         if not isinstance(item, dict) or not asset or asset in amounts:
             return unreadable
         unit = item.get("unit", data.get("unit"))
-        held = btc_of(item.get("current"), unit, "sats") if asset == "BTC" else amount(item.get("current"))
+        held = btc_of(item.get("current"), unit, "sats") if asset == "BTC" else as_decimal(item.get("current"))
         if held is None:
             return unreadable
         amounts[asset] = held
@@ -161,7 +163,7 @@ def read_symbols(data: object) -> tuple[str, ...] | None:
     """Read the symbols of all instruments that positions can be held in; None if there are none to be read."""
     items = data.get("instruments") if isinstance(data, dict) else data
     found = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-    symbols = [plain(item.get("symbol", "")) for item in found if _perpetual(item)]
+    symbols = [as_text(item.get("symbol", "")) for item in found if _perpetual(item)]
     return tuple(dict.fromkeys(one for one in symbols if one)) or None
 
 

@@ -3,10 +3,10 @@
 import sys
 import threading
 
-from kill_switch.worker.main import Desk
+from kill_switch.worker.main import JobServer
 from tests.beside.sick import answer_once
 
 answer_once()
-desk = Desk(sys.stdout.fileno())
+desk = JobServer(sys.stdout.fileno())
 threading.Thread(target=lambda: desk._lock.acquire() and threading.Event().wait(), daemon=True).start()
 desk.serve(sys.stdin.buffer)
