@@ -49,8 +49,8 @@ class Desk(Play):
         for name in names:
             for after_s in (0.01, 1.0):
                 at_ns = now().mono_ns + int(after_s * 1e9)
-                told = sweep.ReadCounted(at_ns, at_ns, 0, 0, True)
-                self.daemon.dispatcher.handle(Progress(name, told, Instant(at_ns, now().wall_ns)))
+                read_counted = sweep.ReadCounted(at_ns, at_ns, 0, 0, True)
+                self.daemon.dispatcher.handle(Progress(name, read_counted, Instant(at_ns, now().wall_ns)))
             assert self.phase(name) is Phase.CLEAR
 
     def leave(self, name: str, orders: int = 4) -> None:
@@ -193,7 +193,7 @@ async def test_a_start_that_finds_another_login_says_so_strikes_it_and_owes_the_
         async with desk.running() as daemon:
             assert desk.tripped() == ("a",)
             assert any(why in text for text in desk.announced)
-            assert [one["identities"]["a"][-1]["host"] for one in desk.entries("resume")[-1:]] == [
+            assert [entry["identities"]["a"][-1]["host"] for entry in desk.entries("resume")[-1:]] == [
                 login.partition("@")[2] or HERE
             ]
             assert desk.phase() is not Phase.CLEAR or strikes(daemon) > 1

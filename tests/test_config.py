@@ -186,13 +186,13 @@ def lines(error: ConfigError) -> list[str]:
 
 
 def test_one_account_is_enough(tmp_path: Path) -> None:
-    found = loaded(tmp_path, MM1)
-    assert found.source == tmp_path / "config.toml"
-    assert found.daemon == DaemonConfig()
-    assert found.triggers == {}
-    assert found.intake == IntakeConfig()
-    assert found.rearm == RearmConfig()
-    account = found.accounts["mm1"]
+    config = loaded(tmp_path, MM1)
+    assert config.source == tmp_path / "config.toml"
+    assert config.daemon == DaemonConfig()
+    assert config.triggers == {}
+    assert config.intake == IntakeConfig()
+    assert config.rearm == RearmConfig()
+    account = config.accounts["mm1"]
     assert (account.name, account.venue, account.tags) == ("mm1", "oxfun", ("desk:mm", "algo:quoter"))
     assert account.options.ws_url == "wss://venue.test/ws"
     assert dict(account.secrets) == {"api_key": SECRET, "api_secret": SECRET + "2"}
@@ -233,30 +233,30 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
     [rearm]
     approvals = 2
     """
-    found = loaded(tmp_path, text)
-    daemon = found.daemon
+    config = loaded(tmp_path, text)
+    daemon = config.daemon
     assert (daemon.budget_s, daemon.hedge_after_s) == (1.5, 0.25)
     assert (daemon.state_dir, daemon.runtime_dir) == (Path("/s"), Path("/r"))
     assert (daemon.start, daemon.ready, daemon.group) == ("tripped", "degraded", group)
-    options = found.accounts["rx1"].options
+    options = config.accounts["rx1"].options
     assert isinstance(options, Signer.Options)
     assert (options.types, options.depth, options.share) == (("perp",), [1, 2], 1.0)
-    alive = found.triggers["alive"]
+    alive = config.triggers["alive"]
     assert isinstance(alive, HeartbeatConfig)
     assert (alive.timeout_s, alive.start, alive.allow_bye) == (300.0, "boot", True)
-    assert found.intake.udp == HostPort("0.0.0.0", 9465)
-    assert found.intake.key is not None
-    assert found.intake.key.get_secret_value() == SECRET
-    assert found.rearm.approvals == 2
+    assert config.intake.udp == HostPort("0.0.0.0", 9465)
+    assert config.intake.key is not None
+    assert config.intake.key.get_secret_value() == SECRET
+    assert config.rearm.approvals == 2
 
 
 def test_an_account_builds_a_new_adapter_each_time(tmp_path: Path) -> None:
     account = loaded(tmp_path, MM1).accounts["mm1"]
-    one, two = account.build_adapter(0.5), account.build_adapter(0.5)
-    assert one is not two
-    assert isinstance(one, Desk)
-    assert one.held == {"api_key": SECRET, "api_secret": SECRET + "2"}
-    assert one.hedge_after_s == 0.5
+    adapter, two = account.build_adapter(0.5), account.build_adapter(0.5)
+    assert adapter is not two
+    assert isinstance(adapter, Desk)
+    assert adapter.held == {"api_key": SECRET, "api_secret": SECRET + "2"}
+    assert adapter.hedge_after_s == 0.5
 
 
 def test_the_secrets_that_an_account_needs_follow_from_its_options(tmp_path: Path) -> None:
@@ -284,10 +284,10 @@ def test_a_trigger_names_its_accounts_once_and_in_the_files_order(
 
 
 def test_names_and_tags_select_accounts(tmp_path: Path) -> None:
-    found = loaded(tmp_path, BOTH)
-    assert found.select([]) == ("mm1", "rx1")
-    assert found.select(["rx1"]) == ("rx1",)
-    assert found.select(("rx1", "desk:mm")) == ("mm1", "rx1")
+    config = loaded(tmp_path, BOTH)
+    assert config.select([]) == ("mm1", "rx1")
+    assert config.select(["rx1"]) == ("rx1",)
+    assert config.select(("rx1", "desk:mm")) == ("mm1", "rx1")
 
 
 @pytest.mark.parametrize(
@@ -800,19 +800,19 @@ def test_a_secret_that_a_venues_option_repeats_is_not_shown(tmp_path: Path) -> N
 
 
 def test_a_loaded_configuration_shows_no_secret(tmp_path: Path) -> None:
-    found = loaded(tmp_path, BOTH + FLAG + '[intake]\nkey = { env = "KEY" }')
-    account = found.accounts["rx1"]
-    for thing in (found, found.accounts, account, account.secrets, account.options, found.intake, found.intake.key):
+    config = loaded(tmp_path, BOTH + FLAG + '[intake]\nkey = { env = "KEY" }')
+    account = config.accounts["rx1"]
+    for thing in (config, config.accounts, account, account.secrets, account.options, config.intake, config.intake.key):
         assert SECRET not in repr(thing) + str(thing) + f"{thing}"
-    assert "api_key, private_key" in repr(found)
+    assert "api_key, private_key" in repr(config)
 
 
 def test_a_loaded_configuration_cannot_be_changed(tmp_path: Path) -> None:
-    found = loaded(tmp_path, MM1)
-    for thing, name in ((found, "rearm"), (found.accounts["mm1"], "venue"), (found.daemon, "budget_s")):
+    config = loaded(tmp_path, MM1)
+    for thing, name in ((config, "rearm"), (config.accounts["mm1"], "venue"), (config.daemon, "budget_s")):
         with pytest.raises((AttributeError, ValueError)):
             setattr(thing, name, None)
-    assert not hasattr(found.accounts, "__setitem__")
+    assert not hasattr(config.accounts, "__setitem__")
 
 
 # ── where the sockets are ─────────────────────────────────────────────────────────────────────────────────────────
@@ -869,14 +869,14 @@ def credentials(tmp_path: Path) -> dict[str, str]:
 
 
 def test_the_example_is_valid_as_it_stands(credentials: dict[str, str]) -> None:
-    found = load(EXAMPLE, environ=credentials)
-    assert {name: account.venue for name, account in found.accounts.items()} == {"mm1": "oxfun", "rx1": "roxom"}
-    assert {name: trigger.accounts for name, trigger in found.triggers.items()} == {
+    config = load(EXAMPLE, environ=credentials)
+    assert {name: account.venue for name, account in config.accounts.items()} == {"mm1": "oxfun", "rx1": "roxom"}
+    assert {name: trigger.accounts for name, trigger in config.triggers.items()} == {
         "panic": ("mm1", "rx1"),
         "quoter-alive": ("mm1",),
     }
-    assert (found.daemon, found.intake, found.rearm) == (DaemonConfig(), IntakeConfig(), RearmConfig())
-    assert all(isinstance(a.build_adapter(0.06), venues.VENUES[a.venue]) for a in found.accounts.values())
+    assert (config.daemon, config.intake, config.rearm) == (DaemonConfig(), IntakeConfig(), RearmConfig())
+    assert all(isinstance(a.build_adapter(0.06), venues.VENUES[a.venue]) for a in config.accounts.values())
 
 
 def test_the_examples_commented_keys_are_valid_and_state_the_defaults(
@@ -886,17 +886,17 @@ def test_the_examples_commented_keys_are_valid_and_state_the_defaults(
     text = re.sub(r"(?m)^#(?=[a-z_]+ +=|\[)", "", EXAMPLE.read_text()).replace('"traders"', f'"{group}"')
     path = tmp_path / "all.toml"
     path.write_text(text)
-    found, plain = load(path, environ=credentials), load(EXAMPLE, environ=credentials)
-    assert found.daemon == DaemonConfig().model_copy(update={"group": group, "metrics": HostPort("127.0.0.1", 9464)})
-    assert (found.rearm, found.drill.timezone, found.hooks.timeout_s) == (
+    config, plain = load(path, environ=credentials), load(EXAMPLE, environ=credentials)
+    assert config.daemon == DaemonConfig().model_copy(update={"group": group, "metrics": HostPort("127.0.0.1", 9464)})
+    assert (config.rearm, config.drill.timezone, config.hooks.timeout_s) == (
         RearmConfig(),
         DrillConfig().timezone,
         HooksConfig().timeout_s,
     )
-    assert {name: found.triggers[name] for name in plain.triggers} == plain.triggers
+    assert {name: config.triggers[name] for name in plain.triggers} == plain.triggers
     for name, account in plain.accounts.items():
-        assert found.accounts[name].options.model_copy(update={"ca_file": None}) == account.options
-    assert {account.venue for account in found.accounts.values()} == set(venues.VENUES)
+        assert config.accounts[name].options.model_copy(update={"ca_file": None}) == account.options
+    assert {account.venue for account in config.accounts.values()} == set(venues.VENUES)
 
 
 def test_the_example_names_every_key_that_there_is() -> None:

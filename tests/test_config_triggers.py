@@ -61,9 +61,9 @@ def test_every_key_of_a_pnl_trigger_is_read(tmp_path: Path) -> None:
             accounts="ox rx",
         )
     )
-    found = load(path, environ=ENVIRON).triggers["x"]
-    assert isinstance(found, PnlConfig)
-    assert found.model_dump() == {
+    trigger_config = load(path, environ=ENVIRON).triggers["x"]
+    assert isinstance(trigger_config, PnlConfig)
+    assert trigger_config.model_dump() == {
         "kind": "pnl",
         "accounts": ("ox", "rx"),
         "on_blind": "fire",
@@ -102,9 +102,14 @@ def test_what_goes_together_is_taken(tmp_path: Path, text: str) -> None:
 def test_every_key_of_an_order_rate_trigger_is_read(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(ACCOUNTS + rate('max_new = 50\nmax_open = 500\nwindow = "2s"', "ox rx"))
-    found = load(path, environ=ENVIRON).triggers["x"]
-    assert isinstance(found, OrderRateConfig)
-    assert (found.accounts, found.max_new, found.max_open, found.window_s) == (("ox", "rx"), 50, 500, 2.0)
+    trigger_config = load(path, environ=ENVIRON).triggers["x"]
+    assert isinstance(trigger_config, OrderRateConfig)
+    assert (trigger_config.accounts, trigger_config.max_new, trigger_config.max_open, trigger_config.window_s) == (
+        ("ox", "rx"),
+        50,
+        500,
+        2.0,
+    )
 
 
 @pytest.mark.parametrize(

@@ -35,12 +35,12 @@ def anyio_backend() -> str:
 @pytest.fixture
 def stage() -> Iterator[Testbed]:
     """Two venues, orders at both, and directories that no daemon holds."""
-    with Testbed(["oxfun", "roxom"]) as made:
-        made.write_config()
-        made.state_dir.mkdir()
-        for venue in made.venues:
-            made.rest(venue, 5)
-        yield made
+    with Testbed(["oxfun", "roxom"]) as testbed:
+        testbed.write_config()
+        testbed.state_dir.mkdir()
+        for venue in testbed.venues:
+            testbed.rest(venue, 5)
+        yield testbed
 
 
 def left_a_latch(stage: Testbed) -> bool:
@@ -325,7 +325,7 @@ async def test_a_kill_that_is_on_no_record_has_an_id_that_no_other_has(stage: Te
         ids = [(await kill(stage, "roxom", wait_s=0.0))["id"] for _ in range(2)]
     finally:
         holder.close()
-    assert len(set(ids)) == 2 and all(one.startswith("direct-") for one in ids)
+    assert len(set(ids)) == 2 and all(order_id.startswith("direct-") for order_id in ids)
 
 
 async def test_a_kill_that_joins_one_on_record_counts_the_orders_of_both_once(stage: Testbed) -> None:

@@ -132,17 +132,17 @@ def test_two_accounts_of_one_token_that_share_an_account_of_ninjatrader_are_refu
     [("oxfun", "ccxt:oxfun", True), ("kraken-futures", "ccxt:krakenfutures", True), ("kraken", "ccxt:oxfun", False)],
 )
 def test_a_venue_of_its_own_and_through_ccxt_is_one_place(venue: str, other: str, shared: bool) -> None:
-    one = Login(venue, "", "https://api.example", "key")
+    login = Login(venue, "", "https://api.example", "key")
     another = Login(other, "wss://api.example/ws", "https://API.example.:443/", "key")
-    assert bool(one.places & another.places) is shared
+    assert bool(login.places & another.places) is shared
 
 
 def test_a_duplicate_keeps_no_account_from_being_killed_directly(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(ox("a") + ox("b"))
-    found = rescue(path, environ=ENVIRON)
-    assert set(found.config.accounts) == {"a", "b"}
-    assert not found.left_out
+    rescued = rescue(path, environ=ENVIRON)
+    assert set(rescued.config.accounts) == {"a", "b"}
+    assert not rescued.left_out
 
 
 def test_an_account_that_a_trigger_names_by_name_and_by_tags_is_its_account_once(tmp_path: Path) -> None:

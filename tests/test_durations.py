@@ -55,8 +55,8 @@ DURATIONS = durations()
 
 
 def refused(model: type[schema.ConfigTable], key: str, value: object) -> str:
-    made, problems, _ = validate(model, WHOLE[model] | {key: value}, "table")
-    assert made is None
+    config_table, problems, _ = validate(model, WHOLE[model] | {key: value}, "table")
+    assert config_table is None
     (problem,) = problems
     return str(problem)
 
@@ -73,8 +73,8 @@ def test_a_duration_takes_its_bounds_and_its_default_and_nothing_beyond(
     least, most = BOUNDS[bounds]
     name = next(name for name, field in model.model_fields.items() if (field.alias or name) == key)
     for value in (least, most):
-        made, problems, _ = validate(model, WHOLE[model] | {key: value}, "table")
-        assert problems == [] and getattr(made, name) == pytest.approx(seconds(value))
+        config_table, problems, _ = validate(model, WHOLE[model] | {key: value}, "table")
+        assert problems == [] and getattr(config_table, name) == pytest.approx(seconds(value))
     default = model.model_fields[name].default
     if isinstance(default, float):
         assert seconds(least) <= default <= seconds(most)

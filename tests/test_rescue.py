@@ -44,10 +44,10 @@ def read(directory: Path, text: str) -> RescuedConfig:
     ],
 )
 def test_what_is_wrong_with_one_account_leaves_the_others(wrong: str, why: str, tmp_path: Path) -> None:
-    found = read(tmp_path, account("a") + wrong + account("c"))
-    assert list(found.config.accounts) == ["a", "c"]
-    assert list(found.left_out) == ["b"]
-    assert why in "; ".join(map(str, found.left_out["b"]))
+    rescued = read(tmp_path, account("a") + wrong + account("c"))
+    assert list(rescued.config.accounts) == ["a", "c"]
+    assert list(rescued.left_out) == ["b"]
+    assert why in "; ".join(map(str, rescued.left_out["b"]))
     with pytest.raises(ConfigError):
         loader.load(tmp_path / "config.toml", environ=ENVIRON)  # the daemon takes no such file
 
@@ -67,8 +67,8 @@ def test_what_is_wrong_with_one_account_leaves_the_others(wrong: str, why: str, 
     ],
 )
 def test_what_is_wrong_elsewhere_is_no_accounts_business(wrong: str, tmp_path: Path) -> None:
-    found = read(tmp_path, wrong + account("a"))
-    assert list(found.config.accounts) == ["a"] and not found.left_out
+    rescued = read(tmp_path, wrong + account("a"))
+    assert list(rescued.config.accounts) == ["a"] and not rescued.left_out
 
 
 def test_directories_of_a_table_that_is_none_are_not_guessed(tmp_path: Path) -> None:
@@ -77,10 +77,10 @@ def test_directories_of_a_table_that_is_none_are_not_guessed(tmp_path: Path) -> 
 
 
 def test_a_directory_that_is_wrong_is_not_guessed(tmp_path: Path) -> None:
-    found = read(tmp_path, f'[daemon]\nstate_dir = 7\nruntime_dir = "{tmp_path}"\n' + account("a"))
-    assert found.config.daemon.runtime_dir == tmp_path
-    assert not found.config.daemon.state_dir.exists()
-    assert any("daemon.state_dir" in str(problem) for problem in found.problems)
+    rescued = read(tmp_path, f'[daemon]\nstate_dir = 7\nruntime_dir = "{tmp_path}"\n' + account("a"))
+    assert rescued.config.daemon.runtime_dir == tmp_path
+    assert not rescued.config.daemon.state_dir.exists()
+    assert any("daemon.state_dir" in str(problem) for problem in rescued.problems)
 
 
 def test_a_file_without_an_account_that_can_be_used_is_an_error_that_says_all(tmp_path: Path) -> None:
@@ -119,17 +119,17 @@ def test_root_uses_a_key_file_of_the_daemons_user(tmp_path: Path) -> None:
     key.write_text("key-in-a-file")
     key.chmod(0o400)
     os.chown(key, 65533, 65533)
-    found = read(tmp_path, key_in(account("a"), key))
-    assert list(found.config.accounts) == ["a"]
+    rescued = read(tmp_path, key_in(account("a"), key))
+    assert list(rescued.config.accounts) == ["a"]
 
 
 def test_a_key_that_everyone_can_read_kills_all_the_same_and_is_said(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("key-of-the-account")
     key.chmod(0o644)
-    found = read(tmp_path, key_in(account("a"), key))
-    assert list(found.config.accounts) == ["a"] and not found.left_out
-    assert [str(problem).partition(";")[0] for problem in found.problems] == [
+    rescued = read(tmp_path, key_in(account("a"), key))
+    assert list(rescued.config.accounts) == ["a"] and not rescued.left_out
+    assert [str(problem).partition(";")[0] for problem in rescued.problems] == [
         "accounts.a.api_secret: its file can be read by everyone (mode 0644)"
     ]
     key.chmod(0o666)  # it may be another account's key by now

@@ -19,8 +19,8 @@ def table(name: str, *more: str) -> str:
 
 def accounts(text: str) -> tuple[list[str], list[str]]:
     """Return the accounts that are trusted, and those that are lost."""
-    found = salvage(text)
-    return sorted(found.document.get("accounts", {})), sorted(found.lost)
+    salvaged = salvage(text)
+    return sorted(salvaged.document.get("accounts", {})), sorted(salvaged.lost)
 
 
 @pytest.mark.parametrize(

@@ -38,62 +38,62 @@ def hangs(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 
 async def test_a_name_is_found_and_kept() -> None:
-    found = UserDirectory()
-    assert found.cached_name(UID) == str(UID)
-    assert await found.name(UID, 5.0) == NAME
-    assert found.cached_name(UID) == NAME
-    found.close()
+    user_directory = UserDirectory()
+    assert user_directory.cached_name(UID) == str(UID)
+    assert await user_directory.name(UID, 5.0) == NAME
+    assert user_directory.cached_name(UID) == NAME
+    user_directory.close()
 
 
 async def test_a_user_without_a_name_is_a_number() -> None:
-    found = UserDirectory()
-    assert await found.name(4_000_000_000, 5.0) == "4000000000"
-    found.close()
+    user_directory = UserDirectory()
+    assert await user_directory.name(4_000_000_000, 5.0) == "4000000000"
+    user_directory.close()
 
 
 async def test_a_data_base_that_hangs_costs_a_bounded_time_and_is_trouble_until_it_answers(
     hangs: threading.Event,
 ) -> None:
-    found = UserDirectory()
+    user_directory = UserDirectory()
     with anyio.fail_after(2):
-        assert await found.name(UID, 0.05) == str(UID)
-        while not found.trouble:  # noqa: ASYNC110 - a thread
+        assert await user_directory.name(UID, 0.05) == str(UID)
+        while not user_directory.trouble:  # noqa: ASYNC110 - a thread
             await anyio.sleep(0.01)
-        assert "nsswitch.conf" in found.trouble and "people's numbers" in found.trouble
+        assert "nsswitch.conf" in user_directory.trouble and "people's numbers" in user_directory.trouble
         hangs.set()
-        while found.cached_name(UID) != NAME:  # noqa: ASYNC110 - a thread
+        while user_directory.cached_name(UID) != NAME:  # noqa: ASYNC110 - a thread
             await anyio.sleep(0.01)
-    assert found.trouble == ""
-    found.close()
+    assert user_directory.trouble == ""
+    user_directory.close()
 
 
 async def test_callers_who_come_again_and_again_wait_for_one_look_up(hangs: threading.Event) -> None:
-    found = UserDirectory()
+    user_directory = UserDirectory()
     told: list[str] = []
     for _ in range(100):
-        found.look_up(UID)
-        found.call_with_name(UID, told.append)
-    assert found._lookups._waiting == 1
+        user_directory.look_up(UID)
+        user_directory.call_with_name(UID, told.append)
+    assert user_directory._lookups._waiting == 1
     hangs.set()
     with anyio.fail_after(2):
         while len(told) < 100:  # noqa: ASYNC110 - a thread
             await anyio.sleep(0.01)
     assert set(told) == {NAME}
-    found.close()
+    user_directory.close()
 
 
 async def test_a_group_is_found_and_its_members_are_known_by_name_then(monkeypatch: pytest.MonkeyPatch) -> None:
     here = grp.getgrall()[0]
     members = grp.struct_group((here.gr_name, "x", here.gr_gid, [NAME, "nobody-of-that-name"]))
     monkeypatch.setattr(grp, "getgrnam", {here.gr_name: members}.__getitem__)
-    found = UserDirectory()
-    assert await found.group(here.gr_name) == here.gr_gid
+    user_directory = UserDirectory()
+    assert await user_directory.group(here.gr_name) == here.gr_gid
     with anyio.fail_after(2):
-        while found.cached_name(UID) != NAME:  # noqa: ASYNC110 - a thread
+        while user_directory.cached_name(UID) != NAME:  # noqa: ASYNC110 - a thread
             await anyio.sleep(0.01)
     with pytest.raises(KeyError):
-        await found.group("no-such-group")
-    found.close()
+        await user_directory.group("no-such-group")
+    user_directory.close()
 
 
 async def test_the_check_of_a_configuration_believes_a_group_that_nobody_can_look_up(hangs: threading.Event) -> None:

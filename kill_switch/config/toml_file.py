@@ -107,8 +107,8 @@ def exposed(path: Path, where: str = "file") -> Iterator[Problem]:
         return
     from kill_switch.system import users  # imported here, because `fire` and `status` do not need it and must be fast
 
-    if who := users.unlisted_members(status.st_gid, (0, os.geteuid(), status.st_uid)):
-        yield Problem(where, f"its group can write to it, and {who} is in it", f"chmod g-w {shlex.quote(str(path))}")
+    if others := users.unlisted_members(status.st_gid, (0, os.geteuid(), status.st_uid)):
+        yield Problem(where, f"its group can write to it, and {others} is in it", f"chmod g-w {shlex.quote(str(path))}")
 
 
 def table_of(document: Raw, name: str, problems: list[Problem]) -> Raw:

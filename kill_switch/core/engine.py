@@ -315,10 +315,10 @@ def _on_reason(state: State, event: ReasonReported) -> tuple[State, tuple[Comman
         },
         latch=True,
     )
-    told = Announce(Severity.TRIP, f"{reason.trigger}: {reason.text}")
+    announcement = Announce(Severity.TRIP, f"{reason.trigger}: {reason.text}")
     approvals = MappingProxyType[int, frozenset[str]]({})  # a reason voids those that are under way
     after = State(accounts, kill, kills, state.approvals_needed, approvals, kill_id_prefix=state.kill_id_prefix)
-    return after, (record, StrikeAccounts(tuple(strikes)), *wakes, told) if strikes else (record, told)
+    return after, (record, StrikeAccounts(tuple(strikes)), *wakes, announcement) if strikes else (record, announcement)
 
 
 def armed_among(state: State, names: Iterable[str]) -> tuple[str, ...]:
@@ -368,9 +368,9 @@ def _on_progress(state: State, event: Progress) -> tuple[State, tuple[Command, .
                 "complete": complete,
                 "stale": asked_ns < before.reads_before_are_stale_ns,
             }
-            told = {"mono_ns": at_ns, "evidence": event.evidence, "cancelled": event.cancelled}
+            fields = {"mono_ns": at_ns, "evidence": event.evidence, "cancelled": event.cancelled}
             orders = {} if event.orders is None else {"orders": event.orders}
-            commands.append(AppendRecord("read", {**facts, **read, **told, **orders}))
+            commands.append(AppendRecord("read", {**facts, **read, **fields, **orders}))
         case sweeping.OrderAppeared(at_ns) if before.phase is Phase.CLEAR:
             commands.append(AppendRecord("seen", {**facts, "mono_ns": at_ns, "evidence": event.evidence}))
         case _:
@@ -408,10 +408,10 @@ def _on_progress(state: State, event: Progress) -> tuple[State, tuple[Command, .
 def _on_strikes_sent(state: State, event: StrikesSent) -> tuple[State, tuple[Command, ...]]:
     _require_known(state, tuple(sent.account for sent in event.sent), "Struck")
     accounts = dict(state.accounts)
-    told: list[dict[str, object]] = []
+    fields: list[dict[str, object]] = []
     for sent in event.sent:
         account = accounts[sent.account]
-        told.append(
+        fields.append(
             {
                 "kill": account.kill,
                 "account": sent.account,
@@ -421,12 +421,12 @@ def _on_strikes_sent(state: State, event: StrikesSent) -> tuple[State, tuple[Com
             }
         )
         if sent.orders is not None:
-            told[-1]["orders"] = sent.orders
+            fields[-1]["orders"] = sent.orders
         sweep = account.sweep
         if sweep is not None and sweep.phase is not Phase.CLEAR and sent.mono_ns > sweep.struck_ns + _ONE_PASS_NS:
             sweep, _ = sweeping.step(sweep, sweeping.StrikeSentLate(sent.mono_ns))
             accounts[sent.account] = account._replace(sweep=sweep)
-    return state._replace(accounts=accounts), (AppendRecord("strike", {"sent": told}),)
+    return state._replace(accounts=accounts), (AppendRecord("strike", {"sent": fields}),)
 
 
 def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]:
@@ -463,10 +463,10 @@ def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]
     }
     kill = state.kill and state.kill._replace(unclear=state.kill.unclear - frozenset(tripped))
     after = state._replace(accounts=accounts, kill=kill, approvals={})
-    told = Announce(Severity.REARM, f"{', '.join(tripped)} re-armed by {event.user}: {event.text}")
+    announcement = Announce(Severity.REARM, f"{', '.join(tripped)} re-armed by {event.user}: {event.text}")
     people = tuple(uid for uid, approved in approvals.items() if approved.issuperset(tripped))
     record = AppendRecord("rearm", {**asked, "accounts": tripped, "approvals": people}, latch=True)
-    return after, (record, RearmGranted(tripped), told)
+    return after, (record, RearmGranted(tripped), announcement)
 
 
 def _on_recovered(state: State, at: Instant) -> tuple[State, tuple[Command, ...]]:
@@ -477,15 +477,15 @@ def _on_recovered(state: State, at: Instant) -> tuple[State, tuple[Command, ...]
     striking = tuple(name for name in tripped if state.accounts[name].phase is not Phase.CLEAR)
     data = {"accounts": tripped, "striking": striking, **_identity_fields(after, tripped, state.renamed)}
     record = AppendRecord("resume", data, latch=bool(state.renamed))  # whose latch it is must not be forgotten again
-    told = [
+    announcements = [
         Announce(Severity.WARN, f"{new} was struck as {old}: it is tripped", new) for old, new in state.renamed.items()
     ]
-    told += [
+    announcements += [
         Announce(Severity.WARN, strange, name)
         for name in tripped
         if (strange := describe_login_mismatch(after.accounts[name]))
     ]
-    return after, (record, *commands, Announce(Severity.WARN, f"started tripped: {', '.join(tripped)}"), *told)
+    return after, (record, *commands, Announce(Severity.WARN, f"started tripped: {', '.join(tripped)}"), *announcements)
 
 
 def describe_login_mismatch(account: AccountState) -> str:
@@ -531,12 +531,12 @@ def _on_reconfigured(state: State, event: Reconfigured) -> tuple[State, tuple[Co
         **_identity_fields(after, event.unproven_identities, event.renamed),
     }
     record = AppendRecord("identity", data, latch=True)
-    told = [
+    announcements = [
         Announce(Severity.WARN, strange, name)
         for name in others
         if (strange := describe_login_mismatch(after.accounts[name]))
     ]
-    return after, (record, *commands, *told)
+    return after, (record, *commands, *announcements)
 
 
 def _resume_accounts(state: State, names: tuple[str, ...], at: Instant) -> tuple[State, tuple[Command, ...]]:

@@ -83,7 +83,7 @@ def parse_identities(value: object) -> dict[str, list[Identity]]:
     """Return identities by account as a record has them, one or several each; raise `TypeError` if it has not."""
     if not isinstance(value, Mapping):
         raise TypeError("no identities")
-    return {name: [_parse_identity(one) for one in (ones if isinstance(ones, list | tuple) else [ones])]
+    return {name: [_parse_identity(item) for item in (ones if isinstance(ones, list | tuple) else [ones])]
             for name, ones in value.items()}  # fmt: skip
 
 
@@ -97,11 +97,11 @@ class StruckLogins:
         self._known: dict[str, list[Identity]] = {}
 
     @classmethod
-    def from_json(cls, told: object) -> StruckLogins:
+    def from_json(cls, data: object) -> StruckLogins:
         """Make it from what `told` has returned; raise `TypeError` if it is nothing of the kind."""
-        made = cls()
-        made._known = parse_identities(told)
-        return made
+        struck = cls()
+        struck._known = parse_identities(data)
+        return struck
 
     def to_json(self) -> dict[str, list[Identity]]:
         return dict(self._known)
@@ -112,11 +112,11 @@ class StruckLogins:
 
     def on_reason(self, names: Iterable[str], identities: object) -> None:
         """Take a reason's record: what it strikes is latched under these names."""
-        found = parse_identities(identities)
+        parsed = parse_identities(identities)
         for name in names:
             known = self._known.setdefault(name, [])
-            for one in found.get(name, ()):
-                known[:] = [*(other for other in known if other != one), one]
+            for identity in parsed.get(name, ()):
+                known[:] = [*(other for other in known if other != identity), identity]
 
     def on_identity(self, identities: object) -> tuple[str, ...]:
         """Take a record of who the accounts are now; return those that were others, whose proof is none any more."""
@@ -132,7 +132,7 @@ class StruckLogins:
         known: dict[str, list[Identity]] = {}
         for name, ones in self._known.items():
             mine = known.setdefault(moved.get(name, name), [])
-            mine[:] = [*ones, *(one for one in mine if one not in ones)]
+            mine[:] = [*ones, *(identity for identity in mine if identity not in ones)]
         self._known = known
 
     def on_rearmed(self, names: Iterable[str]) -> None:
@@ -153,15 +153,15 @@ def find_moved(known: Mapping[str, Sequence[Identity]], logins: Mapping[str, Log
     kept = {name for name, ones in known.items() if ones and name in logins and logins[name].is_same(ones[-1])}
     lost = {name: ones[-1] for name, ones in known.items() if ones and name not in kept}
     free: dict[str, dict[tuple[str, str, str], list[str]]] = {}  # by the salt of the key's digest and by the login
-    for salt in {one["salt"] for one in lost.values()}:
+    for salt in {identity["salt"] for identity in lost.values()}:
         places = free[salt] = {}
         for name, login in logins.items():
             if name not in kept:
                 places.setdefault(shared_place(login.identity(salt)), []).append(name)
     moved = {}
-    for name, one in lost.items():
-        alike = free[one["salt"]].get(shared_place(one), ())
-        now = next((new for new in alike if new != name and logins[new].is_same(one)), None)
+    for name, identity in lost.items():
+        alike = free[identity["salt"]].get(shared_place(identity), ())
+        now = next((new for new in alike if new != name and logins[new].is_same(identity)), None)
         if now is not None:
             moved[name] = now
     return moved
@@ -170,21 +170,24 @@ def find_moved(known: Mapping[str, Sequence[Identity]], logins: Mapping[str, Log
 def find_shared(known: Mapping[str, Sequence[Identity]], logins: Mapping[str, Login]) -> dict[str, str]:
     """Return accounts that are not latched, and show a part of one that is and does not show all of itself any more."""
     uncovered = [
-        (name, one)
+        (name, identity)
         for name, ones in known.items()
-        for one in ones
-        if name not in logins or not logins[name].covers(one)
+        for identity in ones
+        if name not in logins or not logins[name].covers(identity)
     ]
     return {
-        new: name for new, login in logins.items() for name, one in uncovered if new not in known and login.is_same(one)
+        new: name
+        for new, login in logins.items()
+        for name, identity in uncovered
+        if new not in known and login.is_same(identity)
     }
 
 
 def _other_places(mine: Identity, theirs: Identity) -> tuple[str, ...]:
     words = []
-    for name, what in (("venue", "venue"), ("host", "host"), ("ws_host", "WebSocket's host")):
+    for name, label in (("venue", "venue"), ("host", "host"), ("ws_host", "WebSocket's host")):
         if mine[name] != theirs[name] and (name != "ws_host" or mine["host"] == theirs["host"]):
-            words.append(f"its {what} is {mine[name]}, and was {theirs[name]}")
+            words.append(f"its {label} is {mine[name]}, and was {theirs[name]}")
     if mine["venue"] == theirs["venue"]:
         for name, before in theirs.get("scope", {}).items():
             if missing := _missing_scope(mine["scope"].get(name), before):
@@ -195,7 +198,7 @@ def _other_places(mine: Identity, theirs: Identity) -> tuple[str, ...]:
 def _missing_scope(now: object, before: object) -> str:
     """Say what an option leaves out that it had, "" for nothing."""
     if isinstance(before, list | tuple):
-        left = [str(one) for one in before if not isinstance(now, list | tuple) or one not in now]
+        left = [str(item) for item in before if not isinstance(now, list | tuple) or item not in now]
         return f"no longer has {', '.join(left)}" if left else ""
     if isinstance(before, bool):
         return "is off, and was on" if before and now is not True else ""
@@ -210,12 +213,12 @@ def _overlap(mine: Any, theirs: Any) -> bool:
     return True
 
 
-def _parse_identity(one: object) -> Identity:
-    if not isinstance(one, Mapping) or not all(isinstance(one.get(name), str) for name in _FIELDS):
+def _parse_identity(data: object) -> Identity:
+    if not isinstance(data, Mapping) or not all(isinstance(data.get(name), str) for name in _FIELDS):
         raise TypeError("no identity")
-    if not isinstance(one.get("scope"), Mapping):
+    if not isinstance(data.get("scope"), Mapping):
         raise TypeError("no identity")
-    return one
+    return data
 
 
 def _digest(key: str, salt: str) -> str:

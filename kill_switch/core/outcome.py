@@ -87,7 +87,7 @@ def direct_kill_problems(unrecorded: str, latch: LatchOutcome, config: Path, *, 
         return [
             make_problem(text, f"fire once more: kill-switch fire --direct -c {shlex.quote(str(config))} --reason …")
         ]
-    directory, file = (shlex.quote(str(one)) for one in (path.parent, path))
+    directory, file = (shlex.quote(str(item)) for item in (path.parent, path))
     return [
         make_problem(text, f"before the daemon starts: mkdir -p {directory} && touch {file}; it then starts tripped")
     ]

@@ -157,7 +157,7 @@ class RecoveryFold:
     def to_json(self) -> dict[str, object]:
         """Return all of it in JSON's own values, for a checkpoint."""
         return {
-            "accounts": {name: [one.kill, one.clear, one.strikes] for name, one in self.latches.items()},
+            "accounts": {name: [latch.kill, latch.clear, latch.strikes] for name, latch in self.latches.items()},
             "approvals": [[uid, sorted(names)] for uid, names in self.approvals.items()],
             "kill": self.kill_id,
             "began": list(self.began),
@@ -172,9 +172,9 @@ class RecoveryFold:
         self.scope = frozenset(moved.get(name, name) for name in self.scope)
         self.struck.on_renamed(moved)
 
-    def _restore(self, told: Mapping[str, Any]) -> None:
+    def _restore(self, data: Mapping[str, Any]) -> None:
         try:
-            self._read_checkpoint(told)
+            self._read_checkpoint(data)
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):  # another version has written it
             raise _NotUnderstood("a checkpoint that this version does not understand") from None
 
@@ -221,9 +221,9 @@ def rebuild(
         if login is None:  # nobody says who it is: the one that was struck last
             identity, owed = (known[-1] if known else None), known[:-1]
         else:
-            mine = [one for one in known if login.covers(one)]
+            mine = [known_identity for known_identity in known if login.covers(known_identity)]
             identity = login.identity(mine[-1]["salt"] if mine else salt)
-            owed = tuple(one for one in known if one not in mine)
+            owed = tuple(known_identity for known_identity in known if known_identity not in mine)
             if known and identity != known[-1] and name in latches:
                 latches[name].clear = False
         accounts[name] = _account(pace, latches.get(name))._replace(identity=identity, unproven_identities=owed)
@@ -247,12 +247,14 @@ def _rename_latches(latches: dict[str, _Latch], moved: Mapping[str, str]) -> dic
     renamed: dict[str, _Latch] = {}
     for name, latch in latches.items():
         now = moved.get(name, name)
-        both = renamed.get(now)
-        if both is None:
+        existing = renamed.get(now)
+        if existing is None:
             renamed[now] = latch
         else:
-            strikes = max(both.strikes, latch.strikes)
-            renamed[now] = replace(latch if now == name else both, clear=both.clear and latch.clear, strikes=strikes)
+            strikes = max(existing.strikes, latch.strikes)
+            renamed[now] = replace(
+                latch if now == name else existing, clear=existing.clear and latch.clear, strikes=strikes
+            )
     return renamed
 
 

@@ -271,13 +271,13 @@ class Daemon:
 
     def _adopt_latch(self) -> None:
         """Take over a latch that was left in a file: by a direct kill, on a full disk, or of an intent."""
-        said = self.journal.foreign_latch()
-        if said is not None and self._signals.lines:  # those are done, not adopted
-            others = [line for line in said.split("\n") if line not in self._signals.lines]
-            said = "\n".join(others) if others else None
-        if said is None:
+        lines = self.journal.foreign_latch()
+        if lines is not None and self._signals.lines:  # those are done, not adopted
+            others = [line for line in lines.split("\n") if line not in self._signals.lines]
+            lines = "\n".join(others) if others else None
+        if lines is None:
             return
-        latch = parse_latch(said, self.config.accounts)
+        latch = parse_latch(lines, self.config.accounts)
         if latch.unknown_accounts:
             self.dispatcher.record_durably(LatchRecord.kind, latch.record().to_json())
             self.reloader.leave_tripped(latch.unknown_accounts)
@@ -285,7 +285,7 @@ class Daemon:
         self.dispatcher.fire(latch.reason(clock.now(), **aside))
         if latch.uid is not None:
             self.handlers.find_name(latch.uid)
-        self.journal.adopt_latch(said)
+        self.journal.adopt_latch(lines)
 
     def _fire(self, trigger: str, text: str) -> None:
         """Give a reason for all accounts."""

@@ -73,15 +73,15 @@ class ListenerSet:
 
     async def _serve(self) -> None:
         handlers = {name: partial(self._answer, name) for name in COMMANDS}
-        told = False
+        announced = False
         while True:
             try:
                 await server.serve(self._path, handlers, self._gid, files=self.files, users=self.users)
-                told = False  # it was there, and somebody has removed it
+                announced = False  # it was there, and somebody has removed it
             except (OSError, AlreadyRunning) as error:
-                if not told and self._stands.is_set():  # a status cannot tell
+                if not announced and self._stands.is_set():  # a status cannot tell
                     self._announce(Announce(Severity.WARN, f"the control socket cannot be made: {error}"))
-                    told = True
+                    announced = True
                 await anyio.sleep(server.LOOK_EVERY_S)
 
     def hand_over(self, handlers: Mapping[str, Handler], announce: Callable[[Announce], None]) -> None:

@@ -80,7 +80,7 @@ def _unusable(path: Path) -> str:
     try:
         status = path.stat()
     except FileNotFoundError:
-        above = next((one for one in path.parents if one.exists()), Path("/"))
+        above = next((parent for parent in path.parents if parent.exists()), Path("/"))
         if not above.is_dir():
             return f"cannot be made: {above} is not a directory"
         return (

@@ -207,8 +207,8 @@ class Reloader:
             files.close()
         if self._files.busy:  # it may hang for ever; meanwhile another file system may be in use
             if len(self._hung) + 1 >= MAX_READS:
-                found = f"{MAX_READS} earlier reloads still wait for it"
-                raise ConfigError(str(source), [Problem("file system", found, _MEND)])
+                actual = f"{MAX_READS} earlier reloads still wait for it"
+                raise ConfigError(str(source), [Problem("file system", actual, _MEND)])
             self._hung.append(self._files)
             self._files = OffloadThread(self._files.purpose)
         with anyio.move_on_after(READ_WITHIN_S):
@@ -292,7 +292,7 @@ class Reloader:
         for name in others:
             login, before = new.accounts[name].login, old.accounts[name].login if name in old.accounts else None
             for was, ones in self.tripped_unconfigured.items():
-                if any(login.is_same(one) and not (before and before.is_same(one)) for one in ones):
+                if any(login.is_same(identity) and not (before and before.is_same(identity)) for identity in ones):
                     back.setdefault(name, was)
         return back
 

@@ -96,7 +96,7 @@ def _conditions(dispatcher: Dispatcher) -> dict[str, Mapping[str, Any]]:
     return {name: account_health(session.status) for name, session in dispatcher.sessions.items()}
 
 
-def ignore(said: object) -> None:
+def ignore(announcement: object) -> None:
     """Take an announcement that the caller is told anyway."""
 
 

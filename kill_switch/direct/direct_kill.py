@@ -73,11 +73,11 @@ _SIGNALS = (*_ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 class DirectJournal:
     """Keep what was done, until a journal takes it; tell the reports meanwhile."""
 
-    def __init__(self, told: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, on_entry: Callable[[Mapping[str, Any]], None]) -> None:
         self.trouble = ""
         self.answered: set[str] = set()  # accounts of which a venue has said yes or no to a strike
         self.changed = Signal()
-        self._told = told
+        self._told = on_entry
         self._boot = clock.boot_id()
         self._kept: list[tuple[str, Mapping[str, object], Instant]] = []
         self._journal: Journal | None = None
@@ -201,11 +201,11 @@ class DirectKill:
             sys.setswitchinterval(switch_s)
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
-        found = self._reports.render(self._kill_id)
-        if found is None and self._kill_id:
+        report = self._reports.render(self._kill_id)
+        if report is None and self._kill_id:
             text = "what came of this kill cannot be told: see the log"
             problems.append(outcome.make_problem(text, "look at the venues, then kill-switch status"))
-        return {**(found or {}), "problems": problems}
+        return {**(report or {}), "problems": problems}
 
     async def _kill(
         self, text: str, wait_s: float, evidence: Mapping[str, object], spawn: Callable[..., object]
@@ -295,10 +295,10 @@ class DirectKill:
         accounts = self._dispatcher.state.accounts
         return all(accounts[name].phase is Phase.CLEAR for name in names)
 
-    def _announce(self, said: Announce) -> None:
-        log.info("%s: %s", said.level, said.text)
+    def _announce(self, announcement: Announce) -> None:
+        log.info("%s: %s", announcement.level, announcement.text)
         kill = self._dispatcher.state.kill
-        asyncio.get_running_loop().call_soon(lambda: self._notifier.on_announcement(said, kill))
+        asyncio.get_running_loop().call_soon(lambda: self._notifier.on_announcement(announcement, kill))
         self._record.change()
 
     def _signal(self, number: int) -> None:
@@ -355,9 +355,9 @@ class DirectKill:
             self._held, self._unrecorded = True, str(error)
             return
         except Exception as error:  # whatever is wrong with the record, the kill has gone out
-            said = str(error) if isinstance(error, KillSwitchError) else brief(error)
-            self._unrecorded = said
-            log.error("the journal cannot be used, and the latch stays in a file: %s", said)
+            message = str(error) if isinstance(error, KillSwitchError) else brief(error)
+            self._unrecorded = message
+            log.error("the journal cannot be used, and the latch stays in a file: %s", message)
             if journal is not None:
                 journal.close()
             return
@@ -434,8 +434,8 @@ class DirectKill:
         if not self._unrecorded:
             return []
         self._held = self._held or await self._is_daemon_there()
-        found = await self._latch.look(HAND_OVER_WITHIN_S if self._held and not self._interrupted else 0.0)
-        return outcome.direct_kill_problems(self._unrecorded, found, self._config.source, held=self._held)
+        latch_outcome = await self._latch.look(HAND_OVER_WITHIN_S if self._held and not self._interrupted else 0.0)
+        return outcome.direct_kill_problems(self._unrecorded, latch_outcome, self._config.source, held=self._held)
 
     async def _is_daemon_there(self) -> bool:
         """Tell whether somebody listens on the daemon's socket, though nobody can say who holds the record."""

@@ -37,7 +37,7 @@ class DirectLatch:
             leaving = abandonable.start_abandonable(latch_file.append_to_first, [path], line, name="latch")
             leaving.add_done_callback(self._note)
             await asyncio.wait([leaving], timeout=WITHIN_S)
-            if leaving.done() and any(len(one.encode()) >= len(line) for one in self._left):
+            if leaving.done() and any(len(left_line.encode()) >= len(line) for left_line in self._left):
                 return
             if not leaving.done():
                 log.error("%s does not answer", path.parent)
@@ -63,8 +63,8 @@ class DirectLatch:
     def _look(self, within_s: float) -> LatchOutcome:
         until_s = time.monotonic() + within_s
         while self._left:
-            found = latch_file.files_with_lines(self._files)
-            ours = tuple(path for path, lines in found.items() if not set(lines).isdisjoint(self._left))
+            files = latch_file.files_with_lines(self._files)
+            ours = tuple(path for path, lines in files.items() if not set(lines).isdisjoint(self._left))
             if not ours or time.monotonic() >= until_s:
                 return LatchOutcome(ours, {}, True)
             time.sleep(LOOK_EVERY_S)

@@ -29,14 +29,14 @@ def sweep_timings(adapters: Mapping[str, Adapter]) -> dict[str, SweepTiming]:
     together: dict[Hashable, list[str]] = {}
     for name, adapter in adapters.items():
         together.setdefault(adapter.limited_by, []).append(name)
-    found: dict[str, SweepTiming] = {}
+    timings: dict[str, SweepTiming] = {}
     for names in together.values():
         sharing = [adapters[name] for name in names]
         first = next((adapter for adapter in sharing if adapter.calls.has_started), sharing[0])
         for adapter in sharing:
             adapter.share_limit(first)
-        found.update(dict.fromkeys(names, first.pace(len(names))))
-    return {name: found[name] for name in adapters}
+        timings.update(dict.fromkeys(names, first.pace(len(names))))
+    return {name: timings[name] for name in adapters}
 
 
 def connect_accounts(
@@ -103,8 +103,8 @@ def connect_account(
             network=network,
         )
     except OSError as error:
-        found = error.strerror or "holds no certificate"
-        problem = Problem(f"accounts.{name}.ca_file", found, "expected a file with PEM certificates")
+        actual = error.strerror or "holds no certificate"
+        problem = Problem(f"accounts.{name}.ca_file", actual, "expected a file with PEM certificates")
         raise ConfigError(str(config.source), [problem]) from None
     session.attach(ws, http, fresh)
     return session, [(f"{name} ws", ws.run), (f"{name} http", http.run)]

@@ -36,17 +36,17 @@ class RepeatFilter:
             self._suppressed += 1
             return ""
         since_s = (now_ns - self._last_line_ns) / 1e9
-        more = f" ({self._suppressed} times more in the last {since_s:,.0f} s)" if self._suppressed else ""
+        suffix = f" ({self._suppressed} times more in the last {since_s:,.0f} s)" if self._suppressed else ""
         self._wordings.pop(about, None)
         self._wordings[about] = self._last_line_ns = now_ns
         while len(self._wordings) > MAX_WORDINGS:
             del self._wordings[next(iter(self._wordings))]
         self._suppressed = 0
         self._lines.append(now_ns)
-        return words + more
+        return words + suffix
 
     def resolve(self) -> bool:
         """Take note that there is no trouble any more; tell whether to say so, as the trouble was said."""
-        said, self._suppressed = bool(self._wordings), 0
+        had_lines, self._suppressed = bool(self._wordings), 0
         self._wordings.clear()
-        return said
+        return had_lines

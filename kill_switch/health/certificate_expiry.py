@@ -72,4 +72,5 @@ class CertificateExpiryMonitor:
         if left_s <= 0:
             return f"{subject} expired on {format_date(expiry.at_s)}: no new connection of {names} comes up"
         left = f"{left_s / 86_400:.0f} days" if left_s >= 2 * 86_400 else f"{max(1.0, left_s / 3600):.0f} h"
-        return f"{subject} expires on {format_date(expiry.at_s)}, in {left}: from then on no connection of {names} comes up"
+        when = f"{format_date(expiry.at_s)}, in {left}"
+        return f"{subject} expires on {when}: from then on no connection of {names} comes up"

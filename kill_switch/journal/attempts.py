@@ -35,11 +35,11 @@ class Attempt:
     evidence: str = ""
 
     @staticmethod
-    def from_json(told: Mapping[str, Any]) -> Attempt:
+    def from_json(data: Mapping[str, Any]) -> Attempt:
         """Read back what `asdict` has made of one."""
-        answer = None if told["answer"] is None else CancelOutcome(told["answer"])
-        figures = told["sent_us"], told["answered_us"]
-        return Attempt(told["number"], told["strike"], *figures, answer, list(told["routes"]), told["evidence"])
+        answer = None if data["answer"] is None else CancelOutcome(data["answer"])
+        figures = data["sent_us"], data["answered_us"]
+        return Attempt(data["number"], data["strike"], *figures, answer, list(data["routes"]), data["evidence"])
 
 
 class AttemptHistory:
@@ -53,14 +53,14 @@ class AttemptHistory:
 
     def attempt(self, number: int, strike: int) -> Attempt:
         """Return the attempt of this number; a new one is the report's `strike`."""
-        for one in (*reversed(self._kept), self.accepted, self.first):
-            if one is not None and one.number == number:
-                return one
-        made = Attempt(number, strike)
-        self._kept.append(made)
+        for known in (*reversed(self._kept), self.accepted, self.first):
+            if known is not None and known.number == number:
+                return known
+        added = Attempt(number, strike)
+        self._kept.append(added)
         if len(self._kept) > KEPT_FIRST + KEPT_LAST:
             del self._kept[KEPT_FIRST]
-        return made
+        return added
 
     def is_earlier(self, number: int) -> bool:
         """Tell whether a strike belongs to an earlier kill, which was over before the venue answered it."""
@@ -68,9 +68,9 @@ class AttemptHistory:
 
     def on_rearmed(self) -> None:
         """Take note of a re-arm: strikes are numbered from one again, and no answer to these comes any more."""
-        for one in (*self._kept, self.first, self.accepted, self.refused):
-            if one is not None:
-                one.number = -one.strike
+        for attempt in (*self._kept, self.first, self.accepted, self.refused):
+            if attempt is not None:
+                attempt.number = -attempt.strike
 
     def on_sent(self, attempt: Attempt, sent_us: int | None, routes: Sequence[str]) -> bool:
         """Take note that a copy of a strike's command has left; return whether it is the kill's first."""
@@ -112,37 +112,37 @@ class AttemptHistory:
 
     def report_entries(self) -> list[dict[str, object]]:
         """Return the attempts for a report, in their order."""
-        return [{key: value for key, value in asdict(one).items() if key != "number"} for one in self._kept]
+        return [{key: value for key, value in asdict(attempt).items() if key != "number"} for attempt in self._kept]
 
     def to_json(self) -> dict[str, object]:
         """Return all of it in JSON's own values."""
         bearers = {"first": self.first, "accepted": self.accepted, "refused": self.refused}
         return {
-            "kept": [asdict(one) for one in self._kept],
-            **{name: one and asdict(one) for name, one in bearers.items()},
+            "kept": [asdict(attempt) for attempt in self._kept],
+            **{name: attempt and asdict(attempt) for name, attempt in bearers.items()},
         }
 
     @staticmethod
-    def from_json(told: Mapping[str, Any]) -> AttemptHistory:
+    def from_json(data: Mapping[str, Any]) -> AttemptHistory:
         """Read back what `told` has returned."""
         attempts = AttemptHistory()
-        attempts._kept = [Attempt.from_json(one) for one in told["kept"]]
+        attempts._kept = [Attempt.from_json(item) for item in data["kept"]]
         for name in ("first", "accepted", "refused"):
-            if told[name] is not None:
-                setattr(attempts, name, attempts._same(Attempt.from_json(told[name])))
+            if data[name] is not None:
+                setattr(attempts, name, attempts._same(Attempt.from_json(data[name])))
         return attempts
 
     @staticmethod
-    def from_old_json(told: Mapping[str, Any]) -> AttemptHistory:
+    def from_old_json(data: Mapping[str, Any]) -> AttemptHistory:
         """Make one of what earlier versions have kept: one set of figures, of whatever came first."""
         attempts = AttemptHistory()
-        if told["sent_us"] is None and told["answered_us"] is None:
+        if data["sent_us"] is None and data["answered_us"] is None:
             return attempts
-        answer = None if told["answered_us"] is None else CancelOutcome.ACCEPTED
-        one = Attempt(told["struck"], 1, told["sent_us"], told["answered_us"], answer, list(told["routes"]))
-        attempts._kept, attempts.first = [one], one
-        attempts.accepted = one if answer else None
+        answer = None if data["answered_us"] is None else CancelOutcome.ACCEPTED
+        attempt = Attempt(data["struck"], 1, data["sent_us"], data["answered_us"], answer, list(data["routes"]))
+        attempts._kept, attempts.first = [attempt], attempt
+        attempts.accepted = attempt if answer else None
         return attempts
 
     def _same(self, attempt: Attempt) -> Attempt:
-        return next((one for one in self._kept if one.number == attempt.number), attempt)
+        return next((kept for kept in self._kept if kept.number == attempt.number), attempt)

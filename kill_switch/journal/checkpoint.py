@@ -99,7 +99,9 @@ class _CarriedEntries:
 
     def entries(self) -> list[Entry]:
         """Return the entries, in their order."""
-        return sorted({entry["seq"]: entry for entry in self._owners.values()}.values(), key=lambda one: one["seq"])
+        return sorted(
+            {entry["seq"]: entry for entry in self._owners.values()}.values(), key=lambda carried: carried["seq"]
+        )
 
     def to_json(self) -> list[object]:
         """Return each entry with its keys."""
@@ -108,9 +110,9 @@ class _CarriedEntries:
             keys.setdefault(entry["seq"], []).append(key)
         return [[keys[entry["seq"]], entry] for entry in self.entries()[-MAX_CARRIED:]]
 
-    def restore(self, told: Iterable[Any], kill: str) -> None:
+    def restore(self, data: Iterable[Any], kill: str) -> None:
         self._kill = kill
-        self._owners = {tuple(key): entry for keys, entry in told for key in keys}
+        self._owners = {tuple(key): entry for keys, entry in data for key in keys}
 
 
 class JournalSnapshot:

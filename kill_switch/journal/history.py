@@ -25,18 +25,20 @@ def records_of_kind(
     entries: Iterable[Entry], *types: type[R], fits: Callable[[R], bool] = lambda record: True
 ) -> list[R]:
     """Return all records of these types that it `fits`; log, once, that there are others that cannot be used."""
-    kinds, found, strange = [one.kind for one in types], list[R](), []
+    kinds, matching, strange = [one.kind for one in types], list[R](), []
     for entry in entries:
         if entry["kind"] in kinds:
             record = records.from_json(entry)
             if isinstance(record, types) and fits(record):
-                found.append(record)
+                matching.append(record)
             else:
                 strange.append(entry["seq"])
     if strange:
-        what = f"{len(strange)} record(s) of the kind {' or '.join(kinds)}"
-        log.warning("journal: %s left out, the last is number %d: not as this version writes them", what, strange[-1])
-    return found
+        subject = f"{len(strange)} record(s) of the kind {' or '.join(kinds)}"
+        log.warning(
+            "journal: %s left out, the last is number %d: not as this version writes them", subject, strange[-1]
+        )
+    return matching
 
 
 class WatchedUntil(NamedTuple):

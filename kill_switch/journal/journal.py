@@ -171,8 +171,8 @@ class Journal:
         return bool(self._writer.displaced)
 
     def _displaced(self) -> str:
-        what = self._writer.displaced
-        return what and f"journal {self.path} {what} under the running daemon: nothing is on record"
+        displaced = self._writer.displaced
+        return displaced and f"journal {self.path} {displaced} under the running daemon: nothing is on record"
 
     @property
     def is_on_record(self) -> bool:
@@ -328,11 +328,11 @@ class Journal:
                 self._run.post(self._write_ahead.remove)  # the next look makes it anew
             self._write_ahead.discard_found(lines, self._writer.written)
         while self._looked:
-            found = self._looked.popleft()
-            if found is None:
+            notes = self._looked.popleft()
+            if notes is None:
                 self._write_ahead.well()
             else:
-                self._write_ahead.adopt(found)
+                self._write_ahead.adopt(notes)
         self._write_ahead.truncate_if_recorded(0 if self._writer.displaced else self._writer.written)
 
     # ── latches ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -343,16 +343,16 @@ class Journal:
         under_way = self._looking or self._looking_runtime
         if under_way and clock.now().mono_ns - self._looked_ns < HANGS_AFTER_NS:
             return None  # soon
-        said = [line for file in self._files for line in file.unseen_lines()]
-        self._may_have_foreign_latch = bool(said)
+        lines = [line for file in self._files for line in file.unseen_lines()]
+        self._may_have_foreign_latch = bool(lines)
         if (
-            said and not self._latch_files_checked
+            lines and not self._latch_files_checked
         ):  # a kill that found no room in one directory leaves something in both
             self._latch_files_checked = True
             self._look_at_both()
             return self.foreign_latch()
         self._latch_files_checked = False
-        return "\n".join(said) if said else None
+        return "\n".join(lines) if lines else None
 
     @property
     def has_foreign_latch(self) -> bool:
@@ -365,10 +365,10 @@ class Journal:
         self._collect_results()
         return self._looking or self._looking_runtime
 
-    def adopt_latch(self, said: str) -> None:
+    def adopt_latch(self, text: str) -> None:
         """Take over what `foreign_latch` said; the files stand until the disk has the journal's own word for it."""
         for file in self._files:
-            file.acknowledge(said.split("\n"))
+            file.acknowledge(text.split("\n"))
         self._number()
         self._latch_stands_until = max(self._latch_stands_until, self._appended)
 

@@ -30,9 +30,9 @@ class KillHead:
         return {"config": self.config, "unstruck": self.unstruck, "rearms": self.rearms}
 
     @staticmethod
-    def from_json(told: Mapping[str, Any]) -> KillHead:
+    def from_json(data: Mapping[str, Any]) -> KillHead:
         """Read back what `told` has returned; an older version has told nothing."""
-        return KillHead(told.get("config"), list(told.get("unstruck", ())), list(told.get("rearms", ())))
+        return KillHead(data.get("config"), list(data.get("unstruck", ())), list(data.get("rearms", ())))
 
     def add_rearm(self, record: Mapping[str, object], accounts: Iterable[str]) -> None:
         """Take note that a re-arm, as `ApprovalList.grant` describes it, has armed these accounts of the kill."""
@@ -49,8 +49,8 @@ class KillHead:
 class ApprovalList:
     """Hold who has approved a re-arm that waits for another person."""
 
-    def __init__(self, told: Iterable[Mapping[str, Any]] = ()) -> None:
-        self._approvals = [dict(one) for one in told]
+    def __init__(self, data: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._approvals = [dict(item) for item in data]
 
     def to_json(self) -> list[dict[str, object]]:
         """Return them in JSON's own values, for a checkpoint."""
@@ -59,9 +59,9 @@ class ApprovalList:
     def add(self, record: RearmApprovedRecord, at: str) -> None:
         """Take an approval; a person's later approval adds to the earlier one."""
         accounts = list(record.accounts)
-        for one in [one for one in self._approvals if one["uid"] == record.uid]:
-            self._approvals.remove(one)
-            accounts += [name for name in one["accounts"] if name not in accounts]
+        for earlier in [earlier for earlier in self._approvals if earlier["uid"] == record.uid]:
+            self._approvals.remove(earlier)
+            accounts += [name for name in earlier["accounts"] if name not in accounts]
         self._approvals.append({**_person(record, at), "accounts": accounts})
         del self._approvals[:-MAX_APPROVALS]
 
@@ -73,15 +73,15 @@ class ApprovalList:
         """Take a re-arm; return who re-armed, when, and everybody who has agreed, the last person included."""
         names = set(record.accounts)
         agreed = record.approvals  # an older version does not say who they were
-        given = [
-            {key: value for key, value in one.items() if key != "accounts"}
-            for one in self._approvals
-            if one["uid"] != record.uid
-            and (one["uid"] in agreed if agreed is not None else names.issubset(one["accounts"]))
+        earlier = [
+            {key: value for key, value in approval.items() if key != "accounts"}
+            for approval in self._approvals
+            if approval["uid"] != record.uid
+            and (approval["uid"] in agreed if agreed is not None else names.issubset(approval["accounts"]))
         ]
         self.clear()
         last = _person(record, at)
-        return {**last, "forced": record.force, "approvals": [*given, last]}
+        return {**last, "forced": record.force, "approvals": [*earlier, last]}
 
 
 def fired_by(reason: Mapping[str, Any]) -> dict[str, object]:

@@ -70,16 +70,16 @@ class _KillReport:
         }
 
     @staticmethod
-    def from_json(told: Mapping[str, Any]) -> _KillReport:
+    def from_json(data: Mapping[str, Any]) -> _KillReport:
         """Read back what `told` has returned."""
-        mono_ns, wall_ns = told["began"]
-        accounts = {name: AccountReport.from_json(account) for name, account in told["accounts"].items()}
+        mono_ns, wall_ns = data["began"]
+        accounts = {name: AccountReport.from_json(account) for name, account in data["accounts"].items()}
         known_as, reasons, head = (
-            told.get("known_as", ""),
-            list(told["reasons"]),
-            KillHead.from_json(told.get("head", {})),
+            data.get("known_as", ""),
+            list(data["reasons"]),
+            KillHead.from_json(data.get("head", {})),
         )
-        return _KillReport(told["id"], told["boot"], mono_ns, wall_ns, known_as, reasons, accounts, head)
+        return _KillReport(data["id"], data["boot"], mono_ns, wall_ns, known_as, reasons, accounts, head)
 
     def elapsed_us(self, stamp: Stamp, mono_ns: int) -> int:
         """Count from the first reason; on another boot's clock, by the wall."""
@@ -199,20 +199,20 @@ class ReportBuilder:
         """Return one kill's report in the shape of `report --json`; None if there is none of that id."""
         kill = self._kills.get((self.last or "") if wanted == "last" else wanted)
         if kill is None:
-            kill = next((one for one in self._kills.values() if one.known_as and one.known_as == wanted), None)
+            kill = next((item for item in self._kills.values() if item.known_as and item.known_as == wanted), None)
         if kill is None:
             return None
         accounts = {name: account.as_dict() for name, account in kill.accounts.items()}
-        answered_us = _latest([one["answered_us"] for one in accounts.values()])
+        answered_us = _latest([item["answered_us"] for item in accounts.values()])
         return {
             "id": kill.id,
             "reasons": kill.reasons,
             "fired_at": clock.iso(kill.began_wall_ns),
             "budget_us": self.budget_us,
             "within_budget": answered_us is not None and answered_us <= self.budget_us,
-            "last_sent_us": _latest([one["sent_us"] for one in accounts.values()]),
+            "last_sent_us": _latest([item["sent_us"] for item in accounts.values()]),
             "last_answered_us": answered_us,
-            "all_clear_us": _latest([one["clear_us"] for one in accounts.values()]),
+            "all_clear_us": _latest([item["clear_us"] for item in accounts.values()]),
             "scope": [*kill.accounts, *(name for name in kill.head.unstruck if name not in kill.accounts)],
             "by": fired_by(kill.reasons[0]),
             "rearmed": kill.head.last_rearm(name for name, account in kill.accounts.items() if not account.rearmed),
@@ -234,23 +234,23 @@ class ReportBuilder:
 
         Without `names`, the orders that it counts are left out: entries that are read before it have named them.
         """
-        found = self._found(kill, account)
-        if found is None:
+        account_report = self._found(kill, account)
+        if account_report is None:
             return None
-        told = found.to_json()
+        state = account_report.to_json()
         if not names:
-            told["tally"] = {**found.tally.to_json(names=False), "names": "as before"}
-        return told
+            state["tally"] = {**account_report.tally.to_json(names=False), "names": "as before"}
+        return state
 
     def tally(self, kill: str, account: str) -> OrderTally | None:
         """Return what the orders of an account have come to in a kill; None if there is no such kill."""
-        found = self._found(kill, account)
-        return None if found is None else found.tally
+        account_report = self._found(kill, account)
+        return None if account_report is None else account_report.tally
 
     def _found(self, kill: str, account: str) -> AccountReport | None:
         known = self._kills.get(kill)
         if known is None:  # more kills are held than are told, if accounts are still in them
-            known = next((one for one in self._latest.values() if one.id == kill), None)
+            known = next((kill_report for kill_report in self._latest.values() if kill_report.id == kill), None)
         return None if known is None else known.accounts.get(account)
 
     def to_json(self) -> dict[str, object]:
@@ -258,22 +258,22 @@ class ReportBuilder:
         latest = {name: kill.id for name, kill in self._latest.items()}
         older = {kill.id: kill for kill in self._latest.values() if kill.id not in self._kills}
         held = older | self._kills
-        left, told = MAX_CHECKPOINT_BYTES, dict[str, object]()
+        left, result = MAX_CHECKPOINT_BYTES, dict[str, object]()
         for kill in reversed(held.values()):
-            one = kill.to_json()
-            size = len(orjson.dumps(one, default=str))
+            item = kill.to_json()
+            size = len(orjson.dumps(item, default=str))
             if size > left:  # thousands of orders may be named in it
-                one = kill.to_json(names=False)
-                size = len(orjson.dumps(one, default=str))
+                item = kill.to_json(names=False)
+                size = len(orjson.dumps(item, default=str))
             left -= size
             if left < 0:  # of kills that accounts are still in, all but the evidence of later reasons
                 if kill.id not in latest.values():
                     continue
-                one["reasons"] = [*kill.reasons[:1], *({**reason, "evidence": {}} for reason in kill.reasons[1:])]
-            told[kill.id] = one
-        pruned = [name for name in told if name in older]
+                item["reasons"] = [*kill.reasons[:1], *({**reason, "evidence": {}} for reason in kill.reasons[1:])]
+            result[kill.id] = item
+        pruned = [name for name in result if name in older]
         places = {name: [[*place] for place in places] for name, places in self._tripped.items()}
-        held_ones = {"held": list(reversed(told.values())), "latest": latest, "pruned": pruned, "tripped": places}
+        held_ones = {"held": list(reversed(result.values())), "latest": latest, "pruned": pruned, "tripped": places}
         return {**held_ones, "approvals": self._approvals.to_json(), "config": self._config}
 
     def restore(self, told: Mapping[str, Any]) -> None:
@@ -361,8 +361,8 @@ class ReportBuilder:
     def _rename(self, moved: Mapping[str, str]) -> None:
         """Give accounts the names that they have now; kills that are over keep the names of that time."""
         known = [(name, self._latest.pop(was), was) for was, name in moved.items() if was in self._latest]
-        found = [(name, kill, kill.accounts.pop(was)) for name, kill, was in known]
-        for name, kill, account in found:
+        moving = [(name, kill, kill.accounts.pop(was)) for name, kill, was in known]
+        for name, kill, account in moving:
             self._latest[name], kill.accounts[name] = kill, account
         renamed = {_AccountPlace(kill.id, was): _AccountPlace(kill.id, name) for name, kill, was in known}
         places = [(moved[was], self._tripped.pop(was)) for was in moved if was in self._tripped]

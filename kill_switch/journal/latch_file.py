@@ -54,9 +54,9 @@ class LatchFile:
     def look(self) -> bool:
         """Read the file; True if somebody else may have left something."""
         with self._lock:
-            found = _lines(self.path)
-            self._events.append(("found", found))
-        return any(line not in self._known for line in found)
+            lines = _lines(self.path)
+            self._events.append(("found", lines))
+        return any(line not in self._known for line in lines)
 
     def append_line(self, line: bytes) -> bool | None:
         """Leave a line of our own; False if there is no room for all of it, None if nothing could be left."""
@@ -83,8 +83,8 @@ class LatchFile:
     def poll(self) -> None:
         """Take note of what the other threads have found, in its order."""
         while self._events:
-            what, lines = self._events.popleft()
-            match what:
+            kind, lines = self._events.popleft()
+            match kind:
                 case "found":
                     self._found, self.exists = lines, bool(lines)
                 case "left":
@@ -144,8 +144,8 @@ def append_trouble(path: Path, line: bytes) -> str:
 
 def files_with_lines(paths: Iterable[Path]) -> dict[Path, list[str]]:
     """Return those of these files that trip a daemon at its start, with their lines. It may wait."""
-    found = ((path, _lines(path)) for path in paths)
-    return {path: lines for path, lines in found if lines}
+    contents = ((path, _lines(path)) for path in paths)
+    return {path: lines for path, lines in contents if lines}
 
 
 def remove_lines(paths: Iterable[Path], lines: Collection[str]) -> None:
@@ -213,16 +213,16 @@ class LatchContents(NamedTuple):
         return LatchRecord(accounts=self.unknown_accounts, said=self.said, uid=self.uid, user=user)
 
 
-def parse_latch(said: str, known: Collection[str]) -> LatchContents:
+def parse_latch(content: str, known: Collection[str]) -> LatchContents:
     """Understand a latch file's lines; `known` are the accounts that there are."""
-    accounts, elsewhere = latched_accounts(said, known), latched_elsewhere(said, known)
-    return LatchContents(latch_text(said)[:MAX_TEXT], accounts, elsewhere, said[:MAX_TEXT], _latched_by(said))
+    accounts, elsewhere = latched_accounts(content, known), latched_elsewhere(content, known)
+    return LatchContents(latch_text(content)[:MAX_TEXT], accounts, elsewhere, content[:MAX_TEXT], _latched_by(content))
 
 
-def latch_text(said: str) -> str:
+def latch_text(text: str) -> str:
     """Return what a latch file's lines say, for people."""
     texts = []
-    for line in _pieces(said):
+    for line in _pieces(text):
         try:
             texts.append(printable.line(str(orjson.loads(line)["text"])))
         except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -230,9 +230,9 @@ def latch_text(said: str) -> str:
     return "; ".join(texts) or "a latch was left in a file"
 
 
-def _latched_by(said: str) -> int | None:
+def _latched_by(text: str) -> int | None:
     """Return the user whom the first line that names one names."""
-    for line in _pieces(said):
+    for line in _pieces(text):
         try:
             uid = orjson.loads(line)["uid"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -242,10 +242,10 @@ def _latched_by(said: str) -> int | None:
     return None
 
 
-def latched_elsewhere(said: str, known: Collection[str]) -> tuple[str, ...]:
+def latched_elsewhere(text: str, known: Collection[str]) -> tuple[str, ...]:
     """Return the accounts that a latch file's lines name and that are not known here, yet or any more."""
     named: dict[str, None] = {}
-    for line in _pieces(said):
+    for line in _pieces(text):
         try:
             accounts = orjson.loads(line)["accounts"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -255,10 +255,10 @@ def latched_elsewhere(said: str, known: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in named if name not in known)
 
 
-def latched_accounts(said: str, known: Collection[str]) -> tuple[str, ...]:
+def latched_accounts(text: str, known: Collection[str]) -> tuple[str, ...]:
     """Return the accounts that a latch file's lines name; all that are known, if any line cannot be understood."""
     named: set[str] = set()
-    for line in _pieces(said):
+    for line in _pieces(text):
         try:
             accounts = orjson.loads(line)["accounts"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -269,9 +269,9 @@ def latched_accounts(said: str, known: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in known if name in named) or tuple(known)  # whom else could it have meant
 
 
-def _pieces(said: str) -> list[str]:
+def _pieces(text: str) -> list[str]:
     """Part a file into its lines; what is more than anybody leaves stays one piece, which nobody understands."""
-    return said.removesuffix("\n").split("\n", MAX_LINES)
+    return text.removesuffix("\n").split("\n", MAX_LINES)
 
 
 def json_safe(value: object) -> object:
@@ -292,7 +292,7 @@ def _lines(path: Path) -> list[str]:
         fd = open_ours(path, os.O_RDONLY)
         try:
             status = os.fstat(fd)
-            said = os.read(fd, MAX_BYTES).decode("utf-8", "replace")
+            content = os.read(fd, MAX_BYTES).decode("utf-8", "replace")
         finally:
             os.close(fd)
     except (FileNotFoundError, NotADirectoryError):
@@ -301,7 +301,7 @@ def _lines(path: Path) -> list[str]:
         return [_unreadable(path, "a link to nowhere")]
     except OSError as error:
         return [_unreadable(path, error.strerror or "no")]
-    lines = said.removesuffix("\n").split("\n")
+    lines = content.removesuffix("\n").split("\n")
     if status.st_size > MAX_BYTES:
         lines.append(_unreadable(path, "more than anybody reads"))
     return lines
@@ -309,11 +309,11 @@ def _lines(path: Path) -> list[str]:
 
 def _unreadable(path: Path, why: str) -> str:
     try:
-        found = os.lstat(path)
+        status = os.lstat(path)
     except OSError:
         return f"{path}: {why}"
-    which = f"{found.st_ino}, {found.st_size} bytes, {found.st_mtime_ns}"
-    return f"{path}: {why} (uid {found.st_uid}, file {which})"
+    which = f"{status.st_ino}, {status.st_size} bytes, {status.st_mtime_ns}"
+    return f"{path}: {why} (uid {status.st_uid}, file {which})"
 
 
 def _remove(path: Path, known: Collection[str]) -> bool:

@@ -150,14 +150,14 @@ def remember(path: Path, reading: Callable[[], object] = lambda: None) -> Journa
 
 
 def _read(path: Path, take: Callable[[Entry], object], reading: Callable[[], object] = lambda: None) -> JournalContents:
-    chain, size, rest, number = HashChain(), 0, b"", 0
+    chain, size, remainder, number = HashChain(), 0, b"", 0
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return JournalContents([], 0, b"", None)
     with file:
         while chunk := file.read(CHUNK):
-            *lines, rest = (rest + chunk).split(b"\n")
+            *lines, remainder = (remainder + chunk).split(b"\n")
             for line in lines:
                 number += 1
                 try:
@@ -165,11 +165,11 @@ def _read(path: Path, take: Callable[[Entry], object], reading: Callable[[], obj
                 except JournalBroken as broken:
                     return JournalContents([], size, b"", JournalBroken(number, broken.why))
                 size += len(line) + 1
-            if len(rest) > MAX_LINE:
+            if len(remainder) > MAX_LINE:
                 return JournalContents([], size, b"", JournalBroken(number + 1, TOO_LONG))
             if len(chunk) == CHUNK:
                 reading()
-    return JournalContents([], size, rest, None)
+    return JournalContents([], size, remainder, None)
 
 
 # ── all files ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -177,8 +177,8 @@ def _read(path: Path, take: Callable[[Entry], object], reading: Callable[[], obj
 
 def segment_number(name: str) -> int:
     """Return a full file's number, 0 if it is no such name."""
-    found = _NUMBERED.fullmatch(name)
-    return int(found[1]) if found else 0
+    match = _NUMBERED.fullmatch(name)
+    return int(match[1]) if match else 0
 
 
 def segment_name(number: int) -> str:
@@ -188,8 +188,8 @@ def segment_name(number: int) -> str:
 
 def is_full(directory: Path) -> list[Path]:
     """Return the files that are full, in their order; raises `OSError`."""
-    found = [path for path in directory.iterdir() if segment_number(path.name)]
-    return sorted(found, key=lambda path: segment_number(path.name))
+    paths = [path for path in directory.iterdir() if segment_number(path.name)]
+    return sorted(paths, key=lambda path: segment_number(path.name))
 
 
 class JournalReader:
@@ -263,14 +263,14 @@ class JournalReader:
 
     def _between(self, current: BinaryIO, following: BinaryIO) -> list[Path]:
         """Return the full files that were begun after one open file and before another."""
-        found, after = [], False
+        files, after = [], False
         for path in is_full(self._path.parent):
             if _is_same(path, following):
                 break
             if after:
-                found.append(path)
+                files.append(path)
             after = after or _is_same(path, current)
-        return found
+        return files
 
     def _begin(self, path: Path) -> None:
         self.where, self.line = path, 0
@@ -306,12 +306,12 @@ def read_reports(path: Path, budget_us: int) -> tuple[ReportBuilder, JournalBrok
 
     Raises `OSError`.
     """
-    made = ReportBuilder(budget_us, keep=None)
+    report_builder = ReportBuilder(budget_us, keep=None)
     try:
         for number, entry in enumerate(JournalReader(path).entries()):
             if entry["kind"] == checkpoint.KIND and number:
                 continue  # it says what those before it have said
-            made.take(entry)
+            report_builder.take(entry)
     except JournalBroken as broken:
-        return made, broken
-    return made, None
+        return report_builder, broken
+    return report_builder, None

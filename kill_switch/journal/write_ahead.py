@@ -83,7 +83,7 @@ class WriteAheadNote:
     def truncate_if_recorded(self, written: int) -> None:
         """Empty the file, if the journal has all that it says: it has the records up to this number."""
         if self._on_way:
-            self._on_way = {key: told for key, told in self._on_way.items() if told[0] > written}
+            self._on_way = {key: pending for key, pending in self._on_way.items() if pending[0] > written}
         if self._size and not self._awaited and not self._on_way and not self.found:
             try:
                 os.ftruncate(self._fd, 0)
@@ -101,11 +101,11 @@ class WriteAheadNote:
         """Open the file anew if it is not there, or not ours any more; None if all is well. It may wait."""
         return None if self._fd >= 0 and self._there() else self._open()
 
-    def adopt(self, found: FoundNotes) -> None:
+    def adopt(self, notes: FoundNotes) -> None:
         """Go over to the file that `look` has opened, with the lines that the journal does not have yet."""
         self.close()
-        self._fd, self._size, self.trouble = found.fd, found.size, found.trouble
-        self.found += found.lines
+        self._fd, self._size, self.trouble = notes.fd, notes.size, notes.trouble
+        self.found += notes.lines
         if self._fd >= 0:
             for _, line in self._on_way.values():
                 self._put(line + b"\n")
@@ -113,8 +113,8 @@ class WriteAheadNote:
     def reopen_if_removed(self) -> None:
         """Do at once what `look` and `adopt` do in two steps."""
         self.give_up()
-        if (found := self.look()) is not None:
-            self.adopt(found)
+        if (notes := self.look()) is not None:
+            self.adopt(notes)
         else:
             self.well()
 

@@ -146,13 +146,13 @@ class JournalWriter:
     def _drain_inbox(self) -> None:
         while self.inbox:
             record = self.inbox.popleft()
-            made: list[CondensedRecord] = []
+            condensed_records: list[CondensedRecord] = []
             try:
-                for one in self._condenser.condense(record.kind, record.data, record.at):
-                    made.append(one)  # noqa: PERF402 - what came before a failure counts
+                for condensed_record in self._condenser.condense(record.kind, record.data, record.at):
+                    condensed_records.append(condensed_record)  # noqa: PERF402 - what came before a failure counts
             except Exception:  # a record that the condenser does not understand is written as it is
-                made.append(CondensedRecord(record.kind, record.data, record.at))
-            self._held += [PendingRecord(record.number, *one) for one in made]
+                condensed_records.append(CondensedRecord(record.kind, record.data, record.at))
+            self._held += [PendingRecord(record.number, *condensed_record) for condensed_record in condensed_records]
             self._taken = record.number
 
     def _append(self) -> None:
@@ -268,16 +268,16 @@ class JournalWriter:
             self.displaced = ""
             self.announcements.append(f"journal {self.path}: it is there again")
 
-    def _take_note(self, what: str) -> None:
+    def _take_note(self, note: str) -> None:
         """Have the next start trip, whatever it finds."""
         if not self.displaced:
             self._standing.clear()
             self.announcements.append(
-                f"journal {self.path} {what} under the running daemon: nothing is on record. The next start will be "
+                f"journal {self.path} {note} under the running daemon: nothing is on record. The next start will be "
                 "tripped. Put the file back, or restart the daemon and re-arm"
             )
-        self.displaced, self.trouble = what, ""
-        line = latch_line(f"the journal {what} under the running daemon", "all", clock.now())
+        self.displaced, self.trouble = note, ""
+        line = latch_line(f"the journal {note} under the running daemon", "all", clock.now())
         for file in self._files:
             if self._standing.get(file.path) != (inode := _inode(file.path)) or not inode:
                 file.append_line(line)
@@ -291,7 +291,10 @@ class JournalWriter:
         `known` are the lines of each latch file that it may be removed with, once the disk has record `stands`. True if
         somebody else has left a latch in the state directory.
         """
-        self._held += [PendingRecord(self._taken, *made) for made in self._condenser.due_repeats(clock.now().mono_ns)]
+        self._held += [
+            PendingRecord(self._taken, *condensed_record)
+            for condensed_record in self._condenser.due_repeats(clock.now().mono_ns)
+        ]
         self.write(sync=True)
         if self._size and not self._marked and not self.displaced:
             self._mark()
@@ -315,7 +318,9 @@ class JournalWriter:
     def conclude(self) -> None:
         """Write what was counted, and is not due yet."""
         self._drain_inbox()
-        self._held += [PendingRecord(self._taken, *made) for made in self._condenser.flush_repeats()]
+        self._held += [
+            PendingRecord(self._taken, *condensed_record) for condensed_record in self._condenser.flush_repeats()
+        ]
         self.write()
 
     def close(self, known: Sequence[Collection[str]], stands: int, within_s: float) -> None:

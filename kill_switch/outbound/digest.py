@@ -64,15 +64,17 @@ class Digest:
             return False
         self._announcements.append(news)
         if len(self._announcements) > MAX_ANNOUNCEMENTS:
-            del self._announcements[least_important([one.level for one in self._announcements])]
+            del self._announcements[least_important([announcement.level for announcement in self._announcements])]
             self.dropped += 1
         return True
 
     def amend(self, words: str, after: str) -> None:
         """Replace a reason's text, if it has not been sent yet."""
         self._announcements = [
-            one._replace(text=after) if (one.level, one.text) == (Severity.TRIP, words) else one
-            for one in self._announcements
+            announcement._replace(text=after)
+            if (announcement.level, announcement.text) == (Severity.TRIP, words)
+            else announcement
+            for announcement in self._announcements
         ]
 
     @property

@@ -31,9 +31,9 @@ _Calls = queue.SimpleQueue[Callable[[], object] | None]
 class OffloadThread:
     """A thread for blocking calls. It begins with the first call and ends with `close`."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, purpose: str) -> None:
         """`what` names, for people, what the calls depend on: "the file system of /run/kill-switch"."""
-        self.purpose = what
+        self.purpose = purpose
         self._calls: _Calls = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._waiting = 0  # calls that the thread has not finished, abandoned ones included

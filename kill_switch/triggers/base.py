@@ -24,9 +24,9 @@ class Unseen(str):
 
     __slots__ = ()
 
-    def __new__(cls, what: str, why: str = "") -> Unseen:
+    def __new__(cls, subject: str, why: str = "") -> Unseen:
         """`what` could not be seen, as in "whether equity is above the floor"; `why` is what keeps it from view."""
-        return super().__new__(cls, f"cannot see {what}{f': {why}' if why else ''}; look there, then use --force")
+        return super().__new__(cls, f"cannot see {subject}{f': {why}' if why else ''}; look there, then use --force")
 
 
 class Trigger(Protocol):

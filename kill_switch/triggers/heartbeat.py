@@ -270,6 +270,6 @@ class HeartbeatTrigger:
         self._note(False, TRIP)
 
 
-def _means_same(one: tuple[bool, str], other: tuple[bool, str]) -> bool:
+def _means_same(first: tuple[bool, str], other: tuple[bool, str]) -> bool:
     """Tell whether two states mean the same after a restart: why one is watched does not matter."""
-    return one == other or (one[0] and other[0])
+    return first == other or (first[0] and other[0])

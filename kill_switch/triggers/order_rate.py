@@ -123,14 +123,14 @@ class OrderRateTrigger:
         """Count orders at a time, each once, at the latest time that is told of it; keep one more than may be."""
         assert self._max_new is not None  # noqa: S101 - for the type checker
         new, times = watched.new, watched.times
-        for one in orders:
-            before_ns = times.get(one)
+        for order_id in orders:
+            before_ns = times.get(order_id)
             if before_ns is not None and before_ns >= at_ns:
                 continue
             if before_ns is not None:
-                new.remove((before_ns, one))
-            times[one] = at_ns
-            insort(new, (at_ns, one), key=_time)
+                new.remove((before_ns, order_id))
+            times[order_id] = at_ns
+            insort(new, (at_ns, order_id), key=_time)
             if len(new) > self._max_new + 1:
                 del times[new.pop(0)[1]]
         if account in self._struck or self._found or len(new) <= self._max_new:
@@ -144,7 +144,7 @@ class OrderRateTrigger:
                 "max_new": self._max_new,
                 "within_ms": span_ns // 1_000_000,
                 "window_ms": self._window_ns // 1_000_000,
-                "latest": [one for _, one in new[-MAX_SHOWN:]],
+                "latest": [order_id for _, order_id in new[-MAX_SHOWN:]],
             }
             self._find(text, evidence, now)
 
@@ -242,13 +242,13 @@ class OrderRateTrigger:
         return TriggerState.OK, self._standing()
 
     def measurements(self) -> Figures:
-        found: dict[str, tuple[float, float]] = {}
+        rates: dict[str, tuple[float, float]] = {}
         if self._max_new is not None:
             most = max((self._new(name) for name in self.accounts), default=0)
-            found["new_orders"] = (float(most), float(self._max_new))
+            rates["new_orders"] = (float(most), float(self._max_new))
         if self._max_open is not None and (fullest := self._fullest(self.accounts)) is not None:
-            found["open_orders"] = (float(fullest[1]), float(self._max_open))
-        return found
+            rates["open_orders"] = (float(fullest[1]), float(self._max_open))
+        return rates
 
     def rearm_blocker(self, accounts: Collection[str] | None = None) -> str | None:
         """Say why it would fire again for one of these accounts, or of all of its own; each is counted by itself."""
@@ -302,7 +302,7 @@ class OrderRateTrigger:
     def _fullest(self, names: Sequence[str]) -> tuple[str, int] | None:
         """Return the account with the most open orders, and how many these are; None: of none it is known."""
         counts = [(name, count) for name in names if (count := self._of(name).open) is not None]
-        return max(counts, key=lambda one: one[1], default=None)
+        return max(counts, key=lambda pair: pair[1], default=None)
 
     def _standing(self, names: Sequence[str] = ()) -> str:
         """Say how many orders the busiest accounts have, of these or of all."""

@@ -90,13 +90,13 @@ class ScheduleTrigger:
         late = late_s > MISSED_AFTER_S
         text = f"scheduled for {due}" + (f", missed by {late_s:g} s" if late else "")
         if late and self._missed == "skip":
-            said = f"left out: {text}"
+            outcome = f"left out: {text}"
         else:
             report(Reason(self.name, text, self.accounts, self._clock(), {"due": due, "late_s": late_s}))
             self._times.fire(due_s)
-            self._fired, said = True, f"fired: {text}"
-        self._said = said
-        self._put_on_record(said)
+            self._fired, outcome = True, f"fired: {text}"
+        self._said = outcome
+        self._put_on_record(outcome)
 
     def _put_on_record(self, text: str) -> None:
         self._recorded = self._times.fired

@@ -110,15 +110,15 @@ class TriggerSupervisor:
         self._renamed = {}
         for pnl in self._intake.pnls.values():
             pnl.save()  # what its successor goes on from
-        made = {name: self._make(config, name) for name in begun}
-        for name, trigger in made.items():
+        triggers = {name: self._make(config, name) for name in begun}
+        for name, trigger in triggers.items():
             if name not in renamed:
                 self._inherit(trigger, self.triggers.get(name))
 
         def take() -> None:
-            for name in [name for name in made if name in renamed]:
-                self._take_over(made[name], self.triggers[renamed[name]])
-            self._install(config, {name: made.get(name) or self.triggers[name] for name in config.triggers})
+            for name in [name for name in triggers if name in renamed]:
+                self._take_over(triggers[name], self.triggers[renamed[name]])
+            self._install(config, {name: triggers.get(name) or self.triggers[name] for name in config.triggers})
 
         return take
 
@@ -134,7 +134,7 @@ class TriggerSupervisor:
         self._task_failures = {name: why for name, why in self._task_failures.items() if name in kept}
         self._blind.retain(kept)
         self._fired_blind &= kept
-        self._on_blind = {name: made.on_blind for name, made in config.triggers.items()}
+        self._on_blind = {name: trigger_config.on_blind for name, trigger_config in config.triggers.items()}
         self.triggers = triggers
         self._degraded = config.daemon.ready == "degraded"
         heartbeats = {name: t for name, t in triggers.items() if isinstance(t, HeartbeatTrigger)}
@@ -180,20 +180,20 @@ class TriggerSupervisor:
         if not ended.watched:
             return
         waiting = [other.name for other in others if not other.watched and set(other.accounts) & set(ended.accounts)]
-        more = f"; {', '.join(waiting)} waits for a first beat" if waiting else ""
+        suffix = f"; {', '.join(waiting)} waits for a first beat" if waiting else ""
         self._announce(
-            Announce(Severity.WARN, f"trigger {ended.name} is gone: nobody waits for its beats any more{more}")
+            Announce(Severity.WARN, f"trigger {ended.name} is gone: nobody waits for its beats any more{suffix}")
         )
 
     def _make(self, config: Config, name: str) -> Trigger:
-        made = config.triggers[name]
-        match made:
+        trigger_config = config.triggers[name]
+        match trigger_config:
             case schema.FlagConfig():
-                make = partial(make_flag_directory, made.path.parent, config.daemon.runtime_dir)
+                make = partial(make_flag_directory, trigger_config.path.parent, config.daemon.runtime_dir)
                 return FlagTrigger(
                     name,
-                    made.accounts,
-                    made.path,
+                    trigger_config.accounts,
+                    trigger_config.path,
                     clock=self._clock,
                     make=make,
                     made=self._flag_directory_made,
@@ -202,25 +202,25 @@ class TriggerSupervisor:
             case schema.HeartbeatConfig():
                 return HeartbeatTrigger(
                     name,
-                    made.accounts,
-                    made.timeout_s,
-                    made.start,
-                    made.allow_bye,
+                    trigger_config.accounts,
+                    trigger_config.timeout_s,
+                    trigger_config.start,
+                    trigger_config.allow_bye,
                     clock=self._clock,
                     attention=self.stall_clock,
                     drain=self._intake.drain,
                     record=partial(self._dispatcher.record_durably, HeartbeatRecord.kind),
                     past=self._beats.get(self._renamed.get(name, name)),
-                    tripped=any(self._phase(account).is_tripped for account in made.accounts),
+                    tripped=any(self._phase(account).is_tripped for account in trigger_config.accounts),
                 )
             case schema.ScheduleConfig():
                 seen = self._seen.get(name)
                 return ScheduleTrigger(
                     name,
-                    made.accounts,
-                    made.cron,
-                    made.timezone,
-                    made.missed,
+                    trigger_config.accounts,
+                    trigger_config.cron,
+                    trigger_config.timezone,
+                    trigger_config.missed,
                     clock=self._clock,
                     seen=seen and seen.until,
                     last=seen and seen.last,
@@ -230,48 +230,48 @@ class TriggerSupervisor:
             case schema.LinkConfig():
                 return LinkTrigger(
                     name,
-                    made.accounts,
-                    made.timeout_s,
+                    trigger_config.accounts,
+                    trigger_config.timeout_s,
                     clock=self._clock,
                     attention=self.stall_clock,
                     reachable=self._reachable,
                     troubles=self._lane_troubles,
                 )
             case schema.PnlConfig():
-                return self._make_pnl(config, name, made)
+                return self._make_pnl(config, name, trigger_config)
             case schema.OrderRateConfig():
                 return OrderRateTrigger(
                     name,
-                    made.accounts,
-                    made.max_new,
-                    made.max_open,
-                    made.window_s,
+                    trigger_config.accounts,
+                    trigger_config.max_new,
+                    trigger_config.max_open,
+                    trigger_config.window_s,
                     clock=self._clock,
                     attention=self.stall_clock,
                     look=self._orders,
                 )
             case _:
-                assert_never(made)
+                assert_never(trigger_config)
 
-    def _make_pnl(self, config: Config, name: str, made: schema.PnlConfig) -> PnlTrigger:
+    def _make_pnl(self, config: Config, name: str, pnl_config: schema.PnlConfig) -> PnlTrigger:
         def record(data: Mapping[str, object]) -> None:
             self._ledgers[name] = data
             self._dispatcher.record_durably(PnlRecord.kind, data)
 
         terms = PnlTerms(
-            made.currency,
-            made.rates,
-            PnlLimits(made.max_loss, made.max_drawdown, made.floor),
-            made.confirm,
-            made.stale_after_s,
-            made.warn_at,
-            ResetTime(*made.reset),
-            made.source == "accounts",
-            max(config.accounts[account].adapter_class.MEASURE_EVERY_S for account in made.accounts) + SLACK_S,
+            pnl_config.currency,
+            pnl_config.rates,
+            PnlLimits(pnl_config.max_loss, pnl_config.max_drawdown, pnl_config.floor),
+            pnl_config.confirm,
+            pnl_config.stale_after_s,
+            pnl_config.warn_at,
+            ResetTime(*pnl_config.reset),
+            pnl_config.source == "accounts",
+            max(config.accounts[account].adapter_class.MEASURE_EVERY_S for account in pnl_config.accounts) + SLACK_S,
         )
         return PnlTrigger(
             name,
-            made.accounts,
+            pnl_config.accounts,
             terms,
             clock=self._clock,
             attention=self.stall_clock,
@@ -420,9 +420,9 @@ class TriggerSupervisor:
                     case _:
                         pass
             against = self._rearm_blocker(trigger, accounts)
-            found = [why for why in against if why and not (force and isinstance(why, Unseen))]
-            if found:
-                yield f"trigger {trigger.name}: {found[0]}"
+            blockers = [why for why in against if why and not (force and isinstance(why, Unseen))]
+            if blockers:
+                yield f"trigger {trigger.name}: {blockers[0]}"
             elif blind and self._on_blind[trigger.name] == "fire":
                 yield f'trigger {trigger.name}: it is blind, and has on_blind = "fire": {blind}'
 

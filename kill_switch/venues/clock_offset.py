@@ -110,11 +110,11 @@ class ClockOffset:
         return self.note_message(at_ns, at_ns + 1_000_000_000, now.wall_ns - reply.rtt_us * 1000, now, refused=refused)
 
 
-def _meet(one: _Span | None, other: _Span | None) -> _Span | None:
+def _meet(span: _Span | None, other: _Span | None) -> _Span | None:
     """Return what is in both; None is everything as an argument, and nothing as a result."""
-    if one is None or other is None:
-        return one or other
-    low, high = max(one[0], other[0]), min(one[1], other[1])
+    if span is None or other is None:
+        return span or other
+    low, high = max(span[0], other[0]), min(span[1], other[1])
     return (low, high) if low <= high else None
 
 

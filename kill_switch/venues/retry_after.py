@@ -14,10 +14,10 @@ def retry_after_s(headers: Mapping[str, str], wall_ns: int) -> float:
 
     `headers` have names in lower case. A date counts from the answer's own `Date`, if it has one, else from `wall_ns`.
     """
-    said = headers.get("retry-after", "").strip()
-    if said.isascii() and said.isdigit():
-        return float(said[:10])
-    at_s = _epoch_s(said)
+    header_value = headers.get("retry-after", "").strip()
+    if header_value.isascii() and header_value.isdigit():
+        return float(header_value[:10])
+    at_s = _epoch_s(header_value)
     if at_s is None:
         return 0.0
     from_s = _epoch_s(headers.get("date", ""))

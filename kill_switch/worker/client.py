@@ -67,7 +67,7 @@ class JobResult(NamedTuple):
 class JobRunner(Protocol):
     """Anything that carries out errands: a `WorkerClient`, `WorkerPool`, or a test's substitute."""
 
-    async def run_job(self, what: str, within_s: float, **errand: object) -> JobResult: ...
+    async def run_job(self, job: str, within_s: float, **errand: object) -> JobResult: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -134,7 +134,7 @@ class WorkerClient:
         """Announce that there will be errands, so that the process is started."""
         self._wanted.set()
 
-    async def run_job(self, what: str, within_s: float, **errand: object) -> JobResult:
+    async def run_job(self, job: str, within_s: float, **errand: object) -> JobResult:
         """Have an errand carried out; return its outcome, at the latest after 2 × (`within_s` + `GRACE_S`).
 
         Never raises.
@@ -148,11 +148,11 @@ class WorkerClient:
         if scope.cancelled_caught:
             return JobResult(False, f"{self.name} was not running for {wait_s:g} s", lost=UNBEGUN)
         number = next(self._numbers)
-        waiting = _PendingJob(_about(what, errand), asyncio.get_running_loop().create_future())
+        waiting = _PendingJob(_about(job, errand), asyncio.get_running_loop().create_future())
         self._waiting[number] = waiting
         begin_by_s = time.monotonic() + GRACE_S
         try:
-            line = {"do": what, "id": number, "within_s": within_s, "begin_by_s": begin_by_s, **errand}
+            line = {"do": job, "id": number, "within_s": within_s, "begin_by_s": begin_by_s, **errand}
             if not self._write(line):
                 return JobResult(False, f"{self.name} does not read its pipe", lost=UNBEGUN)
             with anyio.move_on_after(wait_s):
@@ -360,10 +360,10 @@ class WorkerPool:
             "kill_switch.worker.commands", "the process for commands", outlives=True, on_restart=on_restart
         )
 
-    async def run_job(self, what: str, within_s: float, **errand: object) -> JobResult:
+    async def run_job(self, job: str, within_s: float, **errand: object) -> JobResult:
         """Send an errand to the worker that carries it out; see `WorkerClient.run_job`."""
-        aide = self.commands if what in ("run", "find") else self.messages
-        return await aide.run_job(what, within_s, **errand)
+        aide = self.commands if job in ("run", "find") else self.messages
+        return await aide.run_job(job, within_s, **errand)
 
     def clients(self) -> tuple[WorkerClient, WorkerClient]:
         return self.messages, self.commands
@@ -374,9 +374,9 @@ class WorkerPool:
             yield from filter(None, (aide.trouble, aide.hangs))
 
 
-def _about(what: str, errand: Mapping[str, Any]) -> str:
+def _about(job: str, errand: Mapping[str, Any]) -> str:
     """Describe an errand for people."""
-    match what:
+    match job:
         case "run":
             return shlex.join(errand["argv"])
         case "tell" if "subject" in errand:

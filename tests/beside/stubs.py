@@ -32,8 +32,8 @@ class Beside:
         self.answer: Callable[[Run], JobResult] = lambda run: OK
         self.takes: Callable[[Run], float] = lambda run: 0.0
 
-    async def run_job(self, what: str, within_s: float, **errand: object) -> JobResult:
-        run = Run(seconds(), what, errand)
+    async def run_job(self, job: str, within_s: float, **errand: object) -> JobResult:
+        run = Run(seconds(), job, errand)
         self.runs.append(run)
         await anyio.sleep(self.takes(run))
         return self.answer(run)

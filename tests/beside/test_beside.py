@@ -54,36 +54,36 @@ def config(directory: Path, text: str = TEXT) -> Config:
 async def test_hooks_and_messages_begin_when_the_bytes_of_the_whole_strike_have_left(tmp_path: Path) -> None:
     floor = Floor(("mm1", "rx1"))
     announced: list[Announce] = []
-    made = OutboundHub(
+    outbound_hub = OutboundHub(
         config(tmp_path), floor.dispatcher, cast(Journal, Record()), cast(TriggerSupervisor, None), announced.append
     )
-    floor.announce = made.on_announcement
+    floor.announce = outbound_hub.on_announcement
     floor.fire()
     assert [line for line in floor.trace if "cancel-all" in line] == [
         "mm1 http POST /cancel-all",
         "rx1 http POST /cancel-all",
     ]
-    assert made._hooks._jobs == [] and made._notifier._digest.compose() is None
+    assert outbound_hub._hooks._jobs == [] and outbound_hub._notifier._digest.compose() is None
     await anyio.sleep(2 * WORDS_WITHIN_S)
-    (job,) = made._hooks._jobs
+    (job,) = outbound_hub._hooks._jobs
     assert (job.argv, job.accounts, job.reason) == (("/bin/true",), ("mm1", "rx1"), "panic: touched")
-    message = made._notifier._digest.compose()
+    message = outbound_hub._notifier._digest.compose()
     assert message is not None and message.kill == job.kill
 
 
 @pytest.mark.anyio
 async def test_a_text_that_is_found_at_once_is_what_hooks_and_messages_tell(tmp_path: Path) -> None:
     floor = Floor(("mm1",))
-    made = OutboundHub(
+    outbound_hub = OutboundHub(
         config(tmp_path), floor.dispatcher, cast(Journal, Record()), cast(TriggerSupervisor, None), lambda news: None
     )
-    floor.announce = made.on_announcement
+    floor.announce = outbound_hub.on_announcement
     floor.fire()
     await anyio.sleep(WORDS_WITHIN_S / 2)
-    made.amend("panic: touched", "panic: the quoter went mad")
+    outbound_hub.amend("panic: touched", "panic: the quoter went mad")
     await anyio.sleep(WORDS_WITHIN_S)
-    (job,) = made._hooks._jobs
-    message = made._notifier._digest.compose()
+    (job,) = outbound_hub._hooks._jobs
+    message = outbound_hub._notifier._digest.compose()
     assert job.reason == "panic: the quoter went mad"
     assert message is not None and "the quoter went mad" in message.text and "touched" not in message.text
 
@@ -97,19 +97,19 @@ async def test_a_process_beside_that_cannot_be_had_is_shown_and_keeps_no_strike_
     announced: list[Announce] = []
     watch = Quiet()
     loaded = config(tmp_path)
-    made = OutboundHub(loaded, floor.dispatcher, Replayed(), cast(TriggerSupervisor, watch), announced.append)  # type: ignore[arg-type]
-    floor.announce = made.on_announcement
+    outbound_hub = OutboundHub(loaded, floor.dispatcher, Replayed(), cast(TriggerSupervisor, watch), announced.append)  # type: ignore[arg-type]
+    floor.announce = outbound_hub.on_announcement
     async with anyio.create_task_group() as group:
         tasks = TaskSupervisor(group)
-        made.start(tasks)
+        outbound_hub.start(tasks)
         await anyio.sleep(0.5)
         floor.fire()
         assert "mm1 http POST /cancel-all" in floor.trace
         await anyio.sleep(600)
-        troubles = list(made.troubles())
+        troubles = list(outbound_hub.troubles())
         for what in ("messages", "commands"):
             assert f"the process for {what} cannot be started: No such file or directory" in troubles
-        assert made.missing == "the process for messages cannot be started: No such file or directory"
+        assert outbound_hub.missing == "the process for messages cannot be started: No such file or directory"
         assert any(
             trouble.startswith("notify command: the process for commands was not running") for trouble in troubles
         )
@@ -117,11 +117,11 @@ async def test_a_process_beside_that_cannot_be_had_is_shown_and_keeps_no_strike_
             "hook /bin/true: the process for commands was not running for 8 s",
             "hook /bin/true waits to be run: the process for commands was not running for 13 s",
         ]
-        made.reconfigure(config(tmp_path, TEXT.partition("[hooks]")[0]), tasks)
+        outbound_hub.reconfigure(config(tmp_path, TEXT.partition("[hooks]")[0]), tasks)
         await anyio.sleep(60)
-        assert troubles[0] in made.troubles()
-        assert not any(trouble.startswith("notify") for trouble in made.troubles())
-        await made.finish()
+        assert troubles[0] in outbound_hub.troubles()
+        assert not any(trouble.startswith("notify") for trouble in outbound_hub.troubles())
+        await outbound_hub.finish()
         group.cancel_scope.cancel()
 
 
@@ -154,20 +154,20 @@ class Replayed(Record):
 async def test_a_trip_in_the_very_moment_of_the_stop_has_its_hooks_run_first(tmp_path: Path) -> None:
     floor, desk = Floor(("mm1",)), Desk()
     text = TEXT.partition("[notify]")[0]
-    made = OutboundHub(
+    outbound_hub = OutboundHub(
         config(tmp_path, text),
         floor.dispatcher,
         Replayed(),  # type: ignore[arg-type]
         cast(TriggerSupervisor, Quiet()),
         lambda news: None,
     )
-    made._hooks._job_runner = desk
-    floor.announce = made.on_announcement
+    outbound_hub._hooks._job_runner = desk
+    floor.announce = outbound_hub.on_announcement
     async with anyio.create_task_group() as group:
-        group.start_soon(made._hooks.run)
+        group.start_soon(outbound_hub._hooks.run)
         await anyio.sleep(1)
         floor.fire()
-        await made.finish()
+        await outbound_hub.finish()
         group.cancel_scope.cancel()
     assert [run.errand["argv"] for run in desk.of("run")] == [("/bin/true",)]
-    assert made._hooks.idle
+    assert outbound_hub._hooks.idle

@@ -39,8 +39,8 @@ def anyio_backend() -> str:
 async def running(on_restart: Callable[[str], object] | None = None) -> AsyncIterator[WorkerPool]:
     beside = WorkerPool(on_restart)
     async with anyio.create_task_group() as group:
-        for one in beside.clients():
-            group.start_soon(one.run)
+        for worker_client in beside.clients():
+            group.start_soon(worker_client.run)
         yield beside
         group.cancel_scope.cancel()
 
@@ -135,10 +135,12 @@ async def test_a_command_that_fails_says_how(tmp_path: Path, text: str, code: in
 async def test_a_program_that_is_not_there_is_a_failure_like_any_other(tmp_path: Path) -> None:
     async with running() as beside:
         done = await beside.run_job("run", 5, argv=[str(tmp_path / "none")], env=ENV)
-        found = [await beside.run_job("find", 5, argv=[name]) for name in ("sh", "/bin/sh", str(tmp_path / "none"))]
+        job_results = [
+            await beside.run_job("find", 5, argv=[name]) for name in ("sh", "/bin/sh", str(tmp_path / "none"))
+        ]
     assert done == JobResult(False, "No such file or directory")
-    assert [one.ok for one in found] == [True, True, False]
-    assert found[2].why == f"{tmp_path / 'none'} is not a program that this process could run"
+    assert [job_result.ok for job_result in job_results] == [True, True, False]
+    assert job_results[2].why == f"{tmp_path / 'none'} is not a program that this process could run"
 
 
 async def test_a_command_that_hangs_is_killed_with_all_its_children(tmp_path: Path) -> None:
@@ -246,7 +248,7 @@ async def test_a_call_that_is_refused_says_so_without_the_url(site: Site) -> Non
 async def test_nobody_is_started_for_whom_there_is_nothing_to_do() -> None:
     async with running() as beside:
         await anyio.sleep(0.05)
-        assert [one.pid for one in beside.clients()] == [None, None]
+        assert [worker_client.pid for worker_client in beside.clients()] == [None, None]
 
 
 async def test_a_python_that_cannot_be_started_is_shown_and_errands_fail_in_bounded_time(
@@ -312,11 +314,11 @@ async def test_what_is_under_way_at_the_end_is_still_delivered(site: Site) -> No
 async def test_signals_that_systemd_sends_to_the_whole_group_do_not_end_it_before_the_daemon() -> None:
     async with running() as beside:
         assert (await beside.run_job("find", 5, argv=["sh"])).ok
-        pids = [one.pid for one in beside.clients()]
+        pids = [worker_client.pid for worker_client in beside.clients()]
         for pid, number in itertools.product(filter(None, pids), (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
             os.kill(pid, number)
         assert (await beside.run_job("find", 5, argv=["sh"])).ok
-        assert list(beside.troubles()) == [] and pids == [one.pid for one in beside.clients()]
+        assert list(beside.troubles()) == [] and pids == [worker_client.pid for worker_client in beside.clients()]
 
 
 async def test_a_command_does_not_inherit_the_deafness_to_signals() -> None:

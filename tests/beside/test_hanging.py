@@ -37,11 +37,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def one(module: str) -> AsyncIterator[tuple[WorkerClient, list[str]]]:
     """Keep a process of that module; yield what is told of it, too."""
     told = list[str]()
-    made = WorkerClient(module, on_restart=told.append)
-    made.start_when_needed()
+    worker_client = WorkerClient(module, on_restart=told.append)
+    worker_client.start_when_needed()
     async with anyio.create_task_group() as group:
-        group.start_soon(made.run)
-        yield made, told
+        group.start_soon(worker_client.run)
+        yield worker_client, told
         group.cancel_scope.cancel()
 
 
@@ -66,14 +66,14 @@ def keepers(desk: int) -> list[int]:
 
 @pytest.mark.parametrize("name", ["locked", "deaf", "knotted"])
 async def test_a_process_that_hangs_is_killed_and_another_one_takes_its_place(name: str) -> None:
-    async with one(f"tests.beside.sick.{name}") as (made, told):
-        await until(lambda: made._begun)
-        first = made.pid
+    async with one(f"tests.beside.sick.{name}") as (worker_client, told):
+        await until(lambda: worker_client._begun)
+        first = worker_client.pid
         await until(lambda: told)
         assert first is not None and gone(first)
         assert told[0].startswith("the process for messages hung: no answer for 2 s; it is started again")
-        assert made.trouble == told[0].partition(";")[0]
-        await until(lambda: made.pid not in (None, first))
+        assert worker_client.trouble == told[0].partition(";")[0]
+        await until(lambda: worker_client.pid not in (None, first))
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ async def test_a_process_that_cannot_begin_is_started_less_and_less_often(monkey
         await real(seconds)
 
     monkeypatch.setattr(anyio, "sleep", sleep)
-    async with one("tests.beside.sick.dead") as (made, told):
+    async with one("tests.beside.sick.dead") as (worker_client, told):
         await until(lambda: len(pauses) >= 6)
         assert pauses[:6] == [*client.PAUSES_S, client.PAUSES_S[-1]]
-        assert told[0] == "the process for messages ended; it is started again" and made.restarts >= 6
+        assert told[0] == "the process for messages ended; it is started again" and worker_client.restarts >= 6
 
 
 async def test_a_process_that_is_stopped_is_replaced_and_what_waited_for_it_is_told_as_not_begun() -> None:
@@ -154,10 +154,10 @@ async def test_a_command_goes_on_when_the_process_that_has_begun_it_ends(
     program = script(tmp_path, f"echo one; echo $$ >> {tmp_path}/ran; sleep 3; echo two; exit 3")
     told: list[str] = []
     async with running(told.append) as beside:
-        found = list[JobResult]()
+        job_results = list[JobResult]()
 
         async def run() -> None:
-            found.append(await beside.run_job("run", 15, argv=[program], env=ENV))
+            job_results.append(await beside.run_job("run", 15, argv=[program], env=ENV))
 
         async with anyio.create_task_group() as group:
             group.start_soon(run)
@@ -167,7 +167,7 @@ async def test_a_command_goes_on_when_the_process_that_has_begun_it_ends(
             os.kill(first, number)
             await until(lambda: told)
         assert f"under way: {program} (goes on)" in told[0]
-        assert found[0]._replace(ms=0) == JobResult(False, "exit code 3", 3, 0, "one\ntwo\n")
+        assert job_results[0]._replace(ms=0) == JobResult(False, "exit code 3", 3, 0, "one\ntwo\n")
         assert len((tmp_path / "ran").read_text().split()) == 1
         assert beside.commands.pid != first and beside.messages.pid is None
 
@@ -175,10 +175,10 @@ async def test_a_command_goes_on_when_the_process_that_has_begun_it_ends(
 async def test_what_keeps_a_command_takes_it_along_and_is_told(tmp_path: Path) -> None:
     program = script(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 60")
     async with running() as beside:
-        found = list[JobResult]()
+        job_results = list[JobResult]()
 
         async def run() -> None:
-            found.append(await beside.run_job("run", 15, argv=[program], env=ENV))
+            job_results.append(await beside.run_job("run", 15, argv=[program], env=ENV))
 
         async with anyio.create_task_group() as group:
             group.start_soon(run)
@@ -187,7 +187,7 @@ async def test_what_keeps_a_command_takes_it_along_and_is_told(tmp_path: Path) -
             (keeper,) = keepers(beside.commands.pid)
             os.kill(keeper, signal.SIGKILL)
         why = "its keeper process was killed by signal 9, and the command with it"
-        assert found == [JobResult(False, why, lost=INTERRUPTED)]
+        assert job_results == [JobResult(False, why, lost=INTERRUPTED)]
         assert gone(number_in(tmp_path / "pid"))
         assert (await beside.run_job("find", 5, argv=["sh"])).ok
 
@@ -195,17 +195,17 @@ async def test_what_keeps_a_command_takes_it_along_and_is_told(tmp_path: Path) -
 async def test_a_command_still_ends_in_time_when_the_process_that_has_begun_it_is_gone(tmp_path: Path) -> None:
     program = script(tmp_path, f"sleep 60 & echo $! > {tmp_path}/child; wait")
     async with running() as beside:
-        found = list[JobResult]()
+        job_results = list[JobResult]()
 
         async def run() -> None:
-            found.append(await beside.run_job("run", 2, argv=[program], env=ENV))
+            job_results.append(await beside.run_job("run", 2, argv=[program], env=ENV))
 
         async with anyio.create_task_group() as group:
             group.start_soon(run)
             await until(lambda: number_in(tmp_path / "child"))
             assert beside.commands.pid is not None
             os.kill(beside.commands.pid, signal.SIGKILL)
-        assert (found[0].why, found[0].lost) == ("killed after 2 s", "")
+        assert (job_results[0].why, job_results[0].lost) == ("killed after 2 s", "")
         assert gone(number_in(tmp_path / "child"))
 
 

@@ -212,7 +212,7 @@ async def test_a_start_runs_what_was_interrupted_while_its_accounts_are_tripped(
         await anyio.sleep(5)
         assert made.ran == ([("systemctl", "mm1 rx1")] if again else [])
         ended = "interrupted: the daemon ended meanwhile; it is " + ("run again" if again else "not run again")
-        assert [(one["attempt"], one["why"]) for one in made.records] == [
+        assert [(record["attempt"], record["why"]) for record in made.records] == [
             (number, ended),
             *([(number + 1, "")] if again else []),
         ]

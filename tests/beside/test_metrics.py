@@ -118,11 +118,11 @@ def exposed(figures: Any, *, silent: bool = False) -> Iterator[int]:
             told.append(line["trouble"])
             up.set()
         elif not silent:
-            made.on_figures(line["asks"], figures())
+            metrics_server.on_figures(line["asks"], figures())
 
-    made = MetricsServer("127.0.0.1", port, write)
+    metrics_server = MetricsServer("127.0.0.1", port, write)
     loop = asyncio.new_event_loop()
-    serving = loop.create_task(made.serve())
+    serving = loop.create_task(metrics_server.serve())
     thread = threading.Thread(target=lambda: loop.run_until_complete(asyncio.wait([serving])), daemon=True)
     thread.start()
     assert up.wait(5) and told == [""]

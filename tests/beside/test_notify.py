@@ -38,13 +38,13 @@ def texts(run: Run) -> str:
 
 
 def test_a_kill_of_two_accounts_is_one_message_that_says_all_there_is_to_know() -> None:
-    told = [
+    announcements = [
         news(Severity.TRIP, "panic: the flag is there"),
         news(Severity.CLEAR, "proven clear after 1 strike(s)", "mm1"),
         news(Severity.CLEAR, "proven clear after 1 strike(s)", "rx1"),
         news(Severity.CLEAR, "every account of kill 7 is proven clear"),
     ]
-    message = render(told, "host1")
+    message = render(announcements, "host1")
     assert message.subject == "kill-switch host1: KILL, proven clear: panic: the flag is there"
     assert message.text == (
         "KILL: panic: the flag is there\n"
@@ -59,11 +59,11 @@ def test_a_kill_of_two_accounts_is_one_message_that_says_all_there_is_to_know() 
 
 
 def test_orders_that_are_left_come_before_what_is_clear_and_are_named_in_the_subject() -> None:
-    told = [
+    announcements = [
         news(Severity.CLEAR, "proven clear", "mm1"),
         news(Severity.RESIDUE, "3 order(s) left, still chasing", "rx1"),
     ]
-    message = render(told, "host1")
+    message = render(announcements, "host1")
     assert message.subject == "kill-switch host1: ORDERS LEFT: rx1: 3 order(s) left, still chasing"
     assert message.text.startswith("ORDERS LEFT: rx1: 3 order(s)")
 

@@ -36,25 +36,27 @@ def wrong(tmp_path: Path, text: str) -> list[str]:
 
 def test_a_url_is_written_as_it_is_or_kept_where_secrets_are(tmp_path: Path) -> None:
     text = '[notify]\nurls = ["mailto://ops@example.org", { env = "URL" }]\ncommand = "/bin/page -v \'a b\'"\n'
-    found = loaded(tmp_path, f'{text}[ping]\nurl = {{ env = "PING" }}\nevery = "30s"')
-    urls = [url.get_secret_value() for url in found.notify.urls]
+    config = loaded(tmp_path, f'{text}[ping]\nurl = {{ env = "PING" }}\nevery = "30s"')
+    urls = [url.get_secret_value() for url in config.notify.urls]
     assert urls == ["mailto://ops@example.org", ENVIRON["URL"]]
-    assert found.notify.command == ("/bin/page", "-v", "a b")
-    assert found.ping.url is not None and found.ping.url.get_secret_value() == ENVIRON["PING"]
-    assert found.ping.every_s == 30
-    assert SECRET not in repr(found)
+    assert config.notify.command == ("/bin/page", "-v", "a b")
+    assert config.ping.url is not None and config.ping.url.get_secret_value() == ENVIRON["PING"]
+    assert config.ping.every_s == 30
+    assert SECRET not in repr(config)
 
 
 def test_nothing_of_it_has_to_be_there(tmp_path: Path) -> None:
-    found = loaded(tmp_path, "")
-    assert (found.notify.urls, found.notify.command, found.ping.url, found.hooks.on_trip) == ((), None, None, ())
-    assert found.daemon.metrics is None
+    config = loaded(tmp_path, "")
+    assert (config.notify.urls, config.notify.command, config.ping.url, config.hooks.on_trip) == ((), None, None, ())
+    assert config.daemon.metrics is None
 
 
 def test_hooks_are_commands_without_a_shell(tmp_path: Path) -> None:
-    found = loaded(tmp_path, '[hooks]\non_trip = ["systemctl stop quoter.service", "sh -c \'a && b\'"]\ntimeout = "5s"')
-    assert found.hooks.on_trip == (("systemctl", "stop", "quoter.service"), ("sh", "-c", "a && b"))
-    assert found.hooks.timeout_s == 5
+    config = loaded(
+        tmp_path, '[hooks]\non_trip = ["systemctl stop quoter.service", "sh -c \'a && b\'"]\ntimeout = "5s"'
+    )
+    assert config.hooks.on_trip == (("systemctl", "stop", "quoter.service"), ("sh", "-c", "a && b"))
+    assert config.hooks.timeout_s == 5
 
 
 COMMAND = 'expected a command, such as "systemctl stop quoter.service"'

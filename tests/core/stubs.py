@@ -277,7 +277,7 @@ class Floor:
             self.journal or self.recorder,
             self.time.now,
             self.time.later,
-            lambda said: self.announce(said),
+            lambda announcement: self.announce(announcement),
             lambda account, route: self.lane_changes.append((account, route)),
         )
         self.venues: dict[str, Venue] = {}

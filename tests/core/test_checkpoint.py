@@ -128,7 +128,7 @@ def reading(entries: Iterable[Mapping[str, Any]]) -> dict[str, object]:
     return {
         "state": state,
         "latched": recovery.tripped_accounts(entries),
-        "reports": [reports.render(one) for one in reports.kill_ids()],
+        "reports": [reports.render(kill_id) for kill_id in reports.kill_ids()],
         "seen": history.triggers_watched_until(entries, datetime(2100, 1, 1, tzinfo=UTC)),
         "pnl": {record.trigger: record for record in history.records_of_kind(entries, PnlRecord)},
         "beats": {record.trigger: record for record in history.records_of_kind(entries, HeartbeatRecord)},

@@ -44,9 +44,12 @@ class Day:
 
     def take(self, kind: str, data: Mapping[str, Any]) -> None:
         at = self.now()
-        for made in (*self.condenser.due_repeats(at.mono_ns), *self.condenser.condense(kind, data, at)):
-            data, stamps = orjson.loads(orjson.dumps(made.data)), {"at": "2023-11-14T22:13:20Z", "boot": self.run.boot}
-            self.made.append({"seq": len(self.made) + 1, "kind": made.kind, "data": data, **stamps})
+        for condensed_record in (*self.condenser.due_repeats(at.mono_ns), *self.condenser.condense(kind, data, at)):
+            data, stamps = (
+                orjson.loads(orjson.dumps(condensed_record.data)),
+                {"at": "2023-11-14T22:13:20Z", "boot": self.run.boot},
+            )
+            self.made.append({"seq": len(self.made) + 1, "kind": condensed_record.kind, "data": data, **stamps})
 
     def fire(self, *names: str) -> None:
         at = self.now()

@@ -152,7 +152,7 @@ def test_an_account_that_is_struck_once_more_begins_behind_the_record() -> None:
 def test_a_reason_that_comes_of_what_is_being_carried_out_waits_for_its_turn() -> None:
     floor = Floor(("a", "b", "c"))
     at_hand(floor)
-    floor.announce = lambda said: floor.fire("b") if "b" not in floor.dispatcher.last_reason_ns else None
+    floor.announce = lambda announcement: floor.fire("b") if "b" not in floor.dispatcher.last_reason_ns else None
     floor.fire("a")
     assert "intend" not in floor.trace[1:]
     assert floor.trace[-4:-1] == ["latch reason", "b begins POST /cancel-all", "b http POST /cancel-all"]
@@ -356,7 +356,7 @@ def test_a_journal_that_fails_outright_stops_no_strike(caplog: pytest.LogCapture
 
 
 def test_an_announcement_that_fails_stops_nothing_that_follows(caplog: pytest.LogCaptureFixture) -> None:
-    def fails(said: Announce) -> None:
+    def fails(announcement: Announce) -> None:
         raise RuntimeError("nobody listens")
 
     floor = Floor()
@@ -472,7 +472,7 @@ def test_a_kill_goes_from_the_strike_to_the_proof() -> None:
     assert floor.trace[-1] == "a http GET /orders"
     floor.answer("a", body=b"")
     assert floor.phase() == "CLEAR"
-    assert [said.level for said in floor.announced] == ["trip", "clear", "clear"]
+    assert [announcement.level for announcement in floor.announced] == ["trip", "clear", "clear"]
     assert floor.session().status.open_orders == 0
 
 
@@ -844,7 +844,7 @@ def test_a_strikes_late_second_copy_after_the_re_arm_is_lost_unsent_on_both_rout
     assert floor.dispatcher.rearm(floor.asked()) == RearmGranted(("a",))
     del floor.trace[:]
     session.on_lane_event(
-        CallLost(next(one.tag for one in outputs if isinstance(one, Call)), True, "no answer in time")
+        CallLost(next(output.tag for output in outputs if isinstance(output, Call)), True, "no answer in time")
     )
     assert floor.trace == [] and floor.phase() == "ARMED"
 

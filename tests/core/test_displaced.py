@@ -90,10 +90,10 @@ WAYS = (
 @pytest.fixture
 def opened(dirs: Dirs, at_once: None, monkeypatch: pytest.MonkeyPatch) -> Prompt:
     monkeypatch.setattr("kill_switch.journal.journal.FsyncThread", ByHand)
-    made = Prompt(*dirs)
-    made.append("start", {"triggers": {}}, at(0))
-    made.flush()
-    return made
+    prompt = Prompt(*dirs)
+    prompt.append("start", {"triggers": {}}, at(0))
+    prompt.flush()
+    return prompt
 
 
 def killed(opened: Journal) -> None:
@@ -121,10 +121,10 @@ def touched(ms: float = 1) -> Reason:
 
 def reported(opened: Journal, ms: float = 1) -> bool:
     """Do what the dispatcher does with a reason."""
-    said = touched(ms)
-    opened.note_ahead(said)
-    observed = {"observed_mono_ns": said.observed_at.mono_ns, "observed_wall_ns": said.observed_at.wall_ns}
-    return opened.append_latch("reason", {**REASON, **observed}, said.observed_at)
+    reason = touched(ms)
+    opened.note_ahead(reason)
+    observed = {"observed_mono_ns": reason.observed_at.mono_ns, "observed_wall_ns": reason.observed_at.wall_ns}
+    return opened.append_latch("reason", {**REASON, **observed}, reason.observed_at)
 
 
 @pytest.mark.parametrize("way", WAYS)

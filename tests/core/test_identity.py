@@ -82,9 +82,9 @@ def test_a_switch_may_be_turned_on_a_list_may_grow_and_a_text_may_not_change(
 
 
 def test_a_login_that_shares_no_part_of_the_scope_is_another_account() -> None:
-    one, two = (replace(A, scope={"nt_accounts": (name,)}) for name in ("Sim101", "Live1"))
-    assert not two.is_same(on_record(one))
-    assert replace(A, scope={"nt_accounts": ("Live1", "Sim101")}).is_same(on_record(one))
+    login, two = (replace(A, scope={"nt_accounts": (name,)}) for name in ("Sim101", "Live1"))
+    assert not two.is_same(on_record(login))
+    assert replace(A, scope={"nt_accounts": ("Live1", "Sim101")}).is_same(on_record(login))
 
 
 # ── whose latch it is ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -130,9 +130,9 @@ def test_many_latched_accounts_that_have_other_keys_or_names_are_not_looked_for_
 
 def test_an_account_that_takes_over_a_part_of_a_latched_one_shares_its_latch() -> None:
     whole = replace(A, scope={"nt_accounts": ("Sim101", "Live1")})
-    one, two = (replace(A, scope={"nt_accounts": (name,)}) for name in ("Sim101", "Live1"))
-    assert find_shared({"a": [on_record(whole)]}, {"a": one, "b": two}) == {"b": "a"}
-    assert find_shared({"a": [on_record(whole)]}, {"b": one, "c": two}) == {"b": "a", "c": "a"}
+    login, two = (replace(A, scope={"nt_accounts": (name,)}) for name in ("Sim101", "Live1"))
+    assert find_shared({"a": [on_record(whole)]}, {"a": login, "b": two}) == {"b": "a"}
+    assert find_shared({"a": [on_record(whole)]}, {"b": login, "c": two}) == {"b": "a", "c": "a"}
     assert find_shared({"a": [on_record(whole)]}, {"a": whole, "b": two}) == {}
 
 

@@ -42,9 +42,9 @@ def record(journal: Journal, said: Reason) -> bool:
 
 @pytest.fixture
 def intent(dirs: tuple[Path, Path]) -> Iterator[WriteAheadNote]:
-    made = WriteAheadNote(dirs[1] / NAME)
-    yield made
-    made.close()
+    write_ahead_note = WriteAheadNote(dirs[1] / NAME)
+    yield write_ahead_note
+    write_ahead_note.close()
 
 
 def left(dirs: tuple[Path, Path]) -> bytes:

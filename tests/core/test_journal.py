@@ -87,9 +87,9 @@ def latched(opened: Journal) -> tuple[str, tuple[str, ...]]:
 
 @pytest.fixture
 def opened(dirs: tuple[Path, Path]) -> Iterator[Prompt]:
-    made = Prompt(*dirs)
-    yield made
-    made.close()
+    prompt = Prompt(*dirs)
+    yield prompt
+    prompt.close()
 
 
 class ByHand(FsyncThread):
@@ -130,9 +130,9 @@ class SyncedByHand(Prompt):
 
 @pytest.fixture
 def by_hand(dirs: tuple[Path, Path]) -> Iterator[SyncedByHand]:
-    made = SyncedByHand(*dirs)
-    yield made
-    made.close()
+    synced_by_hand = SyncedByHand(*dirs)
+    yield synced_by_hand
+    synced_by_hand.close()
 
 
 def write(dirs: tuple[Path, Path], *kinds: str) -> Path:
@@ -211,13 +211,13 @@ def test_other_records_wait_for_the_flush(opened: Prompt) -> None:
 
 
 def test_every_record_is_told_to_whoever_listens_as_it_will_be_read_back(opened: Prompt) -> None:
-    told: list[journal.Entry] = []
-    opened.on_entry = told.append
+    entries: list[journal.Entry] = []
+    opened.on_entry = entries.append
     opened.append_latch("reason", {"n": 1}, at(0))
-    assert told == []  # a strike is waiting
+    assert entries == []  # a strike is waiting
     opened.flush()
     (entry,) = journal.read_journal(opened.path).entries
-    assert told == [{key: entry[key] for key in ("at", "mono_ns", "boot", "kind", "data")}]
+    assert entries == [{key: entry[key] for key in ("at", "mono_ns", "boot", "kind", "data")}]
 
 
 def test_what_json_cannot_tell_is_told_all_the_same_and_the_rest_of_the_record_is_whole(opened: Prompt) -> None:

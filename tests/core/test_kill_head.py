@@ -141,7 +141,7 @@ def test_a_re_arm_says_who_and_when_and_with_whose_approval() -> None:
     told = head(run)["rearmed"]
     assert (told["uid"], told["user"], told["at"]) == (2, "user2", "2023-11-14T22:14:21.000000Z")
     assert (told["forced"], told["accounts"], told["left"], told["earlier"]) == (False, ["a"], [], [])
-    assert [(one["uid"], one["at"][14:19]) for one in told["approvals"]] == [(1, "14:20"), (2, "14:21")]
+    assert [(approval["uid"], approval["at"][14:19]) for approval in told["approvals"]] == [(1, "14:20"), (2, "14:21")]
 
 
 def test_an_approval_that_was_void_by_then_is_not_told() -> None:
@@ -149,13 +149,13 @@ def test_an_approval_that_was_void_by_then_is_not_told() -> None:
     run(asked("a", uid=1, ms=60_000), reported("a", ms=61_000))
     cleared(run, "a", ms=61_000)
     run(asked("a", uid=2, ms=70_000), asked("a", uid=3, ms=71_000))
-    assert [one["uid"] for one in head(run)["rearmed"]["approvals"]] == [2, 3]
+    assert [approval["uid"] for approval in head(run)["rearmed"]["approvals"]] == [2, 3]
 
 
 def test_an_approval_for_other_accounts_is_no_approval() -> None:
     run = cleared(Run(armed("a", "b", approvals=2))(reported("a", "b")), "a", "b")
     run(asked("b", uid=1, ms=60_000), asked("a", uid=2, ms=61_000), asked("a", uid=3, ms=62_000))
-    assert [one["uid"] for one in head(run)["rearmed"]["approvals"]] == [2, 3]
+    assert [approval["uid"] for approval in head(run)["rearmed"]["approvals"]] == [2, 3]
 
 
 def test_a_forced_re_arm_says_so_and_the_state_stays_the_kills_last() -> None:
@@ -217,7 +217,7 @@ def test_the_next_file_of_a_journal_goes_on_with_every_head() -> None:
     assert head(begun) == head(whole)
     for run in (whole, begun):
         run(asked("a", uid=2, ms=70_000), reported("a", ms=75_000))
-    assert [one["uid"] for one in head(begun, K1)["rearmed"]["approvals"]] == [1, 2]
+    assert [approval["uid"] for approval in head(begun, K1)["rearmed"]["approvals"]] == [1, 2]
     for kill in ReportBuilder(1, whole.entries).kill_ids():
         assert head(begun, kill) == head(whole, kill)
 

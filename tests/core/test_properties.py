@@ -280,7 +280,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
             assert (new.kill, new.sweep.strikes) == (old.kill, old.sweep.strikes)
             assert (new.phase is Phase.CLEAR) == (old.phase is Phase.CLEAR)
             assert (new.identity, new.unproven_identities) == (old.identity, old.unproven_identities)
-            assert {one["key"] for one in new.unproven_identities} == {
+            assert {identity["key"] for identity in new.unproven_identities} == {
                 f"{name}{number}" for number in self.unproven[name]
             }
 

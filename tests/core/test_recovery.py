@@ -342,11 +342,11 @@ def test_latches_of_two_names_that_become_one_account_hold_until_both_are_proven
 
 
 def test_an_account_that_takes_a_part_of_a_latched_one_over_is_tripped_too() -> None:
-    whole, one, two = (
+    whole, login, two = (
         replace(X, scope={"nt_accounts": names}) for names in (("Sim101", "Live1"), ("Sim101",), ("Live1",))
     )
     run = Run(identified("a", a=whole))(*TO_CLEAR)
-    state = rebuilt_as(run, a=one, b=two)
+    state = rebuilt_as(run, a=login, b=two)
     assert state.tripped == ("a", "b")
     assert state.accounts["b"].phase is Phase.STRIKING
     run.state = state

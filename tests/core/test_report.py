@@ -150,7 +150,7 @@ def test_a_refused_strike_is_no_answer_and_the_figures_are_those_of_the_first_th
     run(struck("a", 2, 1001, "fresh"), answered("a", 1500), read("a", 1600), due("a", 1850), read("a", 1900))
     told = account(run)
     assert (told["verdict"], told["sent_us"], told["answered_us"]) == ("CONFIRMED", 1_000_000, 1_500_000)
-    assert [(one["strike"], one["answer"], one["answered_us"]) for one in told["attempts"]] == [
+    assert [(attempt["strike"], attempt["answer"], attempt["answered_us"]) for attempt in told["attempts"]] == [
         (1, "REFUSED", 6_500),
         (2, "ACCEPTED", 1_500_000),
     ]
@@ -168,7 +168,7 @@ def test_an_answer_to_an_earlier_strike_stands_beside_that_strikes_figures() -> 
     run = Run(armed("a"))(reported("a"), answered("a", 10, CancelOutcome.UNKNOWN), read("a", 1000, live=2))
     run(answered("a", 1010, strike=1))
     assert (account(run)["sent_us"], account(run)["answered_us"]) == (0, 1_010_000)
-    assert [one["answer"] for one in account(run)["attempts"]] == ["ACCEPTED", None]
+    assert [attempt["answer"] for attempt in account(run)["attempts"]] == ["ACCEPTED", None]
 
 
 @pytest.mark.parametrize("answer", [CancelOutcome.ACCEPTED, CancelOutcome.REFUSED])
@@ -177,7 +177,7 @@ def test_a_late_answer_to_a_strike_of_an_earlier_kill_is_no_figure_of_the_next_o
     run(reported("a", ms=70_000), answered("a", 70_001, answer, strike=1))
     told = account(run)
     assert (told["verdict"], told["sent_us"], told["answered_us"]) == ("UNKNOWN", 0, None)
-    assert [one["strike"] for one in told["attempts"]] == [1]
+    assert [attempt["strike"] for attempt in told["attempts"]] == [1]
     run(answered("a", 72_000))
     assert (account(run)["sent_us"], account(run)["answered_us"]) == (0, 2_000_000)
     assert report(run)["within_budget"] is False
@@ -188,7 +188,11 @@ def test_the_first_strike_after_a_re_arm_within_the_same_kill_is_an_attempt_of_i
     run(asked("a", force=True), reported("a", ms=70_000), answered("a", 70_003))
     told = account(run)
     assert (told["sent_us"], told["answered_us"]) == (70_000_000, 70_003_000)
-    assert [(one["strike"], one["answer"]) for one in told["attempts"]] == [(1, "REFUSED"), (2, None), (3, "ACCEPTED")]
+    assert [(attempt["strike"], attempt["answer"]) for attempt in told["attempts"]] == [
+        (1, "REFUSED"),
+        (2, None),
+        (3, "ACCEPTED"),
+    ]
     assert ReportBuilder(1, run.entries).to_json() == ReportBuilder(1, checkpointed(run)).to_json()
 
 
@@ -219,7 +223,7 @@ def test_of_very_many_strikes_the_first_and_the_last_are_told_and_the_accepted_o
         )
     told = account(run)
     assert (told["strikes"], told["answered_us"], told["sent_us"]) == (59, 119_990_000, 114_000_000)
-    assert [one["strike"] for one in told["attempts"]] == [1, 2, 3, 4, *range(52, 60)]
+    assert [attempt["strike"] for attempt in told["attempts"]] == [1, 2, 3, 4, *range(52, 60)]
 
 
 @pytest.mark.parametrize(
@@ -531,7 +535,7 @@ def test_strikes_after_a_re_arm_within_the_same_kill_are_counted_on() -> None:
 def test_a_reason_that_joins_is_told_with_the_others_and_reopens_what_was_clear() -> None:
     run = cleared(Run(armed("a", "b"))(reported("a", "b")))(reported("a", ms=600, trigger="loss", text="5000 lost"))
     told = report(run)
-    assert [one["trigger"] for one in told["reasons"]] == ["panic", "loss"]
+    assert [reason["trigger"] for reason in told["reasons"]] == ["panic", "loss"]
     assert told["reasons"][1]["observed_at"] == "2023-11-14T22:13:20.600000Z"
     assert (account(run)["state"], account(run)["verdict"]) == ("STRIKING", "UNKNOWN")
 

@@ -76,9 +76,9 @@ def trips(dirs: Dirs) -> set[str]:
 
 @pytest.fixture
 def opened(dirs: Dirs) -> Iterator[Prompt]:
-    made = Prompt(*dirs)
-    yield made
-    made.close()
+    prompt = Prompt(*dirs)
+    yield prompt
+    prompt.close()
 
 
 # ── the next file ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -123,28 +123,28 @@ def test_a_start_reads_the_last_file_alone_and_knows_what_all_of_them_say(dirs: 
 
 def test_no_file_is_begun_in_the_middle_of_a_kill(dirs: Dirs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kill_switch.journal.writer._CALM_NS", 10**15)
-    made = Prompt(*dirs)
+    prompt = Prompt(*dirs)
     for n in range(20):
-        made.append("note", {"n": n}, at(n))
-    made.append_latch("reason", REASON, at(0))
-    made.retry_pending()
+        prompt.append("note", {"n": n}, at(n))
+    prompt.append_latch("reason", REASON, at(0))
+    prompt.retry_pending()
     assert segments.is_full(dirs[0]) == []
     for n in range(60):  # one that never ends keeps no file for ever
-        made.append("note", {"n": n}, at(n))
-    made.retry_pending()
+        prompt.append("note", {"n": n}, at(n))
+    prompt.retry_pending()
     assert len(segments.is_full(dirs[0])) == 1
-    made.close()
+    prompt.close()
 
 
 def test_a_journal_without_a_checkpoint_that_is_longer_than_a_file_is_cut_at_the_first_look(dirs: Dirs) -> None:
     written(dirs, 10_000)
     chunks: list[None] = []
-    made = Prompt(*dirs, lambda: chunks.append(None))
-    assert len(chunks) == made.path.stat().st_size // segments.CHUNK > 1  # systemd is to wait for that
-    made.retry_pending()
+    prompt = Prompt(*dirs, lambda: chunks.append(None))
+    assert len(chunks) == prompt.path.stat().st_size // segments.CHUNK > 1  # systemd is to wait for that
+    prompt.retry_pending()
     assert len(segments.is_full(dirs[0])) == 1
-    assert made.path.stat().st_size < FULL
-    made.close()
+    assert prompt.path.stat().st_size < FULL
+    prompt.close()
     assert len(whole(dirs)) == 10_001
 
 
@@ -152,30 +152,33 @@ def test_a_journal_without_a_checkpoint_that_is_longer_than_a_file_is_cut_at_the
 def test_a_disk_on_which_no_file_can_be_begun_is_said_and_the_old_one_goes_on(
     way: str, dirs: Dirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = Prompt(*dirs)
+    prompt = Prompt(*dirs)
     real = getattr(os, way)
 
     def fails(*arguments: Any, **more: Any) -> Any:
-        about = [os.readlink(f"/proc/self/fd/{one}") if isinstance(one, int) else str(one) for one in arguments[:1]]
+        about = [
+            os.readlink(f"/proc/self/fd/{argument}") if isinstance(argument, int) else str(argument)
+            for argument in arguments[:1]
+        ]
         if any(name.endswith(NEXT) for name in about) or way == "link":
             raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
         return real(*arguments, **more)
 
     for n in range(60):
-        made.append("note", {"n": n}, at(n))
+        prompt.append("note", {"n": n}, at(n))
     with monkeypatch.context() as patch:
         patch.setattr(f"kill_switch.journal.writer.os.{way}", fails)
-        made.retry_pending()
-        assert "the next file cannot be begun: Disk quota exceeded" in made.trouble
-        made.append_latch("reason", REASON, at(1))
-        assert made.is_on_record
+        prompt.retry_pending()
+        assert "the next file cannot be begun: Disk quota exceeded" in prompt.trouble
+        prompt.append_latch("reason", REASON, at(1))
+        assert prompt.is_on_record
         patch.setattr("kill_switch.journal.writer._AGAIN_NS", 0)
-        made.retry_pending()
-    monkeypatch.setattr(made._writer, "_rotate_ns", 0)
-    made.retry_pending()
-    assert made.trouble == ""
+        prompt.retry_pending()
+    monkeypatch.setattr(prompt._writer, "_rotate_ns", 0)
+    prompt.retry_pending()
+    assert prompt.trouble == ""
     assert [path.name for path in segments.is_full(dirs[0])] == ["journal-000001.jsonl"]
-    made.close()
+    prompt.close()
     assert trips(dirs) == {"a"}
     assert [entry["seq"] for entry in whole(dirs)] == list(range(1, 63))
 
@@ -192,12 +195,12 @@ def test_a_process_that_is_killed_at_any_point_of_it_loses_nothing_and_trips_nob
         for step in range(100):
             shutil.rmtree(dirs[0])
             dirs[0].mkdir()
-            made, left = Prompt(*dirs), step
+            prompt, left = Prompt(*dirs), step
             if latched:
-                made.append_latch("reason", REASON, at(0))
+                prompt.append_latch("reason", REASON, at(0))
             for n in range(60):
-                made.append("note", {"n": n}, at(n))
-            made.flush()
+                prompt.append("note", {"n": n}, at(n))
+            prompt.flush()
 
             def dying(real: Callable[..., Any]) -> Callable[..., Any]:
                 def call(*arguments: Any, **more: Any) -> Any:
@@ -213,11 +216,11 @@ def test_a_process_that_is_killed_at_any_point_of_it_loses_nothing_and_trips_nob
                 for way in ways:
                     patch.setattr(f"kill_switch.journal.writer.os.{way}", dying(getattr(os, way)))
                 try:
-                    made.retry_pending()
+                    prompt.retry_pending()
                     died = False
                 except Died:
                     died = True
-            killed(made)
+            killed(prompt)
             assert trips(dirs) == ({"a"} if latched else set()), step
             again = Prompt(*dirs)
             assert not (dirs[0] / NEXT).exists()
@@ -252,13 +255,13 @@ def test_a_journal_that_is_gone_while_full_files_are_there_trips(dirs: Dirs) -> 
 
 def test_what_stands_in_the_way_of_the_next_file_keeps_no_daemon_from_starting(dirs: Dirs) -> None:
     (dirs[0] / NEXT).mkdir()
-    made = Prompt(*dirs)
+    prompt = Prompt(*dirs)
     for n in range(60):
-        made.append("note", {"n": n}, at(n))
-    made.retry_pending()
-    assert "the next file cannot be begun: Is a directory" in made.trouble
-    assert made.is_on_record
-    made.close()
+        prompt.append("note", {"n": n}, at(n))
+    prompt.retry_pending()
+    assert "the next file cannot be begun: Is a directory" in prompt.trouble
+    assert prompt.is_on_record
+    prompt.close()
 
 
 def test_a_checkpoint_that_was_changed_trips(dirs: Dirs) -> None:
@@ -274,10 +277,10 @@ def test_a_checkpoint_that_was_changed_trips(dirs: Dirs) -> None:
 
 
 def damaged(dirs: Dirs, damage: Callable[[list[Path]], object]) -> JournalBroken:
-    made = Prompt(*dirs)
-    fill(made, 3)
-    made.append("note", {}, at(0))
-    made.close()
+    prompt = Prompt(*dirs)
+    fill(prompt, 3)
+    prompt.append("note", {}, at(0))
+    prompt.close()
     damage(segments.is_full(dirs[0]))
     with pytest.raises(JournalBroken) as raised:
         whole(dirs)
@@ -393,10 +396,10 @@ def bytes_read(work: Callable[[], object]) -> int:
 @pytest.mark.timeout(60)  # most of it is the writing
 def test_a_start_reads_no_more_than_a_mebibyte_of_a_million_records(dirs: Dirs) -> None:
     def start() -> None:
-        made = Prompt(*dirs)
-        assert recovery.tripped_accounts(made.contents.entries) == (frozenset("a") if full else frozenset())
-        made.retry_pending()
-        killed(made)
+        prompt = Prompt(*dirs)
+        assert recovery.tripped_accounts(prompt.contents.entries) == (frozenset("a") if full else frozenset())
+        prompt.retry_pending()
+        killed(prompt)
 
     full = False
     empty = bytes_read(start)

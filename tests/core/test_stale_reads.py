@@ -37,16 +37,16 @@ def play(lag_ms: int, placed_ms: int, kept: int) -> tuple[list[Told], Sweep]:
         for one in [one for one in coming if one[0] <= now_ms]:
             coming.remove(one)
             if one[2] == "answer":
-                state, more = sweep.step(state, StrikeAnswered(at_ns, CancelOutcome.ACCEPTED))
+                state, sweep_actions = sweep.step(state, StrikeAnswered(at_ns, CancelOutcome.ACCEPTED))
             else:
                 then_ms = one[1] - lag_ms
                 live = placed_ms <= then_ms and (ended_ms is None or then_ms < ended_ms)
                 read = ReadCounted(at_ns, (TRIP_MS + one[1]) * MS, int(live), 0, True)
-                state, more = sweep.step(state, read)
-            acts += more
+                state, sweep_actions = sweep.step(state, read)
+            acts += sweep_actions
         if at_ns >= state.due_ns:
-            state, more = sweep.step(state, SweepTimerFired(at_ns))
-            acts += more
+            state, sweep_actions = sweep.step(state, SweepTimerFired(at_ns))
+            acts += sweep_actions
         for act in acts:
             match act:
                 case SweepAction.STRIKE:

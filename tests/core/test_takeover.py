@@ -21,7 +21,9 @@ def entries(state: State, *events: engine.Event) -> tuple[State, list[Entry]]:
     made: list[Entry] = []
     for event in events:
         state, commands = engine.step(state, event)
-        made += [{"kind": one.kind, "data": one.data} for one in commands if isinstance(one, AppendRecord)]
+        made += [
+            {"kind": command.kind, "data": command.data} for command in commands if isinstance(command, AppendRecord)
+        ]
     return state, [{**entry, "seq": number} for number, entry in enumerate(made, 1)]
 
 
@@ -43,7 +45,7 @@ def direct() -> tuple[State, list[Entry]]:
 def join(past: list[Entry]) -> tuple[takeover.TakeoverPlan, list[Entry]]:
     running, kept = direct()
     joined = takeover.plan_takeover(running, recovery.rebuild(past, PACES), at(5000))
-    return joined, [{**one, "data": joined.rewrite(one["kind"], one["data"])} for one in kept]
+    return joined, [{**entry, "data": joined.rewrite(entry["kind"], entry["data"])} for entry in kept]
 
 
 def test_on_an_empty_record_nothing_is_different() -> None:
@@ -59,9 +61,9 @@ def test_a_kill_that_is_under_way_is_joined_and_strikes_are_numbered_on() -> Non
     joined, written = join(past)
     assert joined.unfinished == ("b",)
     assert set(joined.state.accounts) == {"a", "b"}
-    assert {one["data"].get("kill") for one in written if "kill" in one["data"]} == {past[0]["data"]["kill"]}
-    assert [one["data"]["sent"][0]["strike"] for one in written if one["kind"] == "strike"] == [3]
-    assert [one["data"]["strike"] for one in written if one["kind"] == "answer"] == [3]
+    assert {entry["data"].get("kill") for entry in written if "kill" in entry["data"]} == {past[0]["data"]["kill"]}
+    assert [entry["data"]["sent"][0]["strike"] for entry in written if entry["kind"] == "strike"] == [3]
+    assert [entry["data"]["strike"] for entry in written if entry["kind"] == "answer"] == [3]
     whole = recovery.rebuild([*past, *written], PACES)
     assert whole.kill is not None and joined.state.kill is not None
     assert (whole.kill.id, whole.kill.unclear) == (joined.state.kill.id, joined.state.kill.unclear)

@@ -34,7 +34,7 @@ class Case:
 
     def show(self, *ids: str) -> None:
         """Read the list, for no kill."""
-        self.book.apply_listing("orders", [order(one) for one in ids], self.tick(), whole=True)
+        self.book.apply_listing("orders", [order(order_id) for order_id in ids], self.tick(), whole=True)
 
     def push(self, one: str, life: OrderState = OrderState.LIVE, status: str = "open") -> None:
         self.tick()
@@ -53,7 +53,7 @@ class Case:
 
     def read(self, *ids: str, asked_ns: int | None = None, whole: bool = True) -> None:
         asked_ns = self.tick() if asked_ns is None else asked_ns
-        self.book.apply_listing("orders", [order(one) for one in ids], asked_ns, whole=whole)
+        self.book.apply_listing("orders", [order(order_id) for order_id in ids], asked_ns, whole=whole)
         self.count.on_read(self.book, frozenset(ids), asked_ns, self.tick(), whole=whole)
         self.write()
         if whole:

@@ -820,9 +820,9 @@ class TestFlag:
         looked, real_watch, real_look = threading.Event(), directory.watch, trigger.look
 
         def look(path: Path) -> trigger.FlagState:
-            found = real_look(path)
+            flag_state = real_look(path)
             looked.set()
-            return found
+            return flag_state
 
         def watch(directory: Path) -> tuple[Inotify, Directory | None]:
             looked.wait(5)
@@ -929,10 +929,10 @@ class TestFlag:
         looking, go_on, real = threading.Event(), threading.Event(), trigger.look
 
         def look(path: Path) -> trigger.FlagState:
-            found = real(path)
+            flag_state = real(path)
             looking.set()
             go_on.wait(5)
-            return found
+            return flag_state
 
         async with pressing(kill_file.path) as button:
             monkeypatch.setattr(trigger, "look", look)

@@ -25,8 +25,8 @@ CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 @pytest.fixture
 def stage() -> Iterator[Play]:
-    with Play(["oxfun", "roxom"]) as made:
-        yield made
+    with Play(["oxfun", "roxom"]) as play:
+        yield play
 
 
 def children(pid: int) -> list[int]:

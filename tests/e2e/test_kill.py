@@ -405,7 +405,7 @@ def test_orders_that_a_venue_says_it_cancels_and_keeps_are_left_and_not_gone(pla
 def test_orders_that_are_filled_while_their_cancel_is_pending_are_not_gone(play: Play) -> None:
     for venue in play.venues:
         play.rest(venue, 4)
-    play.wait_for(lambda s: all(one["open_orders"] == 4 for one in s["accounts"].values()), 5.0)
+    play.wait_for(lambda s: all(account["open_orders"] == 4 for account in s["accounts"].values()), 5.0)
     for venue in play.venues:
         play.admin("POST", "/faults", venue=venue, fault="pending", ms=100, fill=True)
     play.flag.touch()
@@ -435,7 +435,7 @@ def test_a_refused_cancel_is_no_answer_and_the_time_is_that_of_the_one_that_was_
     play.until_tripped()
     account = told(play, "roxom")
     *refused, accepted = account["attempts"]
-    assert [one["answer"] for one in account["attempts"]] == ["REFUSED"] * 3 + ["ACCEPTED"]
+    assert [attempt["answer"] for attempt in account["attempts"]] == ["REFUSED"] * 3 + ["ACCEPTED"]
     assert account["answered_us"] == accepted["answered_us"] > 1_000_000
     assert account["sent_us"] == accepted["sent_us"] > refused[-1]["answered_us"]
     assert (account["verdict"], account["within_budget"]) == ("CONFIRMED", False)

@@ -42,12 +42,12 @@ FIRE = ("fire", "--direct", "--reason", "the daemon is gone", "--json")
 @pytest.fixture
 def field() -> Iterator[Play]:
     """Two venues with orders, directories that nobody holds, and no daemon."""
-    with Play(["oxfun", "roxom"]) as made:
-        made.write_config()
-        made.state_dir.mkdir()
-        for venue in made.venues:
-            made.rest(venue, 5)
-        yield made
+    with Play(["oxfun", "roxom"]) as play:
+        play.write_config()
+        play.state_dir.mkdir()
+        for venue in play.venues:
+            play.rest(venue, 5)
+        yield play
 
 
 def test_without_waiting_for_the_proof_every_order_goes(field: Play) -> None:

@@ -43,7 +43,7 @@ def test_the_report_names_the_owner_of_a_flag_and_who_re_armed_and_keeps_the_kil
     assert play.command("rearm", "--reason", "all well").exit_code == 0
     after = play.command("report", told["id"], "--json").json
     assert (after["rearmed"]["user"], after["rearmed"]["forced"]) == (NAME, False)
-    assert [one["uid"] for one in after["rearmed"]["approvals"]] == [os.getuid()]
+    assert [approval["uid"] for approval in after["rearmed"]["approvals"]] == [os.getuid()]
     assert {account["state"] for account in after["accounts"].values()} == {"CLEAR"}
     assert len(after["config"]) == 64
     assert f"by panic, {NAME} (uid {os.getuid()})" in play.command("report").out

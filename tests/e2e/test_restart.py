@@ -21,8 +21,8 @@ ALIVE = '[triggers.alive]\nkind = "heartbeat"\ntimeout = "1s"\naccounts = ["oxfu
 
 @pytest.fixture
 def stage() -> Iterator[Play]:
-    with Play(["oxfun", "roxom"]) as made:
-        yield made
+    with Play(["oxfun", "roxom"]) as play:
+        yield play
 
 
 def send(play: Play, datagram: bytes) -> None:

@@ -33,8 +33,8 @@ def site() -> Iterator[Site]:
 @pytest.fixture
 def stage() -> Iterator[Play]:
     """Two simulated venues; a test writes the configuration and starts the daemon."""
-    with Play(["oxfun", "roxom"]) as made:
-        yield made
+    with Play(["oxfun", "roxom"]) as play:
+        yield play
 
 
 def program(play: Play, name: str, text: str) -> str:

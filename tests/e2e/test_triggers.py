@@ -25,8 +25,8 @@ DAY_NS = 86_400_000_000_000
 @pytest.fixture
 def stage() -> Iterator[Play]:
     """Two simulated venues; a test writes the configuration and starts the daemon."""
-    with Play(["oxfun", "roxom"]) as made:
-        yield made
+    with Play(["oxfun", "roxom"]) as play:
+        yield play
 
 
 def pnl(name: str, more: str) -> str:

@@ -15,10 +15,10 @@ CAUSE = "NinjaTrader does not show NT account Live1"
 
 @pytest.fixture
 def floor() -> Iterator[Play]:
-    with Play(["crosstrade"], options=["crosstrade.nt_accounts=Sim101,Live1"]) as made:
-        made.write_config()
-        made.start_daemon()
-        yield made
+    with Play(["crosstrade"], options=["crosstrade.nt_accounts=Sim101,Live1"]) as play:
+        play.write_config()
+        play.start_daemon()
+        yield play
 
 
 def test_orders_of_an_account_that_is_not_shown_any_more_are_residue_until_it_is_shown_or_a_person_forces_it(

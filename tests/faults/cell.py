@@ -73,16 +73,16 @@ class Seen:
 async def play(fault: str, venue: str, moment: str, world: str, gauge: Gauge) -> Outcome:
     """Play a cell and say what it came to; nothing is raised."""
     began_s = time.monotonic()
-    said: list[Announce] = []
+    announcements: list[Announce] = []
     seen, late = Seen(), False
     try:
         async with asyncio.timeout(GIVE_UP_S):
-            text = await _play(FAULTS[fault], venue, moment, world, said, gauge, seen)
+            text = await _play(FAULTS[fault], venue, moment, world, announcements, gauge, seen)
         ok = True
     except Exception as error:
         first = _first(error)
         text, ok, late = f"FAIL {first}", False, isinstance(first, Late)
-    lines = [f"{news.level}: {news.account or ''} {news.text}" for news in said]
+    lines = [f"{news.level}: {news.account or ''} {news.text}" for news in announcements]
     return Outcome(
         fault,
         venue,
@@ -112,7 +112,7 @@ async def _play(
     venue: str,
     moment: str,
     world: str,
-    said: list[Announce],
+    announcements: list[Announce],
     gauge: Gauge,
     seen: Seen,
 ) -> str:
@@ -124,7 +124,7 @@ async def _play(
         entries = await link.do("open", **venues, host=host, proxy=proxied, options=dict(fault.options or {}))
         with gauge.aside():
             product = Product(Path(scratch), entries, venues)
-        product.said = said
+        product.said = announcements
         try:
             async with anyio.create_task_group() as group:
                 with gauge.aside():
@@ -139,7 +139,7 @@ async def _play(
         replay = journal.read_journal(product.journal.path)
         if replay.broken or replay.torn:
             raise Failed(f"the journal does not verify: {replay.broken}")
-        if bugs := [news.text for news in said if news.level == "bug"]:
+        if bugs := [news.text for news in announcements if news.level == "bug"]:
             raise Failed(bugs[0])
     return text
 
@@ -260,8 +260,8 @@ class _Script:
         return since
 
     def _alarmed(self) -> bool:
-        said = self._product.said[self._said_before :]
-        return any(news.level == "residue" and news.account == "victim" for news in said)
+        announcements = self._product.said[self._said_before :]
+        return any(news.level == "residue" and news.account == "victim" for news in announcements)
 
     def _alarms(self) -> str:
         return "; ".join(news.text for news in self._product.said if news.level == "residue")

@@ -268,7 +268,7 @@ class AideTarget(Target):
         if future.done():
             must(isinstance(future.result().ok, bool), "an outcome that is none")
             str(future.result().why)
-        must(all(isinstance(one, str) for one in troubles), f"words that are none: {troubles!r}")
+        must(all(isinstance(trouble, str) for trouble in troubles), f"words that are none: {troubles!r}")
 
     def close(self) -> None:
         self._loop.close()

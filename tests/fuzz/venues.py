@@ -254,11 +254,11 @@ class Scene:
         match what:
             case b"kill":
                 outputs = self._heard((*self.adapter.strike(self.now),))
-                sent = any(isinstance(one, Call | Send) and one.command for one in outputs)
+                sent = any(isinstance(output, Call | Send) and output.command for output in outputs)
                 must(sent or self._target.PATIENT, "a kill sends nothing")
             case b"read":
                 outputs = self._heard(self.adapter.read(self.now))
-                self._reads[self.now.mono_ns] = {one.tag for one in outputs if isinstance(one, Call)}
+                self._reads[self.now.mono_ns] = {output.tag for output in outputs if isinstance(output, Call)}
             case b"drill":
                 self._heard(self.adapter.drill(self.now))
             case b"measure":
@@ -355,7 +355,7 @@ class Scene:
                 case NotReady(_, _, why) | CloseConnection(_, why) | UnexplainedMessage(why):
                     self._hides(why)
                 case Equity(amounts):
-                    must(all(one.is_finite() for one in amounts.values()), "an amount that is none")
+                    must(all(amount.is_finite() for amount in amounts.values()), "an amount that is none")
                 case _:
                     pass
         return outputs

@@ -306,4 +306,7 @@ class WsTarget(Wire):
             accepted = re.match(rb"HTTP/1\.1 101 [^\n]*\r\n", data)
             must(accepted, "opened by an answer that is no upgrade")
         heard = [event for event in told if isinstance(event, Received)]
-        must(sum(len(one.text) for one in heard) <= min(len(data), MAX_MESSAGE_BYTES), "more was heard than was said")
+        must(
+            sum(len(received.text) for received in heard) <= min(len(data), MAX_MESSAGE_BYTES),
+            "more was heard than was said",
+        )

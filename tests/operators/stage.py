@@ -97,7 +97,7 @@ class DispatcherHarness:
         return engine.RearmAsked(7, "ann", "all well", names, False, (), running().now())
 
     def said(self, level: str) -> list[str]:
-        return [one.text for one in self.announced if one.level == level]
+        return [announcement.text for announcement in self.announced if announcement.level == level]
 
     def _told(self, account: str, fact: AccountFact, now: Instant) -> None:
         assert isinstance(fact, Drilled)

@@ -37,7 +37,9 @@ class Tower:
             at_ns = self._ns + ahead_ns
             self.venue.clock.add_sample(at_ns, at_ns + round(by_s * S), self._ns, self._ns, self._ns)
         self.clocks.check()
-        return [f"{one.level} {one.account}: {one.text}" for one in self.said[before:]]
+        return [
+            f"{announcement.level} {announcement.account}: {announcement.text}" for announcement in self.said[before:]
+        ]
 
 
 def test_before_the_venue_has_shown_its_clock_the_offset_is_unknown() -> None:

@@ -31,7 +31,7 @@ class Tower:
         self.floor.time.advance(days * DAY_S * 1000)
         before = len(self.said)
         self.expiries.check()
-        return [f"{one.level}: {one.text}" for one in self.said[before:]]
+        return [f"{announcement.level}: {announcement.text}" for announcement in self.said[before:]]
 
 
 @pytest.mark.parametrize(("days", "left"), [(13.0, "13 days"), (13.99, "14 days"), (1.5, "36 h"), (0.02, "1 h")])

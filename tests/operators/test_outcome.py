@@ -58,7 +58,7 @@ async def test_on_a_sick_disk_the_kill_that_was_fired_is_told_with_what_is_wrong
     old = office.reports.last
     spoil(office, monkeypatch, number)
     found = await fire(office, "a")
-    assert found["id"] != old and [one["text"] for one in found["reasons"]] == ["this kill"]
+    assert found["id"] != old and [reason["text"] for reason in found["reasons"]] == ["this kill"]
     [problem] = found["problems"]
     assert os.strerror(number) in problem["text"] and "ARMED" not in problem["text"]  # the intent has it
     assert (await office.ask("report"))["id"] == found["id"]

@@ -53,7 +53,7 @@ async def test_its_read_stands_behind_everything_that_is_urgent() -> None:
     desk = DispatcherHarness("a")
     hurry = desk.venues["a"].read
     desk.venues["a"].read = lambda now: tuple(  # type: ignore[method-assign]
-        one._replace(urgent=True) for one in hurry(now) if isinstance(one, Call)
+        output._replace(urgent=True) for output in hurry(now) if isinstance(output, Call)
     )
     desk.lanes["a"].holds = True
     async with anyio.create_task_group() as group:

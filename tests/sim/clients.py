@@ -163,7 +163,7 @@ class Sim:
         headers = roxom_headers(entry, "GET:/ws")
         async with websockets.connect(entry["ws_url"], ssl=self.tls, additional_headers=headers) as ws:
             if channels:
-                await ws.send(json.dumps({"op": "subscribe", "args": [{"channel": one} for one in channels]}))
+                await ws.send(json.dumps({"op": "subscribe", "args": [{"channel": channel} for channel in channels]}))
                 assert (await receive(ws))["event"] == "subscribe"
             yield ws
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_orders_are_rested_and_shown(sim: Sim) -> None:
     ids = await sim.rest_orders("roxom", 2, symbol="GOLD-BTC", kind="stop")
-    assert [UUID(one).version for one in ids] == [7, 7]
+    assert [UUID(order_id).version for order_id in ids] == [7, 7]
     shown = await sim.get("/orders", venue="roxom")
     assert (shown["open"], shown["by_state"]) == (2, {"waitingtrigger": 2})
     assert [row["id"] for row in shown["orders"]] == ids

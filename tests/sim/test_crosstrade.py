@@ -280,7 +280,7 @@ async def test_a_flatten_cancels_an_accounts_orders_and_closes_its_positions_at_
     answer = await cross.good("POST", "/accounts/sim101/positions/flatten")
     [closed_one] = answer["closedPositions"]
     assert (closed_one["account"], closed_one["marketPosition"], closed_one["quantity"]) == ("Sim101", "Long", 3)
-    kinds = [one["orderType"] for one in (await cross.good("GET", "/accounts/Sim101/orders"))["orders"]]
+    kinds = [order["orderType"] for order in (await cross.good("GET", "/accounts/Sim101/orders"))["orders"]]
     assert kinds == ["Limit", "Limit", "Market"]  # submitted, and on their way
     await cross.until_open(1)
     assert await holding(cross) == {"Live1 ES 09-26": -2}
@@ -711,7 +711,7 @@ async def test_an_account_that_is_hidden_is_not_known_and_its_orders_rest(cross:
     answer = await cross.cancel_all("Live1")
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_account")
     assert (await cross.good("GET", "/orders"))["orders"] == []
-    names = [one["account"]["name"] for one in (await cross.good("GET", "/accounts/snapshot"))["accounts"]]
+    names = [account["account"]["name"] for account in (await cross.good("GET", "/accounts/snapshot"))["accounts"]]
     assert names == ["Sim101"] and await cross.sim.open("crosstrade") == 2
     await cross.options(hidden="")
     assert len((await cross.good("GET", "/orders"))["orders"]) == 2

@@ -95,8 +95,8 @@ async def test_partial_leaves_some_orders(sim: Sim) -> None:
     await sim.fault("roxom", "partial", keep=2)
     assert (await sim.roxom_cancel_all()).json()["data"]["cancelledOrderIds"] == ids[:3]
     assert (await sim.roxom_cancel_all()).json()["data"]["cancelledOrderIds"] == []
-    for one in ids[3:]:
-        assert (await sim.roxom("POST", f"/orders/{one}/cancel")).status_code == 200
+    for order_id in ids[3:]:
+        assert (await sim.roxom("POST", f"/orders/{order_id}/cancel")).status_code == 200
     assert await sim.open("roxom") == 0
 
 
@@ -361,8 +361,8 @@ async def test_an_unlisted_order_is_pushed_and_found_by_its_id_but_no_list_and_n
         assert (await receive(ws))["data"]["orderId"] == hidden
         assert await roxom_list(sim) == (200, heard_of)
         assert (await sim.roxom_cancel_all()).json()["data"]["cancelledOrderIds"] == heard_of
-        found = await sim.roxom("GET", f"/orders/{hidden}")
-        assert found.json()["data"]["order"]["status"] == "submitted"
+        response = await sim.roxom("GET", f"/orders/{hidden}")
+        assert response.json()["data"]["order"]["status"] == "submitted"
         await sim.clear("roxom")
         assert await roxom_list(sim) == (200, [hidden])
 
@@ -401,5 +401,5 @@ def test_the_interfaces_faults_are_all_there() -> None:
 
 def test_the_page_names_every_fault_and_every_switch_of_what_is_unknown() -> None:
     page = (Path(__file__).parents[2] / "docs/reference/simulators.md").read_text()
-    named = [*SPECS, *(one.name for kind in VENUES.values() for one in kind.options_type.unknowns())]
+    named = [*SPECS, *(field.name for kind in VENUES.values() for field in kind.options_type.unknowns())]
     assert [name for name in named if f"| `{name}` |" not in page] == []

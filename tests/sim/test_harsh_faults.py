@@ -95,8 +95,8 @@ async def test_an_empty_read_shows_nothing_for_each_list_so_many_times(desk: Des
     ids = await desk.rest(2)
     await desk.fault("empty_reads", times=2, list=LIST[desk.name])
     assert [await desk.ids() for _ in range(3)] == [set(), set(), set(ids)]
-    for one in ids:
-        assert one in (await desk.look_up(one)).text
+    for order_id in ids:
+        assert order_id in (await desk.look_up(order_id)).text
 
 
 async def test_a_stale_read_shows_what_there_was(desk: Desk) -> None:

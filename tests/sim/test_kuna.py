@@ -138,8 +138,8 @@ async def test_pending_orders_are_in_the_list_that_the_option_says_and_always_fo
     [one] = (await sim.post("/orders", venue="kuna", count=1, kind="pending"))["ids"]
     for each in (ACTIVE, f"{HISTORY}?status=Pending"):
         assert ids_of(await listed(sim, each)) == ([one] if each == target else [])
-    found = await call(sim, "GET", f"/v4/order/private/details/{one}")
-    assert found.json()["data"]["status"] == "Pending"
+    response = await call(sim, "GET", f"/v4/order/private/details/{one}")
+    assert response.json()["data"]["status"] == "Pending"
 
 
 async def test_pending_orders_are_not_cancelled_if_the_option_says_so(sim: Sim) -> None:
@@ -253,8 +253,8 @@ async def test_one_order_is_cancelled_by_itself(sim: Sim) -> None:
 
 async def test_an_account_may_have_a_hundred_open_orders(sim: Sim) -> None:
     ids = await sim.rest_orders("kuna", 100)
-    more = await sim.admin.post("/orders", json={"venue": "kuna"})
-    assert more.status_code == 400 and "may have 100 open orders" in more.json()["error"]
+    response = await sim.admin.post("/orders", json={"venue": "kuna"})
+    assert response.status_code == 400 and "may have 100 open orders" in response.json()["error"]
     body = {"type": "Limit", "orderSide": "Bid", "pair": "DAY_NIGHT", "quantity": "1", "price": "2"}
     assert "maximum" in told(await call(sim, "POST", "/v4/order/private/create", body), 400)[1]
     await sim.fault("kuna", "late_order", ms=0)
@@ -651,7 +651,7 @@ async def test_refusals_have_the_venues_own_words(sim: Sim) -> None:
 
 async def test_a_fault_can_hit_the_account_of_a_signed_request() -> None:
     async with running("kuna", accounts=2, options={"kuna": {"auth": "hmac"}}) as sim:
-        one, two = login_of(sim), login_of(sim, 1)
+        login, two = login_of(sim), login_of(sim, 1)
         await sim.fault("kuna", "refuse", status=400, on="all", account=two["name"])
-        assert (await call(sim, "GET", ACTIVE, headers=signed(one, ACTIVE))).status_code == 200
+        assert (await call(sim, "GET", ACTIVE, headers=signed(login, ACTIVE))).status_code == 200
         assert (await call(sim, "GET", ACTIVE, headers=signed(two, ACTIVE))).status_code == 400

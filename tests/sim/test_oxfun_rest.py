@@ -178,7 +178,7 @@ async def test_cancelling_by_id_answers_each_order(sim: Sim) -> None:
 
 async def test_nine_orders_are_too_many_for_one_cancel(sim: Sim) -> None:
     ids = await sim.rest_orders("oxfun", 9)
-    orders = [{"marketCode": "BTC-USD-SWAP-LIN", "orderId": one} for one in ids]
+    orders = [{"marketCode": "BTC-USD-SWAP-LIN", "orderId": order_id} for order_id in ids]
     assert refusal(await sim.oxfun("DELETE", "/v3/orders/cancel", body=json.dumps({"orders": orders})))[1] == "20001"
     assert len(data(await sim.oxfun("DELETE", "/v3/orders/cancel", body=json.dumps({"orders": orders[:8]})))) == 8
     await sim.until_open("oxfun", 1)

@@ -29,21 +29,21 @@ def test_one_option_decides_everything_and_a_single_one_beside_it_wins(venue: st
     kind = VENUES[venue].options_type
     assert len(kind.unknowns()) >= 10
     for how in ("kind", "harsh"):
-        made = make_venues([venue], 1, {venue: {"engine_ms": "7", "unknown": how}})[venue].base_options
-        assert made.engine_ms == 7
-        for one in kind.unknowns():
-            chosen = one.default if one.metadata[how] is None else one.metadata[how]
-            assert getattr(made, one.name) == chosen or one.name == "engine_ms"
+        options = make_venues([venue], 1, {venue: {"engine_ms": "7", "unknown": how}})[venue].base_options
+        assert options.engine_ms == 7
+        for field in kind.unknowns():
+            chosen = field.default if field.metadata[how] is None else field.metadata[how]
+            assert getattr(options, field.name) == chosen or field.name == "engine_ms"
 
 
 @pytest.mark.parametrize("venue", sorted(VENUES))
 def test_every_harsh_value_is_one_that_its_option_takes_and_differs_from_the_kind_one(venue: str) -> None:
-    for one in VENUES[venue].options_type.unknowns():
-        kind, harsh = one.metadata["kind"], one.metadata["harsh"]
-        assert (one.default if kind is None else kind) != (one.default if harsh is None else harsh)
+    for field in VENUES[venue].options_type.unknowns():
+        kind, harsh = field.metadata["kind"], field.metadata["harsh"]
+        assert (field.default if kind is None else kind) != (field.default if harsh is None else harsh)
         for value in (kind, harsh):
             if value is not None:
-                VENUES[venue].options_type().set(one.name, value)
+                VENUES[venue].options_type().set(field.name, value)
 
 
 async def test_it_is_switched_while_it_runs_and_is_shown() -> None:

@@ -56,7 +56,7 @@ class _Complaints(logging.Handler):
         self._judge = judge
 
     def emit(self, record: logging.LogRecord) -> None:
-        illegal = isinstance(record.args, tuple) and any(isinstance(one, IllegalEvent) for one in record.args)
+        illegal = isinstance(record.args, tuple) and any(isinstance(argument, IllegalEvent) for argument in record.args)
         if record.exc_info or illegal:
             error = record.exc_info[1] if record.exc_info else None
             self._judge.wrong(f"logged: {record.getMessage()} {error!r}")

@@ -46,7 +46,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
 
 def found(*addresses: str) -> list[tuple[Any, ...]]:
     """Answer as `socket.getaddrinfo` does."""
-    return [(socket.AF_INET6 if ":" in one else socket.AF_INET, 1, 6, "", (one, 0)) for one in addresses]
+    return [(socket.AF_INET6 if ":" in address else socket.AF_INET, 1, 6, "", (address, 0)) for address in addresses]
 
 
 class Names:

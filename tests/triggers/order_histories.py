@@ -157,33 +157,33 @@ class Story:
             self._trigger.on_rearmed()
 
     def _place(self) -> None:
-        one = Placement(len(self.orders), self._now_s)
-        self.orders.append(one)
-        self._push(one, OrderState.LIVE)
+        placement = Placement(len(self.orders), self._now_s)
+        self.orders.append(placement)
+        self._push(placement, OrderState.LIVE)
         if self.dice.random() < 0.5:
-            self._at(self._now_s + 70.0 + self.dice.uniform(0, 60), lambda: self._change(one), outside=True)
-        self._at(self._now_s + self.dice.choice(self.lives_s), lambda: self._end(one), outside=True)
+            self._at(self._now_s + 70.0 + self.dice.uniform(0, 60), lambda: self._change(placement), outside=True)
+        self._at(self._now_s + self.dice.choice(self.lives_s), lambda: self._end(placement), outside=True)
 
-    def _change(self, one: Placement) -> None:
-        if one.open_at(self._now_s):
-            self._push(one, OrderState.LIVE)
+    def _change(self, placement: Placement) -> None:
+        if placement.open_at(self._now_s):
+            self._push(placement, OrderState.LIVE)
 
-    def _end(self, one: Placement) -> None:
-        one.ended_s = self._now_s
-        self._push(one, OrderState.GONE)
+    def _end(self, placement: Placement) -> None:
+        placement.ended_s = self._now_s
+        self._push(placement, OrderState.GONE)
 
-    def _push(self, one: Placement, life: OrderState) -> None:
+    def _push(self, placement: Placement, life: OrderState) -> None:
         if self.dice.random() < self.loss:
             return
         for _ in range(self.dice.choice((1, 1, 1, 2))):
-            self._at(self._now_s + self.dice.uniform(0, self.late_s), partial(self._pushed, one, life, self._up))
+            self._at(self._now_s + self.dice.uniform(0, self.late_s), partial(self._pushed, placement, life, self._up))
 
-    def _pushed(self, one: Placement, life: OrderState, conn: int) -> None:
+    def _pushed(self, placement: Placement, life: OrderState, conn: int) -> None:
         if not conn or conn != self._up:
             return  # what was on its way when the connection went is lost
         if life is OrderState.LIVE:
-            one.pushed_s = min(one.pushed_s, self._now_s)
-        self._take(self._book.apply_push(Order(one.id, "BTC", life, str(life))))
+            placement.pushed_s = min(placement.pushed_s, self._now_s)
+        self._take(self._book.apply_push(Order(placement.id, "BTC", life, str(life))))
 
     def _take(self, facts: tuple[object, ...]) -> None:
         for fact in facts:
@@ -217,8 +217,12 @@ class Story:
         shown: list[Order] = []
 
         def look() -> None:
-            theirs = [one for one in self.orders if one.number % 2 == LISTS.index(name) and one.open_at(self._now_s)]
-            shown.extend(Order(one.id, "BTC", OrderState.LIVE, "open") for one in theirs)
+            theirs = [
+                placement
+                for placement in self.orders
+                if placement.number % 2 == LISTS.index(name) and placement.open_at(self._now_s)
+            ]
+            shown.extend(Order(placement.id, "BTC", OrderState.LIVE, "open") for placement in theirs)
 
         def answer() -> None:
             whole = self.lossy or self.dice.random() > 0.2
@@ -251,9 +255,9 @@ class Story:
         return any(start_s <= trip.at_s <= end_s for trip in self.trips)
 
     def false_new(self) -> list[Trip]:
-        def counted(one: Placement, start_s: float, end_s: float) -> bool:
+        def counted(placement: Placement, start_s: float, end_s: float) -> bool:
             """Say whether it may count: a change is taken for a late push where the first push was lost."""
-            return start_s <= one.placed_s <= end_s or start_s <= one.pushed_s <= end_s
+            return start_s <= placement.placed_s <= end_s or start_s <= placement.pushed_s <= end_s
 
         within_s = WINDOW_S + self.late_s + SLACK_S
         new = [trip for trip in self.trips if trip.new]
@@ -266,7 +270,7 @@ class Story:
         for first in range(len(self.orders) - MAX_NEW):
             burst = self.orders[first : first + MAX_NEW + 1]
             start_s, last_s = burst[0].placed_s, burst[-1].placed_s
-            end_s = max(one.pushed_s for one in burst)
+            end_s = max(placement.pushed_s for placement in burst)
             if last_s - start_s > WINDOW_S - self.late_s - SLACK_S or end_s - start_s > WINDOW_S:
                 continue
             if end_s - last_s > self.late_s or not self._clear(start_s, end_s):
@@ -275,12 +279,16 @@ class Story:
             if not self._tripped(start_s, end_s + SLACK_S):
                 missed.append(last_s)
         for before_s, asked_s, answered_s in self.rounds:
-            listed = [one for one in self.orders if before_s < one.placed_s < asked_s and one.ended_s > answered_s]
+            listed = [
+                placement
+                for placement in self.orders
+                if before_s < placement.placed_s < asked_s and placement.ended_s > answered_s
+            ]
             if answered_s - before_s > WINDOW_S - SLACK_S or not self._clear(before_s, answered_s):
                 continue
             for parity in range(len(LISTS)):  # one answer shows the orders of one list
-                theirs = [one for one in listed if one.number % 2 == parity]
-                unpushed = [one for one in theirs if one.pushed_s > answered_s]
+                theirs = [placement for placement in listed if placement.number % 2 == parity]
+                unpushed = [placement for placement in theirs if placement.pushed_s > answered_s]
                 if len(unpushed) > MAX_NEW:
                     due += 1
                     if not self._tripped(before_s, answered_s + WINDOW_S):
@@ -299,11 +307,13 @@ class Story:
 
     def _few(self, start_s: float, end_s: float) -> float:
         """Return the longest time in a span in which the open orders were no more than may be."""
-        steps = sorted({start_s, end_s, *(at for one in self.orders for at in (one.placed_s, one.ended_s))})
+        steps = sorted(
+            {start_s, end_s, *(at for placement in self.orders for at in (placement.placed_s, placement.ended_s))}
+        )
         steps = [at for at in steps if start_s <= at <= end_s]
         longest = since = 0.0
         for at, after in pairwise(steps):
-            few = sum(one.open_at(at) for one in self.orders) <= MAX_OPEN
+            few = sum(placement.open_at(at) for placement in self.orders) <= MAX_OPEN
             since = since + after - at if few else 0.0
             longest = max(longest, since)
         return longest

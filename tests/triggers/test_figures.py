@@ -51,8 +51,8 @@ class Ears:
     def _now(self) -> Instant:
         return NOW
 
-    def _hear(self, said: Announce) -> None:
-        raise AssertionError(said)
+    def _hear(self, announcement: Announce) -> None:
+        raise AssertionError(announcement)
 
     @property
     def equity(self) -> Decimal | None:

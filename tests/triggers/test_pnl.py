@@ -120,7 +120,7 @@ class Desk:
 
     @property
     def words(self) -> list[str]:
-        return [fresh(f"{said.level}: {said.text}") for said in self.said]
+        return [fresh(f"{announcement.level}: {announcement.text}") for announcement in self.said]
 
     @property
     def baselines(self) -> list[tuple[str, str]]:
@@ -490,8 +490,8 @@ async def test_before_the_baseline_it_says_how_many_samples_are_missing() -> Non
 
 
 async def test_small_amounts_are_shown_with_their_places() -> None:
-    one = PnlLimits(Decimal("0.05"), None, None)
-    async with watching(currency="BTC", rates={}, limits=one) as desk:
+    pnl_limits = PnlLimits(Decimal("0.05"), None, None)
+    async with watching(currency="BTC", rates={}, limits=pnl_limits) as desk:
         for btc in ("1.5", "1.5", "1.5", "1.4876543219"):
             await anyio.sleep(5)
             desk.tell(None, BTC=btc)

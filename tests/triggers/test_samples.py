@@ -36,9 +36,9 @@ def test_a_sample_waits_for_every_account_and_adds_them_up() -> None:
     take(kept, "a", "100", 10)
     assert next_round(kept, None, 10) is None
     take(kept, "b", "-30.5", 12)
-    found = next_round(kept, None, 12)
-    assert found is not None
-    assert (found.worth, found.asked_ns, set(found.figures)) == (Decimal("69.5"), 10 * S, {"a", "b"})
+    sample = next_round(kept, None, 12)
+    assert sample is not None
+    assert (sample.worth, sample.asked_ns, set(sample.figures)) == (Decimal("69.5"), 10 * S, {"a", "b"})
 
 
 def test_no_figure_is_used_twice() -> None:
@@ -74,9 +74,9 @@ def test_a_figure_that_is_too_old_is_no_part_of_a_sample() -> None:
 def test_currencies_are_added_at_their_rates() -> None:
     kept = samples("a")
     assert kept.add("a", {"BTC": Decimal("0.5"), "USD": Decimal(-1000)}, S, S)
-    found = next_round(kept, None, 1)
-    assert found is not None
-    assert found.worth == 44_000
+    sample = next_round(kept, None, 1)
+    assert sample is not None
+    assert sample.worth == 44_000
 
 
 def test_an_amount_without_a_rate_is_no_figure_and_says_what_it_is() -> None:
@@ -138,9 +138,9 @@ def test_the_evidence_of_a_sample_has_every_figure_and_its_age() -> None:
     kept = samples()
     take(kept, "a", "100", 10)
     kept.add("b", {"BTC": Decimal("0.001")}, 11 * S, 11 * S)
-    found = next_round(kept, None, 12)
-    assert found is not None
-    assert found.evidence() == {
+    sample = next_round(kept, None, 12)
+    assert sample is not None
+    assert sample.evidence() == {
         "equity": "190.000",
         "mono_ns": 12 * S,
         "accounts": {
@@ -158,16 +158,16 @@ def test_any_figures_make_samples_of_one_window_with_news_of_every_account(
     for account, usd, step in told:
         now_s += max(0, step)
         kept.add(account, {"USD": Decimal(usd)}, (now_s + min(0, step)) * S, now_s * S)
-        found = next_round(kept, after, now_s)
-        if found is None:
+        sample = next_round(kept, after, now_s)
+        if sample is None:
             continue
-        asked = [figure.asked_ns for figure in found.figures.values()]
-        assert set(found.figures) == {"a", "b"}
+        asked = [figure.asked_ns for figure in sample.figures.values()]
+        assert set(sample.figures) == {"a", "b"}
         assert max(asked) - min(asked) <= 6 * S
         assert now_s * S - min(asked) <= 30 * S
         if after is not None:
-            assert all(found.figures[name].asked_ns > after.figures[name].asked_ns for name in "ab")
-        after = found
+            assert all(sample.figures[name].asked_ns > after.figures[name].asked_ns for name in "ab")
+        after = sample
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,11 @@ class Watched:
 
     @property
     def said(self) -> list[str]:
-        return [f"{one.level}: {one.text}" for one in self.floor.announced if not one.account]
+        return [
+            f"{announcement.level}: {announcement.text}"
+            for announcement in self.floor.announced
+            if not announcement.account
+        ]
 
     def tripped(self) -> tuple[str, ...]:
         return self.floor.dispatcher.state.tripped
@@ -340,8 +344,8 @@ async def test_what_a_trigger_that_is_gone_after_a_restart_has_seen_lost_is_told
 
 
 def place(watched: Watched, account: str, *orders: str) -> None:
-    for one in orders:
-        watched.watch.on_fact(account, OrderPlaced(Order(one, "OX-USD-SWAP-LIN", OrderState.LIVE, "OPEN")))
+    for order in orders:
+        watched.watch.on_fact(account, OrderPlaced(Order(order, "OX-USD-SWAP-LIN", OrderState.LIVE, "OPEN")))
 
 
 async def test_orders_that_are_placed_come_to_the_trigger(tmp_path: Path) -> None:

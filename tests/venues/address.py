@@ -113,7 +113,7 @@ class Address:
         pace = {one: kind.pace(1) for one in adapters} if alone else sweep_timings(adapters)
         self.recorder = Recorder([])
         state = State({one: AccountState(pace[one]) for one in adapters})
-        self.dispatcher = Dispatcher(state, self.recorder, self.time.now, self.time.later, lambda said: None)
+        self.dispatcher = Dispatcher(state, self.recorder, self.time.now, self.time.later, lambda announcement: None)
         for number, (one, adapter) in enumerate(adapters.items()):
             session = self.dispatcher.register(AccountSession(one, adapter, self.dispatcher))
             way = Way(self, one)

@@ -93,7 +93,10 @@ class VenueProfile:
 
 
 def _oxfun_list(*ids: str, status: str) -> object:
-    return {"success": True, "data": [{"orderId": one, "marketCode": "BCH-USDT", "status": status} for one in ids]}
+    return {
+        "success": True,
+        "data": [{"orderId": order_id, "marketCode": "BCH-USDT", "status": status} for order_id in ids],
+    }
 
 
 def _oxfun_push(one: str, status: str) -> object:
@@ -119,7 +122,10 @@ def _roxom_worth(call: Call) -> object:
 
 
 def _roxom_list(*ids: str, status: str) -> object:
-    return {"data": {"orders": [{"id": one, "symbol": "US500-BTC", "status": status} for one in ids]}, "error": False}
+    return {
+        "data": {"orders": [{"id": order_id, "symbol": "US500-BTC", "status": status} for order_id in ids]},
+        "error": False,
+    }
 
 
 def _roxom_push(one: str, status: str) -> object:
@@ -127,7 +133,7 @@ def _roxom_push(one: str, status: str) -> object:
 
 
 def _kuna_list(*ids: str, status: str) -> object:
-    return {"data": [{"id": one, "pair": "BTC_USDT", "status": status} for one in ids]}
+    return {"data": [{"id": order_id, "pair": "BTC_USDT", "status": status} for order_id in ids]}
 
 
 def _kuna_push(one: str, status: str) -> object:
@@ -272,7 +278,11 @@ _KUNA = VenueProfile(
 def _crosstrade_list(*ids: str, status: str) -> object:
     order = payload("crosstrade/order")
     snapshot = payload("crosstrade/snapshot")  # one body for both: a reader of the one does not look at the other
-    return {**snapshot, "orders": [{**order, "orderId": one, "orderState": status} for one in ids], "success": True}
+    return {
+        **snapshot,
+        "orders": [{**order, "orderId": order_id, "orderState": status} for order_id in ids],
+        "success": True,
+    }
 
 
 def _crosstrade_push(one: str, status: str) -> object:

@@ -224,9 +224,9 @@ def test_no_order_id_or_symbol_spoils_the_kill(venue: str, ids: list[str]) -> No
         player.put(Replied(one.tag, 200, {}, body))
     if stand.ws_first:
         player.put(Closed(Route.WS, 1, "gone"))
-    call, *rest = player.put(Kill())
+    call, *outputs = player.put(Kill())
     assert isinstance(call, Call) and call.cancel
-    for output in rest:
+    for output in outputs:
         if isinstance(output, Send):
             json.loads(output.text)
             assert len(output.text) <= 4000

@@ -260,9 +260,9 @@ def test_an_accepted_strike_is_accepted_and_never_the_end_of_the_work(stand: Ven
         player = stand.ready()
         read(stand, player, *stand.ids)
         call = strike(player)
-        fact, *more = player.put(answer(call.tag, body))
+        fact, *outputs = player.put(answer(call.tag, body))
         assert isinstance(fact, CancelAnswered) and fact.answer is CancelOutcome.ACCEPTED and fact.evidence
-        assert all(isinstance(output, Call) and output.urgent and output.command for output in more)
+        assert all(isinstance(output, Call) and output.urgent and output.command for output in outputs)
         assert set(player.adapter.book.orders) == set(stand.ids)
 
 
@@ -369,11 +369,11 @@ def test_a_strike_lost_on_all_routes_is_unsent_only_if_no_byte_left(
 @every_venue
 def test_two_strikes_under_way_are_answered_each_once(stand: VenueProfile) -> None:
     player = stand.ready()
-    one, two = strike(player), strike(player)
-    assert one.tag != two.tag
+    call, two = strike(player), strike(player)
+    assert call.tag != two.tag
     status, body = stand.refused[0]
     [last] = player.put(answer(two.tag, body, status))
-    [first] = player.put(answer(one.tag, stand.accepted[0]))
+    [first] = player.put(answer(call.tag, stand.accepted[0]))
     assert isinstance(first, CancelAnswered) and first.answer is CancelOutcome.ACCEPTED
     assert isinstance(last, CancelAnswered) and last.answer is CancelOutcome.REFUSED
 
@@ -385,9 +385,9 @@ def test_two_strikes_under_way_are_answered_each_once(stand: VenueProfile) -> No
 def test_a_read_back_shows_what_is_left_and_is_the_truth(stand: VenueProfile) -> None:
     player = stand.ready()
     player.put(Pause(1))
-    found = read(stand, player, *stand.ids)
-    assert [order.id for order in found.orders] == list(stand.ids)
-    assert (found.complete, found.asked_ns, found.why) == (True, START.mono_ns + 1_000_000_000, "")
+    orders_read = read(stand, player, *stand.ids)
+    assert [order.id for order in orders_read.orders] == list(stand.ids)
+    assert (orders_read.complete, orders_read.asked_ns, orders_read.why) == (True, START.mono_ns + 1_000_000_000, "")
     assert player.adapter.book.is_known and set(player.adapter.book.orders) == set(stand.ids)
     assert read(stand, player) == OrdersRead((), True, player.now.mono_ns)
     assert not player.adapter.book.orders
@@ -396,8 +396,8 @@ def test_a_read_back_shows_what_is_left_and_is_the_truth(stand: VenueProfile) ->
 @every_venue
 def test_every_live_status_counts_and_so_does_one_that_nobody_knows(stand: VenueProfile) -> None:
     for status in (*stand.live, "a status of next year", "0"):
-        [found] = read(stand, stand.ready(), stand.ids[0], status=status).orders
-        assert found.state is OrderState.LIVE, status
+        [order] = read(stand, stand.ready(), stand.ids[0], status=status).orders
+        assert order.state is OrderState.LIVE, status
     assert read(stand, stand.ready(), stand.ids[0], status=stand.gone).orders == ()
 
 
@@ -408,11 +408,11 @@ def test_a_read_back_that_fails_says_nothing_of_what_is_missing(stand: VenueProf
             continue
         player = stand.ready()
         read(stand, player, *stand.ids)
-        first, *rest = calls_of(player.put(Read()))
+        first, *calls = calls_of(player.put(Read()))
         facts = list(player.put(answer(first.tag, body, status)))
         if any(isinstance(fact, Call) for fact in facts):
             facts = list(player.put(answer(first.tag, body, status)))
-        for call in rest:
+        for call in calls:
             facts += player.put(stand.reads(call))
         [fact] = facts
         assert isinstance(fact, OrdersRead) and not fact.complete and not fact.orders and fact.why, (status, body)
@@ -471,14 +471,14 @@ def looking(stand: VenueProfile, player: Player, *ids: str) -> tuple[list[Call],
     outputs: list[Output] = []
     for call in calls_of(player.put(Read())):
         outputs.extend(player.put(stand.reads(call, *ids)))
-    return calls_of(tuple(outputs)), [one for one in outputs if not isinstance(one, Call | WakeAfter)]
+    return calls_of(tuple(outputs)), [output for output in outputs if not isinstance(output, Call | WakeAfter)]
 
 
 def pushed(stand: VenueProfile, *ids: str, status: str = "") -> Player:
     """Return a player to which a push has shown these orders alive."""
     player = stand.ready()
-    for one in ids:
-        player.put(hears(1, stand.pushed(one, status or stand.live[0])))
+    for order_id in ids:
+        player.put(hears(1, stand.pushed(order_id, status or stand.live[0])))
     return player
 
 
@@ -588,8 +588,8 @@ def test_an_order_that_a_later_list_shows_while_a_slow_read_is_under_way_is_left
         player.put(Pause(0.001))
         for probe in calls_of(player.put(Probe())):
             player.put(stand.reads(probe, stand.ids[0]))
-    told = [output for call in slow for output in player.put(stand.reads(call)) if isinstance(output, OrdersRead)]
-    assert [[order.id for order in fact.orders] for fact in told] == [[stand.ids[0]]]
+    reads = [output for call in slow for output in player.put(stand.reads(call)) if isinstance(output, OrdersRead)]
+    assert [[order.id for order in fact.orders] for fact in reads] == [[stand.ids[0]]]
 
 
 @every_venue
@@ -644,12 +644,12 @@ def test_orders_that_go_on_living_take_no_other_ones_turn(stand: VenueProfile) -
 @every_venue
 def test_a_list_that_fails_is_told_with_what_the_others_show_and_names_what_no_list_shows(stand: VenueProfile) -> None:
     player = pushed(stand, stand.ids[0])
-    first, *rest = calls_of(player.put(Read()))
-    if stand.found is None or not rest:
+    first, *calls = calls_of(player.put(Read()))
+    if stand.found is None or not calls:
         pytest.skip("the venue has one list")
     outputs = [*player.put(stand.reads(first, stand.ids[1]))]
     status, body = stand.refused[0]
-    for call in rest:
+    for call in calls:
         outputs += player.put(answer(call.tag, body, status))
     [fact] = outputs
     assert isinstance(fact, OrdersRead) and not fact.complete
@@ -676,17 +676,17 @@ def test_the_refused_cancel_of_an_order_that_nobody_has_seen_is_nobodys_order() 
 @every_venue
 def test_live_orders_that_a_list_has_shown_do_not_wait_for_a_list_that_is_late(stand: VenueProfile) -> None:
     player = stand.ready()
-    first, *rest = calls_of(player.put(Read()))
-    if stand.found is None or not rest:
+    first, *calls = calls_of(player.put(Read()))
+    if stand.found is None or not calls:
         pytest.skip("the venue has one list")
     assert not player.put(stand.reads(first, stand.ids[1]))
-    again, fact = player.put(VenueTimerFired(rest[0].tag))
+    again, fact = player.put(VenueTimerFired(calls[0].tag))
     assert isinstance(again, Call) and again.route is Route.FRESH
     assert isinstance(fact, OrdersRead) and not fact.complete and fact.why.endswith(": no answer yet")
     assert [order.id for order in fact.orders] == [stand.ids[1]]
-    more = [fact for call in rest[1:] for fact in player.put(VenueTimerFired(call.tag))]
-    assert all(isinstance(fact, Call) for fact in more)  # it is told once
-    [end] = [fact for call in rest for fact in player.put(stand.reads(call))]
+    outputs = [fact for call in calls[1:] for fact in player.put(VenueTimerFired(call.tag))]
+    assert all(isinstance(fact, Call) for fact in outputs)  # it is told once
+    [end] = [fact for call in calls for fact in player.put(stand.reads(call))]
     assert isinstance(end, OrdersRead) and end.complete and end.orders == fact.orders
 
 
@@ -775,8 +775,8 @@ def test_an_order_that_a_list_shows_before_its_push_counts_from_the_list_before_
     player.put(Pause(60))
     assert placed(player.put(hears(1, stand.pushed(stand.ids[1], stand.live[0])))) == []  # an old order has changed
     read(stand, player)
-    for one in stand.ids:  # late, or once more
-        assert placed(player.put(hears(1, stand.pushed(one, stand.gone)))) == []
+    for order_id in stand.ids:  # late, or once more
+        assert placed(player.put(hears(1, stand.pushed(order_id, stand.gone)))) == []
     assert len(player.found) == 1
 
 
@@ -848,7 +848,7 @@ def test_lists_read_as_pushes_begin_were_asked_for_before_a_strike_of_that_momen
     told = len(player.outputs)
     answered(stand, player, lists)
     reads = [output for output in player.outputs[told:] if isinstance(output, OrdersRead)]
-    assert all(one.asked_ns < now_ns for one in reads) and player.adapter.book.is_current
+    assert all(orders_read.asked_ns < now_ns for orders_read in reads) and player.adapter.book.is_current
 
 
 @every_venue
@@ -1036,7 +1036,7 @@ def test_a_drill_whose_order_is_not_found_proves_each_lane(stand: VenueProfile) 
         [fact] = player.put(hears(1, message))
         assert isinstance(fact, Drilled) and (fact.route, fact.ok, fact.rtt_us) == (Route.WS, True, 2000), fact
         assert fact.evidence
-        assert not [more for more in player.put(hears(1, message)) if isinstance(more, Drilled)]
+        assert not [output for output in player.put(hears(1, message)) if isinstance(output, Drilled)]
 
 
 @every_venue
@@ -1159,8 +1159,8 @@ def test_the_venues_clock_is_measured_and_what_signs_a_time_signs_its(stand: Ven
     assert player.adapter.clock.offset_ns == 0
     for _ in range(2):
         first = calls_of(player.put(Read()))[0]
-        told = player.put(dated(player, first.tag, ahead_s, 200, stand.listed(status="")))
-        assert [type(fact) for fact in told].count(ServerTime) == 1
+        outputs = player.put(dated(player, first.tag, ahead_s, 200, stand.listed(status="")))
+        assert [type(fact) for fact in outputs].count(ServerTime) == 1
         player.put(Pause(10))
     assert player.adapter.clock.bounds_ns is not None
     assert abs(player.adapter.clock.offset_ns / 1e9 - ahead_s) <= 1.1
@@ -1198,9 +1198,9 @@ def test_the_date_of_what_is_not_the_venues_own_answer_says_nothing(stand: Venue
         before = player.adapter.clock.bounds_ns
         for _ in range(2):
             call = calls_of(player.put(Read()))[0]
-            told = [*player.put(dated(player, call.tag, 3600.0, status, body))]
-            told += player.put(dated(player, call.tag, 3600.0, status, body))  # of the second route
-            assert not [fact for fact in told if isinstance(fact, ServerTime)], (status, body)
+            outputs = [*player.put(dated(player, call.tag, 3600.0, status, body))]
+            outputs += player.put(dated(player, call.tag, 3600.0, status, body))  # of the second route
+            assert not [fact for fact in outputs if isinstance(fact, ServerTime)], (status, body)
         assert (player.adapter.clock.offset_ns, player.adapter.clock.bounds_ns) == (0, before)
 
 
@@ -1220,12 +1220,12 @@ def test_an_answer_out_of_a_cache_says_nothing_of_the_clock_and_one_to_a_strike_
     before = player.adapter.clock.bounds_ns
     call = calls_of(player.put(Read()))[0]
     reply = dated(player, call.tag, 600.0, 200, stand.listed(status=""))
-    told = player.put(reply._replace(headers={**reply.headers, "age": "7"}))
-    assert player.adapter.clock.bounds_ns == before and not [fact for fact in told if isinstance(fact, ServerTime)]
+    outputs = player.put(reply._replace(headers={**reply.headers, "age": "7"}))
+    assert player.adapter.clock.bounds_ns == before and not [fact for fact in outputs if isinstance(fact, ServerTime)]
     for _ in range(2):
-        told = player.put(dated(player, strike(player).tag, 600.0, 200, stand.accepted[0]))
+        outputs = player.put(dated(player, strike(player).tag, 600.0, 200, stand.accepted[0]))
     assert abs(player.adapter.clock.offset_ns / 1e9 - 600) <= 1.1
-    assert not [fact for fact in told if isinstance(fact, ServerTime)]
+    assert not [fact for fact in outputs if isinstance(fact, ServerTime)]
 
 
 # ── what a venue must not be able to do ───────────────────────────────────────────────────────────────────────────

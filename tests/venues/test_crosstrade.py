@@ -72,7 +72,9 @@ def make(*accounts: str, **options: Any) -> CrossTrade:
 
 
 def listed(*ids: str, state: str = "Working", account: str | None = "Sim101") -> dict[str, Any]:
-    items = [payload("crosstrade/order") | {"orderId": one, "orderState": state, "account": account} for one in ids]
+    items = [
+        payload("crosstrade/order") | {"orderId": order_id, "orderState": state, "account": account} for order_id in ids
+    ]
     return {"orders": items, "success": True}
 
 
@@ -569,9 +571,11 @@ def test_the_first_frame_is_at_hand_while_the_tokens_allow_every_account() -> No
 def test_the_text_that_a_strike_begins_with_is_made_ready_before_it() -> None:
     player = ready(Player(make("Sim101", "Live1")))
     for _ in range(3):
-        made = [output for output in player.outputs if isinstance(output, PrepareFrame)][-1]
+        prepare_frame = [output for output in player.outputs if isinstance(output, PrepareFrame)][-1]
         first = player.adapter.prebuilt_command(player.now)
-        assert isinstance(first, Send) and (first.conn, first.text) == made and first.text is made.text
+        assert (
+            isinstance(first, Send) and (first.conn, first.text) == prepare_frame and first.text is prepare_frame.text
+        )
         assert next(output for output in player.put(Kill()) if isinstance(output, Send)) is first
 
 
@@ -1324,10 +1328,10 @@ def looked(player: Player, *positions: Mapping[str, object], orders: object = No
     player.put(Read())
     player.put(answer(player.calls[-1].tag, orders or listed()))
     assert (player.calls[-1].request.target, player.calls[-1].urgent) == ("/v1/api/positions", True)
-    found = list(player.put(answer(player.calls[-1].tag, held(*positions))))
-    if player.calls[-1].tag.startswith("reach#") and player.calls[-1] in found:  # nothing is left
-        found = list(player.put(answer(player.calls[-1].tag, connected(*player.adapter._accounts))))  # type: ignore[attr-defined]
-    return found
+    outputs = list(player.put(answer(player.calls[-1].tag, held(*positions))))
+    if player.calls[-1].tag.startswith("reach#") and player.calls[-1] in outputs:  # nothing is left
+        outputs = list(player.put(answer(player.calls[-1].tag, connected(*player.adapter._accounts))))  # type: ignore[attr-defined]
+    return outputs
 
 
 def struck_and_answered(player: Player, strike: int = 1) -> None:
@@ -2044,8 +2048,8 @@ def test_a_stream_that_stands_still_has_the_snapshot_read_which_is_no_figure_if_
         for _ in range(4):
             player(Pause(1), frame(1000))
         calls = [call for call in player.put(Measure()) if isinstance(call, Call)]
-        told = player.put(answer(calls[0].tag, snapshot(worth("Sim101", 7)) | {"epoch": 1000}))
-        assert told == (() if still is None else (still,))
+        outputs = player.put(answer(calls[0].tag, snapshot(worth("Sim101", 7)) | {"epoch": 1000}))
+        assert outputs == (() if still is None else (still,))
     player.put(Pause(5))
     [call] = [call for call in player.put(Measure()) if isinstance(call, Call)]
     [fact] = player.put(answer(call.tag, snapshot(worth("Sim101", 7)) | {"epoch": 9000}))

@@ -94,8 +94,8 @@ def test_a_list_without_orders_is_complete_only_beside_a_snapshot_that_shows_eve
 def test_an_account_that_the_venue_does_not_know_any_more_is_not_clear_whatever_the_list_says(body: object) -> None:
     player = Player(make())
     struck(player, body, 400)
-    found = reads(player, listed(), snapshot())
-    assert not found.complete and "Sim101" in found.why
+    orders_read = reads(player, listed(), snapshot())
+    assert not orders_read.complete and "Sim101" in orders_read.why
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_an_account_that_the_venue_does_not_know_any_more_is_not_clear_whatever_
 )
 def test_an_account_without_a_connection_to_its_broker_is_not_clear(status: str | None) -> None:
     player = Player(make())
-    found = reads(player, listed(), snapshot({"account": {"name": "Sim101", "connectionStatus": status}}))
+    orders_read = reads(player, listed(), snapshot({"account": {"name": "Sim101", "connectionStatus": status}}))
     words = f"connection {status or 'not stated'} between the broker and NT account Sim101{REMEDY}"
-    assert found == OrdersRead((), False, player.now.mono_ns, words)
+    assert orders_read == OrdersRead((), False, player.now.mono_ns, words)
 
 
 def test_orders_of_an_account_that_is_not_shown_any_more_stay_in_the_book_and_are_left() -> None:
@@ -124,9 +124,9 @@ def test_a_list_that_was_asked_for_before_an_account_came_into_sight_again_does_
     player = Player(make("Sim101", "Live1"))
     assert reads(player, listed(), connected("Sim101", "Live1")).complete
     assert not reads(player, listed(), connected("Sim101")).complete
-    found = reads(player, listed(), connected("Sim101", "Live1"))
-    assert not found.complete
-    assert found.why.startswith("until now, ") and "Live1" in found.why
+    orders_read = reads(player, listed(), connected("Sim101", "Live1"))
+    assert not orders_read.complete
+    assert orders_read.why.startswith("until now, ") and "Live1" in orders_read.why
     assert reads(player, listed(), connected("Sim101", "Live1")).complete
 
 
@@ -187,12 +187,14 @@ def test_a_snapshot_that_was_refused_is_asked_for_with_the_next_probe() -> None:
 def test_probes_and_the_greeting_prove_nobody_clear() -> None:
     player = Player(make())
     player.put(Opened(Route.WS, 1))
-    assert not [one for one in player.put(reply("hello", listed())) if isinstance(one, OrdersRead)]
+    assert not [output for output in player.put(reply("hello", listed())) if isinstance(output, OrdersRead)]
     player.put(Probe())
-    assert not [one for one in player.put(answer(player.calls[-1].tag, listed())) if isinstance(one, OrdersRead)]
+    assert not [
+        output for output in player.put(answer(player.calls[-1].tag, listed())) if isinstance(output, OrdersRead)
+    ]
     player.put(Probe())
-    found = player.put(answer(player.calls[-1].tag, listed(GUID)))
-    assert found[-1] == OrdersRead((order(),), True, player.now.mono_ns)
+    outputs = player.put(answer(player.calls[-1].tag, listed(GUID)))
+    assert outputs[-1] == OrdersRead((order(),), True, player.now.mono_ns)
 
 
 # ── what a reply itself says against its being whole ──────────────────────────────────────────────────────────────
@@ -209,8 +211,8 @@ def test_a_warning_in_any_reply_of_a_read_makes_it_incomplete_and_what_it_shows_
     assert reads(player, warned(listed(GUID))) == OrdersRead((order(),), False, player.now.mono_ns, WARNED)
     assert reads(player, warned(listed())) == OrdersRead((), False, player.now.mono_ns, WARNED)
     assert set(player.adapter.book.orders) == {GUID}  # a list that may be short ends nothing
-    found = reads(player, listed(), warned(connected("Sim101")))
-    assert found == OrdersRead((), False, player.now.mono_ns, f"accounts: {WARNED}")
+    orders_read = reads(player, listed(), warned(connected("Sim101")))
+    assert orders_read == OrdersRead((), False, player.now.mono_ns, f"accounts: {WARNED}")
     player = flattening()
     assert reads(player, listed(), warned(held())).why == f"positions: {WARNED}"
     assert reads(player, listed(), warned(held(LONG))).orders[0].id == "position:Sim101:ES 09-26"
@@ -252,8 +254,8 @@ def test_a_list_that_states_more_than_it_shows_is_not_whole() -> None:
 
 def test_orders_beside_an_error_are_seen() -> None:
     player = Player(make())
-    found = reads(player, (listed(GUID) | {"error": "half of it", "success": False}, 400))
-    assert (found.orders, found.complete, found.why) == ((order(),), False, "HTTP 400 half of it")
+    orders_read = reads(player, (listed(GUID) | {"error": "half of it", "success": False}, 400))
+    assert (orders_read.orders, orders_read.complete, orders_read.why) == ((order(),), False, "HTTP 400 half of it")
 
 
 # ── orders that must have ended, and nothing has said so ──────────────────────────────────────────────────────────
@@ -274,8 +276,8 @@ def shown(state: str, one: str = GUID) -> dict[str, Any]:
 @pytest.mark.parametrize("state", ["Filled", "Cancelled", "Rejected"])
 def test_a_pushed_order_that_no_list_shows_is_looked_up_and_its_end_is_proof(state: str) -> None:
     player = looking()
-    found = reads(player, listed(), connected("Sim101"), shown(state))
-    assert found == OrdersRead((), True, player.now.mono_ns)
+    orders_read = reads(player, listed(), connected("Sim101"), shown(state))
+    assert orders_read == OrdersRead((), True, player.now.mono_ns)
     assert asked(player, 1) == [f"/v1/api/accounts/Sim101/orders/{GUID}"]
     assert reads(player, listed(), connected("Sim101")).complete  # not looked up again
 
@@ -291,8 +293,12 @@ def test_a_pushed_order_that_no_list_shows_is_looked_up_and_its_end_is_proof(sta
 )
 def test_a_pushed_order_that_no_list_shows_and_that_lives_is_left(state: str, life: OrderState) -> None:
     player = looking()
-    found = reads(player, listed(), connected("Sim101"), shown(state, "broker-7"))  # under the broker's number: §2
-    assert found.orders == (Order(GUID, "ES 09-26", life, state.lower()),) and set(player.adapter.book.orders) == {GUID}
+    orders_read = reads(
+        player, listed(), connected("Sim101"), shown(state, "broker-7")
+    )  # under the broker's number: §2
+    assert orders_read.orders == (Order(GUID, "ES 09-26", life, state.lower()),) and set(
+        player.adapter.book.orders
+    ) == {GUID}
 
 
 @pytest.mark.parametrize(
@@ -308,9 +314,9 @@ def test_a_pushed_order_that_no_list_shows_and_that_lives_is_left(state: str, li
 )
 def test_a_pushed_order_of_which_a_look_shows_no_end_is_left_and_named(body: object, status: int) -> None:
     player = looking()
-    found = reads(player, listed(), connected("Sim101"), (body, status))
-    assert not found.complete and found.orders == (order(),)
-    assert f"order {GUID} of Sim101 is not listed, and nothing has said that it ended: " in found.why
+    orders_read = reads(player, listed(), connected("Sim101"), (body, status))
+    assert not orders_read.complete and orders_read.orders == (order(),)
+    assert f"order {GUID} of Sim101 is not listed, and nothing has said that it ended: " in orders_read.why
 
 
 def test_the_documented_words_of_an_order_that_is_gone_end_it() -> None:
@@ -374,14 +380,14 @@ def test_a_single_cancel_that_was_refused_has_its_order_looked_up() -> None:
 def test_an_account_that_a_cancel_did_not_know_is_looked_at_by_itself_though_the_snapshot_shows_it() -> None:
     player = Player(make())
     struck(player, UNKNOWN_ACCOUNT, 400)
-    found = reads(player, listed(), connected("Sim101"), (UNKNOWN_ACCOUNT, 400))
-    assert not found.complete and found.why.startswith(
+    orders_read = reads(player, listed(), connected("Sim101"), (UNKNOWN_ACCOUNT, 400))
+    assert not orders_read.complete and orders_read.why.startswith(
         "the venue does not know NT account Sim101 (HTTP 400 invalid_acc"
     )
     assert asked(player, 1) == ["/v1/api/accounts/Sim101/orders"]
     assert not reads(player, listed(), connected("Sim101"), warned(listed())).complete
-    found = reads(player, listed(), connected("Sim101"), listed(GUID))
-    assert found.orders == (order(),)  # its own list shows what that of all did not
+    orders_read = reads(player, listed(), connected("Sim101"), listed(GUID))
+    assert orders_read.orders == (order(),)  # its own list shows what that of all did not
     assert reads(player, listed(), connected("Sim101")).complete
 
 
@@ -404,12 +410,12 @@ def test_an_unknown_account_is_never_taken_for_one_with_nothing_to_cancel() -> N
 def test_many_orders_in_doubt_are_looked_up_a_few_with_each_read() -> None:
     player = ready()
     ids = [f"{number:032x}" for number in range(12)]
-    for one in ids:
-        player.put(pushed(one))
+    for order_id in ids:
+        player.put(pushed(order_id))
     player.put(Pause(20))
-    answers = [shown("Filled", one) for one in ids]
-    found = reads(player, listed(), connected("Sim101"), *answers[:5])
-    assert not found.complete and len(found.orders) == 7 and found.why.endswith("; 4 more like it")
+    answers = [shown("Filled", order_id) for order_id in ids]
+    orders_read = reads(player, listed(), connected("Sim101"), *answers[:5])
+    assert not orders_read.complete and len(orders_read.orders) == 7 and orders_read.why.endswith("; 4 more like it")
     player.put(Pause(20))
     assert len(reads(player, listed(), connected("Sim101"), *answers[5:10]).orders) == 2
     player.put(Pause(20))
@@ -431,8 +437,8 @@ def test_an_order_in_doubt_whose_id_fits_no_path_or_whose_account_nobody_knows_i
     player.put(pushed("../../x"))
     player.put(hears(1, {"type": "orderUpdate", "order": {"orderId": OTHER, "orderState": "Working"}}))
     player.put(Pause(20))
-    found = reads(player, listed(), connected("Sim101", "Live1"))
-    assert {one.id for one in found.orders} == {"../../x", OTHER} and not found.complete
+    orders_read = reads(player, listed(), connected("Sim101", "Live1"))
+    assert {one.id for one in orders_read.orders} == {"../../x", OTHER} and not orders_read.complete
 
 
 def test_a_connection_that_comes_and_goes_forgets_no_doubt() -> None:

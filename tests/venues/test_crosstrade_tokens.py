@@ -273,8 +273,8 @@ def test_whatever_is_sent_at_most_nine_commands_may_be_refused_in_a_row() -> Non
         player.put(hears(1, {"id": orjson.loads(frame.text)["id"], **LIMIT}))
     for _ in range(40):
         player.put(Pause(0.5))
-        more = player.put(Kill()) + player.put(VenueTimerFired("turn")) + player.put(Probe())
-        assert not [output for output in more if isinstance(output, Send)]
+        outputs = player.put(Kill()) + player.put(VenueTimerFired("turn")) + player.put(Probe())
+        assert not [output for output in outputs if isinstance(output, Send)]
 
 
 def test_commands_that_nobody_answers_do_not_keep_the_websocket_from_commands_for_ever() -> None:
@@ -289,8 +289,8 @@ def test_a_session_that_ends_for_want_of_tokens_has_the_rest_go_over_rest_one_by
     player = ready(Player(make("Sim101", "Live1")))
     player.put(Kill())
     why = "closed by the venue: 1008 policy violation"
-    unready, wake, *more = player.put(Closed(Route.WS, 1, why))
-    assert unready == NotReady(Route.WS, 1, why) and wake == SOON and not more
+    unready, wake, *outputs = player.put(Closed(Route.WS, 1, why))
+    assert unready == NotReady(Route.WS, 1, why) and wake == SOON and not outputs
     assert player.adapter.reason_to_stay_disconnected(player.now) == ""  # nobody else has the session
     assert targets(turn(player)) == ["Sim101"] and targets(turn(player)) == ["Live1"]
 

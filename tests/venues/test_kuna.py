@@ -73,11 +73,11 @@ def order(one: str, status: str = "Open", pair: str = "BTC_USDT") -> Order:
 
 
 def listed(*ids: str, status: str = "Open") -> dict[str, Any]:
-    return {"data": [{"id": one, "status": status, "pair": "BTC_USDT"} for one in ids]}
+    return {"data": [{"id": order_id, "status": status, "pair": "BTC_USDT"} for order_id in ids]}
 
 
 def done(*ids: str, success: bool = True) -> dict[str, Any]:
-    return {"data": [{"id": one, "success": success} for one in ids]}
+    return {"data": [{"id": order_id, "success": success} for order_id in ids]}
 
 
 def error(text: str, code: str = "BAD_REQUEST") -> dict[str, Any]:
@@ -108,9 +108,9 @@ def ids_of(call: Call) -> list[str]:
 def struck(player: Player, *ids: str) -> tuple[Call, Call]:
     """Know orders, strike; return the batch and the list."""
     know(player, *ids)
-    multi, found = calls(player.put(Kill()))
+    multi, call = calls(player.put(Kill()))
     assert ids_of(multi) == list(ids)
-    return multi, found
+    return multi, call
 
 
 def told(outputs: Iterable[Output]) -> CancelAnswered:
@@ -319,12 +319,12 @@ def test_a_clock_that_ran_ahead_does_not_lock_us_out_of_a_venue_that_wants_highe
         player.put(dated(player.calls[-1].tag, -3600, listed()))
     player.put(Read())
     assert nonce(player) == 3  # it goes on from there
-    multi, found = struck(player, UUID_1)
+    multi, call = struck(player, UUID_1)
     [again, _] = player.put(dated(multi.tag, -3600, errors("Nonce is too small"), 401))  # overtaken, or too far off?
     assert abs(nonce(player) + 3_600_000) <= 1000
     assert isinstance(again, Call)
     [third] = player.put(answer(again.tag, errors("Nonce is too small"), 401))
-    assert isinstance(third, Call) and nonce(player) > int(found.request.headers["nonce"]) - START.wall_ms
+    assert isinstance(third, Call) and nonce(player) > int(call.request.headers["nonce"]) - START.wall_ms
 
 
 def test_two_requests_whose_nonces_are_refused_together_do_not_turn_them_down_and_up_again_for_ever() -> None:
@@ -412,16 +412,16 @@ def test_the_documents_answers_are_read_wrapped_and_bare_and_by_either_name_of_t
     for body in (payload("kuna/cancel-multi"), bare, {"data": bare}):
         for status in (200, 201):
             player = play()
-            multi, found = struck(player, UUID_1, UUID_2)
-            assert player.put(answer(found.tag, payload("kuna/active"))) == ()
+            multi, call = struck(player, UUID_1, UUID_2)
+            assert player.put(answer(call.tag, payload("kuna/active"))) == ()
             fact = told(player.put(answer(multi.tag, body, status)))
             assert fact == CancelAnswered(CancelOutcome.ACCEPTED, "2 order(s) cancelled", 2)
 
 
 def test_the_seeds_example_answer_does_not_name_what_we_sent() -> None:
     player = play()
-    multi, found = struck(player, UUID_1, UUID_2)
-    player.put(answer(found.tag, listed()))
+    multi, call = struck(player, UUID_1, UUID_2)
+    player.put(answer(call.tag, listed()))
     fact = told(player.put(answer(multi.tag, payload("kuna/cancel-multi-bare"))))
     words = "1 order(s) cancelled; 1 of 2 cancels failed: not named in the answer"
     assert fact == CancelAnswered(CancelOutcome.UNKNOWN, words, 1)
@@ -430,8 +430,8 @@ def test_the_seeds_example_answer_does_not_name_what_we_sent() -> None:
 @pytest.mark.parametrize("body", [{"data": {"success": True}}, {"data": []}, {"data": [{}, 7, None]}, {}, b"[1]"])
 def test_an_answer_that_names_no_order_proves_nothing_of_it(body: object) -> None:
     player = play()
-    multi, found = struck(player, UUID_1)
-    player.put(answer(found.tag, listed()))
+    multi, call = struck(player, UUID_1)
+    player.put(answer(call.tag, listed()))
     fact = told(player.put(answer(multi.tag, body)))
     assert fact == CancelAnswered(CancelOutcome.UNKNOWN, "1 of 1 cancels failed: not named in the answer")
 
@@ -448,8 +448,8 @@ def test_an_answer_that_names_no_order_proves_nothing_of_it(body: object) -> Non
 )
 def test_an_order_that_is_not_cancelled_is_told_though_others_are(item: dict[str, Any], why: str) -> None:
     player = play()
-    multi, found = struck(player, UUID_1, UUID_2)
-    player.put(answer(found.tag, listed()))
+    multi, call = struck(player, UUID_1, UUID_2)
+    player.put(answer(call.tag, listed()))
     body = {"data": [{"id": UUID_1, **item}, {"id": UUID_2, "success": True}]}
     fact = told(player.put(answer(multi.tag, body)))
     assert fact == CancelAnswered(CancelOutcome.REFUSED, f"1 order(s) cancelled; 1 of 2 cancels failed: {why}", 1)
@@ -466,24 +466,24 @@ def test_an_order_that_has_ended_is_no_failure(text: str) -> None:
         (400, {"error": {"message": text}}),
     ):
         player = play()
-        multi, found = struck(player, UUID_1)
-        player.put(answer(found.tag, listed()))
+        multi, call = struck(player, UUID_1)
+        player.put(answer(call.tag, listed()))
         fact = told(player.put(answer(multi.tag, body, status)))
         assert fact == CancelAnswered(CancelOutcome.ACCEPTED, "1 had ended", 0), body
 
 
 def test_as_many_errors_as_orders_that_are_not_named_account_for_all_of_them() -> None:
     player = play()
-    multi, found = struck(player, UUID_1, UUID_2, uuid(1))
-    player.put(answer(found.tag, listed()))
+    multi, call = struck(player, UUID_1, UUID_2, uuid(1))
+    player.put(answer(call.tag, listed()))
     fact = told(player.put(answer(multi.tag, {**done(UUID_2), **errors(CLOSED, CLOSED)})))
     assert fact == CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) cancelled; 2 had ended", 1)
 
 
 def test_one_error_for_a_batch_proves_nothing_of_its_other_orders() -> None:
     player = play()
-    multi, found = struck(player, UUID_1, UUID_2)
-    player.put(answer(found.tag, listed()))
+    multi, call = struck(player, UUID_1, UUID_2)
+    player.put(answer(call.tag, listed()))
     fact = told(player.put(answer(multi.tag, payload("kuna/error-closed"), 400)))
     words = f"2 of 2 cancels failed: HTTP 400 BAD_REQUEST {CLOSED}"
     assert fact == CancelAnswered(CancelOutcome.UNKNOWN, words)  # no second attempt: the next read decides
@@ -491,8 +491,8 @@ def test_one_error_for_a_batch_proves_nothing_of_its_other_orders() -> None:
 
 def test_http_200_with_errors_is_a_failure() -> None:
     player = play()
-    multi, found = struck(player, UUID_1)
-    player.put(answer(found.tag, listed()))
+    multi, call = struck(player, UUID_1)
+    player.put(answer(call.tag, listed()))
     fact = told(player.put(answer(multi.tag, {"data": None, **errors("Trading is closed")})))
     assert fact == CancelAnswered(
         CancelOutcome.REFUSED, "1 of 1 cancels failed: HTTP 200 BAD_REQUEST Trading is closed"
@@ -502,8 +502,8 @@ def test_http_200_with_errors_is_a_failure() -> None:
 @pytest.mark.parametrize("name", ["error-uuid", "error-json"])
 def test_our_own_mistake_is_a_refusal_though_it_comes_with_http_500(name: str) -> None:
     player = play()
-    multi, found = struck(player, UUID_1)
-    player.put(answer(found.tag, listed()))
+    multi, call = struck(player, UUID_1)
+    player.put(answer(call.tag, listed()))
     body = payload(f"kuna/{name}")
     [one] = body["errors"]
     fact = told(player.put(answer(multi.tag, body, 500)))  # and is not tried on another route
@@ -536,8 +536,8 @@ def test_a_refused_strike_is_told_in_the_venues_words(
     [find] = calls(player.put(Kill()))
     assert told(player.put(answer(find.tag, body, status))) == CancelAnswered(verdict, words)
     player = play()
-    multi, found = struck(player, UUID_1)
-    player.put(answer(found.tag, listed()))
+    multi, call = struck(player, UUID_1)
+    player.put(answer(call.tag, listed()))
     fact = told(player.put(answer(multi.tag, body, status)))
     assert fact == CancelAnswered(verdict, f"1 of 1 cancels failed: {words}")
 
@@ -557,20 +557,20 @@ def test_a_list_that_a_strike_could_not_read_makes_it_unknown_though_every_cance
         (200, {"data": {}}, "the active list cannot be read"),
     ):
         player = play()
-        multi, found = struck(player, UUID_1)
+        multi, call = struck(player, UUID_1)
         player.put(answer(multi.tag, done(UUID_1)))
-        fact = told(player.put(answer(found.tag, body, status)))
+        fact = told(player.put(answer(call.tag, body, status)))
         assert fact == CancelAnswered(CancelOutcome.UNKNOWN, f"1 order(s) cancelled; {words}", 1)
 
 
 def test_a_lost_list_makes_a_strike_unknown() -> None:
     player = play()
-    multi, found = struck(player, UUID_1)
+    multi, call = struck(player, UUID_1)
     player.put(answer(multi.tag, done(UUID_1)))
     player(
-        CallLost(found.tag, False, "down"),
-        Asked(found.tag, ACTIVE, Route.FRESH, urgent=True),
-        CallLost(found.tag, True, "timed out"),
+        CallLost(call.tag, False, "down"),
+        Asked(call.tag, ACTIVE, Route.FRESH, urgent=True),
+        CallLost(call.tag, True, "timed out"),
         CancelAnswered(CancelOutcome.UNKNOWN, "1 order(s) cancelled; timed out", 1),
     )
 
@@ -580,8 +580,8 @@ def test_a_strike_is_unsent_if_no_byte_of_a_cancel_has_left_though_the_list_was_
     sent: bool, verdict: CancelOutcome
 ) -> None:
     player = play()
-    multi, found = struck(player, UUID_1)
-    player.put(answer(found.tag, listed(UUID_1)))
+    multi, call = struck(player, UUID_1)
+    player.put(answer(call.tag, listed(UUID_1)))
     [again] = player.put(CallLost(multi.tag, False, "down"))
     assert isinstance(again, Call) and again.route is Route.FRESH and again.cancel
     player(CallLost(multi.tag, sent, "refused"), CancelAnswered(verdict, "1 cancel(s) without an answer: refused"))
@@ -589,18 +589,18 @@ def test_a_strike_is_unsent_if_no_byte_of_a_cancel_has_left_though_the_list_was_
 
 def test_two_strikes_under_way_do_not_mix() -> None:
     player = play()
-    one, find_one = struck(player, UUID_1)
+    call, find_one = struck(player, UUID_1)
     two, find_two = calls(player.put(Kill()))
     player.put(answer(find_two.tag, listed(UUID_1)))
     player.put(answer(find_one.tag, listed()))
-    player(answer(one.tag, done(UUID_1)), CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) cancelled", 1))
+    player(answer(call.tag, done(UUID_1)), CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) cancelled", 1))
     player(answer(two.tag, errors(CLOSED)), CancelAnswered(CancelOutcome.ACCEPTED, "1 had ended", 0))
 
 
 def test_the_evidence_is_bounded() -> None:
     player = play()
-    multi, found = struck(player, UUID_1)
-    player.put(answer(found.tag, {"message": "x" * 300}, 400))
+    multi, call = struck(player, UUID_1)
+    player.put(answer(call.tag, {"message": "x" * 300}, 400))
     fact = told(player.put(answer(multi.tag, errors("y" * 300))))
     assert len(fact.evidence) == 200 and fact.evidence.endswith("…")
 
@@ -692,8 +692,8 @@ def test_a_single_cancel_is_answered() -> None:
     ):
         player = play()
         player.adapter.book.orders = {"1": order("1")}
-        single, found = calls(player.put(Kill()))
-        player.put(answer(found.tag, listed()))
+        single, call = calls(player.put(Kill()))
+        player.put(answer(call.tag, listed()))
         assert told(player.put(answer(single.tag, body, status))) == expected
 
 
@@ -780,8 +780,8 @@ def test_halving_that_was_in_vain_is_not_tried_again_until_a_batch_is_accepted()
 )  # fmt: skip
 def test_a_batch_is_not_halved_for_another_reason(status: int, body: object) -> None:
     player = play()
-    multi, found = struck(player, *(uuid(n) for n in range(90)))
-    player.put(answer(found.tag, listed()))
+    multi, call = struck(player, *(uuid(n) for n in range(90)))
+    player.put(answer(call.tag, listed()))
     assert told(player.put(answer(multi.tag, body, status))).answer is not CancelOutcome.ACCEPTED
 
 
@@ -963,10 +963,10 @@ def test_an_order_that_was_pushed_as_pending_is_left_though_its_cancel_is_refuse
     player = hearing()
     know(player)
     player.put(push("Pending"))
-    multi, found = calls(player.put(Kill()))
+    multi, call = calls(player.put(Kill()))
     assert ids_of(multi) == [UUID_1]
     player.put(answer(multi.tag, errors("Order is being processed"), 400))
-    fact = told(player.put(answer(found.tag, listed())))
+    fact = told(player.put(answer(call.tag, listed())))
     assert fact.answer is CancelOutcome.REFUSED
     player(
         Read(),
@@ -1018,8 +1018,8 @@ def test_an_order_whose_cancel_went_through_or_was_not_judged_is_proven_gone_by_
     status: int, body: object
 ) -> None:
     player = play()
-    multi, found = struck(player, UUID_1)
-    player.put(answer(found.tag, listed(UUID_1)))
+    multi, call = struck(player, UUID_1)
+    player.put(answer(call.tag, listed(UUID_1)))
     player.put(answer(multi.tag, body, status))
     [read] = calls(player.put(Read()))
     player(answer(read.tag, listed()), OrdersRead((), True, START.mono_ns))
@@ -1039,18 +1039,18 @@ def test_a_single_cancel_that_is_refused_has_its_order_looked_up_and_one_that_ha
 
 def test_the_refusal_of_a_cancel_does_not_bring_back_an_order_whose_end_was_pushed() -> None:
     player = hearing()
-    multi, found = struck(player, UUID_1)
+    multi, call = struck(player, UUID_1)
     player.put(push("Canceled"))
     player.put(answer(multi.tag, errors("Trading is closed"), 400))
-    player.put(answer(found.tag, listed()))
+    player.put(answer(call.tag, listed()))
     [read] = calls(player.put(Read()))
     player(answer(read.tag, listed()), OrdersRead((), True, START.mono_ns))
 
 
 def test_a_refusal_that_comes_behind_a_clean_list_brings_its_order_back() -> None:
     player = play()
-    multi, found = struck(player, UUID_1)
-    player.put(answer(found.tag, listed()))
+    multi, call = struck(player, UUID_1)
+    player.put(answer(call.tag, listed()))
     [read] = calls(player.put(Read()))
     player(answer(read.tag, listed()), OrdersRead((), True, START.mono_ns))
     player.put(answer(multi.tag, errors("Trading is closed"), 400))

@@ -56,9 +56,9 @@ def read(player: Player, body: Any, status: int = 200) -> OrdersRead:
         told, code = bodies.pop() if bodies else (stand.listed(status=stand.live[0]), 200)
         outputs = player.put(answer(call.tag, json.dumps(told).encode(), code))  # there are huge integers
         calls += [output for output in outputs if isinstance(output, Call)]
-    found = [output for output in player.outputs if isinstance(output, OrdersRead)][-1]
-    assert found.asked_ns == player.now.mono_ns
-    return found
+    orders_read = [output for output in player.outputs if isinstance(output, OrdersRead)][-1]
+    assert orders_read.asked_ns == player.now.mono_ns
+    return orders_read
 
 
 @pytest.mark.parametrize("venue", list(VENUES))
@@ -80,12 +80,12 @@ def test_whatever_is_wrong_with_one_entry_the_others_are_seen_and_it_is_seen_or_
         entry.pop(field, None)
     else:
         entry[field] = wrong
-    found = read(stand.ready(), body)
-    seen = {order.id for order in found.orders}
+    orders_read = read(stand.ready(), body)
+    seen = {order.id for order in orders_read.orders}
     assert set(known) - seen <= {known[number]}
     if field == "account" and isinstance(wrong, str) and wrong.strip() and wrong != MISSING:
         return  # somebody else's, by its own words
-    assert len(seen) == COUNT or not found.complete
+    assert len(seen) == COUNT or not orders_read.complete
 
 
 @pytest.mark.parametrize("venue", list(VENUES))
@@ -95,8 +95,8 @@ def test_an_ended_order_without_an_id_does_not_spoil_the_list(venue: str) -> Non
     ended = dict(entries(body)[0]) | {STATUS[venue]: stand.gone}
     del ended[ID[venue]]
     entries(body).append(ended)
-    found = read(stand.ready(), body)
-    assert ({order.id for order in found.orders}, found.complete) == (set(stand.ids), True)
+    orders_read = read(stand.ready(), body)
+    assert ({order.id for order in orders_read.orders}, orders_read.complete) == (set(stand.ids), True)
     del entries(body)[-1][STATUS[venue]]  # then it may be alive
     assert not read(stand.ready(), body).complete
 
@@ -115,9 +115,9 @@ def test_orders_that_come_beside_an_error_are_seen_and_the_read_is_incomplete(ve
     status, error = REFUSALS[venue]
     body = stand.listed(*stand.ids, status=stand.live[0])
     assert isinstance(body, dict)
-    found = read(stand.ready(), body | error, status)
-    assert ({order.id for order in found.orders}, found.complete) == (set(stand.ids), False)
-    assert "half of it" in found.why
+    orders_read = read(stand.ready(), body | error, status)
+    assert ({order.id for order in orders_read.orders}, orders_read.complete) == (set(stand.ids), False)
+    assert "half of it" in orders_read.why
 
 
 @pytest.mark.parametrize("owner", ["Eval50K", "eval50k", {"name": "Eval50K"}])
@@ -126,13 +126,13 @@ def test_a_live_order_without_an_id_of_an_account_that_is_not_ours_does_not_spoi
     body = copy.deepcopy(stand.listed(*stand.ids, status="Working"))
     stranger = {**payload("crosstrade/order"), "orderId": None, "account": owner}
     entries(body).insert(0, stranger)
-    found = read(stand.ready(), body)
-    assert ({order.id for order in found.orders}, found.complete) == (set(stand.ids), True)
+    orders_read = read(stand.ready(), body)
+    assert ({order.id for order in orders_read.orders}, orders_read.complete) == (set(stand.ids), True)
     others: tuple[Any, ...] = ("Sim101", " sim101", None, 7, {"name": None}, [])  # ours, or nobody says
     for whose in others:
         stranger["account"] = whose
-        found = read(stand.ready(), body)
-        assert ({order.id for order in found.orders}, found.complete) == (set(stand.ids), False), whose
+        orders_read = read(stand.ready(), body)
+        assert ({order.id for order in orders_read.orders}, orders_read.complete) == (set(stand.ids), False), whose
 
 
 @pytest.mark.parametrize(
@@ -151,6 +151,6 @@ def test_a_position_that_cannot_be_read_hides_no_other_and_that_one_is_closed(en
     struck_and_answered(player)
     outputs = looked(player, entry, LONG)  # type: ignore[arg-type]
     assert flattens(outputs) == ["Sim101"]
-    [found] = [output for output in outputs if isinstance(output, OrdersRead)]
-    assert [order.id for order in found.orders] == ["position:Sim101:ES 09-26"]
-    assert found.complete is whole
+    [orders_read] = [output for output in outputs if isinstance(output, OrdersRead)]
+    assert [order.id for order in orders_read.orders] == ["position:Sim101:ES 09-26"]
+    assert orders_read.complete is whole

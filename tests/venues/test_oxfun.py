@@ -117,7 +117,10 @@ def ready(conn: int = 1, player: Player | None = None) -> Player:
 
 
 def working(*ids: object, status: str = "OPEN", market: str = MARKET) -> dict[str, Any]:
-    return {"success": True, "data": [{"orderId": one, "marketCode": market, "status": status} for one in ids]}
+    return {
+        "success": True,
+        "data": [{"orderId": order_id, "marketCode": market, "status": status} for order_id in ids],
+    }
 
 
 def order(one: str, status: str = "OPEN", market: str = MARKET) -> Order:
@@ -1286,9 +1289,9 @@ def test_a_code_is_shown_like_any_other_words_of_the_venue() -> None:
     call = player.put(Kill())[0]
     assert isinstance(call, Call)
     code = "X\r\n" + STANDS["oxfun"].secrets()["api_secret"]
-    (told,) = player.put(answer(call.tag, {"success": False, "code": code, "message": "no"}))
-    assert isinstance(told, CancelAnswered)
-    assert told.evidence == "HTTP 200 X  [secret] no"
+    (output,) = player.put(answer(call.tag, {"success": False, "code": code, "message": "no"}))
+    assert isinstance(output, CancelAnswered)
+    assert output.evidence == "HTTP 200 X  [secret] no"
 
 
 def beside(player: Player) -> Call:
@@ -1301,7 +1304,9 @@ def test_lists_beside_the_strikes_of_many_accounts_take_no_requests_that_the_str
     """An address has a hundred within one second: forty strikes, as many reads, and little else."""
     adapters = {str(number): make() for number in range(40)}
     sweep_timings(adapters)
-    calls = [call for one in adapters.values() for call in one.read_alongside_strike(START) if isinstance(call, Call)]
+    calls = [
+        call for adapter in adapters.values() for call in adapter.read_alongside_strike(START) if isinstance(call, Call)
+    ]
     assert len(calls) == 8
 
 

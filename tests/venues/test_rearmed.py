@@ -47,7 +47,7 @@ class Post:
         self.time = Time()
         pace = replace(VENUES[stand.venue].PACE, residue_after_s=3600.0)
         state = engine.State({"a": engine.AccountState(pace)})
-        self.dispatcher = Dispatcher(state, Recorder([]), self.time.now, self.time.later, lambda said: None)
+        self.dispatcher = Dispatcher(state, Recorder([]), self.time.now, self.time.later, lambda announcement: None)
         self.session: AccountSession = self.dispatcher.register(
             AccountSession("a", stand.make(**stand.widest), self.dispatcher)
         )

@@ -296,8 +296,8 @@ def test_orders_are_cancelled_one_by_one_where_cancel_all_is_refused_or_names_no
     player = ready()
     know(player, row(UUID_1), row(UUID_2, "waitingtrigger"))
     strike(player, "cancel-all#2")
-    said, *singles = player.put(answer("cancel-all#2", body, status))
-    assert isinstance(said, CancelAnswered) and said.answer is not CancelOutcome.ACCEPTED
+    output, *singles = player.put(answer("cancel-all#2", body, status))
+    assert isinstance(output, CancelAnswered) and output.answer is not CancelOutcome.ACCEPTED
     assert singles == [cancel_one("cancel-one#3", UUID_1), cancel_one("cancel-one#4", UUID_2)]
 
 
@@ -495,8 +495,8 @@ def test_every_instrument_type_is_read_and_only_all_of_them_are_complete() -> No
     replies = [answer(f"orders#{number}", listed(row(uuid(number)))) for number in (6, 1, 3, 2, 5)]
     player(Read(), *lists(1, *ALL_TYPES), *replies)
     assert not player.adapter.book.is_known
-    found = tuple(order(uuid(number)) for number in (6, 1, 3, 2, 5, 4))
-    player(answer("orders#4", listed(row(uuid(4)))), OrdersRead(found, True, START.mono_ns))
+    orders = tuple(order(uuid(number)) for number in (6, 1, 3, 2, 5, 4))
+    player(answer("orders#4", listed(row(uuid(4)))), OrdersRead(orders, True, START.mono_ns))
     assert set(player.adapter.book.orders) == {uuid(number) for number in range(1, 7)}
 
 
@@ -867,7 +867,7 @@ def measure(player: Player, *symbols: str, body: Any = NONE) -> list[Any]:
     """Measure again: the balance, and just these symbols; what comes of it."""
     calls = [call for call in player.put(Measure())]
     lines = [f"{call.request.method} {call.request.target}" for call in calls]  # type: ignore[union-attr]
-    assert lines == [BALANCE, *(POSITIONS.format(one) for one in symbols)]
+    assert lines == [BALANCE, *(POSITIONS.format(symbol) for symbol in symbols)]
     outputs: list[Any] = []
     for call, reply in zip(calls, [payload("roxom/balance"), *[body] * len(symbols)], strict=True):
         outputs += player.put(answer(call.tag, reply))  # type: ignore[union-attr]

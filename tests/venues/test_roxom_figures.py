@@ -193,27 +193,29 @@ def steady(player: Player, every_s: float, events: Iterator[Received], body: Cal
 def test_a_balance_that_no_event_tells_of_counts_in_the_end_and_the_possible_error_is_told_once() -> None:
     events = (balance(70 - n, 69 - n, n) for n in count(1))  # another measure than that of the read
     player = flat()
-    told = steady(player, 0.2, events, lambda: listed(("BTC", sats(7))))
-    assert [type(output) for output in told] == [UnexplainedMessage, Equity]
-    assert isinstance(told[0], UnexplainedMessage) and isinstance(told[1], Equity)
-    assert told[0].why.startswith("the account never stands still: its equity may be wrong by up to ")
-    assert told[1].amounts == {"BTC": Decimal(7)}
+    outputs = steady(player, 0.2, events, lambda: listed(("BTC", sats(7))))
+    assert [type(output) for output in outputs] == [UnexplainedMessage, Equity]
+    assert isinstance(outputs[0], UnexplainedMessage) and isinstance(outputs[1], Equity)
+    assert outputs[0].why.startswith("the account never stands still: its equity may be wrong by up to ")
+    assert outputs[1].amounts == {"BTC": Decimal(7)}
     assert [type(output) for output in steady(player, 0.2, events, lambda: listed(("BTC", sats(6))))] == [Equity]
 
 
 def test_balance_events_that_cannot_be_read_do_not_keep_an_account_from_being_measured() -> None:
     events = (hears(1, {"type": "balance", "data": {"amount": n}}) for n in count(1))
-    told = steady(flat(), 0.1, events, lambda: payload("roxom/balance"))
-    assert told[0] == UnexplainedMessage("the account never stands still: its equity may be wrong by an unknown amount")
-    assert [fact.amounts for fact in figures(told)] == [{"BTC": Decimal("0.0015")}]
+    outputs = steady(flat(), 0.1, events, lambda: payload("roxom/balance"))
+    assert outputs[0] == UnexplainedMessage(
+        "the account never stands still: its equity may be wrong by an unknown amount"
+    )
+    assert [fact.amounts for fact in figures(outputs)] == [{"BTC": Decimal("0.0015")}]
 
 
 def test_the_error_is_told_again_when_it_has_more_than_doubled() -> None:
     player, at = flat(), count(1)
     for lost, said in ((1, True), (1, False), (1, False), (100, True)):
         events = (balance(1000, 1000 - lost, n) for n in at)
-        told = steady(player, 0.2, events, lambda: listed(("BTC", sats(7))))
-        assert [type(output) for output in told] == ([UnexplainedMessage, Equity] if said else [Equity])
+        outputs = steady(player, 0.2, events, lambda: listed(("BTC", sats(7))))
+        assert [type(output) for output in outputs] == ([UnexplainedMessage, Equity] if said else [Equity])
 
 
 def test_equity_that_was_lost_while_events_came_is_in_the_next_figure() -> None:
@@ -419,8 +421,8 @@ def test_a_withdrawal_before_the_read_is_in_the_figure_which_is_younger() -> Non
 
 def test_no_figure_is_told_while_it_is_unknown_whether_a_transfer_is_in_it() -> None:
     events = (balance(70 + n, 71 + n, n, updateType="deposit") for n in count(1))
-    told = steady(flat(), 0.2, events, lambda: listed(("BTC", sats(7))))
-    assert {type(output) for output in told} == {Transferred}
+    outputs = steady(flat(), 0.2, events, lambda: listed(("BTC", sats(7))))
+    assert {type(output) for output in outputs} == {Transferred}
 
 
 # ── what is held (§4.4) ───────────────────────────────────────────────────────────────────────────────────────────
@@ -471,8 +473,8 @@ def test_a_list_of_balances_of_which_a_part_cannot_be_read_is_no_figure(balances
 
 @pytest.mark.parametrize("currency", ["USD", None, 7])
 def test_a_balance_in_another_currency_than_bitcoin_is_no_figure(currency: object) -> None:
-    [told] = held_by(flat(), {"data": {"available": "1", "balance": "1", "currency": currency}, "error": False})
-    assert isinstance(told, UnexplainedMessage)
+    [output] = held_by(flat(), {"data": {"available": "1", "balance": "1", "currency": currency}, "error": False})
+    assert isinstance(output, UnexplainedMessage)
 
 
 def test_a_balance_that_names_its_unit_is_read_in_it() -> None:

@@ -176,11 +176,11 @@ def test_accounts_on_other_addresses_and_of_other_venues_are_not_counted_togethe
 @pytest.mark.parametrize(("name", "shared"), [("oxfun", True), ("kuna", False), ("roxom", False)])
 def test_a_limit_is_shared_by_address_or_by_key_as_the_venue_counts(name: str, shared: bool) -> None:
     stand = STANDS[name]
-    one = stand.make()
-    key = type(one).key_name(type(one).Options(**stand.options))
+    adapter = stand.make()
+    key = type(adapter).key_name(type(adapter).Options(**stand.options))
     other = stand.make({**stand.secrets(), key: "another-key-0123456789"})
-    sweep_timings({"one": one, "other": other})
-    assert (one.calls.pool is other.calls.pool) is shared
+    sweep_timings({"one": adapter, "other": other})
+    assert (adapter.calls.pool is other.calls.pool) is shared
 
 
 def test_what_accounts_at_work_have_used_is_counted_when_another_one_joins_them() -> None:

@@ -189,10 +189,10 @@ class Venue(ExchangeSim):
         self.log.append(seen)
         answer: SimAnswer | DeferredAnswer | None = self.throttle(connection, request)
         if answer is None and self.faults.active:
-            who = self.account_of(request)
-            if self._dropped(connection, kind, who, after=False):
+            account_name = self.account_of(request)
+            if self._dropped(connection, kind, account_name, after=False):
                 return
-            answer = self._fault(kind, who, "http")
+            answer = self._fault(kind, account_name, "http")
         if answer is None:
             account = self.authenticate(request)
             if isinstance(account, SimAnswer):
@@ -218,14 +218,16 @@ class Venue(ExchangeSim):
             exchange.reply(answer.status, body, headers)
             return
         connection = exchange.connection
-        who = connection.account
-        if self._dropped(connection, kind, who, after=True) or self.faults.hit("drop_reply", kind, who, "http"):
+        account_name = connection.account
+        if self._dropped(connection, kind, account_name, after=True) or self.faults.hit(
+            "drop_reply", kind, account_name, "http"
+        ):
             return
-        if self.faults.hit("garble", kind, who, "http"):
+        if self.faults.hit("garble", kind, account_name, "http"):
             body = GARBLED + body
-        delay = self.faults.hit("delay", kind, who, "http")
+        delay = self.faults.hit("delay", kind, account_name, "http")
         wait = delay.ms / 1000 if delay else 0.0
-        if self.faults.hit("truncate", kind, who, "http"):
+        if self.faults.hit("truncate", kind, account_name, "http"):
             data = encode(answer.status, body, keep_alive=True, headers=headers)
             cut = data[: len(data) - max(1, len(body) // 2)]
             self.later(wait, lambda: exchange.send(cut, close=True))
@@ -240,9 +242,11 @@ class Venue(ExchangeSim):
         self.log.append(seen)
         answer: SimAnswer | Account | None = self.throttle(connection, request)
         if answer is None and self.faults.active:
-            who = self.account_of(request)
-            answer = self._fault("login", who, "ws", upgrade=True)
-            if self._freezes(connection, "ws") or (who is not None and self.faults.hit("hang_login", "login", who)):
+            account_name = self.account_of(request)
+            answer = self._fault("login", account_name, "ws", upgrade=True)
+            if self._freezes(connection, "ws") or (
+                account_name is not None and self.faults.hit("hang_login", "login", account_name)
+            ):
                 connection.freeze()
         if answer is None:
             answer = self.authorize_upgrade(connection, request)
@@ -300,15 +304,15 @@ class Venue(ExchangeSim):
             connection.close_websocket(answer.close)
 
     def _say(self, connection: Connection, kind: Kind, answer: SimAnswer) -> None:
-        who, faults = connection.account, self.faults
-        if faults.hit("drop_reply", kind, who, "ws"):
+        account_name, faults = connection.account, self.faults
+        if faults.hit("drop_reply", kind, account_name, "ws"):
             return
         bodies = answer.bodies
-        if faults.hit("garble", kind, who, "ws"):
+        if faults.hit("garble", kind, account_name, "ws"):
             bodies = tuple(GARBLED + body for body in bodies)
-        delay = faults.hit("delay", kind, who, "ws")
+        delay = faults.hit("delay", kind, account_name, "ws")
         wait = delay.ms / 1000 if delay else 0.0
-        if bodies and faults.hit("truncate", kind, who, "ws"):
+        if bodies and faults.hit("truncate", kind, account_name, "ws"):
             self.later(wait, self._cut, connection, bodies[0])
             return
         for body in bodies:
@@ -321,33 +325,39 @@ class Venue(ExchangeSim):
 
     # faults
 
-    def _dropped(self, connection: Connection, kind: Kind, who: str | None, *, after: bool) -> bool:
+    def _dropped(self, connection: Connection, kind: Kind, account_name: str | None, *, after: bool) -> bool:
         fault = self.faults.peek("disconnect")
-        if fault is None or fault.after is not after or not self.faults.hit("disconnect", kind, who):
+        if fault is None or fault.after is not after or not self.faults.hit("disconnect", kind, account_name):
             return False
         connection.abort()
         return True
 
     def _fault(
-        self, kind: Kind, who: str | None, lane: Lane, heard: Understood | None = None, *, upgrade: bool = False
+        self,
+        kind: Kind,
+        account_name: str | None,
+        lane: Lane,
+        heard: Understood | None = None,
+        *,
+        upgrade: bool = False,
     ) -> SimAnswer | None:
         if kind == "ping":
             return None
         faults = self.faults
-        if faults.hit("ip_refused", None, who) and heard is None:  # connections that are open stay open
+        if faults.hit("ip_refused", None, account_name) and heard is None:  # connections that are open stay open
             return self._failure(heard, 403, None, "This IP address is not allowed")
-        if faults.hit("rate_limit", kind, who, lane):
+        if faults.hit("rate_limit", kind, account_name, lane):
             return self._failure(heard, 429, None, None)
-        if faults.hit("maintenance", kind, who, lane):
+        if faults.hit("maintenance", kind, account_name, lane):
             return self._failure(heard, 503, None, None)
-        if fault := faults.hit("refuse", kind, who, lane):
+        if fault := faults.hit("refuse", kind, account_name, lane):
             return self._failure(heard, fault.status or 400, fault.code, fault.message)
-        if self.vanished(who) and not upgrade:
+        if self.vanished(account_name) and not upgrade:
             return self._failure(heard, 401, None, None) if heard else self.no_account()
-        if faults.hit("read_only_key", kind, who):
+        if faults.hit("read_only_key", kind, account_name):
             return self._failure(heard, 403, None, "This key may read only")
         # a venue that logs in by the upgrade checks this fault itself
-        if not upgrade and faults.hit("reject_login", kind, who, lane):
+        if not upgrade and faults.hit("reject_login", kind, account_name, lane):
             return self._failure(heard, 401, None, None)
         return None
 

@@ -111,8 +111,8 @@ class Roxom(RoxomRest):
         """Authenticate the upgrade (§5) by the same two headers, over `GET:/ws`."""
         if request.path != "/ws":
             return self.http_error(404, None, None)
-        who = self.account_of(request)
-        if self.faults.hit("reject_login", "login", who, "ws") or self.vanished(who):
+        account_name = self.account_of(request)
+        if self.faults.hit("reject_login", "login", account_name, "ws") or self.vanished(account_name):
             account: Account | SimAnswer = self.refuse("Invalid API key")
         else:
             account = self.authenticate(request)

@@ -56,10 +56,10 @@ def watch(directory: Path) -> tuple[Inotify, Directory | None]:
 def identity(directory: Path) -> Directory | None:
     """Say which directory has this path; None if none has. Waits for its file system."""
     try:
-        found = os.stat(directory)
+        status = os.stat(directory)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def close(watching: tuple[Inotify, Directory | None]) -> None:

@@ -17,12 +17,12 @@ MAX_TEXT = 1000  # characters of the file's text that are kept
 
 def make_evidence(status: os.stat_result, text: str = "") -> dict[str, object]:
     """Return uid, user (the number, until somebody has looked the name up), `mtime` as ISO 8601, and the text."""
-    found: dict[str, object] = {"uid": status.st_uid, "user": str(status.st_uid)}
+    evidence: dict[str, object] = {"uid": status.st_uid, "user": str(status.st_uid)}
     with contextlib.suppress(ValueError, ArithmeticError, OSError):  # a time that no calendar has
-        found["mtime"] = clock.iso(status.st_mtime_ns)
+        evidence["mtime"] = clock.iso(status.st_mtime_ns)
     if text:
-        found["text"] = printable.line(text[:MAX_TEXT])
-    return found
+        evidence["text"] = printable.line(text[:MAX_TEXT])
+    return evidence
 
 
 def find_evidence(path: Path, text: str = "") -> dict[str, object]:

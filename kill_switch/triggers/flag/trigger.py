@@ -187,11 +187,11 @@ class FlagTrigger:
         """Look for the file, and take what was found unless something has happened meanwhile."""
         while True:
             changes = self._changes
-            seen, made, directory, evidence = await self._files.run(self._look_in_thread)
+            seen, made_directory, directory, evidence = await self._files.run(self._look_in_thread)
             if changes == self._changes:
                 break
             await anyio.sleep(LOOK_APART_S)
-        if made and self._had_directory:
+        if made_directory and self._had_directory:
             self._on_directory_made(self.path.parent)
         self._had_directory = self._had_directory or not seen.trouble
         if self._ended is not None and not self._ended.done() and directory not in (None, self._directory):
@@ -199,10 +199,10 @@ class FlagTrigger:
         self._on_state(seen, evidence)
 
     def _look_in_thread(self) -> tuple[FlagState, bool, Directory | None, Mapping[str, object]]:
-        made = self._make()
+        made_directory = self._make()
         seen = look(self.path)
         evidence = flag_evidence.find_evidence(self.path, seen.text) if seen.present else {}
-        return seen, made, identity(self.path.parent), evidence
+        return seen, made_directory, identity(self.path.parent), evidence
 
     def _on_state(self, seen: FlagState, evidence: Mapping[str, object] = MappingProxyType({})) -> None:
         self._looked = True
@@ -241,8 +241,8 @@ class FlagTrigger:
 
     def _fire(self, words: str, evidence: Mapping[str, object] = MappingProxyType({})) -> None:
         """Report a reason."""
-        found = {"path": str(self.path), **evidence}
-        self._last = self._owed = Reason(self.name, words, self.accounts, self._clock(), found)
+        details = {"path": str(self.path), **evidence}
+        self._last = self._owed = Reason(self.name, words, self.accounts, self._clock(), details)
         if not self._is_flood():
             self._report_owed()
 

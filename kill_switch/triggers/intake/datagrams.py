@@ -48,8 +48,8 @@ def sign(payload: bytes, key: bytes, wall_ms: int) -> bytes:
 
 def verify(datagram: bytes, key: bytes) -> tuple[int, bytes] | None:
     """Return the stamp in milliseconds and the payload; None if `key` has not signed them."""
-    stamp, _, rest = datagram.partition(b" ")
-    signature, _, payload = rest.partition(b" ")
+    stamp, _, signed = datagram.partition(b" ")
+    signature, _, payload = signed.partition(b" ")
     if not stamp.isdigit() or len(stamp) > 15:
         return None
     wanted = hmac.digest(key, stamp + b" " + payload, "sha256").hex().encode()

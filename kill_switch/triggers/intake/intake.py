@@ -306,10 +306,10 @@ class Intake:
 
     def _is_new(self, message: Message, ms: int, way: str, verdicts: Verdicts) -> bool:
         """Tell whether its stamp makes it new; one that may be old is no beat, and no silence either."""
-        who = message.trigger, message.sender
-        if who not in verdicts:
-            verdicts[who] = self.stamps.judge(*who, ms, self._clock())
-        match verdicts[who]:
+        key = message.trigger, message.sender
+        if key not in verdicts:
+            verdicts[key] = self.stamps.judge(*key, ms, self._clock())
+        match verdicts[key]:
             case StampVerdict.TAKEN:
                 return True
             case StampVerdict.DOUBLED:

@@ -95,7 +95,7 @@ class StampJudge:
     def settles_ns(self, trigger: str) -> int:
         """Return until when what the senders of a trigger say may be refused because of a restart (monotonic)."""
         senders = self._tables[trigger].senders.values() if trigger in self._tables else ()
-        ahead_ms = max((one.line.ahead_ms for one in senders if one.last_ms is None), default=0)
+        ahead_ms = max((sender.line.ahead_ms for sender in senders if sender.last_ms is None), default=0)
         return self._start.mono_ns + 2 * ahead_ms * 1_000_000
 
     def judge(self, trigger: str, sender: str, ms: int, now: Instant) -> StampVerdict:
@@ -119,7 +119,7 @@ class StampJudge:
         table.senders[sender] = _Sender(line, ms)
         if len(table.senders) > MAX_SENDERS:
             self._forget_one(table, sender, now)
-        senders = {name: one.line for name, one in table.senders.items()}
+        senders = {name: sender_stamps.line for name, sender_stamps in table.senders.items()}
         self._record(StampsRecord(trigger=trigger, floor=table.floor_ms, senders=senders).to_json())
         return StampVerdict.TAKEN
 

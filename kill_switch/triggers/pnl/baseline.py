@@ -62,15 +62,15 @@ class TradingDay:
         }
 
     @staticmethod
-    def from_json(told: Mapping[str, Any]) -> TradingDay:
+    def from_json(data: Mapping[str, Any]) -> TradingDay:
         """Read it back; raises one of `UNREADABLE` for what is none."""
-        baseline, peak = Decimal(told["baseline"]), Decimal(told["peak"])
+        baseline, peak = Decimal(data["baseline"]), Decimal(data["peak"])
         if not (-MAX_EQUITY < baseline <= peak < MAX_EQUITY):
             raise ValueError("no baseline and peak")
-        since_ns = int(told["since_ns"])
+        since_ns = int(data["since_ns"])
         datetime.fromtimestamp(since_ns // 1_000_000_000, UTC)  # or it raises: no time that can be told
-        warned = {str(limit): int(part) for limit, part in dict(told["warned"]).items()}
-        return TradingDay(Date.fromisoformat(told["date"]), str(told["why"]), since_ns, baseline, peak, warned)
+        warned = {str(limit): int(part) for limit, part in dict(data["warned"]).items()}
+        return TradingDay(Date.fromisoformat(data["date"]), str(data["why"]), since_ns, baseline, peak, warned)
 
 
 class RestoredDay(NamedTuple):

@@ -81,7 +81,7 @@ class EquityPoint:
         if transfer.is_in(self.asked_ns) is not None:
             return
         early = abs(transfer.worth) if transfer.reported_ns > self.asked_ns else ZERO
-        alike = {way for way in self.ways if any(one.worth == transfer.worth for one in way)}
+        alike = {way for way in self.ways if any(missing_transfer.worth == transfer.worth for missing_transfer in way)}
         here = {way: cost + early for way, cost in self.ways.items() if way not in alike}
         missing = {way | {transfer}: cost for way, cost in self.ways.items()}
         self.crowded = self.crowded or len(here) + len(missing) > WIDTH
@@ -153,7 +153,10 @@ class EquityCourse:
             return before
         ways = {*(way | point.begun for way in before), *point.likely}
         sure, some = NOTHING.union(*ways).intersection(*ways), NOTHING.union(*ways)
-        return [sure.union(one for one in some if (one.worth > 0) == more) for more in (False, True)]
+        return [
+            sure.union(transfer for transfer in some if (transfer.worth > 0) == is_deposit)
+            for is_deposit in (False, True)
+        ]
 
     def add_transfer(self, transfer: Transfer) -> None:
         """Take a venue's word; figures that have come already may contain it."""
@@ -177,8 +180,8 @@ class EquityCourse:
         last = points.pop() if len(points) > 1 and points[-1].asked_ns - points[-2].asked_ns < APART_NS else None
         points.append(EquityPoint(asked_ns, worth))
         if len(points) == 1:
-            for one in self.transfers:
-                points[0].doubt(one)
+            for transfer in self.transfers:
+                points[0].doubt(transfer)
         while len(points) > 2 and asked_ns - points[1].asked_ns > FIGURES_KEPT_NS:
             del points[0]
         if self.transfers:
@@ -191,7 +194,7 @@ class EquityCourse:
     def forget_transfers(self, transfers: Collection[Transfer]) -> None:
         """Go on as if these had never been told."""
         firsts = [first for first in map(self._first, transfers) if first is not None]
-        self.transfers = [one for one in self.transfers if one not in transfers]
+        self.transfers = [transfer for transfer in self.transfers if transfer not in transfers]
         if firsts:
             self._points[0].ways = {way.difference(transfers): cost for way, cost in self._points[0].ways.items()}
             self._explain(min(firsts))
@@ -217,25 +220,28 @@ class EquityCourse:
 
     def _explain(self, first: int) -> None:
         """Search again from a figure on: it is new, or more is known of transfers."""
-        told = [one for one in self.transfers if one.sought]
-        others = [one for one in self.transfers if not one.sought]
+        transfers = [transfer for transfer in self.transfers if transfer.sought]
+        others = [transfer for transfer in self.transfers if not transfer.sought]
         for n in range(max(1, first), len(self._points)):
-            self._enter(n, told)
+            self._enter(n, transfers)
             point = self._points[n]
-            point.crowded = point.crowded or any(one.is_in(point.asked_ns) is None for one in others)
+            point.crowded = point.crowded or any(transfer.is_in(point.asked_ns) is None for transfer in others)
         for point in self._points[first:]:
             point.judged = False
         self._judge()
 
-    def _enter(self, n: int, told: Sequence[Transfer]) -> None:
+    def _enter(self, n: int, transfers: Sequence[Transfer]) -> None:
         """Find the ways to what may be missing in a figure, from those to the figure before it."""
         before, point = self._points[n - 1], self._points[n]
-        point.begun = frozenset(told[_begun(told, before.asked_ns) : _begun(told, point.asked_ns)])
-        over = frozenset(told[: bisect_right(told, point.asked_ns - SETTLE_NS, key=_reported_ns)])
+        point.begun = frozenset(transfers[_begun(transfers, before.asked_ns) : _begun(transfers, point.asked_ns)])
+        over = frozenset(transfers[: bisect_right(transfers, point.asked_ns - SETTLE_NS, key=_reported_ns)])
         wanted = {way: way | point.begun for way in before.ways}
         doubtful = NOTHING.union(*wanted.values())
-        near = sorted((one for one in told if one in doubtful), key=lambda one: abs(one.reported_ns - point.asked_ns))
-        often = Counter(one.worth for one in near)
+        near = sorted(
+            (transfer for transfer in transfers if transfer in doubtful),
+            key=lambda transfer: abs(transfer.reported_ns - point.asked_ns),
+        )
+        often = Counter(transfer.worth for transfer in near)
         worths = sorted(islice(often, LOOKED_AT))
         sums = _sums(tuple((worth, _rounded_count(often[worth])) for worth in worths))
         change, fits, steps = point.worth - before.worth, dict[Missing, list[Fit]](), list[Iterable[Step]]()
@@ -267,7 +273,7 @@ class EquityCourse:
         best = min(point.ways, key=lambda way: (point.ways[way], len(way)))
         least = point.ways[best]
         ahead = dict.fromkeys(point.ways, ZERO)  # → the least cost from there to the last figure
-        found: dict[Transfer, int] = {}
+        shown: dict[Transfer, int] = {}
         usual, last_ns = self._usual, point.asked_ns
         while True:
             self.changed |= point.judge(best, ahead, least, usual)
@@ -281,7 +287,7 @@ class EquityCourse:
             least_of = min((abs(one.worth) for one in entered), default=ZERO)
             clean = not entered or point.move <= CLEAN * least_of + USUAL * usual
             if (clean or last_ns - point.asked_ns > SETTLE_NS) and not point.crowded:
-                found |= {one: point.asked_ns for one in entered if abs(left_over) < abs(left_over + one.worth)}
+                shown |= {one: point.asked_ns for one in entered if abs(left_over) < abs(left_over + one.worth)}
                 point.judged = True
             behind: dict[Missing, Decimal] = {}
             for way, cost in ahead.items():
@@ -290,18 +296,18 @@ class EquityCourse:
                         behind[earlier] = cost + step
             n, point, best, ahead = n - 1, before, last, behind
         for one in self.transfers:
-            if one in found or one in best or one.reported_ns - SETTLE_NS >= point.asked_ns:
-                self.changed |= one.shown_ns != found.get(one)
-                one.shown_ns = found.get(one)
+            if one in shown or one in best or one.reported_ns - SETTLE_NS >= point.asked_ns:
+                self.changed |= one.shown_ns != shown.get(one)
+                one.shown_ns = shown.get(one)
 
 
 def _reported_ns(transfer: Transfer) -> int:
     return transfer.reported_ns
 
 
-def _begun(told: Sequence[Transfer], asked_ns: int) -> int:
+def _begun(transfers: Sequence[Transfer], asked_ns: int) -> int:
     """Return how many of these some figure may contain that was asked for before then."""
-    return bisect_left(told, asked_ns + SETTLE_NS, key=_reported_ns)
+    return bisect_left(transfers, asked_ns + SETTLE_NS, key=_reported_ns)
 
 
 def _rounded_count(count: int) -> int:
@@ -314,8 +320,8 @@ def _fits(change: Decimal, worths: Sequence[Decimal], sums: Sequence[Sum]) -> li
     off = NEAR * max(map(abs, worths), default=ZERO)
     first = bisect_left(sums, change - off, key=itemgetter(0))
     last = bisect_right(sums, change + off, key=itemgetter(0))
-    found = [(abs(change - total), some) for total, most, some in sums[first:last] if abs(change - total) <= most]
-    return sorted(found, key=itemgetter(0))
+    fits = [(abs(change - total), some) for total, most, some in sums[first:last] if abs(change - total) <= most]
+    return sorted(fits, key=itemgetter(0))
 
 
 def _steps(way: Missing, cost: Decimal, fits: Iterable[Fit]) -> Iterator[Step]:
@@ -326,19 +332,23 @@ def _steps(way: Missing, cost: Decimal, fits: Iterable[Fit]) -> Iterator[Step]:
 @lru_cache(maxsize=64)
 def _sums(often: tuple[tuple[Decimal, int], ...]) -> list[Sum]:
     """Return the sums of worths that may enter together, in their order; `often` says how many there are of each."""
-    some = [one for count in range(1, TOGETHER + 1) for one in combinations_with_replacement(dict(often), count)]
-    some = [one for one in some if all(one.count(worth) <= most for worth, most in often)]
+    some = [
+        combination
+        for count in range(1, TOGETHER + 1)
+        for combination in combinations_with_replacement(dict(often), count)
+    ]
+    some = [combination for combination in some if all(combination.count(worth) <= most for worth, most in often)]
     some += [(worth,) * count for worth, most in often for count in range(TOGETHER + 1, most + 1)]
-    found = [(sum(one, ZERO), NEAR * min(map(abs, one)), one) for one in some]
-    return sorted(found, key=itemgetter(0))
+    sums = [(sum(combination, ZERO), NEAR * min(map(abs, combination)), combination) for combination in some]
+    return sorted(sums, key=itemgetter(0))
 
 
 def _alike(missing: Missing, near: Iterable[Transfer]) -> Mapping[Decimal, Sequence[Transfer]]:
     """Return those missing of these transfers by their worth, the earliest first."""
-    found: dict[Decimal, list[Transfer]] = {}
-    for one in sorted((one for one in near if one in missing), key=_reported_ns):
-        found.setdefault(one.worth, []).append(one)
-    return found
+    by_worth: dict[Decimal, list[Transfer]] = {}
+    for transfer in sorted((transfer for transfer in near if transfer in missing), key=_reported_ns):
+        by_worth.setdefault(transfer.worth, []).append(transfer)
+    return by_worth
 
 
 def _earliest(alike: Mapping[Decimal, Sequence[Transfer]], worths: Sequence[Decimal]) -> Missing | None:
@@ -351,4 +361,4 @@ def _earliest(alike: Mapping[Decimal, Sequence[Transfer]], worths: Sequence[Deci
 
 @lru_cache(maxsize=1024)
 def _sum(transfers: Missing) -> Decimal:
-    return sum((one.worth for one in transfers), ZERO)
+    return sum((transfer.worth for transfer in transfers), ZERO)

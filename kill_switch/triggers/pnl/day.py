@@ -140,7 +140,7 @@ class DayTracker:
     @property
     def transfers(self) -> tuple[Transfer, ...]:
         """The transfers that figures may not contain yet."""
-        return tuple(one for one in self._transfers if one.shown_ns is None)
+        return tuple(transfer for transfer in self._transfers if transfer.shown_ns is None)
 
     @property
     def previous_day(self) -> bool:
@@ -218,14 +218,14 @@ class DayTracker:
 
         A floor's way down begins at the baseline.
         """
-        day, limits, found = self.day, self.limits, {}
+        day, limits, falls = self.day, self.limits, {}
         if day is not None and limits.max_loss is not None:
-            found["max_loss"] = (day.baseline - worth, limits.max_loss)
+            falls["max_loss"] = (day.baseline - worth, limits.max_loss)
         if day is not None and limits.max_drawdown is not None:
-            found["max_drawdown"] = (day.peak - worth, limits.max_drawdown)
+            falls["max_drawdown"] = (day.peak - worth, limits.max_drawdown)
         if day is not None and limits.floor is not None and day.baseline > limits.floor:
-            found["floor"] = (day.baseline - worth, day.baseline - limits.floor)
-        return found
+            falls["floor"] = (day.baseline - worth, day.baseline - limits.floor)
+        return falls
 
     # ── judging ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -276,14 +276,14 @@ class DayTracker:
         """Find the per cents that have been passed for the first time this day; of several, the most."""
         if self.day is None:
             return ()
-        found = []
+        warnings = []
         for name, (fallen, limit) in self.fallen(worth).items():
             passed = [part for part in self._warn_at if fallen * 100 >= limit * part]
             if passed and passed[-1] > self.day.warned.get(name, 0):
-                found.append((name, passed[-1]))
-        if found:
-            self.day = replace(self.day, warned={**self.day.warned, **dict(found)})
-        return tuple(found)
+                warnings.append((name, passed[-1]))
+        if warnings:
+            self.day = replace(self.day, warned={**self.day.warned, **dict(warnings)})
+        return tuple(warnings)
 
     # ── samples, in money of now ──────────────────────────────────────────────────────────────────────────────────
 
@@ -316,7 +316,11 @@ class DayTracker:
         if self._basis:
             self._peak = _median(self._basis)
             self.day = replace(self.day, baseline=self._peak)
-        held = (one.held for one in self._entries if one.held is not None and self._is_of_day(one))
+        held = (
+            judged_sample.held
+            for judged_sample in self._entries
+            if judged_sample.held is not None and self._is_of_day(judged_sample)
+        )
         self.day = replace(self.day, peak=max((self._peak, *held)))
 
     def _is_of_day(self, entry: _JudgedSample) -> bool:

@@ -26,8 +26,8 @@ def restore_day(past: Mapping[str, Any] | None, meaning: Mapping[str, Any], now:
         return RestoredDay(), "re-arm" if past.get("why") == "re-arm" else "first"
     try:
         seen_ns = past.get("seen_ns")
-        ended = tuple(TradingDay.from_json(told) for told in past.get("ended", ()))
-        transfers = tuple(_transfer(told, now) for told in past.get("transfers", ()))
+        ended = tuple(TradingDay.from_json(data) for data in past.get("ended", ()))
+        transfers = tuple(_transfer(data, now) for data in past.get("transfers", ()))
         return RestoredDay(
             TradingDay.from_json(past["day"]), ended, None if seen_ns is None else int(seen_ns), transfers
         ), ""
@@ -57,9 +57,9 @@ def _same(of: object, other: Mapping[str, Any]) -> bool:
             return False
 
 
-def _transfer(told: Any, now: Instant) -> Transfer:
+def _transfer(data: Any, now: Instant) -> Transfer:
     """Read a transfer back; raises one of `UNREADABLE`. Its word is as old as the wall clock says."""
-    account, worth, told_ns = told
+    account, worth, told_ns = data
     amount = Decimal(str(worth))
     if not (isinstance(account, str) and isinstance(told_ns, int) and abs(amount) < MAX_EQUITY):
         raise ValueError("no transfer")

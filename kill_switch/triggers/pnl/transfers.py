@@ -36,8 +36,8 @@ class TransferTracker:
         """`known` are those that an earlier run has left."""
         self._courses: dict[str, EquityCourse] = {}
         self._left_out_ns: int | None = None  # when a second word was last left out
-        for one in known:
-            self.add_transfer(one)
+        for transfer in known:
+            self.add_transfer(transfer)
 
     def __len__(self) -> int:
         return sum(len(course.transfers) for course in self._courses.values())
@@ -57,11 +57,19 @@ class TransferTracker:
             self._course(account).add_figure(figure.asked_ns, figure.worth)
         if self._left_out_ns is not None and sample.at.mono_ns - self._left_out_ns < NO_SECOND_DUPLICATE_NS:
             return []
-        overdue = [one for one in self if one.shown_ns is None and one.is_in(self._course(one.account).asked_ns)]
-        twice = [one for one in overdue if self._is_second(one) and self._course(one.account).has_looked_for(one)]
+        overdue = [
+            transfer
+            for transfer in self
+            if transfer.shown_ns is None and transfer.is_in(self._course(transfer.account).asked_ns)
+        ]
+        twice = [
+            transfer
+            for transfer in overdue
+            if self._is_second(transfer) and self._course(transfer.account).has_looked_for(transfer)
+        ]
         if twice:
             self._left_out_ns = sample.at.mono_ns
-        for account in {one.account for one in twice}:
+        for account in {transfer.account for transfer in twice}:
             self._course(account).forget_transfers(twice)
         return twice
 
@@ -78,9 +86,9 @@ class TransferTracker:
             asked = [sample.figures[account].asked_ns for sample in held if account in sample.figures]
             first_ns = min(asked, default=now_ns)
             course.transfers = [
-                one
-                for one in course.transfers
-                if now_ns - one.reported_ns <= TRANSFERS_KEPT_NS or not one.is_in(first_ns)
+                transfer
+                for transfer in course.transfers
+                if now_ns - transfer.reported_ns <= TRANSFERS_KEPT_NS or not transfer.is_in(first_ns)
             ]
 
     def readings(self, sample: Sample) -> EquityRange:
@@ -101,16 +109,20 @@ class TransferTracker:
                 elif not is_in:
                     later += one.worth
             unfound = [one for one in doubtful if one.shown_ns is None]
-            found = frozenset(one for one in doubtful if one.shown_ns is not None)
-            missing = [_sum(way & found) for way in likely] or [ZERO]
+            located = frozenset(one for one in doubtful if one.shown_ns is not None)
+            missing = [_sum(way & located) for way in likely] or [ZERO]
             least += later + min(missing) + _sum(one for one in unfound if one.worth < 0)
             most += later + max(missing) + _sum(one for one in unfound if one.worth > 0)
         return EquityRange(least, most)
 
     def doubtful(self, sample: Sample) -> list[Transfer]:
         """Return the transfers of which nobody can tell whether that sample contains them."""
-        known = ((one, sample.figures.get(one.account)) for one in self)
-        return [one for one, f in known if one.shown_ns is None and f is not None and one.is_in(f.asked_ns) is None]
+        known = ((transfer, sample.figures.get(transfer.account)) for transfer in self)
+        return [
+            transfer
+            for transfer, f in known
+            if transfer.shown_ns is None and f is not None and transfer.is_in(f.asked_ns) is None
+        ]
 
     def _course(self, account: str) -> EquityCourse:
         return self._courses.setdefault(account, EquityCourse())
@@ -126,4 +138,4 @@ class TransferTracker:
 
 
 def _sum(transfers: Iterable[Transfer]) -> Decimal:
-    return sum((one.worth for one in transfers), ZERO)
+    return sum((transfer.worth for transfer in transfers), ZERO)

@@ -253,12 +253,12 @@ class PnlTrigger:
             return {}
         worth, limits = self._day_tracker.worth(self._last), self.terms.limits
         floor = math.nan if limits.floor is None else float(limits.floor)
-        found = {"equity": (float(self._last.worth), floor), "age_s": (self._age_s(), self.terms.stale_after_s)}
+        values = {"equity": (float(self._last.worth), floor), "age_s": (self._age_s(), self.terms.stale_after_s)}
         names = {"max_loss": "loss", "max_drawdown": "drawdown"}
         for limit, (fallen, most) in self._day_tracker.fallen(worth).items():
             if limit in names:
-                found[names[limit]] = (float(fallen), float(most))
-        return found
+                values[names[limit]] = (float(fallen), float(most))
+        return values
 
     def rearm_blocker(self) -> str | None:
         day_goes_on = not self._fired and self._day_tracker.day is not None  # else the re-arm begins another one
@@ -379,7 +379,7 @@ class PnlTrigger:
 
     def _in_doubt(self) -> str:
         moved = self._day_tracker.in_doubt
-        total = sum((abs(one.worth) for one in moved), Decimal())
+        total = sum((abs(transfer.worth) for transfer in moved), Decimal())
         return f"; {format_money(total)} {self.terms.currency} moved, not found in the figures yet" if moved else ""
 
     @property
@@ -412,7 +412,10 @@ class PnlTrigger:
             data["moved"] = moved
         if ledger.transfers:
             ahead_ns = now.wall_ns - now.mono_ns
-            data["transfers"] = [[one.account, str(one.worth), one.reported_ns + ahead_ns] for one in ledger.transfers]
+            data["transfers"] = [
+                [transfer.account, str(transfer.worth), transfer.reported_ns + ahead_ns]
+                for transfer in ledger.transfers
+            ]
         if ledger.day is not None:
             ledger.recorded_peak = ledger.day.peak
             data["day"] = ledger.day.to_json()

@@ -199,18 +199,18 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         """Return the NT accounts that orders are known of."""
         return frozenset(map(self._choice.owner, self.book.orders))
 
-    def _cancel_said(self, account: str, order: str, said: CancelReply, now: Instant) -> None:
+    def _cancel_said(self, account: str, order: str, reply: CancelReply, now: Instant) -> None:
         """Take the last word on the cancel of an order, or of all of an account's."""
-        if said.accepted:
-            self.book.note_cancelled(one for one in map(as_text, said.ids) if one)
+        if reply.accepted:
+            self.book.note_cancelled(order_id for order_id in map(as_text, reply.ids) if order_id)
         if order:
-            self._doubts.on_order_cancelled(account, order, said)
+            self._doubts.on_order_cancelled(account, order, reply)
             return
         self._flattens.on_cancels_answered(account, now)
-        if said.accepted:
+        if reply.accepted:
             self._choice.taken(account, now)
-        theirs = (one for one in self.book.orders if self._choice.owner(one) == account)
-        self._doubts.on_account_cancelled(account, said, theirs)
+        theirs = (order_id for order_id in self.book.orders if self._choice.owner(order_id) == account)
+        self._doubts.on_account_cancelled(account, reply, theirs)
 
     def is_pending(self, tag: str) -> bool:
         """Say whether a request is still to leave; a cancel is not while it is to wait for its turn."""
@@ -219,13 +219,13 @@ class CrossTrade(Adapter[CrossTradeOptions]):
 
     def describe_strike(self) -> tuple[str, ...]:
         chosen, singles = self._choice.choose(self.book.orders, BURST, first=True)
-        owned = [(self._choice.owner(one), one) for one in singles]
+        owned = [(self._choice.owner(order_id), order_id) for order_id in singles]
         if self._wire.newest is not None:
             lines = [_ws("CancelOrders", account=name) for name in chosen]
-            lines += [_ws("Cancel", account=name, orderId=one) for name, one in owned]
+            lines += [_ws("Cancel", account=name, orderId=order_id) for name, order_id in owned]
         else:
             lines = [f"POST {self._strikes.cancels[name].target} {{}}" for name in chosen]
-            lines += [f"POST {single_target(name, one)} {{}}" for name, one in owned]
+            lines += [f"POST {single_target(name, order_id)} {{}}" for name, order_id in owned]
         if self.closes_positions:
             lines.append(f"then Flatten, once, each of {', '.join(self._accounts)} that a read shows a position of")
         return tuple(lines)
@@ -292,16 +292,16 @@ class CrossTrade(Adapter[CrossTradeOptions]):
 
     def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
         body = parse_json(reply.body)
-        said = judge(reply.status, body, self.evidence)
-        if said is not None and said.limited:
+        cancel_reply = judge(reply.status, body, self.evidence)
+        if cancel_reply is not None and cancel_reply.limited:
             self._wire.bucket.drain(now, reply.headers.get("retry-after", ""))
-        elif said is not None:
+        elif cancel_reply is not None:
             self._wire.bucket.taken()
         match call.kind:
             case kind if kind in CrossTradeStriker.KINDS:
-                return self._strikes.on_twin_reply(call, said, now)
-            case kind if kind in Flattener.KINDS and said is not None:
-                self._flattens.on_reply(call.part, said, now)
+                return self._strikes.on_twin_reply(call, cancel_reply, now)
+            case kind if kind in Flattener.KINDS and cancel_reply is not None:
+                self._flattens.on_reply(call.part, cancel_reply, now)
                 return ()
             case kind if kind in Flattener.KINDS:
                 return None
@@ -310,7 +310,11 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             case kind if kind in EquityReader.KINDS:
                 return self._figures.answered(call, body, reply.status, now)
             case kind if kind == DRILL:
-                return None if said is None else (Drilled(Route.HTTP, _carried(said), reply.rtt_us, said.words),)
+                return (
+                    None
+                    if cancel_reply is None
+                    else (Drilled(Route.HTTP, _carried(cancel_reply), reply.rtt_us, cancel_reply.words),)
+                )
             case _:
                 return self._looked(body, reply.status)
 
@@ -331,7 +335,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
 
     def _read_back(self, read: UserRead, now: Instant) -> Outputs:
         """Take a read that has ended; a probe says nothing of accounts and positions: it never proves all clear."""
-        alive, found = self._known(read)
+        alive, outputs = self._known(read)
         strange = [
             UnexplainedMessage(self.evidence("order", o.id, "is in state Unknown"))
             for o in alive
@@ -340,12 +344,12 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         why = self.evidence("; ".join(read.troubles), limit=MAX_TROUBLE) if read.troubles else ""
         if read.probe:
             fact = OrdersRead(alive, not why, read.asked_ns, why)
-            return (*self._proven(read, why), *((fact,) if alive else ()), *strange, *found)
+            return (*self._proven(read, why), *((fact,) if alive else ()), *strange, *outputs)
         held, flattened = self._flattens.on_read(read, now) if read.positioned else ((), ())
         if read.positioned:
-            self._choice.held((one.account for one in read.positions), whole=not read.troubles)
+            self._choice.held((open_position.account for open_position in read.positions), whole=not read.troubles)
         lost = self._lost_reach()
-        return (*flattened, OrdersRead((*held, *alive), not why, read.asked_ns, why), *lost, *strange, *found)
+        return (*flattened, OrdersRead((*held, *alive), not why, read.asked_ns, why), *lost, *strange, *outputs)
 
     def _lost_reach(self) -> Outputs:
         """Say that accounts are out of reach, if a read's snapshot has shown that others are than before."""
@@ -369,34 +373,44 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         """
         self._flattens.on_market_orders(read)
         alive = {}
-        for one in read.orders:
-            if one.order.state is OrderState.GONE:
-                self.book.note_end(one.order, cancels=False)  # a list does not say when
-            if one.order.state is OrderState.LIVE and self._flattens.is_own_order(one, read.asked_ns):
-                alive[one.order.id] = self._closing[one.order.id] = one.order._replace(state=OrderState.PENDING)
-            elif one.order.state is not OrderState.GONE:
-                alive[one.order.id] = one.order
+        for account_order in read.orders:
+            if account_order.order.state is OrderState.GONE:
+                self.book.note_end(account_order.order, cancels=False)  # a list does not say when
+            if account_order.order.state is OrderState.LIVE and self._flattens.is_own_order(
+                account_order, read.asked_ns
+            ):
+                alive[account_order.order.id] = self._closing[account_order.order.id] = account_order.order._replace(
+                    state=OrderState.PENDING
+                )
+            elif account_order.order.state is not OrderState.GONE:
+                alive[account_order.order.id] = account_order.order
         if not read.ordered:
-            for one in read.orders:
-                self._choice.shown(one)
+            for account_order in read.orders:
+                self._choice.shown(account_order)
             return tuple(alive.values()), self.book.apply_listing("orders", alive.values(), read.asked_ns, whole=False)
-        shown = {one.order.id for one in read.orders} if self.book.orders else set()
-        for order_id in [one for one in self._closing if one not in alive]:
+        shown = {account_order.order.id for account_order in read.orders} if self.book.orders else set()
+        for order_id in [account_order for account_order in self._closing if account_order not in alive]:
             self.book.note_end(self._closing.pop(order_id)._replace(status="filled"))  # nobody has cancelled it
-        kept = [order for one, order in self.book.orders.items() if one not in shown and self._stays(one)]
+        kept = [
+            order
+            for account_order, order in self.book.orders.items()
+            if account_order not in shown and self._stays(account_order)
+        ]
         self._choice.listed(read.orders, (order.id for order in kept))
         stay = {order.id for order in kept}
         found = self.book.apply_listing("orders", alive.values(), read.asked_ns, whole=True, kept=stay)
-        self.book.doubted.update(dict.fromkeys(one for one in stay if self._doubts.holds(one)))
+        self.book.doubted.update(
+            dict.fromkeys(account_order for account_order in stay if self._doubts.holds(account_order))
+        )
         return (*alive.values(), *kept), found
 
     def _stays(self, order: str) -> bool:
         return self._doubts.holds(order) or self._choice.owner(order) in self._unseen
 
-    def _unread(self, why: str, said: CancelReply | None) -> Outputs:
-        if said is not None and said.limited:
+    def _unread(self, why: str, reply: CancelReply | None) -> Outputs:
+        if reply is not None and reply.limited:
             return ()  # somebody else is using the tokens up; the lane is as good as before
-        return (NotReady(Route.HTTP, 0, why, fatal=said is not None and said.key),)
+        return (NotReady(Route.HTTP, 0, why, fatal=reply is not None and reply.key),)
 
     def _reached_throughout(self, snapshot: Any) -> Mapping[str, str]:
         """Return the accounts that this snapshot or the one before does not show connected, and why.
@@ -457,8 +471,8 @@ class CrossTrade(Adapter[CrossTradeOptions]):
     def on_timer(self, tag: str, now: Instant) -> Outputs:
         if tag == TURN:
             return self._turns.woke(now)
-        what, _, one = tag.partition(" ")
-        return self._reads.late(one, now) if what == "list" else self._strikes.woke(what, one, now)
+        kind, _, argument = tag.partition(" ")
+        return self._reads.late(argument, now) if kind == "list" else self._strikes.woke(kind, argument, now)
 
     def on_message(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
         if conn not in self._wire.links:
@@ -468,9 +482,9 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             return self._replied(conn, tag, message, now)  # it has been carried out: nobody has taken the session
         words = [as_text(message.get(key)) for key in ("error", "reason", "message", "detail", "type", "status")]
         if any(ELSEWHERE in text.lower() for text in words):
-            unready, *rest = self.on_closed(Route.WS, conn, "Session active elsewhere", now)
+            unready, *outputs = self.on_closed(Route.WS, conn, "Session active elsewhere", now)
             why = unready.why if isinstance(unready, NotReady) else ""
-            return (unready, CloseConnection(conn, why), *rest)
+            return (unready, CloseConnection(conn, why), *outputs)
         if isinstance(tag, str) and ("data" in message or "error" in message):
             return self._replied(conn, tag, message, now)
         again = self._reads.begin(UserRead(now.mono_ns, probe=True), now) if self._gap(message, now) else ()
@@ -487,10 +501,12 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             case _ if message.get("status") == "subscribed" or message.get("success") is True:
                 return ()
             case _:
-                told = [message[key] for key in ("error", "message", "detail") if message.get(key)]
-                if "rate limit" in " ".join(map(to_text, told)).lower():
+                messages = [message[key] for key in ("error", "message", "detail") if message.get(key)]
+                if "rate limit" in " ".join(map(to_text, messages)).lower():
                     self._wire.heard(conn, "", now, limited=True)
-                return (UnexplainedMessage(self.evidence(*told) if told else "a message that no document explains"),)
+                return (
+                    UnexplainedMessage(self.evidence(*messages) if messages else "a message that no document explains"),
+                )
 
     def _gap(self, message: dict[str, Any], now: Instant) -> bool:
         """Say whether frames were lost, and there is a token to read the orders anew (§6)."""
@@ -498,41 +514,41 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         return lost and self._wire.bucket.spare(now, 1)
 
     def _pushed(self, message: dict[str, Any]) -> Outputs:
-        one = self._ours.order(message.get("order", message))
-        if one is None:
+        account_order = self._ours.order(message.get("order", message))
+        if account_order is None:
             return (UnexplainedMessage("an order push that cannot be read"),)
-        if not one.account:
+        if not account_order.account:
             return ()
-        self._choice.shown(one)
-        self._doubts.on_push(one)
-        return self.book.apply_push(one.order)
+        self._choice.shown(account_order)
+        self._doubts.on_push(account_order)
+        return self.book.apply_push(account_order.order)
 
     def _replied(self, conn: int, tag: str, message: dict[str, Any], now: Instant) -> Outputs:
         """Take the reply to an RPC; an id that nobody waits for any more is nothing strange."""
         error = message.get("error")
         body = {**message, "success": False} if error else message.get("data")
-        said = judge(None, body, self.evidence)
-        self._wire.heard(conn, tag, now, limited=said is not None and said.limited)
+        reply = judge(None, body, self.evidence)
+        self._wire.heard(conn, tag, now, limited=reply is not None and reply.limited)
         if tag == "hello":
-            return self._hello(conn, body, said, now)
+            return self._hello(conn, body, reply, now)
         if tag.startswith(DRILL):
-            words = "a reply that says nothing" if said is None else said.words
-            return self.drills.end_frame(tag, said is not None and _carried(said), words, now)
-        struck = self._strikes.replied(conn, tag, said, now)
+            words = "a reply that says nothing" if reply is None else reply.words
+            return self.drills.end_frame(tag, reply is not None and _carried(reply), words, now)
+        struck = self._strikes.replied(conn, tag, reply, now)
         if struck is not None:
             return struck
-        self._flattens.on_reply(tag, said, now)
-        return self._reads.replied(conn, tag, body, said, now)
+        self._flattens.on_reply(tag, reply, now)
+        return self._reads.replied(conn, tag, body, reply, now)
 
-    def _hello(self, conn: int, body: object, said: CancelReply | None, now: Instant) -> Outputs:
+    def _hello(self, conn: int, body: object, reply: CancelReply | None, now: Instant) -> Outputs:
         """Take any reply as the proof that this connection carries commands; what it says of the add-on too."""
         ready = Ready(Route.WS, conn)
         self.book.start_pushes(conn, self._wire.links[conn].since_ns)
-        if said is not None and said.offline:
-            return (ready, NotReady(Route.HTTP, 0, said.words))
+        if reply is not None and reply.offline:
+            return (ready, NotReady(Route.HTTP, 0, reply.words))
         listed = self._reads.rpc_orders(body)
         if listed is None:
-            self._reads.has_rpc = said is not None and said.limited
+            self._reads.has_rpc = reply is not None and reply.limited
             return (ready,)
         why = warning(body, self.evidence) or listed.why
         read = UserRead(self._wire.links[conn].since_ns, probe=True, conn=conn, orders=listed.orders, ordered=not why)
@@ -540,9 +556,9 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         return (ready, *self._read_back(read, now))
 
 
-def _carried(said: CancelReply) -> bool:
+def _carried(reply: CancelReply) -> bool:
     """Say whether a drill's cancel came through: "not found or already terminal" is the answer to it."""
-    return said.answer is CancelOutcome.ACCEPTED
+    return reply.answer is CancelOutcome.ACCEPTED
 
 
 def _ws(api: str, **args: str) -> str:

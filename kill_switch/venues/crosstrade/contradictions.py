@@ -39,43 +39,43 @@ class DoubtedOrders:
     def holds(self, order: str) -> bool:
         return order in self._pushed or order in self._refused
 
-    def on_push(self, one: AccountOrder) -> None:
+    def on_push(self, account_order: AccountOrder) -> None:
         """Take a push: a live order is open from now on, a terminal state ends it."""
-        if one.order.state is OrderState.GONE:
-            self.on_ended(one.order.id)
+        if account_order.order.state is OrderState.GONE:
+            self.on_ended(account_order.order.id)
         else:
-            _keep(self._pushed, one.order.id, one.account)
+            _keep(self._pushed, account_order.order.id, account_order.account)
 
     def on_list(self, orders: Iterable[AccountOrder]) -> None:
         """Take a list: a terminal state ends an order, a live one says nothing new."""
         if not self._pushed and not self._refused:
             return
-        for one in orders:
-            if one.order.state is OrderState.GONE:
-                self.on_ended(one.order.id)
+        for account_order in orders:
+            if account_order.order.state is OrderState.GONE:
+                self.on_ended(account_order.order.id)
 
-    def on_account_cancelled(self, account: str, said: CancelReply, known: Iterable[str]) -> None:
+    def on_account_cancelled(self, account: str, reply: CancelReply, known: Iterable[str]) -> None:
         """Take the last word on the cancel of all orders of an account, of which those `known` rest."""
-        if said.accepted:
+        if reply.accepted:
             self.on_account_shown(account)
-            self._refused = {one: owner for one, owner in self._refused.items() if owner != account}
-            self._named(said.ids)
-        elif said.refused:
-            for one in known:
-                _keep(self._refused, one, account)
-            if said.no_account:
-                self.on_account_unknown(account, said.words)
+            self._refused = {order_id: owner for order_id, owner in self._refused.items() if owner != account}
+            self._named(reply.ids)
+        elif reply.refused:
+            for order_id in known:
+                _keep(self._refused, order_id, account)
+            if reply.no_account:
+                self.on_account_unknown(account, reply.words)
 
-    def on_order_cancelled(self, account: str, order: str, said: CancelReply) -> None:
+    def on_order_cancelled(self, account: str, order: str, reply: CancelReply) -> None:
         """Take the answer to the cancel of one order."""
-        if said.gone:
+        if reply.gone:
             self.on_ended(order)
-        elif said.accepted:
+        elif reply.accepted:
             self._refused.pop(order, None)
-        elif said.refused:
+        elif reply.refused:
             _keep(self._refused, order, account)
-            if said.no_account:
-                self.on_account_unknown(account, said.words)
+            if reply.no_account:
+                self.on_account_unknown(account, reply.words)
 
     def on_ended(self, order: str) -> None:
         """Take a terminal word on an order."""
@@ -97,22 +97,22 @@ class DoubtedOrders:
 
     def why(self) -> str:
         """Say what keeps a list without orders from being a proof, "" if nothing does."""
-        told = [f"the venue does not know NT account {name} ({words})" for name, words in self._unknown.items()]
+        parts = [f"the venue does not know NT account {name} ({words})" for name, words in self._unknown.items()]
         orders = self.orders()
-        for one in list(orders)[:MAX_NAMED]:
-            words = self._words.get(one)
-            seen = f"order {one} of {orders[one]} is not listed, and nothing has said that it ended"
-            told.append(f"{seen}: {words}" if words else seen)
+        for order in list(orders)[:MAX_NAMED]:
+            words = self._words.get(order)
+            seen = f"order {order} of {orders[order]} is not listed, and nothing has said that it ended"
+            parts.append(f"{seen}: {words}" if words else seen)
         if len(orders) > MAX_NAMED:
-            told.append(f"{len(orders) - MAX_NAMED} more like it")
-        return "; ".join(told)
+            parts.append(f"{len(orders) - MAX_NAMED} more like it")
+        return "; ".join(parts)
 
     def _named(self, ids: Sequence[object]) -> None:
         """Let a cancel that names an order explain why a later list does not."""
         if self._pushed:
-            for one in ids:
-                if isinstance(one, str):
-                    self.on_ended(one)
+            for order_id in ids:
+                if isinstance(order_id, str):
+                    self.on_ended(order_id)
 
 
 def _keep(orders: dict[str, str], order: str, account: str) -> None:

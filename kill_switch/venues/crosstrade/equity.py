@@ -93,8 +93,8 @@ class EquityReader:
             return () if wrong.limited or wrong.offline or wrong.nothing else self._watermarks(now)
         total = self._ours.worth(body)
         if isinstance(total, NoEquity):
-            told = self._say(self._words("the snapshot:", total.why))
-            return told if total.away else (*told, *self._watermarks(now))
+            outputs = self._say(self._words("the snapshot:", total.why))
+            return outputs if total.away else (*outputs, *self._watermarks(now))
         if self._newer(body, now):
             self._said = ""
             return (_equity(total, call),)
@@ -104,8 +104,8 @@ class EquityReader:
 
     def _say(self, why: str) -> Outputs:
         """Say why a snapshot is no figure, unless it was said of the one before."""
-        said, self._said = self._said, why
-        return () if said == why else (UnexplainedMessage(why),)
+        previous, self._said = self._said, why
+        return () if previous == why else (UnexplainedMessage(why),)
 
     def _newer(self, message: dict[str, Any], now: Instant) -> bool:
         """Say whether a message is of a later moment than the figures before; one that states no moment is."""
@@ -128,8 +128,8 @@ class EquityReader:
         return True
 
     def _watermarks(self, now: Instant) -> Outputs:
-        [name, *more] = self._ours.names
-        if more or not self._wire.bucket.spare(now, 1):
+        [name, *others] = self._ours.names
+        if others or not self._wire.bucket.spare(now, 1):
             return ()
         request = self._wire.request("GET", f"{path_of(name)}/watermarks")
         return self._calls.start_call("watermarks", self._wire.paid(request), now)

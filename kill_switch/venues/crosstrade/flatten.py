@@ -77,9 +77,9 @@ class Flattener:
             return ()
         return tuple(account for account in self._latest if self.may_be_closing(account, now.mono_ns))
 
-    def is_own_order(self, one: AccountOrder, asked_ns: int) -> bool:
+    def is_own_order(self, account_order: AccountOrder, asked_ns: int) -> bool:
         """Say whether a live order may be a flatten's own: to cancel it would keep the position."""
-        return one.kind == MARKET and self.may_be_closing(one.account, asked_ns)
+        return account_order.kind == MARKET and self.may_be_closing(account_order.account, asked_ns)
 
     def on_market_orders(self, read: UserRead) -> None:
         """Take note of the market orders that a read shows at work."""
@@ -124,18 +124,18 @@ class Flattener:
         build = self._wire.paid(self._wire.request("POST", f"{path_of(account)}/positions/flatten"))
         return self._calls.start_call("flatten", build, now, urgent=True, command=True, context=tag)
 
-    def on_reply(self, tag: str, said: CancelReply | None, now: Instant) -> None:
+    def on_reply(self, tag: str, reply: CancelReply | None, now: Instant) -> None:
         """Take the answer: only a yes says when it is done, and only a no that nothing is under way."""
-        latest = next((one for one in self._latest.values() if one.tag == tag), None)
-        if latest is None or said is None:
+        latest = next((flatten for flatten in self._latest.values() if flatten.tag == tag), None)
+        if latest is None or reply is None:
             return
-        if said.answer is CancelOutcome.ACCEPTED:
+        if reply.answer is CancelOutcome.ACCEPTED:
             latest.until_ns = now.mono_ns + int(SETTLE_S * 1e9)
             latest.stuck_ns = now.mono_ns + int(CLOSING_S * 1e9)
-            latest.words = f"flatten {said.words}"
+            latest.words = f"flatten {reply.words}"
             return
-        latest.words = f"flatten not accepted: {said.words}"
-        if said.answer is not CancelOutcome.UNKNOWN or said.limited:
+        latest.words = f"flatten not accepted: {reply.words}"
+        if reply.answer is not CancelOutcome.UNKNOWN or reply.limited:
             latest.until_ns = 0
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
@@ -145,11 +145,15 @@ class Flattener:
         if call.kind == "flatten":
             again, context = "flatten-again", call.part
             outputs = self._calls.start_call(again, call.build, now, urgent=True, command=True, context=context)
-            return tuple(one._replace(route=Route.FRESH) for one in outputs if isinstance(one, Call))
+            return tuple(output._replace(route=Route.FRESH) for output in outputs if isinstance(output, Call))
         self.on_reply(call.part, CancelReply(CancelOutcome.UNSENT, why), now)
         return ()
 
 
 def _busy(read: UserRead) -> set[str]:
     """Return the accounts with an order that may be at the market; one of no type may be."""
-    return {one.account for one in read.orders if one.kind in (MARKET, "") and one.order.state is not OrderState.GONE}
+    return {
+        account_order.account
+        for account_order in read.orders
+        if account_order.kind in (MARKET, "") and account_order.order.state is not OrderState.GONE
+    }

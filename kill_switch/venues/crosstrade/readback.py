@@ -63,7 +63,9 @@ class UserRead:
 
     @property
     def left(self) -> bool:
-        return bool(self.positions) or any(one.order.state is not OrderState.GONE for one in self.orders)
+        return bool(self.positions) or any(
+            account_order.order.state is not OrderState.GONE for account_order in self.orders
+        )
 
 
 class UserReader:
@@ -188,7 +190,7 @@ class UserReader:
             case _:
                 return self._fail(read, f"accounts: {why}" if call.kind == "reach" else why, None, now)
 
-    def replied(self, conn: int, tag: str, body: object, said: CancelReply | None, now: Instant) -> Outputs:
+    def replied(self, conn: int, tag: str, body: object, reply: CancelReply | None, now: Instant) -> Outputs:
         """Take the reply to an RPC, if it is one of a read's."""
         read = self._frames.get(tag)
         if read is None or read.conn != conn:
@@ -197,7 +199,7 @@ class UserReader:
         listed = self.rpc_orders(body)
         if listed is not None:
             return self._listed(read, listed, None, body, now)
-        self.has_rpc = said is not None and (said.limited or said.offline)
+        self.has_rpc = reply is not None and (reply.limited or reply.offline)
         return self._list(read, now)
 
     def rpc_orders(self, body: object) -> OrderList | None:
@@ -220,10 +222,10 @@ class UserReader:
 
     # orders, then positions, then accounts, then doubts
 
-    def _fail(self, read: UserRead, why: str, said: CancelReply | None, now: Instant) -> Outputs:
+    def _fail(self, read: UserRead, why: str, reply: CancelReply | None, now: Instant) -> Outputs:
         """End a read for one reason; what it has shown until then stays."""
         if read.probe and not read.orders:
-            return self._failed(why, said)
+            return self._failed(why, reply)
         read.troubles.append(why)
         return self._done(read, now)
 
@@ -276,8 +278,8 @@ class UserReader:
     def _reach(self, read: UserRead, now: Instant) -> Outputs:
         """PendingCall what the lists have covered, if they have shown nothing that is left."""
         if read.probe:  # what it has to say does not wait for a look, which spares a kill one
-            more = self._look(read, 1, now) if self._wire.bucket.spare(now, 1) else ()
-            return (*self._done(read, now), *more)
+            outputs = self._look(read, 1, now) if self._wire.bucket.spare(now, 1) else ()
+            return (*self._done(read, now), *outputs)
         if read.left:
             return self._done(read, now)
         return self._get("reach", self._snapshot, read, read, now)
@@ -313,34 +315,36 @@ class UserReader:
         return outputs
 
     def _looked(
-        self, what: tuple[str, str], read: UserRead, body: Any, wrong: CancelReply | None, now: Instant
+        self, target: tuple[str, str], read: UserRead, body: Any, wrong: CancelReply | None, now: Instant
     ) -> Outputs:
-        order, account = what
+        order, account = target
         if wrong is not None and wrong.no_account:
             self._doubts.on_account_unknown(account, wrong.words)
         if wrong is not None:
             if wrong.gone and order:
                 self._doubts.on_ended(order)
-            return self._look_over(what, read, wrong.words, now)
+            return self._look_over(target, read, wrong.words, now)
         if not order:
             listed = self._ours.orders(body, account)
             read.orders.extend(listed.orders)
             why = warning(body, self._words) or listed.why
             if not why:
                 self._doubts.on_account_shown(account)
-            return self._look_over(what, read, why, now)
-        one = self._ours.order(body, account)
-        if one is None or not one.account or not one.order.status:
-            return self._look_over(what, read, "the order cannot be read", now)
-        one = one._replace(order=one.order._replace(id=order))  # the venue may know it by another number (§2)
-        if one.order.state is OrderState.GONE:
+            return self._look_over(target, read, why, now)
+        account_order = self._ours.order(body, account)
+        if account_order is None or not account_order.account or not account_order.order.status:
+            return self._look_over(target, read, "the order cannot be read", now)
+        account_order = account_order._replace(
+            order=account_order.order._replace(id=order)
+        )  # the venue may know it by another number (§2)
+        if account_order.order.state is OrderState.GONE:
             self._doubts.on_ended(order)
         else:
-            read.orders.append(one)
-        return self._look_over(what, read, f"it is {one.order.status}", now)
+            read.orders.append(account_order)
+        return self._look_over(target, read, f"it is {account_order.order.status}", now)
 
-    def _look_over(self, what: tuple[str, str], read: UserRead, words: str, now: Instant) -> Outputs:
-        order, account = what
+    def _look_over(self, target: tuple[str, str], read: UserRead, words: str, now: Instant) -> Outputs:
+        order, account = target
         read.missing.discard(order or account)
         if order:
             self._doubts.on_look_up(order, words)

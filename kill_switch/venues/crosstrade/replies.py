@@ -94,8 +94,8 @@ def judge(status: int | None, body: object, words: Words) -> CancelReply | None:
             return None
         line = "accepted" if named is None else f"{named} order(s) named as cancelled"
         warned = body.get("warning")
-        told = words(line, "with a warning:", warned) if warned else line
-        return CancelReply(CancelOutcome.ACCEPTED, told, named, ids=ids if isinstance(ids, list) else ())
+        evidence = words(line, "with a warning:", warned) if warned else line
+        return CancelReply(CancelOutcome.ACCEPTED, evidence, named, ids=ids if isinstance(ids, list) else ())
     refusal = [text for text in (error, body.get("detail"), body.get("message")) if text]
     line = words(*(() if status is None else (f"HTTP {status}",)), *refusal)
     lower = " ".join(map(to_text, refusal)).lower()
@@ -116,16 +116,18 @@ def failure(status: int | None, body: object, words: Words) -> CancelReply | Non
     """Say what is wrong with a reply to a read, None if nothing is: a list may come without `success`."""
     if isinstance(body, dict) and status in (None, 200) and "success" not in body:
         body = {"success": True, **body}
-    said = judge(status, body, words)
-    if said is None:
+    reply = judge(status, body, words)
+    if reply is None:
         return CancelReply(CancelOutcome.UNKNOWN, "a reply that proves nothing", nothing=True)
-    return None if status in (None, 200) and said.answer is CancelOutcome.ACCEPTED and said.cancelled is None else said
+    return (
+        None if status in (None, 200) and reply.answer is CancelOutcome.ACCEPTED and reply.cancelled is None else reply
+    )
 
 
 def warning(body: object, words: Words) -> str:
     """Return what a reply warns of, "" if of nothing: what it lists then need not be all (§2)."""
-    told = body.get("warning") if isinstance(body, dict) else None
-    return words("the venue warns:", told) if told else ""
+    text = body.get("warning") if isinstance(body, dict) else None
+    return words("the venue warns:", text) if text else ""
 
 
 class NoEquity(NamedTuple):
@@ -150,15 +152,17 @@ class AccountDirectory:
         items = _items(body, "orders")
         if items is None:
             return OrderList([], "the order list cannot be read")
-        found: list[AccountOrder] = []
+        account_orders: list[AccountOrder] = []
         unread = 0
         for item in items:
-            one = self.order(item, account)
-            if one is None:
+            account_order = self.order(item, account)
+            if account_order is None:
                 unread += self._may_rest(item, account)
-            elif one.account:
-                found.append(one)
-        return OrderList(found, f"{unread} of the orders listed cannot be read" if unread else _missing(body, items))
+            elif account_order.account:
+                account_orders.append(account_order)
+        return OrderList(
+            account_orders, f"{unread} of the orders listed cannot be read" if unread else _missing(body, items)
+        )
 
     def order(self, item: object, account: str | None = None) -> AccountOrder | None:
         """Read an order; an unknown state is alive."""
@@ -181,7 +185,7 @@ class AccountDirectory:
         items = _items(body, "positions")
         if items is None:
             return [], "the list of positions cannot be read"
-        found: list[OpenPosition] = []
+        open_positions: list[OpenPosition] = []
         unread = 0
         for item in items:
             owner = self._owner(item.get("account")) if isinstance(item, dict) else "?"
@@ -193,8 +197,8 @@ class AccountDirectory:
             if quantity is None or not symbol:
                 unread += 1
             else:
-                found.append(OpenPosition(owner, symbol, f"{side or 'open'} {quantity:f}"))
-        return found, f"{unread} of the positions listed cannot be read" if unread else _missing(body, items)
+                open_positions.append(OpenPosition(owner, symbol, f"{side or 'open'} {quantity:f}"))
+        return open_positions, f"{unread} of the positions listed cannot be read" if unread else _missing(body, items)
 
     def worth(self, message: dict[str, Any]) -> Decimal | NoEquity:
         """Add up what our accounts are worth, by the figures of one message, in dollars; or say why that cannot be.
@@ -203,16 +207,16 @@ class AccountDirectory:
         connection is stated.
         """
         items = message.get("accounts")
-        total, found = Decimal(0), set[str]()
+        total, seen = Decimal(0), set[str]()
         for item in items if isinstance(items, list) else ():
             account = item.get("account") if isinstance(item, dict) else None
             key = as_text(account.get("name")).casefold() if isinstance(account, dict) else ""
             if not isinstance(account, dict) or key not in self._by_key:
                 continue
             name, status = self._by_key[key], account.get("connectionStatus")
-            if key in found:
+            if key in seen:
                 return NoEquity(f"NT account {name} is listed twice")
-            found.add(key)
+            seen.add(key)
             if status is not None and as_text(status).lower() != CONNECTED:
                 return NoEquity(_unconnected(as_text(status), name), away=True)
             figures = account.get("item")
@@ -225,14 +229,14 @@ class AccountDirectory:
             if not worth and status is None:
                 return NoEquity(f"the net liquidation of {name} is zero, and its connection is not stated", away=True)
             total += worth
-        lacking = ", ".join(name for key, name in self._by_key.items() if key not in found)
+        lacking = ", ".join(name for key, name in self._by_key.items() if key not in seen)
         return NoEquity(f"no net liquidation of {lacking}", away=True) if lacking else total
 
     def _owner(self, named: object) -> str:
         """Say whose something is: "" if not ours, "?" if that is not said in words."""
-        told = named.get("name") if isinstance(named, dict) else named
-        name, only = as_text(told).strip(), self.names[0] if len(self.names) == 1 else "?"
-        stranger = "" if isinstance(told, str) else only  # a name is a text: what is none may mean anybody
+        account_name = named.get("name") if isinstance(named, dict) else named
+        name, only = as_text(account_name).strip(), self.names[0] if len(self.names) == 1 else "?"
+        stranger = "" if isinstance(account_name, str) else only  # a name is a text: what is none may mean anybody
         return self._by_key.get(name.casefold(), stranger) if name else only
 
     def unseen(self, snapshot: dict[str, Any]) -> dict[str, str]:
@@ -241,17 +245,17 @@ class AccountDirectory:
         Their orders rest at the broker all the same. An account whose connection is not stated counts as such.
         """
         accounts = snapshot.get("accounts")
-        found: dict[str, str] = {}
+        unseen_accounts: dict[str, str] = {}
         for item in accounts if isinstance(accounts, list) else ():
             account = item.get("account") if isinstance(item, dict) else None
             if isinstance(account, dict):
-                found[as_text(account.get("name")).casefold()] = as_text(account.get("connectionStatus"))
+                unseen_accounts[as_text(account.get("name")).casefold()] = as_text(account.get("connectionStatus"))
         unseen: dict[str, str] = {}
         for key, name in self._by_key.items():
-            if key not in found:
+            if key not in unseen_accounts:
                 unseen[name] = "NinjaTrader does not show NT account"
-            elif found[key].lower() != CONNECTED:
-                unseen[name] = _unconnected(found[key])
+            elif unseen_accounts[key].lower() != CONNECTED:
+                unseen[name] = _unconnected(unseen_accounts[key])
         return unseen
 
 
@@ -266,8 +270,8 @@ def lacking(unseen: Mapping[str, str]) -> str:
     named: dict[str, list[str]] = {}
     for name, why in unseen.items():
         named.setdefault(why, []).append(name)
-    told = "; ".join(f"{why} {', '.join(names)}" for why, names in named.items())
-    return f"{told}: no kill reaches orders that rest at its broker; connect it, or take it out of nt_accounts"
+    text = "; ".join(f"{why} {', '.join(names)}" for why, names in named.items())
+    return f"{text}: no kill reaches orders that rest at its broker; connect it, or take it out of nt_accounts"
 
 
 def _state_of(item: dict[str, Any]) -> tuple[str, OrderState]:

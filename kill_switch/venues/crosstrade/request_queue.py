@@ -44,16 +44,16 @@ class RequestQueue:
         """Return how many cancels wait, or have left in their turn and are not answered."""
         return len(self._cancels) + len(self._out)
 
-    def cancel(self, what: str, rank: int, send: Send, now: Instant) -> Outputs:
+    def cancel(self, target: str, rank: int, send: Send, now: Instant) -> Outputs:
         """Have a cancel sent in its turn; of one rank, who waits longer goes first. `drop` is to follow its answer."""
-        self._out.discard(what)
-        self._cancels[what] = (rank, send)
+        self._out.discard(target)
+        self._cancels[target] = (rank, send)
         return self._wind(now)
 
-    def drop(self, what: str) -> None:
+    def drop(self, target: str) -> None:
         """Forget a cancel: it is answered, or not needed any more."""
-        self._out.discard(what)
-        self._cancels.pop(what, None)
+        self._out.discard(target)
+        self._cancels.pop(target, None)
 
     def drop_cancels(self) -> None:
         """Forget every cancel: the account is armed again."""
@@ -79,9 +79,9 @@ class RequestQueue:
         self._sent_ns = now.mono_ns
         outputs: Outputs = ()
         if self._cancels:
-            what = min(self._cancels, key=lambda one: self._cancels[one][0])
-            _, send = self._cancels.pop(what)
-            self._out.add(what)
+            target = min(self._cancels, key=lambda key: self._cancels[key][0])
+            _, send = self._cancels.pop(target)
+            self._out.add(target)
             outputs = send(now)
         elif self._reads:
             outputs = self._reads.pop(0)(now)

@@ -55,11 +55,11 @@ class CrossTradeStrike:
             return (CancelAnswered(only.answer, only.words, only.cancelled if accepted else None),)
         short = [name for name in self.accounts if self.said[name].answer is not CancelOutcome.ACCEPTED]
         if not short:
-            total = _sum(one.cancelled for one in answers)
+            total = _sum(reply.cancelled for reply in answers)
             words = "accepted" if total is None else f"{total} order(s) named as cancelled"
             return (CancelAnswered(CancelOutcome.ACCEPTED, f"{len(answers)} NT accounts: {words}", total),)
-        told = f"not accepted for {', '.join(short)}: {self.said[short[0]].words}"
-        return (CancelAnswered(_worst({one.answer for one in answers}), told),)
+        text = f"not accepted for {', '.join(short)}: {self.said[short[0]].words}"
+        return (CancelAnswered(_worst({reply.answer for reply in answers}), text),)
 
 
 @dataclass(slots=True, eq=False)
@@ -181,9 +181,9 @@ class CrossTradeStriker:
         if not kill:  # what waits, or has left in its turn, is under way
             chosen = tuple([name for name in chosen if f"{name} " not in self._waiting])
             singles = [
-                (account, one)
-                for account, one in singles
-                if f"{account} " not in self._waiting and f"{account} {one}" not in self._waiting
+                (account, order_id)
+                for account, order_id in singles
+                if f"{account} " not in self._waiting and f"{account} {order_id}" not in self._waiting
             ]
             if self._waiting and not chosen and not singles:
                 return (
@@ -194,7 +194,7 @@ class CrossTradeStriker:
         strike = self._latest = CrossTradeStrike(chosen, now.mono_ns)
         self._singles.clear()
         parts = [CancelPart(strike, name, f"k{self._count}-{number}") for number, name in enumerate(chosen)]
-        parts += [CancelPart(strike, account, f"one {one}", one, rank=2) for account, one in singles]
+        parts += [CancelPart(strike, account, f"one {order_id}", order_id, rank=2) for account, order_id in singles]
         conn, room = self._wire.newest, self._wire.room(now)
         left = int(self._wire.bucket.left(now))
         at_once = left if not self._turns.cancels else 0
@@ -230,8 +230,8 @@ class CrossTradeStriker:
         if conn is not None:
             outputs.append(self.prepare(conn))
         if idle:
-            rest = f"{len(singles)} other order(s) are cancelled by their ids" if singles else "nothing else is left"
-            outputs.append(CancelAnswered(CancelOutcome.ACCEPTED, f"{idle}; {rest}"))
+            others = f"{len(singles)} other order(s) are cancelled by their ids" if singles else "nothing else is left"
+            outputs.append(CancelAnswered(CancelOutcome.ACCEPTED, f"{idle}; {others}"))
         return tuple(outputs)
 
     def _framed(self, part: CancelPart, conn: int, now: Instant) -> Send:
@@ -275,48 +275,48 @@ class CrossTradeStriker:
         part.turned = True
         return self._twin(part, now, LAST_AGAIN_S)
 
-    def _limited(self, part: CancelPart, said: CancelReply, now: Instant) -> Outputs:
+    def _limited(self, part: CancelPart, reply: CancelReply, now: Instant) -> Outputs:
         """Take a refusal for want of tokens: no cancel of this strike leaves out of turn any more."""
         part.strike.short = True
-        part.said = part.said or said
+        part.said = part.said or reply
         return self._wait(part, now)
 
     # what comes back
 
-    def replied(self, conn: int, tag: str, said: CancelReply | None, now: Instant) -> Outputs | None:
+    def replied(self, conn: int, tag: str, reply: CancelReply | None, now: Instant) -> Outputs | None:
         """Take a reply over the WebSocket; None if it is not a strike's."""
         part = self._parts.get(tag) or self._singles.get(tag)
         if part is None or part.conn != conn:
             return None
         if not part.order:
-            return self._frame_said(part, said, now)
-        if said is None:
+            return self._frame_said(part, reply, now)
+        if reply is None:
             return ()
-        return self._limited(part, said, now) if said.limited else self._ended(part, said, now)
+        return self._limited(part, reply, now) if reply.limited else self._ended(part, reply, now)
 
-    def _frame_said(self, part: CancelPart, said: CancelReply | None, now: Instant) -> Outputs:
+    def _frame_said(self, part: CancelPart, reply: CancelReply | None, now: Instant) -> Outputs:
         """Take the WebSocket's reply: what is not a yes has the REST twin tried, unless it leads to the same no."""
         part.conn, part.strike.heard = None, True
-        if said is not None:
-            if said.answer is CancelOutcome.ACCEPTED or said.offline:
-                return self._settle(part, said, now)
-            if said.limited and not part.asked:
-                return self._limited(part, said, now)
-            part.said = said
+        if reply is not None:
+            if reply.answer is CancelOutcome.ACCEPTED or reply.offline:
+                return self._settle(part, reply, now)
+            if reply.limited and not part.asked:
+                return self._limited(part, reply, now)
+            part.said = reply
         if part.over:
             return self._settle(part, part.said, now)
         return self._later(part, now, self._hedge_after_s())
 
-    def on_twin_reply(self, call: PendingCall, said: CancelReply | None, now: Instant) -> Outputs | None:
+    def on_twin_reply(self, call: PendingCall, reply: CancelReply | None, now: Instant) -> Outputs | None:
         """Take the REST twin's answer; None if another route should be heard."""
         part: CancelPart = call.part
-        if said is None:
+        if reply is None:
             return None
-        if said.limited and not part.settled:
-            return self._limited(part, said, now)
-        if said.cancelled == 0 and (part.framed or not call.second_route_allowed):
-            said = said._replace(cancelled=None)  # another copy may have cancelled what this one did not find
-        return self._over(part, said, now)
+        if reply.limited and not part.settled:
+            return self._limited(part, reply, now)
+        if reply.cancelled == 0 and (part.framed or not call.second_route_allowed):
+            reply = reply._replace(cancelled=None)  # another copy may have cancelled what this one did not find
+        return self._over(part, reply, now)
 
     def on_twin_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         part: CancelPart = call.part
@@ -325,22 +325,22 @@ class CrossTradeStriker:
         answer = CancelOutcome.UNKNOWN if call.sent or part.framed else CancelOutcome.UNSENT
         return self._over(part, CancelReply(answer, why), now, lost=True)
 
-    def _over(self, part: CancelPart, said: CancelReply, now: Instant, *, lost: bool = False) -> Outputs:
+    def _over(self, part: CancelPart, reply: CancelReply, now: Instant, *, lost: bool = False) -> Outputs:
         """End the REST twin; while the WebSocket may still say yes, a no is not the last word."""
         part.over = True
         if part.settled:
             return ()
-        if said.answer is not CancelOutcome.ACCEPTED and part.conn is not None:
-            part.said = said
+        if reply.answer is not CancelOutcome.ACCEPTED and part.conn is not None:
+            part.said = reply
             return (WakeAfter(f"settle {part.id}", SETTLE_S),)
-        return self._settle(part, part.said if lost and part.said is not None else said, now)
+        return self._settle(part, part.said if lost and part.said is not None else reply, now)
 
-    def _settle(self, part: CancelPart, said: CancelReply | None, now: Instant) -> Outputs:
+    def _settle(self, part: CancelPart, reply: CancelReply | None, now: Instant) -> Outputs:
         """Take the last word on a part; of what waits for the same cancel, a yes is the last word too."""
         part.settled = True
         if self._parts.get(part.id) is part:
             del self._parts[part.id]
-        last = said or CancelReply(CancelOutcome.UNKNOWN, "no answer")
+        last = reply or CancelReply(CancelOutcome.UNKNOWN, "no answer")
         waiting = self._waiting.get(part.what)
         if waiting is part:
             del self._waiting[part.what]
@@ -360,14 +360,14 @@ class CrossTradeStriker:
 
     def _drop_singles(self, account: str) -> None:
         """Let the account's orders be cancelled one by one no more: all of them have been, and a read is due."""
-        for what in [what for what, part in self._waiting.items() if part.order and part.account == account]:
-            del self._waiting[what]
-            self._turns.drop(what)
+        for target in [target for target, part in self._waiting.items() if part.order and part.account == account]:
+            del self._waiting[target]
+            self._turns.drop(target)
 
-    def _ended(self, part: CancelPart, said: CancelReply, now: Instant) -> Outputs:
+    def _ended(self, part: CancelPart, reply: CancelReply, now: Instant) -> Outputs:
         """Take the answer to the cancel of one order: it is an extra, and what rests is read back."""
-        self._settled(part.account, part.order, said, now)
-        return (UnexplainedMessage(f"cancel of one order refused: {said.words}"),) if said.refused else ()
+        self._settled(part.account, part.order, reply, now)
+        return (UnexplainedMessage(f"cancel of one order refused: {reply.words}"),) if reply.refused else ()
 
     def closed(self, conn: int, now: Instant, *, limited: bool) -> Outputs:
         """Take note that a connection is gone, for want of tokens if `limited`, and what it has not answered."""
@@ -382,17 +382,19 @@ class CrossTradeStriker:
                 outputs.extend(self._later(part, now, self._hedge_after_s()))
         return tuple(outputs)
 
-    def woke(self, what: str, tag: str, now: Instant) -> Outputs:
+    def woke(self, kind: str, tag: str, now: Instant) -> Outputs:
         part = self._parts.get(tag)
         if part is None:
             return ()
-        if what == "settle":
+        if kind == "settle":
             return self._settle(part, part.said, now)
         again_s = max(self._hedge_after_s(), 1 / SECONDS_PER_S)
-        if what == "silent":
+        if kind == "silent":
             strike = part.strike
-            mute = [one for one in self._parts.values() if one.strike is strike and not strike.heard]
-            return tuple(output for one in mute for output in self._later(one, now, again_s))
+            mute = [
+                cancel_part for cancel_part in self._parts.values() if cancel_part.strike is strike and not strike.heard
+            ]
+            return tuple(output for cancel_part in mute for output in self._later(cancel_part, now, again_s))
         return self._settle(part, part.said, now) if self._again(part) else self._later(part, now, again_s)
 
     def _later(self, part: CancelPart, now: Instant, again_s: float) -> Outputs:

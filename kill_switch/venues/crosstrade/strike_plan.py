@@ -38,16 +38,16 @@ class StrikePlanner:
 
     def listed(self, orders: Iterable[AccountOrder], kept: Iterable[str]) -> None:
         """Take a whole list of the orders; those `kept` are not in it, and have not ended either."""
-        owners = {one: self.owner(one) for one in kept}
-        self._owners = owners | {one.order.id: one.account for one in orders}
+        owners = {entry: self.owner(entry) for entry in kept}
+        self._owners = owners | {entry.order.id: entry.account for entry in orders}
         self._read_since = True
         self._taken.clear()
 
-    def shown(self, one: AccountOrder) -> None:
+    def shown(self, account_order: AccountOrder) -> None:
         """Take an order of a push, or of a list that is not whole."""
-        self._owners[one.order.id] = one.account
-        if one.order.state is OrderState.LIVE:
-            self._taken.pop(one.account, None)
+        self._owners[account_order.order.id] = account_order.account
+        if account_order.order.state is OrderState.LIVE:
+            self._taken.pop(account_order.account, None)
 
     def taken(self, account: str, now: Instant) -> None:
         """Take note that the venue has taken the account's cancel: what comes of it is for a read to show."""
@@ -102,9 +102,9 @@ class StrikePlanner:
         accounts = tuple(name for name in self._accounts if name not in spared)
         if not accounts:
             return (), apart
-        new = {self.owner(one) for one in live - outlived} | self._holding
-        stubborn = {one: self.owner(one) for one in book if one in outlived}
-        singles = [one for one, account in stubborn.items() if account in accounts and is_id(one)]
+        new = {self.owner(order_id) for order_id in live - outlived} | self._holding
+        stubborn = {order_id: self.owner(order_id) for order_id in book if order_id in outlived}
+        singles = [order_id for order_id, account in stubborn.items() if account in accounts and is_id(order_id)]
         if most >= len(accounts):
             spare = int(left - READ_KEEPS) - len(accounts) - len(self._holding)
             return accounts, apart + singles[: max(0, min(spare, MAX_SINGLES_PER_STRIKE))]
@@ -128,9 +128,9 @@ class StrikePlanner:
         spared: set[str] = set()
         apart: list[str] = []
         for name in closing:
-            theirs = sorted(one for one in live if self.owner(one) == name)
+            theirs = sorted(order_id for order_id in live if self.owner(order_id) == name)
             few = len(apart) + len(theirs) <= MAX_SINGLES_PER_STRIKE
-            if few and all(is_id(one) and one not in outlived for one in theirs):
+            if few and all(is_id(order_id) and order_id not in outlived for order_id in theirs):
                 spared.add(name)
                 apart += theirs
         return frozenset(spared), apart

@@ -131,7 +131,7 @@ class OrderBook:
     def note_open(self, ids: Iterable[str], since_ns: int) -> None:
         """Take note of orders that were open then, whatever has become of them."""
         if self.tracing:
-            self._keep_traced(self.entered, {one: since_ns for one in ids if one not in self.entered})
+            self._keep_traced(self.entered, {order_id: since_ns for order_id in ids if order_id not in self.entered})
 
     def note_end(self, order: Order, *, cancels: bool = True) -> None:
         """Take note of how an order has ended, as far as its status says; without `cancels`, of other ends only."""
@@ -147,8 +147,8 @@ class OrderBook:
         self._keep_traced(self.entered, dict.fromkeys(ids, self.now_ns))
 
     @staticmethod
-    def _keep_traced(kept: dict[str, Any], more: Mapping[str, Any]) -> None:
-        kept.update(more)
+    def _keep_traced(kept: dict[str, Any], added: Mapping[str, Any]) -> None:
+        kept.update(added)
         if len(kept) > PAST_IDS:  # an answer to a strike is being read
             keep_latest(kept, PAST_IDS)
 
@@ -260,27 +260,27 @@ class OrderBook:
             return ()
         shown = {order.id: order for order in orders}
         again = shown.keys() & self._past.keys()
-        for one in again:
-            if self._past[one] > asked_ns:
-                del shown[one]
+        for order_id in again:
+            if self._past[order_id] > asked_ns:
+                del shown[order_id]
             else:
-                self._past[one] = 0
+                self._past[order_id] = 0
         new = shown.keys() - self.orders.keys() - again
-        found: tuple[OrdersFound, ...] = ()
+        facts: tuple[OrdersFound, ...] = ()
         if new and self.is_known:  # not while any list is missing: it may be one that has moved to this list
-            ids = tuple(one for one in shown if one in new)
-            found = (OrdersFound(ids, self._round_ns),)
+            ids = tuple(order_id for order_id in shown if order_id in new)
+            facts = (OrdersFound(ids, self._round_ns),)
             self._await_listing(ids)
         if self.tracing:
             self._enter(shown.keys() - self.orders.keys())
         self.orders.update(shown)
-        for one in (*(shown.keys() & self.unproven.keys()), *(shown.keys() & self.doubted.keys())):
-            self._prove(one)
+        for order_id in (*(shown.keys() & self.unproven.keys()), *(shown.keys() & self.doubted.keys())):
+            self._prove(order_id)
         if whole:
             self._asked_ns[name] = asked_ns
             self._leave_out(name, shown.keys(), self.unproven.keys() if kept is None else kept)
             self._shown[name] = set(shown)
-            round_ns = min(self._asked_ns.get(one, NEVER) for one in self.lists)
+            round_ns = min(self._asked_ns.get(order_id, NEVER) for order_id in self.lists)
             if round_ns > self._round_ns:
                 self._round_ns = round_ns
                 self._doubt()
@@ -288,13 +288,13 @@ class OrderBook:
                 self.on_whole_list()
         else:
             self._shown.setdefault(name, set()).update(shown)
-        return found
+        return facts
 
     def shown_since(self, asked_ns: int) -> Iterator[Order]:
         """Yield the open orders that a whole list has shown which was asked for after `asked_ns`."""
         for name, ids in self._shown.items():
             if self._asked_ns.get(name, NEVER) > asked_ns:
-                yield from (self.orders[one] for one in ids if one in self.orders)
+                yield from (self.orders[order_id] for order_id in ids if order_id in self.orders)
 
     def apply_probe(self, name: str, orders: Sequence[Order], asked_ns: int, *, whole: bool) -> Seen:
         """Take a list as `apply_listing` does, for a probe: a live order that is new is a fact of its own."""
@@ -305,12 +305,16 @@ class OrderBook:
     def _leave_out(self, name: str, shown: Collection[str], kept: Collection[str]) -> None:
         covered = self._shown.get(name, set()) if len(self.lists) > 1 else self.orders.keys()
         others = [ids for other, ids in self._shown.items() if other != name]
-        for one in [one for one in covered if one not in shown and one not in kept and one in self.orders]:
-            if not any(one in ids for ids in others):
-                self._unlist(one)
+        for order_id in [
+            order_id
+            for order_id in covered
+            if order_id not in shown and order_id not in kept and order_id in self.orders
+        ]:
+            if not any(order_id in ids for ids in others):
+                self._unlist(order_id)
 
     def _doubt(self) -> None:
         """Doubt the orders of which every list has been asked since the word that they are alive, and shows none."""
         words, confirmed, round_ns = self._word_ns, self._confirmed, self._round_ns
-        doubted = (one for one in self.unproven if words[one] < round_ns and one not in confirmed)
+        doubted = (order_id for order_id in self.unproven if words[order_id] < round_ns and order_id not in confirmed)
         self.doubted.update(dict.fromkeys(doubted))

@@ -240,8 +240,8 @@ class Kuna(Adapter[KunaOptions]):
         in_turn = self._turns.came(read, kind, call.asked_ns)
         outputs = self._take_list(read, kind, orders, why, now)
         if orders or why:
-            for rest in self._turns.leave(read):
-                outputs += self._take_list(read, rest, (), f"{rest}: HTTP 429", now)
+            for name in self._turns.leave(read):
+                outputs += self._take_list(read, name, (), f"{name}: HTTP 429", now)
             return outputs
         return (*outputs, *self._turns.go_on(now)) if in_turn else outputs
 
@@ -324,9 +324,9 @@ class Kuna(Adapter[KunaOptions]):
         session = self._sessions.get(conn)
         if session is None:
             return ()
-        told = session.received(message, now)
-        if not any(isinstance(output, Ready) for output in told):
-            return told
+        outputs = session.received(message, now)
+        if not any(isinstance(output, Ready) for output in outputs):
+            return outputs
         if not self.pushes_orders:
-            return told
-        return (*told, *self.read_backs.begin_pushes(conn, now))  # a subscription begins without a snapshot
+            return outputs
+        return (*outputs, *self.read_backs.begin_pushes(conn, now))  # a subscription begins without a snapshot

@@ -51,29 +51,29 @@ def error_of_reply(status: int, body: Body, words: Callable[..., str]) -> KunaEr
     fields = body if isinstance(body, dict) else {}
     errors, error = fields.get("errors"), fields.get("error")
     if errors:
-        found = errors if isinstance(errors, list) else [errors]
+        items = errors if isinstance(errors, list) else [errors]
     elif error and isinstance(error, dict):
-        found = [error]
+        items = [error]
     elif error or fields.get("success") is False or not 200 <= status < 300:
-        found = [fields if fields.get("message") else {"message": error or ""}]
+        items = [fields if fields.get("message") else {"message": error or ""}]
     else:
         return None
-    told = [error_of(one) for one in found[:MAX_TOLD]]
-    ended = sum(has_ended(text) for _, text in told)
+    parsed = [error_of(item) for item in items[:MAX_TOLD]]
+    ended = sum(has_ended(text) for _, text in parsed)
     return KunaError(
         status,
-        words(f"HTTP {status}", *(part for pair in told[:10] for part in pair if part != "")),
+        words(f"HTTP {status}", *(part for pair in parsed[:10] for part in pair if part != "")),
         ended=ended,
-        others=len(found) - ended,
-        mistake=any(word.lower() in CLIENT_MISTAKES for pair in told for word in pair if isinstance(word, str)),
-        order=_all_say(_JUDGED, told),
-        forgotten=_all_say(_FORGOTTEN, told),
-        key=status in (401, 403) or any(code in KEY_REFUSED for code, _ in told),
+        others=len(items) - ended,
+        mistake=any(word.lower() in CLIENT_MISTAKES for pair in parsed for word in pair if isinstance(word, str)),
+        order=_all_say(_JUDGED, parsed),
+        forgotten=_all_say(_FORGOTTEN, parsed),
+        key=status in (401, 403) or any(code in KEY_REFUSED for code, _ in parsed),
     )
 
 
-def _all_say(pattern: re.Pattern[str], told: list[tuple[str, object]]) -> bool:
-    return all(isinstance(text, str) and pattern.search(text) is not None for _, text in told)
+def _all_say(pattern: re.Pattern[str], errors: list[tuple[str, object]]) -> bool:
+    return all(isinstance(text, str) and pattern.search(text) is not None for _, text in errors)
 
 
 def items_of(body: Body) -> list[Any] | None:

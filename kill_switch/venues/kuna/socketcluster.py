@@ -69,10 +69,10 @@ class SocketClusterSession:
         event, cid = message.get("event"), message.get("cid")
         if event is None and "rid" in message:
             return self._replied(message["rid"], message.get("error"), message.get("data"))
-        told = self._event(event, message.get("data"))
+        outputs = self._event(event, message.get("data"))
         if type(cid) is not int:
-            return told
-        return (Send(self._conn, orjson.dumps({"rid": cid})), *told)  # an event with a number wants an answer
+            return outputs
+        return (Send(self._conn, orjson.dumps({"rid": cid})), *outputs)  # an event with a number wants an answer
 
     def _event(self, event: object, data: object) -> Outputs:
         channel = data.get("channel") if isinstance(data, dict) else None
@@ -101,16 +101,16 @@ class SocketClusterSession:
         return (UnexplainedMessage("an order push that cannot be read"),) if order is None else self._push_order(order)
 
     def _replied(self, rid: object, error: object, data: object) -> Outputs:
-        what = self._asked.pop(rid, "") if isinstance(rid, int) else ""
-        if not what:
+        event_name = self._asked.pop(rid, "") if isinstance(rid, int) else ""
+        if not event_name:
             return (UnexplainedMessage("an answer that nobody waits for"),)
         if error:
             code, text = error_of(error)
-            words = self._words(what, "refused:", code, text)
-            if what == "accounts":  # the kill does without
+            words = self._words(event_name, "refused:", code, text)
+            if event_name == "accounts":  # the kill does without
                 return (UnexplainedMessage(words),)
             return self._give_up_early_send(words, fatal=code in KEY_REFUSED)
-        match what:
+        match event_name:
             case "#handshake":
                 return self._shaken(data)
             case "login":
@@ -143,7 +143,7 @@ class SocketClusterSession:
     def _give_up_early_send(self, why: str, *, fatal: bool = False) -> Outputs:
         return (NotReady(Route.WS, self._conn, why, fatal), CloseConnection(self._conn, why))
 
-    def _emit(self, what: str, event: str, data: object) -> Send:
+    def _emit(self, purpose: str, event: str, data: object) -> Send:
         self._cid += 1
-        self._asked[self._cid] = what
+        self._asked[self._cid] = purpose
         return Send(self._conn, orjson.dumps({"event": event, "data": data, "cid": self._cid}))

@@ -104,38 +104,40 @@ class KunaStriker:
     def plan(self, known: Iterable[str]) -> tuple[str, ...]:
         """Say what a strike would begin with, a line a call."""
         ids = list(known)
-        singles, again, _ = self._apart([one for one in ids if self._is_odd(one)], MAX_SINGLES_PER_STRIKE)
-        batch = [one for one in ids if not self._is_odd(one)] + again
+        singles, again, _ = self._apart(
+            [order_id for order_id in ids if self._is_odd(order_id)], MAX_SINGLES_PER_STRIKE
+        )
+        batch = [order_id for order_id in ids if not self._is_odd(order_id)] + again
         batches = [batch[start : start + self._batch] for start in range(0, len(batch), self._batch)]
         lines = [f"POST {MULTI} {orjson.dumps({'orderIds': ids}).decode()}" for ids in batches]
-        return (*lines, *(f"POST {SINGLE} {orjson.dumps({'orderId': one}).decode()}" for one in singles))
+        return (*lines, *(f"POST {SINGLE} {orjson.dumps({'orderId': order_id}).decode()}" for order_id in singles))
 
     def keep(self, book: Container[str]) -> None:
         """Forget the orders that are gone."""
-        self._tries = {one: tries for one, tries in self._tries.items() if one in book}
+        self._tries = {order_id: tries for order_id, tries in self._tries.items() if order_id in book}
 
-    def _is_odd(self, one: str) -> bool:
+    def _is_odd(self, order_id: str) -> bool:
         """Say whether an order should go alone: it would spoil a batch, or has outlived some."""
-        return self._tries.get(one, 0) >= BATCHES_BEFORE_SINGLE or _UUID.fullmatch(one) is None
+        return self._tries.get(order_id, 0) >= BATCHES_BEFORE_SINGLE or _UUID.fullmatch(order_id) is None
 
     def _apart(self, odd: list[str], most: int) -> tuple[list[str], list[str], int]:
         """Sort out what goes alone, `most` at most, and what goes in a batch again; how many can go nowhere."""
-        odd.sort(key=lambda one: self._tries.get(one, 0))  # each has its turn
-        again = [one for one in odd[most:] if _UUID.fullmatch(one)]
+        odd.sort(key=lambda order_id: self._tries.get(order_id, 0))  # each has its turn
+        again = [order_id for order_id in odd[most:] if _UUID.fullmatch(order_id)]
         return odd[:most], again, len(odd[most:]) - len(again)
 
     def _cancel(self, strike: KunaStrike, ids: Iterable[str], now: Instant) -> Iterator[Output]:
         """Cancel what no call of this strike has named yet."""
         odd: list[str] = []
         batch: list[str] = []
-        for one in ids:
-            if one in strike.named:
+        for order_id in ids:
+            if order_id in strike.named:
                 continue
-            strike.named.add(one)
-            if self._is_odd(one):
-                odd.append(one)
+            strike.named.add(order_id)
+            if self._is_odd(order_id):
+                odd.append(order_id)
                 continue
-            batch.append(one)
+            batch.append(order_id)
             if len(batch) == self._batch:
                 yield from self._batches(strike, batch, now)
                 batch = []
@@ -144,16 +146,16 @@ class KunaStriker:
         if malformed:
             strike.trouble(CancelOutcome.UNKNOWN, f"{malformed} malformed id(s) left for the next strike")
         yield from self._batches(strike, batch + again, now)
-        for one in singles:
-            self._tries[one] = self._tries.get(one, 0) + 1
-            build = self._signer.build("POST", SINGLE, {"orderId": one})
-            yield from self._part("cancel-one", build, strike, [one], now, cancel=True)
+        for order_id in singles:
+            self._tries[order_id] = self._tries.get(order_id, 0) + 1
+            build = self._signer.build("POST", SINGLE, {"orderId": order_id})
+            yield from self._part("cancel-one", build, strike, [order_id], now, cancel=True)
 
     def _batches(self, strike: KunaStrike, ids: list[str], now: Instant) -> Iterator[Output]:
         for start in range(0, len(ids), self._batch):
             batch = ids[start : start + self._batch]
-            for one in batch:
-                self._tries[one] = self._tries.get(one, 0) + 1
+            for order_id in batch:
+                self._tries[order_id] = self._tries.get(order_id, 0) + 1
             build = self._signer.build("POST", MULTI, {"orderIds": batch})
             yield from self._part("cancel-multi", build, strike, batch, now, cancel=True)
 
@@ -162,13 +164,13 @@ class KunaStriker:
         kind: str,
         build: Callable[[Instant], Request],
         strike: KunaStrike,
-        what: object,
+        target: object,
         now: Instant,
         *,
         cancel: bool,
     ) -> Outputs:
         strike.waiting += 1
-        again_s, context = self._hedge_after_s(), (strike, what)
+        again_s, context = self._hedge_after_s(), (strike, target)
         return self._calls.start_call(
             kind, build, now, urgent=True, cancel=cancel, command=True, hedge_after_s=again_s, context=context
         )
@@ -185,25 +187,25 @@ class KunaStriker:
         strike, ids = call.part
         left = dict.fromkeys(ids, "not named in the answer")
         for item in items_of(body) or ():
-            one = id_of(item)
-            if one not in left:
+            order_id = id_of(item)
+            if order_id not in left:
                 continue
             if item.get("success") is True:
                 strike.cancelled += 1
-                self._book.note_cancelled((one,))
-                del left[one]
+                self._book.note_cancelled((order_id,))
+                del left[order_id]
             elif has_ended(error_of(item)[1]):
                 strike.ended += 1
-                del left[one]
-                self._book.remove(one)
+                del left[order_id]
+                self._book.remove(order_id)
             else:
-                self._book.note_cancel_refused(one)
-                left[one] = self._words(*error_of(item)).strip() or "success false"
+                self._book.note_cancel_refused(order_id)
+                left[order_id] = self._words(*error_of(item)).strip() or "success false"
         self._halving = self._halving or refusal is None
         if refusal is not None and not refusal.others and refusal.ended >= len(left):
             strike.ended += len(left)  # as many orders had ended as the answer does not name
-            for one in left:
-                self._book.remove(one)
+            for order_id in left:
+                self._book.remove(order_id)
             left.clear()
         if not left:
             return self._done(call, strike)
@@ -222,23 +224,23 @@ class KunaStriker:
                     return self._done(call, strike, tuple(self._batches(strike, ids, now)))
         strike.trouble(refusal.answer, f"{len(left)} of {len(ids)} cancels failed: {refusal.words}")
         if refusal.answer is CancelOutcome.REFUSED:
-            for one in left:
-                self._book.note_cancel_refused(one)
+            for order_id in left:
+                self._book.note_cancel_refused(order_id)
         return self._done(call, strike)
 
     def _one_answered(self, call: PendingCall, body: Body, refusal: KunaError | None) -> Outputs:
-        strike, [one] = call.part
+        strike, [order_id] = call.part
         data = body.get("data", body) if isinstance(body, dict) else None
         if refusal is not None and refusal.ended and not refusal.others:
             strike.ended += 1
-            self._book.remove(one)
+            self._book.remove(order_id)
         elif refusal is not None:
             strike.trouble(refusal.answer, f"1 of 1 cancels failed: {refusal.words}")
             if refusal.answer is CancelOutcome.REFUSED:
-                self._book.note_cancel_refused(one)
+                self._book.note_cancel_refused(order_id)
         elif isinstance(data, dict) and data.get("success") is True:
             strike.cancelled += 1
-            self._book.note_cancelled((one,))
+            self._book.note_cancelled((order_id,))
         else:
             strike.trouble(CancelOutcome.UNKNOWN, "1 of 1 cancels failed: the answer cannot be read")
         return self._done(call, strike)
@@ -256,16 +258,16 @@ class KunaStriker:
         return self._done(call, strike, tuple(self._cancel(strike, (order.id for order in orders), now)))
 
     def unanswered(self, call: PendingCall, why: str) -> Outputs:
-        strike, what = call.part
+        strike, target = call.part
         answer = CancelOutcome.UNKNOWN if call.sent else CancelOutcome.UNSENT
         if call.kind == "find":
             strike.unread(answer, why)
         else:
-            strike.trouble(answer, f"{len(what)} cancel(s) without an answer: {why}")
+            strike.trouble(answer, f"{len(target)} cancel(s) without an answer: {why}")
         return self._done(call, strike)
 
-    def _done(self, call: PendingCall, strike: KunaStrike, more: Outputs = ()) -> Outputs:
+    def _done(self, call: PendingCall, strike: KunaStrike, outputs: Outputs = ()) -> Outputs:
         """Count a call of a strike as answered; the last one tells what became of the strike."""
         strike.waiting -= 1
         strike.sent = strike.sent or (call.cancel and call.sent)
-        return more if strike.waiting else (strike.told(),)
+        return outputs if strike.waiting else (strike.told(),)

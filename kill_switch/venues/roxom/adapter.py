@@ -214,11 +214,11 @@ class Roxom(Adapter[RoxomOptions]):
     def _singles(self, named: set[str], now: Instant) -> Outputs:
         """Cancel one by one what we know of and the venue did not name: what was tried least often first."""
         unlisted = self.book.unproven  # before the others: a cancel-all that names neither has not covered these
-        others = (order for one, order in self.book.orders.items() if one not in unlisted)
+        others = (order for known_id, order in self.book.orders.items() if known_id not in unlisted)
         orders = chain(unlisted.values(), others)
         live = (order.id for order in orders if order.state is OrderState.LIVE and order.id not in named)
         ids = list(filter(_is_uuid, live))  # they go into the path: nothing else may
-        self._tries = {one: self._tries.get(one, 0) for one in ids}
+        self._tries = {known_id: self._tries.get(known_id, 0) for known_id in ids}
         calls: Outputs = ()
         for order_id in sorted(ids, key=self._tries.__getitem__)[:MAX_SINGLES_PER_STRIKE]:
             self._tries[order_id] += 1
@@ -290,8 +290,8 @@ class Roxom(Adapter[RoxomOptions]):
         """Judge a drill: "not found" is the answer of a venue that has looked."""
         data = body.get("data")
         taken = error is None and isinstance(data, dict) and data.get("success") is True
-        found = error is not None and any(text in error.lower() for text in NOTHING_RESTING)
-        ok = taken or (found and reply.status not in (401, 403, 429))
+        was_expected = error is not None and any(text in error.lower() for text in NOTHING_RESTING)
+        ok = taken or (was_expected and reply.status not in (401, 403, 429))
         return Drilled(Route.HTTP, ok, reply.rtt_us, error or ("accepted" if taken else "HTTP 200, success false"))
 
     def _figure_read(self, part: str, reads: EquityRead, data: object, error: str | None) -> Outputs:
@@ -309,7 +309,7 @@ class Roxom(Adapter[RoxomOptions]):
                 self._symbols = ()  # it may not be traded any more
             return (UnexplainedMessage(self.evidence(f"the account cannot be measured: {part}: {why}")),)
         reads.missing.discard(part)
-        attached = [Order(one, symbol, OrderState.LIVE, "attached") for one, symbol in read_attached(data)]
+        attached = [Order(order_id, symbol, OrderState.LIVE, "attached") for order_id, symbol in read_attached(data)]
         seen = tuple(output for order in attached for output in self.book.claim(order))
         return seen if reads.missing else (*seen, WakeAfter(f"measured {self._measures}", QUIET_S))
 
@@ -398,8 +398,8 @@ class Roxom(Adapter[RoxomOptions]):
         return (NotReady(route, conn, why),)
 
     def on_timer(self, tag: str, now: Instant) -> Outputs:
-        what, _, number = tag.partition(" ")
-        return self._measured(int(number), now) if what == "measured" else self._ready(int(number), now)
+        kind, _, number = tag.partition(" ")
+        return self._measured(int(number), now) if kind == "measured" else self._ready(int(number), now)
 
     def on_message(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
         if conn not in self._sessions:
@@ -486,8 +486,8 @@ def _order(item: object, id_key: str, status_key: str) -> Order | None:
     return Order(order_id, as_text(item.get("symbol", "")), life, status)
 
 
-def _state(told: object) -> tuple[str, OrderState]:
-    status = as_text(told).lower().replace("_", "").replace("canceled", "cancelled")
+def _state(reported: object) -> tuple[str, OrderState]:
+    status = as_text(reported).lower().replace("_", "").replace("canceled", "cancelled")
     return (
         status,
         OrderState.GONE if status in TERMINAL else OrderState.PENDING if status == "pendingcancel" else OrderState.LIVE,

@@ -120,19 +120,19 @@ class EquityTracker:
             if parsed is None:
                 self._unread(item)
                 continue
-            one, position = parsed
-            before = self._positions.get(one)
+            position_id, position = parsed
+            before = self._positions.get(position_id)
             if before is None or before.size != position.size:
                 self._moved_ns = now.mono_ns
-            self._positions[one] = position
+            self._positions[position_id] = position
         self._past.append((now.mono_ns, dict(self._positions)))
         return readable
 
     def _unread(self, item: object) -> None:
         """Take what is known of a position for unknown: an event of it cannot be read."""
-        one = id_of(item)
-        if one in self._positions:
-            self._positions[one] = replace(self._positions[one], pnl=None)
+        position_id = id_of(item)
+        if position_id in self._positions:
+            self._positions[position_id] = replace(self._positions[position_id], pnl=None)
         else:
             self.known = False
 
@@ -227,10 +227,12 @@ class EquityTracker:
         since_ns = max([since_ns, *(step.at_ns for step in self._steps.values() if step.at_ns < steps[0].at_ns)])
         last = EquityLevel(steps[-1].at_ns, now.mono_ns, now.mono_ns)
         levels = [(_between(since_ns, steps[0].at_ns), steps[0].before), (last, steps[-1].after)]
-        for one, other in pairwise(steps):
-            levels += [(_between(one.at_ns, other.at_ns), value) for value in {one.after, other.before}]
-        found = [level for level, value in levels if value is not None and abs(value - reads.cash) < 1 / SATS]
-        return max(found, key=lambda level: level.ended_ns - level.began_ns, default=None)
+        for balance_step, other in pairwise(steps):
+            levels += [
+                (_between(balance_step.at_ns, other.at_ns), value) for value in {balance_step.after, other.before}
+            ]
+        equity_levels = [level for level, value in levels if value is not None and abs(value - reads.cash) < 1 / SATS]
+        return max(equity_levels, key=lambda level: level.ended_ns - level.began_ns, default=None)
 
     def _around(self, reads: EquityRead) -> list[BalanceStep]:
         """Return the balance events that the balance may, or may not, have in it."""
@@ -246,19 +248,27 @@ class EquityTracker:
         if at_ns is not None:
             then, since_ns = self._at(at_ns), min(since_ns, at_ns)
         kept: Positions = {}
-        moving = {one for one, held in self._positions.items() if held.listed is None and held.at_ns >= since_ns}
-        for one, position in self._positions.items():
-            before = then.get(one)
-            if one not in moving:
+        moving = {
+            position_id
+            for position_id, held in self._positions.items()
+            if held.listed is None and held.at_ns >= since_ns
+        }
+        for position_id, position in self._positions.items():
+            before = then.get(position_id)
+            if position_id not in moving:
                 if not reads.every and position.symbol not in reads.found:
-                    kept[one] = position
+                    kept[position_id] = position
             elif before is not None:
-                kept[one] = before
+                kept[position_id] = before
             elif not self.known:  # it may have been open then
-                kept[one] = replace(position, pnl=None)
+                kept[position_id] = replace(position, pnl=None)
         for listed in reads.found.values():
-            kept |= {one: _listed(item, self._positions.get(one)) for one, item in listed.items() if one not in moving}
-        return {one: position for one, position in kept.items() if position.size}
+            kept |= {
+                position_id: _listed(item, self._positions.get(position_id))
+                for position_id, item in listed.items()
+                if position_id not in moving
+            }
+        return {position_id: position for position_id, position in kept.items() if position.size}
 
     def _splits_transfer(self, reads: EquityRead, level: EquityLevel | None, asked_ns: int) -> bool:
         """Say whether a transfer may be in a part of the figure that is younger than another part."""
@@ -275,18 +285,18 @@ class EquityTracker:
         if level is not None:
             steps = [step for step in steps if abs(step.at_ns - level.at_ns) < PAIR_NS]
         moved = [step.moved for step in steps]
-        bound = sum((abs(one) for one in moved if one is not None), Decimal(0))
+        bound = sum((abs(amount) for amount in moved if amount is not None), Decimal(0))
         if not bound and None not in moved:
             return ()
-        what = "an unknown amount" if None in moved else f"up to {bound:f} BTC"
+        amount_text = "an unknown amount" if None in moved else f"up to {bound:f} BTC"
         if bound > 2 * self._bound:
             self._told, self._bound = "", bound
-        return self._say("the account never stands still: its equity may be wrong by", what)
+        return self._say("the account never stands still: its equity may be wrong by", amount_text)
 
-    def _say(self, why: str, more: str = "") -> tuple[UnexplainedMessage, ...]:
+    def _say(self, why: str, suffix: str = "") -> tuple[UnexplainedMessage, ...]:
         """Say it, unless it was said last."""
-        said, self._told = self._told, why
-        return () if said == why else (UnexplainedMessage(f"{why} {more}".rstrip()),)
+        previous, self._told = self._told, why
+        return () if previous == why else (UnexplainedMessage(f"{why} {suffix}".rstrip()),)
 
 
 def _besides(amounts: Mapping[str, Decimal]) -> dict[str, Decimal]:

@@ -73,7 +73,7 @@ def is_transfer(kind: str) -> bool:
     return any(word in kind for word in TRANSFERS)
 
 
-def read_transfer(kind: str, told: Decimal | None, moved: Decimal | None) -> Decimal | None:
+def read_transfer(kind: str, amount: Decimal | None, moved: Decimal | None) -> Decimal | None:
     """Return what a transfer has brought in (more than nothing) or taken away (less); None if that cannot be told.
 
     Whether `amount` has a sign is not documented: the balances before and behind say which way it went. They count
@@ -81,11 +81,11 @@ def read_transfer(kind: str, told: Decimal | None, moved: Decimal | None) -> Dec
     and only a minus does.
     """
     way = -1 if "withdraw" in kind else 1 if "deposit" in kind else 0
-    if moved is not None and (told is None or abs(moved) == abs(told) or moved * way >= 0):
+    if moved is not None and (amount is None or abs(moved) == abs(amount) or moved * way >= 0):
         return moved
-    if told is None:
+    if amount is None:
         return None
-    return abs(told) * way if way else told if told < 0 else None
+    return abs(amount) * way if way else amount if amount < 0 else None
 
 
 def read_position(item: object, at_ns: int, *, unit: str) -> tuple[str, Position] | None:
@@ -93,8 +93,8 @@ def read_position(item: object, at_ns: int, *, unit: str) -> tuple[str, Position
 
     `unit` is that of its profit, unless it names one.
     """
-    one = id_of(item)
-    if not isinstance(item, dict) or not one:
+    position_id = id_of(item)
+    if not isinstance(item, dict) or not position_id:
         return None
     symbol, size, pnl = as_text(item.get("symbol", "")), as_decimal(item.get("size")), item.get("unrealizedPnl")
     profit = btc_of(pnl, item.get("unit"), unit)
@@ -102,7 +102,7 @@ def read_position(item: object, at_ns: int, *, unit: str) -> tuple[str, Position
         size = profit = pnl = Decimal(0)
     if size is None or (profit is None and pnl is not None):
         return None
-    return one, Position(symbol, size, profit, at_ns)
+    return position_id, Position(symbol, size, profit, at_ns)
 
 
 def read_positions(data: object, symbol: str, at_ns: int) -> Positions | None:
@@ -115,22 +115,24 @@ def read_positions(data: object, symbol: str, at_ns: int) -> Positions | None:
         parsed = read_position(item, at_ns, unit="sats")
         if parsed is None or parsed[0] in positions:
             return None
-        one, position = parsed
+        position_id, position = parsed
         if position.size:
-            positions[one] = Position(position.symbol or symbol, position.size, position.pnl, at_ns, position.size)
+            positions[position_id] = Position(
+                position.symbol or symbol, position.size, position.pnl, at_ns, position.size
+            )
     return positions
 
 
 def read_attached(data: object) -> list[tuple[str, str]]:
     """Read the ids of the stop-loss and take-profit orders of a REST list's open positions, each with its symbol."""
     items = data.get("positions") if isinstance(data, dict) else None
-    found: list[tuple[str, str]] = []
+    attached: list[tuple[str, str]] = []
     for item in items if isinstance(items, list) else ():
         if isinstance(item, dict) and as_decimal(item.get("size")) and not item.get("closeDate"):
             symbol = as_text(item.get("symbol", "")) or as_text(item.get("instrumentId", ""))
             ids = (as_text(item.get(key)) for key in ("stopLossOrderId", "takeProfitOrderId"))
-            found += [(one, symbol) for one in ids if one]
-    return found
+            attached += [(order_id, symbol) for order_id in ids if order_id]
+    return attached
 
 
 def read_balances(data: object) -> dict[str, Decimal] | str:
@@ -162,9 +164,9 @@ def read_balances(data: object) -> dict[str, Decimal] | str:
 def read_symbols(data: object) -> tuple[str, ...] | None:
     """Read the symbols of all instruments that positions can be held in; None if there are none to be read."""
     items = data.get("instruments") if isinstance(data, dict) else data
-    found = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-    symbols = [as_text(item.get("symbol", "")) for item in found if _perpetual(item)]
-    return tuple(dict.fromkeys(one for one in symbols if one)) or None
+    entries = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    symbols = [as_text(item.get("symbol", "")) for item in entries if _perpetual(item)]
+    return tuple(dict.fromkeys(symbol for symbol in symbols if symbol)) or None
 
 
 def _perpetual(item: Mapping[str, Any]) -> bool:
