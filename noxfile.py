@@ -11,20 +11,20 @@ from pathlib import Path
 
 import nox
 
-UNIT = ("tests/test_*.py", "tests/core", "tests/triggers", "tests/operators")
+UNIT = ("tests/test_*.py", "tests/unit/core", "tests/unit/triggers", "tests/unit/control")
 VENUES = ("tests/venues",)
-DETERMINISTIC = ("tests/simulation", "tests/year")
+DETERMINISTIC = ("tests/deterministic", "tests/deterministic/year")
 SYSTEM = tuple(f"tests/{folder}" for folder in "beside transports sim security e2e faults crash fuzz".split())
-SYSTEMD = ("tests/systemd",)
+SYSTEMD = ("tests/system/systemd",)
 LONG = {  # the full figures, shortest first
-    "many-orders": ("tests.many_orders",),
-    "flood": ("tests.security.flood",),
-    "simulation": ("tests.simulation", "--seeds", "10000", "--jobs", "2"),
-    "crash": ("tests.crash", "all"),
-    "faults": ("tests.faults", "--jobs", "2"),
-    "year": ("tests.year", "--years", "1", "--seed", "1"),
-    "soak": ("tests.soak", "--minutes", "60"),
-    "fuzz": ("tests.fuzz", "--inputs", "100000", "--jobs", "2"),
+    "many-orders": ("tests.system.load.many_orders",),
+    "flood": ("tests.system.load.flood",),
+    "simulation": ("tests.deterministic", "--seeds", "10000", "--jobs", "2"),
+    "crash": ("tests.system.crash", "all"),
+    "faults": ("tests.system.fault_matrix", "--jobs", "2"),
+    "year": ("tests.deterministic.year", "--years", "1", "--seed", "1"),
+    "soak": ("tests.system.load.soak", "--minutes", "60"),
+    "fuzz": ("tests.system.fuzz", "--inputs", "100000", "--jobs", "2"),
 }
 EXTRAS = {"run": (), "notify": ("--extra", "notify")}  # a lock file for each; requirements/dev.txt has all extras
 COMPILE = (
@@ -72,14 +72,14 @@ def deterministic(session: nox.Session) -> None:
     """Whole lives by seed, as many as begin in three minutes, a short year, and generated cases."""
     python(session, "-m", "pytest", *DETERMINISTIC)
     python(session, "-m", "pytest", "-m", "long", *expand(UNIT), *VENUES)
-    python(session, "-m", "tests.simulation", *(session.posargs or ("--minutes", "3")), "--jobs", "2")
+    python(session, "-m", "tests.deterministic", *(session.posargs or ("--minutes", "3")), "--jobs", "2")
 
 
 @nox.session
 def system(session: nox.Session) -> None:
     """Real sockets and processes, in small; a kill and a re-arm each second, for a minute."""
     python(session, "-m", "pytest", *SYSTEM, *session.posargs)
-    python(session, "-m", "tests.soak", "--minutes", "1")
+    python(session, "-m", "tests.system.load.soak", "--minutes", "1")
 
 
 @nox.session
@@ -93,7 +93,7 @@ def systemd(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """The site, strict, and the pages that are made from the code."""
     python(session, "-m", "zensical", "build", "--strict")
-    python(session, "-m", "pytest", "-n", "0", "tests/test_docs.py")
+    python(session, "-m", "pytest", "-n", "0", "tests/repository/test_docs.py")
 
 
 @nox.session

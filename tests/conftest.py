@@ -13,14 +13,11 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-REAL_TIME = ("beside", "crash", "e2e", "faults", "security", "sim", "transports")
-PURE = (
-    "test_config.py",
-    "test_config_triggers.py",
-    "test_explain.py",
-    "test_layers.py",
-    "test_prose.py",
-    "test_reload.py",
+REAL_TIME = (
+    *("system/crash", "system/e2e", "system/fault_matrix", "system/security"),
+    *("unit/cli", "unit/daemon", "unit/direct", "unit/outbound", "unit/sim", "unit/system", "unit/transports"),
+    *("unit/worker", "unit/test_logging_setup.py", "unit/test_printable.py", "unit/test_unexpected.py"),
+    *("unit/control/test_paths.py", "unit/triggers/test_flag.py", "unit/triggers/test_flag_flood.py"),
 )
 PAUSE_S = 2.0  # before the second run: whatever held the machine up may be over
 
@@ -30,6 +27,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.
     if config.getoption("reruns", None) == 0:
         return
     for item in items:
-        first = item.path.relative_to(HERE).parts[0]
-        if first in REAL_TIME or (first.endswith(".py") and first not in PURE):
+        if item.path.relative_to(HERE).as_posix().startswith(REAL_TIME):
             item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=PAUSE_S))

@@ -1,8 +1,8 @@
 """Find the command blocks of the documentation, and run them against simulators and a daemon of their own.
 
 The comments above a block say what becomes of it: `<!-- run -->`, `<!-- run: exit code N -->`,
-`<!-- not run: REASON -->`, or `<!-- tested: NAME -->`, by which `tests/systemd` runs it. `<!-- needs: … -->` names one
-of the `SETUPS`.
+`<!-- not run: REASON -->`, or `<!-- tested: NAME -->`, by which `tests/system/systemd` runs it. `<!-- needs: … -->`
+names one of the `SETUPS`.
 """
 
 from __future__ import annotations

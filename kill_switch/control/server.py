@@ -30,7 +30,7 @@ from kill_switch.errors import AlreadyRunning, KillSwitchError
 from kill_switch.system.offload import OffloadThread
 from kill_switch.system.unix_sockets import bind_unix_socket
 from kill_switch.system.users import NAME_WITHIN_S, UserDirectory
-from kill_switch.transports.turns import TurnScheduler
+from kill_switch.transports.turn_scheduler import TurnScheduler
 
 log = logging.getLogger(__name__)
 

@@ -31,8 +31,8 @@ from typing import NamedTuple, assert_never
 from kill_switch.core import sweep as sweeping
 from kill_switch.core.domain import Instant, Phase, Reason, Severity, SweepTiming
 from kill_switch.core.identity import Identity, describe_difference
+from kill_switch.core.order_tracker import Due
 from kill_switch.core.sweep import Sweep, SweepAction
-from kill_switch.core.tally import Due
 from kill_switch.errors import IllegalEvent
 
 # ── events: what has happened ─────────────────────────────────────────────────────────────────────────────────────

@@ -19,7 +19,7 @@ from kill_switch.daemon.listeners import ListenerSet
 from kill_switch.daemon.sd_notify import ServiceNotifier
 from kill_switch.errors import KillSwitchError
 from kill_switch.journal.journal import Journal
-from kill_switch.system import abandonable
+from kill_switch.system import abandonable_thread
 from kill_switch.system.hardening import forbid_dumps, make_directory
 from kill_switch.tasks import TaskSupervisor
 
@@ -79,7 +79,9 @@ async def _live(config: Config, held: SignalHolder) -> None:
             async with anyio.create_task_group() as group:
                 TaskSupervisor(group).supervise("control", doors.serve)
                 directories = config.daemon.state_dir, config.daemon.runtime_dir
-                journal = await abandonable.start_abandonable(Journal, *directories, systemd.starting, name="journal")
+                journal = await abandonable_thread.start_abandonable(
+                    Journal, *directories, systemd.starting, name="journal"
+                )
                 daemon = Daemon(config, journal, doors, held, systemd, end_soon)
                 await daemon.run()
                 group.cancel_scope.cancel()

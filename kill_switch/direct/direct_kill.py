@@ -27,7 +27,7 @@ from kill_switch import clock, printable
 from kill_switch.config.in_force import Values, in_force
 from kill_switch.config.loader import Config, load
 from kill_switch.control import client, paths
-from kill_switch.core import outcome, recovery, tally
+from kill_switch.core import order_tracker, outcome, recovery
 from kill_switch.core.domain import CancelOutcome, Instant, Phase, Reason
 from kill_switch.core.engine import AccountState, Announce, Reconfigured, State
 from kill_switch.core.identity import Login, new_salt
@@ -40,7 +40,7 @@ from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.journal.records import DirectRecord, UserRecord
 from kill_switch.outbound.notifier import Notifier
-from kill_switch.system import abandonable, users
+from kill_switch.system import abandonable_thread, users
 from kill_switch.tasks import run_isolated
 from kill_switch.transports.fresh import TIMEOUT_S
 from kill_switch.transports.lane import CONNECT_WITHIN_S
@@ -93,7 +93,7 @@ class DirectJournal:
         if self._journal is not None:
             self._journal.append(kind, data, at)
             return
-        data = tally.settled(kind, data)
+        data = order_tracker.settled(kind, data)
         self._kept.append((kind, data, at))
         entry = {"at": clock.iso(at.wall_ns), "mono_ns": at.mono_ns, "boot": self._boot, "kind": kind, "data": data}
         self._told(entry)
@@ -222,7 +222,7 @@ class DirectKill:
             spawn(run_isolated, aide.name, aide.run)
         spawn(run_isolated, "notify", self._notifier.run)
         taking = asyncio.ensure_future(self._take_over(reason, spawn))
-        naming = abandonable.start_abandonable(users.name_of, os.getuid(), name="user")
+        naming = abandonable_thread.start_abandonable(users.name_of, os.getuid(), name="user")
         naming.add_done_callback(self._named)
         try:
             await self._answers()
@@ -341,9 +341,9 @@ class DirectKill:
         with anyio.move_on_after(READ_AFTER_S):
             await self._answered.wait()
         await self._describe(reason)
-        abandonable.start_abandonable(latch_file.sync_latch, *self._directories, name="latch")
+        abandonable_thread.start_abandonable(latch_file.sync_latch, *self._directories, name="latch")
         try:
-            journal = await abandonable.start_abandonable(Journal, *self._directories, name="record")
+            journal = await abandonable_thread.start_abandonable(Journal, *self._directories, name="record")
             entries = journal.contents.entries
             for name in self._config.accounts:
                 if name not in self._adapters:
@@ -392,7 +392,7 @@ class DirectKill:
     async def _describe(self, reason: Reason) -> None:
         """Put on record which configuration is in force, and whom this process means and cannot strike."""
         unstruck = [name for name in self._meant if name not in reason.accounts]
-        reading = abandonable.start_abandonable(_values, self._config, name="config")
+        reading = abandonable_thread.start_abandonable(_values, self._config, name="config")
         await asyncio.wait([reading], timeout=CONFIG_WITHIN_S)
         if not reading.done() or reading.exception() is not None:
             log.error("the configuration cannot be put on record: it cannot be read once more")
@@ -409,7 +409,7 @@ class DirectKill:
         """Close the record, and take the latch back once the disk has what it stands for; a disk may hang."""
         journal = self._record.release()
         if journal is not None:
-            closing = abandonable.start_abandonable(self._close, journal, name="record")
+            closing = abandonable_thread.start_abandonable(self._close, journal, name="record")
             await asyncio.wait([closing], timeout=2 * RECORD_WITHIN_S)
             if not closing.done():
                 self._unrecorded = "the disk does not take it"
@@ -439,7 +439,7 @@ class DirectKill:
 
     async def _is_daemon_there(self) -> bool:
         """Tell whether somebody listens on the daemon's socket, though nobody can say who holds the record."""
-        asking = abandonable.start_abandonable(
+        asking = abandonable_thread.start_abandonable(
             client.is_listening, self._directories[1] / paths.CONTROL_SOCKET, name="daemon"
         )
         await asyncio.wait([asking], timeout=DAEMON_WITHIN_S)

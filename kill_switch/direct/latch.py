@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kill_switch.core.outcome import LatchOutcome
 from kill_switch.journal import latch_file
-from kill_switch.system import abandonable
+from kill_switch.system import abandonable_thread
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class DirectLatch:
         """Leave the line in the first directory that takes all of it in time; to be called once."""
         self._line = line
         for path in self._files:
-            leaving = abandonable.start_abandonable(latch_file.append_to_first, [path], line, name="latch")
+            leaving = abandonable_thread.start_abandonable(latch_file.append_to_first, [path], line, name="latch")
             leaving.add_done_callback(self._note)
             await asyncio.wait([leaving], timeout=WITHIN_S)
             if leaving.done() and any(len(left_line.encode()) >= len(line) for left_line in self._left):
@@ -53,7 +53,7 @@ class DirectLatch:
         A latch that could not be left is left now, if that can be.
         """
         within_s = within_s if self._left else 0.0
-        looking = abandonable.start_abandonable(self._look, within_s, name="latch")
+        looking = abandonable_thread.start_abandonable(self._look, within_s, name="latch")
         await asyncio.wait([looking], timeout=within_s + LOOK_WITHIN_S)
         if looking.done() and looking.exception() is None:
             return looking.result()

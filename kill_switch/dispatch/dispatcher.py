@@ -17,7 +17,7 @@ from typing import assert_never
 from kill_switch.core import engine, sweep
 from kill_switch.core.domain import Instant, Phase, Reason, Route
 from kill_switch.core.engine import RearmGranted, RearmPending, RearmRefused, State
-from kill_switch.core.tally import OrderTrackerPool
+from kill_switch.core.order_tracker import OrderTrackerPool
 from kill_switch.dispatch.ports import AccountFact, JournalPort
 from kill_switch.dispatch.record_writer import RecordWriter
 from kill_switch.dispatch.session import AccountSession

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from kill_switch import printable
 from kill_switch.core.domain import Instant, LaneState, Route
 from kill_switch.dispatch.ports import HttpPort, WsPort
-from kill_switch.dispatch.repeats import RepeatFilter
+from kill_switch.dispatch.repeat_filter import RepeatFilter
 from kill_switch.venues import retry_after
 from kill_switch.venues.messages import NotReady, Replied
 

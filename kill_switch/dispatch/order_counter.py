@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from kill_switch.core.domain import Instant
-from kill_switch.core.tally import OrderTracker, OrderTrackerPool, Standing, follow, order_ids_of
+from kill_switch.core.order_tracker import OrderTracker, OrderTrackerPool, Standing, follow, order_ids_of
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import OrdersRead
 

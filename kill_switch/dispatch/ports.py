@@ -11,7 +11,7 @@ from typing import Protocol
 
 from kill_switch.core import engine
 from kill_switch.core.domain import Instant, LaneState, Reason, Route
-from kill_switch.core.tally import OrderTrackerPool
+from kill_switch.core.order_tracker import OrderTrackerPool
 from kill_switch.dispatch.timers import TimerQueue
 from kill_switch.transports.certificates import CertificateExpiry
 from kill_switch.venues import messages

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from kill_switch.core.domain import CancelOutcome, Phase, Verdict
+from kill_switch.core.order_tracker import MAX_NAMED, OrderTally
 from kill_switch.core.records import AnswerRecord, ReadRecord, Sent
-from kill_switch.core.tally import MAX_NAMED, OrderTally
 from kill_switch.journal.attempts import AttemptHistory
 
 

@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kill_switch import clock
-from kill_switch.core import tally
+from kill_switch.core import order_tracker
 from kill_switch.core.domain import Instant, Reason
 from kill_switch.errors import CannotCreate
 from kill_switch.journal import opening, segments
@@ -215,7 +215,7 @@ class Journal:
             return
         inbox, fresh, self._fresh = self._writer.inbox, self._fresh, []
         for kind, appended, at in fresh:
-            data = tally.settled(kind, appended)
+            data = order_tracker.settled(kind, appended)
             self._entries_for_listener.append((kind, data, at))
             if len(inbox) >= KEEP_SEGMENTS and kind not in TRIPS:
                 continue  # the thread that takes them hangs

@@ -11,6 +11,7 @@ import orjson
 
 from kill_switch import clock
 from kill_switch.core.domain import Phase
+from kill_switch.core.order_tracker import OrderTally
 from kill_switch.core.records import (
     AnswerRecord,
     CheckpointRecord,
@@ -28,7 +29,6 @@ from kill_switch.core.records import (
     StartRecord,
     StrikeRecord,
 )
-from kill_switch.core.tally import OrderTally
 from kill_switch.journal import records
 from kill_switch.journal.account_report import AccountReport
 from kill_switch.journal.kill_head import ApprovalList, KillHead, config_hash, fired_by

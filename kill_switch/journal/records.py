@@ -3,7 +3,7 @@
 The types of kills and latches are those of `core.records`, where the engine and `recovery` use them. The types of all
 other writers are defined here. `docs/reference/journal-records.md` is made from `TABLE`.
 
-To add a kind: write its type, add its row to `TABLE`, and run `python -m tests.reference --write`.
+To add a kind: write its type, add its row to `TABLE`, and run `python -m tests.repository.reference --write`.
 """
 
 from __future__ import annotations

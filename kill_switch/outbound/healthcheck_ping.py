@@ -16,7 +16,7 @@ import anyio
 from kill_switch import __version__
 from kill_switch.config.schema import PingConfig as Table
 from kill_switch.core.domain import Instant
-from kill_switch.dispatch.repeats import RepeatFilter
+from kill_switch.dispatch.repeat_filter import RepeatFilter
 from kill_switch.worker.client import JobRunner
 
 log = logging.getLogger(__name__)

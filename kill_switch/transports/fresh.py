@@ -35,7 +35,7 @@ from kill_switch.transports.http_connection import (
 from kill_switch.transports.inflate import inflated
 from kill_switch.transports.lane import LaneListener, tune
 from kill_switch.transports.network import Network
-from kill_switch.transports.second_opinion import refuse_framing
+from kill_switch.transports.second_parser import refuse_framing
 from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, CallLost, Event, Replied
 
 TIMEOUT_S = 5.0  # for the name service, for TCP and TLS, and for the answer, each

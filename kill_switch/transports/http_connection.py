@@ -18,7 +18,7 @@ import httptools
 from kill_switch.transports.causes import describe_error
 from kill_switch.transports.inflate import inflated
 from kill_switch.transports.lane import READ_INTO, tune
-from kill_switch.transports.second_opinion import ParsedResponse, SecondParser
+from kill_switch.transports.second_parser import ParsedResponse, SecondParser
 from kill_switch.venues.messages import ANSWER_WITHIN_S, NOT_PROCESSED, Call, Replied
 from kill_switch.venues.request import Request
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kill_switch.core.domain import Route
-from kill_switch.transports.trust import tls_context as tls_context  # what the benchmark's peers connect with
+from kill_switch.transports.authorities import tls_context as tls_context  # what the benchmark's peers connect with
 from kill_switch.venues.messages import Event
 
 # shared by all connections: an event loop fills the buffer and passes its content on in one step

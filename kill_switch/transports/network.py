@@ -24,10 +24,10 @@ import anyio.abc
 from kill_switch import clock
 from kill_switch.system.host_port import HostPort
 from kill_switch.transports import certificates
+from kill_switch.transports.authorities import Authorities, AuthorityStore
 from kill_switch.transports.causes import describe_error
 from kill_switch.transports.resolver import PATIENCE_S, HostAddress, Query, ResolvedHost, Resolver, query_system
-from kill_switch.transports.trust import Authorities, AuthorityStore
-from kill_switch.transports.turns import TurnScheduler
+from kill_switch.transports.turn_scheduler import TurnScheduler
 from kill_switch.wakeup import AutoResetEvent
 
 STAGGER_S = 0.25  # between the starts of two attempts (RFC 8305 §5, Connection Attempt Delay)

@@ -30,10 +30,10 @@ from kill_switch.triggers.base import Trigger, TriggerState, Unseen
 from kill_switch.triggers.flag.trigger import FlagTrigger
 from kill_switch.triggers.heartbeat import HeartbeatTrigger
 from kill_switch.triggers.intake.intake import Intake, IntakeCounters
-from kill_switch.triggers.intake.stamps import StampJudge
+from kill_switch.triggers.intake.stamp_judge import StampJudge
 from kill_switch.triggers.link import LinkTrigger
 from kill_switch.triggers.order_rate import OrderRateTrigger, OrderVisibility
-from kill_switch.triggers.pnl import restored
+from kill_switch.triggers.pnl import restored_day
 from kill_switch.triggers.pnl.baseline import ResetTime
 from kill_switch.triggers.pnl.day import PnlLimits
 from kill_switch.triggers.pnl.trigger import PnlTerms, PnlTrigger
@@ -352,7 +352,7 @@ class TriggerSupervisor:
             return
         self._ledgers[name] = removed = {**data, "why": REMOVED}
         self._dispatcher.record_durably(PnlRecord.kind, removed)
-        self._announce(Announce(Severity.WARN, f"trigger {name} is gone: {restored.describe_lost(data)}"))
+        self._announce(Announce(Severity.WARN, f"trigger {name} is gone: {restored_day.describe_lost(data)}"))
 
     async def run(self, trigger: Trigger) -> None:
         """Run a trigger for ever, whatever becomes of it."""

@@ -29,9 +29,8 @@ from kill_switch.venues.messages import (
     VenueTimerFired,
     WakeAfter,
 )
-
-from .playbook import Drill, Kill, Measure, Pause, Player, Probe, Read
-from .stands import STANDS
+from tests.harness.venue_playbook import Drill, Kill, Measure, Pause, Player, Probe, Read
+from tests.harness.venue_profiles import STANDS
 
 KEYS = (
     "event", "success", "code", "message", "table", "data", "orderId", "status", "notice", "marketCode", "channel",

@@ -41,9 +41,8 @@ from kill_switch.venues.messages import (
 )
 from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.request import Request
-
-from .playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
-from .stands import HEDGE_S, STANDS, VenueProfile
+from tests.harness.venue_playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
+from tests.harness.venue_profiles import HEDGE_S, STANDS, VenueProfile
 
 NOBODY = VenueProfile("nobody", dict)
 every_venue = pytest.mark.parametrize("stand", [STANDS.get(name, NOBODY) for name in VENUES], ids=list(VENUES))
@@ -97,7 +96,7 @@ def looked_up(stand: VenueProfile, call: Call) -> str:
 
 
 def test_every_registered_venue_has_a_stand() -> None:
-    assert set(STANDS) == set(VENUES), "a venue needs a Stand in tests/venues/stands.py"
+    assert set(STANDS) == set(VENUES), "a venue needs a Stand in tests/harness/venue_profiles.py"
 
 
 @every_venue

@@ -37,8 +37,7 @@ from kill_switch.venues.messages import (
     VenueTimerFired,
     WakeAfter,
 )
-
-from .playbook import (
+from tests.harness.venue_playbook import (
     START,
     Asked,
     Drill,

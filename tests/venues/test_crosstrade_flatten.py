@@ -20,8 +20,7 @@ from kill_switch.core.domain import Instant, Phase, Route
 from kill_switch.core.sweep import SweepAction
 from kill_switch.venues import messages
 from kill_switch.venues.crosstrade.adapter import CrossTrade
-
-from .playbook import START
+from tests.harness.venue_playbook import START
 
 S = 1_000_000_000
 NAMES = ("Sim101", "Live1")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kill_switch.core.domain import CancelOutcome, Order, OrderState, Route
-from kill_switch.venues.crosstrade.contradictions import MAX_DOUBTED, DoubtedOrders
+from kill_switch.venues.crosstrade.doubted_orders import MAX_DOUBTED, DoubtedOrders
 from kill_switch.venues.crosstrade.replies import AccountOrder
 from kill_switch.venues.messages import (
     Call,
@@ -23,8 +23,8 @@ from kill_switch.venues.messages import (
     Send,
     UnexplainedMessage,
 )
+from tests.harness.venue_playbook import Kill, Pause, Player, Probe, Read, answer, hears, payload
 
-from .playbook import Kill, Pause, Player, Probe, Read, answer, hears, payload
 from .test_crosstrade import (
     GUID,
     LONG,

@@ -32,8 +32,8 @@ from kill_switch.venues.messages import (
     VenueTimerFired,
     WakeAfter,
 )
+from tests.harness.venue_playbook import START, Asked, Drill, Kill, Pause, Player, Probe, Read, answer, hears, payload
 
-from .playbook import START, Asked, Drill, Kill, Pause, Player, Probe, Read, answer, hears, payload
 from .test_crosstrade import (
     FIFTEEN,
     GUID,

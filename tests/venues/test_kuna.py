@@ -39,8 +39,21 @@ from kill_switch.venues.messages import (
     VenueTimerFired,
     WakeAfter,
 )
-
-from .playbook import START, Asked, Drill, Frame, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
+from tests.harness.venue_playbook import (
+    START,
+    Asked,
+    Drill,
+    Frame,
+    Kill,
+    Measure,
+    Pause,
+    Player,
+    Probe,
+    Read,
+    answer,
+    hears,
+    payload,
+)
 
 MULTI = "POST /v4/order/private/cancel/multi"
 ONE = "POST /v4/order/private/cancel"

@@ -11,8 +11,8 @@ from kill_switch.sim.kit.limits import Window
 from kill_switch.venues.kuna.adapter import Kuna
 from kill_switch.venues.kuna.read_queue import TURN_S
 from kill_switch.venues.messages import Call, CallLost, Opened, OrdersRead, Replied, VenueTimerFired, WakeAfter
+from tests.harness.venue_playbook import START, Asked, Kill, Pause, Player, Read, answer
 
-from .playbook import START, Asked, Kill, Pause, Player, Read, answer
 from .test_kuna import ACTIVE, SECRETS, STOPS, UUID_1, errors, listed, order
 
 PENDING = STOPS.replace("WaitStop", "Pending")

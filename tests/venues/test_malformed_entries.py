@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from kill_switch.venues import VENUES
 from kill_switch.venues.messages import Call, OrdersRead
+from tests.harness.venue_playbook import Player, Read, answer, payload
+from tests.harness.venue_profiles import STANDS, VenueProfile
 
-from .playbook import Player, Read, answer, payload
-from .stands import STANDS, VenueProfile
 from .test_crosstrade import LONG, flattening, flattens, looked, struck_and_answered
 
 COUNT = 50

@@ -6,8 +6,8 @@ import pytest
 
 from kill_switch.venues.kit.book import PAST_IDS
 from kill_switch.venues.kuna.adapter import PAGE
-from tests.many_orders import FACTOR, FEW, cheapest, ids, read_back
-from tests.venues.stands import STANDS
+from tests.harness.venue_profiles import STANDS
+from tests.system.load.many_orders import FACTOR, FEW, cheapest, ids, read_back
 
 MANY = 10_000
 

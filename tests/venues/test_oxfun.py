@@ -42,8 +42,7 @@ from kill_switch.venues.messages import (
 from kill_switch.venues.oxfun.adapter import OxFun
 from kill_switch.venues.oxfun.replies import ALREADY_GONE_CODES, KEY_REFUSED, RETRYABLE_CODES, TERMINAL
 from kill_switch.venues.oxfun.strike import NO_ORDER
-
-from .playbook import (
+from tests.harness.venue_playbook import (
     START,
     Asked,
     Drill,
@@ -58,7 +57,7 @@ from .playbook import (
     hears,
     payload,
 )
-from .stands import STANDS
+from tests.harness.venue_profiles import STANDS
 
 CANCEL_ALL = "DELETE /v3/orders/cancel-all"
 WORKING = "GET /v3/orders/working"

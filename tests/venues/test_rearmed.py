@@ -15,10 +15,9 @@ from kill_switch.dispatch.session import AccountSession
 from kill_switch.venues import VENUES
 from kill_switch.venues.messages import Call, CallLost, Closed, Event, Opened, Replied
 from kill_switch.venues.request import Request
-from tests.core.stubs import Recorder, Time
-
-from .playbook import answer, hears
-from .stands import STANDS, VenueProfile
+from tests.harness.dispatch_doubles import Recorder, Time
+from tests.harness.venue_playbook import answer, hears
+from tests.harness.venue_profiles import STANDS, VenueProfile
 
 MOMENTS = 26  # steps of a strike behind which the re-arm comes, one after the other
 STEP_MS = 20.0

@@ -7,9 +7,9 @@ import pytest
 from kill_switch.core.domain import CancelOutcome, Route
 from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.messages import Call, CallLost, CancelAnswered, VenueTimerFired
+from tests.harness.venue_playbook import Drill, answer
+from tests.harness.venue_profiles import VenueProfile
 
-from .playbook import Drill, answer
-from .stands import VenueProfile
 from .test_conformance import every_venue, strike
 
 

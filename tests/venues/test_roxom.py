@@ -39,9 +39,8 @@ from kill_switch.venues.messages import (
 )
 from kill_switch.venues.roxom.adapter import ALL_TYPES, NO_ORDER, TERMINAL, Roxom
 from kill_switch.venues.roxom.equity import MOVES_KEPT
-
-from .keys import elliptic_pem, encrypted_pem, rsa_key, rsa_pem
-from .playbook import (
+from tests.harness.keys import elliptic_pem, encrypted_pem, rsa_key, rsa_pem
+from tests.harness.venue_playbook import (
     START,
     Asked,
     Drill,

@@ -22,8 +22,8 @@ from kill_switch.venues.messages import (
     VenueTimerFired,
     WakeAfter,
 )
+from tests.harness.venue_playbook import Measure, Pause, Player, answer, hears, payload
 
-from .playbook import Measure, Pause, Player, answer, hears, payload
 from .test_roxom import NONE, flat, held, measure, measuring, ready
 
 BTC = Decimal(1)

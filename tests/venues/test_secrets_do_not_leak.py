@@ -14,10 +14,9 @@ import pytest
 from kill_switch.core.domain import Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.messages import Call, CallLost, NotReady, Opened, Received, Send, VenueTimerFired
-
-from .keys import rsa_pem
-from .playbook import START, Kill, Player, Probe, Read, answer, hears
-from .stands import STANDS, VenueProfile
+from tests.harness.keys import rsa_pem
+from tests.harness.venue_playbook import START, Kill, Player, Probe, Read, answer, hears
+from tests.harness.venue_profiles import STANDS, VenueProfile
 
 every_venue = pytest.mark.parametrize("stand", STANDS.values(), ids=list(STANDS))
 

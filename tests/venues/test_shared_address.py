@@ -11,10 +11,9 @@ from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 from kill_switch.venues.kuna.adapter import Kuna
 from kill_switch.venues.oxfun.adapter import OxFun
-
-from .address import Address
-from .playbook import START
-from .stands import STANDS
+from tests.harness.shared_address import Address
+from tests.harness.venue_playbook import START
+from tests.harness.venue_profiles import STANDS
 
 # what the venue allows one of those who count together, and whether that is all accounts of the address
 LIMITS = {

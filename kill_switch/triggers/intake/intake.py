@@ -23,7 +23,7 @@ from kill_switch.system.unix_sockets import bind_unix_socket
 from kill_switch.triggers.heartbeat import HeartbeatTrigger
 from kill_switch.triggers.intake.datagrams import MAX_BYTES, Beat, EquityReported, Message, parse_messages, sign, verify
 from kill_switch.triggers.intake.socket import DatagramSocket, listen
-from kill_switch.triggers.intake.stamps import StampJudge, StampVerdict
+from kill_switch.triggers.intake.stamp_judge import StampJudge, StampVerdict
 from kill_switch.triggers.pnl.trigger import PnlTrigger
 
 __all__ = ["LOCAL", "MAX_BYTES", "UDP", "Intake", "sign"]

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from kill_switch.triggers.pnl.courses import Transfer
+from kill_switch.triggers.pnl.equity_course import Transfer
 from kill_switch.triggers.pnl.samples import MAX_EQUITY
 
 UNREADABLE = (KeyError, TypeError, ValueError, OSError, ArithmeticError)  # what reading a day back raises

@@ -33,9 +33,9 @@ from typing import NamedTuple
 
 from kill_switch.core.domain import Instant
 from kill_switch.triggers.pnl.baseline import ResetTime, RestoredDay, TradingDay
-from kill_switch.triggers.pnl.courses import SETTLE_NS, Transfer
+from kill_switch.triggers.pnl.equity_course import SETTLE_NS, Transfer
 from kill_switch.triggers.pnl.samples import Sample
-from kill_switch.triggers.pnl.transfers import EquityRange, TransferTracker
+from kill_switch.triggers.pnl.transfer_tracker import EquityRange, TransferTracker
 from kill_switch.wall_clock import AHEAD_S
 
 CLOCK_SET_RIGHT = "the clock was set right"  # why a day goes on that had ended

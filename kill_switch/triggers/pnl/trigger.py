@@ -39,10 +39,10 @@ from kill_switch.core.domain import Instant, Phase, Reason, Severity
 from kill_switch.core.engine import Announce
 from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
 from kill_switch.triggers.pnl.baseline import ResetTime
-from kill_switch.triggers.pnl.courses import Transfer
 from kill_switch.triggers.pnl.day import KNOWN_NS, DayTracker, PnlLimits
 from kill_switch.triggers.pnl.describe import INTAKE, describe_standing, figures_of, format_money, format_utc
-from kill_switch.triggers.pnl.restored import (
+from kill_switch.triggers.pnl.equity_course import Transfer
+from kill_switch.triggers.pnl.restored_day import (
     OTHER_FIGURES,
     UNREADABLE_DAY,
     describe_lost,

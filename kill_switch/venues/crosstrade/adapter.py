@@ -21,7 +21,7 @@ from pydantic import Field, field_validator
 
 from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route, SweepTiming
 from kill_switch.venues.adapter import Adapter
-from kill_switch.venues.crosstrade.contradictions import DoubtedOrders
+from kill_switch.venues.crosstrade.doubted_orders import DoubtedOrders
 from kill_switch.venues.crosstrade.equity import CURRENCY, EquityReader
 from kill_switch.venues.crosstrade.flatten import Flattener
 from kill_switch.venues.crosstrade.readback import UserRead, UserReader

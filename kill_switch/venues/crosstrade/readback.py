@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kill_switch.core.domain import Instant, OrderState
-from kill_switch.venues.crosstrade.contradictions import DoubtedOrders
+from kill_switch.venues.crosstrade.doubted_orders import DoubtedOrders
 from kill_switch.venues.crosstrade.replies import (
     AccountDirectory,
     AccountOrder,

@@ -1,0 +1,82 @@
+"""Read back what an earlier run of a pnl trigger has put on record, and say what of it counts no more. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from kill_switch.core.domain import Instant
+from kill_switch.triggers.pnl.baseline import UNREADABLE, RestoredDay, TradingDay
+from kill_switch.triggers.pnl.describe import format_money
+from kill_switch.triggers.pnl.equity_course import SETTLE_NS, Transfer
+from kill_switch.triggers.pnl.samples import MAX_EQUITY, parse_equity
+
+OTHER_FIGURES = "other figures than before"  # why a day begins anew
+UNREADABLE_DAY = "the record of the day cannot be understood"
+
+
+def restore_day(past: Mapping[str, Any] | None, meaning: Mapping[str, Any], now: Instant) -> tuple[RestoredDay, str]:
+    """Return what an earlier run has left, or why its day is none to go on with; `meaning` is that of figures now."""
+    if past is None:
+        return RestoredDay(), "first"
+    if not _same(past.get("of"), meaning):
+        return RestoredDay(), OTHER_FIGURES
+    if past.get("day") is None:
+        return RestoredDay(), "re-arm" if past.get("why") == "re-arm" else "first"
+    try:
+        seen_ns = past.get("seen_ns")
+        ended = tuple(TradingDay.from_json(data) for data in past.get("ended", ()))
+        transfers = tuple(_transfer(data, now) for data in past.get("transfers", ()))
+        return RestoredDay(
+            TradingDay.from_json(past["day"]), ended, None if seen_ns is None else int(seen_ns), transfers
+        ), ""
+    except UNREADABLE:
+        return RestoredDay(), UNREADABLE_DAY
+
+
+def last_equity(past: Mapping[str, Any] | None, meaning: Mapping[str, Any]) -> Decimal | None:
+    """Return the last equity on record; None if there is none, or if it means something else now."""
+    return parse_equity(past.get("equity")) if past is not None and _same(past.get("of"), meaning) else None
+
+
+def _same(of: object, other: Mapping[str, Any]) -> bool:
+    """Tell whether figures mean the same, by value: neither an order of accounts nor a way to write a rate counts."""
+    match of:
+        case {"accounts": list() | tuple() as accounts, "currency": str(currency), "rates": Mapping() as rates}:
+            try:
+                worths = {name: Decimal(rate) for name, rate in rates.items()}
+                others = {name: Decimal(rate) for name, rate in other["rates"].items()}
+                return sorted(accounts) == sorted(other["accounts"]) and (currency, worths) == (
+                    other["currency"],
+                    others,
+                )
+            except UNREADABLE:
+                return False
+        case _:
+            return False
+
+
+def _transfer(data: Any, now: Instant) -> Transfer:
+    """Read a transfer back; raises one of `UNREADABLE`. Its word is as old as the wall clock says."""
+    account, worth, told_ns = data
+    amount = Decimal(str(worth))
+    if not (isinstance(account, str) and isinstance(told_ns, int) and abs(amount) < MAX_EQUITY):
+        raise ValueError("no transfer")
+    age_ns = min(max(0, now.wall_ns - told_ns), 2 * SETTLE_NS)
+    return Transfer(account, amount, now.mono_ns - age_ns)
+
+
+def describe_lost(past: Mapping[str, Any] | None) -> str:
+    """Say what an earlier run has counted as lost, in the currency that it was in."""
+    if past is None:
+        return ""
+    try:
+        fallen = Decimal(past["day"]["baseline"]) - Decimal(past["equity"])
+        return describe_uncounted(fallen, str(past["of"]["currency"])) if fallen > 0 else "nothing was lost before"
+    except UNREADABLE:
+        return "nobody knows what was lost before: it is not counted any more"
+
+
+def describe_uncounted(lost: Decimal, currency: str) -> str:
+    return f"{format_money(lost)} {currency} that were lost before are not counted any more"

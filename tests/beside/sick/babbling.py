@@ -1,9 +1,0 @@
-"""It says what nobody understands, without end."""
-
-import sys
-
-from tests.beside.sick import answer_once
-
-answer_once()
-while True:
-    sys.stdout.write("not a word of ours\n" * 1000)

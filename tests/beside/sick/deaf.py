@@ -1,8 +1,0 @@
-"""It reads nothing more: the pipe to it fills up."""
-
-import time
-
-from tests.beside.sick import answer_once
-
-answer_once()
-time.sleep(600)

@@ -1,8 +1,0 @@
-"""A library holds the interpreter's lock for ever: no thread has its turn any more."""
-
-import ctypes
-
-from tests.beside.sick import answer_once
-
-answer_once()
-ctypes.PyDLL(None).pause()  # a PyDLL does not let go of the lock

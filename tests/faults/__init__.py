@@ -1,4 +1,0 @@
-"""Play every fault at every venue before, during and after a strike, over real sockets and TLS.
-
-`python -m tests.faults [--venue V]… [--fault F]… [--moment M]… [--jobs 2]` prints the matrix.
-"""

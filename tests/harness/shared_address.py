@@ -1,0 +1,187 @@
+"""Run accounts of one venue from one address, in virtual time: real adapters, engine, sweeps and the venue's simulator.
+
+There is no WebSocket, so everything costs requests. The lanes are stubs: a request takes `TRIP_MS`, there and back.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
+
+import pytest
+
+from kill_switch.core.domain import Reason, Route
+from kill_switch.core.engine import AccountState, State
+from kill_switch.dispatch.connect import sweep_timings
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.dispatch.session import AccountSession
+from kill_switch.sim.crosstrade import orders
+from kill_switch.sim.crosstrade import venue as crosstrade
+from kill_switch.sim.kit import exchange as floor
+from kill_switch.sim.kit import faults, venue
+from kill_switch.sim.kit.protocol import Request as Heard
+from kill_switch.sim.kit.server import PendingReply
+from kill_switch.sim.kuna import venue as kuna
+from kill_switch.sim.oxfun import venue as oxfun
+from kill_switch.sim.roxom import payloads
+from kill_switch.sim.roxom import venue as roxom
+from kill_switch.triggers.pnl.poller import EquityPoller
+from kill_switch.venues import VENUES
+from kill_switch.venues.messages import Call, Opened, Replied
+from tests.harness.core_playbook import START
+from tests.harness.dispatch_doubles import Lane, Recorder, Time
+
+TRIP_MS = 40.0
+SIMULATORS: Mapping[str, tuple[type[Any], str]] = {
+    "oxfun": (oxfun.Oxfun, "BTC-USD-SWAP-LIN"),
+    "roxom": (roxom.Roxom, "US500-BTC"),
+    "kuna": (kuna.Kuna, "BTC_USDT"),
+    "crosstrade": (crosstrade.CrossTrade, "ES 09-26"),
+}
+_TIMED = (floor, faults, oxfun, kuna, roxom, payloads, orders, venue)
+
+
+class Asked(NamedTuple):
+    """A request that has reached the venue."""
+
+    at_ns: int
+    account: str
+    what: str
+    refused: bool  # by a rate limit
+
+    @property
+    def cancels(self) -> bool:
+        return self.what.startswith("cancel")
+
+
+class Way(Lane):
+    """An HTTP lane to the simulator."""
+
+    def __init__(self, address: Address, name: str) -> None:
+        super().__init__(name, [])
+        self._address = address
+
+    def call(self, call: Call) -> None:
+        self.release(call)
+        self._address.time.later(TRIP_MS / 2000, self._arrives, call)
+
+    def _arrives(self, call: Call) -> None:
+        self._address.take(call, self._name, self._answered)
+
+    def _answered(self, call: Call, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        lower = {key.lower(): value for key, value in headers.items()}
+        reply = Replied(call.tag, status, lower, body, int(TRIP_MS * 1000))
+        assert self.session is not None
+        self._address.time.later(TRIP_MS / 2000, self.session.on_lane_event, reply)
+
+
+class Address:
+    """So many accounts of one venue, on one address."""
+
+    def __init__(
+        self, name: str, accounts: int, patch: pytest.MonkeyPatch, *, alone: bool = False, one_key: bool = False
+    ) -> None:
+        """Make it; `patch` gives the simulator our time.
+
+        `alone`: each account is paced as if there were no other. `one_key`: they are parts of one login.
+        """
+        self.time = Time()
+        clock = types.SimpleNamespace(
+            monotonic=lambda: self.time.ns / 1e9,
+            time=lambda: (START.wall_ns + self.time.ns - START.mono_ns) / 1e9,
+            time_ns=lambda: START.wall_ns + self.time.ns - START.mono_ns,
+        )
+        for module in _TIMED:
+            patch.setattr(module, "time", clock)
+        simulator, self._symbol = SIMULATORS[name]
+        users = 1 if one_key else accounts
+        parts = [f"Sim{101 + number}" for number in range(accounts)]
+        given = {"nt_accounts": ",".join(parts)} if one_key and name == "crosstrade" else {}
+        self.venue = simulator(simulator.options_type(**given), users)
+        patch.setattr(
+            self.venue, "later", lambda s, call, *rest: self.time.later(s, call, *rest) if s > 0 else call(*rest)
+        )
+        self.asked: list[Asked] = []
+        self._connection = types.SimpleNamespace(peer="198.51.100.7", account=None)
+        kind = VENUES[name]
+        held = list(self.venue.accounts.values()) * (accounts // users)
+        adapters = {}
+        for number, account in enumerate(held):
+            told = {**self.venue.account_options(), **({"nt_accounts": (parts[number],)} if given else {})}
+            adapters[f"a{number}"] = kind(kind.Options(**told), account.credentials, 0.06)
+        pace = {one: kind.pace(1) for one in adapters} if alone else sweep_timings(adapters)
+        self.recorder = Recorder([])
+        state = State({one: AccountState(pace[one]) for one in adapters})
+        self.dispatcher = Dispatcher(state, self.recorder, self.time.now, self.time.later, lambda announcement: None)
+        for number, (one, adapter) in enumerate(adapters.items()):
+            session = self.dispatcher.register(AccountSession(one, adapter, self.dispatcher))
+            way = Way(self, one)
+            session.attach(way, way, way)
+            way.session = session
+            session.on_lane_event(Opened(Route.HTTP, 0))
+            self.time.later(number * 0.4, self._warm, one)
+        self._measuring = EquityPoller(self.dispatcher, lambda: tuple(adapters))
+
+    def _warm(self, name: str) -> None:
+        session = self.dispatcher.sessions[name]
+        session.use_idle_http_lane()
+        self.time.later(session.venue.WARM_EVERY_S / session.venue.CONNECTIONS, self._warm, name)
+
+    def take(self, call: Call, account: str, answered: Callable[[Call, int, bytes, Mapping[str, str]], None]) -> None:
+        """Let a request of an account reach the venue, which may answer later."""
+        made = call.request
+        path, _, query = made.target.partition("?")
+        headers = {key.lower(): value for key, value in made.headers.items()}
+        request = Heard(made.method, made.target, path, query, headers, made.body, self.time.ns, True)
+        at = len(self.asked)
+
+        def reply(status: int, body: bytes, told: Mapping[str, str]) -> None:
+            if status == 429:
+                self.asked[at] = self.asked[at]._replace(refused=True)
+            answered(call, status, body, told)
+
+        self.asked.append(Asked(self.time.ns, account, "", False))
+        exchange = types.SimpleNamespace(request=request, connection=self._connection, reply=reply)
+        self.venue.requested(cast(PendingReply, exchange))
+        self.asked[at] = self.asked[at]._replace(what=self.venue.log[-1].what)
+
+    def rest(self, count: int = 3) -> None:
+        """Rest so many orders in each account's book, in each of its parts at CrossTrade."""
+        for account in self.venue.accounts.values():
+            categories = self.venue.categories or ("",)
+            for category in categories if self.venue.name == "crosstrade" else categories[:1]:
+                self.venue.rest(account, count, self._symbol, "limit", category)
+
+    @property
+    def open(self) -> int:
+        return sum(len(account.open) for account in self.venue.accounts.values())
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds * 10)):
+            self._measuring.look()
+            self.time.advance(100)
+
+    def fire(self) -> None:
+        self.dispatcher.fire(Reason("panic", "touched", tuple(self.dispatcher.sessions), self.time.now()))
+
+    def phases(self) -> set[str]:
+        return {account.phase.value for account in self.dispatcher.state.accounts.values()}
+
+    @property
+    def refused(self) -> int:
+        return sum(one.refused for one in self.asked)
+
+    def most(self, seconds: float, *, cancels: bool | None = None, account: str = "", since_ns: int = 0) -> int:
+        """Return the most requests within so many seconds; `cancels`: only these, or all but these."""
+        times = [
+            one.at_ns
+            for one in self.asked
+            if one.at_ns >= since_ns and cancels in (None, one.cancels) and account in ("", one.account)
+        ]
+        most = first = 0
+        for last, at_ns in enumerate(times):
+            while times[first] <= at_ns - seconds * 1e9:
+                first += 1
+            most = max(most, last - first + 1)
+        return most

@@ -1,0 +1,335 @@
+"""State, for each venue, what the tests that all venues share have to know of it.
+
+A new venue adds a `Stand` to `STANDS`; a registered one without fails `test_every_registered_venue_has_a_stand`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from kill_switch.core.domain import Instant, Route
+from kill_switch.venues import VENUES
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.kuna.adapter import NO_ORDER
+from kill_switch.venues.messages import Call, Opened, Ready, Replied
+from kill_switch.venues.request import Request
+
+from .keys import rsa_pem
+from .venue_playbook import START, Pause, Player, answer, hears, payload
+
+HEDGE_S = 0.06
+
+
+@dataclass
+class VenueProfile:
+    """What a venue says in a few situations; bodies are JSON values, or bytes."""
+
+    venue: str
+    secrets: Callable[[], dict[str, str]]
+    options: dict[str, Any] = field(default_factory=dict)
+    strong: dict[str, Any] = field(default_factory=dict)  # options with which it has most to hide
+    widest: dict[str, Any] = field(default_factory=dict)  # options with which a strike has most commands
+    besides: dict[str, Any] = field(default_factory=dict)  # what an answer to a read has beside the orders, with these
+    login: tuple[object, ...] = ()  # what the venue says on the WebSocket until the lane is ready
+    refused_login: object = None
+    accepted: tuple[object, ...] = ()  # answers to a strike: it took the command
+    refused: tuple[tuple[int, object], ...] = ()  # it said no
+    unknown: tuple[tuple[int, object], ...] = ()  # it said something that is neither
+    nothing: tuple[tuple[int, object], ...] = ()  # it proved nothing, and the other route is worth a try
+    key_refused: tuple[int, object] = (401, None)
+    listed: Callable[..., object] = lambda *ids, status: None  # ids and a status → the body of an order list
+    pushed: Callable[[str, str], object] = lambda one, status: None  # an id and a status → a push
+    found: Callable[[str, str], object] | None = None  # … → the answer for one order; None: there is no such call
+    forgotten: tuple[tuple[int, object], ...] = ()  # answers to the same call: there is no such order
+    ids: tuple[str, ...] = ()
+    live: tuple[str, ...] = ()
+    gone: str = ""
+    header: str = "api_key"  # the secret that each request carries as it is
+    ws_first: bool = False  # it strikes over the WebSocket; in tests of a strike's calls that lane is gone
+    signed: bool = True
+    pings: tuple[bytes, ...] = ()  # frames that are no JSON, and that the venue answers or sends
+    verb: str = ""  # what names the command in a cancel frame; "": the WebSocket carries none
+    drilled: tuple[tuple[int, object], ...] = ()  # answers to a drill over HTTP that prove the order path
+    not_drilled: tuple[tuple[int, object], ...] = ()  # that do not; `nothing` and `key_refused` do not either
+    ws_drilled: Callable[[dict[str, Any]], object] | None = None  # a drill's frame → its answer, which proves the path
+    ws_not_drilled: Callable[[dict[str, Any]], object] | None = None  # → one that does not
+    worth: Callable[[Call], object] | None = None  # a call for figures → its answer's body; None: it has no figures
+    equity: Mapping[str, str] = field(default_factory=dict)  # what they come to
+    waits: bool = False  # a read-back waits for what the rate limit refuses, and does not fail
+    settle_s: float = 0.0  # what it does when its lanes come up costs tokens that are back after that long
+    signed_ms: Callable[[Request], int] | None = None  # the time in a request's signature; None: none is signed
+
+    def make(self, secrets: Mapping[str, str] | None = None, **options: Any) -> Adapter:
+        kind = VENUES[self.venue]
+        return kind(kind.Options(**{**self.options, **options}), secrets or self.secrets(), HEDGE_S)
+
+    def player(self) -> Player:
+        return Player(self.make())
+
+    def ready(self, conn: int = 1) -> Player:
+        """Return a player with a WebSocket and an HTTP lane that are ready, and an empty book."""
+        settle_ns = round(self.settle_s * 1e9)
+        player = Player(self.make(), Instant(START.mono_ns - settle_ns, START.wall_ns - settle_ns))
+        player.put(Opened(Route.WS, conn))
+        for message in self.login:
+            player.put(hears(conn, message))
+        outputs = player.put(Opened(Route.HTTP, 0))
+        for call in outputs:
+            if isinstance(call, Call):
+                player.put(self.reads(call))
+        assert {output.route for output in player.outputs if isinstance(output, Ready)} == {Route.WS, Route.HTTP}
+        player.put(Pause(self.settle_s))
+        return player
+
+    def reads(self, call: Call, *ids: str, status: str = "") -> Replied:
+        """Answer a read; all orders are in the first list of several."""
+        lists = self.make().read(START)
+        first = next(output for output in lists if isinstance(output, Call)).request.target
+        found = ids if call.request.target == first else ()
+        return answer(call.tag, self.listed(*found, status=status or self.live[0]))
+
+
+def _oxfun_list(*ids: str, status: str) -> object:
+    return {
+        "success": True,
+        "data": [{"orderId": order_id, "marketCode": "BCH-USDT", "status": status} for order_id in ids],
+    }
+
+
+def _oxfun_push(one: str, status: str) -> object:
+    notice = "OrderOpened" if status in _OXFUN.live else "OrderMatched"
+    item = {"notice": notice, "orderId": one, "marketCode": "BCH-USDT", "status": status}
+    return {"table": "order", "data": [item]}
+
+
+def _oxfun_stamp(request: Request) -> int:
+    stamp = datetime.fromisoformat(request.headers["Timestamp"]).replace(tzinfo=UTC)
+    return round(stamp.timestamp() * 1000)
+
+
+def _oxfun_answer(frame: dict[str, Any], code: str) -> object:
+    shown = {key: str(value) for key, value in frame["data"].items()}
+    return payload("oxfun/cancelorder-not-found") | {"tag": frame["tag"], "code": code, "data": shown}
+
+
+def _roxom_worth(call: Call) -> object:
+    if "/market/instruments" in call.request.target:
+        return payload("roxom/instruments")
+    return payload("roxom/balance") if "/accounts/balance" in call.request.target else {"data": {"positions": []}}
+
+
+def _roxom_list(*ids: str, status: str) -> object:
+    return {
+        "data": {"orders": [{"id": order_id, "symbol": "US500-BTC", "status": status} for order_id in ids]},
+        "error": False,
+    }
+
+
+def _roxom_push(one: str, status: str) -> object:
+    return {"type": "order", "data": {"orderId": one, "symbol": "US500-BTC", "status": status}}
+
+
+def _kuna_list(*ids: str, status: str) -> object:
+    return {"data": [{"id": order_id, "pair": "BTC_USDT", "status": status} for order_id in ids]}
+
+
+def _kuna_push(one: str, status: str) -> object:
+    data = {"event": "order", "data": {"id": one, "pair": "BTC_USDT", "status": status}}
+    return {"event": "#publish", "data": {"channel": "order", "data": data}}
+
+
+def _oxfun_found(one: str, status: str) -> object:
+    return {"success": True, "data": {"orderId": one, "marketCode": "BCH-USDT", "status": status}}
+
+
+def _roxom_found(one: str, status: str) -> object:
+    return {"data": {"order": {"id": one, "symbol": "US500-BTC", "status": status, "fills": []}}, "error": False}
+
+
+def _kuna_found(one: str, status: str) -> object:
+    return {"data": {"id": one, "pair": "BTC_USDT", "status": status}}
+
+
+_SLOW: tuple[tuple[int, object], ...] = ((500, b""), (502, b"<html>"), (503, b"{}"), (200, b"{"), (200, b"[]"))
+
+_OXFUN = VenueProfile(
+    venue="oxfun",
+    secrets=lambda: {"api_key": "oxfun-key-0123456789", "api_secret": "oxfun-secret-0123456789"},
+    login=(
+        payload("oxfun/greeting"),
+        payload("oxfun/login") | {"timestamp": str(START.wall_ms)},  # a venue whose clock is ours
+        payload("oxfun/subscribed"),
+    ),
+    refused_login=payload("oxfun/login-refused"),
+    accepted=(payload("oxfun/cancel-all-queued"), payload("oxfun/cancel-all-nothing")),
+    refused=((400, payload("oxfun/error")), (200, payload("oxfun/error"))),
+    unknown=((429, {"success": False, "code": "429"}), (200, {"success": False, "code": "20007"})),
+    nothing=(*_SLOW, (200, {"success": False, "code": "50001"})),
+    key_refused=(401, {"success": False, "code": "20025", "message": "API key is invalid"}),
+    listed=_oxfun_list,
+    pushed=_oxfun_push,
+    found=_oxfun_found,
+    forgotten=(
+        (400, {"success": False, "code": "40035", "message": "Open order not found with id"}),
+        (200, {"success": False, "code": "100005", "message": "Open order not found"}),
+    ),
+    ids=("300000000000000101", "300000000000000102"),
+    live=("OPEN", "PARTIALLY_FILLED"),
+    gone="CANCELED_BY_USER",
+    verb="op",
+    drilled=((200, payload("oxfun/cancel-not-found")), (200, {"success": False, "code": "40035"})),
+    not_drilled=(
+        (400, payload("oxfun/error")),
+        (429, {"success": False, "code": "429"}),
+        (200, {"success": True, "data": []}),
+        (200, {"success": True, "data": [{"code": "100015", "submitted": False}]}),
+    ),
+    ws_drilled=lambda frame: _oxfun_answer(frame, "100005"),
+    ws_not_drilled=lambda frame: _oxfun_answer(frame, "20007"),
+    worth=lambda call: payload("oxfun/account"),
+    equity={"OX": "1231231"},
+    signed_ms=_oxfun_stamp,
+)
+
+_ROXOM = VenueProfile(
+    venue="roxom",
+    secrets=lambda: {"api_key": "xrxk_key_0123456789abcdef", "private_key": rsa_pem(2048)},
+    options={"auth": "api-key"},  # to load an RSA key takes 50 ms
+    strong={"auth": "rsa"},
+    login=({"event": "subscribe"},),
+    refused_login=payload("roxom/ws-error"),
+    accepted=({"data": {"cancelledOrderIds": []}, "error": False}, payload("roxom/cancel-all")),
+    refused=((401, payload("roxom/bad-key")), (200, payload("roxom/expired-key"))),
+    unknown=((429, {"error": {"code": 429}}), (200, {"data": {}, "error": False})),
+    nothing=_SLOW,
+    key_refused=(401, payload("roxom/bad-key")),
+    listed=_roxom_list,
+    pushed=_roxom_push,
+    found=_roxom_found,
+    forgotten=((404, payload("roxom/order-not-found")),),
+    ids=("01234567-89ab-7def-8123-456789abcdef", "98765432-10fe-dcba-9876-543210fedcba"),
+    live=("submitted", "waitingtrigger"),
+    gone="cancelled",
+    drilled=((404, payload("roxom/order-not-found")), (200, {"data": {"success": True}})),
+    not_drilled=(
+        (200, {"data": {"success": False}}),
+        (429, {"error": {"code": 429, "message": "Order not found, too fast"}}),
+        (400, payload("roxom/error-object")),
+    ),
+    worth=_roxom_worth,
+    equity={"BTC": "0.0015"},
+)
+
+_KUNA_IDS = ("c7fc5b2b-bd9d-48c1-a458-a83412669cf4", "3e5591ba-2778-4d85-8851-54284045ea44")
+_KUNA = VenueProfile(
+    venue="kuna",
+    secrets=lambda: {
+        "public_key": "kuna-public-0123456789",
+        "api_secret": "kuna-secret-0123456789",
+        "api_key": "kuna-single-0123456789",
+    },
+    strong={"auth": "hmac"},
+    login=(payload("kuna/handshake"), payload("kuna/set-auth-token"), {"rid": 2}, {"rid": 3}),
+    refused_login=payload("kuna/login-refused"),
+    # the answer to a batch; to a list, with which a strike begins that knows nothing, it shows orders that have ended
+    accepted=({"data": [{"id": one, "success": True, "status": "Canceled"} for one in _KUNA_IDS]},),
+    refused=(
+        (400, {"code": "BAD_REQUEST", "message": "Trading is closed"}),
+        (200, {"errors": [{"code": "BAD_REQUEST", "message": "Trading is closed"}]}),
+        (500, payload("kuna/error-uuid")),
+    ),
+    unknown=((429, {"errors": [{"code": "TOO_MANY_REQUESTS"}]}), (200, {"data": {}})),
+    waits=True,
+    nothing=_SLOW[:-1],  # a bare list is an answer here
+    key_refused=(401, {"errors": [{"code": "UNAUTHORIZED", "message": "Unauthorized"}]}),
+    listed=_kuna_list,
+    pushed=_kuna_push,
+    found=_kuna_found,
+    forgotten=(
+        (404, {"errors": [{"code": "NOT_FOUND", "message": "Order not found"}]}),
+        (200, {"errors": [{"code": "BAD_REQUEST", "message": "Order with id 1 does not exist"}]}),
+    ),
+    ids=_KUNA_IDS,
+    live=("Open", "Pending", "WaitStop"),
+    gone="Canceled",
+    header="public_key",
+    pings=(b"",),
+    drilled=(
+        (200, {"data": [{"id": NO_ORDER, "success": False}]}),
+        (200, [{"orderId": NO_ORDER, "success": False}]),
+        (400, payload("kuna/error-closed")),
+        (404, {"errors": [{"code": "NOT_FOUND", "message": "Order not found"}]}),
+    ),
+    not_drilled=(
+        (200, {"data": []}),
+        (200, {"errors": [{"code": "BAD_REQUEST", "message": "Trading is closed"}]}),
+        (429, {"errors": [{"code": "TOO_MANY_REQUESTS", "message": "Order not found, too fast"}]}),
+        (400, {"errors": []}),
+        (500, payload("kuna/error-uuid")),
+    ),
+    worth=lambda call: payload("kuna/balance"),
+    equity={"USDT": "12.5", "UAH": "7234.6"},
+)
+
+
+def _crosstrade_list(*ids: str, status: str) -> object:
+    order = payload("crosstrade/order")
+    snapshot = payload("crosstrade/snapshot")  # one body for both: a reader of the one does not look at the other
+    return {
+        **snapshot,
+        "orders": [{**order, "orderId": order_id, "orderState": status} for order_id in ids],
+        "success": True,
+    }
+
+
+def _crosstrade_push(one: str, status: str) -> object:
+    return {"type": "orderUpdate", "order": {**payload("crosstrade/order"), "orderId": one, "orderState": status}}
+
+
+_CROSSTRADE = VenueProfile(
+    venue="crosstrade",
+    secrets=lambda: {"token": "crosstrade-token-0123456789"},
+    options={"nt_accounts": ("Sim101",)},
+    widest={"nt_accounts": ("Sim101", "Live1"), "flatten": True},
+    besides={"positions": [{"account": "Sim101", "instrument": "ES", "marketPosition": "Long", "quantity": 1}]},
+    login=({"id": "hello", "data": {"orders": [], "success": True}},),
+    refused_login={"type": "error", "error": "Session active elsewhere"},
+    accepted=(payload("crosstrade/cancelled"), payload("crosstrade/cancelled-none"), {"success": True}),
+    refused=((400, payload("crosstrade/invalid-account")), (400, payload("crosstrade/invalid-request")), (401, {})),
+    unknown=((408, payload("crosstrade/addon")),),  # what its rate limit refuses is repeated, and not told at once
+    nothing=_SLOW,
+    key_refused=(401, {"success": False, "error": "unauthorized"}),
+    listed=_crosstrade_list,
+    pushed=_crosstrade_push,
+    ids=("0123456789abcdef0123456789abcdef", "ce0a8e5002ea463e856eb6384f5cee7e"),
+    live=("Working", "TriggerPending"),
+    gone="Cancelled",
+    header="token",
+    ws_first=True,
+    signed=False,
+    verb="api",
+    drilled=((400, payload("crosstrade/not-found")), (200, payload("crosstrade/cancelled-one"))),
+    not_drilled=(
+        (400, payload("crosstrade/invalid-account")),
+        (408, payload("crosstrade/addon")),
+        (429, payload("crosstrade/rate-limit")),
+    ),
+    ws_drilled=lambda frame: {"id": frame["id"], "data": payload("crosstrade/not-found")},
+    ws_not_drilled=lambda frame: {"id": frame["id"], "error": "addon_disconnected"},
+    worth=lambda call: payload("crosstrade/snapshot"),
+    equity={"USD": "1E+5"},
+    settle_s=10.0,
+)
+
+STANDS: Mapping[str, VenueProfile] = {
+    stand.venue: stand
+    for stand in (
+        _CROSSTRADE,
+        _KUNA,
+        _OXFUN,
+        _ROXOM,
+    )
+}

@@ -1,0 +1,236 @@
+"""Make the reference pages that stand in the code: the command line, the configuration, the journal's records.
+
+`python -m tests.repository.reference --write` writes them below `docs/reference`; `tests/repository/test_docs.py`
+compares. What a page says of a key is the comment behind the key's field.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from kill_switch.cli import main as program
+from kill_switch.config import parsers, schema
+from kill_switch.core import record_codec
+from kill_switch.journal import records
+from kill_switch.venues import VENUES
+
+ROOT = Path(__file__).parents[2]
+PAGES = ROOT / "docs/reference"
+HEAD = "<!-- made by `python -m tests.repository.reference --write` from the code; change it there -->\n\n"
+TABLES: Mapping[str, type[BaseModel]] = {
+    "daemon": schema.DaemonConfig,
+    "intake": schema.IntakeConfig,
+    "rearm": schema.RearmConfig,
+    "drill": schema.DrillConfig,
+    "hooks": schema.HooksConfig,
+    "notify": schema.NotifyConfig,
+    "ping": schema.PingConfig,
+}
+INTRODUCTION = (
+    "One TOML file: `-c FILE`, else `$KILL_SWITCH_CONFIG`, else `/etc/kill-switch/config.toml`. An unknown key, a "
+    "wrong type or an impossible combination is an error; all errors are reported at once. Durations have a unit: "
+    '`"250ms"`, `"3s"`, `"5m"`, `"1h"`. `kill-switch init` writes an example with comments.'
+)
+ACCOUNTS = (
+    '`venue` is the kind of venue; its own keys follow. A secret is `{ credential = "NAME" }`, `{ file = "/PATH" }` or '
+    '`{ env = "NAME" }`.'
+)
+
+
+# ── the command line ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def command_line() -> str:
+    """Return the page of the commands, each with its own help."""
+    top = click.Context(program, info_name="kill-switch", **program.context_settings)
+    lines = ["# Commands", "", "Each command takes `-c FILE` and `--help`. [Exit codes](exit-codes.md)."]
+    for name in program.list_commands(top):
+        command = program.commands[name]
+        with click.Context(command, info_name=name, parent=top) as context:
+            usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+            lines += ["", f"## {name}", "", f"    {usage}", "", *_help(command.help or "")]
+            options = [parameter.get_help_record(context) for parameter in command.get_params(context)]
+            rows = [f"| `{_cell(what)}` | {_cell(text)} |" for what, text in filter(None, options) if text]
+            if rows:
+                lines += ["", "| option | does |", "|---|---|", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def _help(text: str) -> Iterator[str]:
+    """Turn a help text into paragraphs; one that begins with a line of \\b is shown as it is."""
+    for number, paragraph in enumerate(re.split(r"\n\s*\n", inspect.cleandoc(text).strip("\n"))):
+        if number:
+            yield ""
+        if paragraph.startswith("\b"):
+            yield "```text"
+            yield from textwrap.dedent(paragraph[1:].strip("\n")).splitlines()
+            yield "```"
+        else:
+            yield from textwrap.wrap(" ".join(paragraph.split()), 118, break_on_hyphens=False)
+
+
+# ── the configuration ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def configuration() -> str:
+    """Return the page of the tables and their keys."""
+    lines = ["# Configuration", "", *textwrap.wrap(INTRODUCTION, 118, break_on_hyphens=False)]
+    for name, model in TABLES.items():
+        lines += _table(f"[{name}]", model, name)
+    lines += _table("[accounts.NAME]", schema.CommonConfig)
+    lines += ["", *textwrap.wrap(ACCOUNTS, 118, break_on_hyphens=False)]
+    for name, venue in sorted(VENUES.items()):
+        wanted = ", ".join(f"`{key}`" for key in venue.secrets(venue.Options.model_construct()))
+        lines += [*_table(f'[accounts.NAME], venue = "{name}"', venue.Options), "", f"Secrets: {wanted}."]
+    for kind, trigger in schema.KINDS.items():
+        lines += _table(f'[triggers.NAME], kind = "{kind}"', trigger, kind)
+    return "\n".join(lines) + "\n"
+
+
+def _table(title: str, model: type[BaseModel], prefix: str = "") -> list[str]:
+    comments = _comments(model)
+    rows = []
+    for name, field in model.model_fields.items():
+        if name != "kind":
+            key = field.alias or name
+            says = filter(None, [comments.get(name, ""), *_rules(key, field, prefix)])
+            rows.append(f"| `{key}` | {_default(field)} | {_cell('; '.join(says))} |")
+    return ["", f"## {title}", "", "| key | default | means |", "|---|---|---|", *rows]
+
+
+def _rules(key: str, field: FieldInfo, prefix: str) -> Iterator[str]:
+    """Yield what a value must be."""
+    if choices := _choices(field.annotation):
+        yield "one of " + ", ".join(f'`"{each}"`' for each in choices)
+    else:
+        yield (field.description or "").removeprefix("expected ")
+    for bounded in (key, f"{prefix}.{key}"):
+        if bounded in parsers.BOUNDS:
+            yield "{} to {}".format(*parsers.BOUNDS[bounded])
+
+
+def _choices(annotation: object) -> Sequence[Any]:
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "must be given"
+    value = field.default
+    if value is None or value in ((), {}, ""):
+        return "–"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, float):
+        return f'`"{_seconds(value)}"`'
+    if isinstance(value, tuple):
+        return "`[" + ", ".join(f'"{each}"' for each in value) + "]`"
+    return f"`{value}`" if isinstance(value, int) else f'`"{value}"`'
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1000:g}ms" if value < 1 else f"{value:g}s"
+
+
+def _comments(model: type[BaseModel]) -> dict[str, str]:
+    """Return the comment behind each field, of the model and what it inherits from."""
+    found: dict[str, str] = {}
+    for kind in reversed(model.__mro__):
+        if not issubclass(kind, BaseModel) or kind.__module__.startswith("pydantic"):
+            continue
+        name = ""
+        for line in inspect.getsource(kind).splitlines():
+            name = match[1] if (match := re.match(r"\s+(\w+): ", line)) else name
+            if name and (comment := re.search(r"  # (?!noqa)(.+)$", line)):
+                found[name] = comment[1]
+    return found
+
+
+# ── the journal's records ─────────────────────────────────────────────────────────────────────────────────────────────
+
+RECORDS = (
+    f"Each line of `journal.jsonl` is one record: `seq, at, mono_ns, boot, kind, data, prev, hash`. `data` depends on "
+    f"`kind`. This page lists the kinds in format {records.FORMAT} of the journal. The `start` and `checkpoint` "
+    "records say which format it is; without one it is format 1. A daemon that does not know the format starts "
+    "tripped. A version leaves fields out that it does not know, and records of unknown kinds. A record about latches "
+    "that cannot be understood trips every account."
+)
+
+
+def journal_records() -> str:
+    """Return the page of the journal's records."""
+    lines = ["# Journal records", "", *textwrap.wrap(RECORDS, 118, break_on_hyphens=False), ""]
+    lines += ["| kind | written by | read by | since | trips |", "|---|---|---|---|---|"]
+    for row in records.TABLE:
+        kind = row.record.kind
+        trips = "yes" if row.trips else ""
+        lines.append(f"| [`{kind}`](#{kind}) | {row.written_by} | {row.read_by} | {row.since} | {trips} |")
+    for row in records.TABLE:
+        lines += ["", f"## {row.record.kind}", "", "| field | type | means |", "|---|---|---|"]
+        for field in record_codec.fields_of(row.record):
+            rule = "must be there" if field.required else "left out if there is none" if field.omitted else ""
+            meaning = _cell("; ".join(filter(None, [field.meaning, rule])))
+            lines.append(f"| `{field.name}` | {_type(field.hint)} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _type(hint: Any) -> str:
+    """Name a field's type in JSON's words."""
+    names = {str: "string", int: "integer", bool: "true or false", Any: "any"}
+    args = [one for one in get_args(hint) if one is not type(None)]
+    if hint in names:
+        return names[hint]
+    if type(None) in get_args(hint):
+        return f"{_type(args[0])} or null"
+    origin = get_origin(hint)
+    if origin is tuple:
+        return f"array of {_type(args[0])}" if args[-1] is ... else "array"
+    if origin is not None or is_dataclass(hint):
+        return "object"
+    return "string"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+# ── all ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pages() -> dict[Path, str]:
+    """Return the text of each page."""
+    return {
+        PAGES / "cli.md": HEAD + command_line(),
+        PAGES / "configuration.md": HEAD + configuration(),
+        PAGES / "journal-records.md": HEAD + journal_records(),
+    }
+
+
+def main() -> None:
+    """Write the pages, or say which differ."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.repository.reference", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--write", action="store_true", help="write the pages")
+    write = parser.parse_args().write
+    for path, text in pages().items():
+        same = path.exists() and path.read_text("utf-8") == text
+        if write and not same:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+        print(f"{path.relative_to(ROOT)}: {'as in the code' if same else 'written' if write else 'differs'}")
+
+
+if __name__ == "__main__":
+    main()

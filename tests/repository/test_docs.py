@@ -1,0 +1,85 @@
+"""The documentation is as the code is: tests that it names, pages that are made, links, the size of the README."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+from tests import pages
+from tests.repository import reference
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_each_test_that_a_page_about_triggers_names_is_there() -> None:
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    there = set(re.findall(r"def (test_\w+)", tests))
+    files = (ROOT / "docs/guides/triggers").iterdir()
+    pages = {path.name: set(re.findall(r"`(test_\w+)`", path.read_text())) for path in files}
+    assert pages["flag.md"] and pages["link.md"] and pages["schedule.md"]
+    assert {name: named - there for name, named in pages.items() if named - there} == {}
+
+
+def test_each_test_that_the_page_about_security_names_is_in_the_file_that_it_names() -> None:
+    page = (ROOT / "docs/explanation/security.md").read_text()
+    named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", page)
+    assert len(named) > 100
+    assert page.count(".py::") == len(named)
+    missing = [f"{file}::{test}" for file, test in named if not _has(ROOT / "tests" / file, test)]
+    assert missing == []
+
+
+def _has(file: Path, test: str) -> bool:
+    return file.exists() and re.search(rf"def {test}\(", file.read_text()) is not None
+
+
+def written() -> list[Path]:
+    """Return the pages that are in the repository."""
+    found = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in found.splitlines()]
+
+
+def test_pages_that_are_made_from_the_code_are_as_the_code_has_it() -> None:
+    differ = [path.name for path, text in reference.pages().items() if path.read_text("utf-8") != text]
+    assert differ == [], "python -m tests.repository.reference --write"
+
+
+def test_the_readme_is_read_in_three_minutes() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").split()) <= 700
+
+
+def test_each_link_from_page_to_page_leads_somewhere() -> None:
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in written()
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
+        if not target.startswith(("http://", "https://", "mailto:")) and not (page.parent / target).exists()
+    ]
+    assert broken == []
+
+
+def test_no_page_installs_by_a_name_that_is_not_ours_on_an_index() -> None:
+    named = re.compile(
+        r"(pip|pipx|uv|poetry)\b[^\n]* (install|add)\b[^\n]*[\s'\"]kill[-_]switch([\s'\"\[=<>~]|$)", re.MULTILINE
+    )
+    assert [str(page.relative_to(ROOT)) for page in written() if named.search(page.read_text("utf-8"))] == []
+    assert named.search("pip install 'kill-switch[sim]'") and named.search("uv pip install kill-switch")
+
+
+def test_each_command_block_runs_in_a_test_or_says_why_not() -> None:
+    silent = []
+    tested = "\n".join(file.read_text("utf-8") for file in (ROOT / "tests").rglob("systemd/*.py"))
+    for block in (block for page in pages.pages() for block in pages.blocks(page)):
+        marks = [block.mark("run") is not None, bool(block.mark("not run")), block.mark("tested") is not None]
+        wrong = sum(marks) != 1 or (block.mark("needs") or "nothing") not in pages.SETUPS
+        if wrong or (marks[2] and f'block("{block.mark("tested")}")' not in tested):
+            silent.append(f"{block.place}: {block.marks}")
+    assert silent == []
+
+
+def test_output_fits_a_page_by_its_words_and_not_by_its_numbers() -> None:
+    expected = "kill k1-17\n…\nmm1 CLEAR 0.4 ms – 1\n"
+    assert pages.missing(expected, "kill k1-18\nx\nmm1   CLEAR  12 ms 3 ms 2\n") == []
+    assert pages.missing(expected, "kill k1-18\nmm1 RESIDUE 12 ms 3 ms 2\n") == ["mm1 CLEAR 0.4 ms – 1"]
+    assert pages.missing(expected, "mm1 CLEAR 12 ms 3 ms 2\nkill k1-18\n") == ["mm1 CLEAR 0.4 ms – 1"]

@@ -1,0 +1,59 @@
+"""The package's docstrings, names and sizes have no finding that `tests/repository/prose.json` does not allow."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.repository import prose
+
+
+@pytest.mark.parametrize("rule", prose.RULES)
+def test_each_file_has_exactly_the_findings_that_the_allow_list_has(rule: str) -> None:
+    differences = prose.differences(rule, prose.count(prose.RULES[rule]()), prose.allowed()[rule])
+    assert differences == [], "see them by python -m tests.repository.prose FILE; if there are fewer, --write"
+
+
+FUNCTION = ast.parse("def f(): ...").body[0]
+CLASS = ast.parse("class C: ...").body[0]
+MODULE = ast.parse("")
+
+
+@pytest.mark.parametrize(
+    ("node", "text"),
+    [
+        (FUNCTION, "Send the account's prebuilt command."),
+        (FUNCTION, "Return the offset, in seconds.\n\n    value = offset(one, what, said)\n"),
+        (FUNCTION, "Process the reply (e.g. a refusal). Raises `VenueError` if `one is what somebody said`."),
+        (CLASS, "A warm connection of one account."),
+        (MODULE, "The write-ahead note. The dispatcher writes it. It survives the process. It never waits."),
+    ],
+)
+def test_a_docstring_that_keeps_the_style_has_no_finding(node: ast.AST, text: str) -> None:
+    assert list(prose.problems(text, node)) == []
+
+
+@pytest.mark.parametrize(
+    ("node", "text", "finding"),
+    [
+        (FUNCTION, "Say what is about to be done.", 'begins with "Say"'),
+        (FUNCTION, "Send the command. Who left it is known.", 'begins with "Who"'),
+        (FUNCTION, "Send the command that somebody left.", '"somebody" stands for a term'),
+        (FUNCTION, "Send " + "a b c d e f g h i j k l m n o p q r s t u v w x y.", "26 words"),
+        (FUNCTION, "Send the command", "ends without a period"),
+        (FUNCTION, "Sends the command.", "no imperative"),
+        (FUNCTION, "The command.", "no imperative"),
+        (MODULE, "A. B. C. D. E.", "5 sentences"),
+    ],
+)
+def test_a_docstring_against_the_style_has_a_finding_that_names_the_rule(
+    node: ast.AST, text: str, finding: str
+) -> None:
+    assert [finding in problem for problem in prose.problems(text, node)] == [True]
+
+
+def test_the_allow_list_may_shrink_and_move_but_not_grow() -> None:
+    assert prose.grown({"docstrings": {"b.py": 2, "c.py": 1}}, {"docstrings": {"a.py": 3}}) == []
+    assert prose.grown({"docstrings": {"a.py": 3, "b.py": 1}}, {"docstrings": {"a.py": 3}}) == ["docstrings"]
+    assert prose.differences("docstrings", {"a.py": 1}, {"a.py": 2}) == ["a.py: 1 docstrings, 2 allowed"]

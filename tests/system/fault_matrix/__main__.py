@@ -1,0 +1,223 @@
+"""Print the matrix: fault × venue × moment. Exit 1 if a cell does not hold what is promised."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import uvloop
+
+from kill_switch.daemon.daemon import COLLECT
+from kill_switch.sim.main import VENUES
+
+from .case import Outcome, play
+from .catalog import FAULTS, MOMENTS, plays
+from .loop_monitor import Gauge
+
+AT_ONCE = 16  # cells in one process: they spend their time waiting
+HEAVY_AT_ONCE = 4
+AGAIN_AT_ONCE = 3  # of those that were late
+STALL_S = 0.4  # the longest that the event loop's thread may compute without a turn for the others
+GROWTH_MIB = 384  # of the process, whatever is sent to four accounts at once
+
+Key = tuple[str, str, str]
+
+
+@contextlib.asynccontextmanager
+async def world() -> AsyncIterator[str]:
+    """Start the process that hosts the venues; the value is its socket."""
+    with tempfile.TemporaryDirectory(prefix="kill-switch-world-") as scratch:
+        path = f"{scratch}/socket"
+        command = [sys.executable, "-m", "tests.system.fault_matrix.venue_process", path, scratch]
+        process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            if not await process.stdout.readline():
+                raise RuntimeError("the venues did not start")
+            yield path
+        finally:
+            process.stdin.close()
+            try:
+                await asyncio.wait_for(process.wait(), 10)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+async def work(keys: Sequence[Key], at_once: int, *, tell: bool = False) -> list[Outcome]:
+    """Play cells, some at once, and watch the event loop and the memory meanwhile."""
+    outcomes: list[Outcome] = []
+    turns = asyncio.Semaphore(at_once)
+    gauge = Gauge()
+
+    async def one(key: Key, path: str) -> None:
+        async with turns:
+            gauge.enter(key)
+            try:
+                outcome = await play(*key, path, gauge)
+            finally:
+                worst = gauge.leave(key)
+            if outcome.ok and worst.stall_s > STALL_S:
+                outcome.ok, outcome.late = False, True  # it may have been another of the cells that are played together
+                outcome.text = f"FAIL the event loop stood still for {worst.stall_s:.2f} s"
+            if outcome.ok and worst.growth_mib > GROWTH_MIB:
+                outcome.ok, outcome.text = False, f"FAIL grew by {worst.growth_mib:.0f} MiB"
+            outcome.stall_s, outcome.growth_mib = worst.stall_s, worst.growth_mib
+            outcomes.append(outcome)
+            if tell:
+                sys.stdout.write(json.dumps(asdict(outcome)) + "\n")
+                sys.stdout.flush()
+
+    async with world() as path:
+        gauging = asyncio.create_task(gauge.run())
+        await asyncio.gather(*(one(key, path) for key in keys))
+        gauging.cancel()
+        await asyncio.gather(gauging, return_exceptions=True)
+    gauge.close()
+    return outcomes
+
+
+def kind(key: Key) -> str:
+    """Say what a process has to be like to play a cell: much to carry, or nothing special."""
+    return "heavy" if FAULTS[key[0]].heavy else "light"
+
+
+def run_here(keys: Sequence[Key], *, tell: bool = False, at_once: int = AT_ONCE) -> list[Outcome]:
+    """Play the cells in this process, on uvloop as the daemon runs."""
+    logging.getLogger("kill_switch").setLevel(logging.CRITICAL)
+    outcomes: list[Outcome] = []
+    for each in ("light", "heavy"):
+        if some := [key for key in keys if kind(key) == each]:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                most = min(at_once, HEAVY_AT_ONCE) if each == "heavy" else at_once
+                outcomes += runner.run(work(some, most, tell=tell))
+    return outcomes
+
+
+def cells(faults: Sequence[str], venues: Sequence[str], moments: Sequence[str]) -> list[Key]:
+    """Return the cells that there are."""
+    return [
+        (name, venue, moment)
+        for name in faults
+        for venue in venues
+        for moment in moments
+        if plays(VENUES[venue].supported, FAULTS[name])
+    ]
+
+
+async def _job(keys: Sequence[Key], told: list[Outcome], total: int, log: Path | None, at_once: int) -> None:
+    """Have a process of its own play some cells."""
+    command = [sys.executable, "-m", "tests.system.fault_matrix", "--cells", str(at_once)]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=1 << 20
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(keys).encode())
+        process.stdin.close()
+        while line := await process.stdout.readline():
+            told.append(Outcome(**json.loads(line)))
+            if log is not None:
+                with log.open("ab") as file:
+                    file.write(line)
+            if sys.stderr.isatty():
+                sys.stderr.write(f"\r{len(told)}/{total} cells")
+                sys.stderr.flush()
+        if await process.wait():
+            raise RuntimeError(f"a job ended with {process.returncode}")
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+
+
+async def _jobs(keys: Sequence[Key], jobs: int, log: Path | None, at_once: int = AT_ONCE) -> list[Outcome]:
+    """Play cells in some processes of each kind, all at the same time: some wait while others compute."""
+    told: list[Outcome] = []
+    kinds = [[key for key in keys if kind(key) == each] for each in ("light", "heavy")]
+    shares = [share for some in kinds for number in range(jobs) if (share := some[number::jobs])]
+    await asyncio.gather(*(_job(share, told, len(keys), log, at_once) for share in shares))
+    return told
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Return the matrix as text."""
+    by_key = {(o.fault, o.moment, o.venue): o for o in outcomes}
+    venues = sorted({o.venue for o in outcomes})
+    faults = [name for name in FAULTS if any(o.fault == name for o in outcomes)]
+    rows = [["fault", "moment", *venues]]
+    for fault in faults:
+        for moment in MOMENTS:
+            found = [by_key.get((fault, moment, venue)) for venue in venues]
+            if any(found):
+                rows.append([fault, moment, *(o.text if o else "-" for o in found)])
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def summary(outcomes: Sequence[Outcome], expected: int, again: int, took_s: float) -> str:
+    """Return what all of it came to, in one line."""
+    said = Counter(o.reported for o in outcomes if o.ok)
+    failed = sum(not o.ok for o in outcomes)
+    unreported = sum(o.unreported for o in outcomes)
+    worst_ms = max((o.stall_s for o in outcomes), default=0) * 1000
+    other_s = max((o.other_s for o in outcomes), default=0)
+    grown_mib = max((o.growth_mib for o in outcomes), default=0)
+    return (
+        f"{len(outcomes)} of {expected} cells: {said['clear']} cleared, {said['left'] + said['unknown']} honest, then "
+        f"cleared (left {said['left']}, unknown {said['unknown']}), FAIL {failed}, "
+        f"orders left unreported {unreported}, {took_s:.0f} s "
+        f"({again} were late and played again; longest turn of the event loop {worst_ms:.0f} ms, "
+        f"other accounts clear within {other_s:.1f} s, memory grown by {grown_mib:.0f} MiB)"
+    )
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and end what was started on the way
+    parser = argparse.ArgumentParser(prog="python -m tests.system.fault_matrix", description=__doc__)
+    parser.add_argument("--venue", action="append", choices=sorted(VENUES))
+    parser.add_argument("--fault", action="append", help="a fault's name, or the beginning of some")
+    parser.add_argument("--moment", action="append", choices=MOMENTS)
+    parser.add_argument("--jobs", type=int, default=2, help="one for each core; default 2")
+    parser.add_argument("--log", type=Path, help="append what each cell came to, a JSON line a cell")
+    parser.add_argument("--cells", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.cells:
+        gc.set_threshold(*COLLECT)  # as the daemon does
+        gc.freeze()
+        run_here([tuple(key) for key in json.loads(sys.stdin.read())], tell=True, at_once=given.cells)
+        return 0
+    faults = [name for name in FAULTS if not given.fault or any(name.startswith(start) for start in given.fault)]
+    if not faults:
+        parser.error(f"no fault begins so; there are: {', '.join(FAULTS)}")
+    keys = cells(faults, given.venue or sorted(VENUES), given.moment or MOMENTS)
+    began_s = time.monotonic()
+    outcomes = asyncio.run(_jobs(keys, max(1, given.jobs), given.log))
+    late = [(o.fault, o.venue, o.moment) for o in outcomes if o.late]
+    if late:  # the other cells, or other programs, may have had the machine: once more, few at a time
+        outcomes = [o for o in outcomes if not o.late]
+        outcomes += asyncio.run(_jobs(late, 1, given.log, AGAIN_AT_ONCE))
+    print(table(outcomes))
+    failed = [o for o in outcomes if not o.ok]
+    for outcome in failed:
+        print(f"\nFAIL {outcome.fault} × {outcome.venue} × {outcome.moment}: {outcome.text}")
+        print("\n".join(f"    {line}" for line in outcome.said[-12:]))
+    print("\n" + summary(outcomes, len(keys), len(late), time.monotonic() - began_s))
+    return 1 if failed or len(outcomes) != len(keys) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

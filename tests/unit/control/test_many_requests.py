@@ -1,0 +1,116 @@
+"""Many requests at once leave the event loop to others, and keep no kill waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import orjson
+import pytest
+
+from kill_switch.control import server as control
+from kill_switch.control.server import Caller, Handler, Turnstile
+from kill_switch.system.offload import OffloadThread
+from kill_switch.system.users import UserDirectory
+from tests.harness.virtual_time import running
+
+pytestmark = pytest.mark.anyio
+CLIENTS = 200
+
+
+class Desk:
+    """Note in which pass of the event loop each request begins."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+        self.began: list[tuple[int, str]] = []
+        self._tick()
+
+    def _tick(self) -> None:
+        self.passes += 1
+        self._handle = running().call_soon(self._tick)
+
+    def close(self) -> None:
+        self._handle.cancel()
+
+    def handlers(self) -> Mapping[str, Handler]:
+        async def handle(request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
+            self.began.append((self.passes, str(request["cmd"])))
+            return {"ok": True}
+
+        return {"status": handle, "fire": handle}
+
+
+async def ask(desk: Desk, turnstile: Turnstile, cmd: str, had: int = 0, **more: object) -> None:
+    line = orjson.dumps({"cmd": cmd, **more})
+    await control._answer(line, Caller(7, 77, "ann"), desk.handlers(), None, turnstile, had)
+
+
+async def test_one_request_begins_in_a_pass_of_the_loop_and_a_kill_does_not_wait_for_the_others() -> None:
+    desk, turnstile = Desk(), Turnstile()
+    async with anyio.create_task_group() as group:
+        for _ in range(CLIENTS):
+            group.start_soon(ask, desk, turnstile, "status")
+        await asyncio.sleep(0)
+        asked = desk.passes
+        await ask(desk, turnstile, "fire")
+        assert desk.passes == asked  # not even one pass
+        assert len(desk.began) <= 3
+    desk.close()
+    passes = [number for number, cmd in desk.began if cmd == "status"]
+    assert len(passes) == len(set(passes)) == CLIENTS
+
+
+async def test_many_kills_leave_the_loop_to_others_and_a_dry_run_is_no_kill() -> None:
+    desk, turnstile = Desk(), Turnstile()
+    async with anyio.create_task_group() as group:
+        for _ in range(CLIENTS):
+            group.start_soon(ask, desk, turnstile, "fire")
+            group.start_soon(lambda: ask(desk, turnstile, "fire", dry_run=True))
+    desk.close()
+    passes = [number for number, _ in desk.began]
+    assert len(passes) == 2 * CLIENTS
+    assert max(passes.count(number) for number in passes) == 2
+
+
+async def test_who_has_asked_for_much_waits_for_who_has_not() -> None:
+    desk, turnstile, order = Desk(), Turnstile(), list[int]()
+
+    async def note(had: int) -> None:
+        await ask(desk, turnstile, "status", had)
+        order.append(had)
+
+    async with anyio.create_task_group() as group:
+        for had in (900, 800, 5, 700):
+            group.start_soon(note, had)
+    desk.close()
+    assert order == [900, 5, 700, 800]  # the first one found the loop free
+
+
+async def test_a_status_on_every_connection_is_answered(tmp_path: Path) -> None:
+    desk = Desk()
+    desk.close()
+    path, answers = tmp_path / "control.sock", list[bytes]()
+
+    async def client() -> None:
+        async with await anyio.connect_unix(path) as stream:
+            for _ in range(3):
+                await stream.send(b'{"cmd":"status"}\n')
+                answers.append(await stream.receive())
+
+    async with anyio.create_task_group() as server:
+        server.start_soon(serve, path, desk.handlers())
+        while not path.exists():  # noqa: ASYNC110 - a thread
+            await anyio.sleep(0.01)
+        async with anyio.create_task_group() as clients:
+            for _ in range(30):
+                clients.start_soon(client)
+        server.cancel_scope.cancel()
+    assert answers == [b'{"ok":true}\n'] * 90
+
+
+async def serve(path: Path, handlers: Mapping[str, Handler]) -> None:
+    await control.serve(path, handlers, files=OffloadThread("the directory"), users=UserDirectory())

@@ -1,0 +1,140 @@
+"""What `status` tells: enough to see in five seconds what is tripped, why, and what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import anyio
+import pytest
+
+from kill_switch.core.domain import Phase, Route
+from kill_switch.journal import segments
+from kill_switch.journal.kill_report import ReportBuilder
+from kill_switch.triggers.flag.trigger import FlagState, FlagTrigger
+from tests.harness.control_harness import Opened
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_armed_daemon_has_no_reason_and_no_trouble(opened: Opened) -> None:
+    status = await opened("a").ask("status")
+    assert status["state"] == "ARMED"
+    assert (status["why"], status["trouble"]) == ([], [])
+    assert status["drill"] == {"next": None, "last": None}
+    assert status["intake"] == {"beats": 0, "ignored": 0, "wrong_time": 0, "lost": 0, "why_ignored": {}}
+    assert status["accounts"]["a"]["drill"] == {}
+    assert status["accounts"]["a"]["clock_offset_ms"] is None
+
+
+async def test_why_it_is_tripped_is_told_until_it_is_re_armed(opened: Opened) -> None:
+    office = opened("a")
+    await office.ask("fire", reason="runaway quoter")
+    await office.kill()
+    (why, *_) = (await office.ask("status"))["why"]
+    assert (why["trigger"], why["text"]) == ("operator", "runaway quoter")
+    assert why["observed_at"].startswith("2023-11-14T22:13:20")
+    office.dispatcher.rearm(office.asked())
+    assert (await office.ask("status"))["why"] == []
+
+
+async def test_a_status_in_the_moment_of_a_kill_has_its_reason_its_id_and_its_time(opened: Opened) -> None:
+    office = opened("a")
+    armed = await office.ask("status")
+    await anyio.sleep(5)
+    office.fire()
+    status = await office.ask("status")
+    assert (status["state"], [why["text"] for why in status["why"]]) == ("FIRING", ["touched"])
+    assert status["last_kill"] == office.dispatcher.state.accounts["a"].kill
+    assert status["since"] == status["why"][0]["observed_at"] != armed["since"]
+    await office.settle()
+    cleared = await office.ask("status")
+    assert cleared["state"] == "TRIPPED"
+    assert cleared["since"] > status["since"]
+    assert office.reports.render("last")["accounts"]["a"]["state"] == "CLEAR"  # type: ignore[index]
+
+
+async def test_a_text_that_is_found_behind_its_kill_is_its_reason_in_every_answer(opened: Opened) -> None:
+    office = opened("a")
+    office.reload('[triggers.panic]\nkind = "flag"\npath = "/nonexistent/KILL"\n')
+    words: list[tuple[str, str]] = []
+    office.watch._on_amended = lambda before, after: words.append((before, after))
+    flag = office.watch.triggers["panic"]
+    assert isinstance(flag, FlagTrigger)
+    flag._report = office.dispatcher.fire
+    flag._on_state(FlagState(True))
+    assert office.dispatcher.state.phase is Phase.STRIKING
+    flag._on_state(FlagState(True, "the quoter went mad"))
+    assert [why["text"] for why in (await office.ask("status"))["why"]] == ["the quoter went mad"]
+    await office.settle()
+    report = await office.ask("report")
+    assert [reason["text"] for reason in report["reasons"]] == ["the quoter went mad"]
+    assert words == [("panic: /nonexistent/KILL is there", "panic: the quoter went mad")]
+    again = segments.JournalReader(office.journal.path).entries()
+    assert ReportBuilder(1, again).render()["reasons"] == report["reasons"]  # type: ignore[index]
+
+
+async def test_why_is_told_of_those_that_are_tripped_and_not_of_a_later_kill_that_is_over(opened: Opened) -> None:
+    office = opened("a", "b")
+    await office.ask("fire", reason="first", scope=["a"])
+    await office.settle()
+    await office.ask("fire", reason="second", scope=["b"])
+    await office.settle()
+    office.dispatcher.rearm(office.asked("b"))
+    assert [why["text"] for why in (await office.ask("status"))["why"]] == ["first"]
+
+
+async def test_a_drill_is_told_as_a_whole_and_by_account(opened: Opened) -> None:
+    office = opened("a")
+    office.venues["a"].after_ms[Route.HTTP] = 300.0
+    office.drills.set_schedule("0 * * * *", "UTC")
+    drill = await office.ask("drill")
+    status = await office.ask("status")
+    assert status["drill"]["next"] == "2023-11-14T23:00:00+00:00"
+    assert status["drill"]["last"] == {key: drill[key] for key in ("at", "by", "ok", "answered_us", "budget_us")}
+    lanes = status["accounts"]["a"]["drill"]
+    assert (lanes["ws"]["ok"], lanes["ws"]["rtt_us"], lanes["http"]["within_budget"]) == (True, 3000, False)
+    assert status["trouble"] == ["drill: a http: 300 ms, over the budget of 250 ms"]
+
+
+async def test_a_drill_names_who_asked_for_it(opened: Opened) -> None:
+    office = opened("a")
+    drill = await office.ask("drill", scope=["a"])
+    assert (drill["by"], drill["uid"], drill["user"]) == ("operator", 7, "ann")
+    assert (await office.ask("drill", scope=["b"]))["exit"] == 1
+
+
+async def test_every_part_can_tell_its_trouble_and_one_that_fails_at_it_hides_no_other(opened: Opened) -> None:
+    def fails() -> Iterator[str]:
+        yield "never told"
+        raise RuntimeError("a bug")
+
+    office = opened("a")
+    office.operators._troubles += [fails, lambda: ["notify: nobody can be reached"]]
+    trouble = (await office.ask("status"))["trouble"]
+    assert trouble == ["internal error: RuntimeError: see the log", "notify: nobody can be reached"]
+
+
+async def test_ignored_datagrams_are_counted(opened: Opened) -> None:
+    office = opened("a")
+    office.intake.ignored += 3
+    assert (await office.ask("status"))["intake"]["ignored"] == 3
+
+
+async def test_a_dry_run_adds_the_orders_to_what_the_status_says(opened: Opened) -> None:
+    office = opened("a", "b")
+    found = await office.ask("fire", reason="x", scope=["a"], dry_run=True)
+    assert found["dry_run"] is True
+    assert list(found["accounts"]) == ["a"]
+    account = found["accounts"]["a"]
+    assert (account["venue"], account["state"], account["ready"]) == ("stub", "ARMED", True)
+    assert account["orders_known"] is False
+    assert office.dispatcher.state.phase == "ARMED"
+    assert (await office.ask("status"))["last_kill"] is None
+
+
+async def test_an_account_whose_kill_would_be_slow_is_told_though_its_lanes_are_ready(opened: Opened) -> None:
+    office = opened("a", "b")
+    office.venues["b"].slow = "another program uses up this user's requests"
+    status = await office.ask("status")
+    assert status["trouble"] == ["b: another program uses up this user's requests"]
+    assert status["accounts"]["b"]["ready"] is True

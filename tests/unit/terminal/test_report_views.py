@@ -1,0 +1,122 @@
+"""The text of a report tells what its JSON does."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from kill_switch.journal.kill_report import ReportBuilder
+from kill_switch.terminal import report_views
+from kill_switch.terminal.report_views import print_report, report_view
+from tests.harness.core_playbook import Run, answered, armed, asked, due, read, reported
+
+
+def drawn(report: Mapping[str, Any]) -> str:
+    out = io.StringIO()
+    Console(file=out, width=300, color_system=None).print(report_view(report))
+    return out.getvalue()
+
+
+def test_the_text_of_a_report_says_who_fired_at_what_and_who_re_armed_it() -> None:
+    run = Run(armed("a", "b", approvals=2))(reported("a", "b"))
+    for name in ("a", "b"):
+        run(answered(name, 100), read(name, 200), due(name, 450), read(name, 500))
+    found: Any = ReportBuilder(250_000, run.entries).render()
+    assert "by panic\nscope a, b\nnot re-armed\n" in drawn(found)
+    owner = {"trigger": "panic", "uid": 1000, "user": "ann", "at": "2023-11-14T22:13:00Z"}
+    shown = drawn({**found, "by": owner, "config": "0123456789abcdef" * 4})
+    assert "by panic, ann (uid 1000), whose file is of 2023-11-14T22:13:00Z\n" in shown
+    assert "scope a, b; configuration 0123456789abcdef\n" in shown
+    run(asked("a", uid=1, ms=60_000), asked("a", uid=2, ms=61_000, force=True))
+    found = ReportBuilder(250_000, run.entries).render()
+    assert (
+        "re-armed a at 2023-11-14T22:14:21.000000Z by user2 (uid 2), forced, with the approval of user1 (uid 1): "
+        "all well\nstill tripped: b\n"
+    ) in drawn(found)
+
+
+def test_the_text_of_a_report_says_what_is_weaker_than_a_kill_on_record_and_what_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found: Any = ReportBuilder(250_000, Run(armed("a"))(reported("a")).entries).render()
+    command = f"touch /{'long' * 40}/latch.jsonl"
+    print_report({**found, "problems": [{"text": "no latch\x1b", "do": command}]})
+    assert f"! no latch\ufffd\n  {command}\n" in capsys.readouterr().out
+
+
+def test_a_report_of_a_daemon_of_an_older_version_is_shown() -> None:
+    found: Any = ReportBuilder(250_000, Run(armed("a"))(reported("a")).entries).render()
+    old = {key: value for key, value in found.items() if key not in ("by", "scope", "rearmed", "config")}
+    assert "panic: touched" in drawn(old)
+
+
+def lines(**account: Any) -> list[str]:
+    told = {
+        **{
+            "verdict": "CONFIRMED",
+            "state": "CLEAR",
+            "sent_us": 1_000_400,
+            "answered_us": 1_500_000,
+            "clear_us": 2_000_000,
+        },
+        **{"strikes": 2, "routes": ["http"], "attempts": [], "cancelled": None, "cancelled_ids": [], "claimed": None},
+        **{"left": 0, "evidence": ""},
+        **account,
+    }
+    report = {
+        **{"id": "k1-1700000000", "reasons": [], "budget_us": 250_000, "within_budget": False},
+        **{
+            "last_sent_us": 1_000_400,
+            "last_answered_us": 1_500_000,
+            "all_clear_us": 2_000_000,
+            "accounts": {"mm1": told},
+        },
+    }
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(report_views.report_view(report))
+    return [line.strip() for line in capture.get().splitlines()]
+
+
+def test_strikes_that_were_refused_stand_below_the_table_beside_their_own_times() -> None:
+    refused = {
+        "strike": 1,
+        "sent_us": 400,
+        "answered_us": 6_500,
+        "answer": "REFUSED",
+        "routes": ["ws"],
+        "evidence": "no",
+    }
+    accepted = {**refused, "strike": 2, "sent_us": 1_000_400, "answered_us": 1_500_000, "answer": "ACCEPTED"}
+    shown = lines(attempts=[refused, accepted])
+    assert shown[-1] == "mm1: strike 1, sent after 0.4 ms by ws: REFUSED after 6.5 ms: no"
+    assert "1,000.4 ms 1,500.0 ms" in shown[-3]
+    assert lines(attempts=[accepted])[-1].split()[:2] == ["mm1", "CONFIRMED"]
+
+
+def test_many_refused_strikes_are_counted() -> None:
+    lost: dict[str, Any] = {
+        "strike": 1,
+        "sent_us": None,
+        "answered_us": None,
+        "answer": None,
+        "routes": [],
+        "evidence": "",
+    }
+    shown = lines(attempts=[lost] * 8)
+    assert shown[-2:] == ["mm1: strike 1, not sent: no answer", "mm1: and 5 more strikes that were not accepted"]
+
+
+def test_the_orders_that_are_gone_are_named_and_a_claim_that_differs_is_said() -> None:
+    shown = lines(cancelled=5, cancelled_ids=["a", "b", "c", "d"], claimed=15)
+    assert shown[-2] == "mm1: gone: a, b, c and 2 more"
+    assert shown[-1] == "mm1: the venue claims 15 cancelled orders, all strikes together"
+    assert lines(cancelled=1, cancelled_ids=["a"], claimed=1)[-1] == "mm1: gone: a"
+
+
+def test_what_is_gone_is_unknown_where_nobody_knows() -> None:
+    assert " – " in lines()[-1]

@@ -1,0 +1,57 @@
+"""A venue's protocol may want no WebSocket connection for a while: then none is made, and the lane says why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import anyio
+import httpx
+import pytest
+
+from kill_switch import clock
+from kill_switch.core.domain import Instant, LaneState, Route
+from kill_switch.dispatch import connect
+from kill_switch.sim import serve
+from kill_switch.transports.lane import ConnectionNotWanted
+from kill_switch.transports.ws import WsLane
+from kill_switch.venues.crosstrade.adapter import CrossTrade
+from kill_switch.venues.messages import Closed
+from tests.harness.lane_listeners import RecordingListener, until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_lane_that_is_to_keep_away_makes_no_attempt_and_comes_back_when_it_may() -> None:
+    async with serve(["crosstrade"]) as ready:
+        entry = ready["venues"]["crosstrade"]
+        token = {"Authorization": f"Bearer {entry['credentials']['token']}"}
+        away = ["somebody else has it"]
+
+        def headers() -> Mapping[str, str]:
+            if away:
+                raise ConnectionNotWanted(away[0])
+            return token
+
+        ear = RecordingListener()
+        lane = WsLane(entry["ws_url"], headers, ear, ca_file=ready["ca_file"])
+        async with anyio.create_task_group() as group, httpx.AsyncClient(trust_env=False) as admin:
+            group.start_soon(lane.run)
+            await until(lambda: lane.trouble)
+            await anyio.sleep(0.3)
+            assert (lane.trouble, lane.state) == ("somebody else has it", LaneState.DOWN)
+            assert (await admin.get(f"{ready['admin']}/requests")).json() == []
+            away.clear()
+            await until(ear.opened)
+            group.cancel_scope.cancel()
+
+
+def test_the_adapter_decides_before_each_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = CrossTrade(CrossTrade.Options(nt_accounts=("Sim101",)), {"token": "token-0123456789"}, 0.06)
+    now = Instant(5_000_000_000, 1_700_000_000_000_000_000)
+    monkeypatch.setattr(clock, "now", lambda: now)
+    headers = connect._headers(adapter)
+    assert headers() == {"Authorization": "Bearer token-0123456789"}
+    adapter.on_opened(Route.WS, 1, now)
+    adapter.handle(Closed(Route.WS, 1, "closed by the venue: 1008 Session active elsewhere"), now)
+    with pytest.raises(ConnectionNotWanted, match="REST only for 30 s"):
+        headers()
