@@ -1,7 +1,7 @@
 """Sessions for contributors and for CI: `nox -l` lists them, `nox -s unit` runs one, `-- WORDS` passes words on.
 
 Most sessions use the environment that nox itself is in: `.venv/bin/nox -s unit`. `newest`, `lowest` and `lock` make
-their own, and need the network. `tests/test_suites.py` checks that each test belongs to a session.
+their own, and need the network. `tests/repository/test_suites.py` checks that each test belongs to a session.
 """
 
 from __future__ import annotations
@@ -11,10 +11,18 @@ from pathlib import Path
 
 import nox
 
-UNIT = ("tests/test_*.py", "tests/unit/core", "tests/unit/triggers", "tests/unit/control")
+UNIT = (
+    "tests/repository",
+    "tests/unit/test_*.py",
+    *(f"tests/unit/{folder}" for folder in "cli config control core daemon direct dispatch".split()),
+    *(f"tests/unit/{folder}" for folder in "harness health journal system terminal triggers".split()),
+)
 VENUES = ("tests/venues",)
-DETERMINISTIC = ("tests/deterministic", "tests/deterministic/year")
-SYSTEM = tuple(f"tests/{folder}" for folder in "beside transports sim security e2e faults crash fuzz".split())
+DETERMINISTIC = ("tests/deterministic",)
+SYSTEM = (  # real sockets and processes
+    *(f"tests/unit/{folder}" for folder in "outbound worker transports sim".split()),
+    *(f"tests/system/{folder}" for folder in "security e2e fault_matrix crash fuzz".split()),
+)
 SYSTEMD = ("tests/system/systemd",)
 LONG = {  # the full figures, shortest first
     "many-orders": ("tests.system.load.many_orders",),

@@ -210,7 +210,7 @@ async def product(floor: BenchSetup) -> Strike:
     """kill-switch in this process: from a reason until every account's answer."""
     accounts = floor.take()
     adapters = {name: account.build_adapter(HEDGE_S) for name, account in accounts.items()}
-    armed = recovery.rebuild((), {name: adapter.PACE for name, adapter in adapters.items()})
+    armed = recovery.rebuild((), {name: adapter.TIMING for name, adapter in adapters.items()})
     stage = floor.stage
     stage.state_dir.mkdir(exist_ok=True)
     journal = Journal(stage.state_dir, stage.runtime_dir)

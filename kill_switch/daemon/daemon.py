@@ -38,7 +38,7 @@ from kill_switch.daemon.reload import Reloader
 from kill_switch.daemon.sd_notify import ServiceNotifier
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
-from kill_switch.dispatch.ports import AccountFact
+from kill_switch.dispatch.ports import ForwardedFact
 from kill_switch.health.certificate_expiry import CertificateExpiryMonitor
 from kill_switch.health.clock_skew import ClockSkewMonitor
 from kill_switch.health.drills import DrillRunner
@@ -399,7 +399,7 @@ class Daemon:
     def _on_lane_changed(self, account: str, route: Route) -> None:
         self._on_changed()
 
-    def _on_fact(self, account: str, fact: AccountFact, now: Instant) -> None:
+    def _on_fact(self, account: str, fact: ForwardedFact, now: Instant) -> None:
         match fact:
             case messages.Drilled():
                 self.drills.on_drilled(account, fact, now)

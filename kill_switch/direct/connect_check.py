@@ -20,7 +20,7 @@ from kill_switch.core.domain import Instant, LaneState, Route
 from kill_switch.core.engine import AccountState, State
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
-from kill_switch.dispatch.ports import AccountFact, NullJournal
+from kill_switch.dispatch.ports import ForwardedFact, NullJournal
 from kill_switch.errors import KillSwitchError
 from kill_switch.health.certificate_expiry import CertificateExpiryMonitor
 from kill_switch.health.drills import DrillRunner
@@ -47,7 +47,7 @@ async def check(config: Config, within_s: float, progress: Progress) -> dict[str
             dispatcher, NullJournal(), ignore, budget_us=round(config.daemon.budget_s * 1e6), clock=clock.now
         )
 
-        def told(account: str, fact: AccountFact, now: Instant) -> None:
+        def told(account: str, fact: ForwardedFact, now: Instant) -> None:
             if isinstance(fact, Drilled):
                 drills.on_drilled(account, fact, now)
 

@@ -35,7 +35,7 @@ def sweep_timings(adapters: Mapping[str, Adapter]) -> dict[str, SweepTiming]:
         first = next((adapter for adapter in sharing if adapter.calls.has_started), sharing[0])
         for adapter in sharing:
             adapter.share_limit(first)
-        timings.update(dict.fromkeys(names, first.pace(len(names))))
+        timings.update(dict.fromkeys(names, first.timing(len(names))))
     return {name: timings[name] for name in adapters}
 
 

@@ -18,7 +18,7 @@ from kill_switch.core import engine, sweep
 from kill_switch.core.domain import Instant, Phase, Reason, Route
 from kill_switch.core.engine import RearmGranted, RearmPending, RearmRefused, State
 from kill_switch.core.order_tracker import OrderTrackerPool
-from kill_switch.dispatch.ports import AccountFact, JournalPort
+from kill_switch.dispatch.ports import ForwardedFact, JournalPort
 from kill_switch.dispatch.record_writer import RecordWriter
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.dispatch.timers import CallLater, TimerQueue
@@ -38,7 +38,7 @@ class Dispatcher:
         later: CallLater,
         announce: Callable[[engine.Announce], None],
         lane_changed: Callable[[str, Route], None] = lambda account, route: None,
-        told: Callable[[str, AccountFact, Instant], None] = lambda account, fact, now: None,
+        told: Callable[[str, ForwardedFact, Instant], None] = lambda account, fact, now: None,
     ) -> None:
         """`later` is the event loop's `call_later`; `told` takes the facts that are not the engine's business."""
         self.state = state

@@ -18,7 +18,7 @@ from kill_switch.venues import messages
 from kill_switch.venues.request import Request
 
 # facts that are not the engine's business
-AccountFact = (
+ForwardedFact = (
     messages.OrderPlaced
     | messages.OrdersFound
     | messages.Equity
@@ -120,7 +120,7 @@ class DispatcherPort(Protocol):
     state: engine.State
     counts: OrderTrackerPool
     on_lane_changed: Callable[[str, Route], None]  # (account, route)
-    on_fact: Callable[[str, AccountFact, Instant], None]  # (account, fact, when)
+    on_fact: Callable[[str, ForwardedFact, Instant], None]  # (account, fact, when)
 
     def kill_of(self, account: str) -> str | None: ...
 

@@ -17,7 +17,7 @@ from kill_switch.dispatch.account_status import AccountStatus
 from kill_switch.dispatch.early_send import EarlySend
 from kill_switch.dispatch.lane_troubles import LaneTroubles
 from kill_switch.dispatch.order_counter import OrderCounter
-from kill_switch.dispatch.ports import AccountFact, DispatcherPort, FreshPort, HttpPort, WsPort
+from kill_switch.dispatch.ports import DispatcherPort, ForwardedFact, FreshPort, HttpPort, WsPort
 from kill_switch.dispatch.strike_numbers import StrikeNumbers
 from kill_switch.dispatch.timers import Appointment
 from kill_switch.venues.adapter import Adapter
@@ -356,5 +356,5 @@ class AccountSession:
             case UnexplainedMessage(why):
                 self.status.count_unexplained(why)
             case _:
-                other: AccountFact = fact
+                other: ForwardedFact = fact
                 self._dispatcher.on_fact(self.name, other, now)

@@ -27,7 +27,7 @@ class VenueProfile(ABC, Generic[OptionsT]):
     """State a venue's facts; `OptionsT` is the class of its accounts' options."""
 
     NAME: ClassVar[str]  # the venue's name in the configuration
-    PACE: ClassVar[SweepTiming] = SweepTiming()  # how fast an account may be struck and read
+    TIMING: ClassVar[SweepTiming] = SweepTiming()  # how fast an account may be struck and read
     WARM_EVERY_S: ClassVar[float] = 15.0  # an idle HTTP connection is used at least that often
     CONNECTIONS: ClassVar[int] = 2  # of the HTTP lane: so many requests of a strike leave at once
     WS_MAX_AGE_S: ClassVar[float] = 12 * 3600.0  # a WebSocket connection is replaced before it is older
@@ -58,9 +58,9 @@ class VenueProfile(ABC, Generic[OptionsT]):
         return cls.secrets(options)[0]
 
     @classmethod
-    def pace(cls, together: int) -> SweepTiming:
+    def timing(cls, together: int) -> SweepTiming:
         """Return how fast one of `together` accounts that share a limit may be struck and read."""
-        return cls.PACE
+        return cls.TIMING
 
 
 def shared_timing(pace: SweepTiming, together: int) -> SweepTiming:

@@ -35,7 +35,7 @@ def _chunk(seeds: range, venue: str | None) -> list[Outcome]:
     told = []
     for seed in seeds:
         told.append(_told(seed, venue))
-        if told[-1].on_orders_found:
+        if told[-1].found:
             break
     return told
 

@@ -197,7 +197,7 @@ def _out(out: object) -> str:
 
 # ── words of the scripts: times in milliseconds since the first reason ────────────────────────────────────────────
 
-PACE = SweepTiming()
+TIMING = SweepTiming()
 START = Instant(1_000_000_000_000, 1_700_000_000_000_000_000)
 
 
@@ -296,7 +296,7 @@ def after(state: State, *events: engine.Event) -> State:
     return state
 
 
-def armed(*accounts: str, approvals: int = 1, pace: SweepTiming = PACE) -> State:
+def armed(*accounts: str, approvals: int = 1, pace: SweepTiming = TIMING) -> State:
     return State({name: AccountState(pace) for name in accounts}, approvals_needed=approvals)
 
 

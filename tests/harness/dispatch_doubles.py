@@ -185,7 +185,7 @@ class Venue(Adapter):
     """A venue with one cancel-all call and one list of orders; `on_kill` and the like replace what it does."""
 
     NAME = "stub"
-    PACE: ClassVar[SweepTiming] = SweepTiming()
+    TIMING: ClassVar[SweepTiming] = SweepTiming()
     Options = Options
 
     def __init__(self, hedge_after_s: float = 0.06) -> None:

@@ -9,7 +9,7 @@ import anyio
 from kill_switch.core import engine
 from kill_switch.core.domain import Instant, Reason, Route, SweepTiming
 from kill_switch.dispatch.dispatcher import Dispatcher
-from kill_switch.dispatch.ports import AccountFact
+from kill_switch.dispatch.ports import ForwardedFact
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.health.drills import DrillRunner
 from kill_switch.venues.messages import Drilled, Outputs, Replied, WakeAfter
@@ -99,6 +99,6 @@ class DispatcherHarness:
     def said(self, level: str) -> list[str]:
         return [announcement.text for announcement in self.announced if announcement.level == level]
 
-    def _told(self, account: str, fact: AccountFact, now: Instant) -> None:
+    def _told(self, account: str, fact: ForwardedFact, now: Instant) -> None:
         assert isinstance(fact, Drilled)
         self.drills.on_drilled(account, fact, now)

@@ -110,7 +110,7 @@ class Address:
         for number, account in enumerate(held):
             told = {**self.venue.account_options(), **({"nt_accounts": (parts[number],)} if given else {})}
             adapters[f"a{number}"] = kind(kind.Options(**told), account.credentials, 0.06)
-        pace = {one: kind.pace(1) for one in adapters} if alone else sweep_timings(adapters)
+        pace = {one: kind.timing(1) for one in adapters} if alone else sweep_timings(adapters)
         self.recorder = Recorder([])
         state = State({one: AccountState(pace[one]) for one in adapters})
         self.dispatcher = Dispatcher(state, self.recorder, self.time.now, self.time.later, lambda announcement: None)

@@ -1,8 +1,7 @@
 """Lint the package's docstrings, names and sizes against an allow-list that only shrinks.
 
 `python -m tests.repository.prose` prints every finding, `python -m tests.repository.prose FILE…` those of some files.
-`--write` writes
-`tests/repository/prose.json`, and refuses if a rule has more findings than the list allows.
+`--write` writes `tests/repository/prose.json`, and refuses if a rule has more findings than the list allows.
 `tests/repository/test_prose.py` compares.
 """
 

@@ -6,8 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests import pages
-from tests.repository import reference
+from tests.repository import pages, reference
 
 ROOT = Path(__file__).parents[2]
 

@@ -200,7 +200,7 @@ class World:
     # the sweep's side
 
     def trip(self) -> None:
-        self.sweep = sweep.start_sweep(CrossTrade.PACE, self.now_ns)
+        self.sweep = sweep.start_sweep(CrossTrade.TIMING, self.now_ns)
         self.due()
         self.carry_out((*self.adapter.strike(self.now),))
 

@@ -513,7 +513,7 @@ class World:
         self.at(self.latency_s / 2, lambda: self.feed(answer(tag, body)))
 
     def trip(self) -> None:
-        self.sweep = sweep.start_sweep(CrossTrade.PACE, self.now_ns)
+        self.sweep = sweep.start_sweep(CrossTrade.TIMING, self.now_ns)
         self.due()
         self.carry_out((*self.adapter.strike(self.now),))
 

@@ -154,7 +154,7 @@ def test_it_is_registered_with_its_production_addresses_and_its_pace() -> None:
     options = OxFun.Options()
     assert (options.ws_url, options.rest_url) == ("wss://api.ox.fun/v2/websocket", "https://api.ox.fun")
     assert OxFun.secrets(options) == ("api_key", "api_secret")
-    pace = OxFun.PACE
+    pace = OxFun.TIMING
     assert (pace.clean_reads, pace.read_gap_s, pace.strike_gap_s) == (2, 0.25, 0.5)  # §10.2, §10.3
     assert make().upgrade_headers(START) == {}
 

@@ -44,7 +44,7 @@ class Post:
     def __init__(self, stand: VenueProfile, mood: str, *, known: bool) -> None:
         self.stand, self.mood = stand, mood
         self.time = Time()
-        pace = replace(VENUES[stand.venue].PACE, residue_after_s=3600.0)
+        pace = replace(VENUES[stand.venue].TIMING, residue_after_s=3600.0)
         state = engine.State({"a": engine.AccountState(pace)})
         self.dispatcher = Dispatcher(state, Recorder([]), self.time.now, self.time.later, lambda announcement: None)
         self.session: AccountSession = self.dispatcher.register(

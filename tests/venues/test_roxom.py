@@ -131,7 +131,7 @@ def test_it_is_registered_with_its_production_addresses_and_its_pace() -> None:
     assert (options.path_prefix, options.auth, options.inst_types) == ("/api/v1", "rsa", ALL_TYPES)
     assert Roxom.secrets(options) == ("api_key", "private_key")
     assert Roxom.secrets(Roxom.Options(auth="api-key")) == ("api_key",)
-    pace = Roxom.PACE
+    pace = Roxom.TIMING
     assert (pace.clean_reads, pace.read_gap_s, pace.strike_gap_s) == (2, 0.5, 0.5)  # §7: two reads a second
 
 

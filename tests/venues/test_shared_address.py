@@ -143,17 +143,17 @@ def test_parts_of_one_crosstrade_user_share_its_tokens(make: Make) -> None:
 
 
 def test_a_few_accounts_are_guarded_and_chased_as_closely_as_one() -> None:
-    assert OxFun.pace(1) is OxFun.pace(5) is OxFun.PACE
-    closer, wider = OxFun.pace(8), OxFun.pace(200)
-    assert OxFun.PACE.guard_every_s < closer.guard_every_s < wider.guard_every_s == 10.0
-    assert OxFun.PACE.gap_cap_s < closer.gap_cap_s < wider.gap_cap_s == 30.0
-    assert closer.read_gap_s == wider.read_gap_s == OxFun.PACE.read_gap_s  # a kill is as fast as ever
+    assert OxFun.timing(1) is OxFun.timing(5) is OxFun.TIMING
+    closer, wider = OxFun.timing(8), OxFun.timing(200)
+    assert OxFun.TIMING.guard_every_s < closer.guard_every_s < wider.guard_every_s == 10.0
+    assert OxFun.TIMING.gap_cap_s < closer.gap_cap_s < wider.gap_cap_s == 30.0
+    assert closer.read_gap_s == wider.read_gap_s == OxFun.TIMING.read_gap_s  # a kill is as fast as ever
 
 
 def test_parts_of_one_login_are_guarded_and_chased_in_turn() -> None:
-    assert (Kuna.pace(1), CrossTrade.pace(1)) == (Kuna.PACE, CrossTrade.PACE)
-    assert CrossTrade.pace(3).guard_every_s == 3 * CrossTrade.PACE.guard_every_s
-    assert Kuna.pace(2).gap_cap_s == 2 * Kuna.PACE.gap_cap_s
+    assert (Kuna.timing(1), CrossTrade.timing(1)) == (Kuna.TIMING, CrossTrade.TIMING)
+    assert CrossTrade.timing(3).guard_every_s == 3 * CrossTrade.TIMING.guard_every_s
+    assert Kuna.timing(2).gap_cap_s == 2 * Kuna.TIMING.gap_cap_s
 
 
 def oxfun(host: str, number: int = 0) -> Adapter:
@@ -169,7 +169,7 @@ def test_accounts_on_other_addresses_and_of_other_venues_are_not_counted_togethe
     assert len({id(adapter.calls.pool) for adapter in adapters.values()}) == 2
     found = sweep_timings({f"a{n}": oxfun("one.test", n) for n in range(16)})
     assert len({id(pace) for pace in found.values()}) == 1
-    assert found["a0"] == OxFun.pace(16)
+    assert found["a0"] == OxFun.timing(16)
 
 
 @pytest.mark.parametrize(("name", "shared"), [("oxfun", True), ("kuna", False), ("roxom", False)])

@@ -92,7 +92,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
     """
 
     NAME = "crosstrade"
-    PACE = SweepTiming(
+    TIMING = SweepTiming(
         answer_within_s=1.5, read_after_s=0.025, read_within_s=4.0, read_gap_s=1.0, clean_reads=2, strike_gap_s=1.0
     )
     WARM_EVERY_S = 8.0  # a probe every 4 s: nothing pushes orders, and the add-on may be gone at any time
@@ -106,8 +106,8 @@ class CrossTrade(Adapter[CrossTradeOptions]):
     Options = CrossTradeOptions
 
     @classmethod
-    def pace(cls, together: int) -> SweepTiming:
-        return shared_timing(cls.PACE, together)
+    def timing(cls, together: int) -> SweepTiming:
+        return shared_timing(cls.TIMING, together)
 
     @classmethod
     def secrets(cls, options: CrossTradeOptions) -> tuple[str, ...]:

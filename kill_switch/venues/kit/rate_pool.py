@@ -1,7 +1,7 @@
 """Count the reads of all accounts that share one limit of their venue's: half of the limit is for cancels.
 
 A limit counts by address or by key, as the venue's documents say. Accounts of one daemon that share a limit share one
-`RatePool`; `wiring.paces` sees to that. A kill's first reads and what keeps lanes alive are counted and never wait.
+`RatePool`; `dispatch.connect` sees to that. A kill's first reads and what keeps lanes alive are counted and never wait.
 Reads of a kill that gets nowhere wait until the pool has one for them.
 """
 

@@ -86,7 +86,7 @@ class Kuna(Adapter[KunaOptions]):
     NAME = "kuna"
     # 300 requests a minute (inferred): even a sweep that gets nowhere, with 4 to 7 requests a strike and 3 a read, fits
     LIMIT = 300, 60.0  # of one key (inferred)
-    PACE = SweepTiming(clean_reads=2, read_gap_s=1.2, strike_gap_s=1.0)
+    TIMING = SweepTiming(clean_reads=2, read_gap_s=1.2, strike_gap_s=1.0)
     CONNECTIONS = 5  # a strike is a batch of what is known, three lists, and what has to go alone
     SCOPE = ("account_type", "stop_orders", "since")
     PARTS = ("account_type",)
@@ -95,8 +95,8 @@ class Kuna(Adapter[KunaOptions]):
     Options = KunaOptions
 
     @classmethod
-    def pace(cls, together: int) -> SweepTiming:
-        return shared_timing(cls.PACE, together)
+    def timing(cls, together: int) -> SweepTiming:
+        return shared_timing(cls.TIMING, together)
 
     @classmethod
     def secrets(cls, options: KunaOptions) -> tuple[str, ...]:

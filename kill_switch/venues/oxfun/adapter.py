@@ -83,7 +83,7 @@ class OxFun(Adapter[OxFunOptions]):
     """One sub-account at OX.FUN."""
 
     NAME = "oxfun"
-    PACE = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.25, strike_gap_s=0.5)
+    TIMING = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.25, strike_gap_s=0.5)
     LIMIT: ClassVar[tuple[int, float] | None] = REST
     LIMITED_BY: ClassVar[Literal["address", "key"]] = "address"
     CURRENCIES: ClassVar[tuple[str, ...]] = ("OX",)
@@ -92,7 +92,7 @@ class OxFun(Adapter[OxFunOptions]):
     Options = OxFunOptions
 
     @classmethod
-    def pace(cls, together: int) -> SweepTiming:
+    def timing(cls, together: int) -> SweepTiming:
         """Guard less closely, and chase with longer gaps, where many accounts share what the venue allows one address.
 
         Half of that is for cancels. Each account's warm lane reads the list every few seconds too, and its equity may
@@ -104,7 +104,7 @@ class OxFun(Adapter[OxFunOptions]):
         guard_every_s = min(GUARD_AT_LEAST_EVERY_S, together / left_per_s) if left_per_s > 0 else GUARD_AT_LEAST_EVERY_S
         strikes = KEPT_FOR_CANCELS * count / (together * STRIKE) - FIRST_STRIKES  # of one account, within the time
         gap_cap_s = min(MAX_GAP_S, within_s / strikes) if strikes > 0 else MAX_GAP_S
-        pace = cls.PACE
+        pace = cls.TIMING
         found = replace(
             pace,
             guard_every_s=max(pace.guard_every_s, guard_every_s),

@@ -99,7 +99,7 @@ class Roxom(Adapter[RoxomOptions]):
         300,
         60.0,
     )  # of one key; none is documented: it makes two reads a second
-    PACE = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=0.5)
+    TIMING = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=0.5)
     CURRENCIES: ClassVar[tuple[str, ...]] = ("BTC",)
     SCOPE: ClassVar[tuple[str, ...]] = ("inst_types",)
     DRILLS: ClassVar[tuple[Route, ...]] = (Route.HTTP,)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import pages
+from tests.repository import pages
 
 PAGES = [page for page in pages.pages() if any(block.mark("run") is not None for block in pages.blocks(page))]
 

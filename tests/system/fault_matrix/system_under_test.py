@@ -44,7 +44,7 @@ class Product:
         entries = {**entries, "victim": {**entries["victim"], "ca_file": str(self._ca_file)}}
         self.config = loader.load(_write_config(directory, entries, venues))
         adapters = {name: a.build_adapter(self.config.daemon.hedge_after_s) for name, a in self.config.accounts.items()}
-        paces = {name: hurried(adapter.PACE) for name, adapter in adapters.items()}
+        paces = {name: hurried(adapter.TIMING) for name, adapter in adapters.items()}
         self.pace: SweepTiming = paces["victim"]
         self.reports = ReportBuilder(int(self.config.daemon.budget_s * 1e6))
         self.journal = journal.Journal(self.config.daemon.state_dir, self.config.daemon.runtime_dir)

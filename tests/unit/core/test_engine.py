@@ -23,7 +23,7 @@ from kill_switch.core.engine import (
 )
 from kill_switch.errors import IllegalEvent
 from tests.harness.core_playbook import (
-    PACE,
+    TIMING,
     Like,
     Raises,
     Run,
@@ -147,7 +147,7 @@ def test_a_reason_strikes_a_clear_account_again_at_once(play: Theatre) -> None:
 def test_a_reason_that_comes_before_the_kill_is_over_joins_it(play: Theatre) -> None:
     book = play(striking("a"))
     book.state = after(
-        book.state._replace(accounts={**book.state.accounts, "b": AccountState(PACE)}), reported("b", ms=100)
+        book.state._replace(accounts={**book.state.accounts, "b": AccountState(TIMING)}), reported("b", ms=100)
     )
     assert book.state.kill is not None
     assert (book.state.kill.id, book.state.kill_count) == (KILL, 1)
@@ -433,7 +433,7 @@ def test_nothing_that_happens_on_an_armed_account_trips_it(play: Theatre, event:
 
 
 def test_a_sweep_follows_the_pace_of_its_own_account(play: Theatre) -> None:
-    state = State({"a": AccountState(SweepTiming(answer_within_s=3.0)), "b": AccountState(PACE)})
+    state = State({"a": AccountState(SweepTiming(answer_within_s=3.0)), "b": AccountState(TIMING)})
     assert (
         play(state)
         >> reported("a", "b")
@@ -747,7 +747,7 @@ def test_a_start_strikes_some_and_guards_others_and_leaves_the_armed_alone(play:
 
 
 def reconfigured(*names: str, anew: tuple[str, ...] = (), ms: float = 90_000, approvals: int = 1) -> Reconfigured:
-    return Reconfigured(dict.fromkeys(names, PACE), frozenset(anew), approvals, at(ms))
+    return Reconfigured(dict.fromkeys(names, TIMING), frozenset(anew), approvals, at(ms))
 
 
 def test_accounts_that_come_are_armed_and_armed_ones_may_go(play: Theatre) -> None:
@@ -815,7 +815,7 @@ def test_an_armed_account_with_a_new_session_is_left_alone(play: Theatre) -> Non
 
 
 def test_a_sweep_goes_on_at_the_new_pace(play: Theatre) -> None:
-    slow = replace(PACE, guard_every_s=60.0)
+    slow = replace(TIMING, guard_every_s=60.0)
     book = play(clear("a"))
     assert book >> Reconfigured({"a": slow}, frozenset({"a"}), 1, at(90_000)) << wake("a", 90_000)
     sweep_now = book.state.accounts["a"].sweep

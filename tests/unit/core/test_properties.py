@@ -31,10 +31,10 @@ from kill_switch.core.engine import (
 )
 from kill_switch.core.recovery import rebuild
 from kill_switch.journal.kill_report import ReportBuilder
-from tests.harness.core_playbook import PACE, START, Run
+from tests.harness.core_playbook import START, TIMING, Run
 
 ACCOUNTS = ("a", "b", "c")
-PACES = {"a": PACE, "b": SweepTiming(clean_reads=1, strike_gap_s=0.1), "c": SweepTiming(clean_reads=3, gap_cap_s=2.0)}
+PACES = {"a": TIMING, "b": SweepTiming(clean_reads=1, strike_gap_s=0.1), "c": SweepTiming(clean_reads=3, gap_cap_s=2.0)}
 LIMITS = settings(deadline=None, derandomize=True, database=None)
 
 accounts = st.sampled_from(ACCOUNTS)

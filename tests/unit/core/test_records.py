@@ -24,7 +24,7 @@ from kill_switch.journal.checkpoint import JournalSnapshot
 from kill_switch.journal.condenser import Condenser
 from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.journal.segments import read_journal, remember
-from tests.harness.core_playbook import PACE
+from tests.harness.core_playbook import TIMING
 
 PACKAGE = Path(kill_switch.__file__).parent
 # methods and types whose first argument is a kind
@@ -189,7 +189,7 @@ def test_a_record_with_any_json_in_any_field_is_read_without_an_error(data: st.D
     ReportBuilder(1, entries)
     list(Condenser(before).condense(kind, told, Instant(1, 1)))
     try:
-        recovery.rebuild(entries, {"a": PACE, "b": PACE}, 1, {"a": LOGIN})
+        recovery.rebuild(entries, {"a": TIMING, "b": TIMING}, 1, {"a": LOGIN})
         recovery.tripped_unconfigured(entries, {"a": LOGIN})
         snapshot = JournalSnapshot()
         for one in entries:

@@ -14,7 +14,7 @@ from kill_switch.core.identity import Login
 from kill_switch.core.recovery import rebuild, tripped_accounts, tripped_unconfigured
 from kill_switch.errors import JournalBroken
 from tests.harness.core_playbook import (
-    PACE,
+    TIMING,
     Run,
     Theatre,
     after,
@@ -39,17 +39,17 @@ TO_RESIDUE: Sequence[Event] = (reported("a"), answered("a", 100), read("a", 10_0
 
 
 def rebuilt(run: Run, *accounts: str, approvals: int = 1) -> State:
-    return rebuild(run.entries, dict.fromkeys(accounts or run.state.accounts, PACE), approvals)
+    return rebuild(run.entries, dict.fromkeys(accounts or run.state.accounts, TIMING), approvals)
 
 
 def test_an_empty_record_is_armed() -> None:
-    assert rebuild((), {"a": PACE, "b": PACE}) == armed("a", "b")
+    assert rebuild((), {"a": TIMING, "b": TIMING}) == armed("a", "b")
 
 
 def test_records_of_other_kinds_change_nothing() -> None:
     kinds = ("start", "stop", "resume", "all-clear", "answer", "residue")
     entries: list[dict[str, Any]] = [{"kind": kind, "data": {}} for kind in kinds]
-    assert rebuild(entries, {"a": PACE}) == armed("a")
+    assert rebuild(entries, {"a": TIMING}) == armed("a")
 
 
 @pytest.mark.parametrize("events", [TO_CLEAR[:1], TO_CLEAR[:2], TO_CLEAR[:3], TO_CLEAR[:4], TO_RESIDUE])
@@ -168,7 +168,7 @@ def test_approvals_that_a_reason_or_a_grant_voided_stay_void() -> None:
 
 
 def test_approvals_that_a_reload_voided_stay_void() -> None:
-    run = Run(armed("a", approvals=2))(*TO_CLEAR, asked("a", uid=1), Reconfigured({"a": PACE}, frozenset(), 2, at(9)))
+    run = Run(armed("a", approvals=2))(*TO_CLEAR, asked("a", uid=1), Reconfigured({"a": TIMING}, frozenset(), 2, at(9)))
     assert run.state.approvals == {}
     run.entries.append({"kind": "reload", "data": {"change": "nothing changed"}})
     assert rebuilt(run, approvals=2).approvals == {}
@@ -204,7 +204,7 @@ def test_a_latch_for_an_account_that_nobody_has_is_kept_until_somebody_does() ->
 
 def test_a_latch_alone_belongs_to_no_kill() -> None:
     entries = [{"kind": "latch", "data": {"accounts": ["z"], "said": "by hand"}}]
-    state = rebuild(entries, {"z": PACE})
+    state = rebuild(entries, {"z": TIMING})
     assert (state.tripped, state.kill, state.accounts["z"].kill) == (("z",), None, None)
 
 
@@ -276,7 +276,7 @@ def test_a_record_that_nobody_understands_is_told_by_its_number(kind: str, data:
     number = len(run.entries) + 1
     entries = [*run.entries, {"seq": number, "kind": kind, "data": data}]
     with pytest.raises(JournalBroken, match=f"line {number}: a record that this version does not understand"):
-        rebuild(entries, {"a": PACE})
+        rebuild(entries, {"a": TIMING})
 
 
 # ── whose latch it is ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -292,7 +292,7 @@ def identified(*names: str, **logins: Login) -> State:
 
 
 def rebuilt_as(run: Run, **logins: Login) -> State:
-    return rebuild(run.entries, dict.fromkeys(logins, PACE), 1, logins, "0ff0")
+    return rebuild(run.entries, dict.fromkeys(logins, TIMING), 1, logins, "0ff0")
 
 
 def test_the_account_that_was_struck_comes_back_as_it_was() -> None:
@@ -367,4 +367,4 @@ def test_identities_that_nobody_understands_break_the_journal_as_anything_else_d
     for kind in ("resume", "identity"):
         entries = [*run.entries, {"seq": 9, "kind": kind, "data": {"identities": wrong, "moved": {}}}]
         with pytest.raises(JournalBroken, match="line 9"):
-            rebuild(entries, {"a": PACE})
+            rebuild(entries, {"a": TIMING})

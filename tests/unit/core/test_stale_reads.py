@@ -11,7 +11,7 @@ from kill_switch.core.domain import CancelOutcome, Phase
 from kill_switch.core.sweep import ReadCounted, StrikeAnswered, Sweep, SweepAction, SweepTimerFired
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 
-PACE = CrossTrade.PACE
+TIMING = CrossTrade.TIMING
 MS = 1_000_000
 TRIP_MS = 100_000
 STEP_MS, ANSWER_MS, LENGTH_MS = 5, 40, 60_000
@@ -26,7 +26,7 @@ class Told:
 
 def play(lag_ms: int, placed_ms: int, kept: int) -> tuple[list[Told], Sweep]:
     """Strike at 0; one order rests from `placed_ms` on, until a strike ends it; the first `kept` strikes do not."""
-    state = sweep.start_sweep(PACE, TRIP_MS * MS)
+    state = sweep.start_sweep(TIMING, TRIP_MS * MS)
     ended_ms: int | None = None
     strikes = 0
     coming: list[tuple[int, int, str]] = [(ANSWER_MS, 0, "answer")]
@@ -70,7 +70,7 @@ def test_an_order_that_rested_before_the_lag_is_never_called_clear_while_it_rest
         assert state.phase is Phase.RESIDUE
     else:
         assert state.phase is Phase.CLEAR
-    if lag_ms > PACE.residue_after_s * 1000 + 1000:
+    if lag_ms > TIMING.residue_after_s * 1000 + 1000:
         assert not told[0].clear  # said aloud that nothing is proven, while lists still show it
 
 
@@ -81,6 +81,6 @@ def test_an_order_that_comes_to_rest_within_the_lag_is_struck_a_lag_and_a_guard_
 ) -> None:
     for end in (1, 100):  # the strike that finds it works, or none does
         told, state = play(lag_ms, placed_ms, 0 if end == 1 else 100)
-        late_ms = placed_ms + lag_ms + PACE.guard_every_s * 1000 + 4 * PACE.strike_gap_s * 1000
+        late_ms = placed_ms + lag_ms + TIMING.guard_every_s * 1000 + 4 * TIMING.strike_gap_s * 1000
         assert not any(one.clear and one.resting and one.at_ms > late_ms for one in told)
         assert state.phase is (Phase.CLEAR if end == 1 else Phase.RESIDUE)

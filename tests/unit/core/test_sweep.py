@@ -18,10 +18,10 @@ from kill_switch.core.sweep import (
     SweepAction,
     SweepTimerFired,
 )
-from tests.harness.core_playbook import PACE, Theatre, ns
+from tests.harness.core_playbook import TIMING, Theatre, ns
 
 
-def begun(pace: SweepTiming = PACE) -> Sweep:
+def begun(pace: SweepTiming = TIMING) -> Sweep:
     """Struck at 0 ms."""
     return sweep.start_sweep(pace, ns(0))
 
@@ -88,7 +88,7 @@ def test_a_guard_read_that_never_comes_back_is_clear_no_more_either(play: Theatr
 
 
 def test_a_guard_whose_reads_fail_late_and_cross_each_other_is_clear_no_more_when_it_is_blind(play: Theatre) -> None:
-    slow = begun(replace(PACE, read_within_s=4.0))
+    slow = begun(replace(TIMING, read_within_s=4.0))
     book = play.sweep(after(slow, answered(100), read(200), due(450), read(500)))
     assert book >> due(2500) << SweepAction.READ
     assert book >> due(6500) << SweepAction.READ  # the first has not come back
@@ -99,7 +99,7 @@ def test_a_guard_whose_reads_fail_late_and_cross_each_other_is_clear_no_more_whe
 def test_the_first_read_waits_longer_the_more_accounts_are_struck_together_and_later_ones_do_not(
     play: Theatre,
 ) -> None:
-    pace = replace(PACE, read_after_s=0.025)
+    pace = replace(TIMING, read_after_s=0.025)
     book = play.sweep(sweep.start_sweep(pace, ns(0), together=101))
     assert book >> answered(100)
     assert book.state.due_ns == ns(150)
@@ -107,14 +107,14 @@ def test_the_first_read_waits_longer_the_more_accounts_are_struck_together_and_l
 
 
 def test_the_read_back_waits_for_other_accounts_answers_where_the_pace_says_so(play: Theatre) -> None:
-    book = play.sweep(begun(replace(PACE, read_after_s=0.025)))
+    book = play.sweep(begun(replace(TIMING, read_after_s=0.025)))
     assert book >> answered(100)
     assert book.state.due_ns == ns(125)
     assert book >> due(125) << SweepAction.READ
 
 
 def test_the_read_back_that_waits_is_not_later_than_a_strike_that_is_owed(play: Theatre) -> None:
-    pace = replace(PACE, read_after_s=1.0)
+    pace = replace(TIMING, read_after_s=1.0)
     book = play.sweep(after(begun(pace), seen(10)))
     owed_ns = book.state.due_ns
     assert book >> answered(20)
@@ -501,7 +501,7 @@ def test_the_deadline_is_said_once_and_the_work_goes_on(play: Theatre) -> None:
 
 def test_reads_in_residue_keep_a_quarter_of_the_strikes_gap(play: Theatre) -> None:
     for live, pending in ((1, 0), (0, 1)):
-        long = begun(replace(PACE, answer_within_s=1000.0))._replace(phase=Phase.RESIDUE, struck_ns=ns(60_000))
+        long = begun(replace(TIMING, answer_within_s=1000.0))._replace(phase=Phase.RESIDUE, struck_ns=ns(60_000))
         book = play.sweep(long._replace(reads_before_are_stale_ns=ns(60_000), due_ns=ns(60_000)))
         assert book >> due(60_000) << SweepAction.READ >> read(60_010, live, pending, asked=60_000)
         assert book.state.due_ns == ns(60_010 + 1250)
@@ -595,7 +595,7 @@ def test_a_clean_guard_read_is_proof_for_as_long_again(play: Theatre) -> None:
 
 
 def test_a_resumed_guard_has_its_time_to_read(play: Theatre) -> None:
-    book = play.sweep(sweep.resume_guard(PACE, ns(60_000)))
+    book = play.sweep(sweep.resume_guard(TIMING, ns(60_000)))
     assert book >> due(60_000) << SweepAction.READ >> due(62_500) << SweepAction.READ >> due(65_000) << SweepAction.READ
     assert book >> due(67_500) << SweepAction.STRIKE
 
@@ -665,7 +665,7 @@ def test_a_late_answer_does_not_disturb_the_guard(play: Theatre) -> None:
 
 
 def test_a_resumed_guard_reads_at_once_and_may_strike_at_once(play: Theatre) -> None:
-    resumed = sweep.resume_guard(PACE, ns(0), strikes=3)
+    resumed = sweep.resume_guard(TIMING, ns(0), strikes=3)
     assert (resumed.phase, resumed.orders_left, resumed.due_ns) == (Phase.CLEAR, 0, ns(0))
     book = play.sweep(resumed)
     assert book >> due(0) << SweepAction.READ >> read(0, live=1, asked=0) << SweepAction.STRIKE

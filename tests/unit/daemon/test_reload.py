@@ -377,7 +377,7 @@ async def test_a_reload_voids_the_approvals_for_good_and_the_new_number_holds(pl
 async def test_a_wrong_key_that_is_put_right_clears_the_account_that_could_not_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(OxFun, "PACE", replace(OxFun.PACE, residue_after_s=0.3))
+    monkeypatch.setattr(OxFun, "TIMING", replace(OxFun.TIMING, residue_after_s=0.3))
     with Testbed(["oxfun"]) as stage:
         stage.write_config(daemon='ready = "degraded"')
         key = stage.directory / "oxfun-api_secret"

@@ -49,7 +49,7 @@ from kill_switch.venues.messages import (
     UnexplainedMessage,
     WakeAfter,
 )
-from tests.harness.core_playbook import PACE, Theatre, asked, at, clear, confirming, residue, striking
+from tests.harness.core_playbook import TIMING, Theatre, asked, at, clear, confirming, residue, striking
 from tests.harness.dispatch_doubles import CANCEL_ALL, GET_ORDERS, Floor, Lane, Venue
 
 PUSH = Received(1, "{}")
@@ -538,7 +538,7 @@ def test_a_read_of_a_chase_waits_for_room_in_the_limit_and_is_asked_for_once() -
 def test_a_read_that_waits_for_room_does_not_leave_once_the_account_is_armed() -> None:
     floor = chasing()
     floor.session().read_back()
-    floor.dispatcher.state = State({"a": AccountState(PACE)})
+    floor.dispatcher.state = State({"a": AccountState(TIMING)})
     floor.time.advance(5000)
     assert reads_of(floor) == 0
 
@@ -575,7 +575,7 @@ def test_an_account_has_one_appointment_at_a_time() -> None:
 
 
 def test_an_appointment_in_the_past_is_kept_at_once() -> None:
-    floor = Floor(state=State({"a": AccountState(PACE)}))
+    floor = Floor(state=State({"a": AccountState(TIMING)}))
     floor.time.advance(100)
     floor.session().sweep_timer.set(at(0).mono_ns)
     floor.time.advance(0)
@@ -900,7 +900,7 @@ def reconfigured(floor: Floor, *accounts: str, anew: tuple[str, ...] = ()) -> di
             session = sessions[name] = AccountSession(name, Venue(), floor.dispatcher)
             session.attach(lane, lane, lane)
             lane.session = session
-    event = Reconfigured(dict.fromkeys(accounts, PACE), frozenset(anew), 1, floor.time.now())
+    event = Reconfigured(dict.fromkeys(accounts, TIMING), frozenset(anew), 1, floor.time.now())
     floor.dispatcher.reconfigure(event, sessions)
     floor.lanes.update(lanes)
     return lanes

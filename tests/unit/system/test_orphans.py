@@ -29,12 +29,12 @@ def wait_for(count):
 CASE = """
 leave(3)
 wait_for(3)
-assert orphans.reap(()) == 3 and zombies() == 0
+assert orphans.reap_orphans(()) == 3 and zombies() == 0
 ours = subprocess.Popen(["/bin/sh", "-c", "exit 7"])
 wait_for(1)
-assert orphans.reap([ours.pid, None]) == 0
+assert orphans.reap_orphans([ours.pid, None]) == 0
 assert ours.wait() == 7
-assert orphans.reap(()) == 0
+assert orphans.reap_orphans(()) == 0
 print("good")
 """
 
@@ -60,7 +60,7 @@ def test_a_process_that_inherits_nobody_collects_nobody() -> None:
     code = """
 child = subprocess.Popen(["/bin/sh", "-c", "exit 7"])
 wait_for(1)
-assert orphans.reap(()) == 0
+assert orphans.reap_orphans(()) == 0
 assert child.wait() == 7
 """
     run(sys.executable, "-c", LEAVE + code)

@@ -10,7 +10,7 @@ import pytest
 
 import noxfile
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CI_MINUTES = 40
 FOLDERS = (*noxfile.UNIT, *noxfile.VENUES, *noxfile.DETERMINISTIC, *noxfile.SYSTEM, *noxfile.SYSTEMD)
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from kill_switch.testbed.testbed import Testbed, stop_process
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOLDERS = ("get-started", "guides", "reference", "runbook")
 LANGUAGES = ("sh", "bash", "console", "")  # a fence without a language counts
 WITHIN_S = 90.0  # on a machine that is busy with other work
