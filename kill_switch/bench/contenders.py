@@ -29,7 +29,7 @@ from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal.journal import Journal
 from kill_switch.system.host_port import HostPort
-from kill_switch.testbed.testbed import Testbed
+from kill_switch.testbed.testbed import LocalTestbed
 from kill_switch.transports.lane import READ_INTO, tls_context, tune
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import Call, Opened, Send
@@ -49,7 +49,7 @@ class BenchSetup:
 
     ROUND_WITHIN_S = 15.0
 
-    def __init__(self, stage: Testbed, loaded: Config, size: int) -> None:
+    def __init__(self, stage: LocalTestbed, loaded: Config, size: int) -> None:
         """Create it for `size` accounts of the configuration `loaded`."""
         self.stage = stage
         self.config = loaded

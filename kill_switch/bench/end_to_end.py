@@ -21,7 +21,7 @@ from pathlib import Path
 
 from kill_switch.control import paths
 from kill_switch.errors import KillSwitchError
-from kill_switch.testbed.testbed import Testbed, stop_process
+from kill_switch.testbed.testbed import LocalTestbed, stop_process
 
 ACCOUNTS = {"crosstrade": 8, "oxfun": 4, "roxom": 4}
 MAX_ROUNDS = 40
@@ -59,7 +59,10 @@ def measure(rounds: int, log: Callable[[str], None], *, idle_s: float = IDLE_S) 
 
     size = sum(ACCOUNTS.values())
     options = ["oxfun.limits=off", "crosstrade.burst=0"]
-    with apart() as core, Testbed(list(ACCOUNTS), accounts=max(ACCOUNTS.values()), options=options, core=core) as stage:
+    with (
+        apart() as core,
+        LocalTestbed(list(ACCOUNTS), accounts=max(ACCOUNTS.values()), options=options, core=core) as stage,
+    ):
         stage.write_config(BEATS, only=_some(stage))
         log(f"{rounds} times as little as can be done at a flag")
         limit = {"accounts": size, "received_us": percentiles(_bare(stage, size, rounds))}
@@ -77,7 +80,7 @@ def measure(rounds: int, log: Callable[[str], None], *, idle_s: float = IDLE_S) 
     return {"end_to_end": rows, "flag_limit": limit, "idle": idle, "shell": shell}
 
 
-def _some(stage: Testbed) -> set[str]:
+def _some(stage: LocalTestbed) -> set[str]:
     """Return the names of as many accounts of each venue as `ACCOUNTS` states; the simulators have more."""
     names: set[str] = set()
     for venue, count in ACCOUNTS.items():
@@ -85,7 +88,7 @@ def _some(stage: Testbed) -> set[str]:
     return names
 
 
-def _bare(stage: Testbed, size: int, rounds: int) -> list[float]:
+def _bare(stage: LocalTestbed, size: int, rounds: int) -> list[float]:
     """Return the times of the process that only watches the flag, in µs."""
     command = [sys.executable, "-m", "kill_switch.bench.bare_flag", str(stage.config)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603 - our own command
@@ -101,7 +104,7 @@ def _bare(stage: Testbed, size: int, rounds: int) -> list[float]:
         stop_process(process)
 
 
-def _kill(stage: Testbed, size: int, fire: Callable[[Testbed], int]) -> float:
+def _kill(stage: LocalTestbed, size: int, fire: Callable[[LocalTestbed], int]) -> float:
     """Kill once and return its time in µs; then wait until all is clear, and re-arm."""
     took_us = _received_us(stage, size, fire)
     stage.flag.unlink(missing_ok=True)
@@ -112,7 +115,7 @@ def _kill(stage: Testbed, size: int, fire: Callable[[Testbed], int]) -> float:
     return took_us
 
 
-def _received_us(stage: Testbed, size: int, fire: Callable[[Testbed], int]) -> float:
+def _received_us(stage: LocalTestbed, size: int, fire: Callable[[LocalTestbed], int]) -> float:
     """Fire, and return the time from the reason to the arrival of the last account's first command, in µs."""
     stage.admin("DELETE", "/requests")
     time.sleep(0.1)
@@ -135,13 +138,13 @@ def _still(status: dict[str, object]) -> bool:
     return all(a["state"] == "CLEAR" for a in accounts.values()) and triggers["panic"]["state"] == "ok"
 
 
-def _touch(stage: Testbed) -> int:
+def _touch(stage: LocalTestbed) -> int:
     began_ns = time.monotonic_ns()  # before the call, because the daemon may have fired when it returns
     stage.flag.touch()
     return began_ns
 
 
-def _fall_silent(stage: Testbed) -> int:
+def _fall_silent(stage: LocalTestbed) -> int:
     """Send heartbeats for a while; return when the time-out of the last one expires, in monotonic ns."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         for _ in range(3):
@@ -151,7 +154,7 @@ def _fall_silent(stage: Testbed) -> int:
     return last_ns + int(BEAT_TIMEOUT_S * 1e9)
 
 
-def _shell(stage: Testbed) -> int:
+def _shell(stage: LocalTestbed) -> int:
     command = [str(Path(sys.executable).with_name("kill-switch")), "fire", "-c", str(stage.config)]
     began_ns = time.monotonic_ns()
     subprocess.run([*command, "--reason", "bench", "--wait", "0", "--json"], stdout=subprocess.DEVNULL, check=False)  # noqa: S603
@@ -168,7 +171,7 @@ def _fastest_ms(command: list[str]) -> float:
     return round(statistics.median(took), 1)
 
 
-def _idle(stage: Testbed, seconds: float) -> dict[str, float]:
+def _idle(stage: LocalTestbed, seconds: float) -> dict[str, float]:
     """Measure the idle daemon: its share of one core in percent, and its resident memory in MiB."""
     assert stage.daemon is not None  # noqa: S101 - `measure` has started it
     process = Path("/proc") / str(stage.daemon.pid)

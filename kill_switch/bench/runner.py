@@ -32,7 +32,7 @@ from kill_switch.bench.contenders import SYSTEMS, BenchSetup, ContenderFactory, 
 from kill_switch.bench.peers import PEERS
 from kill_switch.config import loader
 from kill_switch.errors import KillSwitchError
-from kill_switch.testbed.testbed import Testbed
+from kill_switch.testbed.testbed import LocalTestbed
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def _measure(
     options = ["oxfun.limits=off", "crosstrade.burst=0"]
     with (
         process.apart() as core,
-        Testbed(["crosstrade", "oxfun", "roxom"], accounts=2 * size, options=options, core=core) as stage,
+        LocalTestbed(["crosstrade", "oxfun", "roxom"], accounts=2 * size, options=options, core=core) as stage,
     ):
         stage.write_config()
         return uvloop.run(_all(BenchSetup(stage, loader.load(stage.config), size), rounds, makes, advance))

@@ -272,7 +272,7 @@ def step(state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
 
 def _on_reason(state: State, event: ReasonReported) -> tuple[State, tuple[Command, ...]]:
     reason, at = event
-    _require_known(state, reason.accounts, "Reported")
+    _require_known(state, reason.accounts, "ReasonReported")
     at_ns = at.mono_ns
     running = state.kill is not None and bool(state.kill.unclear)
     kills = state.kill_count if running else state.kill_count + 1
@@ -406,7 +406,7 @@ def _on_progress(state: State, event: Progress) -> tuple[State, tuple[Command, .
 
 
 def _on_strikes_sent(state: State, event: StrikesSent) -> tuple[State, tuple[Command, ...]]:
-    _require_known(state, tuple(sent.account for sent in event.sent), "Struck")
+    _require_known(state, tuple(sent.account for sent in event.sent), "StrikesSent")
     accounts = dict(state.accounts)
     fields: list[dict[str, object]] = []
     for sent in event.sent:

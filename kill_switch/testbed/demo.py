@@ -20,7 +20,7 @@ from rich.text import Text
 
 from kill_switch.sim.main import VENUES
 from kill_switch.terminal import report_views, status_view
-from kill_switch.testbed.testbed import Testbed
+from kill_switch.testbed.testbed import LocalTestbed
 
 BOT_FOR_S = 2.0
 BOT_EVERY_S = 0.1
@@ -35,7 +35,7 @@ def run(*, as_json: bool, orders: int) -> int:
     console = Console(stderr=as_json)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the context managers clean up
     began_s = time.monotonic()
-    with Testbed(sorted(VENUES)) as stage, _showing(console, quiet=as_json) as show:
+    with LocalTestbed(sorted(VENUES)) as stage, _showing(console, quiet=as_json) as show:
         show("starting simulators and daemon", {}, {})
         stage.write_config()
         stage.start_daemon()
@@ -68,7 +68,7 @@ def run(*, as_json: bool, orders: int) -> int:
 class _Bot(threading.Thread):
     """A bot that keeps quoting at every venue during the kill, like a strategy that does not know of it."""
 
-    def __init__(self, stage: Testbed) -> None:
+    def __init__(self, stage: LocalTestbed) -> None:
         super().__init__(name="bot", daemon=True)
         self.placed = 0
         self._stage = stage
@@ -82,7 +82,7 @@ class _Bot(threading.Thread):
             time.sleep(BOT_EVERY_S)
 
 
-def _until_clear(stage: Testbed, bot: _Bot, show: Show) -> Mapping[str, Any]:
+def _until_clear(stage: LocalTestbed, bot: _Bot, show: Show) -> Mapping[str, Any]:
     """Watch until everything is clear and stays clear after the bot's last order; return the last status."""
     until_s = time.monotonic() + CLEAR_WITHIN_S
     quiet_s = 0.0
@@ -98,7 +98,7 @@ def _until_clear(stage: Testbed, bot: _Bot, show: Show) -> Mapping[str, Any]:
         time.sleep(0.05)
 
 
-def _books(stage: Testbed) -> dict[str, int]:
+def _books(stage: LocalTestbed) -> dict[str, int]:
     return {venue: stage.book(venue) for venue in stage.venues}
 
 

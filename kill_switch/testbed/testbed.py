@@ -27,7 +27,7 @@ START_WITHIN_S = 15.0
 STOP_WITHIN_S = 20.0
 
 
-class Testbed:
+class LocalTestbed:
     """Simulators, a daemon and a temporary directory, for as long as the context is open."""
 
     def __init__(

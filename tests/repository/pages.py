@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from kill_switch.testbed.testbed import Testbed, stop_process
+from kill_switch.testbed.testbed import LocalTestbed, stop_process
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("get-started", "guides", "reference", "runbook")
@@ -92,7 +92,7 @@ def _fences(page: Path) -> Iterator[Block]:
 # ── where they run ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Host(Testbed):
+class Host(LocalTestbed):
     """Simulators of two venues, with the accounts, directories and words of the documentation."""
 
     def __init__(self) -> None:

@@ -42,7 +42,7 @@ from kill_switch.venues.kuna.replies import (
     orders_of,
     worth_of,
 )
-from kill_switch.venues.kuna.signing import OxFunSigner
+from kill_switch.venues.kuna.signing import KunaSigner
 from kill_switch.venues.kuna.socketcluster import SocketClusterSession
 from kill_switch.venues.kuna.strike import MULTI, KunaStriker
 from kill_switch.venues.messages import Drilled, Equity, NotReady, Output, Outputs, Ready, Replied, UnexplainedMessage
@@ -115,7 +115,7 @@ class Kuna(Adapter[KunaOptions]):
             secret = header_safe("api_secret", secrets["api_secret"])
         else:
             headers["api-key"] = header_safe("api_key", secrets["api_key"])
-        self._signer = OxFunSigner(headers, secret, self.clock.venue_ms)
+        self._signer = KunaSigner(headers, secret, self.clock.venue_ms)
         self._login = header_safe("api_key", secrets["api_key"]) if options.ws_login == "api-key" else ""
         query = f"limit={PAGE}&sort=desc" + (f"&start={options.since}" if options.since else "")
         targets = {ACTIVE: f"/v4/order/private/active?{query}"}

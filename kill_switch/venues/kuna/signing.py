@@ -19,7 +19,7 @@ from kill_switch.venues.request import Request
 AHEAD_MS = 1000  # a nonce that is further ahead of the venue's clock may be refused for that
 
 
-class OxFunSigner:
+class KunaSigner:
     """Build requests; `secret` is None where the single key is among the headers, and nothing is signed."""
 
     def __init__(self, headers: Mapping[str, str], secret: str | None, venue_ms: Callable[[Instant], int]) -> None:

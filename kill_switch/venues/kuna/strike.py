@@ -17,7 +17,7 @@ from kill_switch.venues.decode import truncate
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.calls import CallStarter, PendingCall
 from kill_switch.venues.kuna.replies import Body, KunaError, error_of, has_ended, id_of, items_of
-from kill_switch.venues.kuna.signing import OxFunSigner
+from kill_switch.venues.kuna.signing import KunaSigner
 from kill_switch.venues.messages import CancelAnswered, Output, Outputs
 from kill_switch.venues.request import Request
 
@@ -77,7 +77,7 @@ class KunaStriker:
         self,
         calls: CallStarter,
         words: Callable[..., str],
-        signer: OxFunSigner,
+        signer: KunaSigner,
         lists: Mapping[str, Callable[[Instant], Request]],
         batch_orders: int,
         hedge_after_s: Callable[[], float],

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from kill_switch.testbed.testbed import Testbed, stop_process
+from kill_switch.testbed.testbed import LocalTestbed, stop_process
 
 
 class Done(NamedTuple):
@@ -25,7 +25,7 @@ class Done(NamedTuple):
         return json.loads(self.out)
 
 
-class Play(Testbed):
+class Play(LocalTestbed):
     """A stage, with the commands of a person on it."""
 
     def command(self, *words: str, within_s: float = 18.0) -> Done:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from kill_switch.testbed.testbed import Testbed
+from kill_switch.testbed.testbed import LocalTestbed
 
 FLOODER = """
 import socket, sys, time
@@ -67,7 +67,7 @@ class Figures(NamedTuple):
 
 
 def measure(
-    stage: Testbed, seconds: float, kills: int, *, script: str = FLOODER, where: str = "intake.sock"
+    stage: LocalTestbed, seconds: float, kills: int, *, script: str = FLOODER, where: str = "intake.sock"
 ) -> Figures:
     """Kill some times in quiet, and as often during a flood; the daemon of `stage` is armed before and after.
 
@@ -88,7 +88,7 @@ def measure(
     return Figures(sent, sent / seconds, quiet_ms, statistics.median(flooded), grown_kib)
 
 
-def _kill(stage: Testbed) -> float:
+def _kill(stage: LocalTestbed) -> float:
     """Touch the flag; return the milliseconds until the last venue had its whole command, and re-arm."""
     for venue in stage.venues:
         stage.rest(venue, 1)
@@ -113,7 +113,7 @@ def _resident_kib(pid: int) -> int:
 
 
 def main() -> int:
-    with Testbed(["oxfun", "roxom"]) as stage:
+    with LocalTestbed(["oxfun", "roxom"]) as stage:
         stage.write_config()
         stage.start_daemon()
         for _ in range(3):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kill_switch.errors import KillSwitchError
-from kill_switch.testbed.testbed import Testbed, stop_process
+from kill_switch.testbed.testbed import LocalTestbed, stop_process
 
 VENUES = ("oxfun", "roxom")
 PERIOD_S = 1.0
@@ -48,7 +48,7 @@ class Sample(NamedTuple):
 def run(minutes: float) -> list[str]:
     """Soak; return what is wrong at the end, nothing if all is well."""
     options = ["oxfun.limits=off"]
-    with Testbed(VENUES, accounts=2, options=options) as stage:
+    with LocalTestbed(VENUES, accounts=2, options=options) as stage:
         stage.write_config()
         stage.start_daemon()
         assert stage.daemon is not None
@@ -69,7 +69,7 @@ def run(minutes: float) -> list[str]:
         return wrong
 
 
-def _kill(stage: Testbed, number: int) -> None:
+def _kill(stage: LocalTestbed, number: int) -> None:
     for venue in VENUES:
         stage.rest(venue, ORDERS)
     report = stage.ask(cmd="fire", reason=f"soak {number}", wait_s=CLEAR_WITHIN_S / 2)

@@ -29,7 +29,7 @@ from kill_switch.daemon.daemon import Daemon
 from kill_switch.errors import ConfigError
 from kill_switch.journal import journal, latch_file
 from kill_switch.tasks import TaskSupervisor
-from kill_switch.testbed.testbed import Testbed
+from kill_switch.testbed.testbed import LocalTestbed
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.intake.intake import sign
 from kill_switch.venues.oxfun.adapter import OxFun
@@ -378,7 +378,7 @@ async def test_a_wrong_key_that_is_put_right_clears_the_account_that_could_not_b
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(OxFun, "TIMING", replace(OxFun.TIMING, residue_after_s=0.3))
-    with Testbed(["oxfun"]) as stage:
+    with LocalTestbed(["oxfun"]) as stage:
         stage.write_config(daemon='ready = "degraded"')
         key = stage.directory / "oxfun-api_secret"
         right = key.read_text()
@@ -400,7 +400,7 @@ async def test_a_wrong_key_that_is_put_right_clears_the_account_that_could_not_b
 
 
 async def test_the_one_websocket_of_a_user_goes_from_the_old_session_to_the_new_one_without_a_fight() -> None:
-    with Testbed(["crosstrade"]) as stage:
+    with LocalTestbed(["crosstrade"]) as stage:
         stage.write_config()
         play = Play(stage.directory)
         async with play.running() as daemon:

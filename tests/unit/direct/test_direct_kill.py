@@ -22,7 +22,7 @@ from kill_switch.direct import direct_kill
 from kill_switch.dispatch import connect
 from kill_switch.journal import journal, latch_file
 from kill_switch.journal.journal import Journal
-from kill_switch.testbed.testbed import Testbed
+from kill_switch.testbed.testbed import LocalTestbed
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e, pytest.mark.timeout(60)]
 
@@ -33,9 +33,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def stage() -> Iterator[Testbed]:
+def stage() -> Iterator[LocalTestbed]:
     """Two venues, orders at both, and directories that no daemon holds."""
-    with Testbed(["oxfun", "roxom"]) as testbed:
+    with LocalTestbed(["oxfun", "roxom"]) as testbed:
         testbed.write_config()
         testbed.state_dir.mkdir()
         for venue in testbed.venues:
@@ -43,25 +43,25 @@ def stage() -> Iterator[Testbed]:
         yield testbed
 
 
-def left_a_latch(stage: Testbed) -> bool:
+def left_a_latch(stage: LocalTestbed) -> bool:
     return any((directory / latch_file.LATCH_NAME).exists() for directory in (stage.state_dir, stage.runtime_dir))
 
 
-def books(stage: Testbed) -> dict[str, int]:
+def books(stage: LocalTestbed) -> dict[str, int]:
     return {venue: stage.book(venue) for venue in stage.venues}
 
 
-def cancels(stage: Testbed) -> list[dict[str, Any]]:
+def cancels(stage: LocalTestbed) -> list[dict[str, Any]]:
     return [request for request in stage.admin("GET", "/requests") if request["what"].startswith("cancel")]
 
 
-def records(stage: Testbed, kind: str) -> list[Any]:
+def records(stage: LocalTestbed, kind: str) -> list[Any]:
     replay = journal.read_journal(stage.state_dir / journal.NAME)
     assert replay.broken is None
     return [entry["data"] for entry in replay.entries if entry["kind"] == kind]
 
 
-async def kill(stage: Testbed, *accounts: str, wait_s: float = 8.0) -> dict[str, Any]:
+async def kill(stage: LocalTestbed, *accounts: str, wait_s: float = 8.0) -> dict[str, Any]:
     loaded = loader.load(stage.config)
     report, failed = await direct_kill.fire(loaded, "test", accounts or tuple(loaded.accounts), wait_s, {})
     assert failed == {}
@@ -69,7 +69,7 @@ async def kill(stage: Testbed, *accounts: str, wait_s: float = 8.0) -> dict[str,
 
 
 async def test_who_was_struck_is_on_record_and_another_login_under_the_name_starts_tripped_and_owes_it() -> None:
-    with Testbed(["roxom", "oxfun"]) as stage:
+    with LocalTestbed(["roxom", "oxfun"]) as stage:
         stage.write_config()
         stage.state_dir.mkdir()
         await kill(stage)
@@ -84,7 +84,7 @@ async def test_who_was_struck_is_on_record_and_another_login_under_the_name_star
 
 
 async def test_a_lane_that_fails_is_not_felt_by_another_account(
-    stage: Testbed, monkeypatch: pytest.MonkeyPatch
+    stage: LocalTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = connect.connect_account
 
@@ -102,7 +102,7 @@ async def test_a_lane_that_fails_is_not_felt_by_another_account(
 
 
 async def test_a_record_that_cannot_be_understood_does_not_keep_it_from_killing(
-    stage: Testbed, monkeypatch: pytest.MonkeyPatch
+    stage: LocalTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rebuild: Callable[..., Any] = recovery.rebuild
 
@@ -123,13 +123,13 @@ async def test_a_record_that_cannot_be_understood_does_not_keep_it_from_killing(
 # ── what bounds it ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_without_waiting_for_the_proof_every_account_is_struck_and_has_answered(stage: Testbed) -> None:
+async def test_without_waiting_for_the_proof_every_account_is_struck_and_has_answered(stage: LocalTestbed) -> None:
     report = await kill(stage, wait_s=0.0)
     assert books(stage) == {"oxfun": 0, "roxom": 0}
     assert all(account["answered_us"] is not None for account in report["accounts"].values())
 
 
-async def test_a_wait_shorter_than_the_way_to_the_venue_shortens_only_the_proof(stage: Testbed) -> None:
+async def test_a_wait_shorter_than_the_way_to_the_venue_shortens_only_the_proof(stage: LocalTestbed) -> None:
     for venue in stage.venues:
         stage.admin("POST", "/faults", venue=venue, fault="delay", ms=400)
     await kill(stage, wait_s=0.3)
@@ -137,7 +137,7 @@ async def test_a_wait_shorter_than_the_way_to_the_venue_shortens_only_the_proof(
 
 
 async def test_an_account_that_does_not_answer_is_given_up_after_the_transports_own_bound(
-    stage: Testbed, monkeypatch: pytest.MonkeyPatch
+    stage: LocalTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(direct_kill, "STRIKE_WITHIN_S", 1.5)
     stage.admin("POST", "/faults", venue="oxfun", fault="half_open")
@@ -149,7 +149,7 @@ async def test_an_account_that_does_not_answer_is_given_up_after_the_transports_
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
-async def test_a_signal_in_the_middle_lets_every_account_answer_first(stage: Testbed, number: int) -> None:
+async def test_a_signal_in_the_middle_lets_every_account_answer_first(stage: LocalTestbed, number: int) -> None:
     for venue in stage.venues:
         stage.admin("POST", "/faults", venue=venue, fault="delay", ms=300)
     async with anyio.create_task_group() as group:
@@ -159,7 +159,7 @@ async def test_a_signal_in_the_middle_lets_every_account_answer_first(stage: Tes
     assert books(stage) == {"oxfun": 0, "roxom": 0}
 
 
-async def test_the_second_interrupt_ends_it(stage: Testbed) -> None:
+async def test_the_second_interrupt_ends_it(stage: LocalTestbed) -> None:
     stage.admin("POST", "/faults", venue="oxfun", fault="half_open")
     began_s = time.monotonic()
     async with anyio.create_task_group() as group:
@@ -177,7 +177,7 @@ async def test_the_second_interrupt_ends_it(stage: Testbed) -> None:
 
 
 async def test_the_first_bytes_do_not_wait_for_the_record_and_a_latch_stands_before_them(
-    stage: Testbed, monkeypatch: pytest.MonkeyPatch
+    stage: LocalTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = threading.Event()
     left_ns: list[int] = []
@@ -209,7 +209,7 @@ async def test_the_first_bytes_do_not_wait_for_the_record_and_a_latch_stands_bef
 
 
 async def test_a_record_that_cannot_be_had_in_time_leaves_the_latch(
-    stage: Testbed, monkeypatch: pytest.MonkeyPatch
+    stage: LocalTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = threading.Event()
 
@@ -226,7 +226,7 @@ async def test_a_record_that_cannot_be_had_in_time_leaves_the_latch(
 
 
 async def test_a_state_directory_that_hangs_keeps_no_kill_from_leaving_and_the_latch_is_in_the_other(
-    stage: Testbed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    stage: LocalTestbed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ended, leave = threading.Event(), latch_file.append_to_first
 
@@ -252,7 +252,7 @@ async def test_a_state_directory_that_hangs_keeps_no_kill_from_leaving_and_the_l
 
 
 async def test_where_no_latch_can_be_left_the_kill_goes_out_and_says_so(
-    stage: Testbed, caplog: pytest.LogCaptureFixture
+    stage: LocalTestbed, caplog: pytest.LogCaptureFixture
 ) -> None:
     for directory in (stage.state_dir, stage.runtime_dir):
         (directory / latch_file.LATCH_NAME).mkdir()
@@ -261,7 +261,9 @@ async def test_where_no_latch_can_be_left_the_kill_goes_out_and_says_so(
     assert "no latch can be left for the daemon" in caplog.text
 
 
-async def test_a_kill_that_the_record_shows_under_way_is_joined_and_what_it_left_is_struck_too(stage: Testbed) -> None:
+async def test_a_kill_that_the_record_shows_under_way_is_joined_and_what_it_left_is_struck_too(
+    stage: LocalTestbed,
+) -> None:
     state, run = stage.state_dir, stage.runtime_dir
     first = Journal(state, run)
     began = clock.now()
@@ -280,7 +282,7 @@ async def test_a_kill_that_the_record_shows_under_way_is_joined_and_what_it_left
     assert "oxfun" in recovery.tripped_accounts(replay.entries)
 
 
-async def test_an_answer_that_comes_behind_the_record_is_that_of_the_strike_of_this_kill(stage: Testbed) -> None:
+async def test_an_answer_that_comes_behind_the_record_is_that_of_the_strike_of_this_kill(stage: LocalTestbed) -> None:
     await kill(stage, "roxom")
     stage.rest("roxom", 5)
     stage.admin("POST", "/faults", venue="roxom", fault="delay", ms=1000 * (direct_kill.READ_AFTER_S + 0.5))
@@ -290,13 +292,13 @@ async def test_an_answer_that_comes_behind_the_record_is_that_of_the_strike_of_t
     assert account["sent_us"] is not None and account["answered_us"] >= 1_000_000
 
 
-async def test_accounts_out_of_scope_are_neither_struck_nor_connected_to(stage: Testbed) -> None:
+async def test_accounts_out_of_scope_are_neither_struck_nor_connected_to(stage: LocalTestbed) -> None:
     await kill(stage, "roxom")
     assert books(stage) == {"oxfun": 5, "roxom": 0}
     assert {request["venue"] for request in stage.admin("GET", "/requests") if "venue" in request} <= {"roxom"}
 
 
-async def test_a_latch_of_somebody_elses_stays_for_the_daemon(stage: Testbed) -> None:
+async def test_a_latch_of_somebody_elses_stays_for_the_daemon(stage: LocalTestbed) -> None:
     latch_file.leave_latch(stage.state_dir, stage.runtime_dir, Reason("direct", "another", ("oxfun",), clock.now()))
     await kill(stage, "roxom")
     assert "another" in (stage.state_dir / latch_file.LATCH_NAME).read_text()
@@ -305,21 +307,23 @@ async def test_a_latch_of_somebody_elses_stays_for_the_daemon(stage: Testbed) ->
 # ── what it counts, and what it is called ─────────────────────────────────────────────────────────────────────────
 
 
-async def test_it_counts_the_orders_that_it_has_cancelled_where_it_knew_of_none_before(stage: Testbed) -> None:
+async def test_it_counts_the_orders_that_it_has_cancelled_where_it_knew_of_none_before(stage: LocalTestbed) -> None:
     stage.admin("POST", "/faults", venue="oxfun", fault="pending", ms=300)  # the list is seen before they are gone
     report = await kill(stage)
     for name, account in report["accounts"].items():
         assert (account["cancelled"], len(account["cancelled_ids"])) == (5, 5), (name, account)
 
 
-async def test_direct_kills_go_on_counting_where_the_record_ends_and_their_first_id_finds_them(stage: Testbed) -> None:
+async def test_direct_kills_go_on_counting_where_the_record_ends_and_their_first_id_finds_them(
+    stage: LocalTestbed,
+) -> None:
     ids = [(await kill(stage))["id"] for _ in range(2)]
     assert [one.partition("-")[0] for one in ids] == ["k1", "k2"]
     known_as = [data["known_as"] for data in records(stage, "reason")]
     assert len(set(known_as)) == 2 and all(one.startswith("direct-") for one in known_as)
 
 
-async def test_a_kill_that_is_on_no_record_has_an_id_that_no_other_has(stage: Testbed) -> None:
+async def test_a_kill_that_is_on_no_record_has_an_id_that_no_other_has(stage: LocalTestbed) -> None:
     holder = Journal(stage.state_dir, stage.runtime_dir)
     try:
         ids = [(await kill(stage, "roxom", wait_s=0.0))["id"] for _ in range(2)]
@@ -328,7 +332,7 @@ async def test_a_kill_that_is_on_no_record_has_an_id_that_no_other_has(stage: Te
     assert len(set(ids)) == 2 and all(order_id.startswith("direct-") for order_id in ids)
 
 
-async def test_a_kill_that_joins_one_on_record_counts_the_orders_of_both_once(stage: Testbed) -> None:
+async def test_a_kill_that_joins_one_on_record_counts_the_orders_of_both_once(stage: LocalTestbed) -> None:
     stage.admin("POST", "/faults", venue="roxom", fault="partial", keep=2, times=1)
     first = await kill(stage, "roxom", wait_s=0.0)
     stage.admin("DELETE", "/faults?venue=roxom")

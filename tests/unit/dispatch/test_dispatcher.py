@@ -685,7 +685,7 @@ def test_an_illegal_event_is_logged_and_changes_nothing(caplog: pytest.LogCaptur
     before = floor.dispatcher.state
     floor.dispatcher.handle(Progress("x", SweepTimerFired(0), at(0)))
     assert floor.dispatcher.state is before
-    assert caplog.messages == ["Due is not allowed in a state without account 'x'"]
+    assert caplog.messages == ["SweepTimerFired is not allowed in a state without account 'x'"]
     assert floor.trace == []
 
 
@@ -922,7 +922,7 @@ def test_a_reason_for_an_account_that_has_gone_strikes_nobody_and_is_said(caplog
     reconfigured(floor, "b")
     floor.fire("a")
     assert floor.trace == []
-    assert caplog.messages == ["Reported is not allowed in a state without account 'a'"]
+    assert caplog.messages == ["ReasonReported is not allowed in a state without account 'a'"]
 
 
 def test_a_reason_that_names_one_account_that_has_gone_strikes_the_others(caplog: pytest.LogCaptureFixture) -> None:
@@ -932,7 +932,7 @@ def test_a_reason_that_names_one_account_that_has_gone_strikes_the_others(caplog
     assert floor.dispatcher.state.tripped == ("a", "c")
     assert [line for line in floor.trace if "POST" in line] == ["a http POST /cancel-all", "c http POST /cancel-all"]
     assert floor.recorder.of("reason")[0]["accounts"] == ("a", "c")
-    assert caplog.messages == ["Reported is not allowed in a state without account 'b'"]
+    assert caplog.messages == ["ReasonReported is not allowed in a state without account 'b'"]
 
 
 def test_a_session_whose_login_is_replaced_is_heard_no_more() -> None:

@@ -137,7 +137,7 @@ class Replayed(Record):
 
     head = ChainHead(7, "0f" * 32)
 
-    class replay:
+    class contents:
         entries = ()
 
     def __init__(self) -> None:
