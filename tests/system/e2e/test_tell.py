@@ -155,7 +155,7 @@ def test_metrics_are_served_and_a_taken_port_keeps_no_daemon_from_starting(stage
     time.sleep(0.3)  # figures are served for that long
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=8) as answer:
-            assert "kill_switch_responding 0.0" in answer.on_read().decode()
+            assert "kill_switch_responding 0.0" in answer.read().decode()
     finally:
         os.kill(stage.daemon.pid, signal.SIGCONT)
 

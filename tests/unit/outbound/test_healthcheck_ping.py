@@ -115,7 +115,7 @@ class Floor:
                 return {} if self.is_ready else {"ws": "Connection refused"}
 
         class Parts:
-            alive_ns = 1_000_000_000_000 - int(floor.pulse_age_s * 1e9)
+            last_pulse_ns = 1_000_000_000_000 - int(floor.pulse_age_s * 1e9)
             trouble = floor.trouble
 
             def __init__(self) -> None:

@@ -50,33 +50,33 @@ class Trigger:
         default_factory=lambda: {"loss": (1200.0, 5000.0), "equity": (98_800.5, nan)}
     )
 
-    def figures(self) -> Mapping[str, tuple[float, float]]:
+    def measurements(self) -> Mapping[str, tuple[float, float]]:
         return self.watched
 
 
 class Watched:
-    """As much of `Watch` as is measured."""
+    """The part of `TriggerSupervisor` that is measured."""
 
     def __init__(self) -> None:
-        self.attention = self
+        self.stall_clock = self
         self.triggers = {"daily": Trigger(), "panic": Trigger("flag", {})}
         self.deaf_s = 0.25
 
-    def conditions(self) -> dict[str, tuple[TriggerState, str]]:
+    def states(self) -> dict[str, tuple[TriggerState, str]]:
         return {"daily": (TriggerState.OK, "fine"), "panic": (TriggerState.BLIND, "cannot see")}
 
-    def deaf_ns(self, mono_ns: int) -> int:
+    def stalled_ns(self, mono_ns: int) -> int:
         return int(self.deaf_s * 1e9)
 
 
 class Record:
-    """As much of the journal as is measured."""
+    """The part of the journal that is measured."""
 
     trouble = ""
 
     head = ChainHead(1234, "0123456789abcdef" * 4)
 
-    def lag(self, mono_ns: int) -> tuple[int, int]:
+    def backlog(self, mono_ns: int) -> tuple[int, int]:
         return 3, 40_000_000
 
 
@@ -141,7 +141,7 @@ def free_port() -> int:
 
 def scrape(port: int) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        text: str = answer.on_read().decode()
+        text: str = answer.read().decode()
     return text
 
 
@@ -206,7 +206,7 @@ def test_a_process_that_nobody_may_look_at_tells_of_itself() -> None:
     code = (
         "import kill_switch.system.hardening, kill_switch.system.process_metrics; "
         f"{look}assert kill_switch.system.hardening.forbid_dumps(); "
-        "print(*[vital.name for vital in kill_switch.system.process_metrics.Vitals(0.0).read()])"
+        "print(*[figure.name for figure in kill_switch.system.process_metrics.ProcessMetricsReader(0.0).read()])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     assert {"resident_memory_bytes", "open_fds", "threads"} <= set(done.stdout.split()), done.stderr
