@@ -27,7 +27,7 @@ async def client(sim: Sim, kind: Any, keys: dict[str, str], **urls: str) -> Asyn
     try:
         yield exchange
     finally:
-        await exchange.on_rearmed()
+        await exchange.close()
         await session.close()
 
 
