@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--replay", type=Path, metavar="FILE", help="one input, with --target")
     options = parser.parse_args(arguments)
     names: list[str] = options.target or list(TARGETS)
-    if options.contents is not None:
+    if options.replay is not None:
         logging.disable()
         if len(names) != 1:
             parser.error("--replay wants one --target")
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
                     print(f"\nFAILED {name}: {failure.kind}\n{failure.detail}\n  {failure.data[:300]!r}")
                     print(f"  kept in {failure.save()}" if failure.data else "  nothing to keep", flush=True)
             total = inputs[name]
-            if total % (5 * CHUNK) == 0 or total == options.inputs - options.prebuilt_command:
+            if total % (5 * CHUNK) == 0 or total == options.inputs - options.first:
                 rate = total / max(1e-9, seconds[name])
                 print(f"{name:12} {total:>9,} inputs  {rate:>8,.0f}/s", flush=True)
     whole_s = time.monotonic() - began_s
