@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -19,6 +19,9 @@ from kill_switch.cli.common import (
 )
 from kill_switch.core import outcome
 from kill_switch.errors import NotAllowed
+
+if TYPE_CHECKING:
+    from kill_switch.journal.segments import JournalReader
 
 
 @click.command()
@@ -110,7 +113,7 @@ def _record_of(path: Path | None) -> tuple[int, Path]:
     return int(daemon.budget_s * 1e6), daemon.state_dir
 
 
-def _print_entries(reading: Any) -> None:
+def _print_entries(reading: JournalReader) -> None:
     """Print one JSON object record by record, because there may be millions of records."""
     from kill_switch.errors import JournalBroken
 
@@ -127,7 +130,7 @@ def _print_entries(reading: Any) -> None:
         raise broken
 
 
-def _print_verification(path: Path, reading: Any, head: str | None, as_json: bool) -> NoReturn:
+def _print_verification(path: Path, reading: JournalReader, head: str | None, as_json: bool) -> NoReturn:
     """Print whether the chain is whole, and whether `head` is in it; end with exit code 0 or 1."""
     from kill_switch.errors import JournalBroken
 

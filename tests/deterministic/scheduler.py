@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kill_switch import clock
 from kill_switch.core.domain import Instant
-from kill_switch.journal import condenser, fsync, journal, latch_file, writer
+from kill_switch.journal import condenser, fsync, journal, latch_file, opening, writer
 from kill_switch.sim.crosstrade import orders
 from kill_switch.sim.kit import exchange, faults, venue
 from kill_switch.sim.kuna import orders as kuna_floor
@@ -198,7 +198,7 @@ _STANDINS: tuple[tuple[ModuleType, str, object], ...] = (
     *((module, "secrets", _Secrets) for module in (orders, kuna, kuna_floor, payloads)),
     *((module, "secrets", _Secrets) for module in (oxfun, oxfun_floor, roxom_floor)),
     *((module, "uuid", _Uuid) for module in (orders, exchange, kuna_floor, roxom_floor)),
-    *((module, "os", _disk_os) for module in (journal, latch_file, fsync, writer)),
+    *((module, "os", _disk_os) for module in (journal, latch_file, fsync, opening, writer)),
     (writer, "time", _NoPause),
     (exchange, "asyncio", _Asyncio),
     (roxom_wire, "os", _Os),

@@ -55,7 +55,7 @@ class Trigger:
 
 
 class Watched:
-    """As much of `Watch` as is measured."""
+    """The part of `TriggerSupervisor` that is measured."""
 
     def __init__(self) -> None:
         self.stall_clock = self
@@ -70,7 +70,7 @@ class Watched:
 
 
 class Record:
-    """As much of the journal as is measured."""
+    """The part of the journal that is measured."""
 
     trouble = ""
 
@@ -206,7 +206,7 @@ def test_a_process_that_nobody_may_look_at_tells_of_itself() -> None:
     code = (
         "import kill_switch.system.hardening, kill_switch.system.process_metrics; "
         f"{look}assert kill_switch.system.hardening.forbid_dumps(); "
-        "print(*[vital.name for vital in kill_switch.system.process_metrics.ProcessMetricsReader(0.0).read()])"
+        "print(*[figure.name for figure in kill_switch.system.process_metrics.ProcessMetricsReader(0.0).read()])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     assert {"resident_memory_bytes", "open_fds", "threads"} <= set(done.stdout.split()), done.stderr

@@ -228,20 +228,20 @@ async def test_a_command_that_does_not_read_its_text_is_not_harmed(tmp_path: Pat
 
 DAEMON = """
 import anyio, sys
-from kill_switch.worker.client import Aides
+from kill_switch.worker.client import WorkerPool
 
 async def main():
-    aides = Aides()
+    workers = WorkerPool()
     async with anyio.create_task_group() as group:
-        for aide in aides.both():
-            aide.want()
-            group.start_soon(aide.run)
-        await aides.do("find", 5, argv=["sh"])
-        while not aides.messages._begun:
+        for client in workers.clients():
+            client.start_when_needed()
+            group.start_soon(client.run)
+        await workers.run_job("find", 5, argv=["sh"])
+        while not workers.messages._begun:
             await anyio.sleep(0.02)
-        group.start_soon(lambda: aides.do("run", 60, argv=sys.argv[1:], env={}))
+        group.start_soon(lambda: workers.run_job("run", 60, argv=sys.argv[1:], env={}))
         await anyio.sleep(0.3)
-        print(*(aide.pid for aide in aides.both()), flush=True)
+        print(*(client.pid for client in workers.clients()), flush=True)
         await anyio.sleep(60)
 
 anyio.run(main)
