@@ -164,11 +164,11 @@ class HttpTarget(Wire):
         told: list[Event] = []
 
         class Lane:
-            def lost(self, call: Call, why: str) -> None:
+            def on_lost(self, call: Call, why: str) -> None:
                 must(why and why.isprintable() and len(why) < 200, "a loss without a reason")
                 told.append(CallLost(call.tag, True, why))
 
-            def replied(self, call: Call, reply: Replied) -> None:
+            def on_reply(self, call: Call, reply: Replied) -> None:
                 must(reply.tag == call.tag, "an answer to another call")
                 told.append(reply)
 
