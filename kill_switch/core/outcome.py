@@ -91,3 +91,11 @@ def direct_kill_problems(unrecorded: str, latch: LatchOutcome, config: Path, *, 
     return [
         make_problem(text, f"before the daemon starts: mkdir -p {directory} && touch {file}; it then starts tripped")
     ]
+
+
+def unsent_problems(channels: Sequence[str], within_s: float) -> list[Problem]:
+    """Return a note if a kill without the daemon ended before each of these channels had tried every message."""
+    if not channels:
+        return []
+    text = f"not every notification was sent within {within_s:g} s: {', '.join(channels)}"
+    return [make_problem(text, "tell the people yourself; nobody tries again", note=True)]

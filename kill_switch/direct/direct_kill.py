@@ -65,7 +65,7 @@ HAND_OVER_WITHIN_S = 4.0  # a daemon looks for latches once a second, and remove
 CONFIG_WITHIN_S = 0.5  # for the configuration as a whole: the kill has gone out with what it needs
 DAEMON_WITHIN_S = 1.5  # to find out whether one is there
 NAME_WITHIN_S = 0.5  # behind the proof: for the user's name, which nobody has waited for
-TELL_WITHIN_S = 3.0  # whoever started this waits for the messages
+TELL_WITHIN_S = 10.0  # behind the proof: for the messages; to load apprise takes 4 s on a busy machine
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _SIGNALS = (*_ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -170,6 +170,7 @@ class DirectKill:
         self._scope = anyio.CancelScope()
         self._kill_id = ""  # as the record has it, once there is one
         self._unrecorded = "it could not be read in time"  # why the record does not have the kill, "" if it does
+        self._unsent: tuple[str, ...] = ()  # the channels that have not tried every message in time
         self._held = False  # another process holds the record
         self._answer_by_s: dict[str, float] = {}  # account → until when its first answer is waited for
 
@@ -197,6 +198,7 @@ class DirectKill:
                 session.retire()  # its timers run on, and it has no lanes any more
             await self._end_record()
             problems = await self._problems()
+            problems += outcome.unsent_problems(self._unsent, TELL_WITHIN_S)
         finally:
             sys.setswitchinterval(switch_s)
             for number in _SIGNALS:
@@ -233,6 +235,7 @@ class DirectKill:
                         await self._record.changed.wait()
             with anyio.move_on_after(TELL_WITHIN_S):
                 await self._notifier.finish()
+            self._unsent = tuple(self._notifier.unsent())
             await asyncio.wait([naming], timeout=NAME_WITHIN_S)
             await asyncio.wait([taking], timeout=RECORD_SOON_S)
             if not taking.done():

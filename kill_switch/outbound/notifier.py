@@ -195,6 +195,10 @@ class Notifier:
         while not all(channel.idle for channel in self.channels.values()):  # noqa: ASYNC110 - some milliseconds
             await anyio.sleep(0.02)
 
+    def unsent(self) -> Iterator[str]:
+        """Yield the name of each channel with a message that it has not tried yet."""
+        return (channel.name for channel in self.channels.values() if not channel.idle)
+
     def troubles(self) -> Iterator[str]:
         """Yield a line for each channel that does not work."""
         for channel in self.channels.values():

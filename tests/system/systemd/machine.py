@@ -197,7 +197,7 @@ class Machine:
         for left in ("opt/kill-switch", "etc/kill-switch", "var/lib/kill-switch", "src"):
             shutil.rmtree(self.root / left, ignore_errors=True)
         ignored = shutil.ignore_patterns("__pycache__")
-        for name in ("kill_switch", "systemd", "docs/guides"):
+        for name in ("kill_switch", "systemd", "docs/guides", "requirements"):
             shutil.copytree(PROJECT / name, self.root / "src" / name, ignore=ignored)
         for name in ("pyproject.toml", "LICENSE", "README.md"):
             path = PROJECT / name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -339,3 +340,17 @@ async def test_a_kill_that_joins_one_on_record_counts_the_orders_of_both_once(st
     report = await kill(stage)
     assert report["id"] == first["id"]
     assert report["accounts"]["roxom"]["cancelled"] == 5
+
+
+async def test_a_message_that_is_not_sent_in_time_is_named_in_the_answer(
+    stage: Testbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that loads for longer than the kill waits: the kill is whole, and nobody believes that people know."""
+    monkeypatch.setattr(direct_kill, "TELL_WITHIN_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        stage.write_config(f'[notify]\nurls = ["json://127.0.0.1:{silent.getsockname()[1]}/s3cret"]\n')
+        report = await kill(stage)
+    assert books(stage) == {"oxfun": 0, "roxom": 0}
+    [problem] = report["problems"]
+    assert "urls[0] json" in problem["text"] and "s3cret" not in problem["text"]
+    assert problem["note"]  # the kill itself is as good as any: exit code 0
