@@ -859,9 +859,9 @@ def test_the_daemons_state_is_the_worst_of_its_accounts() -> None:
     [
         (reported("a", "x"), "Reported"),
         (answered("x", 1), "Answered"),
-        (read("x", 1), "OrdersRead"),
-        (seen("x", 1), "OrderSeen"),
-        (due("x", 1), "Due"),
+        (read("x", 1), "ReadCounted"),
+        (seen("x", 1), "OrderAppeared"),
+        (due("x", 1), "SweepTimerFired"),
         (struck("x", 1, 1), "Struck"),
         (asked("a", "x"), "RearmAsked"),
     ],
@@ -878,7 +878,7 @@ def test_an_event_for_an_unknown_account_is_illegal_and_changes_nothing(
 def test_an_illegal_event_names_state_and_event() -> None:
     with pytest.raises(IllegalEvent) as error:
         engine.step(armed("a"), due("x", 1))
-    assert (error.value.state, error.value.event) == ("a state without account 'x'", "Due")
+    assert (error.value.state, error.value.event) == ("a state without account 'x'", "SweepTimerFired")
 
 
 def test_no_command_ever_mentions_an_account_out_of_scope(play: Theatre) -> None:

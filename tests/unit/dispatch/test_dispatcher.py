@@ -685,7 +685,7 @@ def test_an_illegal_event_is_logged_and_changes_nothing(caplog: pytest.LogCaptur
     before = floor.dispatcher.state
     floor.dispatcher.handle(Progress("x", SweepTimerFired(0), at(0)))
     assert floor.dispatcher.state is before
-    assert caplog.messages == ["Due is not allowed in a state without account 'x'"]
+    assert caplog.messages == ["SweepTimerFired is not allowed in a state without account 'x'"]
     assert floor.trace == []
 
 
