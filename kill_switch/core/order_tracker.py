@@ -68,9 +68,10 @@ class OrderTally:
         self.read = True
         if left:
             return
-        self.version += bool(self.open)
-        self.gone |= self.open
-        self.open.clear()
+        if self.open:
+            self.version += 1
+            self.gone |= self.open
+            self.open.clear()
         self.unnamed_open, self.unnamed_gone = 0, self.unnamed_gone + self.unnamed_open
 
     def to_json(self, *, names: bool = True) -> dict[str, object]:

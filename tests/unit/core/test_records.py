@@ -28,7 +28,7 @@ from tests.harness.core_playbook import TIMING
 
 PACKAGE = Path(kill_switch.__file__).parent
 # methods and types whose first argument is a kind
-WRITES = {"append", "record", "record_durably", "latch", "append_latch", "Record", "Made"}
+WRITES = {"append", "record", "record_durably", "latch", "append_latch", "AppendRecord", "CondensedRecord"}
 LOGIN = Login("oxfun", "wss://ws.example/v2", "https://api.example", "key", {"sub": ["1"]})
 ME = LOGIN.identity("salt")
 WHOLE: Mapping[str, dict[str, Any]] = {
@@ -172,6 +172,22 @@ def test_a_whole_record_is_told_as_it_was_written(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_fields_to_come_are_left_out(kind: str) -> None:
     assert records.read(kind, {**WHOLE[kind], "to come": {}}) == records.read(kind, WHOLE[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_record_without_a_required_field_is_unfit_even_after_a_record_whose_field_is_null(kind: str) -> None:
+    for field in fields_of(next(row.record for row in records.TABLE if row.record.kind == kind)):
+        records.read(kind, {**WHOLE[kind], field.name: None})
+        record = records.read(kind, {name: value for name, value in WHOLE[kind].items() if name != field.name})
+        assert isinstance(record, records.Unreadable) is field.required, field.name
+
+
+@pytest.mark.parametrize("routes", [("ws", 1), ("ws", None), ("ws", ("http",))])
+def test_a_list_with_an_item_of_another_type_is_dropped_even_after_a_list_that_fits(routes: tuple[object, ...]) -> None:
+    sent = {"kill": "k1-1", "account": "a", "strike": 1, "mono_ns": 2}
+    for fitting in (("ws",), ("ws", "http")):
+        assert records.read("strike", {"sent": [{**sent, "routes": fitting}]}).sent[0].routes == fitting  # type: ignore[union-attr]
+    assert records.read("strike", {"sent": [{**sent, "routes": routes}]}).sent[0].routes == ()  # type: ignore[union-attr]
 
 
 @given(st.data())
