@@ -272,7 +272,6 @@ def step(state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
 
 def _on_reason(state: State, event: ReasonReported) -> tuple[State, tuple[Command, ...]]:
     reason, at = event
-    _require_known(state, reason.accounts, "Reported")
     at_ns = at.mono_ns
     running = state.kill is not None and bool(state.kill.unclear)
     kills = state.kill_count if running else state.kill_count + 1
@@ -282,7 +281,9 @@ def _on_reason(state: State, event: ReasonReported) -> tuple[State, tuple[Comman
     wakes: list[WakeAt] = []
     begun: Sweep | None = None  # accounts of one venue have one pace, and begin alike
     for name in reason.accounts:
-        account = accounts[name]
+        account = accounts.get(name)
+        if account is None:
+            raise _unknown_account(name, "Reported")
         sweep = account.sweep
         if sweep is None:
             if begun is None or begun.timing is not account.timing:
@@ -330,73 +331,36 @@ def armed_among(state: State, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _on_progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]]:
-    name, account = event.account, state.accounts.get(event.account)
+    name = event.account
+    account = state.accounts.get(name)
     if account is None:
         raise _unknown_account(name, type(event.event).__name__)
-    if account.sweep is None:
-        return state, ()  # an armed account's orders are nobody's business; a late answer changes nothing
     before = account.sweep
-    sweep, acts = sweeping.step(before, event.event)
+    if before is None:
+        return state, ()  # an armed account's orders are not the engine's business; a late answer changes nothing
+    sweep, actions = sweeping.step(before, event.event)
     accounts = dict(state.accounts)
     accounts[name] = AccountState(account.timing, sweep, account.kill, account.identity, account.unproven_identities)
     kill, approvals = state.kill, state.approvals
-    if before.phase is Phase.CLEAR and sweep.phase is not Phase.CLEAR:  # the guard has found something: not over
-        approvals = {}  # who has approved did not know of that
+    if before.phase is Phase.CLEAR and sweep.phase is not Phase.CLEAR:  # a guard read has found an order
+        approvals = {}  # because the persons who approved did not know of the order
         if kill is not None and kill.id == account.kill:
             kill = kill._replace(unclear=kill.unclear | {name})
-    commands: list[Command] = []
-    facts: dict[str, object] = {"kill": account.kill, "account": name}
-    match event.event:
-        case sweeping.StrikeAnswered(at_ns, answer):
-            answered: dict[str, object] = {
-                **facts,
-                "strike": event.strike or before.strikes,
-                "answer": answer,
-                "mono_ns": at_ns,
-                "evidence": event.evidence,
-                "cancelled": event.cancelled,
-            }
-            if event.orders is not None:
-                answered["orders"] = event.orders
-            commands.append(AppendRecord("answer", answered))
-        case sweeping.ReadCounted(at_ns, asked_ns, live, pending, complete) if (
-            before.phase is not Phase.CLEAR or live or pending or event.cancelled or event.orders is not None
-        ):
-            read = {
-                "live": live,
-                "pending": pending,
-                "complete": complete,
-                "stale": asked_ns < before.reads_before_are_stale_ns,
-            }
-            fields = {"mono_ns": at_ns, "evidence": event.evidence, "cancelled": event.cancelled}
-            orders = {} if event.orders is None else {"orders": event.orders}
-            commands.append(AppendRecord("read", {**facts, **read, **fields, **orders}))
-        case sweeping.OrderAppeared(at_ns) if before.phase is Phase.CLEAR:
-            commands.append(AppendRecord("seen", {**facts, "mono_ns": at_ns, "evidence": event.evidence}))
-        case _:
-            pass
-    for act in acts:
-        match act:
+    record = _progress_record(event, before, account.kill)
+    commands: list[Command] = [] if record is None else [record]
+    for action in actions:
+        match action:
             case SweepAction.STRIKE:
                 commands.append(StrikeAccounts(((name, sweep.strikes),)))
             case SweepAction.READ:
                 commands.append(ReadOrders(name))
             case SweepAction.CLEAR:
-                commands.append(AppendRecord("clear", {**facts, "strikes": sweep.strikes, "mono_ns": event.at.mono_ns}))
-                commands.append(Announce(Severity.CLEAR, f"proven clear after {sweep.strikes} strike(s)", name))
-                if kill is not None and name in kill.unclear:
-                    kill = kill._replace(unclear=kill.unclear - {name})
-                    if not kill.unclear:
-                        commands.append(AppendRecord("all-clear", {"kill": kill.id, "mono_ns": event.at.mono_ns}))
-                        commands.append(Announce(Severity.CLEAR, f"every account of kill {kill.id} is proven clear"))
+                kill, proven = _on_proven_clear(kill, account.kill, name, sweep.strikes, event.at.mono_ns)
+                commands += proven
             case SweepAction.RESIDUE:
-                left = "an unknown number of" if sweep.orders_left is None else str(sweep.orders_left)
-                commands.append(
-                    AppendRecord("residue", {**facts, "left": sweep.orders_left, "mono_ns": event.at.mono_ns})
-                )
-                commands.append(Announce(Severity.RESIDUE, f"{left} order(s) left, still chasing", name))
+                commands += _residue_commands(account.kill, name, sweep.orders_left, event.at.mono_ns)
             case _:
-                assert_never(act)
+                assert_never(action)
     if sweep.due_ns != before.due_ns:
         commands.append(WakeAt(name, sweep.due_ns))
     after = State(
@@ -405,12 +369,87 @@ def _on_progress(state: State, event: Progress) -> tuple[State, tuple[Command, .
     return after, tuple(commands)
 
 
+def _progress_record(event: Progress, before: Sweep, kill: str | None) -> AppendRecord | None:
+    """Return the record of an answer, a read or a seen order; None if there is nothing to record.
+
+    `before` is the account's sweep before the event, `kill` the id of the account's kill.
+    """
+    data: dict[str, object]
+    match event.event:
+        case sweeping.StrikeAnswered(at_ns, outcome):
+            data = {
+                "kill": kill,
+                "account": event.account,
+                "strike": event.strike or before.strikes,
+                "answer": outcome,
+                "mono_ns": at_ns,
+                "evidence": event.evidence,
+                "cancelled": event.cancelled,
+            }
+            if event.orders is not None:
+                data["orders"] = event.orders
+            return AppendRecord("answer", data)
+        case sweeping.ReadCounted(at_ns, asked_ns, live, pending, complete) if (
+            before.phase is not Phase.CLEAR or live or pending or event.cancelled or event.orders is not None
+        ):
+            data = {
+                "kill": kill,
+                "account": event.account,
+                "live": live,
+                "pending": pending,
+                "complete": complete,
+                "stale": asked_ns < before.reads_before_are_stale_ns,
+                "mono_ns": at_ns,
+                "evidence": event.evidence,
+                "cancelled": event.cancelled,
+            }
+            if event.orders is not None:
+                data["orders"] = event.orders
+            return AppendRecord("read", data)
+        case sweeping.OrderAppeared(at_ns) if before.phase is Phase.CLEAR:
+            data = {"kill": kill, "account": event.account, "mono_ns": at_ns, "evidence": event.evidence}
+            return AppendRecord("seen", data)
+        case _:
+            return None
+
+
+def _on_proven_clear(
+    kill: Kill | None, account_kill: str | None, name: str, strikes: int, at_ns: int
+) -> tuple[Kill | None, list[Command]]:
+    """Take the account out of the unclear ones of the running kill; return the kill and what records and announces it.
+
+    `account_kill` is the id of the kill that the account was last struck for, `at_ns` is monotonic.
+    """
+    data = {"kill": account_kill, "account": name, "strikes": strikes, "mono_ns": at_ns}
+    commands: list[Command] = [
+        AppendRecord("clear", data),
+        Announce(Severity.CLEAR, f"proven clear after {strikes} strike(s)", name),
+    ]
+    if kill is None or name not in kill.unclear:
+        return kill, commands
+    kill = kill._replace(unclear=kill.unclear - {name})
+    if not kill.unclear:
+        commands.append(AppendRecord("all-clear", {"kill": kill.id, "mono_ns": at_ns}))
+        commands.append(Announce(Severity.CLEAR, f"every account of kill {kill.id} is proven clear"))
+    return kill, commands
+
+
+def _residue_commands(kill: str | None, name: str, orders_left: int | None, at_ns: int) -> list[Command]:
+    """Return what records and announces that the account is not clear at the deadline; `at_ns` is monotonic."""
+    left = "an unknown number of" if orders_left is None else str(orders_left)
+    return [
+        AppendRecord("residue", {"kill": kill, "account": name, "left": orders_left, "mono_ns": at_ns}),
+        Announce(Severity.RESIDUE, f"{left} order(s) left, still chasing", name),
+    ]
+
+
 def _on_strikes_sent(state: State, event: StrikesSent) -> tuple[State, tuple[Command, ...]]:
-    _require_known(state, tuple(sent.account for sent in event.sent), "Struck")
     accounts = dict(state.accounts)
     fields: list[dict[str, object]] = []
     for sent in event.sent:
-        account = accounts[sent.account]
+        account = accounts.get(sent.account)
+        if account is None:
+            raise _unknown_account(sent.account, "Struck")
         fields.append(
             {
                 "kill": account.kill,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, assert_never
 
 from kill_switch.core import sweep as sweeping
 from kill_switch.core.domain import Instant, SweepTiming
@@ -83,17 +83,43 @@ class RecoveryFold:
             raise JournalBroken(entry.get("seq", 0), str(what)) from None
 
     def apply(self, record: Record | Unreadable) -> None:
-        """Take the next record; raise a `ValueError` at one about latches that cannot be understood."""
+        """Apply the next record; raise a `ValueError` at a record about latches that cannot be understood."""
         match record:
-            case Unreadable(kind=kind):
-                if kind in ABOUT_LATCHES:
-                    raise _NotUnderstood("a record that this version does not understand")
+            case Unreadable(kind=kind) if kind in ABOUT_LATCHES:
+                raise _NotUnderstood("a record that this version does not understand")
+            case StrikeRecord() | SeenRecord() | ReadRecord() | ClearRecord() | RepeatsRecord():
+                self._apply_progress(record)
+            case RearmApprovedRecord() | RearmRecord():
+                self._apply_rearm(record)
             case ReasonRecord():
                 self._reason(record)
+            case LatchRecord():  # of a latch file, for accounts that were not configured
+                for name in record.accounts:
+                    self.latches.setdefault(name, _Latch(self.kill_id))
+            case ResumeRecord() | IdentityRecord():
+                self.on_renamed(record.moved)
+                for name in self.struck.on_identity(record.identities):
+                    self.latches.setdefault(name, _Latch(self.kill_id))
+                    self._reopen(name)
+            case ReloadRecord():
+                self.approvals.clear()
+            case StartRecord():
+                _require_format(record.format)
+            case CheckpointRecord():
+                _require_format(record.format)
+                self._restore(record.latches)
+            case _:
+                pass
+
+    def _apply_progress(self, record: StrikeRecord | SeenRecord | ReadRecord | ClearRecord | RepeatsRecord) -> None:
+        """Apply a record of a sweep: whether its account is clear, and how often it was struck."""
+        match record:
             case StrikeRecord():
                 for sent in record.sent:
                     latch = self.latches.get(sent.account)
-                    if latch and sent.strike > latch.strikes:  # else a second copy of an old one, sent late
+                    if (
+                        latch and sent.strike > latch.strikes
+                    ):  # else it is a second copy of an earlier strike, sent late
                         latch.strikes = sent.strike
                         self._reopen(sent.account)
             case SeenRecord():
@@ -107,30 +133,18 @@ class RecoveryFold:
                 if latch := self.latches.get(record.account):
                     latch.strikes = max(latch.strikes, record.strike)
                     (self._clear if record.clear else self._reopen)(record.account)
-            case LatchRecord():  # left for accounts that nobody had
-                for name in record.accounts:
-                    self.latches.setdefault(name, _Latch(self.kill_id))
-            case ResumeRecord() | IdentityRecord():
-                self.on_renamed(record.moved)
-                for name in self.struck.on_identity(record.identities):
-                    self.latches.setdefault(name, _Latch(self.kill_id))
-                    self._reopen(name)
-            case ReloadRecord():
-                self.approvals.clear()
-            case RearmApprovedRecord():
-                self.approvals[record.uid] = self.approvals.get(record.uid, frozenset()) | frozenset(record.accounts)
-            case RearmRecord():
-                self.approvals.clear()
-                for name in record.accounts:
-                    self.latches.pop(name, None)
-                self.struck.on_rearmed(record.accounts)
-            case StartRecord():
-                _require_format(record.format)
-            case CheckpointRecord():
-                _require_format(record.format)
-                self._restore(record.latches)
             case _:
-                pass
+                assert_never(record)
+
+    def _apply_rearm(self, record: RearmApprovedRecord | RearmRecord) -> None:
+        """Apply an approval, or a re-arm: its accounts are armed."""
+        if isinstance(record, RearmApprovedRecord):
+            self.approvals[record.uid] = self.approvals.get(record.uid, frozenset()) | frozenset(record.accounts)
+            return
+        self.approvals.clear()
+        for name in record.accounts:
+            self.latches.pop(name, None)
+        self.struck.on_rearmed(record.accounts)
 
     def _reason(self, record: ReasonRecord) -> None:
         self.approvals.clear()

@@ -156,9 +156,7 @@ def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[SweepAction, ...]]:
     """Take one event; return the sweep after it and what is to be done now, in this order."""
     match event:
         case StrikeAnswered():
-            at_ns = event.at_ns
-            heard = sweep._replace(last_news_ns=at_ns) if event.answer in _VENUE_ANSWERS else sweep
-            return _with_residue_check(*_on_answer(heard, at_ns), at_ns)
+            return _with_residue_check(*_on_answer(sweep, event), event.at_ns)
         case Restruck(at_ns):
             return _strike(_restarted_if_clear(sweep, at_ns), at_ns)
         case OrderAppeared(at_ns):
@@ -182,14 +180,19 @@ def _on_orders_seen(sweep: Sweep, at_ns: int, number: int) -> tuple[Sweep, tuple
     return _strike_or_owe(seen, at_ns)
 
 
-def _on_answer(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepAction, ...]]:
-    phase = Phase.CONFIRMING if sweep.phase is Phase.STRIKING else sweep.phase
+def _on_answer(sweep: Sweep, event: StrikeAnswered) -> tuple[Sweep, tuple[SweepAction, ...]]:
+    at_ns, phase = event.at_ns, sweep.phase
+    news_ns = at_ns if event.answer in _VENUE_ANSWERS else sweep.last_news_ns
+    if phase is Phase.STRIKING:
+        phase = Phase.CONFIRMING
     if phase is Phase.CLEAR or sweep.read_asked_ns >= sweep.reads_before_are_stale_ns:
-        return sweep._replace(phase=phase), ()
+        return sweep._replace(phase=phase, last_news_ns=news_ns), ()
     if not sweep.timing.read_after_s:
-        return _request_read(sweep._replace(phase=phase), at_ns)
+        return _request_read(sweep._replace(phase=phase, last_news_ns=news_ns), at_ns)
     due_ns = at_ns + _to_ns(sweep.timing.read_after_s) + sweep.stagger_ns
-    return sweep._replace(phase=phase, due_ns=min(due_ns, sweep.due_ns) if sweep.strike_owed else due_ns), ()
+    if sweep.strike_owed:
+        due_ns = min(due_ns, sweep.due_ns)
+    return sweep._replace(phase=phase, due_ns=due_ns, last_news_ns=news_ns), ()
 
 
 def _on_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction, ...]]:
@@ -197,20 +200,14 @@ def _on_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction,
     if read.complete:
         rtt_ns = max(at_ns - read.asked_ns, sweep.longest_rtt_ns * 3 // 4)
         sweep = sweep._replace(last_news_ns=at_ns, longest_rtt_ns=rtt_ns)
-    if read.asked_ns >= sweep.read_asked_ns:  # it is the one under way: whoever asked has read the clock after us
+    if read.asked_ns >= sweep.read_asked_ns:  # it is the read under way: the adapter reads the clock after the sweep
         sweep = sweep._replace(read_asked_ns=0)
     if read.asked_ns < sweep.reads_before_are_stale_ns:
-        if sweep.read_asked_ns or sweep.phase not in (Phase.CONFIRMING, Phase.RESIDUE):
-            return sweep, ()  # another is under way, or the timer that is set asks soon
-        return sweep._replace(due_ns=min(sweep.due_ns, _read_again_soon(sweep, at_ns).due_ns)), ()
+        return _on_stale_read(sweep, at_ns), ()
     if not read.complete:
-        if read.live:  # what is missing may be more, never less
-            return _on_orders_seen(sweep, at_ns, read.live + read.pending)
-        if sweep.phase is Phase.CLEAR and not _unproven_too_long(sweep, at_ns):
-            return _sleep(sweep, at_ns, sweep.timing.guard_every_s), ()
-        return _strike_or_owe(_restarted_if_clear(sweep, at_ns)._replace(clean_reads_in_a_row=0), at_ns)
+        return _on_incomplete_read(sweep, read)
     sweep = sweep._replace(orders_left=read.live + read.pending)
-    if sweep.orders_left:  # orders seen: a read that was asked for before this one says less, and is not waited for
+    if sweep.orders_left:  # because it shows orders, a read that was asked for earlier proves less: it is not awaited
         sweep = sweep._replace(reads_before_are_stale_ns=at_ns, read_asked_ns=0)
     if read.live or _pending_too_long(sweep, at_ns, read.pending):
         return _strike_or_owe(_restarted_if_clear(sweep, at_ns)._replace(clean_reads_in_a_row=0), at_ns)
@@ -220,12 +217,35 @@ def _on_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction,
         if sweep.phase is not Phase.RESIDUE:
             sweep = _restarted_if_clear(sweep, at_ns)._replace(phase=Phase.CONFIRMING)
         return _read_again_soon(sweep._replace(clean_reads_in_a_row=0, pending_since_ns=pending_ns), at_ns), ()
+    return _on_clean_read(sweep, read)
+
+
+def _on_stale_read(sweep: Sweep, at_ns: int) -> Sweep:
+    """Return the sweep after a read that was asked for before the last strike left or the last order was seen."""
+    if sweep.read_asked_ns or sweep.phase not in (Phase.CONFIRMING, Phase.RESIDUE):
+        return sweep  # another read is under way, or the timer that is set asks for one soon
+    return sweep._replace(due_ns=min(sweep.due_ns, _read_again_soon(sweep, at_ns).due_ns))
+
+
+def _on_incomplete_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction, ...]]:
+    """Strike if the read shows orders or the proof is too old; such a read proves nothing else."""
+    at_ns = read.at_ns
+    if read.live:  # a list that is missing can only add orders
+        return _on_orders_seen(sweep, at_ns, read.live + read.pending)
+    if sweep.phase is Phase.CLEAR and not _unproven_too_long(sweep, at_ns):
+        return _sleep(sweep, at_ns, sweep.timing.guard_every_s), ()
+    return _strike_or_owe(_restarted_if_clear(sweep, at_ns)._replace(clean_reads_in_a_row=0), at_ns)
+
+
+def _on_clean_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction, ...]]:
+    """Count a whole read that shows no order; enough of them in a row prove the account clear."""
+    at_ns = read.at_ns
     sweep = sweep._replace(last_proof_ns=read.asked_ns)
     if sweep.phase is Phase.CLEAR:
         return _sleep(sweep, at_ns, sweep.timing.guard_every_s), ()
     apart_ns = sweep.clean_read_asked_ns + _to_ns(sweep.timing.read_gap_s)
     if sweep.clean_reads_in_a_row and read.asked_ns < apart_ns:
-        return sweep._replace(due_ns=apart_ns), ()  # too soon after the last one to prove more
+        return sweep._replace(due_ns=apart_ns), ()  # asked for too soon after the last clean read to prove more
     sweep = sweep._replace(
         clean_reads_in_a_row=sweep.clean_reads_in_a_row + 1, clean_read_asked_ns=read.asked_ns, pending_since_ns=0
     )
