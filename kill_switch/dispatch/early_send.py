@@ -80,6 +80,8 @@ class EarlySend:
     def abandon(self) -> None:
         """End what `send` has begun: a command that no strike has claimed has left all the same. Never raises."""
         self.pending = False
+        if self._message is None and self._error is None:
+            return
         message, self._message = self._message, None
         error, self._error = self._error, None
         if message is not None:

@@ -19,29 +19,28 @@ Changes = Mapping[str, object] | None
 class OrderCountChanges:
     """What one record is to say of the count (`tally.Due`)."""
 
-    __slots__ = ("_counter", "_is_due", "_told", "at_ns", "is_strike", "kill", "standing")
+    __slots__ = ("_changes", "_counter", "at_ns", "is_strike", "kill", "standing")
 
     def __init__(
-        self, counter: OrderCounter, kill: str, at_ns: int, standing: Standing | None, *, is_strike: bool
+        self, counter: OrderCounter, kill: str, at_ns: int, standing: Standing | None, is_strike: bool
     ) -> None:
         """`at_ns` is when the strike left or the answer came, monotonic; `standing` is what `tally.follow` returned."""
-        self._counter = counter
+        self._counter: OrderCounter | None = counter  # None: they are computed
         self.kill = kill
         self.at_ns = at_ns
         self.standing = standing
         self.is_strike = is_strike
-        self._is_due = True
-        self._told: Changes = None
+        self._changes: Changes = None
 
     def changes(self) -> Changes:
-        """Return the changes; compute those of earlier strikes and answers first."""
-        if self._is_due:
+        """Return the changes; compute those of earlier strikes and answers first. Never raises."""
+        if self._counter is not None:
             self._counter.settle()
-        return self._told
+        return self._changes
 
-    def settle(self, told: Changes) -> None:
+    def settle(self, changes: Changes) -> None:
         """Take what the record is to say."""
-        self._is_due, self._told = False, told
+        self._counter, self._changes = None, changes
 
 
 class OrderCounter:
@@ -61,13 +60,15 @@ class OrderCounter:
         """Return what the strike's record is to say; call it when the strike has left."""
         if self._due:  # an earlier strike's answers are no later strike's
             self.settle()
-        due = OrderCountChanges(self, kill, now.mono_ns, follow(self._venue.book), is_strike=True)
+        book = self._venue.book
+        due = OrderCountChanges(self, kill, now.mono_ns, None if book.tracing else follow(book), True)
         self._due.append(due)
         return due
 
     def on_answer(self, kill: str, now: Instant) -> OrderCountChanges:
         """Return what the answer's record is to say."""
-        due = OrderCountChanges(self, kill, now.mono_ns, follow(self._venue.book), is_strike=False)
+        book = self._venue.book
+        due = OrderCountChanges(self, kill, now.mono_ns, None if book.tracing else follow(book), False)
         self._due.append(due)
         return due
 

@@ -141,8 +141,8 @@ class AccountSession:
             self.early_send.abandon()
             strike.in_pass = False
         try:
-            self.numbers.forget_old()
-            nothing_known = not (self.venue.book.tracing or self.venue.book.is_known)
+            book = self.venue.book
+            nothing_known = not book.tracing and not book.is_known
             due = self._counter.on_strike(self._dispatcher.kill_of(self.name) or "", now)
             if nothing_known:
                 self._carry_out(self.venue.read_alongside_strike(now), now)
@@ -152,6 +152,7 @@ class AccountSession:
 
     def read_back(self) -> None:
         """Ask the venue for what is left; of a kill that gets nowhere, once the venue's limit has room for it."""
+        self.numbers.forget_old()
         now, account = self._dispatcher.clock(), self._dispatcher.state.accounts.get(self.name)
         waits = account is not None and account.sweep is not None and sweep.read_may_wait(account.sweep, now.mono_ns)
         wait_s = self.venue.read_wait_s(now) if waits else 0.0
@@ -163,6 +164,7 @@ class AccountSession:
 
     def drop_strike(self) -> None:
         """Drop what strikes still want: a person has armed the account again, or another session has taken it over."""
+        self._strike.in_pass = False
         self._counter.settle()
         self._read_timer.cancel()
         self._cancels.clear()
@@ -215,16 +217,16 @@ class AccountSession:
         if self._retired:
             return
         now, numbers = self._dispatcher.clock(), self.numbers
-        before, tag = numbers.answered, event.tag if isinstance(event, _REPLIES) else ""
-        numbers.answered = numbers.of_command(tag) if tag else 0
+        before = numbers.answered
+        numbers.answered = number = numbers.of_command(event.tag) if isinstance(event, _REPLIES) else 0
         try:
             self._carry_out(self.venue.handle(event, now), now)
             if isinstance(event, Replied) and event.status >= 400:
                 self._troubles.on_refusal(event, now)
         except Exception as error:
             self.status.log_unexpected(error)
-        if numbers.answered and tag not in self.venue.calls.pending:
-            numbers.end_command(tag)
+        if number and event.tag not in self.venue.calls.pending:  # type: ignore[union-attr]
+            numbers.end_command(event.tag)  # type: ignore[union-attr]
         numbers.answered = before
 
     def on_sent(self, route: Route, tag: str) -> None:
@@ -282,12 +284,16 @@ class AccountSession:
                     self._note_sent(Route.WS, left_at)
                 elif not command:
                     self.ws.send(conn, text)
-                elif self._is_tripped and self.ws.send(conn, text):
+                elif (self._strike.in_pass or self._is_tripped) and self.ws.send(conn, text):
                     self._note_sent(Route.WS)
             case CancelAnswered(answer, evidence, cancelled):
                 numbers, kill = self.numbers, self._dispatcher.kill_of(self.name)
                 due = None if kill is None else self._counter.on_answer(kill, now)
-                number = numbers.last if self._strike.in_pass else numbers.of_answer(self.venue.answers_ns)
+                number = (
+                    numbers.last
+                    if self._strike.in_pass
+                    else numbers.answered or numbers.of_answer(self.venue.answers_ns)
+                )
                 fact = sweep.StrikeAnswered(now.mono_ns, answer)
                 self._dispatcher.handle(engine.Progress(self.name, fact, now, evidence, cancelled, due, number))
             case WakeAfter(tag, seconds):
@@ -302,10 +308,10 @@ class AccountSession:
                 self._on_fact(output, now)
 
     def _call(self, call: Call) -> None:
-        if call.command and not self._is_tripped:
-            self.on_lane_event(CallLost(call.tag, False, "the account is armed again"))
-            return
         if call.command:
+            if not self._strike.in_pass and not self._is_tripped:
+                self.on_lane_event(CallLost(call.tag, False, "the account is armed again"))
+                return
             self.numbers.note_command(call.tag)
         left_at = self.early_send.claim(call.request)
         has_left = left_at is not None and call.cancel
@@ -320,13 +326,13 @@ class AccountSession:
     def _note_sent(self, route: Route, left_at: Instant | None = None) -> None:
         """Note that a command has left, now or at `left_at`."""
         now, strike = left_at or self._dispatcher.clock(), self._strike
-        if not strike.in_pass:  # a second route, or a call that had to wait
+        if strike.in_pass:
+            strike.sent_ns = now.mono_ns
+            if route not in strike.routes:
+                strike.routes.append(route)
+        else:  # the second route, or a call that had to wait
             sent = StrikeSent(self.name, self.numbers.last, (route,), now.mono_ns)
             self._dispatcher.handle(engine.StrikesSent((sent,), now))
-            return
-        strike.sent_ns = now.mono_ns
-        if route not in strike.routes:
-            strike.routes.append(route)
 
     def _on_fact(self, fact: LaneEvent | AccountFact, now: Instant) -> None:
         at_ns = now.mono_ns

@@ -20,7 +20,7 @@ class StrikeNumbers:
 
     def forget_old(self) -> None:
         """Keep the times of the last `MAX_STRIKES_REMEMBERED` strikes only."""
-        if len(self._by_time) > MAX_STRIKES_REMEMBERED:
+        while len(self._by_time) > MAX_STRIKES_REMEMBERED:
             del self._by_time[next(iter(self._by_time))]
 
     def note_command(self, tag: str) -> None:

@@ -5,9 +5,10 @@ None is taken back: whoever does not want it any more does not listen when it ri
 
 from __future__ import annotations
 
-import heapq
 import itertools
+import sys
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Protocol
 
 from kill_switch.core.domain import Instant
@@ -18,6 +19,7 @@ class Timer(Protocol):
 
 
 CallLater = Callable[..., Timer]  # (seconds, function, *arguments)
+_NEVER_NS = sys.maxsize
 
 
 class TimerQueue:
@@ -29,12 +31,12 @@ class TimerQueue:
         self._numbers = itertools.count()  # of two alarms for the same instant, the one that was set first
         self._heap: list[tuple[int, int, Callable[..., object], tuple[object, ...]]] = []
         self._timer: Timer | None = None
-        self._timer_ns = 0  # when it goes off, if there is one
+        self._timer_ns = _NEVER_NS  # when it goes off
 
     def call_at(self, at_ns: int, function: Callable[..., object], *arguments: object) -> None:
         """Call the function at that monotonic instant."""
-        heapq.heappush(self._heap, (at_ns, next(self._numbers), function, arguments))
-        if self._timer is None or at_ns < self._timer_ns:
+        heappush(self._heap, (at_ns, next(self._numbers), function, arguments))
+        if at_ns < self._timer_ns:
             self._schedule(at_ns)
 
     def _schedule(self, at_ns: int) -> None:
@@ -46,13 +48,13 @@ class TimerQueue:
     def _run_due(self) -> None:
         """Call those whose time has come; if one raises, the others are called all the same, a moment later."""
         heap, now_ns = self._heap, self._clock().mono_ns  # an event loop may wake us a clock's grain too early
-        self._timer = None
+        self._timer, self._timer_ns = None, _NEVER_NS
         try:
             while heap and heap[0][0] <= now_ns:
-                _, _, function, arguments = heapq.heappop(heap)
+                _, _, function, arguments = heappop(heap)
                 function(*arguments)
         finally:
-            if heap and (self._timer is None or heap[0][0] < self._timer_ns):
+            if heap and heap[0][0] < self._timer_ns:
                 self._schedule(heap[0][0])
 
 

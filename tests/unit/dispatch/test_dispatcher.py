@@ -828,6 +828,18 @@ def test_no_command_of_a_kill_leaves_after_the_re_arm_and_reads_do() -> None:
     assert floor.trace == ["a ws subscribe"]
 
 
+def test_no_command_leaves_after_the_re_arm_though_a_pass_over_the_accounts_was_never_finished() -> None:
+    floor = Floor(state=clear("a"))
+    session, venue = floor.session(), floor.venues["a"]
+    session.send_widest(2, floor.time.now())
+    assert floor.dispatcher.rearm(floor.asked()) == RearmGranted(("a",))
+    del floor.trace[:]
+    [cancel, _] = venue.strike(floor.time.now())
+    venue.will(Send(1, b"cancel", command=True), cancel, Send(1, b"subscribe"))
+    session.on_lane_event(PUSH)
+    assert floor.trace == ["a ws subscribe"]
+
+
 def test_a_call_that_waits_is_wanted_until_its_other_copy_is_answered() -> None:
     floor = Floor()
     floor.fire()
