@@ -1,7 +1,7 @@
-"""Read a record's dataclass from JSON's plain values, and tell it in them, by the types of its fields. Pure.
+"""Convert the journal's records between dataclasses and JSON's plain values, by the types of their fields.
 
-A field with a default takes it where its value is missing or of another type. A field without one, or one marked
-`STRICT`, makes the whole record unfit. Fields that the type does not have are left out.
+A missing value, or a value of another type, is replaced by the field's default. Without a default, or if the field is
+`STRICT`, the whole record is unfit. Values of unknown fields are dropped.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from enum import Enum
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
-Reader = Callable[[Any], Any]  # returns the value, or raises `TypeError` or `ValueError`
+Reader = Callable[[Any], Any]  # converts a value, or raises `TypeError` or `ValueError`
 MAX_FITTING = 64  # combinations of types that are remembered for each record type: a kill has fewer than ten
 
 
 class FieldMark(Enum):
-    """What a field's annotation may say besides its meaning."""
+    """Mark of a field, in its annotation."""
 
     STRICT = "a value of another type makes the record unfit, although the field has a default"
     OMITTED = "is not written if it is None"
 
 
 class UnfitValue(ValueError):
-    """The values are none of this type; the text says which field is why."""
+    """The values do not fit the record type; the text names the field."""
 
 
 class Field(NamedTuple):
@@ -89,7 +89,7 @@ class _Plan:
         return self._record(**values)
 
     def _remember_fit(self, record: object, data: Mapping[str, Any]) -> None:
-        """Have the fast reader take values of these types from now on, if reading has changed none of the values."""
+        """Add the values' types to those that the fast reader accepts, if reading has changed none of the values."""
         if len(self._fitting) < MAX_FITTING:
             pairs = [(field, data.get(field.name)) for field in self.fields]
             if all(_is_unchanged(getattr(record, field.name), value) for field, value in pairs):
@@ -113,8 +113,8 @@ def _compile_fast_reader(
 ) -> Callable[[Mapping[str, Any]], T | None] | None:
     """Return a function that reads `record` from values whose types are in `fitting`, and returns None for others.
 
-    None: some field's types do not decide. The source is generated, as `dataclasses` generates `__init__`, because a
-    loop over the fields takes more than twice as long, and the event loop reads six records an account in each kill.
+    None: some field's types do not decide. The source is generated, as `dataclasses` generates `__init__`.
+    A loop over the fields takes twice as long, and the event loop reads six records an account in each kill.
     The setters are those of the slots, which a frozen type does not guard.
     """
     if any(field.fit is Fit.BY_VALUE for field in record_fields):
@@ -242,7 +242,7 @@ def _checking(reads: Reader, check: Reader) -> Reader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One record of the journal. A field with a default may be missing, as in journals of earlier versions."""
+    """A record of the journal. A field with a default may be missing, as in journals of earlier versions."""
 
     kind: ClassVar[str] = ""
 
@@ -252,7 +252,7 @@ class Record:
 
 
 class Unreadable(NamedTuple):
-    """A record that this version does not understand: of an unknown kind, or with a field that is missing or wrong."""
+    """A record that this version does not understand: of an unknown kind, or with a missing or wrong field."""
 
     kind: str
     why: str
@@ -281,7 +281,7 @@ class KindTable:
         return record
 
 
-# ── one reader a type ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── readers of field types ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _reader(hint: Any) -> Reader:
