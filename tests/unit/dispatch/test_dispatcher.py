@@ -352,7 +352,7 @@ def test_a_journal_that_fails_outright_stops_no_strike(caplog: pytest.LogCapture
     floor.fire()
     assert "a http POST /cancel-all" in floor.trace
     assert floor.phase() == "STRIKING"
-    assert "Record failed" in caplog.text and "the intent cannot be noted" in caplog.text
+    assert "Record failed" in caplog.text and "the write-ahead note cannot be written" in caplog.text
 
 
 def test_an_announcement_that_fails_stops_nothing_that_follows(caplog: pytest.LogCaptureFixture) -> None:
